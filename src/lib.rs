@@ -1,0 +1,14 @@
+//! Pulsegate, the SSH gateway that always knows which sessions are alive.
+//!
+//! The map of the house, in reading order; arrows go one way, `core ← store, ssh ← actor ← web ← app ← main`, and
+//! `tests/tidy.rs` holds them.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+/// Pure: sessions, liveness, streams, records. No clock, no I/O.
+pub mod core;
+/// Links to SSH targets: russh, host keys, authentication, the demo target.
+pub mod ssh;
+/// Where records live: SQLite, memory.
+pub mod store;

@@ -1,0 +1,3 @@
+//! The binary: parses the command line, starts tracing, calls, maps the result to an exit code; nothing else.
+
+fn main() {}

@@ -1,0 +1,333 @@
+//! The SSH side: how a link to a target is made and what can be done with it. The traits are what sessions hold on to;
+//! the real implementation is russh, the simulation brings its own. Knows no session, no clock and no browser.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, task};
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use ipnet::IpNet;
+use secrecy::SecretString;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::core::record::EndReason;
+
+/// Makes links to targets.
+pub trait Connector {
+    /// Resolves, connects, checks the host key, authenticates, asks for a PTY and starts a shell. Everything the link
+    /// needs runs on the calling thread. Dropping the future gives up and leaves nothing behind.
+    fn connect(&self, dial: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>>;
+}
+
+/// What to dial, and how to reach the person meanwhile.
+pub struct Dial {
+    /// A name or an address.
+    pub host: String,
+    /// 1 … 65535.
+    pub port: u16,
+    /// The login name on the target.
+    pub login: String,
+    /// Tried in this order; the first that the target accepts wins.
+    pub credentials: Vec<Credential>,
+    /// Which resolved addresses may be dialled; `None` for a target of the catalogue: any.
+    pub allowed: Option<AddressRule>,
+    /// The value of `TERM`, as `xterm-256color`.
+    pub term: String,
+    /// The first size of the PTY.
+    pub size: Size,
+    /// Questions and progress go here, bounded; the far end may be gone, which counts as a refusal.
+    pub events: mpsc::Sender<DialEvent>,
+    /// Called whenever bytes arrive from the target's TCP connection, decrypted or not: proof that it lives.
+    pub heard: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// A way to prove who we are.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// A private key in a file of the gateway; its passphrase is asked for if it has one.
+    KeyFile(PathBuf),
+    /// A password, also given as the one answer to a keyboard-interactive question without echo.
+    Password(SecretString),
+    /// The first line of a file of the gateway, used as a password.
+    PasswordFile(PathBuf),
+    /// Every key of the agent at `SSH_AUTH_SOCK`.
+    Agent,
+    /// Ask the person: keyboard-interactive where offered, else a password, three tries.
+    Prompt,
+}
+
+/// Which addresses a target typed by hand may resolve to: inside `allow` and outside `deny`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AddressRule {
+    /// Networks that may be dialled.
+    pub allow: Vec<IpNet>,
+    /// Networks that may not, even when allowed.
+    pub deny: Vec<IpNet>,
+}
+
+/// A terminal's size in characters, each 1 … 1000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// What a dial tells while it goes on.
+pub enum DialEvent {
+    /// A sentence about what is being done, as `connecting to 192.0.2.7:22`.
+    Progress(String),
+    /// A question; dropping `reply` refuses to answer.
+    Ask {
+        /// What to show.
+        prompt: Prompt,
+        /// One value per field.
+        reply: oneshot::Sender<Vec<SecretString>>,
+    },
+}
+
+/// A question to the person at the terminal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prompt {
+    /// What kind of question.
+    pub kind: PromptKind,
+    /// A heading, cleaned of control characters; may be empty.
+    pub title: String,
+    /// What the person should know, cleaned of control characters; may be empty.
+    pub text: String,
+    /// What to fill in.
+    pub fields: Vec<PromptField>,
+}
+
+/// The kinds of question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PromptKind {
+    /// A password or a passphrase.
+    Password,
+    /// Questions of the target (RFC 4256).
+    KeyboardInteractive,
+    /// Whether to trust an unknown host key; answered `yes` or `no`.
+    HostKey,
+}
+
+/// One thing to fill in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptField {
+    /// Its label, cleaned of control characters.
+    pub label: String,
+    /// Whether what is typed may be seen.
+    pub echo: bool,
+}
+
+/// A live shell on a target. Its three parts are used by different tasks of one thread.
+pub struct Link {
+    /// The address that was dialled.
+    pub addr: SocketAddr,
+    /// What the target says.
+    pub output: Box<dyn LinkOutput>,
+    /// What goes to the target.
+    pub input: Box<dyn LinkInput>,
+    /// The connection itself.
+    pub control: Box<dyn LinkControl>,
+}
+
+/// The read half of a link.
+pub trait LinkOutput {
+    /// Returns the next event. After [`LinkEvent::Closed`] it is not polled again. Each poll registers its waker anew.
+    fn poll_event(&mut self, cx: &mut task::Context<'_>) -> task::Poll<LinkEvent>;
+}
+
+/// What a target says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// Terminal bytes, stdout and stderr alike.
+    Output(Bytes),
+    /// The program ended; [`LinkEvent::Closed`] follows.
+    Exited {
+        /// Its exit status, if told.
+        status: Option<u32>,
+        /// The signal that ended it, as `TERM`, if told.
+        signal: Option<String>,
+    },
+    /// The channel or the connection is gone: nothing follows.
+    Closed,
+}
+
+/// The write half of a link.
+pub trait LinkInput {
+    /// Sends bytes; resolves once the connection has taken them (the target's channel window lets them go).
+    fn write(&mut self, bytes: Bytes) -> LocalBoxFuture<'_, Result<(), LinkGone>>;
+
+    /// Tells the target the terminal's new size.
+    fn resize(&mut self, size: Size) -> LocalBoxFuture<'_, Result<(), LinkGone>>;
+}
+
+/// The connection of a link.
+pub trait LinkControl {
+    /// Asks the target for a sign of life: a keepalive that wants a reply. Any byte that arrives is heard through
+    /// [`Dial::heard`]; returns at once.
+    fn probe(&self);
+
+    /// Stops reading the target's TCP connection while what we send still goes out, so that the target's program
+    /// waits and a typed Ctrl-C still reaches it. Idempotent.
+    fn close_valve(&self);
+
+    /// Reads on. Idempotent.
+    fn open_valve(&self);
+
+    /// Ends the connection: an SSH disconnect if it can still be sent within a second, and the socket in any case.
+    fn close(self: Box<Self>) -> LocalBoxFuture<'static, ()>;
+}
+
+/// The link is gone; the output half tells why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the connection to the target is gone")]
+pub struct LinkGone;
+
+/// Why no link came about. The text is for the person at the terminal and says what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// DNS knows no such name.
+    #[error("The name {host} could not be resolved. Check its spelling, or the gateway's DNS.")]
+    NameNotResolved {
+        /// The name.
+        host: String,
+    },
+    /// The rules for targets typed by hand forbid the resolved address.
+    #[error("{addr} may not be reached through this gateway. Ask its operator to allow the address.")]
+    AddressDenied {
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// Nothing listens there.
+    #[error("{addr} refused the connection. Is an SSH server running on that port?")]
+    Refused {
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// No answer in time.
+    #[error("{addr} did not answer within {seconds} s. Is the host up, and does a firewall allow the gateway?")]
+    TimedOut {
+        /// The address, or the name while it was being resolved.
+        addr: String,
+        /// `ssh.connect_timeout`.
+        seconds: u64,
+    },
+    /// The network said no.
+    #[error("{addr} cannot be reached: {cause}.")]
+    Unreachable {
+        /// The address.
+        addr: SocketAddr,
+        /// The operating system's words.
+        cause: String,
+    },
+    /// What answers is no SSH server, or no algorithm is shared.
+    #[error("No secure connection could be agreed with {addr}: {cause}.")]
+    KeyExchange {
+        /// The address.
+        addr: SocketAddr,
+        /// What failed.
+        cause: String,
+    },
+    /// The host key differs from the known one.
+    #[error(
+        "The host key of {host} has CHANGED. Known: {known}. Presented: {presented}. Someone may be listening in, or the \
+         server was reinstalled. If you trust the change, an operator removes the old key from line {line} of known_hosts."
+    )]
+    HostKeyChanged {
+        /// The host as in known_hosts.
+        host: String,
+        /// The known key's SHA-256 fingerprint.
+        known: String,
+        /// The presented key's SHA-256 fingerprint.
+        presented: String,
+        /// Where the known key stands, from 1.
+        line: usize,
+    },
+    /// The host key is unknown and was not accepted.
+    #[error("The host key of {host}, {presented}, is not known and was not accepted.")]
+    HostKeyUnknown {
+        /// The host as in known_hosts.
+        host: String,
+        /// The presented key's SHA-256 fingerprint.
+        presented: String,
+    },
+    /// The host key is marked as revoked.
+    #[error("The host key of {host}, {presented}, is marked as revoked. Do not connect; tell the operator.")]
+    HostKeyRevoked {
+        /// The host as in known_hosts.
+        host: String,
+        /// The presented key's SHA-256 fingerprint.
+        presented: String,
+    },
+    /// known_hosts could not be read or written.
+    #[error("The gateway's known_hosts file cannot be used: {cause}. Tell the operator.")]
+    KnownHosts {
+        /// What failed, with the line.
+        cause: String,
+    },
+    /// The target accepted nothing.
+    #[error("{login} was not let in. Tried: {tried}. The target accepts: {accepted}.")]
+    AuthFailed {
+        /// The login name.
+        login: String,
+        /// Methods tried, as `publickey, password`.
+        tried: String,
+        /// Methods the target would go on with.
+        accepted: String,
+    },
+    /// A key or password file of the gateway cannot be used.
+    #[error("A credential of the gateway cannot be used: {cause}. Tell the operator.")]
+    Credential {
+        /// Which and why; never the secret.
+        cause: String,
+    },
+    /// The target gave no PTY or no shell.
+    #[error("The target lets {login} in but gives no terminal: {cause}.")]
+    NoPty {
+        /// The login name.
+        login: String,
+        /// Which request was refused.
+        cause: String,
+    },
+    /// The connection broke on the way.
+    #[error("The connection to {addr} broke while it was being set up: {cause}.")]
+    Broken {
+        /// The address.
+        addr: SocketAddr,
+        /// What was seen.
+        cause: String,
+    },
+}
+
+impl ConnectError {
+    /// The end reason of a session that ends this way.
+    pub fn reason(&self) -> EndReason {
+        match self {
+            Self::HostKeyChanged { .. }
+            | Self::HostKeyUnknown { .. }
+            | Self::HostKeyRevoked { .. }
+            | Self::KnownHosts { .. } => EndReason::HostKeyRejected,
+            Self::AuthFailed { .. } | Self::Credential { .. } => EndReason::AuthFailed,
+            Self::NameNotResolved { .. }
+            | Self::AddressDenied { .. }
+            | Self::Refused { .. }
+            | Self::TimedOut { .. }
+            | Self::Unreachable { .. }
+            | Self::KeyExchange { .. }
+            | Self::NoPty { .. }
+            | Self::Broken { .. } => EndReason::ConnectFailed,
+        }
+    }
+}
+
+/// What to do with a host key that known_hosts does not know. A changed key is refused under every policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostKeyPolicy {
+    /// Refuse it.
+    Strict,
+    /// Accept and remember it.
+    AcceptNew,
+    /// Ask the person at the terminal; remember it on `yes`.
+    Ask,
+}

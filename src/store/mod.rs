@@ -1,0 +1,131 @@
+//! Where records live. The traits are the contract that every store is held to by one conformance suite
+//! (`tests/store`); the registry is the only one that calls their writes.
+
+use std::net::IpAddr;
+
+use futures_util::future::BoxFuture;
+
+use crate::core::record::{EndReason, Epoch, NodeId, Record, SessionId, Status, Transition, UtcMicros};
+
+/// One change to be made durable: the whole record, and the transition that led to it unless only activity moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The record to keep if its rank is higher than what is there.
+    pub record: Record,
+    /// The transition to add to the history, once per (session, version).
+    pub transition: Option<Transition>,
+}
+
+/// The durable store of records. Implementations are handles: cheap to clone, usable from any thread.
+pub trait RecordStore: Send + Sync + 'static {
+    /// Makes a batch durable in one transaction: each record replaces what is stored only where its rank is higher,
+    /// each transition is added once. `Ok` means it survives a power cut. On an error nothing of the batch is in
+    /// doubt to the caller: repeating it whole is always right.
+    fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Starts the next epoch of `node`: durably counts it up and returns it.
+    fn begin_epoch(&self, node: NodeId, now: UtcMicros) -> BoxFuture<'_, Result<Epoch, StoreError>>;
+
+    /// Renews the node's lease: records that it was alive at `now`.
+    fn renew_lease(&self, node: NodeId, epoch: Epoch, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Returns at most `limit` records of `node` that are not closed and were born before `epoch`, oldest first.
+    fn orphans(&self, node: NodeId, epoch: Epoch, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+
+    /// Returns one record.
+    fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
+
+    /// Returns the transitions of one session, oldest first.
+    fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>>;
+
+    /// Returns one page, by keyset: its cost does not depend on how far the page lies from the first.
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>>;
+}
+
+/// The rebuildable view of open sessions. It may be lost at any moment; the registry fills it again.
+pub trait LiveStore: Send + Sync + 'static {
+    /// Applies a batch by rank; a closed record leaves the view and what comes late for it is ignored.
+    fn apply(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Returns every open record, in no order.
+    fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+}
+
+/// Which records to list. `None` and empty mean: any.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListQuery {
+    /// Any of these statuses.
+    pub statuses: Vec<Status>,
+    /// Exactly this user.
+    pub user: Option<String>,
+    /// Exactly this target.
+    pub target: Option<String>,
+    /// Exactly this node.
+    pub node: Option<NodeId>,
+    /// Exactly this address.
+    pub client_ip: Option<IpAddr>,
+    /// Exactly this end reason.
+    pub reason: Option<EndReason>,
+    /// Started at or after.
+    pub since: Option<UtcMicros>,
+    /// Started before.
+    pub until: Option<UtcMicros>,
+    /// A part of the user, target, address or id, in any case; `%` and `_` are ordinary characters.
+    pub text: Option<String>,
+    /// The order; ties are broken by the id in the same direction.
+    pub sort: Sort,
+    /// Rows of the page, 1 … 500.
+    pub limit: u32,
+    /// Where the page before ended: only rows after this position.
+    pub after: Option<Position>,
+}
+
+/// The order of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sort {
+    /// The column.
+    pub by: SortKey,
+    /// Smallest (oldest) first.
+    pub ascending: bool,
+}
+
+/// The columns a listing can be sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SortKey {
+    /// When the session was opened.
+    #[default]
+    StartTime,
+    /// Its last sign of life; unknown counts as oldest.
+    LastSeenAt,
+    /// When it ended; unknown counts as oldest.
+    EndTime,
+}
+
+/// The position of a row in an order: the sort column's value (unknown is `i64::MIN`) and the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Microseconds, or `i64::MIN` for unknown.
+    pub key: i64,
+    /// The row's id.
+    pub id: SessionId,
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// The rows, in the order asked for.
+    pub records: Vec<Record>,
+    /// Pass it as [`ListQuery::after`] for the next page; `None` at the end.
+    pub next: Option<Position>,
+}
+
+/// What a store can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The store cannot be reached or is busy; the same call may work later.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(String),
+    /// The store answered that it will not do this; repeating it is useless.
+    #[error("the store refused: {0}")]
+    Refused(String),
+}
