@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+/// Actors: sessions, the registry, the supervisor.
+pub mod actor;
 /// Pure: sessions, liveness, streams, records. No clock, no I/O.
 pub mod core;
 /// Links to SSH targets: russh, host keys, authentication, the demo target.

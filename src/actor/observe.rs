@@ -1,0 +1,125 @@
+//! What actors report about themselves: counters, histograms and the supervision tree. Knows no HTTP.
+
+use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
+use serde::Serialize;
+
+/// A label's name and value.
+pub type Labels = [(&'static str, &'static str); 1];
+
+/// The counters and histograms of this process; every field is shared, cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Observations {
+    /// `pulsegate_sessions_closed_total{reason}`.
+    pub sessions_closed: Family<Labels, Counter>,
+    /// `pulsegate_session_cleanup_seconds`: evidence of death → closed in both stores.
+    pub session_cleanup: Histogram,
+    /// `pulsegate_heartbeats_total`: signs of life heard from browsers and targets.
+    pub heartbeats: Counter,
+    /// `pulsegate_flush_seconds{store}`.
+    pub flush: Family<Labels, Histogram, fn() -> Histogram>,
+    /// `pulsegate_flush_batch_size{store}`.
+    pub flush_batch: Family<Labels, Histogram, fn() -> Histogram>,
+    /// `pulsegate_store_up{store}`: 1 or 0.
+    pub store_up: Family<Labels, Gauge>,
+    /// `pulsegate_store_divergence`: differences between the stores found and not yet repaired.
+    pub store_divergence: Gauge,
+    /// `pulsegate_actor_restarts_total{actor}`.
+    pub actor_restarts: Family<Labels, Counter>,
+    /// `pulsegate_arbiter_lag_seconds`: how late each arbiter's own tick came.
+    pub arbiter_lag: Histogram,
+    /// `pulsegate_keystroke_seconds`: input frame received → handed to the SSH connection.
+    pub keystroke: Histogram,
+}
+
+impl Default for Observations {
+    fn default() -> Self {
+        /// From 50 µs, finer than any promise, doubling up to a minute and a half.
+        fn seconds() -> Histogram {
+            Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(50e-6, 2.0, 21))
+        }
+        fn rows() -> Histogram {
+            Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1.0, 2.0, 14))
+        }
+        Self {
+            sessions_closed: Family::default(),
+            session_cleanup: seconds(),
+            heartbeats: Counter::default(),
+            flush: Family::new_with_constructor(seconds),
+            flush_batch: Family::new_with_constructor(rows),
+            store_up: Family::default(),
+            store_divergence: Gauge::default(),
+            actor_restarts: Family::default(),
+            arbiter_lag: seconds(),
+            keystroke: seconds(),
+        }
+    }
+}
+
+/// The supervision tree at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct ActorsReport {
+    /// Per kind of actor.
+    pub kinds: Vec<KindReport>,
+    /// Per supervised actor; sessions only where something happened to them.
+    pub children: Vec<ChildReport>,
+    /// Per arbiter (thread).
+    pub arbiters: Vec<ArbiterReport>,
+}
+
+/// All actors of one kind.
+#[derive(Debug, Clone, Serialize)]
+pub struct KindReport {
+    /// `session`, `registry`, `supervisor`.
+    pub actor: &'static str,
+    /// How many run.
+    pub alive: u64,
+    /// Restarts since the start of the process.
+    pub restarts: u64,
+    /// What the last failure said.
+    pub last_failure: Option<String>,
+    /// Messages sent and not yet taken up.
+    pub mailbox_depth: u64,
+    /// Messages one mailbox takes before senders wait or are refused.
+    pub mailbox_capacity: u64,
+    /// Messages handled since the start of the process.
+    pub handled_total: u64,
+    /// How long handling took.
+    pub handle_ms: HandleTimes,
+}
+
+/// One supervised actor.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChildReport {
+    /// Its kind.
+    pub actor: &'static str,
+    /// Which one: a session id, or the kind again for a single one.
+    pub id: String,
+    /// Whether it runs.
+    pub alive: bool,
+    /// Its restarts.
+    pub restarts: u64,
+    /// What its last failure said.
+    pub last_failure: Option<String>,
+}
+
+/// One arbiter.
+#[derive(Debug, Clone, Serialize)]
+pub struct ArbiterReport {
+    /// `worker-0` …, `core`.
+    pub arbiter: String,
+    /// How late its last tick was, in milliseconds.
+    pub lag_ms: f64,
+    /// The worst since the start of the process.
+    pub lag_max_ms: f64,
+}
+
+/// Quantiles of a duration in milliseconds, over the life of the process.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct HandleTimes {
+    /// Half were quicker.
+    pub p50: f64,
+    /// 99 in 100 were quicker.
+    pub p99: f64,
+    /// The slowest.
+    pub max: f64,
+}
