@@ -1,5 +1,15 @@
 //! The pure core: what a session is and what follows from what happened. Knows no runtime, no clock, no I/O and no
 //! randomness; every function that needs the time takes it as `now`.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
+/// Probes and their windows; a stall voids them.
+pub mod liveness;
 /// Ids, the record of a session, its rank, statuses and end reasons: the words every layer shares.
 pub mod record;
+/// When a failed actor is restarted and when it is given up.
+pub mod restart;
+/// The life of one session: statuses, clocks, deadlines, effects.
+pub mod session;
+/// One terminal's bytes: offsets, replay, windows.
+pub mod stream;

@@ -1,0 +1,193 @@
+//! Decides whether a silent peer is gone: it is asked first, and each question has its full window. Knows neither who
+//! the peer is nor how it is asked.
+//!
+//! ```text
+//! heard ──interval──> probe 1 ──window──> probe 2 … ──window──> lost
+//!   ^                    │ any byte           │
+//!   └────────────────────┴────────────────────┘
+//! ```
+
+use std::time::{Duration, Instant};
+
+/// How a peer is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// Silence before the first probe.
+    pub interval: Duration,
+    /// How long each probe may stay unanswered.
+    pub window: Duration,
+    /// Unanswered probes that make a verdict, at least 1.
+    pub probes: u32,
+}
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Ask the peer for a sign of life.
+    Probe,
+    /// The peer is gone: every probe had its window and not one byte came.
+    Lost,
+}
+
+/// The watch over one peer.
+#[derive(Debug, Clone)]
+pub struct Liveness {
+    rule: Rule,
+    last_heard: Instant,
+    /// Probes sent since the last byte, each with a full window so far.
+    sent: u32,
+    due: Option<Instant>,
+}
+
+impl Liveness {
+    /// Starts watching a peer that has just been heard.
+    pub fn new(now: Instant, rule: Rule) -> Self {
+        Self { rule, last_heard: now, sent: 0, due: Some(now + rule.interval) }
+    }
+
+    /// Takes note of a byte that came at `at`. Older news than what is known changes nothing.
+    pub fn heard(&mut self, at: Instant) {
+        if at <= self.last_heard {
+            return;
+        }
+        self.last_heard = at;
+        self.sent = 0;
+        if self.due.is_some() {
+            self.due = Some(at + self.rule.interval);
+        }
+    }
+
+    /// When something is due next; `None` while suspended.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Returns what is due, once; calling it early is harmless.
+    pub fn poll(&mut self, now: Instant) -> Option<Verdict> {
+        if self.due? > now {
+            return None;
+        }
+        if self.sent >= self.rule.probes {
+            self.due = None;
+            return Some(Verdict::Lost);
+        }
+        self.sent += 1;
+        self.due = Some(now + self.rule.window);
+        Some(Verdict::Probe)
+    }
+
+    /// Voids the open probes: this host was stalled, so their windows prove nothing. The peer is asked anew at once.
+    pub fn void(&mut self, now: Instant) {
+        if self.due.is_some() {
+            self.sent = 0;
+            self.due = Some(now);
+        }
+    }
+
+    /// Stops judging: what the peer sends is not being read.
+    pub fn suspend(&mut self) {
+        self.due = None;
+        self.sent = 0;
+    }
+
+    /// Judges again, from the beginning. Harmless while not suspended.
+    pub fn resume(&mut self, now: Instant) {
+        if self.due.is_none() {
+            self.due = Some(now + self.rule.interval);
+        }
+    }
+
+    /// The last byte known of.
+    pub fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const RULE: Rule = Rule { interval: Duration::from_secs(5), window: Duration::from_secs(4), probes: 2 };
+
+    fn at(base: Instant, seconds: u64) -> Instant {
+        base + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_silent_peer_is_lost_after_every_probe_had_its_window() {
+        let base = Instant::now();
+        let mut watch = Liveness::new(base, RULE);
+        assert_eq!(watch.poll(at(base, 4)), None);
+        assert_eq!(watch.poll(at(base, 5)), Some(Verdict::Probe));
+        assert_eq!(watch.poll(at(base, 8)), None);
+        assert_eq!(watch.poll(at(base, 9)), Some(Verdict::Probe));
+        assert_eq!(watch.poll(at(base, 12)), None);
+        assert_eq!(watch.poll(at(base, 13)), Some(Verdict::Lost));
+        assert_eq!(watch.poll(at(base, 99)), None, "a verdict is given once");
+    }
+
+    #[test]
+    fn one_byte_clears_every_probe() {
+        let base = Instant::now();
+        let mut watch = Liveness::new(base, RULE);
+        watch.poll(at(base, 5));
+        watch.poll(at(base, 9));
+        watch.heard(at(base, 12));
+        assert_eq!(watch.deadline(), Some(at(base, 17)));
+        assert_eq!(watch.poll(at(base, 17)), Some(Verdict::Probe));
+    }
+
+    #[test]
+    fn a_stall_voids_open_probes() {
+        let base = Instant::now();
+        let mut watch = Liveness::new(base, RULE);
+        watch.poll(at(base, 5));
+        watch.poll(at(base, 9));
+        watch.void(at(base, 70));
+        assert_eq!(watch.poll(at(base, 70)), Some(Verdict::Probe), "the peer is asked anew");
+        assert_eq!(watch.poll(at(base, 73)), None, "and has a full window again");
+        assert_eq!(watch.poll(at(base, 74)), Some(Verdict::Probe));
+        assert_eq!(watch.poll(at(base, 78)), Some(Verdict::Lost));
+    }
+
+    #[test]
+    fn a_suspended_watch_gives_no_verdict() {
+        let base = Instant::now();
+        let mut watch = Liveness::new(base, RULE);
+        watch.poll(at(base, 5));
+        watch.suspend();
+        assert_eq!(watch.deadline(), None);
+        assert_eq!(watch.poll(at(base, 500)), None);
+        watch.heard(at(base, 501));
+        assert_eq!(watch.deadline(), None, "a byte does not resume the watch");
+        watch.resume(at(base, 600));
+        assert_eq!(watch.poll(at(base, 605)), Some(Verdict::Probe));
+    }
+
+    proptest! {
+        /// I5: between the last byte (or stall) and the verdict lie `interval + probes × window`, and `probes` probes.
+        #[test]
+        fn no_verdict_without_proof(steps in prop::collection::vec((0u8..4, 0u64..6), 1..200)) {
+            let mut now = Instant::now();
+            let mut watch = Liveness::new(now, RULE);
+            let (mut quiet_since, mut probes) = (now, 0);
+            for (kind, wait) in steps {
+                now += Duration::from_secs(wait);
+                match kind {
+                    0 => { if now > watch.last_heard() { quiet_since = now; probes = 0; } watch.heard(now) }
+                    1 => { quiet_since = now; probes = 0; watch.void(now) }
+                    _ => match watch.poll(now) {
+                        Some(Verdict::Probe) => probes += 1,
+                        Some(Verdict::Lost) => {
+                            prop_assert!(now - quiet_since >= RULE.window * RULE.probes);
+                            prop_assert_eq!(probes, RULE.probes);
+                            break;
+                        }
+                        None => {}
+                    },
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,591 @@
+//! The life of one session: what happened goes in, what to do comes out, and one deadline says when to ask again. Owns
+//! the session's record and its three clocks: transport liveness, human idleness, total duration. Knows no actor, no
+//! socket and no store.
+//!
+//! ```text
+//! connecting ──Connected──> active <──Attached── detached
+//!     │                      │  └──SocketLost──────^ │
+//!     └──────────┬───────────┴───────────────────────┘
+//!                v  any ending, once
+//!             closed
+//! ```
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use super::{
+    liveness::{Liveness, Rule, Verdict},
+    record::{EndReason, Record, Status, Transition, UtcMicros},
+    stream::AttachNo,
+};
+
+/// How long a shell whose browser has not come yet counts as active: as long as a socket has for its first frame.
+pub const ATTACH_GRACE: Duration = Duration::from_secs(10);
+
+/// How long logging in may take, people included: OpenSSH's own limit (sshd_config, `LoginGraceTime`).
+pub const LOGIN_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long a target that told its program's exit may take to close the channel; the last output comes in between.
+const EXIT_GRACE: Duration = Duration::from_secs(5);
+
+/// How long before an ending by the clock the person is warned, if the clock is not shorter than twice that.
+const WARNING: Duration = Duration::from_secs(60);
+
+/// One moment on both clocks: `at` decides, `utc` is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The monotonic clock.
+    pub at: Instant,
+    /// The wall clock.
+    pub utc: UtcMicros,
+}
+
+impl Moment {
+    /// The wall time of an earlier (or later) instant, reckoned from this moment.
+    pub fn utc_of(&self, instant: Instant) -> UtcMicros {
+        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        let earlier = micros(self.at.saturating_duration_since(instant));
+        let later = micros(instant.saturating_duration_since(self.at));
+        UtcMicros(self.utc.0.saturating_sub(earlier).saturating_add(later))
+    }
+}
+
+/// The clocks of a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// How browsers are watched.
+    pub browser: Rule,
+    /// How the SSH server is watched.
+    pub peer: Rule,
+    /// How long a detached session waits for its browser.
+    pub reattach_window: Duration,
+    /// Longest time without human input, if limited.
+    pub idle_timeout: Option<Duration>,
+    /// Longest life, if limited.
+    pub max_duration: Option<Duration>,
+    /// How often activity is made durable.
+    pub checkpoint: Duration,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The counters beside the session were read.
+    Activity(Activity),
+    /// A browser answered a ping or sent a byte.
+    BrowserHeard {
+        /// Which one.
+        attach: AttachNo,
+        /// When.
+        at: Instant,
+    },
+    /// A browser came.
+    Attached {
+        /// Its number, higher than any before.
+        attach: AttachNo,
+        /// Whether it types; else it only looks on.
+        interactive: bool,
+    },
+    /// A browser's socket is gone.
+    SocketLost {
+        /// Which one; a superseded one no longer counts.
+        attach: AttachNo,
+    },
+    /// The shell runs.
+    Connected {
+        /// The address that was dialled.
+        addr: String,
+    },
+    /// No shell came about.
+    ConnectFailed {
+        /// `connect_failed`, `auth_failed` or `host_key_rejected`.
+        reason: EndReason,
+        /// The sentence for the person.
+        detail: String,
+    },
+    /// The program on the target ended.
+    Exited {
+        /// Its exit status, if told.
+        status: Option<u32>,
+        /// The signal that ended it, if told.
+        signal: Option<String>,
+    },
+    /// The SSH channel or connection is gone.
+    PeerClosed,
+    /// The target's connection is no longer read: what it sends cannot be heard.
+    OutputPaused,
+    /// The target's connection is read again.
+    OutputResumed,
+    /// This host did not run for `lasted`: nothing that was not heard meanwhile proves anything.
+    Stalled {
+        /// How long.
+        lasted: Duration,
+    },
+    /// The person wants to stay in spite of being idle.
+    Stay,
+    /// Somebody or something ends the session.
+    End {
+        /// Why.
+        reason: EndReason,
+        /// Who or what, in a sentence.
+        detail: String,
+    },
+}
+
+/// The counters that live beside a session, so that a byte costs no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Activity {
+    /// The last byte from the target's connection.
+    pub peer_heard: Option<Instant>,
+    /// The last byte a human sent.
+    pub input: Option<Instant>,
+    /// Bytes to the target.
+    pub bytes_in: u64,
+    /// Bytes from the target.
+    pub bytes_out: u64,
+}
+
+/// What to do now, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a WebSocket ping.
+    PingBrowser(AttachNo),
+    /// Shut a silent browser's socket.
+    DropBrowser(AttachNo),
+    /// Tell a browser that another one took its place, and close its socket.
+    Supersede(AttachNo),
+    /// Send an SSH keepalive that wants a reply.
+    ProbePeer,
+    /// Warn the person of an ending by the clock.
+    Warn(Warning),
+    /// End the SSH connection.
+    CloseLink,
+    /// Make the record durable, then show the transition (none: only activity moved).
+    Announce(Box<Record>, Option<Transition>),
+    /// Once the close is durable: tell the browsers, then stop. The last effect there is.
+    Finish {
+        /// The sentence for the person.
+        message: String,
+    },
+}
+
+/// An ending by the clock that is near.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Warning {
+    /// `idle_timeout` or `max_duration`.
+    pub reason: EndReason,
+    /// The time left.
+    pub closes_in: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct Browser {
+    attach: AttachNo,
+    interactive: bool,
+    watch: Liveness,
+}
+
+#[derive(Debug, Clone)]
+struct Exit {
+    status: Option<u32>,
+    signal: Option<String>,
+    close_by: Instant,
+}
+
+/// One session.
+#[derive(Debug, Clone)]
+pub struct Session {
+    limits: Limits,
+    record: Record,
+    started: Instant,
+    browsers: Vec<Browser>,
+    /// Watched from the moment the shell runs.
+    peer: Option<Liveness>,
+    exit: Option<Exit>,
+    login_by: Option<Instant>,
+    /// A shell nobody has come to yet counts as detached from then on.
+    grace_until: Option<Instant>,
+    reattach_by: Option<Instant>,
+    last_input: Instant,
+    idle_warned: bool,
+    duration_warned: bool,
+    checkpoint_at: Instant,
+    activity: Activity,
+    /// What the last announcement said.
+    announced: Activity,
+    effects: VecDeque<Effect>,
+}
+
+impl Session {
+    /// Begins a session whose `record` says *connecting* and is durable already.
+    pub fn new(now: Moment, record: Record, limits: Limits) -> Self {
+        Self {
+            limits,
+            record,
+            started: now.at,
+            browsers: Vec::new(),
+            peer: None,
+            exit: None,
+            login_by: Some(now.at + LOGIN_LIMIT),
+            grace_until: None,
+            reattach_by: None,
+            last_input: now.at,
+            idle_warned: false,
+            duration_warned: false,
+            checkpoint_at: now.at + limits.checkpoint,
+            activity: Activity::default(),
+            announced: Activity::default(),
+            effects: VecDeque::new(),
+        }
+    }
+
+    /// Takes a session up again after its actor failed: the record as last announced, its clocks from now on. The caller
+    /// attaches the browsers that are still there.
+    pub fn adopt(now: Moment, record: Record, limits: Limits) -> Self {
+        let served = i64::saturating_sub(now.utc.0, record.start_time.0).max(0).unsigned_abs();
+        let mut session = Self::new(now, record, limits);
+        session.started = now.at.checked_sub(Duration::from_micros(served)).unwrap_or(now.at);
+        match session.record.status {
+            Status::Connecting => {}
+            Status::Active | Status::Detached | Status::Lost => {
+                session.login_by = None;
+                session.peer = Some(Liveness::new(now.at, limits.peer));
+                session.reattach_by = Some(now.at + limits.reattach_window);
+            }
+            Status::Closed => session.login_by = None,
+        }
+        session
+    }
+
+    /// The record as it stands.
+    pub fn record(&self) -> &Record {
+        &self.record
+    }
+
+    /// The next thing to do.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.effects.pop_front()
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next; `None` once closed.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines().into_iter().map(|(_, at)| at).chain(self.silent_deadlines()).min()
+    }
+
+    /// Every deadline that ends or changes the session unless something happens before, soonest first.
+    pub fn deadlines(&self) -> Vec<(&'static str, Instant)> {
+        if self.record.is_closed() {
+            return Vec::new();
+        }
+        let lost = |watch: &Liveness, rule: Rule| {
+            let silent_until = rule.interval + rule.window * rule.probes;
+            watch.deadline().map(|due| due.max(watch.last_heard() + silent_until))
+        };
+        let mut all: Vec<_> = [
+            ("login_limit", self.login_by),
+            ("exited", self.exit.as_ref().map(|exit| exit.close_by)),
+            ("detached", self.grace_until),
+            ("detach_expired", self.reattach_by),
+            ("peer_lost", self.peer.as_ref().and_then(|watch| lost(watch, self.limits.peer))),
+            ("idle_timeout", self.limits.idle_timeout.map(|limit| self.last_input + limit)),
+            ("max_duration", self.limits.max_duration.map(|limit| self.started + limit)),
+        ]
+        .into_iter()
+        .filter_map(|(what, at)| at.map(|at| (what, at)))
+        .collect();
+        let browsers = self.browsers.iter().filter_map(|browser| lost(&browser.watch, self.limits.browser));
+        all.extend(browsers.map(|at| ("browser_lost", at)));
+        all.sort_by_key(|&(_, at)| at);
+        all
+    }
+
+    /// Deadlines that only make the session do something on the way: probes, warnings, checkpoints.
+    fn silent_deadlines(&self) -> Vec<Instant> {
+        if self.record.is_closed() {
+            return Vec::new();
+        }
+        let watches = self.browsers.iter().map(|browser| &browser.watch).chain(self.peer.as_ref());
+        let warning = |from: Instant, limit: Option<Duration>, warned: bool| {
+            limit.filter(|_| !warned).map(|limit| from + limit.saturating_sub(notice(limit)))
+        };
+        let warnings = [
+            warning(self.last_input, self.limits.idle_timeout, self.idle_warned),
+            warning(self.started, self.limits.max_duration, self.duration_warned),
+        ];
+        let checkpoint = (self.activity != self.announced).then_some(self.checkpoint_at);
+        watches.filter_map(Liveness::deadline).chain(warnings.into_iter().flatten()).chain(checkpoint).collect()
+    }
+
+    /// Takes note of what happened. A closed session takes note of nothing.
+    pub fn handle(&mut self, now: Moment, event: Event) {
+        if self.record.is_closed() {
+            return;
+        }
+        match event {
+            Event::Activity(activity) => self.note_activity(activity),
+            Event::BrowserHeard { attach, at } => {
+                if let Some(browser) = self.browsers.iter_mut().find(|browser| browser.attach == attach) {
+                    browser.watch.heard(at);
+                }
+            }
+            Event::Attached { attach, interactive } => self.attach(now, attach, interactive),
+            Event::SocketLost { attach } => self.lose_browser(now, attach, "The browser's connection was lost."),
+            Event::Connected { addr } => self.connect(now, addr),
+            Event::ConnectFailed { reason, detail } => match self.record.status {
+                Status::Connecting => self.close(now, reason, now.at, detail),
+                // The shell runs: there is nothing left that could fail to connect.
+                Status::Active | Status::Detached | Status::Lost | Status::Closed => {}
+            },
+            Event::Exited { status, signal } => {
+                self.exit.get_or_insert(Exit { status, signal, close_by: now.at + EXIT_GRACE });
+            }
+            Event::PeerClosed => self.close_by_peer(now),
+            Event::OutputPaused => self.peer.iter_mut().for_each(Liveness::suspend),
+            Event::OutputResumed => self.peer.iter_mut().for_each(|watch| watch.resume(now.at)),
+            Event::Stalled { lasted } => self.forgive(now, lasted),
+            Event::Stay => self.note_input(now.at),
+            Event::End { reason, detail } => self.close(now, reason, now.at, detail),
+        }
+    }
+
+    /// Does what is due at `now`; calling it early is harmless.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        if self.record.is_closed() {
+            return;
+        }
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now.at);
+        self.watch_browsers(now);
+        if due(self.grace_until) {
+            self.grace_until = None;
+            self.detach(now, "No browser came.");
+        }
+        if due(self.login_by) {
+            let detail = format!(
+                "The login did not finish within {} s. Open a new session to try again.",
+                LOGIN_LIMIT.as_secs()
+            );
+            return self.close(now, EndReason::AuthFailed, now.at, detail);
+        }
+        if due(self.exit.as_ref().map(|exit| exit.close_by)) {
+            return self.close_by_peer(now);
+        }
+        if let Some(watch) = self.peer.as_mut() {
+            match watch.poll(now.at) {
+                Some(Verdict::Probe) => self.effects.push_back(Effect::ProbePeer),
+                Some(Verdict::Lost) => {
+                    let heard = watch.last_heard();
+                    let silent = now.at.saturating_duration_since(heard).as_secs();
+                    let detail =
+                        format!("The SSH server has not answered for {silent} s. The host or the network is down.");
+                    return self.close(now, EndReason::PeerLost, heard, detail);
+                }
+                None => {}
+            }
+        }
+        if due(self.reattach_by) {
+            let waited = self.limits.reattach_window.as_secs();
+            let detail = format!("No browser came back within {waited} s.");
+            return self.close(now, EndReason::DetachExpired, now.at, detail);
+        }
+        self.watch_clocks(now);
+        if self.checkpoint_at <= now.at {
+            if self.activity != self.announced {
+                self.announce(now, None);
+            }
+            self.checkpoint_at = now.at + self.limits.checkpoint;
+        }
+    }
+
+    fn note_activity(&mut self, activity: Activity) {
+        if let (Some(watch), Some(at)) = (self.peer.as_mut(), activity.peer_heard) {
+            watch.heard(at);
+        }
+        if let Some(at) = activity.input {
+            self.note_input(at);
+        }
+        self.activity = activity;
+    }
+
+    fn note_input(&mut self, at: Instant) {
+        if at > self.last_input {
+            self.last_input = at;
+            self.idle_warned = false;
+        }
+    }
+
+    fn attach(&mut self, now: Moment, attach: AttachNo, interactive: bool) {
+        if interactive && let Some(at) = self.browsers.iter().position(|browser| browser.interactive) {
+            let old = self.browsers.swap_remove(at);
+            self.effects.push_back(Effect::Supersede(old.attach));
+        }
+        self.browsers.push(Browser { attach, interactive, watch: Liveness::new(now.at, self.limits.browser) });
+        if !interactive {
+            self.record.watchers += 1;
+            return;
+        }
+        self.reattach_by = None;
+        self.grace_until = None;
+        match self.record.status {
+            Status::Detached | Status::Lost => self.enter(now, Status::Active, "A browser came back.".into()),
+            Status::Connecting | Status::Active | Status::Closed => {}
+        }
+    }
+
+    fn lose_browser(&mut self, now: Moment, attach: AttachNo, why: &str) {
+        let Some(at) = self.browsers.iter().position(|browser| browser.attach == attach) else {
+            return;
+        };
+        if !self.browsers.swap_remove(at).interactive {
+            self.record.watchers = self.record.watchers.saturating_sub(1);
+            return;
+        }
+        match self.record.status {
+            Status::Connecting => self.reattach_by = Some(now.at + self.limits.reattach_window),
+            Status::Active => self.detach(now, why),
+            Status::Detached | Status::Lost | Status::Closed => {}
+        }
+    }
+
+    fn detach(&mut self, now: Moment, why: &str) {
+        self.reattach_by = Some(now.at + self.limits.reattach_window);
+        self.enter(now, Status::Detached, why.to_owned());
+    }
+
+    fn connect(&mut self, now: Moment, addr: String) {
+        match self.record.status {
+            Status::Connecting => {}
+            Status::Active | Status::Detached | Status::Lost | Status::Closed => return,
+        }
+        self.login_by = None;
+        self.peer = Some(Liveness::new(now.at, self.limits.peer));
+        self.record.target_addr = addr;
+        self.enter(now, Status::Active, "The shell runs.".into());
+        if self.reattach_by.is_some() {
+            self.enter(now, Status::Detached, "The browser left while the connection was being made.".into());
+        } else if !self.browsers.iter().any(|browser| browser.interactive) {
+            self.grace_until = Some(now.at + ATTACH_GRACE);
+        }
+    }
+
+    fn watch_browsers(&mut self, now: Moment) {
+        let verdicts: Vec<_> = self
+            .browsers
+            .iter_mut()
+            .filter_map(|browser| browser.watch.poll(now.at).map(|verdict| (browser.attach, verdict)))
+            .collect();
+        for (attach, verdict) in verdicts {
+            match verdict {
+                Verdict::Probe => self.effects.push_back(Effect::PingBrowser(attach)),
+                Verdict::Lost => {
+                    self.effects.push_back(Effect::DropBrowser(attach));
+                    self.lose_browser(now, attach, "The browser has not answered its pings.");
+                }
+            }
+        }
+    }
+
+    fn watch_clocks(&mut self, now: Moment) {
+        if let Some(limit) = self.limits.idle_timeout {
+            let end = self.last_input + limit;
+            if end <= now.at {
+                let detail = format!("Nothing was typed for {} s.", limit.as_secs());
+                return self.close(now, EndReason::IdleTimeout, now.at, detail);
+            }
+            if !self.idle_warned && end <= now.at + notice(limit) {
+                self.idle_warned = true;
+                self.effects
+                    .push_back(Effect::Warn(Warning { reason: EndReason::IdleTimeout, closes_in: end - now.at }));
+            }
+        }
+        if let Some(limit) = self.limits.max_duration {
+            let end = self.started + limit;
+            if end <= now.at {
+                let detail = format!("The session reached its longest allowed time, {} s.", limit.as_secs());
+                return self.close(now, EndReason::MaxDuration, now.at, detail);
+            }
+            if !self.duration_warned && end <= now.at + notice(limit) {
+                self.duration_warned = true;
+                self.effects
+                    .push_back(Effect::Warn(Warning { reason: EndReason::MaxDuration, closes_in: end - now.at }));
+            }
+        }
+    }
+
+    /// Nobody is to blame for what could not be heard: probes are asked anew, waiting starts where it stood. Only the
+    /// total duration goes by the clock on the wall.
+    fn forgive(&mut self, now: Moment, lasted: Duration) {
+        let watches = self.browsers.iter_mut().map(|browser| &mut browser.watch).chain(self.peer.as_mut());
+        watches.for_each(|watch| watch.void(now.at));
+        for deadline in [&mut self.login_by, &mut self.grace_until, &mut self.reattach_by] {
+            *deadline = deadline.map(|at| at + lasted);
+        }
+        self.last_input = (self.last_input + lasted).min(now.at);
+    }
+
+    fn close_by_peer(&mut self, now: Moment) {
+        match (self.record.status, self.exit.take()) {
+            (Status::Closed, _) => {}
+            (Status::Connecting, _) => {
+                let detail = "The SSH server closed the connection.".to_owned();
+                self.close(now, EndReason::ConnectFailed, now.at, detail);
+            }
+            (Status::Active | Status::Detached | Status::Lost, Some(exit)) => {
+                self.record.exit_status = exit.status;
+                let detail = match (exit.signal, exit.status) {
+                    (Some(signal), _) => format!("The shell was ended by signal {signal}."),
+                    (None, Some(status)) => format!("The shell ended with status {status}."),
+                    (None, None) => "The shell ended.".to_owned(),
+                };
+                self.close(now, EndReason::Exited, now.at, detail);
+            }
+            (Status::Active | Status::Detached | Status::Lost, None) => {
+                let detail = "The SSH server closed the connection.".to_owned();
+                self.close(now, EndReason::PeerClosed, now.at, detail);
+            }
+        }
+    }
+
+    /// The one way to end, for every cause. `evidence` is the last moment the session was known to live.
+    fn close(&mut self, now: Moment, reason: EndReason, evidence: Instant, message: String) {
+        if self.record.is_closed() {
+            return;
+        }
+        self.record.end_reason = Some(reason);
+        self.record.end_time = Some(now.utc_of(evidence).max(self.record.start_time));
+        self.record.detected_at = Some(now.utc.max(self.record.start_time));
+        self.effects.push_back(Effect::CloseLink);
+        self.enter(now, Status::Closed, message.clone());
+        self.browsers.clear();
+        self.effects.push_back(Effect::Finish { message });
+    }
+
+    fn enter(&mut self, now: Moment, status: Status, detail: String) {
+        self.record.status = status;
+        let end_reason = self.record.end_reason;
+        let transition = Transition { id: self.record.id, at: now.utc, status, end_reason, detail };
+        self.announce(now, Some(transition));
+    }
+
+    fn announce(&mut self, now: Moment, transition: Option<Transition>) {
+        let heard = self.browsers.iter().map(|browser| browser.watch.last_heard());
+        let heard = heard.chain(self.activity.peer_heard).max();
+        let record = &mut self.record;
+        record.version += 1;
+        record.bytes_in = self.activity.bytes_in;
+        record.bytes_out = self.activity.bytes_out;
+        record.last_input_at = self.activity.input.map(|at| now.utc_of(at)).or(record.last_input_at);
+        record.last_seen_at = heard.map(|at| now.utc_of(at)).max(record.last_seen_at);
+        self.announced = self.activity;
+        self.effects.push_back(Effect::Announce(Box::new(record.clone()), transition));
+    }
+}
+
+/// How long before the end of `limit` the person is warned.
+fn notice(limit: Duration) -> Duration {
+    WARNING.min(limit / 2)
+}
+
+#[cfg(test)]
+mod tests;

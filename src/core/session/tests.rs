@@ -1,0 +1,1 @@
+//! What a session does: one table for every status and event, and random orders of events.
