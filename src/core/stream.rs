@@ -304,8 +304,8 @@ mod tests {
         let kept = output.kept();
         assert!(kept >= LIMITS.replay && kept <= LIMITS.replay + SEGMENT as u64);
         let start = output.attach(A, true, Some(100)).unwrap();
-        assert_eq!(start.lost, output.head() - kept - 100);
-        assert_eq!(drain(&mut output, A).len() as u64, output.head() - start.offset);
+        assert_eq!(start, Start { offset: output.head() - kept, lost: output.head() - kept - 100 });
+        assert_eq!(drain(&mut output, A).len() as u64, LIMITS.window);
     }
 
     #[test]
