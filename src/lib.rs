@@ -8,6 +8,10 @@
 
 /// Actors: sessions, the registry, the supervisor.
 pub mod actor;
+/// The command line.
+pub mod cli;
+/// The configuration: defaults, YAML, environment.
+pub mod config;
 /// Pure: sessions, liveness, streams, records. No clock, no I/O.
 pub mod core;
 /// Links to SSH targets: russh, host keys, authentication, the demo target.

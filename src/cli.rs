@@ -1,0 +1,150 @@
+//! The command line: which commands there are, what they take, and `check`, which needs nothing else. Knows no layer
+//! but the configuration.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, ConfigErrors, DEFAULT_PATH};
+
+/// The SSH gateway that always knows which sessions are alive.
+#[derive(Debug, Parser)]
+#[command(name = "pulsegate", version, about)]
+pub struct Cli {
+    /// The configuration file [default: ./config.yaml, if there is one].
+    #[arg(long, global = true, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve until SIGTERM or SIGINT.
+    Serve,
+    /// Serve with a demo target of its own on loopback, and print a URL that opens a terminal on it.
+    Demo(Demo),
+    /// Check the configuration and list every mistake with its place and what is allowed.
+    Check,
+}
+
+/// The options of `demo`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Demo {
+    /// Where to listen; if the port is taken, another one is chosen.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8022")]
+    pub listen: SocketAddr,
+    /// Where to keep records and keys [default: a temporary folder].
+    #[arg(long, value_name = "PATH")]
+    pub data_dir: Option<PathBuf>,
+}
+
+/// What a command has to say when it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// For standard output, without the last newline.
+    pub text: String,
+    /// The process's exit code: 0 success, 1 failure.
+    pub code: u8,
+}
+
+/// Checks the configuration as `serve` would read it: the file, and `env` over it.
+pub fn check(config: Option<PathBuf>, env: impl IntoIterator<Item = (String, String)>, json: bool) -> Outcome {
+    let (errors, file) = match Config::load(config.as_deref(), env) {
+        Ok(loaded) => (ConfigErrors { mistakes: Vec::new() }, loaded.file),
+        Err(errors) => (errors, config),
+    };
+    let code = u8::from(!errors.mistakes.is_empty());
+    let text = if json {
+        serde_json::json!(errors).to_string()
+    } else if code == 0 {
+        let file = file.map_or(format!("no {DEFAULT_PATH}, all defaults"), |file| file.display().to_string());
+        format!("{file}: 0 mistakes")
+    } else {
+        errors.to_string()
+    };
+    Outcome { text, code }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, error::ErrorKind};
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["pulsegate"], args].concat())
+    }
+
+    fn yaml(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_stand_before_or_after_the_command() {
+        for args in [["--json", "--config", "a.yaml", "check"], ["check", "--json", "--config", "a.yaml"]] {
+            let cli = parse(&args).unwrap();
+            assert!(cli.json && cli.config == Some("a.yaml".into()) && matches!(cli.command, Command::Check));
+        }
+    }
+
+    #[test]
+    fn demo_listens_on_loopback_unless_told() {
+        let Command::Demo(demo) = parse(&["demo"]).unwrap().command else { panic!("not demo") };
+        assert_eq!(demo, Demo { listen: "127.0.0.1:8022".parse().unwrap(), data_dir: None });
+        let Command::Demo(demo) = parse(&["demo", "--listen", "[::1]:0", "--data-dir", "d"]).unwrap().command else {
+            panic!("not demo")
+        };
+        assert_eq!(demo, Demo { listen: "[::1]:0".parse().unwrap(), data_dir: Some("d".into()) });
+    }
+
+    #[test]
+    fn wrong_use_exits_with_2() {
+        for args in [&["serv"][..], &[], &["demo", "--listen", "nowhere"], &["check", "--yaml"]] {
+            assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+        assert_eq!(parse(&["--help"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
+    }
+
+    #[test]
+    fn check_counts_no_mistakes_in_a_good_file() {
+        let (_dir, path) = yaml("session:\n  idle_timeout: 30m\n");
+        let text = format!("{}: 0 mistakes", path.display());
+        assert_eq!(check(Some(path.clone()), [], false), Outcome { text, code: 0 });
+        assert_eq!(check(Some(path), [], true), Outcome { text: r#"{"mistakes":[]}"#.to_owned(), code: 0 });
+    }
+
+    #[test]
+    fn check_prints_a_line_per_mistake_or_json() {
+        let (_dir, path) = yaml("session:\n  output_windw: 1MiB\n");
+        let shown = path.display();
+        let text = format!("{shown}:2:3: session.output_windw: unknown key; did you mean output_window?");
+        assert_eq!(check(Some(path.clone()), [], false), Outcome { text, code: 1 });
+        let json = check(Some(path.clone()), [], true);
+        let expected = serde_json::json!({"mistakes": [{
+            "source": path, "line": 2, "column": 3, "key": "session.output_windw",
+            "message": "unknown key; did you mean output_window?",
+        }]});
+        assert_eq!((serde_json::from_str(&json.text).ok(), json.code), (Some(expected), 1));
+    }
+
+    #[test]
+    fn a_named_file_that_is_missing_is_a_mistake() {
+        let outcome = check(Some("/nowhere/config.yaml".into()), [], false);
+        assert!(outcome.text.starts_with("/nowhere/config.yaml: cannot be read: "), "{}", outcome.text);
+        assert_eq!(outcome.code, 1);
+    }
+}

@@ -1,0 +1,330 @@
+//! Reads the YAML file with its lines and columns and the environment, merges them, and reads the result over the
+//! defaults. Knows no key by name and no rule.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use ::config::{ConfigError, Map, Source, Value, ValueKind};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::{
+    DefaultMessageFormatter, DuplicateKeyPolicy, Location, MessageFormatter, NonFiniteFloatPolicy, Spanned,
+};
+
+use super::{
+    Config, ConfigErrors,
+    mistake::{Place, Position, Report, unknown},
+    rules,
+    setting::{Setting, join},
+};
+
+/// The file that is read when none is named.
+pub const DEFAULT_PATH: &str = "config.yaml";
+
+/// The prefix of every key in the environment. A service of this name in Kubernetes sets `PULSEGATE_PORT` and the
+/// like; the second underscore keeps them apart.
+const PREFIX: &str = "PULSEGATE__";
+
+/// The admin token's variable; it has no key in YAML, where it would be left lying about.
+const ADMIN_TOKEN: &str = "PULSEGATE_ADMIN_TOKEN";
+
+/// The fewest characters of an admin token.
+const ADMIN_TOKEN_MIN: usize = 32;
+
+/// A configuration without mistakes.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Every key.
+    pub config: Config,
+    /// `PULSEGATE_ADMIN_TOKEN`, at least 32 characters.
+    pub admin_token: Option<SecretString>,
+    /// The file that was read; `None`: there was none and the defaults hold.
+    pub file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads the file at `path`, or `./config.yaml` if there is one, and the environment over it.
+    ///
+    /// # Errors
+    /// Every mistake of both at once. When the file cannot be read or is no YAML, what depends on it is not looked at.
+    pub fn load(path: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, ConfigErrors> {
+        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
+        let mut report = Report::new(file.display().to_string());
+        let (tree, found) = match fs::read_to_string(file) {
+            Ok(text) => (parse_file(&text, &mut report), true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_none() => {
+                (Some(ValueKind::Nil.into()), false)
+            }
+            Err(error) => {
+                report.mistake("", cannot_read(&error));
+                (None, false)
+            }
+        };
+        // The file is read by itself too: what the environment replaces may be wrong all the same. What is left alone
+        // is then found a second time, which the report ignores.
+        if let Some(tree) = &tree {
+            Self::read(tree.clone(), "", &mut report);
+        }
+        let mut variables: BTreeMap<String, String> = env.into_iter().collect();
+        let overrides = read_environment(&mut variables, &mut report);
+        let admin_token = read_admin_token(&mut variables, &mut report);
+        let config = tree.map(|tree| read_merged(tree, overrides, &mut report)).unwrap_or_default();
+        report.finish()?;
+        Ok(Loaded { config, admin_token, file: found.then(|| file.to_owned()) })
+    }
+
+    /// The known_hosts file: the configured one, else `known_hosts` in `node.data_dir`.
+    pub fn known_hosts_path(&self) -> PathBuf {
+        self.ssh.known_hosts.clone().unwrap_or_else(|| self.node.data_dir.join("known_hosts"))
+    }
+}
+
+/// The environment of this process, for [`Config::load`]. What is not UTF-8 is made so and will then be refused.
+pub fn process_environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+}
+
+fn cannot_read(error: &io::Error) -> String {
+    format!("cannot be read: {error}")
+}
+
+/// Merges the layers, reads every key, and checks the rules.
+fn read_merged(tree: Value, overrides: Vec<(String, String)>, report: &mut Report) -> Config {
+    // The merge reads a dot in a top-level key as a path; one level down a key is only a key.
+    const ROOT: &str = "root";
+    let file = Layer(Map::from([(ROOT.to_owned(), tree)]));
+    let merged = overrides
+        .into_iter()
+        .try_fold(::config::Config::builder().add_source(file), |builder, (key, text)| {
+            builder.set_override(format!("{ROOT}.{key}"), text)
+        })
+        .and_then(|builder| builder.build()?.get::<Value>(ROOT));
+    let config = match merged {
+        Ok(merged) => Config::read(merged, "", report).unwrap_or_default(),
+        Err(error) => {
+            report.mistake("", error.to_string());
+            return Config::default();
+        }
+    };
+    rules::check(&config, report);
+    config
+}
+
+/// A layer that is already a tree.
+#[derive(Debug, Clone)]
+struct Layer(Map<String, Value>);
+
+impl Source for Layer {
+    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn collect(&self) -> Result<Map<String, Value>, ConfigError> {
+        Ok(self.0.clone())
+    }
+}
+
+/// Takes every key that a variable sets, as text: nothing is guessed, so `00123e5` stays what it is.
+fn read_environment(variables: &mut BTreeMap<String, String>, report: &mut Report) -> Vec<(String, String)> {
+    let mut keys = Vec::new();
+    Config::keys("", &mut keys);
+    let names: Vec<String> = keys.iter().map(|key| variable_of(key)).collect();
+    let mut overrides = Vec::new();
+    for (key, name) in keys.into_iter().zip(&names) {
+        if let Some((source, text)) = take_variable(variables, name, &key, report) {
+            report.set_place(&key, Place { source, key: None, value: None });
+            overrides.push((key, text));
+        }
+    }
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    for name in variables.keys().filter(|name| name.starts_with(PREFIX)) {
+        report.add(name.clone(), None, "", unknown(name.trim_end_matches("_FILE"), &known));
+    }
+    overrides
+}
+
+/// The variable that sets a key: `PULSEGATE__SECTION__KEY`.
+fn variable_of(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
+}
+
+/// Takes a variable's text, or that of the file named by the variable with `_FILE` behind its name; with the name of
+/// the one that was used.
+fn take_variable(
+    variables: &mut BTreeMap<String, String>,
+    name: &str,
+    key: &str,
+    report: &mut Report,
+) -> Option<(String, String)> {
+    let by_file = format!("{name}_FILE");
+    match (variables.remove(name), variables.remove(&by_file)) {
+        (Some(_), Some(_)) => {
+            report.add(by_file, None, key, format!("must not be set together with {name}"));
+            None
+        }
+        (Some(text), None) => Some((name.to_owned(), text)),
+        (None, Some(path)) => match fs::read_to_string(path) {
+            Ok(text) => {
+                let text = text.strip_suffix('\n').unwrap_or(&text);
+                Some((by_file, text.strip_suffix('\r').unwrap_or(text).to_owned()))
+            }
+            Err(error) => {
+                report.add(by_file, None, key, format!("names a file that {}", cannot_read(&error)));
+                None
+            }
+        },
+        (None, None) => None,
+    }
+}
+
+fn read_admin_token(variables: &mut BTreeMap<String, String>, report: &mut Report) -> Option<SecretString> {
+    let (source, token) = take_variable(variables, ADMIN_TOKEN, "", report)?;
+    let token = SecretString::from(token);
+    if token.expose_secret().chars().count() < ADMIN_TOKEN_MIN {
+        report.add(source, None, "", format!("must have at least {ADMIN_TOKEN_MIN} characters"));
+        return None;
+    }
+    Some(token)
+}
+
+/// Parses the file and remembers where everything stands; `None` after reporting that it is no YAML.
+fn parse_file(text: &str, report: &mut Report) -> Option<Value> {
+    let tree = parse(text).map_err(|(position, message)| report.add(report.file().to_owned(), position, "", message));
+    tree.ok().map(|node| plant(node, text, "", &mut Some(report)))
+}
+
+/// Parses YAML that stands as the value of the key at `path`; `None` after reporting a mistake there.
+pub(super) fn parse_inline(text: &str, path: &str, report: &mut Report) -> Option<Value> {
+    let tree = parse(text).map_err(|(_, message)| report.mistake(path, message));
+    tree.ok().map(|node| plant(node, text, "", &mut None))
+}
+
+fn parse(text: &str) -> Result<Spanned<Node>, (Option<Position>, String)> {
+    let options = serde_saphyr::options! {
+        duplicate_keys: DuplicateKeyPolicy::PassThrough,
+        non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
+        with_snippet: false,
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        // The parser quotes the file, which may hold anything: one line stays one line.
+        let message = DefaultMessageFormatter.format_message(&error).replace(char::is_control, " ");
+        (error.location().and_then(position_of), format!("is no valid YAML: {message}"))
+    })
+}
+
+fn position_of(location: Location) -> Option<Position> {
+    (location != Location::UNKNOWN).then(|| (location.line(), location.column()))
+}
+
+/// Makes the tree to merge, every scalar as the text it was written as, and notes the places of keys and values.
+fn plant(node: Spanned<Node>, text: &str, path: &str, report: &mut Option<&mut Report>) -> Value {
+    match node.value {
+        Node::Null => Value::from(ValueKind::Nil),
+        Node::Text(written) => written.into(),
+        Node::Plain => {
+            let span = node.defined.span();
+            let slice = |(start, len)| text.get(usize::try_from(start).ok()?..usize::try_from(start + len).ok()?);
+            span.byte_offset().zip(span.byte_len()).and_then(slice).unwrap_or_default().trim().into()
+        }
+        Node::List(items) => {
+            let plant_item = |(index, item): (usize, Spanned<Node>)| {
+                let path = format!("{path}[{index}]");
+                note(&path, None, &item, report);
+                plant(item, text, &path, report)
+            };
+            items.into_iter().enumerate().map(plant_item).collect::<Vec<_>>().into()
+        }
+        Node::Map(entries) => {
+            let mut map = Map::new();
+            for (key, item) in entries {
+                let path = join(path, &key.value);
+                if map.contains_key(&key.value) {
+                    if let Some(report) = report {
+                        let source = report.file().to_owned();
+                        report.add(source, position_of(key.referenced), &path, "is given twice".to_owned());
+                    }
+                    continue;
+                }
+                note(&path, position_of(key.referenced), &item, report);
+                map.insert(key.value, plant(item, text, &path, report));
+            }
+            map.into()
+        }
+    }
+}
+
+fn note(path: &str, key: Option<Position>, item: &Spanned<Node>, report: &mut Option<&mut Report>) {
+    if let Some(report) = report {
+        let source = report.file().to_owned();
+        report.set_place(path, Place { source, key, value: position_of(item.referenced) });
+    }
+}
+
+/// What YAML says before anyone decides on types.
+enum Node {
+    Null,
+    /// A number or a boolean: its text is still in the source.
+    Plain,
+    Text(String),
+    List(Vec<Spanned<Node>>),
+    Map(Vec<(Spanned<String>, Spanned<Node>)>),
+}
+
+impl<'de> Deserialize<'de> for Node {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("YAML")
+    }
+
+    fn visit_unit<E>(self) -> Result<Node, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Node, E> {
+        Ok(Node::Plain)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Node, E> {
+        Ok(Node::Plain)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Node, E> {
+        Ok(Node::Plain)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Node, E> {
+        Ok(Node::Plain)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Node, E> {
+        Ok(Node::Text(text.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Node, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Node::Map(entries))
+    }
+}

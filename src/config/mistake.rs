@@ -1,0 +1,160 @@
+//! What is wrong in a configuration and where it stands. Knows no key, no type and no file format.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Mistake {
+    /// The file as it was named, or the environment variable.
+    pub source: String,
+    /// Its line in the file, from 1.
+    pub line: Option<u64>,
+    /// Its column in the file in characters, from 1.
+    pub column: Option<u64>,
+    /// The key's dotted path, as `targets[1].port`; empty when the source as a whole is meant.
+    pub key: String,
+    /// What is wrong and what is allowed; never the value, which may be a secret.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)?;
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, ":{line}:{column}")?;
+        }
+        if !self.key.is_empty() {
+            write!(f, ": {}", self.key)?;
+        }
+        write!(f, ": {}", self.message)
+    }
+}
+
+/// Everything that is wrong, in the order of the file, then of the environment. Displays as one line each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConfigErrors {
+    /// At least one.
+    pub mistakes: Vec<Mistake>,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.mistakes.iter().map(Mistake::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// Line and column, from 1.
+pub(super) type Position = (u64, u64);
+
+/// Where a key was given.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The file or the variable.
+    pub source: String,
+    /// Where its name stands; a variable has no position.
+    pub key: Option<Position>,
+    /// Where its value stands.
+    pub value: Option<Position>,
+}
+
+/// Collects mistakes while a configuration is read, and knows where each key was given.
+#[derive(Debug)]
+pub(super) struct Report {
+    file: String,
+    places: BTreeMap<String, Place>,
+    mistakes: Vec<Mistake>,
+}
+
+impl Report {
+    /// Starts a report about `file`, which stands in for a place that is not known.
+    pub fn new(file: String) -> Self {
+        Self { file, places: BTreeMap::new(), mistakes: Vec::new() }
+    }
+
+    /// Remembers where the key at `path` was given; what an earlier layer said about it and its items is forgotten.
+    pub fn set_place(&mut self, path: &str, place: Place) {
+        self.places.retain(|known, _| !known.strip_prefix(path).is_some_and(|rest| rest.starts_with('[')));
+        self.places.insert(path.to_owned(), place);
+    }
+
+    /// Whether the key at exactly this path was given.
+    pub fn is_given(&self, path: &str) -> bool {
+        self.places.contains_key(path)
+    }
+
+    /// Whether this key, or a block around it, is known to be wrong: then nothing more can be said about it.
+    pub fn is_mistaken(&self, path: &str) -> bool {
+        let inside =
+            |outer: &str| path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
+        self.mistakes.iter().any(|mistake| inside(&mistake.key))
+    }
+
+    /// Adds a mistake in the value of the key at `path`.
+    pub fn mistake(&mut self, path: &str, message: impl Into<String>) {
+        let place = self.place(path);
+        self.add(place.source, place.value, path, message.into());
+    }
+
+    /// Adds an unknown key at `path`, whose block knows `keys`.
+    pub fn unknown_key(&mut self, path: &str, key: &str, keys: &[&str]) {
+        let place = self.place(path);
+        self.add(place.source, place.key, path, unknown(key, keys));
+    }
+
+    /// Adds a mistake at an exact place, once.
+    pub fn add(&mut self, source: String, position: Option<Position>, path: &str, message: String) {
+        let (line, column) = position.unzip();
+        let mistake = Mistake { source, line, column, key: path.to_owned(), message };
+        if !self.mistakes.contains(&mistake) {
+            self.mistakes.push(mistake);
+        }
+    }
+
+    /// The name of the file.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// Returns the mistakes, if there are any.
+    pub fn finish(mut self) -> Result<(), ConfigErrors> {
+        self.mistakes.sort_by_key(|m| (m.line.is_none(), m.line, m.column, m.source.clone(), m.key.clone()));
+        if self.mistakes.is_empty() { Ok(()) } else { Err(ConfigErrors { mistakes: self.mistakes }) }
+    }
+
+    /// Where `path` was given, else the block around it, else the file.
+    fn place(&self, path: &str) -> Place {
+        let mut path = path;
+        loop {
+            if let Some(place) = self.places.get(path) {
+                return place.clone();
+            }
+            match path.rfind(['.', '[']).and_then(|end| path.get(..end)) {
+                Some(outer) => path = outer,
+                None => return Place { source: self.file.clone(), key: None, value: None },
+            }
+        }
+    }
+}
+
+/// The sentence about an unknown name: the known ones nearest to it by edit distance, else all if they are few.
+pub(super) fn unknown(name: &str, known: &[&str]) -> String {
+    // As many as the largest block has, and a line can hold.
+    const LISTED: usize = 12;
+    // A third of the letters may be wrong; beyond that a guess would only mislead.
+    let limit = (name.chars().count() / 3).max(1);
+    let distances: Vec<(usize, &str)> = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).collect();
+    let least = distances.iter().map(|(distance, _)| *distance).min().filter(|least| *least <= limit);
+    let nearest: Vec<&str> = distances.iter().filter(|(d, _)| Some(*d) == least).map(|(_, k)| *k).collect();
+    if !nearest.is_empty() {
+        format!("unknown key; did you mean {}?", nearest.join(" or "))
+    } else if known.len() <= LISTED {
+        format!("unknown key; allowed are {}", known.join(", "))
+    } else {
+        "unknown key".to_owned()
+    }
+}

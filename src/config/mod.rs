@@ -1,0 +1,243 @@
+//! The configuration: one struct per YAML block, each key with its type and default in one line, and nothing else that
+//! must agree with it. Knows neither the command line nor who reads a key.
+//!
+//! Layers, each over the one before: the defaults here, the YAML file, the environment. Every mistake of all of them is
+//! reported at once, with its place and what is allowed.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+
+/// Reads the file and the environment, merges them over the defaults.
+mod layers;
+/// Mistakes and where they stand.
+mod mistake;
+/// What holds between keys, and the ranges of single ones.
+mod rules;
+/// How a value is read: from the same text in YAML and in the environment.
+mod setting;
+#[cfg(test)]
+mod tests;
+
+pub use layers::{DEFAULT_PATH, Loaded, process_environment};
+pub use mistake::{ConfigErrors, Mistake};
+pub use setting::{ByteSize, Origin};
+
+use setting::block;
+
+block! {
+    /// Everything that can be configured.
+    Config {
+        /// HTTP and WebSocket.
+        server: Server = Server::default(),
+        /// This gateway among others.
+        node: Node = Node::default(),
+        /// Where records live.
+        store: Store = Store::default(),
+        /// The clocks that watch.
+        monitor: Monitor = Monitor::default(),
+        /// The limits of a session.
+        session: Session = Session::default(),
+        /// The SSH side.
+        ssh: Ssh = Ssh::default(),
+        /// The catalogue of hosts that users may open.
+        targets: Vec<Target> = Vec::new(),
+        /// Whether users may type any host.
+        targets_adhoc: bool = false,
+        /// Networks that a typed host may resolve to; empty allows nothing.
+        targets_allow: Vec<IpNet> = Vec::new(),
+        /// Networks that a typed host may not resolve to, even when allowed.
+        targets_deny: Vec<IpNet> = Vec::new(),
+        /// Recordings of sessions.
+        recording: Recording = Recording::default(),
+    }
+}
+
+block! {
+    /// HTTP and WebSocket.
+    Server {
+        /// Where to listen; port 0 lets the system choose.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8022)),
+        /// Origins whose pages may open terminals, besides the gateway's own.
+        allowed_origins: Vec<Origin> = Vec::new(),
+        /// The certificate.
+        tls: Tls = Tls::default(),
+        /// Whether to listen beyond loopback without TLS, as behind a proxy that ends it.
+        insecure: bool = false,
+        /// Proxies whose `Forwarded` and `X-Forwarded-For` count.
+        trusted_proxies: Vec<IpNet> = Vec::new(),
+    }
+}
+
+block! {
+    /// TLS files, both or none.
+    Tls {
+        /// The certificate chain, PEM.
+        cert: Option<PathBuf> = None,
+        /// Its private key, PEM.
+        key: Option<PathBuf> = None,
+    }
+}
+
+block! {
+    /// This gateway among others.
+    Node {
+        /// Its name, 1 … 64 of `A-Z a-z 0-9 . _ -`; `None`: made once and kept in `data_dir`.
+        id: Option<String> = None,
+        /// Where SQLite, the journal, recordings and host keys live.
+        data_dir: PathBuf = PathBuf::from("./data"),
+        /// A node whose lease stands still this long is shown as lost.
+        suspect_after: Duration = Duration::from_secs(1),
+        /// What a node does that cannot renew its lease.
+        on_isolation: OnIsolation = OnIsolation::Keep,
+        /// How long it may serve on without one.
+        isolation_timeout: Duration = Duration::from_hours(24),
+    }
+}
+
+block! {
+    /// Where records live.
+    Store {
+        /// The durable records.
+        records: Records = Records::Sqlite,
+        /// The live view.
+        live: Live = Live::Memory,
+        /// The registry writes at the latest after this time …
+        flush_interval: Duration = Duration::from_millis(50),
+        /// … or once this many records wait.
+        flush_batch: u32 = 500,
+    }
+}
+
+block! {
+    /// The clocks that watch.
+    Monitor {
+        /// The reconcile sweep, adaptive between 1 s and this.
+        update_interval: Duration = Duration::from_secs(5),
+        /// The durable checkpoint of `last_seen_at`.
+        heartbeat_interval: Duration = Duration::from_secs(30),
+        /// Between two WebSocket pings.
+        ping_interval: Duration = Duration::from_secs(5),
+        /// No pong and no byte for this long: the browser is gone.
+        ping_timeout: Duration = Duration::from_secs(12),
+    }
+}
+
+block! {
+    /// The limits of a session.
+    Session {
+        /// Rows of one cleanup transaction, at most.
+        cleanup_batch_size: u32 = 50,
+        /// How long a detached session waits for its browser.
+        reattach_window: Duration = Duration::from_secs(60),
+        /// Without human input for this long it ends; zero: never.
+        idle_timeout: Duration = Duration::ZERO,
+        /// It ends this long after its start; zero: never.
+        max_duration: Duration = Duration::ZERO,
+        /// Open sessions of the whole gateway.
+        max_sessions: u32 = 10_000,
+        /// Open sessions of one user.
+        max_per_user: u32 = 50,
+        /// Unacknowledged output per browser before the SSH channel is no longer read.
+        output_window: ByteSize = ByteSize::kib(512),
+        /// Output kept for a browser that comes back.
+        replay_buffer: ByteSize = ByteSize::kib(256),
+    }
+}
+
+block! {
+    /// The SSH side.
+    Ssh {
+        /// What to do with an unknown host key; a changed one is always refused.
+        host_key_policy: HostKeyPolicy = HostKeyPolicy::Ask,
+        /// The OpenSSH file of known keys; `None`: see [`Config::known_hosts_path`].
+        known_hosts: Option<PathBuf> = None,
+        /// Name, TCP and key exchange together.
+        connect_timeout: Duration = Duration::from_secs(10),
+        /// Between two keepalives that ask for a reply.
+        keepalive_interval: Duration = Duration::from_secs(5),
+        /// So many unanswered ones in a row: the peer is lost.
+        keepalive_max: u32 = 2,
+    }
+}
+
+block! {
+    /// Recordings of sessions, asciicast v2.
+    Recording {
+        /// Whether output is recorded.
+        enabled: bool = true,
+        /// Whether what is typed is recorded too, passwords among it.
+        input: bool = false,
+    }
+}
+
+block! {
+    /// A host of the catalogue. Name, host and username must be given.
+    Target {
+        /// What users see and ask for: unique, 1 … 64 of `A-Z a-z 0-9 . _ -`.
+        name: String = String::new(),
+        /// A name or an address.
+        host: String = String::new(),
+        /// 1 … 65535.
+        port: u16 = 22,
+        /// The login name there.
+        username: String = String::new(),
+        /// How the gateway proves who it is.
+        auth: Auth = Auth::Prompt,
+        /// Free words to find it by.
+        tags: Vec<String> = Vec::new(),
+        /// Who may open it; empty: everyone who is signed in.
+        roles: Vec<String> = Vec::new(),
+    }
+}
+
+/// How the gateway signs in to a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// `key_file: PATH`, a private key.
+    KeyFile(PathBuf),
+    /// `password_file: PATH`, its first line is the password.
+    PasswordFile(PathBuf),
+    /// `agent: true`, the keys of the agent at `SSH_AUTH_SOCK`.
+    Agent,
+    /// `prompt: true`, the person is asked.
+    Prompt,
+}
+
+/// What to do with a host key that nobody has confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostKeyPolicy {
+    /// Refuse it.
+    Strict,
+    /// Accept and remember it.
+    AcceptNew,
+    /// Ask the person at the terminal.
+    Ask,
+}
+
+/// What a node does that cannot renew its lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnIsolation {
+    /// Serve on until `node.isolation_timeout`, so that no outage ends a session.
+    Keep,
+    /// End its sessions after `node.isolation_timeout`.
+    Terminate,
+}
+
+/// Which store keeps the durable records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Records {
+    /// One file in `node.data_dir`.
+    Sqlite,
+}
+
+/// Which store keeps the live view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Live {
+    /// This process.
+    Memory,
+}

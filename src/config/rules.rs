@@ -1,0 +1,150 @@
+//! What must hold between keys, and the ranges of single ones; each with the reason in its sentence. Knows neither
+//! where a value came from nor how it was written.
+
+use std::{collections::BTreeMap, fmt::Debug, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use super::{Auth, ByteSize, Config, Target, mistake::Report};
+
+/// The checklist's bound: a session that nobody looks at any more is noticed within this time.
+const NOTICE_WITHIN: Duration = Duration::from_secs(20);
+
+/// Reports every rule that `config` breaks.
+pub(super) fn check(config: &Config, report: &mut Report) {
+    ranges(config, report);
+    liveness(config, report);
+    server(config, report);
+    if let Some(id) = &config.node.id {
+        hold(report, is_name(id), &["node.id"], || NAME.to_owned());
+    }
+    let mut names = BTreeMap::new();
+    for (index, item) in config.targets.iter().enumerate() {
+        let path = format!("targets[{index}]");
+        target(item, &path, report);
+        if let Some(first) = names.insert(&item.name, index) {
+            let key = format!("{path}.name");
+            hold(report, item.name.is_empty(), &[&key], || format!("is already the name of targets[{first}]"));
+        }
+    }
+}
+
+/// Reports `sentence` unless `holds`: at the first of `keys` that was given, and not at all when one of them is already
+/// wrong by itself.
+fn hold(report: &mut Report, holds: bool, keys: &[&str], sentence: impl FnOnce() -> String) {
+    if holds || keys.iter().any(|key| report.is_mistaken(key)) {
+        return;
+    }
+    if let Some(key) = keys.iter().find(|key| report.is_given(key)).or(keys.first()) {
+        report.mistake(key, sentence());
+    }
+}
+
+fn within<T: PartialOrd + Debug>(report: &mut Report, key: &str, value: T, min: T, max: T) {
+    hold(report, value >= min && value <= max, &[key], || format!("must be between {min:?} and {max:?}"));
+}
+
+fn ranges(config: &Config, report: &mut Report) {
+    const MILLI: Duration = Duration::from_millis(1);
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_hours(1);
+    let Config { node, store, monitor, session, ssh, .. } = config;
+    // Slower than 1 s and a close would stand in the stores later than promised.
+    within(report, "store.flush_interval", store.flush_interval, MILLI, SECOND);
+    within(report, "store.flush_batch", store.flush_batch, 1, 10_000);
+    within(report, "session.cleanup_batch_size", session.cleanup_batch_size, 1, 10_000);
+    within(report, "session.max_sessions", session.max_sessions, 1, 1_000_000);
+    within(report, "session.max_per_user", session.max_per_user, 1, 1_000_000);
+    within(report, "session.output_window", session.output_window, ByteSize::kib(16), ByteSize::kib(16 * 1024));
+    within(report, "session.replay_buffer", session.replay_buffer, ByteSize::kib(4), ByteSize::kib(16 * 1024));
+    // A node beats every 250 ms: two beats may be missed before anyone suspects it.
+    within(report, "node.suspect_after", node.suspect_after, 500 * MILLI, HOUR);
+    within(report, "node.isolation_timeout", node.isolation_timeout, SECOND, 8784 * HOUR);
+    within(report, "monitor.update_interval", monitor.update_interval, SECOND, NOTICE_WITHIN);
+    within(report, "monitor.heartbeat_interval", monitor.heartbeat_interval, SECOND, HOUR);
+    within(report, "monitor.ping_interval", monitor.ping_interval, 100 * MILLI, NOTICE_WITHIN);
+    within(report, "ssh.connect_timeout", ssh.connect_timeout, SECOND, 300 * SECOND);
+    within(report, "ssh.keepalive_interval", ssh.keepalive_interval, 100 * MILLI, HOUR);
+    within(report, "ssh.keepalive_max", ssh.keepalive_max, 1, 60);
+}
+
+fn liveness(config: &Config, report: &mut Report) {
+    let monitor = &config.monitor;
+    let (timeout, interval, update) = (monitor.ping_timeout, monitor.ping_interval, monitor.update_interval);
+    hold(
+        report,
+        timeout.checked_sub(interval) >= Some(interval),
+        &["monitor.ping_timeout", "monitor.ping_interval"],
+        || {
+            format!(
+                "ping_timeout ({timeout:?}) must be at least twice ping_interval ({interval:?}): one lost ping is no \
+                 lost browser"
+            )
+        },
+    );
+    hold(
+        report,
+        timeout.saturating_add(update) <= NOTICE_WITHIN,
+        &["monitor.ping_timeout", "monitor.update_interval"],
+        || {
+            format!(
+                "ping_timeout ({timeout:?}) and update_interval ({update:?}) must not exceed {NOTICE_WITHIN:?} \
+                 together: a lost browser is noticed within that time"
+            )
+        },
+    );
+}
+
+fn server(config: &Config, report: &mut Report) {
+    let server = &config.server;
+    let (cert, key) = (&server.tls.cert, &server.tls.key);
+    hold(report, cert.is_some() == key.is_some(), &["server.tls.cert", "server.tls.key"], || {
+        "server.tls.cert and server.tls.key must be given together".to_owned()
+    });
+    let private = server.listen.ip().is_loopback() || server.insecure || cert.is_some() || key.is_some();
+    hold(report, private, &["server.listen", "server.insecure", "server.tls.cert", "server.tls.key"], || {
+        "listens beyond loopback, where passwords would be readable: give server.tls.cert and server.tls.key, or set \
+         server.insecure: true behind a proxy that ends TLS"
+            .to_owned()
+    });
+    if let Some(cert) = cert {
+        file(cert, 0o000, "server.tls.cert", report);
+    }
+    if let Some(key) = key {
+        file(key, 0o007, "server.tls.key", report);
+    }
+}
+
+const NAME: &str = "must be 1 … 64 of A-Z a-z 0-9 . _ -";
+
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+fn target(target: &Target, path: &str, report: &mut Report) {
+    let plain = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    let host = plain(&target.host) && !target.host.contains(['@', '/']);
+    hold(report, is_name(&target.name), &[&format!("{path}.name")], || NAME.to_owned());
+    hold(report, host, &[&format!("{path}.host")], || "must be a name or an address, without user and port".to_owned());
+    hold(report, plain(&target.username), &[&format!("{path}.username")], || {
+        "must be the login name on the target".to_owned()
+    });
+    match &target.auth {
+        Auth::KeyFile(key) => file(key, 0o077, &format!("{path}.auth.key_file"), report),
+        Auth::PasswordFile(password) => file(password, 0o077, &format!("{path}.auth.password_file"), report),
+        Auth::Agent | Auth::Prompt => {}
+    }
+}
+
+/// Reports a file that is missing, or open to more people than it may be: none of the mode bits `closed` may be set.
+fn file(file: &Path, closed: u32, key: &str, report: &mut Report) {
+    let shown = file.display();
+    let problem = match fs::metadata(file) {
+        Err(error) => Some(format!("{shown} cannot be read: {error}")),
+        Ok(meta) if !meta.is_file() => Some(format!("{shown} is not a file")),
+        Ok(meta) if meta.permissions().mode() & closed != 0 => Some(format!(
+            "{shown} holds a secret and others may read it (mode {:04o}): chmod 600 {shown}",
+            meta.permissions().mode() & 0o7777
+        )),
+        Ok(_) => None,
+    };
+    hold(report, problem.is_none(), &[key], || problem.unwrap_or_default());
+}

@@ -1,0 +1,384 @@
+//! How a value is read: every scalar from one text, whether it came from YAML or the environment, lists and blocks from
+//! those. Knows no key of the configuration.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+use ::config::{Map, Value, ValueKind};
+use ipnet::IpNet;
+
+use super::{Auth, HostKeyPolicy, Live, OnIsolation, Records, layers, mistake::Report};
+
+/// Something that stands at a key.
+pub(super) trait Setting: Sized {
+    /// Adds the dotted path of each key that can be set by itself.
+    fn keys(path: &str, into: &mut Vec<String>) {
+        into.push(path.to_owned());
+    }
+
+    /// Reads it; `None` keeps the default, because nothing was given or because it is reported as wrong.
+    fn read(value: Value, path: &str, report: &mut Report) -> Option<Self>;
+}
+
+/// Declares YAML blocks: each key with its type and its default, once.
+macro_rules! block {
+    ($(#[$doc:meta])* $name:ident { $($(#[$key_doc:meta])* $key:ident: $kind:ty = $default:expr,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name { $($(#[$key_doc])* pub $key: $kind,)+ }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: $default,)+ }
+            }
+        }
+
+        impl $crate::config::setting::Setting for $name {
+            fn keys(path: &str, into: &mut Vec<String>) {
+                $(<$kind>::keys(&$crate::config::setting::join(path, stringify!($key)), into);)+
+            }
+
+            fn read(
+                value: ::config::Value,
+                path: &str,
+                report: &mut $crate::config::mistake::Report,
+            ) -> Option<Self> {
+                use $crate::config::setting::{open, take};
+                let mut table = open(value, path, &[$(stringify!($key)),+], report)?;
+                Some(Self { $($key: take(&mut table, path, stringify!($key), report).unwrap_or_else(|| $default),)+ })
+            }
+        }
+    };
+}
+pub(super) use block;
+
+/// The path of a key inside the block at `path`.
+pub(super) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Takes a block apart and reports the keys that it does not know.
+pub(super) fn open(value: Value, path: &str, keys: &[&str], report: &mut Report) -> Option<Map<String, Value>> {
+    match value.kind {
+        ValueKind::Nil => None,
+        ValueKind::Table(table) => {
+            for key in table.keys().filter(|key| !keys.contains(&key.as_str())) {
+                report.unknown_key(&join(path, key), key, keys);
+            }
+            Some(table)
+        }
+        _ => {
+            report.mistake(path, format!("must be a block with the keys {}", keys.join(", ")));
+            None
+        }
+    }
+}
+
+/// Reads one key of a block.
+pub(super) fn take<T: Setting>(
+    table: &mut Map<String, Value>,
+    path: &str,
+    key: &str,
+    report: &mut Report,
+) -> Option<T> {
+    T::read(table.remove(key)?, &join(path, key), report)
+}
+
+/// A value that is written as one text.
+trait Scalar: Sized {
+    /// Completes "must be …".
+    const ALLOWED: &'static str;
+
+    fn parse(text: &str) -> Option<Self>;
+}
+
+impl<T: Scalar> Setting for T {
+    fn read(value: Value, path: &str, report: &mut Report) -> Option<Self> {
+        let parsed = match value.kind {
+            ValueKind::Nil => return None,
+            ValueKind::String(text) => T::parse(&text),
+            _ => None,
+        };
+        if parsed.is_none() {
+            report.mistake(path, format!("must be {}", T::ALLOWED));
+        }
+        parsed
+    }
+}
+
+/// An empty text means none.
+impl<T: Scalar> Setting for Option<T> {
+    fn read(value: Value, path: &str, report: &mut Report) -> Option<Self> {
+        match value.kind {
+            ValueKind::String(text) if text.is_empty() => Some(None),
+            _ => T::read(value, path, report).map(Some),
+        }
+    }
+}
+
+/// A YAML list. In one text, as in the environment: YAML in brackets, or items between commas.
+impl<T: Setting> Setting for Vec<T> {
+    fn read(value: Value, path: &str, report: &mut Report) -> Option<Self> {
+        let items = match value.kind {
+            ValueKind::Nil => return None,
+            ValueKind::Array(items) => items,
+            ValueKind::String(text) if text.trim_start().starts_with('[') => {
+                return Self::read(layers::parse_inline(&text, path, report)?, path, report);
+            }
+            ValueKind::String(text) => {
+                text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Value::from).collect()
+            }
+            _ => {
+                report.mistake(path, "must be a list");
+                return None;
+            }
+        };
+        let mut list = Vec::with_capacity(items.len());
+        for (index, item) in items.into_iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            if matches!(item.kind, ValueKind::Nil) {
+                report.mistake(&path, "must not be empty");
+            }
+            list.extend(T::read(item, &path, report));
+        }
+        Some(list)
+    }
+}
+
+/// A map with exactly one key.
+impl Setting for Auth {
+    fn read(value: Value, path: &str, report: &mut Report) -> Option<Self> {
+        const KEYS: [&str; 4] = ["key_file", "password_file", "agent", "prompt"];
+        let table = match value.kind {
+            ValueKind::Nil => return None,
+            ValueKind::Table(table) => table,
+            _ => Map::new(),
+        };
+        let mut entries = table.into_iter();
+        let (Some((key, value)), None) = (entries.next(), entries.next()) else {
+            report.mistake(path, format!("must be a map with exactly one of {}", KEYS.join(", ")));
+            return None;
+        };
+        let path = join(path, &key);
+        match key.as_str() {
+            "key_file" => file(value, &path, report).map(Self::KeyFile),
+            "password_file" => file(value, &path, report).map(Self::PasswordFile),
+            "agent" => chosen(value, &path, report).then_some(Self::Agent),
+            "prompt" => chosen(value, &path, report).then_some(Self::Prompt),
+            _ => {
+                report.unknown_key(&path, &key, &KEYS);
+                None
+            }
+        }
+    }
+}
+
+fn file(value: Value, path: &str, report: &mut Report) -> Option<PathBuf> {
+    if matches!(value.kind, ValueKind::Nil) {
+        report.mistake(path, format!("must be {}", PathBuf::ALLOWED));
+    }
+    PathBuf::read(value, path, report)
+}
+
+fn chosen(value: Value, path: &str, report: &mut Report) -> bool {
+    let chosen = matches!(value.kind, ValueKind::String(text) if text == "true");
+    if !chosen {
+        report.mistake(path, "must be true; to choose otherwise, write another key instead");
+    }
+    chosen
+}
+
+/// Reads a whole number and the unit behind it.
+fn quantity(text: &str) -> Option<(u64, &str)> {
+    let (digits, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit())?)?;
+    Some((digits.parse().ok()?, unit))
+}
+
+/// A number of bytes, written as `512KiB`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(u64);
+
+impl ByteSize {
+    const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+    /// So many times 1024 bytes.
+    pub const fn kib(count: u32) -> Self {
+        Self(count as u64 * 1024)
+    }
+
+    /// The number of bytes.
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+/// In the largest unit that needs no fraction.
+impl fmt::Debug for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = Self::UNITS.iter().find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size));
+        let (name, size) = unit.unwrap_or(&("B", 1));
+        write!(f, "{}{name}", self.0 / size)
+    }
+}
+
+impl Scalar for ByteSize {
+    const ALLOWED: &'static str = "a size with its unit, as 64KiB or 1MiB";
+
+    fn parse(text: &str) -> Option<Self> {
+        let (count, unit) = quantity(text)?;
+        let (_, size) = Self::UNITS.iter().find(|(name, _)| *name == unit)?;
+        count.checked_mul(*size).map(Self)
+    }
+}
+
+impl Scalar for Duration {
+    const ALLOWED: &'static str = "a duration with its unit, as 50ms, 5s, 30m or 24h, and at most 8784h";
+
+    fn parse(text: &str) -> Option<Self> {
+        // A leap year: longer than anything sensible, and every clock can still add it without overflow.
+        const LONGEST: Duration = Duration::from_hours(8784);
+        let (count, unit) = quantity(text)?;
+        let millis = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            _ => return None,
+        };
+        let duration = Duration::from_millis(count.checked_mul(millis)?);
+        (duration <= LONGEST).then_some(duration)
+    }
+}
+
+/// The origin of a page as browsers send it (RFC 6454 §6.2): lower case, no path, no default port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(String);
+
+impl Origin {
+    /// The exact value of an `Origin` header that matches.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Scalar for Origin {
+    const ALLOWED: &'static str = "an exact origin as https://host or https://host:8443, without path or wildcard";
+
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.to_ascii_lowercase();
+        let (scheme, authority) = text.split_once("://")?;
+        let default_port = match scheme {
+            "https" => 443,
+            "http" => 80,
+            _ => return None,
+        };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, u16::parse(port)?),
+            _ => (authority, default_port),
+        };
+        let named = !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+        let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        if !named && bracketed.is_none_or(|host| host.parse::<std::net::Ipv6Addr>().is_err()) {
+            return None;
+        }
+        let port = if port == default_port { String::new() } else { format!(":{port}") };
+        Some(Self(format!("{scheme}://{host}{port}")))
+    }
+}
+
+impl Scalar for String {
+    const ALLOWED: &'static str = "a text";
+
+    fn parse(text: &str) -> Option<Self> {
+        Some(text.to_owned())
+    }
+}
+
+impl Scalar for PathBuf {
+    const ALLOWED: &'static str = "a path";
+
+    fn parse(text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| text.into())
+    }
+}
+
+impl Scalar for bool {
+    const ALLOWED: &'static str = "true or false";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+/// A port; nothing else here has 16 bits.
+impl Scalar for u16 {
+    const ALLOWED: &'static str = "a port, 1 … 65535";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|port| *port != 0)
+    }
+}
+
+impl Scalar for u32 {
+    const ALLOWED: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Scalar for SocketAddr {
+    const ALLOWED: &'static str = "an address and a port, as 127.0.0.1:8022 or [::1]:8022";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Scalar for IpNet {
+    const ALLOWED: &'static str = "a network in CIDR form, as 10.0.0.0/8 or 192.0.2.7/32";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+}
+
+impl Scalar for HostKeyPolicy {
+    const ALLOWED: &'static str = "strict, accept_new or ask";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "strict" => Some(Self::Strict),
+            "accept_new" => Some(Self::AcceptNew),
+            "ask" => Some(Self::Ask),
+            _ => None,
+        }
+    }
+}
+
+impl Scalar for OnIsolation {
+    const ALLOWED: &'static str = "keep or terminate";
+
+    fn parse(text: &str) -> Option<Self> {
+        match text {
+            "keep" => Some(Self::Keep),
+            "terminate" => Some(Self::Terminate),
+            _ => None,
+        }
+    }
+}
+
+impl Scalar for Records {
+    const ALLOWED: &'static str = "sqlite; mysql:// is not built into this version yet: use sqlite";
+
+    fn parse(text: &str) -> Option<Self> {
+        (text == "sqlite").then_some(Self::Sqlite)
+    }
+}
+
+impl Scalar for Live {
+    const ALLOWED: &'static str = "memory; redis:// is not built into this version yet: use memory";
+
+    fn parse(text: &str) -> Option<Self> {
+        (text == "memory").then_some(Self::Memory)
+    }
+}
