@@ -82,7 +82,7 @@ impl Config {
     }
 }
 
-/// The environment of this process, for [`Config::load`]. What is not UTF-8 is made so and will then be refused.
+/// The environment of this process, for [`Config::load`]. What is not UTF-8 gets replacement characters.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
