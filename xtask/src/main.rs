@@ -1,3 +1,49 @@
-//! To be filled.
+//! The two commands of the repository, `cargo xtask run` and `cargo xtask test`: reads their arguments and hands over.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+/// Processes below this one: stopped when a step or the whole is over.
+mod children;
+/// cargo-deny: gets it, and says what it is to check.
+mod deny;
+/// Programs of the operating system that the tests need.
+mod packages;
+/// Where things lie in the checkout and in the target directory.
+mod paths;
+/// `cargo xtask run`.
+mod run;
+/// One step of a test run: runs it, keeps its log, counts it.
+mod step;
+/// Passed, failed, skipped: read from what test runners print.
+mod tally;
+/// `cargo xtask test`.
+mod test;
+/// The web UI: installs its packages and builds it, when something changed.
+mod web;
+
+const USAGE: &str = "\
+usage: cargo xtask run [-- ARGUMENT...]        build everything and start `pulsegate demo`, or pulsegate ARGUMENT...
+       cargo xtask test [--quick] [FILTER]     run the tests; --quick: the inner loop; FILTER: only tests named so";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.split_first() {
+        Some((command, rest)) if command == "run" => run::run(rest),
+        Some((command, rest)) if command == "test" => match test::Plan::parse(rest) {
+            Some(plan) => test::test(&plan),
+            None => return wrong_use(),
+        },
+        Some(_) | None => return wrong_use(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("xtask: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn wrong_use() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}

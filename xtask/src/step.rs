@@ -1,0 +1,181 @@
+//! One step of a test run: runs a command, keeps its output in a log, times it, counts it, and ends what it left
+//! behind. Knows no particular step.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, PipeReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    children,
+    tally::{self, Tally},
+};
+
+/// No step takes longer; one that does hangs. A cold build on two cores needs a third of it.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// How much of a failed step's output is shown; its log has all of it.
+const SHOWN_LINES: usize = 200;
+
+/// How the outcome of a step counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// The step is one test: its exit status decides.
+    Whole,
+    /// Each test of cargo's runner counts; the output is shown as it comes.
+    Libtest,
+    /// Each test of Node's runner counts; the output is shown as it comes.
+    Node,
+}
+
+/// A test run: its steps so far.
+pub struct Steps {
+    logs: PathBuf,
+    skipped_names: PathBuf,
+    total: Tally,
+    failures: Vec<String>,
+}
+
+impl Steps {
+    /// Begins a run whose logs go to `logs`.
+    pub fn begin(logs: PathBuf) -> Result<Self> {
+        fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
+        let skipped_names = logs.join("skipped.txt");
+        fs::write(&skipped_names, "").context("cannot write the list of skipped tests")?;
+        Ok(Self { logs, skipped_names, total: Tally::default(), failures: Vec::new() })
+    }
+
+    /// Runs one step and says whether it went well. Nothing it started runs on.
+    pub fn run(&mut self, name: &str, count: Count, command: Command) -> bool {
+        let start = Instant::now();
+        let log = self.logs.join(format!("{}.log", name.replace(' ', "-")));
+        let live = count != Count::Whole;
+        if live {
+            println!("── {name}");
+        }
+        let (success, output) = match self.execute(command, &log, live) {
+            Ok((success, output)) => (success, output),
+            Err(error) => (false, format!("{error:#}\n")),
+        };
+        let tally = self.tally(count, success, &output);
+        let good = tally.failed == 0;
+        if !good && !live {
+            let skip = output.lines().count().saturating_sub(SHOWN_LINES);
+            output.lines().skip(skip).for_each(|line| println!("    {line}"));
+        }
+        let word = if good { "ok" } else { "FAILED" };
+        println!("{word:<7} {:>6.1} s  {name}", start.elapsed().as_secs_f64());
+        if !good {
+            println!("                   whole output: {}", log.display());
+            self.failures.push(name.to_owned());
+        }
+        self.total += tally;
+        good
+    }
+
+    /// Notes a step that found nothing to do, or did its work without a command.
+    pub fn pass(&mut self, name: &str, note: &str) {
+        println!("ok               {name}: {note}");
+        self.total += Tally::PASSED;
+    }
+
+    /// Notes a step that could not be run.
+    pub fn fail(&mut self, name: &str, why: &str) {
+        println!("FAILED           {name}: {why}");
+        self.failures.push(name.to_owned());
+        self.total += Tally::FAILED;
+    }
+
+    /// Notes a step that was left out.
+    pub fn skip(&mut self, name: &str, why: &str) {
+        println!("skipped          {name}: {why}");
+        self.total += Tally::SKIPPED;
+    }
+
+    /// Says how the run went; the last line is the tally. Returns whether nothing failed and something was tested.
+    pub fn finish(self) -> bool {
+        if !self.failures.is_empty() {
+            println!("failed: {}", self.failures.join(", "));
+        }
+        if self.total.passed + self.total.failed == 0 {
+            println!("no test was run");
+        }
+        println!("{}", self.total);
+        self.total.failed == 0 && self.total.passed > 0
+    }
+
+    /// Runs the command to its end. Returns whether it succeeded and left nothing running, and what it printed.
+    fn execute(&self, mut command: Command, log: &Path, live: bool) -> Result<(bool, String)> {
+        let (reader, writer) = io::pipe().context("cannot make a pipe")?;
+        let log = fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        command.env("PULSEGATE_SKIPPED", &self.skipped_names);
+        command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+        // The command holds our copies of the pipe's far end: while they are open the reader sees no end.
+        drop(command);
+
+        let output = thread::spawn(move || copy(reader, log, live));
+        let (ended, watched) = mpsc::channel::<()>();
+        let watch = thread::spawn(move || {
+            let late = watched.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);
+            if late {
+                children::stop_all();
+            }
+            late
+        });
+        let status = child.wait().with_context(|| format!("cannot wait for {program}"))?;
+        drop(ended);
+        let left = children::stop_all();
+        children::reap();
+
+        let mut text = output.join().unwrap_or_else(|_| "the output could not be read\n".to_owned());
+        if watch.join().unwrap_or(true) {
+            text += &format!("ended after {} minutes: it hung\n", LIMIT.as_secs() / 60);
+        }
+        if !left.is_empty() {
+            println!("stopped what was left running: {}", left.join(", "));
+        }
+        Ok((status.success(), text))
+    }
+
+    fn tally(&self, count: Count, success: bool, output: &str) -> Tally {
+        let counted = match count {
+            Count::Whole => return if success { Tally::PASSED } else { Tally::FAILED },
+            Count::Libtest => {
+                let names = fs::read_to_string(&self.skipped_names).unwrap_or_default();
+                let skipped = names.lines().filter(|name| !name.is_empty()).count();
+                tally::libtest(output).moved_to_skipped(u32::try_from(skipped).unwrap_or(u32::MAX))
+            }
+            Count::Node => tally::node(output),
+        };
+        // It failed before or beside its tests: it did not compile, it crashed, it hung.
+        if !success && counted.failed == 0 { Tally { failed: 1, ..counted } } else { counted }
+    }
+}
+
+/// Copies what a step prints to its log, and to the screen if `live`; returns it.
+fn copy(reader: PipeReader, mut log: fs::File, live: bool) -> String {
+    let mut text = String::new();
+    let mut lines = BufReader::new(reader);
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
+        let readable = String::from_utf8_lossy(&line);
+        if live {
+            print!("{readable}");
+        }
+        if log.write_all(&line).is_err() {
+            text += "(the log could not be written)\n";
+        }
+        text += &readable;
+        line.clear();
+    }
+    text
+}
