@@ -1,0 +1,136 @@
+//! The rules of the house, read off the sources: arrows between rooms, sizes, names, habits. Each rule is a function
+//! of one file's text, held by a test on a snippet that breaks it.
+
+#![cfg(test)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use source::Source;
+
+#[path = "tidy/arrows.rs"]
+mod arrows;
+#[path = "tidy/habits.rs"]
+mod habits;
+#[path = "tidy/shipped.rs"]
+mod shipped;
+#[path = "tidy/source.rs"]
+mod source;
+
+/// A place where a rule is broken.
+#[derive(Debug)]
+struct Broken {
+    line: usize,
+    what: String,
+}
+
+impl Broken {
+    fn new(line: usize, what: String) -> Self {
+        Self { line, what }
+    }
+}
+
+type Rule = fn(&Source) -> Vec<Broken>;
+
+/// Folders whose Rust the rules hold for.
+const RUST: &[&str] = &["src", "xtask/src", "load-tests/src", "tests"];
+
+/// What is shipped besides, as text.
+const TEXTS: &[&str] =
+    &[".ci", "config.yaml", "deny.toml", "deploy", "docs", "migrations", "README.md", "web/index.html", "web/src"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below `folder` (or itself), relative to the repository, in order; nothing that was installed or built.
+fn files(folder: &Path, found: &mut Vec<String>) {
+    if folder.is_file() {
+        let inside = folder.strip_prefix(root()).unwrap_or(folder);
+        return found.push(inside.to_string_lossy().replace('\\', "/"));
+    }
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut entries: Vec<PathBuf> = entries.filter(|path| !path.ends_with("node_modules")).collect();
+    entries.sort();
+    entries.iter().for_each(|path| files(path, found));
+}
+
+fn files_in(folders: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    folders.iter().for_each(|folder| files(&root().join(folder), &mut found));
+    found
+}
+
+fn read(path: &str) -> String {
+    String::from_utf8_lossy(&fs::read(root().join(path)).unwrap_or_default()).into_owned()
+}
+
+fn sources() -> Vec<Source> {
+    let paths = files_in(RUST).into_iter().filter(|path| path.ends_with(".rs"));
+    let sources: Vec<Source> = paths.map(|path| Source::new(&path, &read(&path))).collect();
+    let test_files: Vec<String> = sources.iter().flat_map(Source::test_files).collect();
+    let mark = |source: Source| if test_files.contains(&source.path) { source.into_tests() } else { source };
+    sources.into_iter().map(mark).collect()
+}
+
+/// Fails with every place as `file:line: what`.
+fn assert_none(places: Vec<String>) {
+    assert!(places.is_empty(), "{} broken:\n{}", places.len(), places.join("\n"));
+}
+
+fn places(path: &str, broken: Vec<Broken>) -> Vec<String> {
+    broken.into_iter().map(|Broken { line, what }| format!("{path}:{line}: {what}")).collect()
+}
+
+fn holds(rule: Rule) {
+    let sources = sources();
+    // A rule that sees no file would hold for ever.
+    assert!(sources.iter().any(|source| source.path == "src/lib.rs"), "the sources were not found");
+    assert_none(sources.iter().flat_map(|source| places(&source.path, rule(source))).collect());
+}
+
+/// The lines on which a rule finds something in a snippet.
+fn lines(rule: Rule, path: &str, text: &str) -> Vec<usize> {
+    let mut lines: Vec<usize> = rule(&Source::new(path, text)).into_iter().map(|broken| broken.line).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    lines
+}
+
+macro_rules! rules {
+    ($($room:ident: $($rule:ident),+;)+) => {
+        $($(#[test] fn $rule() { holds($room::$rule); })+)+
+    };
+}
+
+rules! {
+    arrows: imports_follow_the_arrows, the_core_is_pure, few_read_the_clock, only_the_registry_writes,
+        actix_stays_in_its_place;
+    habits: files_and_functions_are_short, line_one_says_what_it_is, nothing_is_left_unfinished, tests_do_not_sleep,
+        a_dropped_result_says_why, names_say_what_things_are, logs_are_lowercase;
+}
+
+#[test]
+fn migrations_are_counted() {
+    for folder in ["migrations/sqlite", "migrations/mysql"] {
+        let names: Vec<String> =
+            files_in(&[folder]).iter().filter_map(|path| path.rsplit('/').next().map(str::to_owned)).collect();
+        assert_none(places(folder, shipped::migrations_are_counted(&names)));
+    }
+}
+
+#[test]
+fn lock_files_name_no_address() {
+    for path in ["web/package-lock.json", "tests/browser/package-lock.json"] {
+        assert_none(places(path, shipped::lock_names_no_address(&read(path))));
+    }
+}
+
+#[test]
+fn shipped_text_names_no_machine() {
+    let paths = files_in(&[RUST, TEXTS].concat());
+    let found = paths.iter().flat_map(|path| places(path, shipped::text_names_no_machine(&read(path))));
+    assert_none(found.collect());
+}

@@ -1,0 +1,202 @@
+//! The rules about rooms: who may import whom, and what only one room may do.
+
+use crate::{Broken, source::Source};
+
+/// A room and the rooms it may import. A room that is not here has no place in the house yet: it is added with its arrows.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("core", &[]),
+    ("store", &["core"]),
+    ("ssh", &["core"]),
+    ("config", &["core", "store", "ssh"]),
+    ("actor", &["core", "store", "ssh"]),
+    ("web", &["core", "store", "ssh", "actor"]),
+    ("cli", &["core", "store", "ssh", "config"]),
+    ("app", &["core", "store", "ssh", "config", "cli", "actor", "web"]),
+    ("main", &["core", "store", "ssh", "config", "cli", "actor", "web", "app"]),
+    ("lib", &[]),
+];
+
+/// Crates and modules that the pure core never names: runtimes, stores, I/O, randomness, locks, threads.
+const IMPURE: &[&str] = &[
+    "actix",
+    "actix_rt",
+    "actix_web",
+    "async",
+    "await",
+    "futures_util",
+    "getrandom",
+    "parking_lot",
+    "rand",
+    "redis",
+    "russh",
+    "sqlx",
+    "std::env",
+    "std::fs",
+    "std::io",
+    "std::process",
+    "std::sync::Mutex",
+    "std::sync::RwLock",
+    "std::thread",
+    "tokio",
+];
+
+/// What makes a value out of a clock or of chance.
+const IMPURE_ENDS: &[&str] = &["SystemTime", "TcpListener", "TcpStream", "UdpSocket", "Uuid::new_v4", "Uuid::now_v7"];
+
+const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now", "UtcMicros::now", "Utc::now"];
+
+const STORE_WRITES: &[&str] = &[".apply(", ".begin_epoch(", ".renew_lease("];
+
+fn room(path: &str) -> Option<&str> {
+    let inside = path.strip_prefix("src/")?;
+    Some(inside.split_once('/').map_or_else(|| inside.trim_end_matches(".rs"), |(folder, _)| folder))
+}
+
+/// Whether `path` names `item` itself or something in it.
+fn within(path: &str, item: &str) -> bool {
+    path.strip_prefix(item).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+/// Whether `path` ends with `end`, at a border between segments.
+fn ends(path: &str, end: &str) -> bool {
+    path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
+}
+
+/// Imports go one way: `core ← store, ssh ← actor ← web ← app ← main`.
+pub fn imports_follow_the_arrows(source: &Source) -> Vec<Broken> {
+    let Some(here) = room(&source.path) else { return Vec::new() };
+    let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == here) else {
+        return vec![Broken::new(1, format!("the room {here} has no arrows: give it some in tests/tidy/arrows.rs"))];
+    };
+    // In the file of a room itself, `super` is the crate.
+    let is_root = source.path.ends_with("/mod.rs") || source.path.matches('/').count() == 1;
+    let mut broken = Vec::new();
+    for (line, path) in source.paths() {
+        if within(&path, "super::super") && !source.is_test(line) {
+            broken.push(Broken::new(line, format!("`{path}`: say it from `crate::`")));
+        }
+        let mut prefixes = vec!["crate::", "pulsegate::"];
+        if is_root && !source.is_test(line) {
+            prefixes.push("super::");
+        }
+        let inside = prefixes.iter().find_map(|prefix| path.strip_prefix(prefix));
+        let there = inside.map_or("", |inside| inside.split("::").next().unwrap_or(inside));
+        let is_room = ARROWS.iter().any(|(name, _)| *name == there);
+        if is_room && there != here && !allowed.contains(&there) {
+            broken.push(Broken::new(line, format!("{here} must not know {there}: `{path}`")));
+        }
+    }
+    broken
+}
+
+/// The core names no runtime, no clock, no I/O, no chance and no lock; its tests may read a clock to have an instant.
+pub fn the_core_is_pure(source: &Source) -> Vec<Broken> {
+    if room(&source.path) != Some("core") {
+        return Vec::new();
+    }
+    let impure = |line: usize, path: &str| {
+        IMPURE.iter().any(|item| within(path, item))
+            || IMPURE_ENDS.iter().any(|end| ends(path, end))
+            || (ends(path, "Instant::now") && !source.is_test(line))
+    };
+    let found = source.paths().into_iter().filter(|(line, path)| impure(*line, path));
+    found.map(|(line, path)| Broken::new(line, format!("`{path}` in the pure core"))).collect()
+}
+
+/// Only actors and the composition root read a clock; everybody else is given `now`.
+pub fn few_read_the_clock(source: &Source) -> Vec<Broken> {
+    if matches!(room(&source.path), None | Some("actor" | "app")) {
+        return Vec::new();
+    }
+    let reads = source.paths().into_iter().filter(|(_, path)| CLOCKS.iter().any(|clock| ends(path, clock)));
+    let elapsed = source.lines_with(".elapsed()").into_iter().map(|line| (line, ".elapsed()".to_owned()));
+    let found = reads.chain(elapsed).filter(|(line, _)| !source.is_test(*line));
+    found.map(|(line, path)| Broken::new(line, format!("`{path}` reads the clock: take `now`"))).collect()
+}
+
+/// Only the registry writes to a store; stores write to what they are made of, and test themselves.
+pub fn only_the_registry_writes(source: &Source) -> Vec<Broken> {
+    let exempt = matches!(room(&source.path), None | Some("store")) || source.path.starts_with("src/actor/registry");
+    let found = STORE_WRITES.iter().flat_map(|call| source.lines_with(call).into_iter().map(move |line| (line, call)));
+    let found = found.filter(|(line, _)| !exempt && !source.is_test(*line));
+    found.map(|(line, call)| Broken::new(line, format!("`{call}…)` outside the registry"))).collect()
+}
+
+/// actix-web-actors has one door, and nothing is supervised by actix, whose supervisor does not restart after a panic.
+pub fn actix_stays_in_its_place(source: &Source) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    for (line, path) in source.paths() {
+        if within(&path, "actix_web_actors") && source.path.starts_with("src/") && source.path != "src/web/terminal.rs"
+        {
+            broken.push(Broken::new(line, "actix_web_actors outside src/web/terminal.rs".to_owned()));
+        }
+        if path.starts_with("actix::") && ends(&path, "Supervisor") || ends(&path, "Supervisor::start") {
+            broken.push(Broken::new(line, format!("`{path}`: use our own supervisor")));
+        }
+    }
+    broken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lines;
+
+    #[test]
+    fn a_wrong_arrow_is_found() {
+        let rule = imports_follow_the_arrows;
+        assert_eq!(lines(rule, "src/core/a.rs", "use crate::{core::record, store::Write};"), [1]);
+        assert_eq!(lines(rule, "src/store/a.rs", "\nfn a() { crate::ssh::Size; }"), [2]);
+        assert_eq!(lines(rule, "src/ssh/a.rs", "use crate::store::Write;"), [1]);
+        assert_eq!(lines(rule, "src/web/a.rs", "use crate::config::Config;"), [1]);
+        assert_eq!(lines(rule, "src/store/mod.rs", "use super::web::route;"), [1]);
+        assert_eq!(lines(rule, "src/store/a.rs", "use super::super::web;"), [1]);
+        assert_eq!(lines(rule, "src/cellar/a.rs", ""), [1]);
+        assert!(
+            lines(rule, "src/web/a.rs", "use crate::{actor::Ask, web::error, ssh::Size}; // crate::app").is_empty()
+        );
+        assert!(lines(rule, "src/main.rs", "use pulsegate::app;").is_empty());
+        assert!(lines(rule, "tests/a.rs", "use pulsegate::app;").is_empty());
+    }
+
+    #[test]
+    fn an_impure_core_is_found() {
+        let rule = the_core_is_pure;
+        for text in ["use tokio::time::Instant;", "use std::{fmt, fs};", "async fn a() {}", "use std::net::TcpStream;"]
+        {
+            assert_eq!(lines(rule, "src/core/a.rs", text), [1], "{text}");
+        }
+        assert_eq!(lines(rule, "src/core/a.rs", "fn a() { Instant::now(); }"), [1]);
+        assert_eq!(lines(rule, "src/core/a.rs", "fn a() { b.await; uuid::Uuid::now_v7(); }"), [1]);
+        assert!(lines(rule, "src/core/a.rs", "use std::{net::IpAddr, time::Instant};").is_empty());
+        assert!(lines(rule, "src/core/a.rs", "#[cfg(test)]\nmod tests {\n fn a() { Instant::now(); }\n}").is_empty());
+        assert!(lines(rule, "src/ssh/a.rs", "use tokio::net;").is_empty());
+    }
+
+    #[test]
+    fn a_read_clock_is_found() {
+        let rule = few_read_the_clock;
+        assert_eq!(lines(rule, "src/web/a.rs", "let now = tokio::time::Instant::now();"), [1]);
+        assert_eq!(lines(rule, "src/ssh/a.rs", "start.elapsed()"), [1]);
+        assert!(lines(rule, "src/actor/a.rs", "Instant::now()").is_empty());
+        assert!(lines(rule, "src/app.rs", "SystemTime::now()").is_empty());
+    }
+
+    #[test]
+    fn a_store_write_is_found() {
+        let rule = only_the_registry_writes;
+        assert_eq!(lines(rule, "src/web/a.rs", "records.apply(batch)"), [1]);
+        assert_eq!(lines(rule, "src/app.rs", "records.begin_epoch(node, now)"), [1]);
+        assert!(lines(rule, "src/actor/registry.rs", "records.apply(batch)").is_empty());
+        assert!(lines(rule, "src/store/sqlite.rs", "self.apply(batch)").is_empty());
+    }
+
+    #[test]
+    fn a_second_door_for_actix_is_found() {
+        let rule = actix_stays_in_its_place;
+        assert_eq!(lines(rule, "src/web/a.rs", "use actix_web_actors::ws;"), [1]);
+        assert_eq!(lines(rule, "src/actor/a.rs", "use actix::{Actor, Supervisor};"), [1]);
+        assert!(lines(rule, "src/web/terminal.rs", "use actix_web_actors::ws;").is_empty());
+        assert!(lines(rule, "src/actor/a.rs", "use crate::actor::supervisor::Supervisor;").is_empty());
+    }
+}

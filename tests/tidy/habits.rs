@@ -1,0 +1,241 @@
+//! The rules about habits: sizes, names, comments, logs, tests. Each looks at one Rust file.
+
+use crate::{Broken, source::Source};
+
+/// Files that may be longer than [`FILE_LINES`], each with its reason.
+const LONG_FILES: &[(&str, &str)] =
+    &[("src/core/session.rs", "one state machine with its diagram: in two halves neither could be read alone")];
+
+const FILE_LINES: usize = 400;
+const FUNCTION_LINES: usize = 70;
+
+/// Names that say nothing about what the thing is.
+const EMPTY_NAMES: &[&str] = &["Manager", "Helper", "Helpers", "Util", "Utils", "Processor"];
+
+const LOG_MACROS: &[&str] = &["trace!(", "debug!(", "info!(", "warn!(", "error!("];
+
+/// A file over 400 lines or a function over 70 needs a reason.
+pub fn files_and_functions_are_short(source: &Source) -> Vec<Broken> {
+    let length = source.text.lines().count();
+    let mut broken = Vec::new();
+    let excused = LONG_FILES.iter().any(|(path, _)| *path == source.path);
+    match (length > FILE_LINES, excused) {
+        (true, false) => broken.push(Broken::new(FILE_LINES + 1, format!("{length} lines; {FILE_LINES} are enough"))),
+        (false, true) => broken.push(Broken::new(1, "short by now: its reason to be long can go".to_owned())),
+        _ => {}
+    }
+    for function in source.functions() {
+        let (first, last) = (*function.lines.start(), *function.lines.end());
+        let length = last - first + 1;
+        if length > FUNCTION_LINES && !source.is_test(first) {
+            broken.push(Broken::new(
+                first,
+                format!("fn {} has {length} lines; {FUNCTION_LINES} are enough", function.name),
+            ));
+        }
+    }
+    broken
+}
+
+/// Line 1 says what the file owns and what it does not know.
+pub fn line_one_says_what_it_is(source: &Source) -> Vec<Broken> {
+    let good = source.text.lines().next().is_some_and(|line| line.starts_with("//! "));
+    if good { Vec::new() } else { vec![Broken::new(1, "line 1 is no `//!` sentence".to_owned())] }
+}
+
+/// Nothing is left unfinished, ignored or printed for debugging.
+pub fn nothing_is_left_unfinished(source: &Source) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    for mark in ["todo!(", "unimplemented!(", "dbg!(", "#[ignore", "#![allow(dead_code", "#[allow(dead_code"] {
+        broken.extend(source.lines_with(mark).into_iter().map(|line| Broken::new(line, format!("`{mark}`"))));
+    }
+    // In comments, where the code has blanks.
+    for mark in [concat!("FIX", "ME"), concat!("XX", "X"), concat!("TO", "DO")] {
+        let lines = source.text.lines().enumerate().filter(|(_, line)| line.contains(mark));
+        broken.extend(lines.map(|(index, _)| Broken::new(index + 1, format!("`{mark}`"))));
+    }
+    broken
+}
+
+/// A test waits for a condition. It sleeps only on tokio's paused clock, or between two looks in `eventually…`.
+pub fn tests_do_not_sleep(source: &Source) -> Vec<Broken> {
+    let functions = source.functions();
+    let text: Vec<&str> = source.text.lines().collect();
+    let excused = |line: usize| {
+        let around = functions.iter().filter(|function| function.lines.contains(&line));
+        around.into_iter().any(|function| {
+            let first = *function.lines.start();
+            let attributes = text.get(first.saturating_sub(4)..first).unwrap_or_default();
+            function.name.starts_with("eventually") || attributes.iter().any(|line| line.contains("start_paused"))
+        })
+    };
+    let sleeps =
+        source.paths().into_iter().filter(|(_, path)| path.ends_with("thread::sleep") || path.ends_with("time::sleep"));
+    let found = sleeps.filter(|(line, _)| source.is_test(*line) && !excused(*line));
+    found.map(|(line, path)| Broken::new(line, format!("`{path}` in a test: wait for a condition"))).collect()
+}
+
+/// A result that is thrown away says why, on its line or above its statement.
+pub fn a_dropped_result_says_why(source: &Source) -> Vec<Broken> {
+    let text: Vec<&str> = source.text.lines().collect();
+    let code: Vec<&str> = source.code.lines().collect();
+    let dropped = |line: usize| {
+        let mut first = line - 1;
+        while first > 0 && code.get(first - 1).is_some_and(|above| continues(above)) {
+            first -= 1;
+        }
+        let statement = code.get(first).map_or("", |line| line.trim());
+        let kept = statement.starts_with("let ") && !statement.starts_with("let _ =");
+        let above =
+            first.checked_sub(1).and_then(|index| text.get(index)).is_some_and(|line| line.trim().starts_with("//"));
+        let explained = above || text.get(line - 1).is_some_and(|line| line.contains("// "));
+        !kept && !explained && !source.is_test(line)
+    };
+    let found =
+        [source.lines_with("let _ ="), source.lines_with(".ok();")].concat().into_iter().filter(|line| dropped(*line));
+    found.map(|line| Broken::new(line, "a result is dropped without a reason".to_owned())).collect()
+}
+
+/// Whether the statement of this line goes on in the next.
+fn continues(code: &str) -> bool {
+    let code = code.trim_end();
+    !code.trim().is_empty() && !code.ends_with([';', '{', '}', ','])
+}
+
+/// No `utils.rs`, no `*Manager`, no `get_`.
+pub fn names_say_what_things_are(source: &Source) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    let file = source.path.rsplit('/').next().unwrap_or_default();
+    if ["util.rs", "utils.rs", "helper.rs", "helpers.rs", "misc.rs"].contains(&file) {
+        broken.push(Broken::new(1, format!("a file called {file} owns nothing")));
+    }
+    for (index, line) in source.code.lines().enumerate() {
+        for keyword in ["struct ", "enum ", "trait ", "type "] {
+            let Some((_, rest)) = line.split_once(keyword) else { continue };
+            let name: String = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
+            if EMPTY_NAMES.iter().any(|end| name.ends_with(end)) {
+                broken.push(Broken::new(index + 1, format!("{name} says nothing")));
+            }
+        }
+    }
+    let getters = source
+        .functions()
+        .into_iter()
+        .filter(|function| function.name.starts_with("get_") && function.name != "get_mut");
+    broken.extend(
+        getters.map(|function| Broken::new(*function.lines.start(), format!("fn {}: no `get_`", function.name))),
+    );
+    broken
+}
+
+/// Log messages begin lowercase and end without a period.
+pub fn logs_are_lowercase(source: &Source) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    for name in LOG_MACROS {
+        for (offset, _) in source.code.match_indices(name) {
+            let before = offset.checked_sub(1).and_then(|index| source.code.as_bytes().get(index));
+            let Some(message) = message(source, offset + name.len()) else { continue };
+            let mut letters = message.chars();
+            let (first, second) = (letters.next(), letters.next());
+            // `SSH agent` begins with a name.
+            let capital = first.is_some_and(char::is_uppercase) && !second.is_some_and(char::is_uppercase);
+            let is_macro = !before.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+            if is_macro && (capital || message.ends_with('.')) {
+                broken.push(Broken::new(source.line(offset), format!("log message {message:?}")));
+            }
+        }
+    }
+    broken
+}
+
+/// The message of a log macro: the first literal that stands alone as an argument.
+fn message(source: &Source, start: usize) -> Option<&str> {
+    let mut depth = 0_i32;
+    let mut argument_begins = true;
+    let mut bytes = source.code.bytes().enumerate().skip(start);
+    while let Some((index, byte)) = bytes.next() {
+        match byte {
+            b'"' => {
+                let (end, _) = bytes.by_ref().find(|(_, byte)| *byte == b'"')?;
+                if argument_begins && depth == 0 {
+                    return source.text.get(index + 1..end);
+                }
+            }
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth -= 1,
+            _ => {}
+        }
+        if depth < 0 {
+            return None;
+        }
+        argument_begins = byte == b',' || argument_begins && byte.is_ascii_whitespace();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lines;
+
+    #[test]
+    fn a_long_file_and_a_long_function_are_found() {
+        let rule = files_and_functions_are_short;
+        assert_eq!(lines(rule, "src/a.rs", &"\n".repeat(FILE_LINES + 1)), [FILE_LINES + 1]);
+        assert_eq!(lines(rule, "src/a.rs", &format!("\nfn a() {{{}}}", "\n".repeat(FUNCTION_LINES))), [2]);
+        assert!(lines(rule, "src/a.rs", &format!("fn a() {{{}}}", "\n".repeat(FUNCTION_LINES - 1))).is_empty());
+    }
+
+    #[test]
+    fn a_file_without_a_first_sentence_is_found() {
+        assert_eq!(lines(line_one_says_what_it_is, "src/a.rs", "use a;\n//! Late."), [1]);
+        assert!(lines(line_one_says_what_it_is, "src/a.rs", "//! Owns a.").is_empty());
+    }
+
+    #[test]
+    fn unfinished_work_is_found() {
+        let rule = nothing_is_left_unfinished;
+        assert_eq!(lines(rule, "src/a.rs", "fn a() {\n todo!()\n}\n#[ignore = \"slow\"]"), [2, 4]);
+        assert_eq!(lines(rule, "src/a.rs", concat!("// FIX", "ME: later")), [1]);
+        assert!(lines(rule, "src/a.rs", "// ignore what is not ours\nlet a = \"todo!()\";").is_empty());
+    }
+
+    #[test]
+    fn a_sleeping_test_is_found() {
+        let rule = tests_do_not_sleep;
+        assert_eq!(lines(rule, "tests/a.rs", "fn a() { tokio::time::sleep(x).await; }"), [1]);
+        assert_eq!(lines(rule, "src/a.rs", "#[cfg(test)]\nmod tests { use std::thread::sleep; }"), [2]);
+        assert!(lines(rule, "src/a.rs", "fn a() { tokio::time::sleep(x).await; }").is_empty());
+        assert!(lines(rule, "tests/a.rs", "async fn eventually() { tokio::time::sleep(x).await; }").is_empty());
+        let paused = "#[tokio::test(start_paused = true)]\nasync fn a() { tokio::time::sleep(x).await; }";
+        assert!(lines(rule, "tests/a.rs", paused).is_empty());
+    }
+
+    #[test]
+    fn a_silently_dropped_result_is_found() {
+        let rule = a_dropped_result_says_why;
+        assert_eq!(lines(rule, "src/a.rs", "\nlet _ = send();\nsend().ok();"), [2, 3]);
+        assert!(lines(rule, "src/a.rs", "// Nobody listens any more.\nlet _ = send();").is_empty());
+        assert!(lines(rule, "src/a.rs", "send().ok(); // nobody listens").is_empty());
+        assert!(lines(rule, "src/a.rs", "// Nobody listens.\nsender\n  .send()\n  .ok();").is_empty());
+        assert!(lines(rule, "src/a.rs", "let a = parse()\n  .ok();\nlet b = parse().ok()?;").is_empty());
+        assert!(lines(rule, "tests/a.rs", "child.wait().ok();").is_empty());
+    }
+
+    #[test]
+    fn an_empty_name_is_found() {
+        let rule = names_say_what_things_are;
+        assert_eq!(lines(rule, "src/a.rs", "pub struct SessionManager;\nfn get_id() {}"), [1, 2]);
+        assert_eq!(lines(rule, "src/web/utils.rs", ""), [1]);
+        assert!(lines(rule, "src/a.rs", "struct Managed; fn get() {}").is_empty());
+    }
+
+    #[test]
+    fn a_shouting_log_is_found() {
+        let rule = logs_are_lowercase;
+        assert_eq!(lines(rule, "src/a.rs", "info!(id = %id, \"Session opened\");"), [1]);
+        assert_eq!(lines(rule, "src/a.rs", "\ntracing::warn!(\n  \"session opened.\",\n);"), [2]);
+        assert!(lines(rule, "src/a.rs", "info!(id = \"A.\", a = f(\"B.\"), \"session opened\");").is_empty());
+        assert!(lines(rule, "src/a.rs", "error!(\"SSH agent gone\");").is_empty());
+    }
+}

@@ -1,0 +1,62 @@
+//! The rules about files that are no Rust: migrations, lock files, and every text that is shipped.
+
+use crate::Broken;
+
+/// Machine paths that no shipped text may hold; put together here so that this file does not.
+const MACHINE_PATHS: &[&str] = &[concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/ho", "me/")];
+
+/// Migrations are `NNNN_what.sql`, counted from 1 without gaps.
+pub fn migrations_are_counted(names: &[String]) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        let number = format!("{:04}_", index + 1);
+        if !name.starts_with(&number) || !name.ends_with(".sql") {
+            broken.push(Broken::new(1, format!("{name} should be called {number}….sql")));
+        }
+    }
+    broken
+}
+
+/// A lock file names no download address: each machine has its own registry.
+pub fn lock_names_no_address(text: &str) -> Vec<Broken> {
+    lines_with(text, &[concat!("\"resolved\"", ": \"http")])
+}
+
+/// Shipped text holds no path of the machine it was written on.
+pub fn text_names_no_machine(text: &str) -> Vec<Broken> {
+    lines_with(text, MACHINE_PATHS)
+}
+
+fn lines_with(text: &str, needles: &[&str]) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let found = needles.iter().filter(|needle| line.contains(**needle));
+        broken.extend(found.map(|needle| Broken::new(index + 1, format!("`{needle}`"))));
+    }
+    broken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gap_between_migrations_is_found() {
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert!(migrations_are_counted(&names(&["0001_records.sql", "0002_nodes.sql"])).is_empty());
+        assert_eq!(migrations_are_counted(&names(&["0001_records.sql", "0003_nodes.sql"])).len(), 1);
+        assert_eq!(migrations_are_counted(&names(&["1_records.sql"])).len(), 1);
+    }
+
+    #[test]
+    fn an_address_in_a_lock_file_is_found() {
+        assert_eq!(lock_names_no_address(&["{\n\"resolved\"", ": \"https://a/b.tgz\"\n}"].concat()).len(), 1);
+        assert!(lock_names_no_address("{\"name\": \"a\", \"integrity\": \"sha512-x\"}").is_empty());
+    }
+
+    #[test]
+    fn a_machine_path_is_found() {
+        assert_eq!(text_names_no_machine(concat!("a\nsee /ro", "ot/a")).len(), 1);
+        assert!(text_names_no_machine("web/root.ts, /data, /tmp/a").is_empty());
+    }
+}
