@@ -1,7 +1,74 @@
 //! The actors: one per session, one registry that alone writes to the stores, one supervisor. Knows no HTTP and no
 //! WebSocket; the web layer reaches it through [`gateway::Gateway`].
+//!
+//! ```text
+//! worker threads:  SessionActor ── wire: pump, writer, forwarders ── link
+//! core thread:     RegistryActor ── stores        SupervisorActor ── table of children
+//! ```
 
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    core::{
+        record::{Epoch, NodeId},
+        session::Limits,
+        stream,
+    },
+    ssh::Connector,
+};
+
+/// Watches the thread it runs on; stalls void probes.
+pub mod arbiter;
+/// Runs a supervised actor and writes its obituary.
+pub mod child;
+/// The clocks, and the stamps bytes leave behind.
+pub mod clock;
 /// The face of this layer: open, attach, list, end, explain, report.
 pub mod gateway;
+/// Addresses that count.
+pub mod mailbox;
 /// What actors report about themselves, for the metrics endpoint.
 pub mod observe;
+/// The tasks that move a session's bytes.
+pub mod pump;
+/// The index of open sessions and the only writer of the stores.
+pub mod registry;
+/// The actor of one SSH session.
+pub mod session;
+/// The table of supervised actors.
+pub mod supervisor;
+/// A session's bytes, beside its actor.
+pub mod wire;
+
+/// What the actors are told once, at the start.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// This gateway.
+    pub node: NodeId,
+    /// Its life.
+    pub epoch: Epoch,
+    /// The clocks of a session.
+    pub limits: Limits,
+    /// The buffers of a terminal.
+    pub stream: stream::Limits,
+    /// Open sessions at most.
+    pub max_sessions: u32,
+    /// Open sessions of one user at most.
+    pub max_per_user: u32,
+    /// Rows per batch of the registry at most.
+    pub flush_batch: usize,
+    /// How long a change that nobody waits for may stay unwritten.
+    pub flush_interval: Duration,
+    /// Rows per cleanup transaction at most.
+    pub cleanup_batch: u32,
+}
+
+/// What every session needs of the house.
+#[derive(Clone)]
+pub(in crate::actor) struct Parts {
+    settings: Arc<Settings>,
+    connector: Arc<dyn Connector + Send + Sync>,
+    registry: mailbox::Mailbox<registry::RegistryMessage>,
+    supervisor: mailbox::Mailbox<supervisor::SupervisorMessage>,
+    observations: observe::Observations,
+}

@@ -1,7 +1,11 @@
 //! What actors report about themselves: counters, histograms and the supervision tree. Knows no HTTP.
 
+use std::sync::Arc;
+
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
 use serde::Serialize;
+
+use super::{arbiter::Lags, mailbox::Meter};
 
 /// A label's name and value.
 pub type Labels = [(&'static str, &'static str); 1];
@@ -29,6 +33,21 @@ pub struct Observations {
     pub arbiter_lag: Histogram,
     /// `pulsegate_keystroke_seconds`: input frame received → handed to the SSH connection.
     pub keystroke: Histogram,
+    /// How late each thread's own tick came, by thread.
+    pub lags: Lags,
+    /// What the mailboxes have seen, by kind of actor.
+    pub meters: Meters,
+}
+
+/// The meters of every kind of actor.
+#[derive(Debug, Clone)]
+pub struct Meters {
+    /// Of all sessions together.
+    pub session: Arc<Meter>,
+    /// Of the registry.
+    pub registry: Arc<Meter>,
+    /// Of the supervisor.
+    pub supervisor: Arc<Meter>,
 }
 
 impl Default for Observations {
@@ -51,6 +70,10 @@ impl Default for Observations {
             actor_restarts: Family::default(),
             arbiter_lag: seconds(),
             keystroke: seconds(),
+            lags: Lags::default(),
+            // A session hears little; the registry hears of every transition of every session; the supervisor of births,
+            // deaths and failures.
+            meters: Meters { session: Meter::new(64), registry: Meter::new(16_384), supervisor: Meter::new(16_384) },
         }
     }
 }

@@ -1,0 +1,127 @@
+//! Watches the thread it runs on: a thread that was stopped (SIGSTOP, a suspended host, a blocked handler) proves
+//! nothing about the peers it did not listen to. Knows no session.
+
+use std::{
+    cell::{Cell, OnceCell},
+    rc::Rc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    clock,
+    observe::{ArbiterReport, Observations},
+};
+
+/// How often a thread looks at the clock.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A tick this late is a stall: half of its period (`docs/design.md`, liveness).
+const TOLERANCE: Duration = Duration::from_millis(500);
+
+/// The watch of one thread; shared by everything on it.
+#[derive(Debug)]
+pub struct Arbiter {
+    last_tick: Cell<Instant>,
+    last_boottime: Cell<Duration>,
+    /// All stalls added up: whoever remembers an earlier total learns how long it missed.
+    stalled: Cell<Duration>,
+    lag: Arc<Lag>,
+}
+
+/// The lag of one thread, readable from others.
+#[derive(Debug)]
+pub struct Lag {
+    name: String,
+    last_us: AtomicU64,
+    max_us: AtomicU64,
+}
+
+/// The lags of all threads that serve.
+#[derive(Debug, Clone, Default)]
+pub struct Lags(Arc<Mutex<Vec<Arc<Lag>>>>);
+
+impl Lags {
+    /// Reports each thread.
+    pub fn report(&self) -> Vec<ArbiterReport> {
+        let millis = |us: &AtomicU64| us.load(Ordering::Relaxed) as f64 / 1e3;
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .map(|lag| ArbiterReport {
+                arbiter: lag.name.clone(),
+                lag_ms: millis(&lag.last_us),
+                lag_max_ms: millis(&lag.max_us),
+            })
+            .collect()
+    }
+
+    fn add(&self) -> Arc<Lag> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = std::thread::current().name().map_or_else(|| format!("arbiter-{}", all.len()), str::to_owned);
+        let lag = Arc::new(Lag { name, last_us: 0.into(), max_us: 0.into() });
+        all.push(lag.clone());
+        lag
+    }
+}
+
+thread_local! {
+    static CURRENT: OnceCell<Rc<Arbiter>> = const { OnceCell::new() };
+}
+
+impl Arbiter {
+    /// The watch of this thread; the first call starts it.
+    pub fn current(observations: &Observations) -> Rc<Self> {
+        CURRENT.with(|current| {
+            current
+                .get_or_init(|| {
+                    let watch = Rc::new(Self {
+                        last_tick: Cell::new(clock::instant()),
+                        last_boottime: Cell::new(clock::boottime()),
+                        stalled: Cell::new(Duration::ZERO),
+                        lag: observations.lags.add(),
+                    });
+                    actix::spawn(watch.clone().run(observations.clone()));
+                    watch
+                })
+                .clone()
+        })
+    }
+
+    /// All stalls of this thread so far, one that has just ended included.
+    pub fn stalled(&self) -> Duration {
+        self.look(TICK + TOLERANCE);
+        self.stalled.get()
+    }
+
+    async fn run(self: Rc<Self>, observations: Observations) {
+        loop {
+            tokio::time::sleep_until((self.last_tick.get() + TICK).into()).await;
+            let late = clock::instant().saturating_duration_since(self.last_tick.get() + TICK);
+            let late_us = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+            self.lag.last_us.store(late_us, Ordering::Relaxed);
+            self.lag.max_us.fetch_max(late_us, Ordering::Relaxed);
+            observations.arbiter_lag.observe(late.as_secs_f64());
+            self.look(Duration::ZERO);
+        }
+    }
+
+    /// Looks at the clocks if the last look is at least `due` ago.
+    fn look(&self, due: Duration) {
+        let (now, boottime) = (clock::instant(), clock::boottime());
+        let passed = now.saturating_duration_since(self.last_tick.get());
+        let slept = boottime.saturating_sub(self.last_boottime.get()).saturating_sub(passed);
+        if passed < due && slept < TOLERANCE {
+            return;
+        }
+        let missed = passed.saturating_sub(TICK) + slept;
+        if missed >= TOLERANCE {
+            tracing::warn!(missed_ms = missed.as_millis(), "this thread was stalled, open probes are void");
+            self.stalled.set(self.stalled.get() + missed);
+        }
+        self.last_tick.set(now);
+        self.last_boottime.set(boottime);
+    }
+}

@@ -1,0 +1,79 @@
+//! Runs one supervised actor: restarts it in place after a panic, so that its address and the messages that wait stay,
+//! and writes its obituary. `actix::Supervisor` does neither after a panic.
+
+use std::{any::Any, panic::AssertUnwindSafe};
+
+use actix::{Actor, Context, Supervised};
+use futures_util::FutureExt;
+
+use super::{clock, mailbox::Mailbox, supervisor::SupervisorMessage};
+use crate::core::restart::{Decision, Ending, Restarts};
+
+/// Who a supervised actor is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Child {
+    /// Its kind, as in metrics.
+    pub actor: &'static str,
+    /// Which one: a session id, or the kind again for a single one.
+    pub id: String,
+}
+
+/// Starts `actor` in `context` on this thread and keeps it running as `restarts` allows; each failure and the end are
+/// told to the supervisor. `given_up` runs if it failed beyond its intensity.
+pub fn supervise<A>(
+    child: Child,
+    context: Context<A>,
+    actor: A,
+    mut restarts: Restarts,
+    supervisor: Mailbox<SupervisorMessage>,
+    given_up: impl FnOnce() + 'static,
+) where
+    A: Actor<Context = Context<A>> + Supervised,
+{
+    let mut running = context.into_future(actor);
+    actix::spawn(async move {
+        let mut revive = false;
+        loop {
+            let turn = async {
+                if revive && !running.restart() {
+                    return;
+                }
+                (&mut running).await;
+            };
+            let ending = AssertUnwindSafe(turn).catch_unwind().await;
+            let decision = match &ending {
+                Ok(()) => restarts.decide(clock::instant(), Ending::Normal),
+                Err(_) => restarts.decide(clock::instant(), Ending::Failure),
+            };
+            if let Err(panic) = ending {
+                let failure = text(panic.as_ref());
+                tracing::error!(actor = child.actor, id = child.id, failure, ?decision, "an actor failed");
+                tell(&supervisor, SupervisorMessage::Failed { child: child.clone(), failure, decision });
+            }
+            match decision {
+                Decision::Restart => revive = true,
+                Decision::GiveUp => {
+                    given_up();
+                    break;
+                }
+                Decision::Forget => break,
+            }
+        }
+        tell(&supervisor, SupervisorMessage::Ended { child });
+    });
+}
+
+/// Leaves a report without waiting: the reporter may be the supervisor itself, which is not running just now.
+fn tell(supervisor: &Mailbox<SupervisorMessage>, message: SupervisorMessage) {
+    let supervisor = supervisor.clone();
+    actix::spawn(async move {
+        if supervisor.deliver(message).await.is_err() {
+            tracing::debug!("the supervisor was not there for a report");
+        }
+    });
+}
+
+fn text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
+}

@@ -1,0 +1,97 @@
+//! The only place that reads the clocks, and the stamps that bytes leave behind. Knows what a moment is, not what it
+//! means.
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::core::{
+    record::UtcMicros,
+    session::{Activity, Moment},
+};
+
+/// Reads both clocks. The monotonic one is tokio's, so that a paused runtime decides in virtual time.
+pub fn now() -> Moment {
+    Moment { at: instant(), utc: utc() }
+}
+
+/// Reads the clock that decides.
+pub fn instant() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Reads the clock that stamps.
+pub fn utc() -> UtcMicros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UtcMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Time since the process first asked, for those who may not hold an [`Instant`].
+pub fn since_start() -> Duration {
+    instant().saturating_duration_since(base())
+}
+
+/// Time since boot, suspended time included, which [`Instant`] leaves out on Linux (`clock_gettime(2)`).
+pub fn boottime() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+fn base() -> Instant {
+    static BASE: OnceLock<Instant> = OnceLock::new();
+    *BASE.get_or_init(instant)
+}
+
+/// When something last happened: written by whoever sees it, read by the one timer that cares. Costs an atomic store.
+#[derive(Debug, Default)]
+pub struct Stamp(AtomicU64);
+
+impl Stamp {
+    /// Marks now.
+    pub fn touch(&self) {
+        // Zero means never, so the first microsecond counts as the second.
+        let micros = u64::try_from(since_start().as_micros()).unwrap_or(u64::MAX).max(1);
+        self.0.store(micros, Ordering::Relaxed);
+    }
+
+    /// When it was last touched.
+    pub fn last(&self) -> Option<Instant> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            micros => Some(base() + Duration::from_micros(micros)),
+        }
+    }
+}
+
+/// The signs of life of one session, kept beside its actor so that a byte costs no message.
+#[derive(Debug, Default)]
+pub struct Beat {
+    /// The last byte from the target's connection.
+    pub peer: Stamp,
+    /// The last byte a human sent.
+    pub input: Stamp,
+    /// The last terminal output.
+    pub output: Stamp,
+    /// Bytes to the target.
+    pub bytes_in: AtomicU64,
+    /// Bytes from the target.
+    pub bytes_out: AtomicU64,
+}
+
+impl Beat {
+    /// Reads everything at once.
+    pub fn read(&self) -> Activity {
+        Activity {
+            peer_heard: self.peer.last(),
+            input: self.input.last(),
+            bytes_in: self.bytes_in.load(Ordering::Relaxed),
+            bytes_out: self.bytes_out.load(Ordering::Relaxed),
+        }
+    }
+}

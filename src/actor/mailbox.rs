@@ -1,0 +1,208 @@
+//! Addresses that count: actix does not expose a mailbox's depth, so each message carries a ticket. Knows no actor.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use actix::{Message, Recipient, dev::SendError};
+
+use super::{clock, observe::HandleTimes};
+
+/// Where messages to one actor go. Cheap to clone.
+pub struct Mailbox<M: Send + 'static> {
+    recipient: Recipient<Envelope<M>>,
+    meter: Arc<Meter>,
+}
+
+impl<M: Send + 'static> Clone for Mailbox<M> {
+    fn clone(&self) -> Self {
+        Self { recipient: self.recipient.clone(), meter: self.meter.clone() }
+    }
+}
+
+impl<M: Send + 'static> fmt::Debug for Mailbox<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mailbox").field("depth", &self.meter.depth()).finish_non_exhaustive()
+    }
+}
+
+/// Why a message was not taken.
+#[derive(Debug)]
+pub enum Refused<M> {
+    /// The mailbox is full; the message comes back.
+    Full(M),
+    /// The actor is gone.
+    Gone,
+}
+
+impl<M: Send + 'static> Mailbox<M> {
+    /// Wraps an actor's address; `meter` is shared by all actors of a kind.
+    pub fn new(recipient: Recipient<Envelope<M>>, meter: Arc<Meter>) -> Self {
+        Self { recipient, meter }
+    }
+
+    /// Leaves a message, unless the mailbox is full or the actor gone.
+    ///
+    /// # Errors
+    /// [`Refused`], at once.
+    pub fn tell(&self, message: M) -> Result<(), Refused<M>> {
+        self.recipient.try_send(self.seal(message)).map_err(|refused| match refused {
+            SendError::Full(envelope) => Refused::Full(envelope.message),
+            SendError::Closed(_) => Refused::Gone,
+        })
+    }
+
+    /// Leaves a message, waiting for room, and returns once it was handled.
+    ///
+    /// # Errors
+    /// [`Refused::Gone`] if the actor is gone or failed over this message.
+    pub async fn deliver(&self, message: M) -> Result<(), Refused<M>> {
+        self.recipient.send(self.seal(message)).await.map_err(|_| Refused::Gone)
+    }
+
+    fn seal(&self, message: M) -> Envelope<M> {
+        self.meter.depth.fetch_add(1, Ordering::Relaxed);
+        Envelope { message, ticket: Ticket(self.meter.clone()) }
+    }
+}
+
+/// A message on its way.
+pub struct Envelope<M> {
+    message: M,
+    ticket: Ticket,
+}
+
+impl<M: 'static> Message for Envelope<M> {
+    type Result = ();
+}
+
+impl<M> Envelope<M> {
+    /// Takes the message out; the time until the returned guard is dropped counts as handling.
+    pub fn open(self) -> (M, Handling) {
+        let handling = Handling { meter: self.ticket.0.clone(), since: clock::instant() };
+        (self.message, handling)
+    }
+}
+
+/// Counts a message as waiting for as long as it lives.
+struct Ticket(Arc<Meter>);
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.depth.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The time in which a message is handled.
+pub struct Handling {
+    meter: Arc<Meter>,
+    since: Instant,
+}
+
+impl Drop for Handling {
+    fn drop(&mut self) {
+        self.meter.handled(clock::instant().saturating_duration_since(self.since).as_nanos());
+    }
+}
+
+/// Powers of two from 1 ns to 9 minutes.
+const BUCKETS: usize = 40;
+
+/// What the mailboxes of one kind of actor have seen.
+#[derive(Debug)]
+pub struct Meter {
+    capacity: usize,
+    depth: AtomicI64,
+    handled: AtomicU64,
+    max_ns: AtomicU64,
+    buckets: [AtomicU64; BUCKETS],
+}
+
+impl Meter {
+    /// Starts at zero; `capacity` is what one mailbox takes.
+    pub fn new(capacity: usize) -> Arc<Self> {
+        let buckets = std::array::from_fn(|_| AtomicU64::new(0));
+        Arc::new(Self { capacity, depth: 0.into(), handled: 0.into(), max_ns: 0.into(), buckets })
+    }
+
+    /// Messages one mailbox takes before senders wait or are refused.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Messages sent and not yet taken up.
+    pub fn depth(&self) -> u64 {
+        u64::try_from(self.depth.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    /// Messages handled.
+    pub fn handled_total(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
+    /// How long handling took; a quantile is the upper edge of its power of two.
+    pub fn handle_times(&self) -> HandleTimes {
+        let total = self.handled_total();
+        let max = self.max_ns.load(Ordering::Relaxed) as f64 / 1e6;
+        let quantile = |share: f64| {
+            let mut below = 0;
+            for (power, bucket) in self.buckets.iter().enumerate() {
+                below += bucket.load(Ordering::Relaxed);
+                if below as f64 >= share * total as f64 {
+                    return ((1u64 << power) as f64 / 1e6).min(max);
+                }
+            }
+            max
+        };
+        HandleTimes { p50: quantile(0.5), p99: quantile(0.99), max }
+    }
+
+    fn handled(&self, nanos: u128) {
+        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
+        let power = (u64::BITS - nanos.leading_zeros()) as usize;
+        if let Some(bucket) = self.buckets.get(power.min(BUCKETS - 1)) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.max_ns.fetch_max(nanos, Ordering::Relaxed);
+        self.handled.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix::{Actor, Context, Handler};
+
+    struct Slow;
+    impl Actor for Slow {
+        type Context = Context<Self>;
+        fn started(&mut self, ctx: &mut Self::Context) {
+            ctx.set_mailbox_capacity(2);
+        }
+    }
+    impl Handler<Envelope<u32>> for Slow {
+        type Result = ();
+        fn handle(&mut self, envelope: Envelope<u32>, _: &mut Self::Context) {
+            let (_, _handling) = envelope.open();
+        }
+    }
+
+    #[actix::test]
+    async fn counts_what_waits_and_refuses_what_is_too_much() {
+        let meter = Meter::new(2);
+        let mailbox = Mailbox::new(Slow.start().recipient(), meter.clone());
+        tokio::task::yield_now().await;
+        // Nothing is handled before this task yields.
+        let taken = (0..50).filter(|&n| mailbox.tell(n).is_ok()).count();
+        assert!((2..50).contains(&taken), "{taken} of 50 were taken");
+        assert_eq!(meter.depth(), taken as u64);
+        mailbox.deliver(99).await.unwrap();
+        assert_eq!(meter.depth(), 0);
+        assert_eq!(meter.handled_total(), taken as u64 + 1);
+    }
+}

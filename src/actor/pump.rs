@@ -1,0 +1,204 @@
+//! The tasks that move a session's bytes: the pump reads the target, the writer feeds it, a forwarder per browser sends
+//! what its window allows. They own the halves of the link and outlive the session's actor. Know no lifecycle.
+
+use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+
+use super::{
+    clock,
+    mailbox::Mailbox,
+    session::SessionMessage,
+    wire::{InputKind, InputMessage, ToSocket, Viewer, Wire},
+};
+use crate::{
+    core::stream::{AttachNo, Chunk},
+    ssh::{LinkEvent, LinkInput, LinkOutput},
+};
+
+/// Ready output is joined up to this size per frame: enough that per-frame costs vanish, small beside a window.
+const FRAME: usize = 64 * 1024;
+
+/// Typed input is joined up to an SSH packet (RFC 4253 §6.1 asks for 32768 bytes at least).
+const PACKET: usize = 32 * 1024;
+
+/// How long a browser may leave a full window unacknowledged: by then its page is stuck, not slow.
+const STUCK: Duration = Duration::from_secs(60);
+
+/// What the pump tells of the link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkNews {
+    /// The program ended.
+    Exited {
+        /// Its exit status, if told.
+        status: Option<u32>,
+        /// The signal that ended it, if told.
+        signal: Option<String>,
+    },
+    /// Nothing more will come.
+    Closed,
+    /// The window is full, or open again: read [`Wire`]'s `paused`.
+    Flow,
+}
+
+/// Reads the target until it is gone. While the browser's window is full the valve is closed: the channel is still
+/// drained, but no more comes from the network.
+pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, session: Mailbox<SessionMessage>) {
+    let tell = async |news: LinkNews| {
+        if session.deliver(SessionMessage::Link(news)).await.is_err() {
+            tracing::debug!("the session had ended before it heard of its link");
+        }
+    };
+    enum Turn {
+        Event(LinkEvent),
+        Drained,
+    }
+    loop {
+        let turn = {
+            let mut drained = std::pin::pin!(wire.drained.notified());
+            poll_fn(|cx| match output.poll_event(cx) {
+                Poll::Ready(event) => Poll::Ready(Turn::Event(event)),
+                Poll::Pending => drained.as_mut().poll(cx).map(|()| Turn::Drained),
+            })
+            .await
+        };
+        match turn {
+            Turn::Event(LinkEvent::Output(bytes)) => wire.ingest(&bytes),
+            Turn::Event(LinkEvent::Exited { status, signal }) => tell(LinkNews::Exited { status, signal }).await,
+            Turn::Event(LinkEvent::Closed) => return tell(LinkNews::Closed).await,
+            Turn::Drained => {}
+        }
+        turn_valve(&wire, &session);
+    }
+}
+
+fn turn_valve(wire: &Wire, session: &Mailbox<SessionMessage>) {
+    let full = wire.output.borrow().is_full();
+    if full == wire.paused.replace(full) {
+        return;
+    }
+    if let Some(control) = wire.control.borrow().as_ref() {
+        if full {
+            control.close_valve();
+        } else {
+            control.open_valve();
+        }
+    }
+    if session.tell(SessionMessage::Link(LinkNews::Flow)).is_err() {
+        tracing::debug!("a busy session reads the valve at its next turn");
+    }
+}
+
+/// Feeds the target what the current browser types, in order, each byte once.
+pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut messages: mpsc::Receiver<InputMessage>) {
+    let mut held: Option<InputMessage> = None;
+    loop {
+        let Some(message) = (match held.take() {
+            Some(message) => Some(message),
+            None => messages.recv().await,
+        }) else {
+            return;
+        };
+        if message.attach != wire.current.get() {
+            continue;
+        }
+        let gone = match message.kind {
+            InputKind::Resize(size) => input.resize(size).await.is_err(),
+            InputKind::Bytes(bytes) => {
+                let bytes = join(bytes, message.attach, &mut messages, &mut held);
+                let length = bytes.len();
+                let taken = wire.input.borrow_mut().take(length);
+                wire.beat.input.touch();
+                wire.beat.bytes_in.fetch_add(length as u64, std::sync::atomic::Ordering::Relaxed);
+                let sent = input.write(bytes).await;
+                wire.observations
+                    .keystroke
+                    .observe(clock::instant().saturating_duration_since(message.at).as_secs_f64());
+                wire.ack_input(message.attach, taken);
+                sent.is_err()
+            }
+        };
+        if gone {
+            // The pump tells of the end; what is still typed has nowhere to go.
+            return;
+        }
+    }
+}
+
+/// Joins the bytes of the same browser that wait already; anything else is held for the next turn.
+fn join(
+    first: Bytes,
+    attach: AttachNo,
+    messages: &mut mpsc::Receiver<InputMessage>,
+    held: &mut Option<InputMessage>,
+) -> Bytes {
+    let mut joined: Option<BytesMut> = None;
+    let mut length = first.len();
+    while length < PACKET {
+        match messages.try_recv() {
+            Ok(InputMessage { attach: same, kind: InputKind::Bytes(more), .. }) if same == attach => {
+                length += more.len();
+                joined.get_or_insert_with(|| BytesMut::from(first.as_ref())).extend_from_slice(&more);
+            }
+            Ok(other) => {
+                *held = Some(other);
+                break;
+            }
+            Err(mpsc::error::TryRecvError::Empty | mpsc::error::TryRecvError::Disconnected) => break,
+        }
+    }
+    joined.map_or(first, BytesMut::freeze)
+}
+
+/// Sends one browser its control frames and as much output as its window allows, until it is detached or finished.
+/// `stuck` runs if it leaves a full window unacknowledged for a minute.
+pub(super) async fn forward(wire: Rc<Wire>, viewer: Rc<Viewer>, frames: mpsc::Sender<ToSocket>, stuck: impl Fn()) {
+    let mut acked = viewer.acked();
+    loop {
+        if viewer.acked() != acked {
+            acked = viewer.acked();
+            let taken = wire.output.borrow_mut().ack(viewer.attach, acked);
+            if let Err(beyond) = taken {
+                viewer.finish(ToSocket::BadAck(beyond));
+                wire.output.borrow_mut().detach(viewer.attach);
+            }
+            wire.drained.notify_one();
+        }
+        let chunk = match viewer.next_control() {
+            Some(frame) => {
+                if frames.send(frame).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            None => wire.output.borrow_mut().next_chunk(viewer.attach, FRAME),
+        };
+        let last = match chunk {
+            Chunk::Bytes(bytes) => {
+                if frames.send(ToSocket::Output(bytes)).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Chunk::WindowFull => {
+                if tokio::time::timeout(STUCK, viewer.woken()).await.is_err() && viewer.acked() == acked {
+                    return stuck();
+                }
+                continue;
+            }
+            Chunk::FellBehind => Some(ToSocket::FellBehind),
+            Chunk::Nothing | Chunk::Detached => viewer.take_last(),
+        };
+        match last {
+            Some(last) => {
+                if frames.send(last).await.is_err() {
+                    tracing::debug!("a browser left before its last frame");
+                }
+                return;
+            }
+            None if chunk == Chunk::Detached => return,
+            None => viewer.woken().await,
+        }
+    }
+}

@@ -1,0 +1,542 @@
+//! The actor of one SSH session: turns messages and one timer into events of the pure [`Session`], and its effects into
+//! deeds. Stops itself. Touches no bytes: those pass beside it, over the [`Wire`].
+
+use std::{rc::Rc, sync::Arc, time::Instant};
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle, Supervised};
+use secrecy::SecretString;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Parts,
+    arbiter::Arbiter,
+    child::{Child, supervise},
+    clock::{self, Beat},
+    gateway::{Deadline, OpenSession, Why},
+    mailbox::{Envelope, Mailbox},
+    pump::{self, LinkNews},
+    registry::{Announcement, RegistryMessage},
+    supervisor::SupervisorMessage,
+    wire::{Cutter, SocketEnds, ToSocket, Viewer, Wire},
+};
+use crate::{
+    core::{
+        record::{EndReason, Record, SessionId},
+        restart::{Policy, Restarts},
+        session::{Effect, Event, Session},
+        stream::{AttachNo, BeyondEnd},
+    },
+    ssh::{Dial, DialEvent, Size},
+};
+
+/// Its kind, as in metrics.
+pub const KIND: &str = "session";
+
+/// A session that fails more often than this is closed as `actor_failed`: OTP's usual bounds are of this order, and a
+/// failure that repeats is not one that a restart mends.
+const INTENSITY: (usize, std::time::Duration) = (3, std::time::Duration::from_secs(10));
+
+/// How soon a close that the registry lost in a failure is announced anew: longer than its restart takes.
+const ANNOUNCE_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// What a session hears.
+#[derive(Debug)]
+pub enum SessionMessage {
+    /// A browser wants to be connected.
+    Attach {
+        /// How.
+        request: Attach,
+        /// Its ends, or why not.
+        reply: oneshot::Sender<Result<Attached, AttachError>>,
+    },
+    /// A socket is gone.
+    SocketLost(AttachNo),
+    /// An answer to a question.
+    Answer {
+        /// Who answers; only the one who types may.
+        attach: AttachNo,
+        /// Which question.
+        id: u64,
+        /// One value per field.
+        values: Vec<SecretString>,
+    },
+    /// The person wants to stay.
+    Stay(AttachNo),
+    /// The person who types is done.
+    UserClose(AttachNo),
+    /// Somebody or something ends the session.
+    End {
+        /// Why.
+        reason: EndReason,
+        /// Who or what, in a sentence.
+        detail: String,
+    },
+    /// The shell runs.
+    Connected {
+        /// The address that was dialled.
+        addr: String,
+    },
+    /// No shell came about.
+    ConnectFailed {
+        /// Why.
+        reason: EndReason,
+        /// The sentence for the person.
+        detail: String,
+    },
+    /// News of the link.
+    Link(LinkNews),
+    /// A browser left a full window unacknowledged for too long.
+    Stuck(AttachNo),
+    /// The close is durable (or the registry is gone): tell the browsers and stop.
+    CloseSettled,
+    /// Asks for a whole announcement, because the registry was restarted.
+    AnnounceAgain,
+    /// Asks for the evidence behind its state.
+    Why(oneshot::Sender<Why>),
+    /// Makes the actor fail, so that a test can see it come back.
+    #[cfg(test)]
+    Panic,
+}
+
+/// How a browser wants to be connected.
+#[derive(Debug)]
+pub struct Attach {
+    /// Whether it types; else it looks on.
+    pub interactive: bool,
+    /// The page's own name, which survives its reconnects.
+    pub client_id: String,
+    /// What it has of the output; `None` for nothing.
+    pub output_offset: Option<u64>,
+    /// Its terminal's size; an onlooker's does not count.
+    pub size: Size,
+    /// How its socket is ended from outside.
+    pub cutter: Cutter,
+}
+
+/// A connected browser.
+#[derive(Debug)]
+pub struct Attached {
+    /// The session as it stands.
+    pub record: Record,
+    /// The browser's ends of the wire.
+    pub ends: SocketEnds,
+    /// Unacknowledged bytes it will be sent at most.
+    pub window: u64,
+    /// How often a silent browser is pinged.
+    pub ping_interval: std::time::Duration,
+    /// Where the session hears.
+    pub session: Mailbox<SessionMessage>,
+}
+
+/// Why a browser was not connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AttachError {
+    /// The session has ended.
+    #[error("This session has ended.")]
+    Ended,
+    /// It claims output that does not exist.
+    #[error("The output offset is wrong: {0}.")]
+    Offset(#[from] BeyondEnd),
+}
+
+/// Starts a session's actor in `context` on this thread and dials.
+pub(super) fn start(
+    context: Context<SessionActor>,
+    parts: Parts,
+    request: OpenSession,
+    record: Record,
+    beat: Arc<Beat>,
+) {
+    let mailbox = mailbox(&context, &parts);
+    let id = record.id;
+    let wire = Wire::new(parts.settings.stream, beat, parts.observations.clone());
+    let arbiter = Arbiter::current(&parts.observations);
+    let session = Session::new(clock::now(), record.clone(), parts.settings.limits);
+    let child = Child { actor: KIND, id: id.to_string() };
+    let born = SupervisorMessage::Started { child: child.clone(), session: Some(mailbox.clone()) };
+    let supervisor = parts.supervisor.clone();
+    actix::spawn(async move {
+        if supervisor.deliver(born).await.is_err() {
+            tracing::debug!("the supervisor was not there for a birth");
+        }
+    });
+    let actor = SessionActor {
+        stalled: arbiter.stalled(),
+        arbiter,
+        session,
+        last_record: record,
+        wire: wire.clone(),
+        mailbox: mailbox.clone(),
+        timer: None,
+        parts: parts.clone(),
+    };
+    wire.keep(actix::spawn(dial(parts.clone(), wire.clone(), mailbox.clone(), request)));
+    let supervisor = parts.supervisor.clone();
+    let restarts = Restarts::new(Policy::Transient, INTENSITY.0, INTENSITY.1);
+    supervise(child, context, actor, restarts, supervisor, move || bury(parts, wire, id));
+}
+
+/// The address of a session that is about to start in `context`.
+pub(super) fn mailbox(context: &Context<SessionActor>, parts: &Parts) -> Mailbox<SessionMessage> {
+    Mailbox::new(context.address().recipient(), parts.observations.meters.session.clone())
+}
+
+/// Closes what a session that failed for good leaves behind.
+fn bury(parts: Parts, wire: Rc<Wire>, id: SessionId) {
+    wire.close_link();
+    let reason = EndReason::ActorFailed;
+    let message = "The session failed inside the gateway and had to be closed. Open a new one.".to_owned();
+    for viewer in wire.viewers() {
+        viewer.finish(ToSocket::Closed { reason, exit_status: None, message: message.clone() });
+    }
+    actix::spawn(async move {
+        if parts.registry.deliver(RegistryMessage::Bury { id, reason, detail: message }).await.is_err() {
+            tracing::error!(session_id = %id, "no registry is there to close a failed session");
+        }
+    });
+}
+
+/// Dials, with questions and progress passed on meanwhile.
+async fn dial(parts: Parts, wire: Rc<Wire>, mailbox: Mailbox<SessionMessage>, request: OpenSession) {
+    let (events, mut heard) = mpsc::channel(4);
+    let beat = wire.beat.clone();
+    let dial = Dial {
+        host: request.host,
+        port: request.port,
+        login: request.login,
+        credentials: request.credentials,
+        allowed: request.allowed,
+        term: request.term,
+        size: request.size,
+        events,
+        heard: Arc::new(move || beat.peer.touch()),
+    };
+    let mut connecting = parts.connector.connect(dial);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut connecting => break outcome,
+            Some(event) = heard.recv() => match event {
+                DialEvent::Progress(detail) => {
+                    wire.tell_all(|| ToSocket::Status { status: "connecting", detail: detail.clone() });
+                }
+                DialEvent::Ask { prompt, reply } => wire.ask(prompt, reply),
+            },
+        }
+    };
+    wire.forget_question();
+    let message = match outcome {
+        Ok(link) => {
+            let addr = link.addr.to_string();
+            wire.take_up(link, mailbox.clone());
+            SessionMessage::Connected { addr }
+        }
+        Err(error) => SessionMessage::ConnectFailed { reason: error.reason(), detail: error.to_string() },
+    };
+    post(&mailbox, message);
+}
+
+/// Leaves a message that must not be lost, without waiting. The few there are per session bound what can wait.
+pub(super) fn post(mailbox: &Mailbox<SessionMessage>, message: SessionMessage) {
+    let mailbox = mailbox.clone();
+    actix::spawn(async move {
+        if mailbox.deliver(message).await.is_err() {
+            tracing::debug!("the session had ended before it could hear");
+        }
+    });
+}
+
+/// The actor.
+pub struct SessionActor {
+    session: Session,
+    /// As last announced: what a restarted actor goes on from.
+    last_record: Record,
+    wire: Rc<Wire>,
+    mailbox: Mailbox<SessionMessage>,
+    timer: Option<(Instant, SpawnHandle)>,
+    arbiter: Rc<Arbiter>,
+    /// The thread's stalls as far as the session was told of them.
+    stalled: std::time::Duration,
+    parts: Parts,
+}
+
+impl SessionActor {
+    /// Feeds one event with everything that has to be known before it, and does what follows.
+    fn handle_event(&mut self, event: Option<Event>, ctx: &mut Context<Self>) {
+        let now = clock::now();
+        self.look_around(now);
+        if let Some(event) = event {
+            self.session.handle(now, event);
+        }
+        self.session.handle_timeout(now);
+        self.carry_out(ctx);
+        self.arm(ctx);
+    }
+
+    /// Reads what is kept beside the actor: stalls first, since they excuse what the rest would prove.
+    fn look_around(&mut self, now: crate::core::session::Moment) {
+        for viewer in self.wire.viewers() {
+            if let Some(at) = viewer.side.heard.last() {
+                self.session.handle(now, Event::BrowserHeard { attach: viewer.attach, at });
+            }
+        }
+        self.session.handle(now, Event::Activity(self.wire.beat.read()));
+        self.session.handle(now, if self.wire.paused.get() { Event::OutputPaused } else { Event::OutputResumed });
+        let stalled = self.arbiter.stalled();
+        if stalled > self.stalled {
+            let lasted = stalled - self.stalled;
+            self.stalled = stalled;
+            self.session.handle(now, Event::Stalled { lasted });
+        }
+    }
+
+    fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        while let Some(effect) = self.session.poll_effect() {
+            match effect {
+                Effect::PingBrowser(attach) => self.with_viewer(attach, |viewer| viewer.send(ToSocket::Ping)),
+                Effect::DropBrowser(attach) => {
+                    self.with_viewer(attach, |viewer| viewer.cutter.cut());
+                    self.wire.detach(attach);
+                }
+                Effect::Supersede(attach) => {
+                    self.with_viewer(attach, |viewer| viewer.finish(ToSocket::Superseded));
+                    self.wire.detach(attach);
+                }
+                Effect::ProbePeer => {
+                    if let Some(control) = self.wire.control.borrow().as_ref() {
+                        control.probe();
+                    }
+                }
+                Effect::Warn(warning) => self.wire.tell_all(|| ToSocket::Warn(warning)),
+                Effect::CloseLink => self.wire.close_link(),
+                Effect::Announce(record, transition) => {
+                    let closed = record.is_closed();
+                    if let Some(transition) = transition.as_ref().filter(|_| !closed) {
+                        let (status, detail) = (transition.status.as_str(), &transition.detail);
+                        self.wire.tell_all(|| ToSocket::Status { status, detail: detail.clone() });
+                    }
+                    self.last_record = (*record).clone();
+                    self.announce(Announcement { record: *record, transition }, closed);
+                    if closed {
+                        // The rest waits until the close is durable: `CloseSettled` goes on from here.
+                        return;
+                    }
+                }
+                Effect::Finish { message } => self.finish(message, ctx),
+            }
+        }
+    }
+
+    fn with_viewer(&self, attach: AttachNo, act: impl FnOnce(&Viewer)) {
+        if let Some(viewer) = self.wire.viewer(attach) {
+            act(&viewer);
+        }
+    }
+
+    /// Announces a change. A close is announced until it is durable, whatever becomes of the registry meanwhile.
+    fn announce(&self, announcement: Announcement, closed: bool) {
+        let (registry, own) = (self.parts.registry.clone(), self.mailbox.clone());
+        actix::spawn(async move {
+            loop {
+                let (durable, settled) = oneshot::channel();
+                let message = RegistryMessage::Announce { announcement: announcement.clone(), durable: Some(durable) };
+                let delivered = registry.deliver(message).await.is_ok();
+                if !closed || (delivered && settled.await.is_ok()) {
+                    break;
+                }
+                tokio::time::sleep(ANNOUNCE_AGAIN).await;
+            }
+            if closed {
+                post(&own, SessionMessage::CloseSettled);
+            }
+        });
+    }
+
+    fn finish(&mut self, message: String, ctx: &mut Context<Self>) {
+        let record = self.session.record();
+        let (reason, exit_status) = (record.end_reason.unwrap_or(EndReason::ActorFailed), record.exit_status);
+        for viewer in self.wire.viewers() {
+            viewer.finish(ToSocket::Closed { reason, exit_status, message: message.clone() });
+        }
+        ctx.stop();
+    }
+
+    /// Arms the one timer at the next deadline; one that rings early is let ring, since every ring reads the clocks anew.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let Some(next) = self.session.poll_timeout() else {
+            if let Some((_, timer)) = self.timer.take() {
+                ctx.cancel_future(timer);
+            }
+            return;
+        };
+        if let Some((at, timer)) = self.timer {
+            if at <= next {
+                return;
+            }
+            ctx.cancel_future(timer);
+        }
+        let wait = next.saturating_duration_since(clock::instant());
+        let timer = ctx.run_later(wait, |actor, ctx| {
+            actor.timer = None;
+            actor.handle_event(None, ctx);
+        });
+        self.timer = Some((next, timer));
+    }
+
+    fn attach(&mut self, request: Attach, ctx: &mut Context<Self>) -> Result<Attached, AttachError> {
+        if self.session.record().is_closed() {
+            return Err(AttachError::Ended);
+        }
+        let Attach { interactive, client_id, output_offset, size, cutter } = request;
+        let (viewer, ends, frames) = self.wire.attach(interactive, &client_id, output_offset, cutter)?;
+        let attach = ends.attach;
+        let (own, stuck) = (self.mailbox.clone(), self.mailbox.clone());
+        let forwarder =
+            pump::forward(self.wire.clone(), viewer, frames, move || post(&stuck, SessionMessage::Stuck(attach)));
+        actix::spawn(forwarder);
+        self.handle_event(Some(Event::Attached { attach, interactive }), ctx);
+        if interactive {
+            let kind = super::wire::InputKind::Resize(size);
+            let resize = super::wire::InputMessage { attach, at: clock::instant(), kind };
+            // A full queue means the target takes nothing: the size comes with the browser's next resize.
+            if ends.input.try_send(resize).is_err() {
+                tracing::debug!("the first size of a browser had to wait");
+            }
+        }
+        let (limits, record) = (&self.parts.settings.limits, self.session.record().clone());
+        let (window, ping_interval) = (self.parts.settings.stream.window, limits.browser.interval);
+        Ok(Attached { record, ends, window, ping_interval, session: own })
+    }
+
+    fn why(&mut self) -> Why {
+        let now = clock::now();
+        self.look_around(now);
+        let stamp = |at: Option<Instant>| at.map(|at| now.utc_of(at));
+        let beat = &self.wire.beat;
+        let browser = self.wire.viewers().iter().filter_map(|viewer| viewer.side.heard.last()).max();
+        let left = |at: Instant| u64::try_from(at.saturating_duration_since(now.at).as_millis()).unwrap_or(u64::MAX);
+        Why {
+            session: self.session.record().clone(),
+            browser_heard_at: stamp(browser),
+            peer_heard_at: stamp(beat.peer.last()),
+            last_input_at: stamp(beat.input.last()),
+            last_output_at: stamp(beat.output.last()),
+            deadlines: self
+                .session
+                .deadlines()
+                .into_iter()
+                .map(|(what, at)| Deadline { what, left_ms: left(at) })
+                .collect(),
+            history: Vec::new(),
+        }
+    }
+
+    fn is_typing(&self, attach: AttachNo) -> bool {
+        self.wire.current.get() == attach
+    }
+}
+
+impl Actor for SessionActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.parts.observations.meters.session.capacity());
+        self.handle_event(None, ctx);
+    }
+}
+
+impl Supervised for SessionActor {
+    /// Goes on from the last announced record and from what is still on the wire.
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        self.timer = None;
+        let now = clock::now();
+        self.session = Session::adopt(now, self.last_record.clone(), self.parts.settings.limits);
+        for viewer in self.wire.viewers() {
+            let (attach, interactive) = (viewer.attach, viewer.interactive);
+            self.session.handle(now, Event::Attached { attach, interactive });
+        }
+        if self.last_record.is_closed() {
+            self.announce(Announcement { record: self.last_record.clone(), transition: None }, true);
+        }
+        self.handle_event(None, ctx);
+    }
+}
+
+impl Handler<Envelope<SessionMessage>> for SessionActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<SessionMessage>, ctx: &mut Self::Context) {
+        let (message, _handling) = envelope.open();
+        let event = match message {
+            SessionMessage::Attach { request, reply } => {
+                let answer = self.attach(request, ctx);
+                if let Err(Ok(attached)) = reply.send(answer) {
+                    // The socket went while it was being connected.
+                    self.wire.detach(attached.ends.attach);
+                    self.handle_event(Some(Event::SocketLost { attach: attached.ends.attach }), ctx);
+                }
+                return;
+            }
+            SessionMessage::SocketLost(attach) => {
+                self.wire.detach(attach);
+                Event::SocketLost { attach }
+            }
+            SessionMessage::Stuck(attach) => {
+                self.with_viewer(attach, |viewer| viewer.cutter.cut());
+                self.wire.detach(attach);
+                Event::SocketLost { attach }
+            }
+            SessionMessage::Answer { attach, id, values } => {
+                if self.is_typing(attach) && !self.wire.answer(id, values) {
+                    tracing::debug!(session_id = %self.last_record.id, "an answer fitted no question");
+                }
+                return;
+            }
+            SessionMessage::Stay(attach) if self.is_typing(attach) => Event::Stay,
+            SessionMessage::UserClose(attach) if self.is_typing(attach) => {
+                Event::End { reason: EndReason::UserClosed, detail: "The user closed the terminal.".into() }
+            }
+            SessionMessage::Stay(_) | SessionMessage::UserClose(_) => return,
+            SessionMessage::End { reason, detail } => Event::End { reason, detail },
+            SessionMessage::Connected { addr } => Event::Connected { addr },
+            SessionMessage::ConnectFailed { reason, detail } => Event::ConnectFailed { reason, detail },
+            SessionMessage::Link(LinkNews::Exited { status, signal }) => Event::Exited { status, signal },
+            SessionMessage::Link(LinkNews::Closed) => Event::PeerClosed,
+            SessionMessage::Link(LinkNews::Flow) => return self.handle_event(None, ctx),
+            SessionMessage::CloseSettled => return self.settle(ctx),
+            SessionMessage::AnnounceAgain => {
+                let announcement = Announcement { record: self.last_record.clone(), transition: None };
+                return self.announce_whole(announcement);
+            }
+            SessionMessage::Why(reply) => {
+                if reply.send(self.why()).is_err() {
+                    tracing::debug!("who asked why has left");
+                }
+                return;
+            }
+            #[cfg(test)]
+            SessionMessage::Panic => panic!("asked to"),
+        };
+        self.handle_event(Some(event), ctx);
+    }
+}
+
+impl SessionActor {
+    /// Goes on after the close became durable. A restarted actor has no effects left and finishes by its record.
+    fn settle(&mut self, ctx: &mut Context<Self>) {
+        self.carry_out(ctx);
+        if self.session.record().is_closed() {
+            self.finish("The session has ended.".to_owned(), ctx);
+        }
+    }
+
+    /// Announces everything the registry's index needs: where the session hears, its signs of life, its record.
+    fn announce_whole(&self, announcement: Announcement) {
+        let (registry, mailbox, beat) = (self.parts.registry.clone(), self.mailbox.clone(), self.wire.beat.clone());
+        let request = RegistryMessage::Adopt { announcement, mailbox, beat };
+        actix::spawn(async move {
+            if registry.deliver(request).await.is_err() {
+                tracing::error!("no registry is there for an announcement");
+            }
+        });
+    }
+}

@@ -1,0 +1,184 @@
+//! Keeps the table of supervised actors and answers for it. Restarts happen where the actors live (`child`); what is
+//! counted here is what an operator is told. Knows no session's state.
+
+use std::collections::{BTreeMap, HashMap};
+
+use actix::{Actor, Context, Handler, Supervised};
+use tokio::sync::oneshot;
+
+use super::{
+    child::Child,
+    mailbox::{Envelope, Mailbox, Meter},
+    observe::{ActorsReport, ChildReport, KindReport, Observations},
+    session::SessionMessage,
+};
+use crate::core::restart::Decision;
+
+/// What the supervisor hears.
+pub enum SupervisorMessage {
+    /// An actor was started; sessions leave their address, so that they can be asked to announce themselves.
+    Started {
+        /// Who.
+        child: Child,
+        /// Where a session hears.
+        session: Option<Mailbox<SessionMessage>>,
+    },
+    /// An actor panicked.
+    Failed {
+        /// Who.
+        child: Child,
+        /// Its last words.
+        failure: String,
+        /// What was done about it.
+        decision: Decision,
+    },
+    /// An actor is gone for good.
+    Ended {
+        /// Who.
+        child: Child,
+    },
+    /// Asks for the supervision tree.
+    Report(oneshot::Sender<ActorsReport>),
+    /// Makes the supervisor fail, so that a test can see it come back.
+    #[cfg(test)]
+    Panic,
+}
+
+/// What is remembered of one child.
+#[derive(Default)]
+struct Entry {
+    alive: bool,
+    restarts: u64,
+    last_failure: Option<String>,
+    session: Option<Mailbox<SessionMessage>>,
+}
+
+/// What is remembered of one kind, its dead included.
+#[derive(Default)]
+struct Kind {
+    restarts: u64,
+    last_failure: Option<String>,
+}
+
+/// The supervisor.
+pub struct SupervisorActor {
+    observations: Observations,
+    children: HashMap<Child, Entry>,
+    kinds: BTreeMap<&'static str, Kind>,
+}
+
+impl SupervisorActor {
+    /// Starts with an empty table.
+    pub fn new(observations: Observations) -> Self {
+        Self { observations, children: HashMap::new(), kinds: BTreeMap::new() }
+    }
+
+    fn failed(&mut self, child: Child, failure: String, decision: Decision) {
+        let kind = self.kinds.entry(child.actor).or_default();
+        kind.last_failure = Some(failure.clone());
+        let registry = child.actor == super::registry::KIND;
+        let entry = self.children.entry(child.clone()).or_default();
+        entry.last_failure = Some(failure);
+        if decision != Decision::Restart {
+            entry.alive = false;
+            return;
+        }
+        entry.restarts += 1;
+        kind.restarts += 1;
+        self.observations.actor_restarts.get_or_create(&[("actor", child.actor)]).inc();
+        if registry {
+            self.ask_sessions_to_announce();
+        }
+    }
+
+    /// A restarted registry fills its index from what the sessions say.
+    fn ask_sessions_to_announce(&self) {
+        for session in self.children.values().filter_map(|entry| entry.session.clone()) {
+            actix::spawn(async move {
+                if session.deliver(SessionMessage::AnnounceAgain).await.is_err() {
+                    tracing::debug!("a session ended before it could announce itself again");
+                }
+            });
+        }
+    }
+
+    fn report(&self) -> ActorsReport {
+        let meters = &self.observations.meters;
+        let kinds: [(&'static str, &Meter); 3] = [
+            (super::session::KIND, &meters.session),
+            (super::registry::KIND, &meters.registry),
+            (KIND, &meters.supervisor),
+        ];
+        let alive =
+            |actor: &str| self.children.iter().filter(|(child, entry)| child.actor == actor && entry.alive).count();
+        let kinds = kinds.map(|(actor, meter)| {
+            let kind = self.kinds.get(actor);
+            KindReport {
+                actor,
+                alive: alive(actor) as u64,
+                restarts: kind.map_or(0, |kind| kind.restarts),
+                last_failure: kind.and_then(|kind| kind.last_failure.clone()),
+                mailbox_depth: meter.depth(),
+                mailbox_capacity: meter.capacity() as u64,
+                handled_total: meter.handled_total(),
+                handle_ms: meter.handle_times(),
+            }
+        });
+        let noteworthy = |child: &Child, entry: &Entry| child.actor != super::session::KIND || entry.restarts > 0;
+        let mut children: Vec<_> = self
+            .children
+            .iter()
+            .filter(|(child, entry)| noteworthy(child, entry))
+            .map(|(child, entry)| ChildReport {
+                actor: child.actor,
+                id: child.id.clone(),
+                alive: entry.alive,
+                restarts: entry.restarts,
+                last_failure: entry.last_failure.clone(),
+            })
+            .collect();
+        children.sort_by(|a, b| (a.actor, &a.id).cmp(&(b.actor, &b.id)));
+        ActorsReport { kinds: kinds.into(), children, arbiters: self.observations.lags.report() }
+    }
+}
+
+/// Its kind, as in metrics.
+pub const KIND: &str = "supervisor";
+
+impl Actor for SupervisorActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.observations.meters.supervisor.capacity());
+        let own = Child { actor: KIND, id: KIND.to_owned() };
+        self.children.entry(own).or_default().alive = true;
+    }
+}
+
+impl Supervised for SupervisorActor {}
+
+impl Handler<Envelope<SupervisorMessage>> for SupervisorActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<SupervisorMessage>, _: &mut Self::Context) {
+        let (message, _handling) = envelope.open();
+        match message {
+            SupervisorMessage::Started { child, session } => {
+                let entry = self.children.entry(child).or_default();
+                entry.alive = true;
+                entry.session = session;
+            }
+            SupervisorMessage::Failed { child, failure, decision } => self.failed(child, failure, decision),
+            SupervisorMessage::Ended { child } => {
+                self.children.remove(&child);
+            }
+            SupervisorMessage::Report(reply) => {
+                if reply.send(self.report()).is_err() {
+                    tracing::debug!("who asked for the actors' report has left");
+                }
+            }
+            #[cfg(test)]
+            SupervisorMessage::Panic => panic!("asked to"),
+        }
+    }
+}

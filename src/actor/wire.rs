@@ -1,0 +1,374 @@
+//! A session's bytes, beside its actor: the terminal's output and input, the browsers on it, the link under it. It
+//! outlives the actor, so that a restarted one takes it up again. Everything here runs on the session's thread; sockets
+//! on any thread reach it over bounded channels.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    os::fd::OwnedFd,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use bytes::Bytes;
+use secrecy::SecretString;
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use super::{
+    clock::{Beat, Stamp},
+    mailbox::Mailbox,
+    observe::Observations,
+    pump,
+    session::SessionMessage,
+};
+use crate::{
+    core::{
+        record::EndReason,
+        session::Warning,
+        stream::{AttachNo, BeyondEnd, Input, Limits, Output, Start},
+    },
+    ssh::{Link, LinkControl, Prompt, Size},
+};
+
+/// Frames to a socket that may wait in its channel; what is not sent waits in the ring, where it is counted.
+const FRAMES: usize = 8;
+
+/// Input messages that may wait for the target; a socket holds back the rest.
+const INPUTS: usize = 16;
+
+/// What a session sends to a browser.
+#[derive(Debug)]
+pub enum ToSocket {
+    /// Terminal bytes.
+    Output(Bytes),
+    /// Its typing was handed to the target up to here.
+    InputAck(u64),
+    /// The session changed.
+    Status {
+        /// The word of the new status.
+        status: &'static str,
+        /// A sentence.
+        detail: String,
+    },
+    /// A question.
+    Ask(u64, Prompt),
+    /// An ending by the clock is near.
+    Warn(Warning),
+    /// Are you there?
+    Ping,
+    /// The session is over; the last frame.
+    Closed {
+        /// Why.
+        reason: EndReason,
+        /// The program's exit status, if told.
+        exit_status: Option<u32>,
+        /// The sentence for the person.
+        message: String,
+    },
+    /// Another browser took over; the last frame.
+    Superseded,
+    /// It looks on too slowly; the last frame.
+    FellBehind,
+    /// It acknowledged what it was never sent; the last frame.
+    BadAck(BeyondEnd),
+}
+
+/// What a browser sends to the target, with the attachment that sent it: only the current one counts.
+#[derive(Debug)]
+pub struct InputMessage {
+    /// Who sends.
+    pub attach: AttachNo,
+    /// When the gateway got it.
+    pub at: Instant,
+    /// What.
+    pub kind: InputKind,
+}
+
+/// What can be sent to the target.
+#[derive(Debug)]
+pub enum InputKind {
+    /// Typed bytes.
+    Bytes(Bytes),
+    /// The terminal's new size.
+    Resize(Size),
+}
+
+/// What a socket leaves for its session without a message.
+#[derive(Debug, Default)]
+pub struct SocketSide {
+    /// The browser's last sign of life.
+    pub heard: Stamp,
+    acked: AtomicU64,
+    wake: Notify,
+}
+
+impl SocketSide {
+    /// Notes that the browser consumed everything up to `offset`.
+    pub fn ack(&self, offset: u64) {
+        self.acked.fetch_max(offset, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+}
+
+/// How a stuck socket is ended from outside: nobody polls it, so no message reaches it.
+#[derive(Debug, Clone)]
+pub struct Cutter(pub Option<Arc<OwnedFd>>);
+
+impl Cutter {
+    /// Shuts the socket's descriptor down in both directions.
+    pub fn cut(&self) {
+        if let Some(fd) = &self.0
+            && let Err(error) = rustix::net::shutdown(fd, rustix::net::Shutdown::Both)
+        {
+            tracing::debug!(%error, "the socket was down already");
+        }
+    }
+}
+
+/// One browser on the session.
+pub(super) struct Viewer {
+    pub attach: AttachNo,
+    pub interactive: bool,
+    pub side: Arc<SocketSide>,
+    pub cutter: Cutter,
+    control: RefCell<VecDeque<ToSocket>>,
+    input_ack: Cell<Option<u64>>,
+    last: RefCell<Option<ToSocket>>,
+}
+
+impl Viewer {
+    /// Queues a control frame. What may queue up is bounded: a handful of transitions, pings by the clock.
+    pub fn send(&self, frame: ToSocket) {
+        self.control.borrow_mut().push_back(frame);
+        self.side.wake.notify_one();
+    }
+
+    /// Ends the socket with `frame` once it has all its output.
+    pub fn finish(&self, frame: ToSocket) {
+        self.last.borrow_mut().get_or_insert(frame);
+        self.side.wake.notify_one();
+    }
+
+    pub(super) fn next_control(&self) -> Option<ToSocket> {
+        let queued = self.control.borrow_mut().pop_front();
+        queued.or_else(|| self.input_ack.take().map(ToSocket::InputAck))
+    }
+
+    pub(super) fn take_last(&self) -> Option<ToSocket> {
+        self.last.borrow_mut().take()
+    }
+
+    pub(super) async fn woken(&self) {
+        self.side.wake.notified().await;
+    }
+
+    pub(super) fn acked(&self) -> u64 {
+        self.side.acked.load(Ordering::Relaxed)
+    }
+}
+
+/// A question that waits for its answer.
+struct Pending {
+    id: u64,
+    prompt: Prompt,
+    reply: oneshot::Sender<Vec<SecretString>>,
+}
+
+/// What a socket gets when it is attached.
+#[derive(Debug)]
+pub struct SocketEnds {
+    /// Its number.
+    pub attach: AttachNo,
+    /// Where its output starts, and what is lost before that.
+    pub start: Start,
+    /// Where its input continues.
+    pub input_offset: u64,
+    /// Frames for it.
+    pub frames: mpsc::Receiver<ToSocket>,
+    /// Where its input goes.
+    pub input: mpsc::Sender<InputMessage>,
+    /// Acknowledgements and signs of life.
+    pub side: Arc<SocketSide>,
+}
+
+/// The bytes of one session.
+pub struct Wire {
+    pub(super) beat: Arc<Beat>,
+    pub(super) observations: Observations,
+    pub(super) output: RefCell<Output>,
+    pub(super) input: RefCell<Input>,
+    /// Wakes the pump: a viewer acknowledged or left.
+    pub(super) drained: Notify,
+    /// Whose input counts.
+    pub(super) current: Cell<AttachNo>,
+    /// Whether the target's connection is not being read because the window is full.
+    pub(super) paused: Cell<bool>,
+    viewers: RefCell<Vec<Rc<Viewer>>>,
+    last_attach: Cell<u64>,
+    last_prompt: Cell<u64>,
+    pending: RefCell<Option<Pending>>,
+    pub(super) control: RefCell<Option<Box<dyn LinkControl>>>,
+    input_sender: mpsc::Sender<InputMessage>,
+    pub(super) input_receiver: RefCell<Option<mpsc::Receiver<InputMessage>>>,
+    tasks: RefCell<Vec<JoinHandle<()>>>,
+}
+
+impl Wire {
+    /// A wire with nothing at either end.
+    pub fn new(limits: Limits, beat: Arc<Beat>, observations: Observations) -> Rc<Self> {
+        let (input_sender, input_receiver) = mpsc::channel(INPUTS);
+        Rc::new(Self {
+            beat,
+            observations,
+            output: RefCell::new(Output::new(limits)),
+            input: RefCell::default(),
+            drained: Notify::new(),
+            current: Cell::new(AttachNo(0)),
+            paused: Cell::new(false),
+            viewers: RefCell::default(),
+            last_attach: Cell::new(0),
+            last_prompt: Cell::new(0),
+            pending: RefCell::default(),
+            control: RefCell::default(),
+            input_sender,
+            input_receiver: RefCell::new(Some(input_receiver)),
+            tasks: RefCell::default(),
+        })
+    }
+
+    /// Connects a socket.
+    ///
+    /// # Errors
+    /// [`BeyondEnd`] if it claims output that does not exist.
+    pub(super) fn attach(
+        self: &Rc<Self>,
+        interactive: bool,
+        client_id: &str,
+        offset: Option<u64>,
+        cutter: Cutter,
+    ) -> Result<(Rc<Viewer>, SocketEnds, mpsc::Sender<ToSocket>), BeyondEnd> {
+        let attach = AttachNo(self.last_attach.get() + 1);
+        let start = self.output.borrow_mut().attach(attach, interactive, offset)?;
+        self.last_attach.set(attach.0);
+        let input_offset = if interactive {
+            self.current.set(attach);
+            self.input.borrow_mut().attach(client_id)
+        } else {
+            0
+        };
+        let side = Arc::new(SocketSide::default());
+        side.acked.store(start.offset, Ordering::Relaxed);
+        let viewer = Rc::new(Viewer {
+            attach,
+            interactive,
+            side: side.clone(),
+            cutter,
+            control: RefCell::default(),
+            input_ack: Cell::new(None),
+            last: RefCell::default(),
+        });
+        if interactive && let Some(pending) = self.pending.borrow().as_ref() {
+            viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));
+        }
+        self.viewers.borrow_mut().push(viewer.clone());
+        let (sender, frames) = mpsc::channel(FRAMES);
+        let ends = SocketEnds { attach, start, input_offset, frames, input: self.input_sender.clone(), side };
+        Ok((viewer, ends, sender))
+    }
+
+    /// Disconnects a socket; harmless when it is not connected.
+    pub(super) fn detach(&self, attach: AttachNo) {
+        self.viewers.borrow_mut().retain(|viewer| viewer.attach != attach);
+        self.output.borrow_mut().detach(attach);
+        self.drained.notify_one();
+    }
+
+    /// The browsers that are here.
+    pub(super) fn viewers(&self) -> Vec<Rc<Viewer>> {
+        self.viewers.borrow().clone()
+    }
+
+    /// One browser.
+    pub(super) fn viewer(&self, attach: AttachNo) -> Option<Rc<Viewer>> {
+        self.viewers.borrow().iter().find(|viewer| viewer.attach == attach).cloned()
+    }
+
+    /// Sends a frame to every browser.
+    pub(super) fn tell_all(&self, frame: impl Fn() -> ToSocket) {
+        self.viewers.borrow().iter().for_each(|viewer| viewer.send(frame()));
+    }
+
+    /// Takes what the target said.
+    pub(super) fn ingest(&self, bytes: &[u8]) {
+        self.output.borrow_mut().push(bytes);
+        self.beat.output.touch();
+        self.beat.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.viewers.borrow().iter().for_each(|viewer| viewer.side.wake.notify_one());
+    }
+
+    /// Tells the typing browser how far its input has come.
+    pub(super) fn ack_input(&self, attach: AttachNo, offset: u64) {
+        if let Some(viewer) = self.viewers.borrow().iter().find(|viewer| viewer.attach == attach) {
+            viewer.input_ack.set(Some(offset));
+            viewer.side.wake.notify_one();
+        }
+    }
+
+    /// Puts a question to the person who types, now or when they come.
+    pub(super) fn ask(&self, prompt: Prompt, reply: oneshot::Sender<Vec<SecretString>>) {
+        let id = self.last_prompt.get() + 1;
+        self.last_prompt.set(id);
+        for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.interactive) {
+            viewer.send(ToSocket::Ask(id, prompt.clone()));
+        }
+        self.pending.replace(Some(Pending { id, prompt, reply }));
+    }
+
+    /// Passes an answer on. Returns whether it fits the question that waits.
+    pub(super) fn answer(&self, id: u64, values: Vec<SecretString>) -> bool {
+        let fits = |pending: &mut Pending| pending.id == id && pending.prompt.fields.len() == values.len();
+        let Some(pending) = self.pending.borrow_mut().take_if(fits) else {
+            return false;
+        };
+        if pending.reply.send(values).is_err() {
+            tracing::debug!("the question was withdrawn before its answer came");
+        }
+        true
+    }
+
+    /// Withdraws the question that waits, if any.
+    pub(super) fn forget_question(&self) {
+        self.pending.replace(None);
+    }
+
+    /// Takes up a link: its control stays here, the halves go to the pump and the writer.
+    pub(super) fn take_up(self: &Rc<Self>, link: Link, session: Mailbox<SessionMessage>) {
+        self.control.replace(Some(link.control));
+        let mut tasks = self.tasks.borrow_mut();
+        if let Some(receiver) = self.input_receiver.take() {
+            tasks.push(actix::spawn(pump::write(self.clone(), link.input, receiver)));
+        }
+        tasks.push(actix::spawn(pump::pump(self.clone(), link.output, session)));
+    }
+
+    /// Keeps a task that is to end with the link.
+    pub(super) fn keep(&self, task: JoinHandle<()>) {
+        self.tasks.borrow_mut().push(task);
+    }
+
+    /// Ends the link and every task on it. What is in the ring stays for the browsers.
+    pub(super) fn close_link(&self) {
+        self.forget_question();
+        self.tasks.borrow_mut().drain(..).for_each(|task| task.abort());
+        if let Some(control) = self.control.take() {
+            actix::spawn(control.close());
+        }
+    }
+}
