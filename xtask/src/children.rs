@@ -5,7 +5,9 @@
 
 use std::{
     collections::HashMap,
-    fs, process, thread,
+    fs, process,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -19,18 +21,28 @@ use signal_hook::{
 /// How long a process may take to end by itself before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
 
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
 /// From here on every descendant is found below this process, and an interrupt ends them all before it ends us.
 pub fn adopt() -> Result<()> {
     set_child_subreaper(Some(getpid())).context("cannot become the reaper of what I start")?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
+            INTERRUPTED.store(true, Ordering::Release);
             stop_all();
             // 128 + the signal, as shells report it.
             process::exit(128 + signal);
         }
     });
     Ok(())
+}
+
+/// Goes no further once an interrupt came: the process is about to end, and nothing more is to be started or reported.
+pub fn stay_if_interrupted() {
+    while INTERRUPTED.load(Ordering::Acquire) {
+        thread::park();
+    }
 }
 
 /// Ends every descendant: asks first, then kills. Returns the names of those that were still running.

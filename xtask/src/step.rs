@@ -118,6 +118,7 @@ impl Steps {
         command.env("PULSEGATE_SKIPPED", &self.skipped_names);
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let program = command.get_program().to_string_lossy().into_owned();
+        children::stay_if_interrupted();
         let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
         // The command holds our copies of the pipe's far end: while they are open the reader sees no end.
         drop(command);
@@ -132,6 +133,7 @@ impl Steps {
             late
         });
         let status = child.wait().with_context(|| format!("cannot wait for {program}"))?;
+        children::stay_if_interrupted();
         drop(ended);
         let left = children::stop_all();
         children::reap();
