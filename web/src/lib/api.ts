@@ -1,0 +1,117 @@
+// Owns the HTTP side of the gateway: every call the page makes, and the one error they fail with.
+import type { Destination } from "./destination";
+import type { Session, Status } from "./protocol";
+import { SUBPROTOCOL } from "./protocol";
+
+const BASE = "/api/v1";
+/** Longer than a slow open takes, shorter than a person's patience; a dead network answers nothing by itself. */
+const TIMEOUT_MS = 15_000;
+
+/** Why a call failed: what the gateway answered (RFC 9457), or status 0 if it did not answer. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly title: string,
+    readonly detail: string,
+  ) {
+    super(detail || title);
+  }
+}
+
+/** The person signed in, and what this gateway offers them. */
+export interface Me {
+  user: string;
+  role: string;
+  demo: boolean;
+  adhoc: boolean;
+  version: string;
+}
+
+/** An entry of the catalogue. */
+export interface Target {
+  name: string;
+  host: string;
+  port: number;
+  username: string;
+  tags: string[];
+}
+
+/** One page of sessions; `degraded` names the stores that are down. */
+export interface SessionPage {
+  items: Session[];
+  next_cursor: string | null;
+  as_of: string;
+  degraded: string[];
+}
+
+/** Which sessions to list; `limit` is 1…500. */
+export interface SessionQuery {
+  status: Status[];
+  q: string;
+  limit: number;
+}
+
+async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const init: RequestInit = { method, credentials: "same-origin", signal: AbortSignal.timeout(TIMEOUT_MS) };
+  if (body !== undefined) {
+    init.headers = { "content-type": "application/json" };
+    init.body = JSON.stringify(body);
+  }
+  const response = await fetch(BASE + path, init).catch(() => {
+    throw new ApiError(0, "No answer", "The gateway does not answer. Check your network, then try again.");
+  });
+  // Some answers (202, 204) carry no body, and a proxy's error page is not JSON.
+  const answer: unknown = await response.json().catch(() => null);
+  if (!response.ok) throw problem(response.status, answer);
+  return answer as T;
+}
+
+function problem(status: number, answer: unknown): ApiError {
+  const fields = (typeof answer === "object" && answer !== null ? answer : {}) as Record<string, unknown>;
+  const text = (key: string) => (typeof fields[key] === "string" ? fields[key] : "");
+  return new ApiError(status, text("title") || `Error ${status}`, text("detail"));
+}
+
+/** Who is signed in; an error of status 401 means nobody. */
+export const me = () => request<Me>("GET", "/me");
+
+/** Trades a token for the session cookie. */
+export const login = (token: string) => request<null>("POST", "/login", { token });
+
+/** Gives the session cookie back. */
+export const logout = () => request<null>("POST", "/logout");
+
+/** What this person may open. */
+export const targets = () => request<{ items: Target[]; adhoc: boolean }>("GET", "/targets");
+
+/** Opens a session; it is durable when this returns, and dials when a terminal attaches. */
+export const openSession = (destination: Destination) => request<Session>("POST", "/sessions", destination);
+
+/** One session. */
+export const session = (id: string) => request<Session>("GET", `/sessions/${encodeURIComponent(id)}`);
+
+/** Ends a session, wherever it runs. */
+export const endSession = (id: string) => request<null>("DELETE", `/sessions/${encodeURIComponent(id)}`);
+
+/** The evidence behind a session's status. Its keys grow over time: show what comes. */
+export const why = (id: string) => request<unknown>("GET", `/sessions/${encodeURIComponent(id)}/why`);
+
+/** Lists sessions, newest first. */
+export function sessions(query: SessionQuery): Promise<SessionPage> {
+  const values = new URLSearchParams({ limit: String(query.limit) });
+  for (const status of query.status) values.append("status", status);
+  if (query.q !== "") values.set("q", query.q);
+  return request("GET", `/sessions?${values}`);
+}
+
+/** The stream of every transition; see `LiveSessions` for its events. */
+export const events = () => new EventSource(`${BASE}/events`);
+
+/** The terminal socket of a session. */
+export function terminalSocket(id: string): WebSocket {
+  const url = new URL(`${BASE}/sessions/${encodeURIComponent(id)}/terminal`, location.href);
+  url.protocol = url.protocol.replace("http", "ws");
+  const socket = new WebSocket(url, SUBPROTOCOL);
+  socket.binaryType = "arraybuffer";
+  return socket;
+}

@@ -1,0 +1,373 @@
+// Owns one terminal's WebSocket: attach, offsets, acknowledgements, input that survives a lost socket, reconnecting.
+// Knows neither Svelte nor xterm nor the clock: they come as `Environment` and `View`.
+import { InputBuffer } from "./input";
+import { CLOSE_CODES, parseServerFrame } from "./protocol";
+import type { ClientFrame, Prompt, ServerFrame, Session, Status } from "./protocol";
+
+/** The part of a browser's WebSocket that is used. */
+export interface Socket {
+  onopen: (() => void) | null;
+  onmessage: ((event: { data: unknown }) => void) | null;
+  onclose: ((event: { code: number }) => void) | null;
+  send(data: string | Uint8Array<ArrayBuffer>): void;
+  close(code?: number): void;
+}
+
+/** What is known of a session over HTTP. */
+export type Lookup = { found: Session } | "signed_out" | "missing";
+
+/** The outside world of a connection. */
+export interface Environment {
+  /** A new socket to this session; `binaryType` is `arraybuffer`. */
+  open(): Socket;
+  /** Asks over HTTP; rejects when the gateway cannot be reached. */
+  lookup(): Promise<Lookup>;
+  /** Calls back once after `ms`; the result cancels. */
+  after(ms: number, callback: () => void): () => void;
+  now(): number;
+  /** Uniform in 0…1. */
+  random(): number;
+  /** Names this page towards the gateway; the same after a reload. */
+  clientId: string;
+}
+
+/** What a terminal's owner is told. */
+export interface View {
+  /** Shows `bytes` and calls `parsed` once they are consumed. */
+  write(bytes: Uint8Array, parsed: () => void): void;
+  /** The gateway repeats output from an earlier byte: clear the screen first. */
+  reset(): void;
+  /** So much output is gone for ever. */
+  lost(bytes: number): void;
+  phase(phase: Phase): void;
+  prompt(prompt: Prompt | null): void;
+  /** The session closes in so many milliseconds for want of input; `null` takes the warning back. */
+  idle(closesInMs: number | null): void;
+}
+
+/**
+ * Where a connection stands.
+ *
+ * ```text
+ * opening ─► attached ⇄ reconnecting ─► closed
+ *               │            └────────► signed_out
+ *               └─► superseded, refused, signed_out      (resume() tries again from all but closed)
+ * ```
+ */
+export type Phase =
+  | { kind: "opening" }
+  | { kind: "attached"; status: Status; detail: string; resumed: boolean }
+  /** `retryAt` is when the next try begins; `null`: now. */
+  | { kind: "reconnecting"; retryAt: number | null }
+  /** Final. A `null` reason: the session is unknown to the gateway. */
+  | { kind: "closed"; reason: string | null; exitStatus: number | null; message: string }
+  | { kind: "superseded" }
+  | { kind: "signed_out" }
+  | { kind: "refused"; code: number; message: string };
+
+/** The first and the longest pause between two tries; each is shortened by up to a half at random. */
+const BACKOFF_MS = { first: 250, longest: 5_000 };
+/** Acknowledge at the latest after so many bytes: a sixteenth of the default window. */
+const ACK_BYTES = 32 * 1024;
+/** Acknowledge less than that after so long, so that a keystroke's echo costs no frame of its own. */
+const ACK_IDLE_MS = 50;
+const RESIZE_IDLE_MS = 50;
+/** History is on the screen by then; a count that is off must not keep a terminal mute. */
+const HISTORY_MS = 2_000;
+/** A socket silent for so long is checked over HTTP: a page cannot see pings, so it cannot see that they stopped. */
+const QUIET_MS = 15_000;
+
+/** One terminal's connection to its session, over as many sockets as it takes. */
+export class Connection {
+  #env: Environment;
+  #view: View;
+  #phase: Phase = { kind: "opening" };
+  #socket: Socket | null = null;
+  #failures = 0;
+  #cancelRetry: () => void = () => {};
+
+  #input = new InputBuffer();
+  /** Bytes handed to the view, which never drops any; `null` before the first attach. */
+  #received: number | null = null;
+  #parsed = 0;
+  #acked = 0;
+  #cancelAck: (() => void) | null = null;
+  /** Output below this offset, within this time, is history shown again. */
+  #history = { end: 0, until: 0 };
+
+  #size = { cols: 80, rows: 24 };
+  /** The size the gateway was told last. */
+  #told = this.#size;
+  #cancelResize: (() => void) | null = null;
+  #heard = 0;
+  #cancelWatch: () => void = () => {};
+  #refusal = "";
+
+  constructor(env: Environment, view: View) {
+    this.#env = env;
+    this.#view = view;
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  /** While true, the screen shows old output again: what it answers to old questions of the target must not be sent. */
+  get replaying(): boolean {
+    return this.#parsed < this.#history.end && this.#env.now() < this.#history.until;
+  }
+
+  /** Connects now: at first, after `superseded`, `refused` or `signed_out`, or ahead of a pause. */
+  resume(): void {
+    if (this.#phase.kind === "closed" || this.#socket !== null) return;
+    if (this.#phase.kind !== "reconnecting") this.#enter({ kind: "opening" });
+    else this.#enter({ kind: "reconnecting", retryAt: null });
+    this.#cancelRetry();
+    const socket = this.#env.open();
+    this.#socket = socket;
+    this.#refusal = "";
+    socket.onopen = () => this.#attach();
+    socket.onmessage = ({ data }) => {
+      if (socket === this.#socket) this.#receive(data);
+    };
+    socket.onclose = ({ code }) => {
+      if (socket === this.#socket) this.#disconnected(code);
+    };
+    this.#heard = this.#env.now();
+    this.#watch(QUIET_MS);
+  }
+
+  /** The network or the page woke up: ends a pause, and checks a socket that may have died meanwhile. */
+  wake(): void {
+    if (this.#phase.kind === "reconnecting" && this.#phase.retryAt !== null) this.resume();
+    else if (this.#phase.kind === "attached") void this.#check();
+  }
+
+  /** Leaves without a word: the session detaches and waits. */
+  detach(): void {
+    this.#forgetSocket()?.close(1000);
+    this.#cancelRetry();
+  }
+
+  /** The person is done. False if the gateway could not be told here, so that the caller must say it over HTTP. */
+  end(): boolean {
+    const told = this.#phase.kind === "attached";
+    if (told) this.#send({ type: "close" });
+    this.detach();
+    return told || this.#phase.kind === "closed";
+  }
+
+  /** Queues typed bytes, also while disconnected; false if there is no room or the session is over. */
+  input(bytes: Uint8Array): boolean {
+    if (this.#phase.kind === "closed" || !this.#input.push(bytes)) return false;
+    this.#view.idle(null);
+    this.#flush();
+    return true;
+  }
+
+  /** The terminal has a new size; sizes are clamped to 1…1000 and told when they rest. */
+  resize(cols: number, rows: number): void {
+    const clamp = (n: number) => Math.min(1000, Math.max(1, Math.trunc(n)));
+    const size = { cols: clamp(cols), rows: clamp(rows) };
+    if (size.cols === this.#size.cols && size.rows === this.#size.rows) return;
+    this.#size = size;
+    this.#cancelResize?.();
+    this.#cancelResize = this.#env.after(RESIZE_IDLE_MS, () => this.#tellSize());
+  }
+
+  /** Answers a prompt; the values are not kept. */
+  answer(id: number, values: string[]): void {
+    if (this.#phase.kind !== "attached") return;
+    this.#view.prompt(null);
+    this.#send({ type: "answer", id, values });
+  }
+
+  /** Takes an idle warning back. */
+  stay(): void {
+    this.#view.idle(null);
+    if (this.#phase.kind === "attached") this.#send({ type: "stay" });
+  }
+
+  #enter(phase: Phase): void {
+    this.#phase = phase;
+    this.#view.phase(phase);
+  }
+
+  #send(frame: ClientFrame): void {
+    this.#socket?.send(JSON.stringify(frame));
+  }
+
+  #tellSize(): void {
+    if (this.#phase.kind !== "attached" || this.#told === this.#size) return;
+    this.#told = this.#size;
+    this.#send({ type: "resize", ...this.#size });
+  }
+
+  #attach(): void {
+    this.#told = this.#size;
+    this.#send({
+      type: "attach",
+      ...this.#size,
+      mode: "interactive",
+      client_id: this.#env.clientId,
+      output_offset: this.#received,
+      input_offset: this.#input.sent,
+    });
+  }
+
+  #receive(data: unknown): void {
+    this.#heard = this.#env.now();
+    if (data instanceof ArrayBuffer) this.#output(new Uint8Array(data));
+    else if (typeof data === "string") {
+      const frame = parseServerFrame(data);
+      if (frame !== null) this.#control(frame);
+    }
+  }
+
+  #control(frame: ServerFrame): void {
+    switch (frame.type) {
+      case "attached":
+        return this.#attached(frame);
+      case "input_ack":
+        this.#input.take(frame.input_offset);
+        return this.#flush();
+      case "prompt":
+        return this.#view.prompt(frame);
+      case "status":
+        // `closed` has a frame of its own, which also says why.
+        if (frame.status === "closed") return;
+        if (frame.status === "active") this.#view.prompt(null);
+        return this.#enter({ kind: "attached", status: frame.status, detail: frame.detail, resumed: false });
+      case "idle_warning":
+        return this.#view.idle(frame.closes_in_ms);
+      case "closed":
+        this.#forgetSocket()?.close(1000);
+        return this.#enter({ kind: "closed", reason: frame.reason, exitStatus: frame.exit_status, message: frame.message });
+      case "error":
+        // The close code that follows decides; the message says more.
+        this.#refusal = frame.message;
+        return;
+    }
+  }
+
+  #attached(frame: Extract<ServerFrame, { type: "attached" }>): void {
+    const fresh = this.#received === null;
+    if (this.#received !== null && frame.output_offset < this.#received) this.#view.reset();
+    if (fresh) this.#history = { end: frame.session.bytes_out, until: this.#env.now() + HISTORY_MS };
+    this.#received = this.#parsed = this.#acked = frame.output_offset;
+    this.#failures = 0;
+    this.#enter({ kind: "attached", status: frame.session.status, detail: "", resumed: frame.resumed });
+    this.#tellSize();
+    if (frame.lost_bytes > 0) this.#view.lost(frame.lost_bytes);
+    this.#input.resume(frame.input_offset);
+    this.#flush();
+  }
+
+  #output(bytes: Uint8Array): void {
+    if (this.#received === null) return;
+    this.#received += bytes.length;
+    const [socket, end] = [this.#socket, this.#received];
+    this.#view.write(bytes, () => {
+      // Attaching said already how far output is consumed, so an older socket's bytes count no more.
+      if (socket !== this.#socket) return;
+      this.#parsed = Math.max(this.#parsed, end);
+      if (this.#parsed - this.#acked >= ACK_BYTES) this.#acknowledge();
+      else this.#cancelAck ??= this.#env.after(ACK_IDLE_MS, () => this.#acknowledge());
+    });
+  }
+
+  #acknowledge(): void {
+    this.#cancelAck?.();
+    this.#cancelAck = null;
+    if (this.#phase.kind !== "attached" || this.#parsed <= this.#acked) return;
+    this.#acked = this.#parsed;
+    this.#send({ type: "ack", output_offset: this.#acked });
+  }
+
+  #flush(): void {
+    if (this.#phase.kind !== "attached") return;
+    for (let frame = this.#input.next(); frame !== null; frame = this.#input.next()) {
+      this.#socket?.send(frame as Uint8Array<ArrayBuffer>);
+    }
+  }
+
+  /** Takes the socket away, with everything that depends on it. */
+  #forgetSocket(): Socket | null {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#cancelWatch();
+    this.#cancelAck?.();
+    this.#cancelAck = null;
+    this.#view.prompt(null);
+    this.#view.idle(null);
+    return socket;
+  }
+
+  #disconnected(code: number): void {
+    const wasAttached = this.#phase.kind === "attached";
+    this.#forgetSocket();
+    switch (code) {
+      case CLOSE_CODES.signIn:
+        return this.#enter({ kind: "signed_out" });
+      case CLOSE_CODES.superseded:
+        return this.#enter({ kind: "superseded" });
+      case CLOSE_CODES.protocol:
+      case CLOSE_CODES.notYours:
+      case CLOSE_CODES.frameTooLarge:
+      case CLOSE_CODES.tooMany:
+        return this.#enter({ kind: "refused", code, message: this.#refusal });
+      case CLOSE_CODES.noSuchSession:
+        return void this.#investigate();
+      default:
+        return wasAttached ? this.#pause() : void this.#investigate();
+    }
+  }
+
+  /** A socket that failed before it attached tells nothing in a browser: asks over HTTP whether trying again makes sense. */
+  async #investigate(): Promise<void> {
+    this.#enter({ kind: "reconnecting", retryAt: null });
+    const asked = this.#phase;
+    const answer = await this.#env.lookup().catch(() => null);
+    if (this.#phase !== asked) return;
+    if (answer === "signed_out") this.#enter({ kind: "signed_out" });
+    else if (answer === "missing") this.#enter({ kind: "closed", reason: null, exitStatus: null, message: "" });
+    else if (answer?.found.status === "closed") {
+      const { end_reason, exit_status } = answer.found;
+      this.#enter({ kind: "closed", reason: end_reason, exitStatus: exit_status, message: "" });
+    } else this.#pause();
+  }
+
+  #pause(): void {
+    const longest = Math.min(BACKOFF_MS.longest, BACKOFF_MS.first * 2 ** this.#failures);
+    const ms = longest * (1 - this.#env.random() / 2);
+    this.#failures += 1;
+    this.#cancelRetry = this.#env.after(ms, () => this.resume());
+    this.#enter({ kind: "reconnecting", retryAt: this.#env.now() + ms });
+  }
+
+  #watch(ms: number): void {
+    this.#cancelWatch();
+    this.#cancelWatch = this.#env.after(ms, () => {
+      const rest = this.#heard + QUIET_MS - this.#env.now();
+      if (rest > 0) return this.#watch(rest);
+      if (this.#phase.kind !== "attached") return this.#drop();
+      this.#watch(QUIET_MS);
+      void this.#check();
+    });
+  }
+
+  /** Drops a socket that the gateway has given up, although the page was never told. */
+  async #check(): Promise<void> {
+    const [socket, heard] = [this.#socket, this.#heard];
+    const answer = await this.#env.lookup().catch(() => null);
+    if (answer === null || answer === "signed_out" || socket !== this.#socket || heard !== this.#heard) return;
+    if (answer === "missing" || answer.found.status === "detached" || answer.found.status === "closed") this.#drop();
+  }
+
+  #drop(): void {
+    const wasAttached = this.#phase.kind === "attached";
+    this.#forgetSocket()?.close(1000);
+    if (wasAttached) this.#pause();
+    else void this.#investigate();
+  }
+}

@@ -1,0 +1,145 @@
+// Owns the words exchanged with the gateway: a session in JSON and the frames of the `pulsegate.v1` terminal WebSocket.
+// Knows neither sockets nor screens.
+
+/** The WebSocket subprotocol this page speaks. */
+export const SUBPROTOCOL = "pulsegate.v1";
+
+/** Where a session stands; `closed` is final, `lost` means its gateway is silent. */
+export type Status = "connecting" | "active" | "detached" | "lost" | "closed";
+
+/** Every status, in the order of a session's life. */
+export const STATUSES: readonly Status[] = ["connecting", "active", "detached", "lost", "closed"];
+
+/** Why a session is over. */
+export type EndReason =
+  | "exited"
+  | "user_closed"
+  | "terminated"
+  | "detach_expired"
+  | "idle_timeout"
+  | "max_duration"
+  | "peer_lost"
+  | "peer_closed"
+  | "connect_failed"
+  | "auth_failed"
+  | "host_key_rejected"
+  | "node_lost"
+  | "fenced"
+  | "revoked"
+  | "shutdown"
+  | "actor_failed"
+  | "overloaded";
+
+/** A session as the gateway tells it everywhere. Times are RFC 3339 UTC; unknown is `null`. */
+export interface Session {
+  id: string;
+  status: Status;
+  end_reason: EndReason | null;
+  exit_status: number | null;
+  username: string;
+  /** A name of the catalogue, or `login@host:port` for a target typed by hand. */
+  target: string;
+  target_addr: string | null;
+  client_ip: string | null;
+  node: string;
+  epoch: number;
+  /** Grows with every change: of two versions the higher is the newer. */
+  version: number;
+  start_time: string;
+  last_seen_at: string | null;
+  last_input_at: string | null;
+  end_time: string | null;
+  detected_at: string | null;
+  bytes_in: number;
+  bytes_out: number;
+  watchers: number;
+  durable: "records" | "journal";
+}
+
+/** One thing to fill in; `echo: false` hides what is typed. */
+export interface PromptField {
+  label: string;
+  echo: boolean;
+}
+
+/** A question to the person while the SSH connection is made. All its texts come from outside: show them as text only. */
+export interface Prompt {
+  type: "prompt";
+  id: number;
+  kind: "password" | "keyboard_interactive" | "host_key";
+  title: string;
+  text: string;
+  fields: PromptField[];
+}
+
+/** What the page says in text frames. Binary frames are input, verbatim. */
+export type ClientFrame =
+  /** The first frame. `null` offsets: this page is new here; send what the screen needs. */
+  | {
+      type: "attach";
+      cols: number;
+      rows: number;
+      mode: "interactive" | "observe";
+      client_id: string;
+      output_offset: number | null;
+      input_offset: number | null;
+    }
+  /** Output is consumed up to this byte; frees the gateway's window. */
+  | { type: "ack"; output_offset: number }
+  /** The terminal's new size, 1…1000 each. */
+  | { type: "resize"; cols: number; rows: number }
+  /** One value per field of the prompt; a host key takes `["yes"]` or `["no"]`. */
+  | { type: "answer"; id: number; values: string[] }
+  /** The person is still here, though nothing was typed. */
+  | { type: "stay" }
+  /** The person is done: end the SSH session at once. */
+  | { type: "close" };
+
+/** What the gateway says in text frames. Binary frames are output, verbatim. */
+export type ServerFrame =
+  /** Output that follows starts at `output_offset`; input is taken up to `input_offset`. */
+  | {
+      type: "attached";
+      session: Session;
+      output_offset: number;
+      input_offset: number;
+      output_window: number;
+      ping_interval_ms: number;
+      resumed: boolean;
+      /** Output that fell out of the replay buffer while this page was away. */
+      lost_bytes: number;
+    }
+  /** Input is taken up to this byte and need not be sent again. */
+  | { type: "input_ack"; input_offset: number }
+  | Prompt
+  /** The session entered this status; `detail` is one sentence about it. */
+  | { type: "status"; status: Status; detail: string }
+  /** Nothing was typed for long; the session closes unless `stay` or input comes. */
+  | { type: "idle_warning"; closes_in_ms: number }
+  /** The session is over; the socket closes with 1000. */
+  | { type: "closed"; reason: EndReason; exit_status: number | null; message: string }
+  /** Something is wrong; the socket closes with one of `CLOSE_CODES`. */
+  | { type: "error"; code: string; message: string };
+
+/** The gateway's own WebSocket close codes. */
+export const CLOSE_CODES = {
+  protocol: 4400,
+  signIn: 4401,
+  notYours: 4403,
+  noSuchSession: 4404,
+  slowToAttach: 4408,
+  superseded: 4409,
+  frameTooLarge: 4413,
+  tooMany: 4429,
+} as const;
+
+/** Reads a text frame; `null` for what is no JSON object with a `type`. Callers ignore types they do not know. */
+export function parseServerFrame(text: string): ServerFrame | null {
+  try {
+    const frame: unknown = JSON.parse(text);
+    const typed = typeof frame === "object" && frame !== null && "type" in frame;
+    return typed ? (frame as ServerFrame) : null;
+  } catch {
+    return null;
+  }
+}

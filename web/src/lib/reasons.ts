@@ -1,0 +1,130 @@
+// Owns the plain sentences: one for every end reason, status and error, each saying what to do next.
+import { ApiError } from "./api";
+import { CLOSE_CODES, type EndReason, type Status } from "./protocol";
+
+/** What happened, in a few words and in a full sentence with the next step. */
+export interface Explanation {
+  short: string;
+  sentence: string;
+}
+
+const END_REASONS: Record<EndReason, Explanation> = {
+  exited: { short: "Shell ended", sentence: "The remote shell ended." },
+  user_closed: { short: "Closed by user", sentence: "You closed this terminal." },
+  terminated: {
+    short: "Ended by an operator",
+    sentence: "An operator ended this session. Ask them before you connect again.",
+  },
+  detach_expired: {
+    short: "Nobody came back",
+    sentence: "The browser was away for longer than the gateway waits. Reconnect to start a new shell.",
+  },
+  idle_timeout: { short: "Idle", sentence: "Nothing was typed for too long. Reconnect when you are ready to go on." },
+  max_duration: {
+    short: "Time limit reached",
+    sentence: "The session reached its longest allowed duration. Reconnect to start a new one.",
+  },
+  peer_lost: {
+    short: "Target stopped answering",
+    sentence: "The target no longer answers. Check that it runs and is reachable, then reconnect.",
+  },
+  peer_closed: {
+    short: "Target hung up",
+    sentence: "The target closed the connection. If it was restarted, reconnect in a moment.",
+  },
+  connect_failed: {
+    short: "Could not connect",
+    sentence: "No connection to the target came about. Check its address and that its SSH server runs.",
+  },
+  auth_failed: {
+    short: "Sign-in refused",
+    sentence: "The target refused the sign-in. Check the user name and the password or key, then reconnect.",
+  },
+  host_key_rejected: {
+    short: "Host key not trusted",
+    sentence: "The target's host key is not trusted, so nothing was sent. Ask its owner for the right fingerprint.",
+  },
+  node_lost: {
+    short: "Gateway restarted",
+    sentence: "The gateway that ran this session stopped. Reconnect to start a new one.",
+  },
+  fenced: {
+    short: "Gateway lost its right",
+    sentence: "The gateway was cut off and had to give this session up. Reconnect to start a new one.",
+  },
+  revoked: { short: "Access withdrawn", sentence: "Your access to this target was withdrawn. Ask your administrator." },
+  shutdown: { short: "Gateway shut down", sentence: "The gateway was shut down. Reconnect once it is back." },
+  actor_failed: {
+    short: "Gateway fault",
+    sentence: "The gateway failed inside and ended this session. Reconnect; tell your administrator if it happens again.",
+  },
+  overloaded: { short: "Gateway full", sentence: "The gateway has no room for this session. Try again in a minute." },
+};
+
+const UNKNOWN_END: Explanation = { short: "Ended", sentence: "This session is over. Reconnect to start a new one." };
+
+/** Explains an end; `null` and words of a newer gateway get a general sentence. */
+export function explainEnd(reason: string | null, exitStatus: number | null): Explanation {
+  const known = reason !== null && Object.hasOwn(END_REASONS, reason) ? END_REASONS[reason as EndReason] : UNKNOWN_END;
+  if (reason !== "exited" || exitStatus === null || exitStatus === 0) return known;
+  return {
+    short: `${known.short} (status ${exitStatus})`,
+    sentence: `The remote shell ended with exit status ${exitStatus}.`,
+  };
+}
+
+/** Every end reason, for filters and tests. */
+export const ALL_END_REASONS = Object.keys(END_REASONS) as EndReason[];
+
+/** What a status means, for people who point at it. */
+export const STATUS_MEANING: Record<Status, string> = {
+  connecting: "The SSH connection is being made",
+  active: "The shell runs and a browser is attached",
+  detached: "The shell runs and waits for its browser",
+  lost: "Its gateway is silent, so nobody can know",
+  closed: "Over",
+};
+
+/** Says why the gateway closed a terminal's socket for good, and what to do. */
+export function explainCloseCode(code: number): string {
+  switch (code) {
+    case CLOSE_CODES.protocol:
+      return "The gateway did not understand this page. Reload it to get the matching version.";
+    case CLOSE_CODES.signIn:
+      return "You are signed out. Sign in again to go on.";
+    case CLOSE_CODES.notYours:
+      return "This session belongs to someone else. Open one of your own.";
+    case CLOSE_CODES.noSuchSession:
+      return "This session no longer exists. Reconnect to start a new one.";
+    case CLOSE_CODES.slowToAttach:
+      return "The connection was too slow to attach. Try again.";
+    case CLOSE_CODES.superseded:
+      return "This terminal was opened elsewhere.";
+    case CLOSE_CODES.frameTooLarge:
+      return "The page sent more at once than the gateway takes. Reload it and try again.";
+    case CLOSE_CODES.tooMany:
+      return "Too many terminals or requests at once. Close some, wait a moment and try again.";
+    default:
+      return "The gateway closed this terminal. Try again.";
+  }
+}
+
+/** Says why a call failed: the gateway's own words where it gave some. */
+export function explainError(error: unknown): string {
+  if (!(error instanceof ApiError)) return "Something went wrong in this page. Reload it and try again.";
+  if (error.detail !== "") return error.detail;
+  switch (error.status) {
+    case 401:
+      return "You are signed out. Sign in again to go on.";
+    case 403:
+      return "You are not allowed to do this. Ask your administrator.";
+    case 404:
+      return "This no longer exists.";
+    case 429:
+      return "You have too many sessions open. End one and try again.";
+    case 503:
+      return "The gateway cannot do this right now. Try again in a minute.";
+    default:
+      return `${error.title}. Try again; tell your administrator if it happens again.`;
+  }
+}

@@ -1,0 +1,206 @@
+// Owns one xterm.js terminal: its addons, colours, and the guards between what a target sends and the page.
+// Knows no socket and no session.
+import { FitAddon } from "@xterm/addon-fit";
+import { SearchAddon } from "@xterm/addon-search";
+import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
+import { WebLinksAddon } from "@xterm/addon-web-links";
+import { Terminal, type IDisposable } from "@xterm/xterm";
+import "@xterm/xterm/css/xterm.css";
+import { plainTitle } from "./text";
+import { DARK, FONT, LIGHT } from "./theme";
+
+/** What a screen tells its owner. */
+export interface ScreenEvents {
+  /** Bytes for the target: keys, pastes, mouse reports, answers to its questions. */
+  input(bytes: Uint8Array): void;
+  resize(cols: number, rows: number): void;
+  /** Plain text, safe to show. */
+  title(title: string): void;
+  /** The address under the pointer, or `null`. */
+  link(uri: string | null): void;
+  /** A paste of many lines that the target's shell would run one by one; `paste` goes on with it. */
+  confirmPaste(lines: number, paste: () => void): void;
+  openSearch(): void;
+}
+
+/** More lines than this are not pasted into a plain prompt without asking. */
+const QUIET_PASTE_LINES = 5;
+const SCROLLBACK_LINES = 10_000;
+const isMac = /Mac|iP(hone|ad|od)/.test(navigator.userAgent);
+
+/** The key to hold while clicking a link. */
+export const LINK_KEY = isMac ? "⌘" : "Ctrl";
+
+/** A terminal inside `host`, which must be laid out. */
+export class Screen {
+  readonly terminal: Terminal;
+  readonly search = new SearchAddon();
+  #host: HTMLElement;
+  #events: ScreenEvents;
+  #fit = new FitAddon();
+  #webgl: IDisposable | null = null;
+  #wantsWebgl = false;
+  #undo: (() => void)[] = [];
+
+  constructor(host: HTMLElement, events: ScreenEvents) {
+    this.#host = host;
+    this.#events = events;
+    const light = matchMedia("(prefers-color-scheme: light)");
+    this.terminal = new Terminal({
+      allowProposedApi: true, // the unicode and search addons need it
+      cursorBlink: true,
+      fontFamily: FONT,
+      fontSize: 14,
+      lineHeight: 1.15,
+      scrollback: SCROLLBACK_LINES,
+      // xterm.js itself refuses all but http and https in OSC 8 links.
+      linkHandler: {
+        activate: (event, uri) => this.#openLink(event, uri),
+        hover: (_event, uri) => events.link(plainTitle(uri)),
+        leave: () => events.link(null),
+      },
+    });
+    const recolour = () => Object.assign(this.terminal.options, light.matches ? LIGHT : DARK);
+    recolour();
+    this.#listen(light, "change", recolour);
+    this.#loadAddons();
+    this.#guard();
+    this.#wire();
+    this.terminal.open(host);
+    const observer = new ResizeObserver(() => this.fit());
+    observer.observe(host);
+    this.#undo.push(() => observer.disconnect());
+    this.fit();
+  }
+
+  /** Makes the grid fill its host; does nothing while the host has no size. */
+  fit(): void {
+    if (this.#host.clientWidth > 0 && this.#host.clientHeight > 0) this.#fit.fit();
+  }
+
+  /** Whether this terminal is the one in front. Only that one draws by WebGL: browsers allow few contexts at once. */
+  setActive(active: boolean): void {
+    this.#wantsWebgl = active;
+    if (!active) {
+      this.#webgl?.dispose();
+      this.#webgl = null;
+    } else if (this.#webgl === null) {
+      void this.#loadWebgl();
+      this.terminal.focus();
+    }
+  }
+
+  /** Everything in the buffer as text, wrapped lines joined. */
+  text(): string {
+    const buffer = this.terminal.buffer.active;
+    let text = "";
+    for (let row = 0; row < buffer.length; row += 1) {
+      const line = buffer.getLine(row);
+      if (line === undefined) continue;
+      text += (row > 0 && !line.isWrapped ? "\n" : "") + line.translateToString(true);
+    }
+    return text.trimEnd();
+  }
+
+  dispose(): void {
+    for (const undo of this.#undo) undo();
+    this.setActive(false);
+    this.terminal.dispose();
+  }
+
+  #loadAddons(): void {
+    this.terminal.loadAddon(this.#fit);
+    this.terminal.loadAddon(this.search);
+    this.terminal.loadAddon(new UnicodeGraphemesAddon());
+    this.terminal.loadAddon(
+      new WebLinksAddon((event, uri) => this.#openLink(event, uri), {
+        hover: (_event, uri) => this.#events.link(plainTitle(uri)),
+        leave: () => this.#events.link(null),
+      }),
+    );
+  }
+
+  /** WebGL is fetched apart, and may be missing or lost at any time; the DOM renderer then does the same, slower. */
+  async #loadWebgl(): Promise<void> {
+    try {
+      const { WebglAddon } = await import("@xterm/addon-webgl");
+      if (!this.#wantsWebgl || this.#webgl !== null) return;
+      const webgl = new WebglAddon();
+      webgl.onContextLoss(() => {
+        webgl.dispose();
+        this.#webgl = null;
+      });
+      this.terminal.loadAddon(webgl);
+      this.#webgl = webgl;
+    } catch {
+      this.#webgl = null;
+    }
+  }
+
+  #guard(): void {
+    // Clipboard access by the target: xterm.js has none without an addon, and this keeps it so.
+    this.terminal.parser.registerOscHandler(52, () => true);
+    this.#listen(this.#host, "paste", (event) => this.#pasted(event as ClipboardEvent), { capture: true });
+  }
+
+  #wire(): void {
+    const { terminal } = this;
+    const encoder = new TextEncoder();
+    terminal.onData((text) => this.#events.input(encoder.encode(text)));
+    terminal.onBinary((text) => this.#events.input(Uint8Array.from(text, (c) => c.charCodeAt(0))));
+    terminal.onResize(({ cols, rows }) => this.#events.resize(cols, rows));
+    terminal.onTitleChange((title) => this.#events.title(plainTitle(title)));
+    terminal.attachCustomKeyEventHandler((event) => this.#takesKey(event));
+  }
+
+  /** False keeps a key from xterm.js: the page's own shortcuts. */
+  #takesKey(event: KeyboardEvent): boolean {
+    const shortcut = isMac ? event.metaKey && !event.ctrlKey : event.ctrlKey && event.shiftKey;
+    if (!shortcut || event.altKey || event.type !== "keydown") return true;
+    switch (event.code) {
+      case "KeyF":
+        event.preventDefault();
+        this.#events.openSearch();
+        return false;
+      case "KeyC":
+        if (isMac && !this.terminal.hasSelection()) return true;
+        event.preventDefault();
+        this.#copy();
+        return false;
+      case "KeyV":
+        // The browser turns this key into a paste event.
+        return false;
+      default:
+        return true;
+    }
+  }
+
+  #copy(): void {
+    if (!this.terminal.hasSelection()) return;
+    const text = this.terminal.getSelection();
+    const command = () => void document.execCommand("copy");
+    // Without TLS there is no clipboard API; xterm.js serves the copy command from its selection.
+    if (navigator.clipboard === undefined) command();
+    else navigator.clipboard.writeText(text).catch(command);
+  }
+
+  #pasted(event: ClipboardEvent): void {
+    const text = event.clipboardData?.getData("text/plain") ?? "";
+    const lines = text.trimEnd().split(/\r\n|\r|\n/).length;
+    if (lines <= QUIET_PASTE_LINES || this.terminal.modes.bracketedPasteMode) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.#events.confirmPaste(lines, () => this.terminal.paste(text));
+  }
+
+  #openLink(event: MouseEvent, uri: string): void {
+    if (!(isMac ? event.metaKey : event.ctrlKey)) return;
+    const { protocol } = new URL(uri);
+    if (protocol === "http:" || protocol === "https:") window.open(uri, "_blank", "noopener,noreferrer");
+  }
+
+  #listen(target: EventTarget, type: string, listener: (event: Event) => void, options?: AddEventListenerOptions): void {
+    target.addEventListener(type, listener, options);
+    this.#undo.push(() => target.removeEventListener(type, listener, options));
+  }
+}

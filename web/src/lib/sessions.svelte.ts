@@ -1,0 +1,95 @@
+// Owns the list of sessions on the page and keeps it live: a page of the listing, corrected by every event.
+import * as api from "./api";
+import type { Session, Status } from "./protocol";
+
+/** Refetch anyway after so long: the net under the event stream. */
+const REFETCH_MS = 10_000;
+/** Several events in a burst cost one refetch. */
+const SETTLE_MS = 250;
+/** The listing's own largest page. */
+export const LARGEST_PAGE = 500;
+
+/** The sessions that match the filters, newest first. */
+export class LiveSessions {
+  items = $state<Session[]>([]);
+  asOf = $state<string | null>(null);
+  degraded = $state<string[]>([]);
+  more = $state(false);
+  /** Why the last fetch failed, until one succeeds. */
+  error = $state<unknown>(null);
+  loaded = $state(false);
+  status = $state<Status[]>([]);
+  search = $state("");
+  limit = $state(100);
+
+  #stream: EventSource | null = null;
+  #settle: ReturnType<typeof setTimeout> | undefined;
+  #fetches = 0;
+
+  /** Starts to follow; the result stops. */
+  follow(): () => void {
+    this.#listen();
+    const net = setInterval(() => {
+      // A stream refused by the gateway does not come back by itself.
+      if (this.#stream?.readyState === EventSource.CLOSED) this.#listen();
+      void this.refetch();
+    }, REFETCH_MS);
+    return () => {
+      clearInterval(net);
+      clearTimeout(this.#settle);
+      this.#settle = undefined;
+      this.#stream?.close();
+      this.#stream = null;
+      this.#fetches += 1;
+    };
+  }
+
+  /** Fetches the list with the filters as they are; an answer overtaken by a newer question is dropped. */
+  async refetch(): Promise<void> {
+    this.#fetches += 1;
+    const mine = this.#fetches;
+    try {
+      const page = await api.sessions({ status: this.status, q: this.search.trim(), limit: this.limit });
+      if (mine !== this.#fetches) return;
+      const known = new Map(this.items.map((item) => [item.id, item]));
+      // An event may have overtaken this answer.
+      this.items = page.items.map((item) => {
+        const old = known.get(item.id);
+        return old !== undefined && old.version > item.version ? old : item;
+      });
+      this.asOf = page.as_of;
+      this.degraded = page.degraded;
+      this.more = page.next_cursor !== null;
+      this.error = null;
+      this.loaded = true;
+    } catch (error) {
+      if (mine === this.#fetches) this.error = error;
+    }
+  }
+
+  /** Fetches soon; calls in between count once. */
+  refetchSoon(): void {
+    this.#settle ??= setTimeout(() => {
+      this.#settle = undefined;
+      void this.refetch();
+    }, SETTLE_MS);
+  }
+
+  #listen(): void {
+    this.#stream?.close();
+    const stream = api.events();
+    stream.addEventListener("open", () => void this.refetch());
+    stream.addEventListener("gap", () => void this.refetch());
+    stream.addEventListener("session", (event: MessageEvent<string>) => this.#apply(event.data));
+    this.#stream = stream;
+  }
+
+  #apply(data: string): void {
+    const { session } = JSON.parse(data) as { session: Session };
+    const at = this.items.findIndex((item) => item.id === session.id);
+    const known = this.items[at];
+    if (known !== undefined && known.version <= session.version) this.items[at] = session;
+    // Whether a new one matches the filters, or an old one still does, only the gateway knows.
+    if (known === undefined || this.status.length > 0) this.refetchSoon();
+  }
+}

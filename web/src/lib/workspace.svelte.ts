@@ -1,0 +1,132 @@
+// Owns what is open in this page: the terminal tabs, the view in front, and their memory over a reload.
+// A tab is a session's id and where it leads; its socket is its own affair.
+import * as api from "./api";
+import type { Connection } from "./connection";
+import { destinationOf, type Destination } from "./destination";
+import type { Session } from "./protocol";
+import type { Screen } from "./screen";
+
+/** One terminal tab. */
+export interface Tab {
+  /** The session's id. */
+  id: string;
+  /** The target as people know it. */
+  name: string;
+  /** Where "Reconnect" leads. */
+  destination: Destination;
+  /** What the target calls itself, as plain text; may be empty. */
+  title: string;
+  /** Whether its session is over. */
+  closed: boolean;
+}
+
+/** The view in front. */
+export type Route = { view: "connect" } | { view: "sessions" } | { view: "terminal"; id: string } | { view: "open"; target: string };
+
+const TABS_KEY = "pulsegate.tabs";
+const CLIENT_KEY = "pulsegate.client";
+
+/** Reads the part of the address behind `#`: `/new`, `/sessions`, `/s/<id>`, `/open/<target>`. */
+export function parseRoute(hash: string): Route {
+  const [view, rest] = hash.replace(/^#?\/?/, "").split("/");
+  if (view === "s" && rest) return { view: "terminal", id: rest };
+  if (view === "open" && rest) return { view: "open", target: decodeURIComponent(rest) };
+  return view === "sessions" ? { view: "sessions" } : { view: "connect" };
+}
+
+/** A name for this page that survives a reload. */
+export function clientId(): string {
+  const kept = sessionStorage.getItem(CLIENT_KEY);
+  if (kept !== null) return kept;
+  const made = Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
+  sessionStorage.setItem(CLIENT_KEY, made);
+  return made;
+}
+
+function keptTabs(): Tab[] {
+  try {
+    return JSON.parse(sessionStorage.getItem(TABS_KEY) ?? "[]") as Tab[];
+  } catch {
+    return [];
+  }
+}
+
+/** The page's tabs and its current view. */
+export class Workspace {
+  tabs = $state<Tab[]>(keptTabs());
+  route = $state<Route>(parseRoute(location.hash));
+  /** The terminal in front, for shortcuts and tests. */
+  screen: Screen | null = null;
+  /** The connection of each tab, by session id. */
+  readonly connections = new Map<string, Connection>();
+
+  /** The tab in front, if a terminal is. */
+  readonly active = $derived.by(() => {
+    const { route } = this;
+    return route.view === "terminal" ? (this.tabs.find((tab) => tab.id === route.id) ?? null) : null;
+  });
+
+  constructor() {
+    addEventListener("hashchange", () => (this.route = parseRoute(location.hash)));
+  }
+
+  /** Brings a tab or a view (`new`, `sessions`) to the front. */
+  show(where: Tab | "new" | "sessions"): void {
+    location.hash = typeof where === "string" ? `/${where}` : `/s/${where.id}`;
+  }
+
+  /** Shows a session in a tab, in a new one if need be, or in the place of `instead`. */
+  add(session: Session, instead?: Tab): void {
+    const { id, target: name } = session;
+    if (!this.tabs.some((tab) => tab.id === id)) {
+      const tab = { id, name, destination: destinationOf(name), title: "", closed: false };
+      const at = instead === undefined ? -1 : this.tabs.findIndex((other) => other.id === instead.id);
+      if (at < 0) this.tabs.push(tab);
+      else this.tabs[at] = tab;
+      this.remember();
+    }
+    location.replace(`#/s/${id}`);
+    this.route = { view: "terminal", id };
+  }
+
+  /** Opens a session and shows it; rejects with an `ApiError`. */
+  async open(destination: Destination, instead?: Tab): Promise<void> {
+    this.add(await api.openSession(destination), instead);
+  }
+
+  /** The person is done with a tab: ends its session, takes the tab away and shows its neighbour. */
+  close(id: string): void {
+    if (this.connections.get(id)?.end() !== true) {
+      // Nobody waits for this answer: an unreachable gateway ends the session itself when no browser comes back.
+      api.endSession(id).catch(() => {});
+    }
+    const at = this.tabs.findIndex((tab) => tab.id === id);
+    const wasInFront = this.active?.id === id;
+    this.tabs = this.tabs.filter((tab) => tab.id !== id);
+    this.remember();
+    if (wasInFront) this.show(this.tabs[Math.min(at, this.tabs.length - 1)] ?? "new");
+  }
+
+  /** Takes all tabs away, for the next person who signs in. */
+  clear(): void {
+    this.tabs = [];
+    this.remember();
+    this.show("new");
+  }
+
+  /** Keeps what is known of a tab. */
+  update(id: string, change: Partial<Pick<Tab, "title" | "closed">>): void {
+    const tab = this.tabs.find((tab) => tab.id === id);
+    if (tab === undefined) return;
+    Object.assign(tab, change);
+    this.remember();
+  }
+
+  /** Keeps the tabs over a reload. */
+  remember(): void {
+    sessionStorage.setItem(TABS_KEY, JSON.stringify(this.tabs));
+  }
+}
+
+/** The one workspace of this page. */
+export const workspace = new Workspace();

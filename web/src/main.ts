@@ -1,0 +1,17 @@
+// Owns the start of the page: mounts the UI, and offers tests a way to read the terminal in front.
+import { mount } from "svelte";
+import "./app.css";
+import { workspace } from "./lib/workspace.svelte";
+import App from "./ui/App.svelte";
+
+declare global {
+  interface Window {
+    /** A read-only helper for tests: a canvas has no text to look at. */
+    pulsegate: { text(): string };
+  }
+}
+
+window.pulsegate = Object.freeze({ text: () => workspace.screen?.text() ?? "" });
+
+const root = document.getElementById("app");
+if (root !== null) mount(App, { target: root });
