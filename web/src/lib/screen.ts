@@ -35,11 +35,13 @@ export const LINK_KEY = isMac ? "⌘" : "Ctrl";
 export class Screen {
   readonly terminal: Terminal;
   readonly search = new SearchAddon();
+  /** Resolves when the grid has the size it will keep: the renderers differ in the width of a cell. */
+  readonly ready: Promise<void>;
   #host: HTMLElement;
   #events: ScreenEvents;
   #fit = new FitAddon();
   #webgl: IDisposable | null = null;
-  #wantsWebgl = false;
+  #disposed = false;
   #undo: (() => void)[] = [];
 
   constructor(host: HTMLElement, events: ScreenEvents) {
@@ -70,7 +72,7 @@ export class Screen {
     const observer = new ResizeObserver(() => this.fit());
     observer.observe(host);
     this.#undo.push(() => observer.disconnect());
-    this.fit();
+    this.ready = this.#loadWebgl();
   }
 
   /** Makes the grid fill its host; does nothing while the host has no size. */
@@ -78,16 +80,10 @@ export class Screen {
     if (this.#host.clientWidth > 0 && this.#host.clientHeight > 0) this.#fit.fit();
   }
 
-  /** Whether this terminal is the one in front. Only that one draws by WebGL: browsers allow few contexts at once. */
-  setActive(active: boolean): void {
-    this.#wantsWebgl = active;
-    if (!active) {
-      this.#webgl?.dispose();
-      this.#webgl = null;
-    } else if (this.#webgl === null) {
-      void this.#loadWebgl();
-      this.terminal.focus();
-    }
+  /** This terminal came to the front. */
+  show(): void {
+    if (this.#webgl === null) void this.#loadWebgl();
+    this.terminal.focus();
   }
 
   /** Everything in the buffer as text, wrapped lines joined. */
@@ -104,7 +100,7 @@ export class Screen {
 
   dispose(): void {
     for (const undo of this.#undo) undo();
-    this.setActive(false);
+    this.#disposed = true;
     this.terminal.dispose();
   }
 
@@ -120,11 +116,14 @@ export class Screen {
     );
   }
 
-  /** WebGL is fetched apart, and may be missing or lost at any time; the DOM renderer then does the same, slower. */
+  /**
+   * WebGL is fetched apart, and may be missing or lost at any time: browsers allow some sixteen contexts, and take the
+   * oldest away. The DOM renderer then does the same, slower, until this terminal is in front again.
+   */
   async #loadWebgl(): Promise<void> {
     try {
       const { WebglAddon } = await import("@xterm/addon-webgl");
-      if (!this.#wantsWebgl || this.#webgl !== null) return;
+      if (this.#disposed || this.#webgl !== null) return;
       const webgl = new WebglAddon();
       webgl.onContextLoss(() => {
         webgl.dispose();
@@ -134,6 +133,8 @@ export class Screen {
       this.#webgl = webgl;
     } catch {
       this.#webgl = null;
+    } finally {
+      if (!this.#disposed) this.fit();
     }
   }
 
