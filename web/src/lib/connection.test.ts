@@ -1,0 +1,348 @@
+// Tests the promises of a terminal's connection against a scripted gateway on a clock that stands still until told.
+import { beforeEach, describe, expect, test } from "vitest";
+import { Connection, type Lookup, type Phase, type Socket } from "./connection";
+import { FRAME_BYTES, UNACKNOWLEDGED_BYTES } from "./input";
+import type { Prompt, Session } from "./protocol";
+
+const SESSION = { id: "s", status: "active", bytes_out: 0, end_reason: null, exit_status: null } as Session;
+
+class ScriptedSocket implements Socket {
+  onopen: (() => void) | null = null;
+  onmessage: ((event: { data: unknown }) => void) | null = null;
+  onclose: ((event: { code: number }) => void) | null = null;
+  sent: unknown[] = [];
+  closedWith: number | undefined;
+
+  send(data: string | Uint8Array) {
+    this.sent.push(typeof data === "string" ? JSON.parse(data) : Uint8Array.from(data));
+  }
+  close(code?: number) {
+    this.closedWith = code;
+  }
+  control(frame: object) {
+    this.onmessage?.({ data: JSON.stringify(frame) });
+  }
+  output(length: number) {
+    this.onmessage?.({ data: new ArrayBuffer(length) });
+  }
+  attached(offsets: { output?: number; input?: number; lost?: number; session?: Partial<Session> } = {}) {
+    this.onopen?.();
+    this.control({
+      type: "attached",
+      session: { ...SESSION, ...offsets.session },
+      output_offset: offsets.output ?? 0,
+      input_offset: offsets.input ?? 0,
+      output_window: 524288,
+      ping_interval_ms: 5000,
+      resumed: true,
+      lost_bytes: offsets.lost ?? 0,
+    });
+  }
+  /** The control frames of one type that the page sent. */
+  frames(type: string) {
+    return this.sent.filter((frame) => (frame as { type?: string }).type === type);
+  }
+  /** The lengths of the input frames that the page sent. */
+  get input(): number[] {
+    return this.sent.filter((frame) => frame instanceof Uint8Array).map((frame) => frame.length);
+  }
+}
+
+let clock: number;
+let timers: { at: number; run: () => void }[];
+let sockets: ScriptedSocket[];
+let answer: () => Promise<Lookup>;
+let unparsed: (() => void)[];
+let seen: { phases: Phase["kind"][]; lost: number[]; resets: number; prompts: (Prompt | null)[]; idle: (number | null)[] };
+let connection: Connection;
+
+const socket = () => sockets.at(-1) as ScriptedSocket;
+
+/** Lets time pass, timer by timer, and promises settle in between. */
+async function pass(ms: number) {
+  const end = clock + ms;
+  for (;;) {
+    await settle();
+    const next = timers.filter((timer) => timer.at <= end).sort((a, b) => a.at - b.at)[0];
+    if (next === undefined) break;
+    timers.splice(timers.indexOf(next), 1);
+    clock = next.at;
+    next.run();
+  }
+  clock = end;
+}
+
+async function settle() {
+  for (let turn = 0; turn < 5; turn += 1) await Promise.resolve();
+}
+
+function parse() {
+  for (const parsed of unparsed.splice(0)) parsed();
+}
+
+beforeEach(() => {
+  [clock, timers, sockets, unparsed] = [0, [], [], []];
+  seen = { phases: [], lost: [], resets: 0, prompts: [], idle: [] };
+  answer = () => Promise.resolve({ found: SESSION });
+  connection = new Connection(
+    {
+      open: () => sockets[sockets.push(new ScriptedSocket()) - 1] as Socket,
+      lookup: () => answer(),
+      after(ms, run) {
+        const timer = { at: clock + ms, run };
+        timers.push(timer);
+        return () => {
+          timers = timers.filter((other) => other !== timer);
+        };
+      },
+      now: () => clock,
+      random: () => 0,
+      clientId: "page",
+    },
+    {
+      write: (_bytes, parsed) => void unparsed.push(parsed),
+      reset: () => (seen.resets += 1),
+      lost: (bytes) => seen.lost.push(bytes),
+      phase: (phase) => seen.phases.push(phase.kind),
+      prompt: (prompt) => seen.prompts.push(prompt),
+      idle: (ms) => seen.idle.push(ms),
+    },
+  );
+  connection.resume();
+});
+
+describe("attaching", () => {
+  test("a_new_page_asks_for_what_the_screen_needs", () => {
+    connection.resize(5000, 0);
+    socket().onopen?.();
+    expect(socket().sent).toEqual([
+      { type: "attach", cols: 1000, rows: 1, mode: "interactive", client_id: "page", output_offset: null, input_offset: null },
+    ]);
+  });
+
+  test("a_page_that_comes_back_continues_at_the_exact_byte", async () => {
+    socket().attached({ output: 100, input: 7 });
+    socket().output(50);
+    connection.input(new Uint8Array(3));
+    socket().onclose?.({ code: 1006 });
+    await pass(250);
+    socket().onopen?.();
+    expect(socket().frames("attach")).toMatchObject([{ output_offset: 150, input_offset: 10 }]);
+  });
+
+  test("lost_output_is_said_and_repeated_output_starts_on_a_clean_screen", async () => {
+    socket().attached({ output: 0 });
+    socket().output(100);
+    socket().onclose?.({ code: 1006 });
+    await pass(250);
+    socket().attached({ output: 900, lost: 800 });
+    expect([seen.lost, seen.resets]).toEqual([[800], 0]);
+    socket().onclose?.({ code: 1006 });
+    await pass(250);
+    socket().attached({ output: 500 });
+    expect(seen.resets).toBe(1);
+  });
+
+  test("a_resize_is_told_once_it_rests", async () => {
+    socket().attached();
+    for (const cols of [90, 100, 110]) connection.resize(cols, 30);
+    await pass(50);
+    expect(socket().frames("resize")).toEqual([{ type: "resize", cols: 110, rows: 30 }]);
+  });
+
+  test("old_questions_in_replayed_output_are_not_answered_again", () => {
+    socket().attached({ output: 0, session: { bytes_out: 60 } });
+    expect(connection.replaying).toBe(true);
+    socket().output(60);
+    parse();
+    expect(connection.replaying).toBe(false);
+  });
+
+  test("a_wrong_count_of_history_never_keeps_a_terminal_mute", async () => {
+    socket().attached({ output: 0, session: { bytes_out: 60 } });
+    await pass(2_000);
+    expect(connection.replaying).toBe(false);
+  });
+});
+
+describe("acknowledging output", () => {
+  test("only_parsed_bytes_are_acknowledged_and_small_ones_together", async () => {
+    socket().attached({ output: 10 });
+    socket().output(1);
+    socket().output(2);
+    await pass(1_000);
+    expect(socket().frames("ack")).toEqual([]);
+    parse();
+    await pass(50);
+    expect(socket().frames("ack")).toEqual([{ type: "ack", output_offset: 13 }]);
+  });
+
+  test("a_flood_is_acknowledged_at_least_every_32_kib", () => {
+    socket().attached();
+    for (let i = 0; i < 8; i += 1) socket().output(16 * 1024);
+    parse();
+    expect(socket().frames("ack")).toHaveLength(4);
+  });
+
+  test("bytes_of_an_older_socket_are_not_acknowledged_to_the_new_one", async () => {
+    socket().attached();
+    socket().output(40_000);
+    socket().onclose?.({ code: 1006 });
+    await pass(250);
+    socket().attached({ output: 40_000 });
+    parse();
+    await pass(50);
+    expect(socket().frames("ack")).toEqual([]);
+  });
+});
+
+describe("sending input", () => {
+  test("a_paste_leaves_in_small_frames_within_the_window", () => {
+    socket().attached();
+    connection.input(new Uint8Array(200_000));
+    expect(socket().input).toEqual([FRAME_BYTES, FRAME_BYTES, FRAME_BYTES, FRAME_BYTES]);
+    socket().control({ type: "input_ack", input_offset: UNACKNOWLEDGED_BYTES });
+    expect(socket().input).toHaveLength(8);
+  });
+
+  test("keys_typed_while_disconnected_arrive_once", async () => {
+    socket().attached();
+    connection.input(Uint8Array.of(1, 2, 3));
+    socket().onclose?.({ code: 1006 });
+    connection.input(Uint8Array.of(4));
+    await pass(250);
+    socket().attached({ input: 2 });
+    expect(socket().sent.filter((frame) => frame instanceof Uint8Array)).toEqual([Uint8Array.of(3), Uint8Array.of(4)]);
+  });
+
+  test("keys_in_flight_are_not_repeated_when_another_page_typed_meanwhile", async () => {
+    socket().attached();
+    connection.input(Uint8Array.of(1, 2));
+    socket().onclose?.({ code: 4409 });
+    connection.input(Uint8Array.of(3));
+    connection.resume();
+    socket().attached({ input: 40 });
+    expect(socket().sent.filter((frame) => frame instanceof Uint8Array)).toEqual([Uint8Array.of(3)]);
+  });
+});
+
+describe("losing the socket", () => {
+  test("pauses_grow_to_five_seconds_and_waking_up_ends_them", async () => {
+    socket().attached();
+    const waits: number[] = [];
+    for (let i = 0; i < 7; i += 1) {
+      socket().onclose?.({ code: 1006 });
+      await settle();
+      const { phase } = connection;
+      if (phase.kind === "reconnecting" && phase.retryAt !== null) waits.push(phase.retryAt - clock);
+      connection.wake();
+    }
+    expect(waits).toEqual([250, 500, 1000, 2000, 4000, 5000, 5000]);
+    expect(sockets).toHaveLength(8);
+  });
+
+  test("it_gives_up_once_the_session_is_known_closed", async () => {
+    socket().attached();
+    socket().onclose?.({ code: 1006 });
+    await pass(250);
+    answer = () => Promise.resolve({ found: { ...SESSION, status: "closed", end_reason: "node_lost" } });
+    socket().onclose?.({ code: 1006 });
+    await pass(60_000);
+    expect(connection.phase).toMatchObject({ kind: "closed", reason: "node_lost" });
+    expect(sockets).toHaveLength(2);
+  });
+
+  test("it_keeps_trying_while_the_gateway_cannot_be_reached", async () => {
+    answer = () => Promise.reject(new Error("offline"));
+    socket().onclose?.({ code: 1006 });
+    await pass(250);
+    expect(sockets).toHaveLength(2);
+  });
+
+  test("a_session_opened_elsewhere_waits_to_be_taken_back", async () => {
+    socket().attached();
+    socket().onclose?.({ code: 4409 });
+    await pass(60_000);
+    expect([connection.phase.kind, sockets.length]).toEqual(["superseded", 1]);
+    connection.resume();
+    socket().attached();
+    expect(connection.phase.kind).toBe("attached");
+  });
+
+  test.each([
+    [4401, "signed_out"],
+    [4403, "refused"],
+    [4429, "refused"],
+  ])("close_code_%i_leads_to_%s", (code, kind) => {
+    socket().attached();
+    socket().onclose?.({ code });
+    expect(connection.phase.kind).toBe(kind);
+  });
+
+  test("an_older_socket_that_dies_late_disturbs_nothing", async () => {
+    socket().attached();
+    const old = socket();
+    old.onclose?.({ code: 1006 });
+    await pass(250);
+    socket().attached();
+    old.onclose?.({ code: 1006 });
+    old.output(10);
+    expect([connection.phase.kind, unparsed.length]).toEqual(["attached", 0]);
+  });
+
+  test("a_silent_socket_that_the_gateway_gave_up_is_replaced", async () => {
+    socket().attached();
+    answer = () => Promise.resolve({ found: { ...SESSION, status: "detached" } });
+    await pass(16_000);
+    expect(sockets).toHaveLength(2);
+  });
+
+  test("a_silent_socket_of_an_attached_session_is_left_alone", async () => {
+    socket().attached();
+    await pass(600_000);
+    expect([sockets.length, socket().closedWith]).toEqual([1, undefined]);
+  });
+
+  test("a_socket_that_never_attaches_is_tried_again", async () => {
+    socket().onopen?.();
+    await pass(16_000);
+    expect(sockets).toHaveLength(2);
+  });
+});
+
+describe("ending", () => {
+  test("closed_is_final", async () => {
+    socket().attached();
+    socket().control({ type: "closed", reason: "exited", exit_status: 3, message: "" });
+    socket().onclose?.({ code: 1000 });
+    connection.resume();
+    await pass(60_000);
+    expect(connection.phase).toMatchObject({ kind: "closed", reason: "exited", exitStatus: 3 });
+    expect([sockets.length, connection.input(new Uint8Array(1))]).toEqual([1, false]);
+  });
+
+  test("the_person_who_is_done_says_so_before_leaving", () => {
+    socket().attached();
+    expect(connection.end()).toBe(true);
+    expect([socket().frames("close").length, socket().closedWith]).toEqual([1, 1000]);
+  });
+
+  test("a_connection_that_cannot_say_so_tells_its_owner", () => {
+    expect(connection.end()).toBe(false);
+  });
+
+  test("a_prompt_is_answered_once_and_goes_with_its_socket", () => {
+    socket().attached({ session: { status: "connecting" } });
+    socket().control({ type: "prompt", id: 4, kind: "password", title: "", text: "", fields: [] });
+    connection.answer(4, ["secret"]);
+    expect(socket().frames("answer")).toEqual([{ type: "answer", id: 4, values: ["secret"] }]);
+    expect(seen.prompts.map((prompt) => prompt?.id ?? null)).toEqual([4, null]);
+  });
+
+  test("frames_of_a_newer_gateway_and_nonsense_are_ignored", () => {
+    socket().attached();
+    socket().control({ type: "confetti" });
+    socket().onmessage?.({ data: "{" });
+    expect(connection.phase.kind).toBe("attached");
+  });
+});

@@ -1,0 +1,55 @@
+// Tests what people read and type: destinations, titles from untrusted targets, sentences for every ending.
+import { describe, expect, test } from "vitest";
+import { destinationOf, parseHandTyped } from "./destination";
+import { ALL_END_REASONS, explainCloseCode, explainEnd } from "./reasons";
+import { CLOSE_CODES } from "./protocol";
+import { bytes, duration, plainTitle, TITLE_CHARACTERS } from "./text";
+
+describe("destinations", () => {
+  test.each([
+    ["root@web", { username: "root", host: "web", port: 22 }],
+    [" a.b@10.0.0.5:2222 ", { username: "a.b", host: "10.0.0.5", port: 2222 }],
+    ["a@[fe80::1]:22", { username: "a", host: "fe80::1", port: 22 }],
+  ])("%s is understood", (text, destination) => {
+    expect(parseHandTyped(text)).toEqual({ destination });
+  });
+
+  test.each(["", "web", "@web", "a@", "a@b:0", "a@b:65536", "a@fe80::1", "a b@c", "a@b/c", "a@b:22x"])(
+    "%j is refused with a sentence",
+    (text) => {
+      expect(parseHandTyped(text)).toMatchObject({ problem: expect.stringMatching(/\.$/) as string });
+    },
+  );
+
+  test("a_session_leads_back_to_where_it_was", () => {
+    expect(destinationOf("web-1")).toEqual({ target: "web-1" });
+    expect(destinationOf("root@web:2222")).toEqual({ username: "root", host: "web", port: 2222 });
+  });
+});
+
+describe("text", () => {
+  test("a_title_cannot_hide_or_reorder_what_surrounds_it", () => {
+    expect(plainTitle("a\u202eb\u0007c\u200bd\u2066e\u009bf")).toBe("abcdef");
+    expect([...plainTitle("😀".repeat(500))]).toHaveLength(TITLE_CHARACTERS);
+  });
+
+  test("sizes_and_durations_read_well", () => {
+    expect([bytes(0), bytes(999), bytes(1_250_000)]).toEqual(["0 B", "999 B", "1.3 MB"]);
+    expect([duration(900), duration(62_000), duration(7_500_000)]).toEqual(["0 s", "1 m 02 s", "2 h 05 m"]);
+  });
+});
+
+describe("sentences", () => {
+  test("every_end_reason_has_its_own", () => {
+    const sentences = ALL_END_REASONS.map((reason) => explainEnd(reason, null).sentence);
+    expect(new Set(sentences).size).toBe(17);
+  });
+
+  test("a_reason_of_a_newer_gateway_still_reads_as_an_ending", () => {
+    for (const reason of ["toString", "unheard_of", null]) expect(explainEnd(reason, null).sentence).toMatch(/over/);
+  });
+
+  test("every_close_code_has_its_own", () => {
+    expect(new Set(Object.values(CLOSE_CODES).map(explainCloseCode)).size).toBe(8);
+  });
+});
