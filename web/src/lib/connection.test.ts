@@ -327,6 +327,12 @@ describe("ending", () => {
     expect([socket().frames("close").length, socket().closedWith]).toEqual([1, 1000]);
   });
 
+  test("leaving_a_terminal_that_was_opened_elsewhere_ends_nothing", () => {
+    socket().attached();
+    socket().onclose?.({ code: 4409 });
+    expect([connection.end(), socket().frames("close").length]).toEqual([true, 0]);
+  });
+
   test("a_connection_that_cannot_say_so_tells_its_owner", () => {
     expect(connection.end()).toBe(false);
   });

@@ -149,12 +149,15 @@ export class Connection {
     this.#cancelRetry();
   }
 
-  /** The person is done. False if the gateway could not be told here, so that the caller must say it over HTTP. */
+  /**
+   * The person is done. False if the gateway could not be told here, so that the caller must say it over HTTP. A session
+   * that is over, not theirs, or used elsewhere is only left.
+   */
   end(): boolean {
     const told = this.#phase.kind === "attached";
     if (told) this.#send({ type: "close" });
     this.detach();
-    return told || this.#phase.kind === "closed";
+    return told || (this.#phase.kind !== "opening" && this.#phase.kind !== "reconnecting");
   }
 
   /** Queues typed bytes, also while disconnected; false if there is no room or the session is over. */

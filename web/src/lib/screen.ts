@@ -31,6 +31,13 @@ const isMac = /Mac|iP(hone|ad|od)/.test(navigator.userAgent);
 /** The key to hold while clicking a link. */
 export const LINK_KEY = isMac ? "⌘" : "Ctrl";
 
+/** WebGL computed in software is slower than the DOM renderer. */
+function hasFastWebgl(): boolean {
+  const context = document.createElement("canvas").getContext("webgl2", { failIfMajorPerformanceCaveat: true });
+  context?.getExtension("WEBGL_lose_context")?.loseContext();
+  return context !== null;
+}
+
 /** A terminal inside `host`, which must be laid out. */
 export class Screen {
   readonly terminal: Terminal;
@@ -122,6 +129,7 @@ export class Screen {
    */
   async #loadWebgl(): Promise<void> {
     try {
+      if (!hasFastWebgl()) return;
       const { WebglAddon } = await import("@xterm/addon-webgl");
       if (this.#disposed || this.#webgl !== null) return;
       const webgl = new WebglAddon();

@@ -73,6 +73,8 @@ export class Workspace {
   /** Brings a tab or a view (`new`, `sessions`) to the front. */
   show(where: Tab | "new" | "sessions"): void {
     location.hash = typeof where === "string" ? `/${where}` : `/s/${where.id}`;
+    // The event comes later, and until then the old address would name a tab that is gone.
+    this.route = parseRoute(location.hash);
   }
 
   /** Shows a session in a tab, in a new one if need be, or in the place of `instead`. */
