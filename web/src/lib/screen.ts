@@ -31,11 +31,17 @@ const isMac = /Mac|iP(hone|ad|od)/.test(navigator.userAgent);
 /** The key to hold while clicking a link. */
 export const LINK_KEY = isMac ? "⌘" : "Ctrl";
 
-/** WebGL computed in software is slower than the DOM renderer. */
+/** Asked once, since asking takes one of the few contexts. */
+let webglIsFast: boolean | undefined;
+
+/** Whether WebGL runs on a graphics card: computed in software it is slower than the DOM renderer. */
 function hasFastWebgl(): boolean {
-  const context = document.createElement("canvas").getContext("webgl2", { failIfMajorPerformanceCaveat: true });
-  context?.getExtension("WEBGL_lose_context")?.loseContext();
-  return context !== null;
+  const gl = document.createElement("canvas").getContext("webgl2");
+  if (gl === null) return false;
+  const info = gl.getExtension("WEBGL_debug_renderer_info");
+  const renderer = String(gl.getParameter(info?.UNMASKED_RENDERER_WEBGL ?? gl.RENDERER));
+  gl.getExtension("WEBGL_lose_context")?.loseContext();
+  return !/swiftshader|llvmpipe|softpipe|software|basic render/i.test(renderer);
 }
 
 /** A terminal inside `host`, which must be laid out. */
@@ -129,7 +135,8 @@ export class Screen {
    */
   async #loadWebgl(): Promise<void> {
     try {
-      if (!hasFastWebgl()) return;
+      webglIsFast ??= hasFastWebgl();
+      if (!webglIsFast) return;
       const { WebglAddon } = await import("@xterm/addon-webgl");
       if (this.#disposed || this.#webgl !== null) return;
       const webgl = new WebglAddon();
