@@ -210,9 +210,8 @@ export class Screen {
   }
 
   #openLink(event: MouseEvent, uri: string): void {
-    if (!(isMac ? event.metaKey : event.ctrlKey)) return;
-    const { protocol } = new URL(uri);
-    if (protocol === "http:" || protocol === "https:") window.open(uri, "_blank", "noopener,noreferrer");
+    const held = isMac ? event.metaKey : event.ctrlKey;
+    if (held && /^https?:\/\//i.test(uri)) window.open(uri, "_blank", "noopener,noreferrer");
   }
 
   #listen(target: EventTarget, type: string, listener: (event: Event) => void, options?: AddEventListenerOptions): void {
