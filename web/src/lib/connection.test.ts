@@ -1,6 +1,6 @@
 // Tests the promises of a terminal's connection against a scripted gateway on a clock that stands still until told.
 import { beforeEach, describe, expect, test } from "vitest";
-import { Connection, type Lookup, type Phase, type Socket } from "./connection";
+import { Connection, type Lookup, type Socket } from "./connection";
 import { FRAME_BYTES, UNACKNOWLEDGED_BYTES } from "./input";
 import type { Prompt, Session } from "./protocol";
 
@@ -53,7 +53,7 @@ let timers: { at: number; run: () => void }[];
 let sockets: ScriptedSocket[];
 let answer: () => Promise<Lookup>;
 let unparsed: (() => void)[];
-let seen: { phases: Phase["kind"][]; lost: number[]; resets: number; prompts: (Prompt | null)[]; idle: (number | null)[] };
+let seen: { lost: number[]; resets: number; prompts: (Prompt | null)[]; idle: (number | null)[] };
 let connection: Connection;
 
 const socket = () => sockets.at(-1) as ScriptedSocket;
@@ -82,7 +82,7 @@ function parse() {
 
 beforeEach(() => {
   [clock, timers, sockets, unparsed] = [0, [], [], []];
-  seen = { phases: [], lost: [], resets: 0, prompts: [], idle: [] };
+  seen = { lost: [], resets: 0, prompts: [], idle: [] };
   answer = () => Promise.resolve({ found: SESSION });
   connection = new Connection(
     {
@@ -103,7 +103,7 @@ beforeEach(() => {
       write: (_bytes, parsed) => void unparsed.push(parsed),
       reset: () => (seen.resets += 1),
       lost: (bytes) => seen.lost.push(bytes),
-      phase: (phase) => seen.phases.push(phase.kind),
+      phase: () => {},
       prompt: (prompt) => seen.prompts.push(prompt),
       idle: (ms) => seen.idle.push(ms),
     },
@@ -115,9 +115,9 @@ describe("attaching", () => {
   test("a_new_page_asks_for_what_the_screen_needs", () => {
     connection.resize(5000, 0);
     socket().onopen?.();
-    expect(socket().sent).toEqual([
-      { type: "attach", cols: 1000, rows: 1, mode: "interactive", client_id: "page", output_offset: null, input_offset: null },
-    ]);
+    const offsets = { output_offset: null, input_offset: null };
+    const attach = { type: "attach", cols: 1000, rows: 1, mode: "interactive", client_id: "page", ...offsets };
+    expect(socket().sent).toEqual([attach]);
   });
 
   test("a_page_that_comes_back_continues_at_the_exact_byte", async () => {

@@ -150,8 +150,8 @@ export class Connection {
   }
 
   /**
-   * The person is done. False if the gateway could not be told here, so that the caller must say it over HTTP. A session
-   * that is over, not theirs, or used elsewhere is only left.
+   * The person is done. False if the gateway could not be told here, so that the caller must say it over HTTP. A
+   * session that is over, not theirs, or used elsewhere is only left.
    */
   end(): boolean {
     const told = this.#phase.kind === "attached";
@@ -194,6 +194,10 @@ export class Connection {
   #enter(phase: Phase): void {
     this.#phase = phase;
     this.#view.phase(phase);
+  }
+
+  #close(reason: string | null, exitStatus: number | null, message: string): void {
+    this.#enter({ kind: "closed", reason, exitStatus, message });
   }
 
   #send(frame: ClientFrame): void {
@@ -245,7 +249,7 @@ export class Connection {
         return this.#view.idle(frame.closes_in_ms);
       case "closed":
         this.#forgetSocket()?.close(1000);
-        return this.#enter({ kind: "closed", reason: frame.reason, exitStatus: frame.exit_status, message: frame.message });
+        return this.#close(frame.reason, frame.exit_status, frame.message);
       case "error":
         // The close code that follows decides; the message says more.
         this.#refusal = frame.message;
@@ -326,17 +330,16 @@ export class Connection {
     }
   }
 
-  /** A socket that failed before it attached tells nothing in a browser: asks over HTTP whether trying again makes sense. */
+  /** A socket that failed before it attached tells a page nothing: asks over HTTP whether trying again makes sense. */
   async #investigate(): Promise<void> {
     this.#enter({ kind: "reconnecting", retryAt: null });
     const asked = this.#phase;
     const answer = await this.#env.lookup().catch(() => null);
     if (this.#phase !== asked) return;
     if (answer === "signed_out") this.#enter({ kind: "signed_out" });
-    else if (answer === "missing") this.#enter({ kind: "closed", reason: null, exitStatus: null, message: "" });
+    else if (answer === "missing") this.#close(null, null, "");
     else if (answer?.found.status === "closed") {
-      const { end_reason, exit_status } = answer.found;
-      this.#enter({ kind: "closed", reason: end_reason, exitStatus: exit_status, message: "" });
+      this.#close(answer.found.end_reason, answer.found.exit_status, "");
     } else this.#pause();
   }
 

@@ -62,7 +62,7 @@ export interface PromptField {
   echo: boolean;
 }
 
-/** A question to the person while the SSH connection is made. All its texts come from outside: show them as text only. */
+/** A question to the person while the SSH connection is made. Its texts come from outside: show them as text only. */
 export interface Prompt {
   type: "prompt";
   id: number;

@@ -56,7 +56,7 @@ const END_REASONS: Record<EndReason, Explanation> = {
   shutdown: { short: "Gateway shut down", sentence: "The gateway was shut down. Reconnect once it is back." },
   actor_failed: {
     short: "Gateway fault",
-    sentence: "The gateway failed inside and ended this session. Reconnect; tell your administrator if it happens again.",
+    sentence: "The gateway failed inside and ended this session. Reconnect; tell your administrator if it recurs.",
   },
   overloaded: { short: "Gateway full", sentence: "The gateway has no room for this session. Try again in a minute." },
 };

@@ -156,7 +156,7 @@ export class Screen {
   #guard(): void {
     // Clipboard access by the target: xterm.js has none without an addon, and this keeps it so.
     this.terminal.parser.registerOscHandler(52, () => true);
-    this.#listen(this.#host, "paste", (event) => this.#pasted(event as ClipboardEvent), { capture: true });
+    this.#listen(this.#host, "paste", (event) => this.#pasted(event as ClipboardEvent), true);
   }
 
   #wire(): void {
@@ -214,8 +214,8 @@ export class Screen {
     if (held && /^https?:\/\//i.test(uri)) window.open(uri, "_blank", "noopener,noreferrer");
   }
 
-  #listen(target: EventTarget, type: string, listener: (event: Event) => void, options?: AddEventListenerOptions): void {
-    target.addEventListener(type, listener, options);
-    this.#undo.push(() => target.removeEventListener(type, listener, options));
+  #listen(target: EventTarget, type: string, listener: (event: Event) => void, capture = false): void {
+    target.addEventListener(type, listener, capture);
+    this.#undo.push(() => target.removeEventListener(type, listener, capture));
   }
 }

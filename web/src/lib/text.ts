@@ -27,7 +27,8 @@ export function bytes(count: number): string {
 /** A duration in milliseconds with its two largest units, as `3 h 05 m`. */
 export function duration(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));
-  const [days, hours, minutes] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60];
+  const [days, hours] = [Math.floor(seconds / 86_400), Math.floor(seconds / 3_600) % 24];
+  const minutes = Math.floor(seconds / 60) % 60;
   const two = (n: number) => String(n).padStart(2, "0");
   if (days > 0) return `${days} d ${two(hours)} h`;
   if (hours > 0) return `${hours} h ${two(minutes)} m`;

@@ -3,7 +3,7 @@ import type { ITerminalOptions } from "@xterm/xterm";
 
 /** Fonts that systems bring along, so that none is fetched. */
 export const FONT =
-  'ui-monospace, "SF Mono", "Cascadia Mono", "JetBrains Mono", Menlo, Consolas, "DejaVu Sans Mono", "Liberation Mono", monospace';
+  'ui-monospace, "SF Mono", "Cascadia Mono", "JetBrains Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
 
 /** Terminal options of the dark scheme. */
 export const DARK: ITerminalOptions = {

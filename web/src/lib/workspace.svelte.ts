@@ -21,7 +21,12 @@ export interface Tab {
 }
 
 /** The view in front. */
-export type Route = { view: "connect" } | { view: "sessions" } | { view: "terminal"; id: string } | { view: "open"; target: string };
+export type Route =
+  | { view: "connect" }
+  | { view: "sessions" }
+  | { view: "terminal"; id: string }
+  /** Opens a terminal to `target` at once; a demo's link leads here. */
+  | { view: "open"; target: string };
 
 const TABS_KEY = "pulsegate.tabs";
 const CLIENT_KEY = "pulsegate.client";
