@@ -85,7 +85,7 @@ pub fn a_dropped_result_says_why(source: &Source) -> Vec<Broken> {
             first -= 1;
         }
         let statement = code.get(first).map_or("", |line| line.trim());
-        let kept = statement.starts_with("let ") && !statement.starts_with("let _ =");
+        let kept = statement.contains(" = ") && !statement.starts_with("let _ =");
         let above =
             first.checked_sub(1).and_then(|index| text.get(index)).is_some_and(|line| line.trim().starts_with("//"));
         let explained = above || text.get(line - 1).is_some_and(|line| line.contains("// "));
