@@ -62,6 +62,12 @@ impl Liveness {
         self.due
     }
 
+    /// When [`Verdict::Lost`] comes if nothing is heard and every probe is asked for in time; `None` while suspended.
+    pub fn lost_at(&self) -> Option<Instant> {
+        let left = self.rule.probes.saturating_sub(self.sent);
+        self.due.map(|due| due + self.rule.window * left)
+    }
+
     /// Returns what is due, once; calling it early is harmless.
     pub fn poll(&mut self, now: Instant) -> Option<Verdict> {
         if self.due? > now {

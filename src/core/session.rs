@@ -33,6 +33,9 @@ const EXIT_GRACE: Duration = Duration::from_secs(5);
 /// How long before an ending by the clock the person is warned, if the clock is not shorter than twice that.
 const WARNING: Duration = Duration::from_secs(60);
 
+/// Longer spans count as this one, about 30 years: added to an instant, even 2^32 times, it cannot overflow.
+const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+
 /// One moment on both clocks: `at` decides, `utc` is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
@@ -65,8 +68,23 @@ pub struct Limits {
     pub idle_timeout: Option<Duration>,
     /// Longest life, if limited.
     pub max_duration: Option<Duration>,
-    /// How often activity is made durable.
+    /// How often signs of life are made durable.
     pub checkpoint: Duration,
+}
+
+impl Limits {
+    /// The same limits, none longer than [`LONGEST`].
+    fn bounded(self) -> Self {
+        let rule = |rule: Rule| Rule { interval: rule.interval.min(LONGEST), window: rule.window.min(LONGEST), ..rule };
+        Self {
+            browser: rule(self.browser),
+            peer: rule(self.peer),
+            reattach_window: self.reattach_window.min(LONGEST),
+            idle_timeout: self.idle_timeout.map(|limit| limit.min(LONGEST)),
+            max_duration: self.max_duration.map(|limit| limit.min(LONGEST)),
+            checkpoint: self.checkpoint.min(LONGEST),
+        }
+    }
 }
 
 /// What happened.
@@ -187,6 +205,14 @@ struct Browser {
     watch: Liveness,
 }
 
+/// What is made durable at a checkpoint: too frequent to be announced each time, too good to be lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Signs {
+    activity: Activity,
+    browser_heard: Option<Instant>,
+    watchers: u32,
+}
+
 #[derive(Debug, Clone)]
 struct Exit {
     status: Option<u32>,
@@ -213,14 +239,17 @@ pub struct Session {
     duration_warned: bool,
     checkpoint_at: Instant,
     activity: Activity,
+    /// The last byte from any browser, those that left included.
+    browser_heard: Option<Instant>,
     /// What the last announcement said.
-    announced: Activity,
+    announced: Signs,
     effects: VecDeque<Effect>,
 }
 
 impl Session {
     /// Begins a session whose `record` says *connecting* and is durable already.
     pub fn new(now: Moment, record: Record, limits: Limits) -> Self {
+        let limits = limits.bounded();
         Self {
             limits,
             record,
@@ -236,26 +265,27 @@ impl Session {
             duration_warned: false,
             checkpoint_at: now.at + limits.checkpoint,
             activity: Activity::default(),
-            announced: Activity::default(),
+            browser_heard: None,
+            announced: Signs::default(),
             effects: VecDeque::new(),
         }
     }
 
     /// Takes a session up again after its actor failed: the record as last announced, its clocks from now on. The caller
-    /// attaches the browsers that are still there.
+    /// attaches the browsers that are still there and repeats what the link has told: an exit, a paused output.
     pub fn adopt(now: Moment, record: Record, limits: Limits) -> Self {
         let served = i64::saturating_sub(now.utc.0, record.start_time.0).max(0).unsigned_abs();
         let mut session = Self::new(now, record, limits);
         session.started = now.at.checked_sub(Duration::from_micros(served)).unwrap_or(now.at);
+        session.activity.bytes_in = session.record.bytes_in;
+        session.activity.bytes_out = session.record.bytes_out;
         match session.record.status {
-            Status::Connecting => {}
-            Status::Active | Status::Detached | Status::Lost => {
-                session.login_by = None;
-                session.peer = Some(Liveness::new(now.at, limits.peer));
-                session.reattach_by = Some(now.at + limits.reattach_window);
-            }
-            Status::Closed => session.login_by = None,
+            Status::Connecting | Status::Closed => return session,
+            Status::Active | Status::Lost => session.grace_until = Some(now.at + ATTACH_GRACE),
+            Status::Detached => session.reattach_by = Some(now.at + session.limits.reattach_window),
         }
+        session.login_by = None;
+        session.peer = Some(Liveness::new(now.at, session.limits.peer));
         session
     }
 
@@ -279,23 +309,19 @@ impl Session {
         if self.record.is_closed() {
             return Vec::new();
         }
-        let lost = |watch: &Liveness, rule: Rule| {
-            let silent_until = rule.interval + rule.window * rule.probes;
-            watch.deadline().map(|due| due.max(watch.last_heard() + silent_until))
-        };
         let mut all: Vec<_> = [
             ("login_limit", self.login_by),
             ("exited", self.exit.as_ref().map(|exit| exit.close_by)),
             ("detached", self.grace_until),
             ("detach_expired", self.reattach_by),
-            ("peer_lost", self.peer.as_ref().and_then(|watch| lost(watch, self.limits.peer))),
-            ("idle_timeout", self.limits.idle_timeout.map(|limit| self.last_input + limit)),
+            ("peer_lost", self.peer.as_ref().and_then(Liveness::lost_at)),
+            ("idle_timeout", self.idle_limit().map(|limit| self.last_input + limit)),
             ("max_duration", self.limits.max_duration.map(|limit| self.started + limit)),
         ]
         .into_iter()
         .filter_map(|(what, at)| at.map(|at| (what, at)))
         .collect();
-        let browsers = self.browsers.iter().filter_map(|browser| lost(&browser.watch, self.limits.browser));
+        let browsers = self.browsers.iter().filter_map(|browser| browser.watch.lost_at());
         all.extend(browsers.map(|at| ("browser_lost", at)));
         all.sort_by_key(|&(_, at)| at);
         all
@@ -311,11 +337,26 @@ impl Session {
             limit.filter(|_| !warned).map(|limit| from + limit.saturating_sub(notice(limit)))
         };
         let warnings = [
-            warning(self.last_input, self.limits.idle_timeout, self.idle_warned),
+            warning(self.last_input, self.idle_limit(), self.idle_warned),
             warning(self.started, self.limits.max_duration, self.duration_warned),
         ];
-        let checkpoint = (self.activity != self.announced).then_some(self.checkpoint_at);
+        let checkpoint = (self.signs() != self.announced).then_some(self.checkpoint_at);
         watches.filter_map(Liveness::deadline).chain(warnings.into_iter().flatten()).chain(checkpoint).collect()
+    }
+
+    /// The limit of human idleness while it applies: before the shell runs there is nothing to type into, and the login
+    /// has its own limit.
+    fn idle_limit(&self) -> Option<Duration> {
+        self.limits.idle_timeout.filter(|_| self.peer.is_some())
+    }
+
+    fn signs(&self) -> Signs {
+        let watchers = self.browsers.iter().filter(|browser| !browser.interactive).count();
+        Signs {
+            activity: self.activity,
+            browser_heard: self.browser_heard,
+            watchers: u32::try_from(watchers).unwrap_or(u32::MAX),
+        }
     }
 
     /// Takes note of what happened. A closed session takes note of nothing.
@@ -328,6 +369,7 @@ impl Session {
             Event::BrowserHeard { attach, at } => {
                 if let Some(browser) = self.browsers.iter_mut().find(|browser| browser.attach == attach) {
                     browser.watch.heard(at);
+                    self.browser_heard = self.browser_heard.max(Some(at));
                 }
             }
             Event::Attached { attach, interactive } => self.attach(now, attach, interactive),
@@ -391,7 +433,7 @@ impl Session {
         }
         self.watch_clocks(now);
         if self.checkpoint_at <= now.at {
-            if self.activity != self.announced {
+            if self.signs() != self.announced {
                 self.announce(now, None);
             }
             self.checkpoint_at = now.at + self.limits.checkpoint;
@@ -421,12 +463,15 @@ impl Session {
             self.effects.push_back(Effect::Supersede(old.attach));
         }
         self.browsers.push(Browser { attach, interactive, watch: Liveness::new(now.at, self.limits.browser) });
+        self.browser_heard = self.browser_heard.max(Some(now.at));
         if !interactive {
-            self.record.watchers += 1;
             return;
         }
         self.reattach_by = None;
         self.grace_until = None;
+        // Whoever comes in the last minute has not seen the warning.
+        self.idle_warned = false;
+        self.duration_warned = false;
         match self.record.status {
             Status::Detached | Status::Lost => self.enter(now, Status::Active, "A browser came back.".into()),
             Status::Connecting | Status::Active | Status::Closed => {}
@@ -438,7 +483,6 @@ impl Session {
             return;
         };
         if !self.browsers.swap_remove(at).interactive {
-            self.record.watchers = self.record.watchers.saturating_sub(1);
             return;
         }
         match self.record.status {
@@ -459,6 +503,7 @@ impl Session {
             Status::Active | Status::Detached | Status::Lost | Status::Closed => return,
         }
         self.login_by = None;
+        self.last_input = now.at;
         self.peer = Some(Liveness::new(now.at, self.limits.peer));
         self.record.target_addr = addr;
         self.enter(now, Status::Active, "The shell runs.".into());
@@ -487,7 +532,7 @@ impl Session {
     }
 
     fn watch_clocks(&mut self, now: Moment) {
-        if let Some(limit) = self.limits.idle_timeout {
+        if let Some(limit) = self.idle_limit() {
             let end = self.last_input + limit;
             if end <= now.at {
                 let detail = format!("Nothing was typed for {} s.", limit.as_secs());
@@ -516,24 +561,25 @@ impl Session {
     /// Nobody is to blame for what could not be heard: probes are asked anew, waiting starts where it stood. Only the
     /// total duration goes by the clock on the wall.
     fn forgive(&mut self, now: Moment, lasted: Duration) {
+        let lasted = lasted.min(LONGEST);
         let watches = self.browsers.iter_mut().map(|browser| &mut browser.watch).chain(self.peer.as_mut());
         watches.for_each(|watch| watch.void(now.at));
         for deadline in [&mut self.login_by, &mut self.grace_until, &mut self.reattach_by] {
             *deadline = deadline.map(|at| at + lasted);
         }
+        self.exit.iter_mut().for_each(|exit| exit.close_by += lasted);
         self.last_input = (self.last_input + lasted).min(now.at);
     }
 
     fn close_by_peer(&mut self, now: Moment) {
-        match (self.record.status, self.exit.take()) {
+        match (self.record.status, &self.exit) {
             (Status::Closed, _) => {}
             (Status::Connecting, _) => {
                 let detail = "The SSH server closed the connection.".to_owned();
                 self.close(now, EndReason::ConnectFailed, now.at, detail);
             }
             (Status::Active | Status::Detached | Status::Lost, Some(exit)) => {
-                self.record.exit_status = exit.status;
-                let detail = match (exit.signal, exit.status) {
+                let detail = match (&exit.signal, exit.status) {
                     (Some(signal), _) => format!("The shell was ended by signal {signal}."),
                     (None, Some(status)) => format!("The shell ended with status {status}."),
                     (None, None) => "The shell ended.".to_owned(),
@@ -552,12 +598,13 @@ impl Session {
         if self.record.is_closed() {
             return;
         }
+        self.browsers.clear();
+        self.record.exit_status = self.exit.as_ref().and_then(|exit| exit.status);
         self.record.end_reason = Some(reason);
         self.record.end_time = Some(now.utc_of(evidence).max(self.record.start_time));
         self.record.detected_at = Some(now.utc.max(self.record.start_time));
         self.effects.push_back(Effect::CloseLink);
         self.enter(now, Status::Closed, message.clone());
-        self.browsers.clear();
         self.effects.push_back(Effect::Finish { message });
     }
 
@@ -569,15 +616,16 @@ impl Session {
     }
 
     fn announce(&mut self, now: Moment, transition: Option<Transition>) {
-        let heard = self.browsers.iter().map(|browser| browser.watch.last_heard());
-        let heard = heard.chain(self.activity.peer_heard).max();
+        let signs = self.signs();
+        let heard = signs.browser_heard.max(signs.activity.peer_heard);
         let record = &mut self.record;
         record.version += 1;
-        record.bytes_in = self.activity.bytes_in;
-        record.bytes_out = self.activity.bytes_out;
-        record.last_input_at = self.activity.input.map(|at| now.utc_of(at)).or(record.last_input_at);
+        record.bytes_in = signs.activity.bytes_in;
+        record.bytes_out = signs.activity.bytes_out;
+        record.watchers = signs.watchers;
+        record.last_input_at = signs.activity.input.map(|at| now.utc_of(at)).or(record.last_input_at);
         record.last_seen_at = heard.map(|at| now.utc_of(at)).max(record.last_seen_at);
-        self.announced = self.activity;
+        self.announced = signs;
         self.effects.push_back(Effect::Announce(Box::new(record.clone()), transition));
     }
 }
