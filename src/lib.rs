@@ -18,3 +18,5 @@ pub mod core;
 pub mod ssh;
 /// Where records live: SQLite, memory.
 pub mod store;
+/// HTTP: the route table, sign-in, one file per resource.
+pub mod web;

@@ -1,0 +1,150 @@
+//! Owns how a refusal or a failure is told (RFC 9457). Its words never carry SQL, hosts or stack traces.
+
+use std::fmt;
+
+use actix_web::{
+    HttpRequest, HttpResponse, ResponseError,
+    error::JsonPayloadError,
+    http::{
+        StatusCode,
+        header::{self, HeaderName, HeaderValue},
+    },
+};
+use serde_json::json;
+
+use crate::actor::gateway::GatewayError;
+
+/// The longest detail; what a caller sent may be quoted in it.
+const DETAIL_CHARS: usize = 500;
+
+/// An answer that says what is wrong: a stable type for programs, a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    status: StatusCode,
+    kind: &'static str,
+    detail: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, kind, detail: detail.into(), header: None }
+    }
+
+    fn with(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+
+    /// 400: the request cannot be understood; `detail` says where and what is allowed.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
+    }
+
+    /// 401: who is calling is not known.
+    pub fn not_signed_in() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "not-signed-in", "Sign in, or send a valid token.")
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pulsegate\""))
+    }
+
+    /// 403: understood, and not allowed.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 404: there is no such thing, or not for this caller.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", detail)
+    }
+
+    /// 405: the path exists; `allow` lists its methods, as `GET, POST`.
+    pub fn method_not_allowed(allow: HeaderValue) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "This path does not take this method.")
+            .with(header::ALLOW, allow)
+    }
+
+    /// 429: too often or too many; try again after `seconds`.
+    pub fn too_many(detail: impl Into<String>, seconds: u64) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", detail).with(header::RETRY_AFTER, seconds.into())
+    }
+
+    /// 503: not now; try again after `seconds`.
+    pub fn unavailable(detail: impl Into<String>, seconds: u64) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with(header::RETRY_AFTER, seconds.into())
+    }
+
+    /// 500: a mistake of ours.
+    pub fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The gateway made a mistake. Tell its operator.")
+    }
+
+    /// Tells a body that is not the JSON asked for; used as the handler of actix's JSON errors.
+    pub fn from_json(error: JsonPayloadError, _request: &HttpRequest) -> actix_web::Error {
+        match error {
+            JsonPayloadError::Deserialize(cause) => Self::bad_request(format!("The body is not valid: {cause}.")),
+            JsonPayloadError::ContentType => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "Send JSON, with Content-Type: application/json.",
+            ),
+            JsonPayloadError::Overflow { limit } | JsonPayloadError::OverflowKnownLength { limit, .. } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                format!("The body may have {limit} bytes at most."),
+            ),
+            // The enum is marked non-exhaustive, so a last arm cannot be avoided.
+            JsonPayloadError::Payload(_) | JsonPayloadError::Serialize(_) | _ => {
+                Self::bad_request("The body could not be read to its end.")
+            }
+        }
+        .into()
+    }
+
+    /// What was wrong, in words.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status);
+        if let Some(header) = self.header.clone() {
+            response.insert_header(header);
+        }
+        let body = json!({
+            "type": format!("/problems/{}", self.kind),
+            "title": self.status.canonical_reason(),
+            "status": self.status.as_u16(),
+            "detail": self.detail.chars().take(DETAIL_CHARS).collect::<String>(),
+        });
+        response.content_type("application/problem+json").body(body.to_string())
+    }
+}
+
+impl From<GatewayError> for Problem {
+    fn from(error: GatewayError) -> Self {
+        let words = error.to_string();
+        match error {
+            GatewayError::TooManyOfUser { .. } => Self::too_many(words, 5),
+            GatewayError::TooMany { .. } => Self::unavailable(words, 5),
+            GatewayError::NotReady | GatewayError::Overloaded | GatewayError::Store | GatewayError::Failed => {
+                Self::unavailable(words, 1)
+            }
+        }
+    }
+}
+
+/// Quotes what a caller sent so that it can be shown: at most 64 characters, none of them a control character.
+pub fn quoted(text: &str) -> String {
+    format!("{:?}", text.chars().take(64).collect::<String>())
+}

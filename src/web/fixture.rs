@@ -1,0 +1,165 @@
+//! What the tests of this room share: settings, a gateway whose stores are down, a record.
+
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+
+use actix_web::web;
+use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, ready};
+
+use super::state::{Settings, State, Target};
+use crate::{
+    actor::{
+        self,
+        gateway::{Foundation, Gateway},
+    },
+    core::{
+        liveness::Rule,
+        record::{Authority, Epoch, NodeId, Record, SessionId, Status, Transition, UtcMicros},
+        session::Limits,
+        stream,
+    },
+    ssh::{AddressRule, ConnectError, Connector, Credential, Dial, Link},
+    store::{ListQuery, LiveStore, Page, RecordStore, StoreError, Write},
+};
+
+pub const TOKEN: &str = "an-admin-token-of-more-than-32-characters";
+
+/// A loopback gateway with one target, targets by hand, and a clock that stands still.
+pub fn settings() -> Settings {
+    Settings {
+        listen: Ipv4Addr::LOCALHOST.into(),
+        allowed_origins: vec![],
+        tls: false,
+        trusted_proxies: vec![],
+        targets: vec![Target {
+            name: "web-1".to_owned(),
+            host: "web-1.internal".to_owned(),
+            port: 2222,
+            username: "deploy".to_owned(),
+            credentials: vec![Credential::Agent],
+            tags: vec!["prod".to_owned()],
+        }],
+        adhoc: Some(AddressRule::default()),
+        admin_token: Some(TOKEN.into()),
+        demo: false,
+        version: "0.1.0",
+        clock: || Duration::from_secs(60),
+    }
+}
+
+/// A state whose gateway never gets ready: everything that needs a store is a 503.
+pub fn state_with(settings: Settings) -> web::Data<State> {
+    let gateway = Gateway::start(Foundation {
+        settings: actor_settings(),
+        records: Arc::new(Down),
+        live: Arc::new(Down),
+        connector: Arc::new(Down),
+        collapse: Arc::new(|| {}),
+    });
+    web::Data::new(State::new(gateway, settings))
+}
+
+fn actor_settings() -> actor::Settings {
+    let second = Duration::from_secs(1);
+    let rule = Rule { interval: second, window: second, probes: 2 };
+    actor::Settings {
+        node: NodeId("gw-1".to_owned()),
+        epoch: Epoch(1),
+        limits: Limits {
+            browser: rule,
+            peer: rule,
+            reattach_window: second,
+            idle_timeout: None,
+            max_duration: None,
+            checkpoint: second,
+        },
+        stream: stream::Limits { window: 1024, replay: 1024 },
+        max_sessions: 1,
+        max_per_user: 1,
+        flush_batch: 1,
+        flush_interval: second,
+        cleanup_batch: 1,
+    }
+}
+
+/// Every store and every target at the moment it is down.
+struct Down;
+
+fn down<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
+    ready(Err(StoreError::Unavailable("down".to_owned()))).boxed()
+}
+
+impl RecordStore for Down {
+    fn apply(&self, _: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
+        down()
+    }
+
+    fn begin_epoch(&self, _: NodeId, _: UtcMicros) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        down()
+    }
+
+    fn renew_lease(&self, _: NodeId, _: Epoch, _: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        down()
+    }
+
+    fn orphans(&self, _: NodeId, _: Epoch, _: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        down()
+    }
+
+    fn get(&self, _: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        down()
+    }
+
+    fn history(&self, _: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
+        down()
+    }
+
+    fn list(&self, _: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
+        down()
+    }
+}
+
+impl LiveStore for Down {
+    fn apply(&self, _: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>> {
+        down()
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        down()
+    }
+}
+
+impl Connector for Down {
+    fn connect(&self, dial: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
+        ready(Err(ConnectError::NameNotResolved { host: dial.host })).boxed_local()
+    }
+}
+
+/// 2026-01-02T03:04:05.678901Z.
+pub const START: UtcMicros = UtcMicros(1_767_323_045_678_901);
+
+pub fn record() -> Record {
+    Record {
+        id: "019b7cc2-3f4e-7000-8000-000000000001".parse().unwrap(),
+        username: "ada".to_owned(),
+        target: "web-1".to_owned(),
+        target_addr: "192.0.2.9:22".to_owned(),
+        target_login: "root".to_owned(),
+        client_ip: "2001:db8::1".parse().unwrap(),
+        node: NodeId("gw-1".to_owned()),
+        epoch: Epoch(3),
+        version: 2,
+        authority: Authority::Observed,
+        status: Status::Active,
+        end_reason: None,
+        exit_status: None,
+        start_time: START,
+        last_seen_at: Some(UtcMicros(START.0 + 1_000_000)),
+        last_input_at: None,
+        end_time: None,
+        detected_at: None,
+        bytes_in: 5,
+        bytes_out: u64::from(u32::MAX) + 1,
+        watchers: 0,
+        recording: None,
+    }
+}

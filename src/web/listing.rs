@@ -1,0 +1,222 @@
+//! Owns the query of a listing: filters, order, cursor, and what is wrong with them. Knows no store.
+
+use std::str::FromStr;
+
+use data_encoding::BASE64URL_NOPAD;
+use sha2::{Digest as _, Sha256};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::error::{Problem, quoted};
+use crate::{
+    core::record::{EndReason, NodeId, SessionId, Status, UtcMicros},
+    store::{ListQuery, Position, Sort, SortKey},
+};
+
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 500;
+/// Longer than any name we store.
+const MAX_TEXT: usize = 256;
+const KEYS: &str =
+    "status, user, target, node, client_ip, reason, since, until, q, sort, limit, cursor (status may be repeated)";
+
+/// The orders there are; the first is the default. A cursor names its order by its place here: append only.
+const SORTS: [(&str, Sort); 6] = [
+    ("-start_time", Sort { by: SortKey::StartTime, ascending: false }),
+    ("start_time", Sort { by: SortKey::StartTime, ascending: true }),
+    ("last_seen_at", Sort { by: SortKey::LastSeenAt, ascending: true }),
+    ("-last_seen_at", Sort { by: SortKey::LastSeenAt, ascending: false }),
+    ("end_time", Sort { by: SortKey::EndTime, ascending: true }),
+    ("-end_time", Sort { by: SortKey::EndTime, ascending: false }),
+];
+
+/// Reads a query string. Anything unknown, malformed or given twice is a 400 that names the key and what is allowed.
+pub fn parse(query: &str) -> Result<ListQuery, Problem> {
+    let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(query)
+        .map_err(|_| Problem::bad_request("The query cannot be read."))?
+        .into_inner();
+    let mut list = ListQuery { limit: DEFAULT_LIMIT, ..ListQuery::default() };
+    let mut cursor = None;
+    let mut seen: Vec<&str> = Vec::new();
+    for (key, value) in &pairs {
+        if key != "status" && seen.contains(&key.as_str()) {
+            return Err(Problem::bad_request(format!("The query key {} stands twice.", quoted(key))));
+        }
+        seen.push(key);
+        match key.as_str() {
+            "status" => list.statuses.push(word(key, value, Status::ALL, Status::as_str)?),
+            "reason" => list.reason = Some(word(key, value, EndReason::ALL, EndReason::as_str)?),
+            "user" => list.user = Some(text(key, value)?),
+            "target" => list.target = Some(text(key, value)?),
+            "node" => list.node = Some(NodeId(text(key, value)?)),
+            "q" => list.text = Some(text(key, value)?),
+            "client_ip" => list.client_ip = Some(parsed(key, value, "an IPv4 or IPv6 address")?),
+            "since" => list.since = Some(moment(key, value)?),
+            "until" => list.until = Some(moment(key, value)?),
+            "sort" => list.sort = sort(key, value)?,
+            "limit" => list.limit = limit(key, value)?,
+            "cursor" => cursor = Some(value),
+            _ => return Err(Problem::bad_request(format!("Unknown query key {}. Allowed: {KEYS}.", quoted(key)))),
+        }
+    }
+    list.after = cursor.map(|cursor| read_cursor(cursor, list.sort)).transpose()?;
+    Ok(list)
+}
+
+/// Spells the position where the next page of a listing in this order starts, for `cursor`.
+pub fn cursor(sort: Sort, next: Position) -> String {
+    let place = SORTS.iter().position(|(_, known)| *known == sort).unwrap_or_default();
+    let plain = format!("{place} {} {}", next.key, next.id);
+    BASE64URL_NOPAD.encode(format!("{plain} {}", check(&plain)).as_bytes())
+}
+
+fn read_cursor(cursor: &str, sort: Sort) -> Result<Position, Problem> {
+    let wrong = || Problem::bad_request("The cursor is not one of ours. Start again without it.");
+    let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).map_err(|_| wrong())?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong())?;
+    let (plain, told) = text.rsplit_once(' ').ok_or_else(wrong)?;
+    if told != check(plain) {
+        return Err(wrong());
+    }
+    let mut parts = plain.split(' ');
+    let mut part = || parts.next().ok_or_else(wrong);
+    let (place, key, id) = (part()?, part()?, part()?);
+    let place: usize = place.parse().map_err(|_| wrong())?;
+    if SORTS.get(place).is_none_or(|(_, known)| *known != sort) {
+        return Err(Problem::bad_request(
+            "The cursor belongs to another sort. Keep the sort, or start without cursor.",
+        ));
+    }
+    Ok(Position { key: key.parse().map_err(|_| wrong())?, id: id.parse::<SessionId>().map_err(|_| wrong())? })
+}
+
+/// Finds a cursor that was cut or changed. No seal: a position opens nothing that a filter would not.
+fn check(plain: &str) -> String {
+    Sha256::digest(plain).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn wrong(key: &str, value: &str, allowed: &str) -> Problem {
+    Problem::bad_request(format!("{key}={} is not allowed. Allowed: {allowed}.", quoted(value)))
+}
+
+fn word<T: Copy + FromStr>(key: &str, value: &str, all: &[T], as_str: fn(T) -> &'static str) -> Result<T, Problem> {
+    let words = || all.iter().map(|word| as_str(*word)).collect::<Vec<_>>().join(", ");
+    value.parse().map_err(|_| wrong(key, value, &words()))
+}
+
+fn text(key: &str, value: &str) -> Result<String, Problem> {
+    let fits = (1..=MAX_TEXT).contains(&value.chars().count()) && !value.chars().any(char::is_control);
+    if fits { Ok(value.to_owned()) } else { Err(wrong(key, value, "1 to 256 characters, no control characters")) }
+}
+
+fn parsed<T: FromStr>(key: &str, value: &str, allowed: &str) -> Result<T, Problem> {
+    value.parse().map_err(|_| wrong(key, value, allowed))
+}
+
+fn moment(key: &str, value: &str) -> Result<UtcMicros, Problem> {
+    let allowed = "a time of RFC 3339, as 2026-01-02T03:04:05Z (a + must be sent as %2B)";
+    let at = OffsetDateTime::parse(value, &Rfc3339).map_err(|_| wrong(key, value, allowed))?;
+    let micros = i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000));
+    micros.map(UtcMicros).map_err(|_| wrong(key, value, allowed))
+}
+
+fn sort(key: &str, value: &str) -> Result<Sort, Problem> {
+    let found = SORTS.iter().find(|(name, _)| *name == value).map(|(_, sort)| *sort);
+    found.ok_or_else(|| wrong(key, value, &SORTS.map(|(name, _)| name).join(", ")))
+}
+
+fn limit(key: &str, value: &str) -> Result<u32, Problem> {
+    let allowed = format!("1 to {MAX_LIMIT}");
+    let limit: u32 = parsed(key, value, &allowed)?;
+    if (1..=MAX_LIMIT).contains(&limit) { Ok(limit) } else { Err(wrong(key, value, &allowed)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::fixture::{START, record};
+
+    fn refusal(query: &str) -> String {
+        parse(query).expect_err(query).detail().to_owned()
+    }
+
+    #[test]
+    fn an_empty_query_lists_the_newest_fifty() {
+        assert_eq!(parse("").unwrap(), ListQuery { limit: 50, ..ListQuery::default() });
+    }
+
+    #[test]
+    fn every_key_reaches_the_query() {
+        let query = "status=active&status=lost&user=ada&target=web%201&node=n&client_ip=192.0.2.7&reason=node_lost\
+                     &since=2026-01-02T03:04:05.678901Z&until=2026-01-02T05:04:05.678901%2B01:00&q=a%25_b&sort=end_time&limit=500";
+        let expected = ListQuery {
+            statuses: vec![Status::Active, Status::Lost],
+            user: Some("ada".to_owned()),
+            target: Some("web 1".to_owned()),
+            node: Some(NodeId("n".to_owned())),
+            client_ip: Some("192.0.2.7".parse().unwrap()),
+            reason: Some(EndReason::NodeLost),
+            since: Some(START),
+            until: Some(UtcMicros(START.0 + 3_600_000_000)),
+            text: Some("a%_b".to_owned()),
+            sort: Sort { by: SortKey::EndTime, ascending: true },
+            limit: 500,
+            after: None,
+        };
+        assert_eq!(parse(query).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_refusal_names_the_key_and_what_is_allowed() {
+        for (query, words) in [
+            ("status=open", "connecting, active, detached, lost, closed"),
+            ("reason=bored", "exited, user_closed"),
+            ("client_ip=localhost", "IPv4"),
+            ("since=yesterday", "RFC 3339"),
+            ("until=2026-01-02T03:04:05+01:00", "%2B"),
+            ("sort=username", "-start_time, start_time"),
+            ("sort=start_time;drop", "-start_time"),
+            ("limit=0", "1 to 500"),
+            ("limit=501", "1 to 500"),
+            ("limit=1000000000", "1 to 500"),
+            ("limit=-1", "1 to 500"),
+            ("user=", "1 to 256"),
+            ("q=%00", "control"),
+            ("colour=red", "status, user, target"),
+            ("limit=1&limit=2", "twice"),
+        ] {
+            let detail = refusal(query);
+            assert!(detail.contains(words), "{query}: {detail}");
+            assert!(detail.contains(query.split('=').next().unwrap()), "{query}: {detail}");
+        }
+    }
+
+    #[test]
+    fn what_a_caller_sent_is_quoted_without_control_characters() {
+        assert!(!refusal("%0d%0aX=1").contains('\n'));
+        assert!(refusal(&format!("sort={}", "x".repeat(10_000))).len() < 300);
+    }
+
+    #[test]
+    fn a_cursor_leads_back_to_its_position() {
+        for (name, sort) in SORTS {
+            for key in [i64::MIN, 0, START.0] {
+                let next = Position { key, id: record().id };
+                let query = format!("sort={name}&cursor={}", cursor(sort, next));
+                assert_eq!(parse(&query).unwrap().after, Some(next));
+            }
+        }
+    }
+
+    #[test]
+    fn a_cursor_is_refused_after_any_change() {
+        let whole = cursor(Sort::default(), Position { key: START.0, id: record().id });
+        for place in 0..whole.len() {
+            let mut changed = whole.clone().into_bytes();
+            changed[place] = if changed[place] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(parse(&format!("cursor={changed}")).is_err(), "{place}");
+            assert!(parse(&format!("cursor={}", &whole[..place])).is_err(), "cut at {place}");
+        }
+        assert!(refusal(&format!("sort=end_time&cursor={whole}")).contains("another sort"));
+    }
+}

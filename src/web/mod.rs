@@ -1,0 +1,52 @@
+//! HTTP: what the world sees of the gateway. Each resource has a file; `routes` lists every route there is. Knows the
+//! actors only through [`crate::actor::gateway::Gateway`], and no store, no SSH connection and no clock.
+
+/// `GET /api/v1/actors`.
+pub mod actors;
+/// The embedded web UI.
+pub mod assets;
+/// Who is calling.
+pub mod auth;
+/// Where a request comes from, behind proxies or not.
+pub mod client;
+/// Problems as RFC 9457 tells them.
+pub mod error;
+/// `GET /api/v1/events`: transitions as they happen.
+pub mod events;
+/// A bounded map whose entries fade.
+pub mod fading;
+/// What the tests of this room share.
+#[cfg(test)]
+mod fixture;
+/// Headers that every answer carries.
+pub mod headers;
+/// `/healthz` and `/readyz`.
+pub mod health;
+/// The query of a listing: filters, order, cursor.
+pub mod listing;
+/// Signing in and out, and who one is.
+pub mod login;
+/// `GET /metrics`.
+pub mod metrics;
+/// The body that opens a session, and what it may say.
+pub mod opening;
+/// Which pages may talk to the gateway, and under which names it answers.
+pub mod origin;
+/// What the operating system says of this process.
+pub mod process;
+/// The route table.
+pub mod routes;
+/// Secrets made here, and their digests.
+pub mod secret;
+/// Sessions: create, list, get, delete, why.
+pub mod sessions;
+/// Cookies and one-time links that are good now.
+pub mod sign_ins;
+/// What every handler holds on to: the gateway, the settings, the sign-ins.
+pub mod state;
+/// `GET /api/v1/targets`.
+pub mod targets;
+/// How often a wrong token may be tried.
+pub mod throttle;
+/// Sessions and times as JSON shows them.
+pub mod view;

@@ -1,0 +1,272 @@
+//! Owns what the body of `POST /api/v1/sessions` may say. Resolves no name and dials nothing.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use super::{
+    error::{Problem, quoted},
+    state::Settings,
+};
+use crate::{
+    actor::gateway::OpenSession,
+    ssh::{Credential, Size},
+};
+
+const DEFAULT_TERM: &str = "xterm-256color";
+const DEFAULT_COLS: u16 = 80;
+const DEFAULT_ROWS: u16 = 24;
+const SSH_PORT: u16 = 22;
+
+/// The body: a target of the catalogue, or one typed by hand.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Opening {
+    target: Option<String>,
+    host: Option<String>,
+    port: Option<u16>,
+    username: Option<String>,
+    auth: Option<Auth>,
+    term: Option<String>,
+    cols: Option<u16>,
+    rows: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Auth {
+    method: Method,
+    password: SecretString,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Method {
+    Password,
+}
+
+/// What is dialled.
+struct Destination {
+    target: String,
+    host: String,
+    port: u16,
+    login: String,
+    credentials: Vec<Credential>,
+    typed: bool,
+}
+
+impl Opening {
+    /// Checks everything and returns what to ask the gateway for. 400 for what makes no sense, 404 for an unknown
+    /// target, 403 for a target typed by hand where none may be.
+    pub fn check(self, username: String, client_ip: IpAddr, settings: &Settings) -> Result<OpenSession, Problem> {
+        let term = term(self.term)?;
+        let size = Size { cols: side("cols", self.cols, DEFAULT_COLS)?, rows: side("rows", self.rows, DEFAULT_ROWS)? };
+        let destination = match (self.target, self.host, self.username) {
+            (Some(name), None, None) if self.port.is_none() => from_catalogue(&name, settings),
+            (None, Some(host), Some(login)) => by_hand(&host, self.port, login, settings),
+            _ => Err(Problem::bad_request("Give either target, or host and username (and port, 22 if left out).")),
+        }?;
+        let given = self.auth.map(|Auth { method: Method::Password, password }| Credential::Password(password));
+        Ok(OpenSession {
+            username,
+            client_ip,
+            target: destination.target,
+            host: destination.host,
+            port: destination.port,
+            login: destination.login,
+            credentials: given.into_iter().chain(destination.credentials).collect(),
+            allowed: if destination.typed { settings.adhoc.clone() } else { None },
+            term,
+            size,
+        })
+    }
+}
+
+fn from_catalogue(name: &str, settings: &Settings) -> Result<Destination, Problem> {
+    let target = settings.targets.iter().find(|target| target.name == name);
+    let target = target.ok_or_else(|| Problem::not_found(format!("There is no target {}.", quoted(name))))?;
+    Ok(Destination {
+        target: target.name.clone(),
+        host: target.host.clone(),
+        port: target.port,
+        login: target.username.clone(),
+        credentials: target.credentials.clone(),
+        typed: false,
+    })
+}
+
+fn by_hand(host: &str, port: Option<u16>, login: String, settings: &Settings) -> Result<Destination, Problem> {
+    if settings.adhoc.is_none() {
+        return Err(Problem::forbidden("Only targets of the catalogue may be opened on this gateway."));
+    }
+    let host = host_name(host).ok_or_else(|| Problem::bad_request("host is neither a host name nor an IP address."))?;
+    let port = port.unwrap_or(SSH_PORT);
+    if port == 0 {
+        return Err(Problem::bad_request("port must be 1 to 65535."));
+    }
+    let login_fits = (1..=128).contains(&login.len()) && login.bytes().all(|byte| byte.is_ascii_graphic());
+    if !login_fits || login.starts_with('-') {
+        return Err(Problem::bad_request("username must be 1 to 128 visible ASCII characters, the first no hyphen."));
+    }
+    let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    Ok(Destination {
+        target: format!("{login}@{shown}:{port}"),
+        host,
+        port,
+        login,
+        credentials: vec![Credential::Prompt],
+        typed: true,
+    })
+}
+
+/// Returns the one spelling of a host: an address as the standard library writes it, or a DNS name of ASCII labels
+/// (RFC 1123 §2.1, and underscores). A name whose last label is a number is an old spelling of an IPv4 address
+/// (decimal, hex, octal, short) that resolvers disagree on, and no name (WHATWG URL, "ends in a number").
+fn host_name(text: &str) -> Option<String> {
+    let bare = text.strip_prefix('[').map_or(Some(text), |rest| rest.strip_suffix(']'))?;
+    if let Ok(address) = bare.parse::<Ipv6Addr>() {
+        return Some(address.to_string());
+    }
+    if let Ok(address) = text.parse::<Ipv4Addr>() {
+        return Some(address.to_string());
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label_fits = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+    };
+    let fits = name.len() <= 253 && name.split('.').all(label_fits);
+    let last = name.rsplit('.').next()?;
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let number = last.bytes().all(|byte| byte.is_ascii_digit())
+        || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    (fits && !number).then(|| name.to_ascii_lowercase())
+}
+
+fn term(term: Option<String>) -> Result<String, Problem> {
+    let term = term.unwrap_or_else(|| DEFAULT_TERM.to_owned());
+    let fits = (1..=64).contains(&term.len())
+        && term.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    if fits { Ok(term) } else { Err(Problem::bad_request("term must be 1 to 64 of the characters A-Z a-z 0-9 . _ -")) }
+}
+
+fn side(name: &str, told: Option<u16>, default: u16) -> Result<u16, Problem> {
+    let side = told.unwrap_or(default);
+    if (1..=1000).contains(&side) { Ok(side) } else { Err(Problem::bad_request(format!("{name} must be 1 to 1000."))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::ResponseError;
+    use secrecy::ExposeSecret;
+
+    use super::*;
+    use crate::{ssh::AddressRule, web::fixture::settings};
+
+    fn open_with(body: &str, settings: &Settings) -> Result<OpenSession, (u16, String)> {
+        let opening: Opening = serde_json::from_str(body).map_err(|error| (400, error.to_string()))?;
+        let told = opening.check("ada".to_owned(), "192.0.2.7".parse().unwrap(), settings);
+        told.map_err(|problem| (problem.status_code().as_u16(), problem.detail().to_owned()))
+    }
+
+    fn open(body: &str) -> Result<OpenSession, (u16, String)> {
+        open_with(body, &settings())
+    }
+
+    #[test]
+    fn a_target_of_the_catalogue_is_dialled_as_it_stands_there() {
+        let open = open(r#"{"target":"web-1"}"#).unwrap();
+        assert_eq!((open.host.as_str(), open.port, open.login.as_str()), ("web-1.internal", 2222, "deploy"));
+        assert_eq!((open.term.as_str(), open.size), ("xterm-256color", Size { cols: 80, rows: 24 }));
+        assert!(matches!(open.credentials[..], [Credential::Agent]));
+        assert_eq!(open.allowed, None);
+    }
+
+    #[test]
+    fn a_target_typed_by_hand_carries_the_address_rule() {
+        let open = open(r#"{"host":"[2001:DB8::1]","port":2200,"username":"root","cols":1000,"rows":1}"#).unwrap();
+        assert_eq!((open.target.as_str(), open.host.as_str()), ("root@[2001:db8::1]:2200", "2001:db8::1"));
+        assert_eq!(open.allowed, Some(AddressRule::default()));
+        assert!(matches!(open.credentials[..], [Credential::Prompt]));
+    }
+
+    #[test]
+    fn a_given_password_is_tried_first() {
+        let open = open(r#"{"target":"web-1","auth":{"method":"password","password":"00123e5"}}"#).unwrap();
+        assert!(matches!(&open.credentials[..],
+            [Credential::Password(password), Credential::Agent] if password.expose_secret() == "00123e5"));
+    }
+
+    #[test]
+    fn refusals_have_their_status_and_name_the_field() {
+        for (body, status, words) in [
+            (r#"{"target":"nope"}"#, 404, "nope"),
+            (r#"{}"#, 400, "either"),
+            (r#"{"target":"web-1","host":"h","username":"u"}"#, 400, "either"),
+            (r#"{"target":"web-1","port":22}"#, 400, "either"),
+            (r#"{"host":"h"}"#, 400, "either"),
+            (r#"{"host":"h","username":"u","port":0}"#, 400, "port"),
+            (r#"{"host":"h","username":"u","port":65536}"#, 400, "u16"),
+            (r#"{"host":"h","username":"-l","port":22}"#, 400, "username"),
+            (r#"{"host":"h","username":"a\nb"}"#, 400, "username"),
+            (r#"{"target":"web-1","cols":0}"#, 400, "cols"),
+            (r#"{"target":"web-1","rows":1001}"#, 400, "rows"),
+            (r#"{"target":"web-1","term":"xterm;id"}"#, 400, "term"),
+            (r#"{"target":"web-1","term":""}"#, 400, "term"),
+            (r#"{"target":"web-1","colour":1}"#, 400, "`colour`"),
+            (r#"{"target":"web-1","target":"web-1"}"#, 400, "duplicate"),
+            (r#"{"target":"web-1","auth":{"method":"key"}}"#, 400, "`key`"),
+            (r#"{"target":"web-1","auth":{"method":"password","password":"x","extra":1}}"#, 400, "`extra`"),
+            (r#"{"target":1e400}"#, 400, "number"),
+            (r#"{"target":"\ud800"}"#, 400, "escape"),
+        ] {
+            let (told, detail) = open(body).expect_err(body);
+            assert_eq!(told, status, "{body}");
+            assert!(detail.contains(words), "{body}: {detail}");
+        }
+    }
+
+    #[test]
+    fn a_target_typed_by_hand_is_forbidden_unless_allowed() {
+        let closed = Settings { adhoc: None, ..settings() };
+        assert_eq!(open_with(r#"{"host":"h","username":"u"}"#, &closed).unwrap_err().0, 403);
+    }
+
+    #[test]
+    fn a_host_has_one_spelling() {
+        for (text, expected) in [
+            ("example.com", Some("example.com")),
+            ("EXAMPLE.com.", Some("example.com")),
+            ("db_1.internal", Some("db_1.internal")),
+            ("1password.com", Some("1password.com")),
+            ("192.0.2.7", Some("192.0.2.7")),
+            ("::1", Some("::1")),
+            ("[::1]", Some("::1")),
+            ("::ffff:127.0.0.1", Some("::ffff:127.0.0.1")),
+            ("2130706433", None),
+            ("0x7f.1", None),
+            ("0x7f000001", None),
+            ("0x", None),
+            ("0177.0.0.1", None),
+            ("127.1", None),
+            ("127.0.0.1.", None),
+            ("fe80::1%eth0", None),
+            ("[127.0.0.1]", None),
+            ("[::1", None),
+            ("-oProxyCommand=id", None),
+            ("a b", None),
+            ("a\0b", None),
+            ("a\r\nb", None),
+            ("ex\u{430}mple.com", None),
+            ("a..b", None),
+            ("", None),
+            (".", None),
+        ] {
+            assert_eq!(host_name(text).as_deref(), expected, "{text:?}");
+        }
+        assert_eq!(host_name(&"a.".repeat(128)), None, "too long");
+        assert_eq!(host_name(&"a".repeat(65_536)), None);
+    }
+}

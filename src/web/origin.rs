@@ -1,0 +1,216 @@
+//! Owns which pages may talk to the gateway and under which names it answers. Knows no users.
+
+use actix_web::{
+    Error, HttpRequest,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        header::{HOST, HeaderName, ORIGIN},
+        uri::Authority,
+    },
+    middleware::Next,
+};
+
+use super::{
+    client,
+    error::Problem,
+    state::{Settings, State},
+};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Refuses a request that does not come from a page of our own or of an allowed origin, whoever is signed in.
+/// A foreign, `null` or missing Origin is a 403; the comparison is exact: scheme, host and port.
+pub fn check(request: &HttpRequest) -> Result<(), Problem> {
+    match single(request, &ORIGIN)? {
+        Some(origin) if is_ours(request, origin)? => Ok(()),
+        Some(_) | None => Err(foreign()),
+    }
+}
+
+/// Refuses a change that a foreign page could have sent along with the browser's cookie. A browser that tells no
+/// Origin must at least vouch that the page is ours (Fetch Metadata, `Sec-Fetch-Site`).
+pub fn check_change(request: &HttpRequest) -> Result<(), Problem> {
+    let vouched = single(request, &SEC_FETCH_SITE)? == Some("same-origin");
+    match single(request, &ORIGIN)? {
+        None if vouched => Ok(()),
+        Some(_) | None => check(request),
+    }
+}
+
+/// Refuses what a foreign page sent; a program, which tells no Origin, passes.
+pub fn check_if_told(request: &HttpRequest) -> Result<(), Problem> {
+    if request.headers().contains_key(ORIGIN) { check(request) } else { Ok(()) }
+}
+
+/// Answers only under names that are ours, so that a page cannot reach the gateway through a name of its own that it
+/// points here (DNS rebinding). A middleware.
+pub async fn refuse_unknown_hosts(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    match check_host(request.request()) {
+        Ok(()) => next.call(request).await.map(ServiceResponse::map_into_left_body),
+        Err(problem) => Ok(request.error_response(problem).map_into_right_body()),
+    }
+}
+
+fn check_host(request: &HttpRequest) -> Result<(), Problem> {
+    let settings = &State::of(request)?.settings;
+    let authority = authority(request)?;
+    if is_our_name(host_of(&authority), settings) {
+        return Ok(());
+    }
+    Err(Problem::forbidden(
+        "The gateway does not answer under this host name. Its operator can allow it in server.allowed_origins.",
+    ))
+}
+
+fn is_our_name(host: &str, settings: &Settings) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let allowed = settings.allowed_origins.iter().filter_map(|origin| origin.split_once("://"));
+    let allowed = allowed.filter_map(|(_, authority)| authority.parse::<Authority>().ok());
+    if allowed.into_iter().any(|ours| host_of(&ours).eq_ignore_ascii_case(host)) {
+        return true;
+    }
+    if settings.listen.is_loopback() {
+        return ["localhost", "127.0.0.1", "::1"].iter().any(|name| name.eq_ignore_ascii_case(bare));
+    }
+    // Nobody has said what this gateway is called.
+    settings.allowed_origins.is_empty() || bare.parse() == Ok(settings.listen)
+}
+
+fn is_ours(request: &HttpRequest, origin: &str) -> Result<bool, Problem> {
+    let settings = &State::of(request)?.settings;
+    let scheme = if client::is_https(request, settings) { "https" } else { "http" };
+    let own = format!("{scheme}://{}", authority(request)?).to_ascii_lowercase();
+    Ok(origin == own || settings.allowed_origins.iter().any(|allowed| allowed == origin))
+}
+
+/// Returns the name and port the request was sent to. HTTP/2 tells it in the URI, HTTP/1.1 in `Host`, and both only
+/// if they agree.
+fn authority(request: &HttpRequest) -> Result<Authority, Problem> {
+    let host = single(request, &HOST)?.map(str::parse::<Authority>).transpose();
+    let host = host.map_err(|_| Problem::bad_request("The Host header is not a host name with an optional port."))?;
+    let told = match (request.uri().authority(), host) {
+        (Some(uri), Some(host)) if *uri != host => None,
+        (Some(uri), Some(_) | None) => Some(uri.clone()),
+        (None, host) => host,
+    };
+    let told = told.filter(|authority| !authority.as_str().contains('@'));
+    told.ok_or_else(|| Problem::bad_request("The request must name one host."))
+}
+
+fn host_of(authority: &Authority) -> &str {
+    authority.host().trim_end_matches('.')
+}
+
+/// Returns a header's only value; a repeated or unreadable one is a 400.
+fn single<'a>(request: &'a HttpRequest, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+    let mut values = request.headers().get_all(name);
+    let wrong = || Problem::bad_request(format!("The header {name} must be there once, in ASCII."));
+    let first = values.next().map(|value| value.to_str().map_err(|_| wrong())).transpose()?;
+    if values.next().is_some() { Err(wrong()) } else { Ok(first) }
+}
+
+fn foreign() -> Problem {
+    Problem::forbidden("Only pages of this gateway, or of an origin in server.allowed_origins, may do this.")
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{ResponseError, test::TestRequest};
+
+    use super::*;
+    use crate::web::fixture::{settings, state_with};
+
+    fn request(settings: Settings, headers: &[(&'static str, &'static str)]) -> HttpRequest {
+        let request = TestRequest::default().app_data(state_with(settings));
+        headers.iter().fold(request, |request, header| request.append_header(*header)).to_http_request()
+    }
+
+    fn public() -> Settings {
+        Settings {
+            listen: "192.0.2.1".parse().unwrap(),
+            allowed_origins: vec!["https://gw.example".to_owned()],
+            tls: true,
+            ..settings()
+        }
+    }
+
+    fn status(result: Result<(), Problem>) -> u16 {
+        result.map_or_else(|problem| problem.status_code().as_u16(), |()| 200)
+    }
+
+    #[actix_rt::test]
+    async fn an_origin_is_compared_exactly() {
+        for (origin, expected) in [
+            ("https://gw.example", 200),
+            ("https://192.0.2.1:8022", 200),
+            ("http://gw.example", 403),
+            ("https://gw.example:8443", 403),
+            ("https://gw.example.evil.com", 403),
+            ("https://evilgw.example", 403),
+            ("https://gw.example/", 403),
+            ("http://192.0.2.1:8022", 403),
+            ("https://192.0.2.1:80", 403),
+            ("https://192.0.2.1", 403),
+            ("null", 403),
+            ("", 403),
+        ] {
+            let request = request(public(), &[("host", "192.0.2.1:8022"), ("origin", origin)]);
+            assert_eq!(status(check(&request)), expected, "{origin}");
+        }
+    }
+
+    #[actix_rt::test]
+    async fn a_missing_or_repeated_origin_is_refused() {
+        let host = ("host", "gw.example");
+        assert_eq!(status(check(&request(public(), &[host]))), 403);
+        let twice = [host, ("origin", "https://gw.example"), ("origin", "https://evil.example")];
+        assert_eq!(status(check(&request(public(), &twice))), 400);
+    }
+
+    #[actix_rt::test]
+    async fn a_change_without_origin_needs_the_browser_to_vouch() {
+        let host = ("host", "gw.example");
+        assert_eq!(status(check_change(&request(public(), &[host]))), 403);
+        for (site, expected) in [("same-origin", 200), ("same-site", 403), ("cross-site", 403), ("none", 403)] {
+            assert_eq!(status(check_change(&request(public(), &[host, ("sec-fetch-site", site)]))), expected, "{site}");
+        }
+        let liar = [host, ("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")];
+        assert_eq!(status(check_change(&request(public(), &liar))), 403);
+    }
+
+    #[actix_rt::test]
+    async fn a_loopback_listener_answers_under_loopback_names_only() {
+        for (host, expected) in [
+            ("localhost:8022", 200),
+            ("LOCALHOST", 200),
+            ("127.0.0.1:8022", 200),
+            ("[::1]:8022", 200),
+            ("evil.example:8022", 403),
+            ("localhost.evil.example", 403),
+            ("2130706433", 403),
+            ("0x7f.1", 403),
+            ("user@localhost", 400),
+            ("local host", 400),
+        ] {
+            assert_eq!(status(check_host(&request(settings(), &[("host", host)]))), expected, "{host}");
+        }
+        assert_eq!(status(check_host(&request(settings(), &[]))), 400, "no host");
+        let twice = [("host", "localhost"), ("host", "evil.example")];
+        assert_eq!(status(check_host(&request(settings(), &twice))), 400);
+    }
+
+    #[actix_rt::test]
+    async fn a_public_listener_answers_under_its_address_and_the_allowed_names() {
+        for (host, expected) in
+            [("gw.example", 200), ("192.0.2.1:8022", 200), ("localhost", 403), ("evil.example", 403)]
+        {
+            assert_eq!(status(check_host(&request(public(), &[("host", host)]))), expected, "{host}");
+        }
+        let unnamed = || Settings { allowed_origins: vec![], ..public() };
+        assert_eq!(status(check_host(&request(unnamed(), &[("host", "whatever.example")]))), 200);
+    }
+}

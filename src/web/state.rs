@@ -1,0 +1,123 @@
+//! Owns what every handler holds on to: the gateway, the settings, who is signed in. Knows no route.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use actix_web::{HttpRequest, web};
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
+
+use super::{error::Problem, secret, sign_ins::SignIns, throttle::Throttle};
+use crate::{
+    actor::gateway::Gateway,
+    ssh::{AddressRule, Credential},
+};
+
+/// Each holds one task and a few frames; far more than people who look at a list at once.
+const EVENT_STREAMS: usize = 1_000;
+
+/// What the configuration says about the web layer.
+pub struct Settings {
+    /// The address listened on; decides which host names are ours.
+    pub listen: IpAddr,
+    /// Origins besides our own whose pages may talk to us, as browsers spell them: `https://gw.example:8443`.
+    pub allowed_origins: Vec<String>,
+    /// Whether this listener speaks TLS itself.
+    pub tls: bool,
+    /// Peers whose forwarding headers count.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The catalogue.
+    pub targets: Vec<Target>,
+    /// Which addresses a target typed by hand may have; `None` when there are no such targets.
+    pub adhoc: Option<AddressRule>,
+    /// The admin token, at least 32 characters.
+    pub admin_token: Option<SecretString>,
+    /// Whether this is the demo.
+    pub demo: bool,
+    /// The version shown to people.
+    pub version: &'static str,
+    /// Monotonic time since some fixed moment; only differences count.
+    pub clock: fn() -> Duration,
+}
+
+/// A target of the catalogue.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its name, unique.
+    pub name: String,
+    /// A name or an address.
+    pub host: String,
+    /// 1 … 65535.
+    pub port: u16,
+    /// The login name.
+    pub username: String,
+    /// How the gateway signs in there, tried in this order.
+    pub credentials: Vec<Credential>,
+    /// Words to find it by.
+    pub tags: Vec<String>,
+}
+
+/// What every handler shares; one per process, in [`web::Data`].
+pub struct State {
+    /// The actors.
+    pub gateway: Gateway,
+    /// The configuration.
+    pub settings: Settings,
+    /// Who is signed in.
+    pub sign_ins: SignIns,
+    /// Who tried wrong tokens.
+    pub throttle: Throttle,
+    /// One permit per open event stream.
+    pub event_streams: Arc<Semaphore>,
+}
+
+impl State {
+    /// Makes the state of a process that just started: nobody is signed in.
+    pub fn new(gateway: Gateway, settings: Settings) -> Self {
+        Self {
+            gateway,
+            settings,
+            sign_ins: SignIns::default(),
+            throttle: Throttle::default(),
+            event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
+        }
+    }
+
+    /// Returns the state that serves `request`.
+    pub fn of(request: &HttpRequest) -> Result<&web::Data<Self>, Problem> {
+        request.app_data::<web::Data<Self>>().ok_or_else(Problem::internal)
+    }
+
+    /// The monotonic time now.
+    pub fn now(&self) -> Duration {
+        (self.settings.clock)()
+    }
+
+    /// Makes a path that signs `user` in once, within ten minutes: `/login?once=…`.
+    pub fn issue_link(&self, user: &str) -> String {
+        format!("/login?once={}", self.sign_ins.issue_link(self.now(), user.into()))
+    }
+
+    /// Whether `offered` is the admin token; takes equally long for every wrong one.
+    pub fn is_admin_token(&self, offered: &str) -> bool {
+        let Some(token) = &self.settings.admin_token else { return false };
+        secret::digest(token.expose_secret()).ct_eq(&secret::digest(offered)).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::fixture::{TOKEN, settings, state_with};
+
+    #[actix_rt::test]
+    async fn only_the_admin_token_is_the_admin_token() {
+        let state = state_with(settings());
+        assert!(state.is_admin_token(TOKEN));
+        for wrong in ["", &TOKEN[1..], &TOKEN.to_uppercase(), &format!("{TOKEN} ")] {
+            assert!(!state.is_admin_token(wrong), "{wrong:?}");
+        }
+        assert!(!state_with(Settings { admin_token: None, ..settings() }).is_admin_token(""));
+    }
+}

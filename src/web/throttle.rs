@@ -1,0 +1,87 @@
+//! Owns how often a wrong token may be tried from one address. Knows no tokens.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::fading::Fading;
+
+/// Enough for a person who mistypes and a script that is wrongly set up.
+const FAILURES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(60);
+/// A few hundred KiB; an attacker with more addresses than this guesses 256-bit tokens no better.
+const ADDRESSES: usize = 10_000;
+
+/// Counts failures per address over a minute that starts with the first.
+#[derive(Debug)]
+pub struct Throttle {
+    failures: Mutex<Fading<IpAddr, u32>>,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self { failures: Mutex::new(Fading::new(ADDRESSES)) }
+    }
+}
+
+impl Throttle {
+    /// Returns how long this address has to wait before its next try, if it must.
+    pub fn wait(&self, now: Duration, address: IpAddr) -> Option<Duration> {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = failures.get_mut(now, &network(address))?;
+        (entry.value >= FAILURES).then(|| entry.until.saturating_sub(now))
+    }
+
+    /// Notes a failure.
+    pub fn note(&self, now: Duration, address: IpAddr) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match failures.get_mut(now, &network(address)) {
+            Some(entry) => entry.value = entry.value.saturating_add(1),
+            None => failures.insert(now, network(address), 1, WINDOW),
+        }
+    }
+}
+
+/// One customer's IPv6 network is a /64 at least (RFC 6177): its addresses count as one.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: Duration = Duration::from_secs(43_200);
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_eleventh_try_waits_until_the_minute_is_over() {
+        let throttle = Throttle::default();
+        for second in 0..10 {
+            assert_eq!(throttle.wait(NOON, address("192.0.2.7")), None);
+            throttle.note(NOON + Duration::from_secs(second), address("192.0.2.7"));
+        }
+        let later = NOON + Duration::from_secs(20);
+        assert_eq!(throttle.wait(later, address("192.0.2.7")), Some(Duration::from_secs(40)));
+        assert_eq!(throttle.wait(later, address("192.0.2.8")), None, "neighbours are free");
+        assert_eq!(throttle.wait(NOON + WINDOW, address("192.0.2.7")), None);
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_network_count_together() {
+        let throttle = Throttle::default();
+        for host in 0..10 {
+            throttle.note(NOON, address(&format!("2001:db8::{host:x}")));
+        }
+        assert!(throttle.wait(NOON, address("2001:db8::ffff")).is_some());
+        assert!(throttle.wait(NOON, address("2001:db8:0:1::1")).is_none());
+    }
+}

@@ -1,0 +1,115 @@
+//! Sessions and times as JSON shows them, everywhere the same. Knows no route.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
+
+use crate::core::record::{EndReason, Record, SessionId, Status, UtcMicros};
+
+/// A moment as RFC 3339 with microseconds and `Z`: `2026-01-02T03:04:05.678901Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rfc3339(pub UtcMicros);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = i128::from(self.0.0) * 1_000;
+        // Beyond the year 9999 RFC 3339 has no spelling; only a broken clock gets there.
+        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let (date, (hour, minute, second, micro)) = (at.date(), at.to_hms_micro());
+        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z")
+    }
+}
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A session in JSON; unknown is `null`.
+#[derive(Debug, Clone, Serialize)]
+pub struct SessionView<'a> {
+    id: SessionId,
+    status: Status,
+    end_reason: Option<EndReason>,
+    exit_status: Option<u32>,
+    username: &'a str,
+    target: &'a str,
+    target_addr: &'a str,
+    login: &'a str,
+    client_ip: std::net::IpAddr,
+    node: &'a str,
+    epoch: u64,
+    version: u64,
+    start_time: Rfc3339,
+    last_seen_at: Option<Rfc3339>,
+    last_input_at: Option<Rfc3339>,
+    end_time: Option<Rfc3339>,
+    detected_at: Option<Rfc3339>,
+    bytes_in: u64,
+    bytes_out: u64,
+    watchers: u32,
+    durable: &'static str,
+}
+
+/// Shows a record as the contract's session.
+pub fn session_json(record: &Record) -> SessionView<'_> {
+    SessionView {
+        id: record.id,
+        status: record.status,
+        end_reason: record.end_reason,
+        exit_status: record.exit_status,
+        username: &record.username,
+        target: &record.target,
+        target_addr: &record.target_addr,
+        login: &record.target_login,
+        client_ip: record.client_ip,
+        node: &record.node.0,
+        epoch: record.epoch.0,
+        version: record.version,
+        start_time: Rfc3339(record.start_time),
+        last_seen_at: record.last_seen_at.map(Rfc3339),
+        last_input_at: record.last_input_at.map(Rfc3339),
+        end_time: record.end_time.map(Rfc3339),
+        detected_at: record.detected_at.map(Rfc3339),
+        bytes_in: record.bytes_in,
+        bytes_out: record.bytes_out,
+        watchers: record.watchers,
+        // What the gateway answers with has been written to the records first.
+        durable: "records",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::web::fixture::record;
+
+    #[test]
+    fn a_session_has_the_fields_of_the_contract() {
+        let expected = json!({
+            "id": "019b7cc2-3f4e-7000-8000-000000000001", "status": "active", "end_reason": null, "exit_status": null,
+            "username": "ada", "target": "web-1", "target_addr": "192.0.2.9:22", "login": "root",
+            "client_ip": "2001:db8::1", "node": "gw-1", "epoch": 3, "version": 2,
+            "start_time": "2026-01-02T03:04:05.678901Z", "last_seen_at": "2026-01-02T03:04:06.678901Z",
+            "last_input_at": null, "end_time": null, "detected_at": null, "bytes_in": 5, "bytes_out": 4_294_967_296_u64,
+            "watchers": 0, "durable": "records",
+        });
+        assert_eq!(serde_json::to_value(session_json(&record())).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_whole_second_keeps_its_six_digits() {
+        assert_eq!(Rfc3339(UtcMicros(0)).to_string(), "1970-01-01T00:00:00.000000Z");
+        assert_eq!(Rfc3339(UtcMicros(-1)).to_string(), "1969-12-31T23:59:59.999999Z");
+    }
+
+    #[test]
+    fn a_broken_clock_breaks_no_listing() {
+        assert_eq!(Rfc3339(UtcMicros(i64::MAX)).to_string(), "1970-01-01T00:00:00.000000Z");
+    }
+}
