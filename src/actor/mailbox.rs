@@ -192,7 +192,7 @@ mod tests {
         }
     }
 
-    #[actix::test]
+    #[actix_rt::test]
     async fn counts_what_waits_and_refuses_what_is_too_much() {
         let meter = Meter::new(2);
         let mailbox = Mailbox::new(Slow.start().recipient(), meter.clone());
