@@ -11,6 +11,30 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::core::record::EndReason;
 
+/// From a host as typed to a TCP connection.
+mod address;
+/// Logging in.
+mod auth;
+/// The connector that speaks SSH for real.
+mod client;
+/// Keys and passwords in files.
+mod credential_file;
+/// russh's callbacks.
+mod handler;
+/// The known_hosts file.
+mod hostkeys;
+/// A live shell over russh.
+mod link;
+/// Questions and cleaned texts for the person at the terminal.
+mod person;
+/// Whether a host key is trusted.
+mod trust;
+/// Stops reading from a target while writing goes on.
+mod valve;
+
+pub use address::is_plain_host;
+pub use client::{RusshConnector, SshSettings};
+
 /// Makes links to targets.
 pub trait Connector {
     /// Resolves, connects, checks the host key, authenticates, asks for a PTY and starts a shell. Everything the link
@@ -93,7 +117,7 @@ pub struct Prompt {
     pub kind: PromptKind,
     /// A heading, cleaned of control characters; may be empty.
     pub title: String,
-    /// What the person should know, cleaned of control characters; may be empty.
+    /// What the person should know, cleaned of control characters but line ends; may be empty.
     pub text: String,
     /// What to fill in.
     pub fields: Vec<PromptField>,

@@ -1,0 +1,252 @@
+//! russh's callbacks during one connection, and the words for how it ends. Shows the host key and waits for the verdict;
+//! asks no person, reads no file, accepts nothing that was not asked for.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+};
+
+use russh::{
+    Channel, Names, cipher,
+    client::{self, ChannelOpenHandle, DisconnectReason, Msg, Session},
+    keys::PublicKeyOrCertificate,
+};
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    ConnectError,
+    person::{Person, clean_line, clean_text},
+    valve::Lever,
+};
+
+/// Banners shown for one login; an endless one is cut off.
+const MAX_BANNERS: u8 = 4;
+
+/// The far end, for the words about it.
+pub(super) struct Peer {
+    /// As dialled.
+    pub(super) addr: SocketAddr,
+    /// As typed, cleaned.
+    pub(super) host: String,
+    lever: Arc<Lever>,
+    said: Arc<OnceLock<String>>,
+}
+
+impl Peer {
+    /// The target called `host` at `addr`, behind the valve of `lever`.
+    pub(super) fn new(addr: SocketAddr, host: &str, lever: Arc<Lever>) -> Self {
+        Self { addr, host: clean_line(host), lever, said: Arc::default() }
+    }
+
+    /// Reads from the target only while its answer is awaited: russh queues without bound what a hostile target says
+    /// during a login that waits for a person.
+    pub(super) async fn listen<T>(&self, answer: impl Future<Output = T>) -> T {
+        self.lever.open();
+        let answer = answer.await;
+        self.lever.close();
+        answer
+    }
+
+    /// What the target said when it hung up, or what we refused it for.
+    pub(super) fn last_words(&self) -> Option<&str> {
+        self.said.get().map(String::as_str)
+    }
+
+    /// The connection broke after the key exchange.
+    pub(super) fn broken(&self, error: &russh::Error) -> ConnectError {
+        self.broken_by(self.cause(error))
+    }
+
+    /// The connection is given up after the key exchange.
+    pub(super) fn broken_by(&self, cause: String) -> ConnectError {
+        ConnectError::Broken { addr: self.addr, cause }
+    }
+
+    /// The key exchange failed.
+    pub(super) fn no_agreement(&self, error: &russh::Error) -> ConnectError {
+        ConnectError::KeyExchange { addr: self.addr, cause: self.cause(error) }
+    }
+
+    fn cause(&self, error: &russh::Error) -> String {
+        if let Some(words) = self.last_words() {
+            return words.to_owned();
+        }
+        match error {
+            russh::Error::Version => "what answers is no SSH server".to_owned(),
+            russh::Error::Disconnect
+            | russh::Error::HUP
+            | russh::Error::SendError
+            | russh::Error::RecvError
+            | russh::Error::IO(_) => "it closed the connection, or is no SSH server".to_owned(),
+            russh::Error::NoCommonAlgo { kind, theirs, .. } => {
+                let kind = format!("{kind:?}").to_lowercase();
+                clean_line(&format!(
+                    "no {kind} algorithm is both offered there and safe; it offers {}",
+                    theirs.join(", ")
+                ))
+            }
+            error => clean_line(&error.to_string()),
+        }
+    }
+}
+
+/// A host key on its way to be judged; dropping `accepted` refuses it.
+pub(super) struct Presented {
+    /// The key, or the certificate that names it.
+    pub(super) key: PublicKeyOrCertificate,
+    /// The verdict.
+    pub(super) accepted: oneshot::Sender<bool>,
+}
+
+/// russh's callbacks: it decides nothing that a person or a file must be asked for.
+pub(super) struct Client {
+    show: Option<oneshot::Sender<Presented>>,
+    person: Person,
+    banners: u8,
+    said: Arc<OnceLock<String>>,
+    /// Dropped when russh's task ends, which is how the link learns of it.
+    _alive: watch::Sender<()>,
+}
+
+impl Client {
+    /// Shows the host key through `show`, once; `alive` is dropped with the connection.
+    pub(super) fn new(show: oneshot::Sender<Presented>, person: Person, peer: &Peer, alive: watch::Sender<()>) -> Self {
+        Self { show: Some(show), person, banners: 0, said: peer.said.clone(), _alive: alive }
+    }
+
+    /// Keeps the first cause; what follows from it is of no interest.
+    fn remark(&self, words: &str) {
+        let words = clean_line(words);
+        if !words.is_empty() {
+            self.said.get_or_init(|| words);
+        }
+    }
+}
+
+/// Refuses a channel that the target opens without being asked: dropping the handle answers so.
+fn refuse(kind: &str, reply: ChannelOpenHandle) {
+    tracing::warn!(kind, "the target opened a channel unasked: refused");
+    drop(reply);
+}
+
+impl client::Handler for Client {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        let key = match key {
+            PublicKeyOrCertificate::PublicKey { key, .. } => key.clone().into(),
+            PublicKeyOrCertificate::Certificate(certificate) => certificate.clone().into(),
+        };
+        let (accepted, verdict) = oneshot::channel();
+        let shown = self.show.take().is_some_and(|show| show.send(Presented { key, accepted }).is_ok());
+        Ok(shown && verdict.await.unwrap_or(false))
+    }
+
+    async fn kex_done(&mut self, _: Option<&[u8]>, names: &Names, _: &mut Session) -> Result<(), russh::Error> {
+        if names.cipher == cipher::CHACHA20_POLY1305 && !names.strict_kex() {
+            self.remark("it offers ChaCha20-Poly1305 without strict key exchange (CVE-2023-48795)");
+            return Err(russh::Error::Kex);
+        }
+        Ok(())
+    }
+
+    async fn auth_banner(&mut self, banner: &str, _: &mut Session) -> Result<(), russh::Error> {
+        if self.banners < MAX_BANNERS {
+            self.banners += 1;
+            self.person.tell(clean_text(banner));
+        }
+        Ok(())
+    }
+
+    async fn disconnected(&mut self, reason: DisconnectReason<russh::Error>) -> Result<(), russh::Error> {
+        match reason {
+            DisconnectReason::ReceivedDisconnect(farewell) => {
+                self.remark(&farewell.message);
+                Ok(())
+            }
+            DisconnectReason::Error(error) => Err(error),
+        }
+    }
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        refuse("forwarded-tcpip", reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        refuse("forwarded-streamlocal", reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        refuse("auth-agent", reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        refuse("session", reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        refuse("direct-tcpip", reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        refuse("direct-streamlocal", reply);
+        Ok(())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut Session,
+    ) -> Result<(), russh::Error> {
+        refuse("x11", reply);
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! How a dial speaks with the person at the terminal: cleaned texts, progress, questions. Everything a target says
+//! passes through here before a person sees it. Knows no SSH.
+
+use secrecy::SecretString;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{DialEvent, Prompt};
+
+/// Characters kept of any one text from a target: enough for a banner, too little to hide something in.
+const TEXT_LIMIT: usize = 1024;
+
+/// The person at the other end of [`super::Dial::events`].
+#[derive(Clone)]
+pub(super) struct Person(pub(super) mpsc::Sender<DialEvent>);
+
+impl Person {
+    /// Tells what is being done; dropped when the person's side is slow or gone, since nothing depends on it.
+    pub(super) fn tell(&self, sentence: String) {
+        if self.0.try_send(DialEvent::Progress(sentence)).is_err() {
+            tracing::debug!("progress not shown: nobody takes it");
+        }
+    }
+
+    /// Asks and waits for as long as the person takes; `None` is a refusal. An answer has one value per field.
+    pub(super) async fn ask(&self, prompt: Prompt) -> Option<Vec<SecretString>> {
+        let expected = prompt.fields.len();
+        let (reply, answer) = oneshot::channel();
+        self.0.send(DialEvent::Ask { prompt, reply }).await.ok()?;
+        answer.await.ok().filter(|values| values.len() == expected)
+    }
+}
+
+/// Makes one safe line of a target's words.
+pub(super) fn clean_line(text: &str) -> String {
+    let spaced = text.chars().map(|c| if c.is_ascii_whitespace() { ' ' } else { c });
+    spaced.filter(|c| is_visible(*c)).take(TEXT_LIMIT).collect::<String>().trim().to_owned()
+}
+
+/// Makes a safe text of a target's words; line ends stay, as `\n`.
+pub(super) fn clean_text(text: &str) -> String {
+    let kept = text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| *c == '\n' || is_visible(*c));
+    kept.take(TEXT_LIMIT).collect::<String>().trim().to_owned()
+}
+
+/// Neither a control nor a format character (Unicode 16, Cc, Cf, Zl and Zp): those that move the cursor, reorder or
+/// hide text.
+fn is_visible(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
+            | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{PromptField, PromptKind};
+    use super::*;
+
+    #[test]
+    fn a_targets_words_cannot_move_the_cursor_or_turn_the_text_around() {
+        assert_eq!(clean_line("\x1b]0;x\x07Pass\u{202e}word:\r\n "), "]0;xPassword:");
+        assert_eq!(clean_text("one\r\ntwo\u{200b}\u{2066}\u{9b}31m\t!"), "one\ntwo31m !");
+        assert_eq!(clean_line(&"ü".repeat(5000)).chars().count(), TEXT_LIMIT);
+    }
+
+    #[tokio::test]
+    async fn silence_and_a_wrong_number_of_values_are_refusals() {
+        let (events, mut far) = mpsc::channel(1);
+        let person = Person(events);
+        let field = PromptField { label: "Code:".into(), echo: true };
+        let prompt = Prompt {
+            kind: PromptKind::KeyboardInteractive,
+            title: String::new(),
+            text: String::new(),
+            fields: vec![field],
+        };
+        let asked = tokio::spawn({
+            let (person, prompt) = (person.clone(), prompt.clone());
+            async move { person.ask(prompt).await.is_some() }
+        });
+        let Some(DialEvent::Ask { reply, .. }) = far.recv().await else { panic!("no question") };
+        reply.send(Vec::new()).unwrap();
+        assert!(!asked.await.unwrap());
+        drop(far);
+        assert!(person.ask(prompt).await.is_none());
+    }
+}

@@ -1,0 +1,203 @@
+//! A TCP stream whose reading can be stopped from outside while its writing goes on, and which can be cut off for good.
+//! Owns the stream; knows nothing of SSH.
+//!
+//! russh's client answers with more window as bytes arrive, not as they are consumed, so the only place where a flood
+//! can be held back without blocking its loop is below it.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+const OPEN: u8 = 0;
+const CLOSED: u8 = 1;
+const CUT: u8 = 2;
+
+/// The stream below the valve.
+pub(super) struct Valve {
+    stream: TcpStream,
+    lever: Arc<Lever>,
+    heard: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Valve {
+    /// Puts an open valve on `stream`; `heard` is called for every read that brings bytes.
+    pub(super) fn new(stream: TcpStream, heard: Arc<dyn Fn() + Send + Sync>) -> (Self, Arc<Lever>) {
+        let lever = Arc::new(Lever::default());
+        (Self { stream, lever: lever.clone(), heard }, lever)
+    }
+}
+
+/// Moves the valve; shared by whoever may hold back or end the connection.
+#[derive(Default)]
+pub(super) struct Lever {
+    state: AtomicU8,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
+
+impl Lever {
+    /// Stops reading.
+    pub(super) fn close(&self) {
+        self.turn(OPEN, CLOSED);
+    }
+
+    /// Reads on.
+    pub(super) fn open(&self) {
+        if self.turn(CLOSED, OPEN) {
+            self.reader.wake();
+        }
+    }
+
+    /// Fails every read and write from now on, so that whoever owns the stream lets go of it.
+    pub(super) fn cut(&self) {
+        self.state.store(CUT, Ordering::Release);
+        self.reader.wake();
+        self.writer.wake();
+    }
+
+    fn turn(&self, from: u8, to: u8) -> bool {
+        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn state(&self) -> u8 {
+        self.state.load(Ordering::Acquire)
+    }
+
+    fn check_not_cut(&self) -> io::Result<()> {
+        if self.state() == CUT { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    /// Runs a write, remembering its waker first so that a cut between the check and the wait is not missed.
+    fn write<T>(
+        &self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(&mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.writer.register(cx.waker());
+        self.check_not_cut()?;
+        write(cx)
+    }
+}
+
+impl AsyncRead for Valve {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.lever.reader.register(cx.waker());
+        self.lever.check_not_cut()?;
+        if self.lever.state() == CLOSED {
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            (self.heard)();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Valve {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { stream, lever, .. } = self.get_mut();
+        lever.write(cx, |cx| Pin::new(stream).poll_write(cx, buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, lever, .. } = self.get_mut();
+        lever.write(cx, |cx| Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Cuts the connection when dropped, so that an abandoned dial or link leaves no task behind.
+pub(super) struct CutOnDrop(pub(super) Arc<Lever>);
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        self.0.cut();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use futures_util::FutureExt;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn pair() -> (Valve, Arc<Lever>, TcpStream, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
+        let (valve, lever) = Valve::new(near, Arc::new(move || _ = counted.fetch_add(1, Ordering::Relaxed)));
+        (valve, lever, far, count)
+    }
+
+    #[tokio::test]
+    async fn a_closed_valve_holds_bytes_back_and_still_writes() {
+        let (mut valve, lever, mut far, heard) = pair().await;
+        lever.close();
+        far.write_all(b"flood").await.unwrap();
+        valve.write_all(b"\x03").await.unwrap();
+        let mut key = [0];
+        far.read_exact(&mut key).await.unwrap();
+        assert_eq!(key, *b"\x03");
+        let mut buf = [0; 5];
+        assert!(valve.read_exact(&mut buf).now_or_never().is_none());
+        assert_eq!(heard.load(Ordering::Relaxed), 0);
+
+        let read = tokio::spawn(async move { valve.read_exact(&mut buf).await.map(|_| buf) });
+        tokio::task::yield_now().await;
+        lever.open();
+        assert_eq!(read.await.unwrap().unwrap(), *b"flood");
+        assert_eq!(heard.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_cut_wakes_a_waiting_reader_even_when_closed() {
+        let (mut valve, lever, _far, _) = pair().await;
+        lever.close();
+        let read = tokio::spawn(async move { valve.read_u8().await });
+        tokio::task::yield_now().await;
+        lever.cut();
+        assert_eq!(read.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        lever.open();
+        assert_eq!(lever.state(), CUT, "a cut is final");
+    }
+
+    #[tokio::test]
+    async fn a_cut_wakes_a_writer_whose_peer_does_not_read() {
+        let (mut valve, lever, _far, _) = pair().await;
+        let jam = tokio::spawn(async move {
+            loop {
+                if let Err(error) = valve.write_all(&[0; 65536]).await {
+                    return error.kind();
+                }
+            }
+        });
+        tokio::task::yield_now().await;
+        lever.cut();
+        assert_eq!(jam.await.unwrap(), io::ErrorKind::ConnectionAborted);
+    }
+}
