@@ -1,0 +1,6 @@
+//! What can only be shown against real neighbours: one binary, so that it links once.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod ssh_client;
+mod support;

@@ -1,0 +1,195 @@
+//! A person at a terminal: dials, answers questions, types and waits for what the target says. Every wait has an end.
+
+use std::{
+    collections::VecDeque,
+    future::poll_fn,
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::LocalBoxFuture;
+use pulsegate::ssh::{
+    ConnectError, Connector, Credential, Dial, DialEvent, HostKeyPolicy, Link, LinkEvent, Prompt, RusshConnector, Size,
+    SshSettings,
+};
+use secrecy::SecretString;
+use tokio::{sync::mpsc, time::timeout};
+
+/// Longer than anything takes on a busy machine; a test that fails ends here.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One dial in the making.
+pub struct Caller {
+    pub settings: SshSettings,
+    pub host: String,
+    pub port: u16,
+    pub login: String,
+    pub credentials: Vec<Credential>,
+    pub allowed: Option<pulsegate::ssh::AddressRule>,
+    /// What the person answers, one entry per question; silence after the last.
+    pub answers: VecDeque<Vec<String>>,
+    /// The questions that came.
+    pub prompts: Vec<Prompt>,
+    /// What was told meanwhile.
+    pub progress: Vec<String>,
+    /// How often the target was heard.
+    pub heard: Arc<AtomicUsize>,
+}
+
+impl Caller {
+    /// Dials `addr` as `login`; unknown host keys are accepted and kept in `dir`.
+    pub fn new(addr: SocketAddr, login: &str, dir: &Path) -> Self {
+        let settings = SshSettings {
+            connect_timeout: Duration::from_secs(10),
+            host_key_policy: HostKeyPolicy::AcceptNew,
+            known_hosts: dir.join("gateway/known_hosts"),
+            agent: None,
+        };
+        Self {
+            settings,
+            host: addr.ip().to_string(),
+            port: addr.port(),
+            login: login.to_owned(),
+            credentials: Vec::new(),
+            allowed: None,
+            answers: VecDeque::new(),
+            prompts: Vec::new(),
+            progress: Vec::new(),
+            heard: Arc::default(),
+        }
+    }
+
+    /// Adds what the person will answer to the next question.
+    pub fn answering<const N: usize>(mut self, values: [&str; N]) -> Self {
+        self.answers.push_back(values.map(str::to_owned).to_vec());
+        self
+    }
+
+    pub fn with(mut self, credential: Credential) -> Self {
+        self.credentials.push(credential);
+        self
+    }
+
+    pub fn policy(mut self, policy: HostKeyPolicy) -> Self {
+        self.settings.host_key_policy = policy;
+        self
+    }
+
+    /// Starts a dial whose questions go to `events`.
+    pub fn dial(&self, events: mpsc::Sender<DialEvent>) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
+        let heard = self.heard.clone();
+        let dial = Dial {
+            host: self.host.clone(),
+            port: self.port,
+            login: self.login.clone(),
+            credentials: self.credentials.clone(),
+            allowed: self.allowed.clone(),
+            term: "xterm-256color".to_owned(),
+            size: Size { cols: 80, rows: 24 },
+            events,
+            heard: Arc::new(move || _ = heard.fetch_add(1, Ordering::Relaxed)),
+        };
+        RusshConnector::new(self.settings.clone()).connect(dial)
+    }
+
+    /// Dials once, answering what is asked.
+    pub async fn connect(&mut self) -> Result<Link, ConnectError> {
+        let (events, mut told) = mpsc::channel(8);
+        let mut dialing = self.dial(events);
+        let finished = timeout(PATIENCE, async {
+            loop {
+                tokio::select! {
+                    link = &mut dialing => return link,
+                    Some(event) = told.recv() => self.hear(event),
+                }
+            }
+        });
+        finished.await.expect("the dial ends")
+    }
+
+    /// Dials and expects a terminal.
+    pub async fn terminal(&mut self) -> Terminal {
+        match self.connect().await {
+            Ok(link) => Terminal { link, seen: Vec::new() },
+            Err(error) => panic!("no terminal: {error}"),
+        }
+    }
+
+    /// Dials and expects a refusal.
+    pub async fn refusal(&mut self) -> ConnectError {
+        match self.connect().await {
+            Ok(_) => panic!("the target let us in"),
+            Err(error) => error,
+        }
+    }
+
+    fn hear(&mut self, event: DialEvent) {
+        match event {
+            DialEvent::Progress(sentence) => self.progress.push(sentence),
+            DialEvent::Ask { prompt, reply } => {
+                self.prompts.push(prompt);
+                if let Some(values) = self.answers.pop_front() {
+                    reply.send(values.into_iter().map(SecretString::from).collect()).expect("the dial waits");
+                }
+            }
+        }
+    }
+}
+
+/// A shell with its output.
+pub struct Terminal {
+    pub link: Link,
+    pub seen: Vec<u8>,
+}
+
+impl Terminal {
+    pub async fn next(&mut self) -> LinkEvent {
+        timeout(PATIENCE, poll_fn(|cx| self.link.output.poll_event(cx))).await.expect("the target says something")
+    }
+
+    /// Takes what is there without waiting for more.
+    pub async fn drain(&mut self) {
+        while let Ok(LinkEvent::Output(bytes)) =
+            timeout(Duration::from_millis(200), poll_fn(|cx| self.link.output.poll_event(cx))).await
+        {
+            self.seen.extend_from_slice(&bytes);
+        }
+    }
+
+    pub async fn types(&mut self, text: &str) {
+        let sent = self.link.input.write(Bytes::copy_from_slice(text.as_bytes()));
+        timeout(PATIENCE, sent).await.expect("the target takes input").expect("the link lives");
+    }
+
+    /// Reads on until `needle` is on the screen, then forgets everything up to it.
+    pub async fn until(&mut self, needle: &str) {
+        loop {
+            if let Some(at) = self.seen.windows(needle.len()).position(|window| window == needle.as_bytes()) {
+                self.seen.drain(..at + needle.len());
+                return;
+            }
+            match self.next().await {
+                LinkEvent::Output(bytes) => self.seen.extend_from_slice(&bytes),
+                event => panic!("{event:?} before {needle:?}; seen: {}", String::from_utf8_lossy(&self.seen)),
+            }
+        }
+    }
+
+    /// Reads to the end and returns exit status and signal.
+    pub async fn ends(&mut self) -> (Option<u32>, Option<String>) {
+        let mut exit = None;
+        loop {
+            match self.next().await {
+                LinkEvent::Output(bytes) => self.seen.extend_from_slice(&bytes),
+                LinkEvent::Exited { status, signal } => exit = Some((status, signal)),
+                LinkEvent::Closed => return exit.expect("the exit is told before the close"),
+            }
+        }
+    }
+}
