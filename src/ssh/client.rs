@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration
 
 use futures_util::future::LocalBoxFuture;
 use russh::{
-    Preferred, cipher,
+    Limits, Preferred, cipher,
     client::{self, Config, Handle},
     kex,
     keys::{Algorithm, EcdsaCurve, HashAlg},
@@ -34,8 +34,12 @@ const WINDOW: u32 = 2 * 1024 * 1024;
 const MAX_PACKET: u32 = 32 * 1024;
 /// Packets between russh's loop and the pump: at most 512 KiB wait there.
 const CHANNEL_PACKETS: usize = 16;
+/// Keys are renewed by volume, 1 GiB, and hardly ever by time, as OpenSSH does: a renewal needs the target's answer, and
+/// behind a closed valve it would hold up what is typed.
+const REKEY_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
+
 const KEX: &[kex::Name] = &[
-    // First against those who record today to decrypt later; it costs a tenth of a millisecond.
+    // First against those who record today to decrypt later; it costs 0.3 ms of CPU more than X25519 alone.
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
     kex::CURVE25519_PRE_RFC_8731,
@@ -193,6 +197,7 @@ fn config(known: &KnownHosts, name: &str) -> Config {
             mac: Cow::Borrowed(MACS),
             ..Preferred::DEFAULT
         },
+        limits: Limits { rekey_time_limit: REKEY_AFTER, ..Limits::default() },
         // Whether the target lives is the session's verdict, not the library's.
         inactivity_timeout: None,
         keepalive_interval: None,

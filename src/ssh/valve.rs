@@ -6,19 +6,23 @@
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
+use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
+
+/// Bytes taken from the kernel at once. russh asks for a packet in two small reads, which cost a system call each.
+const CHUNK: usize = 32 * 1024;
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
@@ -27,6 +31,8 @@ const CUT: u8 = 2;
 /// The stream below the valve.
 pub(super) struct Valve {
     stream: TcpStream,
+    /// What was taken and not passed on yet; an idle connection keeps none.
+    taken: Bytes,
     lever: Arc<Lever>,
     heard: Arc<dyn Fn() + Send + Sync>,
 }
@@ -35,7 +41,17 @@ impl Valve {
     /// Puts an open valve on `stream`; `heard` is called for every read that brings bytes.
     pub(super) fn new(stream: TcpStream, heard: Arc<dyn Fn() + Send + Sync>) -> (Self, Arc<Lever>) {
         let lever = Arc::new(Lever::default());
-        (Self { stream, lever: lever.clone(), heard }, lever)
+        (Self { stream, taken: Bytes::new(), lever: lever.clone(), heard }, lever)
+    }
+
+    /// Takes from the kernel what is there, at most a chunk; nothing is the end of the stream.
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        let count = ready!(pin!(self.stream.read_buf(&mut chunk)).poll(cx))?;
+        if count > 0 {
+            (self.heard)();
+        }
+        Poll::Ready(Ok(chunk.freeze()))
     }
 }
 
@@ -98,12 +114,15 @@ impl AsyncRead for Valve {
         if self.lever.state() == CLOSED {
             return Poll::Pending;
         }
-        let before = buf.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            (self.heard)();
+        if self.taken.is_empty() {
+            self.taken = ready!(self.poll_take(cx))?;
         }
-        read
+        let count = buf.remaining().min(self.taken.len());
+        buf.put_slice(&self.taken.split_to(count));
+        if self.taken.is_empty() {
+            self.taken = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -137,10 +156,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use futures_util::FutureExt;
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpListener,
-    };
+    use tokio::{io::AsyncWriteExt, net::TcpListener};
 
     use super::*;
 
@@ -172,6 +188,23 @@ mod tests {
         lever.open();
         assert_eq!(read.await.unwrap().unwrap(), *b"flood");
         assert_eq!(heard.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn bytes_already_taken_are_held_back_too_and_are_heard_once() {
+        let (mut valve, lever, mut far, heard) = pair().await;
+        far.write_all(b"two words").await.unwrap();
+        let mut word = [0; 4];
+        valve.read_exact(&mut word).await.unwrap();
+        lever.close();
+        assert!(valve.read_exact(&mut word).now_or_never().is_none());
+        lever.open();
+        valve.read_exact(&mut word).await.unwrap();
+        assert_eq!(word, *b"word");
+        assert_eq!(heard.load(Ordering::Relaxed), 1);
+        drop(far);
+        assert_eq!(valve.read_u8().await.unwrap(), b's');
+        assert_eq!(valve.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[tokio::test]
