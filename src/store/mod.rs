@@ -1,5 +1,5 @@
 //! Where records live. The traits are the contract that every store is held to by one conformance suite
-//! (`tests/store`); the registry is the only one that calls their writes.
+//! (`conformance`); the registry is the only one that calls their writes.
 
 use std::net::IpAddr;
 
@@ -7,26 +7,39 @@ use futures_util::future::BoxFuture;
 
 use crate::core::record::{EndReason, Epoch, NodeId, Record, SessionId, Status, Transition, UtcMicros};
 
+/// What every store promises, as tests that run against each of them.
+#[cfg(test)]
+mod conformance;
+/// The live view in this process's memory.
+pub mod memory;
+/// The durable records in one SQLite file.
+pub mod sqlite;
+/// Which SQL and which index answer a question in SQLite.
+mod sqlite_list;
+/// Records as SQLite rows, and back.
+mod sqlite_rows;
+
 /// One change to be made durable: the whole record, and the transition that led to it unless only activity moved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// The record to keep if its rank is higher than what is there.
     pub record: Record,
-    /// The transition to add to the history, once per (session, version).
+    /// The transition to add to the history, once per (session, version, rank).
     pub transition: Option<Transition>,
 }
 
 /// The durable store of records. Implementations are handles: cheap to clone, usable from any thread.
 pub trait RecordStore: Send + Sync + 'static {
-    /// Makes a batch durable in one transaction: each record replaces what is stored only where its rank is higher,
-    /// each transition is added once. `Ok` means it survives a power cut. On an error nothing of the batch is in
+    /// Makes a batch durable in one transaction: each record replaces what is stored only where its rank is higher
+    /// (what is fixed at birth, the id, owner, user, target, address and start, may stay as first written), each
+    /// transition is added once. `Ok` means it survives a power cut. On an error nothing of the batch is in
     /// doubt to the caller: repeating it whole is always right.
     fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Starts the next epoch of `node`: durably counts it up and returns it.
     fn begin_epoch(&self, node: NodeId, now: UtcMicros) -> BoxFuture<'_, Result<Epoch, StoreError>>;
 
-    /// Renews the node's lease: records that it was alive at `now`.
+    /// Renews the node's lease: records that it was alive at `now`. Refused once a newer epoch of the node has begun.
     fn renew_lease(&self, node: NodeId, epoch: Epoch, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns at most `limit` records of `node` that are not closed and were born before `epoch`, oldest first.
@@ -35,7 +48,7 @@ pub trait RecordStore: Send + Sync + 'static {
     /// Returns one record.
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
 
-    /// Returns the transitions of one session, oldest first.
+    /// Returns the transitions of one session, by version.
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>>;
 
     /// Returns one page, by keyset: its cost does not depend on how far the page lies from the first.
@@ -70,11 +83,12 @@ pub struct ListQuery {
     pub since: Option<UtcMicros>,
     /// Started before.
     pub until: Option<UtcMicros>,
-    /// A part of the user, target, address or id, in any case; `%` and `_` are ordinary characters.
+    /// A part of the user, target, target address or id, in any case (of ASCII letters at least); `%` and `_` are
+    /// ordinary characters.
     pub text: Option<String>,
     /// The order; ties are broken by the id in the same direction.
     pub sort: Sort,
-    /// Rows of the page, 1 … 500.
+    /// Rows of the page, 1 … 500; a store takes the nearest of these.
     pub limit: u32,
     /// Where the page before ended: only rows after this position.
     pub after: Option<Position>,
@@ -87,6 +101,18 @@ pub struct Sort {
     pub by: SortKey,
     /// Smallest (oldest) first.
     pub ascending: bool,
+}
+
+impl Sort {
+    /// Where `record` stands in this order.
+    pub fn position(self, record: &Record) -> Position {
+        let key = match self.by {
+            SortKey::StartTime => Some(record.start_time),
+            SortKey::LastSeenAt => record.last_seen_at,
+            SortKey::EndTime => record.end_time,
+        };
+        Position { key: key.map_or(i64::MIN, |at| at.0), id: record.id }
+    }
 }
 
 /// The columns a listing can be sorted by.
@@ -102,7 +128,7 @@ pub enum SortKey {
 }
 
 /// The position of a row in an order: the sort column's value (unknown is `i64::MIN`) and the id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Microseconds, or `i64::MIN` for unknown.
     pub key: i64,

@@ -1,0 +1,411 @@
+//! What every store promises, as tests that each implementation runs against itself. Knows the traits and no store.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+};
+
+use futures_util::future::BoxFuture;
+use proptest::{
+    collection::vec,
+    option,
+    prelude::*,
+    sample::select,
+    test_runner::{Config, TestRunner},
+};
+
+use super::{ListQuery, LiveStore, RecordStore, Sort, SortKey, StoreError, Write};
+use crate::core::record::{Authority, EndReason, Epoch, NodeId, Record, SessionId, Status, Transition, UtcMicros};
+
+/// Makes one test of each named promise, for the stores that `$fresh` returns: empty, with what must outlive them.
+macro_rules! promises {
+    ($fresh:path: $($promise:ident),+ $(,)?) => {
+        $(#[test] fn $promise() { $crate::store::conformance::$promise(&|| Box::pin($fresh())); })+
+    };
+}
+
+macro_rules! record_store_promises {
+    ($fresh:path) => {
+        $crate::store::conformance::promises!($fresh: returns_a_record_as_written, a_lower_rank_changes_nothing,
+            a_transition_is_kept_once, a_batch_longer_than_a_statement_is_whole, epochs_count_up_per_node,
+            a_lease_of_an_older_epoch_is_refused, orphans_are_older_open_and_oldest_first,
+            the_order_of_writes_does_not_matter, rank_never_falls_and_closed_is_final,
+            pages_put_together_are_the_whole_listing);
+    };
+}
+
+macro_rules! live_store_promises {
+    ($fresh:path) => {
+        $crate::store::conformance::promises!($fresh: the_order_of_announcements_does_not_matter,
+            a_late_record_never_reopens_a_closed_session);
+    };
+}
+
+pub(crate) use {live_store_promises, promises, record_store_promises};
+
+/// Makes an empty store, together with what must outlive it (a folder, a server).
+pub type Fresh<'a, S, G> = &'a dyn Fn() -> BoxFuture<'static, (S, G)>;
+
+const HOUR: i64 = 3_600_000_000;
+
+/// Builds the record number `n` at a version: equal arguments give equal records, and so does an equal rank.
+pub fn record(n: u8, version: u64, authority: Authority, status: Status) -> Record {
+    let start = 1_700_000_000_000_000 + i64::from(n) * HOUR;
+    let later = UtcMicros(start + 1_000 * version as i64 + authority as i64);
+    let closed = status == Status::Closed;
+    Record {
+        id: SessionId::new(UtcMicros(start), [n; 10]),
+        username: format!("user-{}", n % 3),
+        target: "web-1".into(),
+        target_addr: "192.0.2.1:22".into(),
+        target_login: "root".into(),
+        client_ip: IpAddr::V4(Ipv4Addr::new(198, 51, 100, n)),
+        node: NodeId("node-a".into()),
+        epoch: Epoch(u64::from(n % 4) + 1),
+        version,
+        authority,
+        status,
+        end_reason: closed.then_some(EndReason::PeerLost),
+        exit_status: (closed && version.is_multiple_of(2)).then_some(u32::MAX),
+        start_time: UtcMicros(start),
+        last_seen_at: (status != Status::Connecting).then_some(later),
+        last_input_at: version.is_multiple_of(2).then_some(later),
+        end_time: closed.then_some(later),
+        detected_at: closed.then_some(later),
+        bytes_in: version,
+        bytes_out: version << 40,
+        watchers: 0,
+        recording: closed.then(|| format!("{n}.cast")),
+    }
+}
+
+/// Builds the write that carries [`record`], with its transition.
+pub fn write(record: Record) -> Write {
+    let transition = Transition {
+        id: record.id,
+        at: record.end_time.or(record.last_seen_at).unwrap_or(record.start_time),
+        status: record.status,
+        end_reason: record.end_reason,
+        detail: format!("by {:?}, version {}", record.authority, record.version),
+    };
+    Write { record, transition: Some(transition) }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// Runs `test` on `cases` random inputs and shrinks the first that fails.
+fn check<T: Strategy>(cases: u32, inputs: T, test: impl Fn(T::Value) -> Result<(), TestCaseError>) {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config).run(&inputs, test).unwrap();
+}
+
+pub fn returns_a_record_as_written<S: RecordStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let mut full = record(7, 4, Authority::Inferred, Status::Closed);
+        full.client_ip = "2001:db8::7".parse().unwrap();
+        full.username = "Ünïcode \u{1f511} 'quoted\" -- %_\\".into();
+        (full.exit_status, full.bytes_out) = (Some(u32::MAX), i64::MAX as u64);
+        let bare = Record { last_seen_at: None, ..record(8, 1, Authority::Observed, Status::Connecting) };
+        store.apply(vec![write(full.clone()), write(bare.clone())]).await.unwrap();
+        assert_eq!(store.get(full.id).await.unwrap(), Some(full.clone()));
+        assert_eq!(store.get(bare.id).await.unwrap(), Some(bare));
+        assert_eq!(store.history(full.id).await.unwrap(), [write(full).transition.unwrap()]);
+        let unknown = record(9, 1, Authority::Observed, Status::Active).id;
+        assert_eq!(store.get(unknown).await.unwrap(), None);
+        assert_eq!(store.history(unknown).await.unwrap(), []);
+        // Who looks on is not stored.
+        let watched = Record { watchers: 3, ..record(10, 1, Authority::Observed, Status::Active) };
+        store.apply(vec![write(watched.clone())]).await.unwrap();
+        assert_eq!(store.get(watched.id).await.unwrap(), Some(Record { watchers: 0, ..watched }));
+    });
+}
+
+pub fn a_lower_rank_changes_nothing<S: RecordStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let open = record(1, 90, Authority::Observed, Status::Active);
+        let inferred = record(1, 2, Authority::Inferred, Status::Closed);
+        let observed = record(1, 1, Authority::Observed, Status::Closed);
+        for (written, kept) in [(&open, &open), (&inferred, &inferred), (&observed, &observed), (&inferred, &observed)] {
+            store.apply(vec![write(written.clone())]).await.unwrap();
+            assert_eq!(store.get(open.id).await.unwrap().as_ref(), Some(kept));
+        }
+        // An equal rank is a repetition, whatever it says.
+        store.apply(vec![write(Record { bytes_in: 1 << 30, ..observed.clone() })]).await.unwrap();
+        assert_eq!(store.get(open.id).await.unwrap(), Some(observed));
+    });
+}
+
+pub fn a_transition_is_kept_once<S: RecordStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let opened = write(record(1, 1, Authority::Observed, Status::Active));
+        let activity = Write { transition: None, record: record(1, 2, Authority::Observed, Status::Active) };
+        let suspected = write(record(1, 3, Authority::Inferred, Status::Closed));
+        let seen = write(record(1, 3, Authority::Observed, Status::Closed));
+        for write in [&seen, &activity, &opened, &opened, &suspected, &seen] {
+            store.apply(vec![write.clone(), write.clone()]).await.unwrap();
+        }
+        let expected = [&opened, &suspected, &seen].map(|write| write.transition.clone().unwrap());
+        assert_eq!(store.history(opened.record.id).await.unwrap(), expected);
+    });
+}
+
+pub fn a_batch_longer_than_a_statement_is_whole<S: RecordStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let batch: Vec<_> = (0..=255).map(|n| write(record(n, 1, Authority::Observed, Status::Active))).collect();
+        store.apply(vec![]).await.unwrap();
+        store.apply(batch.clone()).await.unwrap();
+        for Write { record, transition } in batch {
+            assert_eq!(store.history(record.id).await.unwrap(), [transition.unwrap()]);
+            assert_eq!(store.get(record.id).await.unwrap(), Some(record));
+        }
+    });
+}
+
+pub fn epochs_count_up_per_node<S: RecordStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        for (node, epoch) in [("a", 1), ("a", 2), ("b", 1), ("a", 3)] {
+            // The clock may jump back between two starts.
+            let now = UtcMicros(100 - epoch as i64);
+            assert_eq!(store.begin_epoch(NodeId(node.into()), now).await.unwrap(), Epoch(epoch));
+        }
+    });
+}
+
+pub fn a_lease_of_an_older_epoch_is_refused<S: RecordStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let node = NodeId("a".into());
+        let old = store.begin_epoch(node.clone(), UtcMicros(1)).await.unwrap();
+        store.renew_lease(node.clone(), old, UtcMicros(2)).await.unwrap();
+        let new = store.begin_epoch(node.clone(), UtcMicros(3)).await.unwrap();
+        let refused = store.renew_lease(node.clone(), old, UtcMicros(4)).await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+        store.renew_lease(node, new, UtcMicros(5)).await.unwrap();
+    });
+}
+
+pub fn orphans_are_older_open_and_oldest_first<S: RecordStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let status = |n: u8| Status::ALL[usize::from(n) % Status::ALL.len()];
+        let mut all: Vec<_> = (0..40).map(|n| record(n, 1, Authority::Observed, status(n))).collect();
+        all[0].node = NodeId("node-b".into());
+        store.apply(all.iter().rev().cloned().map(write).collect()).await.unwrap();
+        let node = NodeId("node-a".into());
+        let expected: Vec<_> =
+            all.into_iter().filter(|r| r.node == node && r.epoch < Epoch(3) && !r.is_closed()).collect();
+        assert_eq!(store.orphans(node.clone(), Epoch(3), 100).await.unwrap(), expected);
+        assert_eq!(store.orphans(node.clone(), Epoch(3), 5).await.unwrap(), expected[..5]);
+        assert_eq!(store.orphans(node, Epoch(1), 100).await.unwrap(), []);
+    });
+}
+
+/// Versions of four sessions, any status, either author.
+fn versions() -> impl Strategy<Value = Vec<Record>> {
+    let authority = select(vec![Authority::Inferred, Authority::Observed]);
+    vec((0..4_u8, 1..8_u64, authority, select(Status::ALL)), 1..40).prop_map(|drawn| {
+        // One rank has one content: the first drawn.
+        let records = drawn.into_iter().map(|(n, version, authority, status)| record(n, version, authority, status));
+        let by_rank: BTreeMap<_, _> = records.map(|record| ((record.id, record.rank()), record)).collect();
+        by_rank.into_values().collect()
+    })
+}
+
+/// The same records, some of them twice, in any order, cut into batches.
+fn any_delivery() -> impl Strategy<Value = (Vec<Record>, Vec<Vec<Record>>)> {
+    let twice = |records: Vec<Record>| {
+        let again = records.iter().step_by(2).cloned();
+        let delivery: Vec<_> = records.iter().cloned().chain(again).collect();
+        (Just(records), Just(delivery).prop_shuffle(), 1..9_usize)
+    };
+    versions()
+        .prop_flat_map(twice)
+        .prop_map(|(records, delivery, size)| (records, delivery.chunks(size).map(<[_]>::to_vec).collect()))
+}
+
+fn merged(records: &[Record]) -> BTreeMap<SessionId, Record> {
+    let mut merged: BTreeMap<SessionId, Record> = BTreeMap::new();
+    for record in records {
+        let known = merged.remove(&record.id);
+        merged.insert(record.id, known.map_or(record.clone(), |known| known.join(record.clone())));
+    }
+    merged
+}
+
+pub fn the_order_of_writes_does_not_matter<S: RecordStore, G>(fresh: Fresh<S, G>) {
+    check(48, any_delivery(), |(records, batches)| {
+        block_on(async {
+            let (store, _keep) = fresh().await;
+            for batch in batches {
+                store.apply(batch.into_iter().map(write).collect()).await.unwrap();
+            }
+            let all = ListQuery { limit: 500, sort: Sort { ascending: true, ..Sort::default() }, ..ListQuery::default() };
+            let stored = store.list(all).await.unwrap().records;
+            prop_assert_eq!(&stored, &merged(&records).into_values().collect::<Vec<_>>());
+            for id in stored.iter().map(|record| record.id) {
+                let mut own: Vec<_> = records.iter().filter(|record| record.id == id).cloned().collect();
+                own.sort_by_key(|record| (record.version, record.rank()));
+                let expected: Vec<_> = own.into_iter().filter_map(|record| write(record).transition).collect();
+                prop_assert_eq!(store.history(id).await.unwrap(), expected);
+            }
+            Ok(())
+        })
+    });
+}
+
+pub fn rank_never_falls_and_closed_is_final<S: RecordStore, G>(fresh: Fresh<S, G>) {
+    check(32, any_delivery(), |(_, batches)| {
+        block_on(async {
+            let (store, _keep) = fresh().await;
+            let mut before: BTreeMap<SessionId, Record> = BTreeMap::new();
+            for batch in batches {
+                let ids: Vec<_> = batch.iter().map(|record| record.id).collect();
+                store.apply(batch.into_iter().map(write).collect()).await.unwrap();
+                for id in ids {
+                    let now = store.get(id).await.unwrap().unwrap();
+                    if let Some(before) = before.insert(id, now.clone()) {
+                        prop_assert!(now.rank() >= before.rank());
+                        prop_assert!(now.is_closed() || !before.is_closed());
+                    }
+                }
+            }
+            Ok(())
+        })
+    });
+}
+
+/// Records that collide in everything a listing sorts or filters by.
+fn crowd() -> impl Strategy<Value = Vec<Record>> {
+    let words = || select(vec!["ann", "Ann%", "b_b", "a\\b", "web-1", "zoë"]);
+    let time = || option::of(0..4_i64);
+    let one = (0..3_i64, words(), words(), select(Status::ALL), time(), time(), 1..3_u8);
+    vec(one, 0..40).prop_map(|drawn| {
+        let number = |(n, one): (usize, (i64, &str, &str, Status, Option<i64>, Option<i64>, u8))| {
+            let (start, user, target, status, seen, end, place) = one;
+            let base = record(n as u8, 1, Authority::Observed, status);
+            Record {
+                username: user.into(),
+                target: target.into(),
+                target_addr: format!("10.0.0.{place}:22"),
+                client_ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, place)),
+                node: NodeId(format!("node-{place}")),
+                start_time: UtcMicros(start),
+                last_seen_at: seen.map(UtcMicros),
+                end_time: end.filter(|_| base.is_closed()).map(UtcMicros),
+                end_reason: base.end_reason.map(|_| if place == 1 { EndReason::Exited } else { EndReason::NodeLost }),
+                ..base
+            }
+        };
+        drawn.into_iter().enumerate().map(number).collect()
+    })
+}
+
+fn question() -> impl Strategy<Value = ListQuery> {
+    let rarely = 0.2;
+    let statuses = prop_oneof![Just(vec![]), vec(select(Status::ALL), 1..4)];
+    let user = option::weighted(rarely, select(vec!["ann", "Ann%", "nobody"]));
+    let target = option::weighted(rarely, select(vec!["web-1", "b_b"]));
+    let place = option::weighted(rarely, (1..3_u8, any::<bool>()));
+    let reason = option::weighted(rarely, select(vec![EndReason::Exited, EndReason::NodeLost]));
+    let times = (option::weighted(rarely, 0..3_i64), option::weighted(rarely, 0..4_i64));
+    let words = vec!["", "%", "_", "B", "\\", "ANN", "0.0.1", "-7", "WEB", "zo", "ann%"];
+    let text = option::weighted(0.4, select(words));
+    let sort = (select(vec![SortKey::StartTime, SortKey::LastSeenAt, SortKey::EndTime]), any::<bool>());
+    (statuses, user, target, place, reason, times, text, sort, 1..9_u32).prop_map(
+        |(statuses, user, target, place, reason, (since, until), text, (by, ascending), limit)| ListQuery {
+            statuses,
+            user: user.map(str::to_owned),
+            target: target.map(str::to_owned),
+            node: place.filter(|(_, node)| *node).map(|(place, _)| NodeId(format!("node-{place}"))),
+            client_ip: place.filter(|(_, node)| !*node).map(|(place, _)| IpAddr::V4(Ipv4Addr::new(10, 0, 0, place))),
+            reason,
+            since: since.map(UtcMicros),
+            until: until.map(UtcMicros),
+            text: text.map(str::to_owned),
+            sort: Sort { by, ascending },
+            limit,
+            after: None,
+        },
+    )
+}
+
+fn matches(query: &ListQuery, record: &Record) -> bool {
+    let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+    let contains = |text: &str| {
+        let fields = [record.username.clone(), record.target.clone(), record.target_addr.clone(), record.id.to_string()];
+        fields.iter().any(|field| field.to_ascii_lowercase().contains(&text.to_ascii_lowercase()))
+    };
+    (query.statuses.is_empty() || query.statuses.contains(&record.status))
+        && is(&query.user, &record.username)
+        && is(&query.target, &record.target)
+        && query.node.as_ref().is_none_or(|node| *node == record.node)
+        && query.client_ip.is_none_or(|ip| ip == record.client_ip)
+        && query.reason.is_none_or(|reason| Some(reason) == record.end_reason)
+        && query.since.is_none_or(|since| record.start_time >= since)
+        && query.until.is_none_or(|until| record.start_time < until)
+        && query.text.as_deref().is_none_or(contains)
+}
+
+pub fn pages_put_together_are_the_whole_listing<S: RecordStore, G>(fresh: Fresh<S, G>) {
+    check(32, (crowd(), vec(question(), 16)), |(records, questions)| {
+        block_on(async {
+            let (store, _keep) = fresh().await;
+            store.apply(records.iter().cloned().map(write).collect()).await.unwrap();
+            for mut query in questions {
+                let mut expected: Vec<_> = records.iter().filter(|record| matches(&query, record)).cloned().collect();
+                expected.sort_by_key(|record| query.sort.position(record));
+                if !query.sort.ascending {
+                    expected.reverse();
+                }
+                let mut listed = Vec::new();
+                loop {
+                    let page = store.list(query.clone()).await.unwrap();
+                    prop_assert!(page.next.is_none() || page.records.len() == query.limit as usize);
+                    prop_assert!(page.next.is_none() || listed.len() + page.records.len() < expected.len());
+                    listed.extend(page.records);
+                    query.after = page.next;
+                    if query.after.is_none() {
+                        break;
+                    }
+                }
+                prop_assert_eq!(listed, expected, "{:?}", query);
+            }
+            Ok(())
+        })
+    });
+}
+
+pub fn the_order_of_announcements_does_not_matter<S: LiveStore, G>(fresh: Fresh<S, G>) {
+    check(256, any_delivery(), |(records, batches)| {
+        block_on(async {
+            let (store, _keep) = fresh().await;
+            for batch in batches {
+                store.apply(batch).await.unwrap();
+            }
+            let mut open = store.open().await.unwrap();
+            open.sort_by_key(|record| record.id);
+            let expected: Vec<_> = merged(&records).into_values().filter(|record| !record.is_closed()).collect();
+            prop_assert_eq!(open, expected);
+            Ok(())
+        })
+    });
+}
+
+pub fn a_late_record_never_reopens_a_closed_session<S: LiveStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let active = record(1, 9, Authority::Observed, Status::Active);
+        store.apply(vec![active.clone()]).await.unwrap();
+        assert_eq!(store.open().await.unwrap(), std::slice::from_ref(&active));
+        store.apply(vec![record(1, 2, Authority::Inferred, Status::Closed)]).await.unwrap();
+        store.apply(vec![active]).await.unwrap();
+        assert_eq!(store.open().await.unwrap(), []);
+    });
+}

@@ -1,0 +1,110 @@
+//! Owns the live view of one process: its open sessions, in memory. Knows nothing durable and no other process.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::future::BoxFuture;
+
+use super::{LiveStore, StoreError};
+use crate::core::record::{Record, SessionId};
+
+/// Ended sessions that are remembered so that what comes late for them is known as late: ten minutes at a hundred closes a
+/// second, some 4 MiB. A write waits in the registry for seconds; should one outlast its tombstone, it shows a closed
+/// session as open until the view is next compared with the records.
+const TOMBSTONES: usize = 60_000;
+
+/// The open sessions of this process. A handle: clones share one view.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryLive(Arc<Mutex<View>>);
+
+#[derive(Debug, Default)]
+struct View {
+    open: HashMap<SessionId, Record>,
+    /// Closed is the highest phase, so the id alone says that everything late ranks lower.
+    tombstones: HashSet<SessionId>,
+    /// The tombstones, oldest first.
+    by_age: VecDeque<SessionId>,
+}
+
+impl MemoryLive {
+    fn view(&self) -> MutexGuard<'_, View> {
+        // Nothing under the lock can panic halfway through a record.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LiveStore for MemoryLive {
+    fn apply(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut view = self.view();
+            batch.into_iter().for_each(|record| view.join(record));
+            Ok(())
+        })
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move { Ok(self.view().open.values().cloned().collect()) })
+    }
+}
+
+impl View {
+    fn join(&mut self, record: Record) {
+        let id = record.id;
+        if record.is_closed() {
+            self.open.remove(&id);
+            self.bury(id);
+        } else if !self.tombstones.contains(&id) {
+            let record = match self.open.remove(&id) {
+                Some(known) => known.join(record),
+                None => record,
+            };
+            self.open.insert(id, record);
+        }
+    }
+
+    fn bury(&mut self, id: SessionId) {
+        if !self.tombstones.insert(id) {
+            return;
+        }
+        self.by_age.push_back(id);
+        if self.by_age.len() > TOMBSTONES
+            && let Some(oldest) = self.by_age.pop_front()
+        {
+            self.tombstones.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::record::{Authority, Status, UtcMicros},
+        store::conformance,
+    };
+
+    async fn fresh() -> (MemoryLive, ()) {
+        (MemoryLive::default(), ())
+    }
+
+    conformance::live_store_promises!(fresh);
+
+    #[tokio::test]
+    async fn tombstones_are_bounded_and_the_newest_stay() {
+        let live = MemoryLive::default();
+        let numbered = |n: usize, status| Record {
+            id: SessionId::new(UtcMicros(1_000 * n as i64), [0; 10]),
+            ..conformance::record(0, 1, Authority::Observed, status)
+        };
+        for n in 0..=TOMBSTONES {
+            // Twice: a repetition takes no second place.
+            live.apply(vec![numbered(n, Status::Closed), numbered(n, Status::Closed)]).await.unwrap();
+        }
+        assert_eq!(live.view().tombstones.len(), TOMBSTONES);
+        assert_eq!(live.view().by_age.len(), TOMBSTONES);
+        live.apply(vec![numbered(1, Status::Active), numbered(TOMBSTONES, Status::Active)]).await.unwrap();
+        assert_eq!(live.open().await.unwrap(), []);
+    }
+}

@@ -1,0 +1,355 @@
+//! Owns the SQLite file of records: opening, the one writer, the readers, and what SQLite's errors mean. Knows no
+//! session rules beyond "the higher rank stays".
+
+use std::{
+    fs,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use sqlx::{
+    ConnectOptions, SqlSafeStr, SqliteConnection, SqlitePool,
+    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::{ListQuery, Page, RecordStore, StoreError, Write, sqlite_list, sqlite_rows as rows};
+use crate::core::record::{Epoch, NodeId, Record, SessionId, Transition, UtcMicros};
+
+/// The schema's steps, oldest first; a step that has been released is never edited.
+const MIGRATIONS: [(i64, &str, &str); 3] = [
+    (1, "session records", include_str!("../../migrations/sqlite/0001_session_records.sql")),
+    (2, "session events", include_str!("../../migrations/sqlite/0002_session_events.sql")),
+    (3, "nodes", include_str!("../../migrations/sqlite/0003_nodes.sql")),
+];
+
+/// How long SQLite waits for another process (a backup, a doctor) to let go of the file before it says busy.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pages are short and the machine has few cores: more readers would only queue for them.
+const READERS: u32 = 4;
+
+/// Statement texts that stay prepared per connection: one per batch length below [`rows::PER_STATEMENT`], twice, and the
+/// listings in use.
+const STATEMENT_CACHE: usize = 4 * rows::PER_STATEMENT;
+
+const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, epoch, started_at, last_alive_at) VALUES (?1, 1, ?2, ?2) \
+    ON CONFLICT (node_id) DO UPDATE SET epoch = epoch + 1, started_at = excluded.started_at, \
+    last_alive_at = max(last_alive_at, excluded.last_alive_at) RETURNING epoch";
+
+const RENEW_LEASE: &str =
+    "UPDATE nodes SET last_alive_at = max(last_alive_at, ?1) WHERE node_id = ?2 AND epoch = ?3";
+
+const HISTORY: &str = "SELECT session_id, at, status, end_reason, detail FROM session_events WHERE session_id = ?1 \
+    ORDER BY version, rank_key";
+
+/// The records of one gateway in one SQLite file, write-ahead logged and synced at every commit.
+///
+/// A handle: cheap to clone, usable from any thread with a tokio runtime.
+#[derive(Clone)]
+pub struct SqliteStore {
+    options: SqliteConnectOptions,
+    writer: Arc<Mutex<Option<SqliteConnection>>>,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file at `path`, readable by its owner only, creating it where it is missing and bringing its schema up
+    /// to date.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when the file cannot be opened or is held by another process;
+    /// [`StoreError::Refused`] when it is no database or its schema is of a newer release.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        create_private(path).map_err(|error| StoreError::Unavailable(format!("cannot open the file: {error}")))?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(BUSY_TIMEOUT)
+            .foreign_keys(false)
+            .statement_cache_capacity(STATEMENT_CACHE)
+            .disable_statement_logging();
+        // A pool only because sqlx's migrator, given a connection, makes a future that cannot change threads.
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
+        migrator().run(&pool).await.map_err(not_migrated)?;
+        let writer = pool.acquire().await.map_err(failed)?.detach();
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_lazy_with(options.clone().read_only(true));
+        Ok(Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers })
+    }
+
+    async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
+        let mut slot = self.writer.lock().await;
+        let mut connection = match slot.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await.map_err(failed)?,
+        };
+        // Immediate: the wait for another process's lock comes before the work, never in its middle.
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.map_err(failed)?;
+        Ok(Transaction { slot, connection })
+    }
+
+    async fn write_batch(&self, batch: Vec<Write>) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        for part in batch.chunks(rows::PER_STATEMENT) {
+            rows::upsert(part).build().execute(&mut transaction.connection).await.map_err(failed)?;
+        }
+        let events: Vec<_> = batch.iter().filter_map(|write| Some((&write.record, write.transition.as_ref()?))).collect();
+        for part in events.chunks(rows::PER_STATEMENT) {
+            rows::add_events(part).build().execute(&mut transaction.connection).await.map_err(failed)?;
+        }
+        transaction.commit().await
+    }
+
+    async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {
+        let limit = sqlite_list::page_length(&query);
+        let found = sqlite_list::select(&query).build().fetch_all(&self.readers).await.map_err(failed)?;
+        let more = found.len() > limit;
+        let records = found.iter().take(limit).map(rows::record).collect::<Result<Vec<_>, _>>()?;
+        let next = records.last().filter(|_| more).map(|last| query.sort.position(last));
+        Ok(Page { records, next })
+    }
+}
+
+impl RecordStore for SqliteStore {
+    fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { if batch.is_empty() { Ok(()) } else { self.write_batch(batch).await } })
+    }
+
+    fn begin_epoch(&self, node: NodeId, now: UtcMicros) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            let query = sqlx::query_scalar::<_, i64>(BEGIN_EPOCH).bind(node.0).bind(now.0);
+            let epoch = query.fetch_one(&mut transaction.connection).await.map_err(failed)?;
+            transaction.commit().await?;
+            u64::try_from(epoch).map(Epoch).map_err(|_| rows::unreadable())
+        })
+    }
+
+    fn renew_lease(&self, node: NodeId, epoch: Epoch, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            let query = sqlx::query(RENEW_LEASE).bind(now.0).bind(node.0).bind(rows::integer(epoch.0));
+            let renewed = query.execute(&mut transaction.connection).await.map_err(failed)?.rows_affected();
+            transaction.commit().await?;
+            if renewed == 1 { Ok(()) } else { Err(StoreError::Refused("this epoch of the node is over".into())) }
+        })
+    }
+
+    fn orphans(&self, node: NodeId, epoch: Epoch, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move {
+            let mut query = sqlite_list::select_orphans(&node, epoch, limit);
+            query.build().fetch_all(&self.readers).await.map_err(failed)?.iter().map(rows::record).collect()
+        })
+    }
+
+    fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        Box::pin(async move {
+            let mut query = sqlite_list::select_one(id);
+            query.build().fetch_optional(&self.readers).await.map_err(failed)?.as_ref().map(rows::record).transpose()
+        })
+    }
+
+    fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
+        Box::pin(async move {
+            let found = sqlx::query(HISTORY).bind(id.to_string()).fetch_all(&self.readers).await.map_err(failed)?;
+            found.iter().map(rows::transition).collect()
+        })
+    }
+
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.list_page(query))
+    }
+}
+
+/// One transaction on the only writing connection.
+///
+/// The connection goes back to its place only after a commit. Where the work fails or its future is dropped, the
+/// connection is dropped too, and SQLite rolls back what it had begun: no caller can leave a transaction behind, and no
+/// connection is used again after an error whose effect on the transaction (a full disk ends it, a conflict does not)
+/// would have to be guessed.
+struct Transaction<'a> {
+    slot: MutexGuard<'a, Option<SqliteConnection>>,
+    connection: SqliteConnection,
+}
+
+impl Transaction<'_> {
+    async fn commit(mut self) -> Result<(), StoreError> {
+        sqlx::query("COMMIT").execute(&mut self.connection).await.map_err(failed)?;
+        *self.slot = Some(self.connection);
+        Ok(())
+    }
+}
+
+/// Creates the file closed to others before SQLite opens it; SQLite gives its log and index files the same mode.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))
+}
+
+fn migrator() -> Migrator {
+    let step = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(MIGRATIONS.map(step).to_vec())
+}
+
+fn not_migrated(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => failed(error),
+        other => StoreError::Refused(format!("the schema is not of this release: {other}")),
+    }
+}
+
+/// Says what an error means to the caller, in our words: SQLite's own name tables and quote statements.
+fn failed(error: sqlx::Error) -> StoreError {
+    let sqlx::Error::Database(error) = error else { return not_from_sqlite(error) };
+    let code = error.code().and_then(|code| code.parse::<u32>().ok());
+    // The low byte is the primary code (sqlite.org/rescode.html); the rest only says more.
+    match code.map(|code| code & 0xff) {
+        Some(5 | 6) => StoreError::Unavailable("it is locked by another process".into()),
+        Some(7) => StoreError::Unavailable("out of memory".into()),
+        Some(8) => StoreError::Unavailable("it is read-only".into()),
+        Some(9) => StoreError::Unavailable("interrupted".into()),
+        Some(10) => StoreError::Unavailable(format!("disk error, SQLite code {}", code.unwrap_or_default())),
+        Some(13) => StoreError::Unavailable("the disk is full".into()),
+        Some(14 | 15) => StoreError::Unavailable("the file cannot be opened".into()),
+        Some(11) => StoreError::Refused("the file is damaged".into()),
+        Some(26) => StoreError::Refused("the file is not a database".into()),
+        _ => StoreError::Refused(format!("SQLite code {}", code.unwrap_or_default())),
+    }
+}
+
+fn not_from_sqlite(error: sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::Io(error) => StoreError::Unavailable(error.to_string()),
+        sqlx::Error::PoolTimedOut => StoreError::Unavailable("no reader became free in time".into()),
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => StoreError::Unavailable("it is closed".into()),
+        _ => rows::unreadable(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::{
+        core::record::{Authority, Status},
+        store::conformance::{self, record, write},
+    };
+
+    async fn fresh() -> (SqliteStore, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        (SqliteStore::open(&folder.path().join("records.db")).await.unwrap(), folder)
+    }
+
+    conformance::record_store_promises!(fresh);
+
+    #[tokio::test]
+    async fn a_reopened_file_still_has_everything() {
+        let (store, folder) = fresh().await;
+        let (open, closed) = (
+            write(record(1, 1, Authority::Observed, Status::Active)),
+            write(record(2, 5, Authority::Observed, Status::Closed)),
+        );
+        store.apply(vec![open.clone(), closed.clone()]).await.unwrap();
+        let epoch = store.begin_epoch(NodeId("a".into()), UtcMicros(1)).await.unwrap();
+        drop(store);
+        let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
+        for Write { record, transition } in [open, closed] {
+            assert_eq!(store.history(record.id).await.unwrap(), [transition.unwrap()]);
+            assert_eq!(store.get(record.id).await.unwrap(), Some(record));
+        }
+        assert_eq!(store.begin_epoch(NodeId("a".into()), UtcMicros(1)).await.unwrap(), Epoch(epoch.0 + 1));
+    }
+
+    #[tokio::test]
+    async fn every_connection_syncs_each_commit_of_a_write_ahead_log() {
+        let (store, _folder) = fresh().await;
+        let mut transaction = store.begin().await.unwrap();
+        let pragma = |name: &'static str| sqlx::query_scalar::<_, String>(name);
+        let journal = pragma("SELECT journal_mode FROM pragma_journal_mode");
+        assert_eq!(journal.fetch_one(&mut transaction.connection).await.unwrap(), "wal");
+        let synchronous = pragma("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous");
+        assert_eq!(synchronous.fetch_one(&mut transaction.connection).await.unwrap(), "2");
+    }
+
+    #[tokio::test]
+    async fn only_the_owner_can_read_the_files() {
+        let (store, folder) = fresh().await;
+        store.apply(vec![write(record(1, 1, Authority::Observed, Status::Active))]).await.unwrap();
+        let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()).collect();
+        assert!(files.len() > 1, "the log stands beside the file");
+        for file in files {
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_dropped_write_leaves_no_transaction_behind() {
+        let (store, _folder) = fresh().await;
+        let all: Vec<_> = (0..200).map(|n| write(record(n, 1, Authority::Observed, Status::Active))).collect();
+        // Dropped at each of its first stops in turn: waiting for BEGIN, for a statement, for COMMIT.
+        for stops in 0..12 {
+            let mut dropped = store.apply(all.clone());
+            for _ in 0..stops {
+                if dropped.as_mut().now_or_never().is_some() {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+        let late = write(record(250, 1, Authority::Observed, Status::Active));
+        store.apply(vec![late.clone()]).await.unwrap();
+        assert_eq!(store.get(late.record.id).await.unwrap(), Some(late.record));
+        let stored = store.list(ListQuery { limit: 500, ..ListQuery::default() }).await.unwrap().records.len();
+        assert!(stored == 1 || stored == 201, "a batch is whole or absent, {stored} rows");
+    }
+
+    #[tokio::test]
+    async fn a_locked_file_is_unavailable_and_comes_back() {
+        let (store, _folder) = fresh().await;
+        let mut other = store.options.clone().connect().await.unwrap();
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+        let impatient = SqliteStore { options: store.options.clone().busy_timeout(Duration::ZERO), ..store.clone() };
+        *impatient.writer.lock().await = None;
+        let batch = vec![write(record(1, 1, Authority::Observed, Status::Active))];
+        let locked = impatient.apply(batch.clone()).await;
+        assert!(matches!(locked, Err(StoreError::Unavailable(_))), "{locked:?}");
+        assert_eq!(store.get(batch[0].record.id).await.unwrap(), None, "readers read on");
+        sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+        impatient.apply(batch).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_refused_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.db");
+        let text = "not a database, and longer than the header of one, so that nobody takes it for a new file ".repeat(20);
+        fs::write(&path, &text).unwrap();
+        let refused = SqliteStore::open(&path).await.map(|_| ());
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[tokio::test]
+    async fn errors_never_carry_sql() {
+        let (store, _folder) = fresh().await;
+        let mut transaction = store.begin().await.unwrap();
+        for sql in ["SELECT nothing FROM nowhere", "INSERT INTO nodes DEFAULT VALUES", "SELEC"] {
+            let error = sqlx::query(sql).execute(&mut transaction.connection).await.map_err(failed).unwrap_err();
+            assert!(matches!(&error, StoreError::Refused(_)), "{error}");
+            assert!(["SELEC", "nothing", "nodes", "node_id"].iter().all(|word| !error.to_string().contains(word)), "{error}");
+        }
+    }
+}

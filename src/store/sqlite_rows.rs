@@ -1,0 +1,156 @@
+//! How a record and a transition become SQLite rows and come back. Knows the columns; runs nothing.
+
+use std::str::FromStr;
+
+use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
+
+use super::{StoreError, Write};
+use crate::core::record::{Authority, Epoch, NodeId, Record, SessionId, Transition, UtcMicros};
+
+/// Rows per statement. Measured: fewer pay for the hop to SQLite's thread, more bring nothing; 22 columns × 50 rows stay
+/// far below SQLite's 32,766 parameters.
+pub const PER_STATEMENT: usize = 50;
+
+/// Every stored column of `session_records`, in the order in which [`upsert`] binds them.
+pub const COLUMNS: &str = "session_id, node_id, epoch, username, target_name, client_ip, start_time, rank_key, version, \
+    authority, target_addr, target_login, status, end_reason, exit_status, last_seen_at, last_input_at, end_time, \
+    detected_at, bytes_in, bytes_out, recording";
+
+/// The guard is the whole merge rule: retries, duplicates and order do not matter. What is fixed at birth is not assigned,
+/// which spares its indexes.
+const KEEP_THE_HIGHER_RANK: &str = " ON CONFLICT (session_id) DO UPDATE SET rank_key = excluded.rank_key, \
+    version = excluded.version, authority = excluded.authority, target_addr = excluded.target_addr, \
+    target_login = excluded.target_login, status = excluded.status, end_reason = excluded.end_reason, \
+    exit_status = excluded.exit_status, last_seen_at = excluded.last_seen_at, last_input_at = excluded.last_input_at, \
+    end_time = excluded.end_time, detected_at = excluded.detected_at, bytes_in = excluded.bytes_in, \
+    bytes_out = excluded.bytes_out, recording = excluded.recording \
+    WHERE excluded.rank_key > session_records.rank_key";
+
+/// Writes the records of `part`, each only where its rank is higher than what is stored.
+pub fn upsert(part: &[Write]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new("INSERT INTO session_records (");
+    sql.push(COLUMNS).push(") ");
+    sql.push_values(part, |mut row, Write { record, .. }| {
+        row.push_bind(record.id.to_string())
+            .push_bind(record.node.0.as_str())
+            .push_bind(integer(record.epoch.0))
+            .push_bind(record.username.as_str())
+            .push_bind(record.target.as_str())
+            .push_bind(record.client_ip.to_string())
+            .push_bind(record.start_time.0)
+            .push_bind(integer(record.rank()))
+            .push_bind(integer(record.version))
+            .push_bind(record.authority as i64)
+            .push_bind(record.target_addr.as_str())
+            .push_bind(record.target_login.as_str())
+            .push_bind(record.status.as_str())
+            .push_bind(record.end_reason.map(|reason| reason.as_str()))
+            .push_bind(record.exit_status)
+            .push_bind(record.last_seen_at.map(|at| at.0))
+            .push_bind(record.last_input_at.map(|at| at.0))
+            .push_bind(record.end_time.map(|at| at.0))
+            .push_bind(record.detected_at.map(|at| at.0))
+            .push_bind(integer(record.bytes_in))
+            .push_bind(integer(record.bytes_out))
+            .push_bind(record.recording.as_deref());
+    });
+    sql.push(KEEP_THE_HIGHER_RANK);
+    sql
+}
+
+/// Adds the transitions of `part`, each with the record it led to, once per (session, version, rank).
+pub fn add_events(part: &[(&Record, &Transition)]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(
+        "INSERT INTO session_events (session_id, version, rank_key, at, status, end_reason, detail) ",
+    );
+    sql.push_values(part, |mut row, (record, transition)| {
+        row.push_bind(transition.id.to_string())
+            .push_bind(integer(record.version))
+            .push_bind(integer(record.rank()))
+            .push_bind(transition.at.0)
+            .push_bind(transition.status.as_str())
+            .push_bind(transition.end_reason.map(|reason| reason.as_str()))
+            .push_bind(transition.detail.as_str());
+    });
+    // Not INSERT OR IGNORE, which would also swallow a row that breaks any other rule.
+    sql.push(" ON CONFLICT (session_id, version, rank_key) DO NOTHING");
+    sql
+}
+
+/// Reads a row of [`COLUMNS`].
+pub fn record(row: &SqliteRow) -> Result<Record, StoreError> {
+    Ok(Record {
+        id: word(row, "session_id")?,
+        username: column(row, "username")?,
+        target: column(row, "target_name")?,
+        target_addr: column(row, "target_addr")?,
+        target_login: column(row, "target_login")?,
+        client_ip: word(row, "client_ip")?,
+        node: NodeId(column(row, "node_id")?),
+        epoch: Epoch(count(row, "epoch")?),
+        version: count(row, "version")?,
+        authority: authority(row)?,
+        status: word(row, "status")?,
+        end_reason: optional_word(row, "end_reason")?,
+        exit_status: column(row, "exit_status")?,
+        start_time: UtcMicros(column(row, "start_time")?),
+        last_seen_at: time(row, "last_seen_at")?,
+        last_input_at: time(row, "last_input_at")?,
+        end_time: time(row, "end_time")?,
+        detected_at: time(row, "detected_at")?,
+        bytes_in: count(row, "bytes_in")?,
+        bytes_out: count(row, "bytes_out")?,
+        // Who looks on is known to the owner while it serves and to nobody later: never stored.
+        watchers: 0,
+        recording: column(row, "recording")?,
+    })
+}
+
+/// Reads a row of `session_events`.
+pub fn transition(row: &SqliteRow) -> Result<Transition, StoreError> {
+    Ok(Transition {
+        id: word::<SessionId>(row, "session_id")?,
+        at: UtcMicros(column(row, "at")?),
+        status: word(row, "status")?,
+        end_reason: optional_word(row, "end_reason")?,
+        detail: column(row, "detail")?,
+    })
+}
+
+/// SQLite's integers are signed; what does not fit (2^63 bytes) stays at the largest one.
+pub fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The answer for a row that no release of ours can have written.
+pub fn unreadable() -> StoreError {
+    StoreError::Refused("a stored row cannot be read".into())
+}
+
+fn column<'r, T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>>(row: &'r SqliteRow, name: &str) -> Result<T, StoreError> {
+    row.try_get(name).map_err(|_| unreadable())
+}
+
+fn word<T: FromStr>(row: &SqliteRow, name: &str) -> Result<T, StoreError> {
+    column::<&str>(row, name)?.parse().map_err(|_| unreadable())
+}
+
+fn optional_word<T: FromStr>(row: &SqliteRow, name: &str) -> Result<Option<T>, StoreError> {
+    column::<Option<&str>>(row, name)?.map(str::parse).transpose().map_err(|_| unreadable())
+}
+
+fn count(row: &SqliteRow, name: &str) -> Result<u64, StoreError> {
+    u64::try_from(column::<i64>(row, name)?).map_err(|_| unreadable())
+}
+
+fn time(row: &SqliteRow, name: &str) -> Result<Option<UtcMicros>, StoreError> {
+    Ok(column::<Option<i64>>(row, name)?.map(UtcMicros))
+}
+
+fn authority(row: &SqliteRow) -> Result<Authority, StoreError> {
+    match column::<i64>(row, "authority")? {
+        1 => Ok(Authority::Inferred),
+        2 => Ok(Authority::Observed),
+        _ => Err(unreadable()),
+    }
+}
