@@ -37,21 +37,24 @@ CREATE TABLE session_records (
     end_key        INTEGER NOT NULL GENERATED ALWAYS AS (coalesce(end_time, -9223372036854775808)) VIRTUAL
 ) STRICT, WITHOUT ROWID;
 
--- Closed sessions by time: the history page and its time range.
+-- Each index below costs at every heartbeat's checkpoint unless it can be left alone, and SQLite leaves alone only what
+-- no assigned column touches. So closed sessions (millions, written once) and open ones (thousands, written often) have
+-- indexes of their own, and a listing of both is the merge of two short ranges.
+
+-- Closed sessions by start: the history page and its time range. Whole, not partial: counting by status reads it too.
 CREATE INDEX idx_session_status_time ON session_records (status, start_time, end_time);
 
--- Open sessions only, a few thousand among millions. Led by start_time and not by node: this file belongs to one node, so
--- the node selects nothing, while both users of the index want the oldest or newest first: the list of open sessions,
--- and the orphans of older epochs. status, node_id and epoch stand in it so that both filter without reading the row.
-CREATE INDEX idx_session_active_lookup ON session_records (start_time, session_id, status, node_id, epoch)
-    WHERE status <> 'closed';
+-- Closed sessions by their other two times. Partial: an open session enters them only when it closes.
+CREATE INDEX idx_session_closed_last_seen ON session_records (last_seen_key) WHERE status = 'closed';
+CREATE INDEX idx_session_closed_end ON session_records (end_key) WHERE status = 'closed';
 
--- The three orders of a listing over everything; a page is a short range of one of them.
-CREATE INDEX idx_session_start ON session_records (start_time);
-CREATE INDEX idx_session_last_seen ON session_records (last_seen_key);
-CREATE INDEX idx_session_end ON session_records (end_key);
+-- Open sessions by start, both for their list and for the orphans of older epochs, oldest first. Not led by node: this
+-- file belongs to one node, so the node selects nothing. No further columns: without a rowid SQLite reads the row before
+-- it filters, so they would only make every entry longer. The other two orders sort the open sessions, at most as many
+-- as one node serves.
+CREATE INDEX idx_session_active_lookup ON session_records (start_time) WHERE status <> 'closed';
 
--- One user's sessions (all that most users may see) and one target's. Both columns never change, so these cost only
+-- One user's sessions (all that most users may see) and one target's. Their columns never change, so they cost only
 -- when a session is born.
 CREATE INDEX idx_session_user ON session_records (username, start_time);
 CREATE INDEX idx_session_target ON session_records (target_name, start_time);

@@ -37,12 +37,18 @@ const READERS: u32 = 4;
 /// listings in use.
 const STATEMENT_CACHE: usize = 4 * rows::PER_STATEMENT;
 
+/// The writer's page cache in KiB: what a batch touches stays at hand. SQLite's own 2 MiB would be read again each time.
+const WRITER_CACHE: &str = "-16384";
+
+/// Pages of the log before it is copied into the file, 16 MiB instead of SQLite's 4: rows that are written again and again
+/// are copied, and synced, once.
+const LOG_PAGES: &str = "4000";
+
 const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, epoch, started_at, last_alive_at) VALUES (?1, 1, ?2, ?2) \
     ON CONFLICT (node_id) DO UPDATE SET epoch = epoch + 1, started_at = excluded.started_at, \
     last_alive_at = max(last_alive_at, excluded.last_alive_at) RETURNING epoch";
 
-const RENEW_LEASE: &str =
-    "UPDATE nodes SET last_alive_at = max(last_alive_at, ?1) WHERE node_id = ?2 AND epoch = ?3";
+const RENEW_LEASE: &str = "UPDATE nodes SET last_alive_at = max(last_alive_at, ?1) WHERE node_id = ?2 AND epoch = ?3";
 
 const HISTORY: &str = "SELECT session_id, at, status, end_reason, detail FROM session_events WHERE session_id = ?1 \
     ORDER BY version, rank_key";
@@ -74,6 +80,8 @@ impl SqliteStore {
             .foreign_keys(false)
             .statement_cache_capacity(STATEMENT_CACHE)
             .disable_statement_logging();
+        let reading = options.clone().read_only(true);
+        let options = options.pragma("cache_size", WRITER_CACHE).pragma("wal_autocheckpoint", LOG_PAGES);
         // A pool only because sqlx's migrator, given a connection, makes a future that cannot change threads.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
         migrator().run(&pool).await.map_err(not_migrated)?;
@@ -82,7 +90,7 @@ impl SqliteStore {
             .max_connections(READERS)
             .acquire_timeout(BUSY_TIMEOUT)
             .test_before_acquire(false)
-            .connect_lazy_with(options.clone().read_only(true));
+            .connect_lazy_with(reading);
         Ok(Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers })
     }
 
@@ -102,7 +110,8 @@ impl SqliteStore {
         for part in batch.chunks(rows::PER_STATEMENT) {
             rows::upsert(part).build().execute(&mut transaction.connection).await.map_err(failed)?;
         }
-        let events: Vec<_> = batch.iter().filter_map(|write| Some((&write.record, write.transition.as_ref()?))).collect();
+        let events: Vec<_> =
+            batch.iter().filter_map(|write| Some((&write.record, write.transition.as_ref()?))).collect();
         for part in events.chunks(rows::PER_STATEMENT) {
             rows::add_events(part).build().execute(&mut transaction.connection).await.map_err(failed)?;
         }
@@ -335,7 +344,8 @@ mod tests {
     async fn a_file_that_is_no_database_is_refused_and_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("records.db");
-        let text = "not a database, and longer than the header of one, so that nobody takes it for a new file ".repeat(20);
+        let text =
+            "not a database, and longer than the header of one, so that nobody takes it for a new file ".repeat(20);
         fs::write(&path, &text).unwrap();
         let refused = SqliteStore::open(&path).await.map(|_| ());
         assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
@@ -349,7 +359,10 @@ mod tests {
         for sql in ["SELECT nothing FROM nowhere", "INSERT INTO nodes DEFAULT VALUES", "SELEC"] {
             let error = sqlx::query(sql).execute(&mut transaction.connection).await.map_err(failed).unwrap_err();
             assert!(matches!(&error, StoreError::Refused(_)), "{error}");
-            assert!(["SELEC", "nothing", "nodes", "node_id"].iter().all(|word| !error.to_string().contains(word)), "{error}");
+            assert!(
+                ["SELEC", "nothing", "nodes", "node_id"].iter().all(|word| !error.to_string().contains(word)),
+                "{error}"
+            );
         }
     }
 }

@@ -19,25 +19,29 @@ pub fn page_length(query: &ListQuery) -> usize {
 /// The index is named: which one is right follows from the question, not from statistics, and a plan that would need
 /// another one fails in the tests instead of slowing down one day. A page costs what it holds, except that
 /// - filters without an index of their own (node, address, reason, text) pass over what they reject;
-/// - a question about open sessions, one user or one target in another order than `start_time` sorts what it finds.
+/// - the open sessions, one user's or one target's in another order than `start_time` are sorted first.
 pub fn select(query: &ListQuery) -> QueryBuilder<Sqlite> {
-    let mut sql = select_by(index_for(query));
-    filter(&mut sql, query);
-    let key = key_column(query.sort.by);
-    let (beyond, direction) = if query.sort.ascending { (" > ", " ASC") } else { (" < ", " DESC") };
-    if let Some(after) = query.after {
-        sql.push(" AND (").push(key).push(", session_id)").push(beyond).push("(");
-        sql.push_bind(after.key).push(", ").push_bind(after.id.to_string()).push(")");
+    let mut sql = QueryBuilder::new("");
+    match sources(query).as_slice() {
+        [only] => push_range(&mut sql, only, query),
+        several => {
+            // One statement, so that a session which closes meanwhile is seen once, on one side.
+            for (n, source) in several.iter().enumerate() {
+                sql.push(if n == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
+                push_range(&mut sql, source, query);
+                sql.push(")");
+            }
+            push_order(&mut sql, "sort_key", query);
+        }
     }
-    sql.push(" ORDER BY ").push(key).push(direction).push(", session_id").push(direction);
-    sql.push(" LIMIT ").push_bind(page_length(query) as i64 + 1);
     sql
 }
 
 /// Selects what older epochs of `node` left open, oldest first.
 pub fn select_orphans(node: &NodeId, epoch: Epoch, limit: u32) -> QueryBuilder<Sqlite> {
-    let mut sql = select_by("idx_session_active_lookup");
-    sql.push(" AND status <> 'closed' AND node_id = ").push_bind(node.0.as_str());
+    let mut sql = QueryBuilder::new("SELECT ");
+    sql.push(rows::COLUMNS).push(" FROM session_records INDEXED BY ").push(OPEN.index).push(" WHERE ").push(OPEN.rows);
+    sql.push(" AND node_id = ").push_bind(node.0.as_str());
     sql.push(" AND epoch < ").push_bind(rows::integer(epoch.0));
     sql.push(" ORDER BY start_time, session_id LIMIT ").push_bind(i64::from(limit));
     sql
@@ -50,49 +54,66 @@ pub fn select_one(id: SessionId) -> QueryBuilder<Sqlite> {
     sql
 }
 
-fn select_by(index: &str) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new("SELECT ");
-    sql.push(rows::COLUMNS).push(" FROM session_records INDEXED BY ").push(index).push(" WHERE true");
-    sql
+/// An index and the rows it holds, in the words of its own `WHERE`: without them SQLite does not see that it may be used.
+struct Source {
+    index: &'static str,
+    rows: &'static str,
 }
 
-fn key_column(key: SortKey) -> &'static str {
-    match key {
+const OPEN: Source = Source { index: "idx_session_active_lookup", rows: "status <> 'closed'" };
+const OF_USER: Source = Source { index: "idx_session_user", rows: "true" };
+const OF_TARGET: Source = Source { index: "idx_session_target", rows: "true" };
+
+const fn closed(order: SortKey) -> Source {
+    let index = match order {
+        SortKey::StartTime => "idx_session_status_time",
+        SortKey::LastSeenAt => "idx_session_closed_last_seen",
+        SortKey::EndTime => "idx_session_closed_end",
+    };
+    Source { index, rows: "status = 'closed'" }
+}
+
+/// What leaves the fewest rows to look at: the few open sessions, then one user's, then one target's, then everything.
+fn sources(query: &ListQuery) -> Vec<Source> {
+    let asks_for = |status: Status| query.statuses.is_empty() || query.statuses.contains(&status);
+    let asks_for_open = query.statuses.is_empty() || query.statuses.iter().any(|status| *status != Status::Closed);
+    if !asks_for(Status::Closed) {
+        vec![OPEN]
+    } else if query.user.is_some() {
+        vec![OF_USER]
+    } else if query.target.is_some() {
+        vec![OF_TARGET]
+    } else if asks_for_open {
+        vec![OPEN, closed(query.sort.by)]
+    } else {
+        vec![closed(query.sort.by)]
+    }
+}
+
+fn push_range(sql: &mut QueryBuilder<Sqlite>, source: &Source, query: &ListQuery) {
+    let key = match query.sort.by {
         SortKey::StartTime => "start_time",
         SortKey::LastSeenAt => "last_seen_key",
         SortKey::EndTime => "end_key",
+    };
+    sql.push("SELECT ").push(rows::COLUMNS).push(", ").push(key).push(" AS sort_key FROM session_records");
+    sql.push(" INDEXED BY ").push(source.index).push(" WHERE ").push(source.rows);
+    push_filters(sql, query);
+    if let Some(after) = query.after {
+        let beyond = if query.sort.ascending { " > " } else { " < " };
+        sql.push(" AND (").push(key).push(", session_id)").push(beyond).push("(");
+        sql.push_bind(after.key).push(", ").push_bind(after.id.to_string()).push(")");
     }
+    push_order(sql, key, query);
 }
 
-/// The index that leaves the fewest rows to look at: the few open sessions, then one user's, then one target's, then the
-/// order itself.
-fn index_for(query: &ListQuery) -> &'static str {
-    if only_open(query) {
-        return "idx_session_active_lookup";
-    }
-    if query.user.is_some() {
-        return "idx_session_user";
-    }
-    if query.target.is_some() {
-        return "idx_session_target";
-    }
-    match query.sort.by {
-        SortKey::StartTime if query.statuses == [Status::Closed] => "idx_session_status_time",
-        SortKey::StartTime => "idx_session_start",
-        SortKey::LastSeenAt => "idx_session_last_seen",
-        SortKey::EndTime => "idx_session_end",
-    }
+fn push_order(sql: &mut QueryBuilder<Sqlite>, key: &str, query: &ListQuery) {
+    let direction = if query.sort.ascending { " ASC" } else { " DESC" };
+    sql.push(" ORDER BY ").push(key).push(direction).push(", session_id").push(direction);
+    sql.push(" LIMIT ").push_bind(page_length(query) as i64 + 1);
 }
 
-fn only_open(query: &ListQuery) -> bool {
-    !query.statuses.is_empty() && !query.statuses.contains(&Status::Closed)
-}
-
-fn filter(sql: &mut QueryBuilder<Sqlite>, query: &ListQuery) {
-    if only_open(query) {
-        // The words of the partial index, without which SQLite does not see that it may be used.
-        sql.push(" AND status <> 'closed'");
-    }
+fn push_filters(sql: &mut QueryBuilder<Sqlite>, query: &ListQuery) {
     match query.statuses.as_slice() {
         [] => {}
         [one] => {
@@ -126,12 +147,12 @@ fn filter(sql: &mut QueryBuilder<Sqlite>, query: &ListQuery) {
         sql.push(" AND start_time < ").push_bind(until.0);
     }
     if let Some(text) = &query.text {
-        contains(sql, text);
+        push_contains(sql, text);
     }
 }
 
 /// `instr` and not `LIKE`: it has no wildcards to escape and no longest pattern; `lower` folds ASCII, as `LIKE` does.
-fn contains(sql: &mut QueryBuilder<Sqlite>, text: &str) {
+fn push_contains(sql: &mut QueryBuilder<Sqlite>, text: &str) {
     let text = text.to_ascii_lowercase();
     sql.push(" AND (");
     let mut any = sql.separated(" OR ");
@@ -144,41 +165,131 @@ fn contains(sql: &mut QueryBuilder<Sqlite>, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::{AssertSqlSafe, ConnectOptions, Connection, SqliteConnection};
+    use sqlx::{AssertSqlSafe, ConnectOptions, Row, SqliteConnection};
 
     use super::*;
-    use crate::store::{Position, Sort, sqlite::SqliteStore};
+    use crate::{
+        core::record::{EndReason, UtcMicros},
+        store::{Position, Sort, sqlite::SqliteStore},
+    };
 
-    /// Says how SQLite would run `sql`, one line per step.
+    const EVERY_KEY: [SortKey; 3] = [SortKey::StartTime, SortKey::LastSeenAt, SortKey::EndTime];
+    const EVERY_ROW: &str = "SCAN session_records";
+    const SORT: &str = "USE TEMP B-TREE FOR ORDER BY";
+
+    /// Says how SQLite runs `sql`, one line per step.
     async fn plan(connection: &mut SqliteConnection, sql: QueryBuilder<Sqlite>) -> Vec<String> {
-        let explain = format!("EXPLAIN QUERY PLAN {}", sql.into_string());
-        let steps = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(connection).await.unwrap();
-        steps.iter().map(|step| sqlx::Row::get(step, "detail")).collect()
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.into_string()));
+        let steps = sqlx::raw_sql(explain).fetch_all(connection).await.unwrap();
+        steps.iter().map(|step| step.get("detail")).collect()
     }
 
     async fn connection() -> (SqliteConnection, tempfile::TempDir) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("records.db");
         drop(SqliteStore::open(&path).await.unwrap());
-        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
-        (options.connect().await.unwrap(), folder)
+        (sqlx::sqlite::SqliteConnectOptions::new().filename(path).connect().await.unwrap(), folder)
+    }
+
+    fn id() -> SessionId {
+        "018bcfe5-6800-7000-8000-000000000000".parse().unwrap()
+    }
+
+    /// One order, forwards and backwards, from its edge and from within.
+    fn every_page(by: SortKey, query: &ListQuery) -> Vec<ListQuery> {
+        let page = |(ascending, after)| ListQuery { sort: Sort { by, ascending }, after, limit: 50, ..query.clone() };
+        let within = Some(Position { key: 1, id: id() });
+        [(true, None), (false, None), (true, within), (false, within)].map(page).to_vec()
+    }
+
+    /// Holds for every page of `query`: it reads `index` and no row outside an index; it sorts only where `sorts`.
+    async fn assert_plan(db: &mut SqliteConnection, by: SortKey, query: &ListQuery, index: &str, sorts: bool) {
+        for page in every_page(by, query) {
+            let steps = plan(db, select(&page)).await;
+            let reads: Vec<_> = steps.iter().filter(|step| step.contains("session_records")).collect();
+            assert!(reads.iter().all(|step| step.contains(&format!(" USING INDEX {index}"))), "{page:?}: {steps:#?}");
+            assert_eq!(steps.iter().any(|step| step == SORT), sorts, "{page:?}: {steps:#?}");
+            if page.after.is_some() && !sorts {
+                assert!(reads.iter().all(|step| step.starts_with("SEARCH")), "{page:?}: {steps:#?}");
+            }
+        }
     }
 
     #[tokio::test]
-    async fn dbg_plans() {
+    async fn one_kind_of_sessions_is_read_from_its_own_index_in_order() {
         let (mut db, _folder) = connection().await;
-        for by in [SortKey::StartTime, SortKey::LastSeenAt, SortKey::EndTime] {
-            for statuses in [vec![], vec![Status::Closed], vec![Status::Active], vec![Status::Active, Status::Detached], vec![Status::Active, Status::Closed]] {
-              for user in [None, Some("ann".to_owned())] { for after in [false, true] {
-                let id: SessionId = "018bcfe5-6800-7000-8000-000000000000".parse().unwrap();
-                let after = after.then_some(Position { key: 1, id });
-                let q = ListQuery { statuses: statuses.clone(), user: user.clone(), sort: Sort { by, ascending: false }, limit: 50, after, ..ListQuery::default() };
-                eprintln!("{by:?} {statuses:?} {user:?} {}: {:?}", after.is_some(), plan(&mut db, select(&q)).await);
-              }}
+        let statuses = |statuses: &[Status]| ListQuery { statuses: statuses.to_vec(), ..ListQuery::default() };
+        let closed = statuses(&[Status::Closed]);
+        assert_plan(&mut db, SortKey::StartTime, &closed, "idx_session_status_time", false).await;
+        assert_plan(&mut db, SortKey::LastSeenAt, &closed, "idx_session_closed_last_seen", false).await;
+        assert_plan(&mut db, SortKey::EndTime, &closed, "idx_session_closed_end", false).await;
+        for open in [&[Status::Active][..], &[Status::Connecting, Status::Active, Status::Detached, Status::Lost]] {
+            let open = statuses(open);
+            assert_plan(&mut db, SortKey::StartTime, &open, "idx_session_active_lookup", false).await;
+            assert_plan(&mut db, SortKey::LastSeenAt, &open, "idx_session_active_lookup", true).await;
+            assert_plan(&mut db, SortKey::EndTime, &open, "idx_session_active_lookup", true).await;
+        }
+        for (query, index) in [
+            (ListQuery { user: Some("ann".into()), ..ListQuery::default() }, "idx_session_user"),
+            (ListQuery { target: Some("web-1".into()), ..ListQuery::default() }, "idx_session_target"),
+        ] {
+            assert_plan(&mut db, SortKey::StartTime, &query, index, false).await;
+            assert_plan(&mut db, SortKey::EndTime, &query, index, true).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn open_and_closed_together_are_a_merge_of_two_short_ranges() {
+        let (mut db, _folder) = connection().await;
+        let by_time = ["idx_session_status_time", "idx_session_closed_last_seen", "idx_session_closed_end"];
+        for (by, closed) in EVERY_KEY.into_iter().zip(by_time) {
+            for statuses in [vec![], vec![Status::Closed, Status::Active]] {
+                for page in every_page(by, &ListQuery { statuses: statuses.clone(), ..ListQuery::default() }) {
+                    let steps = plan(&mut db, select(&page)).await;
+                    let reads: Vec<_> = steps.iter().filter(|step| step.contains("session_records")).collect();
+                    assert_eq!(steps.first().unwrap(), "MERGE (UNION ALL)");
+                    assert_eq!(reads.len(), 2, "{steps:#?}");
+                    assert!(reads[0].contains(" USING INDEX idx_session_active_lookup"), "{steps:#?}");
+                    assert!(reads[1].contains(&format!(" USING INDEX {closed}")), "{steps:#?}");
+                    assert!(page.after.is_none() || reads[1].starts_with("SEARCH"), "{steps:#?}");
+                }
             }
         }
-        eprintln!("{:?}", plan(&mut db, select_orphans(&NodeId("a".into()), Epoch(3), 4)).await);
-        eprintln!("{:?}", plan(&mut db, select_one("018bcfe5-6800-7000-8000-000000000000".parse().unwrap())).await);
-        db.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn no_question_reads_rows_outside_an_index() {
+        let (mut db, _folder) = connection().await;
+        let full = ListQuery {
+            node: Some(NodeId("a".into())),
+            client_ip: Some("192.0.2.1".parse().unwrap()),
+            reason: Some(EndReason::Exited),
+            since: Some(UtcMicros(1)),
+            until: Some(UtcMicros(2)),
+            text: Some("web".into()),
+            ..ListQuery::default()
+        };
+        let mut all = vec![select_orphans(&NodeId("a".into()), Epoch(3), 50), select_one(id())];
+        all.extend(EVERY_KEY.iter().flat_map(|key| every_page(*key, &full)).map(|query| select(&query)));
+        for sql in all {
+            let steps = plan(&mut db, sql).await;
+            assert!(
+                steps.iter().all(|step| !step.starts_with(EVERY_ROW) || step.contains("USING INDEX")),
+                "{steps:#?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn orphans_come_in_order_without_sorting() {
+        let (mut db, _folder) = connection().await;
+        let steps = plan(&mut db, select_orphans(&NodeId("a".into()), Epoch(3), 50)).await;
+        assert_eq!(steps, ["SCAN session_records USING INDEX idx_session_active_lookup"]);
+    }
+
+    #[test]
+    fn a_page_has_between_one_and_five_hundred_rows() {
+        let length = |limit| page_length(&ListQuery { limit, ..ListQuery::default() });
+        assert_eq!([length(0), length(1), length(500), length(u32::MAX)], [1, 1, 500, 500]);
     }
 }

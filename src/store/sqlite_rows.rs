@@ -7,8 +7,8 @@ use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
 use super::{StoreError, Write};
 use crate::core::record::{Authority, Epoch, NodeId, Record, SessionId, Transition, UtcMicros};
 
-/// Rows per statement. Measured: fewer pay for the hop to SQLite's thread, more bring nothing; 22 columns × 50 rows stay
-/// far below SQLite's 32,766 parameters.
+/// Rows per statement: fewer pay for more hops to SQLite's thread; 22 columns × 50 rows stay
+/// far below its 32,766 parameters.
 pub const PER_STATEMENT: usize = 50;
 
 /// Every stored column of `session_records`, in the order in which [`upsert`] binds them.
@@ -127,7 +127,10 @@ pub fn unreadable() -> StoreError {
     StoreError::Refused("a stored row cannot be read".into())
 }
 
-fn column<'r, T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>>(row: &'r SqliteRow, name: &str) -> Result<T, StoreError> {
+fn column<'r, T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>>(
+    row: &'r SqliteRow,
+    name: &str,
+) -> Result<T, StoreError> {
     row.try_get(name).map_err(|_| unreadable())
 }
 
