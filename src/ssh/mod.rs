@@ -34,6 +34,22 @@ mod valve;
 
 pub use address::is_plain_host;
 pub use client::{RusshConnector, SshSettings};
+/// The demo target: an SSH server in this process, also the fixture of tests.
+pub mod demo;
+/// One client of the demo target: sign-in and requests.
+mod demo_guest;
+/// One channel of the demo target.
+mod demo_shell;
+/// The demo target's TCP connection.
+mod demo_wire;
+/// A line edited on a terminal.
+mod line_editor;
+/// The demo target's small shell.
+mod playground;
+/// The small shell's commands.
+mod playground_command;
+/// What the small shell shows.
+mod showcase;
 
 /// Makes links to targets.
 pub trait Connector {

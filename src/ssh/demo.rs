@@ -1,0 +1,221 @@
+//! The demo target: an SSH server in this process that offers a playground and nothing of the machine. Also the fixture
+//! of tests and load tests. Owns connections and sign-in; the playground itself is pure and stands elsewhere.
+
+use std::{
+    borrow::Cow,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use russh::{
+    MethodKind, MethodSet, Preferred, cipher, compression,
+    keys::{HashAlg, PrivateKey, PublicKey, ssh_key::private::Ed25519Keypair},
+    server,
+};
+use secrecy::SecretString;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::AbortHandle,
+};
+
+use super::{demo_guest::Guest, demo_wire::Wire};
+
+/// AES-GCM costs less CPU per byte than chacha20 wherever the processor has AES instructions.
+const CIPHERS: &[cipher::Name] =
+    &[cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_192_CTR, cipher::AES_128_CTR];
+
+/// How a demo server presents itself.
+pub struct DemoOptions {
+    /// The host key.
+    pub host_key: PrivateKey,
+    /// Who may come in.
+    pub admits: Admits,
+}
+
+impl Default for DemoOptions {
+    /// A new Ed25519 host key; anyone may come in.
+    fn default() -> Self {
+        Self { host_key: Ed25519Keypair::random(&mut rand::rng()).into(), admits: Admits::Anyone }
+    }
+}
+
+/// Who may come in.
+pub enum Admits {
+    /// Everyone, by the method `none`.
+    Anyone,
+    /// One user with one password.
+    Password {
+        /// The login name.
+        user: String,
+        /// The password.
+        password: SecretString,
+    },
+    /// Whoever answers every round of keyboard-interactive (RFC 4256), one after the other.
+    KeyboardInteractive(Vec<Round>),
+    /// Whoever holds this key.
+    PublicKey(PublicKey),
+}
+
+/// One round of questions.
+pub struct Round {
+    /// Shown above; may be empty.
+    pub title: String,
+    /// Shown below the title; may be empty.
+    pub instructions: String,
+    /// Each question, whether the answer may be seen, and the answer.
+    pub questions: Vec<(String, bool, SecretString)>,
+}
+
+/// A running demo server; dropping it stops it.
+pub struct DemoServer {
+    addr: SocketAddr,
+    host_key: PublicKey,
+    connections: Arc<AtomicUsize>,
+    stopped: watch::Sender<bool>,
+    acceptor: AbortHandle,
+}
+
+impl DemoServer {
+    /// Serves `listener` on the current tokio runtime.
+    ///
+    /// # Errors
+    /// When the listener has no address.
+    pub fn start(listener: TcpListener, options: DemoOptions) -> io::Result<Self> {
+        let addr = listener.local_addr()?;
+        let host_key = options.host_key.public_key().clone();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (stopped, stop) = watch::channel(false);
+        let admits = Arc::new(options.admits);
+        let config = Arc::new(config(options.host_key, &admits));
+        let door = Door { config, admits, connections: connections.clone(), stop };
+        let acceptor = tokio::spawn(door.accept(listener)).abort_handle();
+        Ok(Self { addr, host_key, connections, stopped, acceptor })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The public half of the host key.
+    pub fn host_key(&self) -> &PublicKey {
+        &self.host_key
+    }
+
+    /// The host key's fingerprint, as `SHA256:…`.
+    pub fn fingerprint(&self) -> String {
+        self.host_key.fingerprint(HashAlg::Sha256).to_string()
+    }
+
+    /// Connections that are alive now, signed in or not.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// Stops listening and cuts every connection with no SSH goodbye, which then ends on its own. Idempotent.
+    pub fn stop(&self) {
+        self.acceptor.abort();
+        self.stopped.send_replace(true);
+    }
+}
+
+impl Drop for DemoServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn config(host_key: PrivateKey, admits: &Admits) -> server::Config {
+    let method = match admits {
+        Admits::Anyone => MethodKind::None,
+        Admits::Password { .. } => MethodKind::Password,
+        Admits::KeyboardInteractive(_) => MethodKind::KeyboardInteractive,
+        Admits::PublicKey(_) => MethodKind::PublicKey,
+    };
+    server::Config {
+        methods: MethodSet::from([method].as_slice()),
+        // Nothing behind this door is worth guessing for, and tests knock wrongly on purpose.
+        auth_rejection_time: Duration::ZERO,
+        keys: vec![host_key],
+        // Verdicts on silent peers are the gateway's; this end lets them sit.
+        inactivity_timeout: None,
+        preferred: Preferred {
+            cipher: Cow::Borrowed(CIPHERS),
+            compression: Cow::Borrowed(&[compression::NONE]),
+            ..Preferred::DEFAULT
+        },
+        ..server::Config::default()
+    }
+}
+
+/// What every connection shares.
+#[derive(Clone)]
+struct Door {
+    config: Arc<server::Config>,
+    admits: Arc<Admits>,
+    connections: Arc<AtomicUsize>,
+    stop: watch::Receiver<bool>,
+}
+
+/// Counts one connection while it lives.
+struct Live(Arc<AtomicUsize>);
+
+impl Live {
+    fn new(connections: Arc<AtomicUsize>) -> Self {
+        connections.fetch_add(1, Ordering::AcqRel);
+        Self(connections)
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Door {
+    async fn accept(self, listener: TcpListener) {
+        loop {
+            match listener.accept().await {
+                Ok((tcp, _)) => {
+                    tokio::spawn(self.clone().serve(tcp, Live::new(self.connections.clone())));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "demo server cannot accept");
+                    // Out of descriptors, most likely: asking again at once would spin.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(mut self, tcp: TcpStream, _live: Live) {
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "demo connection keeps Nagle's algorithm");
+        }
+        let (wire, control) = Wire::new(tcp);
+        let guest = Guest::new(self.admits, control.clone());
+        let mut session = std::pin::pin!(async { server::run_stream(self.config, wire, guest).await?.await });
+        // The server's end counts as its stop.
+        let stopped = async { drop(self.stop.wait_for(|stop| *stop).await) };
+        let ended = tokio::select! {
+            ended = &mut session => ended,
+            () = stopped => {
+                control.cut();
+                session.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "demo connection broke");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

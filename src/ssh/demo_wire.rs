@@ -1,0 +1,147 @@
+//! The TCP connection under a demo session, shaped so that a client that does not read can still be heard. Owns the
+//! bytes that the kernel did not take yet; knows no SSH.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, BytesMut};
+use futures_util::task::AtomicWaker;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::Notify,
+};
+
+/// Programs wait while this many bytes wait for the kernel: enough for the next write to be a large one.
+const FULL: usize = 128 * 1024;
+
+/// Beyond this the SSH loop itself waits, as it would on a plain socket. Programs stop at [`FULL`], so only a client
+/// that asks and asks without reading the answers comes here.
+const JAMMED: usize = 1024 * 1024;
+
+/// A TCP stream whose writes succeed at once. russh does not read while a write waits, so that on a plain socket a
+/// Ctrl-C would not be seen until its sender reads; here the rest of a write waits in a buffer that every poll for
+/// reading drains, and whoever produces waits in [`WireControl::drained`].
+pub(super) struct Wire {
+    tcp: TcpStream,
+    backlog: BytesMut,
+    control: WireControl,
+}
+
+/// What others may do with a [`Wire`] that russh owns.
+#[derive(Clone, Default)]
+pub(super) struct WireControl(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    cut: AtomicBool,
+    backlog: AtomicUsize,
+    drained: Notify,
+    owner: AtomicWaker,
+}
+
+impl WireControl {
+    /// Closes the socket with no SSH goodbye. Idempotent.
+    pub(super) fn cut(&self) {
+        self.0.cut.store(true, Ordering::Release);
+        self.0.owner.wake();
+    }
+
+    /// Resolves once little waits for the kernel.
+    pub(super) async fn drained(&self) {
+        while self.0.backlog.load(Ordering::Acquire) >= FULL {
+            let drained = self.0.drained.notified();
+            // `notified` counts a `notify_waiters` from here on, so that one between the two loads is not lost.
+            if self.0.backlog.load(Ordering::Acquire) >= FULL {
+                drained.await;
+            }
+        }
+    }
+
+    fn check(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.0.owner.register(cx.waker());
+        if self.0.cut.load(Ordering::Acquire) { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    fn set_backlog(&self, bytes: usize) {
+        let before = self.0.backlog.swap(bytes, Ordering::AcqRel);
+        if before >= FULL && bytes < FULL {
+            self.0.drained.notify_waiters();
+        }
+    }
+}
+
+impl Wire {
+    /// Wraps a connected socket.
+    pub(super) fn new(tcp: TcpStream) -> (Self, WireControl) {
+        let control = WireControl::default();
+        (Self { tcp, backlog: BytesMut::new(), control: control.clone() }, control)
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.backlog.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.backlog.is_empty() {
+            let sent = ready!(Pin::new(&mut self.tcp).poll_write(cx, &self.backlog))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.backlog.advance(sent);
+            self.control.set_backlog(self.backlog.len());
+        }
+        // An idle connection keeps no buffer.
+        self.backlog = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.control.check(cx)?;
+        if let Poll::Ready(Err(error)) = self.poll_drain(cx) {
+            return Poll::Ready(Err(error));
+        }
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.control.check(cx)?;
+        let mut rest = buf;
+        if self.poll_drain(cx)?.is_ready() {
+            if let Poll::Ready(sent) = Pin::new(&mut self.tcp).poll_write(cx, buf)? {
+                rest = buf.get(sent..).unwrap_or_default();
+            }
+        } else if self.backlog.len() >= JAMMED {
+            return Poll::Pending;
+        }
+        if !rest.is_empty() {
+            self.backlog.extend_from_slice(rest);
+            self.control.set_backlog(self.backlog.len());
+        }
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    /// Does not wait: the drain goes on with every poll for reading.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.poll_drain(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.control.check(cx)?;
+        ready!(self.poll_drain(cx))?;
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
