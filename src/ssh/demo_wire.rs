@@ -145,3 +145,64 @@ impl AsyncWrite for Wire {
         Pin::new(&mut self.tcp).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    async fn connected() -> (Wire, WireControl, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (tcp, _) = listener.accept().await.unwrap();
+        let (wire, control) = Wire::new(tcp);
+        (wire, control, peer)
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_does_not_read_is_heard_and_gets_every_byte_later() {
+        let (mut wire, control, mut peer) = connected().await;
+        let mut sent = Vec::new();
+        while control.0.backlog.load(Ordering::Acquire) < FULL {
+            let piece: Vec<u8> = (0..50_000_u32).map(|nth| (nth % 251) as u8).collect();
+            wire.write_all(&piece).await.unwrap();
+            sent.extend(piece);
+        }
+        assert!(futures_util::FutureExt::now_or_never(control.drained()).is_none());
+        peer.write_all(&[3]).await.unwrap();
+        assert_eq!(wire.read_u8().await.unwrap(), 3);
+
+        let mut heard = vec![0; sent.len()];
+        let reading = async {
+            peer.read_exact(&mut heard).await.unwrap();
+            peer.write_all(&[4]).await.unwrap();
+        };
+        let (_, mark, ()) = tokio::join!(reading, wire.read_u8(), control.drained());
+        assert_eq!(mark.unwrap(), 4);
+        assert!(heard == sent);
+    }
+
+    #[tokio::test]
+    async fn a_jammed_wire_makes_the_writer_wait() {
+        let (mut wire, control, _peer) = connected().await;
+        let piece = vec![0; 64 * 1024];
+        while let Some(written) = futures_util::FutureExt::now_or_never(wire.write_all(&piece)) {
+            written.unwrap();
+            // The kernel takes what it takes in the background; the rest is ours.
+            assert!(control.0.backlog.load(Ordering::Acquire) <= JAMMED + piece.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_cut_wakes_the_reader_and_closes() {
+        let (mut wire, control, mut peer) = connected().await;
+        let (heard, ()) = tokio::join!(wire.read_u8(), async { control.cut() });
+        assert_eq!(heard.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        drop(wire);
+        assert_eq!(peer.read(&mut [0; 8]).await.unwrap(), 0);
+    }
+}
