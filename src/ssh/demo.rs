@@ -62,6 +62,19 @@ pub enum Admits {
     PublicKey(PublicKey),
 }
 
+impl Admits {
+    /// The one method that is offered.
+    pub(super) fn methods(&self) -> MethodSet {
+        let method = match self {
+            Self::Anyone => MethodKind::None,
+            Self::Password { .. } => MethodKind::Password,
+            Self::KeyboardInteractive(_) => MethodKind::KeyboardInteractive,
+            Self::PublicKey(_) => MethodKind::PublicKey,
+        };
+        MethodSet::from([method].as_slice())
+    }
+}
+
 /// One round of questions.
 pub struct Round {
     /// Shown above; may be empty.
@@ -132,14 +145,8 @@ impl Drop for DemoServer {
 }
 
 fn config(host_key: PrivateKey, admits: &Admits) -> server::Config {
-    let method = match admits {
-        Admits::Anyone => MethodKind::None,
-        Admits::Password { .. } => MethodKind::Password,
-        Admits::KeyboardInteractive(_) => MethodKind::KeyboardInteractive,
-        Admits::PublicKey(_) => MethodKind::PublicKey,
-    };
     server::Config {
-        methods: MethodSet::from([method].as_slice()),
+        methods: admits.methods(),
         // Nothing behind this door is worth guessing for, and tests knock wrongly on purpose.
         auth_rejection_time: Duration::ZERO,
         keys: vec![host_key],

@@ -31,8 +31,13 @@ struct GuestChannel {
     started: bool,
 }
 
-fn verdict(accepted: bool) -> Auth {
-    if accepted { Auth::Accept } else { Auth::reject() }
+fn verdict(accepted: bool, admits: &Admits) -> Auth {
+    if accepted { Auth::Accept } else { refusal(admits) }
+}
+
+/// Left to itself, russh offers a method only once.
+fn refusal(admits: &Admits) -> Auth {
+    Auth::Reject { proceed_with_methods: Some(admits.methods()), partial_success: false }
 }
 
 fn same_secret(given: &[u8], secret: &SecretString) -> bool {
@@ -46,11 +51,12 @@ impl Guest {
     }
 
     fn holds(&self, key: &PublicKey) -> Auth {
-        verdict(matches!(&*self.admits, Admits::PublicKey(admitted) if admitted.key_data() == key.key_data()))
+        let held = matches!(&*self.admits, Admits::PublicKey(admitted) if admitted.key_data() == key.key_data());
+        verdict(held, &self.admits)
     }
 
     fn ask(&self) -> Auth {
-        let Admits::KeyboardInteractive(rounds) = &*self.admits else { return Auth::reject() };
+        let Admits::KeyboardInteractive(rounds) = &*self.admits else { return refusal(&self.admits) };
         match rounds.get(self.round) {
             Some(round) => Auth::Partial {
                 name: round.title.clone().into(),
@@ -84,16 +90,17 @@ impl server::Handler for Guest {
     type Error = russh::Error;
 
     async fn auth_none(&mut self, _user: &str) -> Result<Auth, Self::Error> {
-        Ok(verdict(matches!(*self.admits, Admits::Anyone)))
+        Ok(verdict(matches!(*self.admits, Admits::Anyone), &self.admits))
     }
 
     async fn auth_password(&mut self, user: &str, password: &str) -> Result<Auth, Self::Error> {
-        Ok(verdict(match &*self.admits {
+        let known = match &*self.admits {
             Admits::Password { user: known, password: secret } => {
                 user == known && same_secret(password.as_bytes(), secret)
             }
             Admits::Anyone | Admits::KeyboardInteractive(_) | Admits::PublicKey(_) => false,
-        }))
+        };
+        Ok(verdict(known, &self.admits))
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -106,7 +113,7 @@ impl server::Handler for Guest {
             None => self.round = 0,
             Some(answers) => {
                 if !self.answered(answers) {
-                    return Ok(Auth::reject());
+                    return Ok(refusal(&self.admits));
                 }
                 self.round += 1;
             }

@@ -77,8 +77,9 @@ pub(super) struct Playground {
     typed_ahead: Vec<u8>,
     /// Output in order; `text` comes last.
     queue: VecDeque<Bytes>,
+    /// Bytes in `queue`.
+    queued: usize,
     text: Vec<u8>,
-    unread: usize,
 }
 
 impl Playground {
@@ -115,8 +116,8 @@ impl Playground {
             line: LineEditor::new(PROMPT, PROMPT_CELLS, size.cols),
             typed_ahead: Vec::new(),
             queue: VecDeque::new(),
+            queued: 0,
             text: Vec::new(),
-            unread: 0,
         }
     }
 
@@ -207,13 +208,12 @@ impl Playground {
 
     /// Bytes of output that wait to be pulled.
     pub(super) fn unread(&self) -> usize {
-        self.unread
+        self.queued + self.text.len()
     }
 
     /// What to do next; `None` until something happens.
     pub(super) fn poll_effect(&mut self) -> Option<Effect> {
         if let Some(bytes) = self.next_queued() {
-            self.unread -= bytes.len();
             return Some(Effect::Write(bytes));
         }
         match &mut self.mode {
@@ -243,26 +243,25 @@ impl Playground {
     }
 
     fn next_queued(&mut self) -> Option<Bytes> {
-        self.queue.pop_front().or_else(|| {
-            let text = std::mem::take(&mut self.text);
-            (!text.is_empty()).then(|| text.into())
-        })
+        if let Some(bytes) = self.queue.pop_front() {
+            self.queued -= bytes.len();
+            return Some(bytes);
+        }
+        let text = std::mem::take(&mut self.text);
+        (!text.is_empty()).then(|| text.into())
     }
 
     fn say(&mut self, text: &str) {
         self.text.extend_from_slice(text.as_bytes());
-        self.unread += text.len();
     }
 
     fn write(&mut self, bytes: Bytes) {
-        self.unread += bytes.len();
         if bytes.len() < SMALL {
             return self.text.extend_from_slice(&bytes);
         }
-        if !self.text.is_empty() {
-            self.queue.push_back(std::mem::take(&mut self.text).into());
-        }
-        self.queue.push_back(bytes);
+        let text = std::mem::take(&mut self.text);
+        self.queued += text.len() + bytes.len();
+        self.queue.extend([text.into(), bytes].into_iter().filter(|piece: &Bytes| !piece.is_empty()));
     }
 
     /// A command is over: says so and goes back to the prompt, where what was typed meanwhile counts.
@@ -273,7 +272,7 @@ impl Playground {
         }
         self.say(said);
         self.mode = Mode::Prompt;
-        self.open_line();
+        self.line.open(&mut self.text);
         let typed = std::mem::take(&mut self.typed_ahead);
         self.input(typed.into());
         if self.input_ended && matches!(self.mode, Mode::Prompt) {
@@ -281,36 +280,25 @@ impl Playground {
         }
     }
 
-    fn open_line(&mut self) {
-        let before = self.text.len();
-        self.line.open(&mut self.text);
-        self.unread += self.text.len() - before;
-    }
-
     /// Edits the line until the input ends or a command takes over.
     fn edit(&mut self, bytes: &mut Bytes) {
         while matches!(self.mode, Mode::Prompt) && bytes.has_remaining() {
             let byte = bytes.get_u8();
             let Some(key) = self.keys.push(byte) else { continue };
-            let before = self.text.len();
-            let outcome = self.line.key(key, &mut self.text);
-            self.unread += self.text.len() - before;
-            match outcome {
+            match self.line.key(key, &mut self.text) {
                 None => {}
                 Some(Outcome::Line(line)) => {
                     self.run(&line);
                     if matches!(self.mode, Mode::Prompt) {
-                        self.open_line();
+                        self.line.open(&mut self.text);
                     }
                 }
-                Some(Outcome::Interrupted) => self.open_line(),
+                Some(Outcome::Interrupted) => self.line.open(&mut self.text),
                 Some(Outcome::EndOfInput) => self.mode = Mode::Ended(End::Status(0)),
             }
         }
         if matches!(self.mode, Mode::Prompt) {
-            let before = self.text.len();
             self.line.paint(&mut self.text);
-            self.unread += self.text.len() - before;
         }
     }
 

@@ -188,7 +188,7 @@ fn a_wide_character_is_not_cut_by_the_edge() {
     let typist = Typist::new(9).types("漢字漢字", 1);
     assert_eq!(typist.screen.text(), ["$ 漢字漢", "字"]);
     let typist = typist.types(LEFT, 1);
-    assert_eq!((typist.screen.row, typist.screen.col), (1, 0));
+    assert_eq!((typist.screen.row, typist.screen.col), (0, 8), "before the gap that the edge left");
     let typist = typist.types("\x7f", 1);
     assert_eq!(typist.screen.text(), ["$ 漢字字"]);
     assert_eq!((typist.screen.row, typist.screen.col), (0, 6));
