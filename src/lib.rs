@@ -8,6 +8,8 @@
 
 /// Actors: sessions, the registry, the supervisor.
 pub mod actor;
+/// The composition root: the only file that knows every layer.
+pub mod app;
 /// The command line.
 pub mod cli;
 /// The configuration: defaults, YAML, environment.

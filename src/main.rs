@@ -1,3 +1,47 @@
 //! The binary: parses the command line, starts tracing, calls, maps the result to an exit code; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use pulsegate::{
+    app,
+    cli::{self, Cli, Command},
+    config::{Config, process_environment},
+};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_tracing(cli.json);
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("pulsegate: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to standard error; `RUST_LOG` filters them.
+fn start_tracing(json: bool) {
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,russh=warn,actix_server=warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json { builder.json().init() } else { builder.init() }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if matches!(cli.command, Command::Check) {
+        let outcome = cli::check(cli.config, process_environment(), cli.json);
+        println!("{}", outcome.text);
+        return Ok(ExitCode::from(outcome.code));
+    }
+    let loaded = Config::load(cli.config.as_deref(), process_environment())?;
+    let (config, token) = (loaded.config, loaded.admin_token);
+    let system = actix::System::new();
+    match cli.command {
+        Command::Demo(options) => system.block_on(app::demo(config, token, options))?,
+        Command::Serve | Command::Check => system.block_on(app::serve(config, token))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -236,7 +236,7 @@ async fn dial(parts: Parts, wire: Rc<Wire>, mailbox: Mailbox<SessionMessage>, re
 }
 
 /// Leaves a message that must not be lost, without waiting. The few there are per session bound what can wait.
-pub(super) fn post(mailbox: &Mailbox<SessionMessage>, message: SessionMessage) {
+pub fn post(mailbox: &Mailbox<SessionMessage>, message: SessionMessage) {
     let mailbox = mailbox.clone();
     actix::spawn(async move {
         if mailbox.deliver(message).await.is_err() {

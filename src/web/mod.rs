@@ -34,6 +34,8 @@ pub mod opening;
 pub mod origin;
 /// What the operating system says of this process.
 pub mod process;
+/// The frames of the terminal WebSocket.
+pub mod protocol;
 /// The route table.
 pub mod routes;
 /// Secrets made here, and their digests.
@@ -46,6 +48,8 @@ pub mod sign_ins;
 pub mod state;
 /// `GET /api/v1/targets`.
 pub mod targets;
+/// The terminal's socket.
+pub mod terminal;
 /// How often a wrong token may be tried.
 pub mod throttle;
 /// Sessions and times as JSON shows them.

@@ -8,7 +8,9 @@ use actix_web::{
     web::{self, ServiceConfig},
 };
 
-use super::{actors, assets, auth, error::Problem, events, headers, health, login, metrics, origin, sessions, targets};
+use super::{
+    actors, assets, auth, error::Problem, events, headers, health, login, metrics, origin, sessions, targets, terminal,
+};
 
 /// The largest body: an open with a long password is far smaller.
 const BODY_BYTES: usize = 64 * 1024;
@@ -47,6 +49,7 @@ fn table() -> Vec<Line> {
         line(SignedIn, Method::GET, "/api/v1/sessions/{id}", web::to(sessions::get)),
         line(SignedIn, Method::DELETE, "/api/v1/sessions/{id}", web::to(sessions::delete)),
         line(SignedIn, Method::GET, "/api/v1/sessions/{id}/why", web::to(sessions::why)),
+        line(SignedIn, Method::GET, "/api/v1/sessions/{id}/terminal", web::to(terminal::terminal)),
         line(SignedIn, Method::GET, "/api/v1/events", web::to(events::events)),
         line(SignedIn, Method::GET, "/api/v1/targets", web::to(targets::targets)),
         line(SignedIn, Method::GET, "/api/v1/actors", web::to(actors::actors)),

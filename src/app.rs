@@ -1,0 +1,333 @@
+//! The composition root, the only file that knows every layer: node → stores → actors → HTTP → drain.
+
+use std::{
+    fs::{self, File},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::Arbiter;
+use actix_web::{App, HttpServer, dev::ServerHandle, web};
+use anyhow::{Context, bail};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use secrecy::SecretString;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, oneshot},
+};
+
+use crate::{
+    actor::{
+        self, clock,
+        gateway::{Foundation, Gateway},
+        registry,
+    },
+    cli::Demo,
+    config::{self, Config},
+    core::{liveness::Rule, record::NodeId, session::Limits, stream},
+    ssh::{
+        AddressRule, Credential, HostKeyPolicy, RusshConnector, SshSettings,
+        demo::{DemoOptions, DemoServer},
+    },
+    store::{RecordStore, memory::MemoryLive, sqlite::SqliteStore},
+    web as http,
+};
+
+/// How long a drain may take before the process ends all the same; what is not closed then is closed by the next start.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long a connection may take to send its request's head.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+
+/// Connections that may wait to be accepted: a thousand browsers that come back at once are not turned away.
+const ACCEPT_QUEUE: i32 = 4_096;
+
+/// The name of the demo's own target.
+const PLAYGROUND: &str = "playground";
+
+/// What to serve, beside the configuration.
+struct Plan {
+    listener: TcpListener,
+    admin_token: Option<SecretString>,
+    demo: bool,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+/// Whatever keeps it from serving, in a sentence that says what to do.
+pub async fn serve(config: Config, admin_token: Option<SecretString>) -> anyhow::Result<()> {
+    if admin_token.is_none() {
+        bail!("nobody could sign in: set PULSEGATE_ADMIN_TOKEN (at least 32 characters), or try `pulsegate demo`");
+    }
+    let listen = config.server.listen;
+    let listener = TcpListener::bind(listen)
+        .with_context(|| format!("cannot listen on {listen}; is another gateway running there? See server.listen"))?;
+    run(config, Plan { listener, admin_token, demo: false }).await
+}
+
+/// Serves with an SSH target of its own and prints a link that signs in once.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn demo(mut config: Config, admin_token: Option<SecretString>, options: Demo) -> anyhow::Result<()> {
+    // Whoever has 8022 in use still gets a demo.
+    let any_port = SocketAddr::new(options.listen.ip(), 0);
+    let listener = TcpListener::bind(options.listen)
+        .or_else(|_| TcpListener::bind(any_port))
+        .with_context(|| format!("cannot listen on {}; give another address with --listen", options.listen))?;
+    config.server.listen = listener.local_addr()?;
+    let temporary = options.data_dir.is_none();
+    let data_dir = options.data_dir.unwrap_or_else(|| {
+        std::env::temp_dir().join(format!("pulsegate-demo-{}-{}", std::process::id(), clock::utc().0))
+    });
+    config.node.data_dir = data_dir.clone();
+    config.ssh.known_hosts = None;
+    make_private(&data_dir)?;
+    let playground = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let playground = DemoServer::start(playground, DemoOptions::default())?;
+    let addr = playground.addr();
+    let key = playground.host_key().to_openssh().context("the playground's host key cannot be written")?;
+    fs::write(config.known_hosts_path(), format!("[{}]:{} {key}\n", addr.ip(), addr.port()))?;
+    config.targets.push(config::Target {
+        name: PLAYGROUND.to_owned(),
+        host: addr.ip().to_string(),
+        port: addr.port(),
+        username: "guest".to_owned(),
+        tags: vec!["demo".to_owned()],
+        ..config::Target::default()
+    });
+    config.targets_adhoc = true;
+    if config.targets_allow.is_empty() {
+        config.targets_allow = private_networks()?;
+    }
+    let outcome = run(config, Plan { listener, admin_token, demo: true }).await;
+    playground.stop();
+    if temporary && let Err(error) = fs::remove_dir_all(&data_dir) {
+        tracing::warn!(%error, path = %data_dir.display(), "the demo's folder could not be removed");
+    }
+    outcome
+}
+
+/// Loopback and the private networks (RFC 1918, RFC 4193, link-local left out): where a newcomer's own hosts are.
+fn private_networks() -> anyhow::Result<Vec<ipnet::IpNet>> {
+    let networks = ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+    networks.iter().map(|network| network.parse().context("a built-in network is malformed")).collect()
+}
+
+async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
+    let data_dir = &config.node.data_dir;
+    make_private(data_dir)?;
+    let _lock = lock(data_dir)?;
+    let node = node_id(&config)?;
+    let records: Arc<dyn RecordStore> = Arc::new(SqliteStore::open(&data_dir.join("pulsegate.db")).await?);
+    let epoch = registry::begin_epoch(records.as_ref(), node.clone()).await?;
+    let collapsed = Arc::new(Notify::new());
+    let fallen = collapsed.clone();
+    let foundation = Foundation {
+        settings: actor_settings(&config, node.clone(), epoch),
+        records,
+        live: Arc::new(MemoryLive::default()),
+        connector: Arc::new(RusshConnector::new(ssh_settings(&config))),
+        collapse: Arc::new(move || fallen.notify_one()),
+    };
+    let core = Arbiter::new();
+    let (started, gateway) = oneshot::channel();
+    core.spawn(async move {
+        // The receiver waits just below.
+        started.send(Gateway::start(foundation)).ok();
+    });
+    let gateway = gateway.await.context("the core thread did not start")?;
+    let addr = plan.listener.local_addr()?;
+    rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
+    let (token, demo) = (plan.admin_token, plan.demo);
+    let state = web::Data::new(http::state::State::new(gateway.clone(), web_settings(&config, addr.ip(), token, demo)));
+    let link = demo.then(|| state.issue_link(http::auth::ADMIN));
+    let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(http::routes::configure))
+        .on_connect(http::terminal::keep_descriptor)
+        .client_request_timeout(HEAD_LIMIT)
+        .shutdown_timeout(1)
+        .disable_signals();
+    let server = match tls(&config)? {
+        Some(tls) => server.listen_rustls_0_23(plan.listener, tls)?,
+        None => server.listen(plan.listener)?,
+    };
+    let server = server.run();
+    let handle = server.handle();
+    let serving = actix::spawn(server);
+    let closed = gateway.recover().await.context("sessions of an earlier start could not be closed")?;
+    tracing::info!(node = %node, epoch = epoch.0, %addr, closed_orphans = closed, "ready");
+    let scheme = if config.server.tls.cert.is_some() { "https" } else { "http" };
+    println!("Pulsegate is ready: {scheme}://{addr}{}", link.unwrap_or_default());
+    let outcome = tokio::select! {
+        outcome = until_told_to_stop() => outcome,
+        () = collapsed.notified() => Err(anyhow::anyhow!("an actor failed too often; the next start closes what is open")),
+    };
+    drain(&gateway, &handle).await;
+    serving.await??;
+    core.stop();
+    outcome
+}
+
+async fn until_told_to_stop() -> anyhow::Result<()> {
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = term.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => tracing::warn!("no setting can be changed while serving; restart to apply changes"),
+        }
+    }
+}
+
+async fn drain(gateway: &Gateway, server: &ServerHandle) {
+    tracing::info!("draining");
+    match tokio::time::timeout(DRAIN_LIMIT, gateway.drain()).await {
+        Ok(Ok(())) => tracing::info!("every session is closed and stored"),
+        Ok(Err(error)) => tracing::error!(%error, "the drain failed; the next start closes what is open"),
+        Err(_) => tracing::error!("the drain took too long; the next start closes what is open"),
+    }
+    server.stop(true).await;
+}
+
+fn actor_settings(config: &Config, node: NodeId, epoch: crate::core::record::Epoch) -> actor::Settings {
+    let (monitor, session, ssh) = (&config.monitor, &config.session, &config.ssh);
+    let limited = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
+    actor::Settings {
+        node,
+        epoch,
+        limits: Limits {
+            // Two pings share what the timeout leaves after the silence before the first.
+            browser: Rule {
+                interval: monitor.ping_interval,
+                window: monitor.ping_timeout.saturating_sub(monitor.ping_interval) / 2,
+                probes: 2,
+            },
+            peer: Rule { interval: ssh.keepalive_interval, window: ssh.keepalive_interval, probes: ssh.keepalive_max },
+            reattach_window: session.reattach_window,
+            idle_timeout: limited(session.idle_timeout),
+            max_duration: limited(session.max_duration),
+            checkpoint: monitor.heartbeat_interval,
+        },
+        stream: stream::Limits { window: session.output_window.bytes(), replay: session.replay_buffer.bytes() },
+        max_sessions: session.max_sessions,
+        max_per_user: session.max_per_user,
+        flush_batch: config.store.flush_batch as usize,
+        flush_interval: config.store.flush_interval,
+        cleanup_batch: session.cleanup_batch_size,
+    }
+}
+
+fn ssh_settings(config: &Config) -> SshSettings {
+    SshSettings {
+        connect_timeout: config.ssh.connect_timeout,
+        host_key_policy: match config.ssh.host_key_policy {
+            config::HostKeyPolicy::Strict => HostKeyPolicy::Strict,
+            config::HostKeyPolicy::AcceptNew => HostKeyPolicy::AcceptNew,
+            config::HostKeyPolicy::Ask => HostKeyPolicy::Ask,
+        },
+        known_hosts: config.known_hosts_path(),
+        agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
+    }
+}
+
+fn web_settings(
+    config: &Config,
+    listen: IpAddr,
+    admin_token: Option<SecretString>,
+    demo: bool,
+) -> http::state::Settings {
+    let credentials = |auth: &config::Auth| match auth {
+        config::Auth::KeyFile(path) => vec![Credential::KeyFile(path.clone())],
+        config::Auth::PasswordFile(path) => vec![Credential::PasswordFile(path.clone())],
+        config::Auth::Agent => vec![Credential::Agent],
+        config::Auth::Prompt => vec![Credential::Prompt],
+    };
+    let targets = config.targets.iter().map(|target| http::state::Target {
+        name: target.name.clone(),
+        host: target.host.clone(),
+        port: target.port,
+        username: target.username.clone(),
+        credentials: credentials(&target.auth),
+        tags: target.tags.clone(),
+    });
+    let (allow, deny) = (config.targets_allow.clone(), config.targets_deny.clone());
+    http::state::Settings {
+        listen,
+        allowed_origins: config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+        tls: config.server.tls.cert.is_some(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        targets: targets.collect(),
+        adhoc: config.targets_adhoc.then_some(AddressRule { allow, deny }),
+        admin_token,
+        demo,
+        version: env!("CARGO_PKG_VERSION"),
+        clock: clock::since_start,
+    }
+}
+
+fn tls(config: &Config) -> anyhow::Result<Option<rustls::ServerConfig>> {
+    let (Some(cert), Some(key)) = (&config.server.tls.cert, &config.server.tls.key) else { return Ok(None) };
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("server.tls.cert: {} is no PEM certificate", cert.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("server.tls.key: {} is no PEM key", key.display()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(Some(
+        builder.with_no_client_auth().with_single_cert(chain, key).context("server.tls: key and certificate differ")?,
+    ))
+}
+
+/// Makes a folder that only its owner may look into.
+fn make_private(path: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("node.data_dir: {} cannot be made", path.display()))?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o022 != 0 {
+        bail!("node.data_dir: others may write into {}; run `chmod go-w` on it", path.display());
+    }
+    Ok(())
+}
+
+/// Holds the data directory: one gateway at a time, or two would write the same records.
+fn lock(data_dir: &Path) -> anyhow::Result<File> {
+    let path = data_dir.join("node.lock");
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(fs::TryLockError::WouldBlock) => {
+            bail!(
+                "another pulsegate is running on {}; stop it, or give this one its own node.data_dir",
+                data_dir.display()
+            )
+        }
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+    }
+}
+
+/// The configured id, or the one made at the first start.
+fn node_id(config: &Config) -> anyhow::Result<NodeId> {
+    if let Some(id) = &config.node.id {
+        return Ok(NodeId(id.clone()));
+    }
+    let path = config.node.data_dir.join("node.id");
+    match fs::read_to_string(&path) {
+        Ok(id) if !id.trim().is_empty() => Ok(NodeId(id.trim().to_owned())),
+        Ok(_) => bail!("{} is empty; restore it, or set node.id", path.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let id = format!("node-{:08x}", rand::random::<u32>());
+            fs::write(&path, format!("{id}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(NodeId(id))
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}

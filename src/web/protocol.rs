@@ -1,0 +1,246 @@
+//! The frames of the terminal WebSocket, subprotocol `pulsegate.v1`. Binary frames are terminal bytes and are not here;
+//! text frames are JSON. Its mirror in the browser is `web/src/lib/protocol.ts`. Knows no socket.
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::view::SessionView;
+use crate::{core::record::EndReason, ssh::PromptKind};
+
+/// The subprotocol's name.
+pub const SUBPROTOCOL: &str = "pulsegate.v1";
+
+/// The largest frame a browser may send, in bytes.
+pub const MAX_FRAME: usize = 64 * 1024;
+
+/// The largest number of columns or rows; the smallest is 1.
+pub const MAX_SIDE: u32 = 1_000;
+
+/// What a browser says.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum BrowserFrame {
+    /// Its first frame.
+    Attach {
+        /// Columns.
+        cols: u32,
+        /// Rows.
+        rows: u32,
+        /// Whether it types or looks on.
+        mode: Mode,
+        /// The page's own name, which survives its reconnects.
+        client_id: String,
+        /// Output it has; `null` for a new screen.
+        #[serde(default)]
+        output_offset: Option<u64>,
+        /// Input it has sent; `null` for a new page. The answer says how much was taken.
+        #[serde(default)]
+        input_offset: Option<u64>,
+    },
+    /// It consumed the output up to here.
+    Ack {
+        /// The offset after the last byte consumed.
+        output_offset: u64,
+    },
+    /// Its terminal's size.
+    Resize {
+        /// Columns.
+        cols: u32,
+        /// Rows.
+        rows: u32,
+    },
+    /// An answer to a prompt.
+    Answer {
+        /// The prompt's id.
+        id: u64,
+        /// One value per field.
+        values: Vec<SecretString>,
+    },
+    /// The person wants to stay.
+    Stay {},
+    /// The user is done.
+    Close {},
+}
+
+/// How a browser is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// It types.
+    Interactive,
+    /// It looks on.
+    Observe,
+}
+
+/// What the gateway says.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum GatewayFrame<'a> {
+    /// The answer to `attach`.
+    Attached {
+        /// The session as it stands.
+        session: SessionView<'a>,
+        /// The offset of the output that follows.
+        output_offset: u64,
+        /// The offset the browser's input continues at.
+        input_offset: u64,
+        /// Unacknowledged output it will be sent at most.
+        output_window: u64,
+        /// How often it is pinged while silent.
+        ping_interval_ms: u64,
+        /// Whether it continues where it was.
+        resumed: bool,
+        /// Bytes it asked for that are no longer kept.
+        lost_bytes: u64,
+    },
+    /// Input was handed to the target up to here.
+    InputAck {
+        /// The offset after the last byte.
+        input_offset: u64,
+    },
+    /// A question.
+    Prompt {
+        /// To be repeated in the answer.
+        id: u64,
+        /// What kind.
+        kind: &'static str,
+        /// A heading.
+        title: &'a str,
+        /// What the person should know.
+        text: &'a str,
+        /// What to fill in.
+        fields: Vec<Field<'a>>,
+    },
+    /// The session changed.
+    Status {
+        /// The word.
+        status: &'a str,
+        /// A sentence.
+        detail: &'a str,
+    },
+    /// Nobody has typed for long.
+    IdleWarning {
+        /// Time left.
+        closes_in_ms: u64,
+    },
+    /// The session is over; a close frame with 1000 follows.
+    Closed {
+        /// Why.
+        reason: EndReason,
+        /// The program's exit status, if told.
+        exit_status: Option<u32>,
+        /// The sentence for the person.
+        message: &'a str,
+    },
+    /// Something went wrong; a close frame with the matching code follows.
+    Error {
+        /// A stable word.
+        code: &'static str,
+        /// The sentence for the person.
+        message: &'a str,
+    },
+}
+
+/// One thing to fill in.
+#[derive(Debug, Serialize)]
+pub struct Field<'a> {
+    /// Its label.
+    pub label: &'a str,
+    /// Whether what is typed may be seen.
+    pub echo: bool,
+}
+
+/// The word for a kind of prompt.
+pub fn prompt_kind(kind: PromptKind) -> &'static str {
+    match kind {
+        PromptKind::Password => "password",
+        PromptKind::KeyboardInteractive => "keyboard_interactive",
+        PromptKind::HostKey => "host_key",
+    }
+}
+
+/// Why the gateway ends a socket: the word of the `error` frame and the code of the close frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A frame is malformed, out of order or out of range.
+    Protocol,
+    /// Whoever was signed in no longer is.
+    SignIn,
+    /// The session belongs to someone else.
+    NotYours,
+    /// No such session is known.
+    NoSuchSession,
+    /// The first frame did not come in time.
+    SlowToAttach,
+    /// Another browser took over.
+    Superseded,
+    /// A frame is larger than [`MAX_FRAME`].
+    FrameTooLarge,
+    /// More came, or more lies ahead, than can be held.
+    TooMany,
+    /// The gateway failed; the browser should come back.
+    Failed,
+}
+
+impl Fault {
+    /// The stable word and the WebSocket close code (RFC 6455 §7.4.2: 4000–4999 are the application's).
+    pub fn code(self) -> (&'static str, u16) {
+        match self {
+            Self::Protocol => ("protocol", 4400),
+            Self::SignIn => ("sign_in", 4401),
+            Self::NotYours => ("not_yours", 4403),
+            Self::NoSuchSession => ("no_such_session", 4404),
+            Self::SlowToAttach => ("slow_to_attach", 4408),
+            Self::Superseded => ("superseded", 4409),
+            Self::FrameTooLarge => ("frame_too_large", 4413),
+            Self::TooMany => ("too_many", 4429),
+            Self::Failed => ("failed", 4500),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_the_contract_shows() {
+        for frame in [
+            r#"{"type":"attach","cols":80,"rows":24,"mode":"interactive","client_id":"c","output_offset":5,"input_offset":null}"#,
+            r#"{"type":"attach","cols":80,"rows":24,"mode":"observe","client_id":"c"}"#,
+            r#"{"type":"ack","output_offset":7}"#,
+            r#"{"type":"resize","cols":120,"rows":40}"#,
+            r#"{"type":"answer","id":1,"values":["secret"]}"#,
+            r#"{"type":"stay"}"#,
+            r#"{"type":"close"}"#,
+        ] {
+            serde_json::from_str::<BrowserFrame>(frame).unwrap_or_else(|error| panic!("{frame}: {error}"));
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_does_not_know() {
+        let deep = format!("{}1{}", "[".repeat(10_000), "]".repeat(10_000));
+        for frame in [
+            "",
+            "{}",
+            "null",
+            r#"{"type":"attach"}"#,
+            r#"{"type":"destroy"}"#,
+            r#"{"type":"ack","output_offset":-1}"#,
+            r#"{"type":"ack","output_offset":1e400}"#,
+            r#"{"type":"ack","output_offset":1,"output_offset":2}"#,
+            r#"{"type":"resize","cols":80,"rows":24,"depth":3}"#,
+            r#"{"type":"stay","why":"\ud800"}"#,
+            &deep,
+        ] {
+            assert!(serde_json::from_str::<BrowserFrame>(frame).is_err(), "{frame}");
+        }
+    }
+
+    #[test]
+    fn never_shows_an_answer() {
+        let frame: BrowserFrame = serde_json::from_str(r#"{"type":"answer","id":1,"values":["hunter2"]}"#).unwrap();
+        assert!(!format!("{frame:?}").contains("hunter2"));
+    }
+}

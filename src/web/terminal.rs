@@ -1,0 +1,380 @@
+//! The terminal's socket: one actor per WebSocket, the only file that knows actix-web-actors. Translates frames; decides
+//! nothing about sessions. While its browser does not read, it is not polled at all, so no session waits for it.
+
+use std::{any::Any, os::fd::AsFd, sync::Arc, time::Duration};
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, StreamHandler, WrapFuture};
+use actix_http::ws::Item;
+use actix_web::{HttpRequest, HttpResponse, dev::Extensions, rt::net::TcpStream, web};
+use actix_web_actors::ws::{CloseCode, CloseReason, Message, ProtocolError, WebsocketContext, WsResponseBuilder};
+use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{
+    auth::Caller,
+    error::Problem,
+    origin,
+    protocol::{self, BrowserFrame, Fault, Field, GatewayFrame, MAX_FRAME, MAX_SIDE, Mode, SUBPROTOCOL},
+    state::State,
+    view::session_json,
+};
+use crate::{
+    actor::{
+        clock,
+        gateway::{Gateway, GatewayError},
+        mailbox::Mailbox,
+        session::{self, Attach, AttachError, Attached, SessionMessage},
+        wire::{Cutter, InputKind, InputMessage, SocketSide, ToSocket},
+    },
+    core::{
+        record::{EndReason, SessionId},
+        stream::AttachNo,
+    },
+    ssh::Size,
+};
+
+/// How long a browser may take for its first frame.
+const ATTACH_WITHIN: Duration = Duration::from_secs(10);
+
+/// Input that may wait here for a target that takes none. The page sends at most 64 KiB unacknowledged; whoever sends
+/// this much ignores `input_ack`.
+const BACKLOG: usize = 1024 * 1024;
+
+/// The longest name a page may give itself.
+const CLIENT_ID: usize = 64;
+
+/// Keeps a way to shut a connection's descriptor down beside the connection. Pass it to `HttpServer::on_connect`.
+pub fn keep_descriptor(connection: &dyn Any, data: &mut Extensions) {
+    let plain = connection.downcast_ref::<TcpStream>();
+    let tls = connection.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>();
+    let Some(stream) = plain.or_else(|| tls.map(|tls| tls.get_ref().0)) else { return };
+    match stream.as_fd().try_clone_to_owned() {
+        Ok(fd) => {
+            data.insert(Cutter(Some(Arc::new(fd))));
+        }
+        Err(error) => tracing::warn!(%error, "a connection's descriptor could not be kept: too many open files?"),
+    }
+}
+
+/// `GET /api/v1/sessions/{id}/terminal`: upgrades to a WebSocket.
+pub async fn terminal(
+    request: HttpRequest,
+    payload: web::Payload,
+    state: web::Data<State>,
+    id: web::Path<String>,
+    _caller: Caller,
+) -> Result<HttpResponse, actix_web::Error> {
+    origin::check(&request)?;
+    let id: SessionId = id.parse().map_err(|_| Problem::not_found("No session has this id."))?;
+    let cutter = request.conn_data::<Cutter>().cloned().unwrap_or(Cutter(None));
+    let socket = TerminalSocket {
+        gateway: state.gateway.clone(),
+        id,
+        cutter,
+        attached: None,
+        text: None,
+        backlog: BytesMut::new(),
+        resize: None,
+        waiting_for_room: false,
+    };
+    WsResponseBuilder::new(socket, &request, payload).protocols(&[SUBPROTOCOL]).frame_size(MAX_FRAME).start()
+}
+
+/// One browser's socket.
+struct TerminalSocket {
+    gateway: Gateway,
+    id: SessionId,
+    cutter: Cutter,
+    attached: Option<Ends>,
+    /// The text frame whose fragments are being collected; `None` outside of one.
+    text: Option<BytesMut>,
+    /// Typed bytes that the session's channel had no room for.
+    backlog: BytesMut,
+    resize: Option<Size>,
+    waiting_for_room: bool,
+}
+
+/// The socket's ends of the wire.
+struct Ends {
+    attach: AttachNo,
+    interactive: bool,
+    input: mpsc::Sender<InputMessage>,
+    side: Arc<SocketSide>,
+    session: Mailbox<SessionMessage>,
+}
+
+type Ctx = WebsocketContext<TerminalSocket>;
+
+impl TerminalSocket {
+    fn send(ctx: &mut Ctx, frame: &GatewayFrame<'_>) {
+        match serde_json::to_string(frame) {
+            Ok(text) => ctx.text(text),
+            Err(error) => tracing::error!(%error, "a frame could not be written as JSON"),
+        }
+    }
+
+    fn fail(&mut self, fault: Fault, message: &str, ctx: &mut Ctx) {
+        let (code, close) = fault.code();
+        Self::send(ctx, &GatewayFrame::Error { code, message });
+        Self::hang_up(CloseCode::Other(close), ctx);
+    }
+
+    fn hang_up(code: CloseCode, ctx: &mut Ctx) {
+        ctx.close(Some(CloseReason { code, description: None }));
+        ctx.stop();
+    }
+
+    fn text(&mut self, text: &[u8], ctx: &mut Ctx) {
+        let frame = match serde_json::from_slice(text) {
+            Ok(frame) => frame,
+            Err(error) => {
+                return self.fail(Fault::Protocol, &format!("This is no frame of {SUBPROTOCOL}: {error}."), ctx);
+            }
+        };
+        match (frame, &self.attached) {
+            (BrowserFrame::Attach { cols, rows, mode, client_id, output_offset, input_offset: _ }, None) => {
+                if client_id.is_empty() || client_id.len() > CLIENT_ID {
+                    let message = format!("client_id must have 1 to {CLIENT_ID} bytes.");
+                    return self.fail(Fault::Protocol, &message, ctx);
+                }
+                if let Some(size) = self.size(cols, rows, ctx) {
+                    let cutter = self.cutter.clone();
+                    let interactive = mode == Mode::Interactive;
+                    self.attach(Attach { interactive, client_id, output_offset, size, cutter }, ctx);
+                }
+            }
+            (BrowserFrame::Attach { .. }, Some(_)) => {
+                self.fail(Fault::Protocol, "This socket is attached already.", ctx)
+            }
+            (_, None) => self.fail(Fault::Protocol, "The first frame must be attach.", ctx),
+            (BrowserFrame::Ack { output_offset }, Some(ends)) => ends.side.ack(output_offset),
+            (BrowserFrame::Resize { cols, rows }, Some(_)) => {
+                if let Some(size) = self.size(cols, rows, ctx) {
+                    self.resize = Some(size);
+                    self.push_input(ctx);
+                }
+            }
+            (BrowserFrame::Answer { id, values }, Some(ends)) => {
+                session::post(&ends.session, SessionMessage::Answer { attach: ends.attach, id, values });
+            }
+            (BrowserFrame::Stay {}, Some(ends)) => session::post(&ends.session, SessionMessage::Stay(ends.attach)),
+            (BrowserFrame::Close {}, Some(ends)) => {
+                session::post(&ends.session, SessionMessage::UserClose(ends.attach))
+            }
+        }
+    }
+
+    fn size(&mut self, cols: u32, rows: u32, ctx: &mut Ctx) -> Option<Size> {
+        let side = |side: u32| u16::try_from(side).ok().filter(|_| (1..=MAX_SIDE).contains(&side));
+        let size = side(cols).zip(side(rows)).map(|(cols, rows)| Size { cols, rows });
+        if size.is_none() {
+            let message = format!("A terminal has 1 to {MAX_SIDE} columns and rows, not {cols} × {rows}.");
+            self.fail(Fault::Protocol, &message, ctx);
+        }
+        size
+    }
+
+    /// Attaches; frames that come meanwhile wait.
+    fn attach(&mut self, request: Attach, ctx: &mut Ctx) {
+        let (gateway, id) = (self.gateway.clone(), self.id);
+        let (interactive, new) = (request.interactive, request.output_offset.is_none());
+        let attaching = async move {
+            let outcome = gateway.attach(id, request).await;
+            let ended = match &outcome {
+                Ok(None | Some(Err(AttachError::Ended))) => gateway.find(id).await,
+                Ok(Some(_)) | Err(_) => Ok(None),
+            };
+            (outcome, ended)
+        };
+        ctx.wait(attaching.into_actor(self).map(move |(outcome, ended), socket, ctx| match outcome {
+            Ok(Some(Ok(attached))) => socket.attached(attached, interactive, new, ctx),
+            Ok(Some(Err(error @ AttachError::Offset(_)))) => socket.fail(Fault::Protocol, &error.to_string(), ctx),
+            Ok(None | Some(Err(AttachError::Ended))) => match ended {
+                Ok(Some(record)) => {
+                    let reason = record.end_reason.unwrap_or(EndReason::ActorFailed);
+                    let (exit_status, message) = (record.exit_status, "This session has ended.");
+                    Self::send(ctx, &GatewayFrame::Closed { reason, exit_status, message });
+                    Self::hang_up(CloseCode::Normal, ctx);
+                }
+                Ok(None) => socket.fail(Fault::NoSuchSession, "No such session is known. Open a new one.", ctx),
+                Err(error) => socket.fail(Fault::Failed, &error.to_string(), ctx),
+            },
+            Err(error @ GatewayError::Overloaded) => socket.fail(Fault::TooMany, &error.to_string(), ctx),
+            Err(error) => socket.fail(Fault::Failed, &error.to_string(), ctx),
+        }));
+    }
+
+    fn attached(&mut self, attached: Attached, interactive: bool, new: bool, ctx: &mut Ctx) {
+        let Attached { record, ends, window, ping_interval, session } = attached;
+        ends.side.heard.touch();
+        let frame = GatewayFrame::Attached {
+            session: session_json(&record),
+            output_offset: ends.start.offset,
+            input_offset: ends.input_offset,
+            output_window: window,
+            ping_interval_ms: u64::try_from(ping_interval.as_millis()).unwrap_or(u64::MAX),
+            resumed: !new,
+            lost_bytes: ends.start.lost,
+        };
+        Self::send(ctx, &frame);
+        ctx.add_stream(ReceiverStream::new(ends.frames));
+        self.attached = Some(Ends { attach: ends.attach, interactive, input: ends.input, side: ends.side, session });
+    }
+
+    fn typed(&mut self, bytes: &Bytes, ctx: &mut Ctx) {
+        match &self.attached {
+            None => self.fail(Fault::Protocol, "The first frame must be attach.", ctx),
+            Some(ends) if !ends.interactive => self.fail(Fault::Protocol, "Who looks on cannot type.", ctx),
+            Some(_) if self.backlog.len() + bytes.len() > BACKLOG => {
+                let message = "The target takes no input and too much is waiting. Wait for input_ack.";
+                self.fail(Fault::TooMany, message, ctx);
+            }
+            Some(_) => {
+                self.backlog.extend_from_slice(bytes);
+                self.push_input(ctx);
+            }
+        }
+    }
+
+    /// Hands on what is typed; what has no room waits and is joined with what comes after.
+    fn push_input(&mut self, ctx: &mut Ctx) {
+        let Some(ends) = self.attached.as_ref().filter(|_| !self.waiting_for_room) else { return };
+        let (attach, input) = (ends.attach, ends.input.clone());
+        loop {
+            let kind = match (self.backlog.is_empty(), self.resize.take()) {
+                (false, resize) => {
+                    self.resize = resize;
+                    InputKind::Bytes(self.backlog.split().freeze())
+                }
+                (true, Some(size)) => InputKind::Resize(size),
+                (true, None) => return,
+            };
+            match input.try_send(InputMessage { attach, at: clock::instant(), kind }) {
+                Ok(()) => {}
+                // The session has ended; its last frame is on the way.
+                Err(mpsc::error::TrySendError::Closed(_)) => return,
+                Err(mpsc::error::TrySendError::Full(message)) => {
+                    match message.kind {
+                        InputKind::Bytes(bytes) => self.backlog = BytesMut::from(bytes.as_ref()),
+                        InputKind::Resize(size) => self.resize = Some(size),
+                    }
+                    break;
+                }
+            }
+        }
+        self.waiting_for_room = true;
+        let room = async move { input.reserve().await.is_ok() };
+        ctx.spawn(room.into_actor(self).map(|_, socket, ctx| {
+            socket.waiting_for_room = false;
+            socket.push_input(ctx);
+        }));
+    }
+
+    fn fragment(&mut self, item: Item, ctx: &mut Ctx) {
+        match (item, self.text.take()) {
+            (Item::FirstText(bytes), None) => self.text = Some(BytesMut::from(bytes.as_ref())),
+            (Item::Continue(bytes), Some(mut text)) if text.len() + bytes.len() <= MAX_FRAME => {
+                text.extend_from_slice(&bytes);
+                self.text = Some(text);
+            }
+            (Item::Last(bytes), Some(mut text)) if text.len() + bytes.len() <= MAX_FRAME => {
+                text.extend_from_slice(&bytes);
+                self.text(&text, ctx);
+            }
+            (Item::Continue(_) | Item::Last(_), Some(_)) => self.fail_too_large(ctx),
+            // Fragments of bytes are bytes.
+            (Item::FirstBinary(bytes) | Item::Continue(bytes) | Item::Last(bytes), None) => self.typed(&bytes, ctx),
+            (Item::FirstText(_) | Item::FirstBinary(_), Some(_)) => {
+                self.fail(Fault::Protocol, "A message began inside another.", ctx);
+            }
+        }
+    }
+
+    fn fail_too_large(&mut self, ctx: &mut Ctx) {
+        self.fail(Fault::FrameTooLarge, &format!("A frame has at most {MAX_FRAME} bytes. Send less at a time."), ctx);
+    }
+}
+
+impl Actor for TerminalSocket {
+    type Context = Ctx;
+
+    fn started(&mut self, ctx: &mut Ctx) {
+        ctx.run_later(ATTACH_WITHIN, |socket, ctx| {
+            if socket.attached.is_none() {
+                let message = format!("The first frame did not come within {} s.", ATTACH_WITHIN.as_secs());
+                socket.fail(Fault::SlowToAttach, &message, ctx);
+            }
+        });
+    }
+
+    fn stopped(&mut self, _: &mut Ctx) {
+        if let Some(ends) = self.attached.take() {
+            session::post(&ends.session, SessionMessage::SocketLost(ends.attach));
+        }
+    }
+}
+
+/// What the browser says.
+impl StreamHandler<Result<Message, ProtocolError>> for TerminalSocket {
+    fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Ctx) {
+        if let Some(ends) = &self.attached {
+            ends.side.heard.touch();
+        }
+        match message {
+            Ok(Message::Binary(bytes)) => self.typed(&bytes, ctx),
+            Ok(Message::Text(text)) => self.text(text.as_bytes(), ctx),
+            Ok(Message::Continuation(item)) => self.fragment(item, ctx),
+            Ok(Message::Ping(payload)) => ctx.pong(&payload),
+            Ok(Message::Pong(_)) => {
+                self.gateway.observations().heartbeats.inc();
+            }
+            Ok(Message::Close(reason)) => {
+                ctx.close(reason);
+                ctx.stop();
+            }
+            Ok(Message::Nop) => {}
+            Err(ProtocolError::Overflow) => self.fail_too_large(ctx),
+            // The connection is gone: nobody is there to be told.
+            Err(ProtocolError::Io(_)) => ctx.stop(),
+            Err(error) => self.fail(Fault::Protocol, &format!("This is no WebSocket frame: {error}."), ctx),
+        }
+    }
+}
+
+/// What the session says.
+impl StreamHandler<ToSocket> for TerminalSocket {
+    fn handle(&mut self, frame: ToSocket, ctx: &mut Ctx) {
+        match frame {
+            ToSocket::Output(bytes) => ctx.binary(bytes),
+            ToSocket::InputAck(input_offset) => Self::send(ctx, &GatewayFrame::InputAck { input_offset }),
+            ToSocket::Status { status, detail } => Self::send(ctx, &GatewayFrame::Status { status, detail: &detail }),
+            ToSocket::Ask(id, prompt) => {
+                let fields =
+                    prompt.fields.iter().map(|field| Field { label: &field.label, echo: field.echo }).collect();
+                let (kind, title, text) = (protocol::prompt_kind(prompt.kind), &*prompt.title, &*prompt.text);
+                Self::send(ctx, &GatewayFrame::Prompt { id, kind, title, text, fields });
+            }
+            ToSocket::Warn(warning) if warning.reason == EndReason::IdleTimeout => {
+                let closes_in_ms = u64::try_from(warning.closes_in.as_millis()).unwrap_or(u64::MAX);
+                Self::send(ctx, &GatewayFrame::IdleWarning { closes_in_ms });
+            }
+            ToSocket::Warn(warning) => {
+                let detail = format!("The session's time is up in {} s.", warning.closes_in.as_secs());
+                Self::send(ctx, &GatewayFrame::Status { status: "active", detail: &detail });
+            }
+            ToSocket::Ping => ctx.ping(b""),
+            ToSocket::Closed { reason, exit_status, message } => {
+                Self::send(ctx, &GatewayFrame::Closed { reason, exit_status, message: &message });
+                Self::hang_up(CloseCode::Normal, ctx);
+            }
+            ToSocket::Superseded => self.fail(Fault::Superseded, "The session was opened in another window.", ctx),
+            ToSocket::FellBehind => {
+                self.fail(Fault::TooMany, "This window is too slow for the session's output. Attach again.", ctx);
+            }
+            ToSocket::BadAck(beyond) => {
+                self.fail(Fault::Protocol, &format!("The acknowledged output is wrong: {beyond}."), ctx);
+            }
+        }
+    }
+}
