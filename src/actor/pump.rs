@@ -26,6 +26,11 @@ const PACKET: usize = 32 * 1024;
 /// How long a browser may leave a full window unacknowledged: by then its page is stuck, not slow.
 const STUCK: Duration = Duration::from_secs(60);
 
+/// How often and how soon news of the link is told to a session that failed over it: beyond what its supervision
+/// forgives.
+const TELLINGS: u32 = 5;
+const TELL_AGAIN: Duration = Duration::from_millis(50);
+
 /// What the pump tells of the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkNews {
@@ -46,9 +51,14 @@ pub enum LinkNews {
 /// drained, but no more comes from the network.
 pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, session: Mailbox<SessionMessage>) {
     let tell = async |news: LinkNews| {
-        if session.deliver(SessionMessage::Link(news)).await.is_err() {
-            tracing::debug!("the session had ended before it heard of its link");
+        // A session that failed over the news hears it again once it is back.
+        for _ in 0..TELLINGS {
+            if session.deliver(SessionMessage::Link(news.clone())).await.is_ok() {
+                return;
+            }
+            tokio::time::sleep(TELL_AGAIN).await;
         }
+        tracing::debug!("the session had ended before it heard of its link");
     };
     enum Turn {
         Event(LinkEvent),
@@ -65,7 +75,10 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
         };
         match turn {
             Turn::Event(LinkEvent::Output(bytes)) => wire.ingest(&bytes),
-            Turn::Event(LinkEvent::Exited { status, signal }) => tell(LinkNews::Exited { status, signal }).await,
+            Turn::Event(LinkEvent::Exited { status, signal }) => {
+                wire.exit.replace(Some((status, signal.clone())));
+                tell(LinkNews::Exited { status, signal }).await;
+            }
             Turn::Event(LinkEvent::Closed) => return tell(LinkNews::Closed).await,
             Turn::Drained => {}
         }

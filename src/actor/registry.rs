@@ -8,7 +8,6 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
-use rand::RngExt;
 use tokio::sync::{broadcast, oneshot};
 
 use super::{
@@ -21,11 +20,21 @@ use super::{
 };
 use crate::{
     core::{
-        record::{Authority, EndReason, Epoch, NodeId, Record, SessionId, Status, Transition, UtcMicros},
+        record::{EndReason, Record, SessionId, Transition},
         session::{Effect, Event, Session},
     },
     store::{LiveStore, RecordStore, StoreError, Write},
 };
+
+/// Who gets in, and who runs what got in.
+mod admission;
+/// The queue, its commits, and what they let be seen.
+mod batch;
+/// This node's epochs, lease and recovery.
+mod life;
+
+use batch::{Queued, Waiter};
+pub use life::begin_epoch;
 
 /// Its kind, as in metrics.
 pub const KIND: &str = "registry";
@@ -38,9 +47,6 @@ const BACKLOG: usize = 1_024;
 
 /// How often the node's lease is renewed.
 const LEASE: Duration = Duration::from_secs(1);
-
-/// The span of the backoff after a failed flush: full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter").
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// What a session announces: its whole record, and the transition that led to it unless only activity moved.
 #[derive(Debug, Clone)]
@@ -169,17 +175,6 @@ enum Place {
     Running { mailbox: Mailbox<SessionMessage>, beat: Arc<Beat> },
 }
 
-struct Queued {
-    write: Write,
-    waiter: Waiter,
-}
-
-enum Waiter {
-    Nobody,
-    Durable(oneshot::Sender<()>),
-    Opened(oneshot::Sender<Result<Record, GatewayError>>),
-}
-
 /// The registry. Its fields are plain values changed in single steps, so a panic leaves them whole; what was in flight
 /// then goes back to the queue.
 pub struct RegistryActor {
@@ -197,14 +192,6 @@ pub struct RegistryActor {
     backlog: VecDeque<SessionEvent>,
     events: broadcast::Sender<SessionEvent>,
     draining: Vec<oneshot::Sender<()>>,
-}
-
-/// Starts the next epoch of `node`.
-///
-/// # Errors
-/// [`StoreError`] if it could not be made durable: the node must not serve.
-pub async fn begin_epoch(records: &dyn RecordStore, node: NodeId) -> Result<Epoch, StoreError> {
-    records.begin_epoch(node, clock::utc()).await
 }
 
 impl RegistryActor {
@@ -237,52 +224,6 @@ impl RegistryActor {
         }
     }
 
-    fn open(
-        &mut self,
-        record: Record,
-        request: Box<OpenSession>,
-        reply: oneshot::Sender<Result<Record, GatewayError>>,
-        ctx: &mut Context<Self>,
-    ) {
-        let of_user = self.per_user.get(&record.username).copied().unwrap_or(0);
-        let (max, max_user) = (self.settings.max_sessions, self.settings.max_per_user);
-        let refusal = if !self.draining.is_empty() {
-            Some(GatewayError::NotReady)
-        } else if self.index.len() >= max as usize {
-            Some(GatewayError::TooMany { max })
-        } else if of_user >= max_user {
-            Some(GatewayError::TooManyOfUser { max: max_user })
-        } else if self.queue.len() >= QUEUE {
-            Some(GatewayError::Overloaded)
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
-            if reply.send(Err(refusal)).is_err() {
-                tracing::debug!("who was refused a session has left");
-            }
-            return;
-        }
-        *self.per_user.entry(record.username.clone()).or_default() += 1;
-        self.index.insert(record.id, Entry { record: record.clone(), place: Place::Waiting(request) });
-        let (id, at, status) = (record.id, record.start_time, record.status);
-        let transition = Transition { id, at, status, end_reason: None, detail: "Opened.".into() };
-        self.enqueue(Write { record, transition: Some(transition) }, Waiter::Opened(reply), ctx);
-    }
-
-    fn claim(&mut self, id: SessionId, mailbox: Mailbox<SessionMessage>, beat: Arc<Beat>) -> Claim {
-        let Some(entry) = self.index.get_mut(&id).filter(|entry| !entry.record.is_closed()) else {
-            return Claim::NotOpen;
-        };
-        match &entry.place {
-            Place::Running { mailbox, .. } => Claim::Placed(mailbox.clone()),
-            Place::Waiting(_) => match std::mem::replace(&mut entry.place, Place::Running { mailbox, beat }) {
-                Place::Waiting(request) => Claim::Yours(request, Box::new(entry.record.clone())),
-                Place::Running { .. } => Claim::NotOpen,
-            },
-        }
-    }
-
     fn announce(&mut self, announcement: Announcement, waiter: Waiter, ctx: &mut Context<Self>) {
         let Announcement { record, transition } = announcement;
         if let Some(entry) = self.index.get_mut(&record.id)
@@ -293,17 +234,23 @@ impl RegistryActor {
         self.enqueue(Write { record, transition }, waiter, ctx);
     }
 
-    /// Closes a session by the same rules as its actor would, where it has none.
+    /// Closes a session that has no actor.
     fn close_without_actor(&mut self, id: SessionId, reason: EndReason, detail: String, ctx: &mut Context<Self>) {
-        let Some(entry) = self.index.get(&id) else { return };
-        let now = clock::now();
-        let mut session = Session::adopt(now, entry.record.clone(), self.settings.limits);
-        session.handle(now, Event::End { reason, detail });
-        while let Some(effect) = session.poll_effect() {
-            if let Effect::Announce(record, transition) = effect {
-                self.announce(Announcement { record: *record, transition }, Waiter::Nobody, ctx);
-            }
+        let closing = self.index.get(&id).and_then(|entry| self.closing(&entry.record, reason, detail));
+        if let Some(announcement) = closing {
+            self.announce(announcement, Waiter::Nobody, ctx);
         }
+    }
+
+    /// What a session's actor would announce at this ending; `None` if the session is closed.
+    fn closing(&self, record: &Record, reason: EndReason, detail: String) -> Option<Announcement> {
+        let now = clock::now();
+        let mut session = Session::adopt(now, record.clone(), self.settings.limits);
+        session.handle(now, Event::End { reason, detail });
+        std::iter::from_fn(|| session.poll_effect()).find_map(|effect| match effect {
+            Effect::Announce(record, transition) => Some(Announcement { record: *record, transition }),
+            _ => None,
+        })
     }
 
     fn end(&mut self, id: SessionId, reason: EndReason, detail: String, ctx: &mut Context<Self>) -> bool {
@@ -348,158 +295,6 @@ impl RegistryActor {
         Subscription { backlog, gap, live: self.events.subscribe() }
     }
 
-    fn enqueue(&mut self, write: Write, waiter: Waiter, ctx: &mut Context<Self>) {
-        let urgent = write.transition.is_some() || matches!(waiter, Waiter::Durable(_) | Waiter::Opened(_));
-        self.queue.push_back(Queued { write, waiter });
-        if (urgent && self.failures == 0) || self.queue.len() >= self.settings.flush_batch {
-            self.flush(ctx);
-        } else {
-            self.arm_flush(self.settings.flush_interval, ctx);
-        }
-    }
-
-    fn arm_flush(&mut self, wait: Duration, ctx: &mut Context<Self>) {
-        if !std::mem::replace(&mut self.flush_armed, true) {
-            ctx.run_later(wait, |registry, ctx| {
-                registry.flush_armed = false;
-                registry.flush(ctx);
-            });
-        }
-    }
-
-    /// Commits the next batch. What is announced while a commit is under way makes up the next one (group commit).
-    fn flush(&mut self, ctx: &mut Context<Self>) {
-        if !self.in_flight.is_empty() || self.queue.is_empty() {
-            return;
-        }
-        let size = self.queue.len().min(self.settings.flush_batch);
-        self.in_flight = self.queue.drain(..size).collect();
-        let writes: Vec<Write> = self.in_flight.iter().map(|queued| queued.write.clone()).collect();
-        let records: Vec<Record> = writes.iter().map(|write| write.record.clone()).collect();
-        let (store, live, observations) = (self.records.clone(), self.live.clone(), self.observations.clone());
-        let commit = async move {
-            let since = clock::instant();
-            store.apply(writes).await?;
-            observe_flush(&observations, "records", since, records.len());
-            let since = clock::instant();
-            let size = records.len();
-            // The live view can be rebuilt at any time, so its failure is no reason to hold back what is durable.
-            match live.apply(records).await {
-                Ok(()) => observe_flush(&observations, "live", since, size),
-                Err(error) => tracing::error!(%error, "the live view took no update"),
-            }
-            Ok::<(), StoreError>(())
-        };
-        ctx.spawn(commit.into_actor(self).map(|outcome, registry, ctx| registry.committed(outcome, ctx)));
-    }
-
-    fn committed(&mut self, outcome: Result<(), StoreError>, ctx: &mut Context<Self>) {
-        let batch = std::mem::take(&mut self.in_flight);
-        let up = self.observations.store_up.get_or_create(&[("store", "records")]).clone();
-        match outcome {
-            Ok(()) => {
-                up.set(1);
-                self.failures = 0;
-                for Queued { write, waiter } in batch {
-                    self.settled(write, waiter);
-                }
-                self.flush(ctx);
-            }
-            Err(error) => {
-                up.set(0);
-                self.failures += 1;
-                tracing::error!(%error, failures = self.failures, "records could not be written, they are kept");
-                self.give_back(batch);
-                let limit = BACKOFF.0.saturating_mul(1 << self.failures.min(10)).min(BACKOFF.1);
-                self.arm_flush(limit.mul_f64(rand::rng().random_range(0.1..1.0)), ctx);
-            }
-        }
-        if self.index.is_empty() && self.queue.is_empty() && self.in_flight.is_empty() {
-            for drained in self.draining.drain(..) {
-                if drained.send(()).is_err() {
-                    tracing::debug!("nobody waits for the drain any more");
-                }
-            }
-        }
-    }
-
-    /// Puts a failed batch back in front. An open that could not be acknowledged is refused, and since its record may
-    /// have been written all the same, a close follows it.
-    fn give_back(&mut self, batch: Vec<Queued>) {
-        let mut refused = Vec::new();
-        for Queued { write, waiter } in batch.into_iter().rev() {
-            let waiter = match waiter {
-                Waiter::Opened(reply) => {
-                    refused.push(write.record.id);
-                    if reply.send(Err(GatewayError::Store)).is_err() {
-                        tracing::debug!("who was refused a session has left");
-                    }
-                    Waiter::Nobody
-                }
-                waiter @ (Waiter::Nobody | Waiter::Durable(_)) => waiter,
-            };
-            self.queue.push_front(Queued { write, waiter });
-        }
-        for id in refused {
-            let Some(entry) = self.index.get_mut(&id) else { continue };
-            let now = clock::now();
-            let mut session = Session::adopt(now, entry.record.clone(), self.settings.limits);
-            let detail = "The session's record could not be stored.".to_owned();
-            session.handle(now, Event::End { reason: EndReason::Overloaded, detail });
-            while let Some(effect) = session.poll_effect() {
-                if let Effect::Announce(record, transition) = effect {
-                    entry.record = (*record).clone();
-                    self.queue
-                        .push_back(Queued { write: Write { record: *record, transition }, waiter: Waiter::Nobody });
-                }
-            }
-        }
-    }
-
-    /// Lets a durable write be seen.
-    fn settled(&mut self, write: Write, waiter: Waiter) {
-        let Write { record, transition } = write;
-        if let Some(transition) = transition {
-            self.sequence += 1;
-            let event = SessionEvent { sequence: self.sequence, session: record.clone(), detail: transition.detail };
-            self.backlog.push_back(event.clone());
-            if self.backlog.len() > BACKLOG {
-                self.backlog.pop_front();
-            }
-            // An error means that nobody listens.
-            self.events.send(event).ok();
-        }
-        if record.is_closed()
-            && let Some(entry) = self.index.remove(&record.id)
-        {
-            self.forget_user(&entry.record.username);
-            if let Some(reason) = record.end_reason {
-                self.observations.sessions_closed.get_or_create(&[("reason", reason.as_str())]).inc();
-            }
-            if let Some(UtcMicros(detected)) = record.detected_at {
-                let micros = clock::utc().0.saturating_sub(detected).max(0);
-                self.observations.session_cleanup.observe(micros as f64 / 1e6);
-            }
-        }
-        let heard = match waiter {
-            Waiter::Nobody => true,
-            Waiter::Durable(durable) => durable.send(()).is_ok(),
-            Waiter::Opened(reply) => reply.send(Ok(record)).is_ok(),
-        };
-        if !heard {
-            tracing::debug!("who waited for a write has left");
-        }
-    }
-
-    fn forget_user(&mut self, username: &str) {
-        if let Some(count) = self.per_user.get_mut(username) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.per_user.remove(username);
-            }
-        }
-    }
-
     fn drain(&mut self, reply: oneshot::Sender<()>, ctx: &mut Context<Self>) {
         self.draining.push(reply);
         let open: Vec<SessionId> = self.index.keys().copied().collect();
@@ -508,54 +303,6 @@ impl RegistryActor {
         }
         self.committed(Ok(()), ctx);
     }
-
-    fn renew_lease(&self, ctx: &mut Context<Self>) {
-        let (records, settings) = (self.records.clone(), self.settings.clone());
-        let renewal = async move {
-            if let Err(error) = records.renew_lease(settings.node.clone(), settings.epoch, clock::utc()).await {
-                tracing::warn!(%error, "the node's lease could not be renewed");
-            }
-        };
-        ctx.spawn(renewal.into_actor(self));
-    }
-}
-
-fn observe_flush(observations: &Observations, store: &'static str, since: Instant, size: usize) {
-    let took = clock::instant().saturating_duration_since(since);
-    observations.flush.get_or_create(&[("store", store)]).observe(took.as_secs_f64());
-    observations.flush_batch.get_or_create(&[("store", store)]).observe(size as f64);
-}
-
-/// Closes, in batches, what earlier epochs of this node left open: their end is the last evidence of life.
-async fn recover(
-    records: Arc<dyn RecordStore>,
-    live: Arc<dyn LiveStore>,
-    settings: Arc<Settings>,
-) -> Result<u64, StoreError> {
-    let mut closed = 0;
-    loop {
-        let orphans = records.orphans(settings.node.clone(), settings.epoch, settings.cleanup_batch).await?;
-        if orphans.is_empty() {
-            return Ok(closed);
-        }
-        closed += orphans.len() as u64;
-        let now = clock::utc();
-        let writes: Vec<Write> = orphans.into_iter().map(|record| close_orphan(record, now)).collect();
-        live.apply(writes.iter().map(|write| write.record.clone()).collect()).await?;
-        records.apply(writes).await?;
-    }
-}
-
-fn close_orphan(mut record: Record, now: UtcMicros) -> Write {
-    record.version += 1;
-    record.authority = Authority::Observed;
-    record.status = Status::Closed;
-    record.end_reason = Some(EndReason::NodeLost);
-    record.end_time = Some(record.last_seen_at.unwrap_or(record.start_time).max(record.start_time));
-    record.detected_at = Some(now.max(record.start_time));
-    let detail = "The gateway ended without closing it; found at its next start.".to_owned();
-    let (id, status, end_reason) = (record.id, record.status, record.end_reason);
-    Write { record, transition: Some(Transition { id, at: now, status, end_reason, detail }) }
 }
 
 impl Actor for RegistryActor {
@@ -633,7 +380,7 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             RegistryMessage::End { id, reason, detail, reply } => reply.send(self.end(id, reason, detail, ctx)).is_ok(),
             RegistryMessage::Subscribe { after, reply } => reply.send(self.subscribe(after)).is_ok(),
             RegistryMessage::Recover(reply) => {
-                let recovery = recover(self.records.clone(), self.live.clone(), self.settings.clone());
+                let recovery = life::recover(self.records.clone(), self.live.clone(), self.settings.clone());
                 ctx.spawn(async move { reply.send(recovery.await).is_ok() }.into_actor(self).map(|_, _, _| ()));
                 true
             }

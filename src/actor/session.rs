@@ -1,43 +1,43 @@
 //! The actor of one SSH session: turns messages and one timer into events of the pure [`Session`], and its effects into
 //! deeds. Stops itself. Touches no bytes: those pass beside it, over the [`Wire`].
 
-use std::{rc::Rc, sync::Arc, time::Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle, Supervised};
 use secrecy::SecretString;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
     Parts,
     arbiter::Arbiter,
-    child::{Child, supervise},
-    clock::{self, Beat},
-    gateway::{Deadline, OpenSession, Why},
+    clock,
+    gateway::{Deadline, Why},
     mailbox::{Envelope, Mailbox},
-    pump::{self, LinkNews},
+    pump::LinkNews,
     registry::{Announcement, RegistryMessage},
-    supervisor::SupervisorMessage,
-    wire::{Cutter, SocketEnds, ToSocket, Viewer, Wire},
+    wire::{ToSocket, Viewer, Wire},
 };
-use crate::{
-    core::{
-        record::{EndReason, Record, SessionId},
-        restart::{Policy, Restarts},
-        session::{Effect, Event, Session},
-        stream::{AttachNo, BeyondEnd},
-    },
-    ssh::{Dial, DialEvent, Size},
+use crate::core::{
+    record::{EndReason, Record},
+    session::{Effect, Event, Moment, Session},
+    stream::AttachNo,
 };
+
+/// How a browser is connected.
+mod attach;
+/// How a session's actor begins, dials, and is buried.
+mod birth;
+pub use attach::{Attach, AttachError, Attached};
+pub(super) use birth::{mailbox, start};
 
 /// Its kind, as in metrics.
 pub const KIND: &str = "session";
 
-/// A session that fails more often than this is closed as `actor_failed`: OTP's usual bounds are of this order, and a
-/// failure that repeats is not one that a restart mends.
-const INTENSITY: (usize, std::time::Duration) = (3, std::time::Duration::from_secs(10));
-
 /// How soon a close that the registry lost in a failure is announced anew: longer than its restart takes.
-const ANNOUNCE_AGAIN: std::time::Duration = std::time::Duration::from_millis(50);
+const ANNOUNCE_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a session hears.
 #[derive(Debug)]
@@ -98,143 +98,6 @@ pub enum SessionMessage {
     Panic,
 }
 
-/// How a browser wants to be connected.
-#[derive(Debug)]
-pub struct Attach {
-    /// Whether it types; else it looks on.
-    pub interactive: bool,
-    /// The page's own name, which survives its reconnects.
-    pub client_id: String,
-    /// What it has of the output; `None` for nothing.
-    pub output_offset: Option<u64>,
-    /// Its terminal's size; an onlooker's does not count.
-    pub size: Size,
-    /// How its socket is ended from outside.
-    pub cutter: Cutter,
-}
-
-/// A connected browser.
-#[derive(Debug)]
-pub struct Attached {
-    /// The session as it stands.
-    pub record: Record,
-    /// The browser's ends of the wire.
-    pub ends: SocketEnds,
-    /// Unacknowledged bytes it will be sent at most.
-    pub window: u64,
-    /// How often a silent browser is pinged.
-    pub ping_interval: std::time::Duration,
-    /// Where the session hears.
-    pub session: Mailbox<SessionMessage>,
-}
-
-/// Why a browser was not connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AttachError {
-    /// The session has ended.
-    #[error("This session has ended.")]
-    Ended,
-    /// It claims output that does not exist.
-    #[error("The output offset is wrong: {0}.")]
-    Offset(#[from] BeyondEnd),
-}
-
-/// Starts a session's actor in `context` on this thread and dials.
-pub(super) fn start(
-    context: Context<SessionActor>,
-    parts: Parts,
-    request: OpenSession,
-    record: Record,
-    beat: Arc<Beat>,
-) {
-    let mailbox = mailbox(&context, &parts);
-    let id = record.id;
-    let wire = Wire::new(parts.settings.stream, beat, parts.observations.clone());
-    let arbiter = Arbiter::current(&parts.observations);
-    let session = Session::new(clock::now(), record.clone(), parts.settings.limits);
-    let child = Child { actor: KIND, id: id.to_string() };
-    let born = SupervisorMessage::Started { child: child.clone(), session: Some(mailbox.clone()) };
-    let supervisor = parts.supervisor.clone();
-    actix::spawn(async move {
-        if supervisor.deliver(born).await.is_err() {
-            tracing::debug!("the supervisor was not there for a birth");
-        }
-    });
-    let actor = SessionActor {
-        stalled: arbiter.stalled(),
-        arbiter,
-        session,
-        last_record: record,
-        wire: wire.clone(),
-        mailbox: mailbox.clone(),
-        timer: None,
-        parts: parts.clone(),
-    };
-    wire.keep(actix::spawn(dial(parts.clone(), wire.clone(), mailbox.clone(), request)));
-    let supervisor = parts.supervisor.clone();
-    let restarts = Restarts::new(Policy::Transient, INTENSITY.0, INTENSITY.1);
-    supervise(child, context, actor, restarts, supervisor, move || bury(parts, wire, id));
-}
-
-/// The address of a session that is about to start in `context`.
-pub(super) fn mailbox(context: &Context<SessionActor>, parts: &Parts) -> Mailbox<SessionMessage> {
-    Mailbox::new(context.address().recipient(), parts.observations.meters.session.clone())
-}
-
-/// Closes what a session that failed for good leaves behind.
-fn bury(parts: Parts, wire: Rc<Wire>, id: SessionId) {
-    wire.close_link();
-    let reason = EndReason::ActorFailed;
-    let message = "The session failed inside the gateway and had to be closed. Open a new one.".to_owned();
-    for viewer in wire.viewers() {
-        viewer.finish(ToSocket::Closed { reason, exit_status: None, message: message.clone() });
-    }
-    actix::spawn(async move {
-        if parts.registry.deliver(RegistryMessage::Bury { id, reason, detail: message }).await.is_err() {
-            tracing::error!(session_id = %id, "no registry is there to close a failed session");
-        }
-    });
-}
-
-/// Dials, with questions and progress passed on meanwhile.
-async fn dial(parts: Parts, wire: Rc<Wire>, mailbox: Mailbox<SessionMessage>, request: OpenSession) {
-    let (events, mut heard) = mpsc::channel(4);
-    let beat = wire.beat.clone();
-    let dial = Dial {
-        host: request.host,
-        port: request.port,
-        login: request.login,
-        credentials: request.credentials,
-        allowed: request.allowed,
-        term: request.term,
-        size: request.size,
-        events,
-        heard: Arc::new(move || beat.peer.touch()),
-    };
-    let mut connecting = parts.connector.connect(dial);
-    let outcome = loop {
-        tokio::select! {
-            outcome = &mut connecting => break outcome,
-            Some(event) = heard.recv() => match event {
-                DialEvent::Progress(detail) => {
-                    wire.tell_all(|| ToSocket::Status { status: "connecting", detail: detail.clone() });
-                }
-                DialEvent::Ask { prompt, reply } => wire.ask(prompt, reply),
-            },
-        }
-    };
-    wire.forget_question();
-    let message = match outcome {
-        Ok(link) => {
-            let addr = link.addr.to_string();
-            wire.take_up(link, mailbox.clone());
-            SessionMessage::Connected { addr }
-        }
-        Err(error) => SessionMessage::ConnectFailed { reason: error.reason(), detail: error.to_string() },
-    };
-    post(&mailbox, message);
-}
-
 /// Leaves a message that must not be lost, without waiting. The few there are per session bound what can wait.
 pub fn post(mailbox: &Mailbox<SessionMessage>, message: SessionMessage) {
     let mailbox = mailbox.clone();
@@ -255,7 +118,7 @@ pub struct SessionActor {
     timer: Option<(Instant, SpawnHandle)>,
     arbiter: Rc<Arbiter>,
     /// The thread's stalls as far as the session was told of them.
-    stalled: std::time::Duration,
+    stalled: Duration,
     parts: Parts,
 }
 
@@ -273,7 +136,7 @@ impl SessionActor {
     }
 
     /// Reads what is kept beside the actor: stalls first, since they excuse what the rest would prove.
-    fn look_around(&mut self, now: crate::core::session::Moment) {
+    fn look_around(&mut self, now: Moment) {
         for viewer in self.wire.viewers() {
             if let Some(at) = viewer.side.heard.last() {
                 self.session.handle(now, Event::BrowserHeard { attach: viewer.attach, at });
@@ -382,31 +245,6 @@ impl SessionActor {
         self.timer = Some((next, timer));
     }
 
-    fn attach(&mut self, request: Attach, ctx: &mut Context<Self>) -> Result<Attached, AttachError> {
-        if self.session.record().is_closed() {
-            return Err(AttachError::Ended);
-        }
-        let Attach { interactive, client_id, output_offset, size, cutter } = request;
-        let (viewer, ends, frames) = self.wire.attach(interactive, &client_id, output_offset, cutter)?;
-        let attach = ends.attach;
-        let (own, stuck) = (self.mailbox.clone(), self.mailbox.clone());
-        let forwarder =
-            pump::forward(self.wire.clone(), viewer, frames, move || post(&stuck, SessionMessage::Stuck(attach)));
-        actix::spawn(forwarder);
-        self.handle_event(Some(Event::Attached { attach, interactive }), ctx);
-        if interactive {
-            let kind = super::wire::InputKind::Resize(size);
-            let resize = super::wire::InputMessage { attach, at: clock::instant(), kind };
-            // A full queue means the target takes nothing: the size comes with the browser's next resize.
-            if ends.input.try_send(resize).is_err() {
-                tracing::debug!("the first size of a browser had to wait");
-            }
-        }
-        let (limits, record) = (&self.parts.settings.limits, self.session.record().clone());
-        let (window, ping_interval) = (self.parts.settings.stream.window, limits.browser.interval);
-        Ok(Attached { record, ends, window, ping_interval, session: own })
-    }
-
     fn why(&mut self) -> Why {
         let now = clock::now();
         self.look_around(now);
@@ -453,6 +291,9 @@ impl Supervised for SessionActor {
         for viewer in self.wire.viewers() {
             let (attach, interactive) = (viewer.attach, viewer.interactive);
             self.session.handle(now, Event::Attached { attach, interactive });
+        }
+        if let Some((status, signal)) = self.wire.exit.borrow().clone() {
+            self.session.handle(now, Event::Exited { status, signal });
         }
         if self.last_record.is_closed() {
             self.announce(Announcement { record: self.last_record.clone(), transition: None }, true);

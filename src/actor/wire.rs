@@ -217,6 +217,8 @@ pub struct Wire {
     pub(super) control: RefCell<Option<Box<dyn LinkControl>>>,
     input_sender: mpsc::Sender<InputMessage>,
     pub(super) input_receiver: RefCell<Option<mpsc::Receiver<InputMessage>>>,
+    /// How the program ended, once the target told.
+    pub(super) exit: RefCell<Option<(Option<u32>, Option<String>)>>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
 }
 
@@ -239,6 +241,7 @@ impl Wire {
             control: RefCell::default(),
             input_sender,
             input_receiver: RefCell::new(Some(input_receiver)),
+            exit: RefCell::default(),
             tasks: RefCell::default(),
         })
     }

@@ -43,7 +43,10 @@ pub(super) async fn serve(channel: Channel<Msg>, session: Handle, wire: WireCont
                     // Without its receiver the channel takes no more input, which could otherwise keep the SSH loop
                     // from taking the goodbye.
                     drop(messages);
-                    return finish(id, &session, &wire, end).await;
+                    if finish(id, &session, &wire, end).await.is_err() {
+                        tracing::debug!("demo client left before the goodbye");
+                    }
+                    return;
                 }
                 None => {}
             }
@@ -126,18 +129,19 @@ async fn tick(clock: &mut Option<Interval>) {
     }
 }
 
-/// Says how the program ended (RFC 4254 §6.10) and closes the channel.
-async fn finish(id: ChannelId, session: &Handle, wire: &WireControl, end: End) {
-    let told = match end {
-        End::Status(status) => session.exit_status_request(id, status).await,
+/// Says how the program ended (RFC 4254 §6.10) and closes the channel; fails if the connection is gone.
+async fn finish(id: ChannelId, session: &Handle, wire: &WireControl, end: End) -> Result<(), ()> {
+    match end {
+        End::Status(status) => session.exit_status_request(id, status).await?,
         End::Signal(name) => {
             let signal = Sig::Custom(name.to_owned());
-            session.exit_signal_request(id, signal, false, String::new(), String::new()).await
+            session.exit_signal_request(id, signal, false, String::new(), String::new()).await?;
         }
-        End::Drop => return wire.cut(),
-    };
-    // An error says that the connection is gone, and with it everyone who could be told.
-    if told.is_ok() && session.eof(id).await.is_ok() {
-        session.close(id).await.ok();
+        End::Drop => {
+            wire.cut();
+            return Ok(());
+        }
     }
+    session.eof(id).await?;
+    session.close(id).await
 }

@@ -1,3 +1,5 @@
+//! Promises of the demo server, held by a real russh client over loopback.
+
 use std::sync::Mutex;
 
 use russh::{

@@ -1,3 +1,5 @@
+//! Promises of the line editor, held by a screen that wraps as terminals do.
+
 use super::*;
 
 /// A terminal that knows what the editor writes; wraps late, as real ones do.

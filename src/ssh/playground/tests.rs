@@ -1,3 +1,5 @@
+//! Promises of the playground: what is typed against what comes back.
+
 use super::*;
 
 const SIZE: Size = Size { cols: 80, rows: 24 };
@@ -34,7 +36,7 @@ fn greets_within_the_width() {
         assert!(said.contains("Pulsegate playground") && said.ends_with(PROMPT) && end.is_none());
         if cols >= 20 {
             let text = said.strip_suffix(PROMPT).unwrap().replace("\x1b[1m", "").replace("\x1b[0m", "");
-            assert!(text.lines().all(|line| line.len() <= cols.into()), "{text}");
+            assert!(text.lines().all(|line| line.len() <= usize::from(cols)), "{text}");
         }
     }
 }

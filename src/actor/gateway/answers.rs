@@ -1,0 +1,149 @@
+//! What is asked of the gateway and what it answers. Knows no actor.
+
+use std::net::IpAddr;
+
+use tokio::sync::broadcast;
+
+use crate::{
+    core::record::{Record, Transition, UtcMicros},
+    ssh::{AddressRule, Credential, Size},
+    store::Position,
+};
+
+/// What a user asks for when opening a session.
+#[derive(Debug, Clone)]
+pub struct OpenSession {
+    /// The signed-in user.
+    pub username: String,
+    /// Where the request came from.
+    pub client_ip: IpAddr,
+    /// The catalogue name, or `login@host:port`.
+    pub target: String,
+    /// A name or an address.
+    pub host: String,
+    /// 1 … 65535.
+    pub port: u16,
+    /// The login name on the target.
+    pub login: String,
+    /// Tried in this order.
+    pub credentials: Vec<Credential>,
+    /// For a target typed by hand: which resolved addresses may be dialled.
+    pub allowed: Option<AddressRule>,
+    /// The value of `TERM`.
+    pub term: String,
+    /// The first size of the PTY.
+    pub size: Size,
+}
+
+/// One page of sessions.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    /// The rows.
+    pub sessions: Vec<Record>,
+    /// Where the next page starts; `None` at the end.
+    pub next: Option<Position>,
+    /// The moment this answer holds for.
+    pub as_of: UtcMicros,
+    /// The stores that are down: `records`, `live`.
+    pub degraded: Vec<&'static str>,
+}
+
+/// The evidence behind what is said of a session.
+#[derive(Debug, Clone)]
+pub struct Why {
+    /// The session as it stands.
+    pub session: Record,
+    /// The last sign of life of the browser (pong or byte).
+    pub browser_heard_at: Option<UtcMicros>,
+    /// The last byte from the target's connection, keepalive replies included.
+    pub peer_heard_at: Option<UtcMicros>,
+    /// The last byte a human sent.
+    pub last_input_at: Option<UtcMicros>,
+    /// The last terminal output.
+    pub last_output_at: Option<UtcMicros>,
+    /// Every deadline that is armed now, soonest first; empty when closed.
+    pub deadlines: Vec<Deadline>,
+    /// Its transitions, oldest first.
+    pub history: Vec<Transition>,
+}
+
+/// One armed deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deadline {
+    /// What happens then, as `browser_lost`, `peer_lost`, `detach_expired`, `idle_timeout`, `max_duration`.
+    pub what: &'static str,
+    /// Milliseconds from now.
+    pub left_ms: u64,
+}
+
+/// A transition as it is broadcast.
+#[derive(Debug, Clone)]
+pub struct SessionEvent {
+    /// Grows by one with every event of this process, from 1.
+    pub sequence: u64,
+    /// The session after the transition.
+    pub session: Record,
+    /// One sentence: what was seen.
+    pub detail: String,
+}
+
+/// The events still in memory and those to come; the two overlap nowhere and leave no hole.
+pub struct Subscription {
+    /// Kept events after the asked-for sequence, oldest first.
+    pub backlog: Vec<SessionEvent>,
+    /// Whether events after the asked-for sequence are no longer in memory.
+    pub gap: bool,
+    /// The events that follow; lagging behind them is a gap too.
+    pub live: broadcast::Receiver<SessionEvent>,
+}
+
+/// Whether the gateway can keep its promises now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// Empty when ready, else the reasons in words, as `draining`.
+    pub reasons: Vec<&'static str>,
+}
+
+/// Why a question to the actors got no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum GatewayError {
+    /// The user has as many sessions as allowed.
+    #[error("You have {max} open sessions, as many as allowed. Close one first.")]
+    TooManyOfUser {
+        /// `session.max_per_user`.
+        max: u32,
+    },
+    /// The gateway has as many sessions as allowed.
+    #[error("The gateway serves {max} sessions, as many as it is allowed to. Try again in a moment.")]
+    TooMany {
+        /// `session.max_sessions`.
+        max: u32,
+    },
+    /// The gateway is starting or shutting down.
+    #[error("The gateway is starting or shutting down and opens no sessions. Try again in a moment.")]
+    NotReady,
+    /// A queue is full.
+    #[error("The gateway is overloaded. Try again in a moment.")]
+    Overloaded,
+    /// The record could not be made durable, or could not be read.
+    #[error("The session store does not answer. Nothing was opened; try again, and tell the operator if it goes on.")]
+    Store,
+    /// The actor that should answer has failed; it is being restarted.
+    #[error("The gateway could not answer just now. Try again.")]
+    Failed,
+}
+
+impl Why {
+    /// What can still be said of a session that does not run here.
+    pub(super) fn of_record(session: Record) -> Self {
+        Self {
+            browser_heard_at: None,
+            peer_heard_at: session.last_seen_at,
+            last_input_at: session.last_input_at,
+            last_output_at: None,
+            deadlines: Vec::new(),
+            history: Vec::new(),
+            session,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Who gets in, and who runs what got in. Opens are refused before the queue is so full that closes would be.
+
+use std::sync::Arc;
+
+use actix::Context;
+use tokio::sync::oneshot;
+
+use super::{Claim, Entry, Place, QUEUE, RegistryActor, batch::Waiter};
+use crate::{
+    actor::{
+        clock::Beat,
+        gateway::{GatewayError, OpenSession},
+        mailbox::Mailbox,
+        session::SessionMessage,
+    },
+    core::record::{Record, SessionId, Transition},
+    store::Write,
+};
+
+impl RegistryActor {
+    /// Admits a session and makes its record durable, or says why not.
+    pub(super) fn open(
+        &mut self,
+        record: Record,
+        request: Box<OpenSession>,
+        reply: oneshot::Sender<Result<Record, GatewayError>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let of_user = self.per_user.get(&record.username).copied().unwrap_or(0);
+        let (max, max_user) = (self.settings.max_sessions, self.settings.max_per_user);
+        let refusal = if !self.draining.is_empty() {
+            Some(GatewayError::NotReady)
+        } else if self.index.len() >= max as usize {
+            Some(GatewayError::TooMany { max })
+        } else if of_user >= max_user {
+            Some(GatewayError::TooManyOfUser { max: max_user })
+        } else if self.queue.len() >= QUEUE {
+            Some(GatewayError::Overloaded)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            if reply.send(Err(refusal)).is_err() {
+                tracing::debug!("who was refused a session has left");
+            }
+            return;
+        }
+        *self.per_user.entry(record.username.clone()).or_default() += 1;
+        self.index.insert(record.id, Entry { record: record.clone(), place: Place::Waiting(request) });
+        let (id, at, status) = (record.id, record.start_time, record.status);
+        let transition = Transition { id, at, status, end_reason: None, detail: "Opened.".into() };
+        self.enqueue(Write { record, transition: Some(transition) }, Waiter::Opened(reply), ctx);
+    }
+
+    /// Gives a waiting session to who asks for it, or says who runs it.
+    pub(super) fn claim(&mut self, id: SessionId, mailbox: Mailbox<SessionMessage>, beat: Arc<Beat>) -> Claim {
+        let Some(entry) = self.index.get_mut(&id).filter(|entry| !entry.record.is_closed()) else {
+            return Claim::NotOpen;
+        };
+        match &entry.place {
+            Place::Running { mailbox, .. } => Claim::Placed(mailbox.clone()),
+            Place::Waiting(_) => match std::mem::replace(&mut entry.place, Place::Running { mailbox, beat }) {
+                Place::Waiting(request) => Claim::Yours(request, Box::new(entry.record.clone())),
+                Place::Running { .. } => Claim::NotOpen,
+            },
+        }
+    }
+}

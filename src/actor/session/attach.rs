@@ -1,0 +1,86 @@
+//! How a browser is connected to its session.
+
+use std::time::Duration;
+
+use actix::Context;
+
+use super::{SessionActor, SessionMessage, post};
+use crate::{
+    actor::{
+        clock,
+        mailbox::Mailbox,
+        pump,
+        wire::{Cutter, InputKind, InputMessage, SocketEnds},
+    },
+    core::{record::Record, session::Event, stream::BeyondEnd},
+    ssh::Size,
+};
+
+/// How a browser wants to be connected.
+#[derive(Debug)]
+pub struct Attach {
+    /// Whether it types; else it looks on.
+    pub interactive: bool,
+    /// The page's own name, which survives its reconnects.
+    pub client_id: String,
+    /// What it has of the output; `None` for nothing.
+    pub output_offset: Option<u64>,
+    /// Its terminal's size; an onlooker's does not count.
+    pub size: Size,
+    /// How its socket is ended from outside.
+    pub cutter: Cutter,
+}
+
+/// A connected browser.
+#[derive(Debug)]
+pub struct Attached {
+    /// The session as it stands.
+    pub record: Record,
+    /// The browser's ends of the wire.
+    pub ends: SocketEnds,
+    /// Unacknowledged bytes it will be sent at most.
+    pub window: u64,
+    /// How often a silent browser is pinged.
+    pub ping_interval: Duration,
+    /// Where the session hears.
+    pub session: Mailbox<SessionMessage>,
+}
+
+/// Why a browser was not connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AttachError {
+    /// The session has ended.
+    #[error("This session has ended.")]
+    Ended,
+    /// It claims output that does not exist.
+    #[error("The output offset is wrong: {0}.")]
+    Offset(#[from] BeyondEnd),
+}
+
+impl SessionActor {
+    /// Connects a browser, which supersedes the one that types if it types itself.
+    pub(super) fn attach(&mut self, request: Attach, ctx: &mut Context<Self>) -> Result<Attached, AttachError> {
+        if self.session.record().is_closed() {
+            return Err(AttachError::Ended);
+        }
+        let Attach { interactive, client_id, output_offset, size, cutter } = request;
+        let (viewer, ends, frames) = self.wire.attach(interactive, &client_id, output_offset, cutter)?;
+        let attach = ends.attach;
+        let (own, stuck) = (self.mailbox.clone(), self.mailbox.clone());
+        let forwarder =
+            pump::forward(self.wire.clone(), viewer, frames, move || post(&stuck, SessionMessage::Stuck(attach)));
+        actix::spawn(forwarder);
+        self.handle_event(Some(Event::Attached { attach, interactive }), ctx);
+        if interactive {
+            let kind = InputKind::Resize(size);
+            let resize = InputMessage { attach, at: clock::instant(), kind };
+            // A full queue means the target takes nothing: the size comes with the browser's next resize.
+            if ends.input.try_send(resize).is_err() {
+                tracing::debug!("the first size of a browser had to wait");
+            }
+        }
+        let (limits, record) = (&self.parts.settings.limits, self.session.record().clone());
+        let (window, ping_interval) = (self.parts.settings.stream.window, limits.browser.interval);
+        Ok(Attached { record, ends, window, ping_interval, session: own })
+    }
+}

@@ -1,0 +1,127 @@
+//! How a session's actor begins, how its target is dialled, and what is done when it fails for good.
+
+use std::{rc::Rc, sync::Arc, time::Duration};
+
+use actix::{AsyncContext, Context};
+use tokio::sync::mpsc;
+
+use super::{KIND, SessionActor, SessionMessage, post};
+use crate::{
+    actor::{
+        Parts,
+        arbiter::Arbiter,
+        child::{Child, supervise},
+        clock::{self, Beat},
+        gateway::OpenSession,
+        mailbox::Mailbox,
+        registry::RegistryMessage,
+        supervisor::SupervisorMessage,
+        wire::{ToSocket, Wire},
+    },
+    core::{
+        record::{EndReason, Record, SessionId},
+        restart::{Policy, Restarts},
+        session::Session,
+    },
+    ssh::{Dial, DialEvent},
+};
+
+/// A session that fails more often than this is closed as `actor_failed`: OTP's usual bounds are of this order, and a
+/// failure that repeats is not one that a restart mends.
+const INTENSITY: (usize, Duration) = (3, Duration::from_secs(10));
+
+/// Starts a session's actor in `context` on this thread and dials.
+pub(in crate::actor) fn start(
+    context: Context<SessionActor>,
+    parts: Parts,
+    request: OpenSession,
+    record: Record,
+    beat: Arc<Beat>,
+) {
+    let mailbox = mailbox(&context, &parts);
+    let id = record.id;
+    let wire = Wire::new(parts.settings.stream, beat, parts.observations.clone());
+    let arbiter = Arbiter::current(&parts.observations);
+    let session = Session::new(clock::now(), record.clone(), parts.settings.limits);
+    let child = Child { actor: KIND, id: id.to_string() };
+    let born = SupervisorMessage::Started { child: child.clone(), session: Some(mailbox.clone()) };
+    let supervisor = parts.supervisor.clone();
+    actix::spawn(async move {
+        if supervisor.deliver(born).await.is_err() {
+            tracing::debug!("the supervisor was not there for a birth");
+        }
+    });
+    let actor = SessionActor {
+        stalled: arbiter.stalled(),
+        arbiter,
+        session,
+        last_record: record,
+        wire: wire.clone(),
+        mailbox: mailbox.clone(),
+        timer: None,
+        parts: parts.clone(),
+    };
+    wire.keep(actix::spawn(dial(parts.clone(), wire.clone(), mailbox.clone(), request)));
+    let supervisor = parts.supervisor.clone();
+    let restarts = Restarts::new(Policy::Transient, INTENSITY.0, INTENSITY.1);
+    supervise(child, context, actor, restarts, supervisor, move || bury(parts, wire, id));
+}
+
+/// The address of a session that is about to start in `context`.
+pub(in crate::actor) fn mailbox(context: &Context<SessionActor>, parts: &Parts) -> Mailbox<SessionMessage> {
+    Mailbox::new(context.address().recipient(), parts.observations.meters.session.clone())
+}
+
+/// Closes what a session that failed for good leaves behind.
+fn bury(parts: Parts, wire: Rc<Wire>, id: SessionId) {
+    wire.close_link();
+    let reason = EndReason::ActorFailed;
+    let message = "The session failed inside the gateway and had to be closed. Open a new one.".to_owned();
+    for viewer in wire.viewers() {
+        viewer.finish(ToSocket::Closed { reason, exit_status: None, message: message.clone() });
+    }
+    actix::spawn(async move {
+        if parts.registry.deliver(RegistryMessage::Bury { id, reason, detail: message }).await.is_err() {
+            tracing::error!(session_id = %id, "no registry is there to close a failed session");
+        }
+    });
+}
+
+/// Dials, with questions and progress passed on meanwhile.
+async fn dial(parts: Parts, wire: Rc<Wire>, mailbox: Mailbox<SessionMessage>, request: OpenSession) {
+    let (events, mut heard) = mpsc::channel(4);
+    let beat = wire.beat.clone();
+    let dial = Dial {
+        host: request.host,
+        port: request.port,
+        login: request.login,
+        credentials: request.credentials,
+        allowed: request.allowed,
+        term: request.term,
+        size: request.size,
+        events,
+        heard: Arc::new(move || beat.peer.touch()),
+    };
+    let mut connecting = parts.connector.connect(dial);
+    let outcome = loop {
+        tokio::select! {
+            outcome = &mut connecting => break outcome,
+            Some(event) = heard.recv() => match event {
+                DialEvent::Progress(detail) => {
+                    wire.tell_all(|| ToSocket::Status { status: "connecting", detail: detail.clone() });
+                }
+                DialEvent::Ask { prompt, reply } => wire.ask(prompt, reply),
+            },
+        }
+    };
+    wire.forget_question();
+    let message = match outcome {
+        Ok(link) => {
+            let addr = link.addr.to_string();
+            wire.take_up(link, mailbox.clone());
+            SessionMessage::Connected { addr }
+        }
+        Err(error) => SessionMessage::ConnectFailed { reason: error.reason(), detail: error.to_string() },
+    };
+    post(&mailbox, message);
+}
