@@ -39,7 +39,7 @@ pub use answers::{Deadline, GatewayError, Listing, OpenSession, Readiness, Sessi
 /// A handle to the actors: cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Gateway {
-    parts: Parts,
+    pub(super) parts: Parts,
     records: Arc<dyn RecordStore>,
     live: Arc<dyn LiveStore>,
     state: Arc<AtomicU8>,

@@ -40,6 +40,9 @@ pub mod supervisor;
 /// A session's bytes, beside its actor.
 pub mod wire;
 
+#[cfg(test)]
+mod tests;
+
 /// What the actors are told once, at the start.
 #[derive(Debug, Clone)]
 pub struct Settings {

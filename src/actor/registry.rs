@@ -301,7 +301,7 @@ impl RegistryActor {
         for id in open {
             self.end(id, EndReason::Shutdown, "The gateway was shut down.".into(), ctx);
         }
-        self.committed(Ok(()), ctx);
+        self.answer_drains();
     }
 }
 

@@ -79,7 +79,7 @@ pub enum GatewayFrame<'a> {
     /// The answer to `attach`.
     Attached {
         /// The session as it stands.
-        session: SessionView<'a>,
+        session: Box<SessionView<'a>>,
         /// The offset of the output that follows.
         output_offset: u64,
         /// The offset the browser's input continues at.

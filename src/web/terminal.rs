@@ -209,7 +209,7 @@ impl TerminalSocket {
         let Attached { record, ends, window, ping_interval, session } = attached;
         ends.side.heard.touch();
         let frame = GatewayFrame::Attached {
-            session: session_json(&record),
+            session: Box::new(session_json(&record)),
             output_offset: ends.start.offset,
             input_offset: ends.input_offset,
             output_window: window,

@@ -104,6 +104,11 @@ impl RegistryActor {
                 self.arm_flush(limit.mul_f64(rand::rng().random_range(0.1..1.0)), ctx);
             }
         }
+        self.answer_drains();
+    }
+
+    /// Answers who drains, if nothing is open and nothing waits to be written.
+    pub(super) fn answer_drains(&mut self) {
         if self.index.is_empty() && self.queue.is_empty() && self.in_flight.is_empty() {
             for drained in self.draining.drain(..) {
                 if drained.send(()).is_err() {

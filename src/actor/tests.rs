@@ -1,0 +1,173 @@
+//! What the actors promise, with a real SQLite store and a scripted target: nothing acknowledged is lost, failures are
+//! mended in place, and nobody notices.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use bytes::Bytes;
+use house::{House, eventually, read, request, type_in};
+
+use super::{registry::RegistryMessage, session::SessionMessage, supervisor::SupervisorMessage, wire::ToSocket};
+use crate::{
+    core::record::{EndReason, Record, Status},
+    ssh::LinkEvent,
+    store::{ListQuery, LiveStore, RecordStore},
+};
+
+#[cfg(test)]
+mod house;
+
+#[actix_rt::test]
+async fn an_open_is_acknowledged_only_once_it_is_durable() {
+    let house = House::new().await;
+    let closed_gate = house.records.gate.acquire().await.unwrap();
+    let gateway = house.gateway.clone();
+    let opening = actix::spawn(async move { gateway.open(request()).await });
+    eventually(async || house.gateway.observations().meters.registry.handled_total() >= 2).await;
+    assert!(!opening.is_finished(), "acknowledged before it was durable");
+    drop(closed_gate);
+    let id = opening.await.unwrap().unwrap().id;
+    assert!(house.records.store.get(id).await.unwrap().is_some());
+}
+
+#[actix_rt::test]
+async fn a_close_is_durable_before_the_browser_is_told() {
+    let house = House::new().await;
+    let (id, mut attached, target) = house.active().await;
+    let closed_gate = house.records.gate.acquire().await.unwrap();
+    target.says.send(LinkEvent::Output(Bytes::from_static(b"bye"))).unwrap();
+    target.says.send(LinkEvent::Exited { status: Some(3), signal: None }).unwrap();
+    target.says.send(LinkEvent::Closed).unwrap();
+    read(&mut attached, b"bye").await;
+    eventually(async || target.closed.load(Ordering::Relaxed)).await;
+    let early = tokio::time::timeout(Duration::from_millis(100), attached.ends.frames.recv()).await;
+    assert!(early.is_err(), "told before it was durable: {early:?}");
+    drop(closed_gate);
+    let last = read(&mut attached, b"").await;
+    assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::Exited, exit_status: Some(3), .. })), "{last:?}");
+    let stored = house.records.store.get(id).await.unwrap().unwrap();
+    assert_eq!((stored.status, stored.exit_status), (Status::Closed, Some(3)));
+    assert!(house.live.open().await.unwrap().is_empty(), "both stores say closed");
+}
+
+#[actix_rt::test]
+async fn a_write_that_failed_is_repeated_until_it_is_durable() {
+    let house = House::new().await;
+    let (id, mut attached, _target) = house.active().await;
+    house.records.failures.store(3, Ordering::Relaxed);
+    assert!(house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap());
+    let last = read(&mut attached, b"").await;
+    assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::Terminated, .. })), "{last:?}");
+    assert!(house.records.store.get(id).await.unwrap().unwrap().is_closed());
+}
+
+#[actix_rt::test]
+async fn an_open_whose_record_failed_is_refused_and_leaves_no_ghost() {
+    let house = House::new().await;
+    house.records.failures.store(1, Ordering::Relaxed);
+    assert!(house.gateway.open(request()).await.is_err());
+    eventually(async || {
+        let page = house.records.store.list(ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
+        page.records.len() == 1 && page.records.iter().all(Record::is_closed)
+    })
+    .await;
+    house.open().await;
+}
+
+#[actix_rt::test]
+async fn a_failed_session_goes_on_with_its_shell_and_its_browser() {
+    let house = House::new().await;
+    let (id, mut attached, target) = house.active().await;
+    target.says.send(LinkEvent::Output(Bytes::from_static(b"before"))).unwrap();
+    read(&mut attached, b"before").await;
+    attached.session.tell(SessionMessage::Panic).unwrap();
+    eventually(async || house.restarts("session").await == 1).await;
+    target.says.send(LinkEvent::Output(Bytes::from_static(b"after"))).unwrap();
+    read(&mut attached, b"after").await;
+    type_in(&attached, "still here").await;
+    eventually(async || target.heard.lock().unwrap().ends_with(b"still here")).await;
+    assert_eq!(house.find(id).await.status, Status::Active, "nobody noticed");
+    let statuses: Vec<_> = house.records.store.history(id).await.unwrap().into_iter().map(|at| at.status).collect();
+    assert_eq!(statuses, [Status::Connecting, Status::Active]);
+}
+
+#[actix_rt::test]
+async fn a_session_that_fails_again_and_again_is_closed_and_said_so() {
+    let house = House::new().await;
+    let (id, mut attached, target) = house.active().await;
+    for _ in 0..4 {
+        attached.session.tell(SessionMessage::Panic).ok();
+        tokio::task::yield_now().await;
+    }
+    let last = read(&mut attached, b"").await;
+    assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::ActorFailed, .. })), "{last:?}");
+    eventually(async || house.find(id).await.end_reason == Some(EndReason::ActorFailed)).await;
+    assert!(target.closed.load(Ordering::Relaxed), "its SSH connection is closed");
+}
+
+#[actix_rt::test]
+async fn a_failed_registry_comes_back_with_nothing_missing() {
+    let house = House::new().await;
+    let (id, mut attached, _target) = house.active().await;
+    let waiting = house.open().await;
+    // The failure comes between a close and its commit.
+    let closed_gate = house.records.gate.acquire().await.unwrap();
+    house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    assert!(house.gateway.parts.registry.tell(RegistryMessage::Panic).is_ok());
+    drop(closed_gate);
+    let last = read(&mut attached, b"").await;
+    assert!(matches!(last, Some(ToSocket::Closed { .. })), "{last:?}");
+    assert!(house.records.store.get(id).await.unwrap().unwrap().is_closed());
+    eventually(async || house.restarts("registry").await == 1).await;
+    assert_eq!(house.find(waiting).await.id, waiting);
+    house.attach(waiting).await;
+    assert!(!house.collapsed.load(Ordering::Relaxed));
+}
+
+#[actix_rt::test]
+async fn a_registry_that_fails_again_and_again_ends_the_process() {
+    let house = House::new().await;
+    for _ in 0..6 {
+        house.gateway.parts.registry.tell(RegistryMessage::Panic).ok();
+    }
+    eventually(async || house.collapsed.load(Ordering::Relaxed)).await;
+}
+
+#[actix_rt::test]
+async fn a_failed_supervisor_comes_back_with_its_table() {
+    let house = House::new().await;
+    let (_, _attached, _) = house.active().await;
+    assert!(house.gateway.parts.supervisor.tell(SupervisorMessage::Panic).is_ok());
+    eventually(async || house.restarts("supervisor").await == 1).await;
+    let report = house.gateway.actors().await.unwrap();
+    assert_eq!(report.kinds.iter().find(|kind| kind.actor == "session").unwrap().alive, 1);
+}
+
+#[actix_rt::test]
+async fn three_hundred_of_a_thousand_sessions_fail_at_once_and_all_go_on() {
+    let house = House::new().await;
+    let mut sessions = Vec::new();
+    for _ in 0..1_000 {
+        let id = house.open().await;
+        sessions.push((id, house.gateway.place(id).await.unwrap().unwrap()));
+    }
+    for (_, session) in sessions.iter().take(300) {
+        session.tell(SessionMessage::Panic).unwrap();
+    }
+    eventually(async || house.restarts("session").await == 300).await;
+    let census = house.gateway.census().await.unwrap();
+    assert_eq!(census.iter().map(|(_, count)| count).sum::<u64>(), 1_000);
+    house.gateway.drain().await.unwrap();
+    assert!(house.live.open().await.unwrap().is_empty());
+    let open = ListQuery { statuses: vec![Status::Active, Status::Connecting], limit: 500, ..ListQuery::default() };
+    assert!(house.records.store.list(open).await.unwrap().records.is_empty());
+}
+
+#[actix_rt::test]
+async fn a_drain_refuses_opens_and_closes_what_nobody_runs_yet() {
+    let house = House::new().await;
+    let id = house.open().await;
+    house.gateway.drain().await.unwrap();
+    assert_eq!(house.find(id).await.end_reason, Some(EndReason::Shutdown));
+    assert!(house.gateway.open(request()).await.is_err());
+    assert_eq!(house.gateway.readiness().reasons, ["draining"]);
+}

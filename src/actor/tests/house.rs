@@ -1,0 +1,264 @@
+//! A gateway of its own for each test: a real SQLite store behind a gate, a scripted target.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture};
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::actor::{
+    Settings,
+    gateway::{Foundation, Gateway, OpenSession},
+    session::{Attach, Attached},
+    wire::{Cutter, InputKind, InputMessage, ToSocket},
+};
+use crate::{
+    core::{
+        liveness::Rule,
+        record::{Epoch, NodeId, Record, SessionId, Status, Transition, UtcMicros},
+        session::Limits,
+        stream,
+    },
+    ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
+    store::{ListQuery, Page, RecordStore, StoreError, Write, memory::MemoryLive, sqlite::SqliteStore},
+};
+
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// The far ends of the links that were made, in order.
+#[derive(Clone, Default)]
+pub struct Targets(Arc<Mutex<Vec<Target>>>);
+
+#[derive(Clone)]
+pub struct Target {
+    pub says: mpsc::UnboundedSender<LinkEvent>,
+    pub heard: Arc<Mutex<Vec<u8>>>,
+    pub closed: Arc<AtomicBool>,
+}
+
+pub struct Says(mpsc::UnboundedReceiver<LinkEvent>);
+pub struct Hears(Arc<Mutex<Vec<u8>>>);
+pub struct Control(Arc<AtomicBool>);
+
+impl Connector for Targets {
+    fn connect(&self, _: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
+        let (says, said) = mpsc::unbounded_channel();
+        let target = Target { says, heard: Arc::default(), closed: Arc::default() };
+        self.0.lock().unwrap().push(target.clone());
+        let link = Link {
+            addr: SocketAddr::from(([192, 0, 2, 1], 22)),
+            output: Box::new(Says(said)),
+            input: Box::new(Hears(target.heard)),
+            control: Box::new(Control(target.closed)),
+        };
+        async { Ok(link) }.boxed_local()
+    }
+}
+
+impl LinkOutput for Says {
+    fn poll_event(&mut self, cx: &mut task::Context<'_>) -> task::Poll<LinkEvent> {
+        self.0.poll_recv(cx).map(|event| event.unwrap_or(LinkEvent::Closed))
+    }
+}
+
+impl LinkInput for Hears {
+    fn write(&mut self, bytes: Bytes) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
+        self.0.lock().unwrap().extend_from_slice(&bytes);
+        async { Ok(()) }.boxed_local()
+    }
+    fn resize(&mut self, _: Size) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
+        async { Ok(()) }.boxed_local()
+    }
+}
+
+impl LinkControl for Control {
+    fn probe(&self) {}
+    fn close_valve(&self) {}
+    fn open_valve(&self) {}
+    fn close(self: Box<Self>) -> LocalBoxFuture<'static, ()> {
+        self.0.store(true, Ordering::Relaxed);
+        async {}.boxed_local()
+    }
+}
+
+/// The real store behind a gate: writes wait for a permit, and fail as often as told.
+pub struct Gated {
+    pub store: SqliteStore,
+    pub gate: Semaphore,
+    pub failures: AtomicUsize,
+}
+
+impl RecordStore for Gated {
+    fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let _permit = self.gate.acquire().await.map_err(|_| StoreError::Unavailable("closed".into()))?;
+            let fails = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            if fails.is_ok() {
+                return Err(StoreError::Unavailable("told to fail".into()));
+            }
+            self.store.apply(batch).await
+        }
+        .boxed()
+    }
+    fn begin_epoch(&self, node: NodeId, now: UtcMicros) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        self.store.begin_epoch(node, now)
+    }
+    fn renew_lease(&self, node: NodeId, epoch: Epoch, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.renew_lease(node, epoch, now)
+    }
+    fn orphans(&self, node: NodeId, epoch: Epoch, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.store.orphans(node, epoch, limit)
+    }
+    fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.store.get(id)
+    }
+    fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
+        self.store.history(id)
+    }
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
+        self.store.list(query)
+    }
+}
+
+/// A gateway of its own, with its folder.
+pub struct House {
+    pub gateway: Gateway,
+    pub targets: Targets,
+    pub records: Arc<Gated>,
+    pub live: Arc<MemoryLive>,
+    pub collapsed: Arc<AtomicBool>,
+    _folder: tempfile::TempDir,
+}
+
+impl House {
+    pub async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
+        let records = Arc::new(Gated { store, gate: Semaphore::new(1), failures: AtomicUsize::new(0) });
+        let (live, targets, collapsed) = (Arc::new(MemoryLive::default()), Targets::default(), Arc::default());
+        let node = NodeId("node-test".into());
+        let epoch = crate::actor::registry::begin_epoch(records.as_ref(), node.clone()).await.unwrap();
+        let fallen: Arc<AtomicBool> = Arc::clone(&collapsed);
+        let watch = Rule { interval: Duration::from_secs(5), window: Duration::from_secs(5), probes: 2 };
+        let gateway = Gateway::start(Foundation {
+            settings: Settings {
+                node,
+                epoch,
+                limits: Limits {
+                    browser: watch,
+                    peer: watch,
+                    reattach_window: Duration::from_secs(60),
+                    idle_timeout: None,
+                    max_duration: None,
+                    checkpoint: Duration::from_secs(30),
+                },
+                stream: stream::Limits { window: 64 * 1024, replay: 32 * 1024 },
+                max_sessions: 2_000,
+                max_per_user: 2_000,
+                flush_batch: 500,
+                flush_interval: Duration::from_millis(50),
+                cleanup_batch: 50,
+            },
+            records: records.clone(),
+            live: live.clone(),
+            connector: Arc::new(targets.clone()),
+            collapse: Arc::new(move || fallen.store(true, Ordering::Relaxed)),
+        });
+        gateway.recover().await.unwrap();
+        Self { gateway, targets, records, live, collapsed, _folder: folder }
+    }
+
+    pub async fn open(&self) -> SessionId {
+        self.gateway.open(request()).await.unwrap().id
+    }
+
+    pub async fn attach(&self, id: SessionId) -> Attached {
+        let request = Attach {
+            interactive: true,
+            client_id: "page".into(),
+            output_offset: None,
+            size: Size { cols: 80, rows: 24 },
+            cutter: Cutter(None),
+        };
+        self.gateway.attach(id, request).await.unwrap().unwrap().unwrap()
+    }
+
+    /// An open session with its browser and its target.
+    pub async fn active(&self) -> (SessionId, Attached, Target) {
+        let id = self.open().await;
+        let attached = self.attach(id).await;
+        self.eventually(async || self.find(id).await.status == Status::Active).await;
+        let target = self.targets.0.lock().unwrap().last().unwrap().clone();
+        (id, attached, target)
+    }
+
+    pub async fn find(&self, id: SessionId) -> Record {
+        self.gateway.find(id).await.unwrap().unwrap()
+    }
+
+    pub async fn restarts(&self, actor: &str) -> u64 {
+        let report = self.gateway.actors().await.unwrap();
+        report.kinds.iter().find(|kind| kind.actor == actor).map_or(0, |kind| kind.restarts)
+    }
+
+    pub async fn eventually(&self, condition: impl AsyncFn() -> bool) {
+        eventually(condition).await;
+    }
+}
+
+pub async fn eventually(condition: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, waiting).await.expect("it never came true");
+}
+
+pub fn request() -> OpenSession {
+    OpenSession {
+        username: "ada".into(),
+        client_ip: [192, 0, 2, 9].into(),
+        target: "web-1".into(),
+        host: "192.0.2.1".into(),
+        port: 22,
+        login: "root".into(),
+        credentials: vec![],
+        allowed: None,
+        term: "xterm".into(),
+        size: Size { cols: 80, rows: 24 },
+    }
+}
+
+/// Reads frames until all of `wanted` came as output, or the last frame.
+pub async fn read(attached: &mut Attached, wanted: &[u8]) -> Option<ToSocket> {
+    let mut output = Vec::new();
+    let reading = async {
+        while let Some(frame) = attached.ends.frames.recv().await {
+            match frame {
+                ToSocket::Output(bytes) => output.extend_from_slice(&bytes),
+                last @ ToSocket::Closed { .. } => return Some(last),
+                _ => {}
+            }
+            if !wanted.is_empty() && output.ends_with(wanted) {
+                break;
+            }
+        }
+        None
+    };
+    tokio::time::timeout(LIMIT, reading).await.expect("the frames never came")
+}
+
+pub async fn type_in(attached: &Attached, text: &'static str) {
+    let kind = InputKind::Bytes(Bytes::from_static(text.as_bytes()));
+    let message = InputMessage { attach: attached.ends.attach, at: crate::actor::clock::instant(), kind };
+    attached.ends.input.send(message).await.unwrap();
+}
