@@ -1,0 +1,24 @@
+// Owns one session in two pages: one types at a time, and both know which.
+import assert from "node:assert/strict";
+import { Desk } from "./support/desk.mjs";
+import { promise } from "./support/lab.mjs";
+
+promise("a terminal opened elsewhere says so, and can be taken back", async (lab) => {
+  const gateway = await lab.demo();
+  const browser = await lab.browser();
+  const here = await lab.follow(gateway, browser);
+  const id = await here.openPlayground();
+  await here.ask("echo here", /^here$/m);
+
+  const there = new Desk(await browser.open(`${gateway.origin}/#/s/${id}`));
+  await there.reads(/^here$/m);
+  await there.ask("echo there", /^there$/m);
+  assert.match(await here.ending(), /This terminal was opened elsewhere/);
+
+  await here.page.bringToFront();
+  await here.at("take-back").click();
+  await here.stands("active");
+  await here.ask("echo back", /^there\n.*^back$/ms);
+  assert.match(await there.ending(), /This terminal was opened elsewhere/);
+  assert.equal((await gateway.listed(id, "active")).id, id);
+});

@@ -1,0 +1,116 @@
+// Owns pages that get no time: hidden, frozen by their browser, or stopped with it. None of it may cost a shell.
+import assert from "node:assert/strict";
+import { promise } from "./support/lab.mjs";
+import { until } from "./support/until.mjs";
+
+/** Chromium wakes a hidden page once a minute, here after a second and not after five minutes. */
+const THROTTLED = "--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/1";
+const BRISK = { "monitor.ping_interval": "1s", "monitor.ping_timeout": "3s" };
+/** Three ping timeouts, and then some. */
+const LONG_MS = 10_000;
+const SIX_MINUTES_MS = 360_000;
+
+promise("a hidden tab keeps its shell through six minutes of throttled timers", async (lab) => {
+  const gateway = await lab.demo(BRISK);
+  const desk = await lab.desk(gateway, [THROTTLED]);
+  const id = await desk.openPlayground();
+  await desk.page.evaluate(() => {
+    window.ticks = 0;
+    setInterval(() => (window.ticks += 1), 100);
+  });
+  await (await desk.page.context().newPage()).bringToFront();
+  assert.equal(await desk.page.evaluate(() => document.visibilityState), "hidden");
+  await lives(gateway, id, LONG_MS);
+  const ticks = await desk.page.evaluate(() => window.ticks);
+  assert.ok(ticks < LONG_MS / 500, `${ticks} wake-ups in ten seconds: this tab is not throttled`);
+
+  const clock = await PageClock.of(desk.page);
+  const before = await clock.now();
+  await clock.advance(SIX_MINUTES_MS);
+  assert.ok((await clock.now()) - before >= SIX_MINUTES_MS);
+  await neverLeft(gateway, id);
+
+  await desk.page.bringToFront();
+  await clock.runningOn(() => desk.ask("echo still here", /^still here$/m));
+});
+
+promise("a tab that its browser froze comes back to its shell", async (lab) => {
+  const gateway = await lab.demo(BRISK);
+  const desk = await lab.desk(gateway);
+  const id = await desk.openPlayground();
+  await desk.ask("echo before", /^before$/m);
+  await (await desk.page.context().newPage()).bringToFront();
+  const cdp = await desk.page.context().newCDPSession(desk.page);
+  await cdp.send("Page.setWebLifecycleState", { state: "frozen" });
+  await lives(gateway, id, LONG_MS / 2);
+  // Chromium closes a frozen tab's socket the moment it wakes.
+  await cdp.send("Page.setWebLifecycleState", { state: "active" });
+  await desk.page.bringToFront();
+  await desk.stands("active");
+  assert.equal(await desk.sessionId(), id);
+  await desk.ask("echo after", /^before\n.*^after$/ms);
+});
+
+promise("a browser that hangs is detached within 15 seconds, and finds its shell when it goes on", async (lab) => {
+  const gateway = await lab.demo();
+  const browser = await lab.browser();
+  const desk = await lab.follow(gateway, browser);
+  const id = await desk.openPlayground();
+  await desk.ask("echo before", /^before$/m);
+  browser.freeze();
+  await gateway.listed(id, "detached", 15_000);
+  browser.thaw();
+  await gateway.listed(id, "active");
+  await desk.stands("active");
+  assert.equal(await desk.sessionId(), id);
+  await desk.ask("echo after", /^before\n.*^after$/ms);
+});
+
+/** Waits until the gateway has seen the session live for so long, attached all the time. */
+async function lives(gateway, id, ms) {
+  const born = Date.now();
+  await until(`session ${id} to live on`, async () => {
+    const { status } = await gateway.get(`/sessions/${id}`);
+    return status !== "active" || Date.now() - born > ms;
+  }, ms * 2);
+  await neverLeft(gateway, id);
+}
+
+/** Asserts that the session is attached, and was all the time. */
+async function neverLeft(gateway, id) {
+  const { session, history } = await gateway.get(`/sessions/${id}/why`);
+  assert.equal(session.status, "active");
+  assert.deepEqual(history.map((event) => event.status).filter((status) => status === "detached"), []);
+}
+
+/** A page's own clock, which can be wound forward: its timers and its time follow, the world outside does not. */
+class PageClock {
+  #page;
+  #cdp;
+
+  static async of(page) {
+    const clock = new PageClock();
+    clock.#page = page;
+    clock.#cdp = await page.context().newCDPSession(page);
+    return clock;
+  }
+
+  now() {
+    return this.#page.evaluate(() => performance.now());
+  }
+
+  /** Afterwards the page's time stands. */
+  async advance(ms) {
+    const passed = new Promise((resolve) => this.#cdp.once("Emulation.virtualTimeBudgetExpired", resolve));
+    await this.#cdp.send("Emulation.setVirtualTimePolicy", { policy: "advance", budget: ms });
+    await passed;
+  }
+
+  /** Does `work` while the page's time goes on in small steps. */
+  async runningOn(work) {
+    let done = false;
+    const ended = work().finally(() => (done = true));
+    while (!done) await this.advance(50);
+    return ended;
+  }
+}

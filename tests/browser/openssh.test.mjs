@@ -1,0 +1,82 @@
+// Owns the way to a real machine: an OpenSSH server, its host key, and each way to sign in, as a person goes it.
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Desk } from "./support/desk.mjs";
+import { promise } from "./support/lab.mjs";
+
+promise("quick connect asks about a new host key, then for the password, and opens a shell", async (lab) => {
+  const sshd = await lab.sshd({ login: "password" });
+  const desk = await lab.desk(await lab.demo());
+  await desk.quickConnect(sshd.destination);
+  assert.ok((await desk.trustHostKey()).includes(sshd.fingerprint));
+  await desk.fillPrompt("password", sshd.password);
+  await desk.stands("active");
+  await desk.ask("echo $((6*7))", /^42$/m);
+});
+
+promise("a host key that is not trusted ends the attempt before anything is sent", async (lab) => {
+  const sshd = await lab.sshd({ login: "password" });
+  const desk = await lab.desk(await lab.demo());
+  await desk.quickConnect(sshd.destination);
+  await desk.answer("host_key", () => desk.at("prompt-no").click());
+  assert.match(await desk.ending(), /host key is not trusted, so nothing was sent/);
+});
+
+promise("a changed host key is refused, and both fingerprints are shown", async (lab) => {
+  const sshd = await lab.sshd({ login: "password" });
+  const desk = await lab.desk(await lab.demo());
+  await desk.quickConnect(sshd.destination);
+  await desk.trustHostKey();
+  await desk.fillPrompt("password", sshd.password);
+  await desk.stands("active");
+  const known = sshd.fingerprint;
+  sshd.renewHostKey();
+
+  await desk.at("nav-new").click();
+  await desk.quickConnect(sshd.destination);
+  const ending = await desk.ending();
+  assert.ok(ending.includes(known) && ending.includes(sshd.fingerprint), ending);
+  assert.equal(await desk.at("prompt").count(), 0);
+});
+
+promise("a wrong password is refused with a sentence, and may be tried again", async (lab) => {
+  const sshd = await lab.sshd({ login: "password" });
+  const desk = await lab.desk(await lab.demo());
+  await desk.quickConnect(sshd.destination);
+  await desk.trustHostKey();
+  await desk.fillPrompt("password", "wrong");
+  assert.match(await desk.fillPrompt("password", sshd.password), /not accepted/);
+  await desk.ask("echo $((6*7))", /^42$/m);
+});
+
+promise("questions of the target are asked in the terminal", async (lab) => {
+  const sshd = await lab.sshd({ login: "keyboard_interactive" });
+  const desk = await lab.desk(await lab.demo());
+  await desk.quickConnect(sshd.destination);
+  await desk.trustHostKey();
+  assert.match(await desk.fillPrompt("keyboard_interactive", sshd.password), /Password/);
+  await desk.ask("echo $((6*7))", /^42$/m);
+});
+
+promise("a target of the catalogue with a key opens a shell without a question", async (lab) => {
+  const sshd = await lab.sshd({ login: "key" });
+  const knownHosts = join(lab.folder(), "known_hosts");
+  writeFileSync(knownHosts, sshd.knownHost);
+  const gateway = await lab.serve(`
+ssh:
+  known_hosts: ${knownHosts}
+targets:
+  - name: build-box
+    host: 127.0.0.1
+    port: ${sshd.port}
+    username: ${sshd.user}
+    auth: { key_file: ${sshd.userKey} }
+`);
+  const desk = new Desk(await (await lab.browser()).open(gateway.origin));
+  await desk.at("signin-token").fill(gateway.token);
+  await desk.at("signin-submit").click();
+  await desk.at("target-build-box").click();
+  await desk.stands("active");
+  await desk.ask("echo $((6*7))", /^42$/m);
+});

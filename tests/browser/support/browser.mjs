@@ -1,0 +1,72 @@
+// Owns one Chromium of a test's own: started as people start it, so that a tab behind really is hidden and throttled.
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import { Program } from "./process.mjs";
+
+/** For whatever a test expects of a page. */
+const TIMEOUT_MS = 15_000;
+const ARGUMENTS = [
+  "--headless",
+  "--remote-debugging-port=0",
+  "--window-size=1280,800",
+  "--no-first-run",
+  "--disable-breakpad",
+  "--disable-component-update",
+  "--disable-background-networking",
+];
+
+/** A browser and its windows. */
+export class Browser {
+  #program;
+  #connection;
+
+  /** Starts Chromium with a profile in `folder`. */
+  static async start(folder, more = []) {
+    // Chromium refuses its sandbox to root.
+    const sandbox = process.getuid() === 0 ? ["--no-sandbox"] : [];
+    const args = [...ARGUMENTS, ...sandbox, `--user-data-dir=${join(folder, "profile")}`, ...more];
+    const browser = new Browser();
+    browser.#program = new Program(process.env.CHROMIUM || "/usr/bin/chromium", args);
+    try {
+      const [, address] = await browser.#program.printed(/^DevTools listening on (ws:\S+)/);
+      // Playwright's defaults would show every tab as the one in front.
+      browser.#connection = await chromium.connectOverCDP(address, { noDefaults: true });
+      browser.context.setDefaultTimeout(TIMEOUT_MS);
+    } catch (error) {
+      await browser.stop();
+      throw error;
+    }
+    return browser;
+  }
+
+  get context() {
+    return this.#connection.contexts()[0];
+  }
+
+  /** Every open page. */
+  get pages() {
+    return this.#connection?.contexts().flatMap((context) => context.pages()) ?? [];
+  }
+
+  /** A new tab, in front. */
+  async open(url) {
+    const page = await this.context.newPage();
+    await page.goto(url);
+    return page;
+  }
+
+  /** Stops every process of this browser, as a machine that hangs. */
+  freeze() {
+    this.#program.signalAll("SIGSTOP");
+  }
+
+  /** Lets them go on. */
+  thaw() {
+    this.#program.signalAll("SIGCONT");
+  }
+
+  async stop() {
+    this.thaw();
+    await this.#program.stop();
+  }
+}

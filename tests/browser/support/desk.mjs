@@ -1,0 +1,95 @@
+// Owns the UI as a person uses it: what to click, what to type, what to read. Knows the page's test ids and no test.
+import assert from "node:assert/strict";
+import { until } from "./until.mjs";
+
+/** One page of the UI. */
+export class Desk {
+  constructor(page) {
+    this.page = page;
+  }
+
+  /** What carries this test id. */
+  at(id) {
+    return this.page.getByTestId(id);
+  }
+
+  /** Opens the playground's terminal and waits for its prompt. */
+  async openPlayground() {
+    await this.at("target-playground").click();
+    await this.reads(/^Pulsegate playground$/m);
+    return this.sessionId();
+  }
+
+  /** Types a destination into the quick-connect box and goes there. */
+  async quickConnect(destination) {
+    await this.at("quick-connect").fill(destination);
+    await this.at("quick-connect-submit").click();
+  }
+
+  /** Answers the prompt of this kind once it is there, and returns what it said. */
+  async answer(kind, act) {
+    const prompt = this.page.locator(`[data-testid=prompt][data-kind=${kind}]`);
+    await prompt.waitFor();
+    const text = await prompt.innerText();
+    await act(prompt);
+    return text;
+  }
+
+  trustHostKey() {
+    return this.answer("host_key", () => this.at("prompt-yes").click());
+  }
+
+  /** Types into the prompt's one field. */
+  fillPrompt(kind, value) {
+    return this.answer(kind, async () => {
+      await this.at("prompt-field-0").fill(value);
+      await this.at("prompt-submit").click();
+    });
+  }
+
+  /** Types a line into the terminal in front, as keys. */
+  async type(line) {
+    await this.at("terminal").click();
+    await this.page.keyboard.type(line);
+    await this.page.keyboard.press("Enter");
+  }
+
+  /** The whole text of the terminal in front. */
+  screen() {
+    return this.page.evaluate(() => window.pulsegate.text());
+  }
+
+  /** Waits until the terminal in front shows what matches; a pattern with `^$` and `m` sees only answers, not typing. */
+  async reads(pattern, limit) {
+    let shown = "";
+    const seen = until(`the terminal to show ${pattern}`, async () => pattern.exec((shown = await this.screen())), limit);
+    return seen.catch((error) => assert.fail(`${error.message}; it shows:\n${shown}`));
+  }
+
+  /** Types a line and waits for the answer. */
+  async ask(line, answer) {
+    await this.type(line);
+    return this.reads(answer);
+  }
+
+  /** The session of the terminal in front. */
+  sessionId() {
+    return this.at("terminal").getAttribute("data-session-id");
+  }
+
+  /** Waits until the terminal in front stands at `status`. */
+  async stands(status, timeout = 15_000) {
+    await this.page.locator(`[data-testid=terminal][data-status=${status}]`).waitFor({ timeout });
+  }
+
+  /** Waits for the sentence under a terminal that does not go on, and returns it. */
+  async ending() {
+    await this.at("closed-message").waitFor();
+    return this.at("closed-message").innerText();
+  }
+
+  /** The row of a session in the list, which must be in view. */
+  row(id) {
+    return this.page.locator(`[data-testid=session-row][data-id="${id}"]`);
+  }
+}

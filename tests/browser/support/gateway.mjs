@@ -1,0 +1,92 @@
+// Owns one gateway under test: the release binary in a folder of its own, and its HTTP side as a program sees it.
+import { randomBytes } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Program } from "./process.mjs";
+import { until } from "./until.mjs";
+
+/** A running `pulsegate`. */
+export class Gateway {
+  /** Signs in as `admin`; the same over a restart. */
+  token = randomBytes(24).toString("hex");
+  #command;
+  #folder;
+  #env;
+  #program;
+
+  /** `folder` holds its data and is where it runs; `settings` are keys as `session.reattach_window`. */
+  constructor(command, folder, settings = {}) {
+    this.#command = command;
+    this.#folder = folder;
+    const keys = Object.entries(settings).map(([key, value]) => [
+      `PULSEGATE__${key.toUpperCase().replaceAll(".", "__")}`,
+      value,
+    ]);
+    this.#env = { PULSEGATE_ADMIN_TOKEN: this.token, ...Object.fromEntries(keys) };
+  }
+
+  /** A `pulsegate demo`, with data that a restart finds again. */
+  static demo(folder, settings) {
+    return new Gateway("demo", folder, settings);
+  }
+
+  /** A `pulsegate serve` with this configuration file. */
+  static serve(folder, config) {
+    writeFileSync(join(folder, "config.yaml"), config);
+    return new Gateway("serve", folder, { "server.listen": "127.0.0.1:0" });
+  }
+
+  /** Starts, or starts again where it was. */
+  async start() {
+    const binary = process.env.PULSEGATE;
+    if (!binary) throw new Error("PULSEGATE must name the release binary");
+    const data = join(this.#folder, "data");
+    const listen = this.origin === undefined ? "127.0.0.1:0" : new URL(this.origin).host;
+    const args = this.#command === "demo" ? ["demo", "--listen", listen, "--data-dir", data] : [this.#command];
+    this.#program = new Program(binary, ["--json", ...args], { cwd: this.#folder, env: this.#env });
+    const [, address] = await this.#program.printed(/"message":"ready".*"addr":"([^"]+)"/);
+    /** As a browser writes it. */
+    this.origin = `http://${address}`;
+    if (this.#command === "demo") {
+      const [, link] = await this.#program.printed(/^Pulsegate is ready: (http\S+)$/);
+      /** Signs in once. */
+      this.link = link;
+    }
+  }
+
+  /** Ends it as a crash would. */
+  kill() {
+    return this.#program.stop("SIGKILL");
+  }
+
+  async stop() {
+    await this.#program?.stop();
+  }
+
+  get output() {
+    return this.#program?.output ?? "";
+  }
+
+  /** Asks its API as a program with a token. */
+  async get(path) {
+    const headers = { authorization: `Bearer ${this.token}` };
+    const response = await fetch(`${this.origin}/api/v1${path}`, { headers });
+    const body = await response.json();
+    if (!response.ok) throw new Error(`GET ${path}: ${response.status} ${JSON.stringify(body)}`);
+    return body;
+  }
+
+  /** Every session it lists, newest first. */
+  async sessions() {
+    return (await this.get("/sessions")).items;
+  }
+
+  /** Resolves to the session as the list has it, once it has this status. */
+  listed(id, status, limit) {
+    return until(`session ${id} to be listed as ${status}`, async () => {
+      const session = (await this.sessions()).find((session) => session.id === id);
+      if (session?.status !== status) throw new Error(`it is ${session?.status} (${session?.end_reason})`);
+      return session;
+    }, limit);
+  }
+}

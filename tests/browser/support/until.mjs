@@ -1,0 +1,25 @@
+// Owns waiting: a condition is asked again until it holds or its limit passes. Knows nothing of what is waited for.
+import { setTimeout as pause } from "node:timers/promises";
+
+const POLL_MS = 50;
+/** Long enough for a slow machine, short enough to fail while somebody still looks. */
+const LIMIT_MS = 15_000;
+
+/**
+ * Resolves to what `condition` returns once that is true-ish; rejects with `what` after `limit` milliseconds.
+ * A condition that throws does not hold, and its error is told if it never does.
+ */
+export async function until(what, condition, limit = LIMIT_MS) {
+  const end = performance.now() + limit;
+  for (;;) {
+    let found, error;
+    try {
+      found = await condition();
+    } catch (thrown) {
+      error = thrown;
+    }
+    if (found) return found;
+    if (performance.now() >= end) throw new Error(`waited ${limit} ms in vain for ${what}`, { cause: error });
+    await pause(POLL_MS);
+  }
+}
