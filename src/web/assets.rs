@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use super::error::Problem;
 
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/web/dist"]
+#[folder = "web/dist"]
 #[allow_missing = true]
 struct Built;
 
