@@ -27,7 +27,7 @@ use crate::{
         record::{Authority, EndReason, Record, SessionId, Status},
         restart::{Policy, Restarts},
     },
-    ssh::Connector,
+    ssh::{Connector, Size},
     store::{ListQuery, LiveStore, RecordStore, StoreError},
 };
 
@@ -149,7 +149,7 @@ impl Gateway {
         let (gateway, id) = (self.clone(), opened.id);
         actix::spawn(async move {
             tokio::time::sleep(PLACE_AFTER).await;
-            if gateway.place(id).await.is_err() {
+            if gateway.place(id, None).await.is_err() {
                 tracing::warn!(session_id = %id, "a new session could not be placed yet");
             }
         });
@@ -166,7 +166,7 @@ impl Gateway {
         id: SessionId,
         request: Attach,
     ) -> Result<Option<Result<Attached, AttachError>>, GatewayError> {
-        let Some(session) = self.place(id).await? else {
+        let Some(session) = self.place(id, request.interactive.then_some(request.size)).await? else {
             return Ok(None);
         };
         let (reply, answer) = oneshot::channel();
@@ -281,13 +281,19 @@ impl Gateway {
         &self.parts.observations
     }
 
-    /// The session's address; one that nobody runs yet starts on this thread.
-    pub(super) async fn place(&self, id: SessionId) -> Result<Option<Mailbox<SessionMessage>>, GatewayError> {
+    /// The session's address; one that nobody runs yet starts on this thread, in `size` where a browser brings one.
+    pub(super) async fn place(
+        &self,
+        id: SessionId,
+        size: Option<Size>,
+    ) -> Result<Option<Mailbox<SessionMessage>>, GatewayError> {
         let context = Context::<SessionActor>::new();
         let (mailbox, beat) = (session::mailbox(&context, &self.parts), Arc::new(Beat::default()));
         let offer = |reply| RegistryMessage::Claim { id, mailbox: mailbox.clone(), beat: beat.clone(), reply };
         Ok(match self.ask(offer).await? {
-            Claim::Yours(request, record) => {
+            Claim::Yours(mut request, record) => {
+                // A page lays its terminal out after it asked for the session; a target greets in the size it is told.
+                request.size = size.unwrap_or(request.size);
                 session::start(context, self.parts.clone(), *request, *record, beat);
                 Some(mailbox)
             }

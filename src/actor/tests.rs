@@ -148,7 +148,7 @@ async fn three_hundred_of_a_thousand_sessions_fail_at_once_and_all_go_on() {
     let mut sessions = Vec::new();
     for _ in 0..1_000 {
         let id = house.open().await;
-        sessions.push((id, house.gateway.place(id).await.unwrap().unwrap()));
+        sessions.push((id, house.gateway.place(id, None).await.unwrap().unwrap()));
     }
     for (_, session) in sessions.iter().take(300) {
         session.tell(SessionMessage::Panic).unwrap();
