@@ -93,8 +93,8 @@ export const session = (id: string) => request<Session>("GET", `/sessions/${enco
 /** Ends a session, wherever it runs. */
 export const endSession = (id: string) => request<null>("DELETE", `/sessions/${encodeURIComponent(id)}`);
 
-/** The evidence behind a session's status. Its keys grow over time: show what comes. */
-export const why = (id: string) => request<unknown>("GET", `/sessions/${encodeURIComponent(id)}/why`);
+/** The evidence behind a session's status, and the session. Its keys grow over time: show what comes. */
+export const why = (id: string) => request<{ session: Session }>("GET", `/sessions/${encodeURIComponent(id)}/why`);
 
 /** Lists sessions, newest first. */
 export function sessions(query: SessionQuery): Promise<SessionPage> {
