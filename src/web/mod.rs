@@ -18,6 +18,8 @@ pub mod fading;
 /// What the tests of this room share.
 #[cfg(test)]
 mod fixture;
+/// How long a WebSocket frame may be, judged by its header.
+mod frame_gate;
 /// Headers that every answer carries.
 pub mod headers;
 /// `/healthz` and `/readyz`.

@@ -14,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     auth::Caller,
     error::Problem,
+    frame_gate::{FrameGate, Refusal},
     origin,
     protocol::{self, BrowserFrame, Fault, Field, GatewayFrame, MAX_FRAME, MAX_SIDE, Mode, SUBPROTOCOL},
     state::State,
@@ -68,10 +69,13 @@ pub async fn terminal(
     origin::check(&request)?;
     let id: SessionId = id.parse().map_err(|_| Problem::not_found("No session has this id."))?;
     let cutter = request.conn_data::<Cutter>().cloned().unwrap_or(Cutter(None));
+    let too_large = Refusal::default();
+    let payload = FrameGate::new(payload, too_large.clone());
     let socket = TerminalSocket {
         gateway: state.gateway.clone(),
         id,
         cutter,
+        too_large,
         attached: None,
         text: None,
         backlog: BytesMut::new(),
@@ -86,6 +90,7 @@ struct TerminalSocket {
     gateway: Gateway,
     id: SessionId,
     cutter: Cutter,
+    too_large: Refusal,
     attached: Option<Ends>,
     /// The text frame whose fragments are being collected; `None` outside of one.
     text: Option<BytesMut>,
@@ -334,9 +339,8 @@ impl StreamHandler<Result<Message, ProtocolError>> for TerminalSocket {
                 ctx.stop();
             }
             Ok(Message::Nop) => {}
-            Err(ProtocolError::Overflow) => self.fail_too_large(ctx),
-            // The connection is gone: nobody is there to be told.
-            Err(ProtocolError::Io(_)) => ctx.stop(),
+            Err(_) if self.too_large.is_given() => self.fail_too_large(ctx),
+            // What is no UTF-8 or has reserved bits comes as an I/O error too; if the connection is gone, nobody is told.
             Err(error) => self.fail(Fault::Protocol, &format!("This is no WebSocket frame: {error}."), ctx),
         }
     }
