@@ -164,7 +164,10 @@ pub struct Found {
 }
 
 struct Entry {
+    /// As last announced.
     record: Record,
+    /// As last made durable, which is what others are told.
+    durable: Record,
     place: Place,
 }
 
@@ -272,10 +275,8 @@ impl RegistryActor {
     }
 
     fn fresh(&self, entry: &Entry) -> Record {
-        let mut record = entry.record.clone();
-        if let Place::Running { beat, .. } = &entry.place
-            && !record.is_closed()
-        {
+        let mut record = entry.durable.clone();
+        if let Place::Running { beat, .. } = &entry.place {
             let (now, activity) = (clock::now(), beat.read());
             let stamp = |at: Option<Instant>| at.map(|at| now.utc_of(at));
             record.bytes_in = activity.bytes_in;
@@ -348,7 +349,7 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                         Some(entry) => entry.place = place,
                         None => {
                             *self.per_user.entry(record.username.clone()).or_default() += 1;
-                            self.index.insert(record.id, Entry { record, place });
+                            self.index.insert(record.id, Entry { durable: record.clone(), record, place });
                         }
                     }
                 }
@@ -370,7 +371,8 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                 reply.send(found).is_ok()
             }
             RegistryMessage::Freshen { mut records, reply } => {
-                for record in &mut records {
+                // A close that the store has is durable, even if the news of it is still on its way here.
+                for record in records.iter_mut().filter(|record| !record.is_closed()) {
                     if let Some(entry) = self.index.get(&record.id) {
                         *record = self.fresh(entry);
                     }

@@ -46,7 +46,8 @@ impl RegistryActor {
             return;
         }
         *self.per_user.entry(record.username.clone()).or_default() += 1;
-        self.index.insert(record.id, Entry { record: record.clone(), place: Place::Waiting(request) });
+        let (durable, place) = (record.clone(), Place::Waiting(request));
+        self.index.insert(record.id, Entry { record: record.clone(), durable, place });
         let (id, at, status) = (record.id, record.start_time, record.status);
         let transition = Transition { id, at, status, end_reason: None, detail: "Opened.".into() };
         self.enqueue(Write { record, transition: Some(transition) }, Waiter::Opened(reply), ctx);

@@ -159,6 +159,12 @@ impl RegistryActor {
             // An error means that nobody listens.
             self.events.send(event).ok();
         }
+        if !record.is_closed()
+            && let Some(entry) = self.index.get_mut(&record.id)
+            && record.rank() > entry.durable.rank()
+        {
+            entry.durable = record.clone();
+        }
         if record.is_closed()
             && let Some(entry) = self.index.remove(&record.id)
         {
