@@ -31,6 +31,9 @@ const STUCK: Duration = Duration::from_secs(60);
 const TELLINGS: u32 = 5;
 const TELL_AGAIN: Duration = Duration::from_millis(50);
 
+/// How long a browser may take no step towards its last frame: as long as a lost one takes to be noticed.
+const GOODBYE: Duration = Duration::from_secs(12);
+
 /// What the pump tells of the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkNews {
@@ -164,9 +167,31 @@ fn join(
     joined.map_or(first, BytesMut::freeze)
 }
 
-/// Sends one browser its control frames and as much output as its window allows, until it is detached or finished.
-/// `stuck` runs if it leaves a full window unacknowledged for a minute.
+/// Serves one browser until it is detached or finished. `stuck` runs if it leaves a full window unacknowledged for a
+/// minute. A socket that does not end when it is to finish is cut: while its browser reads nothing it is not polled, and
+/// the session that would notice may be over.
 pub(super) async fn forward(wire: Rc<Wire>, viewer: Rc<Viewer>, frames: mpsc::Sender<ToSocket>, stuck: impl Fn()) {
+    tokio::select! {
+        () = send(&wire, &viewer, &frames, stuck) => {}
+        () = goodbye_overdue(&viewer) => viewer.cutter.cut(),
+    }
+}
+
+/// Resolves if a browser that is to finish acknowledges nothing for [`GOODBYE`].
+async fn goodbye_overdue(viewer: &Viewer) {
+    viewer.finishing().await;
+    loop {
+        let acked = viewer.acked();
+        tokio::time::sleep(GOODBYE).await;
+        if viewer.acked() == acked {
+            return;
+        }
+    }
+}
+
+/// Sends one browser its control frames and as much output as its window allows, up to its last frame, and waits for
+/// the end of its socket.
+async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stuck: impl Fn()) {
     let mut acked = viewer.acked();
     loop {
         if viewer.acked() != acked {
@@ -208,7 +233,7 @@ pub(super) async fn forward(wire: Rc<Wire>, viewer: Rc<Viewer>, frames: mpsc::Se
                 if frames.send(last).await.is_err() {
                     tracing::debug!("a browser left before its last frame");
                 }
-                return;
+                return frames.closed().await;
             }
             None if chunk == Chunk::Detached => return,
             None => viewer.woken().await,

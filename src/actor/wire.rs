@@ -141,6 +141,7 @@ pub(super) struct Viewer {
     control: RefCell<VecDeque<ToSocket>>,
     input_ack: Cell<Option<u64>>,
     last: RefCell<Option<ToSocket>>,
+    finishing: Notify,
 }
 
 impl Viewer {
@@ -154,6 +155,7 @@ impl Viewer {
     pub fn finish(&self, frame: ToSocket) {
         self.last.borrow_mut().get_or_insert(frame);
         self.side.wake.notify_one();
+        self.finishing.notify_one();
     }
 
     pub(super) fn next_control(&self) -> Option<ToSocket> {
@@ -167,6 +169,11 @@ impl Viewer {
 
     pub(super) async fn woken(&self) {
         self.side.wake.notified().await;
+    }
+
+    /// Resolves once it is to [`finish`](Self::finish).
+    pub(super) async fn finishing(&self) {
+        self.finishing.notified().await;
     }
 
     pub(super) fn acked(&self) -> u64 {
@@ -276,6 +283,7 @@ impl Wire {
             control: RefCell::default(),
             input_ack: Cell::new(None),
             last: RefCell::default(),
+            finishing: Notify::new(),
         });
         if interactive && let Some(pending) = self.pending.borrow().as_ref() {
             viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));
