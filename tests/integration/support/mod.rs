@@ -1,9 +1,18 @@
 //! Fixtures: each starts a private instance of something real and stops it when dropped.
 
+pub mod browser;
+pub mod frames;
+pub mod gateway;
+pub mod http;
+pub mod playground;
 pub mod sshd;
 pub mod terminal;
 
-use std::{fs::OpenOptions, io::Write};
+use std::{
+    fs::OpenOptions,
+    io::Write,
+    time::{Duration, Instant},
+};
 
 /// Starts an [`sshd::Sshd`], or ends the test as skipped.
 #[macro_export]
@@ -22,5 +31,28 @@ pub fn skip(test: &str, why: &str) {
     if let Some(list) = std::env::var_os("PULSEGATE_SKIPPED") {
         let mut list = OpenOptions::new().append(true).create(true).open(list).unwrap();
         writeln!(list, "{test}: {why}").unwrap();
+    }
+}
+
+/// Looks again and again until `look` finds something.
+#[track_caller]
+pub fn eventually<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < within, "it did not come about within {within:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Looks again and again for as long as `during`: `holds` must be true every time.
+#[track_caller]
+pub fn eventually_nothing_changes(during: Duration, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while begun.elapsed() < during {
+        assert!(holds(), "it changed after {:?}", begun.elapsed());
+        std::thread::sleep(Duration::from_millis(100));
     }
 }

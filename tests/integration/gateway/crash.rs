@@ -1,0 +1,158 @@
+//! What is told after the gateway died, and how it says goodbye when it may.
+
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{
+    browser::Attach,
+    eventually,
+    gateway::{Gateway, Home},
+    playground::Playground,
+};
+
+fn by_id(sessions: Vec<Value>) -> BTreeMap<String, Value> {
+    let count = sessions.len();
+    let by_id: BTreeMap<_, _> =
+        sessions.into_iter().map(|session| (session["id"].as_str().unwrap().to_owned(), session)).collect();
+    assert_eq!(by_id.len(), count, "one row per session");
+    by_id
+}
+
+#[test]
+fn every_session_of_a_killed_gateway_is_closed_before_the_next_says_ready() {
+    let playground = Playground::start();
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let home = Home::with(&playground).set("ssh.connect_timeout", "60s");
+    let home = Arc::new(home.target("mute", mute.local_addr().unwrap(), "nobody", json!({"prompt": true})));
+    let gateway = home.start();
+    let (ended, over) = gateway.page("playground");
+    ended.types("exit 3\r");
+    ended.closed();
+    let pages: Vec<_> = (0..20).map(|_| gateway.page("playground")).collect();
+    let left: Vec<_> = (0..15).map(|_| gateway.page("playground").1).collect();
+    for id in &left {
+        gateway.becomes(id, "detached");
+    }
+    for _ in 0..15 {
+        gateway.opens("mute");
+    }
+    let count = |status: &str| gateway.lists(&format!("status={status}")).len();
+    assert_eq!([count("active"), count("detached"), count("connecting"), count("closed")], [20, 15, 15, 1]);
+    let before = by_id(gateway.lists(""));
+    gateway.dies();
+    for (page, _) in &pages {
+        page.is_cut_within(Duration::from_secs(5));
+    }
+
+    let begun = Instant::now();
+    let gateway = home.start();
+    println!("ready again after {:?}", begun.elapsed());
+    let after = by_id(gateway.lists(""));
+    assert!(before.keys().eq(after.keys()), "{} sessions before, {} after", before.len(), after.len());
+    for (id, session) in &after {
+        if *id == over {
+            assert_eq!((&session["end_reason"], &session["exit_status"]), (&json!("exited"), &json!(3)));
+            assert_eq!(session["version"], before[id]["version"], "a closed session stays as it is");
+            continue;
+        }
+        assert_eq!((&session["status"], &session["end_reason"]), (&json!("closed"), &json!("node_lost")));
+        assert!(session["end_time"].as_str().unwrap() >= session["start_time"].as_str().unwrap());
+        assert!(session["detected_at"].as_str().unwrap() >= session["end_time"].as_str().unwrap());
+        assert_eq!(session["epoch"], before[id]["epoch"]);
+        assert!(session["version"].as_u64().unwrap() > before[id]["version"].as_u64().unwrap());
+        assert_eq!(gateway.history(id).iter().filter(|detail| detail.contains("Opened")).count(), 1);
+    }
+    let late = gateway.socket(&pages[0].1);
+    late.says(json!({"type": "attach", "cols": 80, "rows": 24, "mode": "interactive", "client_id": "c"}));
+    assert_eq!(late.closed()["reason"], "node_lost");
+    let (page, id) = gateway.page("playground");
+    page.runs("echo new-life", "new-life");
+    assert_eq!(gateway.session(&id)["epoch"].as_u64(), before[&over]["epoch"].as_u64().map(|epoch| epoch + 1));
+}
+
+#[test]
+fn an_acknowledged_session_survives_a_kill_at_once() {
+    let playground = Playground::start();
+    let home = Arc::new(Home::with(&playground));
+    let mut opened = Vec::new();
+    for _ in 0..5 {
+        let gateway = home.start();
+        opened.push(gateway.opens("playground"));
+        gateway.dies();
+    }
+    let gateway = home.start();
+    let sessions = by_id(gateway.lists(""));
+    assert_eq!(sessions.len(), opened.len());
+    for id in &opened {
+        assert_eq!(sessions[id]["end_reason"], "node_lost", "{id}");
+    }
+}
+
+#[test]
+fn a_second_gateway_on_the_same_folder_does_not_start() {
+    let playground = Playground::start();
+    let home = Arc::new(Home::with(&playground));
+    let gateway = home.start();
+    let (page, id) = gateway.page("playground");
+    let (status, said) = home.run(&["serve"]);
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("another pulsegate is running"), "{said}");
+    page.runs("echo unharmed", "unharmed");
+    assert!(gateway.says(&id, "active").is_some());
+}
+
+#[test]
+fn a_terminated_gateway_says_goodbye_and_leaves_nothing_open() {
+    let playground = Playground::start();
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    for signal in [Signal::TERM, Signal::INT] {
+        let home =
+            Home::with(&playground).target("mute", mute.local_addr().unwrap(), "nobody", json!({"prompt": true}));
+        let home = Arc::new(home);
+        let gateway = home.start();
+        let pages: Vec<_> = (0..10).map(|_| gateway.page("playground")).collect();
+        let onlooker = Attach { mode: "observe", client_id: "watch".to_owned(), ..Attach::default() };
+        let (onlooker, _) = gateway.attaches(&pages[0].1, &onlooker);
+        let (left, detached) = gateway.page("playground");
+        drop(left);
+        gateway.becomes(&detached, "detached");
+        let connecting = gateway.opens("mute");
+        let begun = Instant::now();
+        gateway.signal(signal);
+        for page in pages.iter().map(|(page, _)| page).chain([&onlooker]) {
+            assert_eq!(page.closed()["reason"], "shutdown");
+        }
+        assert_eq!(gateway.ended().code(), Some(0), "{}", home.logs());
+        println!("drained within {:?}", begun.elapsed());
+        eventually(Duration::from_secs(5), || (playground.connections() == 0).then_some(()));
+
+        let gateway = home.start();
+        let sessions = by_id(gateway.lists(""));
+        assert_eq!(sessions.len(), 12);
+        assert!(sessions.contains_key(&connecting));
+        for session in sessions.values() {
+            assert_eq!((&session["status"], &session["end_reason"]), (&json!("closed"), &json!("shutdown")));
+        }
+    }
+}
+
+#[test]
+fn a_gateway_with_a_jammed_browser_still_ends() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground).set("session.output_window", "16MiB"));
+    let (page, id) = gateway.page("playground");
+    page.freezes();
+    page.types("yes\r");
+    eventually(Duration::from_secs(10), || (gateway.session(&id)["bytes_out"].as_u64()? > 8 << 20).then_some(()));
+    let begun = Instant::now();
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.ended().code(), Some(0));
+    println!("ended after {:?}", begun.elapsed());
+}

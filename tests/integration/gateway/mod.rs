@@ -1,0 +1,10 @@
+//! The whole gateway from outside: the real binary over real HTTP, WebSockets, SSH servers and signals.
+
+mod bad_input;
+mod crash;
+mod first_contact;
+mod lifecycle;
+mod liveness;
+mod resume;
+mod secrets;
+mod terminal;

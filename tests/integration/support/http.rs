@@ -1,0 +1,72 @@
+//! HTTP/1.1 as a program speaks it (RFC 9112): one request per connection, nothing hidden. Knows no route.
+
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use serde_json::Value;
+
+use super::terminal::PATIENCE;
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// The status line and the headers, as they came.
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut fields = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        fields.find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {} {}", self.head, self.text()))
+    }
+
+    /// The sentence of a problem.
+    #[track_caller]
+    pub fn detail(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{} {}", self.head, self.text());
+        self.json()["detail"].as_str().unwrap().to_owned()
+    }
+}
+
+/// Sends one request and reads its answer; `headers` end with `\r\n` each.
+pub fn request(addr: SocketAddr, method: &str, path: &str, headers: &str, body: Option<&str>) -> Answer {
+    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let entity = body
+        .map_or(String::new(), |body| format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}{entity}\r\n");
+    stream.write_all((head + body.unwrap_or_default()).as_bytes()).unwrap();
+    let head = read_head(&mut stream);
+    let mut body = Vec::new();
+    stream.read_to_end(&mut body).unwrap();
+    Answer { status: status(&head), head, body }
+}
+
+/// Reads up to the empty line, and not a byte more: what follows may be a WebSocket's.
+pub fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        assert_eq!(stream.read(&mut byte).unwrap(), 1, "no answer: {:?}", String::from_utf8_lossy(&head));
+        head.extend(byte);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// The number in a status line.
+pub fn status(head: &str) -> u16 {
+    head.split(' ').nth(1).unwrap().parse().unwrap()
+}
