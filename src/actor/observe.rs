@@ -128,7 +128,7 @@ pub struct ChildReport {
 /// One arbiter.
 #[derive(Debug, Clone, Serialize)]
 pub struct ArbiterReport {
-    /// `worker-0` …, `core`.
+    /// The thread's name.
     pub arbiter: String,
     /// How late its last tick was, in milliseconds.
     pub lag_ms: f64,
