@@ -79,7 +79,10 @@ impl SessionActor {
                 tracing::debug!("the first size of a browser had to wait");
             }
         }
-        let (limits, record) = (&self.parts.settings.limits, self.session.record().clone());
+        let (limits, mut record) = (&self.parts.settings.limits, self.session.record().clone());
+        // A new page stays mute until it has parsed what was said before it came: it needs the count of this moment.
+        let activity = self.wire.beat.read();
+        (record.bytes_in, record.bytes_out) = (activity.bytes_in, activity.bytes_out);
         let (window, ping_interval) = (self.parts.settings.stream.window, limits.browser.interval);
         Ok(Attached { record, ends, window, ping_interval, session: own })
     }
