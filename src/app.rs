@@ -149,6 +149,8 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(http::routes::configure))
         .on_connect(http::terminal::keep_descriptor)
         .client_request_timeout(HEAD_LIMIT)
+        // Nagle's algorithm holds a key's echo back until the browser's delayed acknowledgement, 40 ms.
+        .tcp_nodelay(true)
         .shutdown_timeout(1)
         .disable_signals();
     let server = match tls(&config)? {
