@@ -17,8 +17,9 @@ use crate::{
     ssh::{LinkEvent, LinkInput, LinkOutput},
 };
 
-/// Ready output is joined up to this size per frame: enough that per-frame costs vanish, small beside a window.
-const FRAME: usize = 64 * 1024;
+/// Ready output is joined up to this size per frame: enough that per-frame costs vanish, and an SSH packet as targets
+/// send them at most, so that a large one passes as it is.
+const FRAME: usize = 32 * 1024;
 
 /// Typed input is joined up to an SSH packet (RFC 4253 §6.1 asks for 32768 bytes at least).
 const PACKET: usize = 32 * 1024;
@@ -46,7 +47,7 @@ pub enum LinkNews {
     },
     /// Nothing more will come.
     Closed,
-    /// The window is full, or open again: read [`Wire`]'s `paused`.
+    /// The window is full, or open again: read the wire's `paused`.
     Flow,
 }
 
@@ -77,7 +78,7 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
             .await
         };
         match turn {
-            Turn::Event(LinkEvent::Output(bytes)) => wire.ingest(&bytes),
+            Turn::Event(LinkEvent::Output(bytes)) => wire.ingest(bytes),
             Turn::Event(LinkEvent::Exited { status, signal }) => {
                 wire.exit.replace(Some((status, signal.clone())));
                 tell(LinkNews::Exited { status, signal }).await;

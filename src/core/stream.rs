@@ -11,7 +11,8 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-/// Memory is taken and given back in pieces of this size: small beside a window, large beside a malloc header.
+/// Memory is taken and given back in pieces of about this size: small beside a window, large beside a malloc header.
+/// What comes in pieces at least this large is kept and sent on as it came, without a copy.
 const SEGMENT: usize = 16 * 1024;
 
 /// A new screen may start in the middle of a line; the rest of a line up to this long is skipped.
@@ -64,7 +65,10 @@ struct Viewer {
 #[derive(Debug)]
 pub struct Output {
     limits: Limits,
-    segments: VecDeque<Vec<u8>>,
+    /// Whole pieces, none empty.
+    segments: VecDeque<Bytes>,
+    /// What came after them in smaller pieces; a segment at most.
+    tail: BytesMut,
     /// Offset of the first byte kept.
     start: u64,
     /// Offset after the last byte.
@@ -75,7 +79,7 @@ pub struct Output {
 impl Output {
     /// Starts at offset 0 with nothing kept.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, segments: VecDeque::new(), start: 0, head: 0, viewers: Vec::new() }
+        Self { limits, segments: VecDeque::new(), tail: BytesMut::new(), start: 0, head: 0, viewers: Vec::new() }
     }
 
     /// The offset after the last byte.
@@ -84,21 +88,23 @@ impl Output {
     }
 
     /// Takes what the target said.
-    pub fn push(&mut self, mut bytes: &[u8]) {
+    pub fn push(&mut self, bytes: Bytes) {
         self.head += bytes.len() as u64;
-        while !bytes.is_empty() {
-            let room = self.segments.back().map_or(0, |last| SEGMENT - last.len());
-            if room == 0 {
-                self.segments.push_back(Vec::new());
-                continue;
-            }
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            if let Some(last) = self.segments.back_mut() {
-                last.extend_from_slice(now);
-            }
-            bytes = later;
+        if self.tail.len() + bytes.len() > SEGMENT {
+            self.seal();
+        }
+        if bytes.len() >= SEGMENT {
+            self.segments.push_back(bytes);
+        } else {
+            self.tail.extend_from_slice(&bytes);
         }
         self.trim();
+    }
+
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.segments.push_back(std::mem::take(&mut self.tail).freeze());
+        }
     }
 
     /// Adds a viewer that has everything up to `offset`, or nothing (`None`: it gets what is kept, from a line's start).
@@ -151,8 +157,11 @@ impl Output {
             return if viewer.sent < head { Chunk::WindowFull } else { Chunk::Nothing };
         }
         let from = viewer.sent;
-        viewer.sent += length;
-        Chunk::Bytes(self.copy(from, length))
+        let bytes = self.read(from, length as usize);
+        if let Some(viewer) = self.viewers.iter_mut().find(|viewer| viewer.attach == attach) {
+            viewer.sent += bytes.len() as u64;
+        }
+        Chunk::Bytes(bytes)
     }
 
     /// Whether the target should wait: the interactive viewer has a full window of bytes ahead of it.
@@ -185,32 +194,34 @@ impl Output {
         }
     }
 
-    fn copy(&self, from: u64, length: u64) -> Bytes {
+    /// Returns some of the bytes from `from` on, `length` at most: a large piece as it is, small ones joined.
+    fn read(&self, from: u64, length: usize) -> Bytes {
         let mut skip = (from - self.start) as usize;
-        let mut left = length as usize;
-        let mut out = BytesMut::with_capacity(left);
+        let mut joined = BytesMut::new();
         for segment in &self.segments {
-            if left == 0 {
-                break;
-            }
             if skip >= segment.len() {
                 skip -= segment.len();
                 continue;
             }
-            let part = segment.get(skip..).unwrap_or_default();
-            let part = part.get(..left.min(part.len())).unwrap_or_default();
-            out.extend_from_slice(part);
-            left -= part.len();
+            let part = segment.slice(skip..segment.len().min(skip + length - joined.len()));
+            let is_large = part.len() >= SEGMENT || part.len() == length;
+            match (is_large, joined.is_empty()) {
+                (true, true) => return part,
+                (true, false) => return joined.freeze(),
+                (false, _) => joined.extend_from_slice(&part),
+            }
             skip = 0;
         }
-        out.freeze()
+        let tail = self.tail.get(skip..).unwrap_or_default();
+        joined.extend_from_slice(tail.get(..length - joined.len()).unwrap_or(tail));
+        joined.freeze()
     }
 
     fn first_line(&self) -> u64 {
         if self.start == 0 {
             return 0;
         }
-        let searched = self.copy(self.start, self.kept().min(LINE_SEARCH as u64));
+        let searched = self.read(self.start, LINE_SEARCH);
         let line = searched.iter().position(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         self.start + line as u64
     }
@@ -267,125 +278,4 @@ impl Input {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const A: AttachNo = AttachNo(1);
-    const B: AttachNo = AttachNo(2);
-    const LIMITS: Limits = Limits { window: 1_000, replay: 500 };
-
-    fn drain(output: &mut Output, attach: AttachNo) -> Vec<u8> {
-        let mut all = Vec::new();
-        while let Chunk::Bytes(bytes) = output.next_chunk(attach, 64) {
-            all.extend_from_slice(&bytes);
-        }
-        all
-    }
-
-    #[test]
-    fn a_viewer_is_sent_no_more_than_its_window() {
-        let mut output = Output::new(LIMITS);
-        output.attach(A, true, None).unwrap();
-        output.push(&[7; 1_500]);
-        assert_eq!(drain(&mut output, A).len(), 1_000);
-        assert_eq!(output.next_chunk(A, 64), Chunk::WindowFull);
-        assert!(output.is_full());
-        output.ack(A, 600).unwrap();
-        assert!(!output.is_full());
-        assert_eq!(drain(&mut output, A).len(), 500);
-        assert_eq!(output.next_chunk(A, 64), Chunk::Nothing);
-    }
-
-    #[test]
-    fn what_fell_out_of_the_replay_buffer_is_said() {
-        let mut output = Output::new(LIMITS);
-        output.push(&vec![b'x'; 10 * SEGMENT]);
-        let kept = output.kept();
-        assert!(kept >= LIMITS.replay && kept <= LIMITS.replay + SEGMENT as u64);
-        let start = output.attach(A, true, Some(100)).unwrap();
-        assert_eq!(start, Start { offset: output.head() - kept, lost: output.head() - kept - 100 });
-        assert_eq!(drain(&mut output, A).len() as u64, LIMITS.window);
-    }
-
-    #[test]
-    fn a_new_screen_starts_with_a_line() {
-        let mut output = Output::new(LIMITS);
-        output.push(&vec![b'x'; SEGMENT]);
-        output.push(b"tail of a line\nfirst whole line\n");
-        output.push(&vec![b'y'; LIMITS.replay as usize]);
-        output.attach(A, true, None).unwrap();
-        assert!(drain(&mut output, A).starts_with(b"first whole line\n"));
-    }
-
-    #[test]
-    fn offsets_that_never_existed_are_refused() {
-        let mut output = Output::new(LIMITS);
-        output.push(b"12345");
-        assert_eq!(output.attach(A, true, Some(6)), Err(BeyondEnd { given: 6, limit: 5 }));
-        output.attach(A, true, Some(2)).unwrap();
-        assert_eq!(output.ack(A, 3), Err(BeyondEnd { given: 3, limit: 2 }));
-    }
-
-    #[test]
-    fn a_slow_onlooker_neither_stops_the_target_nor_is_fed_holes() {
-        let mut output = Output::new(LIMITS);
-        output.attach(A, true, None).unwrap();
-        output.attach(B, false, None).unwrap();
-        for _ in 0..100 {
-            output.push(&[7; 1_000]);
-            drain(&mut output, A);
-            output.ack(A, output.head()).unwrap();
-        }
-        assert!(!output.is_full());
-        assert_eq!(output.next_chunk(B, 64), Chunk::FellBehind);
-    }
-
-    #[test]
-    fn each_browser_resends_exactly_what_was_not_taken() {
-        let mut input = Input::default();
-        assert_eq!(input.attach("a"), 0);
-        input.take(100);
-        assert_eq!(input.attach("b"), 100, "a new browser starts at the session's count");
-        input.take(7);
-        assert_eq!(input.attach("a"), 100, "a browser that comes back continues its own");
-        assert_eq!(input.take(5), 105);
-        assert_eq!(input.attach("c"), 112);
-    }
-
-    proptest! {
-        /// A browser that drops and comes back at any point sees exactly the bytes, once, or is told how many are lost.
-        #[test]
-        fn resume_is_exact(steps in prop::collection::vec((0u8..4, 1usize..3_000), 1..120)) {
-            let mut output = Output::new(LIMITS);
-            let (mut truth, mut seen, mut offset, mut number) = (Vec::new(), Vec::new(), 0u64, 1u64);
-            output.attach(AttachNo(number), true, Some(0)).unwrap();
-            for (kind, amount) in steps {
-                match kind {
-                    // The pump reads nothing while the window is full.
-                    0 if output.is_full() => {}
-                    0 => {
-                        let bytes: Vec<u8> = (0..amount).map(|i| ((truth.len() + i) % 251) as u8).collect();
-                        truth.extend_from_slice(&bytes);
-                        output.push(&bytes);
-                    }
-                    1 => while let Chunk::Bytes(bytes) = output.next_chunk(AttachNo(number), amount) {
-                        seen.extend_from_slice(&bytes);
-                        offset += bytes.len() as u64;
-                    },
-                    2 => output.ack(AttachNo(number), offset).unwrap(),
-                    _ => {
-                        output.detach(AttachNo(number));
-                        number += 1;
-                        let start = output.attach(AttachNo(number), true, Some(offset)).unwrap();
-                        prop_assert_eq!(start.offset, offset + start.lost);
-                        seen.extend_from_slice(&truth[offset as usize..start.offset as usize]);
-                        offset = start.offset;
-                    }
-                }
-                prop_assert!(output.kept() <= LIMITS.window.max(LIMITS.replay) + 3_000 + SEGMENT as u64);
-                prop_assert_eq!(&seen[..], &truth[..seen.len()]);
-            }
-        }
-    }
-}
+mod tests;

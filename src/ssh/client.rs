@@ -32,8 +32,9 @@ use super::{
 const WINDOW: u32 = 2 * 1024 * 1024;
 /// The largest packet asked for; OpenSSH's own.
 const MAX_PACKET: u32 = 32 * 1024;
-/// Packets between russh's loop and the pump: at most 512 KiB wait there.
-const CHANNEL_PACKETS: usize = 16;
+/// Packets between russh's loop and the pump: at most 128 KiB wait there. What passes in small turns stays in the
+/// processor's cache and in memory that is used again.
+const CHANNEL_PACKETS: usize = 4;
 /// Keys are renewed by volume, 1 GiB, and hardly ever by time, as OpenSSH does: a renewal needs the target's answer, and
 /// behind a closed valve it would hold up what is typed.
 const REKEY_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
