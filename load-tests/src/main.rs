@@ -1,3 +1,103 @@
-//! To be filled.
+//! The load tests: what a gateway adds to a terminal, measured beside a bare SSH client in the same run, and what it
+//! keeps when it has a thousand of them. Owns the command line; each scenario stands in a file of its own.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use report::Report;
+
+/// A bare SSH client: what the gateway is compared with.
+mod bare;
+/// Scenario: many bytes.
+mod bulk;
+/// Scenario: one key.
+mod echo;
+/// The gateway under test, its API.
+mod gateway;
+/// What the system says of a process.
+mod process;
+/// What was measured and how it is told.
+mod report;
+/// Scenario: a thousand sessions.
+mod sessions;
+/// A terminal, whoever carries it.
+mod shell;
+/// Scenario: a browser that stops reading.
+mod stalled;
+/// A wire tap between gateway and target.
+mod tap;
+/// The SSH server that everything is measured against.
+mod target;
+/// The gateway's terminal.
+mod terminal;
+/// A WebSocket client.
+mod websocket;
+
+/// Measures a gateway against a bare SSH client. The gateway is the binary that PULSEGATE names, or the one beside this.
+#[derive(Parser)]
+#[command(name = "load-tests", version, about)]
+struct Cli {
+    /// Print one JSON object per scenario.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// How much later a key's echo comes through the gateway.
+    Echo(echo::Echo),
+    /// Bytes per second and CPU time per byte.
+    Bulk(bulk::Bulk),
+    /// Many sessions at once: opened, used, listed, ended, and nothing left.
+    Sessions(sessions::Sessions),
+    /// A browser that does not read during an endless output.
+    Stalled(stalled::Stalled),
+    /// All of them in short; holds what must be right, not how fast it is.
+    Smoke,
+    /// The SSH server to measure against, until its standard input ends.
+    #[command(hide = true)]
+    Target,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let json = cli.json;
+    match actix_rt::System::new().block_on(run(cli.scenario, json)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("load-tests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs a scenario and says whether its goals were met.
+async fn run(scenario: Scenario, json: bool) -> Result<bool> {
+    let report = match scenario {
+        Scenario::Echo(echo) => echo.run().await?,
+        Scenario::Bulk(bulk) => bulk.run().await?,
+        Scenario::Sessions(sessions) => sessions.run().await?,
+        Scenario::Stalled(stalled) => stalled.run().await?,
+        Scenario::Smoke => return smoke(json).await.map(|()| true),
+        Scenario::Target => return target::serve().await.map(|()| true),
+    };
+    report.print(json);
+    Ok(report.met())
+}
+
+/// Runs everything in short. Goals that depend on how busy the machine is are told, not held.
+async fn smoke(json: bool) -> Result<()> {
+    let started = std::time::Instant::now();
+    let told = |report: Report| report.print(json);
+    told(echo::Echo { keys: 200, rounds: 2, pause_ms: 0 }.run().await?);
+    told(bulk::Bulk { bytes: 20_000_000, rounds: 1 }.run().await?);
+    told(sessions::Sessions { count: 100 }.run().await?);
+    told(stalled::Stalled { seconds: 3, long: false }.run().await?);
+    println!("smoke: 4 scenarios passed in {:.1} s", started.elapsed().as_secs_f64());
+    Ok(())
+}

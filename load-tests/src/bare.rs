@@ -1,0 +1,70 @@
+//! A bare SSH client: russh as its documentation uses it, without a gateway. Knows nothing of Pulsegate.
+
+use std::{borrow::Cow, net::SocketAddr, sync::Arc};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use russh::{
+    Channel, ChannelMsg, Preferred, cipher,
+    client::{self, Config, Handle, Msg},
+    keys::PublicKeyOrCertificate,
+};
+
+use crate::shell::{self, Shell};
+
+/// A shell on a terminal of the target.
+pub struct Bare {
+    channel: Channel<Msg>,
+    /// The connection ends with its handle.
+    _handle: Handle<Trusting>,
+}
+
+/// Accepts the host key of a server that this program has started itself.
+struct Trusting;
+
+impl client::Handler for Trusting {
+    type Error = russh::Error;
+
+    async fn check_server_key(&mut self, _: &PublicKeyOrCertificate) -> Result<bool, russh::Error> {
+        Ok(true)
+    }
+}
+
+impl Bare {
+    /// Connects and waits for the prompt.
+    pub async fn open(addr: SocketAddr) -> Result<Self> {
+        let config = Config {
+            nodelay: true,
+            // The gateway's first choice, so that both sides do the same work.
+            preferred: Preferred {
+                cipher: Cow::Borrowed(&[cipher::AES_128_GCM, cipher::AES_256_GCM]),
+                ..Preferred::DEFAULT
+            },
+            ..Config::default()
+        };
+        let mut handle = client::connect(Arc::new(config), addr, Trusting).await?;
+        ensure!(handle.authenticate_none("guest").await?.success(), "the target lets nobody in");
+        let channel = handle.channel_open_session().await?;
+        channel.request_pty(false, "xterm-256color", 80, 24, 0, 0, &[]).await?;
+        channel.request_shell(false).await?;
+        let mut bare = Self { channel, _handle: handle };
+        shell::hear_until(&mut bare, shell::PROMPT).await.context("the bare client")?;
+        Ok(bare)
+    }
+}
+
+impl Shell for Bare {
+    async fn say(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.channel.data_bytes(Bytes::copy_from_slice(bytes)).await?)
+    }
+
+    async fn hear(&mut self) -> Result<Bytes> {
+        loop {
+            match self.channel.wait().await {
+                Some(ChannelMsg::Data { data }) if !data.is_empty() => return Ok(data),
+                Some(_) => {}
+                None => bail!("the target has hung up"),
+            }
+        }
+    }
+}

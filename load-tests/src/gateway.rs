@@ -1,0 +1,166 @@
+//! The gateway under test: the release binary as a process of its own, with a folder of its own, and its HTTP API as a
+//! program uses it. Knows no terminal.
+
+use std::{
+    env,
+    hash::{BuildHasher, Hasher, RandomState},
+    net::SocketAddr,
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use awc::{Client, Connector, http::Method};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    process::{Kept, Process},
+    shell,
+    terminal::Terminal,
+    websocket::WebSocket,
+};
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The largest answer: a page of 500 sessions is a third of a MiB.
+const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// The only entry of its catalogue.
+const TARGET: &str = "playground";
+
+/// A running gateway; dropping it stops it and removes its folder.
+pub struct Gateway {
+    kept: Kept,
+    addr: SocketAddr,
+    token: String,
+    http: Client,
+    _folder: TempDir,
+}
+
+impl Gateway {
+    /// Starts one whose catalogue holds `target`, with more settings as environment variables.
+    pub fn start(target: SocketAddr, settings: &[(&str, &str)]) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let token = token();
+        let targets = format!("[{{name: {TARGET}, host: {}, port: {}, username: guest}}]", target.ip(), target.port());
+        let mut command = Command::new(binary()?);
+        command
+            .arg("serve")
+            .current_dir(folder.path())
+            .env("PULSEGATE_ADMIN_TOKEN", &token)
+            .env("PULSEGATE__SERVER__LISTEN", "127.0.0.1:0")
+            .env("PULSEGATE__NODE__DATA_DIR", folder.path().join("data"))
+            .env("PULSEGATE__SSH__HOST_KEY_POLICY", "accept_new")
+            .env("PULSEGATE__TARGETS", targets)
+            .envs(settings.iter().copied());
+        if env::var_os("RUST_LOG").is_none() {
+            command.env("RUST_LOG", "error");
+        }
+        let (kept, line) = Kept::start(&mut command)?;
+        let addr = line.rsplit_once("http://").and_then(|(_, addr)| addr.parse().ok());
+        let addr = addr.with_context(|| format!("the gateway said {line:?} instead of where it is ready"))?;
+        let http = Client::builder()
+            .connector(Connector::new().timeout(PATIENCE))
+            .timeout(PATIENCE)
+            .bearer_auth(&token)
+            .finish();
+        Ok(Self { kept, addr, token, http, _folder: folder })
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Process {
+        self.kept.process()
+    }
+
+    /// Opens a session and returns its id.
+    pub async fn open(&self) -> Result<String> {
+        let session = self.ask(Method::POST, "/api/v1/sessions", Some(json!({ "target": TARGET }))).await?;
+        let id = session.get("id").and_then(Value::as_str);
+        Ok(id.with_context(|| format!("no session but {session}"))?.to_owned())
+    }
+
+    /// Opens a session, attaches a terminal and waits for the prompt.
+    pub async fn terminal(&self) -> Result<(String, Terminal)> {
+        let id = self.open().await?;
+        let mut terminal = Terminal::attach(self, &id, None).await?;
+        shell::hear_until(&mut terminal, shell::PROMPT).await.context("through the gateway")?;
+        Ok((id, terminal))
+    }
+
+    /// Ends a session.
+    pub async fn end(&self, id: &str) -> Result<()> {
+        self.ask(Method::DELETE, &format!("/api/v1/sessions/{id}"), None).await.map(|_| ())
+    }
+
+    /// One session's status.
+    pub async fn status(&self, id: &str) -> Result<String> {
+        let session = self.ask(Method::GET, &format!("/api/v1/sessions/{id}"), None).await?;
+        Ok(session.get("status").and_then(Value::as_str).unwrap_or_default().to_owned())
+    }
+
+    /// The ids of all sessions of a status, page by page.
+    pub async fn list(&self, status: &str) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        let mut cursor = None::<String>;
+        loop {
+            let next = cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+            let path = format!("/api/v1/sessions?status={status}&limit=500{next}");
+            let page = self.ask(Method::GET, &path, None).await?;
+            let items = page.get("items").and_then(Value::as_array).context("a listing without items")?;
+            ids.extend(items.iter().filter_map(|item| item.get("id")?.as_str().map(str::to_owned)));
+            cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+            if cursor.is_none() {
+                return Ok(ids);
+            }
+        }
+    }
+
+    /// How many actors of a kind are alive.
+    pub async fn actors(&self, kind: &str) -> Result<u64> {
+        let tree = self.ask(Method::GET, "/api/v1/actors", None).await?;
+        let kinds = tree.get("kinds").and_then(Value::as_array).context("no kinds of actors")?;
+        let found = kinds.iter().find(|found| found.get("actor").and_then(Value::as_str) == Some(kind));
+        found.and_then(|kind| kind.get("alive")?.as_u64()).with_context(|| format!("no actors of kind {kind}"))
+    }
+
+    /// Opens a WebSocket.
+    pub async fn socket(&self, path: &str) -> Result<WebSocket> {
+        let head = format!(
+            "Origin: http://{}\r\nAuthorization: Bearer {}\r\nSec-WebSocket-Protocol: pulsegate.v1\r\n",
+            self.addr, self.token
+        );
+        WebSocket::open(self.addr, path, &head).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
+        // A connection that is kept would count among what the gateway holds.
+        let request = self.http.request(method, format!("http://{}{path}", self.addr)).force_close();
+        let sent = match body {
+            Some(body) => request.send_json(&body).await,
+            None => request.send().await,
+        };
+        let mut answer = sent.map_err(|error| anyhow!("{path}: {error}"))?;
+        let value: Value = answer.json().limit(MAX_ANSWER).await.map_err(|error| anyhow!("{path}: {error}"))?;
+        ensure!(answer.status().is_success(), "{path}: {} {value}", answer.status());
+        Ok(value)
+    }
+}
+
+/// The binary that `PULSEGATE` names, or the one beside this program.
+fn binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("PULSEGATE") {
+        return Ok(path.into());
+    }
+    let beside = env::current_exe()?.with_file_name("pulsegate");
+    ensure!(beside.exists(), "no {}: build it, or name one with PULSEGATE", beside.display());
+    Ok(beside)
+}
+
+/// A secret for one run; the standard library seeds its hashers from the system's randomness.
+fn token() -> String {
+    let part = || RandomState::new().build_hasher().finish();
+    format!("{:016x}{:016x}", part(), part())
+}

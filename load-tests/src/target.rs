@@ -1,0 +1,45 @@
+//! The SSH server that everything is measured against: the demo target in a process of its own, so that its work is
+//! nobody else's. Knows no gateway.
+
+use std::{
+    io::{self, Read},
+    net::SocketAddr,
+    process::Command,
+};
+
+use anyhow::{Context, Result};
+use pulsegate::ssh::demo::{DemoOptions, DemoServer};
+use tokio::net::TcpListener;
+
+use crate::process::{Kept, Process};
+
+/// A running server; dropping it stops it.
+pub struct Target {
+    kept: Kept,
+    /// Where it listens.
+    pub addr: SocketAddr,
+}
+
+impl Target {
+    /// Starts one on a port of its own.
+    pub fn start() -> Result<Self> {
+        let own = std::env::current_exe().context("this program does not know its own path")?;
+        let (kept, line) = Kept::start(Command::new(own).arg("target"))?;
+        let addr = line.parse().with_context(|| format!("the target said {line:?} instead of its address"))?;
+        Ok(Self { kept, addr })
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Process {
+        self.kept.process()
+    }
+}
+
+/// What that process does: serve, say where, end with its standard input, so that it does not outlive its owner.
+pub async fn serve() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let server = DemoServer::start(listener, DemoOptions::default())?;
+    println!("{}", server.addr());
+    actix_rt::task::spawn_blocking(|| io::stdin().read_to_end(&mut Vec::new())).await??;
+    Ok(())
+}

@@ -1,0 +1,108 @@
+//! The gateway's terminal as a page uses it: attach, type, acknowledge, answer pings (subprotocol `pulsegate.v1`).
+//! Knows frames; draws nothing.
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::{
+    gateway::Gateway,
+    shell::Shell,
+    websocket::{Frame, WebSocket},
+};
+
+/// A page acknowledges at least this often.
+const ACK_EVERY: u64 = 32 * 1024;
+
+/// One browser on one session.
+pub struct Terminal {
+    socket: WebSocket,
+    /// Output received.
+    offset: u64,
+    acked: u64,
+    /// Whether output is acknowledged as it comes.
+    acks: bool,
+}
+
+impl Terminal {
+    /// Connects to a session as a new page, or as one that has everything up to `offset`.
+    pub async fn attach(gateway: &Gateway, id: &str, offset: Option<u64>) -> Result<Self> {
+        let mut socket = gateway.socket(&format!("/api/v1/sessions/{id}/terminal")).await?;
+        let attach = json!({
+            "type": "attach", "cols": 80, "rows": 24, "mode": "interactive", "client_id": "load-tests",
+            "output_offset": offset, "input_offset": null,
+        });
+        socket.text(&attach.to_string()).await?;
+        let Frame::Text(answer) = socket.next().await? else { bail!("the gateway's first frame was not `attached`") };
+        let answer: Value = serde_json::from_slice(&answer)?;
+        let offset = answer.get("output_offset").and_then(Value::as_u64);
+        let offset = offset.with_context(|| format!("no `attached` but {answer}"))?;
+        Ok(Self { socket, offset, acked: offset, acks: true })
+    }
+
+    /// Where the output stands.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Takes output from now on without acknowledging it.
+    pub fn stop_acks(&mut self) {
+        self.acks = false;
+    }
+
+    /// Acknowledges everything that came, now and from now on.
+    pub async fn resume_acks(&mut self) -> Result<()> {
+        self.acks = true;
+        self.ack().await
+    }
+
+    /// Reads until the gateway says that the session is over, and returns the reason it gives.
+    pub async fn closed(&mut self) -> Result<String> {
+        loop {
+            if let Frame::Text(text) = self.socket.next().await? {
+                let frame: Value = serde_json::from_slice(&text)?;
+                if word(&frame, "type") == "closed" {
+                    return Ok(word(&frame, "reason").to_owned());
+                }
+            }
+        }
+    }
+
+    async fn ack(&mut self) -> Result<()> {
+        self.acked = self.offset;
+        self.socket.text(&format!(r#"{{"type":"ack","output_offset":{}}}"#, self.offset)).await
+    }
+}
+
+impl Shell for Terminal {
+    async fn say(&mut self, bytes: &[u8]) -> Result<()> {
+        self.socket.binary(bytes).await
+    }
+
+    async fn hear(&mut self) -> Result<Bytes> {
+        loop {
+            match self.socket.next().await? {
+                Frame::Binary(bytes) => {
+                    self.offset += bytes.len() as u64;
+                    if self.acks && self.offset - self.acked >= ACK_EVERY {
+                        self.ack().await?;
+                    }
+                    if !bytes.is_empty() {
+                        return Ok(bytes);
+                    }
+                }
+                Frame::Ping(payload) => self.socket.pong(&payload).await?,
+                // Progress and receipts for what was typed.
+                Frame::Text(text) => {
+                    let frame: Value = serde_json::from_slice(&text)?;
+                    ensure!(!matches!(word(&frame, "type"), "error" | "closed" | "prompt"), "the gateway said {frame}");
+                }
+                Frame::Close(code) => bail!("the gateway closed the socket with {code:?}"),
+            }
+        }
+    }
+}
+
+fn word<'a>(frame: &'a Value, key: &str) -> &'a str {
+    frame.get(key).and_then(Value::as_str).unwrap_or_default()
+}
