@@ -59,9 +59,9 @@ pub struct Foundation {
     pub collapse: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// A session that nobody attached to is dialled after this long all the same: a browser attaches within one round trip,
-/// a program may never.
-const PLACE_AFTER: Duration = Duration::from_millis(300);
+/// A session that nobody attached to is dialled after this long all the same: a browser attaches once its
+/// terminal is laid out, a program may never.
+const PLACE_AFTER: Duration = Duration::from_secs(1);
 
 /// Restarts of a single actor within a period before the process gives up (OTP's `intensity` and `period`).
 const INTENSITY: (usize, Duration) = (5, Duration::from_secs(10));

@@ -4,7 +4,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use house::{House, eventually, read, request, type_in};
+use house::{BROWSER, House, eventually, read, request, type_in};
 
 use super::{registry::RegistryMessage, session::SessionMessage, supervisor::SupervisorMessage, wire::ToSocket};
 use crate::{
@@ -27,6 +27,13 @@ async fn an_open_is_acknowledged_only_once_it_is_durable() {
     drop(closed_gate);
     let id = opening.await.unwrap().unwrap().id;
     assert!(house.records.store.get(id).await.unwrap().is_some());
+}
+
+#[actix_rt::test]
+async fn a_target_is_dialled_in_the_size_of_its_first_browser() {
+    let house = House::new().await;
+    let (_id, _attached, target) = house.active().await;
+    assert_eq!(target.size, BROWSER);
 }
 
 #[actix_rt::test]

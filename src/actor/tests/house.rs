@@ -33,12 +33,16 @@ use crate::{
 
 pub const LIMIT: Duration = Duration::from_secs(20);
 
+/// The terminal's size in the browsers of [`House::attach`]; [`request`] asks for another.
+pub const BROWSER: Size = Size { cols: 132, rows: 50 };
+
 /// The far ends of the links that were made, in order.
 #[derive(Clone, Default)]
 pub struct Targets(Arc<Mutex<Vec<Target>>>);
 
 #[derive(Clone)]
 pub struct Target {
+    pub size: Size,
     pub says: mpsc::UnboundedSender<LinkEvent>,
     pub heard: Arc<Mutex<Vec<u8>>>,
     pub closed: Arc<AtomicBool>,
@@ -49,9 +53,9 @@ pub struct Hears(Arc<Mutex<Vec<u8>>>);
 pub struct Control(Arc<AtomicBool>);
 
 impl Connector for Targets {
-    fn connect(&self, _: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
+    fn connect(&self, dial: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
         let (says, said) = mpsc::unbounded_channel();
-        let target = Target { says, heard: Arc::default(), closed: Arc::default() };
+        let target = Target { size: dial.size, says, heard: Arc::default(), closed: Arc::default() };
         self.0.lock().unwrap().push(target.clone());
         let link = Link {
             addr: SocketAddr::from(([192, 0, 2, 1], 22)),
@@ -185,7 +189,7 @@ impl House {
             interactive: true,
             client_id: "page".into(),
             output_offset: None,
-            size: Size { cols: 80, rows: 24 },
+            size: BROWSER,
             cutter: Cutter(None),
         };
         self.gateway.attach(id, request).await.unwrap().unwrap().unwrap()
