@@ -1,5 +1,7 @@
 //! The actors: one per session, one registry that alone writes to the stores, one supervisor. Knows no HTTP and no
-//! WebSocket; the web layer reaches it through [`gateway::Gateway`].
+//! WebSocket; the web layer reaches it through [`Gateway`].
+//!
+//! [`Gateway`]: crate::actor::gateway::Gateway
 //!
 //! ```text
 //! worker threads:  SessionActor ── wire: pump, writer, forwarders ── link

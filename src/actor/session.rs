@@ -1,5 +1,8 @@
 //! The actor of one SSH session: turns messages and one timer into events of the pure [`Session`], and its effects into
 //! deeds. Stops itself. Touches no bytes: those pass beside it, over the [`Wire`].
+//!
+//! [`Session`]: crate::core::session::Session
+//! [`Wire`]: crate::actor::wire::Wire
 
 use std::{
     rc::Rc,
