@@ -1,6 +1,7 @@
 // Owns the newcomer's first minute: from the printed link to a shell that survives a reload and ends when it is left.
 import assert from "node:assert/strict";
 import { promise } from "./support/lab.mjs";
+import { until } from "./support/until.mjs";
 
 promise("the printed link leads to a shell that resizes, survives a reload and ends when its tab is closed", async (lab) => {
   const gateway = await lab.demo({ "session.reattach_window": "3s" });
@@ -11,17 +12,18 @@ promise("the printed link leads to a shell that resizes, survives a reload and e
   const id = await desk.openPlayground();
   await desk.ask("echo hello", /^hello$/m);
 
-  const [, cols, rows] = (await desk.ask("size", /size\n(\d+)×(\d+)$/m)).map(Number);
+  const [cols, rows] = await size(desk);
   await desk.page.setViewportSize({ width: 800, height: 500 });
-  const [, fewerCols, fewerRows] = (await desk.ask("size", /size\n\d+×\d+\n.*size\n(\d+)×(\d+)$/ms)).map(Number);
-  assert.ok(fewerCols < cols && fewerRows < rows, `${fewerCols}×${fewerRows} after ${cols}×${rows}`);
+  await until("the shell to hear of the smaller window", async () => {
+    const [fewerCols, fewerRows] = await size(desk);
+    return fewerCols < cols && fewerRows < rows;
+  });
 
   const screen = await desk.screen();
   await desk.page.reload();
   await desk.stands("active");
   assert.equal(await desk.sessionId(), id);
-  await desk.reads(/size\n.*size\n/s);
-  assert.equal(await desk.screen(), screen);
+  await until("the same screen", async () => (await desk.screen()) === screen);
   await desk.ask("echo again", /^again$/m);
 
   await desk.page.close();
@@ -35,3 +37,12 @@ promise("a link signs in once, and says so the second time", async (lab) => {
   const other = await (await lab.browser()).open(gateway.link);
   await other.getByTestId("link-expired").waitFor();
 });
+
+/** Asks the playground for its columns and rows. */
+async function size(desk) {
+  const answers = async () => [...(await desk.screen()).matchAll(/^(\d+)×(\d+)$/gm)];
+  const known = (await answers()).length;
+  await desk.type("size");
+  const all = await until("an answer to `size`", async () => (await answers())[known] && answers());
+  return all.at(-1).slice(1).map(Number);
+}

@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { Program } from "./process.mjs";
+import { until } from "./until.mjs";
 
 /** For whatever a test expects of a page. */
 const TIMEOUT_MS = 15_000;
@@ -21,22 +22,18 @@ export class Browser {
   #connection;
 
   /** Starts Chromium with a profile in `folder`. */
-  static async start(folder, more = []) {
+  async start(folder, more = []) {
     // Chromium refuses its sandbox to root.
     const sandbox = process.getuid() === 0 ? ["--no-sandbox"] : [];
-    const args = [...ARGUMENTS, ...sandbox, `--user-data-dir=${join(folder, "profile")}`, ...more];
-    const browser = new Browser();
-    browser.#program = new Program(process.env.CHROMIUM || "/usr/bin/chromium", args);
-    try {
-      const [, address] = await browser.#program.printed(/^DevTools listening on (ws:\S+)/);
-      // Playwright's defaults would show every tab as the one in front.
-      browser.#connection = await chromium.connectOverCDP(address, { noDefaults: true });
-      browser.context.setDefaultTimeout(TIMEOUT_MS);
-    } catch (error) {
-      await browser.stop();
-      throw error;
-    }
-    return browser;
+    const args = [...ARGUMENTS, ...sandbox, `--user-data-dir=${join(folder, "profile")}`, ...more, "about:blank"];
+    this.#program = new Program(process.env.CHROMIUM || "/usr/bin/chromium", args);
+    const [, address] = await this.#program.printed(/^DevTools listening on (ws:\S+)/);
+    // Playwright waits for ever for a first tab that appears while it connects.
+    const tabs = new URL("/json/list", address.replace("ws:", "http:"));
+    await until("the first tab", async () => (await (await fetch(tabs)).json()).some(({ type }) => type === "page"));
+    // Playwright's defaults would show every tab as the one in front.
+    this.#connection = await chromium.connectOverCDP(address, { noDefaults: true });
+    this.context.setDefaultTimeout(TIMEOUT_MS);
   }
 
   get context() {
@@ -66,6 +63,7 @@ export class Browser {
   }
 
   async stop() {
+    if (this.#program === undefined) return;
     this.thaw();
     await this.#program.stop();
   }

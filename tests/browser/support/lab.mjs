@@ -7,6 +7,7 @@ import { Browser } from "./browser.mjs";
 import { Desk } from "./desk.mjs";
 import { Gateway } from "./gateway.mjs";
 import { Sshd } from "./sshd.mjs";
+import { until } from "./until.mjs";
 
 /** No test takes longer; one that does hangs. */
 const LIMIT_MS = 120_000;
@@ -23,7 +24,8 @@ class Lab {
   /** A folder that is gone afterwards. */
   folder() {
     const folder = mkdtempSync(join(tmpdir(), "pulsegate-browser-"));
-    this.#undo.push(() => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
+    // The last of a browser's processes may still write.
+    this.#undo.push(() => until(`${folder} to go`, () => rmSync(folder, { recursive: true, force: true }) ?? true));
     return folder;
   }
 
@@ -43,9 +45,10 @@ class Lab {
   }
 
   async browser(args) {
-    const browser = await Browser.start(this.folder(), args);
+    const [folder, browser] = [this.folder(), new Browser()];
     this.#browsers.push(browser);
     this.#undo.push(() => browser.stop());
+    await browser.start(folder, args);
     return browser;
   }
 
@@ -81,8 +84,17 @@ class Lab {
     for (const gateway of this.#gateways) t.diagnostic(gateway.output);
   }
 
+  /** Undoes everything, newest first, whatever goes wrong on the way; rejects with what did. */
   async close() {
-    for (const undo of this.#undo.reverse()) await undo();
+    const errors = [];
+    for (const undo of this.#undo.reverse()) {
+      try {
+        await undo();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw new AggregateError(errors, errors.map(String).join("; "));
   }
 }
 

@@ -1,0 +1,70 @@
+// Takes the pictures of the README from the product itself: a terminal and the list of sessions, as a few minutes leave them.
+// Run as: PULSEGATE=target/release/pulsegate node tests/browser/screenshot.mjs docs
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { Browser } from "./support/browser.mjs";
+import { Desk } from "./support/desk.mjs";
+import { Gateway } from "./support/gateway.mjs";
+import { until } from "./support/until.mjs";
+
+/** How old the oldest session is in the pictures. */
+const AGE_MS = Number(process.env.AGE_MS ?? 100_000);
+
+const folder = resolve(process.argv[2] ?? "docs");
+const scratch = mkdtempSync(join(tmpdir(), "pulsegate-screenshot-"));
+// As seen from the folder that the gateway runs in.
+process.env.PULSEGATE = resolve(process.env.PULSEGATE);
+const gateway = Gateway.demo(scratch, { "session.reattach_window": "10m" });
+const browser = new Browser();
+try {
+  await gateway.start();
+  await browser.start(scratch, ["--force-dark-mode"]);
+  const desk = new Desk(await browser.open(gateway.link));
+  await desk.page.setViewportSize({ width: 1280, height: 800 });
+  const oldest = await live(desk);
+  await desk.page.screenshot({ path: join(folder, "screenshot.png") });
+  await desk.at("nav-sessions").click();
+  await desk.row(oldest).waitFor();
+  await desk.page.screenshot({ path: join(folder, "sessions.png") });
+} finally {
+  await browser.stop();
+  await gateway.stop();
+  await until("the folder to go", () => rmSync(scratch, { recursive: true, force: true }) ?? true);
+}
+
+/** Leaves sessions of several kinds behind, and a terminal with colours in front. Returns the oldest. */
+async function live(desk) {
+  const open = async () => {
+    await desk.at("nav-new").click();
+    return desk.openPlayground();
+  };
+  const leave = async (line) => {
+    await open();
+    await desk.type(line);
+    await desk.ending();
+    await desk.at("closed-close").click();
+  };
+  const oldest = await open();
+  await desk.ask("title nightly build", /nightly build/);
+  await desk.ask("clock", /^tick 2$/m);
+  await leave("exit 3");
+  await leave("drop");
+  await desk.at("nav-new").click();
+  await desk.quickConnect("deploy@localhost:1");
+  await desk.ending();
+  await desk.at("closed-close").click();
+  // A page that leaves without a word: its shell waits for it.
+  const other = new Desk(await browser.open(gateway.origin));
+  await other.openPlayground();
+  await other.ask("flood 2MB", /\$$/);
+  const age = async () => Date.now() - Date.parse((await gateway.get(`/sessions/${oldest}`)).start_time);
+  await until("some life to have gone by", async () => (await age()) > AGE_MS, 2 * AGE_MS);
+  await other.page.close();
+  await desk.page.bringToFront();
+  await open();
+  await desk.ask("colours", /struck\n/);
+  await desk.ask("echo Reload this page: the same shell is still here.", /^Reload.*here\.$/m);
+  await desk.ask("clock", /^tick 3$/m);
+  return oldest;
+}
