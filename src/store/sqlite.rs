@@ -86,11 +86,15 @@ impl SqliteStore {
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
         migrator().run(&pool).await.map_err(not_migrated)?;
         let writer = pool.acquire().await.map_err(failed)?.detach();
+        // All at once and for good, so that load changes no count of open files.
         let readers = SqlitePoolOptions::new()
+            .min_connections(READERS)
             .max_connections(READERS)
             .acquire_timeout(BUSY_TIMEOUT)
             .test_before_acquire(false)
-            .connect_lazy_with(reading);
+            .connect_with(reading)
+            .await
+            .map_err(failed)?;
         Ok(Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers })
     }
 
