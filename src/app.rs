@@ -27,7 +27,12 @@ use crate::{
     },
     cli::Demo,
     config::{self, Config},
-    core::{liveness::Rule, record::NodeId, session::Limits, stream},
+    core::{
+        liveness::Rule,
+        record::{Epoch, Incarnation, NodeId},
+        session::Limits,
+        stream,
+    },
     ssh::{
         AddressRule, Credential, HostKeyPolicy, RusshConnector, SshSettings,
         demo::{DemoOptions, DemoServer},
@@ -124,11 +129,12 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let _lock = lock(data_dir)?;
     let node = node_id(&config)?;
     let records: Arc<dyn RecordStore> = Arc::new(SqliteStore::open(&data_dir.join("pulsegate.db")).await?);
-    let epoch = registry::begin_epoch(records.as_ref(), node.clone()).await?;
+    let incarnation = Incarnation::new(rand::random());
+    let epoch = registry::begin_epoch(records.as_ref(), node.clone(), incarnation.clone(), Epoch(0)).await?;
     let collapsed = Arc::new(Notify::new());
     let fallen = collapsed.clone();
     let foundation = Foundation {
-        settings: actor_settings(&config, node.clone(), epoch),
+        settings: actor_settings(&config, node.clone(), incarnation, epoch),
         records,
         live: Arc::new(MemoryLive::default()),
         connector: Arc::new(RusshConnector::new(ssh_settings(&config))),
@@ -196,11 +202,12 @@ async fn drain(gateway: &Gateway, server: &ServerHandle) {
     server.stop(true).await;
 }
 
-fn actor_settings(config: &Config, node: NodeId, epoch: crate::core::record::Epoch) -> actor::Settings {
+fn actor_settings(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Epoch) -> actor::Settings {
     let (monitor, session, ssh) = (&config.monitor, &config.session, &config.ssh);
     let limited = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
     actor::Settings {
         node,
+        incarnation,
         epoch,
         limits: Limits {
             // Two pings share what the timeout leaves after the silence before the first.

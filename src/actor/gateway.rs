@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     core::{
-        record::{Authority, EndReason, Record, SessionId, Status},
+        record::{Authority, Durable, EndReason, Record, SessionId, Status},
         restart::{Policy, Restarts},
     },
     ssh::{Connector, Size},
@@ -143,6 +143,7 @@ impl Gateway {
             bytes_out: 0,
             watchers: 0,
             recording: None,
+            durable: Durable::Records,
         });
         let request = Box::new(request);
         let opened = self.ask(|reply| RegistryMessage::Open { record, request, reply }).await??;

@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     core::{
-        record::{Epoch, NodeId},
+        record::{Epoch, Incarnation, NodeId},
         session::Limits,
         stream,
     },
@@ -50,6 +50,8 @@ mod tests;
 pub struct Settings {
     /// This gateway.
     pub node: NodeId,
+    /// This start of it.
+    pub incarnation: Incarnation,
     /// Its life.
     pub epoch: Epoch,
     /// The clocks of a session.

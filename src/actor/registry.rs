@@ -234,7 +234,7 @@ impl RegistryActor {
         {
             entry.record = record.clone();
         }
-        self.enqueue(Write { record, transition }, waiter, ctx);
+        self.enqueue(Write { record, transitions: transition.into_iter().collect() }, waiter, ctx);
     }
 
     /// Closes a session that has no actor.

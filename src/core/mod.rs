@@ -5,6 +5,8 @@
 
 /// Probes and their windows; a stall voids them.
 pub mod liveness;
+/// Names of sessions and nodes, and moments.
+mod name;
 /// Ids, the record of a session, its rank, statuses and end reasons: the words every layer shares.
 pub mod record;
 /// When a failed actor is restarted and when it is given up.

@@ -3,70 +3,9 @@
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
-use serde::{Deserialize, Deserializer, Serialize, de};
-use uuid::Uuid;
+use serde::{Deserialize, Serialize};
 
-/// Identifies one session everywhere, for ever: a UUIDv7. It is a name, never a secret.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct SessionId(Uuid);
-
-impl SessionId {
-    /// Makes the id of a session that starts at `start`, with 74 of the 80 given random bits (RFC 9562 §5.7).
-    pub fn new(start: UtcMicros, random: [u8; 10]) -> Self {
-        let millis = u64::try_from(start.0 / 1_000).unwrap_or(0);
-        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
-    }
-}
-
-impl fmt::Display for SessionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.as_hyphenated().fmt(f)
-    }
-}
-
-impl FromStr for SessionId {
-    type Err = NotAWord;
-
-    /// Accepts the hyphenated form in lower case only, so that one session has one spelling.
-    fn from_str(text: &str) -> Result<Self, NotAWord> {
-        let id = Uuid::try_parse(text).map_err(|_| NotAWord)?;
-        let is_v7 = id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122;
-        let is_canonical = id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text;
-        (is_v7 && is_canonical).then_some(Self(id)).ok_or(NotAWord)
-    }
-}
-
-impl<'de> Deserialize<'de> for SessionId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-    }
-}
-
-/// A text that is none of the words of its kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not one of the allowed values")]
-pub struct NotAWord;
-
-/// Names one gateway; made once and kept in its data directory.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct NodeId(pub String);
-
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Counts the starts of one node, from 1. A session's epoch is the one it was born in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Epoch(pub u64);
-
-/// Wall time in microseconds since 1970-01-01 UTC. It stamps records; no decision rests on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct UtcMicros(pub i64);
+pub use super::name::{Epoch, Incarnation, NodeId, NotAWord, SessionId, UtcMicros};
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal,)+ }) => {
@@ -156,6 +95,21 @@ words! {
     }
 }
 
+/// The bits of a rank that hold the version.
+const VERSIONS: u64 = (1 << 48) - 1;
+
+words! {
+    /// Where a record has become durable.
+    #[derive(Default)]
+    Durable {
+        /// In the records.
+        #[default]
+        Records => "records",
+        /// In its node's journal only; the records follow.
+        Journal => "journal",
+    }
+}
+
 /// Who vouches for what a record says; observed beats inferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Authority {
@@ -212,6 +166,8 @@ pub struct Record {
     pub watchers: u32,
     /// Where its recording lies, relative to the data directory.
     pub recording: Option<String>,
+    /// Where this version is durable, as its reader knows; stored by nobody.
+    pub durable: Durable,
 }
 
 impl Record {
@@ -223,13 +179,19 @@ impl Record {
             Status::Active | Status::Detached | Status::Lost => 1,
             Status::Closed => 2,
         };
-        let version = self.version.min((1 << 48) - 1);
+        let version = self.version.min(VERSIONS);
         (phase << 50) + ((self.authority as u64) << 48) + version
     }
 
     /// Merges two versions of the same session: the higher rank stays, so order and repetition do not matter.
     pub fn join(self, other: Self) -> Self {
         if other.rank() > self.rank() { other } else { self }
+    }
+
+    /// The transition that led to this version, seen at `at`; `detail` says in a sentence what was seen.
+    pub fn transition(&self, at: UtcMicros, detail: String) -> Transition {
+        let (id, status, end_reason) = (self.id, self.status, self.end_reason);
+        Transition { id, rank: self.rank(), at, status, end_reason, detail }
     }
 
     /// Whether the session is over.
@@ -239,10 +201,12 @@ impl Record {
 }
 
 /// One transition, as the history of a session keeps it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Transition {
     /// The session.
     pub id: SessionId,
+    /// The [rank](Record::rank) of the version it led to; one session's transitions differ in it.
+    pub rank: u64,
     /// When, by the wall clock.
     pub at: UtcMicros,
     /// The status entered.
@@ -251,6 +215,22 @@ pub struct Transition {
     pub end_reason: Option<EndReason>,
     /// One sentence for people: what was seen.
     pub detail: String,
+}
+
+/// One change to be made durable: the whole record, and the transitions that led to it; none if only activity moved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Write {
+    /// The record to keep if its rank is higher than what is there.
+    pub record: Record,
+    /// The session's transitions to add to its history, each once per rank.
+    pub transitions: Vec<Transition>,
+}
+
+impl Transition {
+    /// The version it led to.
+    pub fn version(&self) -> u64 {
+        self.rank & VERSIONS
+    }
 }
 
 #[cfg(test)]
@@ -287,6 +267,7 @@ mod tests {
             bytes_out,
             watchers: 0,
             recording: None,
+            durable: Durable::Records,
         }
     }
 

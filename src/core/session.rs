@@ -610,12 +610,11 @@ impl Session {
 
     fn enter(&mut self, now: Moment, status: Status, detail: String) {
         self.record.status = status;
-        let end_reason = self.record.end_reason;
-        let transition = Transition { id: self.record.id, at: now.utc, status, end_reason, detail };
-        self.announce(now, Some(transition));
+        self.announce(now, Some(detail));
     }
 
-    fn announce(&mut self, now: Moment, transition: Option<Transition>) {
+    /// Announces the record; `detail` says what was seen if it is more than activity.
+    fn announce(&mut self, now: Moment, detail: Option<String>) {
         let signs = self.signs();
         let heard = signs.browser_heard.max(signs.activity.peer_heard);
         let record = &mut self.record;
@@ -626,6 +625,7 @@ impl Session {
         record.last_input_at = signs.activity.input.map(|at| now.utc_of(at)).or(record.last_input_at);
         record.last_seen_at = heard.map(|at| now.utc_of(at)).max(record.last_seen_at);
         self.announced = signs;
+        let transition = detail.map(|detail| record.transition(now.utc, detail));
         self.effects.push_back(Effect::Announce(Box::new(record.clone()), transition));
     }
 }

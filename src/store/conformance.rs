@@ -7,21 +7,27 @@ use futures_util::future::BoxFuture;
 use proptest::test_runner::{Config, TestRunner};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{ListQuery, LiveStore, RecordStore, Sort, SortKey, StoreError, Write};
-use crate::core::record::{Authority, EndReason, Epoch, NodeId, Record, SessionId, Status, Transition, UtcMicros};
+use super::{Lease, ListQuery, RecordStore, Sort, SortKey, StoreError, Write};
+use crate::core::record::{
+    Authority, Durable, EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, UtcMicros,
+};
+
+/// What a live view promises.
+pub mod live;
 
 /// Makes one test of each named promise, for the stores that `$fresh` returns: empty, with what must outlive them.
 macro_rules! promises {
-    ($fresh:path: $($promise:ident),+ $(,)?) => {
-        $(#[test] fn $promise() { $crate::store::conformance::$promise(&|| Box::pin($fresh())); })+
+    ($fresh:path: $suite:path: $($promise:ident),+ $(,)?) => {
+        $(#[test] fn $promise() { use $suite as suite; suite::$promise(&|| Box::pin($fresh())); })+
     };
 }
 
 macro_rules! record_store_promises {
     ($fresh:path) => {
-        $crate::store::conformance::promises!($fresh: returns_a_record_as_written, a_lower_rank_changes_nothing,
+        $crate::store::conformance::promises!($fresh: $crate::store::conformance:
+            returns_a_record_as_written, a_lower_rank_changes_nothing,
             a_transition_is_kept_once, a_batch_longer_than_a_statement_is_whole, epochs_count_up_per_node,
-            a_lease_of_an_older_epoch_is_refused, orphans_are_older_open_and_oldest_first,
+            only_the_newest_start_renews_its_lease, orphans_are_older_open_and_oldest_first,
             the_order_of_writes_does_not_matter, rank_never_falls_and_closed_is_final,
             pages_put_together_are_the_whole_listing);
     };
@@ -29,7 +35,8 @@ macro_rules! record_store_promises {
 
 macro_rules! live_store_promises {
     ($fresh:path) => {
-        $crate::store::conformance::promises!($fresh: the_order_of_announcements_does_not_matter,
+        $crate::store::conformance::promises!($fresh: $crate::store::conformance::live:
+            the_order_of_announcements_does_not_matter,
             a_late_record_never_reopens_a_closed_session);
     };
 }
@@ -69,19 +76,15 @@ pub fn record(n: u8, version: u64, authority: Authority, status: Status) -> Reco
         bytes_out: version << 40,
         watchers: 0,
         recording: closed.then(|| format!("{n}.cast")),
+        durable: Durable::Records,
     }
 }
 
 /// Builds the write that carries [`record`], with its transition.
 pub fn write(record: Record) -> Write {
-    let transition = Transition {
-        id: record.id,
-        at: record.end_time.or(record.last_seen_at).unwrap_or(record.start_time),
-        status: record.status,
-        end_reason: record.end_reason,
-        detail: format!("by {:?}, version {}", record.authority, record.version),
-    };
-    Write { record, transition: Some(transition) }
+    let at = record.end_time.or(record.last_seen_at).unwrap_or(record.start_time);
+    let transitions = vec![record.transition(at, format!("by {:?}, version {}", record.authority, record.version))];
+    Write { record, transitions }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -104,7 +107,7 @@ pub fn returns_a_record_as_written<S: RecordStore, G>(fresh: Fresh<S, G>) {
         store.apply(vec![write(full.clone()), write(bare.clone())]).await.unwrap();
         assert_eq!(store.get(full.id).await.unwrap(), Some(full.clone()));
         assert_eq!(store.get(bare.id).await.unwrap(), Some(bare));
-        assert_eq!(store.history(full.id).await.unwrap(), [write(full).transition.unwrap()]);
+        assert_eq!(store.history(full.id).await.unwrap(), write(full).transitions);
         assert_eq!(store.get(record(9, 1, Authority::Observed, Status::Active).id).await.unwrap(), None);
         let watched = Record { watchers: 3, ..record(10, 1, Authority::Observed, Status::Active) };
         store.apply(vec![write(watched.clone())]).await.unwrap();
@@ -133,13 +136,13 @@ pub fn a_transition_is_kept_once<S: RecordStore, G>(fresh: Fresh<S, G>) {
     block_on(async {
         let (store, _keep) = fresh().await;
         let opened = write(record(1, 1, Authority::Observed, Status::Active));
-        let activity = Write { transition: None, record: record(1, 2, Authority::Observed, Status::Active) };
+        let activity = Write { transitions: vec![], record: record(1, 2, Authority::Observed, Status::Active) };
         let suspected = write(record(1, 3, Authority::Inferred, Status::Closed));
         let seen = write(record(1, 3, Authority::Observed, Status::Closed));
         for write in [&seen, &activity, &opened, &opened, &suspected, &seen] {
             store.apply(vec![write.clone(), write.clone()]).await.unwrap();
         }
-        let expected = [&opened, &suspected, &seen].map(|write| write.transition.clone().unwrap());
+        let expected = [&opened, &suspected, &seen].map(|write| write.transitions[0].clone());
         assert_eq!(store.history(opened.record.id).await.unwrap(), expected);
     });
 }
@@ -150,32 +153,52 @@ pub fn a_batch_longer_than_a_statement_is_whole<S: RecordStore, G>(fresh: Fresh<
         let batch: Vec<_> = (0..=255).map(|n| write(record(n, 1, Authority::Observed, Status::Active))).collect();
         store.apply(vec![]).await.unwrap();
         store.apply(batch.clone()).await.unwrap();
-        for Write { record, transition } in batch {
-            assert_eq!(store.history(record.id).await.unwrap(), [transition.unwrap()]);
+        for Write { record, transitions } in batch {
+            assert_eq!(store.history(record.id).await.unwrap(), transitions);
             assert_eq!(store.get(record.id).await.unwrap(), Some(record));
         }
     });
 }
 
+fn start(number: u8) -> Incarnation {
+    Incarnation::new([number; 16])
+}
+
 pub fn epochs_count_up_per_node<S: RecordStore, G>(fresh: Fresh<S, G>) {
     block_on(async {
         let (store, _keep) = fresh().await;
-        for (node, epoch) in [("a", 1), ("a", 2), ("b", 1), ("a", 3)] {
-            assert_eq!(store.begin_epoch(NodeId(node.into()), UtcMicros(1)).await.unwrap(), Epoch(epoch));
+        let node = |name: &str| NodeId(name.into());
+        for (name, after, epoch) in [("a", 0, 1), ("a", 0, 2), ("b", 0, 1), ("a", 0, 3), ("b", 7, 8), ("a", 2, 4)] {
+            let begun = store.begin_epoch(node(name), start(epoch as u8), Epoch(after), UtcMicros(1)).await.unwrap();
+            assert_eq!(begun, Epoch(epoch));
         }
+        let lease = Lease { epoch: Epoch(4), incarnation: start(4), renewed_at: UtcMicros(1) };
+        assert_eq!(store.lease(node("a")).await.unwrap(), Some(lease));
+        assert_eq!(store.lease(node("c")).await.unwrap(), None);
     });
 }
 
-pub fn a_lease_of_an_older_epoch_is_refused<S: RecordStore, G>(fresh: Fresh<S, G>) {
+pub fn only_the_newest_start_renews_its_lease<S: RecordStore, G>(fresh: Fresh<S, G>) {
     block_on(async {
         let (store, _keep) = fresh().await;
         let node = NodeId("a".into());
-        let old = store.begin_epoch(node.clone(), UtcMicros(1)).await.unwrap();
-        store.renew_lease(node.clone(), old, UtcMicros(2)).await.unwrap();
-        let new = store.begin_epoch(node.clone(), UtcMicros(3)).await.unwrap();
-        let refused = store.renew_lease(node.clone(), old, UtcMicros(4)).await;
-        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
-        store.renew_lease(node, new, UtcMicros(5)).await.unwrap();
+        let renew =
+            async |who, epoch, at| store.renew_lease(node.clone(), start(who), Epoch(epoch), UtcMicros(at)).await;
+        let old = store.begin_epoch(node.clone(), start(1), Epoch(0), UtcMicros(1)).await.unwrap();
+        renew(1, old.0, 2).await.unwrap();
+        let new = store.begin_epoch(node.clone(), start(2), Epoch(0), UtcMicros(3)).await.unwrap();
+        for (who, epoch) in [(1, old.0), (1, new.0), (3, new.0)] {
+            let refused = renew(who, epoch, 4).await;
+            assert!(matches!(refused, Err(StoreError::Refused(_))), "{who} {epoch}: {refused:?}");
+        }
+        renew(2, new.0, 6).await.unwrap();
+        // The wall clock may jump back, a lease does not.
+        renew(2, new.0, 5).await.unwrap();
+        let lease = |epoch, who, at| Some(Lease { epoch, incarnation: start(who), renewed_at: UtcMicros(at) });
+        assert_eq!(store.lease(node.clone()).await.unwrap(), lease(new, 2, 6));
+        // An epoch that began while this store could not be reached.
+        renew(4, 9, 7).await.unwrap();
+        assert_eq!(store.lease(node.clone()).await.unwrap(), lease(Epoch(9), 4, 7));
     });
 }
 
@@ -243,7 +266,7 @@ pub fn the_order_of_writes_does_not_matter<S: RecordStore, G>(fresh: Fresh<S, G>
             for id in stored.iter().map(|record| record.id) {
                 let mut own: Vec<_> = records.iter().filter(|record| record.id == id).cloned().collect();
                 own.sort_by_key(|record| (record.version, record.rank()));
-                let expected: Vec<_> = own.into_iter().filter_map(|record| write(record).transition).collect();
+                let expected: Vec<_> = own.into_iter().flat_map(|record| write(record).transitions).collect();
                 prop_assert_eq!(store.history(id).await.unwrap(), expected);
             }
             Ok(())
@@ -367,33 +390,5 @@ pub fn pages_put_together_are_the_whole_listing<S: RecordStore, G>(fresh: Fresh<
             }
             Ok(())
         })
-    });
-}
-
-pub fn the_order_of_announcements_does_not_matter<S: LiveStore, G>(fresh: Fresh<S, G>) {
-    check(256, any_delivery(), |(records, batches)| {
-        block_on(async {
-            let (store, _keep) = fresh().await;
-            for batch in batches {
-                store.apply(batch).await.unwrap();
-            }
-            let mut open = store.open().await.unwrap();
-            open.sort_by_key(|record| record.id);
-            let expected: Vec<_> = merged(&records).into_iter().filter(|record| !record.is_closed()).collect();
-            prop_assert_eq!(open, expected);
-            Ok(())
-        })
-    });
-}
-
-pub fn a_late_record_never_reopens_a_closed_session<S: LiveStore, G>(fresh: Fresh<S, G>) {
-    block_on(async {
-        let (store, _keep) = fresh().await;
-        let active = record(1, 9, Authority::Observed, Status::Active);
-        store.apply(vec![active.clone()]).await.unwrap();
-        assert_eq!(store.open().await.unwrap(), std::slice::from_ref(&active));
-        store.apply(vec![record(1, 2, Authority::Inferred, Status::Closed)]).await.unwrap();
-        store.apply(vec![active]).await.unwrap();
-        assert_eq!(store.open().await.unwrap(), []);
     });
 }

@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use super::{LiveStore, StoreError};
-use crate::core::record::{Record, SessionId};
+use crate::core::record::{Record, SessionId, UtcMicros};
 
 /// Ended sessions that are remembered so that what comes late for them is known as late: ten minutes at a hundred closes a
 /// second, some 4 MiB. A write waits in the registry for seconds; should one outlast its tombstone, it shows a closed
@@ -42,6 +42,23 @@ impl LiveStore for MemoryLive {
             batch.into_iter().for_each(|record| view.join(record));
             Ok(())
         })
+    }
+
+    fn beat(&self, beats: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut view = self.view();
+            for (id, at) in beats {
+                if let Some(record) = view.open.get_mut(&id) {
+                    record.last_seen_at = record.last_seen_at.max(Some(at));
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// What this process remembers is lost with it, never before.
+    fn renew_lease(&self, _: UtcMicros) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async { Ok(true) })
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {

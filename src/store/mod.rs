@@ -5,13 +5,17 @@ use std::net::IpAddr;
 
 use futures_util::future::BoxFuture;
 
-use crate::core::record::{EndReason, Epoch, NodeId, Record, SessionId, Status, Transition, UtcMicros};
+use crate::core::record::{EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros};
+
+pub use crate::core::record::Write;
 
 /// What every store promises, as tests that run against each of them.
 #[cfg(test)]
 mod conformance;
 /// The live view in this process's memory.
 pub mod memory;
+/// The steps of a schema, up and down.
+mod schema;
 /// The durable records in one SQLite file.
 pub mod sqlite;
 /// Which SQL and which index answer a question in SQLite.
@@ -19,13 +23,15 @@ mod sqlite_list;
 /// Records as SQLite rows, and back.
 mod sqlite_rows;
 
-/// One change to be made durable: the whole record, and the transition that led to it unless only activity moved.
+/// Who serves under a node's name, as the last renewal left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Write {
-    /// The record to keep if its rank is higher than what is there.
-    pub record: Record,
-    /// The transition to add to the history, once per (session, version, rank).
-    pub transition: Option<Transition>,
+pub struct Lease {
+    /// The node's current epoch.
+    pub epoch: Epoch,
+    /// The start that renews it.
+    pub incarnation: Incarnation,
+    /// The newest renewal, by the wall clock of whoever renewed it: to be compared with itself, never with a clock.
+    pub renewed_at: UtcMicros,
 }
 
 /// The durable store of records. Implementations are handles: cheap to clone, usable from any thread.
@@ -36,11 +42,28 @@ pub trait RecordStore: Send + Sync + 'static {
     /// doubt to the caller: repeating it whole is always right.
     fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Starts the next epoch of `node`: durably counts it up and returns it.
-    fn begin_epoch(&self, node: NodeId, now: UtcMicros) -> BoxFuture<'_, Result<Epoch, StoreError>>;
+    /// Starts the next epoch of `node` for `incarnation`: durably takes the one above both `after` and what the store
+    /// knows, and returns it.
+    fn begin_epoch(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        after: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<Epoch, StoreError>>;
 
-    /// Renews the node's lease: records that it was alive at `now`. Refused once a newer epoch of the node has begun.
-    fn renew_lease(&self, node: NodeId, epoch: Epoch, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Renews the lease of `epoch`, which began here or, while this store could not be reached, in another one. Refused
+    /// once a newer epoch of the node has begun, or the same one for another incarnation.
+    fn renew_lease(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        epoch: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Returns the lease of `node`.
+    fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>>;
 
     /// Returns at most `limit` records of `node` that are not closed and were born before `epoch`, oldest first.
     fn orphans(&self, node: NodeId, epoch: Epoch, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
@@ -55,17 +78,39 @@ pub trait RecordStore: Send + Sync + 'static {
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>>;
 }
 
+/// The record store that every write reaches first: one file of this node alone. Where the records are another store,
+/// it keeps an outbox of what that store may not have yet; [`apply`](RecordStore::apply) notes every write in it.
+pub trait Journal: RecordStore {
+    /// Returns what the records may not have: at most `limit` sessions, by id, those after `after` only, each
+    /// with its newest record and every transition that was not settled.
+    fn pending(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>>;
+
+    /// Takes out of the outbox the sessions whose record the records have at this rank; newer ones stay.
+    fn settle(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Counts the sessions in the outbox.
+    fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+}
+
 /// The rebuildable view of open sessions. It may be lost at any moment; the registry fills it again.
 pub trait LiveStore: Send + Sync + 'static {
     /// Applies a batch by rank; a closed record leaves the view and what comes late for it is ignored.
     fn apply(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Returns every open record, in no order.
+    /// Notes signs of life of this node's sessions: the newest time stays, one or a thousand in the same way. What is not
+    /// open in the view, or was closed, is not brought back by it.
+    fn beat(&self, beats: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Renews this node's lease in the view. `false`: the view has lost something since the last renewal (it was
+    /// flushed, or an older copy took over), so everything is to be applied again.
+    fn renew_lease(&self, now: UtcMicros) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Returns every open record, in no order, `last_seen_at` as the newest beat has it.
     fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 }
 
 /// Which records to list. `None` and empty mean: any.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ListQuery {
     /// Any of these statuses.
     pub statuses: Vec<Status>,
@@ -95,7 +140,7 @@ pub struct ListQuery {
 }
 
 /// The order of a listing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Sort {
     /// The column.
     pub by: SortKey,
@@ -116,7 +161,7 @@ impl Sort {
 }
 
 /// The columns a listing can be sorted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SortKey {
     /// When the session was opened.
     #[default]
@@ -128,7 +173,7 @@ pub enum SortKey {
 }
 
 /// The position of a row in an order: the sort column's value (unknown is `i64::MIN`) and the id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
     /// Microseconds, or `i64::MIN` for unknown.
     pub key: i64,
@@ -151,7 +196,10 @@ pub enum StoreError {
     /// The store cannot be reached or is busy; the same call may work later.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// The store answered that it will not do this; repeating it is useless.
+    /// The store answered that it will not do this; repeating it is useless until somebody changes the store.
     #[error("the store refused: {0}")]
     Refused(String),
+    /// The store works, but takes a record of this batch never as it is; the others can be written without it.
+    #[error("a record was rejected: {0}")]
+    Rejected(String),
 }

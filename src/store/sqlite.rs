@@ -11,20 +11,25 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    ConnectOptions, SqlSafeStr, SqliteConnection, SqlitePool,
-    migrate::{MigrateError, Migration, MigrationType, Migrator},
+    ConnectOptions, SqliteConnection, SqlitePool,
+    migrate::MigrateError,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{ListQuery, Page, RecordStore, StoreError, Write, sqlite_list, sqlite_rows as rows};
-use crate::core::record::{Epoch, NodeId, Record, SessionId, Transition, UtcMicros};
+use super::{
+    Lease, ListQuery, Page, RecordStore, StoreError, Write,
+    schema::{self, Step, step},
+    sqlite_list, sqlite_rows as rows,
+};
+use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
-/// The schema's steps, oldest first; a step that has been released is never edited.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
-    (1, "session records", include_str!("../../migrations/sqlite/0001_session_records.sql")),
-    (2, "session events", include_str!("../../migrations/sqlite/0002_session_events.sql")),
-    (3, "nodes", include_str!("../../migrations/sqlite/0003_nodes.sql")),
+/// The schema's steps, oldest first.
+const STEPS: [Step; 4] = [
+    step!(1, "session records", "sqlite/0001_session_records"),
+    step!(2, "session events", "sqlite/0002_session_events"),
+    step!(3, "nodes", "sqlite/0003_nodes"),
+    step!(4, "journal", "sqlite/0004_journal"),
 ];
 
 /// How long SQLite waits for another process (a backup, a doctor) to let go of the file before it says busy.
@@ -44,13 +49,20 @@ const WRITER_CACHE: &str = "-16384";
 /// are copied, and synced, once.
 const LOG_PAGES: &str = "4000";
 
-const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, epoch, started_at, last_alive_at) VALUES (?1, 1, ?2, ?2) \
-    ON CONFLICT (node_id) DO UPDATE SET epoch = epoch + 1, started_at = excluded.started_at, \
-    last_alive_at = max(last_alive_at, excluded.last_alive_at) RETURNING epoch";
+const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
+    VALUES (?1, ?2, ?3 + 1, ?4, ?4) \
+    ON CONFLICT (node_id) DO UPDATE SET epoch = max(epoch + 1, excluded.epoch), incarnation = excluded.incarnation, \
+    started_at = excluded.started_at, last_alive_at = max(last_alive_at, excluded.last_alive_at) RETURNING epoch";
 
-const RENEW_LEASE: &str = "UPDATE nodes SET last_alive_at = max(last_alive_at, ?1) WHERE node_id = ?2 AND epoch = ?3";
+const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
+    VALUES (?1, ?2, ?3, ?4, ?4) \
+    ON CONFLICT (node_id) DO UPDATE SET epoch = excluded.epoch, incarnation = excluded.incarnation, \
+    last_alive_at = max(last_alive_at, excluded.last_alive_at) \
+    WHERE excluded.epoch > epoch OR (excluded.epoch = epoch AND excluded.incarnation = incarnation)";
 
-const HISTORY: &str = "SELECT session_id, at, status, end_reason, detail FROM session_events WHERE session_id = ?1 \
+const LEASE: &str = "SELECT epoch, incarnation, last_alive_at FROM nodes WHERE node_id = ?1";
+
+const HISTORY: &str = "SELECT session_id, rank_key, at, status, end_reason, detail FROM session_events WHERE session_id = ?1 \
     ORDER BY version, rank_key";
 
 /// The records of one gateway in one SQLite file, write-ahead logged and synced at every commit.
@@ -84,7 +96,7 @@ impl SqliteStore {
         let options = options.pragma("cache_size", WRITER_CACHE).pragma("wal_autocheckpoint", LOG_PAGES);
         // A pool only because sqlx's migrator, given a connection, makes a future that cannot change threads.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
-        migrator().run(&pool).await.map_err(not_migrated)?;
+        schema::migrator(&STEPS).run(&pool).await.map_err(not_migrated)?;
         let writer = pool.acquire().await.map_err(failed)?.detach();
         // All at once and for good, so that load changes no count of open files.
         let readers = SqlitePoolOptions::new()
@@ -114,8 +126,7 @@ impl SqliteStore {
         for part in batch.chunks(rows::PER_STATEMENT) {
             rows::upsert(part).build().execute(&mut transaction.connection).await.map_err(failed)?;
         }
-        let events: Vec<_> =
-            batch.iter().filter_map(|write| Some((&write.record, write.transition.as_ref()?))).collect();
+        let events: Vec<_> = batch.iter().flat_map(|write| &write.transitions).collect();
         for part in events.chunks(rows::PER_STATEMENT) {
             rows::add_events(part).build().execute(&mut transaction.connection).await.map_err(failed)?;
         }
@@ -137,23 +148,44 @@ impl RecordStore for SqliteStore {
         Box::pin(async move { if batch.is_empty() { Ok(()) } else { self.write_batch(batch).await } })
     }
 
-    fn begin_epoch(&self, node: NodeId, now: UtcMicros) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+    fn begin_epoch(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        after: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
-            let query = sqlx::query_scalar::<_, i64>(BEGIN_EPOCH).bind(node.0).bind(now.0);
+            let query = sqlx::query_scalar::<_, i64>(BEGIN_EPOCH).bind(node.0).bind(incarnation.to_string());
+            let query = query.bind(rows::integer(after.0)).bind(now.0);
             let epoch = query.fetch_one(&mut transaction.connection).await.map_err(failed)?;
             transaction.commit().await?;
             u64::try_from(epoch).map(Epoch).map_err(|_| rows::unreadable())
         })
     }
 
-    fn renew_lease(&self, node: NodeId, epoch: Epoch, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn renew_lease(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        epoch: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
-            let query = sqlx::query(RENEW_LEASE).bind(now.0).bind(node.0).bind(rows::integer(epoch.0));
+            let query = sqlx::query(RENEW_LEASE).bind(node.0).bind(incarnation.to_string());
+            let query = query.bind(rows::integer(epoch.0)).bind(now.0);
             let renewed = query.execute(&mut transaction.connection).await.map_err(failed)?.rows_affected();
             transaction.commit().await?;
             if renewed == 1 { Ok(()) } else { Err(StoreError::Refused("this epoch of the node is over".into())) }
+        })
+    }
+
+    fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
+        Box::pin(async move {
+            let found = sqlx::query(LEASE).bind(node.0).fetch_optional(&self.readers).await.map_err(failed)?;
+            found.as_ref().map(rows::lease).transpose()
         })
     }
 
@@ -206,13 +238,6 @@ impl Transaction<'_> {
 fn create_private(path: &Path) -> std::io::Result<()> {
     let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
     file.set_permissions(fs::Permissions::from_mode(0o600))
-}
-
-fn migrator() -> Migrator {
-    let step = |(version, name, sql): (i64, &'static str, &'static str)| {
-        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
-    };
-    Migrator::with_migrations(MIGRATIONS.map(step).to_vec())
 }
 
 fn not_migrated(error: MigrateError) -> StoreError {
@@ -276,14 +301,15 @@ mod tests {
             write(record(2, 5, Authority::Observed, Status::Closed)),
         );
         store.apply(vec![open.clone(), closed.clone()]).await.unwrap();
-        let epoch = store.begin_epoch(NodeId("a".into()), UtcMicros(1)).await.unwrap();
+        let (node, start) = (NodeId("a".into()), Incarnation::new([1; 16]));
+        let epoch = store.begin_epoch(node.clone(), start.clone(), Epoch(0), UtcMicros(1)).await.unwrap();
         drop(store);
         let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
-        for Write { record, transition } in [open, closed] {
-            assert_eq!(store.history(record.id).await.unwrap(), [transition.unwrap()]);
+        for Write { record, transitions } in [open, closed] {
+            assert_eq!(store.history(record.id).await.unwrap(), transitions);
             assert_eq!(store.get(record.id).await.unwrap(), Some(record));
         }
-        assert_eq!(store.begin_epoch(NodeId("a".into()), UtcMicros(1)).await.unwrap(), Epoch(epoch.0 + 1));
+        assert_eq!(store.begin_epoch(node, start, Epoch(0), UtcMicros(1)).await.unwrap(), Epoch(epoch.0 + 1));
     }
 
     #[tokio::test]

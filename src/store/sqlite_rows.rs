@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
 
-use super::{StoreError, Write};
-use crate::core::record::{Authority, Epoch, NodeId, Record, SessionId, Transition, UtcMicros};
+use super::{Lease, StoreError, Write};
+use crate::core::record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
 /// Rows per statement: fewer pay for more hops to SQLite's thread; 22 columns × 50 rows stay
 /// far below its 32,766 parameters.
@@ -58,15 +58,15 @@ pub fn upsert(part: &[Write]) -> QueryBuilder<Sqlite> {
     sql
 }
 
-/// Adds the transitions of `part`, each with the record it led to, once per (session, version, rank).
-pub fn add_events(part: &[(&Record, &Transition)]) -> QueryBuilder<Sqlite> {
+/// Adds the transitions of `part`, each once per (session, rank).
+pub fn add_events(part: &[&Transition]) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new(
         "INSERT INTO session_events (session_id, version, rank_key, at, status, end_reason, detail) ",
     );
-    sql.push_values(part, |mut row, (record, transition)| {
+    sql.push_values(part, |mut row, transition| {
         row.push_bind(transition.id.to_string())
-            .push_bind(integer(record.version))
-            .push_bind(integer(record.rank()))
+            .push_bind(integer(transition.version()))
+            .push_bind(integer(transition.rank))
             .push_bind(transition.at.0)
             .push_bind(transition.status.as_str())
             .push_bind(transition.end_reason.map(|reason| reason.as_str()))
@@ -103,6 +103,7 @@ pub fn record(row: &SqliteRow) -> Result<Record, StoreError> {
         // Who looks on is known to the owner while it serves and to nobody later: never stored.
         watchers: 0,
         recording: column(row, "recording")?,
+        durable: Durable::Records,
     })
 }
 
@@ -110,10 +111,20 @@ pub fn record(row: &SqliteRow) -> Result<Record, StoreError> {
 pub fn transition(row: &SqliteRow) -> Result<Transition, StoreError> {
     Ok(Transition {
         id: word::<SessionId>(row, "session_id")?,
+        rank: count(row, "rank_key")?,
         at: UtcMicros(column(row, "at")?),
         status: word(row, "status")?,
         end_reason: optional_word(row, "end_reason")?,
         detail: column(row, "detail")?,
+    })
+}
+
+/// Reads a row of `nodes`.
+pub fn lease(row: &SqliteRow) -> Result<Lease, StoreError> {
+    Ok(Lease {
+        epoch: Epoch(count(row, "epoch")?),
+        incarnation: Incarnation::from(column::<String>(row, "incarnation")?),
+        renewed_at: UtcMicros(column(row, "last_alive_at")?),
     })
 }
 

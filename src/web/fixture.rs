@@ -13,12 +13,12 @@ use crate::{
     },
     core::{
         liveness::Rule,
-        record::{Authority, Epoch, NodeId, Record, SessionId, Status, Transition, UtcMicros},
+        record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
         session::Limits,
         stream,
     },
     ssh::{AddressRule, ConnectError, Connector, Credential, Dial, Link},
-    store::{ListQuery, LiveStore, Page, RecordStore, StoreError, Write},
+    store::{Journal, Lease, ListQuery, LiveStore, Page, RecordStore, StoreError, Write},
 };
 
 pub const TOKEN: &str = "an-admin-token-of-more-than-32-characters";
@@ -63,6 +63,7 @@ fn actor_settings() -> actor::Settings {
     let rule = Rule { interval: second, window: second, probes: 2 };
     actor::Settings {
         node: NodeId("gw-1".to_owned()),
+        incarnation: Incarnation::new([1; 16]),
         epoch: Epoch(1),
         limits: Limits {
             browser: rule,
@@ -93,11 +94,21 @@ impl RecordStore for Down {
         down()
     }
 
-    fn begin_epoch(&self, _: NodeId, _: UtcMicros) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+    fn begin_epoch(
+        &self,
+        _: NodeId,
+        _: Incarnation,
+        _: Epoch,
+        _: UtcMicros,
+    ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         down()
     }
 
-    fn renew_lease(&self, _: NodeId, _: Epoch, _: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn renew_lease(&self, _: NodeId, _: Incarnation, _: Epoch, _: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        down()
+    }
+
+    fn lease(&self, _: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
         down()
     }
 
@@ -123,7 +134,29 @@ impl LiveStore for Down {
         down()
     }
 
+    fn beat(&self, _: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        down()
+    }
+
+    fn renew_lease(&self, _: UtcMicros) -> BoxFuture<'_, Result<bool, StoreError>> {
+        down()
+    }
+
     fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        down()
+    }
+}
+
+impl Journal for Down {
+    fn pending(&self, _: Option<SessionId>, _: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
+        down()
+    }
+
+    fn settle(&self, _: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        down()
+    }
+
+    fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         down()
     }
 }
@@ -161,5 +194,6 @@ pub fn record() -> Record {
         bytes_out: u64::from(u32::MAX) + 1,
         watchers: 0,
         recording: None,
+        durable: Durable::Records,
     }
 }

@@ -5,14 +5,23 @@ use crate::Broken;
 /// Machine paths that no shipped text may hold; put together here so that this file does not.
 const MACHINE_PATHS: &[&str] = &[concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/ho", "me/")];
 
-/// Migrations are `NNNN_what.sql`, counted from 1 without gaps.
+/// Migrations are `NNNN_what.sql`, counted from 1 without gaps, each with its way back, `NNNN_what.down.sql`.
 pub fn migrations_are_counted(names: &[String]) -> Vec<Broken> {
     let mut broken = Vec::new();
-    for (index, name) in names.iter().enumerate() {
+    let up = names.iter().filter(|name| !name.ends_with(".down.sql"));
+    for (index, name) in up.enumerate() {
         let number = format!("{:04}_", index + 1);
         if !name.starts_with(&number) || !name.ends_with(".sql") {
             broken.push(Broken::new(1, format!("{name} should be called {number}….sql")));
         }
+        let down = format!("{}.down.sql", name.trim_end_matches(".sql"));
+        if !names.contains(&down) {
+            broken.push(Broken::new(1, format!("{name} has no way back: {down} is missing")));
+        }
+    }
+    let steps = names.len() / 2;
+    if broken.is_empty() && names.len() != 2 * steps {
+        broken.push(Broken::new(1, "a way back from a step that does not exist".to_owned()));
     }
     broken
 }
@@ -43,9 +52,17 @@ mod tests {
     #[test]
     fn a_gap_between_migrations_is_found() {
         let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert!(migrations_are_counted(&names(&["0001_records.sql", "0002_nodes.sql"])).is_empty());
-        assert_eq!(migrations_are_counted(&names(&["0001_records.sql", "0003_nodes.sql"])).len(), 1);
-        assert_eq!(migrations_are_counted(&names(&["1_records.sql"])).len(), 1);
+        let count = |list: &[&str]| migrations_are_counted(&names(list)).len();
+        assert_eq!(count(&["0001_a.down.sql", "0001_a.sql", "0002_b.down.sql", "0002_b.sql"]), 0);
+        assert_eq!(count(&["0001_a.down.sql", "0001_a.sql", "0003_b.down.sql", "0003_b.sql"]), 1);
+        assert_eq!(count(&["1_a.down.sql", "1_a.sql"]), 1);
+    }
+
+    #[test]
+    fn a_migration_without_a_way_back_is_found() {
+        let names = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        assert_eq!(migrations_are_counted(&names(&["0001_a.sql"])).len(), 1);
+        assert_eq!(migrations_are_counted(&names(&["0001_a.down.sql", "0001_a.sql", "0002_b.down.sql"])).len(), 1);
     }
 
     #[test]

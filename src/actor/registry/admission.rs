@@ -13,7 +13,7 @@ use crate::{
         mailbox::Mailbox,
         session::SessionMessage,
     },
-    core::record::{Record, SessionId, Transition},
+    core::record::{Record, SessionId},
     store::Write,
 };
 
@@ -48,9 +48,8 @@ impl RegistryActor {
         *self.per_user.entry(record.username.clone()).or_default() += 1;
         let (durable, place) = (record.clone(), Place::Waiting(request));
         self.index.insert(record.id, Entry { record: record.clone(), durable, place });
-        let (id, at, status) = (record.id, record.start_time, record.status);
-        let transition = Transition { id, at, status, end_reason: None, detail: "Opened.".into() };
-        self.enqueue(Write { record, transition: Some(transition) }, Waiter::Opened(reply), ctx);
+        let transitions = vec![record.transition(record.start_time, "Opened.".into())];
+        self.enqueue(Write { record, transitions }, Waiter::Opened(reply), ctx);
     }
 
     /// Gives a waiting session to who asks for it, or says who runs it.

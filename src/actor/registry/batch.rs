@@ -39,7 +39,7 @@ pub(super) enum Waiter {
 impl RegistryActor {
     /// Takes a write; one that somebody waits for is committed as soon as the commit before is done.
     pub(super) fn enqueue(&mut self, write: Write, waiter: Waiter, ctx: &mut Context<Self>) {
-        let urgent = write.transition.is_some() || matches!(waiter, Waiter::Durable(_) | Waiter::Opened(_));
+        let urgent = !write.transitions.is_empty() || matches!(waiter, Waiter::Durable(_) | Waiter::Opened(_));
         self.queue.push_back(Queued { write, waiter });
         if (urgent && self.failures == 0) || self.queue.len() >= self.settings.flush_batch {
             self.flush(ctx);
@@ -141,15 +141,16 @@ impl RegistryActor {
                 self.index.get(&id).and_then(|entry| self.closing(&entry.record, EndReason::Overloaded, detail));
             if let (Some(entry), Some(Announcement { record, transition })) = (self.index.get_mut(&id), closing) {
                 entry.record = record.clone();
-                self.queue.push_back(Queued { write: Write { record, transition }, waiter: Waiter::Nobody });
+                let transitions = transition.into_iter().collect();
+                self.queue.push_back(Queued { write: Write { record, transitions }, waiter: Waiter::Nobody });
             }
         }
     }
 
     /// Lets a durable write be seen.
     fn settled(&mut self, write: Write, waiter: Waiter) {
-        let Write { record, transition } = write;
-        if let Some(transition) = transition {
+        let Write { record, transitions } = write;
+        for transition in transitions {
             self.sequence += 1;
             let event = SessionEvent { sequence: self.sequence, session: record.clone(), detail: transition.detail };
             self.backlog.push_back(event.clone());

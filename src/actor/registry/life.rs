@@ -7,16 +7,21 @@ use actix::{AsyncContext, Context, WrapFuture};
 use super::RegistryActor;
 use crate::{
     actor::{Settings, clock},
-    core::record::{Authority, EndReason, Epoch, NodeId, Record, Status, Transition, UtcMicros},
+    core::record::{Authority, EndReason, Epoch, Incarnation, NodeId, Record, Status, UtcMicros},
     store::{LiveStore, RecordStore, StoreError, Write},
 };
 
-/// Starts the next epoch of `node`.
+/// Starts the next epoch of `node` for `incarnation`, above `after`.
 ///
 /// # Errors
 /// [`StoreError`] if it could not be made durable: the node must not serve.
-pub async fn begin_epoch(records: &dyn RecordStore, node: NodeId) -> Result<Epoch, StoreError> {
-    records.begin_epoch(node, clock::utc()).await
+pub async fn begin_epoch(
+    records: &dyn RecordStore,
+    node: NodeId,
+    incarnation: Incarnation,
+    after: Epoch,
+) -> Result<Epoch, StoreError> {
+    records.begin_epoch(node, incarnation, after, clock::utc()).await
 }
 
 /// Closes, in batches, what earlier epochs of this node left open: their end is the last evidence of life.
@@ -47,15 +52,16 @@ fn close_orphan(mut record: Record, now: UtcMicros) -> Write {
     record.end_time = Some(record.last_seen_at.unwrap_or(record.start_time).max(record.start_time));
     record.detected_at = Some(now.max(record.start_time));
     let detail = "The gateway ended without closing it; found at its next start.".to_owned();
-    let (id, status, end_reason) = (record.id, record.status, record.end_reason);
-    Write { record, transition: Some(Transition { id, at: now, status, end_reason, detail }) }
+    let transitions = vec![record.transition(now, detail)];
+    Write { record, transitions }
 }
 
 impl RegistryActor {
     pub(super) fn renew_lease(&self, ctx: &mut Context<Self>) {
         let (records, settings) = (self.records.clone(), self.settings.clone());
         let renewal = async move {
-            if let Err(error) = records.renew_lease(settings.node.clone(), settings.epoch, clock::utc()).await {
+            let Settings { node, incarnation, epoch, .. } = settings.as_ref();
+            if let Err(error) = records.renew_lease(node.clone(), incarnation.clone(), *epoch, clock::utc()).await {
                 tracing::warn!(%error, "the node's lease could not be renewed");
             }
         };

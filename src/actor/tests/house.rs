@@ -17,18 +17,19 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::actor::{
     Settings,
     gateway::{Foundation, Gateway, OpenSession},
+    registry,
     session::{Attach, Attached},
     wire::{Cutter, InputKind, InputMessage, ToSocket},
 };
 use crate::{
     core::{
         liveness::Rule,
-        record::{Epoch, NodeId, Record, SessionId, Status, Transition, UtcMicros},
+        record::{Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
         session::Limits,
         stream,
     },
     ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
-    store::{ListQuery, Page, RecordStore, StoreError, Write, memory::MemoryLive, sqlite::SqliteStore},
+    store::{Lease, ListQuery, Page, RecordStore, StoreError, Write, memory::MemoryLive, sqlite::SqliteStore},
 };
 
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -112,11 +113,26 @@ impl RecordStore for Gated {
         }
         .boxed()
     }
-    fn begin_epoch(&self, node: NodeId, now: UtcMicros) -> BoxFuture<'_, Result<Epoch, StoreError>> {
-        self.store.begin_epoch(node, now)
+    fn begin_epoch(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        after: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        self.store.begin_epoch(node, incarnation, after, now)
     }
-    fn renew_lease(&self, node: NodeId, epoch: Epoch, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.renew_lease(node, epoch, now)
+    fn renew_lease(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        epoch: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.renew_lease(node, incarnation, epoch, now)
+    }
+    fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
+        self.store.lease(node)
     }
     fn orphans(&self, node: NodeId, epoch: Epoch, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.store.orphans(node, epoch, limit)
@@ -149,12 +165,15 @@ impl House {
         let records = Arc::new(Gated { store, gate: Semaphore::new(1), failures: AtomicUsize::new(0) });
         let (live, targets, collapsed) = (Arc::new(MemoryLive::default()), Targets::default(), Arc::default());
         let node = NodeId("node-test".into());
-        let epoch = crate::actor::registry::begin_epoch(records.as_ref(), node.clone()).await.unwrap();
+        let incarnation = Incarnation::new([1; 16]);
+        let begun = registry::begin_epoch(records.as_ref(), node.clone(), incarnation.clone(), Epoch(0));
+        let epoch = begun.await.unwrap();
         let fallen: Arc<AtomicBool> = Arc::clone(&collapsed);
         let watch = Rule { interval: Duration::from_secs(5), window: Duration::from_secs(5), probes: 2 };
         let gateway = Gateway::start(Foundation {
             settings: Settings {
                 node,
+                incarnation,
                 epoch,
                 limits: Limits {
                     browser: watch,

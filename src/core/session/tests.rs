@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
-use crate::core::record::{Authority, Epoch, NodeId, SessionId};
+use crate::core::record::{Authority, Durable, Epoch, NodeId, SessionId};
 
 mod adopted;
 mod clocks;
@@ -48,6 +48,7 @@ fn record() -> Record {
         bytes_out: 0,
         watchers: 0,
         recording: None,
+        durable: Durable::Records,
     }
 }
 

@@ -1,0 +1,92 @@
+//! The names of things: sessions, nodes, their lives, and moments on the wall clock. Knows nothing of what they name.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+use uuid::Uuid;
+
+/// Identifies one session everywhere, for ever: a UUIDv7. It is a name, never a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    /// Makes the id of a session that starts at `start`, with 74 of the 80 given random bits (RFC 9562 §5.7).
+    pub fn new(start: UtcMicros, random: [u8; 10]) -> Self {
+        let millis = u64::try_from(start.0 / 1_000).unwrap_or(0);
+        Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_hyphenated().fmt(f)
+    }
+}
+
+impl FromStr for SessionId {
+    type Err = NotAWord;
+
+    /// Accepts the hyphenated form in lower case only, so that one session has one spelling.
+    fn from_str(text: &str) -> Result<Self, NotAWord> {
+        let id = Uuid::try_parse(text).map_err(|_| NotAWord)?;
+        let is_v7 = id.get_version_num() == 7 && id.get_variant() == uuid::Variant::RFC4122;
+        let is_canonical = id.hyphenated().encode_lower(&mut Uuid::encode_buffer()) == text;
+        (is_v7 && is_canonical).then_some(Self(id)).ok_or(NotAWord)
+    }
+}
+
+impl<'de> Deserialize<'de> for SessionId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// A text that is none of the words of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not one of the allowed values")]
+pub struct NotAWord;
+
+/// Names one gateway; made once and kept in its data directory.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NodeId(pub String);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Counts the starts of one node, from 1. A session's epoch is the one it was born in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Epoch(pub u64);
+
+/// Names one start of one gateway process: two with the same [`NodeId`] differ in it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Incarnation(String);
+
+impl Incarnation {
+    /// Spells 128 random bits.
+    pub fn new(random: [u8; 16]) -> Self {
+        Self(uuid::Builder::from_random_bytes(random).into_uuid().simple().to_string())
+    }
+}
+
+impl fmt::Display for Incarnation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<String> for Incarnation {
+    /// As a store kept it.
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// Wall time in microseconds since 1970-01-01 UTC. It stamps records; no decision rests on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UtcMicros(pub i64);
