@@ -1,0 +1,345 @@
+//! What one store has yet to be told: joins the writes of a session, orders them by priority, hands them out in batches and
+//! takes them back when the store fails. Knows no store, no clock and no chance.
+//!
+//! ```text
+//! push ──> waiting ──poll_batch──> in flight ──ack──> gone
+//!             ^                        ├──nack────> waiting, after a pause
+//!             └────────────────────────┴──reject──> waiting in smaller batches; alone: given up by name
+//! ```
+//! One batch is in flight at a time, so what is pushed meanwhile makes up the next one (group commit).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::record::{SessionId, Write};
+
+/// What goes first. A lower class still gets its share of every batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    /// A session opened, changed or closed.
+    Lifecycle,
+    /// An ending that somebody ordered and no actor announces.
+    Terminate,
+    /// Signs of life; a later one makes it superfluous.
+    Activity,
+    /// What a comparison of the stores found missing.
+    Repair,
+}
+
+impl Priority {
+    const ALL: [Self; 4] = [Self::Lifecycle, Self::Terminate, Self::Activity, Self::Repair];
+}
+
+/// How a ledger behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Writes of a batch at most, ≥ 1.
+    pub batch: usize,
+    /// Closes of a batch at most, ≥ 1: a thousand ends at once are no long transaction.
+    pub closes: usize,
+    /// How long a write that is not urgent waits for company.
+    pub linger: Duration,
+    /// Sessions that may wait, ≥ 1.
+    pub capacity: usize,
+    /// A batch that takes longer halves the next one.
+    pub slow: Duration,
+}
+
+/// The share, one in so many, that each lower class has for itself: of every batch, or, where batches are smaller than
+/// that, of the batches.
+const SHARE: usize = 8;
+
+/// A batch grows by this share of its limit after every success: additive increase, multiplicative decrease (Chiu and
+/// Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance", 1989).
+const INCREASE: usize = 16;
+
+/// The pause after a failure is drawn from zero to a limit that doubles from the first to the second (AWS Architecture
+/// Blog, "Exponential Backoff And Jitter": full jitter).
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// The least part of the limit that a pause lasts: a pause of nothing is no pause.
+const LEAST_PAUSE: f64 = 0.1;
+
+/// The ledger of one store.
+#[derive(Debug)]
+pub struct Ledger {
+    limits: Limits,
+    waiting: HashMap<SessionId, Waiting>,
+    /// By priority, oldest first. An id whose write has left or moved up stays behind and is passed over; in front there
+    /// is none such.
+    order: [VecDeque<SessionId>; 4],
+    in_flight: Option<InFlight>,
+    /// Writes of the next batch at most.
+    batch: usize,
+    /// Batches so far.
+    turn: usize,
+    /// A record of the last batch was rejected: batches are halved until it stands alone.
+    suspects: bool,
+    failures: u32,
+    blocked_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    write: Write,
+    priority: Priority,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    batch: Vec<Waiting>,
+    since: Instant,
+}
+
+/// A write that finds no room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Full(pub Write);
+
+impl Ledger {
+    /// An empty ledger.
+    pub fn new(limits: Limits) -> Self {
+        let limits = Limits { batch: limits.batch.max(1), closes: limits.closes.max(1), ..limits };
+        Self {
+            limits,
+            waiting: HashMap::new(),
+            order: Default::default(),
+            in_flight: None,
+            batch: limits.batch,
+            turn: 0,
+            suspects: false,
+            failures: 0,
+            blocked_until: None,
+        }
+    }
+
+    /// Takes a write, joined with what waits of its session: the record of the higher rank, every transition once, the
+    /// higher priority, the place in the queue of the first.
+    ///
+    /// # Errors
+    /// [`Full`] gives it back if it would be one session too many.
+    pub fn push(&mut self, now: Instant, priority: Priority, write: Write) -> Result<(), Full> {
+        self.put(Waiting { write, priority, since: now }, false)
+    }
+
+    fn put(&mut self, new: Waiting, in_front: bool) -> Result<(), Full> {
+        let id = new.write.record.id;
+        let (priority, place) = match self.waiting.remove(&id) {
+            Some(known) => {
+                let joined = join(known, new);
+                let place = (joined.0 != joined.1.priority).then_some(joined.1.priority);
+                self.waiting.insert(id, joined.1);
+                (place, in_front)
+            }
+            None if self.waiting.len() >= self.limits.capacity && !in_front => return Err(Full(new.write)),
+            None => {
+                let priority = new.priority;
+                self.waiting.insert(id, new);
+                (Some(priority), in_front)
+            }
+        };
+        if let Some(queue) = priority.and_then(|priority| self.order.get_mut(priority as usize)) {
+            if place { queue.push_front(id) } else { queue.push_back(id) }
+        }
+        self.trim();
+        Ok(())
+    }
+
+    /// Takes away what stayed behind in front of the queues.
+    fn trim(&mut self) {
+        for (priority, queue) in Priority::ALL.into_iter().zip(&mut self.order) {
+            let stands = |id: &SessionId| self.waiting.get(id).is_some_and(|waiting| waiting.priority == priority);
+            while queue.front().is_some_and(|id| !stands(id)) {
+                queue.pop_front();
+            }
+        }
+    }
+
+    /// Hands out the next batch, sorted by session id, if one is due and none is in flight.
+    pub fn poll_batch(&mut self, now: Instant) -> Option<Vec<Write>> {
+        if self.in_flight.is_some() || self.due().is_none_or(|due| due > now) {
+            return None;
+        }
+        let mut batch = Vec::new();
+        let mut closes = 0;
+        let mut held: [Vec<SessionId>; 4] = Default::default();
+        // First every lower class its share, then the classes in their order.
+        for priority in [Priority::Terminate, Priority::Activity, Priority::Repair] {
+            let room = self.batch.saturating_sub(batch.len());
+            self.take(priority, self.share(priority).min(room), &mut closes, &mut batch, &mut held);
+        }
+        for priority in Priority::ALL {
+            let room = self.batch.saturating_sub(batch.len());
+            self.take(priority, room, &mut closes, &mut batch, &mut held);
+        }
+        for (queue, held) in self.order.iter_mut().zip(held) {
+            held.into_iter().rev().for_each(|id| queue.push_front(id));
+        }
+        self.trim();
+        self.turn = self.turn.wrapping_add(1);
+        batch.sort_by_key(|waiting| waiting.write.record.id);
+        let writes = batch.iter().map(|waiting| waiting.write.clone()).collect();
+        self.in_flight = Some(InFlight { batch, since: now });
+        Some(writes)
+    }
+
+    /// The places of the next batch that a lower class has for itself.
+    fn share(&self, priority: Priority) -> usize {
+        if self.batch >= SHARE {
+            return self.batch / SHARE;
+        }
+        let lower = Priority::ALL.len() - 1;
+        let its_turn = self.turn % SHARE == 0 && self.turn / SHARE % lower + 1 == priority as usize;
+        if its_turn { self.batch } else { 0 }
+    }
+
+    /// Moves at most `room` writes of a class into the batch, oldest first. A close beyond the limit stays where it is.
+    fn take(
+        &mut self,
+        priority: Priority,
+        room: usize,
+        closes: &mut usize,
+        batch: &mut Vec<Waiting>,
+        held: &mut [Vec<SessionId>; 4],
+    ) {
+        let (Some(queue), Some(held)) = (self.order.get_mut(priority as usize), held.get_mut(priority as usize)) else {
+            return;
+        };
+        let end = batch.len() + room;
+        while batch.len() < end {
+            let Some(id) = queue.pop_front() else { return };
+            let Some(waiting) = self.waiting.get(&id).filter(|waiting| waiting.priority == priority) else { continue };
+            let close = waiting.write.record.is_closed();
+            if close && *closes == self.limits.closes {
+                held.push(id);
+                continue;
+            }
+            *closes += usize::from(close);
+            batch.extend(self.waiting.remove(&id));
+        }
+    }
+
+    /// The store has the batch in flight: it is returned and forgotten.
+    pub fn ack(&mut self, now: Instant) -> Vec<Write> {
+        let Some(InFlight { batch, since }) = self.in_flight.take() else { return Vec::new() };
+        (self.failures, self.blocked_until) = (0, None);
+        if now.saturating_duration_since(since) > self.limits.slow {
+            self.batch = (self.batch / 2).max(1);
+        } else if self.suspects {
+            // The half that was taken is not the one with the rejected record; the rest goes on in halves.
+            self.suspects = self.batch < self.limits.batch;
+            self.batch = (self.batch * 2).min(self.limits.batch);
+        } else {
+            self.batch = (self.batch + self.limits.batch.div_ceil(INCREASE)).min(self.limits.batch);
+        }
+        batch.into_iter().map(|waiting| waiting.write).collect()
+    }
+
+    /// The store failed: the batch in flight waits again, in front, and nothing is handed out for a while. `jitter`, in
+    /// 0 … 1, is where in its span that while lies. Returns it.
+    pub fn nack(&mut self, now: Instant, jitter: f64) -> Duration {
+        self.recall();
+        self.failures = self.failures.saturating_add(1);
+        let limit = BACKOFF.0.saturating_mul(1 << (self.failures - 1).min(10)).min(BACKOFF.1);
+        let pause = limit.mul_f64(jitter.clamp(LEAST_PAUSE, 1.0));
+        self.blocked_until = Some(now + pause);
+        pause
+    }
+
+    /// The store works but rejected a record of the batch in flight. One that was alone is given up and returned; of
+    /// several, which one is found out in smaller batches.
+    pub fn reject(&mut self) -> Option<Write> {
+        let mut in_flight = self.in_flight.take()?;
+        (self.failures, self.blocked_until, self.suspects) = (0, None, true);
+        self.batch = (in_flight.batch.len() / 2).max(1);
+        if in_flight.batch.len() == 1 {
+            return in_flight.batch.pop().map(|waiting| waiting.write);
+        }
+        self.in_flight = Some(in_flight);
+        self.recall();
+        None
+    }
+
+    /// Nobody will tell what became of the batch in flight: it waits again, in front.
+    pub fn recall(&mut self) {
+        let Some(InFlight { mut batch, .. }) = self.in_flight.take() else { return };
+        batch.sort_by_key(|waiting| waiting.since);
+        for waiting in batch.into_iter().rev() {
+            // What was once taken has its place, whatever the capacity.
+            let known = self.put(waiting, true);
+            debug_assert!(known.is_ok(), "there is always room in front");
+        }
+    }
+
+    /// Forgets everything that waits or is in flight, for a store that will be told everything anew.
+    pub fn clear(&mut self) {
+        self.waiting.clear();
+        self.order.iter_mut().for_each(VecDeque::clear);
+        self.in_flight = None;
+    }
+
+    /// When [`poll_batch`](Self::poll_batch) is to be asked next; `None` while nothing waits or a batch is in flight.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.in_flight.is_some() { None } else { self.due() }
+    }
+
+    fn due(&self) -> Option<Instant> {
+        let oldest = self.oldest_waiting()?;
+        let mut urgent = [Priority::Lifecycle, Priority::Terminate].into_iter();
+        let urgent = self.waiting.len() >= self.batch || urgent.any(|priority| self.front(priority).is_some());
+        let due = if urgent { oldest } else { oldest + self.limits.linger };
+        Some(self.blocked_until.map_or(due, |blocked| due.max(blocked)))
+    }
+
+    /// The first of a class.
+    fn front(&self, priority: Priority) -> Option<&Waiting> {
+        self.waiting.get(self.order.get(priority as usize)?.front()?)
+    }
+
+    fn oldest_waiting(&self) -> Option<Instant> {
+        Priority::ALL.into_iter().filter_map(|priority| self.front(priority)).map(|waiting| waiting.since).min()
+    }
+
+    /// Since when the oldest write waits that the store has not taken.
+    pub fn oldest(&self) -> Option<Instant> {
+        let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch).map(|waiting| waiting.since);
+        in_flight.chain(self.oldest_waiting()).min()
+    }
+
+    /// Sessions with a write that the store has not taken.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.in_flight.as_ref().map_or(0, |in_flight| in_flight.batch.len())
+    }
+
+    /// Whether the store has taken everything.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Failures in a row; zero while the store works.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Writes of the next batch at most, as the store's speed allows.
+    pub fn batch_limit(&self) -> usize {
+        self.batch
+    }
+}
+
+/// Joins what waits with what comes; also returns the priority under which it stood.
+fn join(known: Waiting, new: Waiting) -> (Priority, Waiting) {
+    let stood = known.priority;
+    let mut transitions = known.write.transitions;
+    transitions.extend(new.write.transitions);
+    transitions.sort_by_key(|transition| transition.rank);
+    transitions.dedup_by_key(|transition| transition.rank);
+    let write = Write { record: known.write.record.join(new.write.record), transitions };
+    let (priority, since) = (known.priority.min(new.priority), known.since.min(new.since));
+    (stood, Waiting { write, priority, since })
+}
+
+#[cfg(test)]
+mod tests;
