@@ -94,9 +94,10 @@ struct InFlight {
     since: Instant,
 }
 
-/// A write that finds no room.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Full(pub Write);
+/// A write found no room and is not in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("as many sessions wait as may")]
+pub struct Full;
 
 impl Ledger {
     /// An empty ledger.
@@ -119,7 +120,7 @@ impl Ledger {
     /// higher priority, the place in the queue of the first.
     ///
     /// # Errors
-    /// [`Full`] gives it back if it would be one session too many.
+    /// [`Full`] if it would be one session too many: the caller has it elsewhere, or can do without.
     pub fn push(&mut self, now: Instant, priority: Priority, write: Write) -> Result<(), Full> {
         self.put(Waiting { write, priority, since: now }, false)
     }
@@ -133,7 +134,7 @@ impl Ledger {
                 self.waiting.insert(id, joined.1);
                 (place, in_front)
             }
-            None if self.waiting.len() >= self.limits.capacity && !in_front => return Err(Full(new.write)),
+            None if self.waiting.len() >= self.limits.capacity && !in_front => return Err(Full),
             None => {
                 let priority = new.priority;
                 self.waiting.insert(id, new);
@@ -191,7 +192,7 @@ impl Ledger {
             return self.batch / SHARE;
         }
         let lower = Priority::ALL.len() - 1;
-        let its_turn = self.turn % SHARE == 0 && self.turn / SHARE % lower + 1 == priority as usize;
+        let its_turn = self.turn.is_multiple_of(SHARE) && self.turn / SHARE % lower + 1 == priority as usize;
         if its_turn { self.batch } else { 0 }
     }
 

@@ -3,6 +3,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+/// The chain that makes a history tamper-evident.
+pub mod chain;
 /// What a store has yet to be told: joined, ordered, batched, taken back.
 pub mod ledger;
 /// Probes and their windows; a stall voids them.

@@ -18,6 +18,8 @@ pub mod memory;
 mod schema;
 /// The durable records in one SQLite file.
 pub mod sqlite;
+/// The chain of events and the outbox in SQLite.
+mod sqlite_journal;
 /// Which SQL and which index answer a question in SQLite.
 mod sqlite_list;
 /// Records as SQLite rows, and back.

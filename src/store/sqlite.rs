@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::{
     Lease, ListQuery, Page, RecordStore, StoreError, Write,
     schema::{self, Step, step},
+    sqlite_journal::{self, Tail},
     sqlite_list, sqlite_rows as rows,
 };
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
@@ -71,8 +72,16 @@ const HISTORY: &str = "SELECT session_id, rank_key, at, status, end_reason, deta
 #[derive(Clone)]
 pub struct SqliteStore {
     options: SqliteConnectOptions,
-    writer: Arc<Mutex<Option<SqliteConnection>>>,
+    writer: Arc<Mutex<Option<Writer>>>,
     readers: SqlitePool,
+    /// Whether writes are noted for another store.
+    pub(super) outbox: bool,
+}
+
+/// The only writing connection, and where its chain of events ends.
+struct Writer {
+    connection: SqliteConnection,
+    tail: Tail,
 }
 
 impl SqliteStore {
@@ -97,7 +106,9 @@ impl SqliteStore {
         // A pool only because sqlx's migrator, given a connection, makes a future that cannot change threads.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
         schema::migrator(&STEPS).run(&pool).await.map_err(not_migrated)?;
-        let writer = pool.acquire().await.map_err(failed)?.detach();
+        let mut connection = pool.acquire().await.map_err(failed)?.detach();
+        let tail = Tail::read(&mut connection).await?;
+        let writer = Writer { connection, tail };
         // All at once and for good, so that load changes no count of open files.
         let readers = SqlitePoolOptions::new()
             .min_connections(READERS)
@@ -107,29 +118,34 @@ impl SqliteStore {
             .connect_with(reading)
             .await
             .map_err(failed)?;
-        Ok(Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers })
+        Ok(Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers, outbox: false })
     }
 
-    async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
+    pub(super) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    pub(super) async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
         let mut slot = self.writer.lock().await;
-        let mut connection = match slot.take() {
-            Some(connection) => connection,
-            None => self.options.connect().await.map_err(failed)?,
+        let mut writer = match slot.take() {
+            Some(writer) => writer,
+            None => {
+                let mut connection = self.options.connect().await.map_err(failed)?;
+                let tail = Tail::read(&mut connection).await?;
+                Writer { connection, tail }
+            }
         };
         // Immediate: the wait for another process's lock comes before the work, never in its middle.
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await.map_err(failed)?;
-        Ok(Transaction { slot, connection })
+        sqlx::query("BEGIN IMMEDIATE").execute(&mut writer.connection).await.map_err(failed)?;
+        Ok(Transaction { slot, writer })
     }
 
     async fn write_batch(&self, batch: Vec<Write>) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         for part in batch.chunks(rows::PER_STATEMENT) {
-            rows::upsert(part).build().execute(&mut transaction.connection).await.map_err(failed)?;
+            rows::upsert(part).build().execute(transaction.connection()).await.map_err(failed)?;
         }
-        let events: Vec<_> = batch.iter().flat_map(|write| &write.transitions).collect();
-        for part in events.chunks(rows::PER_STATEMENT) {
-            rows::add_events(part).build().execute(&mut transaction.connection).await.map_err(failed)?;
-        }
+        sqlite_journal::append(&mut transaction, &batch, self.outbox).await?;
         transaction.commit().await
     }
 
@@ -159,7 +175,7 @@ impl RecordStore for SqliteStore {
             let mut transaction = self.begin().await?;
             let query = sqlx::query_scalar::<_, i64>(BEGIN_EPOCH).bind(node.0).bind(incarnation.to_string());
             let query = query.bind(rows::integer(after.0)).bind(now.0);
-            let epoch = query.fetch_one(&mut transaction.connection).await.map_err(failed)?;
+            let epoch = query.fetch_one(transaction.connection()).await.map_err(failed)?;
             transaction.commit().await?;
             u64::try_from(epoch).map(Epoch).map_err(|_| rows::unreadable())
         })
@@ -176,7 +192,7 @@ impl RecordStore for SqliteStore {
             let mut transaction = self.begin().await?;
             let query = sqlx::query(RENEW_LEASE).bind(node.0).bind(incarnation.to_string());
             let query = query.bind(rows::integer(epoch.0)).bind(now.0);
-            let renewed = query.execute(&mut transaction.connection).await.map_err(failed)?.rows_affected();
+            let renewed = query.execute(transaction.connection()).await.map_err(failed)?.rows_affected();
             transaction.commit().await?;
             if renewed == 1 { Ok(()) } else { Err(StoreError::Refused("this epoch of the node is over".into())) }
         })
@@ -221,15 +237,29 @@ impl RecordStore for SqliteStore {
 /// connection is dropped too, and SQLite rolls back what it had begun: no caller can leave a transaction behind, and no
 /// connection is used again after an error whose effect on the transaction (a full disk ends it, a conflict does not)
 /// would have to be guessed.
-struct Transaction<'a> {
-    slot: MutexGuard<'a, Option<SqliteConnection>>,
-    connection: SqliteConnection,
+pub(super) struct Transaction<'a> {
+    slot: MutexGuard<'a, Option<Writer>>,
+    writer: Writer,
 }
 
 impl Transaction<'_> {
-    async fn commit(mut self) -> Result<(), StoreError> {
-        sqlx::query("COMMIT").execute(&mut self.connection).await.map_err(failed)?;
-        *self.slot = Some(self.connection);
+    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+        &mut self.writer.connection
+    }
+
+    /// Where the chain of events ends.
+    pub(super) fn tail(&self) -> Tail {
+        self.writer.tail
+    }
+
+    /// The chain ends at `tail` once this is committed.
+    pub(super) fn advance(&mut self, tail: Tail) {
+        self.writer.tail = tail;
+    }
+
+    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+        sqlx::query("COMMIT").execute(&mut self.writer.connection).await.map_err(failed)?;
+        *self.slot = Some(self.writer);
         Ok(())
     }
 }
@@ -248,7 +278,7 @@ fn not_migrated(error: MigrateError) -> StoreError {
 }
 
 /// Says what an error means to the caller, in our words: SQLite's own name tables and quote statements.
-fn failed(error: sqlx::Error) -> StoreError {
+pub(super) fn failed(error: sqlx::Error) -> StoreError {
     let sqlx::Error::Database(error) = error else { return not_from_sqlite(error) };
     let code = error.code().and_then(|code| code.parse::<u32>().ok());
     // The low byte is the primary code (sqlite.org/rescode.html); the rest only says more.
@@ -276,123 +306,4 @@ fn not_from_sqlite(error: sqlx::Error) -> StoreError {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures_util::FutureExt;
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::{
-        core::record::{Authority, Status},
-        store::conformance::{self, record, write},
-    };
-
-    async fn fresh() -> (SqliteStore, TempDir) {
-        let folder = tempfile::tempdir().unwrap();
-        (SqliteStore::open(&folder.path().join("records.db")).await.unwrap(), folder)
-    }
-
-    conformance::record_store_promises!(fresh);
-
-    #[tokio::test]
-    async fn a_reopened_file_still_has_everything() {
-        let (store, folder) = fresh().await;
-        let (open, closed) = (
-            write(record(1, 1, Authority::Observed, Status::Active)),
-            write(record(2, 5, Authority::Observed, Status::Closed)),
-        );
-        store.apply(vec![open.clone(), closed.clone()]).await.unwrap();
-        let (node, start) = (NodeId("a".into()), Incarnation::new([1; 16]));
-        let epoch = store.begin_epoch(node.clone(), start.clone(), Epoch(0), UtcMicros(1)).await.unwrap();
-        drop(store);
-        let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
-        for Write { record, transitions } in [open, closed] {
-            assert_eq!(store.history(record.id).await.unwrap(), transitions);
-            assert_eq!(store.get(record.id).await.unwrap(), Some(record));
-        }
-        assert_eq!(store.begin_epoch(node, start, Epoch(0), UtcMicros(1)).await.unwrap(), Epoch(epoch.0 + 1));
-    }
-
-    #[tokio::test]
-    async fn every_connection_syncs_each_commit_of_a_write_ahead_log() {
-        let (store, _folder) = fresh().await;
-        let mut transaction = store.begin().await.unwrap();
-        let pragma = |name: &'static str| sqlx::query_scalar::<_, String>(name);
-        let journal = pragma("SELECT journal_mode FROM pragma_journal_mode");
-        assert_eq!(journal.fetch_one(&mut transaction.connection).await.unwrap(), "wal");
-        let synchronous = pragma("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous");
-        assert_eq!(synchronous.fetch_one(&mut transaction.connection).await.unwrap(), "2");
-    }
-
-    #[tokio::test]
-    async fn only_the_owner_can_read_the_files() {
-        let (store, folder) = fresh().await;
-        store.apply(vec![write(record(1, 1, Authority::Observed, Status::Active))]).await.unwrap();
-        let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()).collect();
-        assert!(files.len() > 1, "the log stands beside the file");
-        for file in files {
-            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_dropped_write_leaves_no_transaction_behind() {
-        let (store, _folder) = fresh().await;
-        let all: Vec<_> = (0..200).map(|n| write(record(n, 1, Authority::Observed, Status::Active))).collect();
-        // Dropped at each of its first stops in turn: waiting for BEGIN, for a statement, for COMMIT.
-        for stops in 0..12 {
-            let mut dropped = store.apply(all.clone());
-            for _ in 0..stops {
-                if dropped.as_mut().now_or_never().is_some() {
-                    break;
-                }
-                tokio::task::yield_now().await;
-            }
-        }
-        let late = write(record(250, 1, Authority::Observed, Status::Active));
-        store.apply(vec![late.clone()]).await.unwrap();
-        assert_eq!(store.get(late.record.id).await.unwrap(), Some(late.record));
-        let stored = store.list(ListQuery { limit: 500, ..ListQuery::default() }).await.unwrap().records.len();
-        assert!(stored == 1 || stored == 201, "a batch is whole or absent, {stored} rows");
-    }
-
-    #[tokio::test]
-    async fn a_locked_file_is_unavailable_and_comes_back() {
-        let (store, _folder) = fresh().await;
-        let mut other = store.options.clone().connect().await.unwrap();
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
-        let impatient = SqliteStore { options: store.options.clone().busy_timeout(Duration::ZERO), ..store.clone() };
-        *impatient.writer.lock().await = None;
-        let batch = vec![write(record(1, 1, Authority::Observed, Status::Active))];
-        let locked = impatient.apply(batch.clone()).await;
-        assert!(matches!(locked, Err(StoreError::Unavailable(_))), "{locked:?}");
-        assert_eq!(store.get(batch[0].record.id).await.unwrap(), None, "readers read on");
-        sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
-        impatient.apply(batch).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_no_database_is_refused_and_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("records.db");
-        let text =
-            "not a database, and longer than the header of one, so that nobody takes it for a new file ".repeat(20);
-        fs::write(&path, &text).unwrap();
-        let refused = SqliteStore::open(&path).await.map(|_| ());
-        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
-        assert_eq!(fs::read_to_string(&path).unwrap(), text);
-    }
-
-    #[tokio::test]
-    async fn errors_never_carry_sql() {
-        let (store, _folder) = fresh().await;
-        let mut transaction = store.begin().await.unwrap();
-        for sql in ["SELECT nothing FROM nowhere", "INSERT INTO nodes DEFAULT VALUES", "SELEC"] {
-            let error = sqlx::query(sql).execute(&mut transaction.connection).await.map_err(failed).unwrap_err();
-            assert!(matches!(&error, StoreError::Refused(_)), "{error}");
-            assert!(
-                ["SELEC", "nothing", "nodes", "node_id"].iter().all(|word| !error.to_string().contains(word)),
-                "{error}"
-            );
-        }
-    }
-}
+mod tests;

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
 
-use super::{Lease, StoreError, Write};
+use super::{Lease, StoreError, Write, sqlite_journal::Tail};
 use crate::core::record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
 /// Rows per statement: fewer pay for more hops to SQLite's thread; 22 columns × 50 rows stay
@@ -58,23 +58,86 @@ pub fn upsert(part: &[Write]) -> QueryBuilder<Sqlite> {
     sql
 }
 
-/// Adds the transitions of `part`, each once per (session, rank).
-pub fn add_events(part: &[&Transition]) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new(
-        "INSERT INTO session_events (session_id, version, rank_key, at, status, end_reason, detail) ",
+/// Selects which of `events` are known already.
+pub fn known_events(events: &[&Transition]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new("WITH told (id, version, rank) AS (");
+    sql.push_values(events, |mut row, event| {
+        row.push_bind(event.id.to_string()).push_bind(integer(event.version())).push_bind(integer(event.rank));
+    });
+    // CROSS JOIN keeps this order: the few told ones are looked up in the index, not the index read for them.
+    sql.push(
+        ") SELECT e.session_id, e.rank_key FROM told CROSS JOIN session_events e \
+         ON e.session_id = told.id AND e.version = told.version AND e.rank_key = told.rank",
     );
-    sql.push_values(part, |mut row, transition| {
-        row.push_bind(transition.id.to_string())
+    sql
+}
+
+/// Adds events, each at the end of the chain.
+pub fn add_events(events: &[(&Transition, Tail)]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new(
+        "INSERT INTO session_events (event_id, session_id, version, rank_key, at, status, end_reason, detail, chain_hash) ",
+    );
+    sql.push_values(events, |mut row, (transition, tail)| {
+        row.push_bind(tail.sequence)
+            .push_bind(transition.id.to_string())
             .push_bind(integer(transition.version()))
             .push_bind(integer(transition.rank))
             .push_bind(transition.at.0)
             .push_bind(transition.status.as_str())
             .push_bind(transition.end_reason.map(|reason| reason.as_str()))
-            .push_bind(transition.detail.as_str());
+            .push_bind(transition.detail.as_str())
+            .push_bind(tail.link.to_vec());
     });
-    // Not INSERT OR IGNORE, which would also swallow a row that breaks any other rule.
-    sql.push(" ON CONFLICT (session_id, version, rank_key) DO NOTHING");
     sql
+}
+
+/// Notes `part` in the outbox; its events have numbers from `first`.
+pub fn note(part: &[Write], first: i64) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new("INSERT INTO outbox (session_id, rank_key, first_event) ");
+    sql.push_values(part, |mut row, Write { record, transitions }| {
+        row.push_bind(record.id.to_string())
+            .push_bind(integer(record.rank()))
+            .push_bind((!transitions.is_empty()).then_some(first));
+    });
+    sql.push(
+        " ON CONFLICT (session_id) DO UPDATE SET rank_key = max(rank_key, excluded.rank_key), \
+         first_event = coalesce(first_event, excluded.first_event)",
+    );
+    sql
+}
+
+/// Selects the newest records of at most `limit` sessions in the outbox, by id, those after `after`.
+pub fn select_pending(after: Option<SessionId>, limit: u32) -> QueryBuilder<Sqlite> {
+    let mut sql =
+        QueryBuilder::new("SELECT r.* FROM outbox o CROSS JOIN session_records r ON r.session_id = o.session_id");
+    if let Some(after) = after {
+        sql.push(" WHERE o.session_id > ").push_bind(after.to_string());
+    }
+    sql.push(" ORDER BY o.session_id LIMIT ").push_bind(i64::from(limit));
+    sql
+}
+
+/// Takes the sessions of `part` out of the outbox, but for those with a higher rank.
+pub fn settle(part: &[(SessionId, u64)]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new("WITH settled (id, rank) AS (");
+    sql.push_values(part, |mut row, (id, rank)| {
+        row.push_bind(id.to_string()).push_bind(integer(*rank));
+    });
+    sql.push(
+        ") DELETE FROM outbox WHERE session_id IN \
+         (SELECT o.session_id FROM settled CROSS JOIN outbox o ON o.session_id = settled.id WHERE o.rank_key <= settled.rank)",
+    );
+    sql
+}
+
+/// Reads the key of an event.
+pub fn event_key(row: &SqliteRow) -> Result<(SessionId, u64), StoreError> {
+    Ok((word(row, "session_id")?, count(row, "rank_key")?))
+}
+
+/// Reads an event of the chain: its number, itself and its link.
+pub fn chained(row: &SqliteRow) -> Result<(i64, Transition, Vec<u8>), StoreError> {
+    Ok((column(row, "event_id")?, transition(row)?, column(row, "chain_hash")?))
 }
 
 /// Reads a row of [`COLUMNS`].

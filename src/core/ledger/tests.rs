@@ -1,3 +1,5 @@
+//! The ledger, held to its promises by tables and by random steps. Knows no store.
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -173,7 +175,7 @@ fn a_full_ledger_gives_a_write_back_but_joins_what_it_knows() {
     let (mut ledger, now) = (Ledger::new(Limits { capacity: 2, ..limits() }), Instant::now());
     ledger.push(now, Priority::Activity, activity(1, 1)).unwrap();
     ledger.push(now, Priority::Activity, activity(2, 1)).unwrap();
-    assert_eq!(ledger.push(now, Priority::Lifecycle, close(3)), Err(Full(close(3))));
+    assert_eq!(ledger.push(now, Priority::Lifecycle, close(3)), Err(Full));
     ledger.push(now, Priority::Lifecycle, close(2)).unwrap();
     ledger.poll_batch(now).unwrap();
     (3..5).for_each(|n| ledger.push(now, Priority::Lifecycle, close(n)).unwrap());
@@ -205,7 +207,7 @@ fn no_class_starves_whatever_the_size_of_a_batch() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Push(Priority, Write),
+    Push(Priority, Box<Write>),
     Poll,
     Ack,
     Nack(f64),
@@ -216,13 +218,14 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let priority = select(Priority::ALL.to_vec());
-    let status = select(vec![Status::Connecting, Status::Active, Status::Detached, Status::Closed]);
+    // One rank has one content, so one status of each phase.
+    let status = select(vec![Status::Connecting, Status::Active, Status::Closed]);
     let write = (0..12_u16, 1..6_u64, status, any::<bool>()).prop_map(|(n, version, status, told)| {
         let write = change(n, version, status);
         if told { write } else { Write { transitions: vec![], ..write } }
     });
     prop_oneof![
-        6 => (priority, write).prop_map(|(priority, write)| Step::Push(priority, write)),
+        6 => (priority, write).prop_map(|(priority, write)| Step::Push(priority, Box::new(write))),
         3 => Just(Step::Poll),
         2 => Just(Step::Ack),
         1 => (0.0..1.0).prop_map(Step::Nack),
@@ -263,7 +266,7 @@ proptest! {
                 Step::Push(priority, write) => {
                     pushed.take(&write);
                     *owed.entry(write.record.id).or_default() += 1;
-                    ledger.push(now, priority, write).unwrap();
+                    ledger.push(now, priority, *write).unwrap();
                 }
                 Step::Poll => {
                     let batch = ledger.poll_batch(now);

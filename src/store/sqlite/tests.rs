@@ -1,0 +1,119 @@
+//! The SQLite store, held to the conformance suite and to what only a file can break. Knows its files.
+
+use futures_util::FutureExt;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    core::record::{Authority, Status},
+    store::conformance::{self, record, write},
+};
+
+async fn fresh() -> (SqliteStore, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    (SqliteStore::open(&folder.path().join("records.db")).await.unwrap(), folder)
+}
+
+conformance::record_store_promises!(fresh);
+
+#[tokio::test]
+async fn a_reopened_file_still_has_everything() {
+    let (store, folder) = fresh().await;
+    let (open, closed) = (
+        write(record(1, 1, Authority::Observed, Status::Active)),
+        write(record(2, 5, Authority::Observed, Status::Closed)),
+    );
+    store.apply(vec![open.clone(), closed.clone()]).await.unwrap();
+    let (node, start) = (NodeId("a".into()), Incarnation::new([1; 16]));
+    let epoch = store.begin_epoch(node.clone(), start.clone(), Epoch(0), UtcMicros(1)).await.unwrap();
+    drop(store);
+    let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
+    for Write { record, transitions } in [open, closed] {
+        assert_eq!(store.history(record.id).await.unwrap(), transitions);
+        assert_eq!(store.get(record.id).await.unwrap(), Some(record));
+    }
+    assert_eq!(store.begin_epoch(node, start, Epoch(0), UtcMicros(1)).await.unwrap(), Epoch(epoch.0 + 1));
+}
+
+#[tokio::test]
+async fn every_connection_syncs_each_commit_of_a_write_ahead_log() {
+    let (store, _folder) = fresh().await;
+    let mut transaction = store.begin().await.unwrap();
+    let pragma = |name: &'static str| sqlx::query_scalar::<_, String>(name);
+    let journal = pragma("SELECT journal_mode FROM pragma_journal_mode");
+    assert_eq!(journal.fetch_one(transaction.connection()).await.unwrap(), "wal");
+    let synchronous = pragma("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous");
+    assert_eq!(synchronous.fetch_one(transaction.connection()).await.unwrap(), "2");
+}
+
+#[tokio::test]
+async fn only_the_owner_can_read_the_files() {
+    let (store, folder) = fresh().await;
+    store.apply(vec![write(record(1, 1, Authority::Observed, Status::Active))]).await.unwrap();
+    let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap()).collect();
+    assert!(files.len() > 1, "the log stands beside the file");
+    for file in files {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.file_name());
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_write_leaves_no_transaction_behind() {
+    let (store, _folder) = fresh().await;
+    let all: Vec<_> = (0..200).map(|n| write(record(n, 1, Authority::Observed, Status::Active))).collect();
+    // Dropped at each of its first stops in turn: waiting for BEGIN, for a statement, for COMMIT.
+    for stops in 0..12 {
+        let mut dropped = store.apply(all.clone());
+        for _ in 0..stops {
+            if dropped.as_mut().now_or_never().is_some() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let late = write(record(250, 1, Authority::Observed, Status::Active));
+    store.apply(vec![late.clone()]).await.unwrap();
+    assert_eq!(store.get(late.record.id).await.unwrap(), Some(late.record));
+    let stored = store.list(ListQuery { limit: 500, ..ListQuery::default() }).await.unwrap().records.len();
+    assert!(stored == 1 || stored == 201, "a batch is whole or absent, {stored} rows");
+}
+
+#[tokio::test]
+async fn a_locked_file_is_unavailable_and_comes_back() {
+    let (store, _folder) = fresh().await;
+    let mut other = store.options.clone().connect().await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let impatient = SqliteStore { options: store.options.clone().busy_timeout(Duration::ZERO), ..store.clone() };
+    *impatient.writer.lock().await = None;
+    let batch = vec![write(record(1, 1, Authority::Observed, Status::Active))];
+    let locked = impatient.apply(batch.clone()).await;
+    assert!(matches!(locked, Err(StoreError::Unavailable(_))), "{locked:?}");
+    assert_eq!(store.get(batch[0].record.id).await.unwrap(), None, "readers read on");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    impatient.apply(batch).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("records.db");
+    let text = "not a database, and longer than the header of one, so that nobody takes it for a new file ".repeat(20);
+    fs::write(&path, &text).unwrap();
+    let refused = SqliteStore::open(&path).await.map(|_| ());
+    assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), text);
+}
+
+#[tokio::test]
+async fn errors_never_carry_sql() {
+    let (store, _folder) = fresh().await;
+    let mut transaction = store.begin().await.unwrap();
+    for sql in ["SELECT nothing FROM nowhere", "INSERT INTO nodes DEFAULT VALUES", "SELEC"] {
+        let error = sqlx::query(sql).execute(transaction.connection()).await.map_err(failed).unwrap_err();
+        assert!(matches!(&error, StoreError::Refused(_)), "{error}");
+        assert!(
+            ["SELEC", "nothing", "nodes", "node_id"].iter().all(|word| !error.to_string().contains(word)),
+            "{error}"
+        );
+    }
+}

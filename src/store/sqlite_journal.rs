@@ -1,0 +1,194 @@
+//! What makes the SQLite file a journal: the chain of its events and the outbox of what another store has yet to be told.
+//! Knows neither that store nor when it is told.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures_util::{StreamExt, future::BoxFuture};
+use sqlx::SqliteConnection;
+
+use super::{
+    Journal, StoreError, Write,
+    sqlite::{SqliteStore, Transaction, failed},
+    sqlite_rows as rows,
+};
+use crate::core::{
+    chain::{self, GENESIS, Link},
+    record::{Record, SessionId, Transition},
+};
+
+const LAST_EVENT: &str = "SELECT event_id, chain_hash FROM session_events ORDER BY event_id DESC LIMIT 1";
+
+const CHAIN: &str = "SELECT event_id, session_id, rank_key, at, status, end_reason, detail, chain_hash \
+    FROM session_events WHERE chain_hash IS NOT NULL ORDER BY event_id";
+
+/// The file's own mark that its outbox knows of every write: set while an outbox is kept, unset otherwise.
+const MARK: &str = "PRAGMA user_version";
+
+/// Until the mark is set, what the records have is unknown: they may have been another store, or this file.
+const NOTE_EVERYTHING: &str = "INSERT INTO outbox (session_id, rank_key, first_event) \
+    SELECT session_id, rank_key, 0 FROM session_records WHERE true \
+    ON CONFLICT (session_id) DO UPDATE SET rank_key = max(rank_key, excluded.rank_key), first_event = 0";
+
+const PENDING_EVENTS: &str = "SELECT e.session_id, e.rank_key, e.at, e.status, e.end_reason, e.detail \
+    FROM outbox o CROSS JOIN session_events e ON e.session_id = o.session_id AND e.event_id >= o.first_event \
+    WHERE o.session_id >= ?1 AND o.session_id <= ?2 ORDER BY e.session_id, e.version, e.rank_key";
+
+/// The last event of the chain.
+#[derive(Debug, Clone, Copy)]
+pub struct Tail {
+    /// Its number; zero before the first.
+    pub sequence: i64,
+    /// Its link.
+    pub link: Link,
+}
+
+impl Tail {
+    /// Reads it.
+    pub async fn read(connection: &mut SqliteConnection) -> Result<Self, StoreError> {
+        let last = sqlx::query_as::<_, (i64, Option<Vec<u8>>)>(LAST_EVENT);
+        let Some((sequence, link)) = last.fetch_optional(connection).await.map_err(failed)? else {
+            return Ok(Self { sequence: 0, link: GENESIS });
+        };
+        let link = link.map_or(Ok(GENESIS), |link| link.try_into().map_err(|_| rows::unreadable()))?;
+        Ok(Self { sequence, link })
+    }
+}
+
+/// Whether the chain holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// All of its events, this many, are as they were written.
+    Whole(u64),
+    /// The first event that does not follow from those before it.
+    Broken {
+        /// Its number.
+        sequence: i64,
+    },
+}
+
+/// Adds the transitions that are new to the chain, and notes the batch in the outbox if one is kept.
+pub async fn append(transaction: &mut Transaction<'_>, batch: &[Write], outbox: bool) -> Result<(), StoreError> {
+    let first = transaction.tail().sequence + 1;
+    for write in batch.chunks(rows::PER_STATEMENT) {
+        let events: Vec<&Transition> = write.iter().flat_map(|write| &write.transitions).collect();
+        for part in events.chunks(rows::PER_STATEMENT) {
+            append_events(transaction, part).await?;
+        }
+    }
+    if outbox {
+        for part in batch.chunks(rows::PER_STATEMENT) {
+            let mut note = rows::note(part, first);
+            note.build().execute(transaction.connection()).await.map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+async fn append_events(transaction: &mut Transaction<'_>, events: &[&Transition]) -> Result<(), StoreError> {
+    let mut query = rows::known_events(events);
+    let found = query.build().fetch_all(transaction.connection()).await.map_err(failed)?;
+    let mut known = found.iter().map(rows::event_key).collect::<Result<HashSet<_>, _>>()?;
+    let mut tail = transaction.tail();
+    let mut new = Vec::with_capacity(events.len());
+    for event in events.iter().filter(|event| known.insert((event.id, event.rank))) {
+        let sequence = tail.sequence + 1;
+        tail = Tail { sequence, link: chain::link(&tail.link, sequence.unsigned_abs(), event) };
+        new.push((*event, tail));
+    }
+    if !new.is_empty() {
+        rows::add_events(&new).build().execute(transaction.connection()).await.map_err(failed)?;
+    }
+    transaction.advance(tail);
+    Ok(())
+}
+
+impl SqliteStore {
+    /// Keeps an outbox from now on. What the file held before is noted in it whole.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that could not be made durable.
+    pub async fn keep_outbox(mut self) -> Result<Self, StoreError> {
+        let mut transaction = self.begin().await?;
+        let mark = sqlx::query_scalar::<_, i64>(MARK).fetch_one(transaction.connection()).await.map_err(failed)?;
+        if mark == 0 {
+            sqlx::query(NOTE_EVERYTHING).execute(transaction.connection()).await.map_err(failed)?;
+            sqlx::query("PRAGMA user_version = 1").execute(transaction.connection()).await.map_err(failed)?;
+        }
+        transaction.commit().await?;
+        self.outbox = true;
+        Ok(self)
+    }
+
+    /// Keeps no outbox: this file is the record store.
+    ///
+    /// # Errors
+    /// [`StoreError`] if that could not be made durable.
+    pub async fn without_outbox(self) -> Result<Self, StoreError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query("DELETE FROM outbox").execute(transaction.connection()).await.map_err(failed)?;
+        sqlx::query("PRAGMA user_version = 0").execute(transaction.connection()).await.map_err(failed)?;
+        transaction.commit().await?;
+        Ok(self)
+    }
+
+    /// Follows the chain from its first event to its last.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file cannot be read.
+    pub async fn verify(&self) -> Result<Verdict, StoreError> {
+        let mut events = sqlx::query(CHAIN).fetch(self.readers());
+        let (mut before, mut last, mut count) = (GENESIS, None, 0);
+        while let Some(row) = events.next().await {
+            let row = row.map_err(failed)?;
+            let (sequence, event, told) = rows::chained(&row)?;
+            let follows = last.is_none_or(|last: i64| last + 1 == sequence);
+            let link = chain::link(&before, sequence.unsigned_abs(), &event);
+            if !follows || told != link {
+                return Ok(Verdict::Broken { sequence });
+            }
+            (before, last, count) = (link, Some(sequence), count + 1);
+        }
+        Ok(Verdict::Whole(count))
+    }
+
+    async fn read_pending(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<Write>, StoreError> {
+        let mut query = rows::select_pending(after, limit);
+        let found = query.build().fetch_all(self.readers()).await.map_err(failed)?;
+        let records = found.iter().map(rows::record).collect::<Result<Vec<Record>, _>>()?;
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(Vec::new()) };
+        let events = sqlx::query(PENDING_EVENTS).bind(first.id.to_string()).bind(last.id.to_string());
+        let mut histories: BTreeMap<SessionId, Vec<Transition>> = BTreeMap::new();
+        for row in events.fetch_all(self.readers()).await.map_err(failed)? {
+            let transition = rows::transition(&row)?;
+            histories.entry(transition.id).or_default().push(transition);
+        }
+        let of = |record: Record| Write { transitions: histories.remove(&record.id).unwrap_or_default(), record };
+        Ok(records.into_iter().map(of).collect())
+    }
+}
+
+impl Journal for SqliteStore {
+    fn pending(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
+        Box::pin(self.read_pending(after, limit))
+    }
+
+    fn settle(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            for part in settled.chunks(rows::PER_STATEMENT) {
+                rows::settle(part).build().execute(transaction.connection()).await.map_err(failed)?;
+            }
+            transaction.commit().await
+        })
+    }
+
+    fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move {
+            let count = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM outbox").fetch_one(self.readers());
+            count.await.map(i64::unsigned_abs).map_err(failed)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! The chain and the outbox, on a real file. Knows the file well enough to forge it.
+
+use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    core::record::{Authority, Status},
+    store::{
+        RecordStore,
+        conformance::{record, write},
+    },
+};
+
+fn change(n: u8, version: u64, status: Status) -> Write {
+    write(record(n, version, Authority::Observed, status))
+}
+
+fn key(write: &Write) -> (SessionId, u64) {
+    (write.record.id, write.record.rank())
+}
+
+async fn journal() -> (SqliteStore, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
+    (store.keep_outbox().await.unwrap(), folder)
+}
+
+async fn tamper(folder: &TempDir, sql: &'static str) {
+    let options = SqliteConnectOptions::new().filename(folder.path().join("journal.db"));
+    let mut connection = options.connect().await.unwrap();
+    assert_eq!(sqlx::query(sql).execute(&mut connection).await.unwrap().rows_affected(), 1);
+}
+
+#[tokio::test]
+async fn the_outbox_keeps_what_the_records_may_not_have() {
+    let (store, _folder) = journal().await;
+    let (opened, active) = (change(1, 1, Status::Connecting), change(1, 2, Status::Active));
+    let other = change(2, 1, Status::Active);
+    store.apply(vec![opened.clone(), other.clone()]).await.unwrap();
+    store.apply(vec![active.clone()]).await.unwrap();
+    let both = [opened.transitions, active.transitions.clone()].concat();
+    let joined = Write { record: active.record.clone(), transitions: both };
+    assert_eq!(store.pending(None, 10).await.unwrap(), [joined.clone(), other.clone()]);
+    assert_eq!(store.pending(None, 1).await.unwrap(), std::slice::from_ref(&joined));
+    assert_eq!(store.pending(Some(joined.record.id), 10).await.unwrap(), std::slice::from_ref(&other));
+    assert_eq!(store.outbox_len().await.unwrap(), 2);
+    store.settle(vec![key(&other), key(&change(1, 1, Status::Connecting))]).await.unwrap();
+    assert_eq!(store.pending(None, 10).await.unwrap(), std::slice::from_ref(&joined), "a newer rank stays");
+    store.settle(vec![key(&joined)]).await.unwrap();
+    assert_eq!(store.pending(None, 10).await.unwrap(), []);
+    let moved = Write { transitions: vec![], ..change(1, 3, Status::Active) };
+    store.apply(vec![moved.clone()]).await.unwrap();
+    assert_eq!(store.pending(None, 10).await.unwrap(), [moved], "activity brings no history along");
+}
+
+#[tokio::test]
+async fn the_outbox_is_still_there_after_a_restart() {
+    let (store, folder) = journal().await;
+    let open = change(1, 1, Status::Active);
+    store.apply(vec![open.clone()]).await.unwrap();
+    drop(store);
+    let store = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap().keep_outbox().await.unwrap();
+    assert_eq!(store.pending(None, 10).await.unwrap(), std::slice::from_ref(&open));
+    store.settle(vec![key(&open)]).await.unwrap();
+    drop(store);
+    let store = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap().keep_outbox().await.unwrap();
+    assert_eq!(store.pending(None, 10).await.unwrap(), [], "what was settled is not told again");
+}
+
+#[tokio::test]
+async fn a_file_that_was_the_record_store_is_told_whole() {
+    let (store, folder) = journal().await;
+    let store = store.without_outbox().await.unwrap();
+    drop(store);
+    let path = folder.path().join("journal.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let all = [change(1, 4, Status::Closed), change(2, 1, Status::Active)];
+    store.apply(all.to_vec()).await.unwrap();
+    assert_eq!(store.outbox_len().await.unwrap(), 0);
+    let store = store.keep_outbox().await.unwrap();
+    assert_eq!(store.pending(None, 10).await.unwrap(), all);
+}
+
+#[tokio::test]
+async fn the_chain_holds_across_batches_repetitions_and_restarts() {
+    let (store, folder) = journal().await;
+    assert_eq!(store.verify().await.unwrap(), Verdict::Whole(0));
+    for n in 0..60 {
+        store.apply(vec![change(n, 1, Status::Connecting), change(n, 2, Status::Active)]).await.unwrap();
+    }
+    store.apply((0..120).map(|n| change(n, 2, Status::Active)).collect()).await.unwrap();
+    assert_eq!(store.verify().await.unwrap(), Verdict::Whole(180));
+    drop(store);
+    let store = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
+    store.apply(vec![change(1, 9, Status::Closed), change(1, 9, Status::Closed)]).await.unwrap();
+    assert_eq!(store.verify().await.unwrap(), Verdict::Whole(181));
+}
+
+#[tokio::test]
+async fn an_edit_a_deletion_and_a_reordering_are_found() {
+    let edits = [
+        ("UPDATE session_events SET detail = 'nothing happened' WHERE event_id = 2", 2),
+        ("UPDATE session_events SET at = at + 1 WHERE event_id = 3", 3),
+        ("DELETE FROM session_events WHERE event_id = 2", 3),
+        ("UPDATE session_events SET event_id = 9 WHERE event_id = 1", 2),
+        ("UPDATE session_events SET chain_hash = zeroblob(32) WHERE event_id = 4", 4),
+    ];
+    for (edit, sequence) in edits {
+        let (store, folder) = journal().await;
+        store.apply((0..4).map(|n| change(n, 1, Status::Active)).collect()).await.unwrap();
+        tamper(&folder, edit).await;
+        assert_eq!(store.verify().await.unwrap(), Verdict::Broken { sequence }, "{edit}");
+    }
+}
+
+#[tokio::test]
+async fn what_another_release_wrote_is_read_and_the_chain_begins_after_it() {
+    let (store, folder) = journal().await;
+    let old = change(1, 1, Status::Active);
+    store.apply(vec![old.clone()]).await.unwrap();
+    tamper(&folder, "UPDATE session_events SET chain_hash = NULL").await;
+    drop(store);
+    let store = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
+    store.apply(vec![old.clone(), change(1, 2, Status::Detached)]).await.unwrap();
+    assert_eq!(store.history(old.record.id).await.unwrap().len(), 2);
+    assert_eq!(store.verify().await.unwrap(), Verdict::Whole(1));
+}
