@@ -24,6 +24,7 @@ use crate::{
         self, clock,
         gateway::{Foundation, Gateway},
         registry,
+        stores::Stores,
     },
     cli::Demo,
     config::{self, Config},
@@ -37,7 +38,7 @@ use crate::{
         AddressRule, Credential, HostKeyPolicy, RusshConnector, SshSettings,
         demo::{DemoOptions, DemoServer},
     },
-    store::{RecordStore, memory::MemoryLive, sqlite::SqliteStore},
+    store::{memory::MemoryLive, sqlite::SqliteStore},
     web as http,
 };
 
@@ -128,15 +129,14 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     make_private(data_dir)?;
     let _lock = lock(data_dir)?;
     let node = node_id(&config)?;
-    let records: Arc<dyn RecordStore> = Arc::new(SqliteStore::open(&data_dir.join("pulsegate.db")).await?);
+    let journal = SqliteStore::open(&data_dir.join("pulsegate.db")).await?.without_outbox().await?;
     let incarnation = Incarnation::new(rand::random());
-    let epoch = registry::begin_epoch(records.as_ref(), node.clone(), incarnation.clone(), Epoch(0)).await?;
+    let epoch = registry::begin_epoch(&journal, node.clone(), incarnation.clone(), Epoch(0)).await?;
     let collapsed = Arc::new(Notify::new());
     let fallen = collapsed.clone();
     let foundation = Foundation {
         settings: actor_settings(&config, node.clone(), incarnation, epoch),
-        records,
-        live: Arc::new(MemoryLive::default()),
+        stores: Stores { journal: Arc::new(journal), records: None, live: Arc::new(MemoryLive::default()) },
         connector: Arc::new(RusshConnector::new(ssh_settings(&config))),
         collapse: Arc::new(move || fallen.notify_one()),
     };

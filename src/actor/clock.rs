@@ -4,15 +4,16 @@
 use std::{
     sync::{
         OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::pulse::Pulse;
 use crate::core::{
-    record::UtcMicros,
+    record::{SessionId, UtcMicros},
     session::{Activity, Moment},
 };
 
@@ -70,8 +71,12 @@ impl Stamp {
 }
 
 /// The signs of life of one session, kept beside its actor so that a byte costs no message.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Beat {
+    id: SessionId,
+    pulse: Pulse,
+    /// Whether the session is marked already.
+    marked: AtomicBool,
     /// The last byte from the target's connection.
     pub peer: Stamp,
     /// The last byte a human sent.
@@ -85,6 +90,35 @@ pub struct Beat {
 }
 
 impl Beat {
+    /// No sign of life yet of the session `id`, which marks itself by `pulse`.
+    pub fn new(id: SessionId, pulse: Pulse) -> Self {
+        Self {
+            id,
+            pulse,
+            marked: AtomicBool::new(false),
+            peer: Stamp::default(),
+            input: Stamp::default(),
+            output: Stamp::default(),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        }
+    }
+
+    /// A byte came from the target's connection.
+    pub fn hear(&self) {
+        self.peer.touch();
+        // The first after a look marks the session; all others cost a read.
+        if !self.marked.load(Ordering::Relaxed) && !self.marked.swap(true, Ordering::Relaxed) {
+            self.marked.store(self.pulse.mark(self.id), Ordering::Relaxed);
+        }
+    }
+
+    /// When the peer was last heard; whatever comes after marks the session anew.
+    pub fn look(&self) -> Option<Instant> {
+        self.marked.store(false, Ordering::Relaxed);
+        self.peer.last()
+    }
+
     /// Reads everything at once.
     pub fn read(&self) -> Activity {
         Activity {

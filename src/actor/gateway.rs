@@ -18,8 +18,10 @@ use super::{
     clock::{self, Beat},
     mailbox::{Mailbox, Refused},
     observe::{ActorsReport, Observations},
-    registry::{self, Claim, RegistryActor, RegistryMessage},
+    pulse,
+    registry::{self, Claim, RegistryActor, RegistryMessage, Shared, StoreReport},
     session::{self, Attach, AttachError, Attached, SessionActor, SessionMessage},
+    stores::Stores,
     supervisor::{self, SupervisorActor, SupervisorMessage},
 };
 use crate::{
@@ -28,7 +30,7 @@ use crate::{
         restart::{Policy, Restarts},
     },
     ssh::{Connector, Size},
-    store::{ListQuery, LiveStore, RecordStore, StoreError},
+    store::{ListQuery, StoreError},
 };
 
 /// What is asked of the gateway and what it answers.
@@ -40,8 +42,8 @@ pub use answers::{Deadline, GatewayError, Listing, OpenSession, Readiness, Sessi
 #[derive(Clone)]
 pub struct Gateway {
     pub(super) parts: Parts,
-    records: Arc<dyn RecordStore>,
-    live: Arc<dyn LiveStore>,
+    stores: Stores,
+    shared: Shared,
     state: Arc<AtomicU8>,
 }
 
@@ -49,10 +51,8 @@ pub struct Gateway {
 pub struct Foundation {
     /// What the actors are told.
     pub settings: Settings,
-    /// The durable records.
-    pub records: Arc<dyn RecordStore>,
-    /// The live view.
-    pub live: Arc<dyn LiveStore>,
+    /// The stores.
+    pub stores: Stores,
     /// How targets are reached.
     pub connector: Arc<dyn Connector + Send + Sync>,
     /// Runs if an actor nobody can do without fails for good: the process must end, its next start tidies up.
@@ -69,7 +69,7 @@ const INTENSITY: (usize, Duration) = (5, Duration::from_secs(10));
 impl Gateway {
     /// Starts the registry and the supervisor on the calling thread, the core arbiter.
     pub fn start(foundation: Foundation) -> Self {
-        let Foundation { settings, records, live, connector, collapse } = foundation;
+        let Foundation { settings, stores, connector, collapse } = foundation;
         let (settings, observations) = (Arc::new(settings), Observations::default());
         let supervisor_context = Context::<SupervisorActor>::new();
         let registry_context = Context::<RegistryActor>::new();
@@ -81,15 +81,17 @@ impl Gateway {
         let fall = collapse.clone();
         let actor = SupervisorActor::new(observations.clone());
         supervise(single(supervisor::KIND), supervisor_context, actor, restarts(), supervisor.clone(), move || fall());
-        let actor = RegistryActor::new(settings.clone(), records.clone(), live.clone(), observations.clone());
+        let (pulse, marks) = pulse::pulse();
+        let shared = Shared::default();
+        let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, shared.clone(), observations.clone());
         supervise(single(registry::KIND), registry_context, actor, restarts(), supervisor.clone(), move || collapse());
         let born = SupervisorMessage::Started { child: single(registry::KIND), session: None };
         if supervisor.tell(born).is_err() {
             tracing::debug!("the supervisor's mailbox was full at its birth");
         }
         Arbiter::current(&observations);
-        let parts = Parts { settings, connector, registry, supervisor, observations };
-        Self { parts, records, live, state: Arc::new(AtomicU8::new(STARTING)) }
+        let parts = Parts { settings, connector, registry, supervisor, observations, pulse };
+        Self { parts, stores, shared, state: Arc::new(AtomicU8::new(STARTING)) }
     }
 
     /// Closes what earlier lives of this node left open, then admits sessions. Returns how many were closed.
@@ -182,8 +184,15 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Store`] if the records cannot be read.
     pub async fn list(&self, query: ListQuery) -> Result<Listing, GatewayError> {
+        if self.stores.records.is_none() && query.asks_for_open_only() {
+            // One node's open sessions are all here.
+            let open = self.ask(RegistryMessage::OpenHere).await?;
+            let as_of = clock::utc();
+            let page = query.page(open);
+            return Ok(Listing { sessions: page.records, next: page.next, as_of, degraded: self.degraded() });
+        }
         let statuses = query.statuses.clone();
-        let page = self.records.list(query).await.map_err(unreadable)?;
+        let page = self.stores.list(query, self.records_behind()).await.map_err(unreadable)?;
         let records = page.records;
         let as_of = clock::utc();
         let mut sessions = self.ask(|reply| RegistryMessage::Freshen { records, reply }).await?;
@@ -199,7 +208,7 @@ impl Gateway {
     pub async fn find(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
         match self.ask(|reply| RegistryMessage::Find { id, reply }).await? {
             Some(found) => Ok(Some(found.record)),
-            None => self.records.get(id).await.map_err(unreadable),
+            None => self.stores.get(id).await.map_err(unreadable),
         }
     }
 
@@ -227,12 +236,12 @@ impl Gateway {
         }
         let record = match found {
             Some(found) => Some(found.record),
-            None => self.records.get(id).await.map_err(unreadable)?,
+            None => self.stores.get(id).await.map_err(unreadable)?,
         };
         let Some(record) = record else { return Ok(None) };
         let mut why = why.unwrap_or_else(|| Why::of_record(record.clone()));
         why.session = record;
-        why.history = self.records.history(id).await.map_err(unreadable)?;
+        why.history = self.stores.history(id).await.map_err(unreadable)?;
         Ok(Some(why))
     }
 
@@ -241,10 +250,18 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Store`] if the live view cannot be read.
     pub async fn census(&self) -> Result<Vec<(Status, u64)>, GatewayError> {
-        let open = self.live.open().await.map_err(unreadable)?;
+        let open = self.stores.live.open().await.map_err(unreadable)?;
         let count = |status| open.iter().filter(|record| record.status == status).count() as u64;
         let labels = [Status::Connecting, Status::Active, Status::Detached, Status::Lost];
         Ok(labels.map(|status| (status, count(status))).into())
+    }
+
+    /// Says how the stores fare.
+    ///
+    /// # Errors
+    /// [`GatewayError::Failed`] if the registry cannot answer.
+    pub async fn stores(&self) -> Result<Vec<StoreReport>, GatewayError> {
+        self.ask(RegistryMessage::Stores).await
     }
 
     /// Returns the supervision tree.
@@ -268,9 +285,7 @@ impl Gateway {
     /// Whether the gateway is ready to open sessions.
     pub fn readiness(&self) -> Readiness {
         let reasons = match self.state.load(Ordering::Relaxed) {
-            READY => {
-                self.degraded().into_iter().filter(|&store| store == "records").map(|_| "records unavailable").collect()
-            }
+            READY => self.shared.hindrances.reasons(),
             DRAINING => vec!["draining"],
             _ => vec!["starting"],
         };
@@ -289,7 +304,8 @@ impl Gateway {
         size: Option<Size>,
     ) -> Result<Option<Mailbox<SessionMessage>>, GatewayError> {
         let context = Context::<SessionActor>::new();
-        let (mailbox, beat) = (session::mailbox(&context, &self.parts), Arc::new(Beat::default()));
+        let (mailbox, beat) =
+            (session::mailbox(&context, &self.parts), Arc::new(Beat::new(id, self.parts.pulse.clone())));
         let offer = |reply| RegistryMessage::Claim { id, mailbox: mailbox.clone(), beat: beat.clone(), reply };
         Ok(match self.ask(offer).await? {
             Claim::Yours(mut request, record) => {
@@ -305,7 +321,12 @@ impl Gateway {
 
     fn degraded(&self) -> Vec<&'static str> {
         let up = |store| self.parts.observations.store_up.get_or_create(&[("store", store)]).get() == 1;
-        ["records", "live"].into_iter().filter(|&store| !up(store)).collect()
+        self.stores.names().into_iter().filter(|&store| !up(store)).collect()
+    }
+
+    /// Whether the records may lack something that the journal has.
+    fn records_behind(&self) -> bool {
+        self.shared.behind.load(Ordering::Acquire)
     }
 
     /// Asks the registry. A full mailbox answers at once: whoever asks can be told to come back.

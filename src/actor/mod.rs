@@ -31,12 +31,16 @@ pub mod gateway;
 pub mod mailbox;
 /// What actors report about themselves, for the metrics endpoint.
 pub mod observe;
+/// Which sessions gave a sign of life.
+pub mod pulse;
 /// The tasks that move a session's bytes.
 pub mod pump;
 /// The index of open sessions and the only writer of the stores.
 pub mod registry;
 /// The actor of one SSH session.
 pub mod session;
+/// The stores, and which of them answers what.
+pub mod stores;
 /// The table of supervised actors.
 pub mod supervisor;
 /// A session's bytes, beside its actor.
@@ -78,4 +82,5 @@ pub(in crate::actor) struct Parts {
     registry: mailbox::Mailbox<registry::RegistryMessage>,
     supervisor: mailbox::Mailbox<supervisor::SupervisorMessage>,
     observations: observe::Observations,
+    pulse: pulse::Pulse,
 }

@@ -25,6 +25,8 @@ pub struct Observations {
     pub flush_batch: Family<Labels, Histogram, fn() -> Histogram>,
     /// `pulsegate_store_up{store}`: 1 or 0.
     pub store_up: Family<Labels, Gauge>,
+    /// `pulsegate_dead_letters_total{store}`: records that a store will never take.
+    pub dead_letters: Family<Labels, Counter>,
     /// `pulsegate_store_divergence`: differences between the stores found and not yet repaired.
     pub store_divergence: Gauge,
     /// `pulsegate_actor_restarts_total{actor}`.
@@ -66,6 +68,7 @@ impl Default for Observations {
             flush: Family::new_with_constructor(seconds),
             flush_batch: Family::new_with_constructor(rows),
             store_up: Family::default(),
+            dead_letters: Family::default(),
             store_divergence: Gauge::default(),
             actor_restarts: Family::default(),
             arbiter_lag: seconds(),

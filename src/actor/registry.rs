@@ -3,172 +3,91 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
 use tokio::sync::{broadcast, oneshot};
 
 use super::{
     Settings,
     clock::{self, Beat},
-    gateway::{GatewayError, OpenSession, SessionEvent, Subscription},
+    gateway::{GatewayError, OpenSession, SessionEvent},
     mailbox::{Envelope, Mailbox},
     observe::Observations,
+    pulse::Marks,
     session::SessionMessage,
+    stores::{Hindrances, LIVE, RECORDS, Stores},
 };
 use crate::{
     core::{
-        record::{EndReason, Record, SessionId, Transition},
+        ledger::{Limits, Priority},
+        record::{EndReason, Record, SessionId},
         session::{Effect, Event, Session},
     },
-    store::{LiveStore, RecordStore, StoreError, Write},
+    store::{StoreError, Write},
 };
 
 /// Who gets in, and who runs what got in.
 mod admission;
-/// The queue, its commits, and what they let be seen.
-mod batch;
-/// This node's epochs, lease and recovery.
+/// What it says of what is open, and of the stores.
+mod answers;
+/// The commits, and what they let be seen.
+mod flush;
+/// This node's epochs, leases and recovery.
 mod life;
+/// What it hears.
+mod message;
+/// One store as it is told.
+mod sink;
+/// The live view: beats, lease, rebuilding.
+mod view;
 
-use batch::{Queued, Waiter};
+use flush::{Ending, Waiter};
 pub use life::begin_epoch;
+pub use message::{Announcement, Claim, Found, RegistryMessage};
+use sink::Sink;
+pub use sink::{DeadLetter, StoreReport};
 
 /// Its kind, as in metrics.
 pub const KIND: &str = "registry";
 
-/// Writes that may wait before opens are refused; closes are always taken, and there is at most one per open session.
-const QUEUE: usize = 20_000;
-
 /// Transitions kept for a listener that comes back.
 const BACKLOG: usize = 1_024;
 
-/// How often the node's lease is renewed.
+/// How often the node's lease is renewed in the journal and the records, and its heartbeats are carried into the live view.
 const LEASE: Duration = Duration::from_secs(1);
 
-/// What a session announces: its whole record, and the transition that led to it unless only activity moved.
-#[derive(Debug, Clone)]
-pub struct Announcement {
-    /// The record.
-    pub record: Record,
-    /// The transition.
-    pub transition: Option<Transition>,
-}
+/// How often the lease in the live view is renewed: its loss is noticed within this.
+const VIEW_LEASE: Duration = Duration::from_millis(250);
 
-/// What the registry hears.
-pub enum RegistryMessage {
-    /// Admits a session and makes its record durable.
-    Open {
-        /// The record, *connecting*.
-        record: Box<Record>,
-        /// How to dial, for whoever claims it.
-        request: Box<OpenSession>,
-        /// The durable record, or why not.
-        reply: oneshot::Sender<Result<Record, GatewayError>>,
-    },
-    /// Asks for a session, offering to run it if nobody does yet.
-    Claim {
-        /// Which.
-        id: SessionId,
-        /// Where it will hear.
-        mailbox: Mailbox<SessionMessage>,
-        /// Its signs of life.
-        beat: Arc<Beat>,
-        /// Who runs it.
-        reply: oneshot::Sender<Claim>,
-    },
-    /// A session changed.
-    Announce {
-        /// How.
-        announcement: Announcement,
-        /// Told once it is durable; dropped if the registry fails first.
-        durable: Option<oneshot::Sender<()>>,
-    },
-    /// A session introduces itself to a restarted registry.
-    Adopt {
-        /// What it says.
-        announcement: Announcement,
-        /// Where it hears.
-        mailbox: Mailbox<SessionMessage>,
-        /// Its signs of life.
-        beat: Arc<Beat>,
-    },
-    /// Closes a session that cannot do it itself.
-    Bury {
-        /// Which.
-        id: SessionId,
-        /// Why.
-        reason: EndReason,
-        /// In a sentence.
-        detail: String,
-    },
-    /// Asks for an open session.
-    Find {
-        /// Which.
-        id: SessionId,
-        /// Its record with the latest activity, and where it hears.
-        reply: oneshot::Sender<Option<Found>>,
-    },
-    /// Asks for the latest of these records.
-    Freshen {
-        /// As a store had them.
-        records: Vec<Record>,
-        /// As they are.
-        reply: oneshot::Sender<Vec<Record>>,
-    },
-    /// Ends a session.
-    End {
-        /// Which.
-        id: SessionId,
-        /// Why.
-        reason: EndReason,
-        /// Who, in a sentence.
-        detail: String,
-        /// Whether it was open.
-        reply: oneshot::Sender<bool>,
-    },
-    /// Asks for transitions.
-    Subscribe {
-        /// After this one; `None` for those to come.
-        after: Option<u64>,
-        /// The subscription.
-        reply: oneshot::Sender<Subscription>,
-    },
-    /// Closes what earlier lives of this node left open.
-    Recover(oneshot::Sender<Result<u64, StoreError>>),
-    /// Ends every session as `shutdown`; answered once nothing is open and everything is durable.
-    Drain(oneshot::Sender<()>),
-    /// Makes the registry fail, so that a test can see it come back.
-    #[cfg(test)]
-    Panic,
-}
+/// Sessions that may wait for the journal or the live view, beyond twice those that may be open: a session waits at most
+/// once, so this is reached only by what closes while a store is down.
+const SPARE: usize = 10_000;
 
-/// Who runs a session.
-pub enum Claim {
-    /// You do.
-    Yours(Box<OpenSession>, Box<Record>),
-    /// Another does.
-    Placed(Mailbox<SessionMessage>),
-    /// Nobody: it is not open.
-    NotOpen,
-}
-
-/// An open session.
-pub struct Found {
-    /// With the latest activity.
-    pub record: Record,
-    /// Where it hears, once somebody runs it.
-    pub mailbox: Option<Mailbox<SessionMessage>>,
-}
+/// Sessions that wait in memory for the records; more are in the outbox only.
+const AHEAD: usize = 20_000;
 
 struct Entry {
     /// As last announced.
     record: Record,
     /// As last made durable, which is what others are told.
     durable: Record,
+    /// The rank of its last durable transition.
+    changed: u64,
+    /// The highest rank that the records have.
+    recorded: u64,
     place: Place,
+}
+
+/// An open that is in the journal and waits a moment for the records.
+struct Opening {
+    reply: oneshot::Sender<Result<Record, GatewayError>>,
+    record: Record,
 }
 
 enum Place {
@@ -179,47 +98,108 @@ enum Place {
 }
 
 /// The registry. Its fields are plain values changed in single steps, so a panic leaves them whole; what was in flight
-/// then goes back to the queue.
+/// then waits again.
 pub struct RegistryActor {
     settings: Arc<Settings>,
-    records: Arc<dyn RecordStore>,
-    live: Arc<dyn LiveStore>,
+    stores: Stores,
     observations: Observations,
+    shared: Shared,
     index: HashMap<SessionId, Entry>,
     per_user: HashMap<String, u32>,
-    queue: VecDeque<Queued>,
-    in_flight: Vec<Queued>,
-    failures: u32,
-    flush_armed: bool,
+    journal: Sink,
+    /// Where they are another store than the journal.
+    records: Option<Sink>,
+    live: Sink,
+    waiters: HashMap<SessionId, Vec<(u64, Waiter)>>,
+    openings: HashMap<SessionId, Opening>,
+    endings: HashMap<SessionId, Ending>,
+    timer: Option<(Instant, SpawnHandle)>,
+    /// The outbox holds what the records' ledger does not: where reading it goes on.
+    spilled: Option<Option<SessionId>>,
+    refilling: bool,
+    outbox: u64,
+    /// What earlier lives left open in the records is closed.
+    recovered: bool,
+    renewing_records: bool,
+    marks: Marks,
+    beating: bool,
+    renewing_view: bool,
+    view_lost: bool,
     sequence: u64,
     backlog: VecDeque<SessionEvent>,
     events: broadcast::Sender<SessionEvent>,
     draining: Vec<oneshot::Sender<()>>,
 }
 
+/// What the registry shares with whoever asks it.
+#[derive(Debug, Clone, Default)]
+pub struct Shared {
+    /// Why no session can be opened.
+    pub hindrances: Hindrances,
+    /// How often something changed.
+    pub changes: Changes,
+    /// Whether the records may lack something that the journal has.
+    pub behind: Arc<AtomicBool>,
+}
+
+/// Counts the changes that a listing could show; a listing made at the same count is still right but for activity.
+#[derive(Debug, Clone, Default)]
+pub struct Changes(Arc<AtomicU64>);
+
+impl Changes {
+    fn count(&self) {
+        self.0.fetch_add(1, Ordering::Release);
+    }
+
+    /// The count now.
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 impl RegistryActor {
     /// An empty registry over its stores.
     pub fn new(
         settings: Arc<Settings>,
-        records: Arc<dyn RecordStore>,
-        live: Arc<dyn LiveStore>,
+        stores: Stores,
+        marks: Marks,
+        shared: Shared,
         observations: Observations,
     ) -> Self {
         let (events, _) = broadcast::channel(BACKLOG);
-        for store in ["records", "live"] {
-            observations.store_up.get_or_create(&[("store", store)]).set(1);
-        }
+        let limits = Limits {
+            batch: settings.flush_batch,
+            closes: settings.cleanup_batch as usize,
+            linger: settings.flush_interval,
+            capacity: 2 * settings.max_sessions as usize + SPARE,
+            // Each store's own, in its sink.
+            slow: Duration::MAX,
+        };
+        let sink = |name, limits| Sink::new(name, limits, observations.clone());
         Self {
+            journal: sink(stores.journal_name(), limits),
+            records: stores.records.as_ref().map(|_| sink(RECORDS, Limits { capacity: AHEAD, ..limits })),
+            live: sink(LIVE, limits),
+            // An earlier life may have left something in the outbox.
+            spilled: stores.records.as_ref().map(|_| None),
             settings,
-            records,
-            live,
+            stores,
             observations,
+            shared,
             index: HashMap::new(),
             per_user: HashMap::new(),
-            queue: VecDeque::new(),
-            in_flight: Vec::new(),
-            failures: 0,
-            flush_armed: false,
+            waiters: HashMap::new(),
+            openings: HashMap::new(),
+            endings: HashMap::new(),
+            timer: None,
+            refilling: false,
+            outbox: 0,
+            recovered: false,
+            renewing_records: false,
+            marks,
+            beating: false,
+            renewing_view: false,
+            view_lost: false,
             sequence: 0,
             backlog: VecDeque::new(),
             events,
@@ -227,21 +207,27 @@ impl RegistryActor {
         }
     }
 
-    fn announce(&mut self, announcement: Announcement, waiter: Waiter, ctx: &mut Context<Self>) {
+    fn announce(
+        &mut self,
+        priority: Priority,
+        announcement: Announcement,
+        waiter: Option<Waiter>,
+        ctx: &mut Context<Self>,
+    ) {
         let Announcement { record, transition } = announcement;
         if let Some(entry) = self.index.get_mut(&record.id)
             && record.rank() > entry.record.rank()
         {
             entry.record = record.clone();
         }
-        self.enqueue(Write { record, transitions: transition.into_iter().collect() }, waiter, ctx);
+        self.enqueue(priority, Write { record, transitions: transition.into_iter().collect() }, waiter, ctx);
     }
 
     /// Closes a session that has no actor.
     fn close_without_actor(&mut self, id: SessionId, reason: EndReason, detail: String, ctx: &mut Context<Self>) {
         let closing = self.index.get(&id).and_then(|entry| self.closing(&entry.record, reason, detail));
         if let Some(announcement) = closing {
-            self.announce(announcement, Waiter::Nobody, ctx);
+            self.announce(Priority::Terminate, announcement, None, ctx);
         }
     }
 
@@ -274,26 +260,29 @@ impl RegistryActor {
         true
     }
 
-    fn fresh(&self, entry: &Entry) -> Record {
-        let mut record = entry.durable.clone();
-        if let Place::Running { beat, .. } = &entry.place {
-            let (now, activity) = (clock::now(), beat.read());
-            let stamp = |at: Option<Instant>| at.map(|at| now.utc_of(at));
-            record.bytes_in = activity.bytes_in;
-            record.bytes_out = activity.bytes_out;
-            record.last_input_at = stamp(activity.input).max(record.last_input_at);
-            record.last_seen_at = stamp(activity.peer_heard).max(record.last_seen_at);
+    fn adopt(&mut self, record: &Record, place: Place) {
+        if record.is_closed() {
+            return;
         }
-        record
+        match self.index.get_mut(&record.id) {
+            Some(entry) => entry.place = place,
+            None => {
+                *self.per_user.entry(record.username.clone()).or_default() += 1;
+                let (record, durable) = (record.clone(), record.clone());
+                self.index.insert(record.id, Entry { record, durable, changed: 0, recorded: 0, place });
+            }
+        }
     }
 
-    fn subscribe(&self, after: Option<u64>) -> Subscription {
-        let after = after.unwrap_or(self.sequence);
-        let first = self.backlog.front().map_or(self.sequence + 1, |event| event.sequence);
-        // A sequence from the future is one of an earlier life of this process.
-        let gap = after + 1 < first || after > self.sequence;
-        let backlog = self.backlog.iter().filter(|event| event.sequence > after).cloned().collect();
-        Subscription { backlog, gap, live: self.events.subscribe() }
+    fn recover(&self, reply: oneshot::Sender<Result<u64, StoreError>>, ctx: &mut Context<Self>) {
+        let (stores, settings) = (self.stores.clone(), self.settings.clone());
+        let recovery = async move { reply.send(life::recover(&[stores.journal.as_ref()], &settings).await).is_ok() };
+        // What it put into the outbox is told like everything else.
+        ctx.spawn(recovery.into_actor(self).map(|_, registry, ctx| {
+            registry.spilled = registry.records.as_ref().map(|_| None);
+            registry.view_lost = true;
+            registry.refill(ctx);
+        }));
     }
 
     fn drain(&mut self, reply: oneshot::Sender<()>, ctx: &mut Context<Self>) {
@@ -311,17 +300,37 @@ impl Actor for RegistryActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.observations.meters.registry.capacity());
-        ctx.run_interval(LEASE, |registry, ctx| registry.renew_lease(ctx));
+        self.tick(ctx);
+        self.refill(ctx);
+    }
+}
+
+impl RegistryActor {
+    fn tick(&mut self, ctx: &mut Context<Self>) {
+        self.renew_leases(ctx);
+        self.renew_view(ctx);
+        ctx.run_interval(LEASE, |registry, ctx| {
+            registry.renew_leases(ctx);
+            registry.beat(ctx);
+        });
+        ctx.run_interval(VIEW_LEASE, |registry, ctx| registry.renew_view(ctx));
     }
 }
 
 impl Supervised for RegistryActor {
+    /// The work of the failed context went with it: what was in flight waits again.
     fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.flush_armed = false;
-        for queued in std::mem::take(&mut self.in_flight).into_iter().rev() {
-            self.queue.push_front(queued);
+        self.timer = None;
+        (self.refilling, self.beating, self.renewing_view, self.renewing_records) = (false, false, false, false);
+        self.recovered = false;
+        self.journal.ledger.recall();
+        self.live.ledger.recall();
+        if let Some(sink) = &mut self.records {
+            sink.ledger.recall();
+            self.spilled = Some(None);
         }
-        ctx.run_interval(LEASE, |registry, ctx| registry.renew_lease(ctx));
+        self.tick(ctx);
+        self.refill(ctx);
         self.flush(ctx);
     }
 }
@@ -329,7 +338,7 @@ impl Supervised for RegistryActor {
 impl Handler<Envelope<RegistryMessage>> for RegistryActor {
     type Result = ();
 
-    fn handle(&mut self, envelope: Envelope<RegistryMessage>, ctx: &mut Self::Context) {
+    fn handle(&mut self, envelope: Envelope<RegistryMessage>, ctx: &mut Context<Self>) {
         let (message, _handling) = envelope.open();
         let heard = match message {
             RegistryMessage::Open { record, request, reply } => {
@@ -338,52 +347,28 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             }
             RegistryMessage::Claim { id, mailbox, beat, reply } => reply.send(self.claim(id, mailbox, beat)).is_ok(),
             RegistryMessage::Announce { announcement, durable } => {
-                self.announce(announcement, durable.map_or(Waiter::Nobody, Waiter::Durable), ctx);
+                let told = announcement.transition.is_some();
+                let priority = if told { Priority::Lifecycle } else { Priority::Activity };
+                self.announce(priority, announcement, durable.map(Waiter::Durable), ctx);
                 true
             }
             RegistryMessage::Adopt { announcement, mailbox, beat } => {
-                let record = announcement.record.clone();
-                if !record.is_closed() {
-                    let place = Place::Running { mailbox, beat };
-                    match self.index.get_mut(&record.id) {
-                        Some(entry) => entry.place = place,
-                        None => {
-                            *self.per_user.entry(record.username.clone()).or_default() += 1;
-                            self.index.insert(record.id, Entry { durable: record.clone(), record, place });
-                        }
-                    }
-                }
-                self.announce(announcement, Waiter::Nobody, ctx);
+                self.adopt(&announcement.record, Place::Running { mailbox, beat });
+                self.announce(Priority::Repair, announcement, None, ctx);
                 true
             }
             RegistryMessage::Bury { id, reason, detail } => {
                 self.close_without_actor(id, reason, detail, ctx);
                 true
             }
-            RegistryMessage::Find { id, reply } => {
-                let found = self.index.get(&id).map(|entry| {
-                    let mailbox = match &entry.place {
-                        Place::Running { mailbox, .. } => Some(mailbox.clone()),
-                        Place::Waiting(_) => None,
-                    };
-                    Found { record: self.fresh(entry), mailbox }
-                });
-                reply.send(found).is_ok()
-            }
-            RegistryMessage::Freshen { mut records, reply } => {
-                // A close that the store has is durable, even if the news of it is still on its way here.
-                for record in records.iter_mut().filter(|record| !record.is_closed()) {
-                    if let Some(entry) = self.index.get(&record.id) {
-                        *record = self.fresh(entry);
-                    }
-                }
-                reply.send(records).is_ok()
-            }
+            RegistryMessage::Find { id, reply } => reply.send(self.find(id)).is_ok(),
+            RegistryMessage::OpenHere(reply) => reply.send(self.open_here()).is_ok(),
+            RegistryMessage::Freshen { records, reply } => reply.send(self.freshen(records)).is_ok(),
             RegistryMessage::End { id, reason, detail, reply } => reply.send(self.end(id, reason, detail, ctx)).is_ok(),
             RegistryMessage::Subscribe { after, reply } => reply.send(self.subscribe(after)).is_ok(),
+            RegistryMessage::Stores(reply) => reply.send(self.report()).is_ok(),
             RegistryMessage::Recover(reply) => {
-                let recovery = life::recover(self.records.clone(), self.live.clone(), self.settings.clone());
-                ctx.spawn(async move { reply.send(recovery.await).is_ok() }.into_actor(self).map(|_, _, _| ()));
+                self.recover(reply, ctx);
                 true
             }
             RegistryMessage::Drain(reply) => {

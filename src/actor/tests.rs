@@ -15,6 +15,8 @@ use crate::{
 
 #[cfg(test)]
 mod house;
+#[cfg(test)]
+mod outage;
 
 #[actix_rt::test]
 async fn an_open_is_acknowledged_only_once_it_is_durable() {
@@ -53,7 +55,7 @@ async fn a_close_is_durable_before_the_browser_is_told() {
     assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::Exited, exit_status: Some(3), .. })), "{last:?}");
     let stored = house.records.store.get(id).await.unwrap().unwrap();
     assert_eq!((stored.status, stored.exit_status), (Status::Closed, Some(3)));
-    assert!(house.live.open().await.unwrap().is_empty(), "both stores say closed");
+    eventually(async || house.live.open().await.unwrap().is_empty()).await;
 }
 
 #[actix_rt::test]

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::record::{SessionId, Write};
+use super::record::{Record, SessionId, Write};
 
 /// What goes first. A lower class still gets its share of every batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -272,6 +272,18 @@ impl Ledger {
             let known = self.put(waiting, true);
             debug_assert!(known.is_ok(), "there is always room in front");
         }
+    }
+
+    /// The store gave a sign of life: the pause is over.
+    pub fn wake(&mut self) {
+        self.blocked_until = None;
+    }
+
+    /// The newest record of a session that the store has not taken.
+    pub fn peek(&self, id: SessionId) -> Option<&Record> {
+        let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch);
+        let flying = in_flight.map(|waiting| &waiting.write.record).find(|record| record.id == id);
+        self.waiting.get(&id).map(|waiting| &waiting.write.record).or(flying)
     }
 
     /// Forgets everything that waits or is in flight, for a store that will be told everything anew.

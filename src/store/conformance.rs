@@ -346,31 +346,13 @@ fn question() -> impl Strategy<Value = ListQuery> {
     )
 }
 
-fn matches(query: &ListQuery, record: &Record) -> bool {
-    let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
-    let contains = |text: &str| {
-        let id = record.id.to_string();
-        let mut fields = [&record.username, &record.target, &record.target_addr, &id].into_iter();
-        fields.any(|field| field.to_ascii_lowercase().contains(&text.to_ascii_lowercase()))
-    };
-    (query.statuses.is_empty() || query.statuses.contains(&record.status))
-        && is(&query.user, &record.username)
-        && is(&query.target, &record.target)
-        && query.node.as_ref().is_none_or(|node| *node == record.node)
-        && query.client_ip.is_none_or(|ip| ip == record.client_ip)
-        && query.reason.is_none_or(|reason| Some(reason) == record.end_reason)
-        && query.since.is_none_or(|since| record.start_time >= since)
-        && query.until.is_none_or(|until| record.start_time < until)
-        && query.text.as_deref().is_none_or(contains)
-}
-
 pub fn pages_put_together_are_the_whole_listing<S: RecordStore, G>(fresh: Fresh<S, G>) {
     check(32, (crowd(), vec(question(), 16)), |(records, questions)| {
         block_on(async {
             let (store, _keep) = fresh().await;
             store.apply(records.iter().cloned().map(write).collect()).await.unwrap();
             for mut query in questions {
-                let mut expected: Vec<_> = records.iter().filter(|record| matches(&query, record)).cloned().collect();
+                let mut expected: Vec<_> = records.iter().filter(|record| query.matches(record)).cloned().collect();
                 expected.sort_by_key(|record| query.sort.position(record));
                 if !query.sort.ascending {
                     expected.reverse();

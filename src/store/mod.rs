@@ -1,7 +1,7 @@
 //! Where records live. The traits are the contract that every store is held to by one conformance suite
 //! (`conformance`); the registry is the only one that calls their writes.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use futures_util::future::BoxFuture;
 
@@ -140,6 +140,71 @@ pub struct ListQuery {
     /// Where the page before ended: only rows after this position.
     pub after: Option<Position>,
 }
+
+impl ListQuery {
+    /// Whether the listing holds `record`, if its page reaches that far.
+    pub fn matches(&self, record: &Record) -> bool {
+        let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        let contains = |text: &str| {
+            let (id, text) = (record.id.to_string(), text.to_ascii_lowercase());
+            let mut fields = [&record.username, &record.target, &record.target_addr, &id].into_iter();
+            fields.any(|field| field.to_ascii_lowercase().contains(&text))
+        };
+        (self.statuses.is_empty() || self.statuses.contains(&record.status))
+            && is(&self.user, &record.username)
+            && is(&self.target, &record.target)
+            && self.node.as_ref().is_none_or(|node| *node == record.node)
+            && self.client_ip.is_none_or(|ip| ip == record.client_ip)
+            && self.reason.is_none_or(|reason| Some(reason) == record.end_reason)
+            && self.since.is_none_or(|since| record.start_time >= since)
+            && self.until.is_none_or(|until| record.start_time < until)
+            && self.text.as_deref().is_none_or(contains)
+    }
+
+    /// Whether only open sessions are asked for.
+    pub fn asks_for_open_only(&self) -> bool {
+        !self.statuses.is_empty() && !self.statuses.contains(&Status::Closed)
+    }
+
+    /// Cuts the page out of `records`, which hold every match there is, or more.
+    pub fn page(&self, records: impl IntoIterator<Item = Record>) -> Page {
+        let place = |record: &Record| self.sort.position(record);
+        let beyond =
+            |at: Position| self.after.is_none_or(|after| if self.sort.ascending { at > after } else { at < after });
+        let matching = records.into_iter().filter(|record| self.matches(record) && beyond(place(record)));
+        let mut records: Vec<Record> = matching.collect();
+        records.sort_by_key(|record| place(record));
+        if !self.sort.ascending {
+            records.reverse();
+        }
+        let limit = self.limit.clamp(1, LONGEST_PAGE) as usize;
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let next = records.last().filter(|_| more).map(place);
+        Page { records, next }
+    }
+
+    /// Joins the same page of two stores: of one session the higher rank counts.
+    pub fn merge(&self, one: Page, other: Page) -> Page {
+        let more = one.next.is_some() || other.next.is_some();
+        let mut joined: HashMap<SessionId, Record> = HashMap::new();
+        for record in one.records.into_iter().chain(other.records) {
+            let record = match joined.remove(&record.id) {
+                Some(known) => known.join(record),
+                None => record,
+            };
+            joined.insert(record.id, record);
+        }
+        let mut page = self.page(joined.into_values());
+        if page.next.is_none() && more {
+            page.next = page.records.last().map(|last| self.sort.position(last));
+        }
+        page
+    }
+}
+
+/// The most rows one page may have (contract §5).
+const LONGEST_PAGE: u32 = 500;
 
 /// The order of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -3,11 +3,8 @@
 
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{ListQuery, SortKey, sqlite_rows as rows};
+use super::{LONGEST_PAGE, ListQuery, SortKey, sqlite_rows as rows};
 use crate::core::record::{Epoch, NodeId, SessionId, Status};
-
-/// The most rows one page may have (contract §5).
-const LONGEST_PAGE: u32 = 500;
 
 /// Rows of the page asked for, brought into 1 … 500.
 pub fn page_length(query: &ListQuery) -> usize {

@@ -10,6 +10,7 @@ use crate::{
     actor::{
         self,
         gateway::{Foundation, Gateway},
+        stores::Stores,
     },
     core::{
         liveness::Rule,
@@ -50,8 +51,7 @@ pub fn settings() -> Settings {
 pub fn state_with(settings: Settings) -> web::Data<State> {
     let gateway = Gateway::start(Foundation {
         settings: actor_settings(),
-        records: Arc::new(Down),
-        live: Arc::new(Down),
+        stores: Stores { journal: Arc::new(Down), records: None, live: Arc::new(Down) },
         connector: Arc::new(Down),
         collapse: Arc::new(|| {}),
     });

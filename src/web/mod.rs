@@ -48,6 +48,8 @@ pub mod sessions;
 pub mod sign_ins;
 /// What every handler holds on to: the gateway, the settings, the sign-ins.
 pub mod state;
+/// `GET /api/v1/stores`.
+pub mod stores;
 /// `GET /api/v1/targets`.
 pub mod targets;
 /// The terminal's socket.

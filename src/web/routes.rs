@@ -9,7 +9,8 @@ use actix_web::{
 };
 
 use super::{
-    actors, assets, auth, error::Problem, events, headers, health, login, metrics, origin, sessions, targets, terminal,
+    actors, assets, auth, error::Problem, events, headers, health, login, metrics, origin, sessions, stores, targets,
+    terminal,
 };
 
 /// The largest body: an open with a long password is far smaller.
@@ -53,6 +54,7 @@ fn table() -> Vec<Line> {
         line(SignedIn, Method::GET, "/api/v1/events", web::to(events::events)),
         line(SignedIn, Method::GET, "/api/v1/targets", web::to(targets::targets)),
         line(SignedIn, Method::GET, "/api/v1/actors", web::to(actors::actors)),
+        line(SignedIn, Method::GET, "/api/v1/stores", web::to(stores::stores)),
         line(SignedIn, Method::GET, "/metrics", web::to(metrics::metrics)),
     ]
 }

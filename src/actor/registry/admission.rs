@@ -1,11 +1,11 @@
-//! Who gets in, and who runs what got in. Opens are refused before the queue is so full that closes would be.
+//! Who gets in, and who runs what got in. Opens are refused while something hinders the stores; closes never are.
 
 use std::sync::Arc;
 
 use actix::Context;
 use tokio::sync::oneshot;
 
-use super::{Claim, Entry, Place, QUEUE, RegistryActor, batch::Waiter};
+use super::{Claim, Entry, Place, RegistryActor, flush::Waiter};
 use crate::{
     actor::{
         clock::Beat,
@@ -13,7 +13,10 @@ use crate::{
         mailbox::Mailbox,
         session::SessionMessage,
     },
-    core::record::{Record, SessionId},
+    core::{
+        ledger::Priority,
+        record::{Record, SessionId},
+    },
     store::Write,
 };
 
@@ -34,8 +37,8 @@ impl RegistryActor {
             Some(GatewayError::TooMany { max })
         } else if of_user >= max_user {
             Some(GatewayError::TooManyOfUser { max: max_user })
-        } else if self.queue.len() >= QUEUE {
-            Some(GatewayError::Overloaded)
+        } else if !self.shared.hindrances.is_empty() {
+            Some(GatewayError::Store)
         } else {
             None
         };
@@ -47,9 +50,9 @@ impl RegistryActor {
         }
         *self.per_user.entry(record.username.clone()).or_default() += 1;
         let (durable, place) = (record.clone(), Place::Waiting(request));
-        self.index.insert(record.id, Entry { record: record.clone(), durable, place });
+        self.index.insert(record.id, Entry { record: record.clone(), durable, changed: 0, recorded: 0, place });
         let transitions = vec![record.transition(record.start_time, "Opened.".into())];
-        self.enqueue(Write { record, transitions }, Waiter::Opened(reply), ctx);
+        self.enqueue(Priority::Lifecycle, Write { record, transitions }, Some(Waiter::Opened(reply)), ctx);
     }
 
     /// Gives a waiting session to who asks for it, or says who runs it.

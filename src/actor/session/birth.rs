@@ -100,7 +100,7 @@ async fn dial(parts: Parts, wire: Rc<Wire>, mailbox: Mailbox<SessionMessage>, re
         term: request.term,
         size: request.size,
         events,
-        heard: Arc::new(move || beat.peer.touch()),
+        heard: Arc::new(move || beat.hear()),
     };
     let mut connecting = parts.connector.connect(dial);
     let outcome = loop {

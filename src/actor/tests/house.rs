@@ -19,6 +19,7 @@ use crate::actor::{
     gateway::{Foundation, Gateway, OpenSession},
     registry,
     session::{Attach, Attached},
+    stores::Stores,
     wire::{Cutter, InputKind, InputMessage, ToSocket},
 };
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
         stream,
     },
     ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
-    store::{Lease, ListQuery, Page, RecordStore, StoreError, Write, memory::MemoryLive, sqlite::SqliteStore},
+    store::{Journal, Lease, ListQuery, Page, RecordStore, StoreError, Write, memory::MemoryLive, sqlite::SqliteStore},
 };
 
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -101,6 +102,12 @@ pub struct Gated {
     pub failures: AtomicUsize,
 }
 
+impl Gated {
+    pub fn new(store: SqliteStore) -> Arc<Self> {
+        Arc::new(Self { store, gate: Semaphore::new(1), failures: AtomicUsize::new(0) })
+    }
+}
+
 impl RecordStore for Gated {
     fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
         async move {
@@ -148,21 +155,50 @@ impl RecordStore for Gated {
     }
 }
 
+impl Journal for Gated {
+    fn pending(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
+        self.store.pending(after, limit)
+    }
+    fn settle(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.settle(settled)
+    }
+    fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.store.outbox_len()
+    }
+}
+
 /// A gateway of its own, with its folder.
 pub struct House {
     pub gateway: Gateway,
     pub targets: Targets,
+    /// The store that every write reaches first.
     pub records: Arc<Gated>,
+    /// The records, where they are another store.
+    pub remote: Option<Arc<Gated>>,
     pub live: Arc<MemoryLive>,
     pub collapsed: Arc<AtomicBool>,
-    _folder: tempfile::TempDir,
+    _folders: (tempfile::TempDir, Option<tempfile::TempDir>),
 }
 
 impl House {
+    /// On one machine: the journal is the record store.
     pub async fn new() -> Self {
+        Self::over(None).await
+    }
+
+    /// With a record store of its own beside the journal.
+    pub async fn with_records() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("remote.db")).await.unwrap();
+        Self::over(Some((Gated::new(store), folder))).await
+    }
+
+    async fn over(remote: Option<(Arc<Gated>, tempfile::TempDir)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
-        let records = Arc::new(Gated { store, gate: Semaphore::new(1), failures: AtomicUsize::new(0) });
+        let store = if remote.is_some() { store.keep_outbox().await.unwrap() } else { store };
+        let records = Gated::new(store);
+        let (remote, remote_folder) = remote.unzip();
         let (live, targets, collapsed) = (Arc::new(MemoryLive::default()), Targets::default(), Arc::default());
         let node = NodeId("node-test".into());
         let incarnation = Incarnation::new([1; 16]);
@@ -190,13 +226,16 @@ impl House {
                 flush_interval: Duration::from_millis(50),
                 cleanup_batch: 50,
             },
-            records: records.clone(),
-            live: live.clone(),
+            stores: Stores {
+                journal: records.clone(),
+                records: remote.clone().map(|remote| remote as Arc<dyn RecordStore>),
+                live: live.clone(),
+            },
             connector: Arc::new(targets.clone()),
             collapse: Arc::new(move || fallen.store(true, Ordering::Relaxed)),
         });
         gateway.recover().await.unwrap();
-        Self { gateway, targets, records, live, collapsed, _folder: folder }
+        Self { gateway, targets, records, remote, live, collapsed, _folders: (folder, remote_folder) }
     }
 
     pub async fn open(&self) -> SessionId {

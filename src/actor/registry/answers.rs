@@ -1,0 +1,69 @@
+//! What the registry says of the sessions that are open here, and of the stores. Changes nothing.
+
+use std::time::Instant;
+
+use super::{Entry, Found, Place, RegistryActor, StoreReport};
+use crate::{
+    actor::{clock, gateway::Subscription},
+    core::record::{Durable, Record, SessionId},
+};
+
+impl RegistryActor {
+    pub(super) fn find(&self, id: SessionId) -> Option<Found> {
+        self.index.get(&id).map(|entry| {
+            let mailbox = match &entry.place {
+                Place::Running { mailbox, .. } => Some(mailbox.clone()),
+                Place::Waiting(_) => None,
+            };
+            Found { record: self.fresh(entry), mailbox }
+        })
+    }
+
+    /// Brings what a store told up to date. A close that the store has is durable, even if the news of it is still on
+    /// its way here.
+    pub(super) fn freshen(&self, mut records: Vec<Record>) -> Vec<Record> {
+        for record in records.iter_mut().filter(|record| !record.is_closed()) {
+            if let Some(entry) = self.index.get(&record.id) {
+                *record = self.fresh(entry);
+            } else if let Some(newer) = self.records.as_ref().and_then(|sink| sink.ledger.peek(record.id)) {
+                *record = record.clone().join(Record { durable: Durable::Journal, ..newer.clone() });
+            }
+        }
+        records
+    }
+
+    /// Every session that is open here, with its latest activity.
+    pub(super) fn open_here(&self) -> Vec<Record> {
+        self.index.values().map(|entry| self.fresh(entry)).collect()
+    }
+
+    pub(super) fn report(&self) -> Vec<StoreReport> {
+        let records = self.records.as_ref().map(|sink| sink.report(Some(self.outbox)));
+        let others = [Some(self.journal.report(None)), records, Some(self.live.report(None))];
+        others.into_iter().flatten().collect()
+    }
+
+    pub(super) fn fresh(&self, entry: &Entry) -> Record {
+        let mut record = entry.durable.clone();
+        if let Place::Running { beat, .. } = &entry.place {
+            let (now, activity) = (clock::now(), beat.read());
+            let stamp = |at: Option<Instant>| at.map(|at| now.utc_of(at));
+            record.bytes_in = activity.bytes_in;
+            record.bytes_out = activity.bytes_out;
+            record.last_input_at = stamp(activity.input).max(record.last_input_at);
+            record.last_seen_at = stamp(activity.peer_heard).max(record.last_seen_at);
+        }
+        let behind = self.records.is_some() && entry.recorded < entry.changed;
+        record.durable = if behind { Durable::Journal } else { Durable::Records };
+        record
+    }
+
+    pub(super) fn subscribe(&self, after: Option<u64>) -> Subscription {
+        let after = after.unwrap_or(self.sequence);
+        let first = self.backlog.front().map_or(self.sequence + 1, |event| event.sequence);
+        // A sequence from the future is one of an earlier life of this process.
+        let gap = after + 1 < first || after > self.sequence;
+        let backlog = self.backlog.iter().filter(|event| event.sequence > after).cloned().collect();
+        Subscription { backlog, gap, live: self.events.subscribe() }
+    }
+}

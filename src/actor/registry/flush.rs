@@ -1,0 +1,399 @@
+//! How writes reach the stores: the journal first, in group commits; then, side by side, the records (where they are
+//! another store) and the live view. Lets be seen what became durable. Knows no session's reasons.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::sync::oneshot;
+
+use super::{
+    Announcement, BACKLOG, Opening, RegistryActor,
+    sink::{Outcome, Sink},
+};
+use crate::{
+    actor::{
+        clock,
+        gateway::{GatewayError, SessionEvent},
+        stores::Hindrance,
+    },
+    core::{
+        ledger::Priority,
+        record::{Durable, EndReason, Record, SessionId, UtcMicros},
+    },
+    store::{StoreError, Write},
+};
+
+/// A commit of the journal that takes longer is too slow to acknowledge anything by.
+const SLOW_COMMIT: Duration = Duration::from_secs(1);
+
+/// How long an open that the journal has waits for the records too, before it is acknowledged as durable in the journal.
+const RECORDS_WAIT: Duration = Duration::from_millis(50);
+
+/// Sessions read back from the outbox at a time.
+const REFILL: u32 = 1_000;
+
+/// Endings whose way into the stores is timed at a time; more are not, so that an outage costs no memory.
+const TIMED: usize = 20_000;
+
+/// Who waits until a session's record is in the journal.
+pub(super) enum Waiter {
+    /// A session that announced something.
+    Durable(oneshot::Sender<()>),
+    /// Whoever opens a session.
+    Opened(oneshot::Sender<Result<Record, GatewayError>>),
+}
+
+/// An ending on its way into the stores.
+pub(super) struct Ending {
+    detected: UtcMicros,
+    records: bool,
+    live: bool,
+}
+
+/// Which store a batch came back from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Journal,
+    Records,
+    Live,
+}
+
+impl RegistryActor {
+    /// Takes a write for the journal, and who waits for it.
+    pub(super) fn enqueue(
+        &mut self,
+        priority: Priority,
+        write: Write,
+        waiter: Option<Waiter>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (id, rank) = (write.record.id, write.record.rank());
+        if self.journal.ledger.push(clock::instant(), priority, write).is_err() {
+            // There is room for twice the sessions that are admitted; activity comes again by itself.
+            tracing::error!(session_id = %id, ?priority, "the journal's queue is full");
+        }
+        if let Some(waiter) = waiter {
+            self.waiters.entry(id).or_default().push((rank, waiter));
+        }
+        self.flush(ctx);
+    }
+
+    /// Hands every store its next batch if one is due, and arms the timer for what is not.
+    pub(super) fn flush(&mut self, ctx: &mut Context<Self>) {
+        let now = clock::instant();
+        if let Some(batch) = self.journal.ledger.poll_batch(now) {
+            let journal = self.stores.journal.clone();
+            self.fly(Store::Journal, async move { journal.apply(batch).await }, ctx);
+        }
+        if let (Some(sink), Some(records)) = (&mut self.records, self.stores.records.clone())
+            && let Some(batch) = sink.ledger.poll_batch(now)
+        {
+            self.fly(Store::Records, async move { records.apply(batch).await }, ctx);
+        }
+        if let Some(batch) = self.live.ledger.poll_batch(now) {
+            let (live, batch) = (self.stores.live.clone(), batch.into_iter().map(|write| write.record).collect());
+            self.fly(Store::Live, async move { live.apply(batch).await }, ctx);
+        }
+        self.arm(ctx);
+    }
+
+    fn fly(
+        &mut self,
+        store: Store,
+        work: impl Future<Output = Result<(), StoreError>> + 'static,
+        ctx: &mut Context<Self>,
+    ) {
+        let since = clock::instant();
+        ctx.spawn(work.into_actor(self).map(move |outcome, registry, ctx| registry.landed(store, outcome, since, ctx)));
+    }
+
+    /// One timer for all ledgers, at the earliest batch that will be due.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let records = self.records.as_ref().and_then(|sink| sink.ledger.poll_timeout());
+        let others = [self.journal.ledger.poll_timeout(), self.live.ledger.poll_timeout()];
+        let Some(next) = others.into_iter().flatten().chain(records).min() else { return };
+        if let Some((at, timer)) = self.timer {
+            if at <= next {
+                return;
+            }
+            ctx.cancel_future(timer);
+        }
+        let wait = next.saturating_duration_since(clock::instant());
+        let timer = ctx.run_later(wait, |registry, ctx| {
+            registry.timer = None;
+            registry.flush(ctx);
+        });
+        self.timer = Some((next, timer));
+    }
+
+    fn landed(&mut self, store: Store, outcome: Result<(), StoreError>, since: Instant, ctx: &mut Context<Self>) {
+        let outcome = self.sink(store).map(|sink| sink.landed(outcome, since));
+        match (store, outcome) {
+            (Store::Journal, Some(outcome)) => self.journaled(outcome, since, ctx),
+            (Store::Records, Some(outcome)) => self.recorded(outcome, ctx),
+            (Store::Live, Some(Outcome::Taken(batch))) => {
+                batch
+                    .iter()
+                    .filter(|write| write.record.is_closed())
+                    .for_each(|write| self.ended(write.record.id, store));
+            }
+            (Store::Live, Some(Outcome::Failed(_))) | (_, None) => {}
+        }
+        self.flush(ctx);
+        self.answer_drains();
+    }
+
+    fn sink(&mut self, store: Store) -> Option<&mut Sink> {
+        match store {
+            Store::Journal => Some(&mut self.journal),
+            Store::Records => self.records.as_mut(),
+            Store::Live => Some(&mut self.live),
+        }
+    }
+
+    fn journaled(&mut self, outcome: Outcome, since: Instant, ctx: &mut Context<Self>) {
+        self.shared.hindrances.set(Hindrance::JournalDown, !self.journal.is_up());
+        let took = clock::instant().saturating_duration_since(since);
+        self.shared.hindrances.set(Hindrance::JournalSlow, took > SLOW_COMMIT);
+        match outcome {
+            Outcome::Taken(batch) => batch.into_iter().for_each(|write| self.settled(write, ctx)),
+            Outcome::Failed(given_up) => {
+                if let Some(write) = given_up {
+                    // It will never be durable: whoever waits hears that by losing the line.
+                    self.waiters.remove(&write.record.id);
+                }
+                self.refuse_opens();
+            }
+        }
+    }
+
+    /// Refuses whoever waits for an open that the journal did not take. Since the record may have been written all the
+    /// same, a close follows it.
+    fn refuse_opens(&mut self) {
+        let mut refused = Vec::new();
+        for (id, waiters) in &mut self.waiters {
+            for (_, waiter) in waiters.extract_if(.., |(_, waiter)| matches!(waiter, Waiter::Opened(_))) {
+                if let Waiter::Opened(reply) = waiter {
+                    refused.push(*id);
+                    if reply.send(Err(GatewayError::Store)).is_err() {
+                        tracing::debug!("who was refused a session has left");
+                    }
+                }
+            }
+        }
+        self.waiters.retain(|_, waiters| !waiters.is_empty());
+        for id in refused {
+            let detail = "The session's record could not be stored.".to_owned();
+            let closing =
+                self.index.get(&id).and_then(|entry| self.closing(&entry.record, EndReason::Overloaded, detail));
+            if let (Some(entry), Some(Announcement { record, transition })) = (self.index.get_mut(&id), closing) {
+                entry.record = record.clone();
+                let write = Write { record, transitions: transition.into_iter().collect() };
+                if self.journal.ledger.push(clock::instant(), Priority::Lifecycle, write).is_err() {
+                    tracing::error!(session_id = %id, "the journal's queue is full");
+                }
+            }
+        }
+    }
+
+    /// Lets a write that the journal has be seen, and tells the other stores.
+    fn settled(&mut self, write: Write, ctx: &mut Context<Self>) {
+        let Write { record, transitions } = &write;
+        for transition in transitions {
+            self.sequence += 1;
+            let (status, end_reason) = (transition.status, transition.end_reason);
+            let session = Record { status, end_reason, version: transition.version(), ..record.clone() };
+            let event = SessionEvent { sequence: self.sequence, session, detail: transition.detail.clone() };
+            self.backlog.push_back(event.clone());
+            if self.backlog.len() > BACKLOG {
+                self.backlog.pop_front();
+            }
+            // An error means that nobody listens.
+            self.events.send(event).ok();
+        }
+        let (id, rank) = (record.id, record.rank());
+        if record.is_closed() {
+            self.closed(record);
+        } else if let Some(entry) = self.index.get_mut(&id) {
+            entry.changed = transitions.iter().map(|transition| transition.rank).fold(entry.changed, u64::max);
+            if rank > entry.durable.rank() {
+                entry.durable = record.clone();
+            }
+        }
+        let record = record.clone();
+        // Before anybody is answered: who asks next is to know that the records may be behind.
+        self.tell_others(write);
+        self.shared.changes.count();
+        self.answer(&record, rank, ctx);
+    }
+
+    fn closed(&mut self, record: &Record) {
+        let Some(entry) = self.index.remove(&record.id) else { return };
+        self.forget_user(&entry.record.username);
+        if let Some(reason) = record.end_reason {
+            self.observations.sessions_closed.get_or_create(&[("reason", reason.as_str())]).inc();
+        }
+        if let Some(detected) = record.detected_at
+            && self.endings.len() < TIMED
+        {
+            let ending = Ending { detected, records: self.records.is_none(), live: false };
+            self.endings.insert(record.id, ending);
+        }
+    }
+
+    /// Answers who waits for this version, or an older one. Who opens a session waits a moment longer for the records.
+    fn answer(&mut self, record: &Record, rank: u64, ctx: &mut Context<Self>) {
+        let Some(mut waiters) = self.waiters.remove(&record.id) else { return };
+        let later: Vec<_> = waiters.extract_if(.., |(waits_for, _)| *waits_for > rank).collect();
+        if !later.is_empty() {
+            self.waiters.insert(record.id, later);
+        }
+        for (_, waiter) in waiters {
+            let heard = match waiter {
+                Waiter::Durable(durable) => durable.send(()).is_ok(),
+                Waiter::Opened(reply) => match &self.records {
+                    Some(sink) if sink.is_up() => {
+                        self.openings.insert(record.id, Opening { reply, record: record.clone() });
+                        let id = record.id;
+                        ctx.run_later(RECORDS_WAIT, move |registry, _| registry.opened(id, Durable::Journal));
+                        true
+                    }
+                    Some(_) => reply.send(Ok(Record { durable: Durable::Journal, ..record.clone() })).is_ok(),
+                    None => reply.send(Ok(record.clone())).is_ok(),
+                },
+            };
+            if !heard {
+                tracing::debug!("who waited for a write has left");
+            }
+        }
+    }
+
+    fn opened(&mut self, id: SessionId, durable: Durable) {
+        if let Some(Opening { reply, record }) = self.openings.remove(&id)
+            && reply.send(Ok(Record { durable, ..record })).is_err()
+        {
+            tracing::debug!("who opened a session has left");
+        }
+    }
+
+    /// Passes on what the journal has.
+    pub(super) fn tell_others(&mut self, write: Write) {
+        let now = clock::instant();
+        let priority = if write.transitions.is_empty() { Priority::Activity } else { Priority::Lifecycle };
+        let record = write.record.clone();
+        if let Some(sink) = &mut self.records
+            && sink.ledger.push(now, priority, write).is_err()
+        {
+            // The outbox has it.
+            self.spilled.get_or_insert_default();
+        }
+        self.note_behind();
+        if self.live.ledger.push(now, priority, Write { record, transitions: Vec::new() }).is_err() {
+            // The view is rebuilt from the index once it answers again.
+            self.live.ledger.clear();
+            self.view_lost = true;
+        }
+    }
+
+    fn note_behind(&self) {
+        let waits = self.records.as_ref().is_some_and(|sink| !sink.ledger.is_empty());
+        self.shared.behind.store(waits || self.spilled.is_some(), Ordering::Release);
+    }
+
+    fn recorded(&mut self, outcome: Outcome, ctx: &mut Context<Self>) {
+        let Outcome::Taken(batch) = outcome else { return };
+        let mut settled = Vec::with_capacity(batch.len());
+        for Write { record, .. } in batch {
+            let (id, rank) = (record.id, record.rank());
+            settled.push((id, rank));
+            if let Some(entry) = self.index.get_mut(&id) {
+                entry.recorded = entry.recorded.max(rank);
+            }
+            self.opened(id, Durable::Records);
+            if record.is_closed() {
+                self.ended(id, Store::Records);
+            }
+        }
+        self.note_behind();
+        self.shared.changes.count();
+        let journal = self.stores.journal.clone();
+        let settling = async move { journal.settle(settled).await };
+        ctx.spawn(settling.into_actor(self).map(|outcome, registry, ctx| {
+            // What stays in the outbox is told once more after the next start: the records take it as a repetition.
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "the outbox could not be shortened");
+            }
+            registry.refill(ctx);
+        }));
+    }
+
+    /// Reads back what did not fit, once there is room.
+    pub(super) fn refill(&mut self, ctx: &mut Context<Self>) {
+        let Some(after) = self.spilled else { return };
+        let room = self.records.as_ref().is_some_and(|sink| sink.ledger.len() < REFILL as usize);
+        if !room || std::mem::replace(&mut self.refilling, true) {
+            return;
+        }
+        let journal = self.stores.journal.clone();
+        let reading = async move { journal.pending(after, REFILL).await };
+        ctx.spawn(reading.into_actor(self).map(|pending, registry, ctx| {
+            registry.refilling = false;
+            match pending {
+                Ok(pending) => {
+                    let last = pending.last().map(|write| write.record.id);
+                    registry.spilled = (pending.len() == REFILL as usize).then_some(last);
+                    if let Some(sink) = &mut registry.records {
+                        for write in pending {
+                            // A write that finds no room starts the reading over.
+                            if sink.ledger.push(clock::instant(), Priority::Lifecycle, write).is_err() {
+                                registry.spilled = Some(None);
+                            }
+                        }
+                    }
+                    registry.note_behind();
+                    registry.flush(ctx);
+                }
+                Err(error) => tracing::error!(%error, "the outbox could not be read; it is tried again"),
+            }
+        }));
+    }
+
+    fn ended(&mut self, id: SessionId, store: Store) {
+        let Some(ending) = self.endings.get_mut(&id) else { return };
+        match store {
+            Store::Journal => {}
+            Store::Records => ending.records = true,
+            Store::Live => ending.live = true,
+        }
+        if ending.records && ending.live {
+            let micros = clock::utc().0.saturating_sub(ending.detected.0).max(0);
+            self.observations.session_cleanup.observe(micros as f64 / 1e6);
+            self.endings.remove(&id);
+        }
+    }
+
+    /// Answers who drains, if nothing is open and every store that answers has everything.
+    pub(super) fn answer_drains(&mut self) {
+        let done = |sink: &Sink| sink.ledger.is_empty() || !sink.is_up();
+        let others = done(&self.live) && self.records.as_ref().is_none_or(done);
+        if self.index.is_empty() && self.journal.ledger.is_empty() && others {
+            for drained in self.draining.drain(..) {
+                if drained.send(()).is_err() {
+                    tracing::debug!("nobody waits for the drain any more");
+                }
+            }
+        }
+    }
+
+    fn forget_user(&mut self, username: &str) {
+        if let Some(count) = self.per_user.get_mut(username) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.per_user.remove(username);
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! One store as the registry sees it: what it has yet to be told, how it fares, and what it will never take. Knows no
+//! session.
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use rand::RngExt;
+use serde::Serialize;
+
+use crate::{
+    actor::{clock, observe::Observations},
+    core::{
+        ledger::{Ledger, Limits},
+        record::{SessionId, UtcMicros, Write},
+    },
+    store::StoreError,
+};
+
+/// Writes that a store rejected and that are shown; older ones are counted only.
+const DEAD_LETTERS: usize = 1_000;
+
+/// A batch that takes longer halves the next one: a fifth of the second in which both stores are to agree.
+const SLOW: Duration = Duration::from_millis(200);
+
+/// A write that a store will never take.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeadLetter {
+    /// The session.
+    pub id: SessionId,
+    /// The version of its record.
+    pub version: u64,
+    /// When it was given up, in microseconds since 1970-01-01 UTC.
+    pub at_micros: i64,
+    /// What the store said.
+    pub error: String,
+}
+
+/// What became of a batch.
+pub(super) enum Outcome {
+    /// It is written.
+    Taken(Vec<Write>),
+    /// It is not, and comes again; or one write of it was given up.
+    Failed(Option<Box<Write>>),
+}
+
+/// A store that is told.
+pub(super) struct Sink {
+    pub(super) name: &'static str,
+    pub(super) ledger: Ledger,
+    pub(super) dead: VecDeque<DeadLetter>,
+    pub(super) dead_total: u64,
+    last_error: Option<String>,
+    observations: Observations,
+}
+
+/// How one store fares.
+#[derive(Debug, Clone, Serialize)]
+pub struct StoreReport {
+    /// `journal`, `records` or `live`.
+    pub store: &'static str,
+    /// Whether it took what it was last told.
+    pub up: bool,
+    /// Sessions with a write that it has not taken.
+    pub queue_depth: usize,
+    /// How long the oldest of them has waited, in milliseconds.
+    pub oldest_unflushed_ms: Option<u64>,
+    /// Failures in a row.
+    pub failures: u32,
+    /// What the last failure said, while it lasts.
+    pub last_error: Option<String>,
+    /// Writes of the next batch at most, as its speed allows.
+    pub batch_limit: usize,
+    /// Sessions in the journal's outbox: what the records may not have. Of the records only.
+    pub outbox: Option<u64>,
+    /// Writes that it will never take, since the start.
+    pub dead_letters_total: u64,
+    /// The newest of them.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+impl Sink {
+    pub(super) fn new(name: &'static str, limits: Limits, observations: Observations) -> Self {
+        observations.store_up.get_or_create(&[("store", name)]).set(1);
+        let ledger = Ledger::new(Limits { slow: SLOW, ..limits });
+        Self { name, ledger, dead: VecDeque::new(), dead_total: 0, last_error: None, observations }
+    }
+
+    /// Hears what became of the batch in flight.
+    pub(super) fn landed(&mut self, outcome: Result<(), StoreError>, since: Instant) -> Outcome {
+        let now = clock::instant();
+        match outcome {
+            Ok(()) => {
+                self.works();
+                let taken = self.ledger.ack(now);
+                let labels = [("store", self.name)];
+                let took = now.saturating_duration_since(since);
+                self.observations.flush.get_or_create(&labels).observe(took.as_secs_f64());
+                self.observations.flush_batch.get_or_create(&labels).observe(taken.len() as f64);
+                Outcome::Taken(taken)
+            }
+            Err(StoreError::Rejected(error)) => {
+                Outcome::Failed(self.ledger.reject().map(|write| self.bury(write, error)))
+            }
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Refused(_))) => {
+                let pause = self.ledger.nack(now, rand::rng().random_range(0.0..1.0));
+                self.fails(&error, pause);
+                Outcome::Failed(None)
+            }
+        }
+    }
+
+    fn bury(&mut self, write: Write, error: String) -> Box<Write> {
+        let record = &write.record;
+        tracing::error!(session_id = %record.id, store = self.name, %error, "a record was given up; see /api/v1/stores");
+        let UtcMicros(at_micros) = clock::utc();
+        self.dead.push_back(DeadLetter { id: record.id, version: record.version, at_micros, error });
+        self.dead_total += 1;
+        if self.dead.len() > DEAD_LETTERS {
+            self.dead.pop_front();
+        }
+        self.observations.dead_letters.get_or_create(&[("store", self.name)]).inc();
+        Box::new(write)
+    }
+
+    /// The store answered.
+    pub(super) fn works(&mut self) {
+        self.observations.store_up.get_or_create(&[("store", self.name)]).set(1);
+        if self.last_error.take().is_some() {
+            tracing::info!(store = self.name, queued = self.ledger.len(), "the store is back");
+        }
+    }
+
+    /// The store answered something other than a batch: what waits is worth a try at once.
+    pub(super) fn wake(&mut self) {
+        self.works();
+        self.ledger.wake();
+    }
+
+    /// The store did not answer.
+    pub(super) fn fails(&mut self, error: &StoreError, pause: Duration) {
+        self.observations.store_up.get_or_create(&[("store", self.name)]).set(0);
+        let text = error.to_string();
+        // The first of a kind is told to people; a hundred repetitions are not.
+        if self.last_error.as_deref() == Some(&text) {
+            tracing::debug!(store = self.name, %error, ?pause, "still so");
+        } else {
+            tracing::error!(store = self.name, %error, queued = self.ledger.len(), "the store took nothing; it is kept");
+        }
+        self.last_error = Some(text);
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.last_error.is_none()
+    }
+
+    pub(super) fn report(&self, outbox: Option<u64>) -> StoreReport {
+        let waited = |since| clock::instant().saturating_duration_since(since).as_millis();
+        StoreReport {
+            store: self.name,
+            up: self.is_up(),
+            queue_depth: self.ledger.len(),
+            oldest_unflushed_ms: self.ledger.oldest().map(|since| u64::try_from(waited(since)).unwrap_or(u64::MAX)),
+            failures: self.ledger.failures(),
+            last_error: self.last_error.clone(),
+            batch_limit: self.ledger.batch_limit(),
+            outbox,
+            dead_letters_total: self.dead_total,
+            dead_letters: self.dead.iter().rev().cloned().collect(),
+        }
+    }
+}

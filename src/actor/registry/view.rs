@@ -1,0 +1,123 @@
+//! The live view: signs of life into it, this node's lease in it, and its rebuilding after it lost something. Knows that it
+//! may be lost at any moment, and that nothing else is then.
+
+use std::{collections::HashSet, time::Duration};
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+
+use super::{Place, RegistryActor};
+use crate::{
+    actor::{clock, stores::Stores},
+    core::{
+        ledger::Priority,
+        record::{Epoch, NodeId, Record, SessionId, UtcMicros},
+    },
+    store::{StoreError, Write},
+};
+
+/// Heartbeats of one command at most.
+const BEATS: usize = 5_000;
+
+impl RegistryActor {
+    /// Carries the signs of life since the last time into the live view, all in one.
+    pub(super) fn beat(&mut self, ctx: &mut Context<Self>) {
+        if self.beating || !self.live.is_up() {
+            return;
+        }
+        let now = clock::now();
+        let mut beats: Vec<(SessionId, UtcMicros)> = Vec::new();
+        while beats.len() < BEATS {
+            let Some(id) = self.marks.take() else { break };
+            if let Some(Place::Running { beat, .. }) = self.index.get(&id).map(|entry| &entry.place) {
+                let seen = beat.look();
+                beats.extend(seen.map(|at| (id, now.utc_of(at))));
+            }
+        }
+        if beats.is_empty() {
+            return;
+        }
+        self.beating = true;
+        let live = self.stores.live.clone();
+        let beating = async move { live.beat(beats).await };
+        ctx.spawn(beating.into_actor(self).map(|outcome, registry, _| {
+            registry.beating = false;
+            // The next heartbeat says more than this one.
+            if let Err(error) = outcome {
+                registry.live.fails(&error, Duration::ZERO);
+            }
+        }));
+    }
+
+    /// Renews this node's lease in the view, which tells whether the view still has everything.
+    pub(super) fn renew_view(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.renewing_view, true) {
+            return;
+        }
+        let live = self.stores.live.clone();
+        let renewal = async move { live.renew_lease(clock::utc()).await };
+        ctx.spawn(renewal.into_actor(self).map(|outcome, registry, ctx| {
+            registry.renewing_view = false;
+            match outcome {
+                Ok(whole) => {
+                    registry.live.wake();
+                    if !whole || std::mem::take(&mut registry.view_lost) {
+                        registry.rebuild(ctx);
+                    }
+                    registry.flush(ctx);
+                }
+                Err(error) => registry.live.fails(&error, Duration::ZERO),
+            }
+            registry.answer_drains();
+        }));
+    }
+
+    /// Tells the view everything that is open, and takes out of it what it shows of this node and is not.
+    fn rebuild(&mut self, ctx: &mut Context<Self>) {
+        tracing::info!(open = self.index.len(), "the live view has lost something; it is told everything");
+        let now = clock::instant();
+        let open: Vec<Record> = self.index.values().map(|entry| entry.durable.clone()).collect();
+        for record in open {
+            let write = Write { record, transitions: Vec::new() };
+            if self.live.ledger.push(now, Priority::Repair, write).is_err() {
+                self.live.ledger.clear();
+                self.view_lost = true;
+                return;
+            }
+        }
+        let (stores, settings) = (self.stores.clone(), self.settings.clone());
+        let known: HashSet<SessionId> = self.index.keys().copied().collect();
+        let looking = async move { ghosts(&stores, &settings.node, settings.epoch, known).await };
+        ctx.spawn(looking.into_actor(self).map(|found, registry, ctx| match found {
+            Ok(closed) => {
+                registry.observations.store_divergence.set(i64::try_from(closed.len()).unwrap_or(i64::MAX));
+                for record in closed {
+                    let write = Write { record, transitions: Vec::new() };
+                    if registry.live.ledger.push(clock::instant(), Priority::Repair, write).is_err() {
+                        registry.view_lost = true;
+                    }
+                }
+                registry.flush(ctx);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the live view could not be compared; it is tried again");
+                registry.view_lost = true;
+            }
+        }));
+    }
+}
+
+/// The closed records of what the view shows as open here: it was closed while the view could not be told.
+async fn ghosts(
+    stores: &Stores,
+    node: &NodeId,
+    epoch: Epoch,
+    known: HashSet<SessionId>,
+) -> Result<Vec<Record>, StoreError> {
+    let mut closed = Vec::new();
+    for shown in stores.live.open().await? {
+        if shown.node == *node && shown.epoch <= epoch && !known.contains(&shown.id) {
+            closed.extend(stores.journal.get(shown.id).await?.filter(Record::is_closed));
+        }
+    }
+    Ok(closed)
+}

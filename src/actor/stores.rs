@@ -1,0 +1,133 @@
+//! The stores of this node, and which of them answers a question. Writes nothing: that is the registry's.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use crate::{
+    core::record::{Durable, Record, SessionId, Transition},
+    store::{Journal, ListQuery, LiveStore, Page, RecordStore, StoreError},
+};
+
+/// The store that every write reaches first. Where it is itself the record store it goes by that name.
+pub const JOURNAL: &str = "journal";
+/// The durable records.
+pub const RECORDS: &str = "records";
+/// The view of open sessions.
+pub const LIVE: &str = "live";
+
+/// Handles to the stores; cheap to clone.
+#[derive(Clone)]
+pub struct Stores {
+    /// This node's own file.
+    pub journal: Arc<dyn Journal>,
+    /// The records, where they are another store than the journal.
+    pub records: Option<Arc<dyn RecordStore>>,
+    /// The live view.
+    pub live: Arc<dyn LiveStore>,
+}
+
+impl Stores {
+    /// The name under which the journal is reported.
+    pub fn journal_name(&self) -> &'static str {
+        if self.records.is_some() { JOURNAL } else { RECORDS }
+    }
+
+    /// The stores there are, by name.
+    pub fn names(&self) -> Vec<&'static str> {
+        if self.records.is_some() { vec![JOURNAL, RECORDS, LIVE] } else { vec![RECORDS, LIVE] }
+    }
+
+    /// Returns one record: this node's own from its journal, which is never behind; another's from the records.
+    pub async fn get(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
+        match (self.journal.get(id).await, &self.records) {
+            (Ok(None) | Err(_), Some(records)) => records.get(id).await,
+            (found, _) => found,
+        }
+    }
+
+    /// Returns one session's transitions, from the same place.
+    pub async fn history(&self, id: SessionId) -> Result<Vec<Transition>, StoreError> {
+        let own = self.journal.history(id).await?;
+        match &self.records {
+            Some(records) if own.is_empty() => records.history(id).await,
+            _ => Ok(own),
+        }
+    }
+
+    /// Returns one page. While the records are behind the journal or down, what the journal has is put over it: then
+    /// nothing of this node is missing.
+    pub async fn list(&self, query: ListQuery, records_behind: bool) -> Result<Page, StoreError> {
+        let Some(records) = &self.records else { return self.journal.list(query).await };
+        let page = match records.list(query.clone()).await {
+            Ok(page) if !records_behind => return Ok(page),
+            Ok(page) => page,
+            Err(error) => {
+                tracing::warn!(%error, "the records cannot be read; the journal answers for this node");
+                let mut page = self.journal.list(query).await?;
+                page.records.iter_mut().for_each(|record| record.durable = Durable::Journal);
+                return Ok(page);
+            }
+        };
+        let own = self.journal.list(query.clone()).await?;
+        Ok(query.merge(page, own))
+    }
+}
+
+/// Why no session can be opened now; set by the registry, read by whoever asks.
+#[derive(Debug, Clone, Default)]
+pub struct Hindrances(Arc<AtomicU8>);
+
+/// One reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Hindrance {
+    /// The journal takes no write.
+    JournalDown = 1,
+    /// A commit of the journal takes longer than it may.
+    JournalSlow = 2,
+    /// The records have been down for so long that the outbox is full.
+    OutboxFull = 4,
+    /// What is left of the disk is kept for closes.
+    DiskFull = 8,
+    /// Another start of this node has taken its lease.
+    LeaseLost = 16,
+}
+
+impl Hindrance {
+    const ALL: [Self; 5] = [Self::JournalDown, Self::JournalSlow, Self::OutboxFull, Self::DiskFull, Self::LeaseLost];
+
+    /// In words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::JournalDown => "records unavailable",
+            Self::JournalSlow => "journal slow",
+            Self::OutboxFull => "outbox full",
+            Self::DiskFull => "disk full",
+            Self::LeaseLost => "lease lost",
+        }
+    }
+}
+
+impl Hindrances {
+    /// Notes whether a reason holds.
+    pub fn set(&self, hindrance: Hindrance, holds: bool) {
+        if holds {
+            self.0.fetch_or(hindrance as u8, Ordering::Relaxed);
+        } else {
+            self.0.fetch_and(!(hindrance as u8), Ordering::Relaxed);
+        }
+    }
+
+    /// The reasons that hold.
+    pub fn reasons(&self) -> Vec<&'static str> {
+        let held = self.0.load(Ordering::Relaxed);
+        Hindrance::ALL.into_iter().filter(|one| held & *one as u8 != 0).map(Hindrance::as_str).collect()
+    }
+
+    /// Whether none holds.
+    pub fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}

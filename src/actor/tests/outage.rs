@@ -1,0 +1,102 @@
+//! What the registry promises while the records, another store than the journal, are away: nobody is refused, nothing is
+//! lost, and the records catch up by themselves.
+
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::house::{House, eventually, read, request};
+use crate::{
+    actor::{registry::RegistryMessage, wire::ToSocket},
+    core::record::{Durable, EndReason, Record, SessionId, Status},
+    ssh::LinkEvent,
+    store::{Journal, ListQuery, RecordStore},
+};
+
+/// More than any test has failures.
+const DOWN: usize = 1 << 40;
+
+fn down(house: &House, failures: usize) {
+    house.remote.as_ref().unwrap().failures.store(failures, Ordering::Relaxed);
+}
+
+async fn remote(house: &House, id: SessionId) -> Option<Record> {
+    house.remote.as_ref().unwrap().store.get(id).await.unwrap()
+}
+
+#[actix_rt::test]
+async fn an_open_waits_a_moment_for_the_records_and_says_where_it_is_durable() {
+    let house = House::with_records().await;
+    let opened = house.gateway.open(request()).await.unwrap();
+    assert_eq!(opened.durable, Durable::Records);
+    assert!(remote(&house, opened.id).await.is_some());
+    down(&house, DOWN);
+    let opened = house.gateway.open(request()).await.unwrap();
+    assert_eq!(opened.durable, Durable::Journal);
+    assert!(house.records.store.get(opened.id).await.unwrap().is_some());
+    assert_eq!(remote(&house, opened.id).await, None);
+    assert_eq!(house.find(opened.id).await.durable, Durable::Journal);
+}
+
+#[actix_rt::test]
+async fn an_outage_of_the_records_refuses_nobody_and_ends_by_itself() {
+    let house = House::with_records().await;
+    let (before, mut attached, target) = house.active().await;
+    down(&house, DOWN);
+    let mut opened = Vec::new();
+    for _ in 0..300 {
+        opened.push(house.open().await);
+    }
+    target.says.send(LinkEvent::Output(Bytes::from_static(b"still here"))).unwrap();
+    read(&mut attached, b"still here").await;
+    house.gateway.end(before, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    let last = read(&mut attached, b"").await;
+    assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::Terminated, .. })), "{last:?}");
+    // The listing misses nothing of this node, and says that the records are away.
+    let listing = house.gateway.list(ListQuery { limit: 500, ..ListQuery::default() }).await.unwrap();
+    assert_eq!(listing.sessions.len(), 301);
+    assert_eq!(listing.degraded, ["records"]);
+    let ended = house.find(before).await;
+    assert_eq!(ended.status, Status::Closed);
+    assert_eq!(house.gateway.readiness().reasons, [""; 0]);
+    let stores = house.gateway.stores().await.unwrap();
+    assert_eq!(
+        stores.iter().map(|store| (store.store, store.up)).collect::<Vec<_>>(),
+        [("journal", true), ("records", false), ("live", true)]
+    );
+
+    down(&house, 0);
+    eventually(async || house.records.store.outbox_len().await.unwrap() == 0).await;
+    for id in opened {
+        assert!(remote(&house, id).await.is_some());
+    }
+    let stored = remote(&house, before).await.unwrap();
+    assert_eq!((stored.end_time, stored.end_reason), (ended.end_time, ended.end_reason));
+    let history = house.remote.as_ref().unwrap().store.history(before).await.unwrap();
+    assert_eq!(history, house.records.store.history(before).await.unwrap());
+    assert!(house.gateway.list(ListQuery::default()).await.unwrap().degraded.is_empty());
+}
+
+#[actix_rt::test]
+async fn a_session_that_the_records_do_not_know_closed_is_not_listed_as_open() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    eventually(async || remote(&house, id).await.is_some_and(|record| record.status == Status::Active)).await;
+    down(&house, DOWN);
+    house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    eventually(async || house.find(id).await.is_closed()).await;
+    let open = ListQuery { statuses: vec![Status::Active], limit: 10, ..ListQuery::default() };
+    assert_eq!(remote(&house, id).await.unwrap().status, Status::Active, "the records still believe it");
+    assert!(house.gateway.list(open).await.unwrap().sessions.is_empty());
+}
+
+#[actix_rt::test]
+async fn what_an_earlier_life_left_in_the_outbox_is_told() {
+    let house = House::with_records().await;
+    down(&house, DOWN);
+    let id = house.open().await;
+    assert!(house.gateway.parts.registry.tell(RegistryMessage::Panic).is_ok());
+    eventually(async || house.restarts("registry").await == 1).await;
+    down(&house, 0);
+    eventually(async || remote(&house, id).await.is_some()).await;
+}
