@@ -201,6 +201,11 @@ impl Gateway {
         Ok(Listing { sessions, next: page.next, as_of, degraded: self.degraded() })
     }
 
+    /// Counts what has changed a listing of this node's sessions; activity does not count.
+    pub fn changes(&self) -> u64 {
+        self.shared.changes.read()
+    }
+
     /// Returns one session, open or closed.
     ///
     /// # Errors

@@ -1,6 +1,11 @@
 //! Sessions over HTTP: create, list, get, delete, why. Decides nothing about them.
 
-use actix_web::{HttpRequest, HttpResponse, Responder, http::header::LOCATION, web};
+use actix_web::{
+    HttpRequest, HttpResponse, Responder,
+    http::header::{ContentType, LOCATION},
+    web,
+};
+use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
@@ -68,15 +73,30 @@ pub async fn create(
 
 /// `GET /api/v1/sessions`: one page of a listing.
 pub async fn list(request: HttpRequest, state: web::Data<State>, _: Caller) -> Result<HttpResponse, Problem> {
-    let query = listing::parse(request.query_string())?;
+    // Everyone who may list sees the same sessions, so one page serves all who ask for it.
+    let (text, changes, now) = (request.query_string(), state.gateway.changes(), state.now());
+    let body = match state.pages.find(text, changes, now) {
+        Some(body) => body,
+        None => {
+            let body = page(&state, text).await?;
+            state.pages.keep(text, changes, now, body.clone());
+            body
+        }
+    };
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
+}
+
+async fn page(state: &State, query: &str) -> Result<Bytes, Problem> {
+    let query = listing::parse(query)?;
     let sort = query.sort;
     let listing = state.gateway.list(query).await?;
-    Ok(HttpResponse::Ok().json(ListingView {
+    let view = ListingView {
         items: listing.sessions.iter().map(session_json).collect(),
         next_cursor: listing.next.map(|next| listing::cursor(sort, next)),
         as_of: Rfc3339(listing.as_of),
         degraded: listing.degraded,
-    }))
+    };
+    serde_json::to_vec(&view).map(Bytes::from).map_err(|_| Problem::internal())
 }
 
 /// `GET /api/v1/sessions/{id}`: one session, open or closed.

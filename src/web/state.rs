@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 
-use super::{error::Problem, secret, sign_ins::SignIns, throttle::Throttle};
+use super::{error::Problem, pages::Pages, secret, sign_ins::SignIns, throttle::Throttle};
 use crate::{
     actor::gateway::Gateway,
     ssh::{AddressRule, Credential},
@@ -68,6 +68,8 @@ pub struct State {
     pub sign_ins: SignIns,
     /// Who tried wrong tokens.
     pub throttle: Throttle,
+    /// Pages of the session list that still hold.
+    pub pages: Pages,
     /// One permit per open event stream.
     pub event_streams: Arc<Semaphore>,
 }
@@ -80,6 +82,7 @@ impl State {
             settings,
             sign_ins: SignIns::default(),
             throttle: Throttle::default(),
+            pages: Pages::default(),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
         }
     }
