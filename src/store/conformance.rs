@@ -15,16 +15,29 @@ use crate::core::record::{
 /// What a live view promises.
 pub mod live;
 
-/// Makes one test of each named promise, for the stores that `$fresh` returns: empty, with what must outlive them.
+/// Makes one test of each named promise, for the stores that `$fresh` returns: empty, with what must outlive them. What
+/// they need is started by `$start`, once per test, unless it is missing; if that is dear, one test holds all promises.
 macro_rules! promises {
-    ($fresh:path: $suite:path: $($promise:ident),+ $(,)?) => {
+    (one by one: $fresh:expr => $suite:path: $($promise:ident),+ $(,)?) => {{
+        use $suite as suite;
+        $(suite::$promise($fresh);)+
+    }};
+    ($fresh:path => $suite:path: $($promise:ident),+ $(,)?) => {
         $(#[test] fn $promise() { use $suite as suite; suite::$promise(&|| Box::pin($fresh())); })+
+    };
+    ($start:path, $fresh:path => $suite:path: $($promise:ident),+ $(,)?) => {
+        $(#[test] fn $promise() {
+            use $suite as suite;
+            if let Some(started) = $start() {
+                suite::$promise(&|| Box::pin($fresh(&started)));
+            }
+        })+
     };
 }
 
 macro_rules! record_store_promises {
-    ($fresh:path) => {
-        $crate::store::conformance::promises!($fresh: $crate::store::conformance:
+    ($($stores:tt)+) => {
+        $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance:
             returns_a_record_as_written, a_lower_rank_changes_nothing,
             a_transition_is_kept_once, a_batch_longer_than_a_statement_is_whole, epochs_count_up_per_node,
             only_the_newest_start_renews_its_lease, orphans_are_older_open_and_oldest_first,
@@ -33,15 +46,8 @@ macro_rules! record_store_promises {
     };
 }
 
-macro_rules! live_store_promises {
-    ($fresh:path) => {
-        $crate::store::conformance::promises!($fresh: $crate::store::conformance::live:
-            the_order_of_announcements_does_not_matter,
-            a_late_record_never_reopens_a_closed_session);
-    };
-}
-
-pub(crate) use {live_store_promises, promises, record_store_promises};
+pub(crate) use live::{live_store_promises, lossy_live_store_promises};
+pub(crate) use {promises, record_store_promises};
 
 /// Makes an empty store, together with what must outlive it (a folder, a server).
 pub type Fresh<'a, S, G> = &'a dyn Fn() -> BoxFuture<'static, (S, G)>;

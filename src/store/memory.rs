@@ -22,6 +22,8 @@ pub struct MemoryLive(Arc<Mutex<View>>);
 #[derive(Debug, Default)]
 struct View {
     open: HashMap<SessionId, Record>,
+    /// The newest beat of those that had one. Apart from the record, which a later version replaces.
+    beats: HashMap<SessionId, UtcMicros>,
     /// Closed is the highest phase, so the id alone says that everything late ranks lower.
     tombstones: HashSet<SessionId>,
     /// The tombstones, oldest first.
@@ -48,8 +50,9 @@ impl LiveStore for MemoryLive {
         Box::pin(async move {
             let mut view = self.view();
             for (id, at) in beats {
-                if let Some(record) = view.open.get_mut(&id) {
-                    record.last_seen_at = record.last_seen_at.max(Some(at));
+                if view.open.contains_key(&id) {
+                    let newest = view.beats.entry(id).or_insert(at);
+                    *newest = at.max(*newest);
                 }
             }
             Ok(())
@@ -62,7 +65,14 @@ impl LiveStore for MemoryLive {
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(async move { Ok(self.view().open.values().cloned().collect()) })
+        Box::pin(async move {
+            let view = self.view();
+            let seen = |record: &Record| {
+                let last_seen_at = record.last_seen_at.max(view.beats.get(&record.id).copied());
+                Record { last_seen_at, ..record.clone() }
+            };
+            Ok(view.open.values().map(seen).collect())
+        })
     }
 }
 
@@ -71,6 +81,7 @@ impl View {
         let id = record.id;
         if record.is_closed() {
             self.open.remove(&id);
+            self.beats.remove(&id);
             self.bury(id);
         } else if !self.tombstones.contains(&id) {
             let record = match self.open.remove(&id) {
