@@ -14,6 +14,8 @@ pub use crate::core::record::Write;
 mod conformance;
 /// The live view in this process's memory.
 pub mod memory;
+/// The live view in Redis.
+pub mod redis;
 /// The steps of a schema, up and down.
 mod schema;
 /// The durable records in one SQLite file.
@@ -104,7 +106,8 @@ pub trait LiveStore: Send + Sync + 'static {
     fn beat(&self, beats: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Renews this node's lease in the view. `false`: the view has lost something since the last renewal (it was
-    /// flushed, or an older copy took over), so everything is to be applied again.
+    /// flushed, or an older copy took over), or this is the first, so everything is to be applied again. Refused once a
+    /// later start of the node has renewed or written there.
     fn renew_lease(&self, now: UtcMicros) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Returns every open record, in no order, `last_seen_at` as the newest beat has it.

@@ -1,0 +1,367 @@
+//! Owns the live view in Redis: its keys, what a write does to them and how they are read. Knows no durable store; what
+//! it holds may be lost at any moment.
+//!
+//! Keys, those of one node in one slot of a cluster:
+//!
+//! | key | what |
+//! |---|---|
+//! | `pulsegate:{NODE}:session:ID` | hash: the record; once closed it stays for ten minutes, as its own tombstone |
+//! | `pulsegate:{NODE}:beats` | sorted set: every open session by its last beat in microseconds, 0 before the first |
+//! | `pulsegate:{NODE}:lease` | `EPOCH WRITES MICROSECONDS`: who serves, its writes so far, its last renewal |
+//! | `pulsegate:{NODE}:fence` | the highest epoch whose writes only close |
+//! | `pulsegate:{NODE}:changes` | stream: id, rank and status of what was applied, the newest ten thousand |
+//! | `pulsegate:nodes` | set: the nodes that have such keys |
+//!
+//! Writes go one after the other, over one connection that is kept. Each of this node's counts the lease up in the same
+//! step, unless the lease is not as the write before left it. So a renewal sees whether the view still has all of them:
+//! after a flush there is no lease, and where an older copy took over it has counted less. Beats are not counted: the
+//! next one makes up for a lost one. Redis 6.2 or later.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
+
+use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisResult, ServerErrorKind};
+use futures_util::future::BoxFuture;
+use sha1::{Digest, Sha1};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::timeout,
+};
+
+use super::{LiveStore, StoreError};
+use crate::core::record::{Epoch, NodeId, Record, SessionId, UtcMicros};
+use address::RedisAddress;
+use pool::{ANSWER, Connection, RedisPool, failure};
+
+/// How a Redis is written in the configuration.
+pub mod address;
+#[cfg(test)]
+mod controls;
+#[cfg(test)]
+mod lab;
+/// Connections, and why one failed.
+mod pool;
+/// Records as fields of a hash, and back.
+mod rows;
+#[cfg(test)]
+mod tests;
+
+/// Records per script call and hashes per reading: some 10 ms of Redis's only thread.
+const PER_CALL: usize = 500;
+
+/// Beats per command: some 4 ms of it.
+const BEATS_PER_CALL: usize = 5_000;
+
+/// How long a closed record stays: longer than a late write can wait in a registry.
+const TOMBSTONE_SECONDS: u32 = 600;
+
+/// How many changes the stream keeps, about.
+const CHANGES: u32 = 10_000;
+
+/// How long the lease of a node that came to an end stays, in milliseconds: a day. Garbage collection, never a verdict.
+const LEASE_MILLIS: u32 = 86_400_000;
+
+/// The nodes that have keys.
+const NODES: &str = "pulsegate:nodes";
+
+/// The live view in Redis, as one start of one node writes it. A handle: clones share its connections.
+#[derive(Clone)]
+pub struct RedisLive(Arc<View>);
+
+struct View {
+    pool: RedisPool,
+    node: NodeId,
+    epoch: Epoch,
+    guards: Guards,
+    writer: Mutex<Writer>,
+}
+
+/// What keeps late writes out.
+struct Guards {
+    apply: Script,
+    lease: Script,
+    /// Later beats only, and only of sessions that are open.
+    beat: &'static [&'static str],
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        let (apply, lease) = (include_str!("redis/apply.lua"), include_str!("redis/lease.lua"));
+        Self { apply: Script::new(apply), lease: Script::new(lease), beat: &["GT", "XX"] }
+    }
+}
+
+/// Where the writes stand.
+#[derive(Default)]
+struct Writer {
+    connection: Option<Connection>,
+    /// How many writes of this node were tried.
+    writes: u64,
+    /// The lease as the last write left it; `None` if that is not known, or if something was lost.
+    lease: Option<Lease>,
+    /// The nodes that have been added to [`NODES`].
+    announced: BTreeSet<NodeId>,
+}
+
+/// What this node writes into its lease.
+#[derive(Clone, Copy)]
+struct Lease {
+    epoch: Epoch,
+    writes: u64,
+    renewed_at: UtcMicros,
+}
+
+impl fmt::Display for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.epoch.0, self.writes, self.renewed_at.0)
+    }
+}
+
+impl RedisLive {
+    /// Prepares the view at `address` for this start of `node`; connects with the first call, so Redis may be down.
+    pub fn new(address: &RedisAddress, node: NodeId, epoch: Epoch) -> Result<Self, StoreError> {
+        Self::guarded(address, node, epoch, Guards::default())
+    }
+
+    fn guarded(address: &RedisAddress, node: NodeId, epoch: Epoch, guards: Guards) -> Result<Self, StoreError> {
+        let (pool, writer) = (RedisPool::new(address)?, Mutex::default());
+        Ok(Self(Arc::new(View { pool, node, epoch, guards, writer })))
+    }
+}
+
+impl LiveStore for RedisLive {
+    fn apply(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut by_node: BTreeMap<NodeId, Vec<Record>> = BTreeMap::new();
+            for record in batch {
+                by_node.entry(record.node.clone()).or_default().push(record);
+            }
+            for (node, records) in &by_node {
+                for part in records.chunks(PER_CALL) {
+                    self.0.apply(node, part).await?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn beat(&self, beats: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            for part in beats.chunks(BEATS_PER_CALL) {
+                self.0.beat(part).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn renew_lease(&self, now: UtcMicros) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.0.renew_lease(now))
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(self.0.open())
+    }
+}
+
+impl View {
+    /// Applies at most [`PER_CALL`] records of one node.
+    async fn apply(&self, node: &NodeId, records: &[Record]) -> Result<(), StoreError> {
+        let mut writer = self.writer().await?;
+        writer.announce(&self.pool, node).await.map_err(failure)?;
+        let is_own = *node == self.node;
+        let fence = if is_own { self.epoch.0.saturating_sub(1) } else { 0 };
+        // Not known while the answer is out, and for good if none comes.
+        let before = if is_own { writer.lease.take() } else { None };
+        let after = before.map(|lease| Lease { writes: writer.next_write(), ..lease });
+        let spelled = |lease: Option<Lease>| lease.map_or_else(String::new, |lease| lease.to_string());
+        let arguments = |command: &mut Cmd| {
+            command.arg(4 + records.len());
+            command.arg(key(node, "fence")).arg(key(node, "lease")).arg(key(node, "beats")).arg(key(node, "changes"));
+            for record in records {
+                command.arg(session_key(node, record.id));
+            }
+            command.arg(fence).arg(spelled(before)).arg(spelled(after)).arg(TOMBSTONE_SECONDS).arg(CHANGES);
+            command.arg(rows::FIELDS.len()).arg(&rows::FIELDS);
+            for record in records {
+                command.arg(record.id.to_string()).arg(&rows::values(record));
+            }
+        };
+        let found = writer.run(&self.pool, &self.guards.apply, arguments).await;
+        let is_whole: bool = found.map_err(failure)?;
+        if is_own {
+            writer.lease = after.filter(|_| is_whole);
+        }
+        Ok(())
+    }
+
+    /// Carries at most [`BEATS_PER_CALL`] beats of this node.
+    async fn beat(&self, beats: &[(SessionId, UtcMicros)]) -> Result<(), StoreError> {
+        let mut command = redis::cmd("ZADD");
+        command.arg(key(&self.node, "beats")).arg(self.guards.beat);
+        for (id, at) in beats {
+            command.arg(at.0).arg(id.to_string());
+        }
+        let mut writer = self.writer().await?;
+        writer.ask(&self.pool, &command).await.map_err(failure)
+    }
+
+    async fn renew_lease(&self, now: UtcMicros) -> Result<bool, StoreError> {
+        let mut writer = self.writer().await?;
+        // Every time: in a cluster another server has this key, and may lose it alone.
+        writer.announced.clear();
+        writer.announce(&self.pool, &self.node).await.map_err(failure)?;
+        let before = writer.lease.take();
+        let after = Lease { epoch: self.epoch, writes: writer.next_write(), renewed_at: now };
+        let arguments = |command: &mut Cmd| {
+            command.arg(2).arg(key(&self.node, "fence")).arg(key(&self.node, "lease"));
+            command.arg(self.epoch.0).arg(after.to_string()).arg(LEASE_MILLIS);
+        };
+        let found = writer.run(&self.pool, &self.guards.lease, arguments).await;
+        let found: Option<String> = found.map_err(failure)?;
+        writer.lease = Some(after);
+        Ok(before.is_some_and(|before| found == Some(before.to_string())))
+    }
+
+    async fn open(&self) -> Result<Vec<Record>, StoreError> {
+        let mut connection = self.pool.connection().await.map_err(failure)?;
+        let open = self.read_open(&mut connection).await;
+        if open.is_err() {
+            connection.discard();
+        }
+        open
+    }
+
+    async fn read_open(&self, connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
+        let nodes: BTreeSet<String> = connection.ask(redis::cmd("SMEMBERS").arg(NODES)).await.map_err(failure)?;
+        let mut nodes: BTreeSet<NodeId> = nodes.into_iter().map(NodeId).collect();
+        nodes.insert(self.node.clone());
+        let mut open = Vec::new();
+        for node in nodes {
+            let mut question = redis::cmd("ZRANGE");
+            question.arg(key(&node, "beats")).arg(0).arg(-1).arg("WITHSCORES");
+            let beats: Vec<(String, f64)> = connection.ask(&question).await.map_err(failure)?;
+            for part in beats.chunks(PER_CALL) {
+                read_sessions(connection, &node, part, &mut open).await?;
+            }
+        }
+        Ok(open)
+    }
+
+    /// Waits for its turn to write, though not for ever: who writes now may hang.
+    async fn writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        let busy = |_| StoreError::Unavailable("Redis does not answer those who write before".into());
+        timeout(ANSWER, self.writer.lock()).await.map_err(busy)
+    }
+}
+
+/// Adds the sessions of `node` in `beats` that are still open to `open`.
+async fn read_sessions(
+    connection: &mut Connection,
+    node: &NodeId,
+    beats: &[(String, f64)],
+    open: &mut Vec<Record>,
+) -> Result<(), StoreError> {
+    let ids: Vec<SessionId> =
+        beats.iter().map(|(id, _)| id.parse()).collect::<Result<_, _>>().map_err(|_| rows::unreadable())?;
+    let mut questions = Pipeline::with_capacity(ids.len());
+    for id in &ids {
+        questions.cmd("HMGET").arg(session_key(node, *id)).arg(&rows::FIELDS);
+    }
+    let rows: Vec<Vec<Option<String>>> = connection.ask_all(&questions).await.map_err(failure)?;
+    for ((id, (_, beat)), values) in ids.into_iter().zip(beats).zip(rows) {
+        // What was closed since the ids were read is left out.
+        if let Some(mut record) = rows::record(node, id, values)?.filter(|record| !record.is_closed()) {
+            let beat = Some(UtcMicros(*beat as i64)).filter(|beat| beat.0 > 0);
+            record.last_seen_at = record.last_seen_at.max(beat);
+            open.push(record);
+        }
+    }
+    Ok(())
+}
+
+impl Writer {
+    fn next_write(&mut self) -> u64 {
+        self.writes += 1;
+        self.writes
+    }
+
+    /// Makes sure that whoever reads finds the keys of `node`.
+    async fn announce(&mut self, pool: &RedisPool, node: &NodeId) -> RedisResult<()> {
+        if !self.announced.contains(node) {
+            self.ask::<()>(pool, redis::cmd("SADD").arg(NODES).arg(&node.0)).await?;
+            self.announced.insert(node.clone());
+        }
+        Ok(())
+    }
+
+    /// Runs a script by its name, or whole where Redis does not have it yet.
+    async fn run<T: FromRedisValue>(
+        &mut self,
+        pool: &RedisPool,
+        script: &Script,
+        arguments: impl Fn(&mut Cmd),
+    ) -> RedisResult<T> {
+        let command = |name, script| {
+            let mut command = redis::cmd(name);
+            arguments(command.arg(script));
+            command
+        };
+        match self.ask(pool, &command("EVALSHA", script.name.as_str())).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                self.ask(pool, &command("EVAL", script.text.as_str())).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn ask<T: FromRedisValue>(&mut self, pool: &RedisPool, command: &Cmd) -> RedisResult<T> {
+        if let Some(mut kept) = self.connection.take() {
+            match kept.ask(command).await {
+                // It may have ended long ago, with the server before: that says nothing of the one that is there now.
+                Err(error) if error.is_connection_dropped() => kept.discard(),
+                answer => return self.keep(kept, answer),
+            }
+        }
+        let mut connection = pool.connection().await?;
+        let answer = connection.ask(command).await;
+        self.keep(connection, answer)
+    }
+
+    /// Keeps a connection that is good for the next write.
+    fn keep<T>(&mut self, connection: Connection, answer: RedisResult<T>) -> RedisResult<T> {
+        let is_good = match &answer {
+            Ok(_) => true,
+            Err(error) => error.kind() == ErrorKind::Server(ServerErrorKind::NoScript),
+        };
+        if is_good {
+            self.connection = Some(connection);
+        } else {
+            connection.discard();
+        }
+        answer
+    }
+}
+
+/// A script and the name that Redis gives it.
+struct Script {
+    text: String,
+    name: String,
+}
+
+impl Script {
+    fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { name: data_encoding::HEXLOWER.encode(&Sha1::digest(text.as_bytes())), text }
+    }
+}
+
+fn key(node: &NodeId, what: &str) -> String {
+    format!("pulsegate:{{{node}}}:{what}")
+}
+
+fn session_key(node: &NodeId, id: SessionId) -> String {
+    format!("pulsegate:{{{node}}}:session:{id}")
+}

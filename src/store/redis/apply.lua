@@ -1,0 +1,46 @@
+-- Applies records of one node. A record replaces what is there only where its rank is higher, so order and repetition do
+-- not matter. One whose epoch is fenced only closes. A closed record stays for a while as its own tombstone.
+--
+-- KEYS: the node's fence, lease, beats and changes; then the hash of each record's session.
+-- ARGV: the epoch below which the caller fences, the lease it left, the lease it leaves, how long a closed record stays
+-- in seconds, how many changes are kept, the number of fields, their names (rank, epoch and status come first); then of
+-- each record its id and its fields.
+-- Returns 1 if the lease was as the caller left it, else 0.
+local fence, lease, beats, changes = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local left, leaves, tombstone, kept, count = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+
+local fenced = tonumber(redis.call('GET', fence)) or 0
+if tonumber(ARGV[1]) > fenced then
+  fenced = tonumber(ARGV[1])
+  redis.call('SET', fence, ARGV[1])
+end
+
+local at = 6 + count
+for session = 5, #KEYS do
+  local key, id, rank, epoch, status = KEYS[session], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local closed = status == 'closed'
+  local known = tonumber(redis.call('HGET', key, 'rank')) or -1
+  if tonumber(rank) > known and (closed or tonumber(epoch) > fenced) then
+    local fields = {}
+    for field = 1, count do
+      fields[2 * field - 1] = ARGV[6 + field]
+      fields[2 * field] = ARGV[at + 1 + field]
+    end
+    redis.call('HSET', key, unpack(fields))
+    if closed then
+      redis.call('EXPIRE', key, tombstone)
+      redis.call('ZREM', beats, id)
+    else
+      -- Without a beat so far; from now on it can have one.
+      redis.call('ZADD', beats, 'NX', 0, id)
+    end
+    redis.call('XADD', changes, 'MAXLEN', '~', kept, '*', 'id', id, 'rank', rank, 'status', status)
+  end
+  at = at + 1 + count
+end
+
+if left ~= '' and redis.call('GET', lease) == left then
+  redis.call('SET', lease, leaves, 'KEEPTTL')
+  return 1
+end
+return 0

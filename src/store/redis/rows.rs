@@ -1,0 +1,168 @@
+//! How a record becomes the fields of a Redis hash and comes back. Knows no connection.
+
+use std::{str::FromStr, vec};
+
+use crate::{
+    core::record::{Authority, Durable, Epoch, NodeId, Record, SessionId, UtcMicros},
+    store::StoreError,
+};
+
+/// The fields of a session's hash, in the order of [`values`]; `apply.lua` knows the first three. What the key says, node
+/// and id, is not repeated.
+pub const FIELDS: [&str; 21] = [
+    "rank",
+    "epoch",
+    "status",
+    "version",
+    "authority",
+    "username",
+    "target_name",
+    "target_addr",
+    "target_login",
+    "client_ip",
+    "end_reason",
+    "exit_status",
+    "start_time",
+    "last_seen_at",
+    "last_input_at",
+    "end_time",
+    "detected_at",
+    "bytes_in",
+    "bytes_out",
+    "watchers",
+    "recording",
+];
+
+/// Spells a record; unknown is empty.
+pub fn values(record: &Record) -> [String; FIELDS.len()] {
+    [
+        record.rank().to_string(),
+        record.epoch.0.to_string(),
+        record.status.to_string(),
+        record.version.to_string(),
+        (record.authority as u8).to_string(),
+        record.username.clone(),
+        record.target.clone(),
+        record.target_addr.clone(),
+        record.target_login.clone(),
+        record.client_ip.to_string(),
+        spelled(record.end_reason),
+        spelled(record.exit_status),
+        record.start_time.0.to_string(),
+        spelled(record.last_seen_at.map(|at| at.0)),
+        spelled(record.last_input_at.map(|at| at.0)),
+        spelled(record.end_time.map(|at| at.0)),
+        spelled(record.detected_at.map(|at| at.0)),
+        record.bytes_in.to_string(),
+        record.bytes_out.to_string(),
+        record.watchers.to_string(),
+        spelled(record.recording.as_ref()),
+    ]
+}
+
+/// Reads the values of [`FIELDS`]; `None` if there is no such hash.
+pub fn record(node: &NodeId, id: SessionId, values: Vec<Option<String>>) -> Result<Option<Record>, StoreError> {
+    if values.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let mut values = Values(values.into_iter());
+    // The rank is made of what follows.
+    values.text()?;
+    Ok(Some(Record {
+        id,
+        node: node.clone(),
+        epoch: Epoch(values.word()?),
+        status: values.word()?,
+        version: values.word()?,
+        authority: values.authority()?,
+        username: values.text()?,
+        target: values.text()?,
+        target_addr: values.text()?,
+        target_login: values.text()?,
+        client_ip: values.word()?,
+        end_reason: values.optional()?,
+        exit_status: values.optional()?,
+        start_time: UtcMicros(values.word()?),
+        last_seen_at: values.optional()?.map(UtcMicros),
+        last_input_at: values.optional()?.map(UtcMicros),
+        end_time: values.optional()?.map(UtcMicros),
+        detected_at: values.optional()?.map(UtcMicros),
+        bytes_in: values.word()?,
+        bytes_out: values.word()?,
+        watchers: values.word()?,
+        recording: values.optional()?,
+        durable: Durable::Records,
+    }))
+}
+
+/// The answer for what no release of ours can have written.
+pub fn unreadable() -> StoreError {
+    StoreError::Refused("a session in Redis cannot be read".into())
+}
+
+fn spelled<T: ToString>(value: Option<T>) -> String {
+    value.map_or_else(String::new, |value| value.to_string())
+}
+
+/// What is left to read of a hash.
+struct Values(vec::IntoIter<Option<String>>);
+
+impl Values {
+    fn text(&mut self) -> Result<String, StoreError> {
+        self.0.next().flatten().ok_or_else(unreadable)
+    }
+
+    fn word<T: FromStr>(&mut self) -> Result<T, StoreError> {
+        self.text()?.parse().map_err(|_| unreadable())
+    }
+
+    fn optional<T: FromStr>(&mut self) -> Result<Option<T>, StoreError> {
+        let text = self.text()?;
+        if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| unreadable()) }
+    }
+
+    fn authority(&mut self) -> Result<Authority, StoreError> {
+        match self.word::<u8>()? {
+            1 => Ok(Authority::Inferred),
+            2 => Ok(Authority::Observed),
+            _ => Err(unreadable()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{core::record::Status, store::conformance};
+
+    fn read(record: &Record, values: Vec<Option<String>>) -> Result<Option<Record>, StoreError> {
+        super::record(&record.node, record.id, values)
+    }
+
+    #[test]
+    fn a_record_is_read_as_written() {
+        let mut full = conformance::record(7, 4, Authority::Inferred, Status::Closed);
+        full.client_ip = "2001:db8::7".parse().unwrap();
+        full.username = "Ünïcode \u{1f511} \r\n\0 '\"".into();
+        (full.bytes_out, full.version, full.watchers) = (u64::MAX, u64::MAX, u32::MAX);
+        full.last_seen_at = Some(UtcMicros(i64::MIN));
+        let bare = conformance::record(8, 1, Authority::Observed, Status::Connecting);
+        for record in [full, bare] {
+            assert_eq!(read(&record, values(&record).map(Some).to_vec()).unwrap(), Some(record));
+        }
+    }
+
+    #[test]
+    fn what_is_not_whole_is_refused() {
+        let record = conformance::record(7, 4, Authority::Inferred, Status::Closed);
+        assert_eq!(read(&record, vec![None; FIELDS.len()]).unwrap(), None);
+        for field in 0..FIELDS.len() {
+            let mut values = values(&record).map(Some);
+            values[field] = None;
+            assert!(read(&record, values.to_vec()).is_err(), "{}", FIELDS[field]);
+        }
+        let mut odd = values(&record).map(Some);
+        odd[4] = Some("3".into());
+        assert!(read(&record, odd.to_vec()).is_err());
+    }
+}
