@@ -75,6 +75,16 @@ impl Gateway {
         self.kept.process()
     }
 
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The secret that signs a program in.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Opens a session and returns its id.
     pub async fn open(&self) -> Result<String> {
         let session = self.ask(Method::POST, "/api/v1/sessions", Some(json!({ "target": TARGET }))).await?;

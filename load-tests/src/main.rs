@@ -16,6 +16,8 @@ mod bulk;
 mod echo;
 /// The gateway under test, its API.
 mod gateway;
+/// Scenario: the list of sessions.
+mod listing;
 /// What the system says of a process.
 mod process;
 /// What was measured and how it is told.
@@ -56,6 +58,8 @@ enum Scenario {
     Sessions(sessions::Sessions),
     /// A browser that does not read during an endless output.
     Stalled(stalled::Stalled),
+    /// The list of sessions, asked for by many at once, over a long history.
+    Listing(listing::Listing),
     /// All of them in short; holds what must be right, not how fast it is.
     Smoke,
     /// The SSH server to measure against, until its standard input ends.
@@ -83,6 +87,7 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         Scenario::Bulk(bulk) => bulk.run().await?,
         Scenario::Sessions(sessions) => sessions.run().await?,
         Scenario::Stalled(stalled) => stalled.run().await?,
+        Scenario::Listing(listing) => listing.run().await?,
         Scenario::Smoke => return smoke(json).await.map(|()| true),
         Scenario::Target => return target::serve().await.map(|()| true),
     };
@@ -98,6 +103,7 @@ async fn smoke(json: bool) -> Result<()> {
     told(bulk::Bulk { bytes: 20_000_000, rounds: 1 }.run().await?);
     told(sessions::Sessions { count: 100 }.run().await?);
     told(stalled::Stalled { seconds: 3, long: false }.run().await?);
-    println!("smoke: 4 scenarios passed in {:.1} s", started.elapsed().as_secs_f64());
+    told(listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1 }.run().await?);
+    println!("smoke: 5 scenarios passed in {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
 }
