@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 use report::Report;
@@ -18,8 +18,12 @@ mod echo;
 mod gateway;
 /// Scenario: the list of sessions.
 mod listing;
+/// Scenario: beats and records into Redis.
+mod live;
 /// What the system says of a process.
 mod process;
+/// A Redis server of our own.
+mod redis;
 /// What was measured and how it is told.
 mod report;
 /// Scenario: a thousand sessions.
@@ -60,6 +64,8 @@ enum Scenario {
     Stalled(stalled::Stalled),
     /// The list of sessions, asked for by many at once, over a long history.
     Listing(listing::Listing),
+    /// Beats and records into a Redis, and a view that is flushed.
+    Live(live::Live),
     /// All of them in short; holds what must be right, not how fast it is.
     Smoke,
     /// The SSH server to measure against, until its standard input ends.
@@ -88,6 +94,7 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         Scenario::Sessions(sessions) => sessions.run().await?,
         Scenario::Stalled(stalled) => stalled.run().await?,
         Scenario::Listing(listing) => listing.run().await?,
+        Scenario::Live(live) => live.run().await?.context("no Redis: install redis-server")?,
         Scenario::Smoke => return smoke(json).await.map(|()| true),
         Scenario::Target => return target::serve().await.map(|()| true),
     };
@@ -104,6 +111,9 @@ async fn smoke(json: bool) -> Result<()> {
     told(sessions::Sessions { count: 100 }.run().await?);
     told(stalled::Stalled { seconds: 3, long: false }.run().await?);
     told(listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1 }.run().await?);
-    println!("smoke: 5 scenarios passed in {:.1} s", started.elapsed().as_secs_f64());
+    let live = live::Live { sessions: 1_000, seconds: 1 }.run().await?;
+    let scenarios = 5 + usize::from(live.is_some());
+    live.map_or_else(|| println!("live: skipped: no Redis"), told);
+    println!("smoke: {scenarios} scenarios passed in {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
 }

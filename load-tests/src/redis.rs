@@ -1,0 +1,97 @@
+//! A Redis server of our own, on loopback, that keeps nothing on disk. Knows nothing of what is kept in it.
+
+use std::{
+    io::ErrorKind,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::sleep,
+};
+
+/// How long the server may take to be ready.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Between two looks whether it is.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// A running server; dropping it ends it.
+pub struct Redis {
+    child: Child,
+    addr: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Redis {
+    /// Starts one; `None` if it is not installed.
+    pub async fn start() -> Result<Option<Self>> {
+        let folder = tempfile::tempdir()?;
+        // Free a moment ago: if somebody else takes it, the server ends and says so.
+        let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        let child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning"])
+            .args(["--port", &addr.port().to_string()])
+            .arg("--dir")
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
+        let child = match child {
+            Ok(child) => child,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).context("redis-server cannot be started"),
+        };
+        let mut redis = Self { child, addr, _folder: folder };
+        let begun = Instant::now();
+        while redis.ask("PING").await.is_err() {
+            if let Some(status) = redis.child.try_wait()? {
+                bail!("redis-server ended with {status}");
+            }
+            ensure!(begun.elapsed() < PATIENCE, "redis-server is not ready after {PATIENCE:?}");
+            sleep(LOOK).await;
+        }
+        Ok(Some(redis))
+    }
+
+    /// Its address as a store of the gateway.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.addr)
+    }
+
+    /// Sends one command as a person would type it, and returns the answer.
+    pub async fn ask(&self, command: &str) -> Result<String> {
+        let mut connection = TcpStream::connect(self.addr).await?;
+        connection.write_all(format!("{command}\r\n").as_bytes()).await?;
+        connection.shutdown().await?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await?;
+        ensure!(!answer.starts_with('-'), "Redis answered {answer}");
+        Ok(answer)
+    }
+
+    /// How many commands it has been sent since the count was reset, those of these questions not counted.
+    pub async fn commands(&self) -> Result<u64> {
+        let stats = self.ask("INFO commandstats").await?;
+        let counts = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
+        let ours = counts.filter(|(name, _)| !["info", "config|resetstat"].contains(name));
+        ours.map(|(_, count)| Ok(count.split(',').next().unwrap_or_default().parse::<u64>()?)).sum()
+    }
+
+    /// Counts from zero.
+    pub async fn reset_commands(&self) -> Result<()> {
+        self.ask("CONFIG RESETSTAT").await.map(|_| ())
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // Either fails only if it has ended already.
+        self.child.kill().and_then(|()| self.child.wait()).ok();
+    }
+}
