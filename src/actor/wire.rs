@@ -4,7 +4,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     os::fd::OwnedFd,
     rc::Rc,
     sync::{
@@ -36,6 +35,11 @@ use crate::{
     },
     ssh::{Link, LinkControl, Prompt, Size},
 };
+
+/// One browser's side of it.
+mod viewer;
+
+pub(super) use viewer::Viewer;
 
 /// Frames to a socket that may wait in its channel; what is not sent waits in the ring, where it is counted. The socket
 /// joins what waits into one write, and buffers beyond glibc's trim threshold, 128 KiB, are given back to the system after
@@ -134,55 +138,6 @@ impl Cutter {
     }
 }
 
-/// One browser on the session.
-pub(super) struct Viewer {
-    pub attach: AttachNo,
-    pub interactive: bool,
-    pub side: Arc<SocketSide>,
-    pub cutter: Cutter,
-    control: RefCell<VecDeque<ToSocket>>,
-    input_ack: Cell<Option<u64>>,
-    last: RefCell<Option<ToSocket>>,
-    finishing: Notify,
-}
-
-impl Viewer {
-    /// Queues a control frame. What may queue up is bounded: a handful of transitions, pings by the clock.
-    pub fn send(&self, frame: ToSocket) {
-        self.control.borrow_mut().push_back(frame);
-        self.side.wake.notify_one();
-    }
-
-    /// Ends the socket with `frame` once it has all its output.
-    pub fn finish(&self, frame: ToSocket) {
-        self.last.borrow_mut().get_or_insert(frame);
-        self.side.wake.notify_one();
-        self.finishing.notify_one();
-    }
-
-    pub(super) fn next_control(&self) -> Option<ToSocket> {
-        let queued = self.control.borrow_mut().pop_front();
-        queued.or_else(|| self.input_ack.take().map(ToSocket::InputAck))
-    }
-
-    pub(super) fn take_last(&self) -> Option<ToSocket> {
-        self.last.borrow_mut().take()
-    }
-
-    pub(super) async fn woken(&self) {
-        self.side.wake.notified().await;
-    }
-
-    /// Resolves once it is to [`finish`](Self::finish).
-    pub(super) async fn finishing(&self) {
-        self.finishing.notified().await;
-    }
-
-    pub(super) fn acked(&self) -> u64 {
-        self.side.acked.load(Ordering::Relaxed)
-    }
-}
-
 /// A question that waits for its answer.
 struct Pending {
     id: u64,
@@ -277,16 +232,7 @@ impl Wire {
         };
         let side = Arc::new(SocketSide::default());
         side.acked.store(start.offset, Ordering::Relaxed);
-        let viewer = Rc::new(Viewer {
-            attach,
-            interactive,
-            side: side.clone(),
-            cutter,
-            control: RefCell::default(),
-            input_ack: Cell::new(None),
-            last: RefCell::default(),
-            finishing: Notify::new(),
-        });
+        let viewer = Rc::new(Viewer::new(attach, interactive, side.clone(), cutter));
         if interactive && let Some(pending) = self.pending.borrow().as_ref() {
             viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));
         }
@@ -329,8 +275,7 @@ impl Wire {
     /// Tells the typing browser how far its input has come.
     pub(super) fn ack_input(&self, attach: AttachNo, offset: u64) {
         if let Some(viewer) = self.viewers.borrow().iter().find(|viewer| viewer.attach == attach) {
-            viewer.input_ack.set(Some(offset));
-            viewer.side.wake.notify_one();
+            viewer.ack_input(offset);
         }
     }
 
