@@ -218,6 +218,7 @@ async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stu
                 if frames.send(ToSocket::Output(bytes)).await.is_err() {
                     return;
                 }
+                viewer.hasten_receipt();
                 continue;
             }
             Chunk::WindowFull => {

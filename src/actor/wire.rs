@@ -232,7 +232,7 @@ impl Wire {
         };
         let side = Arc::new(SocketSide::default());
         side.acked.store(start.offset, Ordering::Relaxed);
-        let viewer = Rc::new(Viewer::new(attach, interactive, side.clone(), cutter));
+        let viewer = Rc::new(Viewer::new(attach, interactive, side.clone(), cutter, input_offset));
         if interactive && let Some(pending) = self.pending.borrow().as_ref() {
             viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));
         }

@@ -4,12 +4,26 @@ use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
     sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
 
 use super::{Cutter, SocketSide, ToSocket};
-use crate::core::stream::AttachNo;
+use crate::{actor::clock, core::stream::AttachNo};
+
+/// How long typing that was taken may stay untold. By then an echo has come, or there will be none.
+const RECEIPT_WITHIN: Duration = Duration::from_millis(10);
+
+/// Typing that is told at once: a quarter of what a page sends before it waits to be told.
+const RECEIPT_BYTES: u64 = 16 * 1024;
+
+/// How far typing was taken, and when that is told at the latest.
+#[derive(Clone, Copy)]
+struct Receipt {
+    offset: u64,
+    due: Instant,
+}
 
 /// One browser on the session.
 pub(in crate::actor) struct Viewer {
@@ -18,20 +32,24 @@ pub(in crate::actor) struct Viewer {
     pub side: Arc<SocketSide>,
     pub cutter: Cutter,
     control: RefCell<VecDeque<ToSocket>>,
-    input_ack: Cell<Option<u64>>,
+    receipt: Cell<Option<Receipt>>,
+    /// How far its typing was told as taken.
+    told: Cell<u64>,
     last: RefCell<Option<ToSocket>>,
     finishing: Notify,
 }
 
 impl Viewer {
-    pub(super) fn new(attach: AttachNo, interactive: bool, side: Arc<SocketSide>, cutter: Cutter) -> Self {
+    /// A browser that has been told that its typing was taken up to `typed`.
+    pub(super) fn new(attach: AttachNo, interactive: bool, side: Arc<SocketSide>, cutter: Cutter, typed: u64) -> Self {
         Self {
             attach,
             interactive,
             side,
             cutter,
             control: RefCell::default(),
-            input_ack: Cell::new(None),
+            receipt: Cell::new(None),
+            told: Cell::new(typed),
             last: RefCell::default(),
             finishing: Notify::new(),
         }
@@ -50,23 +68,50 @@ impl Viewer {
         self.finishing.notify_one();
     }
 
-    /// Tells it how far its typing was taken.
+    /// Tells it how far its typing was taken, in the frame behind the next output, which is the echo as a rule. Sent ahead
+    /// of the echo it would keep gateway and page busy just when the echo comes.
     pub(super) fn ack_input(&self, offset: u64) {
-        self.input_ack.set(Some(offset));
+        let now = clock::instant();
+        let due = match self.receipt.get() {
+            _ if offset.saturating_sub(self.told.get()) >= RECEIPT_BYTES => now,
+            Some(receipt) => receipt.due,
+            None => now + RECEIPT_WITHIN,
+        };
+        self.receipt.set(Some(Receipt { offset, due }));
         self.side.wake.notify_one();
     }
 
+    /// Makes the receipt that waits, if any, the next control frame.
+    pub(in crate::actor) fn hasten_receipt(&self) {
+        let hastened = self.receipt.get().map(|receipt| Receipt { due: clock::instant(), ..receipt });
+        self.receipt.set(hastened);
+    }
+
+    /// The next control frame that is to be sent now.
     pub(in crate::actor) fn next_control(&self) -> Option<ToSocket> {
         let queued = self.control.borrow_mut().pop_front();
-        queued.or_else(|| self.input_ack.take().map(ToSocket::InputAck))
+        queued.or_else(|| self.due_receipt())
+    }
+
+    fn due_receipt(&self) -> Option<ToSocket> {
+        let receipt = self.receipt.get().filter(|receipt| receipt.due <= clock::instant())?;
+        self.receipt.set(None);
+        self.told.set(receipt.offset);
+        Some(ToSocket::InputAck(receipt.offset))
     }
 
     pub(in crate::actor) fn take_last(&self) -> Option<ToSocket> {
         self.last.borrow_mut().take()
     }
 
+    /// Waits until there may be something to send.
     pub(in crate::actor) async fn woken(&self) {
-        self.side.wake.notified().await;
+        let woken = self.side.wake.notified();
+        match self.receipt.get() {
+            // Which of the two it was shows in what there is to send.
+            Some(receipt) => tokio::time::timeout_at(receipt.due.into(), woken).await.unwrap_or_default(),
+            None => woken.await,
+        }
     }
 
     /// Resolves once it is to [`finish`](Self::finish).
@@ -76,5 +121,54 @@ impl Viewer {
 
     pub(in crate::actor) fn acked(&self) -> u64 {
         self.side.acked.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn viewer() -> Viewer {
+        Viewer::new(AttachNo(1), true, Arc::default(), Cutter(None), 100)
+    }
+
+    async fn next(viewer: &Viewer) -> ToSocket {
+        loop {
+            match viewer.next_control() {
+                Some(frame) => return frame,
+                None => viewer.woken().await,
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_told_as_taken_behind_its_echo() {
+        let viewer = viewer();
+        viewer.ack_input(101);
+        assert!(viewer.next_control().is_none());
+        viewer.hasten_receipt();
+        assert!(matches!(viewer.next_control(), Some(ToSocket::InputAck(101))));
+        viewer.hasten_receipt();
+        assert!(viewer.next_control().is_none(), "told once");
+    }
+
+    #[tokio::test]
+    async fn keys_without_an_echo_are_told_as_taken_all_the_same() {
+        let viewer = viewer();
+        let begun = clock::instant();
+        viewer.ack_input(101);
+        viewer.ack_input(102);
+        assert!(viewer.next_control().is_none());
+        assert!(matches!(next(&viewer).await, ToSocket::InputAck(102)));
+        assert!(clock::instant() - begun >= RECEIPT_WITHIN);
+    }
+
+    #[test]
+    fn much_typing_is_told_as_taken_at_once() {
+        let viewer = viewer();
+        viewer.ack_input(100 + RECEIPT_BYTES - 1);
+        assert!(viewer.next_control().is_none());
+        viewer.ack_input(100 + RECEIPT_BYTES);
+        assert!(matches!(viewer.next_control(), Some(ToSocket::InputAck(_))));
     }
 }
