@@ -41,9 +41,8 @@ mod viewer;
 
 pub(super) use viewer::Viewer;
 
-/// Frames to a socket that may wait in its channel; what is not sent waits in the ring, where it is counted. The socket
-/// joins what waits into one write, and buffers beyond glibc's trim threshold, 128 KiB, are given back to the system after
-/// each: with eight frames of 64 KiB half of a flood's CPU time went into page faults.
+/// Frames to a socket that may wait in its channel; what is not sent waits in the ring, where it is counted. More of them
+/// brought a flood no speed.
 const FRAMES: usize = 2;
 
 /// Input messages that may wait for the target; a socket holds back the rest.

@@ -34,6 +34,8 @@ pub mod metrics;
 pub mod opening;
 /// Which pages may talk to the gateway, and under which names it answers.
 pub mod origin;
+/// A socket's way out.
+mod outlet;
 /// Pages of the session list that still hold.
 pub mod pages;
 /// What the operating system says of this process.

@@ -4,7 +4,10 @@
 use std::{any::Any, os::fd::AsFd, sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, StreamHandler, WrapFuture};
-use actix_http::ws::Item;
+use actix_http::{
+    body::BoxBody,
+    ws::{Item, OpCode},
+};
 use actix_web::{HttpRequest, HttpResponse, dev::Extensions, rt::net::TcpStream, web};
 use actix_web_actors::ws::{CloseCode, CloseReason, Message, ProtocolError, WebsocketContext, WsResponseBuilder};
 use bytes::{Bytes, BytesMut};
@@ -16,6 +19,7 @@ use super::{
     error::Problem,
     frame_gate::{FrameGate, Refusal},
     origin,
+    outlet::{Body, Outlet},
     protocol::{self, BrowserFrame, Fault, Field, GatewayFrame, MAX_FRAME, MAX_SIDE, Mode, SUBPROTOCOL},
     state::State,
     view::session_json,
@@ -71,18 +75,22 @@ pub async fn terminal(
     let cutter = request.conn_data::<Cutter>().cloned().unwrap_or(Cutter(None));
     let too_large = Refusal::default();
     let payload = FrameGate::new(payload, too_large.clone());
+    let outlet = Outlet::default();
     let socket = TerminalSocket {
         gateway: state.gateway.clone(),
         id,
         cutter,
         too_large,
+        outlet: outlet.clone(),
         attached: None,
         text: None,
         backlog: BytesMut::new(),
         resize: None,
         waiting_for_room: false,
     };
-    WsResponseBuilder::new(socket, &request, payload).protocols(&[SUBPROTOCOL]).frame_size(MAX_FRAME).start()
+    let response =
+        WsResponseBuilder::new(socket, &request, payload).protocols(&[SUBPROTOCOL]).frame_size(MAX_FRAME).start()?;
+    Ok(response.map_body(|_, actor| BoxBody::new(Body::new(actor, outlet))))
 }
 
 /// One browser's socket.
@@ -91,6 +99,7 @@ struct TerminalSocket {
     id: SessionId,
     cutter: Cutter,
     too_large: Refusal,
+    outlet: Outlet,
     attached: Option<Ends>,
     /// The text frame whose fragments are being collected; `None` outside of one.
     text: Option<BytesMut>,
@@ -112,21 +121,21 @@ struct Ends {
 type Ctx = WebsocketContext<TerminalSocket>;
 
 impl TerminalSocket {
-    fn send(ctx: &mut Ctx, frame: &GatewayFrame<'_>) {
+    fn send(&self, frame: &GatewayFrame<'_>) {
         match serde_json::to_string(frame) {
-            Ok(text) => ctx.text(text),
+            Ok(text) => self.outlet.say(OpCode::Text, text),
             Err(error) => tracing::error!(%error, "a frame could not be written as JSON"),
         }
     }
 
     fn fail(&mut self, fault: Fault, message: &str, ctx: &mut Ctx) {
         let (code, close) = fault.code();
-        Self::send(ctx, &GatewayFrame::Error { code, message });
-        Self::hang_up(CloseCode::Other(close), ctx);
+        self.send(&GatewayFrame::Error { code, message });
+        self.hang_up(CloseCode::Other(close), ctx);
     }
 
-    fn hang_up(code: CloseCode, ctx: &mut Ctx) {
-        ctx.close(Some(CloseReason { code, description: None }));
+    fn hang_up(&self, code: CloseCode, ctx: &mut Ctx) {
+        self.outlet.close(Some(CloseReason { code, description: None }));
         ctx.stop();
     }
 
@@ -199,8 +208,8 @@ impl TerminalSocket {
                 Ok(Some(record)) => {
                     let reason = record.end_reason.unwrap_or(EndReason::ActorFailed);
                     let (exit_status, message) = (record.exit_status, "This session has ended.");
-                    Self::send(ctx, &GatewayFrame::Closed { reason, exit_status, message });
-                    Self::hang_up(CloseCode::Normal, ctx);
+                    socket.send(&GatewayFrame::Closed { reason, exit_status, message });
+                    socket.hang_up(CloseCode::Normal, ctx);
                 }
                 Ok(None) => socket.fail(Fault::NoSuchSession, "No such session is known. Open a new one.", ctx),
                 Err(error) => socket.fail(Fault::Failed, &error.to_string(), ctx),
@@ -222,7 +231,7 @@ impl TerminalSocket {
             resumed: !new,
             lost_bytes: ends.start.lost,
         };
-        Self::send(ctx, &frame);
+        self.send(&frame);
         ctx.add_stream(ReceiverStream::new(ends.frames));
         self.attached = Some(Ends { attach: ends.attach, interactive, input: ends.input, side: ends.side, session });
     }
@@ -330,12 +339,12 @@ impl StreamHandler<Result<Message, ProtocolError>> for TerminalSocket {
             Ok(Message::Binary(bytes)) => self.typed(&bytes, ctx),
             Ok(Message::Text(text)) => self.text(text.as_bytes(), ctx),
             Ok(Message::Continuation(item)) => self.fragment(item, ctx),
-            Ok(Message::Ping(payload)) => ctx.pong(&payload),
+            Ok(Message::Ping(payload)) => self.outlet.say(OpCode::Pong, payload),
             Ok(Message::Pong(_)) => {
                 self.gateway.observations().heartbeats.inc();
             }
             Ok(Message::Close(reason)) => {
-                ctx.close(reason);
+                self.outlet.close(reason);
                 ctx.stop();
             }
             Ok(Message::Nop) => {}
@@ -350,27 +359,27 @@ impl StreamHandler<Result<Message, ProtocolError>> for TerminalSocket {
 impl StreamHandler<ToSocket> for TerminalSocket {
     fn handle(&mut self, frame: ToSocket, ctx: &mut Ctx) {
         match frame {
-            ToSocket::Output(bytes) => ctx.binary(bytes),
-            ToSocket::InputAck(input_offset) => Self::send(ctx, &GatewayFrame::InputAck { input_offset }),
-            ToSocket::Status { status, detail } => Self::send(ctx, &GatewayFrame::Status { status, detail: &detail }),
+            ToSocket::Output(bytes) => self.outlet.output(bytes),
+            ToSocket::InputAck(input_offset) => self.send(&GatewayFrame::InputAck { input_offset }),
+            ToSocket::Status { status, detail } => self.send(&GatewayFrame::Status { status, detail: &detail }),
             ToSocket::Ask(id, prompt) => {
                 let fields =
                     prompt.fields.iter().map(|field| Field { label: &field.label, echo: field.echo }).collect();
                 let (kind, title, text) = (protocol::prompt_kind(prompt.kind), &*prompt.title, &*prompt.text);
-                Self::send(ctx, &GatewayFrame::Prompt { id, kind, title, text, fields });
+                self.send(&GatewayFrame::Prompt { id, kind, title, text, fields });
             }
             ToSocket::Warn(warning) if warning.reason == EndReason::IdleTimeout => {
                 let closes_in_ms = u64::try_from(warning.closes_in.as_millis()).unwrap_or(u64::MAX);
-                Self::send(ctx, &GatewayFrame::IdleWarning { closes_in_ms });
+                self.send(&GatewayFrame::IdleWarning { closes_in_ms });
             }
             ToSocket::Warn(warning) => {
                 let detail = format!("The session's time is up in {} s.", warning.closes_in.as_secs());
-                Self::send(ctx, &GatewayFrame::Status { status: "active", detail: &detail });
+                self.send(&GatewayFrame::Status { status: "active", detail: &detail });
             }
-            ToSocket::Ping => ctx.ping(b""),
+            ToSocket::Ping => self.outlet.say(OpCode::Ping, b""),
             ToSocket::Closed { reason, exit_status, message } => {
-                Self::send(ctx, &GatewayFrame::Closed { reason, exit_status, message: &message });
-                Self::hang_up(CloseCode::Normal, ctx);
+                self.send(&GatewayFrame::Closed { reason, exit_status, message: &message });
+                self.hang_up(CloseCode::Normal, ctx);
             }
             ToSocket::Superseded => self.fail(Fault::Superseded, "The session was opened in another window.", ctx),
             ToSocket::FellBehind => {
