@@ -1,7 +1,12 @@
 //! The tasks that move a session's bytes: the pump reads the target, the writer feeds it, a forwarder per browser sends
 //! what its window allows. They own the halves of the link and outlive the session's actor. Know no lifecycle.
 
-use std::{future::poll_fn, rc::Rc, task::Poll, time::Duration};
+use std::{
+    future::poll_fn,
+    rc::Rc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
@@ -13,7 +18,7 @@ use super::{
     wire::{InputKind, InputMessage, ToSocket, Viewer, Wire},
 };
 use crate::{
-    core::stream::{AttachNo, Chunk},
+    core::stream::{AttachNo, Chunk, Pace},
     ssh::{LinkEvent, LinkInput, LinkOutput},
 };
 
@@ -47,12 +52,12 @@ pub enum LinkNews {
     },
     /// Nothing more will come.
     Closed,
-    /// The window is full, or open again: read the wire's `paused`.
+    /// The target is to wait, or may go on: read the wire's `paused`.
     Flow,
 }
 
-/// Reads the target until it is gone. While the browser's window is full the valve is closed: the channel is still
-/// drained, but no more comes from the network.
+/// Reads the target until it is gone. While the browser's window is full, or no browser types and the target has said its
+/// share ([`Pace`]), the valve is closed: the channel is still drained, but no more comes from the network.
 pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, session: Mailbox<SessionMessage>) {
     let tell = async |news: LinkNews| {
         // A session that failed over the news hears it again once it is back.
@@ -64,21 +69,21 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
         }
         tracing::debug!("the session had ended before it heard of its link");
     };
-    enum Turn {
-        Event(LinkEvent),
-        Drained,
-    }
+    let (mut pace, mut waits_until) = (Pace::default(), None::<Instant>);
     loop {
-        let turn = {
-            let mut drained = std::pin::pin!(wire.drained.notified());
-            poll_fn(|cx| match output.poll_event(cx) {
-                Poll::Ready(event) => Poll::Ready(Turn::Event(event)),
-                Poll::Pending => drained.as_mut().poll(cx).map(|()| Turn::Drained),
-            })
-            .await
+        let turn = next_turn(&wire, &mut *output);
+        let turn = match waits_until {
+            Some(until) => tokio::time::timeout_at(until.into(), turn).await.unwrap_or(Turn::Drained),
+            None => turn.await,
         };
+        let unattended = wire.output.borrow().is_unattended();
         match turn {
-            Turn::Event(LinkEvent::Output(bytes)) => wire.ingest(bytes),
+            Turn::Event(LinkEvent::Output(bytes)) => {
+                if unattended {
+                    pace.count(clock::instant(), bytes.len());
+                }
+                wire.ingest(bytes);
+            }
             Turn::Event(LinkEvent::Exited { status, signal }) => {
                 wire.exit.replace(Some((status, signal.clone())));
                 tell(LinkNews::Exited { status, signal }).await;
@@ -86,17 +91,34 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
             Turn::Event(LinkEvent::Closed) => return tell(LinkNews::Closed).await,
             Turn::Drained => {}
         }
-        turn_valve(&wire, &session);
+        waits_until = if unattended { pace.waits_until(clock::instant()) } else { None };
+        let full = wire.output.borrow().is_full();
+        turn_valve(&wire, full || waits_until.is_some(), &session);
     }
 }
 
-fn turn_valve(wire: &Wire, session: &Mailbox<SessionMessage>) {
-    let full = wire.output.borrow().is_full();
-    if full == wire.paused.replace(full) {
+enum Turn {
+    Event(LinkEvent),
+    /// A browser came, acknowledged or left.
+    Drained,
+}
+
+/// Waits for news. May be dropped: nothing is lost.
+async fn next_turn(wire: &Wire, output: &mut dyn LinkOutput) -> Turn {
+    let mut drained = std::pin::pin!(wire.drained.notified());
+    poll_fn(|cx| match output.poll_event(cx) {
+        Poll::Ready(event) => Poll::Ready(Turn::Event(event)),
+        Poll::Pending => drained.as_mut().poll(cx).map(|()| Turn::Drained),
+    })
+    .await
+}
+
+fn turn_valve(wire: &Wire, close: bool, session: &Mailbox<SessionMessage>) {
+    if close == wire.paused.replace(close) {
         return;
     }
     if let Some(control) = wire.control.borrow().as_ref() {
-        if full {
+        if close {
             control.close_valve();
         } else {
             control.open_valve();

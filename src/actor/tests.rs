@@ -1,14 +1,20 @@
 //! What the actors promise, with a real SQLite store and a scripted target: nothing acknowledged is lost, failures are
 //! mended in place, and nobody notices.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use house::{BROWSER, House, eventually, read, request, type_in};
 
 use super::{registry::RegistryMessage, session::SessionMessage, supervisor::SupervisorMessage, wire::ToSocket};
 use crate::{
-    core::record::{EndReason, Record, Status},
+    core::{
+        record::{EndReason, Record, Status},
+        stream::UNATTENDED,
+    },
     ssh::LinkEvent,
     store::{ListQuery, LiveStore, RecordStore},
 };
@@ -97,6 +103,28 @@ async fn a_failed_session_goes_on_with_its_shell_and_its_browser() {
     assert_eq!(house.find(id).await.status, Status::Active, "nobody noticed");
     let statuses: Vec<_> = house.records.store.history(id).await.unwrap().into_iter().map(|at| at.status).collect();
     assert_eq!(statuses, [Status::Connecting, Status::Active]);
+}
+
+#[actix_rt::test]
+async fn a_flood_that_nobody_watches_is_held_to_its_pace_and_no_longer() {
+    let house = House::new().await;
+    let (id, attached, target) = house.active().await;
+    let share = || {
+        let piece = Bytes::from(vec![b'y'; 1024]);
+        (0..UNATTENDED / 1024).for_each(|_| target.says.send(LinkEvent::Output(piece.clone())).unwrap());
+    };
+    let held = || target.held.load(Ordering::Relaxed);
+    attached.session.tell(SessionMessage::SocketLost(attached.ends.attach)).unwrap();
+    eventually(async || house.find(id).await.status == Status::Detached).await;
+    share();
+    eventually(async || held()).await;
+    eventually(async || !held()).await;
+    share();
+    eventually(async || held()).await;
+    let _attached = house.attach(id).await;
+    let back = Instant::now();
+    eventually(async || !held()).await;
+    assert!(back.elapsed() < Duration::from_millis(500), "who comes back does not wait for a second to end");
 }
 
 #[actix_rt::test]

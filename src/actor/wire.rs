@@ -167,11 +167,11 @@ pub struct Wire {
     pub(super) observations: Observations,
     pub(super) output: RefCell<Output>,
     pub(super) input: RefCell<Input>,
-    /// Wakes the pump: a viewer acknowledged or left.
+    /// Wakes the pump: a viewer came, acknowledged or left.
     pub(super) drained: Notify,
     /// Whose input counts.
     pub(super) current: Cell<AttachNo>,
-    /// Whether the target's connection is not being read because the window is full.
+    /// Whether the target's connection is not being read: the window is full, or it says much that nobody watches.
     pub(super) paused: Cell<bool>,
     viewers: RefCell<Vec<Rc<Viewer>>>,
     last_attach: Cell<u64>,
@@ -236,6 +236,7 @@ impl Wire {
             viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));
         }
         self.viewers.borrow_mut().push(viewer.clone());
+        self.drained.notify_one();
         let (sender, frames) = mpsc::channel(FRAMES);
         let ends = SocketEnds { attach, start, input_offset, frames, input: self.input_sender.clone(), side };
         Ok((viewer, ends, sender))

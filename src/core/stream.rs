@@ -7,7 +7,10 @@
 //!              └──────────── kept in memory ──────────────┘
 //! ```
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -17,6 +20,11 @@ const SEGMENT: usize = 16 * 1024;
 
 /// A new screen may start in the middle of a line; the rest of a line up to this long is skipped.
 const LINE_SEARCH: usize = 4 * 1024;
+
+/// What a target may say each second while no browser types: more than builds print, so that they go on as if somebody
+/// watched, and so little that a flood for nobody costs less than a hundredth of a core.
+pub const UNATTENDED: u64 = 1024 * 1024;
+const UNATTENDED_PERIOD: Duration = Duration::from_secs(1);
 
 /// Browsers whose typing is remembered, so that each can come back and resend exactly what is missing.
 const CLIENTS: usize = 8;
@@ -169,6 +177,11 @@ impl Output {
         self.interactive().is_some_and(|viewer| self.head - viewer.acked >= self.limits.window)
     }
 
+    /// Whether no browser types, so that no window holds the target back.
+    pub fn is_unattended(&self) -> bool {
+        self.interactive().is_none()
+    }
+
     /// Bytes in memory.
     pub fn kept(&self) -> u64 {
         self.head - self.start
@@ -240,6 +253,29 @@ pub enum Chunk {
     FellBehind,
     /// It is no viewer any more.
     Detached,
+}
+
+/// The pace of a target that no window holds back: it waits once it has said its share of a second.
+#[derive(Debug, Default)]
+pub struct Pace {
+    begun: Option<Instant>,
+    said: u64,
+}
+
+impl Pace {
+    /// Counts what the target said.
+    pub fn count(&mut self, now: Instant, bytes: usize) {
+        if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= UNATTENDED_PERIOD) {
+            *self = Self { begun: Some(now), said: 0 };
+        }
+        self.said += bytes as u64;
+    }
+
+    /// Until when it waits.
+    pub fn waits_until(&self, now: Instant) -> Option<Instant> {
+        let end = self.begun? + UNATTENDED_PERIOD;
+        (self.said >= UNATTENDED && now < end).then_some(end)
+    }
 }
 
 /// How much of each browser's typing has been taken. Each browser counts its own bytes, from where it first attached.

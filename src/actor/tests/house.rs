@@ -48,22 +48,28 @@ pub struct Target {
     pub says: mpsc::UnboundedSender<LinkEvent>,
     pub heard: Arc<Mutex<Vec<u8>>>,
     pub closed: Arc<AtomicBool>,
+    /// Whether it is not being read.
+    pub held: Arc<AtomicBool>,
 }
 
 pub struct Says(mpsc::UnboundedReceiver<LinkEvent>);
 pub struct Hears(Arc<Mutex<Vec<u8>>>);
-pub struct Control(Arc<AtomicBool>);
+pub struct Control {
+    closed: Arc<AtomicBool>,
+    held: Arc<AtomicBool>,
+}
 
 impl Connector for Targets {
     fn connect(&self, dial: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
         let (says, said) = mpsc::unbounded_channel();
-        let target = Target { size: dial.size, says, heard: Arc::default(), closed: Arc::default() };
+        let target =
+            Target { size: dial.size, says, heard: Arc::default(), closed: Arc::default(), held: Arc::default() };
         self.0.lock().unwrap().push(target.clone());
         let link = Link {
             addr: SocketAddr::from(([192, 0, 2, 1], 22)),
             output: Box::new(Says(said)),
             input: Box::new(Hears(target.heard)),
-            control: Box::new(Control(target.closed)),
+            control: Box::new(Control { closed: target.closed, held: target.held }),
         };
         async { Ok(link) }.boxed_local()
     }
@@ -87,10 +93,14 @@ impl LinkInput for Hears {
 
 impl LinkControl for Control {
     fn probe(&self) {}
-    fn close_valve(&self) {}
-    fn open_valve(&self) {}
+    fn close_valve(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+    fn open_valve(&self) {
+        self.held.store(false, Ordering::Relaxed);
+    }
     fn close(self: Box<Self>) -> LocalBoxFuture<'static, ()> {
-        self.0.store(true, Ordering::Relaxed);
+        self.closed.store(true, Ordering::Relaxed);
         async {}.boxed_local()
     }
 }
