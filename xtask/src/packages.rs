@@ -26,6 +26,7 @@ const NEEDED: &[Package] = &[
     Package { name: "chromium", program: "chromium", purpose: "the web UI in a real browser" },
     Package { name: "iproute2", program: "ip", purpose: "network namespaces: hosts that can be cut off" },
     Package { name: "nftables", program: "nft", purpose: "packets dropped between them" },
+    Package { name: "mariadb-server", program: "mariadbd", purpose: "a real record store, started privately" },
     Package { name: "redis-server", program: "redis-server", purpose: "a real Redis, started privately" },
     Package { name: "procps", program: "ps", purpose: "processes counted" },
 ];

@@ -5,14 +5,13 @@ pub mod frames;
 pub mod gateway;
 pub mod http;
 pub mod playground;
+mod skipped;
 pub mod sshd;
 pub mod terminal;
 
-use std::{
-    fs::OpenOptions,
-    io::Write,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
+
+pub use skipped::skip;
 
 /// Starts an [`sshd::Sshd`], or ends the test as skipped.
 #[macro_export]
@@ -23,15 +22,6 @@ macro_rules! sshd {
             Err(why) => return $crate::support::skip(std::thread::current().name().unwrap_or_default(), &why),
         }
     };
-}
-
-/// Says that `test` cannot run here, and adds it to the file that `PULSEGATE_SKIPPED` names.
-pub fn skip(test: &str, why: &str) {
-    println!("skipped: {why}");
-    if let Some(list) = std::env::var_os("PULSEGATE_SKIPPED") {
-        let mut list = OpenOptions::new().append(true).create(true).open(list).unwrap();
-        writeln!(list, "{test}: {why}").unwrap();
-    }
 }
 
 /// Looks again and again until `look` finds something.

@@ -1,0 +1,162 @@
+//! A private MariaDB: own folder, own port, no accounts. It ends, and its folder goes, when it is dropped and when the
+//! process that started it is gone, however that ended. Knows nothing of Pulsegate.
+
+use std::{
+    fs,
+    io::Write,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Command, Stdio},
+    sync::atomic::{AtomicU16, Ordering},
+    time::{Duration, Instant},
+};
+
+const MARIADBD: &str = "/usr/sbin/mariadbd";
+
+/// Waits beside the server for its own standard input: a line ends the server, the end of the input its folder too. What
+/// ends the tests by a signal to all of them leaves this one to tidy up.
+const BESIDE: &str = r#"
+trap '' HUP INT TERM
+"$@" </dev/null >>"$0/log" 2>&1 &
+server=$!
+read -r word
+kill -9 $server
+wait $server
+[ -n "$word" ] || rm -rf "$0"
+"#;
+
+/// Where ports are looked for: below those that the system gives to outgoing connections.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// How long a server may take to answer.
+const STARTS_WITHIN: Duration = Duration::from_secs(30);
+
+/// A server, on loopback only.
+pub struct Mariadb {
+    folder: PathBuf,
+    port: u16,
+    options: Vec<String>,
+    running: Option<(Child, ChildStdin)>,
+}
+
+impl Mariadb {
+    /// Starts a server with these options on top, durable at every commit unless they say otherwise; or says why it cannot
+    /// be had here.
+    pub fn start(options: &[&str]) -> Result<Self, String> {
+        if !Path::new(MARIADBD).exists() {
+            return Err("no MariaDB".to_owned());
+        }
+        let port = free_port()?;
+        let folder = std::env::temp_dir().join(format!("pulsegate-mariadb-{}-{port}", std::process::id()));
+        let failed = |error: std::io::Error| format!("a folder for MariaDB: {error}");
+        fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
+        fs::create_dir(folder.join("data")).map_err(failed)?;
+        let options = options.iter().map(|option| (*option).to_owned()).collect();
+        let mut server = Self { folder, port, options, running: None };
+        server.start_again()?;
+        // A new data folder survives a crash only from its first checkpoint on.
+        server.sql("SET GLOBAL innodb_log_checkpoint_now = ON")?;
+        Ok(server)
+    }
+
+    /// Starts the server that was [killed](Self::kill), on the same data and port.
+    pub fn start_again(&mut self) -> Result<(), String> {
+        let folder = self.folder.display();
+        let mut command = Command::new("sh");
+        command.args(["-c", BESIDE]).arg(&self.folder).arg(MARIADBD);
+        // No grant tables, so none have to be installed first: that would take seconds, this takes a quarter of one.
+        command.args(["--no-defaults", "--skip-grant-tables", "--skip-name-resolve", "--bind-address=127.0.0.1"]);
+        command.args([format!("--port={}", self.port), format!("--datadir={folder}/data")]);
+        command.args([format!("--socket={folder}/socket"), format!("--pid-file={folder}/pid")]);
+        command.args(["--innodb-flush-log-at-trx-commit=1", "--innodb-log-file-size=128M"]);
+        let owner = fs::metadata(&self.folder).map_err(|error| error.to_string())?.uid();
+        if owner == 0 {
+            command.arg("--user=root");
+        }
+        command.args(&self.options).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut beside = command.spawn().map_err(|error| error.to_string())?;
+        let input = beside.stdin.take().ok_or("no standard input")?;
+        self.running = Some((beside, input));
+        self.eventually_answers()
+    }
+
+    /// Ends the server as a crash does (SIGKILL); its data stay.
+    pub fn kill(&mut self) {
+        if let Some((mut beside, mut input)) = self.running.take() {
+            // Where it has gone by itself there is nobody left to tell.
+            input.write_all(b"end\n").and_then(|()| beside.wait().map(drop)).ok();
+        }
+    }
+
+    /// Stops it in its tracks (SIGSTOP), as a machine that hangs.
+    pub fn freeze(&self) -> Result<(), String> {
+        self.signal("-STOP")
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) -> Result<(), String> {
+        self.signal("-CONT")
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// How a client finds a database of it.
+    pub fn url(&self, database: &str) -> String {
+        format!("mysql://root@{}/{database}", self.addr())
+    }
+
+    /// Runs statements as an administrator, and returns the rows as lines with tabs between their columns.
+    pub fn sql(&self, statements: &str) -> Result<String, String> {
+        let mut client = Command::new("mariadb");
+        client.args(["--no-defaults", "--batch", "--skip-column-names", "--user=root", "--socket"]);
+        let output = client.arg(self.folder.join("socket")).arg("--execute").arg(statements).output();
+        let output = output.map_err(|error| error.to_string())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    fn signal(&self, signal: &str) -> Result<(), String> {
+        let pid = fs::read_to_string(self.folder.join("pid")).map_err(|error| error.to_string())?;
+        let sent = Command::new("kill").args([signal, pid.trim()]).status().map_err(|error| error.to_string())?;
+        if sent.success() { Ok(()) } else { Err("MariaDB is not running".to_owned()) }
+    }
+
+    fn eventually_answers(&self) -> Result<(), String> {
+        let begun = Instant::now();
+        while let Err(why) = self.sql("SELECT 1") {
+            if begun.elapsed() > STARTS_WITHIN {
+                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+                return Err(format!("MariaDB does not answer: {why}\n{log}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mariadb {
+    fn drop(&mut self) {
+        if let Some((mut beside, input)) = self.running.take() {
+            drop(input);
+            // It can only have ended already.
+            beside.wait().ok();
+        } else {
+            // What a temporary folder keeps is the system's to sweep.
+            fs::remove_dir_all(&self.folder).ok();
+        }
+    }
+}
+
+/// Finds a port that nobody listens on; two processes begin to look in different places.
+fn free_port() -> Result<u16, String> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let width = PORTS.end - PORTS.start;
+    let own = (std::process::id() % u32::from(width)) as u16;
+    let candidates = (0..200).map(|_| NEXT.fetch_add(1, Ordering::Relaxed).wrapping_mul(7).wrapping_add(own) % width);
+    let mut ports = candidates.map(|offset| PORTS.start + offset);
+    ports.find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok()).ok_or("no free port".to_owned())
+}
