@@ -14,10 +14,12 @@ pub use crate::core::record::Write;
 mod conformance;
 /// The live view in this process's memory.
 pub mod memory;
+/// The durable records of many gateways on one MySQL or MariaDB server.
+pub mod mysql;
 /// The live view in Redis.
 pub mod redis;
 /// The steps of a schema, up and down.
-mod schema;
+pub mod schema;
 /// The durable records in one SQLite file.
 pub mod sqlite;
 /// The chain of events and the outbox in SQLite.

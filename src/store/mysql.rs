@@ -1,0 +1,296 @@
+//! Owns the records that many gateways keep on one MySQL or MariaDB server: what is sent for each question, and the schema.
+//! Knows no session rules beyond "the higher rank stays".
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    ConnectOptions, MySqlPool, QueryBuilder,
+    migrate::Migrator,
+    mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow, MySqlSslMode},
+};
+
+use super::{
+    Lease, ListQuery, Page, RecordStore, StoreError, Write,
+    schema::{self, Step, step},
+};
+use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
+
+use lane::{Lane, Statement};
+
+/// What the servers' errors mean.
+mod failure;
+/// A private server for the tests.
+#[cfg(test)]
+mod fixture;
+/// A few connections to one server.
+mod lane;
+/// Which SQL and which index answer a question.
+mod list;
+/// Records as rows, and back.
+mod rows;
+#[cfg(test)]
+mod tests;
+
+/// The schema's steps, oldest first.
+pub const STEPS: [Step; 4] = [
+    step!(1, "session records", "mysql/0001_session_records"),
+    step!(2, "session events", "mysql/0002_session_events"),
+    step!(3, "nodes", "mysql/0003_nodes"),
+    step!(4, "journal", "mysql/0004_journal"),
+];
+
+/// Two batches under way and a lease beside them.
+const WRITERS: usize = 3;
+
+/// Pages are short; more readers would only queue for the server's cores.
+const READERS: usize = 4;
+
+/// A write that takes longer is the journal's to keep: whoever waits for it is told so.
+const WRITES_WITHIN: Duration = Duration::from_secs(5);
+
+/// A search may have to look at a million rows.
+const READS_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long the schema's steps wait for a server to take a connection.
+const STEPS_CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// The row stays locked until the transaction ends, so that the epoch read after it is this one's whoever else begins.
+const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
+    SELECT * FROM (SELECT ? AS node_id, ? AS incarnation, CAST(? AS SIGNED) + 1 AS epoch, \
+        CAST(? AS SIGNED) AS started_at, CAST(? AS SIGNED) AS last_alive_at) AS n \
+    ON DUPLICATE KEY UPDATE incarnation = n.incarnation, started_at = n.started_at, \
+        last_alive_at = IF(n.last_alive_at > nodes.last_alive_at, n.last_alive_at, nodes.last_alive_at), \
+        epoch = IF(nodes.epoch >= n.epoch, nodes.epoch + 1, n.epoch)";
+
+/// As in the upsert of records, what the guards read is assigned last.
+const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
+    SELECT * FROM (SELECT ? AS node_id, ? AS incarnation, CAST(? AS SIGNED) AS epoch, \
+        CAST(? AS SIGNED) AS started_at, CAST(? AS SIGNED) AS last_alive_at) AS n \
+    ON DUPLICATE KEY UPDATE \
+        last_alive_at = IF(n.last_alive_at > nodes.last_alive_at AND (n.epoch > nodes.epoch \
+            OR (n.epoch = nodes.epoch AND n.incarnation = nodes.incarnation)), n.last_alive_at, nodes.last_alive_at), \
+        started_at = IF(n.epoch > nodes.epoch, n.started_at, nodes.started_at), \
+        incarnation = IF(n.epoch > nodes.epoch, n.incarnation, nodes.incarnation), \
+        epoch = IF(n.epoch > nodes.epoch, n.epoch, nodes.epoch)";
+
+const LEASE: &str = "SELECT epoch, incarnation, last_alive_at FROM nodes WHERE node_id = ?";
+
+const HISTORY: &str = "SELECT session_id, rank_key, at, status, end_reason, detail FROM session_events \
+    WHERE session_id = ? ORDER BY version, rank_key";
+
+/// The records of all gateways on one server.
+///
+/// A handle: cheap to clone, usable from any thread with a tokio runtime, and made without a server: connections, at most
+/// seven, are opened when they are needed, and while the server is down every call fails at once. They are not encrypted
+/// (nor is a password sent that the server would want encrypted): the way to the server is to be private, a unix socket
+/// (`mysql://user@localhost/records?socket=/run/mysqld/mysqld.sock`) or a local proxy that speaks TLS.
+#[derive(Clone)]
+pub struct MySqlStore {
+    options: MySqlConnectOptions,
+    writers: Arc<Lane>,
+    readers: Arc<Lane>,
+}
+
+impl MySqlStore {
+    /// Makes a handle for `mysql://user:password@host:port/database`; dials nobody.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the URL is not of this form or asks for encryption.
+    pub fn connect(url: &SecretString) -> Result<Self, StoreError> {
+        Ok(Self::with_patience(read(url)?, WRITES_WITHIN, READS_WITHIN))
+    }
+
+    fn with_patience(options: MySqlConnectOptions, writes: Duration, reads: Duration) -> Self {
+        let writers = Arc::new(Lane::new(options.clone(), WRITERS, writes));
+        let readers = Arc::new(Lane::new(options.clone(), READERS, reads));
+        Self { options, writers, readers }
+    }
+
+    /// Returns each step of the schema and whether this database has taken it.
+    ///
+    /// # Errors
+    /// As every question to the server.
+    pub async fn schema(&self) -> Result<Vec<(Step, bool)>, StoreError> {
+        const THERE: &str = "SELECT table_name FROM information_schema.tables \
+            WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'";
+        const TAKEN: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
+        let there = self.readers.run(|| vec![sqlx::query(THERE)]).await?;
+        let taken = if there.is_empty() { vec![] } else { self.readers.run(|| vec![sqlx::query(TAKEN)]).await? };
+        let taken = taken.iter().map(|row| rows::count(row, "version")).collect::<Result<Vec<_>, _>>()?;
+        let is_taken = |step: &Step| taken.iter().any(|version| i64::try_from(*version) == Ok(step.version));
+        Ok(STEPS.iter().map(|step| (*step, is_taken(step))).collect())
+    }
+
+    /// Takes every step of the schema that this database has not taken, telling each before it is begun.
+    ///
+    /// With `lock` one process after the other does this, by `GET_LOCK`, which Vitess and TiDB do not have; without it nobody
+    /// else may be at it.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when the schema is of a newer release, or a step broke off (neither server can undo one).
+    pub async fn migrate(&self, lock: bool, mut tell: impl FnMut(&Step)) -> Result<(), StoreError> {
+        let pending: Vec<Step> =
+            self.schema().await?.into_iter().filter(|(_, taken)| !taken).map(|(step, _)| step).collect();
+        let (migrator, pool) = self.migrator(lock).await?;
+        for step in pending {
+            tell(&step);
+            migrator.run_to(step.version, &pool).await.map_err(failure::of_step)?;
+        }
+        // Where nothing is pending it has still to be seen that nothing is newer.
+        migrator.run(&pool).await.map_err(failure::of_step)
+    }
+
+    /// Takes back the newest step that this database has taken and returns it; what the step brought is lost.
+    ///
+    /// # Errors
+    /// As [`migrate`](Self::migrate).
+    pub async fn migrate_down(&self, lock: bool) -> Result<Option<Step>, StoreError> {
+        let newest = self.schema().await?.into_iter().rev().find_map(|(step, taken)| taken.then_some(step));
+        if let Some(step) = newest {
+            let (migrator, pool) = self.migrator(lock).await?;
+            migrator.undo(&pool, step.version - 1).await.map_err(failure::of_step)?;
+        }
+        Ok(newest)
+    }
+
+    /// A connection of its own, on which a step may take as long as it takes. A pool only because sqlx's migrator, given a
+    /// connection, makes a future that cannot change threads.
+    async fn migrator(&self, lock: bool) -> Result<(Migrator, MySqlPool), StoreError> {
+        let mut migrator = schema::migrator(&STEPS);
+        migrator.set_locking(lock);
+        let pool = MySqlPoolOptions::new().max_connections(1).acquire_timeout(STEPS_CONNECT_WITHIN);
+        let pool = pool.connect_with(self.options.clone().set_names(true)).await.map_err(failure::meaning)?;
+        Ok((migrator, pool))
+    }
+
+    async fn read(&self, question: impl Fn() -> QueryBuilder<sqlx::MySql>) -> Result<Vec<MySqlRow>, StoreError> {
+        self.readers.run(|| vec![statement(question())]).await
+    }
+
+    async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {
+        let limit = list::page_length(&query);
+        let found = self.read(|| list::select(&query)).await?;
+        let more = found.len() > limit;
+        let records = found.iter().take(limit).map(rows::record).collect::<Result<Vec<_>, _>>()?;
+        let next = records.last().filter(|_| more).map(|last| query.sort.position(last));
+        Ok(Page { records, next })
+    }
+}
+
+impl RecordStore for MySqlStore {
+    fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            // In one order, so that two batches wait for each other and never in a circle.
+            let mut records: Vec<&Record> = batch.iter().map(|write| &write.record).collect();
+            records.sort_by_key(|record| record.id);
+            let mut transitions: Vec<&Transition> = batch.iter().flat_map(|write| &write.transitions).collect();
+            transitions.sort_by_key(|transition| (transition.id, transition.rank));
+            if batch.is_empty() {
+                return Ok(());
+            }
+            let work = || [rows::upserts(&records), rows::event_inserts(&transitions)].into_iter().flatten().collect();
+            self.writers.run(work).await.map(drop)
+        })
+    }
+
+    fn begin_epoch(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        after: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        Box::pin(async move {
+            let work = || vec![node_statement(BEGIN_EPOCH, &node, &incarnation, after, now), lease_statement(&node)];
+            Ok(only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?.epoch)
+        })
+    }
+
+    fn renew_lease(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        epoch: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let work = || vec![node_statement(RENEW_LEASE, &node, &incarnation, epoch, now), lease_statement(&node)];
+            let lease = only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?;
+            let is_own = lease.epoch == epoch && lease.incarnation == incarnation;
+            if is_own { Ok(()) } else { Err(StoreError::Refused("this epoch of the node is over".into())) }
+        })
+    }
+
+    fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
+        Box::pin(async move { only_lease(&self.readers.run(|| vec![lease_statement(&node)]).await?) })
+    }
+
+    fn orphans(&self, node: NodeId, epoch: Epoch, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move {
+            let found = self.read(|| list::select_orphans(&node, epoch, limit)).await?;
+            found.iter().map(rows::record).collect()
+        })
+    }
+
+    fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        Box::pin(async move { self.read(|| list::select_one(id)).await?.first().map(rows::record).transpose() })
+    }
+
+    fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
+        Box::pin(async move {
+            let found = self.readers.run(|| vec![sqlx::query(HISTORY).bind(id.to_string())]).await?;
+            found.iter().map(rows::transition).collect()
+        })
+    }
+
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
+        Box::pin(self.list_page(query))
+    }
+}
+
+fn node_statement(
+    sql: &'static str,
+    node: &NodeId,
+    incarnation: &Incarnation,
+    epoch: Epoch,
+    now: UtcMicros,
+) -> Statement {
+    let statement = sqlx::query(sql).bind(node.0.as_str()).bind(incarnation.to_string());
+    statement.bind(rows::integer(epoch.0)).bind(now.0).bind(now.0)
+}
+
+fn lease_statement(node: &NodeId) -> Statement {
+    sqlx::query(LEASE).bind(node.0.as_str())
+}
+
+fn only_lease(found: &[MySqlRow]) -> Result<Option<Lease>, StoreError> {
+    found.first().map(rows::lease).transpose()
+}
+
+fn statement(mut sql: QueryBuilder<sqlx::MySql>) -> Statement {
+    // The builder has encoded each value as it was bound; nothing can fail here any more.
+    let arguments = sqlx::Execute::take_arguments(&mut sql.build()).ok().flatten().unwrap_or_default();
+    sqlx::query_with(sql.into_sql(), arguments)
+}
+
+/// Reads the URL. What the driver does to a session of its own accord is switched off: a lane says it all at once.
+fn read(url: &SecretString) -> Result<MySqlConnectOptions, StoreError> {
+    let url = url.expose_secret();
+    let refused = |why: &str| StoreError::Refused(why.into());
+    let form = "the URL is not of the form mysql://user:password@host:port/database";
+    let options = MySqlConnectOptions::from_str(url).ok().filter(|_| url.starts_with("mysql://"));
+    let options = options.ok_or_else(|| refused(form))?;
+    if options.get_database().is_none_or(str::is_empty) {
+        return Err(refused(form));
+    }
+    match options.get_ssl_mode() {
+        MySqlSslMode::Disabled | MySqlSslMode::Preferred => {}
+        MySqlSslMode::Required | MySqlSslMode::VerifyCa | MySqlSslMode::VerifyIdentity => {
+            return Err(refused("connections are not encrypted: take ssl-mode out and connect through a local proxy"));
+        }
+    }
+    let options = options.ssl_mode(MySqlSslMode::Disabled).pipes_as_concat(false).no_engine_substitution(false);
+    Ok(options.timezone(None).set_names(false).disable_statement_logging())
+}

@@ -1,0 +1,297 @@
+//! How a record and a transition become rows of MySQL and MariaDB and come back. Knows the columns; runs nothing.
+
+use std::{
+    str::FromStr,
+    sync::{Arc, LazyLock},
+};
+
+use sqlx::{AssertSqlSafe, MySql, Row, mysql::MySqlRow};
+
+use super::lane::Statement;
+use crate::{
+    core::record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
+    store::{Lease, StoreError},
+};
+
+/// The longest statement has 2^9 = 512 rows: × 22 columns far below the 65,535 parameters that a statement may have.
+const LENGTHS: usize = 10;
+
+const TEXT: &str = "?";
+
+/// A parameter has no type of its own in a select list; this gives it one, so that ranks are compared as numbers.
+const NUMBER: &str = "CAST(? AS SIGNED)";
+
+/// Every stored column of `session_records` and what stands for its value, in the order in which [`upserts`] binds them.
+const BOUND: [(&str, &str); 22] = [
+    ("session_id", TEXT),
+    ("node_id", TEXT),
+    ("epoch", NUMBER),
+    ("username", TEXT),
+    ("target_name", TEXT),
+    ("client_ip", TEXT),
+    ("start_time", NUMBER),
+    ("version", NUMBER),
+    ("authority", NUMBER),
+    ("target_addr", TEXT),
+    ("target_login", TEXT),
+    ("status", TEXT),
+    ("end_reason", TEXT),
+    ("exit_status", NUMBER),
+    ("last_seen_at", NUMBER),
+    ("last_input_at", NUMBER),
+    ("end_time", NUMBER),
+    ("detected_at", NUMBER),
+    ("bytes_in", NUMBER),
+    ("bytes_out", NUMBER),
+    ("recording", TEXT),
+    ("rank_key", NUMBER),
+];
+
+/// The columns from here on are replaced by a higher rank, in this order. What is fixed at birth is not, which spares its
+/// indexes.
+///
+/// `rank_key`, the guard, is the last of them: assignments run from left to right and each sees what those before it did, so a
+/// guard that is raised first keeps every other column as it was.
+const FIRST_REPLACED: usize = 7;
+
+/// Every stored column of `session_records`.
+pub static COLUMNS: LazyLock<String> = LazyLock::new(|| BOUND.map(|(name, _)| name).join(", "));
+
+/// One text per length: the server keeps each prepared, and a batch of any length is made of few of them.
+static UPSERTS: LazyLock<[Arc<str>; LENGTHS]> =
+    LazyLock::new(|| std::array::from_fn(|power| upsert_text(1 << power, BOUND.iter().skip(FIRST_REPLACED)).into()));
+
+static EVENT_INSERTS: LazyLock<[Arc<str>; LENGTHS]> =
+    LazyLock::new(|| std::array::from_fn(|power| event_text(1 << power).into()));
+
+/// Writes `records`, each only where its rank is higher than what is stored.
+pub fn upserts(records: &[&Record]) -> Vec<Statement> {
+    statements(&UPSERTS, records, |statement, record| {
+        statement
+            .bind(record.id.to_string())
+            .bind(record.node.0.as_str())
+            .bind(integer(record.epoch.0))
+            .bind(record.username.as_str())
+            .bind(record.target.as_str())
+            .bind(record.client_ip.to_string())
+            .bind(record.start_time.0)
+            .bind(integer(record.version))
+            .bind(record.authority as i64)
+            .bind(record.target_addr.as_str())
+            .bind(record.target_login.as_str())
+            .bind(record.status.as_str())
+            .bind(record.end_reason.map(|reason| reason.as_str()))
+            .bind(record.exit_status.map(i64::from))
+            .bind(record.last_seen_at.map(|at| at.0))
+            .bind(record.last_input_at.map(|at| at.0))
+            .bind(record.end_time.map(|at| at.0))
+            .bind(record.detected_at.map(|at| at.0))
+            .bind(integer(record.bytes_in))
+            .bind(integer(record.bytes_out))
+            .bind(record.recording.as_deref())
+            .bind(integer(record.rank()))
+    })
+}
+
+/// Adds `transitions`, each once per (session, rank).
+pub fn event_inserts(transitions: &[&Transition]) -> Vec<Statement> {
+    statements(&EVENT_INSERTS, transitions, |statement, transition| {
+        statement
+            .bind(transition.id.to_string())
+            .bind(integer(transition.version()))
+            .bind(integer(transition.rank))
+            .bind(transition.at.0)
+            .bind(transition.status.as_str())
+            .bind(transition.end_reason.map(|reason| reason.as_str()))
+            .bind(transition.detail.as_str())
+    })
+}
+
+/// Cuts `rows` into lengths that are powers of two, the longest first, and binds each part to the text of its length.
+fn statements<T>(
+    texts: &'static [Arc<str>; LENGTHS],
+    mut rows: &[T],
+    bind: impl Fn(Statement, &T) -> Statement,
+) -> Vec<Statement> {
+    let mut statements = Vec::new();
+    for (power, text) in texts.iter().enumerate().rev() {
+        while let Some((part, rest)) = rows.split_at_checked(1 << power) {
+            statements.push(part.iter().fold(sqlx::query(AssertSqlSafe(Arc::clone(text))), &bind));
+            rows = rest;
+        }
+    }
+    statements
+}
+
+/// The rows as a derived table: MySQL's alias for the new row is unknown to MariaDB, and `VALUES()` goes from MySQL. Whether a
+/// row was applied is never read off the number of affected rows, which counts an untouched one in two ways.
+fn upsert_text<'a>(rows: usize, replaced: impl Iterator<Item = &'a (&'a str, &'a str)>) -> String {
+    let named = BOUND.map(|(name, value)| format!("{value} AS {name}")).join(", ");
+    let others = format!(" UNION ALL SELECT {}", BOUND.map(|(_, value)| value).join(", ")).repeat(rows - 1);
+    let replace = |(name, _): &(&str, &str)| {
+        format!("{name} = IF(n.rank_key > session_records.rank_key, n.{name}, session_records.{name})")
+    };
+    let replaced: Vec<_> = replaced.map(replace).collect();
+    format!(
+        "INSERT INTO session_records ({}) SELECT * FROM (SELECT {named}{others}) AS n ON DUPLICATE KEY UPDATE {}",
+        *COLUMNS,
+        replaced.join(", ")
+    )
+}
+
+/// Not INSERT IGNORE, which would also swallow a row that breaks any other rule.
+fn event_text(rows: usize) -> String {
+    let others = ", (?, ?, ?, ?, ?, ?, ?)".repeat(rows - 1);
+    format!(
+        "INSERT INTO session_events (session_id, version, rank_key, at, status, end_reason, detail) \
+         VALUES (?, ?, ?, ?, ?, ?, ?){others} ON DUPLICATE KEY UPDATE rank_key = session_events.rank_key"
+    )
+}
+
+/// Reads a row of [`COLUMNS`].
+pub fn record(row: &MySqlRow) -> Result<Record, StoreError> {
+    Ok(Record {
+        id: word(row, "session_id")?,
+        username: column(row, "username")?,
+        target: column(row, "target_name")?,
+        target_addr: column(row, "target_addr")?,
+        target_login: column(row, "target_login")?,
+        client_ip: word(row, "client_ip")?,
+        node: NodeId(column(row, "node_id")?),
+        epoch: Epoch(count(row, "epoch")?),
+        version: count(row, "version")?,
+        authority: authority(row)?,
+        status: word(row, "status")?,
+        end_reason: optional_word(row, "end_reason")?,
+        exit_status: column::<Option<i64>>(row, "exit_status")?
+            .map(u32::try_from)
+            .transpose()
+            .map_err(|_| unreadable())?,
+        start_time: UtcMicros(column(row, "start_time")?),
+        last_seen_at: time(row, "last_seen_at")?,
+        last_input_at: time(row, "last_input_at")?,
+        end_time: time(row, "end_time")?,
+        detected_at: time(row, "detected_at")?,
+        bytes_in: count(row, "bytes_in")?,
+        bytes_out: count(row, "bytes_out")?,
+        // Who looks on is known to the owner while it serves and to nobody later: never stored.
+        watchers: 0,
+        recording: column(row, "recording")?,
+        durable: Durable::Records,
+    })
+}
+
+/// Reads a row of `session_events`.
+pub fn transition(row: &MySqlRow) -> Result<Transition, StoreError> {
+    Ok(Transition {
+        id: word::<SessionId>(row, "session_id")?,
+        rank: count(row, "rank_key")?,
+        at: UtcMicros(column(row, "at")?),
+        status: word(row, "status")?,
+        end_reason: optional_word(row, "end_reason")?,
+        detail: column(row, "detail")?,
+    })
+}
+
+/// Reads a row of `nodes`.
+pub fn lease(row: &MySqlRow) -> Result<Lease, StoreError> {
+    Ok(Lease {
+        epoch: Epoch(count(row, "epoch")?),
+        incarnation: Incarnation::from(column::<String>(row, "incarnation")?),
+        renewed_at: UtcMicros(column(row, "last_alive_at")?),
+    })
+}
+
+/// Integers here are signed; what does not fit (2^63 bytes) stays at the largest one.
+pub fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The answer for a row that no release of ours can have written.
+pub fn unreadable() -> StoreError {
+    StoreError::Refused("a stored row cannot be read".into())
+}
+
+/// Reads a column that is not negative.
+pub fn count(row: &MySqlRow, name: &str) -> Result<u64, StoreError> {
+    u64::try_from(column::<i64>(row, name)?).map_err(|_| unreadable())
+}
+
+fn column<'r, T: sqlx::Decode<'r, MySql> + sqlx::Type<MySql>>(row: &'r MySqlRow, name: &str) -> Result<T, StoreError> {
+    row.try_get(name).map_err(|_| unreadable())
+}
+
+fn word<T: FromStr>(row: &MySqlRow, name: &str) -> Result<T, StoreError> {
+    column::<&str>(row, name)?.parse().map_err(|_| unreadable())
+}
+
+fn optional_word<T: FromStr>(row: &MySqlRow, name: &str) -> Result<Option<T>, StoreError> {
+    column::<Option<&str>>(row, name)?.map(str::parse).transpose().map_err(|_| unreadable())
+}
+
+fn time(row: &MySqlRow, name: &str) -> Result<Option<UtcMicros>, StoreError> {
+    Ok(column::<Option<i64>>(row, name)?.map(UtcMicros))
+}
+
+fn authority(row: &MySqlRow) -> Result<Authority, StoreError> {
+    match column::<i64>(row, "authority")? {
+        1 => Ok(Authority::Inferred),
+        2 => Ok(Authority::Observed),
+        _ => Err(unreadable()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::Execute;
+
+    use super::*;
+    use crate::{
+        core::record::Status,
+        store::{
+            RecordStore,
+            conformance::{record, write},
+            mysql::fixture::{Database, is_here},
+        },
+    };
+
+    /// Opens a session and closes it by an upsert that assigns in this order; returns what is then stored, and what closed it.
+    async fn closed_by<'a>(replaced: impl Iterator<Item = &'a (&'a str, &'a str)>) -> (Record, Record) {
+        let database = Database::empty().await;
+        let store = database.store();
+        store.apply(vec![write(record(1, 1, Authority::Observed, Status::Active))]).await.unwrap();
+        let closed = record(1, 2, Authority::Observed, Status::Closed);
+        let text: Arc<str> = upsert_text(1, replaced).into();
+        let arguments = upserts(&[&closed]).pop().unwrap().take_arguments().unwrap().unwrap();
+        let mut connection = database.connection().await;
+        sqlx::query_with(AssertSqlSafe(text), arguments).execute(&mut connection).await.unwrap();
+        (store.get(closed.id).await.unwrap().unwrap(), closed)
+    }
+
+    #[tokio::test]
+    async fn a_guard_that_is_not_the_last_loses_what_comes_after_it() {
+        if !is_here() {
+            return;
+        }
+        let in_order = || BOUND.iter().skip(FIRST_REPLACED);
+        let (stored, closed) = closed_by(in_order()).await;
+        assert_eq!(stored, closed);
+        let (stored, closed) = closed_by(in_order().rev()).await;
+        assert_eq!(stored.status, Status::Active, "the promises of a record store see this at once");
+        assert_ne!(stored, closed);
+    }
+
+    #[test]
+    fn a_batch_of_any_length_is_made_of_few_texts() {
+        let records: Vec<_> = (0..=255).map(|n| record(n, 1, Authority::Observed, Status::Active)).collect();
+        let records: Vec<_> = records.iter().cycle().take(1_500).collect();
+        let lengths = |rows: usize| {
+            let statements = upserts(&records[..rows]).into_iter();
+            statements.map(|statement| statement.sql().as_str().matches("SELECT ?").count()).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(0), [0; 0]);
+        assert_eq!(lengths(1), [1]);
+        assert_eq!(lengths(50), [32, 16, 2]);
+        assert_eq!(lengths(1_500), [512, 512, 256, 128, 64, 16, 8, 4]);
+    }
+}

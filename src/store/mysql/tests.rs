@@ -1,0 +1,245 @@
+//! What a store on MySQL or MariaDB promises beyond the suite of all stores, against a real server: to outlive it, to replace
+//! connections, to survive a deadlock, and a schema that goes both ways.
+
+use std::time::Instant;
+
+use super::*;
+use crate::{
+    core::record::{Authority, Status},
+    store::{
+        conformance::{self, record, write},
+        mysql::fixture::{self, Database, Mariadb, is_here},
+    },
+};
+
+async fn fresh() -> (MySqlStore, Database) {
+    let database = Database::empty().await;
+    (database.store(), database)
+}
+
+fn started() -> Option<()> {
+    is_here().then_some(())
+}
+
+fn fresh_one(_: &()) -> impl Future<Output = (MySqlStore, Database)> + Send + use<> {
+    fresh()
+}
+
+conformance::record_store_promises!(started, fresh_one);
+
+fn active(n: u8, version: u64) -> Write {
+    write(record(n, version, Authority::Observed, Status::Active))
+}
+
+/// A server of the test's own, with the schema in its database `records`.
+async fn own_server() -> Mariadb {
+    let server = Mariadb::start(&[]).unwrap();
+    server.sql("CREATE DATABASE records").unwrap();
+    fixture::store(&server, "records").migrate(true, |_| {}).await.unwrap();
+    server
+}
+
+#[tokio::test]
+async fn a_statement_prepared_for_short_values_carries_long_ones() {
+    if !is_here() {
+        return;
+    }
+    let (store, _keep) = fresh().await;
+    let short = Record { username: "a".into(), ..record(1, 1, Authority::Observed, Status::Connecting) };
+    store.apply(vec![write(short)]).await.unwrap();
+    let mut long = record(2, 2, Authority::Observed, Status::Closed);
+    (long.username, long.target) = ("ü".repeat(255), "ж".repeat(512));
+    long.recording = Some("r".repeat(1024));
+    let mut long = write(long);
+    long.transitions[0].detail = "d".repeat(10_000);
+    store.apply(vec![long.clone()]).await.unwrap();
+    assert_eq!(store.history(long.record.id).await.unwrap(), long.transitions);
+    assert_eq!(store.get(long.record.id).await.unwrap(), Some(long.record));
+}
+
+#[tokio::test]
+async fn a_value_too_long_for_its_column_is_rejected_and_nothing_of_its_batch_stays() {
+    if !is_here() {
+        return;
+    }
+    let (store, _keep) = fresh().await;
+    let long = Record { username: "u".repeat(256), ..record(2, 1, Authority::Observed, Status::Active) };
+    let rejected = store.apply(vec![active(1, 1), write(long)]).await;
+    assert!(matches!(rejected, Err(StoreError::Rejected(_))), "{rejected:?}");
+    assert_eq!(store.get(active(1, 1).record.id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn starts_at_the_same_time_get_different_epochs() {
+    if !is_here() {
+        return;
+    }
+    let (store, _keep) = fresh().await;
+    let begin = |n: u8| store.begin_epoch(NodeId("a".into()), Incarnation::new([n; 16]), Epoch(0), UtcMicros(1));
+    let begun = futures_util::future::try_join_all((0..12).map(begin)).await.unwrap();
+    let mut epochs: Vec<_> = begun.into_iter().map(|epoch| epoch.0).collect();
+    epochs.sort_unstable();
+    assert_eq!(epochs, (1..=12).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_loser_of_a_deadlock_wins_the_next_time() {
+    if !is_here() {
+        return;
+    }
+    // Its own server, so that nobody else's waiting is taken for the store's.
+    let server = own_server().await;
+    let store = fixture::store(&server, "records");
+    let all: Vec<_> = (0..50).map(|n| active(n, 1)).collect();
+    store.apply(all.clone()).await.unwrap();
+    // The other one holds all rows but the first, so it has more to undo and the server prefers it.
+    let (mut other, mut watch) =
+        (fixture::connection(&server, "records").await, fixture::connection(&server, "records").await);
+    let first = all[0].record.id.to_string();
+    let update = |rows: &'static str| sqlx::query(rows).bind(first.clone());
+    sqlx::raw_sql("START TRANSACTION").execute(&mut other).await.unwrap();
+    let but_first = update("UPDATE session_records SET bytes_in = 7 WHERE session_id > ?");
+    but_first.execute(&mut other).await.unwrap();
+    let in_a_circle = async {
+        let waits = "SELECT variable_name FROM information_schema.global_status \
+            WHERE variable_name = 'INNODB_ROW_LOCK_CURRENT_WAITS' AND variable_value > 0";
+        while sqlx::query(waits).fetch_all(&mut watch).await.unwrap().is_empty() {}
+        let first = update("UPDATE session_records SET bytes_in = 7 WHERE session_id = ?");
+        first.execute(&mut other).await.unwrap();
+        sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+        Ok(())
+    };
+    let newer: Vec<_> = (0..50).map(|n| active(n, 2)).collect();
+    tokio::try_join!(store.apply(newer.clone()), in_a_circle).unwrap();
+    for Write { record, .. } in newer {
+        assert_eq!(store.get(record.id).await.unwrap(), Some(record));
+    }
+    assert_eq!(server.sql("SHOW STATUS LIKE 'Innodb_deadlocks'").unwrap(), "Innodb_deadlocks\t1");
+}
+
+#[tokio::test]
+async fn connections_that_were_cut_are_replaced_unnoticed() {
+    if !is_here() {
+        return;
+    }
+    let (store, database) = fresh().await;
+    store.apply(vec![active(1, 1)]).await.unwrap();
+    store.get(active(1, 1).record.id).await.unwrap();
+    let own = format!("SELECT id FROM information_schema.processlist WHERE db = '{}'", database.name());
+    let ids = fixture::server().sql(&own).unwrap();
+    assert_eq!(ids.lines().count(), 2, "one that wrote and one that read: {ids}");
+    for id in ids.lines() {
+        fixture::server().sql(&format!("KILL {id}")).unwrap();
+    }
+    store.apply(vec![active(1, 2)]).await.unwrap();
+    assert_eq!(store.get(active(1, 2).record.id).await.unwrap(), Some(active(1, 2).record));
+}
+
+#[tokio::test]
+async fn a_store_outlives_its_server() {
+    if !is_here() {
+        return;
+    }
+    let mut server = own_server().await;
+    let store = fixture::store(&server, "records");
+    store.apply(vec![active(1, 1)]).await.unwrap();
+    server.kill();
+    let begun = Instant::now();
+    let late = fixture::store(&server, "records");
+    for store in [&store, &late] {
+        for error in [
+            store.apply(vec![active(2, 1)]).await.unwrap_err(),
+            store.orphans(NodeId("a".into()), Epoch(1), 1).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+            assert!(!error.to_string().contains("127.0.0.1"), "{error}");
+        }
+    }
+    assert!(begun.elapsed() < Duration::from_secs(1), "whoever refuses is not asked for long");
+    server.start_again().unwrap();
+    for store in [store, late] {
+        store.apply(vec![active(2, 1)]).await.unwrap();
+        assert_eq!(store.get(active(1, 1).record.id).await.unwrap(), Some(active(1, 1).record));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_unavailable_in_time_and_comes_back() {
+    if !is_here() {
+        return;
+    }
+    let server = own_server().await;
+    let patience = Duration::from_millis(300);
+    let options = read(&server.url("records").into()).unwrap();
+    let store = MySqlStore::with_patience(options, patience, patience);
+    store.apply(vec![active(1, 1)]).await.unwrap();
+    server.freeze().unwrap();
+    let begun = Instant::now();
+    let (written, found) = tokio::join!(store.apply(vec![active(1, 2)]), store.get(active(1, 1).record.id));
+    assert!(matches!(written, Err(StoreError::Unavailable(_))), "{written:?}");
+    assert!(matches!(found, Err(StoreError::Unavailable(_))), "{found:?}");
+    assert!(begun.elapsed() < WRITES_WITHIN);
+    server.thaw().unwrap();
+    store.apply(vec![active(1, 3)]).await.unwrap();
+    assert_eq!(store.get(active(1, 3).record.id).await.unwrap(), Some(active(1, 3).record));
+}
+
+#[tokio::test]
+async fn the_schema_goes_up_and_down_step_by_step() {
+    if !is_here() {
+        return;
+    }
+    let (store, database) = fresh().await;
+    let taken = async |store: &MySqlStore| store.schema().await.unwrap().iter().filter(|(_, taken)| *taken).count();
+    assert_eq!(taken(&store).await, STEPS.len());
+    for step in STEPS.iter().rev() {
+        assert_eq!(store.migrate_down(false).await.unwrap().unwrap().version, step.version);
+        assert_eq!(taken(&store).await, step.version as usize - 1);
+    }
+    assert!(store.migrate_down(true).await.unwrap().is_none());
+    let missing = store.apply(vec![active(1, 1)]).await.unwrap_err().to_string();
+    assert_eq!(missing, "the store refused: the schema is not of this release: run `pulsegate migrate`");
+    let mut told = vec![];
+    store.migrate(false, |step| told.push(step.name)).await.unwrap();
+    assert_eq!(told, STEPS.map(|step| step.name));
+    store.migrate(true, |step| panic!("{} was taken twice", step.name)).await.unwrap();
+    store.apply(vec![active(1, 1)]).await.unwrap();
+
+    let insert = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES";
+    let newer = |values: &str| fixture::server().sql(&format!("USE {}; {insert} {values}", database.name()));
+    newer("(99, 'tomorrow', true, '', 1)").unwrap();
+    let refused = store.migrate(true, |_| {}).await.unwrap_err().to_string();
+    assert!(refused.contains("newer release"), "{refused}");
+    let undo = format!("DELETE FROM {}._sqlx_migrations WHERE version = 99", database.name());
+    fixture::server().sql(&undo).unwrap();
+}
+
+#[tokio::test]
+async fn errors_never_carry_sql_or_hosts() {
+    if !is_here() {
+        return;
+    }
+    let (store, _keep) = fresh().await;
+    for sql in ["SELECT nothing FROM nowhere", "INSERT INTO nodes VALUES ()", "SELEC"] {
+        let error = store.readers.run(|| vec![sqlx::query(sql)]).await.unwrap_err();
+        assert!(matches!(&error, StoreError::Refused(_)), "{error}");
+        let said = error.to_string();
+        assert!(["SELEC", "nothing", "nodes", "nowhere"].iter().all(|word| !said.contains(word)), "{said}");
+    }
+    let nowhere = fixture::store(fixture::server(), "no_such").schema().await.unwrap_err().to_string();
+    assert_eq!(nowhere, "the store refused: there is no database of this name");
+}
+
+#[test]
+fn a_url_that_cannot_be_meant_is_refused_and_not_told() {
+    let refused = |url: &str| MySqlStore::connect(&url.into()).map(drop).unwrap_err().to_string();
+    for url in
+        ["", "mysql://ann:s3cret@db.example", "postgres://ann:s3cret@db.example/records", "mysql://ann:s3cret@:x/r"]
+    {
+        let said = refused(url);
+        assert!(said.contains("mysql://user:password@host:port/database"), "{said}");
+        assert!(!said.contains("s3cret") && !said.contains("example"), "{said}");
+    }
+    assert!(refused("mysql://ann@db/records?ssl-mode=REQUIRED").contains("not encrypted"));
+    MySqlStore::connect(&"mysql://ann:s3cret@db.example:3307/records?ssl-mode=PREFERRED".into()).unwrap();
+}
