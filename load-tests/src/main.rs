@@ -22,6 +22,8 @@ mod listing;
 mod live;
 /// What the system says of a process.
 mod process;
+/// Scenario: records as fast as a store takes them.
+mod records;
 /// A Redis server of our own.
 mod redis;
 /// What was measured and how it is told.
@@ -66,6 +68,8 @@ enum Scenario {
     Listing(listing::Listing),
     /// Beats and records into a Redis, and a view that is flushed.
     Live(live::Live),
+    /// Records per second into SQLite and into a private MariaDB.
+    Records(records::Records),
     /// All of them in short; holds what must be right, not how fast it is.
     Smoke,
     /// The SSH server to measure against, until its standard input ends.
@@ -95,6 +99,7 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         Scenario::Stalled(stalled) => stalled.run().await?,
         Scenario::Listing(listing) => listing.run().await?,
         Scenario::Live(live) => live.run().await?.context("no Redis: install redis-server")?,
+        Scenario::Records(records) => records.run().await?,
         Scenario::Smoke => return smoke(json).await.map(|()| true),
         Scenario::Target => return target::serve().await.map(|()| true),
     };

@@ -1,0 +1,124 @@
+//! Scenario: records written as fast as a store takes them, by the statements of the real stores: into SQLite and into a
+//! private MariaDB, both durable at every commit. Half of each batch is born, half is changed. Knows no gateway.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::Instant,
+};
+
+use anyhow::{Result, anyhow, ensure};
+use clap::Args;
+use pulsegate::{
+    core::record::{Authority, Durable, Epoch, NodeId, Record, SessionId, Status, UtcMicros},
+    store::{RecordStore, Write, mysql::MySqlStore, sqlite::SqliteStore},
+};
+
+use crate::report::{Goal, Report, Samples};
+
+#[path = "../../tests/integration/support/mariadb.rs"]
+#[expect(dead_code, reason = "the tests also crash and stop it")]
+mod mariadb;
+
+/// Records per second, at least.
+const INTO_SQLITE: f64 = 100_000.0;
+const INTO_MARIADB: f64 = 30_000.0;
+
+/// Batches that are not measured: statements are prepared, files grow.
+const WARM_UP: usize = 4;
+
+/// How it is measured.
+#[derive(Args)]
+pub struct Records {
+    /// Records per store.
+    #[arg(long, default_value_t = 200_000)]
+    pub rows: usize,
+    /// Records per batch.
+    #[arg(long, default_value_t = 500)]
+    pub batch: usize,
+}
+
+impl Records {
+    /// Measures.
+    pub async fn run(self) -> Result<Report> {
+        ensure!(self.batch >= 2, "a batch has at least two records");
+        let mut report = Report::new("records");
+        let folder = tempfile::tempdir()?;
+        let sqlite = SqliteStore::open(&folder.path().join("records.db")).await?;
+        self.measure("SQLite", &sqlite, INTO_SQLITE, &mut report).await?;
+        let server = mariadb::Mariadb::start(&[]).map_err(|why| anyhow!(why))?;
+        server.sql("CREATE DATABASE records").map_err(|why| anyhow!(why))?;
+        let mysql = MySqlStore::connect(&server.url("records").into())?;
+        mysql.migrate(true, |_| {}).await?;
+        self.measure("MariaDB", &mysql, INTO_MARIADB, &mut report).await?;
+        Ok(report)
+    }
+
+    async fn measure(&self, name: &str, store: &impl RecordStore, goal: f64, report: &mut Report) -> Result<()> {
+        let batches = (self.rows / self.batch).max(1) + WARM_UP;
+        let mut commits = Samples::default();
+        let mut seconds = 0.0;
+        for number in 0..batches {
+            let batch = self.batch(number);
+            let begun = Instant::now();
+            store.apply(batch).await?;
+            if number >= WARM_UP {
+                seconds += begun.elapsed().as_secs_f64();
+                commits.push(begun.elapsed());
+            }
+        }
+        let last = store.get(id(batches * self.batch.div_ceil(2) - 1)).await?;
+        ensure!(last.is_some(), "{name} has lost the last record");
+        let rows = ((batches - WARM_UP) * self.batch) as f64;
+        report.hold(format!("{name}: records"), rows / seconds, "per s", Goal::AtLeast(goal));
+        report.tell(format!("{name}: one batch p50"), commits.quantile_us(0.5) / 1e3, "ms");
+        report.tell(format!("{name}: one batch p99"), commits.quantile_us(0.99) / 1e3, "ms");
+        Ok(())
+    }
+
+    /// New sessions, and as many changed ones from all that were born before.
+    fn batch(&self, number: usize) -> Vec<Write> {
+        let born = self.batch.div_ceil(2);
+        let changed = self.batch - born;
+        let known = (number * born).max(1);
+        let born = (number * born..(number + 1) * born).map(|n| record(n, 1));
+        // A stride that shares no factor with most counts, so that the changes are spread over all pages.
+        let changed = (0..changed).map(|n| record((n * 7_919 + number) % known, number as u64 + 2));
+        born.chain(changed).map(|record| Write { record, transitions: Vec::new() }).collect()
+    }
+}
+
+fn id(n: usize) -> SessionId {
+    let mut random = [0; 10];
+    random.iter_mut().zip((n as u64).to_be_bytes()).for_each(|(byte, of)| *byte = of);
+    SessionId::new(UtcMicros(1_700_000_000_000_000 + n as i64 * 1_000), random)
+}
+
+fn record(n: usize, version: u64) -> Record {
+    let start_time = UtcMicros(1_700_000_000_000_000 + n as i64 * 1_000);
+    let seen = Some(UtcMicros(start_time.0 + version as i64));
+    Record {
+        id: id(n),
+        username: format!("user-{}", n % 100),
+        target: format!("web-{}", n % 50),
+        target_addr: "192.0.2.1:22".to_owned(),
+        target_login: "root".to_owned(),
+        client_ip: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
+        node: NodeId("gateway-1".to_owned()),
+        epoch: Epoch(1),
+        version,
+        authority: Authority::Observed,
+        status: Status::Active,
+        end_reason: None,
+        exit_status: None,
+        start_time,
+        last_seen_at: seen,
+        last_input_at: seen,
+        end_time: None,
+        detected_at: None,
+        bytes_in: version * 100,
+        bytes_out: version * 10_000,
+        watchers: 0,
+        recording: None,
+        durable: Durable::Records,
+    }
+}
