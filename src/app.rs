@@ -38,7 +38,10 @@ use crate::{
         AddressRule, Credential, HostKeyPolicy, RusshConnector, SshSettings,
         demo::{DemoOptions, DemoServer},
     },
-    store::{memory::MemoryLive, sqlite::SqliteStore},
+    store::{
+        LiveStore, RecordStore, StoreError, memory::MemoryLive, mysql::MySqlStore, redis::RedisLive, schema::Step,
+        sqlite::SqliteStore,
+    },
     web as http,
 };
 
@@ -50,6 +53,9 @@ const HEAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// Connections that may wait to be accepted: a thousand browsers that come back at once are not turned away.
 const ACCEPT_QUEUE: i32 = 4_096;
+
+/// How long a lease is watched before its epoch is taken over: a gateway that serves renews it every second.
+const LEASE_WATCH: Duration = Duration::from_millis(2_200);
 
 /// The name of the demo's own target.
 const PLAYGROUND: &str = "playground";
@@ -129,14 +135,13 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     make_private(data_dir)?;
     let _lock = lock(data_dir)?;
     let node = node_id(&config)?;
-    let journal = SqliteStore::open(&data_dir.join("pulsegate.db")).await?.without_outbox().await?;
     let incarnation = Incarnation::new(rand::random());
-    let epoch = registry::begin_epoch(&journal, node.clone(), incarnation.clone(), Epoch(0)).await?;
+    let (stores, epoch) = open_stores(&config, &node, &incarnation).await?;
     let collapsed = Arc::new(Notify::new());
     let fallen = collapsed.clone();
     let foundation = Foundation {
         settings: actor_settings(&config, node.clone(), incarnation, epoch),
-        stores: Stores { journal: Arc::new(journal), records: None, live: Arc::new(MemoryLive::default()) },
+        stores,
         connector: Arc::new(RusshConnector::new(ssh_settings(&config))),
         collapse: Arc::new(move || fallen.notify_one()),
     };
@@ -178,6 +183,59 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     serving.await??;
     core.stop();
     outcome
+}
+
+/// Opens the stores that the configuration names and begins this node's next epoch in them. The journal must work; the
+/// others may be down and are told later.
+async fn open_stores(config: &Config, node: &NodeId, incarnation: &Incarnation) -> anyhow::Result<(Stores, Epoch)> {
+    let journal = SqliteStore::open(&config.node.data_dir.join("pulsegate.db")).await?;
+    let (journal, records) = match &config.store.records {
+        config::Records::Sqlite => (journal.without_outbox().await?, None),
+        config::Records::MySql(url) => (journal.keep_outbox().await?, Some(MySqlStore::connect(&url.0)?)),
+    };
+    let begun = match &records {
+        Some(records) => begin_in_records(records, node, incarnation).await?,
+        None => Epoch(0),
+    };
+    // One below, because the journal takes the next.
+    let after = Epoch(begun.0.saturating_sub(1));
+    let epoch = registry::begin_epoch(&journal, node.clone(), incarnation.clone(), after).await?;
+    let live: Arc<dyn LiveStore> = match &config.store.live {
+        config::Live::Memory => Arc::new(MemoryLive::default()),
+        config::Live::Redis(address) => Arc::new(RedisLive::new(address, node.clone(), epoch)?),
+    };
+    let records = records.map(|records| Arc::new(records) as Arc<dyn RecordStore>);
+    Ok((Stores { journal: Arc::new(journal), records, live }, epoch))
+}
+
+/// Brings the records' schema up to date, sees that no other gateway serves under this node's name, and begins the next
+/// epoch there. While the records are down the journal alone counts: they are told its epoch later.
+async fn begin_in_records(records: &MySqlStore, node: &NodeId, incarnation: &Incarnation) -> anyhow::Result<Epoch> {
+    let tell = |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
+    let begun = async {
+        records.migrate(true, tell).await?;
+        // A copied directory knows everything its original knew, so only the lease itself shows whether somebody lives.
+        if let Some(lease) = records.lease(node.clone()).await? {
+            tracing::info!(%node, "seeing whether another gateway serves under this name");
+            tokio::time::sleep(LEASE_WATCH).await;
+            if records.lease(node.clone()).await?.is_some_and(|later| later != lease) {
+                return Ok(None);
+            }
+        }
+        registry::begin_epoch(records, node.clone(), incarnation.clone(), Epoch(0)).await.map(Some)
+    };
+    match begun.await {
+        Ok(Some(epoch)) => Ok(epoch),
+        Ok(None) => bail!(
+            "another gateway serves as {node} on these records: its data directory is a copy of this one, or its original. \
+             Stop it, or give this one its own node.data_dir and node.id"
+        ),
+        Err(StoreError::Unavailable(error)) => {
+            tracing::warn!(%error, "the records are down; serving on the journal until they are back");
+            Ok(Epoch(0))
+        }
+        Err(error) => Err(error).context("store.records"),
+    }
 }
 
 async fn until_told_to_stop() -> anyhow::Result<()> {

@@ -213,7 +213,7 @@ impl Gateway {
     pub async fn find(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
         match self.ask(|reply| RegistryMessage::Find { id, reply }).await? {
             Some(found) => Ok(Some(found.record)),
-            None => self.stores.get(id).await.map_err(unreadable),
+            None => self.stores.get(id, self.records_behind()).await.map_err(unreadable),
         }
     }
 
@@ -241,7 +241,7 @@ impl Gateway {
         }
         let record = match found {
             Some(found) => Some(found.record),
-            None => self.stores.get(id).await.map_err(unreadable)?,
+            None => self.stores.get(id, self.records_behind()).await.map_err(unreadable)?,
         };
         let Some(record) = record else { return Ok(None) };
         let mut why = why.unwrap_or_else(|| Why::of_record(record.clone()));

@@ -39,10 +39,12 @@ impl Stores {
         if self.records.is_some() { vec![JOURNAL, RECORDS, LIVE] } else { vec![RECORDS, LIVE] }
     }
 
-    /// Returns one record: this node's own from its journal, which is never behind; another's from the records.
-    pub async fn get(&self, id: SessionId) -> Result<Option<Record>, StoreError> {
+    /// Returns one record: this node's own from its journal, which is never behind; another's from the records. While the
+    /// records are behind, all that is sure of it is the journal.
+    pub async fn get(&self, id: SessionId, records_behind: bool) -> Result<Option<Record>, StoreError> {
         match (self.journal.get(id).await, &self.records) {
             (Ok(None) | Err(_), Some(records)) => records.get(id).await,
+            (Ok(Some(record)), Some(_)) if records_behind => Ok(Some(Record { durable: Durable::Journal, ..record })),
             (found, _) => found,
         }
     }

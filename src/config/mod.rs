@@ -11,6 +11,9 @@ use std::{
 };
 
 use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::store::redis::address::RedisAddress;
 
 /// Reads the file and the environment, merges them over the defaults.
 mod layers;
@@ -229,15 +232,32 @@ pub enum OnIsolation {
 }
 
 /// Which store keeps the durable records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Records {
     /// One file in `node.data_dir`.
     Sqlite,
+    /// A MySQL or MariaDB server, which many gateways share.
+    MySql(SecretUrl),
 }
 
 /// Which store keeps the live view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Live {
     /// This process.
     Memory,
+    /// A Redis server, a cluster, or a master that sentinels know.
+    Redis(RedisAddress),
 }
+
+/// An address with a password in it, shown to nobody.
+#[derive(Debug, Clone)]
+pub struct SecretUrl(pub SecretString);
+
+impl PartialEq for SecretUrl {
+    /// Compares configurations, not sign-ins: its time may depend on the password.
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+impl Eq for SecretUrl {}

@@ -5,8 +5,10 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ::config::{Map, Value, ValueKind};
 use ipnet::IpNet;
+use secrecy::SecretString;
 
-use super::{Auth, HostKeyPolicy, Live, OnIsolation, Records, layers, mistake::Report};
+use super::{Auth, HostKeyPolicy, Live, OnIsolation, Records, SecretUrl, layers, mistake::Report};
+use crate::store::mysql::MySqlStore;
 
 /// Something that stands at a key.
 pub(super) trait Setting: Sized {
@@ -368,17 +370,22 @@ impl Scalar for OnIsolation {
 }
 
 impl Scalar for Records {
-    const ALLOWED: &'static str = "sqlite; mysql:// is not built into this version yet: use sqlite";
+    const ALLOWED: &'static str = "sqlite, or mysql://USER:PASSWORD@HOST:PORT/DATABASE";
 
     fn parse(text: &str) -> Option<Self> {
-        (text == "sqlite").then_some(Self::Sqlite)
+        if text == "sqlite" {
+            return Some(Self::Sqlite);
+        }
+        let url = SecretString::from(text);
+        MySqlStore::connect(&url).ok().map(|_| Self::MySql(SecretUrl(url)))
     }
 }
 
 impl Scalar for Live {
-    const ALLOWED: &'static str = "memory; redis:// is not built into this version yet: use memory";
+    const ALLOWED: &'static str = "memory, redis://HOST:PORT/DATABASE, redis+cluster://HOST:PORT,HOST:PORT… or \
+        redis+sentinel://HOST:PORT,HOST:PORT…/MASTER";
 
     fn parse(text: &str) -> Option<Self> {
-        (text == "memory").then_some(Self::Memory)
+        if text == "memory" { Some(Self::Memory) } else { text.parse().ok().map(Self::Redis) }
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 
-use crate::core::record::{EndReason, Record, SessionId, Status, UtcMicros};
+use crate::core::record::{Durable, EndReason, Record, SessionId, Status, UtcMicros};
 
 /// A moment as RFC 3339 with microseconds and `Z`: `2026-01-02T03:04:05.678901Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ pub struct SessionView<'a> {
     bytes_in: u64,
     bytes_out: u64,
     watchers: u32,
-    durable: &'static str,
+    durable: Durable,
 }
 
 /// Shows a record as the contract's session.
@@ -77,8 +77,7 @@ pub fn session_json(record: &Record) -> SessionView<'_> {
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
         watchers: record.watchers,
-        // What the gateway answers with has been written to the records first.
-        durable: "records",
+        durable: record.durable,
     }
 }
 
