@@ -226,6 +226,21 @@ pub struct Write {
     pub transitions: Vec<Transition>,
 }
 
+impl Write {
+    /// Closes what a start of its node left open that is over for sure: the end is the last evidence of life; `detail` says
+    /// how the end came to be known.
+    pub fn node_lost(mut record: Record, now: UtcMicros, detail: String) -> Self {
+        record.version += 1;
+        record.authority = Authority::Observed;
+        record.status = Status::Closed;
+        record.end_reason = Some(EndReason::NodeLost);
+        record.end_time = Some(record.last_seen_at.unwrap_or(record.start_time).max(record.start_time));
+        record.detected_at = Some(now.max(record.start_time));
+        let transitions = vec![record.transition(now, detail)];
+        Self { record, transitions }
+    }
+}
+
 impl Transition {
     /// The version it led to.
     pub fn version(&self) -> u64 {

@@ -7,13 +7,16 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use super::RegistryActor;
 use crate::{
     actor::{Settings, clock, stores::Hindrance},
-    core::record::{Authority, EndReason, Epoch, Incarnation, NodeId, Record, Status, UtcMicros},
+    core::record::{Epoch, Incarnation, NodeId},
     store::{RecordStore, StoreError, Write},
 };
 
 /// Sessions in the outbox before opens are refused: about a gigabyte of the journal, a day without records at five opens a
 /// second.
 const OUTBOX: u64 = 500_000;
+
+/// How the end of an orphan came to be known.
+const FOUND_AT_START: &str = "The gateway ended without closing it; found at its next start.";
 
 /// Starts the next epoch of `node` for `incarnation`, above `after`.
 ///
@@ -40,23 +43,12 @@ pub(super) async fn recover(stores: &[&dyn RecordStore], settings: &Settings) ->
         }
         closed += orphans.len() as u64;
         let now = clock::utc();
-        let writes: Vec<Write> = orphans.into_iter().map(|record| close_orphan(record, now)).collect();
+        let writes: Vec<Write> =
+            orphans.into_iter().map(|record| Write::node_lost(record, now, FOUND_AT_START.into())).collect();
         for store in stores.iter().rev() {
             store.apply(writes.clone()).await?;
         }
     }
-}
-
-fn close_orphan(mut record: Record, now: UtcMicros) -> Write {
-    record.version += 1;
-    record.authority = Authority::Observed;
-    record.status = Status::Closed;
-    record.end_reason = Some(EndReason::NodeLost);
-    record.end_time = Some(record.last_seen_at.unwrap_or(record.start_time).max(record.start_time));
-    record.detected_at = Some(now.max(record.start_time));
-    let detail = "The gateway ended without closing it; found at its next start.".to_owned();
-    let transitions = vec![record.transition(now, detail)];
-    Write { record, transitions }
 }
 
 impl RegistryActor {
