@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use crate::core::record::{EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros};
 
 pub use crate::core::record::Write;
+pub use sqlite_journal::Verdict;
 
 /// What every store promises, as tests that run against each of them.
 #[cfg(test)]

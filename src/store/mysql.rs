@@ -32,6 +32,8 @@ mod list;
 mod rows;
 #[cfg(test)]
 mod tests;
+/// A copy, the way back, a scratch database.
+mod upkeep;
 
 /// The schema's steps, oldest first.
 pub const STEPS: [Step; 4] = [

@@ -25,8 +25,13 @@ use super::{
 };
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
+/// The schema, a look, a copy.
+mod upkeep;
+
+pub use upkeep::Contents;
+
 /// The schema's steps, oldest first.
-const STEPS: [Step; 4] = [
+pub const STEPS: [Step; 4] = [
     step!(1, "session records", "sqlite/0001_session_records"),
     step!(2, "session events", "sqlite/0002_session_events"),
     step!(3, "nodes", "sqlite/0003_nodes"),
@@ -93,14 +98,7 @@ impl SqliteStore {
     /// [`StoreError::Refused`] when it is no database or its schema is of a newer release.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         create_private(path).map_err(|error| StoreError::Unavailable(format!("cannot open the file: {error}")))?;
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(BUSY_TIMEOUT)
-            .foreign_keys(false)
-            .statement_cache_capacity(STATEMENT_CACHE)
-            .disable_statement_logging();
+        let options = writing(path);
         let reading = options.clone().read_only(true);
         let options = options.pragma("cache_size", WRITER_CACHE).pragma("wal_autocheckpoint", LOG_PAGES);
         // A pool only because sqlx's migrator, given a connection, makes a future that cannot change threads.
@@ -262,6 +260,17 @@ impl Transaction<'_> {
         *self.slot = Some(self.writer);
         Ok(())
     }
+}
+
+fn writing(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(false)
+        .statement_cache_capacity(STATEMENT_CACHE)
+        .disable_statement_logging()
 }
 
 /// Creates the file closed to others before SQLite opens it; SQLite gives its log and index files the same mode.

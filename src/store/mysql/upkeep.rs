@@ -1,0 +1,266 @@
+//! What a server's tables need beside their records: a whole copy as of one moment, the way back, a scratch database.
+//! Knows no gateway.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection};
+
+use super::{MySqlStore, READS_WITHIN, WRITES_WITHIN, failure, rows};
+use crate::store::StoreError;
+
+/// Rows of one page.
+const PAGE: usize = 1_000;
+
+/// A table that is copied.
+struct Table {
+    name: &'static str,
+    columns: &'static str,
+    /// The primary key, in the order of its columns.
+    key: &'static [&'static str],
+}
+
+const TABLES: [Table; 3] = [
+    Table {
+        name: "session_records",
+        columns: "session_id, node_id, epoch, username, target_name, client_ip, start_time, rank_key, version, authority, \
+            target_addr, target_login, status, end_reason, exit_status, last_seen_at, last_input_at, end_time, detected_at, \
+            bytes_in, bytes_out, recording",
+        key: &["session_id"],
+    },
+    Table {
+        name: "session_events",
+        columns: "session_id, version, rank_key, at, status, end_reason, detail",
+        key: &["session_id", "version", "rank_key"],
+    },
+    Table { name: "nodes", columns: "node_id, incarnation, epoch, started_at, last_alive_at", key: &["node_id"] },
+];
+
+/// Every table as of one moment, page by page.
+pub struct Export {
+    connection: MySqlConnection,
+    after: BTreeMap<&'static str, Value>,
+}
+
+impl MySqlStore {
+    /// Begins a copy of every table as they are now; writes go on meanwhile.
+    ///
+    /// # Errors
+    /// As every question to the server.
+    pub async fn export(&self) -> Result<Export, StoreError> {
+        let mut connection = self.plain().await?;
+        connection
+            .execute(
+                "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT",
+            )
+            .await
+            .map_err(failure::meaning)?;
+        Ok(Export { connection, after: BTreeMap::new() })
+    }
+
+    /// Whether no table has a row.
+    ///
+    /// # Errors
+    /// As every question to the server.
+    pub async fn is_empty(&self) -> Result<bool, StoreError> {
+        let mut export = self.export().await?;
+        for table in export.tables() {
+            if export.count(table).await? > 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Adds rows as an [`Export`] gave them to `table`.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when a line is no row of that table, or the row is there already.
+    pub async fn import(&self, table: &str, lines: &[String]) -> Result<(), StoreError> {
+        let table = TABLES.iter().find(|known| known.name == table).ok_or_else(rows::unreadable)?;
+        let columns: Vec<&str> = table.columns.split(", ").map(str::trim).collect();
+        let row = format!("({})", vec!["?"; columns.len()].join(", "));
+        let sql = format!(
+            "INSERT INTO {} ({}) VALUES {}",
+            table.name,
+            table.columns,
+            vec![row.as_str(); lines.len()].join(", ")
+        );
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for line in lines {
+            let line: BTreeMap<String, Value> = serde_json::from_str(line).map_err(|_| rows::unreadable())?;
+            for column in &columns {
+                query = bind(query, line.get(*column).ok_or_else(rows::unreadable)?);
+            }
+        }
+        query.execute(&mut self.plain().await?).await.map(drop).map_err(failure::meaning)
+    }
+
+    /// Makes a database of its own on the same server, with the schema, and a connection to it.
+    ///
+    /// # Errors
+    /// As every question to the server; this user may not be allowed to make one.
+    pub async fn scratch(&self, name: &str) -> Result<(Self, MySqlConnection), StoreError> {
+        let sql = format!("CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
+        self.plain().await?.execute(AssertSqlSafe(sql)).await.map_err(failure::meaning)?;
+        let scratch = Self::with_patience(self.options.clone().database(name), WRITES_WITHIN, READS_WITHIN);
+        let ready = async {
+            scratch.migrate(true, |_| {}).await?;
+            scratch.plain().await
+        };
+        match ready.await {
+            Ok(connection) => Ok((scratch, connection)),
+            Err(error) => {
+                scratch.drop_scratch().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Drops this store's database, one that [`scratch`](Self::scratch) made.
+    ///
+    /// # Errors
+    /// As every question to the server.
+    pub async fn drop_scratch(self) -> Result<(), StoreError> {
+        let name = self.options.get_database().filter(|name| name.starts_with("pulsegate_bench_"));
+        let name = name.ok_or_else(|| StoreError::Refused("this is no scratch database".into()))?;
+        let sql = format!("DROP DATABASE {name}");
+        self.plain().await?.execute(AssertSqlSafe(sql)).await.map(drop).map_err(failure::meaning)
+    }
+
+    /// A connection on which a statement may take as long as it takes.
+    async fn plain(&self) -> Result<MySqlConnection, StoreError> {
+        let mut connection = self.options.connect().await.map_err(failure::meaning)?;
+        connection.execute("SET NAMES utf8mb4 COLLATE utf8mb4_bin").await.map_err(failure::meaning)?;
+        Ok(connection)
+    }
+}
+
+impl Export {
+    /// The tables there are.
+    pub fn tables(&self) -> [&'static str; TABLES.len()] {
+        TABLES.each_ref().map(|table| table.name)
+    }
+
+    /// Counts the rows of one.
+    ///
+    /// # Errors
+    /// As every question to the server.
+    pub async fn count(&mut self, table: &str) -> Result<u64, StoreError> {
+        let sql = AssertSqlSafe(format!("SELECT count(*) FROM {}", known(table)?.name));
+        let count = sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut self.connection).await;
+        count.map(i64::unsigned_abs).map_err(failure::meaning)
+    }
+
+    /// Returns the next rows of one, each as a line of JSON; `None` after the last.
+    ///
+    /// # Errors
+    /// As every question to the server.
+    pub async fn next(&mut self, table: &str) -> Result<Option<Vec<String>>, StoreError> {
+        let table = known(table)?;
+        let fields = table.columns.split(", ").map(|column| format!("'{0}', {0}", column.trim()));
+        let (fields, key) = (fields.collect::<Vec<_>>().join(", "), table.key.join(", "));
+        let after = self.after.get(table.name).cloned();
+        let beyond = after.as_ref().map_or_else(String::new, |_| format!("WHERE {}", beyond(table.key)));
+        let sql = format!(
+            "SELECT CAST(JSON_OBJECT({fields}) AS CHAR) FROM {} {beyond} ORDER BY {key} LIMIT {PAGE}",
+            table.name
+        );
+        let mut query = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql));
+        if let Some(after) = &after {
+            for value in places(table.key, after) {
+                query = match value.as_i64() {
+                    Some(number) => query.bind(number),
+                    None => query.bind(value.as_str().unwrap_or_default().to_owned()),
+                };
+            }
+        }
+        let lines = query.fetch_all(&mut self.connection).await.map_err(failure::meaning)?;
+        let Some(last) = lines.last() else { return Ok(None) };
+        self.after.insert(table.name, serde_json::from_str(last).map_err(|_| rows::unreadable())?);
+        Ok(Some(lines))
+    }
+}
+
+fn known(table: &str) -> Result<&'static Table, StoreError> {
+    TABLES.iter().find(|known| known.name == table).ok_or_else(rows::unreadable)
+}
+
+/// Rows after one place of the key. Not as a comparison of rows, for which MySQL reads the whole index.
+fn beyond(key: &[&str]) -> String {
+    match key {
+        [] => "false".to_owned(),
+        [last] => format!("{last} > ?"),
+        [first, rest @ ..] => format!("{first} >= ? AND ({first} > ? OR ({}))", beyond(rest)),
+    }
+}
+
+/// What is bound to [`beyond`].
+fn places<'a>(key: &[&str], row: &'a Value) -> Vec<&'a Value> {
+    let value = |name: &str| row.get(name).unwrap_or(&Value::Null);
+    match key {
+        [] => Vec::new(),
+        [last] => vec![value(last)],
+        [first, rest @ ..] => [vec![value(first); 2], places(rest, row)].concat(),
+    }
+}
+
+fn bind<'q>(
+    query: sqlx::query::Query<'q, sqlx::MySql, sqlx::mysql::MySqlArguments>,
+    value: &Value,
+) -> sqlx::query::Query<'q, sqlx::MySql, sqlx::mysql::MySqlArguments> {
+    match value {
+        Value::Null => query.bind(None::<String>),
+        Value::Number(number) => query.bind(number.as_i64()),
+        Value::String(text) => query.bind(text.clone()),
+        other => query.bind(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::record::{Authority, Status},
+        store::{
+            RecordStore,
+            conformance::{record, write},
+            mysql::fixture::{Database, is_here},
+        },
+    };
+
+    #[tokio::test]
+    async fn what_was_exported_is_imported_whole_and_as_of_one_moment() {
+        if !is_here() {
+            return;
+        }
+        let (from, to) = (Database::empty().await, Database::empty().await);
+        let (from, to) = (from.store(), to.store());
+        let writes: Vec<_> = (1..=5).map(|n| write(record(n, 2, Authority::Observed, Status::Closed))).collect();
+        from.apply(writes.clone()).await.unwrap();
+        let mut export = from.export().await.unwrap();
+        assert_eq!(export.count("session_records").await.unwrap(), 5);
+        let late = write(record(9, 1, Authority::Observed, Status::Active));
+        from.apply(vec![late.clone()]).await.unwrap();
+        assert!(to.is_empty().await.unwrap());
+        for table in export.tables() {
+            while let Some(lines) = export.next(table).await.unwrap() {
+                to.import(table, &lines).await.unwrap();
+            }
+        }
+        for write in &writes {
+            assert_eq!(to.get(write.record.id).await.unwrap().as_ref(), Some(&write.record));
+            assert_eq!(to.history(write.record.id).await.unwrap(), write.transitions);
+        }
+        assert_eq!(to.get(late.record.id).await.unwrap(), None, "it came after the copy began");
+        assert!(!to.is_empty().await.unwrap());
+    }
+
+    #[test]
+    fn a_page_goes_on_after_the_last_row_of_a_key_of_any_length() {
+        assert_eq!(beyond(&["a"]), "a > ?");
+        assert_eq!(beyond(&["a", "b"]), "a >= ? AND (a > ? OR (b > ?))");
+        let row = serde_json::json!({"a": "x", "b": 2, "c": 3});
+        assert_eq!(places(&["a", "b", "c"], &row).len(), beyond(&["a", "b", "c"]).matches('?').count());
+    }
+}
