@@ -1,10 +1,9 @@
 //! The composition root, the only file that knows every layer: node → stores → actors → HTTP → drain.
 
 use std::{
-    fs::{self, File},
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -26,7 +25,7 @@ use crate::{
         registry,
         stores::Stores,
     },
-    cli::Demo,
+    cli::{Demo, Tool},
     config::{self, Config},
     core::{
         liveness::Rule,
@@ -34,6 +33,7 @@ use crate::{
         session::Limits,
         stream,
     },
+    data_dir,
     ssh::{
         AddressRule, Credential, HostKeyPolicy, RusshConnector, SshSettings,
         demo::{DemoOptions, DemoServer},
@@ -42,6 +42,7 @@ use crate::{
         LiveStore, RecordStore, StoreError, memory::MemoryLive, mysql::MySqlStore, redis::RedisLive, schema::Step,
         sqlite::SqliteStore,
     },
+    tool::{self, Desk, Report},
     web as http,
 };
 
@@ -98,7 +99,7 @@ pub async fn demo(mut config: Config, admin_token: Option<SecretString>, options
     });
     config.node.data_dir = data_dir.clone();
     config.ssh.known_hosts = None;
-    make_private(&data_dir)?;
+    data_dir::make_private(&data_dir)?;
     let playground = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let playground = DemoServer::start(playground, DemoOptions::default())?;
     let addr = playground.addr();
@@ -124,6 +125,15 @@ pub async fn demo(mut config: Config, admin_token: Option<SecretString>, options
     outcome
 }
 
+/// Runs one of the operator's tools.
+///
+/// # Errors
+/// What kept it from its work, in a sentence that says what to do.
+pub async fn look_after(config: Config, json: bool, tool: Tool) -> anyhow::Result<Report> {
+    let desk = Desk { config, json, utc: clock::utc, clock: clock::since_start };
+    tool::run(&desk, tool).await
+}
+
 /// Loopback and the private networks (RFC 1918, RFC 4193, link-local left out): where a newcomer's own hosts are.
 fn private_networks() -> anyhow::Result<Vec<ipnet::IpNet>> {
     let networks = ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
@@ -132,9 +142,9 @@ fn private_networks() -> anyhow::Result<Vec<ipnet::IpNet>> {
 
 async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let data_dir = &config.node.data_dir;
-    make_private(data_dir)?;
-    let _lock = lock(data_dir)?;
-    let node = node_id(&config)?;
+    data_dir::make_private(data_dir)?;
+    let _lock = data_dir::lock(data_dir)?;
+    let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
     let incarnation = Incarnation::new(rand::random());
     let (stores, epoch) = open_stores(&config, &node, &incarnation).await?;
     let collapsed = Arc::new(Notify::new());
@@ -188,7 +198,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
 /// Opens the stores that the configuration names and begins this node's next epoch in them. The journal must work; the
 /// others may be down and are told later.
 async fn open_stores(config: &Config, node: &NodeId, incarnation: &Incarnation) -> anyhow::Result<(Stores, Epoch)> {
-    let journal = SqliteStore::open(&config.node.data_dir.join("pulsegate.db")).await?;
+    let journal = SqliteStore::open(&config.node.data_dir.join(data_dir::DATABASE)).await?;
     let (journal, records) = match &config.store.records {
         config::Records::Sqlite => (journal.without_outbox().await?, None),
         config::Records::MySql(url) => (journal.keep_outbox().await?, Some(MySqlStore::connect(&url.0)?)),
@@ -349,52 +359,4 @@ fn tls(config: &Config) -> anyhow::Result<Option<rustls::ServerConfig>> {
     Ok(Some(
         builder.with_no_client_auth().with_single_cert(chain, key).context("server.tls: key and certificate differ")?,
     ))
-}
-
-/// Makes a folder that only its owner may look into.
-fn make_private(path: &Path) -> anyhow::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("node.data_dir: {} cannot be made", path.display()))?;
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o022 != 0 {
-        bail!("node.data_dir: others may write into {}; run `chmod go-w` on it", path.display());
-    }
-    Ok(())
-}
-
-/// Holds the data directory: one gateway at a time, or two would write the same records.
-fn lock(data_dir: &Path) -> anyhow::Result<File> {
-    let path = data_dir.join("node.lock");
-    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => {
-            bail!(
-                "another pulsegate is running on {}; stop it, or give this one its own node.data_dir",
-                data_dir.display()
-            )
-        }
-        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
-    }
-}
-
-/// The configured id, or the one made at the first start.
-fn node_id(config: &Config) -> anyhow::Result<NodeId> {
-    if let Some(id) = &config.node.id {
-        return Ok(NodeId(id.clone()));
-    }
-    let path = config.node.data_dir.join("node.id");
-    match fs::read_to_string(&path) {
-        Ok(id) if !id.trim().is_empty() => Ok(NodeId(id.trim().to_owned())),
-        Ok(_) => bail!("{} is empty; restore it, or set node.id", path.display()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let id = format!("node-{:08x}", rand::random::<u32>());
-            fs::write(&path, format!("{id}\n")).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(NodeId(id))
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
 }

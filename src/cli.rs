@@ -31,6 +31,85 @@ pub enum Command {
     Demo(Demo),
     /// Check the configuration and list every mistake with its place and what is allowed.
     Check,
+    /// Look after the stores.
+    #[command(flatten)]
+    Tool(Tool),
+}
+
+/// The commands that look after the stores.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Tool {
+    /// Bring the schema of the stores up to date; the gateway must not run.
+    Migrate(Migrate),
+    /// Compare journal, records and live view, explain each difference, and mend what can be mended.
+    Doctor(Doctor),
+    /// Copy everything a gateway keeps, also while it runs.
+    Backup(Backup),
+    /// Make a data directory of a backup, after every hash was checked.
+    Restore(Restore),
+    /// Measure what the indexes and batches are worth, on a scratch database.
+    BenchDb(BenchDb),
+}
+
+/// The options of `migrate`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Migrate {
+    /// Show which steps were taken and which are pending.
+    #[arg(long, conflicts_with_all = ["down", "dry_run"])]
+    pub status: bool,
+    /// Take back the newest step; what it brought is lost.
+    #[arg(long)]
+    pub down: bool,
+    /// Print the SQL that would run, and run nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Take back without asking.
+    #[arg(long, requires = "down")]
+    pub yes: bool,
+    /// Do not lock the server against others that migrate, for those that cannot (Vitess, TiDB).
+    #[arg(long)]
+    pub no_lock: bool,
+}
+
+/// The options of `doctor`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Doctor {
+    /// Mend what can be mended; the gateway must not run.
+    #[arg(long)]
+    pub repair: bool,
+}
+
+/// The options of `backup`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Backup {
+    /// A folder that is not there yet, or with --verify a backup.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Only check a backup that was made.
+    #[arg(long)]
+    pub verify: bool,
+}
+
+/// The options of `restore`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Restore {
+    /// The backup.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The data directory to make; empty or not there yet.
+    #[arg(long, value_name = "DATA_DIR")]
+    pub into: PathBuf,
+}
+
+/// The options of `bench-db`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct BenchDb {
+    /// Closed sessions in the table.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=50_000_000))]
+    pub rows: u32,
+    /// Open sessions in it, all of which have to be closed.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub open: u32,
 }
 
 /// The options of `demo`.

@@ -16,9 +16,13 @@ pub mod cli;
 pub mod config;
 /// Pure: sessions, liveness, streams, records. No clock, no I/O.
 pub mod core;
+/// The folder of one gateway: its lock, its name.
+pub mod data_dir;
 /// Links to SSH targets: russh, host keys, authentication, the demo target.
 pub mod ssh;
 /// Where records live: SQLite, memory.
 pub mod store;
+/// The operator's tools: migrate, doctor, backup, restore, bench-db.
+pub mod tool;
 /// HTTP: the route table, sign-in, one file per resource.
 pub mod web;

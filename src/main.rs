@@ -43,6 +43,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let (config, token) = (loaded.config, loaded.admin_token);
     let system = actix::System::new();
     match cli.command {
+        Command::Tool(tool) => {
+            let report = system.block_on(app::look_after(config, cli.json, tool))?;
+            println!("{}", if cli.json { report.json.to_string() } else { report.text });
+            return Ok(ExitCode::from(report.code));
+        }
         Command::Demo(options) => system.block_on(app::demo(config, token, options))?,
         Command::Serve | Command::Check => system.block_on(app::serve(config, token))?,
     }

@@ -1,0 +1,144 @@
+//! Copies everything a gateway keeps, also while it runs, and gives the copy its name once it is whole. Knows no
+//! store's rows.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use super::{
+    Desk, Report,
+    manifest::{Entry, Manifest, Unfinished, copy, create},
+    progress::Progress,
+    stores,
+};
+use crate::{cli::Backup, data_dir, store::sqlite::SqliteStore};
+
+/// The name of the known host keys in a backup and in a data directory.
+pub const KNOWN_HOSTS: &str = "known_hosts";
+
+/// Where recordings lie in the data directory.
+const RECORDINGS: &str = "recordings";
+
+/// Runs `pulsegate backup`.
+pub async fn run(desk: &Desk, options: &Backup) -> anyhow::Result<Report> {
+    if options.verify {
+        let manifest = Manifest::verify(&options.dir, desk.clock).await?;
+        return Ok(report("whole", &options.dir, &manifest));
+    }
+    if options.dir.exists() {
+        bail!("{} is there already; a backup takes a new folder", options.dir.display());
+    }
+    let database = desk.database();
+    if !database.exists() {
+        bail!("node.data_dir: there is no {}; is this the configuration of the gateway?", database.display());
+    }
+    let unfinished = Unfinished::begin(&options.dir)?;
+    let source = SqliteStore::look(&database).await?;
+    if source.schema().await?.iter().any(|(_, taken)| !taken) {
+        bail!("the schema is of an older release: stop the gateway and run `pulsegate migrate`");
+    }
+    let mut names = vec![data_dir::DATABASE.to_owned()];
+    let mut progress = Progress::new("copy the database, MiB", fs::metadata(&database)?.len() >> 20, desk.clock);
+    source.copy_to(&unfinished.path().join(data_dir::DATABASE)).await?;
+    progress.advance(fs::metadata(&database)?.len() >> 20);
+    drop(progress);
+    names.extend(export(desk, unfinished.path()).await?);
+    names.extend(copy_small_files(desk, unfinished.path())?);
+    let manifest = describe(desk, unfinished.path(), &names).await?;
+    manifest.write(unfinished.path())?;
+    unfinished.finish()?;
+    Ok(report("backed up", &options.dir, &manifest))
+}
+
+async fn describe(desk: &Desk, folder: &Path, names: &[String]) -> anyhow::Result<Manifest> {
+    let sizes = names.iter().map(|name| fs::metadata(folder.join(name)).map(|file| file.len()));
+    let mut progress = Progress::new("hash", sizes.sum::<Result<u64, _>>()?, desk.clock);
+    let files = names.iter().map(|name| {
+        fs::File::open(folder.join(name))?.sync_all()?;
+        Entry::read(folder, name, &mut progress)
+    });
+    let files = files.collect::<Result<Vec<_>, _>>()?;
+    let data_dir = &desk.config.node.data_dir;
+    let node = data_dir::known_node_id(data_dir, desk.config.node.id.as_deref())?;
+    let recordings = recordings(desk, &data_dir.join(RECORDINGS))?;
+    Manifest::describe(folder, files, recordings, node.map(|node| node.0), (desk.utc)().0).await
+}
+
+/// The records on a server, one row a line, as of one moment.
+async fn export(desk: &Desk, folder: &Path) -> anyhow::Result<Vec<String>> {
+    let Some(records) = stores::records(desk)? else { return Ok(Vec::new()) };
+    let mut names = Vec::new();
+    let mut export = records.export().await?;
+    for table in export.tables() {
+        let name = format!("{table}.jsonl");
+        let mut file = std::io::BufWriter::new(create(&folder.join(&name))?);
+        let mut progress = Progress::new("export rows", export.count(table).await?, desk.clock);
+        while let Some(lines) = export.next(table).await? {
+            for line in &lines {
+                std::io::Write::write_all(&mut file, line.as_bytes())?;
+                std::io::Write::write_all(&mut file, b"\n")?;
+            }
+            progress.advance(lines.len() as u64);
+        }
+        file.into_inner().map_err(|error| error.into_error())?.sync_all()?;
+        names.push(name);
+    }
+    Ok(names)
+}
+
+fn copy_small_files(desk: &Desk, folder: &Path) -> anyhow::Result<Vec<String>> {
+    let node_id = desk.config.node.data_dir.join(data_dir::NODE_ID);
+    let mut names = Vec::new();
+    for (name, from) in [(data_dir::NODE_ID, node_id), (KNOWN_HOSTS, desk.config.known_hosts_path())] {
+        if from.exists() {
+            copy(&from, Some(&folder.join(name)), &mut Progress::new(name, 0, desk.clock))?;
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Every recording below `root`, by path.
+fn recordings(desk: &Desk, root: &Path) -> anyhow::Result<Vec<Entry>> {
+    let mut paths = Vec::new();
+    if root.is_dir() {
+        files(root, &mut paths)?;
+    }
+    paths.sort();
+    let mut progress = Progress::new("hash recordings", 0, desk.clock);
+    let entry = |path: &PathBuf| {
+        let name = path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
+        let (bytes, sha256) = copy(path, None, &mut progress)?;
+        Ok(Entry { name, bytes, sha256 })
+    };
+    paths.iter().map(entry).collect()
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot look into {}", folder.display()))? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() { files(&entry.path(), found)? } else { found.push(entry.path()) }
+    }
+    Ok(())
+}
+
+/// What is told of a backup.
+pub fn report(what: &str, dir: &Path, manifest: &Manifest) -> Report {
+    let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+    let text = format!(
+        "{what}: {}: {} files, {} KiB, {} records, {} events, {} recordings listed\nchain head: {} {}",
+        dir.display(),
+        manifest.files.len(),
+        bytes.div_ceil(1024),
+        manifest.records,
+        manifest.events,
+        manifest.recordings.len(),
+        manifest.sequence,
+        manifest.chain_head
+    );
+    Report { text, json: json!({"dir": dir, "manifest": manifest}), code: 0 }
+}

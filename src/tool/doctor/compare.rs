@@ -1,0 +1,169 @@
+//! Walks the stores side by side and collects how they differ. Writes nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+
+use super::plan::{Difference, Said, Sight, judge};
+use crate::{
+    core::record::{NodeId, Record, SessionId},
+    store::{Journal, ListQuery, LiveStore, Position, RecordStore, Sort, SortKey, StoreError, sqlite::SqliteStore},
+    tool::progress::Progress,
+};
+
+/// Rows of one page.
+const PAGE: u32 = 500;
+
+/// The stores as they are looked at.
+pub struct View<'a> {
+    /// The name under which sessions are this node's.
+    pub node: &'a NodeId,
+    /// This node's own file.
+    pub journal: &'a SqliteStore,
+    /// The records, where they are another store.
+    pub records: Option<&'a dyn RecordStore>,
+    /// The live view, where it outlives a gateway.
+    pub live: Option<&'a dyn LiveStore>,
+    /// Whether a gateway serves now.
+    pub running: bool,
+}
+
+/// What the walk found.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// Sessions looked at.
+    pub sessions: u64,
+    /// Those over which the stores differ.
+    pub differences: BTreeMap<Difference, Vec<SessionId>>,
+}
+
+impl Comparison {
+    /// Those of one kind.
+    pub fn of(&self, kind: Difference) -> &[SessionId] {
+        self.differences.get(&kind).map_or(&[], Vec::as_slice)
+    }
+
+    /// Leaves what both comparisons saw: what was under way in one of them is over in the other.
+    pub fn lasting(mut self, other: &Self) -> Self {
+        for (kind, sessions) in &mut self.differences {
+            let again: HashSet<&SessionId> = other.of(*kind).iter().collect();
+            sessions.retain(|id| again.contains(id));
+        }
+        self.differences.retain(|_, sessions| !sessions.is_empty());
+        self
+    }
+}
+
+/// Compares the stores over every session of this node: journal and records in one order, side by side, page by page.
+///
+/// # Errors
+/// [`StoreError`] of the store that could not be read.
+pub async fn compare(view: &View<'_>, mut progress: Progress) -> Result<Comparison, StoreError> {
+    let mut found = Comparison::default();
+    let mut live = live_words(view).await?;
+    let waiting = waiting(view.journal).await?;
+    let mut journal = Walk::new(view.journal, view.node);
+    let mut records = view.records.map(|records| Walk::new(records, view.node));
+    let mut own = journal.next().await?;
+    let mut other = next(&mut records).await?;
+    loop {
+        let place = |record: &Record| (record.start_time, record.id);
+        // Whoever stands further back is taken first; both, if they stand at the same session.
+        let (take_own, take_other) = match (&own, &other) {
+            (None, None) => break,
+            (Some(own), Some(other)) => (place(own) <= place(other), place(other) <= place(own)),
+            (own, other) => (own.is_some(), other.is_some()),
+        };
+        let one = if take_own { own.take() } else { None };
+        let two = if take_other { other.take() } else { None };
+        let Some(id) = one.as_ref().or(two.as_ref()).map(|record| record.id) else { break };
+        let sight = Sight {
+            journal: said(one.as_ref()),
+            records: if records.is_some() { said(two.as_ref()) } else { Said::Unasked },
+            live: live_said(&mut live, id),
+            waiting: waiting.contains(&id),
+            same: one.is_none() || two.is_none() || one == two,
+            running: view.running,
+        };
+        found.note(id, &sight);
+        progress.advance(1);
+        if take_own {
+            own = journal.next().await?;
+        }
+        if take_other {
+            other = next(&mut records).await?;
+        }
+    }
+    for (id, word) in live.into_iter().flatten() {
+        let records = if records.is_some() { Said::Nothing } else { Said::Unasked };
+        let (journal, running) = (Said::Nothing, view.running);
+        found.note(id, &Sight { journal, records, live: word, waiting: false, same: true, running });
+    }
+    Ok(found)
+}
+
+impl Comparison {
+    fn note(&mut self, id: SessionId, sight: &Sight) {
+        self.sessions += 1;
+        for difference in judge(sight) {
+            self.differences.entry(difference).or_default().push(id);
+        }
+    }
+}
+
+fn said(record: Option<&Record>) -> Said {
+    record.map_or(Said::Nothing, |record| Said::Version { rank: record.rank(), closed: record.is_closed() })
+}
+
+/// What the live view shows of this node; `None` where it is not asked.
+async fn live_words(view: &View<'_>) -> Result<Option<HashMap<SessionId, Said>>, StoreError> {
+    let Some(live) = view.live else { return Ok(None) };
+    let shown = live.open().await?.into_iter().filter(|record| record.node == *view.node);
+    Ok(Some(shown.map(|record| (record.id, said(Some(&record)))).collect()))
+}
+
+fn live_said(live: &mut Option<HashMap<SessionId, Said>>, id: SessionId) -> Said {
+    live.as_mut().map_or(Said::Unasked, |live| live.remove(&id).unwrap_or(Said::Nothing))
+}
+
+async fn waiting(journal: &SqliteStore) -> Result<HashSet<SessionId>, StoreError> {
+    let (mut waiting, mut after) = (HashSet::new(), None);
+    loop {
+        let page = journal.pending(after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(waiting) };
+        after = Some(last.record.id);
+        waiting.extend(page.iter().map(|write| write.record.id));
+    }
+}
+
+async fn next(walk: &mut Option<Walk<'_>>) -> Result<Option<Record>, StoreError> {
+    match walk {
+        Some(walk) => walk.next().await,
+        None => Ok(None),
+    }
+}
+
+/// One store's sessions of one node, by start: what is fixed at birth, so that two stores have them in one order.
+struct Walk<'a> {
+    store: &'a dyn RecordStore,
+    node: &'a NodeId,
+    page: VecDeque<Record>,
+    after: Option<Position>,
+    ended: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(store: &'a dyn RecordStore, node: &'a NodeId) -> Self {
+        Self { store, node, page: VecDeque::new(), after: None, ended: false }
+    }
+
+    async fn next(&mut self) -> Result<Option<Record>, StoreError> {
+        while self.page.is_empty() && !self.ended {
+            let sort = Sort { by: SortKey::StartTime, ascending: true };
+            let (node, limit, after) = (Some(self.node.clone()), PAGE, self.after);
+            let page = self.store.list(ListQuery { node, limit, after, sort, ..ListQuery::default() }).await?;
+            self.page = page.records.into();
+            self.after = page.next;
+            self.ended = page.next.is_none();
+        }
+        Ok(self.page.pop_front())
+    }
+}

@@ -1,0 +1,206 @@
+//! Looks at each thing a gateway keeps by itself: the folder, the disk, the schema, the chain of events. Compares
+//! nothing.
+
+use std::{fmt, fs, io::ErrorKind, os::unix::fs::PermissionsExt, path::Path};
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::{name, plan::Difference, plural};
+use crate::{
+    config::{Config, Records},
+    core::record::SessionId,
+    data_dir,
+    store::{Journal, StoreError, Verdict, schema::Step, sqlite::SqliteStore},
+};
+
+/// Below this a full disk is near: a busy gateway writes as much in about an hour.
+const LITTLE_DISK: u64 = 512 << 20;
+
+/// How one thing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// As it should be.
+    Sound,
+    /// To be known, but no fault.
+    Note,
+    /// To be mended.
+    Ill,
+}
+
+/// What was found about one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub check: &'static str,
+    /// How it is.
+    pub state: State,
+    /// What was found, in a sentence.
+    pub says: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+    /// How stores differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Difference>,
+    /// Over how many sessions.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub count: usize,
+    /// Some of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<SessionId>,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+impl Finding {
+    /// All is well.
+    pub fn sound(check: &'static str, says: String) -> Self {
+        Self { check, state: State::Sound, says, advice: None, kind: None, count: 0, sessions: Vec::new() }
+    }
+
+    /// Something is wrong.
+    pub fn ill(check: &'static str, says: String, advice: &str) -> Self {
+        Self { state: State::Ill, advice: Some(advice.to_owned()), ..Self::sound(check, says) }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Sound => "ok  ",
+            State::Note => "note",
+            State::Ill => "BAD ",
+        };
+        write!(f, "{state} {}: {}", self.check, self.says)?;
+        if let Some(advice) = &self.advice {
+            write!(f, "\n       {advice}")?;
+        }
+        for id in &self.sessions {
+            write!(f, "\n       {id}")?;
+        }
+        let more = self.count.saturating_sub(self.sessions.len());
+        if more > 0 { write!(f, "\n       … and {more} more") } else { Ok(()) }
+    }
+}
+
+/// Looks at the data directory: who may read it, the node's name, the room on its disk. Mends modes if `mend`.
+///
+/// # Errors
+/// What keeps it from looking.
+pub fn folder(config: &Config, mend: bool) -> anyhow::Result<Vec<Finding>> {
+    let data_dir = &config.node.data_dir;
+    let mut findings = Vec::new();
+    let mut open = Vec::new();
+    let secret = [data_dir::DATABASE, "pulsegate.db-wal", "pulsegate.db-shm"].map(|name| (data_dir.join(name), 0o600));
+    for (path, mode) in secret.into_iter().chain([(data_dir.clone(), 0o700)]) {
+        let found = match fs::metadata(&path) {
+            Ok(metadata) => metadata.permissions().mode() & 0o777,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).with_context(|| format!("cannot look at {}", path.display())),
+        };
+        if found & !mode != 0 && mend {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+                .with_context(|| format!("cannot change the mode of {}", path.display()))?;
+        } else if found & !mode != 0 {
+            open.push(format!("{} ({found:03o} instead of {mode:03o})", name(&path)));
+        }
+    }
+    findings.push(if open.is_empty() {
+        Finding::sound("permissions", "only the owner can read the data directory's files".to_owned())
+    } else {
+        let says = format!("others than the owner have rights: {}", open.join(", "));
+        Finding::ill("permissions", says, "`pulsegate doctor --repair` takes them away, or `chmod -R go= DATA_DIR`")
+    });
+    findings.push(match data_dir::known_node_id(data_dir, config.node.id.as_deref()) {
+        Ok(Some(node)) => Finding::sound("node", format!("this is {node}")),
+        Ok(None) => Finding {
+            state: State::Note,
+            ..Finding::sound("node", "no gateway has served here yet: there is no node.id".to_owned())
+        },
+        Err(error) => Finding::ill("node", error.to_string(), "restore node.id from a backup, or set node.id"),
+    });
+    let disk = rustix::fs::statvfs(data_dir).context("cannot ask for the free room on the disk")?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let says = format!("{} MiB free", free >> 20);
+    findings.push(if free >= LITTLE_DISK {
+        Finding::sound("disk", says)
+    } else {
+        Finding::ill("disk", says, "make room: a gateway whose disk is full opens no sessions")
+    });
+    Ok(findings)
+}
+
+/// Looks whether the schema of the file at `path` is of this release.
+pub async fn file_schema(path: &Path) -> Finding {
+    if !path.exists() {
+        let says = format!("there is no {}", name(path));
+        return Finding::ill("schema", says, "a start of the gateway or `pulsegate migrate` makes it");
+    }
+    let looked = async { SqliteStore::look(path).await?.schema().await };
+    schema("schema", looked.await)
+}
+
+/// Says whether a schema is of this release.
+pub fn schema(check: &'static str, schema: Result<Vec<(Step, bool)>, StoreError>) -> Finding {
+    match schema {
+        Ok(steps) if steps.iter().all(|(_, taken)| *taken) => {
+            Finding::sound(check, format!("all {} steps are taken", steps.len()))
+        }
+        Ok(steps) => {
+            let pending = steps.iter().filter(|(_, taken)| !taken).count();
+            let says = format!("{} pending", plural(pending as u64, "step"));
+            Finding::ill(check, says, "stop the gateway and run `pulsegate migrate`")
+        }
+        Err(error @ StoreError::Unavailable(_)) => {
+            Finding::ill(check, error.to_string(), "see that the store runs and can be reached, and look again")
+        }
+        Err(error) => {
+            Finding::ill(check, error.to_string(), "run the release that this schema is of, or restore a backup")
+        }
+    }
+}
+
+/// Looks at the file itself, its chain of events and its outbox.
+pub async fn journal(journal: &SqliteStore, config: &Config) -> Vec<Finding> {
+    const RESTORE: &str = "stop the gateway, keep a copy of the folder, and restore the newest backup";
+    let failed = |check, error: StoreError| Finding::ill(check, error.to_string(), RESTORE);
+    let pages = match journal.damage().await {
+        Ok(damage) if damage.is_empty() => Finding::sound("file", "every page and index is sound".to_owned()),
+        Ok(damage) => Finding::ill("file", format!("the file is damaged: {}", damage.join("; ")), RESTORE),
+        Err(error) => failed("file", error),
+    };
+    let chain = match journal.verify().await {
+        Ok(Verdict::Whole(events)) => {
+            Finding::sound("chain", format!("{} and every link holds", plural(events, "event")))
+        }
+        Ok(Verdict::Broken { sequence }) => Finding::ill(
+            "chain",
+            format!("event {sequence} does not follow from those before it: the history was altered"),
+            "compare with a backup from before; nothing here can make an altered history true again",
+        ),
+        Err(error) => failed("chain", error),
+    };
+    let outbox = match (journal.outbox_len().await, &config.store.records) {
+        (Ok(0), _) => Finding::sound("outbox", "empty".to_owned()),
+        (Ok(waiting), Records::Sqlite) => Finding {
+            state: State::Note,
+            ..Finding::sound(
+                "outbox",
+                format!(
+                    "{} for records that are no longer configured; the next start forgets them",
+                    plural(waiting, "session")
+                ),
+            )
+        },
+        (Ok(waiting), Records::MySql(_)) => Finding {
+            state: State::Note,
+            ..Finding::sound("outbox", format!("{} the records have yet to be told", plural(waiting, "session")))
+        },
+        (Err(error), _) => failed("outbox", error),
+    };
+    vec![pages, chain, outbox]
+}

@@ -1,0 +1,197 @@
+//! Looks at everything a gateway keeps, explains each difference and mends what can be mended. Knows what the stores
+//! promise, not how they keep it.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::bail;
+use serde_json::json;
+
+use self::{
+    compare::{Comparison, View},
+    health::{Finding, State},
+};
+use super::{Desk, Report, progress::Progress, stores};
+use crate::{
+    cli::Doctor,
+    core::record::{Epoch, NodeId},
+    data_dir,
+    store::{LiveStore, RecordStore, mysql::MySqlStore, sqlite::SqliteStore},
+};
+
+/// The stores, side by side.
+mod compare;
+/// The data directory, the schema, the chain.
+mod health;
+/// What a difference is and means.
+mod plan;
+/// What mends it.
+mod repair;
+
+/// Sessions named per difference; the rest is counted.
+const NAMED: usize = 20;
+
+/// A running gateway renews its lease every second, and is not late by more than this.
+const RENEWALS: Duration = Duration::from_millis(3_500);
+
+/// Between two looks at a running gateway: what is on its way between two stores arrives meanwhile.
+const SETTLES: Duration = Duration::from_secs(2);
+
+/// Everything the doctor opened.
+struct Patient {
+    node: NodeId,
+    path: PathBuf,
+    journal: SqliteStore,
+    records: Option<MySqlStore>,
+    live: Option<std::sync::Arc<dyn LiveStore>>,
+    running: bool,
+}
+
+/// Runs `pulsegate doctor`.
+pub async fn run(desk: &Desk, options: &Doctor) -> anyhow::Result<Report> {
+    let data_dir = &desk.config.node.data_dir;
+    if !data_dir.is_dir() {
+        bail!("node.data_dir: there is no folder {}; is this the configuration of the gateway?", data_dir.display());
+    }
+    let lock = data_dir::try_lock(data_dir)?;
+    if lock.is_none() && options.repair {
+        bail!("a gateway is running on {}; stop it first: only a stopped one can be mended", data_dir.display());
+    }
+    let mut findings = health::folder(&desk.config, options.repair)?;
+    let records = stores::records(desk)?;
+    let of_file = health::file_schema(&desk.database()).await;
+    let is_readable = of_file.state == State::Sound;
+    findings.push(of_file);
+    if !is_readable {
+        return Ok(report(findings, None, lock.is_none(), 0));
+    }
+    let journal = SqliteStore::look(&desk.database()).await?;
+    findings.extend(health::journal(&journal, &desk.config).await);
+    if let Some(records) = &records {
+        findings.push(health::schema("schema of the records", records.schema().await));
+    }
+    let is_comparable = findings.last().is_none_or(|finding| finding.state != State::Ill) || records.is_none();
+    let node = data_dir::known_node_id(data_dir, desk.config.node.id.as_deref())?;
+    let (Some(node), true) = (node, is_comparable) else {
+        return Ok(report(findings, None, lock.is_none(), 0));
+    };
+    let epoch = journal.lease(node.clone()).await?.map_or(Epoch(0), |lease| lease.epoch);
+    let live = stores::live(desk, node.clone(), epoch)?;
+    let mut patient = Patient { node, path: desk.database(), journal, records, live, running: lock.is_none() };
+    examine(desk, options, &mut patient, lock, findings).await
+}
+
+async fn examine(
+    desk: &Desk,
+    options: &Doctor,
+    patient: &mut Patient,
+    lock: Option<File>,
+    mut findings: Vec<Finding>,
+) -> anyhow::Result<Report> {
+    if lock.is_some() && serves_elsewhere(patient).await? {
+        if options.repair {
+            bail!(
+                "a gateway named {} serves elsewhere on the same records: this data directory is a copy; nothing was mended",
+                patient.node
+            );
+        }
+        patient.running = true;
+        findings.push(Finding::ill(
+            "lease",
+            format!("a gateway named {} serves elsewhere: this data directory is a copy of its own", patient.node),
+            "give this one its own node.id, or delete it",
+        ));
+    }
+    let rows = patient.journal.contents().await?.records;
+    let mut found = patient.compare(desk, rows).await?;
+    if patient.running && !found.differences.is_empty() {
+        tokio::time::sleep(SETTLES).await;
+        found = patient.compare(desk, rows).await?.lasting(&found);
+    }
+    let mut mended = 0;
+    if options.repair && !found.differences.is_empty() {
+        patient.journal = stores::journal(desk, &patient.path).await?;
+        let total = found.differences.values().map(Vec::len).sum::<usize>() as u64;
+        let batch = desk.config.session.cleanup_batch_size.max(1) as usize;
+        let progress = Progress::new("mend", total, desk.clock);
+        mended = repair::repair(&patient.view(), &found, (desk.utc)(), batch, progress).await?;
+        found = patient.compare(desk, rows).await?;
+    }
+    let report = report(findings, Some(&found), patient.running, mended);
+    drop(lock);
+    Ok(report)
+}
+
+impl Patient {
+    fn view(&self) -> View<'_> {
+        View {
+            node: &self.node,
+            journal: &self.journal,
+            records: self.records.as_ref().map(|records| records as &dyn RecordStore),
+            live: self.live.as_deref(),
+            running: self.running,
+        }
+    }
+
+    async fn compare(&self, desk: &Desk, rows: u64) -> anyhow::Result<Comparison> {
+        Ok(compare::compare(&self.view(), Progress::new("compare", rows, desk.clock)).await?)
+    }
+}
+
+/// Whether another process renews this node's lease in the records: the lock proves only that none does on this folder.
+async fn serves_elsewhere(patient: &Patient) -> anyhow::Result<bool> {
+    let Some(records) = &patient.records else { return Ok(false) };
+    let before = records.lease(patient.node.clone()).await?;
+    if before.is_none() {
+        return Ok(false);
+    }
+    tokio::time::sleep(RENEWALS).await;
+    Ok(records.lease(patient.node.clone()).await? != before)
+}
+
+fn report(mut findings: Vec<Finding>, found: Option<&Comparison>, running: bool, mended: u64) -> Report {
+    if let Some(found) = found {
+        let differing: usize = found.differences.values().map(Vec::len).sum();
+        let says = format!("{} compared, {differing} differences", plural(found.sessions, "session"));
+        findings.push(Finding::sound("stores", says));
+        for (kind, sessions) in &found.differences {
+            let (says, advice) = kind.sentences();
+            let passes = running && kind.passes_while_running();
+            findings.push(Finding {
+                check: "sessions",
+                state: if passes { State::Note } else { State::Ill },
+                says: format!("{} {says}", plural(sessions.len() as u64, "session")),
+                advice: Some(advice.to_owned()),
+                kind: Some(*kind),
+                count: sessions.len(),
+                sessions: sessions.iter().take(NAMED).copied().collect(),
+            });
+        }
+    }
+    let ill = findings.iter().filter(|finding| finding.state == State::Ill).count();
+    let mut text: Vec<String> = findings.iter().map(Finding::to_string).collect();
+    if running {
+        text.push("a gateway is running: sessions change meanwhile, and nothing was written".to_owned());
+    }
+    if mended > 0 {
+        text.push(format!("mended: {} written", plural(mended, "record")));
+    }
+    text.push(match ill {
+        0 => "healthy".to_owned(),
+        _ => format!("{} to look at", plural(ill as u64, "finding")),
+    });
+    let json = json!({"running": running, "mended": mended, "healthy": ill == 0, "findings": findings});
+    Report { text: text.join("\n"), json, code: u8::from(ill > 0) }
+}
+
+fn plural(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// The last part of a path.
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}

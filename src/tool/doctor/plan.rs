@@ -1,0 +1,221 @@
+//! What the stores' words on one session amount to, as a pure plan; and each difference in a sentence, with what to
+//! do. Knows no store.
+
+use serde::Serialize;
+
+/// What one store says of one session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// It is not there, or was not asked.
+    Unasked,
+    /// It does not know the session.
+    Nothing,
+    /// It has this version.
+    Version {
+        /// Its rank.
+        rank: u64,
+        /// Whether it is closed.
+        closed: bool,
+    },
+}
+
+/// What is known of one session of this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sight {
+    /// This node's own file.
+    pub journal: Said,
+    /// The records, where they are another store.
+    pub records: Said,
+    /// The live view, where it outlives a gateway.
+    pub live: Said,
+    /// Whether the outbox holds it.
+    pub waiting: bool,
+    /// Whether journal and records have the same contents, if they have the same rank.
+    pub same: bool,
+    /// Whether a gateway serves now.
+    pub running: bool,
+}
+
+/// One way in which the stores differ, or in which they agree on something that cannot be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Difference {
+    /// Open, though no gateway runs.
+    LeftOpen,
+    /// The journal has it, the records do not, and no outbox will tell them.
+    RecordsLack,
+    /// The records have an older version, and no outbox will tell them.
+    RecordsBehind,
+    /// It waits in the outbox.
+    Waiting,
+    /// Open in the records, unknown to the journal.
+    JournalLacks,
+    /// The journal has an older version than the records.
+    JournalBehind,
+    /// Journal and records have one rank and two contents.
+    Contradiction,
+    /// Closed, though the live view shows it as open.
+    Ghost,
+    /// In the live view and nowhere else.
+    Unknown,
+    /// Open, though the live view does not show it.
+    LiveLacks,
+    /// The live view has an older version.
+    LiveBehind,
+}
+
+/// Returns how the stores differ over one session.
+pub fn judge(sight: &Sight) -> Vec<Difference> {
+    use Difference::*;
+    let version = |said| match said {
+        Said::Version { rank, closed } => Some((rank, closed)),
+        Said::Nothing | Said::Unasked => None,
+    };
+    let (journal, records, live) = (version(sight.journal), version(sight.records), version(sight.live));
+    let Some((rank, closed)) = journal.max(records) else {
+        return if live.is_some() { vec![Unknown] } else { Vec::new() };
+    };
+    let mut found = Vec::new();
+    found.extend(match (journal, records, sight.records) {
+        (Some((own, _)), Some((other, _)), _) if own == other => (!sight.same).then_some(Contradiction),
+        (Some((own, _)), Some((other, _)), _) if own < other => Some(JournalBehind),
+        (Some(_), Some(_), _) => Some(if sight.waiting { Waiting } else { RecordsBehind }),
+        (Some(_), None, Said::Nothing) => Some(if sight.waiting { Waiting } else { RecordsLack }),
+        // A journal that was lost and begun anew knows nothing of what closed before: that is history, and whole.
+        (None, Some((_, false)), _) => Some(JournalLacks),
+        _ => None,
+    });
+    if !closed && !sight.running {
+        found.push(LeftOpen);
+    }
+    found.extend(match (live, sight.live) {
+        (Some(_), _) if closed => Some(Ghost),
+        (Some((shown, _)), _) if sight.running && shown < rank => Some(LiveBehind),
+        (None, Said::Nothing) if sight.running && !closed => Some(LiveLacks),
+        _ => None,
+    });
+    found
+}
+
+impl Difference {
+    /// What it means and what to do about it.
+    pub const fn sentences(self) -> (&'static str, &'static str) {
+        match self {
+            Self::LeftOpen => (
+                "open, but no gateway runs that could serve them: it ended without closing them",
+                "the next start closes them as node_lost, and so does `pulsegate doctor --repair`",
+            ),
+            Self::RecordsLack => (
+                "in the journal, but missing in the records, and not in the outbox: the records have lost them",
+                "stop the gateway and run `pulsegate doctor --repair`: it writes them again from the journal",
+            ),
+            Self::RecordsBehind => (
+                "older in the records than in the journal, and not in the outbox: the records were set back",
+                "stop the gateway and run `pulsegate doctor --repair`: it writes them again from the journal",
+            ),
+            Self::Waiting => (
+                "in the outbox: acknowledged by the journal, and the records have yet to be told",
+                "a running gateway tells them as soon as they can be reached; so does `pulsegate doctor --repair`",
+            ),
+            Self::JournalLacks => (
+                "open in the records, but unknown to the journal: the data directory was lost or set back",
+                "the next start closes them as node_lost, and so does `pulsegate doctor --repair`",
+            ),
+            Self::JournalBehind => (
+                "newer in the records than in the journal: another node closed them, or the data directory was set back",
+                "stop the gateway and run `pulsegate doctor --repair`: it copies them into the journal",
+            ),
+            Self::Contradiction => (
+                "of the same rank in journal and records, but with different contents: somebody edited one of them",
+                "compare both rows by hand; nothing here can tell which one is right, so nothing is changed",
+            ),
+            Self::Ghost => (
+                "closed, but the live view still shows them as open",
+                "stop the gateway and run `pulsegate doctor --repair`: it takes them out of the live view",
+            ),
+            Self::Unknown => (
+                "in the live view, but neither in the journal nor in the records: nobody here has opened them",
+                "see whether another gateway uses the same node.id; if none does, flush Redis: it is rebuilt by itself",
+            ),
+            Self::LiveLacks => (
+                "open, but missing in the live view",
+                "the running gateway shows them again by itself; if not, see its log about Redis",
+            ),
+            Self::LiveBehind => (
+                "older in the live view than in the records",
+                "the running gateway writes them again; if not, see its log about Redis",
+            ),
+        }
+    }
+
+    /// Whether it passes by itself while a gateway runs.
+    pub const fn passes_while_running(self) -> bool {
+        matches!(self, Self::Waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Difference::*, Said::*, *};
+
+    const fn open(rank: u64) -> Said {
+        Version { rank, closed: false }
+    }
+
+    const fn closed(rank: u64) -> Said {
+        Version { rank, closed: true }
+    }
+
+    fn sight(journal: Said, records: Said, live: Said) -> Sight {
+        Sight { journal, records, live, waiting: false, same: true, running: false }
+    }
+
+    #[test]
+    fn every_disagreement_of_a_stopped_gateway_has_its_name() {
+        let table: &[(Said, Said, Said, &[Difference])] = &[
+            (closed(9), Unasked, Unasked, &[]),
+            (open(5), Unasked, Unasked, &[LeftOpen]),
+            (closed(9), closed(9), Nothing, &[]),
+            (closed(9), Nothing, Nothing, &[RecordsLack]),
+            (closed(9), open(5), Nothing, &[RecordsBehind]),
+            (closed(9), open(5), open(5), &[RecordsBehind, Ghost]),
+            (open(5), closed(9), Nothing, &[JournalBehind]),
+            (open(5), open(5), open(5), &[LeftOpen]),
+            (open(5), open(5), Nothing, &[LeftOpen]),
+            (open(5), Nothing, open(5), &[RecordsLack, LeftOpen]),
+            (Nothing, open(5), Nothing, &[JournalLacks, LeftOpen]),
+            (Nothing, closed(9), Nothing, &[]),
+            (Nothing, closed(9), open(5), &[Ghost]),
+            (Nothing, Nothing, open(5), &[Unknown]),
+            (Nothing, Unasked, open(5), &[Unknown]),
+            (closed(9), Unasked, open(5), &[Ghost]),
+        ];
+        for (journal, records, live, expected) in table {
+            assert_eq!(judge(&sight(*journal, *records, *live)), *expected, "{journal:?} {records:?} {live:?}");
+        }
+    }
+
+    #[test]
+    fn an_open_session_of_a_running_gateway_is_no_difference() {
+        let running = |journal, records, live| judge(&Sight { running: true, ..sight(journal, records, live) });
+        assert_eq!(running(open(5), open(5), open(5)), []);
+        assert_eq!(running(open(5), Unasked, Unasked), []);
+        assert_eq!(running(open(5), open(5), Nothing), [LiveLacks]);
+        assert_eq!(running(open(6), open(6), open(5)), [LiveBehind]);
+        assert_eq!(running(closed(9), closed(9), open(5)), [Ghost]);
+    }
+
+    #[test]
+    fn what_is_in_the_outbox_is_late_and_not_lost() {
+        let waiting = |records| judge(&Sight { waiting: true, ..sight(closed(9), records, Nothing) });
+        assert_eq!(waiting(Nothing), [Waiting]);
+        assert_eq!(waiting(open(5)), [Waiting]);
+        assert_eq!(waiting(closed(9)), [], "told, and only not settled yet");
+    }
+
+    #[test]
+    fn two_contents_of_one_rank_are_a_contradiction() {
+        let sight = Sight { same: false, ..sight(closed(9), closed(9), Nothing) };
+        assert_eq!(judge(&sight), [Contradiction]);
+    }
+}

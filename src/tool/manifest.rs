@@ -1,0 +1,367 @@
+//! What a backup holds: each file by its hash, and what the records amount to. Knows how to tell that one is wrong,
+//! and which.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::progress::Progress;
+use crate::{
+    data_dir,
+    store::{Verdict, sqlite::SqliteStore},
+};
+
+/// The manifest's own name; it is written last.
+pub const MANIFEST: &str = "manifest.json";
+
+/// The hash of the manifest, as `sha256sum --check` reads it.
+const SEAL: &str = "manifest.json.sha256";
+
+/// The layout of a backup that this release writes and reads.
+const FORMAT: u32 = 1;
+
+/// A backup, described.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The layout.
+    pub format: u32,
+    /// The release that made it.
+    pub release: String,
+    /// When it was made, in microseconds since 1970-01-01 UTC.
+    pub made_at: i64,
+    /// Whose it is; none before the first start.
+    pub node: Option<String>,
+    /// The newest step of the schema.
+    pub schema: i64,
+    /// Sessions in the database.
+    pub records: u64,
+    /// Transitions in the database.
+    pub events: u64,
+    /// The last event's number.
+    pub sequence: i64,
+    /// The last event's link: whoever keeps it elsewhere can tell later that no history was altered.
+    pub chain_head: String,
+    /// The files of the backup.
+    pub files: Vec<Entry>,
+    /// The recordings that lay in the data directory. They are not part of the backup: they are large, never change,
+    /// and any tool can copy them.
+    pub recordings: Vec<Entry>,
+}
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its name; of a recording its path below `recordings`.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its hash.
+    pub sha256: String,
+}
+
+impl Entry {
+    /// Reads the file `name` of `folder`.
+    ///
+    /// # Errors
+    /// That it cannot be read.
+    pub fn read(folder: &Path, name: &str, progress: &mut Progress) -> anyhow::Result<Self> {
+        copy(&folder.join(name), None, progress).map(|(bytes, sha256)| Self { name: name.to_owned(), bytes, sha256 })
+    }
+}
+
+impl Manifest {
+    /// Describes the backup in `folder`, whose files are `files`.
+    ///
+    /// # Errors
+    /// That the copy of the database is not whole.
+    pub async fn describe(
+        folder: &Path,
+        files: Vec<Entry>,
+        recordings: Vec<Entry>,
+        node: Option<String>,
+        made_at: i64,
+    ) -> anyhow::Result<Self> {
+        let database = SqliteStore::look_at_rest(&folder.join(data_dir::DATABASE)).await?;
+        if let Verdict::Broken { sequence } = database.verify().await? {
+            bail!(
+                "the history was altered: event {sequence} does not follow from those before it; see `pulsegate doctor`"
+            );
+        }
+        let contents = database.contents().await?;
+        Ok(Self {
+            format: FORMAT,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            made_at,
+            node,
+            schema: contents.schema,
+            records: contents.records,
+            events: contents.events,
+            sequence: contents.sequence,
+            chain_head: contents.head,
+            files,
+            recordings,
+        })
+    }
+
+    /// Writes it, and its seal, into `folder`.
+    ///
+    /// # Errors
+    /// What hinders it.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        let text = serde_json::to_vec_pretty(self)?;
+        let seal = format!("{}  {MANIFEST}\n", hash(&text));
+        for (name, text) in [(MANIFEST, text), (SEAL, seal.into_bytes())] {
+            let mut file = create(&folder.join(name))?;
+            file.write_all(&text)?;
+            file.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Reads the manifest of the backup in `folder` and checks every file and the chain against it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the name of its file.
+    pub async fn verify(folder: &Path, clock: fn() -> std::time::Duration) -> anyhow::Result<Self> {
+        let manifest = Self::read(folder)?;
+        let mut progress = Progress::new("verify", manifest.files.iter().map(|entry| entry.bytes).sum(), clock);
+        for expected in &manifest.files {
+            check(folder, expected, &mut progress)?;
+        }
+        let said = Self::describe(folder, Vec::new(), Vec::new(), None, 0).await;
+        let said = said.with_context(|| data_dir::DATABASE.to_owned())?;
+        let sums = |of: &Self| (of.schema, of.records, of.events, of.sequence, of.chain_head.clone());
+        if sums(&said) != sums(&manifest) {
+            bail!("{}: it does not hold what the manifest says", data_dir::DATABASE);
+        }
+        Ok(manifest)
+    }
+
+    fn read(folder: &Path) -> anyhow::Result<Self> {
+        let read = |name: &str| {
+            fs::read(folder.join(name)).with_context(|| format!("{name}: cannot be read; is this a backup?"))
+        };
+        let (text, seal) = (read(MANIFEST)?, read(SEAL)?);
+        if seal.split(|byte| *byte == b' ').next() != Some(hash(&text).as_bytes()) {
+            bail!("{MANIFEST}: it is not as it was written ({SEAL} has another hash)");
+        }
+        let manifest: Self =
+            serde_json::from_slice(&text).with_context(|| format!("{MANIFEST}: cannot be understood"))?;
+        if manifest.format != FORMAT {
+            bail!(
+                "{MANIFEST}: a backup of another release (format {}); this one reads format {FORMAT}",
+                manifest.format
+            );
+        }
+        if let Some(entry) = manifest.files.iter().find(|entry| !is_plain(&entry.name)) {
+            bail!("{MANIFEST}: {:?} is no plain file name", entry.name);
+        }
+        Ok(manifest)
+    }
+}
+
+/// Checks one file of `folder`.
+fn check(folder: &Path, expected: &Entry, progress: &mut Progress) -> anyhow::Result<()> {
+    let found = Entry::read(folder, &expected.name, progress)?;
+    if found.bytes != expected.bytes {
+        bail!("{}: {} bytes long instead of {}", found.name, found.bytes, expected.bytes);
+    }
+    if found.sha256 != expected.sha256 {
+        bail!(
+            "{}: it is not as it was written: its SHA-256 is {} instead of {}",
+            found.name,
+            found.sha256,
+            expected.sha256
+        );
+    }
+    Ok(())
+}
+
+/// Whether a name stays in its folder.
+fn is_plain(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    !name.is_empty() && !name.starts_with('.') && name.bytes().all(allowed)
+}
+
+/// Reads `from` to its end, into `to` if that is given, and returns its length and hash.
+///
+/// # Errors
+/// What hinders it, with the file's name.
+pub fn copy(from: &Path, to: Option<&Path>, progress: &mut Progress) -> anyhow::Result<(u64, String)> {
+    let name = || from.file_name().unwrap_or(from.as_os_str()).to_string_lossy().into_owned();
+    let mut source = File::open(from).with_context(|| format!("{}: cannot be read", name()))?;
+    let mut sink = to.map(create).transpose()?;
+    let (mut hash, mut bytes, mut part) = (Sha256::new(), 0, vec![0; 1 << 20]);
+    loop {
+        let length = source.read(&mut part).with_context(|| format!("{}: cannot be read", name()))?;
+        let Some(read) = part.get(..length).filter(|read| !read.is_empty()) else { break };
+        hash.update(read);
+        if let Some(sink) = &mut sink {
+            sink.write_all(read).with_context(|| format!("{}: cannot be written", name()))?;
+        }
+        bytes += length as u64;
+        progress.advance(length as u64);
+    }
+    if let Some(sink) = sink {
+        sink.sync_all()?;
+    }
+    Ok((bytes, HEXLOWER.encode(&hash.finalize())))
+}
+
+/// Makes a file that only its owner can read and that was not there.
+///
+/// # Errors
+/// What hinders it.
+pub fn create(path: &Path) -> anyhow::Result<File> {
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+    file.with_context(|| format!("cannot make {}", path.display()))
+}
+
+/// A folder under another name until it is whole; removed if it never becomes so.
+pub struct Unfinished {
+    path: PathBuf,
+    becomes: PathBuf,
+    whole: bool,
+}
+
+impl Unfinished {
+    /// Begins a private folder beside `becomes`, so that it can take that name in one step.
+    ///
+    /// # Errors
+    /// What hinders it.
+    pub fn begin(becomes: &Path) -> anyhow::Result<Self> {
+        let name = becomes.file_name().with_context(|| format!("{} names no folder", becomes.display()))?;
+        let path = becomes.with_file_name(format!(".{}.unfinished-{}", name.to_string_lossy(), std::process::id()));
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("cannot make a folder beside {}", becomes.display()))?;
+        Ok(Self { path, becomes: becomes.to_owned(), whole: false })
+    }
+
+    /// Where its files go.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives it its name, for good.
+    ///
+    /// # Errors
+    /// What hinders it.
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        File::open(&self.path)?.sync_all()?;
+        fs::rename(&self.path, &self.becomes).with_context(|| format!("cannot make {}", self.becomes.display()))?;
+        self.whole = true;
+        let parent = self.becomes.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.whole
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(%error, path = %self.path.display(), "an unfinished folder could not be removed");
+        }
+    }
+}
+
+fn hash(text: &[u8]) -> String {
+    HEXLOWER.encode(&Sha256::digest(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn progress() -> Progress {
+        Progress::new("test", 0, || Duration::ZERO)
+    }
+
+    fn manifest(files: Vec<Entry>) -> Manifest {
+        Manifest {
+            format: FORMAT,
+            release: "0".into(),
+            made_at: 1,
+            node: Some("n".into()),
+            schema: 4,
+            records: 1,
+            events: 2,
+            sequence: 2,
+            chain_head: "00".into(),
+            files,
+            recordings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_written_manifest_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("known_hosts"), "abc").unwrap();
+        let entry = Entry::read(folder.path(), "known_hosts", &mut progress()).unwrap();
+        // `printf abc | sha256sum`
+        assert_eq!(entry.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let written = manifest(vec![entry.clone()]);
+        written.write(folder.path()).unwrap();
+        assert_eq!(Manifest::read(folder.path()).unwrap(), written);
+        check(folder.path(), &entry, &mut progress()).unwrap();
+    }
+
+    #[test]
+    fn a_changed_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let said = |name: &str, text: &str| {
+            fs::write(folder.path().join("known_hosts"), "abc").unwrap();
+            let entry = Entry::read(folder.path(), "known_hosts", &mut progress()).unwrap();
+            fs::write(folder.path().join(name), text).unwrap();
+            check(folder.path(), &entry, &mut progress()).unwrap_err().to_string()
+        };
+        assert!(said("known_hosts", "abd").starts_with("known_hosts: it is not as it was written"));
+        assert_eq!(said("known_hosts", "ab"), "known_hosts: 2 bytes long instead of 3");
+    }
+
+    #[test]
+    fn a_changed_manifest_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        manifest(Vec::new()).write(folder.path()).unwrap();
+        let path = folder.path().join(MANIFEST);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text.replace("\"made_at\": 1", "\"made_at\": 2")).unwrap();
+        assert!(Manifest::read(folder.path()).unwrap_err().to_string().starts_with("manifest.json: it is not"));
+    }
+
+    #[test]
+    fn a_manifest_names_no_file_outside_its_folder() {
+        for name in ["../pulsegate.db", "/etc/passwd", "a/b", "..", "", ".hidden"] {
+            let folder = tempfile::tempdir().unwrap();
+            let entry = Entry { name: name.into(), bytes: 0, sha256: String::new() };
+            manifest(vec![entry]).write(folder.path()).unwrap();
+            assert!(Manifest::read(folder.path()).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_folder_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let count = || fs::read_dir(folder.path()).unwrap().count();
+        let unfinished = Unfinished::begin(&folder.path().join("backup")).unwrap();
+        fs::write(unfinished.path().join("a"), "a").unwrap();
+        assert_eq!(count(), 1);
+        drop(unfinished);
+        assert_eq!(count(), 0);
+        Unfinished::begin(&folder.path().join("backup")).unwrap().finish().unwrap();
+        assert!(folder.path().join("backup").is_dir());
+    }
+}

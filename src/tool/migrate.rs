@@ -1,0 +1,242 @@
+//! Takes the steps of the schema, and takes them back. Knows no statement of its own: the steps say what they do.
+
+use std::io::{BufRead, IsTerminal};
+
+use anyhow::bail;
+use serde_json::json;
+
+use super::{Desk, Report, progress::Progress, stores};
+use crate::{
+    cli::Migrate,
+    store::{
+        Journal, StoreError,
+        mysql::MySqlStore,
+        schema::Step,
+        sqlite::{self, SqliteStore},
+    },
+};
+
+/// One store with a schema.
+enum Place {
+    /// The file in the data directory.
+    File,
+    /// The server.
+    Server(Box<MySqlStore>),
+}
+
+/// A step and whether it was taken.
+type Taken = (Step, bool);
+
+/// Runs `pulsegate migrate`.
+pub async fn run(desk: &Desk, options: &Migrate) -> anyhow::Result<Report> {
+    let mut places = vec![Place::File];
+    places.extend(stores::records(desk)?.map(|records| Place::Server(Box::new(records))));
+    if options.status {
+        return status(desk, &places).await;
+    }
+    if options.dry_run {
+        return dry_run(desk, &places, options.down).await;
+    }
+    if options.down { down(desk, &places, options).await } else { up(desk, &places, options).await }
+}
+
+impl Place {
+    fn name(&self, desk: &Desk) -> String {
+        match self {
+            Self::File => desk.database().display().to_string(),
+            Self::Server(_) => "the MySQL records".to_owned(),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::File => "sqlite",
+            Self::Server(_) => "mysql",
+        }
+    }
+
+    async fn schema(&self, desk: &Desk) -> Result<Vec<Taken>, StoreError> {
+        match self {
+            Self::File if !desk.database().exists() => Ok(sqlite::STEPS.map(|step| (step, false)).to_vec()),
+            Self::File => SqliteStore::look(&desk.database()).await?.schema().await,
+            Self::Server(server) => server.schema().await,
+        }
+    }
+
+    async fn migrate(&self, desk: &Desk, lock: bool, tell: impl FnMut(&Step)) -> Result<(), StoreError> {
+        match self {
+            Self::File => SqliteStore::migrate(&desk.database(), tell).await,
+            Self::Server(server) => server.migrate(lock, tell).await,
+        }
+    }
+
+    async fn migrate_down(&self, desk: &Desk, lock: bool) -> Result<Option<Step>, StoreError> {
+        match self {
+            Self::File => SqliteStore::migrate_down(&desk.database()).await,
+            Self::Server(server) => server.migrate_down(lock).await,
+        }
+    }
+}
+
+async fn status(desk: &Desk, places: &[Place]) -> anyhow::Result<Report> {
+    let (mut text, mut stores, mut pending) = (Vec::new(), Vec::new(), 0);
+    for place in places {
+        let schema = place.schema(desk).await?;
+        text.push(format!("{} ({})", place.name(desk), place.kind()));
+        text.extend(schema.iter().map(|(step, taken)| {
+            format!("  {:04}  {:<8} {}", step.version, if *taken { "taken" } else { "pending" }, step.name)
+        }));
+        pending += schema.iter().filter(|(_, taken)| !taken).count();
+        let steps = schema.iter().map(|(step, taken)| json!({"step": step.version, "name": step.name, "taken": taken}));
+        stores.push(json!({"store": place.kind(), "steps": steps.collect::<Vec<_>>()}));
+    }
+    text.push(match pending {
+        0 => "up to date".to_owned(),
+        _ => format!("{pending} pending: `pulsegate migrate` takes them"),
+    });
+    Ok(Report { text: text.join("\n"), json: json!({"stores": stores, "pending": pending}), code: 0 })
+}
+
+async fn dry_run(desk: &Desk, places: &[Place], down: bool) -> anyhow::Result<Report> {
+    let (mut text, mut stores) = (Vec::new(), Vec::new());
+    for place in places {
+        let schema = place.schema(desk).await?;
+        let would: Vec<(Step, &str)> = if down {
+            let newest = schema.into_iter().rev().find(|(_, taken)| *taken);
+            newest.into_iter().map(|(step, _)| (step, step.down)).collect()
+        } else {
+            schema.into_iter().filter(|(_, taken)| !taken).map(|(step, _)| (step, step.up)).collect()
+        };
+        text.push(format!("-- {} ({}): {} to run", place.name(desk), place.kind(), count(would.len(), "step")));
+        for (step, sql) in &would {
+            text.push(format!("-- step {:04}, {}\n{}", step.version, step.name, sql.trim_end()));
+        }
+        let steps = would.iter().map(|(step, sql)| json!({"step": step.version, "name": step.name, "sql": sql}));
+        stores.push(json!({"store": place.kind(), "steps": steps.collect::<Vec<_>>()}));
+    }
+    Ok(Report { text: text.join("\n"), json: json!({"stores": stores}), code: 0 })
+}
+
+async fn up(desk: &Desk, places: &[Place], options: &Migrate) -> anyhow::Result<Report> {
+    crate::data_dir::make_private(&desk.config.node.data_dir)?;
+    let _lock = desk.lock()?;
+    let (mut text, mut taken) = (Vec::new(), Vec::new());
+    for place in places {
+        let pending = place.schema(desk).await?.iter().filter(|(_, taken)| !taken).count();
+        let mut progress = Progress::new(place.kind(), pending as u64, desk.clock);
+        let tell = |step: &Step| {
+            progress.advance(1);
+            text.push(format!("{}: took step {:04}, {}", place.kind(), step.version, step.name));
+            taken.push(json!({"store": place.kind(), "step": step.version, "name": step.name}));
+        };
+        place.migrate(desk, !options.no_lock, tell).await?;
+    }
+    if text.is_empty() {
+        text.push("up to date: nothing to do".to_owned());
+    }
+    Ok(Report { text: text.join("\n"), json: json!({"taken": taken}), code: 0 })
+}
+
+async fn down(desk: &Desk, places: &[Place], options: &Migrate) -> anyhow::Result<Report> {
+    let _lock = desk.lock()?;
+    let mut newest = Vec::new();
+    for place in places {
+        if let Some((step, _)) = place.schema(desk).await?.into_iter().rev().find(|(_, taken)| *taken) {
+            newest.push((place, step));
+        }
+    }
+    // The stores' steps are counted alike: only those that took the newest one give it back.
+    let last = newest.iter().map(|(_, step)| step.version).max();
+    newest.retain(|(_, step)| Some(step.version) == last);
+    if newest.is_empty() {
+        return Ok(Report { text: "no step was taken".to_owned(), json: json!({"taken_back": []}), code: 0 });
+    }
+    for (place, step) in &newest {
+        eprintln!("{}: step {:04}, {}, goes, and with it {}", place.name(desk), step.version, step.name, loses(step));
+        if matches!(place, Place::File) && step.down.contains("outbox") {
+            refuse_to_forget(desk).await?;
+        }
+    }
+    if !options.yes && !is_confirmed()? {
+        let text = "nothing was changed: say `--yes`, or answer `yes` on a terminal".to_owned();
+        return Ok(Report { json: json!({"error": text}), text, code: 2 });
+    }
+    let (mut text, mut back) = (Vec::new(), Vec::new());
+    for (place, _) in newest {
+        if let Some(step) = place.migrate_down(desk, !options.no_lock).await? {
+            text.push(format!("{}: took back step {:04}, {}", place.kind(), step.version, step.name));
+            back.push(json!({"store": place.kind(), "step": step.version, "name": step.name, "lost": loses(&step)}));
+        }
+    }
+    Ok(Report { text: text.join("\n"), json: json!({"taken_back": back}), code: 0 })
+}
+
+/// What the records have yet to be told is in the outbox alone.
+async fn refuse_to_forget(desk: &Desk) -> anyhow::Result<()> {
+    let waiting = SqliteStore::look(&desk.database()).await?.outbox_len().await?;
+    if waiting > 0 {
+        bail!(
+            "{} have yet to reach the records and stand in the outbox alone: run `pulsegate doctor --repair` first",
+            count(usize::try_from(waiting).unwrap_or(usize::MAX), "session")
+        );
+    }
+    Ok(())
+}
+
+fn is_confirmed() -> anyhow::Result<bool> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(false);
+    }
+    eprint!("Take it back? Only `yes` does: ");
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}
+
+/// What is lost when a step is taken back, read off its statements.
+fn loses(step: &Step) -> String {
+    let code = step.down.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join(" ");
+    let lost =
+        code.split(';').filter_map(|statement| match statement.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["DROP", "TABLE", table] => Some(format!("the table {table} with all its rows")),
+            ["ALTER", "TABLE", table, "DROP", "COLUMN", column] => Some(format!("the column {table}.{column}")),
+            ["DROP", "INDEX", index, ..] => Some(format!("the index {index}")),
+            _ => None,
+        });
+    let lost: Vec<String> = lost.collect();
+    if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") }
+}
+
+/// `1 step`, `2 steps`.
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::mysql;
+
+    #[test]
+    fn what_a_step_back_loses_is_read_off_its_statements() {
+        let lost: Vec<String> = sqlite::STEPS.iter().map(loses).collect();
+        assert_eq!(
+            lost,
+            [
+                "the table session_records with all its rows",
+                "the table session_events with all its rows",
+                "the table nodes with all its rows",
+                "the table outbox with all its rows, the column nodes.incarnation, the column session_events.chain_hash",
+            ]
+        );
+    }
+
+    #[test]
+    fn every_statement_of_a_step_back_is_understood() {
+        for step in sqlite::STEPS.iter().chain(&mysql::STEPS) {
+            let statements = step.down.matches(';').count();
+            assert_eq!(loses(step).split(", ").count(), statements, "{}: {}", step.version, loses(step));
+        }
+    }
+}

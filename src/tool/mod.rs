@@ -1,0 +1,83 @@
+//! The operator's tools: they look after the stores of a gateway that stands still, or look on while it runs. Know no
+//! actor and no HTTP.
+
+use std::{fs::File, path::PathBuf, time::Duration};
+
+use anyhow::bail;
+
+use crate::{cli::Tool, config::Config, core::record::UtcMicros, data_dir};
+
+/// Whole copies of what a gateway keeps, while it runs.
+mod backup;
+/// What the indexes and the batches are worth.
+mod bench;
+/// What is wrong with the stores, and what to do about it.
+mod doctor;
+/// What a backup holds, file by file.
+mod manifest;
+/// The schema, up and down.
+mod migrate;
+/// How far long work has come.
+mod progress;
+/// A backup becomes a data directory again.
+mod restore;
+/// The stores that are configured.
+mod stores;
+
+/// What every tool is given.
+pub struct Desk {
+    /// The configuration, as `serve` would read it.
+    pub config: Config,
+    /// Whether the answer is to be JSON.
+    pub json: bool,
+    /// The clock that stamps.
+    pub utc: fn() -> UtcMicros,
+    /// The clock that measures.
+    pub clock: fn() -> Duration,
+}
+
+/// What a tool has to say when it is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// For people.
+    pub text: String,
+    /// For programs.
+    pub json: serde_json::Value,
+    /// The process's exit code: 0 success, 1 failure, 2 wrong use.
+    pub code: u8,
+}
+
+/// Runs one tool to its end.
+///
+/// # Errors
+/// What kept it from its work, in a sentence that says what to do.
+pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
+    match tool {
+        Tool::Migrate(options) => migrate::run(desk, &options).await,
+        Tool::Doctor(options) => doctor::run(desk, &options).await,
+        Tool::Backup(options) => backup::run(desk, &options).await,
+        Tool::Restore(options) => restore::run(desk, &options).await,
+        Tool::BenchDb(options) => bench::run(desk, &options).await,
+    }
+}
+
+impl Desk {
+    fn database(&self) -> PathBuf {
+        self.config.node.data_dir.join(data_dir::DATABASE)
+    }
+
+    /// Holds the data directory, so that no gateway serves on it meanwhile.
+    fn lock(&self) -> anyhow::Result<File> {
+        let data_dir = &self.config.node.data_dir;
+        if !data_dir.is_dir() {
+            bail!(
+                "node.data_dir: there is no folder {}; is this the configuration of the gateway?",
+                data_dir.display()
+            );
+        }
+        match data_dir::try_lock(data_dir)? {
+            Some(lock) => Ok(lock),
+            None => bail!("a gateway is running on {}; stop it first", data_dir.display()),
+        }
+    }
+}

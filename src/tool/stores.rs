@@ -1,0 +1,45 @@
+//! The stores that are configured, as a tool opens them: to look, or with the data directory's lock to mend. Knows
+//! what each is called, not what it holds.
+
+use std::{path::Path, sync::Arc};
+
+use super::Desk;
+use crate::{
+    config::{Live, Records},
+    core::record::{Epoch, NodeId},
+    store::{LiveStore, StoreError, mysql::MySqlStore, redis::RedisLive, sqlite::SqliteStore},
+};
+
+/// The record store beside the journal, `None` where the journal is the record store.
+///
+/// # Errors
+/// [`StoreError`] when its address cannot be used; nobody is dialled.
+pub fn records(desk: &Desk) -> Result<Option<MySqlStore>, StoreError> {
+    match &desk.config.store.records {
+        Records::Sqlite => Ok(None),
+        Records::MySql(url) => MySqlStore::connect(&url.0).map(Some),
+    }
+}
+
+/// The live view, `None` where it is a gateway's own memory.
+///
+/// # Errors
+/// As [`records`].
+pub fn live(desk: &Desk, node: NodeId, epoch: Epoch) -> Result<Option<Arc<dyn LiveStore>>, StoreError> {
+    match &desk.config.store.live {
+        Live::Memory => Ok(None),
+        Live::Redis(address) => Ok(Some(Arc::new(RedisLive::new(address, node, epoch)?))),
+    }
+}
+
+/// The journal, to write to it: the data directory must be locked.
+///
+/// # Errors
+/// [`StoreError`] when the file cannot be opened.
+pub async fn journal(desk: &Desk, path: &Path) -> Result<SqliteStore, StoreError> {
+    let journal = SqliteStore::open(path).await?;
+    match desk.config.store.records {
+        Records::Sqlite => journal.without_outbox().await,
+        Records::MySql(_) => journal.keep_outbox().await,
+    }
+}
