@@ -8,3 +8,4 @@ mod liveness;
 mod resume;
 mod secrets;
 mod terminal;
+mod tools;

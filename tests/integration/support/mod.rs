@@ -4,6 +4,7 @@ pub mod browser;
 pub mod frames;
 pub mod gateway;
 pub mod http;
+pub mod mariadb;
 pub mod playground;
 mod skipped;
 pub mod sshd;
