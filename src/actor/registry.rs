@@ -49,6 +49,7 @@ mod view;
 
 use flush::{Ending, Waiter};
 pub use life::begin_epoch;
+use life::{Earlier, Recovery};
 pub use message::{Announcement, Claim, Found, RegistryMessage};
 use sink::Sink;
 pub use sink::{DeadLetter, StoreReport};
@@ -118,8 +119,7 @@ pub struct RegistryActor {
     spilled: Option<Option<SessionId>>,
     refilling: bool,
     outbox: u64,
-    /// What earlier lives left open in the records is closed.
-    recovered: bool,
+    recovery: Recovery,
     renewing_records: bool,
     marks: Marks,
     beating: bool,
@@ -194,7 +194,7 @@ impl RegistryActor {
             timer: None,
             refilling: false,
             outbox: 0,
-            recovered: false,
+            recovery: Recovery::Due,
             renewing_records: false,
             marks,
             beating: false,
@@ -275,10 +275,11 @@ impl RegistryActor {
     }
 
     fn recover(&self, reply: oneshot::Sender<Result<u64, StoreError>>, ctx: &mut Context<Self>) {
-        let (stores, settings) = (self.stores.clone(), self.settings.clone());
-        let recovery = async move { reply.send(life::recover(&[stores.journal.as_ref()], &settings).await).is_ok() };
+        let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings));
+        let recovery = async move { reply.send(life::recover(journal.as_ref(), &earlier).await).is_ok() };
         // What it put into the outbox is told like everything else.
         ctx.spawn(recovery.into_actor(self).map(|_, registry, ctx| {
+            registry.recovery = Recovery::Journal;
             registry.spilled = registry.records.as_ref().map(|_| None);
             registry.view_lost = true;
             registry.refill(ctx);
@@ -322,7 +323,9 @@ impl Supervised for RegistryActor {
     fn restarting(&mut self, ctx: &mut Self::Context) {
         self.timer = None;
         (self.refilling, self.beating, self.renewing_view, self.renewing_records) = (false, false, false, false);
-        self.recovered = false;
+        if self.recovery == Recovery::Records {
+            self.recovery = Recovery::Journal;
+        }
         self.journal.ledger.recall();
         self.live.ledger.recall();
         if let Some(sink) = &mut self.records {

@@ -7,7 +7,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use super::RegistryActor;
 use crate::{
     actor::{Settings, clock, stores::Hindrance},
-    core::record::{Epoch, Incarnation, NodeId},
+    core::record::{Epoch, Incarnation, NodeId, Record},
     store::{RecordStore, StoreError, Write},
 };
 
@@ -31,23 +31,78 @@ pub async fn begin_epoch(
     records.begin_epoch(node, incarnation, after, clock::utc()).await
 }
 
-/// Closes, in batches, what earlier epochs of this node left open in the first of `stores`, in all of them, the journal
-/// before others: the end is the last evidence of life.
-pub(super) async fn recover(stores: &[&dyn RecordStore], settings: &Settings) -> Result<u64, StoreError> {
-    let Some(first) = stores.first() else { return Ok(0) };
+/// How far it is that what earlier lives of this node left open is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Recovery {
+    /// Not in the journal yet.
+    Due,
+    /// In the journal.
+    Journal,
+    /// In the records too, or that is under way.
+    Records,
+}
+
+/// Whose sessions are over: those of `node` that were born before `epoch`.
+pub(super) struct Earlier {
+    node: NodeId,
+    epoch: Epoch,
+    batch: u32,
+}
+
+impl Earlier {
+    pub(super) fn than(settings: &Settings) -> Self {
+        Self { node: settings.node.clone(), epoch: settings.epoch, batch: settings.cleanup_batch }
+    }
+
+    async fn orphans(&self, store: &dyn RecordStore) -> Result<Vec<Record>, StoreError> {
+        store.orphans(self.node.clone(), self.epoch, self.batch).await
+    }
+}
+
+/// Closes, in batches, what earlier epochs of this node left open in the journal: the end is the last evidence of life.
+pub(super) async fn recover(journal: &dyn RecordStore, earlier: &Earlier) -> Result<u64, StoreError> {
     let mut closed = 0;
     loop {
-        let orphans = first.orphans(settings.node.clone(), settings.epoch, settings.cleanup_batch).await?;
+        let orphans = earlier.orphans(journal).await?;
         if orphans.is_empty() {
             return Ok(closed);
         }
         closed += orphans.len() as u64;
         let now = clock::utc();
-        let writes: Vec<Write> =
-            orphans.into_iter().map(|record| Write::node_lost(record, now, FOUND_AT_START.into())).collect();
-        for store in stores.iter().rev() {
-            store.apply(writes.clone()).await?;
+        journal
+            .apply(orphans.into_iter().map(|record| Write::node_lost(record, now, FOUND_AT_START.into())).collect())
+            .await?;
+    }
+}
+
+/// The same for the records, after the journal. What the journal knows ends as it ended there: the records may lack its
+/// newest versions, and an end concluded from an older one would be a second end.
+async fn recover_records(
+    records: &dyn RecordStore,
+    journal: &dyn RecordStore,
+    earlier: &Earlier,
+) -> Result<u64, StoreError> {
+    let mut closed = 0;
+    loop {
+        let orphans = earlier.orphans(records).await?;
+        if orphans.is_empty() {
+            return Ok(closed);
         }
+        closed += orphans.len() as u64;
+        let now = clock::utc();
+        let (mut ended, mut unknown) = (Vec::new(), Vec::new());
+        for orphan in orphans {
+            match journal.get(orphan.id).await?.filter(Record::is_closed) {
+                // Its history follows from the outbox.
+                Some(record) => ended.push(Write { record, transitions: Vec::new() }),
+                None => unknown.push(Write::node_lost(orphan, now, FOUND_AT_START.into())),
+            }
+        }
+        if !unknown.is_empty() {
+            journal.apply(unknown.clone()).await?;
+        }
+        ended.extend(unknown);
+        records.apply(ended).await?;
     }
 }
 
@@ -101,16 +156,17 @@ impl RegistryActor {
 
     /// Once per start: what only the records know to be open of this node's earlier lives.
     fn recover_from_records(&mut self, ctx: &mut Context<Self>) {
-        let Some(records) = self.stores.records.clone().filter(|_| !self.recovered) else { return };
-        self.recovered = true;
-        let (journal, settings) = (self.stores.journal.clone(), self.settings.clone());
-        let recovery = async move { recover(&[records.as_ref(), journal.as_ref()], &settings).await };
+        let due = self.recovery == Recovery::Journal;
+        let Some(records) = self.stores.records.clone().filter(|_| due) else { return };
+        self.recovery = Recovery::Records;
+        let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings));
+        let recovery = async move { recover_records(records.as_ref(), journal.as_ref(), &earlier).await };
         ctx.spawn(recovery.into_actor(self).map(|outcome, registry, _| match outcome {
             Ok(0) => {}
             Ok(closed) => tracing::info!(closed, "sessions of earlier starts were open in the records only"),
             Err(error) => {
                 tracing::warn!(%error, "sessions of earlier starts could not be closed in the records yet");
-                registry.recovered = false;
+                registry.recovery = Recovery::Journal;
             }
         }));
     }
@@ -125,5 +181,70 @@ impl RegistryActor {
             }
             Err(error) => tracing::warn!(%error, "the outbox could not be counted"),
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::*;
+    use crate::{
+        core::record::{Authority, Durable, EndReason, SessionId, Status, UtcMicros},
+        store::sqlite::SqliteStore,
+    };
+
+    fn born(epoch: Epoch, node: NodeId) -> Record {
+        Record {
+            id: SessionId::new(UtcMicros(1_000_000), [7; 10]),
+            username: "ada".into(),
+            target: "web-1".into(),
+            target_addr: "web-1:22".into(),
+            target_login: "root".into(),
+            client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            node,
+            epoch,
+            version: 1,
+            authority: Authority::Observed,
+            status: Status::Connecting,
+            end_reason: None,
+            exit_status: None,
+            start_time: UtcMicros(1_000_000),
+            last_seen_at: None,
+            last_input_at: None,
+            end_time: None,
+            detected_at: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            watchers: 0,
+            recording: None,
+            durable: Durable::Records,
+        }
+    }
+
+    fn told(record: &Record) -> Vec<Write> {
+        let transitions = vec![record.transition(UtcMicros(1_000_000), "told".into())];
+        vec![Write { record: record.clone(), transitions }]
+    }
+
+    #[actix_rt::test]
+    async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
+        let records = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
+        let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), batch: 50 };
+        let connecting = born(Epoch(1), earlier.node.clone());
+        let active = Record { version: 2, status: Status::Active, ..connecting.clone() };
+        journal.apply(told(&connecting)).await.unwrap();
+        records.apply(told(&connecting)).await.unwrap();
+        journal.apply(told(&active)).await.unwrap();
+
+        assert_eq!(recover(&journal, &earlier).await.unwrap(), 1);
+        assert_eq!(recover_records(&records, &journal, &earlier).await.unwrap(), 1);
+        let ended = journal.get(active.id).await.unwrap().unwrap();
+        assert_eq!((ended.end_reason, ended.version), (Some(EndReason::NodeLost), 3));
+        assert_eq!(records.get(active.id).await.unwrap().unwrap(), ended);
+        let history = journal.history(active.id).await.unwrap();
+        assert_eq!(history.iter().filter(|passed| passed.status == Status::Closed).count(), 1);
     }
 }
