@@ -2,16 +2,23 @@
 //! program uses it. Knows no terminal.
 
 use std::{
+    cell::RefCell,
+    collections::BTreeSet,
     env,
     hash::{BuildHasher, Hasher, RandomState},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
+use actix_rt::task::spawn_blocking;
 use anyhow::{Context, Result, anyhow, ensure};
-use awc::{Client, Connector, http::Method};
+use awc::{
+    Client, Connector,
+    http::{Method, StatusCode},
+};
+use pulsegate::core::record::SessionId;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -31,13 +38,14 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// The only entry of its catalogue.
 const TARGET: &str = "playground";
 
-/// A running gateway; dropping it stops it and removes its folder.
+/// A gateway; dropping it stops it and removes its folder.
 pub struct Gateway {
-    kept: Kept,
+    kept: RefCell<Kept>,
+    settings: Vec<(String, String)>,
     addr: SocketAddr,
     token: String,
     http: Client,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Gateway {
@@ -46,33 +54,46 @@ impl Gateway {
         let folder = tempfile::tempdir()?;
         let token = token();
         let targets = format!("[{{name: {TARGET}, host: {}, port: {}, username: guest}}]", target.ip(), target.port());
-        let mut command = Command::new(binary()?);
-        command
-            .arg("serve")
-            .current_dir(folder.path())
-            .env("PULSEGATE_ADMIN_TOKEN", &token)
-            .env("PULSEGATE__SERVER__LISTEN", "127.0.0.1:0")
-            .env("PULSEGATE__NODE__DATA_DIR", folder.path().join("data"))
-            .env("PULSEGATE__SSH__HOST_KEY_POLICY", "accept_new")
-            .env("PULSEGATE__TARGETS", targets)
-            .envs(settings.iter().copied());
-        if env::var_os("RUST_LOG").is_none() {
-            command.env("RUST_LOG", "error");
-        }
-        let (kept, line) = Kept::start(&mut command)?;
-        let addr = line.rsplit_once("http://").and_then(|(_, addr)| addr.parse().ok());
-        let addr = addr.with_context(|| format!("the gateway said {line:?} instead of where it is ready"))?;
+        let own = [
+            ("PULSEGATE_ADMIN_TOKEN", token.as_str()),
+            ("PULSEGATE__SERVER__LISTEN", "127.0.0.1:0"),
+            ("PULSEGATE__SSH__HOST_KEY_POLICY", "accept_new"),
+            ("PULSEGATE__TARGETS", &targets),
+        ];
+        let settings = own.iter().chain(settings);
+        let settings: Vec<_> = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let (kept, addr) = run(&mut command(&settings, folder.path())?)?;
         let http = Client::builder()
             .connector(Connector::new().timeout(PATIENCE))
             .timeout(PATIENCE)
             .bearer_auth(&token)
             .finish();
-        Ok(Self { kept, addr, token, http, _folder: folder })
+        Ok(Self { kept: RefCell::new(kept), settings, addr, token, http, folder })
+    }
+
+    /// Ends it as a crash does (SIGKILL); its folder stays.
+    pub fn kill(&self) {
+        self.kept.borrow_mut().kill();
+    }
+
+    /// Starts the one that was [killed](Self::kill), on the same folder, and waits until it is ready. Its settings must give
+    /// it an address of its own to listen on, or nobody finds it again.
+    pub async fn start_again(&self) -> Result<()> {
+        let mut command = command(&self.settings, self.folder.path())?;
+        let (kept, addr) = spawn_blocking(move || run(&mut command)).await??;
+        self.kept.replace(kept);
+        ensure!(addr == self.addr, "the gateway was at {} and is now at {addr}", self.addr);
+        Ok(())
+    }
+
+    /// Its journal, an SQLite file.
+    pub fn journal(&self) -> PathBuf {
+        data_dir(self.folder.path()).join("pulsegate.db")
     }
 
     /// Its process.
     pub fn process(&self) -> Process {
-        self.kept.process()
+        self.kept.borrow().process()
     }
 
     /// Where it listens.
@@ -87,7 +108,7 @@ impl Gateway {
 
     /// Opens a session and returns its id.
     pub async fn open(&self) -> Result<String> {
-        let session = self.ask(Method::POST, "/api/v1/sessions", Some(json!({ "target": TARGET }))).await?;
+        let (_, session) = self.try_open().await?;
         let id = session.get("id").and_then(Value::as_str);
         Ok(id.with_context(|| format!("no session but {session}"))?.to_owned())
     }
@@ -109,6 +130,12 @@ impl Gateway {
     pub async fn status(&self, id: &str) -> Result<String> {
         let session = self.ask(Method::GET, &format!("/api/v1/sessions/{id}"), None).await?;
         Ok(session.get("status").and_then(Value::as_str).unwrap_or_default().to_owned())
+    }
+
+    /// The ids of all sessions that are not closed.
+    pub async fn open_sessions(&self) -> Result<BTreeSet<SessionId>> {
+        let ids = self.list("connecting&status=active&status=detached").await?;
+        ids.iter().map(|id| id.parse().with_context(|| format!("{id:?} is no session"))).collect()
     }
 
     /// The ids of all sessions of a status, page by page.
@@ -145,7 +172,28 @@ impl Gateway {
         WebSocket::open(self.addr, path, &head).await
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
+    /// Asks for something of its API that must succeed.
+    pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
+        let (status, value) = self.request(method, path, body).await?;
+        ensure!(status.is_success(), "{path}: {status} {value}");
+        Ok(value)
+    }
+
+    /// What it measures of itself, in Prometheus' text format.
+    pub async fn metrics(&self) -> Result<String> {
+        let request = self.http.get(format!("http://{}/metrics", self.addr)).force_close();
+        let mut answer = request.send().await.map_err(|error| anyhow!("/metrics: {error}"))?;
+        let text = answer.body().limit(MAX_ANSWER).await.map_err(|error| anyhow!("/metrics: {error}"))?;
+        Ok(String::from_utf8(text.to_vec())?)
+    }
+
+    /// Asks to open a session and returns what is answered.
+    pub async fn try_open(&self) -> Result<(StatusCode, Value)> {
+        self.request(Method::POST, "/api/v1/sessions", Some(json!({ "target": TARGET }))).await
+    }
+
+    /// Asks, and returns whatever is answered; an error if nothing is.
+    pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Value)> {
         // A connection that is kept would count among what the gateway holds.
         let request = self.http.request(method, format!("http://{}{path}", self.addr)).force_close();
         let sent = match body {
@@ -154,9 +202,34 @@ impl Gateway {
         };
         let mut answer = sent.map_err(|error| anyhow!("{path}: {error}"))?;
         let value: Value = answer.json().limit(MAX_ANSWER).await.map_err(|error| anyhow!("{path}: {error}"))?;
-        ensure!(answer.status().is_success(), "{path}: {} {value}", answer.status());
-        Ok(value)
+        Ok((answer.status(), value))
     }
+}
+
+fn data_dir(folder: &Path) -> PathBuf {
+    folder.join("data")
+}
+
+fn command(settings: &[(String, String)], folder: &Path) -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    command
+        .arg("serve")
+        .current_dir(folder)
+        .env("PULSEGATE__NODE__DATA_DIR", data_dir(folder))
+        .env("RUST_LOG", "error");
+    command.envs(settings.iter().map(|(name, value)| (name, value)));
+    if let Some(wanted) = env::var_os("RUST_LOG") {
+        command.env("RUST_LOG", wanted);
+    }
+    Ok(command)
+}
+
+/// Starts a gateway and waits until it says where it is ready.
+fn run(command: &mut Command) -> Result<(Kept, SocketAddr)> {
+    let (kept, line) = Kept::start(command)?;
+    let addr = line.rsplit_once("http://").and_then(|(_, addr)| addr.parse().ok());
+    let addr = addr.with_context(|| format!("the gateway said {line:?} instead of where it is ready"))?;
+    Ok((kept, addr))
 }
 
 /// The binary that `PULSEGATE` names, or the one beside this program.

@@ -85,12 +85,17 @@ impl Kept {
     pub fn process(&self) -> Process {
         Process(self.0.id())
     }
+
+    /// Ends it as a crash does (SIGKILL), and waits until it is gone.
+    pub fn kill(&mut self) {
+        // Either fails only if it has ended already.
+        self.0.kill().and_then(|()| self.0.wait()).ok();
+    }
 }
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // Either fails only if it has ended already.
-        self.0.kill().and_then(|()| self.0.wait()).ok();
+        self.kill();
     }
 }
 

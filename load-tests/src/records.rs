@@ -13,11 +13,10 @@ use pulsegate::{
     store::{RecordStore, Write, mysql::MySqlStore, sqlite::SqliteStore},
 };
 
-use crate::report::{Goal, Report, Samples};
-
-#[path = "../../tests/integration/support/mariadb.rs"]
-#[expect(dead_code, reason = "the tests also crash and stop it")]
-mod mariadb;
+use crate::{
+    mariadb::Mariadb,
+    report::{Goal, Report, Samples},
+};
 
 /// Records per second, at least.
 const INTO_SQLITE: f64 = 100_000.0;
@@ -45,7 +44,7 @@ impl Records {
         let folder = tempfile::tempdir()?;
         let sqlite = SqliteStore::open(&folder.path().join("records.db")).await?;
         self.measure("SQLite", &sqlite, INTO_SQLITE, &mut report).await?;
-        let server = mariadb::Mariadb::start(&[]).map_err(|why| anyhow!(why))?;
+        let server = Mariadb::start(&[]).map_err(|why| anyhow!(why))?;
         server.sql("CREATE DATABASE records").map_err(|why| anyhow!(why))?;
         let mysql = MySqlStore::connect(&server.url("records").into())?;
         mysql.migrate(true, |_| {}).await?;

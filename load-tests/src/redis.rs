@@ -2,12 +2,12 @@
 
 use std::{
     io::ErrorKind,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,17 +15,19 @@ use tokio::{
     time::sleep,
 };
 
+use crate::mariadb::free_port;
+
 /// How long the server may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Between two looks whether it is.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// A running server; dropping it ends it.
+/// A server; dropping it ends it.
 pub struct Redis {
     child: Child,
     addr: SocketAddr,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Redis {
@@ -33,30 +35,40 @@ impl Redis {
     pub async fn start() -> Result<Option<Self>> {
         let folder = tempfile::tempdir()?;
         // Free a moment ago: if somebody else takes it, the server ends and says so.
-        let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let child = Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning"])
-            .args(["--port", &addr.port().to_string()])
-            .arg("--dir")
-            .arg(folder.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn();
-        let child = match child {
+        let port = free_port().map_err(|why| anyhow!(why))?;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let child = match spawn(addr, &folder) {
             Ok(child) => child,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).context("redis-server cannot be started"),
         };
-        let mut redis = Self { child, addr, _folder: folder };
+        let mut redis = Self { child, addr, folder };
+        redis.ready().await?;
+        Ok(Some(redis))
+    }
+
+    /// Ends it as a crash does (SIGKILL).
+    pub fn kill(&mut self) {
+        // Either fails only if it has ended already.
+        self.child.kill().and_then(|()| self.child.wait()).ok();
+    }
+
+    /// Starts the one that was [killed](Self::kill) again, on the same port; it has forgotten everything.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.child = spawn(self.addr, &self.folder)?;
+        self.ready().await
+    }
+
+    async fn ready(&mut self) -> Result<()> {
         let begun = Instant::now();
-        while redis.ask("PING").await.is_err() {
-            if let Some(status) = redis.child.try_wait()? {
+        while self.ask("PING").await.is_err() {
+            if let Some(status) = self.child.try_wait()? {
                 bail!("redis-server ended with {status}");
             }
             ensure!(begun.elapsed() < PATIENCE, "redis-server is not ready after {PATIENCE:?}");
             sleep(LOOK).await;
         }
-        Ok(Some(redis))
+        Ok(())
     }
 
     /// Its address as a store of the gateway.
@@ -91,7 +103,17 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // Either fails only if it has ended already.
-        self.child.kill().and_then(|()| self.child.wait()).ok();
+        self.kill();
     }
+}
+
+fn spawn(addr: SocketAddr, folder: &TempDir) -> std::io::Result<Child> {
+    Command::new("redis-server")
+        .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--loglevel", "warning"])
+        .args(["--port", &addr.port().to_string()])
+        .arg("--dir")
+        .arg(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
 }

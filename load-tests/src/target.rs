@@ -29,6 +29,11 @@ impl Target {
         Ok(Self { kept, addr })
     }
 
+    /// Ends it as a crash does (SIGKILL), and every connection with it.
+    pub fn kill(&mut self) {
+        self.kept.kill();
+    }
+
     /// Its process.
     pub fn process(&self) -> Process {
         self.kept.process()

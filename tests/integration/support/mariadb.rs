@@ -152,7 +152,7 @@ impl Drop for Mariadb {
 }
 
 /// Finds a port that nobody listens on; two processes begin to look in different places.
-fn free_port() -> Result<u16, String> {
+pub fn free_port() -> Result<u16, String> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let width = PORTS.end - PORTS.start;
     let own = (std::process::id() % u32::from(width)) as u16;
