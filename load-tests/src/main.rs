@@ -3,15 +3,22 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
 
+use durability::{Durability, Kind};
 use report::Report;
 
 /// A bare SSH client: what the gateway is compared with.
 mod bare;
 /// Scenario: many bytes.
 mod bulk;
+/// Scenario: ends on their way into the stores.
+mod closing;
+/// Chance that can be repeated.
+mod dice;
+/// Scenario: everything is killed, nothing is lost.
+mod durability;
 /// Scenario: one key.
 mod echo;
 /// The gateway under test, its API.
@@ -20,6 +27,10 @@ mod gateway;
 mod listing;
 /// Scenario: beats and records into Redis.
 mod live;
+/// A private MariaDB.
+#[path = "../../tests/integration/support/mariadb.rs"]
+#[expect(dead_code, reason = "the tests also stop it in its tracks")]
+mod mariadb;
 /// What the system says of a process.
 mod process;
 /// Scenario: records as fast as a store takes them.
@@ -70,6 +81,10 @@ enum Scenario {
     Live(live::Live),
     /// Records per second into SQLite and into a private MariaDB.
     Records(records::Records),
+    /// Gateway, Redis and MariaDB killed at random moments under load: nothing acknowledged is lost.
+    Durability(durability::Durability),
+    /// How soon ends and opens are in both stores, and what an outage costs.
+    Closing(closing::Closing),
     /// All of them in short; holds what must be right, not how fast it is.
     Smoke,
     /// The SSH server to measure against, until its standard input ends.
@@ -100,6 +115,14 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         Scenario::Listing(listing) => listing.run().await?,
         Scenario::Live(live) => live.run().await?.context("no Redis: install redis-server")?,
         Scenario::Records(records) => records.run().await?,
+        Scenario::Durability(durability) => match durability.run().await? {
+            Some(report) => report,
+            None => return Ok(true),
+        },
+        Scenario::Closing(closing) => match closing.run().await? {
+            Some(report) => report,
+            None => return Ok(true),
+        },
         Scenario::Smoke => return smoke(json).await.map(|()| true),
         Scenario::Target => return target::serve().await.map(|()| true),
     };
@@ -117,8 +140,16 @@ async fn smoke(json: bool) -> Result<()> {
     told(stalled::Stalled { seconds: 3, long: false }.run().await?);
     told(listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1 }.run().await?);
     let live = live::Live { sessions: 1_000, seconds: 1 }.run().await?;
-    let scenarios = 5 + usize::from(live.is_some());
+    let mut scenarios = 5 + usize::from(live.is_some());
     live.map_or_else(|| println!("live: skipped: no Redis"), told);
+    for durability in [Durability::smoke(10, Kind::Embedded), Durability::smoke(40, Kind::Mysql)] {
+        let Some(report) = durability.run().await? else { continue };
+        let stands = report.met();
+        told(report);
+        // However busy the machine is.
+        ensure!(stands, "what was acknowledged did not stand");
+        scenarios += 1;
+    }
     println!("smoke: {scenarios} scenarios passed in {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
 }

@@ -1,0 +1,283 @@
+//! Scenario: how soon ends and opens are in the stores: at a steady rate, all at once, while MariaDB is away, and after Redis
+//! was emptied. The stores are read past the gateway.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use actix_rt::task::spawn_blocking;
+use anyhow::{Context, Result, anyhow, ensure};
+use awc::http::StatusCode;
+use clap::Args;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, future::LocalBoxFuture, stream, stream::FuturesUnordered};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::{
+    durability::{
+        DATABASE,
+        checker::beats,
+        rows,
+        servers::{Outside, Servers},
+    },
+    report::{Goal, Report, Samples},
+};
+
+/// Requests under way at once while many are opened.
+const AT_ONCE: usize = 64;
+
+/// Between two looks at the stores: a figure is too large by as much.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How long anything may take before it counts as never.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Opens are dialled after a second if nobody attaches; this is enough for the last to be.
+const DIALLED: Duration = Duration::from_secs(3);
+
+/// How it is measured.
+#[derive(Args)]
+pub struct Closing {
+    /// Sessions that end at once.
+    #[arg(long, default_value_t = 2_000)]
+    pub many: usize,
+    /// How long rates are held, and how long MariaDB is away, in seconds.
+    #[arg(long, default_value_t = 20)]
+    pub seconds: u64,
+}
+
+impl Closing {
+    /// Measures; `None` if a server is not installed, which has then been said.
+    pub async fn run(self) -> Result<Option<Report>> {
+        let outside = match Outside::start().await? {
+            Ok(outside) => outside,
+            Err(missing) => {
+                println!("closing: skipped: {missing}");
+                return Ok(None);
+            }
+        };
+        let mut report = Report::new("closing");
+        let long_lived = [("PULSEGATE__SESSION__REATTACH_WINDOW", "1h")];
+        let embedded = Servers::start(None, &long_lived).await?;
+        self.acknowledged(&embedded, "journal", 25.0, &mut report).await?;
+        drop(embedded);
+        let mut servers = Servers::start(Some(outside), &long_lived).await?;
+        self.acknowledged(&servers, "MariaDB", 75.0, &mut report).await?;
+        self.steady(&servers, &mut report).await?;
+        self.away(&mut servers, &mut report).await?;
+        self.emptied(&servers, &mut report).await?;
+        self.at_once(&mut servers, &mut report).await?;
+        Ok(Some(report))
+    }
+
+    /// 200 opens a second, ended as soon as they are acknowledged.
+    async fn acknowledged(&self, servers: &Servers, name: &str, goal: f64, report: &mut Report) -> Result<()> {
+        let waits = RefCell::new(Samples::default());
+        self.rate(200, || async {
+            let begun = Instant::now();
+            let id = servers.gateway.open().await?;
+            waits.borrow_mut().push(begun.elapsed());
+            servers.gateway.end(&id).await
+        })
+        .await?;
+        let p99 = waits.borrow_mut().quantile_us(0.99) / 1e3;
+        report.hold(format!("an open acknowledged by {name}, 200 per s, p99"), p99, "ms", Goal::AtMost(goal));
+        Ok(())
+    }
+
+    /// 100 opens and ends a second with 1,000 open.
+    async fn steady(&self, servers: &Servers, report: &mut Report) -> Result<()> {
+        let open = RefCell::new(self.open(servers, 1_000).await?);
+        let ending = RefCell::new(Vec::<(String, Instant)>::new());
+        let done = Cell::new(false);
+        let work = async {
+            let worked = self.rate(100, || async {
+                let opened = servers.gateway.open().await?;
+                open.borrow_mut().push(opened);
+                let oldest = open.borrow_mut().remove(0);
+                let begun = Instant::now();
+                servers.gateway.end(&oldest).await?;
+                ending.borrow_mut().push((oldest, begun));
+                Ok(())
+            });
+            worked.await?;
+            done.set(true);
+            anyhow::Ok(())
+        };
+        let look = async {
+            let mut took = Samples::default();
+            while !done.get() || !ending.borrow().is_empty() {
+                let waiting = ending.borrow().clone();
+                let open = open_in_both(servers, waiting.iter().map(|(id, _)| id.as_str())).await?;
+                for (id, begun) in waiting.iter().filter(|(id, _)| !open.contains(id)) {
+                    ensure!(begun.elapsed() < PATIENCE, "session {id} does not end");
+                    took.push(begun.elapsed());
+                }
+                ending
+                    .borrow_mut()
+                    .retain(|(id, _)| open.contains(id) || !waiting.iter().any(|(known, _)| known == id));
+                sleep(LOOK).await;
+            }
+            Ok(took)
+        };
+        let ((), mut took) = tokio::try_join!(work, look)?;
+        let p99 = took.quantile_us(0.99) / 1e6;
+        report.hold("DELETE → closed in both stores, p99", p99, "s", Goal::AtMost(1.0));
+        let p99 = cleanup_p99(&servers.gateway.metrics().await?)?;
+        report.hold("the same by the gateway's own histogram, p99 ≤", p99, "s", Goal::AtMost(1.0));
+        let left = stream::iter(open.take()).map(|id| async move { servers.gateway.end(&id).await });
+        left.buffer_unordered(AT_ONCE).try_collect::<()>().await
+    }
+
+    /// MariaDB away for a while at 50 opens a second, each ended at once.
+    async fn away(&self, servers: &mut Servers, report: &mut Report) -> Result<()> {
+        let server = servers.outside()?.mariadb.clone();
+        spawn_blocking(move || server.blocking_lock().kill()).await?;
+        let (refused, opened) = (Cell::new(0), RefCell::new(BTreeSet::new()));
+        self.rate(50, || async {
+            let (status, session) = servers.gateway.try_open().await?;
+            if status != StatusCode::CREATED {
+                refused.set(refused.get() + 1);
+                return Ok(());
+            }
+            let id = session.get("id").and_then(|id| id.as_str()).context("a session without an id")?.to_owned();
+            servers.gateway.end(&id).await?;
+            opened.borrow_mut().insert(id);
+            Ok(())
+        })
+        .await?;
+        let server = servers.outside()?.mariadb.clone();
+        spawn_blocking(move || server.blocking_lock().start_again()).await?.map_err(|why| anyhow!(why))?;
+        let back = Instant::now();
+        let opened = opened.take();
+        let first = opened.first().cloned().unwrap_or_default();
+        let mut missing = opened.len();
+        while missing > 0 && back.elapsed() < PATIENCE {
+            let closed = closed_in_records(servers, first.clone()).await?;
+            missing = opened.difference(&closed).count();
+            sleep(LOOK).await;
+        }
+        let away = format!("MariaDB away {} s, {} opens", self.seconds, opened.len());
+        report.hold(format!("{away}: refused"), f64::from(refused.get()), "", Goal::AtMost(0.0));
+        report.hold(format!("{away}: lost"), missing as f64, "", Goal::AtMost(0.0));
+        report.hold(format!("{away}: drained"), back.elapsed().as_secs_f64(), "s", Goal::AtMost(30.0));
+        Ok(())
+    }
+
+    /// Redis emptied with 2,000 open.
+    async fn emptied(&self, servers: &Servers, report: &mut Report) -> Result<()> {
+        self.open(servers, self.many).await?;
+        let redis = &servers.outside()?.redis;
+        let count = || async { anyhow::Ok(rows::in_redis(&redis.ask(&beats()).await?)?.len()) };
+        eventually(|| async { Ok(count().await? == self.many) }).await?;
+        redis.ask("FLUSHALL").await?;
+        let took = eventually(|| async { Ok(count().await? == self.many) }).await?;
+        let name = format!("Redis emptied: {} open sessions are back after", self.many);
+        report.hold(name, took.as_secs_f64(), "s", Goal::AtMost(1.0));
+        Ok(())
+    }
+
+    /// The target dies, and every session with it.
+    async fn at_once(&self, servers: &mut Servers, report: &mut Report) -> Result<()> {
+        servers.target.kill();
+        let servers = &*servers;
+        let took = eventually(|| async {
+            let shown = rows::in_redis(&servers.outside()?.redis.ask(&beats()).await?)?;
+            let server = servers.outside()?.mariadb.clone();
+            let open = spawn_blocking(move || rows::open_in_mariadb(&server.blocking_lock(), DATABASE)).await??;
+            Ok(shown.is_empty() && open == 0)
+        });
+        let took = took.await?.as_secs_f64();
+        let goal = if self.many > 2_000 { 10.0 } else { 2.0 };
+        report.hold(format!("{} end at once: closed in both stores", self.many), took, "s", Goal::AtMost(goal));
+        Ok(())
+    }
+
+    /// Opens so many and waits until they have been dialled.
+    async fn open(&self, servers: &Servers, count: usize) -> Result<Vec<String>> {
+        let opening = stream::iter(0..count).map(|_| servers.gateway.open()).buffer_unordered(AT_ONCE);
+        let opened = opening.try_collect().await?;
+        sleep(DIALLED).await;
+        eventually(|| async { Ok(servers.gateway.list("connecting").await?.is_empty()) }).await?;
+        Ok(opened)
+    }
+
+    /// Does something so many times a second, however long each takes.
+    async fn rate<'a, F: Future<Output = Result<()>> + 'a>(
+        &self,
+        per_second: u32,
+        mut work: impl FnMut() -> F,
+    ) -> Result<()> {
+        let mut ticks = interval(Duration::from_secs(1) / per_second);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+        let mut left = u64::from(per_second) * self.seconds;
+        let mut under_way = FuturesUnordered::<LocalBoxFuture<'a, Result<()>>>::new();
+        while left > 0 || !under_way.is_empty() {
+            tokio::select! {
+                _ = ticks.tick(), if left > 0 => {
+                    left -= 1;
+                    under_way.push(work().boxed_local());
+                }
+                Some(done) = under_way.next() => done?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until something holds and returns how long that took.
+async fn eventually<F: Future<Output = Result<bool>>>(mut holds: impl FnMut() -> F) -> Result<Duration> {
+    let begun = Instant::now();
+    loop {
+        let at = begun.elapsed();
+        if holds().await? {
+            return Ok(at);
+        }
+        ensure!(at < PATIENCE, "it does not come about within {PATIENCE:?}");
+        sleep(LOOK).await;
+    }
+}
+
+/// Those of these sessions that are still open in one of the stores.
+async fn open_in_both<'a>(servers: &Servers, ids: impl Iterator<Item = &'a str>) -> Result<BTreeSet<String>> {
+    let ids: BTreeSet<String> = ids.map(str::to_owned).collect();
+    let Some(first) = ids.first().cloned() else { return Ok(ids) };
+    let closed = closed_in_records(servers, first).await?;
+    let shown = rows::in_redis(&servers.outside()?.redis.ask(&beats()).await?)?;
+    let shown: BTreeSet<String> = shown.iter().map(ToString::to_string).collect();
+    Ok(ids.into_iter().filter(|id| !closed.contains(id) || shown.contains(id)).collect())
+}
+
+/// The sessions from this one on that are closed in the records.
+async fn closed_in_records(servers: &Servers, first: String) -> Result<BTreeSet<String>> {
+    let server = servers.outside()?.mariadb.clone();
+    let rows = spawn_blocking(move || rows::in_mariadb(&server.blocking_lock(), DATABASE, &first)).await??;
+    Ok(rows.iter().filter(|row| row.is_closed()).map(|row| row.id.to_string()).collect())
+}
+
+/// The upper bound of the bucket of the gateway's histogram in which the 99th percentile lies, in seconds.
+fn cleanup_p99(metrics: &str) -> Result<f64> {
+    const NAME: &str = "pulsegate_session_cleanup_seconds";
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    let count = metrics.lines().find(|line| line.starts_with(&format!("{NAME}_count"))).and_then(value);
+    let count = count.context("no histogram of ends")?;
+    let buckets = metrics.lines().filter(|line| line.starts_with(&format!("{NAME}_bucket")));
+    let mut bounds = buckets.filter(|line| value(line).is_some_and(|below| below >= 0.99 * count));
+    let bound = bounds.next().and_then(|line| line.split('"').nth(1)).context("a histogram without buckets")?;
+    Ok(bound.parse().unwrap_or(f64::INFINITY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_found_in_the_buckets() {
+        let bucket =
+            |bound: &str, count: u32| format!("pulsegate_session_cleanup_seconds_bucket{{le=\"{bound}\"}} {count}");
+        let count = "pulsegate_session_cleanup_seconds_count 1000".to_owned();
+        let text = [count, bucket("0.1", 989), bucket("0.2", 990), bucket("+Inf", 1000)].join("\n");
+        assert_eq!(cleanup_p99(&text).unwrap(), 0.2);
+    }
+}

@@ -1,0 +1,194 @@
+//! Scenario: gateway, Redis and MariaDB are killed (SIGKILL) at random moments under load, alone and together, and started
+//! again. What was acknowledged must be there, once, and soon be the same in every store. The judge is the log of what
+//! clients were told, against the stores as they are read past the gateway.
+
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    rc::Rc,
+    time::Instant,
+};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use futures_util::future::join_all;
+use tempfile::TempDir;
+use tokio::time::sleep;
+
+use crate::{
+    dice::Dice,
+    report::{Goal, Report, Samples},
+};
+use checker::{AGREE_WITHIN, Checker, Findings, Look};
+use driver::Driver;
+use log::Log;
+use servers::{Outside, Servers};
+
+/// What is in the stores against what was told.
+pub mod checker;
+/// The clients.
+mod driver;
+/// What clients were told.
+mod log;
+/// Rows, read past the gateway.
+pub mod rows;
+/// What is killed.
+pub mod servers;
+
+/// The gateway's name.
+const NODE: &str = "durable";
+
+/// The database in MariaDB.
+pub const DATABASE: &str = "pulsegate";
+
+/// How it is measured.
+#[derive(Args, Clone)]
+pub struct Durability {
+    /// How often something is killed.
+    #[arg(long, default_value_t = 50)]
+    pub rounds: usize,
+    /// Draws what is killed, and when; another one each time if left out.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// What holds the records and the live view.
+    #[arg(long, value_enum, default_value_t = Kind::Mysql)]
+    pub stores: Kind,
+    /// Clients that open and end sessions at once.
+    #[arg(long, default_value_t = 8)]
+    pub clients: usize,
+    /// Rounds from one comparison of the stores to the next.
+    #[arg(long, default_value_t = 1)]
+    pub check_every: usize,
+    /// Work before each kill, in milliseconds, at most.
+    #[arg(long, default_value_t = 800)]
+    pub work_ms: u64,
+}
+
+/// The stores.
+#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
+pub enum Kind {
+    /// The gateway's own.
+    Embedded,
+    /// MariaDB and Redis.
+    Mysql,
+}
+
+/// What the rounds found.
+#[derive(Default)]
+struct Outcome {
+    agreed: Samples,
+    findings: Findings,
+    node_lost: usize,
+}
+
+impl Durability {
+    /// So many rounds in short.
+    pub fn smoke(rounds: usize, stores: Kind) -> Self {
+        Self { rounds, seed: None, stores, clients: 8, check_every: 1, work_ms: 500 }
+    }
+
+    /// Measures; `None` if a server is not installed, which has then been said.
+    pub async fn run(self) -> Result<Option<Report>> {
+        let outside = match self.stores {
+            Kind::Embedded => None,
+            Kind::Mysql => match Outside::start().await? {
+                Ok(outside) => Some(outside),
+                Err(missing) => {
+                    println!("durability: skipped: {missing}");
+                    return Ok(None);
+                }
+            },
+        };
+        let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        eprintln!("durability: --seed {seed}");
+        let name = if outside.is_some() { "durability, MariaDB and Redis" } else { "durability, embedded" };
+        let mut report = Report::new(name);
+        let folder = tempfile::tempdir()?;
+        let servers = Servers::start(outside, &[("PULSEGATE__SESSION__REATTACH_WINDOW", "2s")]).await?;
+        let log = Log::new(&folder.path().join("acknowledged.log"))?;
+        let driver = Driver::new(servers.gateway.clone(), log);
+        let mut dice = Dice::new(seed);
+        let begun = Instant::now();
+        let clients = join_all((0..self.clients).map(|_| driver.client(dice.split())).collect::<Vec<_>>());
+        let outcome = tokio::select! {
+            outcome = self.rounds(servers, &driver, &mut dice) => outcome?,
+            _ = clients => bail!("the clients have nothing left to do"),
+        };
+        report.tell("took", begun.elapsed().as_secs_f64(), "s");
+        self.tell(outcome, &driver, &mut report);
+        if !report.met() {
+            keep(folder);
+        }
+        Ok(Some(report))
+    }
+
+    async fn rounds(&self, mut servers: Servers, driver: &Driver, dice: &mut Dice) -> Result<Outcome> {
+        let checker = Checker::new(Rc::clone(&servers.gateway));
+        let mut outcome = Outcome::default();
+        for round in 1..=self.rounds {
+            driver.work();
+            sleep(dice.millis(50..self.work_ms.max(51))).await;
+            let victims = servers.draw(dice);
+            servers.kill(victims, driver).await?;
+            sleep(dice.millis(0..1_000)).await;
+            servers.start_again(victims, driver, dice).await?;
+            let back = Instant::now();
+            let last = round == self.rounds;
+            if last || round % self.check_every == 0 {
+                driver.rest().await?;
+                let (look, after) = checker.agree(&servers, driver, back, last).await?;
+                if after > AGREE_WITHIN || !look.findings.is_empty() {
+                    eprintln!("round {round}, {victims:?}, after {:.1} s:\n{}", after.as_secs_f64(), look.findings);
+                }
+                outcome.note(look, after, driver, last);
+                if !outcome.findings.is_empty() {
+                    break;
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn tell(&self, mut outcome: Outcome, driver: &Driver, report: &mut Report) {
+        let mut log = driver.log_mut();
+        report.tell("rounds", self.rounds as f64, "");
+        report.tell("acknowledged opens", log.opens as f64, "");
+        report.tell("acknowledged opens by the journal alone", log.by_journal as f64, "");
+        report.tell("acknowledged ends", log.ends as f64, "");
+        report.tell("ended by the death of their gateway", outcome.node_lost as f64, "");
+        report.tell("an open was acknowledged within, p99", log.waits.quantile_us(0.99) / 1e3, "ms");
+        log.breaches.iter().take(5).for_each(|breach| eprintln!("{breach}"));
+        let Findings { lost, doubled, altered, orphaned, apart, waiting } = &outcome.findings;
+        let promises = [
+            ("lost", lost),
+            ("doubled", doubled),
+            ("altered", altered),
+            ("left open by a dead gateway", orphaned),
+            ("not the same in every store", apart),
+            ("stores behind", waiting),
+            ("answers that broke a promise", &log.breaches),
+        ];
+        for (name, broken) in promises {
+            report.hold(name, broken.len() as f64, "", Goal::AtMost(0.0));
+        }
+        report.tell("stores agree after an outage, p50", outcome.agreed.quantile_us(0.5) / 1e6, "s");
+        let longest = outcome.agreed.quantile_us(1.0) / 1e6;
+        report.hold("stores agree after an outage, longest", longest, "s", Goal::AtMost(AGREE_WITHIN.as_secs_f64()));
+    }
+}
+
+impl Outcome {
+    fn note(&mut self, look: Look, after: std::time::Duration, driver: &Driver, whole: bool) {
+        self.agreed.push(after);
+        driver.log_mut().settle(&look.rows);
+        if whole {
+            let lost = |row: &&rows::Row| row.end_reason.as_deref() == Some("node_lost");
+            self.node_lost = look.rows.iter().filter(lost).count();
+        }
+        self.findings = look.findings;
+    }
+}
+
+/// Keeps the log of what clients were told, for whoever looks for what went wrong.
+fn keep(folder: TempDir) {
+    eprintln!("durability: what was acknowledged is in {}", folder.keep().display());
+}

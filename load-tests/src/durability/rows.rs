@@ -1,0 +1,94 @@
+//! Rows as the stores hold them, read past the gateway: by MariaDB's own client, and by a second connection to the file of
+//! the journal. Knows no session.
+
+use std::{collections::BTreeSet, path::Path};
+
+use anyhow::{Context, Result, anyhow};
+use pulsegate::core::record::SessionId;
+use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
+
+use crate::mariadb::Mariadb;
+
+/// In the words that MySQL and SQLite share.
+const ROWS: &str = "SELECT r.session_id, r.epoch, r.rank_key, r.status, r.end_time, r.end_reason, \
+    (SELECT count(*) FROM session_events e WHERE e.session_id = r.session_id AND e.status = 'connecting'), \
+    (SELECT count(*) FROM session_events e WHERE e.session_id = r.session_id AND e.status = 'closed') \
+    FROM session_records r WHERE r.session_id >= ?1 ORDER BY r.session_id";
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Which.
+    pub id: SessionId,
+    /// The start of its node that it was born in.
+    pub epoch: i64,
+    /// What decides between its versions.
+    pub rank: i64,
+    /// Where it stands.
+    pub status: String,
+    /// Its end, in UTC microseconds.
+    pub end_time: Option<i64>,
+    /// Why.
+    pub end_reason: Option<String>,
+    /// How often its history says that it was opened.
+    pub opens: i64,
+    /// How often its history says that it ended.
+    pub ends: i64,
+}
+
+type Columns = (String, i64, i64, String, Option<i64>, Option<String>, i64, i64);
+
+impl Row {
+    /// Whether it is over.
+    pub fn is_closed(&self) -> bool {
+        self.status == "closed"
+    }
+
+    /// What must be the same wherever it is kept.
+    pub fn key(&self) -> (SessionId, i64, &str, Option<i64>, Option<&str>) {
+        (self.id, self.rank, &self.status, self.end_time, self.end_reason.as_deref())
+    }
+
+    fn new((id, epoch, rank, status, end_time, end_reason, opens, ends): Columns) -> Result<Self> {
+        let id = id.parse().with_context(|| format!("a row with the id {id:?}"))?;
+        Ok(Self { id, epoch, rank, status, end_time, end_reason, opens, ends })
+    }
+
+    fn from_line(line: &str) -> Result<Self> {
+        let mut fields = line.split('\t');
+        let mut next = || fields.next().with_context(|| format!("a short row: {line:?}"));
+        let unless_null = |text: &str| Some(text.to_owned()).filter(|text| text != "NULL");
+        let (id, epoch, rank, status) = (next()?.to_owned(), next()?.parse()?, next()?.parse()?, next()?.to_owned());
+        let end_time = unless_null(next()?).map(|time| time.parse()).transpose()?;
+        let end_reason = unless_null(next()?);
+        Self::new((id, epoch, rank, status, end_time, end_reason, next()?.parse()?, next()?.parse()?))
+    }
+}
+
+/// The rows of a database of MariaDB from `first` on, by id.
+pub fn in_mariadb(server: &Mariadb, database: &str, first: &str) -> Result<Vec<Row>> {
+    let question = format!("USE {database}; {}", ROWS.replace("?1", &format!("'{first}'")));
+    server.sql(&question).map_err(|why| anyhow!(why))?.lines().map(Row::from_line).collect()
+}
+
+/// The rows of a journal from `first` on, by id, and the epoch of its node's present start.
+pub async fn in_journal(file: &Path, first: &str) -> Result<(Vec<Row>, i64)> {
+    let options = SqliteConnectOptions::new().filename(file).read_only(true);
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    let rows = sqlx::query_as::<_, Columns>(ROWS).bind(first).fetch_all(&mut connection).await?;
+    let epoch = sqlx::query_scalar("SELECT max(epoch) FROM nodes").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok((rows.into_iter().map(Row::new).collect::<Result<_>>()?, epoch))
+}
+
+/// How many sessions are open in a database of MariaDB.
+pub fn open_in_mariadb(server: &Mariadb, database: &str) -> Result<u64> {
+    let question = format!("SELECT count(*) FROM {database}.session_records WHERE active = 1");
+    Ok(server.sql(&question).map_err(|why| anyhow!(why))?.parse()?)
+}
+
+/// The ids in an answer of Redis: each stands on a line of its own, between lines that tell its length.
+pub fn in_redis(answer: &str) -> Result<BTreeSet<SessionId>> {
+    let ids = answer.lines().filter(|line| !line.starts_with(['*', '$']));
+    ids.map(|id| id.parse().with_context(|| format!("Redis shows a session {id:?}"))).collect()
+}

@@ -1,0 +1,156 @@
+//! What can be killed: the gateway, and where its stores are servers of their own, those. Knows no session.
+
+use std::{rc::Rc, sync::Arc};
+
+use actix_rt::task::spawn_blocking;
+use anyhow::{Context, Result, anyhow};
+use tokio::{sync::Mutex, time::sleep, try_join};
+
+use super::{DATABASE, NODE, driver::Driver};
+use crate::{
+    dice::Dice,
+    gateway::Gateway,
+    mariadb::{self, Mariadb},
+    redis::Redis,
+    target::Target,
+};
+
+/// What a round kills.
+#[derive(Debug, Clone, Copy)]
+pub struct Victims {
+    /// The gateway.
+    pub gateway: bool,
+    /// MariaDB.
+    pub records: bool,
+    /// Redis.
+    pub live: bool,
+}
+
+impl Victims {
+    /// Each alone, all, and the two that hold what is durable.
+    const OUTSIDE: [Self; 5] = [
+        Self { gateway: true, records: false, live: false },
+        Self { gateway: false, records: true, live: false },
+        Self { gateway: false, records: false, live: true },
+        Self { gateway: true, records: true, live: true },
+        Self { gateway: true, records: true, live: false },
+    ];
+
+    const EMBEDDED: Self = Self { gateway: true, records: false, live: false };
+}
+
+/// The stores that are servers of their own.
+pub struct Outside {
+    /// The live view.
+    pub redis: Redis,
+    /// The records.
+    pub mariadb: Arc<Mutex<Mariadb>>,
+}
+
+impl Outside {
+    /// Starts both, or says which is not installed.
+    pub async fn start() -> Result<Result<Self, &'static str>> {
+        let Ok(mariadb) = Mariadb::start(&[]) else { return Ok(Err("no MariaDB")) };
+        mariadb.sql(&format!("CREATE DATABASE {DATABASE}")).map_err(|why| anyhow!(why))?;
+        let Some(redis) = Redis::start().await? else { return Ok(Err("no Redis")) };
+        Ok(Ok(Self { redis, mariadb: Arc::new(Mutex::new(mariadb)) }))
+    }
+}
+
+/// All of them.
+pub struct Servers {
+    /// What all the others are there for.
+    pub gateway: Rc<Gateway>,
+    /// None where the gateway keeps everything itself.
+    pub outside: Option<Outside>,
+    /// Where sessions lead to.
+    pub target: Target,
+}
+
+impl Servers {
+    /// Starts a gateway over these stores, with room for all that clients open and more settings as environment variables.
+    pub async fn start(outside: Option<Outside>, more: &[(&'static str, &str)]) -> Result<Self> {
+        let target = Target::start()?;
+        // Of its own, so that it can be had again.
+        let listen = format!("127.0.0.1:{}", mariadb::free_port().map_err(|why| anyhow!(why))?);
+        let mut settings = vec![
+            ("PULSEGATE__SERVER__LISTEN", listen),
+            ("PULSEGATE__NODE__ID", NODE.to_owned()),
+            // It says much of stores that are down.
+            ("RUST_LOG", "off".to_owned()),
+            ("PULSEGATE__SESSION__MAX_PER_USER", "100000".to_owned()),
+            ("PULSEGATE__SESSION__MAX_SESSIONS", "100000".to_owned()),
+        ];
+        if let Some(outside) = &outside {
+            settings.push(("PULSEGATE__STORE__RECORDS", outside.mariadb.lock().await.url(DATABASE)));
+            settings.push(("PULSEGATE__STORE__LIVE", outside.redis.url()));
+        }
+        let own = settings.iter().map(|(name, value)| (*name, value.as_str()));
+        let settings: Vec<(&str, &str)> = own.chain(more.iter().copied()).collect();
+        let gateway = Rc::new(Gateway::start(target.addr, &settings)?);
+        Ok(Self { gateway, outside, target })
+    }
+
+    /// The stores outside the gateway.
+    pub fn outside(&self) -> Result<&Outside> {
+        self.outside.as_ref().context("the gateway keeps everything itself")
+    }
+
+    /// Draws what a round kills.
+    pub fn draw(&self, dice: &mut Dice) -> Victims {
+        let among: &[Victims] = if self.outside.is_some() { &Victims::OUTSIDE } else { &[Victims::EMBEDDED] };
+        among.get(dice.below(among.len())).copied().unwrap_or(Victims::EMBEDDED)
+    }
+
+    /// Kills them (SIGKILL), and tells the clients what they need no longer expect.
+    pub async fn kill(&mut self, victims: Victims, driver: &Driver) -> Result<()> {
+        driver.change(|weather| weather.gateway &= !victims.gateway);
+        if victims.gateway {
+            self.gateway.kill();
+        }
+        let Some(outside) = &mut self.outside else { return Ok(()) };
+        if victims.live {
+            outside.redis.kill();
+        }
+        if victims.records {
+            let server = outside.mariadb.clone();
+            spawn_blocking(move || server.blocking_lock().kill()).await?;
+            driver.change(|weather| weather.records = false);
+        }
+        Ok(())
+    }
+
+    /// Starts them again, on the same ports and on what they had on disk; returns once all are ready. Sometimes the gateway
+    /// has to begin without the others.
+    pub async fn start_again(&mut self, victims: Victims, driver: &Driver, dice: &mut Dice) -> Result<()> {
+        let (alone, head_start) = (dice.once_in(2), dice.millis(0..300));
+        let gateway = async {
+            if victims.gateway {
+                self.gateway.start_again().await?;
+                driver.change(|weather| weather.gateway = true);
+            }
+            anyhow::Ok(())
+        };
+        let outside = &mut self.outside;
+        let stores = async {
+            let Some(outside) = outside else { return Ok(()) };
+            if victims.live {
+                outside.redis.start_again().await?;
+            }
+            if victims.records {
+                driver.change(|weather| weather.records = true);
+                let server = outside.mariadb.clone();
+                let started = spawn_blocking(move || server.blocking_lock().start_again()).await?;
+                started.map_err(|why| anyhow!(why))?;
+            }
+            anyhow::Ok(())
+        };
+        if alone {
+            gateway.await?;
+            sleep(head_start).await;
+            stores.await
+        } else {
+            try_join!(gateway, stores).map(|_| ())
+        }
+    }
+}
