@@ -91,14 +91,12 @@ pub enum Hindrance {
     JournalSlow = 2,
     /// The records have been down for so long that the outbox is full.
     OutboxFull = 4,
-    /// What is left of the disk is kept for closes.
-    DiskFull = 8,
     /// Another start of this node has taken its lease.
-    LeaseLost = 16,
+    LeaseLost = 8,
 }
 
 impl Hindrance {
-    const ALL: [Self; 5] = [Self::JournalDown, Self::JournalSlow, Self::OutboxFull, Self::DiskFull, Self::LeaseLost];
+    const ALL: [Self; 4] = [Self::JournalDown, Self::JournalSlow, Self::OutboxFull, Self::LeaseLost];
 
     /// In words.
     pub const fn as_str(self) -> &'static str {
@@ -106,7 +104,6 @@ impl Hindrance {
             Self::JournalDown => "records unavailable",
             Self::JournalSlow => "journal slow",
             Self::OutboxFull => "outbox full",
-            Self::DiskFull => "disk full",
             Self::LeaseLost => "lease lost",
         }
     }
