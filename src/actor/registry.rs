@@ -42,6 +42,8 @@ mod flush;
 mod life;
 /// What it hears.
 mod message;
+/// What the records have yet to be told, in the journal.
+mod outbox;
 /// One store as it is told.
 mod sink;
 /// The live view: beats, lease, rebuilding.

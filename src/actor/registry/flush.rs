@@ -1,10 +1,7 @@
 //! How writes reach the stores: the journal first, in group commits; then, side by side, the records (where they are
 //! another store) and the live view. Lets be seen what became durable. Knows no session's reasons.
 
-use std::{
-    sync::atomic::Ordering,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::sync::oneshot;
@@ -31,9 +28,6 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
 /// How long an open that the journal has waits for the records too, before it is acknowledged as durable in the journal.
 const RECORDS_WAIT: Duration = Duration::from_millis(50);
-
-/// Sessions read back from the outbox at a time.
-const REFILL: u32 = 1_000;
 
 /// Endings whose way into the stores is timed at a time; more are not, so that an outage costs no memory.
 const TIMED: usize = 20_000;
@@ -288,7 +282,7 @@ impl RegistryActor {
             && sink.ledger.push(now, priority, write).is_err()
         {
             // The outbox has it.
-            self.spilled.get_or_insert_default();
+            self.spilled = Some(None);
         }
         self.note_behind();
         if self.live.ledger.push(now, priority, Write { record, transitions: Vec::new() }).is_err() {
@@ -296,11 +290,6 @@ impl RegistryActor {
             self.live.ledger.clear();
             self.view_lost = true;
         }
-    }
-
-    fn note_behind(&self) {
-        let waits = self.records.as_ref().is_some_and(|sink| !sink.ledger.is_empty());
-        self.shared.behind.store(waits || self.spilled.is_some(), Ordering::Release);
     }
 
     fn recorded(&mut self, outcome: Outcome, ctx: &mut Context<Self>) {
@@ -327,37 +316,6 @@ impl RegistryActor {
                 tracing::warn!(%error, "the outbox could not be shortened");
             }
             registry.refill(ctx);
-        }));
-    }
-
-    /// Reads back what did not fit, once there is room.
-    pub(super) fn refill(&mut self, ctx: &mut Context<Self>) {
-        let Some(after) = self.spilled else { return };
-        let room = self.records.as_ref().is_some_and(|sink| sink.ledger.len() < REFILL as usize);
-        if !room || std::mem::replace(&mut self.refilling, true) {
-            return;
-        }
-        let journal = self.stores.journal.clone();
-        let reading = async move { journal.pending(after, REFILL).await };
-        ctx.spawn(reading.into_actor(self).map(|pending, registry, ctx| {
-            registry.refilling = false;
-            match pending {
-                Ok(pending) => {
-                    let last = pending.last().map(|write| write.record.id);
-                    registry.spilled = (pending.len() == REFILL as usize).then_some(last);
-                    if let Some(sink) = &mut registry.records {
-                        for write in pending {
-                            // A write that finds no room starts the reading over.
-                            if sink.ledger.push(clock::instant(), Priority::Lifecycle, write).is_err() {
-                                registry.spilled = Some(None);
-                            }
-                        }
-                    }
-                    registry.note_behind();
-                    registry.flush(ctx);
-                }
-                Err(error) => tracing::error!(%error, "the outbox could not be read; it is tried again"),
-            }
         }));
     }
 
