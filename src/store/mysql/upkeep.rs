@@ -72,7 +72,7 @@ impl MySqlStore {
         Ok(true)
     }
 
-    /// Adds rows as an [`Export`] gave them to `table`.
+    /// Adds rows as an export gave them to `table`.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when a line is no row of that table, or the row is there already.
