@@ -60,7 +60,8 @@ impl RegistryActor {
             match outcome {
                 Ok(whole) => {
                     registry.live.wake();
-                    if !whole || std::mem::take(&mut registry.view_lost) {
+                    let lost = std::mem::take(&mut registry.view_lost);
+                    if lost || !whole {
                         registry.rebuild(ctx);
                     }
                     registry.flush(ctx);
