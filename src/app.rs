@@ -39,7 +39,7 @@ use crate::{
         demo::{DemoOptions, DemoServer},
     },
     store::{
-        LiveStore, RecordStore, StoreError, memory::MemoryLive, mysql::MySqlStore, redis::RedisLive, schema::Step,
+        LiveStore, RecordStore, SharedRecords, StoreError, memory::MemoryLive, mysql::MySqlStore, redis::RedisLive, schema::Step,
         sqlite::SqliteStore,
     },
     tool::{self, Desk, Report},
@@ -214,7 +214,7 @@ async fn open_stores(config: &Config, node: &NodeId, incarnation: &Incarnation) 
         config::Live::Memory => Arc::new(MemoryLive::default()),
         config::Live::Redis(address) => Arc::new(RedisLive::new(address, node.clone(), epoch)?),
     };
-    let records = records.map(|records| Arc::new(records) as Arc<dyn RecordStore>);
+    let records = records.map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
     Ok((Stores { journal: Arc::new(journal), records, live }, epoch))
 }
 

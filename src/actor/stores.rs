@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::{
     core::record::{Durable, Record, SessionId, Transition},
-    store::{Journal, ListQuery, LiveStore, Page, RecordStore, StoreError},
+    store::{Journal, ListQuery, LiveStore, Page, SharedRecords, StoreError},
 };
 
 /// The store that every write reaches first. Where it is itself the record store it goes by that name.
@@ -23,7 +23,7 @@ pub struct Stores {
     /// This node's own file.
     pub journal: Arc<dyn Journal>,
     /// The records, where they are another store than the journal.
-    pub records: Option<Arc<dyn RecordStore>>,
+    pub records: Option<Arc<dyn SharedRecords>>,
     /// The live view.
     pub live: Arc<dyn LiveStore>,
 }

@@ -7,10 +7,18 @@
 pub mod chain;
 /// What a store has yet to be told: joined, ordered, batched, taken back.
 pub mod ledger;
+/// The right of a node to serve, and how long it lasts.
+pub mod lease;
 /// Probes and their windows; a stall voids them.
 pub mod liveness;
 /// Names of sessions and nodes, and moments.
 mod name;
+/// The other nodes: who serves, who is lost, who may be fenced.
+pub mod neighbours;
+/// How fast the sweeps may go.
+pub mod pace;
+/// What to do where actors and stores disagree.
+pub mod reconcile;
 /// Ids, the record of a session, its rank, statuses and end reasons: the words every layer shares.
 pub mod record;
 /// When a failed actor is restarted and when it is given up.

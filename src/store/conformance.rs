@@ -14,6 +14,8 @@ use crate::core::record::{
 
 /// What a live view promises.
 pub mod live;
+/// What a store promises that nodes share.
+pub mod sharing;
 
 /// Makes one test of each named promise, for the stores that `$fresh` returns: empty, with what must outlive them. What
 /// they need is started by `$start`, once per test, unless it is missing; if that is dear, one test holds all promises.
@@ -40,13 +42,14 @@ macro_rules! record_store_promises {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance:
             returns_a_record_as_written, a_lower_rank_changes_nothing,
             a_transition_is_kept_once, a_batch_longer_than_a_statement_is_whole, epochs_count_up_per_node,
-            only_the_newest_start_renews_its_lease, orphans_are_older_open_and_oldest_first,
+            only_the_newest_start_renews_its_lease, open_sessions_of_a_node_are_older_and_oldest_first,
             the_order_of_writes_does_not_matter, rank_never_falls_and_closed_is_final,
             pages_put_together_are_the_whole_listing);
     };
 }
 
 pub(crate) use live::{live_store_promises, lossy_live_store_promises};
+pub(crate) use sharing::{shared_live_promises, shared_record_promises};
 pub(crate) use {promises, record_store_promises};
 
 /// Makes an empty store, together with what must outlive it (a folder, a server).
@@ -208,7 +211,7 @@ pub fn only_the_newest_start_renews_its_lease<S: RecordStore, G>(fresh: Fresh<S,
     });
 }
 
-pub fn orphans_are_older_open_and_oldest_first<S: RecordStore, G>(fresh: Fresh<S, G>) {
+pub fn open_sessions_of_a_node_are_older_and_oldest_first<S: RecordStore, G>(fresh: Fresh<S, G>) {
     block_on(async {
         let (store, _keep) = fresh().await;
         let status = |n: u8| Status::ALL[usize::from(n) % Status::ALL.len()];
@@ -218,9 +221,16 @@ pub fn orphans_are_older_open_and_oldest_first<S: RecordStore, G>(fresh: Fresh<S
         let node = NodeId("node-a".into());
         let expected: Vec<_> =
             all.into_iter().filter(|r| r.node == node && r.epoch < Epoch(3) && !r.is_closed()).collect();
-        assert_eq!(store.orphans(node.clone(), Epoch(3), 100).await.unwrap(), expected);
-        assert_eq!(store.orphans(node.clone(), Epoch(3), 5).await.unwrap(), expected[..5]);
-        assert_eq!(store.orphans(node, Epoch(1), 100).await.unwrap(), []);
+        assert_eq!(store.open_of(node.clone(), Epoch(3), None, 100).await.unwrap(), expected);
+        assert_eq!(store.open_of(node.clone(), Epoch(3), None, 5).await.unwrap(), expected[..5]);
+        assert_eq!(store.open_of(node.clone(), Epoch(1), None, 100).await.unwrap(), []);
+        let oldest = Sort { by: SortKey::StartTime, ascending: true };
+        let after = Some(oldest.position(&expected[4]));
+        assert_eq!(store.open_of(node, Epoch(3), after, 100).await.unwrap(), expected[5..]);
+        let (one, two, unknown) = (&expected[0], &expected[7], record(99, 1, Authority::Observed, Status::Active));
+        let mut many = store.get_many(vec![two.id, unknown.id, one.id]).await.unwrap();
+        many.sort_by_key(|record| record.id);
+        assert_eq!(many, [one.clone(), two.clone()]);
     });
 }
 

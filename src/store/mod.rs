@@ -7,7 +7,10 @@ use futures_util::future::BoxFuture;
 
 use crate::core::record::{EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros};
 
-pub use crate::core::record::Write;
+pub use crate::core::{
+    lease::{Holder, Lease, Node},
+    record::Write,
+};
 pub use sqlite_journal::Verdict;
 
 /// What every store promises, as tests that run against each of them.
@@ -29,17 +32,6 @@ mod sqlite_journal;
 mod sqlite_list;
 /// Records as SQLite rows, and back.
 mod sqlite_rows;
-
-/// Who serves under a node's name, as the last renewal left it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// The node's current epoch.
-    pub epoch: Epoch,
-    /// The start that renews it.
-    pub incarnation: Incarnation,
-    /// The newest renewal, by the wall clock of whoever renewed it: to be compared with itself, never with a clock.
-    pub renewed_at: UtcMicros,
-}
 
 /// The durable store of records. Implementations are handles: cheap to clone, usable from any thread.
 pub trait RecordStore: Send + Sync + 'static {
@@ -72,17 +64,58 @@ pub trait RecordStore: Send + Sync + 'static {
     /// Returns the lease of `node`.
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>>;
 
-    /// Returns at most `limit` records of `node` that are not closed and were born before `epoch`, oldest first.
-    fn orphans(&self, node: NodeId, epoch: Epoch, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+    /// Returns at most `limit` records of `node` that are not closed and were born before `epoch`, oldest first; those after
+    /// `after` only.
+    fn open_of(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        after: Option<Position>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
     /// Returns one record.
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
+
+    /// Returns those of these records that there are, in no order. One statement: at most 50 ids.
+    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
     /// Returns the transitions of one session, by version.
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>>;
 
     /// Returns one page, by keyset: its cost does not depend on how far the page lies from the first.
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>>;
+}
+
+/// What one node asks of another: to end a session. Doing it twice is doing it once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// Which.
+    pub session: SessionId,
+    /// Why.
+    pub reason: EndReason,
+    /// Who asked, in a sentence.
+    pub detail: String,
+}
+
+/// A record store that several nodes share. Once the epoch of a node has moved on, by its next start or by a fence, what
+/// was born in an earlier one is only closed by [`apply`](RecordStore::apply): other writes of it change nothing.
+pub trait SharedRecords: RecordStore {
+    /// Returns every node that has written here.
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>>;
+
+    /// Takes the right to serve from whoever holds `lease` of `node`, by moving its epoch on. `false`: the lease is no
+    /// longer this one, so somebody lives, and nothing was done.
+    fn fence(&self, node: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Notes that this start of `node` left in order: everything of it is closed here.
+    fn leave(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Leaves a command for `node`.
+    fn send(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Takes the commands for `node` that wait, oldest first.
+    fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>>;
 }
 
 /// The record store that every write reaches first: one file of this node alone. Where the records are another store,
@@ -115,6 +148,36 @@ pub trait LiveStore: Send + Sync + 'static {
 
     /// Returns every open record, in no order, `last_seen_at` as the newest beat has it.
     fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+
+    /// The same of one node.
+    fn open_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move {
+            let mut open = self.open().await?;
+            open.retain(|record| record.node == node);
+            Ok(open)
+        })
+    }
+
+    /// Returns the lease of every node that has one here: to be compared with an earlier reading, not to be understood.
+    /// A view of one process has no other nodes.
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<(NodeId, String)>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// From now on what was born in `node` before `epoch` is only closed here.
+    fn fence(&self, _node: NodeId, _epoch: Epoch) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Leaves a command for `node`.
+    fn send(&self, _node: NodeId, _command: Command) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Err(StoreError::Refused("this live view reaches no other node".into())) })
+    }
+
+    /// Waits for commands for this node, about a second at most, and takes them. A view of one process has none, ever.
+    fn receive(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// Which records to list. `None` and empty mean: any.

@@ -12,7 +12,7 @@ use sqlx::{
 };
 
 use super::{
-    Lease, ListQuery, Page, RecordStore, StoreError, Write,
+    Lease, ListQuery, Page, Position, RecordStore, StoreError, Write,
     schema::{self, Step, step},
 };
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
@@ -30,17 +30,20 @@ mod lane;
 mod list;
 /// Records as rows, and back.
 mod rows;
+/// Leases, a fence and commands.
+mod sharing;
 #[cfg(test)]
 mod tests;
 /// A copy, the way back, a scratch database.
 mod upkeep;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 4] = [
+pub const STEPS: [Step; 5] = [
     step!(1, "session records", "mysql/0001_session_records"),
     step!(2, "session events", "mysql/0002_session_events"),
     step!(3, "nodes", "mysql/0003_nodes"),
     step!(4, "journal", "mysql/0004_journal"),
+    step!(5, "neighbours", "mysql/0005_neighbours"),
 ];
 
 /// Two batches under way and a lease beside them.
@@ -55,26 +58,37 @@ const WRITES_WITHIN: Duration = Duration::from_secs(5);
 /// A search may have to look at a million rows.
 const READS_WITHIN: Duration = Duration::from_secs(15);
 
+/// How long a node serves without renewing its lease, if it does not say otherwise.
+const SERVE_FOR: Duration = Duration::from_hours(24);
+
 /// How long the schema's steps wait for a server to take a connection.
 const STEPS_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The row stays locked until the transaction ends, so that the epoch read after it is this one's whoever else begins.
-const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
+const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at, serve_for) \
     SELECT * FROM (SELECT ? AS node_id, ? AS incarnation, CAST(? AS SIGNED) + 1 AS epoch, \
-        CAST(? AS SIGNED) AS started_at, CAST(? AS SIGNED) AS last_alive_at) AS n \
-    ON DUPLICATE KEY UPDATE incarnation = n.incarnation, started_at = n.started_at, \
+        CAST(? AS SIGNED) AS started_at, CAST(? AS SIGNED) AS last_alive_at, CAST(? AS SIGNED) AS serve_for) AS n \
+    ON DUPLICATE KEY UPDATE incarnation = n.incarnation, started_at = n.started_at, serve_for = n.serve_for, \
+        holder = 'held', \
         last_alive_at = IF(n.last_alive_at > nodes.last_alive_at, n.last_alive_at, nodes.last_alive_at), \
         epoch = IF(nodes.epoch >= n.epoch, nodes.epoch + 1, n.epoch)";
 
-/// As in the upsert of records, what the guards read is assigned last.
-const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
+/// As in the upsert of records, what the guards read is assigned last. An epoch that a fence has moved on to is free: whoever
+/// has begun it in its journal meanwhile may hold it.
+const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at, serve_for) \
     SELECT * FROM (SELECT ? AS node_id, ? AS incarnation, CAST(? AS SIGNED) AS epoch, \
-        CAST(? AS SIGNED) AS started_at, CAST(? AS SIGNED) AS last_alive_at) AS n \
+        CAST(? AS SIGNED) AS started_at, CAST(? AS SIGNED) AS last_alive_at, CAST(? AS SIGNED) AS serve_for) AS n \
     ON DUPLICATE KEY UPDATE \
         last_alive_at = IF(n.last_alive_at > nodes.last_alive_at AND (n.epoch > nodes.epoch \
-            OR (n.epoch = nodes.epoch AND n.incarnation = nodes.incarnation)), n.last_alive_at, nodes.last_alive_at), \
-        started_at = IF(n.epoch > nodes.epoch, n.started_at, nodes.started_at), \
-        incarnation = IF(n.epoch > nodes.epoch, n.incarnation, nodes.incarnation), \
+            OR (n.epoch = nodes.epoch AND (n.incarnation = nodes.incarnation OR nodes.holder = 'fenced'))), \
+            n.last_alive_at, nodes.last_alive_at), \
+        started_at = IF(n.epoch > nodes.epoch OR (n.epoch = nodes.epoch AND nodes.holder = 'fenced'), \
+            n.started_at, nodes.started_at), \
+        serve_for = IF(n.epoch > nodes.epoch OR (n.epoch = nodes.epoch AND nodes.holder = 'fenced'), \
+            n.serve_for, nodes.serve_for), \
+        incarnation = IF(n.epoch > nodes.epoch OR (n.epoch = nodes.epoch AND nodes.holder = 'fenced'), \
+            n.incarnation, nodes.incarnation), \
+        holder = IF(n.epoch > nodes.epoch OR (n.epoch = nodes.epoch AND nodes.holder = 'fenced'), 'held', nodes.holder), \
         epoch = IF(n.epoch > nodes.epoch, n.epoch, nodes.epoch)";
 
 const LEASE: &str = "SELECT epoch, incarnation, last_alive_at FROM nodes WHERE node_id = ?";
@@ -93,6 +107,7 @@ pub struct MySqlStore {
     options: MySqlConnectOptions,
     writers: Arc<Lane>,
     readers: Arc<Lane>,
+    serve_for: Duration,
 }
 
 impl MySqlStore {
@@ -104,10 +119,15 @@ impl MySqlStore {
         Ok(Self::with_patience(read(url)?, WRITES_WITHIN, READS_WITHIN))
     }
 
+    /// The same handle, for a node that serves for this long without renewing its lease and says so in it.
+    pub fn serving_for(self, serve_for: Duration) -> Self {
+        Self { serve_for, ..self }
+    }
+
     fn with_patience(options: MySqlConnectOptions, writes: Duration, reads: Duration) -> Self {
         let writers = Arc::new(Lane::new(options.clone(), WRITERS, writes));
         let readers = Arc::new(Lane::new(options.clone(), READERS, reads));
-        Self { options, writers, readers }
+        Self { options, writers, readers, serve_for: SERVE_FOR }
     }
 
     /// Returns each step of the schema and whether this database has taken it.
@@ -205,7 +225,7 @@ impl RecordStore for MySqlStore {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         Box::pin(async move {
-            let work = || vec![node_statement(BEGIN_EPOCH, &node, &incarnation, after, now), lease_statement(&node)];
+            let work = || vec![self.node_statement(BEGIN_EPOCH, &node, &incarnation, after, now), lease_statement(&node)];
             Ok(only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?.epoch)
         })
     }
@@ -218,7 +238,7 @@ impl RecordStore for MySqlStore {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let work = || vec![node_statement(RENEW_LEASE, &node, &incarnation, epoch, now), lease_statement(&node)];
+            let work = || vec![self.node_statement(RENEW_LEASE, &node, &incarnation, epoch, now), lease_statement(&node)];
             let lease = only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?;
             let is_own = lease.epoch == epoch && lease.incarnation == incarnation;
             if is_own { Ok(()) } else { Err(StoreError::Refused("this epoch of the node is over".into())) }
@@ -229,11 +249,21 @@ impl RecordStore for MySqlStore {
         Box::pin(async move { only_lease(&self.readers.run(|| vec![lease_statement(&node)]).await?) })
     }
 
-    fn orphans(&self, node: NodeId, epoch: Epoch, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn open_of(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        after: Option<Position>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
-            let found = self.read(|| list::select_orphans(&node, epoch, limit)).await?;
+            let found = self.read(|| list::select_open_of(&node, epoch, after, limit)).await?;
             found.iter().map(rows::record).collect()
         })
+    }
+
+    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move { self.read(|| list::select_many(&ids)).await?.iter().map(rows::record).collect() })
     }
 
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
@@ -252,15 +282,19 @@ impl RecordStore for MySqlStore {
     }
 }
 
-fn node_statement(
-    sql: &'static str,
-    node: &NodeId,
-    incarnation: &Incarnation,
-    epoch: Epoch,
-    now: UtcMicros,
-) -> Statement {
-    let statement = sqlx::query(sql).bind(node.0.as_str()).bind(incarnation.to_string());
-    statement.bind(rows::integer(epoch.0)).bind(now.0).bind(now.0)
+impl MySqlStore {
+    fn node_statement(
+        &self,
+        sql: &'static str,
+        node: &NodeId,
+        incarnation: &Incarnation,
+        epoch: Epoch,
+        now: UtcMicros,
+    ) -> Statement {
+        let statement = sqlx::query(sql).bind(node.0.as_str()).bind(incarnation.to_string());
+        let serve_for = i64::try_from(self.serve_for.as_micros()).unwrap_or(i64::MAX);
+        statement.bind(rows::integer(epoch.0)).bind(now.0).bind(now.0).bind(serve_for)
+    }
 }
 
 fn lease_statement(node: &NodeId) -> Statement {

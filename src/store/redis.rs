@@ -10,6 +10,7 @@
 //! | `pulsegate:{NODE}:lease` | `EPOCH WRITES MICROSECONDS`: who serves, its writes so far, its last renewal |
 //! | `pulsegate:{NODE}:fence` | the highest epoch whose writes only close |
 //! | `pulsegate:{NODE}:changes` | stream: id, rank and status of what was applied, the newest ten thousand |
+//! | `pulsegate:{NODE}:commands` | stream: the sessions that other nodes want ended; an entry goes once it is read |
 //! | `pulsegate:nodes` | set: the nodes that have such keys |
 //!
 //! Writes go one after the other, over one connection that is kept. Each of this node's counts the lease up in the same
@@ -31,7 +32,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{LiveStore, StoreError};
+use super::{Command, LiveStore, StoreError};
 use crate::core::record::{Epoch, NodeId, Record, SessionId, UtcMicros};
 use address::RedisAddress;
 use pool::{ANSWER, Connection, RedisPool, failure};
@@ -46,6 +47,8 @@ mod lab;
 mod pool;
 /// Records as fields of a hash, and back.
 mod rows;
+/// What nodes tell each other.
+mod sharing;
 #[cfg(test)]
 mod tests;
 
@@ -83,6 +86,7 @@ struct View {
 struct Guards {
     apply: Script,
     lease: Script,
+    fence: Script,
     /// Later beats only, and only of sessions that are open.
     beat: &'static [&'static str],
 }
@@ -90,7 +94,8 @@ struct Guards {
 impl Default for Guards {
     fn default() -> Self {
         let (apply, lease) = (include_str!("redis/apply.lua"), include_str!("redis/lease.lua"));
-        Self { apply: Script::new(apply), lease: Script::new(lease), beat: &["GT", "XX"] }
+        let fence = Script::new(include_str!("redis/fence.lua"));
+        Self { apply: Script::new(apply), lease: Script::new(lease), fence, beat: &["GT", "XX"] }
     }
 }
 
@@ -162,7 +167,27 @@ impl LiveStore for RedisLive {
     }
 
     fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.0.open())
+        Box::pin(self.0.open(None))
+    }
+
+    fn open_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(self.0.open(Some(node)))
+    }
+
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<(NodeId, String)>, StoreError>> {
+        Box::pin(self.0.leases())
+    }
+
+    fn fence(&self, node: NodeId, epoch: Epoch) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.0.fence(&node, epoch).await })
+    }
+
+    fn send(&self, node: NodeId, command: Command) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.0.send(&node, &command).await })
+    }
+
+    fn receive(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+        Box::pin(self.0.receive())
     }
 }
 
@@ -225,19 +250,23 @@ impl View {
         Ok(before.is_some_and(|before| found == Some(before.to_string())))
     }
 
-    async fn open(&self) -> Result<Vec<Record>, StoreError> {
+    async fn open(&self, node: Option<NodeId>) -> Result<Vec<Record>, StoreError> {
         let mut connection = self.pool.connection().await.map_err(failure)?;
-        let open = self.read_open(&mut connection).await;
+        let open = self.read_open(node, &mut connection).await;
         if open.is_err() {
             connection.discard();
         }
         open
     }
 
-    async fn read_open(&self, connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
-        let nodes: BTreeSet<String> = connection.ask(redis::cmd("SMEMBERS").arg(NODES)).await.map_err(failure)?;
-        let mut nodes: BTreeSet<NodeId> = nodes.into_iter().map(NodeId).collect();
-        nodes.insert(self.node.clone());
+    async fn read_open(&self, only: Option<NodeId>, connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
+        let nodes = match only {
+            Some(node) => BTreeSet::from([node]),
+            None => {
+                let all: BTreeSet<String> = connection.ask(redis::cmd("SMEMBERS").arg(NODES)).await.map_err(failure)?;
+                all.into_iter().map(NodeId).chain([self.node.clone()]).collect()
+            }
+        };
         let mut open = Vec::new();
         for node in nodes {
             let mut question = redis::cmd("ZRANGE");

@@ -18,24 +18,27 @@ use sqlx::{
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    Lease, ListQuery, Page, RecordStore, StoreError, Write,
+    Lease, ListQuery, Page, Position, RecordStore, StoreError, Write,
     schema::{self, Step, step},
     sqlite_journal::{self, Tail},
     sqlite_list, sqlite_rows as rows,
 };
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
+/// Leases, a fence and commands, where nodes share the file.
+mod sharing;
 /// The schema, a look, a copy.
 mod upkeep;
 
 pub use upkeep::Contents;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 4] = [
+pub const STEPS: [Step; 5] = [
     step!(1, "session records", "sqlite/0001_session_records"),
     step!(2, "session events", "sqlite/0002_session_events"),
     step!(3, "nodes", "sqlite/0003_nodes"),
     step!(4, "journal", "sqlite/0004_journal"),
+    step!(5, "neighbours", "sqlite/0005_neighbours"),
 ];
 
 /// How long SQLite waits for another process (a backup, a doctor) to let go of the file before it says busy.
@@ -58,13 +61,15 @@ const LOG_PAGES: &str = "4000";
 const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
     VALUES (?1, ?2, ?3 + 1, ?4, ?4) \
     ON CONFLICT (node_id) DO UPDATE SET epoch = max(epoch + 1, excluded.epoch), incarnation = excluded.incarnation, \
-    started_at = excluded.started_at, last_alive_at = max(last_alive_at, excluded.last_alive_at) RETURNING epoch";
+    holder = 'held', started_at = excluded.started_at, last_alive_at = max(last_alive_at, excluded.last_alive_at) RETURNING epoch";
 
 const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
     VALUES (?1, ?2, ?3, ?4, ?4) \
     ON CONFLICT (node_id) DO UPDATE SET epoch = excluded.epoch, incarnation = excluded.incarnation, \
+    holder = iif(excluded.epoch > epoch OR holder = 'fenced', 'held', holder), \
     last_alive_at = max(last_alive_at, excluded.last_alive_at) \
-    WHERE excluded.epoch > epoch OR (excluded.epoch = epoch AND excluded.incarnation = incarnation)";
+    WHERE excluded.epoch > epoch \
+        OR (excluded.epoch = epoch AND (excluded.incarnation = incarnation OR holder = 'fenced'))";
 
 const LEASE: &str = "SELECT epoch, incarnation, last_alive_at FROM nodes WHERE node_id = ?1";
 
@@ -140,7 +145,9 @@ impl SqliteStore {
 
     async fn write_batch(&self, batch: Vec<Write>) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        for part in batch.chunks(rows::PER_STATEMENT) {
+        let epochs = sharing::Epochs::read(&mut transaction).await?;
+        let admitted: Vec<&Write> = batch.iter().filter(|write| epochs.admit(&write.record)).collect();
+        for part in admitted.chunks(rows::PER_STATEMENT) {
             rows::upsert(part).build().execute(transaction.connection()).await.map_err(failed)?;
         }
         sqlite_journal::append(&mut transaction, &batch, self.outbox).await?;
@@ -203,9 +210,22 @@ impl RecordStore for SqliteStore {
         })
     }
 
-    fn orphans(&self, node: NodeId, epoch: Epoch, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn open_of(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        after: Option<Position>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
-            let mut query = sqlite_list::select_orphans(&node, epoch, limit);
+            let mut query = sqlite_list::select_open_of(&node, epoch, after, limit);
+            query.build().fetch_all(&self.readers).await.map_err(failed)?.iter().map(rows::record).collect()
+        })
+    }
+
+    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move {
+            let mut query = sqlite_list::select_many(&ids);
             query.build().fetch_all(&self.readers).await.map_err(failed)?.iter().map(rows::record).collect()
         })
     }

@@ -3,7 +3,7 @@
 
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{LONGEST_PAGE, ListQuery, SortKey, sqlite_rows as rows};
+use super::{LONGEST_PAGE, ListQuery, Position, SortKey, sqlite_rows as rows};
 use crate::core::record::{Epoch, NodeId, SessionId, Status};
 
 /// Rows of the page asked for, brought into 1 … 500.
@@ -34,13 +34,34 @@ pub fn select(query: &ListQuery) -> QueryBuilder<Sqlite> {
     sql
 }
 
-/// Selects what older epochs of `node` left open, oldest first.
-pub fn select_orphans(node: &NodeId, epoch: Epoch, limit: u32) -> QueryBuilder<Sqlite> {
+/// Selects what is open of `node` and was born before `epoch`, oldest first.
+pub fn select_open_of(
+    node: &NodeId,
+    epoch: Epoch,
+    after: Option<Position>,
+    limit: u32,
+) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT ");
     sql.push(rows::COLUMNS).push(" FROM session_records INDEXED BY ").push(OPEN.index).push(" WHERE ").push(OPEN.rows);
     sql.push(" AND node_id = ").push_bind(node.0.as_str());
     sql.push(" AND epoch < ").push_bind(rows::integer(epoch.0));
+    if let Some(after) = after {
+        sql.push(" AND (start_time, session_id) > (").push_bind(after.key);
+        sql.push(", ").push_bind(after.id.to_string()).push(")");
+    }
     sql.push(" ORDER BY start_time, session_id LIMIT ").push_bind(i64::from(limit));
+    sql
+}
+
+/// Selects these records.
+pub fn select_many(ids: &[SessionId]) -> QueryBuilder<Sqlite> {
+    let mut sql = QueryBuilder::new("SELECT ");
+    sql.push(rows::COLUMNS).push(" FROM session_records WHERE session_id IN (");
+    let mut list = sql.separated(", ");
+    ids.iter().for_each(|id| {
+        list.push_bind(id.to_string());
+    });
+    sql.push(")");
     sql
 }
 
@@ -167,7 +188,7 @@ mod tests {
     use super::*;
     use crate::{
         core::record::{EndReason, UtcMicros},
-        store::{Position, Sort, sqlite::SqliteStore},
+        store::{Sort, sqlite::SqliteStore},
     };
 
     const EVERY_KEY: [SortKey; 3] = [SortKey::StartTime, SortKey::LastSeenAt, SortKey::EndTime];
@@ -266,7 +287,7 @@ mod tests {
             text: Some("web".into()),
             ..ListQuery::default()
         };
-        let mut all = vec![select_orphans(&NodeId("a".into()), Epoch(3), 50), select_one(id())];
+        let mut all = vec![select_open_of(&NodeId("a".into()), Epoch(3), None, 50), select_one(id()), select_many(&[id(), id()])];
         all.extend(EVERY_KEY.iter().flat_map(|key| every_page(*key, &full)).map(|query| select(&query)));
         for sql in all {
             let steps = plan(&mut db, sql).await;
@@ -278,9 +299,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn orphans_come_in_order_without_sorting() {
+    async fn open_sessions_of_a_node_come_in_order_without_sorting() {
         let (mut db, _folder) = connection().await;
-        let steps = plan(&mut db, select_orphans(&NodeId("a".into()), Epoch(3), 50)).await;
+        let steps = plan(&mut db, select_open_of(&NodeId("a".into()), Epoch(3), None, 50)).await;
         assert_eq!(steps, ["SCAN session_records USING INDEX idx_session_active_lookup"]);
     }
 

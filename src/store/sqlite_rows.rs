@@ -27,7 +27,7 @@ const KEEP_THE_HIGHER_RANK: &str = " ON CONFLICT (session_id) DO UPDATE SET rank
     WHERE excluded.rank_key > session_records.rank_key";
 
 /// Writes the records of `part`, each only where its rank is higher than what is stored.
-pub fn upsert(part: &[Write]) -> QueryBuilder<Sqlite> {
+pub fn upsert(part: &[&Write]) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("INSERT INTO session_records (");
     sql.push(COLUMNS).push(") ");
     sql.push_values(part, |mut row, Write { record, .. }| {

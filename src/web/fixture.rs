@@ -19,7 +19,7 @@ use crate::{
         stream,
     },
     ssh::{AddressRule, ConnectError, Connector, Credential, Dial, Link},
-    store::{Journal, Lease, ListQuery, LiveStore, Page, RecordStore, StoreError, Write},
+    store::{Journal, Lease, ListQuery, LiveStore, Page, Position, RecordStore, StoreError, Write},
 };
 
 pub const TOKEN: &str = "an-admin-token-of-more-than-32-characters";
@@ -112,7 +112,17 @@ impl RecordStore for Down {
         down()
     }
 
-    fn orphans(&self, _: NodeId, _: Epoch, _: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn open_of(
+        &self,
+        _: NodeId,
+        _: Epoch,
+        _: Option<Position>,
+        _: u32,
+    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        down()
+    }
+
+    fn get_many(&self, _: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         down()
     }
 

@@ -55,7 +55,7 @@ impl Earlier {
     }
 
     async fn orphans(&self, store: &dyn RecordStore) -> Result<Vec<Record>, StoreError> {
-        store.orphans(self.node.clone(), self.epoch, self.batch).await
+        store.open_of(self.node.clone(), self.epoch, None, self.batch).await
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
         stream,
     },
     ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
-    store::{Journal, Lease, ListQuery, Page, RecordStore, StoreError, Write, memory::MemoryLive, sqlite::SqliteStore},
+    store::{Command, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError, Write, memory::MemoryLive, sqlite::SqliteStore},
 };
 
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -151,8 +151,17 @@ impl RecordStore for Gated {
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
         self.store.lease(node)
     }
-    fn orphans(&self, node: NodeId, epoch: Epoch, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.store.orphans(node, epoch, limit)
+    fn open_of(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        after: Option<Position>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.store.open_of(node, epoch, after, limit)
+    }
+    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.store.get_many(ids)
     }
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         self.store.get(id)
@@ -162,6 +171,24 @@ impl RecordStore for Gated {
     }
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
         self.store.list(query)
+    }
+}
+
+impl SharedRecords for Gated {
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>> {
+        self.store.nodes()
+    }
+    fn fence(&self, node: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.store.fence(node, lease)
+    }
+    fn leave(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.leave(node, incarnation)
+    }
+    fn send(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        SharedRecords::send(&self.store, node, command, now)
+    }
+    fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+        self.store.receive(node)
     }
 }
 
@@ -238,7 +265,7 @@ impl House {
             },
             stores: Stores {
                 journal: records.clone(),
-                records: remote.clone().map(|remote| remote as Arc<dyn RecordStore>),
+                records: remote.clone().map(|remote| remote as Arc<dyn SharedRecords>),
                 live: live.clone(),
             },
             connector: Arc::new(targets.clone()),

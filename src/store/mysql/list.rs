@@ -6,7 +6,7 @@ use sqlx::{MySql, QueryBuilder};
 use super::rows;
 use crate::{
     core::record::{Epoch, NodeId, SessionId, Status},
-    store::{ListQuery, SortKey},
+    store::{ListQuery, Position, SortKey},
 };
 
 /// The most rows one page may have (contract §5).
@@ -40,13 +40,35 @@ pub fn select(query: &ListQuery) -> QueryBuilder<MySql> {
     sql
 }
 
-/// Selects what older epochs of `node` left open, oldest first.
-pub fn select_orphans(node: &NodeId, epoch: Epoch, limit: u32) -> QueryBuilder<MySql> {
+/// Selects what is open of `node` and was born before `epoch`, oldest first.
+pub fn select_open_of(
+    node: &NodeId,
+    epoch: Epoch,
+    after: Option<Position>,
+    limit: u32,
+) -> QueryBuilder<MySql> {
     let mut sql = QueryBuilder::new("SELECT ");
     sql.push(&*rows::COLUMNS).push(" FROM session_records FORCE INDEX (idx_session_active_node) WHERE true");
     push_exactly(&mut sql, "active_node", &node.0);
     sql.push(" AND epoch < ").push_bind(rows::integer(epoch.0));
+    if let Some(after) = after {
+        sql.push(" AND (start_time > ").push_bind(after.key);
+        sql.push(" OR (start_time = ").push_bind(after.key);
+        sql.push(" AND session_id > ").push_bind(after.id.to_string()).push("))");
+    }
     sql.push(" ORDER BY start_time, session_id LIMIT ").push_bind(i64::from(limit));
+    sql
+}
+
+/// Selects these records.
+pub fn select_many(ids: &[SessionId]) -> QueryBuilder<MySql> {
+    let mut sql = QueryBuilder::new("SELECT ");
+    sql.push(&*rows::COLUMNS).push(" FROM session_records WHERE session_id IN (");
+    let mut list = sql.separated(", ");
+    ids.iter().for_each(|id| {
+        list.push_bind(id.to_string());
+    });
+    sql.push(")");
     sql
 }
 
@@ -345,7 +367,7 @@ mod tests {
             text: Some("web".into()),
             ..question(&[])
         };
-        let mut all = vec![select_orphans(&NodeId("node-1".into()), Epoch(3), 50), select_one(id())];
+        let mut all = vec![select_open_of(&NodeId("node-1".into()), Epoch(3), None, 50), select_one(id()), select_many(&[id()])];
         all.extend(EVERY_KEY.iter().flat_map(|key| every_page(*key, &full)).map(|query| select(&query)));
         for sql in all {
             for read in plan(&mut db, sql).await {
@@ -355,15 +377,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn orphans_come_in_order_without_sorting() {
+    async fn open_sessions_of_a_node_come_in_order_without_sorting() {
         if !is_here() {
             return;
         }
         let (mut db, _keep) = crowd().await;
-        let orphans = || select_orphans(&NodeId("node-1".into()), Epoch(3), 10);
-        let reads = plan(&mut db, orphans()).await;
+        let open_of = || select_open_of(&NodeId("node-1".into()), Epoch(3), None, 10);
+        let reads = plan(&mut db, open_of()).await;
         assert!(reads.len() == 1 && reads[0].index == "idx_session_active_node" && !reads[0].sorts);
-        assert!(looked_at(&mut db, orphans()).await < 50);
+        assert!(looked_at(&mut db, open_of()).await < 50);
     }
 
     #[tokio::test]

@@ -47,6 +47,11 @@ const BOUND: [(&str, &str); 22] = [
     ("rank_key", NUMBER),
 ];
 
+/// What was born in an epoch that is over is only closed. The row of its node stays locked as long as the transaction, so
+/// that no fence comes between; under READ COMMITTED it would not be without the clause.
+const NOT_OVER: &str = "(n.status = 'closed' OR NOT EXISTS \
+    (SELECT 1 FROM nodes WHERE nodes.node_id = n.node_id AND nodes.epoch > n.epoch LOCK IN SHARE MODE))";
+
 /// The columns from here on are replaced by a higher rank, in this order. What is fixed at birth is not, which spares its
 /// indexes.
 ///
@@ -133,7 +138,8 @@ fn upsert_text<'a>(rows: usize, replaced: impl Iterator<Item = &'a (&'a str, &'a
     };
     let replaced: Vec<_> = replaced.map(replace).collect();
     format!(
-        "INSERT INTO session_records ({}) SELECT * FROM (SELECT {named}{others}) AS n ON DUPLICATE KEY UPDATE {}",
+        "INSERT INTO session_records ({}) SELECT * FROM (SELECT {named}{others}) AS n WHERE {NOT_OVER} \
+         ON DUPLICATE KEY UPDATE {}",
         *COLUMNS,
         replaced.join(", ")
     )
@@ -217,11 +223,11 @@ pub fn count(row: &MySqlRow, name: &str) -> Result<u64, StoreError> {
     u64::try_from(column::<i64>(row, name)?).map_err(|_| unreadable())
 }
 
-fn column<'r, T: sqlx::Decode<'r, MySql> + sqlx::Type<MySql>>(row: &'r MySqlRow, name: &str) -> Result<T, StoreError> {
+pub fn column<'r, T: sqlx::Decode<'r, MySql> + sqlx::Type<MySql>>(row: &'r MySqlRow, name: &str) -> Result<T, StoreError> {
     row.try_get(name).map_err(|_| unreadable())
 }
 
-fn word<T: FromStr>(row: &MySqlRow, name: &str) -> Result<T, StoreError> {
+pub fn word<T: FromStr>(row: &MySqlRow, name: &str) -> Result<T, StoreError> {
     column::<&str>(row, name)?.parse().map_err(|_| unreadable())
 }
 

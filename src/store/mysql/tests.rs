@@ -26,6 +26,7 @@ fn fresh_one(_: &()) -> impl Future<Output = (MySqlStore, Database)> + Send + us
 }
 
 conformance::record_store_promises!(started, fresh_one);
+conformance::shared_record_promises!(started, fresh_one);
 
 fn active(n: u8, version: u64) -> Write {
     write(record(n, version, Authority::Observed, Status::Active))
@@ -149,7 +150,7 @@ async fn a_store_outlives_its_server() {
     for store in [&store, &late] {
         for error in [
             store.apply(vec![active(2, 1)]).await.unwrap_err(),
-            store.orphans(NodeId("a".into()), Epoch(1), 1).await.unwrap_err(),
+            store.open_of(NodeId("a".into()), Epoch(1), None, 1).await.unwrap_err(),
         ] {
             assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
             assert!(!error.to_string().contains("127.0.0.1"), "{error}");

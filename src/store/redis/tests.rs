@@ -56,6 +56,7 @@ fn fresh(server: &Server) -> impl Future<Output = (RedisLive, Ports)> + Send + '
 
 conformance::live_store_promises!(one_server, fresh);
 conformance::lossy_live_store_promises!(one_server, fresh);
+conformance::shared_live_promises!(one_server, fresh);
 
 #[test]
 fn every_promise_holds_in_a_cluster() {
@@ -68,6 +69,7 @@ fn every_promise_holds_in_a_cluster() {
     };
     conformance::live_store_promises!(one by one: &fresh);
     conformance::lossy_live_store_promises!(one by one: &fresh);
+    conformance::shared_live_promises!(one by one: &fresh);
     ports.flush();
     block_on(a_fenced_start_only_closes(&url));
     ports.flush();

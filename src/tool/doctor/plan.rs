@@ -3,21 +3,7 @@
 
 use serde::Serialize;
 
-/// What one store says of one session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
-    /// It is not there, or was not asked.
-    Unasked,
-    /// It does not know the session.
-    Nothing,
-    /// It has this version.
-    Version {
-        /// Its rank.
-        rank: u64,
-        /// Whether it is closed.
-        closed: bool,
-    },
-}
+pub use crate::core::reconcile::Said;
 
 /// What is known of one session of this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

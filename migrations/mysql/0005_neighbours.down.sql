@@ -1,0 +1,2 @@
+DROP TABLE node_commands;
+ALTER TABLE nodes DROP COLUMN serve_for, DROP COLUMN holder;

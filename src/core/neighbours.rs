@@ -1,0 +1,229 @@
+//! What a node knows of the others: whose lease moves, who is lost, who may be fenced. Suspicion is quick and reversible;
+//! a verdict needs more silence than its node may serve through. Knows no store: what was read is told, and that
+//! nothing could be read as well.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{
+    lease::{Holder, Node, RENEWAL, Watched, patience},
+    record::{Epoch, NodeId},
+};
+
+/// Renewals that must be missed before a node is lost by its lease in the records alone (`docs/design.md` §6).
+const RENEWALS: u32 = 3;
+
+/// Where another node stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It gives signs of life.
+    Serving,
+    /// It gives none; its sessions are shown as lost until it does, or until it is fenced.
+    Lost,
+    /// It left in order: nothing of it is open.
+    Left,
+    /// Its right to serve was taken from it: what it left open is over.
+    Fenced,
+}
+
+impl Standing {
+    /// The word in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Lost => "lost",
+            Self::Left => "left",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
+/// One other node.
+#[derive(Debug, Clone)]
+struct Neighbour {
+    lease: Option<Watched<Node>>,
+    beat: Option<Watched<String>>,
+    /// When its lease moved although its beat stood still: it lives, and only the way to the live view is cut.
+    moved_alone: Option<Instant>,
+    lost: bool,
+}
+
+/// What is told of another node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// Where it stands.
+    pub standing: Standing,
+    /// From when on it counts as lost unless something moves; `None` while nothing could be concluded from silence.
+    pub lost_from: Option<Instant>,
+    /// When something of it last moved.
+    pub moved: Instant,
+    /// As the records have it, if they do.
+    pub node: Option<Node>,
+}
+
+/// The other nodes.
+#[derive(Debug)]
+pub struct Neighbours {
+    own: NodeId,
+    suspect_after: Duration,
+    known: BTreeMap<NodeId, Neighbour>,
+    /// Whether the last reading of the beats, and of the leases, succeeded.
+    sees_beats: bool,
+    sees_leases: bool,
+}
+
+impl Neighbours {
+    /// Nobody is known yet. A node whose beat stands still for `suspect_after` is lost.
+    pub fn new(own: NodeId, suspect_after: Duration) -> Self {
+        Self { own, suspect_after, known: BTreeMap::new(), sees_beats: false, sees_leases: false }
+    }
+
+    /// The beats in the live view were read; `None`: they could not be.
+    pub fn hear_beats(&mut self, now: Instant, beats: Option<Vec<(NodeId, String)>>) {
+        self.judge(now);
+        let resumed = !std::mem::replace(&mut self.sees_beats, beats.is_some());
+        if resumed {
+            self.restart(now);
+        }
+        let own = self.own.clone();
+        for (id, beat) in beats.into_iter().flatten().filter(|(id, _)| *id != own) {
+            let neighbour = self.neighbour(id);
+            let moved = match &mut neighbour.beat {
+                Some(known) => known.look(now, beat),
+                None => {
+                    neighbour.beat = Some(Watched::new(now, beat));
+                    false
+                }
+            };
+            if moved {
+                (neighbour.lost, neighbour.moved_alone) = (false, None);
+            }
+        }
+    }
+
+    /// The leases in the records were read; `None`: they could not be.
+    pub fn hear_leases(&mut self, now: Instant, nodes: Option<Vec<Node>>) {
+        self.judge(now);
+        let resumed = !std::mem::replace(&mut self.sees_leases, nodes.is_some());
+        if resumed {
+            self.restart(now);
+        }
+        let (own, sees_beats, suspect_after) = (self.own.clone(), self.sees_beats, self.suspect_after);
+        for node in nodes.into_iter().flatten().filter(|node| node.id != own) {
+            let neighbour = self.neighbour(node.id.clone());
+            let moved = match &mut neighbour.lease {
+                Some(known) => known.look(now, node),
+                None => {
+                    neighbour.lease = Some(Watched::new(now, node));
+                    false
+                }
+            };
+            if !moved {
+                continue;
+            }
+            match &neighbour.beat {
+                Some(beat) if sees_beats => {
+                    if now.saturating_duration_since(beat.moved()) >= suspect_after {
+                        (neighbour.lost, neighbour.moved_alone) = (false, Some(now));
+                    }
+                }
+                Some(_) | None => neighbour.lost = false,
+            }
+        }
+    }
+
+    /// This node did not run for a while: nothing that it did not see meanwhile proves anything.
+    pub fn stalled(&mut self, now: Instant) {
+        self.restart(now);
+    }
+
+    fn neighbour(&mut self, id: NodeId) -> &mut Neighbour {
+        self.known.entry(id).or_insert(Neighbour { lease: None, beat: None, moved_alone: None, lost: false })
+    }
+
+    /// Windows begin anew; who is lost stays so until something of it moves.
+    fn restart(&mut self, now: Instant) {
+        for neighbour in self.known.values_mut() {
+            if let Some(beat) = &mut neighbour.beat {
+                beat.restart(now);
+            }
+            if let Some(lease) = &mut neighbour.lease {
+                lease.restart(now);
+            }
+            neighbour.moved_alone = neighbour.moved_alone.map(|_| now);
+        }
+    }
+
+    /// Notes who has become lost.
+    fn judge(&mut self, now: Instant) {
+        let lost: Vec<bool> =
+            self.known.values().map(|neighbour| self.lost_from(neighbour).is_some_and(|from| now >= from)).collect();
+        for (neighbour, lost) in self.known.values_mut().zip(lost) {
+            neighbour.lost |= lost;
+        }
+    }
+
+    /// From when on it is lost if nothing moves.
+    fn lost_from(&self, neighbour: &Neighbour) -> Option<Instant> {
+        let by_lease = |moved: Instant| moved + RENEWAL * RENEWALS;
+        match (&neighbour.beat, &neighbour.lease) {
+            (Some(beat), _) if self.sees_beats => {
+                let by_beat = beat.moved() + self.suspect_after;
+                Some(neighbour.moved_alone.map_or(by_beat, |moved| by_beat.max(by_lease(moved))))
+            }
+            (_, Some(lease)) if self.sees_leases => Some(by_lease(lease.moved())),
+            (Some(_) | None, Some(_) | None) => None,
+        }
+    }
+
+    /// What is known of every other node.
+    pub fn sights(&self, now: Instant) -> BTreeMap<NodeId, Sight> {
+        self.known.iter().map(|(id, neighbour)| (id.clone(), self.sight(now, neighbour))).collect()
+    }
+
+    fn sight(&self, now: Instant, neighbour: &Neighbour) -> Sight {
+        let lost_from = self.lost_from(neighbour);
+        let lost = neighbour.lost || lost_from.is_some_and(|from| now >= from);
+        let node = neighbour.lease.as_ref().map(|lease| lease.seen().clone());
+        let standing = match node.as_ref().map(|node| node.holder) {
+            Some(Holder::Left) => Standing::Left,
+            Some(Holder::Fenced) => Standing::Fenced,
+            Some(Holder::Held) | None => if lost { Standing::Lost } else { Standing::Serving },
+        };
+        let moved = [neighbour.beat.as_ref().map(Watched::moved), neighbour.lease.as_ref().map(Watched::moved)];
+        let moved = moved.into_iter().flatten().max().unwrap_or(now);
+        Sight { standing, lost_from, moved, node }
+    }
+
+    /// The nodes whose right to serve may be taken from them now: their leases stood still for longer than they may serve,
+    /// and so did their beats where those can be read. Nobody, while more than half of all nodes are lost at once, this one
+    /// counted among those that are not: then it is more likely this one that is cut off.
+    pub fn to_fence(&self, now: Instant) -> Vec<Node> {
+        let sights = self.sights(now);
+        let held = sights.values().filter(|sight| matches!(sight.standing, Standing::Serving | Standing::Lost)).count();
+        let lost = sights.values().filter(|sight| sight.standing == Standing::Lost).count();
+        if !self.sees_leases || 2 * lost > held + 1 {
+            return Vec::new();
+        }
+        let still = |neighbour: &Neighbour| {
+            let lease = neighbour.lease.as_ref()?;
+            let patience = patience(lease.seen().serve_for);
+            let silent = |moved: Instant| now.saturating_duration_since(moved) >= patience;
+            let beat = neighbour.beat.as_ref().is_none_or(|beat| !self.sees_beats || silent(beat.moved()));
+            let held = lease.seen().holder == Holder::Held;
+            (held && beat && silent(lease.moved())).then(|| lease.seen().clone())
+        };
+        self.known.values().filter_map(still).collect()
+    }
+
+    /// The fenced nodes, and the epoch before which everything of them is over.
+    pub fn fenced(&self) -> Vec<(NodeId, Epoch)> {
+        let nodes = self.known.values().filter_map(|neighbour| neighbour.lease.as_ref().map(Watched::seen));
+        nodes.filter(|node| node.holder == Holder::Fenced).map(|node| (node.id.clone(), node.lease.epoch)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,204 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::core::{
+    lease::Lease,
+    record::{Incarnation, UtcMicros},
+};
+
+const SERVE: Duration = Duration::from_secs(30);
+
+/// A reader with a clock of its own, and what it reads.
+struct Room {
+    now: Instant,
+    neighbours: Neighbours,
+    beats: BTreeMap<&'static str, u64>,
+    leases: BTreeMap<&'static str, (u64, Holder)>,
+}
+
+impl Room {
+    fn with(others: &[&'static str]) -> Self {
+        let mut room = Self {
+            now: Instant::now(),
+            neighbours: Neighbours::new(NodeId("own".into()), Duration::from_secs(1)),
+            beats: others.iter().map(|id| (*id, 0)).collect(),
+            leases: others.iter().map(|id| (*id, (0, Holder::Held))).collect(),
+        };
+        room.read();
+        room
+    }
+
+    fn node(id: &str, renewed: u64, holder: Holder) -> Node {
+        let lease =
+            Lease { epoch: Epoch(3), incarnation: Incarnation::new([1; 16]), renewed_at: UtcMicros(renewed as i64) };
+        Node { id: NodeId(id.into()), lease, holder, started_at: UtcMicros(0), serve_for: SERVE }
+    }
+
+    fn read(&mut self) {
+        let beats = self.beats.iter().map(|(id, beat)| (NodeId((*id).into()), beat.to_string())).collect();
+        self.neighbours.hear_beats(self.now, Some(beats));
+        self.read_leases();
+    }
+
+    fn read_leases(&mut self) {
+        let leases = self.leases.iter().map(|(id, (renewed, holder))| Self::node(id, *renewed, *holder)).collect();
+        self.neighbours.hear_leases(self.now, Some(leases));
+    }
+
+    /// Lets time pass in steps; in each the named nodes beat and renew.
+    fn pass(&mut self, seconds: f64, alive: &[&'static str]) {
+        self.run(seconds, alive, alive);
+    }
+
+    fn run(&mut self, seconds: f64, beating: &[&'static str], renewing: &[&'static str]) {
+        let end = self.now + Duration::from_secs_f64(seconds);
+        let step = Duration::from_millis(250);
+        let mut ticks = 0;
+        while self.now + step <= end {
+            self.now += step;
+            ticks += 1;
+            for id in beating {
+                *self.beats.get_mut(id).unwrap() += 1;
+            }
+            for id in renewing.iter().filter(|_| ticks % 4 == 0) {
+                self.leases.get_mut(id).unwrap().0 += 1;
+            }
+            self.read();
+        }
+        self.now = end;
+    }
+
+    fn standing(&self, id: &str) -> Standing {
+        self.neighbours.sights(self.now)[&NodeId(id.into())].standing
+    }
+
+    fn to_fence(&self) -> Vec<String> {
+        self.neighbours.to_fence(self.now).into_iter().map(|node| node.id.0).collect()
+    }
+}
+
+#[test]
+fn a_silent_node_is_lost_within_its_span_and_back_with_its_first_beat() {
+    let mut room = Room::with(&["a", "b"]);
+    room.pass(10.0, &["a", "b"]);
+    room.pass(0.9, &["b"]);
+    assert_eq!(room.standing("a"), Standing::Serving);
+    room.pass(0.1, &["b"]);
+    assert_eq!((room.standing("a"), room.standing("b")), (Standing::Lost, Standing::Serving));
+    room.pass(0.25, &["a", "b"]);
+    assert_eq!(room.standing("a"), Standing::Serving);
+}
+
+#[test]
+fn a_node_that_renews_but_does_not_beat_is_not_lost() {
+    let mut room = Room::with(&["a"]);
+    room.pass(2.0, &["a"]);
+    room.run(3.0, &[], &["a"]);
+    assert_eq!(room.standing("a"), Standing::Serving, "only its way to the live view is cut");
+    room.pass(3.5, &[]);
+    assert_eq!(room.standing("a"), Standing::Lost);
+}
+
+#[test]
+fn without_a_live_view_three_renewals_decide() {
+    let mut room = Room::with(&["a"]);
+    room.neighbours.hear_beats(room.now, None);
+    for _ in 0..11 {
+        room.now += Duration::from_millis(250);
+        room.read_leases();
+    }
+    assert_eq!(room.standing("a"), Standing::Serving);
+    room.now += Duration::from_millis(250);
+    assert_eq!(room.standing("a"), Standing::Lost);
+    room.leases.get_mut("a").unwrap().0 += 1;
+    room.read_leases();
+    assert_eq!(room.standing("a"), Standing::Serving);
+}
+
+#[test]
+fn who_cannot_read_concludes_nothing() {
+    let mut room = Room::with(&["a"]);
+    room.pass(2.0, &["a"]);
+    room.neighbours.hear_beats(room.now, None);
+    room.neighbours.hear_leases(room.now, None);
+    room.now += Duration::from_hours(100);
+    assert_eq!((room.standing("a"), room.to_fence()), (Standing::Serving, vec![]));
+    // Sight is back: the window begins now.
+    room.read();
+    assert_eq!((room.standing("a"), room.to_fence()), (Standing::Serving, vec![]));
+    room.pass(1.0, &[]);
+    assert_eq!(room.standing("a"), Standing::Lost);
+}
+
+#[test]
+fn a_stalled_reader_blames_nobody() {
+    let mut room = Room::with(&["a"]);
+    room.pass(2.0, &["a"]);
+    room.now += Duration::from_secs(600);
+    room.neighbours.stalled(room.now);
+    assert_eq!((room.standing("a"), room.to_fence()), (Standing::Serving, vec![]));
+}
+
+#[test]
+fn a_verdict_waits_longer_than_its_node_may_serve() {
+    let mut room = Room::with(&["a", "b"]);
+    room.pass(5.0, &["a", "b"]);
+    room.pass(patience(SERVE).as_secs_f64() - 0.5, &["b"]);
+    assert_eq!((room.standing("a"), room.to_fence()), (Standing::Lost, vec![]));
+    room.pass(1.0, &["b"]);
+    assert_eq!(room.to_fence(), ["a"]);
+    // One renewal, and all is as before.
+    room.leases.get_mut("a").unwrap().0 += 1;
+    room.pass(0.25, &["b"]);
+    assert_eq!(room.to_fence(), Vec::<String>::new());
+}
+
+#[test]
+fn nobody_is_judged_while_most_are_lost() {
+    let mut room = Room::with(&["a", "b", "c"]);
+    room.pass(5.0, &["a", "b", "c"]);
+    room.pass(60.0, &[]);
+    assert_eq!(room.to_fence(), Vec::<String>::new(), "three of four are lost: more likely it is this one");
+    room.pass(1.0, &["b"]);
+    assert_eq!(room.to_fence(), ["a", "c"], "two of four");
+}
+
+#[test]
+fn of_two_nodes_one_may_judge_the_other() {
+    let mut room = Room::with(&["a"]);
+    room.pass(60.0, &[]);
+    assert_eq!(room.to_fence(), ["a"]);
+}
+
+#[test]
+fn a_fenced_or_left_node_is_not_judged_again() {
+    for (holder, standing) in [(Holder::Fenced, Standing::Fenced), (Holder::Left, Standing::Left)] {
+        let mut room = Room::with(&["a"]);
+        room.leases.get_mut("a").unwrap().1 = holder;
+        room.pass(60.0, &[]);
+        assert_eq!((room.standing("a"), room.to_fence()), (standing, vec![]));
+        assert_eq!(room.neighbours.fenced().len(), usize::from(holder == Holder::Fenced));
+    }
+}
+
+proptest! {
+    /// No false label: whoever moves within the span is never lost, however readings and stalls fall.
+    #[test]
+    fn who_beats_in_time_is_never_lost(steps in prop::collection::vec((0..900_u64, 0..4_u8), 1..200)) {
+        let mut room = Room::with(&["a"]);
+        for (millis, what) in steps {
+            room.now += Duration::from_millis(millis);
+            *room.beats.get_mut("a").unwrap() += 1;
+            match what {
+                0 => room.neighbours.hear_leases(room.now, None),
+                1 => room.read_leases(),
+                2 => room.neighbours.stalled(room.now),
+                _ => {}
+            }
+            prop_assert_eq!(room.standing("a"), Standing::Serving);
+            room.read();
+            prop_assert_eq!(room.standing("a"), Standing::Serving);
+            prop_assert!(room.to_fence().is_empty());
+        }
+    }
+}

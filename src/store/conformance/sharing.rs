@@ -1,0 +1,166 @@
+//! What a store promises that several nodes share: fences, leases, commands. Knows the traits and no store.
+
+use std::time::Duration;
+
+use super::{Fresh, block_on, record, start, write};
+use crate::{
+    core::record::{Authority, EndReason, Epoch, NodeId, Record, SessionId, Status, UtcMicros},
+    store::{Command, Holder, LiveStore, SharedRecords, StoreError},
+};
+
+macro_rules! shared_record_promises {
+    ($($stores:tt)+) => {
+        $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::sharing:
+            a_fence_takes_only_the_lease_that_was_seen, what_a_fence_ended_is_only_closed,
+            an_epoch_begun_elsewhere_is_held_after_a_fence, commands_are_taken_once_and_in_order);
+    };
+}
+
+macro_rules! shared_live_promises {
+    ($($stores:tt)+) => {
+        $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::sharing:
+            a_fenced_node_shows_nothing_new, a_lease_moves_with_every_renewal, commands_reach_the_node);
+    };
+}
+
+pub(crate) use {shared_live_promises, shared_record_promises};
+
+fn node() -> NodeId {
+    NodeId("node-a".into())
+}
+
+fn born(epoch: u64, n: u8, version: u64, status: Status) -> Record {
+    Record { epoch: Epoch(epoch), ..record(n, version, Authority::Observed, status) }
+}
+
+fn ending(n: u8) -> Command {
+    let session = SessionId::new(UtcMicros(1_000), [n; 10]);
+    Command { session, reason: EndReason::Terminated, detail: format!("ended by ann, \"{n}\"\r\n") }
+}
+
+pub fn a_fence_takes_only_the_lease_that_was_seen<S: SharedRecords, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let epoch = store.begin_epoch(node(), start(1), Epoch(0), UtcMicros(1)).await.unwrap();
+        let seen = store.nodes().await.unwrap().pop().unwrap();
+        assert_eq!((seen.holder, seen.started_at, seen.lease.epoch), (Holder::Held, UtcMicros(1), epoch));
+        assert_eq!(seen.serve_for, Duration::from_hours(24));
+        store.renew_lease(node(), start(1), epoch, UtcMicros(2)).await.unwrap();
+        assert!(!store.fence(node(), seen.lease).await.unwrap(), "it has moved since");
+        let seen = store.nodes().await.unwrap().pop().unwrap();
+        assert!(store.fence(node(), seen.lease.clone()).await.unwrap());
+        let fenced = store.nodes().await.unwrap().pop().unwrap();
+        assert_eq!((fenced.holder, fenced.lease.epoch), (Holder::Fenced, Epoch(epoch.0 + 1)));
+        let refused = store.renew_lease(node(), start(1), epoch, UtcMicros(3)).await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+        // Its next start serves again, and leaves in order.
+        let next = store.begin_epoch(node(), start(2), epoch, UtcMicros(4)).await.unwrap();
+        assert!(next.0 > epoch.0 + 1);
+        store.leave(node(), start(1)).await.unwrap();
+        assert_eq!(store.nodes().await.unwrap()[0].holder, Holder::Held, "an earlier start cannot leave for it");
+        store.leave(node(), start(2)).await.unwrap();
+        let left = store.nodes().await.unwrap().pop().unwrap();
+        assert_eq!(left.holder, Holder::Left);
+        assert!(!store.fence(node(), left.lease).await.unwrap(), "nobody holds it");
+    });
+}
+
+pub fn what_a_fence_ended_is_only_closed<S: SharedRecords, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let epoch = store.begin_epoch(node(), start(1), Epoch(0), UtcMicros(1)).await.unwrap().0;
+        let open = [born(epoch, 1, 1, Status::Active), born(epoch, 2, 1, Status::Active)];
+        store.apply(open.clone().map(write).to_vec()).await.unwrap();
+        let lease = store.lease(node()).await.unwrap().unwrap();
+        assert!(store.fence(node(), lease).await.unwrap());
+        let late = [
+            born(epoch, 1, 5, Status::Detached),
+            born(epoch, 2, 5, Status::Closed),
+            born(epoch, 3, 1, Status::Connecting),
+            born(epoch + 1, 4, 1, Status::Active),
+        ];
+        store.apply(late.clone().map(write).to_vec()).await.unwrap();
+        let ids = late.iter().map(|record| record.id).collect();
+        let mut found = store.get_many(ids).await.unwrap();
+        found.sort_by_key(|record| record.id);
+        assert_eq!(found, [open[0].clone(), late[1].clone(), late[3].clone()]);
+    });
+}
+
+pub fn an_epoch_begun_elsewhere_is_held_after_a_fence<S: SharedRecords, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let old = store.begin_epoch(node(), start(1), Epoch(0), UtcMicros(1)).await.unwrap();
+        let lease = store.lease(node()).await.unwrap().unwrap();
+        assert!(store.fence(node(), lease).await.unwrap());
+        // Begun in its journal while these records could not be reached: the same number as the fence took.
+        let next = Epoch(old.0 + 1);
+        store.renew_lease(node(), start(2), next, UtcMicros(2)).await.unwrap();
+        let refused = store.renew_lease(node(), start(3), next, UtcMicros(3)).await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+        assert_eq!(store.nodes().await.unwrap()[0].holder, Holder::Held);
+    });
+}
+
+pub fn commands_are_taken_once_and_in_order<S: SharedRecords, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        for n in 1..4 {
+            store.send(node(), ending(n), UtcMicros(1)).await.unwrap();
+            // Ids of one millisecond would be in no order.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        store.send(NodeId("node-b".into()), ending(9), UtcMicros(1)).await.unwrap();
+        assert_eq!(store.receive(node()).await.unwrap(), [1, 2, 3].map(ending));
+        assert_eq!(store.receive(node()).await.unwrap(), []);
+    });
+}
+
+/// The views of these promises belong to `node-a`, in an epoch before its sixth.
+pub fn a_fenced_node_shows_nothing_new<S: LiveStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let shown = born(5, 1, 1, Status::Active);
+        store.apply(vec![shown.clone()]).await.unwrap();
+        assert_eq!(store.open_of(node()).await.unwrap(), std::slice::from_ref(&shown));
+        assert_eq!(store.open_of(NodeId("node-b".into())).await.unwrap(), []);
+        store.fence(node(), Epoch(6)).await.unwrap();
+        store.fence(node(), Epoch(3)).await.unwrap();
+        store.apply(vec![born(5, 1, 2, Status::Detached), born(5, 2, 1, Status::Active)]).await.unwrap();
+        assert_eq!(store.open_of(node()).await.unwrap(), [shown]);
+        store.apply(vec![born(5, 1, 3, Status::Closed), born(6, 3, 1, Status::Active)]).await.unwrap();
+        assert_eq!(store.open_of(node()).await.unwrap(), [born(6, 3, 1, Status::Active)]);
+        let refused = store.renew_lease(UtcMicros(9)).await;
+        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+    });
+}
+
+pub fn a_lease_moves_with_every_renewal<S: LiveStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let mut seen = Vec::new();
+        for at in 1..4 {
+            store.renew_lease(UtcMicros(at)).await.unwrap();
+            let leases = store.leases().await.unwrap();
+            assert_eq!(leases.iter().map(|(node, _)| node).collect::<Vec<_>>(), [&node()]);
+            assert!(!seen.contains(&leases));
+            seen.push(leases);
+        }
+    });
+}
+
+pub fn commands_reach_the_node<S: LiveStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        for n in 1..4 {
+            store.send(node(), ending(n)).await.unwrap();
+        }
+        store.send(NodeId("node-b".into()), ending(9)).await.unwrap();
+        assert_eq!(store.receive().await.unwrap(), [1, 2, 3].map(ending));
+        // Whoever waits hears at once of what comes.
+        let (found, sent) = tokio::join!(store.receive(), store.send(node(), ending(4)));
+        sent.unwrap();
+        assert_eq!(found.unwrap(), [ending(4)]);
+        assert_eq!(store.receive().await.unwrap(), []);
+    });
+}
