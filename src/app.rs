@@ -15,13 +15,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::SecretString;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, oneshot},
+    sync::{oneshot, watch},
 };
 
 use crate::{
     actor::{
         self, clock,
-        gateway::{Foundation, Gateway},
+        gateway::{Collapse, Foundation, Gateway},
         registry,
         stores::Stores,
     },
@@ -39,8 +39,8 @@ use crate::{
         demo::{DemoOptions, DemoServer},
     },
     store::{
-        LiveStore, RecordStore, SharedRecords, StoreError, memory::MemoryLive, mysql::MySqlStore, redis::RedisLive, schema::Step,
-        sqlite::SqliteStore,
+        LiveStore, RecordStore, SharedRecords, StoreError, memory::MemoryLive, mysql::MySqlStore, redis::RedisLive,
+        schema::Step, sqlite::SqliteStore,
     },
     tool::{self, Desk, Report},
     web as http,
@@ -147,13 +147,12 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
     let incarnation = Incarnation::new(rand::random());
     let (stores, epoch) = open_stores(&config, &node, &incarnation).await?;
-    let collapsed = Arc::new(Notify::new());
-    let fallen = collapsed.clone();
+    let (fall, mut fallen) = watch::channel(None::<Collapse>);
     let foundation = Foundation {
         settings: actor_settings(&config, node.clone(), incarnation, epoch),
         stores,
         connector: Arc::new(RusshConnector::new(ssh_settings(&config))),
-        collapse: Arc::new(move || fallen.notify_one()),
+        collapse: Arc::new(move |why| fall.send_modify(|first| *first = first.or(Some(why)))),
     };
     let core = Arbiter::new();
     let (started, gateway) = oneshot::channel();
@@ -187,7 +186,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     println!("Pulsegate is ready: {scheme}://{addr}{}", link.unwrap_or_default());
     let outcome = tokio::select! {
         outcome = until_told_to_stop() => outcome,
-        () = collapsed.notified() => Err(anyhow::anyhow!("an actor failed too often; the next start closes what is open")),
+        why = fallen.wait_for(Option::is_some) => Err(why.ok().and_then(|why| *why).unwrap_or(Collapse::ActorFailed).into()),
     };
     drain(&gateway, &handle).await;
     serving.await??;
@@ -201,7 +200,9 @@ async fn open_stores(config: &Config, node: &NodeId, incarnation: &Incarnation) 
     let journal = SqliteStore::open(&config.node.data_dir.join(data_dir::DATABASE)).await?;
     let (journal, records) = match &config.store.records {
         config::Records::Sqlite => (journal.without_outbox().await?, None),
-        config::Records::MySql(url) => (journal.keep_outbox().await?, Some(MySqlStore::connect(&url.0)?)),
+        config::Records::MySql(url) => {
+            (journal.keep_outbox().await?, Some(MySqlStore::connect(&url.0)?.serving_for(config.node.serve_for())))
+        }
     };
     let begun = match &records {
         Some(records) => begin_in_records(records, node, incarnation).await?,
@@ -248,6 +249,16 @@ async fn begin_in_records(records: &MySqlStore, node: &NodeId, incarnation: &Inc
     }
 }
 
+/// The exit status of a failure, by `sysexits.h`: 70 (software) where an actor failed beyond repair, 75 (temporary) where
+/// another gateway took over, and the next start is to be tried at once; 1 for everything else.
+pub fn exit_status(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Collapse>() {
+        Some(Collapse::ActorFailed) => 70,
+        Some(Collapse::Fenced) => 75,
+        None => 1,
+    }
+}
+
 async fn until_told_to_stop() -> anyhow::Result<()> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;
@@ -277,6 +288,7 @@ fn actor_settings(config: &Config, node: NodeId, incarnation: Incarnation, epoch
         node,
         incarnation,
         epoch,
+        started_at: clock::utc(),
         limits: Limits {
             // Two pings share what the timeout leaves after the silence before the first.
             browser: Rule {
@@ -296,6 +308,9 @@ fn actor_settings(config: &Config, node: NodeId, incarnation: Incarnation, epoch
         flush_batch: config.store.flush_batch as usize,
         flush_interval: config.store.flush_interval,
         cleanup_batch: session.cleanup_batch_size,
+        update_interval: monitor.update_interval,
+        suspect_after: config.node.suspect_after,
+        serve_for: config.node.serve_for(),
     }
 }
 

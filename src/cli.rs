@@ -43,6 +43,11 @@ pub enum Tool {
     Migrate(Migrate),
     /// Compare journal, records and live view, explain each difference, and mend what can be mended.
     Doctor(Doctor),
+    /// List the gateways that share the records, and whether each renews its lease.
+    Nodes,
+    /// Say what is known for sure of one gateway.
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Copy everything a gateway keeps, also while it runs.
     Backup(Backup),
     /// Make a data directory of a backup, after every hash was checked.
@@ -77,6 +82,17 @@ pub struct Doctor {
     /// Mend what can be mended; the gateway must not run.
     #[arg(long)]
     pub repair: bool,
+}
+
+/// What a person can say of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum NodeCommand {
+    /// This gateway is gone for sure, and its sessions with it: others close them now instead of after its isolation timeout.
+    ConfirmDead {
+        /// Its node.id, as `pulsegate nodes` shows it.
+        #[arg(value_name = "NODE")]
+        node: String,
+    },
 }
 
 /// The options of `backup`.

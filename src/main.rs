@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("pulsegate: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(app::exit_status(&error))
         }
     }
 }

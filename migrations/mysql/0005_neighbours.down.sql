@@ -1,2 +1,3 @@
 DROP TABLE node_commands;
-ALTER TABLE nodes DROP COLUMN serve_for, DROP COLUMN holder;
+ALTER TABLE nodes DROP COLUMN serve_for;
+ALTER TABLE nodes DROP COLUMN holder;

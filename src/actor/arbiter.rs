@@ -58,6 +58,12 @@ impl Lags {
             .collect()
     }
 
+    /// How late the last tick of the latest thread came.
+    pub fn latest(&self) -> Duration {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Duration::from_micros(all.iter().map(|lag| lag.last_us.load(Ordering::Relaxed)).max().unwrap_or(0))
+    }
+
     fn add(&self) -> Arc<Lag> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let name = std::thread::current().name().map_or_else(|| format!("arbiter-{}", all.len()), str::to_owned);

@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix::{AsyncContext, Context};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     Parts, Settings,
@@ -17,8 +17,10 @@ use super::{
     child::{Child, supervise},
     clock::{self, Beat},
     mailbox::{Mailbox, Refused},
+    nodes::{self, NodesActor, Snapshot},
     observe::{ActorsReport, Observations},
     pulse,
+    reconciler::{self, ReconcilerActor, ReconcilerMessage},
     registry::{self, Claim, RegistryActor, RegistryMessage, Shared, StoreReport},
     session::{self, Attach, AttachError, Attached, SessionActor, SessionMessage},
     stores::Stores,
@@ -35,8 +37,12 @@ use crate::{
 
 /// What is asked of the gateway and what it answers.
 mod answers;
+/// The other nodes: their sessions, their labels, what they are asked.
+mod neighbours;
 
-pub use answers::{Deadline, GatewayError, Listing, OpenSession, Readiness, SessionEvent, Subscription, Why};
+pub use answers::{
+    Deadline, Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Subscription, Why,
+};
 
 /// A handle to the actors: cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -45,6 +51,8 @@ pub struct Gateway {
     stores: Stores,
     shared: Shared,
     state: Arc<AtomicU8>,
+    pub(super) reconciler: Mailbox<ReconcilerMessage>,
+    seen: watch::Receiver<Arc<Snapshot>>,
 }
 
 /// What the gateway is built from.
@@ -55,8 +63,21 @@ pub struct Foundation {
     pub stores: Stores,
     /// How targets are reached.
     pub connector: Arc<dyn Connector + Send + Sync>,
-    /// Runs if an actor nobody can do without fails for good: the process must end, its next start tidies up.
-    pub collapse: Arc<dyn Fn() + Send + Sync>,
+    /// Runs if this process can be of no use any more: it must end, its next start tidies up.
+    pub collapse: Arc<dyn Fn(Collapse) + Send + Sync>,
+}
+
+/// Why a process must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Collapse {
+    /// An actor nobody can do without failed too often.
+    #[error("an actor failed too often; the next start closes what is open")]
+    ActorFailed,
+    /// Another holds this node's right to serve.
+    #[error(
+        "another gateway has taken this node's right to serve, and every session was ended; start it again to serve anew"
+    )]
+    Fenced,
 }
 
 /// A session that nobody attached to is dialled after this long all the same: a browser attaches once its
@@ -78,20 +99,42 @@ impl Gateway {
         let registry = Mailbox::new(registry_context.address().recipient(), meters.registry.clone());
         let single = |actor| Child { actor, id: String::from(actor) };
         let restarts = || Restarts::new(Policy::Permanent, INTENSITY.0, INTENSITY.1);
-        let fall = collapse.clone();
+        let fall = || {
+            let collapse = collapse.clone();
+            move || collapse(Collapse::ActorFailed)
+        };
         let actor = SupervisorActor::new(observations.clone());
-        supervise(single(supervisor::KIND), supervisor_context, actor, restarts(), supervisor.clone(), move || fall());
+        supervise(single(supervisor::KIND), supervisor_context, actor, restarts(), supervisor.clone(), fall());
         let (pulse, marks) = pulse::pulse();
         let shared = Shared::default();
-        let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, shared.clone(), observations.clone());
-        supervise(single(registry::KIND), registry_context, actor, restarts(), supervisor.clone(), move || collapse());
-        let born = SupervisorMessage::Started { child: single(registry::KIND), session: None };
-        if supervisor.tell(born).is_err() {
-            tracing::debug!("the supervisor's mailbox was full at its birth");
-        }
+        let fenced: Arc<dyn Fn() + Send + Sync> = {
+            let collapse = collapse.clone();
+            Arc::new(move || collapse(Collapse::Fenced))
+        };
+        let (told, heard) = (shared.clone(), observations.clone());
+        let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, told, heard, fenced);
+        supervise(single(registry::KIND), registry_context, actor, restarts(), supervisor.clone(), fall());
         Arbiter::current(&observations);
+        let (seeing, seen) = watch::channel(Arc::default());
+        let mut born = vec![registry::KIND, reconciler::KIND];
+        if let Some(records) = stores.records.clone() {
+            let (settings, registry) = (settings.clone(), registry.clone());
+            let actor = NodesActor::new(settings, stores.clone(), records, registry, &observations, seeing);
+            supervise(single(nodes::KIND), Context::new(), actor, restarts(), supervisor.clone(), fall());
+            born.push(nodes::KIND);
+        }
+        let context = Context::<ReconcilerActor>::new();
+        let sweeps = Mailbox::new(context.address().recipient(), observations.meters.reconciler.clone());
+        let (told, heard) = (registry.clone(), observations.clone());
+        let actor = ReconcilerActor::new(settings.clone(), stores.clone(), told, seen.clone(), heard);
+        supervise(single(reconciler::KIND), context, actor, restarts(), supervisor.clone(), fall());
+        for child in born.into_iter().map(single) {
+            if supervisor.tell(SupervisorMessage::Started { child, session: None }).is_err() {
+                tracing::debug!("the supervisor's mailbox was full at its birth");
+            }
+        }
         let parts = Parts { settings, connector, registry, supervisor, observations, pulse };
-        Self { parts, stores, shared, state: Arc::new(AtomicU8::new(STARTING)) }
+        Self { parts, stores, shared, state: Arc::new(AtomicU8::new(STARTING)), reconciler: sweeps, seen }
     }
 
     /// Closes what earlier lives of this node left open, then admits sessions. Returns how many were closed.
@@ -191,14 +234,7 @@ impl Gateway {
             let page = query.page(open);
             return Ok(Listing { sessions: page.records, next: page.next, as_of, degraded: self.degraded() });
         }
-        let statuses = query.statuses.clone();
-        let page = self.stores.list(query, self.records_behind()).await.map_err(unreadable)?;
-        let records = page.records;
-        let as_of = clock::utc();
-        let mut sessions = self.ask(|reply| RegistryMessage::Freshen { records, reply }).await?;
-        // What changed between the two readings no longer answers the question.
-        sessions.retain(|record| statuses.is_empty() || statuses.contains(&record.status));
-        Ok(Listing { sessions, next: page.next, as_of, degraded: self.degraded() })
+        self.list_all(query).await
     }
 
     /// Counts what has changed a listing of this node's sessions; activity does not count.
@@ -213,16 +249,20 @@ impl Gateway {
     pub async fn find(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
         match self.ask(|reply| RegistryMessage::Find { id, reply }).await? {
             Some(found) => Ok(Some(found.record)),
-            None => self.stores.get(id, self.records_behind()).await.map_err(unreadable),
+            None => self.find_elsewhere(id).await,
         }
     }
 
-    /// Ends a session; `detail` says who asked. `Ok(false)` when no open session has this id.
+    /// Ends a session on whichever node serves it; `detail` says who asked. One that another node serves is over once this
+    /// returns.
     ///
     /// # Errors
-    /// [`GatewayError::Failed`] if the registry cannot answer.
-    pub async fn end(&self, id: SessionId, reason: EndReason, detail: String) -> Result<bool, GatewayError> {
-        self.ask(|reply| RegistryMessage::End { id, reason, detail, reply }).await
+    /// [`GatewayError::Failed`] if the registry cannot answer, [`GatewayError::Unconfirmed`] if the other node did not end
+    /// it in time: it will once it can.
+    pub async fn end(&self, id: SessionId, reason: EndReason, detail: String) -> Result<Ended, GatewayError> {
+        let (asked, words) = (reason, detail.clone());
+        let here = self.ask(|reply| RegistryMessage::End { id, reason: asked, detail: words, reply }).await?;
+        if here { Ok(Ended::Here) } else { self.end_elsewhere(id, reason, detail).await }
     }
 
     /// Returns the evidence behind a session's state; `None` for an unknown id.
@@ -241,7 +281,7 @@ impl Gateway {
         }
         let record = match found {
             Some(found) => Some(found.record),
-            None => self.stores.get(id, self.records_behind()).await.map_err(unreadable)?,
+            None => self.find_elsewhere(id).await?,
         };
         let Some(record) = record else { return Ok(None) };
         let mut why = why.unwrap_or_else(|| Why::of_record(record.clone()));
@@ -255,7 +295,8 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError::Store`] if the live view cannot be read.
     pub async fn census(&self) -> Result<Vec<(Status, u64)>, GatewayError> {
-        let open = self.stores.live.open().await.map_err(unreadable)?;
+        let mut open = self.stores.live.open().await.map_err(unreadable)?;
+        self.label(&mut open);
         let count = |status| open.iter().filter(|record| record.status == status).count() as u64;
         let labels = [Status::Connecting, Status::Active, Status::Detached, Status::Lost];
         Ok(labels.map(|status| (status, count(status))).into())

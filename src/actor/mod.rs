@@ -6,13 +6,27 @@
 //! ```text
 //! worker threads:  SessionActor ── wire: pump, writer, forwarders ── link
 //! core thread:     RegistryActor ── stores        SupervisorActor ── table of children
+//!                  ReconcilerActor, NodesActor ── read the stores, write through the registry
+//! ```
+//!
+//! The supervision tree, in OTP's words. Each actor is supervised one for one; beyond its intensity it is given up.
+//!
+//! ```text
+//! process           given up: exit status 70, and the next start closes what is open
+//! ├── supervisor    permanent, 5 in 10 s, then the process
+//! ├── registry      permanent, 5 in 10 s, then the process; its queues stay, sessions announce themselves again
+//! ├── reconciler    permanent, 5 in 10 s, then the process; a sweep is repeated whole
+//! ├── nodes         permanent, 5 in 10 s, then the process; only where nodes share the records
+//! └── session …     transient, 3 in 10 s, then the session alone, closed as `actor_failed`; its shell and offsets stay
+//! HTTP workers belong to actix-web: a handler that panics costs its connection; the store writers are futures of the
+//! registry, and fail with it.
 //! ```
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
     core::{
-        record::{Epoch, Incarnation, NodeId},
+        record::{Epoch, Incarnation, NodeId, UtcMicros},
         session::Limits,
         stream,
     },
@@ -29,12 +43,16 @@ pub mod clock;
 pub mod gateway;
 /// Addresses that count.
 pub mod mailbox;
+/// The other nodes: who serves, who is lost, what they ask.
+pub mod nodes;
 /// What actors report about themselves, for the metrics endpoint.
 pub mod observe;
 /// Which sessions gave a sign of life.
 pub mod pulse;
 /// The tasks that move a session's bytes.
 pub mod pump;
+/// Compares actors and stores, and has what differs mended.
+pub mod reconciler;
 /// The index of open sessions and the only writer of the stores.
 pub mod registry;
 /// The actor of one SSH session.
@@ -58,6 +76,8 @@ pub struct Settings {
     pub incarnation: Incarnation,
     /// Its life.
     pub epoch: Epoch,
+    /// When that began.
+    pub started_at: UtcMicros,
     /// The clocks of a session.
     pub limits: Limits,
     /// The buffers of a terminal.
@@ -72,6 +92,12 @@ pub struct Settings {
     pub flush_interval: Duration,
     /// Rows per cleanup transaction at most.
     pub cleanup_batch: u32,
+    /// The longest time between two sweeps.
+    pub update_interval: Duration,
+    /// How long another node may be silent before it counts as lost.
+    pub suspect_after: Duration,
+    /// How long this node may serve without renewing its lease.
+    pub serve_for: Duration,
 }
 
 /// What every session needs of the house.

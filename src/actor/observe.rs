@@ -1,6 +1,6 @@
 //! What actors report about themselves: counters, histograms and the supervision tree. Knows no HTTP.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
 use serde::Serialize;
@@ -29,6 +29,16 @@ pub struct Observations {
     pub dead_letters: Family<Labels, Counter>,
     /// `pulsegate_store_divergence`: differences between the stores found and not yet repaired.
     pub store_divergence: Gauge,
+    /// `pulsegate_divergences_total{action}`: differences that sweeps found, by what was to be done.
+    pub divergences: Family<Labels, Counter>,
+    /// All of those together, for the API.
+    pub divergences_found: Counter,
+    /// `pulsegate_divergences_mended_total`: differences that were mended.
+    pub divergences_mended: Counter,
+    /// `pulsegate_sweep_seconds`: how long a comparison of actors and stores took.
+    pub sweep: Histogram,
+    /// `pulsegate_sweep_interval_seconds`: the time until the next one, as the load allows.
+    pub sweep_interval: Gauge<f64, AtomicU64>,
     /// `pulsegate_actor_restarts_total{actor}`.
     pub actor_restarts: Family<Labels, Counter>,
     /// `pulsegate_arbiter_lag_seconds`: how late each arbiter's own tick came.
@@ -50,6 +60,10 @@ pub struct Meters {
     pub registry: Arc<Meter>,
     /// Of the supervisor.
     pub supervisor: Arc<Meter>,
+    /// Of the reconciler.
+    pub reconciler: Arc<Meter>,
+    /// Of who watches the other nodes.
+    pub nodes: Arc<Meter>,
 }
 
 impl Default for Observations {
@@ -70,13 +84,25 @@ impl Default for Observations {
             store_up: Family::default(),
             dead_letters: Family::default(),
             store_divergence: Gauge::default(),
+            divergences: Family::default(),
+            divergences_found: Counter::default(),
+            divergences_mended: Counter::default(),
+            sweep: seconds(),
+            sweep_interval: Gauge::default(),
             actor_restarts: Family::default(),
             arbiter_lag: seconds(),
             keystroke: seconds(),
             lags: Lags::default(),
             // A session hears little; the registry hears of every transition of every session; the supervisor of births,
             // deaths and failures.
-            meters: Meters { session: Meter::new(64), registry: Meter::new(16_384), supervisor: Meter::new(16_384) },
+            // The other two hear of an operator now and then.
+            meters: Meters {
+                session: Meter::new(64),
+                registry: Meter::new(16_384),
+                supervisor: Meter::new(16_384),
+                reconciler: Meter::new(16),
+                nodes: Meter::new(16),
+            },
         }
     }
 }
@@ -95,7 +121,7 @@ pub struct ActorsReport {
 /// All actors of one kind.
 #[derive(Debug, Clone, Serialize)]
 pub struct KindReport {
-    /// `session`, `registry`, `supervisor`.
+    /// `session`, `registry`, `supervisor`, `reconciler`, `nodes`.
     pub actor: &'static str,
     /// How many run.
     pub alive: u64,

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     core::{
+        lease::RENEWAL,
         ledger::{Limits, Priority},
         record::{EndReason, Record, SessionId},
         session::{Effect, Event, Session},
@@ -40,6 +41,8 @@ mod answers;
 mod flush;
 /// This node's epochs, leases and recovery.
 mod life;
+/// What a sweep found, carried out.
+mod mend;
 /// What it hears.
 mod message;
 /// What the records have yet to be told, in the journal.
@@ -51,7 +54,8 @@ mod view;
 
 use flush::{Ending, Waiter};
 pub use life::begin_epoch;
-use life::{Earlier, Recovery};
+use life::{Earlier, Recovery, Right};
+pub use mend::Muster;
 pub use message::{Announcement, Claim, Found, RegistryMessage};
 use sink::Sink;
 pub use sink::{DeadLetter, StoreReport};
@@ -61,9 +65,6 @@ pub const KIND: &str = "registry";
 
 /// Transitions kept for a listener that comes back.
 const BACKLOG: usize = 1_024;
-
-/// How often the node's lease is renewed in the journal and the records, and its heartbeats are carried into the live view.
-const LEASE: Duration = Duration::from_secs(1);
 
 /// How often the lease in the live view is renewed: its loss is noticed within this.
 const VIEW_LEASE: Duration = Duration::from_millis(250);
@@ -123,6 +124,7 @@ pub struct RegistryActor {
     outbox: u64,
     recovery: Recovery,
     renewing_records: bool,
+    right: Right,
     marks: Marks,
     beating: bool,
     renewing_view: bool,
@@ -167,6 +169,7 @@ impl RegistryActor {
         marks: Marks,
         shared: Shared,
         observations: Observations,
+        fenced: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
         let (events, _) = broadcast::channel(BACKLOG);
         let limits = Limits {
@@ -184,6 +187,7 @@ impl RegistryActor {
             live: sink(LIVE, limits),
             // An earlier life may have left something in the outbox.
             spilled: stores.records.as_ref().map(|_| None),
+            right: Right::new(&settings, stores.records.is_some(), fenced),
             settings,
             stores,
             observations,
@@ -229,7 +233,7 @@ impl RegistryActor {
     fn close_without_actor(&mut self, id: SessionId, reason: EndReason, detail: String, ctx: &mut Context<Self>) {
         let closing = self.index.get(&id).and_then(|entry| self.closing(&entry.record, reason, detail));
         if let Some(announcement) = closing {
-            self.announce(Priority::Terminate, announcement, None, ctx);
+            self.announce(Priority::of(&announcement.record), announcement, None, ctx);
         }
     }
 
@@ -294,7 +298,7 @@ impl RegistryActor {
         for id in open {
             self.end(id, EndReason::Shutdown, "The gateway was shut down.".into(), ctx);
         }
-        self.answer_drains();
+        self.answer_drains(ctx);
     }
 }
 
@@ -312,8 +316,9 @@ impl RegistryActor {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         self.renew_leases(ctx);
         self.renew_view(ctx);
-        ctx.run_interval(LEASE, |registry, ctx| {
+        ctx.run_interval(RENEWAL, |registry, ctx| {
             registry.renew_leases(ctx);
+            registry.watch_right(ctx);
             registry.beat(ctx);
         });
         ctx.run_interval(VIEW_LEASE, |registry, ctx| registry.renew_view(ctx));
@@ -353,7 +358,7 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             RegistryMessage::Claim { id, mailbox, beat, reply } => reply.send(self.claim(id, mailbox, beat)).is_ok(),
             RegistryMessage::Announce { announcement, durable } => {
                 let told = announcement.transition.is_some();
-                let priority = if told { Priority::Lifecycle } else { Priority::Activity };
+                let priority = if told { Priority::of(&announcement.record) } else { Priority::Activity };
                 self.announce(priority, announcement, durable.map(Waiter::Durable), ctx);
                 true
             }
@@ -371,6 +376,8 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             RegistryMessage::Freshen { records, reply } => reply.send(self.freshen(records)).is_ok(),
             RegistryMessage::End { id, reason, detail, reply } => reply.send(self.end(id, reason, detail, ctx)).is_ok(),
             RegistryMessage::Subscribe { after, reply } => reply.send(self.subscribe(after)).is_ok(),
+            RegistryMessage::Muster(reply) => reply.send(self.muster()).is_ok(),
+            RegistryMessage::Mend { fixes, reply } => reply.send(self.mend(fixes, ctx)).is_ok(),
             RegistryMessage::Stores(reply) => reply.send(self.report()).is_ok(),
             RegistryMessage::Recover(reply) => {
                 self.recover(reply, ctx);

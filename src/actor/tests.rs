@@ -9,7 +9,9 @@ use std::{
 use bytes::Bytes;
 use house::{BROWSER, House, eventually, read, request, type_in};
 
-use super::{registry::RegistryMessage, session::SessionMessage, supervisor::SupervisorMessage, wire::ToSocket};
+use super::{
+    gateway::Ended, registry::RegistryMessage, session::SessionMessage, supervisor::SupervisorMessage, wire::ToSocket,
+};
 use crate::{
     core::{
         record::{EndReason, Record, Status},
@@ -23,6 +25,8 @@ use crate::{
 mod house;
 #[cfg(test)]
 mod outage;
+#[cfg(test)]
+mod sweep;
 
 #[actix_rt::test]
 async fn an_open_is_acknowledged_only_once_it_is_durable() {
@@ -69,7 +73,7 @@ async fn a_write_that_failed_is_repeated_until_it_is_durable() {
     let house = House::new().await;
     let (id, mut attached, _target) = house.active().await;
     house.records.failures.store(3, Ordering::Relaxed);
-    assert!(house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap());
+    assert_eq!(house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap(), Ended::Here);
     let last = read(&mut attached, b"").await;
     assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::Terminated, .. })), "{last:?}");
     assert!(house.records.store.get(id).await.unwrap().unwrap().is_closed());

@@ -222,6 +222,18 @@ pub enum HostKeyPolicy {
     Ask,
 }
 
+impl Node {
+    /// How long this node may serve without renewing its lease: `isolation_timeout`, or 30 s where it is to terminate and nobody
+    /// set another time.
+    pub fn serve_for(&self) -> Duration {
+        let is_set = self.isolation_timeout != Self::default().isolation_timeout;
+        match self.on_isolation {
+            OnIsolation::Terminate if !is_set => Duration::from_secs(30),
+            OnIsolation::Terminate | OnIsolation::Keep => self.isolation_timeout,
+        }
+    }
+}
+
 /// What a node does that cannot renew its lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnIsolation {

@@ -5,10 +5,10 @@
 
 /// The chain that makes a history tamper-evident.
 pub mod chain;
-/// What a store has yet to be told: joined, ordered, batched, taken back.
-pub mod ledger;
 /// The right of a node to serve, and how long it lasts.
 pub mod lease;
+/// What a store has yet to be told: joined, ordered, batched, taken back.
+pub mod ledger;
 /// Probes and their windows; a stall voids them.
 pub mod liveness;
 /// Names of sessions and nodes, and moments.

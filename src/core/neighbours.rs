@@ -190,7 +190,13 @@ impl Neighbours {
         let standing = match node.as_ref().map(|node| node.holder) {
             Some(Holder::Left) => Standing::Left,
             Some(Holder::Fenced) => Standing::Fenced,
-            Some(Holder::Held) | None => if lost { Standing::Lost } else { Standing::Serving },
+            Some(Holder::Held) | None => {
+                if lost {
+                    Standing::Lost
+                } else {
+                    Standing::Serving
+                }
+            }
         };
         let moved = [neighbour.beat.as_ref().map(Watched::moved), neighbour.lease.as_ref().map(Watched::moved)];
         let moved = moved.into_iter().flatten().max().unwrap_or(now);

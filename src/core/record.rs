@@ -228,10 +228,10 @@ pub struct Write {
 
 impl Write {
     /// Closes what a start of its node left open that is over for sure: the end is the last evidence of life; `detail` says
-    /// how the end came to be known.
-    pub fn node_lost(mut record: Record, now: UtcMicros, detail: String) -> Self {
+    /// how the end came to be known, and `authority` whether by its own node or by another.
+    pub fn lost(mut record: Record, authority: Authority, now: UtcMicros, detail: String) -> Self {
         record.version += 1;
-        record.authority = Authority::Observed;
+        record.authority = authority;
         record.status = Status::Closed;
         record.end_reason = Some(EndReason::NodeLost);
         record.end_time = Some(record.last_seen_at.unwrap_or(record.start_time).max(record.start_time));

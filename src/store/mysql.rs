@@ -225,7 +225,8 @@ impl RecordStore for MySqlStore {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         Box::pin(async move {
-            let work = || vec![self.node_statement(BEGIN_EPOCH, &node, &incarnation, after, now), lease_statement(&node)];
+            let work =
+                || vec![self.node_statement(BEGIN_EPOCH, &node, &incarnation, after, now), lease_statement(&node)];
             Ok(only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?.epoch)
         })
     }
@@ -238,7 +239,8 @@ impl RecordStore for MySqlStore {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let work = || vec![self.node_statement(RENEW_LEASE, &node, &incarnation, epoch, now), lease_statement(&node)];
+            let work =
+                || vec![self.node_statement(RENEW_LEASE, &node, &incarnation, epoch, now), lease_statement(&node)];
             let lease = only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?;
             let is_own = lease.epoch == epoch && lease.incarnation == incarnation;
             if is_own { Ok(()) } else { Err(StoreError::Refused("this epoch of the node is over".into())) }

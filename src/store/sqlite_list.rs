@@ -35,12 +35,7 @@ pub fn select(query: &ListQuery) -> QueryBuilder<Sqlite> {
 }
 
 /// Selects what is open of `node` and was born before `epoch`, oldest first.
-pub fn select_open_of(
-    node: &NodeId,
-    epoch: Epoch,
-    after: Option<Position>,
-    limit: u32,
-) -> QueryBuilder<Sqlite> {
+pub fn select_open_of(node: &NodeId, epoch: Epoch, after: Option<Position>, limit: u32) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT ");
     sql.push(rows::COLUMNS).push(" FROM session_records INDEXED BY ").push(OPEN.index).push(" WHERE ").push(OPEN.rows);
     sql.push(" AND node_id = ").push_bind(node.0.as_str());
@@ -287,7 +282,8 @@ mod tests {
             text: Some("web".into()),
             ..ListQuery::default()
         };
-        let mut all = vec![select_open_of(&NodeId("a".into()), Epoch(3), None, 50), select_one(id()), select_many(&[id(), id()])];
+        let mut all =
+            vec![select_open_of(&NodeId("a".into()), Epoch(3), None, 50), select_one(id()), select_many(&[id(), id()])];
         all.extend(EVERY_KEY.iter().flat_map(|key| every_page(*key, &full)).map(|query| select(&query)));
         for sql in all {
             let steps = plan(&mut db, sql).await;

@@ -17,6 +17,8 @@ mod doctor;
 mod manifest;
 /// The schema, up and down.
 mod migrate;
+/// The gateways that share the records.
+mod nodes;
 /// How far long work has come.
 mod progress;
 /// A backup becomes a data directory again.
@@ -55,6 +57,8 @@ pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
     match tool {
         Tool::Migrate(options) => migrate::run(desk, &options).await,
         Tool::Doctor(options) => doctor::run(desk, &options).await,
+        Tool::Nodes => nodes::list(desk).await,
+        Tool::Node(command) => nodes::run(desk, &command).await,
         Tool::Backup(options) => backup::run(desk, &options).await,
         Tool::Restore(options) => restore::run(desk, &options).await,
         Tool::BenchDb(options) => bench::run(desk, &options).await,

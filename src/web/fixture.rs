@@ -53,7 +53,7 @@ pub fn state_with(settings: Settings) -> web::Data<State> {
         settings: actor_settings(),
         stores: Stores { journal: Arc::new(Down), records: None, live: Arc::new(Down) },
         connector: Arc::new(Down),
-        collapse: Arc::new(|| {}),
+        collapse: Arc::new(|_| {}),
     });
     web::Data::new(State::new(gateway, settings))
 }
@@ -65,6 +65,7 @@ fn actor_settings() -> actor::Settings {
         node: NodeId("gw-1".to_owned()),
         incarnation: Incarnation::new([1; 16]),
         epoch: Epoch(1),
+        started_at: UtcMicros(0),
         limits: Limits {
             browser: rule,
             peer: rule,
@@ -79,6 +80,9 @@ fn actor_settings() -> actor::Settings {
         flush_batch: 1,
         flush_interval: second,
         cleanup_batch: 1,
+        update_interval: Duration::from_secs(5),
+        suspect_after: Duration::from_secs(1),
+        serve_for: Duration::from_hours(24),
     }
 }
 

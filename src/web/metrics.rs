@@ -54,6 +54,15 @@ fn observations(to: &mut Registry, seen: &Observations) {
     to.register("pulsegate_dead_letters", "Records that a store rejected for good", seen.dead_letters.clone());
     let help = "Differences found between the stores and not yet repaired";
     to.register("pulsegate_store_divergence", help, seen.store_divergence.clone());
+    to.register(
+        "pulsegate_divergences",
+        "Differences that sweeps found, by what was to be done",
+        seen.divergences.clone(),
+    );
+    to.register("pulsegate_divergences_mended", "Differences that were mended", seen.divergences_mended.clone());
+    to.register("pulsegate_sweep_seconds", "How long comparing actors and stores took", seen.sweep.clone());
+    let help = "The time until the next comparison, as the load allows";
+    to.register("pulsegate_sweep_interval_seconds", help, seen.sweep_interval.clone());
     to.register("pulsegate_actor_restarts", "Restarts of actors, by kind", seen.actor_restarts.clone());
     to.register("pulsegate_arbiter_lag_seconds", "How late the ticks of arbiters came", seen.arbiter_lag.clone());
     let help = "From an input frame's arrival until the SSH connection had it";

@@ -30,6 +30,8 @@ pub mod listing;
 pub mod login;
 /// `GET /metrics`.
 pub mod metrics;
+/// The gateways that share the stores.
+pub mod nodes;
 /// The body that opens a session, and what it may say.
 pub mod opening;
 /// Which pages may talk to the gateway, and under which names it answers.

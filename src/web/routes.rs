@@ -9,8 +9,8 @@ use actix_web::{
 };
 
 use super::{
-    actors, assets, auth, error::Problem, events, headers, health, login, metrics, origin, sessions, stores, targets,
-    terminal,
+    actors, assets, auth, error::Problem, events, headers, health, login, metrics, nodes, origin, sessions, stores,
+    targets, terminal,
 };
 
 /// The largest body: an open with a long password is far smaller.
@@ -54,7 +54,9 @@ fn table() -> Vec<Line> {
         line(SignedIn, Method::GET, "/api/v1/events", web::to(events::events)),
         line(SignedIn, Method::GET, "/api/v1/targets", web::to(targets::targets)),
         line(SignedIn, Method::GET, "/api/v1/actors", web::to(actors::actors)),
+        line(SignedIn, Method::GET, "/api/v1/nodes", web::to(nodes::nodes)),
         line(SignedIn, Method::GET, "/api/v1/stores", web::to(stores::stores)),
+        line(SignedIn, Method::POST, "/api/v1/stores/sweep", web::to(stores::sweep)),
         line(SignedIn, Method::GET, "/metrics", web::to(metrics::metrics)),
     ]
 }

@@ -109,8 +109,8 @@ pub async fn get(state: web::Data<State>, _: Caller, id: web::Path<String>) -> R
 /// is what was asked for: 202 as well.
 pub async fn delete(state: web::Data<State>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let id = session_id(&id)?;
-    // Whether it was still open shows in the session that is answered.
-    let _was_open = state.gateway.end(id, EndReason::Terminated, format!("ended by {}", caller.user)).await?;
+    // Where it ended, or whether it was open at all, shows in the session that is answered.
+    let _ended = state.gateway.end(id, EndReason::Terminated, format!("ended by {}", caller.user)).await?;
     let record = find(&state, id).await?;
     Ok(HttpResponse::Accepted().json(session_json(&record)))
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use tokio::sync::broadcast;
 
 use crate::{
-    core::record::{Record, Transition, UtcMicros},
+    core::record::{Epoch, NodeId, Record, Transition, UtcMicros},
     ssh::{AddressRule, Credential, Size},
     store::Position,
 };
@@ -97,6 +97,40 @@ pub struct Subscription {
     pub live: broadcast::Receiver<SessionEvent>,
 }
 
+/// What became of a wish to end a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It runs here and ends now.
+    Here,
+    /// Another node has ended it.
+    There,
+    /// No session of this id is open.
+    NotOpen,
+}
+
+/// One gateway of those that share the stores.
+#[derive(Debug, Clone)]
+pub struct NodeReport {
+    /// Its name.
+    pub id: NodeId,
+    /// Whether it is this one.
+    pub own: bool,
+    /// `serving`, `lost`, `left` or `fenced`.
+    pub standing: &'static str,
+    /// Its epoch, if known.
+    pub epoch: Option<Epoch>,
+    /// When this epoch began.
+    pub started_at: Option<UtcMicros>,
+    /// Its newest renewal by its own wall clock.
+    pub renewed_at: Option<UtcMicros>,
+    /// How long this node has seen no sign of life of it, in milliseconds; 0 for itself.
+    pub silent_ms: u64,
+    /// How long it may serve without renewing its lease, in milliseconds.
+    pub serve_for_ms: Option<u64>,
+    /// Its open sessions in the live view; `None` if that cannot be read.
+    pub sessions: Option<u64>,
+}
+
 /// Whether the gateway can keep its promises now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
@@ -128,6 +162,14 @@ pub enum GatewayError {
     /// The record could not be made durable, or could not be read.
     #[error("The session store does not answer. Nothing was opened; try again, and tell the operator if it goes on.")]
     Store,
+    /// Another gateway serves the session and has not said that it ended it.
+    #[error(
+        "The gateway {node} serves this session and has not confirmed its end. It ends it as soon as it can; look again in a moment."
+    )]
+    Unconfirmed {
+        /// Which.
+        node: NodeId,
+    },
     /// The actor that should answer has failed; it is being restarted.
     #[error("The gateway could not answer just now. Try again.")]
     Failed,

@@ -137,7 +137,7 @@ impl RegistryActor {
             (Store::Live, Some(Outcome::Failed(_))) | (_, None) => {}
         }
         self.flush(ctx);
-        self.answer_drains();
+        self.answer_drains(ctx);
     }
 
     fn sink(&mut self, store: Store) -> Option<&mut Sink> {
@@ -195,19 +195,8 @@ impl RegistryActor {
 
     /// Lets a write that the journal has be seen, and tells the other stores.
     fn settled(&mut self, write: Write, ctx: &mut Context<Self>) {
+        self.publish(&write);
         let Write { record, transitions } = &write;
-        for transition in transitions {
-            self.sequence += 1;
-            let (status, end_reason) = (transition.status, transition.end_reason);
-            let session = Record { status, end_reason, version: transition.version(), ..record.clone() };
-            let event = SessionEvent { sequence: self.sequence, session, detail: transition.detail.clone() };
-            self.backlog.push_back(event.clone());
-            if self.backlog.len() > BACKLOG {
-                self.backlog.pop_front();
-            }
-            // An error means that nobody listens.
-            self.events.send(event).ok();
-        }
         let (id, rank) = (record.id, record.rank());
         if record.is_closed() {
             self.closed(record);
@@ -220,8 +209,24 @@ impl RegistryActor {
         let record = record.clone();
         // Before anybody is answered: who asks next is to know that the records may be behind.
         self.tell_others(write);
-        self.shared.changes.count();
         self.answer(&record, rank, ctx);
+    }
+
+    /// Tells whoever listens of each transition.
+    pub(super) fn publish(&mut self, Write { record, transitions }: &Write) {
+        for transition in transitions {
+            self.sequence += 1;
+            let (status, end_reason) = (transition.status, transition.end_reason);
+            let session = Record { status, end_reason, version: transition.version(), ..record.clone() };
+            let event = SessionEvent { sequence: self.sequence, session, detail: transition.detail.clone() };
+            self.backlog.push_back(event.clone());
+            if self.backlog.len() > BACKLOG {
+                self.backlog.pop_front();
+            }
+            // An error means that nobody listens.
+            self.events.send(event).ok();
+        }
+        self.shared.changes.count();
     }
 
     fn closed(&mut self, record: &Record) {
@@ -276,7 +281,7 @@ impl RegistryActor {
     /// Passes on what the journal has.
     pub(super) fn tell_others(&mut self, write: Write) {
         let now = clock::instant();
-        let priority = if write.transitions.is_empty() { Priority::Activity } else { Priority::Lifecycle };
+        let priority = if write.transitions.is_empty() { Priority::Activity } else { Priority::of(&write.record) };
         let record = write.record.clone();
         if let Some(sink) = &mut self.records
             && sink.ledger.push(now, priority, write).is_err()
@@ -333,17 +338,37 @@ impl RegistryActor {
         }
     }
 
-    /// Answers who drains, if nothing is open and every store that answers has everything.
-    pub(super) fn answer_drains(&mut self) {
+    /// The store that answers for the records: another than the journal, or the journal itself.
+    pub(super) fn sink_of_records(&mut self) -> &mut Sink {
+        self.records.as_mut().unwrap_or(&mut self.journal)
+    }
+
+    /// Answers who drains, if nothing is open and every store that answers has everything; the node has left then.
+    pub(super) fn answer_drains(&mut self, ctx: &mut Context<Self>) {
         let done = |sink: &Sink| sink.ledger.is_empty() || !sink.is_up();
         let others = done(&self.live) && self.records.as_ref().is_none_or(done);
-        if self.index.is_empty() && self.journal.ledger.is_empty() && others {
-            for drained in self.draining.drain(..) {
+        if self.draining.is_empty() || !self.index.is_empty() || !self.journal.ledger.is_empty() || !others {
+            return;
+        }
+        let draining = std::mem::take(&mut self.draining);
+        let (records, settings) = (self.stores.records.clone(), self.settings.clone());
+        // What is still in the outbox is open in the records: this node has not left before it is told.
+        let whole = self.spilled.is_none() && self.records.as_ref().is_none_or(|sink| sink.ledger.is_empty());
+        let leaving = async move {
+            if let Some(records) = records.filter(|_| whole)
+                && let Err(error) = records.leave(settings.node.clone(), settings.incarnation.clone()).await
+            {
+                tracing::warn!(%error, "the records could not be told that this node left; its next start tells them");
+            }
+            draining
+        };
+        ctx.spawn(leaving.into_actor(self).map(|draining, _, _| {
+            for drained in draining {
                 if drained.send(()).is_err() {
                     tracing::debug!("nobody waits for the drain any more");
                 }
             }
-        }
+        }));
     }
 
     fn forget_user(&mut self, username: &str) {

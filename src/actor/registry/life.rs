@@ -7,7 +7,10 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use super::RegistryActor;
 use crate::{
     actor::{Settings, clock, stores::Hindrance},
-    core::record::{Epoch, Incarnation, NodeId, Record},
+    core::{
+        lease::Tenure,
+        record::{Authority, EndReason, Epoch, Incarnation, NodeId, Record, SessionId},
+    },
     store::{RecordStore, StoreError, Write},
 };
 
@@ -16,7 +19,7 @@ use crate::{
 const OUTBOX: u64 = 500_000;
 
 /// How the end of an orphan came to be known.
-const FOUND_AT_START: &str = "The gateway ended without closing it; found at its next start.";
+pub(super) const FOUND_AT_START: &str = "The gateway ended without closing it; found at its next start.";
 
 /// Starts the next epoch of `node` for `incarnation`, above `after`.
 ///
@@ -70,7 +73,12 @@ pub(super) async fn recover(journal: &dyn RecordStore, earlier: &Earlier) -> Res
         closed += orphans.len() as u64;
         let now = clock::utc();
         journal
-            .apply(orphans.into_iter().map(|record| Write::node_lost(record, now, FOUND_AT_START.into())).collect())
+            .apply(
+                orphans
+                    .into_iter()
+                    .map(|record| Write::lost(record, Authority::Observed, now, FOUND_AT_START.into()))
+                    .collect(),
+            )
             .await?;
     }
 }
@@ -95,7 +103,7 @@ async fn recover_records(
             match journal.get(orphan.id).await?.filter(Record::is_closed) {
                 // Its history follows from the outbox.
                 Some(record) => ended.push(Write { record, transitions: Vec::new() }),
-                None => unknown.push(Write::node_lost(orphan, now, FOUND_AT_START.into())),
+                None => unknown.push(Write::lost(orphan, Authority::Observed, now, FOUND_AT_START.into())),
             }
         }
         if !unknown.is_empty() {
@@ -103,6 +111,45 @@ async fn recover_records(
         }
         ended.extend(unknown);
         records.apply(ended).await?;
+    }
+}
+
+/// This node's right to serve, and what happens when another has taken it.
+pub(super) struct Right {
+    /// Where nodes share the records; alone, nobody can take it.
+    tenure: Option<Tenure>,
+    fenced: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl Right {
+    pub(super) fn new(settings: &Settings, shared: bool, fenced: Arc<dyn Fn() + Send + Sync>) -> Self {
+        let tenure = shared.then(|| Tenure::new(clock::boottime(), settings.serve_for));
+        Self { tenure, fenced: Some(fenced) }
+    }
+
+    fn grant(&mut self, sent: Duration) {
+        if let Some(tenure) = &mut self.tenure {
+            tenure.granted(sent);
+        }
+    }
+
+    fn refuse(&mut self) {
+        if let Some(tenure) = &mut self.tenure {
+            tenure.refused();
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.tenure.as_ref().is_some_and(|tenure| tenure.is_over(clock::boottime()))
+    }
+
+    /// Once everything is ended: tells whoever runs the process, if the right does not come back.
+    fn fall(&mut self) {
+        if self.tenure.as_ref().is_some_and(Tenure::is_refused)
+            && let Some(fenced) = self.fenced.take()
+        {
+            fenced();
+        }
     }
 }
 
@@ -126,20 +173,22 @@ impl RegistryActor {
         if std::mem::replace(&mut self.renewing_records, true) {
             return;
         }
+        // Before it is sent: the answer may be late, and the lease is not younger for it.
+        let sent = clock::boottime();
         let renewal = renew(records, self.settings.clone());
-        ctx.spawn(renewal.into_actor(self).map(|outcome, registry, ctx| {
+        ctx.spawn(renewal.into_actor(self).map(move |outcome, registry, ctx| {
             registry.renewing_records = false;
-            registry.records_answered(outcome, ctx);
+            registry.records_answered(outcome, sent, ctx);
         }));
         self.watch_outbox(ctx);
     }
 
-    fn records_answered(&mut self, outcome: Result<(), StoreError>, ctx: &mut Context<Self>) {
+    fn records_answered(&mut self, outcome: Result<(), StoreError>, sent: Duration, ctx: &mut Context<Self>) {
         let Some(sink) = &mut self.records else { return };
         match outcome {
             Ok(()) => {
                 sink.wake();
-                self.shared.hindrances.set(Hindrance::LeaseLost, false);
+                self.right.grant(sent);
                 self.refill(ctx);
                 self.recover_from_records(ctx);
                 self.flush(ctx);
@@ -147,11 +196,40 @@ impl RegistryActor {
             Err(error) => {
                 sink.fails(&error, Duration::ZERO);
                 if matches!(error, StoreError::Refused(_)) {
-                    self.shared.hindrances.set(Hindrance::LeaseLost, true);
+                    self.right.refuse();
                 }
             }
         }
-        self.answer_drains();
+        self.watch_right(ctx);
+        self.answer_drains(ctx);
+    }
+
+    /// Whether this node's right to serve is over.
+    pub(super) fn is_fenced(&self) -> bool {
+        self.right.is_over()
+    }
+
+    /// Opens nothing and ends what is open once the right to serve is over. Where another holds it, this process is of no use
+    /// any more: its next start takes a new epoch.
+    pub(super) fn watch_right(&mut self, ctx: &mut Context<Self>) {
+        let over = self.right.is_over();
+        self.shared.hindrances.set(Hindrance::LeaseLost, over);
+        if !over {
+            return;
+        }
+        let open: Vec<SessionId> = self.index.keys().copied().collect();
+        if !open.is_empty() {
+            tracing::error!(
+                open = open.len(),
+                "the lease was not renewed for as long as this node may serve without: every session ends"
+            );
+        }
+        for id in open {
+            self.end(id, EndReason::Fenced, "Its gateway has lost the right to serve it.".into(), ctx);
+        }
+        if self.index.is_empty() && self.journal.ledger.is_empty() {
+            self.right.fall();
+        }
     }
 
     /// Once per start: what only the records know to be open of this node's earlier lives.
@@ -190,7 +268,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::record::{Authority, Durable, EndReason, SessionId, Status, UtcMicros},
+        core::record::{Durable, Status, UtcMicros},
         store::sqlite::SqliteStore,
     };
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::StoreReport;
+use super::{Muster, StoreReport};
 use crate::{
     actor::{
         clock::Beat,
         gateway::{GatewayError, OpenSession, Subscription},
         mailbox::Mailbox,
+        reconciler::Fix,
         session::SessionMessage,
     },
     core::record::{EndReason, Record, SessionId, Transition},
@@ -105,6 +106,15 @@ pub enum RegistryMessage {
         after: Option<u64>,
         /// The subscription.
         reply: oneshot::Sender<Subscription>,
+    },
+    /// Asks what is served here.
+    Muster(oneshot::Sender<Muster>),
+    /// Mends what a sweep found, where it still holds.
+    Mend {
+        /// What.
+        fixes: Vec<Fix>,
+        /// How many were mended.
+        reply: oneshot::Sender<u64>,
     },
     /// Asks how the stores fare.
     Stores(oneshot::Sender<Vec<StoreReport>>),

@@ -68,7 +68,7 @@ impl RegistryActor {
                 }
                 Err(error) => registry.live.fails(&error, Duration::ZERO),
             }
-            registry.answer_drains();
+            registry.answer_drains(ctx);
         }));
     }
 

@@ -30,7 +30,10 @@ use crate::{
         stream,
     },
     ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
-    store::{Command, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError, Write, memory::MemoryLive, sqlite::SqliteStore},
+    store::{
+        Command, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError, Write,
+        memory::MemoryLive, sqlite::SqliteStore,
+    },
 };
 
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -248,6 +251,7 @@ impl House {
                 node,
                 incarnation,
                 epoch,
+                started_at: UtcMicros(0),
                 limits: Limits {
                     browser: watch,
                     peer: watch,
@@ -262,6 +266,9 @@ impl House {
                 flush_batch: 500,
                 flush_interval: Duration::from_millis(50),
                 cleanup_batch: 50,
+                update_interval: Duration::from_secs(5),
+                suspect_after: Duration::from_secs(1),
+                serve_for: Duration::from_hours(24),
             },
             stores: Stores {
                 journal: records.clone(),
@@ -269,7 +276,7 @@ impl House {
                 live: live.clone(),
             },
             connector: Arc::new(targets.clone()),
-            collapse: Arc::new(move || fallen.store(true, Ordering::Relaxed)),
+            collapse: Arc::new(move |_| fallen.store(true, Ordering::Relaxed)),
         });
         gateway.recover().await.unwrap();
         Self { gateway, targets, records, remote, live, collapsed, _folders: (folder, remote_folder) }

@@ -41,12 +41,7 @@ pub fn select(query: &ListQuery) -> QueryBuilder<MySql> {
 }
 
 /// Selects what is open of `node` and was born before `epoch`, oldest first.
-pub fn select_open_of(
-    node: &NodeId,
-    epoch: Epoch,
-    after: Option<Position>,
-    limit: u32,
-) -> QueryBuilder<MySql> {
+pub fn select_open_of(node: &NodeId, epoch: Epoch, after: Option<Position>, limit: u32) -> QueryBuilder<MySql> {
     let mut sql = QueryBuilder::new("SELECT ");
     sql.push(&*rows::COLUMNS).push(" FROM session_records FORCE INDEX (idx_session_active_node) WHERE true");
     push_exactly(&mut sql, "active_node", &node.0);
@@ -367,7 +362,8 @@ mod tests {
             text: Some("web".into()),
             ..question(&[])
         };
-        let mut all = vec![select_open_of(&NodeId("node-1".into()), Epoch(3), None, 50), select_one(id()), select_many(&[id()])];
+        let mut all =
+            vec![select_open_of(&NodeId("node-1".into()), Epoch(3), None, 50), select_one(id()), select_many(&[id()])];
         all.extend(EVERY_KEY.iter().flat_map(|key| every_page(*key, &full)).map(|query| select(&query)));
         for sql in all {
             for read in plan(&mut db, sql).await {

@@ -223,7 +223,10 @@ pub fn count(row: &MySqlRow, name: &str) -> Result<u64, StoreError> {
     u64::try_from(column::<i64>(row, name)?).map_err(|_| unreadable())
 }
 
-pub fn column<'r, T: sqlx::Decode<'r, MySql> + sqlx::Type<MySql>>(row: &'r MySqlRow, name: &str) -> Result<T, StoreError> {
+pub fn column<'r, T: sqlx::Decode<'r, MySql> + sqlx::Type<MySql>>(
+    row: &'r MySqlRow,
+    name: &str,
+) -> Result<T, StoreError> {
     row.try_get(name).map_err(|_| unreadable())
 }
 

@@ -32,9 +32,7 @@ const TAKEN: &str = "DELETE FROM node_commands WHERE command_id = ?";
 
 impl SharedRecords for MySqlStore {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>> {
-        Box::pin(
-            async move { self.readers.run(|| vec![sqlx::query(NODES)]).await?.iter().map(node).collect() },
-        )
+        Box::pin(async move { self.readers.run(|| vec![sqlx::query(NODES)]).await?.iter().map(node).collect() })
     }
 
     fn fence(&self, id: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>> {

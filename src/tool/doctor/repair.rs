@@ -6,7 +6,7 @@ use super::{
     plan::Difference,
 };
 use crate::{
-    core::record::{Record, SessionId, UtcMicros},
+    core::record::{Authority, Record, SessionId, UtcMicros},
     store::{Journal, RecordStore, StoreError, Write},
     tool::progress::Progress,
 };
@@ -40,7 +40,7 @@ pub async fn repair(
     for part in found.of(Difference::LeftOpen).chunks(batch) {
         let mut writes = Vec::new();
         for record in records_of(view.journal, part).await?.into_iter().filter(|record| !record.is_closed()) {
-            writes.push(Write::node_lost(record, now, FOUND.to_owned()));
+            writes.push(Write::lost(record, Authority::Observed, now, FOUND.to_owned()));
         }
         written += writes.len() as u64;
         view.journal.apply(writes).await?;

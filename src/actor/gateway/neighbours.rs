@@ -1,0 +1,174 @@
+//! What the gateway says of the sessions of other nodes, and asks of those nodes. Judges nobody: labels come from who watches
+//! them.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::{Ended, Gateway, GatewayError, Listing, NodeReport, unreadable};
+use crate::{
+    actor::{
+        clock,
+        reconciler::{ReconcilerMessage, Sweep},
+        registry::RegistryMessage,
+    },
+    core::{
+        neighbours::Standing,
+        record::{EndReason, NodeId, Record, SessionId, Status},
+    },
+    store::{Command, ListQuery, StoreError},
+};
+
+/// How long another node has to end a session: its own link may take a while to close.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether it has.
+const CONFIRM_EVERY: Duration = Duration::from_millis(20);
+
+/// Readings of one listing at most: where a label decides, a page of the store may hold few rows that match.
+const READINGS: usize = 20;
+
+impl Gateway {
+    /// Lists from the records, with what this node knows better, and with the labels of lost nodes.
+    pub(super) async fn list_all(&self, query: ListQuery) -> Result<Listing, GatewayError> {
+        let statuses = query.statuses.clone();
+        let mut query = stored(query);
+        let (mut sessions, wanted) = (Vec::new(), query.limit.max(1) as usize);
+        for _ in 0..READINGS {
+            let page = self.stores.list(query.clone(), self.records_behind()).await.map_err(unreadable)?;
+            let records = page.records;
+            let mut fresh = self.ask(|reply| RegistryMessage::Freshen { records, reply }).await?;
+            self.label(&mut fresh);
+            // What changed between the two readings no longer answers the question.
+            sessions
+                .extend(fresh.into_iter().filter(|record| statuses.is_empty() || statuses.contains(&record.status)));
+            query.after = page.next;
+            query.limit = u32::try_from(wanted - sessions.len().min(wanted)).unwrap_or(1);
+            if query.after.is_none() || query.limit == 0 {
+                break;
+            }
+        }
+        Ok(Listing { sessions, next: query.after, as_of: clock::utc(), degraded: self.degraded() })
+    }
+
+    /// Labels what belongs to a lost node.
+    pub(super) fn label(&self, records: &mut [Record]) {
+        let (now, seen) = (clock::instant(), self.seen.borrow().clone());
+        records.iter_mut().for_each(|record| seen.label(now, record));
+    }
+
+    /// A session that is not open here.
+    pub(super) async fn find_elsewhere(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
+        let mut found = self.stores.get(id, self.records_behind()).await.map_err(unreadable)?;
+        if let Some(record) = &mut found {
+            self.label(std::slice::from_mut(record));
+        }
+        Ok(found)
+    }
+
+    /// Has the node that serves a session end it, and returns once it has.
+    pub(super) async fn end_elsewhere(
+        &self,
+        id: SessionId,
+        reason: EndReason,
+        detail: String,
+    ) -> Result<Ended, GatewayError> {
+        let found = self.stores.get(id, self.records_behind()).await.map_err(unreadable)?;
+        let own = &self.parts.settings.node;
+        let Some(node) = found.filter(|record| !record.is_closed() && record.node != *own).map(|record| record.node)
+        else {
+            return Ok(Ended::NotOpen);
+        };
+        self.ask_to_end(&node, Command { session: id, reason, detail }).await.map_err(unreadable)?;
+        let closed = async {
+            while !self.is_closed_there(&node, id).await {
+                tokio::time::sleep(CONFIRM_EVERY).await;
+            }
+        };
+        match tokio::time::timeout(CONFIRM_WITHIN, closed).await {
+            Ok(()) => Ok(Ended::There),
+            Err(_) => Err(GatewayError::Unconfirmed { node }),
+        }
+    }
+
+    /// Through the live view, which is quick; through the records where that is away.
+    async fn ask_to_end(&self, node: &NodeId, command: Command) -> Result<(), StoreError> {
+        match (self.stores.live.send(node.clone(), command.clone()).await, &self.stores.records) {
+            (Err(error), Some(records)) => {
+                tracing::debug!(%node, %error, "the live view carries no command; the records do");
+                records.send(node.clone(), command, clock::utc()).await
+            }
+            (sent, _) => sent,
+        }
+    }
+
+    /// Its own node says that it is closed: in the records, or where those are away in the live view.
+    async fn is_closed_there(&self, node: &NodeId, id: SessionId) -> bool {
+        let recorded = match &self.stores.records {
+            Some(records) => records.get(id).await,
+            None => Ok(None),
+        };
+        match recorded {
+            Ok(record) => record.is_some_and(|record| record.is_closed()),
+            Err(_) => {
+                let open = self.stores.live.open_of(node.clone()).await;
+                open.is_ok_and(|open| open.iter().all(|record| record.id != id))
+            }
+        }
+    }
+
+    /// Says what is known of every node that shares the stores, this one first.
+    pub async fn nodes(&self) -> Vec<NodeReport> {
+        let (now, settings, seen) = (clock::instant(), &self.parts.settings, self.seen.borrow().clone());
+        let open = self.stores.live.open().await.ok();
+        let count =
+            |node: &NodeId| open.as_ref().map(|open| open.iter().filter(|one| one.node == *node).count() as u64);
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let lease = self.stores.journal.lease(settings.node.clone()).await.ok().flatten();
+        let own = NodeReport {
+            id: settings.node.clone(),
+            own: true,
+            standing: Standing::Serving.as_str(),
+            epoch: Some(settings.epoch),
+            started_at: Some(settings.started_at),
+            renewed_at: lease.map(|lease| lease.renewed_at),
+            silent_ms: 0,
+            serve_for_ms: self.stores.records.is_some().then(|| millis(settings.serve_for)),
+            sessions: count(&settings.node),
+        };
+        let others = seen.sights(now).map(|(node, standing, sight)| NodeReport {
+            id: node.clone(),
+            own: false,
+            standing: standing.as_str(),
+            epoch: sight.node.as_ref().map(|node| node.lease.epoch),
+            started_at: sight.node.as_ref().map(|node| node.started_at),
+            renewed_at: sight.node.as_ref().map(|node| node.lease.renewed_at),
+            silent_ms: millis(now.saturating_duration_since(sight.moved)),
+            serve_for_ms: sight.node.as_ref().map(|node| millis(node.serve_for)),
+            sessions: count(node),
+        });
+        std::iter::once(own).chain(others).collect()
+    }
+
+    /// Compares actors and stores now; a dry run changes nothing.
+    ///
+    /// # Errors
+    /// [`GatewayError::Store`] if a store cannot be read, [`GatewayError::Failed`] if the reconciler cannot answer.
+    pub async fn sweep(&self, dry_run: bool) -> Result<Sweep, GatewayError> {
+        let (reply, swept) = oneshot::channel();
+        let message = ReconcilerMessage::Sweep { dry_run, reply };
+        self.reconciler.tell(message).map_err(|_| GatewayError::Overloaded)?;
+        swept.await.map_err(|_| GatewayError::Failed)?.map_err(unreadable)
+    }
+}
+
+/// The question as a store can answer it: it knows no lost session, only open ones.
+fn stored(mut query: ListQuery) -> ListQuery {
+    if query.statuses.contains(&Status::Lost) {
+        let open = [Status::Connecting, Status::Active, Status::Detached];
+        query
+            .statuses
+            .extend(open.iter().filter(|status| !query.statuses.contains(status)).copied().collect::<Vec<_>>());
+    }
+    query
+}

@@ -1,0 +1,245 @@
+//! Watches the other nodes that share the stores: reads their beats and leases, says who is lost, fences who has been
+//! silent for longer than it may serve, and hears what the others ask of this one. Knows no session; ends and closes
+//! nothing itself.
+
+use std::{
+    collections::BTreeMap,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
+use tokio::sync::watch;
+
+use super::{
+    Settings, arbiter::Arbiter, clock, mailbox::Mailbox, observe::Observations, registry::RegistryMessage,
+    stores::Stores,
+};
+use crate::{
+    core::{
+        lease::{Node, RENEWAL},
+        neighbours::{Neighbours, Sight, Standing},
+        record::{Epoch, NodeId, Record, Status},
+    },
+    store::{Command, SharedRecords, StoreError},
+};
+
+/// Its kind, as in metrics.
+pub const KIND: &str = "nodes";
+
+/// How often the beats are read: half of the time in which each node renews its own.
+const LOOK: Duration = Duration::from_millis(125);
+
+/// How long after a failure commands are asked for again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// A snapshot this old is one of a thread that did not run: nobody has become lost by it.
+const OLDEST: Duration = Duration::from_millis(500);
+
+/// The other nodes as they were last seen. Whoever holds it judges by the clock of the moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    sights: BTreeMap<NodeId, Sight>,
+    fenced: Vec<(NodeId, Epoch)>,
+    taken: Option<Instant>,
+}
+
+impl Snapshot {
+    /// What is known of every other node, as of `now`.
+    pub fn sights(&self, now: Instant) -> impl Iterator<Item = (&NodeId, Standing, &Sight)> {
+        self.sights.iter().map(move |(node, sight)| (node, self.judge(now, sight), sight))
+    }
+
+    /// Where a node stands; `None` for one that was never seen, such as this one.
+    pub fn standing(&self, now: Instant, node: &NodeId) -> Option<Standing> {
+        self.sights.get(node).map(|sight| self.judge(now, sight))
+    }
+
+    /// The fenced nodes, and the epoch before which everything of them is over.
+    pub fn fenced(&self) -> &[(NodeId, Epoch)] {
+        &self.fenced
+    }
+
+    /// Labels an open session of a lost node as such.
+    pub fn label(&self, now: Instant, record: &mut Record) {
+        if !record.is_closed() && self.standing(now, &record.node) == Some(Standing::Lost) {
+            record.status = Status::Lost;
+        }
+    }
+
+    fn judge(&self, now: Instant, sight: &Sight) -> Standing {
+        let fresh = self.taken.is_some_and(|taken| now.saturating_duration_since(taken) < OLDEST);
+        let silent = fresh && sight.lost_from.is_some_and(|from| now >= from);
+        if silent && sight.standing == Standing::Serving { Standing::Lost } else { sight.standing }
+    }
+}
+
+/// The actor. Its fields are plain values; after a failure it looks anew.
+pub struct NodesActor {
+    settings: Arc<Settings>,
+    stores: Stores,
+    records: Arc<dyn SharedRecords>,
+    registry: Mailbox<RegistryMessage>,
+    neighbours: Neighbours,
+    arbiter: Rc<Arbiter>,
+    stalled: Duration,
+    seen: watch::Sender<Arc<Snapshot>>,
+    looking: bool,
+    reading: bool,
+}
+
+impl NodesActor {
+    /// Watches those who share `records`; what it sees is told through `seen`.
+    pub fn new(
+        settings: Arc<Settings>,
+        stores: Stores,
+        records: Arc<dyn SharedRecords>,
+        registry: Mailbox<RegistryMessage>,
+        observations: &Observations,
+        seen: watch::Sender<Arc<Snapshot>>,
+    ) -> Self {
+        let neighbours = Neighbours::new(settings.node.clone(), settings.suspect_after);
+        let arbiter = Arbiter::current(observations);
+        let stalled = arbiter.stalled();
+        let (looking, reading) = (false, false);
+        Self { settings, stores, records, registry, neighbours, arbiter, stalled, seen, looking, reading }
+    }
+
+    fn begin(&self, ctx: &mut Context<Self>) {
+        ctx.run_interval(LOOK, |actor, ctx| actor.look(ctx));
+        ctx.run_interval(RENEWAL, |actor, ctx| actor.read(ctx));
+        let live = self.stores.live.clone();
+        self.listen(
+            move || {
+                let live = live.clone();
+                async move { live.receive().await }
+            },
+            ctx,
+        );
+        let (records, node) = (self.records.clone(), self.settings.node.clone());
+        self.listen(move || paced(records.clone(), node.clone()), ctx);
+    }
+
+    /// Reads the beats, and lets everybody know what they say.
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        let stalled = self.arbiter.stalled();
+        if stalled > self.stalled {
+            self.stalled = stalled;
+            self.neighbours.stalled(clock::instant());
+        }
+        self.publish();
+        if std::mem::replace(&mut self.looking, true) {
+            return;
+        }
+        let live = self.stores.live.clone();
+        let reading = async move { live.leases().await };
+        ctx.spawn(reading.into_actor(self).map(|beats, actor, _| {
+            actor.looking = false;
+            actor.neighbours.hear_beats(clock::instant(), beats.ok());
+            actor.publish();
+        }));
+    }
+
+    /// Reads the leases, and fences whoever may be fenced by them.
+    fn read(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.reading, true) {
+            return;
+        }
+        let records = self.records.clone();
+        let reading = async move { records.nodes().await };
+        ctx.spawn(reading.into_actor(self).map(|nodes, actor, ctx| {
+            actor.reading = false;
+            let now = clock::instant();
+            actor.neighbours.hear_leases(now, nodes.ok());
+            actor.publish();
+            for node in actor.neighbours.to_fence(now) {
+                actor.fence(node, ctx);
+            }
+        }));
+    }
+
+    fn fence(&self, node: Node, ctx: &mut Context<Self>) {
+        let (records, live) = (self.records.clone(), self.stores.live.clone());
+        let next = Epoch(node.lease.epoch.0 + 1);
+        let id = node.id.clone();
+        let fencing = async move {
+            let fenced = records.fence(node.id.clone(), node.lease).await?;
+            if fenced {
+                live.fence(node.id, next).await?;
+            }
+            Ok::<bool, StoreError>(fenced)
+        };
+        ctx.spawn(fencing.into_actor(self).map(move |outcome, _, _| match outcome {
+            Ok(true) => {
+                tracing::error!(node = %id, "the node was silent for longer than it may serve: it is fenced, its sessions are closed");
+            }
+            Ok(false) => tracing::info!(node = %id, "the node renewed its lease before it could be fenced"),
+            Err(error) => tracing::warn!(node = %id, %error, "the node could not be fenced yet"),
+        }));
+    }
+
+    fn publish(&self) {
+        let now = clock::instant();
+        let (sights, fenced) = (self.neighbours.sights(now), self.neighbours.fenced());
+        let standings = |sights: &BTreeMap<NodeId, Sight>| {
+            sights.iter().map(|(node, sight)| (node.clone(), sight.standing)).collect::<Vec<_>>()
+        };
+        let before = standings(&self.seen.borrow().sights);
+        for (node, standing) in standings(&sights).into_iter().filter(|entry| !before.contains(entry)) {
+            tracing::info!(%node, standing = standing.as_str(), "another node");
+        }
+        self.seen.send_replace(Arc::new(Snapshot { sights, fenced, taken: Some(now) }));
+    }
+
+    /// Carries out what other nodes ask, as it comes.
+    fn listen<F>(&self, receive: impl Fn() -> F + 'static, ctx: &mut Context<Self>)
+    where
+        F: Future<Output = Result<Vec<Command>, StoreError>> + 'static,
+    {
+        let registry = self.registry.clone();
+        let listening = async move {
+            loop {
+                match receive().await {
+                    Ok(commands) => {
+                        for Command { session, reason, detail } in commands {
+                            // Whether it was open shows whoever asked in the records.
+                            let (reply, _) = tokio::sync::oneshot::channel();
+                            let end = RegistryMessage::End { id: session, reason, detail, reply };
+                            if registry.deliver(end).await.is_err() {
+                                tracing::warn!(session_id = %session, "no registry could be told to end a session");
+                            }
+                        }
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "commands of other nodes cannot be read");
+                        tokio::time::sleep(AGAIN).await;
+                    }
+                }
+            }
+        };
+        ctx.spawn(listening.into_actor(self));
+    }
+}
+
+/// What waits in the records, once a second: they are the second way, for when the live view is away.
+async fn paced(records: Arc<dyn SharedRecords>, node: NodeId) -> Result<Vec<Command>, StoreError> {
+    tokio::time::sleep(RENEWAL).await;
+    records.receive(node).await
+}
+
+impl Actor for NodesActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Supervised for NodesActor {
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        (self.looking, self.reading) = (false, false);
+        self.neighbours.stalled(clock::instant());
+        self.begin(ctx);
+    }
+}

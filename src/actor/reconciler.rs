@@ -1,0 +1,346 @@
+//! Compares the actors with the live view and the records, as fast as the load allows, and hands what is to be mended to
+//! the registry. Writes nothing; the plan is `core::reconcile`.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
+use serde::Serialize;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Settings, clock,
+    mailbox::{Envelope, Mailbox},
+    nodes::Snapshot,
+    observe::Observations,
+    registry::{Muster, RegistryMessage},
+    stores::Stores,
+};
+use crate::{
+    core::{
+        neighbours::Standing,
+        pace::{Load, Pace},
+        reconcile::{Action, Owner, Said, Sighting, plan},
+        record::{Epoch, NodeId, Record, SessionId, Transition},
+    },
+    store::{Position, RecordStore, Sort, SortKey, StoreError},
+};
+
+/// Its kind, as in metrics.
+pub const KIND: &str = "reconciler";
+
+/// Ids of one question.
+const IDS: usize = 50;
+
+/// Differences that a report names; all are counted.
+const NAMED: usize = 100;
+
+/// What the actor hears.
+pub enum ReconcilerMessage {
+    /// Sweeps now; a dry run only says what it would do.
+    Sweep {
+        /// Whether to change nothing.
+        dry_run: bool,
+        /// What was found.
+        reply: oneshot::Sender<Result<Sweep, StoreError>>,
+    },
+    /// Makes the actor fail, so that a test can see it come back.
+    #[cfg(test)]
+    Panic,
+}
+
+/// What is to be done about one session, with what is needed for it.
+#[derive(Debug, Clone)]
+pub struct Fix {
+    /// What.
+    pub action: Action,
+    /// Which session.
+    pub id: SessionId,
+    /// The record that decides: the journal's for what is this node's, else the records' or the live view's.
+    pub record: Option<Record>,
+    /// Its history in the journal.
+    pub history: Vec<Transition>,
+}
+
+/// What a sweep found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Sweep {
+    /// Sessions looked at.
+    pub sessions: u64,
+    /// How many differ, by what is to be done.
+    pub differences: BTreeMap<&'static str, u64>,
+    /// The first of them.
+    pub named: Vec<Named>,
+    /// How many were mended; what was under way already is not.
+    pub mended: u64,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// The time until the next one, in milliseconds.
+    pub next_ms: u64,
+}
+
+/// One difference.
+#[derive(Debug, Clone, Serialize)]
+pub struct Named {
+    /// The session.
+    pub id: SessionId,
+    /// What is to be done.
+    pub action: Action,
+}
+
+/// The actor.
+pub struct ReconcilerActor {
+    sweeper: Sweeper,
+    pace: Pace,
+    observations: Observations,
+    timer: Option<SpawnHandle>,
+}
+
+/// What a sweep needs.
+#[derive(Clone)]
+struct Sweeper {
+    settings: Arc<Settings>,
+    stores: Stores,
+    registry: Mailbox<RegistryMessage>,
+    seen: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl ReconcilerActor {
+    /// Sweeps at least every `settings.update_interval`.
+    pub fn new(
+        settings: Arc<Settings>,
+        stores: Stores,
+        registry: Mailbox<RegistryMessage>,
+        seen: watch::Receiver<Arc<Snapshot>>,
+        observations: Observations,
+    ) -> Self {
+        let pace = Pace::new(settings.update_interval);
+        Self { sweeper: Sweeper { settings, stores, registry, seen }, pace, observations, timer: None }
+    }
+
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        self.timer = Some(ctx.run_later(self.pace.interval(), |actor, ctx| actor.sweep(false, None, ctx)));
+    }
+
+    fn sweep(
+        &mut self,
+        dry_run: bool,
+        reply: Option<oneshot::Sender<Result<Sweep, StoreError>>>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (sweeper, rows, begun) = (self.sweeper.clone(), self.pace.rows(), clock::instant());
+        let sweeping = async move { sweeper.sweep(rows, dry_run).await };
+        ctx.spawn(sweeping.into_actor(self).map(move |outcome, actor, ctx| {
+            let took = clock::instant().saturating_duration_since(begun);
+            let outcome = outcome.map(|(sweep, slowest)| actor.swept(sweep, slowest, took, dry_run));
+            if let Err(error) = &outcome {
+                tracing::debug!(%error, "the stores could not be compared; it is tried again");
+            }
+            if let Some(reply) = reply
+                && reply.send(outcome).is_err()
+            {
+                tracing::debug!("who asked for a sweep has left");
+            }
+            actor.arm(ctx);
+        }));
+    }
+
+    fn swept(&mut self, mut sweep: Sweep, slowest: Duration, took: Duration, dry_run: bool) -> Sweep {
+        let thread = self.observations.lags.latest();
+        if self.pace.swept(Load { store: slowest, thread }) {
+            let (interval, rows) = (self.pace.interval(), self.pace.rows());
+            tracing::debug!(?interval, rows, store = ?slowest, ?thread, "the sweeps go at another pace");
+        }
+        let found: u64 = sweep.differences.values().sum();
+        let seen = &self.observations;
+        seen.store_divergence.set(i64::try_from(found).unwrap_or(i64::MAX));
+        seen.sweep.observe(took.as_secs_f64());
+        seen.sweep_interval.set(self.pace.interval().as_secs_f64());
+        if !dry_run {
+            seen.divergences_found.inc_by(found);
+            seen.divergences_mended.inc_by(sweep.mended);
+            for (action, count) in &sweep.differences {
+                seen.divergences.get_or_create(&[("action", *action)]).inc_by(*count);
+            }
+        }
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        (sweep.took_ms, sweep.next_ms) = (millis(took), millis(self.pace.interval()));
+        sweep
+    }
+}
+
+/// The stores' words on the sessions that somebody knows.
+#[derive(Default)]
+struct Words {
+    live: HashMap<SessionId, Record>,
+    records: HashMap<SessionId, Record>,
+}
+
+impl Sweeper {
+    /// One sweep; also returns the slowest answer of a store. The actors are counted first: what began or ended meanwhile is
+    /// told from what differs by the registry, which looks again before it mends.
+    async fn sweep(&self, rows: u32, dry_run: bool) -> Result<(Sweep, Duration), StoreError> {
+        let mut slowest = Duration::ZERO;
+        let (reply, muster) = oneshot::channel();
+        let gone = || StoreError::Unavailable("the registry does not answer".into());
+        self.registry.deliver(RegistryMessage::Muster(reply)).await.map_err(|_| gone())?;
+        let muster = muster.await.map_err(|_| gone())?;
+        let mut sweep = Sweep::default();
+        if !muster.recovered {
+            // What earlier lives left open is being closed just now.
+            return Ok((sweep, slowest));
+        }
+        let node = self.settings.node.clone();
+        let next = Epoch(self.settings.epoch.0.saturating_add(1));
+        let mut fixes = self.compare(&node, next, &muster, rows, &mut sweep, &mut slowest).await?;
+        let fenced = self.seen.borrow().fenced().to_vec();
+        for (other, epoch) in fenced {
+            fixes.extend(self.compare(&other, epoch, &muster, rows, &mut sweep, &mut slowest).await?);
+        }
+        for fix in &fixes {
+            *sweep.differences.entry(fix.action.as_str()).or_default() += 1;
+        }
+        sweep.named = fixes.iter().take(NAMED).map(|fix| Named { id: fix.id, action: fix.action }).collect();
+        if !dry_run {
+            for part in fixes.chunks(IDS) {
+                let (reply, mended) = oneshot::channel();
+                let mend = RegistryMessage::Mend { fixes: part.to_vec(), reply };
+                self.registry.deliver(mend).await.map_err(|_| gone())?;
+                sweep.mended += mended.await.map_err(|_| gone())?;
+            }
+        }
+        Ok((sweep, slowest))
+    }
+
+    /// Compares everything of one node that was born before `epoch`.
+    async fn compare(
+        &self,
+        node: &NodeId,
+        epoch: Epoch,
+        muster: &Muster,
+        rows: u32,
+        sweep: &mut Sweep,
+        slowest: &mut Duration,
+    ) -> Result<Vec<Fix>, StoreError> {
+        let own = *node == self.settings.node;
+        let words = self.listen(node, epoch, muster, own, rows, slowest).await?;
+        let mut ids: Vec<SessionId> = words.live.keys().chain(words.records.keys()).copied().collect();
+        ids.extend(muster.serving.keys().filter(|_| own));
+        ids.sort_unstable();
+        ids.dedup();
+        sweep.sessions += ids.len() as u64;
+        let mut fixes = Vec::new();
+        for id in ids {
+            let (live, records) = (words.live.get(&id), words.records.get(&id));
+            let born = live.or(records).map(|record| record.epoch);
+            let owner = match born {
+                _ if !own => Owner::Other(Standing::Fenced),
+                Some(born) if born < self.settings.epoch => Owner::Earlier,
+                Some(_) | None => Owner::Own { fenced: muster.fenced },
+            };
+            let actor = muster.serving.get(&id).copied().filter(|_| own);
+            let sighting = Sighting { owner, actor, live: said(live), records: said(records) };
+            for action in plan(&sighting) {
+                fixes.push(self.fix(action, id, records.or(live), own).await?);
+            }
+        }
+        Ok(fixes)
+    }
+
+    /// Reads what the stores say: everything open of the node, and whatever else somebody knows of.
+    async fn listen(
+        &self,
+        node: &NodeId,
+        epoch: Epoch,
+        muster: &Muster,
+        own: bool,
+        rows: u32,
+        slowest: &mut Duration,
+    ) -> Result<Words, StoreError> {
+        let mut words = Words::default();
+        let live = timed(slowest, self.stores.live.open_of(node.clone())).await?;
+        words.live = live.into_iter().filter(|record| record.epoch < epoch).map(|record| (record.id, record)).collect();
+        let (mut after, oldest) = (None::<Position>, Sort { by: SortKey::StartTime, ascending: true });
+        loop {
+            let page = timed(slowest, self.records().open_of(node.clone(), epoch, after, rows)).await?;
+            after = page.last().map(|record| oldest.position(record));
+            let whole = page.len() < rows as usize;
+            words.records.extend(page.into_iter().map(|record| (record.id, record)));
+            if whole {
+                break;
+            }
+        }
+        let serving = muster.serving.keys().filter(|_| own);
+        let unsaid: Vec<SessionId> =
+            words.live.keys().chain(serving).filter(|id| !words.records.contains_key(id)).copied().collect();
+        for ids in unsaid.chunks(IDS) {
+            let found = timed(slowest, self.records().get_many(ids.to_vec())).await?;
+            words.records.extend(found.into_iter().map(|record| (record.id, record)));
+        }
+        Ok(words)
+    }
+
+    fn records(&self) -> &dyn RecordStore {
+        match &self.stores.records {
+            Some(records) => records.as_ref(),
+            None => self.stores.journal.as_ref(),
+        }
+    }
+
+    async fn fix(&self, action: Action, id: SessionId, shown: Option<&Record>, own: bool) -> Result<Fix, StoreError> {
+        let mut fix = Fix { action, id, record: shown.cloned(), history: Vec::new() };
+        let from_journal = matches!(action, Action::Rewrite | Action::CloseStray | Action::CloseEarlier);
+        if own && from_journal {
+            let known = self.stores.journal.get(id).await?;
+            fix.history = self.stores.journal.history(id).await?;
+            fix.record = known.or(fix.record);
+        }
+        Ok(fix)
+    }
+}
+
+fn said(record: Option<&Record>) -> Said {
+    record.map_or(Said::Nothing, |record| Said::Version { rank: record.rank(), closed: record.is_closed() })
+}
+
+async fn timed<T>(slowest: &mut Duration, question: impl Future<Output = T>) -> T {
+    let since = clock::instant();
+    let answer = question.await;
+    *slowest = (*slowest).max(clock::instant().saturating_duration_since(since));
+    answer
+}
+
+impl Actor for ReconcilerActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.observations.meters.reconciler.capacity());
+        self.arm(ctx);
+    }
+}
+
+impl Supervised for ReconcilerActor {
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        self.timer = None;
+        self.arm(ctx);
+    }
+}
+
+impl Handler<Envelope<ReconcilerMessage>> for ReconcilerActor {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<ReconcilerMessage>, ctx: &mut Self::Context) {
+        let (message, _handling) = envelope.open();
+        match message {
+            ReconcilerMessage::Sweep { dry_run, reply } => self.sweep(dry_run, Some(reply), ctx),
+            #[cfg(test)]
+            ReconcilerMessage::Panic => panic!("asked to"),
+        }
+    }
+}

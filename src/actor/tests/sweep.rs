@@ -1,0 +1,79 @@
+//! What sweeps promise, and what becomes of a gateway whose right to serve was taken.
+
+use std::sync::atomic::Ordering;
+
+use super::house::{House, read};
+use crate::{
+    actor::{reconciler::ReconcilerMessage, wire::ToSocket},
+    core::record::{EndReason, Epoch, Record, SessionId, Status, UtcMicros},
+    store::{RecordStore, SharedRecords, Write},
+};
+
+/// A row that stands open although nobody serves it.
+fn stray(of: &Record, epoch: Epoch, n: u8) -> Record {
+    let start_time = UtcMicros(of.start_time.0 - 1_000_000);
+    Record { id: SessionId::new(start_time, [n; 10]), epoch, start_time, ..of.clone() }
+}
+
+#[actix_rt::test]
+async fn healthy_actors_give_a_sweep_nothing_to_do() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    house.eventually(async || house.gateway.sweep(true).await.unwrap().differences.is_empty()).await;
+    let version = house.find(id).await.version;
+    for _ in 0..10 {
+        let sweep = house.gateway.sweep(false).await.unwrap();
+        assert_eq!((sweep.sessions, sweep.mended, sweep.differences.len()), (1, 0, 0));
+    }
+    assert_eq!(house.find(id).await.version, version);
+}
+
+#[actix_rt::test]
+async fn what_stands_open_without_an_actor_is_closed_and_a_dry_run_leaves_it() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    let served = house.find(id).await;
+    let remote = house.remote.as_ref().unwrap().store.clone();
+    let own = stray(&served, served.epoch, 1);
+    remote.apply(vec![Write { record: own.clone(), transitions: vec![] }]).await.unwrap();
+    house
+        .eventually(async || house.gateway.sweep(true).await.unwrap().differences.get("close_stray") == Some(&1))
+        .await;
+    assert!(!remote.get(own.id).await.unwrap().unwrap().is_closed(), "a dry run changes nothing");
+    let sweep = house.gateway.sweep(false).await.unwrap();
+    assert!(sweep.mended <= 1, "{sweep:?}");
+    house.eventually(async || remote.get(own.id).await.unwrap().unwrap().is_closed()).await;
+    assert_eq!(remote.get(own.id).await.unwrap().unwrap().end_reason, Some(EndReason::ActorFailed));
+    assert_eq!(house.find(id).await.status, Status::Active, "what is served goes on");
+}
+
+#[actix_rt::test]
+async fn a_reconciler_that_failed_sweeps_again() {
+    let house = House::new().await;
+    house.gateway.reconciler.tell(ReconcilerMessage::Panic).ok();
+    house.eventually(async || house.restarts("reconciler").await == 1).await;
+    assert_eq!(house.gateway.sweep(true).await.unwrap().differences.len(), 0);
+}
+
+#[actix_rt::test]
+async fn a_gateway_that_was_fenced_ends_what_it_serves_and_gives_up() {
+    let house = House::with_records().await;
+    let (id, mut attached, _target) = house.active().await;
+    let node = house.find(id).await.node;
+    let remote = house.remote.as_ref().unwrap().store.clone();
+    house
+        .eventually(async || {
+            // Its lease moves on: the one that was seen must still be the newest.
+            let lease = remote.lease(node.clone()).await.unwrap();
+            match lease {
+                Some(lease) => remote.fence(node.clone(), lease).await.unwrap(),
+                None => false,
+            }
+        })
+        .await;
+    let last = read(&mut attached, b"").await;
+    assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::Fenced, .. })), "{last:?}");
+    house.eventually(async || house.collapsed.load(Ordering::Relaxed)).await;
+    house.eventually(async || remote.get(id).await.unwrap().is_some_and(|record| record.is_closed())).await;
+    assert_eq!(house.gateway.readiness().reasons, ["lease lost"]);
+}

@@ -1,0 +1,102 @@
+//! `pulsegate nodes` and `pulsegate node confirm-dead`: which gateways share the records, and the word of a person who
+//! knows that one of them is gone. Closes nothing: whichever gateway runs does, once a node is fenced.
+
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use super::{Desk, Report, stores};
+use crate::{
+    cli::NodeCommand,
+    core::record::{Epoch, NodeId},
+    store::{Holder, Lease, Node, SharedRecords},
+};
+
+/// How long the leases are watched: whoever serves renews its own every second.
+const WATCH: Duration = Duration::from_millis(2_200);
+
+const ALONE: &str = "the records are a file of this gateway alone (store.records is sqlite): there are no other nodes";
+
+/// Lists the nodes, and whether each renews its lease just now.
+pub async fn list(desk: &Desk) -> anyhow::Result<Report> {
+    let Some(records) = stores::records(desk)? else {
+        return Ok(Report { text: ALONE.to_owned(), json: json!({ "nodes": [] }), code: 0 });
+    };
+    let before = leases(&records).await?;
+    tokio::time::sleep(WATCH).await;
+    let nodes = records.nodes().await.context("store.records")?;
+    let mut text = format!("{:<24} {:>6}  {:<8}  {}\n", "NODE", "EPOCH", "STATE", "LEASE");
+    let mut rows = Vec::new();
+    for node in &nodes {
+        let moved = before.get(&node.id) != Some(&node.lease);
+        let (state, lease) = words(node, moved);
+        writeln!(text, "{:<24} {:>6}  {state:<8}  {lease}", node.id.0, node.lease.epoch.0)?;
+        rows.push(json!({
+            "id": node.id.0, "epoch": node.lease.epoch.0, "state": state, "lease_moved": moved,
+            "serve_for_ms": u64::try_from(node.serve_for.as_millis()).unwrap_or(u64::MAX),
+        }));
+    }
+    if nodes.is_empty() {
+        text.push_str("no gateway has written here yet\n");
+    }
+    Ok(Report { text: text.trim_end().to_owned(), json: json!({ "nodes": rows }), code: 0 })
+}
+
+fn words(node: &Node, moved: bool) -> (&'static str, String) {
+    match node.holder {
+        Holder::Held if moved => ("serving", "renewed while looked at".to_owned()),
+        Holder::Held => (
+            "silent",
+            format!(
+                "stood still for {:.1} s; is it gone for sure? `pulsegate node confirm-dead {}`",
+                WATCH.as_secs_f64(),
+                node.id
+            ),
+        ),
+        Holder::Left => ("left", "stopped in order, nothing of it is open".to_owned()),
+        Holder::Fenced => ("fenced", "its right to serve was taken from it; its next start serves anew".to_owned()),
+    }
+}
+
+/// Does what is asked about one node.
+pub async fn run(desk: &Desk, command: &NodeCommand) -> anyhow::Result<Report> {
+    let NodeCommand::ConfirmDead { node } = command;
+    let Some(records) = stores::records(desk)? else { bail!("{ALONE}") };
+    let id = NodeId(node.clone());
+    let before = leases(&records).await?;
+    let Some(lease) = before.get(&id) else {
+        let known: Vec<&str> = before.keys().map(|id| id.0.as_str()).collect();
+        bail!("no node {node} has written to these records; known are: {}", known.join(", "));
+    };
+    tokio::time::sleep(WATCH).await;
+    if !records.fence(id.clone(), lease.clone()).await.context("store.records")? {
+        let nodes = records.nodes().await.context("store.records")?;
+        let now = nodes.iter().find(|node| node.id == id).map(|node| node.holder);
+        return Ok(refused(node, now));
+    }
+    let next = Epoch(lease.epoch.0.saturating_add(1));
+    if let Some(live) = stores::live(desk, NodeId("pulsegate-node-tool".to_owned()), Epoch(1))?
+        && let Err(error) = live.fence(id, next).await
+    {
+        tracing::warn!(%error, "the live view could not be told; the next sweep of a gateway mends it");
+    }
+    let text = format!("{node} is fenced. Any running gateway closes what it left open within seconds, as node_lost.");
+    Ok(Report { text, json: json!({ "node": node, "fenced": true }), code: 0 })
+}
+
+fn refused(node: &str, holder: Option<Holder>) -> Report {
+    let text = match holder {
+        Some(Holder::Left) => format!("{node} left in order; there is nothing to confirm"),
+        Some(Holder::Fenced) => format!("{node} is fenced already; its sessions are closed by any running gateway"),
+        Some(Holder::Held) | None => {
+            format!("{node} lives: it renewed its lease while it was looked at. Stop that gateway first")
+        }
+    };
+    Report { text, json: json!({ "node": node, "fenced": false }), code: 1 }
+}
+
+async fn leases(records: &impl SharedRecords) -> anyhow::Result<BTreeMap<NodeId, Lease>> {
+    let nodes = records.nodes().await.context("store.records")?;
+    Ok(nodes.into_iter().map(|node| (node.id, node.lease)).collect())
+}
