@@ -13,23 +13,54 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::record::{Record, SessionId, Write};
+use super::record::{EndReason, Record, SessionId, Write};
 
-/// What goes first. A lower class still gets its share of every batch.
+/// What goes first. A lower class still gets its share of every batch. Since a batch closes few sessions, a thousand that end
+/// at once wait for one another: the classes of endings say who does not wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// A session opened, changed or closed.
+    /// An operator ended it, or a right was withdrawn: somebody watches whether it is gone.
+    Kill,
+    /// A session opened or changed, or its people or its program ended it.
     Lifecycle,
-    /// An ending that somebody ordered and no actor announces.
-    Terminate,
+    /// A limit of time ended it.
+    Limit,
+    /// Its target or its gateway failed it.
+    Peer,
+    /// Nobody came back to it.
+    Expired,
     /// Signs of life; a later one makes it superfluous.
     Activity,
     /// What a comparison of the stores found missing.
     Repair,
 }
 
+/// As many as there are classes.
+const CLASSES: usize = 7;
+
 impl Priority {
-    const ALL: [Self; 4] = [Self::Lifecycle, Self::Terminate, Self::Activity, Self::Repair];
+    const ALL: [Self; CLASSES] =
+        [Self::Kill, Self::Lifecycle, Self::Limit, Self::Peer, Self::Expired, Self::Activity, Self::Repair];
+
+    /// The class of a transition that led to `record`.
+    pub fn of(record: &Record) -> Self {
+        use EndReason::*;
+        match record.end_reason {
+            Some(Terminated | Revoked | Fenced) => Self::Kill,
+            None | Some(Exited | UserClosed | Shutdown) => Self::Lifecycle,
+            Some(IdleTimeout | MaxDuration) => Self::Limit,
+            Some(
+                PeerLost | PeerClosed | ConnectFailed | AuthFailed | HostKeyRejected | NodeLost | ActorFailed
+                | Overloaded,
+            ) => Self::Peer,
+            Some(DetachExpired) => Self::Expired,
+        }
+    }
+
+    /// Whether it lingers for company: nobody waits for it.
+    const fn lingers(self) -> bool {
+        matches!(self, Self::Activity | Self::Repair)
+    }
 }
 
 /// How a ledger behaves.
@@ -69,7 +100,7 @@ pub struct Ledger {
     waiting: HashMap<SessionId, Waiting>,
     /// By priority, oldest first. An id whose write has left or moved up stays behind and is passed over; in front there
     /// is none such.
-    order: [VecDeque<SessionId>; 4],
+    order: [VecDeque<SessionId>; CLASSES],
     in_flight: Option<InFlight>,
     /// Writes of the next batch at most.
     batch: usize,
@@ -165,15 +196,16 @@ impl Ledger {
         }
         let mut batch = Vec::new();
         let mut closes = 0;
-        let mut held: [Vec<SessionId>; 4] = Default::default();
-        // First every lower class its share, then the classes in their order.
-        for priority in [Priority::Terminate, Priority::Activity, Priority::Repair] {
+        let mut held: [Vec<SessionId>; CLASSES] = Default::default();
+        // First every lower class its share, then the classes in their order. A share of endings leaves room for kills.
+        let shared = self.shared_closes();
+        for priority in Priority::ALL.into_iter().skip(1) {
             let room = self.batch.saturating_sub(batch.len());
-            self.take(priority, self.share(priority).min(room), &mut closes, &mut batch, &mut held);
+            self.take(priority, self.share(priority).min(room), shared, &mut closes, &mut batch, &mut held);
         }
         for priority in Priority::ALL {
             let room = self.batch.saturating_sub(batch.len());
-            self.take(priority, room, &mut closes, &mut batch, &mut held);
+            self.take(priority, room, self.limits.closes, &mut closes, &mut batch, &mut held);
         }
         for (queue, held) in self.order.iter_mut().zip(held) {
             held.into_iter().rev().for_each(|id| queue.push_front(id));
@@ -196,14 +228,24 @@ impl Ledger {
         if its_turn { self.batch } else { 0 }
     }
 
+    /// The closes of the next batch that the shares of the lower classes may use up: all, or half while somebody waits for a
+    /// kill; where there is only one, every other.
+    fn shared_closes(&self) -> usize {
+        if self.front(Priority::Kill).is_none() {
+            return self.limits.closes;
+        }
+        if self.limits.closes == 1 { self.turn % 2 } else { self.limits.closes / 2 }
+    }
+
     /// Moves at most `room` writes of a class into the batch, oldest first. A close beyond the limit stays where it is.
     fn take(
         &mut self,
         priority: Priority,
         room: usize,
+        limit: usize,
         closes: &mut usize,
         batch: &mut Vec<Waiting>,
-        held: &mut [Vec<SessionId>; 4],
+        held: &mut [Vec<SessionId>; CLASSES],
     ) {
         let (Some(queue), Some(held)) = (self.order.get_mut(priority as usize), held.get_mut(priority as usize)) else {
             return;
@@ -213,7 +255,7 @@ impl Ledger {
             let Some(id) = queue.pop_front() else { return };
             let Some(waiting) = self.waiting.get(&id).filter(|waiting| waiting.priority == priority) else { continue };
             let close = waiting.write.record.is_closed();
-            if close && *closes == self.limits.closes {
+            if close && *closes >= limit {
                 held.push(id);
                 continue;
             }
@@ -300,7 +342,7 @@ impl Ledger {
 
     fn due(&self) -> Option<Instant> {
         let oldest = self.oldest_waiting()?;
-        let mut urgent = [Priority::Lifecycle, Priority::Terminate].into_iter();
+        let mut urgent = Priority::ALL.into_iter().filter(|priority| !priority.lingers());
         let urgent = self.waiting.len() >= self.batch || urgent.any(|priority| self.front(priority).is_some());
         let due = if urgent { oldest } else { oldest + self.limits.linger };
         Some(self.blocked_until.map_or(due, |blocked| due.max(blocked)))

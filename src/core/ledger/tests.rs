@@ -188,12 +188,12 @@ fn no_class_starves_whatever_the_size_of_a_batch() {
     let now = Instant::now();
     for size in [1, 2, 7, 8, 64] {
         let mut ledger = Ledger::new(Limits { batch: size, closes: size, ..limits() });
-        let lower = [(900, Priority::Terminate), (901, Priority::Activity), (902, Priority::Repair)];
+        let lower = [(900, Priority::Peer), (901, Priority::Activity), (902, Priority::Repair)];
         for (n, priority) in lower {
             ledger.push(now, priority, activity(n, 1)).unwrap();
         }
         let mut seen = BTreeSet::new();
-        for round in 0..40_u16 {
+        for round in 0..60_u16 {
             // Always more of the highest class than fits.
             for n in 0..2 * size as u16 {
                 ledger.push(now, Priority::Lifecycle, change(n, u64::from(round) + 1, Status::Active)).unwrap();
@@ -202,6 +202,30 @@ fn no_class_starves_whatever_the_size_of_a_batch() {
             ledger.ack(now);
         }
         assert!(lower.iter().all(|(n, _)| seen.contains(&id(*n))), "batches of {size}");
+    }
+}
+
+/// A kill is in the very next batch, however many endings wait that nobody ordered.
+#[test]
+fn a_kill_does_not_wait_behind_ten_thousand_endings() {
+    let now = Instant::now();
+    for closes in [1, 2, 50] {
+        let mut ledger = Ledger::new(Limits { batch: 500, closes, capacity: 20_000, ..limits() });
+        for n in 0..10_000 {
+            let mut lost = close(n);
+            lost.record.end_reason = Some(EndReason::PeerLost);
+            ledger.push(now, Priority::of(&lost.record), lost).unwrap();
+        }
+        let mut kill = close(20_000);
+        kill.record.end_reason = Some(EndReason::Terminated);
+        ledger.push(now, Priority::of(&kill.record), kill).unwrap();
+        let within = if closes == 1 { 2 } else { 1 };
+        let gone = (0..within).any(|_| {
+            let batch = ids(&ledger.poll_batch(now).unwrap());
+            ledger.ack(now);
+            batch.contains(&id(20_000))
+        });
+        assert!(gone, "with {closes} closes a batch");
     }
 }
 
