@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod http;
 pub mod mariadb;
 pub mod playground;
+pub mod redis;
 mod skipped;
 pub mod sshd;
 pub mod terminal;

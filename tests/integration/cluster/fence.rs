@@ -1,0 +1,73 @@
+//! Verdicts over other nodes: only with proof, and only after their owner has given up.
+
+use std::{sync::Arc, time::Duration};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::within;
+use crate::site;
+
+#[test]
+fn a_node_silent_for_longer_than_it_may_serve_is_fenced_and_ends_what_it_serves() {
+    let site = site!();
+    let home = |node: &str| site.home(node).set("node.on_isolation", "terminate").set("node.isolation_timeout", "5s");
+    let (one, two) = (Arc::new(home("gw-1")).start(), Arc::new(home("gw-2")).start());
+    let (page, id) = two.page("playground");
+    let (kept, own) = one.page("playground");
+    within(Duration::from_secs(5), "seen", || one.says(&id, "active").is_some());
+    two.signal(Signal::STOP);
+    within(Duration::from_secs(2), "lost", || one.says(&id, "lost").is_some());
+    // Until it is certain that its owner gave up, it is only lost: 5 s, a hundredth of that, and 5 s more.
+    let took = within(Duration::from_secs(20), "closed", || one.says(&id, "closed/node_lost").is_some());
+    println!("closed in its stead after {took:?}");
+    assert!(took > Duration::from_secs(7), "{took:?}: sooner than its owner was sure to have ended it");
+    let inferred = one.session(&id);
+    two.signal(Signal::CONT);
+    // It wakes, finds its right gone, and ends what it served before anything else: what it saw itself counts from then on.
+    within(Duration::from_secs(5), "observed", || one.says(&id, "closed/fenced").is_some());
+    assert_eq!(page.closed()["reason"], "fenced");
+    assert!(one.session(&id)["version"].as_u64() > inferred["version"].as_u64().map(|version| version - 1));
+    let details = one.history(&id).join("\n");
+    assert!(
+        details.contains("concluded by another gateway") && details.contains("lost the right to serve"),
+        "{details}"
+    );
+    assert_eq!(two.ended().code(), Some(75), "the process ends, so that its next start takes a new epoch");
+    kept.runs("echo kept", "kept");
+    assert_eq!(one.session(&own)["status"], "active");
+}
+
+#[test]
+fn an_outage_of_the_records_ends_nobody_by_default() {
+    let mut site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (page, id) = two.page("playground");
+    within(Duration::from_secs(5), "seen", || one.says(&id, "active").is_some());
+    site.mariadb.kill();
+    crate::support::eventually_nothing_changes(Duration::from_secs(8), || two.session(&id)["status"] == "active");
+    site.mariadb.start_again().unwrap();
+    within(Duration::from_secs(10), "back", || one.says(&id, "active").is_some());
+    page.runs("echo through-it", "through-it");
+}
+
+#[test]
+fn a_person_who_knows_that_a_node_is_gone_has_its_sessions_closed() {
+    let site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (_page, id) = two.page("playground");
+    within(Duration::from_secs(5), "seen", || one.says(&id, "active").is_some());
+    let (status, said) = one.home.run(&["node", "confirm-dead", "gw-2"]);
+    assert!(status.code() == Some(1) && said.contains("gw-2 lives"), "{said}");
+    let (status, said) = one.home.run(&["node", "confirm-dead", "gw-9"]);
+    assert!(status.code() == Some(1) && said.contains("known are: gw-1, gw-2"), "{said}");
+    two.dies();
+    let (status, said) = one.home.run(&["--json", "nodes"]);
+    assert!(status.success() && said.contains("\"state\":\"silent\""), "{said}");
+    let (status, said) = one.home.run(&["node", "confirm-dead", "gw-2"]);
+    assert!(status.success() && said.contains("gw-2 is fenced"), "{said}");
+    within(Duration::from_secs(10), "closed", || one.says(&id, "closed/node_lost").is_some());
+    let shown = one.shows("/api/v1/nodes");
+    let row = shown["nodes"].as_array().unwrap().iter().find(|row| row["id"] == "gw-2").cloned().unwrap();
+    assert_eq!((&row["standing"], &row["sessions"]), (&json!("fenced"), &json!(0)));
+}

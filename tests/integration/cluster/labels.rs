@@ -1,0 +1,106 @@
+//! What a gateway shows of the others: their sessions, and that nobody can know of a silent node.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::within;
+use crate::{site, support::gateway::Gateway};
+
+fn standing(gateway: &Gateway, node: &str) -> String {
+    let nodes = gateway.shows("/api/v1/nodes");
+    let found = nodes["nodes"].as_array().unwrap().iter().find(|row| row["id"] == node).cloned();
+    found.map_or_else(String::new, |row| row["standing"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn every_node_shows_what_any_opens_and_ends_within_a_second() {
+    let site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    for _ in 0..10 {
+        let (page, id) = two.page("playground");
+        within(Duration::from_secs(1), "opened there, shown here", || one.says(&id, "active").is_some());
+        assert_eq!(one.lists("status=active&node=gw-2").len(), 1);
+        page.types("exit 3\r");
+        page.closed();
+        within(Duration::from_secs(1), "ended there, shown here", || one.says(&id, "closed/exited").is_some());
+        assert!(one.lists("status=active").is_empty());
+    }
+    let nodes = one.shows("/api/v1/nodes");
+    let own = &nodes["nodes"][0];
+    assert_eq!((&own["id"], &own["own"], &own["standing"]), (&json!("gw-1"), &json!(true), &json!("serving")));
+    assert_eq!(standing(&one, "gw-2"), "serving");
+}
+
+#[test]
+fn sessions_of_a_killed_node_are_lost_at_once_and_closed_by_its_next_start() {
+    let site = site!();
+    let (one, three) = (site.gateway("gw-1"), site.gateway("gw-3"));
+    let home = std::sync::Arc::new(site.home("gw-2"));
+    let two = home.start();
+    let (_page, id) = two.page("playground");
+    let (_kept, own) = one.page("playground");
+    for other in [&one, &three] {
+        within(Duration::from_secs(5), "seen", || {
+            standing(other, "gw-2") == "serving" && other.says(&id, "active").is_some()
+        });
+    }
+    two.dies();
+    for other in [&one, &three] {
+        let took = within(Duration::from_millis(1_500), "lost", || other.says(&id, "lost").is_some());
+        println!("lost after {took:?}");
+        assert_eq!(other.lists("status=lost").len(), 1, "the label can be asked for");
+        assert_eq!(other.lists("status=active").len(), 1, "and what is lost is not active");
+        assert_eq!(standing(other, "gw-2"), "lost");
+        let metrics = other.asks("GET", "/metrics", None);
+        assert!(metrics.text().contains("pulsegate_sessions{status=\"lost\"} 1"), "{}", metrics.text());
+    }
+    assert_eq!(one.session(&own)["status"], "active", "nobody else is blamed");
+    let _two = home.start();
+    for other in [&one, &three] {
+        within(Duration::from_secs(1), "closed", || other.says(&id, "closed/node_lost").is_some());
+        within(Duration::from_secs(1), "serves again", || standing(other, "gw-2") == "serving");
+    }
+}
+
+#[test]
+fn a_node_that_stood_still_is_back_within_a_second_with_all_its_sessions() {
+    let site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (page, id) = two.page("playground");
+    within(Duration::from_secs(5), "seen", || one.says(&id, "active").is_some());
+    two.signal(Signal::STOP);
+    within(Duration::from_millis(1_600), "lost", || one.says(&id, "lost").is_some());
+    two.signal(Signal::CONT);
+    within(Duration::from_secs(1), "back", || one.says(&id, "active").is_some());
+    page.runs("echo still-here", "still-here");
+    // And whoever slept has not taken the others for lost meanwhile.
+    assert_eq!(standing(&two, "gw-1"), "serving");
+}
+
+#[test]
+fn a_node_that_left_in_order_is_not_lost() {
+    let site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (_page, id) = two.page("playground");
+    within(Duration::from_secs(5), "seen", || one.says(&id, "active").is_some());
+    two.signal(Signal::TERM);
+    assert!(two.ended().success());
+    within(Duration::from_secs(2), "left", || standing(&one, "gw-2") == "left");
+    assert!(one.says(&id, "closed/shutdown").is_some());
+}
+
+#[test]
+fn without_redis_the_leases_in_the_records_tell_who_is_lost() {
+    let mut site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (_page, id) = two.page("playground");
+    within(Duration::from_secs(5), "seen", || standing(&one, "gw-2") == "serving" && one.says(&id, "active").is_some());
+    site.redis.kill();
+    within(Duration::from_secs(5), "degraded", || one.shows("/api/v1/sessions")["degraded"] == json!(["live"]));
+    assert!(one.says(&id, "active").is_some(), "an outage is no silence");
+    two.dies();
+    within(Duration::from_secs(6), "lost", || one.says(&id, "lost").is_some());
+    site.redis.start_again();
+}

@@ -1,0 +1,82 @@
+//! Several gateways on one MariaDB and one Redis: what each shows of the others' sessions, what it may do about them, and
+//! what it must not.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::support::{
+    gateway::{Gateway, Home},
+    mariadb::Mariadb,
+    playground::Playground,
+    redis::Redis,
+};
+
+mod fence;
+mod labels;
+mod sweep;
+mod terminate;
+
+/// The stores and the target that the gateways of one test share.
+pub struct Site {
+    pub mariadb: Mariadb,
+    pub redis: Redis,
+    pub playground: Playground,
+    database: String,
+}
+
+impl Site {
+    /// Starts everything, or says what is missing.
+    pub fn start() -> Result<Self, String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (mariadb, redis) = (Mariadb::start(&[])?, Redis::start()?);
+        let database = format!("site{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        mariadb.sql(&format!("CREATE DATABASE {database}"))?;
+        Ok(Self { mariadb, redis, playground: Playground::start(), database })
+    }
+
+    /// A home for one gateway.
+    pub fn home(&self, node: &str) -> Home {
+        let records = self.mariadb.url(&self.database);
+        Home::with(&self.playground)
+            .set("node.id", node)
+            .set("store.records", &records)
+            .set("store.live", &self.redis.url())
+    }
+
+    /// A gateway of its own.
+    pub fn gateway(&self, node: &str) -> Gateway {
+        Arc::new(self.home(node)).start()
+    }
+
+    /// Runs a statement in the gateways' database.
+    pub fn sql(&self, statement: &str) -> String {
+        self.mariadb.sql(&format!("USE {}; {statement}", self.database)).unwrap()
+    }
+}
+
+/// Starts a [`Site`], or ends the test as skipped.
+#[macro_export]
+macro_rules! site {
+    () => {
+        match $crate::cluster::Site::start() {
+            Ok(site) => site,
+            Err(why) => return $crate::support::skip(std::thread::current().name().unwrap_or_default(), &why),
+        }
+    };
+}
+
+/// How long it took until `look` found what it looks for; more than `limit` fails.
+#[track_caller]
+pub fn within(limit: Duration, what: &str, mut look: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !look() {
+        assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    begun.elapsed()
+}

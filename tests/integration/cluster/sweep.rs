@@ -1,0 +1,59 @@
+//! What the sweep mends: whatever a store has lost or invented, while nobody's session is touched.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::within;
+use crate::site;
+
+#[test]
+fn what_a_store_lost_is_written_again_and_a_healthy_sweep_changes_nothing() {
+    let site = site!();
+    let gateway = site.gateway("gw-1");
+    let (page, id) = gateway.page("playground");
+    let (_other, second) = gateway.page("playground");
+    let sweep = |dry_run: bool| {
+        let answer = gateway.asks("POST", "/api/v1/stores/sweep", Some(&json!({"dry_run": dry_run})));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    within(Duration::from_secs(5), "quiet", || sweep(true)["differences"] == json!({}));
+    for _ in 0..20 {
+        assert_eq!(sweep(false)["differences"], json!({}), "healthy actors: a sweep changes nothing");
+    }
+
+    site.sql(&format!("DELETE FROM session_records WHERE session_id = '{id}'"));
+    let shown = format!("pulsegate:{{gw-1}}:session:{second}");
+    assert!(site.redis.ask(&format!("DEL {shown}")).unwrap().starts_with(":1"));
+    assert!(site.redis.ask(&format!("ZREM pulsegate:{{gw-1}}:beats {second}")).unwrap().starts_with(":1"));
+    let count = || site.sql(&format!("SELECT count(*) FROM session_records WHERE session_id = '{id}'"));
+    within(Duration::from_secs(15), "written again", || count().trim() == "1");
+    within(Duration::from_secs(15), "shown again", || {
+        site.redis.ask(&format!("EXISTS {shown}")).unwrap().starts_with(":1")
+    });
+    page.runs("echo untouched", "untouched");
+    assert!(gateway.shows("/api/v1/stores")["divergence"]["mended_total"].as_u64() >= Some(2));
+    let history = site.sql(&format!("SELECT count(*) FROM session_events WHERE session_id = '{id}'"));
+    assert!(history.trim().parse::<u32>().unwrap() >= 2);
+}
+
+#[test]
+fn a_row_that_stands_open_without_an_actor_is_closed() {
+    let site = site!();
+    let gateway = site.gateway("gw-1");
+    let (page, id) = gateway.page("playground");
+    page.types("exit\r");
+    page.closed();
+    within(Duration::from_secs(5), "told", || {
+        site.sql(&format!("SELECT status FROM session_records WHERE session_id = '{id}'")).trim() == "closed"
+    });
+    // The records were set back to before the end, as by a restored copy.
+    site.sql(&format!(
+        "UPDATE session_records SET status = 'active', end_reason = NULL, end_time = NULL, detected_at = NULL, rank_key = 2 \
+         WHERE session_id = '{id}'"
+    ));
+    within(Duration::from_secs(15), "closed again", || {
+        site.sql(&format!("SELECT end_reason FROM session_records WHERE session_id = '{id}'")).trim() == "exited"
+    });
+}

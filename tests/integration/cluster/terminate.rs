@@ -1,0 +1,56 @@
+//! Ending a session on another node.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::within;
+use crate::site;
+
+#[test]
+fn a_session_is_ended_on_whichever_node_serves_it() {
+    let site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let (page, id) = two.page("playground");
+        within(Duration::from_secs(2), "seen", || one.says(&id, "active").is_some());
+        let begun = Instant::now();
+        let answer = one.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
+        times.push(begun.elapsed());
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        let session = answer.json();
+        assert_eq!((&session["status"], &session["end_reason"]), (&json!("closed"), &json!("terminated")));
+        assert_eq!(page.closed()["reason"], "terminated");
+    }
+    times.sort();
+    println!("ended elsewhere: p50 {:?}, max {:?}", times[10], times[19]);
+    assert!(times[19] < Duration::from_millis(250), "{times:?}");
+}
+
+#[test]
+fn without_redis_the_records_carry_the_wish() {
+    let mut site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (page, id) = two.page("playground");
+    within(Duration::from_secs(2), "seen", || one.says(&id, "active").is_some());
+    site.redis.kill();
+    let answer = one.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
+    assert_eq!((answer.status, &answer.json()["end_reason"]), (202, &json!("terminated")), "{}", answer.text());
+    assert_eq!(page.closed()["reason"], "terminated");
+}
+
+#[test]
+fn a_node_that_does_not_answer_is_named_and_ends_it_once_it_can() {
+    let site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (page, id) = two.page("playground");
+    within(Duration::from_secs(2), "seen", || one.says(&id, "active").is_some());
+    two.signal(rustix::process::Signal::STOP);
+    let answer = one.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
+    assert_eq!(answer.status, 504, "{}", answer.text());
+    assert!(answer.json()["detail"].as_str().unwrap().contains("gw-2"), "{}", answer.text());
+    two.signal(rustix::process::Signal::CONT);
+    assert_eq!(page.closed()["reason"], "terminated");
+    within(Duration::from_secs(2), "ended", || one.says(&id, "closed/terminated").is_some());
+}
