@@ -1,6 +1,6 @@
 // Owns the HTTP side of the gateway: every call the page makes, and the one error they fail with.
 import type { Destination } from "./destination";
-import type { Session, Status } from "./protocol";
+import type { Node, Session, Status } from "./protocol";
 import { SUBPROTOCOL } from "./protocol";
 
 const BASE = "/api/v1";
@@ -103,6 +103,9 @@ export function sessions(query: SessionQuery): Promise<SessionPage> {
   if (query.q !== "") values.set("q", query.q);
   return request("GET", `/sessions?${values}`);
 }
+
+/** The gateways that share the stores, the one that answers first. */
+export const nodes = async () => (await request<{ nodes: Node[] }>("GET", "/nodes")).nodes;
 
 /** The stream of every transition; see `LiveSessions` for its events. */
 export const events = () => new EventSource(`${BASE}/events`);

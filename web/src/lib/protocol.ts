@@ -56,6 +56,14 @@ export interface Session {
   durable: "records" | "journal";
 }
 
+/** One of the gateways that share the list. */
+export interface Node {
+  id: string;
+  /** Whether it is the one that answers. */
+  own: boolean;
+  standing: "serving" | "lost" | "left" | "fenced";
+}
+
 /** One thing to fill in; `echo: false` hides what is typed. */
 export interface PromptField {
   label: string;

@@ -1,9 +1,11 @@
 // Owns the list of sessions on the page and keeps it live: a page of the listing, corrected by every event.
 import * as api from "./api";
-import type { Session, Status } from "./protocol";
+import type { Node, Session, Status } from "./protocol";
 
 /** Refetch anyway after so long: the net under the event stream. */
 const REFETCH_MS = 10_000;
+/** Events tell of this gateway's sessions only: those of others are looked at this often. */
+const REFETCH_OTHERS_MS = 1_000;
 /** Several events in a burst cost one refetch. */
 const SETTLE_MS = 250;
 /** The listing's own largest page. */
@@ -21,6 +23,8 @@ export class LiveSessions {
   status = $state<Status[]>([]);
   search = $state("");
   limit = $state(100);
+  /** The gateways that share the list; this one first. */
+  nodes = $state<Node[]>([]);
 
   #stream: EventSource | null = null;
   #settle: ReturnType<typeof setTimeout> | undefined;
@@ -29,13 +33,19 @@ export class LiveSessions {
   /** Starts to follow; the result stops. */
   follow(): () => void {
     this.#listen();
+    void this.#lookAround();
     const net = setInterval(() => {
       // A stream refused by the gateway does not come back by itself.
       if (this.#stream?.readyState === EventSource.CLOSED) this.#listen();
+      void this.#lookAround();
       void this.refetch();
     }, REFETCH_MS);
+    const others = setInterval(() => {
+      if (this.nodes.length > 1 && document.visibilityState === "visible") void this.refetch();
+    }, REFETCH_OTHERS_MS);
     return () => {
       clearInterval(net);
+      clearInterval(others);
       clearTimeout(this.#settle);
       this.#settle = undefined;
       this.#stream?.close();
@@ -73,6 +83,20 @@ export class LiveSessions {
       this.#settle = undefined;
       void this.refetch();
     }, SETTLE_MS);
+  }
+
+  /** Whether another gateway serves a session, so that it can be watched over but not opened from here. */
+  isElsewhere(session: Session): boolean {
+    const own = this.nodes.find((node) => node.own);
+    return own !== undefined && session.node !== own.id;
+  }
+
+  async #lookAround(): Promise<void> {
+    try {
+      this.nodes = await api.nodes();
+    } catch {
+      // The list says already that the gateway does not answer; the last known nodes stay.
+    }
   }
 
   #listen(): void {
