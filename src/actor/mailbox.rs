@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::{Message, Recipient, dev::SendError};
@@ -67,13 +67,14 @@ impl<M: Send + 'static> Mailbox<M> {
 
     fn seal(&self, message: M) -> Envelope<M> {
         self.meter.depth.fetch_add(1, Ordering::Relaxed);
-        Envelope { message, ticket: Ticket(self.meter.clone()) }
+        Envelope { message, sent: clock::instant(), ticket: Ticket(self.meter.clone()) }
     }
 }
 
 /// A message on its way.
 pub struct Envelope<M> {
     message: M,
+    sent: Instant,
     ticket: Ticket,
 }
 
@@ -84,8 +85,9 @@ impl<M: 'static> Message for Envelope<M> {
 impl<M> Envelope<M> {
     /// Takes the message out; the time until the returned guard is dropped counts as handling.
     pub fn open(self) -> (M, Handling) {
-        let handling = Handling { meter: self.ticket.0.clone(), since: clock::instant() };
-        (self.message, handling)
+        let since = clock::instant();
+        self.ticket.0.waited.add(since.saturating_duration_since(self.sent));
+        (self.message, Handling { meter: self.ticket.0.clone(), since })
     }
 }
 
@@ -106,28 +108,69 @@ pub struct Handling {
 
 impl Drop for Handling {
     fn drop(&mut self) {
-        self.meter.handled(clock::instant().saturating_duration_since(self.since).as_nanos());
+        self.meter.handled.add(clock::instant().saturating_duration_since(self.since));
     }
 }
 
 /// Powers of two from 1 ns to 9 minutes.
 const BUCKETS: usize = 40;
 
+/// How long something took, over the life of the process.
+#[derive(Debug)]
+struct Times {
+    count: AtomicU64,
+    max_ns: AtomicU64,
+    buckets: [AtomicU64; BUCKETS],
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self { count: 0.into(), max_ns: 0.into(), buckets: std::array::from_fn(|_| AtomicU64::new(0)) }
+    }
+}
+
+impl Times {
+    fn add(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        let power = (u64::BITS - nanos.leading_zeros()) as usize;
+        if let Some(bucket) = self.buckets.get(power.min(BUCKETS - 1)) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        self.max_ns.fetch_max(nanos, Ordering::Relaxed);
+        self.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A quantile is the upper edge of its power of two.
+    fn read(&self) -> HandleTimes {
+        let total = self.count.load(Ordering::Relaxed);
+        let max = self.max_ns.load(Ordering::Relaxed) as f64 / 1e6;
+        let quantile = |share: f64| {
+            let mut below = 0;
+            for (power, bucket) in self.buckets.iter().enumerate() {
+                below += bucket.load(Ordering::Relaxed);
+                if below as f64 >= share * total as f64 {
+                    return ((1u64 << power) as f64 / 1e6).min(max);
+                }
+            }
+            max
+        };
+        HandleTimes { p50: quantile(0.5), p99: quantile(0.99), max }
+    }
+}
+
 /// What the mailboxes of one kind of actor have seen.
 #[derive(Debug)]
 pub struct Meter {
     capacity: usize,
     depth: AtomicI64,
-    handled: AtomicU64,
-    max_ns: AtomicU64,
-    buckets: [AtomicU64; BUCKETS],
+    waited: Times,
+    handled: Times,
 }
 
 impl Meter {
     /// Starts at zero; `capacity` is what one mailbox takes.
     pub fn new(capacity: usize) -> Arc<Self> {
-        let buckets = std::array::from_fn(|_| AtomicU64::new(0));
-        Arc::new(Self { capacity, depth: 0.into(), handled: 0.into(), max_ns: 0.into(), buckets })
+        Arc::new(Self { capacity, depth: 0.into(), waited: Times::default(), handled: Times::default() })
     }
 
     /// Messages one mailbox takes before senders wait or are refused.
@@ -142,34 +185,17 @@ impl Meter {
 
     /// Messages handled.
     pub fn handled_total(&self) -> u64 {
-        self.handled.load(Ordering::Relaxed)
+        self.handled.count.load(Ordering::Relaxed)
     }
 
-    /// How long handling took; a quantile is the upper edge of its power of two.
+    /// How long handling took.
     pub fn handle_times(&self) -> HandleTimes {
-        let total = self.handled_total();
-        let max = self.max_ns.load(Ordering::Relaxed) as f64 / 1e6;
-        let quantile = |share: f64| {
-            let mut below = 0;
-            for (power, bucket) in self.buckets.iter().enumerate() {
-                below += bucket.load(Ordering::Relaxed);
-                if below as f64 >= share * total as f64 {
-                    return ((1u64 << power) as f64 / 1e6).min(max);
-                }
-            }
-            max
-        };
-        HandleTimes { p50: quantile(0.5), p99: quantile(0.99), max }
+        self.handled.read()
     }
 
-    fn handled(&self, nanos: u128) {
-        let nanos = u64::try_from(nanos).unwrap_or(u64::MAX);
-        let power = (u64::BITS - nanos.leading_zeros()) as usize;
-        if let Some(bucket) = self.buckets.get(power.min(BUCKETS - 1)) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
-        self.max_ns.fetch_max(nanos, Ordering::Relaxed);
-        self.handled.fetch_add(1, Ordering::Relaxed);
+    /// How long messages waited, from when they were sent.
+    pub fn wait_times(&self) -> HandleTimes {
+        self.waited.read()
     }
 }
 
@@ -204,5 +230,6 @@ mod tests {
         mailbox.deliver(99).await.unwrap();
         assert_eq!(meter.depth(), 0);
         assert_eq!(meter.handled_total(), taken as u64 + 1);
+        assert!(meter.wait_times().max > 0.0);
     }
 }

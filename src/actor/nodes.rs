@@ -31,6 +31,9 @@ pub const KIND: &str = "nodes";
 /// How often the beats are read: half of the time in which each node renews its own.
 const LOOK: Duration = Duration::from_millis(125);
 
+/// How often the leases are read: each node renews its own every second.
+const READ: Duration = Duration::from_millis(500);
+
 /// How long after a failure commands are asked for again.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -108,7 +111,7 @@ impl NodesActor {
 
     fn begin(&self, ctx: &mut Context<Self>) {
         ctx.run_interval(LOOK, |actor, ctx| actor.look(ctx));
-        ctx.run_interval(RENEWAL, |actor, ctx| actor.read(ctx));
+        ctx.run_interval(READ, |actor, ctx| actor.read(ctx));
         let live = self.stores.live.clone();
         self.listen(
             move || {

@@ -137,6 +137,8 @@ pub struct KindReport {
     pub handled_total: u64,
     /// How long handling took.
     pub handle_ms: HandleTimes,
+    /// How long messages waited before it.
+    pub wait_ms: HandleTimes,
 }
 
 /// One supervised actor.

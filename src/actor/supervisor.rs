@@ -124,6 +124,7 @@ impl SupervisorActor {
                 mailbox_capacity: meter.capacity() as u64,
                 handled_total: meter.handled_total(),
                 handle_ms: meter.handle_times(),
+                wait_ms: meter.wait_times(),
             }
         });
         let noteworthy = |child: &Child, entry: &Entry| child.actor != super::session::KIND || entry.restarts > 0;

@@ -15,6 +15,9 @@ use super::{
 /// Renewals that must be missed before a node is lost by its lease in the records alone (`docs/design.md` §6).
 const RENEWALS: u32 = 3;
 
+/// A beat that is this old has been missed: two of the 250 ms in which each node renews it.
+const STILL: Duration = Duration::from_millis(500);
+
 /// Where another node stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
@@ -44,6 +47,8 @@ impl Standing {
 #[derive(Debug, Clone)]
 struct Neighbour {
     lease: Option<Watched<Node>>,
+    /// When the lease was last read.
+    read: Instant,
     beat: Option<Watched<String>>,
     /// When its lease moved although its beat stood still: it lives, and only the way to the live view is cut.
     moved_alone: Option<Instant>,
@@ -83,13 +88,13 @@ impl Neighbours {
     /// The beats in the live view were read; `None`: they could not be.
     pub fn hear_beats(&mut self, now: Instant, beats: Option<Vec<(NodeId, String)>>) {
         self.judge(now);
-        let resumed = !std::mem::replace(&mut self.sees_beats, beats.is_some());
-        if resumed {
+        let saw = std::mem::replace(&mut self.sees_beats, beats.is_some());
+        if self.sees_beats && !saw {
             self.restart(now);
         }
         let own = self.own.clone();
         for (id, beat) in beats.into_iter().flatten().filter(|(id, _)| *id != own) {
-            let neighbour = self.neighbour(id);
+            let neighbour = self.neighbour(now, id);
             let moved = match &mut neighbour.beat {
                 Some(known) => known.look(now, beat),
                 None => {
@@ -106,13 +111,14 @@ impl Neighbours {
     /// The leases in the records were read; `None`: they could not be.
     pub fn hear_leases(&mut self, now: Instant, nodes: Option<Vec<Node>>) {
         self.judge(now);
-        let resumed = !std::mem::replace(&mut self.sees_leases, nodes.is_some());
-        if resumed {
+        let saw = std::mem::replace(&mut self.sees_leases, nodes.is_some());
+        if self.sees_leases && !saw {
             self.restart(now);
         }
-        let (own, sees_beats, suspect_after) = (self.own.clone(), self.sees_beats, self.suspect_after);
+        let (own, sees_beats) = (self.own.clone(), self.sees_beats);
         for node in nodes.into_iter().flatten().filter(|node| node.id != own) {
-            let neighbour = self.neighbour(node.id.clone());
+            let neighbour = self.neighbour(now, node.id.clone());
+            let before = std::mem::replace(&mut neighbour.read, now);
             let moved = match &mut neighbour.lease {
                 Some(known) => known.look(now, node),
                 None => {
@@ -124,8 +130,9 @@ impl Neighbours {
                 continue;
             }
             match &neighbour.beat {
+                // It was renewed since the reading before, and that was already after the last beat.
                 Some(beat) if sees_beats => {
-                    if now.saturating_duration_since(beat.moved()) >= suspect_after {
+                    if before.saturating_duration_since(beat.moved()) >= STILL {
                         (neighbour.lost, neighbour.moved_alone) = (false, Some(now));
                     }
                 }
@@ -139,8 +146,9 @@ impl Neighbours {
         self.restart(now);
     }
 
-    fn neighbour(&mut self, id: NodeId) -> &mut Neighbour {
-        self.known.entry(id).or_insert(Neighbour { lease: None, beat: None, moved_alone: None, lost: false })
+    fn neighbour(&mut self, now: Instant, id: NodeId) -> &mut Neighbour {
+        let unknown = Neighbour { lease: None, read: now, beat: None, moved_alone: None, lost: false };
+        self.known.entry(id).or_insert(unknown)
     }
 
     /// Windows begin anew; who is lost stays so until something of it moves.

@@ -157,6 +157,7 @@ mod tests {
             mailbox_capacity: 16,
             handled_total: 9,
             handle_ms: crate::actor::observe::HandleTimes::default(),
+            wait_ms: crate::actor::observe::HandleTimes::default(),
         };
         let text = text(|registry| {
             mailboxes(registry, &ActorsReport { kinds: vec![kind], children: vec![], arbiters: vec![] });

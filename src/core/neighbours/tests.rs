@@ -89,6 +89,32 @@ fn a_silent_node_is_lost_within_its_span_and_back_with_its_first_beat() {
     assert_eq!(room.standing("a"), Standing::Serving);
 }
 
+/// Whoever reads rarely sees a renewal of before the end only after the last beat: that is no sign of life.
+#[test]
+fn a_renewal_that_was_read_late_excuses_no_silence() {
+    let mut room = Room::with(&["a"]);
+    room.pass(5.0, &["a"]);
+    room.leases.get_mut("a").unwrap().0 += 1;
+    for _ in 0..4 {
+        room.now += Duration::from_millis(250);
+        let beats = vec![(NodeId("a".into()), room.beats["a"].to_string())];
+        room.neighbours.hear_beats(room.now, Some(beats));
+    }
+    room.read_leases();
+    assert_eq!(room.standing("a"), Standing::Lost);
+}
+
+#[test]
+fn a_live_view_that_stays_away_does_not_begin_the_window_anew() {
+    let mut room = Room::with(&["a"]);
+    for _ in 0..13 {
+        room.neighbours.hear_beats(room.now, None);
+        room.read_leases();
+        room.now += Duration::from_millis(250);
+    }
+    assert_eq!(room.standing("a"), Standing::Lost);
+}
+
 #[test]
 fn a_node_that_renews_but_does_not_beat_is_not_lost() {
     let mut room = Room::with(&["a"]);
