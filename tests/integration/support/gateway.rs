@@ -115,9 +115,10 @@ impl Home {
 
     /// Runs a command of the binary to its end.
     pub fn run(&self, args: &[&str]) -> (ExitStatus, String) {
-        let before = self.logs().len();
+        let read = |name| fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
+        let before = ["stdout", "stderr"].map(|name| (name, read(name).len()));
         let status = self.spawn(args).wait().unwrap();
-        (status, self.logs().split_off(before))
+        (status, before.map(|(name, length)| read(name).split_off(length)).concat())
     }
 
     fn ready_lines(&self) -> Vec<String> {
