@@ -1,6 +1,6 @@
 //! Pulsegate, the SSH gateway that always knows which sessions are alive.
 //!
-//! The map of the house, in reading order; arrows go one way, `core ← store, ssh ← actor ← web ← app ← main`, and
+//! The map of the house, in reading order; arrows go one way, `core ← store, recording, ssh ← actor ← web ← app ← main`, and
 //! `tests/tidy.rs` holds them.
 
 #![forbid(unsafe_code)]
@@ -18,6 +18,8 @@ pub mod config;
 pub mod core;
 /// The folder of one gateway: its lock, its name.
 pub mod data_dir;
+/// Recordings of sessions: written, sealed, found, verified.
+pub mod recording;
 /// Links to SSH targets: russh, host keys, authentication, the demo target.
 pub mod ssh;
 /// Where records live: SQLite, memory.

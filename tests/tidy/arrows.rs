@@ -6,14 +6,15 @@ use crate::{Broken, source::Source};
 const ARROWS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("store", &["core"]),
+    ("recording", &["core"]),
     ("ssh", &["core"]),
     ("config", &["core", "store", "ssh"]),
-    ("actor", &["core", "store", "ssh"]),
-    ("web", &["core", "store", "ssh", "actor"]),
+    ("actor", &["core", "store", "recording", "ssh"]),
+    ("web", &["core", "store", "recording", "ssh", "actor"]),
     ("cli", &["core", "store", "ssh", "config"]),
     ("data_dir", &["core"]),
-    ("tool", &["core", "store", "config", "cli", "data_dir"]),
-    ("app", &["core", "store", "ssh", "config", "cli", "data_dir", "tool", "actor", "web"]),
+    ("tool", &["core", "store", "recording", "config", "cli", "data_dir"]),
+    ("app", &["core", "store", "recording", "ssh", "config", "cli", "data_dir", "tool", "actor", "web"]),
     ("main", &["core", "store", "ssh", "config", "cli", "tool", "actor", "web", "app"]),
     ("lib", &[]),
 ];
@@ -64,7 +65,7 @@ fn ends(path: &str, end: &str) -> bool {
     path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
 }
 
-/// Imports go one way: `core ← store, ssh ← actor ← web ← app ← main`.
+/// Imports go one way: `core ← store, recording, ssh ← actor ← web ← app ← main`.
 pub fn imports_follow_the_arrows(source: &Source) -> Vec<Broken> {
     let Some(here) = room(&source.path) else { return Vec::new() };
     let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == here) else {

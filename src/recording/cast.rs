@@ -1,0 +1,235 @@
+//! The lines of an asciicast v2 (docs.asciinema.org/manual/asciicast/v2): a header, then one event a line. Bytes become
+//! text here: a character that is split over two chunks is joined, what is no UTF-8 is replaced. Knows no file.
+
+use std::{io::Write, time::Duration};
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::Title;
+
+/// What an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// What the terminal showed.
+    Output,
+    /// What was typed.
+    Input,
+    /// The terminal's new size, as `80x24`.
+    Resize,
+    /// A sentence about the recording itself.
+    Marker,
+}
+
+impl Code {
+    /// Its letter.
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Output => 'o',
+            Self::Input => 'i',
+            Self::Resize => 'r',
+            Self::Marker => 'm',
+        }
+    }
+}
+
+/// The first line, with its newline.
+pub fn header(title: &Title, unix_seconds: i64) -> Vec<u8> {
+    let Title { session, username, target, term, cols, rows } = title;
+    let header = json!({
+        "version": 2, "width": cols, "height": rows, "timestamp": unix_seconds,
+        "title": format!("{username} on {target}"), "env": { "TERM": term }, "session": session,
+    });
+    format!("{header}\n").into_bytes()
+}
+
+/// Begins the line of an event, up to the quote before its text.
+pub fn begin_event(to: &mut Vec<u8>, at: Duration, code: char) {
+    // Writing to memory does not fail.
+    let _ = write!(to, "[{}.{:06},\"{code}\",\"", at.as_secs(), at.subsec_micros());
+}
+
+/// Adds an event with this text.
+pub fn event(to: &mut Vec<u8>, at: Duration, code: Code, text: &str) {
+    begin_event(to, at, code.letter());
+    escape(to, text);
+    to.extend_from_slice(b"\"]\n");
+}
+
+fn is_plain(byte: u8) -> bool {
+    (byte >= 0x20) & (byte != b'"') & (byte != b'\\')
+}
+
+/// Bytes up to the first that must be escaped; sixteen at a time, which the compiler turns into vector instructions.
+fn plain_prefix(bytes: &[u8]) -> usize {
+    let plain = bytes.chunks_exact(16).take_while(|part| part.iter().fold(true, |plain, byte| plain & is_plain(*byte)));
+    let sure = plain.count() * 16;
+    let rest = bytes.get(sure..).unwrap_or_default();
+    sure + rest.iter().position(|byte| !is_plain(*byte)).unwrap_or(rest.len())
+}
+
+/// Adds `text` as the inside of a JSON string (RFC 8259 §7).
+fn escape(to: &mut Vec<u8>, text: &str) {
+    let mut bytes = text.as_bytes();
+    loop {
+        let (plain, rest) = bytes.split_at(plain_prefix(bytes));
+        to.extend_from_slice(plain);
+        let Some((&byte, rest)) = rest.split_first() else { return };
+        bytes = rest;
+        match byte {
+            b'\n' => to.extend_from_slice(b"\\n"),
+            b'\r' => to.extend_from_slice(b"\\r"),
+            b'\t' => to.extend_from_slice(b"\\t"),
+            b'"' | b'\\' => to.extend_from_slice(&[b'\\', byte]),
+            _ => {
+                let digit = |value: u8| if value < 10 { b'0' + value } else { b'a' + value - 10 };
+                to.extend_from_slice(&[b'\\', b'u', b'0', b'0', digit(byte >> 4), digit(byte & 15)]);
+            }
+        }
+    }
+}
+
+/// Makes text of chunks of bytes. What may be the beginning of a character waits for the next chunk.
+#[derive(Debug, Default)]
+pub struct Joiner {
+    held: Vec<u8>,
+}
+
+impl Joiner {
+    /// Whether part of a character waits.
+    pub fn holds(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Hands the text of what was held and `bytes` to `take`, in pieces; what is no UTF-8 becomes U+FFFD.
+    pub fn join(&mut self, bytes: &[u8], mut take: impl FnMut(&str)) {
+        if self.held.is_empty() {
+            self.held.extend_from_slice(decode(bytes, &mut take));
+        } else {
+            self.held.extend_from_slice(bytes);
+            let joined = std::mem::take(&mut self.held);
+            self.held.extend_from_slice(decode(&joined, &mut take));
+        }
+    }
+
+    /// Hands out what is held at the end of everything.
+    pub fn finish(&mut self, mut take: impl FnMut(&str)) {
+        if !std::mem::take(&mut self.held).is_empty() {
+            take("\u{fffd}");
+        }
+    }
+}
+
+/// Decodes as far as characters are whole and returns the rest, at most three bytes.
+fn decode<'a>(mut bytes: &'a [u8], take: &mut impl FnMut(&str)) -> &'a [u8] {
+    loop {
+        let error = match str::from_utf8(bytes) {
+            Ok(text) => {
+                if !text.is_empty() {
+                    take(text);
+                }
+                return &[];
+            }
+            Err(error) => error,
+        };
+        let (valid, rest) = bytes.split_at(error.valid_up_to());
+        if let Ok(text) = str::from_utf8(valid)
+            && !text.is_empty()
+        {
+            take(text);
+        }
+        let Some(wrong) = error.error_len() else { return rest };
+        take("\u{fffd}");
+        bytes = rest.get(wrong..).unwrap_or_default();
+    }
+}
+
+/// The first line, read.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Header {
+    /// The format, 2.
+    pub version: u32,
+    /// The terminal's width in cells.
+    pub width: u16,
+    /// Its height in cells.
+    pub height: u16,
+    /// When it begins, in seconds since 1970-01-01 UTC.
+    #[serde(default)]
+    pub timestamp: i64,
+    /// What it shows.
+    #[serde(default)]
+    pub title: String,
+    /// The session, if it is one of ours.
+    #[serde(default)]
+    pub session: String,
+}
+
+/// An event, read. Its code may be one that is not ours.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Event(pub f64, pub String, pub String);
+
+/// Reads the first line; `None` where it is none of an asciicast v2.
+pub fn read_header(line: &[u8]) -> Option<Header> {
+    serde_json::from_slice(line).ok().filter(|header: &Header| header.version == 2)
+}
+
+/// Reads another line; `None` where it is no event.
+pub fn read_event(line: &[u8]) -> Option<Event> {
+    serde_json::from_slice(line).ok().filter(|Event(at, ..)| at.is_finite() && *at >= 0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn joined(chunks: &[&[u8]]) -> String {
+        let (mut joiner, mut text) = (Joiner::default(), String::new());
+        chunks.iter().for_each(|chunk| joiner.join(chunk, |piece| text.push_str(piece)));
+        joiner.finish(|piece| text.push_str(piece));
+        text
+    }
+
+    #[test]
+    fn a_character_split_over_chunks_is_joined_and_a_torn_one_is_replaced() {
+        let euro = "€".as_bytes();
+        assert_eq!(joined(&[b"a", &euro[..1], &euro[1..2], &euro[2..], b"b"]), "a€b");
+        assert_eq!(joined(&[&euro[..2], b"b"]), "\u{fffd}b");
+        assert_eq!(joined(&[b"\xff\xc0", b"ok", &euro[..2]]), "\u{fffd}\u{fffd}ok\u{fffd}");
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_do_not_change_the_text(bytes in prop::collection::vec(any::<u8>(), 0..64), at in 0usize..64) {
+            let (a, b) = bytes.split_at(at.min(bytes.len()));
+            prop_assert_eq!(joined(&[a, b]), String::from_utf8_lossy(&bytes));
+        }
+
+        #[test]
+        fn every_text_is_read_back(text in any::<String>(), micros in 0u64..1 << 50) {
+            let mut line = Vec::new();
+            event(&mut line, Duration::from_micros(micros), Code::Output, &text);
+            prop_assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1, "one line");
+            let Event(at, code, told) = read_event(&line).unwrap();
+            prop_assert!((at - micros as f64 / 1e6).abs() < 1e-3);
+            prop_assert_eq!((code.as_str(), told), ("o", text));
+        }
+    }
+
+    #[test]
+    fn a_header_is_read_back() {
+        let title = Title {
+            session: "s".into(),
+            username: "ada".into(),
+            target: "web \"1\"".into(),
+            term: "xterm".into(),
+            cols: 132,
+            rows: 50,
+        };
+        let header = read_header(&header(&title, 1_700_000_000)).unwrap();
+        assert_eq!((header.width, header.height, header.timestamp), (132, 50, 1_700_000_000));
+        assert_eq!((header.title.as_str(), header.session.as_str()), ("ada on web \"1\"", "s"));
+        assert_eq!(read_header(b"{\"version\":1,\"width\":1,\"height\":1}"), None);
+    }
+}

@@ -1,0 +1,263 @@
+//! One recording while it is written: turns what happens into lines and links and appends them. A write that fails leaves
+//! the file as it was before. Knows neither queue nor policy.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Seal, Title,
+    cast::{self, Code, Joiner},
+    chain::Chain,
+    echo::Echo,
+};
+
+/// Bytes after which a link follows, and with it a write: what a reader can at most not place more exactly.
+const SEGMENT: u64 = 64 * 1024;
+
+/// As long as something happens, a link follows this long after the last one.
+const LINKED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How a recording is to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct Making {
+    /// Whether typing is recorded, as far as it is echoed.
+    pub input: bool,
+    /// Its bytes at most.
+    pub max_size: u64,
+    /// When it begins, by the clock that measures.
+    pub begins: Duration,
+    /// The same by the clock that stamps, in seconds since 1970-01-01 UTC.
+    pub unix_seconds: i64,
+}
+
+/// A recording that is being written.
+#[derive(Debug)]
+pub struct Reel {
+    path: PathBuf,
+    file: Arc<File>,
+    making: Making,
+    /// The length of what was written for sure, and its chain.
+    written: u64,
+    safe: Chain,
+    /// Lines that are not written yet, and the terminal's bytes in them.
+    lines: Vec<u8>,
+    unwritten: u64,
+    chain: Chain,
+    output: Joiner,
+    typed: Joiner,
+    echo: Option<Echo>,
+    at: Duration,
+    linked_at: Duration,
+    /// Bytes that are missing since the last line that said so.
+    lost: u64,
+    eventful: bool,
+    full: bool,
+}
+
+impl Reel {
+    /// Begins a recording in a file of its own.
+    ///
+    /// # Errors
+    /// What hinders it; nothing is left behind.
+    pub fn create(path: PathBuf, title: &Title, making: Making) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
+        let file = File::options().create_new(true).append(true).mode(0o600).open(&path)?;
+        let mut reel = Self::over(file, path, title, making);
+        match reel.write(false) {
+            Ok(()) => Ok(reel),
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = fs::remove_file(&reel.path);
+                Err(error)
+            }
+        }
+    }
+
+    /// A recording in an empty file, whose header is still to be written.
+    pub(super) fn over(file: File, path: PathBuf, title: &Title, making: Making) -> Self {
+        Self {
+            path,
+            file: Arc::new(file),
+            making,
+            written: 0,
+            safe: Chain::default(),
+            lines: cast::header(title, making.unix_seconds),
+            unwritten: 0,
+            chain: Chain::default(),
+            output: Joiner::default(),
+            typed: Joiner::default(),
+            echo: making.input.then(Echo::default),
+            at: Duration::ZERO,
+            linked_at: Duration::ZERO,
+            lost: 0,
+            eventful: false,
+            full: false,
+        }
+    }
+
+    /// The file, to be made safe on the disk.
+    pub fn file(&self) -> Arc<File> {
+        self.file.clone()
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes that are missing since the last line that said so.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Whether it has reached its limit, so that nothing is added any more.
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// The terminal showed `bytes`.
+    ///
+    /// # Errors
+    /// What hinders a write; the bytes count as lost then.
+    pub fn output(&mut self, at: Duration, bytes: &[u8]) -> io::Result<()> {
+        if !self.begin(at) {
+            return Ok(());
+        }
+        self.unwritten += bytes.len() as u64;
+        let (at, lines) = (self.at, &mut self.lines);
+        self.output.join(bytes, |text| cast::event(lines, at, Code::Output, text));
+        if let Some(echoed) = self.echo.as_mut().map(|echo| echo.shown(bytes)) {
+            self.record_typing(&echoed);
+        }
+        self.write_if_long()
+    }
+
+    /// `bytes` were typed.
+    ///
+    /// # Errors
+    /// As [`output`](Self::output).
+    pub fn input(&mut self, at: Duration, bytes: &[u8]) -> io::Result<()> {
+        if self.begin(at)
+            && let Some(echoed) = self.echo.as_mut().map(|echo| echo.typed(bytes))
+        {
+            self.record_typing(&echoed);
+        }
+        self.write_if_long()
+    }
+
+    /// The terminal has a new size.
+    pub fn resize(&mut self, at: Duration, cols: u16, rows: u16) {
+        if self.begin(at) {
+            cast::event(&mut self.lines, self.at, Code::Resize, &format!("{cols}x{rows}"));
+        }
+    }
+
+    /// `bytes` are missing here.
+    pub fn lose(&mut self, bytes: u64) {
+        self.lost += bytes;
+    }
+
+    /// Writes what waits.
+    ///
+    /// # Errors
+    /// What hinders it; what waited counts as lost.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.lines.is_empty() {
+            return Ok(());
+        }
+        let due = self.at.saturating_sub(self.linked_at) >= LINKED_WITHIN;
+        self.write(due)
+    }
+
+    /// Ends the recording: `None` where nothing happened, and no file is left.
+    ///
+    /// # Errors
+    /// What hinders the last write: the recording stays without its seal.
+    pub fn seal(mut self, at: Duration) -> io::Result<Option<Seal>> {
+        if !self.eventful {
+            fs::remove_file(&self.path)?;
+            return Ok(None);
+        }
+        self.step(at);
+        let (at, lines) = (self.at, &mut self.lines);
+        self.output.finish(|text| cast::event(lines, at, Code::Output, text));
+        let head = self.chain.link(&mut self.lines, at, true);
+        self.append()?;
+        Ok(Some(Seal { bytes: self.written, head }))
+    }
+
+    /// Takes a step in time and says what is missing before it.
+    fn step(&mut self, at: Duration) {
+        self.at = at.saturating_sub(self.making.begins).max(self.at);
+        let lost = std::mem::take(&mut self.lost);
+        if lost > 0 {
+            let sentence = format!("{lost} bytes of the terminal could not be recorded here");
+            cast::event(&mut self.lines, self.at, Code::Marker, &sentence);
+        }
+    }
+
+    /// Begins an event. Returns whether there is room for it.
+    fn begin(&mut self, at: Duration) -> bool {
+        if self.full {
+            return false;
+        }
+        self.step(at);
+        self.eventful = true;
+        if self.written + self.lines.len() as u64 >= self.making.max_size {
+            self.full = true;
+            let sentence = format!("the recording ends at its limit of {} bytes", self.making.max_size);
+            cast::event(&mut self.lines, self.at, Code::Marker, &sentence);
+        }
+        !self.full
+    }
+
+    fn record_typing(&mut self, echoed: &[u8]) {
+        let (at, lines) = (self.at, &mut self.lines);
+        self.typed.join(echoed, |text| cast::event(lines, at, Code::Input, text));
+    }
+
+    fn write_if_long(&mut self) -> io::Result<()> {
+        if self.lines.len() as u64 + self.chain.uncovered() >= SEGMENT { self.write(true) } else { Ok(()) }
+    }
+
+    fn write(&mut self, link: bool) -> io::Result<()> {
+        if link {
+            self.chain.link(&mut self.lines, self.at, false);
+        } else {
+            self.chain.add(&self.lines);
+        }
+        self.append()?;
+        if link {
+            self.linked_at = self.at;
+        }
+        Ok(())
+    }
+
+    /// Appends the lines, which the chain covers already, or takes everything back.
+    fn append(&mut self) -> io::Result<()> {
+        let outcome = (&*self.file).write_all(&self.lines);
+        let unwritten = std::mem::take(&mut self.unwritten);
+        match &outcome {
+            Ok(()) => {
+                self.written += self.lines.len() as u64;
+                self.safe = self.chain.clone();
+            }
+            Err(_) => {
+                self.chain = self.safe.clone();
+                self.lost += unwritten;
+                // What a full disk took of a line must not stay.
+                self.file.set_len(self.written)?;
+            }
+        }
+        self.lines.clear();
+        outcome
+    }
+}

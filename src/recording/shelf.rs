@@ -1,0 +1,164 @@
+//! Where recordings lie in the data directory, how one is found by what its record says, and how one that was interrupted
+//! is sealed. Trusts no path.
+
+use std::{
+    fs::{self, File},
+    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
+    path::{Component, Path, PathBuf},
+    time::Duration,
+};
+
+use time::OffsetDateTime;
+
+use super::{
+    Seal,
+    cast::{self, Code, Event},
+    chain::{self, Chain},
+};
+use crate::core::record::UtcMicros;
+
+/// Where recordings lie, relative to the data directory.
+pub const FOLDER: &str = "recordings";
+
+/// How a recording's file ends.
+pub const ENDING: &str = "cast";
+
+/// How far back the last link is looked for: a link follows every 64 KiB, and no line is much longer than a chunk of the
+/// terminal with every byte escaped.
+const LOOK_BACK: u64 = 1024 * 1024;
+
+/// The longest line that seals.
+const LAST_LINE: u64 = 128;
+
+/// Where the recording of a session lies, relative to the data directory: `recordings/2026/01/ID.cast`.
+pub fn place(session: &str, start: UtcMicros) -> String {
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(start.0) * 1_000);
+    let date = at.unwrap_or(OffsetDateTime::UNIX_EPOCH).date();
+    format!("{FOLDER}/{:04}/{:02}/{session}.{ENDING}", date.year(), u8::from(date.month()))
+}
+
+/// Finds the recording that a record names.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if it is not there, or if the name leads anywhere but below the recordings.
+pub fn find(data_dir: &Path, recording: &str) -> io::Result<PathBuf> {
+    let named = Path::new(recording);
+    let plain = named.components().all(|part| matches!(part, Component::Normal(_)));
+    if !plain || !named.starts_with(FOLDER) || named.extension().is_none_or(|ending| ending != ENDING) {
+        return Err(ErrorKind::NotFound.into());
+    }
+    let leads_to = |path: PathBuf| match path.canonicalize() {
+        Err(error) if error.kind() == ErrorKind::NotADirectory => Err(ErrorKind::NotFound.into()),
+        outcome => outcome,
+    };
+    let (root, path) = (leads_to(data_dir.join(FOLDER))?, leads_to(data_dir.join(named))?);
+    if path.starts_with(root) { Ok(path) } else { Err(ErrorKind::NotFound.into()) }
+}
+
+/// Every recording of a data directory, by path.
+///
+/// # Errors
+/// That a folder cannot be read.
+pub fn all(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let (mut folders, mut found) = (vec![data_dir.join(FOLDER)], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let path = entry.path();
+            match entry.file_type()? {
+                kind if kind.is_dir() => folders.push(path),
+                kind if kind.is_file() && path.extension().is_some_and(|ending| ending == ENDING) => found.push(path),
+                _ => {}
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Whether nothing is added to a recording any more.
+///
+/// # Errors
+/// That it cannot be read.
+pub fn is_sealed(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let end = read_from(&mut file, length.saturating_sub(LAST_LINE))?;
+    let last = end.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
+    Ok(chain::find(last).is_some_and(|found| found.last))
+}
+
+/// Seals a recording that its gateway did not: cuts a torn line off, says that it was interrupted, and links the end.
+/// `None` where not even a header is whole. One that is sealed stays as it is. Nothing may be writing to it.
+///
+/// # Errors
+/// That it cannot be read or written.
+pub fn recover(path: &Path) -> io::Result<Option<Seal>> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let length = file.metadata()?.len();
+    let (bytes, link) = match tail(&mut file, length)? {
+        Some((bytes, link)) => (bytes, Some(link)),
+        None => (read_from(&mut file, 0)?, None),
+    };
+    let starts = length - bytes.len() as u64;
+    let (mut chain, mut rest) = (Chain::default(), bytes.as_slice());
+    if let Some(found) = link {
+        if found.last {
+            return Ok(Some(Seal { bytes: length, head: found.link }));
+        }
+        chain = Chain::after(&found.link);
+    } else if cast::read_header(rest.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default()).is_none() {
+        return Ok(None);
+    }
+    let (mut whole, mut at) = (0, Duration::ZERO);
+    for line in rest.split_inclusive(|byte| *byte == b'\n') {
+        // The first is the header, or what follows the digits of a link.
+        let told = cast::read_event(line);
+        if !line.ends_with(b"\n") || (whole > 0 && told.is_none()) {
+            break;
+        }
+        if let Some(Event(seconds, ..)) = told {
+            at = at.max(Duration::try_from_secs_f64(seconds).unwrap_or_default());
+        }
+        whole += line.len();
+    }
+    rest = rest.get(..whole).unwrap_or_default();
+    if whole == 0 {
+        return Ok(None);
+    }
+    chain.add(rest);
+    let kept = starts + whole as u64;
+    let mut lines = Vec::new();
+    cast::event(&mut lines, at, Code::Marker, "the gateway ended here without closing the session");
+    let head = chain.link(&mut lines, at, true);
+    file.set_len(kept)?;
+    file.seek(SeekFrom::Start(kept))?;
+    file.write_all(&lines)?;
+    file.sync_data()?;
+    Ok(Some(Seal { bytes: kept + lines.len() as u64, head }))
+}
+
+/// The last link and the bytes behind its digits; `None` where there is no link.
+fn tail(file: &mut File, length: u64) -> io::Result<Option<(Vec<u8>, chain::Found)>> {
+    for back in [LOOK_BACK.min(length), length] {
+        let bytes = read_from(file, length - back)?;
+        let mut end = bytes.len();
+        let lines = bytes.split_inclusive(|byte| *byte == b'\n').rev();
+        for line in lines {
+            let begins = end - line.len();
+            if let Some(found) = chain::find(line) {
+                let behind = begins + found.covered + 64;
+                return Ok(Some((bytes.get(behind..).unwrap_or_default().to_vec(), found)));
+            }
+            end = begins;
+        }
+    }
+    Ok(None)
+}
+
+fn read_from(file: &mut File, from: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(from))?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -1,0 +1,166 @@
+//! A session's side of its recording: takes what the terminal shows without waiting, and says when the recorder is behind
+//! or cannot write. Lives on the session's thread; knows no file.
+
+use std::{
+    cell::Cell,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    Policy, Seal,
+    queue::{Item, What},
+    recorder::Shared,
+};
+
+/// Bytes of one session that may wait to be written: a second of a flood.
+const OF_ONE: usize = 4 * 1024 * 1024;
+
+/// Bytes of all sessions that may wait: what a gateway can spare while its disk is stuck.
+const OF_ALL: usize = 64 * 1024 * 1024;
+
+/// What recorder and session know of each other.
+#[derive(Debug)]
+pub struct Level {
+    /// Bytes that wait to be written.
+    queued: AtomicUsize,
+    /// Whether the session waits until fewer do.
+    awaited: AtomicBool,
+    /// Why a recording that is required ended early.
+    trouble: OnceLock<String>,
+    /// Wakes the session.
+    wake: Arc<Notify>,
+}
+
+impl Level {
+    /// Nothing waits.
+    pub fn new(wake: Arc<Notify>) -> Arc<Self> {
+        Arc::new(Self { queued: AtomicUsize::new(0), awaited: AtomicBool::new(false), trouble: OnceLock::new(), wake })
+    }
+
+    /// Something waits to be written.
+    pub fn awaits(&self, item: &Item) {
+        self.queued.fetch_add(item.size(), Ordering::SeqCst);
+    }
+
+    /// So many bytes were written.
+    pub fn written(&self, bytes: usize) {
+        let left = self.queued.fetch_sub(bytes, Ordering::SeqCst) - bytes;
+        if left <= OF_ONE / 2 && self.awaited.swap(false, Ordering::SeqCst) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// The recording is over before its session.
+    pub fn fails(&self, sentence: String) {
+        // The first trouble is the one that counts.
+        let _ = self.trouble.set(sentence);
+        self.wake.notify_one();
+    }
+}
+
+/// A session's side of its recording. Dropping it ends the recording.
+#[derive(Debug)]
+pub struct Tape {
+    shared: Arc<Shared>,
+    id: u64,
+    level: Arc<Level>,
+    policy: Policy,
+    /// Bytes that found no room since the recorder was last told.
+    lost: Cell<u64>,
+    ended: Cell<bool>,
+}
+
+impl Tape {
+    /// The tape of the recording `id`, which has been opened.
+    pub(super) fn new(shared: Arc<Shared>, id: u64, level: Arc<Level>, policy: Policy) -> Self {
+        Self { shared, id, level, policy, lost: Cell::new(0), ended: Cell::new(false) }
+    }
+
+    /// Takes what the terminal shows.
+    pub fn output(&self, bytes: &Bytes) {
+        self.put(What::Output(bytes.clone()), bytes.len(), self.policy == Policy::Required);
+    }
+
+    /// Takes what a person types, before the target gets it.
+    pub fn input(&self, bytes: &Bytes) {
+        if self.shared.settings.input {
+            self.put(What::Input(bytes.clone()), bytes.len(), false);
+        }
+    }
+
+    /// Takes a new size.
+    pub fn resize(&self, cols: u16, rows: u16) {
+        self.put(What::Resize(cols, rows), 0, true);
+    }
+
+    /// Whether the target must wait until more is written: the session's waker tells when not.
+    pub fn is_behind(&self) -> bool {
+        if self.policy != Policy::Required {
+            return false;
+        }
+        // Asked for first, so that no writing in between is missed.
+        self.level.awaited.store(true, Ordering::SeqCst);
+        let behind = self.level.queued.load(Ordering::SeqCst) > OF_ONE || self.shared.queue.bytes() > OF_ALL;
+        if !behind {
+            self.level.awaited.store(false, Ordering::SeqCst);
+        }
+        behind
+    }
+
+    /// Why the session must end, if its recording is required and could not be written.
+    pub fn trouble(&self) -> Option<&str> {
+        self.level.trouble.get().map(String::as_str)
+    }
+
+    /// Ends the recording. The answer is its seal, or `None` where there is nothing to keep.
+    pub fn seal(&self) -> oneshot::Receiver<Option<Seal>> {
+        let (sealed, seal) = oneshot::channel();
+        self.end(Some(sealed));
+        seal
+    }
+
+    fn put(&self, what: What, bytes: usize, whatever_waits: bool) {
+        if self.ended.get() {
+            return;
+        }
+        let room = self.level.queued.load(Ordering::Relaxed) + bytes <= OF_ONE && self.shared.queue.bytes() <= OF_ALL;
+        if !room && !whatever_waits {
+            self.lost.set(self.lost.get() + bytes as u64);
+            self.shared.tally.lose(bytes as u64);
+            return;
+        }
+        let lost = self.lost.take();
+        if lost > 0 {
+            self.send(What::Lost(lost));
+        }
+        self.send(what);
+    }
+
+    fn send(&self, what: What) {
+        let item = Item { tape: self.id, at: (self.shared.settings.clock)(), what };
+        self.level.awaits(&item);
+        self.shared.queue.put(item);
+    }
+
+    fn end(&self, sealed: Option<oneshot::Sender<Option<Seal>>>) {
+        if !self.ended.replace(true) {
+            let lost = self.lost.take();
+            if lost > 0 {
+                self.send(What::Lost(lost));
+            }
+            self.send(What::Close(sealed));
+        }
+    }
+}
+
+impl Drop for Tape {
+    fn drop(&mut self) {
+        self.end(None);
+    }
+}

@@ -1,0 +1,275 @@
+//! Recordings on a real disk: written, cut, flipped, sealed, served with nobody left to write them.
+
+use std::{
+    fs::{self, File},
+    io::{Cursor, ErrorKind},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use super::{
+    Policy, Seal, Settings, Title,
+    cast::{self, Event},
+    recorder::Recorder,
+    reel::{Making, Reel},
+    shelf,
+    verify::{Verdict, verify},
+};
+use crate::core::record::UtcMicros;
+
+const SESSION: &str = "019b7cc2-3f4e-7000-8000-000000000001";
+
+fn title() -> Title {
+    Title {
+        session: SESSION.into(),
+        username: "ada".into(),
+        target: "web-1".into(),
+        term: "xterm".into(),
+        cols: 80,
+        rows: 24,
+    }
+}
+
+fn making() -> Making {
+    Making { input: false, max_size: 1 << 30, begins: Duration::ZERO, unix_seconds: 1_700_000_000 }
+}
+
+/// A folder with a recording of a few seconds, and whether it is sealed.
+fn recorded(sealed: bool) -> (tempfile::TempDir, PathBuf, Option<Seal>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a/b/x.cast");
+    let mut reel = Reel::create(path.clone(), &title(), making()).unwrap();
+    for second in 1..5 {
+        reel.output(Duration::from_secs(second), format!("line {second}\r\n").as_bytes()).unwrap();
+        reel.flush().unwrap();
+    }
+    let seal = if sealed { reel.seal(Duration::from_secs(5)).unwrap() } else { None };
+    (folder, path, seal)
+}
+
+fn look(bytes: &[u8]) -> Verdict {
+    verify(Cursor::new(bytes)).unwrap()
+}
+
+/// What a player would show.
+fn shown(bytes: &[u8]) -> String {
+    let events = bytes.split(|byte| *byte == b'\n').filter_map(cast::read_event);
+    events.filter(|Event(_, code, _)| code == "o").map(|Event(.., text)| text).collect()
+}
+
+#[test]
+fn a_recording_verifies_and_holds_what_was_shown() {
+    let (_folder, path, seal) = recorded(true);
+    let bytes = fs::read(&path).unwrap();
+    let verdict = look(&bytes);
+    assert_eq!((verdict.bad, verdict.seal, verdict.uncovered), (None, seal, 0));
+    assert_eq!(shown(&bytes), "line 1\r\nline 2\r\nline 3\r\nline 4\r\n");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn every_flipped_bit_is_found_before_it_ends() {
+    let (_folder, path, seal) = recorded(true);
+    let whole = fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        for bit in [0x01, 0x20, 0x80] {
+            let mut bytes = whole.clone();
+            bytes[at] ^= bit;
+            let verdict = look(&bytes);
+            match verdict.bad {
+                Some(bad) => assert!(bad.from <= at as u64, "byte {at} was flipped, told {bad:?}"),
+                // The last link's own line: then it is not the seal that the log tells.
+                None => assert!(verdict.seal != seal && at > whole.len() - 80, "byte {at} was flipped unnoticed"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_removed_and_a_repeated_line_are_found() {
+    let (_folder, path, _) = recorded(true);
+    let text = fs::read_to_string(path).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    for at in 1..lines.len() - 1 {
+        let without = [&lines[..at], &lines[at + 1..]].concat().concat();
+        assert!(look(without.as_bytes()).bad.is_some(), "line {at} was removed unnoticed");
+        let twice = [&lines[..=at], &lines[at..]].concat().concat();
+        assert!(look(twice.as_bytes()).bad.is_some(), "line {at} was repeated unnoticed");
+    }
+    assert!(look((text + "[9.0,\"o\",\"more\"]\n").as_bytes()).bad.is_some());
+}
+
+#[test]
+fn a_recording_cut_anywhere_is_sealed_with_every_whole_line() {
+    let (folder, path, _) = recorded(false);
+    let whole = fs::read(&path).unwrap();
+    let header = whole.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    for cut in 0..=whole.len() {
+        let path = folder.path().join(format!("{cut}.cast"));
+        fs::write(&path, &whole[..cut]).unwrap();
+        let seal = shelf::recover(&path).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        if cut < header {
+            assert_eq!((seal, &bytes[..]), (None, &whole[..cut]), "without a header there is nothing to seal");
+            continue;
+        }
+        let verdict = look(&bytes);
+        assert_eq!((verdict.bad, verdict.seal), (None, seal), "cut at {cut}");
+        let kept = whole[..cut].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+        assert_eq!(bytes[..kept], whole[..kept], "cut at {cut}");
+        assert_eq!(shelf::recover(&path).unwrap(), seal, "again changes nothing");
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_loses_what_it_could_not_take_and_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.cast");
+    let full = File::options().append(true).open("/dev/full").unwrap();
+    let mut reel = Reel::over(full, path.clone(), &title(), making());
+    reel.output(Duration::from_secs(1), b"gone").unwrap();
+    assert!(reel.flush().is_err());
+    assert_eq!(reel.lost(), 4);
+
+    let mut reel = Reel::create(path.clone(), &title(), making()).unwrap();
+    reel.lose(4);
+    reel.output(Duration::from_secs(2), b"kept").unwrap();
+    reel.seal(Duration::from_secs(3)).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!((look(&bytes).bad, shown(&bytes).as_str()), (None, "kept"));
+    assert!(String::from_utf8(bytes).unwrap().contains("\"m\",\"4 bytes of the terminal could not be recorded here\""));
+}
+
+#[test]
+fn a_recording_ends_at_its_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.cast");
+    let mut reel = Reel::create(path.clone(), &title(), Making { max_size: 100_000, ..making() }).unwrap();
+    for _ in 0..100 {
+        reel.output(Duration::from_secs(1), &[b'x'; 10_000]).unwrap();
+    }
+    assert!(reel.is_full());
+    let seal = reel.seal(Duration::from_secs(2)).unwrap().unwrap();
+    assert!(seal.bytes < 120_000, "{}", seal.bytes);
+    assert_eq!(look(&fs::read(&path).unwrap()).bad, None);
+}
+
+#[test]
+fn a_recording_in_which_nothing_happened_leaves_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.cast");
+    let reel = Reel::create(path.clone(), &title(), making()).unwrap();
+    assert_eq!(reel.seal(Duration::from_secs(1)).unwrap(), None);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_record_leads_nowhere_but_below_the_recordings() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("recordings/2026/01")).unwrap();
+    fs::write(folder.path().join("recordings/2026/01/x.cast"), "").unwrap();
+    fs::write(folder.path().join("secret.cast"), "").unwrap();
+    std::os::unix::fs::symlink("../secret.cast", folder.path().join("recordings/link.cast")).unwrap();
+    assert!(shelf::find(folder.path(), "recordings/2026/01/x.cast").is_ok());
+    let absolute = folder.path().join("recordings/2026/01/x.cast");
+    for other in [
+        "secret.cast",
+        "recordings/../secret.cast",
+        "recordings/link.cast",
+        "recordings/2026/01",
+        "recordings/2026/01/y.cast",
+        "./recordings/2026/01/x.cast",
+        "",
+        absolute.to_str().unwrap(),
+    ] {
+        assert_eq!(shelf::find(folder.path(), other).unwrap_err().kind(), ErrorKind::NotFound, "{other}");
+    }
+    assert_eq!(shelf::place(SESSION, UtcMicros(1_767_323_045_678_901)), format!("recordings/2026/01/{SESSION}.cast"));
+}
+
+static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+fn settings(folder: &tempfile::TempDir) -> Settings {
+    Settings {
+        data_dir: folder.path().to_owned(),
+        policy: Policy::BestEffort,
+        targets: vec![("must".into(), Policy::Required), ("never".into(), Policy::Off)],
+        input: false,
+        max_size: 1 << 30,
+        retention: None,
+        utc: || UtcMicros(1_767_323_045_678_901),
+        clock: || BEGUN.elapsed(),
+    }
+}
+
+#[tokio::test]
+async fn what_a_session_shows_is_in_its_recording_once_that_is_sealed() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(settings(&folder)).unwrap();
+    let place = recorder.place("web-1", SESSION, UtcMicros(1_767_323_045_678_901)).unwrap();
+    assert_eq!(recorder.place("never", SESSION, UtcMicros(0)), None);
+    let tape = recorder.open(place.clone(), title(), Arc::new(Notify::new())).await.unwrap();
+    for number in 0..1_000 {
+        tape.output(&Bytes::from(format!("{number}\r\n")));
+    }
+    let seal = tape.seal().await.unwrap().unwrap();
+    let bytes = fs::read(folder.path().join(place)).unwrap();
+    assert_eq!((look(&bytes).bad, look(&bytes).seal, bytes.len() as u64), (None, Some(seal), seal.bytes));
+    assert_eq!(shown(&bytes), (0..1_000).map(|number| format!("{number}\r\n")).collect::<String>());
+}
+
+#[tokio::test]
+async fn a_required_recording_that_cannot_be_begun_is_refused_and_any_other_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(settings(&folder)).unwrap();
+    fs::write(folder.path().join("recordings/2026"), "in the way").unwrap();
+    let place = recorder.place("must", SESSION, UtcMicros(1_767_323_045_678_901)).unwrap();
+    let wake = || Arc::new(Notify::new());
+    let must = Title { target: "must".into(), ..title() };
+    let refusal = recorder.open(place.clone(), must, wake()).await.unwrap_err();
+    assert!(refusal.starts_with("This session must be recorded, and its recording cannot be written: "), "{refusal}");
+    assert!(recorder.refuses());
+    let tape = recorder.open(place, title(), wake()).await.unwrap();
+    tape.output(&Bytes::from_static(b"lost"));
+    assert_eq!(tape.seal().await.unwrap(), None);
+    assert_eq!((recorder.tally().lost(), recorder.tally().open()), (4, 0));
+}
+
+#[tokio::test]
+async fn a_stuck_disk_holds_back_what_is_required_and_costs_the_rest_a_bounded_queue() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(settings(&folder)).unwrap();
+    let must = Title { target: "must".into(), ..title() };
+    let wake = Arc::new(Notify::new());
+    let tape = recorder.open("recordings/must.cast".into(), must, wake.clone()).await.unwrap();
+    let chunk = Bytes::from(vec![b'x'; 32 * 1024]);
+    // The recorder takes its part out at once, so more than the queue holds is put in before it can write.
+    let mut behind = false;
+    for _ in 0..4_096 {
+        tape.output(&chunk);
+        behind |= tape.is_behind();
+        if behind {
+            break;
+        }
+    }
+    assert!(behind, "128 MiB were taken without holding anybody back");
+    let woken = tokio::time::timeout(Duration::from_secs(20), wake.notified()).await;
+    assert!(woken.is_ok() && !tape.is_behind());
+    assert_eq!((recorder.tally().lost(), tape.trouble()), (0, None));
+}
+
+#[test]
+fn a_seal_is_found_again_in_the_sentence_that_tells_it() {
+    let seal = Seal { bytes: 7, head: [0xab; 32] };
+    assert_eq!(Seal::told_in(&format!("The shell ended. {seal}")), Some(seal));
+    for other in ["", "The shell ended.", "bytes, sha256 ab", "Recording: x bytes, sha256 "] {
+        assert_eq!(Seal::told_in(other), None, "{other}");
+    }
+}

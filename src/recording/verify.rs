@@ -1,0 +1,116 @@
+//! Whether a recording is as it was written: every line is one of an asciicast, and every link covers what stands before
+//! it. Says where the first bad byte is, as exactly as the links are dense. Knows no log.
+
+use std::io::{self, BufRead, Read};
+
+use super::{
+    Seal,
+    cast::{self, Event, Header},
+    chain::{self, Chain},
+};
+
+/// No line of ours is longer.
+const LONGEST_LINE: u64 = 16 * 1024 * 1024;
+
+/// What is wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bad {
+    /// The first byte that cannot be trusted.
+    pub from: u64,
+    /// The bad byte stands before this one.
+    pub until: u64,
+    /// What is wrong, in a sentence.
+    pub what: String,
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Verdict {
+    /// The first line.
+    pub header: Option<Header>,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Events, links left out.
+    pub events: u64,
+    /// When the last event happened, in seconds from the beginning.
+    pub seconds: f64,
+    /// Its seal, if nothing was to follow.
+    pub seal: Option<Seal>,
+    /// Bytes at the end that no link covers: of a recording that is still written, or was interrupted.
+    pub uncovered: u64,
+    /// What is wrong first.
+    pub bad: Option<Bad>,
+}
+
+/// Reads a recording to its end, or to what is wrong.
+///
+/// # Errors
+/// That it cannot be read.
+pub fn verify(mut from: impl BufRead) -> io::Result<Verdict> {
+    let (mut found, mut chain, mut line) = (Verdict::default(), Chain::default(), Vec::new());
+    loop {
+        line.clear();
+        let length = from.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? as u64;
+        if length == 0 {
+            found.uncovered = if found.seal.is_some() { 0 } else { chain.uncovered() };
+            if found.header.is_none() {
+                found.bad = Some(Bad { from: 0, until: 0, what: "the file is empty".to_owned() });
+            }
+            return Ok(found);
+        }
+        let starts = found.bytes;
+        found.bytes += length;
+        let covered_from = starts - chain.uncovered();
+        let bad = match read(&line, &mut found, &mut chain, starts) {
+            Ok(()) => continue,
+            // A line that a hidden byte broke lies in a stretch that no link vouches for: what is seen is exact.
+            Err(Fault::Line(what)) => Bad { from: starts, until: found.bytes, what: what.to_owned() },
+            Err(Fault::Link) => {
+                let what = "the bytes are not those that were recorded: their hash differs".to_owned();
+                Bad { from: covered_from, until: found.bytes, what }
+            }
+        };
+        found.bad = Some(bad);
+        return Ok(found);
+    }
+}
+
+enum Fault {
+    Line(&'static str),
+    Link,
+}
+
+fn read(line: &[u8], found: &mut Verdict, chain: &mut Chain, starts: u64) -> Result<(), Fault> {
+    if found.seal.is_some() {
+        return Err(Fault::Line("something was added behind the seal"));
+    }
+    if found.header.is_none() {
+        let header = cast::read_header(line).filter(|_| line.ends_with(b"\n"));
+        found.header = Some(header.ok_or(Fault::Line("the first line is no header of an asciicast v2"))?);
+        chain.add(line);
+        return Ok(());
+    }
+    if let Some(told) = chain::find(line) {
+        let (covered, rest) = line.split_at(told.covered + 64);
+        chain.add(covered.get(..told.covered).unwrap_or_default());
+        if chain.current() != told.link {
+            return Err(Fault::Link);
+        }
+        *chain = Chain::after(&told.link);
+        chain.add(rest);
+        if told.last {
+            found.seal = Some(Seal { bytes: starts + line.len() as u64, head: told.link });
+        }
+        return Ok(());
+    }
+    let Event(at, code, _) = cast::read_event(line).ok_or(Fault::Line("the line is no event of an asciicast"))?;
+    if !line.ends_with(b"\n") {
+        return Err(Fault::Line("the last line is torn"));
+    }
+    if code.starts_with(chain::CODE) {
+        return Err(Fault::Line("the line of a link is damaged"));
+    }
+    (found.events, found.seconds) = (found.events + 1, found.seconds.max(at));
+    chain.add(line);
+    Ok(())
+}
