@@ -173,8 +173,14 @@ block! {
     Recording {
         /// Whether output is recorded.
         enabled: bool = true,
-        /// Whether what is typed is recorded too, passwords among it.
+        /// Whether what is typed is recorded too, as far as the terminal echoed it.
         input: bool = false,
+        /// What is done where a recording cannot be written, on targets that say nothing of their own.
+        policy: RecordingPolicy = RecordingPolicy::BestEffort,
+        /// Bytes of one recording at most.
+        max_size: ByteSize = ByteSize::kib(1024 * 1024),
+        /// How long a recording is kept; zero: for ever.
+        retention: Duration = Duration::ZERO,
     }
 }
 
@@ -195,6 +201,8 @@ block! {
         tags: Vec<String> = Vec::new(),
         /// Who may open it; empty: everyone who is signed in.
         roles: Vec<String> = Vec::new(),
+        /// The policy of its recordings; `None`: that of `recording.policy`.
+        recording: Option<RecordingPolicy> = None,
     }
 }
 
@@ -232,6 +240,17 @@ impl Node {
             OnIsolation::Terminate | OnIsolation::Keep => self.isolation_timeout,
         }
     }
+}
+
+/// What is done where a recording cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordingPolicy {
+    /// No recording, no session.
+    Required,
+    /// The session goes on, and the recording says what it lacks.
+    BestEffort,
+    /// There is no recording.
+    Off,
 }
 
 /// What a node does that cannot renew its lease.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use super::{Auth, ByteSize, Config, Target, mistake::Report};
+use super::{Auth, ByteSize, Config, RecordingPolicy, Target, mistake::Report};
 
 /// The checklist's bound: a session that nobody looks at any more is noticed within this time.
 const NOTICE_WITHIN: Duration = Duration::from_secs(20);
@@ -16,10 +16,15 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     if let Some(id) = &config.node.id {
         hold(report, is_name(id), &["node.id"], || NAME.to_owned());
     }
+    let required = |policy| policy == Some(RecordingPolicy::Required);
+    let enabled = config.recording.enabled;
+    hold(report, enabled || !required(Some(config.recording.policy)), &["recording.policy"], || UNRECORDED.to_owned());
     let mut names = BTreeMap::new();
     for (index, item) in config.targets.iter().enumerate() {
         let path = format!("targets[{index}]");
         target(item, &path, report);
+        let key = format!("{path}.recording");
+        hold(report, enabled || !required(item.recording), &[&key], || UNRECORDED.to_owned());
         if let Some(first) = names.insert(&item.name, index) {
             let key = format!("{path}.name");
             hold(report, item.name.is_empty(), &[&key], || format!("is already the name of targets[{first}]"));
@@ -65,6 +70,12 @@ fn ranges(config: &Config, report: &mut Report) {
     within(report, "ssh.connect_timeout", ssh.connect_timeout, SECOND, 300 * SECOND);
     within(report, "ssh.keepalive_interval", ssh.keepalive_interval, 100 * MILLI, HOUR);
     within(report, "ssh.keepalive_max", ssh.keepalive_max, 1, 60);
+    let recording = &config.recording;
+    within(report, "recording.max_size", recording.max_size, ByteSize::kib(1024), ByteSize::kib(u32::MAX));
+    let kept = recording.retention.is_zero() || recording.retention >= HOUR;
+    hold(report, kept, &["recording.retention"], || {
+        "must be 0s (for ever) or at least 1h: recordings are looked through once an hour".to_owned()
+    });
 }
 
 fn liveness(config: &Config, report: &mut Report) {
@@ -113,6 +124,8 @@ fn server(config: &Config, report: &mut Report) {
         file(key, 0o007, "server.tls.key", report);
     }
 }
+
+const UNRECORDED: &str = "required, but recording.enabled is false: nothing could be opened";
 
 const NAME: &str = "must be 1 … 64 of A-Z a-z 0-9 . _ -";
 

@@ -7,7 +7,7 @@ use ::config::{Map, Value, ValueKind};
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use super::{Auth, HostKeyPolicy, Live, OnIsolation, Records, SecretUrl, layers, mistake::Report};
+use super::{Auth, HostKeyPolicy, Live, OnIsolation, RecordingPolicy, Records, SecretUrl, layers, mistake::Report};
 use crate::store::mysql::MySqlStore;
 
 /// Something that stands at a key.
@@ -344,29 +344,26 @@ impl Scalar for IpNet {
     }
 }
 
-impl Scalar for HostKeyPolicy {
-    const ALLOWED: &'static str = "strict, accept_new or ask";
+/// Words, each for a value.
+macro_rules! words {
+    ($($name:ident: $allowed:literal, $($word:literal => $value:ident),+;)+) => {
+        $(impl Scalar for $name {
+            const ALLOWED: &'static str = $allowed;
 
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "strict" => Some(Self::Strict),
-            "accept_new" => Some(Self::AcceptNew),
-            "ask" => Some(Self::Ask),
-            _ => None,
-        }
-    }
+            fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($word => Some(Self::$value),)+
+                    _ => None,
+                }
+            }
+        })+
+    };
 }
 
-impl Scalar for OnIsolation {
-    const ALLOWED: &'static str = "keep or terminate";
-
-    fn parse(text: &str) -> Option<Self> {
-        match text {
-            "keep" => Some(Self::Keep),
-            "terminate" => Some(Self::Terminate),
-            _ => None,
-        }
-    }
+words! {
+    HostKeyPolicy: "strict, accept_new or ask", "strict" => Strict, "accept_new" => AcceptNew, "ask" => Ask;
+    OnIsolation: "keep or terminate", "keep" => Keep, "terminate" => Terminate;
+    RecordingPolicy: "required, best_effort or off", "required" => Required, "best_effort" => BestEffort, "off" => Off;
 }
 
 impl Scalar for Records {

@@ -69,7 +69,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
     let table = [
         ("sesion:\n  idle_timeout: 5s\n", "config.yaml:1:1: sesion: unknown key; did you mean session?"),
         ("session:\n  output_windw: 1MiB\n", "config.yaml:2:3: session.output_windw: unknown key; did you mean output_window?"),
-        ("recording:\n  xyzzy: 1\n", "config.yaml:2:3: recording.xyzzy: unknown key; allowed are enabled, input"),
+        ("recording:\n  xyzzy: 1\n", "config.yaml:2:3: recording.xyzzy: unknown key; allowed are enabled, input, policy, max_size, retention"),
         ("session.idle_timeout: 5s\n", "config.yaml:1:1: session.idle_timeout: unknown key; allowed are server, node, store, monitor, session, ssh, targets, targets_adhoc, targets_allow, targets_deny, recording"),
         ("session: 5\n", "config.yaml:1:10: session: must be a block with the keys cleanup_batch_size, reattach_window, idle_timeout, max_duration, max_sessions, max_per_user, output_window, replay_buffer"),
         ("- a\n", "config.yaml: must be a block with the keys server, node, store, monitor, session, ssh, targets, targets_adhoc, targets_allow, targets_deny, recording"),
