@@ -46,6 +46,9 @@ use crate::{
     web as http,
 };
 
+/// The recorder, as the configuration asks for it.
+mod recording;
+
 /// How long a drain may take before the process ends all the same; what is not closed then is closed by the next start.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -149,7 +152,10 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let (stores, epoch) = open_stores(&config, &node, &incarnation).await?;
     let (fall, mut fallen) = watch::channel(None::<Collapse>);
     let foundation = Foundation {
-        settings: actor_settings(&config, node.clone(), incarnation, epoch),
+        settings: actor::Settings {
+            recorder: recording::recorder(&config)?,
+            ..actor_settings(&config, node.clone(), incarnation, epoch)
+        },
         stores,
         connector: Arc::new(RusshConnector::new(ssh_settings(&config))),
         collapse: Arc::new(move |why| fall.send_modify(|first| *first = first.or(Some(why)))),
@@ -311,6 +317,7 @@ fn actor_settings(config: &Config, node: NodeId, incarnation: Incarnation, epoch
         update_interval: monitor.update_interval,
         suspect_after: config.node.suspect_after,
         serve_for: config.node.serve_for(),
+        recorder: None,
     }
 }
 
@@ -357,6 +364,7 @@ fn web_settings(
         adhoc: config.targets_adhoc.then_some(AddressRule { allow, deny }),
         admin_token,
         demo,
+        data_dir: config.node.data_dir.clone(),
         version: env!("CARGO_PKG_VERSION"),
         clock: clock::since_start,
     }

@@ -31,6 +31,7 @@ use crate::{
         record::{Authority, Durable, EndReason, Record, SessionId, Status},
         restart::{Policy, Restarts},
     },
+    recording::recorder::Recorder,
     ssh::{Connector, Size},
     store::{ListQuery, StoreError},
 };
@@ -165,6 +166,8 @@ impl Gateway {
         }
         let start = clock::utc();
         let id = SessionId::new(start, rand::random());
+        let recorder = self.parts.settings.recorder.as_ref();
+        let recording = recorder.and_then(|recorder| recorder.place(&request.target, &id.to_string(), start));
         let record = Box::new(Record {
             id,
             username: request.username.clone(),
@@ -187,7 +190,7 @@ impl Gateway {
             bytes_in: 0,
             bytes_out: 0,
             watchers: 0,
-            recording: None,
+            recording,
             durable: Durable::Records,
         });
         let request = Box::new(request);
@@ -331,11 +334,22 @@ impl Gateway {
     /// Whether the gateway is ready to open sessions.
     pub fn readiness(&self) -> Readiness {
         let reasons = match self.state.load(Ordering::Relaxed) {
-            READY => self.shared.hindrances.reasons(),
+            READY => {
+                let mut reasons = self.shared.hindrances.reasons();
+                if self.recorder().is_some_and(Recorder::refuses) {
+                    reasons.push("recordings cannot be written");
+                }
+                reasons
+            }
             DRAINING => vec!["draining"],
             _ => vec!["starting"],
         };
         Readiness { reasons }
+    }
+
+    /// What records the sessions, if anything does.
+    pub fn recorder(&self) -> Option<&Recorder> {
+        self.parts.settings.recorder.as_ref()
     }
 
     /// The counters and histograms of this process.

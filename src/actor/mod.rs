@@ -30,6 +30,7 @@ use crate::{
         session::Limits,
         stream,
     },
+    recording::recorder::Recorder,
     ssh::Connector,
 };
 
@@ -98,6 +99,8 @@ pub struct Settings {
     pub suspect_after: Duration,
     /// How long this node may serve without renewing its lease.
     pub serve_for: Duration,
+    /// What records the sessions, if anything does.
+    pub recorder: Option<Recorder>,
 }
 
 /// What every session needs of the house.

@@ -14,11 +14,15 @@ use tokio::sync::mpsc;
 use super::{
     clock,
     mailbox::Mailbox,
-    session::SessionMessage,
+    session::{SessionMessage, post},
     wire::{InputKind, InputMessage, ToSocket, Viewer, Wire},
 };
 use crate::{
-    core::stream::{AttachNo, Chunk, Pace},
+    core::{
+        record::EndReason,
+        stream::{AttachNo, Chunk, Pace},
+    },
+    recording::tape::Tape,
     ssh::{LinkEvent, LinkInput, LinkOutput},
 };
 
@@ -56,8 +60,9 @@ pub enum LinkNews {
     Flow,
 }
 
-/// Reads the target until it is gone. While the browser's window is full, or no browser types and the target has said its
-/// share ([`Pace`]), the valve is closed: the channel is still drained, but no more comes from the network.
+/// Reads the target until it is gone. While the browser's window is full, a recording that is required cannot keep up, or
+/// no browser types and the target has said its share ([`Pace`]), the valve is closed: the channel is still drained, but
+/// no more comes from the network.
 pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, session: Mailbox<SessionMessage>) {
     let tell = async |news: LinkNews| {
         // A session that failed over the news hears it again once it is back.
@@ -69,7 +74,7 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
         }
         tracing::debug!("the session had ended before it heard of its link");
     };
-    let (mut pace, mut waits_until) = (Pace::default(), None::<Instant>);
+    let (mut pace, mut waits_until, mut in_trouble) = (Pace::default(), None::<Instant>, false);
     loop {
         let turn = next_turn(&wire, &mut *output);
         let turn = match waits_until {
@@ -92,7 +97,11 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
             Turn::Drained => {}
         }
         waits_until = if unattended { pace.waits_until(clock::instant()) } else { None };
-        let full = wire.output.borrow().is_full();
+        if let Some(detail) = wire.tape().and_then(Tape::trouble).filter(|_| !in_trouble) {
+            in_trouble = true;
+            post(&session, SessionMessage::End { reason: EndReason::Overloaded, detail: detail.to_owned() });
+        }
+        let full = wire.output.borrow().is_full() || wire.tape().is_some_and(Tape::is_behind);
         turn_valve(&wire, full || waits_until.is_some(), &session);
     }
 }
@@ -143,13 +152,22 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
             continue;
         }
         let gone = match message.kind {
-            InputKind::Resize(size) => input.resize(size).await.is_err(),
+            InputKind::Resize(size) => {
+                if let Some(tape) = wire.tape() {
+                    tape.resize(size.cols, size.rows);
+                }
+                input.resize(size).await.is_err()
+            }
             InputKind::Bytes(bytes) => {
                 let bytes = join(bytes, message.attach, &mut messages, &mut held);
                 let length = bytes.len();
                 let taken = wire.input.borrow_mut().take(length);
                 wire.beat.input.touch();
                 wire.beat.bytes_in.fetch_add(length as u64, std::sync::atomic::Ordering::Relaxed);
+                if let Some(tape) = wire.tape() {
+                    // Before the target has it, so that its echo comes after.
+                    tape.input(&bytes);
+                }
                 let sent = input.write(bytes).await;
                 wire.observations
                     .keystroke

@@ -33,6 +33,8 @@ use crate::core::{
 mod attach;
 /// How a session's actor begins, dials, and is buried.
 mod birth;
+/// How a session's recording begins and ends.
+mod recording;
 pub use attach::{Attach, AttachError, Attached};
 pub(super) use birth::{mailbox, start};
 
@@ -199,9 +201,13 @@ impl SessionActor {
     }
 
     /// Announces a change. A close is announced until it is durable, whatever becomes of the registry meanwhile.
-    fn announce(&self, announcement: Announcement, closed: bool) {
+    fn announce(&self, mut announcement: Announcement, closed: bool) {
         let (registry, own) = (self.parts.registry.clone(), self.mailbox.clone());
+        let wire = closed.then(|| self.wire.clone());
         actix::spawn(async move {
+            if let (Some(wire), Some(transition)) = (wire, &mut announcement.transition) {
+                transition.detail += &recording::seal(&wire).await;
+            }
             loop {
                 let (durable, settled) = oneshot::channel();
                 let message = RegistryMessage::Announce { announcement: announcement.clone(), durable: Some(durable) };

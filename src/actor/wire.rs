@@ -3,7 +3,7 @@
 //! on any thread reach it over bounded channels.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     os::fd::OwnedFd,
     rc::Rc,
     sync::{
@@ -33,6 +33,7 @@ use crate::{
         session::Warning,
         stream::{AttachNo, BeyondEnd, Input, Limits, Output, Start},
     },
+    recording::tape::Tape,
     ssh::{Link, LinkControl, Prompt, Size},
 };
 
@@ -167,8 +168,8 @@ pub struct Wire {
     pub(super) observations: Observations,
     pub(super) output: RefCell<Output>,
     pub(super) input: RefCell<Input>,
-    /// Wakes the pump: a viewer came, acknowledged or left.
-    pub(super) drained: Notify,
+    /// Wakes the pump: a viewer came, acknowledged or left, or the recorder caught up or failed.
+    pub(super) drained: Arc<Notify>,
     /// Whose input counts.
     pub(super) current: Cell<AttachNo>,
     /// Whether the target's connection is not being read: the window is full, or it says much that nobody watches.
@@ -183,6 +184,8 @@ pub struct Wire {
     /// How the program ended, once the target told.
     pub(super) exit: RefCell<Option<(Option<u32>, Option<String>)>>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
+    /// What records it, if anything does.
+    tape: OnceCell<Tape>,
 }
 
 impl Wire {
@@ -194,7 +197,7 @@ impl Wire {
             observations,
             output: RefCell::new(Output::new(limits)),
             input: RefCell::default(),
-            drained: Notify::new(),
+            drained: Arc::default(),
             current: Cell::new(AttachNo(0)),
             paused: Cell::new(false),
             viewers: RefCell::default(),
@@ -206,7 +209,20 @@ impl Wire {
             input_receiver: RefCell::new(Some(input_receiver)),
             exit: RefCell::default(),
             tasks: RefCell::default(),
+            tape: OnceCell::new(),
         })
+    }
+
+    /// Records everything that passes from now on. A wire has one recording.
+    pub(super) fn record(&self, tape: Tape) {
+        if self.tape.set(tape).is_err() {
+            tracing::debug!("the wire was being recorded already");
+        }
+    }
+
+    /// What records it, if anything does.
+    pub(super) fn tape(&self) -> Option<&Tape> {
+        self.tape.get()
     }
 
     /// Connects a socket.
@@ -268,6 +284,9 @@ impl Wire {
     pub(super) fn ingest(&self, bytes: Bytes) {
         self.beat.output.touch();
         self.beat.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if let Some(tape) = self.tape() {
+            tape.output(&bytes);
+        }
         self.output.borrow_mut().push(bytes);
         self.viewers.borrow().iter().for_each(|viewer| viewer.side.wake.notify_one());
     }

@@ -41,6 +41,7 @@ pub fn settings() -> Settings {
         }],
         adhoc: Some(AddressRule::default()),
         admin_token: Some(TOKEN.into()),
+        data_dir: "nowhere".into(),
         demo: false,
         version: "0.1.0",
         clock: || Duration::from_secs(60),
@@ -83,6 +84,7 @@ fn actor_settings() -> actor::Settings {
         update_interval: Duration::from_secs(5),
         suspect_after: Duration::from_secs(1),
         serve_for: Duration::from_hours(24),
+        recorder: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Owns what every handler holds on to: the gateway, the settings, who is signed in. Knows no route.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, web};
 use ipnet::IpNet;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub adhoc: Option<AddressRule>,
     /// The admin token, at least 32 characters.
     pub admin_token: Option<SecretString>,
+    /// Where recordings lie.
+    pub data_dir: PathBuf,
     /// Whether this is the demo.
     pub demo: bool,
     /// The version shown to people.

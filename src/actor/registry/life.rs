@@ -11,6 +11,7 @@ use crate::{
         lease::Tenure,
         record::{Authority, EndReason, Epoch, Incarnation, NodeId, Record, SessionId},
     },
+    recording::recorder::Recorder,
     store::{RecordStore, StoreError, Write},
 };
 
@@ -50,11 +51,21 @@ pub(super) struct Earlier {
     node: NodeId,
     epoch: Epoch,
     batch: u32,
+    recorder: Option<Recorder>,
 }
 
 impl Earlier {
     pub(super) fn than(settings: &Settings) -> Self {
-        Self { node: settings.node.clone(), epoch: settings.epoch, batch: settings.cleanup_batch }
+        let Settings { node, epoch, cleanup_batch, recorder, .. } = settings;
+        Self { node: node.clone(), epoch: *epoch, batch: *cleanup_batch, recorder: recorder.clone() }
+    }
+
+    /// How the end of an orphan came to be known, and the seal of its recording.
+    fn found(&self, orphan: &Record) -> String {
+        match self.recorder.as_ref().and_then(|recorder| recorder.recover(orphan)) {
+            Some(seal) => format!("{FOUND_AT_START} {seal}"),
+            None => FOUND_AT_START.to_owned(),
+        }
     }
 
     async fn orphans(&self, store: &dyn RecordStore) -> Result<Vec<Record>, StoreError> {
@@ -72,14 +83,11 @@ pub(super) async fn recover(journal: &dyn RecordStore, earlier: &Earlier) -> Res
         }
         closed += orphans.len() as u64;
         let now = clock::utc();
-        journal
-            .apply(
-                orphans
-                    .into_iter()
-                    .map(|record| Write::lost(record, Authority::Observed, now, FOUND_AT_START.into()))
-                    .collect(),
-            )
-            .await?;
+        let lost = |record| {
+            let detail = earlier.found(&record);
+            Write::lost(record, Authority::Observed, now, detail)
+        };
+        journal.apply(orphans.into_iter().map(lost).collect()).await?;
     }
 }
 
@@ -103,7 +111,10 @@ async fn recover_records(
             match journal.get(orphan.id).await?.filter(Record::is_closed) {
                 // Its history follows from the outbox.
                 Some(record) => ended.push(Write { record, transitions: Vec::new() }),
-                None => unknown.push(Write::lost(orphan, Authority::Observed, now, FOUND_AT_START.into())),
+                None => {
+                    let detail = earlier.found(&orphan);
+                    unknown.push(Write::lost(orphan, Authority::Observed, now, detail));
+                }
             }
         }
         if !unknown.is_empty() {
@@ -310,7 +321,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
         let records = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
-        let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), batch: 50 };
+        let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), batch: 50, recorder: None };
         let connecting = born(Epoch(1), earlier.node.clone());
         let active = Record { version: 2, status: Status::Active, ..connecting.clone() };
         journal.apply(told(&connecting)).await.unwrap();

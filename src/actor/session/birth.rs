@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use actix::{AsyncContext, Context};
 use tokio::sync::mpsc;
 
-use super::{KIND, SessionActor, SessionMessage, post};
+use super::{KIND, SessionActor, SessionMessage, post, recording};
 use crate::{
     actor::{
         Parts,
@@ -23,6 +23,7 @@ use crate::{
         restart::{Policy, Restarts},
         session::Session,
     },
+    recording::Title,
     ssh::{Dial, DialEvent},
 };
 
@@ -51,6 +52,7 @@ pub(in crate::actor) fn start(
             tracing::debug!("the supervisor was not there for a birth");
         }
     });
+    let film = record.recording.clone().map(|place| (place, recording::title(&record, &request)));
     let actor = SessionActor {
         stalled: arbiter.stalled(),
         arbiter,
@@ -61,7 +63,7 @@ pub(in crate::actor) fn start(
         timer: None,
         parts: parts.clone(),
     };
-    wire.keep(actix::spawn(dial(parts.clone(), wire.clone(), mailbox.clone(), request)));
+    wire.keep(actix::spawn(dial(parts.clone(), wire.clone(), mailbox.clone(), request, film)));
     let supervisor = parts.supervisor.clone();
     let restarts = Restarts::new(Policy::Transient, INTENSITY.0, INTENSITY.1);
     supervise(child, context, actor, restarts, supervisor, move || bury(parts, wire, id));
@@ -81,14 +83,25 @@ fn bury(parts: Parts, wire: Rc<Wire>, id: SessionId) {
         viewer.finish(ToSocket::Closed { reason, exit_status: None, message: message.clone() });
     }
     actix::spawn(async move {
-        if parts.registry.deliver(RegistryMessage::Bury { id, reason, detail: message }).await.is_err() {
+        let detail = message + &recording::seal(&wire).await;
+        if parts.registry.deliver(RegistryMessage::Bury { id, reason, detail }).await.is_err() {
             tracing::error!(session_id = %id, "no registry is there to close a failed session");
         }
     });
 }
 
 /// Dials, with questions and progress passed on meanwhile.
-async fn dial(parts: Parts, wire: Rc<Wire>, mailbox: Mailbox<SessionMessage>, request: OpenSession) {
+async fn dial(
+    parts: Parts,
+    wire: Rc<Wire>,
+    mailbox: Mailbox<SessionMessage>,
+    request: OpenSession,
+    film: Option<(String, Title)>,
+) {
+    if let Err(detail) = recording::begin(&parts, &wire, film).await {
+        let reason = EndReason::Overloaded;
+        return post(&mailbox, SessionMessage::ConnectFailed { reason, detail });
+    }
     let (events, mut heard) = mpsc::channel(4);
     let beat = wire.beat.clone();
     let dial = Dial {

@@ -269,6 +269,7 @@ impl House {
                 update_interval: Duration::from_secs(5),
                 suspect_after: Duration::from_secs(1),
                 serve_for: Duration::from_hours(24),
+                recorder: None,
             },
             stores: Stores {
                 journal: records.clone(),

@@ -1,0 +1,44 @@
+//! How a session's recording begins and ends. What passes in between goes from the wire to the tape.
+
+use std::time::Duration;
+
+use crate::{
+    actor::{Parts, gateway::OpenSession, wire::Wire},
+    core::record::Record,
+    recording::Title,
+};
+
+/// How long a close waits for the seal of the recording, which it tells: so short that every store still says closed within
+/// a second.
+const SEALED_WITHIN: Duration = Duration::from_millis(500);
+
+/// Begins the recording, if there is to be one: before the target is dialled, since one that must be recorded may not even
+/// be reached where nothing can be written.
+pub(super) async fn begin(parts: &Parts, wire: &Wire, film: Option<(String, Title)>) -> Result<(), String> {
+    let (Some(recorder), Some((place, title))) = (&parts.settings.recorder, film) else { return Ok(()) };
+    wire.record(recorder.open(place, title, wire.drained.clone()).await?);
+    Ok(())
+}
+
+/// What the recording of a session opens with.
+pub(super) fn title(record: &Record, request: &OpenSession) -> Title {
+    Title {
+        session: record.id.to_string(),
+        username: record.username.clone(),
+        target: record.target.clone(),
+        term: request.term.clone(),
+        cols: request.size.cols,
+        rows: request.size.rows,
+    }
+}
+
+/// Ends the recording and returns the sentence that tells its seal, to be added to the others.
+pub(super) async fn seal(wire: &Wire) -> String {
+    let Some(tape) = wire.tape() else { return String::new() };
+    match tokio::time::timeout(SEALED_WITHIN, tape.seal()).await {
+        Ok(Ok(Some(seal))) => format!(" {seal}"),
+        // Nothing was shown, or nobody writes.
+        Ok(Ok(None) | Err(_)) => String::new(),
+        Err(_) => " The recording was not sealed in time.".to_owned(),
+    }
+}
