@@ -20,6 +20,7 @@ use super::{
 use crate::{
     actor::observe::{ActorsReport, Labels, Observations},
     core::record::Status,
+    recording::recorder::Tally,
 };
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,6 +29,9 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub async fn metrics(state: web::Data<State>, _: Caller) -> Result<HttpResponse, Problem> {
     let mut registry = Registry::default();
     observations(&mut registry, state.gateway.observations());
+    if let Some(recorder) = state.gateway.recorder() {
+        recordings(&mut registry, recorder.tally());
+    }
     if let Ok(census) = state.gateway.census().await {
         sessions(&mut registry, &census);
     }
@@ -67,6 +71,17 @@ fn observations(to: &mut Registry, seen: &Observations) {
     to.register("pulsegate_arbiter_lag_seconds", "How late the ticks of arbiters came", seen.arbiter_lag.clone());
     let help = "From an input frame's arrival until the SSH connection had it";
     to.register("pulsegate_keystroke_seconds", help, seen.keystroke.clone());
+}
+
+fn recordings(to: &mut Registry, tally: &Tally) {
+    to.register("pulsegate_recordings_open", "Recordings that are being written", ConstGauge::new(tally.open()));
+    to.register(
+        "pulsegate_recording_failures",
+        "Writes to recordings that failed",
+        ConstCounter::new(tally.failures()),
+    );
+    let help = "Bytes of terminals that are missing in recordings";
+    to.register("pulsegate_recording_lost_bytes", help, ConstCounter::new(tally.lost()));
 }
 
 /// Every open status is there, so that a graph falls to zero instead of ending.
@@ -162,8 +177,12 @@ mod tests {
         let text = text(|registry| {
             mailboxes(registry, &ActorsReport { kinds: vec![kind], children: vec![], arbiters: vec![] });
             process_facts(registry, process::facts().unwrap());
+            recordings(registry, &Tally::default());
         });
         assert!(text.contains("pulsegate_actor_mailbox_depth{actor=\"registry\"} 4\n"), "{text}");
+        for name in ["recordings_open", "recording_failures_total", "recording_lost_bytes_total"] {
+            assert!(text.contains(&format!("\npulsegate_{name} 0\n")), "{name} is missing in\n{text}");
+        }
         for name in ["resident_memory_bytes", "cpu_seconds_total", "open_fds", "start_time_seconds", "threads"] {
             assert!(text.contains(&format!("\nprocess_{name} ")), "{name} is missing in\n{text}");
         }

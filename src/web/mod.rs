@@ -44,6 +44,8 @@ pub mod pages;
 pub mod process;
 /// The frames of the terminal WebSocket.
 pub mod protocol;
+/// `GET /api/v1/sessions/{id}/recording`.
+pub mod recording;
 /// The route table.
 pub mod routes;
 /// Secrets made here, and their digests.

@@ -9,8 +9,8 @@ use actix_web::{
 };
 
 use super::{
-    actors, assets, auth, error::Problem, events, headers, health, login, metrics, nodes, origin, sessions, stores,
-    targets, terminal,
+    actors, assets, auth, error::Problem, events, headers, health, login, metrics, nodes, origin, recording, sessions,
+    stores, targets, terminal,
 };
 
 /// The largest body: an open with a long password is far smaller.
@@ -51,6 +51,7 @@ fn table() -> Vec<Line> {
         line(SignedIn, Method::DELETE, "/api/v1/sessions/{id}", web::to(sessions::delete)),
         line(SignedIn, Method::GET, "/api/v1/sessions/{id}/why", web::to(sessions::why)),
         line(SignedIn, Method::GET, "/api/v1/sessions/{id}/terminal", web::to(terminal::terminal)),
+        line(SignedIn, Method::GET, "/api/v1/sessions/{id}/recording", web::to(recording::recording)),
         line(SignedIn, Method::GET, "/api/v1/events", web::to(events::events)),
         line(SignedIn, Method::GET, "/api/v1/targets", web::to(targets::targets)),
         line(SignedIn, Method::GET, "/api/v1/actors", web::to(actors::actors)),

@@ -148,7 +148,8 @@ fn why_json(why: &Why) -> WhyView<'_> {
     }
 }
 
-async fn find(state: &State, id: SessionId) -> Result<Record, Problem> {
+/// One session, open or closed.
+pub async fn find(state: &State, id: SessionId) -> Result<Record, Problem> {
     state.gateway.find(id).await?.ok_or_else(unknown)
 }
 

@@ -1,0 +1,156 @@
+//! `GET /api/v1/sessions/{id}/recording`: the recording of a session as an asciicast, as far as it is written, whole or
+//! in part (RFC 9110 §14). Decides nothing about recordings.
+
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::SizedStream,
+    http::{
+        StatusCode,
+        header::{ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, RANGE},
+    },
+    web,
+};
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::{auth::Caller, error::Problem, sessions, state::State};
+use crate::{core::record::Record, recording::shelf};
+
+/// The media type that the format's authors suggest.
+const ASCIICAST: &str = "application/x-asciicast";
+
+/// Bytes that are read at once.
+const PIECE: u64 = 64 * 1024;
+
+/// What a `Range` header asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    /// Everything: no header, or one that may be ignored.
+    Whole,
+    /// These bytes.
+    Bytes(Range<u64>),
+    /// None that there are.
+    Nothing,
+}
+
+/// Answers with the recording.
+pub async fn recording(
+    request: HttpRequest,
+    state: web::Data<State>,
+    _: Caller,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let record = sessions::find(&state, sessions::session_id(&id)?).await?;
+    let Some(place) = record.recording.clone() else {
+        return Err(Problem::not_found("This session was not recorded."));
+    };
+    let data_dir = state.settings.data_dir.clone();
+    let opened = web::block(move || open(data_dir, &place)).await.map_err(|_| Problem::internal())?;
+    let (file, length) = opened.map_err(|error| missing(&record, &error))?;
+    let asked = request.headers().get(RANGE).and_then(|value| value.to_str().ok());
+    let (part, mut response) = match part(asked, length) {
+        Part::Whole => (0..length, HttpResponse::Ok()),
+        Part::Bytes(part) => {
+            let mut response = HttpResponse::PartialContent();
+            response.insert_header((CONTENT_RANGE, format!("bytes {}-{}/{length}", part.start, part.end - 1)));
+            (part, response)
+        }
+        Part::Nothing => {
+            let mut response = HttpResponse::build(StatusCode::RANGE_NOT_SATISFIABLE);
+            return Ok(response.insert_header((CONTENT_RANGE, format!("bytes */{length}"))).finish());
+        }
+    };
+    response.insert_header((ACCEPT_RANGES, "bytes")).insert_header((CONTENT_TYPE, ASCIICAST));
+    response.insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{}.cast\"", record.id)));
+    Ok(response.body(SizedStream::new(part.end - part.start, pieces(file, part))))
+}
+
+fn open(data_dir: PathBuf, place: &str) -> io::Result<(Arc<File>, u64)> {
+    let file = File::open(shelf::find(&data_dir, place)?)?;
+    let length = file.metadata()?.len();
+    Ok((Arc::new(file), length))
+}
+
+fn missing(record: &Record, error: &io::Error) -> Problem {
+    if error.kind() != io::ErrorKind::NotFound {
+        tracing::error!(session_id = %record.id, %error, "a recording cannot be read");
+        return Problem::internal();
+    }
+    Problem::not_found(format!(
+        "The recording is not on this gateway: nothing was shown, it was removed, or it lies on {}.",
+        record.node
+    ))
+}
+
+/// Reads a part piece by piece, as fast as it is taken.
+fn pieces(file: Arc<File>, part: Range<u64>) -> impl futures_util::Stream<Item = Result<Bytes, io::Error>> {
+    stream::unfold((file, part), |(file, part)| async move {
+        if part.is_empty() {
+            return None;
+        }
+        let (reader, start, length) = (file.clone(), part.start, PIECE.min(part.end - part.start));
+        let read = web::block(move || {
+            let mut piece = vec![0; usize::try_from(length).unwrap_or(0)];
+            reader.read_exact_at(&mut piece, start).map(|()| Bytes::from(piece))
+        });
+        let piece = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+        Some((piece, (file, start + length..part.end)))
+    })
+}
+
+/// Reads a `Range` header for a file of `length` bytes. Several ranges are ignored, as a server may.
+fn part(header: Option<&str>, length: u64) -> Part {
+    let Some((from, to)) = header.and_then(|header| header.strip_prefix("bytes=")?.trim().split_once('-')) else {
+        return Part::Whole;
+    };
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    let part = match (from, to) {
+        ("", to) => match number(to) {
+            Some(last) => length.saturating_sub(last)..length,
+            None => return Part::Whole,
+        },
+        (from, "") => match number(from) {
+            Some(from) => from..length,
+            None => return Part::Whole,
+        },
+        (from, to) => match (number(from), number(to)) {
+            (Some(from), Some(to)) if from <= to => from..length.min(to.saturating_add(1)),
+            _ => return Part::Whole,
+        },
+    };
+    if part.is_empty() { Part::Nothing } else { Part::Bytes(part) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_read_as_rfc_9110_says() {
+        for (header, expected) in [
+            ("bytes=0-0", Part::Bytes(0..1)),
+            ("bytes=2-5", Part::Bytes(2..6)),
+            ("bytes=2-99", Part::Bytes(2..10)),
+            ("bytes=2-18446744073709551615", Part::Bytes(2..10)),
+            ("bytes=7-", Part::Bytes(7..10)),
+            ("bytes=-3", Part::Bytes(7..10)),
+            ("bytes=-99", Part::Bytes(0..10)),
+            ("bytes=10-", Part::Nothing),
+            ("bytes=10-12", Part::Nothing),
+            ("bytes=-0", Part::Nothing),
+            ("bytes=5-2", Part::Whole),
+            ("bytes=a-b", Part::Whole),
+            ("bytes=+1-2", Part::Whole),
+            ("bytes=0-1,3-4", Part::Whole),
+            ("bytes=99999999999999999999-", Part::Whole),
+            ("bytes=-", Part::Whole),
+            ("lines=1-2", Part::Whole),
+        ] {
+            assert_eq!(part(Some(header), 10), expected, "{header}");
+        }
+        assert_eq!(part(None, 10), Part::Whole);
+    }
+}
