@@ -36,8 +36,8 @@ pub enum Command {
     Tool(Tool),
 }
 
-/// The commands that look after the stores.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+/// The commands that look after the stores and the recordings.
+#[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Tool {
     /// Bring the schema of the stores up to date; the gateway must not run.
     Migrate(Migrate),
@@ -54,6 +54,10 @@ pub enum Tool {
     Restore(Restore),
     /// Measure what the indexes and batches are worth, on a scratch database.
     BenchDb(BenchDb),
+    /// Play a recording, on a terminal or into a pipe.
+    Replay(Replay),
+    /// Check that a recording is as it was written, and say where it is not.
+    Verify(Verify),
 }
 
 /// The options of `migrate`.
@@ -126,6 +130,39 @@ pub struct BenchDb {
     /// Open sessions in it, all of which have to be closed.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub open: u32,
+}
+
+/// The options of `replay`.
+#[derive(Debug, Clone, PartialEq, Args)]
+pub struct Replay {
+    /// The recording.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// How many times as fast.
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
+    pub speed: f64,
+    /// The longest pause, in seconds; longer ones are cut [default: as it was].
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub idle: Option<f64>,
+    /// Where to begin, in seconds; what was shown before comes at once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
+    pub from: f64,
+}
+
+fn speed(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|speed| (0.01..=10_000.0).contains(speed)).ok_or("a number from 0.01 to 10000")
+}
+
+fn seconds(text: &str) -> Result<f64, &'static str> {
+    text.parse().ok().filter(|seconds| (0.0..=1e9).contains(seconds)).ok_or("a number of seconds")
+}
+
+/// The options of `verify`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Verify {
+    /// The recording.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
 }
 
 /// The options of `demo`.

@@ -45,7 +45,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Tool(tool) => {
             let report = system.block_on(app::look_after(config, cli.json, tool))?;
-            println!("{}", if cli.json { report.json.to_string() } else { report.text });
+            let text = if cli.json { report.json.to_string() } else { report.text };
+            // A recording has been played already.
+            if !text.is_empty() {
+                println!("{text}");
+            }
             return Ok(ExitCode::from(report.code));
         }
         Command::Demo(options) => system.block_on(app::demo(config, token, options))?,

@@ -21,10 +21,14 @@ mod migrate;
 mod nodes;
 /// How far long work has come.
 mod progress;
+/// A recording on a terminal.
+mod replay;
 /// A backup becomes a data directory again.
 mod restore;
 /// The stores that are configured.
 mod stores;
+/// Whether a recording is as it was written.
+mod verify;
 
 /// What every tool is given.
 pub struct Desk {
@@ -62,6 +66,8 @@ pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
         Tool::Backup(options) => backup::run(desk, &options).await,
         Tool::Restore(options) => restore::run(desk, &options).await,
         Tool::BenchDb(options) => bench::run(desk, &options).await,
+        Tool::Replay(options) => replay::run(desk, &options).await,
+        Tool::Verify(options) => verify::run(desk, &options).await,
     }
 }
 

@@ -1,0 +1,203 @@
+//! Plays a recording on standard output, at its own pace or another, with a line that says how far it has come. Knows no
+//! store; trusts the file no further than a terminal trusts a program.
+
+use std::{
+    fs::File,
+    io::{self, BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom, Write},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use serde_json::json;
+
+use super::{Desk, Report};
+use crate::{
+    cli::Replay,
+    recording::cast::{self, Code, Event},
+};
+
+/// How far from the end the last event is looked for.
+const END: u64 = 256 * 1024;
+
+/// Between two drawings of the line.
+const REDRAW: Duration = Duration::from_millis(250);
+
+/// Puts a terminal back as a shell expects it: the usual screen, no scroll region, cursor on, plain letters (ECMA-48,
+/// xterm's control sequences).
+const RESET: &str = "\x1b[?1049l\x1b[r\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?2004l\x1b[0m\x1b[999;1H\r\n";
+
+/// Cells of the bar.
+const WIDTH: usize = 24;
+
+/// Runs `pulsegate replay`.
+pub async fn run(desk: &Desk, options: &Replay) -> anyhow::Result<Report> {
+    let path = &options.file;
+    let context = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).with_context(context)?;
+    let total = last_moment(&mut file).with_context(context)?;
+    let mut lines = BufReader::new(file);
+    let mut line = Vec::new();
+    lines.read_until(b'\n', &mut line).with_context(context)?;
+    let Some(header) = cast::read_header(&line) else { bail!("{} is no asciicast v2", path.display()) };
+    let mut player = Player::new(desk, options, total, &header);
+    let mut played = 0_u64;
+    let outcome = loop {
+        line.clear();
+        if lines.read_until(b'\n', &mut line).with_context(context)? == 0 {
+            break Ok(());
+        }
+        // The last line may be torn while the recording is being written.
+        let Some(event) = cast::read_event(&line) else { break Ok(()) };
+        tokio::select! {
+            outcome = player.play(&event) => if let Err(error) = outcome { break Err(error) },
+            _ = tokio::signal::ctrl_c() => break Ok(()),
+        }
+        played += 1;
+    };
+    player.finish();
+    match outcome {
+        // Who read has what it wanted.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error).context("cannot write"),
+        Ok(()) | Err(_) => {}
+    }
+    let text = String::new();
+    Ok(Report { text, json: json!({"file": path, "events": played, "seconds": total.as_secs_f64()}), code: 0 })
+}
+
+/// When the last event happens.
+fn last_moment(file: &mut File) -> io::Result<Duration> {
+    let length = file.metadata()?.len();
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
+    file.read_to_end(&mut end)?;
+    file.rewind()?;
+    let mut events = end.split(|byte| *byte == b'\n').rev().filter_map(cast::read_event);
+    Ok(events.next().map_or(Duration::ZERO, |Event(at, ..)| moment(at)))
+}
+
+fn moment(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+/// Who plays: its clock runs in the recording's time.
+struct Player {
+    speed: f64,
+    idle: Option<Duration>,
+    from: Duration,
+    total: Duration,
+    clock: fn() -> Duration,
+    /// How far the recording is, and when that was due.
+    at: Duration,
+    due: Duration,
+    drawn: Duration,
+    line: Line,
+}
+
+/// Where the line that says how far it is stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Line {
+    /// Below the terminal's own lines.
+    Below,
+    /// In the window's title: the recording needs every line.
+    Title,
+    /// On standard error, over and over: the output goes elsewhere.
+    Error,
+    /// Nowhere: nobody looks.
+    Nowhere,
+}
+
+impl Player {
+    fn new(desk: &Desk, options: &Replay, total: Duration, header: &cast::Header) -> Self {
+        let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_row);
+        let line = match (io::stdout().is_terminal(), io::stderr().is_terminal()) {
+            (true, _) if rows > header.height => Line::Below,
+            (true, _) => Line::Title,
+            (false, true) => Line::Error,
+            (false, false) => Line::Nowhere,
+        };
+        if line == Line::Below {
+            show(format!("\x1b[2J\x1b[1;{}r\x1b[H", rows - 1).as_bytes()).unwrap_or_default();
+        }
+        let from = moment(options.from);
+        let (speed, idle) = (options.speed, options.idle.map(moment));
+        let now = (desk.clock)();
+        Self { speed, idle, from, total, clock: desk.clock, at: from, due: now, drawn: Duration::ZERO, line }
+    }
+
+    /// Waits until an event is due and shows it. May be dropped while it waits.
+    async fn play(&mut self, Event(seconds, code, text): &Event) -> io::Result<()> {
+        let at = moment(*seconds);
+        if at > self.at {
+            let pause = at - self.at;
+            let pause = self.idle.map_or(pause, |idle| pause.min(idle));
+            let due = self.due + moment(pause.as_secs_f64() / self.speed);
+            loop {
+                let left = due.saturating_sub((self.clock)());
+                self.draw()?;
+                if left.is_zero() {
+                    break;
+                }
+                tokio::time::sleep(left.min(REDRAW)).await;
+            }
+            (self.at, self.due) = (at, due);
+        }
+        if code.starts_with(Code::Output.letter()) {
+            show(text.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        let now = (self.clock)();
+        if self.line == Line::Nowhere || now.saturating_sub(self.drawn) < REDRAW || self.at < self.from {
+            return Ok(());
+        }
+        self.drawn = now;
+        let progress = progress(self.at, self.total, self.speed);
+        match self.line {
+            Line::Below => show(format!("\x1b7\x1b[999;1H\x1b[0;7m{progress}\x1b[K\x1b[0m\x1b8").as_bytes()),
+            Line::Title => show(format!("\x1b]2;{progress}\x07").as_bytes()),
+            Line::Error => io::stderr().write_all(format!("\r{progress}\x1b[K").as_bytes()),
+            Line::Nowhere => Ok(()),
+        }
+    }
+
+    fn finish(&self) {
+        // Nobody may be there any more to see it.
+        let _ = match self.line {
+            Line::Below | Line::Title => show(RESET.as_bytes()),
+            Line::Error => io::stderr().write_all(b"\n"),
+            Line::Nowhere => Ok(()),
+        };
+    }
+}
+
+fn show(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    out.flush()
+}
+
+fn progress(at: Duration, total: Duration, speed: f64) -> String {
+    let whole = total.as_secs_f64().max(f64::EPSILON);
+    let full = ((at.as_secs_f64() / whole).min(1.0) * WIDTH as f64) as usize;
+    let bar: String = (0..WIDTH).map(|cell| if cell < full { '#' } else { '.' }).collect();
+    let clock = |at: Duration| {
+        let seconds = at.as_secs();
+        format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    };
+    let speed = if speed == 1.0 { String::new() } else { format!(" at {speed} times the speed") };
+    format!(" {} [{bar}] {}{speed}", clock(at), clock(total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_how_far_it_is() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(progress(hour / 2, hour, 1.0), format!(" 0:30:00 [{}{}] 1:00:00", "#".repeat(12), ".".repeat(12)));
+        assert!(progress(hour, Duration::ZERO, 4.0).ends_with("] 0:00:00 at 4 times the speed"));
+    }
+}

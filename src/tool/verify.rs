@@ -1,0 +1,109 @@
+//! Says whether a recording is as it was written, by itself and by what the event log tells of it. Changes nothing.
+
+use std::{fs::File, io::BufReader, path::Path};
+
+use anyhow::Context;
+use serde_json::json;
+
+use super::{Desk, Report};
+use crate::{
+    cli::Verify,
+    core::record::SessionId,
+    recording::{
+        Seal, chain,
+        verify::{self, Bad, Verdict},
+    },
+    store::{RecordStore, sqlite::SqliteStore},
+};
+
+/// What the event log tells of a recording.
+enum Log {
+    /// There is no log at hand, or the session is not in it.
+    Silent,
+    /// It tells this seal.
+    Tells(Seal),
+    /// The session is in it, without a seal.
+    Unsealed,
+}
+
+/// Runs `pulsegate verify`.
+pub async fn run(desk: &Desk, options: &Verify) -> anyhow::Result<Report> {
+    let path = &options.file;
+    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut verdict =
+        verify::verify(BufReader::new(file)).with_context(|| format!("cannot read {}", path.display()))?;
+    let log = match verdict.header.as_ref().and_then(|header| header.session.parse().ok()) {
+        Some(session) if verdict.bad.is_none() => {
+            verdict.bad = misplaced(path, session);
+            log(desk, session).await?
+        }
+        _ => Log::Silent,
+    };
+    if verdict.bad.is_none() {
+        verdict.bad = contradicts(&verdict, &log);
+    }
+    Ok(report(path, &verdict, &log))
+}
+
+/// A recording in the place of another.
+fn misplaced(path: &Path, session: SessionId) -> Option<Bad> {
+    let named: SessionId = path.file_stem()?.to_str()?.parse().ok()?;
+    let what = format!("the file is named after session {named} and holds the recording of {session}");
+    (named != session).then_some(Bad { from: 0, until: 0, what })
+}
+
+async fn log(desk: &Desk, session: SessionId) -> anyhow::Result<Log> {
+    if !desk.database().exists() {
+        return Ok(Log::Silent);
+    }
+    let journal = SqliteStore::open(&desk.database()).await?;
+    let history = journal.history(session).await?;
+    let told = history.iter().rev().find_map(|passed| Seal::told_in(&passed.detail));
+    Ok(match told {
+        Some(seal) => Log::Tells(seal),
+        None if history.is_empty() => Log::Silent,
+        None => Log::Unsealed,
+    })
+}
+
+fn contradicts(verdict: &Verdict, log: &Log) -> Option<Bad> {
+    let Log::Tells(told) = log else { return None };
+    let bad = |from: u64, what: String| Some(Bad { from, until: verdict.bytes.max(told.bytes), what });
+    match verdict.seal {
+        Some(seal) if seal == *told => None,
+        Some(_) => bad(0, "the recording is whole, but it is not the one of the event log: it was replaced".to_owned()),
+        None => bad(
+            verdict.bytes,
+            format!("the event log tells of {} bytes and their seal; the end is missing", told.bytes),
+        ),
+    }
+}
+
+fn report(path: &Path, verdict: &Verdict, log: &Log) -> Report {
+    let Verdict { bytes, events, seconds, seal, uncovered, bad, .. } = verdict;
+    let shown = path.display();
+    let log = match log {
+        Log::Silent => "not in the event log of this data directory",
+        Log::Tells(_) => "the event log tells the same",
+        Log::Unsealed => "the event log tells no seal",
+    };
+    let text = match (bad, seal) {
+        (Some(Bad { from, until, what }), _) => {
+            format!("{shown}: byte {from}: {what}\nthe first bad byte stands in {from} … {until}")
+        }
+        (None, Some(seal)) => format!(
+            "{shown}: whole: {events} events in {seconds:.3} s, {bytes} bytes, sealed {}; {log}",
+            chain::hex(&seal.head)
+        ),
+        (None, None) => format!(
+            "{shown}: whole so far: {events} events in {seconds:.3} s, {bytes} bytes, not sealed: no link covers the \
+             last {uncovered} bytes yet; {log}"
+        ),
+    };
+    let json = json!({
+        "file": path, "whole": bad.is_none(), "sealed": seal.map(|seal| chain::hex(&seal.head)), "bytes": bytes,
+        "events": events, "seconds": seconds, "uncovered_bytes": uncovered, "log": log,
+        "bad": bad.as_ref().map(|bad| json!({"from": bad.from, "until": bad.until, "what": bad.what})),
+    });
+    Report { text, json, code: u8::from(bad.is_some()) }
+}
