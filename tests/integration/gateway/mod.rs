@@ -5,6 +5,7 @@ mod crash;
 mod first_contact;
 mod lifecycle;
 mod liveness;
+mod recording;
 mod resume;
 mod secrets;
 mod terminal;

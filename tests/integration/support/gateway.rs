@@ -73,6 +73,13 @@ impl Home {
         self
     }
 
+    /// Sets the policy of a target's recordings.
+    pub fn recorded(mut self, name: &str, policy: &str) -> Self {
+        let target = self.targets.iter_mut().find(|target| target["name"] == name).unwrap();
+        target["recording"] = json!(policy);
+        self
+    }
+
     /// Sets a key of the configuration, by the environment.
     pub fn set(mut self, key: &str, value: &str) -> Self {
         let name = format!("PULSEGATE__{}", key.to_uppercase().replace('.', "__"));
@@ -161,7 +168,12 @@ impl Gateway {
 
     /// Sends a request as the administrator.
     pub fn asks(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
-        let headers = format!("Authorization: Bearer {TOKEN}\r\n");
+        self.asks_with(method, path, "", body)
+    }
+
+    /// Sends a request as the administrator, with more headers.
+    pub fn asks_with(&self, method: &str, path: &str, headers: &str, body: Option<&Value>) -> Answer {
+        let headers = format!("Authorization: Bearer {TOKEN}\r\n{headers}");
         http::request(self.addr, method, path, &headers, body.map(Value::to_string).as_deref())
     }
 

@@ -1,0 +1,214 @@
+//! What a session showed can be played afterwards, to the last moment, and nothing it did not show.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    sshd,
+    support::{
+        browser::{Attach, Browser},
+        eventually,
+        gateway::{Gateway, Home},
+        http::Answer,
+        playground::Playground,
+        sshd::Options,
+    },
+};
+
+/// What is typed where the terminal does not show it.
+const HIDDEN: &str = "canary-hidden-3e7a90c1";
+
+fn recording(gateway: &Gateway, id: &str, headers: &str) -> Answer {
+    gateway.asks_with("GET", &format!("/api/v1/sessions/{id}/recording"), headers, None)
+}
+
+/// The file of a session's recording.
+fn file(home: &Home, id: &str) -> PathBuf {
+    let mut folders = vec![home.data_dir().join("recordings")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.file_stem().unwrap() == id {
+                return path;
+            }
+        }
+    }
+    panic!("{id} was not recorded");
+}
+
+/// The texts of the events of one kind, joined.
+fn told(cast: &str, code: &str) -> String {
+    let events = cast.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events.filter(|event| event[1] == code).map(|event| event[2].as_str().unwrap().to_owned()).collect()
+}
+
+fn verify(home: &Home, path: &std::path::Path) -> (i32, Value) {
+    let (status, _) = home.run(&["verify", "--json", path.to_str().unwrap()]);
+    let logs = home.logs();
+    let verdicts = logs.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    (status.code().unwrap(), verdicts.last().unwrap_or_else(|| panic!("no verdict: {logs}")))
+}
+
+#[test]
+fn a_session_is_recorded_served_in_parts_and_verified() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    let home = gateway.home.clone();
+    let (page, id) = gateway.page("playground");
+    assert_eq!(gateway.session(&id)["recorded"], true);
+    page.runs("echo grüße-from-here", "grüße-from-here");
+    page.says(json!({"type": "resize", "cols": 100, "rows": 40}));
+    let live = eventually(Duration::from_secs(5), || {
+        let answer = recording(&gateway, &id, "");
+        answer.text().contains("100x40").then_some(answer)
+    });
+    assert_eq!((live.status, live.header("content-type")), (200, Some("application/x-asciicast")));
+    page.types("exit\r");
+    page.closed();
+    gateway.becomes(&id, "closed/exited");
+
+    let whole = recording(&gateway, &id, "");
+    let text = whole.text();
+    let header: Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
+    assert_eq!((&header["version"], &header["session"]), (&json!(2), &json!(id)));
+    assert!(told(&text, "o").contains("grüße-from-here") && told(&text, "r").contains("100x40"), "{text}");
+    assert_eq!(told(&text, "i"), "", "typing is not recorded unless asked for");
+    let part = recording(&gateway, &id, "Range: bytes=10-19\r\n");
+    assert_eq!((part.status, part.body.as_slice()), (206, &whole.body[10..20]));
+    assert_eq!(part.header("content-range"), Some(format!("bytes 10-19/{}", whole.body.len()).as_str()));
+    let beyond = recording(&gateway, &id, &format!("Range: bytes={}-\r\n", whole.body.len()));
+    assert_eq!((beyond.status, beyond.body.len()), (416, 0));
+    assert_eq!(gateway.asks("GET", &format!("/api/v1/sessions/{}/recording", "0".repeat(8)), None).status, 404);
+
+    let path = file(&home, &id);
+    let (code, told) = verify(&home, &path);
+    assert_eq!((code, &told["log"]), (0, &json!("the event log tells the same")), "{told:#}");
+    let seal = told["sealed"].as_str().unwrap().to_owned();
+    assert!(gateway.history(&id).iter().any(|detail| detail.contains(&seal)), "{:?}", gateway.history(&id));
+    let (status, _) = home.run(&["replay", path.to_str().unwrap(), "--speed", "1000"]);
+    assert!(status.success() && home.logs().contains("grüße-from-here"), "{}", home.logs());
+
+    let mut bytes = fs::read(&path).unwrap();
+    let at = bytes.windows(4).position(|window| window == b"from").unwrap();
+    bytes[at] = b'F';
+    fs::write(&path, &bytes).unwrap();
+    let (code, told) = verify(&home, &path);
+    let (from, until) = (told["bad"]["from"].as_u64().unwrap(), told["bad"]["until"].as_u64().unwrap());
+    assert!(code == 1 && (from..until).contains(&(at as u64)), "byte {at}: {told:#}");
+    // A whole recording of something else in its place.
+    let (other, id_of_other) = gateway.page("playground");
+    other.types("exit\r");
+    other.closed();
+    let text = fs::read_to_string(file(&home, &id_of_other)).unwrap();
+    fs::write(&path, &text).unwrap();
+    assert_eq!(verify(&home, &path).0, 1, "the file names another session");
+}
+
+/// Types numbered lines without a pause, and returns when each was seen.
+fn marks(page: &Browser, until: Instant) -> Vec<(String, Instant)> {
+    let mut seen = Vec::new();
+    while Instant::now() < until {
+        let mark = format!("mark-{}-", seen.len());
+        page.runs(&format!("echo {mark}"), &mark);
+        seen.push((mark, Instant::now()));
+    }
+    seen
+}
+
+#[test]
+fn a_killed_gateway_leaves_recordings_that_verify_and_play_to_the_last_second() {
+    let playground = Playground::start();
+    let home = Arc::new(Home::with(&playground));
+    let mut gateway = home.start();
+    for round in 0..3_u64 {
+        let (page, id) = gateway.page("playground");
+        let seen = marks(&page, Instant::now() + Duration::from_millis(1_500 + 170 * round));
+        let killed = Instant::now();
+        gateway.dies();
+        gateway = home.start();
+        gateway.becomes(&id, "closed/node_lost");
+        let (code, verdict) = verify(&home, &file(&home, &id));
+        assert_eq!((code, &verdict["log"]), (0, &json!("the event log tells the same")), "{verdict:#}");
+        let text = recording(&gateway, &id, "").text();
+        let shown = told(&text, "o");
+        let missing: Vec<_> = seen.iter().filter(|(mark, _)| !shown.contains(mark.as_str())).collect();
+        let lost = missing.first().map_or(Duration::ZERO, |(_, at)| killed - *at);
+        println!(
+            "round {round}: {} lines, the last {} missing, from {lost:?} before the kill",
+            seen.len(),
+            missing.len()
+        );
+        assert!(lost < Duration::from_secs(1), "{lost:?}");
+        assert!(told(&text, "m").contains("the gateway ended here"), "{text}");
+    }
+}
+
+#[test]
+fn a_target_that_must_be_recorded_is_refused_where_that_cannot_be_and_others_are_not() {
+    let playground = Playground::start();
+    let home = Home::with(&playground).recorded("playground", "required");
+    let home = home.target("free", playground.addr, "guest", json!({"prompt": true}));
+    let recordings = home.data_dir().join("recordings");
+    fs::create_dir_all(&recordings).unwrap();
+    for year in 2020..2100 {
+        fs::write(recordings.join(year.to_string()), "in the way").unwrap();
+    }
+    let gateway = Gateway::start(home);
+    let id = gateway.opens("playground");
+    let session = gateway.becomes(&id, "closed/overloaded");
+    assert_eq!(session["bytes_out"], 0);
+    let history = gateway.history(&id).concat();
+    assert!(history.contains("must be recorded, and its recording cannot be written"), "{history}");
+    assert_eq!(gateway.asks("GET", "/readyz", None).status, 503);
+    let (page, free) = gateway.page("free");
+    page.runs("echo all-is-well", "all-is-well");
+    let metrics = gateway.asks("GET", "/metrics", None).text();
+    assert!(metrics.contains("pulsegate_recording_failures_total"), "{metrics}");
+    eventually(Duration::from_secs(5), || {
+        let metrics = gateway.asks("GET", "/metrics", None).text();
+        let lost = metrics.lines().find_map(|line| line.strip_prefix("pulsegate_recording_lost_bytes_total "))?;
+        (lost.parse::<u64>().unwrap() > 0).then_some(())
+    });
+    assert_eq!(recording(&gateway, &free, "").status, 404);
+}
+
+#[test]
+fn what_is_typed_while_the_echo_is_off_is_in_no_recording_even_if_typing_is_recorded() {
+    let sshd = sshd!(Options::default());
+    let gateway = Gateway::start(Home::with_sshd(&sshd).set("recording.input", "true"));
+    let id = gateway.opens("sshd");
+    let (page, _) = gateway.attaches(&id, &Attach::default());
+    gateway.becomes(&id, "active");
+    page.types("PS1='ready$ '\r");
+    page.sees("ready$ ");
+    page.types("read -rs -p 'Pass''word: ' secret && echo \"[${#secret}]\"\r");
+    page.sees("Password: ");
+    page.types(HIDDEN);
+    page.types("\r");
+    page.sees(&format!("[{}]", HIDDEN.len()));
+    // Key by key, as a person types, while something else is being shown.
+    page.types("(sleep 0.1; echo noise) & read -rs -p 'Pass''phrase: ' secret && echo \"<${#secret}>\"\r");
+    page.sees("Passphrase: ");
+    for key in HIDDEN.as_bytes().chunks(1) {
+        page.types(key);
+    }
+    page.sees("noise");
+    page.types("\r");
+    page.sees(&format!("<{}>", HIDDEN.len()));
+    page.runs("echo in-the-open", "in-the-open");
+    page.types("exit\r");
+    page.closed();
+    let text = recording(&gateway, &id, "").text();
+    assert!(!text.contains(HIDDEN) && !text.contains("canary"), "{text}");
+    let typed = told(&text, "i");
+    assert!(typed.contains("echo in-the-open"), "what the terminal shows is recorded: {typed:?}");
+    assert!(!typed.contains("canary") && !typed.contains("hidden") && !typed.contains("3e7a90c1"), "{typed:?}");
+}
