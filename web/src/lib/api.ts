@@ -107,6 +107,21 @@ export function sessions(query: SessionQuery): Promise<SessionPage> {
 /** The gateways that share the stores, the one that answers first. */
 export const nodes = async () => (await request<{ nodes: Node[] }>("GET", "/nodes")).nodes;
 
+/** Where a session's recording is, to be downloaded as it is. */
+export const recordingUrl = (id: string) => `${BASE}/sessions/${encodeURIComponent(id)}/recording`;
+
+/** The recording's bytes from `from` on, piece by piece as they come; nothing where there are none yet. */
+export async function* recording(id: string, from: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const init: RequestInit = { credentials: "same-origin", headers: { range: `bytes=${from}-` }, signal };
+  const response = await fetch(recordingUrl(id), init).catch(() => {
+    throw new ApiError(0, "No answer", "The gateway does not answer. Check your network, then try again.");
+  });
+  if (response.status === 416) return;
+  if (!response.ok) throw problem(response.status, await response.json().catch(() => null));
+  const reader = response.body?.getReader();
+  for (let read = await reader?.read(); read?.value !== undefined; read = await reader?.read()) yield read.value;
+}
+
 /** The stream of every transition; see `LiveSessions` for its events. */
 export const events = () => new EventSource(`${BASE}/events`);
 

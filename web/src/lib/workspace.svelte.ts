@@ -4,7 +4,6 @@ import * as api from "./api";
 import type { Connection } from "./connection";
 import { destinationOf, type Destination } from "./destination";
 import type { Session } from "./protocol";
-import type { Screen } from "./screen";
 
 /** One terminal tab. */
 export interface Tab {
@@ -25,16 +24,19 @@ export type Route =
   | { view: "connect" }
   | { view: "sessions" }
   | { view: "terminal"; id: string }
+  /** Plays a recording, from `at` seconds on. */
+  | { view: "replay"; id: string; at: number }
   /** Opens a terminal to `target` at once; a demo's link leads here. */
   | { view: "open"; target: string };
 
 const TABS_KEY = "pulsegate.tabs";
 const CLIENT_KEY = "pulsegate.client";
 
-/** Reads the part of the address behind `#`: `/new`, `/sessions`, `/s/<id>`, `/open/<target>`. */
+/** Reads the part of the address behind `#`: `/new`, `/sessions`, `/s/<id>`, `/r/<id>/t=<seconds>`, `/open/<target>`. */
 export function parseRoute(hash: string): Route {
-  const [view, rest] = hash.replace(/^#?\/?/, "").split("/");
+  const [view, rest, more] = hash.replace(/^#?\/?/, "").split("/");
   if (view === "s" && rest) return { view: "terminal", id: rest };
+  if (view === "r" && rest) return { view: "replay", id: rest, at: Number(more?.replace("t=", "")) || 0 };
   if (view === "open" && rest) return { view: "open", target: decodeURIComponent(rest) };
   return view === "sessions" ? { view: "sessions" } : { view: "connect" };
 }
@@ -61,7 +63,7 @@ export class Workspace {
   tabs = $state<Tab[]>(keptTabs());
   route = $state<Route>(parseRoute(location.hash));
   /** The terminal in front, for shortcuts and tests. */
-  screen: Screen | null = null;
+  screen: { text(): string } | null = null;
   /** The connection of each tab, by session id. */
   readonly connections = new Map<string, Connection>();
 

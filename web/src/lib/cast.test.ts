@@ -1,0 +1,105 @@
+// Holds what a replay promises: the film as it was recorded, found by its text, and every jump the same screen as playing.
+import { describe, expect, it } from "vitest";
+import { Film } from "./cast";
+import { Player, type Stage } from "./player";
+
+const HEADER = '{"version":2,"width":80,"height":24,"timestamp":1,"title":"ada on web-1"}\n';
+
+/** Feeds a film byte by byte or whole. */
+function film(lines: string, piece = Infinity): Film {
+  const [made, bytes] = [new Film(), new TextEncoder().encode(HEADER + lines)];
+  for (let at = 0; at < bytes.length; at += piece) made.feed(bytes.subarray(at, at + piece));
+  return made;
+}
+
+const event = (at: number, code: string, text: string) => `${JSON.stringify([at, code, text])}\n`;
+
+/** A stage that is the text it was given, and the size it had. */
+class Paper implements Stage {
+  text = "";
+  size = "";
+  written = 0;
+  async write(text: string) {
+    this.text += text;
+    this.written += text.length;
+  }
+  resize(cols: number, rows: number) {
+    this.size = `${cols}x${rows}`;
+  }
+  reset() {
+    this.text = "";
+  }
+  snapshot() {
+    return this.text;
+  }
+}
+
+describe("a film", () => {
+  const lines = event(1, "o", "grüße \x1b[1m€\x1b[m") + event(2, "h", "ab") + event(3, "r", "100x40") + event(4, "h", "end ab");
+
+  it("is the same in pieces of any size, also within a character", () => {
+    for (const piece of [1, 2, 3, 7, Infinity]) {
+      const { events, sealed, title, duration } = film(lines, piece);
+      expect([events.map(({ code }) => code).join(""), events[0]?.text, sealed, title, duration]).toEqual([
+        "or",
+        "grüße \x1b[1m€\x1b[m",
+        true,
+        "ada on web-1",
+        3,
+      ]);
+    }
+  });
+
+  it("waits for a line that is not whole", () => {
+    const torn = film(event(1, "o", "a") + '[2,"o","b');
+    expect([torn.events.length, torn.sealed]).toEqual([1, false]);
+    torn.feed(new TextEncoder().encode('c"]\n'));
+    expect(torn.events[1]?.text).toBe("bc");
+  });
+
+  it("finds a text that was typed key by key, under colours, in letters of either case", () => {
+    const keys = [..."make Test"].map((key, at) => event(at, "o", key)).join("");
+    const made = film(keys + event(20, "o", "\r\n\x1b[31mer\x1b[0mror: no rule\r\n"));
+    expect(made.search("make test")).toEqual([{ at: 8, line: "make Test" }]);
+    expect(made.search("ERROR")).toEqual([{ at: 20, line: "error: no rule" }]);
+    expect(made.search("31m")).toEqual([]);
+    expect(made.search("")).toEqual([]);
+  });
+});
+
+describe("a player", () => {
+  const long = Array.from({ length: 400 }, (_, at) => event(at, "o", `${at}:${"x".repeat(20_000)}\n`)).join("");
+  const made = film(long + event(400, "r", "132x50") + event(401, "o", "end"));
+  const shown = (at: number) => made.events.slice(0, made.countAt(at)).map(({ code, text }) => (code === "o" ? text : "")).join("");
+
+  it("shows the same after any jumps as after playing, by keyframes", async () => {
+    const paper = new Paper();
+    const player = new Player(made, paper);
+    await player.index(new Paper(), () => false);
+    expect(player.keyframes).toBeGreaterThan(10);
+    for (const at of [390, 3, 200, 199, 400.5, 0, 401]) {
+      await player.jump(at);
+      expect(paper.text === shown(at)).toBe(true);
+    }
+    expect(paper.size).toBe("132x50");
+    paper.written = 0;
+    await player.jump(300);
+    // A keyframe and at most what stands between two; without any it would be as much again.
+    expect(paper.written).toBeLessThan(shown(300).length + 600_000);
+  });
+
+  it("plays at its speed and skips what is idle", async () => {
+    const paper = new Paper();
+    const player = new Player(film(event(0, "o", "a") + event(100, "o", "b") + event(101, "o", "c")), paper);
+    player.advance(0.1);
+    expect(player.at).toBeCloseTo(99.5);
+    player.advance(0.5);
+    player.skipIdle = false;
+    player.speed = 2;
+    player.advance(0.2);
+    expect([player.at, player.atEnd]).toEqual([100.9, false]);
+    player.advance(9);
+    await player.jump(101);
+    expect([paper.text, player.atEnd]).toEqual(["abc", true]);
+  });
+});

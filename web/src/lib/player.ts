@@ -1,0 +1,140 @@
+// Owns where a replay stands: plays a film on a stage in its own time, and jumps by keyframes. Knows no network and
+// no page; the clock is an argument.
+import { sizeOf, type Film } from "./cast";
+
+/** A terminal that a film is played on. */
+export interface Stage {
+  /** Resolves once the text is parsed. */
+  write(text: string): Promise<void>;
+  resize(cols: number, rows: number): void;
+  reset(): void;
+  /** The screen and its scrollback as text that draws them again. */
+  snapshot(): string;
+}
+
+/** A film as it stood after `count` events. */
+interface Keyframe {
+  count: number;
+  cols: number;
+  rows: number;
+  screen: string;
+}
+
+/** Characters between two keyframes: what a terminal parses well within the time of a jump. */
+const KEYFRAME_EVERY = 512 * 1024;
+
+/** Of a pause that is skipped, so much stays: a person sees that there was one. */
+const IDLE_LEFT = 0.5;
+
+/** Characters that are written at once: the page stays alive in between. */
+const PIECE = 128 * 1024;
+
+/** Plays events `from` … `to` on a stage, and calls `reached` with each count as it is parsed. */
+async function show(film: Film, stage: Stage, from: number, to: number, reached?: (count: number) => void) {
+  let text = "";
+  for (let count = from; count < to; count += 1) {
+    const event = film.events[count];
+    if (event === undefined) break;
+    if (event.code === "o") text += event.text;
+    const size = event.code === "r" ? sizeOf(event.text) : null;
+    if (size === null && text.length < PIECE) continue;
+    await stage.write(text);
+    text = "";
+    if (size !== null) stage.resize(size.cols, size.rows);
+    reached?.(count + 1);
+  }
+  await stage.write(text);
+}
+
+/** Plays one film. */
+export class Player {
+  /** The moment shown, in seconds. */
+  at = 0;
+  playing = false;
+  speed = 1;
+  skipIdle = true;
+  #film: Film;
+  #stage: Stage;
+  #count = 0;
+  #keyframes: Keyframe[] = [];
+  /** Whatever draws waits for what was drawn before. */
+  #turn: Promise<void> = Promise.resolve();
+  #jumps = 0;
+
+  constructor(film: Film, stage: Stage) {
+    this.#film = film;
+    this.#stage = stage;
+    stage.resize(film.cols, film.rows);
+  }
+
+  /** How many keyframes there are. */
+  get keyframes(): number {
+    return this.#keyframes.length;
+  }
+
+  /** Whether the end of what has come is shown. */
+  get atEnd(): boolean {
+    return this.#count >= this.#film.events.length && this.at >= this.#film.duration;
+  }
+
+  /** Lets `seconds` pass. */
+  advance(seconds: number): void {
+    const { events, duration } = this.#film;
+    let at = Math.min(this.at + seconds * this.speed, duration);
+    const next = events[this.#film.countAt(at)];
+    if (this.skipIdle && next !== undefined && next.at - at > IDLE_LEFT) at = next.at - IDLE_LEFT;
+    this.at = at;
+    const count = this.#film.countAt(at);
+    if (count > this.#count) void this.#draw(count);
+  }
+
+  /** Shows another moment. A later jump overtakes one that waits. */
+  jump(to: number): Promise<void> {
+    this.at = Math.max(0, Math.min(to, this.#film.duration));
+    const [jump, count] = [(this.#jumps += 1), this.#film.countAt(this.at)];
+    this.#turn = this.#turn.then(() => (jump === this.#jumps ? this.#jump(count) : undefined));
+    return this.#turn;
+  }
+
+  /** Plays what has come on another stage and keeps a keyframe now and then. Resolves at the end of what is there. */
+  async index(stage: Stage, gone: () => boolean): Promise<void> {
+    const [film, last] = [this.#film, this.#keyframes.at(-1)];
+    if (last === undefined) stage.resize(film.cols, film.rows);
+    let { cols, rows, count: from } = last ?? { cols: film.cols, rows: film.rows, count: 0 };
+    while (from < film.events.length && !gone()) {
+      let [to, length] = [from, 0];
+      for (; to < film.events.length && length < KEYFRAME_EVERY; to += 1) {
+        const event = film.events[to];
+        length += event?.text.length ?? 0;
+        const size = event?.code === "r" ? sizeOf(event.text) : null;
+        if (size !== null) ({ cols, rows } = size);
+      }
+      // The last piece of a film that still grows is played again when it is longer.
+      if (length < KEYFRAME_EVERY) return;
+      await show(film, stage, from, to);
+      this.#keyframes.push({ count: to, cols, rows, screen: stage.snapshot() });
+      from = to;
+    }
+  }
+
+  #draw(count: number): Promise<void> {
+    const from = this.#count;
+    this.#count = count;
+    this.#turn = this.#turn.then(() => show(this.#film, this.#stage, from, count));
+    return this.#turn;
+  }
+
+  async #jump(count: number): Promise<void> {
+    const keyframe = this.#keyframes.findLast((keyframe) => keyframe.count <= count);
+    let from = this.#count;
+    if (from > count || (keyframe !== undefined && keyframe.count > from)) {
+      this.#stage.reset();
+      const { cols, rows, screen } = keyframe ?? { cols: this.#film.cols, rows: this.#film.rows, screen: "" };
+      this.#stage.resize(cols, rows);
+      await this.#stage.write(screen);
+      from = keyframe?.count ?? 0;
+    }
+    this.#count = count;
+    await show(this.#film, this.#stage, from, count);
+  }
+}
