@@ -36,11 +36,16 @@ export class Gateway {
     return new Gateway("serve", folder, { "server.listen": "127.0.0.1:0" });
   }
 
+  /** Where it keeps everything. */
+  get data() {
+    return join(this.#folder, "data");
+  }
+
   /** Starts, or starts again where it was. */
   async start() {
     const binary = process.env.PULSEGATE;
     if (!binary) throw new Error("PULSEGATE must name the release binary");
-    const data = join(this.#folder, "data");
+    const { data } = this;
     const listen = this.origin === undefined ? "127.0.0.1:0" : new URL(this.origin).host;
     const args = this.#command === "demo" ? ["demo", "--listen", listen, "--data-dir", data] : [this.#command];
     this.#program = new Program(binary, ["--json", ...args], { cwd: this.#folder, env: this.#env });

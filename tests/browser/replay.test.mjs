@@ -1,0 +1,74 @@
+// Owns what a recording is worth afterwards: it plays in the browser, is searched, is jumped in, and can be taken along.
+import assert from "node:assert/strict";
+import { readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { promise } from "./support/lab.mjs";
+import { until } from "./support/until.mjs";
+
+/** A jump must be on the screen within this, however long the recording. */
+const JUMP_MS = 300;
+
+promise("a session is replayed to the second, searched, followed while it runs, and downloaded", async (lab) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  const id = await desk.openPlayground();
+  await desk.ask("echo first-words", /^first-words$/m);
+
+  const page = await desk.page.context().newPage();
+  await page.goto(`${gateway.origin}/#/r/${id}`);
+  await page.locator("[data-testid=replay][data-loaded=true]").waitFor();
+  await page.getByTestId("replay-live").click();
+  await desk.page.bringToFront();
+  await desk.ask("echo later-words", /^later-words$/m);
+  const shown = () => page.evaluate(() => window.pulsegate.text());
+  await until("the replay to follow the session", async () => /^later-words$/m.test(await shown()));
+
+  await desk.type("exit");
+  await gateway.listed(id, "closed");
+  await page.bringToFront();
+  await page.locator("[data-testid=replay][data-sealed=true]").waitFor();
+  await page.getByTestId("replay-seek").fill("0");
+  await until("the beginning to be shown", async () => !(await shown()).includes("first-words"));
+  await page.getByTestId("replay-search").fill("FIRST-words");
+  await page.getByTestId("replay-search").press("Enter");
+  await until("the place that was searched", async () => /first-words/.test(await shown()) && !(await shown()).includes("later-words"));
+  await page.getByTestId("replay-seek").fill("0");
+  await page.getByTestId("replay-speed").selectOption("16");
+  await page.getByTestId("replay-play").click();
+  await until("the replay to reach its end", async () => /^later-words$/m.test(await shown()));
+
+  const [download] = await Promise.all([page.waitForEvent("download"), page.getByTestId("replay-download").click()]);
+  assert.equal(download.suggestedFilename(), `${id}.cast`);
+});
+
+promise("a jump in a recording of six hours is on the screen in less than 300 ms", async (lab, t) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  const id = await desk.openPlayground();
+  await desk.type("exit");
+  await gateway.listed(id, "closed");
+  const name = readdirSync(join(gateway.data, "recordings"), { recursive: true }).find((path) => path.endsWith(`${id}.cast`));
+  const path = join(gateway.data, "recordings", name);
+  const [header] = readFileSync(path, "utf8").split("\n");
+  const seconds = 6 * 3600;
+  const line = (at) => `\x1b[3${at % 8}mline ${at}\x1b[0m ${"lorem ipsum ".repeat(60)}\r\n`;
+  const events = Array.from({ length: seconds }, (_, at) => JSON.stringify([at, "o", line(at)]));
+  const seal = JSON.stringify([seconds, "h", `end ${"0".repeat(64)}`]);
+  writeFileSync(path, [header, ...events, seal, ""].join("\n"));
+
+  await desk.page.goto(`${gateway.origin}/#/r/${id}/t=20000`);
+  const replay = desk.page.locator("[data-testid=replay][data-sealed=true]");
+  await replay.waitFor({ timeout: 60_000 });
+  const shows = (at) => until(`second ${at}`, async () => (await desk.screen()).trimEnd().includes(`line ${at} `));
+  await shows(20_000);
+  const keyframes = () => desk.page.getByTestId("replay").getAttribute("data-keyframes").then(Number);
+  await until("the keyframes of the whole recording", async () => (await keyframes()) >= 25, 60_000);
+  const took = [];
+  for (const at of [21_599, 3, 10_800, 20_001, 7_200, 15_000]) {
+    await desk.page.getByTestId("replay-seek").fill(String(at));
+    await shows(at);
+    took.push(Number(await replay.getAttribute("data-jump-ms")));
+  }
+  t.diagnostic(`jumps took ${took.join(", ")} ms, with ${await keyframes()} keyframes`);
+  assert.ok(Math.max(...took) < JUMP_MS, `${took} ms`);
+});
