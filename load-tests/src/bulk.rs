@@ -25,6 +25,12 @@ const SPEED: f64 = 0.7;
 /// The gateway's CPU time per byte against the bare client's, at most.
 const COST: f64 = 1.4;
 
+/// What counts the bytes that a recording lacks.
+const LOST: &str = "pulsegate_recording_lost_bytes_total";
+
+/// With recording, bytes per second against those without, at least.
+const RECORDED: f64 = 0.85;
+
 /// How it is measured.
 #[derive(Args)]
 pub struct Bulk {
@@ -70,11 +76,14 @@ impl Bulk {
     pub async fn run(self) -> Result<Report> {
         let mut report = Report::new("bulk");
         let target = Target::start()?;
-        let gateway = Gateway::start(target.addr, &[])?;
+        let gateway = Gateway::start(target.addr, &[("PULSEGATE__RECORDING__ENABLED", "false")])?;
+        let recording = Gateway::start(target.addr, &[("PULSEGATE__RECORDING__MAX_SIZE", "1024GiB")])?;
         let mut bare = Bare::open(target.addr).await?;
         let (_id, mut through) = gateway.terminal().await?;
-        let (own, served) = (Process::own(), gateway.process());
-        let (mut bare_sum, mut through_sum, mut browser_cpu) = (Sum::default(), Sum::default(), 0.0);
+        let (_id, mut recorded) = recording.terminal().await?;
+        let (own, served, recorder) = (Process::own(), gateway.process(), recording.process());
+        let (mut bare_sum, mut through_sum, mut recorded_sum) = (Sum::default(), Sum::default(), Sum::default());
+        let mut browser_cpu = 0.0;
         for _ in 0..self.rounds {
             let before = own.cpu_seconds()?;
             let took = shell::flood(&mut bare, self.bytes).await?;
@@ -84,9 +93,22 @@ impl Bulk {
             let took = shell::flood(&mut through, self.bytes).await?;
             through_sum.add(self.bytes, took, served.cpu_seconds()? - before);
             browser_cpu += own.cpu_seconds()? - own_before;
+
+            let before = recorder.cpu_seconds()?;
+            let took = shell::flood(&mut recorded, self.bytes).await?;
+            recorded_sum.add(self.bytes, took, recorder.cpu_seconds()? - before);
         }
         bare_sum.tell("bare client", &mut report);
         through_sum.tell("gateway", &mut report);
+        recorded_sum.tell("gateway, recording", &mut report);
+        let lost = format!("{LOST} ");
+        let metrics = recording.metrics().await?;
+        let lost = metrics.lines().find_map(|line| line.strip_prefix(&lost)?.parse::<f64>().ok());
+        report.hold("bytes missing in the recording", lost.context("no such metric")?, "B", Goal::AtMost(0.0));
+        let kept = recorded_sum.megabytes_per_second() / through_sum.megabytes_per_second();
+        report.hold("speed, recording / not recording", kept, "×", Goal::AtLeast(RECORDED));
+        let cost = recorded_sum.cpu_per_gigabyte() / through_sum.cpu_per_gigabyte();
+        report.tell("CPU per byte, recording / not recording", cost, "×");
         let gigabytes = through_sum.bytes as f64 / 1e9;
         report.tell("gateway's browser: CPU", browser_cpu / gigabytes, "s/GB");
         let speed = through_sum.megabytes_per_second() / bare_sum.megabytes_per_second();

@@ -86,6 +86,22 @@ impl Gateway {
         Ok(())
     }
 
+    /// Runs a command of the binary over its folder and returns whether it succeeded, and what it printed.
+    pub fn tool(&self, args: &[&str]) -> Result<(bool, String)> {
+        let mut command = Command::new(binary()?);
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env("PULSEGATE__NODE__DATA_DIR", data_dir(self.folder.path()));
+        let output = command.env("RUST_LOG", "error").output()?;
+        Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+
+    /// Where recordings lie.
+    pub fn recordings(&self) -> PathBuf {
+        data_dir(self.folder.path()).join("recordings")
+    }
+
     /// Its journal, an SQLite file.
     pub fn journal(&self) -> PathBuf {
         data_dir(self.folder.path()).join("pulsegate.db")

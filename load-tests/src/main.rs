@@ -33,6 +33,8 @@ mod live;
 mod mariadb;
 /// What the system says of a process.
 mod process;
+/// Scenario: recordings of a gateway that is killed.
+mod recording;
 /// Scenario: records as fast as a store takes them.
 mod records;
 /// A Redis server of our own.
@@ -85,6 +87,8 @@ enum Scenario {
     Durability(durability::Durability),
     /// How soon ends and opens are in both stores, and what an outage costs.
     Closing(closing::Closing),
+    /// A gateway killed while it records, again and again: every recording verifies and plays to the last second.
+    Recording(recording::Recording),
     /// All of them in short; holds what must be right, not how fast it is.
     Smoke,
     /// The SSH server to measure against, until its standard input ends.
@@ -123,6 +127,7 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
             Some(report) => report,
             None => return Ok(true),
         },
+        Scenario::Recording(recording) => recording.run().await?,
         Scenario::Smoke => return smoke(json).await.map(|()| true),
         Scenario::Target => return target::serve().await.map(|()| true),
     };

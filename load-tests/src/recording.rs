@@ -1,0 +1,114 @@
+//! Scenario: a gateway is killed while it records, again and again. Every recording must verify, against the event log
+//! too, and hold all that its browser had seen a second before the kill.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::{
+    dice::Dice,
+    gateway::Gateway,
+    report::{Goal, Report},
+    shell::{self, Shell},
+    target::Target,
+};
+
+/// How it is measured.
+#[derive(Args)]
+pub struct Recording {
+    /// Kills.
+    #[arg(long, default_value_t = 50)]
+    pub rounds: usize,
+    /// What the moments of the kills depend on.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+impl Recording {
+    /// Measures.
+    pub async fn run(self) -> Result<Report> {
+        let mut report = Report::new("recording");
+        let target = Target::start()?;
+        // Whoever starts again must be found again.
+        let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+        let gateway = Gateway::start(target.addr, &[("PULSEGATE__SERVER__LISTEN", &listen)])?;
+        let mut dice = Dice::new(self.seed);
+        let (mut broken, mut worst, mut lines) = (0_usize, Duration::ZERO, 0_usize);
+        for round in 0..self.rounds {
+            let (id, mut terminal) = gateway.terminal().await?;
+            let seen = marks(&mut terminal, Instant::now() + dice.millis(300..2_500)).await?;
+            let killed = Instant::now();
+            gateway.kill();
+            gateway.start_again().await?;
+            let path = find(&gateway.recordings(), &id).with_context(|| format!("round {round}: no recording"))?;
+            let (whole, told) = gateway.tool(&["verify", &path.to_string_lossy()])?;
+            let whole = whole && told.contains("the event log tells the same");
+            let shown = shown(&path)?;
+            let first_lost = seen.iter().find(|(mark, _)| !shown.contains(mark));
+            let lost = first_lost.map_or(Duration::ZERO, |(_, at)| killed - *at);
+            if !whole {
+                eprintln!("round {round}: {told}");
+            }
+            (broken, worst, lines) = (broken + usize::from(!whole), worst.max(lost), lines + seen.len());
+        }
+        report.tell("kills", self.rounds as f64, "");
+        report.tell("lines seen before them", lines as f64, "");
+        report.hold("recordings that do not verify", broken as f64, "", Goal::AtMost(0.0));
+        report.hold(
+            "oldest line that is missing, before the kill",
+            worst.as_secs_f64() * 1e3,
+            "ms",
+            Goal::AtMost(1_000.0),
+        );
+        Ok(report)
+    }
+}
+
+/// Types numbered lines, and returns each with the moment it was seen.
+async fn marks(shell: &mut impl Shell, until: Instant) -> Result<Vec<(String, Instant)>> {
+    let mut seen = Vec::new();
+    while Instant::now() < until {
+        let mark = format!("mark-{}-", seen.len());
+        shell.say(format!("echo {mark}\r").as_bytes()).await?;
+        shell::hear_until(shell, format!("\r\n{mark}").as_bytes()).await?;
+        seen.push((mark, Instant::now()));
+        shell::hear_until(shell, shell::PROMPT).await?;
+    }
+    Ok(seen)
+}
+
+/// The recording of a session, wherever it lies.
+fn find(folder: &Path, id: &str) -> Result<PathBuf> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir()
+            && let Ok(found) = find(&path, id)
+        {
+            return Ok(found);
+        }
+        if path.file_stem().is_some_and(|stem| stem == id) {
+            return Ok(path);
+        }
+    }
+    anyhow::bail!("{id} is not there")
+}
+
+/// What a player would show.
+fn shown(path: &Path) -> Result<String> {
+    let text = fs::read_to_string(path)?;
+    let events = text.lines().skip(1).map(serde_json::from_str::<(f64, String, String)>);
+    let mut shown = String::new();
+    for event in events {
+        let (_, code, text) = event?;
+        if code == "o" {
+            shown += &text;
+        }
+    }
+    Ok(shown)
+}
