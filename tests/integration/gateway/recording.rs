@@ -53,8 +53,8 @@ fn told(cast: &str, code: &str) -> String {
 fn verify(home: &Home, path: &std::path::Path) -> (i32, Value) {
     let (status, _) = home.run(&["verify", "--json", path.to_str().unwrap()]);
     let logs = home.logs();
-    let verdicts = logs.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    (status.code().unwrap(), verdicts.last().unwrap_or_else(|| panic!("no verdict: {logs}")))
+    let mut verdicts = logs.lines().rev().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    (status.code().unwrap(), verdicts.next().unwrap_or_else(|| panic!("no verdict: {logs}")))
 }
 
 #[test]
