@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -50,7 +50,7 @@ impl Keeper {
     }
 
     /// Takes a recording that was sealed.
-    pub fn keep(&self, file: Arc<File>, path: PathBuf) {
+    pub fn keep(&self, file: Arc<File>, path: &Path) {
         if self.0.try_send(Work::Sealed(file)).is_err() {
             tracing::debug!(path = %path.display(), "a sealed recording is left to the system to write back");
         }

@@ -206,10 +206,20 @@ impl Writer {
             let now = (self.shared.settings.clock)();
             if now.saturating_sub(synced) >= SYNC {
                 synced = now;
-                let reels = self.dirty.iter().filter_map(|tape| self.films.get(tape)?.reel.as_ref());
-                if self.keeper.sync(reels.map(Reel::file).collect()) {
-                    self.dirty.clear();
-                }
+                self.sync();
+            }
+        }
+    }
+
+    /// Hands what was written to the keeper, or does so a second later if that is busy.
+    fn sync(&mut self) {
+        let files = self.dirty.iter().filter_map(|tape| self.films.get(tape)?.reel.as_ref()?.file());
+        if !self.keeper.sync(files.collect()) {
+            return;
+        }
+        for tape in std::mem::take(&mut self.dirty) {
+            if let Some(reel) = self.films.get_mut(&tape).and_then(|film| film.reel.as_mut()) {
+                reel.release();
             }
         }
     }
@@ -292,11 +302,13 @@ impl Writer {
         self.dirty.remove(&tape);
         self.shared.tally.open.fetch_sub(1, Ordering::Relaxed);
         let reel = film.reel?;
-        let (file, path) = (reel.file(), reel.path().to_owned());
+        let path = reel.path().to_owned();
         let outcome = reel.seal(at);
         self.shared.tally.note(outcome.as_ref().err());
-        let seal = outcome.ok().flatten()?;
-        self.keeper.keep(file, path);
+        let (seal, file) = outcome.ok().flatten()?;
+        if let Some(file) = file {
+            self.keeper.keep(file, &path);
+        }
         Some(seal)
     }
 }

@@ -20,6 +20,9 @@ use super::{
 /// Bytes after which a link follows, and with it a write: what a reader can at most not place more exactly.
 const SEGMENT: u64 = 64 * 1024;
 
+/// Bytes of lines that a terminal with little to say needs.
+const QUIET: usize = 4 * 1024;
+
 /// As long as something happens, a link follows this long after the last one.
 const LINKED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -36,11 +39,15 @@ pub struct Making {
     pub unix_seconds: i64,
 }
 
+/// What is left of a reel: the seal, and the file if it was open.
+pub type Sealed = (Seal, Option<Arc<File>>);
+
 /// A recording that is being written.
 #[derive(Debug)]
 pub struct Reel {
     path: PathBuf,
-    file: Arc<File>,
+    /// Open while something is being written: ten thousand silent terminals hold no file.
+    file: Option<Arc<File>>,
     making: Making,
     /// The length of what was written for sure, and its chain.
     written: u64,
@@ -85,7 +92,7 @@ impl Reel {
     pub(super) fn over(file: File, path: PathBuf, title: &Title, making: Making) -> Self {
         Self {
             path,
-            file: Arc::new(file),
+            file: Some(Arc::new(file)),
             making,
             written: 0,
             safe: Chain::default(),
@@ -103,9 +110,14 @@ impl Reel {
         }
     }
 
-    /// The file, to be made safe on the disk.
-    pub fn file(&self) -> Arc<File> {
+    /// The file, if there is something to be made safe on the disk.
+    pub fn file(&self) -> Option<Arc<File>> {
         self.file.clone()
+    }
+
+    /// Lets go of the file until the next write.
+    pub fn release(&mut self) {
+        self.file = None;
     }
 
     /// Where it is.
@@ -171,17 +183,21 @@ impl Reel {
     /// What hinders it; what waited counts as lost.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.lines.is_empty() {
+            // What a flood needed is not kept for each terminal.
+            self.lines.shrink_to(QUIET);
             return Ok(());
         }
         let due = self.at.saturating_sub(self.linked_at) >= LINKED_WITHIN;
-        self.write(due)
+        let outcome = self.write(due);
+        self.lines.shrink_to(QUIET);
+        outcome
     }
 
-    /// Ends the recording: `None` where nothing happened, and no file is left.
+    /// Ends the recording, and returns its file to be made safe: `None` where nothing happened, and no file is left.
     ///
     /// # Errors
     /// What hinders the last write: the recording stays without its seal.
-    pub fn seal(mut self, at: Duration) -> io::Result<Option<Seal>> {
+    pub fn seal(mut self, at: Duration) -> io::Result<Option<Sealed>> {
         if !self.eventful {
             fs::remove_file(&self.path)?;
             return Ok(None);
@@ -191,7 +207,7 @@ impl Reel {
         self.output.finish(|text| cast::event(lines, at, Code::Output, text));
         let head = self.chain.link(&mut self.lines, at, true);
         self.append()?;
-        Ok(Some(Seal { bytes: self.written, head }))
+        Ok(Some((Seal { bytes: self.written, head }, self.file)))
     }
 
     /// Takes a step in time and says what is missing before it.
@@ -243,7 +259,7 @@ impl Reel {
 
     /// Appends the lines, which the chain covers already, or takes everything back.
     fn append(&mut self) -> io::Result<()> {
-        let outcome = (&*self.file).write_all(&self.lines);
+        let outcome = self.append_lines();
         let unwritten = std::mem::take(&mut self.unwritten);
         match &outcome {
             Ok(()) => {
@@ -254,10 +270,20 @@ impl Reel {
                 self.chain = self.safe.clone();
                 self.lost += unwritten;
                 // What a full disk took of a line must not stay.
-                self.file.set_len(self.written)?;
+                if let Some(file) = &self.file {
+                    file.set_len(self.written)?;
+                }
             }
         }
         self.lines.clear();
         outcome
+    }
+
+    fn append_lines(&mut self) -> io::Result<()> {
+        let file = match &self.file {
+            Some(file) => file,
+            None => self.file.insert(Arc::new(File::options().append(true).open(&self.path)?)),
+        };
+        (&**file).write_all(&self.lines)
     }
 }

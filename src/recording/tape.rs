@@ -21,7 +21,8 @@ use super::{
 /// Bytes of one session that may wait to be written: a second of a flood.
 const OF_ONE: usize = 4 * 1024 * 1024;
 
-/// Bytes of all sessions that may wait: what a gateway can spare while its disk is stuck.
+/// Bytes of all sessions that may wait before those whose recordings are not required lose some: what a gateway can spare
+/// while its disk is stuck.
 const OF_ALL: usize = 64 * 1024 * 1024;
 
 /// What recorder and session know of each other.
@@ -106,7 +107,7 @@ impl Tape {
         }
         // Asked for first, so that no writing in between is missed.
         self.level.awaited.store(true, Ordering::SeqCst);
-        let behind = self.level.queued.load(Ordering::SeqCst) > OF_ONE || self.shared.queue.bytes() > OF_ALL;
+        let behind = self.level.queued.load(Ordering::SeqCst) > OF_ONE;
         if !behind {
             self.level.awaited.store(false, Ordering::SeqCst);
         }

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::{Arc, LazyLock},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -47,9 +47,10 @@ fn recorded(sealed: bool) -> (tempfile::TempDir, PathBuf, Option<Seal>) {
     for second in 1..5 {
         reel.output(Duration::from_secs(second), format!("line {second}\r\n").as_bytes()).unwrap();
         reel.flush().unwrap();
+        reel.release();
     }
     let seal = if sealed { reel.seal(Duration::from_secs(5)).unwrap() } else { None };
-    (folder, path, seal)
+    (folder, path, seal.map(|(seal, _)| seal))
 }
 
 fn look(bytes: &[u8]) -> Verdict {
@@ -156,7 +157,7 @@ fn a_recording_ends_at_its_limit() {
         reel.output(Duration::from_secs(1), &[b'x'; 10_000]).unwrap();
     }
     assert!(reel.is_full());
-    let seal = reel.seal(Duration::from_secs(2)).unwrap().unwrap();
+    let (seal, _) = reel.seal(Duration::from_secs(2)).unwrap().unwrap();
     assert!(seal.bytes < 120_000, "{}", seal.bytes);
     assert_eq!(look(&fs::read(&path).unwrap()).bad, None);
 }
@@ -166,7 +167,7 @@ fn a_recording_in_which_nothing_happened_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.cast");
     let reel = Reel::create(path.clone(), &title(), making()).unwrap();
-    assert_eq!(reel.seal(Duration::from_secs(1)).unwrap(), None);
+    assert!(reel.seal(Duration::from_secs(1)).unwrap().is_none());
     assert!(!path.exists());
 }
 
@@ -263,6 +264,30 @@ async fn a_stuck_disk_holds_back_what_is_required_and_costs_the_rest_a_bounded_q
     let woken = tokio::time::timeout(Duration::from_secs(20), wake.notified()).await;
     assert!(woken.is_ok() && !tape.is_behind());
     assert_eq!((recorder.tally().lost(), tape.trouble()), (0, None));
+}
+
+#[tokio::test]
+async fn recordings_that_are_kept_no_longer_go_and_all_others_stay() {
+    let (folder, path, _) = recorded(true);
+    let hour = Duration::from_hours(1);
+    let now = || UtcMicros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64);
+    let old = folder.path().join("recordings/2020/01/old.cast");
+    let young = folder.path().join("recordings/2020/01/young.cast");
+    fs::create_dir_all(old.parent().unwrap()).unwrap();
+    for (copy, age) in [(&old, 3 * hour), (&young, hour)] {
+        fs::copy(&path, copy).unwrap();
+        File::options().append(true).open(copy).unwrap().set_modified(SystemTime::now() - age).unwrap();
+    }
+    let recorder = Recorder::start(Settings { retention: Some(2 * hour), utc: now, ..settings(&folder) }).unwrap();
+    let tape = recorder.open("recordings/new.cast".into(), title(), Arc::new(Notify::new())).await.unwrap();
+    tape.output(&Bytes::from_static(b"new"));
+    tape.seal().await.unwrap().unwrap();
+    let begun = Instant::now();
+    while old.exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is still there");
+        tokio::task::yield_now().await;
+    }
+    assert!(young.exists() && folder.path().join("recordings/new.cast").exists());
 }
 
 #[test]
