@@ -31,7 +31,6 @@ use crate::{
         record::{Authority, Durable, EndReason, Record, SessionId, Status},
         restart::{Policy, Restarts},
     },
-    recording::recorder::Recorder,
     ssh::{Connector, Size},
     store::{ListQuery, StoreError},
 };
@@ -40,6 +39,8 @@ use crate::{
 mod answers;
 /// The other nodes: their sessions, their labels, what they are asked.
 mod neighbours;
+/// What is asked of the recorder.
+mod recordings;
 
 pub use answers::{
     Deadline, Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Subscription, Why,
@@ -166,8 +167,7 @@ impl Gateway {
         }
         let start = clock::utc();
         let id = SessionId::new(start, rand::random());
-        let recorder = self.parts.settings.recorder.as_ref();
-        let recording = recorder.and_then(|recorder| recorder.place(&request.target, &id.to_string(), start));
+        let recording = self.recording_of(&request.target, id, start);
         let record = Box::new(Record {
             id,
             username: request.username.clone(),
@@ -334,22 +334,11 @@ impl Gateway {
     /// Whether the gateway is ready to open sessions.
     pub fn readiness(&self) -> Readiness {
         let reasons = match self.state.load(Ordering::Relaxed) {
-            READY => {
-                let mut reasons = self.shared.hindrances.reasons();
-                if self.recorder().is_some_and(Recorder::refuses) {
-                    reasons.push("recordings cannot be written");
-                }
-                reasons
-            }
+            READY => [self.shared.hindrances.reasons(), self.unrecorded()].concat(),
             DRAINING => vec!["draining"],
             _ => vec!["starting"],
         };
         Readiness { reasons }
-    }
-
-    /// What records the sessions, if anything does.
-    pub fn recorder(&self) -> Option<&Recorder> {
-        self.parts.settings.recorder.as_ref()
     }
 
     /// The counters and histograms of this process.
