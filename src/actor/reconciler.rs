@@ -280,7 +280,7 @@ impl Sweeper {
         let unsaid: Vec<SessionId> =
             words.live.keys().chain(serving).filter(|id| !words.records.contains_key(id)).copied().collect();
         for ids in unsaid.chunks(IDS) {
-            let found = timed(slowest, self.records().get_many(ids.to_vec())).await?;
+            let found = timed(slowest, self.records().several(ids.to_vec())).await?;
             words.records.extend(found.into_iter().map(|record| (record.id, record)));
         }
         Ok(words)

@@ -228,7 +228,7 @@ pub fn open_sessions_of_a_node_are_older_and_oldest_first<S: RecordStore, G>(fre
         let after = Some(oldest.position(&expected[4]));
         assert_eq!(store.open_of(node, Epoch(3), after, 100).await.unwrap(), expected[5..]);
         let (one, two, unknown) = (&expected[0], &expected[7], record(99, 1, Authority::Observed, Status::Active));
-        let mut many = store.get_many(vec![two.id, unknown.id, one.id]).await.unwrap();
+        let mut many = store.several(vec![two.id, unknown.id, one.id]).await.unwrap();
         many.sort_by_key(|record| record.id);
         assert_eq!(many, [one.clone(), two.clone()]);
     });

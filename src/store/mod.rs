@@ -78,7 +78,7 @@ pub trait RecordStore: Send + Sync + 'static {
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
 
     /// Returns those of these records that there are, in no order. One statement: at most 50 ids.
-    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+    fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
     /// Returns the transitions of one session, by version.
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>>;

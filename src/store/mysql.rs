@@ -264,7 +264,7 @@ impl RecordStore for MySqlStore {
         })
     }
 
-    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move { self.read(|| list::select_many(&ids)).await?.iter().map(rows::record).collect() })
     }
 

@@ -223,7 +223,7 @@ impl RecordStore for SqliteStore {
         })
     }
 
-    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let mut query = sqlite_list::select_many(&ids);
             query.build().fetch_all(&self.readers).await.map_err(failed)?.iter().map(rows::record).collect()

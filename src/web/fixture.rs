@@ -128,7 +128,7 @@ impl RecordStore for Down {
         down()
     }
 
-    fn get_many(&self, _: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn several(&self, _: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         down()
     }
 

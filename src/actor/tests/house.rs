@@ -163,8 +163,8 @@ impl RecordStore for Gated {
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.store.open_of(node, epoch, after, limit)
     }
-    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.store.get_many(ids)
+    fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.store.several(ids)
     }
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         self.store.get(id)

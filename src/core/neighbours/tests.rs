@@ -1,3 +1,5 @@
+//! The watch over other nodes, held to its promises on a clock that is told. Knows no store.
+
 use proptest::prelude::*;
 
 use super::*;
