@@ -232,4 +232,21 @@ mod tests {
         assert_eq!(meter.handled_total(), taken as u64 + 1);
         assert!(meter.wait_times().max > 0.0);
     }
+
+    /// Floods a slow actor and returns how many messages then wait for it.
+    async fn waiting_after(flood: impl Fn(&Mailbox<u32>, u32)) -> u64 {
+        let meter = Meter::new(2);
+        let mailbox = Mailbox::new(Slow.start().recipient(), meter.clone());
+        tokio::task::yield_now().await;
+        (0..10_000).for_each(|n| flood(&mailbox, n));
+        meter.depth()
+    }
+
+    #[actix_rt::test]
+    async fn a_flood_waits_at_its_sender_and_not_in_the_mailbox() {
+        // A refused message is the flood's own to keep.
+        assert!(waiting_after(|mailbox, n| drop(mailbox.tell(n))).await < 10);
+        // The control: this is what actix offers to whoever does not want to hear of a full mailbox.
+        assert_eq!(waiting_after(|mailbox, n| mailbox.recipient.do_send(mailbox.seal(n))).await, 10_000);
+    }
 }

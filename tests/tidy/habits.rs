@@ -128,6 +128,17 @@ pub fn names_say_what_things_are(source: &Source) -> Vec<Broken> {
     broken
 }
 
+/// What a user can drive waits in queues that refuse: no channel without a bound, and no `do_send`, which ignores a
+/// mailbox's.
+pub fn every_queue_has_a_bound(source: &Source) -> Vec<Broken> {
+    let mut broken = Vec::new();
+    for mark in ["do_send(", "unbounded_channel", "unbounded("] {
+        let found = source.lines_with(mark).into_iter().filter(|line| !source.is_test(*line));
+        broken.extend(found.map(|line| Broken::new(line, format!("`{mark}`: a queue without a bound"))));
+    }
+    broken
+}
+
 /// Log messages begin lowercase and end without a period.
 pub fn logs_are_lowercase(source: &Source) -> Vec<Broken> {
     let mut broken = Vec::new();
@@ -228,6 +239,14 @@ mod tests {
         assert_eq!(lines(rule, "src/a.rs", "pub struct SessionManager;\nfn get_id() {}"), [1, 2]);
         assert_eq!(lines(rule, "src/web/utils.rs", ""), [1]);
         assert!(lines(rule, "src/a.rs", "struct Managed; fn get() {}").is_empty());
+    }
+
+    #[test]
+    fn a_queue_without_a_bound_is_found() {
+        let rule = every_queue_has_a_bound;
+        assert_eq!(lines(rule, "src/a.rs", "\nregistry.do_send(a);\nlet (a, b) = mpsc::unbounded_channel();"), [2, 3]);
+        assert!(lines(rule, "src/a.rs", "// not do_send(a)\nregistry.try_send(a)?;\nmpsc::channel(4);").is_empty());
+        assert!(lines(rule, "tests/a.rs", "actor.do_send(a);").is_empty());
     }
 
     #[test]
