@@ -204,6 +204,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
 /// others may be down and are told later.
 async fn open_stores(config: &Config, node: &NodeId, incarnation: &Incarnation) -> anyhow::Result<(Stores, Epoch)> {
     let journal = SqliteStore::open(&config.node.data_dir.join(data_dir::DATABASE)).await?;
+    let journal = journal.keep_reserve(&config.node.data_dir.join(data_dir::RESERVE)).await;
     let (journal, records) = match &config.store.records {
         config::Records::Sqlite => (journal.without_outbox().await?, None),
         config::Records::MySql(url) => {

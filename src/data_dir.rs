@@ -16,6 +16,9 @@ const LOCK: &str = "node.lock";
 /// The records, or the journal where those are another store.
 pub const DATABASE: &str = "pulsegate.db";
 
+/// Room that a full disk leaves to sessions that end.
+pub const RESERVE: &str = "reserve";
+
 /// The name that the node was given at its first start.
 pub const NODE_ID: &str = "node.id";
 

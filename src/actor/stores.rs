@@ -93,10 +93,12 @@ pub enum Hindrance {
     OutboxFull = 4,
     /// Another start of this node has taken its lease.
     LeaseLost = 8,
+    /// The disk is full; what is left of it is for closes.
+    DiskFull = 16,
 }
 
 impl Hindrance {
-    const ALL: [Self; 4] = [Self::JournalDown, Self::JournalSlow, Self::OutboxFull, Self::LeaseLost];
+    const ALL: [Self; 5] = [Self::JournalDown, Self::JournalSlow, Self::OutboxFull, Self::LeaseLost, Self::DiskFull];
 
     /// In words.
     pub const fn as_str(self) -> &'static str {
@@ -105,6 +107,7 @@ impl Hindrance {
             Self::JournalSlow => "journal slow",
             Self::OutboxFull => "outbox full",
             Self::LeaseLost => "lease lost",
+            Self::DiskFull => "disk full",
         }
     }
 }

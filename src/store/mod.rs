@@ -130,6 +130,12 @@ pub trait Journal: RecordStore {
 
     /// Counts the sessions in the outbox.
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Whether sessions may be opened: not while a full disk has only the reserve left, which is for those that end. The
+    /// renewal of the lease finds out when that is over.
+    fn has_room_for_opens(&self) -> bool {
+        true
+    }
 }
 
 /// The rebuildable view of open sessions. It may be lost at any moment; the registry fills it again.

@@ -11,9 +11,10 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    ConnectOptions, SqliteConnection, SqlitePool,
+    ConnectOptions, Sqlite, SqliteConnection, SqlitePool,
     migrate::MigrateError,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    query::Query,
+    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -25,11 +26,14 @@ use super::{
 };
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
+/// What the disk has done to the file.
+mod disk;
 /// Leases, a fence and commands, where nodes share the file.
 mod sharing;
 /// The schema, a look, a copy.
 mod upkeep;
 
+use disk::Disk;
 pub use upkeep::Contents;
 
 /// The schema's steps, oldest first.
@@ -86,6 +90,7 @@ pub struct SqliteStore {
     readers: SqlitePool,
     /// Whether writes are noted for another store.
     pub(super) outbox: bool,
+    disk: Disk,
 }
 
 /// The only writing connection, and where its chain of events ends.
@@ -121,26 +126,38 @@ impl SqliteStore {
             .connect_with(reading)
             .await
             .map_err(failed)?;
-        Ok(Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers, outbox: false })
+        Ok(Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers, outbox: false, disk: Disk::default() })
     }
 
     pub(super) fn readers(&self) -> &SqlitePool {
         &self.readers
     }
 
+    /// Keeps room for closes in a file at `path`, and gives it up once the disk is full.
+    pub async fn keep_reserve(self, path: &Path) -> Self {
+        self.disk.keep_reserve(path.to_owned()).await;
+        self
+    }
+
+    pub(super) fn has_room_for_opens(&self) -> bool {
+        self.disk.has_room()
+    }
+
     pub(super) async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
+        self.disk.admit()?;
         let mut slot = self.writer.lock().await;
         let mut writer = match slot.take() {
             Some(writer) => writer,
             None => {
-                let mut connection = self.options.connect().await.map_err(failed)?;
+                let mut connection = self.options.connect().await.map_err(|error| self.disk.failed(error))?;
                 let tail = Tail::read(&mut connection).await?;
                 Writer { connection, tail }
             }
         };
         // Immediate: the wait for another process's lock comes before the work, never in its middle.
-        sqlx::query("BEGIN IMMEDIATE").execute(&mut writer.connection).await.map_err(failed)?;
-        Ok(Transaction { slot, writer })
+        let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut writer.connection).await;
+        begun.map_err(|error| self.disk.failed(error))?;
+        Ok(Transaction { slot, writer, disk: &self.disk })
     }
 
     async fn write_batch(&self, batch: Vec<Write>) -> Result<(), StoreError> {
@@ -148,7 +165,7 @@ impl SqliteStore {
         let epochs = sharing::Epochs::read(&mut transaction).await?;
         let admitted: Vec<&Write> = batch.iter().filter(|write| epochs.admit(&write.record)).collect();
         for part in admitted.chunks(rows::PER_STATEMENT) {
-            rows::upsert(part).build().execute(transaction.connection()).await.map_err(failed)?;
+            transaction.run(rows::upsert(part).build()).await?;
         }
         sqlite_journal::append(&mut transaction, &batch, self.outbox).await?;
         transaction.commit().await
@@ -180,7 +197,7 @@ impl RecordStore for SqliteStore {
             let mut transaction = self.begin().await?;
             let query = sqlx::query_scalar::<_, i64>(BEGIN_EPOCH).bind(node.0).bind(incarnation.to_string());
             let query = query.bind(rows::integer(after.0)).bind(now.0);
-            let epoch = query.fetch_one(transaction.connection()).await.map_err(failed)?;
+            let epoch = query.fetch_one(transaction.connection()).await.map_err(|error| transaction.failed(error))?;
             transaction.commit().await?;
             u64::try_from(epoch).map(Epoch).map_err(|_| rows::unreadable())
         })
@@ -197,8 +214,9 @@ impl RecordStore for SqliteStore {
             let mut transaction = self.begin().await?;
             let query = sqlx::query(RENEW_LEASE).bind(node.0).bind(incarnation.to_string());
             let query = query.bind(rows::integer(epoch.0)).bind(now.0);
-            let renewed = query.execute(transaction.connection()).await.map_err(failed)?.rows_affected();
+            let renewed = transaction.run(query).await?;
             transaction.commit().await?;
+            self.disk.take_back().await;
             if renewed == 1 { Ok(()) } else { Err(StoreError::Refused("this epoch of the node is over".into())) }
         })
     }
@@ -258,11 +276,23 @@ impl RecordStore for SqliteStore {
 pub(super) struct Transaction<'a> {
     slot: MutexGuard<'a, Option<Writer>>,
     writer: Writer,
+    disk: &'a Disk,
 }
 
 impl Transaction<'_> {
     pub(super) fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.writer.connection
+    }
+
+    /// Runs one statement, or several in one text, and returns how many rows they wrote.
+    pub(super) async fn run(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<u64, StoreError> {
+        let outcome = query.execute(&mut self.writer.connection).await;
+        outcome.map(|done| done.rows_affected()).map_err(|error| self.failed(error))
+    }
+
+    /// Says what an error of this transaction means.
+    pub(super) fn failed(&self, error: sqlx::Error) -> StoreError {
+        self.disk.failed(error)
     }
 
     /// Where the chain of events ends.
@@ -276,7 +306,7 @@ impl Transaction<'_> {
     }
 
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {
-        sqlx::query("COMMIT").execute(&mut self.writer.connection).await.map_err(failed)?;
+        self.run(sqlx::query("COMMIT")).await?;
         *self.slot = Some(self.writer);
         Ok(())
     }

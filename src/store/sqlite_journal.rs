@@ -77,8 +77,7 @@ pub async fn append(transaction: &mut Transaction<'_>, batch: &[Write], outbox: 
     }
     if outbox {
         for part in batch.chunks(rows::PER_STATEMENT) {
-            let mut note = rows::note(part, first);
-            note.build().execute(transaction.connection()).await.map_err(failed)?;
+            transaction.run(rows::note(part, first).build()).await?;
         }
     }
     Ok(())
@@ -86,7 +85,7 @@ pub async fn append(transaction: &mut Transaction<'_>, batch: &[Write], outbox: 
 
 async fn append_events(transaction: &mut Transaction<'_>, events: &[&Transition]) -> Result<(), StoreError> {
     let mut query = rows::known_events(events);
-    let found = query.build().fetch_all(transaction.connection()).await.map_err(failed)?;
+    let found = query.build().fetch_all(transaction.connection()).await.map_err(|error| transaction.failed(error))?;
     let mut known = found.iter().map(rows::event_key).collect::<Result<HashSet<_>, _>>()?;
     let mut tail = transaction.tail();
     let mut new = Vec::with_capacity(events.len());
@@ -96,7 +95,7 @@ async fn append_events(transaction: &mut Transaction<'_>, events: &[&Transition]
         new.push((*event, tail));
     }
     if !new.is_empty() {
-        rows::add_events(&new).build().execute(transaction.connection()).await.map_err(failed)?;
+        transaction.run(rows::add_events(&new).build()).await?;
     }
     transaction.advance(tail);
     Ok(())
@@ -109,10 +108,10 @@ impl SqliteStore {
     /// [`StoreError`] if that could not be made durable.
     pub async fn keep_outbox(mut self) -> Result<Self, StoreError> {
         let mut transaction = self.begin().await?;
-        let mark = sqlx::query_scalar::<_, i64>(MARK).fetch_one(transaction.connection()).await.map_err(failed)?;
-        if mark == 0 {
-            sqlx::query(NOTE_EVERYTHING).execute(transaction.connection()).await.map_err(failed)?;
-            sqlx::query("PRAGMA user_version = 1").execute(transaction.connection()).await.map_err(failed)?;
+        let mark = sqlx::query_scalar::<_, i64>(MARK).fetch_one(transaction.connection()).await;
+        if mark.map_err(|error| transaction.failed(error))? == 0 {
+            transaction.run(sqlx::query(NOTE_EVERYTHING)).await?;
+            transaction.run(sqlx::query("PRAGMA user_version = 1")).await?;
         }
         transaction.commit().await?;
         self.outbox = true;
@@ -125,8 +124,8 @@ impl SqliteStore {
     /// [`StoreError`] if that could not be made durable.
     pub async fn without_outbox(self) -> Result<Self, StoreError> {
         let mut transaction = self.begin().await?;
-        sqlx::query("DELETE FROM outbox").execute(transaction.connection()).await.map_err(failed)?;
-        sqlx::query("PRAGMA user_version = 0").execute(transaction.connection()).await.map_err(failed)?;
+        transaction.run(sqlx::query("DELETE FROM outbox")).await?;
+        transaction.run(sqlx::query("PRAGMA user_version = 0")).await?;
         transaction.commit().await?;
         Ok(self)
     }
@@ -168,6 +167,10 @@ impl SqliteStore {
 }
 
 impl Journal for SqliteStore {
+    fn has_room_for_opens(&self) -> bool {
+        self.has_room_for_opens()
+    }
+
     fn pending(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
         Box::pin(self.read_pending(after, limit))
     }
@@ -176,7 +179,7 @@ impl Journal for SqliteStore {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
             for part in settled.chunks(rows::PER_STATEMENT) {
-                rows::settle(part).build().execute(transaction.connection()).await.map_err(failed)?;
+                transaction.run(rows::settle(part).build()).await?;
             }
             transaction.commit().await
         })

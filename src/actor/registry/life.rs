@@ -175,6 +175,7 @@ impl RegistryActor {
         let renewal = renew(journal, self.settings.clone());
         ctx.spawn(renewal.into_actor(self).map(|outcome, registry, ctx| match outcome {
             Ok(()) => {
+                registry.shared.hindrances.set(Hindrance::DiskFull, !registry.stores.journal.has_room_for_opens());
                 registry.journal.ledger.wake();
                 registry.flush(ctx);
             }

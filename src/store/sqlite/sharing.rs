@@ -40,7 +40,7 @@ impl SharedRecords for SqliteStore {
             let mut transaction = self.begin().await?;
             let fence = sqlx::query(FENCE).bind(id.0).bind(rows::integer(lease.epoch.0));
             let fence = fence.bind(lease.incarnation.to_string()).bind(lease.renewed_at.0);
-            let fenced = fence.execute(transaction.connection()).await.map_err(failed)?.rows_affected();
+            let fenced = transaction.run(fence).await?;
             transaction.commit().await?;
             Ok(fenced == 1)
         })
@@ -50,7 +50,7 @@ impl SharedRecords for SqliteStore {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
             let leave = sqlx::query(LEAVE).bind(node.0).bind(incarnation.to_string());
-            leave.execute(transaction.connection()).await.map_err(failed)?;
+            transaction.run(leave).await?;
             transaction.commit().await
         })
     }
@@ -60,7 +60,7 @@ impl SharedRecords for SqliteStore {
             let mut transaction = self.begin().await?;
             let send = sqlx::query(SEND).bind(Uuid::now_v7().to_string()).bind(node.0);
             let send = send.bind(command.session.to_string()).bind(command.reason.as_str());
-            send.bind(command.detail).bind(now.0).execute(transaction.connection()).await.map_err(failed)?;
+            transaction.run(send.bind(command.detail).bind(now.0)).await?;
             transaction.commit().await
         })
     }
@@ -68,7 +68,8 @@ impl SharedRecords for SqliteStore {
     fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
-            let taken = sqlx::query(TAKE).bind(node.0).fetch_all(transaction.connection()).await.map_err(failed)?;
+            let taken = sqlx::query(TAKE).bind(node.0).fetch_all(transaction.connection()).await;
+            let taken = taken.map_err(|error| transaction.failed(error))?;
             transaction.commit().await?;
             let mut taken = taken.iter().map(command).collect::<Result<Vec<_>, _>>()?;
             taken.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -84,7 +85,10 @@ impl Epochs {
     /// Reads them in the transaction that writes, so that no fence comes between.
     pub async fn read(transaction: &mut Transaction<'_>) -> Result<Self, StoreError> {
         let found = sqlx::query_as::<_, (String, i64)>(EPOCHS).fetch_all(transaction.connection()).await;
-        let epochs = found.map_err(failed)?.into_iter().map(|(node, epoch)| (node, epoch.unsigned_abs()));
+        let epochs = found
+            .map_err(|error| transaction.failed(error))?
+            .into_iter()
+            .map(|(node, epoch)| (node, epoch.unsigned_abs()));
         Ok(Self(epochs.collect()))
     }
 

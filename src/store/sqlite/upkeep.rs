@@ -6,7 +6,7 @@ use std::path::Path;
 use data_encoding::HEXLOWER;
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions, sqlite::SqlitePoolOptions};
 
-use super::{BUSY_TIMEOUT, READERS, STEPS, SqliteStore, Tail, create_private, failed, not_migrated, writing};
+use super::{BUSY_TIMEOUT, Disk, READERS, STEPS, SqliteStore, Tail, create_private, failed, not_migrated, writing};
 use crate::store::{StoreError, schema, schema::Step};
 
 /// What a file holds, to be told from another.
@@ -47,7 +47,7 @@ impl SqliteStore {
         let options = options.read_only(true).busy_timeout(BUSY_TIMEOUT).disable_statement_logging();
         let readers = SqlitePoolOptions::new().max_connections(READERS).acquire_timeout(BUSY_TIMEOUT);
         let readers = readers.connect_with(options.clone()).await.map_err(failed)?;
-        Ok(Self { options, writer: Default::default(), readers, outbox: false })
+        Ok(Self { options, writer: Default::default(), readers, outbox: false, disk: Disk::default() })
     }
 
     /// Returns each step of the schema and whether this file has taken it.

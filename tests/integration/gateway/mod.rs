@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod crash;
+mod disk;
 mod first_contact;
 mod lifecycle;
 mod liveness;

@@ -269,6 +269,11 @@ impl Gateway {
         (browser, id)
     }
 
+    /// The number of the process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Stops the process as a debugger does, or lets it go on.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();

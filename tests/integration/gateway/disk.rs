@@ -1,0 +1,189 @@
+//! A disk that fails: one that is full, really (a small file system of its own), and one that cannot sync, by a tracer that
+//! answers in the kernel's stead. Both need a system that allows it.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{
+    eventually, eventually_nothing_changes,
+    gateway::{Gateway, Home},
+    playground::Playground,
+    skip,
+    terminal::PATIENCE,
+};
+
+fn asked_to_open(gateway: &Gateway) -> u16 {
+    gateway.asks("POST", "/api/v1/sessions", Some(&json!({"target": "playground"}))).status
+}
+
+fn reasons(gateway: &Gateway) -> Value {
+    gateway.asks("GET", "/readyz", None).json()["reasons"].take()
+}
+
+fn skipped(why: &str) {
+    skip(std::thread::current().name().unwrap_or_default(), why);
+}
+
+#[test]
+fn a_full_disk_refuses_opens_and_still_keeps_closes() {
+    let Some(disk) = SmallDisk::mount() else { return skipped("only root can mount a small disk") };
+    let playground = Playground::start();
+    let home = Home::with(&playground).set("node.data_dir", disk.path().join("data").to_str().unwrap());
+    let home = Arc::new(home);
+    let reserve = disk.path().join("data/reserve");
+    let gateway = home.start();
+    let pages: Vec<_> = (0..3).map(|_| gateway.page("playground")).collect();
+    assert!(reserve.exists());
+    disk.fill();
+    // What fits into pages that the log has already is still taken.
+    eventually(PATIENCE, || (asked_to_open(&gateway) == 503).then_some(()));
+    eventually(PATIENCE, || (reasons(&gateway) == json!(["disk full"])).then_some(()));
+    assert!(!reserve.exists());
+    for (page, id) in &pages {
+        page.runs("echo still-here", "still-here");
+        gateway.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
+        gateway.becomes(id, "closed/terminated");
+        assert_eq!(page.closed()["reason"], "terminated");
+    }
+    assert_eq!(asked_to_open(&gateway), 503, "what is left is for closes");
+
+    // They are durable, and a start on the full disk serves, as far as it goes.
+    gateway.dies();
+    let gateway = home.start();
+    for (_, id) in &pages {
+        assert!(gateway.says(id, "closed/terminated").is_some());
+    }
+    assert_eq!(asked_to_open(&gateway), 503);
+
+    disk.empty();
+    eventually(PATIENCE, || (asked_to_open(&gateway) == 201).then_some(()));
+    assert_eq!(reasons(&gateway), json!([]));
+    assert!(reserve.exists());
+
+    // The control: without the reserve the same close has to wait until there is room.
+    let (page, id) = gateway.page("playground");
+    fs::remove_file(&reserve).unwrap();
+    disk.fill();
+    eventually(PATIENCE, || (asked_to_open(&gateway) == 503).then_some(()));
+    gateway.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
+    eventually_nothing_changes(Duration::from_secs(1), || gateway.says(&id, "active").is_some());
+    disk.empty();
+    gateway.becomes(&id, "closed/terminated");
+    assert_eq!(page.closed()["reason"], "terminated");
+}
+
+#[test]
+fn after_a_failed_sync_nothing_is_admitted_until_the_next_start() {
+    let playground = Playground::start();
+    let home = Arc::new(Home::with(&playground));
+    let gateway = home.start();
+    let (page, id) = gateway.page("playground");
+    let Some(tracer) = Tracer::fails_syncs(gateway.process()) else { return skipped("no strace, or it may not trace") };
+    assert_eq!(asked_to_open(&gateway), 503);
+    tracer.lets_go();
+    // The disk syncs again, and proves nothing by that. Retries and renewals of the lease have come by meanwhile.
+    eventually_nothing_changes(Duration::from_secs(3), || asked_to_open(&gateway) == 503);
+    assert_eq!(reasons(&gateway), json!(["records unavailable"]));
+    let stores = gateway.shows("/api/v1/stores");
+    assert!(stores.to_string().contains("failed to sync"), "{stores:#}");
+    page.runs("echo still-here", "still-here");
+    // What ends now is not said to be stored.
+    gateway.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
+    eventually_nothing_changes(Duration::from_secs(1), || gateway.says(&id, "active").is_some());
+    gateway.dies();
+
+    let gateway = home.start();
+    assert!(gateway.says(&id, "closed/node_lost").is_some());
+    assert_eq!(asked_to_open(&gateway), 201);
+}
+
+/// A file system of 96 MiB in memory.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=96m,mode=700", "tmpfs"]).arg(folder.path()).stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success()).then_some(Self(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path().join("filler")
+    }
+
+    /// Leaves not one page.
+    fn fill(&self) {
+        let mut filler = OpenOptions::new().append(true).create(true).open(self.filler()).unwrap();
+        let mut piece = 1024 * 1024;
+        while piece > 0 {
+            match filler.write(&vec![0; piece]) {
+                Ok(_) => {}
+                Err(_) => piece /= 2,
+            }
+        }
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.filler()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the gateway may still be on its way out.
+        let unmounted = Command::new("umount").arg("--lazy").arg(self.path()).status();
+        assert!(std::thread::panicking() || unmounted.is_ok_and(|status| status.success()));
+    }
+}
+
+/// Answers a process's syncs with an error.
+struct Tracer(Child);
+
+impl Tracer {
+    fn fails_syncs(process: u32) -> Option<Self> {
+        let mut strace = Command::new("strace");
+        strace.args(["--follow-forks", "--quiet=all", "--trace=fsync,fdatasync"]);
+        strace.args(["--inject=fsync,fdatasync:error=EIO", "--output=/dev/null", "--attach", &process.to_string()]);
+        let mut tracer = Self(strace.stderr(Stdio::null()).spawn().ok()?);
+        let holds_all = || {
+            let mut threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+            threads.all(|thread| {
+                let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap_or_default();
+                !status.contains("TracerPid:\t0\n")
+            })
+        };
+        let attached = eventually(PATIENCE, || match tracer.0.try_wait().unwrap() {
+            Some(_) => Some(false),
+            None => holds_all().then_some(true),
+        });
+        attached.then_some(tracer)
+    }
+
+    fn lets_go(mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::INT).unwrap();
+        eventually(PATIENCE, || self.0.try_wait().unwrap());
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // It may have ended.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
