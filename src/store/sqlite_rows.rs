@@ -1,11 +1,15 @@
 //! How a record and a transition become SQLite rows and come back. Knows the columns; runs nothing.
 
-use std::str::FromStr;
-
 use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
 
-use super::{Lease, StoreError, Write, sqlite_journal::Tail};
-use crate::core::record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
+pub use super::sql_rows::{integer, lease, record, transition, unreadable};
+
+use super::{
+    StoreError, Write,
+    sql_rows::{Columns, count, word},
+    sqlite_journal::Tail,
+};
+use crate::core::record::{SessionId, Transition};
 
 /// Rows per statement: fewer pay for more hops to SQLite's thread; 22 columns × 50 rows stay
 /// far below its 32,766 parameters.
@@ -137,97 +141,6 @@ pub fn event_key(row: &SqliteRow) -> Result<(SessionId, u64), StoreError> {
 
 /// Reads an event of the chain: its number, itself and its link.
 pub fn chained(row: &SqliteRow) -> Result<(i64, Transition, Vec<u8>), StoreError> {
-    Ok((column(row, "event_id")?, transition(row)?, column(row, "chain_hash")?))
-}
-
-/// Reads a row of [`COLUMNS`].
-pub fn record(row: &SqliteRow) -> Result<Record, StoreError> {
-    Ok(Record {
-        id: word(row, "session_id")?,
-        username: column(row, "username")?,
-        target: column(row, "target_name")?,
-        target_addr: column(row, "target_addr")?,
-        target_login: column(row, "target_login")?,
-        client_ip: word(row, "client_ip")?,
-        node: NodeId(column(row, "node_id")?),
-        epoch: Epoch(count(row, "epoch")?),
-        version: count(row, "version")?,
-        authority: authority(row)?,
-        status: word(row, "status")?,
-        end_reason: optional_word(row, "end_reason")?,
-        exit_status: column(row, "exit_status")?,
-        start_time: UtcMicros(column(row, "start_time")?),
-        last_seen_at: time(row, "last_seen_at")?,
-        last_input_at: time(row, "last_input_at")?,
-        end_time: time(row, "end_time")?,
-        detected_at: time(row, "detected_at")?,
-        bytes_in: count(row, "bytes_in")?,
-        bytes_out: count(row, "bytes_out")?,
-        // Who looks on is known to the owner while it serves and to nobody later: never stored.
-        watchers: 0,
-        recording: column(row, "recording")?,
-        durable: Durable::Records,
-    })
-}
-
-/// Reads a row of `session_events`.
-pub fn transition(row: &SqliteRow) -> Result<Transition, StoreError> {
-    Ok(Transition {
-        id: word::<SessionId>(row, "session_id")?,
-        rank: count(row, "rank_key")?,
-        at: UtcMicros(column(row, "at")?),
-        status: word(row, "status")?,
-        end_reason: optional_word(row, "end_reason")?,
-        detail: column(row, "detail")?,
-    })
-}
-
-/// Reads a row of `nodes`.
-pub fn lease(row: &SqliteRow) -> Result<Lease, StoreError> {
-    Ok(Lease {
-        epoch: Epoch(count(row, "epoch")?),
-        incarnation: Incarnation::from(column::<String>(row, "incarnation")?),
-        renewed_at: UtcMicros(column(row, "last_alive_at")?),
-    })
-}
-
-/// SQLite's integers are signed; what does not fit (2^63 bytes) stays at the largest one.
-pub fn integer(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// The answer for a row that no release of ours can have written.
-pub fn unreadable() -> StoreError {
-    StoreError::Refused("a stored row cannot be read".into())
-}
-
-fn column<'r, T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>>(
-    row: &'r SqliteRow,
-    name: &str,
-) -> Result<T, StoreError> {
-    row.try_get(name).map_err(|_| unreadable())
-}
-
-fn word<T: FromStr>(row: &SqliteRow, name: &str) -> Result<T, StoreError> {
-    column::<&str>(row, name)?.parse().map_err(|_| unreadable())
-}
-
-fn optional_word<T: FromStr>(row: &SqliteRow, name: &str) -> Result<Option<T>, StoreError> {
-    column::<Option<&str>>(row, name)?.map(str::parse).transpose().map_err(|_| unreadable())
-}
-
-fn count(row: &SqliteRow, name: &str) -> Result<u64, StoreError> {
-    u64::try_from(column::<i64>(row, name)?).map_err(|_| unreadable())
-}
-
-fn time(row: &SqliteRow, name: &str) -> Result<Option<UtcMicros>, StoreError> {
-    Ok(column::<Option<i64>>(row, name)?.map(UtcMicros))
-}
-
-fn authority(row: &SqliteRow) -> Result<Authority, StoreError> {
-    match column::<i64>(row, "authority")? {
-        1 => Ok(Authority::Inferred),
-        2 => Ok(Authority::Observed),
-        _ => Err(unreadable()),
-    }
+    let link = row.try_get("chain_hash").map_err(|_| unreadable())?;
+    Ok((row.number("event_id")?.ok_or_else(unreadable)?, transition(row)?, link))
 }

@@ -1,16 +1,15 @@
 //! How a record and a transition become rows of MySQL and MariaDB and come back. Knows the columns; runs nothing.
 
-use std::{
-    str::FromStr,
-    sync::{Arc, LazyLock},
-};
+use std::sync::{Arc, LazyLock};
 
 use sqlx::{AssertSqlSafe, MySql, Row, mysql::MySqlRow};
 
+pub use crate::store::sql_rows::{count, integer, lease, record, transition, unreadable, word};
+
 use super::lane::Statement;
 use crate::{
-    core::record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
-    store::{Lease, StoreError},
+    core::record::{Record, Transition},
+    store::StoreError,
 };
 
 /// The longest statement has 2^9 = 512 rows: × 22 columns far below the 65,535 parameters that a statement may have.
@@ -154,100 +153,12 @@ fn event_text(rows: usize) -> String {
     )
 }
 
-/// Reads a row of [`COLUMNS`].
-pub fn record(row: &MySqlRow) -> Result<Record, StoreError> {
-    Ok(Record {
-        id: word(row, "session_id")?,
-        username: column(row, "username")?,
-        target: column(row, "target_name")?,
-        target_addr: column(row, "target_addr")?,
-        target_login: column(row, "target_login")?,
-        client_ip: word(row, "client_ip")?,
-        node: NodeId(column(row, "node_id")?),
-        epoch: Epoch(count(row, "epoch")?),
-        version: count(row, "version")?,
-        authority: authority(row)?,
-        status: word(row, "status")?,
-        end_reason: optional_word(row, "end_reason")?,
-        exit_status: column::<Option<i64>>(row, "exit_status")?
-            .map(u32::try_from)
-            .transpose()
-            .map_err(|_| unreadable())?,
-        start_time: UtcMicros(column(row, "start_time")?),
-        last_seen_at: time(row, "last_seen_at")?,
-        last_input_at: time(row, "last_input_at")?,
-        end_time: time(row, "end_time")?,
-        detected_at: time(row, "detected_at")?,
-        bytes_in: count(row, "bytes_in")?,
-        bytes_out: count(row, "bytes_out")?,
-        // Who looks on is known to the owner while it serves and to nobody later: never stored.
-        watchers: 0,
-        recording: column(row, "recording")?,
-        durable: Durable::Records,
-    })
-}
-
-/// Reads a row of `session_events`.
-pub fn transition(row: &MySqlRow) -> Result<Transition, StoreError> {
-    Ok(Transition {
-        id: word::<SessionId>(row, "session_id")?,
-        rank: count(row, "rank_key")?,
-        at: UtcMicros(column(row, "at")?),
-        status: word(row, "status")?,
-        end_reason: optional_word(row, "end_reason")?,
-        detail: column(row, "detail")?,
-    })
-}
-
-/// Reads a row of `nodes`.
-pub fn lease(row: &MySqlRow) -> Result<Lease, StoreError> {
-    Ok(Lease {
-        epoch: Epoch(count(row, "epoch")?),
-        incarnation: Incarnation::from(column::<String>(row, "incarnation")?),
-        renewed_at: UtcMicros(column(row, "last_alive_at")?),
-    })
-}
-
-/// Integers here are signed; what does not fit (2^63 bytes) stays at the largest one.
-pub fn integer(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// The answer for a row that no release of ours can have written.
-pub fn unreadable() -> StoreError {
-    StoreError::Refused("a stored row cannot be read".into())
-}
-
-/// Reads a column that is not negative.
-pub fn count(row: &MySqlRow, name: &str) -> Result<u64, StoreError> {
-    u64::try_from(column::<i64>(row, name)?).map_err(|_| unreadable())
-}
-
+/// Reads a column.
 pub fn column<'r, T: sqlx::Decode<'r, MySql> + sqlx::Type<MySql>>(
     row: &'r MySqlRow,
     name: &str,
 ) -> Result<T, StoreError> {
     row.try_get(name).map_err(|_| unreadable())
-}
-
-pub fn word<T: FromStr>(row: &MySqlRow, name: &str) -> Result<T, StoreError> {
-    column::<&str>(row, name)?.parse().map_err(|_| unreadable())
-}
-
-fn optional_word<T: FromStr>(row: &MySqlRow, name: &str) -> Result<Option<T>, StoreError> {
-    column::<Option<&str>>(row, name)?.map(str::parse).transpose().map_err(|_| unreadable())
-}
-
-fn time(row: &MySqlRow, name: &str) -> Result<Option<UtcMicros>, StoreError> {
-    Ok(column::<Option<i64>>(row, name)?.map(UtcMicros))
-}
-
-fn authority(row: &MySqlRow) -> Result<Authority, StoreError> {
-    match column::<i64>(row, "authority")? {
-        1 => Ok(Authority::Inferred),
-        2 => Ok(Authority::Observed),
-        _ => Err(unreadable()),
-    }
 }
 
 #[cfg(test)]
@@ -256,7 +167,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::record::Status,
+        core::record::{Authority, Status},
         store::{
             RecordStore,
             conformance::{record, write},

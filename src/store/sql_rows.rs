@@ -1,0 +1,124 @@
+//! How rows of the SQL stores, which name their columns alike, become records, transitions and leases. Knows the columns
+//! and no database.
+
+use std::str::FromStr;
+
+use sqlx::{Row, mysql::MySqlRow, sqlite::SqliteRow};
+
+use super::{Lease, StoreError};
+use crate::core::record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
+
+/// A row whose columns hold text or signed integers; all that the shared tables need.
+pub trait Columns {
+    /// Returns a column of text.
+    ///
+    /// # Errors
+    /// [`unreadable`] if there is no such column, or it holds something else.
+    fn text(&self, name: &str) -> Result<Option<&str>, StoreError>;
+
+    /// Returns a column of integers.
+    ///
+    /// # Errors
+    /// As [`text`](Self::text).
+    fn number(&self, name: &str) -> Result<Option<i64>, StoreError>;
+}
+
+macro_rules! columns {
+    ($($row:ty),+) => {$(
+        impl Columns for $row {
+            fn text(&self, name: &str) -> Result<Option<&str>, StoreError> {
+                self.try_get(name).map_err(|_| unreadable())
+            }
+
+            fn number(&self, name: &str) -> Result<Option<i64>, StoreError> {
+                self.try_get(name).map_err(|_| unreadable())
+            }
+        }
+    )+};
+}
+
+columns!(SqliteRow, MySqlRow);
+
+/// Reads a row of `session_records`.
+pub fn record(row: &impl Columns) -> Result<Record, StoreError> {
+    Ok(Record {
+        id: word(row, "session_id")?,
+        username: word(row, "username")?,
+        target: word(row, "target_name")?,
+        target_addr: word(row, "target_addr")?,
+        target_login: word(row, "target_login")?,
+        client_ip: word(row, "client_ip")?,
+        node: NodeId(word(row, "node_id")?),
+        epoch: Epoch(count(row, "epoch")?),
+        version: count(row, "version")?,
+        authority: match row.number("authority")? {
+            Some(1) => Authority::Inferred,
+            Some(2) => Authority::Observed,
+            _ => return Err(unreadable()),
+        },
+        status: word(row, "status")?,
+        end_reason: optional_word(row, "end_reason")?,
+        exit_status: row.number("exit_status")?.map(u32::try_from).transpose().map_err(|_| unreadable())?,
+        start_time: time(row, "start_time")?,
+        last_seen_at: row.number("last_seen_at")?.map(UtcMicros),
+        last_input_at: row.number("last_input_at")?.map(UtcMicros),
+        end_time: row.number("end_time")?.map(UtcMicros),
+        detected_at: row.number("detected_at")?.map(UtcMicros),
+        bytes_in: count(row, "bytes_in")?,
+        bytes_out: count(row, "bytes_out")?,
+        // Who looks on is known to the owner while it serves and to nobody later: never stored.
+        watchers: 0,
+        recording: optional_word(row, "recording")?,
+        durable: Durable::Records,
+    })
+}
+
+/// Reads a row of `session_events`.
+pub fn transition(row: &impl Columns) -> Result<Transition, StoreError> {
+    Ok(Transition {
+        id: word::<SessionId>(row, "session_id")?,
+        rank: count(row, "rank_key")?,
+        at: time(row, "at")?,
+        status: word(row, "status")?,
+        end_reason: optional_word(row, "end_reason")?,
+        detail: word(row, "detail")?,
+    })
+}
+
+/// Reads a row of `nodes`.
+pub fn lease(row: &impl Columns) -> Result<Lease, StoreError> {
+    Ok(Lease {
+        epoch: Epoch(count(row, "epoch")?),
+        incarnation: Incarnation::from(word::<String>(row, "incarnation")?),
+        renewed_at: time(row, "last_alive_at")?,
+    })
+}
+
+/// Reads a column that is not negative.
+pub fn count(row: &impl Columns, name: &str) -> Result<u64, StoreError> {
+    row.number(name)?.and_then(|number| u64::try_from(number).ok()).ok_or_else(unreadable)
+}
+
+/// Reads a column of text as what it spells.
+pub fn word<T: FromStr>(row: &impl Columns, name: &str) -> Result<T, StoreError> {
+    optional_word(row, name)?.ok_or_else(unreadable)
+}
+
+/// Reads a column of text that may be NULL.
+pub fn optional_word<T: FromStr>(row: &impl Columns, name: &str) -> Result<Option<T>, StoreError> {
+    row.text(name)?.map(str::parse).transpose().map_err(|_| unreadable())
+}
+
+fn time(row: &impl Columns, name: &str) -> Result<UtcMicros, StoreError> {
+    row.number(name)?.map(UtcMicros).ok_or_else(unreadable)
+}
+
+/// The databases' integers are signed; what does not fit (2^63 bytes) stays at the largest one.
+pub fn integer(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The answer for a row that no release of ours can have written.
+pub fn unreadable() -> StoreError {
+    StoreError::Refused("a stored row cannot be read".into())
+}
