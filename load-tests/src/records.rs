@@ -1,5 +1,6 @@
 //! Scenario: records written as fast as a store takes them, by the statements of the real stores: into SQLite and into a
-//! private MariaDB, both durable at every commit. Half of each batch is born, half is changed. Knows no gateway.
+//! private MariaDB, both durable at every commit. Half of each batch is born, half is changed; once without transitions, which
+//! measures the upserts, and once as a gateway writes them, each birth with its event in the chain. Knows no gateway.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -43,21 +44,33 @@ impl Records {
         let mut report = Report::new("records");
         let folder = tempfile::tempdir()?;
         let sqlite = SqliteStore::open(&folder.path().join("records.db")).await?;
-        self.measure("SQLite", &sqlite, INTO_SQLITE, &mut report).await?;
+        self.measure("SQLite", &sqlite, Some(INTO_SQLITE), &mut report).await?;
+        let sqlite = SqliteStore::open(&folder.path().join("events.db")).await?;
+        self.measure("SQLite, births with their event", &sqlite, None, &mut report).await?;
         let server = Mariadb::start(&[]).map_err(|why| anyhow!(why))?;
         server.sql("CREATE DATABASE records").map_err(|why| anyhow!(why))?;
         let mysql = MySqlStore::connect(&server.url("records").into())?;
         mysql.migrate(true, |_| {}).await?;
-        self.measure("MariaDB", &mysql, INTO_MARIADB, &mut report).await?;
+        self.measure("MariaDB", &mysql, Some(INTO_MARIADB), &mut report).await?;
         Ok(report)
     }
 
-    async fn measure(&self, name: &str, store: &impl RecordStore, goal: f64, report: &mut Report) -> Result<()> {
+    /// Measures one store: the upserts alone where there is a `goal`, else births with their event.
+    async fn measure(
+        &self,
+        name: &str,
+        store: &impl RecordStore,
+        goal: Option<f64>,
+        report: &mut Report,
+    ) -> Result<()> {
         let batches = (self.rows / self.batch).max(1) + WARM_UP;
         let mut commits = Samples::default();
         let mut seconds = 0.0;
         for number in 0..batches {
-            let batch = self.batch(number);
+            let mut batch = self.batch(number);
+            if goal.is_none() {
+                batch.iter_mut().for_each(tell);
+            }
             let begun = Instant::now();
             store.apply(batch).await?;
             if number >= WARM_UP {
@@ -68,7 +81,10 @@ impl Records {
         let last = store.get(id(batches * self.batch.div_ceil(2) - 1)).await?;
         ensure!(last.is_some(), "{name} has lost the last record");
         let rows = ((batches - WARM_UP) * self.batch) as f64;
-        report.hold(format!("{name}: records"), rows / seconds, "per s", Goal::AtLeast(goal));
+        match goal {
+            Some(goal) => report.hold(format!("{name}: records"), rows / seconds, "per s", Goal::AtLeast(goal)),
+            None => report.tell(format!("{name}: records"), rows / seconds, "per s"),
+        }
         report.tell(format!("{name}: one batch p50"), commits.quantile_us(0.5) / 1e3, "ms");
         report.tell(format!("{name}: one batch p99"), commits.quantile_us(0.99) / 1e3, "ms");
         Ok(())
@@ -83,6 +99,14 @@ impl Records {
         // A stride that shares no factor with most counts, so that the changes are spread over all pages.
         let changed = (0..changed).map(|n| record((n * 7_919 + number) % known, number as u64 + 2));
         born.chain(changed).map(|record| Write { record, transitions: Vec::new() }).collect()
+    }
+}
+
+/// Gives a birth its event.
+fn tell(write: &mut Write) {
+    let Write { record, transitions } = write;
+    if record.version == 1 {
+        transitions.push(record.transition(record.start_time, "Opened.".to_owned()));
     }
 }
 

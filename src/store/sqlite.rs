@@ -163,9 +163,17 @@ impl SqliteStore {
     async fn write_batch(&self, batch: Vec<Write>) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         let epochs = sharing::Epochs::read(&mut transaction).await?;
-        let admitted: Vec<&Write> = batch.iter().filter(|write| epochs.admit(&write.record)).collect();
-        for part in admitted.chunks(rows::PER_STATEMENT) {
-            transaction.run(rows::upsert(part).build()).await?;
+        let (mut moved, mut changed) = (Vec::new(), Vec::new());
+        for Write { record, transitions } in batch.iter().filter(|write| epochs.admit(&write.record)) {
+            if transitions.is_empty() { moved.push(record) } else { changed.push(record) }
+        }
+        for (part, advance) in rows::advances(&moved) {
+            if transaction.run(advance).await? < part.len() as u64 {
+                changed.extend(part);
+            }
+        }
+        for upsert in rows::upserts(&changed) {
+            transaction.run(upsert).await?;
         }
         sqlite_journal::append(&mut transaction, &batch, self.outbox).await?;
         transaction.commit().await

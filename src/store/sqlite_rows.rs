@@ -1,6 +1,12 @@
 //! How a record and a transition become SQLite rows and come back. Knows the columns; runs nothing.
 
-use sqlx::{QueryBuilder, Row, Sqlite, sqlite::SqliteRow};
+use std::sync::{Arc, LazyLock};
+
+use sqlx::{
+    AssertSqlSafe, QueryBuilder, Row, Sqlite,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 
 pub use super::sql_rows::{integer, lease, record, transition, unreadable};
 
@@ -9,16 +15,19 @@ use super::{
     sql_rows::{Columns, count, word},
     sqlite_journal::Tail,
 };
-use crate::core::record::{SessionId, Transition};
+use crate::core::record::{Record, SessionId, Transition};
 
-/// Rows per statement: fewer pay for more hops to SQLite's thread; 22 columns × 50 rows stay
-/// far below its 32,766 parameters.
+/// Rows per statement that has several: fewer pay for more hops to SQLite's thread; 9 columns × 50 rows stay far below its
+/// 32,766 parameters.
 pub const PER_STATEMENT: usize = 50;
 
-/// Every stored column of `session_records`, in the order in which [`upsert`] binds them.
+/// Every stored column of `session_records`, in the order in which [`upserts`] binds them.
 pub const COLUMNS: &str = "session_id, node_id, epoch, username, target_name, client_ip, start_time, rank_key, version, \
     authority, target_addr, target_login, status, end_reason, exit_status, last_seen_at, last_input_at, end_time, \
     detected_at, bytes_in, bytes_out, recording";
+
+/// How many these are.
+const COLUMN_COUNT: usize = 22;
 
 /// The guard is the whole merge rule: retries, duplicates and order do not matter. What is fixed at birth is not assigned,
 /// which spares its indexes.
@@ -30,36 +39,102 @@ const KEEP_THE_HIGHER_RANK: &str = " ON CONFLICT (session_id) DO UPDATE SET rank
     bytes_out = excluded.bytes_out, recording = excluded.recording \
     WHERE excluded.rank_key > session_records.rank_key";
 
-/// Writes the records of `part`, each only where its rank is higher than what is stored.
-pub fn upsert(part: &[&Write]) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new("INSERT INTO session_records (");
-    sql.push(COLUMNS).push(") ");
-    sql.push_values(part, |mut row, Write { record, .. }| {
-        row.push_bind(record.id.to_string())
-            .push_bind(record.node.0.as_str())
-            .push_bind(integer(record.epoch.0))
-            .push_bind(record.username.as_str())
-            .push_bind(record.target.as_str())
-            .push_bind(record.client_ip.to_string())
-            .push_bind(record.start_time.0)
-            .push_bind(integer(record.rank()))
-            .push_bind(integer(record.version))
-            .push_bind(record.authority as i64)
-            .push_bind(record.target_addr.as_str())
-            .push_bind(record.target_login.as_str())
-            .push_bind(record.status.as_str())
-            .push_bind(record.end_reason.map(|reason| reason.as_str()))
-            .push_bind(record.exit_status)
-            .push_bind(record.last_seen_at.map(|at| at.0))
-            .push_bind(record.last_input_at.map(|at| at.0))
-            .push_bind(record.end_time.map(|at| at.0))
-            .push_bind(record.detected_at.map(|at| at.0))
-            .push_bind(integer(record.bytes_in))
-            .push_bind(integer(record.bytes_out))
-            .push_bind(record.recording.as_deref());
+/// The same rule where neither the status nor the end changes, as in a heartbeat: SQLite writes the entry of every index
+/// that has an assigned column, changed or not, so what the open sessions' indexes hold is compared and not assigned. A
+/// session that this leaves alone, because it is new, changed more or has a higher rank, is the upsert's.
+const ADVANCE: &str = "UPDATE session_records SET rank_key = ?, version = ?, authority = ?, target_addr = ?, \
+    target_login = ?, end_reason = ?, exit_status = ?, last_seen_at = ?, last_input_at = ?, detected_at = ?, \
+    bytes_in = ?, bytes_out = ?, recording = ? \
+    WHERE session_id = ? AND rank_key < ? AND status = ? AND end_time IS ?";
+
+/// One statement, or many in a row, with what is bound to it.
+pub type Statement = Query<'static, Sqlite, SqliteArguments>;
+
+/// The longest text holds 2^5 = 32 statements of one row. SQLite runs these quicker than one statement of as many rows, and
+/// one text is one hop to its thread; longer ones save no time that can be measured, and each statement stays prepared.
+const LENGTHS: usize = 6;
+
+static UPSERTS: LazyLock<[Arc<str>; LENGTHS]> = LazyLock::new(|| {
+    let values = ["?"; COLUMN_COUNT].join(", ");
+    texts(&format!("INSERT INTO session_records ({COLUMNS}) VALUES ({values}){KEEP_THE_HIGHER_RANK}"))
+});
+
+static ADVANCES: LazyLock<[Arc<str>; LENGTHS]> = LazyLock::new(|| texts(ADVANCE));
+
+/// One text per length that is a power of two, so that batches of any length are made of few and stay prepared.
+fn texts(statement: &str) -> [Arc<str>; LENGTHS] {
+    std::array::from_fn(|power| vec![statement; 1 << power].join(";").into())
+}
+
+/// Writes `records`, each only where its rank is higher than what is stored.
+pub fn upserts(records: &[&Record]) -> Vec<Statement> {
+    let statements = statements(&UPSERTS, records, |statement, record| {
+        statement
+            .bind(record.id.to_string())
+            .bind(record.node.0.clone())
+            .bind(integer(record.epoch.0))
+            .bind(record.username.clone())
+            .bind(record.target.clone())
+            .bind(record.client_ip.to_string())
+            .bind(record.start_time.0)
+            .bind(integer(record.rank()))
+            .bind(integer(record.version))
+            .bind(record.authority as i64)
+            .bind(record.target_addr.clone())
+            .bind(record.target_login.clone())
+            .bind(record.status.as_str())
+            .bind(record.end_reason.map(|reason| reason.as_str()))
+            .bind(record.exit_status)
+            .bind(record.last_seen_at.map(|at| at.0))
+            .bind(record.last_input_at.map(|at| at.0))
+            .bind(record.end_time.map(|at| at.0))
+            .bind(record.detected_at.map(|at| at.0))
+            .bind(integer(record.bytes_in))
+            .bind(integer(record.bytes_out))
+            .bind(record.recording.clone())
     });
-    sql.push(KEEP_THE_HIGHER_RANK);
-    sql
+    statements.into_iter().map(|(_, statement)| statement).collect()
+}
+
+/// Writes those of `records` that changed nothing but activity, each only where its rank is higher than what is stored;
+/// each statement with the records it is for.
+pub fn advances<'r>(records: &'r [&'r Record]) -> Vec<(&'r [&'r Record], Statement)> {
+    statements(&ADVANCES, records, |statement, record| {
+        statement
+            .bind(integer(record.rank()))
+            .bind(integer(record.version))
+            .bind(record.authority as i64)
+            .bind(record.target_addr.clone())
+            .bind(record.target_login.clone())
+            .bind(record.end_reason.map(|reason| reason.as_str()))
+            .bind(record.exit_status)
+            .bind(record.last_seen_at.map(|at| at.0))
+            .bind(record.last_input_at.map(|at| at.0))
+            .bind(record.detected_at.map(|at| at.0))
+            .bind(integer(record.bytes_in))
+            .bind(integer(record.bytes_out))
+            .bind(record.recording.clone())
+            .bind(record.id.to_string())
+            .bind(integer(record.rank()))
+            .bind(record.status.as_str())
+            .bind(record.end_time.map(|at| at.0))
+    })
+}
+
+/// Cuts `rows` into lengths that are powers of two, the longest first, and binds each part to the text of its length.
+fn statements<'r, T>(
+    texts: &'static [Arc<str>; LENGTHS],
+    mut rows: &'r [T],
+    bind: impl Fn(Statement, &T) -> Statement,
+) -> Vec<(&'r [T], Statement)> {
+    let mut statements = Vec::new();
+    for (power, text) in texts.iter().enumerate().rev() {
+        while let Some((part, rest)) = rows.split_at_checked(1 << power) {
+            statements.push((part, part.iter().fold(sqlx::query(AssertSqlSafe(Arc::clone(text))), &bind)));
+            rows = rest;
+        }
+    }
+    statements
 }
 
 /// Selects which of `events` are known already.

@@ -118,3 +118,54 @@ async fn errors_never_carry_sql() {
         );
     }
 }
+
+/// A heartbeat: the record moved on, and no transition led there.
+fn moved(record: Record) -> Write {
+    Write { record, transitions: Vec::new() }
+}
+
+#[tokio::test]
+async fn a_write_without_transitions_keeps_the_rule_of_every_other() {
+    let (store, _folder) = fresh().await;
+    let version = |version, status| record(1, version, Authority::Observed, status);
+    let stored = async || store.get(version(1, Status::Active).id).await.unwrap().unwrap();
+    let unseen = moved(version(2, Status::Active));
+    store.apply(vec![unseen.clone()]).await.unwrap();
+    assert_eq!(stored().await, unseen.record, "a session that is not there is written whole");
+    let mut later = version(5, Status::Active);
+    (later.target_addr, later.target_login, later.recording) = ("192.0.2.9:22".into(), "ann".into(), Some("1".into()));
+    (later.exit_status, later.detected_at, later.authority) = (Some(3), Some(UtcMicros(9)), Authority::Inferred);
+    store.apply(vec![moved(later.clone())]).await.unwrap();
+    assert_eq!(stored().await, unseen.record, "an inferred one is below");
+    later.authority = Authority::Observed;
+    store.apply(vec![moved(later.clone())]).await.unwrap();
+    assert_eq!(stored().await, later, "every column moves");
+    store.apply(vec![moved(version(4, Status::Detached)), moved(version(3, Status::Active))]).await.unwrap();
+    assert_eq!(stored().await, later, "what is older changes nothing");
+    store.apply(vec![moved(version(6, Status::Detached)), moved(version(7, Status::Closed))]).await.unwrap();
+    assert_eq!(stored().await, version(7, Status::Closed), "another status is written too");
+    store.apply(vec![moved(version(9, Status::Active)), moved(version(8, Status::Closed))]).await.unwrap();
+    assert_eq!(stored().await, version(8, Status::Closed), "closed is final");
+}
+
+#[tokio::test]
+async fn a_heartbeat_touches_no_index() {
+    let (store, _folder) = fresh().await;
+    let first = record(1, 1, Authority::Observed, Status::Active);
+    store.apply(vec![write(first.clone())]).await.unwrap();
+    let mut transaction = store.begin().await.unwrap();
+    let beat = record(1, 2, Authority::Observed, Status::Active);
+    let opens = async |connection: &mut SqliteConnection, sql: &str| {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN {sql}"));
+        let steps = sqlx::raw_sql(explain).fetch_all(connection).await.unwrap();
+        steps.iter().filter(|step| sqlx::Row::get::<&str, _>(*step, "opcode") == "IdxDelete").count()
+    };
+    let only = [&beat];
+    let mut advances = rows::advances(&only);
+    let (_, advance) = advances.pop().unwrap();
+    let advance = sqlx::Execute::sql(advance).as_str().to_owned();
+    // The one of closed sessions by their last sign of life, which is passed over while the session is open.
+    assert_eq!(opens(transaction.connection(), &advance).await, 1);
+    let upsert = sqlx::Execute::sql(rows::upserts(&only).pop().unwrap()).as_str().to_owned();
+    assert!(opens(transaction.connection(), &upsert).await > 1, "the upsert does");
+}
