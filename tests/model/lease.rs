@@ -1,0 +1,449 @@
+//! The protocol of lease, fence and close, step by step, and the bugs that can be planted in it. Knows no promise.
+//!
+//! One tick of the owner's clock is the unit of all times. The owner cannot run past the end of its lease without noticing,
+//! unless it stands still; then it looks at its lease before it goes on. A reader may be late with anything.
+
+use crate::{
+    explore::Model,
+    state::{Bounds, By, Leg, Life, MOST, Mode, Owed, Reader, Renewal, Row, Session, Sins, State},
+};
+
+/// A mistake that the promises must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {
+    /// A renewal counts from when its answer arrives.
+    RenewalTimeTakenAtTheAnswer,
+    /// A reader waits no longer than the owner may serve.
+    ReapNotLaterThanSelfFence,
+    /// A reader waits longer, but only for the difference between the clocks.
+    ReapAtTheVeryEnd,
+    /// A write replaces what is there, whatever its rank.
+    LastWriterWins,
+    /// What stood still goes on without a look at the lease.
+    ResumeWithoutLeaseCheck,
+    /// The user is told before the journal has it.
+    AcknowledgeBeforeJournal,
+    /// An open is admitted whatever the age of the lease.
+    OpenOnAStaleLease,
+    /// The fence does not compare the lease with the one that was watched.
+    FenceWithoutCompare,
+    /// Rows are closed once a reader has decided, whether its fence was taken or not.
+    ReapWithoutFence,
+    /// The records take every write of a fenced epoch.
+    FenceHoldsNothing,
+    /// An inferred close ranks as an observed one.
+    AuthorityIgnored,
+    /// A lease that cannot be read counts as one that stands still.
+    BlindTimeCounts,
+    /// A reader judges although most nodes look dead, so that it is rather its own view that is.
+    JudgeAmongManySuspects,
+    /// The records renew the lease of a fenced epoch.
+    RenewalOfAFencedEpoch,
+    /// The administrator says dead of a node that lives: an assumption of the protocol, not a guard.
+    AdministratorIsWrong,
+}
+
+/// The protocol within its bounds, perhaps with a bug.
+pub struct Lease {
+    /// How far.
+    pub bounds: Bounds,
+    /// What is wrong with it.
+    pub bug: Option<Bug>,
+}
+
+/// What may happen. Numbers are those of a session, a reader or a renewal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Time passes; readers whose clock was ahead, by their bit, do not count it.
+    Tick(u8),
+    /// A reader's clock runs ahead.
+    RunAhead(usize),
+    /// The owner sends a renewal.
+    Renew,
+    /// The records take it.
+    TakeRenewal(usize),
+    /// The owner hears the answer.
+    HearAnswer(usize),
+    /// It is lost, or comes to nobody.
+    LoseRenewal(usize),
+    /// The owner's right to serve is over by its own clock: it ends everything.
+    SelfFence,
+    /// An open is admitted.
+    Admit(usize),
+    /// The open is in the journal, and its user works.
+    JournalOpen(usize),
+    /// The user hears too early that it is open; in time it changes nothing here.
+    AcknowledgeOpen(usize),
+    /// The user does something.
+    Touch(usize),
+    /// That is in the journal.
+    JournalTouch(usize),
+    /// The user leaves.
+    End(usize),
+    /// The end is in the journal.
+    JournalEnd(usize),
+    /// The user hears too early that it is over.
+    AcknowledgeEnd(usize),
+    /// A row arrives at the records.
+    Write(usize, Row),
+    /// The process stands still.
+    Stall,
+    /// And goes on.
+    Resume,
+    /// `kill -9`.
+    Crash,
+    /// The next start.
+    Start,
+    /// It closes what an earlier one left open.
+    CloseOld(usize),
+    /// Nothing is left open.
+    Ready,
+    /// A reader looks at the lease and finds it moved.
+    Look(usize),
+    /// A reader has seen it stand still for long enough.
+    Decide(usize),
+    /// The same while most other nodes look dead too.
+    DecideAmongMany(usize),
+    /// An administrator says that the node is dead.
+    ConfirmDead(usize),
+    /// The reader's compare-and-set arrives.
+    Fence(usize),
+    /// A reader sends the close of an open row.
+    Reap(usize),
+    /// The records go away or come back.
+    Weather,
+}
+
+impl Model for Lease {
+    type State = State;
+    type Action = Action;
+
+    fn initial(&self) -> State {
+        let session = Session {
+            epoch: 0,
+            life: Life::Unborn,
+            seen: 0,
+            journal: None,
+            records: None,
+            reaped: [false; 2],
+            owed: None,
+        };
+        let calm = self.bounds.reap_after();
+        let reader = Reader { watched: 0, current: true, known: 0, ahead: false, decided: false, calm };
+        State {
+            mode: Mode::Dead,
+            epoch: 0,
+            age: self.bounds.serve_for,
+            sessions: [session; MOST],
+            renewals: [None; MOST],
+            lease_epoch: 0,
+            fenced: 0,
+            readers: [reader; MOST],
+            up: true,
+            sins: Sins::default(),
+        }
+    }
+
+    fn next(&self, state: &State) -> Vec<(Action, State)> {
+        let mut found = Vec::new();
+        self.time(state, &mut found);
+        self.process(state, &mut found);
+        self.renewals(state, &mut found);
+        (0..self.bounds.sessions).for_each(|nth| self.session(state, nth, &mut found));
+        (0..self.bounds.readers).for_each(|nth| self.reader(state, nth, &mut found));
+        found.iter_mut().for_each(|(_, next)| self.forget(next));
+        found
+    }
+}
+
+type Found = Vec<(Action, State)>;
+
+/// `state`, changed.
+fn with(state: &State, change: impl FnOnce(&mut State)) -> State {
+    let mut next = *state;
+    change(&mut next);
+    next
+}
+
+impl Lease {
+    fn has(&self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
+
+    /// How long a reader watches before it decides.
+    fn patience(&self) -> u8 {
+        match self.bug {
+            Some(Bug::ReapNotLaterThanSelfFence) => self.bounds.serve_for,
+            Some(Bug::ReapAtTheVeryEnd) => self.bounds.serve_for + 1,
+            _ => self.bounds.reap_after(),
+        }
+    }
+
+    /// Forgets what can decide nothing any more, so that states that differ in nothing else are one.
+    fn forget(&self, next: &mut State) {
+        if matches!(next.mode, Mode::Starting | Mode::Refused | Mode::Dead) {
+            next.age = self.bounds.serve_for;
+        }
+        let deaf = matches!(next.mode, Mode::Refused | Mode::Dead);
+        for place in &mut next.renewals {
+            let idle = place.is_some_and(|renewal| match renewal.leg {
+                Leg::Asked => false,
+                Leg::Granted => renewal.age >= self.bounds.serve_for || deaf || renewal.epoch != next.epoch,
+                Leg::Refused => deaf || renewal.epoch != next.epoch,
+            });
+            if idle {
+                *place = None;
+            }
+        }
+        next.renewals.sort_unstable();
+        for reader in &mut next.readers {
+            if !reader.current || reader.known <= next.fenced {
+                reader.watched = 0;
+            }
+        }
+    }
+
+    fn time(&self, state: &State, found: &mut Found) {
+        let live = state.sessions.iter().any(Session::is_live);
+        let must_fence = state.mode == Mode::Running && live && state.age >= self.bounds.serve_for;
+        let late = |nth: usize, mask: u8| mask & (1 << nth) != 0;
+        let possible = |mask: u8| (0..MOST).all(|nth| !late(nth, mask) || state.readers[nth].ahead);
+        for mask in (0..1 << self.bounds.readers).filter(|mask| !must_fence && possible(*mask)) {
+            let next = with(state, |next| {
+                let older = |age: u8| (age + 1).min(self.bounds.serve_for);
+                next.age = older(next.age);
+                next.renewals.iter_mut().flatten().for_each(|renewal| renewal.age = older(renewal.age));
+                for nth in 0..self.bounds.readers {
+                    if late(nth, mask) {
+                        next.readers[nth].ahead = false;
+                    } else {
+                        self.count(next.up, &mut next.readers[nth]);
+                    }
+                }
+            });
+            found.push((Action::Tick(mask), next));
+        }
+        for nth in (0..self.bounds.readers).filter(|nth| !state.readers[*nth].ahead) {
+            let next = with(state, |next| {
+                next.readers[nth].ahead = true;
+                self.count(next.up, &mut next.readers[nth]);
+            });
+            found.push((Action::RunAhead(nth), next));
+        }
+        if self.bounds.outages {
+            found.push((Action::Weather, with(state, |next| next.up = !next.up)));
+        }
+    }
+
+    /// A tick of a reader's clock.
+    fn count(&self, up: bool, reader: &mut Reader) {
+        let most = self.bounds.reap_after();
+        reader.calm = if up { (reader.calm + 1).min(most) } else { 0 };
+        let sees = up || self.has(Bug::BlindTimeCounts);
+        reader.watched = if sees { (reader.watched + 1).min(most) } else { 0 };
+    }
+
+    fn process(&self, state: &State, found: &mut Found) {
+        let mut can = |possible: bool, action: Action, change: &dyn Fn(&mut State)| {
+            if possible {
+                found.push((action, with(state, change)));
+            }
+        };
+        let expired = state.age >= self.bounds.serve_for;
+        let old = |session: &Session| session.journal.is_some_and(|row| !row.closed);
+        can(state.mode == Mode::Running && expired, Action::SelfFence, &end_all);
+        can(state.mode == Mode::Running, Action::Stall, &|next| next.mode = Mode::Stalled);
+        can(state.mode == Mode::Stalled, Action::Resume, &|next| {
+            next.mode = Mode::Running;
+            if expired && !self.has(Bug::ResumeWithoutLeaseCheck) {
+                end_all(next);
+            }
+        });
+        can(state.mode != Mode::Dead, Action::Crash, &|next| {
+            next.mode = Mode::Dead;
+            next.sessions.iter_mut().filter(|session| session.life != Life::Unborn).for_each(|session| {
+                (session.life, session.seen) = (Life::Gone, 0);
+            });
+        });
+        can(state.mode == Mode::Dead && state.epoch < self.bounds.epochs, Action::Start, &|next| {
+            (next.mode, next.epoch) = (Mode::Starting, state.epoch + 1);
+        });
+        let left = state.sessions.iter().any(old);
+        can(state.mode == Mode::Starting && !left, Action::Ready, &|next| next.mode = Mode::Running);
+        for (nth, row) in state.sessions.iter().enumerate().filter_map(|(nth, session)| Some((nth, session.journal?))) {
+            can(state.mode == Mode::Starting && !row.closed, Action::CloseOld(nth), &|next| {
+                next.sessions[nth].journal = Some(row.close(By::Start, row.seen));
+            });
+        }
+        let room = state.renewals.iter().filter(|renewal| renewal.is_none()).count() > MOST - self.bounds.renewals;
+        can(state.mode == Mode::Running && room, Action::Renew, &|next| {
+            let renewal = Renewal { age: 0, epoch: state.epoch, leg: Leg::Asked, overtaken: false };
+            next.renewals.iter_mut().find(|place| place.is_none()).expect("there is room").replace(renewal);
+        });
+    }
+
+    fn renewals(&self, state: &State, found: &mut Found) {
+        for (nth, renewal) in state.renewals.iter().enumerate().filter_map(|(nth, renewal)| Some((nth, (*renewal)?))) {
+            let mut can = |possible: bool, action: Action, change: &dyn Fn(&mut State)| {
+                if possible {
+                    found.push((action, with(state, change)));
+                }
+            };
+            can(state.up && renewal.leg == Leg::Asked, Action::TakeRenewal(nth), &|next| self.take(next, nth, renewal));
+            let hears = state.mode == Mode::Running && state.epoch == renewal.epoch && renewal.leg != Leg::Asked;
+            can(hears, Action::HearAnswer(nth), &|next| {
+                next.renewals[nth] = None;
+                if renewal.leg == Leg::Refused {
+                    next.mode = Mode::Refused;
+                    end_all(next);
+                } else {
+                    let age = if self.has(Bug::RenewalTimeTakenAtTheAnswer) { 0 } else { renewal.age };
+                    next.age = next.age.min(age);
+                }
+            });
+            can(true, Action::LoseRenewal(nth), &|next| next.renewals[nth] = None);
+        }
+    }
+
+    /// The records take a renewal.
+    fn take(&self, next: &mut State, nth: usize, renewal: Renewal) {
+        let fenced = renewal.epoch <= next.fenced && !self.has(Bug::RenewalOfAFencedEpoch);
+        if fenced || renewal.epoch < next.lease_epoch {
+            next.renewals[nth] = Some(Renewal { leg: Leg::Refused, ..renewal });
+            return;
+        }
+        next.renewals[nth] = Some(Renewal { leg: Leg::Granted, ..renewal });
+        if renewal.overtaken {
+            return;
+        }
+        next.lease_epoch = renewal.epoch;
+        next.readers.iter_mut().take(self.bounds.readers).for_each(|reader| reader.current = false);
+        for other in next.renewals.iter_mut().flatten().filter(|other| other.leg == Leg::Asked) {
+            other.overtaken |= other.age > renewal.age || other.epoch < renewal.epoch;
+        }
+    }
+
+    fn session(&self, state: &State, nth: usize, found: &mut Found) {
+        let session = state.sessions[nth];
+        let mut can = |possible: bool, action: Action, change: &dyn Fn(&mut Session)| {
+            if possible {
+                found.push((action, with(state, |next| change(&mut next.sessions[nth]))));
+            }
+        };
+        let running = state.mode == Mode::Running;
+        let works = matches!(state.mode, Mode::Running | Mode::Refused);
+        let (serves, hasty) = (running && session.life == Life::Serving, self.has(Bug::AcknowledgeBeforeJournal));
+        let journaled = session.journal.filter(|row| !row.closed);
+        can(running && session.life == Life::Opening, Action::JournalOpen(nth), &|next| {
+            (next.life, next.journal, next.owed) = (Life::Serving, Some(Row::BORN), None);
+        });
+        let hasty_open = hasty && running && session.life == Life::Opening;
+        can(hasty_open, Action::AcknowledgeOpen(nth), &|next| next.owed = Some(Owed::Open));
+        can(serves && session.seen == 0, Action::Touch(nth), &|next| next.seen = 1);
+        can(serves && session.seen == 1 && session.journal == Some(Row::BORN), Action::JournalTouch(nth), &|next| {
+            next.journal = Some(Row::TOUCHED);
+        });
+        can(serves, Action::End(nth), &|next| next.life = Life::Ending);
+        if let (true, Some(row)) = (works && session.life == Life::Ending, journaled) {
+            can(true, Action::JournalEnd(nth), &|next| {
+                (next.life, next.seen, next.owed) = (Life::Gone, 0, None);
+                next.journal = Some(row.close(By::Owner, session.seen));
+            });
+        }
+        let hasty_end = hasty && works && session.life == Life::Ending;
+        can(hasty_end, Action::AcknowledgeEnd(nth), &|next| next.owed = Some(Owed::Close));
+        // Sessions are alike: the first is opened first.
+        let next_one = nth == 0 || state.sessions[nth - 1].life != Life::Unborn;
+        let fresh = state.age + 1 < self.bounds.serve_for || self.has(Bug::OpenOnAStaleLease);
+        if running && session.life == Life::Unborn && next_one && fresh {
+            let next = with(state, |next| {
+                next.sessions[nth].life = Life::Opening;
+                next.sessions[nth].epoch = state.epoch;
+                next.sins.stale_admission |= state.age >= self.bounds.serve_for;
+            });
+            found.push((Action::Admit(nth), next));
+        }
+        for row in session.on_their_way() {
+            found.extend(self.write(state, nth, row).map(|next| (Action::Write(nth, row), next)));
+        }
+    }
+
+    /// What the records are once `row` has arrived; none if it changes nothing.
+    pub fn write(&self, state: &State, nth: usize, row: Row) -> Option<State> {
+        let session = &state.sessions[nth];
+        let fenced = session.epoch <= state.fenced;
+        if !state.up || (fenced && !row.closed && !self.has(Bug::FenceHoldsNothing)) {
+            return None;
+        }
+        let rank =
+            |row: Row| if self.has(Bug::AuthorityIgnored) { Row { by: By::Owner, ..row }.rank() } else { row.rank() };
+        let old = session.records;
+        let higher = old.is_none_or(|old| rank(row) > rank(old)) || self.has(Bug::LastWriterWins);
+        (higher && old != Some(row)).then(|| {
+            with(state, |next| {
+                next.sessions[nth].records = Some(row);
+                let old_close = old.filter(|old| old.closed);
+                next.sins.rank_fell |= old.is_some_and(|old| row.rank() < old.rank());
+                next.sins.reopened |= old_close.is_some() && !row.closed;
+                next.sins.end_changed |= old_close.is_some_and(|old| old.by != By::Reader || row.by == By::Reader);
+                next.sins.wrote_fenced |= fenced && !row.closed;
+            })
+        })
+    }
+
+    fn reader(&self, state: &State, nth: usize, found: &mut Found) {
+        let reader = state.readers[nth];
+        let mut can = |possible: bool, action: Action, change: &dyn Fn(&mut State)| {
+            if possible {
+                found.push((action, with(state, change)));
+            }
+        };
+        can(state.up && !reader.current, Action::Look(nth), &|next| {
+            let seen = Reader { watched: 0, current: true, known: state.lease_epoch, decided: false, ..reader };
+            next.readers[nth] = seen;
+        });
+        let open_question = !reader.decided && reader.known > state.fenced;
+        let long = reader.watched >= self.patience();
+        can(open_question && long, Action::Decide(nth), &|next| {
+            next.readers[nth].decided = true;
+            next.sins.blind_verdict |= reader.calm < reader.watched;
+        });
+        let among_many = open_question && long && self.has(Bug::JudgeAmongManySuspects);
+        can(among_many, Action::DecideAmongMany(nth), &|next| {
+            next.readers[nth].decided = true;
+            next.sins.blind_verdict = true;
+        });
+        let dead = state.mode == Mode::Dead || self.has(Bug::AdministratorIsWrong);
+        can(open_question && reader.watched > 0 && dead, Action::ConfirmDead(nth), &|next| {
+            next.readers[nth].decided = true;
+        });
+        can(state.up && reader.decided, Action::Fence(nth), &|next| {
+            next.readers[nth].decided = false;
+            if reader.current || self.has(Bug::FenceWithoutCompare) {
+                next.fenced = next.fenced.max(reader.known);
+            }
+        });
+        for (session, row) in
+            state.sessions.iter().enumerate().filter_map(|(nth, session)| Some((nth, session.records?)))
+        {
+            let fenced = state.sessions[session].epoch <= state.fenced;
+            let may = fenced || (reader.decided && self.has(Bug::ReapWithoutFence));
+            // All readers send the same: it is sent once.
+            let sent = state.sessions[session].reaped[usize::from(row.version - 1).min(1)];
+            can(state.up && may && !row.closed && !sent, Action::Reap(session), &|next| {
+                next.sessions[session].reaped[usize::from(row.version - 1)] = true;
+            });
+        }
+    }
+}
+
+/// Ends every session of the process; the journal hears of it later. What was not yet in the journal leaves no trace.
+fn end_all(state: &mut State) {
+    for session in state.sessions.iter_mut() {
+        session.life = match session.life {
+            Life::Opening => Life::Gone,
+            Life::Serving => Life::Ending,
+            Life::Unborn | Life::Ending | Life::Gone => session.life,
+        };
+    }
+}
