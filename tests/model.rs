@@ -14,6 +14,8 @@ mod explore;
 mod lease;
 #[path = "model/promises.rs"]
 mod promises;
+#[path = "model/records.rs"]
+mod records;
 #[path = "model/state.rs"]
 mod state;
 
@@ -96,6 +98,7 @@ const PLANTED: &[(Bug, Bounds, &[&str])] = &[
     (Bug::BlindTimeCounts, OUTAGES, &["I14"]),
     (Bug::JudgeAmongManySuspects, OUTAGES, &["I14"]),
     (Bug::RenewalOfAFencedEpoch, ONE, &["I9"]),
+    (Bug::GrantWithoutMove, ONE, &["I6", "I9"]),
     (Bug::AdministratorIsWrong, ONE, &["I6"]),
 ];
 
