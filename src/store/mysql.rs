@@ -74,14 +74,15 @@ const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, start
         epoch = IF(nodes.epoch >= n.epoch, nodes.epoch + 1, n.epoch)";
 
 /// As in the upsert of records, what the guards read is assigned last. An epoch that a fence has moved on to is free: whoever
-/// has begun it in its journal meanwhile may hold it.
+/// has begun it in its journal meanwhile may hold it. What is granted moves the lease, whatever the wall clock says: a node whose
+/// clock was set back would look dead while it serves.
 const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at, serve_for) \
     SELECT * FROM (SELECT ? AS node_id, ? AS incarnation, CAST(? AS SIGNED) AS epoch, \
         CAST(? AS SIGNED) AS started_at, CAST(? AS SIGNED) AS last_alive_at, CAST(? AS SIGNED) AS serve_for) AS n \
     ON DUPLICATE KEY UPDATE \
-        last_alive_at = IF(n.last_alive_at > nodes.last_alive_at AND (n.epoch > nodes.epoch \
-            OR (n.epoch = nodes.epoch AND (n.incarnation = nodes.incarnation OR nodes.holder = 'fenced'))), \
-            n.last_alive_at, nodes.last_alive_at), \
+        last_alive_at = IF(n.epoch > nodes.epoch \
+            OR (n.epoch = nodes.epoch AND (n.incarnation = nodes.incarnation OR nodes.holder = 'fenced')), \
+            IF(n.last_alive_at > nodes.last_alive_at, n.last_alive_at, nodes.last_alive_at + 1), nodes.last_alive_at), \
         started_at = IF(n.epoch > nodes.epoch OR (n.epoch = nodes.epoch AND nodes.holder = 'fenced'), \
             n.started_at, nodes.started_at), \
         serve_for = IF(n.epoch > nodes.epoch OR (n.epoch = nodes.epoch AND nodes.holder = 'fenced'), \

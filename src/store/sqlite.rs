@@ -67,11 +67,13 @@ const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, start
     ON CONFLICT (node_id) DO UPDATE SET epoch = max(epoch + 1, excluded.epoch), incarnation = excluded.incarnation, \
     holder = 'held', started_at = excluded.started_at, last_alive_at = max(last_alive_at, excluded.last_alive_at) RETURNING epoch";
 
+/// What is granted moves the lease, whatever the wall clock says: a node whose clock was set back would look dead while it
+/// serves.
 const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
     VALUES (?1, ?2, ?3, ?4, ?4) \
     ON CONFLICT (node_id) DO UPDATE SET epoch = excluded.epoch, incarnation = excluded.incarnation, \
     holder = iif(excluded.epoch > epoch OR holder = 'fenced', 'held', holder), \
-    last_alive_at = max(last_alive_at, excluded.last_alive_at) \
+    last_alive_at = max(last_alive_at + 1, excluded.last_alive_at) \
     WHERE excluded.epoch > epoch \
         OR (excluded.epoch = epoch AND (excluded.incarnation = incarnation OR holder = 'fenced'))";
 
