@@ -31,6 +31,8 @@ mod live;
 #[path = "../../tests/integration/support/mariadb.rs"]
 #[expect(dead_code, reason = "the tests also stop it in its tracks")]
 mod mariadb;
+/// Scenario: polling against this gateway.
+mod polling;
 /// What the system says of a process.
 mod process;
 /// Scenario: recordings of a gateway that is killed.
@@ -89,6 +91,8 @@ enum Scenario {
     Closing(closing::Closing),
     /// A gateway killed while it records, again and again: every recording verifies and plays to the last second.
     Recording(recording::Recording),
+    /// CPU time and queries of a polling watcher and of this gateway, over the same number of sessions.
+    Polling(polling::Polling),
     /// All of them in short; holds what must be right, not how fast it is.
     Smoke,
     /// The SSH server to measure against, until its standard input ends.
@@ -128,6 +132,10 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
             None => return Ok(true),
         },
         Scenario::Recording(recording) => recording.run().await?,
+        Scenario::Polling(polling) => match polling.run().await? {
+            Some(report) => report,
+            None => return Ok(true),
+        },
         Scenario::Smoke => return smoke(json).await.map(|()| true),
         Scenario::Target => return target::serve().await.map(|()| true),
     };
@@ -153,6 +161,10 @@ async fn smoke(json: bool) -> Result<()> {
         told(report);
         // However busy the machine is.
         ensure!(stands, "what was acknowledged did not stand");
+        scenarios += 1;
+    }
+    if let Some(report) = (polling::Polling { sessions: 50, seconds: 2 }).run().await? {
+        told(report);
         scenarios += 1;
     }
     println!("smoke: {scenarios} scenarios passed in {:.1} s", started.elapsed().as_secs_f64());

@@ -15,7 +15,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::mariadb::free_port;
+use crate::{mariadb::free_port, process::Process};
 
 /// How long the server may take to be ready.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -74,6 +74,16 @@ impl Redis {
     /// Its address as a store of the gateway.
     pub fn url(&self) -> String {
         format!("redis://{}", self.addr)
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Process {
+        Process(self.child.id())
     }
 
     /// Sends one command as a person would type it, and returns the answer.

@@ -119,9 +119,15 @@ impl Mariadb {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    fn signal(&self, signal: &str) -> Result<(), String> {
+    /// Its process.
+    pub fn process_id(&self) -> Result<u32, String> {
         let pid = fs::read_to_string(self.folder.join("pid")).map_err(|error| error.to_string())?;
-        let sent = Command::new("kill").args([signal, pid.trim()]).status().map_err(|error| error.to_string())?;
+        pid.trim().parse().map_err(|_| format!("{pid:?} is no process"))
+    }
+
+    fn signal(&self, signal: &str) -> Result<(), String> {
+        let pid = self.process_id()?.to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().map_err(|error| error.to_string())?;
         if sent.success() { Ok(()) } else { Err("MariaDB is not running".to_owned()) }
     }
 
