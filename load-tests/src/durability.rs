@@ -35,7 +35,7 @@ pub mod rows;
 pub mod servers;
 
 /// The gateway's name.
-const NODE: &str = "durable";
+pub const NODE: &str = "durable";
 
 /// The database in MariaDB.
 pub const DATABASE: &str = "pulsegate";

@@ -23,6 +23,8 @@ mod durability;
 mod echo;
 /// The gateway under test, its API.
 mod gateway;
+/// Scenario: the gateway is killed, or only stopped.
+mod killed;
 /// Scenario: the list of sessions.
 mod listing;
 /// Scenario: beats and records into Redis.
@@ -87,6 +89,8 @@ enum Scenario {
     Records(records::Records),
     /// Gateway, Redis and MariaDB killed at random moments under load: nothing acknowledged is lost.
     Durability(durability::Durability),
+    /// The gateway killed under a thousand live sessions and started again: how soon both stores say closed.
+    Killed(killed::Killed),
     /// How soon ends and opens are in both stores, and what an outage costs.
     Closing(closing::Closing),
     /// A gateway killed while it records, again and again: every recording verifies and plays to the last second.
@@ -132,6 +136,10 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
             None => return Ok(true),
         },
         Scenario::Recording(recording) => recording.run().await?,
+        Scenario::Killed(killed) => match killed.run().await? {
+            Some(report) => report,
+            None => return Ok(true),
+        },
         Scenario::Polling(polling) => match polling.run().await? {
             Some(report) => report,
             None => return Ok(true),
