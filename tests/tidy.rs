@@ -14,6 +14,8 @@ use source::Source;
 mod arrows;
 #[path = "tidy/habits.rs"]
 mod habits;
+#[path = "../xtask/src/mutants/list.rs"]
+mod mutants;
 #[path = "tidy/shipped.rs"]
 mod shipped;
 #[path = "tidy/source.rs"]
@@ -119,6 +121,18 @@ fn migrations_are_counted() {
             files_in(&[folder]).iter().filter_map(|path| path.rsplit('/').next().map(str::to_owned)).collect();
         assert_none(places(folder, shipped::migrations_are_counted(&names)));
     }
+}
+
+#[test]
+fn every_mutant_still_applies() {
+    let mutants = mutants::parse(&read("tests/mutants.txt"));
+    assert!(mutants.len() >= 20, "{} mutants", mutants.len());
+    let stale = mutants.iter().filter(|mutant| mutant.test.is_empty() || mutant.apply(&read(&mutant.file)).is_none());
+    assert_none(
+        stale
+            .map(|mutant| format!("{}: the text to replace is not there once: {}", mutant.file, mutant.name))
+            .collect(),
+    );
 }
 
 #[test]

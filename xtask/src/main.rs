@@ -1,4 +1,4 @@
-//! The two commands of the repository, `cargo xtask run` and `cargo xtask test`: reads their arguments and hands over.
+//! The commands of the repository, `cargo xtask run`, `test` and `mutants`: reads their arguments and hands over.
 
 #![forbid(unsafe_code)]
 
@@ -8,6 +8,8 @@ use std::process::ExitCode;
 mod children;
 /// cargo-deny: gets it, and says what it is to check.
 mod deny;
+/// `cargo xtask mutants`.
+mod mutants;
 /// Programs of the operating system that the tests need.
 mod packages;
 /// Where things lie in the checkout and in the target directory.
@@ -25,7 +27,8 @@ mod web;
 
 const USAGE: &str = "\
 usage: cargo xtask run [-- ARGUMENT...]        build everything and start `pulsegate demo`, or pulsegate ARGUMENT...
-       cargo xtask test [--quick] [FILTER]     run the tests; --quick: the inner loop; FILTER: only tests named so";
+       cargo xtask test [--quick] [FILTER]     run the tests; --quick: the inner loop; FILTER: only tests named so
+       cargo xtask mutants [FILTER...]         take away one guard at a time; the tests must notice";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
             Some(plan) => test::test(&plan),
             None => return wrong_use(),
         },
+        Some((command, filters)) if command == "mutants" => mutants::mutants(filters),
         Some(_) | None => return wrong_use(),
     };
     outcome.unwrap_or_else(|error| {

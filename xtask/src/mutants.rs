@@ -1,0 +1,166 @@
+//! `cargo xtask mutants`: takes one guard of the promises away at a time, in a copy of the sources, and holds that the
+//! tests notice. Too slow for every test run; `tests/tidy.rs` keeps the list from going stale. Knows no guard: those
+//! stand in `tests/mutants.txt`.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Output},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::paths::Paths;
+use list::Mutant;
+
+/// The list.
+pub mod list;
+
+/// Where the list stands.
+const LIST: &str = "tests/mutants.txt";
+
+/// Of all mutants, the share that must be found.
+const FOUND: f64 = 0.95;
+
+/// Our own crate is not optimised: that is most of what a build costs, and its dependencies are there already.
+const FAST: &[&str] = &[
+    "--config",
+    "profile.release.package.pulsegate.opt-level=0",
+    "--config",
+    "profile.release.package.pulsegate.debug=false",
+];
+
+/// What became of a mutant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// A test failed.
+    Found,
+    /// Every test passed: a guard that nothing holds.
+    Lived,
+    /// The code without its guard is no code: it shows nothing.
+    NoCode,
+}
+
+impl Outcome {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Lived => "NOT FOUND",
+            Self::NoCode => "NO CODE",
+        }
+    }
+}
+
+/// A copy of the sources with a target directory of its own.
+struct Copy {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+/// Runs the mutants whose name, file or tests contain one of `filters`; all without any.
+pub fn mutants(filters: &[String]) -> Result<ExitCode> {
+    let paths = Paths::find()?;
+    let text = fs::read_to_string(paths.root.join(LIST)).with_context(|| format!("no {LIST}"))?;
+    let is_chosen = |mutant: &&Mutant| {
+        let texts = [&mutant.name, &mutant.file, &mutant.test];
+        filters.is_empty() || filters.iter().any(|filter| texts.iter().any(|text| text.contains(filter.as_str())))
+    };
+    let all = list::parse(&text);
+    let chosen: Vec<&Mutant> = all.iter().filter(is_chosen).collect();
+    ensure!(!chosen.is_empty(), "no mutant has one of {filters:?} in its name, file or tests");
+    let copy = Copy::make(&paths)?;
+    copy.is_healthy(&chosen)?;
+    let mut found = 0;
+    for mutant in &chosen {
+        let begun = Instant::now();
+        let outcome = copy.outcome(mutant)?;
+        found += usize::from(outcome == Outcome::Found);
+        println!("{:<10} {:>5.1} s  {}  [{}]", outcome.word(), begun.elapsed().as_secs_f64(), mutant.name, mutant.test);
+    }
+    let share = found as f64 / chosen.len() as f64;
+    println!("{found} of {} mutants found, {:.0} %; goal ≥ {:.0} %", chosen.len(), 100.0 * share, 100.0 * FOUND);
+    Ok(if share >= FOUND { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Copy {
+    /// Copies the sources, and what has been built of their dependencies.
+    fn make(paths: &Paths) -> Result<Self> {
+        let folder = paths.target.join("mutants");
+        let copy = Self { root: folder.join("tree"), target: folder.join("target") };
+        let listed = Command::new("git")
+            .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+            .current_dir(&paths.root)
+            .output()
+            .context("git cannot be started")?;
+        ensure!(listed.status.success(), "git lists no files:\n{}", told(&listed));
+        for file in String::from_utf8_lossy(&listed.stdout).lines() {
+            copy_if_changed(&paths.root.join(file), &copy.root.join(file))?;
+        }
+        if !copy.target.exists() {
+            let release = copy.target.join("release");
+            fs::create_dir_all(&release)?;
+            for part in ["build", "deps", ".fingerprint"] {
+                let mut cp = Command::new("cp");
+                let copied = cp.arg("--archive").arg(paths.binaries.join(part)).arg(&release).status();
+                ensure!(copied.context("cp cannot be started")?.success(), "{part} cannot be copied");
+            }
+        }
+        Ok(copy)
+    }
+
+    /// Without a mutant every test that is to notice one must pass: else what it notices is something else.
+    fn is_healthy(&self, mutants: &[&Mutant]) -> Result<()> {
+        let tests: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.test.as_str()).collect();
+        let output = self.cargo(&[&["--"], tests.iter().copied().collect::<Vec<_>>().as_slice()].concat())?;
+        ensure!(output.status.success(), "the tests fail without any mutant:\n{}", told(&output));
+        let text = String::from_utf8_lossy(&output.stdout);
+        let none = tests.iter().find(|test| !text.lines().any(|line| line.starts_with(&format!("test {test}"))));
+        ensure!(none.is_none(), "there is no test {none:?}");
+        Ok(())
+    }
+
+    fn outcome(&self, mutant: &Mutant) -> Result<Outcome> {
+        let file = self.root.join(&mutant.file);
+        let whole = fs::read_to_string(&file).with_context(|| format!("no {}", mutant.file))?;
+        let without = mutant.apply(&whole).with_context(|| format!("{}: the text is not there once", mutant.name))?;
+        fs::write(&file, without)?;
+        let outcome = self.run(&mutant.test);
+        fs::write(&file, whole)?;
+        outcome
+    }
+
+    fn run(&self, test: &str) -> Result<Outcome> {
+        let built = self.cargo(&["--no-run"])?;
+        if !built.status.success() {
+            println!("{}", told(&built));
+            return Ok(Outcome::NoCode);
+        }
+        Ok(if self.cargo(&[test])?.status.success() { Outcome::Lived } else { Outcome::Found })
+    }
+
+    fn cargo(&self, arguments: &[&str]) -> Result<Output> {
+        let mut cargo = Command::new("cargo");
+        cargo.args(["test", "--release", "--package", "pulsegate", "--lib"]).args(FAST).args(arguments);
+        cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
+        // A proptest that fails keeps its case, which is another mutant's then.
+        cargo.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
+        cargo.output().context("cargo cannot be started")
+    }
+}
+
+/// Copies a file, its time of change untouched where nothing changed, so that nothing is built for it.
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    // Deleted and not yet committed.
+    let Ok(new) = fs::read(from) else { return Ok(()) };
+    if fs::read(to).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    fs::create_dir_all(to.parent().context("a file in no folder")?)?;
+    fs::write(to, new).with_context(|| format!("cannot write {}", to.display()))
+}
+
+fn told(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

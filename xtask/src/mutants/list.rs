@@ -1,0 +1,66 @@
+//! The list of mutants, `tests/mutants.txt`: which guard is taken away by replacing what, and which tests must notice.
+//! Knows no process.
+
+/// One guard of a promise, and the code without it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Mutant {
+    /// What the guard is for.
+    pub name: String,
+    /// Its file, relative to the repository.
+    pub file: String,
+    /// The filter of the tests that must fail.
+    pub test: String,
+    /// Whole lines of the file.
+    pub old: String,
+    /// What stands there instead.
+    pub new: String,
+}
+
+impl Mutant {
+    /// The file's text without the guard; none unless what is to be replaced stands there exactly once.
+    pub fn apply(&self, text: &str) -> Option<String> {
+        let (before, after) = text.split_once(&self.old)?;
+        let once = !self.old.is_empty() && !after.contains(&self.old) && self.old != self.new;
+        once.then(|| format!("{before}{}{after}", self.new))
+    }
+}
+
+/// Reads the list; what stands before the first `#` is for people.
+pub fn parse(text: &str) -> Vec<Mutant> {
+    let mut mutants: Vec<Mutant> = Vec::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("# ") {
+            mutants.push(Mutant { name: name.to_owned(), ..Mutant::default() });
+            continue;
+        }
+        let Some(mutant) = mutants.last_mut() else { continue };
+        let add = |lines: &mut String, line: &str| {
+            lines.push_str(line);
+            lines.push('\n');
+        };
+        match line.split_once(' ') {
+            Some(("file", file)) => mutant.file = file.to_owned(),
+            Some(("test", test)) => mutant.test = test.to_owned(),
+            Some(("<", old)) => add(&mut mutant.old, old),
+            Some((">", new)) => add(&mut mutant.new, new),
+            Some(_) | None => {}
+        }
+    }
+    mutants
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mutant_is_read_and_applied_where_its_text_stands_once() {
+        let text = "For people.\n\n# a guard (I1)\nfile src/a.rs\ntest core::a\n<   if b {\n<     c\n>   {\n>     c\n";
+        let [mutant] = parse(text).try_into().unwrap();
+        assert_eq!((mutant.name.as_str(), mutant.file.as_str()), ("a guard (I1)", "src/a.rs"));
+        assert_eq!(mutant.apply("x\n  if b {\n    c\n  }\n").unwrap(), "x\n  {\n    c\n  }\n");
+        assert_eq!(mutant.apply("  if b {\n    c\n  if b {\n    c\n"), None);
+        assert_eq!(mutant.apply("elsewhere"), None);
+        assert_eq!(Mutant::default().apply("anything"), None);
+    }
+}
