@@ -11,8 +11,8 @@ use actix_rt::task::spawn_blocking;
 use anyhow::{Context, Result, anyhow, ensure};
 use awc::http::StatusCode;
 use clap::Args;
-use futures_util::{FutureExt, StreamExt, TryStreamExt, future::LocalBoxFuture, stream, stream::FuturesUnordered};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::sleep;
 
 use crate::{
     durability::{
@@ -21,6 +21,7 @@ use crate::{
         rows,
         servers::{Outside, Servers},
     },
+    pace::rate,
     report::{Goal, Report, Samples},
 };
 
@@ -74,7 +75,7 @@ impl Closing {
     /// 200 opens a second, ended as soon as they are acknowledged.
     async fn acknowledged(&self, servers: &Servers, name: &str, goal: f64, report: &mut Report) -> Result<()> {
         let waits = RefCell::new(Samples::default());
-        self.rate(200, || async {
+        rate(200, self.seconds, || async {
             let begun = Instant::now();
             let id = servers.gateway.open().await?;
             waits.borrow_mut().push(begun.elapsed());
@@ -92,7 +93,7 @@ impl Closing {
         let ending = RefCell::new(Vec::<(String, Instant)>::new());
         let done = Cell::new(false);
         let work = async {
-            let worked = self.rate(100, || async {
+            let worked = rate(100, self.seconds, || async {
                 let opened = servers.gateway.open().await?;
                 open.borrow_mut().push(opened);
                 let oldest = open.borrow_mut().remove(0);
@@ -135,7 +136,7 @@ impl Closing {
         let server = servers.outside()?.mariadb.clone();
         spawn_blocking(move || server.blocking_lock().kill()).await?;
         let (refused, opened) = (Cell::new(0), RefCell::new(BTreeSet::new()));
-        self.rate(50, || async {
+        rate(50, self.seconds, || async {
             let (status, session) = servers.gateway.try_open().await?;
             if status != StatusCode::CREATED {
                 refused.set(refused.get() + 1);
@@ -201,28 +202,6 @@ impl Closing {
         sleep(DIALLED).await;
         eventually(|| async { Ok(servers.gateway.list("connecting").await?.is_empty()) }).await?;
         Ok(opened)
-    }
-
-    /// Does something so many times a second, however long each takes.
-    async fn rate<'a, F: Future<Output = Result<()>> + 'a>(
-        &self,
-        per_second: u32,
-        mut work: impl FnMut() -> F,
-    ) -> Result<()> {
-        let mut ticks = interval(Duration::from_secs(1) / per_second);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        let mut left = u64::from(per_second) * self.seconds;
-        let mut under_way = FuturesUnordered::<LocalBoxFuture<'a, Result<()>>>::new();
-        while left > 0 || !under_way.is_empty() {
-            tokio::select! {
-                _ = ticks.tick(), if left > 0 => {
-                    left -= 1;
-                    under_way.push(work().boxed_local());
-                }
-                Some(done) = under_way.next() => done?,
-            }
-        }
-        Ok(())
     }
 }
 

@@ -15,6 +15,8 @@ mod bare;
 mod bulk;
 /// Scenario: ends on their way into the stores.
 mod closing;
+/// Scenario: three gateways on the same stores.
+mod cluster;
 /// Chance that can be repeated.
 mod dice;
 /// Scenario: everything is killed, nothing is lost.
@@ -33,6 +35,8 @@ mod live;
 #[path = "../../tests/integration/support/mariadb.rs"]
 #[expect(dead_code, reason = "the tests also stop it in its tracks")]
 mod mariadb;
+/// Work at a steady rate.
+mod pace;
 /// Scenario: polling against this gateway.
 mod polling;
 /// What the system says of a process.
@@ -93,6 +97,8 @@ enum Scenario {
     Killed(killed::Killed),
     /// How soon ends and opens are in both stores, and what an outage costs.
     Closing(closing::Closing),
+    /// Three gateways on the same stores: what each shows of the others, and can do about it.
+    Cluster(cluster::Cluster),
     /// A gateway killed while it records, again and again: every recording verifies and plays to the last second.
     Recording(recording::Recording),
     /// CPU time and queries of a polling watcher and of this gateway, over the same number of sessions.
@@ -132,6 +138,10 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
             None => return Ok(true),
         },
         Scenario::Closing(closing) => match closing.run().await? {
+            Some(report) => report,
+            None => return Ok(true),
+        },
+        Scenario::Cluster(cluster) => match cluster.run().await? {
             Some(report) => report,
             None => return Ok(true),
         },

@@ -1,14 +1,12 @@
 //! Several gateways on one MariaDB and one Redis: what each shows of the others' sessions, what it may do about them, and
 //! what it must not.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
+pub use crate::support::within;
 use crate::support::{
     gateway::{Gateway, Home},
     mariadb::Mariadb,
@@ -68,15 +66,4 @@ macro_rules! site {
             Err(why) => return $crate::support::skip(std::thread::current().name().unwrap_or_default(), &why),
         }
     };
-}
-
-/// How long it took until `look` found what it looks for; more than `limit` fails.
-#[track_caller]
-pub fn within(limit: Duration, what: &str, mut look: impl FnMut() -> bool) -> Duration {
-    let begun = Instant::now();
-    while !look() {
-        assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    begun.elapsed()
 }

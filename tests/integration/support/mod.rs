@@ -48,3 +48,14 @@ pub fn eventually_nothing_changes(during: Duration, mut holds: impl FnMut() -> b
         std::thread::sleep(Duration::from_millis(100));
     }
 }
+
+/// How long it took until `look` found what it looks for; more than `limit` fails.
+#[track_caller]
+pub fn within(limit: Duration, what: &str, mut look: impl FnMut() -> bool) -> Duration {
+    let begun = Instant::now();
+    while !look() {
+        assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    begun.elapsed()
+}

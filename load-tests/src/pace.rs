@@ -1,0 +1,29 @@
+//! Work at a steady rate. Knows no gateway.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
+use tokio::time::{MissedTickBehavior, interval};
+
+/// Does something so many times a second, however long each takes.
+pub async fn rate<'a, F: Future<Output = Result<()>> + 'a>(
+    per_second: u32,
+    seconds: u64,
+    mut work: impl FnMut() -> F,
+) -> Result<()> {
+    let mut ticks = interval(Duration::from_secs(1) / per_second);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut left = u64::from(per_second) * seconds;
+    let mut under_way = FuturesUnordered::<LocalBoxFuture<'a, Result<()>>>::new();
+    while left > 0 || !under_way.is_empty() {
+        tokio::select! {
+            _ = ticks.tick(), if left > 0 => {
+                left -= 1;
+                under_way.push(work().boxed_local());
+            }
+            Some(done) = under_way.next() => done?,
+        }
+    }
+    Ok(())
+}
