@@ -76,9 +76,9 @@ async fn marks(shell: &mut impl Shell, until: Instant) -> Result<Vec<(String, In
     while Instant::now() < until {
         let mark = format!("mark-{}-", seen.len());
         shell.say(format!("echo {mark}\r").as_bytes()).await?;
-        shell::hear_until(shell, format!("\r\n{mark}").as_bytes()).await?;
-        seen.push((mark, Instant::now()));
+        // The prompt comes behind the answer, often in the same piece.
         shell::hear_until(shell, shell::PROMPT).await?;
+        seen.push((mark, Instant::now()));
     }
     Ok(seen)
 }
