@@ -12,6 +12,7 @@ use crate::{
         gateway::{GatewayError, OpenSession},
         mailbox::Mailbox,
         session::SessionMessage,
+        stores::Hindrance,
     },
     core::{
         ledger::Priority,
@@ -53,6 +54,11 @@ impl RegistryActor {
         self.index.insert(record.id, Entry { record: record.clone(), durable, changed: 0, recorded: 0, place });
         let transitions = vec![record.transition(record.start_time, "Opened.".into())];
         self.enqueue(Priority::Lifecycle, Write { record, transitions }, Some(Waiter::Opened(reply)), ctx);
+    }
+
+    /// Refuses opens while only closes have room.
+    pub(super) fn watch_room(&self) {
+        self.shared.hindrances.set(Hindrance::DiskFull, !self.stores.journal.has_room_for_opens());
     }
 
     /// Gives a waiting session to who asks for it, or says who runs it.

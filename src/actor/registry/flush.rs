@@ -152,7 +152,7 @@ impl RegistryActor {
         self.shared.hindrances.set(Hindrance::JournalDown, !self.journal.is_up());
         let took = clock::instant().saturating_duration_since(since);
         self.shared.hindrances.set(Hindrance::JournalSlow, took > SLOW_COMMIT);
-        self.shared.hindrances.set(Hindrance::DiskFull, !self.stores.journal.has_room_for_opens());
+        self.watch_room();
         match outcome {
             Outcome::Taken(batch) => batch.into_iter().for_each(|write| self.settled(write, ctx)),
             Outcome::Failed(given_up) => {

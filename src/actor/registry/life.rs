@@ -167,6 +167,7 @@ impl Right {
 impl RegistryActor {
     /// Renews the node's lease in the journal and in the records; either answer shows that the store works.
     pub(super) fn renew_leases(&mut self, ctx: &mut Context<Self>) {
+        self.watch_room();
         let renew = |store: Arc<dyn RecordStore>, settings: Arc<Settings>| async move {
             let Settings { node, incarnation, epoch, .. } = settings.as_ref();
             store.renew_lease(node.clone(), incarnation.clone(), *epoch, clock::utc()).await
@@ -175,7 +176,7 @@ impl RegistryActor {
         let renewal = renew(journal, self.settings.clone());
         ctx.spawn(renewal.into_actor(self).map(|outcome, registry, ctx| match outcome {
             Ok(()) => {
-                registry.shared.hindrances.set(Hindrance::DiskFull, !registry.stores.journal.has_room_for_opens());
+                registry.watch_room();
                 registry.journal.ledger.wake();
                 registry.flush(ctx);
             }
