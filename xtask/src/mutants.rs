@@ -54,7 +54,7 @@ impl Outcome {
 }
 
 /// A copy of the sources with a target directory of its own.
-struct Copy {
+struct Scratch {
     root: PathBuf,
     target: PathBuf,
 }
@@ -70,12 +70,12 @@ pub fn mutants(filters: &[String]) -> Result<ExitCode> {
     let all = list::parse(&text);
     let chosen: Vec<&Mutant> = all.iter().filter(is_chosen).collect();
     ensure!(!chosen.is_empty(), "no mutant has one of {filters:?} in its name, file or tests");
-    let copy = Copy::make(&paths)?;
-    copy.is_healthy(&chosen)?;
+    let scratch = Scratch::make(&paths)?;
+    scratch.is_healthy(&chosen)?;
     let mut found = 0;
     for mutant in &chosen {
         let begun = Instant::now();
-        let outcome = copy.outcome(mutant)?;
+        let outcome = scratch.outcome(mutant)?;
         found += usize::from(outcome == Outcome::Found);
         println!("{:<10} {:>5.1} s  {}  [{}]", outcome.word(), begun.elapsed().as_secs_f64(), mutant.name, mutant.test);
     }
@@ -84,11 +84,11 @@ pub fn mutants(filters: &[String]) -> Result<ExitCode> {
     Ok(if share >= FOUND { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Copy {
+impl Scratch {
     /// Copies the sources, and what has been built of their dependencies.
     fn make(paths: &Paths) -> Result<Self> {
         let folder = paths.target.join("mutants");
-        let copy = Self { root: folder.join("tree"), target: folder.join("target") };
+        let scratch = Self { root: folder.join("tree"), target: folder.join("target") };
         let listed = Command::new("git")
             .args(["ls-files", "--cached", "--others", "--exclude-standard"])
             .current_dir(&paths.root)
@@ -96,10 +96,10 @@ impl Copy {
             .context("git cannot be started")?;
         ensure!(listed.status.success(), "git lists no files:\n{}", told(&listed));
         for file in String::from_utf8_lossy(&listed.stdout).lines() {
-            copy_if_changed(&paths.root.join(file), &copy.root.join(file))?;
+            copy_if_changed(&paths.root.join(file), &scratch.root.join(file))?;
         }
-        if !copy.target.exists() {
-            let release = copy.target.join("release");
+        if !scratch.target.exists() {
+            let release = scratch.target.join("release");
             fs::create_dir_all(&release)?;
             for part in ["build", "deps", ".fingerprint"] {
                 let mut cp = Command::new("cp");
@@ -107,7 +107,7 @@ impl Copy {
                 ensure!(copied.context("cp cannot be started")?.success(), "{part} cannot be copied");
             }
         }
-        Ok(copy)
+        Ok(scratch)
     }
 
     /// Without a mutant every test that is to notice one must pass: else what it notices is something else.
