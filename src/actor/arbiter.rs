@@ -2,8 +2,8 @@
 //! nothing about the peers it did not listen to. Knows no session.
 
 use std::{
-    cell::{Cell, OnceCell},
-    rc::Rc,
+    cell::{Cell, RefCell},
+    rc::{Rc, Weak},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -64,6 +64,10 @@ impl Lags {
         Duration::from_micros(all.iter().map(|lag| lag.last_us.load(Ordering::Relaxed)).max().unwrap_or(0))
     }
 
+    fn holds(&self, lag: &Arc<Lag>) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| Arc::ptr_eq(known, lag))
+    }
+
     fn add(&self) -> Arc<Lag> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let name = std::thread::current().name().map_or_else(|| format!("arbiter-{}", all.len()), str::to_owned);
@@ -74,25 +78,27 @@ impl Lags {
 }
 
 thread_local! {
-    static CURRENT: OnceCell<Rc<Arbiter>> = const { OnceCell::new() };
+    /// One watch per gateway that runs here, for as long as its tasks do.
+    static WATCHES: RefCell<Vec<Weak<Arbiter>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Arbiter {
-    /// The watch of this thread; the first call starts it.
+    /// The gateway's watch of this thread; the first call starts it.
     pub fn current(observations: &Observations) -> Rc<Self> {
-        CURRENT.with(|current| {
-            current
-                .get_or_init(|| {
-                    let watch = Rc::new(Self {
-                        last_tick: Cell::new(clock::instant()),
-                        last_boottime: Cell::new(clock::boottime()),
-                        stalled: Cell::new(Duration::ZERO),
-                        lag: observations.lags.add(),
-                    });
-                    actix::spawn(watch.clone().run(observations.clone()));
-                    watch
-                })
-                .clone()
+        WATCHES.with_borrow_mut(|watches| {
+            watches.retain(|watch| watch.strong_count() > 0);
+            let mut running = watches.iter().filter_map(Weak::upgrade);
+            running.find(|watch| observations.lags.holds(&watch.lag)).unwrap_or_else(|| {
+                let watch = Rc::new(Self {
+                    last_tick: Cell::new(clock::instant()),
+                    last_boottime: Cell::new(clock::boottime()),
+                    stalled: Cell::new(Duration::ZERO),
+                    lag: observations.lags.add(),
+                });
+                watches.push(Rc::downgrade(&watch));
+                actix::spawn(watch.clone().run(observations.clone()));
+                watch
+            })
         })
     }
 

@@ -11,7 +11,10 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::pulse::Pulse;
+use super::{
+    pulse::Pulse,
+    world::{self, World},
+};
 use crate::core::{
     record::{SessionId, UtcMicros},
     session::{Activity, Moment},
@@ -29,6 +32,10 @@ pub fn instant() -> Instant {
 
 /// Reads the clock that stamps.
 pub fn utc() -> UtcMicros {
+    world::ask(World::utc).unwrap_or_else(wall)
+}
+
+fn wall() -> UtcMicros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UtcMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }
@@ -40,13 +47,17 @@ pub fn since_start() -> Duration {
 
 /// Time since boot, suspended time included, which [`Instant`] leaves out on Linux (`clock_gettime(2)`).
 pub fn boottime() -> Duration {
+    world::ask(World::boottime).unwrap_or_else(since_boot)
+}
+
+fn since_boot() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 fn base() -> Instant {
     static BASE: OnceLock<Instant> = OnceLock::new();
-    *BASE.get_or_init(instant)
+    world::ask(World::begun).unwrap_or_else(|| *BASE.get_or_init(instant))
 }
 
 /// When something last happened: written by whoever sees it, read by the one timer that cares. Costs an atomic store.

@@ -25,6 +25,7 @@ use super::{
     session::{self, Attach, AttachError, Attached, SessionActor, SessionMessage},
     stores::Stores,
     supervisor::{self, SupervisorActor, SupervisorMessage},
+    world,
 };
 use crate::{
     core::{
@@ -166,7 +167,7 @@ impl Gateway {
             return Err(GatewayError::NotReady);
         }
         let start = clock::utc();
-        let id = SessionId::new(start, rand::random());
+        let id = SessionId::new(start, world::draw());
         let recording = self.recording_of(&request.target, id, start);
         let record = Box::new(Record {
             id,

@@ -64,6 +64,8 @@ pub mod stores;
 pub mod supervisor;
 /// A session's bytes, beside its actor.
 pub mod wire;
+/// What a simulation puts in the place of the host.
+pub mod world;
 
 #[cfg(test)]
 mod tests;

@@ -213,6 +213,7 @@ fn join(
 /// the session that would notice may be over.
 pub(super) async fn forward(wire: Rc<Wire>, viewer: Rc<Viewer>, frames: mpsc::Sender<ToSocket>, stuck: impl Fn()) {
     tokio::select! {
+        biased;
         () = send(&wire, &viewer, &frames, stuck) => {}
         () = goodbye_overdue(&viewer) => viewer.cutter.cut(),
     }

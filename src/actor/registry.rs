@@ -294,7 +294,8 @@ impl RegistryActor {
 
     fn drain(&mut self, reply: oneshot::Sender<()>, ctx: &mut Context<Self>) {
         self.draining.push(reply);
-        let open: Vec<SessionId> = self.index.keys().copied().collect();
+        let mut open: Vec<SessionId> = self.index.keys().copied().collect();
+        open.sort_unstable();
         for id in open {
             self.end(id, EndReason::Shutdown, "The gateway was shut down.".into(), ctx);
         }

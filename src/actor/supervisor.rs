@@ -93,7 +93,10 @@ impl SupervisorActor {
 
     /// A restarted registry fills its index from what the sessions say.
     fn ask_sessions_to_announce(&self) {
-        for session in self.children.values().filter_map(|entry| entry.session.clone()) {
+        let mut sessions: Vec<_> =
+            self.children.iter().filter_map(|(child, entry)| Some((child, entry.session.clone()?))).collect();
+        sessions.sort_by_key(|(child, _)| *child);
+        for (_, session) in sessions {
             actix::spawn(async move {
                 if session.deliver(SessionMessage::AnnounceAgain).await.is_err() {
                     tracing::debug!("a session ended before it could announce itself again");

@@ -180,6 +180,7 @@ impl RegistryActor {
             }
         }
         self.waiters.retain(|_, waiters| !waiters.is_empty());
+        refused.sort_unstable();
         for id in refused {
             let detail = "The session's record could not be stored.".to_owned();
             let closing =

@@ -230,7 +230,8 @@ impl RegistryActor {
         if !over {
             return;
         }
-        let open: Vec<SessionId> = self.index.keys().copied().collect();
+        let mut open: Vec<SessionId> = self.index.keys().copied().collect();
+        open.sort_unstable();
         if !open.is_empty() {
             tracing::error!(
                 open = open.len(),

@@ -6,11 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rand::RngExt;
 use serde::Serialize;
 
 use crate::{
-    actor::{clock, observe::Observations},
+    actor::{clock, observe::Observations, world},
     core::{
         ledger::{Ledger, Limits},
         record::{SessionId, UtcMicros, Write},
@@ -104,7 +103,7 @@ impl Sink {
                 Outcome::Failed(self.ledger.reject().map(|write| self.bury(write, error)))
             }
             Err(error @ (StoreError::Unavailable(_) | StoreError::Refused(_))) => {
-                let pause = self.ledger.nack(now, rand::rng().random_range(0.0..1.0));
+                let pause = self.ledger.nack(now, world::draw());
                 self.fails(&error, pause);
                 Outcome::Failed(None)
             }

@@ -76,7 +76,8 @@ impl RegistryActor {
     fn rebuild(&mut self, ctx: &mut Context<Self>) {
         tracing::info!(open = self.index.len(), "the live view has lost something; it is told everything");
         let now = clock::instant();
-        let open: Vec<Record> = self.index.values().map(|entry| entry.durable.clone()).collect();
+        let mut open: Vec<Record> = self.index.values().map(|entry| entry.durable.clone()).collect();
+        open.sort_unstable_by_key(|record| record.id);
         for record in open {
             let write = Write { record, transitions: Vec::new() };
             if self.live.ledger.push(now, Priority::Repair, write).is_err() {

@@ -118,6 +118,7 @@ async fn dial(
     let mut connecting = parts.connector.connect(dial);
     let outcome = loop {
         tokio::select! {
+            biased;
             outcome = &mut connecting => break outcome,
             Some(event) = heard.recv() => match event {
                 DialEvent::Progress(detail) => {

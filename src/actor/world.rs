@@ -1,0 +1,146 @@
+//! What a simulation puts in the place of the host: its wall clock, the time it slept, its chance. Knows no actor. In a
+//! gateway that serves nothing stands in for anything, and asking costs a look at the thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use rand::{
+    RngExt, SeedableRng,
+    distr::{Distribution, StandardUniform},
+    rngs::StdRng,
+};
+
+use super::clock;
+use crate::core::record::UtcMicros;
+
+thread_local! {
+    static HERE: RefCell<Option<World>> = const { RefCell::new(None) };
+}
+
+/// The host of whatever runs inside [`enter`](Self::enter). Cheap to clone: clones are the same host.
+#[derive(Debug, Clone)]
+pub struct World(Rc<Host>);
+
+#[derive(Debug)]
+struct Host {
+    begun: Instant,
+    /// The wall clock at `begun`, jumps since then included.
+    wall: Cell<i64>,
+    /// What the wall clock gains, in millionths.
+    drift: Cell<i64>,
+    slept: Cell<Duration>,
+    chance: RefCell<StdRng>,
+}
+
+/// Leaves a world again, also when what ran in it panicked.
+struct Visit(Option<World>);
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let before = self.0.take();
+        HERE.with(|here| here.replace(before));
+    }
+}
+
+impl World {
+    /// A host that begins now, at `wall` by its wall clock; all its chance comes from `seed`.
+    pub fn new(wall: UtcMicros, seed: u64) -> Self {
+        Self(Rc::new(Host {
+            begun: clock::instant(),
+            wall: Cell::new(wall.0),
+            drift: Cell::new(0),
+            slept: Cell::new(Duration::ZERO),
+            chance: RefCell::new(StdRng::seed_from_u64(seed)),
+        }))
+    }
+
+    /// Runs `deed` on this host.
+    pub fn enter<T>(&self, deed: impl FnOnce() -> T) -> T {
+        let _visit = Visit(HERE.with(|here| here.replace(Some(self.clone()))));
+        deed()
+    }
+
+    /// Sets the wall clock forward, or back.
+    pub fn jump(&self, micros: i64) {
+        self.0.wall.set(self.0.wall.get().saturating_add(micros));
+    }
+
+    /// From now on the wall clock gains so many microseconds a second; what it has gained so far goes.
+    pub fn drift(&self, millionths: i64) {
+        self.0.drift.set(millionths);
+    }
+
+    /// Suspends the host: it slept for this long without knowing.
+    pub fn suspend(&self, lasted: Duration) {
+        self.0.slept.set(self.0.slept.get() + lasted);
+        self.jump(micros(lasted));
+    }
+
+    /// Its wall clock.
+    pub fn utc(&self) -> UtcMicros {
+        let passed = micros(self.passed());
+        let gained = passed.saturating_mul(self.0.drift.get()) / 1_000_000;
+        UtcMicros(self.0.wall.get().saturating_add(passed).saturating_add(gained))
+    }
+
+    pub(super) fn begun(&self) -> Instant {
+        self.0.begun
+    }
+
+    pub(super) fn boottime(&self) -> Duration {
+        self.passed() + self.0.slept.get()
+    }
+
+    fn passed(&self) -> Duration {
+        clock::instant().saturating_duration_since(self.0.begun)
+    }
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Asks the world that stands in for the host; `None` where none does.
+pub(super) fn ask<T>(question: impl FnOnce(&World) -> T) -> Option<T> {
+    HERE.with(|here| here.borrow().as_ref().map(question))
+}
+
+/// Draws a value at random.
+pub(super) fn draw<T>() -> T
+where
+    StandardUniform: Distribution<T>,
+{
+    ask(|world| world.0.chance.borrow_mut().random()).unwrap_or_else(rand::random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_seed_draws_the_same_and_every_world_has_its_own_clocks() {
+        let worlds = [1, 1, 2].map(|seed| World::new(UtcMicros(5_000_000), seed));
+        let [first, same, other] = worlds.each_ref().map(|world| world.enter(draw::<[u8; 10]>));
+        assert_eq!(first, same);
+        assert_ne!(first, other);
+        let [one, two, three] = &worlds;
+        one.jump(-4_000_000);
+        two.suspend(Duration::from_secs(9));
+        three.drift(500_000);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let told = worlds.each_ref().map(|world| world.enter(|| (clock::utc().0, clock::boottime().as_secs())));
+        assert_eq!(told, [(3_000_000, 2), (16_000_000, 11), (8_000_000, 2)]);
+    }
+
+    #[test]
+    fn a_world_ends_where_it_was_left() {
+        let world = World::new(UtcMicros(1), 1);
+        let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.enter(|| panic!("asked to"))));
+        assert!(failed.is_err());
+        assert!(ask(|_| ()).is_none());
+        assert!(clock::utc() > UtcMicros(1_000_000_000_000_000));
+    }
+}
