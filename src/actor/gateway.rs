@@ -236,7 +236,7 @@ impl Gateway {
             let open = self.ask(RegistryMessage::OpenHere).await?;
             let as_of = clock::utc();
             let page = query.page(open);
-            return Ok(Listing { sessions: page.records, next: page.next, as_of, degraded: self.degraded() });
+            return Ok(Listing { sessions: page.records, next: page.next, as_of, degraded: self.degraded(None) });
         }
         self.list_all(query).await
     }
@@ -369,9 +369,9 @@ impl Gateway {
         })
     }
 
-    fn degraded(&self) -> Vec<&'static str> {
+    fn degraded(&self, unasked: Option<&'static str>) -> Vec<&'static str> {
         let up = |store| self.parts.observations.store_up.get_or_create(&[("store", store)]).get() == 1;
-        self.stores.names().into_iter().filter(|&store| !up(store)).collect()
+        self.stores.names().into_iter().filter(|&store| !up(store) || unasked == Some(store)).collect()
     }
 
     /// Whether the records may lack something that the journal has.

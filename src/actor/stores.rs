@@ -58,22 +58,26 @@ impl Stores {
         }
     }
 
-    /// Returns one page. While the records are behind the journal or down, what the journal has is put over it: then
-    /// nothing of this node is missing.
-    pub async fn list(&self, query: ListQuery, records_behind: bool) -> Result<Page, StoreError> {
-        let Some(records) = &self.records else { return self.journal.list(query).await };
+    /// Returns one page, and the store that could not be asked for it. While the records are behind the journal or down,
+    /// what the journal has is put over it: then nothing of this node is missing, though everything of the others may be.
+    pub async fn list(
+        &self,
+        query: ListQuery,
+        records_behind: bool,
+    ) -> Result<(Page, Option<&'static str>), StoreError> {
+        let Some(records) = &self.records else { return Ok((self.journal.list(query).await?, None)) };
         let page = match records.list(query.clone()).await {
-            Ok(page) if !records_behind => return Ok(page),
+            Ok(page) if !records_behind => return Ok((page, None)),
             Ok(page) => page,
             Err(error) => {
                 tracing::warn!(%error, "the records cannot be read; the journal answers for this node");
                 let mut page = self.journal.list(query).await?;
                 page.records.iter_mut().for_each(|record| record.durable = Durable::Journal);
-                return Ok(page);
+                return Ok((page, Some(RECORDS)));
             }
         };
         let own = self.journal.list(query.clone()).await?;
-        Ok(query.merge(page, own))
+        Ok((query.merge(page, own), None))
     }
 }
 

@@ -33,9 +33,10 @@ impl Gateway {
     pub(super) async fn list_all(&self, query: ListQuery) -> Result<Listing, GatewayError> {
         let statuses = query.statuses.clone();
         let mut query = stored(query);
-        let (mut sessions, wanted) = (Vec::new(), query.limit.max(1) as usize);
+        let (mut sessions, mut unasked, wanted) = (Vec::new(), None, query.limit.max(1) as usize);
         for _ in 0..READINGS {
-            let page = self.stores.list(query.clone(), self.records_behind()).await.map_err(unreadable)?;
+            let (page, away) = self.stores.list(query.clone(), self.records_behind()).await.map_err(unreadable)?;
+            unasked = unasked.or(away);
             let records = page.records;
             let mut fresh = self.ask(|reply| RegistryMessage::Freshen { records, reply }).await?;
             self.label(&mut fresh);
@@ -48,7 +49,7 @@ impl Gateway {
                 break;
             }
         }
-        Ok(Listing { sessions, next: query.after, as_of: clock::utc(), degraded: self.degraded() })
+        Ok(Listing { sessions, next: query.after, as_of: clock::utc(), degraded: self.degraded(unasked) })
     }
 
     /// Labels what belongs to a lost node.

@@ -113,11 +113,13 @@ pub struct Gated {
     pub store: SqliteStore,
     pub gate: Semaphore,
     pub failures: AtomicUsize,
+    /// Whether it cannot be listed.
+    pub unreadable: AtomicBool,
 }
 
 impl Gated {
     pub fn new(store: SqliteStore) -> Arc<Self> {
-        Arc::new(Self { store, gate: Semaphore::new(1), failures: AtomicUsize::new(0) })
+        Arc::new(Self { store, gate: Semaphore::new(1), failures: AtomicUsize::new(0), unreadable: AtomicBool::new(false) })
     }
 }
 
@@ -173,6 +175,9 @@ impl RecordStore for Gated {
         self.store.history(id)
     }
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
+        if self.unreadable.load(Ordering::Relaxed) {
+            return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
+        }
         self.store.list(query)
     }
 }

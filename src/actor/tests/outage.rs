@@ -100,3 +100,15 @@ async fn what_an_earlier_life_left_in_the_outbox_is_told() {
     down(&house, 0);
     eventually(async || remote(&house, id).await.is_some()).await;
 }
+
+#[actix_rt::test]
+async fn a_listing_that_could_not_ask_the_records_says_so() {
+    let house = House::with_records().await;
+    house.open().await;
+    let list = async || house.gateway.list(ListQuery { limit: 500, ..ListQuery::default() }).await.unwrap();
+    assert!(list().await.degraded.is_empty());
+    // They take every write: only whoever lists can know.
+    house.remote.as_ref().unwrap().unreadable.store(true, Ordering::Relaxed);
+    let listing = list().await;
+    assert_eq!((listing.sessions.len(), listing.degraded), (1, vec!["records"]));
+}
