@@ -27,9 +27,17 @@ const TOLERANCE: Duration = Duration::from_millis(500);
 pub struct Arbiter {
     last_tick: Cell<Instant>,
     last_boottime: Cell<Duration>,
-    /// All stalls added up: whoever remembers an earlier total learns how long it missed.
-    stalled: Cell<Duration>,
+    stalled: Cell<Stalls>,
     lag: Arc<Lag>,
+}
+
+/// The stalls of one thread so far: whoever remembers an earlier count learns what it missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Stalls {
+    count: u64,
+    /// All of them added up, as far as [`Instant`] went on meanwhile. While the host sleeps it stands still, and with it
+    /// every deadline.
+    pub missed: Duration,
 }
 
 /// The lag of one thread, readable from others.
@@ -92,7 +100,7 @@ impl Arbiter {
                 let watch = Rc::new(Self {
                     last_tick: Cell::new(clock::instant()),
                     last_boottime: Cell::new(clock::boottime()),
-                    stalled: Cell::new(Duration::ZERO),
+                    stalled: Cell::default(),
                     lag: observations.lags.add(),
                 });
                 watches.push(Rc::downgrade(&watch));
@@ -103,7 +111,7 @@ impl Arbiter {
     }
 
     /// All stalls of this thread so far, one that has just ended included.
-    pub fn stalled(&self) -> Duration {
+    pub fn stalled(&self) -> Stalls {
         self.look(TICK + TOLERANCE);
         self.stalled.get()
     }
@@ -128,12 +136,38 @@ impl Arbiter {
         if passed < due && slept < TOLERANCE {
             return;
         }
-        let missed = passed.saturating_sub(TICK) + slept;
-        if missed >= TOLERANCE {
-            tracing::warn!(missed_ms = missed.as_millis(), "this thread was stalled, open probes are void");
-            self.stalled.set(self.stalled.get() + missed);
+        let missed = passed.saturating_sub(TICK);
+        if missed + slept >= TOLERANCE {
+            let (missed_ms, slept_ms) = (missed.as_millis(), slept.as_millis());
+            tracing::warn!(missed_ms, slept_ms, "this thread was stalled, open probes are void");
+            let Stalls { count, missed: before } = self.stalled.get();
+            self.stalled.set(Stalls { count: count + 1, missed: before + missed });
         }
         self.last_tick.set(now);
         self.last_boottime.set(boottime);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::{actor::world::World, core::record::UtcMicros};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspended_host_voids_probes_and_lets_nobody_wait_longer() {
+        let looked = LocalSet::new().run_until(async {
+            let host = World::new(UtcMicros(0), 1);
+            host.enter(|| {
+                let watch = Arbiter::current(&Observations::default());
+                let before = watch.stalled();
+                host.suspend(Duration::from_secs(600));
+                (before, watch.stalled())
+            })
+        });
+        let (before, after) = looked.await;
+        assert!(after > before, "it is noticed");
+        assert_eq!(after.missed, before.missed, "the clock that deadlines go by stood still as well");
     }
 }

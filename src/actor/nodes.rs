@@ -13,7 +13,7 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture
 use tokio::sync::watch;
 
 use super::{
-    Settings, arbiter::Arbiter, clock, mailbox::Mailbox, observe::Observations, registry::RegistryMessage,
+    Settings, arbiter::{Arbiter, Stalls}, clock, mailbox::Mailbox, observe::Observations, registry::RegistryMessage,
     stores::Stores,
 };
 use crate::{
@@ -86,7 +86,7 @@ pub struct NodesActor {
     registry: Mailbox<RegistryMessage>,
     neighbours: Neighbours,
     arbiter: Rc<Arbiter>,
-    stalled: Duration,
+    stalled: Stalls,
     seen: watch::Sender<Arc<Snapshot>>,
     looking: bool,
     reading: bool,

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Parts,
-    arbiter::Arbiter,
+    arbiter::{Arbiter, Stalls},
     clock,
     gateway::{Deadline, Why},
     mailbox::{Envelope, Mailbox},
@@ -123,7 +123,7 @@ pub struct SessionActor {
     timer: Option<(Instant, SpawnHandle)>,
     arbiter: Rc<Arbiter>,
     /// The thread's stalls as far as the session was told of them.
-    stalled: Duration,
+    stalled: Stalls,
     parts: Parts,
 }
 
@@ -151,7 +151,7 @@ impl SessionActor {
         self.session.handle(now, if self.wire.paused.get() { Event::OutputPaused } else { Event::OutputResumed });
         let stalled = self.arbiter.stalled();
         if stalled > self.stalled {
-            let lasted = stalled - self.stalled;
+            let lasted = stalled.missed.saturating_sub(self.stalled.missed);
             self.stalled = stalled;
             self.session.handle(now, Event::Stalled { lasted });
         }

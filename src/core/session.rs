@@ -138,7 +138,7 @@ pub enum Event {
     OutputResumed,
     /// This host did not run for `lasted`: nothing that was not heard meanwhile proves anything.
     Stalled {
-        /// How long.
+        /// How long, by the clock that decides: it stands still while the host sleeps.
         lasted: Duration,
     },
     /// The person wants to stay in spite of being idle.
