@@ -6,6 +6,10 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+// The simulation's stores say `pulsegate::`, also where this library's tests hold them to its conformance suite.
+#[cfg(test)]
+extern crate self as pulsegate;
+
 /// Actors: sessions, the registry, the supervisor.
 pub mod actor;
 /// The composition root: the only file that knows every layer.

@@ -26,6 +26,9 @@ pub mod redis;
 pub mod schema;
 /// Rows of the SQL stores as records.
 mod sql_rows;
+/// The stores of the simulation, held to the same suite.
+#[cfg(test)]
+pub mod simulated;
 /// The durable records in one SQLite file.
 pub mod sqlite;
 /// The chain of events and the outbox in SQLite.

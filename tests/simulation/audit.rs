@@ -1,0 +1,236 @@
+//! Looks again and again whether what the gateways say and what the stores hold is true: I1, I2, I7, I11, I13, I16. Knows
+//! how long each may take.
+
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::Duration,
+};
+
+use pulsegate::{
+    actor::gateway::Listing,
+    core::record::{Record, SessionId, Status},
+    store::ListQuery,
+};
+use tokio::time::Instant;
+
+use crate::{
+    host::Host,
+    log::Log,
+    stores::{live::Server, records::Rows},
+    truth::{Condition, Token},
+    witness::{Confusion, Shared},
+};
+
+/// How long both stores may take to agree, and a listing to follow.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Within which a dead node is shown as lost (`docs/design.md` §2: 1.5 s), and what the simulated way there adds.
+const LABEL: Duration = Duration::from_millis(1_600);
+
+/// How long what was disturbed may take beyond that.
+const AFTER: Duration = Duration::from_secs(5);
+
+/// The auditor.
+pub struct Auditor {
+    /// All hosts.
+    pub hosts: Vec<Rc<Host>>,
+    /// The shared records, where they are another store than the journals.
+    pub records: Option<Rows>,
+    /// The live view's server.
+    pub live: Server,
+    /// What really is.
+    pub truth: Shared,
+    /// Where it is noted.
+    pub log: Log,
+    /// Sessions that died and were not found in time.
+    pub missed: Cell<u64>,
+}
+
+impl Auditor {
+    /// Where the records of a host's sessions are.
+    fn rows(&self, host: usize) -> &Rows {
+        self.records.as_ref().unwrap_or(&self.hosts[host].journal)
+    }
+
+    /// I7: what is over is closed in every store in time.
+    pub fn look(&self) {
+        let now = Instant::now();
+        let mut shown: Option<BTreeSet<SessionId>> = None;
+        let mut truth = self.truth.look();
+        let hosts = truth.hosts.clone();
+        for (token, life) in truth.lives().filter(|(_, life)| !life.settled) {
+            let (Some(id), Some((due, bound))) = (life.id, life.due()) else { continue };
+            let Some(condition) = hosts.get(life.host) else { continue };
+            let disturbed = condition.disturbed.filter(|until| *until + bound > due.checked_sub(bound).unwrap_or(due));
+            let late = match disturbed {
+                Some(until) => due.max(until + bound) + SECOND + AFTER,
+                None => due + SECOND,
+            };
+            if !condition.up || now <= late {
+                continue;
+            }
+            let shown = shown.get_or_insert_with(|| self.live.open().iter().map(|record| record.id).collect());
+            let journal = self.hosts[life.host].journal.table().record(id).cloned();
+            let records = self.rows(life.host).table().record(id).cloned();
+            if journal.is_none() && life.opened.is_none() {
+                // Refused and never written.
+                life.settled = true;
+                continue;
+            }
+            let closed = |record: &Option<Record>| record.as_ref().is_some_and(Record::is_closed);
+            if closed(&journal) && closed(&records) && !shown.contains(&id) {
+                life.settled = true;
+            } else {
+                life.settled = true;
+                self.missed.set(self.missed.get() + 1);
+                let word = |record: &Option<Record>| record.as_ref().map(|record| record.status);
+                self.log.broken(&format!(
+                    "I7 session {token} was due {:?} ago: journal {:?}, records {:?}, shown {}, host {condition:?}, {life:?}",
+                    now - due,
+                    word(&journal),
+                    word(&records),
+                    shown.contains(&id)
+                ));
+            }
+        }
+    }
+
+    /// I11: a listing contradicts nothing that was true for the whole second before it.
+    pub async fn list(&self, host: &Rc<Host>) {
+        let asked = Instant::now();
+        let query = ListQuery {
+            statuses: vec![Status::Connecting, Status::Active, Status::Detached, Status::Lost],
+            limit: 500,
+            ..ListQuery::default()
+        };
+        let listing = host.run(move |gateway| async move { gateway.list(query).await });
+        let Some(Ok(listing)) = listing.await else { return };
+        self.judge(host, &listing, asked);
+    }
+
+    fn judge(&self, host: &Host, listing: &Listing, asked: Instant) {
+        let before = asked.checked_sub(SECOND).unwrap_or(asked);
+        let listed: BTreeMap<SessionId, Status> =
+            listing.sessions.iter().map(|record| (record.id, record.status)).collect();
+        let whole = listing.next.is_none();
+        let mut truth = self.truth.look();
+        let hosts = truth.hosts.clone();
+        for (token, life) in truth.lives() {
+            let Some(id) = life.id else { continue };
+            let own = life.host == host.number;
+            if !own {
+                self.judge_label(host, *token, listed.get(&id), &hosts, life.host, asked);
+            }
+            // Of others it knows what the records know.
+            let calm =
+                hosts.get(life.host).is_some_and(|owner| owner.up && owner.disturbed.is_none_or(|at| at < before));
+            if !own && !(calm && listing.degraded.is_empty()) {
+                continue;
+            }
+            // What a host that stood still has not heard of yet it cannot list.
+            if hosts.get(host.number).is_some_and(|here| here.stalled.is_some_and(|until| until >= before)) {
+                continue;
+            }
+            let closed = life.closed.as_ref().map(|(at, _)| *at);
+            if listed.contains_key(&id) && closed.is_some_and(|at| at < before) {
+                self.log.broken(&format!("I11 host {} lists session {token} as open, it is closed", host.number));
+            }
+            let opened = life.opened.is_some_and(|at| at < before) && closed.is_none() && host.is_up();
+            let here = life.causes.iter().all(|(cause, _)| *cause != pulsegate::core::record::EndReason::NodeLost);
+            if whole && opened && here && !listed.contains_key(&id) {
+                self.log.broken(&format!("I11 host {} does not list session {token}, it is open", host.number));
+            }
+        }
+    }
+
+    /// I11: a node that is dead is shown as lost soon, one that is not never.
+    fn judge_label(
+        &self,
+        host: &Host,
+        token: Token,
+        listed: Option<&Status>,
+        hosts: &[Condition],
+        owner: usize,
+        asked: Instant,
+    ) {
+        let (Some(status), Some(here), Some(there)) = (listed, hosts.get(host.number), hosts.get(owner)) else {
+            return;
+        };
+        let calm = |one: &Condition| one.up && one.disturbed.is_none_or(|until| until < asked);
+        let dead = there.dead.is_some_and(|since| asked.saturating_duration_since(since) > LABEL);
+        if calm(here) && dead && !self.hosts[owner].is_starting() && *status != Status::Lost {
+            self.log.broken(&format!("I11 host {} shows session {token} of a dead node as {status}", host.number));
+        }
+        if calm(here) && calm(there) && *status == Status::Lost {
+            self.log.broken(&format!("I11 host {} shows session {token} of a living node as lost", host.number));
+        }
+    }
+
+    /// I13: what waits is bounded.
+    pub async fn measure(&self, host: &Rc<Host>) {
+        let report = host.run(|gateway| async move { gateway.stores().await });
+        if let Some(Ok(stores)) = report.await {
+            for store in stores.iter().filter(|store| store.queue_depth > 30_000 || store.dead_letters_total > 0) {
+                self.log.broken(&format!("I13 {store:?}"));
+            }
+        }
+    }
+
+    /// Once nothing is wrong any more: every store says the same, once.
+    pub fn close_the_books(&self) -> Confusion {
+        let mut confusion = Confusion { missed: self.missed.get(), ..Confusion::default() };
+        for host in &self.hosts {
+            if !host.journal.table().is_chained() {
+                self.log.broken(&format!("I16 host {}: the chain is broken", host.number));
+            }
+        }
+        let shown: BTreeSet<SessionId> = self.live.open().iter().map(|record| record.id).collect();
+        let mut open = BTreeSet::new();
+        let mut truth = self.truth.look();
+        for (token, life) in truth.lives() {
+            let Some(id) = life.id else { continue };
+            self.compare(*token, life.host, id, life.opened.is_some());
+            let record = self.hosts[life.host].journal.table().record(id).cloned();
+            let Some(record) = record else { continue };
+            if !record.is_closed() {
+                open.insert(id);
+            }
+            match record.is_closed() {
+                true if life.causes.is_empty() && life.due().is_none() => {}
+                true => confusion.found += 1,
+                false => confusion.spared += 1,
+            }
+        }
+        if shown != open {
+            let (more, less): (Vec<_>, Vec<_>) = (shown.difference(&open).collect(), open.difference(&shown).collect());
+            self.log.broken(&format!("I7 the live view shows {more:?} too many and lacks {less:?}"));
+        }
+        confusion
+    }
+
+    fn compare(&self, token: Token, host: usize, id: SessionId, opened: bool) {
+        let journal = self.hosts[host].journal.table();
+        let (own, events) = (journal.record(id).cloned(), journal.history(id).to_vec());
+        drop(journal);
+        if opened && own.is_none() {
+            return self.log.broken(&format!("I1 session {token} was acknowledged and is in no journal"));
+        }
+        let closes = events.iter().filter(|event| event.status == Status::Closed).count();
+        let opens = events.iter().filter(|event| event.status == Status::Connecting).count();
+        if let Some(own) = &own
+            && (opens != 1 || closes != usize::from(own.is_closed()))
+        {
+            self.log.broken(&format!("I2 session {token} has {opens} open and {closes} close events: {events:?}"));
+        }
+        let Some(records) = &self.records else { return };
+        let table = records.table();
+        if table.record(id) != own.as_ref() {
+            self.log.broken(&format!("I7 session {token}: {own:?} is {:?} in the records", table.record(id)));
+        }
+        if table.history(id) != events {
+            self.log.broken(&format!("I2 session {token}: {events:?} is {:?} in the records", table.history(id)));
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The fault schedule: what goes wrong with hosts, disks, stores, ways and clocks, when and for how long. Tells the truth
+//! whom it disturbs. Knows no session but as a target to sting.
+
+use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
+
+use pulsegate::core::record::EndReason;
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    host::Host,
+    link::Targets,
+    log::Log,
+    stores::{
+        dice::Dice,
+        live::Server,
+        way::{Odds, State, Way},
+    },
+    witness::Shared,
+};
+
+/// After an outage: the longest backoff, a renewal that wakes it, and a second to converge.
+const RECOVERY: Duration = Duration::from_secs(6);
+
+/// Ten years, in microseconds.
+const DECADE: i64 = 10 * 365 * 86_400 * 1_000_000;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// kill −9 now.
+    Kill,
+    /// kill −9 before or after one of the next commits.
+    KillAtStep,
+    /// SIGSTOP, a busy host: nothing of it runs for a while.
+    Freeze,
+    /// The host sleeps and does not know for how long.
+    Suspend,
+    /// The wall clock jumps.
+    Jump,
+    /// The wall clock goes wrong.
+    Drift,
+    /// The disk fails or is full.
+    Disk,
+    /// The disk takes its time.
+    SlowDisk,
+    /// A way to the records is cut, for requests or for answers.
+    RecordsCut,
+    /// The records are down for everybody.
+    RecordsDown,
+    /// A way to the live view is cut.
+    LiveCut,
+    /// FLUSHALL.
+    Flush,
+    /// The live view fails over to an older copy.
+    FailOver,
+    /// Requests fail, are done twice, late, or nobody knows.
+    Noise,
+    /// A store panics in the registry's hands.
+    StingRegistry,
+    /// A session panics over a probe.
+    StingSession,
+    /// More questions than the registry's mailbox holds.
+    Flood,
+    /// The gateway is shut down in good order.
+    Drain,
+}
+
+const ALL: [Fault; 18] = [
+    Fault::Kill,
+    Fault::KillAtStep,
+    Fault::Freeze,
+    Fault::Suspend,
+    Fault::Jump,
+    Fault::Drift,
+    Fault::Disk,
+    Fault::SlowDisk,
+    Fault::RecordsCut,
+    Fault::RecordsDown,
+    Fault::LiveCut,
+    Fault::Flush,
+    Fault::FailOver,
+    Fault::Noise,
+    Fault::StingRegistry,
+    Fault::StingSession,
+    Fault::Flood,
+    Fault::Drain,
+];
+
+/// Who lets things go wrong.
+pub struct Saboteur {
+    /// All hosts.
+    pub hosts: Vec<Rc<Host>>,
+    /// The live view's server.
+    pub live: Server,
+    /// What really is.
+    pub truth: Shared,
+    /// Where it is noted.
+    pub log: Log,
+    /// Its chance.
+    pub dice: Dice,
+    /// The far ends of links.
+    pub targets: Targets,
+}
+
+impl Saboteur {
+    /// Lets one thing after the other go wrong until `end`; some of them overlap.
+    pub async fn go(self: Rc<Self>, end: Instant) {
+        loop {
+            tokio::time::sleep(self.dice.millis(500, 90_000)).await;
+            if Instant::now() + Duration::from_secs(1) >= end {
+                return;
+            }
+            let (fault, host) = (*self.dice.pick(&ALL), self.dice.pick(&self.hosts).clone());
+            self.log.note(&format!("fault {fault:?} at host {}", host.number));
+            let deed = self.clone().strike(fault, host);
+            if self.dice.happens(3_000) {
+                tokio::task::spawn_local(deed);
+            } else {
+                deed.await;
+            }
+        }
+    }
+
+    /// Makes everything whole again.
+    pub async fn mend(&self) {
+        for host in &self.hosts {
+            host.freeze(false);
+            for way in [&host.ways.journal, &host.ways.records, &host.ways.live] {
+                way.calm();
+            }
+            host.world.drift(0);
+            if !host.is_up() {
+                host.start().await;
+            }
+        }
+    }
+
+    fn disturb(&self, host: &Host, lasted: Duration) {
+        self.truth.look().disturb(host.number, Instant::now() + lasted + RECOVERY);
+    }
+
+    fn disturb_all(&self, lasted: Duration) {
+        self.hosts.iter().for_each(|host| self.disturb(host, lasted));
+    }
+
+    async fn strike(self: Rc<Self>, fault: Fault, host: Rc<Host>) {
+        let lasted = match self.dice.roll(3) {
+            0 => self.dice.millis(100, 1_500),
+            1 => self.dice.millis(1_000, 10_000),
+            _ => self.dice.millis(5_000, 60_000),
+        };
+        match fault {
+            Fault::Kill => self.kill(&host).await,
+            Fault::KillAtStep => self.kill_at_step(&host).await,
+            Fault::Freeze => self.freeze(&host, self.dice.millis(100, 120_000).min(lasted * 2)).await,
+            Fault::Suspend => {
+                self.stall(&host, Duration::ZERO);
+                host.world.suspend(lasted * 10);
+            }
+            Fault::Jump => {
+                let jump = self.dice.roll(2 * DECADE as u64) as i64 - DECADE;
+                host.world.jump(if self.dice.happens(5_000) { jump } else { jump / 1_000_000 });
+            }
+            Fault::Drift => host.world.drift(self.dice.roll(200_000) as i64 - 100_000),
+            Fault::Disk => self.cut(&host, &host.ways.journal, State::Refused, lasted).await,
+            Fault::SlowDisk => {
+                self.disturb(&host, lasted);
+                host.ways.journal.hang(lasted);
+            }
+            Fault::RecordsCut => {
+                let state = *self.dice.pick(&[State::Refused, State::Silent, State::OneWay]);
+                self.cut(&host, &host.ways.records, state, lasted).await;
+            }
+            Fault::RecordsDown => self.records_down(lasted).await,
+            Fault::LiveCut => {
+                let state = *self.dice.pick(&[State::Refused, State::Silent, State::OneWay]);
+                self.cut(&host, &host.ways.live, state, lasted).await;
+            }
+            Fault::Flush => {
+                self.disturb_all(Duration::ZERO);
+                self.live.flush();
+            }
+            Fault::FailOver => self.fail_over().await,
+            Fault::Noise => self.noise(&host, lasted).await,
+            Fault::StingRegistry => {
+                self.disturb(&host, Duration::from_secs(1));
+                self.dice.pick(&[&host.ways.journal, &host.ways.records, &host.ways.live]).sting();
+            }
+            Fault::StingSession => self.sting_session(),
+            Fault::Flood => self.flood(&host).await,
+            Fault::Drain => self.drain(&host).await,
+        }
+    }
+
+    async fn kill(&self, host: &Rc<Host>) {
+        if host.is_starting() {
+            return;
+        }
+        host.kill();
+        tokio::time::sleep(self.dice.millis(0, 30_000)).await;
+        host.start().await;
+        self.disturb(host, Duration::from_secs(1));
+    }
+
+    async fn kill_at_step(&self, host: &Rc<Host>) {
+        let (tell, mut sprung) = mpsc::unbounded_channel();
+        let way = *self.dice.pick(&[&host.ways.journal, &host.ways.records, &host.ways.live]);
+        way.set_trap(self.dice.roll(12), tell);
+        let waiting = tokio::time::timeout(Duration::from_secs(60), sprung.recv());
+        // A way that nobody uses springs no trap.
+        if waiting.await.ok().flatten().is_none() {
+            return;
+        }
+        if host.is_starting() {
+            // Whoever starts it tries again.
+            host.kill();
+        } else {
+            self.kill(host).await;
+        }
+        self.disturb(host, Duration::ZERO);
+    }
+
+    /// Nothing that is not heard by then proves anything.
+    fn stall(&self, host: &Host, lasted: Duration) {
+        let until = Instant::now() + lasted;
+        let mut truth = self.truth.look();
+        if let Some(condition) = truth.hosts.get_mut(host.number) {
+            condition.stalled = condition.stalled.max(Some(until));
+        }
+        truth.disturb(host.number, until + RECOVERY);
+    }
+
+    async fn freeze(&self, host: &Host, lasted: Duration) {
+        self.disturb(host, lasted);
+        if lasted >= Duration::from_millis(500) {
+            self.stall(host, lasted);
+        }
+        host.freeze(true);
+        tokio::time::sleep(lasted).await;
+        host.freeze(false);
+    }
+
+    async fn cut(&self, host: &Host, way: &Way, state: State, lasted: Duration) {
+        self.disturb(host, lasted);
+        way.set(state);
+        tokio::time::sleep(lasted).await;
+        way.set(State::Open);
+        self.disturb(host, Duration::from_secs(2));
+    }
+
+    async fn records_down(&self, lasted: Duration) {
+        self.disturb_all(lasted);
+        self.hosts.iter().for_each(|host| host.ways.records.set(State::Refused));
+        tokio::time::sleep(lasted).await;
+        self.hosts.iter().for_each(|host| host.ways.records.set(State::Open));
+        self.disturb_all(Duration::from_secs(2));
+    }
+
+    async fn noise(&self, host: &Host, lasted: Duration) {
+        self.disturb(host, lasted);
+        let odds = Odds { failed: 1_000, unknown: 1_000, twice: 1_000, late: 200 };
+        // A disk does nothing twice and nothing late.
+        host.ways.journal.trouble(Some(Odds { twice: 0, late: 0, ..odds }));
+        host.ways.records.trouble(Some(odds));
+        host.ways.live.trouble(Some(odds));
+        tokio::time::sleep(lasted).await;
+        for way in [&host.ways.journal, &host.ways.records, &host.ways.live] {
+            way.trouble(None);
+        }
+        self.disturb(host, Duration::from_secs(2));
+    }
+
+    async fn fail_over(&self) {
+        let replica = self.live.replicate();
+        tokio::time::sleep(self.dice.millis(50, 5_000)).await;
+        self.disturb_all(Duration::ZERO);
+        self.live.fail_over(replica);
+    }
+
+    fn sting_session(&self) {
+        let targets: Vec<_> = self.targets.lock().expect("nothing panics under this lock").values().cloned().collect();
+        if !targets.is_empty() {
+            self.disturb_all(Duration::from_secs(30));
+            self.dice.pick(&targets).stings.store(true, Ordering::Relaxed);
+        }
+    }
+
+    async fn flood(&self, host: &Host) {
+        self.disturb(host, Duration::from_secs(1));
+        let flooding = host.run(|gateway| async move {
+            let asking = (0..3_000).map(|_| gateway.stores());
+            futures_util::future::join_all(asking).await.iter().filter(|answer| answer.is_err()).count()
+        });
+        let refused = flooding.await;
+        self.log.note(&format!("refused of a flood: {refused:?}"));
+    }
+
+    async fn drain(&self, host: &Rc<Host>) {
+        if !host.is_up() || host.is_starting() {
+            return;
+        }
+        for (_, life) in self.truth.look().lives().filter(|(_, life)| life.host == host.number) {
+            life.may_die(EndReason::Shutdown, Instant::now());
+        }
+        let draining = host.run(|gateway| async move { gateway.drain().await.is_ok() });
+        let drained = tokio::time::timeout(Duration::from_secs(10), draining).await;
+        self.log.note(&format!("host {} drained: {:?}", host.number, drained.ok()));
+        self.kill(host).await;
+    }
+}

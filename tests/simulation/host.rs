@@ -1,0 +1,305 @@
+//! One simulated host: its clocks, its disk, its ways to the shared stores, and the gateway that runs on it until it is
+//! killed. Everything of that gateway is polled by [`poll`](Host::poll), so that it can be stopped and dropped whole.
+
+use std::{
+    cell::{Cell, RefCell},
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::Context,
+    time::Duration,
+};
+
+use pulsegate::{
+    actor::{
+        Settings, clock,
+        gateway::{Collapse, Foundation, Gateway},
+        registry,
+        stores::Stores,
+        world::World,
+    },
+    core::{
+        record::{Epoch, Incarnation, NodeId, UtcMicros},
+        session::Limits,
+        stream,
+    },
+    ssh::Connector,
+    store::{LiveStore, SharedRecords, StoreError},
+};
+use tokio::{task::LocalSet, time::Instant};
+
+use crate::{
+    log::Log,
+    stores::{
+        dice::Dice,
+        live::{Server, View},
+        records::{Remote, Rows},
+        table::SERVE_FOR,
+        way::Way,
+    },
+    truth::{REATTACH, WATCH},
+    witness::Shared,
+};
+
+/// When a simulation begins by the clock on the wall: a day in 2025.
+const WALL: UtcMicros = UtcMicros(1_750_000_000_000_000);
+
+/// How long the operating system takes to start a gateway that gave up.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// A planted bug of a host.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Flaws {
+    /// Its disk says that it has what it has not.
+    pub hasty: bool,
+    /// It never hears that the live view lost something.
+    pub blind: bool,
+}
+
+/// The ways of one host.
+pub struct Ways {
+    /// To its own disk.
+    pub journal: Way,
+    /// To the shared records.
+    pub records: Way,
+    /// To the shared live view.
+    pub live: Way,
+}
+
+/// The host.
+pub struct Host {
+    /// Which one.
+    pub number: usize,
+    /// Its clocks and its chance.
+    pub world: World,
+    /// Its ways.
+    pub ways: Ways,
+    /// Its disk.
+    pub journal: Rows,
+    records: Option<Rows>,
+    live: Server,
+    connector: Arc<dyn Connector + Send + Sync>,
+    truth: Shared,
+    log: Log,
+    dice: Dice,
+    flaws: Flaws,
+    set: RefCell<Option<LocalSet>>,
+    gateway: RefCell<Option<Gateway>>,
+    frozen: Cell<bool>,
+    /// Whether somebody is about to start it.
+    starting: Cell<bool>,
+    collapsed: Arc<Mutex<Option<Collapse>>>,
+}
+
+/// What a host is put together from.
+pub struct Parts {
+    /// Its ways.
+    pub ways: Ways,
+    /// Its disk.
+    pub journal: Rows,
+    /// The shared records; none if the journal is the record store.
+    pub records: Option<Rows>,
+    /// The shared live view.
+    pub live: Server,
+    /// How it reaches targets.
+    pub connector: Arc<dyn Connector + Send + Sync>,
+    /// What really is.
+    pub truth: Shared,
+    /// Where it is noted.
+    pub log: Log,
+    /// Its chance.
+    pub dice: Dice,
+    /// What is wrong with it.
+    pub flaws: Flaws,
+}
+
+impl Host {
+    /// A host on which nothing runs.
+    pub fn new(number: usize, parts: Parts) -> Self {
+        let Parts { ways, journal, records, live, connector, truth, log, dice, flaws } = parts;
+        Self {
+            number,
+            world: World::new(WALL, dice.next()),
+            ways,
+            journal,
+            records,
+            live,
+            connector,
+            truth,
+            log,
+            dice,
+            flaws,
+            set: RefCell::default(),
+            gateway: RefCell::default(),
+            frozen: Cell::new(false),
+            starting: Cell::new(false),
+            collapsed: Arc::default(),
+        }
+    }
+
+    /// Its name.
+    pub fn node(&self) -> NodeId {
+        NodeId(format!("node-{}", self.number))
+    }
+
+    /// Lets what runs on it go on, unless it stands still.
+    pub fn poll(&self, cx: &mut Context<'_>) {
+        if let Some(set) = self.set.borrow_mut().as_mut().filter(|_| !self.frozen.get()) {
+            // It is never over: it is dropped.
+            let _ = self.world.enter(|| Pin::new(set).poll(cx));
+        }
+    }
+
+    /// Stops it, or lets it go on.
+    pub fn freeze(&self, frozen: bool) {
+        self.frozen.set(frozen);
+    }
+
+    /// Whether its gateway is ready.
+    pub fn is_up(&self) -> bool {
+        self.gateway.borrow().is_some()
+    }
+
+    /// Why its process should have ended, if it should.
+    pub fn collapsed(&self) -> Option<Collapse> {
+        *self.collapsed.lock().expect("nothing panics under this lock")
+    }
+
+    /// Whether it is being started.
+    pub fn is_starting(&self) -> bool {
+        self.starting.get()
+    }
+
+    /// Its gateway, while it is ready.
+    pub fn gateway(&self) -> Option<Gateway> {
+        self.gateway.borrow().clone()
+    }
+
+    /// Does something on it, with its gateway; `None` if there is none, or it died over it.
+    pub async fn run<T, F>(&self, deed: impl FnOnce(Gateway) -> F) -> Option<T>
+    where
+        T: 'static,
+        F: Future<Output = T> + 'static,
+    {
+        let gateway = self.gateway()?;
+        let done = self.set.borrow().as_ref()?.spawn_local(deed(gateway));
+        done.await.ok()
+    }
+
+    /// Kills it: what it had not written is gone.
+    pub fn kill(&self) {
+        self.log.note(&format!("host {} dies", self.number));
+        self.gateway.replace(None);
+        self.frozen.set(false);
+        let set = self.set.borrow_mut().take();
+        self.world.enter(|| drop(set));
+        self.truth.look().fall(self.number, Instant::now());
+    }
+
+    /// Starts it, again and again until it is ready.
+    pub async fn start(&self) {
+        if self.is_up() || self.starting.replace(true) {
+            return;
+        }
+        loop {
+            *self.collapsed.lock().expect("nothing panics under this lock") = None;
+            let set = LocalSet::new();
+            let ready = set.spawn_local(boot(self.boot()));
+            self.set.replace(Some(set));
+            match ready.await {
+                Ok(Ok((gateway, closed))) => {
+                    self.log.note(&format!("host {} is ready, closed {closed}", self.number));
+                    self.gateway.replace(Some(gateway));
+                    self.truth.look().rise(self.number, Instant::now());
+                    break;
+                }
+                Ok(Err(error)) => self.log.note(&format!("host {} cannot start: {error}", self.number)),
+                // Killed on the way.
+                Err(_) => {}
+            }
+            self.kill();
+            tokio::time::sleep(RESTART).await;
+        }
+        self.starting.set(false);
+    }
+
+    fn boot(&self) -> Boot {
+        let remote = |rows: &Rows, way: &Way| Remote::new(rows.clone(), way.clone());
+        let journal = remote(&self.journal, &self.ways.journal);
+        let journal = if self.flaws.hasty { journal.hasty() } else { journal };
+        Boot {
+            node: self.node(),
+            incarnation: Incarnation::new(std::array::from_fn(|_| self.dice.roll(256) as u8)),
+            journal: Arc::new(journal),
+            records: self.records.as_ref().map(|rows| Arc::new(remote(rows, &self.ways.records))),
+            live: (self.live.clone(), self.ways.live.clone()),
+            connector: self.connector.clone(),
+            collapsed: self.collapsed.clone(),
+            blind: self.flaws.blind,
+        }
+    }
+}
+
+/// One start of a gateway.
+struct Boot {
+    node: NodeId,
+    incarnation: Incarnation,
+    journal: Arc<Remote>,
+    records: Option<Arc<Remote>>,
+    live: (Server, Way),
+    connector: Arc<dyn Connector + Send + Sync>,
+    collapsed: Arc<Mutex<Option<Collapse>>>,
+    blind: bool,
+}
+
+/// Starts a gateway as the composition root does.
+async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
+    let Boot { node, incarnation, journal, records, live, connector, collapsed, blind } = boot;
+    let begun = match &records {
+        Some(records) => {
+            match registry::begin_epoch(records.as_ref(), node.clone(), incarnation.clone(), Epoch(0)).await {
+                Err(StoreError::Unavailable(_)) => Epoch(0),
+                begun => begun?,
+            }
+        }
+        None => Epoch(0),
+    };
+    let after = Epoch(begun.0.saturating_sub(1));
+    let epoch = registry::begin_epoch(journal.as_ref(), node.clone(), incarnation.clone(), after).await?;
+    let view = View::new(live.0, live.1, node.clone(), epoch);
+    let view: Arc<dyn LiveStore> = Arc::new(if blind { view.blind() } else { view });
+    let gateway = Gateway::start(Foundation {
+        settings: settings(node, incarnation, epoch),
+        stores: Stores { journal, records: records.map(|records| records as Arc<dyn SharedRecords>), live: view },
+        connector,
+        collapse: Arc::new(move |why| *collapsed.lock().expect("nothing panics under this lock") = Some(why)),
+    });
+    let closed = gateway.recover().await?;
+    Ok((gateway, closed))
+}
+
+fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch) -> Settings {
+    Settings {
+        node,
+        incarnation,
+        epoch,
+        started_at: clock::utc(),
+        limits: Limits {
+            browser: WATCH,
+            peer: WATCH,
+            reattach_window: REATTACH,
+            idle_timeout: None,
+            max_duration: None,
+            checkpoint: Duration::from_secs(30),
+        },
+        stream: stream::Limits { window: 64 * 1024, replay: 32 * 1024 },
+        max_sessions: 5_000,
+        max_per_user: 5_000,
+        flush_batch: 500,
+        flush_interval: Duration::from_millis(50),
+        cleanup_batch: 50,
+        update_interval: Duration::from_secs(5),
+        suspect_after: Duration::from_secs(1),
+        serve_for: SERVE_FOR,
+        recorder: None,
+    }
+}

@@ -1,0 +1,324 @@
+//! One run: a seed becomes hosts, stores, people and faults; all of it is played on one thread whose clock is paused, and
+//! judged. Knows no single promise.
+
+use std::{cell::Cell, future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc::{self, UnboundedSender},
+    task::LocalSet,
+    time::Instant,
+};
+
+use crate::{
+    audit::Auditor,
+    faults::Saboteur,
+    host::{Flaws, Host, Parts, Ways},
+    link::{Beside, Network, Targets},
+    log::Log,
+    stores::{
+        dice::Dice,
+        live::Server,
+        records::Rows,
+        table::{Flaw, Table},
+        way::{Errand, Odds, Way},
+    },
+    truth::Truth,
+    visit::Visit,
+    witness::{Confusion, Shared, Witness},
+};
+
+/// How long everything is left alone at the end, before the books are closed: long enough that whoever is away by then is back or has been waited for.
+const REST: Duration = Duration::from_secs(100);
+
+/// A bug that is planted in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planted {
+    /// In the journal's rows.
+    Journal(Flaw),
+    /// In the shared records' rows.
+    Records(Flaw),
+    /// The disk says that it has what it has not.
+    HastyDisk,
+    /// The loss of the live view is not told.
+    BlindView,
+    /// SSH keepalives are never sent.
+    MuteProbes,
+    /// A closed link stays.
+    ClingingLink,
+}
+
+/// What is played.
+#[derive(Debug, Clone, Copy)]
+pub struct Play {
+    /// Everything follows from it.
+    pub seed: u64,
+    /// How long people and faults go on.
+    pub lasts: Duration,
+    /// What is wrong on purpose.
+    pub planted: Option<Planted>,
+    /// Whether every line of the log is shown.
+    pub loud: bool,
+}
+
+/// How it came out.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Which.
+    pub seed: u64,
+    /// What was broken.
+    pub violations: Vec<String>,
+    /// The last lines of the log.
+    pub tail: String,
+    /// The log's hash and length.
+    pub hash: (u64, u64),
+    /// Sessions by what became of them.
+    pub confusion: Confusion,
+    /// Sessions that were asked for.
+    pub asked: u64,
+}
+
+/// Plays one seed.
+pub fn play(play: Play) -> Outcome {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().expect("a runtime");
+    runtime.block_on(async { Stage::new(play).perform().await })
+}
+
+struct Stage {
+    play: Play,
+    dice: Dice,
+    log: Log,
+    truth: Shared,
+    witness: Arc<Witness>,
+    hosts: Vec<Rc<Host>>,
+    records: Option<Rows>,
+    live: Server,
+    targets: Targets,
+    beside: LocalSet,
+    asked: Rc<Cell<u64>>,
+}
+
+impl Stage {
+    fn new(play: Play) -> Self {
+        let dice = Dice::new(play.seed);
+        let log = Log::new(play.loud);
+        // One gateway on its own file every third time, else one to three on shared records.
+        let alone = dice.roll(3) == 0 && !matches!(play.planted, Some(Planted::Records(_)));
+        let count = if alone { 1 } else { 1 + dice.roll(3) as usize };
+        let truth = Shared::new(Truth::new(count));
+        let witness = Arc::new(Witness::new(truth.clone(), log.clone()));
+        let flaw = |wanted: fn(Planted) -> Option<Flaw>| play.planted.and_then(wanted);
+        let in_records = flaw(|planted| if let Planted::Records(flaw) = planted { Some(flaw) } else { None });
+        let records = (!alone).then(|| Rows::new("records", Table::new(false, in_records), Some(witness.clone())));
+        let (live, targets, beside) = (Server::default(), Targets::default(), LocalSet::new());
+        let (errands, errand) = mpsc::unbounded_channel();
+        let (deeds, deed) = mpsc::unbounded_channel();
+        beside.spawn_local(run_errands(errand));
+        beside.spawn_local(run_beside(deed));
+        let mut stage = Self {
+            play,
+            dice,
+            log,
+            truth,
+            witness,
+            hosts: Vec::new(),
+            records,
+            live,
+            targets,
+            beside,
+            asked: Rc::default(),
+        };
+        stage.hosts = (0..count).map(|number| Rc::new(stage.host(number, &errands, &deeds))).collect();
+        stage
+    }
+
+    fn host(&self, number: usize, errands: &UnboundedSender<Errand>, beside: &UnboundedSender<Beside>) -> Host {
+        let dice = self.dice.fork();
+        let odds = Odds { failed: 20, unknown: 20, twice: 20, late: 0 };
+        // A disk does nothing twice.
+        let disk = Odds { twice: 0, ..odds };
+        let way = |least, most, odds| {
+            let latency = (Duration::from_micros(least), Duration::from_micros(most));
+            Way::new(dice.fork(), latency, odds, errands.clone())
+        };
+        let planted = self.play.planted;
+        let in_journal = if let Some(Planted::Journal(flaw)) = planted { Some(flaw) } else { None };
+        let table = Table::new(self.records.is_some(), in_journal);
+        let connector = Network {
+            targets: self.targets.clone(),
+            truth: self.truth.clone(),
+            dice: dice.fork(),
+            beside: beside.clone(),
+            mute: planted == Some(Planted::MuteProbes),
+            clings: planted == Some(Planted::ClingingLink),
+        };
+        Host::new(
+            number,
+            Parts {
+                ways: Ways {
+                    journal: way(500, 8_000, disk),
+                    records: way(1_000, 20_000, odds),
+                    live: way(300, 4_000, odds),
+                },
+                journal: Rows::new("journal", table, Some(self.witness.clone())),
+                records: self.records.clone(),
+                live: self.live.clone(),
+                connector: Arc::new(connector),
+                truth: self.truth.clone(),
+                log: self.log.clone(),
+                dice: dice.fork(),
+                flaws: Flaws { hasty: planted == Some(Planted::HastyDisk), blind: planted == Some(Planted::BlindView) },
+            },
+        )
+    }
+
+    async fn perform(self) -> Outcome {
+        let Self { play, dice, log, truth, witness, hosts, records, live, targets, beside, asked } = self;
+        let auditor = Rc::new(Auditor {
+            hosts: hosts.clone(),
+            records,
+            live: live.clone(),
+            truth: truth.clone(),
+            log: log.clone(),
+            missed: Cell::new(0),
+        });
+        let end = Instant::now() + play.lasts;
+        let saboteur = Rc::new(Saboteur {
+            hosts: hosts.clone(),
+            live,
+            truth: truth.clone(),
+            log: log.clone(),
+            dice: dice.fork(),
+            targets: targets.clone(),
+        });
+        let people = People {
+            hosts: hosts.clone(),
+            truth,
+            log: log.clone(),
+            targets,
+            asked: asked.clone(),
+            over: Rc::default(),
+        };
+        let plot = beside.spawn_local(plot(hosts.clone(), saboteur, auditor.clone(), people, dice, end));
+        drive(&beside, &hosts, plot).await;
+        let confusion = Confusion { killed: witness.killed(), ..auditor.close_the_books() };
+        let outcome = Outcome {
+            seed: play.seed,
+            violations: log.violations(),
+            tail: log.tail(),
+            hash: log.hash(),
+            confusion,
+            asked: asked.get(),
+        };
+        hosts.iter().for_each(|host| host.kill());
+        outcome
+    }
+}
+
+/// Polls what is beside the hosts, then every host, until `plot` is over.
+async fn drive(beside: &LocalSet, hosts: &[Rc<Host>], mut plot: tokio::task::JoinHandle<()>) {
+    let mut beside = Box::pin(beside.run_until(std::future::pending::<()>()));
+    poll_fn(|cx| {
+        // It never ends by itself.
+        let _ = beside.as_mut().poll(cx);
+        hosts.iter().for_each(|host| host.poll(cx));
+        Pin::new(&mut plot).poll(cx).map(|over| over.expect("the plot does not panic"))
+    })
+    .await;
+}
+
+async fn run_errands(mut errands: mpsc::UnboundedReceiver<Errand>) {
+    while let Some(Errand { after, work }) = errands.recv().await {
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(after).await;
+            work();
+        });
+    }
+}
+
+async fn run_beside(mut deeds: mpsc::UnboundedReceiver<Beside>) {
+    while let Some(deed) = deeds.recv().await {
+        tokio::task::spawn_local(deed);
+    }
+}
+
+/// The order of things: start, go on, be mended, rest.
+async fn plot(
+    hosts: Vec<Rc<Host>>,
+    saboteur: Rc<Saboteur>,
+    auditor: Rc<Auditor>,
+    people: People,
+    dice: Dice,
+    end: Instant,
+) {
+    for host in &hosts {
+        host.start().await;
+    }
+    tokio::task::spawn_local(saboteur.clone().go(end));
+    let watching = tokio::task::spawn_local(watch(hosts.clone(), auditor.clone(), dice.fork()));
+    people.come(&dice, end).await;
+    tokio::time::sleep_until(end).await;
+    people.over.set(true);
+    // What was begun goes on for a minute at most.
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    saboteur.mend().await;
+    tokio::time::sleep(REST).await;
+    watching.abort();
+    auditor.look();
+}
+
+/// Looks at everything once a second, asks somebody for a listing, and restarts what gave up.
+async fn watch(hosts: Vec<Rc<Host>>, auditor: Rc<Auditor>, dice: Dice) {
+    loop {
+        tokio::time::sleep(dice.millis(500, 1_500)).await;
+        auditor.look();
+        let host = dice.pick(&hosts).clone();
+        if let Some(why) = host.collapsed().filter(|_| host.is_up()) {
+            auditor.log.broken(&format!("host {}: {why}", host.number));
+            host.kill();
+            tokio::task::spawn_local(async move { host.start().await });
+            continue;
+        }
+        let (auditor, dice) = (auditor.clone(), dice.roll(20));
+        tokio::task::spawn_local(async move {
+            match dice {
+                0 => auditor.measure(&host).await,
+                _ => auditor.list(&host).await,
+            }
+        });
+    }
+}
+
+/// Everybody who uses the gateways.
+struct People {
+    hosts: Vec<Rc<Host>>,
+    truth: Shared,
+    log: Log,
+    targets: Targets,
+    asked: Rc<Cell<u64>>,
+    over: Rc<Cell<bool>>,
+}
+
+impl People {
+    /// Come one after the other, sometimes many at once.
+    async fn come(&self, dice: &Dice, end: Instant) {
+        while Instant::now() < end {
+            tokio::time::sleep(dice.millis(500, 60_000)).await;
+            let many = if dice.happens(500) { 10 + dice.roll(30) } else { 1 };
+            for _ in 0..many {
+                self.asked.set(self.asked.get() + 1);
+                let visit = Visit {
+                    token: self.asked.get(),
+                    host: dice.pick(&self.hosts).clone(),
+                    desk: dice.pick(&self.hosts).clone(),
+                    truth: self.truth.clone(),
+                    log: self.log.clone(),
+                    dice: dice.fork(),
+                    targets: self.targets.clone(),
+                    over: self.over.clone(),
+                };
+                tokio::task::spawn_local(visit.go());
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! A live view that may lose everything, or only the newest of it, at any moment. Knows no session and nothing durable.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use pulsegate::{
+    core::record::{Epoch, NodeId, Record, SessionId, UtcMicros},
+    store::{Command, LiveStore, StoreError},
+};
+
+use tokio::{sync, time::timeout};
+
+use super::way::Way;
+
+/// How long a write waits for its turn.
+const TURN: Duration = Duration::from_secs(2);
+
+/// How long somebody waits for commands at a time.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// What the view's server holds. Clones are the same server.
+#[derive(Clone, Default)]
+pub struct Server {
+    holdings: Arc<Mutex<Holdings>>,
+    /// Wakes whoever waits for commands.
+    commanded: Arc<sync::Notify>,
+}
+
+#[derive(Clone, Default)]
+struct Holdings {
+    /// Closed ones too: they are their own tombstones.
+    sessions: BTreeMap<SessionId, Record>,
+    beats: BTreeMap<SessionId, UtcMicros>,
+    /// By node: who serves, and its writes so far.
+    leases: BTreeMap<NodeId, (Epoch, u64)>,
+    /// By node: the highest epoch whose writes only close.
+    fences: BTreeMap<NodeId, Epoch>,
+    commands: BTreeMap<NodeId, Vec<Command>>,
+}
+
+/// A copy of the server, as a replica has it.
+#[derive(Clone)]
+pub struct Replica(Holdings);
+
+impl Server {
+    fn holdings(&self) -> MutexGuard<'_, Holdings> {
+        self.holdings.lock().expect("nothing panics under this lock")
+    }
+
+    /// Loses everything.
+    pub fn flush(&self) {
+        *self.holdings() = Holdings::default();
+    }
+
+    /// Copies it.
+    pub fn replicate(&self) -> Replica {
+        Replica(self.holdings().clone())
+    }
+
+    /// Lets a copy take over: what was written since is lost.
+    pub fn fail_over(&self, replica: Replica) {
+        *self.holdings() = replica.0;
+    }
+
+    /// Every open record, looked at on no way.
+    pub fn open(&self) -> Vec<Record> {
+        self.holdings().open()
+    }
+}
+
+/// The view as one start of one node writes it.
+pub struct View {
+    server: Server,
+    way: Way,
+    node: NodeId,
+    epoch: Epoch,
+    /// Its writes, as far as they were answered. One goes after the other.
+    writes: sync::Mutex<Option<u64>>,
+    /// A planted bug: it never says that something was lost.
+    blind: bool,
+}
+
+impl View {
+    /// Reaches `server` on `way`.
+    pub fn new(server: Server, way: Way, node: NodeId, epoch: Epoch) -> Self {
+        Self { server, way, node, epoch, writes: sync::Mutex::default(), blind: false }
+    }
+
+    /// The same, but never saying that something was lost.
+    pub fn blind(self) -> Self {
+        Self { blind: true, ..self }
+    }
+}
+
+impl View {
+    async fn turn(&self) -> Result<sync::MutexGuard<'_, Option<u64>>, StoreError> {
+        let busy = |_| StoreError::Unavailable("those who write before get no answer".into());
+        timeout(TURN, self.writes.lock()).await.map_err(busy)
+    }
+}
+
+impl LiveStore for View {
+    fn apply(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (server, node, epoch, batch) = (self.server.clone(), self.node.clone(), self.epoch, Arc::new(batch));
+        async move {
+            let mut writes = self.turn().await?;
+            // Not known while the answer is out, and for good if none comes.
+            let before = writes.take();
+            let deed = move || {
+                let mut holdings = server.holdings();
+                holdings.fence(&node, Epoch(epoch.0.saturating_sub(1)));
+                batch.iter().for_each(|record| holdings.join(record));
+                let found = holdings.leases.get(&node).copied();
+                let after = before.filter(|before| found == Some((epoch, *before))).map(|before| before + 1);
+                if let Some(after) = after {
+                    holdings.leases.insert(node.clone(), (epoch, after));
+                }
+                Ok(after)
+            };
+            *writes = self.way.carry(deed).await?;
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn beat(&self, beats: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (server, beats) = (self.server.clone(), Arc::new(beats));
+        let deed = move || {
+            let mut holdings = server.holdings();
+            for (id, at) in beats.iter() {
+                if holdings.sessions.get(id).is_some_and(|record| !record.is_closed()) {
+                    let newest = holdings.beats.entry(*id).or_insert(*at);
+                    *newest = (*at).max(*newest);
+                }
+            }
+            Ok(())
+        };
+        async move { self.way.carry(deed).await }.boxed()
+    }
+
+    fn renew_lease(&self, _: UtcMicros) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let (server, node, epoch) = (self.server.clone(), self.node.clone(), self.epoch);
+        async move {
+            let mut writes = self.turn().await?;
+            let before = writes.take();
+            let deed = move || {
+                let mut holdings = server.holdings();
+                if holdings.fences.get(&node).is_some_and(|fenced| *fenced >= epoch) {
+                    return Err(StoreError::Refused("a later start of this node has taken over".into()));
+                }
+                holdings.fence(&node, Epoch(epoch.0.saturating_sub(1)));
+                let found = holdings.leases.get(&node).copied();
+                // Counted on from whatever is there, so that no two renewals leave the same.
+                let next = found.map(|(_, writes)| writes).max(before).unwrap_or(0) + 1;
+                holdings.leases.insert(node.clone(), (epoch, next));
+                Ok((before.is_some_and(|before| found == Some((epoch, before))), next))
+            };
+            let (is_whole, next) = self.way.carry(deed).await?;
+            *writes = Some(next);
+            Ok(is_whole || self.blind)
+        }
+        .boxed()
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        let server = self.server.clone();
+        async move { self.way.carry(move || Ok(server.open())).await }.boxed()
+    }
+
+    fn leases(&self) -> BoxFuture<'_, Result<Vec<(NodeId, String)>, StoreError>> {
+        let server = self.server.clone();
+        let deed = move || {
+            let spelled = |(epoch, writes): &(Epoch, u64)| format!("{} {writes}", epoch.0);
+            Ok(server.holdings().leases.iter().map(|(node, lease)| (node.clone(), spelled(lease))).collect())
+        };
+        async move { self.way.carry(deed).await }.boxed()
+    }
+
+    fn fence(&self, node: NodeId, epoch: Epoch) -> BoxFuture<'_, Result<(), StoreError>> {
+        let server = self.server.clone();
+        let deed = move || {
+            server.holdings().fence(&node, Epoch(epoch.0.saturating_sub(1)));
+            Ok(())
+        };
+        async move { self.way.carry(deed).await }.boxed()
+    }
+
+    fn send(&self, node: NodeId, command: Command) -> BoxFuture<'_, Result<(), StoreError>> {
+        let server = self.server.clone();
+        let deed = move || {
+            server.holdings().commands.entry(node.clone()).or_default().push(command.clone());
+            server.commanded.notify_waiters();
+            Ok(())
+        };
+        async move { self.way.carry(deed).await }.boxed()
+    }
+
+    fn receive(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+        let (server, node) = (self.server.clone(), self.node.clone());
+        let take = move || Ok(server.holdings().commands.remove(&node).unwrap_or_default());
+        async move {
+            let mut commanded = std::pin::pin!(self.server.commanded.notified());
+            commanded.as_mut().enable();
+            let found = self.way.carry(take.clone()).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            // Which of the two it was shows in what there is.
+            timeout(WAIT, commanded).await.ok();
+            self.way.carry(take).await
+        }
+        .boxed()
+    }
+}
+
+impl Holdings {
+    fn fence(&mut self, node: &NodeId, epoch: Epoch) {
+        let fenced = self.fences.entry(node.clone()).or_insert(epoch);
+        *fenced = epoch.max(*fenced);
+    }
+
+    fn join(&mut self, record: &Record) {
+        let fenced = self.fences.get(&record.node).is_some_and(|fenced| record.epoch <= *fenced);
+        if fenced && !record.is_closed() {
+            return;
+        }
+        let joined = match self.sessions.remove(&record.id) {
+            Some(known) => known.join(record.clone()),
+            None => record.clone(),
+        };
+        if joined.is_closed() {
+            self.beats.remove(&record.id);
+        }
+        self.sessions.insert(record.id, joined);
+    }
+
+    fn open(&self) -> Vec<Record> {
+        let open = self.sessions.values().filter(|record| !record.is_closed());
+        open.map(|record| {
+            let last_seen_at = record.last_seen_at.max(self.beats.get(&record.id).copied());
+            Record { last_seen_at, ..record.clone() }
+        })
+        .collect()
+    }
+}

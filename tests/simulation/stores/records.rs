@@ -1,0 +1,190 @@
+//! A record store, and a journal, over a table that outlives its nodes and a way on which things go wrong. Knows no session.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use pulsegate::{
+    core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
+    store::{Command, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError, Write},
+};
+
+use super::{
+    table::{Table, Watch},
+    way::Way,
+};
+
+/// The rows, wherever they stand: a server, or the disk of a host that may die.
+#[derive(Clone)]
+pub struct Rows {
+    name: &'static str,
+    table: Arc<Mutex<Table>>,
+    watch: Option<Arc<dyn Watch>>,
+}
+
+impl Rows {
+    /// The rows of the store called `name`.
+    pub fn new(name: &'static str, table: Table, watch: Option<Arc<dyn Watch>>) -> Self {
+        Self { name, table: Arc::new(Mutex::new(table)), watch }
+    }
+
+    /// Looks at them, on no way.
+    pub fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().expect("nothing panics under this lock")
+    }
+}
+
+/// The rows as one node reaches them: its records, or its journal.
+#[derive(Clone)]
+pub struct Remote {
+    rows: Rows,
+    way: Way,
+    /// Whether the disk says that it has what it has not: it takes as long again until it has.
+    hasty: bool,
+}
+
+impl Remote {
+    /// Reaches `rows` on `way`.
+    pub fn new(rows: Rows, way: Way) -> Self {
+        Self { rows, way, hasty: false }
+    }
+
+    /// The same, but acknowledging what a power cut still takes back.
+    pub fn hasty(self) -> Self {
+        Self { hasty: true, ..self }
+    }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl Fn(&mut Table) -> Result<T, StoreError> + Send + Clone + 'static,
+    ) -> BoxFuture<'_, Result<T, StoreError>> {
+        let rows = self.rows.clone();
+        async move { self.way.carry(move || question(&mut rows.table())).await }.boxed()
+    }
+}
+
+impl Remote {
+    /// For what would be something else if it were done twice.
+    fn ask_once<T: Send + 'static>(
+        &self,
+        question: impl Fn(&mut Table) -> Result<T, StoreError> + Send + Clone + 'static,
+    ) -> BoxFuture<'static, Result<T, StoreError>> {
+        let (rows, way) = (self.rows.clone(), self.way.once());
+        async move { way.carry(move || question(&mut rows.table())).await }.boxed()
+    }
+}
+
+impl RecordStore for Remote {
+    fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let (rows, batch) = (self.rows.clone(), Arc::new(batch));
+        let deed = move || {
+            rows.table().apply(rows.name, &batch, rows.watch.as_deref());
+            Ok(())
+        };
+        if self.hasty {
+            let way = self.way.clone();
+            // On the node, so that it is lost with it.
+            tokio::task::spawn_local(async move { way.carry(deed).await });
+            return async { Ok(()) }.boxed();
+        }
+        async move { self.way.carry(deed).await }.boxed()
+    }
+
+    fn begin_epoch(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        after: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        self.ask_once(move |table| Ok(table.begin_epoch(node.clone(), incarnation.clone(), after, now)))
+    }
+
+    fn renew_lease(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        epoch: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        let lease = Lease { epoch, incarnation, renewed_at: now };
+        self.ask(move |table| table.renew_lease(node.clone(), lease.clone()))
+    }
+
+    fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
+        self.ask(move |table| Ok(table.lease(&node)))
+    }
+
+    fn open_of(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        after: Option<Position>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.ask(move |table| Ok(table.open_of(&node, epoch, after, limit)))
+    }
+
+    fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.ask(move |table| Ok(ids.iter().filter_map(|id| table.record(*id).cloned()).collect()))
+    }
+
+    fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.ask(move |table| Ok(table.record(id).cloned()))
+    }
+
+    fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
+        self.ask(move |table| Ok(table.history(id).to_vec()))
+    }
+
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
+        self.ask(move |table| {
+            let matching: Vec<Record> = table.records().filter(|record| query.matches(record)).cloned().collect();
+            Ok(query.page(matching))
+        })
+    }
+}
+
+impl SharedRecords for Remote {
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>> {
+        self.ask(|table| Ok(table.nodes()))
+    }
+
+    fn fence(&self, node: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.ask_once(move |table| Ok(table.fence(&node, &lease)))
+    }
+
+    fn leave(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.ask(move |table| {
+            table.leave(&node, &incarnation);
+            Ok(())
+        })
+    }
+
+    fn send(&self, node: NodeId, command: Command, _: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.ask(move |table| {
+            table.send(node.clone(), command.clone());
+            Ok(())
+        })
+    }
+
+    fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+        self.ask_once(move |table| Ok(table.receive(&node)))
+    }
+}
+
+impl Journal for Remote {
+    fn pending(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
+        self.ask(move |table| Ok(table.pending(after, limit)))
+    }
+
+    fn settle(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.ask(move |table| {
+            table.settle(&settled);
+            Ok(())
+        })
+    }
+
+    fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.ask(move |table| Ok(table.outbox_len()))
+    }
+}

@@ -1,0 +1,257 @@
+//! Records, histories, leases and the outbox as a store keeps them, changed by one call at a time. Knows no way, no latency
+//! and no fault but those that are planted to be found.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use pulsegate::{
+    core::{
+        chain::{self, GENESIS, Link},
+        record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
+    },
+    store::{Command, Holder, Lease, Node, Position, Sort, StoreError, Write},
+};
+
+/// How long every node may serve without a renewal.
+pub const SERVE_FOR: Duration = Duration::from_secs(86_400);
+
+/// Sees everything that is done to a table.
+pub trait Watch: Send + Sync {
+    /// A record was given to `store`, which had `before` and has `after` now.
+    fn applied(&self, store: &'static str, before: Option<&Record>, given: &Write, after: &Record);
+}
+
+/// A bug that is planted, so that the simulation shows that it would find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flaw {
+    /// The last write stays, whatever its rank.
+    LastWriterWins,
+    /// A transition is kept as often as it comes.
+    KeepsRepetitions,
+    /// Now and then a batch is acknowledged and forgotten.
+    ForgetsABatch,
+    /// What earlier lives left open is not found.
+    OverlooksOrphans,
+    /// An end is rounded to the second.
+    RoundsTheEnd,
+}
+
+/// The rows of one store.
+#[derive(Debug, Default)]
+pub struct Table {
+    records: BTreeMap<SessionId, Record>,
+    histories: BTreeMap<SessionId, Vec<Transition>>,
+    nodes: BTreeMap<NodeId, Node>,
+    commands: BTreeMap<NodeId, Vec<Command>>,
+    outbox: Option<BTreeMap<SessionId, Noted>>,
+    chain: Vec<(Transition, Link)>,
+    flaw: Option<Flaw>,
+    batches: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Noted {
+    rank: u64,
+    /// The first event that was not settled.
+    first: usize,
+}
+
+impl Table {
+    /// Empty; a journal keeps an outbox.
+    pub fn new(outbox: bool, flaw: Option<Flaw>) -> Self {
+        Self { outbox: outbox.then(BTreeMap::new), flaw, ..Self::default() }
+    }
+
+    /// One transaction.
+    pub fn apply(&mut self, store: &'static str, batch: &[Write], watch: Option<&dyn Watch>) {
+        self.batches += 1;
+        if self.flaw == Some(Flaw::ForgetsABatch) && self.batches.is_multiple_of(40) {
+            return;
+        }
+        let first = self.chain.len();
+        for write in batch {
+            let given = self.kept(&write.record);
+            let id = given.id;
+            let before = self.records.get(&id).cloned();
+            let joined = match before.clone() {
+                Some(known) if self.flaw != Some(Flaw::LastWriterWins) => known.join(given),
+                Some(_) | None => given,
+            };
+            for transition in &write.transitions {
+                self.add(transition);
+            }
+            if let Some(outbox) = &mut self.outbox {
+                let noted = outbox.entry(id).or_insert(Noted { rank: 0, first });
+                noted.rank = noted.rank.max(write.record.rank());
+            }
+            let over = self.nodes.get(&write.record.node).is_some_and(|node| write.record.epoch < node.lease.epoch);
+            if over && !write.record.is_closed() {
+                continue;
+            }
+            if let Some(watch) = watch {
+                watch.applied(store, before.as_ref(), write, &joined);
+            }
+            self.records.insert(id, joined);
+        }
+    }
+
+    /// A record as it is stored: nobody stores who looks on.
+    fn kept(&self, record: &Record) -> Record {
+        let mut kept = Record { watchers: 0, ..record.clone() };
+        if self.flaw == Some(Flaw::RoundsTheEnd) {
+            kept.end_time = kept.end_time.map(|at| UtcMicros(at.0 - at.0 % 1_000_000));
+        }
+        kept
+    }
+
+    fn add(&mut self, transition: &Transition) {
+        let history = self.histories.entry(transition.id).or_default();
+        let known = history.iter().any(|known| known.rank == transition.rank);
+        if known && self.flaw != Some(Flaw::KeepsRepetitions) {
+            return;
+        }
+        history.push(transition.clone());
+        history.sort_by_key(|transition| (transition.version(), transition.rank));
+        let before = self.chain.last().map_or(GENESIS, |(_, link)| *link);
+        let link = chain::link(&before, self.chain.len() as u64 + 1, transition);
+        self.chain.push((transition.clone(), link));
+    }
+
+    /// Whether its chain of events holds.
+    pub fn is_chained(&self) -> bool {
+        let mut before = GENESIS;
+        self.chain.iter().enumerate().all(|(index, (transition, link))| {
+            before = chain::link(&before, index as u64 + 1, transition);
+            before == *link
+        })
+    }
+
+    /// Takes the next epoch.
+    pub fn begin_epoch(&mut self, id: NodeId, incarnation: Incarnation, after: Epoch, now: UtcMicros) -> Epoch {
+        let known = self.nodes.get(&id).map(|node| &node.lease);
+        let epoch = Epoch(known.map_or(0, |lease| lease.epoch.0).max(after.0) + 1);
+        let renewed_at = known.map_or(now, |lease| lease.renewed_at.max(now));
+        self.hold(id, Lease { epoch, incarnation, renewed_at }, Holder::Held, now);
+        epoch
+    }
+
+    fn hold(&mut self, id: NodeId, lease: Lease, holder: Holder, started_at: UtcMicros) {
+        self.nodes.insert(id.clone(), Node { id, lease, holder, started_at, serve_for: SERVE_FOR });
+    }
+
+    /// Renews a lease.
+    pub fn renew_lease(&mut self, id: NodeId, lease: Lease) -> Result<(), StoreError> {
+        let Some(known) = self.nodes.get(&id).cloned() else {
+            let now = lease.renewed_at;
+            self.hold(id, lease, Holder::Held, now);
+            return Ok(());
+        };
+        let newer = lease.epoch > known.lease.epoch;
+        let own = lease.incarnation == known.lease.incarnation || known.holder == Holder::Fenced;
+        if !newer && !(lease.epoch == known.lease.epoch && own) {
+            return Err(StoreError::Refused("this epoch of the node is over".into()));
+        }
+        let holder = if newer || known.holder == Holder::Fenced { Holder::Held } else { known.holder };
+        let renewed_at = lease.renewed_at.max(UtcMicros(known.lease.renewed_at.0 + 1));
+        self.hold(id, Lease { renewed_at, ..lease }, holder, known.started_at);
+        Ok(())
+    }
+
+    /// The lease of `node`.
+    pub fn lease(&self, node: &NodeId) -> Option<Lease> {
+        self.nodes.get(node).map(|node| node.lease.clone())
+    }
+
+    /// Every node that has written here.
+    pub fn nodes(&self) -> Vec<Node> {
+        self.nodes.values().cloned().collect()
+    }
+
+    /// Takes a lease from whoever holds it, if it is still this one.
+    pub fn fence(&mut self, id: &NodeId, lease: &Lease) -> bool {
+        let Some(node) = self.nodes.get_mut(id) else { return false };
+        if node.holder != Holder::Held || node.lease != *lease {
+            return false;
+        }
+        node.holder = Holder::Fenced;
+        node.lease.incarnation = Incarnation::from(String::new());
+        node.lease.epoch = Epoch(node.lease.epoch.0 + 1);
+        true
+    }
+
+    /// Notes that a start left in order.
+    pub fn leave(&mut self, id: &NodeId, incarnation: &Incarnation) {
+        let held = |node: &&mut Node| node.holder == Holder::Held && node.lease.incarnation == *incarnation;
+        if let Some(node) = self.nodes.get_mut(id).filter(held) {
+            node.holder = Holder::Left;
+        }
+    }
+
+    /// Leaves a command.
+    pub fn send(&mut self, node: NodeId, command: Command) {
+        self.commands.entry(node).or_default().push(command);
+    }
+
+    /// Takes the commands.
+    pub fn receive(&mut self, node: &NodeId) -> Vec<Command> {
+        self.commands.remove(node).unwrap_or_default()
+    }
+
+    /// What was born in a node before `epoch` and is open.
+    pub fn open_of(&self, node: &NodeId, epoch: Epoch, after: Option<Position>, limit: u32) -> Vec<Record> {
+        if self.flaw == Some(Flaw::OverlooksOrphans) {
+            return Vec::new();
+        }
+        let oldest = Sort { ascending: true, ..Sort::default() };
+        let place = |record: &Record| oldest.position(record);
+        let left = |record: &&Record| record.node == *node && record.epoch < epoch && !record.is_closed();
+        let later = |record: &&Record| after.is_none_or(|after| place(record) > after);
+        let mut open: Vec<Record> = self.records.values().filter(left).filter(later).cloned().collect();
+        open.sort_by_key(place);
+        open.truncate(limit as usize);
+        open
+    }
+
+    /// One record.
+    pub fn record(&self, id: SessionId) -> Option<&Record> {
+        self.records.get(&id)
+    }
+
+    /// Every record.
+    pub fn records(&self) -> impl Iterator<Item = &Record> {
+        self.records.values()
+    }
+
+    /// The transitions of one session.
+    pub fn history(&self, id: SessionId) -> &[Transition] {
+        self.histories.get(&id).map_or(&[], Vec::as_slice)
+    }
+
+    /// What the outbox holds.
+    pub fn pending(&self, after: Option<SessionId>, limit: u32) -> Vec<Write> {
+        let Some(outbox) = &self.outbox else { return Vec::new() };
+        let left = outbox.iter().filter(|(id, _)| after.is_none_or(|after| **id > after)).take(limit as usize);
+        left.filter_map(|(id, noted)| {
+            let unsettled = self.chain.get(noted.first..).unwrap_or_default().iter();
+            let mut transitions: Vec<Transition> =
+                unsettled.filter(|(transition, _)| transition.id == *id).map(|(event, _)| event.clone()).collect();
+            transitions.sort_by_key(|transition| (transition.version(), transition.rank));
+            Some(Write { record: self.records.get(id)?.clone(), transitions })
+        })
+        .collect()
+    }
+
+    /// Shortens the outbox.
+    pub fn settle(&mut self, settled: &[(SessionId, u64)]) {
+        let Some(outbox) = &mut self.outbox else { return };
+        for (id, rank) in settled {
+            if outbox.get(id).is_some_and(|noted| noted.rank <= *rank) {
+                outbox.remove(id);
+            }
+        }
+    }
+
+    /// Sessions in the outbox.
+    pub fn outbox_len(&self) -> u64 {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.len() as u64)
+    }
+}

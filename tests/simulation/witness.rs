@@ -1,0 +1,167 @@
+//! Sees every write of every store and holds it to the promises that a single write can break: I1–I6, I8. Tells the truth
+//! what was concluded. Changes nothing.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use pulsegate::{
+    core::record::{Authority, EndReason, Record, SessionId, Status},
+    store::Write,
+};
+use tokio::time::Instant;
+
+use crate::{
+    log::Log,
+    stores::table::Watch,
+    truth::{Life, Token, Truth},
+};
+
+/// Truth that is shared by those who make it and those who judge by it.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<Truth>>);
+
+impl Shared {
+    /// Shares it.
+    pub fn new(truth: Truth) -> Self {
+        Self(Arc::new(Mutex::new(truth)))
+    }
+
+    /// Looks at it, or changes it.
+    pub fn look(&self) -> MutexGuard<'_, Truth> {
+        self.0.lock().expect("nothing panics under this lock")
+    }
+
+    /// Changes one session.
+    pub fn with<T>(&self, token: Token, deed: impl FnOnce(&mut Life, Instant) -> T) -> Option<T> {
+        self.look().life(token).map(|life| deed(life, Instant::now()))
+    }
+}
+
+/// Sessions by what became of them: lived or died, in truth, and ended or not, as concluded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Confusion {
+    /// Died and found over in time.
+    pub found: u64,
+    /// Lived and stayed.
+    pub spared: u64,
+    /// Lived and was ended.
+    pub killed: u64,
+    /// Died and was not found in time.
+    pub missed: u64,
+}
+
+/// The witness.
+pub struct Witness {
+    truth: Shared,
+    log: Log,
+    /// How each session ended, as first told.
+    ends: Mutex<BTreeMap<SessionId, Record>>,
+    killed: Mutex<u64>,
+}
+
+impl Witness {
+    /// Judges by `truth`.
+    pub fn new(truth: Shared, log: Log) -> Self {
+        Self { truth, log, ends: Mutex::default(), killed: Mutex::default() }
+    }
+
+    /// Sessions that lived and were ended.
+    pub fn killed(&self) -> u64 {
+        *self.killed.lock().expect("nothing panics under this lock")
+    }
+
+    /// I3, I4 and what I12 rests on: equal ranks say the same.
+    fn judge_rank(&self, store: &str, before: Option<&Record>, given: &Record, after: &Record) {
+        let Some(before) = before else { return };
+        let id = given.id;
+        if after.rank() < before.rank() {
+            self.log.broken(&format!("I3 {store}: the rank of {id} fell from {} to {}", before.rank(), after.rank()));
+        }
+        if before.is_closed() && !after.is_closed() {
+            self.log.broken(&format!("I4 {store}: {id} was reopened"));
+        }
+        let bare = |record: &Record| Record { watchers: 0, durable: before.durable, ..record.clone() };
+        if given.rank() == before.rank() && bare(given) != bare(before) {
+            self.log.broken(&format!("I12 {store}: two records of one rank\n  {before:?}\n  {given:?}"));
+        }
+    }
+
+    /// I8: one end, unless a better one was seen.
+    fn judge_end(&self, store: &str, given: &Record) {
+        let mut ends = self.ends.lock().expect("nothing panics under this lock");
+        let end = |record: &Record| (record.end_time, record.end_reason);
+        let Some(known) = ends.get(&given.id) else {
+            ends.insert(given.id, given.clone());
+            return;
+        };
+        if end(known) == end(given) {
+            return;
+        }
+        let better = known.authority == Authority::Inferred && given.authority == Authority::Observed;
+        let older = known.authority == Authority::Observed && given.authority == Authority::Inferred;
+        if better {
+            ends.insert(given.id, given.clone());
+        } else if !older {
+            self.log.broken(&format!("I8 {store}: a second end of {}\n  {known:?}\n  {given:?}", given.id));
+        }
+    }
+
+    /// I5 and I6: it ended, and for a reason.
+    fn judge_close(&self, store: &str, life: &mut Life, given: &Record, stalled: Option<Instant>) {
+        let now = Instant::now();
+        if life.linked {
+            self.log.broken(&format!("I6 {store}: {} is closed while it serves", given.id));
+        }
+        if life.closed.is_some() {
+            return;
+        }
+        let reason = given.end_reason.unwrap_or(EndReason::Overloaded);
+        if let Some(wrong) = life.wrong(reason, now, stalled) {
+            *self.killed.lock().expect("nothing panics under this lock") += 1;
+            self.log.broken(&format!("I5 {}: {wrong}", given.id));
+        }
+        life.closed = Some((now, given.clone()));
+    }
+
+    fn judge_detached(&self, life: &mut Life, given: &Write) {
+        for transition in &given.transitions {
+            match transition.status {
+                Status::Detached if !life.may_detach => {
+                    self.log.broken(&format!("I5 {} was detached with its browser there: {life:?}", given.record.id));
+                }
+                Status::Active => life.may_detach = life.browserless.is_some(),
+                _ => {}
+            }
+        }
+    }
+}
+
+impl Watch for Witness {
+    fn applied(&self, store: &'static str, before: Option<&Record>, given: &Write, after: &Record) {
+        let record = &given.record;
+        self.judge_rank(store, before, record, after);
+        let mut truth = self.truth.look();
+        let hosts = truth.hosts.clone();
+        let Some((token, life)) = truth.life_of(record) else {
+            return self.log.broken(&format!("{store}: nobody asked for {record:?}"));
+        };
+        if store == "journal" {
+            let known = before.is_some_and(|before| before.rank() >= record.rank());
+            if !known && !given.transitions.is_empty() {
+                let reason = record.end_reason.map_or("", EndReason::as_str);
+                self.log.note(&format!("session {token} v{} {} {reason}", record.version, record.status));
+            }
+            if !known {
+                self.judge_detached(life, given);
+            }
+        }
+        if record.is_closed() {
+            let stalled = hosts.get(life.host).and_then(|host| host.stalled);
+            self.judge_close(store, life, record, stalled);
+            drop(truth);
+            self.judge_end(store, record);
+        }
+    }
+}
