@@ -157,7 +157,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_suspended_host_voids_probes_and_lets_nobody_wait_longer() {
-        let looked = LocalSet::new().run_until(async {
+        let set = LocalSet::new();
+        let looked = set.run_until(async {
             let host = World::new(UtcMicros(0), 1);
             host.enter(|| {
                 let watch = Arbiter::current(&Observations::default());

@@ -13,7 +13,12 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture
 use tokio::sync::watch;
 
 use super::{
-    Settings, arbiter::{Arbiter, Stalls}, clock, mailbox::Mailbox, observe::Observations, registry::RegistryMessage,
+    Settings,
+    arbiter::{Arbiter, Stalls},
+    clock,
+    mailbox::Mailbox,
+    observe::Observations,
+    registry::RegistryMessage,
     stores::Stores,
 };
 use crate::{

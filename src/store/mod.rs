@@ -24,11 +24,11 @@ pub mod mysql;
 pub mod redis;
 /// The steps of a schema, up and down.
 pub mod schema;
-/// Rows of the SQL stores as records.
-mod sql_rows;
 /// The stores of the simulation, held to the same suite.
 #[cfg(test)]
 pub mod simulated;
+/// Rows of the SQL stores as records.
+mod sql_rows;
 /// The durable records in one SQLite file.
 pub mod sqlite;
 /// The chain of events and the outbox in SQLite.

@@ -119,7 +119,12 @@ pub struct Gated {
 
 impl Gated {
     pub fn new(store: SqliteStore) -> Arc<Self> {
-        Arc::new(Self { store, gate: Semaphore::new(1), failures: AtomicUsize::new(0), unreadable: AtomicBool::new(false) })
+        Arc::new(Self {
+            store,
+            gate: Semaphore::new(1),
+            failures: AtomicUsize::new(0),
+            unreadable: AtomicBool::new(false),
+        })
     }
 }
 
