@@ -8,11 +8,13 @@ use pulsegate::{
     cli::{self, Cli, Command},
     config::{Config, process_environment},
 };
+#[cfg(feature = "jemalloc")]
 use tikv_jemallocator::Jemalloc;
 use tracing_subscriber::EnvFilter;
 
 /// glibc keeps what a thousand sessions took for good; this one hands it back to the system within seconds
 /// (`.cargo/config.toml` says how soon).
+#[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{paths::Paths, web};
+use crate::{
+    paths::{self, Paths},
+    web,
+};
 
 /// Builds what is missing and starts `pulsegate` with the arguments, `demo` if there are none. Returns only on an
 /// error: signals and the exit status are then the binary's own.
@@ -23,7 +26,12 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     }
     say("building the gateway (cargo build --release)");
     let mut cargo = Command::new("cargo");
-    succeed(cargo.args(["build", "--release", "--bin", "pulsegate"]).current_dir(&paths.root))?;
+    cargo.args(["build", "--release", "--bin", "pulsegate"]).current_dir(&paths.root);
+    if paths::program("make").is_none() {
+        say("without jemalloc, which needs `make` (apt-get install make): memory that sessions leave is kept for later ones");
+        cargo.arg("--no-default-features");
+    }
+    succeed(&mut cargo)?;
 
     let arguments = match arguments {
         [dashes, rest @ ..] if dashes == "--" => rest,
