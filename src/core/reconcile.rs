@@ -154,7 +154,8 @@ mod tests {
         let serving = Owner::Other(Standing::Serving);
         let lost = Owner::Other(Standing::Lost);
         let fenced = Owner::Other(Standing::Fenced);
-        let table: &[(Owner, Option<u64>, Said, Said, &[Action])] = &[
+        type Row = (Owner, Option<u64>, Said, Said, &'static [Action]);
+        let table: &[Row] = &[
             (OWN, Some(5), OPEN, OPEN, &[]),
             (OWN, Some(5), Unasked, OPEN, &[]),
             (OWN, Some(5), Nothing, OPEN, &[Republish]),

@@ -126,7 +126,7 @@ impl Auditor {
             // Of others it knows what the records know.
             let calm =
                 hosts.get(life.host).is_some_and(|owner| owner.up && owner.disturbed.is_none_or(|at| at < before));
-            if !own && !(calm && listing.degraded.is_empty()) {
+            if !(own || calm && listing.degraded.is_empty()) {
                 continue;
             }
             // What a host that stood still has not heard of yet it cannot list.

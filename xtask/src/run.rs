@@ -28,7 +28,9 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let mut cargo = Command::new("cargo");
     cargo.args(["build", "--release", "--bin", "pulsegate"]).current_dir(&paths.root);
     if paths::program("make").is_none() {
-        say("without jemalloc, which needs `make` (apt-get install make): memory that sessions leave is kept for later ones");
+        say(
+            "without jemalloc, which needs `make` (apt-get install make): memory that sessions leave is kept for later ones",
+        );
         cargo.arg("--no-default-features");
     }
     succeed(&mut cargo)?;

@@ -147,7 +147,7 @@ impl Table {
         };
         let newer = lease.epoch > known.lease.epoch;
         let own = lease.incarnation == known.lease.incarnation || known.holder == Holder::Fenced;
-        if !newer && !(lease.epoch == known.lease.epoch && own) {
+        if !(newer || lease.epoch == known.lease.epoch && own) {
             return Err(StoreError::Refused("this epoch of the node is over".into()));
         }
         let holder = if newer || known.holder == Holder::Fenced { Holder::Held } else { known.holder };
