@@ -169,7 +169,9 @@ impl RegistryActor {
     /// same, a close follows it.
     fn refuse_opens(&mut self) {
         let mut refused = Vec::new();
-        for (id, waiters) in &mut self.waiters {
+        let mut waiting: Vec<_> = self.waiters.iter_mut().collect();
+        waiting.sort_unstable_by_key(|(id, _)| **id);
+        for (id, waiters) in waiting {
             for (_, waiter) in waiters.extract_if(.., |(_, waiter)| matches!(waiter, Waiter::Opened(_))) {
                 if let Waiter::Opened(reply) = waiter {
                     refused.push(*id);
@@ -180,7 +182,6 @@ impl RegistryActor {
             }
         }
         self.waiters.retain(|_, waiters| !waiters.is_empty());
-        refused.sort_unstable();
         for id in refused {
             let detail = "The session's record could not be stored.".to_owned();
             let closing =
