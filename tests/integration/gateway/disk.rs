@@ -131,8 +131,8 @@ impl SmallDisk {
         let mut filler = OpenOptions::new().append(true).create(true).open(self.filler()).unwrap();
         let mut piece = 1024 * 1024;
         while piece > 0 {
-            match filler.write(&vec![0; piece]) {
-                Ok(_) => {}
+            match filler.write_all(&vec![0; piece]) {
+                Ok(()) => {}
                 Err(_) => piece /= 2,
             }
         }
