@@ -3,7 +3,7 @@
 
 use std::{any::Any, panic::AssertUnwindSafe};
 
-use actix::{Actor, Context, Supervised};
+use actix::{Actor, AsyncContext, Context, Supervised};
 use futures_util::FutureExt;
 
 use super::{clock, mailbox::Mailbox, supervisor::SupervisorMessage};
@@ -30,8 +30,11 @@ pub fn supervise<A>(
 ) where
     A: Actor<Context = Context<A>> + Supervised,
 {
+    let address = context.address();
     let mut running = context.into_future(actor);
     actix::spawn(async move {
+        // actix takes no context up again that nobody can address, and some actors have no mailbox that is used.
+        let _address = address;
         let mut revive = false;
         loop {
             let turn = async {
@@ -76,4 +79,52 @@ fn tell(supervisor: &Mailbox<SupervisorMessage>, message: SupervisorMessage) {
 fn text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without words".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, rc::Rc, time::Duration};
+
+    use super::*;
+    use crate::{
+        actor::{observe::Observations, supervisor::SupervisorActor},
+        core::restart::Policy,
+    };
+
+    /// Fails once, shortly after it began.
+    struct Lonely {
+        restarts: Rc<Cell<u32>>,
+    }
+
+    impl Actor for Lonely {
+        type Context = Context<Self>;
+        fn started(&mut self, ctx: &mut Self::Context) {
+            ctx.run_later(Duration::ZERO, |_, _| panic!("asked to"));
+        }
+    }
+
+    impl Supervised for Lonely {
+        fn restarting(&mut self, ctx: &mut Self::Context) {
+            self.restarts.set(self.restarts.get() + 1);
+            ctx.run_interval(Duration::from_secs(1), |_, _| {});
+        }
+    }
+
+    #[actix_rt::test]
+    async fn an_actor_that_nobody_addresses_is_restarted() {
+        let (restarts, gave_up) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        let meter = Observations::default().meters.supervisor.clone();
+        let supervisor = Mailbox::new(Context::<SupervisorActor>::new().address().recipient(), meter);
+        let (lonely, given_up) = (Lonely { restarts: restarts.clone() }, gave_up.clone());
+        let child = Child { actor: "lonely", id: "lonely".into() };
+        let policy = Restarts::new(Policy::Permanent, 5, Duration::from_secs(10));
+        supervise(child, Context::new(), lonely, policy, supervisor, move || given_up.set(true));
+        let eventually = async {
+            while restarts.get() == 0 && !gave_up.get() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), eventually).await.unwrap();
+        assert_eq!((restarts.get(), gave_up.get()), (1, false));
+    }
 }
