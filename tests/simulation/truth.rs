@@ -1,7 +1,10 @@
 //! What really is: which sessions live, which are over, since when and why. It is told by whoever makes it so, and judges
 //! what the gateway concludes. Knows no store.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use pulsegate::core::{
     liveness::Rule,
@@ -97,8 +100,10 @@ pub struct Life {
     pub browser: Option<Peer>,
     /// Since when no browser types.
     pub browserless: Option<Instant>,
-    /// Whether there was no browser at some time since it was last active.
-    pub may_detach: bool,
+    /// How often a browser left that it was not seen detached for.
+    pub left: u32,
+    /// The ranks of its transitions that were seen.
+    pub seen: BTreeSet<u64>,
     /// What may have ended it, since when.
     pub causes: Vec<(EndReason, Instant)>,
     /// By when it must be found over if nothing disturbs, and how long finding takes: for each thing that is the matter.
@@ -121,7 +126,8 @@ impl Life {
             linked: false,
             browser: None,
             browserless: Some(now),
-            may_detach: true,
+            left: 1,
+            seen: BTreeSet::new(),
             causes: Vec::new(),
             due: BTreeMap::new(),
             verdict: None,
@@ -172,7 +178,7 @@ impl Life {
             browser.here = false;
         }
         self.browserless = Some(self.browserless.unwrap_or(known));
-        self.may_detach = true;
+        self.left += 1;
         let bound = if seen { REATTACH } else { DETECTION + REATTACH };
         self.awaits(Matter::Alone, now, bound);
     }

@@ -125,13 +125,19 @@ impl Witness {
         life.closed = Some((now, given.clone()));
     }
 
-    fn judge_detached(&self, life: &mut Life, given: &Write) {
+    /// I5: each time it is detached, a browser had left. What is written late is written together, so that leaving and
+    /// coming back are only counted until nothing is late any more.
+    fn judge_detached(&self, life: &mut Life, given: &Write, calm: bool) {
         for transition in &given.transitions {
+            if !life.seen.insert(transition.rank) {
+                continue;
+            }
             match transition.status {
-                Status::Detached if !life.may_detach => {
+                Status::Detached if life.left == 0 => {
                     self.log.broken(&format!("I5 {} was detached with its browser there: {life:?}", given.record.id));
                 }
-                Status::Active => life.may_detach = life.browserless.is_some(),
+                Status::Detached => life.left -= 1,
+                Status::Active if calm && life.browserless.is_none() => life.left = 0,
                 _ => {}
             }
         }
@@ -154,7 +160,9 @@ impl Watch for Witness {
                 self.log.note(&format!("session {token} v{} {} {reason}", record.version, record.status));
             }
             if !known {
-                self.judge_detached(life, given);
+                let disturbed = hosts.get(life.host).and_then(|host| host.disturbed);
+                let calm = disturbed.is_none_or(|until| until < Instant::now());
+                self.judge_detached(life, given, calm);
             }
         }
         if record.is_closed() {

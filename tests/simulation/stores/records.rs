@@ -107,7 +107,7 @@ impl RecordStore for Remote {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let lease = Lease { epoch, incarnation, renewed_at: now };
-        self.ask(move |table| table.renew_lease(node.clone(), lease.clone()))
+        self.ask_once(move |table| table.renew_lease(node.clone(), lease.clone()))
     }
 
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
