@@ -17,6 +17,9 @@ pub const RECORDS: &str = "records";
 /// The view of open sessions.
 pub const LIVE: &str = "live";
 
+/// Ids of one question.
+const IDS: usize = 50;
+
 /// Handles to the stores; cheap to clone.
 #[derive(Clone)]
 pub struct Stores {
@@ -76,7 +79,12 @@ impl Stores {
                 return Ok((page, Some(RECORDS)));
             }
         };
-        let own = self.journal.list(query.clone()).await?;
+        let mut own = self.journal.list(query.clone()).await?;
+        // What the records show as open may be closed in the journal, where this question does not find it any more.
+        let shown: Vec<_> = page.records.iter().filter(|record| !record.is_closed()).map(|record| record.id).collect();
+        for ids in shown.chunks(IDS) {
+            own.records.extend(self.journal.several(ids.to_vec()).await?);
+        }
         Ok((query.merge(page, own), None))
     }
 }

@@ -1,16 +1,16 @@
 //! What the registry promises while the records, another store than the journal, are away: nobody is refused, nothing is
 //! lost, and the records catch up by themselves.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 
 use super::house::{House, eventually, read, request};
 use crate::{
-    actor::{registry::RegistryMessage, wire::ToSocket},
+    actor::{registry::RegistryMessage, stores::Stores, wire::ToSocket},
     core::record::{Durable, EndReason, Record, SessionId, Status},
     ssh::LinkEvent,
-    store::{Journal, ListQuery, RecordStore},
+    store::{Journal, ListQuery, RecordStore, SharedRecords},
 };
 
 /// More than any test has failures.
@@ -111,4 +111,20 @@ async fn a_listing_that_could_not_ask_the_records_says_so() {
     house.remote.as_ref().unwrap().unreadable.store(true, Ordering::Relaxed);
     let listing = list().await;
     assert_eq!((listing.sessions.len(), listing.degraded), (1, vec!["records"]));
+}
+
+#[actix_rt::test]
+async fn what_is_closed_in_the_journal_only_is_not_listed_as_open() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    house.eventually(async || remote(&house, id).await.is_some_and(|record| record.status == Status::Active)).await;
+    down(&house, DOWN);
+    house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    house.eventually(async || house.records.store.get(id).await.unwrap().unwrap().is_closed()).await;
+    let (journal, records, live) = (house.records.clone(), house.remote.clone(), house.live.clone());
+    let stores = Stores { journal, records: records.map(|records| records as Arc<dyn SharedRecords>), live };
+    let query = ListQuery { statuses: vec![Status::Active], limit: 500, ..ListQuery::default() };
+    // The registry may have told the records by the time it is asked what is new.
+    let (page, unasked) = stores.list(query, true).await.unwrap();
+    assert_eq!((page.records, unasked), (vec![], None));
 }
