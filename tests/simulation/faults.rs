@@ -21,6 +21,10 @@ use crate::{
 /// After an outage: the longest backoff, a renewal that wakes it, and a second to converge.
 const RECOVERY: Duration = Duration::from_secs(6);
 
+/// A thread looks at the clock once a second and is late by half of that: what it notices for sure. Shorter than that it
+/// was there for most of every window.
+const STALL: Duration = Duration::from_millis(1_500);
+
 /// Ten years, in microseconds.
 const DECADE: i64 = 10 * 365 * 86_400 * 1_000_000;
 
@@ -232,7 +236,7 @@ impl Saboteur {
 
     async fn freeze(&self, host: &Host, lasted: Duration) {
         self.disturb(host, lasted);
-        if lasted >= Duration::from_millis(500) {
+        if lasted >= STALL {
             self.stall(host, lasted);
         }
         host.freeze(true);

@@ -128,8 +128,8 @@ fn a_planted_bug_is_found() {
     for (planted, promises) in bugs {
         let is_one =
             |violation: &String| promises.iter().any(|promise| violation.contains(&format!("BROKEN {promise} ")));
-        let played = (1..=40).map(|seed| play(Play { seed, lasts: HOUR, planted: Some(planted), loud: false }));
-        let found = played.into_iter().find_map(|outcome| {
+        let mut played = (1..=40).map(|seed| play(Play { seed, lasts: HOUR, planted: Some(planted), loud: false }));
+        let found = played.find_map(|outcome| {
             outcome
                 .violations
                 .iter()
