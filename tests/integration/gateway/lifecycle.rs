@@ -27,7 +27,7 @@ fn a_lost_socket_detaches_and_the_same_shell_is_found_again() {
     let (page, attached) = gateway.attaches(&id, &Attach::default());
     assert_eq!((&attached["session"]["status"], &attached["resumed"]), (&json!("active"), &json!(false)));
     page.runs("echo kept $kept", "kept 42");
-    assert!(gateway.says(&id, "active").is_some());
+    gateway.becomes(&id, "active");
 }
 
 #[test]
