@@ -46,15 +46,6 @@ const WALL: UtcMicros = UtcMicros(1_750_000_000_000_000);
 /// How long the operating system takes to start a gateway that gave up.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// A planted bug of a host.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Flaws {
-    /// Its disk says that it has what it has not.
-    pub hasty: bool,
-    /// It never hears that the live view lost something.
-    pub blind: bool,
-}
-
 /// The ways of one host.
 pub struct Ways {
     /// To its own disk.
@@ -81,7 +72,7 @@ pub struct Host {
     truth: Shared,
     log: Log,
     dice: Dice,
-    flaws: Flaws,
+    hasty: bool,
     set: RefCell<Option<LocalSet>>,
     gateway: RefCell<Option<Gateway>>,
     frozen: Cell<bool>,
@@ -108,14 +99,14 @@ pub struct Parts {
     pub log: Log,
     /// Its chance.
     pub dice: Dice,
-    /// What is wrong with it.
-    pub flaws: Flaws,
+    /// A planted bug: its disk says that it has what it has not.
+    pub hasty: bool,
 }
 
 impl Host {
     /// A host on which nothing runs.
     pub fn new(number: usize, parts: Parts) -> Self {
-        let Parts { ways, journal, records, live, connector, truth, log, dice, flaws } = parts;
+        let Parts { ways, journal, records, live, connector, truth, log, dice, hasty } = parts;
         Self {
             number,
             world: World::new(WALL, dice.next()),
@@ -127,7 +118,7 @@ impl Host {
             truth,
             log,
             dice,
-            flaws,
+            hasty,
             set: RefCell::default(),
             gateway: RefCell::default(),
             frozen: Cell::new(false),
@@ -225,7 +216,7 @@ impl Host {
     fn boot(&self) -> Boot {
         let remote = |rows: &Rows, way: &Way| Remote::new(rows.clone(), way.clone());
         let journal = remote(&self.journal, &self.ways.journal);
-        let journal = if self.flaws.hasty { journal.hasty() } else { journal };
+        let journal = if self.hasty { journal.hasty() } else { journal };
         Boot {
             node: self.node(),
             incarnation: Incarnation::new(std::array::from_fn(|_| self.dice.roll(256) as u8)),
@@ -234,7 +225,6 @@ impl Host {
             live: (self.live.clone(), self.ways.live.clone()),
             connector: self.connector.clone(),
             collapsed: self.collapsed.clone(),
-            blind: self.flaws.blind,
         }
     }
 }
@@ -248,12 +238,11 @@ struct Boot {
     live: (Server, Way),
     connector: Arc<dyn Connector + Send + Sync>,
     collapsed: Arc<Mutex<Option<Collapse>>>,
-    blind: bool,
 }
 
 /// Starts a gateway as the composition root does.
 async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
-    let Boot { node, incarnation, journal, records, live, connector, collapsed, blind } = boot;
+    let Boot { node, incarnation, journal, records, live, connector, collapsed } = boot;
     let begun = match &records {
         Some(records) => {
             match registry::begin_epoch(records.as_ref(), node.clone(), incarnation.clone(), Epoch(0)).await {
@@ -265,8 +254,7 @@ async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
     };
     let after = Epoch(begun.0.saturating_sub(1));
     let epoch = registry::begin_epoch(journal.as_ref(), node.clone(), incarnation.clone(), after).await?;
-    let view = View::new(live.0, live.1, node.clone(), epoch);
-    let view: Arc<dyn LiveStore> = Arc::new(if blind { view.blind() } else { view });
+    let view: Arc<dyn LiveStore> = Arc::new(View::new(live.0, live.1, node.clone(), epoch));
     let gateway = Gateway::start(Foundation {
         settings: settings(node, incarnation, epoch),
         stores: Stores { journal, records: records.map(|records| records as Arc<dyn SharedRecords>), live: view },

@@ -121,7 +121,6 @@ fn a_planted_bug_is_found() {
         (Planted::Journal(Flaw::OverlooksOrphans), &["I7"][..]),
         (Planted::Records(Flaw::RoundsTheEnd), &["I7", "I12"][..]),
         (Planted::HastyDisk, &["I1", "I2", "I7", "I8", "I12"][..]),
-        (Planted::BlindView, &["I7"][..]),
         (Planted::MuteProbes, &["I5"][..]),
         (Planted::ClingingLink, &["I6"][..]),
     ];

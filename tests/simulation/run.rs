@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     audit::Auditor,
     faults::Saboteur,
-    host::{Flaws, Host, Parts, Ways},
+    host::{Host, Parts, Ways},
     link::{Beside, Network, Targets},
     log::Log,
     stores::{
@@ -39,8 +39,6 @@ pub enum Planted {
     Records(Flaw),
     /// The disk says that it has what it has not.
     HastyDisk,
-    /// The loss of the live view is not told.
-    BlindView,
     /// SSH keepalives are never sent.
     MuteProbes,
     /// A closed link stays.
@@ -167,7 +165,7 @@ impl Stage {
                 truth: self.truth.clone(),
                 log: self.log.clone(),
                 dice: dice.fork(),
-                flaws: Flaws { hasty: planted == Some(Planted::HastyDisk), blind: planted == Some(Planted::BlindView) },
+                hasty: planted == Some(Planted::HastyDisk),
             },
         )
     }
