@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicU32, Ordering},
 };
 
-pub use crate::support::within;
+pub use crate::support::eventually_within as within;
 use crate::support::{
     gateway::{Gateway, Home},
     mariadb::Mariadb,

@@ -51,7 +51,7 @@ pub fn eventually_nothing_changes(during: Duration, mut holds: impl FnMut() -> b
 
 /// How long it took until `look` found what it looks for; more than `limit` fails.
 #[track_caller]
-pub fn within(limit: Duration, what: &str, mut look: impl FnMut() -> bool) -> Duration {
+pub fn eventually_within(limit: Duration, what: &str, mut look: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();
     while !look() {
         assert!(begun.elapsed() < limit, "{what}: not within {limit:?}");
