@@ -77,20 +77,26 @@ pub struct Neighbours {
     /// Whether the last reading of the beats, and of the leases, succeeded.
     sees_beats: bool,
     sees_leases: bool,
+    /// When the last reading of each succeeded.
+    beats_read: Option<Instant>,
+    leases_read: Option<Instant>,
 }
 
 impl Neighbours {
     /// Nobody is known yet. A node whose beat stands still for `suspect_after` is lost.
     pub fn new(own: NodeId, suspect_after: Duration) -> Self {
-        Self { own, suspect_after, known: BTreeMap::new(), sees_beats: false, sees_leases: false }
+        let known = BTreeMap::new();
+        Self { own, suspect_after, known, sees_beats: false, sees_leases: false, beats_read: None, leases_read: None }
     }
 
     /// The beats in the live view were read; `None`: they could not be.
     pub fn hear_beats(&mut self, now: Instant, beats: Option<Vec<(NodeId, String)>>) {
         self.judge(now);
-        let saw = std::mem::replace(&mut self.sees_beats, beats.is_some());
-        if self.sees_beats && !saw {
-            self.restart(now);
+        self.sees_beats = beats.is_some();
+        if self.sees_beats
+            && self.beats_read.replace(now).is_some_and(|last| now.saturating_duration_since(last) > STILL)
+        {
+            self.restart_beats(now);
         }
         let own = self.own.clone();
         for (id, beat) in beats.into_iter().flatten().filter(|(id, _)| *id != own) {
@@ -111,9 +117,11 @@ impl Neighbours {
     /// The leases in the records were read; `None`: they could not be.
     pub fn hear_leases(&mut self, now: Instant, nodes: Option<Vec<Node>>) {
         self.judge(now);
-        let saw = std::mem::replace(&mut self.sees_leases, nodes.is_some());
-        if self.sees_leases && !saw {
-            self.restart(now);
+        self.sees_leases = nodes.is_some();
+        if self.sees_leases
+            && self.leases_read.replace(now).is_some_and(|last| now.saturating_duration_since(last) > RENEWAL)
+        {
+            self.restart_leases(now);
         }
         let (own, sees_beats) = (self.own.clone(), self.sees_beats);
         for node in nodes.into_iter().flatten().filter(|node| node.id != own) {
@@ -143,7 +151,8 @@ impl Neighbours {
 
     /// This node did not run for a while: nothing that it did not see meanwhile proves anything.
     pub fn stalled(&mut self, now: Instant) {
-        self.restart(now);
+        self.restart_beats(now);
+        self.restart_leases(now);
     }
 
     fn neighbour(&mut self, now: Instant, id: NodeId) -> &mut Neighbour {
@@ -151,12 +160,15 @@ impl Neighbours {
         self.known.entry(id).or_insert(unknown)
     }
 
-    /// Windows begin anew; who is lost stays so until something of it moves.
-    fn restart(&mut self, now: Instant) {
+    /// The windows of the beats begin anew, after nobody read them for too long; a reading that failed once is no such gap.
+    /// Who is lost stays so until something of it moves.
+    fn restart_beats(&mut self, now: Instant) {
+        self.known.values_mut().filter_map(|neighbour| neighbour.beat.as_mut()).for_each(|beat| beat.restart(now));
+    }
+
+    /// The same for the leases.
+    fn restart_leases(&mut self, now: Instant) {
         for neighbour in self.known.values_mut() {
-            if let Some(beat) = &mut neighbour.beat {
-                beat.restart(now);
-            }
             if let Some(lease) = &mut neighbour.lease {
                 lease.restart(now);
             }

@@ -144,6 +144,16 @@ fn without_a_live_view_three_renewals_decide() {
 }
 
 #[test]
+fn a_reading_that_fails_once_excuses_nobody() {
+    let mut room = Room::with(&["a"]);
+    room.pass(2.0, &["a"]);
+    room.pass(0.5, &[]);
+    room.neighbours.hear_beats(room.now, None);
+    room.pass(0.5, &[]);
+    assert_eq!(room.standing("a"), Standing::Lost);
+}
+
+#[test]
 fn who_cannot_read_concludes_nothing() {
     let mut room = Room::with(&["a"]);
     room.pass(2.0, &["a"]);
