@@ -2,7 +2,7 @@
 //! hosts, with everything that can go wrong and every promise checked on the way. One seed is one run, always the same.
 //!
 //! `PULSEGATE_SIM_SEED=7` replays one seed and shows its log; `PULSEGATE_SIM_SEEDS=20000` plays that many instead of the
-//! test run's 500.
+//! test run's 500, `PULSEGATE_SIM_FROM=501` others than the first.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -63,14 +63,15 @@ fn every_promise_holds_in_every_seed() {
         return;
     }
     hush();
-    let (seeds, next) = (number("PULSEGATE_SIM_SEEDS").unwrap_or(SEEDS), AtomicU64::new(1));
+    let first = number("PULSEGATE_SIM_FROM").unwrap_or(1);
+    let (seeds, next) = (number("PULSEGATE_SIM_SEEDS").unwrap_or(SEEDS), AtomicU64::new(first));
     let begun = std::time::Instant::now();
     let played: Vec<Outcome> = thread::scope(|scope| {
         let player = || {
             let mut outcomes = Vec::new();
             loop {
                 let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed > seeds {
+                if seed >= first + seeds {
                     return outcomes;
                 }
                 outcomes.push(play(Play { seed, lasts: HOUR, planted: None, loud: false }));
