@@ -29,6 +29,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Within which a dead node is shown as lost (`docs/design.md` §2: 1.5 s), and what the simulated way there adds.
 const LABEL: Duration = Duration::from_millis(1_600);
 
+/// Where its way to the live view was troubled before, its lease decides: three renewals, and the reading.
+const LABEL_BY_LEASE: Duration = Duration::from_millis(4_100);
+
 /// How long what was disturbed may take beyond that.
 const AFTER: Duration = Duration::from_secs(5);
 
@@ -159,7 +162,10 @@ impl Auditor {
             return;
         };
         let calm = |one: &Condition| one.up && one.disturbed.is_none_or(|until| until < asked);
-        let dead = there.dead.is_some_and(|since| asked.saturating_duration_since(since) > LABEL);
+        let dead = there.dead.is_some_and(|since| {
+            let troubled = there.disturbed.is_some_and(|until| until + SECOND >= since);
+            asked.saturating_duration_since(since) > if troubled { LABEL_BY_LEASE } else { LABEL }
+        });
         if calm(here) && dead && !self.hosts[owner].is_starting() && *status != Status::Lost {
             self.log.broken(&format!("I11 host {} shows session {token} of a dead node as {status}", host.number));
         }
