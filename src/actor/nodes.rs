@@ -95,6 +95,8 @@ pub struct NodesActor {
     seen: watch::Sender<Arc<Snapshot>>,
     looking: bool,
     reading: bool,
+    /// Fenced in the records, and the live view has yet to be told.
+    untold: BTreeMap<NodeId, Epoch>,
 }
 
 impl NodesActor {
@@ -111,7 +113,19 @@ impl NodesActor {
         let arbiter = Arbiter::current(observations);
         let stalled = arbiter.stalled();
         let (looking, reading) = (false, false);
-        Self { settings, stores, records, registry, neighbours, arbiter, stalled, seen, looking, reading }
+        Self {
+            settings,
+            stores,
+            records,
+            registry,
+            neighbours,
+            arbiter,
+            stalled,
+            seen,
+            looking,
+            reading,
+            untold: BTreeMap::new(),
+        }
     }
 
     fn begin(&self, ctx: &mut Context<Self>) {
@@ -161,6 +175,7 @@ impl NodesActor {
             let now = clock::instant();
             actor.neighbours.hear_leases(now, nodes.ok());
             actor.publish();
+            actor.tell_view(ctx);
             for node in actor.neighbours.to_fence(now) {
                 actor.fence(node, ctx);
             }
@@ -168,23 +183,30 @@ impl NodesActor {
     }
 
     fn fence(&self, node: Node, ctx: &mut Context<Self>) {
-        let (records, live) = (self.records.clone(), self.stores.live.clone());
-        let next = Epoch(node.lease.epoch.0 + 1);
-        let id = node.id.clone();
-        let fencing = async move {
-            let fenced = records.fence(node.id.clone(), node.lease).await?;
-            if fenced {
-                live.fence(node.id, next).await?;
-            }
-            Ok::<bool, StoreError>(fenced)
-        };
-        ctx.spawn(fencing.into_actor(self).map(move |outcome, _, _| match outcome {
+        let records = self.records.clone();
+        let (id, next) = (node.id.clone(), Epoch(node.lease.epoch.0 + 1));
+        let fencing = async move { records.fence(node.id, node.lease).await };
+        ctx.spawn(fencing.into_actor(self).map(move |outcome, actor, ctx| match outcome {
             Ok(true) => {
+                actor.untold.insert(id.clone(), next);
+                actor.tell_view(ctx);
                 tracing::error!(node = %id, "the node was silent for longer than it may serve: it is fenced, its sessions are closed");
             }
             Ok(false) => tracing::info!(node = %id, "the node renewed its lease before it could be fenced"),
             Err(error) => tracing::warn!(node = %id, %error, "the node could not be fenced yet"),
         }));
+    }
+
+    /// Fences in the live view too what is fenced in the records.
+    fn tell_view(&self, ctx: &mut Context<Self>) {
+        for (node, epoch) in self.untold.clone() {
+            let (live, id) = (self.stores.live.clone(), node.clone());
+            let telling = async move { live.fence(id, epoch).await };
+            ctx.spawn(telling.into_actor(self).map(move |outcome, actor, _| match outcome {
+                Ok(()) => drop(actor.untold.remove(&node)),
+                Err(error) => tracing::debug!(%node, %error, "the live view could not be told of a fence yet"),
+            }));
+        }
     }
 
     fn publish(&self) {

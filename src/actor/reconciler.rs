@@ -2,7 +2,7 @@
 //! the registry. Writes nothing; the plan is `core::reconcile`.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
@@ -74,12 +74,15 @@ pub struct Sweep {
     pub differences: BTreeMap<&'static str, u64>,
     /// The first of them.
     pub named: Vec<Named>,
-    /// How many were mended; what was under way already is not.
+    /// How many are mended by it.
     pub mended: u64,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
     /// The time until the next one, in milliseconds.
     pub next_ms: u64,
+    /// Every difference that stood.
+    #[serde(skip)]
+    standing: Vec<(SessionId, Action)>,
 }
 
 /// One difference.
@@ -97,6 +100,8 @@ pub struct ReconcilerActor {
     pace: Pace,
     observations: Observations,
     timer: Option<SpawnHandle>,
+    /// What people were told of and still stands.
+    alarmed: HashSet<SessionId>,
 }
 
 /// What a sweep needs.
@@ -118,7 +123,13 @@ impl ReconcilerActor {
         observations: Observations,
     ) -> Self {
         let pace = Pace::new(settings.update_interval);
-        Self { sweeper: Sweeper { settings, stores, registry, seen }, pace, observations, timer: None }
+        Self {
+            sweeper: Sweeper { settings, stores, registry, seen },
+            pace,
+            observations,
+            timer: None,
+            alarmed: HashSet::new(),
+        }
     }
 
     fn arm(&mut self, ctx: &mut Context<Self>) {
@@ -151,12 +162,25 @@ impl ReconcilerActor {
         }));
     }
 
+    /// Tells people of what no sweep can mend, once for as long as it stands.
+    fn alarm(&mut self, standing: &[(SessionId, Action)]) {
+        let alarms: Vec<_> = standing.iter().filter(|(_, action)| action.is_alarm()).collect();
+        self.alarmed.retain(|id| alarms.iter().any(|(alarm, _)| alarm == id));
+        for (id, action) in alarms {
+            if self.alarmed.insert(*id) {
+                let found = action.as_str();
+                tracing::error!(session_id = %id, found, "the stores contradict each other; see `pulsegate doctor`");
+            }
+        }
+    }
+
     fn swept(&mut self, mut sweep: Sweep, slowest: Duration, took: Duration, dry_run: bool) -> Sweep {
         let thread = self.observations.lags.latest();
         if self.pace.swept(Load { store: slowest, thread }) {
             let (interval, rows) = (self.pace.interval(), self.pace.rows());
             tracing::debug!(?interval, rows, store = ?slowest, ?thread, "the sweeps go at another pace");
         }
+        self.alarm(&sweep.standing);
         let found: u64 = sweep.differences.values().sum();
         let seen = &self.observations;
         seen.store_divergence.set(i64::try_from(found).unwrap_or(i64::MAX));
@@ -203,16 +227,17 @@ impl Sweeper {
         for (other, epoch) in fenced {
             fixes.extend(self.compare(&other, epoch, &muster, rows, &mut sweep, &mut slowest).await?);
         }
-        for fix in &fixes {
-            *sweep.differences.entry(fix.action.as_str()).or_default() += 1;
+        for part in fixes.chunks(IDS) {
+            let (reply, standing) = oneshot::channel();
+            let mend = RegistryMessage::Mend { fixes: part.to_vec(), dry_run, reply };
+            self.registry.deliver(mend).await.map_err(|_| gone())?;
+            sweep.standing.extend(standing.await.map_err(|_| gone())?);
         }
-        sweep.named = fixes.iter().take(NAMED).map(|fix| Named { id: fix.id, action: fix.action }).collect();
-        if !dry_run {
-            for part in fixes.chunks(IDS) {
-                let (reply, mended) = oneshot::channel();
-                let mend = RegistryMessage::Mend { fixes: part.to_vec(), reply };
-                self.registry.deliver(mend).await.map_err(|_| gone())?;
-                sweep.mended += mended.await.map_err(|_| gone())?;
+        for (id, action) in &sweep.standing {
+            *sweep.differences.entry(action.as_str()).or_default() += 1;
+            sweep.mended += u64::from(!dry_run && !action.is_alarm());
+            if sweep.named.len() < NAMED {
+                sweep.named.push(Named { id: *id, action: *action });
             }
         }
         Ok((sweep, slowest))

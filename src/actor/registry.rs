@@ -378,7 +378,7 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             RegistryMessage::End { id, reason, detail, reply } => reply.send(self.end(id, reason, detail, ctx)).is_ok(),
             RegistryMessage::Subscribe { after, reply } => reply.send(self.subscribe(after)).is_ok(),
             RegistryMessage::Muster(reply) => reply.send(self.muster()).is_ok(),
-            RegistryMessage::Mend { fixes, reply } => reply.send(self.mend(fixes, ctx)).is_ok(),
+            RegistryMessage::Mend { fixes, dry_run, reply } => reply.send(self.mend(fixes, dry_run, ctx)).is_ok(),
             RegistryMessage::Stores(reply) => reply.send(self.report()).is_ok(),
             RegistryMessage::Recover(reply) => {
                 self.recover(reply, ctx);

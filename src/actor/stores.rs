@@ -125,13 +125,12 @@ impl Hindrance {
 }
 
 impl Hindrances {
-    /// Notes whether a reason holds.
-    pub fn set(&self, hindrance: Hindrance, holds: bool) {
-        if holds {
-            self.0.fetch_or(hindrance as u8, Ordering::Relaxed);
-        } else {
-            self.0.fetch_and(!(hindrance as u8), Ordering::Relaxed);
-        }
+    /// Notes whether a reason holds; returns whether that is news.
+    pub fn set(&self, hindrance: Hindrance, holds: bool) -> bool {
+        let bit = hindrance as u8;
+        let held =
+            if holds { self.0.fetch_or(bit, Ordering::Relaxed) } else { self.0.fetch_and(!bit, Ordering::Relaxed) };
+        (held & bit != 0) != holds
     }
 
     /// The reasons that hold.

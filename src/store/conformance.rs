@@ -198,7 +198,7 @@ pub fn only_the_newest_start_renews_its_lease<S: RecordStore, G>(fresh: Fresh<S,
         let new = store.begin_epoch(node.clone(), start(2), Epoch(0), UtcMicros(3)).await.unwrap();
         for (who, epoch) in [(1, old.0), (1, new.0), (3, new.0)] {
             let refused = renew(who, epoch, 4).await;
-            assert!(matches!(refused, Err(StoreError::Refused(_))), "{who} {epoch}: {refused:?}");
+            assert!(matches!(refused, Err(StoreError::Superseded)), "{who} {epoch}: {refused:?}");
         }
         renew(2, new.0, 6).await.unwrap();
         // The wall clock may jump back, a lease does not; and it moves, or whoever renews it would look dead.

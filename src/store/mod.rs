@@ -56,7 +56,7 @@ pub trait RecordStore: Send + Sync + 'static {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<Epoch, StoreError>>;
 
-    /// Renews the lease of `epoch`, which began here or, while this store could not be reached, in another one. Refused
+    /// Renews the lease of `epoch`, which began here or, while this store could not be reached, in another one. [`StoreError::Superseded`]
     /// once a newer epoch of the node has begun, or the same one for another incarnation.
     fn renew_lease(
         &self,
@@ -346,6 +346,10 @@ pub enum StoreError {
     /// The store answered that it will not do this; repeating it is useless until somebody changes the store.
     #[error("the store refused: {0}")]
     Refused(String),
+    /// The lease is another's: a later start of the node, or a fence, has taken the right to serve, for good. The only error
+    /// that says so; a store that denies access or has lost a table says nothing of it.
+    #[error("another start of this node has taken over, or it was fenced")]
+    Superseded,
     /// The store works, but takes a record of this batch never as it is; the others can be written without it.
     #[error("a record was rejected: {0}")]
     Rejected(String),

@@ -244,7 +244,7 @@ impl RecordStore for MySqlStore {
                 || vec![self.node_statement(RENEW_LEASE, &node, &incarnation, epoch, now), lease_statement(&node)];
             let lease = only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?;
             let is_own = lease.epoch == epoch && lease.incarnation == incarnation;
-            if is_own { Ok(()) } else { Err(StoreError::Refused("this epoch of the node is over".into())) }
+            if is_own { Ok(()) } else { Err(StoreError::Superseded) }
         })
     }
 

@@ -227,7 +227,7 @@ impl RecordStore for SqliteStore {
             let renewed = transaction.run(query).await?;
             transaction.commit().await?;
             self.disk.take_back().await;
-            if renewed == 1 { Ok(()) } else { Err(StoreError::Refused("this epoch of the node is over".into())) }
+            if renewed == 1 { Ok(()) } else { Err(StoreError::Superseded) }
         })
     }
 

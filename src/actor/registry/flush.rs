@@ -303,7 +303,12 @@ impl RegistryActor {
     fn recorded(&mut self, outcome: Outcome, ctx: &mut Context<Self>) {
         let Outcome::Taken(batch) = outcome else { return };
         let mut settled = Vec::with_capacity(batch.len());
-        for Write { record, .. } in batch {
+        for write in batch {
+            if write.record.node != self.settings.node {
+                // What was concluded of another node is seen once it is durable, like everything else.
+                self.publish(&write);
+            }
+            let record = write.record;
             let (id, rank) = (record.id, record.rank());
             settled.push((id, rank));
             if let Some(entry) = self.index.get_mut(&id) {

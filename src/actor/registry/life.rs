@@ -154,9 +154,13 @@ impl Right {
         self.tenure.as_ref().is_some_and(|tenure| tenure.is_over(clock::boottime()))
     }
 
+    fn is_refused(&self) -> bool {
+        self.tenure.as_ref().is_some_and(Tenure::is_refused)
+    }
+
     /// Once everything is ended: tells whoever runs the process, if the right does not come back.
     fn fall(&mut self) {
-        if self.tenure.as_ref().is_some_and(Tenure::is_refused)
+        if self.is_refused()
             && let Some(fenced) = self.fenced.take()
         {
             fenced();
@@ -208,7 +212,8 @@ impl RegistryActor {
             }
             Err(error) => {
                 sink.fails(&error, Duration::ZERO);
-                if matches!(error, StoreError::Refused(_)) {
+                // Whatever else a store refuses is an outage, and an outage ends nobody.
+                if matches!(error, StoreError::Superseded) {
                     self.right.refuse();
                 }
             }
@@ -226,18 +231,19 @@ impl RegistryActor {
     /// any more: its next start takes a new epoch.
     pub(super) fn watch_right(&mut self, ctx: &mut Context<Self>) {
         let over = self.right.is_over();
-        self.shared.hindrances.set(Hindrance::LeaseLost, over);
+        if self.shared.hindrances.set(Hindrance::LeaseLost, over) && over {
+            let cause = if self.right.is_refused() {
+                "another start of this node has taken over, or it was fenced: every session ends, then this process"
+            } else {
+                "the lease was not renewed for node.isolation_timeout: every session ends; see /api/v1/stores for why"
+            };
+            tracing::error!(open = self.index.len(), cause, "the right to serve is over");
+        }
         if !over {
             return;
         }
         let mut open: Vec<SessionId> = self.index.keys().copied().collect();
         open.sort_unstable();
-        if !open.is_empty() {
-            tracing::error!(
-                open = open.len(),
-                "the lease was not renewed for as long as this node may serve without: every session ends"
-            );
-        }
         for id in open {
             self.end(id, EndReason::Fenced, "Its gateway has lost the right to serve it.".into(), ctx);
         }

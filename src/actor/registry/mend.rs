@@ -4,13 +4,17 @@ use std::collections::HashMap;
 
 use actix::Context;
 
-use super::{Announcement, RegistryActor, life::Recovery};
+use super::{
+    Announcement, RegistryActor,
+    life::{FOUND_AT_START, Recovery},
+    sink::Sink,
+};
 use crate::{
     actor::{clock, reconciler::Fix},
     core::{
         ledger::Priority,
         reconcile::Action,
-        record::{Authority, EndReason, Record, SessionId},
+        record::{Authority, EndReason, Record, SessionId, Transition},
     },
     store::Write,
 };
@@ -18,7 +22,8 @@ use crate::{
 /// How the end of a session came to be known that no actor serves.
 const STRAY: &str = "It stood open without an actor; found by a sweep.";
 
-/// How the end of another node's session came to be known.
+/// How the end of another node's session came to be known. It is written to the records and the live view, not to this
+/// node's journal: should this node die first, the fence stands and the next sweep of any node does the same.
 const INFERRED: &str =
     "Its gateway was silent for longer than it may serve and was fenced; concluded by another gateway.";
 
@@ -42,52 +47,76 @@ impl RegistryActor {
         }
     }
 
-    /// Carries out what still holds; returns how many did.
-    pub(super) fn mend(&mut self, fixes: Vec<Fix>, ctx: &mut Context<Self>) -> u64 {
-        let mended = fixes.into_iter().filter(|fix| self.mend_one(fix.clone(), ctx)).count() as u64;
-        self.flush(ctx);
-        mended
+    /// Says which of these differences still stand, and mends them unless told not to.
+    pub(super) fn mend(&mut self, fixes: Vec<Fix>, dry_run: bool, ctx: &mut Context<Self>) -> Vec<(SessionId, Action)> {
+        let standing: Vec<Fix> = fixes.into_iter().filter(|fix| self.stands(fix)).collect();
+        let told = standing.iter().map(|fix| (fix.id, fix.action)).collect();
+        if !dry_run {
+            standing.into_iter().for_each(|fix| self.carry_out(fix, ctx));
+            self.flush(ctx);
+        }
+        told
     }
 
-    fn mend_one(&mut self, fix: Fix, ctx: &mut Context<Self>) -> bool {
-        let Fix { action, id, record, history } = fix;
-        let now = clock::instant();
+    /// Whether a difference is still one: the stores were read one after the other, and sessions began, ended and changed
+    /// meanwhile. What a store is still to be told is no difference.
+    fn stands(&self, Fix { action, id, record, .. }: &Fix) -> bool {
+        let served = self.index.get(id).is_some_and(|entry| !entry.record.is_closed());
+        let known = self.index.contains_key(id);
+        let shown = self.live.ledger.peek(*id).is_none();
         match action {
-            Action::Republish => {
-                let Some(record) = self.index.get(&id).map(|entry| entry.durable.clone()) else { return false };
-                self.live.ledger.peek(id).is_none()
-                    && self.live.ledger.push(now, Priority::Repair, Write { record, transitions: Vec::new() }).is_ok()
+            Action::Republish => served && shown,
+            Action::Rewrite | Action::AlarmServing => served && !self.is_on_its_way(*id),
+            Action::EndFenced => served && self.is_fenced(),
+            Action::CloseStray | Action::CloseEarlier => record.is_some() && !known && !self.is_on_its_way(*id),
+            Action::Infer => {
+                let untold = |sink: &Sink| sink.is_up() && sink.ledger.peek(*id).is_none();
+                record.is_some() && self.records.as_ref().is_some_and(untold)
             }
-            Action::Rewrite => {
-                let Some(entry) = self.index.get(&id).filter(|_| !self.is_on_its_way(id)) else { return false };
-                let write = Write { record: entry.durable.clone(), transitions: history };
-                self.sink_of_records().ledger.push(now, Priority::Repair, write).is_ok()
+            Action::Tombstone => record.as_ref().is_some_and(Record::is_closed) && !known && shown,
+            Action::AlarmUnrecorded => !known && !self.is_on_its_way(*id),
+        }
+    }
+
+    fn carry_out(&mut self, Fix { action, id, record, history }: Fix, ctx: &mut Context<Self>) {
+        let own = self.index.get(&id).map(|entry| entry.durable.clone());
+        match (action, own, record) {
+            (Action::Republish, Some(record), _) | (Action::Tombstone, None, Some(record)) => {
+                let write = Write { record, transitions: Vec::new() };
+                Self::push_repair(&mut self.live, write);
             }
-            Action::EndFenced => {
-                self.end(id, EndReason::Fenced, "Its gateway has lost the right to serve it.".into(), ctx)
+            (Action::Rewrite, Some(record), _) => {
+                Self::push_repair(self.sink_of_records(), Write { record, transitions: history });
             }
-            Action::CloseStray | Action::CloseEarlier => {
-                let open = self.index.contains_key(&id) || self.is_on_its_way(id);
-                let Some(record) = record.filter(|_| !open) else { return false };
-                self.close_stray(action, record, history, ctx);
-                true
+            (Action::EndFenced, ..) => {
+                // Whether it was open still shows in its record.
+                let _open = self.end(id, EndReason::Fenced, "Its gateway has lost the right to serve it.".into(), ctx);
             }
-            Action::Infer => record.is_some_and(|record| self.infer(record)),
-            Action::Tombstone => {
-                let Some(record) = record.filter(Record::is_closed) else { return false };
-                !self.index.contains_key(&id)
-                    && self.live.ledger.peek(id).is_none()
-                    && self.live.ledger.push(now, Priority::Repair, Write { record, transitions: Vec::new() }).is_ok()
+            (Action::CloseStray | Action::CloseEarlier, _, Some(record)) => {
+                self.close_stray(action, record, history, ctx)
             }
-            Action::AlarmServing if self.index.contains_key(&id) => {
-                tracing::error!(session_id = %id, "the records say closed while the session is served; nothing was ended");
-                false
+            (Action::Infer, _, Some(record)) => {
+                self.tell_others(Write::lost(record, Authority::Inferred, clock::utc(), INFERRED.into()));
             }
-            Action::AlarmUnrecorded => {
-                tracing::error!(session_id = %id, "the live view shows a session that nobody has recorded; it is kept");
-                false
-            }
-            Action::AlarmServing => false,
+            // People are told by whoever sweeps; the rest did not stand.
+            (
+                Action::Republish
+                | Action::Rewrite
+                | Action::CloseStray
+                | Action::CloseEarlier
+                | Action::Infer
+                | Action::Tombstone
+                | Action::AlarmServing
+                | Action::AlarmUnrecorded,
+                ..,
+            ) => {}
+        }
+    }
+
+    fn push_repair(sink: &mut Sink, write: Write) {
+        let id = write.record.id;
+        if sink.ledger.push(clock::instant(), Priority::Repair, write).is_err() {
+            tracing::debug!(session_id = %id, "no room for a repair; the next sweep finds it again");
         }
     }
 
@@ -98,20 +127,14 @@ impl RegistryActor {
         records || self.journal.ledger.peek(id).is_some() || self.live.ledger.peek(id).is_some()
     }
 
-    fn close_stray(
-        &mut self,
-        action: Action,
-        record: Record,
-        history: Vec<crate::core::record::Transition>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn close_stray(&mut self, action: Action, record: Record, history: Vec<Transition>, ctx: &mut Context<Self>) {
         let (id, now) = (record.id, clock::utc());
         if record.is_closed() {
             // The journal knows of its end, the others have lost it.
             return self.tell_others(Write { record, transitions: history });
         }
         let write = if action == Action::CloseEarlier {
-            Write::lost(record, Authority::Observed, now, super::life::FOUND_AT_START.into())
+            Write::lost(record, Authority::Observed, now, FOUND_AT_START.into())
         } else {
             tracing::error!(session_id = %id, "a session stood open without an actor; it is closed");
             let Some(Announcement { record, transition }) = self.closing(&record, EndReason::ActorFailed, STRAY.into())
@@ -121,20 +144,5 @@ impl RegistryActor {
             Write { record, transitions: transition.into_iter().collect() }
         };
         self.enqueue(Priority::Repair, write, None, ctx);
-    }
-
-    /// Closes a fenced node's session in its stead: in the records and the live view, not in this node's journal. Should this
-    /// node die first, the fence stands and the next sweep of any node does the same.
-    fn infer(&mut self, record: Record) -> bool {
-        let Some(sink) = self.records.as_ref().filter(|sink| sink.ledger.peek(record.id).is_none()) else {
-            return false;
-        };
-        if !sink.is_up() {
-            return false;
-        }
-        let write = Write::lost(record, Authority::Inferred, clock::utc(), INFERRED.into());
-        self.publish(&write);
-        self.tell_others(write);
-        true
     }
 }

@@ -13,7 +13,10 @@ use crate::{
         reconciler::Fix,
         session::SessionMessage,
     },
-    core::record::{EndReason, Record, SessionId, Transition},
+    core::{
+        reconcile::Action,
+        record::{EndReason, Record, SessionId, Transition},
+    },
     store::StoreError,
 };
 
@@ -113,8 +116,10 @@ pub enum RegistryMessage {
     Mend {
         /// What.
         fixes: Vec<Fix>,
-        /// How many were mended.
-        reply: oneshot::Sender<u64>,
+        /// Whether to say only which still stand.
+        dry_run: bool,
+        /// Those that still stood.
+        reply: oneshot::Sender<Vec<(SessionId, Action)>>,
     },
     /// Asks how the stores fare.
     Stores(oneshot::Sender<Vec<StoreReport>>),

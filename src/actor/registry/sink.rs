@@ -102,7 +102,7 @@ impl Sink {
             Err(StoreError::Rejected(error)) => {
                 Outcome::Failed(self.ledger.reject().map(|write| self.bury(write, error)))
             }
-            Err(error @ (StoreError::Unavailable(_) | StoreError::Refused(_))) => {
+            Err(error @ (StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::Superseded)) => {
                 let pause = self.ledger.nack(now, world::draw());
                 self.fails(&error, pause);
                 Outcome::Failed(None)

@@ -115,6 +115,8 @@ pub struct Gated {
     pub failures: AtomicUsize,
     /// Whether it cannot be listed.
     pub unreadable: AtomicBool,
+    /// Whether it denies access to whoever renews.
+    pub denies: AtomicBool,
 }
 
 impl Gated {
@@ -124,6 +126,7 @@ impl Gated {
             gate: Semaphore::new(1),
             failures: AtomicUsize::new(0),
             unreadable: AtomicBool::new(false),
+            denies: AtomicBool::new(false),
         })
     }
 }
@@ -156,6 +159,9 @@ impl RecordStore for Gated {
         epoch: Epoch,
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
+        if self.denies.load(Ordering::Relaxed) {
+            return async { Err(StoreError::Refused("access denied".into())) }.boxed();
+        }
         self.store.renew_lease(node, incarnation, epoch, now)
     }
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {

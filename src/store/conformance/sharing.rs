@@ -52,7 +52,7 @@ pub fn a_fence_takes_only_the_lease_that_was_seen<S: SharedRecords, G>(fresh: Fr
         let fenced = store.nodes().await.unwrap().pop().unwrap();
         assert_eq!((fenced.holder, fenced.lease.epoch), (Holder::Fenced, Epoch(epoch.0 + 1)));
         let refused = store.renew_lease(node(), start(1), epoch, UtcMicros(3)).await;
-        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
         // Its next start serves again, and leaves in order.
         let next = store.begin_epoch(node(), start(2), epoch, UtcMicros(4)).await.unwrap();
         assert!(next.0 > epoch.0 + 1);
@@ -97,7 +97,7 @@ pub fn an_epoch_begun_elsewhere_is_held_after_a_fence<S: SharedRecords, G>(fresh
         let next = Epoch(old.0 + 1);
         store.renew_lease(node(), start(2), next, UtcMicros(2)).await.unwrap();
         let refused = store.renew_lease(node(), start(3), next, UtcMicros(3)).await;
-        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
         assert_eq!(store.nodes().await.unwrap()[0].holder, Holder::Held);
     });
 }
@@ -131,7 +131,7 @@ pub fn a_fenced_node_shows_nothing_new<S: LiveStore, G>(fresh: Fresh<S, G>) {
         store.apply(vec![born(5, 1, 3, Status::Closed), born(6, 3, 1, Status::Active)]).await.unwrap();
         assert_eq!(store.open_of(node()).await.unwrap(), [born(6, 3, 1, Status::Active)]);
         let refused = store.renew_lease(UtcMicros(9)).await;
-        assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
     });
 }
 

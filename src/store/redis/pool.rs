@@ -158,7 +158,7 @@ fn late() -> RedisError {
 /// Says what failed, without hosts and without what was asked.
 pub fn failure(error: RedisError) -> StoreError {
     let sentence = match (error.kind(), error.code().unwrap_or_default()) {
-        (_, "FENCED") => return StoreError::Refused("a later start of this node has taken over in Redis".into()),
+        (_, "FENCED") => return StoreError::Superseded,
         _ if error.is_timeout() => "Redis does not answer",
         (ErrorKind::AuthenticationFailed, _) | (_, "NOAUTH" | "WRONGPASS") => "Redis refuses the user or password",
         (ErrorKind::Server(ServerErrorKind::NoPerm), _) => "Redis does not permit this user to write here",

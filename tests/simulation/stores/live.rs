@@ -143,7 +143,7 @@ impl LiveStore for View {
             let deed = move || {
                 let mut holdings = server.holdings();
                 if holdings.fences.get(&node).is_some_and(|fenced| *fenced >= epoch) {
-                    return Err(StoreError::Refused("a later start of this node has taken over".into()));
+                    return Err(StoreError::Superseded);
                 }
                 holdings.fence(&node, Epoch(epoch.0.saturating_sub(1)));
                 let found = holdings.leases.get(&node).copied();

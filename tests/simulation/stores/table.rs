@@ -148,7 +148,7 @@ impl Table {
         let newer = lease.epoch > known.lease.epoch;
         let own = lease.incarnation == known.lease.incarnation || known.holder == Holder::Fenced;
         if !(newer || lease.epoch == known.lease.epoch && own) {
-            return Err(StoreError::Refused("this epoch of the node is over".into()));
+            return Err(StoreError::Superseded);
         }
         let holder = if newer || known.holder == Holder::Fenced { Holder::Held } else { known.holder };
         let renewed_at = lease.renewed_at.max(UtcMicros(known.lease.renewed_at.0 + 1));
