@@ -235,6 +235,9 @@ impl Saboteur {
     }
 
     async fn freeze(&self, host: &Host, lasted: Duration) {
+        if host.is_frozen() {
+            return;
+        }
         self.disturb(host, lasted);
         if lasted >= STALL {
             self.stall(host, lasted);

@@ -145,6 +145,11 @@ impl Host {
         self.frozen.set(frozen);
     }
 
+    /// Whether it stands still.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.get()
+    }
+
     /// Whether its gateway is ready.
     pub fn is_up(&self) -> bool {
         self.gateway.borrow().is_some()

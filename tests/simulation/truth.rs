@@ -67,6 +67,10 @@ impl Peer {
 
     /// I5: whether it may be called lost at `now` by a host that last stalled until `stalled`.
     fn is_lost(&self, now: Instant, stalled: Option<Instant>) -> bool {
+        if self.heard == now {
+            // Heard in the very moment in which the window was over.
+            return true;
+        }
         let Some(first) = self.probes.len().checked_sub(WATCH.probes as usize) else { return false };
         let Some(first) = self.probes.get(first) else { return false };
         let listened = now.saturating_duration_since(*first) >= WATCH.window * WATCH.probes;
