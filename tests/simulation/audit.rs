@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::{
     host::Host,
     log::Log,
-    stores::{live::Server, records::Rows},
+    stores::{live::Server, records::Rows, way::LATEST},
     truth::{Condition, Token},
     witness::{Confusion, Shared},
 };
@@ -29,8 +29,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Within which a dead node is shown as lost (`docs/design.md` §2: 1.5 s), and what the simulated way there adds.
 const LABEL: Duration = Duration::from_millis(1_600);
 
-/// Where its way to the live view was troubled before, its lease decides: three renewals, and the reading.
-const LABEL_BY_LEASE: Duration = Duration::from_millis(4_100);
+/// Where its way to the live view was troubled before, its lease decides: three renewals, and the reading; and what it wrote
+/// last may come late, and is a sign of life.
+const LABEL_BY_LEASE: Duration = Duration::from_millis(4_100 + LATEST);
 
 /// How long what was disturbed may take beyond that.
 const AFTER: Duration = Duration::from_secs(5);

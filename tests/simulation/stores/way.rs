@@ -13,6 +13,9 @@ use super::dice::Dice;
 /// How long somebody waits for an answer that does not come.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How late a request can be done, in milliseconds.
+pub const LATEST: u64 = 20_000;
+
 /// What can go wrong, in so many of ten thousand requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Odds {
@@ -198,7 +201,7 @@ impl Way {
         });
         if let Some(errands) = &self.errands {
             // The simulation may be over.
-            errands.send(Errand { after: self.dice.millis(1, 20_000), work }).ok();
+            errands.send(Errand { after: self.dice.millis(1, LATEST), work }).ok();
         }
     }
 
