@@ -21,7 +21,7 @@ use crate::{
         rows,
         servers::{Outside, Servers},
     },
-    pace::rate,
+    pace::{eventually, rate},
     report::{Goal, Report, Samples},
 };
 
@@ -33,9 +33,6 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How long anything may take before it counts as never.
 const PATIENCE: Duration = Duration::from_secs(120);
-
-/// Opens are dialled after a second if nobody attaches; this is enough for the last to be.
-const DIALLED: Duration = Duration::from_secs(3);
 
 /// How it is measured.
 #[derive(Args)]
@@ -89,7 +86,7 @@ impl Closing {
 
     /// 100 opens and ends a second with 1,000 open.
     async fn steady(&self, servers: &Servers, report: &mut Report) -> Result<()> {
-        let open = RefCell::new(self.open(servers, 1_000).await?);
+        let open = RefCell::new(servers.gateway.open_many(1_000).await?);
         let ending = RefCell::new(Vec::<(String, Instant)>::new());
         let done = Cell::new(false);
         let work = async {
@@ -168,12 +165,12 @@ impl Closing {
 
     /// Redis emptied with 2,000 open.
     async fn emptied(&self, servers: &Servers, report: &mut Report) -> Result<()> {
-        self.open(servers, self.many).await?;
+        servers.gateway.open_many(self.many).await?;
         let redis = &servers.outside()?.redis;
         let count = || async { anyhow::Ok(rows::in_redis(&redis.ask(&beats()).await?)?.len()) };
-        eventually(|| async { Ok(count().await? == self.many) }).await?;
+        eventually(LOOK, || async { Ok(count().await? == self.many) }).await?;
         redis.ask("FLUSHALL").await?;
-        let took = eventually(|| async { Ok(count().await? == self.many) }).await?;
+        let took = eventually(LOOK, || async { Ok(count().await? == self.many) }).await?;
         let name = format!("Redis emptied: {} open sessions are back after", self.many);
         report.hold(name, took.as_secs_f64(), "s", Goal::AtMost(1.0));
         Ok(())
@@ -183,7 +180,7 @@ impl Closing {
     async fn at_once(&self, servers: &mut Servers, report: &mut Report) -> Result<()> {
         servers.target.kill();
         let servers = &*servers;
-        let took = eventually(|| async {
+        let took = eventually(LOOK, || async {
             let shown = rows::in_redis(&servers.outside()?.redis.ask(&beats()).await?)?;
             let server = servers.outside()?.mariadb.clone();
             let open = spawn_blocking(move || rows::open_in_mariadb(&server.blocking_lock(), DATABASE)).await??;
@@ -193,28 +190,6 @@ impl Closing {
         let goal = if self.many > 2_000 { 10.0 } else { 2.0 };
         report.hold(format!("{} end at once: closed in both stores", self.many), took, "s", Goal::AtMost(goal));
         Ok(())
-    }
-
-    /// Opens so many and waits until they have been dialled.
-    async fn open(&self, servers: &Servers, count: usize) -> Result<Vec<String>> {
-        let opening = stream::iter(0..count).map(|_| servers.gateway.open()).buffer_unordered(AT_ONCE);
-        let opened = opening.try_collect().await?;
-        sleep(DIALLED).await;
-        eventually(|| async { Ok(servers.gateway.list("connecting").await?.is_empty()) }).await?;
-        Ok(opened)
-    }
-}
-
-/// Waits until something holds and returns how long that took.
-async fn eventually<F: Future<Output = Result<bool>>>(mut holds: impl FnMut() -> F) -> Result<Duration> {
-    let begun = Instant::now();
-    loop {
-        let at = begun.elapsed();
-        if holds().await? {
-            return Ok(at);
-        }
-        ensure!(at < PATIENCE, "it does not come about within {PATIENCE:?}");
-        sleep(LOOK).await;
     }
 }
 

@@ -10,14 +10,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use awc::http::Method;
 use clap::Args;
-use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 use tokio::time::sleep;
 
 use crate::{
     durability::{DATABASE, servers::Outside},
     gateway::Gateway,
-    pace::rate,
+    pace::{eventually, rate},
     report::{Goal, Report, Samples},
     target::Target,
 };
@@ -32,12 +31,6 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Rows of a listing that is looked at: what is opened and ended within five seconds.
 const ROWS: usize = 500;
-
-/// Requests under way at once.
-const AT_ONCE: usize = 64;
-
-/// How long anything may take before it counts as never.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How it is measured.
 #[derive(Args)]
@@ -141,7 +134,7 @@ impl Cluster {
     /// Sessions of one node, ended on another.
     async fn ended_elsewhere(&self, gateways: &[Gateway], report: &mut Report) -> Result<()> {
         let [owner, other, ..] = gateways else { return Ok(()) };
-        let ids = open(owner, self.sessions).await?;
+        let ids = owner.open_many(self.sessions).await?;
         let mut took = Samples::default();
         for id in &ids {
             let begun = Instant::now();
@@ -156,14 +149,15 @@ impl Cluster {
     /// The last node dies.
     async fn killed(&self, gateways: &[Gateway], report: &mut Report) -> Result<()> {
         let [others @ .., victim] = gateways else { return Ok(()) };
-        open(victim, self.sessions).await?;
+        victim.open_many(self.sessions).await?;
         for other in others {
-            eventually(|| async { Ok(other.list("active&status=detached").await?.len() == self.sessions) }).await?;
+            eventually(LOOK, || async { Ok(other.list("active&status=detached").await?.len() == self.sessions) })
+                .await?;
         }
         victim.kill();
         let killed = Instant::now();
         let looking = others.iter().map(|other| async move {
-            eventually(|| async { Ok(other.list("lost").await?.len() == self.sessions) }).await?;
+            eventually(LOOK, || async { Ok(other.list("lost").await?.len() == self.sessions) }).await?;
             anyhow::Ok(killed.elapsed())
         });
         let slowest = futures_util::future::try_join_all(looking).await?.into_iter().max().unwrap_or_default();
@@ -204,20 +198,4 @@ async fn look(
     // What was listed before its open was acknowledged took no time.
     seen.retain(|id, _| lives.borrow().contains_key(id));
     Ok(seen)
-}
-
-async fn open(gateway: &Gateway, count: usize) -> Result<Vec<String>> {
-    let opening = stream::iter(0..count).map(|_| gateway.open()).buffer_unordered(AT_ONCE);
-    let ids = opening.try_collect().await?;
-    eventually(|| async { Ok(gateway.list("connecting").await?.is_empty()) }).await?;
-    Ok(ids)
-}
-
-async fn eventually<F: Future<Output = Result<bool>>>(mut holds: impl FnMut() -> F) -> Result<()> {
-    let begun = Instant::now();
-    while !holds().await? {
-        ensure!(begun.elapsed() < PATIENCE, "it does not come about within {PATIENCE:?}");
-        sleep(LOOK).await;
-    }
-    Ok(())
 }

@@ -18,11 +18,13 @@ use awc::{
     Client, Connector,
     http::{Method, StatusCode},
 };
+use futures_util::{StreamExt, TryStreamExt, stream};
 use pulsegate::core::record::SessionId;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{
+    pace::eventually,
     process::{Kept, Process},
     shell,
     terminal::Terminal,
@@ -34,6 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The largest answer: a page of 500 sessions is a third of a MiB.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
+
+/// Requests under way at once while many are opened.
+const AT_ONCE: usize = 64;
+
+/// Between two looks whether they have been dialled.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// The only entry of its catalogue.
 const TARGET: &str = "playground";
@@ -152,6 +160,13 @@ impl Gateway {
     pub async fn open_sessions(&self) -> Result<BTreeSet<SessionId>> {
         let ids = self.list("connecting&status=active&status=detached").await?;
         ids.iter().map(|id| id.parse().with_context(|| format!("{id:?} is no session"))).collect()
+    }
+
+    /// Opens so many sessions, many at once, and waits until all have been dialled.
+    pub async fn open_many(&self, count: usize) -> Result<Vec<String>> {
+        let opened = stream::iter(0..count).map(|_| self.open()).buffer_unordered(AT_ONCE).try_collect().await?;
+        eventually(LOOK, || async { Ok(self.list("connecting").await?.is_empty()) }).await?;
+        Ok(opened)
     }
 
     /// The ids of all sessions of a status, page by page.

@@ -20,6 +20,7 @@ use crate::{
         rows::{self, Row},
         servers::{Outside, Servers},
     },
+    pace::eventually,
     report::{Goal, Report, Samples},
 };
 
@@ -101,7 +102,7 @@ impl Killed {
     /// Kills it under its sessions and starts it again. Returns how long after that start both stores said that all are
     /// closed, and it was ready.
     async fn round(&self, servers: &Servers, matrix: &mut Matrix) -> Result<(Duration, Duration)> {
-        let died = open(servers, self.sessions).await?;
+        let died = servers.gateway.open_many(self.sessions).await?.into_iter().collect::<BTreeSet<_>>();
         servers.gateway.kill();
         let begun = Instant::now();
         let starting = async {
@@ -109,7 +110,7 @@ impl Killed {
             anyhow::Ok(begun.elapsed())
         };
         let (ready, closed) = try_join!(starting, all_closed(servers, begun))?;
-        let survivors = open(servers, SURVIVORS).await?;
+        let survivors = servers.gateway.open_many(SURVIVORS).await?.into_iter().collect::<BTreeSet<_>>();
         let first = died.first().cloned().unwrap_or_default();
         let server = servers.outside()?.mariadb.clone();
         let rows = spawn_blocking(move || rows::in_mariadb(&server.blocking_lock(), DATABASE, &first)).await??;
@@ -131,13 +132,13 @@ impl Killed {
         }
         let ending = stream::iter(&survivors).map(|id| servers.gateway.end(id)).buffer_unordered(AT_ONCE);
         ending.try_collect::<()>().await?;
-        eventually(|| async { Ok(servers.gateway.open_sessions().await?.is_empty()) }).await?;
+        eventually(LOOK, || async { Ok(servers.gateway.open_sessions().await?.is_empty()) }).await?;
         Ok((closed, ready))
     }
 
     /// Stops it in its tracks under its sessions, none of which may end of it. Returns how many there were.
     async fn stop(&self, servers: &Servers, matrix: &mut Matrix) -> Result<usize> {
-        let lived = open(servers, self.sessions).await?;
+        let lived = servers.gateway.open_many(self.sessions).await?.into_iter().collect::<BTreeSet<_>>();
         signal(servers, "-STOP")?;
         sleep(Duration::from_secs(self.stopped)).await;
         signal(servers, "-CONT")?;
@@ -150,15 +151,6 @@ impl Killed {
         matrix.lived_and_ended += lived.len() - stayed;
         Ok(lived.len())
     }
-}
-
-/// Opens so many and waits until they have been dialled.
-async fn open(servers: &Servers, count: usize) -> Result<BTreeSet<String>> {
-    let opening = stream::iter(0..count).map(|_| servers.gateway.open()).buffer_unordered(AT_ONCE);
-    let opened = opening.try_collect().await?;
-    sleep(DIALLED).await;
-    eventually(|| async { Ok(servers.gateway.list("connecting").await?.is_empty()) }).await?;
-    Ok(opened)
 }
 
 /// Waits until neither store has an open session, and returns how long after `since` the look began that saw it.
@@ -189,14 +181,5 @@ fn signal(servers: &Servers, signal: &str) -> Result<()> {
     let pid = servers.gateway.process().0.to_string();
     let sent = Command::new("kill").args([signal, &pid]).status().context("kill cannot be started")?;
     ensure!(sent.success(), "the gateway is gone");
-    Ok(())
-}
-
-async fn eventually<F: Future<Output = Result<bool>>>(mut holds: impl FnMut() -> F) -> Result<()> {
-    let begun = Instant::now();
-    while !holds().await? {
-        ensure!(begun.elapsed() < PATIENCE, "it does not come about within {PATIENCE:?}");
-        sleep(LOOK).await;
-    }
     Ok(())
 }

@@ -1,10 +1,29 @@
-//! Work at a steady rate. Knows no gateway.
+//! Work at a steady rate, and waiting for something to hold. Knows no gateway.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// How long anything may take before it counts as never.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Looks every `look` until something holds, and returns how long that took: too long by one look at most.
+pub async fn eventually<F: Future<Output = Result<bool>>>(
+    look: Duration,
+    mut holds: impl FnMut() -> F,
+) -> Result<Duration> {
+    let begun = Instant::now();
+    loop {
+        let at = begun.elapsed();
+        if holds().await? {
+            return Ok(at);
+        }
+        ensure!(at < PATIENCE, "it does not come about within {PATIENCE:?}");
+        sleep(look).await;
+    }
+}
 
 /// Does something so many times a second, however long each takes.
 pub async fn rate<'a, F: Future<Output = Result<()>> + 'a>(

@@ -1,6 +1,6 @@
 //! The promises of the configuration, tested through `Config::load`. The environment is always given, never read.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
@@ -397,4 +397,15 @@ proptest! {
             prop_assert!(read.is_ok() || !read.unwrap_err().mistakes.is_empty());
         }
     }
+}
+
+#[test]
+fn a_node_that_is_to_terminate_serves_half_a_minute_unless_told_otherwise() {
+    let minute = Duration::from_secs(60);
+    let serves =
+        |on_isolation, isolation_timeout| Node { on_isolation, isolation_timeout, ..Node::default() }.serve_for();
+    let default = Node::default().isolation_timeout;
+    assert_eq!(serves(OnIsolation::Keep, default), Duration::from_hours(24));
+    assert_eq!(serves(OnIsolation::Terminate, default), Duration::from_secs(30));
+    assert_eq!([OnIsolation::Keep, OnIsolation::Terminate].map(|on| serves(on, minute)), [minute; 2]);
 }
