@@ -9,14 +9,11 @@ use std::{
 };
 
 use actix::Arbiter;
-use actix_web::{App, HttpServer, dev::ServerHandle, web};
+use actix_web::{App, HttpServer, web};
 use anyhow::{Context, bail};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::SecretString;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::{oneshot, watch},
-};
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     actor::{
@@ -46,11 +43,10 @@ use crate::{
     web as http,
 };
 
+/// How the process ends.
+mod ending;
 /// The recorder, as the configuration asks for it.
 mod recording;
-
-/// How long a drain may take before the process ends all the same; what is not closed then is closed by the next start.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long a connection may take to send its request's head.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
@@ -173,7 +169,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let state = web::Data::new(http::state::State::new(gateway.clone(), web_settings(&config, addr.ip(), token, demo)));
     let link = demo.then(|| state.issue_link(http::auth::ADMIN));
     let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(http::routes::configure))
-        .on_connect(http::terminal::keep_descriptor)
+        .on_connect(http::descriptor::keep)
         .client_request_timeout(HEAD_LIMIT)
         // Nagle's algorithm holds a key's echo back until the browser's delayed acknowledgement, 40 ms.
         .tcp_nodelay(true)
@@ -189,12 +185,14 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let closed = gateway.recover().await.context("sessions of an earlier start could not be closed")?;
     tracing::info!(node = %node, epoch = epoch.0, %addr, closed_orphans = closed, "ready");
     let scheme = if config.server.tls.cert.is_some() { "https" } else { "http" };
+    let deadline = ending::hear_operators(data_dir, &gateway);
     println!("Pulsegate is ready: {scheme}://{addr}{}", link.unwrap_or_default());
     let outcome = tokio::select! {
-        outcome = until_told_to_stop() => outcome,
+        outcome = ending::until_told_to_stop() => outcome,
+        () = ending::drained_gently(deadline, &gateway) => Ok(()),
         why = fallen.wait_for(Option::is_some) => Err(why.ok().and_then(|why| *why).unwrap_or(Collapse::ActorFailed).into()),
     };
-    drain(&gateway, &handle).await;
+    ending::drain(&gateway, &handle).await;
     serving.await??;
     core.stop();
     outcome
@@ -264,28 +262,6 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
         Some(Collapse::Fenced) => 75,
         None => 1,
     }
-}
-
-async fn until_told_to_stop() -> anyhow::Result<()> {
-    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hangup = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = term.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => tracing::warn!("no setting can be changed while serving; restart to apply changes"),
-        }
-    }
-}
-
-async fn drain(gateway: &Gateway, server: &ServerHandle) {
-    tracing::info!("draining");
-    match tokio::time::timeout(DRAIN_LIMIT, gateway.drain()).await {
-        Ok(Ok(())) => tracing::info!("every session is closed and stored"),
-        Ok(Err(error)) => tracing::error!(%error, "the drain failed; the next start closes what is open"),
-        Err(_) => tracing::error!("the drain took too long; the next start closes what is open"),
-    }
-    server.stop(true).await;
 }
 
 fn actor_settings(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Epoch) -> actor::Settings {

@@ -1,11 +1,11 @@
 //! The command line: which commands there are, what they take, and `check`, which needs nothing else. Knows no layer
 //! but the configuration.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, ConfigErrors, DEFAULT_PATH};
+use crate::config::{self, Config, ConfigErrors, DEFAULT_PATH};
 
 /// The SSH gateway that always knows which sessions are alive.
 #[derive(Debug, Parser)]
@@ -48,6 +48,8 @@ pub enum Tool {
     /// Say what is known for sure of one gateway.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Let the running gateway open nothing any more and stop once its sessions have ended.
+    Drain(Drain),
     /// Copy everything a gateway keeps, also while it runs.
     Backup(Backup),
     /// Make a data directory of a backup, after every hash was checked.
@@ -97,6 +99,14 @@ pub enum NodeCommand {
         #[arg(value_name = "NODE")]
         node: String,
     },
+}
+
+/// The options of `drain`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Drain {
+    /// How long sessions may go on; those that are open then are ended.
+    #[arg(long, value_name = "DURATION", default_value = "8h", value_parser = config::duration)]
+    pub max: Duration,
 }
 
 /// The options of `backup`.

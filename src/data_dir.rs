@@ -16,6 +16,9 @@ const LOCK: &str = "node.lock";
 /// The records, or the journal where those are another store.
 pub const DATABASE: &str = "pulsegate.db";
 
+/// The socket at which the gateway that serves hears its operator.
+pub const CONTROL: &str = "control";
+
 /// Room that a full disk leaves to sessions that end.
 pub const RESERVE: &str = "reserve";
 

@@ -1,10 +1,7 @@
 //! The face of the actor layer: what the web layer can ask of it. Knows no HTTP; owns no state of its own.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -38,6 +35,8 @@ use crate::{
 
 /// What is asked of the gateway and what it answers.
 mod answers;
+/// How it begins to serve, and how it ends.
+mod drain;
 /// The other nodes: their sessions, their labels, what they are asked.
 mod neighbours;
 /// What is asked of the recorder.
@@ -46,6 +45,7 @@ mod recordings;
 pub use answers::{
     Deadline, Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Subscription, Why,
 };
+pub use drain::Phase;
 
 /// A handle to the actors: cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -53,7 +53,7 @@ pub struct Gateway {
     pub(super) parts: Parts,
     stores: Stores,
     shared: Shared,
-    state: Arc<AtomicU8>,
+    phase: watch::Sender<Phase>,
     pub(super) reconciler: Mailbox<ReconcilerMessage>,
     seen: watch::Receiver<Arc<Snapshot>>,
 }
@@ -137,24 +137,8 @@ impl Gateway {
             }
         }
         let parts = Parts { settings, connector, registry, supervisor, observations, pulse };
-        Self { parts, stores, shared, state: Arc::new(AtomicU8::new(STARTING)), reconciler: sweeps, seen }
-    }
-
-    /// Closes what earlier lives of this node left open, then admits sessions. Returns how many were closed.
-    ///
-    /// # Errors
-    /// [`StoreError`] if the records could not be read or written; the gateway stays unready.
-    pub async fn recover(&self) -> Result<u64, StoreError> {
-        let gone = || StoreError::Unavailable("the registry failed during recovery".into());
-        let closed = self.ask(RegistryMessage::Recover).await.map_err(|_| gone())??;
-        self.state.store(READY, Ordering::Relaxed);
-        Ok(closed)
-    }
-
-    /// Admits no more sessions, ends those that are open as `shutdown`, and returns once all of it is durable.
-    pub async fn drain(&self) -> Result<(), GatewayError> {
-        self.state.store(DRAINING, Ordering::Relaxed);
-        self.ask(RegistryMessage::Drain).await
+        let (phase, _) = watch::channel(Phase::Starting);
+        Self { parts, stores, shared, phase, reconciler: sweeps, seen }
     }
 
     /// Opens a session: returns once its record is durable. The dial follows where the first browser attaches, or a
@@ -163,9 +147,7 @@ impl Gateway {
     /// # Errors
     /// [`GatewayError`], as admission or the store refuse; nothing is open then.
     pub async fn open(&self, request: OpenSession) -> Result<Record, GatewayError> {
-        if self.state.load(Ordering::Relaxed) != READY {
-            return Err(GatewayError::NotReady);
-        }
+        self.admits()?;
         let start = clock::utc();
         let id = SessionId::new(start, world::draw());
         let recording = self.recording_of(&request.target, id, start);
@@ -332,16 +314,6 @@ impl Gateway {
         self.ask(|reply| RegistryMessage::Subscribe { after, reply }).await
     }
 
-    /// Whether the gateway is ready to open sessions.
-    pub fn readiness(&self) -> Readiness {
-        let reasons = match self.state.load(Ordering::Relaxed) {
-            READY => [self.shared.hindrances.reasons(), self.unrecorded()].concat(),
-            DRAINING => vec!["draining"],
-            _ => vec!["starting"],
-        };
-        Readiness { reasons }
-    }
-
     /// The counters and histograms of this process.
     pub fn observations(&self) -> &Observations {
         &self.parts.observations
@@ -394,7 +366,3 @@ fn unreadable(error: StoreError) -> GatewayError {
     tracing::error!(%error, "a store could not be read");
     GatewayError::Store
 }
-
-const STARTING: u8 = 0;
-const READY: u8 = 1;
-const DRAINING: u8 = 2;

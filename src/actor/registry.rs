@@ -37,6 +37,8 @@ use crate::{
 mod admission;
 /// What it says of what is open, and of the stores.
 mod answers;
+/// How it ends.
+mod drain;
 /// The commits, and what they let be seen.
 mod flush;
 /// This node's epochs, leases and recovery.
@@ -291,16 +293,6 @@ impl RegistryActor {
             registry.refill(ctx);
         }));
     }
-
-    fn drain(&mut self, reply: oneshot::Sender<()>, ctx: &mut Context<Self>) {
-        self.draining.push(reply);
-        let mut open: Vec<SessionId> = self.index.keys().copied().collect();
-        open.sort_unstable();
-        for id in open {
-            self.end(id, EndReason::Shutdown, "The gateway was shut down.".into(), ctx);
-        }
-        self.answer_drains(ctx);
-    }
 }
 
 impl Actor for RegistryActor {
@@ -384,6 +376,7 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                 self.recover(reply, ctx);
                 true
             }
+            RegistryMessage::Count(reply) => reply.send(self.index.len()).is_ok(),
             RegistryMessage::Drain(reply) => {
                 self.drain(reply, ctx);
                 true

@@ -28,7 +28,7 @@ mod tests;
 
 pub use layers::{DEFAULT_PATH, Loaded, process_environment};
 pub use mistake::{ConfigErrors, Mistake};
-pub use setting::{ByteSize, Origin};
+pub use setting::{ByteSize, Origin, duration};
 
 use setting::block;
 

@@ -251,6 +251,14 @@ impl Scalar for Duration {
     }
 }
 
+/// Reads a duration as every key that is one does.
+///
+/// # Errors
+/// What is allowed, to complete "must be …".
+pub fn duration(text: &str) -> Result<Duration, &'static str> {
+    Scalar::parse(text).ok_or(<Duration as Scalar>::ALLOWED)
+}
+
 /// The origin of a page as browsers send it (RFC 6454 §6.2): lower case, no path, no default port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin(String);

@@ -13,6 +13,8 @@ mod backup;
 mod bench;
 /// What is wrong with the stores, and what to do about it.
 mod doctor;
+/// A gentle end.
+mod drain;
 /// What a backup holds, file by file.
 mod manifest;
 /// The schema, up and down.
@@ -63,6 +65,7 @@ pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
         Tool::Doctor(options) => doctor::run(desk, &options).await,
         Tool::Nodes => nodes::list(desk).await,
         Tool::Node(command) => nodes::run(desk, &command).await,
+        Tool::Drain(options) => drain::run(desk, &options).await,
         Tool::Backup(options) => backup::run(desk, &options).await,
         Tool::Restore(options) => restore::run(desk, &options).await,
         Tool::BenchDb(options) => bench::run(desk, &options).await,

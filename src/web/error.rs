@@ -136,7 +136,7 @@ impl From<GatewayError> for Problem {
         let words = error.to_string();
         match error {
             GatewayError::TooManyOfUser { .. } => Self::too_many(words, 5),
-            GatewayError::TooMany { .. } => Self::unavailable(words, 5),
+            GatewayError::TooMany { .. } | GatewayError::Draining => Self::unavailable(words, 5),
             GatewayError::Unconfirmed { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "unconfirmed", words),
             GatewayError::NotReady | GatewayError::Overloaded | GatewayError::Store | GatewayError::Failed => {
                 Self::unavailable(words, 1)

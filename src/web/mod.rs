@@ -9,6 +9,8 @@ pub mod assets;
 pub mod auth;
 /// Where a request comes from, behind proxies or not.
 pub mod client;
+/// A way to end a connection that nobody polls.
+pub mod descriptor;
 /// Problems as RFC 9457 tells them.
 pub mod error;
 /// `GET /api/v1/events`: transitions as they happen.
@@ -18,6 +20,8 @@ pub mod fading;
 /// What the tests of this room share.
 #[cfg(test)]
 mod fixture;
+/// Text messages that come in pieces.
+mod fragments;
 /// How long a WebSocket frame may be, judged by its header.
 mod frame_gate;
 /// Headers that every answer carries.

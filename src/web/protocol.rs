@@ -5,7 +5,10 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use super::view::SessionView;
-use crate::{core::record::EndReason, ssh::PromptKind};
+use crate::{
+    core::record::EndReason,
+    ssh::{Prompt, PromptKind},
+};
 
 /// The subprotocol's name.
 pub const SUBPROTOCOL: &str = "pulsegate.v1";
@@ -123,7 +126,14 @@ pub enum GatewayFrame<'a> {
         /// Time left.
         closes_in_ms: u64,
     },
-    /// The session is over; a close frame with 1000 follows.
+    /// Something to know that changes nothing yet.
+    Notice {
+        /// A stable word.
+        code: &'static str,
+        /// The sentence for the person.
+        message: &'a str,
+    },
+    /// The session is over; a close frame with 1000 follows, or with 1012 where the gateway itself ends.
     Closed {
         /// Why.
         reason: EndReason,
@@ -150,13 +160,24 @@ pub struct Field<'a> {
     pub echo: bool,
 }
 
-/// The word for a kind of prompt.
-pub fn prompt_kind(kind: PromptKind) -> &'static str {
-    match kind {
+/// What a browser is told, once, of a gateway that opens nothing any more.
+pub const LEAVING: GatewayFrame<'static> = GatewayFrame::Notice {
+    code: "draining",
+    message: "The gateway will be restarted. This session goes on; once it is closed, open the next one a little later.",
+};
+
+/// What a browser without a session's last words is told of a gateway that stops.
+pub const STOPPING: &str = "The gateway is being restarted. Come back in a moment.";
+
+/// The frame of a question.
+pub fn prompt(id: u64, prompt: &Prompt) -> GatewayFrame<'_> {
+    let kind = match prompt.kind {
         PromptKind::Password => "password",
         PromptKind::KeyboardInteractive => "keyboard_interactive",
         PromptKind::HostKey => "host_key",
-    }
+    };
+    let fields = prompt.fields.iter().map(|field| Field { label: &field.label, echo: field.echo }).collect();
+    GatewayFrame::Prompt { id, kind, title: &prompt.title, text: &prompt.text, fields }
 }
 
 /// Why the gateway ends a socket: the word of the `error` frame and the code of the close frame.
@@ -180,10 +201,13 @@ pub enum Fault {
     TooMany,
     /// The gateway failed; the browser should come back.
     Failed,
+    /// The gateway stops; the browser should come back once it is there again.
+    Restart,
 }
 
 impl Fault {
-    /// The stable word and the WebSocket close code (RFC 6455 §7.4.2: 4000–4999 are the application's).
+    /// The stable word and the WebSocket close code (RFC 6455 §7.4.2: 4000–4999 are the application's; 1012 is *service
+    /// restart* in IANA's registry).
     pub fn code(self) -> (&'static str, u16) {
         match self {
             Self::Protocol => ("protocol", 4400),
@@ -195,6 +219,7 @@ impl Fault {
             Self::FrameTooLarge => ("frame_too_large", 4413),
             Self::TooMany => ("too_many", 4429),
             Self::Failed => ("failed", 4500),
+            Self::Restart => ("restart", 1012),
         }
     }
 }

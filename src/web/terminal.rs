@@ -1,33 +1,34 @@
 //! The terminal's socket: one actor per WebSocket, the only file that knows actix-web-actors. Translates frames; decides
 //! nothing about sessions. While its browser does not read, it is not polled at all, so no session waits for it.
 
-use std::{any::Any, os::fd::AsFd, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, StreamHandler, WrapFuture};
 use actix_http::{
     body::BoxBody,
     ws::{Item, OpCode},
 };
-use actix_web::{HttpRequest, HttpResponse, dev::Extensions, rt::net::TcpStream, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{CloseCode, CloseReason, Message, ProtocolError, WebsocketContext, WsResponseBuilder};
 use bytes::{Bytes, BytesMut};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
     auth::Caller,
     error::Problem,
+    fragments::{Fragments, Joined},
     frame_gate::{FrameGate, Refusal},
     origin,
     outlet::{Body, Outlet},
-    protocol::{self, BrowserFrame, Fault, Field, GatewayFrame, MAX_FRAME, MAX_SIDE, Mode, SUBPROTOCOL},
+    protocol::{self, BrowserFrame, Fault, GatewayFrame, LEAVING, MAX_FRAME, MAX_SIDE, Mode, STOPPING, SUBPROTOCOL},
     state::State,
     view::session_json,
 };
 use crate::{
     actor::{
         clock,
-        gateway::{Gateway, GatewayError},
+        gateway::{Gateway, GatewayError, Phase},
         mailbox::Mailbox,
         session::{self, Attach, AttachError, Attached, SessionMessage},
         wire::{Cutter, InputKind, InputMessage, SocketSide, ToSocket},
@@ -48,19 +49,6 @@ const BACKLOG: usize = 1024 * 1024;
 
 /// The longest name a page may give itself.
 const CLIENT_ID: usize = 64;
-
-/// Keeps a way to shut a connection's descriptor down beside the connection. Pass it to `HttpServer::on_connect`.
-pub fn keep_descriptor(connection: &dyn Any, data: &mut Extensions) {
-    let plain = connection.downcast_ref::<TcpStream>();
-    let tls = connection.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>();
-    let Some(stream) = plain.or_else(|| tls.map(|tls| tls.get_ref().0)) else { return };
-    match stream.as_fd().try_clone_to_owned() {
-        Ok(fd) => {
-            data.insert(Cutter(Some(Arc::new(fd))));
-        }
-        Err(error) => tracing::warn!(%error, "a connection's descriptor could not be kept: too many open files?"),
-    }
-}
 
 /// `GET /api/v1/sessions/{id}/terminal`: upgrades to a WebSocket.
 pub async fn terminal(
@@ -83,7 +71,8 @@ pub async fn terminal(
         too_large,
         outlet: outlet.clone(),
         attached: None,
-        text: None,
+        fragments: Fragments::default(),
+        phase: Phase::Starting,
         backlog: BytesMut::new(),
         resize: None,
         waiting_for_room: false,
@@ -101,8 +90,9 @@ struct TerminalSocket {
     too_large: Refusal,
     outlet: Outlet,
     attached: Option<Ends>,
-    /// The text frame whose fragments are being collected; `None` outside of one.
-    text: Option<BytesMut>,
+    fragments: Fragments,
+    /// The gateway's phase as far as the browser knows.
+    phase: Phase,
     /// Typed bytes that the session's channel had no room for.
     backlog: BytesMut,
     resize: Option<Size>,
@@ -207,9 +197,7 @@ impl TerminalSocket {
             Ok(None | Some(Err(AttachError::Ended))) => match ended {
                 Ok(Some(record)) => {
                     let reason = record.end_reason.unwrap_or(EndReason::ActorFailed);
-                    let (exit_status, message) = (record.exit_status, "This session has ended.");
-                    socket.send(&GatewayFrame::Closed { reason, exit_status, message });
-                    socket.hang_up(CloseCode::Normal, ctx);
+                    socket.closed(reason, record.exit_status, "This session has ended.", ctx);
                 }
                 Ok(None) => socket.fail(Fault::NoSuchSession, "No such session is known. Open a new one.", ctx),
                 Err(error) => socket.fail(Fault::Failed, &error.to_string(), ctx),
@@ -232,6 +220,9 @@ impl TerminalSocket {
             lost_bytes: ends.start.lost,
         };
         self.send(&frame);
+        if self.phase == Phase::Leaving {
+            self.send(&LEAVING);
+        }
         ctx.add_stream(ReceiverStream::new(ends.frames));
         self.attached = Some(Ends { attach: ends.attach, interactive, input: ends.input, side: ends.side, session });
     }
@@ -286,23 +277,42 @@ impl TerminalSocket {
     }
 
     fn fragment(&mut self, item: Item, ctx: &mut Ctx) {
-        match (item, self.text.take()) {
-            (Item::FirstText(bytes), None) => self.text = Some(BytesMut::from(bytes.as_ref())),
-            (Item::Continue(bytes), Some(mut text)) if text.len() + bytes.len() <= MAX_FRAME => {
-                text.extend_from_slice(&bytes);
-                self.text = Some(text);
-            }
-            (Item::Last(bytes), Some(mut text)) if text.len() + bytes.len() <= MAX_FRAME => {
-                text.extend_from_slice(&bytes);
-                self.text(&text, ctx);
-            }
-            (Item::Continue(_) | Item::Last(_), Some(_)) => self.fail_too_large(ctx),
-            // Fragments of bytes are bytes.
-            (Item::FirstBinary(bytes) | Item::Continue(bytes) | Item::Last(bytes), None) => self.typed(&bytes, ctx),
-            (Item::FirstText(_) | Item::FirstBinary(_), Some(_)) => {
-                self.fail(Fault::Protocol, "A message began inside another.", ctx);
-            }
+        match self.fragments.take(item) {
+            Joined::More => {}
+            Joined::Text(text) => self.text(&text, ctx),
+            Joined::Bytes(bytes) => self.typed(&bytes, ctx),
+            Joined::TooLarge => self.fail_too_large(ctx),
+            Joined::Nested => self.fail(Fault::Protocol, "A message began inside another.", ctx),
         }
+    }
+
+    /// Watches over the gateway's last phases: says once that it will stop, and goes at the latest when it does. Who is
+    /// attached hears the end of the session first.
+    fn watch(&mut self, mut phase: watch::Receiver<Phase>, ctx: &mut Ctx) {
+        let told = self.phase;
+        let next = async move {
+            // The gateway outlives its sockets.
+            let now = phase.wait_for(|now| *now > told.max(Phase::Ready)).await.map_or(Phase::Over, |now| *now);
+            (now, phase)
+        };
+        ctx.spawn(next.into_actor(self).map(|(now, phase), socket, ctx| {
+            socket.phase = now;
+            match now {
+                Phase::Leaving if socket.attached.is_some() => socket.send(&LEAVING),
+                // Who is not attached yet is told behind `attached`.
+                Phase::Starting | Phase::Ready | Phase::Leaving => {}
+                Phase::Stopping if socket.attached.is_some() => {}
+                Phase::Stopping | Phase::Over => return socket.fail(Fault::Restart, STOPPING, ctx),
+            }
+            socket.watch(phase, ctx);
+        }));
+    }
+
+    /// Says that the session is over. One that ended with its gateway may be opened anew once that is back.
+    fn closed(&mut self, reason: EndReason, exit_status: Option<u32>, message: &str, ctx: &mut Ctx) {
+        self.send(&GatewayFrame::Closed { reason, exit_status, message });
+        let restarts = reason == EndReason::Shutdown && *self.gateway.phase().borrow() >= Phase::Stopping;
+        self.hang_up(if restarts { CloseCode::Restart } else { CloseCode::Normal }, ctx);
     }
 
     fn fail_too_large(&mut self, ctx: &mut Ctx) {
@@ -314,6 +324,7 @@ impl Actor for TerminalSocket {
     type Context = Ctx;
 
     fn started(&mut self, ctx: &mut Ctx) {
+        self.watch(self.gateway.phase(), ctx);
         ctx.run_later(ATTACH_WITHIN, |socket, ctx| {
             if socket.attached.is_none() {
                 let message = format!("The first frame did not come within {} s.", ATTACH_WITHIN.as_secs());
@@ -362,12 +373,7 @@ impl StreamHandler<ToSocket> for TerminalSocket {
             ToSocket::Output(bytes) => self.outlet.output(bytes),
             ToSocket::InputAck(input_offset) => self.send(&GatewayFrame::InputAck { input_offset }),
             ToSocket::Status { status, detail } => self.send(&GatewayFrame::Status { status, detail: &detail }),
-            ToSocket::Ask(id, prompt) => {
-                let fields =
-                    prompt.fields.iter().map(|field| Field { label: &field.label, echo: field.echo }).collect();
-                let (kind, title, text) = (protocol::prompt_kind(prompt.kind), &*prompt.title, &*prompt.text);
-                self.send(&GatewayFrame::Prompt { id, kind, title, text, fields });
-            }
+            ToSocket::Ask(id, prompt) => self.send(&protocol::prompt(id, &prompt)),
             ToSocket::Warn(warning) if warning.reason == EndReason::IdleTimeout => {
                 let closes_in_ms = u64::try_from(warning.closes_in.as_millis()).unwrap_or(u64::MAX);
                 self.send(&GatewayFrame::IdleWarning { closes_in_ms });
@@ -378,8 +384,7 @@ impl StreamHandler<ToSocket> for TerminalSocket {
             }
             ToSocket::Ping => self.outlet.say(OpCode::Ping, b""),
             ToSocket::Closed { reason, exit_status, message } => {
-                self.send(&GatewayFrame::Closed { reason, exit_status, message: &message });
-                self.hang_up(CloseCode::Normal, ctx);
+                self.closed(reason, exit_status, &message, ctx);
             }
             ToSocket::Superseded => self.fail(Fault::Superseded, "The session was opened in another window.", ctx),
             ToSocket::FellBehind => {

@@ -153,9 +153,12 @@ pub enum GatewayError {
         /// `session.max_sessions`.
         max: u32,
     },
-    /// The gateway is starting or shutting down.
-    #[error("The gateway is starting or shutting down and opens no sessions. Try again in a moment.")]
+    /// The gateway is starting.
+    #[error("The gateway is starting and opens no sessions yet. Try again in a moment.")]
     NotReady,
+    /// The gateway is about to stop.
+    #[error("The gateway is about to be restarted and opens no more sessions. Try again in a moment.")]
+    Draining,
     /// A queue is full.
     #[error("The gateway is overloaded. Try again in a moment.")]
     Overloaded,

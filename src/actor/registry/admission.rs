@@ -33,7 +33,7 @@ impl RegistryActor {
         let of_user = self.per_user.get(&record.username).copied().unwrap_or(0);
         let (max, max_user) = (self.settings.max_sessions, self.settings.max_per_user);
         let refusal = if !self.draining.is_empty() {
-            Some(GatewayError::NotReady)
+            Some(GatewayError::Draining)
         } else if self.index.len() >= max as usize {
             Some(GatewayError::TooMany { max })
         } else if of_user >= max_user {

@@ -125,6 +125,8 @@ pub enum RegistryMessage {
     Stores(oneshot::Sender<Vec<StoreReport>>),
     /// Closes what earlier lives of this node left open.
     Recover(oneshot::Sender<Result<u64, StoreError>>),
+    /// Asks how many sessions are open.
+    Count(oneshot::Sender<usize>),
     /// Ends every session as `shutdown`; answered once nothing is open and everything is durable.
     Drain(oneshot::Sender<()>),
     /// Makes the registry fail, so that a test can see it come back.

@@ -3,6 +3,7 @@
 mod bad_input;
 mod crash;
 mod disk;
+mod drain;
 mod first_contact;
 mod lifecycle;
 mod liveness;

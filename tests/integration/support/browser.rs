@@ -185,6 +185,13 @@ impl Browser {
         closed
     }
 
+    /// Waits for the `closed` frame of a gateway that stops, then for its goodbye.
+    #[track_caller]
+    pub fn is_told_to_come_back(&self) {
+        assert_eq!(self.hears("closed")["reason"], "shutdown");
+        assert_eq!(self.code(), 1012);
+    }
+
     /// Waits for the close frame and returns its code.
     #[track_caller]
     pub fn code(&self) -> u16 {

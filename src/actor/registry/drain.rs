@@ -1,0 +1,48 @@
+//! How the registry ends: every session, then this node's name in the records. Knows no reason to end.
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::sync::oneshot;
+
+use super::{RegistryActor, sink::Sink};
+use crate::core::record::{EndReason, SessionId};
+
+impl RegistryActor {
+    /// Ends every session; `reply` is told once all of it is durable.
+    pub(super) fn drain(&mut self, reply: oneshot::Sender<()>, ctx: &mut Context<Self>) {
+        self.draining.push(reply);
+        let mut open: Vec<SessionId> = self.index.keys().copied().collect();
+        open.sort_unstable();
+        for id in open {
+            self.end(id, EndReason::Shutdown, "The gateway was shut down.".into(), ctx);
+        }
+        self.answer_drains(ctx);
+    }
+
+    /// Answers who drains, if nothing is open and every store that answers has everything; the node has left then.
+    pub(super) fn answer_drains(&mut self, ctx: &mut Context<Self>) {
+        let done = |sink: &Sink| sink.ledger.is_empty() || !sink.is_up();
+        let others = done(&self.live) && self.records.as_ref().is_none_or(done);
+        if self.draining.is_empty() || !self.index.is_empty() || !self.journal.ledger.is_empty() || !others {
+            return;
+        }
+        let draining = std::mem::take(&mut self.draining);
+        let (records, settings) = (self.stores.records.clone(), self.settings.clone());
+        // What is still in the outbox is open in the records: this node has not left before it is told.
+        let whole = self.spilled.is_none() && self.records.as_ref().is_none_or(|sink| sink.ledger.is_empty());
+        let leaving = async move {
+            if let Some(records) = records.filter(|_| whole)
+                && let Err(error) = records.leave(settings.node.clone(), settings.incarnation.clone()).await
+            {
+                tracing::warn!(%error, "the records could not be told that this node left; its next start tells them");
+            }
+            draining
+        };
+        ctx.spawn(leaving.into_actor(self).map(|draining, _, _| {
+            for drained in draining {
+                if drained.send(()).is_err() {
+                    tracing::debug!("nobody waits for the drain any more");
+                }
+            }
+        }));
+    }
+}

@@ -1,0 +1,182 @@
+//! How the process learns that it is to end, and how it ends: by a signal, or gently by `pulsegate drain`. Knows no store.
+//!
+//! The command comes over a Unix socket in the data directory. Whoever may write there may stop the gateway anyhow, so it
+//! asks for no token and no certificate, works whatever the listener is, and a command that reaches it has reached the
+//! gateway of this very folder. One line of JSON each way: `{"drain_ms":28800000}`, then `{"sessions":3}` whenever that
+//! changes, and the end of the stream when the process begins to stop.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+
+use actix_web::dev::ServerHandle;
+use serde::Deserialize;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    signal::unix::{SignalKind, signal},
+    sync::{Semaphore, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use crate::{
+    actor::{
+        clock,
+        gateway::{Gateway, Phase},
+    },
+    data_dir,
+};
+
+/// How long a drain may take before the process ends all the same; what is not closed then is closed by the next start.
+const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long browsers may take to leave, once they were told, before they are told again and then cut off.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// How often open sessions are counted while the gateway waits for their end.
+const COUNT: Duration = Duration::from_millis(250);
+
+/// Operators who drain at a time.
+const CALLERS: usize = 8;
+
+/// The longest command, and how long it may take to come.
+const COMMAND: (u64, Duration) = (1_024, Duration::from_secs(5));
+
+/// What can be asked of a running gateway.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Command {
+    /// Open nothing any more, and stop once nothing is open, or after so many milliseconds.
+    drain_ms: u64,
+}
+
+/// When an operator wants the gateway to stop at the latest; `None` while nobody does.
+pub type Deadline = watch::Receiver<Option<Instant>>;
+
+/// Hears operators at the socket in `data_dir`, whose lock this process holds. Where there can be no socket the gateway
+/// serves all the same.
+pub fn hear_operators(data_dir: &Path, gateway: &Gateway) -> Deadline {
+    let (told, deadline) = watch::channel(None);
+    match listen(data_dir) {
+        Ok(listener) => drop(actix::spawn(accept(listener, gateway.clone(), told))),
+        Err(error) => tracing::warn!(%error, "`pulsegate drain` will not reach this gateway; SIGTERM does"),
+    }
+    deadline
+}
+
+fn listen(data_dir: &Path) -> std::io::Result<UnixListener> {
+    let path = data_dir.join(data_dir::CONTROL);
+    // Left by a process that is gone: this one holds the lock.
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+async fn accept(listener: UnixListener, gateway: Gateway, told: watch::Sender<Option<Instant>>) {
+    let (callers, told) = (Arc::new(Semaphore::new(CALLERS)), Arc::new(told));
+    loop {
+        let (Ok((stream, _)), Ok(permit)) = (listener.accept().await, callers.clone().acquire_owned().await) else {
+            sleep(COUNT).await;
+            continue;
+        };
+        let (gateway, told) = (gateway.clone(), told.clone());
+        actix::spawn(async move {
+            if let Err(error) = serve(stream, &gateway, &told).await {
+                tracing::debug!(%error, "an operator left");
+            }
+            drop(permit);
+        });
+    }
+}
+
+/// Takes one command, and tells how far it has come until the process begins to stop.
+async fn serve(stream: UnixStream, gateway: &Gateway, told: &watch::Sender<Option<Instant>>) -> std::io::Result<()> {
+    // The folder may be open to more people than its owner; who may stop the process by a signal may do it here.
+    let (uid, own) = (stream.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
+    if uid != own && uid != 0 {
+        tracing::warn!(uid, "somebody else than the gateway's owner was refused at its control socket");
+        return Ok(());
+    }
+    let (reading, mut writing) = stream.into_split();
+    let mut line = String::new();
+    timeout(COMMAND.1, BufReader::new(reading.take(COMMAND.0)).read_line(&mut line)).await??;
+    let command: Command = match serde_json::from_str(&line) {
+        Ok(command) => command,
+        Err(error) => {
+            return writing
+                .write_all(format!("{}\n", serde_json::json!({ "error": error.to_string() })).as_bytes())
+                .await;
+        }
+    };
+    let limit = Duration::from_millis(command.drain_ms);
+    tracing::info!(?limit, "told to drain: no session is opened any more, what is open goes on until then");
+    gateway.leave();
+    told.send_replace(Some((clock::instant() + limit).into()));
+    let mut last = None;
+    while *gateway.phase().borrow() < Phase::Stopping {
+        let open = gateway.open_here().await.ok();
+        if open.is_some() && open != last {
+            last = open;
+            writing.write_all(format!("{}\n", serde_json::json!({ "sessions": open })).as_bytes()).await?;
+        }
+        sleep(COUNT).await;
+    }
+    Ok(())
+}
+
+/// Returns once a gentle drain is through: nothing is open any more, or its time is up.
+pub async fn drained_gently(mut deadline: Deadline, gateway: &Gateway) {
+    loop {
+        let Some(until) = *deadline.borrow_and_update() else {
+            if deadline.changed().await.is_err() {
+                // Nobody can ask.
+                std::future::pending::<()>().await;
+            }
+            continue;
+        };
+        tokio::select! {
+            () = sleep_until(until) => return tracing::info!("the time of the drain is up"),
+            () = nothing_open(gateway) => return tracing::info!("every session has ended by itself"),
+            // The latest word counts.
+            Ok(()) = deadline.changed() => {}
+        }
+    }
+}
+
+async fn nothing_open(gateway: &Gateway) {
+    while gateway.open_here().await != Ok(0) {
+        sleep(COUNT).await;
+    }
+}
+
+/// Returns once a signal says so.
+pub async fn until_told_to_stop() -> anyhow::Result<()> {
+    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hangup = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = term.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => tracing::warn!("no setting can be changed while serving; restart to apply changes"),
+        }
+    }
+}
+
+/// Ends every session as `shutdown`, stores it, and says goodbye to every browser.
+pub async fn drain(gateway: &Gateway, server: &ServerHandle) {
+    tracing::info!("draining");
+    match timeout(DRAIN_LIMIT, gateway.drain()).await {
+        Ok(Ok(())) => tracing::info!("every session is closed and stored"),
+        Ok(Err(error)) => tracing::error!(%error, "the drain failed; the next start closes what is open"),
+        Err(_) => tracing::error!("the drain took too long; the next start closes what is open"),
+    }
+    if timeout(GOODBYE, gateway.deserted()).await.is_err() {
+        gateway.hang_up();
+        if timeout(GOODBYE, gateway.deserted()).await.is_err() {
+            tracing::info!("browsers that did not take their goodbye are cut off");
+        }
+    }
+    server.stop(true).await;
+}

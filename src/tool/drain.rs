@@ -1,0 +1,84 @@
+//! `pulsegate drain`: asks the gateway of this data directory to stop once its sessions have ended, and waits for it.
+//! Knows the gateway only by its control socket and its lock.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::UnixStream,
+};
+
+use super::{Desk, Report};
+use crate::{cli::Drain, data_dir};
+
+/// How long the process may take to end once it stops: its own limits, and some more.
+const GONE_WITHIN: Duration = Duration::from_secs(20);
+
+/// How often it is looked whether the process is gone.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What the gateway says.
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Said {
+    /// So many sessions are open.
+    Sessions(u64),
+    /// It does not understand.
+    Error(String),
+}
+
+/// Drains, and says how many sessions ended by themselves.
+pub async fn run(desk: &Desk, options: &Drain) -> anyhow::Result<Report> {
+    let folder = &desk.config.node.data_dir;
+    if !folder.is_dir() || data_dir::try_lock(folder)?.is_some() {
+        bail!("no gateway is running on {}; is this its configuration?", folder.display());
+    }
+    let socket = folder.join(data_dir::CONTROL);
+    let stream = UnixStream::connect(&socket).await.with_context(|| {
+        format!("the gateway cannot be reached at {}; SIGTERM ends it, and every session at once", socket.display())
+    })?;
+    let (reading, mut writing) = stream.into_split();
+    let limit = u64::try_from(options.max.as_millis()).context("--max is too long")?;
+    writing.write_all(format!("{}\n", json!({ "drain_ms": limit })).as_bytes()).await?;
+    let mut lines = BufReader::new(reading).lines();
+    let (mut first, mut left) = (None, None);
+    // A gateway that dies meanwhile ends the stream as one that stops does.
+    while let Ok(Some(line)) = lines.next_line().await {
+        match serde_json::from_str(&line).context("the gateway said something unknown")? {
+            Said::Sessions(open) => {
+                first = first.or(Some(open));
+                left = Some(open);
+                if !desk.json {
+                    eprintln!("{open} sessions left");
+                }
+            }
+            Said::Error(error) => bail!("the gateway refused: {error}"),
+        }
+    }
+    let (Some(first), Some(left)) = (first, left) else {
+        bail!("the gateway did not take the command; are you its owner? See its log");
+    };
+    let stopped = stops(desk).await?;
+    let outcome = if stopped { "the gateway has stopped" } else { "the gateway still runs" };
+    let ended = first.saturating_sub(left);
+    Ok(Report {
+        text: format!("{ended} sessions ended by themselves, {left} were left at the end; {outcome}"),
+        json: json!({ "ended": ended, "left": left, "stopped": stopped }),
+        code: u8::from(!stopped),
+    })
+}
+
+/// Whether the process lets go of its folder in time.
+async fn stops(desk: &Desk) -> anyhow::Result<bool> {
+    let begun = (desk.clock)();
+    while (desk.clock)().saturating_sub(begun) < GONE_WITHIN {
+        if data_dir::try_lock(&desk.config.node.data_dir)?.is_some() {
+            return Ok(true);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(false)
+}

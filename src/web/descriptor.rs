@@ -1,0 +1,21 @@
+//! Keeps a way to shut a connection's descriptor down beside the connection: a socket that nobody polls hears no message.
+//! Knows no request.
+
+use std::{any::Any, os::fd::AsFd, sync::Arc};
+
+use actix_web::{dev::Extensions, rt::net::TcpStream};
+
+use crate::actor::wire::Cutter;
+
+/// Keeps the descriptor of a new connection. Pass it to `HttpServer::on_connect`.
+pub fn keep(connection: &dyn Any, data: &mut Extensions) {
+    let plain = connection.downcast_ref::<TcpStream>();
+    let tls = connection.downcast_ref::<actix_tls::accept::rustls_0_23::TlsStream<TcpStream>>();
+    let Some(stream) = plain.or_else(|| tls.map(|tls| tls.get_ref().0)) else { return };
+    match stream.as_fd().try_clone_to_owned() {
+        Ok(fd) => {
+            data.insert(Cutter(Some(Arc::new(fd))));
+        }
+        Err(error) => tracing::warn!(%error, "a connection's descriptor could not be kept: too many open files?"),
+    }
+}

@@ -1,0 +1,137 @@
+//! How a gateway stops: at once by a signal, or gently, once its sessions have ended.
+
+use std::{
+    process::{Child, ExitStatus},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{
+    browser::Attach,
+    eventually,
+    gateway::{Gateway, Home},
+    playground::Playground,
+};
+
+/// What nothing that stops may take longer than.
+const SOON: Duration = Duration::from_secs(5);
+
+fn ended(mut command: Child) -> ExitStatus {
+    eventually(Duration::from_secs(30), || command.try_wait().unwrap())
+}
+
+fn is_draining(gateway: &Gateway) {
+    eventually(SOON, || (gateway.asks("GET", "/readyz", None).status == 503).then_some(()));
+    assert_eq!(gateway.asks("GET", "/readyz", None).json(), json!({"ready": false, "reasons": ["draining"]}));
+}
+
+#[test]
+fn a_socket_that_has_not_attached_is_told_too_and_holds_nothing() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    let (page, id) = gateway.page("playground");
+    let (told, deaf) = (gateway.socket(&id), gateway.socket(&id));
+    deaf.freezes();
+    let begun = Instant::now();
+    gateway.signal(Signal::TERM);
+    page.is_told_to_come_back();
+    let error = told.hears("error");
+    assert_eq!(error["code"], "restart");
+    assert!(error["message"].as_str().unwrap().contains("restarted"), "{error}");
+    assert_eq!(told.code(), 1012);
+    assert_eq!(gateway.ended().code(), Some(0));
+    let took = begun.elapsed();
+    assert!(took < SOON, "{took:?}");
+    println!("drained within {took:?}");
+}
+
+#[test]
+fn a_gentle_drain_lets_a_shell_end_by_itself() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    let (page, id) = gateway.page("playground");
+    let onlooker = Attach { mode: "observe", client_id: "watch".to_owned(), ..Attach::default() };
+    let (onlooker, _) = gateway.attaches(&id, &onlooker);
+    let command = gateway.home.spawn(&["drain", "--max", "1h"]);
+    is_draining(&gateway);
+    for browser in [&page, &onlooker] {
+        let notice = browser.hears("notice");
+        assert_eq!(notice["code"], "draining");
+        assert!(notice["message"].as_str().unwrap().contains("restarted"), "{notice}");
+    }
+    let refused = gateway.asks("POST", "/api/v1/sessions", Some(&json!({"target": "playground"})));
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    assert!(refused.json()["detail"].as_str().unwrap().contains("opens no more sessions"), "{}", refused.text());
+
+    // Who comes back finds the shell, and is told as well.
+    page.runs("echo still-here", "still-here");
+    drop(page);
+    let (page, _) = gateway.attaches(&id, &Attach::default());
+    assert_eq!(page.hears("notice")["code"], "draining");
+    page.types("exit 3\r");
+    let closed = page.closed();
+    assert_eq!((&closed["reason"], &closed["exit_status"]), (&json!("exited"), &json!(3)));
+    let home = gateway.home.clone();
+    assert_eq!(gateway.ended().code(), Some(0));
+    assert_eq!(ended(command).code(), Some(0));
+    let logs = home.logs();
+    assert!(logs.contains("1 sessions left"), "{logs}");
+    assert!(logs.contains("1 sessions ended by themselves, 0 were left at the end; the gateway has stopped"), "{logs}");
+    let gateway = home.start();
+    assert!(gateway.says(&id, "closed/exited").is_some());
+}
+
+#[test]
+fn a_gentle_drain_ends_what_is_left_at_its_limit() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    let home = gateway.home.clone();
+    let (page, id) = gateway.page("playground");
+    let begun = Instant::now();
+    let (status, said) = home.run(&["--json", "drain", "--max", "2s"]);
+    let took = begun.elapsed();
+    page.is_told_to_come_back();
+    assert_eq!(status.code(), Some(0), "{said}");
+    let line = said.lines().find(|line| line.starts_with(r#"{"ended""#)).unwrap_or_else(|| panic!("{said}"));
+    let told: Value = serde_json::from_str(line).unwrap();
+    assert_eq!(told, json!({"ended": 0, "left": 1, "stopped": true}));
+    assert!((Duration::from_secs(2)..Duration::from_secs(2) + SOON).contains(&took), "{took:?}");
+    assert_eq!(gateway.ended().code(), Some(0));
+    assert!(home.start().says(&id, "closed/shutdown").is_some());
+}
+
+#[test]
+fn a_later_word_moves_the_limit_and_a_signal_ends_it() {
+    let playground = Playground::start();
+    let home = Arc::new(Home::with(&playground));
+    let gateway = home.start();
+    let (page, _) = gateway.page("playground");
+    let patient = home.spawn(&["drain"]);
+    is_draining(&gateway);
+    let (status, _) = home.run(&["drain", "--max", "0s"]);
+    assert_eq!(status.code(), Some(0));
+    page.is_told_to_come_back();
+    assert_eq!((ended(patient).code(), gateway.ended().code()), (Some(0), Some(0)));
+
+    let gateway = home.start();
+    let (page, _) = gateway.page("playground");
+    let patient = home.spawn(&["drain"]);
+    is_draining(&gateway);
+    gateway.signal(Signal::TERM);
+    page.is_told_to_come_back();
+    assert_eq!((ended(patient).code(), gateway.ended().code()), (Some(0), Some(0)));
+}
+
+#[test]
+fn a_drain_says_that_nothing_runs() {
+    let home = Home::new();
+    let (status, said) = home.run(&["drain"]);
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("no gateway is running on"), "{said}");
+    let (status, said) = home.run(&["drain", "--max", "soon"]);
+    assert_eq!(status.code(), Some(2));
+    assert!(said.contains("a duration with its unit"), "{said}");
+}
