@@ -53,7 +53,13 @@ let timers: { at: number; run: () => void }[];
 let sockets: ScriptedSocket[];
 let answer: () => Promise<Lookup>;
 let unparsed: (() => void)[];
-let seen: { lost: number[]; resets: number; prompts: (Prompt | null)[]; idle: (number | null)[] };
+let seen: {
+  lost: number[];
+  resets: number;
+  prompts: (Prompt | null)[];
+  idle: (number | null)[];
+  notices: (string | null)[];
+};
 let connection: Connection;
 
 const socket = () => sockets.at(-1) as ScriptedSocket;
@@ -82,7 +88,7 @@ function parse() {
 
 beforeEach(() => {
   [clock, timers, sockets, unparsed] = [0, [], [], []];
-  seen = { lost: [], resets: 0, prompts: [], idle: [] };
+  seen = { lost: [], resets: 0, prompts: [], idle: [], notices: [] };
   answer = () => Promise.resolve({ found: SESSION });
   connection = new Connection(
     {
@@ -106,6 +112,7 @@ beforeEach(() => {
       phase: () => {},
       prompt: (prompt) => seen.prompts.push(prompt),
       idle: (ms) => seen.idle.push(ms),
+      notice: (message) => seen.notices.push(message),
     },
   );
   connection.resume();
@@ -141,6 +148,13 @@ describe("attaching", () => {
     await pass(250);
     socket().attached({ output: 500 });
     expect(seen.resets).toBe(1);
+  });
+
+  test("what_the_gateway_wants_known_holds_until_the_socket_is_gone", () => {
+    socket().attached();
+    socket().control({ type: "notice", code: "draining", message: "This gateway is about to stop." });
+    socket().onclose?.({ code: 1006 });
+    expect(seen.notices).toEqual(["This gateway is about to stop.", null]);
   });
 
   test("a_resize_is_told_once_it_rests", async () => {

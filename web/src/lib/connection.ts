@@ -43,6 +43,8 @@ export interface View {
   prompt(prompt: Prompt | null): void;
   /** The session closes in so many milliseconds for want of input; `null` takes the warning back. */
   idle(closesInMs: number | null): void;
+  /** The gateway has something to say that changes nothing yet; `null` once it no longer holds. */
+  notice(message: string | null): void;
 }
 
 /**
@@ -247,6 +249,8 @@ export class Connection {
         return this.#enter({ kind: "attached", status: frame.status, detail: frame.detail, resumed: false });
       case "idle_warning":
         return this.#view.idle(frame.closes_in_ms);
+      case "notice":
+        return this.#view.notice(frame.message);
       case "closed":
         this.#forgetSocket()?.close(1000);
         return this.#close(frame.reason, frame.exit_status, frame.message);
@@ -307,6 +311,8 @@ export class Connection {
     this.#cancelAck = null;
     this.#view.prompt(null);
     this.#view.idle(null);
+    // A gateway that still means it says so again.
+    this.#view.notice(null);
     return socket;
   }
 
