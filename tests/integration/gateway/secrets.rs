@@ -23,7 +23,8 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             all.extend(files(&path));
-        } else {
+        } else if path.is_file() {
+            // All but the control socket, which holds nothing.
             all.push((path.display().to_string(), fs::read(&path).unwrap()));
         }
     }
