@@ -1,4 +1,4 @@
-// Owns what a target may do to the page that shows it: fill its terminal, and nothing else.
+// Owns what a target, or a pasted text, may do: to the page fill its terminal, to the shell be typed, and nothing else.
 import assert from "node:assert/strict";
 import { promise } from "./support/lab.mjs";
 
@@ -77,4 +77,17 @@ promise("a full-screen page follows the window and gives the shell's screen back
   await desk.reads(new RegExp(`^┌─{1,${line.length - 1}}┐\n[^]*\n└─+┘$`));
   await desk.page.keyboard.press("q");
   await desk.reads(/^Pulsegate playground\n[^]*page\nplayground:~\$$/);
+});
+
+promise("a paste is typed at once, and none of its control characters reaches the shell", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  await desk.openPlayground();
+  await desk.at("terminal").click();
+  await desk.page.evaluate(() => {
+    const clipboardData = new DataTransfer();
+    clipboardData.setData("text/plain", "echo a\x1b[201~b\x07\n");
+    const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+    document.activeElement.dispatchEvent(event);
+  });
+  await desk.reads(/^a\[201~b$/m);
 });

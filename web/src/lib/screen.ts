@@ -6,7 +6,7 @@ import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal, type IDisposable } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
-import { plainTitle } from "./text";
+import { plainPaste, plainTitle } from "./text";
 import { DARK, FONT, LIGHT } from "./theme";
 
 /** What a screen tells its owner. */
@@ -201,12 +201,15 @@ export class Screen {
   }
 
   #pasted(event: ClipboardEvent): void {
-    const text = event.clipboardData?.getData("text/plain") ?? "";
-    const lines = text.trimEnd().split(/\r\n|\r|\n/).length;
-    if (lines <= QUIET_PASTE_LINES || this.terminal.modes.bracketedPasteMode) return;
+    // xterm.js would leave ESC in it.
     event.preventDefault();
     event.stopPropagation();
-    this.#events.confirmPaste(lines, () => this.terminal.paste(text));
+    const text = plainPaste(event.clipboardData?.getData("text/plain") ?? "");
+    if (text === "") return;
+    const paste = () => this.terminal.paste(text);
+    const lines = text.trimEnd().split(/\r\n|\r|\n/).length;
+    if (lines <= QUIET_PASTE_LINES || this.terminal.modes.bracketedPasteMode) paste();
+    else this.#events.confirmPaste(lines, paste);
   }
 
   #openLink(event: MouseEvent, uri: string): void {

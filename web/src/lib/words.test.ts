@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { destinationOf, parseHandTyped } from "./destination";
 import { ALL_END_REASONS, explainCloseCode, explainEnd } from "./reasons";
 import { CLOSE_CODES } from "./protocol";
-import { bytes, duration, plainTitle, TITLE_CHARACTERS } from "./text";
+import { bytes, duration, plainPaste, plainTitle, TITLE_CHARACTERS } from "./text";
 
 describe("destinations", () => {
   test.each([
@@ -31,6 +31,10 @@ describe("text", () => {
   test("a_title_cannot_hide_or_reorder_what_surrounds_it", () => {
     expect(plainTitle("a\u202eb\u0007c\u200bd\u2066e\u009bf")).toBe("abcdef");
     expect([...plainTitle("😀".repeat(500))]).toHaveLength(TITLE_CHARACTERS);
+  });
+
+  test("a_paste_cannot_end_its_own_brackets", () => {
+    expect(plainPaste("a\u001b[201~rm\u009b201~\u0003\r\n\tb\u007f")).toBe("a[201~rm201~\r\n\tb");
   });
 
   test("sizes_and_durations_read_well", () => {
