@@ -98,21 +98,38 @@ impl Gateway {
     }
 
     fn enter(&self, phase: Phase) {
-        self.phase.send_if_modified(|now| {
-            let later = phase > *now;
-            *now = (*now).max(phase);
-            later
-        });
+        enter(&self.phase, phase);
     }
+}
+
+/// Whoever watches hears of a later phase, and never of an earlier one.
+fn enter(life: &watch::Sender<Phase>, phase: Phase) {
+    life.send_if_modified(|now| {
+        let later = phase > *now;
+        *now = (*now).max(phase);
+        later
+    });
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Phase;
+    use tokio::sync::watch;
+
+    use super::{Phase, enter};
 
     #[test]
-    fn phases_follow_each_other() {
-        let life = [Phase::Starting, Phase::Ready, Phase::Leaving, Phase::Stopping, Phase::Over];
-        assert!(life.is_sorted_by(|earlier, later| earlier < later));
+    fn a_gateway_that_leaves_does_not_come_back() {
+        let (life, seen) = watch::channel(Phase::Starting);
+        for (entered, expected) in [
+            (Phase::Ready, Phase::Ready),
+            (Phase::Leaving, Phase::Leaving),
+            (Phase::Ready, Phase::Leaving),
+            (Phase::Stopping, Phase::Stopping),
+            (Phase::Leaving, Phase::Stopping),
+            (Phase::Over, Phase::Over),
+        ] {
+            enter(&life, entered);
+            assert_eq!(*seen.borrow(), expected, "after {entered:?}");
+        }
     }
 }
