@@ -1,7 +1,6 @@
 //! How a gateway stops: at once by a signal, or gently, once its sessions have ended.
 
 use std::{
-    process::{Child, ExitStatus},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,16 +11,12 @@ use serde_json::{Value, json};
 use crate::support::{
     browser::Attach,
     eventually,
-    gateway::{Gateway, Home},
+    gateway::{Gateway, Home, ended},
     playground::Playground,
 };
 
 /// What nothing that stops may take longer than.
 const SOON: Duration = Duration::from_secs(5);
-
-fn ended(mut command: Child) -> ExitStatus {
-    eventually(Duration::from_secs(30), || command.try_wait().unwrap())
-}
 
 fn is_draining(gateway: &Gateway) {
     eventually(SOON, || (gateway.asks("GET", "/readyz", None).status == 503).then_some(()));

@@ -27,6 +27,9 @@ use super::{
 /// What opens every door of the API; it must never be found in a log or a store.
 pub const TOKEN: &str = "canary-token-5f0e2b7c91d84a36b2aa";
 
+/// What no command of the tests takes, beside however much other work.
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
+
 /// A gateway's folder and settings, which outlive its processes.
 pub struct Home {
     dir: TempDir,
@@ -35,6 +38,12 @@ pub struct Home {
     command: Vec<String>,
     /// The command before the binary's own, as `ip netns exec NAME`.
     pub within: Vec<String>,
+}
+
+/// Waits for a command to end by itself.
+#[track_caller]
+pub fn ended(mut command: Child) -> ExitStatus {
+    eventually(ENDS_WITHIN, || command.try_wait().unwrap())
 }
 
 impl Home {
@@ -124,7 +133,7 @@ impl Home {
     pub fn run(&self, args: &[&str]) -> (ExitStatus, String) {
         let read = |name| fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
         let before = ["stdout", "stderr"].map(|name| (name, read(name).len()));
-        let status = self.spawn(args).wait().unwrap();
+        let status = ended(self.spawn(args));
         (status, before.map(|(name, length)| read(name).split_off(length)).concat())
     }
 
