@@ -1,8 +1,10 @@
 // Tests the promises of a terminal's connection against a scripted gateway on a clock that stands still until told.
 import { beforeEach, describe, expect, test } from "vitest";
-import { Connection, type Lookup, type Socket } from "./connection";
+import { AWAY_BYTES, type Waiting } from "./away";
+import { Connection } from "./connection";
 import { FRAME_BYTES, UNACKNOWLEDGED_BYTES } from "./input";
 import type { Prompt, Session } from "./protocol";
+import type { Lookup, Socket } from "./world";
 
 const SESSION = { id: "s", status: "active", bytes_out: 0, end_reason: null, exit_status: null } as Session;
 
@@ -59,6 +61,7 @@ let seen: {
   prompts: (Prompt | null)[];
   idle: (number | null)[];
   notices: (string | null)[];
+  waiting: Waiting | null;
 };
 let connection: Connection;
 
@@ -88,7 +91,7 @@ function parse() {
 
 beforeEach(() => {
   [clock, timers, sockets, unparsed] = [0, [], [], []];
-  seen = { lost: [], resets: 0, prompts: [], idle: [], notices: [] };
+  seen = { lost: [], resets: 0, prompts: [], idle: [], notices: [], waiting: null };
   answer = () => Promise.resolve({ found: SESSION });
   connection = new Connection(
     {
@@ -113,6 +116,7 @@ beforeEach(() => {
       prompt: (prompt) => seen.prompts.push(prompt),
       idle: (ms) => seen.idle.push(ms),
       notice: (message) => seen.notices.push(message),
+      waiting: (waiting) => (seen.waiting = waiting),
     },
   );
   connection.resume();
@@ -237,6 +241,74 @@ describe("sending input", () => {
     connection.resume();
     socket().attached({ input: 40 });
     expect(socket().sent.filter((frame) => frame instanceof Uint8Array)).toEqual([Uint8Array.of(3)]);
+  });
+});
+
+describe("typing while away", () => {
+  const typed = (text: string) => connection.input(new TextEncoder().encode(text));
+  const arrived = () =>
+    socket()
+      .sent.filter((frame) => frame instanceof Uint8Array)
+      .map((frame) => new TextDecoder().decode(frame))
+      .join("");
+
+  /** Loses the socket; the next one is there when this returns. */
+  async function away(meanwhile: () => void) {
+    socket().attached();
+    socket().onclose?.({ code: 1006 });
+    meanwhile();
+    await pass(250);
+    socket().attached();
+  }
+
+  test("one_line_is_shown_and_then_sent_once", async () => {
+    await away(() => {
+      typed("ls\r");
+      expect(seen.waiting).toEqual({ text: "ls⏎", lines: ["ls"], asked: false });
+    });
+    expect([arrived(), seen.waiting]).toEqual(["ls\r", null]);
+    connection.release();
+    expect(arrived()).toBe("ls\r");
+  });
+
+  test("several_lines_wait_for_the_persons_word", async () => {
+    await away(() => typed("cd /\rls\r"));
+    expect([arrived(), seen.waiting?.asked, seen.waiting?.lines]).toEqual(["", true, ["cd /", "ls"]]);
+    connection.release();
+    expect([arrived(), seen.waiting]).toEqual(["cd /\rls\r", null]);
+  });
+
+  test("what_is_discarded_never_arrives", async () => {
+    await away(() => typed("cd /\rls\r"));
+    connection.discard();
+    connection.release();
+    expect([arrived(), seen.waiting]).toEqual(["", null]);
+  });
+
+  test("a_question_asked_as_the_socket_dies_again_is_asked_again", async () => {
+    await away(() => typed("a\rb\r"));
+    socket().onclose?.({ code: 1006 });
+    expect(seen.waiting?.asked).toBe(false);
+    connection.release();
+    await pass(250);
+    socket().attached();
+    expect([arrived(), seen.waiting?.asked]).toEqual(["", true]);
+  });
+
+  test("no_more_is_kept_than_fits", async () => {
+    await away(() => {
+      expect(typed("a".repeat(AWAY_BYTES))).toBe(true);
+      expect(typed("b")).toBe(false);
+    });
+    expect(arrived()).toBe("a".repeat(AWAY_BYTES));
+  });
+
+  test("where_the_pointer_was_is_not_told_later", async () => {
+    await away(() => {
+      for (const report of ["\x1b[O", "\x1b[I\x1b[<35;10;4M", "\x1b[M !!"]) typed(report);
+      typed("\x1b[A");
+    });
+    expect(arrived()).toBe("\x1b[A");
   });
 });
 

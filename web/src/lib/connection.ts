@@ -1,35 +1,10 @@
 // Owns one terminal's WebSocket: attach, offsets, acknowledgements, input that survives a lost socket, reconnecting.
 // Knows neither Svelte nor xterm nor the clock: they come as `Environment` and `View`.
+import { Away, isReport, type Waiting } from "./away";
 import { InputBuffer } from "./input";
 import { CLOSE_CODES, parseServerFrame } from "./protocol";
-import type { ClientFrame, Prompt, ServerFrame, Session, Status } from "./protocol";
-
-/** The part of a browser's WebSocket that is used. */
-export interface Socket {
-  onopen: (() => void) | null;
-  onmessage: ((event: { data: unknown }) => void) | null;
-  onclose: ((event: { code: number }) => void) | null;
-  send(data: string | Uint8Array<ArrayBuffer>): void;
-  close(code?: number): void;
-}
-
-/** What is known of a session over HTTP. */
-export type Lookup = { found: Session } | "signed_out" | "missing";
-
-/** The outside world of a connection. */
-export interface Environment {
-  /** A new socket to this session; `binaryType` is `arraybuffer`. */
-  open(): Socket;
-  /** Asks over HTTP; rejects when the gateway cannot be reached. */
-  lookup(): Promise<Lookup>;
-  /** Calls back once after `ms`; the result cancels. */
-  after(ms: number, callback: () => void): () => void;
-  now(): number;
-  /** Uniform in 0…1. */
-  random(): number;
-  /** Names this page towards the gateway; the same after a reload. */
-  clientId: string;
-}
+import type { ClientFrame, Prompt, ServerFrame, Status } from "./protocol";
+import type { Environment, Socket } from "./world";
 
 /** What a terminal's owner is told. */
 export interface View {
@@ -45,6 +20,8 @@ export interface View {
   idle(closesInMs: number | null): void;
   /** The gateway has something to say that changes nothing yet; `null` once it no longer holds. */
   notice(message: string | null): void;
+  /** What was typed while away and is not sent yet; `asked`: it waits for `release()` or `discard()`. */
+  waiting(waiting: Waiting | null): void;
 }
 
 /**
@@ -89,6 +66,7 @@ export class Connection {
   #cancelRetry: () => void = () => {};
 
   #input = new InputBuffer();
+  #away = new Away();
   /** Bytes handed to the view, which never drops any; `null` before the first attach. */
   #received: number | null = null;
   #parsed = 0;
@@ -162,12 +140,32 @@ export class Connection {
     return told || (this.#phase.kind !== "opening" && this.#phase.kind !== "reconnecting");
   }
 
-  /** Queues typed bytes, also while disconnected; false if there is no room or the session is over. */
+  /** Queues typed bytes, a few also while disconnected; false if there is no room or the session is over. */
   input(bytes: Uint8Array): boolean {
-    if (this.#phase.kind === "closed" || !this.#input.push(bytes)) return false;
+    if (this.#phase.kind === "closed") return false;
+    if (this.#phase.kind !== "attached") {
+      const kept = isReport(bytes) || this.#away.push(bytes);
+      this.#view.waiting(this.#away.waiting(false));
+      return kept;
+    }
+    if (!this.#input.push(bytes)) return false;
     this.#view.idle(null);
     this.#flush();
     return true;
+  }
+
+  /** Sends what was typed while away; does nothing before the gateway is back. */
+  release(): void {
+    if (this.#phase.kind !== "attached") return;
+    const typed = this.#away.take();
+    this.#view.waiting(null);
+    if (typed.length > 0) this.input(typed);
+  }
+
+  /** Forgets what was typed while away. */
+  discard(): void {
+    this.#away.take();
+    this.#view.waiting(null);
   }
 
   /** The terminal has a new size; sizes are clamped to 1…1000 and told when they rest. */
@@ -272,6 +270,9 @@ export class Connection {
     if (frame.lost_bytes > 0) this.#view.lost(frame.lost_bytes);
     this.#input.resume(frame.input_offset);
     this.#flush();
+    // What it was typed for may be gone: one line is a keystroke or two away from being taken back, several are not.
+    if (this.#away.isLong) this.#view.waiting(this.#away.waiting(true));
+    else this.release();
   }
 
   #output(bytes: Uint8Array): void {
@@ -313,6 +314,7 @@ export class Connection {
     this.#view.idle(null);
     // A gateway that still means it says so again.
     this.#view.notice(null);
+    this.#view.waiting(this.#away.waiting(false));
     return socket;
   }
 

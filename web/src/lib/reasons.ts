@@ -13,7 +13,7 @@ const END_REASONS: Record<EndReason, Explanation> = {
   user_closed: { short: "Closed by user", sentence: "You closed this terminal." },
   terminated: {
     short: "Ended by an operator",
-    sentence: "An operator ended this session. Ask them before you connect again.",
+    sentence: "Somebody who may do so ended this session. Ask them before you connect again.",
   },
   detach_expired: {
     short: "Nobody came back",
@@ -52,7 +52,10 @@ const END_REASONS: Record<EndReason, Explanation> = {
     short: "Gateway lost its right",
     sentence: "The gateway was cut off and had to give this session up. Reconnect to start a new one.",
   },
-  revoked: { short: "Access withdrawn", sentence: "Your access to this target was withdrawn. Ask your administrator." },
+  revoked: {
+    short: "Access withdrawn",
+    sentence: "Your access to this target was withdrawn. If you still need it, ask your administrator to grant it again.",
+  },
   shutdown: { short: "Gateway shut down", sentence: "The gateway was shut down. Reconnect once it is back." },
   actor_failed: {
     short: "Gateway fault",
@@ -71,6 +74,12 @@ export function explainEnd(reason: string | null, exitStatus: number | null): Ex
     short: `${known.short} (status ${exitStatus})`,
     sentence: `The remote shell ended with exit status ${exitStatus}.`,
   };
+}
+
+/** An end as its owner reads it: the words of the gateway say who ended it, which may be this very person. */
+export function explainOwnEnd(reason: string | null, exitStatus: number | null, message: string, user: string): Explanation {
+  if (reason !== "terminated" || message !== `ended by ${user}`) return explainEnd(reason, exitStatus);
+  return { short: "Ended by you", sentence: "You ended this session from another page. Reconnect to start a new one." };
 }
 
 /** Every end reason, for filters and tests. */

@@ -6,7 +6,8 @@ import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal, type IDisposable } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
-import { plainPaste, plainTitle } from "./text";
+import { asksFirst, linesOf, plainPaste } from "./paste";
+import { plainTitle } from "./text";
 import { DARK, FONT, LIGHT } from "./theme";
 
 /** What a screen tells its owner. */
@@ -18,13 +19,11 @@ export interface ScreenEvents {
   title(title: string): void;
   /** The address under the pointer, or `null`. */
   link(uri: string | null): void;
-  /** A paste of many lines that the target's shell would run one by one; `paste` goes on with it. */
-  confirmPaste(lines: number, paste: () => void): void;
+  /** A paste of several lines that the target's shell would run one by one; `paste` goes on with it. */
+  confirmPaste(lines: string[], paste: () => void): void;
   openSearch(): void;
 }
 
-/** More lines than this are not pasted into a plain prompt without asking. */
-const QUIET_PASTE_LINES = 5;
 const SCROLLBACK_LINES = 10_000;
 const isMac = /Mac|iP(hone|ad|od)/.test(navigator.userAgent);
 
@@ -50,6 +49,8 @@ export class Screen {
   readonly search = new SearchAddon();
   /** Resolves when the grid has the size it will keep: the renderers differ in the width of a cell. */
   readonly ready: Promise<void>;
+  /** Whether this person wants no question before a paste of several lines. */
+  pastesFreely = false;
   #host: HTMLElement;
   #events: ScreenEvents;
   #fit = new FitAddon();
@@ -201,15 +202,13 @@ export class Screen {
   }
 
   #pasted(event: ClipboardEvent): void {
-    // xterm.js would leave ESC in it.
     event.preventDefault();
     event.stopPropagation();
     const text = plainPaste(event.clipboardData?.getData("text/plain") ?? "");
     if (text === "") return;
     const paste = () => this.terminal.paste(text);
-    const lines = text.trimEnd().split(/\r\n|\r|\n/).length;
-    if (lines <= QUIET_PASTE_LINES || this.terminal.modes.bracketedPasteMode) paste();
-    else this.#events.confirmPaste(lines, paste);
+    if (this.pastesFreely || !asksFirst(text, this.terminal.modes.bracketedPasteMode)) return paste();
+    this.#events.confirmPaste(linesOf(text), paste);
   }
 
   #openLink(event: MouseEvent, uri: string): void {

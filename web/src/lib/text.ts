@@ -1,5 +1,4 @@
-// Owns how values become text for people: sizes, times, durations, and titles that come from an untrusted target; and what
-// of a pasted text may reach a target.
+// Owns how values become text for people: sizes, times, durations, and titles that come from an untrusted target.
 
 /** Terminal titles are cut here. */
 export const TITLE_CHARACTERS = 128;
@@ -10,14 +9,6 @@ const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202
 /** A title as plain text: no control or bidirectional characters, at most 128 characters. */
 export function plainTitle(untrusted: string): string {
   return [...untrusted.slice(0, TITLE_CHARACTERS * 4).replace(UNSAFE, "")].slice(0, TITLE_CHARACTERS).join("").trim();
-}
-
-// C0 but tab and line breaks, DEL, C1. With ESC a text could end its own brackets and be run from there on.
-const CONTROLS = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]/g;
-
-/** A pasted text as a keyboard could have typed it: no control characters but tabs and line breaks. */
-export function plainPaste(text: string): string {
-  return text.replace(CONTROLS, "");
 }
 
 const UNITS = ["B", "KB", "MB", "GB", "TB"] as const;

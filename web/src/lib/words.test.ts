@@ -1,9 +1,9 @@
 // Tests what people read and type: destinations, titles from untrusted targets, sentences for every ending.
 import { describe, expect, test } from "vitest";
 import { destinationOf, parseHandTyped } from "./destination";
-import { ALL_END_REASONS, explainCloseCode, explainEnd } from "./reasons";
+import { ALL_END_REASONS, explainCloseCode, explainEnd, explainOwnEnd } from "./reasons";
 import { CLOSE_CODES } from "./protocol";
-import { bytes, duration, plainPaste, plainTitle, TITLE_CHARACTERS } from "./text";
+import { bytes, duration, plainTitle, TITLE_CHARACTERS } from "./text";
 
 describe("destinations", () => {
   test.each([
@@ -33,10 +33,6 @@ describe("text", () => {
     expect([...plainTitle("😀".repeat(500))]).toHaveLength(TITLE_CHARACTERS);
   });
 
-  test("a_paste_cannot_end_its_own_brackets", () => {
-    expect(plainPaste("a\u001b[201~rm\u009b201~\u0003\r\n\tb\u007f")).toBe("a[201~rm201~\r\n\tb");
-  });
-
   test("sizes_and_durations_read_well", () => {
     expect([bytes(0), bytes(999), bytes(1_250_000)]).toEqual(["0 B", "999 B", "1.3 MB"]);
     expect([duration(900), duration(62_000), duration(7_500_000)]).toEqual(["0 s", "1 m 02 s", "2 h 05 m"]);
@@ -51,6 +47,12 @@ describe("sentences", () => {
 
   test("a_reason_of_a_newer_gateway_still_reads_as_an_ending", () => {
     for (const reason of ["toString", "unheard_of", null]) expect(explainEnd(reason, null).sentence).toMatch(/over/);
+  });
+
+  test("who_ended_the_own_session_from_another_page_is_not_sent_to_ask_anybody", () => {
+    expect(explainOwnEnd("terminated", null, "ended by ann", "ann").sentence).toMatch(/^You ended/);
+    expect(explainOwnEnd("terminated", null, "ended by bob", "ann").sentence).toMatch(/Ask them/);
+    expect(explainOwnEnd("revoked", null, "ended by ann", "ann")).toEqual(explainEnd("revoked", null));
   });
 
   test("every_close_code_has_its_own", () => {

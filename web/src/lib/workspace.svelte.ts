@@ -17,6 +17,8 @@ export interface Tab {
   title: string;
   /** Whether its session is over. */
   closed: boolean;
+  /** Whether several lines are pasted here without a question. */
+  pastesFreely?: boolean;
 }
 
 /** The view in front. */
@@ -124,7 +126,7 @@ export class Workspace {
   }
 
   /** Keeps what is known of a tab. */
-  update(id: string, change: Partial<Pick<Tab, "title" | "closed">>): void {
+  update(id: string, change: Partial<Pick<Tab, "title" | "closed" | "pastesFreely">>): void {
     const tab = this.tabs.find((tab) => tab.id === id);
     if (tab === undefined) return;
     Object.assign(tab, change);
