@@ -2,6 +2,7 @@
 import type { Destination } from "./destination";
 import type { Node, Session, Status } from "./protocol";
 import { SUBPROTOCOL } from "./protocol";
+import type { Target } from "./targets";
 
 const BASE = "/api/v1";
 /** Longer than a slow open takes, shorter than a person's patience; a dead network answers nothing by itself. */
@@ -25,15 +26,6 @@ export interface Me {
   demo: boolean;
   adhoc: boolean;
   version: string;
-}
-
-/** An entry of the catalogue. */
-export interface Target {
-  name: string;
-  host: string;
-  port: number;
-  username: string;
-  tags: string[];
 }
 
 /** One page of sessions; `degraded` names the stores that are down. */

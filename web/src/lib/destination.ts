@@ -1,15 +1,34 @@
-// Owns how a place to connect to is written: a name of the catalogue, or `user@host[:port]`. Knows no network.
+// Owns how a place to connect to is written: a name of the catalogue, `user@host[:port]`, or a line for `ssh`. Knows no
+// network.
 
 /** What `POST /api/v1/sessions` takes. */
 export type Destination = { target: string } | { username: string; host: string; port: number };
 
+/** A place, or a sentence that says what to write instead. */
+export type Parsed = { destination: Destination } | { problem: string };
+
 const SSH_PORT = 22;
 const HAND_TYPED = /^([^@\s:/]+)@(\[[0-9A-Fa-f:.]+\]|[^\s:@[\]/]+)(?::(\d{1,5}))?$/;
 
-/** Reads `user@host`, `user@host:port` or `user@[ipv6]:port`; otherwise a sentence that says what is missing. */
-export function parseHandTyped(text: string): { destination: Destination } | { problem: string } {
+/**
+ * Reads `user@host`, `user@host:port`, `user@[ipv6]:port`, or a line as people paste it: `ssh -p 2201 user@host` and
+ * `ssh://user@host:port`, where the host may also be one of `names`; otherwise a sentence that says what is missing.
+ */
+export function parseHandTyped(text: string, names: readonly string[] = []): Parsed {
   const typed = text.trim();
   if (typed === "") return { problem: "Type where to connect, for example admin@10.0.0.5." };
+  if (/^ssh:\/\//i.test(typed)) return parsePlace(typed.slice("ssh://".length).replace(/\/$/, ""));
+  if (/^ssh(\s|$)/i.test(typed)) return parseSshLine(typed.split(/\s+/).slice(1).map(bare), names);
+  return names.includes(typed) ? { destination: { target: typed } } : parsePlace(typed);
+}
+
+/** The destination of a session that exists already, from its `target`. */
+export function destinationOf(target: string): Destination {
+  const parsed = target.includes("@") ? parsePlace(target) : undefined;
+  return parsed !== undefined && "destination" in parsed ? parsed.destination : { target };
+}
+
+function parsePlace(typed: string): Parsed {
   if (!typed.includes("@")) {
     return { problem: `Put the login name first, for example root@${typed.replace(/\s+/g, "")}.` };
   }
@@ -22,8 +41,64 @@ export function parseHandTyped(text: string): { destination: Destination } | { p
   return { destination: { username, host: host.replace(/^\[|\]$/g, ""), port } };
 }
 
-/** The destination of a session that exists already, from its `target`. */
-export function destinationOf(target: string): Destination {
-  const parsed = target.includes("@") ? parseHandTyped(target) : undefined;
-  return parsed !== undefined && "destination" in parsed ? parsed.destination : { target };
+/** Options of ssh(1) that change nothing here: more words, less words, compression, a terminal. */
+const HARMLESS = /^-[aCkqtvx]+$/;
+
+/** Options that take a value. */
+const VALUED = "BbcDEeFIiJLlmOoPpQRSWw";
+
+/** Options that mean something the gateway cannot do, and what to do instead; by their `-o` names too. */
+const REFUSED: Record<string, string> = {
+  J: "Jump hosts (-J) are not built. Ask for a gateway that reaches the host itself, and leave -J out.",
+  i: "A key file on your machine is out of the gateway's reach. Leave -i out; the gateway asks for what the target wants.",
+  L: "Forwarded ports (-L, -R, -D) are not built. Leave them out to open a terminal.",
+};
+const SAME_AS: Record<string, string> = { W: "J", proxyjump: "J", proxycommand: "J", identityfile: "i", R: "L", D: "L" };
+
+/** Quotes belong to the shell that the line was written for. */
+const bare = (word: string) => word.replace(/^(["'])(.*)\1$/, "$2");
+
+function parseSshLine(words: string[], names: readonly string[]): Parsed {
+  const told: { place?: string; port?: string; user?: string } = {};
+  // Options may stand behind the place, too.
+  for (let word = words.shift(); word !== undefined; word = words.shift()) {
+    if (HARMLESS.test(word) || word === "--") continue;
+    if (!word.startsWith("-")) {
+      if (told.place !== undefined) return { problem: "Leave the command out: a shell opens, and takes it there." };
+      told.place = word;
+      continue;
+    }
+    const option = word.charAt(1);
+    const value = VALUED.includes(option) ? word.slice(2) || (words.shift() ?? "") : "";
+    const problem = take(option, value, told);
+    if (problem !== "") return { problem };
+  }
+  const { place, port, user } = told;
+  if (place === undefined) return { problem: "Say where to: ssh -p 2201 deploy@db1." };
+  if (names.includes(place) && port === undefined && user === undefined) return { destination: { target: place } };
+  if (/^ssh:\/\//i.test(place)) return parseHandTyped(place);
+  // A colon is a port in a hand-typed place; after `ssh` only an IPv6 address has some.
+  const host = place.slice(place.lastIndexOf("@") + 1);
+  const login = place.includes("@") ? place.slice(0, place.lastIndexOf("@")) : user;
+  if (login === undefined) return parsePlace(host);
+  return parsePlace(`${login}@${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${port ?? SSH_PORT}`);
+}
+
+/** Takes one option in; a sentence for what cannot be done here. */
+function take(option: string, value: string, told: { port?: string; user?: string }): string {
+  if (option === "o") {
+    const [key = "", setting = ""] = value.split(/=(.*)/s);
+    const name = key.toLowerCase();
+    if (name === "port" || name === "user") return take(name === "port" ? "p" : "l", setting, told);
+    return REFUSED[SAME_AS[name] ?? ""] ?? `The setting ${key} is not understood here. Leave -o out.`;
+  }
+  if (option === "p") {
+    told.port = value;
+    return /^\d{1,5}$/.test(value) ? "" : "Put a number from 1 to 65535 after -p.";
+  }
+  if (option === "l") {
+    told.user = value;
+    return value === "" ? "Put the login name after -l." : "";
+  }
+  return REFUSED[option] ?? REFUSED[SAME_AS[option] ?? ""] ?? `-${option} is not understood here. Leave it out.`;
 }

@@ -21,6 +21,34 @@ describe("destinations", () => {
     },
   );
 
+  const db1 = { username: "deploy", host: "db1", port: 2201 };
+  test.each([
+    ["ssh -p 2201 deploy@db1", db1],
+    ["ssh -p2201 -l deploy db1", db1],
+    ["ssh deploy@db1 -p 2201", db1],
+    ["ssh -tt -v -o Port=2201 -oUser=deploy 'db1'", db1],
+    ["ssh://deploy@db1:2201/", db1],
+    ["ssh root@fe80::1", { username: "root", host: "fe80::1", port: 22 }],
+    ["ssh web-1", { target: "web-1" }],
+    ["web-1", { target: "web-1" }],
+  ])("%s is understood", (text, destination) => {
+    expect(parseHandTyped(text, ["web-1"])).toEqual({ destination });
+  });
+  test.each([
+    ["ssh -p 2201 -J bastion deploy@db1", /^Jump hosts/],
+    ["ssh -o ProxyJump=bastion deploy@db1", /^Jump hosts/],
+    ["ssh -i ~/.ssh/id deploy@db1", /^A key file/],
+    ["ssh -L 80:a:80 deploy@db1", /^Forwarded ports/],
+    ["ssh -X deploy@db1", /^-X is not/],
+    ["ssh -o StrictHostKeyChecking=no a@b", /^The setting StrictHostKeyChecking/],
+    ["ssh -p deploy@db1", /after -p/],
+    ["ssh -p 99999 deploy@db1", /out of range/],
+    ["ssh -p22 web-2", /login name first/],
+    ["ssh deploy@db1 uptime", /^Leave the command out/],
+    ["ssh", /^Say where/],
+  ])("%s is refused with what to do instead", (text, sentence) => {
+    expect(parseHandTyped(text, ["web-1"])).toEqual({ problem: expect.stringMatching(sentence) as string });
+  });
   test("a_session_leads_back_to_where_it_was", () => {
     expect(destinationOf("web-1")).toEqual({ target: "web-1" });
     expect(destinationOf("root@web:2222")).toEqual({ username: "root", host: "web", port: 2222 });

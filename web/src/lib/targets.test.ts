@@ -1,0 +1,37 @@
+// Tests how the catalogue is looked through, and which destinations ask for a second thought.
+import { expect, test } from "vitest";
+import { isProd, matching, prodAt, tagsOf, type Target } from "./targets";
+
+const target = (name: string, host: string, port: number, tags: string[]): Target => ({ name, host, port, username: "deploy", tags });
+const DB = target("db-1", "10.0.0.5", 2201, ["prod", "db"]);
+const WEB = target("web-1", "web.example", 22, ["Prod"]);
+const LAB = target("lab", "lab.example", 22, ["test", "db"]);
+const ALL = [DB, WEB, LAB];
+const none = () => false;
+
+test("every_word_must_be_found_in_name_place_or_tags", () => {
+  expect(matching(ALL, " DB 2201 ", [], none)).toEqual([DB]);
+  expect(matching(ALL, "deploy@lab", [], none)).toEqual([LAB]);
+  expect(matching(ALL, "nowhere", [], none)).toEqual([]);
+});
+
+test("all_chosen_tags_must_be_there", () => {
+  expect(matching(ALL, "", ["db"], none)).toEqual([DB, LAB]);
+  expect(matching(ALL, "", ["db", "prod"], none)).toEqual([DB]);
+});
+
+test("favourites_come_first_and_the_rest_keeps_its_order", () => {
+  expect(matching(ALL, "", [], (name) => name === "lab")).toEqual([LAB, DB, WEB]);
+});
+
+test("tags_are_listed_once", () => {
+  expect(tagsOf(ALL)).toEqual(["db", "prod", "Prod", "test"]);
+});
+
+test("prod_is_found_by_name_and_behind_a_typed_address", () => {
+  expect(ALL.map(isProd)).toEqual([true, true, false]);
+  expect(prodAt(ALL, { target: "db-1" })).toBe(DB);
+  expect(prodAt(ALL, { username: "root", host: "WEB.example", port: 22 })).toBe(WEB);
+  expect(prodAt(ALL, { username: "root", host: "10.0.0.5", port: 22 })).toBeUndefined();
+  expect(prodAt(ALL, { target: "lab" })).toBeUndefined();
+});

@@ -1,0 +1,50 @@
+// Owns how the catalogue is looked through: search, tags, favourites, and which targets ask for a second thought.
+// Knows no network and no page.
+import type { Destination } from "./destination";
+
+/** An entry of the catalogue. */
+export interface Target {
+  name: string;
+  host: string;
+  port: number;
+  username: string;
+  tags: string[];
+}
+
+/** The tag of targets where a mistake is dear: they carry a red band and open only by their typed name. */
+export const PROD_TAG = "prod";
+
+/** Whether a target carries the red band. */
+export const isProd = (target: Target) => target.tags.some((tag) => tag.toLowerCase() === PROD_TAG);
+
+/** Where a target leads, as people write it. */
+export const place = ({ username, host, port }: Target) => `${username}@${host}${port === 22 ? "" : `:${port}`}`;
+
+/** Every tag of these targets, by name. */
+export function tagsOf(targets: readonly Target[]): string[] {
+  return [...new Set(targets.flatMap((target) => target.tags))].sort((a, b) => a.localeCompare(b));
+}
+
+/** The targets that have every word of `search` somewhere and all of `tags`; favourites first, then as they came. */
+export function matching(
+  targets: readonly Target[],
+  search: string,
+  tags: readonly string[],
+  isFavourite: (name: string) => boolean,
+): Target[] {
+  const words = search.toLowerCase().split(/\s+/).filter(Boolean);
+  const found = targets.filter((target) => {
+    const text = [target.name, place(target), ...target.tags].join("\n").toLowerCase();
+    return words.every((word) => text.includes(word)) && tags.every((tag) => target.tags.includes(tag));
+  });
+  return [...found.filter(({ name }) => isFavourite(name)), ...found.filter(({ name }) => !isFavourite(name))];
+}
+
+/** The target with the red band that `destination` leads to, by its name or by its address; `undefined` for none. */
+export function prodAt(targets: readonly Target[], destination: Destination): Target | undefined {
+  const leadsTo = (target: Target) =>
+    "target" in destination
+      ? target.name === destination.target
+      : target.host.toLowerCase() === destination.host.toLowerCase() && target.port === destination.port;
+  return targets.filter(isProd).find(leadsTo);
+}
