@@ -74,8 +74,7 @@ targets:
     auth: { key_file: ${sshd.userKey} }
 `);
   const desk = new Desk(await (await lab.browser()).open(gateway.origin));
-  await desk.at("signin-token").fill(gateway.token);
-  await desk.at("signin-submit").click();
+  await desk.signIn(gateway.token);
   await desk.at("target-build-box").click();
   await desk.stands("active");
   await desk.ask("echo $((6*7))", /^42$/m);

@@ -18,8 +18,7 @@ promise("a gateway killed with -9 leaves a quiet word, and its next start tells 
   const session = await gateway.listed(id, "closed");
   assert.equal(session.end_reason, "node_lost");
   // Who was signed in is not kept over a restart.
-  await desk.at("signin-token").fill(gateway.token);
-  await desk.at("signin-submit").click();
+  await desk.signIn(gateway.token);
   assert.match(await desk.ending(), /The gateway that ran this session stopped/);
 
   await desk.at("reconnect").click();

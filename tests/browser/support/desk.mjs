@@ -13,6 +13,12 @@ export class Desk {
     return this.page.getByTestId(id);
   }
 
+  /** Signs in with a token, from the page that asks who one is. */
+  async signIn(token) {
+    await this.at("signin-token").fill(token);
+    await this.at("signin-submit").click();
+  }
+
   /** Opens the playground's terminal and waits for its prompt. */
   async openPlayground() {
     await this.at("target-playground").click();

@@ -6,6 +6,7 @@ import test from "node:test";
 import { Browser } from "./browser.mjs";
 import { Desk } from "./desk.mjs";
 import { Gateway } from "./gateway.mjs";
+import { Line } from "./line.mjs";
 import { Sshd } from "./sshd.mjs";
 import { until } from "./until.mjs";
 
@@ -60,6 +61,13 @@ class Lab {
   /** Follows a demo's link in this browser. */
   async follow(gateway, browser) {
     return new Desk(await browser.open(gateway.link));
+  }
+
+  /** A line to this gateway that can be cut. */
+  async line(gateway) {
+    const line = await Line.start(gateway.origin);
+    this.#undo.push(() => line.stop());
+    return line;
   }
 
   async sshd(options) {

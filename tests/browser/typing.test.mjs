@@ -1,0 +1,73 @@
+// Owns what reaches a shell of what a person pastes, or types while the connection is away: asked, shown, and only once.
+import assert from "node:assert/strict";
+import { Desk } from "./support/desk.mjs";
+import { promise } from "./support/lab.mjs";
+import { until } from "./support/until.mjs";
+
+promise("several lines are pasted only after a word, and never again asked for where the person said so", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  await desk.openPlayground();
+
+  await paste(desk, "echo one\necho two\n");
+  assert.match(await desk.at("lines").innerText(), /echo one\s+echo two/);
+  await desk.page.keyboard.press("Enter"); // what has the focus at first is the way out
+  await desk.at("lines-question").waitFor({ state: "detached" });
+  await desk.ask("echo nothing came", /^nothing came$/m);
+  assert.doesNotMatch(await desk.screen(), /^one$/m);
+
+  await paste(desk, "echo one\necho two\n");
+  await desk.at("lines-always").check();
+  await desk.at("confirm-yes").click();
+  await desk.reads(/^one\n(.*\n)*two$/m);
+
+  await paste(desk, "echo three\necho four\n");
+  await desk.reads(/^three\n(.*\n)*four$/m);
+});
+
+promise("one line is pasted at once, and none of its control characters reaches the shell", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  await desk.openPlayground();
+  await paste(desk, "echo a\x1b[201~b\x07\n");
+  await desk.reads(/^a\[201~b$/m);
+});
+
+promise("a line typed while the gateway is away is shown and arrives once; several wait for a word", async (lab) => {
+  const gateway = await lab.demo();
+  const line = await lab.line(gateway);
+  const desk = new Desk(await (await lab.browser()).open(line.through(gateway.link)));
+  await desk.openPlayground();
+
+  await away(desk, line, "echo typed away\n");
+  await desk.reads(/^typed away$/m);
+  await desk.at("waiting").waitFor({ state: "detached" });
+  await desk.ask("echo done", /^done$/m);
+  assert.equal((await desk.screen()).match(/^typed away$/gm).length, 1);
+
+  await away(desk, line, "echo first\necho second\n");
+  assert.match(await desk.at("lines").innerText(), /echo first\s+echo second/);
+  assert.doesNotMatch(await desk.screen(), /^first$/m);
+  await desk.at("confirm-yes").click();
+  await desk.reads(/^first\n(.*\n)*second$/m);
+});
+
+/** Pastes a text into the terminal in front, as a browser does it. */
+async function paste(desk, text) {
+  await desk.at("terminal").click();
+  await desk.page.evaluate((text) => {
+    const clipboardData = new DataTransfer();
+    clipboardData.setData("text/plain", text);
+    const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+    document.activeElement.dispatchEvent(event);
+  }, text);
+}
+
+/** Types while the network is down, and brings it back. */
+async function away(desk, line, text) {
+  await desk.at("terminal").click();
+  await line.cut();
+  await desk.stands("reconnecting");
+  await desk.page.keyboard.type(text);
+  await until("what was typed to be shown", async () => /⏎/.test(await desk.at("waiting").innerText()));
+  await line.mend();
+  await desk.stands("active");
+}
