@@ -3,9 +3,11 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::Duration,
 };
+
+use ipnet::IpNet;
 
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -14,13 +16,55 @@ use tokio::{
 
 use super::{AddressRule, ConnectError, Dial, person::clean_line};
 
+/// Where a cloud tells a machine its secrets (link-local; Amazon's over IPv6; Alibaba's). Whoever names one of these
+/// networks means it; nobody gets there by a name, or by a network that happens to hold it.
+const METADATA: &[&str] = &["169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32"];
+
+/// This host, and what is no host at all: reached only where a network within one of these is allowed, so that
+/// `0.0.0.0/0` stands for everybody else.
+const HERE: &[&str] = &["0.0.0.0/8", "127.0.0.0/8", "::/127", "224.0.0.0/4", "255.255.255.255/32", "ff00::/8"];
+
 impl AddressRule {
-    /// Whether `ip` may be dialled. An IPv4 address dressed as IPv6 counts as what it is; the unspecified address never
-    /// passes, since it means this host under another name.
+    /// Whether `ip` may be dialled. An IPv4 address dressed as IPv6 counts as what it is, and one that is carried inside of
+    /// an IPv6 address (NAT64, 6to4) counts as well as what carries it. The unspecified address never passes, since it
+    /// means this host under another name; loopback, multicast and metadata pass only by a network of their own.
     pub fn permits(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        let listed = |networks: &[ipnet::IpNet]| networks.iter().any(|network| network.contains(&ip));
-        !ip.is_unspecified() && listed(&self.allow) && !listed(&self.deny)
+        let carried = carried(ip).map(IpAddr::V4);
+        self.permits_as_it_stands(ip) && carried.is_none_or(|carried| self.permits_as_it_stands(carried))
+    }
+
+    fn permits_as_it_stands(&self, ip: IpAddr) -> bool {
+        let allows = |network: &IpNet| {
+            let special = special(METADATA, ip).or(special(HERE, ip));
+            network.contains(&ip) && special.is_none_or(|special| special.contains(network))
+        };
+        !ip.is_unspecified() && self.allow.iter().any(allows) && !self.deny.iter().any(|network| network.contains(&ip))
+    }
+}
+
+fn special(networks: &[&str], ip: IpAddr) -> Option<IpNet> {
+    networks.iter().filter_map(|network| network.parse::<IpNet>().ok()).find(|network| network.contains(&ip))
+}
+
+/// Whether `ip` is where a cloud keeps its secrets, under any dress.
+fn is_metadata(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    [Some(ip), carried(ip).map(IpAddr::V4)].into_iter().flatten().any(|ip| special(METADATA, ip).is_some())
+}
+
+/// The IPv4 address that an IPv6 address carries, where a router on the way would unpack it: NAT64 (RFC 6052 §2.2, both the
+/// well-known prefix and the one for local use, RFC 8215), 6to4 (RFC 3056 §2), and the old compatible form (RFC 4291
+/// §2.5.5.1).
+fn carried(ip: IpAddr) -> Option<Ipv4Addr> {
+    let IpAddr::V6(v6) = ip else { return None };
+    let bits = v6.to_bits();
+    let low = Ipv4Addr::from_bits(bits as u32);
+    match v6.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, ..] | [0x64, 0xff9b, 1, ..] => Some(low),
+        [0x2002, ..] => Some(Ipv4Addr::from_bits((bits >> 80) as u32)),
+        [0, 0, 0, 0, 0, 0, high, _] if high != 0 => Some(low),
+        _ => None,
     }
 }
 
@@ -56,20 +100,34 @@ pub(super) async fn resolve(dial: &Dial) -> Result<Vec<SocketAddr>, ConnectError
         tracing::info!(host = clean_line(&dial.host), %error, "name not resolved");
         not_resolved()
     })?;
+    let by_name = dial.host.parse::<IpAddr>().is_err();
+    sift(found, by_name, dial.allowed.as_ref()).map_err(|denied| match denied {
+        Some(addr) => ConnectError::AddressDenied { addr },
+        None => not_resolved(),
+    })
+}
+
+/// Keeps of what a host resolved to what may be dialled, in its order, each once; or the first that may not, where that is all
+/// there is. A name of the catalogue may lead anywhere but to a cloud's metadata: who answers for the name decides where.
+fn sift(
+    found: impl Iterator<Item = SocketAddr>,
+    by_name: bool,
+    rule: Option<&AddressRule>,
+) -> Result<Vec<SocketAddr>, Option<SocketAddr>> {
     let mut permitted = Vec::new();
     let mut denied = None;
     for addr in found.map(|addr| SocketAddr::new(addr.ip().to_canonical(), addr.port())) {
-        match &dial.allowed {
-            Some(rule) if !rule.permits(addr.ip()) => denied = denied.or(Some(addr)),
-            _ if !permitted.contains(&addr) => permitted.push(addr),
-            _ => {}
+        let may = match rule {
+            Some(rule) => rule.permits(addr.ip()),
+            None => !(by_name && is_metadata(addr.ip())),
+        };
+        if !may {
+            denied = denied.or(Some(addr));
+        } else if !permitted.contains(&addr) {
+            permitted.push(addr);
         }
     }
-    match denied {
-        Some(addr) if permitted.is_empty() => Err(ConnectError::AddressDenied { addr }),
-        _ if permitted.is_empty() => Err(not_resolved()),
-        _ => Ok(permitted),
-    }
+    if permitted.is_empty() { Err(denied) } else { Ok(permitted) }
 }
 
 /// Connects to the first address that answers; each gets its share of `limit`, so that one that swallows packets does
@@ -134,6 +192,15 @@ mod tests {
             "host\u{430}.example",
             "a;b",
             "[::1]",
+            "[::]",
+            "::1%lo",
+            "fe80::1%1",
+            "127.0.0.1.",
+            "0.0.0.0.",
+            "1",
+            "017700000001",
+            "\u{ff11}27.0.0.1",
+            "127。0。0。1",
             &label,
             &total,
         ] {
@@ -141,16 +208,92 @@ mod tests {
         }
     }
 
+    fn rule(allow: &[&str], deny: &[&str]) -> AddressRule {
+        let nets = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect();
+        AddressRule { allow: nets(allow), deny: nets(deny) }
+    }
+
+    fn permits(rule: &AddressRule, ip: &str) -> bool {
+        rule.permits(ip.parse().unwrap())
+    }
+
     #[test]
     fn deny_wins_and_a_mapped_address_counts_as_what_it_is() {
-        let nets = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect();
-        let rule = AddressRule { allow: nets(&["0.0.0.0/0", "::/0"]), deny: nets(&["127.0.0.0/8", "::1/128"]) };
-        let permits = |ip: &str| rule.permits(ip.parse().unwrap());
-        assert!(permits("192.0.2.7"));
-        assert!(permits("2001:db8::7"));
-        for ip in ["127.0.0.1", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::", "::ffff:0.0.0.0"] {
-            assert!(!permits(ip), "{ip}");
+        let rule = rule(&["0.0.0.0/0", "::/0", "127.0.0.0/8"], &["127.0.0.0/8", "10.0.0.0/8"]);
+        assert!(permits(&rule, "192.0.2.7"));
+        assert!(permits(&rule, "2001:db8::7"));
+        for ip in ["127.0.0.1", "::ffff:127.0.0.1", "10.1.2.3", "::ffff:10.1.2.3", "0.0.0.0", "::", "::ffff:0.0.0.0"] {
+            assert!(!permits(&rule, ip), "{ip}");
         }
-        assert!(!AddressRule::default().permits("192.0.2.7".parse().unwrap()), "nothing allowed means nothing");
+        assert!(!permits(&AddressRule::default(), "192.0.2.7"), "nothing allowed means nothing");
+    }
+
+    #[test]
+    fn everything_allowed_is_everybody_else_and_not_this_host_or_its_cloud() {
+        let everything = rule(&["0.0.0.0/0", "::/0"], &[]);
+        for ip in [
+            "127.0.0.1",
+            "127.255.0.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "::",
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "fd00:ec2::254",
+            "100.100.100.200",
+            "224.0.0.1",
+            "255.255.255.255",
+            "ff02::1",
+        ] {
+            assert!(!permits(&everything, ip), "{ip}");
+        }
+        assert!(permits(&everything, "10.0.0.1") && permits(&everything, "fd00::1"), "private hosts are hosts");
+        assert!(!permits(&rule(&["0.0.0.0/0"], &[]), "fd00::1"), "each family has its own networks");
+        let named = rule(&["127.0.0.1/32", "::1/128", "169.254.0.0/16", "0.0.0.0/0"], &[]);
+        assert!(permits(&named, "127.0.0.1") && permits(&named, "::1") && permits(&named, "169.254.169.254"));
+        assert!(!permits(&named, "127.0.0.2"));
+    }
+
+    #[test]
+    fn an_address_carried_in_another_counts_too() {
+        let rule = rule(&["0.0.0.0/0", "::/0"], &["10.0.0.0/8"]);
+        for ip in [
+            "64:ff9b::7f00:1",
+            "64:ff9b::a9fe:a9fe",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::127.0.0.1",
+            "2002:7f00:1::1",
+            "2002:a9fe:a9fe::",
+            "2002:a00:1::",
+            "::127.0.0.1",
+            "::169.254.169.254",
+        ] {
+            assert!(!permits(&rule, ip), "{ip}");
+        }
+        for ip in ["64:ff9b::192.0.2.7", "2002:c000:207::1"] {
+            assert!(permits(&rule, ip), "{ip}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_turns_to_the_clouds_metadata_is_not_followed() {
+        let addr = |ip: &str| SocketAddr::new(ip.parse().unwrap(), 22);
+        let sift = |ips: &[&str], by_name, rule| sift(ips.iter().map(|ip| addr(ip)), by_name, rule);
+        for ip in ["169.254.169.254", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fd00:ec2::254"] {
+            assert!(sift(&[ip], true, None).is_err(), "{ip}");
+            assert_eq!(
+                sift(&["192.0.2.7", ip], true, None),
+                Ok(vec![addr("192.0.2.7")]),
+                "only what may be is dialled"
+            );
+            assert!(sift(&[ip], false, None).is_ok(), "an operator wrote {ip}");
+        }
+        assert!(sift(&["127.0.0.1"], true, None).is_ok(), "localhost is a name of the catalogue like any other");
+        let typed = rule(&["192.0.2.0/24"], &[]);
+        assert_eq!(sift(&["127.0.0.1", "192.0.2.7"], true, Some(&typed)), Ok(vec![addr("192.0.2.7")]));
+        assert_eq!(sift(&["127.0.0.1"], false, Some(&typed)), Err(Some(addr("127.0.0.1"))));
     }
 }
