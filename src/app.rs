@@ -9,7 +9,7 @@ use std::{
 };
 
 use actix::Arbiter;
-use actix_web::{App, HttpServer, web};
+use actix_web::{App, HttpServer, middleware, web};
 use anyhow::{Context, bail};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::SecretString;
@@ -43,13 +43,15 @@ use crate::{
     web as http,
 };
 
+/// How many connections there may be.
+mod doors;
 /// How the process ends.
 mod ending;
 /// The recorder, as the configuration asks for it.
 mod recording;
 
-/// How long a connection may take to send its request's head.
-const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// How long a connection may take to send its first request's head, before it is told so. All others: `web/connections.rs`.
+const HEAD_LIMIT: Duration = Duration::from_secs(8);
 
 /// Connections that may wait to be accepted: a thousand browsers that come back at once are not turned away.
 const ACCEPT_QUEUE: i32 = 4_096;
@@ -168,8 +170,11 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let (token, demo) = (plan.admin_token, plan.demo);
     let state = web::Data::new(http::state::State::new(gateway.clone(), web_settings(&config, addr.ip(), token, demo)));
     let link = demo.then(|| state.issue_link(http::auth::ADMIN));
-    let server = HttpServer::new(move || App::new().app_data(state.clone()).configure(http::routes::configure))
-        .on_connect(http::descriptor::keep)
+    let doors = doors::open(&config);
+    let hold = || middleware::from_fn(http::connections::hold);
+    let app = move || App::new().app_data(state.clone()).wrap(hold()).configure(http::routes::configure);
+    let server = HttpServer::new(app)
+        .on_connect(move |connection, data| doors.meet(connection, data))
         .client_request_timeout(HEAD_LIMIT)
         // Nagle's algorithm holds a key's echo back until the browser's delayed acknowledgement, 40 ms.
         .tcp_nodelay(true)

@@ -7,10 +7,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use house::{BROWSER, House, eventually, read, request, type_in};
 
 use super::{
-    gateway::Ended, registry::RegistryMessage, session::SessionMessage, supervisor::SupervisorMessage, wire::ToSocket,
+    gateway::{Ended, GatewayError, OpenSession},
+    registry::RegistryMessage,
+    session::SessionMessage,
+    supervisor::SupervisorMessage,
+    wire::ToSocket,
 };
 use crate::{
     core::{
@@ -39,6 +44,27 @@ async fn an_open_is_acknowledged_only_once_it_is_durable() {
     drop(closed_gate);
     let id = opening.await.unwrap().unwrap().id;
     assert!(house.records.store.get(id).await.unwrap().is_some());
+}
+
+#[actix_rt::test]
+async fn one_session_too_many_is_refused_and_none_is_ended_for_it() {
+    let house = House::new().await;
+    let open = |count, username: &'static str| {
+        let gateway = house.gateway.clone();
+        let one = move |_| {
+            let (gateway, request) = (gateway.clone(), OpenSession { username: username.to_owned(), ..request() });
+            async move { gateway.open(request).await }
+        };
+        join_all((0..count).map(one))
+    };
+    assert!(open(1_200, "ada").await.iter().all(Result::is_ok));
+    let refused = open(1, "ada").await;
+    assert!(matches!(refused[..], [Err(GatewayError::TooManyOfUser { max: 1_200 })]), "{refused:?}");
+    assert!(open(800, "bob").await.iter().all(Result::is_ok));
+    let refused = open(1, "eve").await;
+    assert!(matches!(refused[..], [Err(GatewayError::TooMany { max: 2_000 })]), "{refused:?}");
+    let open = house.gateway.census().await.unwrap().iter().map(|(_, count)| count).sum::<u64>();
+    assert_eq!(open, 2_000);
 }
 
 #[actix_rt::test]

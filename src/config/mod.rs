@@ -73,6 +73,10 @@ block! {
         insecure: bool = false,
         /// Proxies whose `Forwarded` and `X-Forwarded-For` count.
         trusted_proxies: Vec<IpNet> = Vec::new(),
+        /// Connections of everybody.
+        max_connections: u32 = 16_384,
+        /// Connections of one address.
+        max_connections_per_address: u32 = 256,
     }
 }
 

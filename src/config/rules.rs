@@ -51,7 +51,10 @@ fn ranges(config: &Config, report: &mut Report) {
     const MILLI: Duration = Duration::from_millis(1);
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR: Duration = Duration::from_hours(1);
-    let Config { node, store, monitor, session, ssh, .. } = config;
+    let Config { server, node, store, monitor, session, ssh, .. } = config;
+    // Fewer than a page and its pictures would shut the operator out.
+    within(report, "server.max_connections", server.max_connections, 64, 1_000_000);
+    within(report, "server.max_connections_per_address", server.max_connections_per_address, 16, 1_000_000);
     // Slower than 1 s and a close would stand in the stores later than promised.
     within(report, "store.flush_interval", store.flush_interval, MILLI, SECOND);
     within(report, "store.flush_batch", store.flush_batch, 1, 10_000);

@@ -72,6 +72,12 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).with(header::RETRY_AFTER, seconds.into())
     }
 
+    /// 431: the request's head has more than `most` bytes.
+    pub fn long_head(most: usize) -> Self {
+        let detail = format!("The head of a request may have {most} bytes at most.");
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "long-head", detail)
+    }
+
     /// 500: a mistake of ours.
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The gateway made a mistake. Tell its operator.")

@@ -9,6 +9,8 @@ pub mod assets;
 pub mod auth;
 /// Where a request comes from, behind proxies or not.
 pub mod client;
+/// How many connections there may be, and for how long.
+pub mod connections;
 /// A way to end a connection that nobody polls.
 pub mod descriptor;
 /// Problems as RFC 9457 tells them.
@@ -50,6 +52,8 @@ pub mod process;
 pub mod protocol;
 /// `GET /api/v1/sessions/{id}/recording`.
 pub mod recording;
+/// How often a browser's resizes are handed on.
+mod resizes;
 /// The route table.
 pub mod routes;
 /// Secrets made here, and their digests.

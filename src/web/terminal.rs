@@ -22,6 +22,7 @@ use super::{
     origin,
     outlet::{Body, Outlet},
     protocol::{self, BrowserFrame, Fault, GatewayFrame, LEAVING, MAX_FRAME, MAX_SIDE, Mode, STOPPING, SUBPROTOCOL},
+    resizes::{self, Resizes},
     state::State,
     view::session_json,
 };
@@ -74,7 +75,7 @@ pub async fn terminal(
         fragments: Fragments::default(),
         phase: Phase::Starting,
         backlog: BytesMut::new(),
-        resize: None,
+        resizes: Resizes::default(),
         waiting_for_room: false,
     };
     let response =
@@ -95,7 +96,7 @@ struct TerminalSocket {
     phase: Phase,
     /// Typed bytes that the session's channel had no room for.
     backlog: BytesMut,
-    resize: Option<Size>,
+    resizes: Resizes,
     waiting_for_room: bool,
 }
 
@@ -155,7 +156,12 @@ impl TerminalSocket {
             (BrowserFrame::Ack { output_offset }, Some(ends)) => ends.side.ack(output_offset),
             (BrowserFrame::Resize { cols, rows }, Some(_)) => {
                 if let Some(size) = self.size(cols, rows, ctx) {
-                    self.resize = Some(size);
+                    if self.resizes.tell(size) {
+                        ctx.run_later(resizes::WINDOW, |socket, ctx| {
+                            socket.resizes.turn();
+                            socket.push_input(ctx);
+                        });
+                    }
                     self.push_input(ctx);
                 }
             }
@@ -247,14 +253,8 @@ impl TerminalSocket {
         let Some(ends) = self.attached.as_ref().filter(|_| !self.waiting_for_room) else { return };
         let (attach, input) = (ends.attach, ends.input.clone());
         loop {
-            let kind = match (self.backlog.is_empty(), self.resize.take()) {
-                (false, resize) => {
-                    self.resize = resize;
-                    InputKind::Bytes(self.backlog.split().freeze())
-                }
-                (true, Some(size)) => InputKind::Resize(size),
-                (true, None) => return,
-            };
+            let typed = (!self.backlog.is_empty()).then(|| InputKind::Bytes(self.backlog.split().freeze()));
+            let Some(kind) = typed.or_else(|| self.resizes.due().map(InputKind::Resize)) else { return };
             match input.try_send(InputMessage { attach, at: clock::instant(), kind }) {
                 Ok(()) => {}
                 // The session has ended; its last frame is on the way.
@@ -262,7 +262,7 @@ impl TerminalSocket {
                 Err(mpsc::error::TrySendError::Full(message)) => {
                     match message.kind {
                         InputKind::Bytes(bytes) => self.backlog = BytesMut::from(bytes.as_ref()),
-                        InputKind::Resize(size) => self.resize = Some(size),
+                        InputKind::Resize(size) => self.resizes.give_back(size),
                     }
                     break;
                 }

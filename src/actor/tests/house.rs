@@ -278,7 +278,7 @@ impl House {
                 },
                 stream: stream::Limits { window: 64 * 1024, replay: 32 * 1024 },
                 max_sessions: 2_000,
-                max_per_user: 2_000,
+                max_per_user: 1_200,
                 flush_batch: 500,
                 flush_interval: Duration::from_millis(50),
                 cleanup_batch: 50,
