@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::{setting::Setting, *};
 
+mod fuzz;
 mod typos;
 
 /// A folder with a `config.yaml` of this text, and what loading it gives.

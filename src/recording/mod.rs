@@ -31,6 +31,8 @@ pub mod tape;
 pub mod verify;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 /// What is done where a recording cannot be written.

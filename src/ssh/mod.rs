@@ -19,6 +19,9 @@ mod auth;
 mod client;
 /// Keys and passwords in files.
 mod credential_file;
+/// Anything at all, into what reads it.
+#[cfg(test)]
+mod fuzz;
 /// russh's callbacks.
 mod handler;
 /// The known_hosts file.

@@ -16,6 +16,9 @@ pub use sqlite_journal::Verdict;
 /// What every store promises, as tests that run against each of them.
 #[cfg(test)]
 mod conformance;
+/// Anything at all, into what reads it.
+#[cfg(test)]
+mod fuzz;
 /// The live view in this process's memory.
 pub mod memory;
 /// The durable records of many gateways on one MySQL or MariaDB server.

@@ -26,6 +26,9 @@ mod fixture;
 mod fragments;
 /// How long a WebSocket frame may be, judged by its header.
 mod frame_gate;
+/// Anything at all, into what reads it.
+#[cfg(test)]
+mod fuzz;
 /// Headers that every answer carries.
 pub mod headers;
 /// `/healthz` and `/readyz`.

@@ -1,4 +1,4 @@
-//! The commands of the repository, `cargo xtask run`, `test` and `mutants`: reads their arguments and hands over.
+//! The commands of the repository, `cargo xtask run`, `test`, `mutants` and `fuzz`: reads their arguments and hands over.
 
 #![forbid(unsafe_code)]
 
@@ -8,6 +8,8 @@ use std::process::ExitCode;
 mod children;
 /// cargo-deny: gets it, and says what it is to check.
 mod deny;
+/// `cargo xtask fuzz`.
+mod fuzz;
 /// `cargo xtask mutants`.
 mod mutants;
 /// Programs of the operating system that the tests need.
@@ -28,7 +30,8 @@ mod web;
 const USAGE: &str = "\
 usage: cargo xtask run [-- ARGUMENT...]        build everything and start `pulsegate demo`, or pulsegate ARGUMENT...
        cargo xtask test [--quick] [FILTER]     run the tests; --quick: the inner loop; FILTER: only tests named so
-       cargo xtask mutants [FILTER...]         take away one guard at a time; the tests must notice";
+       cargo xtask mutants [FILTER...]         take away one guard at a time; the tests must notice
+       cargo xtask fuzz [FILTER...]            a million inputs, or PULSEGATE_FUZZ_CASES, for each reader of outside bytes";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
             None => return wrong_use(),
         },
         Some((command, filters)) if command == "mutants" => mutants::mutants(filters),
+        Some((command, filters)) if command == "fuzz" => fuzz::fuzz(filters),
         Some(_) | None => return wrong_use(),
     };
     outcome.unwrap_or_else(|error| {

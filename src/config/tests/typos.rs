@@ -1,4 +1,4 @@
-//! What no list of mistakes covers: any one typo, and any text at all.
+//! What no list of mistakes covers: any one typo.
 
 use proptest::prelude::*;
 
@@ -45,13 +45,5 @@ proptest! {
         prop_assert_eq!(mistake.column, Some(2 * blocks.len() as u64 + 1));
         let named = mistake.message.strip_prefix("unknown key; did you mean ").unwrap().trim_end_matches('?');
         prop_assert!(named.split(" or ").any(|suggestion| suggestion == *name), "{}", mistake.message);
-    }
-
-    #[test]
-    fn no_text_makes_the_reader_panic(text in "[a-z:\\[\\]{}&*!|>'\"%@~#,? \n\t-]{0,80}", value in ".{0,40}") {
-        for key in ["PULSEGATE__TARGETS", "PULSEGATE__SESSION__OUTPUT_WINDOW", "PULSEGATE__SERVER__ALLOWED_ORIGINS"] {
-            let read = load(&text, &[(key, &value)]);
-            prop_assert!(read.is_ok() || !read.unwrap_err().mistakes.is_empty());
-        }
     }
 }

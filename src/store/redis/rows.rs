@@ -152,6 +152,36 @@ mod tests {
         }
     }
 
+    mod fuzz {
+        use proptest::{collection::vec, option, prelude::*, sample::select};
+
+        use super::*;
+
+        proptest! {
+            #[test]
+            fn any_hash_is_a_record_or_refused(
+                texts in vec(option::weighted(0.95, select(vec!["", "1", "2", "-1", "active", "closed", "exited", "192.0.2.7", "gw", "1e9"])), FIELDS.len()),
+                odd in vec((any::<prop::sample::Index>(), ".{0,8}"), 0..3),
+            ) {
+                let mut values: Vec<_> = texts.into_iter().map(|text| text.map(str::to_owned)).collect();
+                for (at, text) in odd {
+                    let at = at.index(values.len());
+                    values[at] = Some(text);
+                }
+                let known = conformance::record(7, 1, Authority::Observed, Status::Active);
+                let sound = super::values(&known).map(Some).to_vec();
+                read(&known, values.clone()).ok();
+                // One field at a time, so that the others do not hide it.
+                for (at, value) in values.into_iter().enumerate() {
+                    let mut record = sound.clone();
+                    record[at] = value;
+                    read(&known, record).ok();
+                }
+                prop_assert_eq!(read(&known, sound).unwrap().map(|record| record.id), Some(known.id));
+            }
+        }
+    }
+
     #[test]
     fn what_is_not_whole_is_refused() {
         let record = conformance::record(7, 4, Authority::Inferred, Status::Closed);

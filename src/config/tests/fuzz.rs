@@ -1,0 +1,15 @@
+//! Any text at all, as a file or as a value from the environment. `cargo xtask fuzz` tries a million.
+
+use proptest::prelude::*;
+
+use super::*;
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "[a-z:\\[\\]{}&*!|>'\"%@~#,? \n\t-]{0,80}", value in ".{0,40}") {
+        for key in ["PULSEGATE__TARGETS", "PULSEGATE__SESSION__OUTPUT_WINDOW", "PULSEGATE__SERVER__ALLOWED_ORIGINS"] {
+            let read = load(&text, &[(key, &value)]);
+            prop_assert!(read.is_ok() || !read.unwrap_err().mistakes.is_empty());
+        }
+    }
+}

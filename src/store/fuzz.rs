@@ -1,0 +1,80 @@
+//! Rows, hashes and addresses that somebody else may have written, at random, into what reads them. `cargo xtask fuzz` tries a
+//! million of each.
+
+use proptest::{collection::vec, option, prelude::*, sample::select};
+
+use super::{
+    StoreError,
+    redis::address::RedisAddress,
+    sql_rows::{self, Columns},
+};
+
+/// What a column may hold: words of ours, and anything.
+fn cell() -> impl Strategy<Value = Option<String>> {
+    let known = select(vec![
+        "",
+        "019b7cc2-3f4e-7000-8000-000000000001",
+        "active",
+        "closed",
+        "node_lost",
+        "192.0.2.7",
+        "::1",
+        "gw-1",
+        "1",
+        "2",
+        "-1",
+        "9223372036854775807",
+        "a/b.cast",
+        "../../etc/passwd",
+    ]);
+    option::weighted(
+        0.9,
+        prop_oneof![3 => known.prop_map(str::to_owned), 1 => vec(any::<char>(), 0..6).prop_map(String::from_iter)],
+    )
+}
+
+/// A row whose columns hold what was drawn, one after the other.
+struct Row(Vec<Option<String>>);
+
+impl Row {
+    fn at(&self, name: &str) -> Option<&str> {
+        let sum: usize = name.bytes().map(usize::from).sum();
+        self.0.get(sum % self.0.len().max(1))?.as_deref()
+    }
+}
+
+impl Columns for Row {
+    fn text(&self, name: &str) -> Result<Option<&str>, StoreError> {
+        Ok(self.at(name))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<i64>, StoreError> {
+        self.at(name).map(|text| text.parse().map_err(|_| sql_rows::unreadable())).transpose()
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_row_of_the_journal_is_read_or_refused(cells in vec(cell(), 1..24)) {
+        let row = Row(cells);
+        if let Ok(record) = sql_rows::record(&row) {
+            prop_assert!(record.rank() > 0);
+        }
+        sql_rows::transition(&row).ok();
+        sql_rows::lease(&row).ok();
+    }
+
+    #[test]
+    fn any_address_of_a_redis_is_read_or_refused_without_its_password(
+        parts in vec(select(vec!["redis", "rediss", "+cluster", "+sentinel", "://", ":", "@", "/", ",", "a", "%", "%41", "6379", "[::1]", "secret-7", "?"]), 0..12),
+    ) {
+        let text = parts.concat();
+        match text.parse::<RedisAddress>() {
+            Ok(address) => {
+                let shown = format!("{address:?}");
+                prop_assert!(!shown.contains("secret-7") || !text.contains('@'), "{}", shown);
+            }
+            Err(sentence) => prop_assert!(!sentence.contains("secret-7")),
+        }
+    }
+}
