@@ -25,6 +25,8 @@ mod durability;
 mod echo;
 /// The gateway under test, its API.
 mod gateway;
+/// Scenario: connections that ask for nothing.
+mod idlers;
 /// Scenario: the gateway is killed, or only stopped.
 mod killed;
 /// Scenario: the list of sessions.
@@ -85,6 +87,8 @@ enum Scenario {
     Sessions(sessions::Sessions),
     /// A browser that does not read during an endless output.
     Stalled(stalled::Stalled),
+    /// Thousands of connections that ask for nothing, while somebody types.
+    Idlers(idlers::Idlers),
     /// The list of sessions, asked for by many at once, over a long history.
     Listing(listing::Listing),
     /// Beats and records into a Redis, and a view that is flushed.
@@ -130,6 +134,7 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         Scenario::Bulk(bulk) => bulk.run().await?,
         Scenario::Sessions(sessions) => sessions.run().await?,
         Scenario::Stalled(stalled) => stalled.run().await?,
+        Scenario::Idlers(idlers) => idlers.run().await?,
         Scenario::Listing(listing) => listing.run().await?,
         Scenario::Live(live) => live.run().await?.context("no Redis: install redis-server")?,
         Scenario::Records(records) => records.run().await?,

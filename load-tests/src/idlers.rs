@@ -1,0 +1,135 @@
+//! Scenario: thousands of connections that ask for nothing, opened again as soon as they are cut, while somebody types. The
+//! gateway must cut them in time, keep what they take within bounds, and answer a key as if they were not there.
+
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use actix_rt::task::JoinHandle;
+use anyhow::Result;
+use clap::Args;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::sleep,
+};
+
+use crate::{
+    gateway::Gateway,
+    report::{Goal, Report, Samples},
+    shell,
+    target::Target,
+    terminal::Terminal,
+};
+
+/// How long a key may take beside them, in milliseconds.
+const ECHO: f64 = 100.0;
+
+/// How long one of them may be held, in seconds.
+const HELD: f64 = 10.0;
+
+/// Who types does not wait for the echo.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Between two openings at the start, so that the start itself is no flood.
+const STEP: Duration = Duration::from_micros(500);
+
+/// How it is measured.
+#[derive(Args)]
+pub struct Idlers {
+    /// How many connections, at any time.
+    #[arg(long, default_value_t = 10_000)]
+    pub count: usize,
+    /// How long somebody types beside them, in seconds.
+    #[arg(long, default_value_t = 20)]
+    pub seconds: u64,
+}
+
+/// What became of them.
+#[derive(Default)]
+struct Fate {
+    open: Cell<usize>,
+    cut: Cell<usize>,
+    longest: Cell<Duration>,
+    failed: RefCell<Option<String>>,
+}
+
+impl Idlers {
+    /// Measures.
+    pub async fn run(self) -> Result<Report> {
+        let mut report = Report::new("idlers");
+        let target = Target::start()?;
+        let gateway = Gateway::start(target.addr, &[])?;
+        let (_id, mut terminal) = gateway.terminal().await?;
+        shell::start_raw(&mut terminal).await?;
+        let alone = type_for(&mut terminal, Duration::from_secs(self.seconds.min(5))).await?;
+        let before = gateway.process().resident_mib()?;
+        let fate = Rc::new(Fate::default());
+        let mut idlers: Vec<JoinHandle<()>> = Vec::new();
+        for nth in 0..self.count {
+            idlers.push(actix_rt::spawn(hold(gateway.addr(), nth, fate.clone())));
+            sleep(STEP).await;
+        }
+        let beside = type_for(&mut terminal, Duration::from_secs(self.seconds)).await?;
+        let (open, grown) = (fate.open.get(), gateway.process().resident_mib()? - before);
+        idlers.iter().for_each(JoinHandle::abort);
+        let failed = fate.failed.borrow_mut().take();
+        if let Some(failed) = failed {
+            println!("a connection could not be opened: {failed}");
+        }
+        for (name, mut samples) in [("alone", alone), ("beside them", beside)] {
+            report.tell(format!("echo p50 {name}"), samples.quantile_us(0.5) / 1e3, "ms");
+            let (p99, most) = (samples.quantile_us(0.99) / 1e3, samples.quantile_us(1.0) / 1e3);
+            report.hold(format!("echo p99 {name}"), p99, "ms", Goal::AtMost(ECHO));
+            report.tell(format!("echo slowest {name}"), most, "ms");
+        }
+        report.tell("connections open at the end", open as f64, "");
+        report.tell("connections cut or refused", fate.cut.get() as f64, "");
+        report.hold("longest held without a request", fate.longest.get().as_secs_f64(), "s", Goal::AtMost(HELD));
+        report.tell("memory grew by", grown, "MiB");
+        shell::end_raw(&mut terminal).await?;
+        Ok(report)
+    }
+}
+
+/// Opens a connection, sends half a request's head or nothing, waits until it is cut, and begins again.
+async fn hold(addr: SocketAddr, nth: usize, fate: Rc<Fate>) {
+    loop {
+        let mut stream = match TcpStream::connect(addr).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                fate.failed.replace(Some(error.to_string()));
+                sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        let begun = Instant::now();
+        fate.open.set(fate.open.get() + 1);
+        // Whoever is cut at once hears of it below.
+        if nth.is_multiple_of(2) {
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: ").await.ok();
+        }
+        let mut answer = [0; 512];
+        while stream.read(&mut answer).await.is_ok_and(|length| length > 0) {}
+        fate.open.set(fate.open.get() - 1);
+        fate.cut.set(fate.cut.get() + 1);
+        fate.longest.set(fate.longest.get().max(begun.elapsed()));
+        // Not a tight loop where every connection is refused.
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn type_for(terminal: &mut Terminal, time: Duration) -> Result<Samples> {
+    let (mut samples, begun) = (Samples::default(), Instant::now());
+    for key in (b'a'..=b'z').cycle() {
+        if begun.elapsed() > time {
+            break;
+        }
+        sleep(PAUSE).await;
+        samples.push(shell::echo(terminal, key).await?);
+    }
+    Ok(samples)
+}
