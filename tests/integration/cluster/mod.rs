@@ -14,6 +14,7 @@ use crate::support::{
     redis::Redis,
 };
 
+mod canary;
 mod fence;
 mod labels;
 mod sweep;

@@ -1,10 +1,12 @@
 //! The whole gateway from outside: the real binary over real HTTP, WebSockets, SSH servers and signals.
 
+mod bad_http;
 mod bad_input;
 mod crash;
 mod disk;
 mod drain;
 mod first_contact;
+mod hostile_target;
 mod lifecycle;
 mod liveness;
 mod recording;
