@@ -12,6 +12,8 @@ use source::Source;
 
 #[path = "tidy/arrows.rs"]
 mod arrows;
+#[path = "tidy/attacks.rs"]
+mod attacks;
 #[path = "tidy/habits.rs"]
 mod habits;
 #[path = "../xtask/src/mutants/list.rs"]
@@ -133,6 +135,17 @@ fn every_mutant_still_applies() {
             .map(|mutant| format!("{}: the text to replace is not there once: {}", mutant.file, mutant.name))
             .collect(),
     );
+}
+
+#[test]
+fn every_attack_is_tried_by_tests_that_exist() {
+    let guards: Vec<String> =
+        mutants::parse(&read("tests/mutants.txt")).into_iter().map(|mutant| mutant.name).collect();
+    let all = |paths: Vec<String>| paths.iter().map(|path| read(path)).collect::<String>();
+    let (rust, browser) = (all(files_in(&["src", "tests"])), all(files_in(&["tests/browser"])));
+    let table = read("docs/attacks.md");
+    assert!(table.lines().filter(|line| line.starts_with("| ")).count() >= 44, "the table was not found");
+    assert_none(places("docs/attacks.md", attacks::every_name_exists(&table, &rust, &browser, &guards)));
 }
 
 #[test]

@@ -85,7 +85,7 @@ impl Peer {
                     theirs.join(", ")
                 ))
             }
-            error => clean_line(&error.to_string()),
+            error => clean_line(&format!("it breaks the SSH protocol: {error}")),
         }
     }
 }

@@ -37,6 +37,7 @@ mod valve;
 
 pub use address::is_plain_host;
 pub use client::{RusshConnector, SshSettings};
+pub use person::is_visible;
 /// The demo target: an SSH server in this process, also the fixture of tests.
 pub mod demo;
 /// One client of the demo target: sign-in and requests.
@@ -71,7 +72,8 @@ pub struct Dial {
     pub login: String,
     /// Tried in this order; the first that the target accepts wins.
     pub credentials: Vec<Credential>,
-    /// Which resolved addresses may be dialled; `None` for a target of the catalogue: any.
+    /// Which resolved addresses may be dialled; `None` for a target of the catalogue: any but a cloud's
+    /// metadata behind a name.
     pub allowed: Option<AddressRule>,
     /// The value of `TERM`, as `xterm-256color`.
     pub term: String,

@@ -44,7 +44,7 @@ pub(super) fn clean_text(text: &str) -> String {
 
 /// Neither a control nor a format character (Unicode 16, Cc, Cf, Zl and Zp): those that move the cursor, reorder or
 /// hide text.
-fn is_visible(c: char) -> bool {
+pub fn is_visible(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
             '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'

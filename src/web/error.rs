@@ -12,7 +12,7 @@ use actix_web::{
 };
 use serde_json::json;
 
-use crate::actor::gateway::GatewayError;
+use crate::{actor::gateway::GatewayError, ssh::is_visible};
 
 /// The longest detail; what a caller sent may be quoted in it.
 const DETAIL_CHARS: usize = 500;
@@ -28,7 +28,10 @@ pub struct Problem {
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, kind, detail: detail.into(), header: None }
+        // What a caller sent may be quoted in it, and is read by people in logs and terminals.
+        let seen = |letter: char| if is_visible(letter) { letter } else { char::REPLACEMENT_CHARACTER };
+        let detail = detail.into().chars().take(DETAIL_CHARS).map(seen).collect();
+        Self { status, kind, detail, header: None }
     }
 
     fn with(self, name: HeaderName, value: HeaderValue) -> Self {
@@ -131,7 +134,7 @@ impl ResponseError for Problem {
             "type": format!("/problems/{}", self.kind),
             "title": self.status.canonical_reason(),
             "status": self.status.as_u16(),
-            "detail": self.detail.chars().take(DETAIL_CHARS).collect::<String>(),
+            "detail": self.detail,
         });
         response.content_type("application/problem+json").body(body.to_string())
     }
@@ -154,4 +157,16 @@ impl From<GatewayError> for Problem {
 /// Quotes what a caller sent so that it can be shown: at most 64 characters, none of them a control character.
 pub fn quoted(text: &str) -> String {
     format!("{:?}", text.chars().take(64).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_quoted_can_neither_move_a_cursor_nor_turn_the_text_around() {
+        let problem = Problem::bad_request(format!("a\r\n\x1b[2J\0\u{9b}\u{202e}b{}", "x".repeat(10_000)));
+        assert!(problem.detail().chars().all(is_visible), "{:?}", problem.detail());
+        assert_eq!(problem.detail().chars().count(), DETAIL_CHARS);
+    }
 }
