@@ -119,6 +119,22 @@ async fn an_open_whose_record_failed_is_refused_and_leaves_no_ghost() {
 }
 
 #[actix_rt::test]
+async fn while_the_journal_fails_an_open_is_refused_before_it_leaves_a_trace() {
+    let house = House::new().await;
+    house.records.failures.store(1_000, Ordering::Relaxed);
+    assert!(house.gateway.open(request()).await.is_err());
+    eventually(async || !house.gateway.readiness().reasons.is_empty()).await;
+    for _ in 0..5 {
+        assert!(matches!(house.gateway.open(request()).await, Err(GatewayError::Store)));
+    }
+    house.records.failures.store(0, Ordering::Relaxed);
+    eventually(async || house.gateway.readiness().reasons.is_empty()).await;
+    house.open().await;
+    let page = house.records.store.list(ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
+    assert_eq!(page.records.len(), 2, "the first, which may have been written, and the last: {:?}", page.records);
+}
+
+#[actix_rt::test]
 async fn a_failed_session_goes_on_with_its_shell_and_its_browser() {
     let house = House::new().await;
     let (id, mut attached, target) = house.active().await;
