@@ -68,11 +68,11 @@ impl Idlers {
         let alone = type_for(&mut terminal, Duration::from_secs(self.seconds.min(5))).await?;
         let before = gateway.process().resident_mib()?;
         let fate = Rc::new(Fate::default());
-        let mut idlers: Vec<JoinHandle<()>> = Vec::new();
-        for nth in 0..self.count {
-            idlers.push(actix_rt::spawn(hold(gateway.addr(), nth, fate.clone())));
-            sleep(STEP).await;
-        }
+        let idlers: Vec<JoinHandle<()>> =
+            (0..self.count).map(|nth| actix_rt::spawn(hold(gateway.addr(), nth, fate.clone()))).collect();
+        // A terminal that is not read answers no ping: somebody types while they come, too.
+        let coming = STEP * u32::try_from(self.count)?;
+        let meanwhile = type_for(&mut terminal, coming).await?;
         let beside = type_for(&mut terminal, Duration::from_secs(self.seconds)).await?;
         let (open, grown) = (fate.open.get(), gateway.process().resident_mib()? - before);
         idlers.iter().for_each(JoinHandle::abort);
@@ -80,7 +80,7 @@ impl Idlers {
         if let Some(failed) = failed {
             println!("a connection could not be opened: {failed}");
         }
-        for (name, mut samples) in [("alone", alone), ("beside them", beside)] {
+        for (name, mut samples) in [("alone", alone), ("while they come", meanwhile), ("beside them", beside)] {
             report.tell(format!("echo p50 {name}"), samples.quantile_us(0.5) / 1e3, "ms");
             let (p99, most) = (samples.quantile_us(0.99) / 1e3, samples.quantile_us(1.0) / 1e3);
             report.hold(format!("echo p99 {name}"), p99, "ms", Goal::AtMost(ECHO));
@@ -97,6 +97,7 @@ impl Idlers {
 
 /// Opens a connection, sends half a request's head or nothing, waits until it is cut, and begins again.
 async fn hold(addr: SocketAddr, nth: usize, fate: Rc<Fate>) {
+    sleep(STEP * u32::try_from(nth).unwrap_or(0)).await;
     loop {
         let mut stream = match TcpStream::connect(addr).await {
             Ok(stream) => stream,
@@ -108,8 +109,8 @@ async fn hold(addr: SocketAddr, nth: usize, fate: Rc<Fate>) {
         };
         let begun = Instant::now();
         fate.open.set(fate.open.get() + 1);
-        // Whoever is cut at once hears of it below.
         if nth.is_multiple_of(2) {
+            // Whoever is cut at once hears of it below.
             stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: ").await.ok();
         }
         let mut answer = [0; 512];
