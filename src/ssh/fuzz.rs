@@ -1,9 +1,10 @@
 //! Bytes from outside, at random, into what reads them on the way to a target. `cargo xtask fuzz` tries a million of each.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::LazyLock};
 
+use data_encoding::BASE64;
 use proptest::{collection::vec, prelude::*, sample::select};
-use russh::keys::decode_secret_key;
+use russh::keys::{Algorithm, PrivateKey, decode_secret_key, ssh_key::LineEnding};
 
 use super::{
     AddressRule,
@@ -46,22 +47,32 @@ fn known_hosts() -> impl Strategy<Value = Vec<u8>> {
     vec(word, 0..24).prop_map(|words| words.concat())
 }
 
-/// A private key's file, damaged in a few places.
+/// The bytes inside of a private key's file.
+static PRIVATE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
+    let text = key.to_openssh(LineEnding::LF).unwrap();
+    let inside: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+    BASE64.decode(inside.as_bytes()).unwrap()
+});
+
+/// A private key's file, damaged in a few places inside and called what it may not be.
 fn key_file() -> impl Strategy<Value = String> {
-    const OPENSSH: &str = "-----BEGIN OPENSSH PRIVATE KEY-----\n\
-        b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZWQyNTUxOQAAACBGm9eZmbCR\n\
-        -----END OPENSSH PRIVATE KEY-----\n";
-    const PKCS8: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIGKRH1Jx8dCY\n-----END PRIVATE KEY-----\n";
-    const PKCS1: &str =
-        "-----BEGIN RSA PRIVATE KEY-----\nMIIBOgIBAAJBAKj34GkxFhD90vcN\n-----END RSA PRIVATE KEY-----\n";
     let edit = (any::<proptest::sample::Index>(), any::<u8>());
-    (select(vec![OPENSSH, PKCS8, PKCS1]), vec(edit, 0..6)).prop_map(|(text, edits)| {
-        let mut bytes = text.as_bytes().to_vec();
+    let kinds =
+        vec!["OPENSSH PRIVATE KEY", "PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"];
+    let kind = prop_oneof![3 => Just("OPENSSH PRIVATE KEY"), 1 => select(kinds)];
+    (kind, vec(edit, 0..6), any::<proptest::sample::Index>(), any::<bool>()).prop_map(|(kind, edits, cut, whole)| {
+        let mut bytes = PRIVATE.clone();
         for (at, byte) in edits {
             let at = at.index(bytes.len());
             bytes[at] = byte;
         }
-        String::from_utf8_lossy(&bytes).into_owned()
+        if !whole {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let inside = BASE64.encode(&bytes);
+        let lines: Vec<&str> = inside.as_bytes().chunks(70).map(|line| str::from_utf8(line).unwrap()).collect();
+        format!("-----BEGIN {kind}-----\n{}\n-----END {kind}-----\n", lines.join("\n"))
     })
 }
 

@@ -66,13 +66,13 @@ proptest! {
 
     #[test]
     fn any_address_of_a_redis_is_read_or_refused_without_its_password(
-        parts in vec(select(vec!["redis", "rediss", "+cluster", "+sentinel", "://", ":", "@", "/", ",", "a", "%", "%41", "6379", "[::1]", "secret-7", "?"]), 0..12),
+        parts in vec(select(vec!["redis", "rediss", "+cluster", "+sentinel", "://", ":", "@", "/", ",", "a", "%", "%41", "6379", "[::1]", ":secret-7@", "?"]), 0..12),
     ) {
         let text = parts.concat();
         match text.parse::<RedisAddress>() {
             Ok(address) => {
                 let shown = format!("{address:?}");
-                prop_assert!(!shown.contains("secret-7") || !text.contains('@'), "{}", shown);
+                prop_assert!(!shown.contains("secret-7"), "{}", shown);
             }
             Err(sentence) => prop_assert!(!sentence.contains("secret-7")),
         }

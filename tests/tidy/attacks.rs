@@ -3,7 +3,7 @@
 use crate::Broken;
 
 /// What stands between `open` and `close`, again and again.
-fn between<'a>(text: &'a str, open: char, close: char) -> Vec<&'a str> {
+fn between(text: &str, open: char, close: char) -> Vec<&str> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some((_, behind)) = rest.split_once(open) {
