@@ -79,7 +79,9 @@ pub async fn terminal(
         waiting_for_room: false,
     };
     let response =
-        WsResponseBuilder::new(socket, &request, payload).protocols(&[SUBPROTOCOL]).frame_size(MAX_FRAME).start()?;
+        WsResponseBuilder::new(socket, &request, payload).protocols(&[SUBPROTOCOL]).frame_size(MAX_FRAME).start();
+    let response = response
+        .map_err(|_| Problem::bad_request("This route is a WebSocket: the request must ask for the upgrade."))?;
     Ok(response.map_body(|_, actor| BoxBody::new(Body::new(actor, outlet))))
 }
 
