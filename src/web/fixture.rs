@@ -2,10 +2,20 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use actix_web::web;
+use actix_web::{
+    Error,
+    body::{BoxBody, MessageBody, to_bytes},
+    dev::{ServiceRequest, ServiceResponse},
+    http::header::CONTENT_TYPE,
+    middleware::Next,
+    web,
+};
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, ready};
 
-use super::state::{Settings, State, Target};
+use super::{
+    documented::{self, Answered},
+    state::{Settings, State, Target},
+};
 use crate::{
     actor::{
         self,
@@ -181,6 +191,27 @@ impl Connector for Down {
     fn connect(&self, dial: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
         ready(Err(ConnectError::NameNotResolved { host: dial.host })).boxed_local()
     }
+}
+
+/// Fails a test whose answer is not in the document. A middleware.
+pub async fn hold_to_the_document(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let (method, path) = (request.method().to_string(), request.path().to_owned());
+    let response = next.call(request).await?.map_into_boxed_body();
+    let kind = response.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap().to_owned());
+    if kind.as_deref() == Some("text/event-stream") {
+        // It has no end.
+        return Ok(response);
+    }
+    let (request, response) = response.into_parts();
+    let (response, body) = response.into_parts();
+    let body = to_bytes(body).await.unwrap();
+    let status = response.status().as_u16();
+    let answered = Answered { method: &method, path: &path, status, kind: kind.as_deref(), body: &body };
+    assert_eq!(documented::check(&answered), Ok(()), "{}", String::from_utf8_lossy(&body));
+    Ok(ServiceResponse::new(request, response.set_body(body)).map_into_boxed_body())
 }
 
 /// 2026-01-02T03:04:05.678901Z.

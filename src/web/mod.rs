@@ -13,6 +13,12 @@ pub mod client;
 pub mod connections;
 /// A way to end a connection that nobody polls.
 pub mod descriptor;
+/// The interface in OpenAPI: `/api/openapi.json`, and `/api/docs` for people.
+pub mod docs;
+/// Whether an answer is as the document says; shared with the tests of the whole gateway.
+#[cfg(test)]
+#[path = "../../tests/integration/support/documented.rs"]
+mod documented;
 /// Problems as RFC 9457 tells them.
 pub mod error;
 /// `GET /api/v1/events`: transitions as they happen.

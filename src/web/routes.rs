@@ -9,8 +9,8 @@ use actix_web::{
 };
 
 use super::{
-    actors, assets, auth, error::Problem, events, headers, health, login, metrics, nodes, origin, recording, sessions,
-    stores, targets, terminal,
+    actors, assets, auth, docs, error::Problem, events, headers, health, login, metrics, nodes, origin, recording,
+    sessions, stores, targets, terminal,
 };
 
 /// The largest body: an open with a long password is far smaller.
@@ -18,7 +18,7 @@ const BODY_BYTES: usize = 64 * 1024;
 
 /// Who may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     /// Everyone, under any host name: load balancers ask by address.
     Probe,
     /// Everyone.
@@ -28,14 +28,14 @@ enum Access {
 }
 
 /// One line of the table. Lines of one path stand together and share their access.
-struct Line {
-    access: Access,
-    method: Method,
-    path: &'static str,
+pub(super) struct Line {
+    pub(super) access: Access,
+    pub(super) method: Method,
+    pub(super) path: &'static str,
     route: Route,
 }
 
-fn table() -> Vec<Line> {
+pub(super) fn table() -> Vec<Line> {
     use Access::{Anyone, Probe, SignedIn};
     let line = |access, method, path, route| Line { access, method, path, route };
     vec![
@@ -59,6 +59,8 @@ fn table() -> Vec<Line> {
         line(SignedIn, Method::GET, "/api/v1/stores", web::to(stores::stores)),
         line(SignedIn, Method::POST, "/api/v1/stores/sweep", web::to(stores::sweep)),
         line(SignedIn, Method::GET, "/metrics", web::to(metrics::metrics)),
+        line(SignedIn, Method::GET, "/api/openapi.json", web::to(docs::document)),
+        line(SignedIn, Method::GET, "/api/docs", web::to(docs::page)),
     ]
 }
 
@@ -124,14 +126,15 @@ mod tests {
 
     use super::*;
     use crate::web::{
-        fixture::{TOKEN, settings, state_with},
+        fixture::{TOKEN, hold_to_the_document, settings, state_with},
         state::{Settings, State},
     };
 
     const ORIGIN: &str = "http://localhost:8022";
 
     async fn ask_with(state: &web::Data<State>, request: TestRequest) -> ServiceResponse {
-        let app = init_service(App::new().app_data(state.clone()).configure(configure)).await;
+        let app = App::new().app_data(state.clone()).configure(configure).wrap(from_fn(hold_to_the_document));
+        let app = init_service(app).await;
         let request = request.peer_addr("127.0.0.1:5000".parse().unwrap()).to_request();
         let response = try_call_service(&app, request).await.unwrap();
         for (name, _) in [(header::CONTENT_SECURITY_POLICY, ()), (header::CACHE_CONTROL, ())] {

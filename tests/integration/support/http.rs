@@ -1,4 +1,5 @@
-//! HTTP/1.1 as a program speaks it (RFC 9112): one request per connection, nothing hidden. Knows no route.
+//! HTTP/1.1 as a program speaks it (RFC 9112): one request per connection, nothing hidden. Knows no route; each answer is held
+//! against the document.
 
 use std::{
     io::{Read, Write},
@@ -7,7 +8,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::terminal::PATIENCE;
+use super::{
+    documented::{self, Answered},
+    terminal::PATIENCE,
+};
 
 /// What came back.
 #[derive(Debug)]
@@ -52,7 +56,11 @@ pub fn request(addr: SocketAddr, method: &str, path: &str, headers: &str, body: 
     let head = read_head(&mut stream);
     let mut body = Vec::new();
     stream.read_to_end(&mut body).unwrap();
-    Answer { status: status(&head), head, body }
+    let answer = Answer { status: status(&head), head, body };
+    let kind = answer.header("content-type");
+    let answered = Answered { method, path, status: answer.status, kind, body: &answer.body };
+    assert_eq!(documented::check(&answered), Ok(()), "{} {}", answer.head, answer.text());
+    answer
 }
 
 /// Reads up to the empty line, and not a byte more: what follows may be a WebSocket's.
