@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, Unexpected},
+};
 
 use super::{
     error::{Problem, quoted},
@@ -25,11 +28,14 @@ const SSH_PORT: u16 = 22;
 pub struct Opening {
     target: Option<String>,
     host: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
     port: Option<u16>,
     username: Option<String>,
     auth: Option<Auth>,
     term: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
     cols: Option<u16>,
+    #[serde(default, deserialize_with = "whole")]
     rows: Option<u16>,
 }
 
@@ -145,6 +151,16 @@ fn host_name(text: &str) -> Option<String> {
     (fits && !number).then(|| name.to_ascii_lowercase())
 }
 
+/// Reads a whole number however it is spelled: to JSON `80` and `80.0` are one number (RFC 8259 §6), and some languages
+/// write every number as the second.
+fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    if number.fract() == 0.0 && (0.0..=f64::from(u16::MAX)).contains(&number) {
+        return Ok(Some(number as u16));
+    }
+    Err(D::Error::invalid_value(Unexpected::Float(number), &"a whole number from 0 to 65535"))
+}
+
 fn term(term: Option<String>) -> Result<String, Problem> {
     let term = term.unwrap_or_else(|| DEFAULT_TERM.to_owned());
     let fits = (1..=64).contains(&term.len())
@@ -200,6 +216,12 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_number_may_be_spelled_with_a_point() {
+        let open = open(r#"{"host":"h","username":"u","port":2200.0,"cols":1e2,"rows":null}"#).unwrap();
+        assert_eq!((open.port, open.size), (2200, Size { cols: 100, rows: 24 }));
+    }
+
+    #[test]
     fn refusals_have_their_status_and_name_the_field() {
         for (body, status, words) in [
             (r#"{"target":"nope"}"#, 404, "nope"),
@@ -208,7 +230,10 @@ mod tests {
             (r#"{"target":"web-1","port":22}"#, 400, "either"),
             (r#"{"host":"h"}"#, 400, "either"),
             (r#"{"host":"h","username":"u","port":0}"#, 400, "port"),
-            (r#"{"host":"h","username":"u","port":65536}"#, 400, "u16"),
+            (r#"{"host":"h","username":"u","port":65536}"#, 400, "65535"),
+            (r#"{"target":"web-1","cols":80.5}"#, 400, "whole number"),
+            (r#"{"target":"web-1","cols":-1}"#, 400, "whole number"),
+            (r#"{"target":"web-1","cols":"80"}"#, 400, "string"),
             (r#"{"host":"h","username":"-l","port":22}"#, 400, "username"),
             (r#"{"host":"h","username":"a\nb"}"#, 400, "username"),
             (r#"{"target":"web-1","cols":0}"#, 400, "cols"),
