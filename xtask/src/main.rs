@@ -1,4 +1,4 @@
-//! The commands of the repository, `cargo xtask run`, `test`, `mutants` and `fuzz`: reads their arguments and hands over.
+//! The commands of the repository, `cargo xtask run`, `test`, `mutants`, `fuzz` and `schemathesis`: reads their arguments and hands over.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +18,8 @@ mod packages;
 mod paths;
 /// `cargo xtask run`.
 mod run;
+/// `cargo xtask schemathesis`.
+mod schemathesis;
 /// One step of a test run: runs it, keeps its log, counts it.
 mod step;
 /// Passed, failed, skipped: read from what test runners print.
@@ -31,7 +33,8 @@ const USAGE: &str = "\
 usage: cargo xtask run [-- ARGUMENT...]        build everything and start `pulsegate demo`, or pulsegate ARGUMENT...
        cargo xtask test [--quick] [FILTER]     run the tests; --quick: the inner loop; FILTER: only tests named so
        cargo xtask mutants [FILTER...]         take away one guard at a time; the tests must notice
-       cargo xtask fuzz [FILTER...]            a million inputs, or PULSEGATE_FUZZ_CASES, for each reader of outside bytes";
+       cargo xtask fuzz [FILTER...]            a million inputs, or PULSEGATE_FUZZ_CASES, for each reader of outside bytes
+       cargo xtask schemathesis [ARGUMENT...]  hold a running gateway against docs/openapi.json";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
         },
         Some((command, filters)) if command == "mutants" => mutants::mutants(filters),
         Some((command, filters)) if command == "fuzz" => fuzz::fuzz(filters),
+        Some((command, rest)) if command == "schemathesis" => schemathesis::schemathesis(rest),
         Some(_) | None => return wrong_use(),
     };
     outcome.unwrap_or_else(|error| {
