@@ -194,7 +194,8 @@ impl Page {
 
 /// Type, words, range and default of a plain value.
 fn limits(schema: &Value) -> String {
-    let code = |value: &Value| format!("<code>{}</code>", escaped(&value.to_string()));
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let code = |value: &Value| format!("<code>{}</code>", escaped(&plain(value)));
     let mut parts = Vec::new();
     match schema.get("type") {
         Some(Value::String(kind)) => parts.push(escaped(kind)),

@@ -171,6 +171,8 @@ fn the_page_shows_every_operation_and_loads_nothing_from_elsewhere() {
 fn what_the_document_says_is_text_on_the_page() {
     let mut document = told();
     document["info"]["description"] = Value::from("<b> & `<i>`");
+    document["components"]["schemas"]["Status"]["pattern"] = Value::from(r"\u0000<");
     let html = Page { document }.html();
     assert!(html.contains("<p>&lt;b&gt; &amp; <code>&lt;i&gt;</code></p>"));
+    assert!(html.contains(r"like <code>\u0000&lt;</code>"), "a text is shown as it is, without JSON's escapes");
 }
