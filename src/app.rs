@@ -296,6 +296,7 @@ fn actor_settings(config: &Config, node: NodeId, incarnation: Incarnation, epoch
         flush_batch: config.store.flush_batch as usize,
         flush_interval: config.store.flush_interval,
         cleanup_batch: session.cleanup_batch_size,
+        retention: limited(config.store.retention),
         update_interval: monitor.update_interval,
         suspect_after: config.node.suspect_after,
         serve_for: config.node.serve_for(),

@@ -95,6 +95,8 @@ pub struct Settings {
     pub flush_interval: Duration,
     /// Rows per cleanup transaction at most.
     pub cleanup_batch: u32,
+    /// How long closed sessions are kept; `None` for ever.
+    pub retention: Option<Duration>,
     /// The longest time between two sweeps.
     pub update_interval: Duration,
     /// How long another node may be silent before it counts as lost.

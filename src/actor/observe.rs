@@ -33,6 +33,8 @@ pub struct Observations {
     pub divergences: Family<Labels, Counter>,
     /// All of those together, for the API.
     pub divergences_found: Counter,
+    /// `pulsegate_retired_sessions_total`: closed sessions that were removed from the records by their age.
+    pub retired: Counter,
     /// `pulsegate_divergences_mended_total`: differences that were mended.
     pub divergences_mended: Counter,
     /// `pulsegate_sweep_seconds`: how long a comparison of actors and stores took.
@@ -87,6 +89,7 @@ impl Default for Observations {
             divergences: Family::default(),
             divergences_found: Counter::default(),
             divergences_mended: Counter::default(),
+            retired: Counter::default(),
             sweep: seconds(),
             sweep_interval: Gauge::default(),
             actor_restarts: Family::default(),

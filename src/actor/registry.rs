@@ -49,6 +49,8 @@ mod mend;
 mod message;
 /// What the records have yet to be told, in the journal.
 mod outbox;
+/// Old history.
+mod retire;
 /// One store as it is told.
 mod sink;
 /// The live view: beats, lease, rebuilding.
@@ -59,6 +61,7 @@ pub use life::begin_epoch;
 use life::{Earlier, Recovery, Right};
 pub use mend::Muster;
 pub use message::{Announcement, Claim, Found, RegistryMessage};
+use retire::Retirement;
 use sink::Sink;
 pub use sink::{DeadLetter, StoreReport};
 
@@ -127,6 +130,7 @@ pub struct RegistryActor {
     recovery: Recovery,
     renewing_records: bool,
     right: Right,
+    retirement: Retirement,
     marks: Marks,
     beating: bool,
     renewing_view: bool,
@@ -189,6 +193,7 @@ impl RegistryActor {
             live: sink(LIVE, limits),
             // An earlier life may have left something in the outbox.
             spilled: stores.records.as_ref().map(|_| None),
+            retirement: Retirement::new(&settings),
             right: Right::new(&settings, stores.records.is_some(), fenced),
             settings,
             stores,
@@ -313,6 +318,7 @@ impl RegistryActor {
             registry.renew_leases(ctx);
             registry.watch_right(ctx);
             registry.beat(ctx);
+            registry.retire(ctx);
         });
         ctx.run_interval(VIEW_LEASE, |registry, ctx| registry.renew_view(ctx));
     }
@@ -322,6 +328,7 @@ impl Supervised for RegistryActor {
     /// The work of the failed context went with it: what was in flight waits again.
     fn restarting(&mut self, ctx: &mut Self::Context) {
         self.timer = None;
+        self.retirement.forget();
         (self.refilling, self.beating, self.renewing_view, self.renewing_records) = (false, false, false, false);
         if self.recovery == Recovery::Records {
             self.recovery = Recovery::Journal;

@@ -117,6 +117,8 @@ block! {
         flush_interval: Duration = Duration::from_millis(50),
         /// … or once this many records wait.
         flush_batch: u32 = 500,
+        /// Closed sessions older than this leave the stores; zero: none ever does.
+        retention: Duration = Duration::ZERO,
     }
 }
 

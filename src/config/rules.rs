@@ -58,6 +58,10 @@ fn ranges(config: &Config, report: &mut Report) {
     // Slower than 1 s and a close would stand in the stores later than promised.
     within(report, "store.flush_interval", store.flush_interval, MILLI, SECOND);
     within(report, "store.flush_batch", store.flush_batch, 1, 10_000);
+    let kept = store.retention.is_zero() || store.retention >= HOUR;
+    hold(report, kept, &["store.retention"], || {
+        "must be 0s (for ever) or at least 1h: what ended just now is still on its way between the stores".to_owned()
+    });
     within(report, "session.cleanup_batch_size", session.cleanup_batch_size, 1, 10_000);
     within(report, "session.max_sessions", session.max_sessions, 1, 1_000_000);
     within(report, "session.max_per_user", session.max_per_user, 1, 1_000_000);

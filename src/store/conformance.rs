@@ -14,6 +14,8 @@ use crate::core::record::{
 
 /// What a live view promises.
 pub mod live;
+/// What a store promises of old history.
+pub mod retiring;
 /// What a store promises that nodes share.
 pub mod sharing;
 
@@ -49,6 +51,7 @@ macro_rules! record_store_promises {
 }
 
 pub(crate) use live::{live_store_promises, lossy_live_store_promises};
+pub(crate) use retiring::retiring_store_promises;
 pub(crate) use sharing::{shared_live_promises, shared_record_promises};
 pub(crate) use {promises, record_store_promises};
 

@@ -248,6 +248,19 @@ impl RecordStore for MySqlStore {
         })
     }
 
+    fn retire(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move {
+            let found = self.read(|| list::select_old(before, limit)).await?;
+            let ids = found.iter().map(rows::id).collect::<Result<Vec<SessionId>, _>>()?;
+            if !ids.is_empty() {
+                // Closed is final: what was old a moment ago is so still, whoever else removes it meanwhile.
+                let tables = ["session_events", "session_records"];
+                self.writers.run(|| tables.map(|table| statement(list::delete(table, &ids))).into()).await?;
+            }
+            Ok(ids.len() as u64)
+        })
+    }
+
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
         Box::pin(async move { only_lease(&self.readers.run(|| vec![lease_statement(&node)]).await?) })
     }

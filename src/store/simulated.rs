@@ -31,6 +31,7 @@ mod records {
     }
 
     conformance::record_store_promises!(fresh);
+    conformance::retiring_store_promises!(fresh);
     conformance::shared_record_promises!(fresh);
 }
 

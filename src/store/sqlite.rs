@@ -28,6 +28,8 @@ use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transit
 
 /// What the disk has done to the file.
 mod disk;
+/// Old history.
+mod retire;
 /// Leases, a fence and commands, where nodes share the file.
 mod sharing;
 /// The schema, a look, a copy.
@@ -229,6 +231,10 @@ impl RecordStore for SqliteStore {
             self.disk.take_back().await;
             if renewed == 1 { Ok(()) } else { Err(StoreError::Superseded) }
         })
+    }
+
+    fn retire(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.retire_batch(before, limit))
     }
 
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {

@@ -130,7 +130,7 @@ impl SqliteStore {
         Ok(self)
     }
 
-    /// Follows the chain from its first event to its last.
+    /// Follows the chain from its first event, or from the stub of those that were retired, to its last.
     ///
     /// # Errors
     /// [`StoreError`] if the file cannot be read.
@@ -139,6 +139,13 @@ impl SqliteStore {
         let (mut before, mut last, mut count) = (GENESIS, None, 0);
         while let Some(row) = events.next().await {
             let row = row.map_err(failed)?;
+            if let Some((sequence, link)) = rows::stub(&row)? {
+                if last.is_some() {
+                    return Ok(Verdict::Broken { sequence });
+                }
+                (before, last) = (link, Some(sequence));
+                continue;
+            }
             let (sequence, event, told) = rows::chained(&row)?;
             let follows = last.is_none_or(|last: i64| last + 1 == sequence);
             let link = chain::link(&before, sequence.unsigned_abs(), &event);

@@ -15,7 +15,10 @@ use super::{
     sql_rows::{Columns, count, word},
     sqlite_journal::Tail,
 };
-use crate::core::record::{Record, SessionId, Transition};
+use crate::core::{
+    chain::Link,
+    record::{Record, SessionId, Transition},
+};
 
 /// Rows per statement that has several: fewer pay for more hops to SQLite's thread; 9 columns × 50 rows stay far below its
 /// 32,766 parameters.
@@ -212,6 +215,16 @@ pub fn settle(part: &[(SessionId, u64)]) -> QueryBuilder<Sqlite> {
 /// Reads the key of an event.
 pub fn event_key(row: &SqliteRow) -> Result<(SessionId, u64), StoreError> {
     Ok((word(row, "session_id")?, count(row, "rank_key")?))
+}
+
+/// Reads the number and the link of what stands for all events that were retired; `None` for an event.
+pub fn stub(row: &SqliteRow) -> Result<Option<(i64, Link)>, StoreError> {
+    if !row.try_get::<&str, _>("session_id").map_err(|_| unreadable())?.is_empty() {
+        return Ok(None);
+    }
+    let link: Vec<u8> = row.try_get("chain_hash").map_err(|_| unreadable())?;
+    let link = link.try_into().map_err(|_| unreadable())?;
+    Ok(Some((row.number("event_id")?.ok_or_else(unreadable)?, link)))
 }
 
 /// Reads an event of the chain: its number, itself and its link.

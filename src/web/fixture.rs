@@ -91,6 +91,7 @@ fn actor_settings() -> actor::Settings {
         flush_batch: 1,
         flush_interval: second,
         cleanup_batch: 1,
+        retention: None,
         update_interval: Duration::from_secs(5),
         suspect_after: Duration::from_secs(1),
         serve_for: Duration::from_hours(24),
@@ -121,6 +122,10 @@ impl RecordStore for Down {
     }
 
     fn renew_lease(&self, _: NodeId, _: Incarnation, _: Epoch, _: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        down()
+    }
+
+    fn retire(&self, _: UtcMicros, _: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
         down()
     }
 

@@ -64,6 +64,7 @@ fn observations(to: &mut Registry, seen: &Observations) {
         seen.divergences.clone(),
     );
     to.register("pulsegate_divergences_mended", "Differences that were mended", seen.divergences_mended.clone());
+    to.register("pulsegate_retired_sessions", "Closed sessions removed by their age", seen.retired.clone());
     to.register("pulsegate_sweep_seconds", "How long comparing actors and stores took", seen.sweep.clone());
     let help = "The time until the next comparison, as the load allows";
     to.register("pulsegate_sweep_interval_seconds", help, seen.sweep_interval.clone());

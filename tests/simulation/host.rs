@@ -290,6 +290,7 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch) -> Settings {
         flush_batch: 500,
         flush_interval: Duration::from_millis(50),
         cleanup_batch: 50,
+        retention: None,
         update_interval: Duration::from_secs(5),
         suspect_after: Duration::from_secs(1),
         serve_for: SERVE_FOR,

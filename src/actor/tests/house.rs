@@ -164,6 +164,9 @@ impl RecordStore for Gated {
         }
         self.store.renew_lease(node, incarnation, epoch, now)
     }
+    fn retire(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.store.retire(before, limit)
+    }
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
         self.store.lease(node)
     }
@@ -282,6 +285,7 @@ impl House {
                 flush_batch: 500,
                 flush_interval: Duration::from_millis(50),
                 cleanup_batch: 50,
+                retention: None,
                 update_interval: Duration::from_secs(5),
                 suspect_after: Duration::from_secs(1),
                 serve_for: Duration::from_hours(24),

@@ -5,7 +5,7 @@ use sqlx::{MySql, QueryBuilder};
 
 use super::rows;
 use crate::{
-    core::record::{Epoch, NodeId, SessionId, Status},
+    core::record::{Epoch, NodeId, SessionId, Status, UtcMicros},
     store::{ListQuery, Position, SortKey},
 };
 
@@ -52,6 +52,26 @@ pub fn select_open_of(node: &NodeId, epoch: Epoch, after: Option<Position>, limi
         sql.push(" AND session_id > ").push_bind(after.id.to_string()).push("))");
     }
     sql.push(" ORDER BY start_time, session_id LIMIT ").push_bind(i64::from(limit));
+    sql
+}
+
+/// Selects the closed sessions that ended before `before`, those that ended first.
+pub fn select_old(before: UtcMicros, limit: u32) -> QueryBuilder<MySql> {
+    let mut sql = QueryBuilder::new("SELECT session_id FROM session_records FORCE INDEX (idx_session_closed_end)");
+    sql.push(" WHERE active IS NULL AND end_key >= 0 AND end_key < ").push_bind(before.0);
+    sql.push(" ORDER BY end_key LIMIT ").push_bind(i64::from(limit));
+    sql
+}
+
+/// Deletes the rows of these sessions from `table`, by its primary key.
+pub fn delete(table: &'static str, ids: &[SessionId]) -> QueryBuilder<MySql> {
+    let mut sql = QueryBuilder::new("DELETE FROM ");
+    sql.push(table).push(" WHERE session_id IN (");
+    let mut list = sql.separated(", ");
+    ids.iter().for_each(|id| {
+        list.push_bind(id.to_string());
+    });
+    sql.push(")");
     sql
 }
 

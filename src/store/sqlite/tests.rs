@@ -15,6 +15,7 @@ async fn fresh() -> (SqliteStore, TempDir) {
 }
 
 conformance::record_store_promises!(fresh);
+conformance::retiring_store_promises!(fresh);
 conformance::shared_record_promises!(fresh);
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use super::plan::{Difference, Said, Sight, judge};
 use crate::{
-    core::record::{NodeId, Record, SessionId},
+    core::record::{NodeId, Record, SessionId, UtcMicros},
     store::{Journal, ListQuery, LiveStore, Position, RecordStore, Sort, SortKey, StoreError, sqlite::SqliteStore},
     tool::progress::Progress,
 };
@@ -24,6 +24,16 @@ pub struct View<'a> {
     pub live: Option<&'a dyn LiveStore>,
     /// Whether a gateway serves now.
     pub running: bool,
+    /// What ended before this is removed from each store in its own time, if anything is.
+    pub retired: Option<UtcMicros>,
+}
+
+impl View<'_> {
+    /// Whether a record is so old that a store without it has removed it.
+    fn is_leaving(&self, record: &Record) -> bool {
+        let end = record.end_time.filter(|_| record.is_closed());
+        end.is_some_and(|end| self.retired.is_some_and(|before| end < before))
+    }
 }
 
 /// What the walk found.
@@ -83,7 +93,11 @@ pub async fn compare(view: &View<'_>, mut progress: Progress) -> Result<Comparis
             same: one.is_none() || two.is_none() || one == two,
             running: view.running,
         };
-        found.note(id, &sight);
+        let is_whole = one.is_some() && (two.is_some() || records.is_none());
+        let only = if is_whole { None } else { one.as_ref().or(two.as_ref()) };
+        if !only.is_some_and(|record| view.is_leaving(record)) {
+            found.note(id, &sight);
+        }
         progress.advance(1);
         if take_own {
             own = journal.next().await?;

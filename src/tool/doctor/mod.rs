@@ -17,7 +17,7 @@ use self::{
 use super::{Desk, Report, progress::Progress, stores};
 use crate::{
     cli::Doctor,
-    core::record::{Epoch, NodeId},
+    core::record::{Epoch, NodeId, UtcMicros},
     data_dir,
     store::{LiveStore, RecordStore, mysql::MySqlStore, sqlite::SqliteStore},
 };
@@ -48,6 +48,7 @@ struct Patient {
     records: Option<MySqlStore>,
     live: Option<std::sync::Arc<dyn LiveStore>>,
     running: bool,
+    retired: Option<UtcMicros>,
 }
 
 /// Runs `pulsegate doctor`.
@@ -80,7 +81,10 @@ pub async fn run(desk: &Desk, options: &Doctor) -> anyhow::Result<Report> {
     };
     let epoch = journal.lease(node.clone()).await?.map_or(Epoch(0), |lease| lease.epoch);
     let live = stores::live(desk, node.clone(), epoch)?;
-    let mut patient = Patient { node, path: desk.database(), journal, records, live, running: lock.is_none() };
+    let retention = i64::try_from(desk.config.store.retention.as_micros()).ok().filter(|retention| *retention > 0);
+    let retired = retention.map(|retention| UtcMicros((desk.utc)().0.saturating_sub(retention)));
+    let (path, running) = (desk.database(), lock.is_none());
+    let mut patient = Patient { node, path, journal, records, live, running, retired };
     examine(desk, options, &mut patient, lock, findings).await
 }
 
@@ -133,6 +137,7 @@ impl Patient {
             records: self.records.as_ref().map(|records| records as &dyn RecordStore),
             live: self.live.as_deref(),
             running: self.running,
+            retired: self.retired,
         }
     }
 

@@ -110,6 +110,10 @@ impl RecordStore for Remote {
         self.ask_once(move |table| table.renew_lease(node.clone(), lease.clone()))
     }
 
+    fn retire(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.ask_once(move |table| Ok(table.retire(before, limit)))
+    }
+
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
         self.ask(move |table| Ok(table.lease(&node)))
     }

@@ -125,6 +125,21 @@ impl Table {
         })
     }
 
+    /// Removes what ended before `before`, those that ended first.
+    pub fn retire(&mut self, before: UtcMicros, limit: u32) -> u64 {
+        let told = |id: &SessionId| self.outbox.as_ref().is_none_or(|outbox| !outbox.contains_key(id));
+        let is_old = |record: &&Record| record.is_closed() && record.end_time.is_some_and(|end| end < before);
+        let old = self.records.values().filter(is_old).filter(|record| told(&record.id));
+        let mut old: Vec<_> = old.map(|record| (record.end_time, record.id)).collect();
+        old.sort_unstable();
+        old.truncate(limit as usize);
+        for (_, id) in &old {
+            self.records.remove(id);
+            self.histories.remove(id);
+        }
+        old.len() as u64
+    }
+
     /// Takes the next epoch.
     pub fn begin_epoch(&mut self, id: NodeId, incarnation: Incarnation, after: Epoch, now: UtcMicros) -> Epoch {
         let known = self.nodes.get(&id).map(|node| &node.lease);

@@ -154,6 +154,7 @@ async fn no_question_reads_the_whole_table() {
     };
     let mut all =
         vec![select_open_of(&NodeId("node-1".into()), Epoch(3), None, 50), select_one(id()), select_many(&[id()])];
+    all.extend(["session_records", "session_events"].map(|table| delete(table, &[id()])));
     all.extend(EVERY_KEY.iter().flat_map(|key| every_page(*key, &full)).map(|query| select(&query)));
     for sql in all {
         for read in plan(&mut db, sql).await {
@@ -172,6 +173,19 @@ async fn open_sessions_of_a_node_come_in_order_without_sorting() {
     let reads = plan(&mut db, open_of()).await;
     assert!(reads.len() == 1 && reads[0].index == "idx_session_active_node" && !reads[0].sorts);
     assert!(looked_at(&mut db, open_of()).await < 50);
+}
+
+#[tokio::test]
+async fn what_is_old_comes_in_order_without_a_look_at_the_rest() {
+    if !is_here() {
+        return;
+    }
+    let (mut db, _keep) = crowd().await;
+    let old = || select_old(UtcMicros(i64::MAX), 10);
+    let reads = plan(&mut db, old()).await;
+    assert!(reads.len() == 1 && reads[0].index == "idx_session_closed_end" && !reads[0].sorts);
+    assert!(looked_at(&mut db, old()).await < 20);
+    assert!(looked_at(&mut db, select_old(UtcMicros(1_000), 10)).await < 5, "nothing is as old");
 }
 
 #[tokio::test]

@@ -1,0 +1,151 @@
+//! Old history leaves the stores by `store.retention`: a small batch a second at most, when nothing else waits. Knows no
+//! store's way to remove it.
+
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+
+use super::RegistryActor;
+use crate::{
+    actor::{Settings, clock},
+    core::record::UtcMicros,
+    store::StoreError,
+};
+
+/// Seconds after which it is looked again where nothing was left to remove: history ages by days.
+const REST: u32 = 60;
+
+/// Seconds in a row for which everything else goes first. A store that never has a moment's rest would keep all for ever.
+const YIELDS: u32 = 60;
+
+/// How far the stores are with it.
+pub(super) struct Retirement {
+    retention: Option<Duration>,
+    /// When this began, by both clocks.
+    begun: (UtcMicros, Duration),
+    under_way: bool,
+    /// Seconds to rest.
+    rest: u32,
+    /// Seconds for which it has yielded.
+    yielded: u32,
+}
+
+impl Retirement {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let begun = (clock::utc(), clock::boottime());
+        Self { retention: settings.retention, begun, under_way: false, rest: 0, yielded: 0 }
+    }
+
+    /// What was under way went with a failed context.
+    pub(super) fn forget(&mut self) {
+        self.under_way = false;
+    }
+
+    /// Whether a batch is due in this second.
+    fn is_due(&mut self, idle: bool) -> bool {
+        if self.under_way {
+            return false;
+        }
+        if self.rest > 0 {
+            self.rest -= 1;
+            return false;
+        }
+        if !idle && self.yielded < YIELDS {
+            self.yielded += 1;
+            return false;
+        }
+        self.yielded = 0;
+        true
+    }
+
+    /// What ended before this may go. A wall clock that was set on makes nothing old: the other clock has to agree.
+    fn before(&self, retention: Duration) -> UtcMicros {
+        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
+        let passed = clock::boottime().saturating_sub(self.begun.1);
+        let now = clock::utc().0.min(self.begun.0.0.saturating_add(micros(passed)));
+        UtcMicros(now.saturating_sub(micros(retention)))
+    }
+}
+
+impl RegistryActor {
+    /// Once a second: removes the next batch if one is due.
+    pub(super) fn retire(&mut self, ctx: &mut Context<Self>) {
+        let Some(retention) = self.retirement.retention.filter(|_| self.draining.is_empty()) else { return };
+        let records = self.records.as_ref().is_none_or(|sink| sink.ledger.is_empty() && sink.is_up());
+        let idle = self.journal.ledger.is_empty() && self.journal.is_up() && records && !self.refilling;
+        if !self.retirement.is_due(idle) {
+            return;
+        }
+        self.retirement.under_way = true;
+        let (before, batch) = (self.retirement.before(retention), self.settings.cleanup_batch);
+        let (journal, records) = (self.stores.journal.clone(), self.stores.records.clone());
+        let work = async move {
+            match records {
+                // Whoever shares them removes from them, whose ever it was; the journal is this node's alone.
+                Some(records) => {
+                    let shared = records.retire(before, batch).await?;
+                    Ok((shared, journal.retire(before, batch).await?.max(shared)))
+                }
+                None => journal.retire(before, batch).await.map(|retired| (retired, retired)),
+            }
+        };
+        ctx.spawn(work.into_actor(self).map(move |outcome: Result<(u64, u64), StoreError>, registry, _| {
+            registry.retirement.under_way = false;
+            match outcome {
+                Ok((retired, most)) => {
+                    registry.observations.retired.inc_by(retired);
+                    if most < u64::from(batch) {
+                        registry.retirement.rest = REST;
+                    }
+                    if retired > 0 {
+                        registry.shared.changes.count();
+                        tracing::debug!(retired, "sessions older than store.retention were removed");
+                    }
+                }
+                Err(error) => {
+                    registry.retirement.rest = REST;
+                    tracing::warn!(%error, "old sessions could not be removed; it is tried again");
+                }
+            }
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::world::World;
+
+    fn retirement() -> Retirement {
+        let begun = (clock::utc(), clock::boottime());
+        Retirement { retention: None, begun, under_way: false, rest: 0, yielded: 0 }
+    }
+
+    #[test]
+    fn everything_else_goes_first_and_never_for_ever() {
+        let mut retirement = retirement();
+        assert!(retirement.is_due(true));
+        for second in 0..YIELDS {
+            assert!(!retirement.is_due(false), "second {second}");
+        }
+        assert!(retirement.is_due(false));
+        assert!(!retirement.is_due(false));
+        retirement.rest = 2;
+        assert!(!retirement.is_due(true) && !retirement.is_due(true) && retirement.is_due(true));
+        retirement.under_way = true;
+        assert!(!retirement.is_due(true));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_on_makes_nothing_old() {
+        let hour = Duration::from_hours(1);
+        let world = World::new(UtcMicros(1_800_000_000_000_000), 7);
+        world.enter(|| {
+            let retirement = retirement();
+            let begun = clock::utc().0;
+            world.jump(10 * 365 * 86_400 * 1_000_000);
+            assert!(clock::utc().0 > begun + 86_400_000_000, "it was set on");
+            assert!(retirement.before(hour).0 <= begun - 3_599_000_000);
+        });
+    }
+}
