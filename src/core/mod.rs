@@ -17,6 +17,8 @@ mod name;
 pub mod neighbours;
 /// How fast the sweeps may go.
 pub mod pace;
+/// Who may do what: roles, users, grants, tokens.
+pub mod people;
 /// What to do where actors and stores disagree.
 pub mod reconcile;
 /// Ids, the record of a session, its rank, statuses and end reasons: the words every layer shares.

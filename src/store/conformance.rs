@@ -14,6 +14,8 @@ use crate::core::record::{
 
 /// What a live view promises.
 pub mod live;
+/// What a store of users and tokens promises.
+pub mod people;
 /// What a store promises of old history.
 pub mod retiring;
 /// What a store promises that nodes share.
@@ -51,6 +53,7 @@ macro_rules! record_store_promises {
 }
 
 pub(crate) use live::{live_store_promises, lossy_live_store_promises};
+pub(crate) use people::people_promises;
 pub(crate) use retiring::retiring_store_promises;
 pub(crate) use sharing::{shared_live_promises, shared_record_promises};
 pub(crate) use {promises, record_store_promises};

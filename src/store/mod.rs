@@ -23,6 +23,8 @@ mod fuzz;
 pub mod memory;
 /// The durable records of many gateways on one MySQL or MariaDB server.
 pub mod mysql;
+/// Users and tokens: what their store promises.
+pub mod people;
 /// The live view in Redis.
 pub mod redis;
 /// The steps of a schema, up and down.

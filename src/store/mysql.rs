@@ -28,6 +28,8 @@ mod fixture;
 mod lane;
 /// Which SQL and which index answer a question.
 mod list;
+/// Users and tokens.
+mod people;
 /// Records as rows, and back.
 mod rows;
 /// Leases, a fence and commands.
@@ -38,12 +40,13 @@ mod tests;
 mod upkeep;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 5] = [
+pub const STEPS: [Step; 6] = [
     step!(1, "session records", "mysql/0001_session_records"),
     step!(2, "session events", "mysql/0002_session_events"),
     step!(3, "nodes", "mysql/0003_nodes"),
     step!(4, "journal", "mysql/0004_journal"),
     step!(5, "neighbours", "mysql/0005_neighbours"),
+    step!(6, "people", "mysql/0006_people"),
 ];
 
 /// Two batches under way and a lease beside them.

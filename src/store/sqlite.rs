@@ -28,6 +28,8 @@ use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transit
 
 /// What the disk has done to the file.
 mod disk;
+/// Users and tokens.
+mod people;
 /// Old history.
 mod retire;
 /// Leases, a fence and commands, where nodes share the file.
@@ -39,12 +41,13 @@ use disk::Disk;
 pub use upkeep::Contents;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 5] = [
+pub const STEPS: [Step; 6] = [
     step!(1, "session records", "sqlite/0001_session_records"),
     step!(2, "session events", "sqlite/0002_session_events"),
     step!(3, "nodes", "sqlite/0003_nodes"),
     step!(4, "journal", "sqlite/0004_journal"),
     step!(5, "neighbours", "sqlite/0005_neighbours"),
+    step!(6, "people", "sqlite/0006_people"),
 ];
 
 /// How long SQLite waits for another process (a backup, a doctor) to let go of the file before it says busy.

@@ -28,6 +28,7 @@ fn fresh_one(_: &()) -> impl Future<Output = (MySqlStore, Database)> + Send + us
 conformance::record_store_promises!(started, fresh_one);
 conformance::retiring_store_promises!(started, fresh_one);
 conformance::shared_record_promises!(started, fresh_one);
+conformance::people_promises!(started, fresh_one);
 
 fn active(n: u8, version: u64) -> Write {
     write(record(n, version, Authority::Observed, Status::Active))

@@ -17,6 +17,7 @@ async fn fresh() -> (SqliteStore, TempDir) {
 conformance::record_store_promises!(fresh);
 conformance::retiring_store_promises!(fresh);
 conformance::shared_record_promises!(fresh);
+conformance::people_promises!(fresh);
 
 #[tokio::test]
 async fn a_reopened_file_still_has_everything() {

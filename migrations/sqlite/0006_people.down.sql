@@ -1,0 +1,3 @@
+DROP TABLE people_version;
+DROP TABLE tokens;
+DROP TABLE users;

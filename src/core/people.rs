@@ -1,0 +1,365 @@
+//! Who may do what: roles and their rights, users and what is granted to them, tokens, the catalogue as far as access
+//! goes. Pure; knows no password and no store.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::record::{NotAWord, UtcMicros};
+
+/// The name of whoever holds the gateway's own token. No user has it.
+pub const ADMIN: &str = "admin";
+
+/// The most grants that one user has.
+pub const GRANTS: usize = 1_000;
+
+/// What one may do beyond one's own sessions, one's own tokens and one's own devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    /// See every session and the evidence behind it, nodes, actors, stores and metrics.
+    Observe,
+    /// Open shells on the targets granted.
+    Open,
+    /// Look on in the terminals of others.
+    Watch,
+    /// End the sessions of others.
+    Terminate,
+    /// Play the recordings of others.
+    Replay,
+    /// Read the audit log.
+    Audit,
+    /// Manage users.
+    Manage,
+}
+
+impl Right {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Observe, Self::Open, Self::Watch, Self::Terminate, Self::Replay, Self::Audit, Self::Manage];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Open => "open",
+            Self::Watch => "watch",
+            Self::Terminate => "terminate",
+            Self::Replay => "replay",
+            Self::Audit => "audit",
+            Self::Manage => "manage",
+        }
+    }
+}
+
+impl FromStr for Right {
+    type Err = NotAWord;
+
+    fn from_str(text: &str) -> Result<Self, NotAWord> {
+        Self::ALL.into_iter().find(|right| right.as_str() == text).ok_or(NotAWord)
+    }
+}
+
+/// A set of rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rights(u8);
+
+impl Rights {
+    /// Whether `right` is among them.
+    pub fn has(self, right: Right) -> bool {
+        self.0 & Self::from_iter([right]).0 != 0
+    }
+
+    /// Those that are in both sets.
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Whether all of `others` are among them.
+    pub fn include(self, others: Self) -> bool {
+        self.and(others) == others
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Right> {
+        Right::ALL.into_iter().filter(move |right| self.has(*right))
+    }
+}
+
+impl FromIterator<Right> for Rights {
+    fn from_iter<I: IntoIterator<Item = Right>>(rights: I) -> Self {
+        Self(rights.into_iter().fold(0, |bits, right| bits | 1 << right as u8))
+    }
+}
+
+/// What a user is. Each role has fixed rights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Sees everything, opens nothing.
+    Viewer,
+    /// Opens shells on the targets granted, sees their own sessions.
+    User,
+    /// Opens shells on the targets granted; sees, looks on in and ends everyone's sessions.
+    Operator,
+    /// Sees everything, plays every recording, reads the audit log, opens nothing.
+    Auditor,
+    /// May do everything, on every target.
+    Admin,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Viewer, Self::User, Self::Operator, Self::Auditor, Self::Admin];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::User => "user",
+            Self::Operator => "operator",
+            Self::Auditor => "auditor",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// What it may do.
+    pub fn rights(self) -> Rights {
+        use Right::{Audit, Observe, Open, Replay, Terminate, Watch};
+        match self {
+            Self::Viewer => Rights::from_iter([Observe]),
+            Self::User => Rights::from_iter([Open]),
+            Self::Operator => Rights::from_iter([Observe, Open, Watch, Terminate]),
+            Self::Auditor => Rights::from_iter([Observe, Replay, Audit]),
+            Self::Admin => Rights::from_iter(Right::ALL),
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = NotAWord;
+
+    fn from_str(text: &str) -> Result<Self, NotAWord> {
+        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or(NotAWord)
+    }
+}
+
+/// Targets that a user may open.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Grant {
+    /// The whole catalogue: `*`.
+    Catalogue,
+    /// Hosts typed by hand, where there may be such: `adhoc:*`.
+    AdHoc,
+    /// Every target with this tag: `tag:NAME`.
+    Tag(String),
+    /// The target of this name.
+    Target(String),
+}
+
+/// A text that is no grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a grant is a target's name, `tag:NAME`, `*` for the whole catalogue, or `adhoc:*` for hosts typed by hand")]
+pub struct NotAGrant;
+
+impl FromStr for Grant {
+    type Err = NotAGrant;
+
+    fn from_str(text: &str) -> Result<Self, NotAGrant> {
+        let is_name = |text: &str| {
+            let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+            (1..=64).contains(&text.len()) && text.bytes().all(letters)
+        };
+        let is_tag = |tag: &str| {
+            (1..=64).contains(&tag.chars().count()) && !tag.contains(|c: char| c.is_control() || c.is_whitespace())
+        };
+        match text {
+            "*" => Ok(Self::Catalogue),
+            "adhoc:*" => Ok(Self::AdHoc),
+            _ => match text.strip_prefix("tag:") {
+                Some(tag) if is_tag(tag) => Ok(Self::Tag(tag.to_owned())),
+                None if is_name(text) => Ok(Self::Target(text.to_owned())),
+                _ => Err(NotAGrant),
+            },
+        }
+    }
+}
+
+impl TryFrom<String> for Grant {
+    type Error = NotAGrant;
+
+    fn try_from(text: String) -> Result<Self, NotAGrant> {
+        text.parse()
+    }
+}
+
+impl From<Grant> for String {
+    fn from(grant: Grant) -> Self {
+        grant.to_string()
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Catalogue => f.write_str("*"),
+            Self::AdHoc => f.write_str("adhoc:*"),
+            Self::Tag(tag) => write!(f, "tag:{tag}"),
+            Self::Target(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Whether a user may have this name: 1 … 64 of `a-z 0-9 . _ - @`, beginning with a letter or digit, and not [`ADMIN`].
+pub fn is_user_name(name: &str) -> bool {
+    let letters =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'@');
+    let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    begins && name.len() <= 64 && name.bytes().all(letters) && name != ADMIN
+}
+
+/// Someone who may sign in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct User {
+    /// Their name, unique and for good.
+    pub name: String,
+    /// What they are.
+    pub role: Role,
+    /// What they may open, if their role opens anything.
+    pub grants: Vec<Grant>,
+    /// Whether they may not sign in.
+    pub disabled: bool,
+    /// Their password's hash in PHC form; it opens nothing, and is not to be shown all the same.
+    pub password_hash: String,
+    /// When they were added.
+    pub created_at: UtcMicros,
+    /// When they were changed; every change moves it.
+    pub changed_at: UtcMicros,
+    /// When they last signed in.
+    pub last_sign_in_at: Option<UtcMicros>,
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, role, grants, disabled, .. } = self;
+        write!(f, "User {{ {name}, {role:?}, {grants:?}, disabled: {disabled} }}")
+    }
+}
+
+/// What a program signs in with in a user's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// Its name for machines: public.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Whose it is; [`ADMIN`] or a user.
+    pub user: String,
+    /// The SHA-256 of its secret, in hex.
+    pub digest: String,
+    /// What it may do at most; `None`: whatever its owner may at the time.
+    pub scopes: Option<Vec<Right>>,
+    /// When it was made.
+    pub created_at: UtcMicros,
+    /// When it stops working.
+    pub expires_at: Option<UtcMicros>,
+    /// When it was last used, to within a minute.
+    pub last_used_at: Option<UtcMicros>,
+}
+
+/// One target of the catalogue, as far as access goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Roles that may open it without a grant of their own.
+    pub roles: Vec<Role>,
+}
+
+/// What somebody may open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// What they are.
+    pub role: Role,
+    /// What is granted to them.
+    pub grants: Vec<Grant>,
+}
+
+impl Reach {
+    /// Whether a target of the catalogue may be opened.
+    pub fn covers(&self, target: &Listed) -> bool {
+        let granted = |grant: &Grant| match grant {
+            Grant::Catalogue => true,
+            Grant::AdHoc => false,
+            Grant::Tag(tag) => target.tags.contains(tag),
+            Grant::Target(name) => *name == target.name,
+        };
+        self.opens()
+            && (self.role == Role::Admin || target.roles.contains(&self.role) || self.grants.iter().any(granted))
+    }
+
+    /// Whether a host typed by hand may be opened.
+    pub fn covers_typed(&self) -> bool {
+        self.opens() && (self.role == Role::Admin || self.grants.contains(&Grant::AdHoc))
+    }
+
+    fn opens(&self) -> bool {
+        self.role.rights().has(Right::Open)
+    }
+}
+
+/// Everyone who may sign in and every token, as the store had them at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Directory {
+    /// Counts the changes; moves with every one.
+    pub version: u64,
+    /// The users by name.
+    pub users: BTreeMap<String, User>,
+    /// The tokens by id.
+    pub tokens: BTreeMap<String, Token>,
+}
+
+impl Directory {
+    /// What `name` is and may open; `None` for who may not sign in.
+    pub fn reach(&self, name: &str) -> Option<Reach> {
+        if name == ADMIN {
+            return Some(Reach { role: Role::Admin, grants: Vec::new() });
+        }
+        let user = self.users.get(name).filter(|user| !user.disabled)?;
+        Some(Reach { role: user.role, grants: user.grants.clone() })
+    }
+
+    /// The token whose secret has this digest, if it still works at `now`. Its owner may be gone.
+    pub fn token(&self, digest: &str, now: UtcMicros) -> Option<&Token> {
+        // A digest of 256 random bits: nothing is learned from how long it takes to find it.
+        let token = self.tokens.values().find(|token| token.digest == digest)?;
+        token.expires_at.is_none_or(|end| now < end).then_some(token)
+    }
+
+    /// Whether anybody but the holder of the gateway's own token could manage users.
+    pub fn has_admin(&self) -> bool {
+        self.users.values().any(|user| user.role == Role::Admin && !user.disabled)
+    }
+}
+
+/// Why `user` may not go on with a session on `target`, as a sentence; `None` if they may.
+pub fn objection(directory: &Directory, catalogue: &[Listed], user: &str, target: &str) -> Option<String> {
+    let Some(reach) = directory.reach(user) else {
+        let gone = if directory.users.contains_key(user) { "disabled" } else { "removed" };
+        return Some(format!("{user} was {gone}"));
+    };
+    if !reach.opens() {
+        return Some(format!("{user} is {} now, who opens no shells", reach.role.as_str()));
+    }
+    let covered = match catalogue.iter().find(|listed| listed.name == target) {
+        Some(listed) => reach.covers(listed),
+        None => reach.covers_typed(),
+    };
+    (!covered).then(|| format!("{target} is no longer granted to {user}"))
+}
+
+#[cfg(test)]
+mod tests;

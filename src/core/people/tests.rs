@@ -1,0 +1,125 @@
+//! Tests of roles, grants and the directory.
+
+use super::*;
+
+fn user(role: Role, grants: &[&str]) -> User {
+    User {
+        name: "ada".to_owned(),
+        role,
+        grants: grants.iter().map(|grant| grant.parse().unwrap()).collect(),
+        disabled: false,
+        password_hash: "secret-hash".to_owned(),
+        created_at: UtcMicros(1),
+        changed_at: UtcMicros(1),
+        last_sign_in_at: None,
+    }
+}
+
+fn directory(user: User) -> Directory {
+    Directory { version: 1, users: [(user.name.clone(), user)].into(), tokens: BTreeMap::new() }
+}
+
+fn catalogue() -> Vec<Listed> {
+    vec![
+        Listed { name: "web-1".to_owned(), tags: vec!["prod".to_owned()], roles: vec![] },
+        Listed { name: "db-1".to_owned(), tags: vec![], roles: vec![Role::Operator] },
+    ]
+}
+
+#[test]
+fn each_role_has_the_rights_of_the_table() {
+    for (role, rights) in [
+        (Role::Viewer, "observe"),
+        (Role::User, "open"),
+        (Role::Operator, "observe open watch terminate"),
+        (Role::Auditor, "observe replay audit"),
+        (Role::Admin, "observe open watch terminate replay audit manage"),
+    ] {
+        let words: Vec<_> = role.rights().iter().map(Right::as_str).collect();
+        assert_eq!(words.join(" "), rights, "{role:?}");
+        assert_eq!(role.as_str().parse(), Ok(role));
+    }
+}
+
+#[test]
+fn words_lead_back_to_their_rights() {
+    for right in Right::ALL {
+        assert_eq!(right.as_str().parse(), Ok(right));
+        assert_eq!(serde_json::to_value(right).unwrap(), right.as_str());
+    }
+    assert_eq!("own".parse::<Right>(), Err(NotAWord));
+}
+
+#[test]
+fn a_grant_reads_as_it_is_written() {
+    for text in ["*", "adhoc:*", "tag:prod", "tag:größe", "web-1.a_B"] {
+        assert_eq!(text.parse::<Grant>().unwrap().to_string(), text);
+    }
+    for text in ["", "tag:", "tag:a b", "adhoc:x", "web 1", "web*", "tag:\u{7}", &"x".repeat(65)] {
+        assert_eq!(text.parse::<Grant>(), Err(NotAGrant), "{text:?}");
+    }
+}
+
+#[test]
+fn a_user_name_is_short_lower_case_and_not_the_admins() {
+    for name in ["ada", "a", "7", "ada.lovelace@example.org", &"x".repeat(64)] {
+        assert!(is_user_name(name), "{name}");
+    }
+    for name in ["", "admin", "Ada", ".ada", "-ada", "a b", "ä", "a\n", &"x".repeat(65)] {
+        assert!(!is_user_name(name), "{name:?}");
+    }
+}
+
+#[test]
+fn nothing_may_be_opened_that_is_not_granted() {
+    for (role, grants, web, db, typed) in [
+        (Role::User, &[][..], false, false, false),
+        (Role::User, &["web-1"], true, false, false),
+        (Role::User, &["web"], false, false, false),
+        (Role::User, &["tag:prod"], true, false, false),
+        (Role::User, &["*"], true, true, false),
+        (Role::User, &["adhoc:*"], false, false, true),
+        (Role::Operator, &[], false, true, false),
+        (Role::Viewer, &["*", "adhoc:*"], false, false, false),
+        (Role::Auditor, &["*", "adhoc:*"], false, false, false),
+        (Role::Admin, &[], true, true, true),
+    ] {
+        let directory = directory(user(role, grants));
+        let may = |target| objection(&directory, &catalogue(), "ada", target).is_none();
+        assert_eq!((may("web-1"), may("db-1"), may("root@h:22")), (web, db, typed), "{role:?} {grants:?}");
+    }
+}
+
+#[test]
+fn an_objection_says_what_changed() {
+    let told = |user: User| objection(&directory(user), &catalogue(), "ada", "web-1");
+    assert_eq!(told(user(Role::User, &["web-1"])), None);
+    assert_eq!(told(user(Role::User, &["db-1"])).unwrap(), "web-1 is no longer granted to ada");
+    assert_eq!(told(user(Role::Viewer, &["*"])).unwrap(), "ada is viewer now, who opens no shells");
+    assert_eq!(told(User { disabled: true, ..user(Role::Admin, &[]) }).unwrap(), "ada was disabled");
+    assert_eq!(objection(&Directory::default(), &[], "ada", "x").unwrap(), "ada was removed");
+    assert_eq!(objection(&Directory::default(), &[], ADMIN, "x"), None);
+}
+
+#[test]
+fn a_token_works_until_it_expires() {
+    let token = Token {
+        id: "t".to_owned(),
+        name: "ci".to_owned(),
+        user: "ada".to_owned(),
+        digest: "00".to_owned(),
+        scopes: None,
+        created_at: UtcMicros(1),
+        expires_at: Some(UtcMicros(10)),
+        last_used_at: None,
+    };
+    let directory = Directory { tokens: [("t".to_owned(), token)].into(), ..Directory::default() };
+    assert!(directory.token("00", UtcMicros(9)).is_some());
+    assert!(directory.token("00", UtcMicros(10)).is_none());
+    assert!(directory.token("01", UtcMicros(9)).is_none());
+}
+
+#[test]
+fn a_password_hash_is_not_shown() {
+    assert!(!format!("{:?}", user(Role::User, &[])).contains("secret-hash"));
+}

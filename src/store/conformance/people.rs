@@ -1,0 +1,138 @@
+//! What a store of users and tokens promises. Knows the trait and no store.
+
+use super::{Fresh, block_on};
+use crate::{
+    core::{
+        people::{Grant, Right, Role, Token, User},
+        record::UtcMicros,
+    },
+    store::people::{Change, PeopleStore, Seen},
+};
+
+macro_rules! people_promises {
+    ($($stores:tt)+) => {
+        $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::people:
+            users_and_tokens_come_back_as_written, a_name_is_given_once, a_change_of_what_has_changed_is_not_done,
+            a_user_leaves_with_their_tokens, only_changes_count, who_is_gone_is_not_brought_back_by_being_seen);
+    };
+}
+
+pub(crate) use people_promises;
+
+fn user(name: &str) -> User {
+    User {
+        name: name.to_owned(),
+        role: Role::Operator,
+        grants: vec![Grant::Tag("größe \"'%_".replace(' ', "")), Grant::Target("web-1".to_owned()), Grant::AdHoc],
+        disabled: false,
+        password_hash: "$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA".to_owned(),
+        created_at: UtcMicros(10),
+        changed_at: UtcMicros(10),
+        last_sign_in_at: None,
+    }
+}
+
+fn token(id: &str, owner: &str) -> Token {
+    Token {
+        id: id.to_owned(),
+        name: "nightly ✓ '; --".to_owned(),
+        user: owner.to_owned(),
+        digest: "ab".repeat(32),
+        scopes: Some(vec![Right::Observe]),
+        created_at: UtcMicros(10),
+        expires_at: Some(UtcMicros(20)),
+        last_used_at: None,
+    }
+}
+
+pub fn users_and_tokens_come_back_as_written<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let unscoped = Token { scopes: None, expires_at: None, ..token("t2", "ada") };
+        assert!(store.change(Change::Add(user("ada"))).await.unwrap());
+        assert!(store.change(Change::AddToken(token("t1", "ada"))).await.unwrap());
+        assert!(store.change(Change::AddToken(unscoped.clone())).await.unwrap());
+        let seen = Seen {
+            users: [("ada".to_owned(), UtcMicros(15))].into(),
+            tokens: [("t1".to_owned(), UtcMicros(16))].into(),
+        };
+        store.note(seen).await.unwrap();
+        let earlier = Seen { users: [("ada".to_owned(), UtcMicros(14))].into(), ..Seen::default() };
+        store.note(earlier).await.unwrap();
+        let found = store.read().await.unwrap();
+        let expected = User { last_sign_in_at: Some(UtcMicros(15)), ..user("ada") };
+        assert_eq!(found.users.values().collect::<Vec<_>>(), [&expected]);
+        assert_eq!(found.users["ada"].password_hash, expected.password_hash);
+        let used = Token { last_used_at: Some(UtcMicros(16)), ..token("t1", "ada") };
+        assert_eq!(found.tokens.values().collect::<Vec<_>>(), [&used, &unscoped]);
+    });
+}
+
+pub fn a_name_is_given_once<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        assert!(store.change(Change::Add(user("ada"))).await.unwrap());
+        let other = User { role: Role::Admin, password_hash: "another".to_owned(), ..user("ada") };
+        assert!(!store.change(Change::Add(other)).await.unwrap());
+        assert!(store.change(Change::Add(user("ada"))).await.unwrap(), "what was sent twice is done");
+        assert_eq!(store.read().await.unwrap().users["ada"].role, Role::Operator);
+    });
+}
+
+pub fn a_change_of_what_has_changed_is_not_done<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        store.change(Change::Add(user("ada"))).await.unwrap();
+        let first = User { role: Role::Viewer, grants: vec![], changed_at: UtcMicros(11), ..user("ada") };
+        let second = User { disabled: true, changed_at: UtcMicros(12), ..user("ada") };
+        assert!(store.change(Change::Replace(first.clone(), UtcMicros(10))).await.unwrap());
+        assert!(!store.change(Change::Replace(second, UtcMicros(10))).await.unwrap());
+        assert!(!store.change(Change::Replace(user("bob"), UtcMicros(10))).await.unwrap(), "nobody is added by it");
+        assert_eq!(store.read().await.unwrap().users.into_values().collect::<Vec<_>>(), [first]);
+    });
+}
+
+pub fn a_user_leaves_with_their_tokens<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        for name in ["ada", "bob"] {
+            store.change(Change::Add(user(name))).await.unwrap();
+            store.change(Change::AddToken(token(&format!("{name}-1"), name))).await.unwrap();
+            store.change(Change::AddToken(token(&format!("{name}-2"), name))).await.unwrap();
+        }
+        store.change(Change::Remove("ada".to_owned())).await.unwrap();
+        store.change(Change::RemoveToken("bob-1".to_owned())).await.unwrap();
+        let found = store.read().await.unwrap();
+        assert_eq!(found.users.keys().collect::<Vec<_>>(), ["bob"]);
+        assert_eq!(found.tokens.keys().collect::<Vec<_>>(), ["bob-2"]);
+    });
+}
+
+pub fn only_changes_count<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let begun = store.version().await.unwrap();
+        assert!(begun >= 1);
+        store.change(Change::Add(user("ada"))).await.unwrap();
+        let changed = store.version().await.unwrap();
+        assert!(changed > begun);
+        let seen = Seen { users: [("ada".to_owned(), UtcMicros(15))].into(), ..Seen::default() };
+        store.note(seen).await.unwrap();
+        assert_eq!(store.version().await.unwrap(), changed);
+        assert_eq!(store.read().await.unwrap().version, changed);
+        store.change(Change::RemoveToken("nobody's".to_owned())).await.unwrap();
+    });
+}
+
+pub fn who_is_gone_is_not_brought_back_by_being_seen<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let seen = Seen {
+            users: [("ada".to_owned(), UtcMicros(15))].into(),
+            tokens: [("t1".to_owned(), UtcMicros(16))].into(),
+        };
+        store.note(seen).await.unwrap();
+        let found = store.read().await.unwrap();
+        assert!(found.users.is_empty() && found.tokens.is_empty());
+    });
+}

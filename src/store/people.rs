@@ -1,0 +1,155 @@
+//! Owns what a store of users and tokens promises, and how they become rows. The gateways that share records share these.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::BoxFuture;
+
+use super::{
+    StoreError,
+    sql_rows::{Columns, count, optional_word, unreadable, word},
+};
+use crate::core::{
+    people::{Directory, Right, Token, User},
+    record::UtcMicros,
+};
+
+/// One change. Each is whole or not done at all, and doing it twice is doing it once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Adds a user. Not done if there is one of this name.
+    Add(User),
+    /// Puts a user in the place of what changed at that time last. Not done if it has changed since.
+    Replace(User, UtcMicros),
+    /// Removes a user and their tokens.
+    Remove(String),
+    /// Adds a token.
+    AddToken(Token),
+    /// Removes the token of this id.
+    RemoveToken(String),
+}
+
+/// When users signed in last and tokens were last used; a later time stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// By name.
+    pub users: BTreeMap<String, UtcMicros>,
+    /// By id.
+    pub tokens: BTreeMap<String, UtcMicros>,
+}
+
+/// Where users and tokens are kept.
+pub trait PeopleStore: Send + Sync + 'static {
+    /// Counts the changes, from 1; [`Seen`] is none.
+    fn version(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Returns everybody, as of one moment or a later change.
+    fn read(&self) -> BoxFuture<'_, Result<Directory, StoreError>>;
+
+    /// Makes a change durable and returns whether it was done.
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<bool, StoreError>>;
+
+    /// Notes who was seen. What is gone is not brought back by it.
+    fn note(&self, seen: Seen) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+pub(super) const VERSION: &str = "SELECT version FROM people_version WHERE id = 1";
+pub(super) const COUNT_UP: &str = "UPDATE people_version SET version = version + 1 WHERE id = 1";
+
+pub(super) const USERS: &str = "SELECT name, role, grants, disabled, password_hash, created_at, changed_at, last_sign_in_at \
+    FROM users ORDER BY name";
+pub(super) const ONE_USER: &str = "SELECT name, role, grants, disabled, password_hash, created_at, changed_at, last_sign_in_at \
+    FROM users WHERE name = ?";
+pub(super) const TOKENS: &str = "SELECT token_id, name, username, digest, scopes, created_at, expires_at, last_used_at \
+    FROM tokens ORDER BY token_id";
+
+/// Adds a row unless there is one of its key, which each dialect says in its own way.
+macro_rules! add_user {
+    ($unless:literal) => {
+        concat!(
+            "INSERT INTO users (name, role, grants, disabled, password_hash, created_at, changed_at, last_sign_in_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ",
+            $unless
+        )
+    };
+}
+
+/// As [`add_user`].
+macro_rules! add_token {
+    ($unless:literal) => {
+        concat!(
+            "INSERT INTO tokens (token_id, name, username, digest, scopes, created_at, expires_at, last_used_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ",
+            $unless
+        )
+    };
+}
+
+pub(super) use {add_token, add_user};
+
+pub(super) const REPLACE_USER: &str = "UPDATE users SET role = ?, grants = ?, disabled = ?, password_hash = ?, changed_at = ? \
+    WHERE name = ? AND changed_at = ?";
+pub(super) const REMOVE_USER: &str = "DELETE FROM users WHERE name = ?";
+pub(super) const REMOVE_TOKENS_OF: &str = "DELETE FROM tokens WHERE username = ?";
+
+pub(super) const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE token_id = ?";
+
+pub(super) const SIGNED_IN: &str =
+    "UPDATE users SET last_sign_in_at = ? WHERE name = ? AND (last_sign_in_at IS NULL OR last_sign_in_at < ?)";
+pub(super) const USED: &str =
+    "UPDATE tokens SET last_used_at = ? WHERE token_id = ? AND (last_used_at IS NULL OR last_used_at < ?)";
+
+/// A list as the JSON in which it is stored.
+pub(super) fn list<T: serde::Serialize>(items: &[T]) -> String {
+    // Lists of words and texts always can be written.
+    serde_json::to_string(items).unwrap_or_else(|_| "[]".to_owned())
+}
+
+/// Puts rows together.
+pub(super) fn directory(
+    version: u64,
+    users: &[impl Columns],
+    tokens: &[impl Columns],
+) -> Result<Directory, StoreError> {
+    let users = users.iter().map(|row| user(row).map(|user| (user.name.clone(), user)));
+    let tokens = tokens.iter().map(|row| token(row).map(|token| (token.id.clone(), token)));
+    Ok(Directory { version, users: users.collect::<Result<_, _>>()?, tokens: tokens.collect::<Result<_, _>>()? })
+}
+
+/// Whether `row` is this user as it was to be written.
+pub(super) fn is_written(row: Option<&impl Columns>, wanted: &User) -> Result<bool, StoreError> {
+    let found = row.map(user).transpose()?;
+    Ok(found.is_some_and(|found| {
+        User { last_sign_in_at: wanted.last_sign_in_at, created_at: wanted.created_at, ..found } == *wanted
+    }))
+}
+
+fn user(row: &impl Columns) -> Result<User, StoreError> {
+    Ok(User {
+        name: word(row, "name")?,
+        role: word(row, "role")?,
+        grants: serde_json::from_str(row.text("grants")?.unwrap_or_default()).map_err(|_| unreadable())?,
+        disabled: count(row, "disabled")? != 0,
+        password_hash: word(row, "password_hash")?,
+        created_at: time(row, "created_at")?.ok_or_else(unreadable)?,
+        changed_at: time(row, "changed_at")?.ok_or_else(unreadable)?,
+        last_sign_in_at: time(row, "last_sign_in_at")?,
+    })
+}
+
+fn token(row: &impl Columns) -> Result<Token, StoreError> {
+    let scopes = row.text("scopes")?.map(serde_json::from_str::<Vec<Right>>).transpose().map_err(|_| unreadable())?;
+    Ok(Token {
+        id: word(row, "token_id")?,
+        name: optional_word(row, "name")?.unwrap_or_default(),
+        user: word(row, "username")?,
+        digest: word(row, "digest")?,
+        scopes,
+        created_at: time(row, "created_at")?.ok_or_else(unreadable)?,
+        expires_at: time(row, "expires_at")?,
+        last_used_at: time(row, "last_used_at")?,
+    })
+}
+
+fn time(row: &impl Columns, name: &str) -> Result<Option<UtcMicros>, StoreError> {
+    Ok(row.number(name)?.map(UtcMicros))
+}
