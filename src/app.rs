@@ -19,6 +19,7 @@ use crate::{
     actor::{
         self, clock,
         gateway::{Collapse, Foundation, Gateway},
+        people::People,
         registry,
         stores::Stores,
     },
@@ -26,6 +27,7 @@ use crate::{
     config::{self, Config},
     core::{
         liveness::Rule,
+        people::Listed,
         record::{Epoch, Incarnation, NodeId},
         session::Limits,
         stream,
@@ -36,8 +38,8 @@ use crate::{
         demo::{DemoOptions, DemoServer},
     },
     store::{
-        LiveStore, RecordStore, SharedRecords, StoreError, memory::MemoryLive, mysql::MySqlStore, redis::RedisLive,
-        schema::Step, sqlite::SqliteStore,
+        LiveStore, RecordStore, SharedRecords, StoreError, memory::MemoryLive, mysql::MySqlStore, people::PeopleStore,
+        redis::RedisLive, schema::Step, sqlite::SqliteStore,
     },
     tool::{self, Desk, Report},
     web as http,
@@ -74,9 +76,6 @@ struct Plan {
 /// # Errors
 /// Whatever keeps it from serving, in a sentence that says what to do.
 pub async fn serve(config: Config, admin_token: Option<SecretString>) -> anyhow::Result<()> {
-    if admin_token.is_none() {
-        bail!("nobody could sign in: set PULSEGATE_ADMIN_TOKEN (at least 32 characters), or try `pulsegate demo`");
-    }
     let listen = config.server.listen;
     let listener = TcpListener::bind(listen)
         .with_context(|| format!("cannot listen on {listen}; is another gateway running there? See server.listen"))?;
@@ -147,7 +146,15 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let _lock = data_dir::lock(data_dir)?;
     let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
     let incarnation = Incarnation::new(rand::random());
-    let (stores, epoch) = open_stores(&config, &node, &incarnation).await?;
+    let (stores, people, epoch) = open_stores(&config, &node, &incarnation).await?;
+    if plan.admin_token.is_none() && !plan.demo {
+        somebody_signs_in(&*people).await?;
+    }
+    let catalogue = config.targets.iter().map(|target| Listed {
+        name: target.name.clone(),
+        tags: target.tags.clone(),
+        roles: target.roles.clone(),
+    });
     let (fall, mut fallen) = watch::channel(None::<Collapse>);
     let foundation = Foundation {
         settings: actor::Settings {
@@ -155,6 +162,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
             ..actor_settings(&config, node.clone(), incarnation, epoch)
         },
         stores,
+        people: People::new(Some(people), catalogue.collect()),
         connector: Arc::new(RusshConnector::new(ssh_settings(&config))),
         collapse: Arc::new(move |why| fall.send_modify(|first| *first = first.or(Some(why)))),
     };
@@ -205,7 +213,11 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
 
 /// Opens the stores that the configuration names and begins this node's next epoch in them. The journal must work; the
 /// others may be down and are told later.
-async fn open_stores(config: &Config, node: &NodeId, incarnation: &Incarnation) -> anyhow::Result<(Stores, Epoch)> {
+async fn open_stores(
+    config: &Config,
+    node: &NodeId,
+    incarnation: &Incarnation,
+) -> anyhow::Result<(Stores, Arc<dyn PeopleStore>, Epoch)> {
     let journal = SqliteStore::open(&config.node.data_dir.join(data_dir::DATABASE)).await?;
     let journal = journal.keep_reserve(&config.node.data_dir.join(data_dir::RESERVE)).await;
     let (journal, records) = match &config.store.records {
@@ -225,8 +237,24 @@ async fn open_stores(config: &Config, node: &NodeId, incarnation: &Incarnation) 
         config::Live::Memory => Arc::new(MemoryLive::default()),
         config::Live::Redis(address) => Arc::new(RedisLive::new(address, node.clone(), epoch)?),
     };
+    let people: Arc<dyn PeopleStore> = match &records {
+        Some(records) => Arc::new(records.clone()),
+        None => Arc::new(journal.clone()),
+    };
     let records = records.map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
-    Ok((Stores { journal: Arc::new(journal), records, live }, epoch))
+    Ok((Stores { journal: Arc::new(journal), records, live }, people, epoch))
+}
+
+/// Refuses to serve where nobody could ever sign in. While the store of users is away it may be that somebody can.
+async fn somebody_signs_in(people: &dyn PeopleStore) -> anyhow::Result<()> {
+    match people.read().await {
+        Ok(directory) if directory.users.values().all(|user| user.disabled) => bail!(
+            "nobody could sign in: add somebody with `pulsegate user add NAME --role admin`, or set PULSEGATE_ADMIN_TOKEN (at \
+             least 32 characters); or try `pulsegate demo`"
+        ),
+        Ok(_) | Err(StoreError::Unavailable(_)) => Ok(()),
+        Err(error) => Err(error).context("the users cannot be read"),
+    }
 }
 
 /// Brings the records' schema up to date, sees that no other gateway serves under this node's name, and begins the next
@@ -336,6 +364,7 @@ fn web_settings(
         username: target.username.clone(),
         credentials: credentials(&target.auth),
         tags: target.tags.clone(),
+        roles: target.roles.clone(),
     });
     let (allow, deny) = (config.targets_allow.clone(), config.targets_deny.clone());
     http::state::Settings {
@@ -350,6 +379,7 @@ fn web_settings(
         data_dir: config.node.data_dir.clone(),
         version: env!("CARGO_PKG_VERSION"),
         clock: clock::since_start,
+        utc: clock::utc,
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     mailbox::{Mailbox, Refused},
     nodes::{self, NodesActor, Snapshot},
     observe::{ActorsReport, Observations},
+    people::{self, People, PeopleActor},
     pulse,
     reconciler::{self, ReconcilerActor, ReconcilerMessage},
     registry::{self, Claim, RegistryActor, RegistryMessage, Shared, StoreReport},
@@ -52,6 +53,7 @@ pub use drain::Phase;
 pub struct Gateway {
     pub(super) parts: Parts,
     stores: Stores,
+    people: People,
     shared: Shared,
     phase: watch::Sender<Phase>,
     pub(super) reconciler: Mailbox<ReconcilerMessage>,
@@ -64,6 +66,8 @@ pub struct Foundation {
     pub settings: Settings,
     /// The stores.
     pub stores: Stores,
+    /// Who may do what.
+    pub people: People,
     /// How targets are reached.
     pub connector: Arc<dyn Connector + Send + Sync>,
     /// Runs if this process can be of no use any more: it must end, its next start tidies up.
@@ -93,7 +97,7 @@ const INTENSITY: (usize, Duration) = (5, Duration::from_secs(10));
 impl Gateway {
     /// Starts the registry and the supervisor on the calling thread, the core arbiter.
     pub fn start(foundation: Foundation) -> Self {
-        let Foundation { settings, stores, connector, collapse } = foundation;
+        let Foundation { settings, stores, people, connector, collapse } = foundation;
         let (settings, observations) = (Arc::new(settings), Observations::default());
         let supervisor_context = Context::<SupervisorActor>::new();
         let registry_context = Context::<RegistryActor>::new();
@@ -131,6 +135,9 @@ impl Gateway {
         let (told, heard) = (registry.clone(), observations.clone());
         let actor = ReconcilerActor::new(settings.clone(), stores.clone(), told, seen.clone(), heard);
         supervise(single(reconciler::KIND), context, actor, restarts(), supervisor.clone(), fall());
+        let actor = PeopleActor::new(people.clone(), registry.clone());
+        supervise(single(people::KIND), Context::new(), actor, restarts(), supervisor.clone(), fall());
+        born.push(people::KIND);
         for child in born.into_iter().map(single) {
             if supervisor.tell(SupervisorMessage::Started { child, session: None }).is_err() {
                 tracing::debug!("the supervisor's mailbox was full at its birth");
@@ -138,7 +145,7 @@ impl Gateway {
         }
         let parts = Parts { settings, connector, registry, supervisor, observations, pulse };
         let (phase, _) = watch::channel(Phase::Starting);
-        Self { parts, stores, shared, phase, reconciler: sweeps, seen }
+        Self { parts, stores, people, shared, phase, reconciler: sweeps, seen }
     }
 
     /// Opens a session: returns once its record is durable. The dial follows where the first browser attaches, or a
@@ -312,6 +319,11 @@ impl Gateway {
     /// [`GatewayError::Failed`] if the registry cannot answer.
     pub async fn subscribe(&self, after: Option<u64>) -> Result<Subscription, GatewayError> {
         self.ask(|reply| RegistryMessage::Subscribe { after, reply }).await
+    }
+
+    /// Who may do what.
+    pub fn people(&self) -> &People {
+        &self.people
     }
 
     /// The counters and histograms of this process.

@@ -48,6 +48,8 @@ pub mod mailbox;
 pub mod nodes;
 /// What actors report about themselves, for the metrics endpoint.
 pub mod observe;
+/// Who may do what, and the end of what they no longer may.
+pub mod people;
 /// Which sessions gave a sign of life.
 pub mod pulse;
 /// The tasks that move a session's bytes.

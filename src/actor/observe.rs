@@ -66,6 +66,8 @@ pub struct Meters {
     pub reconciler: Arc<Meter>,
     /// Of who watches the other nodes.
     pub nodes: Arc<Meter>,
+    /// Of who watches the users.
+    pub people: Arc<Meter>,
 }
 
 impl Default for Observations {
@@ -98,13 +100,14 @@ impl Default for Observations {
             lags: Lags::default(),
             // A session hears little; the registry hears of every transition of every session; the supervisor of births,
             // deaths and failures.
-            // The other two hear of an operator now and then.
+            // The others hear of an operator now and then, or of nobody.
             meters: Meters {
                 session: Meter::new(64),
                 registry: Meter::new(16_384),
                 supervisor: Meter::new(16_384),
                 reconciler: Meter::new(16),
                 nodes: Meter::new(16),
+                people: Meter::new(16),
             },
         }
     }
@@ -124,7 +127,7 @@ pub struct ActorsReport {
 /// All actors of one kind.
 #[derive(Debug, Clone, Serialize)]
 pub struct KindReport {
-    /// `session`, `registry`, `supervisor`, `reconciler`, `nodes`.
+    /// `session`, `registry`, `supervisor`, `reconciler`, `nodes`, `people`.
     pub actor: &'static str,
     /// How many run.
     pub alive: u64,

@@ -107,12 +107,13 @@ impl SupervisorActor {
 
     fn report(&self) -> ActorsReport {
         let meters = &self.observations.meters;
-        let kinds: [(&'static str, &Meter); 5] = [
+        let kinds: [(&'static str, &Meter); 6] = [
             (super::session::KIND, &meters.session),
             (super::registry::KIND, &meters.registry),
             (KIND, &meters.supervisor),
             (super::reconciler::KIND, &meters.reconciler),
             (super::nodes::KIND, &meters.nodes),
+            (super::people::KIND, &meters.people),
         ];
         let alive =
             |actor: &str| self.children.iter().filter(|(child, entry)| child.actor == actor && entry.alive).count();

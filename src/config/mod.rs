@@ -13,7 +13,7 @@ use std::{
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::store::redis::address::RedisAddress;
+use crate::{core::people::Role, store::redis::address::RedisAddress};
 
 /// Reads the file and the environment, merges them over the defaults.
 mod layers;
@@ -205,8 +205,8 @@ block! {
         auth: Auth = Auth::Prompt,
         /// Free words to find it by.
         tags: Vec<String> = Vec::new(),
-        /// Who may open it; empty: everyone who is signed in.
-        roles: Vec<String> = Vec::new(),
+        /// The roles that may open it; others need a grant of their own.
+        roles: Vec<Role> = Vec::new(),
         /// The policy of its recordings; `None`: that of `recording.policy`.
         recording: Option<RecordingPolicy> = None,
     }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 
 use super::{Auth, HostKeyPolicy, Live, OnIsolation, RecordingPolicy, Records, SecretUrl, layers, mistake::Report};
-use crate::store::mysql::MySqlStore;
+use crate::{core::people::Role, store::mysql::MySqlStore};
 
 /// Something that stands at a key.
 pub(super) trait Setting: Sized {
@@ -371,6 +371,8 @@ macro_rules! words {
 words! {
     HostKeyPolicy: "strict, accept_new or ask", "strict" => Strict, "accept_new" => AcceptNew, "ask" => Ask;
     OnIsolation: "keep or terminate", "keep" => Keep, "terminate" => Terminate;
+    Role: "viewer, user, operator, auditor or admin", "viewer" => Viewer, "user" => User, "operator" => Operator,
+        "auditor" => Auditor, "admin" => Admin;
     RecordingPolicy: "required, best_effort or off", "required" => Required, "best_effort" => BestEffort, "off" => Off;
 }
 

@@ -17,6 +17,8 @@ mod name;
 pub mod neighbours;
 /// How fast the sweeps may go.
 pub mod pace;
+/// How passwords are kept and compared.
+pub mod password;
 /// Who may do what: roles, users, grants, tokens.
 pub mod people;
 /// What to do where actors and stores disagree.

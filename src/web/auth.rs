@@ -1,6 +1,10 @@
-//! Owns who is calling: by token, by cookie, or nobody. Knows nothing of what callers may do with sessions.
+//! Owns who is calling, by token, by cookie, or nobody, and what they may do: the one place that decides it. Knows nothing
+//! of what callers do.
 
-use std::sync::Arc;
+use std::{
+    future::{Ready, ready},
+    sync::Arc,
+};
 
 use actix_web::{
     Error, FromRequest, HttpMessage, HttpRequest,
@@ -9,35 +13,124 @@ use actix_web::{
     http::header::AUTHORIZATION,
     middleware::Next,
 };
-use std::future::{Ready, ready};
+use data_encoding::HEXLOWER;
 
 use super::{
     client,
     error::Problem,
     origin,
     secret::{self, Digest},
+    sign_ins::SignIn,
     state::State,
 };
+use crate::core::{
+    people::{Directory, Reach, Right, Rights, Role, Token},
+    record::Record,
+};
+
+pub use crate::core::people::ADMIN;
 
 /// The session cookie's name.
 pub const COOKIE: &str = "pulsegate";
 
-/// The name of who holds the admin token.
-pub const ADMIN: &str = "admin";
+/// What the secrets of users' tokens begin with, so that they are known for what they are where they should not be.
+pub const TOKEN_PREFIX: &str = "pgt_";
 
-/// Who is calling. As an extractor it fails with 401 where [`guard`] has let nobody in.
+/// Who is calling, as they were when the request came. As an extractor it fails with 401 where [`guard`] has let nobody in.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The user's name.
     pub user: Arc<str>,
-    /// The digest of the cookie they came with; `None` for a token.
-    pub cookie: Option<Digest>,
+    /// What they came with.
+    pub via: Via,
+    /// What they may open.
+    pub reach: Reach,
+    rights: Rights,
+}
+
+/// What somebody came with.
+#[derive(Debug, Clone)]
+pub enum Via {
+    /// The gateway's own token.
+    Gateway,
+    /// The cookie of a browser.
+    Cookie(Digest, SignIn),
+    /// A user's token.
+    Token(Box<Token>),
 }
 
 impl Caller {
-    /// Whether this caller is still signed in: a stream asks while it lasts, which counts as use of the cookie.
-    pub fn is_signed_in(&self, state: &State) -> bool {
-        self.cookie.is_none_or(|cookie| state.sign_ins.user(state.now(), &cookie).is_some())
+    /// `None` for who may not sign in.
+    fn new(directory: &Directory, user: Arc<str>, via: Via) -> Option<Self> {
+        let reach = directory.reach(&user)?;
+        let of_role = reach.role.rights();
+        let rights = match &via {
+            Via::Token(token) => token
+                .scopes
+                .iter()
+                .fold(of_role, |rights, scopes| rights.and(Rights::from_iter(scopes.iter().copied()))),
+            Via::Gateway | Via::Cookie(..) => of_role,
+        };
+        Some(Self { user, via, reach, rights })
+    }
+
+    /// The same caller as of now; `None` once they are no longer signed in. A stream asks while it lasts, which counts as use of
+    /// the cookie.
+    pub fn now(&self, state: &State) -> Option<Self> {
+        let directory = state.gateway.people().directory();
+        match &self.via {
+            Via::Gateway => Some(self.clone()),
+            Via::Cookie(cookie, _) => by_cookie(state, &directory, *cookie),
+            Via::Token(token) => by_token(state, &directory, &token.digest),
+        }
+    }
+
+    /// Their role.
+    pub fn role(&self) -> Role {
+        self.reach.role
+    }
+
+    /// What they may do.
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// Whether they may do this.
+    pub fn has(&self, right: Right) -> bool {
+        self.rights.has(right)
+    }
+
+    /// Refuses those who lack a right.
+    ///
+    /// # Errors
+    /// 403, naming the right.
+    pub fn need(&self, right: Right) -> Result<(), Problem> {
+        if self.has(right) {
+            return Ok(());
+        }
+        let who = match &self.via {
+            Via::Token(token) if self.reach.role.rights().has(right) => format!("the token {:?}", token.name),
+            Via::Gateway | Via::Cookie(..) | Via::Token(_) => format!("the role {}", self.role().as_str()),
+        };
+        Err(Problem::forbidden(format!("This needs the right {}, which {who} does not have.", right.as_str())))
+    }
+
+    /// Whether this session is their own.
+    pub fn owns(&self, record: &Record) -> bool {
+        *self.user == *record.username
+    }
+
+    /// Refuses tokens that were made for less than all that their owner may do: they change nothing of their owner's own.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn need_all_of_owner(&self) -> Result<(), Problem> {
+        match &self.via {
+            Via::Token(token) if token.scopes.is_some() => {
+                Err(Problem::forbidden("A token with scopes cannot change passwords, tokens or devices."))
+            }
+            Via::Gateway | Via::Cookie(..) | Via::Token(_) => Ok(()),
+        }
     }
 }
 
@@ -50,12 +143,14 @@ impl FromRequest for Caller {
     }
 }
 
-/// Lets in who is signed in and answers 401 to everyone else. A middleware.
+/// Lets in who is signed in and has `right`, if one is asked for; answers 401 and 403 to everyone else. Of a middleware.
 pub async fn guard(
+    right: Option<Right>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    match identify(request.request()) {
+    let identified = identify(request.request());
+    match identified.and_then(|caller| right.map_or(Ok(()), |right| caller.need(right)).map(|()| caller)) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.call(request).await.map(ServiceResponse::map_into_left_body)
@@ -67,30 +162,57 @@ pub async fn guard(
 fn identify(request: &HttpRequest) -> Result<Caller, Problem> {
     let state = State::of(request)?;
     if let Some(token) = bearer(request) {
-        return Ok(Caller { user: check_token(request, token)?, cookie: None });
+        return check_token(request, token);
     }
     let cookie = cookie(request).ok_or_else(Problem::not_signed_in)?;
-    let user = state.sign_ins.user(state.now(), &cookie).ok_or_else(Problem::not_signed_in)?;
+    let caller = by_cookie(state, &state.gateway.people().directory(), cookie).ok_or_else(Problem::not_signed_in)?;
     if !request.method().is_safe() {
         origin::check_change(request)?;
     }
-    Ok(Caller { user, cookie: Some(cookie) })
+    Ok(caller)
+}
+
+pub(super) fn by_cookie(state: &State, directory: &Directory, cookie: Digest) -> Option<Caller> {
+    let sign_in = state.sign_ins.find(state.now(), &cookie)?;
+    // Whoever got a new password meanwhile, or was removed and added again, signs in anew.
+    if *sign_in.stamp != *stamp(directory, &sign_in.user) {
+        return None;
+    }
+    Caller::new(directory, sign_in.user.clone(), Via::Cookie(cookie, sign_in))
+}
+
+fn by_token(state: &State, directory: &Directory, digest: &str) -> Option<Caller> {
+    let token = directory.token(digest, (state.settings.utc)())?;
+    state.gateway.people().saw_token(&token.id);
+    Caller::new(directory, token.user.as_str().into(), Via::Token(Box::new(token.clone())))
+}
+
+/// What a sign-in of `user` holds on to: it is good as long as this stays the same.
+pub fn stamp<'a>(directory: &'a Directory, user: &str) -> &'a str {
+    directory.users.get(user).map_or("", |user| &user.password_hash)
 }
 
 /// Returns whose token this is. A wrong one is a 401 and counts; after too many from one address every token from
 /// there is a 429 for the rest of a minute, lest trying go on until one fits.
-pub fn check_token(request: &HttpRequest, token: &str) -> Result<Arc<str>, Problem> {
+pub fn check_token(request: &HttpRequest, token: &str) -> Result<Caller, Problem> {
     let state = State::of(request)?;
     let (now, address) = (state.now(), client::client_ip(request, &state.settings));
-    if let Some(wait) = state.throttle.wait(now, address) {
+    if let Some(wait) = state.throttle.wait(now, &address) {
         let detail = "Too many wrong tokens came from your address. Try again in a minute.";
         return Err(Problem::too_many(detail, wait.as_secs() + 1));
     }
-    if state.is_admin_token(token) {
-        return Ok(ADMIN.into());
-    }
-    state.throttle.note(now, address);
-    Err(Problem::not_signed_in())
+    let directory = state.gateway.people().directory();
+    let caller = if token.starts_with(TOKEN_PREFIX) {
+        by_token(state, &directory, &HEXLOWER.encode(&secret::digest(token)))
+    } else if state.is_admin_token(token) {
+        Caller::new(&directory, ADMIN.into(), Via::Gateway)
+    } else {
+        None
+    };
+    caller.ok_or_else(|| {
+        state.throttle.note(now, &address);
+        Problem::not_signed_in()
+    })
 }
 
 /// Returns the digest of the cookie that came with a request.

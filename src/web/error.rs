@@ -12,7 +12,7 @@ use actix_web::{
 };
 use serde_json::json;
 
-use crate::{actor::gateway::GatewayError, ssh::is_visible};
+use crate::{actor::gateway::GatewayError, ssh::is_visible, store::StoreError};
 
 /// The longest detail; what a caller sent may be quoted in it.
 const DETAIL_CHARS: usize = 500;
@@ -47,6 +47,23 @@ impl Problem {
     pub fn not_signed_in() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "not-signed-in", "Sign in, or send a valid token.")
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pulsegate\""))
+    }
+
+    /// 401: nobody signs in with these; says nothing of which of them is wrong.
+    pub fn wrong_credentials() -> Self {
+        let detail = "Nobody signs in with this name and password. Try again, or ask whoever manages this gateway.";
+        Self::new(StatusCode::UNAUTHORIZED, "wrong-credentials", detail)
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pulsegate\""))
+    }
+
+    /// 409: there is one already.
+    pub fn exists(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "exists", detail)
+    }
+
+    /// 409: it cannot be done as things stand.
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
     /// 403: understood, and not allowed.
@@ -137,6 +154,14 @@ impl ResponseError for Problem {
             "detail": self.detail,
         });
         response.content_type("application/problem+json").body(body.to_string())
+    }
+}
+
+impl From<StoreError> for Problem {
+    /// For what is kept about people; whoever asked tries again.
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "the users cannot be read or written");
+        Self::unavailable("The store of users does not answer. Try again in a moment.", 5)
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::{Stream, stream};
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, broadcast::error::RecvError};
 
-use super::{auth::Caller, error::Problem, state::State, view::session_json};
+use super::{auth::Caller, error::Problem, sessions, state::State, view::session_json};
 use crate::actor::gateway::{SessionEvent, Subscription};
 
 /// Proxies close what is silent for longer, most after 30 s or 60 s.
@@ -79,13 +79,13 @@ impl Feed {
             Some(event) => Ok(Ok(event)),
             None => tokio::time::timeout(self.keep_alive, self.subscription.live.recv()).await,
         };
-        if !self.caller.is_signed_in(&self.state) {
-            return None;
-        }
+        let caller = self.caller.now(&self.state)?;
         match told {
             Ok(Ok(event)) => {
                 self.last = Some(event.sequence);
-                Some(frame(&event))
+                // What is not shown to them moves no more than the stream: a comment holds its place.
+                let shown = sessions::sees(&caller, &event.session);
+                Some(if shown { frame(&event) } else { Bytes::from_static(b":\n\n") })
             }
             Ok(Err(RecvError::Lagged(missed))) => {
                 self.last = self.last.map(|last| last.saturating_add(missed));
@@ -115,7 +115,7 @@ mod tests {
     use tokio::sync::broadcast;
 
     use super::*;
-    use crate::web::fixture::{record, settings, state_with};
+    use crate::web::fixture::{caller, record, settings, state_with};
 
     fn event(sequence: u64) -> SessionEvent {
         SessionEvent { sequence, session: record(), detail: "a\nb".to_owned() }
@@ -125,7 +125,7 @@ mod tests {
         let (sender, live) = broadcast::channel(2);
         let state = state_with(settings());
         let permit = state.event_streams.clone().try_acquire_owned().unwrap();
-        let caller = Caller { user: "ada".into(), cookie: None };
+        let caller = caller(&state, "admin").0;
         (sender, Feed::new(state, caller, permit, after, Subscription { backlog, gap, live }))
     }
 
@@ -138,6 +138,18 @@ mod tests {
             heads.push(text.lines().take(2).collect::<Vec<_>>().join(" "));
         }
         heads
+    }
+
+    #[actix_rt::test]
+    async fn others_sessions_are_told_to_nobody_who_may_not_observe() {
+        for (who, told_of) in [("viewer", "event: session id: 1"), ("user", ":")] {
+            let (sender, mut feed) = feed(None, vec![], false);
+            feed.caller = caller(&feed.state, who).0;
+            sender.send(event(1)).unwrap();
+            drop(sender);
+            let heads = told(feed).await;
+            assert_eq!(heads.iter().map(|head| head.trim()).collect::<Vec<_>>(), [": open", told_of], "{who}");
+        }
     }
 
     #[actix_rt::test]
@@ -178,8 +190,8 @@ mod tests {
     #[actix_rt::test]
     async fn a_stream_ends_with_the_sign_in_of_its_reader() {
         let (sender, mut feed) = feed(None, vec![], false);
-        let cookie = crate::web::secret::digest(&feed.state.sign_ins.sign_in(feed.state.now(), "ada".into()));
-        feed.caller.cookie = Some(cookie);
+        let (caller, cookie) = caller(&feed.state, "viewer");
+        feed.caller = caller;
         sender.send(event(1)).unwrap();
         feed.state.sign_ins.sign_out(feed.state.now(), &cookie);
         assert_eq!(told(feed).await, [": open "]);

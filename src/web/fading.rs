@@ -41,6 +41,11 @@ impl<K: Clone + Eq + Hash, V> Fading<K, V> {
         self.entries.get_mut(key).filter(|entry| entry.until > now)
     }
 
+    /// Everything that is still good, in no order.
+    pub fn iter(&self, now: Duration) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().filter(move |(_, entry)| entry.until > now).map(|(key, entry)| (key, &entry.value))
+    }
+
     /// Takes out what is under `key` and returns it if it was still good.
     pub fn take(&mut self, now: Duration, key: &K) -> Option<V> {
         self.entries.remove(key).filter(|entry| entry.until > now).map(|entry| entry.value)

@@ -10,26 +10,35 @@ use actix_web::{
     middleware::Next,
     web,
 };
+use data_encoding::HEXLOWER;
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, ready};
 
 use super::{
+    auth::{self, Caller},
     documented::{self, Answered},
+    secret::{self, Digest},
+    sign_ins::Place,
     state::{Settings, State, Target},
 };
 use crate::{
     actor::{
         self,
         gateway::{Foundation, Gateway},
+        people::People,
         stores::Stores,
     },
     core::{
         liveness::Rule,
+        people::{ADMIN, Directory, Grant, Role, Token, User},
         record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
         session::Limits,
         stream,
     },
     ssh::{AddressRule, ConnectError, Connector, Credential, Dial, Link},
-    store::{Journal, Lease, ListQuery, LiveStore, Page, Position, RecordStore, StoreError, Write},
+    store::{
+        Journal, Lease, ListQuery, LiveStore, Page, Position, RecordStore, StoreError, Write,
+        people::{Change, PeopleStore, Seen},
+    },
 };
 
 pub const TOKEN: &str = "an-admin-token-of-more-than-32-characters";
@@ -48,6 +57,7 @@ pub fn settings() -> Settings {
             username: "deploy".to_owned(),
             credentials: vec![Credential::Agent],
             tags: vec!["prod".to_owned()],
+            roles: vec![],
         }],
         adhoc: Some(AddressRule::default()),
         admin_token: Some(TOKEN.into()),
@@ -55,14 +65,19 @@ pub fn settings() -> Settings {
         demo: false,
         version: "0.1.0",
         clock: || Duration::from_secs(60),
+        utc: || START,
     }
 }
 
 /// A state whose gateway never gets ready: everything that needs a store is a 503.
 pub fn state_with(settings: Settings) -> web::Data<State> {
+    let catalogue = settings.targets.iter().map(Target::listed).collect();
+    let people = People::new(Some(Arc::new(Team)), catalogue);
+    people.refresh().now_or_never().unwrap().unwrap();
     let gateway = Gateway::start(Foundation {
         settings: actor_settings(),
         stores: Stores { journal: Arc::new(Down), records: None, live: Arc::new(Down) },
+        people: people.clone(),
         connector: Arc::new(Down),
         collapse: Arc::new(|_| {}),
     });
@@ -96,6 +111,64 @@ fn actor_settings() -> actor::Settings {
         suspect_after: Duration::from_secs(1),
         serve_for: Duration::from_hours(24),
         recorder: None,
+    }
+}
+
+/// Who is signed in as `user` by a new cookie, and the cookie.
+pub fn caller(state: &web::Data<State>, user: &str) -> (Caller, Digest) {
+    let cookie = secret::digest(&cookie_of(state, user));
+    (auth::by_cookie(state, &state.gateway.people().directory(), cookie).unwrap(), cookie)
+}
+
+/// The secret of a new cookie of `user`.
+pub fn cookie_of(state: &State, user: &str) -> String {
+    let directory = state.gateway.people().directory();
+    state.sign_ins.sign_in(state.now(), user.into(), auth::stamp(&directory, user), Place::default())
+}
+
+/// One user per role, named like it, with every grant; nobody else, for ever.
+struct Team;
+
+impl PeopleStore for Team {
+    fn version(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        ready(Ok(1)).boxed()
+    }
+
+    fn read(&self) -> BoxFuture<'_, Result<Directory, StoreError>> {
+        let users = Role::ALL.map(|role| User {
+            name: role.as_str().to_owned(),
+            role,
+            grants: vec![Grant::Catalogue, Grant::AdHoc],
+            disabled: false,
+            password_hash: format!("of {}", role.as_str()),
+            created_at: START,
+            changed_at: START,
+            last_sign_in_at: None,
+        });
+        let users = users.into_iter().filter(|user| user.name != ADMIN).map(|user| (user.name.clone(), user));
+        let tokens = ["observe", "open"].map(|scope| {
+            let digest = HEXLOWER.encode(&secret::digest(&format!("pgt_{scope}")));
+            let token = Token {
+                id: scope.to_owned(),
+                name: format!("to {scope}"),
+                user: "operator".to_owned(),
+                digest,
+                scopes: Some(vec![scope.parse().unwrap()]),
+                created_at: START,
+                expires_at: None,
+                last_used_at: None,
+            };
+            (token.id.clone(), token)
+        });
+        ready(Ok(Directory { version: 1, users: users.collect(), tokens: tokens.into() })).boxed()
+    }
+
+    fn change(&self, _: Change) -> BoxFuture<'_, Result<bool, StoreError>> {
+        down()
+    }
+
+    fn note(&self, _: Seen) -> BoxFuture<'_, Result<(), StoreError>> {
+        down()
     }
 }
 

@@ -1,36 +1,88 @@
-//! Signing in by token or one-time link, signing out, and who one is. Keeps no sign-in itself.
+//! Signing in by token, password or one-time link, and signing out. Keeps no sign-in itself.
+
+use std::sync::Arc;
 
 use actix_web::{
     HttpRequest, HttpResponse, Responder,
     cookie::{Cookie, SameSite, time::Duration},
-    http::header::LOCATION,
+    http::header::{LOCATION, USER_AGENT},
     web,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
-use serde_json::json;
 
 use super::{
-    auth::{self, Caller},
+    auth::{self, Caller, Via},
     client,
     error::Problem,
     origin,
+    sign_ins::Place,
     state::State,
 };
+use crate::core::password;
 
-/// What `POST /api/v1/login` takes.
+/// What `POST /api/v1/login` takes: a token, or a name and a password.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
-    token: SecretString,
+    token: Option<SecretString>,
+    username: Option<String>,
+    password: Option<SecretString>,
 }
 
-/// `POST /api/v1/login`: trades a token for a cookie, 204.
+/// `POST /api/v1/login`: trades a token or a password for a cookie, 204.
 pub async fn login(request: HttpRequest, body: web::Json<Login>) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
-    let user = auth::check_token(&request, body.token.expose_secret())?;
+    let user = match body.into_inner() {
+        Login { token: Some(token), username: None, password: None } => {
+            let caller = auth::check_token(&request, token.expose_secret())?;
+            // A cookie has all rights of its user; a token made for less is not traded for one.
+            caller.need_all_of_owner()?;
+            caller.user
+        }
+        Login { token: None, username: Some(name), password: Some(password) } => {
+            check_password(&request, name, password).await?
+        }
+        Login { .. } => return Err(Problem::bad_request("Give either token, or username and password.")),
+    };
     let cookie = sign_in(&request, user)?;
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
+}
+
+/// Returns the user whose name and password these are. Whatever is wrong with them, the answer is the same and takes as long.
+/// After ten wrong ones from an address or for a name, within a minute, everything from there or for it waits until the minute is over;
+/// who is signed in stays so.
+async fn check_password(request: &HttpRequest, name: String, password: SecretString) -> Result<Arc<str>, Problem> {
+    let state = State::of(request)?;
+    let (now, address) = (state.now(), client::client_ip(request, &state.settings));
+    let waits = [state.throttle.wait(now, &address), state.names.wait(now, name.as_str())];
+    if let Some(wait) = waits.into_iter().flatten().max() {
+        let detail = "Too many wrong passwords were tried. Try again in a minute.";
+        return Err(Problem::too_many(detail, wait.as_secs() + 1));
+    }
+    if !state.gateway.people().are_known() {
+        return Err(Problem::unavailable("The store of users does not answer yet. Try again in a moment.", 5));
+    }
+    let user = state.gateway.people().directory().users.get(&name).cloned();
+    let hash = user.as_ref().map(|user| user.password_hash.clone());
+    let fits = compare(state, password, hash).await?;
+    match user.filter(|user| fits && !user.disabled) {
+        Some(user) => {
+            state.gateway.people().saw_user(&user.name);
+            Ok(user.name.into())
+        }
+        None => {
+            state.throttle.note(now, &address);
+            state.names.note(now, name.as_str());
+            Err(Problem::wrong_credentials())
+        }
+    }
+}
+
+/// Whether a password has this hash: off the worker, whose shells go on meanwhile, and few at once.
+pub async fn compare(state: &State, password: SecretString, hash: Option<String>) -> Result<bool, Problem> {
+    let _permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
+    web::block(move || password::verify(&password, hash.as_deref())).await.map_err(|_| Problem::internal())
 }
 
 /// The query of [`link`].
@@ -52,7 +104,7 @@ pub async fn link(request: HttpRequest, query: web::Query<Once>) -> Result<HttpR
 
 /// `POST /api/v1/logout`: makes the cookie worthless, 204.
 pub async fn logout(request: HttpRequest, state: web::Data<State>, caller: Caller) -> impl Responder {
-    if let Some(cookie) = caller.cookie {
+    if let Via::Cookie(cookie, _) = caller.via {
         state.sign_ins.sign_out(state.now(), &cookie);
     }
     let mut gone = session_cookie(&request, &state, String::new());
@@ -60,25 +112,20 @@ pub async fn logout(request: HttpRequest, state: web::Data<State>, caller: Calle
     HttpResponse::NoContent().cookie(gone).finish()
 }
 
-/// `GET /api/v1/me`: who one is and what this gateway offers.
-pub async fn me(state: web::Data<State>, caller: Caller) -> impl Responder {
-    web::Json(json!({
-        "user": &*caller.user,
-        // Every way to sign in that there is so far gives all rights.
-        "role": "admin",
-        "demo": state.settings.demo,
-        "adhoc": state.settings.adhoc.is_some(),
-        "version": state.settings.version,
-    }))
-}
-
 /// Makes a new sign-in in the place of the one the request came with, if any.
-fn sign_in(request: &HttpRequest, user: std::sync::Arc<str>) -> Result<Cookie<'static>, Problem> {
+fn sign_in(request: &HttpRequest, user: Arc<str>) -> Result<Cookie<'static>, Problem> {
     let state = State::of(request)?;
     if let Some(old) = auth::cookie(request) {
         state.sign_ins.sign_out(state.now(), &old);
     }
-    Ok(session_cookie(request, state, state.sign_ins.sign_in(state.now(), user)))
+    let directory = state.gateway.people().directory();
+    let user_agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let place = Place {
+        client_ip: Some(client::client_ip(request, &state.settings)),
+        user_agent: user_agent.unwrap_or_default().to_owned(),
+    };
+    let secret = state.sign_ins.sign_in(state.now(), user.clone(), auth::stamp(&directory, &user), place);
+    Ok(session_cookie(request, state, secret))
 }
 
 /// It ends with the browser at the latest; earlier is for [`SignIns`](super::sign_ins::SignIns) to say.

@@ -1,6 +1,8 @@
 //! HTTP: what the world sees of the gateway. Each resource has a file; `routes` lists every route there is. Knows the
 //! actors only through [`crate::actor::gateway::Gateway`], and no store, no SSH connection and no clock.
 
+/// Who one is, one's password.
+pub mod account;
 /// `GET /api/v1/actors`.
 pub mod actors;
 /// The embedded web UI.
@@ -13,6 +15,8 @@ pub mod client;
 pub mod connections;
 /// A way to end a connection that nobody polls.
 pub mod descriptor;
+/// The browsers that one is signed in with.
+pub mod devices;
 /// The interface in OpenAPI: `/api/openapi.json`, and `/api/docs` for people.
 pub mod docs;
 /// Whether an answer is as the document says; shared with the tests of the whole gateway.
@@ -41,7 +45,7 @@ pub mod headers;
 pub mod health;
 /// The query of a listing: filters, order, cursor.
 pub mod listing;
-/// Signing in and out, and who one is.
+/// Signing in and out.
 pub mod login;
 /// `GET /metrics`.
 pub mod metrics;
@@ -71,6 +75,8 @@ pub mod secret;
 pub mod sessions;
 /// Cookies and one-time links that are good now.
 pub mod sign_ins;
+/// Whether a browser at a terminal still may be there.
+mod standing;
 /// What every handler holds on to: the gateway, the settings, the sign-ins.
 pub mod state;
 /// `GET /api/v1/stores`.
@@ -79,7 +85,11 @@ pub mod stores;
 pub mod targets;
 /// The terminal's socket.
 pub mod terminal;
-/// How often a wrong token may be tried.
+/// How often a wrong token or password may be tried.
 pub mod throttle;
+/// Tokens of users.
+pub mod tokens;
+/// `/api/v1/users`.
+pub mod users;
 /// Sessions and times as JSON shows them.
 pub mod view;

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     actor::gateway::OpenSession,
+    core::people::Reach,
     ssh::{Credential, Size},
 };
 
@@ -64,18 +65,24 @@ struct Destination {
 
 impl Opening {
     /// Checks everything and returns what to ask the gateway for. 400 for what makes no sense, 404 for an unknown
-    /// target, 403 for a target typed by hand where none may be.
-    pub fn check(self, username: String, client_ip: IpAddr, settings: &Settings) -> Result<OpenSession, Problem> {
+    /// target, 404 for one that is not granted, 403 for a target typed by hand where none may be.
+    pub fn check(
+        self,
+        username: &str,
+        reach: &Reach,
+        client_ip: IpAddr,
+        settings: &Settings,
+    ) -> Result<OpenSession, Problem> {
         let term = term(self.term)?;
         let size = Size { cols: side("cols", self.cols, DEFAULT_COLS)?, rows: side("rows", self.rows, DEFAULT_ROWS)? };
         let destination = match (self.target, self.host, self.username) {
-            (Some(name), None, None) if self.port.is_none() => from_catalogue(&name, settings),
-            (None, Some(host), Some(login)) => by_hand(&host, self.port, login, settings),
+            (Some(name), None, None) if self.port.is_none() => from_catalogue(&name, reach, settings),
+            (None, Some(host), Some(login)) => by_hand(&host, self.port, login, reach, settings),
             _ => Err(Problem::bad_request("Give either target, or host and username (and port, 22 if left out).")),
         }?;
         let given = self.auth.map(|Auth { method: Method::Password, password }| Credential::Password(password));
         Ok(OpenSession {
-            username,
+            username: username.to_owned(),
             client_ip,
             target: destination.target,
             host: destination.host,
@@ -89,8 +96,9 @@ impl Opening {
     }
 }
 
-fn from_catalogue(name: &str, settings: &Settings) -> Result<Destination, Problem> {
-    let target = settings.targets.iter().find(|target| target.name == name);
+fn from_catalogue(name: &str, reach: &Reach, settings: &Settings) -> Result<Destination, Problem> {
+    // What is not granted is not there.
+    let target = settings.targets.iter().find(|target| target.name == name && reach.covers(&target.listed()));
     let target = target.ok_or_else(|| Problem::not_found(format!("There is no target {}.", quoted(name))))?;
     Ok(Destination {
         target: target.name.clone(),
@@ -102,9 +110,18 @@ fn from_catalogue(name: &str, settings: &Settings) -> Result<Destination, Proble
     })
 }
 
-fn by_hand(host: &str, port: Option<u16>, login: String, settings: &Settings) -> Result<Destination, Problem> {
+fn by_hand(
+    host: &str,
+    port: Option<u16>,
+    login: String,
+    reach: &Reach,
+    settings: &Settings,
+) -> Result<Destination, Problem> {
     if settings.adhoc.is_none() {
         return Err(Problem::forbidden("Only targets of the catalogue may be opened on this gateway."));
+    }
+    if !reach.covers_typed() {
+        return Err(Problem::forbidden("Hosts typed by hand are not granted to you. Ask for the grant adhoc:*."));
     }
     let host = host_name(host).ok_or_else(|| Problem::bad_request("host is neither a host name nor an IP address."))?;
     let port = port.unwrap_or(SSH_PORT);
@@ -179,11 +196,12 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
-    use crate::{ssh::AddressRule, web::fixture::settings};
+    use crate::{core::people::Role, ssh::AddressRule, web::fixture::settings};
 
     fn open_with(body: &str, settings: &Settings) -> Result<OpenSession, (u16, String)> {
         let opening: Opening = serde_json::from_str(body).map_err(|error| (400, error.to_string()))?;
-        let told = opening.check("ada".to_owned(), "192.0.2.7".parse().unwrap(), settings);
+        let reach = Reach { role: Role::Admin, grants: vec![] };
+        let told = opening.check("ada", &reach, "192.0.2.7".parse().unwrap(), settings);
         told.map_err(|problem| (problem.status_code().as_u16(), problem.detail().to_owned()))
     }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::view::SessionView;
 use crate::{
     core::record::EndReason,
-    ssh::{Prompt, PromptKind},
+    ssh::{Prompt, PromptKind, Size},
 };
 
 /// The subprotocol's name.
@@ -17,7 +17,7 @@ pub const SUBPROTOCOL: &str = "pulsegate.v1";
 pub const MAX_FRAME: usize = 64 * 1024;
 
 /// The largest number of columns or rows; the smallest is 1.
-pub const MAX_SIDE: u32 = 1_000;
+const MAX_SIDE: u32 = 1_000;
 
 /// What a browser says.
 #[derive(Debug, Deserialize)]
@@ -168,6 +168,22 @@ pub const LEAVING: GatewayFrame<'static> = GatewayFrame::Notice {
 
 /// What a browser without a session's last words is told of a gateway that stops.
 pub const STOPPING: &str = "The gateway is being restarted. Come back in a moment.";
+
+/// The longest name a page may give itself.
+const CLIENT_ID: usize = 64;
+
+/// Checks the name a page gives itself; what is wrong with it is for the person.
+pub fn client(id: &str) -> Result<(), String> {
+    let fits = (1..=CLIENT_ID).contains(&id.len());
+    if fits { Ok(()) } else { Err(format!("client_id must have 1 to {CLIENT_ID} bytes.")) }
+}
+
+/// Checks the size of a terminal; what is wrong with it is for the person.
+pub fn size(cols: u32, rows: u32) -> Result<Size, String> {
+    let side = |side: u32| u16::try_from(side).ok().filter(|_| (1..=MAX_SIDE).contains(&side));
+    let size = side(cols).zip(side(rows)).map(|(cols, rows)| Size { cols, rows });
+    size.ok_or_else(|| format!("A terminal has 1 to {MAX_SIDE} columns and rows, not {cols} × {rows}."))
+}
 
 /// The frame of a question.
 pub fn prompt(id: u64, prompt: &Prompt) -> GatewayFrame<'_> {

@@ -16,7 +16,10 @@ use bytes::Bytes;
 use futures_util::stream;
 
 use super::{auth::Caller, error::Problem, sessions, state::State};
-use crate::{core::record::Record, recording::shelf};
+use crate::{
+    core::{people::Right, record::Record},
+    recording::shelf,
+};
 
 /// The media type that the format's authors suggest.
 const ASCIICAST: &str = "application/x-asciicast";
@@ -39,10 +42,13 @@ enum Part {
 pub async fn recording(
     request: HttpRequest,
     state: web::Data<State>,
-    _: Caller,
+    caller: Caller,
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let record = sessions::find(&state, sessions::session_id(&id)?).await?;
+    let record = sessions::find(&state, &caller, sessions::session_id(&id)?).await?;
+    if !caller.owns(&record) {
+        caller.need(Right::Replay)?;
+    }
     let Some(place) = record.recording.clone() else {
         return Err(Problem::not_found("This session was not recorded."));
     };

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     actor::gateway::Why,
-    core::record::{EndReason, Record, SessionId, Status},
+    core::{
+        people::Right,
+        record::{EndReason, Record, SessionId, Status},
+    },
 };
 
 #[derive(Serialize)]
@@ -64,32 +67,43 @@ pub async fn create(
     caller: Caller,
     body: web::Json<Opening>,
 ) -> Result<HttpResponse, Problem> {
+    caller.need(Right::Open)?;
     let client_ip = client::client_ip(&request, &state.settings);
-    let open = body.into_inner().check(caller.user.to_string(), client_ip, &state.settings)?;
+    let open = body.into_inner().check(&caller.user, &caller.reach, client_ip, &state.settings)?;
     let record = state.gateway.open(open).await?;
     let place = format!("/api/v1/sessions/{}", record.id);
     Ok(HttpResponse::Created().insert_header((LOCATION, place)).json(session_json(&record)))
 }
 
 /// `GET /api/v1/sessions`: one page of a listing.
-pub async fn list(request: HttpRequest, state: web::Data<State>, _: Caller) -> Result<HttpResponse, Problem> {
-    // Everyone who may list sees the same sessions, so one page serves all who ask for it.
+pub async fn list(request: HttpRequest, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
     let (text, changes, now) = (request.query_string(), state.gateway.changes(), state.now());
-    let body = match state.pages.find(text, changes, now) {
-        Some(body) => body,
-        None => {
-            let body = page(&state, text).await?;
+    // Who sees everything sees the same as all others who do, so one page serves all of them who ask for it.
+    let only = (!caller.has(Right::Observe)).then_some(&*caller.user);
+    let body = match (only, state.pages.find(text, changes, now)) {
+        (None, Some(body)) => body,
+        (None, None) => {
+            let body = page(&state, text, None).await?;
             state.pages.keep(text, changes, now, body.clone());
             body
         }
+        (Some(user), _) => page(&state, text, Some(user)).await?,
     };
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
 }
 
-async fn page(state: &State, query: &str) -> Result<Bytes, Problem> {
-    let query = listing::parse(query)?;
+/// Makes a page; with `only`, of this user's sessions alone.
+async fn page(state: &State, query: &str, only: Option<&str>) -> Result<Bytes, Problem> {
+    let mut query = listing::parse(query)?;
     let sort = query.sort;
-    let listing = state.gateway.list(query).await?;
+    let asked = query.user.take().or_else(|| only.map(str::to_owned));
+    let others = only.is_some_and(|only| asked.as_deref() != Some(only));
+    query.user = if others { only.map(str::to_owned) } else { asked };
+    let mut listing = state.gateway.list(query).await?;
+    if others {
+        // Somebody else's: to this caller there are none.
+        (listing.sessions, listing.next) = (Vec::new(), None);
+    }
     let view = ListingView {
         items: listing.sessions.iter().map(session_json).collect(),
         next_cursor: listing.next.map(|next| listing::cursor(sort, next)),
@@ -100,8 +114,8 @@ async fn page(state: &State, query: &str) -> Result<Bytes, Problem> {
 }
 
 /// `GET /api/v1/sessions/{id}`: one session, open or closed.
-pub async fn get(state: web::Data<State>, _: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    let record = find(&state, session_id(&id)?).await?;
+pub async fn get(state: web::Data<State>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let record = find(&state, &caller, session_id(&id)?).await?;
     Ok(HttpResponse::Ok().json(session_json(&record)))
 }
 
@@ -109,15 +123,23 @@ pub async fn get(state: web::Data<State>, _: Caller, id: web::Path<String>) -> R
 /// is what was asked for: 202 as well.
 pub async fn delete(state: web::Data<State>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     let id = session_id(&id)?;
+    let found = find(&state, &caller, id).await?;
+    if !caller.owns(&found) {
+        caller.need(Right::Terminate)?;
+    } else if !caller.has(Right::Terminate) {
+        // A token of its owner that opens nothing ends nothing either.
+        caller.need(Right::Open)?;
+    }
     // Where it ended, or whether it was open at all, shows in the session that is answered.
     let _ended = state.gateway.end(id, EndReason::Terminated, format!("ended by {}", caller.user)).await?;
-    let record = find(&state, id).await?;
+    let record = find(&state, &caller, id).await?;
     Ok(HttpResponse::Accepted().json(session_json(&record)))
 }
 
 /// `GET /api/v1/sessions/{id}/why`: the evidence behind what is said of a session.
-pub async fn why(state: web::Data<State>, _: Caller, id: web::Path<String>) -> Result<impl Responder, Problem> {
-    let why = state.gateway.why(session_id(&id)?).await?.ok_or_else(unknown)?;
+pub async fn why(state: web::Data<State>, caller: Caller, id: web::Path<String>) -> Result<impl Responder, Problem> {
+    let why = state.gateway.why(session_id(&id)?).await?.filter(|why| sees(&caller, &why.session));
+    let why = why.ok_or_else(unknown)?;
     Ok(HttpResponse::Ok().json(why_json(&why)))
 }
 
@@ -148,9 +170,14 @@ fn why_json(why: &Why) -> WhyView<'_> {
     }
 }
 
-/// One session, open or closed.
-pub async fn find(state: &State, id: SessionId) -> Result<Record, Problem> {
-    state.gateway.find(id).await?.ok_or_else(unknown)
+/// One session, open or closed; what the caller may not see is not there.
+pub async fn find(state: &State, caller: &Caller, id: SessionId) -> Result<Record, Problem> {
+    state.gateway.find(id).await?.filter(|record| sees(caller, record)).ok_or_else(unknown)
+}
+
+/// Whether a session is shown to this caller.
+pub fn sees(caller: &Caller, record: &Record) -> bool {
+    caller.owns(record) || caller.has(Right::Observe)
 }
 
 /// Reads the id in a path; what is no id names no session.

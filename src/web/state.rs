@@ -11,11 +11,18 @@ use tokio::sync::Semaphore;
 use super::{error::Problem, pages::Pages, secret, sign_ins::SignIns, throttle::Throttle};
 use crate::{
     actor::gateway::Gateway,
+    core::{
+        people::{Listed, Role},
+        record::UtcMicros,
+    },
     ssh::{AddressRule, Credential},
 };
 
 /// Each holds one task and a few frames; far more than people who look at a list at once.
 const EVENT_STREAMS: usize = 1_000;
+
+/// Passwords that are compared at once.
+const COMPARISONS: usize = 2;
 
 /// What the configuration says about the web layer.
 pub struct Settings {
@@ -41,6 +48,8 @@ pub struct Settings {
     pub version: &'static str,
     /// Monotonic time since some fixed moment; only differences count.
     pub clock: fn() -> Duration,
+    /// The time of day.
+    pub utc: fn() -> UtcMicros,
 }
 
 /// A target of the catalogue.
@@ -58,6 +67,15 @@ pub struct Target {
     pub credentials: Vec<Credential>,
     /// Words to find it by.
     pub tags: Vec<String>,
+    /// The roles that may open it without a grant.
+    pub roles: Vec<Role>,
+}
+
+impl Target {
+    /// The same, as far as access goes.
+    pub fn listed(&self) -> Listed {
+        Listed { name: self.name.clone(), tags: self.tags.clone(), roles: self.roles.clone() }
+    }
 }
 
 /// What every handler shares; one per process, in [`web::Data`].
@@ -68,8 +86,12 @@ pub struct State {
     pub settings: Settings,
     /// Who is signed in.
     pub sign_ins: SignIns,
-    /// Who tried wrong tokens.
-    pub throttle: Throttle,
+    /// Who tried wrong tokens and passwords.
+    pub throttle: Throttle<IpAddr>,
+    /// For which names wrong passwords were tried.
+    pub names: Throttle<str>,
+    /// One permit per password that is being compared: each takes 19 MiB and a core for a while.
+    pub comparing: Semaphore,
     /// Pages of the session list that still hold.
     pub pages: Pages,
     /// One permit per open event stream.
@@ -84,6 +106,8 @@ impl State {
             settings,
             sign_ins: SignIns::default(),
             throttle: Throttle::default(),
+            names: Throttle::default(),
+            comparing: Semaphore::new(COMPARISONS),
             pages: Pages::default(),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
         }

@@ -4,10 +4,13 @@ use actix_web::{Responder, web};
 use serde_json::json;
 
 use super::{auth::Caller, state::State};
+use crate::core::people::Right;
 
-/// Lists the catalogue and says whether a target may be typed by hand.
-pub async fn targets(state: web::Data<State>, _: Caller) -> impl Responder {
-    let items = state.settings.targets.iter().map(|target| {
+/// Lists what is granted of the catalogue and says whether a target may be typed by hand.
+pub async fn targets(state: web::Data<State>, caller: Caller) -> impl Responder {
+    let opens = caller.has(Right::Open);
+    let granted = state.settings.targets.iter().filter(|target| opens && caller.reach.covers(&target.listed()));
+    let items = granted.map(|target| {
         json!({
             "name": target.name,
             "host": target.host,
@@ -16,5 +19,6 @@ pub async fn targets(state: web::Data<State>, _: Caller) -> impl Responder {
             "tags": target.tags,
         })
     });
-    web::Json(json!({ "items": items.collect::<Vec<_>>(), "adhoc": state.settings.adhoc.is_some() }))
+    let adhoc = state.settings.adhoc.is_some() && opens && caller.reach.covers_typed();
+    web::Json(json!({ "items": items.collect::<Vec<_>>(), "adhoc": adhoc }))
 }

@@ -21,8 +21,9 @@ use super::{
     frame_gate::{FrameGate, Refusal},
     origin,
     outlet::{Body, Outlet},
-    protocol::{self, BrowserFrame, Fault, GatewayFrame, LEAVING, MAX_FRAME, MAX_SIDE, Mode, STOPPING, SUBPROTOCOL},
+    protocol::{self, BrowserFrame, Fault, GatewayFrame, LEAVING, MAX_FRAME, Mode, STOPPING, SUBPROTOCOL},
     resizes::{self, Resizes},
+    standing::{Guard, Standing},
     state::State,
     view::session_json,
 };
@@ -38,7 +39,6 @@ use crate::{
         record::{EndReason, SessionId},
         stream::AttachNo,
     },
-    ssh::Size,
 };
 
 /// How long a browser may take for its first frame.
@@ -48,19 +48,17 @@ const ATTACH_WITHIN: Duration = Duration::from_secs(10);
 /// this much ignores `input_ack`.
 const BACKLOG: usize = 1024 * 1024;
 
-/// The longest name a page may give itself.
-const CLIENT_ID: usize = 64;
-
 /// `GET /api/v1/sessions/{id}/terminal`: upgrades to a WebSocket.
 pub async fn terminal(
     request: HttpRequest,
     payload: web::Payload,
     state: web::Data<State>,
     id: web::Path<String>,
-    _caller: Caller,
+    caller: Caller,
 ) -> Result<HttpResponse, actix_web::Error> {
     origin::check(&request)?;
     let id: SessionId = id.parse().map_err(|_| Problem::not_found("No session has this id."))?;
+    let session = state.gateway.find(id).await.map_err(Problem::from)?;
     let cutter = request.conn_data::<Cutter>().cloned().unwrap_or(Cutter(None));
     let too_large = Refusal::default();
     let payload = FrameGate::new(payload, too_large.clone());
@@ -68,6 +66,7 @@ pub async fn terminal(
     let socket = TerminalSocket {
         gateway: state.gateway.clone(),
         id,
+        standing: Standing::new(state, caller, session.as_ref()),
         cutter,
         too_large,
         outlet: outlet.clone(),
@@ -89,6 +88,7 @@ pub async fn terminal(
 struct TerminalSocket {
     gateway: Gateway,
     id: SessionId,
+    standing: Standing,
     cutter: Cutter,
     too_large: Refusal,
     outlet: Outlet,
@@ -109,6 +109,8 @@ struct Ends {
     input: mpsc::Sender<InputMessage>,
     side: Arc<SocketSide>,
     session: Mailbox<SessionMessage>,
+    /// Of who types.
+    _guard: Option<Guard>,
 }
 
 type Ctx = WebsocketContext<TerminalSocket>;
@@ -141,14 +143,14 @@ impl TerminalSocket {
         };
         match (frame, &self.attached) {
             (BrowserFrame::Attach { cols, rows, mode, client_id, output_offset, input_offset: _ }, None) => {
-                if client_id.is_empty() || client_id.len() > CLIENT_ID {
-                    let message = format!("client_id must have 1 to {CLIENT_ID} bytes.");
-                    return self.fail(Fault::Protocol, &message, ctx);
-                }
-                if let Some(size) = self.size(cols, rows, ctx) {
-                    let cutter = self.cutter.clone();
-                    let interactive = mode == Mode::Interactive;
-                    self.attach(Attach { interactive, client_id, output_offset, size, cutter }, ctx);
+                let (interactive, cutter) = (mode == Mode::Interactive, self.cutter.clone());
+                let size = protocol::client(&client_id).and_then(|()| protocol::size(cols, rows));
+                match (size, self.standing.objection(interactive)) {
+                    (Err(message), _) => self.fail(Fault::Protocol, &message, ctx),
+                    (Ok(_), Some((fault, message))) => self.fail(fault, &message, ctx),
+                    (Ok(size), None) => {
+                        self.attach(Attach { interactive, client_id, output_offset, size, cutter }, ctx)
+                    }
                 }
             }
             (BrowserFrame::Attach { .. }, Some(_)) => {
@@ -156,8 +158,9 @@ impl TerminalSocket {
             }
             (_, None) => self.fail(Fault::Protocol, "The first frame must be attach.", ctx),
             (BrowserFrame::Ack { output_offset }, Some(ends)) => ends.side.ack(output_offset),
-            (BrowserFrame::Resize { cols, rows }, Some(_)) => {
-                if let Some(size) = self.size(cols, rows, ctx) {
+            (BrowserFrame::Resize { cols, rows }, Some(_)) => match protocol::size(cols, rows) {
+                Err(message) => self.fail(Fault::Protocol, &message, ctx),
+                Ok(size) => {
                     if self.resizes.tell(size) {
                         ctx.run_later(resizes::WINDOW, |socket, ctx| {
                             socket.resizes.turn();
@@ -166,7 +169,7 @@ impl TerminalSocket {
                     }
                     self.push_input(ctx);
                 }
-            }
+            },
             (BrowserFrame::Answer { id, values }, Some(ends)) => {
                 session::post(&ends.session, SessionMessage::Answer { attach: ends.attach, id, values });
             }
@@ -175,16 +178,6 @@ impl TerminalSocket {
                 session::post(&ends.session, SessionMessage::UserClose(ends.attach))
             }
         }
-    }
-
-    fn size(&mut self, cols: u32, rows: u32, ctx: &mut Ctx) -> Option<Size> {
-        let side = |side: u32| u16::try_from(side).ok().filter(|_| (1..=MAX_SIDE).contains(&side));
-        let size = side(cols).zip(side(rows)).map(|(cols, rows)| Size { cols, rows });
-        if size.is_none() {
-            let message = format!("A terminal has 1 to {MAX_SIDE} columns and rows, not {cols} × {rows}.");
-            self.fail(Fault::Protocol, &message, ctx);
-        }
-        size
     }
 
     /// Attaches; frames that come meanwhile wait.
@@ -232,7 +225,15 @@ impl TerminalSocket {
             self.send(&LEAVING);
         }
         ctx.add_stream(ReceiverStream::new(ends.frames));
-        self.attached = Some(Ends { attach: ends.attach, interactive, input: ends.input, side: ends.side, session });
+        let standing = self.standing.clone();
+        let guard = interactive.then(|| standing.clone().guard(self.gateway.clone(), self.id));
+        if !interactive {
+            ctx.spawn(standing.lost().into_actor(self).map(|why, socket, ctx| {
+                socket.fail(Fault::SignIn, &format!("You may no longer look on: {why}."), ctx);
+            }));
+        }
+        let (attach, input, side) = (ends.attach, ends.input, ends.side);
+        self.attached = Some(Ends { attach, interactive, input, side, session, _guard: guard });
     }
 
     fn typed(&mut self, bytes: &Bytes, ctx: &mut Ctx) {

@@ -1,12 +1,16 @@
-//! Owns how often a wrong token may be tried from one address. Knows no tokens.
+//! Owns how often wrong tokens and passwords may be tried, from one address and for one name. Knows none of them.
 
 use std::{
+    hash::Hash,
     net::{IpAddr, Ipv6Addr},
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use super::fading::Fading;
+use super::{
+    fading::Fading,
+    secret::{self, Digest},
+};
 
 /// Enough for a person who mistypes and a script that is wrongly set up.
 const FAILURES: u32 = 10;
@@ -14,32 +18,58 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// A few hundred KiB; an attacker with more addresses than this guesses 256-bit tokens no better.
 const ADDRESSES: usize = 10_000;
 
-/// Counts failures per address over a minute that starts with the first.
-#[derive(Debug)]
-pub struct Throttle {
-    failures: Mutex<Fading<IpAddr, u32>>,
+/// Whom failures are counted for: an address, or the name that was tried.
+pub trait Counted {
+    /// What counts as one.
+    type Key: Clone + Eq + Hash;
+
+    /// As what it counts.
+    fn key(&self) -> Self::Key;
 }
 
-impl Default for Throttle {
+impl Counted for IpAddr {
+    type Key = Self;
+
+    fn key(&self) -> Self {
+        network(*self)
+    }
+}
+
+impl Counted for str {
+    /// Its digest: names that nobody has may be of any length.
+    type Key = Digest;
+
+    fn key(&self) -> Digest {
+        secret::digest(self)
+    }
+}
+
+/// Counts failures over a minute that starts with the first.
+#[derive(Debug)]
+pub struct Throttle<C: Counted + ?Sized> {
+    failures: Mutex<Fading<C::Key, u32>>,
+}
+
+impl<C: Counted + ?Sized> Default for Throttle<C> {
     fn default() -> Self {
         Self { failures: Mutex::new(Fading::new(ADDRESSES)) }
     }
 }
 
-impl Throttle {
-    /// Returns how long this address has to wait before its next try, if it must.
-    pub fn wait(&self, now: Duration, address: IpAddr) -> Option<Duration> {
+impl<C: Counted + ?Sized> Throttle<C> {
+    /// Returns how long one has to wait before the next try, if one must.
+    pub fn wait(&self, now: Duration, who: &C) -> Option<Duration> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = failures.get_mut(now, &network(address))?;
+        let entry = failures.get_mut(now, &who.key())?;
         (entry.value >= FAILURES).then(|| entry.until.saturating_sub(now))
     }
 
     /// Notes a failure.
-    pub fn note(&self, now: Duration, address: IpAddr) {
+    pub fn note(&self, now: Duration, who: &C) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        match failures.get_mut(now, &network(address)) {
+        match failures.get_mut(now, &who.key()) {
             Some(entry) => entry.value = entry.value.saturating_add(1),
-            None => failures.insert(now, network(address), 1, WINDOW),
+            None => failures.insert(now, who.key(), 1, WINDOW),
         }
     }
 }
@@ -64,24 +94,34 @@ mod tests {
 
     #[test]
     fn the_eleventh_try_waits_until_the_minute_is_over() {
-        let throttle = Throttle::default();
+        let throttle = Throttle::<IpAddr>::default();
         for second in 0..10 {
-            assert_eq!(throttle.wait(NOON, address("192.0.2.7")), None);
-            throttle.note(NOON + Duration::from_secs(second), address("192.0.2.7"));
+            assert_eq!(throttle.wait(NOON, &address("192.0.2.7")), None);
+            throttle.note(NOON + Duration::from_secs(second), &address("192.0.2.7"));
         }
         let later = NOON + Duration::from_secs(20);
-        assert_eq!(throttle.wait(later, address("192.0.2.7")), Some(Duration::from_secs(40)));
-        assert_eq!(throttle.wait(later, address("192.0.2.8")), None, "neighbours are free");
-        assert_eq!(throttle.wait(NOON + WINDOW, address("192.0.2.7")), None);
+        assert_eq!(throttle.wait(later, &address("192.0.2.7")), Some(Duration::from_secs(40)));
+        assert_eq!(throttle.wait(later, &address("192.0.2.8")), None, "neighbours are free");
+        assert_eq!(throttle.wait(NOON + WINDOW, &address("192.0.2.7")), None);
     }
 
     #[test]
     fn the_addresses_of_one_ipv6_network_count_together() {
-        let throttle = Throttle::default();
+        let throttle = Throttle::<IpAddr>::default();
         for host in 0..10 {
-            throttle.note(NOON, address(&format!("2001:db8::{host:x}")));
+            throttle.note(NOON, &address(&format!("2001:db8::{host:x}")));
         }
-        assert!(throttle.wait(NOON, address("2001:db8::ffff")).is_some());
-        assert!(throttle.wait(NOON, address("2001:db8:0:1::1")).is_none());
+        assert!(throttle.wait(NOON, &address("2001:db8::ffff")).is_some());
+        assert!(throttle.wait(NOON, &address("2001:db8:0:1::1")).is_none());
+    }
+
+    #[test]
+    fn a_name_waits_wherever_it_is_tried_from() {
+        let throttle = Throttle::<str>::default();
+        for _ in 0..10 {
+            throttle.note(NOON, "ada");
+        }
+        assert!(throttle.wait(NOON, "ada").is_some());
+        assert!(throttle.wait(NOON, "bob").is_none());
     }
 }

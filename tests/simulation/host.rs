@@ -13,6 +13,7 @@ use pulsegate::{
     actor::{
         Settings, clock,
         gateway::{Collapse, Foundation, Gateway},
+        people::People,
         registry,
         stores::Stores,
         world::World,
@@ -263,6 +264,7 @@ async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
     let gateway = Gateway::start(Foundation {
         settings: settings(node, incarnation, epoch),
         stores: Stores { journal, records: records.map(|records| records as Arc<dyn SharedRecords>), live: view },
+        people: People::default(),
         connector,
         collapse: Arc::new(move |why| *collapsed.lock().expect("nothing panics under this lock") = Some(why)),
     });

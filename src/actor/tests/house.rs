@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::actor::{
     Settings,
     gateway::{Foundation, Gateway, OpenSession},
+    people::People,
     registry,
     session::{Attach, Attached},
     stores::Stores,
@@ -296,6 +297,7 @@ impl House {
                 records: remote.clone().map(|remote| remote as Arc<dyn SharedRecords>),
                 live: live.clone(),
             },
+            people: People::default(),
             connector: Arc::new(targets.clone()),
             collapse: Arc::new(move |_| fallen.store(true, Ordering::Relaxed)),
         });

@@ -1,0 +1,235 @@
+//! Who may do what, as this gateway knows it now: a copy of the store's directory, read again within a quarter of a second
+//! after any gateway or command changed it, and kept while the store is away. Ends the sessions of those who may no longer have
+//! them. Knows no HTTP and no password.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
+use tokio::sync::{oneshot, watch};
+
+use super::{clock, mailbox::Mailbox, registry::RegistryMessage};
+use crate::{
+    core::{
+        people::{Directory, Listed, objection},
+        record::{EndReason, Record},
+    },
+    store::{
+        StoreError,
+        people::{Change, PeopleStore, Seen},
+    },
+};
+
+/// Its kind, as in metrics.
+pub const KIND: &str = "people";
+
+/// How often it is looked whether anybody changed: what was taken away is gone within a second, with time to spare.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How often it is written down who was seen.
+const NOTE: Duration = Duration::from_secs(5);
+
+/// Looks after a change in which sessions are held against it again: one may have been about to open when the change came.
+const AGAIN: u8 = 8;
+
+/// A handle to the directory: cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct People(Arc<Inner>);
+
+struct Inner {
+    store: Option<Arc<dyn PeopleStore>>,
+    catalogue: Vec<Listed>,
+    directory: watch::Sender<Arc<Directory>>,
+    /// Held while the store is read, lest an older reading comes last.
+    reading: tokio::sync::Mutex<()>,
+    seen: Mutex<Seen>,
+}
+
+impl Default for People {
+    /// Nobody but the holder of the gateway's own token, for ever.
+    fn default() -> Self {
+        Self::new(None, Vec::new())
+    }
+}
+
+impl People {
+    /// Those whom `store` knows, and what there is for them to open.
+    pub fn new(store: Option<Arc<dyn PeopleStore>>, catalogue: Vec<Listed>) -> Self {
+        let (directory, reading) = (watch::Sender::default(), tokio::sync::Mutex::default());
+        Self(Arc::new(Inner { store, catalogue, directory, reading, seen: Mutex::default() }))
+    }
+
+    /// Everybody, as last read; of version 0 before the first reading.
+    pub fn directory(&self) -> Arc<Directory> {
+        self.0.directory.borrow().clone()
+    }
+
+    /// Whether the store has been read since the start.
+    pub fn are_known(&self) -> bool {
+        self.0.store.is_none() || self.directory().version > 0
+    }
+
+    /// The directory, as it changes.
+    pub fn changes(&self) -> watch::Receiver<Arc<Directory>> {
+        self.0.directory.subscribe()
+    }
+
+    /// Makes a change durable and returns whether it was done; from then on it holds on this gateway.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store is away; whether the change was done may then show later.
+    pub async fn change(&self, change: Change) -> Result<bool, StoreError> {
+        let Some(store) = &self.0.store else {
+            return Err(StoreError::Unavailable("this gateway keeps no users".into()));
+        };
+        let done = store.change(change).await?;
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(%error, "a change of the users holds a moment later: they could not be read again yet");
+        }
+        Ok(done)
+    }
+
+    /// Reads the store again if anybody changed.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read; what was known stays.
+    pub async fn refresh(&self) -> Result<(), StoreError> {
+        let Some(store) = &self.0.store else { return Ok(()) };
+        let _reading = self.0.reading.lock().await;
+        if store.version().await? != self.directory().version {
+            let directory = Arc::new(store.read().await?);
+            self.0.directory.send_replace(directory);
+        }
+        Ok(())
+    }
+
+    /// Notes that a user signed in now.
+    pub fn saw_user(&self, name: &str) {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.users.insert(name.to_owned(), clock::utc());
+    }
+
+    /// Notes that a token was used now.
+    pub fn saw_token(&self, id: &str) {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.tokens.get_mut(id) {
+            Some(at) => *at = clock::utc(),
+            None => drop(seen.tokens.insert(id.to_owned(), clock::utc())),
+        }
+    }
+
+    /// When it was last noted that a user or token was seen, and is not in the directory yet.
+    pub fn seen(&self) -> Seen {
+        self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn write_down(&self) {
+        let Some(store) = &self.0.store else { return };
+        let seen = std::mem::take(&mut *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner));
+        if seen != Seen::default()
+            && let Err(error) = store.note(seen).await
+        {
+            // When somebody was last seen is worth no retry.
+            tracing::debug!(%error, "who was seen could not be written down");
+        }
+    }
+
+    fn objection(&self, directory: &Directory, record: &Record) -> Option<String> {
+        objection(directory, &self.0.catalogue, &record.username, &record.target)
+    }
+}
+
+/// The actor. After a failure it looks anew.
+pub struct PeopleActor {
+    people: People,
+    registry: Mailbox<RegistryMessage>,
+    /// The version that every session was last held against, and how often.
+    enforced: (u64, u8),
+    busy: bool,
+    failing: bool,
+}
+
+impl PeopleActor {
+    /// Looks after `people` and their sessions.
+    pub fn new(people: People, registry: Mailbox<RegistryMessage>) -> Self {
+        Self { people, registry, enforced: (0, 0), busy: false, failing: false }
+    }
+
+    fn begin(&self, ctx: &mut Context<Self>) {
+        ctx.run_interval(LOOK, |actor, ctx| actor.look(ctx));
+        ctx.run_interval(NOTE, |actor, ctx| {
+            let people = actor.people.clone();
+            ctx.spawn(async move { people.write_down().await }.into_actor(actor));
+        });
+    }
+
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.busy, true) {
+            return;
+        }
+        let people = self.people.clone();
+        let looking = async move { people.refresh().await };
+        ctx.spawn(looking.into_actor(self).map(|outcome, actor, ctx| {
+            actor.busy = false;
+            match outcome {
+                Ok(()) => actor.failing = false,
+                Err(error) if !std::mem::replace(&mut actor.failing, true) => {
+                    tracing::warn!(%error, "the users cannot be read; those who were known may go on");
+                }
+                Err(_) => {}
+            }
+            actor.enforce(ctx);
+        }));
+    }
+
+    /// Ends what somebody may no longer have.
+    fn enforce(&mut self, ctx: &mut Context<Self>) {
+        let directory = self.people.directory();
+        if directory.version != self.enforced.0 {
+            self.enforced = (directory.version, AGAIN);
+        }
+        if directory.version == 0 || self.enforced.1 == 0 {
+            return;
+        }
+        self.enforced.1 -= 1;
+        let (people, registry) = (self.people.clone(), self.registry.clone());
+        let enforcing = async move {
+            let (reply, open) = oneshot::channel();
+            if registry.deliver(RegistryMessage::OpenHere(reply)).await.is_err() {
+                return false;
+            }
+            let Ok(open) = open.await else { return false };
+            for record in open {
+                let Some(detail) = people.objection(&directory, &record) else { continue };
+                tracing::info!(session_id = %record.id, user = record.username, detail, "a session is taken away");
+                let (reply, _) = oneshot::channel();
+                let end = RegistryMessage::End { id: record.id, reason: EndReason::Revoked, detail, reply };
+                if registry.deliver(end).await.is_err() {
+                    return false;
+                }
+            }
+            true
+        };
+        ctx.spawn(enforcing.into_actor(self).map(|whole, actor, _| {
+            // A registry that restarts is asked at the next look.
+            actor.enforced.1 = if whole { actor.enforced.1 } else { AGAIN };
+        }));
+    }
+}
+
+impl Actor for PeopleActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Supervised for PeopleActor {
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        (self.busy, self.enforced) = (false, (0, 0));
+        self.begin(ctx);
+    }
+}

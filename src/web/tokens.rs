@@ -1,0 +1,185 @@
+//! `/api/v1/tokens`: what programs sign in with in one's name. Shows a secret once, and keeps its digest only.
+
+use actix_web::{HttpResponse, Responder, http::header::LOCATION, web};
+use data_encoding::HEXLOWER;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    auth::{Caller, TOKEN_PREFIX},
+    error::{Problem, quoted},
+    secret,
+    state::State,
+    view::Rfc3339,
+};
+use crate::{
+    core::{
+        people::{Right, Rights, Token},
+        record::UtcMicros,
+    },
+    store::people::{Change, Seen},
+};
+
+/// Tokens that one person has at most.
+const TOKENS: usize = 100;
+
+const NAME_CHARS: usize = 64;
+
+/// The longest life of a token in seconds: ten years.
+const LONGEST_LIFE: u64 = 10 * 365 * 24 * 60 * 60;
+
+#[derive(Serialize)]
+struct TokenView<'a> {
+    id: &'a str,
+    name: &'a str,
+    user: &'a str,
+    scopes: Vec<Right>,
+    created_at: Rfc3339,
+    expires_at: Option<Rfc3339>,
+    last_used_at: Option<Rfc3339>,
+}
+
+/// Whose tokens are listed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Whose {
+    user: Option<String>,
+}
+
+/// A token to be.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewToken {
+    name: String,
+    scopes: Option<Vec<Right>>,
+    expires_in: Option<String>,
+}
+
+/// `GET /api/v1/tokens`: one's own; with `?user=NAME` another's, for who manages users.
+pub async fn list(
+    state: web::Data<State>,
+    caller: Caller,
+    whose: web::Query<Whose>,
+) -> Result<impl Responder, Problem> {
+    let user = match &whose.user {
+        Some(user) if **user != *caller.user => {
+            caller.need(Right::Manage)?;
+            user.as_str()
+        }
+        _ => &caller.user,
+    };
+    let people = state.gateway.people();
+    let (directory, seen) = (people.directory(), people.seen());
+    let of_user = directory.tokens.values().filter(|token| token.user == user);
+    let items: Vec<_> = of_user.map(|token| view(token, &caller, &seen)).collect();
+    Ok(HttpResponse::Ok().json(json!({ "items": items })))
+}
+
+/// `POST /api/v1/tokens`: makes one for oneself, 201; its secret is in this answer and nowhere else.
+pub async fn create(
+    state: web::Data<State>,
+    caller: Caller,
+    body: web::Json<NewToken>,
+) -> Result<HttpResponse, Problem> {
+    caller.need_all_of_owner()?;
+    let NewToken { name, scopes, expires_in } = body.into_inner();
+    if !(1..=NAME_CHARS).contains(&name.chars().count()) || name.chars().any(char::is_control) {
+        return Err(Problem::bad_request(format!("name must be 1 to {NAME_CHARS} characters, no control characters.")));
+    }
+    if let Some(scopes) = &scopes {
+        let wanted = Rights::from_iter(scopes.iter().copied());
+        if scopes.is_empty() || !caller.rights().include(wanted) {
+            let own: Vec<_> = caller.rights().iter().map(Right::as_str).collect();
+            let detail = format!("scopes must be some of your own rights: {}.", own.join(", "));
+            return Err(Problem::bad_request(detail));
+        }
+    }
+    let now = (state.settings.utc)();
+    let expires_at = expires_in.as_deref().map(|life| expiry(now, life)).transpose()?;
+    let people = state.gateway.people();
+    if people.directory().tokens.values().filter(|token| token.user == *caller.user).count() >= TOKENS {
+        return Err(Problem::conflict(format!("You have {TOKENS} tokens, and may have no more. Revoke some first.")));
+    }
+    let secret = format!("{TOKEN_PREFIX}{}", secret::fresh());
+    let token = Token {
+        id: HEXLOWER.encode(&rand::random::<[u8; 8]>()),
+        name,
+        user: caller.user.to_string(),
+        digest: HEXLOWER.encode(&secret::digest(&secret)),
+        scopes,
+        created_at: now,
+        expires_at,
+        last_used_at: None,
+    };
+    people.change(Change::AddToken(token.clone())).await?;
+    let mut made = json!(view(&token, &caller, &Seen::default()));
+    if let Some(fields) = made.as_object_mut() {
+        fields.insert("token".to_owned(), secret.into());
+    }
+    Ok(HttpResponse::Created().insert_header((LOCATION, format!("/api/v1/tokens/{}", token.id))).json(made))
+}
+
+/// `DELETE /api/v1/tokens/{id}`: makes one worthless, 204; what was opened with it ends.
+pub async fn remove(state: web::Data<State>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let people = state.gateway.people();
+    let owner = people.directory().tokens.get(&*id).map(|token| token.user.clone());
+    let is_own = owner.as_deref() == Some(&*caller.user);
+    if owner.is_none() || (!is_own && !caller.has(Right::Manage)) {
+        return Err(Problem::not_found(format!("You have no token {}.", quoted(&id))));
+    }
+    if is_own {
+        caller.need_all_of_owner()?;
+    }
+    people.change(Change::RemoveToken(id.into_inner())).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Reads a life as `90d`, `12h`, `30m` or `45s`, and returns when it is over.
+fn expiry(now: UtcMicros, life: &str) -> Result<UtcMicros, Problem> {
+    let wrong = || {
+        let allowed = "a number and d, h, m or s, as 90d; from 1s to 3650d";
+        Problem::bad_request(format!("expires_in={} is not allowed. Allowed: {allowed}.", quoted(life)))
+    };
+    let unit = life.chars().last().ok_or_else(wrong)?;
+    let seconds = match unit {
+        'd' => 86_400,
+        'h' => 3_600,
+        'm' => 60,
+        's' => 1,
+        _ => return Err(wrong()),
+    };
+    let number = life.strip_suffix(unit).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let number: u64 = number.and_then(|digits| digits.parse().ok()).ok_or_else(wrong)?;
+    let seconds = number.checked_mul(seconds).filter(|life| (1..=LONGEST_LIFE).contains(life)).ok_or_else(wrong)?;
+    let micros = i64::try_from(seconds * 1_000_000).map_err(|_| wrong())?;
+    Ok(UtcMicros(now.0.saturating_add(micros)))
+}
+
+fn view<'a>(token: &'a Token, caller: &Caller, seen: &Seen) -> TokenView<'a> {
+    // Without scopes it has whatever its owner has.
+    let scopes = token.scopes.clone().unwrap_or_else(|| caller.rights().iter().collect());
+    TokenView {
+        id: &token.id,
+        name: &token.name,
+        user: &token.user,
+        scopes,
+        created_at: Rfc3339(token.created_at),
+        expires_at: token.expires_at.map(Rfc3339),
+        last_used_at: seen.tokens.get(&token.id).copied().max(token.last_used_at).map(Rfc3339),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_is_a_number_and_a_unit() {
+        let seconds = |life| expiry(UtcMicros(0), life).ok().map(|end| end.0 / 1_000_000);
+        assert_eq!(seconds("90d"), Some(7_776_000));
+        assert_eq!((seconds("12h"), seconds("30m"), seconds("45s")), (Some(43_200), Some(1_800), Some(45)));
+        for wrong in ["", "d", "0d", "-1d", "+1d", "1.5h", "1w", "3651d", "99999999999999999999d", "1ö", "1 d"] {
+            assert_eq!(seconds(wrong), None, "{wrong}");
+        }
+    }
+}

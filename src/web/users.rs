@@ -1,0 +1,174 @@
+//! `/api/v1/users`: who may sign in. Shows no password, and none of their hashes.
+
+use actix_web::{HttpResponse, Responder, web};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{
+    error::{Problem, quoted},
+    state::State,
+    view::Rfc3339,
+};
+use crate::{
+    core::{
+        password,
+        people::{GRANTS, Grant, Role, User, is_user_name},
+        record::UtcMicros,
+    },
+    store::people::{Change, Seen},
+};
+
+#[derive(Serialize)]
+struct UserView<'a> {
+    name: &'a str,
+    role: Role,
+    grants: &'a [Grant],
+    disabled: bool,
+    created_at: Rfc3339,
+    changed_at: Rfc3339,
+    last_sign_in_at: Option<Rfc3339>,
+}
+
+/// A user to be.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewUser {
+    name: String,
+    role: Role,
+    #[serde(default)]
+    grants: Vec<Grant>,
+    password: SecretString,
+}
+
+/// What is to be another; what is left out stays.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserChange {
+    role: Option<Role>,
+    grants: Option<Vec<Grant>>,
+    disabled: Option<bool>,
+    password: Option<SecretString>,
+}
+
+/// `GET /api/v1/users`: everybody, by name.
+pub async fn list(state: web::Data<State>) -> impl Responder {
+    let people = state.gateway.people();
+    let (directory, seen) = (people.directory(), people.seen());
+    let items: Vec<_> = directory.users.values().map(|user| view(user, &seen)).collect();
+    HttpResponse::Ok().json(json!({ "items": items }))
+}
+
+/// `POST /api/v1/users`: adds one, 201.
+pub async fn create(state: web::Data<State>, body: web::Json<NewUser>) -> Result<HttpResponse, Problem> {
+    let NewUser { name, role, grants, password } = body.into_inner();
+    if !is_user_name(&name) {
+        let rule = "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and not admin";
+        return Err(Problem::bad_request(format!("name={} is not allowed. Allowed: {rule}.", quoted(&name))));
+    }
+    check_grants(&grants)?;
+    let exists = || Problem::exists(format!("There is a user {name} already."));
+    if state.gateway.people().directory().users.contains_key(&name) {
+        return Err(exists());
+    }
+    let password_hash = hash(&state, password).await?;
+    let now = (state.settings.utc)();
+    let user = User {
+        name: name.clone(),
+        role,
+        grants,
+        disabled: false,
+        password_hash,
+        created_at: now,
+        changed_at: now,
+        last_sign_in_at: None,
+    };
+    if !state.gateway.people().change(Change::Add(user.clone())).await? {
+        return Err(exists());
+    }
+    Ok(HttpResponse::Created().json(view(&user, &Seen::default())))
+}
+
+/// `PATCH /api/v1/users/{name}`: changes one, 200. Terminals that they may no longer have end.
+pub async fn change(
+    state: web::Data<State>,
+    name: web::Path<String>,
+    body: web::Json<UserChange>,
+) -> Result<HttpResponse, Problem> {
+    let UserChange { role, grants, disabled, password } = body.into_inner();
+    check_grants(grants.as_deref().unwrap_or_default())?;
+    let before = find(&state, &name)?;
+    let (role, grants) = (role.unwrap_or(before.role), grants.unwrap_or_else(|| before.grants.clone()));
+    let disabled = disabled.unwrap_or(before.disabled);
+    keep_an_admin(&state, &before, role == Role::Admin && !disabled)?;
+    let password_hash = match password {
+        Some(password) => hash(&state, password).await?,
+        None => before.password_hash.clone(),
+    };
+    let changed_at = UtcMicros((state.settings.utc)().0.max(before.changed_at.0.saturating_add(1)));
+    let seen = before.changed_at;
+    let user = User { role, grants, disabled, password_hash, changed_at, ..before };
+    if !state.gateway.people().change(Change::Replace(user.clone(), seen)).await? {
+        return Err(Problem::conflict(format!(
+            "{name} was changed by somebody at the same moment. Look, and try again."
+        )));
+    }
+    if user.disabled {
+        state.sign_ins.sign_out_devices(state.now(), &user.name, |_| true);
+    }
+    Ok(HttpResponse::Ok().json(view(&user, &state.gateway.people().seen())))
+}
+
+/// `DELETE /api/v1/users/{name}`: removes one with their tokens, 204. Their terminals end; their sessions stay in the history.
+pub async fn remove(state: web::Data<State>, name: web::Path<String>) -> Result<HttpResponse, Problem> {
+    let user = find(&state, &name)?;
+    keep_an_admin(&state, &user, false)?;
+    state.gateway.people().change(Change::Remove(user.name.clone())).await?;
+    state.sign_ins.sign_out_devices(state.now(), &user.name, |_| true);
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Checks a new password and returns its hash.
+pub async fn hash(state: &State, new: SecretString) -> Result<String, Problem> {
+    password::check(&new).map_err(|unfit| Problem::bad_request(format!("password: {unfit}.")))?;
+    let _permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
+    let hashed = web::block(move || password::hash(&new, rand::random())).await;
+    hashed.ok().flatten().ok_or_else(Problem::internal)
+}
+
+fn find(state: &State, name: &str) -> Result<User, Problem> {
+    let found = state.gateway.people().directory().users.get(name).cloned();
+    found.ok_or_else(|| Problem::not_found(format!("There is no user {}.", quoted(name))))
+}
+
+fn check_grants(grants: &[Grant]) -> Result<(), Problem> {
+    let fit = grants.len() <= GRANTS;
+    if fit { Ok(()) } else { Err(Problem::bad_request(format!("A user has {GRANTS} grants at most; use tags."))) }
+}
+
+/// Refuses to leave nobody who could manage users.
+fn keep_an_admin(state: &State, changed: &User, stays: bool) -> Result<(), Problem> {
+    let directory = state.gateway.people().directory();
+    let mut others = directory.users.values().filter(|user| user.name != changed.name);
+    let left = stays || others.any(|user| user.role == Role::Admin && !user.disabled);
+    let was_admin = changed.role == Role::Admin && !changed.disabled;
+    if state.settings.admin_token.is_none() && was_admin && !left {
+        return Err(Problem::conflict(format!(
+            "{} is the only admin, and this gateway has no token of its own. Make another admin first.",
+            changed.name
+        )));
+    }
+    Ok(())
+}
+
+fn view<'a>(user: &'a User, seen: &Seen) -> UserView<'a> {
+    UserView {
+        name: &user.name,
+        role: user.role,
+        grants: &user.grants,
+        disabled: user.disabled,
+        created_at: Rfc3339(user.created_at),
+        changed_at: Rfc3339(user.changed_at),
+        last_sign_in_at: seen.users.get(&user.name).copied().max(user.last_sign_in_at).map(Rfc3339),
+    }
+}
