@@ -7,6 +7,11 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config, ConfigErrors, DEFAULT_PATH};
 
+/// Users and tokens.
+mod people;
+
+pub use people::{AddUser, CreateToken, Passwd, SetUser, TokenCommand, UserCommand};
+
 /// The SSH gateway that always knows which sessions are alive.
 #[derive(Debug, Parser)]
 #[command(name = "pulsegate", version, about)]
@@ -48,6 +53,12 @@ pub enum Tool {
     /// Say what is known for sure of one gateway.
     #[command(subcommand)]
     Node(NodeCommand),
+    /// Say who may sign in, and what each may do.
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Give programs what they sign in with.
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Let the running gateway open nothing any more and stop once its sessions have ended.
     Drain(Drain),
     /// Copy everything a gateway keeps, also while it runs.

@@ -4,11 +4,15 @@
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::record::{NotAWord, UtcMicros};
 
 /// The name of whoever holds the gateway's own token. No user has it.
 pub const ADMIN: &str = "admin";
+
+/// What the secrets of users' tokens begin with, so that they are known for what they are where they should not be.
+pub const TOKEN_PREFIX: &str = "pgt_";
 
 /// The most grants that one user has.
 pub const GRANTS: usize = 1_000;
@@ -266,6 +270,11 @@ pub struct Token {
     pub expires_at: Option<UtcMicros>,
     /// When it was last used, to within a minute.
     pub last_used_at: Option<UtcMicros>,
+}
+
+/// What is kept of a token's secret: its SHA-256 in hex. The secret is 256 random bits, so that nothing slower is needed.
+pub fn token_digest(secret: &str) -> String {
+    Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One target of the catalogue, as far as access goes.

@@ -21,6 +21,8 @@ mod manifest;
 mod migrate;
 /// The gateways that share the records.
 mod nodes;
+/// Users and their tokens.
+mod people;
 /// How far long work has come.
 mod progress;
 /// A recording on a terminal.
@@ -65,6 +67,8 @@ pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
         Tool::Doctor(options) => doctor::run(desk, &options).await,
         Tool::Nodes => nodes::list(desk).await,
         Tool::Node(command) => nodes::run(desk, &command).await,
+        Tool::User(command) => people::users(desk, command).await,
+        Tool::Token(command) => people::tokens(desk, command).await,
         Tool::Drain(options) => drain::run(desk, &options).await,
         Tool::Backup(options) => backup::run(desk, &options).await,
         Tool::Restore(options) => restore::run(desk, &options).await,

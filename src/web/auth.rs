@@ -13,7 +13,6 @@ use actix_web::{
     http::header::AUTHORIZATION,
     middleware::Next,
 };
-use data_encoding::HEXLOWER;
 
 use super::{
     client,
@@ -24,7 +23,7 @@ use super::{
     state::State,
 };
 use crate::core::{
-    people::{Directory, Reach, Right, Rights, Role, Token},
+    people::{Directory, Reach, Right, Rights, Role, TOKEN_PREFIX, Token, token_digest},
     record::Record,
 };
 
@@ -32,9 +31,6 @@ pub use crate::core::people::ADMIN;
 
 /// The session cookie's name.
 pub const COOKIE: &str = "pulsegate";
-
-/// What the secrets of users' tokens begin with, so that they are known for what they are where they should not be.
-pub const TOKEN_PREFIX: &str = "pgt_";
 
 /// Who is calling, as they were when the request came. As an extractor it fails with 401 where [`guard`] has let nobody in.
 #[derive(Debug, Clone)]
@@ -203,7 +199,7 @@ pub fn check_token(request: &HttpRequest, token: &str) -> Result<Caller, Problem
     }
     let directory = state.gateway.people().directory();
     let caller = if token.starts_with(TOKEN_PREFIX) {
-        by_token(state, &directory, &HEXLOWER.encode(&secret::digest(token)))
+        by_token(state, &directory, &token_digest(token))
     } else if state.is_admin_token(token) {
         Caller::new(&directory, ADMIN.into(), Via::Gateway)
     } else {

@@ -10,7 +10,6 @@ use actix_web::{
     middleware::Next,
     web,
 };
-use data_encoding::HEXLOWER;
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, ready};
 
 use super::{
@@ -29,7 +28,7 @@ use crate::{
     },
     core::{
         liveness::Rule,
-        people::{ADMIN, Directory, Grant, Role, Token, User},
+        people::{ADMIN, Directory, Grant, Role, Token, User, token_digest},
         record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
         session::Limits,
         stream,
@@ -147,7 +146,7 @@ impl PeopleStore for Team {
         });
         let users = users.into_iter().filter(|user| user.name != ADMIN).map(|user| (user.name.clone(), user));
         let tokens = ["observe", "open"].map(|scope| {
-            let digest = HEXLOWER.encode(&secret::digest(&format!("pgt_{scope}")));
+            let digest = token_digest(&format!("pgt_{scope}"));
             let token = Token {
                 id: scope.to_owned(),
                 name: format!("to {scope}"),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
-    auth::{Caller, TOKEN_PREFIX},
+    auth::Caller,
     error::{Problem, quoted},
     secret,
     state::State,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     core::{
-        people::{Right, Rights, Token},
+        people::{Right, Rights, TOKEN_PREFIX, Token, token_digest},
         record::UtcMicros,
     },
     store::people::{Change, Seen},
@@ -105,7 +105,7 @@ pub async fn create(
         id: HEXLOWER.encode(&rand::random::<[u8; 8]>()),
         name,
         user: caller.user.to_string(),
-        digest: HEXLOWER.encode(&secret::digest(&secret)),
+        digest: token_digest(&secret),
         scopes,
         created_at: now,
         expires_at,

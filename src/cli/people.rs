@@ -1,0 +1,120 @@
+//! The commands that look after users and their tokens. Knows their arguments, not what they do.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    config,
+    core::people::{Grant, Right, Role},
+};
+
+/// What can be done with users. A running gateway knows of it within a second.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum UserCommand {
+    /// Add somebody who may sign in; asks for their password.
+    Add(AddUser),
+    /// Give somebody a new password; signs them out everywhere.
+    Passwd(Passwd),
+    /// List everybody.
+    List,
+    /// Change what somebody is or may open; terminals that they may no longer have end.
+    Set(SetUser),
+    /// Remove somebody with their tokens; their terminals end, their sessions stay in the history.
+    Remove {
+        /// Who.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+/// The options of `user add`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct AddUser {
+    /// 1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// viewer, user, operator, auditor or admin.
+    #[arg(long, value_name = "ROLE", value_parser = role)]
+    pub role: Role,
+    /// What they may open: a target's name, tag:NAME, * for the catalogue, adhoc:* for hosts typed by hand. May be repeated.
+    #[arg(long = "grant", value_name = "GRANT")]
+    pub grants: Vec<Grant>,
+    /// A file whose first line is the password [default: ask for it].
+    #[arg(long, value_name = "PATH")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// The options of `user passwd`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Passwd {
+    /// Who.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// A file whose first line is the password [default: ask for it].
+    #[arg(long, value_name = "PATH")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// The options of `user set`; what is not given stays.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct SetUser {
+    /// Who.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// viewer, user, operator, auditor or admin.
+    #[arg(long, value_name = "ROLE", value_parser = role)]
+    pub role: Option<Role>,
+    /// All that they may open from now on. May be repeated.
+    #[arg(long = "grant", value_name = "GRANT", conflicts_with = "no_grants")]
+    pub grants: Vec<Grant>,
+    /// Take every grant away.
+    #[arg(long)]
+    pub no_grants: bool,
+    /// Keep them from signing in.
+    #[arg(long, conflicts_with = "enable")]
+    pub disable: bool,
+    /// Let them sign in again.
+    #[arg(long)]
+    pub enable: bool,
+}
+
+/// What can be done with tokens. A running gateway knows of it within a second.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token for a program and print it, this once.
+    Create(CreateToken),
+    /// List the tokens of everybody.
+    List,
+    /// Make a token worthless.
+    Revoke {
+        /// Its id, as `token list` shows it.
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
+
+/// The options of `token create`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct CreateToken {
+    /// In whose name the program acts.
+    #[arg(long, value_name = "NAME")]
+    pub user: String,
+    /// What it is for, in a few words.
+    #[arg(long, value_name = "TEXT")]
+    pub name: String,
+    /// What it may do at most: observe, open, watch, terminate, replay, audit or manage. May be repeated [default: all that its user may].
+    #[arg(long = "scope", value_name = "RIGHT", value_parser = right)]
+    pub scopes: Vec<Right>,
+    /// How long it works, as 90d [default: until it is revoked].
+    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    pub expires: Option<Duration>,
+}
+
+fn role(text: &str) -> Result<Role, &'static str> {
+    text.parse().map_err(|_| "one of viewer, user, operator, auditor, admin")
+}
+
+fn right(text: &str) -> Result<Right, &'static str> {
+    text.parse().map_err(|_| "one of observe, open, watch, terminate, replay, audit, manage")
+}

@@ -1,0 +1,285 @@
+//! `pulsegate user` and `pulsegate token`: who may sign in, kept where the gateways keep it. A gateway that runs sees every
+//! change within a second and needs no restart. Knows no gateway.
+
+use std::{
+    fmt::Write as _,
+    io::{self, BufRead, IsTerminal, Read as _, Write as _},
+    path::Path,
+};
+
+use anyhow::{Context, bail};
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use super::{Desk, Report, stores};
+use crate::{
+    cli::{AddUser, CreateToken, SetUser, TokenCommand, UserCommand},
+    core::{
+        password,
+        people::{ADMIN, Directory, Right, Rights, TOKEN_PREFIX, Token, User, is_user_name, token_digest},
+        record::UtcMicros,
+    },
+    data_dir,
+    store::{
+        people::{Change, PeopleStore},
+        sqlite::SqliteStore,
+    },
+};
+
+/// The longest line that is read as a password, in bytes.
+const LINE: u64 = 8 * 1_024;
+
+/// Does what is asked about users.
+pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> {
+    let store = open(desk).await?;
+    let directory = store.read().await.context("the users cannot be read")?;
+    match command {
+        UserCommand::List => Ok(list_users(&directory)),
+        UserCommand::Add(options) => add(desk, &*store, &directory, options).await,
+        UserCommand::Passwd(options) => {
+            let user = find(&directory, &options.name)?;
+            let hash = new_password(options.password_file.as_deref())?;
+            let name = user.name.clone();
+            replace(desk, &*store, user, |user| user.password_hash = hash).await?;
+            Ok(done(format!("{name} has a new password, and is signed out everywhere"), json!({ "user": name })))
+        }
+        UserCommand::Set(options) => set(desk, &*store, &directory, options).await,
+        UserCommand::Remove { name } => {
+            let user = find(&directory, &name)?;
+            store.change(Change::Remove(user.name.clone())).await.context("the user cannot be removed")?;
+            Ok(done(format!("{name} is removed"), json!({ "user": name })))
+        }
+    }
+}
+
+/// Does what is asked about tokens.
+pub async fn tokens(desk: &Desk, command: TokenCommand) -> anyhow::Result<Report> {
+    let store = open(desk).await?;
+    let directory = store.read().await.context("the tokens cannot be read")?;
+    match command {
+        TokenCommand::List => Ok(list_tokens(&directory)),
+        TokenCommand::Create(options) => create_token(desk, &*store, &directory, options).await,
+        TokenCommand::Revoke { id } => {
+            if !directory.tokens.contains_key(&id) {
+                bail!("there is no token {id}; see `pulsegate token list`");
+            }
+            store.change(Change::RemoveToken(id.clone())).await.context("the token cannot be revoked")?;
+            Ok(done(format!("the token {id} is revoked"), json!({ "token": id })))
+        }
+    }
+}
+
+/// The store of users, made if this is the first thing that happens here.
+async fn open(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
+    if let Some(records) = stores::records(desk)? {
+        return Ok(Box::new(records));
+    }
+    data_dir::make_private(&desk.config.node.data_dir)?;
+    Ok(Box::new(SqliteStore::open(&desk.database()).await.context("the store of users cannot be opened")?))
+}
+
+async fn add(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, options: AddUser) -> anyhow::Result<Report> {
+    let AddUser { name, role, grants, password_file } = options;
+    if !is_user_name(&name) {
+        bail!(
+            "{name:?} cannot be a name: 1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and not admin"
+        );
+    }
+    if directory.users.contains_key(&name) {
+        bail!("there is a user {name} already; `pulsegate user set` changes one");
+    }
+    let hint = match role.rights().has(Right::Open) && grants.is_empty() && role != crate::core::people::Role::Admin {
+        true => "; they may open nothing yet: `pulsegate user set --grant`",
+        false => "",
+    };
+    let password_hash = new_password(password_file.as_deref())?;
+    let now = (desk.utc)();
+    let user = User {
+        name: name.clone(),
+        role,
+        grants,
+        disabled: false,
+        password_hash,
+        created_at: now,
+        changed_at: now,
+        last_sign_in_at: None,
+    };
+    if !store.change(Change::Add(user)).await.context("the user cannot be added")? {
+        bail!("somebody added a user {name} at the same moment");
+    }
+    Ok(done(format!("{name} may sign in as {}{hint}", role.as_str()), json!({ "user": name, "role": role })))
+}
+
+async fn set(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, options: SetUser) -> anyhow::Result<Report> {
+    let SetUser { name, role, grants, no_grants, disable, enable } = options;
+    let user = find(directory, &name)?;
+    if role.is_none() && grants.is_empty() && !no_grants && !disable && !enable {
+        bail!("nothing to change: give --role, --grant, --no-grants, --disable or --enable");
+    }
+    let change = |user: &mut User| {
+        user.role = role.unwrap_or(user.role);
+        if no_grants || !grants.is_empty() {
+            user.grants = grants;
+        }
+        user.disabled = disable || (user.disabled && !enable);
+    };
+    let user = replace(desk, store, user, change).await?;
+    let state = if user.disabled { "may not sign in" } else { "may sign in" };
+    let text = format!("{name} is {} and {state}; may open: {}", user.role.as_str(), opens(&user));
+    Ok(done(text, json!({ "user": name, "role": user.role, "grants": user.grants, "disabled": user.disabled })))
+}
+
+async fn replace(
+    desk: &Desk,
+    store: &dyn PeopleStore,
+    user: User,
+    change: impl FnOnce(&mut User),
+) -> anyhow::Result<User> {
+    let (name, before, mut user) = (user.name.clone(), user.changed_at, user);
+    change(&mut user);
+    user.changed_at = UtcMicros((desk.utc)().0.max(before.0.saturating_add(1)));
+    if !store.change(Change::Replace(user.clone(), before)).await.context("the user cannot be changed")? {
+        bail!("{name} was changed by somebody at the same moment; look, and try again");
+    }
+    Ok(user)
+}
+
+async fn create_token(
+    desk: &Desk,
+    store: &dyn PeopleStore,
+    directory: &Directory,
+    options: CreateToken,
+) -> anyhow::Result<Report> {
+    let CreateToken { user, name, scopes, expires } = options;
+    if user != ADMIN {
+        find(directory, &user)?;
+    }
+    if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
+        bail!("--name must be 1 to 64 characters, no control characters");
+    }
+    let held = directory.reach(&user).map(|reach| reach.role.rights()).unwrap_or_default();
+    if !held.include(Rights::from_iter(scopes.iter().copied())) {
+        let words: Vec<_> = held.iter().map(Right::as_str).collect();
+        bail!("--scope: {user} has the rights {}, and a token of theirs no others", words.join(", "));
+    }
+    let now = (desk.utc)();
+    let life = expires.map(|life| i64::try_from(life.as_micros()).unwrap_or(i64::MAX));
+    let secret = format!("{TOKEN_PREFIX}{}", BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>()));
+    let token = Token {
+        id: HEXLOWER.encode(&rand::random::<[u8; 8]>()),
+        name,
+        user,
+        digest: token_digest(&secret),
+        scopes: (!scopes.is_empty()).then_some(scopes),
+        created_at: now,
+        expires_at: life.map(|life| UtcMicros(now.0.saturating_add(life))),
+        last_used_at: None,
+    };
+    let id = token.id.clone();
+    store.change(Change::AddToken(token)).await.context("the token cannot be made")?;
+    eprintln!("token {id}; it is shown this once:");
+    Ok(done(secret.clone(), json!({ "id": id, "token": secret })))
+}
+
+fn find(directory: &Directory, name: &str) -> anyhow::Result<User> {
+    directory.users.get(name).cloned().with_context(|| format!("there is no user {name}; see `pulsegate user list`"))
+}
+
+fn list_users(directory: &Directory) -> Report {
+    let mut text = format!("{:<24} {:<9} {:<9} {:<20}  MAY OPEN", "NAME", "ROLE", "STATE", "LAST SIGN-IN");
+    for user in directory.users.values() {
+        let state = if user.disabled { "disabled" } else { "enabled" };
+        let seen = user.last_sign_in_at.map_or_else(|| "never".to_owned(), minute);
+        let opens = opens(user);
+        write!(text, "\n{:<24} {:<9} {state:<9} {seen:<20}  {opens}", user.name, user.role.as_str()).ok();
+    }
+    let users = directory
+        .users
+        .values()
+        .map(|user| json!({ "name": user.name, "role": user.role, "grants": user.grants, "disabled": user.disabled }));
+    done(text, json!({ "users": users.collect::<Vec<_>>() }))
+}
+
+fn list_tokens(directory: &Directory) -> Report {
+    let mut text = format!("{:<16} {:<24} {:<24} {:<20} {:<20}  SCOPES", "ID", "USER", "NAME", "EXPIRES", "LAST USED");
+    for token in directory.tokens.values() {
+        let [expires, used] =
+            [token.expires_at, token.last_used_at].map(|at| at.map_or_else(|| "never".to_owned(), minute));
+        let scopes = scopes(token);
+        write!(text, "\n{:<16} {:<24} {:<24} {expires:<20} {used:<20}  {scopes}", token.id, token.user, token.name)
+            .ok();
+    }
+    let tokens = directory
+        .tokens
+        .values()
+        .map(|token| json!({ "id": token.id, "name": token.name, "user": token.user, "scopes": token.scopes }));
+    done(text, json!({ "tokens": tokens.collect::<Vec<_>>() }))
+}
+
+fn opens(user: &User) -> String {
+    if user.role == crate::core::people::Role::Admin {
+        return "everything".to_owned();
+    }
+    let grants: Vec<_> = user.grants.iter().map(ToString::to_string).collect();
+    if grants.is_empty() { "nothing by a grant".to_owned() } else { grants.join(" ") }
+}
+
+fn scopes(token: &Token) -> String {
+    let words = token.scopes.as_ref().map(|scopes| scopes.iter().map(|right| right.as_str()).collect::<Vec<_>>());
+    words.map_or_else(|| "all of its user".to_owned(), |words| words.join(" "))
+}
+
+fn minute(at: UtcMicros) -> String {
+    let moment = time::OffsetDateTime::from_unix_timestamp(at.0.div_euclid(1_000_000));
+    moment.map_or_else(|_| "?".to_owned(), |at| format!("{} {:02}:{:02}Z", at.date(), at.hour(), at.minute()))
+}
+
+fn done(text: String, json: serde_json::Value) -> Report {
+    Report { text, json, code: 0 }
+}
+
+/// Reads a new password and returns its hash: from a file, from a pipe, or from a person, who types it twice unseen.
+fn new_password(file: Option<&Path>) -> anyhow::Result<String> {
+    let password = match file {
+        Some(path) => {
+            let shown = path.display();
+            let file = std::fs::File::open(path).with_context(|| format!("--password-file: {shown} cannot be read"))?;
+            line(&mut io::BufReader::new(file))?
+        }
+        None if io::stdin().is_terminal() => {
+            let first = ask("New password: ")?;
+            password::check(&first)?;
+            if ask("The same again: ")?.expose_secret() != first.expose_secret() {
+                bail!("the two were not the same; nothing was changed");
+            }
+            first
+        }
+        None => line(&mut io::stdin().lock())?,
+    };
+    password::check(&password)?;
+    password::hash(&password, rand::random()).context("the password could not be hashed: is memory short?")
+}
+
+fn line(reader: &mut impl BufRead) -> anyhow::Result<SecretString> {
+    let mut line = String::new();
+    reader.take(LINE).read_line(&mut line).context("the password cannot be read")?;
+    Ok(SecretString::from(line.trim_end_matches(['\r', '\n'])))
+}
+
+/// Asks at the terminal, which does not show what is typed meanwhile.
+fn ask(question: &str) -> anyhow::Result<SecretString> {
+    let stdin = io::stdin();
+    let shown = tcgetattr(&stdin).context("the terminal cannot be asked")?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    hidden.local_modes.insert(LocalModes::ECHONL);
+    eprint!("{question}");
+    io::stderr().flush()?;
+    tcsetattr(&stdin, OptionalActions::Flush, &hidden).context("the terminal cannot be told to hide what is typed")?;
+    let answer = line(&mut stdin.lock());
+    tcsetattr(&stdin, OptionalActions::Flush, &shown)
+        .context("the terminal cannot be told to show what is typed again")?;
+    answer
+}
