@@ -242,7 +242,8 @@ async fn open_stores(
         None => Arc::new(journal.clone()),
     };
     let records = records.map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
-    Ok((Stores { journal: Arc::new(journal), records, live }, people, epoch))
+    let audit = Arc::new(journal.clone());
+    Ok((Stores { journal: Arc::new(journal), records, live, audit }, people, epoch))
 }
 
 /// Refuses to serve where nobody could ever sign in. While the store of users is away it may be that somebody can.

@@ -11,6 +11,7 @@ use tokio::sync::{oneshot, watch};
 use super::{
     Parts, Settings,
     arbiter::Arbiter,
+    audit::Audit,
     child::{Child, supervise},
     clock::{self, Beat},
     mailbox::{Mailbox, Refused},
@@ -58,6 +59,7 @@ pub struct Gateway {
     phase: watch::Sender<Phase>,
     pub(super) reconciler: Mailbox<ReconcilerMessage>,
     seen: watch::Receiver<Arc<Snapshot>>,
+    audit: Audit,
 }
 
 /// What the gateway is built from.
@@ -145,7 +147,13 @@ impl Gateway {
         }
         let parts = Parts { settings, connector, registry, supervisor, observations, pulse };
         let (phase, _) = watch::channel(Phase::Starting);
-        Self { parts, stores, people, shared, phase, reconciler: sweeps, seen }
+        let audit = Audit::start(stores.audit.clone());
+        Self { parts, stores, people, shared, phase, reconciler: sweeps, seen, audit }
+    }
+
+    /// The audit log of this node.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
     }
 
     /// Opens a session: returns once its record is durable. The dial follows where the first browser attaches, or a

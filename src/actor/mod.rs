@@ -18,6 +18,7 @@
 //! ├── reconciler    permanent, 5 in 10 s, then the process; a sweep is repeated whole
 //! ├── nodes         permanent, 5 in 10 s, then the process; only where nodes share the records
 //! └── session …     transient, 3 in 10 s, then the session alone, closed as `actor_failed`; its shell and offsets stay
+//! The audit log is written by a task that holds no state worth a restart; without it acts that need it are refused.
 //! HTTP workers belong to actix-web: a handler that panics costs its connection; the store writers are futures of the
 //! registry, and fail with it.
 //! ```
@@ -36,6 +37,8 @@ use crate::{
 
 /// Watches the thread it runs on; stalls void probes.
 pub mod arbiter;
+/// The way to the audit log.
+pub mod audit;
 /// Runs a supervised actor and writes its obituary.
 pub mod child;
 /// The clocks, and the stamps bytes leave behind.

@@ -7,7 +7,7 @@ use std::sync::{
 
 use crate::{
     core::record::{Durable, Record, SessionId, Transition},
-    store::{Journal, ListQuery, LiveStore, Page, SharedRecords, StoreError},
+    store::{Journal, ListQuery, LiveStore, Page, SharedRecords, StoreError, audit::AuditLog},
 };
 
 /// The store that every write reaches first. Where it is itself the record store it goes by that name.
@@ -29,6 +29,8 @@ pub struct Stores {
     pub records: Option<Arc<dyn SharedRecords>>,
     /// The live view.
     pub live: Arc<dyn LiveStore>,
+    /// This node's audit log.
+    pub audit: Arc<dyn AuditLog>,
 }
 
 impl Stores {

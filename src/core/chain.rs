@@ -4,7 +4,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::record::Transition;
+use super::{audit::Entry, record::Transition};
 
 /// The SHA-256 of an event and all before it.
 pub type Link = [u8; 32];
@@ -14,14 +14,27 @@ pub const GENESIS: Link = [0; 32];
 
 /// Returns the link of the event that follows `before` and has the number `sequence` in its journal.
 pub fn link(before: &Link, sequence: u64, event: &Transition) -> Link {
+    let id = event.id.to_string();
+    let reason = event.end_reason.map_or("", |reason| reason.as_str());
+    let numbers = [event.rank.to_be_bytes(), event.at.0.to_be_bytes()];
+    cover(before, sequence, &numbers, &[&id, event.status.as_str(), reason, &event.detail])
+}
+
+/// Returns the link of the entry of the audit log that follows `before`.
+pub fn link_entry(before: &Link, entry: &Entry) -> Link {
+    let Entry { sequence, at, deed } = entry;
+    let client_ip = deed.client_ip.map_or(String::new(), |ip| ip.to_string());
+    let (action, outcome) = (deed.action.as_str(), deed.outcome.as_str());
+    let texts = [&deed.actor, client_ip.as_str(), action, &deed.subject, outcome, &deed.detail];
+    cover(before, *sequence, &[at.0.to_be_bytes()], &texts)
+}
+
+fn cover(before: &Link, sequence: u64, numbers: &[[u8; 8]], texts: &[&str]) -> Link {
     let mut hash = Sha256::new();
     hash.update(before);
     hash.update(sequence.to_be_bytes());
-    hash.update(event.rank.to_be_bytes());
-    hash.update(event.at.0.to_be_bytes());
-    let id = event.id.to_string();
-    let reason = event.end_reason.map_or("", |reason| reason.as_str());
-    for text in [id.as_str(), event.status.as_str(), reason, &event.detail] {
+    numbers.iter().for_each(|number| hash.update(number));
+    for text in texts {
         // The length goes first, so that no two events have the same bytes.
         hash.update((text.len() as u64).to_be_bytes());
         hash.update(text.as_bytes());
@@ -32,7 +45,10 @@ pub fn link(before: &Link, sequence: u64, event: &Transition) -> Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::record::{EndReason, SessionId, Status, UtcMicros};
+    use crate::core::{
+        audit::{Action, Deed, Outcome},
+        record::{EndReason, SessionId, Status, UtcMicros},
+    };
 
     fn event() -> Transition {
         Transition {
@@ -59,6 +75,27 @@ mod tests {
             link(&GENESIS, 1, &Transition { status: Status::Active, ..event() }),
             link(&GENESIS, 1, &Transition { end_reason: None, ..event() }),
             link(&GENESIS, 1, &Transition { detail: "The program ended".into(), ..event() }),
+        ];
+        assert!(altered.iter().all(|altered| *altered != same));
+    }
+
+    #[test]
+    fn every_part_of_an_entry_counts() {
+        let deed = || Deed::done(Action::UserRemove, "ada", [192, 0, 2, 7].into(), "bob", "Bob left.");
+        let entry = |at, deed| Entry { sequence: 1, at: UtcMicros(at), deed };
+        let whole = entry(9, deed());
+        let same = link_entry(&GENESIS, &whole);
+        assert_eq!(same, link_entry(&GENESIS, &whole.clone()));
+        let altered = [
+            link_entry(&[1; 32], &whole),
+            link_entry(&GENESIS, &Entry { sequence: 2, ..whole.clone() }),
+            link_entry(&GENESIS, &entry(10, deed())),
+            link_entry(&GENESIS, &entry(9, Deed { actor: "eve".into(), ..deed() })),
+            link_entry(&GENESIS, &entry(9, Deed { client_ip: None, ..deed() })),
+            link_entry(&GENESIS, &entry(9, Deed { action: Action::UserChange, ..deed() })),
+            link_entry(&GENESIS, &entry(9, Deed { subject: "eve".into(), ..deed() })),
+            link_entry(&GENESIS, &entry(9, Deed { outcome: Outcome::Refused, ..deed() })),
+            link_entry(&GENESIS, &entry(9, Deed { detail: "Bob left".into(), ..deed() })),
         ];
         assert!(altered.iter().all(|altered| *altered != same));
     }

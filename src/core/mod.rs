@@ -3,6 +3,8 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+/// What the audit log keeps.
+pub mod audit;
 /// The chain that makes a history tamper-evident.
 pub mod chain;
 /// The right of a node to serve, and how long it lasts.
@@ -31,3 +33,5 @@ pub mod restart;
 pub mod session;
 /// One terminal's bytes: offsets, replay, windows.
 pub mod stream;
+/// Which letters a person sees.
+pub mod visible;

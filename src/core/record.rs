@@ -1,18 +1,15 @@
 //! The words every layer shares: ids, statuses, end reasons, the record of a session and the rank that orders its
 //! versions. Knows no store and no wire format beyond the names of its variants.
 
-use std::{fmt, net::IpAddr, str::FromStr};
-
-use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 pub use super::name::{Epoch, Incarnation, NodeId, NotAWord, SessionId, UtcMicros};
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal,)+ }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(rename_all = "snake_case")]
-        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, ::serde::Serialize, ::serde::Deserialize)]
+        pub enum $name { $($(#[$vdoc])* #[serde(rename = $word)] $variant,)+ }
 
         impl $name {
             /// Every value, in the order of the contract.
@@ -24,20 +21,22 @@ macro_rules! words {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(self.as_str())
             }
         }
 
-        impl FromStr for $name {
-            type Err = NotAWord;
-            fn from_str(text: &str) -> Result<Self, NotAWord> {
-                match text { $($word => Ok(Self::$variant),)+ _ => Err(NotAWord) }
+        impl ::std::str::FromStr for $name {
+            type Err = $crate::core::record::NotAWord;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                match text { $($word => Ok(Self::$variant),)+ _ => Err($crate::core::record::NotAWord) }
             }
         }
     };
 }
+
+pub(super) use words;
 
 words! {
     /// Where a session stands: `connecting → active ⇄ detached → closed`; `lost` is a label that other nodes give.
@@ -250,9 +249,10 @@ impl Transition {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::{fmt, net::Ipv4Addr, str::FromStr};
 
     use proptest::prelude::*;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 

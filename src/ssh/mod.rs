@@ -37,7 +37,6 @@ mod valve;
 
 pub use address::is_plain_host;
 pub use client::{RusshConnector, SshSettings};
-pub use person::is_visible;
 /// The demo target: an SSH server in this process, also the fixture of tests.
 pub mod demo;
 /// One client of the demo target: sign-in and requests.

@@ -5,6 +5,7 @@ use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{DialEvent, Prompt};
+use crate::core::visible::is_visible;
 
 /// Characters kept of any one text from a target: enough for a banner, too little to hide something in.
 const TEXT_LIMIT: usize = 1024;
@@ -40,17 +41,6 @@ pub(super) fn clean_line(text: &str) -> String {
 pub(super) fn clean_text(text: &str) -> String {
     let kept = text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| *c == '\n' || is_visible(*c));
     kept.take(TEXT_LIMIT).collect::<String>().trim().to_owned()
-}
-
-/// Neither a control nor a format character (Unicode 16, Cc, Cf, Zl and Zp): those that move the cursor, reorder or
-/// hide text.
-pub fn is_visible(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c,
-            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}' | '\u{8e2}'
-            | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
-            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ pub use crate::core::{
 };
 pub use sqlite_journal::Verdict;
 
+/// The log of who did what.
+pub mod audit;
 /// What every store promises, as tests that run against each of them.
 #[cfg(test)]
 mod conformance;

@@ -26,6 +26,8 @@ use super::{
 };
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
+/// Who did what.
+mod audit;
 /// What the disk has done to the file.
 mod disk;
 /// Users and tokens.
@@ -37,17 +39,19 @@ mod sharing;
 /// The schema, a look, a copy.
 mod upkeep;
 
+pub use audit::{Broken, Fault, Followed};
 use disk::Disk;
 pub use upkeep::Contents;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 6] = [
+pub const STEPS: [Step; 7] = [
     step!(1, "session records", "sqlite/0001_session_records"),
     step!(2, "session events", "sqlite/0002_session_events"),
     step!(3, "nodes", "sqlite/0003_nodes"),
     step!(4, "journal", "sqlite/0004_journal"),
     step!(5, "neighbours", "sqlite/0005_neighbours"),
     step!(6, "people", "sqlite/0006_people"),
+    step!(7, "audit", "sqlite/0007_audit"),
 ];
 
 /// How long SQLite waits for another process (a backup, a doctor) to let go of the file before it says busy.
@@ -100,10 +104,18 @@ pub struct SqliteStore {
     disk: Disk,
 }
 
-/// The only writing connection, and where its chain of events ends.
+/// The only writing connection, and where its chain of events and its audit log end.
 struct Writer {
     connection: SqliteConnection,
     tail: Tail,
+    audit: Tail,
+}
+
+impl Writer {
+    async fn on(mut connection: SqliteConnection) -> Result<Self, StoreError> {
+        let (tail, audit) = (Tail::read(&mut connection).await?, Tail::of_audit(&mut connection).await?);
+        Ok(Self { connection, tail, audit })
+    }
 }
 
 impl SqliteStore {
@@ -121,9 +133,7 @@ impl SqliteStore {
         // A pool only because sqlx's migrator, given a connection, makes a future that cannot change threads.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
         schema::migrator(&STEPS).run(&pool).await.map_err(not_migrated)?;
-        let mut connection = pool.acquire().await.map_err(failed)?.detach();
-        let tail = Tail::read(&mut connection).await?;
-        let writer = Writer { connection, tail };
+        let writer = Writer::on(pool.acquire().await.map_err(failed)?.detach()).await?;
         // All at once and for good, so that load changes no count of open files.
         let readers = SqlitePoolOptions::new()
             .min_connections(READERS)
@@ -155,11 +165,7 @@ impl SqliteStore {
         let mut slot = self.writer.lock().await;
         let mut writer = match slot.take() {
             Some(writer) => writer,
-            None => {
-                let mut connection = self.options.connect().await.map_err(|error| self.disk.failed(error))?;
-                let tail = Tail::read(&mut connection).await?;
-                Writer { connection, tail }
-            }
+            None => Writer::on(self.options.connect().await.map_err(|error| self.disk.failed(error))?).await?,
         };
         // Immediate: the wait for another process's lock comes before the work, never in its middle.
         let begun = sqlx::query("BEGIN IMMEDIATE").execute(&mut writer.connection).await;
@@ -322,6 +328,14 @@ impl Transaction<'_> {
     /// The chain ends at `tail` once this is committed.
     pub(super) fn advance(&mut self, tail: Tail) {
         self.writer.tail = tail;
+    }
+
+    fn audit_tail(&self) -> Tail {
+        self.writer.audit
+    }
+
+    fn advance_audit(&mut self, tail: Tail) {
+        self.writer.audit = tail;
     }
 
     pub(super) async fn commit(mut self) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use actix_web::{
 };
 use serde_json::json;
 
-use crate::{actor::gateway::GatewayError, ssh::is_visible, store::StoreError};
+use crate::{actor::gateway::GatewayError, core::visible::is_visible, store::StoreError};
 
 /// The longest detail; what a caller sent may be quoted in it.
 const DETAIL_CHARS: usize = 500;
@@ -172,9 +172,11 @@ impl From<GatewayError> for Problem {
             GatewayError::TooManyOfUser { .. } => Self::too_many(words, 5),
             GatewayError::TooMany { .. } | GatewayError::Draining => Self::unavailable(words, 5),
             GatewayError::Unconfirmed { .. } => Self::new(StatusCode::GATEWAY_TIMEOUT, "unconfirmed", words),
-            GatewayError::NotReady | GatewayError::Overloaded | GatewayError::Store | GatewayError::Failed => {
-                Self::unavailable(words, 1)
-            }
+            GatewayError::NotReady
+            | GatewayError::Overloaded
+            | GatewayError::Store
+            | GatewayError::Unaudited
+            | GatewayError::Failed => Self::unavailable(words, 1),
         }
     }
 }

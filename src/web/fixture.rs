@@ -36,6 +36,7 @@ use crate::{
     ssh::{AddressRule, ConnectError, Connector, Credential, Dial, Link},
     store::{
         Journal, Lease, ListQuery, LiveStore, Page, Position, RecordStore, StoreError, Write,
+        audit::MemoryAudit,
         people::{Change, PeopleStore, Seen},
     },
 };
@@ -75,7 +76,12 @@ pub fn state_with(settings: Settings) -> web::Data<State> {
     people.refresh().now_or_never().unwrap().unwrap();
     let gateway = Gateway::start(Foundation {
         settings: actor_settings(),
-        stores: Stores { journal: Arc::new(Down), records: None, live: Arc::new(Down) },
+        stores: Stores {
+            journal: Arc::new(Down),
+            records: None,
+            live: Arc::new(Down),
+            audit: Arc::new(MemoryAudit::default()),
+        },
         people: people.clone(),
         connector: Arc::new(Down),
         collapse: Arc::new(|_| {}),

@@ -24,7 +24,7 @@ use pulsegate::{
         stream,
     },
     ssh::Connector,
-    store::{LiveStore, SharedRecords, StoreError},
+    store::{LiveStore, SharedRecords, StoreError, audit::MemoryAudit},
 };
 use tokio::{task::LocalSet, time::Instant};
 
@@ -263,7 +263,12 @@ async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
     let view: Arc<dyn LiveStore> = Arc::new(View::new(live.0, live.1, node.clone(), epoch));
     let gateway = Gateway::start(Foundation {
         settings: settings(node, incarnation, epoch),
-        stores: Stores { journal, records: records.map(|records| records as Arc<dyn SharedRecords>), live: view },
+        stores: Stores {
+            journal,
+            records: records.map(|records| records as Arc<dyn SharedRecords>),
+            live: view,
+            audit: Arc::new(MemoryAudit::default()),
+        },
         people: People::default(),
         connector,
         collapse: Arc::new(move |why| *collapsed.lock().expect("nothing panics under this lock") = Some(why)),

@@ -173,6 +173,11 @@ pub enum GatewayError {
         /// Which.
         node: NodeId,
     },
+    /// The audit log could not be written, so that nothing was done.
+    #[error(
+        "The audit log cannot be written just now, so nothing was done. Try again, and tell the operator if it goes on."
+    )]
+    Unaudited,
     /// The actor that should answer has failed; it is being restarted.
     #[error("The gateway could not answer just now. Try again.")]
     Failed,

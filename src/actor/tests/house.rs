@@ -33,7 +33,7 @@ use crate::{
     ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
     store::{
         Command, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError, Write,
-        memory::MemoryLive, sqlite::SqliteStore,
+        audit::MemoryAudit, memory::MemoryLive, sqlite::SqliteStore,
     },
 };
 
@@ -296,6 +296,7 @@ impl House {
                 journal: records.clone(),
                 records: remote.clone().map(|remote| remote as Arc<dyn SharedRecords>),
                 live: live.clone(),
+                audit: Arc::new(MemoryAudit::default()),
             },
             people: People::default(),
             connector: Arc::new(targets.clone()),

@@ -10,7 +10,7 @@ use crate::{
     actor::{registry::RegistryMessage, stores::Stores, wire::ToSocket},
     core::record::{Durable, EndReason, Record, SessionId, Status},
     ssh::LinkEvent,
-    store::{Journal, ListQuery, RecordStore, SharedRecords},
+    store::{Journal, ListQuery, RecordStore, SharedRecords, audit::MemoryAudit},
 };
 
 /// More than any test has failures.
@@ -122,7 +122,8 @@ async fn what_is_closed_in_the_journal_only_is_not_listed_as_open() {
     house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
     house.eventually(async || house.records.store.get(id).await.unwrap().unwrap().is_closed()).await;
     let (journal, records, live) = (house.records.clone(), house.remote.clone(), house.live.clone());
-    let stores = Stores { journal, records: records.map(|records| records as Arc<dyn SharedRecords>), live };
+    let records = records.map(|records| records as Arc<dyn SharedRecords>);
+    let stores = Stores { journal, records, live, audit: Arc::new(MemoryAudit::default()) };
     let query = ListQuery { statuses: vec![Status::Active], limit: 500, ..ListQuery::default() };
     // The registry may have told the records by the time it is asked what is new.
     let (page, unasked) = stores.list(query, true).await.unwrap();

@@ -1,0 +1,170 @@
+//! The way to the audit log: a bounded queue, and the one task that writes it, many entries with one commit. Knows what was
+//! told to it, and nobody who tells.
+//!
+//! A *note* waits for nobody: it is written within [`GATHER`] and a commit, and while the log cannot be written it waits in the
+//! queue. What finds no room is counted, and the log says how many these were as soon as it can. A *record* is for acts that
+//! must not happen unseen: whoever acts waits until it is durable, and does not act where that fails.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
+
+use super::{clock, gateway::GatewayError};
+use crate::{
+    core::{
+        audit::{Action, Deed},
+        record::UtcMicros,
+    },
+    store::{
+        StoreError,
+        audit::{AuditLog, AuditPage, AuditQuery},
+    },
+};
+
+/// Entries that may wait: some hundred KiB.
+const QUEUE: usize = 1024;
+
+/// Entries of one commit.
+const BATCH: usize = 256;
+
+/// How long the first entry waits for company: a commit costs a sync of the disk, whatever is in it.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// How long an act waits for its record before it is refused.
+const RECORD_WITHIN: Duration = Duration::from_secs(5);
+
+/// Pauses after a write that failed, the first and the longest.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// A handle to the audit log of this node: cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct Audit {
+    queue: mpsc::Sender<Told>,
+    lost: Arc<AtomicU64>,
+    log: Arc<dyn AuditLog>,
+}
+
+/// One deed, and who waits for it.
+struct Told {
+    at: UtcMicros,
+    deed: Deed,
+    reply: Option<oneshot::Sender<()>>,
+}
+
+/// The one that writes.
+struct Scribe {
+    queue: mpsc::Receiver<Told>,
+    lost: Arc<AtomicU64>,
+    log: Arc<dyn AuditLog>,
+    /// What was taken from the queue and is not written yet.
+    waiting: Vec<Told>,
+    pause: Duration,
+}
+
+impl Audit {
+    /// Begins to write `log`, whose only writer this is, on the calling thread.
+    pub(super) fn start(log: Arc<dyn AuditLog>) -> Self {
+        let (told, queue) = mpsc::channel(QUEUE);
+        let lost = Arc::new(AtomicU64::new(0));
+        let scribe = Scribe { queue, lost: lost.clone(), log: log.clone(), waiting: Vec::new(), pause: PAUSE.0 };
+        actix::spawn(scribe.write());
+        Self { queue: told, lost, log }
+    }
+
+    /// Tells the log of a deed, and waits for nothing.
+    pub fn note(&self, deed: Deed) {
+        if self.tell(deed, None).is_err() && self.lost.fetch_add(1, Ordering::AcqRel) == 0 {
+            tracing::error!("the audit log takes no more entries; it will say how many it lost");
+        }
+    }
+
+    /// Tells the log of a deed that is about to be done, and returns once that is durable.
+    ///
+    /// # Errors
+    /// [`GatewayError::Unaudited`] where it could not be made durable in time: the deed must not be done. The entry may be
+    /// there all the same, if only the answer of the disk was lost.
+    pub async fn record(&self, deed: Deed) -> Result<(), GatewayError> {
+        let (reply, written) = oneshot::channel();
+        self.tell(deed, Some(reply))?;
+        match timeout(RECORD_WITHIN, written).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(GatewayError::Unaudited),
+        }
+    }
+
+    /// Lists entries, newest first.
+    ///
+    /// # Errors
+    /// [`GatewayError::Store`] if the log cannot be read.
+    pub async fn list(&self, query: AuditQuery) -> Result<AuditPage, GatewayError> {
+        self.log.entries(query).await.map_err(|error| {
+            tracing::error!(%error, "the audit log could not be read");
+            GatewayError::Store
+        })
+    }
+
+    fn tell(&self, deed: Deed, reply: Option<oneshot::Sender<()>>) -> Result<(), GatewayError> {
+        let told = Told { at: clock::utc(), deed: deed.bounded(), reply };
+        self.queue.try_send(told).map_err(|_| GatewayError::Unaudited)
+    }
+}
+
+impl Scribe {
+    /// Writes until every handle is gone and nothing waits.
+    async fn write(mut self) {
+        loop {
+            if self.waiting.is_empty() {
+                let Some(told) = self.queue.recv().await else { return };
+                self.waiting.push(told);
+                sleep(GATHER).await;
+            }
+            while self.waiting.len() < BATCH {
+                let Ok(told) = self.queue.try_recv() else { break };
+                self.waiting.push(told);
+            }
+            // After what made room: who found none before that is counted here, who finds none later fills the queue again.
+            let lost = self.lost.swap(0, Ordering::AcqRel);
+            match self.log.append(self.batch(lost)).await {
+                Ok(()) => self.written(),
+                Err(error) => self.failed(lost, &error).await,
+            }
+        }
+    }
+
+    fn batch(&self, lost: u64) -> Vec<(UtcMicros, Deed)> {
+        let detail = format!("{lost} entries found no room while the log could not be written fast enough.");
+        let gap = (lost > 0).then(|| (clock::utc(), Deed::of_gateway(Action::AuditLost, lost, &detail)));
+        self.waiting.iter().map(|told| (told.at, told.deed.clone())).chain(gap).collect()
+    }
+
+    fn written(&mut self) {
+        self.pause = PAUSE.0;
+        for told in self.waiting.drain(..) {
+            // Who gave up waiting has refused the act.
+            told.reply.map(|reply| reply.send(()).ok());
+        }
+    }
+
+    /// Gives up what an act waits for, and keeps the rest for later.
+    async fn failed(&mut self, lost: u64, error: &StoreError) {
+        if self.pause == PAUSE.0 {
+            tracing::error!(%error, "the audit log cannot be written; acts that need it are refused");
+        }
+        self.lost.fetch_add(lost, Ordering::AcqRel);
+        self.waiting.retain(|told| told.reply.is_none());
+        sleep(self.pause).await;
+        self.pause = PAUSE.1.min(self.pause * 2);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! What the audit log keeps: who did what, from where, to whom, and whether it was let happen. Knows no store, no clock
+//! and no HTTP.
+//!
+//! Entries are numbered from 1 without a gap and chained by [`chain`](super::chain) in a log of their own: the history of
+//! sessions is shortened at its beginning as sessions retire, this log never is.
+
+use std::net::IpAddr;
+
+use super::{
+    chain::Link,
+    record::{UtcMicros, words},
+    visible::made_visible,
+};
+
+/// Who acts where nobody is signed in.
+pub const ANONYMOUS: &str = "anonymous";
+
+/// Characters of a user's name.
+const ACTOR: usize = 128;
+/// Characters of what was acted on: a host name has up to 253.
+const SUBJECT: usize = 300;
+/// Characters of the sentence; a problem's sentence has as many.
+const DETAIL: usize = 500;
+
+words! {
+    /// What was done.
+    Action {
+        /// Somebody signed in, or tried to.
+        SignIn => "sign_in",
+        /// Somebody signed out.
+        SignOut => "sign_out",
+        /// A session was opened.
+        SessionOpen => "session.open",
+        /// A session was ended by an order.
+        SessionTerminate => "session.terminate",
+        /// Somebody else's terminal was looked at, or taken over.
+        SessionAttach => "session.attach",
+        /// Somebody else's recording was read.
+        RecordingRead => "recording.read",
+        /// A target showed a host key that was not accepted.
+        HostKeyRefused => "target.host_key_refused",
+        /// A user was made.
+        UserCreate => "user.create",
+        /// A user was changed.
+        UserChange => "user.change",
+        /// A user was removed.
+        UserRemove => "user.remove",
+        /// A password was set.
+        UserPassword => "user.password",
+        /// A token was made.
+        TokenCreate => "token.create",
+        /// A token was revoked.
+        TokenRevoke => "token.revoke",
+        /// A browser was signed out from elsewhere.
+        DeviceSignOut => "device.sign_out",
+        /// The stores were compared by an order.
+        StoreSweep => "store.sweep",
+        /// The gateway began to serve.
+        GatewayStart => "gateway.start",
+        /// The gateway stopped in order.
+        GatewayStop => "gateway.stop",
+        /// The gateway was told to drain.
+        GatewayDrain => "gateway.drain",
+        /// Entries before this one found no room.
+        AuditLost => "audit.lost",
+    }
+}
+
+words! {
+    /// What became of it.
+    Outcome {
+        /// It was done.
+        Ok => "ok",
+        /// It was not let happen.
+        Refused => "refused",
+    }
+}
+
+/// What somebody did, as it is told to the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deed {
+    /// The user's name, [`ANONYMOUS`], or nothing where the gateway itself acts.
+    pub actor: String,
+    /// Where the request came from; `None` where there was none.
+    pub client_ip: Option<IpAddr>,
+    /// What.
+    pub action: Action,
+    /// To whom or what: a name, an id.
+    pub subject: String,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// One sentence for people; no secret, ever.
+    pub detail: String,
+}
+
+impl Deed {
+    /// Something that was done.
+    pub fn done(action: Action, actor: &str, client_ip: IpAddr, subject: impl ToString, detail: &str) -> Self {
+        let (actor, subject, detail) = (actor.to_owned(), subject.to_string(), detail.to_owned());
+        Self { actor, client_ip: Some(client_ip), action, subject, outcome: Outcome::Ok, detail }
+    }
+
+    /// Something that was not let happen; `detail` says why.
+    pub fn refused(action: Action, actor: &str, client_ip: IpAddr, subject: impl ToString, detail: &str) -> Self {
+        Self { outcome: Outcome::Refused, ..Self::done(action, actor, client_ip, subject, detail) }
+    }
+
+    /// Something that the gateway did, or that befell it.
+    pub fn of_gateway(action: Action, subject: impl ToString, detail: &str) -> Self {
+        let (subject, detail) = (subject.to_string(), detail.to_owned());
+        Self { actor: String::new(), client_ip: None, action, subject, outcome: Outcome::Ok, detail }
+    }
+
+    /// The same with texts of bounded length in which every letter is seen: a line end, an escape or a mark that turns the
+    /// text around is spelled out.
+    pub fn bounded(self) -> Self {
+        Self {
+            actor: made_visible(&self.actor, ACTOR),
+            subject: made_visible(&self.subject, SUBJECT),
+            detail: made_visible(&self.detail, DETAIL),
+            ..self
+        }
+    }
+}
+
+/// One entry of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number, from 1.
+    pub sequence: u64,
+    /// When, by the wall clock.
+    pub at: UtcMicros,
+    /// What.
+    pub deed: Deed,
+}
+
+/// The end of a log: whoever notes it elsewhere can tell later that nothing up to it was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The number of the last entry, zero before the first.
+    pub sequence: u64,
+    /// Its link.
+    pub link: Link,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deed_is_bounded_and_every_letter_of_it_is_seen() {
+        let hostile = format!("ada\r\n\u{202e}{}", "x".repeat(10_000));
+        let deed = Deed::refused(Action::SignIn, &hostile, [192, 0, 2, 7].into(), &hostile, &hostile).bounded();
+        for (text, most) in [(&deed.actor, ACTOR), (&deed.subject, SUBJECT), (&deed.detail, DETAIL)] {
+            assert!(text.starts_with("ada\\u{d}\\u{a}\\u{202e}xxx") && text.ends_with('…'), "{text}");
+            assert_eq!(text.chars().count(), most);
+        }
+        assert_eq!(deed.clone().bounded(), deed);
+    }
+
+    #[test]
+    fn an_action_has_one_spelling() {
+        for action in Action::ALL {
+            assert_eq!(action.as_str().parse(), Ok(*action));
+            assert_eq!(serde_json::json!(action), action.as_str());
+        }
+    }
+}

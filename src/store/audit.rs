@@ -1,0 +1,91 @@
+//! What an audit log promises, and one in memory. Knows no database.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::future::{BoxFuture, ready};
+
+use super::StoreError;
+use crate::core::{
+    audit::{Action, Deed, Entry},
+    record::UtcMicros,
+};
+
+/// The log of one node: it only grows at its end.
+pub trait AuditLog: Send + Sync + 'static {
+    /// Adds the deeds to the end, in this order and with the numbers that follow. `Ok` means that all of them survive a power
+    /// cut. On an error none of them is there as a rule; after a commit whose outcome is unknown all of them may be.
+    fn append(&self, deeds: Vec<(UtcMicros, Deed)>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Returns entries, newest first.
+    fn entries(&self, query: AuditQuery) -> BoxFuture<'_, Result<AuditPage, StoreError>>;
+}
+
+/// Which entries to list. `None`: any.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditQuery {
+    /// Exactly this actor.
+    pub actor: Option<String>,
+    /// Exactly this action.
+    pub action: Option<Action>,
+    /// At or after.
+    pub since: Option<UtcMicros>,
+    /// Before.
+    pub until: Option<UtcMicros>,
+    /// Entries of the page, at least 1.
+    pub limit: u32,
+    /// Only entries with a smaller number.
+    pub before: Option<u64>,
+}
+
+/// One page.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditPage {
+    /// The entries, newest first.
+    pub entries: Vec<Entry>,
+    /// Pass it as [`AuditQuery::before`] for the next page; `None` at the end.
+    pub next: Option<u64>,
+}
+
+impl AuditPage {
+    /// Makes a page of the first entries of a question; one more than `limit` says that more follow.
+    pub fn of(mut entries: Vec<Entry>, limit: u32) -> Self {
+        let limit = limit as usize;
+        let more = entries.len() > limit;
+        entries.truncate(limit);
+        let next = entries.last().filter(|_| more).map(|last| last.sequence);
+        Self { entries, next }
+    }
+}
+
+impl AuditQuery {
+    /// Whether the listing holds `entry`, if its page reaches that far.
+    pub fn matches(&self, entry: &Entry) -> bool {
+        self.actor.as_ref().is_none_or(|actor| *actor == entry.deed.actor)
+            && self.action.is_none_or(|action| action == entry.deed.action)
+            && self.since.is_none_or(|since| entry.at >= since)
+            && self.until.is_none_or(|until| entry.at < until)
+            && self.before.is_none_or(|before| entry.sequence < before)
+    }
+}
+
+/// A log that is gone with its process: for a gateway whose files are simulated. A handle: clones share one log.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryAudit(Arc<Mutex<Vec<Entry>>>);
+
+impl AuditLog for MemoryAudit {
+    fn append(&self, deeds: Vec<(UtcMicros, Deed)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        // Nothing under the lock can panic halfway through an entry.
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (at, deed) in deeds {
+            let sequence = log.len() as u64 + 1;
+            log.push(Entry { sequence, at, deed });
+        }
+        Box::pin(ready(Ok(())))
+    }
+
+    fn entries(&self, query: AuditQuery) -> BoxFuture<'_, Result<AuditPage, StoreError>> {
+        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = log.iter().rev().filter(|entry| query.matches(entry)).take(query.limit as usize + 1);
+        Box::pin(ready(Ok(AuditPage::of(found.cloned().collect(), query.limit))))
+    }
+}
