@@ -26,6 +26,7 @@ use crate::{
     cli::{Demo, Tool},
     config::{self, Config},
     core::{
+        audit::{Action, Deed},
         liveness::Rule,
         people::Listed,
         record::{Epoch, Incarnation, NodeId},
@@ -198,6 +199,8 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let closed = gateway.recover().await.context("sessions of an earlier start could not be closed")?;
     tracing::info!(node = %node, epoch = epoch.0, %addr, closed_orphans = closed, "ready");
     let scheme = if config.server.tls.cert.is_some() { "https" } else { "http" };
+    let begun = format!("Epoch {}, release {}.", epoch.0, env!("CARGO_PKG_VERSION"));
+    gateway.audit().note(Deed::of_gateway(Action::GatewayStart, &node, &begun));
     let deadline = ending::hear_operators(data_dir, &gateway);
     println!("Pulsegate is ready: {scheme}://{addr}{}", link.unwrap_or_default());
     let outcome = tokio::select! {
@@ -206,6 +209,11 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
         why = fallen.wait_for(Option::is_some) => Err(why.ok().and_then(|why| *why).unwrap_or(Collapse::ActorFailed).into()),
     };
     ending::drain(&gateway, &handle).await;
+    let ended = outcome.as_ref().map_or_else(|error| format!("{error:#}."), |()| "In order.".to_owned());
+    let deed = Deed::of_gateway(Action::GatewayStop, &node, &ended);
+    if gateway.audit().record(deed).await.is_err() {
+        tracing::error!("the audit log does not tell of this stop");
+    }
     serving.await??;
     core.stop();
     outcome

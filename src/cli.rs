@@ -3,9 +3,12 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config, ConfigErrors, DEFAULT_PATH};
+use crate::{
+    config::{self, Config, ConfigErrors, DEFAULT_PATH},
+    core::{audit::Head, rfc3339::Rfc3339},
+};
 
 /// Users and tokens.
 mod people;
@@ -71,6 +74,49 @@ pub enum Tool {
     Replay(Replay),
     /// Check that a recording is as it was written, and say where it is not.
     Verify(Verify),
+    /// Read the log of who did what on this gateway, also while it runs.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+/// What can be asked of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum AuditCommand {
+    /// Check that no entry was edited, removed or put elsewhere, and print its head, to be noted somewhere else.
+    Verify {
+        /// A head that was noted earlier: the log must still hold it.
+        #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
+        head: Option<Head>,
+    },
+    /// Write the entries on standard output, oldest first, one a line.
+    Export {
+        /// How.
+        #[arg(long, value_name = "FORMAT", value_enum, default_value_t = AuditFormat::Jsonl)]
+        format: AuditFormat,
+        /// Only at or after, as 2026-01-02T03:04:05Z.
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        since: Option<Rfc3339>,
+        /// Only before.
+        #[arg(long, value_name = "TIME", value_parser = moment)]
+        until: Option<Rfc3339>,
+    },
+}
+
+/// How the audit log is written for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AuditFormat {
+    /// One JSON object a line.
+    Jsonl,
+    /// One message of RFC 5424 a line.
+    Syslog,
+}
+
+fn head(text: &str) -> Result<Head, &'static str> {
+    text.parse().map_err(|_| "SEQ:HASH, as `pulsegate audit verify` prints its head")
+}
+
+fn moment(text: &str) -> Result<Rfc3339, &'static str> {
+    text.parse().map_err(|_| "a time of RFC 3339, as 2026-01-02T03:04:05Z")
 }
 
 /// The options of `migrate`.

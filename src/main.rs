@@ -53,8 +53,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Tool(tool) => {
             let report = system.block_on(app::look_after(config, cli.json, tool))?;
-            let text = if cli.json { report.json.to_string() } else { report.text };
-            // A recording has been played already.
+            let text = match report.json {
+                json if cli.json && !json.is_null() => json.to_string(),
+                _ => report.text,
+            };
+            // A recording has been played, or a log written, already.
             if !text.is_empty() {
                 println!("{text}");
             }

@@ -22,6 +22,7 @@ use crate::{
         clock,
         gateway::{Gateway, Phase},
     },
+    core::audit::{Action, Deed},
     data_dir,
 };
 
@@ -112,6 +113,8 @@ async fn serve(stream: UnixStream, gateway: &Gateway, told: &watch::Sender<Optio
     };
     let limit = Duration::from_millis(command.drain_ms);
     tracing::info!(?limit, "told to drain: no session is opened any more, what is open goes on until then");
+    let told_how = format!("By user {uid} of this machine: at the latest in {} s.", limit.as_secs());
+    gateway.audit().note(Deed::of_gateway(Action::GatewayDrain, "", &told_how));
     gateway.leave();
     told.send_replace(Some((clock::instant() + limit).into()));
     let mut last = None;

@@ -4,11 +4,13 @@
 //! Entries are numbered from 1 without a gap and chained by [`chain`](super::chain) in a log of their own: the history of
 //! sessions is shortened at its beginning as sessions retire, this log never is.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 
 use super::{
     chain::Link,
-    record::{UtcMicros, words},
+    record::{NotAWord, UtcMicros, words},
     visible::made_visible,
 };
 
@@ -143,6 +145,24 @@ pub struct Head {
     pub link: Link,
 }
 
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.sequence, HEXLOWER.encode(&self.link))
+    }
+}
+
+impl FromStr for Head {
+    type Err = NotAWord;
+
+    /// Reads its number, a colon and its link in hexadecimal digits.
+    fn from_str(text: &str) -> Result<Self, NotAWord> {
+        let (sequence, link) = text.split_once(':').ok_or(NotAWord)?;
+        let link = HEXLOWER_PERMISSIVE.decode(link.as_bytes()).map_err(|_| NotAWord)?;
+        let sequence = sequence.parse().map_err(|_| NotAWord)?;
+        Ok(Self { sequence, link: link.try_into().map_err(|_| NotAWord)? })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,6 +176,16 @@ mod tests {
             assert_eq!(text.chars().count(), most);
         }
         assert_eq!(deed.clone().bounded(), deed);
+    }
+
+    #[test]
+    fn a_head_is_read_back() {
+        let head = Head { sequence: 7, link: [0xab; 32] };
+        assert_eq!(head.to_string(), format!("7:{}", "ab".repeat(32)));
+        assert_eq!(head.to_string().parse(), Ok(head));
+        for wrong in ["", "7", "7:", "7:ab", "x:00", "-1:00"] {
+            assert_eq!(wrong.parse::<Head>(), Err(NotAWord), "{wrong}");
+        }
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub mod reconcile;
 pub mod record;
 /// When a failed actor is restarted and when it is given up.
 pub mod restart;
+/// Moments in words.
+pub mod rfc3339;
 /// The life of one session: statuses, clocks, deadlines, effects.
 pub mod session;
 /// One terminal's bytes: offsets, replay, windows.

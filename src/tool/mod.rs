@@ -7,6 +7,8 @@ use anyhow::bail;
 
 use crate::{cli::Tool, config::Config, core::record::UtcMicros, data_dir};
 
+/// The audit log: is it whole, and for other systems.
+mod audit;
 /// Whole copies of what a gateway keeps, while it runs.
 mod backup;
 /// What the indexes and the batches are worth.
@@ -75,6 +77,7 @@ pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
         Tool::BenchDb(options) => bench::run(desk, &options).await,
         Tool::Replay(options) => replay::run(desk, &options).await,
         Tool::Verify(options) => verify::run(desk, &options).await,
+        Tool::Audit(command) => audit::run(desk, &command).await,
     }
 }
 

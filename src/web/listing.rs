@@ -4,15 +4,18 @@ use std::str::FromStr;
 
 use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest as _, Sha256};
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::error::{Problem, quoted};
 use crate::{
-    core::record::{EndReason, NodeId, SessionId, Status, UtcMicros},
+    core::{
+        record::{EndReason, NodeId, SessionId, Status, UtcMicros},
+        rfc3339::Rfc3339,
+    },
     store::{ListQuery, Position, Sort, SortKey},
 };
 
-const DEFAULT_LIMIT: u32 = 50;
+/// Rows of a page where nobody says how many.
+pub(super) const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 500;
 /// Longer than any name we store.
 const MAX_TEXT: usize = 256;
@@ -31,17 +34,10 @@ const SORTS: [(&str, Sort); 6] = [
 
 /// Reads a query string. Anything unknown, malformed or given twice is a 400 that names the key and what is allowed.
 pub fn parse(query: &str) -> Result<ListQuery, Problem> {
-    let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(query)
-        .map_err(|_| Problem::bad_request("The query cannot be read."))?
-        .into_inner();
+    let pairs = pairs(query, "status")?;
     let mut list = ListQuery { limit: DEFAULT_LIMIT, ..ListQuery::default() };
     let mut cursor = None;
-    let mut seen: Vec<&str> = Vec::new();
     for (key, value) in &pairs {
-        if key != "status" && seen.contains(&key.as_str()) {
-            return Err(Problem::bad_request(format!("The query key {} stands twice.", quoted(key))));
-        }
-        seen.push(key);
         match key.as_str() {
             "status" => list.statuses.push(word(key, value, Status::ALL, Status::as_str)?),
             "reason" => list.reason = Some(word(key, value, EndReason::ALL, EndReason::as_str)?),
@@ -55,38 +51,72 @@ pub fn parse(query: &str) -> Result<ListQuery, Problem> {
             "sort" => list.sort = sort(key, value)?,
             "limit" => list.limit = limit(key, value)?,
             "cursor" => cursor = Some(value),
-            _ => return Err(Problem::bad_request(format!("Unknown query key {}. Allowed: {KEYS}.", quoted(key)))),
+            _ => return Err(unknown(key, KEYS)),
         }
     }
     list.after = cursor.map(|cursor| read_cursor(cursor, list.sort)).transpose()?;
     Ok(list)
 }
 
+/// Reads the keys and values of a query string; only `repeated` may stand in it more than once.
+pub(super) fn pairs(query: &str, repeated: &str) -> Result<Vec<(String, String)>, Problem> {
+    let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(query)
+        .map_err(|_| Problem::bad_request("The query cannot be read."))?
+        .into_inner();
+    let mut seen: Vec<&str> = Vec::new();
+    for (key, _) in &pairs {
+        if key != repeated && seen.contains(&key.as_str()) {
+            return Err(Problem::bad_request(format!("The query key {} stands twice.", quoted(key))));
+        }
+        seen.push(key);
+    }
+    Ok(pairs)
+}
+
+/// Says that a key is none of those that are `allowed`.
+pub(super) fn unknown(key: &str, allowed: &str) -> Problem {
+    Problem::bad_request(format!("Unknown query key {}. Allowed: {allowed}.", quoted(key)))
+}
+
 /// Spells the position where the next page of a listing in this order starts, for `cursor`.
 pub fn cursor(sort: Sort, next: Position) -> String {
     let place = SORTS.iter().position(|(_, known)| *known == sort).unwrap_or_default();
-    let plain = format!("{place} {} {}", next.key, next.id);
-    BASE64URL_NOPAD.encode(format!("{plain} {}", check(&plain)).as_bytes())
+    spell_cursor(&format!("{place} {} {}", next.key, next.id))
+}
+
+/// Spells a position, given in words, so that a change of it is found.
+pub(super) fn spell_cursor(plain: &str) -> String {
+    BASE64URL_NOPAD.encode(format!("{plain} {}", check(plain)).as_bytes())
+}
+
+/// Reads what [`spell_cursor`] spelled.
+pub(super) fn plain_cursor(cursor: &str) -> Result<String, Problem> {
+    let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).map_err(|_| not_ours())?;
+    let text = String::from_utf8(bytes).map_err(|_| not_ours())?;
+    let (plain, told) = text.rsplit_once(' ').ok_or_else(not_ours)?;
+    if told != check(plain) {
+        return Err(not_ours());
+    }
+    Ok(plain.to_owned())
+}
+
+/// Says that a cursor was made up.
+pub(super) fn not_ours() -> Problem {
+    Problem::bad_request("The cursor is not one of ours. Start again without it.")
 }
 
 fn read_cursor(cursor: &str, sort: Sort) -> Result<Position, Problem> {
-    let wrong = || Problem::bad_request("The cursor is not one of ours. Start again without it.");
-    let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).map_err(|_| wrong())?;
-    let text = String::from_utf8(bytes).map_err(|_| wrong())?;
-    let (plain, told) = text.rsplit_once(' ').ok_or_else(wrong)?;
-    if told != check(plain) {
-        return Err(wrong());
-    }
+    let plain = plain_cursor(cursor)?;
     let mut parts = plain.split(' ');
-    let mut part = || parts.next().ok_or_else(wrong);
+    let mut part = || parts.next().ok_or_else(not_ours);
     let (place, key, id) = (part()?, part()?, part()?);
-    let place: usize = place.parse().map_err(|_| wrong())?;
+    let place: usize = place.parse().map_err(|_| not_ours())?;
     if SORTS.get(place).is_none_or(|(_, known)| *known != sort) {
         return Err(Problem::bad_request(
             "The cursor belongs to another sort. Keep the sort, or start without cursor.",
         ));
     }
-    Ok(Position { key: key.parse().map_err(|_| wrong())?, id: id.parse::<SessionId>().map_err(|_| wrong())? })
+    Ok(Position { key: key.parse().map_err(|_| not_ours())?, id: id.parse::<SessionId>().map_err(|_| not_ours())? })
 }
 
 /// Finds a cursor that was cut or changed. No seal: a position opens nothing that a filter would not.
@@ -98,12 +128,17 @@ fn wrong(key: &str, value: &str, allowed: &str) -> Problem {
     Problem::bad_request(format!("{key}={} is not allowed. Allowed: {allowed}.", quoted(value)))
 }
 
-fn word<T: Copy + FromStr>(key: &str, value: &str, all: &[T], as_str: fn(T) -> &'static str) -> Result<T, Problem> {
+pub(super) fn word<T: Copy + FromStr>(
+    key: &str,
+    value: &str,
+    all: &[T],
+    as_str: fn(T) -> &'static str,
+) -> Result<T, Problem> {
     let words = || all.iter().map(|word| as_str(*word)).collect::<Vec<_>>().join(", ");
     value.parse().map_err(|_| wrong(key, value, &words()))
 }
 
-fn text(key: &str, value: &str) -> Result<String, Problem> {
+pub(super) fn text(key: &str, value: &str) -> Result<String, Problem> {
     let fits = (1..=MAX_TEXT).contains(&value.chars().count()) && !value.chars().any(char::is_control);
     if fits { Ok(value.to_owned()) } else { Err(wrong(key, value, "1 to 256 characters, no control characters")) }
 }
@@ -112,11 +147,9 @@ fn parsed<T: FromStr>(key: &str, value: &str, allowed: &str) -> Result<T, Proble
     value.parse().map_err(|_| wrong(key, value, allowed))
 }
 
-fn moment(key: &str, value: &str) -> Result<UtcMicros, Problem> {
+pub(super) fn moment(key: &str, value: &str) -> Result<UtcMicros, Problem> {
     let allowed = "a time of RFC 3339, as 2026-01-02T03:04:05Z (a + must be sent as %2B)";
-    let at = OffsetDateTime::parse(value, &Rfc3339).map_err(|_| wrong(key, value, allowed))?;
-    let micros = i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000));
-    micros.map(UtcMicros).map_err(|_| wrong(key, value, allowed))
+    parsed::<Rfc3339>(key, value, allowed).map(|moment| moment.0)
 }
 
 fn sort(key: &str, value: &str) -> Result<Sort, Problem> {
@@ -124,7 +157,7 @@ fn sort(key: &str, value: &str) -> Result<Sort, Problem> {
     found.ok_or_else(|| wrong(key, value, &SORTS.map(|(name, _)| name).join(", ")))
 }
 
-fn limit(key: &str, value: &str) -> Result<u32, Problem> {
+pub(super) fn limit(key: &str, value: &str) -> Result<u32, Problem> {
     let allowed = format!("1 to {MAX_LIMIT}");
     let limit: u32 = parsed(key, value, &allowed)?;
     if (1..=MAX_LIMIT).contains(&limit) { Ok(limit) } else { Err(wrong(key, value, &allowed)) }

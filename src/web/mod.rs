@@ -7,6 +7,8 @@ pub mod account;
 pub mod actors;
 /// The embedded web UI.
 pub mod assets;
+/// `GET /api/v1/audit`.
+pub mod audit;
 /// Who is calling.
 pub mod auth;
 /// Where a request comes from, behind proxies or not.

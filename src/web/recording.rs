@@ -15,9 +15,9 @@ use actix_web::{
 use bytes::Bytes;
 use futures_util::stream;
 
-use super::{auth::Caller, error::Problem, sessions, state::State};
+use super::{audit::Visitor, auth::Caller, error::Problem, sessions, state::State};
 use crate::{
-    core::{people::Right, record::Record},
+    core::{audit::Action, people::Right, record::Record},
     recording::shelf,
 };
 
@@ -55,6 +55,7 @@ pub async fn recording(
     let data_dir = state.settings.data_dir.clone();
     let opened = web::block(move || open(data_dir, &place)).await.map_err(|_| Problem::internal())?;
     let (file, length) = opened.map_err(|error| missing(&record, &error))?;
+    Visitor::of(&request, &state, &caller).looks_at(&state.gateway, Action::RecordingRead, &record);
     let asked = request.headers().get(RANGE).and_then(|value| value.to_str().ok());
     let (part, mut response) = match part(asked, length) {
         Part::Whole => (0..length, HttpResponse::Ok()),

@@ -11,7 +11,7 @@ use actix_web::{
 };
 
 use super::{
-    account, actors, assets, auth, devices, docs, error::Problem, events, headers, health, login, metrics, nodes,
+    account, actors, assets, audit, auth, devices, docs, error::Problem, events, headers, health, login, metrics, nodes,
     origin, recording, sessions, stores, targets, terminal, tokens, users,
 };
 use crate::core::people::Right;
@@ -74,6 +74,7 @@ pub(super) fn table() -> Vec<Line> {
         line(With(Right::Observe), Method::GET, "/api/v1/nodes", web::to(nodes::nodes)),
         line(With(Right::Observe), Method::GET, "/api/v1/stores", web::to(stores::stores)),
         line(With(Right::Terminate), Method::POST, "/api/v1/stores/sweep", web::to(stores::sweep)),
+        line(With(Right::Audit), Method::GET, "/api/v1/audit", web::to(audit::audit)),
         line(With(Right::Observe), Method::GET, "/metrics", web::to(metrics::metrics)),
         line(SignedIn, Method::GET, "/api/openapi.json", web::to(docs::document)),
         line(SignedIn, Method::GET, "/api/docs", web::to(docs::page)),

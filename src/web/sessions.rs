@@ -9,8 +9,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
+    audit::Visitor,
     auth::Caller,
-    client,
     error::Problem,
     listing,
     opening::Opening,
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     actor::gateway::Why,
     core::{
+        audit::Action,
         people::Right,
         record::{EndReason, Record, SessionId, Status},
     },
@@ -68,9 +69,12 @@ pub async fn create(
     body: web::Json<Opening>,
 ) -> Result<HttpResponse, Problem> {
     caller.need(Right::Open)?;
-    let client_ip = client::client_ip(&request, &state.settings);
-    let open = body.into_inner().check(&caller.user, &caller.reach, client_ip, &state.settings)?;
-    let record = state.gateway.open(open).await?;
+    let visitor = Visitor::of(&request, &state, &caller);
+    let open = body.into_inner().check(&caller.user, &caller.reach, visitor.client_ip, &state.settings)?;
+    let target = open.target.clone();
+    let opened = state.gateway.open(open).await;
+    visitor.opens(&state.gateway, &target, &opened);
+    let record = opened?;
     let place = format!("/api/v1/sessions/{}", record.id);
     Ok(HttpResponse::Created().insert_header((LOCATION, place)).json(session_json(&record)))
 }
@@ -121,14 +125,27 @@ pub async fn get(state: web::Data<State>, caller: Caller, id: web::Path<String>)
 
 /// `DELETE /api/v1/sessions/{id}`: ends a session, 202 with the session as it then stands. One that is closed already
 /// is what was asked for: 202 as well.
-pub async fn delete(state: web::Data<State>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    let id = session_id(&id)?;
-    let found = find(&state, &caller, id).await?;
-    if !caller.owns(&found) {
+pub async fn delete(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let record = find(&state, &caller, session_id(&id)?).await?;
+    let id = record.id;
+    if !caller.owns(&record) {
         caller.need(Right::Terminate)?;
     } else if !caller.has(Right::Terminate) {
         // A token of its owner that opens nothing ends nothing either.
         caller.need(Right::Open)?;
+    }
+    if !record.is_closed() {
+        let detail = format!("The session of {} on {}.", record.username, record.target);
+        let deed = Visitor::of(&request, &state, &caller).did(Action::SessionTerminate, id, &detail);
+        // A shell can be ended however full the disk is; the next start finds the gap in no chain, but in this line of the log.
+        if let Err(error) = state.gateway.audit().record(deed).await {
+            tracing::error!(session_id = %id, user = %caller.user, %error, "ended without an entry in the audit log");
+        }
     }
     // Where it ended, or whether it was open at all, shows in the session that is answered.
     let _ended = state.gateway.end(id, EndReason::Terminated, format!("ended by {}", caller.user)).await?;

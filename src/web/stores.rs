@@ -1,11 +1,11 @@
 //! `GET /api/v1/stores`: how the stores fare; `POST /api/v1/stores/sweep`: compares them now. Knows no store.
 
-use actix_web::{Responder, web};
+use actix_web::{HttpRequest, Responder, web};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{auth::Caller, error::Problem, state::State};
-use crate::actor::reconciler::Sweep;
+use super::{audit::Visitor, auth::Caller, error::Problem, state::State};
+use crate::{actor::reconciler::Sweep, core::audit::Action};
 
 /// How to sweep.
 #[derive(Debug, Deserialize)]
@@ -28,6 +28,14 @@ pub async fn stores(state: web::Data<State>, _: Caller) -> Result<impl Responder
 }
 
 /// Compares actors, live view and records, and mends what differs unless told not to.
-pub async fn sweep(state: web::Data<State>, _: Caller, wish: web::Json<Wish>) -> Result<web::Json<Sweep>, Problem> {
+pub async fn sweep(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    wish: web::Json<Wish>,
+) -> Result<web::Json<Sweep>, Problem> {
+    let how = if wish.dry_run { "A look without a change." } else { "What differs is mended." };
+    let deed = Visitor::of(&request, &state, &caller).did(Action::StoreSweep, "", how);
+    state.gateway.audit().record(deed).await?;
     Ok(web::Json(state.gateway.sweep(wish.dry_run).await?))
 }

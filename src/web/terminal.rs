@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
+    audit::Visitor,
     auth::Caller,
     error::Problem,
     fragments::{Fragments, Joined},
@@ -36,6 +37,7 @@ use crate::{
         wire::{Cutter, InputKind, InputMessage, SocketSide, ToSocket},
     },
     core::{
+        audit::Action,
         record::{EndReason, SessionId},
         stream::AttachNo,
     },
@@ -59,15 +61,14 @@ pub async fn terminal(
     origin::check(&request)?;
     let id: SessionId = id.parse().map_err(|_| Problem::not_found("No session has this id."))?;
     let session = state.gateway.find(id).await.map_err(Problem::from)?;
-    let cutter = request.conn_data::<Cutter>().cloned().unwrap_or(Cutter(None));
-    let too_large = Refusal::default();
+    let (too_large, outlet) = (Refusal::default(), Outlet::default());
     let payload = FrameGate::new(payload, too_large.clone());
-    let outlet = Outlet::default();
     let socket = TerminalSocket {
         gateway: state.gateway.clone(),
         id,
+        visitor: Visitor::of(&request, &state, &caller),
         standing: Standing::new(state, caller, session.as_ref()),
-        cutter,
+        cutter: request.conn_data::<Cutter>().cloned().unwrap_or(Cutter(None)),
         too_large,
         outlet: outlet.clone(),
         attached: None,
@@ -89,6 +90,7 @@ struct TerminalSocket {
     gateway: Gateway,
     id: SessionId,
     standing: Standing,
+    visitor: Visitor,
     cutter: Cutter,
     too_large: Refusal,
     outlet: Outlet,
@@ -211,7 +213,8 @@ impl TerminalSocket {
     fn attached(&mut self, attached: Attached, interactive: bool, new: bool, ctx: &mut Ctx) {
         let Attached { record, ends, window, ping_interval, session } = attached;
         ends.side.heard.touch();
-        let frame = GatewayFrame::Attached {
+        self.visitor.looks_at(&self.gateway, Action::SessionAttach, &record);
+        self.send(&GatewayFrame::Attached {
             session: Box::new(session_json(&record)),
             output_offset: ends.start.offset,
             input_offset: ends.input_offset,
@@ -219,8 +222,7 @@ impl TerminalSocket {
             ping_interval_ms: u64::try_from(ping_interval.as_millis()).unwrap_or(u64::MAX),
             resumed: !new,
             lost_bytes: ends.start.lost,
-        };
-        self.send(&frame);
+        });
         if self.phase == Phase::Leaving {
             self.send(&LEAVING);
         }
@@ -386,9 +388,7 @@ impl StreamHandler<ToSocket> for TerminalSocket {
                 self.send(&GatewayFrame::Status { status: "active", detail: &detail });
             }
             ToSocket::Ping => self.outlet.say(OpCode::Ping, b""),
-            ToSocket::Closed { reason, exit_status, message } => {
-                self.closed(reason, exit_status, &message, ctx);
-            }
+            ToSocket::Closed { reason, exit_status, message } => self.closed(reason, exit_status, &message, ctx),
             ToSocket::Superseded => self.fail(Fault::Superseded, "The session was opened in another window.", ctx),
             ToSocket::FellBehind => {
                 self.fail(Fault::TooMany, "This window is too slow for the session's output. Attach again.", ctx);

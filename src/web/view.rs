@@ -1,32 +1,10 @@
-//! Sessions and times as JSON shows them, everywhere the same. Knows no route.
+//! Sessions as JSON shows them, everywhere the same. Knows no route.
 
-use std::fmt;
+use serde::Serialize;
 
-use serde::{Serialize, Serializer};
-use time::OffsetDateTime;
+pub use crate::core::rfc3339::Rfc3339;
 
-use crate::core::record::{Durable, EndReason, Record, SessionId, Status, UtcMicros};
-
-/// A moment as RFC 3339 with microseconds and `Z`: `2026-01-02T03:04:05.678901Z`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rfc3339(pub UtcMicros);
-
-impl fmt::Display for Rfc3339 {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = i128::from(self.0.0) * 1_000;
-        // Beyond the year 9999 RFC 3339 has no spelling; only a broken clock gets there.
-        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let (date, (hour, minute, second, micro)) = (at.date(), at.to_hms_micro());
-        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z")
-    }
-}
-
-impl Serialize for Rfc3339 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
+use crate::core::record::{Durable, EndReason, Record, SessionId, Status};
 
 /// A session in JSON; unknown is `null`.
 #[derive(Debug, Clone, Serialize)]
@@ -88,6 +66,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::core::record::UtcMicros;
     use crate::web::fixture::record;
 
     #[test]

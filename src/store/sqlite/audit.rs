@@ -158,6 +158,26 @@ impl SqliteStore {
         }
         Ok(followed)
     }
+
+    /// Gives each entry to `each`, oldest first, whether it follows from those before it or not, and returns how many cannot be
+    /// read.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file cannot be read, or what `each` says.
+    pub async fn read_audit<E: From<StoreError>>(
+        &self,
+        mut each: impl FnMut(&Entry) -> Result<(), E>,
+    ) -> Result<u64, E> {
+        let sql = format!("SELECT {COLUMNS} FROM audit_log ORDER BY sequence");
+        let (mut found, mut unreadable) = (sqlx::query(sqlx::AssertSqlSafe(sql)).fetch(self.readers()), 0);
+        while let Some(row) = found.next().await {
+            match entry(&row.map_err(failed)?) {
+                Ok(entry) => each(&entry)?,
+                Err(_) => unreadable += 1,
+            }
+        }
+        Ok(unreadable)
+    }
 }
 
 impl Followed {

@@ -1,5 +1,6 @@
 //! The whole gateway from outside: the real binary over real HTTP, WebSockets, SSH servers and signals.
 
+mod audit;
 mod bad_http;
 mod bad_input;
 mod crash;

@@ -74,7 +74,9 @@ fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
         asks("GET", &format!("/api/v1/sessions/{id}"), None);
         asks("GET", &format!("/api/v1/sessions/{id}/why"), None);
     }
-    for path in ["/api/v1/sessions", "/api/v1/actors", "/api/v1/targets", "/api/v1/me", "/metrics", "/readyz"] {
+    for path in
+        ["/api/v1/sessions", "/api/v1/audit", "/api/v1/actors", "/api/v1/targets", "/api/v1/me", "/metrics", "/readyz"]
+    {
         asks("GET", path, None);
     }
     for browser in [&page, &asked] {

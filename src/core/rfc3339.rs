@@ -1,0 +1,54 @@
+//! Moments as people and programs spell them. Reads no clock.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Serialize, Serializer};
+use time::{OffsetDateTime, format_description::well_known};
+
+use super::record::{NotAWord, UtcMicros};
+
+/// A moment as RFC 3339 with microseconds and `Z`: `2026-01-02T03:04:05.678901Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rfc3339(pub UtcMicros);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = i128::from(self.0.0) * 1_000;
+        // Beyond the year 9999 RFC 3339 has no spelling; only a broken clock gets there.
+        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        let (date, (hour, minute, second, micro)) = (at.date(), at.to_hms_micro());
+        let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{micro:06}Z")
+    }
+}
+
+impl FromStr for Rfc3339 {
+    type Err = NotAWord;
+
+    /// Reads any spelling of RFC 3339; what is finer than a microsecond is cut.
+    fn from_str(text: &str) -> Result<Self, NotAWord> {
+        let at = OffsetDateTime::parse(text, &well_known::Rfc3339).map_err(|_| NotAWord)?;
+        let micros = i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000)).map_err(|_| NotAWord)?;
+        Ok(Self(UtcMicros(micros)))
+    }
+}
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_read_back() {
+        let moment = Rfc3339(UtcMicros(1_767_323_045_678_901));
+        assert_eq!(moment.to_string(), "2026-01-02T03:04:05.678901Z");
+        assert_eq!(moment.to_string().parse(), Ok(moment));
+        assert_eq!("2026-01-02T04:04:05.6789019+01:00".parse(), Ok(moment));
+        assert_eq!("2026-01-02".parse::<Rfc3339>(), Err(NotAWord));
+    }
+}

@@ -1,0 +1,106 @@
+//! Who did what, as the log tells it after the gateway ran, stopped or died.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{
+    eventually,
+    gateway::{Gateway, Home, TOKEN},
+    http,
+    playground::Playground,
+};
+
+/// The log as `pulsegate audit export` writes it.
+fn exported(home: &Home) -> Vec<Value> {
+    let (status, text) = home.run(&["audit", "export"]);
+    assert!(status.success(), "{text}");
+    text.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn verified(home: &Home, more: &[&str]) -> (bool, String) {
+    let (status, text) = home.run(&[&["audit", "verify"], more].concat());
+    (status.success(), text)
+}
+
+fn head(text: &str) -> String {
+    text.lines().find_map(|line| line.strip_prefix("head: ")).unwrap().to_owned()
+}
+
+#[test]
+fn a_life_of_a_gateway_stands_in_its_log_and_the_log_is_whole() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    let home = gateway.home.clone();
+    let (_page, id) = gateway.page("playground");
+    assert_eq!(gateway.asks("POST", "/api/v1/stores/sweep", Some(&json!({"dry_run": true}))).status, 200);
+    // Read while the gateway runs.
+    let (whole, before) = verified(&home, &[]);
+    assert!(whole, "{before}");
+    assert_eq!(gateway.asks("DELETE", &format!("/api/v1/sessions/{id}"), None).status, 202);
+    let page = gateway.shows("/api/v1/audit?action=session.terminate");
+    let told = &page["items"][0];
+    assert_eq!((&told["subject"], &told["actor"], &told["outcome"]), (&json!(id), &json!("admin"), &json!("ok")));
+    assert_eq!((&told["client_ip"], &page["next_cursor"]), (&json!("127.0.0.1"), &Value::Null));
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.ended().code(), Some(0));
+
+    let all = exported(&home);
+    let actions: Vec<&str> = all.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
+    // A sign-in may stand among them.
+    let actions: Vec<&str> = actions.into_iter().filter(|action| !action.starts_with("sign_")).collect();
+    assert_eq!(actions, ["gateway.start", "session.open", "store.sweep", "session.terminate", "gateway.stop"]);
+    let (whole, after) = verified(&home, &["--head", &head(&before)]);
+    assert!(whole && after.contains(&format!("{} entries from ", all.len())), "{after}");
+    let (whole, text) = verified(&home, &["--head", &format!("2:{}", "00".repeat(32))]);
+    assert!(!whole && text.contains("entry 2: ") && text.contains("replaced"), "{text}");
+    let (status, text) = home.run(&["audit", "export", "--format", "syslog", "--since", "2999-01-01T00:00:00Z"]);
+    assert!(status.success() && !text.contains("pulsegate - "), "{text}");
+}
+
+#[test]
+fn a_killed_gateway_leaves_a_whole_log_with_every_act_that_was_answered() {
+    let home = Arc::new(Home::new());
+    let gateway = home.start();
+    let (addr, done, stop) = (gateway.addr, Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let callers = (0..8).map(|_| {
+        let (done, stop) = (done.clone(), stop.clone());
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let headers = format!("Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n");
+                let asked = std::panic::catch_unwind(|| {
+                    http::request(addr, "POST", "/api/v1/stores/sweep", &headers, Some("{\"dry_run\":true}")).status
+                });
+                // What was cut off by the kill was not answered.
+                match asked {
+                    Ok(200) => done.fetch_add(1, Ordering::Relaxed),
+                    Ok(_) | Err(_) => break,
+                };
+            }
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    eventually(Duration::from_secs(60), || (done.load(Ordering::Relaxed) >= 200).then_some(()));
+    gateway.dies();
+    stop.store(true, Ordering::Relaxed);
+    callers.into_iter().for_each(|caller| caller.join().unwrap());
+
+    let (whole, text) = verified(&home, &[]);
+    assert!(whole, "{text}");
+    let all = exported(&home);
+    let sweeps = all.iter().filter(|entry| entry["action"] == "store.sweep").count();
+    let answered = done.load(Ordering::Relaxed);
+    assert!(sweeps >= answered, "{answered} were answered, {sweeps} are told of");
+    let numbers: BTreeSet<u64> = all.iter().map(|entry| entry["seq"].as_u64().unwrap()).collect();
+    assert!(numbers.into_iter().eq(1..=all.len() as u64));
+    println!("{answered} acts answered before the kill, {sweeps} in the log, {} entries", all.len());
+}
