@@ -19,7 +19,6 @@ use crate::{
     actor::{
         self, clock,
         gateway::{Collapse, Foundation, Gateway},
-        people::People,
         registry,
         stores::Stores,
     },
@@ -28,7 +27,6 @@ use crate::{
     core::{
         audit::{Action, Deed},
         liveness::Rule,
-        people::Listed,
         record::{Epoch, Incarnation, NodeId},
         session::Limits,
         stream,
@@ -50,6 +48,8 @@ use crate::{
 mod doors;
 /// How the process ends.
 mod ending;
+/// Who may sign in.
+mod people;
 /// The recorder, as the configuration asks for it.
 mod recording;
 
@@ -149,13 +149,8 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let incarnation = Incarnation::new(rand::random());
     let (stores, people, epoch) = open_stores(&config, &node, &incarnation).await?;
     if plan.admin_token.is_none() && !plan.demo {
-        somebody_signs_in(&*people).await?;
+        people::somebody_signs_in(&*people).await?;
     }
-    let catalogue = config.targets.iter().map(|target| Listed {
-        name: target.name.clone(),
-        tags: target.tags.clone(),
-        roles: target.roles.clone(),
-    });
     let (fall, mut fallen) = watch::channel(None::<Collapse>);
     let foundation = Foundation {
         settings: actor::Settings {
@@ -163,7 +158,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
             ..actor_settings(&config, node.clone(), incarnation, epoch)
         },
         stores,
-        people: People::new(Some(people), catalogue.collect()),
+        people: people::people(people, &config),
         connector: Arc::new(RusshConnector::new(ssh_settings(&config))),
         collapse: Arc::new(move |why| fall.send_modify(|first| *first = first.or(Some(why)))),
     };
@@ -245,25 +240,10 @@ async fn open_stores(
         config::Live::Memory => Arc::new(MemoryLive::default()),
         config::Live::Redis(address) => Arc::new(RedisLive::new(address, node.clone(), epoch)?),
     };
-    let people: Arc<dyn PeopleStore> = match &records {
-        Some(records) => Arc::new(records.clone()),
-        None => Arc::new(journal.clone()),
-    };
+    let people = people::store(records.as_ref(), &journal);
     let records = records.map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
     let audit = Arc::new(journal.clone());
     Ok((Stores { journal: Arc::new(journal), records, live, audit }, people, epoch))
-}
-
-/// Refuses to serve where nobody could ever sign in. While the store of users is away it may be that somebody can.
-async fn somebody_signs_in(people: &dyn PeopleStore) -> anyhow::Result<()> {
-    match people.read().await {
-        Ok(directory) if directory.users.values().all(|user| user.disabled) => bail!(
-            "nobody could sign in: add somebody with `pulsegate user add NAME --role admin`, or set PULSEGATE_ADMIN_TOKEN (at \
-             least 32 characters); or try `pulsegate demo`"
-        ),
-        Ok(_) | Err(StoreError::Unavailable(_)) => Ok(()),
-        Err(error) => Err(error).context("the users cannot be read"),
-    }
 }
 
 /// Brings the records' schema up to date, sees that no other gateway serves under this node's name, and begins the next

@@ -229,6 +229,7 @@ mod tests {
                 "the table nodes with all its rows",
                 "the table outbox with all its rows, the column nodes.incarnation, the column session_events.chain_hash",
                 "the table node_commands with all its rows, the column nodes.serve_for, the column nodes.holder",
+                "the table people_version with all its rows, the table tokens with all its rows, the table users with all its rows",
                 "the table audit_log with all its rows",
             ]
         );

@@ -1,11 +1,12 @@
 //! `GET /api/v1/me` and `POST /api/v1/me/password`: who one is, and one's own password.
 
-use actix_web::{HttpResponse, Responder, web};
+use actix_web::{HttpRequest, HttpResponse, Responder, web};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
+    audit::Visitor,
     auth::{ADMIN, Caller, Via},
     error::Problem,
     login,
@@ -15,6 +16,7 @@ use super::{
 };
 use crate::{
     core::{
+        audit::Action,
         people::{Right, User},
         record::UtcMicros,
     },
@@ -44,6 +46,7 @@ pub struct NewPassword {
 
 /// Changes one's own password, 204. One's other browsers are signed out, and so are their terminals.
 pub async fn password(
+    request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
     body: web::Json<NewPassword>,
@@ -66,6 +69,8 @@ pub async fn password(
         return Err(Problem::forbidden("The current password is another one."));
     }
     let password_hash = users::hash(&state, new).await?;
+    let visitor = Visitor::of(&request, &state, &caller);
+    state.gateway.audit().record(visitor.did(Action::UserPassword, &caller.user, "Their own.")).await?;
     let own = match &caller.via {
         Via::Cookie(cookie, _) => {
             state.sign_ins.stamp_anew(state.now(), cookie, &password_hash);

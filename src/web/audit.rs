@@ -132,7 +132,7 @@ mod tests {
     use super::*;
     use crate::{
         core::record::UtcMicros,
-        web::fixture::{START, record, settings, state_with},
+        web::fixture::{START, caller, record, settings, state_with},
     };
 
     fn refusal(query: &str) -> String {
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(page.entries[2].deed.subject, seen.id.to_string());
 
         let request = actix_web::test::TestRequest::with_uri("/api/v1/audit?limit=2").to_http_request();
-        let caller = Caller { user: "ada".into(), cookie: None };
+        let (caller, _) = caller(&state, "auditor");
         let answer = audit(request.clone(), state.clone(), caller).await.unwrap().respond_to(&request);
         let body = answer.into_body().try_into_bytes().unwrap_or_default();
         let page: serde_json::Value = serde_json::from_slice(&body).unwrap();

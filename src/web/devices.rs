@@ -1,17 +1,18 @@
 //! `/api/v1/devices`: the browsers that one is signed in with on this gateway.
 
-use actix_web::{HttpResponse, Responder, web};
+use actix_web::{HttpRequest, HttpResponse, Responder, web};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
+    audit::Visitor,
     auth::{Caller, Via},
     error::{Problem, quoted},
     sign_ins::device_id,
     state::State,
     view::Rfc3339,
 };
-use crate::core::record::UtcMicros;
+use crate::core::{audit::Action, record::UtcMicros};
 
 #[derive(Serialize)]
 struct DeviceView {
@@ -51,17 +52,31 @@ pub async fn list(state: web::Data<State>, caller: Caller) -> impl Responder {
 }
 
 /// `DELETE /api/v1/devices/{id}`: signs one out, 204; the terminals in it end.
-pub async fn remove(state: web::Data<State>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn remove(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
     caller.need_all_of_owner()?;
     if state.sign_ins.sign_out_devices(state.now(), &caller.user, |other| *other == **id) == 0 {
         return Err(Problem::not_found(format!("You are not signed in with a device {}.", quoted(&id))));
     }
+    let visitor = Visitor::of(&request, &state, &caller);
+    state.gateway.audit().note(visitor.did(Action::DeviceSignOut, &*id, "One device."));
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// `DELETE /api/v1/devices`: signs all of them out, this one too, 204.
-pub async fn remove_all(state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub async fn remove_all(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
     caller.need_all_of_owner()?;
-    state.sign_ins.sign_out_devices(state.now(), &caller.user, |_| true);
+    let count = state.sign_ins.sign_out_devices(state.now(), &caller.user, |_| true);
+    let visitor = Visitor::of(&request, &state, &caller);
+    let detail = format!("All {count} devices.");
+    state.gateway.audit().note(visitor.did(Action::DeviceSignOut, &caller.user, &detail));
     Ok(HttpResponse::NoContent().finish())
 }

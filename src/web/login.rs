@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{
+    audit::Visitor,
     auth::{self, Caller, Via},
     client,
     error::Problem,
@@ -19,7 +20,10 @@ use super::{
     sign_ins::Place,
     state::State,
 };
-use crate::core::password;
+use crate::core::{
+    audit::{ANONYMOUS, Action, Deed},
+    password,
+};
 
 /// What `POST /api/v1/login` takes: a token, or a name and a password.
 #[derive(Deserialize)]
@@ -45,7 +49,7 @@ pub async fn login(request: HttpRequest, body: web::Json<Login>) -> Result<HttpR
         }
         Login { .. } => return Err(Problem::bad_request("Give either token, or username and password.")),
     };
-    let cookie = sign_in(&request, user)?;
+    let cookie = sign_in(&request, user, "with credentials")?;
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
 }
 
@@ -74,6 +78,8 @@ async fn check_password(request: &HttpRequest, name: String, password: SecretStr
         None => {
             state.throttle.note(now, &address);
             state.names.note(now, name.as_str());
+            let deed = Deed::refused(Action::SignIn, ANONYMOUS, address, &name, "A wrong name or password.");
+            state.gateway.audit().note(deed);
             Err(Problem::wrong_credentials())
         }
     }
@@ -97,15 +103,17 @@ pub async fn link(request: HttpRequest, query: web::Query<Once>) -> Result<HttpR
     let state = State::of(&request)?;
     let Some(secret) = &query.once else { return Ok(see_other("/").finish()) };
     match state.sign_ins.redeem_link(state.now(), secret) {
-        Some(user) => Ok(see_other("/").cookie(sign_in(&request, user)?).finish()),
+        Some(user) => Ok(see_other("/").cookie(sign_in(&request, user, "with a one-time link")?).finish()),
         None => Ok(see_other("/#/link-expired").finish()),
     }
 }
 
 /// `POST /api/v1/logout`: makes the cookie worthless, 204.
 pub async fn logout(request: HttpRequest, state: web::Data<State>, caller: Caller) -> impl Responder {
-    if let Via::Cookie(cookie, _) = caller.via {
-        state.sign_ins.sign_out(state.now(), &cookie);
+    if let Via::Cookie(cookie, _) = &caller.via {
+        state.sign_ins.sign_out(state.now(), cookie);
+        let visitor = Visitor::of(&request, &state, &caller);
+        state.gateway.audit().note(visitor.did(Action::SignOut, &caller.user, "Signed out."));
     }
     let mut gone = session_cookie(&request, &state, String::new());
     gone.set_max_age(Duration::ZERO);
@@ -113,17 +121,16 @@ pub async fn logout(request: HttpRequest, state: web::Data<State>, caller: Calle
 }
 
 /// Makes a new sign-in in the place of the one the request came with, if any.
-fn sign_in(request: &HttpRequest, user: Arc<str>) -> Result<Cookie<'static>, Problem> {
+fn sign_in(request: &HttpRequest, user: Arc<str>, how: &str) -> Result<Cookie<'static>, Problem> {
     let state = State::of(request)?;
     if let Some(old) = auth::cookie(request) {
         state.sign_ins.sign_out(state.now(), &old);
     }
     let directory = state.gateway.people().directory();
     let user_agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
-    let place = Place {
-        client_ip: Some(client::client_ip(request, &state.settings)),
-        user_agent: user_agent.unwrap_or_default().to_owned(),
-    };
+    let address = client::client_ip(request, &state.settings);
+    let place = Place { client_ip: Some(address), user_agent: user_agent.unwrap_or_default().to_owned() };
+    state.gateway.audit().note(Deed::done(Action::SignIn, &user, address, &user, &format!("Signed in {how}.")));
     let secret = state.sign_ins.sign_in(state.now(), user.clone(), auth::stamp(&directory, &user), place);
     Ok(session_cookie(request, state, secret))
 }

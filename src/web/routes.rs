@@ -11,8 +11,8 @@ use actix_web::{
 };
 
 use super::{
-    account, actors, assets, audit, auth, devices, docs, error::Problem, events, headers, health, login, metrics, nodes,
-    origin, recording, sessions, stores, targets, terminal, tokens, users,
+    account, actors, assets, audit, auth, devices, docs, error::Problem, events, headers, health, login, metrics,
+    nodes, origin, recording, sessions, stores, targets, terminal, tokens, users,
 };
 use crate::core::people::Right;
 

@@ -46,8 +46,7 @@ use crate::{
 /// How long a browser may take for its first frame.
 const ATTACH_WITHIN: Duration = Duration::from_secs(10);
 
-/// Input that may wait here for a target that takes none. The page sends at most 64 KiB unacknowledged; whoever sends
-/// this much ignores `input_ack`.
+/// Input that may wait here for a target that takes none; whoever sends more ignores `input_ack` (the page sends 64 KiB).
 const BACKLOG: usize = 1024 * 1024;
 
 /// `GET /api/v1/sessions/{id}/terminal`: upgrades to a WebSocket.

@@ -1,11 +1,12 @@
 //! `/api/v1/tokens`: what programs sign in with in one's name. Shows a secret once, and keeps its digest only.
 
-use actix_web::{HttpResponse, Responder, http::header::LOCATION, web};
+use actix_web::{HttpRequest, HttpResponse, Responder, http::header::LOCATION, web};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
+    audit::Visitor,
     auth::Caller,
     error::{Problem, quoted},
     secret,
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::{
     core::{
+        audit::Action,
         people::{Right, Rights, TOKEN_PREFIX, Token, token_digest},
         record::UtcMicros,
     },
@@ -77,6 +79,7 @@ pub async fn list(
 
 /// `POST /api/v1/tokens`: makes one for oneself, 201; its secret is in this answer and nowhere else.
 pub async fn create(
+    request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
     body: web::Json<NewToken>,
@@ -111,6 +114,12 @@ pub async fn create(
         expires_at,
         last_used_at: None,
     };
+    let visitor = Visitor::of(&request, &state, &caller);
+    state
+        .gateway
+        .audit()
+        .record(visitor.did(Action::TokenCreate, &token.id, &format!("Named {:?}.", token.name)))
+        .await?;
     people.change(Change::AddToken(token.clone())).await?;
     let mut made = json!(view(&token, &caller, &Seen::default()));
     if let Some(fields) = made.as_object_mut() {
@@ -120,7 +129,12 @@ pub async fn create(
 }
 
 /// `DELETE /api/v1/tokens/{id}`: makes one worthless, 204; what was opened with it ends.
-pub async fn remove(state: web::Data<State>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn remove(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
     let people = state.gateway.people();
     let owner = people.directory().tokens.get(&*id).map(|token| token.user.clone());
     let is_own = owner.as_deref() == Some(&*caller.user);
@@ -130,6 +144,9 @@ pub async fn remove(state: web::Data<State>, caller: Caller, id: web::Path<Strin
     if is_own {
         caller.need_all_of_owner()?;
     }
+    let detail = format!("Of {}.", owner.unwrap_or_default());
+    let visitor = Visitor::of(&request, &state, &caller);
+    state.gateway.audit().record(visitor.did(Action::TokenRevoke, &*id, &detail)).await?;
     people.change(Change::RemoveToken(id.into_inner())).await?;
     Ok(HttpResponse::NoContent().finish())
 }

@@ -1,17 +1,20 @@
 //! `/api/v1/users`: who may sign in. Shows no password, and none of their hashes.
 
-use actix_web::{HttpResponse, Responder, web};
+use actix_web::{HttpRequest, HttpResponse, Responder, web};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
+    audit::Visitor,
+    auth::Caller,
     error::{Problem, quoted},
     state::State,
     view::Rfc3339,
 };
 use crate::{
     core::{
+        audit::Action,
         password,
         people::{GRANTS, Grant, Role, User, is_user_name},
         record::UtcMicros,
@@ -60,7 +63,12 @@ pub async fn list(state: web::Data<State>) -> impl Responder {
 }
 
 /// `POST /api/v1/users`: adds one, 201.
-pub async fn create(state: web::Data<State>, body: web::Json<NewUser>) -> Result<HttpResponse, Problem> {
+pub async fn create(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    body: web::Json<NewUser>,
+) -> Result<HttpResponse, Problem> {
     let NewUser { name, role, grants, password } = body.into_inner();
     if !is_user_name(&name) {
         let rule = "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and not admin";
@@ -83,6 +91,9 @@ pub async fn create(state: web::Data<State>, body: web::Json<NewUser>) -> Result
         changed_at: now,
         last_sign_in_at: None,
     };
+    let detail = format!("As {}, with {} grants.", role.as_str(), user.grants.len());
+    let visitor = Visitor::of(&request, &state, &caller);
+    state.gateway.audit().record(visitor.did(Action::UserCreate, &name, &detail)).await?;
     if !state.gateway.people().change(Change::Add(user.clone())).await? {
         return Err(exists());
     }
@@ -91,7 +102,9 @@ pub async fn create(state: web::Data<State>, body: web::Json<NewUser>) -> Result
 
 /// `PATCH /api/v1/users/{name}`: changes one, 200. Terminals that they may no longer have end.
 pub async fn change(
+    request: HttpRequest,
     state: web::Data<State>,
+    caller: Caller,
     name: web::Path<String>,
     body: web::Json<UserChange>,
 ) -> Result<HttpResponse, Problem> {
@@ -101,11 +114,14 @@ pub async fn change(
     let (role, grants) = (role.unwrap_or(before.role), grants.unwrap_or_else(|| before.grants.clone()));
     let disabled = disabled.unwrap_or(before.disabled);
     keep_an_admin(&state, &before, role == Role::Admin && !disabled)?;
+    let visitor = Visitor::of(&request, &state, &caller);
     let password_hash = match password {
         Some(password) => hash(&state, password).await?,
         None => before.password_hash.clone(),
     };
     let changed_at = UtcMicros((state.settings.utc)().0.max(before.changed_at.0.saturating_add(1)));
+    let detail = what_changes(&before, role, &grants, disabled, password_hash != before.password_hash);
+    state.gateway.audit().record(visitor.did(Action::UserChange, &before.name, &detail)).await?;
     let seen = before.changed_at;
     let user = User { role, grants, disabled, password_hash, changed_at, ..before };
     if !state.gateway.people().change(Change::Replace(user.clone(), seen)).await? {
@@ -120,9 +136,16 @@ pub async fn change(
 }
 
 /// `DELETE /api/v1/users/{name}`: removes one with their tokens, 204. Their terminals end; their sessions stay in the history.
-pub async fn remove(state: web::Data<State>, name: web::Path<String>) -> Result<HttpResponse, Problem> {
+pub async fn remove(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
     let user = find(&state, &name)?;
     keep_an_admin(&state, &user, false)?;
+    let visitor = Visitor::of(&request, &state, &caller);
+    state.gateway.audit().record(visitor.did(Action::UserRemove, &user.name, "With their tokens.")).await?;
     state.gateway.people().change(Change::Remove(user.name.clone())).await?;
     state.sign_ins.sign_out_devices(state.now(), &user.name, |_| true);
     Ok(HttpResponse::NoContent().finish())
@@ -134,6 +157,24 @@ pub async fn hash(state: &State, new: SecretString) -> Result<String, Problem> {
     let _permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
     let hashed = web::block(move || password::hash(&new, rand::random())).await;
     hashed.ok().flatten().ok_or_else(Problem::internal)
+}
+
+fn what_changes(before: &User, role: Role, grants: &[Grant], disabled: bool, password: bool) -> String {
+    let mut changes = Vec::new();
+    if role != before.role {
+        changes.push(format!("role {} instead of {}", role.as_str(), before.role.as_str()));
+    }
+    if grants != before.grants {
+        let words: Vec<_> = grants.iter().map(ToString::to_string).collect();
+        changes.push(format!("grants now {}", if words.is_empty() { "none".to_owned() } else { words.join(" ") }));
+    }
+    if disabled != before.disabled {
+        changes.push(if disabled { "disabled" } else { "enabled" }.to_owned());
+    }
+    if password {
+        changes.push("a new password".to_owned());
+    }
+    if changes.is_empty() { "Nothing.".to_owned() } else { format!("{}.", changes.join(", ")) }
 }
 
 fn find(state: &State, name: &str) -> Result<User, Problem> {

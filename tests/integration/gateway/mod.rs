@@ -10,6 +10,7 @@ mod first_contact;
 mod hostile_target;
 mod lifecycle;
 mod liveness;
+mod people;
 mod recording;
 mod resume;
 mod secrets;
