@@ -1,6 +1,7 @@
 // Owns the start of the page: mounts the UI, and offers tests a way to read the terminal in front.
 import { mount } from "svelte";
 import "./app.css";
+import "./pages.css";
 import { workspace } from "./lib/workspace.svelte";
 import App from "./ui/App.svelte";
 

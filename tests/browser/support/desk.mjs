@@ -15,6 +15,7 @@ export class Desk {
 
   /** Signs in with a token, from the page that asks who one is. */
   async signIn(token) {
+    await this.at("signin-other").click();
     await this.at("signin-token").fill(token);
     await this.at("signin-submit").click();
   }

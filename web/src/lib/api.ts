@@ -14,15 +14,23 @@ export class ApiError extends Error {
     readonly status: number,
     readonly title: string,
     readonly detail: string,
+    /** Seconds until another try makes sense, where the gateway said so. */
+    readonly retryAfter: number | null = null,
   ) {
     super(detail || title);
   }
 }
 
+/** What a person may do beyond their own sessions. */
+export type Right = "observe" | "open" | "watch" | "terminate" | "replay" | "audit" | "manage";
+
 /** The person signed in, and what this gateway offers them. */
 export interface Me {
   user: string;
   role: string;
+  rights: Right[];
+  /** Whether this gateway keeps a password of theirs, which they may change. */
+  local: boolean;
   demo: boolean;
   adhoc: boolean;
   version: string;
@@ -43,7 +51,8 @@ export interface SessionQuery {
   limit: number;
 }
 
-async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
+/** Calls the gateway: `path` below the API, `body` as JSON; rejects with an `ApiError`. */
+export async function request<T>(method: string, path: string, body?: unknown): Promise<T> {
   const init: RequestInit = { method, credentials: "same-origin", signal: AbortSignal.timeout(TIMEOUT_MS) };
   if (body !== undefined) {
     init.headers = { "content-type": "application/json" };
@@ -54,21 +63,31 @@ async function request<T>(method: string, path: string, body?: unknown): Promise
   });
   // Some answers (202, 204) carry no body, and a proxy's error page is not JSON.
   const answer: unknown = await response.json().catch(() => null);
-  if (!response.ok) throw problem(response.status, answer);
+  if (!response.ok) throw problem(response.status, answer, response.headers.get("retry-after"));
   return answer as T;
 }
 
-function problem(status: number, answer: unknown): ApiError {
+function problem(status: number, answer: unknown, retryAfter: string | null = null): ApiError {
   const fields = (typeof answer === "object" && answer !== null ? answer : {}) as Record<string, unknown>;
   const text = (key: string) => (typeof fields[key] === "string" ? fields[key] : "");
-  return new ApiError(status, text("title") || `Error ${status}`, text("detail"));
+  const wait = retryAfter !== null && /^\d{1,6}$/.test(retryAfter) ? Number(retryAfter) : null;
+  return new ApiError(status, text("title") || `Error ${status}`, text("detail"), wait);
 }
 
-/** Who is signed in; an error of status 401 means nobody. */
-export const me = () => request<Me>("GET", "/me");
+/** What everyone signed in may do at a gateway that knows one role only, and therefore tells no rights. */
+const ONE_ROLE: Pick<Me, "rights" | "local"> = {
+  rights: ["observe", "open", "watch", "terminate", "replay"],
+  local: false,
+};
 
-/** Trades a token for the session cookie. */
-export const login = (token: string) => request<null>("POST", "/login", { token });
+/** Who is signed in; an error of status 401 means nobody. */
+export const me = async (): Promise<Me> => ({ ...ONE_ROLE, ...(await request<Me>("GET", "/me")) });
+
+/** What one signs in with. */
+export type Credentials = { username: string; password: string } | { token: string };
+
+/** Trades credentials for the session cookie. */
+export const login = (credentials: Credentials) => request<null>("POST", "/login", credentials);
 
 /** Gives the session cookie back. */
 export const logout = () => request<null>("POST", "/logout");

@@ -21,10 +21,15 @@ export interface Tab {
   pastesFreely?: boolean;
 }
 
+/** The views that an address names by one word. */
+export type Page = "sessions" | "people" | "account" | "audit";
+
+const PAGES: readonly Page[] = ["sessions", "people", "account", "audit"];
+
 /** The view in front. */
 export type Route =
   | { view: "connect" }
-  | { view: "sessions" }
+  | { view: Page }
   | { view: "terminal"; id: string }
   /** Plays a recording, from `at` seconds on. */
   | { view: "replay"; id: string; at: number }
@@ -34,13 +39,14 @@ export type Route =
 const TABS_KEY = "pulsegate.tabs";
 const CLIENT_KEY = "pulsegate.client";
 
-/** Reads the part of the address behind `#`: `/new`, `/sessions`, `/s/<id>`, `/r/<id>/t=<seconds>`, `/open/<target>`. */
+/** Reads the part of the address behind `#`: `/new`, a page's name, `/s/<id>`, `/r/<id>/t=<seconds>`, `/open/<target>`. */
 export function parseRoute(hash: string): Route {
   const [view, rest, more] = hash.replace(/^#?\/?/, "").split("/");
   if (view === "s" && rest) return { view: "terminal", id: rest };
   if (view === "r" && rest) return { view: "replay", id: rest, at: Number(more?.replace("t=", "")) || 0 };
   if (view === "open" && rest) return { view: "open", target: decodeURIComponent(rest) };
-  return view === "sessions" ? { view: "sessions" } : { view: "connect" };
+  const page = PAGES.find((page) => page === view);
+  return { view: page ?? "connect" };
 }
 
 /** A name for this page that survives a reload. */
@@ -79,8 +85,8 @@ export class Workspace {
     addEventListener("hashchange", () => (this.route = parseRoute(location.hash)));
   }
 
-  /** Brings a tab or a view (`new`, `sessions`) to the front. */
-  show(where: Tab | "new" | "sessions"): void {
+  /** Brings a tab, the targets (`new`) or a page to the front. */
+  show(where: Tab | "new" | Page): void {
     location.hash = typeof where === "string" ? `/${where}` : `/s/${where.id}`;
     // The event comes later, and until then the old address would name a tab that is gone.
     this.route = parseRoute(location.hash);

@@ -1,0 +1,160 @@
+// Owns the HTTP side of people: users, their roles and grants, tokens, devices, and the audit log. Knows no page.
+import { request, type Right } from "./api";
+
+/** What a person is on this gateway. */
+export type Role = "viewer" | "user" | "operator" | "auditor" | "admin";
+
+/** Every role, in a sentence that says what it may do and what not. */
+export const ROLES: Record<Role, string> = {
+  user: "Opens shells on the targets granted, and sees only their own sessions.",
+  viewer: "Sees every session and the evidence behind its status; opens none.",
+  operator: "Opens shells on the targets granted, sees every session, and may look on in and end those of others.",
+  auditor: "Sees every session, plays every recording and reads the audit log; opens no shells.",
+  admin: "May do everything on every target, and manages people.",
+};
+
+/** The rights of each role, as the gateway has them; for tokens, whose scopes are rights. */
+export const RIGHTS: Record<Right, string> = {
+  observe: "See every session",
+  open: "Open shells on the targets granted",
+  watch: "Look on in terminals of others",
+  terminate: "End sessions of others",
+  replay: "Play recordings of others",
+  audit: "Read the audit log",
+  manage: "Manage people",
+};
+
+/** Someone who may sign in with a password. Times are RFC 3339 UTC. */
+export interface User {
+  name: string;
+  role: Role;
+  /** Names of targets, `tag:NAME`, `*` or `adhoc:*`. */
+  grants: string[];
+  disabled: boolean;
+  created_at: string;
+  changed_at: string;
+  last_sign_in_at: string | null;
+}
+
+/** What may be changed of a user; what is left out stays. */
+export type UserChange = Partial<Pick<User, "role" | "grants" | "disabled"> & { password: string }>;
+
+/** A token for programs. */
+export interface Token {
+  id: string;
+  name: string;
+  user: string;
+  scopes: Right[];
+  created_at: string;
+  expires_at: string | null;
+  last_used_at: string | null;
+}
+
+/** A browser that somebody signed in with. */
+export interface Device {
+  id: string;
+  client_ip: string;
+  user_agent: string;
+  signed_in_at: string;
+  last_used_at: string;
+  current: boolean;
+}
+
+/** One line of the audit log. */
+export interface Entry {
+  seq: number;
+  at: string;
+  actor: string;
+  client_ip: string | null;
+  action: string;
+  subject: string | null;
+  outcome: "ok" | "refused";
+  detail: unknown;
+}
+
+/** Which entries to fetch; empty texts ask for all. */
+export interface AuditQuery {
+  actor: string;
+  action: string;
+  since: string;
+  until: string;
+  limit: number;
+  cursor: string;
+}
+
+const path = (...parts: string[]) => parts.map((part) => `/${encodeURIComponent(part)}`).join("");
+
+/** Everyone who may sign in with a password. */
+export const users = async () => (await request<{ items: User[] }>("GET", "/users")).items;
+/** Adds a user. */
+export const addUser = (user: Pick<User, "name" | "role" | "grants"> & { password: string }) =>
+  request<User>("POST", "/users", user);
+/** Changes a user; terminals that they may no longer have end. */
+export const changeUser = (name: string, change: UserChange) => request<User>("PATCH", path("users", name), change);
+/** Removes a user, with everything that they signed in with. */
+export const removeUser = (name: string) => request<null>("DELETE", path("users", name));
+/** Changes one's own password; signs out one's other devices. */
+export const changePassword = (current: string, next: string) =>
+  request<null>("POST", "/me/password", { current, new: next });
+
+/** One's own tokens. */
+export const tokens = async () => (await request<{ items: Token[] }>("GET", "/tokens")).items;
+/** Makes a token; its secret is told this once. Without scopes it may do whatever its owner may. */
+export const makeToken = (token: { name: string; scopes?: Right[]; expires_in?: string }) =>
+  request<Token & { token: string }>("POST", "/tokens", token);
+/** Makes a token worthless. */
+export const revokeToken = (id: string) => request<null>("DELETE", path("tokens", id));
+
+/** The browsers one is signed in with. */
+export const devices = async () => (await request<{ items: Device[] }>("GET", "/devices")).items;
+/** Signs one browser out. */
+export const signOutDevice = (id: string) => request<null>("DELETE", path("devices", id));
+/** Signs every browser out, this one too. */
+export const signOutEverywhere = () => request<null>("DELETE", "/devices");
+
+/** Entries of this node's audit log, newest first. */
+export function audit(query: AuditQuery): Promise<{ items: Entry[]; next_cursor: string | null }> {
+  const values = new URLSearchParams({ limit: String(query.limit) });
+  for (const key of ["actor", "action", "since", "until", "cursor"] as const) {
+    if (query[key] !== "") values.set(key, query[key]);
+  }
+  return request("GET", `/audit?${values}`);
+}
+
+// No letters or digits that look alike: people read passwords out to each other.
+const ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+const GENERATED_CHARACTERS = 20;
+
+/** A password of 20 characters, some 115 bits, from the browser's own source of chance. */
+export function generatePassword(): string {
+  let password = "";
+  while (password.length < GENERATED_CHARACTERS) {
+    const [byte = 255] = crypto.getRandomValues(new Uint8Array(1));
+    // Larger bytes would make the first letters likelier.
+    if (byte < 256 - (256 % ALPHABET.length)) password += ALPHABET.charAt(byte % ALPHABET.length);
+  }
+  return password;
+}
+
+/** The bounds of a password, in characters. */
+export const PASSWORD_CHARACTERS = { min: 12, max: 1024 };
+
+/** What is wrong with a password, as a sentence; "" for nothing. */
+export function passwordProblem(password: string): string {
+  const length = [...password].length;
+  if (length < PASSWORD_CHARACTERS.min) return `Use at least ${PASSWORD_CHARACTERS.min} characters; a few words will do.`;
+  return length > PASSWORD_CHARACTERS.max ? `Use at most ${PASSWORD_CHARACTERS.max} characters.` : "";
+}
+
+/** What is wrong with a user's name, as a sentence; "" for nothing. */
+export function nameProblem(name: string): string {
+  if (name === "admin") return "admin is whoever holds the gateway's own token. Take another name.";
+  if (/^[a-z0-9][a-z0-9._@-]{0,63}$/.test(name)) return "";
+  return "Use 1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit.";
+}
+
+/** What is wrong with a grant, as a sentence; "" for nothing. */
+export function grantProblem(grant: string): string {
+  if (grant === "*" || grant === "adhoc:*" || /^tag:\S+$/.test(grant) || /^[A-Za-z0-9._-]{1,64}$/.test(grant)) return "";
+  return "Write a target's name, tag:NAME, * for the whole catalogue, or adhoc:* for hosts typed by hand.";
+}
