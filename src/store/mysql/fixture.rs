@@ -51,7 +51,8 @@ impl Database {
         let free = FREE.lock().unwrap().pop();
         if let Some(database) = free.map(Self) {
             // Not TRUNCATE, which makes a table anew and takes fifty times as long.
-            let delete = "DELETE FROM session_records; DELETE FROM session_events; DELETE FROM nodes";
+            let delete = "DELETE FROM session_records; DELETE FROM session_events; DELETE FROM nodes; DELETE FROM users; \
+                DELETE FROM tokens";
             sqlx::raw_sql(delete).execute(&mut database.connection().await).await.unwrap();
             return database;
         }

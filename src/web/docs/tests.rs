@@ -128,7 +128,7 @@ fn every_schema_is_used() {
 
 #[test]
 fn an_answer_that_is_not_documented_is_noticed() {
-    let me = r#"{"user":"ada","role":"admin","demo":false,"adhoc":true,"version":"1"}"#;
+    let me = r#"{"user":"ada","role":"admin","rights":["open"],"local":true,"demo":false,"adhoc":true,"version":"1"}"#;
     let check = |status, kind, body: &str| {
         let answered =
             Answered { method: "GET", path: "/api/v1/me?x=1", status, kind: Some(kind), body: body.as_bytes() };

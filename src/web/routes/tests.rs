@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::*;
 use crate::web::{
     fixture::{TOKEN, cookie_of, hold_to_the_document, settings, state_with},
+    sign_ins::Place,
     state::{Settings, State},
 };
 
@@ -75,8 +76,8 @@ async fn every_route_lets_in_only_whom_the_table_names() {
             ("wrong user's token", to(path).insert_header(bearer("pgt_wrong")), open),
             ("wrong cookie", to(path).cookie(actix_web::cookie::Cookie::new(auth::COOKIE, "x")), open),
             ("somebody removed", to(path).cookie(signed_in_as(&state, "nobody")), open),
-            ("token", to(path).insert_header(bearer(TOKEN)), true),
             ("cookie", to(path).cookie(signed_in(&state)).insert_header(("origin", ORIGIN)), true),
+            ("token", to(path).insert_header(bearer(TOKEN)), true),
         ];
         for (who, request, let_in) in callers {
             let response = ask_with(&state, request).await;
@@ -328,4 +329,13 @@ async fn what_is_no_session_id_is_an_unknown_session() {
         assert_eq!(response.status(), StatusCode::NOT_FOUND, "{id}");
         problem(response).await;
     }
+}
+
+#[actix_rt::test]
+async fn a_cookie_is_worthless_once_its_user_has_another_password() {
+    let state = state_with(settings());
+    let cookie = state.sign_ins.sign_in(state.now(), "viewer".into(), "of an earlier password", Place::default());
+    let cookie = actix_web::cookie::Cookie::new(auth::COOKIE, cookie);
+    let me = ask_with(&state, to(Method::GET, "/api/v1/me").cookie(cookie)).await;
+    assert_eq!(me.status(), StatusCode::UNAUTHORIZED);
 }

@@ -83,6 +83,7 @@ pub fn validate(schema: &'static Value, value: &Value, place: &str) -> Result<()
             "anyOf" => rule.as_array().unwrap().iter().any(|choice| validate(choice, value, place).is_ok()),
             "minimum" => value.as_f64().is_none_or(|number| number >= rule.as_f64().unwrap()),
             "maximum" => value.as_f64().is_none_or(|number| number <= rule.as_f64().unwrap()),
+            "maxItems" => value.as_array().is_none_or(|items| items.len() as u64 <= rule.as_u64().unwrap()),
             "maxLength" => value.as_str().is_none_or(|text| text.chars().count() as u64 <= rule.as_u64().unwrap()),
             "format" => value.as_str().is_none_or(|text| is_in_format(rule, text)),
             "items" => {

@@ -96,7 +96,7 @@ impl Home {
         self
     }
 
-    /// Sets a variable of the environment.
+    /// Sets a variable of the environment; an empty one is none.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
@@ -154,7 +154,14 @@ impl Home {
         let mut command = Command::new(line[0]);
         command.args(&line[1..]).args(args).arg("--config").arg(config);
         command.env_remove("RUST_LOG").env_remove("SSH_AUTH_SOCK").env("PULSEGATE_ADMIN_TOKEN", TOKEN);
-        command.envs(self.settings.clone()).stdin(Stdio::null()).stdout(log("stdout")).stderr(log("stderr"));
+        for (name, value) in &self.settings {
+            if value.is_empty() {
+                command.env_remove(name)
+            } else {
+                command.env(name, value)
+            };
+        }
+        command.stdin(Stdio::null()).stdout(log("stdout")).stderr(log("stderr"));
         command.spawn().unwrap()
     }
 }

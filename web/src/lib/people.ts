@@ -60,6 +60,28 @@ export interface Device {
   current: boolean;
 }
 
+/** What the audit log tells of, as the gateway spells it. */
+export const ACTIONS = [
+  "sign_in",
+  "sign_out",
+  "session.open",
+  "session.terminate",
+  "session.attach",
+  "recording.read",
+  "user.create",
+  "user.change",
+  "user.remove",
+  "user.password",
+  "token.create",
+  "token.revoke",
+  "device.sign_out",
+  "store.sweep",
+  "gateway.start",
+  "gateway.stop",
+  "gateway.drain",
+  "audit.lost",
+] as const;
+
 /** One line of the audit log. */
 export interface Entry {
   seq: number;

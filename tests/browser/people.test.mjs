@@ -1,0 +1,75 @@
+// Owns how people are managed in the browser: somebody is added, signs in, opens what is granted, and loses it again.
+import assert from "node:assert/strict";
+import { Desk } from "./support/desk.mjs";
+import { promise } from "./support/lab.mjs";
+import { until } from "./support/until.mjs";
+
+const PASSWORD = "correct horse battery";
+
+/** The row of a user in the list of people. */
+function row(desk, name) {
+  return desk.page.locator(`[data-testid=person-row][data-name="${name}"]`);
+}
+
+async function addAda(desk) {
+  await desk.at("nav-people").click();
+  await desk.at("person-add").click();
+  await desk.at("person-name").fill("ada");
+  await desk.at("person-role").selectOption("user");
+  await desk.at("new-password").fill(PASSWORD);
+  await desk.at("grant").fill("playground");
+  await desk.at("grant-add").click();
+  await desk.at("person-save").click();
+  await row(desk, "ada").waitFor();
+}
+
+async function signedIn(lab, gateway, name, password) {
+  const desk = new Desk(await (await lab.browser()).open(gateway.origin));
+  await desk.at("signin-name").fill(name);
+  await desk.at("signin-password").fill(password);
+  await desk.at("signin-submit").click();
+  return desk;
+}
+
+promise("somebody who was added signs in, sees only what is theirs, and loses the shell with the right to it", async (lab) => {
+  const gateway = await lab.demo();
+  const admin = await lab.desk(gateway);
+  await addAda(admin);
+
+  const wrong = await signedIn(lab, gateway, "ada", "wrong horse battery");
+  await until("the refusal", async () => (await wrong.at("signin-problem").innerText()) !== "");
+  const ada = await signedIn(lab, gateway, "ada", PASSWORD);
+  const id = await ada.openPlayground();
+  await ada.ask("echo mine", /^mine$/m);
+  for (const hidden of ["nav-people", "nav-audit"]) assert.equal(await ada.at(hidden).count(), 0, hidden);
+
+  await admin.at("nav-sessions").click();
+  await admin.row(id).waitFor();
+  await admin.at("nav-people").click();
+  await row(admin, "ada").getByTestId("person-disable").click();
+  await admin.at("confirm-yes").click();
+  assert.match(await ada.ending(), /ada was disabled/);
+  assert.equal((await gateway.get(`/sessions/${id}`)).end_reason, "revoked");
+  await ada.page.reload();
+  await ada.at("signin-submit").waitFor();
+
+  await admin.at("nav-audit").click();
+  const told = admin.page.locator("[data-testid=audit-row]");
+  await told.first().waitFor();
+  const text = await admin.page.locator("table").innerText();
+  for (const word of ["user.create", "user.change", "sign_in", "anonymous"]) assert.ok(text.includes(word), `${word}: ${text}`);
+});
+
+promise("a password is changed by its owner, and the other browser is signed out", async (lab) => {
+  const gateway = await lab.demo();
+  await addAda(await lab.desk(gateway));
+  const [here, there] = [await signedIn(lab, gateway, "ada", PASSWORD), await signedIn(lab, gateway, "ada", PASSWORD)];
+  await there.openPlayground();
+  await here.at("nav-account").click();
+  await here.at("current-password").fill(PASSWORD);
+  await here.at("new-password").fill("another horse battery");
+  await here.at("password-save").click();
+  assert.match(await there.ending(), /signed out|password of ada was changed/);
+  await here.page.reload();
+  await here.at("nav-account").waitFor();
+});
