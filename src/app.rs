@@ -314,6 +314,7 @@ fn actor_settings(config: &Config, node: NodeId, incarnation: Incarnation, epoch
         flush_interval: config.store.flush_interval,
         cleanup_batch: session.cleanup_batch_size,
         retention: limited(config.store.retention),
+        data_dir: config.node.data_dir.clone(),
         update_interval: monitor.update_interval,
         suspect_after: config.node.suspect_after,
         serve_for: config.node.serve_for(),

@@ -23,7 +23,7 @@
 //! registry, and fail with it.
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     core::{
@@ -102,6 +102,8 @@ pub struct Settings {
     pub cleanup_batch: u32,
     /// How long closed sessions are kept; `None` for ever.
     pub retention: Option<Duration>,
+    /// Below which their recordings lie.
+    pub data_dir: PathBuf,
     /// The longest time between two sweeps.
     pub update_interval: Duration,
     /// How long another node may be silent before it counts as lost.

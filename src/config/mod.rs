@@ -117,7 +117,7 @@ block! {
         flush_interval: Duration = Duration::from_millis(50),
         /// … or once this many records wait.
         flush_batch: u32 = 500,
-        /// Closed sessions older than this leave the stores; zero: none ever does.
+        /// Closed sessions that ended longer ago leave the stores, and their recordings with them; zero: none ever does.
         retention: Duration = Duration::ZERO,
     }
 }
@@ -185,7 +185,7 @@ block! {
         policy: RecordingPolicy = RecordingPolicy::BestEffort,
         /// Bytes of one recording at most.
         max_size: ByteSize = ByteSize::kib(1024 * 1024),
-        /// How long a recording is kept; zero: for ever.
+        /// How long a recording is kept; zero: as long as its session.
         retention: Duration = Duration::ZERO,
     }
 }

@@ -81,7 +81,14 @@ fn ranges(config: &Config, report: &mut Report) {
     within(report, "recording.max_size", recording.max_size, ByteSize::kib(1024), ByteSize::kib(u32::MAX));
     let kept = recording.retention.is_zero() || recording.retention >= HOUR;
     hold(report, kept, &["recording.retention"], || {
-        "must be 0s (for ever) or at least 1h: recordings are looked through once an hour".to_owned()
+        "must be 0s (as long as the session) or at least 1h: recordings are looked through once an hour".to_owned()
+    });
+    let together = store.retention.is_zero() || recording.retention <= store.retention;
+    hold(report, together, &["recording.retention", "store.retention"], || {
+        let (own, all) = (recording.retention, store.retention);
+        format!(
+            "recording.retention ({own:?}) must not exceed store.retention ({all:?}): a recording leaves with its session"
+        )
     });
 }
 

@@ -73,6 +73,8 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("session:\n  output_windw: 1MiB\n", "config.yaml:2:3: session.output_windw: unknown key; did you mean output_window?"),
         ("recording:\n  xyzzy: 1\n", "config.yaml:2:3: recording.xyzzy: unknown key; allowed are enabled, input, policy, max_size, retention"),
         ("session.idle_timeout: 5s\n", "config.yaml:1:1: session.idle_timeout: unknown key; allowed are server, node, store, monitor, session, ssh, targets, targets_adhoc, targets_allow, targets_deny, recording"),
+        ("store:\n  retention: 59m\n", "config.yaml:2:14: store.retention: must be 0s (for ever) or at least 1h: what ended just now is still on its way between the stores"),
+        ("store:\n  retention: 24h\nrecording:\n  retention: 48h\n", "config.yaml:4:14: recording.retention: recording.retention (172800s) must not exceed store.retention (86400s): a recording leaves with its session"),
         ("session: 5\n", "config.yaml:1:10: session: must be a block with the keys cleanup_batch_size, reattach_window, idle_timeout, max_duration, max_sessions, max_per_user, output_window, replay_buffer"),
         ("- a\n", "config.yaml: must be a block with the keys server, node, store, monitor, session, ssh, targets, targets_adhoc, targets_allow, targets_deny, recording"),
         ("server:\n  listen: 8022\n", "config.yaml:2:11: server.listen: must be an address and a port, as 127.0.0.1:8022 or [::1]:8022"),

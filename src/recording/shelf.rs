@@ -55,6 +55,17 @@ pub fn find(data_dir: &Path, recording: &str) -> io::Result<PathBuf> {
     if path.starts_with(root) { Ok(path) } else { Err(ErrorKind::NotFound.into()) }
 }
 
+/// Removes the recording that a record names; it may be gone already.
+///
+/// # Errors
+/// That it is there and cannot be removed.
+pub fn remove(data_dir: &Path, recording: &str) -> io::Result<()> {
+    match find(data_dir, recording).and_then(fs::remove_file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// Every recording of a data directory, by path.
 ///
 /// # Errors

@@ -73,10 +73,13 @@ pub trait RecordStore: Send + Sync + 'static {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Removes at most `limit` closed sessions that ended before `before`, of any node, those that ended first, and
-    /// their transitions; returns how many sessions. A journal keeps what its outbox holds, and a transition while it keeps one
-    /// that came before it.
-    fn retire(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Returns at most `limit` closed sessions that ended before `before`, of any node, those that ended first, but not what
+    /// an outbox holds.
+    fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+
+    /// Removes those of these sessions that are closed, and their transitions. A journal keeps what its outbox holds, and a
+    /// transition while it keeps one that came before it.
+    fn retire(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns the lease of `node`.
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>>;

@@ -252,16 +252,22 @@ impl RecordStore for MySqlStore {
         })
     }
 
-    fn retire(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move { self.read(|| list::select_old(before, limit)).await?.iter().map(rows::record).collect() })
+    }
+
+    fn retire(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let found = self.read(|| list::select_old(before, limit)).await?;
-            let ids = found.iter().map(rows::id).collect::<Result<Vec<SessionId>, _>>()?;
-            if !ids.is_empty() {
-                // Closed is final: what was old a moment ago is so still, whoever else removes it meanwhile.
+            let found = if ids.is_empty() { Vec::new() } else { self.read(|| list::select_many(&ids)).await? };
+            let found = found.iter().map(rows::record).collect::<Result<Vec<Record>, _>>()?;
+            let closed: Vec<SessionId> =
+                found.iter().filter(|record| record.is_closed()).map(|record| record.id).collect();
+            if !closed.is_empty() {
+                // Closed is final: what was so a moment ago is so still, whoever else removes it meanwhile.
                 let tables = ["session_events", "session_records"];
-                self.writers.run(|| tables.map(|table| statement(list::delete(table, &ids))).into()).await?;
+                self.writers.run(|| tables.map(|table| statement(list::delete(table, &closed))).into()).await?;
             }
-            Ok(ids.len() as u64)
+            Ok(())
         })
     }
 

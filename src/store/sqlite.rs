@@ -242,8 +242,12 @@ impl RecordStore for SqliteStore {
         })
     }
 
-    fn retire(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
-        Box::pin(self.retire_batch(before, limit))
+    fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(self.select_old(before, limit))
+    }
+
+    fn retire(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.retire_batch(ids))
     }
 
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {

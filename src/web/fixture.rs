@@ -1,6 +1,6 @@
 //! What the tests of this room share: settings, a gateway whose stores are down, a record.
 
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use actix_web::{
     Error,
@@ -112,6 +112,7 @@ fn actor_settings() -> actor::Settings {
         flush_interval: second,
         cleanup_batch: 1,
         retention: None,
+        data_dir: PathBuf::new(),
         update_interval: Duration::from_secs(5),
         suspect_after: Duration::from_secs(1),
         serve_for: Duration::from_hours(24),
@@ -203,7 +204,11 @@ impl RecordStore for Down {
         down()
     }
 
-    fn retire(&self, _: UtcMicros, _: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
+    fn old(&self, _: UtcMicros, _: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        down()
+    }
+
+    fn retire(&self, _: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
         down()
     }
 

@@ -3,6 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    path::PathBuf,
     pin::Pin,
     sync::{Arc, Mutex},
     task::Context,
@@ -298,6 +299,7 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch) -> Settings {
         flush_interval: Duration::from_millis(50),
         cleanup_batch: 50,
         retention: None,
+        data_dir: PathBuf::new(),
         update_interval: Duration::from_secs(5),
         suspect_after: Duration::from_secs(1),
         serve_for: SERVE_FOR,

@@ -1,14 +1,16 @@
-//! Old history leaves the stores by `store.retention`: a small batch a second at most, when nothing else waits. Knows no
+//! Old history leaves the stores by `store.retention`, and its recordings with it: a small batch a second at most, when nothing else waits. Knows no
 //! store's way to remove it.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::task::spawn_blocking;
 
 use super::RegistryActor;
 use crate::{
     actor::{Settings, clock},
-    core::record::UtcMicros,
+    core::record::{Record, SessionId, UtcMicros},
+    recording::shelf,
     store::StoreError,
 };
 
@@ -79,22 +81,30 @@ impl RegistryActor {
         self.retirement.under_way = true;
         let (before, batch) = (self.retirement.before(retention), self.settings.cleanup_batch);
         let (journal, records) = (self.stores.journal.clone(), self.stores.records.clone());
+        let data_dir = self.settings.data_dir.clone();
         let work = async move {
-            match records {
-                // Whoever shares them removes from them, whose ever it was; the journal is this node's alone.
+            // Whoever shares them removes from them, whose ever it was; the journal, and the recordings, are this node's alone.
+            let shared = match &records {
                 Some(records) => {
-                    let shared = records.retire(before, batch).await?;
-                    Ok((shared, journal.retire(before, batch).await?.max(shared)))
+                    let old = records.old(before, batch).await?;
+                    records.retire(old.iter().map(|record| record.id).collect()).await?;
+                    Some(old.len())
                 }
-                None => journal.retire(before, batch).await.map(|retired| (retired, retired)),
-            }
+                None => None,
+            };
+            let own = journal.old(before, batch).await?;
+            let found = own.len();
+            let gone = without_recording(own, data_dir).await;
+            let retired = shared.unwrap_or(gone.len()) as u64;
+            journal.retire(gone).await?;
+            Ok((retired, found.max(shared.unwrap_or(0))))
         };
-        ctx.spawn(work.into_actor(self).map(move |outcome: Result<(u64, u64), StoreError>, registry, _| {
+        ctx.spawn(work.into_actor(self).map(move |outcome: Result<(u64, usize), StoreError>, registry, _| {
             registry.retirement.under_way = false;
             match outcome {
                 Ok((retired, most)) => {
                     registry.observations.retired.inc_by(retired);
-                    if most < u64::from(batch) {
+                    if most < batch as usize {
                         registry.retirement.rest = REST;
                     }
                     if retired > 0 {
@@ -109,6 +119,25 @@ impl RegistryActor {
             }
         }));
     }
+}
+
+/// Removes the recordings of these sessions, and returns those that have none any more: a recording never outlives its
+/// session, whenever this process ends.
+async fn without_recording(sessions: Vec<Record>, data_dir: PathBuf) -> Vec<SessionId> {
+    let remove = move || {
+        let mut gone = Vec::with_capacity(sessions.len());
+        for session in sessions {
+            match session.recording.as_deref().map_or(Ok(()), |recording| shelf::remove(&data_dir, recording)) {
+                Ok(()) => gone.push(session.id),
+                Err(error) => {
+                    tracing::warn!(session_id = %session.id, %error, "its old recording cannot be removed; both stay");
+                }
+            }
+        }
+        gone
+    };
+    // Nothing went that is not told: all of them come again.
+    spawn_blocking(remove).await.unwrap_or_default()
 }
 
 #[cfg(test)]

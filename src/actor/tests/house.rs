@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -165,8 +166,11 @@ impl RecordStore for Gated {
         }
         self.store.renew_lease(node, incarnation, epoch, now)
     }
-    fn retire(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.store.retire(before, limit)
+    fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.store.old(before, limit)
+    }
+    fn retire(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.retire(ids)
     }
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
         self.store.lease(node)
@@ -287,6 +291,7 @@ impl House {
                 flush_interval: Duration::from_millis(50),
                 cleanup_batch: 50,
                 retention: None,
+                data_dir: PathBuf::new(),
                 update_interval: Duration::from_secs(5),
                 suspect_after: Duration::from_secs(1),
                 serve_for: Duration::from_hours(24),

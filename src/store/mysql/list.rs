@@ -57,7 +57,8 @@ pub fn select_open_of(node: &NodeId, epoch: Epoch, after: Option<Position>, limi
 
 /// Selects the closed sessions that ended before `before`, those that ended first.
 pub fn select_old(before: UtcMicros, limit: u32) -> QueryBuilder<MySql> {
-    let mut sql = QueryBuilder::new("SELECT session_id FROM session_records FORCE INDEX (idx_session_closed_end)");
+    let mut sql = QueryBuilder::new("SELECT ");
+    sql.push(&*rows::COLUMNS).push(" FROM session_records FORCE INDEX (idx_session_closed_end)");
     sql.push(" WHERE active IS NULL AND end_key >= 0 AND end_key < ").push_bind(before.0);
     sql.push(" ORDER BY end_key LIMIT ").push_bind(i64::from(limit));
     sql

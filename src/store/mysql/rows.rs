@@ -8,7 +8,7 @@ pub use crate::store::sql_rows::{count, integer, lease, record, transition, unre
 
 use super::lane::Statement;
 use crate::{
-    core::record::{Record, SessionId, Transition},
+    core::record::{Record, Transition},
     store::StoreError,
 };
 
@@ -151,11 +151,6 @@ fn event_text(rows: usize) -> String {
         "INSERT INTO session_events (session_id, version, rank_key, at, status, end_reason, detail) \
          VALUES (?, ?, ?, ?, ?, ?, ?){others} ON DUPLICATE KEY UPDATE rank_key = session_events.rank_key"
     )
-}
-
-/// Reads the session of a row.
-pub fn id(row: &MySqlRow) -> Result<SessionId, StoreError> {
-    column::<String>(row, "session_id")?.parse().map_err(|_| unreadable())
 }
 
 /// Reads a column.

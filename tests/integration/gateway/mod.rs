@@ -13,6 +13,7 @@ mod liveness;
 mod people;
 mod recording;
 mod resume;
+mod retention;
 mod secrets;
 mod terminal;
 mod tools;

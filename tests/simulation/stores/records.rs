@@ -110,8 +110,15 @@ impl RecordStore for Remote {
         self.ask_once(move |table| table.renew_lease(node.clone(), lease.clone()))
     }
 
-    fn retire(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.ask_once(move |table| Ok(table.retire(before, limit)))
+    fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.ask(move |table| Ok(table.old(before, limit)))
+    }
+
+    fn retire(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.ask_once(move |table| {
+            table.retire(&ids);
+            Ok(())
+        })
     }
 
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {

@@ -125,19 +125,30 @@ impl Table {
         })
     }
 
-    /// Removes what ended before `before`, those that ended first.
-    pub fn retire(&mut self, before: UtcMicros, limit: u32) -> u64 {
-        let told = |id: &SessionId| self.outbox.as_ref().is_none_or(|outbox| !outbox.contains_key(id));
-        let is_old = |record: &&Record| record.is_closed() && record.end_time.is_some_and(|end| end < before);
-        let old = self.records.values().filter(is_old).filter(|record| told(&record.id));
-        let mut old: Vec<_> = old.map(|record| (record.end_time, record.id)).collect();
-        old.sort_unstable();
+    /// Returns what ended before `before`, those that ended first.
+    pub fn old(&self, before: UtcMicros, limit: u32) -> Vec<Record> {
+        let is_old = |record: &&Record| record.end_time.is_some_and(|end| end < before);
+        let mut old: Vec<_> =
+            self.records.values().filter(is_old).filter(|old| self.may_go(&old.id)).cloned().collect();
+        old.sort_by_key(|record| (record.end_time, record.id));
         old.truncate(limit as usize);
-        for (_, id) in &old {
-            self.records.remove(id);
-            self.histories.remove(id);
+        old
+    }
+
+    /// Whether it is closed and no other store has yet to be told of it.
+    fn may_go(&self, id: &SessionId) -> bool {
+        let told = self.outbox.as_ref().is_none_or(|outbox| !outbox.contains_key(id));
+        told && self.records.get(id).is_some_and(Record::is_closed)
+    }
+
+    /// Removes those of these that may go.
+    pub fn retire(&mut self, ids: &[SessionId]) {
+        for id in ids {
+            if self.may_go(id) {
+                self.records.remove(id);
+                self.histories.remove(id);
+            }
         }
-        old.len() as u64
     }
 
     /// Takes the next epoch.
