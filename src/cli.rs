@@ -175,6 +175,9 @@ pub struct Backup {
     /// Only check a backup that was made.
     #[arg(long)]
     pub verify: bool,
+    /// Leave the recordings out; the manifest lists them.
+    #[arg(long, conflicts_with = "verify")]
+    pub without_recordings: bool,
 }
 
 /// The options of `restore`.

@@ -27,6 +27,9 @@ pub const ENDING: &str = "cast";
 /// terminal with every byte escaped.
 const LOOK_BACK: u64 = 1024 * 1024;
 
+/// Bytes read at once on the way back to the last newline.
+const PART: usize = 64 * 1024;
+
 /// The longest line that seals.
 const LAST_LINE: u64 = 128;
 
@@ -85,6 +88,31 @@ pub fn all(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     found.sort();
     Ok(found)
+}
+
+/// Opens a recording to read it as far as its lines are whole now, also while it is written: the file, and so many bytes of
+/// it.
+///
+/// # Errors
+/// That it cannot be read.
+pub fn open_whole(path: &Path) -> io::Result<(File, u64)> {
+    let mut file = File::open(path)?;
+    let (mut end, mut part) = (file.metadata()?.len(), vec![0; PART]);
+    let whole = loop {
+        let begins = end.saturating_sub(PART as u64);
+        let Some(part) = part.get_mut(..usize::try_from(end - begins).unwrap_or(PART)) else { break 0 };
+        file.seek(SeekFrom::Start(begins))?;
+        file.read_exact(part)?;
+        if let Some(newline) = part.iter().rposition(|byte| *byte == b'\n') {
+            break begins + newline as u64 + 1;
+        }
+        end = begins;
+        if end == 0 {
+            break 0;
+        }
+    };
+    file.rewind()?;
+    Ok((file, whole))
 }
 
 /// Whether nothing is added to a recording any more.

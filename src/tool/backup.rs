@@ -1,27 +1,22 @@
 //! Copies everything a gateway keeps, also while it runs, and gives the copy its name once it is whole. Knows no
 //! store's rows.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use serde_json::json;
 
 use super::{
     Desk, Report,
-    manifest::{Entry, Manifest, Unfinished, copy, create},
+    manifest::{Entry, Manifest, copy, create},
     progress::Progress,
-    stores,
+    recordings, stores,
+    unfinished::Unfinished,
 };
 use crate::{cli::Backup, data_dir, store::sqlite::SqliteStore};
 
 /// The name of the known host keys in a backup and in a data directory.
 pub const KNOWN_HOSTS: &str = "known_hosts";
-
-/// Where recordings lie in the data directory.
-const RECORDINGS: &str = "recordings";
 
 /// Runs `pulsegate backup`.
 pub async fn run(desk: &Desk, options: &Backup) -> anyhow::Result<Report> {
@@ -36,6 +31,12 @@ pub async fn run(desk: &Desk, options: &Backup) -> anyhow::Result<Report> {
     if !database.exists() {
         bail!("node.data_dir: there is no {}; is this the configuration of the gateway?", database.display());
     }
+    let (_, recorded) = recordings::look(&desk.config.node.data_dir)?;
+    let (recorded, advice) = match options.without_recordings {
+        true => (0, "free some room"),
+        false => (recorded, "free some room, or leave the recordings out: --without-recordings"),
+    };
+    recordings::fits(&options.dir, fs::metadata(&database)?.len() + recorded, advice)?;
     let unfinished = Unfinished::begin(&options.dir)?;
     let source = SqliteStore::look(&database).await?;
     if source.schema().await?.iter().any(|(_, taken)| !taken) {
@@ -48,7 +49,9 @@ pub async fn run(desk: &Desk, options: &Backup) -> anyhow::Result<Report> {
     drop(progress);
     names.extend(export(desk, unfinished.path()).await?);
     names.extend(copy_small_files(desk, unfinished.path())?);
-    let manifest = describe(desk, unfinished.path(), &names).await?;
+    let mut manifest = describe(desk, unfinished.path(), &names).await?;
+    manifest.holds_recordings = !options.without_recordings;
+    manifest.recordings = take_recordings(desk, manifest.holds_recordings.then_some(unfinished.path()))?;
     manifest.write(unfinished.path())?;
     unfinished.finish()?;
     Ok(report("backed up", &options.dir, &manifest))
@@ -64,8 +67,15 @@ async fn describe(desk: &Desk, folder: &Path, names: &[String]) -> anyhow::Resul
     let files = files.collect::<Result<Vec<_>, _>>()?;
     let data_dir = &desk.config.node.data_dir;
     let node = data_dir::known_node_id(data_dir, desk.config.node.id.as_deref())?;
-    let recordings = recordings(desk, &data_dir.join(RECORDINGS))?;
-    Manifest::describe(folder, files, recordings, node.map(|node| node.0), (desk.utc)().0).await
+    Manifest::describe(folder, files, node.map(|node| node.0), (desk.utc)().0).await
+}
+
+/// After the database: what it tells of a recording's end is in the file by then.
+fn take_recordings(desk: &Desk, to: Option<&Path>) -> anyhow::Result<Vec<Entry>> {
+    let data_dir = &desk.config.node.data_dir;
+    let (paths, bytes) = recordings::look(data_dir)?;
+    let what = if to.is_some() { "copy recordings" } else { "hash recordings" };
+    recordings::take(data_dir, &paths, to, &mut Progress::new(what, bytes, desk.clock))
 }
 
 /// The records on a server, one row a line, as of one moment.
@@ -102,37 +112,14 @@ fn copy_small_files(desk: &Desk, folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Every recording below `root`, by path.
-fn recordings(desk: &Desk, root: &Path) -> anyhow::Result<Vec<Entry>> {
-    let mut paths = Vec::new();
-    if root.is_dir() {
-        files(root, &mut paths)?;
-    }
-    paths.sort();
-    let mut progress = Progress::new("hash recordings", 0, desk.clock);
-    let entry = |path: &PathBuf| {
-        let name = path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
-        let (bytes, sha256) = copy(path, None, &mut progress)?;
-        Ok(Entry { name, bytes, sha256 })
-    };
-    paths.iter().map(entry).collect()
-}
-
-fn files(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot look into {}", folder.display()))? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() { files(&entry.path(), found)? } else { found.push(entry.path()) }
-    }
-    Ok(())
-}
-
 /// What is told of a backup.
 pub fn report(what: &str, dir: &Path, manifest: &Manifest) -> Report {
-    let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
+    let bytes: u64 = manifest.files.iter().chain(manifest.held()).map(|file| file.bytes).sum();
+    let held = if manifest.holds_recordings { "recordings" } else { "recordings listed, but left out" };
     let text = format!(
-        "{what}: {}: {} files, {} KiB, {} records, {} events, {} recordings listed\nchain head: {} {}",
+        "{what}: {}: {} files, {} KiB, {} records, {} events, {} {held}\nchain head: {} {}",
         dir.display(),
-        manifest.files.len(),
+        manifest.files.len() + manifest.held().len(),
         bytes.div_ceil(1024),
         manifest.records,
         manifest.events,

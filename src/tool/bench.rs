@@ -11,7 +11,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::{Desk, Report, manifest::Unfinished, progress::Progress, stores};
+use super::{Desk, Report, progress::Progress, stores, unfinished::Unfinished};
 use crate::{
     cli::BenchDb,
     data_dir,

@@ -4,8 +4,8 @@
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
 };
 
 use anyhow::{Context, bail};
@@ -13,9 +13,13 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::progress::Progress;
+use super::{
+    progress::Progress,
+    recordings::{is_below, sync_folders},
+};
 use crate::{
     data_dir,
+    recording::shelf,
     store::{Verdict, sqlite::SqliteStore},
 };
 
@@ -51,9 +55,11 @@ pub struct Manifest {
     pub chain_head: String,
     /// The files of the backup.
     pub files: Vec<Entry>,
-    /// The recordings that lay in the data directory. They are not part of the backup: they are large, never change,
-    /// and any tool can copy them.
+    /// The recordings that lay in the data directory.
     pub recordings: Vec<Entry>,
+    /// Whether they are part of the backup. An older release knew no such backup.
+    #[serde(default)]
+    pub holds_recordings: bool,
 }
 
 /// One file.
@@ -85,7 +91,6 @@ impl Manifest {
     pub async fn describe(
         folder: &Path,
         files: Vec<Entry>,
-        recordings: Vec<Entry>,
         node: Option<String>,
         made_at: i64,
     ) -> anyhow::Result<Self> {
@@ -107,7 +112,8 @@ impl Manifest {
             sequence: contents.sequence,
             chain_head: contents.head,
             files,
-            recordings,
+            recordings: Vec::new(),
+            holds_recordings: false,
         })
     }
 
@@ -116,6 +122,9 @@ impl Manifest {
     /// # Errors
     /// What hinders it.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        if self.holds_recordings && !self.recordings.is_empty() {
+            sync_folders(&folder.join(shelf::FOLDER))?;
+        }
         let text = serde_json::to_vec_pretty(self)?;
         let seal = format!("{}  {MANIFEST}\n", hash(&text));
         for (name, text) in [(MANIFEST, text), (SEAL, seal.into_bytes())] {
@@ -132,17 +141,27 @@ impl Manifest {
     /// The first thing that is wrong, with the name of its file.
     pub async fn verify(folder: &Path, clock: fn() -> std::time::Duration) -> anyhow::Result<Self> {
         let manifest = Self::read(folder)?;
-        let mut progress = Progress::new("verify", manifest.files.iter().map(|entry| entry.bytes).sum(), clock);
+        let held = manifest.held().iter();
+        let bytes = manifest.files.iter().chain(held.clone()).map(|entry| entry.bytes).sum();
+        let mut progress = Progress::new("verify", bytes, clock);
         for expected in &manifest.files {
             check(folder, expected, &mut progress)?;
         }
-        let said = Self::describe(folder, Vec::new(), Vec::new(), None, 0).await;
+        for expected in held {
+            check(&folder.join(shelf::FOLDER), expected, &mut progress)?;
+        }
+        let said = Self::describe(folder, Vec::new(), None, 0).await;
         let said = said.with_context(|| data_dir::DATABASE.to_owned())?;
         let sums = |of: &Self| (of.schema, of.records, of.events, of.sequence, of.chain_head.clone());
         if sums(&said) != sums(&manifest) {
             bail!("{}: it does not hold what the manifest says", data_dir::DATABASE);
         }
         Ok(manifest)
+    }
+
+    /// The recordings whose files are in the backup.
+    pub fn held(&self) -> &[Entry] {
+        if self.holds_recordings { &self.recordings } else { &[] }
     }
 
     fn read(folder: &Path) -> anyhow::Result<Self> {
@@ -163,6 +182,9 @@ impl Manifest {
         }
         if let Some(entry) = manifest.files.iter().find(|entry| !is_plain(&entry.name)) {
             bail!("{MANIFEST}: {:?} is no plain file name", entry.name);
+        }
+        if let Some(entry) = manifest.recordings.iter().find(|entry| !is_below(&entry.name)) {
+            bail!("{MANIFEST}: {:?} is no recording's place", entry.name);
         }
         Ok(manifest)
     }
@@ -197,21 +219,35 @@ fn is_plain(name: &str) -> bool {
 /// What hinders it, with the file's name.
 pub fn copy(from: &Path, to: Option<&Path>, progress: &mut Progress) -> anyhow::Result<(u64, String)> {
     let name = || from.file_name().unwrap_or(from.as_os_str()).to_string_lossy().into_owned();
-    let mut source = File::open(from).with_context(|| format!("{}: cannot be read", name()))?;
+    let source = File::open(from).with_context(|| format!("{}: cannot be read", name()))?;
     let mut sink = to.map(create).transpose()?;
+    let copied = pour(source, sink.as_mut(), &name(), progress)?;
+    if let Some(sink) = sink {
+        sink.sync_all()?;
+    }
+    Ok(copied)
+}
+
+/// Reads `source` to its end, into `sink` if that is given, and returns its length and hash; never more than a part at a time.
+///
+/// # Errors
+/// What hinders it, with this name.
+pub fn pour(
+    mut source: impl Read,
+    mut sink: Option<&mut File>,
+    name: &str,
+    progress: &mut Progress,
+) -> anyhow::Result<(u64, String)> {
     let (mut hash, mut bytes, mut part) = (Sha256::new(), 0, vec![0; 1 << 20]);
     loop {
-        let length = source.read(&mut part).with_context(|| format!("{}: cannot be read", name()))?;
+        let length = source.read(&mut part).with_context(|| format!("{name}: cannot be read"))?;
         let Some(read) = part.get(..length).filter(|read| !read.is_empty()) else { break };
         hash.update(read);
         if let Some(sink) = &mut sink {
-            sink.write_all(read).with_context(|| format!("{}: cannot be written", name()))?;
+            sink.write_all(read).with_context(|| format!("{name}: cannot be written"))?;
         }
         bytes += length as u64;
         progress.advance(length as u64);
-    }
-    if let Some(sink) = sink {
-        sink.sync_all()?;
     }
     Ok((bytes, HEXLOWER.encode(&hash.finalize())))
 }
@@ -223,57 +259,6 @@ pub fn copy(from: &Path, to: Option<&Path>, progress: &mut Progress) -> anyhow::
 pub fn create(path: &Path) -> anyhow::Result<File> {
     let file = File::options().write(true).create_new(true).mode(0o600).open(path);
     file.with_context(|| format!("cannot make {}", path.display()))
-}
-
-/// A folder under another name until it is whole; removed if it never becomes so.
-pub struct Unfinished {
-    path: PathBuf,
-    becomes: PathBuf,
-    whole: bool,
-}
-
-impl Unfinished {
-    /// Begins a private folder beside `becomes`, so that it can take that name in one step.
-    ///
-    /// # Errors
-    /// What hinders it.
-    pub fn begin(becomes: &Path) -> anyhow::Result<Self> {
-        let name = becomes.file_name().with_context(|| format!("{} names no folder", becomes.display()))?;
-        let path = becomes.with_file_name(format!(".{}.unfinished-{}", name.to_string_lossy(), std::process::id()));
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .with_context(|| format!("cannot make a folder beside {}", becomes.display()))?;
-        Ok(Self { path, becomes: becomes.to_owned(), whole: false })
-    }
-
-    /// Where its files go.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Gives it its name, for good.
-    ///
-    /// # Errors
-    /// What hinders it.
-    pub fn finish(mut self) -> anyhow::Result<()> {
-        File::open(&self.path)?.sync_all()?;
-        fs::rename(&self.path, &self.becomes).with_context(|| format!("cannot make {}", self.becomes.display()))?;
-        self.whole = true;
-        let parent = self.becomes.parent().filter(|parent| !parent.as_os_str().is_empty());
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
-        Ok(())
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if !self.whole
-            && let Err(error) = fs::remove_dir_all(&self.path)
-        {
-            tracing::warn!(%error, path = %self.path.display(), "an unfinished folder could not be removed");
-        }
-    }
 }
 
 fn hash(text: &[u8]) -> String {
@@ -303,6 +288,7 @@ mod tests {
             chain_head: "00".into(),
             files,
             recordings: Vec::new(),
+            holds_recordings: false,
         }
     }
 
@@ -350,18 +336,5 @@ mod tests {
             manifest(vec![entry]).write(folder.path()).unwrap();
             assert!(Manifest::read(folder.path()).is_err(), "{name}");
         }
-    }
-
-    #[test]
-    fn an_unfinished_folder_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let count = || fs::read_dir(folder.path()).unwrap().count();
-        let unfinished = Unfinished::begin(&folder.path().join("backup")).unwrap();
-        fs::write(unfinished.path().join("a"), "a").unwrap();
-        assert_eq!(count(), 1);
-        drop(unfinished);
-        assert_eq!(count(), 0);
-        Unfinished::begin(&folder.path().join("backup")).unwrap().finish().unwrap();
-        assert!(folder.path().join("backup").is_dir());
     }
 }

@@ -27,12 +27,16 @@ mod nodes;
 mod people;
 /// How far long work has come.
 mod progress;
+/// Recordings on their way into a backup and back.
+mod recordings;
 /// A recording on a terminal.
 mod replay;
 /// A backup becomes a data directory again.
 mod restore;
 /// The stores that are configured.
 mod stores;
+/// Folders that are being filled.
+mod unfinished;
 /// Whether a recording is as it was written.
 mod verify;
 

@@ -7,9 +7,10 @@ use serde_json::json;
 
 use super::{
     Desk, Report,
-    manifest::{Manifest, Unfinished, copy},
+    manifest::{Manifest, copy},
     progress::Progress,
-    stores,
+    recordings, stores,
+    unfinished::Unfinished,
 };
 use crate::{cli::Restore, store::mysql::MySqlStore};
 
@@ -29,13 +30,19 @@ pub async fn run(desk: &Desk, options: &Restore) -> anyhow::Result<Report> {
             bail!("the records on the server are not empty; nothing was restored");
         }
     }
+    let needed = files.iter().copied().chain(manifest.held()).map(|file| file.bytes).sum();
+    recordings::fits(into, needed, "free some room")?;
     let unfinished = Unfinished::begin(into)?;
-    let mut progress = Progress::new("restore", files.iter().map(|file| file.bytes).sum(), desk.clock);
+    let mut progress = Progress::new("restore", needed, desk.clock);
     for file in &files {
         let copied = copy(&options.dir.join(&file.name), Some(&unfinished.path().join(&file.name)), &mut progress)?;
         if copied != (file.bytes, file.sha256.clone()) {
             bail!("{}: it changed while it was read", file.name);
         }
+    }
+    recordings::put_back(&options.dir, manifest.held(), unfinished.path(), &mut progress)?;
+    if !manifest.held().is_empty() {
+        recordings::sync_folders(unfinished.path())?;
     }
     drop(progress);
     let mut imported = 0;
@@ -57,12 +64,13 @@ pub async fn run(desk: &Desk, options: &Restore) -> anyhow::Result<Report> {
     } else if !rows.is_empty() {
         text.push("the backup also holds rows of a server; set store.records to restore them".to_owned());
     }
-    if !manifest.recordings.is_empty() {
-        let count = manifest.recordings.len();
-        text.push(format!(
-            "{count} recordings are listed in manifest.json: copy them to {}/recordings",
+    match (manifest.recordings.len(), manifest.holds_recordings) {
+        (0, _) => {}
+        (count, true) => text.push(format!("{count} recordings are there again")),
+        (count, false) => text.push(format!(
+            "{count} recordings were left out of the backup and are listed in its manifest.json: copy them to {}/recordings",
             into.display()
-        ));
+        )),
     }
     text.push(format!("set node.data_dir to {} and start; what was open then is closed as node_lost", into.display()));
     let json = json!({"into": into, "imported_rows": imported, "manifest": manifest});

@@ -1,6 +1,7 @@
 //! The whole gateway from outside: the real binary over real HTTP, WebSockets, SSH servers and signals.
 
 mod audit;
+mod backup;
 mod bad_http;
 mod bad_input;
 mod crash;
