@@ -296,6 +296,7 @@ impl RegistryActor {
             registry.spilled = registry.records.as_ref().map(|_| None);
             registry.view_lost = true;
             registry.refill(ctx);
+            registry.seal_recordings(ctx);
         }));
     }
 }

@@ -25,7 +25,7 @@ use super::{
     shelf,
     tape::{Level, Tape},
 };
-use crate::core::record::{Record, UtcMicros};
+use crate::core::record::UtcMicros;
 
 /// How soon a recording that cannot be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -150,19 +150,6 @@ impl Recorder {
             outcome.await.unwrap_or_else(|_| Err("the recorder is not there".to_owned()))?;
         }
         Ok(tape)
-    }
-
-    /// Seals what an earlier life of this gateway left of a session's recording; `None` where there is none, or it cannot
-    /// be read.
-    pub fn recover(&self, record: &Record) -> Option<Seal> {
-        let path = shelf::find(&self.0.settings.data_dir, record.recording.as_deref()?).ok()?;
-        match shelf::recover(&path) {
-            Ok(seal) => seal,
-            Err(error) => {
-                tracing::error!(session_id = %record.id, %error, "an interrupted recording could not be sealed");
-                None
-            }
-        }
     }
 }
 

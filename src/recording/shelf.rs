@@ -15,7 +15,7 @@ use super::{
     cast::{self, Code, Event},
     chain::{self, Chain},
 };
-use crate::core::record::UtcMicros;
+use crate::core::record::{EndReason, Record, SessionId, UtcMicros};
 
 /// Where recordings lie, relative to the data directory.
 pub const FOLDER: &str = "recordings";
@@ -90,6 +90,18 @@ pub fn all(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// The sessions whose recordings are not sealed; one that cannot be read is none.
+///
+/// # Errors
+/// That a folder cannot be read.
+pub fn unsealed(data_dir: &Path) -> io::Result<Vec<SessionId>> {
+    if !data_dir.join(FOLDER).is_dir() {
+        return Ok(Vec::new());
+    }
+    let open = all(data_dir)?.into_iter().filter(|path| is_sealed(path).is_ok_and(|sealed| !sealed));
+    Ok(open.filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect())
+}
+
 /// Opens a recording to read it as far as its lines are whole now, also while it is written: the file, and so many bytes of
 /// it.
 ///
@@ -127,12 +139,30 @@ pub fn is_sealed(path: &Path) -> io::Result<bool> {
     Ok(chain::find(last).is_some_and(|found| found.last))
 }
 
-/// Seals a recording that its gateway did not: cuts a torn line off, says that it was interrupted, and links the end.
-/// `None` where not even a header is whole. One that is sealed stays as it is. Nothing may be writing to it.
+/// Seals what a gateway that is gone left of the recording of a session that is over, as [`recover`]; `None` also where there
+/// is no recording.
 ///
 /// # Errors
 /// That it cannot be read or written.
-pub fn recover(path: &Path) -> io::Result<Option<Seal>> {
+pub fn finish(data_dir: &Path, session: &Record) -> io::Result<Option<Seal>> {
+    let Some(recording) = &session.recording else { return Ok(None) };
+    let path = match find(data_dir, recording) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        found => found?,
+    };
+    match session.end_reason {
+        None | Some(EndReason::NodeLost) => recover(&path, "the gateway ended here without closing the session"),
+        Some(reason) => {
+            recover(&path, &format!("the recording ends here without its end; the session ended: {reason}"))
+        }
+    }
+}
+
+/// Seals a recording that its gateway did not: cuts a torn line off, says in it why it ends, and links the end. `None` where not even a header is whole. One that is sealed stays as it is. Nothing may be writing to it.
+///
+/// # Errors
+/// That it cannot be read or written.
+pub fn recover(path: &Path, why: &str) -> io::Result<Option<Seal>> {
     let mut file = File::options().read(true).write(true).open(path)?;
     let length = file.metadata()?.len();
     let (bytes, link) = match tail(&mut file, length)? {
@@ -168,7 +198,7 @@ pub fn recover(path: &Path) -> io::Result<Option<Seal>> {
     chain.add(rest);
     let kept = starts + whole as u64;
     let mut lines = Vec::new();
-    cast::event(&mut lines, at, Code::Marker, "the gateway ended here without closing the session");
+    cast::event(&mut lines, at, Code::Marker, why);
     let head = chain.link(&mut lines, at, true);
     file.set_len(kept)?;
     file.seek(SeekFrom::Start(kept))?;

@@ -114,7 +114,7 @@ fn a_recording_cut_anywhere_is_sealed_with_every_whole_line() {
     for cut in 0..=whole.len() {
         let path = folder.path().join(format!("{cut}.cast"));
         fs::write(&path, &whole[..cut]).unwrap();
-        let seal = shelf::recover(&path).unwrap();
+        let seal = shelf::recover(&path, "cut").unwrap();
         let bytes = fs::read(&path).unwrap();
         if cut < header {
             assert_eq!((seal, &bytes[..]), (None, &whole[..cut]), "without a header there is nothing to seal");
@@ -124,7 +124,7 @@ fn a_recording_cut_anywhere_is_sealed_with_every_whole_line() {
         assert_eq!((verdict.bad, verdict.seal), (None, seal), "cut at {cut}");
         let kept = whole[..cut].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
         assert_eq!(bytes[..kept], whole[..kept], "cut at {cut}");
-        assert_eq!(shelf::recover(&path).unwrap(), seal, "again changes nothing");
+        assert_eq!(shelf::recover(&path, "cut").unwrap(), seal, "again changes nothing");
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
 }

@@ -1,8 +1,13 @@
 //! The life of this node in the stores: its epochs, its leases, and what its earlier lives left open.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
+use tokio::task::spawn_blocking;
 
 use super::RegistryActor;
 use crate::{
@@ -11,7 +16,7 @@ use crate::{
         lease::Tenure,
         record::{Authority, EndReason, Epoch, Incarnation, NodeId, Record, SessionId},
     },
-    recording::recorder::Recorder,
+    recording::{Seal, shelf},
     store::{RecordStore, StoreError, Write},
 };
 
@@ -51,26 +56,53 @@ pub(super) struct Earlier {
     node: NodeId,
     epoch: Epoch,
     batch: u32,
-    recorder: Option<Recorder>,
+    data_dir: PathBuf,
 }
 
 impl Earlier {
     pub(super) fn than(settings: &Settings) -> Self {
-        let Settings { node, epoch, cleanup_batch, recorder, .. } = settings;
-        Self { node: node.clone(), epoch: *epoch, batch: *cleanup_batch, recorder: recorder.clone() }
+        let Settings { node, epoch, cleanup_batch, data_dir, .. } = settings;
+        Self { node: node.clone(), epoch: *epoch, batch: *cleanup_batch, data_dir: data_dir.clone() }
     }
 
     /// How the end of an orphan came to be known, and the seal of its recording.
-    fn found(&self, orphan: &Record) -> String {
-        match self.recorder.as_ref().and_then(|recorder| recorder.recover(orphan)) {
+    pub(super) fn found(&self, orphan: &Record) -> String {
+        match sealed(&self.data_dir, orphan) {
             Some(seal) => format!("{FOUND_AT_START} {seal}"),
             None => FOUND_AT_START.to_owned(),
         }
     }
 
+    /// Whether nothing of this process can be writing to the recording of a session, and nothing ever will.
+    fn is_over(&self, session: &Record) -> bool {
+        session.is_closed() && session.node == self.node && session.epoch < self.epoch
+    }
+
+    /// Seals what was not sealed of the recordings of sessions that the journal knows to be closed: a full disk may have hindered
+    /// it, or whoever closed them had no hand on the files. Returns how many.
+    async fn seal_the_rest(&self, journal: &dyn RecordStore) -> Result<u64, StoreError> {
+        let data_dir = self.data_dir.clone();
+        let unsealed = spawn_blocking(move || shelf::unsealed(&data_dir)).await.unwrap_or_else(|_| Ok(Vec::new()));
+        let mut sealed = 0;
+        for id in unsealed.map_err(|error| StoreError::Unavailable(error.to_string()))? {
+            let Some(session) = journal.get(id).await?.filter(|session| self.is_over(session)) else { continue };
+            let data_dir = self.data_dir.clone();
+            sealed += spawn_blocking(move || self::sealed(&data_dir, &session).map_or(0, |_| 1)).await.unwrap_or(0);
+        }
+        Ok(sealed)
+    }
+
     async fn orphans(&self, store: &dyn RecordStore) -> Result<Vec<Record>, StoreError> {
         store.open_of(self.node.clone(), self.epoch, None, self.batch).await
     }
+}
+
+/// Seals what is left of a session's recording.
+fn sealed(data_dir: &Path, session: &Record) -> Option<Seal> {
+    shelf::finish(data_dir, session).unwrap_or_else(|error| {
+        tracing::error!(session_id = %session.id, %error, "an interrupted recording could not be sealed");
+        None
+    })
 }
 
 /// Closes, in batches, what earlier epochs of this node left open in the journal: the end is the last evidence of life.
@@ -169,6 +201,19 @@ impl Right {
 }
 
 impl RegistryActor {
+    /// Once per start, after everything that earlier lives left open is closed in the journal.
+    pub(super) fn seal_recordings(&self, ctx: &mut Context<Self>) {
+        let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings));
+        let sealing = async move { earlier.seal_the_rest(journal.as_ref()).await };
+        ctx.spawn(sealing.into_actor(self).map(|outcome, _, _| match outcome {
+            Ok(0) => {}
+            Ok(sealed) => tracing::info!(sealed, "recordings of earlier starts had no end and were sealed"),
+            Err(error) => {
+                tracing::warn!(%error, "recordings of earlier starts could not be looked through; the next start does")
+            }
+        }));
+    }
+
     /// Renews the node's lease in the journal and in the records; either answer shows that the store works.
     pub(super) fn renew_leases(&mut self, ctx: &mut Context<Self>) {
         self.watch_room();
@@ -283,66 +328,4 @@ impl RegistryActor {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
-
-    use super::*;
-    use crate::{
-        core::record::{Durable, Status, UtcMicros},
-        store::sqlite::SqliteStore,
-    };
-
-    fn born(epoch: Epoch, node: NodeId) -> Record {
-        Record {
-            id: SessionId::new(UtcMicros(1_000_000), [7; 10]),
-            username: "ada".into(),
-            target: "web-1".into(),
-            target_addr: "web-1:22".into(),
-            target_login: "root".into(),
-            client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            node,
-            epoch,
-            version: 1,
-            authority: Authority::Observed,
-            status: Status::Connecting,
-            end_reason: None,
-            exit_status: None,
-            start_time: UtcMicros(1_000_000),
-            last_seen_at: None,
-            last_input_at: None,
-            end_time: None,
-            detected_at: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            watchers: 0,
-            recording: None,
-            durable: Durable::Records,
-        }
-    }
-
-    fn told(record: &Record) -> Vec<Write> {
-        let transitions = vec![record.transition(UtcMicros(1_000_000), "told".into())];
-        vec![Write { record: record.clone(), transitions }]
-    }
-
-    #[actix_rt::test]
-    async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
-        let records = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
-        let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), batch: 50, recorder: None };
-        let connecting = born(Epoch(1), earlier.node.clone());
-        let active = Record { version: 2, status: Status::Active, ..connecting.clone() };
-        journal.apply(told(&connecting)).await.unwrap();
-        records.apply(told(&connecting)).await.unwrap();
-        journal.apply(told(&active)).await.unwrap();
-
-        assert_eq!(recover(&journal, &earlier).await.unwrap(), 1);
-        assert_eq!(recover_records(&records, &journal, &earlier).await.unwrap(), 1);
-        let ended = journal.get(active.id).await.unwrap().unwrap();
-        assert_eq!((ended.end_reason, ended.version), (Some(EndReason::NodeLost), 3));
-        assert_eq!(records.get(active.id).await.unwrap().unwrap(), ended);
-        let history = journal.history(active.id).await.unwrap();
-        assert_eq!(history.iter().filter(|passed| passed.status == Status::Closed).count(), 1);
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use actix::Context;
 
 use super::{
     Announcement, RegistryActor,
-    life::{FOUND_AT_START, Recovery},
+    life::{Earlier, Recovery},
     sink::Sink,
 };
 use crate::{
@@ -134,7 +134,8 @@ impl RegistryActor {
             return self.tell_others(Write { record, transitions: history });
         }
         let write = if action == Action::CloseEarlier {
-            Write::lost(record, Authority::Observed, now, FOUND_AT_START.into())
+            let detail = Earlier::than(&self.settings).found(&record);
+            Write::lost(record, Authority::Observed, now, detail)
         } else {
             tracing::error!(session_id = %id, "a session stood open without an actor; it is closed");
             let Some(Announcement { record, transition }) = self.closing(&record, EndReason::ActorFailed, STRAY.into())

@@ -1,12 +1,15 @@
 //! Mends what the comparison found, from the store that is right. The only tool that writes to a store: it holds the
 //! data directory's lock, so that no registry writes meanwhile.
 
+use std::path::Path;
+
 use super::{
     compare::{Comparison, View},
     plan::Difference,
 };
 use crate::{
     core::record::{Authority, Record, SessionId, UtcMicros},
+    recording::shelf,
     store::{Journal, RecordStore, StoreError, Write},
     tool::progress::Progress,
 };
@@ -23,6 +26,7 @@ pub async fn repair(
     found: &Comparison,
     now: UtcMicros,
     batch: usize,
+    data_dir: &Path,
     mut progress: Progress,
 ) -> Result<u64, StoreError> {
     let mut written = 0;
@@ -40,7 +44,8 @@ pub async fn repair(
     for part in found.of(Difference::LeftOpen).chunks(batch) {
         let mut writes = Vec::new();
         for record in records_of(view.journal, part).await?.into_iter().filter(|record| !record.is_closed()) {
-            writes.push(Write::lost(record, Authority::Observed, now, FOUND.to_owned()));
+            let detail = found_with_recording(data_dir, &record);
+            writes.push(Write::lost(record, Authority::Observed, now, detail));
         }
         written += writes.len() as u64;
         view.journal.apply(writes).await?;
@@ -59,6 +64,18 @@ pub async fn repair(
     }
     clear_live_view(view, batch).await?;
     Ok(written)
+}
+
+/// How the end of an orphan came to be known, and the seal of its recording, which nobody writes any more.
+fn found_with_recording(data_dir: &Path, orphan: &Record) -> String {
+    match shelf::finish(data_dir, orphan) {
+        Ok(Some(seal)) => format!("{FOUND} {seal}"),
+        Ok(None) => FOUND.to_owned(),
+        Err(error) => {
+            tracing::warn!(session_id = %orphan.id, %error, "its recording could not be sealed; the next start tries again");
+            FOUND.to_owned()
+        }
+    }
 }
 
 /// Tells the records what the outbox holds.

@@ -151,6 +151,64 @@ fn a_killed_gateway_leaves_recordings_that_verify_and_play_to_the_last_second() 
     }
 }
 
+/// A killed gateway's home, with the recording of a session that it had open, its last line torn.
+fn torn(home: &Arc<Home>) -> (String, PathBuf) {
+    let gateway = home.start();
+    let (page, id) = gateway.page("playground");
+    page.runs("echo last-words", "last-words");
+    eventually(Duration::from_secs(5), || recording(&gateway, &id, "").text().contains("last-words").then_some(()));
+    gateway.dies();
+    let path = file(home, &id);
+    let mut text = fs::read_to_string(&path).unwrap();
+    text.push_str("[99.5,\"o\",\"torn of");
+    fs::write(&path, text).unwrap();
+    (id, path)
+}
+
+#[test]
+fn a_doctor_seals_the_recordings_of_what_it_closes() {
+    let playground = Playground::start();
+    let home = Arc::new(Home::with(&playground));
+    let (id, path) = torn(&home);
+    let (status, said) = home.run(&["doctor", "--repair"]);
+    assert!(status.success(), "{said}");
+    let (code, verdict) = verify(&home, &path);
+    assert_eq!((code, &verdict["log"]), (0, &json!("the event log tells the same")), "{verdict:#}");
+    let gateway = home.start();
+    assert!(gateway.says(&id, "closed/node_lost").is_some());
+    let text = recording(&gateway, &id, "").text();
+    assert!(text.contains("last-words") && !text.contains("torn of"), "{text}");
+    assert!(told(&text, "m").contains("the gateway ended here"), "{text}");
+}
+
+#[test]
+fn a_recording_that_was_out_of_reach_when_its_session_was_closed_is_sealed_at_the_next_start() {
+    let playground = Playground::start();
+    let home = Arc::new(Home::with(&playground));
+    let (id, path) = torn(&home);
+    let away = path.with_extension("away");
+    fs::rename(&path, &away).unwrap();
+    assert!(home.run(&["doctor", "--repair"]).0.success(), "{}", home.logs());
+    fs::rename(&away, &path).unwrap();
+    // One of a session that nobody knows, and one of a session that goes on.
+    let stranger = path.with_file_name("01890000-0000-7000-8000-000000000000.cast");
+    fs::copy(&path, &stranger).unwrap();
+    assert_eq!(verify(&home, &path).0, 1, "the last line is torn");
+    let gateway = home.start();
+    let (page, open) = gateway.page("playground");
+    let verdict = eventually(Duration::from_secs(10), || {
+        let (code, verdict) = verify(&home, &path);
+        (code == 0 && !verdict["sealed"].is_null()).then_some(verdict)
+    });
+    assert_eq!(verdict["log"], "the event log tells no seal");
+    let text = recording(&gateway, &id, "").text();
+    assert!(text.contains("last-words") && told(&text, "m").contains("the gateway ended here"), "{text}");
+    assert_eq!(gateway.session(&id)["end_reason"], "node_lost");
+    assert!(fs::read_to_string(&stranger).unwrap().ends_with("torn of"), "what is nobody's stays as it is");
+    page.runs("echo goes-on", "goes-on");
+    assert!(verify(&home, &file(&home, &open)).1["sealed"].is_null());
+}
+
 #[test]
 fn a_target_that_must_be_recorded_is_refused_where_that_cannot_be_and_others_are_not() {
     let playground = Playground::start();

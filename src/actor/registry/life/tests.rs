@@ -1,0 +1,87 @@
+//! What a start makes of what earlier ones left behind.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+use crate::{
+    core::record::{Durable, Status, UtcMicros},
+    store::sqlite::SqliteStore,
+};
+
+fn born(epoch: Epoch, node: NodeId) -> Record {
+    Record {
+        id: SessionId::new(UtcMicros(1_000_000), [7; 10]),
+        username: "ada".into(),
+        target: "web-1".into(),
+        target_addr: "web-1:22".into(),
+        target_login: "root".into(),
+        client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        node,
+        epoch,
+        version: 1,
+        authority: Authority::Observed,
+        status: Status::Connecting,
+        end_reason: None,
+        exit_status: None,
+        start_time: UtcMicros(1_000_000),
+        last_seen_at: None,
+        last_input_at: None,
+        end_time: None,
+        detected_at: None,
+        bytes_in: 0,
+        bytes_out: 0,
+        watchers: 0,
+        recording: None,
+        durable: Durable::Records,
+    }
+}
+
+fn told(record: &Record) -> Vec<Write> {
+    let transitions = vec![record.transition(UtcMicros(1_000_000), "told".into())];
+    vec![Write { record: record.clone(), transitions }]
+}
+
+#[actix_rt::test]
+async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
+    let records = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
+    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), batch: 50, data_dir: PathBuf::new() };
+    let connecting = born(Epoch(1), earlier.node.clone());
+    let active = Record { version: 2, status: Status::Active, ..connecting.clone() };
+    journal.apply(told(&connecting)).await.unwrap();
+    records.apply(told(&connecting)).await.unwrap();
+    journal.apply(told(&active)).await.unwrap();
+
+    assert_eq!(recover(&journal, &earlier).await.unwrap(), 1);
+    assert_eq!(recover_records(&records, &journal, &earlier).await.unwrap(), 1);
+    let ended = journal.get(active.id).await.unwrap().unwrap();
+    assert_eq!((ended.end_reason, ended.version), (Some(EndReason::NodeLost), 3));
+    assert_eq!(records.get(active.id).await.unwrap().unwrap(), ended);
+    let history = journal.history(active.id).await.unwrap();
+    assert_eq!(history.iter().filter(|passed| passed.status == Status::Closed).count(), 1);
+}
+
+#[actix_rt::test]
+async fn a_recording_is_sealed_once_its_session_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
+    let data_dir = folder.path().to_owned();
+    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), batch: 50, data_dir };
+    let header = "{\"version\":2,\"width\":80,\"height\":24,\"timestamp\":1,\"session\":\"s\"}\n";
+    let mut paths = Vec::new();
+    for (epoch, status) in [(1, Status::Active), (2, Status::Closed), (1, Status::Closed)] {
+        let id = SessionId::new(UtcMicros(1_000_000), [u8::try_from(paths.len()).unwrap(); 10]);
+        let born = Record { id, ..born(Epoch(epoch), earlier.node.clone()) };
+        let place = shelf::place(&born.id.to_string(), born.start_time);
+        let path = folder.path().join(&place);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, format!("{header}[1.0,\"o\",\"a\"]\n[1.5")).unwrap();
+        journal.apply(told(&Record { version: 2, status, recording: Some(place), ..born })).await.unwrap();
+        paths.push(path);
+    }
+    assert_eq!(earlier.seal_the_rest(&journal).await.unwrap(), 1);
+    assert_eq!(earlier.seal_the_rest(&journal).await.unwrap(), 0);
+    let sealed: Vec<bool> = paths.iter().map(|path| shelf::is_sealed(path).unwrap()).collect();
+    assert_eq!(sealed, [false, false, true]);
+}
