@@ -1,13 +1,7 @@
 //! Owns the SQLite file of records: opening, the one writer, the readers, and what SQLite's errors mean. Knows no
 //! session rules beyond "the higher rank stays".
 
-use std::{
-    fs,
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
@@ -126,7 +120,8 @@ impl SqliteStore {
     /// [`StoreError::Unavailable`] when the file cannot be opened or is held by another process;
     /// [`StoreError::Refused`] when it is no database or its schema is of a newer release.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        create_private(path).map_err(|error| StoreError::Unavailable(format!("cannot open the file: {error}")))?;
+        disk::create_private(path)
+            .map_err(|error| StoreError::Unavailable(format!("cannot open the file: {error}")))?;
         let options = writing(path);
         let reading = options.clone().read_only(true);
         let options = options.pragma("cache_size", WRITER_CACHE).pragma("wal_autocheckpoint", LOG_PAGES);
@@ -358,12 +353,6 @@ fn writing(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(false)
         .statement_cache_capacity(STATEMENT_CACHE)
         .disable_statement_logging()
-}
-
-/// Creates the file closed to others before SQLite opens it; SQLite gives its log and index files the same mode.
-fn create_private(path: &Path) -> std::io::Result<()> {
-    let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    file.set_permissions(fs::Permissions::from_mode(0o600))
 }
 
 fn not_migrated(error: MigrateError) -> StoreError {

@@ -1,10 +1,10 @@
-//! Owns what the disk has done to the file: a sync that failed, which is never forgiven, and the reserve of room that a full
+//! Owns who may read the file, and what the disk has done to it: a sync that failed, which is never forgiven, and the reserve of room that a full
 //! disk's closes are written into. Knows no table.
 
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, OnceLock,
@@ -135,4 +135,10 @@ fn fill(mut file: &File) -> io::Result<()> {
         Err(Errno::OPNOTSUPP) => io::copy(&mut io::repeat(0).take(RESERVE), &mut file).map(drop),
         outcome => Ok(outcome?),
     }
+}
+
+/// Creates the file closed to others before SQLite opens it; SQLite gives its log and index files the same mode.
+pub fn create_private(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(0o600))
 }

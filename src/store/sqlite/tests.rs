@@ -1,5 +1,7 @@
 //! The SQLite store, held to the conformance suite and to what only a file can break. Knows its files.
 
+use std::{fs, os::unix::fs::PermissionsExt};
+
 use futures_util::FutureExt;
 use tempfile::TempDir;
 

@@ -6,7 +6,9 @@ use std::path::Path;
 use data_encoding::HEXLOWER;
 use sqlx::{SqlitePool, sqlite::SqliteConnectOptions, sqlite::SqlitePoolOptions};
 
-use super::{BUSY_TIMEOUT, Disk, READERS, STEPS, SqliteStore, Tail, create_private, failed, not_migrated, writing};
+use super::{
+    BUSY_TIMEOUT, Disk, READERS, STEPS, SqliteStore, Tail, disk::create_private, failed, not_migrated, writing,
+};
 use crate::store::{StoreError, schema, schema::Step};
 
 /// What a file holds, to be told from another.
