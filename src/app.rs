@@ -148,9 +148,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
     let incarnation = Incarnation::new(rand::random());
     let (stores, people, epoch) = open_stores(&config, &node, &incarnation).await?;
-    if plan.admin_token.is_none() && !plan.demo {
-        people::somebody_signs_in(&*people).await?;
-    }
+    people::somebody_signs_in(&*people, plan.demo || plan.admin_token.is_some()).await?;
     let (fall, mut fallen) = watch::channel(None::<Collapse>);
     let foundation = Foundation {
         settings: actor::Settings {
@@ -158,7 +156,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
             ..actor_settings(&config, node.clone(), incarnation, epoch)
         },
         stores,
-        people: people::people(people, &config),
+        people: people::people(people, &config).await,
         connector: Arc::new(RusshConnector::new(ssh_settings(&config))),
         collapse: Arc::new(move |why| fall.send_modify(|first| *first = first.or(Some(why)))),
     };

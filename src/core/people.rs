@@ -341,6 +341,12 @@ impl Directory {
         Some(Reach { role: user.role, grants: user.grants.clone() })
     }
 
+    /// Why `name` may not sign in, as a sentence; `None` if they may.
+    pub fn absence(&self, name: &str) -> Option<String> {
+        let gone = if self.users.contains_key(name) { "disabled" } else { "removed" };
+        self.reach(name).is_none().then(|| format!("{name} was {gone}"))
+    }
+
     /// The token whose secret has this digest, if it still works at `now`. Its owner may be gone.
     pub fn token(&self, digest: &str, now: UtcMicros) -> Option<&Token> {
         // A digest of 256 random bits: nothing is learned from how long it takes to find it.
@@ -356,10 +362,7 @@ impl Directory {
 
 /// Why `user` may not go on with a session on `target`, as a sentence; `None` if they may.
 pub fn objection(directory: &Directory, catalogue: &[Listed], user: &str, target: &str) -> Option<String> {
-    let Some(reach) = directory.reach(user) else {
-        let gone = if directory.users.contains_key(user) { "disabled" } else { "removed" };
-        return Some(format!("{user} was {gone}"));
-    };
+    let Some(reach) = directory.reach(user) else { return directory.absence(user) };
     if !reach.opens() {
         return Some(format!("{user} is {} now, who opens no shells", reach.role.as_str()));
     }

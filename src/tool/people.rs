@@ -36,7 +36,7 @@ pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> 
     let store = open(desk).await?;
     let directory = store.read().await.context("the users cannot be read")?;
     match command {
-        UserCommand::List => Ok(list_users(&directory)),
+        UserCommand::List => list_users(&directory),
         UserCommand::Add(options) => add(desk, &*store, &directory, options).await,
         UserCommand::Passwd(options) => {
             let user = find(&directory, &options.name)?;
@@ -59,7 +59,7 @@ pub async fn tokens(desk: &Desk, command: TokenCommand) -> anyhow::Result<Report
     let store = open(desk).await?;
     let directory = store.read().await.context("the tokens cannot be read")?;
     match command {
-        TokenCommand::List => Ok(list_tokens(&directory)),
+        TokenCommand::List => list_tokens(&directory),
         TokenCommand::Create(options) => create_token(desk, &*store, &directory, options).await,
         TokenCommand::Revoke { id } => {
             if !directory.tokens.contains_key(&id) {
@@ -74,6 +74,13 @@ pub async fn tokens(desk: &Desk, command: TokenCommand) -> anyhow::Result<Report
 /// The store of users, made if this is the first thing that happens here.
 async fn open(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
     if let Some(records) = stores::records(desk)? {
+        let taken = records.schema().await.context("store.records")?;
+        if let Some((step, _)) = taken.iter().find(|(_, taken)| !taken) {
+            bail!(
+                "the records lack the step {} of their schema: run `pulsegate migrate`, or start a gateway",
+                step.name
+            );
+        }
         return Ok(Box::new(records));
     }
     data_dir::make_private(&desk.config.node.data_dir)?;
@@ -187,35 +194,34 @@ fn find(directory: &Directory, name: &str) -> anyhow::Result<User> {
     directory.users.get(name).cloned().with_context(|| format!("there is no user {name}; see `pulsegate user list`"))
 }
 
-fn list_users(directory: &Directory) -> Report {
+fn list_users(directory: &Directory) -> anyhow::Result<Report> {
     let mut text = format!("{:<24} {:<9} {:<9} {:<20}  MAY OPEN", "NAME", "ROLE", "STATE", "LAST SIGN-IN");
     for user in directory.users.values() {
         let state = if user.disabled { "disabled" } else { "enabled" };
         let seen = user.last_sign_in_at.map_or_else(|| "never".to_owned(), minute);
         let opens = opens(user);
-        write!(text, "\n{:<24} {:<9} {state:<9} {seen:<20}  {opens}", user.name, user.role.as_str()).ok();
+        write!(text, "\n{:<24} {:<9} {state:<9} {seen:<20}  {opens}", user.name, user.role.as_str())?;
     }
     let users = directory
         .users
         .values()
         .map(|user| json!({ "name": user.name, "role": user.role, "grants": user.grants, "disabled": user.disabled }));
-    done(text, json!({ "users": users.collect::<Vec<_>>() }))
+    Ok(done(text, json!({ "users": users.collect::<Vec<_>>() })))
 }
 
-fn list_tokens(directory: &Directory) -> Report {
+fn list_tokens(directory: &Directory) -> anyhow::Result<Report> {
     let mut text = format!("{:<16} {:<24} {:<24} {:<20} {:<20}  SCOPES", "ID", "USER", "NAME", "EXPIRES", "LAST USED");
     for token in directory.tokens.values() {
         let [expires, used] =
             [token.expires_at, token.last_used_at].map(|at| at.map_or_else(|| "never".to_owned(), minute));
         let scopes = scopes(token);
-        write!(text, "\n{:<16} {:<24} {:<24} {expires:<20} {used:<20}  {scopes}", token.id, token.user, token.name)
-            .ok();
+        write!(text, "\n{:<16} {:<24} {:<24} {expires:<20} {used:<20}  {scopes}", token.id, token.user, token.name)?;
     }
     let tokens = directory
         .tokens
         .values()
         .map(|token| json!({ "id": token.id, "name": token.name, "user": token.user, "scopes": token.scopes }));
-    done(text, json!({ "tokens": tokens.collect::<Vec<_>>() }))
+    Ok(done(text, json!({ "tokens": tokens.collect::<Vec<_>>() })))
 }
 
 fn opens(user: &User) -> String {

@@ -68,7 +68,10 @@ impl Standing {
         match &self.caller.via {
             Via::Gateway => self.taken_away().await,
             Via::Cookie(_, sign_in) => tokio::select! {
-                () = sign_in.signed_out() => format!("{} signed out", self.caller.user),
+                () = sign_in.signed_out() => {
+                    let directory = self.state.gateway.people().directory();
+                    directory.absence(&self.caller.user).unwrap_or_else(|| format!("{} signed out", self.caller.user))
+                }
                 why = self.taken_away() => why,
             },
             Via::Token(_) => self.taken_away().await,
