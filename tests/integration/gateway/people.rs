@@ -313,7 +313,10 @@ fn the_first_user_is_added_before_the_gateway_serves_and_its_own_token_is_not_ne
     assert!(status.success() && told.contains("root may sign in as admin"), "{told}");
     let gateway = Gateway::start(home);
     let root = Person::signs_in(&gateway, "root", PASSWORD).unwrap();
-    let (page, _) = root.page();
+    // Nobody else could ask how it goes.
+    let page = root.socket(&root.opens("playground"));
+    page.attach(&Attach::default());
+    page.sees("$ ");
     page.runs("echo hello", "hello");
     let last = root.asks("DELETE", "/api/v1/users/root", None);
     assert_eq!(last.status, 409, "{}", last.text());
