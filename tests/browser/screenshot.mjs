@@ -1,4 +1,5 @@
-// Takes the pictures of the README from the product itself: a terminal and the list of sessions, as a few minutes leave them.
+// Takes the pictures of the README from the product itself: a terminal and the list of sessions, as a few minutes leave them,
+// the people who may sign in, and the shell of somebody who no longer may.
 // Run as: PULSEGATE=target/release/pulsegate node tests/browser/screenshot.mjs docs
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -16,7 +17,7 @@ const scratch = mkdtempSync(join(tmpdir(), "pulsegate-screenshot-"));
 // As seen from the folder that the gateway runs in.
 process.env.PULSEGATE = resolve(process.env.PULSEGATE);
 const gateway = Gateway.demo(scratch, { "session.reattach_window": "10m" });
-const browser = new Browser();
+const [browser, hers] = [new Browser(), new Browser()];
 try {
   await gateway.start();
   await browser.start(scratch, ["--force-dark-mode"]);
@@ -27,10 +28,36 @@ try {
   await desk.at("nav-sessions").click();
   await desk.row(oldest).waitFor();
   await desk.page.screenshot({ path: join(folder, "sessions.png") });
+  await people(desk);
 } finally {
   await browser.stop();
+  await hers.stop();
   await gateway.stop();
   await until("the folder to go", () => rmSync(scratch, { recursive: true, force: true }) ?? true);
+}
+
+/** Adds a few people, and takes the shell of one of them away again. */
+async function people(desk) {
+  const users = [
+    { name: "ada", role: "user", grants: ["playground", "tag:web"] },
+    { name: "grace", role: "operator", grants: ["*"] },
+    { name: "vera", role: "auditor", grants: [] },
+  ];
+  for (const user of users) await gateway.change("POST", "/users", { ...user, password: "correct horse battery" });
+  await hers.start(mkdtempSync(join(scratch, "ada-")), ["--force-dark-mode"]);
+  const ada = new Desk(await hers.open(gateway.origin));
+  await ada.page.setViewportSize({ width: 1280, height: 800 });
+  await ada.at("signin-name").fill("ada");
+  await ada.at("signin-password").fill("correct horse battery");
+  await ada.at("signin-submit").click();
+  await ada.openPlayground();
+  await ada.ask("echo Hello from ada", /^Hello from ada$/m);
+  await desk.at("nav-people").click();
+  await desk.page.locator('[data-testid=person-row][data-name="ada"]').waitFor();
+  await desk.page.screenshot({ path: join(folder, "people.png") });
+  await gateway.change("PATCH", "/users/ada", { disabled: true });
+  await ada.ending();
+  await ada.page.screenshot({ path: join(folder, "revoked.png") });
 }
 
 /** Leaves sessions of several kinds behind, and a terminal with colours in front. Returns the oldest. */

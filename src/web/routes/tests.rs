@@ -120,8 +120,9 @@ async fn every_route_admits_only_the_roles_it_is_for() {
             let request = if who.starts_with("pgt_") {
                 request.insert_header(bearer(who))
             } else {
-                request.cookie(signed_in_as(&state, who)).insert_header(("origin", ORIGIN))
+                request.cookie(signed_in_as(&state, who))
             };
+            let request = request.insert_header(("origin", ORIGIN));
             let request = match (method.as_str(), path) {
                 ("POST", "/api/v1/sessions") => request.set_json(serde_json::json!({ "target": "web-1" })),
                 ("POST", "/api/v1/me/password") => request.set_json(serde_json::json!({ "current": "x", "new": "x" })),

@@ -73,12 +73,21 @@ export class Gateway {
   }
 
   /** Asks its API as a program with a token. */
-  async get(path) {
-    const headers = { authorization: `Bearer ${this.token}` };
-    const response = await fetch(`${this.origin}/api/v1${path}`, { headers });
-    const body = await response.json();
-    if (!response.ok) throw new Error(`GET ${path}: ${response.status} ${JSON.stringify(body)}`);
-    return body;
+  get(path) {
+    return this.#ask("GET", path);
+  }
+
+  /** Asks for a change, as `POST` or `PATCH`. */
+  change(method, path, body) {
+    return this.#ask(method, path, JSON.stringify(body));
+  }
+
+  async #ask(method, path, body) {
+    const headers = { authorization: `Bearer ${this.token}`, "content-type": "application/json" };
+    const response = await fetch(`${this.origin}/api/v1${path}`, { method, headers, body });
+    const answer = await response.json();
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${JSON.stringify(answer)}`);
+    return answer;
   }
 
   /** Every session it lists, newest first. */
