@@ -107,7 +107,7 @@ pub struct CreateToken {
     #[arg(long = "scope", value_name = "RIGHT", value_parser = right)]
     pub scopes: Vec<Right>,
     /// How long it works, as 90d [default: until it is revoked].
-    #[arg(long, value_name = "DURATION", value_parser = config::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = life)]
     pub expires: Option<Duration>,
 }
 
@@ -115,6 +115,32 @@ fn role(text: &str) -> Result<Role, &'static str> {
     text.parse().map_err(|_| "one of viewer, user, operator, auditor, admin")
 }
 
+/// Days as well, which are what the life of a token is counted in.
+fn life(text: &str) -> Result<Duration, &'static str> {
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
+    let life = match days {
+        Some(days) => days.checked_mul(24 * 60 * 60).map(Duration::from_secs),
+        None => config::duration(text).ok(),
+    };
+    let longest = Duration::from_hours(3_650 * 24);
+    life.filter(|life| !life.is_zero() && *life <= longest)
+        .ok_or("a duration with its unit, as 90d, 12h or 30m, and at most 3650d")
+}
+
 fn right(text: &str) -> Result<Right, &'static str> {
     text.parse().map_err(|_| "one of observe, open, watch, terminate, replay, audit, manage")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_life_is_counted_in_days_too() {
+        assert_eq!(life("90d"), Ok(Duration::from_hours(90 * 24)));
+        assert_eq!(life("12h"), Ok(Duration::from_hours(12)));
+        for wrong in ["", "0d", "-1d", "3651d", "1", "d", "99999999999999999999d"] {
+            assert!(life(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
     cli::{AddUser, CreateToken, SetUser, TokenCommand, UserCommand},
     core::{
         password,
-        people::{ADMIN, Directory, Right, Rights, TOKEN_PREFIX, Token, User, is_user_name, token_digest},
+        people::{ADMIN, Directory, Right, Rights, Role, TOKEN_PREFIX, Token, User, is_user_name, token_digest},
         record::UtcMicros,
     },
     data_dir,
@@ -97,9 +97,11 @@ async fn add(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, option
     if directory.users.contains_key(&name) {
         bail!("there is a user {name} already; `pulsegate user set` changes one");
     }
-    let hint = match role.rights().has(Right::Open) && grants.is_empty() && role != crate::core::people::Role::Admin {
-        true => "; they may open nothing yet: `pulsegate user set --grant`",
-        false => "",
+    let opens_nothing = role.rights().has(Right::Open) && role != Role::Admin && grants.is_empty();
+    let hint = if opens_nothing {
+        format!("; `pulsegate user set {name} --grant TARGET` lets them open one")
+    } else {
+        String::new()
     };
     let password_hash = new_password(password_file.as_deref())?;
     let now = (desk.utc)();
@@ -225,7 +227,7 @@ fn list_tokens(directory: &Directory) -> anyhow::Result<Report> {
 }
 
 fn opens(user: &User) -> String {
-    if user.role == crate::core::people::Role::Admin {
+    if user.role == Role::Admin {
         return "everything".to_owned();
     }
     let grants: Vec<_> = user.grants.iter().map(ToString::to_string).collect();
