@@ -89,6 +89,10 @@ pub(super) use {add_token, add_user};
 pub(super) const REPLACE_USER: &str = "UPDATE users SET role = ?, grants = ?, disabled = ?, password_hash = ?, changed_at = ? \
     WHERE name = ? AND changed_at = ?";
 pub(super) const REMOVE_USER: &str = "DELETE FROM users WHERE name = ?";
+/// Tokens that were made while their user was being removed: the next user of that name is somebody else. A repetition finds the
+/// user there, and removes nothing.
+pub(super) const REMOVE_ORPHANS: &str = "DELETE FROM tokens WHERE username = ? \
+    AND NOT EXISTS (SELECT 1 FROM users WHERE name = ?)";
 pub(super) const REMOVE_TOKENS_OF: &str = "DELETE FROM tokens WHERE username = ?";
 
 pub(super) const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE token_id = ?";

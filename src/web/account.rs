@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{
     audit::Visitor,
     auth::{ADMIN, Caller, Via},
+    client,
     error::Problem,
     login,
     sign_ins::device_id,
@@ -51,6 +52,7 @@ pub async fn password(
     caller: Caller,
     body: web::Json<NewPassword>,
 ) -> Result<HttpResponse, Problem> {
+    let caller = caller.still(&state, None)?;
     caller.need_all_of_owner()?;
     let NewPassword { current, new } = body.into_inner();
     let people = state.gateway.people();
@@ -58,22 +60,22 @@ pub async fn password(
         return Err(Problem::bad_request("Who signs in with the gateway's own token has no password here."));
     };
     // As at the sign-in: a stolen cookie is no way to try passwords.
-    if let Some(wait) = state.names.wait(state.now(), user.name.as_str()) {
-        return Err(Problem::too_many(
-            "Too many wrong passwords were tried. Try again in a minute.",
-            wait.as_secs() + 1,
-        ));
+    let address = client::client_ip(&request, &state.settings);
+    let permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
+    if let Some(wait) = state.throttle.wait(state.now(), &address) {
+        return Err(login::too_many_passwords(wait));
     }
-    if !login::compare(&state, current, Some(user.password_hash.clone())).await? {
-        state.names.note(state.now(), user.name.as_str());
+    if !login::compare(&permit, current, Some(user.password_hash.clone())).await? {
+        state.throttle.note(state.now(), &address);
         return Err(Problem::forbidden("The current password is another one."));
     }
+    drop(permit);
     let password_hash = users::hash(&state, new).await?;
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserPassword, &caller.user, "Their own.")).await?;
     let own = match &caller.via {
         Via::Cookie(cookie, _) => {
-            state.sign_ins.stamp_anew(state.now(), cookie, &password_hash);
+            state.sign_ins.expect_stamp(state.now(), cookie, &password_hash);
             Some(device_id(cookie))
         }
         Via::Gateway | Via::Token(_) => None,
@@ -83,6 +85,9 @@ pub async fn password(
     let changed = User { password_hash, changed_at, ..user };
     if !people.change(Change::Replace(changed, before)).await? {
         return Err(Problem::conflict("You were changed by somebody at the same moment. Sign in again and try again."));
+    }
+    if let Via::Cookie(cookie, _) = &caller.via {
+        state.sign_ins.settle_stamp(state.now(), cookie);
     }
     state.sign_ins.sign_out_devices(state.now(), &caller.user, |id| own.as_deref() != Some(id));
     Ok(HttpResponse::NoContent().finish())

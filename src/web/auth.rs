@@ -81,6 +81,15 @@ impl Caller {
         }
     }
 
+    /// The same caller once their request's body has come, which may take long: as of now.
+    ///
+    /// # Errors
+    /// 401 once they are not signed in any more, 403 if they lack a `right` that is asked for.
+    pub fn still(&self, state: &State, right: Option<Right>) -> Result<Self, Problem> {
+        let caller = self.now(state).ok_or_else(Problem::not_signed_in)?;
+        right.map_or(Ok(()), |right| caller.need(right)).map(|()| caller)
+    }
+
     /// Their role.
     pub fn role(&self) -> Role {
         self.reach.role
@@ -170,8 +179,13 @@ fn identify(request: &HttpRequest) -> Result<Caller, Problem> {
 
 pub(super) fn by_cookie(state: &State, directory: &Directory, cookie: Digest) -> Option<Caller> {
     let sign_in = state.sign_ins.find(state.now(), &cookie)?;
+    if directory.reach(&sign_in.user).is_none() {
+        // Whoever may sign in again later does so anew.
+        state.sign_ins.sign_out(state.now(), &cookie);
+        return None;
+    }
     // Whoever got a new password meanwhile, or was removed and added again, signs in anew.
-    if *sign_in.stamp != *stamp(directory, &sign_in.user) {
+    if !sign_in.holds(stamp(directory, &sign_in.user)) {
         return None;
     }
     Caller::new(directory, sign_in.user.clone(), Via::Cookie(cookie, sign_in))
@@ -179,6 +193,10 @@ pub(super) fn by_cookie(state: &State, directory: &Directory, cookie: Digest) ->
 
 fn by_token(state: &State, directory: &Directory, digest: &str) -> Option<Caller> {
     let token = directory.token(digest, (state.settings.utc)())?;
+    if token.user == ADMIN && state.settings.admin_token.is_none() && !state.settings.demo {
+        // Whoever made it held a token that this gateway does not know any more.
+        return None;
+    }
     state.gateway.people().saw_token(&token.id);
     Caller::new(directory, token.user.as_str().into(), Via::Token(Box::new(token.clone())))
 }

@@ -10,6 +10,7 @@ use actix_web::{
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use tokio::sync::SemaphorePermit;
 
 use super::{
     audit::Visitor,
@@ -37,47 +38,56 @@ pub struct Login {
 /// `POST /api/v1/login`: trades a token or a password for a cookie, 204.
 pub async fn login(request: HttpRequest, body: web::Json<Login>) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
-    let user = match body.into_inner() {
+    let (user, stamp) = match body.into_inner() {
         Login { token: Some(token), username: None, password: None } => {
             let caller = auth::check_token(&request, token.expose_secret())?;
             // A cookie has all rights of its user; a token made for less is not traded for one.
             caller.need_all_of_owner()?;
-            caller.user
+            let stamp = current_stamp(&request, &caller.user)?;
+            (caller.user, stamp)
         }
         Login { token: None, username: Some(name), password: Some(password) } => {
             check_password(&request, name, password).await?
         }
         Login { .. } => return Err(Problem::bad_request("Give either token, or username and password.")),
     };
-    let cookie = sign_in(&request, user, "with credentials")?;
+    let cookie = sign_in(&request, user, &stamp, "with credentials")?;
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
 }
 
-/// Returns the user whose name and password these are. Whatever is wrong with them, the answer is the same and takes as long.
-/// After ten wrong ones from an address or for a name, within a minute, everything from there or for it waits until the minute is over;
-/// who is signed in stays so.
-async fn check_password(request: &HttpRequest, name: String, password: SecretString) -> Result<Arc<str>, Problem> {
+/// Returns the user whose name and password these are, and what their sign-in holds on to. Whatever is wrong, the answer is the same
+/// and takes as long. After ten wrong ones from an address within a minute, or a hundred for a name, everything from there or for
+/// it waits until the minute is over; who is signed in stays so.
+async fn check_password(
+    request: &HttpRequest,
+    name: String,
+    password: SecretString,
+) -> Result<(Arc<str>, Arc<str>), Problem> {
     let state = State::of(request)?;
-    let (now, address) = (state.now(), client::client_ip(request, &state.settings));
-    let waits = [state.throttle.wait(now, &address), state.names.wait(now, name.as_str())];
-    if let Some(wait) = waits.into_iter().flatten().max() {
-        let detail = "Too many wrong passwords were tried. Try again in a minute.";
-        return Err(Problem::too_many(detail, wait.as_secs() + 1));
-    }
+    let address = client::client_ip(request, &state.settings);
+    let waits = || {
+        let now = state.now();
+        let waits = [state.throttle.wait(now, &address), state.names.wait(now, name.as_str())];
+        waits.into_iter().flatten().max().map_or(Ok(()), |wait| Err(too_many_passwords(wait)))
+    };
+    waits()?;
+    let permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
+    // Again: whoever sent many at once is told by what became of the first of them.
+    waits()?;
     if !state.gateway.people().are_known() {
         return Err(Problem::unavailable("The store of users does not answer yet. Try again in a moment.", 5));
     }
     let user = state.gateway.people().directory().users.get(&name).cloned();
     let hash = user.as_ref().map(|user| user.password_hash.clone());
-    let fits = compare(state, password, hash).await?;
+    let fits = compare(&permit, password, hash).await?;
     match user.filter(|user| fits && !user.disabled) {
         Some(user) => {
             state.gateway.people().saw_user(&user.name);
-            Ok(user.name.into())
+            Ok((user.name.into(), user.password_hash.into()))
         }
         None => {
-            state.throttle.note(now, &address);
-            state.names.note(now, name.as_str());
+            state.throttle.note(state.now(), &address);
+            state.names.note(state.now(), name.as_str());
             let deed = Deed::refused(Action::SignIn, ANONYMOUS, address, &name, "A wrong name or password.");
             state.gateway.audit().note(deed);
             Err(Problem::wrong_credentials())
@@ -85,9 +95,14 @@ async fn check_password(request: &HttpRequest, name: String, password: SecretStr
     }
 }
 
-/// Whether a password has this hash: off the worker, whose shells go on meanwhile, and few at once.
-pub async fn compare(state: &State, password: SecretString, hash: Option<String>) -> Result<bool, Problem> {
-    let _permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
+/// 429 after too many wrong passwords.
+pub fn too_many_passwords(wait: std::time::Duration) -> Problem {
+    Problem::too_many("Too many wrong passwords were tried. Try again in a minute.", wait.as_secs() + 1)
+}
+
+/// Whether a password has this hash: off the worker, whose shells go on meanwhile, and few at once: whoever asks holds a permit,
+/// and keeps it until it is counted what came of it.
+pub async fn compare(_: &SemaphorePermit<'_>, password: SecretString, hash: Option<String>) -> Result<bool, Problem> {
     web::block(move || password::verify(&password, hash.as_deref())).await.map_err(|_| Problem::internal())
 }
 
@@ -103,7 +118,10 @@ pub async fn link(request: HttpRequest, query: web::Query<Once>) -> Result<HttpR
     let state = State::of(&request)?;
     let Some(secret) = &query.once else { return Ok(see_other("/").finish()) };
     match state.sign_ins.redeem_link(state.now(), secret) {
-        Some(user) => Ok(see_other("/").cookie(sign_in(&request, user, "with a one-time link")?).finish()),
+        Some(user) => {
+            let stamp = current_stamp(&request, &user)?;
+            Ok(see_other("/").cookie(sign_in(&request, user, &stamp, "with a one-time link")?).finish())
+        }
         None => Ok(see_other("/#/link-expired").finish()),
     }
 }
@@ -120,18 +138,21 @@ pub async fn logout(request: HttpRequest, state: web::Data<State>, caller: Calle
     HttpResponse::NoContent().cookie(gone).finish()
 }
 
+fn current_stamp(request: &HttpRequest, user: &str) -> Result<Arc<str>, Problem> {
+    Ok(auth::stamp(&State::of(request)?.gateway.people().directory(), user).into())
+}
+
 /// Makes a new sign-in in the place of the one the request came with, if any.
-fn sign_in(request: &HttpRequest, user: Arc<str>, how: &str) -> Result<Cookie<'static>, Problem> {
+fn sign_in(request: &HttpRequest, user: Arc<str>, stamp: &str, how: &str) -> Result<Cookie<'static>, Problem> {
     let state = State::of(request)?;
     if let Some(old) = auth::cookie(request) {
         state.sign_ins.sign_out(state.now(), &old);
     }
-    let directory = state.gateway.people().directory();
     let user_agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
     let address = client::client_ip(request, &state.settings);
     let place = Place { client_ip: Some(address), user_agent: user_agent.unwrap_or_default().to_owned() };
     state.gateway.audit().note(Deed::done(Action::SignIn, &user, address, &user, &format!("Signed in {how}.")));
-    let secret = state.sign_ins.sign_in(state.now(), user.clone(), auth::stamp(&directory, &user), place);
+    let secret = state.sign_ins.sign_in(state.now(), user, stamp, place);
     Ok(session_cookie(request, state, secret))
 }
 

@@ -68,7 +68,7 @@ pub async fn create(
     caller: Caller,
     body: web::Json<Opening>,
 ) -> Result<HttpResponse, Problem> {
-    caller.need(Right::Open)?;
+    let caller = caller.still(&state, Some(Right::Open))?;
     let visitor = Visitor::of(&request, &state, &caller);
     let open = body.into_inner().check(&caller.user, &caller.reach, visitor.client_ip, &state.settings)?;
     let target = open.target.clone();

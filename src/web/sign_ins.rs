@@ -42,6 +42,8 @@ pub struct SignIn {
     pub user: Arc<str>,
     /// What it depends on, see [`stamp`](super::auth::stamp).
     pub stamp: Arc<str>,
+    /// What it will depend on once its own change of the password holds.
+    next: Option<Arc<str>>,
     /// Where.
     pub place: Place,
     /// Monotonic time of it.
@@ -52,6 +54,11 @@ pub struct SignIn {
 }
 
 impl SignIn {
+    /// Whether it is good while its user has this stamp.
+    pub fn holds(&self, stamp: &str) -> bool {
+        *self.stamp == *stamp || self.next.as_deref() == Some(stamp)
+    }
+
     /// Returns once somebody ended it; one that fades never does.
     pub async fn signed_out(&self) {
         if self.over.subscribe().wait_for(|over| *over).await.is_err() {
@@ -79,7 +86,8 @@ impl SignIns {
     pub fn sign_in(&self, now: Duration, user: Arc<str>, stamp: &str, mut place: Place) -> String {
         place.user_agent = place.user_agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS).collect();
         let (secret, over) = (secret::fresh(), watch::Sender::new(false));
-        let sign_in = SignIn { user, stamp: stamp.into(), place, signed_in_at: now, last_used_at: now, over };
+        let sign_in =
+            SignIn { user, stamp: stamp.into(), next: None, place, signed_in_at: now, last_used_at: now, over };
         lock(&self.cookies).insert(now, secret::digest(&secret), sign_in, COOKIE_LIFE);
         secret
     }
@@ -103,10 +111,17 @@ impl SignIns {
         self.sign_out_where(now, |cookie, sign_in| *sign_in.user == *user && chosen(&device_id(cookie)))
     }
 
-    /// Holds what is signed in by `cookie` on to a new stamp: its own password was changed by itself.
-    pub fn stamp_anew(&self, now: Duration, cookie: &Digest, stamp: &str) {
+    /// Lets what is signed in by `cookie` hold on to a stamp that is about to come: its own change of the password.
+    pub fn expect_stamp(&self, now: Duration, cookie: &Digest, stamp: &str) {
         if let Some(entry) = lock(&self.cookies).get_mut(now, cookie) {
-            entry.value.stamp = stamp.into();
+            entry.value.next = Some(stamp.into());
+        }
+    }
+
+    /// The stamp that was expected has come: the one before it is good for nothing any more.
+    pub fn settle_stamp(&self, now: Duration, cookie: &Digest) {
+        if let Some(entry) = lock(&self.cookies).get_mut(now, cookie) {
+            entry.value.stamp = entry.value.next.take().unwrap_or_else(|| entry.value.stamp.clone());
         }
     }
 

@@ -47,19 +47,24 @@ impl Standing {
 
     /// Why they may not attach, as the fault and a sentence; `None` if they may. What one may not see is not there.
     pub fn objection(&self, interactive: bool) -> Option<(Fault, String)> {
-        let owner = self.owner.as_deref()?;
-        let is_own = *self.caller.user == *owner;
-        if !is_own && !self.caller.has(Right::Observe) && !self.caller.has(Right::Watch) {
-            return Some((Fault::NoSuchSession, "No such session is known. Open a new one.".to_owned()));
+        let unknown = || Some((Fault::NoSuchSession, "No such session is known. Open a new one.".to_owned()));
+        let Some(caller) = self.caller.now(&self.state) else {
+            return Some((Fault::SignIn, "You are no longer signed in.".to_owned()));
+        };
+        let Some(owner) = self.owner.as_deref() else { return unknown() };
+        let is_own = *caller.user == *owner;
+        if !is_own && !caller.has(Right::Observe) && !caller.has(Right::Watch) {
+            return unknown();
         }
-        let needed = if is_own && interactive { Right::Open } else { Right::Watch };
-        if interactive && !is_own {
+        if !is_own && interactive {
             return Some((Fault::NotYours, format!("This session belongs to {owner}: you cannot type in it.")));
         }
-        if is_own && !interactive {
-            return None;
-        }
-        self.caller.need(needed).err().map(|problem| (Fault::NotYours, problem.detail().to_owned()))
+        let needed = match (is_own, interactive) {
+            (true, false) => return None,
+            (true, true) => Right::Open,
+            (false, _) => Right::Watch,
+        };
+        caller.need(needed).err().map(|problem| (Fault::NotYours, problem.detail().to_owned()))
     }
 
     /// Returns once they may no longer be here, with the reason. A sign-in that only fades while its terminal is in use is no
@@ -99,14 +104,17 @@ impl Standing {
         loop {
             let directory = changes.borrow_and_update().clone();
             let user = &*self.caller.user;
+            if let Some(why) = directory.absence(user) {
+                return why;
+            }
             match &self.caller.via {
                 Via::Token(token) if !directory.tokens.contains_key(&token.id) => {
                     return format!("the token {:?} of {user} was revoked", token.name);
                 }
-                Via::Cookie(cookie, sign_in) if *sign_in.stamp != *auth::stamp(&directory, user) => {
+                Via::Cookie(cookie, sign_in) if !sign_in.holds(auth::stamp(&directory, user)) => {
                     // Whoever changed it in this very browser stays.
                     let now = self.state.sign_ins.find(self.state.now(), cookie);
-                    if now.is_none_or(|now| *now.stamp != *auth::stamp(&directory, user)) {
+                    if now.is_none_or(|now| !now.holds(auth::stamp(&directory, user))) {
                         return format!("the password of {user} was changed");
                     }
                 }

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, web};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::{error::Problem, pages::Pages, secret, sign_ins::SignIns, throttle::Throttle};
 use crate::{
@@ -20,6 +20,12 @@ use crate::{
 
 /// Each holds one task and a few frames; far more than people who look at a list at once.
 const EVENT_STREAMS: usize = 1_000;
+
+/// Wrong tokens and passwords from one address: enough for a person who mistypes and a script that is wrongly set up.
+const TRIES: u32 = 10;
+
+/// Wrong passwords for one name, wherever from: more than one address may try, so that nobody shuts another out alone.
+const TRIES_FOR_A_NAME: u32 = 100;
 
 /// Passwords that are compared at once.
 const COMPARISONS: usize = 2;
@@ -90,6 +96,8 @@ pub struct State {
     pub throttle: Throttle<IpAddr>,
     /// For which names wrong passwords were tried.
     pub names: Throttle<str>,
+    /// Held while users are changed, so that no two take the last admin away together.
+    pub managing: Mutex<()>,
     /// One permit per password that is being compared: each takes 19 MiB and a core for a while.
     pub comparing: Semaphore,
     /// Pages of the session list that still hold.
@@ -105,8 +113,9 @@ impl State {
             gateway,
             settings,
             sign_ins: SignIns::default(),
-            throttle: Throttle::default(),
-            names: Throttle::default(),
+            throttle: Throttle::new(TRIES),
+            names: Throttle::new(TRIES_FOR_A_NAME),
+            managing: Mutex::default(),
             comparing: Semaphore::new(COMPARISONS),
             pages: Pages::default(),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),

@@ -12,8 +12,6 @@ use super::{
     secret::{self, Digest},
 };
 
-/// Enough for a person who mistypes and a script that is wrongly set up.
-const FAILURES: u32 = 10;
 const WINDOW: Duration = Duration::from_secs(60);
 /// A few hundred KiB; an attacker with more addresses than this guesses 256-bit tokens no better.
 const ADDRESSES: usize = 10_000;
@@ -47,21 +45,21 @@ impl Counted for str {
 /// Counts failures over a minute that starts with the first.
 #[derive(Debug)]
 pub struct Throttle<C: Counted + ?Sized> {
+    most: u32,
     failures: Mutex<Fading<C::Key, u32>>,
 }
 
-impl<C: Counted + ?Sized> Default for Throttle<C> {
-    fn default() -> Self {
-        Self { failures: Mutex::new(Fading::new(ADDRESSES)) }
-    }
-}
-
 impl<C: Counted + ?Sized> Throttle<C> {
+    /// Lets `most` failures of one happen within a minute.
+    pub fn new(most: u32) -> Self {
+        Self { most, failures: Mutex::new(Fading::new(ADDRESSES)) }
+    }
+
     /// Returns how long one has to wait before the next try, if one must.
     pub fn wait(&self, now: Duration, who: &C) -> Option<Duration> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = failures.get_mut(now, &who.key())?;
-        (entry.value >= FAILURES).then(|| entry.until.saturating_sub(now))
+        (entry.value >= self.most).then(|| entry.until.saturating_sub(now))
     }
 
     /// Notes a failure.
@@ -94,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_eleventh_try_waits_until_the_minute_is_over() {
-        let throttle = Throttle::<IpAddr>::default();
+        let throttle = Throttle::<IpAddr>::new(10);
         for second in 0..10 {
             assert_eq!(throttle.wait(NOON, &address("192.0.2.7")), None);
             throttle.note(NOON + Duration::from_secs(second), &address("192.0.2.7"));
@@ -107,7 +105,7 @@ mod tests {
 
     #[test]
     fn the_addresses_of_one_ipv6_network_count_together() {
-        let throttle = Throttle::<IpAddr>::default();
+        let throttle = Throttle::<IpAddr>::new(10);
         for host in 0..10 {
             throttle.note(NOON, &address(&format!("2001:db8::{host:x}")));
         }
@@ -117,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_name_waits_wherever_it_is_tried_from() {
-        let throttle = Throttle::<str>::default();
+        let throttle = Throttle::<str>::new(10);
         for _ in 0..10 {
             throttle.note(NOON, "ada");
         }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     core::{
         audit::Action,
-        people::{Right, Rights, TOKEN_PREFIX, Token, token_digest},
+        people::{Directory, Right, Rights, TOKEN_PREFIX, Token, token_digest},
         record::UtcMicros,
     },
     store::people::{Change, Seen},
@@ -73,7 +73,7 @@ pub async fn list(
     let people = state.gateway.people();
     let (directory, seen) = (people.directory(), people.seen());
     let of_user = directory.tokens.values().filter(|token| token.user == user);
-    let items: Vec<_> = of_user.map(|token| view(token, &caller, &seen)).collect();
+    let items: Vec<_> = of_user.map(|token| view(token, &directory, &seen)).collect();
     Ok(HttpResponse::Ok().json(json!({ "items": items })))
 }
 
@@ -84,6 +84,7 @@ pub async fn create(
     caller: Caller,
     body: web::Json<NewToken>,
 ) -> Result<HttpResponse, Problem> {
+    let caller = caller.still(&state, None)?;
     caller.need_all_of_owner()?;
     let NewToken { name, scopes, expires_in } = body.into_inner();
     if !(1..=NAME_CHARS).contains(&name.chars().count()) || name.chars().any(char::is_control) {
@@ -121,7 +122,7 @@ pub async fn create(
         .record(visitor.did(Action::TokenCreate, &token.id, &format!("Named {:?}.", token.name)))
         .await?;
     people.change(Change::AddToken(token.clone())).await?;
-    let mut made = json!(view(&token, &caller, &Seen::default()));
+    let mut made = json!(view(&token, &people.directory(), &Seen::default()));
     if let Some(fields) = made.as_object_mut() {
         fields.insert("token".to_owned(), secret.into());
     }
@@ -172,9 +173,10 @@ fn expiry(now: UtcMicros, life: &str) -> Result<UtcMicros, Problem> {
     Ok(UtcMicros(now.0.saturating_add(micros)))
 }
 
-fn view<'a>(token: &'a Token, caller: &Caller, seen: &Seen) -> TokenView<'a> {
+fn view<'a>(token: &'a Token, directory: &Directory, seen: &Seen) -> TokenView<'a> {
     // Without scopes it has whatever its owner has.
-    let scopes = token.scopes.clone().unwrap_or_else(|| caller.rights().iter().collect());
+    let held = directory.reach(&token.user).map(|reach| reach.role.rights()).unwrap_or_default();
+    let scopes = token.scopes.clone().unwrap_or_else(|| held.iter().collect());
     TokenView {
         id: &token.id,
         name: &token.name,

@@ -16,7 +16,7 @@ use crate::{
     core::{
         audit::Action,
         password,
-        people::{GRANTS, Grant, Role, User, is_user_name},
+        people::{GRANTS, Grant, Right, Role, User, is_user_name},
         record::UtcMicros,
     },
     store::people::{Change, Seen},
@@ -79,7 +79,9 @@ pub async fn create(
     if state.gateway.people().directory().users.contains_key(&name) {
         return Err(exists());
     }
+    check_role(&caller, role)?;
     let password_hash = hash(&state, password).await?;
+    let caller = caller.still(&state, Some(Right::Manage))?;
     let now = (state.settings.utc)();
     let user = User {
         name: name.clone(),
@@ -110,15 +112,25 @@ pub async fn change(
 ) -> Result<HttpResponse, Problem> {
     let UserChange { role, grants, disabled, password } = body.into_inner();
     check_grants(grants.as_deref().unwrap_or_default())?;
+    find(&state, &name)?;
+    let new_hash = match password {
+        Some(password) => {
+            caller.need_all_of_owner()?;
+            Some(hash(&state, password).await?)
+        }
+        None => None,
+    };
+    let caller = caller.still(&state, Some(Right::Manage))?;
+    let _alone = state.managing.lock().await;
     let before = find(&state, &name)?;
     let (role, grants) = (role.unwrap_or(before.role), grants.unwrap_or_else(|| before.grants.clone()));
     let disabled = disabled.unwrap_or(before.disabled);
+    if role != before.role || disabled != before.disabled {
+        check_role(&caller, role)?;
+    }
     keep_an_admin(&state, &before, role == Role::Admin && !disabled)?;
     let visitor = Visitor::of(&request, &state, &caller);
-    let password_hash = match password {
-        Some(password) => hash(&state, password).await?,
-        None => before.password_hash.clone(),
-    };
+    let password_hash = new_hash.unwrap_or_else(|| before.password_hash.clone());
     let changed_at = UtcMicros((state.settings.utc)().0.max(before.changed_at.0.saturating_add(1)));
     let detail = what_changes(&before, role, &grants, disabled, password_hash != before.password_hash);
     state.gateway.audit().record(visitor.did(Action::UserChange, &before.name, &detail)).await?;
@@ -142,6 +154,7 @@ pub async fn remove(
     caller: Caller,
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
+    let _alone = state.managing.lock().await;
     let user = find(&state, &name)?;
     keep_an_admin(&state, &user, false)?;
     let visitor = Visitor::of(&request, &state, &caller);
@@ -185,6 +198,12 @@ fn find(state: &State, name: &str) -> Result<User, Problem> {
 fn check_grants(grants: &[Grant]) -> Result<(), Problem> {
     let fit = grants.len() <= GRANTS;
     if fit { Ok(()) } else { Err(Problem::bad_request(format!("A user has {GRANTS} grants at most; use tags."))) }
+}
+
+/// Refuses to make somebody more than the caller is: a token with scopes is no way to all rights.
+fn check_role(caller: &Caller, role: Role) -> Result<(), Problem> {
+    let fits = caller.rights().include(role.rights());
+    if fits { Ok(()) } else { Err(Problem::forbidden("This token cannot give a role more rights than it has itself.")) }
 }
 
 /// Refuses to leave nobody who could manage users.

@@ -101,6 +101,11 @@ pub fn a_user_leaves_with_their_tokens<S: PeopleStore, G>(fresh: Fresh<S, G>) {
             store.change(Change::AddToken(token(&format!("{name}-2"), name))).await.unwrap();
         }
         store.change(Change::Remove("ada".to_owned())).await.unwrap();
+        // One that was on its way meanwhile is not the next ada's.
+        store.change(Change::AddToken(token("ada-3", "ada"))).await.unwrap();
+        store.change(Change::Add(user("ada"))).await.unwrap();
+        assert!(store.read().await.unwrap().tokens.values().all(|token| token.user == "bob"));
+        store.change(Change::Remove("ada".to_owned())).await.unwrap();
         store.change(Change::RemoveToken("bob-1".to_owned())).await.unwrap();
         let found = store.read().await.unwrap();
         assert_eq!(found.users.keys().collect::<Vec<_>>(), ["bob"]);

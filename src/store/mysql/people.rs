@@ -61,6 +61,7 @@ fn statements(change: &Change) -> Vec<Statement> {
     let mut work = vec![sqlx::query(rows::COUNT_UP)];
     let user = match change {
         Change::Add(user) => {
+            work.push(remove_orphans(user));
             work.push(add_user(user));
             user
         }
@@ -84,6 +85,10 @@ fn statements(change: &Change) -> Vec<Statement> {
     };
     work.push(sqlx::query(rows::ONE_USER).bind(user.name.clone()));
     work
+}
+
+fn remove_orphans(user: &User) -> Statement {
+    sqlx::query(rows::REMOVE_ORPHANS).bind(user.name.clone()).bind(user.name.clone())
 }
 
 fn add_user(user: &User) -> Statement {

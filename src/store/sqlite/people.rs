@@ -59,6 +59,7 @@ impl PeopleStore for SqliteStore {
 async fn apply(transaction: &mut Transaction<'_>, change: Change) -> Result<bool, StoreError> {
     let user = match change {
         Change::Add(user) => {
+            transaction.run(remove_orphans(&user)).await?;
             transaction.run(add_user(&user)).await?;
             user
         }
@@ -79,6 +80,10 @@ async fn apply(transaction: &mut Transaction<'_>, change: Change) -> Result<bool
     let query = sqlx::query(rows::ONE_USER).bind(user.name.clone());
     let found = query.fetch_optional(transaction.connection()).await.map_err(|error| transaction.failed(error))?;
     rows::is_written(found.as_ref(), &user)
+}
+
+fn remove_orphans(user: &User) -> Statement {
+    sqlx::query(rows::REMOVE_ORPHANS).bind(user.name.clone()).bind(user.name.clone())
 }
 
 fn add_user(user: &User) -> Statement {
