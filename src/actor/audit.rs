@@ -1,7 +1,7 @@
 //! The way to the audit log: a bounded queue, and the one task that writes it, many entries with one commit. Knows what was
 //! told to it, and nobody who tells.
 //!
-//! A *note* waits for nobody: it is written within [`GATHER`] and a commit, and while the log cannot be written it waits in the
+//! A *note* waits for nobody: it is written within `GATHER` and a commit, and while the log cannot be written it waits in the
 //! queue. What finds no room is counted, and the log says how many these were as soon as it can. A *record* is for acts that
 //! must not happen unseen: whoever acts waits until it is durable, and does not act where that fails.
 

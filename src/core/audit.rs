@@ -1,7 +1,7 @@
 //! What the audit log keeps: who did what, from where, to whom, and whether it was let happen. Knows no store, no clock
 //! and no HTTP.
 //!
-//! Entries are numbered from 1 without a gap and chained by [`chain`](super::chain) in a log of their own: the history of
+//! Entries are numbered from 1 without a gap and chained by `core::chain` in a log of their own: the history of
 //! sessions is shortened at its beginning as sessions retire, this log never is.
 
 use std::{fmt, net::IpAddr, str::FromStr};
