@@ -244,6 +244,19 @@ pub struct User {
     pub last_sign_in_at: Option<UtcMicros>,
 }
 
+impl User {
+    /// Somebody who is added now.
+    pub fn new(name: String, role: Role, grants: Vec<Grant>, password_hash: String, now: UtcMicros) -> Self {
+        let (created_at, changed_at) = (now, now);
+        Self { name, role, grants, disabled: false, password_hash, created_at, changed_at, last_sign_in_at: None }
+    }
+
+    /// When a change that is made now counts as made: behind the last one, wherever the wall clock stands.
+    pub fn next_change(&self, now: UtcMicros) -> UtcMicros {
+        UtcMicros(now.0.max(self.changed_at.0.saturating_add(1)))
+    }
+}
+
 impl fmt::Debug for User {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, role, grants, disabled, .. } = self;

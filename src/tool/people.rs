@@ -105,16 +105,7 @@ async fn add(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, option
     };
     let password_hash = new_password(password_file.as_deref())?;
     let now = (desk.utc)();
-    let user = User {
-        name: name.clone(),
-        role,
-        grants,
-        disabled: false,
-        password_hash,
-        created_at: now,
-        changed_at: now,
-        last_sign_in_at: None,
-    };
+    let user = User::new(name.clone(), role, grants, password_hash, now);
     if !store.change(Change::Add(user)).await.context("the user cannot be added")? {
         bail!("somebody added a user {name} at the same moment");
     }
@@ -148,7 +139,7 @@ async fn replace(
 ) -> anyhow::Result<User> {
     let (name, before, mut user) = (user.name.clone(), user.changed_at, user);
     change(&mut user);
-    user.changed_at = UtcMicros((desk.utc)().0.max(before.0.saturating_add(1)));
+    user.changed_at = user.next_change((desk.utc)());
     if !store.change(Change::Replace(user.clone(), before)).await.context("the user cannot be changed")? {
         bail!("{name} was changed by somebody at the same moment; look, and try again");
     }

@@ -19,7 +19,6 @@ use crate::{
     core::{
         audit::Action,
         people::{Right, User},
-        record::UtcMicros,
     },
     store::people::Change,
 };
@@ -81,7 +80,7 @@ pub async fn password(
         Via::Gateway | Via::Token(_) => None,
     };
     let before = user.changed_at;
-    let changed_at = UtcMicros((state.settings.utc)().0.max(before.0.saturating_add(1)));
+    let changed_at = user.next_change((state.settings.utc)());
     let changed = User { password_hash, changed_at, ..user };
     if !people.change(Change::Replace(changed, before)).await? {
         return Err(Problem::conflict("You were changed by somebody at the same moment. Sign in again and try again."));

@@ -117,7 +117,10 @@ impl Caller {
             Via::Token(token) if self.reach.role.rights().has(right) => format!("the token {:?}", token.name),
             Via::Gateway | Via::Cookie(..) | Via::Token(_) => format!("the role {}", self.role().as_str()),
         };
-        Err(Problem::forbidden(format!("This needs the right {}, which {who} does not have.", right.as_str())))
+        Err(Problem::forbidden(format!(
+            "This needs the right {}, which {who} does not have. Ask whoever manages this gateway.",
+            right.as_str()
+        )))
     }
 
     /// Whether this session is their own.

@@ -142,7 +142,7 @@ pub async fn delete(
     if !record.is_closed() {
         let detail = format!("The session of {} on {}.", record.username, record.target);
         let deed = Visitor::of(&request, &state, &caller).did(Action::SessionTerminate, id, &detail);
-        // A shell can be ended however full the disk is; the next start finds the gap in no chain, but in this line of the log.
+        // A shell can be ended however full the disk is; that it stands in no audit log stands in the log of the gateway.
         if let Err(error) = state.gateway.audit().record(deed).await {
             tracing::error!(session_id = %id, user = %caller.user, %error, "ended without an entry in the audit log");
         }

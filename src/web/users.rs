@@ -17,7 +17,6 @@ use crate::{
         audit::Action,
         password,
         people::{GRANTS, Grant, Right, Role, User, is_user_name},
-        record::UtcMicros,
     },
     store::people::{Change, Seen},
 };
@@ -83,16 +82,7 @@ pub async fn create(
     let password_hash = hash(&state, password).await?;
     let caller = caller.still(&state, Some(Right::Manage))?;
     let now = (state.settings.utc)();
-    let user = User {
-        name: name.clone(),
-        role,
-        grants,
-        disabled: false,
-        password_hash,
-        created_at: now,
-        changed_at: now,
-        last_sign_in_at: None,
-    };
+    let user = User::new(name.clone(), role, grants, password_hash, now);
     let detail = format!("As {}, with {} grants.", role.as_str(), user.grants.len());
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserCreate, &name, &detail)).await?;
@@ -131,7 +121,7 @@ pub async fn change(
     keep_an_admin(&state, &before, role == Role::Admin && !disabled)?;
     let visitor = Visitor::of(&request, &state, &caller);
     let password_hash = new_hash.unwrap_or_else(|| before.password_hash.clone());
-    let changed_at = UtcMicros((state.settings.utc)().0.max(before.changed_at.0.saturating_add(1)));
+    let changed_at = before.next_change((state.settings.utc)());
     let detail = what_changes(&before, role, &grants, disabled, password_hash != before.password_hash);
     state.gateway.audit().record(visitor.did(Action::UserChange, &before.name, &detail)).await?;
     let seen = before.changed_at;

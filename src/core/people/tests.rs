@@ -123,3 +123,11 @@ fn a_token_works_until_it_expires() {
 fn a_password_hash_is_not_shown() {
     assert!(!format!("{:?}", user(Role::User, &[])).contains("secret-hash"));
 }
+
+#[test]
+fn every_change_moves_on_even_where_the_clock_was_set_back() {
+    let user = User { changed_at: UtcMicros(10), ..user(Role::User, &[]) };
+    assert_eq!(user.next_change(UtcMicros(20)), UtcMicros(20));
+    assert_eq!(user.next_change(UtcMicros(10)), UtcMicros(11));
+    assert_eq!(user.next_change(UtcMicros(3)), UtcMicros(11));
+}
