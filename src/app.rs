@@ -2,8 +2,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
 };
@@ -12,7 +11,6 @@ use actix::Arbiter;
 use actix_web::{App, HttpServer, middleware, web};
 use anyhow::{Context, bail};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-use secrecy::SecretString;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
@@ -23,17 +21,14 @@ use crate::{
         stores::Stores,
     },
     cli::{Demo, Tool},
-    config::{self, Config},
+    config::{self, Config, Secrets},
     core::{
         audit::{Action, Deed},
-        liveness::Rule,
         record::{Epoch, Incarnation, NodeId},
-        session::Limits,
-        stream,
     },
     data_dir,
     ssh::{
-        AddressRule, Credential, HostKeyPolicy, RusshConnector, SshSettings,
+        RusshConnector,
         demo::{DemoOptions, DemoServer},
     },
     store::{
@@ -52,6 +47,8 @@ mod ending;
 mod people;
 /// The recorder, as the configuration asks for it.
 mod recording;
+/// What each layer is told of the configuration.
+mod settings;
 
 /// How long a connection may take to send its first request's head, before it is told so. All others: `web/connections.rs`.
 const HEAD_LIMIT: Duration = Duration::from_secs(8);
@@ -68,7 +65,7 @@ const PLAYGROUND: &str = "playground";
 /// What to serve, beside the configuration.
 struct Plan {
     listener: TcpListener,
-    admin_token: Option<SecretString>,
+    secrets: Secrets,
     demo: bool,
 }
 
@@ -76,18 +73,18 @@ struct Plan {
 ///
 /// # Errors
 /// Whatever keeps it from serving, in a sentence that says what to do.
-pub async fn serve(config: Config, admin_token: Option<SecretString>) -> anyhow::Result<()> {
+pub async fn serve(config: Config, secrets: Secrets) -> anyhow::Result<()> {
     let listen = config.server.listen;
     let listener = TcpListener::bind(listen)
         .with_context(|| format!("cannot listen on {listen}; is another gateway running there? See server.listen"))?;
-    run(config, Plan { listener, admin_token, demo: false }).await
+    run(config, Plan { listener, secrets, demo: false }).await
 }
 
 /// Serves with an SSH target of its own and prints a link that signs in once.
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn demo(mut config: Config, admin_token: Option<SecretString>, options: Demo) -> anyhow::Result<()> {
+pub async fn demo(mut config: Config, secrets: Secrets, options: Demo) -> anyhow::Result<()> {
     // Whoever has 8022 in use still gets a demo.
     let any_port = SocketAddr::new(options.listen.ip(), 0);
     let listener = TcpListener::bind(options.listen)
@@ -118,7 +115,7 @@ pub async fn demo(mut config: Config, admin_token: Option<SecretString>, options
     if config.targets_allow.is_empty() {
         config.targets_allow = private_networks()?;
     }
-    let outcome = run(config, Plan { listener, admin_token, demo: true }).await;
+    let outcome = run(config, Plan { listener, secrets, demo: true }).await;
     playground.stop();
     if temporary && let Err(error) = fs::remove_dir_all(&data_dir) {
         tracing::warn!(%error, path = %data_dir.display(), "the demo's folder could not be removed");
@@ -130,8 +127,8 @@ pub async fn demo(mut config: Config, admin_token: Option<SecretString>, options
 ///
 /// # Errors
 /// What kept it from its work, in a sentence that says what to do.
-pub async fn look_after(config: Config, json: bool, tool: Tool) -> anyhow::Result<Report> {
-    let desk = Desk { config, json, utc: clock::utc, clock: clock::since_start };
+pub async fn look_after(config: Config, secrets: Secrets, json: bool, tool: Tool) -> anyhow::Result<Report> {
+    let desk = Desk { config, secrets, json, utc: clock::utc, clock: clock::since_start };
     tool::run(&desk, tool).await
 }
 
@@ -148,16 +145,16 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
     let incarnation = Incarnation::new(rand::random());
     let (stores, people, epoch) = open_stores(&config, &node, &incarnation).await?;
-    people::somebody_signs_in(&*people, plan.demo || plan.admin_token.is_some()).await?;
+    people::somebody_signs_in(&*people, plan.demo || plan.secrets.admin_token.is_some()).await?;
     let (fall, mut fallen) = watch::channel(None::<Collapse>);
     let foundation = Foundation {
         settings: actor::Settings {
             recorder: recording::recorder(&config)?,
-            ..actor_settings(&config, node.clone(), incarnation, epoch)
+            ..settings::actors(&config, node.clone(), incarnation, epoch)
         },
         stores,
         people: people::people(people, &config).await,
-        connector: Arc::new(RusshConnector::new(ssh_settings(&config))),
+        connector: Arc::new(RusshConnector::new(settings::ssh(&config))),
         collapse: Arc::new(move |why| fall.send_modify(|first| *first = first.or(Some(why)))),
     };
     let core = Arbiter::new();
@@ -169,8 +166,10 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let gateway = gateway.await.context("the core thread did not start")?;
     let addr = plan.listener.local_addr()?;
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
-    let (token, demo) = (plan.admin_token, plan.demo);
-    let state = web::Data::new(http::state::State::new(gateway.clone(), web_settings(&config, addr.ip(), token, demo)));
+    let seals = plan.secrets.seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
+    let (token, demo) = (plan.secrets.admin_token, plan.demo);
+    let settings = settings::web(&config, addr.ip(), token, seals, demo);
+    let state = web::Data::new(http::state::State::new(gateway.clone(), settings));
     let link = demo.then(|| state.issue_link(http::auth::ADMIN));
     let doors = doors::open(&config);
     let hold = || middleware::from_fn(http::connections::hold);
@@ -281,93 +280,6 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
         Some(Collapse::ActorFailed) => 70,
         Some(Collapse::Fenced) => 75,
         None => 1,
-    }
-}
-
-fn actor_settings(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Epoch) -> actor::Settings {
-    let (monitor, session, ssh) = (&config.monitor, &config.session, &config.ssh);
-    let limited = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
-    actor::Settings {
-        node,
-        incarnation,
-        epoch,
-        started_at: clock::utc(),
-        limits: Limits {
-            // Two pings share what the timeout leaves after the silence before the first.
-            browser: Rule {
-                interval: monitor.ping_interval,
-                window: monitor.ping_timeout.saturating_sub(monitor.ping_interval) / 2,
-                probes: 2,
-            },
-            peer: Rule { interval: ssh.keepalive_interval, window: ssh.keepalive_interval, probes: ssh.keepalive_max },
-            reattach_window: session.reattach_window,
-            idle_timeout: limited(session.idle_timeout),
-            max_duration: limited(session.max_duration),
-            checkpoint: monitor.heartbeat_interval,
-        },
-        stream: stream::Limits { window: session.output_window.bytes(), replay: session.replay_buffer.bytes() },
-        max_sessions: session.max_sessions,
-        max_per_user: session.max_per_user,
-        flush_batch: config.store.flush_batch as usize,
-        flush_interval: config.store.flush_interval,
-        cleanup_batch: session.cleanup_batch_size,
-        retention: limited(config.store.retention),
-        data_dir: config.node.data_dir.clone(),
-        update_interval: monitor.update_interval,
-        suspect_after: config.node.suspect_after,
-        serve_for: config.node.serve_for(),
-        recorder: None,
-    }
-}
-
-fn ssh_settings(config: &Config) -> SshSettings {
-    SshSettings {
-        connect_timeout: config.ssh.connect_timeout,
-        host_key_policy: match config.ssh.host_key_policy {
-            config::HostKeyPolicy::Strict => HostKeyPolicy::Strict,
-            config::HostKeyPolicy::AcceptNew => HostKeyPolicy::AcceptNew,
-            config::HostKeyPolicy::Ask => HostKeyPolicy::Ask,
-        },
-        known_hosts: config.known_hosts_path(),
-        agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
-    }
-}
-
-fn web_settings(
-    config: &Config,
-    listen: IpAddr,
-    admin_token: Option<SecretString>,
-    demo: bool,
-) -> http::state::Settings {
-    let credentials = |auth: &config::Auth| match auth {
-        config::Auth::KeyFile(path) => vec![Credential::KeyFile(path.clone())],
-        config::Auth::PasswordFile(path) => vec![Credential::PasswordFile(path.clone())],
-        config::Auth::Agent => vec![Credential::Agent],
-        config::Auth::Prompt => vec![Credential::Prompt],
-    };
-    let targets = config.targets.iter().map(|target| http::state::Target {
-        name: target.name.clone(),
-        host: target.host.clone(),
-        port: target.port,
-        username: target.username.clone(),
-        credentials: credentials(&target.auth),
-        tags: target.tags.clone(),
-        roles: target.roles.clone(),
-    });
-    let (allow, deny) = (config.targets_allow.clone(), config.targets_deny.clone());
-    http::state::Settings {
-        listen,
-        allowed_origins: config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
-        tls: config.server.tls.cert.is_some(),
-        trusted_proxies: config.server.trusted_proxies.clone(),
-        targets: targets.collect(),
-        adhoc: config.targets_adhoc.then_some(AddressRule { allow, deny }),
-        admin_token,
-        demo,
-        data_dir: config.node.data_dir.clone(),
-        version: env!("CARGO_PKG_VERSION"),
-        clock: clock::since_start,
-        utc: clock::utc,
     }
 }
 

@@ -2,13 +2,18 @@
 
 use std::{
     fs::{self, File},
+    io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
 use anyhow::{Context, bail};
+use secrecy::ExposeSecret;
 
-use crate::core::record::NodeId;
+use crate::core::{
+    record::NodeId,
+    seal::{SealKey, Seals},
+};
 
 /// The file whose lock says that the folder is in use.
 const LOCK: &str = "node.lock";
@@ -21,6 +26,9 @@ pub const CONTROL: &str = "control";
 
 /// Room that a full disk leaves to sessions that end.
 pub const RESERVE: &str = "reserve";
+
+/// The keys that seal credentials, where the environment gives none.
+pub const SEAL_KEYS: &str = "seal.key";
 
 /// The name that the node was given at its first start.
 pub const NODE_ID: &str = "node.id";
@@ -99,4 +107,66 @@ pub fn node_id(data_dir: &Path, configured: Option<&str>) -> anyhow::Result<Node
     let (path, id) = (data_dir.join(NODE_ID), format!("node-{:08x}", rand::random::<u32>()));
     fs::write(&path, format!("{id}\n")).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(NodeId(id))
+}
+
+/// The keys that seal credentials, made at the first call. A backup does not hold them: beside what they seal they would
+/// open it.
+///
+/// # Errors
+/// That the file with them is open to others, holds no keys, or what hinders reading or making it.
+pub fn seal_keys(data_dir: &Path) -> anyhow::Result<Seals> {
+    let path = data_dir.join(SEAL_KEYS);
+    match fs::metadata(&path) {
+        Ok(file) if file.permissions().mode() & 0o077 != 0 => {
+            bail!("others may read {}; run `chmod 600` on it, and `pulsegate seal rotate` if they did", path.display())
+        }
+        Ok(_) => {
+            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            Seals::parse(&text.into()).with_context(|| path.display().to_string())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let seals = Seals::new(SealKey::new(rand::random()), Vec::new());
+            keep_seal_keys(data_dir, &seals)?;
+            Ok(seals)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+/// Puts these keys in the place of those in the folder: whole and durable, or not at all.
+///
+/// # Errors
+/// What hinders it.
+pub fn keep_seal_keys(data_dir: &Path, seals: &Seals) -> anyhow::Result<()> {
+    let (path, new) = (data_dir.join(SEAL_KEYS), data_dir.join(format!("{SEAL_KEYS}.new")));
+    let write = || -> std::io::Result<()> {
+        let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+        for key in seals.keys() {
+            writeln!(file, "{}", key.spelled().expose_secret())?;
+        }
+        file.sync_all()?;
+        fs::rename(&new, &path)?;
+        File::open(data_dir)?.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seal_keys_are_made_once_and_closed_to_others() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let made = seal_keys(dir.path()).unwrap();
+        let sealed = made.seal([1; 12], "p", &"s".into()).unwrap();
+        assert!(seal_keys(dir.path()).unwrap().open("p", &sealed).is_ok());
+        let path = dir.path().join(SEAL_KEYS);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        assert!(format!("{:#}", seal_keys(dir.path()).unwrap_err()).contains("chmod 600"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "no key\n").unwrap();
+        assert!(format!("{:#}", seal_keys(dir.path()).unwrap_err()).contains("64 hexadecimal digits"));
+    }
 }

@@ -48,11 +48,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(outcome.code));
     }
     let loaded = Config::load(cli.config.as_deref(), process_environment())?;
-    let (config, token) = (loaded.config, loaded.admin_token);
+    let (config, secrets) = (loaded.config, loaded.secrets);
     let system = actix::System::new();
     match cli.command {
         Command::Tool(tool) => {
-            let report = system.block_on(app::look_after(config, cli.json, tool))?;
+            let report = system.block_on(app::look_after(config, secrets, cli.json, tool))?;
             let text = match report.json {
                 json if cli.json && !json.is_null() => json.to_string(),
                 _ => report.text,
@@ -63,8 +63,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             return Ok(ExitCode::from(report.code));
         }
-        Command::Demo(options) => system.block_on(app::demo(config, token, options))?,
-        Command::Serve | Command::Check => system.block_on(app::serve(config, token))?,
+        Command::Demo(options) => system.block_on(app::demo(config, secrets, options))?,
+        Command::Serve | Command::Check => system.block_on(app::serve(config, secrets))?,
     }
     Ok(ExitCode::SUCCESS)
 }

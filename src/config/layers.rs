@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fmt, fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use ::config::{ConfigError, Map, Source, Value, ValueKind};
@@ -16,10 +17,11 @@ use serde_saphyr::{
 
 use super::{
     Config, ConfigErrors,
+    block::{Setting, join},
     mistake::{Place, Position, Report, unknown},
     rules,
-    setting::{Setting, join},
 };
+use crate::core::seal::Seals;
 
 /// The file that is read when none is named.
 pub const DEFAULT_PATH: &str = "config.yaml";
@@ -28,21 +30,33 @@ pub const DEFAULT_PATH: &str = "config.yaml";
 /// like; the second underscore keeps them apart.
 const PREFIX: &str = "PULSEGATE__";
 
-/// The admin token's variable; it has no key in YAML, where it would be left lying about.
+/// The admin token's variable.
 const ADMIN_TOKEN: &str = "PULSEGATE_ADMIN_TOKEN";
 
 /// The fewest characters of an admin token.
 const ADMIN_TOKEN_MIN: usize = 32;
+
+/// The variable of the keys that seal credentials; without it they lie in the data directory.
+const SEAL_KEY: &str = "PULSEGATE_SEAL_KEY";
 
 /// A configuration without mistakes.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// Every key.
     pub config: Config,
-    /// `PULSEGATE_ADMIN_TOKEN`, at least 32 characters.
-    pub admin_token: Option<SecretString>,
+    /// What is read from the environment alone.
+    pub secrets: Secrets,
     /// The file that was read; `None`: there was none and the defaults hold.
     pub file: Option<PathBuf>,
+}
+
+/// Secrets of the environment; they have no key in YAML, where they would be left lying about.
+#[derive(Debug, Clone, Default)]
+pub struct Secrets {
+    /// `PULSEGATE_ADMIN_TOKEN`, at least 32 characters.
+    pub admin_token: Option<SecretString>,
+    /// `PULSEGATE_SEAL_KEY`.
+    pub seals: Option<Arc<Seals>>,
 }
 
 impl Config {
@@ -71,9 +85,17 @@ impl Config {
         let mut variables: BTreeMap<String, String> = env.into_iter().collect();
         let overrides = read_environment(&mut variables, &mut report);
         let admin_token = read_admin_token(&mut variables, &mut report);
+        let seals = read_seals(&mut variables, &mut report);
         let config = tree.map(|tree| read_merged(tree, overrides, &mut report)).unwrap_or_default();
         report.finish()?;
-        Ok(Loaded { config, admin_token, file: found.then(|| file.to_owned()) })
+        Ok(Loaded { config, secrets: Secrets { admin_token, seals }, file: found.then(|| file.to_owned()) })
+    }
+
+    /// The keys whose values are others in `other`, as `session.idle_timeout`.
+    pub fn differing(&self, other: &Self) -> Vec<String> {
+        let mut keys = Vec::new();
+        Setting::differing(self, other, "", &mut keys);
+        keys
     }
 
     /// The known_hosts file: the configured one, else `known_hosts` in `node.data_dir`.
@@ -188,6 +210,12 @@ fn read_admin_token(variables: &mut BTreeMap<String, String>, report: &mut Repor
         return None;
     }
     Some(token)
+}
+
+fn read_seals(variables: &mut BTreeMap<String, String>, report: &mut Report) -> Option<Arc<Seals>> {
+    let (source, keys) = take_variable(variables, SEAL_KEY, "", report)?;
+    let seals = Seals::parse(&keys.into()).map_err(|error| report.add(source, None, "", error.to_string()));
+    seals.ok().map(Arc::new)
 }
 
 /// Parses the file and remembers where everything stands; `None` after reporting that it is no YAML.

@@ -15,6 +15,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::{core::people::Role, store::redis::address::RedisAddress};
 
+/// Blocks of keys.
+mod block;
 /// Reads the file and the environment, merges them over the defaults.
 mod layers;
 /// Mistakes and where they stand.
@@ -26,11 +28,11 @@ mod setting;
 #[cfg(test)]
 mod tests;
 
-pub use layers::{DEFAULT_PATH, Loaded, process_environment};
+pub use layers::{DEFAULT_PATH, Loaded, Secrets, process_environment};
 pub use mistake::{ConfigErrors, Mistake};
 pub use setting::{ByteSize, Origin, duration};
 
-use setting::block;
+use block::block;
 
 block! {
     /// Everything that can be configured.

@@ -7,86 +7,16 @@ use ::config::{Map, Value, ValueKind};
 use ipnet::IpNet;
 use secrecy::SecretString;
 
-use super::{Auth, HostKeyPolicy, Live, OnIsolation, RecordingPolicy, Records, SecretUrl, layers, mistake::Report};
+use super::{
+    Auth, HostKeyPolicy, Live, OnIsolation, RecordingPolicy, Records, SecretUrl,
+    block::{Setting, join},
+    layers,
+    mistake::Report,
+};
 use crate::{core::people::Role, store::mysql::MySqlStore};
 
-/// Something that stands at a key.
-pub(super) trait Setting: Sized {
-    /// Adds the dotted path of each key that can be set by itself.
-    fn keys(path: &str, into: &mut Vec<String>) {
-        into.push(path.to_owned());
-    }
-
-    /// Reads it; `None` keeps the default, because nothing was given or because it is reported as wrong.
-    fn read(value: Value, path: &str, report: &mut Report) -> Option<Self>;
-}
-
-/// Declares YAML blocks: each key with its type and its default, once.
-macro_rules! block {
-    ($(#[$doc:meta])* $name:ident { $($(#[$key_doc:meta])* $key:ident: $kind:ty = $default:expr,)+ }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq)]
-        pub struct $name { $($(#[$key_doc])* pub $key: $kind,)+ }
-
-        impl Default for $name {
-            fn default() -> Self {
-                Self { $($key: $default,)+ }
-            }
-        }
-
-        impl $crate::config::setting::Setting for $name {
-            fn keys(path: &str, into: &mut Vec<String>) {
-                $(<$kind>::keys(&$crate::config::setting::join(path, stringify!($key)), into);)+
-            }
-
-            fn read(
-                value: ::config::Value,
-                path: &str,
-                report: &mut $crate::config::mistake::Report,
-            ) -> Option<Self> {
-                use $crate::config::setting::{open, take};
-                let mut table = open(value, path, &[$(stringify!($key)),+], report)?;
-                Some(Self { $($key: take(&mut table, path, stringify!($key), report).unwrap_or_else(|| $default),)+ })
-            }
-        }
-    };
-}
-pub(super) use block;
-
-/// The path of a key inside the block at `path`.
-pub(super) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-/// Takes a block apart and reports the keys that it does not know.
-pub(super) fn open(value: Value, path: &str, keys: &[&str], report: &mut Report) -> Option<Map<String, Value>> {
-    match value.kind {
-        ValueKind::Nil => None,
-        ValueKind::Table(table) => {
-            for key in table.keys().filter(|key| !keys.contains(&key.as_str())) {
-                report.unknown_key(&join(path, key), key, keys);
-            }
-            Some(table)
-        }
-        _ => {
-            report.mistake(path, format!("must be a block with the keys {}", keys.join(", ")));
-            None
-        }
-    }
-}
-
-/// Reads one key of a block.
-pub(super) fn take<T: Setting>(
-    table: &mut Map<String, Value>,
-    path: &str,
-    key: &str,
-    report: &mut Report,
-) -> Option<T> {
-    T::read(table.remove(key)?, &join(path, key), report)
-}
-
 /// A value that is written as one text.
-trait Scalar: Sized {
+trait Scalar: Sized + PartialEq {
     /// Completes "must be …".
     const ALLOWED: &'static str;
 

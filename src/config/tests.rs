@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 
-use super::{setting::Setting, *};
+use super::{block::Setting, *};
 
 mod fuzz;
 mod typos;
@@ -261,11 +261,32 @@ fn the_admin_token_is_kept_from_debug_output_and_must_be_long() {
     for env in [("PULSEGATE_ADMIN_TOKEN", token), ("PULSEGATE_ADMIN_TOKEN_FILE", file.to_str().unwrap())] {
         let loaded = load_in(&dir, "", &[env]).unwrap();
         assert!(!format!("{loaded:?}").contains(token));
-        assert_eq!(loaded.admin_token.unwrap().expose_secret(), token);
+        assert_eq!(loaded.secrets.admin_token.unwrap().expose_secret(), token);
     }
     let told = mistakes("", &[("PULSEGATE_ADMIN_TOKEN", &token[..31])]);
     assert_eq!(told, ["PULSEGATE_ADMIN_TOKEN: must have at least 32 characters"]);
-    assert!(load_in(&dir, "", &[]).unwrap().admin_token.is_none());
+    assert!(load_in(&dir, "", &[]).unwrap().secrets.admin_token.is_none());
+}
+
+#[test]
+fn the_seal_keys_are_kept_from_debug_output_and_must_be_keys() {
+    let (dir, key) = (TempDir::new().unwrap(), "00123e50".repeat(8));
+    let loaded = load_in(&dir, "", &[("PULSEGATE_SEAL_KEY", &key)]).unwrap();
+    assert!(!format!("{loaded:?}").contains(&key));
+    assert_eq!(loaded.secrets.seals.unwrap().keys().count(), 1);
+    let [told] = mistakes("", &[("PULSEGATE_SEAL_KEY", &key[1..])]).try_into().unwrap();
+    assert!(
+        told.starts_with("PULSEGATE_SEAL_KEY: a seal key is 64 hexadecimal digits") && !told.contains("123e5"),
+        "{told}"
+    );
+}
+
+#[test]
+fn two_configurations_differ_in_the_keys_that_were_changed() {
+    let changed =
+        load("session:\n  idle_timeout: 5m\nserver:\n  tls: {cert: \"\"}\ntargets_deny: [10.0.0.0/8]\n", &[]).unwrap();
+    assert_eq!(changed.differing(&Config::default()), ["session.idle_timeout", "targets_deny"]);
+    assert!(changed.differing(&changed.clone()).is_empty());
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub mod record;
 pub mod restart;
 /// Moments in words.
 pub mod rfc3339;
+/// Secrets that must be read again, sealed.
+pub mod seal;
 /// The life of one session: statuses, clocks, deadlines, effects.
 pub mod session;
 /// One terminal's bytes: offsets, replay, windows.

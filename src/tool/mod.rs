@@ -5,7 +5,12 @@ use std::{fs::File, path::PathBuf, time::Duration};
 
 use anyhow::bail;
 
-use crate::{cli::Tool, config::Config, core::record::UtcMicros, data_dir};
+use crate::{
+    cli::Tool,
+    config::{Config, Secrets},
+    core::record::UtcMicros,
+    data_dir,
+};
 
 /// The audit log: is it whole, and for other systems.
 mod audit;
@@ -44,6 +49,8 @@ mod verify;
 pub struct Desk {
     /// The configuration, as `serve` would read it.
     pub config: Config,
+    /// What the environment alone tells.
+    pub secrets: Secrets,
     /// Whether the answer is to be JSON.
     pub json: bool,
     /// The clock that stamps.

@@ -14,6 +14,7 @@ use crate::{
     core::{
         people::{Listed, Role},
         record::UtcMicros,
+        seal::Seals,
     },
     ssh::{AddressRule, Credential},
 };
@@ -46,6 +47,8 @@ pub struct Settings {
     pub adhoc: Option<AddressRule>,
     /// The admin token, at least 32 characters.
     pub admin_token: Option<SecretString>,
+    /// What seals credentials.
+    pub seals: Arc<Seals>,
     /// Where recordings lie.
     pub data_dir: PathBuf,
     /// Whether this is the demo.

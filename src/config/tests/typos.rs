@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::block, *};
 
 fn typo() -> impl Strategy<Value = (String, String)> {
     let keys = proptest::sample::select(all_keys());
@@ -19,7 +19,7 @@ fn typo() -> impl Strategy<Value = (String, String)> {
                 _ => drop(letters.remove(at)),
             }
             let wrong = String::from_iter(letters);
-            let is_known = wrong.is_empty() || all_keys().iter().any(|known| *known == setting::join(block, &wrong));
+            let is_known = wrong.is_empty() || all_keys().iter().any(|known| *known == block::join(block, &wrong));
             // A swap of the last letter with the first is no single edit.
             let near = strsim::damerau_levenshtein(name, &wrong) == 1;
             (!is_known && near).then(|| (key.clone(), wrong))

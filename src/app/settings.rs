@@ -1,0 +1,111 @@
+//! What each layer is told of the configuration: the one place where a key of it becomes a layer's setting.
+
+use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use secrecy::SecretString;
+
+use crate::{
+    actor::{self, clock},
+    config::{self, Config},
+    core::{
+        liveness::Rule,
+        record::{Epoch, Incarnation, NodeId},
+        seal::Seals,
+        session::Limits,
+        stream,
+    },
+    ssh::{AddressRule, Credential, HostKeyPolicy, SshSettings},
+    web as http,
+};
+
+/// What the actors are told.
+pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Epoch) -> actor::Settings {
+    let (monitor, session, ssh) = (&config.monitor, &config.session, &config.ssh);
+    let limited = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
+    actor::Settings {
+        node,
+        incarnation,
+        epoch,
+        started_at: clock::utc(),
+        limits: Limits {
+            // Two pings share what the timeout leaves after the silence before the first.
+            browser: Rule {
+                interval: monitor.ping_interval,
+                window: monitor.ping_timeout.saturating_sub(monitor.ping_interval) / 2,
+                probes: 2,
+            },
+            peer: Rule { interval: ssh.keepalive_interval, window: ssh.keepalive_interval, probes: ssh.keepalive_max },
+            reattach_window: session.reattach_window,
+            idle_timeout: limited(session.idle_timeout),
+            max_duration: limited(session.max_duration),
+            checkpoint: monitor.heartbeat_interval,
+        },
+        stream: stream::Limits { window: session.output_window.bytes(), replay: session.replay_buffer.bytes() },
+        max_sessions: session.max_sessions,
+        max_per_user: session.max_per_user,
+        flush_batch: config.store.flush_batch as usize,
+        flush_interval: config.store.flush_interval,
+        cleanup_batch: session.cleanup_batch_size,
+        retention: limited(config.store.retention),
+        data_dir: config.node.data_dir.clone(),
+        update_interval: monitor.update_interval,
+        suspect_after: config.node.suspect_after,
+        serve_for: config.node.serve_for(),
+        recorder: None,
+    }
+}
+
+/// How targets are reached.
+pub fn ssh(config: &Config) -> SshSettings {
+    SshSettings {
+        connect_timeout: config.ssh.connect_timeout,
+        host_key_policy: match config.ssh.host_key_policy {
+            config::HostKeyPolicy::Strict => HostKeyPolicy::Strict,
+            config::HostKeyPolicy::AcceptNew => HostKeyPolicy::AcceptNew,
+            config::HostKeyPolicy::Ask => HostKeyPolicy::Ask,
+        },
+        known_hosts: config.known_hosts_path(),
+        agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
+    }
+}
+
+/// What the web layer is told.
+pub fn web(
+    config: &Config,
+    listen: IpAddr,
+    admin_token: Option<SecretString>,
+    seals: Arc<Seals>,
+    demo: bool,
+) -> http::state::Settings {
+    let credentials = |auth: &config::Auth| match auth {
+        config::Auth::KeyFile(path) => vec![Credential::KeyFile(path.clone())],
+        config::Auth::PasswordFile(path) => vec![Credential::PasswordFile(path.clone())],
+        config::Auth::Agent => vec![Credential::Agent],
+        config::Auth::Prompt => vec![Credential::Prompt],
+    };
+    let targets = config.targets.iter().map(|target| http::state::Target {
+        name: target.name.clone(),
+        host: target.host.clone(),
+        port: target.port,
+        username: target.username.clone(),
+        credentials: credentials(&target.auth),
+        tags: target.tags.clone(),
+        roles: target.roles.clone(),
+    });
+    let (allow, deny) = (config.targets_allow.clone(), config.targets_deny.clone());
+    http::state::Settings {
+        listen,
+        allowed_origins: config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+        tls: config.server.tls.cert.is_some(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        targets: targets.collect(),
+        adhoc: config.targets_adhoc.then_some(AddressRule { allow, deny }),
+        admin_token,
+        seals,
+        demo,
+        data_dir: config.node.data_dir.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        clock: clock::since_start,
+        utc: clock::utc,
+    }
+}
