@@ -10,7 +10,6 @@ use std::{
 use actix::Arbiter;
 use actix_web::{App, HttpServer, middleware, web};
 use anyhow::{Context, bail};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
@@ -21,7 +20,7 @@ use crate::{
         stores::Stores,
     },
     cli::{Demo, Tool},
-    config::{self, Config, Secrets},
+    config::{self, Config, Loaded},
     core::{
         audit::{Action, Deed},
         record::{Epoch, Incarnation, NodeId},
@@ -47,8 +46,15 @@ mod ending;
 mod people;
 /// The recorder, as the configuration asks for it.
 mod recording;
+/// What a SIGHUP does.
+mod reload;
 /// What each layer is told of the configuration.
 mod settings;
+/// The listener's certificate.
+mod tls;
+
+use reload::Reload;
+use tls::Certificate;
 
 /// How long a connection may take to send its first request's head, before it is told so. All others: `web/connections.rs`.
 const HEAD_LIMIT: Duration = Duration::from_secs(8);
@@ -65,7 +71,7 @@ const PLAYGROUND: &str = "playground";
 /// What to serve, beside the configuration.
 struct Plan {
     listener: TcpListener,
-    secrets: Secrets,
+    loaded: Loaded,
     demo: bool,
 }
 
@@ -73,18 +79,19 @@ struct Plan {
 ///
 /// # Errors
 /// Whatever keeps it from serving, in a sentence that says what to do.
-pub async fn serve(config: Config, secrets: Secrets) -> anyhow::Result<()> {
-    let listen = config.server.listen;
+pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
+    let listen = loaded.config.server.listen;
     let listener = TcpListener::bind(listen)
         .with_context(|| format!("cannot listen on {listen}; is another gateway running there? See server.listen"))?;
-    run(config, Plan { listener, secrets, demo: false }).await
+    run(loaded.config.clone(), Plan { listener, loaded, demo: false }).await
 }
 
 /// Serves with an SSH target of its own and prints a link that signs in once.
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn demo(mut config: Config, secrets: Secrets, options: Demo) -> anyhow::Result<()> {
+pub async fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
+    let mut config = loaded.config.clone();
     // Whoever has 8022 in use still gets a demo.
     let any_port = SocketAddr::new(options.listen.ip(), 0);
     let listener = TcpListener::bind(options.listen)
@@ -115,7 +122,7 @@ pub async fn demo(mut config: Config, secrets: Secrets, options: Demo) -> anyhow
     if config.targets_allow.is_empty() {
         config.targets_allow = private_networks()?;
     }
-    let outcome = run(config, Plan { listener, secrets, demo: true }).await;
+    let outcome = run(config, Plan { listener, loaded, demo: true }).await;
     playground.stop();
     if temporary && let Err(error) = fs::remove_dir_all(&data_dir) {
         tracing::warn!(%error, path = %data_dir.display(), "the demo's folder could not be removed");
@@ -127,7 +134,8 @@ pub async fn demo(mut config: Config, secrets: Secrets, options: Demo) -> anyhow
 ///
 /// # Errors
 /// What kept it from its work, in a sentence that says what to do.
-pub async fn look_after(config: Config, secrets: Secrets, json: bool, tool: Tool) -> anyhow::Result<Report> {
+pub async fn look_after(loaded: Loaded, json: bool, tool: Tool) -> anyhow::Result<Report> {
+    let Loaded { config, secrets, .. } = loaded;
     let desk = Desk { config, secrets, json, utc: clock::utc, clock: clock::since_start };
     tool::run(&desk, tool).await
 }
@@ -145,7 +153,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
     let incarnation = Incarnation::new(rand::random());
     let (stores, people, epoch) = open_stores(&config, &node, &incarnation).await?;
-    people::somebody_signs_in(&*people, plan.demo || plan.secrets.admin_token.is_some()).await?;
+    people::somebody_signs_in(&*people, plan.demo || plan.loaded.secrets.admin_token.is_some()).await?;
     let (fall, mut fallen) = watch::channel(None::<Collapse>);
     let foundation = Foundation {
         settings: actor::Settings {
@@ -166,11 +174,11 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let gateway = gateway.await.context("the core thread did not start")?;
     let addr = plan.listener.local_addr()?;
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
-    let seals = plan.secrets.seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
-    let (token, demo) = (plan.secrets.admin_token, plan.demo);
-    let settings = settings::web(&config, addr.ip(), token, seals, demo);
+    let secrets = plan.loaded.secrets.clone();
+    let seals = secrets.seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
+    let settings = settings::web(&config, addr.ip(), secrets.admin_token, seals, plan.demo);
     let state = web::Data::new(http::state::State::new(gateway.clone(), settings));
-    let link = demo.then(|| state.issue_link(http::auth::ADMIN));
+    let link = plan.demo.then(|| state.issue_link(http::auth::ADMIN));
     let doors = doors::open(&config);
     let hold = || middleware::from_fn(http::connections::hold);
     let app = move || App::new().app_data(state.clone()).wrap(hold()).configure(http::routes::configure);
@@ -181,8 +189,9 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
         .tcp_nodelay(true)
         .shutdown_timeout(1)
         .disable_signals();
-    let server = match tls(&config)? {
-        Some(tls) => server.listen_rustls_0_23(plan.listener, tls)?,
+    let certificate = Certificate::open(&config)?;
+    let server = match &certificate {
+        Some(certificate) => server.listen_rustls_0_23(plan.listener, certificate.server()?)?,
         None => server.listen(plan.listener)?,
     };
     let server = server.run();
@@ -190,13 +199,20 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let serving = actix::spawn(server);
     let closed = gateway.recover().await.context("sessions of an earlier start could not be closed")?;
     tracing::info!(node = %node, epoch = epoch.0, %addr, closed_orphans = closed, "ready");
-    let scheme = if config.server.tls.cert.is_some() { "https" } else { "http" };
+    let scheme = if certificate.is_some() { "https" } else { "http" };
     let begun = format!("Epoch {}, release {}.", epoch.0, env!("CARGO_PKG_VERSION"));
     gateway.audit().note(Deed::of_gateway(Action::GatewayStart, &node, &begun));
+    let reload = Reload::new(plan.loaded, config.clone(), certificate.clone());
     let deadline = ending::hear_operators(data_dir, &gateway);
+    if let Some(certificate) = certificate.as_ref().filter(|_| config.server.tls.self_signed) {
+        println!(
+            "Its certificate is its own; trust it in your browser if it shows SHA-256 {}",
+            certificate.fingerprint()
+        );
+    }
     println!("Pulsegate is ready: {scheme}://{addr}{}", link.unwrap_or_default());
     let outcome = tokio::select! {
-        outcome = ending::until_told_to_stop() => outcome,
+        outcome = ending::until_told_to_stop(&gateway, reload) => outcome,
         () = ending::drained_gently(deadline, &gateway) => Ok(()),
         why = fallen.wait_for(Option::is_some) => Err(why.ok().and_then(|why| *why).unwrap_or(Collapse::ActorFailed).into()),
     };
@@ -281,18 +297,4 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
         Some(Collapse::Fenced) => 75,
         None => 1,
     }
-}
-
-fn tls(config: &Config) -> anyhow::Result<Option<rustls::ServerConfig>> {
-    let (Some(cert), Some(key)) = (&config.server.tls.cert, &config.server.tls.key) else { return Ok(None) };
-    let chain = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .with_context(|| format!("server.tls.cert: {} is no PEM certificate", cert.display()))?;
-    let key = PrivateKeyDer::from_pem_file(key)
-        .with_context(|| format!("server.tls.key: {} is no PEM key", key.display()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(Some(
-        builder.with_no_client_auth().with_single_cert(chain, key).context("server.tls: key and certificate differ")?,
-    ))
 }

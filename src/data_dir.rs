@@ -30,6 +30,11 @@ pub const RESERVE: &str = "reserve";
 /// The keys that seal credentials, where the environment gives none.
 pub const SEAL_KEYS: &str = "seal.key";
 
+/// The certificate that was made here, and its key.
+pub const TLS_CERT: &str = "tls.cert";
+/// See [`TLS_CERT`].
+pub const TLS_KEY: &str = "tls.key";
+
 /// The name that the node was given at its first start.
 pub const NODE_ID: &str = "node.id";
 

@@ -48,11 +48,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(outcome.code));
     }
     let loaded = Config::load(cli.config.as_deref(), process_environment())?;
-    let (config, secrets) = (loaded.config, loaded.secrets);
     let system = actix::System::new();
     match cli.command {
         Command::Tool(tool) => {
-            let report = system.block_on(app::look_after(config, secrets, cli.json, tool))?;
+            let report = system.block_on(app::look_after(loaded, cli.json, tool))?;
             let text = match report.json {
                 json if cli.json && !json.is_null() => json.to_string(),
                 _ => report.text,
@@ -63,8 +62,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             }
             return Ok(ExitCode::from(report.code));
         }
-        Command::Demo(options) => system.block_on(app::demo(config, secrets, options))?,
-        Command::Serve | Command::Check => system.block_on(app::serve(config, secrets))?,
+        Command::Demo(options) => system.block_on(app::demo(loaded, options))?,
+        Command::Serve | Command::Check => system.block_on(app::serve(loaded))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -17,6 +17,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
+use super::reload::Reload;
 use crate::{
     actor::{
         clock,
@@ -156,15 +157,15 @@ async fn nothing_open(gateway: &Gateway) {
     sleep(2 * COUNT).await;
 }
 
-/// Returns once a signal says so.
-pub async fn until_told_to_stop() -> anyhow::Result<()> {
+/// Returns once a signal says so; reads the configuration again at each SIGHUP.
+pub async fn until_told_to_stop(gateway: &Gateway, mut reload: Reload) -> anyhow::Result<()> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;
     loop {
         tokio::select! {
             _ = term.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => tracing::warn!("no setting can be changed while serving; restart to apply changes"),
+            _ = hangup.recv() => gateway.audit().note(Deed::of_gateway(Action::GatewayReload, "", &reload.again())),
         }
     }
 }

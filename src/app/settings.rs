@@ -96,7 +96,7 @@ pub fn web(
     http::state::Settings {
         listen,
         allowed_origins: config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
-        tls: config.server.tls.cert.is_some(),
+        tls: config.server.tls.is_on(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         targets: targets.collect(),
         adhoc: config.targets_adhoc.then_some(AddressRule { allow, deny }),

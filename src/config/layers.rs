@@ -48,6 +48,8 @@ pub struct Loaded {
     pub secrets: Secrets,
     /// The file that was read; `None`: there was none and the defaults hold.
     pub file: Option<PathBuf>,
+    /// The file that was asked for; `None`: `./config.yaml`, if there is one.
+    pub named: Option<PathBuf>,
 }
 
 /// Secrets of the environment; they have no key in YAML, where they would be left lying about.
@@ -88,7 +90,8 @@ impl Config {
         let seals = read_seals(&mut variables, &mut report);
         let config = tree.map(|tree| read_merged(tree, overrides, &mut report)).unwrap_or_default();
         report.finish()?;
-        Ok(Loaded { config, secrets: Secrets { admin_token, seals }, file: found.then(|| file.to_owned()) })
+        let (file, named) = (found.then(|| file.to_owned()), path.map(Path::to_owned));
+        Ok(Loaded { config, secrets: Secrets { admin_token, seals }, file, named })
     }
 
     /// The keys whose values are others in `other`, as `session.idle_timeout`.

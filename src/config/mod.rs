@@ -83,12 +83,21 @@ block! {
 }
 
 block! {
-    /// TLS files, both or none.
+    /// TLS: files, both or none, or a certificate made here.
     Tls {
         /// The certificate chain, PEM.
         cert: Option<PathBuf> = None,
         /// Its private key, PEM.
         key: Option<PathBuf> = None,
+        /// Whether to make a certificate in the data directory, for a first run.
+        self_signed: bool = false,
+    }
+}
+
+impl Tls {
+    /// Whether the listener speaks TLS.
+    pub fn is_on(&self) -> bool {
+        self.self_signed || self.cert.is_some()
     }
 }
 

@@ -125,10 +125,13 @@ fn server(config: &Config, report: &mut Report) {
     hold(report, cert.is_some() == key.is_some(), &["server.tls.cert", "server.tls.key"], || {
         "server.tls.cert and server.tls.key must be given together".to_owned()
     });
-    let private = server.listen.ip().is_loopback() || server.insecure || cert.is_some() || key.is_some();
+    hold(report, !server.tls.self_signed || cert.is_none(), &["server.tls.self_signed"], || {
+        "must be false where server.tls.cert is given: there is one certificate".to_owned()
+    });
+    let private = server.listen.ip().is_loopback() || server.insecure || server.tls.is_on() || key.is_some();
     hold(report, private, &["server.listen", "server.insecure", "server.tls.cert", "server.tls.key"], || {
         "listens beyond loopback, where passwords would be readable: give server.tls.cert and server.tls.key, or set \
-         server.insecure: true behind a proxy that ends TLS"
+         server.tls.self_signed: true for a first run, or server.insecure: true behind a proxy that ends TLS"
             .to_owned()
     });
     if let Some(cert) = cert {

@@ -59,6 +59,8 @@ words! {
         StoreSweep => "store.sweep",
         /// The gateway began to serve.
         GatewayStart => "gateway.start",
+        /// The gateway read its configuration again.
+        GatewayReload => "gateway.reload",
         /// The gateway stopped in order.
         GatewayStop => "gateway.stop",
         /// The gateway was told to drain.

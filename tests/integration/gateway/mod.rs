@@ -17,4 +17,5 @@ mod resume;
 mod retention;
 mod secrets;
 mod terminal;
+mod tls;
 mod tools;

@@ -102,6 +102,11 @@ impl Home {
         self
     }
 
+    /// The configuration's file.
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("config.yaml")
+    }
+
     /// Where everything durable is.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
@@ -145,7 +150,7 @@ impl Home {
 
     /// Starts the binary with its own configuration file.
     pub fn spawn(&self, args: &[&str]) -> Child {
-        let config = self.dir.path().join("config.yaml");
+        let config = self.config();
         // JSON is YAML.
         fs::write(&config, json!({"targets": self.targets}).to_string()).unwrap();
         let log = |name| File::options().create(true).append(true).open(self.dir.path().join(name)).unwrap();

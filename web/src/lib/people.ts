@@ -78,6 +78,7 @@ export const ACTIONS = [
   "store.sweep",
   "gateway.start",
   "gateway.stop",
+  "gateway.reload",
   "gateway.drain",
   "audit.lost",
 ] as const;

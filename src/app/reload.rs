@@ -1,0 +1,55 @@
+//! What a SIGHUP does: the configuration is read again. What can change while serving does; the rest is named, so that nobody
+//! believes it holds.
+
+use std::sync::Arc;
+
+use super::tls::Certificate;
+use crate::config::{Config, Loaded, process_environment};
+
+/// Keys that hold at once, where there was TLS before.
+const AT_ONCE: [&str; 2] = ["server.tls.cert", "server.tls.key"];
+
+/// What serves, and what it was read from.
+pub struct Reload {
+    loaded: Loaded,
+    serving: Config,
+    certificate: Option<Arc<Certificate>>,
+}
+
+impl Reload {
+    /// `serving` is what `loaded` became.
+    pub fn new(loaded: Loaded, serving: Config, certificate: Option<Arc<Certificate>>) -> Self {
+        Self { loaded, serving, certificate }
+    }
+
+    /// Reads everything again and returns what came of it as a sentence; after a mistake all stays as it was.
+    pub fn again(&mut self) -> String {
+        match self.read() {
+            Ok(told) => {
+                tracing::info!("{told}");
+                told
+            }
+            Err(error) => {
+                let told = format!("Nothing was changed: {error:#}.");
+                tracing::error!("{told}");
+                told
+            }
+        }
+    }
+
+    fn read(&mut self) -> anyhow::Result<String> {
+        let read = Config::load(self.loaded.named.as_deref(), process_environment())?;
+        let mut later = self.loaded.config.differing(&read.config);
+        let mut told = "The configuration was read again.".to_owned();
+        if let Some(certificate) = self.certificate.as_ref().filter(|_| read.config.server.tls.is_on()) {
+            self.serving.server.tls = read.config.server.tls.clone();
+            certificate.read_again(&self.serving)?;
+            told += &format!(" The certificate is the one with SHA-256 {}.", certificate.fingerprint());
+            later.retain(|key| !AT_ONCE.contains(&key.as_str()));
+        }
+        if !later.is_empty() {
+            told += &format!(" Only a restart changes {}.", later.join(", "));
+        }
+        Ok(told)
+    }
+}

@@ -1,0 +1,198 @@
+//! The listener's certificate: one that was given, or one made here for a first run. It is read again at a SIGHUP; what is
+//! open goes on with the one it began with.
+
+use std::{
+    fs,
+    io::Write,
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::Context;
+use data_encoding::HEXUPPER;
+use rustls::{
+    ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+
+use crate::{
+    actor::clock,
+    config::{Config, Tls},
+    data_dir,
+};
+
+/// How long a certificate of our own is valid: some browsers take none of more than 398 days (CA/Browser Forum, Ballot SC31).
+const VALID: Duration = Duration::from_hours(24 * 397);
+/// It is made anew at the first start or SIGHUP after this time.
+const OLD: Duration = Duration::from_hours(24 * 330);
+
+/// What the listener shows to whoever connects next.
+#[derive(Debug)]
+pub struct Certificate(RwLock<Arc<CertifiedKey>>);
+
+impl Certificate {
+    /// Reads what the configuration names, or makes what it asks for; `None` where there is to be no TLS.
+    ///
+    /// # Errors
+    /// A sentence that says which file is wrong.
+    pub fn open(config: &Config) -> anyhow::Result<Option<Arc<Self>>> {
+        let Some((cert, key)) = files(config)? else { return Ok(None) };
+        Ok(Some(Arc::new(Self(RwLock::new(read(&cert, &key)?)))))
+    }
+
+    /// Reads it again; what was there stays if that fails.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn read_again(&self, config: &Config) -> anyhow::Result<()> {
+        if let Some((cert, key)) = files(config)? {
+            let read = read(&cert, &key)?;
+            *self.0.write().unwrap_or_else(PoisonError::into_inner) = read;
+        }
+        Ok(())
+    }
+
+    /// Its SHA-256 fingerprint as browsers show it, `AB:CD:…`.
+    pub fn fingerprint(&self) -> String {
+        let first = self.current().cert.first().map(Sha256::digest).unwrap_or_default();
+        first.iter().map(|byte| HEXUPPER.encode(&[*byte])).collect::<Vec<_>>().join(":")
+    }
+
+    /// The listener's side of TLS, which asks for the certificate at each handshake.
+    ///
+    /// # Errors
+    /// Never with the protocol versions of this library.
+    pub fn server(self: &Arc<Self>) -> anyhow::Result<ServerConfig> {
+        let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+        Ok(builder.with_no_client_auth().with_cert_resolver(self.clone()))
+    }
+
+    fn current(&self) -> Arc<CertifiedKey> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current())
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// Where certificate and key lie.
+fn files(config: &Config) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
+    let Tls { cert, key, self_signed } = &config.server.tls;
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some((cert.clone(), key.clone()))),
+        _ if *self_signed => own(&config.node.data_dir, config.server.listen.ip()).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn read(cert: &Path, key: &Path) -> anyhow::Result<Arc<CertifiedKey>> {
+    let chain = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .with_context(|| format!("server.tls.cert: {} is no PEM certificate", cert.display()))?;
+    let key = PrivateKeyDer::from_pem_file(key)
+        .with_context(|| format!("server.tls.key: {} is no PEM key", key.display()))?;
+    let pair = CertifiedKey::from_der(chain, key, &provider());
+    Ok(Arc::new(pair.context("server.tls: key and certificate do not belong together")?))
+}
+
+/// The certificate in the data directory, made if there is none or it is old.
+fn own(data_dir: &Path, listen: IpAddr) -> anyhow::Result<(PathBuf, PathBuf)> {
+    let (cert, key) = (data_dir.join(data_dir::TLS_CERT), data_dir.join(data_dir::TLS_KEY));
+    let age = fs::metadata(&cert).and_then(|file| file.modified()).ok().and_then(|made| made.elapsed().ok());
+    if age.is_none_or(|age| age > OLD) || !key.exists() {
+        make(&cert, &key, listen).context("server.tls.self_signed: no certificate can be made")?;
+    }
+    Ok((cert, key))
+}
+
+/// Makes a key and its certificate for the names that this host goes by. A browser asks once whether to trust it.
+fn make(cert: &Path, key: &Path, listen: IpAddr) -> anyhow::Result<()> {
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy().into_owned();
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
+    if !host.is_empty() && host != "localhost" {
+        names.push(host);
+    }
+    if !listen.is_unspecified() && !listen.is_loopback() {
+        names.push(listen.to_string());
+    }
+    let mut wanted = rcgen::CertificateParams::new(names)?;
+    wanted.distinguished_name.push(rcgen::DnType::CommonName, "Pulsegate");
+    let now = OffsetDateTime::from_unix_timestamp(clock::utc().0.div_euclid(1_000_000))?;
+    // A clock may be a little behind.
+    (wanted.not_before, wanted.not_after) = (now - Duration::from_hours(24), now + VALID);
+    let pair = rcgen::KeyPair::generate()?;
+    let made = wanted.self_signed(&pair)?;
+    write_private(key, &pair.serialize_pem())?;
+    write_private(cert, &made.pem())
+}
+
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
+    let mut file = fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all().with_context(|| path.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(dir: &Path) -> Config {
+        let mut config = Config::default();
+        config.node.data_dir = dir.to_owned();
+        config.server.tls.self_signed = true;
+        config
+    }
+
+    #[test]
+    fn a_certificate_of_its_own_is_made_once_and_its_key_is_closed_to_others() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::TempDir::new().unwrap();
+        let config = config(dir.path());
+        let first = Certificate::open(&config).unwrap().unwrap().fingerprint();
+        assert_eq!(first.len(), 95);
+        assert_eq!(Certificate::open(&config).unwrap().unwrap().fingerprint(), first);
+        let key = fs::metadata(dir.path().join(data_dir::TLS_KEY)).unwrap();
+        assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn another_certificate_is_shown_once_it_was_read_again() {
+        let (dir, other) = (tempfile::TempDir::new().unwrap(), tempfile::TempDir::new().unwrap());
+        let certificate = Certificate::open(&config(dir.path())).unwrap().unwrap();
+        let first = certificate.fingerprint();
+        certificate.read_again(&config(other.path())).unwrap();
+        assert_ne!(certificate.fingerprint(), first);
+    }
+
+    #[test]
+    fn a_wrong_pair_is_refused_and_the_one_before_stays() {
+        let (dir, other) = (tempfile::TempDir::new().unwrap(), tempfile::TempDir::new().unwrap());
+        let certificate = Certificate::open(&config(dir.path())).unwrap().unwrap();
+        Certificate::open(&config(other.path())).unwrap();
+        let first = certificate.fingerprint();
+        let mut mixed = config(dir.path());
+        mixed.server.tls.cert = Some(dir.path().join(data_dir::TLS_CERT));
+        mixed.server.tls.key = Some(other.path().join(data_dir::TLS_KEY));
+        let refused = format!("{:#}", certificate.read_again(&mixed).unwrap_err());
+        assert!(refused.contains("do not belong together"), "{refused}");
+        fs::write(dir.path().join(data_dir::TLS_CERT), "nonsense").unwrap();
+        assert!(certificate.read_again(&config(dir.path())).is_err());
+        assert_eq!(certificate.fingerprint(), first);
+    }
+}
