@@ -31,8 +31,8 @@ use crate::{
         demo::{DemoOptions, DemoServer},
     },
     store::{
-        LiveStore, RecordStore, SharedRecords, StoreError, memory::MemoryLive, mysql::MySqlStore, people::PeopleStore,
-        redis::RedisLive, schema::Step, sqlite::SqliteStore,
+        LiveStore, RecordStore, SharedRecords, StoreError, audit::HookBook, memory::MemoryLive, mysql::MySqlStore,
+        people::PeopleStore, redis::RedisLive, schema::Step, sqlite::SqliteStore,
     },
     tool::{self, Desk, Report},
     web as http,
@@ -52,6 +52,9 @@ mod reload;
 mod settings;
 /// The listener's certificate.
 mod tls;
+
+/// Whom the audit log is told to.
+mod webhooks;
 
 use reload::Reload;
 use tls::Certificate;
@@ -152,7 +155,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let _lock = data_dir::lock(data_dir)?;
     let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
     let incarnation = Incarnation::new(rand::random());
-    let (stores, people, epoch) = open_stores(&config, &node, &incarnation).await?;
+    let Opened { stores, people, book, epoch } = open_stores(&config, &node, &incarnation).await?;
     people::somebody_signs_in(&*people, plan.demo || plan.loaded.secrets.admin_token.is_some()).await?;
     let (fall, mut fallen) = watch::channel(None::<Collapse>);
     let foundation = Foundation {
@@ -162,6 +165,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
         },
         stores,
         people: people::people(people, &config).await,
+        webhooks: webhooks::webhooks(&config, book).await?,
         connector: Arc::new(RusshConnector::new(settings::ssh(&config))),
         collapse: Arc::new(move |why| fall.send_modify(|first| *first = first.or(Some(why)))),
     };
@@ -227,13 +231,17 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     outcome
 }
 
+/// The stores, and which life of this node begins in them.
+struct Opened {
+    stores: Stores,
+    people: Arc<dyn PeopleStore>,
+    book: Arc<dyn HookBook>,
+    epoch: Epoch,
+}
+
 /// Opens the stores that the configuration names and begins this node's next epoch in them. The journal must work; the
 /// others may be down and are told later.
-async fn open_stores(
-    config: &Config,
-    node: &NodeId,
-    incarnation: &Incarnation,
-) -> anyhow::Result<(Stores, Arc<dyn PeopleStore>, Epoch)> {
+async fn open_stores(config: &Config, node: &NodeId, incarnation: &Incarnation) -> anyhow::Result<Opened> {
     let journal = SqliteStore::open(&config.node.data_dir.join(data_dir::DATABASE)).await?;
     let journal = journal.keep_reserve(&config.node.data_dir.join(data_dir::RESERVE)).await;
     let (journal, records) = match &config.store.records {
@@ -255,8 +263,8 @@ async fn open_stores(
     };
     let people = people::store(records.as_ref(), &journal);
     let records = records.map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
-    let audit = Arc::new(journal.clone());
-    Ok((Stores { journal: Arc::new(journal), records, live, audit }, people, epoch))
+    let (audit, book) = (Arc::new(journal.clone()), Arc::new(journal.clone()));
+    Ok(Opened { stores: Stores { journal: Arc::new(journal), records, live, audit }, people, book, epoch })
 }
 
 /// Brings the records' schema up to date, sees that no other gateway serves under this node's name, and begins the next

@@ -22,6 +22,8 @@ pub mod config;
 pub mod core;
 /// The folder of one gateway: its lock, its name.
 pub mod data_dir;
+/// Messages to other systems over HTTP.
+pub mod notify;
 /// Recordings of sessions: written, sealed, found, verified.
 pub mod recording;
 /// Links to SSH targets: russh, host keys, authentication, the demo target.

@@ -5,33 +5,28 @@ use std::{
     time::Duration,
 };
 
-use actix::{AsyncContext, Context};
+use actix::Context;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Parts, Settings,
-    arbiter::Arbiter,
+    Parts,
     audit::Audit,
-    child::{Child, supervise},
     clock::{self, Beat},
     mailbox::{Mailbox, Refused},
-    nodes::{self, NodesActor, Snapshot},
+    nodes::Snapshot,
     observe::{ActorsReport, Observations},
-    people::{self, People, PeopleActor},
-    pulse,
-    reconciler::{self, ReconcilerActor, ReconcilerMessage},
-    registry::{self, Claim, RegistryActor, RegistryMessage, Shared, StoreReport},
+    people::People,
+    reconciler::ReconcilerMessage,
+    registry::{Claim, RegistryMessage, Shared, StoreReport},
     session::{self, Attach, AttachError, Attached, SessionActor, SessionMessage},
     stores::Stores,
-    supervisor::{self, SupervisorActor, SupervisorMessage},
+    supervisor::SupervisorMessage,
+    webhooks::Tellings,
     world,
 };
 use crate::{
-    core::{
-        record::{Authority, Durable, EndReason, Record, SessionId, Status},
-        restart::{Policy, Restarts},
-    },
-    ssh::{Connector, Size},
+    core::record::{Authority, Durable, EndReason, Record, SessionId, Status},
+    ssh::Size,
     store::{ListQuery, StoreError},
 };
 
@@ -43,11 +38,14 @@ mod drain;
 mod neighbours;
 /// What is asked of the recorder.
 mod recordings;
+/// What it is built from, and how its actors are started.
+mod start;
 
 pub use answers::{
     Deadline, Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Subscription, Why,
 };
 pub use drain::Phase;
+pub use start::{Collapse, Foundation};
 
 /// A handle to the actors: cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -60,100 +58,22 @@ pub struct Gateway {
     pub(super) reconciler: Mailbox<ReconcilerMessage>,
     seen: watch::Receiver<Arc<Snapshot>>,
     audit: Audit,
-}
-
-/// What the gateway is built from.
-pub struct Foundation {
-    /// What the actors are told.
-    pub settings: Settings,
-    /// The stores.
-    pub stores: Stores,
-    /// Who may do what.
-    pub people: People,
-    /// How targets are reached.
-    pub connector: Arc<dyn Connector + Send + Sync>,
-    /// Runs if this process can be of no use any more: it must end, its next start tidies up.
-    pub collapse: Arc<dyn Fn(Collapse) + Send + Sync>,
-}
-
-/// Why a process must end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Collapse {
-    /// An actor nobody can do without failed too often.
-    #[error("an actor failed too often; the next start closes what is open")]
-    ActorFailed,
-    /// Another holds this node's right to serve.
-    #[error(
-        "another gateway has taken this node's right to serve, and every session was ended; start it again to serve anew"
-    )]
-    Fenced,
+    tellings: Tellings,
 }
 
 /// A session that nobody attached to is dialled after this long all the same: a browser attaches once its
 /// terminal is laid out, a program may never.
 const PLACE_AFTER: Duration = Duration::from_secs(1);
 
-/// Restarts of a single actor within a period before the process gives up (OTP's `intensity` and `period`).
-const INTENSITY: (usize, Duration) = (5, Duration::from_secs(10));
-
 impl Gateway {
-    /// Starts the registry and the supervisor on the calling thread, the core arbiter.
-    pub fn start(foundation: Foundation) -> Self {
-        let Foundation { settings, stores, people, connector, collapse } = foundation;
-        let (settings, observations) = (Arc::new(settings), Observations::default());
-        let supervisor_context = Context::<SupervisorActor>::new();
-        let registry_context = Context::<RegistryActor>::new();
-        let meters = &observations.meters;
-        let supervisor = Mailbox::new(supervisor_context.address().recipient(), meters.supervisor.clone());
-        let registry = Mailbox::new(registry_context.address().recipient(), meters.registry.clone());
-        let single = |actor| Child { actor, id: String::from(actor) };
-        let restarts = || Restarts::new(Policy::Permanent, INTENSITY.0, INTENSITY.1);
-        let fall = || {
-            let collapse = collapse.clone();
-            move || collapse(Collapse::ActorFailed)
-        };
-        let actor = SupervisorActor::new(observations.clone());
-        supervise(single(supervisor::KIND), supervisor_context, actor, restarts(), supervisor.clone(), fall());
-        let (pulse, marks) = pulse::pulse();
-        let shared = Shared::default();
-        let fenced: Arc<dyn Fn() + Send + Sync> = {
-            let collapse = collapse.clone();
-            Arc::new(move || collapse(Collapse::Fenced))
-        };
-        let (told, heard) = (shared.clone(), observations.clone());
-        let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, told, heard, fenced);
-        supervise(single(registry::KIND), registry_context, actor, restarts(), supervisor.clone(), fall());
-        Arbiter::current(&observations);
-        let (seeing, seen) = watch::channel(Arc::default());
-        let mut born = vec![registry::KIND, reconciler::KIND];
-        if let Some(records) = stores.records.clone() {
-            let (settings, registry) = (settings.clone(), registry.clone());
-            let actor = NodesActor::new(settings, stores.clone(), records, registry, &observations, seeing);
-            supervise(single(nodes::KIND), Context::new(), actor, restarts(), supervisor.clone(), fall());
-            born.push(nodes::KIND);
-        }
-        let context = Context::<ReconcilerActor>::new();
-        let sweeps = Mailbox::new(context.address().recipient(), observations.meters.reconciler.clone());
-        let (told, heard) = (registry.clone(), observations.clone());
-        let actor = ReconcilerActor::new(settings.clone(), stores.clone(), told, seen.clone(), heard);
-        supervise(single(reconciler::KIND), context, actor, restarts(), supervisor.clone(), fall());
-        let actor = PeopleActor::new(people.clone(), registry.clone());
-        supervise(single(people::KIND), Context::new(), actor, restarts(), supervisor.clone(), fall());
-        born.push(people::KIND);
-        for child in born.into_iter().map(single) {
-            if supervisor.tell(SupervisorMessage::Started { child, session: None }).is_err() {
-                tracing::debug!("the supervisor's mailbox was full at its birth");
-            }
-        }
-        let parts = Parts { settings, connector, registry, supervisor, observations, pulse };
-        let (phase, _) = watch::channel(Phase::Starting);
-        let audit = Audit::start(stores.audit.clone());
-        Self { parts, stores, people, shared, phase, reconciler: sweeps, seen, audit }
-    }
-
     /// The audit log of this node.
     pub fn audit(&self) -> &Audit {
         &self.audit
+    }
+
+    /// Whom the audit log is told to, and how each of them fares.
+    pub fn webhooks(&self) -> &Tellings {
+        &self.tellings
     }
 
     /// Opens a session: returns once its record is durable. The dial follows where the first browser attaches, or a

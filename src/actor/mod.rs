@@ -16,6 +16,7 @@
 //! ├── supervisor    permanent, 5 in 10 s, then the process
 //! ├── registry      permanent, 5 in 10 s, then the process; its queues stay, sessions announce themselves again
 //! ├── reconciler    permanent, 5 in 10 s, then the process; a sweep is repeated whole
+//! ├── webhook …     permanent, 5 in 10 s, then this webhook alone, until the next start
 //! ├── nodes         permanent, 5 in 10 s, then the process; only where nodes share the records
 //! └── session …     transient, 3 in 10 s, then the session alone, closed as `actor_failed`; its shell and offsets stay
 //! The audit log is written by a task that holds no state worth a restart; without it acts that need it are refused.
@@ -67,6 +68,8 @@ pub mod session;
 pub mod stores;
 /// The table of supervised actors.
 pub mod supervisor;
+/// Tells other systems of the audit log.
+pub mod webhooks;
 /// A session's bytes, beside its actor.
 pub mod wire;
 /// What a simulation puts in the place of the host.

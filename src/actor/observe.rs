@@ -27,6 +27,8 @@ pub struct Observations {
     pub store_up: Family<Labels, Gauge>,
     /// `pulsegate_dead_letters_total{store}`: records that a store will never take.
     pub dead_letters: Family<Labels, Counter>,
+    /// `pulsegate_webhook_messages_total{outcome}`: messages of webhooks that were taken, failed once, or were given up.
+    pub webhook_messages: Family<Labels, Counter>,
     /// `pulsegate_store_divergence`: differences between the stores found and not yet repaired.
     pub store_divergence: Gauge,
     /// `pulsegate_divergences_total{action}`: differences that sweeps found, by what was to be done.
@@ -87,6 +89,7 @@ impl Default for Observations {
             flush_batch: Family::new_with_constructor(rows),
             store_up: Family::default(),
             dead_letters: Family::default(),
+            webhook_messages: Family::default(),
             store_divergence: Gauge::default(),
             divergences: Family::default(),
             divergences_found: Counter::default(),

@@ -3,15 +3,17 @@
 //! The command comes over a Unix socket in the data directory. Whoever may write there may stop the gateway anyhow, so it
 //! asks for no token and no certificate, works whatever the listener is, and a command that reaches it has reached the
 //! gateway of this very folder. One line of JSON each way: `{"drain_ms":28800000}`, then `{"sessions":3}` whenever that
-//! changes, and the end of the stream when the process begins to stop.
+//! changes, and the end of the stream when the process begins to stop; or `{"deed":{…}}`, what another command has done, and
+//! then `{"noted":true}` once the audit log has it.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use actix_web::dev::ServerHandle;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, watch},
     time::{Instant, sleep, sleep_until, timeout},
@@ -40,14 +42,25 @@ const COUNT: Duration = Duration::from_millis(250);
 const CALLERS: usize = 8;
 
 /// The longest command, and how long it may take to come.
-const COMMAND: (u64, Duration) = (1_024, Duration::from_secs(5));
+const COMMAND: (u64, Duration) = (8 * 1_024, Duration::from_secs(5));
 
 /// What can be asked of a running gateway.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Command {
+#[serde(rename_all = "snake_case")]
+enum Command {
     /// Open nothing any more, and stop once nothing is open, or after so many milliseconds.
-    drain_ms: u64,
+    DrainMs(u64),
+    /// Tell the audit log what was done on the command line.
+    Deed(Told),
+}
+
+/// What was done on the command line.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Told {
+    action: Action,
+    subject: String,
+    detail: String,
 }
 
 /// When an operator wants the gateway to stop at the latest; `None` while nobody does.
@@ -93,7 +106,7 @@ async fn accept(listener: UnixListener, gateway: Gateway, told: watch::Sender<Op
     }
 }
 
-/// Takes one command, and tells how far it has come until the process begins to stop.
+/// Takes one command.
 async fn serve(stream: UnixStream, gateway: &Gateway, told: &watch::Sender<Option<Instant>>) -> std::io::Result<()> {
     // The folder may be open to more people than its owner; who may stop the process by a signal may do it here.
     let (uid, own) = (stream.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
@@ -104,18 +117,33 @@ async fn serve(stream: UnixStream, gateway: &Gateway, told: &watch::Sender<Optio
     let (reading, mut writing) = stream.into_split();
     let mut line = String::new();
     timeout(COMMAND.1, BufReader::new(reading.take(COMMAND.0)).read_line(&mut line)).await??;
-    let command: Command = match serde_json::from_str(&line) {
-        Ok(command) => command,
-        Err(error) => {
-            return writing
-                .write_all(format!("{}\n", serde_json::json!({ "error": error.to_string() })).as_bytes())
-                .await;
+    match serde_json::from_str(&line) {
+        Ok(Command::DrainMs(limit)) => drain_by(uid, Duration::from_millis(limit), gateway, told, &mut writing).await,
+        Ok(Command::Deed(Told { action, subject, detail })) => {
+            let noted = gateway.audit().record(Deed::of_tool(uid, action, subject, &detail)).await;
+            let answer =
+                noted.map_or_else(|error| json!({ "error": error.to_string() }), |()| json!({ "noted": true }));
+            answer_with(&mut writing, &answer).await
         }
-    };
-    let limit = Duration::from_millis(command.drain_ms);
+        Err(error) => answer_with(&mut writing, &json!({ "error": error.to_string() })).await,
+    }
+}
+
+async fn answer_with(writing: &mut OwnedWriteHalf, answer: &Value) -> std::io::Result<()> {
+    writing.write_all(format!("{answer}\n").as_bytes()).await
+}
+
+/// Drains, and tells how far that has come until the process begins to stop.
+async fn drain_by(
+    uid: u32,
+    limit: Duration,
+    gateway: &Gateway,
+    told: &watch::Sender<Option<Instant>>,
+    writing: &mut OwnedWriteHalf,
+) -> std::io::Result<()> {
     tracing::info!(?limit, "told to drain: no session is opened any more, what is open goes on until then");
-    let told_how = format!("By user {uid} of this machine: at the latest in {} s.", limit.as_secs());
-    gateway.audit().note(Deed::of_gateway(Action::GatewayDrain, "", &told_how));
+    let how = format!("at the latest in {} s.", limit.as_secs());
+    gateway.audit().note(Deed::of_tool(uid, Action::GatewayDrain, "", &how));
     gateway.leave();
     told.send_replace(Some((clock::instant() + limit).into()));
     let mut last = None;
@@ -123,7 +151,7 @@ async fn serve(stream: UnixStream, gateway: &Gateway, told: &watch::Sender<Optio
         let open = gateway.open_here().await.ok();
         if open.is_some() && open != last {
             last = open;
-            writing.write_all(format!("{}\n", serde_json::json!({ "sessions": open })).as_bytes()).await?;
+            answer_with(writing, &json!({ "sessions": open })).await?;
         }
         sleep(COUNT).await;
     }

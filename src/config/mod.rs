@@ -13,7 +13,10 @@ use std::{
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{core::people::Role, store::redis::address::RedisAddress};
+use crate::{
+    core::{audit::Action, people::Role},
+    store::redis::address::RedisAddress,
+};
 
 /// Blocks of keys.
 mod block;
@@ -30,7 +33,7 @@ mod tests;
 
 pub use layers::{DEFAULT_PATH, Loaded, Secrets, process_environment};
 pub use mistake::{ConfigErrors, Mistake};
-pub use setting::{ByteSize, Origin, duration};
+pub use setting::{ByteSize, HookUrl, Origin, duration};
 
 use block::block;
 
@@ -59,6 +62,8 @@ block! {
         targets_deny: Vec<IpNet> = Vec::new(),
         /// Recordings of sessions.
         recording: Recording = Recording::default(),
+        /// Other systems that the audit log is told to.
+        webhooks: Vec<Webhook> = Vec::new(),
     }
 }
 
@@ -198,6 +203,20 @@ block! {
         max_size: ByteSize = ByteSize::kib(1024 * 1024),
         /// How long a recording is kept; zero: as long as its session.
         retention: Duration = Duration::ZERO,
+    }
+}
+
+block! {
+    /// A system that the audit log is told to. Name, address and secret must be given.
+    Webhook {
+        /// Unique, 1 … 64 of `A-Z a-z 0-9 . _ -`.
+        name: String = String::new(),
+        /// Where to.
+        url: HookUrl = HookUrl::default(),
+        /// The file with the secret that signs, closed to others.
+        secret_file: PathBuf = PathBuf::new(),
+        /// The actions it is told of; empty: all.
+        actions: Vec<Action> = Vec::new(),
     }
 }
 

@@ -13,6 +13,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     ranges(config, report);
     liveness(config, report);
     server(config, report);
+    webhooks(config, report);
     if let Some(id) = &config.node.id {
         hold(report, is_name(id), &["node.id"], || NAME.to_owned());
     }
@@ -28,6 +29,21 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         if let Some(first) = names.insert(&item.name, index) {
             let key = format!("{path}.name");
             hold(report, item.name.is_empty(), &[&key], || format!("is already the name of targets[{first}]"));
+        }
+    }
+}
+
+fn webhooks(config: &Config, report: &mut Report) {
+    let mut names = BTreeMap::new();
+    for (index, hook) in config.webhooks.iter().enumerate() {
+        let path = format!("webhooks[{index}]");
+        hold(report, is_name(&hook.name), &[&format!("{path}.name")], || NAME.to_owned());
+        let given = !hook.url.as_str().is_empty();
+        hold(report, given, &[&format!("{path}.url")], || "must be given".to_owned());
+        file(&hook.secret_file, 0o077, &format!("{path}.secret_file"), report);
+        if let Some(first) = names.insert(&hook.name, index) {
+            let key = format!("{path}.name");
+            hold(report, hook.name.is_empty(), &[&key], || format!("is already the name of webhooks[{first}]"));
         }
     }
 }

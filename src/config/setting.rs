@@ -13,7 +13,10 @@ use super::{
     layers,
     mistake::Report,
 };
-use crate::{core::people::Role, store::mysql::MySqlStore};
+use crate::{
+    core::{audit::Action, people::Role},
+    store::mysql::MySqlStore,
+};
 
 /// A value that is written as one text.
 trait Scalar: Sized + PartialEq {
@@ -222,6 +225,50 @@ impl Scalar for Origin {
         }
         let port = if port == default_port { String::new() } else { format!(":{port}") };
         Some(Self(format!("{scheme}://{host}{port}")))
+    }
+}
+
+/// Where a webhook is told: `https://…`, or `http://…` on this host. Some receivers have their secret in it, so that it is
+/// shown to nobody.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct HookUrl(String);
+
+impl HookUrl {
+    /// The whole address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for HookUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HookUrl")
+    }
+}
+
+impl Scalar for HookUrl {
+    const ALLOWED: &'static str =
+        "https://HOST/PATH, or http://… where HOST is this host: localhost, 127.0.0.1 or [::1]";
+
+    fn parse(text: &str) -> Option<Self> {
+        let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+        let (scheme, rest) = text.split_once("://")?;
+        let host = rest.split(['/', '?', '#']).next()?;
+        let here = ["localhost", "127.0.0.1", "[::1]"];
+        let near = here
+            .iter()
+            .any(|name| host.strip_prefix(name).is_some_and(|port| port.is_empty() || port.starts_with(':')));
+        let fits =
+            plain && !host.is_empty() && !host.contains('@') && (scheme == "https" || (scheme == "http" && near));
+        fits.then(|| Self(text.to_owned()))
+    }
+}
+
+impl Scalar for Action {
+    const ALLOWED: &'static str = "an action of the audit log, as session.open (docs/contract.md lists them)";
+
+    fn parse(text: &str) -> Option<Self> {
+        text.parse().ok()
     }
 }
 

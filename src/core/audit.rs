@@ -65,6 +65,8 @@ words! {
         GatewayStop => "gateway.stop",
         /// The gateway was told to drain.
         GatewayDrain => "gateway.drain",
+        /// A webhook was not told of some entries.
+        WebhookGiveUp => "webhook.give_up",
         /// Entries before this one found no room.
         AuditLost => "audit.lost",
     }
@@ -113,6 +115,11 @@ impl Deed {
     pub fn of_gateway(action: Action, subject: impl ToString, detail: &str) -> Self {
         let (subject, detail) = (subject.to_string(), detail.to_owned());
         Self { actor: String::new(), client_ip: None, action, subject, outcome: Outcome::Ok, detail }
+    }
+
+    /// Something that user `uid` of this machine did on the command line.
+    pub fn of_tool(uid: u32, action: Action, subject: impl ToString, detail: &str) -> Self {
+        Self::of_gateway(action, subject, &format!("By user {uid} of this machine: {detail}"))
     }
 
     /// The same with texts of bounded length in which every letter is seen: a line end, an escape or a mark that turns the

@@ -39,3 +39,5 @@ pub mod session;
 pub mod stream;
 /// Which letters a person sees.
 pub mod visible;
+/// Audit entries on their way to another system.
+pub mod webhook;

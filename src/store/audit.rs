@@ -18,6 +18,34 @@ pub trait AuditLog: Send + Sync + 'static {
 
     /// Returns entries, newest first.
     fn entries(&self, query: AuditQuery) -> BoxFuture<'_, Result<AuditPage, StoreError>>;
+
+    /// Returns up to `limit` entries with a larger number, oldest first.
+    fn after(&self, sequence: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>>;
+}
+
+/// Where it is kept how far each webhook was told, beside the log that it is told of.
+pub trait HookBook: Send + Sync + 'static {
+    /// How far this one was told; one that is new begins behind what is in the log now.
+    fn position(&self, webhook: &str) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Notes durably that it was told up to `position`; `dead` are entries among these that it was not, and why.
+    fn advance(&self, webhook: &str, position: u64, dead: Option<DeadLetter>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// What it was not told, newest first, up to `limit`.
+    fn dead_letters(&self, webhook: &str, limit: u32) -> BoxFuture<'_, Result<Vec<DeadLetter>, StoreError>>;
+}
+
+/// Entries that a webhook was not told. They are in the log all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The number of the first.
+    pub first: u64,
+    /// The number of the last.
+    pub last: u64,
+    /// When it was given up.
+    pub at: UtcMicros,
+    /// Why.
+    pub error: String,
 }
 
 /// Which entries to list. `None`: any.
@@ -87,5 +115,11 @@ impl AuditLog for MemoryAudit {
         let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let found = log.iter().rev().filter(|entry| query.matches(entry)).take(query.limit as usize + 1);
         Box::pin(ready(Ok(AuditPage::of(found.cloned().collect(), query.limit))))
+    }
+
+    fn after(&self, sequence: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = log.iter().filter(|entry| entry.sequence > sequence).take(limit as usize);
+        Box::pin(ready(Ok(found.cloned().collect())))
     }
 }

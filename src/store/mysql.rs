@@ -40,7 +40,7 @@ mod tests;
 mod upkeep;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 7] = [
+pub const STEPS: [Step; 8] = [
     step!(1, "session records", "mysql/0001_session_records"),
     step!(2, "session events", "mysql/0002_session_events"),
     step!(3, "nodes", "mysql/0003_nodes"),
@@ -48,6 +48,7 @@ pub const STEPS: [Step; 7] = [
     step!(5, "neighbours", "mysql/0005_neighbours"),
     step!(6, "people", "mysql/0006_people"),
     step!(7, "audit", "mysql/0007_audit"),
+    step!(11, "webhooks", "mysql/0011_webhooks"),
 ];
 
 /// Two batches under way and a lease beside them.

@@ -32,13 +32,15 @@ mod retire;
 mod sharing;
 /// The schema, a look, a copy.
 mod upkeep;
+/// How far webhooks were told.
+mod webhooks;
 
 pub use audit::{Broken, Fault, Followed};
 use disk::Disk;
 pub use upkeep::Contents;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 7] = [
+pub const STEPS: [Step; 8] = [
     step!(1, "session records", "sqlite/0001_session_records"),
     step!(2, "session events", "sqlite/0002_session_events"),
     step!(3, "nodes", "sqlite/0003_nodes"),
@@ -46,6 +48,7 @@ pub const STEPS: [Step; 7] = [
     step!(5, "neighbours", "sqlite/0005_neighbours"),
     step!(6, "people", "sqlite/0006_people"),
     step!(7, "audit", "sqlite/0007_audit"),
+    step!(11, "webhooks", "sqlite/0011_webhooks"),
 ];
 
 /// How long SQLite waits for another process (a backup, a doctor) to let go of the file before it says busy.

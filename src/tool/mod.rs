@@ -18,6 +18,8 @@ mod audit;
 mod backup;
 /// What the indexes and the batches are worth.
 mod bench;
+/// What is done here, told to the audit log.
+mod deeds;
 /// What is wrong with the stores, and what to do about it.
 mod doctor;
 /// A gentle end.

@@ -17,6 +17,7 @@ use super::{Desk, Report, stores};
 use crate::{
     cli::{AddUser, CreateToken, SetUser, TokenCommand, UserCommand},
     core::{
+        audit::Action,
         password,
         people::{ADMIN, Directory, Right, Rights, Role, TOKEN_PREFIX, Token, User, is_user_name, token_digest},
         record::UtcMicros,
@@ -43,12 +44,14 @@ pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> 
             let hash = new_password(options.password_file.as_deref())?;
             let name = user.name.clone();
             replace(desk, &*store, user, |user| user.password_hash = hash).await?;
+            desk.did(Action::UserPassword, &name, "A new password.").await;
             Ok(done(format!("{name} has a new password, and is signed out everywhere"), json!({ "user": name })))
         }
         UserCommand::Set(options) => set(desk, &*store, &directory, options).await,
         UserCommand::Remove { name } => {
             let user = find(&directory, &name)?;
             store.change(Change::Remove(user.name.clone())).await.context("the user cannot be removed")?;
+            desk.did(Action::UserRemove, &name, "Removed.").await;
             Ok(done(format!("{name} is removed"), json!({ "user": name })))
         }
     }
@@ -66,6 +69,7 @@ pub async fn tokens(desk: &Desk, command: TokenCommand) -> anyhow::Result<Report
                 bail!("there is no token {id}; see `pulsegate token list`");
             }
             store.change(Change::RemoveToken(id.clone())).await.context("the token cannot be revoked")?;
+            desk.did(Action::TokenRevoke, &id, "Revoked.").await;
             Ok(done(format!("the token {id} is revoked"), json!({ "token": id })))
         }
     }
@@ -109,6 +113,7 @@ async fn add(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, option
     if !store.change(Change::Add(user)).await.context("the user cannot be added")? {
         bail!("somebody added a user {name} at the same moment");
     }
+    desk.did(Action::UserCreate, &name, &format!("Added as {}.", role.as_str())).await;
     Ok(done(format!("{name} may sign in as {}{hint}", role.as_str()), json!({ "user": name, "role": role })))
 }
 
@@ -128,6 +133,7 @@ async fn set(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, option
     let user = replace(desk, store, user, change).await?;
     let state = if user.disabled { "may not sign in" } else { "may sign in" };
     let text = format!("{name} is {} and {state}; may open: {}", user.role.as_str(), opens(&user));
+    desk.did(Action::UserChange, &name, &format!("{text}.")).await;
     Ok(done(text, json!({ "user": name, "role": user.role, "grants": user.grants, "disabled": user.disabled })))
 }
 
@@ -177,8 +183,9 @@ async fn create_token(
         expires_at: life.map(|life| UtcMicros(now.0.saturating_add(life))),
         last_used_at: None,
     };
-    let id = token.id.clone();
+    let (id, whose) = (token.id.clone(), format!("A token of {}.", token.user));
     store.change(Change::AddToken(token)).await.context("the token cannot be made")?;
+    desk.did(Action::TokenCreate, &id, &whose).await;
     eprintln!("token {id}; it is shown this once:");
     Ok(done(secret.clone(), json!({ "id": id, "token": secret })))
 }

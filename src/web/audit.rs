@@ -58,6 +58,12 @@ impl<'a> From<&'a Entry> for EntryView<'a> {
     }
 }
 
+/// One entry, as every listing shows it.
+pub fn shown(entry: &Entry) -> serde_json::Value {
+    // Strings and numbers: never an error.
+    serde_json::to_value(EntryView::from(entry)).unwrap_or_default()
+}
+
 /// Answers with one page of the log.
 pub async fn audit(request: HttpRequest, state: web::Data<State>, _: Caller) -> Result<impl Responder, Problem> {
     let page = state.gateway.audit().list(parse(request.query_string())?).await?;

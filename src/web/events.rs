@@ -9,16 +9,20 @@ use actix_web::{
 };
 use futures_util::{Stream, stream};
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, broadcast::error::RecvError};
+use tokio::sync::{OwnedSemaphorePermit, broadcast::error::RecvError, watch};
 
 use super::{auth::Caller, error::Problem, sessions, state::State, view::session_json};
-use crate::actor::gateway::{SessionEvent, Subscription};
+use crate::actor::gateway::{Phase, SessionEvent, Subscription};
 
 /// Proxies close what is silent for longer, most after 30 s or 60 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Streams every transition from now on, or from after `Last-Event-ID`. What is missing is said by an event `gap`.
+/// What a reader is told last where the gateway stops; an `EventSource` comes back by itself.
+const END: &[u8] = b"event: end\ndata: {\"code\":\"restart\"}\n\n";
+
+/// Streams every transition from now on, or from after `Last-Event-ID`. What is missing is said by an event `gap`, and the end
+/// of the gateway, behind every transition of it, by an event `end`.
 pub async fn events(request: HttpRequest, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
     let after = request.headers().get(LAST_EVENT_ID).map(sequence).transpose()?;
     let permit = state.event_streams.clone().try_acquire_owned();
@@ -48,6 +52,8 @@ struct Feed {
     subscription: Subscription,
     backlog: VecDeque<SessionEvent>,
     keep_alive: Duration,
+    /// `None` once the end was told.
+    phase: Option<watch::Receiver<Phase>>,
 }
 
 impl Feed {
@@ -64,7 +70,8 @@ impl Feed {
         if subscription.gap {
             opening.push_back(gap(backlog.front().map(|event| event.sequence.saturating_sub(1))));
         }
-        Self { state, caller, _permit: permit, last: after, opening, subscription, backlog, keep_alive: KEEP_ALIVE }
+        let (phase, keep_alive) = (Some(state.gateway.phase()), KEEP_ALIVE);
+        Self { state, caller, _permit: permit, last: after, opening, subscription, backlog, keep_alive, phase }
     }
 
     fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
@@ -75,10 +82,17 @@ impl Feed {
         if let Some(frame) = self.opening.pop_front() {
             return Some(frame);
         }
+        let mut phase = self.phase.take()?;
         let told = match self.backlog.pop_front() {
             Some(event) => Ok(Ok(event)),
-            None => tokio::time::timeout(self.keep_alive, self.subscription.live.recv()).await,
+            None => tokio::select! {
+                // What was told already comes before the end.
+                biased;
+                told = tokio::time::timeout(self.keep_alive, self.subscription.live.recv()) => told,
+                Ok(_) = phase.wait_for(|phase| *phase >= Phase::Drained) => return Some(Bytes::from_static(END)),
+            },
         };
+        self.phase = Some(phase);
         let caller = self.caller.now(&self.state)?;
         match told {
             Ok(Ok(event)) => {
@@ -185,6 +199,21 @@ mod tests {
         let mut frames = Box::pin(feed.into_stream());
         frames.next().await;
         assert_eq!(frames.next().await.unwrap().unwrap(), ": still here\n\n");
+    }
+
+    #[actix_rt::test]
+    async fn the_end_of_the_gateway_is_told_behind_everything_else() {
+        let (sender, feed) = feed(None, vec![], false);
+        let gateway = feed.state.gateway.clone();
+        sender.send(event(1)).unwrap();
+        sender.send(event(2)).unwrap();
+        gateway.hang_up();
+        let told = told(feed).await;
+        assert_eq!(
+            told,
+            [": open ", "event: session id: 1", "event: session id: 2", "event: end data: {\"code\":\"restart\"}"]
+        );
+        gateway.deserted().await;
     }
 
     #[actix_rt::test]

@@ -85,6 +85,7 @@ pub fn state_with(settings: Settings) -> web::Data<State> {
             audit: Arc::new(MemoryAudit::default()),
         },
         people: people.clone(),
+        webhooks: None,
         connector: Arc::new(Down),
         collapse: Arc::new(|_| {}),
     });

@@ -56,6 +56,7 @@ fn observations(to: &mut Registry, seen: &Observations) {
     to.register("pulsegate_flush_batch_size", "Records per flush to a store", seen.flush_batch.clone());
     to.register("pulsegate_store_up", "Whether a store answers", seen.store_up.clone());
     to.register("pulsegate_dead_letters", "Records that a store rejected for good", seen.dead_letters.clone());
+    to.register("pulsegate_webhook_messages", "Messages of webhooks, by outcome", seen.webhook_messages.clone());
     let help = "Differences found between the stores and not yet repaired";
     to.register("pulsegate_store_divergence", help, seen.store_divergence.clone());
     to.register(

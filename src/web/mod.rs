@@ -95,3 +95,5 @@ pub mod tokens;
 pub mod users;
 /// Sessions and times as JSON shows them.
 pub mod view;
+/// Whom the audit log is told to.
+pub mod webhooks;

@@ -12,7 +12,7 @@ use actix_web::{
 
 use super::{
     account, actors, assets, audit, auth, devices, docs, error::Problem, events, headers, health, login, metrics,
-    nodes, origin, recording, sessions, stores, targets, terminal, tokens, users,
+    nodes, origin, recording, sessions, stores, targets, terminal, tokens, users, webhooks,
 };
 use crate::core::people::Right;
 
@@ -75,6 +75,7 @@ pub(super) fn table() -> Vec<Line> {
         line(With(Right::Observe), Method::GET, "/api/v1/stores", web::to(stores::stores)),
         line(With(Right::Terminate), Method::POST, "/api/v1/stores/sweep", web::to(stores::sweep)),
         line(With(Right::Audit), Method::GET, "/api/v1/audit", web::to(audit::audit)),
+        line(With(Right::Audit), Method::GET, "/api/v1/webhooks", web::to(webhooks::webhooks)),
         line(With(Right::Observe), Method::GET, "/metrics", web::to(metrics::metrics)),
         line(SignedIn, Method::GET, "/api/openapi.json", web::to(docs::document)),
         line(SignedIn, Method::GET, "/api/docs", web::to(docs::page)),

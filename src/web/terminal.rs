@@ -305,8 +305,8 @@ impl TerminalSocket {
                 Phase::Leaving if socket.attached.is_some() => socket.send(&LEAVING),
                 // Who is not attached yet is told behind `attached`.
                 Phase::Starting | Phase::Ready | Phase::Leaving => {}
-                Phase::Stopping if socket.attached.is_some() => {}
-                Phase::Stopping | Phase::Over => return socket.fail(Fault::Restart, STOPPING, ctx),
+                Phase::Stopping | Phase::Drained if socket.attached.is_some() => {}
+                Phase::Stopping | Phase::Drained | Phase::Over => return socket.fail(Fault::Restart, STOPPING, ctx),
             }
             socket.watch(phase, ctx);
         }));

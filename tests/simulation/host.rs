@@ -271,6 +271,7 @@ async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
             audit: Arc::new(MemoryAudit::default()),
         },
         people: People::default(),
+        webhooks: None,
         connector,
         collapse: Arc::new(move |why| *collapsed.lock().expect("nothing panics under this lock") = Some(why)),
     });

@@ -49,6 +49,10 @@ impl AuditLog for Gate {
     fn entries(&self, query: AuditQuery) -> BoxFuture<'_, Result<AuditPage, StoreError>> {
         self.log.entries(query)
     }
+
+    fn after(&self, sequence: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+        self.log.after(sequence, limit)
+    }
 }
 
 fn deed(n: usize) -> Deed {

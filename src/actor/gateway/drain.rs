@@ -9,7 +9,7 @@ use crate::{actor::registry::RegistryMessage, store::StoreError};
 /// Where in its life a gateway is: it only goes forward.
 ///
 /// ```text
-/// starting ─> ready ─> leaving ─> stopping ─> over
+/// starting ─> ready ─> leaving ─> stopping ─> drained ─> over
 ///               └───────────────────┘
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,6 +22,8 @@ pub enum Phase {
     Leaving,
     /// It ends what is open.
     Stopping,
+    /// Everything is closed and stored, and every event of it was told.
+    Drained,
     /// Whoever is still connected goes now.
     Over,
 }
@@ -49,7 +51,9 @@ impl Gateway {
     /// [`GatewayError`] if the registry cannot answer: the next start closes what is open.
     pub async fn drain(&self) -> Result<(), GatewayError> {
         self.enter(Phase::Stopping);
-        self.ask(RegistryMessage::Drain).await
+        let drained = self.ask(RegistryMessage::Drain).await;
+        self.enter(Phase::Drained);
+        drained
     }
 
     /// Tells whoever is still connected to go.
@@ -80,7 +84,7 @@ impl Gateway {
         let reasons = match *self.phase.borrow() {
             Phase::Starting => vec!["starting"],
             Phase::Ready => [self.shared.hindrances.reasons(), self.unrecorded()].concat(),
-            Phase::Leaving | Phase::Stopping | Phase::Over => vec!["draining"],
+            Phase::Leaving | Phase::Stopping | Phase::Drained | Phase::Over => vec!["draining"],
         };
         Readiness { reasons }
     }
@@ -93,7 +97,7 @@ impl Gateway {
         match *self.phase.borrow() {
             Phase::Starting => Err(GatewayError::NotReady),
             Phase::Ready => Ok(()),
-            Phase::Leaving | Phase::Stopping | Phase::Over => Err(GatewayError::Draining),
+            Phase::Leaving | Phase::Stopping | Phase::Drained | Phase::Over => Err(GatewayError::Draining),
         }
     }
 
@@ -126,6 +130,7 @@ mod tests {
             (Phase::Ready, Phase::Leaving),
             (Phase::Stopping, Phase::Stopping),
             (Phase::Leaving, Phase::Stopping),
+            (Phase::Drained, Phase::Drained),
             (Phase::Over, Phase::Over),
         ] {
             enter(&life, entered);

@@ -304,6 +304,7 @@ impl House {
                 audit: Arc::new(MemoryAudit::default()),
             },
             people: People::default(),
+            webhooks: None,
             connector: Arc::new(targets.clone()),
             collapse: Arc::new(move |_| fallen.store(true, Ordering::Relaxed)),
         });

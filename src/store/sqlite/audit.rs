@@ -225,6 +225,14 @@ impl AuditLog for SqliteStore {
     fn entries(&self, query: AuditQuery) -> BoxFuture<'_, Result<AuditPage, StoreError>> {
         Box::pin(self.page_of_entries(query))
     }
+
+    fn after(&self, sequence: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+        Box::pin(async move {
+            let mut select = QueryBuilder::new(format!("SELECT {COLUMNS} FROM audit_log WHERE sequence > "));
+            select.push_bind(rows::integer(sequence)).push(" ORDER BY sequence LIMIT ").push_bind(i64::from(limit));
+            select.build().fetch_all(self.readers()).await.map_err(failed)?.iter().map(entry).collect()
+        })
+    }
 }
 
 fn insert(new: &[(Entry, Tail)]) -> QueryBuilder<Sqlite> {

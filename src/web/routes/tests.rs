@@ -98,7 +98,7 @@ fn admitted(method: &Method, path: &str) -> Option<&'static [&'static str]> {
             &["viewer", "operator", "auditor", "admin", "pgt_observe"]
         }
         ("POST", "/api/v1/stores/sweep") => &["operator", "admin"],
-        ("GET", "/api/v1/audit") => &["auditor", "admin"],
+        ("GET", "/api/v1/audit" | "/api/v1/webhooks") => &["auditor", "admin"],
         (_, "/api/v1/users" | "/api/v1/users/{name}") => &["admin"],
         ("POST", "/api/v1/me/password" | "/api/v1/tokens") => &["viewer", "user", "operator", "auditor", "admin"],
         ("DELETE", "/api/v1/devices" | "/api/v1/devices/{id}") => &["viewer", "user", "operator", "auditor", "admin"],

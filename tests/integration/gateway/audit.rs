@@ -104,3 +104,28 @@ fn a_killed_gateway_leaves_a_whole_log_with_every_act_that_was_answered() {
     assert!(numbers.into_iter().eq(1..=all.len() as u64));
     println!("{answered} acts answered before the kill, {sweeps} in the log, {} entries", all.len());
 }
+
+#[test]
+fn what_the_command_line_does_stands_in_the_log_whether_a_gateway_runs_or_not() {
+    let home = Arc::new(Home::new());
+    let password = home.data_dir().with_file_name("password");
+    std::fs::write(&password, "correct horse battery staple\n").unwrap();
+    let password = password.display().to_string();
+    let does = |line: &[&str]| {
+        let (status, told) = home.run(line);
+        assert!(status.success() && !told.contains("in no audit log"), "{told}");
+    };
+    does(&["user", "add", "ada", "--role", "operator", "--password-file", &password]);
+    let gateway = home.start();
+    does(&["user", "set", "ada", "--disable"]);
+    does(&["token", "create", "--user", "admin", "--name", "ci"]);
+    gateway.dies();
+    does(&["user", "remove", "ada"]);
+    let log = exported(&home);
+    let told = log.iter().filter(|entry| entry["detail"].as_str().unwrap().starts_with("By user "));
+    let actions: Vec<&str> = told.map(|entry| entry["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["user.create", "user.change", "token.create", "user.remove"]);
+    let (whole, text) = verified(&home, &[]);
+    assert!(whole, "{text}");
+    assert!(!log.iter().any(|entry| entry.to_string().contains("correct horse")));
+}

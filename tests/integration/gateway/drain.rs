@@ -1,6 +1,8 @@
 //! How a gateway stops: at once by a signal, or gently, once its sessions have ended.
 
 use std::{
+    io::{Read, Write},
+    net::TcpStream,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{
     browser::Attach,
     eventually,
-    gateway::{Gateway, Home, ended},
+    gateway::{Gateway, Home, TOKEN, ended},
     playground::Playground,
 };
 
@@ -129,4 +131,26 @@ fn a_drain_says_that_nothing_runs() {
     let (status, said) = home.run(&["drain", "--max", "soon"]);
     assert_eq!(status.code(), Some(2));
     assert!(said.contains("a duration with its unit"), "{said}");
+}
+
+#[test]
+fn events_end_with_a_last_word_behind_every_transition() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    let (_page, id) = gateway.page("playground");
+    let mut events = TcpStream::connect(gateway.addr).unwrap();
+    let host = gateway.addr;
+    write!(events, "GET /api/v1/events HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n\r\n").unwrap();
+    let mut told = [0; 16_384];
+    let mut text = String::new();
+    while !text.contains(": open") {
+        let length = events.read(&mut told).unwrap();
+        text.push_str(std::str::from_utf8(&told[..length]).unwrap());
+    }
+    gateway.signal(Signal::TERM);
+    events.read_to_string(&mut text).unwrap();
+    assert_eq!(gateway.ended().code(), Some(0));
+    let (closed, end) = (text.find("shutdown").unwrap(), text.find("event: end").unwrap());
+    assert!(text[..closed].contains(&id) && closed < end, "{text}");
+    assert!(!text[end..].contains("event: session"), "{text}");
 }

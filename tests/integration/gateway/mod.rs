@@ -19,3 +19,4 @@ mod secrets;
 mod terminal;
 mod tls;
 mod tools;
+mod webhooks;

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     net::SocketAddr,
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -35,6 +35,7 @@ pub struct Home {
     dir: TempDir,
     settings: Vec<(String, String)>,
     targets: Vec<Value>,
+    webhooks: Vec<Value>,
     command: Vec<String>,
     /// The command before the binary's own, as `ip netns exec NAME`.
     pub within: Vec<String>,
@@ -50,7 +51,8 @@ impl Home {
     /// A home without targets, whose gateway trusts new host keys.
     pub fn new() -> Self {
         let (dir, settings) = (tempfile::tempdir().unwrap(), Vec::new());
-        let home = Self { dir, settings, targets: Vec::new(), command: vec!["serve".to_owned()], within: Vec::new() };
+        let (targets, webhooks, command) = (Vec::new(), Vec::new(), vec!["serve".to_owned()]);
+        let home = Self { dir, settings, targets, webhooks, command, within: Vec::new() };
         let data_dir = home.data_dir().display().to_string();
         home.set("server.listen", "127.0.0.1:0")
             .set("node.data_dir", &data_dir)
@@ -79,6 +81,15 @@ impl Home {
     pub fn target(mut self, name: &str, addr: SocketAddr, login: &str, auth: Value) -> Self {
         let (host, port) = (addr.ip(), addr.port());
         self.targets.push(json!({"name": name, "host": host, "port": port, "username": login, "auth": auth}));
+        self
+    }
+
+    /// Tells the audit log to a webhook, signed with this secret.
+    pub fn webhook(mut self, url: &str, secret: &str, actions: &[&str]) -> Self {
+        let file = self.dir.path().join("webhook.secret");
+        fs::write(&file, secret).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        self.webhooks.push(json!({"name": "siem", "url": url, "secret_file": file, "actions": actions}));
         self
     }
 
@@ -152,7 +163,7 @@ impl Home {
     pub fn spawn(&self, args: &[&str]) -> Child {
         let config = self.config();
         // JSON is YAML.
-        fs::write(&config, json!({"targets": self.targets}).to_string()).unwrap();
+        fs::write(&config, json!({"targets": self.targets, "webhooks": self.webhooks}).to_string()).unwrap();
         let log = |name| File::options().create(true).append(true).open(self.dir.path().join(name)).unwrap();
         let binary = env!("CARGO_BIN_EXE_pulsegate").to_owned();
         let line: Vec<&String> = self.within.iter().chain([&binary]).collect();

@@ -80,6 +80,7 @@ export const ACTIONS = [
   "gateway.stop",
   "gateway.reload",
   "gateway.drain",
+  "webhook.give_up",
   "audit.lost",
 ] as const;
 

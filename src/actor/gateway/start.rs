@@ -1,0 +1,123 @@
+//! What a gateway is built from, and how its single actors are started and supervised.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::{AsyncContext, Context};
+use tokio::sync::watch;
+
+use super::{Gateway, Phase};
+use crate::{
+    actor::{
+        Parts, Settings,
+        arbiter::Arbiter,
+        audit::Audit,
+        child::{Child, supervise},
+        mailbox::Mailbox,
+        nodes::{self, NodesActor},
+        observe::Observations,
+        people::{self, People, PeopleActor},
+        pulse,
+        reconciler::{self, ReconcilerActor},
+        registry::{self, RegistryActor, Shared},
+        stores::Stores,
+        supervisor::{self, SupervisorActor, SupervisorMessage},
+        webhooks::{self, Tellings, Webhooks},
+    },
+    core::restart::{Policy, Restarts},
+    ssh::Connector,
+};
+
+/// What the gateway is built from.
+pub struct Foundation {
+    /// What the actors are told.
+    pub settings: Settings,
+    /// The stores.
+    pub stores: Stores,
+    /// Who may do what.
+    pub people: People,
+    /// Whom the audit log is told to, if anybody.
+    pub webhooks: Option<Webhooks>,
+    /// How targets are reached.
+    pub connector: Arc<dyn Connector + Send + Sync>,
+    /// Runs if this process can be of no use any more: it must end, its next start tidies up.
+    pub collapse: Arc<dyn Fn(Collapse) + Send + Sync>,
+}
+
+/// Why a process must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Collapse {
+    /// An actor nobody can do without failed too often.
+    #[error("an actor failed too often; the next start closes what is open")]
+    ActorFailed,
+    /// Another holds this node's right to serve.
+    #[error(
+        "another gateway has taken this node's right to serve, and every session was ended; start it again to serve anew"
+    )]
+    Fenced,
+}
+
+/// Restarts of a single actor within a period before the process gives up (OTP's `intensity` and `period`).
+const INTENSITY: (usize, Duration) = (5, Duration::from_secs(10));
+
+impl Gateway {
+    /// Starts the registry and the supervisor on the calling thread, the core arbiter.
+    pub fn start(foundation: Foundation) -> Self {
+        let Foundation { settings, stores, people, webhooks, connector, collapse } = foundation;
+        let (settings, observations) = (Arc::new(settings), Observations::default());
+        let supervisor_context = Context::<SupervisorActor>::new();
+        let registry_context = Context::<RegistryActor>::new();
+        let meters = &observations.meters;
+        let supervisor = Mailbox::new(supervisor_context.address().recipient(), meters.supervisor.clone());
+        let registry = Mailbox::new(registry_context.address().recipient(), meters.registry.clone());
+        let single = |actor| Child { actor, id: String::from(actor) };
+        let restarts = || Restarts::new(Policy::Permanent, INTENSITY.0, INTENSITY.1);
+        let fall = || {
+            let collapse = collapse.clone();
+            move || collapse(Collapse::ActorFailed)
+        };
+        let actor = SupervisorActor::new(observations.clone());
+        supervise(single(supervisor::KIND), supervisor_context, actor, restarts(), supervisor.clone(), fall());
+        let (pulse, marks) = pulse::pulse();
+        let shared = Shared::default();
+        let fenced: Arc<dyn Fn() + Send + Sync> = {
+            let collapse = collapse.clone();
+            Arc::new(move || collapse(Collapse::Fenced))
+        };
+        let (told, heard) = (shared.clone(), observations.clone());
+        let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, told, heard, fenced);
+        supervise(single(registry::KIND), registry_context, actor, restarts(), supervisor.clone(), fall());
+        Arbiter::current(&observations);
+        let (seeing, seen) = watch::channel(Arc::default());
+        let mut born = vec![registry::KIND, reconciler::KIND];
+        if let Some(records) = stores.records.clone() {
+            let (settings, registry) = (settings.clone(), registry.clone());
+            let actor = NodesActor::new(settings, stores.clone(), records, registry, &observations, seeing);
+            supervise(single(nodes::KIND), Context::new(), actor, restarts(), supervisor.clone(), fall());
+            born.push(nodes::KIND);
+        }
+        let context = Context::<ReconcilerActor>::new();
+        let sweeps = Mailbox::new(context.address().recipient(), observations.meters.reconciler.clone());
+        let (told, heard) = (registry.clone(), observations.clone());
+        let actor = ReconcilerActor::new(settings.clone(), stores.clone(), told, seen.clone(), heard);
+        supervise(single(reconciler::KIND), context, actor, restarts(), supervisor.clone(), fall());
+        let actor = PeopleActor::new(people.clone(), registry.clone());
+        supervise(single(people::KIND), Context::new(), actor, restarts(), supervisor.clone(), fall());
+        born.push(people::KIND);
+        let audit = Audit::start(stores.audit.clone());
+        let mut born: Vec<_> = born.into_iter().map(single).collect();
+        let tellings = Tellings::new(webhooks);
+        for actor in tellings.actors(&settings.node, &stores.audit, &audit, &observations) {
+            let child = Child { actor: webhooks::KIND, id: actor.name().to_owned() };
+            supervise(child.clone(), Context::new(), actor, restarts(), supervisor.clone(), || {});
+            born.push(child);
+        }
+        for child in born {
+            if supervisor.tell(SupervisorMessage::Started { child, session: None }).is_err() {
+                tracing::debug!("the supervisor's mailbox was full at its birth");
+            }
+        }
+        let parts = Parts { settings, connector, registry, supervisor, observations, pulse };
+        let (phase, _) = watch::channel(Phase::Starting);
+        Self { parts, stores, people, shared, phase, reconciler: sweeps, seen, audit, tellings }
+    }
+}

@@ -1,0 +1,266 @@
+//! Tells other systems of the audit log: one actor for each webhook, which reads the log from where it was, sends what is new,
+//! and notes how far it came once that was taken. So nothing is left out and nothing waits in memory; after a crash in between
+//! an entry may be told twice; its node and number name it for good. Decides nothing itself: `core::webhook` does.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
+
+use super::{audit::Audit, clock, observe::Observations, world};
+use crate::{
+    core::{
+        audit::{Action, Deed, Entry},
+        record::{NodeId, UtcMicros},
+        webhook::{self, BATCH, Hook, Next, Trouble},
+    },
+    notify::Post,
+    store::{
+        StoreError,
+        audit::{AuditLog, DeadLetter, HookBook},
+    },
+};
+
+/// Its kind, as in metrics.
+pub const KIND: &str = "webhook";
+
+/// How often it is looked for new entries.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A pause after the journal could not be read or written.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// How an entry is written down for a receiver: as the API shows it.
+pub type Show = fn(&Entry) -> serde_json::Value;
+
+/// Whom to tell, and how.
+#[derive(Clone)]
+pub struct Webhooks {
+    /// Each of them.
+    pub hooks: Vec<Hook>,
+    /// How far each was told.
+    pub book: Arc<dyn HookBook>,
+    /// Sends.
+    pub post: Arc<dyn Post + Send + Sync>,
+    /// Writes an entry down.
+    pub show: Show,
+}
+
+/// How one webhook fares.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Telling {
+    /// The number of the last entry it was told, or was not to be; `None` before that was read.
+    pub position: Option<u64>,
+    /// Since when it takes nothing.
+    pub failing_since: Option<UtcMicros>,
+    /// Why not.
+    pub last_error: Option<String>,
+}
+
+/// The webhooks of this gateway and how each of them fares: cheap to clone, usable from any thread.
+#[derive(Clone)]
+pub struct Tellings(Arc<(Option<Webhooks>, Mutex<BTreeMap<String, Telling>>)>);
+
+impl Tellings {
+    pub(super) fn new(webhooks: Option<Webhooks>) -> Self {
+        Self(Arc::new((webhooks, Mutex::default())))
+    }
+
+    /// An actor for each of them.
+    pub(super) fn actors(
+        &self,
+        node: &NodeId,
+        log: &Arc<dyn AuditLog>,
+        audit: &Audit,
+        observations: &Observations,
+    ) -> Vec<WebhookActor> {
+        let Some(webhooks) = &self.0.0 else { return Vec::new() };
+        let teller = |hook: &Hook| Teller {
+            hook: hook.clone(),
+            node: node.clone(),
+            log: log.clone(),
+            audit: audit.clone(),
+            webhooks: webhooks.clone(),
+            tellings: self.clone(),
+            observations: observations.clone(),
+        };
+        let actor = |hook| WebhookActor { teller: Arc::new(teller(hook)), progress: Progress::default(), busy: false };
+        webhooks.hooks.iter().map(actor).collect()
+    }
+
+    /// Each of them, how it fares, and what it was not told: the newest `limit` of each.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the journal cannot be read.
+    pub async fn list(&self, limit: u32) -> Result<Vec<(Hook, Telling, Vec<DeadLetter>)>, StoreError> {
+        let Some(webhooks) = &self.0.0 else { return Ok(Vec::new()) };
+        let mut list = Vec::with_capacity(webhooks.hooks.len());
+        for hook in &webhooks.hooks {
+            let dead = webhooks.book.dead_letters(&hook.name, limit).await?;
+            let telling = self.lock().get(&hook.name).cloned().unwrap_or_default();
+            list.push((hook.clone(), telling, dead));
+        }
+        Ok(list)
+    }
+
+    fn note(&self, webhook: &str, change: impl FnOnce(&mut Telling)) {
+        change(self.lock().entry(webhook.to_owned()).or_default());
+    }
+
+    /// A panic elsewhere leaves the table whole: every change of it is one call.
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Telling>> {
+        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Everything that one turn needs; none of it changes.
+struct Teller {
+    hook: Hook,
+    node: NodeId,
+    log: Arc<dyn AuditLog>,
+    audit: Audit,
+    webhooks: Webhooks,
+    tellings: Tellings,
+    observations: Observations,
+}
+
+/// How far a webhook has come.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    position: Option<u64>,
+    trouble: Trouble,
+    /// Monotonic time before which nothing is tried.
+    not_before: Duration,
+    /// Whether more may be waiting.
+    more: bool,
+}
+
+/// The actor of one webhook. After a failure it begins where the book says.
+pub struct WebhookActor {
+    teller: Arc<Teller>,
+    progress: Progress,
+    busy: bool,
+}
+
+impl WebhookActor {
+    /// The name of its webhook.
+    pub(super) fn name(&self) -> &str {
+        &self.teller.hook.name
+    }
+
+    fn begin(&self, ctx: &mut Context<Self>) {
+        ctx.run_interval(LOOK, |actor, ctx| actor.look(ctx));
+    }
+
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        if clock::since_start() < self.progress.not_before || std::mem::replace(&mut self.busy, true) {
+            return;
+        }
+        let (teller, progress) = (self.teller.clone(), self.progress);
+        let turn = async move { teller.turn(progress).await };
+        ctx.spawn(turn.into_actor(self).map(|progress, actor, ctx| {
+            (actor.progress, actor.busy) = (progress, false);
+            if progress.more {
+                actor.look(ctx);
+            }
+        }));
+    }
+}
+
+impl Actor for WebhookActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.begin(ctx);
+    }
+}
+
+impl Supervised for WebhookActor {
+    fn restarting(&mut self, ctx: &mut Self::Context) {
+        (self.progress, self.busy) = (Progress::default(), false);
+        self.begin(ctx);
+    }
+}
+
+impl Teller {
+    /// Tells the next entries, once.
+    async fn turn(&self, before: Progress) -> Progress {
+        match self.tell(before).await {
+            Ok(progress) => {
+                self.tellings.note(&self.hook.name, |telling| telling.position = progress.position);
+                progress
+            }
+            Err(error) => {
+                tracing::warn!(%error, webhook = self.hook.name, "how far a webhook was told cannot be read or noted");
+                Progress { not_before: clock::since_start() + PAUSE, more: false, ..before }
+            }
+        }
+    }
+
+    async fn tell(&self, before: Progress) -> Result<Progress, StoreError> {
+        let (name, book) = (self.hook.name.as_str(), &self.webhooks.book);
+        let position = match before.position {
+            Some(position) => position,
+            None => book.position(name).await?,
+        };
+        let entries = self.log.after(position, BATCH).await?;
+        let Some(last) = entries.last().map(|entry| entry.sequence) else {
+            return Ok(Progress { position: Some(position), more: false, ..before });
+        };
+        let further = |trouble| Progress { position: Some(last), trouble, not_before: Duration::ZERO, more: true };
+        let wanted: Vec<&Entry> = entries.iter().filter(|entry| self.hook.wants(entry)).collect();
+        let Some(first) = wanted.first().map(|entry| entry.sequence) else {
+            book.advance(name, last, None).await?;
+            return Ok(further(before.trouble));
+        };
+        let shown: Vec<_> = wanted.into_iter().map(self.webhooks.show).collect();
+        let message = webhook::message(&self.hook, &self.node, (first, last), &shown, clock::utc());
+        let answer = self.webhooks.post.post(&self.hook.url, message).await;
+        let mut trouble = before.trouble;
+        let now = clock::since_start();
+        match trouble.after(answer.clone(), now, world::draw::<f64>()) {
+            Next::GoOn => {
+                self.count("taken");
+                book.advance(name, last, None).await?;
+                self.tellings.note(name, |telling| (telling.failing_since, telling.last_error) = (None, None));
+                Ok(further(trouble))
+            }
+            Next::Again(pause) => {
+                self.count("failed");
+                self.failed(&answer);
+                Ok(Progress { position: Some(position), trouble, not_before: now + pause, more: false })
+            }
+            Next::GiveUp(error) => {
+                self.count("given_up");
+                self.failed(&answer);
+                let dead = DeadLetter { first, last, at: clock::utc(), error: error.clone() };
+                book.advance(name, last, Some(dead)).await?;
+                let detail = format!("Entries {first} to {last} were not told to it: {error}.");
+                tracing::error!(webhook = name, first, last, error, "a webhook is not told of some entries");
+                self.audit.note(Deed::of_gateway(Action::WebhookGiveUp, name, &detail));
+                Ok(further(trouble))
+            }
+        }
+    }
+
+    fn count(&self, outcome: &'static str) {
+        self.observations.webhook_messages.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    fn failed(&self, answer: &webhook::Answer) {
+        let why = match answer {
+            webhook::Answer::Refused(why) | webhook::Answer::Away(why) => why.clone(),
+            webhook::Answer::Taken => return,
+        };
+        self.tellings.note(&self.hook.name, |telling| {
+            if telling.failing_since.is_none() {
+                tracing::warn!(webhook = self.hook.name, why, "a webhook takes nothing; it is tried again");
+            }
+            telling.failing_since.get_or_insert(clock::utc());
+            telling.last_error = Some(why);
+        });
+    }
+}

@@ -1,0 +1,43 @@
+//! Whom the audit log is told to, as the configuration says.
+
+use std::{fs, sync::Arc};
+
+use anyhow::{Context, ensure};
+use secrecy::SecretString;
+
+use crate::{
+    actor::webhooks::Webhooks,
+    config::{self, Config},
+    core::webhook::{Hook, SECRET},
+    notify::HttpPost,
+    store::audit::HookBook,
+    web as http,
+};
+
+/// Reads the secrets of all webhooks; `None` where there are none. A new one begins here, with whatever this start writes next.
+///
+/// # Errors
+/// That a secret cannot be read or is too short, or the journal cannot be written.
+pub async fn webhooks(config: &Config, book: Arc<dyn HookBook>) -> anyhow::Result<Option<Webhooks>> {
+    let hooks = config.webhooks.iter().map(hook).collect::<anyhow::Result<Vec<_>>>()?;
+    for hook in &hooks {
+        book.position(&hook.name).await?;
+    }
+    let show = http::audit::shown;
+    Ok((!hooks.is_empty()).then(|| Webhooks { hooks, book, post: Arc::new(HttpPost), show }))
+}
+
+fn hook(told: &config::Webhook) -> anyhow::Result<Hook> {
+    let (name, file) = (told.name.clone(), told.secret_file.display());
+    let text =
+        fs::read_to_string(&told.secret_file).with_context(|| format!("webhook {name}: {file} cannot be read"))?;
+    let secret = text.lines().next().unwrap_or_default().trim();
+    let enough = secret.chars().count() >= SECRET;
+    ensure!(enough, "webhook {name}: the first line of {file} must have at least {SECRET} characters");
+    Ok(Hook {
+        name,
+        url: told.url.as_str().to_owned(),
+        secret: SecretString::from(secret),
+        actions: told.actions.clone(),
+    })
+}

@@ -1,0 +1,234 @@
+//! Audit entries on their way to another system: what is sent, how it is signed, and what follows from an answer. Pure.
+//!
+//! The signature is that of Standard Webhooks 1.0 (symmetric): `v1,` and the HMAC-SHA-256 of `ID.TIMESTAMP.BODY` in Base64,
+//! so that receivers verify it with a library they have.
+
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use sha2::Sha256;
+
+use super::{
+    audit::{Action, Entry},
+    record::{NodeId, UtcMicros},
+};
+
+/// Entries of one message: some tens of KiB.
+pub const BATCH: u32 = 100;
+
+/// The shortest secret, in characters: 192 bits of Base64, as the specification asks for.
+pub const SECRET: usize = 32;
+
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// Tries after which a message that the receiver understands and refuses is given up.
+const REFUSALS: u32 = 5;
+
+/// How long a receiver may be away before a message is given up: over a long weekend.
+const GIVE_UP_AFTER: Duration = Duration::from_hours(7 * 24);
+
+/// Where entries go.
+#[derive(Debug, Clone)]
+pub struct Hook {
+    /// Its name, unique.
+    pub name: String,
+    /// Where to: `https://…`, or `http://…` on this host.
+    pub url: String,
+    /// What messages are signed with.
+    pub secret: SecretString,
+    /// Which entries; empty: all.
+    pub actions: Vec<Action>,
+}
+
+impl Hook {
+    /// Whether it is told of an entry.
+    pub fn wants(&self, entry: &Entry) -> bool {
+        self.actions.is_empty() || self.actions.contains(&entry.deed.action)
+    }
+}
+
+/// A message, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The header `webhook-id`: the same at every try.
+    pub id: String,
+    /// The header `webhook-timestamp`: seconds since 1970.
+    pub timestamp: i64,
+    /// The header `webhook-signature`.
+    pub signature: String,
+    /// JSON.
+    pub body: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    node: &'a str,
+    entries: &'a [serde_json::Value],
+}
+
+/// Makes the message that tells `hook` of entries of `node`; `shown` are these as the API shows them.
+pub fn message(hook: &Hook, node: &NodeId, range: (u64, u64), shown: &[serde_json::Value], now: UtcMicros) -> Message {
+    let id = format!("{node}-{}-{}", range.0, range.1);
+    let timestamp = now.0.div_euclid(1_000_000);
+    let body = Body { kind: "audit.entries", node: &node.0, entries: shown };
+    let body = serde_json::to_string(&body).unwrap_or_default();
+    let signature = sign(&hook.secret, &id, timestamp, &body);
+    Message { id, timestamp, signature, body }
+}
+
+/// The key is the secret as it stands: `whsec_` and Base64 where a receiver made it, else its own bytes.
+fn sign(secret: &SecretString, id: &str, timestamp: i64, body: &str) -> String {
+    let text = secret.expose_secret();
+    let key = text.strip_prefix("whsec_").and_then(|key| BASE64.decode(key.as_bytes()).ok());
+    let key = key.unwrap_or_else(|| text.as_bytes().to_vec());
+    // A key of any length will do.
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key) else { return String::new() };
+    mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
+    format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
+}
+
+/// What became of a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// Any status of 200 … 299.
+    Taken,
+    /// A status that says that trying again is of no use: 400 … 499, but for 408, 425 and 429; or a redirection.
+    Refused(String),
+    /// Any other status, or none.
+    Away(String),
+}
+
+impl Answer {
+    /// Judges a status.
+    pub fn of(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Taken,
+            408 | 425 | 429 => Self::Away(format!("status {status}")),
+            300..=499 => Self::Refused(format!("status {status}")),
+            _ => Self::Away(format!("status {status}")),
+        }
+    }
+}
+
+/// How often in a row a message was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trouble {
+    tries: u32,
+    refusals: u32,
+    since: Option<Duration>,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Next {
+    /// It was taken: go on behind it.
+    GoOn,
+    /// Try the same again after a while.
+    Again(Duration),
+    /// Put it among the dead letters, and go on behind it.
+    GiveUp(String),
+}
+
+impl Trouble {
+    /// Judges an answer at `now` (monotonic); `jitter`, in 0 … 1, spreads the tries (full jitter, as `core::ledger`).
+    pub fn after(&mut self, answer: Answer, now: Duration, jitter: f64) -> Next {
+        let why = match answer {
+            Answer::Taken => {
+                *self = Self::default();
+                return Next::GoOn;
+            }
+            Answer::Refused(why) => {
+                self.refusals += 1;
+                why
+            }
+            Answer::Away(why) => why,
+        };
+        self.tries = self.tries.saturating_add(1);
+        let since = *self.since.get_or_insert(now);
+        if self.refusals >= REFUSALS || now.saturating_sub(since) >= GIVE_UP_AFTER {
+            *self = Self::default();
+            return Next::GiveUp(why);
+        }
+        // Who answers may be asked again soon; who does not is left to recover.
+        let tries = if self.refusals > 0 { 0 } else { self.tries.min(10) };
+        let limit = LONGEST_PAUSE.min(Duration::from_secs(1 << tries));
+        Next::Again(limit.mul_f64(jitter.clamp(0.1, 1.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(secret: &str) -> Hook {
+        Hook { name: "siem".into(), url: "https://h/".into(), secret: secret.into(), actions: vec![] }
+    }
+
+    #[test]
+    fn a_message_is_signed_as_the_specification_says() {
+        // The example of the specification.
+        let signed = sign(
+            &"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into(),
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            1_614_265_330,
+            "{\"test\": 2432232314}",
+        );
+        assert_eq!(signed, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert_ne!(
+            sign(&"another-secret".into(), "msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, "{\"test\": 2432232314}"),
+            signed
+        );
+    }
+
+    #[test]
+    fn the_id_of_a_message_is_the_same_at_every_try() {
+        let (node, now) = (NodeId("n1".into()), UtcMicros(1_700_000_000_000_000));
+        let first = message(&hook("s"), &node, (3, 7), &[], now);
+        let again = message(&hook("s"), &node, (3, 7), &[], UtcMicros(now.0 + 9_000_000));
+        assert_eq!((first.id.as_str(), again.id.as_str(), again.timestamp), ("n1-3-7", "n1-3-7", 1_700_000_009));
+        assert_eq!(first.body, r#"{"type":"audit.entries","node":"n1","entries":[]}"#);
+    }
+
+    #[test]
+    fn what_is_refused_is_given_up_soon_and_who_is_away_is_waited_for() {
+        let second = Duration::from_secs(1);
+        let mut trouble = Trouble::default();
+        for _ in 1..REFUSALS {
+            assert!(matches!(trouble.after(Answer::of(400), second, 1.0), Next::Again(_)));
+        }
+        assert_eq!(trouble.after(Answer::of(400), second, 1.0), Next::GiveUp("status 400".into()));
+        let mut last = Duration::ZERO;
+        for tries in 0..1_000 {
+            let Next::Again(pause) = trouble.after(Answer::of(503), second * tries, 1.0) else { panic!("{tries}") };
+            assert!(pause >= last && pause <= LONGEST_PAUSE);
+            last = pause;
+        }
+        assert!(matches!(trouble.after(Answer::of(503), GIVE_UP_AFTER, 1.0), Next::GiveUp(_)));
+        assert_eq!(trouble.after(Answer::of(204), GIVE_UP_AFTER, 1.0), Next::GoOn);
+        assert_eq!(trouble, Trouble::default());
+    }
+
+    #[test]
+    fn an_answer_is_judged_by_its_status() {
+        for (status, taken, refused) in [
+            (200, true, false),
+            (299, true, false),
+            (301, false, true),
+            (404, false, true),
+            (410, false, true),
+            (408, false, false),
+            (429, false, false),
+            (500, false, false),
+            (199, false, false),
+        ] {
+            let answer = Answer::of(status);
+            assert_eq!((answer == Answer::Taken, matches!(answer, Answer::Refused(_))), (taken, refused), "{status}");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Sends messages to other systems over HTTP. Knows no session and no store; when to send, and what follows from an answer, is
+//! said elsewhere.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use awc::Connector;
+use futures_util::future::LocalBoxFuture;
+use rustls::{ClientConfig, RootCertStore, crypto::ring};
+
+use crate::core::webhook::{Answer, Message};
+
+/// How long a receiver may take, connection and all.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long a connection may take of that.
+const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
+
+/// Sends one message.
+pub trait Post {
+    /// Sends it and returns what the receiver said. Call on a thread that runs actix.
+    fn post(&self, url: &str, message: Message) -> LocalBoxFuture<'static, Answer>;
+}
+
+/// Over HTTP/1.1 and HTTP/2, with the certificates that the system trusts. Follows no redirection: a signed message goes where
+/// it was meant to go.
+#[derive(Debug, Clone, Copy)]
+pub struct HttpPost;
+
+/// Read once: the system's certificates are some hundred files.
+static TLS: LazyLock<Option<Arc<ClientConfig>>> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (added, _) = roots.add_parsable_certificates(found.certs);
+    tracing::debug!(added, errors = found.errors.len(), "the system's certificates were read");
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().ok()?;
+    Some(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+});
+
+impl Post for HttpPost {
+    fn post(&self, url: &str, message: Message) -> LocalBoxFuture<'static, Answer> {
+        let url = url.to_owned();
+        Box::pin(async move {
+            let mut connector = Connector::new().timeout(CONNECTS_WITHIN).handshake_timeout(CONNECTS_WITHIN);
+            if let Some(tls) = TLS.as_ref() {
+                connector = connector.rustls_0_23(tls.clone());
+            }
+            let client =
+                awc::Client::builder().connector(connector).timeout(ANSWERS_WITHIN).disable_redirects().finish();
+            let request = client
+                .post(url)
+                .insert_header(("content-type", "application/json"))
+                .insert_header(("user-agent", concat!("pulsegate/", env!("CARGO_PKG_VERSION"))))
+                .insert_header(("webhook-id", message.id))
+                .insert_header(("webhook-timestamp", message.timestamp.to_string()))
+                .insert_header(("webhook-signature", message.signature));
+            match request.send_body(message.body).await {
+                Ok(response) => Answer::of(response.status().as_u16()),
+                // The error may quote the address, in which some receivers have their secret.
+                Err(error) => Answer::Away(kind(&error).to_owned()),
+            }
+        })
+    }
+}
+
+fn kind(error: &awc::error::SendRequestError) -> &'static str {
+    use awc::error::{ConnectError, SendRequestError};
+    match error {
+        SendRequestError::Timeout | SendRequestError::Connect(ConnectError::Timeout) => "it did not answer in time",
+        SendRequestError::Connect(ConnectError::Resolver(_) | ConnectError::NoRecords) => "its name is not known",
+        SendRequestError::Connect(_) => "it cannot be reached, or its certificate is not trusted",
+        SendRequestError::Url(_) => "its address is no URL",
+        _ => "the connection broke before it answered",
+    }
+}

@@ -1,0 +1,39 @@
+//! `GET /api/v1/webhooks`: whom this node's audit log is told to, and how far. Shows no address and no secret.
+
+use actix_web::{Responder, web};
+use serde_json::{Value, json};
+
+use super::{auth::Caller, error::Problem, state::State, view::Rfc3339};
+use crate::{
+    actor::webhooks::Telling,
+    core::webhook::Hook,
+    store::audit::{AuditQuery, DeadLetter},
+};
+
+/// Dead letters of each webhook that are shown.
+const DEAD: u32 = 100;
+
+/// Lists all of them.
+pub async fn webhooks(state: web::Data<State>, _: Caller) -> Result<impl Responder, Problem> {
+    let newest = state.gateway.audit().list(AuditQuery { limit: 1, ..AuditQuery::default() }).await?;
+    let head = newest.entries.first().map_or(0, |entry| entry.sequence);
+    let listed = state.gateway.webhooks().list(DEAD).await.map_err(|error| {
+        tracing::error!(%error, "what webhooks were not told cannot be read");
+        Problem::unavailable("The journal cannot be read just now. Try again in a moment.", 5)
+    })?;
+    let items: Vec<Value> = listed.iter().map(|(hook, telling, dead)| view(hook, telling, dead, head)).collect();
+    Ok(web::Json(json!({ "items": items })))
+}
+
+fn view(hook: &Hook, telling: &Telling, dead: &[DeadLetter], head: u64) -> Value {
+    let letter = |dead: &DeadLetter| json!({ "first": dead.first, "last": dead.last, "at": Rfc3339(dead.at), "error": dead.error });
+    json!({
+        "name": hook.name,
+        "actions": hook.actions,
+        "position": telling.position,
+        "waiting": telling.position.map(|position| head.saturating_sub(position)),
+        "failing_since": telling.failing_since.map(Rfc3339),
+        "last_error": telling.last_error,
+        "dead_letters": dead.iter().map(letter).collect::<Vec<_>>(),
+    })
+}
