@@ -157,6 +157,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let incarnation = Incarnation::new(rand::random());
     let Opened { stores, people, book, epoch } = open_stores(&config, &node, &incarnation).await?;
     people::somebody_signs_in(&*people, plan.demo || plan.loaded.secrets.admin_token.is_some()).await?;
+    let ssh = settings::ssh(&config);
     let (fall, mut fallen) = watch::channel(None::<Collapse>);
     let foundation = Foundation {
         settings: actor::Settings {
@@ -166,7 +167,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
         stores,
         people: people::people(people, &config).await,
         webhooks: webhooks::webhooks(&config, book).await?,
-        connector: Arc::new(RusshConnector::new(settings::ssh(&config))),
+        connector: Arc::new(RusshConnector::new(ssh.clone())),
         collapse: Arc::new(move |why| fall.send_modify(|first| *first = first.or(Some(why)))),
     };
     let core = Arbiter::new();
@@ -180,7 +181,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
     let secrets = plan.loaded.secrets.clone();
     let seals = secrets.seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
-    let settings = settings::web(&config, addr.ip(), secrets.admin_token, seals, plan.demo);
+    let settings = settings::web(&config, addr.ip(), secrets.admin_token, seals, plan.demo, ssh.host_keys);
     let state = web::Data::new(http::state::State::new(gateway.clone(), settings));
     let link = plan.demo.then(|| state.issue_link(http::auth::ADMIN));
     let doors = doors::open(&config);

@@ -57,7 +57,6 @@ pub struct Gateway {
     phase: watch::Sender<Phase>,
     pub(super) reconciler: Mailbox<ReconcilerMessage>,
     seen: watch::Receiver<Arc<Snapshot>>,
-    audit: Audit,
     tellings: Tellings,
 }
 
@@ -68,7 +67,7 @@ const PLACE_AFTER: Duration = Duration::from_secs(1);
 impl Gateway {
     /// The audit log of this node.
     pub fn audit(&self) -> &Audit {
-        &self.audit
+        &self.parts.audit
     }
 
     /// Whom the audit log is told to, and how each of them fares.

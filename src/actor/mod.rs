@@ -126,4 +126,5 @@ pub(in crate::actor) struct Parts {
     supervisor: mailbox::Mailbox<supervisor::SupervisorMessage>,
     observations: observe::Observations,
     pulse: pulse::Pulse,
+    audit: audit::Audit,
 }

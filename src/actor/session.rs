@@ -35,6 +35,8 @@ mod attach;
 mod birth;
 /// How a session's recording begins and ends.
 mod recording;
+/// What the audit log is told of a target's host key.
+mod witness;
 pub use attach::{Attach, AttachError, Attached};
 pub(super) use birth::{mailbox, start};
 

@@ -14,7 +14,7 @@ use crate::{
         session::Limits,
         stream,
     },
-    ssh::{AddressRule, Credential, HostKeyPolicy, SshSettings},
+    ssh::{AddressRule, Credential, HostKeyPolicy, HostKeys, SshSettings},
     web as http,
 };
 
@@ -59,23 +59,28 @@ pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Ep
 pub fn ssh(config: &Config) -> SshSettings {
     SshSettings {
         connect_timeout: config.ssh.connect_timeout,
-        host_key_policy: match config.ssh.host_key_policy {
-            config::HostKeyPolicy::Strict => HostKeyPolicy::Strict,
-            config::HostKeyPolicy::AcceptNew => HostKeyPolicy::AcceptNew,
-            config::HostKeyPolicy::Ask => HostKeyPolicy::Ask,
-        },
-        known_hosts: config.known_hosts_path(),
+        host_keys: HostKeys::new(config.known_hosts_path(), clock::utc),
         agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
     }
 }
 
-/// What the web layer is told.
+/// What to do with a host key that is not known.
+fn policy(configured: config::HostKeyPolicy) -> HostKeyPolicy {
+    match configured {
+        config::HostKeyPolicy::Strict => HostKeyPolicy::Strict,
+        config::HostKeyPolicy::AcceptNew => HostKeyPolicy::AcceptNew,
+        config::HostKeyPolicy::Ask => HostKeyPolicy::Ask,
+    }
+}
+
+/// What the web layer is told; it shares `host_keys` with those who dial.
 pub fn web(
     config: &Config,
     listen: IpAddr,
     admin_token: Option<SecretString>,
     seals: Arc<Seals>,
     demo: bool,
+    host_keys: HostKeys,
 ) -> http::state::Settings {
     let credentials = |auth: &config::Auth| match auth {
         config::Auth::KeyFile(path) => vec![Credential::KeyFile(path.clone())],
@@ -91,6 +96,7 @@ pub fn web(
         credentials: credentials(&target.auth),
         tags: target.tags.clone(),
         roles: target.roles.clone(),
+        host_key_policy: policy(target.host_key_policy.unwrap_or(config.ssh.host_key_policy)),
     });
     let (allow, deny) = (config.targets_allow.clone(), config.targets_deny.clone());
     http::state::Settings {
@@ -99,6 +105,8 @@ pub fn web(
         tls: config.server.tls.is_on(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         targets: targets.collect(),
+        host_keys,
+        host_key_policy: policy(config.ssh.host_key_policy),
         adhoc: config.targets_adhoc.then_some(AddressRule { allow, deny }),
         admin_token,
         seals,

@@ -239,6 +239,8 @@ block! {
         roles: Vec<Role> = Vec::new(),
         /// The policy of its recordings; `None`: that of `recording.policy`.
         recording: Option<RecordingPolicy> = None,
+        /// What to do with its host key if that is unknown; `None`: as `ssh.host_key_policy`.
+        host_key_policy: Option<HostKeyPolicy> = None,
     }
 }
 

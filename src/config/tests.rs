@@ -106,7 +106,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("ssh:\n  keepalive_max: 0\n", "config.yaml:2:18: ssh.keepalive_max: must be between 1 and 60"),
         ("ssh:\n  host_key_policy: 'no'\n", "config.yaml:2:20: ssh.host_key_policy: must be strict, accept_new or ask"),
         ("ssh:\n  keepalive_max: 3\n  keepalive_max: 4\n", "config.yaml:3:3: ssh.keepalive_max: is given twice"),
-        ("targets: web-1\n", "config.yaml:1:10: targets[0]: must be a block with the keys name, host, port, username, auth, tags, roles, recording"),
+        ("targets: web-1\n", "config.yaml:1:10: targets[0]: must be a block with the keys name, host, port, username, auth, tags, roles, recording, host_key_policy"),
         ("targets: {}\n", "config.yaml:1:10: targets: must be a list"),
         ("targets:\n  - name: a\n    username: u\n", "config.yaml:2:5: targets[0].host: must be a name or an address, without user and port"),
         ("targets:\n  - { name: a b, host: h, username: u }\n", "config.yaml:2:13: targets[0].name: must be 1 … 64 of A-Z a-z 0-9 . _ -"),
@@ -120,6 +120,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("targets:\n  - { name: a, host: h, username: u, auth: agent }\n", "config.yaml:2:44: targets[0].auth: must be a map with exactly one of key_file, password_file, agent, prompt"),
         ("targets:\n  - { name: a, host: h, username: u, auth: { keyfile: k } }\n", "config.yaml:2:46: targets[0].auth.keyfile: unknown key; did you mean key_file?"),
         ("targets:\n  - { name: a, host: h, username: u, auth: { agent: false } }\n", "config.yaml:2:53: targets[0].auth.agent: must be true; to choose otherwise, write another key instead"),
+        ("targets:\n  - { name: a, host: h, username: u, host_key_policy: 'no' }\n", "config.yaml:2:55: targets[0].host_key_policy: must be strict, accept_new or ask"),
         ("targets:\n  - { name: a, host: h, username: u, auth: { key_file: } }\n", "config.yaml:2:54: targets[0].auth.key_file: must be a path"),
     ];
     for (yaml, expected) in table {

@@ -41,6 +41,14 @@ words! {
         RecordingRead => "recording.read",
         /// A target showed a host key that was not accepted.
         HostKeyRefused => "target.host_key_refused",
+        /// A target opened a channel that nobody asked for.
+        ChannelRefused => "target.channel_refused",
+        /// A host key was accepted.
+        HostKeyAccept => "host_key.accept",
+        /// A host key that waited was dismissed.
+        HostKeyDismiss => "host_key.dismiss",
+        /// A known host key was forgotten.
+        HostKeyForget => "host_key.forget",
         /// A user was made.
         UserCreate => "user.create",
         /// A user was changed.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::record::{NotAWord, UtcMicros};
+use super::record::{NotAWord, UtcMicros, words};
 
 /// The name of whoever holds the gateway's own token. No user has it.
 pub const ADMIN: &str = "admin";
@@ -17,50 +17,25 @@ pub const TOKEN_PREFIX: &str = "pgt_";
 /// The most grants that one user has.
 pub const GRANTS: usize = 1_000;
 
-/// What one may do beyond one's own sessions, one's own tokens and one's own devices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Right {
-    /// See every session and the evidence behind it, nodes, actors, stores and metrics.
-    Observe,
-    /// Open shells on the targets granted.
-    Open,
-    /// Look on in the terminals of others.
-    Watch,
-    /// End the sessions of others.
-    Terminate,
-    /// Play the recordings of others.
-    Replay,
-    /// Read the audit log.
-    Audit,
-    /// Manage users.
-    Manage,
-}
-
-impl Right {
-    /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Observe, Self::Open, Self::Watch, Self::Terminate, Self::Replay, Self::Audit, Self::Manage];
-
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Observe => "observe",
-            Self::Open => "open",
-            Self::Watch => "watch",
-            Self::Terminate => "terminate",
-            Self::Replay => "replay",
-            Self::Audit => "audit",
-            Self::Manage => "manage",
-        }
-    }
-}
-
-impl FromStr for Right {
-    type Err = NotAWord;
-
-    fn from_str(text: &str) -> Result<Self, NotAWord> {
-        Self::ALL.into_iter().find(|right| right.as_str() == text).ok_or(NotAWord)
+words! {
+    /// What one may do beyond one's own sessions, one's own tokens and one's own devices.
+    Right {
+        /// See every session and the evidence behind it, nodes, actors, stores, host keys and metrics.
+        Observe => "observe",
+        /// Open shells on the targets granted.
+        Open => "open",
+        /// Look on in the terminals of others.
+        Watch => "watch",
+        /// End the sessions of others.
+        Terminate => "terminate",
+        /// Play the recordings of others.
+        Replay => "replay",
+        /// Read the audit log.
+        Audit => "audit",
+        /// Manage users.
+        Manage => "manage",
+        /// Say which host keys are trusted.
+        Trust => "trust",
     }
 }
 
@@ -86,7 +61,7 @@ impl Rights {
 
     /// Each of them.
     pub fn iter(self) -> impl Iterator<Item = Right> {
-        Right::ALL.into_iter().filter(move |right| self.has(*right))
+        Right::ALL.iter().copied().filter(move |right| self.has(*right))
     }
 }
 
@@ -104,7 +79,7 @@ pub enum Role {
     Viewer,
     /// Opens shells on the targets granted, sees their own sessions.
     User,
-    /// Opens shells on the targets granted; sees, looks on in and ends everyone's sessions.
+    /// Opens shells on the targets granted; sees, looks on in and ends everyone's sessions; accepts host keys.
     Operator,
     /// Sees everything, plays every recording, reads the audit log, opens nothing.
     Auditor,
@@ -129,13 +104,13 @@ impl Role {
 
     /// What it may do.
     pub fn rights(self) -> Rights {
-        use Right::{Audit, Observe, Open, Replay, Terminate, Watch};
+        use Right::{Audit, Observe, Open, Replay, Terminate, Trust, Watch};
         match self {
             Self::Viewer => Rights::from_iter([Observe]),
             Self::User => Rights::from_iter([Open]),
-            Self::Operator => Rights::from_iter([Observe, Open, Watch, Terminate]),
+            Self::Operator => Rights::from_iter([Observe, Open, Watch, Terminate, Trust]),
             Self::Auditor => Rights::from_iter([Observe, Replay, Audit]),
-            Self::Admin => Rights::from_iter(Right::ALL),
+            Self::Admin => Rights::from_iter(Right::ALL.iter().copied()),
         }
     }
 }

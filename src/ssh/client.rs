@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{
-    ConnectError, Connector, Dial, HostKeyPolicy, Link, address,
+    ConnectError, Connector, Dial, HostKeys, Link, address,
     auth::Login,
     handler::{Client, Peer, Presented},
     hostkeys::{self, KnownHosts},
@@ -78,10 +78,8 @@ const HOST_KEYS: &[Algorithm] = &[
 pub struct SshSettings {
     /// For the name, the TCP connection and the key exchange together; the time a person takes to answer is free.
     pub connect_timeout: Duration,
-    /// What to do with an unknown host key.
-    pub host_key_policy: HostKeyPolicy,
-    /// The known_hosts file; made when the first key is accepted.
-    pub known_hosts: PathBuf,
+    /// The host keys of this gateway.
+    pub host_keys: HostKeys,
     /// The agent's socket, as `SSH_AUTH_SOCK` names it.
     pub agent: Option<PathBuf>,
 }
@@ -108,19 +106,13 @@ impl Connector for RusshConnector {
 async fn connect(settings: Arc<SshSettings>, dial: Dial) -> Result<Link, ConnectError> {
     let person = Person(dial.events.clone());
     let name = hostkeys::name_of(&dial.host, dial.port);
-    let known = KnownHosts::read(settings.known_hosts.clone()).await?;
+    let known = settings.host_keys.read().await?;
     let mut where_to = name.clone();
     let reached = timeout(settings.connect_timeout, reach(&settings, &dial, &person, &known, &mut where_to)).await;
     let mut greeting = reached
         .map_err(|_| ConnectError::TimedOut { addr: where_to, seconds: settings.connect_timeout.as_secs() })??;
 
-    let check = HostKeyCheck {
-        policy: settings.host_key_policy,
-        known_hosts: &settings.known_hosts,
-        person: &person,
-        name: &name,
-        host: &dial.host,
-    };
+    let check = HostKeyCheck { host_keys: &settings.host_keys, person: &person, name: &name, dial: &dial };
     check.run(&known, &greeting.presented.key).await?;
     // The one who waits is gone only if the connection is: the handshake then says so.
     let told = greeting.presented.accepted.send(true);

@@ -21,6 +21,8 @@ use super::{
 
 /// Banners shown for one login; an endless one is cut off.
 const MAX_BANNERS: u8 = 4;
+/// Channels opened unasked that one connection tells of: one of each kind there is, and no more, since each is kept for ever.
+const MAX_UNASKED: u8 = 8;
 
 /// The far end, for the words about it.
 pub(super) struct Peer {
@@ -103,6 +105,7 @@ pub(super) struct Client {
     show: Option<oneshot::Sender<Presented>>,
     person: Person,
     banners: u8,
+    unasked: u8,
     said: Arc<OnceLock<String>>,
     /// Dropped when russh's task ends, which is how the link learns of it.
     _alive: watch::Sender<()>,
@@ -111,7 +114,7 @@ pub(super) struct Client {
 impl Client {
     /// Shows the host key through `show`, once; `alive` is dropped with the connection.
     pub(super) fn new(show: oneshot::Sender<Presented>, person: Person, peer: &Peer, alive: watch::Sender<()>) -> Self {
-        Self { show: Some(show), person, banners: 0, said: peer.said.clone(), _alive: alive }
+        Self { show: Some(show), person, banners: 0, unasked: 0, said: peer.said.clone(), _alive: alive }
     }
 
     /// Keeps the first cause; what follows from it is of no interest.
@@ -121,12 +124,16 @@ impl Client {
             self.said.get_or_init(|| words);
         }
     }
-}
 
-/// Refuses a channel that the target opens without being asked: dropping the handle answers so.
-fn refuse(kind: &str, reply: ChannelOpenHandle) {
-    tracing::warn!(kind, "the target opened a channel unasked: refused");
-    drop(reply);
+    /// Refuses a channel that the target opens without being asked: dropping the handle answers so.
+    fn refuse(&mut self, kind: &'static str, reply: ChannelOpenHandle) {
+        if self.unasked < MAX_UNASKED {
+            self.unasked += 1;
+            tracing::warn!(kind, "the target opened a channel unasked: refused");
+            self.person.unasked(kind);
+        }
+        drop(reply);
+    }
 }
 
 impl client::Handler for Client {
@@ -178,7 +185,7 @@ impl client::Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
-        refuse("forwarded-tcpip", reply);
+        self.refuse("forwarded-tcpip", reply);
         Ok(())
     }
 
@@ -189,7 +196,7 @@ impl client::Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
-        refuse("forwarded-streamlocal", reply);
+        self.refuse("forwarded-streamlocal", reply);
         Ok(())
     }
 
@@ -199,7 +206,7 @@ impl client::Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
-        refuse("auth-agent", reply);
+        self.refuse("auth-agent", reply);
         Ok(())
     }
 
@@ -209,7 +216,7 @@ impl client::Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
-        refuse("session", reply);
+        self.refuse("session", reply);
         Ok(())
     }
 
@@ -223,7 +230,7 @@ impl client::Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
-        refuse("direct-tcpip", reply);
+        self.refuse("direct-tcpip", reply);
         Ok(())
     }
 
@@ -234,7 +241,7 @@ impl client::Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
-        refuse("direct-streamlocal", reply);
+        self.refuse("direct-streamlocal", reply);
         Ok(())
     }
 
@@ -246,7 +253,7 @@ impl client::Handler for Client {
         reply: ChannelOpenHandle,
         _: &mut Session,
     ) -> Result<(), russh::Error> {
-        refuse("x11", reply);
+        self.refuse("x11", reply);
         Ok(())
     }
 }

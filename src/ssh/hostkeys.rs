@@ -1,21 +1,20 @@
-//! What known_hosts says about a host's key, in OpenSSH's format (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT), and how a new
-//! key gets into it. Knows no connection and asks nobody.
+//! What known_hosts says about a host's key, in OpenSSH's format (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). Changes nothing in
+//! it, knows no connection and asks nobody.
 
-use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+use std::io;
 
-use hmac::{Hmac, KeyInit, Mac};
+use data_encoding::HEXLOWER;
 use russh::keys::{
     Algorithm, Certificate, HashAlg, PublicKey,
     ssh_key::{certificate::CertType, known_hosts::HostPatterns, public::KeyData},
 };
-use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
 
-use super::{ConnectError, person::clean_line};
+use super::{ConnectError, host_pattern::is_match, person::clean_line};
+use crate::core::{record::UtcMicros, rfc3339::Rfc3339};
+
+/// What the comment of a line begins with that says who trusted its key; the name and the time follow.
+const TRUSTED_BY: &str = "trusted by ";
 
 /// The lines of a known_hosts file that could be read.
 #[derive(Default)]
@@ -36,23 +35,59 @@ pub(super) enum Verdict {
         known: String,
         /// Where it stands, from 1.
         line: usize,
+        /// Who trusted it, if the line says so.
+        trusted: Option<Trusted>,
     },
     /// It, or the authority that vouches for it, is marked as revoked.
     Revoked,
 }
 
-struct Line {
-    number: usize,
-    mark: Mark,
-    hosts: HostPatterns,
-    key: PublicKey,
+/// Who trusted a key, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trusted {
+    /// Who, in one visible line.
+    pub by: String,
+    /// When.
+    pub at: UtcMicros,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mark {
+/// One line of known_hosts.
+#[derive(Debug, Clone)]
+pub(super) struct Line {
+    /// Where it stands, from 1.
+    pub(super) number: usize,
+    /// What it says of the key.
+    pub(super) mark: Mark,
+    /// The hosts as they stand there.
+    pub(super) spelled: String,
+    /// The key.
+    pub(super) key: PublicKey,
+    /// Who trusted it, if its comment says so.
+    pub(super) trusted: Option<Trusted>,
+    hosts: HostPatterns,
+    id: String,
+}
+
+/// What a line says of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// It is the hosts' key.
     None,
+    /// It vouches for the hosts' keys: `@cert-authority`.
     Authority,
+    /// It must not be accepted: `@revoked`.
     Revoked,
+}
+
+impl Mark {
+    /// As it stands in the file; `None` for a line without one.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Authority => Some("@cert-authority"),
+            Self::Revoked => Some("@revoked"),
+        }
+    }
 }
 
 /// The name under which known_hosts keeps a host: lower case, `[host]:port` unless the port is 22.
@@ -68,8 +103,8 @@ pub(super) fn fingerprint(key: &PublicKey) -> String {
 
 impl KnownHosts {
     /// Reads `path`; a file that does not exist knows nothing.
-    pub(super) async fn read(path: PathBuf) -> Result<Self, ConnectError> {
-        match tokio::fs::read(&path).await {
+    pub(super) async fn read(path: &std::path::Path) -> Result<Self, ConnectError> {
+        match tokio::fs::read(path).await {
             Ok(bytes) => Ok(Self::parse(&bytes)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(unusable(&error)),
@@ -78,9 +113,8 @@ impl KnownHosts {
 
     /// Takes every line it understands; the others are named in the log and skipped, as OpenSSH does.
     pub(super) fn parse(bytes: &[u8]) -> Self {
-        let text = String::from_utf8_lossy(bytes);
         let mut lines = Vec::new();
-        for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !is_blank(line)) {
+        for (number, line) in pieces(bytes).filter(|(_, line)| !is_blank(line)) {
             match Line::parse(number, line) {
                 Some(line) => lines.push(line),
                 None => tracing::warn!(line = number, "known_hosts: line not understood, skipped"),
@@ -99,7 +133,9 @@ impl KnownHosts {
         }
         let known = self.keys(name, Mark::None).find(|line| line.key.algorithm() == key.algorithm());
         match known.or(self.keys(name, Mark::None).next()) {
-            Some(line) => Verdict::Changed { known: fingerprint(&line.key), line: line.number },
+            Some(line) => {
+                Verdict::Changed { known: fingerprint(&line.key), line: line.number, trusted: line.trusted.clone() }
+            }
             None => Verdict::Unknown,
         }
     }
@@ -133,6 +169,16 @@ impl KnownHosts {
         self.keys(name, Mark::Authority).next().is_some()
     }
 
+    /// Every line, as they stand.
+    pub(super) fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// The lines that hold a key of the host called `name`; not those of an authority.
+    pub(super) fn plain(&self, name: &str) -> impl Iterator<Item = &Line> {
+        self.keys(name, Mark::None)
+    }
+
     fn keys(&self, name: &str, mark: Mark) -> impl Iterator<Item = &Line> {
         self.lines.iter().filter(move |line| line.mark == mark && is_match(&line.hosts, name))
     }
@@ -142,45 +188,25 @@ impl KnownHosts {
     }
 }
 
-/// Remembers `key` for `name`, unless the file says something about it by now: what it says then is returned. The
-/// directory and the file are made if missing, for the owner only; the line is on disk when this returns.
-pub(super) async fn remember(path: PathBuf, name: String, key: PublicKey) -> Result<Verdict, ConnectError> {
-    let written = tokio::task::spawn_blocking(move || append(&path, &name, &key)).await;
-    written.map_err(io::Error::from).flatten().map_err(|error| unusable(&error))
+/// The lines of a file with their numbers from 1, each with its line end if it has one.
+pub(super) fn pieces(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    (1..).zip(bytes.split_inclusive(|byte| *byte == b'\n'))
 }
 
-fn append(path: &Path, name: &str, key: &PublicKey) -> io::Result<Verdict> {
-    if let Some(directory) = path.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    }
-    let is_new = !fs::exists(path)?;
-    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
-    // Of two dials at once the second one sees the first one's line.
-    file.lock()?;
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(0))?;
-    file.read_to_end(&mut bytes)?;
-    let verdict = KnownHosts::parse(&bytes).judge(name, key);
-    if verdict != Verdict::Unknown {
-        return Ok(verdict);
-    }
-    let bare = PublicKey::new(key.key_data().clone(), "").to_openssh().map_err(io::Error::other)?;
-    let line_end = if bytes.last().is_none_or(|last| *last == b'\n') { "" } else { "\n" };
-    file.write_all(format!("{line_end}{name} {bare}\n").as_bytes())?;
-    file.sync_all()?;
-    if let Some(directory) = path.parent().filter(|directory| is_new && !directory.as_os_str().is_empty()) {
-        fs::File::open(directory)?.sync_all()?;
-    }
-    Ok(Verdict::Known)
+/// The comment that says who trusted a key. A name can neither end the line nor pass for another's.
+pub(super) fn comment(trusted: &Trusted) -> String {
+    format!("{TRUSTED_BY}{} {}", clean_line(&trusted.by), Rfc3339(trusted.at))
 }
 
-fn unusable(error: &io::Error) -> ConnectError {
+pub(super) fn unusable(error: &io::Error) -> ConnectError {
     ConnectError::KnownHosts { cause: error.to_string() }
 }
 
 impl Line {
-    fn parse(number: usize, line: &str) -> Option<Self> {
-        let mut words = line.split_ascii_whitespace().peekable();
+    /// Reads one line, with or without its end; `None` if it is not understood.
+    pub(super) fn parse(number: usize, bytes: &[u8]) -> Option<Self> {
+        let text = String::from_utf8_lossy(bytes);
+        let mut words = text.split_ascii_whitespace().peekable();
         let mark = match *words.peek()? {
             "@cert-authority" => Mark::Authority,
             "@revoked" => Mark::Revoked,
@@ -188,56 +214,55 @@ impl Line {
             _ => Mark::None,
         };
         let mut words = words.skip(usize::from(mark != Mark::None));
-        let hosts = words.next()?.parse().ok()?;
+        let spelled = words.next()?.to_owned();
+        let hosts = spelled.parse().ok()?;
         let (kind, blob) = (words.next()?, words.next()?);
         let key = PublicKey::from_openssh(&format!("{kind} {blob}")).ok()?;
-        Some(Self { number, mark, hosts, key })
+        let trusted = Trusted::read(&words.collect::<Vec<_>>().join(" "));
+        let id = HEXLOWER.encode(&Sha256::digest(bytes.trim_ascii_end())).chars().take(32).collect();
+        Some(Self { number, mark, spelled, key, trusted, hosts, id })
     }
-}
 
-fn is_blank(line: &str) -> bool {
-    let line = line.trim_start();
-    line.is_empty() || line.starts_with('#')
-}
+    /// Names it by what it says: lines that are alike have the same.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
 
-fn is_match(hosts: &HostPatterns, name: &str) -> bool {
-    match hosts {
-        HostPatterns::HashedName { salt, hash } => Hmac::<Sha1>::new_from_slice(salt)
-            .is_ok_and(|mac| mac.chain_update(name.as_bytes()).verify_slice(hash).is_ok()),
-        HostPatterns::Patterns(patterns) => {
-            let hits = |pattern: &str| is_glob_match(pattern.to_ascii_lowercase().as_bytes(), name.as_bytes());
-            let (negated, plain): (Vec<_>, Vec<_>) = patterns.iter().partition(|pattern| pattern.starts_with('!'));
-            plain.iter().any(|pattern| hits(pattern))
-                && !negated.iter().any(|pattern| hits(pattern.trim_start_matches('!')))
+    /// Whether it holds a key of the host called `name`.
+    pub(super) fn is_key_of(&self, name: &str) -> bool {
+        self.mark == Mark::None && is_match(&self.hosts, name)
+    }
+
+    /// Its hosts without the one called `name`: empty if it is for no other; `None` if it names them by a pattern, so that
+    /// nothing can be taken out.
+    pub(super) fn others(&self, name: &str) -> Option<String> {
+        match &self.hosts {
+            HostPatterns::HashedName { .. } => Some(String::new()),
+            HostPatterns::Patterns(patterns) => {
+                let plain = patterns.iter().all(|pattern| !pattern.contains(['*', '?', '!', '\u{fffd}']));
+                let rest = patterns.iter().filter(|pattern| !pattern.eq_ignore_ascii_case(name)).cloned();
+                plain.then(|| rest.collect::<Vec<_>>().join(","))
+            }
         }
     }
 }
 
-/// Matches `*` and `?`, remembering only the last star: linear in practice, quadratic at worst.
-fn is_glob_match(pattern: &[u8], text: &[u8]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while let Some(c) = text.get(t) {
-        match pattern.get(p) {
-            Some(b'*') => {
-                star = Some((p, t));
-                p += 1;
-            }
-            Some(want) if *want == b'?' || want == c => {
-                p += 1;
-                t += 1;
-            }
-            _ => match star {
-                Some((at, taken)) => {
-                    star = Some((at, taken + 1));
-                    p = at + 1;
-                    t = taken + 1;
-                }
-                None => return false,
-            },
-        }
+impl Trusted {
+    fn read(comment: &str) -> Option<Self> {
+        let (by, at) = comment.strip_prefix(TRUSTED_BY)?.rsplit_once(' ')?;
+        Some(Self { by: clean_line(by), at: at.parse::<Rfc3339>().ok()?.0 })
     }
-    pattern.get(p..).is_some_and(|rest| rest.iter().all(|c| *c == b'*'))
+}
+
+impl std::fmt::Display for Trusted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at {}", self.by, Rfc3339(self.at))
+    }
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    let line = line.trim_ascii_start();
+    line.is_empty() || line.starts_with(b"#")
 }
 
 #[cfg(test)]
@@ -254,45 +279,10 @@ mod tests {
         key(Algorithm::Ed25519)
     }
 
-    fn judge(hosts: &str, name: &str) -> bool {
-        let key = ed25519();
-        let file = format!("{hosts} {}\n", key.to_openssh().unwrap());
-        KnownHosts::parse(file.as_bytes()).judge(name, &key) == Verdict::Known
-    }
-
     #[test]
     fn a_host_is_named_as_openssh_names_it() {
         assert_eq!(name_of("Web-1.Example", 22), "web-1.example");
         assert_eq!(name_of("::1", 2222), "[::1]:2222");
-    }
-
-    #[test]
-    fn patterns_match_as_in_openssh() {
-        for (hosts, name) in [
-            ("web-1", "web-1"),
-            ("db,WEB-1", "web-1"),
-            ("*", "web-1"),
-            ("*.example", "a.b.example"),
-            ("web-?", "web-1"),
-            ("*a*b*", "xxaxxbxx"),
-            ("[web-1]:2222", "[web-1]:2222"),
-            ("[*.example]:*", "[a.example]:99"),
-            ("*.example,!bad.example", "good.example"),
-        ] {
-            assert!(judge(hosts, name), "{hosts} {name}");
-        }
-        for (hosts, name) in [
-            ("web-1", "web-11"),
-            ("web-1", "[web-1]:2222"),
-            ("[web-1]:2222", "web-1"),
-            ("web-?", "web-"),
-            ("*.example", "example"),
-            ("*.example,!bad.example", "bad.example"),
-            ("!bad.example", "good.example"),
-            ("*a*b", "xxaxxbx"),
-        ] {
-            assert!(!judge(hosts, name), "{hosts} {name}");
-        }
     }
 
     #[test]
@@ -301,10 +291,11 @@ mod tests {
         let (known, other) = (ed25519(), key(p256.clone()));
         let line = |key: &PublicKey| format!("web-1 {}\n", key.to_openssh().unwrap());
         let file = KnownHosts::parse((line(&other) + &line(&known)).as_bytes());
-        let changed = Verdict::Changed { known: fingerprint(&known), line: 2 };
+        let changed = Verdict::Changed { known: fingerprint(&known), line: 2, trusted: None };
         assert_eq!(file.judge("web-1", &ed25519()), changed);
         let only = KnownHosts::parse(format!("\n# note\n{}", line(&known)).as_bytes());
-        assert_eq!(only.judge("web-1", &key(p256)), Verdict::Changed { known: fingerprint(&known), line: 3 });
+        let changed = Verdict::Changed { known: fingerprint(&known), line: 3, trusted: None };
+        assert_eq!(only.judge("web-1", &key(p256)), changed);
         assert_eq!(only.judge("web-2", &known), Verdict::Unknown);
         assert_eq!(only.known_types("web-1"), [Algorithm::Ed25519]);
     }
@@ -330,18 +321,23 @@ mod tests {
         assert!(known.has_authority("web-1") && !known.has_authority("last"));
     }
 
-    #[tokio::test]
-    async fn of_two_first_dials_the_second_sees_what_the_first_remembered() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("deep/known_hosts");
-        let (first, second) = (ed25519(), ed25519());
-        let keep = |key: &PublicKey| remember(path.clone(), "web-1".to_owned(), key.clone());
-        assert_eq!(keep(&first).await.unwrap(), Verdict::Known);
-        assert_eq!(keep(&first).await.unwrap(), Verdict::Known);
-        assert_eq!(keep(&second).await.unwrap(), Verdict::Changed { known: fingerprint(&first), line: 1 });
-        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
-        fs::write(&path, "# no line end").unwrap();
-        assert_eq!(keep(&second).await.unwrap(), Verdict::Known);
-        assert_eq!(KnownHosts::read(path.clone()).await.unwrap().judge("web-1", &second), Verdict::Known);
+    #[test]
+    fn who_trusted_a_key_is_read_back_and_no_name_breaks_the_line() {
+        let at = UtcMicros(1_795_876_200_000_000);
+        for (by, expected) in [
+            ("ada", "ada"),
+            ("ada l.", "ada l."),
+            ("eve\nweb-1 ssh-ed25519 AAAA #\r\0\u{2028}", "eve web-1 ssh-ed25519 AAAA #"),
+        ] {
+            let text = comment(&Trusted { by: by.to_owned(), at });
+            assert_eq!(text.lines().count(), 1, "{text:?}");
+            let line = format!("web-1 {} {text}\n", ed25519().to_openssh().unwrap());
+            let read = Line::parse(1, line.as_bytes()).unwrap();
+            assert_eq!(read.trusted, Some(Trusted { by: expected.to_owned(), at }));
+        }
+        for other in ["", "root@web-1", "trusted by ada", "trusted by ada yesterday"] {
+            let line = format!("web-1 {} {other}", ed25519().to_openssh().unwrap());
+            assert_eq!(Line::parse(1, line.as_bytes()).unwrap().trusted, None, "{other}");
+        }
     }
 }

@@ -9,14 +9,14 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::core::record::EndReason;
-
 /// From a host as typed to a TCP connection.
 mod address;
 /// Logging in.
 mod auth;
 /// The connector that speaks SSH for real.
 mod client;
+/// Why no link came about.
+mod connect_error;
 /// Keys and passwords in files.
 mod credential_file;
 /// Anything at all, into what reads it.
@@ -24,19 +24,31 @@ mod credential_file;
 mod fuzz;
 /// russh's callbacks.
 mod handler;
+/// Which hosts a line of known_hosts is for.
+mod host_pattern;
 /// The known_hosts file.
 mod hostkeys;
+/// How that file is changed.
+mod hosts_file;
 /// A live shell over russh.
 mod link;
 /// Questions and cleaned texts for the person at the terminal.
 mod person;
+/// What somebody decides about host keys.
+mod review;
 /// Whether a host key is trusted.
 mod trust;
 /// Stops reading from a target while writing goes on.
 mod valve;
+/// Host keys that wait for review.
+mod waiting;
 
 pub use address::is_plain_host;
 pub use client::{RusshConnector, SshSettings};
+pub use connect_error::ConnectError;
+pub use hostkeys::{Mark, Trusted};
+pub use review::{HostKeys, KnownKey, Overview, Review, ReviewError};
+pub use waiting::WaitingKey;
 /// The demo target: an SSH server in this process, also the fixture of tests.
 pub mod demo;
 /// One client of the demo target: sign-in and requests.
@@ -74,6 +86,12 @@ pub struct Dial {
     /// Which resolved addresses may be dialled; `None` for a target of the catalogue: any but a cloud's
     /// metadata behind a name.
     pub allowed: Option<AddressRule>,
+    /// What to do with a host key that is not known.
+    pub host_key_policy: HostKeyPolicy,
+    /// In whose name: the words that stand beside a host key.
+    pub caller: String,
+    /// What the target is called: the same.
+    pub target: String,
     /// The value of `TERM`, as `xterm-256color`.
     pub term: String,
     /// The first size of the PTY.
@@ -117,7 +135,7 @@ pub struct Size {
     pub rows: u16,
 }
 
-/// What a dial tells while it goes on.
+/// What a dial tells while it goes on, and what its link tells of afterwards.
 pub enum DialEvent {
     /// A sentence about what is being done, as `connecting to 192.0.2.7:22`.
     Progress(String),
@@ -127,6 +145,18 @@ pub enum DialEvent {
         prompt: Prompt,
         /// One value per field.
         reply: oneshot::Sender<Vec<SecretString>>,
+    },
+    /// The target opened a channel of this kind that nobody asked for, and was refused. Told a few times of each connection,
+    /// also while the link lives.
+    Unasked(&'static str),
+    /// A host key was accepted and is about to be remembered; dropping `proceed` refuses it.
+    Trusting {
+        /// The host as in known_hosts.
+        host: String,
+        /// A sentence with the key's type and fingerprint, and who or what accepts it.
+        detail: String,
+        /// Lets it happen.
+        proceed: oneshot::Sender<()>,
     },
 }
 
@@ -228,150 +258,14 @@ pub trait LinkControl {
 #[error("the connection to the target is gone")]
 pub struct LinkGone;
 
-/// Why no link came about. The text is for the person at the terminal and says what to do next.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectError {
-    /// DNS knows no such name.
-    #[error("The name {host} could not be resolved. Check its spelling, or the gateway's DNS.")]
-    NameNotResolved {
-        /// The name.
-        host: String,
-    },
-    /// The rules for targets typed by hand forbid the resolved address.
-    #[error("{addr} may not be reached through this gateway. Ask its operator to allow the address.")]
-    AddressDenied {
-        /// The address.
-        addr: SocketAddr,
-    },
-    /// Nothing listens there.
-    #[error("{addr} refused the connection. Is an SSH server running on that port?")]
-    Refused {
-        /// The address.
-        addr: SocketAddr,
-    },
-    /// No answer in time.
-    #[error("{addr} did not answer within {seconds} s. Is the host up, and does a firewall allow the gateway?")]
-    TimedOut {
-        /// The address, or the name while it was being resolved.
-        addr: String,
-        /// `ssh.connect_timeout`.
-        seconds: u64,
-    },
-    /// The network said no.
-    #[error("{addr} cannot be reached: {cause}.")]
-    Unreachable {
-        /// The address.
-        addr: SocketAddr,
-        /// The operating system's words.
-        cause: String,
-    },
-    /// What answers is no SSH server, or no algorithm is shared.
-    #[error("No secure connection could be agreed with {addr}: {cause}.")]
-    KeyExchange {
-        /// The address.
-        addr: SocketAddr,
-        /// What failed.
-        cause: String,
-    },
-    /// The host key differs from the known one.
-    #[error(
-        "The host key of {host} has CHANGED. Known: {known}. Presented: {presented}. Someone may be listening in, or the \
-         server was reinstalled. If you trust the change, an operator removes the old key from line {line} of known_hosts."
-    )]
-    HostKeyChanged {
-        /// The host as in known_hosts.
-        host: String,
-        /// The known key's SHA-256 fingerprint.
-        known: String,
-        /// The presented key's SHA-256 fingerprint.
-        presented: String,
-        /// Where the known key stands, from 1.
-        line: usize,
-    },
-    /// The host key is unknown and was not accepted.
-    #[error("The host key of {host}, {presented}, is not known and was not accepted.")]
-    HostKeyUnknown {
-        /// The host as in known_hosts.
-        host: String,
-        /// The presented key's SHA-256 fingerprint.
-        presented: String,
-    },
-    /// The host key is marked as revoked.
-    #[error("The host key of {host}, {presented}, is marked as revoked. Do not connect; tell the operator.")]
-    HostKeyRevoked {
-        /// The host as in known_hosts.
-        host: String,
-        /// The presented key's SHA-256 fingerprint.
-        presented: String,
-    },
-    /// known_hosts could not be read or written.
-    #[error("The gateway's known_hosts file cannot be used: {cause}. Tell the operator.")]
-    KnownHosts {
-        /// What failed, with the line.
-        cause: String,
-    },
-    /// The target accepted nothing.
-    #[error("{login} was not let in. Tried: {tried}. The target accepts: {accepted}.")]
-    AuthFailed {
-        /// The login name.
-        login: String,
-        /// Methods tried, as `publickey, password`.
-        tried: String,
-        /// Methods the target would go on with.
-        accepted: String,
-    },
-    /// A key or password file of the gateway cannot be used.
-    #[error("A credential of the gateway cannot be used: {cause}. Tell the operator.")]
-    Credential {
-        /// Which and why; never the secret.
-        cause: String,
-    },
-    /// The target gave no PTY or no shell.
-    #[error("The target lets {login} in but gives no terminal: {cause}.")]
-    NoPty {
-        /// The login name.
-        login: String,
-        /// Which request was refused.
-        cause: String,
-    },
-    /// The connection broke on the way.
-    #[error("The connection to {addr} broke while it was being set up: {cause}.")]
-    Broken {
-        /// The address.
-        addr: SocketAddr,
-        /// What was seen.
-        cause: String,
-    },
-}
-
-impl ConnectError {
-    /// The end reason of a session that ends this way.
-    pub fn reason(&self) -> EndReason {
-        match self {
-            Self::HostKeyChanged { .. }
-            | Self::HostKeyUnknown { .. }
-            | Self::HostKeyRevoked { .. }
-            | Self::KnownHosts { .. } => EndReason::HostKeyRejected,
-            Self::AuthFailed { .. } | Self::Credential { .. } => EndReason::AuthFailed,
-            Self::NameNotResolved { .. }
-            | Self::AddressDenied { .. }
-            | Self::Refused { .. }
-            | Self::TimedOut { .. }
-            | Self::Unreachable { .. }
-            | Self::KeyExchange { .. }
-            | Self::NoPty { .. }
-            | Self::Broken { .. } => EndReason::ConnectFailed,
-        }
-    }
-}
-
-/// What to do with a host key that known_hosts does not know. A changed key is refused under every policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What to do with a host key that known_hosts does not know, the strictest last. A changed key is refused under every
+/// policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostKeyPolicy {
-    /// Refuse it.
-    Strict,
     /// Accept and remember it.
     AcceptNew,
     /// Ask the person at the terminal; remember it on `yes`.
     Ask,
+    /// Refuse it.
+    Strict,
 }

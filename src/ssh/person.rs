@@ -22,12 +22,26 @@ impl Person {
         }
     }
 
+    /// Tells that the target opened a channel unasked; dropped when nobody takes it, since it is refused all the same.
+    pub(super) fn unasked(&self, kind: &'static str) {
+        if self.0.try_send(DialEvent::Unasked(kind)).is_err() {
+            tracing::debug!(kind, "a channel opened unasked is not told: nobody takes it");
+        }
+    }
+
     /// Asks and waits for as long as the person takes; `None` is a refusal. An answer has one value per field.
     pub(super) async fn ask(&self, prompt: Prompt) -> Option<Vec<SecretString>> {
         let expected = prompt.fields.len();
         let (reply, answer) = oneshot::channel();
         self.0.send(DialEvent::Ask { prompt, reply }).await.ok()?;
         answer.await.ok().filter(|values| values.len() == expected)
+    }
+
+    /// Tells that the key of `host` is about to be remembered; returns whether it may be.
+    pub(super) async fn may_trust(&self, host: &str, detail: String) -> bool {
+        let (proceed, told) = oneshot::channel();
+        let event = DialEvent::Trusting { host: host.to_owned(), detail, proceed };
+        self.0.send(event).await.is_ok() && told.await.is_ok()
     }
 }
 

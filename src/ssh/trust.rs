@@ -1,28 +1,24 @@
 //! Whether a presented host key is trusted: what known_hosts says, then the policy, then the person. Knows no network.
 
-use std::path::Path;
-
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    ConnectError, HostKeyPolicy, Prompt, PromptField, PromptKind,
-    hostkeys::{KnownHosts, Verdict, fingerprint, remember},
+    ConnectError, Dial, HostKeyPolicy, HostKeys, Prompt, PromptField, PromptKind,
+    hostkeys::{KnownHosts, Verdict, fingerprint},
     person::Person,
 };
 
 /// What a host key is checked against.
 pub(super) struct HostKeyCheck<'a> {
-    /// For a key that is not known.
-    pub(super) policy: HostKeyPolicy,
-    /// Where an accepted key is remembered.
-    pub(super) known_hosts: &'a Path,
+    /// Where an accepted key is remembered, and a refused one waits.
+    pub(super) host_keys: &'a HostKeys,
     /// Who may be asked.
     pub(super) person: &'a Person,
     /// The host as in known_hosts.
     pub(super) name: &'a str,
-    /// The host as a certificate names it.
-    pub(super) host: &'a str,
+    /// What is dialled, with the policy; its host is what a certificate names.
+    pub(super) dial: &'a Dial,
 }
 
 impl HostKeyCheck<'_> {
@@ -32,33 +28,45 @@ impl HostKeyCheck<'_> {
         let verdict = match presented {
             PublicKeyOrCertificate::PublicKey { .. } => known.judge(self.name, &key),
             PublicKeyOrCertificate::Certificate(certificate) => {
-                known.judge_certificate(self.name, self.host, certificate)
+                known.judge_certificate(self.name, &self.dial.host, certificate)
             }
         };
         if verdict != Verdict::Unknown {
             return self.conclude(verdict, &key);
         }
-        let accepted = match self.policy {
-            HostKeyPolicy::Strict => false,
-            HostKeyPolicy::AcceptNew => true,
-            HostKeyPolicy::Ask => self.ask(&key).await,
+        let caller = &self.dial.caller;
+        let by = match self.dial.host_key_policy {
+            HostKeyPolicy::Strict => return self.conclude(Verdict::Unknown, &key),
+            HostKeyPolicy::AcceptNew => format!("accept_new for {caller}"),
+            HostKeyPolicy::Ask if self.ask(&key).await => caller.clone(),
+            HostKeyPolicy::Ask => return Err(self.declined(&key)),
         };
-        if !accepted {
-            return self.conclude(Verdict::Unknown, &key);
+        let detail = format!("{} {}, accepted by {by}.", key.algorithm(), fingerprint(&key));
+        if !self.person.may_trust(self.name, detail).await {
+            return Err(self.declined(&key));
         }
         tracing::info!(host = self.name, key = fingerprint(&key), "host key accepted");
-        let verdict = remember(self.known_hosts.to_owned(), self.name.to_owned(), key.clone()).await?;
+        let verdict = self.host_keys.remember(self.name, &key, by).await?;
         self.conclude(verdict, &key)
     }
 
+    /// Says what follows from a verdict. What somebody may come to trust waits for review.
     fn conclude(&self, verdict: Verdict, key: &PublicKey) -> Result<(), ConnectError> {
         let (host, presented) = (self.name.to_owned(), fingerprint(key));
-        match verdict {
-            Verdict::Known => Ok(()),
-            Verdict::Unknown => Err(ConnectError::HostKeyUnknown { host, presented }),
-            Verdict::Revoked => Err(ConnectError::HostKeyRevoked { host, presented }),
-            Verdict::Changed { known, line } => Err(ConnectError::HostKeyChanged { host, known, presented, line }),
-        }
+        let refusal = match verdict {
+            Verdict::Known => return Ok(()),
+            Verdict::Revoked => return Err(ConnectError::HostKeyRevoked { host, presented }),
+            Verdict::Unknown => ConnectError::HostKeyUnknown { host, presented },
+            Verdict::Changed { known, line, trusted } => {
+                ConnectError::HostKeyChanged { host, known, presented, line, trusted }
+            }
+        };
+        self.host_keys.refused(key, self.dial);
+        Err(refusal)
+    }
+
+    fn declined(&self, key: &PublicKey) -> ConnectError {
+        ConnectError::HostKeyDeclined { host: self.name.to_owned(), presented: fingerprint(key) }
     }
 
     async fn ask(&self, key: &PublicKey) -> bool {

@@ -158,7 +158,7 @@ proptest! {
     fn any_body_opens_a_sane_session_or_none(text in pieces(JSON)) {
         let Ok(opening) = serde_json::from_str::<Opening>(&text) else { return Ok(()) };
         let reach = Reach { role: Role::Admin, grants: vec![] };
-        if let Ok(open) = opening.check("ada", &reach, "192.0.2.7".parse().unwrap(), &settings()) {
+        if let Ok(open) = opening.check("ada", &reach, false, "192.0.2.7".parse().unwrap(), &settings()) {
             prop_assert!((1..=1000).contains(&open.size.cols) && (1..=1000).contains(&open.size.rows));
             prop_assert!(!open.target.contains(char::is_control) && !open.host.starts_with('-'));
         }

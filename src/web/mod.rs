@@ -45,6 +45,8 @@ mod fuzz;
 pub mod headers;
 /// `/healthz` and `/readyz`.
 pub mod health;
+/// Which host keys are trusted.
+pub mod host_keys;
 /// The query of a listing: filters, order, cursor.
 pub mod listing;
 /// Signing in and out.

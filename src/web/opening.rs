@@ -10,12 +10,12 @@ use serde::{
 
 use super::{
     error::{Problem, quoted},
-    state::Settings,
+    state::{Settings, Target},
 };
 use crate::{
     actor::gateway::OpenSession,
     core::people::Reach,
-    ssh::{Credential, Size},
+    ssh::{Credential, HostKeyPolicy, Size},
 };
 
 const DEFAULT_TERM: &str = "xterm-256color";
@@ -65,11 +65,13 @@ struct Destination {
 
 impl Opening {
     /// Checks everything and returns what to ask the gateway for. 400 for what makes no sense, 404 for an unknown
-    /// target, 404 for one that is not granted, 403 for a target typed by hand where none may be.
+    /// target, 404 for one that is not granted, 403 for a target typed by hand where none may be. `trusts`: whether the
+    /// user may accept host keys.
     pub fn check(
         self,
         username: &str,
         reach: &Reach,
+        trusts: bool,
         client_ip: IpAddr,
         settings: &Settings,
     ) -> Result<OpenSession, Problem> {
@@ -80,6 +82,7 @@ impl Opening {
             (None, Some(host), Some(login)) => by_hand(&host, self.port, login, reach, settings),
             _ => Err(Problem::bad_request("Give either target, or host and username (and port, 22 if left out).")),
         }?;
+        let host_key_policy = destination.host_key_policy(trusts, settings);
         let given = self.auth.map(|Auth { method: Method::Password, password }| Credential::Password(password));
         Ok(OpenSession {
             username: username.to_owned(),
@@ -90,9 +93,25 @@ impl Opening {
             login: destination.login,
             credentials: given.into_iter().chain(destination.credentials).collect(),
             allowed: if destination.typed { settings.adhoc.clone() } else { None },
+            host_key_policy,
             term,
             size,
         })
+    }
+}
+
+impl Destination {
+    /// What to do with a host key that is not known. Of the hosts of the catalogue only those are asked who may accept
+    /// host keys: what they accept, everybody trusts. Whoever types such a host by hand does not get around that, and
+    /// where a host has many names there, the strictest policy holds.
+    fn host_key_policy(&self, trusts: bool, settings: &Settings) -> HostKeyPolicy {
+        let is_here = |target: &&Target| target.port == self.port && target.host.eq_ignore_ascii_case(&self.host);
+        let policies = settings.targets.iter().filter(is_here).map(|target| target.host_key_policy);
+        match (policies.max(), trusts) {
+            (None, _) => settings.host_key_policy,
+            (Some(HostKeyPolicy::Ask), false) => HostKeyPolicy::Strict,
+            (Some(policy), _) => policy,
+        }
     }
 }
 
@@ -200,8 +219,12 @@ mod tests {
 
     fn open_with(body: &str, settings: &Settings) -> Result<OpenSession, (u16, String)> {
         let opening: Opening = serde_json::from_str(body).map_err(|error| (400, error.to_string()))?;
+        check(opening, false, settings)
+    }
+
+    fn check(opening: Opening, trusts: bool, settings: &Settings) -> Result<OpenSession, (u16, String)> {
         let reach = Reach { role: Role::Admin, grants: vec![] };
-        let told = opening.check("ada", &reach, "192.0.2.7".parse().unwrap(), settings);
+        let told = opening.check("ada", &reach, trusts, "192.0.2.7".parse().unwrap(), settings);
         told.map_err(|problem| (problem.status_code().as_u16(), problem.detail().to_owned()))
     }
 
@@ -224,6 +247,39 @@ mod tests {
         assert_eq!((open.target.as_str(), open.host.as_str()), ("root@[2001:db8::1]:2200", "2001:db8::1"));
         assert_eq!(open.allowed, Some(AddressRule::default()));
         assert!(matches!(open.credentials[..], [Credential::Prompt]));
+    }
+
+    #[test]
+    fn of_a_host_of_the_catalogue_only_those_are_asked_who_may_accept_its_key() {
+        use HostKeyPolicy::{AcceptNew, Ask, Strict};
+        const LISTED: &str = r#"{"target":"web-1"}"#;
+        const TYPED: &str = r#"{"host":"WEB-1.internal.","port":2222,"username":"u"}"#;
+        const ELSEWHERE: &str = r#"{"host":"web-1.internal","username":"u"}"#;
+        let policy = |body: &str, trusts: bool, of_target: HostKeyPolicy, of_gateway: HostKeyPolicy| {
+            let mut settings = Settings { host_key_policy: of_gateway, ..settings() };
+            settings.targets[0].host_key_policy = of_target;
+            check(serde_json::from_str(body).unwrap(), trusts, &settings).unwrap().host_key_policy
+        };
+        for (body, trusts, of_target, of_gateway, expected) in [
+            (LISTED, false, Ask, Ask, Strict),
+            (LISTED, true, Ask, Ask, Ask),
+            (LISTED, true, Strict, Ask, Strict),
+            (LISTED, false, AcceptNew, Strict, AcceptNew),
+            // Typed by hand it is the same host.
+            (TYPED, false, Ask, Ask, Strict),
+            (TYPED, true, Ask, Ask, Ask),
+            (TYPED, false, Strict, AcceptNew, Strict),
+            (ELSEWHERE, false, Strict, Ask, Ask),
+            (ELSEWHERE, true, AcceptNew, Strict, Strict),
+        ] {
+            let told = policy(body, trusts, of_target, of_gateway);
+            assert_eq!(told, expected, "{body} {trusts} {of_target:?} {of_gateway:?}");
+        }
+        let mut settings = settings();
+        let twin = Target { name: "same".into(), host_key_policy: Strict, ..settings.targets[0].clone() };
+        settings.targets.push(twin);
+        let open = check(serde_json::from_str(LISTED).unwrap(), true, &settings).unwrap();
+        assert_eq!(open.host_key_policy, Strict, "the strictest of one host's names");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use actix_web::{
 };
 
 use super::{
-    account, actors, assets, audit, auth, devices, docs, error::Problem, events, headers, health, login, metrics,
-    nodes, origin, recording, sessions, stores, targets, terminal, tokens, users, webhooks,
+    account, actors, assets, audit, auth, devices, docs, error::Problem, events, headers, health, host_keys, login,
+    metrics, nodes, origin, recording, sessions, stores, targets, terminal, tokens, users, webhooks,
 };
 use crate::core::people::Right;
 
@@ -74,6 +74,10 @@ pub(super) fn table() -> Vec<Line> {
         line(With(Right::Observe), Method::GET, "/api/v1/nodes", web::to(nodes::nodes)),
         line(With(Right::Observe), Method::GET, "/api/v1/stores", web::to(stores::stores)),
         line(With(Right::Terminate), Method::POST, "/api/v1/stores/sweep", web::to(stores::sweep)),
+        line(With(Right::Observe), Method::GET, "/api/v1/host-keys", web::to(host_keys::list)),
+        line(With(Right::Trust), Method::DELETE, "/api/v1/host-keys/{id}", web::to(host_keys::forget)),
+        line(With(Right::Trust), Method::DELETE, "/api/v1/host-keys/waiting/{id}", web::to(host_keys::dismiss)),
+        line(With(Right::Trust), Method::POST, "/api/v1/host-keys/waiting/{id}/accept", web::to(host_keys::accept)),
         line(With(Right::Audit), Method::GET, "/api/v1/audit", web::to(audit::audit)),
         line(With(Right::Audit), Method::GET, "/api/v1/webhooks", web::to(webhooks::webhooks)),
         line(With(Right::Observe), Method::GET, "/metrics", web::to(metrics::metrics)),

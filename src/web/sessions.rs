@@ -70,7 +70,8 @@ pub async fn create(
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.still(&state, Some(Right::Open))?;
     let visitor = Visitor::of(&request, &state, &caller);
-    let open = body.into_inner().check(&caller.user, &caller.reach, visitor.client_ip, &state.settings)?;
+    let (trusts, from) = (caller.has(Right::Trust), visitor.client_ip);
+    let open = body.into_inner().check(&caller.user, &caller.reach, trusts, from, &state.settings)?;
     let target = open.target.clone();
     let opened = state.gateway.open(open).await;
     visitor.opens(&state.gateway, &target, &opened);

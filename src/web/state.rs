@@ -16,7 +16,7 @@ use crate::{
         record::UtcMicros,
         seal::Seals,
     },
-    ssh::{AddressRule, Credential},
+    ssh::{AddressRule, Credential, HostKeyPolicy, HostKeys},
 };
 
 /// Each holds one task and a few frames; far more than people who look at a list at once.
@@ -43,6 +43,10 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// The catalogue.
     pub targets: Vec<Target>,
+    /// The host keys of this gateway.
+    pub host_keys: HostKeys,
+    /// What to do with a key that is not known, of a host that is not in the catalogue.
+    pub host_key_policy: HostKeyPolicy,
     /// Which addresses a target typed by hand may have; `None` when there are no such targets.
     pub adhoc: Option<AddressRule>,
     /// The admin token, at least 32 characters.
@@ -78,6 +82,8 @@ pub struct Target {
     pub tags: Vec<String>,
     /// The roles that may open it without a grant.
     pub roles: Vec<Role>,
+    /// What to do with a host key that is not known.
+    pub host_key_policy: HostKeyPolicy,
 }
 
 impl Target {

@@ -1,5 +1,5 @@
 // Takes the pictures of the README from the product itself: a terminal and the list of sessions, as a few minutes leave them,
-// the people who may sign in, and the shell of somebody who no longer may.
+// the people who may sign in, the shell of somebody who no longer may, and a host key that has changed.
 // Run as: PULSEGATE=target/release/pulsegate node tests/browser/screenshot.mjs docs
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -7,6 +7,7 @@ import { join, resolve } from "node:path";
 import { Browser } from "./support/browser.mjs";
 import { Desk } from "./support/desk.mjs";
 import { Gateway } from "./support/gateway.mjs";
+import { Sshd } from "./support/sshd.mjs";
 import { until } from "./support/until.mjs";
 
 /** How old the oldest session is in the pictures. */
@@ -29,6 +30,7 @@ try {
   await desk.row(oldest).waitFor();
   await desk.page.screenshot({ path: join(folder, "sessions.png") });
   await people(desk);
+  await hostKeys(desk);
 } finally {
   await browser.stop();
   await hers.stop();
@@ -58,6 +60,28 @@ async function people(desk) {
   await gateway.change("PATCH", "/users/ada", { disabled: true });
   await ada.ending();
   await ada.page.screenshot({ path: join(folder, "revoked.png") });
+}
+
+/** Meets a host whose key is another the second time. */
+async function hostKeys(desk) {
+  const sshd = await Sshd.start(mkdtempSync(join(scratch, "sshd-")), { login: "key" });
+  try {
+    const meet = async () => {
+      await desk.at("nav-new").click();
+      await desk.quickConnect(sshd.destination);
+    };
+    await meet();
+    await desk.trustHostKey();
+    await desk.page.locator("[data-testid=prompt][data-kind=password]").waitFor();
+    sshd.renewHostKey();
+    await meet();
+    await desk.ending();
+    await desk.at("closed-review").click();
+    await desk.at("waiting-key").waitFor();
+    await desk.page.screenshot({ path: join(folder, "hostkeys.png") });
+  } finally {
+    await sshd.stop();
+  }
 }
 
 /** Leaves sessions of several kinds behind, and a terminal with colours in front. Returns the oldest. */

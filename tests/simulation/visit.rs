@@ -6,7 +6,7 @@ use std::{cell::Cell, rc::Rc, sync::atomic::Ordering, time::Duration};
 use pulsegate::{
     actor::gateway::{Ended, OpenSession},
     core::record::{EndReason, SessionId},
-    ssh::Size,
+    ssh::{HostKeyPolicy, Size},
 };
 use tokio::time::Instant;
 
@@ -130,6 +130,7 @@ impl Visit {
             login: self.token.to_string(),
             credentials: vec![],
             allowed: None,
+            host_key_policy: HostKeyPolicy::Strict,
             term: "xterm".into(),
             size: Size { cols: 80, rows: 24 },
         };

@@ -6,7 +6,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     core::record::{Epoch, NodeId, Record, Transition, UtcMicros},
-    ssh::{AddressRule, Credential, Size},
+    ssh::{AddressRule, Credential, HostKeyPolicy, Size},
     store::Position,
 };
 
@@ -29,6 +29,8 @@ pub struct OpenSession {
     pub credentials: Vec<Credential>,
     /// For a target typed by hand: which resolved addresses may be dialled.
     pub allowed: Option<AddressRule>,
+    /// What to do with a host key that is not known.
+    pub host_key_policy: HostKeyPolicy,
     /// The value of `TERM`.
     pub term: String,
     /// The first size of the PTY.

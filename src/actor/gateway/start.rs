@@ -116,8 +116,8 @@ impl Gateway {
                 tracing::debug!("the supervisor's mailbox was full at its birth");
             }
         }
-        let parts = Parts { settings, connector, registry, supervisor, observations, pulse };
+        let parts = Parts { settings, connector, registry, supervisor, observations, pulse, audit };
         let (phase, _) = watch::channel(Phase::Starting);
-        Self { parts, stores, people, shared, phase, reconciler: sweeps, seen, audit, tellings }
+        Self { parts, stores, people, shared, phase, reconciler: sweeps, seen, tellings }
     }
 }

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use actix::{AsyncContext, Context};
 use tokio::sync::mpsc;
 
-use super::{KIND, SessionActor, SessionMessage, post, recording};
+use super::{KIND, SessionActor, SessionMessage, post, recording, witness::Witness};
 use crate::{
     actor::{
         Parts,
@@ -103,13 +103,16 @@ async fn dial(
         return post(&mailbox, SessionMessage::ConnectFailed { reason, detail });
     }
     let (events, mut heard) = mpsc::channel(4);
-    let beat = wire.beat.clone();
+    let (beat, witness) = (wire.beat.clone(), Witness::new(&parts, &request));
     let dial = Dial {
         host: request.host,
         port: request.port,
         login: request.login,
         credentials: request.credentials,
         allowed: request.allowed,
+        host_key_policy: request.host_key_policy,
+        caller: request.username,
+        target: request.target,
         term: request.term,
         size: request.size,
         events,
@@ -125,6 +128,8 @@ async fn dial(
                     wire.tell_all(|| ToSocket::Status { status: "connecting", detail: detail.clone() });
                 }
                 DialEvent::Ask { prompt, reply } => wire.ask(prompt, reply),
+                DialEvent::Unasked(kind) => witness.unasked(kind),
+                DialEvent::Trusting { host, detail, proceed } => witness.trusts(&host, &detail, proceed),
             },
         }
     };
@@ -133,9 +138,13 @@ async fn dial(
         Ok(link) => {
             let addr = link.addr.to_string();
             wire.take_up(link, mailbox.clone());
+            wire.keep(actix::spawn(witness.listens(heard)));
             SessionMessage::Connected { addr }
         }
-        Err(error) => SessionMessage::ConnectFailed { reason: error.reason(), detail: error.to_string() },
+        Err(error) => {
+            witness.failed(&error);
+            SessionMessage::ConnectFailed { reason: error.reason(), detail: error.to_string() }
+        }
     };
     post(&mailbox, message);
 }

@@ -369,6 +369,7 @@ pub fn request() -> OpenSession {
         login: "root".into(),
         credentials: vec![],
         allowed: None,
+        host_key_policy: crate::ssh::HostKeyPolicy::Strict,
         term: "xterm".into(),
         size: Size { cols: 80, rows: 24 },
     }

@@ -31,9 +31,9 @@ fn each_role_has_the_rights_of_the_table() {
     for (role, rights) in [
         (Role::Viewer, "observe"),
         (Role::User, "open"),
-        (Role::Operator, "observe open watch terminate"),
+        (Role::Operator, "observe open watch terminate trust"),
         (Role::Auditor, "observe replay audit"),
-        (Role::Admin, "observe open watch terminate replay audit manage"),
+        (Role::Admin, "observe open watch terminate replay audit manage trust"),
     ] {
         let words: Vec<_> = role.rights().iter().map(Right::as_str).collect();
         assert_eq!(words.join(" "), rights, "{role:?}");
@@ -43,7 +43,7 @@ fn each_role_has_the_rights_of_the_table() {
 
 #[test]
 fn words_lead_back_to_their_rights() {
-    for right in Right::ALL {
+    for &right in Right::ALL {
         assert_eq!(right.as_str().parse(), Ok(right));
         assert_eq!(serde_json::to_value(right).unwrap(), right.as_str());
     }

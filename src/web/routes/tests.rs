@@ -94,10 +94,11 @@ async fn every_route_lets_in_only_whom_the_table_names() {
 fn admitted(method: &Method, path: &str) -> Option<&'static [&'static str]> {
     Some(match (method.as_str(), path) {
         ("POST", "/api/v1/sessions") => &["user", "operator", "admin", "pgt_open"],
-        ("GET", "/api/v1/actors" | "/api/v1/nodes" | "/api/v1/stores" | "/metrics") => {
+        ("GET", "/api/v1/actors" | "/api/v1/nodes" | "/api/v1/stores" | "/api/v1/host-keys" | "/metrics") => {
             &["viewer", "operator", "auditor", "admin", "pgt_observe"]
         }
         ("POST", "/api/v1/stores/sweep") => &["operator", "admin"],
+        (_, path) if path.starts_with("/api/v1/host-keys/") => &["operator", "admin"],
         ("GET", "/api/v1/audit" | "/api/v1/webhooks") => &["auditor", "admin"],
         (_, "/api/v1/users" | "/api/v1/users/{name}") => &["admin"],
         ("POST", "/api/v1/me/password" | "/api/v1/tokens") => &["viewer", "user", "operator", "auditor", "admin"],
@@ -231,7 +232,7 @@ async fn signing_in_makes_a_strict_cookie_and_kills_the_old_one() {
     let told: Value = serde_json::from_slice(&to_bytes(response.into_body()).await.unwrap()).unwrap();
     let expected = serde_json::json!({
         "user": "admin", "role": "admin", "local": false, "demo": false, "adhoc": true, "version": "0.1.0",
-        "rights": ["observe", "open", "watch", "terminate", "replay", "audit", "manage"],
+        "rights": ["observe", "open", "watch", "terminate", "replay", "audit", "manage", "trust"],
     });
     assert_eq!(told, expected);
     let out = to(Method::POST, "/api/v1/logout").cookie(cookie.clone()).insert_header(("origin", ORIGIN));

@@ -1,6 +1,10 @@
 // Owns the UI as a person uses it: what to click, what to type, what to read. Knows the page's test ids and no test.
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { until } from "./until.mjs";
+
+const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
 /** One page of the UI. */
 export class Desk {
@@ -93,6 +97,23 @@ export class Desk {
   async ending() {
     await this.at("closed-message").waitFor();
     return this.at("closed-message").innerText();
+  }
+
+  /** Asserts that axe finds nothing against WCAG 2.2 AA in what the page shows. */
+  async isAccessible() {
+    // As a program of the browser's own: the page's policy lets in no script of others.
+    const session = await this.page.context().newCDPSession(this.page);
+    const evaluate = async (expression) => {
+      const { result, exceptionDetails } = await session.send("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
+      assert.equal(exceptionDetails, undefined, JSON.stringify(exceptionDetails));
+      return result.value;
+    };
+    await evaluate(readFileSync(AXE, "utf8"));
+    const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+    const run = `axe.run(document, { runOnly: ${JSON.stringify(tags)} }).then(({ violations }) => violations)`;
+    const found = (await evaluate(run)).map(({ id, nodes }) => `${id}: ${nodes.map((node) => node.html).join(" ")}`);
+    await session.detach();
+    assert.deepEqual(found, []);
   }
 
   /** The row of a session in the list, which must be in view. */

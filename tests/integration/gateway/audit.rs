@@ -58,7 +58,10 @@ fn a_life_of_a_gateway_stands_in_its_log_and_the_log_is_whole() {
     let actions: Vec<&str> = all.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     // A sign-in may stand among them.
     let actions: Vec<&str> = actions.into_iter().filter(|action| !action.starts_with("sign_")).collect();
-    assert_eq!(actions, ["gateway.start", "session.open", "store.sweep", "session.terminate", "gateway.stop"]);
+    assert_eq!(
+        actions,
+        ["gateway.start", "session.open", "host_key.accept", "store.sweep", "session.terminate", "gateway.stop"]
+    );
     let (whole, after) = verified(&home, &["--head", &head(&before)]);
     assert!(whole && after.contains(&format!("{} entries from ", all.len())), "{after}");
     let (whole, text) = verified(&home, &["--head", &format!("2:{}", "00".repeat(32))]);

@@ -8,6 +8,7 @@ mod crash;
 mod disk;
 mod drain;
 mod first_contact;
+mod host_keys;
 mod hostile_target;
 mod lifecycle;
 mod liveness;

@@ -13,27 +13,27 @@ use crate::support::{
     terminal::PATIENCE,
 };
 
-const PASSWORD: &str = "correct horse battery";
+pub const PASSWORD: &str = "correct horse battery";
 
 /// What was taken away is gone after this long (issue: a second).
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Adds a user as the administrator.
-fn add(gateway: &Gateway, name: &str, role: &str, grants: &[&str]) {
+pub fn add(gateway: &Gateway, name: &str, role: &str, grants: &[&str]) {
     let user = json!({"name": name, "role": role, "grants": grants, "password": PASSWORD});
     let answer = gateway.asks("POST", "/api/v1/users", Some(&user));
     assert_eq!(answer.status, 201, "{}", answer.text());
 }
 
 /// Somebody in their browser.
-struct Person<'g> {
+pub struct Person<'g> {
     gateway: &'g Gateway,
     /// What their requests carry.
     headers: String,
 }
 
 impl<'g> Person<'g> {
-    fn signs_in(gateway: &'g Gateway, name: &str, password: &str) -> Result<Self, Answer> {
+    pub fn signs_in(gateway: &'g Gateway, name: &str, password: &str) -> Result<Self, Answer> {
         let body = json!({"username": name, "password": password}).to_string();
         let answer = http::request(gateway.addr, "POST", "/api/v1/login", "", Some(&body));
         if answer.status != 204 {
@@ -49,19 +49,19 @@ impl<'g> Person<'g> {
         Self { gateway, headers: format!("Authorization: Bearer {token}\r\nOrigin: http://{addr}\r\n") }
     }
 
-    fn asks(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
+    pub fn asks(&self, method: &str, path: &str, body: Option<&Value>) -> Answer {
         http::request(self.gateway.addr, method, path, &self.headers, body.map(Value::to_string).as_deref())
     }
 
     #[track_caller]
-    fn opens(&self, target: &str) -> String {
+    pub fn opens(&self, target: &str) -> String {
         let answer = self.asks("POST", "/api/v1/sessions", Some(&json!({"target": target})));
         assert_eq!(answer.status, 201, "{}", answer.text());
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
     #[track_caller]
-    fn socket(&self, id: &str) -> Browser {
+    pub fn socket(&self, id: &str) -> Browser {
         let upgraded = browser::upgrade(self.gateway.addr, id, &self.headers);
         Browser::new(upgraded.unwrap_or_else(|answer| panic!("{}", answer.head)))
     }

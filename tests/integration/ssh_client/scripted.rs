@@ -8,9 +8,15 @@ use russh::{
     keys::{Algorithm, PrivateKey},
     server::{self, Auth, ChannelOpenHandle, Config, Msg, Response, Session},
 };
+use serde_json::json;
 use tokio::{net::TcpListener, sync::mpsc};
 
-use crate::support::terminal::{Caller, Terminal};
+use crate::support::{
+    browser::Attach,
+    eventually,
+    gateway::{Gateway, Home},
+    terminal::{Caller, PATIENCE, Terminal},
+};
 
 type Question = (Cow<'static, str>, bool);
 
@@ -226,6 +232,26 @@ async fn channels_nobody_asked_for_are_refused() {
     let (_, terminal, mut hearing) = dial(Script { intrusive: true, ..Script::default() }, &[]).await;
     let _terminal = terminal.unwrap();
     assert_eq!(hearing.recv().await.unwrap(), "[false, false, false]");
+}
+
+#[tokio::test]
+async fn a_channel_opened_unasked_stands_in_the_audit_log() {
+    let (addr, mut hearing) = start(Script { intrusive: true, ..Script::default() }, Preferred::DEFAULT).await;
+    let told = tokio::task::spawn_blocking(move || {
+        let gateway = Gateway::start(Home::new().target("odd", addr, "someone", json!({"prompt": true})));
+        let (_page, _) = gateway.attaches(&gateway.opens("odd"), &Attach::default());
+        eventually(PATIENCE, || {
+            let items = gateway.shows("/api/v1/audit?action=target.channel_refused")["items"].clone();
+            items.as_array().is_some_and(|items| items.len() == 3).then_some(items)
+        })
+    });
+    assert_eq!(hearing.recv().await.unwrap(), "[false, false, false]");
+    let told = told.await.unwrap();
+    assert_eq!(
+        (&told[0]["actor"], &told[0]["subject"], &told[0]["outcome"]),
+        (&json!("admin"), &json!("odd"), &json!("refused"))
+    );
+    assert!(told[0]["detail"].as_str().unwrap().contains("auth-agent"), "{told}");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -14,9 +14,12 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
-use pulsegate::ssh::{
-    ConnectError, Connector, Credential, Dial, DialEvent, HostKeyPolicy, Link, LinkEvent, Prompt, RusshConnector, Size,
-    SshSettings,
+use pulsegate::{
+    core::record::UtcMicros,
+    ssh::{
+        ConnectError, Connector, Credential, Dial, DialEvent, HostKeyPolicy, HostKeys, Link, LinkEvent, Prompt,
+        RusshConnector, Size, SshSettings,
+    },
 };
 use secrecy::SecretString;
 use tokio::{sync::mpsc, time::timeout};
@@ -27,6 +30,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// One dial in the making.
 pub struct Caller {
     pub settings: SshSettings,
+    pub known_hosts: PathBuf,
+    pub policy: HostKeyPolicy,
+    /// Whether what is told of an accepted key can be written down.
+    pub witnessed: bool,
     pub host: String,
     pub port: u16,
     pub login: String,
@@ -38,6 +45,8 @@ pub struct Caller {
     pub prompts: Vec<Prompt>,
     /// What was told meanwhile.
     pub progress: Vec<String>,
+    /// What was told of accepted keys.
+    pub trusted: Vec<String>,
     /// How often the target was heard.
     pub heard: Arc<AtomicUsize>,
 }
@@ -45,14 +54,17 @@ pub struct Caller {
 impl Caller {
     /// Dials `addr` as `login`; unknown host keys are accepted and kept in `dir`.
     pub fn new(addr: SocketAddr, login: &str, dir: &Path) -> Self {
+        let known_hosts = dir.join("gateway/known_hosts");
         let settings = SshSettings {
             connect_timeout: Duration::from_secs(10),
-            host_key_policy: HostKeyPolicy::AcceptNew,
-            known_hosts: dir.join("gateway/known_hosts"),
+            host_keys: HostKeys::new(known_hosts.clone(), || UtcMicros(1_795_876_200_000_000)),
             agent: None,
         };
         Self {
             settings,
+            known_hosts,
+            policy: HostKeyPolicy::AcceptNew,
+            witnessed: true,
             host: addr.ip().to_string(),
             port: addr.port(),
             login: login.to_owned(),
@@ -61,6 +73,7 @@ impl Caller {
             answers: VecDeque::new(),
             prompts: Vec::new(),
             progress: Vec::new(),
+            trusted: Vec::new(),
             heard: Arc::default(),
         }
     }
@@ -77,7 +90,7 @@ impl Caller {
     }
 
     pub fn policy(mut self, policy: HostKeyPolicy) -> Self {
-        self.settings.host_key_policy = policy;
+        self.policy = policy;
         self
     }
 
@@ -90,6 +103,9 @@ impl Caller {
             login: self.login.clone(),
             credentials: self.credentials.clone(),
             allowed: self.allowed.clone(),
+            host_key_policy: self.policy,
+            caller: "ada".to_owned(),
+            target: "web-1".to_owned(),
             term: "xterm-256color".to_owned(),
             size: Size { cols: 80, rows: 24 },
             events,
@@ -136,6 +152,13 @@ impl Caller {
                 self.prompts.push(prompt);
                 if let Some(values) = self.answers.pop_front() {
                     reply.send(values.into_iter().map(SecretString::from).collect()).expect("the dial waits");
+                }
+            }
+            DialEvent::Unasked(kind) => self.progress.push(format!("unasked: {kind}")),
+            DialEvent::Trusting { host, detail, proceed } => {
+                self.trusted.push(format!("{host}: {detail}"));
+                if self.witnessed {
+                    proceed.send(()).expect("the dial waits");
                 }
             }
         }

@@ -8,7 +8,7 @@ export type Role = "viewer" | "user" | "operator" | "auditor" | "admin";
 export const ROLES: Record<Role, string> = {
   user: "Opens shells on the targets granted, and sees only their own sessions.",
   viewer: "Sees every session and the evidence behind its status; opens none.",
-  operator: "Opens shells on the targets granted, sees every session, and may look on in and end those of others.",
+  operator: "Opens shells on the targets granted, sees every session, may look on in and end those of others, and accepts host keys.",
   auditor: "Sees every session, plays every recording and reads the audit log; opens no shells.",
   admin: "May do everything on every target, and manages people.",
 };
@@ -22,6 +22,7 @@ export const RIGHTS: Record<Right, string> = {
   replay: "Play recordings of others",
   audit: "Read the audit log",
   manage: "Manage people",
+  trust: "Accept and forget host keys",
 };
 
 /** Someone who may sign in with a password. Times are RFC 3339 UTC. */
@@ -68,6 +69,11 @@ export const ACTIONS = [
   "session.terminate",
   "session.attach",
   "recording.read",
+  "target.host_key_refused",
+  "target.channel_refused",
+  "host_key.accept",
+  "host_key.dismiss",
+  "host_key.forget",
   "user.create",
   "user.change",
   "user.remove",

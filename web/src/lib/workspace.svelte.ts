@@ -22,9 +22,9 @@ export interface Tab {
 }
 
 /** The views that an address names by one word. */
-export type Page = "sessions" | "people" | "account" | "audit";
+export type Page = "sessions" | "people" | "account" | "audit" | "host-keys";
 
-const PAGES: readonly Page[] = ["sessions", "people", "account", "audit"];
+const PAGES: readonly Page[] = ["sessions", "people", "account", "audit", "host-keys"];
 
 /** The view in front. */
 export type Route =

@@ -1,0 +1,66 @@
+//! Tells the audit log what became of a target's host key, and what a target tries that nobody asked for. Knows no key and
+//! no channel.
+
+use std::net::IpAddr;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{
+    actor::{Parts, audit::Audit, gateway::OpenSession},
+    core::{
+        audit::{Action, Deed},
+        record::EndReason,
+    },
+    ssh::{ConnectError, DialEvent},
+};
+
+/// Who dials, and where that is told.
+pub(super) struct Witness {
+    audit: Audit,
+    caller: String,
+    client_ip: IpAddr,
+    target: String,
+}
+
+impl Witness {
+    pub(super) fn new(parts: &Parts, request: &OpenSession) -> Self {
+        let OpenSession { username, client_ip, target, .. } = request;
+        Self { audit: parts.audit.clone(), caller: username.clone(), client_ip: *client_ip, target: target.clone() }
+    }
+
+    /// Tells that the key of `host` is accepted, and lets it happen once that is durable.
+    pub(super) fn trusts(&self, host: &str, detail: &str, proceed: oneshot::Sender<()>) {
+        let deed = Deed::done(Action::HostKeyAccept, &self.caller, self.client_ip, host, detail);
+        let audit = self.audit.clone();
+        actix::spawn(async move {
+            match audit.record(deed).await {
+                // Whoever dials may have given up meanwhile.
+                Ok(()) => drop(proceed.send(())),
+                Err(error) => tracing::warn!(%error, "a host key is not accepted: the audit log cannot tell of it"),
+            }
+        });
+    }
+
+    /// Tells of a channel that the target opened unasked.
+    pub(super) fn unasked(&self, kind: &str) {
+        let detail = format!("A channel of the kind {kind} that nobody asked for.");
+        self.audit.note(Deed::refused(Action::ChannelRefused, &self.caller, self.client_ip, &self.target, &detail));
+    }
+
+    /// Tells on while the link lives, until its last part is gone.
+    pub(super) async fn listens(self, mut heard: mpsc::Receiver<DialEvent>) {
+        while let Some(event) = heard.recv().await {
+            if let DialEvent::Unasked(kind) = event {
+                self.unasked(kind);
+            }
+        }
+    }
+
+    /// Tells of a host key that was not accepted; of no other failure.
+    pub(super) fn failed(&self, error: &ConnectError) {
+        if error.reason() == EndReason::HostKeyRejected {
+            let (action, why) = (Action::HostKeyRefused, error.to_string());
+            self.audit.note(Deed::refused(action, &self.caller, self.client_ip, &self.target, &why));
+        }
+    }
+}

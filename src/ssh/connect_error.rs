@@ -1,0 +1,159 @@
+//! Why no link came about, in words for the person at the terminal. Knows no connection.
+
+use std::net::SocketAddr;
+
+use super::Trusted;
+use crate::core::record::EndReason;
+
+/// Why no link came about. The text is for the person at the terminal and says what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// DNS knows no such name.
+    #[error("The name {host} could not be resolved. Check its spelling, or the gateway's DNS.")]
+    NameNotResolved {
+        /// The name.
+        host: String,
+    },
+    /// The rules for targets typed by hand forbid the resolved address.
+    #[error("{addr} may not be reached through this gateway. Ask its operator to allow the address.")]
+    AddressDenied {
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// Nothing listens there.
+    #[error("{addr} refused the connection. Is an SSH server running on that port?")]
+    Refused {
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// No answer in time.
+    #[error("{addr} did not answer within {seconds} s. Is the host up, and does a firewall allow the gateway?")]
+    TimedOut {
+        /// The address, or the name while it was being resolved.
+        addr: String,
+        /// `ssh.connect_timeout`.
+        seconds: u64,
+    },
+    /// The network said no.
+    #[error("{addr} cannot be reached: {cause}.")]
+    Unreachable {
+        /// The address.
+        addr: SocketAddr,
+        /// The operating system's words.
+        cause: String,
+    },
+    /// What answers is no SSH server, or no algorithm is shared.
+    #[error("No secure connection could be agreed with {addr}: {cause}.")]
+    KeyExchange {
+        /// The address.
+        addr: SocketAddr,
+        /// What failed.
+        cause: String,
+    },
+    /// The host key differs from the known one.
+    #[error(
+        "The host key of {host} has CHANGED. Known: {known} (line {line} of known_hosts{}). Presented: {presented}. Someone \
+         may be listening in, or the server was reinstalled. Nothing was sent. An operator compares the keys and decides \
+         under Host keys, where the new one waits.",
+        trusted.as_ref().map_or_else(String::new, |trusted| format!(", trusted by {trusted}"))
+    )]
+    HostKeyChanged {
+        /// The host as in known_hosts.
+        host: String,
+        /// The known key's SHA-256 fingerprint.
+        known: String,
+        /// The presented key's SHA-256 fingerprint.
+        presented: String,
+        /// Where the known key stands, from 1.
+        line: usize,
+        /// Who trusted the known key, if it is known.
+        trusted: Option<Trusted>,
+    },
+    /// The host key is unknown, and the one who dials was asked and did not accept it.
+    #[error("The host key of {host}, {presented}, is not known and was not accepted.")]
+    HostKeyDeclined {
+        /// The host as in known_hosts.
+        host: String,
+        /// The presented key's SHA-256 fingerprint.
+        presented: String,
+    },
+    /// The host key is unknown, and the one who dials is not asked.
+    #[error(
+        "The host key of {host}, {presented}, is not known. An operator accepts it under Host keys, where it waits; \
+         then connect again."
+    )]
+    HostKeyUnknown {
+        /// The host as in known_hosts.
+        host: String,
+        /// The presented key's SHA-256 fingerprint.
+        presented: String,
+    },
+    /// The host key is marked as revoked.
+    #[error("The host key of {host}, {presented}, is marked as revoked. Do not connect; tell the operator.")]
+    HostKeyRevoked {
+        /// The host as in known_hosts.
+        host: String,
+        /// The presented key's SHA-256 fingerprint.
+        presented: String,
+    },
+    /// known_hosts could not be read or written.
+    #[error("The gateway's known_hosts file cannot be used: {cause}. Tell the operator.")]
+    KnownHosts {
+        /// What failed, with the line.
+        cause: String,
+    },
+    /// The target accepted nothing.
+    #[error("{login} was not let in. Tried: {tried}. The target accepts: {accepted}.")]
+    AuthFailed {
+        /// The login name.
+        login: String,
+        /// Methods tried, as `publickey, password`.
+        tried: String,
+        /// Methods the target would go on with.
+        accepted: String,
+    },
+    /// A key or password file of the gateway cannot be used.
+    #[error("A credential of the gateway cannot be used: {cause}. Tell the operator.")]
+    Credential {
+        /// Which and why; never the secret.
+        cause: String,
+    },
+    /// The target gave no PTY or no shell.
+    #[error("The target lets {login} in but gives no terminal: {cause}.")]
+    NoPty {
+        /// The login name.
+        login: String,
+        /// Which request was refused.
+        cause: String,
+    },
+    /// The connection broke on the way.
+    #[error("The connection to {addr} broke while it was being set up: {cause}.")]
+    Broken {
+        /// The address.
+        addr: SocketAddr,
+        /// What was seen.
+        cause: String,
+    },
+}
+
+impl ConnectError {
+    /// The end reason of a session that ends this way.
+    pub fn reason(&self) -> EndReason {
+        match self {
+            Self::HostKeyChanged { .. }
+            | Self::HostKeyUnknown { .. }
+            | Self::HostKeyDeclined { .. }
+            | Self::HostKeyRevoked { .. }
+            | Self::KnownHosts { .. } => EndReason::HostKeyRejected,
+            Self::AuthFailed { .. } | Self::Credential { .. } => EndReason::AuthFailed,
+            Self::NameNotResolved { .. }
+            | Self::AddressDenied { .. }
+            | Self::Refused { .. }
+            | Self::TimedOut { .. }
+            | Self::Unreachable { .. }
+            | Self::KeyExchange { .. }
+            | Self::NoPty { .. }
+            | Self::Broken { .. } => EndReason::ConnectFailed,
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! Host keys that were refused and wait for somebody to review them: the newest, of each host a few. Knows no file and no
+//! connection, and forgets everything with the process: what is still there shows its key again at the next dial.
+
+use data_encoding::HEXLOWER;
+use russh::keys::PublicKey;
+use sha2::{Digest as _, Sha256};
+
+use super::hostkeys::{fingerprint, name_of};
+use crate::core::record::UtcMicros;
+
+/// Keys that wait at most, over all hosts: more than anybody looks through, some hundred KiB.
+const MOST: usize = 200;
+
+/// Keys that wait at most for one host: it may have one of each type, and one that changes with every dial must not push
+/// out all others.
+const MOST_OF_HOST: usize = 4;
+
+/// Bytes of a key that waits: RSA with 16,384 bits, the most that OpenSSH makes, has 2 KiB. A larger one is a target's
+/// mischief, and is refused without waiting.
+const LARGEST: usize = 4 * 1024;
+
+/// A host key that was refused.
+#[derive(Debug, Clone)]
+pub struct WaitingKey {
+    /// Names it: the same host and key have the same.
+    pub id: String,
+    /// The host as in known_hosts.
+    pub name: String,
+    /// The host as it was dialled.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The target as it was last asked for.
+    pub target: String,
+    /// Who met it last.
+    pub met_by: String,
+    /// When it was first met.
+    pub first_met_at: UtcMicros,
+    /// When it was last met.
+    pub last_met_at: UtcMicros,
+    /// How often.
+    pub times: u64,
+    pub(super) key: PublicKey,
+}
+
+impl WaitingKey {
+    /// Its SHA-256 fingerprint, as OpenSSH prints it.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.key)
+    }
+
+    /// Its type, as `ssh-ed25519`.
+    pub fn kind(&self) -> String {
+        self.key.algorithm().to_string()
+    }
+}
+
+/// Where and by whom a key was met.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Meeting<'a> {
+    pub(super) host: &'a str,
+    pub(super) port: u16,
+    pub(super) target: &'a str,
+    pub(super) by: &'a str,
+    pub(super) at: UtcMicros,
+}
+
+/// The keys that wait, the one met last at the end.
+#[derive(Debug, Default)]
+pub(super) struct Waiting(Vec<WaitingKey>);
+
+impl Waiting {
+    /// Notes that `key` was refused.
+    pub(super) fn meet(&mut self, key: &PublicKey, meeting: Meeting<'_>) {
+        let Meeting { host, port, target, by, at } = meeting;
+        if key.to_bytes().map_or(true, |bytes| bytes.len() > LARGEST) {
+            return tracing::warn!(host, "a host key is too large to wait for review");
+        }
+        let name = name_of(host, port);
+        let id = id_of(&name, key);
+        let mut met = self.take(&id).unwrap_or_else(|| WaitingKey {
+            id,
+            name,
+            host: host.to_owned(),
+            port,
+            target: String::new(),
+            met_by: String::new(),
+            first_met_at: at,
+            last_met_at: at,
+            times: 0,
+            key: PublicKey::new(key.key_data().clone(), ""),
+        });
+        (met.target, met.met_by, met.last_met_at) = (target.to_owned(), by.to_owned(), at);
+        met.times = met.times.saturating_add(1);
+        let of_host = |other: &WaitingKey| other.name == met.name;
+        if self.0.iter().filter(|other| of_host(other)).count() >= MOST_OF_HOST
+            && let Some(oldest) = self.0.iter().position(of_host)
+        {
+            self.0.remove(oldest);
+        }
+        if self.0.len() >= MOST {
+            self.0.remove(0);
+        }
+        self.0.push(met);
+    }
+
+    /// The one of this id.
+    pub(super) fn find(&self, id: &str) -> Option<&WaitingKey> {
+        self.0.iter().find(|key| key.id == id)
+    }
+
+    /// Removes the one of this id.
+    pub(super) fn take(&mut self, id: &str) -> Option<WaitingKey> {
+        let at = self.0.iter().position(|key| key.id == id)?;
+        Some(self.0.remove(at))
+    }
+
+    /// Every one, that met last first.
+    pub(super) fn newest_first(&self) -> impl Iterator<Item = &WaitingKey> {
+        self.0.iter().rev()
+    }
+}
+
+fn id_of(name: &str, key: &PublicKey) -> String {
+    // A name holds no zero byte, so no two pairs are spelled alike.
+    let digest = Sha256::new().chain_update(name).chain_update([0]).chain_update(fingerprint(key)).finalize();
+    HEXLOWER.encode(&digest).chars().take(32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use russh::keys::{
+        Algorithm, PrivateKey,
+        ssh_key::{
+            Mpint,
+            public::{KeyData, RsaPublicKey},
+        },
+    };
+
+    use super::*;
+
+    fn key() -> PublicKey {
+        PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap().public_key().clone()
+    }
+
+    fn meeting(host: &str, at: i64) -> Meeting<'_> {
+        Meeting { host, port: 22, target: "web", by: "ada", at: UtcMicros(at) }
+    }
+
+    #[test]
+    fn a_key_that_is_met_again_is_counted_and_comes_first() {
+        let mut waiting = Waiting::default();
+        let (one, other) = (key(), key());
+        waiting.meet(&one, meeting("a", 1));
+        waiting.meet(&other, meeting("b", 2));
+        waiting.meet(&one, Meeting { by: "bob", ..meeting("A", 3) });
+        let first = waiting.newest_first().next().unwrap();
+        assert_eq!((first.first_met_at, first.last_met_at, first.times), (UtcMicros(1), UtcMicros(3), 2));
+        assert_eq!((first.met_by.as_str(), first.kind().as_str()), ("bob", "ssh-ed25519"));
+        assert_eq!(waiting.newest_first().count(), 2);
+        let id = first.id.clone();
+        assert_eq!(waiting.take(&id).unwrap().fingerprint(), fingerprint(&one));
+        assert!(waiting.find(&id).is_none());
+    }
+
+    #[test]
+    fn a_key_of_any_usual_size_waits_and_a_huge_one_does_not() {
+        let rsa = |bytes: usize| {
+            let (e, n) = (Mpint::from_positive_bytes(&[1, 0, 1]), Mpint::from_positive_bytes(&vec![0xff; bytes]));
+            PublicKey::new(KeyData::Rsa(RsaPublicKey::new(e, n).unwrap()), "")
+        };
+        for (bytes, waits) in [(2 * 1024, 1), (128 * 1024, 0)] {
+            let mut waiting = Waiting::default();
+            waiting.meet(&rsa(bytes), meeting("web-1", 1));
+            assert_eq!(waiting.newest_first().count(), waits, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn many_keys_of_one_host_push_no_other_out_and_the_whole_is_bounded() {
+        let mut waiting = Waiting::default();
+        waiting.meet(&key(), meeting("quiet", 0));
+        for at in 1..50 {
+            waiting.meet(&key(), meeting("loud", at));
+        }
+        assert_eq!(waiting.newest_first().filter(|key| key.host == "loud").count(), MOST_OF_HOST);
+        assert_eq!(waiting.newest_first().next().unwrap().last_met_at, UtcMicros(49));
+        assert!(waiting.newest_first().any(|key| key.host == "quiet"));
+        let same = key();
+        for number in 0..2 * MOST {
+            waiting.meet(&same, meeting(&format!("host-{number}"), 100));
+        }
+        assert_eq!(waiting.newest_first().count(), MOST);
+        assert_eq!(waiting.newest_first().next().unwrap().host, format!("host-{}", 2 * MOST - 1));
+    }
+}

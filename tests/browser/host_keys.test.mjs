@@ -1,0 +1,94 @@
+// Owns how host keys are reviewed in the browser: a changed key stops everybody until an operator has compared and accepted it.
+import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { Desk } from "./support/desk.mjs";
+import { promise } from "./support/lab.mjs";
+
+const PASSWORD = "correct horse battery";
+
+/** A gateway with one target, whose key it knows. */
+async function serve(lab, sshd) {
+  const knownHosts = join(lab.folder(), "known_hosts");
+  writeFileSync(knownHosts, sshd.knownHost);
+  return lab.serve(`
+ssh:
+  known_hosts: ${knownHosts}
+targets:
+  - name: build-box
+    host: 127.0.0.1
+    port: ${sshd.port}
+    username: ${sshd.user}
+    auth: { key_file: ${sshd.userKey} }
+`);
+}
+
+async function signedIn(lab, gateway, name, role) {
+  await gateway.change("POST", "/users", { name, role, grants: ["*"], password: PASSWORD });
+  const desk = new Desk(await (await lab.browser()).open(gateway.origin));
+  await desk.at("signin-name").fill(name);
+  await desk.at("signin-password").fill(PASSWORD);
+  await desk.at("signin-submit").click();
+  return desk;
+}
+
+promise("a changed host key is a full stop until an operator accepts it", async (lab) => {
+  const sshd = await lab.sshd({ login: "key" });
+  const gateway = await serve(lab, sshd);
+  const [ada, grace] = [await signedIn(lab, gateway, "ada", "user"), await signedIn(lab, gateway, "grace", "operator")];
+  await ada.at("target-build-box").click();
+  await ada.stands("active");
+  const known = sshd.fingerprint;
+  sshd.renewHostKey();
+
+  await ada.at("nav-new").click();
+  await ada.at("target-build-box").click();
+  const ending = await ada.ending();
+  assert.ok(ending.includes(known) && ending.includes(sshd.fingerprint), ending);
+  for (const hidden of ["closed-review", "nav-host-keys"]) assert.equal(await ada.at(hidden).count(), 0, hidden);
+
+  await grace.at("target-build-box").click();
+  await grace.ending();
+  await grace.at("closed-review").click();
+  await grace.at("waiting-key").waitFor();
+  assert.equal(await grace.at("old-fingerprint").innerText(), known);
+  assert.equal(await grace.at("new-fingerprint").innerText(), sshd.fingerprint);
+  await grace.isAccessible();
+  await grace.at("waiting-accept").click();
+  assert.ok(await grace.at("confirm-yes").isDisabled());
+  await grace.isAccessible();
+  await grace.at("typed-name").fill(`127.0.0.1:${sshd.port}`);
+  await grace.at("confirm-yes").click();
+  await grace.at("nothing-waits").waitFor();
+  const row = grace.at("known-row");
+  assert.ok((await row.innerText()).includes("by grace"), await row.innerText());
+
+  await ada.at("reconnect").click();
+  await ada.stands("active");
+  await ada.ask("echo $((6*7))", /^42$/m);
+});
+
+promise("an unknown key of the catalogue waits for an operator, who may dismiss it", async (lab) => {
+  const sshd = await lab.sshd({ login: "key" });
+  const gateway = await serve(lab, sshd);
+  const [ada, grace] = [await signedIn(lab, gateway, "ada", "user"), await signedIn(lab, gateway, "grace", "operator")];
+  await grace.at("nav-host-keys").click();
+  await grace.at("known-forget").click();
+  await grace.at("confirm-yes").click();
+  await grace.at("known-row").waitFor({ state: "detached" });
+
+  await ada.at("target-build-box").click();
+  assert.match(await ada.ending(), /operator accepts it under Host keys/);
+  assert.equal(await ada.at("prompt").count(), 0);
+  await grace.at("waiting-key").waitFor();
+  await grace.at("waiting-dismiss").click();
+  await grace.at("nothing-waits").waitFor();
+
+  await ada.at("reconnect").click();
+  await ada.ending();
+  await grace.at("waiting-accept").click();
+  await grace.at("confirm-yes").click();
+  await grace.at("nothing-waits").waitFor();
+  await ada.at("reconnect").click();
+  await ada.stands("active");
+});
