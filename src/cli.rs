@@ -12,6 +12,10 @@ use crate::{
 
 /// Users and tokens.
 mod people;
+/// Targets, and what seals their credentials.
+mod targets;
+
+pub use targets::{AddTarget, AuthOptions, ImportTargets, SealCommand, SetTarget, TargetCommand};
 
 pub use people::{AddUser, CreateToken, Passwd, SetUser, TokenCommand, UserCommand};
 
@@ -62,6 +66,12 @@ pub enum Tool {
     /// Give programs what they sign in with.
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Look after the targets that are not in the configuration.
+    #[command(subcommand)]
+    Target(TargetCommand),
+    /// Look after the keys that credentials are sealed with.
+    #[command(subcommand)]
+    Seal(SealCommand),
     /// Let the running gateway open nothing any more and stop once its sessions have ended.
     Drain(Drain),
     /// Copy everything a gateway keeps, also while it runs.

@@ -94,6 +94,7 @@ pub fn web(
         port: target.port,
         username: target.username.clone(),
         credentials: credentials(&target.auth),
+        group: target.group.clone(),
         tags: target.tags.clone(),
         roles: target.roles.clone(),
         host_key_policy: policy(target.host_key_policy.unwrap_or(config.ssh.host_key_policy)),

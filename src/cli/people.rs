@@ -111,7 +111,7 @@ pub struct CreateToken {
     pub expires: Option<Duration>,
 }
 
-fn role(text: &str) -> Result<Role, &'static str> {
+pub(super) fn role(text: &str) -> Result<Role, &'static str> {
     text.parse().map_err(|_| "one of viewer, user, operator, auditor, admin")
 }
 

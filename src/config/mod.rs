@@ -233,6 +233,8 @@ block! {
         username: String = String::new(),
         /// How the gateway proves who it is.
         auth: Auth = Auth::Prompt,
+        /// The heading it is shown under.
+        group: Option<String> = None,
         /// Free words to find it by.
         tags: Vec<String> = Vec::new(),
         /// The roles that may open it; others need a grant of their own.

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, fmt::Debug, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use super::{Auth, ByteSize, Config, RecordingPolicy, Target, mistake::Report};
+use crate::core::target::{is_group, is_name};
 
 /// The checklist's bound: a session that nobody looks at any more is noticed within this time.
 const NOTICE_WITHIN: Duration = Duration::from_secs(20);
@@ -162,10 +163,6 @@ const UNRECORDED: &str = "required, but recording.enabled is false: nothing coul
 
 const NAME: &str = "must be 1 … 64 of A-Z a-z 0-9 . _ -";
 
-fn is_name(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-}
-
 fn target(target: &Target, path: &str, report: &mut Report) {
     let plain = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control());
     let host = plain(&target.host) && !target.host.contains(['@', '/']);
@@ -173,6 +170,9 @@ fn target(target: &Target, path: &str, report: &mut Report) {
     hold(report, host, &[&format!("{path}.host")], || "must be a name or an address, without user and port".to_owned());
     hold(report, plain(&target.username), &[&format!("{path}.username")], || {
         "must be the login name on the target".to_owned()
+    });
+    hold(report, target.group.as_deref().is_none_or(is_group), &[&format!("{path}.group")], || {
+        "must be 1 … 64 visible characters".to_owned()
     });
     match &target.auth {
         Auth::KeyFile(key) => file(key, 0o077, &format!("{path}.auth.key_file"), report),

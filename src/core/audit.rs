@@ -49,6 +49,12 @@ words! {
         HostKeyDismiss => "host_key.dismiss",
         /// A known host key was forgotten.
         HostKeyForget => "host_key.forget",
+        /// A target was added.
+        TargetCreate => "target.create",
+        /// A target was changed, or its credential.
+        TargetChange => "target.change",
+        /// A target was removed.
+        TargetRemove => "target.remove",
         /// A user was made.
         UserCreate => "user.create",
         /// A user was changed.

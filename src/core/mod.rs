@@ -7,6 +7,8 @@
 pub mod audit;
 /// The chain that makes a history tamper-evident.
 pub mod chain;
+/// Targets out of files that people have already.
+pub mod import;
 /// The right of a node to serve, and how long it lasts.
 pub mod lease;
 /// What a store has yet to be told: joined, ordered, batched, taken back.
@@ -37,6 +39,8 @@ pub mod seal;
 pub mod session;
 /// One terminal's bytes: offsets, replay, windows.
 pub mod stream;
+/// Targets of the records: what may stand in them.
+pub mod target;
 /// Which letters a person sees.
 pub mod visible;
 /// Audit entries on their way to another system.

@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::record::{NotAWord, UtcMicros, words};
+use super::{
+    record::{NotAWord, UtcMicros, words},
+    target::{self, is_name},
+};
 
 /// The name of whoever holds the gateway's own token. No user has it.
 pub const ADMIN: &str = "admin";
@@ -146,10 +149,6 @@ impl FromStr for Grant {
     type Err = NotAGrant;
 
     fn from_str(text: &str) -> Result<Self, NotAGrant> {
-        let is_name = |text: &str| {
-            let letters = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-            (1..=64).contains(&text.len()) && text.bytes().all(letters)
-        };
         let is_tag = |tag: &str| {
             (1..=64).contains(&tag.chars().count()) && !tag.contains(|c: char| c.is_control() || c.is_whitespace())
         };
@@ -308,7 +307,7 @@ impl Reach {
     }
 }
 
-/// Everyone who may sign in and every token, as the store had them at one moment.
+/// Everyone who may sign in, every token and every target of the records, as the store had them at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
     /// Counts the changes; moves with every one.
@@ -317,6 +316,8 @@ pub struct Directory {
     pub users: BTreeMap<String, User>,
     /// The tokens by id.
     pub tokens: BTreeMap<String, Token>,
+    /// The targets of the records by name; one of the configuration with the same name goes before.
+    pub targets: BTreeMap<String, target::Target>,
 }
 
 impl Directory {
@@ -354,9 +355,11 @@ pub fn objection(directory: &Directory, catalogue: &[Listed], user: &str, target
     if !reach.opens() {
         return Some(format!("{user} is {} now, who opens no shells", reach.role.as_str()));
     }
-    let covered = match catalogue.iter().find(|listed| listed.name == target) {
-        Some(listed) => reach.covers(listed),
-        None => reach.covers_typed(),
+    let listed = catalogue.iter().find(|listed| listed.name == target).cloned();
+    let covered = match listed.or_else(|| Some(directory.targets.get(target)?.outline.listed())) {
+        Some(listed) => reach.covers(&listed),
+        None if target::is_typed(target) => reach.covers_typed(),
+        None => return Some(format!("{target} was removed from the catalogue")),
     };
     (!covered).then(|| format!("{target} is no longer granted to {user}"))
 }

@@ -7,7 +7,7 @@ use russh::{
     MethodKind, MethodSet,
     client::{AuthResult, Handle, KeyboardInteractiveAuthResponse as Answer},
     keys::{
-        self, HashAlg, PrivateKeyWithHashAlg,
+        self, HashAlg, PrivateKey, PrivateKeyWithHashAlg,
         agent::{AgentIdentity, client::AgentClient},
     },
 };
@@ -81,6 +81,14 @@ impl<'a> Login<'a> {
                     Ok(password) => self.password(&password).await,
                     Err(error) => Err(error),
                 },
+                Credential::SealedPassword(sealed) => match sealed.secret() {
+                    Ok(password) => self.password(&password).await,
+                    Err(error) => Err(error),
+                },
+                Credential::SealedKey(sealed) => match sealed.private_key() {
+                    Ok(key) => self.offer(key).await,
+                    Err(error) => Err(error),
+                },
                 Credential::Agent => self.agent().await,
                 Credential::Prompt => self.prompt().await,
             };
@@ -123,10 +131,13 @@ impl<'a> Login<'a> {
 
     fn is_of_use(&self, credential: &Credential) -> bool {
         match credential {
-            Credential::KeyFile(_) | Credential::Agent => self.accepts(MethodKind::PublicKey),
-            Credential::Password(_) | Credential::PasswordFile(_) | Credential::Prompt => {
-                self.accepts(MethodKind::Password) || self.accepts(MethodKind::KeyboardInteractive)
+            Credential::KeyFile(_) | Credential::SealedKey(_) | Credential::Agent => {
+                self.accepts(MethodKind::PublicKey)
             }
+            Credential::Password(_)
+            | Credential::PasswordFile(_)
+            | Credential::SealedPassword(_)
+            | Credential::Prompt => self.accepts(MethodKind::Password) || self.accepts(MethodKind::KeyboardInteractive),
         }
     }
 
@@ -177,6 +188,11 @@ impl<'a> Login<'a> {
             self.note("publickey (no passphrase given)");
             return Ok(Step::Refused);
         };
+        self.offer(key).await
+    }
+
+    /// Signs in with a private key.
+    async fn offer(&mut self, key: PrivateKey) -> Result<Step, ConnectError> {
         let hash = if key.algorithm().is_rsa() { self.rsa_hash().await? } else { None };
         if key.algorithm().is_rsa() && hash.is_none() {
             self.note("publickey (the target takes RSA keys only with SHA-1)");

@@ -36,6 +36,8 @@ mod link;
 mod person;
 /// What somebody decides about host keys.
 mod review;
+/// Credentials that a store keeps sealed.
+mod sealed;
 /// Whether a host key is trusted.
 mod trust;
 /// Stops reading from a target while writing goes on.
@@ -48,6 +50,7 @@ pub use client::{RusshConnector, SshSettings};
 pub use connect_error::ConnectError;
 pub use hostkeys::{Mark, Trusted};
 pub use review::{HostKeys, KnownKey, Overview, Review, ReviewError};
+pub use sealed::{SealedCredential, UnfitKey, key_to_keep};
 pub use waiting::WaitingKey;
 /// The demo target: an SSH server in this process, also the fixture of tests.
 pub mod demo;
@@ -111,6 +114,10 @@ pub enum Credential {
     Password(SecretString),
     /// The first line of a file of the gateway, used as a password.
     PasswordFile(PathBuf),
+    /// A password that is sealed until the login.
+    SealedPassword(SealedCredential),
+    /// A private key that is sealed until the login, without a passphrase.
+    SealedKey(SealedCredential),
     /// Every key of the agent at `SSH_AUTH_SOCK`.
     Agent,
     /// Ask the person: keyboard-interactive where offered, else a password, three tries.

@@ -25,7 +25,7 @@ mod fuzz;
 pub mod memory;
 /// The durable records of many gateways on one MySQL or MariaDB server.
 pub mod mysql;
-/// Users and tokens: what their store promises.
+/// Users, tokens and targets: what their store promises.
 pub mod people;
 /// The live view in Redis.
 pub mod redis;
@@ -44,6 +44,8 @@ mod sqlite_journal;
 mod sqlite_list;
 /// Records as SQLite rows, and back.
 mod sqlite_rows;
+/// Targets as rows, and back.
+mod targets;
 
 /// The durable store of records. Implementations are handles: cheap to clone, usable from any thread.
 pub trait RecordStore: Send + Sync + 'static {

@@ -34,13 +34,15 @@ mod people;
 mod rows;
 /// Leases, a fence and commands.
 mod sharing;
+/// Targets.
+mod targets;
 #[cfg(test)]
 mod tests;
 /// A copy, the way back, a scratch database.
 mod upkeep;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 8] = [
+pub const STEPS: [Step; 9] = [
     step!(1, "session records", "mysql/0001_session_records"),
     step!(2, "session events", "mysql/0002_session_events"),
     step!(3, "nodes", "mysql/0003_nodes"),
@@ -48,6 +50,7 @@ pub const STEPS: [Step; 8] = [
     step!(5, "neighbours", "mysql/0005_neighbours"),
     step!(6, "people", "mysql/0006_people"),
     step!(7, "audit", "mysql/0007_audit"),
+    step!(9, "targets", "mysql/0009_targets"),
     step!(11, "webhooks", "mysql/0011_webhooks"),
 ];
 

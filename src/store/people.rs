@@ -1,4 +1,5 @@
-//! Owns what a store of users and tokens promises, and how they become rows. The gateways that share records share these.
+//! Owns what a store of users, tokens and targets promises, and how the first two become rows. The gateways that share records
+//! share these.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +8,12 @@ use futures_util::future::BoxFuture;
 use super::{
     StoreError,
     sql_rows::{Columns, count, optional_word, unreadable, word},
+    targets,
 };
 use crate::core::{
     people::{Directory, Right, Token, User},
     record::UtcMicros,
+    target::Target,
 };
 
 /// One change. Each is whole or not done at all, and doing it twice is doing it once.
@@ -26,6 +29,12 @@ pub enum Change {
     AddToken(Token),
     /// Removes the token of this id.
     RemoveToken(String),
+    /// Adds a target. Not done if there is one of this name.
+    AddTarget(Target),
+    /// Puts a target in the place of what changed at that time last. Not done if it has changed since.
+    ReplaceTarget(Target, UtcMicros),
+    /// Removes the target of this name, with its credential.
+    RemoveTarget(String),
 }
 
 /// When users signed in last and tokens were last used; a later time stays.
@@ -37,7 +46,7 @@ pub struct Seen {
     pub tokens: BTreeMap<String, UtcMicros>,
 }
 
-/// Where users and tokens are kept.
+/// Where users, tokens and targets are kept.
 pub trait PeopleStore: Send + Sync + 'static {
     /// Counts the changes, from 1; [`Seen`] is none.
     fn version(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
@@ -113,10 +122,17 @@ pub(super) fn directory(
     version: u64,
     users: &[impl Columns],
     tokens: &[impl Columns],
+    targets: &[impl Columns],
 ) -> Result<Directory, StoreError> {
     let users = users.iter().map(|row| user(row).map(|user| (user.name.clone(), user)));
     let tokens = tokens.iter().map(|row| token(row).map(|token| (token.id.clone(), token)));
-    Ok(Directory { version, users: users.collect::<Result<_, _>>()?, tokens: tokens.collect::<Result<_, _>>()? })
+    let targets = targets.iter().map(|row| targets::target(row).map(|target| (target.outline.name.clone(), target)));
+    Ok(Directory {
+        version,
+        users: users.collect::<Result<_, _>>()?,
+        tokens: tokens.collect::<Result<_, _>>()?,
+        targets: targets.collect::<Result<_, _>>()?,
+    })
 }
 
 /// Whether `row` is this user as it was to be written.
@@ -154,6 +170,6 @@ fn token(row: &impl Columns) -> Result<Token, StoreError> {
     })
 }
 
-fn time(row: &impl Columns, name: &str) -> Result<Option<UtcMicros>, StoreError> {
+pub(super) fn time(row: &impl Columns, name: &str) -> Result<Option<UtcMicros>, StoreError> {
     Ok(row.number(name)?.map(UtcMicros))
 }

@@ -30,6 +30,8 @@ mod people;
 mod retire;
 /// Leases, a fence and commands, where nodes share the file.
 mod sharing;
+/// Targets.
+mod targets;
 /// The schema, a look, a copy.
 mod upkeep;
 /// How far webhooks were told.
@@ -40,7 +42,7 @@ use disk::Disk;
 pub use upkeep::Contents;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 8] = [
+pub const STEPS: [Step; 9] = [
     step!(1, "session records", "sqlite/0001_session_records"),
     step!(2, "session events", "sqlite/0002_session_events"),
     step!(3, "nodes", "sqlite/0003_nodes"),
@@ -48,6 +50,7 @@ pub const STEPS: [Step; 8] = [
     step!(5, "neighbours", "sqlite/0005_neighbours"),
     step!(6, "people", "sqlite/0006_people"),
     step!(7, "audit", "sqlite/0007_audit"),
+    step!(9, "targets", "sqlite/0009_targets"),
     step!(11, "webhooks", "sqlite/0011_webhooks"),
 ];
 

@@ -1,14 +1,14 @@
 //! The operator's tools: they look after the stores of a gateway that stands still, or look on while it runs. Know no
 //! actor and no HTTP.
 
-use std::{fs::File, path::PathBuf, time::Duration};
+use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::bail;
 
 use crate::{
     cli::Tool,
     config::{Config, Secrets},
-    core::record::UtcMicros,
+    core::{record::UtcMicros, seal::Seals},
     data_dir,
 };
 
@@ -40,8 +40,14 @@ mod recordings;
 mod replay;
 /// A backup becomes a data directory again.
 mod restore;
+/// The keys that seal credentials.
+mod seal;
 /// The stores that are configured.
 mod stores;
+/// Targets of the records.
+mod targets;
+/// Targets out of files.
+mod targets_import;
 /// Folders that are being filled.
 mod unfinished;
 /// Whether a recording is as it was written.
@@ -84,6 +90,8 @@ pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
         Tool::Node(command) => nodes::run(desk, &command).await,
         Tool::User(command) => people::users(desk, command).await,
         Tool::Token(command) => people::tokens(desk, command).await,
+        Tool::Target(command) => targets::run(desk, command).await,
+        Tool::Seal(command) => seal::run(desk, command).await,
         Tool::Drain(options) => drain::run(desk, &options).await,
         Tool::Backup(options) => backup::run(desk, &options).await,
         Tool::Restore(options) => restore::run(desk, &options).await,
@@ -97,6 +105,17 @@ pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
 impl Desk {
     fn database(&self) -> PathBuf {
         self.config.node.data_dir.join(data_dir::DATABASE)
+    }
+
+    /// What seals credentials on this gateway; made if this is the first thing that happens here.
+    fn seals(&self) -> anyhow::Result<Arc<Seals>> {
+        match &self.secrets.seals {
+            Some(seals) => Ok(seals.clone()),
+            None => {
+                data_dir::make_private(&self.config.node.data_dir)?;
+                data_dir::seal_keys(&self.config.node.data_dir).map(Arc::new)
+            }
+        }
     }
 
     /// Holds the data directory, so that no gateway serves on it meanwhile.

@@ -75,8 +75,8 @@ pub async fn tokens(desk: &Desk, command: TokenCommand) -> anyhow::Result<Report
     }
 }
 
-/// The store of users, made if this is the first thing that happens here.
-async fn open(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
+/// The store of users, tokens and targets, made if this is the first thing that happens here.
+pub(super) async fn open(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
     if let Some(records) = stores::records(desk)? {
         let taken = records.schema().await.context("store.records")?;
         if let Some((step, _)) = taken.iter().find(|(_, taken)| !taken) {
@@ -242,7 +242,7 @@ fn minute(at: UtcMicros) -> String {
     moment.map_or_else(|_| "?".to_owned(), |at| format!("{} {:02}:{:02}Z", at.date(), at.hour(), at.minute()))
 }
 
-fn done(text: String, json: serde_json::Value) -> Report {
+pub(super) fn done(text: String, json: serde_json::Value) -> Report {
     Report { text, json, code: 0 }
 }
 
@@ -268,7 +268,7 @@ fn new_password(file: Option<&Path>) -> anyhow::Result<String> {
     password::hash(&password, rand::random()).context("the password could not be hashed: is memory short?")
 }
 
-fn line(reader: &mut impl BufRead) -> anyhow::Result<SecretString> {
+pub(super) fn line(reader: &mut impl BufRead) -> anyhow::Result<SecretString> {
     let mut line = String::new();
     reader.take(LINE).read_line(&mut line).context("the password cannot be read")?;
     Ok(SecretString::from(line.trim_end_matches(['\r', '\n'])))

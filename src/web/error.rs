@@ -158,10 +158,10 @@ impl ResponseError for Problem {
 }
 
 impl From<StoreError> for Problem {
-    /// For what is kept about people; whoever asked tries again.
+    /// For what is kept about people and targets; whoever asked tries again.
     fn from(error: StoreError) -> Self {
-        tracing::error!(%error, "the users cannot be read or written");
-        Self::unavailable("The store of users does not answer. Try again in a moment.", 5)
+        tracing::error!(%error, "users and targets cannot be read or written");
+        Self::unavailable("The store of users and targets does not answer. Try again in a moment.", 5)
     }
 }
 

@@ -57,6 +57,7 @@ pub fn settings() -> Settings {
             port: 2222,
             username: "deploy".to_owned(),
             credentials: vec![Credential::Agent],
+            group: None,
             tags: vec!["prod".to_owned()],
             roles: vec![],
             host_key_policy: HostKeyPolicy::Ask,
@@ -172,7 +173,8 @@ impl PeopleStore for Team {
             };
             (token.id.clone(), token)
         });
-        ready(Ok(Directory { version: 1, users: users.collect(), tokens: tokens.into() })).boxed()
+        ready(Ok(Directory { version: 1, users: users.collect(), tokens: tokens.into(), ..Directory::default() }))
+            .boxed()
     }
 
     fn change(&self, _: Change) -> BoxFuture<'_, Result<bool, StoreError>> {

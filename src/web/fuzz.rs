@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use crate::core::people::{Reach, Role};
+use crate::core::people::{Directory, Reach, Role};
 
 use super::{
     client,
@@ -158,7 +158,8 @@ proptest! {
     fn any_body_opens_a_sane_session_or_none(text in pieces(JSON)) {
         let Ok(opening) = serde_json::from_str::<Opening>(&text) else { return Ok(()) };
         let reach = Reach { role: Role::Admin, grants: vec![] };
-        if let Ok(open) = opening.check("ada", &reach, false, "192.0.2.7".parse().unwrap(), &settings()) {
+        let (from, directory) = ("192.0.2.7".parse().unwrap(), Directory::default());
+        if let Ok(open) = opening.check("ada", &reach, false, from, &settings(), &directory) {
             prop_assert!((1..=1000).contains(&open.size.cols) && (1..=1000).contains(&open.size.rows));
             prop_assert!(!open.target.contains(char::is_control) && !open.host.starts_with('-'));
         }

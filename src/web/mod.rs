@@ -85,7 +85,7 @@ mod standing;
 pub mod state;
 /// `GET /api/v1/stores`.
 pub mod stores;
-/// `GET /api/v1/targets`.
+/// `/api/v1/targets`.
 pub mod targets;
 /// The terminal's socket.
 pub mod terminal;

@@ -1,6 +1,6 @@
 //! Owns what the body of `POST /api/v1/sessions` may say. Resolves no name and dials nothing.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{net::IpAddr, sync::Arc};
 
 use secrecy::SecretString;
 use serde::{
@@ -10,18 +10,23 @@ use serde::{
 
 use super::{
     error::{Problem, quoted},
-    state::{Settings, Target},
+    state::{self, Settings},
 };
 use crate::{
     actor::gateway::OpenSession,
-    core::people::Reach,
-    ssh::{Credential, HostKeyPolicy, Size},
+    core::{
+        people::{Directory, Reach},
+        seal::Seals,
+        target::{AuthKind, Target, host_name, is_login, place},
+    },
+    ssh::{Credential, HostKeyPolicy, SealedCredential, Size},
 };
 
 const DEFAULT_TERM: &str = "xterm-256color";
 const DEFAULT_COLS: u16 = 80;
 const DEFAULT_ROWS: u16 = 24;
-const SSH_PORT: u16 = 22;
+/// Where sshd listens.
+pub(super) const SSH_PORT: u16 = 22;
 
 /// The body: a target of the catalogue, or one typed by hand.
 #[derive(Deserialize)]
@@ -74,15 +79,16 @@ impl Opening {
         trusts: bool,
         client_ip: IpAddr,
         settings: &Settings,
+        directory: &Directory,
     ) -> Result<OpenSession, Problem> {
         let term = term(self.term)?;
         let size = Size { cols: side("cols", self.cols, DEFAULT_COLS)?, rows: side("rows", self.rows, DEFAULT_ROWS)? };
         let destination = match (self.target, self.host, self.username) {
-            (Some(name), None, None) if self.port.is_none() => from_catalogue(&name, reach, settings),
+            (Some(name), None, None) if self.port.is_none() => from_catalogue(&name, reach, settings, directory),
             (None, Some(host), Some(login)) => by_hand(&host, self.port, login, reach, settings),
             _ => Err(Problem::bad_request("Give either target, or host and username (and port, 22 if left out).")),
         }?;
-        let host_key_policy = destination.host_key_policy(trusts, settings);
+        let host_key_policy = destination.host_key_policy(trusts, settings, directory);
         let given = self.auth.map(|Auth { method: Method::Password, password }| Credential::Password(password));
         Ok(OpenSession {
             username: username.to_owned(),
@@ -104,9 +110,12 @@ impl Destination {
     /// What to do with a host key that is not known. Of the hosts of the catalogue only those are asked who may accept
     /// host keys: what they accept, everybody trusts. Whoever types such a host by hand does not get around that, and
     /// where a host has many names there, the strictest policy holds.
-    fn host_key_policy(&self, trusts: bool, settings: &Settings) -> HostKeyPolicy {
-        let is_here = |target: &&Target| target.port == self.port && target.host.eq_ignore_ascii_case(&self.host);
-        let policies = settings.targets.iter().filter(is_here).map(|target| target.host_key_policy);
+    fn host_key_policy(&self, trusts: bool, settings: &Settings, directory: &Directory) -> HostKeyPolicy {
+        let is_here = |host: &str, port| port == self.port && host.eq_ignore_ascii_case(&self.host);
+        let configured = settings.targets.iter().filter(|target| is_here(&target.host, target.port));
+        let mut recorded = directory.targets.values().map(|target| &target.outline);
+        let recorded = recorded.any(|outline| is_here(&outline.host, outline.port)).then_some(settings.host_key_policy);
+        let policies = configured.map(|target| target.host_key_policy).chain(recorded);
         match (policies.max(), trusts) {
             (None, _) => settings.host_key_policy,
             (Some(HostKeyPolicy::Ask), false) => HostKeyPolicy::Strict,
@@ -115,16 +124,65 @@ impl Destination {
     }
 }
 
-fn from_catalogue(name: &str, reach: &Reach, settings: &Settings) -> Result<Destination, Problem> {
+fn from_catalogue(
+    name: &str,
+    reach: &Reach,
+    settings: &Settings,
+    directory: &Directory,
+) -> Result<Destination, Problem> {
+    let found = match settings.targets.iter().find(|target| target.name == name) {
+        Some(target) => reach.covers(&target.listed()).then(|| Ok(configured(target))),
+        None => directory
+            .targets
+            .get(name)
+            .filter(|target| reach.covers(&target.outline.listed()))
+            .map(|target| recorded(target, &settings.seals)),
+    };
     // What is not granted is not there.
-    let target = settings.targets.iter().find(|target| target.name == name && reach.covers(&target.listed()));
-    let target = target.ok_or_else(|| Problem::not_found(format!("There is no target {}.", quoted(name))))?;
-    Ok(Destination {
+    found.unwrap_or_else(|| Err(Problem::not_found(format!("There is no target {}.", quoted(name)))))
+}
+
+fn configured(target: &state::Target) -> Destination {
+    Destination {
         target: target.name.clone(),
         host: target.host.clone(),
         port: target.port,
         login: target.username.clone(),
         credentials: target.credentials.clone(),
+        typed: false,
+    }
+}
+
+/// A target of the records; 503 if this gateway's seal keys do not open its credential, which is opened again at the login
+/// only.
+fn recorded(target: &Target, seals: &Arc<Seals>) -> Result<Destination, Problem> {
+    let (outline, kind) = (&target.outline, target.auth.kind);
+    let sealed = || -> Result<SealedCredential, Problem> {
+        let text = target.auth.sealed.clone().map(|sealed| sealed.0).unwrap_or_default();
+        let sealed = SealedCredential { seals: seals.clone(), place: outline.seal_context(kind), text };
+        sealed.open().map(drop).map_err(|unopened| {
+            tracing::error!(target = outline.name, error = %unopened, "the credential of a target does not open");
+            let name = &outline.name;
+            let detail = format!(
+                "The credential of {name} cannot be used on this gateway: {unopened}. Tell its operator, who finds every such \
+                 target with `pulsegate doctor`."
+            );
+            Problem::unavailable(detail, 60)
+        })?;
+        Ok(sealed)
+    };
+    let credential = match kind {
+        AuthKind::Prompt => Credential::Prompt,
+        AuthKind::Agent => Credential::Agent,
+        AuthKind::Password => Credential::SealedPassword(sealed()?),
+        AuthKind::PrivateKey => Credential::SealedKey(sealed()?),
+    };
+    Ok(Destination {
+        target: outline.name.clone(),
+        host: outline.host.clone(),
+        port: outline.port,
+        login: outline.username.clone(),
+        credentials: vec![credential],
         typed: false,
     })
 }
@@ -147,13 +205,11 @@ fn by_hand(
     if port == 0 {
         return Err(Problem::bad_request("port must be 1 to 65535."));
     }
-    let login_fits = (1..=128).contains(&login.len()) && login.bytes().all(|byte| byte.is_ascii_graphic());
-    if !login_fits || login.starts_with('-') {
+    if !is_login(&login) {
         return Err(Problem::bad_request("username must be 1 to 128 visible ASCII characters, the first no hyphen."));
     }
-    let shown = if host.contains(':') { format!("[{host}]") } else { host.clone() };
     Ok(Destination {
-        target: format!("{login}@{shown}:{port}"),
+        target: place(&login, &host, port),
         host,
         port,
         login,
@@ -162,34 +218,9 @@ fn by_hand(
     })
 }
 
-/// Returns the one spelling of a host: an address as the standard library writes it, or a DNS name of ASCII labels
-/// (RFC 1123 §2.1, and underscores). A name whose last label is a number is an old spelling of an IPv4 address
-/// (decimal, hex, octal, short) that resolvers disagree on, and no name (WHATWG URL, "ends in a number").
-fn host_name(text: &str) -> Option<String> {
-    let bare = text.strip_prefix('[').map_or(Some(text), |rest| rest.strip_suffix(']'))?;
-    if let Ok(address) = bare.parse::<Ipv6Addr>() {
-        return Some(address.to_string());
-    }
-    if let Ok(address) = text.parse::<Ipv4Addr>() {
-        return Some(address.to_string());
-    }
-    let name = text.strip_suffix('.').unwrap_or(text);
-    let label_fits = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
-            && !label.starts_with('-')
-    };
-    let fits = name.len() <= 253 && name.split('.').all(label_fits);
-    let last = name.rsplit('.').next()?;
-    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
-    let number = last.bytes().all(|byte| byte.is_ascii_digit())
-        || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    (fits && !number).then(|| name.to_ascii_lowercase())
-}
-
 /// Reads a whole number however it is spelled: to JSON `80` and `80.0` are one number (RFC 8259 §6), and some languages
 /// write every number as the second.
-fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
     if number.fract() == 0.0 && (0.0..=f64::from(u16::MAX)).contains(&number) {
         return Ok(Some(number as u16));
@@ -215,7 +246,39 @@ mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
-    use crate::{core::people::Role, ssh::AddressRule, web::fixture::settings};
+    use crate::{
+        core::{
+            people::Role,
+            record::UtcMicros,
+            seal::SealKey,
+            target::{Auth as Kept, Outline, Sealed},
+        },
+        ssh::AddressRule,
+        web::fixture::settings,
+    };
+
+    /// Two targets of the records: one with a password for its own place, and one that shares its name with the configuration.
+    fn directory(settings: &Settings) -> Directory {
+        let outline = |name: &str, host: &str| Outline {
+            name: name.to_owned(),
+            host: host.to_owned(),
+            port: 22,
+            username: "deploy".to_owned(),
+            group: None,
+            tags: vec![],
+            roles: vec![],
+        };
+        let place = outline("db-1", "db-1.internal").seal_context(AuthKind::Password);
+        let sealed = settings.seals.seal([1; 12], &place, &"s3cret".into()).map(Sealed);
+        let auth = Kept { kind: AuthKind::Password, sealed };
+        let targets = [
+            Target::new(outline("db-1", "db-1.internal"), auth.clone(), UtcMicros(1)),
+            Target::new(outline("db-2", "db-1.internal"), auth.clone(), UtcMicros(1)),
+            Target::new(outline("web-1", "evil.example"), auth, UtcMicros(1)),
+        ];
+        let targets = targets.into_iter().map(|target| (target.outline.name.clone(), target));
+        Directory { targets: targets.collect(), ..Directory::default() }
+    }
 
     fn open_with(body: &str, settings: &Settings) -> Result<OpenSession, (u16, String)> {
         let opening: Opening = serde_json::from_str(body).map_err(|error| (400, error.to_string()))?;
@@ -224,7 +287,8 @@ mod tests {
 
     fn check(opening: Opening, trusts: bool, settings: &Settings) -> Result<OpenSession, (u16, String)> {
         let reach = Reach { role: Role::Admin, grants: vec![] };
-        let told = opening.check("ada", &reach, trusts, "192.0.2.7".parse().unwrap(), settings);
+        let (from, directory) = ("192.0.2.7".parse().unwrap(), directory(settings));
+        let told = opening.check("ada", &reach, trusts, from, settings, &directory);
         told.map_err(|problem| (problem.status_code().as_u16(), problem.detail().to_owned()))
     }
 
@@ -239,6 +303,33 @@ mod tests {
         assert_eq!((open.term.as_str(), open.size), ("xterm-256color", Size { cols: 80, rows: 24 }));
         assert!(matches!(open.credentials[..], [Credential::Agent]));
         assert_eq!(open.allowed, None);
+    }
+
+    #[test]
+    fn a_target_of_the_records_is_dialled_with_its_sealed_credential() {
+        let open = open(r#"{"target":"db-1"}"#).unwrap();
+        assert_eq!((open.host.as_str(), open.port, open.login.as_str()), ("db-1.internal", 22, "deploy"));
+        assert_eq!(open.allowed, None);
+        let [Credential::SealedPassword(sealed)] = &open.credentials[..] else { panic!("{:?}", open.credentials) };
+        assert_eq!(sealed.open().unwrap().expose_secret(), "s3cret");
+        let opening: Opening = serde_json::from_str(r#"{"target":"db-1"}"#).unwrap();
+        let (reach, ip) = (Reach { role: Role::User, grants: vec![] }, "192.0.2.7".parse().unwrap());
+        let refused = opening.check("ada", &reach, false, ip, &settings(), &directory(&settings())).unwrap_err();
+        assert_eq!(refused.detail(), "There is no target \"db-1\".");
+    }
+
+    #[test]
+    fn a_credential_that_does_not_open_is_told_before_anything_is_dialled() {
+        let (status, detail) = open(r#"{"target":"db-2"}"#).unwrap_err();
+        assert_eq!(status, 503);
+        assert!(detail.contains("db-2 cannot be used") && detail.contains("altered"), "it is that of db-1: {detail}");
+        let other = Settings { seals: Arc::new(Seals::new(SealKey::new([8; 32]), vec![])), ..settings() };
+        let opening: Opening = serde_json::from_str(r#"{"target":"db-1"}"#).unwrap();
+        let (reach, ip) = (Reach { role: Role::Admin, grants: vec![] }, "192.0.2.7".parse().unwrap());
+        let refused = opening.check("ada", &reach, false, ip, &other, &directory(&settings())).unwrap_err();
+        let id = settings().seals.keys().next().unwrap().id();
+        assert!(refused.detail().contains(&format!("sealed with the key {id}")), "{}", refused.detail());
+        assert!(refused.detail().contains("pulsegate doctor"), "{}", refused.detail());
     }
 
     #[test]
@@ -331,41 +422,5 @@ mod tests {
     fn a_target_typed_by_hand_is_forbidden_unless_allowed() {
         let closed = Settings { adhoc: None, ..settings() };
         assert_eq!(open_with(r#"{"host":"h","username":"u"}"#, &closed).unwrap_err().0, 403);
-    }
-
-    #[test]
-    fn a_host_has_one_spelling() {
-        for (text, expected) in [
-            ("example.com", Some("example.com")),
-            ("EXAMPLE.com.", Some("example.com")),
-            ("db_1.internal", Some("db_1.internal")),
-            ("1password.com", Some("1password.com")),
-            ("192.0.2.7", Some("192.0.2.7")),
-            ("::1", Some("::1")),
-            ("[::1]", Some("::1")),
-            ("::ffff:127.0.0.1", Some("::ffff:127.0.0.1")),
-            ("2130706433", None),
-            ("0x7f.1", None),
-            ("0x7f000001", None),
-            ("0x", None),
-            ("0177.0.0.1", None),
-            ("127.1", None),
-            ("127.0.0.1.", None),
-            ("fe80::1%eth0", None),
-            ("[127.0.0.1]", None),
-            ("[::1", None),
-            ("-oProxyCommand=id", None),
-            ("a b", None),
-            ("a\0b", None),
-            ("a\r\nb", None),
-            ("ex\u{430}mple.com", None),
-            ("a..b", None),
-            ("", None),
-            (".", None),
-        ] {
-            assert_eq!(host_name(text).as_deref(), expected, "{text:?}");
-        }
-        assert_eq!(host_name(&"a.".repeat(128)), None, "too long");
-        assert_eq!(host_name(&"a".repeat(65_536)), None);
     }
 }

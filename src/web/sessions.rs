@@ -71,7 +71,8 @@ pub async fn create(
     let caller = caller.still(&state, Some(Right::Open))?;
     let visitor = Visitor::of(&request, &state, &caller);
     let (trusts, from) = (caller.has(Right::Trust), visitor.client_ip);
-    let open = body.into_inner().check(&caller.user, &caller.reach, trusts, from, &state.settings)?;
+    let (asked, directory) = (body.into_inner(), state.gateway.people().directory());
+    let open = asked.check(&caller.user, &caller.reach, trusts, from, &state.settings, &directory)?;
     let target = open.target.clone();
     let opened = state.gateway.open(open).await;
     visitor.opens(&state.gateway, &target, &opened);

@@ -78,6 +78,8 @@ pub struct Target {
     pub username: String,
     /// How the gateway signs in there, tried in this order.
     pub credentials: Vec<Credential>,
+    /// The heading it is shown under.
+    pub group: Option<String>,
     /// Words to find it by.
     pub tags: Vec<String>,
     /// The roles that may open it without a grant.
@@ -105,7 +107,7 @@ pub struct State {
     pub throttle: Throttle<IpAddr>,
     /// For which names wrong passwords were tried.
     pub names: Throttle<str>,
-    /// Held while users are changed, so that no two take the last admin away together.
+    /// Held while users and targets are changed, so that no two take the last admin away together.
     pub managing: Mutex<()>,
     /// One permit per password that is being compared: each takes 19 MiB and a core for a while.
     pub comparing: Semaphore,

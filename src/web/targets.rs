@@ -1,24 +1,304 @@
-//! `GET /api/v1/targets`: what this user may open. Shows no credentials.
+//! `/api/v1/targets`: what this user may open, and how an administrator changes the targets of the records. Shows of a
+//! credential only its kind; takes new ones, and gives none back.
 
-use actix_web::{Responder, web};
+use actix_web::{HttpRequest, HttpResponse, Responder, web};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{auth::Caller, state::State};
-use crate::core::people::Right;
+use super::{
+    audit::Visitor,
+    auth::Caller,
+    error::{Problem, quoted},
+    opening::{SSH_PORT, whole},
+    state::{self, State},
+    view::Rfc3339,
+};
+use crate::{
+    core::{
+        audit::Action,
+        people::{Right, Role},
+        target::{Auth, AuthKind, Outline, Sealed, TARGETS, Target},
+    },
+    ssh::{Credential, key_to_keep},
+    store::people::Change,
+};
 
-/// Lists what is granted of the catalogue and says whether a target may be typed by hand.
+/// The longest password of a target, in bytes: sshd takes 1,024.
+const PASSWORD: usize = 1_024;
+
+#[derive(Serialize)]
+struct TargetView<'a> {
+    name: &'a str,
+    host: &'a str,
+    port: u16,
+    username: &'a str,
+    group: Option<&'a str>,
+    tags: &'a [String],
+    roles: &'a [Role],
+    auth: &'static str,
+    source: &'static str,
+    changed_at: Option<Rfc3339>,
+}
+
+/// A target to be.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewTarget {
+    name: String,
+    host: String,
+    #[serde(default, deserialize_with = "whole")]
+    port: Option<u16>,
+    username: String,
+    group: Option<String>,
+    #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
+    roles: Vec<Role>,
+    auth: Option<NewAuth>,
+}
+
+/// What is to be another; what is left out stays.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetChange {
+    host: Option<String>,
+    #[serde(default, deserialize_with = "whole")]
+    port: Option<u16>,
+    username: Option<String>,
+    group: Option<String>,
+    tags: Option<Vec<String>>,
+    roles: Option<Vec<Role>>,
+    auth: Option<NewAuth>,
+    changed_at: Option<String>,
+}
+
+/// How the gateway is to sign in, with what belongs to the kind.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewAuth {
+    kind: AuthKind,
+    password: Option<SecretString>,
+    private_key: Option<SecretString>,
+    passphrase: Option<SecretString>,
+}
+
+/// `GET /api/v1/targets`: what is granted of the catalogue, to who manages it the whole of it; and whether a target may be
+/// typed by hand.
 pub async fn targets(state: web::Data<State>, caller: Caller) -> impl Responder {
-    let opens = caller.has(Right::Open);
-    let granted = state.settings.targets.iter().filter(|target| opens && caller.reach.covers(&target.listed()));
-    let items = granted.map(|target| {
-        json!({
-            "name": target.name,
-            "host": target.host,
-            "port": target.port,
-            "username": target.username,
-            "tags": target.tags,
-        })
-    });
+    let (opens, manages) = (caller.has(Right::Open), caller.has(Right::Manage));
+    let directory = state.gateway.people().directory();
+    let is_seen = |listed| manages || (opens && caller.reach.covers(&listed));
+    let configured = state.settings.targets.iter().filter(|target| is_seen(target.listed())).map(of_configuration);
+    let recorded = directory.targets.values().filter(|target| configured_as(&state, &target.outline.name).is_none());
+    let recorded = recorded.filter(|target| is_seen(target.outline.listed())).map(of_records);
+    let items: Vec<_> = configured.chain(recorded).collect();
     let adhoc = state.settings.adhoc.is_some() && opens && caller.reach.covers_typed();
-    web::Json(json!({ "items": items.collect::<Vec<_>>(), "adhoc": adhoc }))
+    web::Json(json!({ "items": items, "adhoc": adhoc }))
+}
+
+/// `POST /api/v1/targets`: adds one to the records, 201.
+pub async fn create(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    body: web::Json<NewTarget>,
+) -> Result<HttpResponse, Problem> {
+    caller.need(Right::Manage)?;
+    let NewTarget { name, host, port, username, group, tags, roles, auth } = body.into_inner();
+    let port = port.unwrap_or(SSH_PORT);
+    let outline = checked(Outline { name, host, port, username, group, tags, roles })?;
+    let auth = match auth {
+        Some(auth) => sealed(&state, &outline, auth).await?,
+        None => Auth::PROMPT,
+    };
+    let caller = caller.still(&state, Some(Right::Manage))?;
+    let _alone = state.managing.lock().await;
+    let name = outline.name.clone();
+    if configured_as(&state, &name).is_some() {
+        return Err(Problem::exists(format!("{name} is a target of the configuration. Take another name.")));
+    }
+    let exists = || Problem::exists(format!("There is a target {name} already."));
+    let directory = state.gateway.people().directory();
+    if directory.targets.contains_key(&name) {
+        return Err(exists());
+    }
+    if directory.targets.len() >= TARGETS {
+        return Err(Problem::conflict(format!("The records hold {TARGETS} targets at most. Remove one first.")));
+    }
+    let target = Target::new(outline, auth, (state.settings.utc)());
+    let detail = format!("{}, by {}.", target.outline.place(), target.auth.kind);
+    let visitor = Visitor::of(&request, &state, &caller);
+    state.gateway.audit().record(visitor.did(Action::TargetCreate, &name, &detail)).await?;
+    if !state.gateway.people().change(Change::AddTarget(target.clone())).await? {
+        return Err(exists());
+    }
+    Ok(HttpResponse::Created().json(of_records(&target)))
+}
+
+/// `PATCH /api/v1/targets/{name}`: changes one of the records, 200. Terminals that somebody may no longer have end.
+pub async fn change(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    name: web::Path<String>,
+    body: web::Json<TargetChange>,
+) -> Result<HttpResponse, Problem> {
+    let TargetChange { host, port, username, group, tags, roles, auth, changed_at } = body.into_inner();
+    let before = find(&state, &name)?;
+    let was = before.outline.clone();
+    let outline = checked(Outline {
+        name: was.name,
+        host: host.unwrap_or(was.host),
+        port: port.unwrap_or(was.port),
+        username: username.unwrap_or(was.username),
+        group: group.or(was.group),
+        tags: tags.unwrap_or(was.tags),
+        roles: roles.unwrap_or(was.roles),
+    })?;
+    let auth = match auth {
+        Some(auth) => sealed(&state, &outline, auth).await?,
+        None if before.stays_open(&outline) => before.auth.clone(),
+        None => {
+            let (place, kind) = (before.outline.place(), before.auth.kind);
+            return Err(Problem::bad_request(format!(
+                "The {kind} kept for {name} is for {place} and is sent nowhere else. Give auth again with the new place."
+            )));
+        }
+    };
+    let caller = caller.still(&state, Some(Right::Manage))?;
+    let _alone = state.managing.lock().await;
+    let changed = || Problem::conflict(format!("{name} was changed by somebody meanwhile. Look, and try again."));
+    if let Some(seen) = changed_at {
+        let seen: Rfc3339 = seen.parse().map_err(|_| {
+            Problem::bad_request("changed_at must be a time of RFC 3339, as the target's own that was seen.")
+        })?;
+        if seen.0 != before.changed_at {
+            return Err(changed());
+        }
+    }
+    let target = before.changed(outline, auth, (state.settings.utc)());
+    let visitor = Visitor::of(&request, &state, &caller);
+    let deed = visitor.did(Action::TargetChange, &*name, &what_changes(&before, &target));
+    state.gateway.audit().record(deed).await?;
+    if !state.gateway.people().change(Change::ReplaceTarget(target.clone(), before.changed_at)).await? {
+        return Err(changed());
+    }
+    Ok(HttpResponse::Ok().json(of_records(&target)))
+}
+
+/// `DELETE /api/v1/targets/{name}`: removes one of the records with its credential, 204. Its terminals end.
+pub async fn remove(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    let _alone = state.managing.lock().await;
+    let target = find(&state, &name)?;
+    let visitor = Visitor::of(&request, &state, &caller);
+    let detail = format!("It led to {}.", target.outline.place());
+    state.gateway.audit().record(visitor.did(Action::TargetRemove, &*name, &detail)).await?;
+    state.gateway.people().change(Change::RemoveTarget(target.outline.name)).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn checked(outline: Outline) -> Result<Outline, Problem> {
+    outline.checked().map_err(|unfit| Problem::bad_request(format!("{unfit}.")))
+}
+
+/// Seals what was given for `outline`. A private key is read first, so that what is kept is known to be one.
+async fn sealed(state: &State, outline: &Outline, auth: NewAuth) -> Result<Auth, Problem> {
+    let NewAuth { kind, password, private_key, passphrase } = auth;
+    let secret = match (kind, password, private_key, passphrase) {
+        (AuthKind::Prompt, None, None, None) => return Ok(Auth::PROMPT),
+        (AuthKind::Agent, None, None, None) => return Ok(Auth::AGENT),
+        (AuthKind::Password, Some(password), None, None) => {
+            if !(1..=PASSWORD).contains(&password.expose_secret().len()) {
+                return Err(Problem::bad_request(format!("auth.password must have 1 … {PASSWORD} bytes.")));
+            }
+            password
+        }
+        (AuthKind::PrivateKey, None, Some(key), passphrase) => {
+            let _permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
+            let read = web::block(move || key_to_keep(&key, passphrase.as_ref())).await;
+            let read = read.map_err(|_| Problem::internal())?;
+            read.map_err(|unfit| Problem::bad_request(format!("auth.private_key {unfit}.")))?
+        }
+        _ => {
+            return Err(Problem::bad_request(
+                "auth must be {\"kind\":\"prompt\"}, {\"kind\":\"agent\"}, {\"kind\":\"password\",\"password\":\"…\"} or \
+                 {\"kind\":\"private_key\",\"private_key\":\"…\"}, the last one with a passphrase if the key has one.",
+            ));
+        }
+    };
+    let text = state.settings.seals.seal(rand::random(), &outline.seal_context(kind), &secret);
+    Ok(Auth { kind, sealed: Some(Sealed(text.ok_or_else(Problem::internal)?)) })
+}
+
+fn configured_as<'a>(state: &'a State, name: &str) -> Option<&'a state::Target> {
+    state.settings.targets.iter().find(|target| target.name == name)
+}
+
+fn find(state: &State, name: &str) -> Result<Target, Problem> {
+    if configured_as(state, name).is_some() {
+        return Err(Problem::conflict(format!("{name} stands in the gateway's configuration. Change it there.")));
+    }
+    let found = state.gateway.people().directory().targets.get(name).cloned();
+    found.ok_or_else(|| Problem::not_found(format!("The records hold no target {}.", quoted(name))))
+}
+
+fn what_changes(before: &Target, after: &Target) -> String {
+    let (was, is) = (&before.outline, &after.outline);
+    let mut changes = Vec::new();
+    if was.place() != is.place() {
+        changes.push(format!("{} instead of {}", is.place(), was.place()));
+    }
+    if before.auth.kind != after.auth.kind {
+        changes.push(format!("by {} instead of {}", after.auth.kind, before.auth.kind));
+    } else if before.auth != after.auth {
+        changes.push(format!("a new {}", after.auth.kind));
+    }
+    let named = [("group", was.group != is.group), ("tags", was.tags != is.tags), ("roles", was.roles != is.roles)];
+    changes.extend(named.iter().filter(|(_, differs)| *differs).map(|(name, _)| format!("other {name}")));
+    if changes.is_empty() { "Nothing.".to_owned() } else { format!("{}.", changes.join(", ")) }
+}
+
+fn of_configuration(target: &state::Target) -> TargetView<'_> {
+    let auth = match target.credentials.first() {
+        Some(Credential::KeyFile(_)) => "key_file",
+        Some(Credential::PasswordFile(_)) => "password_file",
+        Some(Credential::Agent) => "agent",
+        Some(Credential::Password(_) | Credential::SealedPassword(_)) => "password",
+        Some(Credential::SealedKey(_)) => "private_key",
+        Some(Credential::Prompt) | None => "prompt",
+    };
+    TargetView {
+        name: &target.name,
+        host: &target.host,
+        port: target.port,
+        username: &target.username,
+        group: target.group.as_deref(),
+        tags: &target.tags,
+        roles: &target.roles,
+        auth,
+        source: "config",
+        changed_at: None,
+    }
+}
+
+fn of_records(target: &Target) -> TargetView<'_> {
+    let outline = &target.outline;
+    TargetView {
+        name: &outline.name,
+        host: &outline.host,
+        port: outline.port,
+        username: &outline.username,
+        group: outline.group.as_deref(),
+        tags: &outline.tags,
+        roles: &outline.roles,
+        auth: target.auth.kind.as_str(),
+        source: "records",
+        changed_at: Some(Rfc3339(target.changed_at)),
+    }
 }

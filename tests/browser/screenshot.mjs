@@ -1,5 +1,5 @@
 // Takes the pictures of the README from the product itself: a terminal and the list of sessions, as a few minutes leave them,
-// the people who may sign in, the shell of somebody who no longer may, and a host key that has changed.
+// the targets and the people who may open them, the shell of somebody who no longer may, and a host key that has changed.
 // Run as: PULSEGATE=target/release/pulsegate node tests/browser/screenshot.mjs docs
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -29,6 +29,7 @@ try {
   await desk.at("nav-sessions").click();
   await desk.row(oldest).waitFor();
   await desk.page.screenshot({ path: join(folder, "sessions.png") });
+  await targets(desk);
   await people(desk);
   await hostKeys(desk);
 } finally {
@@ -36,6 +37,26 @@ try {
   await hers.stop();
   await gateway.stop();
   await until("the folder to go", () => rmSync(scratch, { recursive: true, force: true }) ?? true);
+}
+
+/** Adds a few targets, as an administrator sees them. */
+async function targets(desk) {
+  const password = { kind: "password", password: "correct horse battery" };
+  const all = [
+    { name: "shop-web-1", host: "web-1.shop.example", group: "Shop", tags: ["web", "prod"], auth: password },
+    { name: "shop-web-2", host: "web-2.shop.example", group: "Shop", tags: ["web", "prod"], auth: password },
+    { name: "shop-db", host: "db.shop.example", group: "Shop", tags: ["db", "prod"], auth: { kind: "agent" } },
+    { name: "build", host: "192.0.2.17", group: "Workshop", tags: ["lab"] },
+    { name: "lab-router", host: "192.0.2.1", port: 2222, group: "Workshop", tags: ["lab"] },
+  ];
+  for (const target of all) await gateway.change("POST", "/targets", { username: "deploy", ...target });
+  await desk.page.reload();
+  await desk.at("nav-new").click();
+  await desk.at("target-build").waitFor();
+  await desk.at("change-shop-db").click();
+  await desk.at("target-form").waitFor();
+  await desk.page.screenshot({ path: join(folder, "targets.png") });
+  await desk.page.keyboard.press("Escape");
 }
 
 /** Adds a few people, and takes the shell of one of them away again. */

@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("web", &["core", "store", "recording", "ssh", "actor"]),
     ("cli", &["core", "store", "ssh", "config"]),
     ("data_dir", &["core"]),
-    ("tool", &["core", "store", "recording", "config", "cli", "data_dir"]),
+    ("tool", &["core", "store", "recording", "ssh", "config", "cli", "data_dir"]),
     ("app", &["core", "store", "recording", "ssh", "config", "cli", "data_dir", "tool", "notify", "actor", "web"]),
     ("main", &["core", "store", "ssh", "config", "cli", "tool", "actor", "web", "app"]),
     ("lib", &[]),

@@ -16,7 +16,7 @@ fn user(role: Role, grants: &[&str]) -> User {
 }
 
 fn directory(user: User) -> Directory {
-    Directory { version: 1, users: [(user.name.clone(), user)].into(), tokens: BTreeMap::new() }
+    Directory { version: 1, users: [(user.name.clone(), user)].into(), ..Directory::default() }
 }
 
 fn catalogue() -> Vec<Listed> {
@@ -98,7 +98,34 @@ fn an_objection_says_what_changed() {
     assert_eq!(told(user(Role::Viewer, &["*"])).unwrap(), "ada is viewer now, who opens no shells");
     assert_eq!(told(User { disabled: true, ..user(Role::Admin, &[]) }).unwrap(), "ada was disabled");
     assert_eq!(objection(&Directory::default(), &[], "ada", "x").unwrap(), "ada was removed");
-    assert_eq!(objection(&Directory::default(), &[], ADMIN, "x"), None);
+    assert_eq!(objection(&Directory::default(), &[], ADMIN, "root@h:22"), None);
+    assert_eq!(objection(&Directory::default(), &[], ADMIN, "x").unwrap(), "x was removed from the catalogue");
+}
+
+#[test]
+fn a_target_of_the_records_is_judged_like_one_of_the_configuration_whose_name_wins() {
+    let outline = |name: &str, tags: &[&str]| target::Outline {
+        name: name.to_owned(),
+        host: "h".to_owned(),
+        port: 22,
+        username: "u".to_owned(),
+        group: None,
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        roles: vec![],
+    };
+    let told = |grants: &[&str], name: &str| {
+        let mut directory = directory(user(Role::User, grants));
+        for outline in [outline("new-1", &["prod"]), outline("db-1", &["prod"])] {
+            let target = target::Target::new(outline, target::Auth::PROMPT, UtcMicros(1));
+            directory.targets.insert(target.outline.name.clone(), target);
+        }
+        objection(&directory, &catalogue(), "ada", name)
+    };
+    assert_eq!(told(&["tag:prod"], "new-1"), None);
+    assert_eq!(told(&["new-1"], "new-1"), None);
+    assert_eq!(told(&["adhoc:*"], "new-1").unwrap(), "new-1 is no longer granted to ada");
+    assert_eq!(told(&["*", "adhoc:*"], "new-2").unwrap(), "new-2 was removed from the catalogue");
+    assert!(told(&["tag:prod"], "db-1").is_some(), "the one of the configuration has no such tag");
 }
 
 #[test]

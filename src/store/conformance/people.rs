@@ -1,10 +1,11 @@
-//! What a store of users and tokens promises. Knows the trait and no store.
+//! What a store of users, tokens and targets promises. Knows the trait and no store.
 
 use super::{Fresh, block_on};
 use crate::{
     core::{
         people::{Grant, Right, Role, Token, User},
         record::UtcMicros,
+        target::{Auth, AuthKind, Outline, Sealed, Target},
     },
     store::people::{Change, PeopleStore, Seen},
 };
@@ -13,7 +14,8 @@ macro_rules! people_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::people:
             users_and_tokens_come_back_as_written, a_name_is_given_once, a_change_of_what_has_changed_is_not_done,
-            a_user_leaves_with_their_tokens, only_changes_count, who_is_gone_is_not_brought_back_by_being_seen);
+            a_user_leaves_with_their_tokens, only_changes_count,
+            targets_come_back_as_written, a_target_is_added_once_and_changed_by_who_saw_it, who_is_gone_is_not_brought_back_by_being_seen);
     };
 }
 
@@ -139,5 +141,56 @@ pub fn who_is_gone_is_not_brought_back_by_being_seen<S: PeopleStore, G>(fresh: F
         store.note(seen).await.unwrap();
         let found = store.read().await.unwrap();
         assert!(found.users.is_empty() && found.tokens.is_empty());
+    });
+}
+
+fn target(name: &str) -> Target {
+    let outline = Outline {
+        name: name.to_owned(),
+        host: "2001:db8::1".to_owned(),
+        port: 65_535,
+        username: "deploy".to_owned(),
+        group: Some("Größe '; --".to_owned()),
+        tags: vec!["prod".to_owned(), "\"'%_".to_owned()],
+        roles: vec![Role::User, Role::Operator],
+    };
+    let auth = Auth { kind: AuthKind::PrivateKey, sealed: Some(Sealed("x".repeat(30_000))) };
+    Target::new(outline, auth, UtcMicros(10))
+}
+
+pub fn targets_come_back_as_written<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let bare = Target { auth: Auth::AGENT, ..target("b") };
+        let bare = Target { outline: Outline { group: None, tags: vec![], roles: vec![], ..bare.outline }, ..bare };
+        let begun = store.version().await.unwrap();
+        assert!(store.change(Change::AddTarget(target("a"))).await.unwrap());
+        assert!(store.change(Change::AddTarget(bare.clone())).await.unwrap());
+        assert!(store.version().await.unwrap() > begun);
+        assert_eq!(store.read().await.unwrap().targets.into_values().collect::<Vec<_>>(), [target("a"), bare]);
+        store.change(Change::RemoveTarget("a".to_owned())).await.unwrap();
+        store.change(Change::RemoveTarget("a".to_owned())).await.unwrap();
+        assert_eq!(store.read().await.unwrap().targets.into_keys().collect::<Vec<_>>(), ["b"]);
+    });
+}
+
+pub fn a_target_is_added_once_and_changed_by_who_saw_it<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let first = target("a");
+        assert!(store.change(Change::AddTarget(first.clone())).await.unwrap());
+        assert!(store.change(Change::AddTarget(first.clone())).await.unwrap(), "what was sent twice is done");
+        let other = Outline { host: "other".to_owned(), ..first.outline.clone() };
+        let rival = Target::new(other.clone(), Auth::PROMPT, UtcMicros(10));
+        assert!(!store.change(Change::AddTarget(rival)).await.unwrap());
+        let second = first.changed(other, Auth::PROMPT, UtcMicros(11));
+        assert!(store.change(Change::ReplaceTarget(second.clone(), first.changed_at)).await.unwrap());
+        let late = first.changed(first.outline.clone(), Auth::AGENT, UtcMicros(12));
+        assert!(!store.change(Change::ReplaceTarget(late, first.changed_at)).await.unwrap());
+        assert!(
+            !store.change(Change::ReplaceTarget(target("b"), UtcMicros(10))).await.unwrap(),
+            "nothing is added by it"
+        );
+        assert_eq!(store.read().await.unwrap().targets.into_values().collect::<Vec<_>>(), [second]);
     });
 }

@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{MySqlStore, lane::Statement};
+use super::{MySqlStore, lane::Statement, targets::target_statements};
 use crate::{
     core::{
         people::{Directory, Token, User},
@@ -11,7 +11,7 @@ use crate::{
     store::{
         StoreError,
         people::{self as rows, Change, PeopleStore, Seen},
-        sql_rows,
+        sql_rows, targets,
     },
 };
 
@@ -29,7 +29,8 @@ impl PeopleStore for MySqlStore {
             let version = self.version().await?;
             let users = self.readers.run(|| vec![sqlx::query(rows::USERS)]).await?;
             let tokens = self.readers.run(|| vec![sqlx::query(rows::TOKENS)]).await?;
-            rows::directory(version, &users, &tokens)
+            let targets = self.readers.run(|| vec![sqlx::query(targets::TARGETS)]).await?;
+            rows::directory(version, &users, &tokens, &targets)
         })
     }
 
@@ -38,7 +39,10 @@ impl PeopleStore for MySqlStore {
             let found = self.writers.run(|| statements(&change)).await?;
             match &change {
                 Change::Add(user) | Change::Replace(user, _) => rows::is_written(found.first(), user),
-                Change::Remove(_) | Change::AddToken(_) | Change::RemoveToken(_) => Ok(true),
+                Change::AddTarget(target) | Change::ReplaceTarget(target, _) => {
+                    targets::is_written(found.first(), target)
+                }
+                Change::Remove(_) | Change::AddToken(_) | Change::RemoveToken(_) | Change::RemoveTarget(_) => Ok(true),
             }
         })
     }
@@ -56,7 +60,7 @@ impl PeopleStore for MySqlStore {
     }
 }
 
-/// What a change is, and at the end the user as it is then: a repetition finds its own work done.
+/// What a change is, and at the end the user or target as it is then: a repetition finds its own work done.
 fn statements(change: &Change) -> Vec<Statement> {
     let mut work = vec![sqlx::query(rows::COUNT_UP)];
     let user = match change {
@@ -80,6 +84,10 @@ fn statements(change: &Change) -> Vec<Statement> {
         }
         Change::RemoveToken(id) => {
             work.push(sqlx::query(rows::REMOVE_TOKEN).bind(id.clone()));
+            return work;
+        }
+        Change::AddTarget(_) | Change::ReplaceTarget(..) | Change::RemoveTarget(_) => {
+            work.extend(target_statements(change));
             return work;
         }
     };

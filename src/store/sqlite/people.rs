@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{SqliteStore, Transaction, failed, rows::Statement};
+use super::{SqliteStore, Transaction, failed, rows::Statement, targets::change_target};
 use crate::{
     core::{
         people::{Directory, Token, User},
@@ -11,7 +11,7 @@ use crate::{
     store::{
         StoreError,
         people::{self as rows, Change, PeopleStore, Seen},
-        sql_rows,
+        sql_rows, targets,
     },
 };
 
@@ -29,7 +29,8 @@ impl PeopleStore for SqliteStore {
             let version = self.version().await?;
             let users = sqlx::query(rows::USERS).fetch_all(self.readers()).await.map_err(failed)?;
             let tokens = sqlx::query(rows::TOKENS).fetch_all(self.readers()).await.map_err(failed)?;
-            rows::directory(version, &users, &tokens)
+            let targets = sqlx::query(targets::TARGETS).fetch_all(self.readers()).await.map_err(failed)?;
+            rows::directory(version, &users, &tokens, &targets)
         })
     }
 
@@ -76,6 +77,9 @@ async fn apply(transaction: &mut Transaction<'_>, change: Change) -> Result<bool
             return Ok(true);
         }
         Change::RemoveToken(id) => return Ok(transaction.run(sqlx::query(rows::REMOVE_TOKEN).bind(id)).await? == 1),
+        Change::AddTarget(_) | Change::ReplaceTarget(..) | Change::RemoveTarget(_) => {
+            return change_target(transaction, change).await;
+        }
     };
     let query = sqlx::query(rows::ONE_USER).bind(user.name.clone());
     let found = query.fetch_optional(transaction.connection()).await.map_err(|error| transaction.failed(error))?;

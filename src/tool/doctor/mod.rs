@@ -30,6 +30,8 @@ mod health;
 mod plan;
 /// What mends it.
 mod repair;
+/// What cannot be opened.
+mod sealed;
 
 /// Sessions named per difference; the rest is counted.
 const NAMED: usize = 20;
@@ -75,6 +77,7 @@ pub async fn run(desk: &Desk, options: &Doctor) -> anyhow::Result<Report> {
         findings.push(health::schema("schema of the records", records.schema().await));
     }
     let is_comparable = findings.last().is_none_or(|finding| finding.state != State::Ill) || records.is_none();
+    findings.extend(sealed::examine(desk, &journal, records.as_ref()).await);
     let node = data_dir::known_node_id(data_dir, desk.config.node.id.as_deref())?;
     let (Some(node), true) = (node, is_comparable) else {
         return Ok(report(findings, None, lock.is_none(), 0));

@@ -100,7 +100,8 @@ fn admitted(method: &Method, path: &str) -> Option<&'static [&'static str]> {
         ("POST", "/api/v1/stores/sweep") => &["operator", "admin"],
         (_, path) if path.starts_with("/api/v1/host-keys/") => &["operator", "admin"],
         ("GET", "/api/v1/audit" | "/api/v1/webhooks") => &["auditor", "admin"],
-        (_, "/api/v1/users" | "/api/v1/users/{name}") => &["admin"],
+        (_, "/api/v1/users" | "/api/v1/users/{name}" | "/api/v1/targets/{name}") => &["admin"],
+        ("POST", "/api/v1/targets") => &["admin"],
         ("POST", "/api/v1/me/password" | "/api/v1/tokens") => &["viewer", "user", "operator", "auditor", "admin"],
         ("DELETE", "/api/v1/devices" | "/api/v1/devices/{id}") => &["viewer", "user", "operator", "auditor", "admin"],
         _ => return None,
@@ -128,6 +129,10 @@ async fn every_route_admits_only_the_roles_it_is_for() {
             let request = match (method.as_str(), path) {
                 ("POST", "/api/v1/sessions") => request.set_json(serde_json::json!({ "target": "web-1" })),
                 ("POST", "/api/v1/me/password") => request.set_json(serde_json::json!({ "current": "x", "new": "x" })),
+                ("POST", "/api/v1/targets") => {
+                    let target = serde_json::json!({ "name": "new-1", "host": "new-1.internal", "username": "deploy" });
+                    request.set_json(target)
+                }
                 ("POST", "/api/v1/tokens") => request.set_json(serde_json::json!({ "name": "ci" })),
                 _ => request,
             };

@@ -18,6 +18,7 @@ mod canary;
 mod fence;
 mod labels;
 mod sweep;
+mod targets;
 mod terminate;
 
 /// The stores and the target that the gateways of one test share.

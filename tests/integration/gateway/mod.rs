@@ -17,6 +17,7 @@ mod recording;
 mod resume;
 mod retention;
 mod secrets;
+mod targets;
 mod terminal;
 mod tls;
 mod tools;

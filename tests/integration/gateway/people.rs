@@ -96,7 +96,7 @@ fn onlooker() -> Attach {
 
 /// The session ends as revoked within a second of `begun`, and the page is told why.
 #[track_caller]
-fn is_taken_away(gateway: &Gateway, page: &Browser, id: &str, begun: Instant, why: &str) {
+pub fn is_taken_away(gateway: &Gateway, page: &Browser, id: &str, begun: Instant, why: &str) {
     let closed = page.closed();
     let took = begun.elapsed();
     assert_eq!(closed["reason"], "revoked", "{closed}");

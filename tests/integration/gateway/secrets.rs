@@ -14,6 +14,7 @@ use crate::support::{
 
 const GIVEN: &str = "canary-given-4b1d9e7f";
 const ANSWERED: &str = "canary-answered-8c2a6f01";
+const KEPT: &str = "canary-kept-51e0c7d2";
 const WRONG: &str = "canary-wrong-d07e53b9";
 
 /// Every file below `folder` with its bytes.
@@ -35,7 +36,7 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
     let door =
         |password: &str| Playground::admitting(Admits::Password { user: "guest".into(), password: password.into() });
-    let (given, answered) = (door(GIVEN), door(ANSWERED));
+    let (given, answered, kept) = (door(GIVEN), door(ANSWERED), door(KEPT));
     let prompt = json!({"prompt": true});
     let home = Home::new().target("given", given.addr, "guest", prompt.clone());
     // Every word there is, of every library.
@@ -54,6 +55,14 @@ fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
     asks("POST", "/api/v1/login", Some(&json!({"token": WRONG})));
     let opening =
         |target: &str, password: &str| json!({"target": target, "auth": {"method": "password", "password": password}});
+    let auth = |secret: &str| json!({"kind": "password", "password": secret});
+    let (host, port) = (kept.addr.ip(), kept.addr.port());
+    let target = json!({"name": "kept", "host": host, "port": port, "username": "guest", "auth": auth(WRONG)});
+    asks("POST", "/api/v1/targets", Some(&target));
+    asks("PATCH", "/api/v1/targets/kept", Some(&json!({"auth": auth(KEPT)})));
+    asks("PATCH", "/api/v1/targets/kept", Some(&json!({"auth": {"kind": "private_key", "private_key": KEPT}})));
+    asks("PATCH", "/api/v1/targets/kept", Some(&json!({"auth": {"kind": "agent", "password": KEPT}})));
+    asks("POST", "/api/v1/sessions", Some(&json!({"target": "kept"})));
     asks("POST", "/api/v1/sessions", Some(&opening("given", GIVEN)));
     asks("POST", "/api/v1/sessions", Some(&opening("answered", WRONG)));
     asks("POST", "/api/v1/sessions", Some(&json!({"target": "given", "auth": {"method": "key", "password": GIVEN}})));
@@ -62,6 +71,8 @@ fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
     let id = |target: &str| open.iter().find(|row| row["target"] == target).unwrap()["id"].as_str().unwrap().to_owned();
     let (page, _) = gateway.attaches(&id("given"), &Attach::default());
     page.sees("Pulsegate playground");
+    let (kept_page, _) = gateway.attaches(&id("kept"), &Attach::default());
+    kept_page.sees("Pulsegate playground");
     let (asked, _) = gateway.attaches(&id("answered"), &Attach::default());
     let prompt = asked.hears("prompt");
     asked.says(json!({"type": "answer", "id": prompt["id"], "values": [ANSWERED]}));
@@ -91,7 +102,7 @@ fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
     let logs = home.logs().into_bytes();
     assert!(logs.len() > 10_000, "trace was asked for");
     let places: Vec<_> = told.into_iter().chain(data).chain([("the logs".to_owned(), logs)]).collect();
-    for secret in [GIVEN, ANSWERED, WRONG, TOKEN] {
+    for secret in [GIVEN, ANSWERED, KEPT, WRONG, TOKEN] {
         for (name, bytes) in &places {
             let found = bytes.windows(secret.len()).position(|window| window == secret.as_bytes());
             if let Some(at) = found {

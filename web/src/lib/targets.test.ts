@@ -1,8 +1,19 @@
 // Tests how the catalogue is looked through, and which destinations ask for a second thought.
 import { expect, test } from "vitest";
-import { isProd, matching, prodAt, tagsOf, type Target } from "./targets";
+import { grouped, isProd, matching, prodAt, tagsOf, type Target } from "./targets";
 
-const target = (name: string, host: string, port: number, tags: string[]): Target => ({ name, host, port, username: "deploy", tags });
+const target = (name: string, host: string, port: number, tags: string[]): Target => ({
+  name,
+  host,
+  port,
+  username: "deploy",
+  group: null,
+  tags,
+  roles: [],
+  auth: "prompt",
+  source: "config",
+  changed_at: null,
+});
 const DB = target("db-1", "10.0.0.5", 2201, ["prod", "db"]);
 const WEB = target("web-1", "web.example", 22, ["Prod"]);
 const LAB = target("lab", "lab.example", 22, ["test", "db"]);
@@ -22,6 +33,19 @@ test("all_chosen_tags_must_be_there", () => {
 
 test("favourites_come_first_and_the_rest_keeps_its_order", () => {
   expect(matching(ALL, "", [], (name) => name === "lab")).toEqual([LAB, DB, WEB]);
+});
+
+test("groups_are_headings_by_name_and_what_has_none_comes_last", () => {
+  const shop = { ...WEB, group: "Shop" };
+  const infra = { ...LAB, group: "Infra" };
+  expect(grouped([DB, shop, infra])).toEqual([
+    { name: "Infra", targets: [infra] },
+    { name: "Shop", targets: [shop] },
+    { name: null, targets: [DB] },
+  ]);
+  expect(grouped([DB, WEB])).toEqual([{ name: null, targets: [DB, WEB] }]);
+  expect(grouped([])).toEqual([]);
+  expect(matching([DB, shop], "shop", [], none)).toEqual([shop]);
 });
 
 test("tags_are_listed_once", () => {

@@ -1,6 +1,7 @@
 // Owns how the catalogue is looked through: search, tags, favourites, and which targets ask for a second thought.
 // Knows no network and no page.
 import type { Destination } from "./destination";
+import type { Role } from "./people";
 
 /** An entry of the catalogue. */
 export interface Target {
@@ -8,7 +9,23 @@ export interface Target {
   host: string;
   port: number;
   username: string;
+  /** The heading it is shown under. */
+  group: string | null;
   tags: string[];
+  /** Who may open it without a grant. */
+  roles: Role[];
+  /** How the gateway signs in there. */
+  auth: string;
+  /** Where it is kept; only what is of the records is changed here. */
+  source: "config" | "records";
+  /** When it was changed; `null` for one of the configuration. */
+  changed_at: string | null;
+}
+
+/** Targets under one heading; `null` for those that have none. */
+export interface Group {
+  name: string | null;
+  targets: Target[];
 }
 
 /** The tag of targets where a mistake is dear: they carry a red band and open only by their typed name. */
@@ -18,7 +35,7 @@ export const PROD_TAG = "prod";
 export const isProd = (target: Target) => target.tags.some((tag) => tag.toLowerCase() === PROD_TAG);
 
 /** Where a target leads, as people write it. */
-export const place = ({ username, host, port }: Target) => `${username}@${host}${port === 22 ? "" : `:${port}`}`;
+export const place = ({ username, host, port }: Pick<Target, "username" | "host" | "port">) => `${username}@${host}${port === 22 ? "" : `:${port}`}`;
 
 /** Every tag of these targets, by name. */
 export function tagsOf(targets: readonly Target[]): string[] {
@@ -34,10 +51,23 @@ export function matching(
 ): Target[] {
   const words = search.toLowerCase().split(/\s+/).filter(Boolean);
   const found = targets.filter((target) => {
-    const text = [target.name, place(target), ...target.tags].join("\n").toLowerCase();
+    const text = [target.name, place(target), target.group ?? "", ...target.tags].join("\n").toLowerCase();
     return words.every((word) => text.includes(word)) && tags.every((tag) => target.tags.includes(tag));
   });
   return [...found.filter(({ name }) => isFavourite(name)), ...found.filter(({ name }) => !isFavourite(name))];
+}
+
+/** These targets under their headings, by name; those without one are the last, and alone have no heading either. */
+export function grouped(targets: readonly Target[]): Group[] {
+  const names = groupsOf(targets);
+  const of = (name: string | null) => ({ name, targets: targets.filter((target) => target.group === name) });
+  return [...names, null].map(of).filter(({ targets }) => targets.length > 0);
+}
+
+/** Every heading of these targets, by name. */
+export function groupsOf(targets: readonly Target[]): string[] {
+  const names = targets.flatMap(({ group }) => (group === null ? [] : [group]));
+  return [...new Set(names)].sort((a, b) => a.localeCompare(b));
 }
 
 /** The target with the red band that `destination` leads to, by its name or by its address; `undefined` for none. */

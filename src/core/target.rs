@@ -1,0 +1,229 @@
+//! Targets of the catalogue as the records keep them: what each is, what may stand in it, what its sealed credential is bound
+//! to. Pure; knows no store, and opens no seal.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+use super::{
+    people::{Listed, Role},
+    record::{UtcMicros, words},
+    visible::is_visible,
+};
+
+/// The most targets that the records keep: every gateway holds all of them in memory and reads all again after a change.
+pub const TARGETS: usize = 10_000;
+
+/// The most tags of one target: they are shown beside its name.
+pub const TAGS: usize = 32;
+
+/// The most characters of a tag or a group.
+const WORD: usize = 64;
+
+/// What is wrong with a target, to be told after where it stands: the field, and what is allowed in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{field} must be {allowed}")]
+pub struct Unfit {
+    /// The field.
+    pub field: &'static str,
+    /// What is allowed, to complete "must be …".
+    pub allowed: &'static str,
+}
+
+/// What anybody may see of a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outline {
+    /// Its name: unique, and for good.
+    pub name: String,
+    /// A name or an address, in its one spelling.
+    pub host: String,
+    /// 1 … 65535.
+    pub port: u16,
+    /// The login name there.
+    pub username: String,
+    /// The heading it is shown under.
+    pub group: Option<String>,
+    /// Words to find it by, and to grant it by.
+    pub tags: Vec<String>,
+    /// The roles that may open it without a grant.
+    pub roles: Vec<Role>,
+}
+
+impl Outline {
+    /// The same with its host in the one usual spelling, its words each once, and an empty group as none.
+    ///
+    /// # Errors
+    /// The first field that is not as it must be.
+    pub fn checked(self) -> Result<Self, Unfit> {
+        let hold = |holds: bool, field, allowed| if holds { Ok(()) } else { Err(Unfit { field, allowed }) };
+        let begins = self.name.starts_with(|letter: char| letter.is_ascii_alphanumeric());
+        hold(begins && is_name(&self.name), "name", "1 … 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit")?;
+        let host = host_name(&self.host);
+        hold(host.is_some(), "host", "a host name or an IP address, without user and port")?;
+        hold(self.port != 0, "port", "1 … 65535")?;
+        hold(is_login(&self.username), "username", "1 … 128 visible ASCII characters, the first no hyphen")?;
+        let group = self.group.map(|group| group.trim().to_owned()).filter(|group| !group.is_empty());
+        hold(group.as_deref().is_none_or(is_group), "group", "1 … 64 visible characters")?;
+        hold(self.tags.iter().all(|tag| is_tag(tag)), "tags", "words of 1 … 64 visible characters, without spaces")?;
+        let (tags, roles) = (each_once(self.tags), each_once(self.roles));
+        hold(tags.len() <= TAGS, "tags", "32 at most")?;
+        Ok(Self { host: host.unwrap_or_default(), group, tags, roles, ..self })
+    }
+
+    /// The same, as far as access goes.
+    pub fn listed(&self) -> Listed {
+        Listed { name: self.name.clone(), tags: self.tags.clone(), roles: self.roles.clone() }
+    }
+
+    /// Where it leads: `login@host:port`.
+    pub fn place(&self) -> String {
+        place(&self.username, &self.host, self.port)
+    }
+
+    /// What a sealed credential of this kind is bound to: opened for another target, as another kind, or for another place,
+    /// it does not open. Whoever may change a host cannot have the password sent to one of their own.
+    pub fn seal_context(&self, kind: AuthKind) -> String {
+        format!("target/{}/auth/{}/{}", self.name, kind.as_str(), self.place())
+    }
+}
+
+words! {
+    /// How the gateway signs in to a target of the records.
+    AuthKind {
+        /// The person is asked.
+        Prompt => "prompt",
+        /// The keys of the gateway's agent.
+        Agent => "agent",
+        /// A sealed password.
+        Password => "password",
+        /// A sealed private key.
+        PrivateKey => "private_key",
+    }
+}
+
+/// A text that only the holder of a gateway's seals can read; shown to nobody all the same.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sealed(pub String);
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealed")
+    }
+}
+
+/// How the gateway signs in, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth {
+    /// How.
+    pub kind: AuthKind,
+    /// With what: there for a password and a private key, and for nothing else.
+    pub sealed: Option<Sealed>,
+}
+
+impl Auth {
+    /// The person is asked.
+    pub const PROMPT: Self = Self { kind: AuthKind::Prompt, sealed: None };
+    /// The keys of the gateway's agent.
+    pub const AGENT: Self = Self { kind: AuthKind::Agent, sealed: None };
+}
+
+/// A target of the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What anybody may see of it.
+    pub outline: Outline,
+    /// How the gateway signs in.
+    pub auth: Auth,
+    /// When it was added.
+    pub created_at: UtcMicros,
+    /// When it was changed; every change moves it.
+    pub changed_at: UtcMicros,
+}
+
+impl Target {
+    /// One that is added now.
+    pub fn new(outline: Outline, auth: Auth, now: UtcMicros) -> Self {
+        Self { outline, auth, created_at: now, changed_at: now }
+    }
+
+    /// The same after a change that is made now: behind the last one, wherever the wall clock stands.
+    pub fn changed(&self, outline: Outline, auth: Auth, now: UtcMicros) -> Self {
+        let changed_at = UtcMicros(now.0.max(self.changed_at.0.saturating_add(1)));
+        Self { outline, auth, created_at: self.created_at, changed_at }
+    }
+
+    /// Whether its credential, where it has a sealed one, can still be opened once it has this outline.
+    pub fn stays_open(&self, outline: &Outline) -> bool {
+        self.auth.sealed.is_none() || self.outline.seal_context(self.auth.kind) == outline.seal_context(self.auth.kind)
+    }
+}
+
+/// A place as people write it, and as a target typed by hand is called: `login@host:port`.
+pub fn place(login: &str, host: &str, port: u16) -> String {
+    if host.contains(':') { format!("{login}@[{host}]:{port}") } else { format!("{login}@{host}:{port}") }
+}
+
+/// Whether a session's target was typed by hand: no name of the catalogue has such a letter, and every [`place`] has.
+pub fn is_typed(target: &str) -> bool {
+    target.contains('@')
+}
+
+/// Whether a target may have this name: 1 … 64 of `A-Z a-z 0-9 . _ -`.
+pub fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+/// Whether this may be a tag: 1 … 64 visible characters, none of them white space.
+pub fn is_tag(text: &str) -> bool {
+    (1..=WORD).contains(&text.chars().count())
+        && text.chars().all(|letter| is_visible(letter) && !letter.is_whitespace())
+}
+
+/// Whether this may be the name of a group: 1 … 64 visible characters.
+pub fn is_group(text: &str) -> bool {
+    (1..=WORD).contains(&text.chars().count()) && text.chars().all(is_visible)
+}
+
+/// Whether this may be a login name: 1 … 128 visible ASCII characters, the first no hyphen, which a program could take for an
+/// option.
+pub fn is_login(text: &str) -> bool {
+    (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.starts_with('-')
+}
+
+/// Returns the one spelling of a host: an address as the standard library writes it, or a DNS name of ASCII labels
+/// (RFC 1123 §2.1, and underscores). A name whose last label is a number is an old spelling of an IPv4 address
+/// (decimal, hex, octal, short) that resolvers disagree on, and no name (WHATWG URL, "ends in a number").
+pub fn host_name(text: &str) -> Option<String> {
+    let bare = text.strip_prefix('[').map_or(Some(text), |rest| rest.strip_suffix(']'))?;
+    if let Ok(address) = bare.parse::<Ipv6Addr>() {
+        return Some(address.to_string());
+    }
+    if let Ok(address) = text.parse::<Ipv4Addr>() {
+        return Some(address.to_string());
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let label_fits = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+            && !label.starts_with('-')
+    };
+    let fits = name.len() <= 253 && name.split('.').all(label_fits);
+    let last = name.rsplit('.').next()?;
+    let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let number = last.bytes().all(|byte| byte.is_ascii_digit())
+        || hex.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    (fits && !number).then(|| name.to_ascii_lowercase())
+}
+
+fn each_once<T: PartialEq>(items: Vec<T>) -> Vec<T> {
+    items.into_iter().fold(Vec::new(), |mut once, item| {
+        if !once.contains(&item) {
+            once.push(item);
+        }
+        once
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Tests of what may stand in a target, and of what its credential is bound to.
+
+use super::*;
+
+fn outline() -> Outline {
+    Outline {
+        name: "web-1".to_owned(),
+        host: "Web-1.Internal.".to_owned(),
+        port: 22,
+        username: "deploy".to_owned(),
+        group: Some(" Shop ".to_owned()),
+        tags: ["prod", "web", "prod"].map(str::to_owned).into(),
+        roles: vec![Role::User, Role::User],
+    }
+}
+
+#[test]
+fn a_target_has_one_spelling() {
+    let checked = outline().checked().unwrap();
+    assert_eq!((checked.host.as_str(), checked.group.as_deref()), ("web-1.internal", Some("Shop")));
+    assert_eq!((checked.tags.as_slice(), checked.roles.len()), (&["prod".to_owned(), "web".to_owned()][..], 1));
+    assert_eq!(checked.clone().checked().unwrap(), checked);
+    assert_eq!(Outline { group: Some(" ".to_owned()), ..outline() }.checked().unwrap().group, None);
+}
+
+#[test]
+fn what_is_wrong_with_a_target_is_named_by_its_field() {
+    let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
+    let many: Vec<String> = (0..=TAGS).map(|number| format!("t{number}")).collect();
+    for (wrong, field) in [
+        (Outline { name: "..".to_owned(), ..outline() }, "name"),
+        (Outline { name: "a b".to_owned(), ..outline() }, "name"),
+        (Outline { name: "x".repeat(65), ..outline() }, "name"),
+        (Outline { host: "0x7f.1".to_owned(), ..outline() }, "host"),
+        (Outline { host: "root@web".to_owned(), ..outline() }, "host"),
+        (Outline { port: 0, ..outline() }, "port"),
+        (Outline { username: "-oProxyCommand=id".to_owned(), ..outline() }, "username"),
+        (Outline { username: String::new(), ..outline() }, "username"),
+        (Outline { group: Some("a\u{202e}b".to_owned()), ..outline() }, "group"),
+        (Outline { tags: tags(&["a b"]), ..outline() }, "tags"),
+        (Outline { tags: tags(&["\u{200b}"]), ..outline() }, "tags"),
+        (Outline { tags: many, ..outline() }, "tags"),
+    ] {
+        assert_eq!(wrong.clone().checked().unwrap_err().field, field, "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_credential_is_bound_to_its_target_its_kind_and_its_place() {
+    let target = outline().checked().unwrap();
+    let bound = target.seal_context(AuthKind::Password);
+    assert_eq!(bound, "target/web-1/auth/password/deploy@web-1.internal:22");
+    assert_ne!(target.seal_context(AuthKind::PrivateKey), bound);
+    for other in [
+        Outline { name: "web-2".to_owned(), ..target.clone() },
+        Outline { host: "evil.example".to_owned(), ..target.clone() },
+        Outline { port: 23, ..target.clone() },
+        Outline { username: "root".to_owned(), ..target.clone() },
+    ] {
+        assert_ne!(other.seal_context(AuthKind::Password), bound);
+        let auth = Auth { kind: AuthKind::Password, sealed: Some(Sealed("x".to_owned())) };
+        assert!(!Target::new(target.clone(), auth, UtcMicros(1)).stays_open(&other));
+        assert!(Target::new(target.clone(), Auth::PROMPT, UtcMicros(1)).stays_open(&other));
+    }
+}
+
+#[test]
+fn a_place_is_never_a_name() {
+    assert_eq!(place("root", "2001:db8::1", 22), "root@[2001:db8::1]:22");
+    assert!(is_typed(&outline().place()) && !is_typed("web-1"));
+    assert!(!is_name(&outline().place()));
+}
+
+#[test]
+fn a_sealed_text_is_not_shown() {
+    assert_eq!(format!("{:?}", Sealed("secret".to_owned())), "Sealed");
+}
+
+#[test]
+fn a_change_moves_on_wherever_the_clock_stands() {
+    let target = Target::new(outline(), Auth::AGENT, UtcMicros(10));
+    for (now, expected) in [(20, 20), (10, 11), (3, 11)] {
+        let changed = target.changed(outline(), Auth::PROMPT, UtcMicros(now));
+        assert_eq!((changed.created_at, changed.changed_at), (UtcMicros(10), UtcMicros(expected)));
+    }
+}
+
+#[test]
+fn a_host_has_one_spelling() {
+    for (text, expected) in [
+        ("example.com", Some("example.com")),
+        ("EXAMPLE.com.", Some("example.com")),
+        ("db_1.internal", Some("db_1.internal")),
+        ("1password.com", Some("1password.com")),
+        ("192.0.2.7", Some("192.0.2.7")),
+        ("::1", Some("::1")),
+        ("[::1]", Some("::1")),
+        ("::ffff:127.0.0.1", Some("::ffff:127.0.0.1")),
+        ("2130706433", None),
+        ("0x7f.1", None),
+        ("0x7f000001", None),
+        ("0x", None),
+        ("0177.0.0.1", None),
+        ("127.1", None),
+        ("127.0.0.1.", None),
+        ("fe80::1%eth0", None),
+        ("[127.0.0.1]", None),
+        ("[::1", None),
+        ("-oProxyCommand=id", None),
+        ("a b", None),
+        ("a\0b", None),
+        ("a\r\nb", None),
+        ("ex\u{430}mple.com", None),
+        ("a..b", None),
+        ("", None),
+        (".", None),
+    ] {
+        assert_eq!(host_name(text).as_deref(), expected, "{text:?}");
+    }
+    assert_eq!(host_name(&"a.".repeat(128)), None, "too long");
+    assert_eq!(host_name(&"a".repeat(65_536)), None);
+}

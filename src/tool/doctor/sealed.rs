@@ -1,0 +1,37 @@
+//! Whether this gateway's seal keys open what the records keep sealed. Opens it, and shows none of it.
+
+use super::{health::Finding, plural};
+use crate::{
+    data_dir,
+    store::{mysql::MySqlStore, people::PeopleStore, sqlite::SqliteStore},
+    tool::{Desk, seal},
+};
+
+/// What is told to whoever has to mend it.
+const ADVICE: &str = "put the seal keys of the gateway that sealed it here (seal.key in node.data_dir, or PULSEGATE_SEAL_KEY), or give \
+    these credentials anew";
+
+/// Looks at each sealed row; nothing where the records cannot be read, which other findings tell.
+pub async fn examine(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
+    let read = match records {
+        Some(records) => records.read().await,
+        None => journal.read().await,
+    };
+    let Ok(directory) = read else { return Vec::new() };
+    let kept = seal::kept(&directory);
+    let has_keys = desk.secrets.seals.is_some() || desk.config.node.data_dir.join(data_dir::SEAL_KEYS).exists();
+    if kept.is_empty() {
+        return Vec::new();
+    }
+    // One made here and now would open none of it.
+    let seals = if has_keys { desk.seals() } else { Err(anyhow::anyhow!("there is no seal key")) };
+    let seals = match seals {
+        Ok(seals) => seals,
+        Err(error) => return vec![Finding::ill("seals", format!("{error:#}"), ADVICE)],
+    };
+    let closed = seal::closed(&directory, &seals);
+    if closed.is_empty() {
+        return vec![Finding::sound("seals", format!("{} open", plural(kept.len() as u64, "sealed credential")))];
+    }
+    closed.into_iter().map(|says| Finding::ill("seals", says, ADVICE)).collect()
+}

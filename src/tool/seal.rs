@@ -1,0 +1,174 @@
+//! `pulsegate seal`: a new key, and everything sealed with it. May be killed at any moment: a key that opens a row stays until
+//! the last row is sealed anew, each row is changed by itself, and the next call goes on where this one ended. Also what
+//! `doctor` asks: which rows this gateway cannot open.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use super::{Desk, Report, people::open};
+use crate::{
+    cli::SealCommand,
+    config::Records,
+    core::{
+        people::Directory,
+        seal::{SealKey, Seals, Unopened},
+        target::{Auth, Sealed, Target},
+    },
+    data_dir,
+    store::people::{Change, PeopleStore},
+};
+
+/// Passes over the rows: one that somebody changes meanwhile is looked at again, with the seals of a gateway that has
+/// not heard of the new key.
+const PASSES: usize = 5;
+
+/// Older keys that are kept at most: a file with more than sixteen is not read.
+const OLDER: usize = 15;
+
+/// One sealed thing that the records keep.
+pub struct Kept {
+    /// What it is, for people.
+    pub what: String,
+    place: String,
+    text: String,
+    /// Makes the change that puts another sealed text in its place.
+    again: Box<dyn Fn(String, &Desk) -> Change + Send + Sync>,
+}
+
+impl Kept {
+    /// Why it does not open with these keys.
+    pub fn unopened(&self, seals: &Seals) -> Option<Unopened> {
+        seals.open(&self.place, &self.text).err()
+    }
+}
+
+/// Everything sealed that the records keep, table by table.
+pub fn kept(directory: &Directory) -> Vec<Kept> {
+    directory.targets.values().filter_map(of_target).collect()
+}
+
+fn of_target(target: &Target) -> Option<Kept> {
+    let (target, kind) = (target.clone(), target.auth.kind);
+    let text = target.auth.sealed.clone()?.0;
+    Some(Kept {
+        what: format!("the {kind} of the target {}", target.outline.name),
+        place: target.outline.seal_context(kind),
+        text,
+        again: Box::new(move |text, desk| {
+            let auth = Auth { kind, sealed: Some(Sealed(text)) };
+            Change::ReplaceTarget(target.changed(target.outline.clone(), auth, (desk.utc)()), target.changed_at)
+        }),
+    })
+}
+
+/// Runs `pulsegate seal`.
+pub async fn run(desk: &Desk, command: SealCommand) -> anyhow::Result<Report> {
+    // A gateway that runs goes on to seal with the key it knows.
+    let _lock = desk.lock()?;
+    let store = open(desk).await?;
+    let seals = desk.seals()?;
+    match command {
+        SealCommand::Rotate => rotate(desk, &*store, seals).await,
+        SealCommand::Forget => {
+            forget(desk, &*store, &seals).await?;
+            let id = seals.keys().next().map(SealKey::id);
+            Ok(Report { text: "the older keys are gone".to_owned(), json: json!({ "key": id }), code: 0 })
+        }
+    }
+}
+
+async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyhow::Result<Report> {
+    let directory = store.read().await.context("what is sealed cannot be read")?;
+    let closed = closed(&directory, &seals);
+    if !closed.is_empty() {
+        bail!("not begun, since this gateway could not open all of it: {}", closed.join("; "));
+    }
+    let is_ours = desk.secrets.seals.is_none();
+    let waits = kept(&directory).iter().any(|kept| !seals.is_current(&kept.text));
+    let keys: Vec<SealKey> = seals.keys().map(again).collect::<Result<_, _>>()?;
+    let seals = match (is_ours, waits) {
+        // Somebody put a key before the others, or a call was killed: that key is used up first.
+        (_, true) => seals,
+        (false, false) => bail!(
+            "everything is sealed with the first key of PULSEGATE_SEAL_KEY: put a new one (`openssl rand -hex 32`) on a line \
+             before it, and run this again"
+        ),
+        (true, false) => {
+            if keys.len() >= OLDER {
+                bail!("there are {} older keys: run `pulsegate seal forget` first", keys.len());
+            }
+            let seals = Arc::new(Seals::new(SealKey::new(rand::random()), keys));
+            data_dir::keep_seal_keys(&desk.config.node.data_dir, &seals)?;
+            seals
+        }
+    };
+    let sealed = seal_again(desk, store, &seals).await?;
+    let shared = matches!(desk.config.store.records, Records::MySql(_));
+    if is_ours && !shared {
+        forget(desk, store, &seals).await?;
+    }
+    let id = seals.keys().next().map(SealKey::id).unwrap_or_default();
+    let file = desk.config.node.data_dir.join(data_dir::SEAL_KEYS);
+    let next = match (is_ours, shared) {
+        (true, false) => format!("keep a copy of {} elsewhere: no backup holds it", file.display()),
+        (true, true) => format!(
+            "copy {} to the same place on every other gateway of these records and restart each: one that lacks the key opens none \
+             of it. Once all have it, `pulsegate seal forget` drops the older keys. Keep a copy elsewhere: no backup holds it",
+            file.display()
+        ),
+        (false, _) => "give every gateway of these records the same lines and restart it; once all have them, the first line alone \
+                       is enough"
+            .to_owned(),
+    };
+    Ok(Report {
+        text: format!("{sealed} sealed with the key {id}\n{next}"),
+        json: json!({ "key": id, "sealed": sealed }),
+        code: 0,
+    })
+}
+
+/// Drops the keys that open nothing any more.
+async fn forget(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyhow::Result<()> {
+    if desk.secrets.seals.is_some() {
+        bail!("the keys come from PULSEGATE_SEAL_KEY: take the older lines out there");
+    }
+    let directory = store.read().await.context("what is sealed cannot be read")?;
+    if let Some(old) = kept(&directory).into_iter().find(|kept| !seals.is_current(&kept.text)) {
+        bail!("{} is sealed with an older key: run `pulsegate seal rotate`", old.what);
+    }
+    let first = seals.keys().next().map(again).transpose()?.context("there is no key")?;
+    data_dir::keep_seal_keys(&desk.config.node.data_dir, &Seals::new(first, Vec::new()))
+}
+
+/// Seals everything anew that is not sealed with the first key, and returns how much that was.
+async fn seal_again(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyhow::Result<usize> {
+    let mut sealed = 0;
+    for _ in 0..PASSES {
+        let directory = store.read().await.context("what is sealed cannot be read")?;
+        let old: Vec<Kept> = kept(&directory).into_iter().filter(|kept| !seals.is_current(&kept.text)).collect();
+        if old.is_empty() {
+            return Ok(sealed);
+        }
+        for kept in old {
+            let secret = seals.open(&kept.place, &kept.text).with_context(|| kept.what.clone())?;
+            let text = seals.seal(rand::random(), &kept.place, &secret).context("it is too long to be sealed")?;
+            let change = (kept.again)(text, desk);
+            sealed +=
+                usize::from(store.change(change).await.with_context(|| format!("{} cannot be written", kept.what))?);
+        }
+    }
+    bail!("somebody goes on changing what is being sealed; every key was kept: run this again")
+}
+
+/// What this gateway cannot open, each with the reason.
+pub fn closed(directory: &Directory, seals: &Seals) -> Vec<String> {
+    let told = |kept: Kept| kept.unopened(seals).map(|unopened| format!("{}: {unopened}", kept.what));
+    kept(directory).into_iter().filter_map(told).collect()
+}
+
+fn again(key: &SealKey) -> anyhow::Result<SealKey> {
+    Ok(key.spelled().expose_secret().parse()?)
+}

@@ -1,0 +1,205 @@
+//! `pulsegate target`: the targets of the records, kept where the gateways keep users. A gateway that runs sees every change
+//! within a second. Seals what it is given; shows none of it. Knows no gateway.
+
+use std::{
+    fmt::Write as _,
+    fs::File,
+    io::{self, BufReader, Read as _},
+    path::Path,
+};
+
+use anyhow::{Context, bail};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use super::{
+    Desk, Report,
+    people::{done, line, open},
+    targets_import,
+};
+use crate::{
+    cli::{AddTarget, AuthOptions, SetTarget, TargetCommand},
+    config,
+    core::{
+        people::{Directory, Role},
+        target::{Auth, AuthKind, Outline, Sealed, TARGETS, Target, place},
+    },
+    ssh::key_to_keep,
+    store::people::{Change, PeopleStore},
+};
+
+/// The longest file that is read as a private key, in bytes; `ssh` says how long one may be.
+const KEY_FILE: u64 = 64 * 1_024;
+
+/// Does what is asked about targets.
+pub async fn run(desk: &Desk, command: TargetCommand) -> anyhow::Result<Report> {
+    let store = open(desk).await?;
+    let directory = store.read().await.context("the targets cannot be read")?;
+    match command {
+        TargetCommand::List => list(desk, &directory),
+        TargetCommand::Add(options) => add(desk, &*store, &directory, options).await,
+        TargetCommand::Set(options) => set(desk, &*store, &directory, options).await,
+        TargetCommand::Remove { name } => {
+            let target = find(desk, &directory, &name)?;
+            let change = Change::RemoveTarget(target.outline.name);
+            store.change(change).await.context("the target cannot be removed")?;
+            Ok(done(format!("{name} is removed"), json!({ "target": name })))
+        }
+        TargetCommand::Import(options) => targets_import::run(desk, &*store, &directory, options).await,
+    }
+}
+
+async fn add(
+    desk: &Desk,
+    store: &dyn PeopleStore,
+    directory: &Directory,
+    options: AddTarget,
+) -> anyhow::Result<Report> {
+    let AddTarget { name, host, port, username, group, tags, roles, auth } = options;
+    let outline = Outline { name, host, port, username, group, tags, roles }.checked()?;
+    let name = outline.name.clone();
+    if is_configured(desk, &name) {
+        bail!("{name} is a target of the configuration; take another name");
+    }
+    if directory.targets.contains_key(&name) {
+        bail!("there is a target {name} already; `pulsegate target set` changes one");
+    }
+    if directory.targets.len() >= TARGETS {
+        bail!("the records hold {TARGETS} targets at most; remove one first");
+    }
+    let auth = sealed(desk, &outline, &auth)?.unwrap_or(Auth::PROMPT);
+    let target = Target::new(outline, auth, (desk.utc)());
+    if !store.change(Change::AddTarget(target.clone())).await.context("the target cannot be added")? {
+        bail!("somebody added a target {name} at the same moment");
+    }
+    Ok(done(format!("{name} leads to {}, signed in to by {}", target.outline.place(), target.auth.kind), view(&target)))
+}
+
+async fn set(
+    desk: &Desk,
+    store: &dyn PeopleStore,
+    directory: &Directory,
+    options: SetTarget,
+) -> anyhow::Result<Report> {
+    let SetTarget { name, host, port, username, group, tags, no_tags, roles, no_roles, auth } = options;
+    let before = find(desk, directory, &name)?;
+    let was = before.outline.clone();
+    let all = |given: bool, none: bool| given || none;
+    let outline = Outline {
+        name: was.name,
+        host: host.unwrap_or(was.host),
+        port: port.unwrap_or(was.port),
+        username: username.unwrap_or(was.username),
+        group: group.or(was.group),
+        tags: if all(!tags.is_empty(), no_tags) { tags } else { was.tags },
+        roles: if all(!roles.is_empty(), no_roles) { roles } else { was.roles },
+    };
+    let outline = outline.checked()?;
+    let auth = match sealed(desk, &outline, &auth)? {
+        Some(auth) => auth,
+        None if before.stays_open(&outline) => before.auth.clone(),
+        None => bail!(
+            "the {} kept for {name} is for {} and is sent nowhere else: give --password-file, --key-file, --agent or --prompt as well",
+            before.auth.kind,
+            before.outline.place()
+        ),
+    };
+    if (&outline, &auth) == (&before.outline, &before.auth) {
+        bail!("nothing to change: see `pulsegate target set --help`");
+    }
+    let target = before.changed(outline, auth, (desk.utc)());
+    let change = Change::ReplaceTarget(target.clone(), before.changed_at);
+    if !store.change(change).await.context("the target cannot be changed")? {
+        bail!("{name} was changed by somebody at the same moment; look, and try again");
+    }
+    Ok(done(format!("{name} leads to {}, signed in to by {}", target.outline.place(), target.auth.kind), view(&target)))
+}
+
+/// Reads and seals what is asked for; `None` if nothing is.
+fn sealed(desk: &Desk, outline: &Outline, options: &AuthOptions) -> anyhow::Result<Option<Auth>> {
+    let (kind, secret) = match options {
+        AuthOptions { prompt: true, .. } => return Ok(Some(Auth::PROMPT)),
+        AuthOptions { agent: true, .. } => return Ok(Some(Auth::AGENT)),
+        AuthOptions { password_file: Some(path), .. } => (AuthKind::Password, first_line(path, "--password-file")?),
+        AuthOptions { key_file: Some(path), passphrase_file, .. } => {
+            let passphrase =
+                passphrase_file.as_deref().map(|path| first_line(path, "--passphrase-file")).transpose()?;
+            let mut text = String::new();
+            let file = File::open(path).with_context(|| format!("--key-file: {} cannot be read", path.display()))?;
+            file.take(KEY_FILE).read_to_string(&mut text).context("--key-file: is no text")?;
+            let kept = key_to_keep(&SecretString::from(text), passphrase.as_ref());
+            (AuthKind::PrivateKey, kept.with_context(|| format!("--key-file: {}", path.display()))?)
+        }
+        _ => return Ok(None),
+    };
+    if secret.expose_secret().is_empty() {
+        bail!("an empty password opens nothing; leave it out to have the person asked");
+    }
+    let text = desk.seals()?.seal(rand::random(), &outline.seal_context(kind), &secret);
+    let text = text.context("it is too long to be sealed")?;
+    Ok(Some(Auth { kind, sealed: Some(Sealed(text)) }))
+}
+
+fn first_line(path: &Path, option: &str) -> anyhow::Result<SecretString> {
+    if path == Path::new("-") {
+        return line(&mut io::stdin().lock());
+    }
+    let file = File::open(path).with_context(|| format!("{option}: {} cannot be read", path.display()))?;
+    line(&mut BufReader::new(file))
+}
+
+pub(super) fn is_configured(desk: &Desk, name: &str) -> bool {
+    desk.config.targets.iter().any(|target| target.name == name)
+}
+
+fn find(desk: &Desk, directory: &Directory, name: &str) -> anyhow::Result<Target> {
+    if is_configured(desk, name) {
+        bail!("{name} stands in the configuration; change it there");
+    }
+    let found = directory.targets.get(name).cloned();
+    found.with_context(|| format!("the records hold no target {name}; see `pulsegate target list`"))
+}
+
+fn list(desk: &Desk, directory: &Directory) -> anyhow::Result<Report> {
+    let mut text =
+        format!("{:<24} {:<36} {:<13} {:<7} {:<16}  TAGS AND ROLES", "NAME", "PLACE", "AUTH", "SOURCE", "GROUP");
+    let mut row = |name: &str, place: &str, auth: &str, source: &str, group: Option<&str>, words: &str| {
+        write!(text, "\n{name:<24} {place:<36} {auth:<13} {source:<7} {:<16}  {words}", group.unwrap_or("-"))
+    };
+    for target in &desk.config.targets {
+        let place = place(&target.username, &target.host, target.port);
+        let words = words(&target.tags, &target.roles);
+        row(&target.name, &place, auth(&target.auth), "config", target.group.as_deref(), &words)?;
+    }
+    let recorded = || directory.targets.values().filter(|target| !is_configured(desk, &target.outline.name));
+    for Target { outline, auth, .. } in recorded() {
+        let words = words(&outline.tags, &outline.roles);
+        row(&outline.name, &outline.place(), auth.kind.as_str(), "records", outline.group.as_deref(), &words)?;
+    }
+    let configured = desk.config.targets.iter().map(|target| {
+        json!({ "name": target.name, "host": target.host, "port": target.port, "username": target.username,
+            "group": target.group, "tags": target.tags, "roles": target.roles, "auth": auth(&target.auth), "source": "config" })
+    });
+    let targets: Vec<_> = configured.chain(recorded().map(view)).collect();
+    Ok(done(text, json!({ "targets": targets })))
+}
+
+fn auth(auth: &config::Auth) -> &'static str {
+    match auth {
+        config::Auth::KeyFile(_) => "key_file",
+        config::Auth::PasswordFile(_) => "password_file",
+        config::Auth::Agent => "agent",
+        config::Auth::Prompt => "prompt",
+    }
+}
+
+fn words(tags: &[String], roles: &[Role]) -> String {
+    let roles = roles.iter().map(|role| format!("role:{}", role.as_str()));
+    tags.iter().cloned().chain(roles).collect::<Vec<_>>().join(" ")
+}
+
+fn view(target: &Target) -> serde_json::Value {
+    let Target { outline, auth, .. } = target;
+    json!({ "name": outline.name, "host": outline.host, "port": outline.port, "username": outline.username,
+        "group": outline.group, "tags": outline.tags, "roles": outline.roles, "auth": auth.kind, "source": "records" })
+}
