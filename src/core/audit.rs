@@ -55,6 +55,8 @@ words! {
         TargetChange => "target.change",
         /// A target was removed.
         TargetRemove => "target.remove",
+        /// Everything sealed was sealed anew.
+        SealRotate => "seal.rotate",
         /// A user was made.
         UserCreate => "user.create",
         /// A user was changed.

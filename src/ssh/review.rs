@@ -156,8 +156,9 @@ impl HostKeys {
         if known.judge(&waiting.name, &waiting.key) == Verdict::Revoked {
             return Err(ReviewError::Revoked);
         }
-        match known.plain(&waiting.name).find(|line| line.others(&waiting.name).is_none()) {
-            Some(line) => Err(ReviewError::Pattern { line: line.number }),
+        let pattern = known.plain(&waiting.name).find(|line| line.others(&waiting.name).is_none());
+        match pattern.map(|line| line.number) {
+            Some(line) => Err(ReviewError::Pattern { line }),
             None => Ok(waiting),
         }
     }

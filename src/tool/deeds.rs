@@ -25,9 +25,18 @@ impl Desk {
     /// Tells the audit log what was done. It has been done by then, so that a log that cannot be reached is a warning: whoever
     /// may use this command could change the log's file as well.
     pub(super) async fn did(&self, action: Action, subject: &str, detail: &str) {
-        if let Err(error) = self.note(action, subject, detail).await {
-            eprintln!("warning: this is in no audit log: {error:#}");
-        }
+        warn(self.note(action, subject, detail).await);
+    }
+
+    /// As [`did`](Self::did), by a tool that holds the data directory's lock.
+    pub(super) async fn did_under_lock(&self, action: Action, subject: &str, detail: &str) {
+        warn(self.write_down(action, subject, detail).await);
+    }
+
+    async fn write_down(&self, action: Action, subject: &str, detail: &str) -> anyhow::Result<()> {
+        let deed = Deed::of_tool(rustix::process::geteuid().as_raw(), action, subject, detail).bounded();
+        let journal = stores::journal(self, &self.database()).await?;
+        journal.append(vec![((self.utc)(), deed)]).await.context("the journal cannot be written")
     }
 
     async fn note(&self, action: Action, subject: &str, detail: &str) -> anyhow::Result<()> {
@@ -36,10 +45,7 @@ impl Desk {
             bail!("there is no data directory {} here", folder.display());
         }
         if let Some(_lock) = data_dir::try_lock(folder)? {
-            let uid = rustix::process::geteuid().as_raw();
-            let deed = Deed::of_tool(uid, action, subject, detail).bounded();
-            let journal = stores::journal(self, &self.database()).await?;
-            return journal.append(vec![((self.utc)(), deed)]).await.context("the journal cannot be written");
+            return self.write_down(action, subject, detail).await;
         }
         let line = json!({ "deed": { "action": action, "subject": subject, "detail": detail } });
         timeout(NOTED_WITHIN, self.ask_gateway(&format!("{line}\n"))).await.context("the gateway takes too long")?
@@ -57,5 +63,11 @@ impl Desk {
             Some(said) => bail!("the gateway says {said}"),
             None => bail!("the gateway did not take it; are you its owner?"),
         }
+    }
+}
+
+fn warn(noted: anyhow::Result<()>) {
+    if let Err(error) = noted {
+        eprintln!("warning: this is in no audit log: {error:#}");
     }
 }

@@ -13,6 +13,7 @@ use crate::{
     cli::SealCommand,
     config::Records,
     core::{
+        audit::Action,
         people::Directory,
         seal::{SealKey, Seals, Unopened},
         target::{Auth, Sealed, Target},
@@ -123,6 +124,7 @@ async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyh
                        is enough"
             .to_owned(),
     };
+    desk.did_under_lock(Action::SealRotate, &id, &format!("{sealed} sealed anew with this key.")).await;
     Ok(Report {
         text: format!("{sealed} sealed with the key {id}\n{next}"),
         json: json!({ "key": id, "sealed": sealed }),

@@ -21,6 +21,7 @@ use crate::{
     cli::{AddTarget, AuthOptions, SetTarget, TargetCommand},
     config,
     core::{
+        audit::Action,
         people::{Directory, Role},
         target::{Auth, AuthKind, Outline, Sealed, TARGETS, Target, place},
     },
@@ -43,6 +44,7 @@ pub async fn run(desk: &Desk, command: TargetCommand) -> anyhow::Result<Report> 
             let target = find(desk, &directory, &name)?;
             let change = Change::RemoveTarget(target.outline.name);
             store.change(change).await.context("the target cannot be removed")?;
+            desk.did(Action::TargetRemove, &name, "Removed.").await;
             Ok(done(format!("{name} is removed"), json!({ "target": name })))
         }
         TargetCommand::Import(options) => targets_import::run(desk, &*store, &directory, options).await,
@@ -72,7 +74,9 @@ async fn add(
     if !store.change(Change::AddTarget(target.clone())).await.context("the target cannot be added")? {
         bail!("somebody added a target {name} at the same moment");
     }
-    Ok(done(format!("{name} leads to {}, signed in to by {}", target.outline.place(), target.auth.kind), view(&target)))
+    let told = format!("{name} leads to {}, signed in to by {}", target.outline.place(), target.auth.kind);
+    desk.did(Action::TargetCreate, &name, &format!("{told}.")).await;
+    Ok(done(told, view(&target)))
 }
 
 async fn set(
@@ -112,7 +116,9 @@ async fn set(
     if !store.change(change).await.context("the target cannot be changed")? {
         bail!("{name} was changed by somebody at the same moment; look, and try again");
     }
-    Ok(done(format!("{name} leads to {}, signed in to by {}", target.outline.place(), target.auth.kind), view(&target)))
+    let told = format!("{name} leads to {}, signed in to by {}", target.outline.place(), target.auth.kind);
+    desk.did(Action::TargetChange, &name, &format!("{told}.")).await;
+    Ok(done(told, view(&target)))
 }
 
 /// Reads and seals what is asked for; `None` if nothing is.

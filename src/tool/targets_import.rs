@@ -10,6 +10,7 @@ use super::{Desk, Report, targets::is_configured};
 use crate::{
     cli::ImportTargets,
     core::{
+        audit::Action,
         import::{Additions, LARGEST, Plan, Reading, Remark, Step, ansible, plan, ssh_config},
         people::Directory,
         target::{Auth, Target},
@@ -64,12 +65,14 @@ async fn written(
 ) -> anyhow::Result<Vec<String>> {
     let mut late = Vec::new();
     for (_, step, _) in &plan.steps {
-        let change = match step {
-            Step::Add(outline) => Change::AddTarget(Target::new(outline.clone(), Auth::PROMPT, (desk.utc)())),
+        let (action, change) = match step {
+            Step::Add(outline) => {
+                (Action::TargetCreate, Change::AddTarget(Target::new(outline.clone(), Auth::PROMPT, (desk.utc)())))
+            }
             Step::Change(outline) => {
                 let Some(before) = directory.targets.get(&outline.name) else { continue };
                 let after = before.changed(outline.clone(), before.auth.clone(), (desk.utc)());
-                Change::ReplaceTarget(after, before.changed_at)
+                (Action::TargetChange, Change::ReplaceTarget(after, before.changed_at))
             }
             Step::Equal(_) => continue,
         };
@@ -77,7 +80,9 @@ async fn written(
             "the targets cannot be written; what was written so far stays, and the \
             same import goes on from there",
         )?;
-        if !done {
+        if done {
+            desk.did(action, step.name(), "Imported.").await;
+        } else {
             late.push(step.name().to_owned());
         }
     }

@@ -367,7 +367,7 @@ mod tests {
             assert_eq!(told, expected, "{body} {trusts} {of_target:?} {of_gateway:?}");
         }
         let mut settings = settings();
-        let twin = Target { name: "same".into(), host_key_policy: Strict, ..settings.targets[0].clone() };
+        let twin = state::Target { name: "same".into(), host_key_policy: Strict, ..settings.targets[0].clone() };
         settings.targets.push(twin);
         let open = check(serde_json::from_str(LISTED).unwrap(), true, &settings).unwrap();
         assert_eq!(open.host_key_policy, Strict, "the strictest of one host's names");

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::store::audit::MemoryAudit;
+use crate::{core::audit::Entry, store::audit::MemoryAudit};
 
 /// A log that takes a write per permit, and refuses it while it is told to.
 #[derive(Clone)]

@@ -77,6 +77,7 @@ export const ACTIONS = [
   "target.create",
   "target.change",
   "target.remove",
+  "seal.rotate",
   "user.create",
   "user.change",
   "user.remove",
