@@ -15,6 +15,7 @@ use crate::{
     core::{
         audit::Action,
         people::Directory,
+        record::UtcMicros,
         seal::{SealKey, Seals, Unopened},
         target::{Auth, Sealed, Target},
     },
@@ -29,14 +30,16 @@ const PASSES: usize = 5;
 /// Older keys that are kept at most: a file with more than sixteen is not read.
 const OLDER: usize = 15;
 
+/// Makes the change that puts another sealed text in the place of one.
+type Again = Box<dyn Fn(String, UtcMicros) -> Change + Send + Sync>;
+
 /// One sealed thing that the records keep.
 pub struct Kept {
     /// What it is, for people.
     pub what: String,
     place: String,
     text: String,
-    /// Makes the change that puts another sealed text in its place.
-    again: Box<dyn Fn(String, &Desk) -> Change + Send + Sync>,
+    again: Again,
 }
 
 impl Kept {
@@ -58,9 +61,9 @@ fn of_target(target: &Target) -> Option<Kept> {
         what: format!("the {kind} of the target {}", target.outline.name),
         place: target.outline.seal_context(kind),
         text,
-        again: Box::new(move |text, desk| {
+        again: Box::new(move |text, now| {
             let auth = Auth { kind, sealed: Some(Sealed(text)) };
-            Change::ReplaceTarget(target.changed(target.outline.clone(), auth, (desk.utc)()), target.changed_at)
+            Change::ReplaceTarget(target.changed(target.outline.clone(), auth, now), target.changed_at)
         }),
     })
 }
@@ -157,7 +160,7 @@ async fn seal_again(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyh
         for kept in old {
             let secret = seals.open(&kept.place, &kept.text).with_context(|| kept.what.clone())?;
             let text = seals.seal(rand::random(), &kept.place, &secret).context("it is too long to be sealed")?;
-            let change = (kept.again)(text, desk);
+            let change = (kept.again)(text, (desk.utc)());
             sealed +=
                 usize::from(store.change(change).await.with_context(|| format!("{} cannot be written", kept.what))?);
         }

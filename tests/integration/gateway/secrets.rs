@@ -32,6 +32,18 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     all
 }
 
+/// Adds a target whose password is kept, in the right and in wrong ways, and opens it.
+fn keeps_a_target(asks: &mut impl FnMut(&str, &str, Option<&Value>), kept: &Playground) {
+    let auth = |secret: &str| json!({"kind": "password", "password": secret});
+    let (host, port) = (kept.addr.ip(), kept.addr.port());
+    let target = json!({"name": "kept", "host": host, "port": port, "username": "guest", "auth": auth(WRONG)});
+    asks("POST", "/api/v1/targets", Some(&target));
+    asks("PATCH", "/api/v1/targets/kept", Some(&json!({"auth": auth(KEPT)})));
+    asks("PATCH", "/api/v1/targets/kept", Some(&json!({"auth": {"kind": "private_key", "private_key": KEPT}})));
+    asks("PATCH", "/api/v1/targets/kept", Some(&json!({"auth": {"kind": "agent", "password": KEPT}})));
+    asks("POST", "/api/v1/sessions", Some(&json!({"target": "kept"})));
+}
+
 #[test]
 fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
     let door =
@@ -55,14 +67,7 @@ fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
     asks("POST", "/api/v1/login", Some(&json!({"token": WRONG})));
     let opening =
         |target: &str, password: &str| json!({"target": target, "auth": {"method": "password", "password": password}});
-    let auth = |secret: &str| json!({"kind": "password", "password": secret});
-    let (host, port) = (kept.addr.ip(), kept.addr.port());
-    let target = json!({"name": "kept", "host": host, "port": port, "username": "guest", "auth": auth(WRONG)});
-    asks("POST", "/api/v1/targets", Some(&target));
-    asks("PATCH", "/api/v1/targets/kept", Some(&json!({"auth": auth(KEPT)})));
-    asks("PATCH", "/api/v1/targets/kept", Some(&json!({"auth": {"kind": "private_key", "private_key": KEPT}})));
-    asks("PATCH", "/api/v1/targets/kept", Some(&json!({"auth": {"kind": "agent", "password": KEPT}})));
-    asks("POST", "/api/v1/sessions", Some(&json!({"target": "kept"})));
+    keeps_a_target(&mut asks, &kept);
     asks("POST", "/api/v1/sessions", Some(&opening("given", GIVEN)));
     asks("POST", "/api/v1/sessions", Some(&opening("answered", WRONG)));
     asks("POST", "/api/v1/sessions", Some(&json!({"target": "given", "auth": {"method": "key", "password": GIVEN}})));
@@ -71,8 +76,7 @@ fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
     let id = |target: &str| open.iter().find(|row| row["target"] == target).unwrap()["id"].as_str().unwrap().to_owned();
     let (page, _) = gateway.attaches(&id("given"), &Attach::default());
     page.sees("Pulsegate playground");
-    let (kept_page, _) = gateway.attaches(&id("kept"), &Attach::default());
-    kept_page.sees("Pulsegate playground");
+    gateway.attaches(&id("kept"), &Attach::default()).0.sees("Pulsegate playground");
     let (asked, _) = gateway.attaches(&id("answered"), &Attach::default());
     let prompt = asked.hears("prompt");
     asked.says(json!({"type": "answer", "id": prompt["id"], "values": [ANSWERED]}));
