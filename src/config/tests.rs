@@ -106,7 +106,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("ssh:\n  keepalive_max: 0\n", "config.yaml:2:18: ssh.keepalive_max: must be between 1 and 60"),
         ("ssh:\n  host_key_policy: 'no'\n", "config.yaml:2:20: ssh.host_key_policy: must be strict, accept_new or ask"),
         ("ssh:\n  keepalive_max: 3\n  keepalive_max: 4\n", "config.yaml:3:3: ssh.keepalive_max: is given twice"),
-        ("targets: web-1\n", "config.yaml:1:10: targets[0]: must be a block with the keys name, host, port, username, auth, tags, roles, recording, host_key_policy"),
+        ("targets: web-1\n", "config.yaml:1:10: targets[0]: must be a block with the keys name, host, port, username, auth, group, tags, roles, recording, host_key_policy"),
         ("targets: {}\n", "config.yaml:1:10: targets: must be a list"),
         ("targets:\n  - name: a\n    username: u\n", "config.yaml:2:5: targets[0].host: must be a name or an address, without user and port"),
         ("targets:\n  - { name: a b, host: h, username: u }\n", "config.yaml:2:13: targets[0].name: must be 1 … 64 of A-Z a-z 0-9 . _ -"),
