@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{super::block, *};
+use super::*;
+use crate::config::block;
 
 fn typo() -> impl Strategy<Value = (String, String)> {
     let keys = proptest::sample::select(all_keys());
