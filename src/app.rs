@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix::Arbiter;
-use actix_web::{App, HttpServer, middleware, web};
+use actix_web::{App, HttpServer, dev::Server, middleware, web};
 use anyhow::{Context, bail};
 use tokio::sync::{oneshot, watch};
 
@@ -170,13 +170,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
         connector: Arc::new(RusshConnector::new(ssh.clone())),
         collapse: Arc::new(move |why| fall.send_modify(|first| *first = first.or(Some(why)))),
     };
-    let core = Arbiter::new();
-    let (started, gateway) = oneshot::channel();
-    core.spawn(async move {
-        // The receiver waits just below.
-        started.send(Gateway::start(foundation)).ok();
-    });
-    let gateway = gateway.await.context("the core thread did not start")?;
+    let (core, gateway) = begin(foundation).await?;
     let addr = plan.listener.local_addr()?;
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
     let secrets = plan.loaded.secrets.clone();
@@ -184,22 +178,8 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let settings = settings::web(&config, addr.ip(), secrets.admin_token, seals, plan.demo, ssh.host_keys);
     let state = web::Data::new(http::state::State::new(gateway.clone(), settings));
     let link = plan.demo.then(|| state.issue_link(http::auth::ADMIN));
-    let doors = doors::open(&config);
-    let hold = || middleware::from_fn(http::connections::hold);
-    let app = move || App::new().app_data(state.clone()).wrap(hold()).configure(http::routes::configure);
-    let server = HttpServer::new(app)
-        .on_connect(move |connection, data| doors.meet(connection, data))
-        .client_request_timeout(HEAD_LIMIT)
-        // Nagle's algorithm holds a key's echo back until the browser's delayed acknowledgement, 40 ms.
-        .tcp_nodelay(true)
-        .shutdown_timeout(1)
-        .disable_signals();
     let certificate = Certificate::open(&config)?;
-    let server = match &certificate {
-        Some(certificate) => server.listen_rustls_0_23(plan.listener, certificate.server()?)?,
-        None => server.listen(plan.listener)?,
-    };
-    let server = server.run();
+    let server = server(&config, plan.listener, state, certificate.as_ref())?;
     let handle = server.handle();
     let serving = actix::spawn(server);
     let closed = gateway.recover().await.context("sessions of an earlier start could not be closed")?;
@@ -238,6 +218,41 @@ struct Opened {
     people: Arc<dyn PeopleStore>,
     book: Arc<dyn HookBook>,
     epoch: Epoch,
+}
+
+/// The HTTP side, ready to be run.
+fn server(
+    config: &Config,
+    listener: TcpListener,
+    state: web::Data<http::state::State>,
+    certificate: Option<&Arc<Certificate>>,
+) -> anyhow::Result<Server> {
+    let doors = doors::open(config);
+    let hold = || middleware::from_fn(http::connections::hold);
+    let app = move || App::new().app_data(state.clone()).wrap(hold()).configure(http::routes::configure);
+    let server = HttpServer::new(app)
+        .on_connect(move |connection, data| doors.meet(connection, data))
+        .client_request_timeout(HEAD_LIMIT)
+        // Nagle's algorithm holds a key's echo back until the browser's delayed acknowledgement, 40 ms.
+        .tcp_nodelay(true)
+        .shutdown_timeout(1)
+        .disable_signals();
+    let server = match certificate {
+        Some(certificate) => server.listen_rustls_0_23(listener, certificate.server()?)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
+}
+
+/// Starts the actors on a thread of their own.
+async fn begin(foundation: Foundation) -> anyhow::Result<(Arbiter, Gateway)> {
+    let core = Arbiter::new();
+    let (started, gateway) = oneshot::channel();
+    core.spawn(async move {
+        // The receiver waits just below.
+        started.send(Gateway::start(foundation)).ok();
+    });
+    Ok((core, gateway.await.context("the core thread did not start")?))
 }
 
 /// Opens the stores that the configuration names and begins this node's next epoch in them. The journal must work; the

@@ -51,7 +51,7 @@ pub const STEPS: [Step; 9] = [
     step!(6, "people", "mysql/0006_people"),
     step!(7, "audit", "mysql/0007_audit"),
     step!(9, "targets", "mysql/0009_targets"),
-    step!(11, "webhooks", "mysql/0011_webhooks"),
+    step!(10, "webhooks", "mysql/0010_webhooks"),
 ];
 
 /// Two batches under way and a lease beside them.

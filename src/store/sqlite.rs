@@ -51,7 +51,7 @@ pub const STEPS: [Step; 9] = [
     step!(6, "people", "sqlite/0006_people"),
     step!(7, "audit", "sqlite/0007_audit"),
     step!(9, "targets", "sqlite/0009_targets"),
-    step!(11, "webhooks", "sqlite/0011_webhooks"),
+    step!(10, "webhooks", "sqlite/0010_webhooks"),
 ];
 
 /// How long SQLite waits for another process (a backup, a doctor) to let go of the file before it says busy.

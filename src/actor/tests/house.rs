@@ -264,11 +264,10 @@ impl House {
         let records = Gated::new(store);
         let (remote, remote_folder) = remote.unzip();
         let (live, targets, collapsed) = (Arc::new(MemoryLive::default()), Targets::default(), Arc::default());
-        let node = NodeId("node-test".into());
-        let incarnation = Incarnation::new([1; 16]);
+        let (node, incarnation) = (NodeId("node-test".into()), Incarnation::new([1; 16]));
         let begun = registry::begin_epoch(records.as_ref(), node.clone(), incarnation.clone(), Epoch(0));
         let epoch = begun.await.unwrap();
-        let fallen: Arc<AtomicBool> = Arc::clone(&collapsed);
+        let fallen = Arc::<AtomicBool>::clone(&collapsed);
         let watch = Rule { interval: Duration::from_secs(5), window: Duration::from_secs(5), probes: 2 };
         let gateway = Gateway::start(Foundation {
             settings: Settings {

@@ -1,0 +1,183 @@
+//! What a body may say, and what it becomes.
+
+use actix_web::ResponseError;
+use secrecy::ExposeSecret;
+
+use super::*;
+use crate::{
+    core::{
+        people::Role,
+        record::UtcMicros,
+        seal::SealKey,
+        target::{Auth as Kept, Outline, Sealed},
+    },
+    ssh::AddressRule,
+    web::fixture::settings,
+};
+
+/// Two targets of the records: one with a password for its own place, and one that shares its name with the configuration.
+fn directory(settings: &Settings) -> Directory {
+    let outline = |name: &str, host: &str| Outline {
+        name: name.to_owned(),
+        host: host.to_owned(),
+        port: 22,
+        username: "deploy".to_owned(),
+        group: None,
+        tags: vec![],
+        roles: vec![],
+    };
+    let place = outline("db-1", "db-1.internal").seal_context(AuthKind::Password);
+    let sealed = settings.seals.seal([1; 12], &place, &"s3cret".into()).map(Sealed);
+    let auth = Kept { kind: AuthKind::Password, sealed };
+    let targets = [
+        Target::new(outline("db-1", "db-1.internal"), auth.clone(), UtcMicros(1)),
+        Target::new(outline("db-2", "db-1.internal"), auth.clone(), UtcMicros(1)),
+        Target::new(outline("web-1", "evil.example"), auth, UtcMicros(1)),
+    ];
+    let targets = targets.into_iter().map(|target| (target.outline.name.clone(), target));
+    Directory { targets: targets.collect(), ..Directory::default() }
+}
+
+fn open_with(body: &str, settings: &Settings) -> Result<OpenSession, (u16, String)> {
+    let opening: Opening = serde_json::from_str(body).map_err(|error| (400, error.to_string()))?;
+    check(opening, false, settings)
+}
+
+fn check(opening: Opening, trusts: bool, settings: &Settings) -> Result<OpenSession, (u16, String)> {
+    let reach = Reach { role: Role::Admin, grants: vec![] };
+    let (from, directory) = ("192.0.2.7".parse().unwrap(), directory(settings));
+    let told = opening.check("ada", &reach, trusts, from, settings, &directory);
+    told.map_err(|problem| (problem.status_code().as_u16(), problem.detail().to_owned()))
+}
+
+fn open(body: &str) -> Result<OpenSession, (u16, String)> {
+    open_with(body, &settings())
+}
+
+#[test]
+fn a_target_of_the_catalogue_is_dialled_as_it_stands_there() {
+    let open = open(r#"{"target":"web-1"}"#).unwrap();
+    assert_eq!((open.host.as_str(), open.port, open.login.as_str()), ("web-1.internal", 2222, "deploy"));
+    assert_eq!((open.term.as_str(), open.size), ("xterm-256color", Size { cols: 80, rows: 24 }));
+    assert!(matches!(open.credentials[..], [Credential::Agent]));
+    assert_eq!(open.allowed, None);
+}
+
+#[test]
+fn a_target_of_the_records_is_dialled_with_its_sealed_credential() {
+    let open = open(r#"{"target":"db-1"}"#).unwrap();
+    assert_eq!((open.host.as_str(), open.port, open.login.as_str()), ("db-1.internal", 22, "deploy"));
+    assert_eq!(open.allowed, None);
+    let [Credential::SealedPassword(sealed)] = &open.credentials[..] else { panic!("{:?}", open.credentials) };
+    assert_eq!(sealed.open().unwrap().expose_secret(), "s3cret");
+    let opening: Opening = serde_json::from_str(r#"{"target":"db-1"}"#).unwrap();
+    let (reach, ip) = (Reach { role: Role::User, grants: vec![] }, "192.0.2.7".parse().unwrap());
+    let refused = opening.check("ada", &reach, false, ip, &settings(), &directory(&settings())).unwrap_err();
+    assert_eq!(refused.detail(), "There is no target \"db-1\".");
+}
+
+#[test]
+fn a_credential_that_does_not_open_is_told_before_anything_is_dialled() {
+    let (status, detail) = open(r#"{"target":"db-2"}"#).unwrap_err();
+    assert_eq!(status, 503);
+    assert!(detail.contains("db-2 cannot be used") && detail.contains("altered"), "it is that of db-1: {detail}");
+    let other = Settings { seals: Arc::new(Seals::new(SealKey::new([8; 32]), vec![])), ..settings() };
+    let opening: Opening = serde_json::from_str(r#"{"target":"db-1"}"#).unwrap();
+    let (reach, ip) = (Reach { role: Role::Admin, grants: vec![] }, "192.0.2.7".parse().unwrap());
+    let refused = opening.check("ada", &reach, false, ip, &other, &directory(&settings())).unwrap_err();
+    let id = settings().seals.keys().next().unwrap().id();
+    assert!(refused.detail().contains(&format!("sealed with the key {id}")), "{}", refused.detail());
+    assert!(refused.detail().contains("pulsegate doctor"), "{}", refused.detail());
+}
+
+#[test]
+fn a_target_typed_by_hand_carries_the_address_rule() {
+    let open = open(r#"{"host":"[2001:DB8::1]","port":2200,"username":"root","cols":1000,"rows":1}"#).unwrap();
+    assert_eq!((open.target.as_str(), open.host.as_str()), ("root@[2001:db8::1]:2200", "2001:db8::1"));
+    assert_eq!(open.allowed, Some(AddressRule::default()));
+    assert!(matches!(open.credentials[..], [Credential::Prompt]));
+}
+
+#[test]
+fn of_a_host_of_the_catalogue_only_those_are_asked_who_may_accept_its_key() {
+    use HostKeyPolicy::{AcceptNew, Ask, Strict};
+    const LISTED: &str = r#"{"target":"web-1"}"#;
+    const TYPED: &str = r#"{"host":"WEB-1.internal.","port":2222,"username":"u"}"#;
+    const ELSEWHERE: &str = r#"{"host":"web-1.internal","username":"u"}"#;
+    let policy = |body: &str, trusts: bool, of_target: HostKeyPolicy, of_gateway: HostKeyPolicy| {
+        let mut settings = Settings { host_key_policy: of_gateway, ..settings() };
+        settings.targets[0].host_key_policy = of_target;
+        check(serde_json::from_str(body).unwrap(), trusts, &settings).unwrap().host_key_policy
+    };
+    for (body, trusts, of_target, of_gateway, expected) in [
+        (LISTED, false, Ask, Ask, Strict),
+        (LISTED, true, Ask, Ask, Ask),
+        (LISTED, true, Strict, Ask, Strict),
+        (LISTED, false, AcceptNew, Strict, AcceptNew),
+        // Typed by hand it is the same host.
+        (TYPED, false, Ask, Ask, Strict),
+        (TYPED, true, Ask, Ask, Ask),
+        (TYPED, false, Strict, AcceptNew, Strict),
+        (ELSEWHERE, false, Strict, Ask, Ask),
+        (ELSEWHERE, true, AcceptNew, Strict, Strict),
+    ] {
+        let told = policy(body, trusts, of_target, of_gateway);
+        assert_eq!(told, expected, "{body} {trusts} {of_target:?} {of_gateway:?}");
+    }
+    let mut settings = settings();
+    let twin = state::Target { name: "same".into(), host_key_policy: Strict, ..settings.targets[0].clone() };
+    settings.targets.push(twin);
+    let open = check(serde_json::from_str(LISTED).unwrap(), true, &settings).unwrap();
+    assert_eq!(open.host_key_policy, Strict, "the strictest of one host's names");
+}
+
+#[test]
+fn a_given_password_is_tried_first() {
+    let open = open(r#"{"target":"web-1","auth":{"method":"password","password":"00123e5"}}"#).unwrap();
+    assert!(matches!(&open.credentials[..],
+        [Credential::Password(password), Credential::Agent] if password.expose_secret() == "00123e5"));
+}
+
+#[test]
+fn a_whole_number_may_be_spelled_with_a_point() {
+    let open = open(r#"{"host":"h","username":"u","port":2200.0,"cols":1e2,"rows":null}"#).unwrap();
+    assert_eq!((open.port, open.size), (2200, Size { cols: 100, rows: 24 }));
+}
+
+#[test]
+fn refusals_have_their_status_and_name_the_field() {
+    for (body, status, words) in [
+        (r#"{"target":"nope"}"#, 404, "nope"),
+        (r#"{}"#, 400, "either"),
+        (r#"{"target":"web-1","host":"h","username":"u"}"#, 400, "either"),
+        (r#"{"target":"web-1","port":22}"#, 400, "either"),
+        (r#"{"host":"h"}"#, 400, "either"),
+        (r#"{"host":"h","username":"u","port":0}"#, 400, "port"),
+        (r#"{"host":"h","username":"u","port":65536}"#, 400, "65535"),
+        (r#"{"target":"web-1","cols":80.5}"#, 400, "whole number"),
+        (r#"{"target":"web-1","cols":-1}"#, 400, "whole number"),
+        (r#"{"target":"web-1","cols":"80"}"#, 400, "string"),
+        (r#"{"host":"h","username":"-l","port":22}"#, 400, "username"),
+        (r#"{"host":"h","username":"a\nb"}"#, 400, "username"),
+        (r#"{"target":"web-1","cols":0}"#, 400, "cols"),
+        (r#"{"target":"web-1","rows":1001}"#, 400, "rows"),
+        (r#"{"target":"web-1","term":"xterm;id"}"#, 400, "term"),
+        (r#"{"target":"web-1","term":""}"#, 400, "term"),
+        (r#"{"target":"web-1","colour":1}"#, 400, "`colour`"),
+        (r#"{"target":"web-1","target":"web-1"}"#, 400, "duplicate"),
+        (r#"{"target":"web-1","auth":{"method":"key"}}"#, 400, "`key`"),
+        (r#"{"target":"web-1","auth":{"method":"password","password":"x","extra":1}}"#, 400, "`extra`"),
+        (r#"{"target":1e400}"#, 400, "number"),
+        (r#"{"target":"\ud800"}"#, 400, "escape"),
+    ] {
+        let (told, detail) = open(body).expect_err(body);
+        assert_eq!(told, status, "{body}");
+        assert!(detail.contains(words), "{body}: {detail}");
+    }
+}
+
+#[test]
+fn a_target_typed_by_hand_is_forbidden_unless_allowed() {
+    let closed = Settings { adhoc: None, ..settings() };
+    assert_eq!(open_with(r#"{"host":"h","username":"u"}"#, &closed).unwrap_err().0, 403);
+}
