@@ -156,7 +156,8 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
     let incarnation = Incarnation::new(rand::random());
     let Opened { stores, people, book, epoch } = open_stores(&config, &node, &incarnation).await?;
-    people::somebody_signs_in(&*people, plan.demo || plan.loaded.secrets.admin_token.is_some()).await?;
+    let beside = plan.demo || plan.loaded.secrets.admin_token.is_some();
+    let is_new = people::nobody_administers(&*people, beside).await?;
     let ssh = settings::ssh(&config);
     let (fall, mut fallen) = watch::channel(None::<Collapse>);
     let foundation = Foundation {
@@ -178,6 +179,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     let settings = settings::web(&config, addr.ip(), secrets.admin_token, seals, plan.demo, ssh.host_keys);
     let state = web::Data::new(http::state::State::new(gateway.clone(), settings));
     let link = plan.demo.then(|| state.issue_link(http::auth::ADMIN));
+    let link = link.or_else(|| is_new.then(|| state.issue_setup()));
     let certificate = Certificate::open(&config)?;
     let server = server(&config, plan.listener, state, certificate.as_ref())?;
     let handle = server.handle();
@@ -196,6 +198,9 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
         );
     }
     println!("Pulsegate is ready: {scheme}://{addr}{}", link.unwrap_or_default());
+    if is_new {
+        println!("{}", people::HOW_TO_BEGIN);
+    }
     let outcome = tokio::select! {
         outcome = ending::until_told_to_stop(&gateway, reload) => outcome,
         () = ending::drained_gently(deadline, &gateway) => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use crate::{
     actor::people::People,
@@ -33,20 +33,22 @@ pub async fn people(store: Arc<dyn PeopleStore>, config: &Config) -> People {
     people
 }
 
-/// Refuses to serve where nobody could ever sign in, unless there is a way `beside` users. While the store of users is away it may be that somebody can.
+/// Whether nobody could administer this gateway: there is no admin among the users, and no way `beside` them. While the store of
+/// users is away it may be that somebody can.
 ///
 /// # Errors
-/// A sentence that says how to add somebody.
-pub async fn somebody_signs_in(people: &dyn PeopleStore, beside: bool) -> anyhow::Result<()> {
+/// If the users cannot be read for another reason.
+pub async fn nobody_administers(people: &dyn PeopleStore, beside: bool) -> anyhow::Result<bool> {
     if beside {
-        return Ok(());
+        return Ok(false);
     }
     match people.read().await {
-        Ok(directory) if directory.users.values().all(|user| user.disabled) => bail!(
-            "nobody could sign in: add somebody with `pulsegate user add NAME --role admin`, or set PULSEGATE_ADMIN_TOKEN (at \
-             least 32 characters); or try `pulsegate demo`"
-        ),
-        Ok(_) | Err(StoreError::Unavailable(_)) => Ok(()),
+        Ok(directory) => Ok(!directory.has_admin()),
+        Err(StoreError::Unavailable(_)) => Ok(false),
         Err(error) => Err(error).context("the users cannot be read"),
     }
 }
+
+/// What to do with the link to the first admin.
+pub const HOW_TO_BEGIN: &str = "Nobody administers this gateway yet. Whoever opens this link first, within 30 minutes, chooses a name \
+    and a password and becomes its admin. Later: start it again, or `pulsegate user add NAME --role admin`.";

@@ -109,6 +109,8 @@ pub fn web(
         host_keys,
         host_key_policy: policy(config.ssh.host_key_policy),
         adhoc: config.targets_adhoc.then_some(AddressRule { allow, deny }),
+        user_header: user_header(&config.sign_in.header),
+        require_totp: config.sign_in.require_totp.clone(),
         admin_token,
         seals,
         demo,
@@ -117,4 +119,10 @@ pub fn web(
         clock: clock::since_start,
         utc: clock::utc,
     }
+}
+
+/// A name that is no header's was refused with the configuration.
+fn user_header(header: &config::SignInHeader) -> Option<http::state::UserHeader> {
+    let name = header.name.as_ref()?.parse().ok()?;
+    Some(http::state::UserHeader { name, from: header.from.clone() })
 }

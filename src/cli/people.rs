@@ -20,6 +20,12 @@ pub enum UserCommand {
     List,
     /// Change what somebody is or may open; terminals that they may no longer have end.
     Set(SetUser),
+    /// Print a link with which somebody sets their own password, once, within 24 hours; it voids an older one.
+    Link {
+        /// Who.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Remove somebody with their tokens; their terminals end, their sessions stay in the history.
     Remove {
         /// Who.
@@ -77,6 +83,9 @@ pub struct SetUser {
     /// Let them sign in again.
     #[arg(long)]
     pub enable: bool,
+    /// Take their second factor away, as when the phone is lost; signs nobody out.
+    #[arg(long)]
+    pub reset_totp: bool,
 }
 
 /// What can be done with tokens. A running gateway knows of it within a second.

@@ -52,6 +52,8 @@ block! {
         session: Session = Session::default(),
         /// The SSH side.
         ssh: Ssh = Ssh::default(),
+        /// How people sign in.
+        sign_in: SignIn = SignIn::default(),
         /// The catalogue of hosts that users may open.
         targets: Vec<Target> = Vec::new(),
         /// Whether users may type any host.
@@ -187,6 +189,26 @@ block! {
         keepalive_interval: Duration = Duration::from_secs(5),
         /// So many unanswered ones in a row: the peer is lost.
         keepalive_max: u32 = 2,
+    }
+}
+
+block! {
+    /// How people sign in.
+    SignIn {
+        /// The roles that can do nothing by a cookie before they have a second factor.
+        require_totp: Vec<Role> = Vec::new(),
+        /// Users whom a proxy in front names.
+        header: SignInHeader = SignInHeader::default(),
+    }
+}
+
+block! {
+    /// Users whom a proxy in front names, which has signed them in itself.
+    SignInHeader {
+        /// The header that holds the user's name; `None`: no header does.
+        name: Option<String> = None,
+        /// The proxies that are believed, by the address of their connection.
+        from: Vec<IpNet> = Vec::new(),
     }
 }
 

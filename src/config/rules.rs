@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use super::{Auth, ByteSize, Config, RecordingPolicy, Target, mistake::Report};
+use super::{Auth, ByteSize, Config, RecordingPolicy, SignInHeader, Target, mistake::Report};
 use crate::core::target::{is_group, is_name};
 
 /// The checklist's bound: a session that nobody looks at any more is noticed within this time.
@@ -15,6 +15,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     liveness(config, report);
     server(config, report);
     webhooks(config, report);
+    sign_in(config, report);
     if let Some(id) = &config.node.id {
         hold(report, is_name(id), &["node.id"], || NAME.to_owned());
     }
@@ -157,6 +158,40 @@ fn server(config: &Config, report: &mut Report) {
     if let Some(key) = key {
         file(key, 0o007, "server.tls.key", report);
     }
+}
+
+/// Headers that a browser or every proxy sends: none of them names a user.
+const TAKEN: [&str; 9] = [
+    "authorization",
+    "connection",
+    "cookie",
+    "forwarded",
+    "host",
+    "origin",
+    "sec-fetch-site",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+];
+
+fn sign_in(config: &Config, report: &mut Report) {
+    let SignInHeader { name, from } = &config.sign_in.header;
+    let Some(name) = name else {
+        hold(report, from.is_empty(), &["sign_in.header.from"], || {
+            "is given, but sign_in.header.name is not: which header names the user?".to_owned()
+        });
+        return;
+    };
+    let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let free = (1..=64).contains(&name.len()) && !TAKEN.contains(&name.to_ascii_lowercase().as_str());
+    hold(report, free && name.bytes().all(letters), &["sign_in.header.name"], || {
+        "must be a header's name, 1 … 64 of A-Z a-z 0-9 - _, and none that browsers or proxies use already, as Remote-User"
+            .to_owned()
+    });
+    hold(report, !from.is_empty(), &["sign_in.header.from", "sign_in.header.name"], || {
+        "must list the proxies (CIDR) that are believed where sign_in.header.name is given: whoever else sent the header would be \
+         whom they like"
+            .to_owned()
+    });
 }
 
 const UNRECORDED: &str = "required, but recording.enabled is false: nothing could be opened";

@@ -65,6 +65,10 @@ words! {
         UserRemove => "user.remove",
         /// A password was set.
         UserPassword => "user.password",
+        /// Somebody's second factor was turned on or taken away.
+        UserSecondFactor => "user.second_factor",
+        /// A link was made with which somebody sets their own password.
+        UserLink => "user.link",
         /// A token was made.
         TokenCreate => "token.create",
         /// A token was revoked.

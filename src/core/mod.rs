@@ -41,6 +41,8 @@ pub mod session;
 pub mod stream;
 /// Targets of the records: what may stand in them.
 pub mod target;
+/// One-time codes over time, and recovery codes.
+pub mod totp;
 /// Which letters a person sees.
 pub mod visible;
 /// Audit entries on their way to another system.

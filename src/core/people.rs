@@ -11,6 +11,16 @@ use super::{
     target::{self, is_name},
 };
 
+/// What a user proves who they are with, beside the password.
+mod proof;
+/// What somebody may open.
+mod reach;
+#[cfg(test)]
+mod tests;
+
+pub use proof::{Invitation, SecondFactor};
+pub use reach::{Listed, Reach, objection};
+
 /// The name of whoever holds the gateway's own token. No user has it.
 pub const ADMIN: &str = "admin";
 
@@ -210,6 +220,10 @@ pub struct User {
     pub disabled: bool,
     /// Their password's hash in PHC form; it opens nothing, and is not to be shown all the same.
     pub password_hash: String,
+    /// The codes they are asked for beside it, if they are.
+    pub second_factor: Option<SecondFactor>,
+    /// The link with which they may set a password, if one was made.
+    pub invitation: Option<Invitation>,
     /// When they were added.
     pub created_at: UtcMicros,
     /// When they were changed; every change moves it.
@@ -222,7 +236,19 @@ impl User {
     /// Somebody who is added now.
     pub fn new(name: String, role: Role, grants: Vec<Grant>, password_hash: String, now: UtcMicros) -> Self {
         let (created_at, changed_at) = (now, now);
-        Self { name, role, grants, disabled: false, password_hash, created_at, changed_at, last_sign_in_at: None }
+        let (second_factor, invitation, last_sign_in_at) = (None, None, None);
+        Self {
+            name,
+            role,
+            grants,
+            disabled: false,
+            password_hash,
+            second_factor,
+            invitation,
+            created_at,
+            changed_at,
+            last_sign_in_at,
+        }
     }
 
     /// When a change that is made now counts as made: behind the last one, wherever the wall clock stands.
@@ -262,49 +288,6 @@ pub struct Token {
 /// What is kept of a token's secret: its SHA-256 in hex. The secret is 256 random bits, so that nothing slower is needed.
 pub fn token_digest(secret: &str) -> String {
     Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// One target of the catalogue, as far as access goes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// Its name.
-    pub name: String,
-    /// Its tags.
-    pub tags: Vec<String>,
-    /// Roles that may open it without a grant of their own.
-    pub roles: Vec<Role>,
-}
-
-/// What somebody may open.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reach {
-    /// What they are.
-    pub role: Role,
-    /// What is granted to them.
-    pub grants: Vec<Grant>,
-}
-
-impl Reach {
-    /// Whether a target of the catalogue may be opened.
-    pub fn covers(&self, target: &Listed) -> bool {
-        let granted = |grant: &Grant| match grant {
-            Grant::Catalogue => true,
-            Grant::AdHoc => false,
-            Grant::Tag(tag) => target.tags.contains(tag),
-            Grant::Target(name) => *name == target.name,
-        };
-        self.opens()
-            && (self.role == Role::Admin || target.roles.contains(&self.role) || self.grants.iter().any(granted))
-    }
-
-    /// Whether a host typed by hand may be opened.
-    pub fn covers_typed(&self) -> bool {
-        self.opens() && (self.role == Role::Admin || self.grants.contains(&Grant::AdHoc))
-    }
-
-    fn opens(&self) -> bool {
-        self.role.rights().has(Right::Open)
-    }
 }
 
 /// Everyone who may sign in, every token and every target of the records, as the store had them at one moment.
@@ -348,21 +331,3 @@ impl Directory {
         self.users.values().any(|user| user.role == Role::Admin && !user.disabled)
     }
 }
-
-/// Why `user` may not go on with a session on `target`, as a sentence; `None` if they may.
-pub fn objection(directory: &Directory, catalogue: &[Listed], user: &str, target: &str) -> Option<String> {
-    let Some(reach) = directory.reach(user) else { return directory.absence(user) };
-    if !reach.opens() {
-        return Some(format!("{user} is {} now, who opens no shells", reach.role.as_str()));
-    }
-    let listed = catalogue.iter().find(|listed| listed.name == target).cloned();
-    let covered = match listed.or_else(|| Some(directory.targets.get(target)?.outline.listed())) {
-        Some(listed) => reach.covers(&listed),
-        None if target::is_typed(target) => reach.covers_typed(),
-        None => return Some(format!("{target} was removed from the catalogue")),
-    };
-    (!covered).then(|| format!("{target} is no longer granted to {user}"))
-}
-
-#[cfg(test)]
-mod tests;

@@ -42,7 +42,7 @@ mod tests;
 mod upkeep;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 10] = [
     step!(1, "session records", "mysql/0001_session_records"),
     step!(2, "session events", "mysql/0002_session_events"),
     step!(3, "nodes", "mysql/0003_nodes"),
@@ -50,6 +50,7 @@ pub const STEPS: [Step; 9] = [
     step!(5, "neighbours", "mysql/0005_neighbours"),
     step!(6, "people", "mysql/0006_people"),
     step!(7, "audit", "mysql/0007_audit"),
+    step!(8, "second factor", "mysql/0008_second_factor"),
     step!(9, "targets", "mysql/0009_targets"),
     step!(10, "webhooks", "mysql/0010_webhooks"),
 ];

@@ -64,10 +64,10 @@ pub trait PeopleStore: Send + Sync + 'static {
 pub(super) const VERSION: &str = "SELECT version FROM people_version WHERE id = 1";
 pub(super) const COUNT_UP: &str = "UPDATE people_version SET version = version + 1 WHERE id = 1";
 
-pub(super) const USERS: &str = "SELECT name, role, grants, disabled, password_hash, created_at, changed_at, last_sign_in_at \
-    FROM users ORDER BY name";
-pub(super) const ONE_USER: &str = "SELECT name, role, grants, disabled, password_hash, created_at, changed_at, last_sign_in_at \
-    FROM users WHERE name = ?";
+pub(super) const USERS: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, invitation, created_at, \
+    changed_at, last_sign_in_at FROM users ORDER BY name";
+pub(super) const ONE_USER: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, invitation, created_at, \
+    changed_at, last_sign_in_at FROM users WHERE name = ?";
 pub(super) const TOKENS: &str = "SELECT token_id, name, username, digest, scopes, created_at, expires_at, last_used_at \
     FROM tokens ORDER BY token_id";
 
@@ -75,8 +75,8 @@ pub(super) const TOKENS: &str = "SELECT token_id, name, username, digest, scopes
 macro_rules! add_user {
     ($unless:literal) => {
         concat!(
-            "INSERT INTO users (name, role, grants, disabled, password_hash, created_at, changed_at, last_sign_in_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ",
+            "INSERT INTO users (name, role, grants, disabled, password_hash, second_factor, invitation, created_at, changed_at, \
+             last_sign_in_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ",
             $unless
         )
     };
@@ -95,7 +95,8 @@ macro_rules! add_token {
 
 pub(super) use {add_token, add_user};
 
-pub(super) const REPLACE_USER: &str = "UPDATE users SET role = ?, grants = ?, disabled = ?, password_hash = ?, changed_at = ? \
+pub(super) const REPLACE_USER: &str = "UPDATE users SET role = ?, grants = ?, disabled = ?, password_hash = ?, second_factor = ?, \
+    invitation = ?, changed_at = ? \
     WHERE name = ? AND changed_at = ?";
 pub(super) const REMOVE_USER: &str = "DELETE FROM users WHERE name = ?";
 /// Tokens that were made while their user was being removed: the next user of that name is somebody else. A repetition finds the
@@ -115,6 +116,16 @@ pub(super) const USED: &str =
 pub(super) fn list<T: serde::Serialize>(items: &[T]) -> String {
     // Lists of words and texts always can be written.
     serde_json::to_string(items).unwrap_or_else(|_| "[]".to_owned())
+}
+
+/// Something that may be there as the JSON in which it is stored.
+pub(super) fn optional<T: serde::Serialize>(item: Option<&T>) -> Option<String> {
+    // Blocks of words, texts and numbers always can be written.
+    item.and_then(|item| serde_json::to_string(item).ok())
+}
+
+fn optional_json<T: serde::de::DeserializeOwned>(row: &impl Columns, name: &str) -> Result<Option<T>, StoreError> {
+    row.text(name)?.map(serde_json::from_str).transpose().map_err(|_| unreadable())
 }
 
 /// Puts rows together.
@@ -150,6 +161,8 @@ fn user(row: &impl Columns) -> Result<User, StoreError> {
         grants: serde_json::from_str(row.text("grants")?.unwrap_or_default()).map_err(|_| unreadable())?,
         disabled: count(row, "disabled")? != 0,
         password_hash: word(row, "password_hash")?,
+        second_factor: optional_json(row, "second_factor")?,
+        invitation: optional_json(row, "invitation")?,
         created_at: time(row, "created_at")?.ok_or_else(unreadable)?,
         changed_at: time(row, "changed_at")?.ok_or_else(unreadable)?,
         last_sign_in_at: time(row, "last_sign_in_at")?,
@@ -157,7 +170,7 @@ fn user(row: &impl Columns) -> Result<User, StoreError> {
 }
 
 fn token(row: &impl Columns) -> Result<Token, StoreError> {
-    let scopes = row.text("scopes")?.map(serde_json::from_str::<Vec<Right>>).transpose().map_err(|_| unreadable())?;
+    let scopes = optional_json::<Vec<Right>>(row, "scopes")?;
     Ok(Token {
         id: word(row, "token_id")?,
         name: optional_word(row, "name")?.unwrap_or_default(),

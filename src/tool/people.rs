@@ -16,10 +16,13 @@ use serde_json::json;
 use super::{Desk, Report, stores};
 use crate::{
     cli::{AddUser, CreateToken, SetUser, TokenCommand, UserCommand},
+    config::Config,
     core::{
         audit::Action,
         password,
-        people::{ADMIN, Directory, Right, Rights, Role, TOKEN_PREFIX, Token, User, is_user_name, token_digest},
+        people::{
+            ADMIN, Directory, Invitation, Right, Rights, Role, TOKEN_PREFIX, Token, User, is_user_name, token_digest,
+        },
         record::UtcMicros,
     },
     data_dir,
@@ -43,11 +46,12 @@ pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> 
             let user = find(&directory, &options.name)?;
             let hash = new_password(options.password_file.as_deref())?;
             let name = user.name.clone();
-            replace(desk, &*store, user, |user| user.password_hash = hash).await?;
+            replace(desk, &*store, user, |user| user.with_password(hash)).await?;
             desk.did(Action::UserPassword, &name, "A new password.").await;
             Ok(done(format!("{name} has a new password, and is signed out everywhere"), json!({ "user": name })))
         }
         UserCommand::Set(options) => set(desk, &*store, &directory, options).await,
+        UserCommand::Link { name } => link(desk, &*store, find(&directory, &name)?).await,
         UserCommand::Remove { name } => {
             let user = find(&directory, &name)?;
             store.change(Change::Remove(user.name.clone())).await.context("the user cannot be removed")?;
@@ -118,34 +122,55 @@ async fn add(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, option
 }
 
 async fn set(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, options: SetUser) -> anyhow::Result<Report> {
-    let SetUser { name, role, grants, no_grants, disable, enable } = options;
+    let SetUser { name, role, grants, no_grants, disable, enable, reset_totp } = options;
     let user = find(directory, &name)?;
-    if role.is_none() && grants.is_empty() && !no_grants && !disable && !enable {
-        bail!("nothing to change: give --role, --grant, --no-grants, --disable or --enable");
+    if role.is_none() && grants.is_empty() && !no_grants && !disable && !enable && !reset_totp {
+        bail!("nothing to change: give --role, --grant, --no-grants, --disable, --enable or --reset-totp");
     }
-    let change = |user: &mut User| {
-        user.role = role.unwrap_or(user.role);
-        if no_grants || !grants.is_empty() {
-            user.grants = grants;
-        }
-        user.disabled = disable || (user.disabled && !enable);
+    let change = |user: User| User {
+        role: role.unwrap_or(user.role),
+        grants: if no_grants || !grants.is_empty() { grants } else { user.grants },
+        disabled: disable || (user.disabled && !enable),
+        second_factor: user.second_factor.filter(|_| !reset_totp),
+        ..user
     };
     let user = replace(desk, store, user, change).await?;
     let state = if user.disabled { "may not sign in" } else { "may sign in" };
     let text = format!("{name} is {} and {state}; may open: {}", user.role.as_str(), opens(&user));
     desk.did(Action::UserChange, &name, &format!("{text}.")).await;
+    if reset_totp {
+        desk.did(Action::UserSecondFactor, &name, "Taken away.").await;
+    }
     Ok(done(text, json!({ "user": name, "role": user.role, "grants": user.grants, "disabled": user.disabled })))
+}
+
+async fn link(desk: &Desk, store: &dyn PeopleStore, user: User) -> anyhow::Result<Report> {
+    let secret = BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>());
+    let invitation = Invitation::new(token_digest(&secret), (desk.utc)());
+    let name = user.name.clone();
+    replace(desk, store, user, |user| User { invitation: Some(invitation), ..user }).await?;
+    desk.did(Action::UserLink, &name, "To set their password, once, within a day.").await;
+    let link = format!("{}/#/setup/{secret}", address(&desk.config));
+    eprintln!("{name} sets their own password there, once, within 24 hours; it is shown this once:");
+    Ok(done(link.clone(), json!({ "user": name, "link": link })))
+}
+
+/// Where browsers find the gateway, as far as the configuration tells.
+fn address(config: &Config) -> String {
+    let server = &config.server;
+    let scheme = if server.tls.is_on() { "https" } else { "http" };
+    let told = server.allowed_origins.first().map(|origin| origin.as_str().to_owned());
+    told.unwrap_or_else(|| format!("{scheme}://{}", server.listen))
 }
 
 async fn replace(
     desk: &Desk,
     store: &dyn PeopleStore,
     user: User,
-    change: impl FnOnce(&mut User),
+    change: impl FnOnce(User) -> User,
 ) -> anyhow::Result<User> {
-    let (name, before, mut user) = (user.name.clone(), user.changed_at, user);
-    change(&mut user);
-    user.changed_at = user.next_change((desk.utc)());
+    let (name, before, changed_at) = (user.name.clone(), user.changed_at, user.next_change((desk.utc)()));
+    let user = User { changed_at, ..change(user) };
     if !store.change(Change::Replace(user.clone(), before)).await.context("the user cannot be changed")? {
         bail!("{name} was changed by somebody at the same moment; look, and try again");
     }
@@ -195,17 +220,19 @@ fn find(directory: &Directory, name: &str) -> anyhow::Result<User> {
 }
 
 fn list_users(directory: &Directory) -> anyhow::Result<Report> {
-    let mut text = format!("{:<24} {:<9} {:<9} {:<20}  MAY OPEN", "NAME", "ROLE", "STATE", "LAST SIGN-IN");
+    let mut text =
+        format!("{:<24} {:<9} {:<9} {:<7} {:<20}  MAY OPEN", "NAME", "ROLE", "STATE", "FACTORS", "LAST SIGN-IN");
     for user in directory.users.values() {
         let state = if user.disabled { "disabled" } else { "enabled" };
+        let factors = if user.second_factor.is_some() { 2 } else { 1 };
         let seen = user.last_sign_in_at.map_or_else(|| "never".to_owned(), minute);
         let opens = opens(user);
-        write!(text, "\n{:<24} {:<9} {state:<9} {seen:<20}  {opens}", user.name, user.role.as_str())?;
+        write!(text, "\n{:<24} {:<9} {state:<9} {factors:<7} {seen:<20}  {opens}", user.name, user.role.as_str())?;
     }
-    let users = directory
-        .users
-        .values()
-        .map(|user| json!({ "name": user.name, "role": user.role, "grants": user.grants, "disabled": user.disabled }));
+    let users = directory.users.values().map(|user| {
+        let (name, role, grants, totp) = (&user.name, user.role, &user.grants, user.second_factor.is_some());
+        json!({ "name": name, "role": role, "grants": grants, "disabled": user.disabled, "totp": totp })
+    });
     Ok(done(text, json!({ "users": users.collect::<Vec<_>>() })))
 }
 

@@ -14,10 +14,11 @@ use crate::{
     config::Records,
     core::{
         audit::Action,
-        people::Directory,
+        people::{Directory, SecondFactor, User},
         record::UtcMicros,
         seal::{SealKey, Seals, Unopened},
         target::{Auth, Sealed, Target},
+        totp,
     },
     data_dir,
     store::people::{Change, PeopleStore},
@@ -51,7 +52,22 @@ impl Kept {
 
 /// Everything sealed that the records keep, table by table.
 pub fn kept(directory: &Directory) -> Vec<Kept> {
-    directory.targets.values().filter_map(of_target).collect()
+    let targets = directory.targets.values().filter_map(of_target);
+    targets.chain(directory.users.values().filter_map(of_second_factor)).collect()
+}
+
+fn of_second_factor(user: &User) -> Option<Kept> {
+    let (user, factor) = (user.clone(), user.second_factor.clone()?);
+    Some(Kept {
+        what: format!("the second factor of {}", user.name),
+        place: totp::place(&user.name),
+        text: factor.sealed.clone(),
+        again: Box::new(move |sealed, now| {
+            let second_factor = Some(SecondFactor { sealed, ..factor.clone() });
+            let changed_at = user.next_change(now);
+            Change::Replace(User { second_factor, changed_at, ..user.clone() }, user.changed_at)
+        }),
+    })
 }
 
 fn of_target(target: &Target) -> Option<Kept> {
@@ -176,4 +192,28 @@ pub fn closed(directory: &Directory, seals: &Seals) -> Vec<String> {
 
 fn again(key: &SealKey) -> anyhow::Result<SealKey> {
     Ok(key.spelled().expose_secret().parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::people::Role;
+
+    #[test]
+    fn a_second_factor_is_sealed_anew_for_its_user() {
+        let old = Seals::new(SealKey::new([1; 32]), Vec::new());
+        let sealed = old.seal([1; 12], &totp::place("ada"), &"secret".into()).unwrap();
+        let factor = SecondFactor { sealed, step: 8, recovery: vec!["digest".to_owned()], mark: 1 };
+        let user = User::new("ada".to_owned(), Role::User, Vec::new(), String::new(), UtcMicros(10));
+        let user = User { second_factor: Some(factor.clone()), ..user };
+        let users = [("ada".to_owned(), user.clone()), ("bob".to_owned(), User { second_factor: None, ..user })].into();
+        let [kept] = kept(&Directory { users, ..Directory::default() }).try_into().ok().unwrap();
+        assert_eq!((kept.what.as_str(), kept.unopened(&old)), ("the second factor of ada", None));
+        let Change::Replace(changed, before) = (kept.again)("anew".to_owned(), UtcMicros(5)) else {
+            panic!("no change")
+        };
+        assert_eq!(before, UtcMicros(10));
+        assert!(changed.changed_at > before);
+        assert_eq!(changed.second_factor, Some(SecondFactor { sealed: "anew".to_owned(), ..factor }));
+    }
 }

@@ -25,11 +25,18 @@ use crate::{
 
 /// Says who one is, what one may do, and what this gateway offers.
 pub async fn me(state: web::Data<State>, caller: Caller) -> impl Responder {
+    let directory = state.gateway.people().directory();
+    let factor = directory.users.get(&*caller.user).and_then(|user| user.second_factor.as_ref());
     web::Json(json!({
         "user": &*caller.user,
         "role": caller.role(),
         "rights": caller.rights().iter().collect::<Vec<_>>(),
         "local": *caller.user != *ADMIN,
+        "second_factor": {
+            "on": factor.is_some(),
+            "required": caller.must_enrol(&state),
+            "recovery_codes": factor.map_or(0, |factor| factor.recovery.len()),
+        },
         "demo": state.settings.demo,
         "adhoc": state.settings.adhoc.is_some() && caller.has(Right::Open) && caller.reach.covers_typed(),
         "version": state.settings.version,
@@ -54,21 +61,8 @@ pub async fn password(
     let caller = caller.still(&state, None)?;
     caller.need_all_of_owner()?;
     let NewPassword { current, new } = body.into_inner();
-    let people = state.gateway.people();
-    let Some(user) = people.directory().users.get(&*caller.user).cloned() else {
-        return Err(Problem::bad_request("Who signs in with the gateway's own token has no password here."));
-    };
-    // As at the sign-in: a stolen cookie is no way to try passwords.
-    let address = client::client_ip(&request, &state.settings);
-    let permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
-    if let Some(wait) = state.throttle.wait(state.now(), &address) {
-        return Err(login::too_many_passwords(wait));
-    }
-    if !login::compare(&permit, current, Some(user.password_hash.clone())).await? {
-        state.throttle.note(state.now(), &address);
-        return Err(Problem::forbidden("The current password is another one."));
-    }
-    drop(permit);
+    let user = own(&state, &caller)?;
+    check_password(&request, &state, &user, current).await?;
     let password_hash = users::hash(&state, new).await?;
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserPassword, &caller.user, "Their own.")).await?;
@@ -77,17 +71,47 @@ pub async fn password(
             state.sign_ins.expect_stamp(state.now(), cookie, &password_hash);
             Some(device_id(cookie))
         }
-        Via::Gateway | Via::Token(_) => None,
+        Via::Gateway | Via::Token(_) | Via::Header => None,
     };
     let before = user.changed_at;
     let changed_at = user.next_change((state.settings.utc)());
-    let changed = User { password_hash, changed_at, ..user };
-    if !people.change(Change::Replace(changed, before)).await? {
-        return Err(Problem::conflict("You were changed by somebody at the same moment. Sign in again and try again."));
+    let changed = User { changed_at, ..user.with_password(password_hash) };
+    if !state.gateway.people().change(Change::Replace(changed, before)).await? {
+        return Err(changed_meanwhile());
     }
     if let Via::Cookie(cookie, _) = &caller.via {
         state.sign_ins.settle_stamp(state.now(), cookie);
     }
     state.sign_ins.sign_out_devices(state.now(), &caller.user, |id| own.as_deref() != Some(id));
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// The user that the caller is.
+pub fn own(state: &State, caller: &Caller) -> Result<User, Problem> {
+    let found = state.gateway.people().directory().users.get(&*caller.user).cloned();
+    found.ok_or_else(|| Problem::bad_request("Who signs in with the gateway's own token has no password here."))
+}
+
+/// Refuses a password that is not that of `user`; tries are counted as at the sign-in: a stolen cookie is no way to guess it.
+pub async fn check_password(
+    request: &HttpRequest,
+    state: &State,
+    user: &User,
+    password: SecretString,
+) -> Result<(), Problem> {
+    let address = client::client_ip(request, &state.settings);
+    let permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
+    if let Some(wait) = state.throttle.wait(state.now(), &address) {
+        return Err(login::too_many_passwords(wait));
+    }
+    if !login::compare(&permit, password, Some(user.password_hash.clone())).await? {
+        state.throttle.note(state.now(), &address);
+        return Err(Problem::forbidden("The current password is another one."));
+    }
+    Ok(())
+}
+
+/// 409 for a change of oneself that came second.
+pub fn changed_meanwhile() -> Problem {
+    Problem::conflict("You were changed by somebody at the same moment. Sign in again and try again.")
 }

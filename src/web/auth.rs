@@ -21,6 +21,7 @@ use super::{
     secret::{self, Digest},
     sign_ins::SignIn,
     state::State,
+    user_header,
 };
 use crate::core::{
     people::{Directory, Reach, Right, Rights, Role, TOKEN_PREFIX, Token, token_digest},
@@ -53,6 +54,17 @@ pub enum Via {
     Cookie(Digest, SignIn),
     /// A user's token.
     Token(Box<Token>),
+    /// The word of a trusted proxy.
+    Header,
+}
+
+/// How far somebody must have come in proving who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Signed in, if only by a password where their role must have a second factor.
+    Begun,
+    /// All that their role must have.
+    Whole,
 }
 
 impl Caller {
@@ -65,7 +77,7 @@ impl Caller {
                 .scopes
                 .iter()
                 .fold(of_role, |rights, scopes| rights.and(Rights::from_iter(scopes.iter().copied()))),
-            Via::Gateway | Via::Cookie(..) => of_role,
+            Via::Gateway | Via::Cookie(..) | Via::Header => of_role,
         };
         Some(Self { user, via, reach, rights })
     }
@@ -78,6 +90,7 @@ impl Caller {
             Via::Gateway => Some(self.clone()),
             Via::Cookie(cookie, _) => by_cookie(state, &directory, *cookie),
             Via::Token(token) => by_token(state, &directory, &token.digest),
+            Via::Header => Self::new(&directory, self.user.clone(), Via::Header),
         }
     }
 
@@ -115,12 +128,26 @@ impl Caller {
         }
         let who = match &self.via {
             Via::Token(token) if self.reach.role.rights().has(right) => format!("the token {:?}", token.name),
-            Via::Gateway | Via::Cookie(..) | Via::Token(_) => format!("the role {}", self.role().as_str()),
+            Via::Gateway | Via::Cookie(..) | Via::Token(_) | Via::Header => {
+                format!("the role {}", self.role().as_str())
+            }
         };
         Err(Problem::forbidden(format!(
             "This needs the right {}, which {who} does not have. Ask whoever manages this gateway.",
             right.as_str()
         )))
+    }
+
+    /// Whether they signed in by a password alone where their role must have a second factor. A program is not asked for one.
+    pub fn must_enrol(&self, state: &State) -> bool {
+        let directory = state.gateway.people().directory();
+        let lacks = directory.users.get(&*self.user).is_some_and(|user| user.second_factor.is_none());
+        let asked = match self.via {
+            Via::Cookie(..) => state.settings.require_totp.contains(&self.role()),
+            // A proxy asks for a second factor itself.
+            Via::Gateway | Via::Token(_) | Via::Header => false,
+        };
+        asked && lacks
     }
 
     /// Whether this session is their own.
@@ -137,7 +164,7 @@ impl Caller {
             Via::Token(token) if token.scopes.is_some() => {
                 Err(Problem::forbidden("A token with scopes cannot change passwords, tokens or devices."))
             }
-            Via::Gateway | Via::Cookie(..) | Via::Token(_) => Ok(()),
+            Via::Gateway | Via::Cookie(..) | Via::Token(_) | Via::Header => Ok(()),
         }
     }
 }
@@ -151,14 +178,15 @@ impl FromRequest for Caller {
     }
 }
 
-/// Lets in who is signed in and has `right`, if one is asked for; answers 401 and 403 to everyone else. Of a middleware.
+/// Lets in who is signed in with this much `proof` and has `right`, if one is asked for; answers 401 and 403 to everyone
+/// else. Of a middleware.
 pub async fn guard(
+    proof: Proof,
     right: Option<Right>,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let identified = identify(request.request());
-    match identified.and_then(|caller| right.map_or(Ok(()), |right| caller.need(right)).map(|()| caller)) {
+    match admit(proof, right, request.request()) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.call(request).await.map(ServiceResponse::map_into_left_body)
@@ -167,13 +195,25 @@ pub async fn guard(
     }
 }
 
+fn admit(proof: Proof, right: Option<Right>, request: &HttpRequest) -> Result<Caller, Problem> {
+    let caller = identify(request)?;
+    if proof == Proof::Whole && caller.must_enrol(State::of(request)?) {
+        return Err(Problem::second_factor_required());
+    }
+    right.map_or(Ok(()), |right| caller.need(right)).map(|()| caller)
+}
+
 fn identify(request: &HttpRequest) -> Result<Caller, Problem> {
     let state = State::of(request)?;
     if let Some(token) = bearer(request) {
         return check_token(request, token);
     }
-    let cookie = cookie(request).ok_or_else(Problem::not_signed_in)?;
-    let caller = by_cookie(state, &state.gateway.people().directory(), cookie).ok_or_else(Problem::not_signed_in)?;
+    let directory = state.gateway.people().directory();
+    let caller = match user_header::user(request, state, &directory)? {
+        Some(user) => Caller::new(&directory, user, Via::Header),
+        None => cookie(request).and_then(|cookie| by_cookie(state, &directory, cookie)),
+    };
+    let caller = caller.ok_or_else(Problem::not_signed_in)?;
     if !request.method().is_safe() {
         origin::check_change(request)?;
     }
@@ -241,4 +281,35 @@ pub fn cookie(request: &HttpRequest) -> Option<Digest> {
 fn bearer(request: &HttpRequest) -> Option<&str> {
     let (scheme, token) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{ResponseError, cookie::Cookie, test::TestRequest, web};
+
+    use super::*;
+    use crate::web::{
+        fixture::{TOKEN, cookie_of, settings, state_with},
+        state::Settings,
+    };
+
+    fn admitted(state: &web::Data<State>, proof: Proof, request: TestRequest) -> u16 {
+        let request = request.app_data(state.clone()).to_http_request();
+        admit(proof, None, &request).map_or_else(|problem| problem.status_code().as_u16(), |_| 200)
+    }
+
+    #[actix_rt::test]
+    async fn a_role_that_must_have_a_second_factor_does_nothing_without() {
+        let state =
+            state_with(Settings { require_totp: vec![Role::Viewer, Role::Admin, Role::Operator], ..settings() });
+        let by_cookie = |user: &str| TestRequest::default().cookie(Cookie::new(COOKIE, cookie_of(&state, user)));
+        let by_token = |token: &str| TestRequest::default().insert_header((AUTHORIZATION, format!("Bearer {token}")));
+        assert_eq!(admitted(&state, Proof::Whole, by_cookie("viewer")), 403);
+        assert_eq!(admitted(&state, Proof::Begun, by_cookie("viewer")), 200);
+        assert_eq!(admitted(&state, Proof::Whole, by_cookie("auditor")), 200);
+        // Who has no password has no second factor either; nor has a program.
+        assert_eq!(admitted(&state, Proof::Whole, by_cookie(ADMIN)), 200);
+        assert_eq!(admitted(&state, Proof::Whole, by_token(TOKEN)), 200);
+        assert_eq!(admitted(&state, Proof::Whole, by_token("pgt_observe")), 200);
+    }
 }

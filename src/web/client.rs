@@ -44,8 +44,8 @@ pub fn is_https(request: &HttpRequest, settings: &Settings) -> bool {
     !said.is_empty() && said.iter().all(|scheme| scheme.eq_ignore_ascii_case("https"))
 }
 
-/// Unknown only where there is no socket, as in tests.
-fn peer_ip(request: &HttpRequest) -> IpAddr {
+/// Returns the address at the other end of the connection, whatever headers say; unknown only where there is no socket, as in tests.
+pub fn peer_ip(request: &HttpRequest) -> IpAddr {
     request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip().to_canonical())
 }
 

@@ -29,7 +29,7 @@ pub async fn list(state: web::Data<State>, caller: Caller) -> impl Responder {
     let (now, utc) = (state.now(), (state.settings.utc)());
     let own = match &caller.via {
         Via::Cookie(cookie, _) => Some(device_id(cookie)),
-        Via::Gateway | Via::Token(_) => None,
+        Via::Gateway | Via::Token(_) | Via::Header => None,
     };
     let at = |moment: std::time::Duration| {
         let ago = i64::try_from(now.saturating_sub(moment).as_micros()).unwrap_or(i64::MAX);

@@ -17,6 +17,9 @@ use crate::{actor::gateway::GatewayError, core::visible::is_visible, store::Stor
 /// The longest detail; what a caller sent may be quoted in it.
 const DETAIL_CHARS: usize = 500;
 
+/// What a program may come with (RFC 9110 §11.6.1).
+const CHALLENGE: &str = "Bearer realm=\"pulsegate\"";
+
 /// An answer that says what is wrong: a stable type for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -46,14 +49,33 @@ impl Problem {
     /// 401: who is calling is not known.
     pub fn not_signed_in() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "not-signed-in", "Sign in, or send a valid token.")
-            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pulsegate\""))
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+    }
+
+    /// 401: the proxy in front names nobody who may sign in here.
+    pub fn nobody_named(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "nobody-named", detail)
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
     }
 
     /// 401: nobody signs in with these; says nothing of which of them is wrong.
     pub fn wrong_credentials() -> Self {
         let detail = "Nobody signs in with this name and password. Try again, or ask whoever manages this gateway.";
         Self::new(StatusCode::UNAUTHORIZED, "wrong-credentials", detail)
-            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pulsegate\""))
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+    }
+
+    /// 401: name and password are right, and a code is asked for too; `detail` says whether one was there.
+    pub fn second_factor(detail: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "second-factor", detail)
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+    }
+
+    /// 403: signed in, but without the second factor that one's role must have.
+    pub fn second_factor_required() -> Self {
+        let detail =
+            "Your role asks for a second factor. Turn one on under Account first; until then nothing else works.";
+        Self::new(StatusCode::FORBIDDEN, "second-factor-required", detail)
     }
 
     /// 409: there is one already.

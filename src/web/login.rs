@@ -17,7 +17,7 @@ use super::{
     auth::{self, Caller, Via},
     client,
     error::Problem,
-    origin,
+    origin, second_factor,
     sign_ins::Place,
     state::State,
 };
@@ -26,43 +26,54 @@ use crate::core::{
     password,
 };
 
-/// What `POST /api/v1/login` takes: a token, or a name and a password.
+/// What `POST /api/v1/login` takes: a token, or a name and a password, with a code where one is asked for.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
     token: Option<SecretString>,
     username: Option<String>,
     password: Option<SecretString>,
+    code: Option<SecretString>,
+}
+
+/// Somebody who proved who they are.
+struct Proven {
+    user: Arc<str>,
+    /// What their sign-in holds on to.
+    stamp: Arc<str>,
+    /// By what, for the audit log.
+    how: &'static str,
 }
 
 /// `POST /api/v1/login`: trades a token or a password for a cookie, 204.
 pub async fn login(request: HttpRequest, body: web::Json<Login>) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
-    let (user, stamp) = match body.into_inner() {
-        Login { token: Some(token), username: None, password: None } => {
+    let proven = match body.into_inner() {
+        Login { token: Some(token), username: None, password: None, code: None } => {
             let caller = auth::check_token(&request, token.expose_secret())?;
             // A cookie has all rights of its user; a token made for less is not traded for one.
             caller.need_all_of_owner()?;
             let stamp = current_stamp(&request, &caller.user)?;
-            (caller.user, stamp)
+            Proven { user: caller.user, stamp, how: "with a token" }
         }
-        Login { token: None, username: Some(name), password: Some(password) } => {
-            check_password(&request, name, password).await?
+        Login { token: None, username: Some(name), password: Some(password), code } => {
+            check_password(&request, name, password, code).await?
         }
         Login { .. } => return Err(Problem::bad_request("Give either token, or username and password.")),
     };
-    let cookie = sign_in(&request, user, &stamp, "with credentials")?;
+    let cookie = sign_in(&request, proven.user, &proven.stamp, proven.how)?;
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
 }
 
-/// Returns the user whose name and password these are, and what their sign-in holds on to. Whatever is wrong, the answer is the same
-/// and takes as long. After ten wrong ones from an address within a minute, or a hundred for a name, everything from there or for
-/// it waits until the minute is over; who is signed in stays so.
+/// Returns the user whose name and password these are. Whatever is wrong, the answer is the same and takes as long; only where both
+/// are right it is told that a code is asked for too, or that it does not fit. After ten wrong ones from an address within a minute,
+/// or a hundred for a name, everything from there or for it waits until the minute is over; who is signed in stays so.
 async fn check_password(
     request: &HttpRequest,
     name: String,
     password: SecretString,
-) -> Result<(Arc<str>, Arc<str>), Problem> {
+    code: Option<SecretString>,
+) -> Result<Proven, Problem> {
     let state = State::of(request)?;
     let address = client::client_ip(request, &state.settings);
     let waits = || {
@@ -82,8 +93,14 @@ async fn check_password(
     let fits = compare(&permit, password, hash).await?;
     match user.filter(|user| fits && !user.disabled) {
         Some(user) => {
-            state.gateway.people().saw_user(&user.name);
-            Ok((user.name.into(), user.password_hash.into()))
+            let (name, stamp) = (user.name.clone(), user.password_hash.as_str().into());
+            let how = if user.second_factor.is_some() {
+                second_factor::spend(state, permit, address, user, code).await?
+            } else {
+                "with a password"
+            };
+            state.gateway.people().saw_user(&name);
+            Ok(Proven { user: name.into(), stamp, how })
         }
         None => {
             state.throttle.note(state.now(), &address);
@@ -143,7 +160,7 @@ fn current_stamp(request: &HttpRequest, user: &str) -> Result<Arc<str>, Problem>
 }
 
 /// Makes a new sign-in in the place of the one the request came with, if any.
-fn sign_in(request: &HttpRequest, user: Arc<str>, stamp: &str, how: &str) -> Result<Cookie<'static>, Problem> {
+pub fn sign_in(request: &HttpRequest, user: Arc<str>, stamp: &str, how: &str) -> Result<Cookie<'static>, Problem> {
     let state = State::of(request)?;
     if let Some(old) = auth::cookie(request) {
         state.sign_ins.sign_out(state.now(), &old);

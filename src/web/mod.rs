@@ -73,10 +73,14 @@ pub mod recording;
 mod resizes;
 /// The route table.
 pub mod routes;
+/// One-time codes beside the password.
+pub mod second_factor;
 /// Secrets made here, and their digests.
 pub mod secret;
 /// Sessions: create, list, get, delete, why.
 pub mod sessions;
+/// Links with which somebody becomes the first admin, or sets their password.
+pub mod setup;
 /// Cookies and one-time links that are good now.
 pub mod sign_ins;
 /// Whether a browser at a terminal still may be there.
@@ -93,6 +97,8 @@ pub mod terminal;
 pub mod throttle;
 /// Tokens of users.
 pub mod tokens;
+/// Whom a proxy in front names.
+pub mod user_header;
 /// `/api/v1/users`.
 pub mod users;
 /// Sessions and times as JSON shows them.

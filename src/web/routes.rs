@@ -11,8 +11,12 @@ use actix_web::{
 };
 
 use super::{
-    account, actors, assets, audit, auth, devices, docs, error::Problem, events, headers, health, host_keys, login,
-    metrics, nodes, origin, recording, sessions, stores, targets, terminal, tokens, users, webhooks,
+    account, actors, assets, audit,
+    auth::{self, Proof},
+    devices, docs,
+    error::Problem,
+    events, headers, health, host_keys, login, metrics, nodes, origin, recording, second_factor, sessions, setup,
+    stores, targets, terminal, tokens, users, webhooks,
 };
 use crate::core::people::Right;
 
@@ -26,6 +30,8 @@ pub(super) enum Access {
     Probe,
     /// Everyone.
     Anyone,
+    /// Who is signed in, even without the second factor that their role must have.
+    Enrolling,
     /// Who is signed in; the handler says what of it is theirs.
     SignedIn,
     /// Who has this right.
@@ -41,15 +47,19 @@ pub(super) struct Line {
 }
 
 pub(super) fn table() -> Vec<Line> {
-    use Access::{Anyone, Probe, SignedIn, With};
+    use Access::{Anyone, Enrolling, Probe, SignedIn, With};
     let line = |access, method, path, route| Line { access, method, path, route };
     vec![
         line(Probe, Method::GET, "/healthz", web::to(health::alive)),
         line(Probe, Method::GET, "/readyz", web::to(health::ready)),
         line(Anyone, Method::GET, "/login", web::to(login::link)),
         line(Anyone, Method::POST, "/api/v1/login", web::to(login::login)),
-        line(SignedIn, Method::POST, "/api/v1/logout", web::to(login::logout)),
-        line(SignedIn, Method::GET, "/api/v1/me", web::to(account::me)),
+        line(Anyone, Method::POST, "/api/v1/setup", web::to(setup::setup)),
+        line(Enrolling, Method::POST, "/api/v1/logout", web::to(login::logout)),
+        line(Enrolling, Method::GET, "/api/v1/me", web::to(account::me)),
+        line(Enrolling, Method::POST, "/api/v1/me/totp", web::to(second_factor::begin)),
+        line(Enrolling, Method::DELETE, "/api/v1/me/totp", web::to(second_factor::remove)),
+        line(Enrolling, Method::POST, "/api/v1/me/totp/confirm", web::to(second_factor::confirm)),
         line(SignedIn, Method::POST, "/api/v1/me/password", web::to(account::password)),
         line(SignedIn, Method::GET, "/api/v1/tokens", web::to(tokens::list)),
         line(SignedIn, Method::POST, "/api/v1/tokens", web::to(tokens::create)),
@@ -61,6 +71,7 @@ pub(super) fn table() -> Vec<Line> {
         line(With(Right::Manage), Method::POST, "/api/v1/users", web::to(users::create)),
         line(With(Right::Manage), Method::PATCH, "/api/v1/users/{name}", web::to(users::change)),
         line(With(Right::Manage), Method::DELETE, "/api/v1/users/{name}", web::to(users::remove)),
+        line(With(Right::Manage), Method::POST, "/api/v1/users/{name}/link", web::to(setup::link)),
         line(SignedIn, Method::GET, "/api/v1/sessions", web::to(sessions::list)),
         line(SignedIn, Method::POST, "/api/v1/sessions", web::to(sessions::create)),
         line(SignedIn, Method::GET, "/api/v1/sessions/{id}", web::to(sessions::get)),
@@ -133,21 +144,25 @@ fn with_405(resource: Resource, methods: &[String]) -> Resource {
 
 fn add_resource(cfg: &mut ServiceConfig, access: Access, resource: Resource) {
     match access {
-        Access::SignedIn => cfg.service(resource.wrap(from_fn(signed_in))),
-        Access::With(right) => {
-            cfg.service(resource.wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
-                auth::guard(Some(right), request, next)
-            })))
+        Access::Enrolling => guarded(cfg, Proof::Begun, None, resource),
+        Access::SignedIn => guarded(cfg, Proof::Whole, None, resource),
+        Access::With(right) => guarded(cfg, Proof::Whole, Some(right), resource),
+        Access::Probe | Access::Anyone => {
+            cfg.service(resource);
         }
-        Access::Probe | Access::Anyone => cfg.service(resource),
-    };
+    }
+}
+
+fn guarded(cfg: &mut ServiceConfig, proof: Proof, right: Option<Right>, resource: Resource) {
+    let guard = move |request: ServiceRequest, next: Next<BoxBody>| auth::guard(proof, right, request, next);
+    cfg.service(resource.wrap(from_fn(guard)));
 }
 
 async fn signed_in(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    auth::guard(None, request, next).await
+    auth::guard(Proof::Whole, None, request, next).await
 }
 
 #[cfg(test)]

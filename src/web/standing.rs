@@ -79,7 +79,7 @@ impl Standing {
                 }
                 why = self.taken_away() => why,
             },
-            Via::Token(_) => self.taken_away().await,
+            Via::Token(_) | Via::Header => self.taken_away().await,
         }
     }
 
@@ -118,7 +118,7 @@ impl Standing {
                         return format!("the password of {user} was changed");
                     }
                 }
-                Via::Gateway | Via::Cookie(..) | Via::Token(_) => {}
+                Via::Gateway | Via::Cookie(..) | Via::Token(_) | Via::Header => {}
             }
             if !self.is_owners() && !directory.reach(user).is_some_and(|reach| reach.role.rights().has(Right::Watch)) {
                 return format!("{user} may no longer look on");

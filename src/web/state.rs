@@ -1,14 +1,26 @@
 //! Owns what every handler holds on to: the gateway, the settings, who is signed in. Knows no route.
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, http::header::HeaderName, web};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Mutex, Semaphore};
 
-use super::{error::Problem, pages::Pages, secret, sign_ins::SignIns, throttle::Throttle};
+use super::{
+    error::Problem,
+    fading::Fading,
+    pages::Pages,
+    secret::{self, Digest},
+    sign_ins::SignIns,
+    throttle::Throttle,
+};
 use crate::{
     actor::gateway::Gateway,
     core::{
@@ -27,6 +39,21 @@ const TRIES: u32 = 10;
 
 /// Wrong passwords for one name, wherever from: more than one address may try, so that nobody shuts another out alone.
 const TRIES_FOR_A_NAME: u32 = 100;
+
+/// Wrong codes for one name, of whoever knows the password too: a million codes of which three fit are then tried for years.
+const CODES: u32 = 10;
+
+/// The while in which these are counted.
+const CODES_WITHIN: Duration = Duration::from_secs(10 * 60);
+
+/// Secrets of second factors that wait for their first code: far more than people who turn one on at once.
+const ENROLMENTS: usize = 1_000;
+
+/// Users whom proxies name, by address, that are told to the audit log once an hour; of more some are told oftener.
+const NAMED: usize = 10_000;
+
+/// Time to leave the terminal for a browser, and no more: whoever reads the link becomes the admin.
+const SETUP_LIFE: Duration = Duration::from_secs(30 * 60);
 
 /// Passwords that are compared at once.
 const COMPARISONS: usize = 2;
@@ -49,6 +76,10 @@ pub struct Settings {
     pub host_key_policy: HostKeyPolicy,
     /// Which addresses a target typed by hand may have; `None` when there are no such targets.
     pub adhoc: Option<AddressRule>,
+    /// The roles that must sign in with a second factor.
+    pub require_totp: Vec<Role>,
+    /// The header in which proxies name a user, and the proxies that are believed in that; `None`: no header does.
+    pub user_header: Option<UserHeader>,
     /// The admin token, at least 32 characters.
     pub admin_token: Option<SecretString>,
     /// What seals credentials.
@@ -63,6 +94,15 @@ pub struct Settings {
     pub clock: fn() -> Duration,
     /// The time of day.
     pub utc: fn() -> UtcMicros,
+}
+
+/// How a proxy names the user whom it signed in itself.
+#[derive(Debug, Clone)]
+pub struct UserHeader {
+    /// The header.
+    pub name: HeaderName,
+    /// The proxies, by the address of their connection.
+    pub from: Vec<IpNet>,
 }
 
 /// A target of the catalogue.
@@ -107,6 +147,14 @@ pub struct State {
     pub throttle: Throttle<IpAddr>,
     /// For which names wrong passwords were tried.
     pub names: Throttle<str>,
+    /// For which names wrong codes were tried, beside the right password.
+    pub codes: Throttle<str>,
+    /// Secrets of second factors that were shown, and wait for their first code; by user.
+    pub enrolments: std::sync::Mutex<Fading<Arc<str>, SecretString>>,
+    /// The link of whoever is to be the first admin.
+    setup: std::sync::Mutex<Fading<Digest, ()>>,
+    /// Whom a proxy named, from where: told to the audit log already.
+    pub named: std::sync::Mutex<Fading<(Arc<str>, IpAddr), ()>>,
     /// Held while users and targets are changed, so that no two take the last admin away together.
     pub managing: Mutex<()>,
     /// One permit per password that is being compared: each takes 19 MiB and a core for a while.
@@ -126,6 +174,10 @@ impl State {
             sign_ins: SignIns::default(),
             throttle: Throttle::new(TRIES),
             names: Throttle::new(TRIES_FOR_A_NAME),
+            codes: Throttle::within(CODES_WITHIN, CODES),
+            enrolments: std::sync::Mutex::new(Fading::new(ENROLMENTS)),
+            named: std::sync::Mutex::new(Fading::new(NAMED)),
+            setup: std::sync::Mutex::new(Fading::new(1)),
             managing: Mutex::default(),
             comparing: Semaphore::new(COMPARISONS),
             pages: Pages::default(),
@@ -146,6 +198,28 @@ impl State {
     /// Makes a path that signs `user` in once, within ten minutes: `/login?once=…`.
     pub fn issue_link(&self, user: &str) -> String {
         format!("/login?once={}", self.sign_ins.issue_link(self.now(), user.into()))
+    }
+
+    /// Makes a path that lets somebody become the first admin, once, within half an hour. Behind the `#`, where no proxy and no log of
+    /// one ever sees it: `/#/setup/…`.
+    pub fn issue_setup(&self) -> String {
+        let secret = secret::fresh();
+        self.setup().insert(self.now(), secret::digest(&secret), (), SETUP_LIFE);
+        format!("/#/setup/{secret}")
+    }
+
+    /// Whether `offered` is the secret of that link.
+    pub fn is_setup(&self, offered: &str) -> bool {
+        self.setup().get_mut(self.now(), &secret::digest(offered)).is_some()
+    }
+
+    /// Makes that link worthless.
+    pub fn end_setup(&self, offered: &str) {
+        self.setup().take(self.now(), &secret::digest(offered));
+    }
+
+    fn setup(&self) -> MutexGuard<'_, Fading<Digest, ()>> {
+        self.setup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether `offered` is the admin token; takes equally long for every wrong one.

@@ -42,17 +42,23 @@ impl Counted for str {
     }
 }
 
-/// Counts failures over a minute that starts with the first.
+/// Counts failures over a while that starts with the first.
 #[derive(Debug)]
 pub struct Throttle<C: Counted + ?Sized> {
     most: u32,
+    window: Duration,
     failures: Mutex<Fading<C::Key, u32>>,
 }
 
 impl<C: Counted + ?Sized> Throttle<C> {
     /// Lets `most` failures of one happen within a minute.
     pub fn new(most: u32) -> Self {
-        Self { most, failures: Mutex::new(Fading::new(ADDRESSES)) }
+        Self::within(WINDOW, most)
+    }
+
+    /// Lets `most` failures of one happen within `window`.
+    pub fn within(window: Duration, most: u32) -> Self {
+        Self { most, window, failures: Mutex::new(Fading::new(ADDRESSES)) }
     }
 
     /// Returns how long one has to wait before the next try, if one must.
@@ -67,7 +73,7 @@ impl<C: Counted + ?Sized> Throttle<C> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match failures.get_mut(now, &who.key()) {
             Some(entry) => entry.value = entry.value.saturating_add(1),
-            None => failures.insert(now, who.key(), 1, WINDOW),
+            None => failures.insert(now, who.key(), 1, self.window),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{
     audit::Visitor,
     auth::Caller,
     error::{Problem, quoted},
+    secret,
     state::State,
     view::Rfc3339,
 };
@@ -27,6 +28,7 @@ struct UserView<'a> {
     role: Role,
     grants: &'a [Grant],
     disabled: bool,
+    totp: bool,
     created_at: Rfc3339,
     changed_at: Rfc3339,
     last_sign_in_at: Option<Rfc3339>,
@@ -40,7 +42,7 @@ pub struct NewUser {
     role: Role,
     #[serde(default)]
     grants: Vec<Grant>,
-    password: SecretString,
+    password: Option<SecretString>,
 }
 
 /// What is to be another; what is left out stays.
@@ -51,6 +53,8 @@ pub struct UserChange {
     grants: Option<Vec<Grant>>,
     disabled: Option<bool>,
     password: Option<SecretString>,
+    /// Takes the second factor away.
+    reset_totp: Option<bool>,
 }
 
 /// `GET /api/v1/users`: everybody, by name.
@@ -69,17 +73,15 @@ pub async fn create(
     body: web::Json<NewUser>,
 ) -> Result<HttpResponse, Problem> {
     let NewUser { name, role, grants, password } = body.into_inner();
-    if !is_user_name(&name) {
-        let rule = "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and not admin";
-        return Err(Problem::bad_request(format!("name={} is not allowed. Allowed: {rule}.", quoted(&name))));
-    }
+    check_name(&name)?;
     check_grants(&grants)?;
     let exists = || Problem::exists(format!("There is a user {name} already."));
     if state.gateway.people().directory().users.contains_key(&name) {
         return Err(exists());
     }
     check_role(&caller, role)?;
-    let password_hash = hash(&state, password).await?;
+    // Without one they have a password that nobody knows, until a link lets them set their own.
+    let password_hash = hash(&state, password.unwrap_or_else(|| secret::fresh().into())).await?;
     let caller = caller.still(&state, Some(Right::Manage))?;
     let now = (state.settings.utc)();
     let user = User::new(name.clone(), role, grants, password_hash, now);
@@ -100,14 +102,15 @@ pub async fn change(
     name: web::Path<String>,
     body: web::Json<UserChange>,
 ) -> Result<HttpResponse, Problem> {
-    let UserChange { role, grants, disabled, password } = body.into_inner();
+    let UserChange { role, grants, disabled, password, reset_totp } = body.into_inner();
     check_grants(grants.as_deref().unwrap_or_default())?;
     find(&state, &name)?;
+    let reset_totp = reset_totp.unwrap_or(false);
+    if password.is_some() || reset_totp {
+        caller.need_all_of_owner()?;
+    }
     let new_hash = match password {
-        Some(password) => {
-            caller.need_all_of_owner()?;
-            Some(hash(&state, password).await?)
-        }
+        Some(password) => Some(hash(&state, password).await?),
         None => None,
     };
     let caller = caller.still(&state, Some(Right::Manage))?;
@@ -119,17 +122,18 @@ pub async fn change(
         check_role(&caller, role)?;
     }
     keep_an_admin(&state, &before, role == Role::Admin && !disabled)?;
-    let visitor = Visitor::of(&request, &state, &caller);
-    let password_hash = new_hash.unwrap_or_else(|| before.password_hash.clone());
     let changed_at = before.next_change((state.settings.utc)());
-    let detail = what_changes(&before, role, &grants, disabled, password_hash != before.password_hash);
-    state.gateway.audit().record(visitor.did(Action::UserChange, &before.name, &detail)).await?;
-    let seen = before.changed_at;
-    let user = User { role, grants, disabled, password_hash, changed_at, ..before };
-    if !state.gateway.people().change(Change::Replace(user.clone(), seen)).await? {
-        return Err(Problem::conflict(format!(
-            "{name} was changed by somebody at the same moment. Look, and try again."
-        )));
+    let second_factor = before.second_factor.clone().filter(|_| !reset_totp);
+    let user = User { role, grants, disabled, second_factor, changed_at, ..before.clone() };
+    let user = match new_hash {
+        Some(hash) => user.with_password(hash),
+        None => user,
+    };
+    let visitor = Visitor::of(&request, &state, &caller);
+    let deed = visitor.did(Action::UserChange, &before.name, &what_changes(&before, &user));
+    state.gateway.audit().record(deed).await?;
+    if !state.gateway.people().change(Change::Replace(user.clone(), before.changed_at)).await? {
+        return Err(changed_meanwhile(&user.name));
     }
     if user.disabled {
         state.sign_ins.sign_out_devices(state.now(), &user.name, |_| true);
@@ -162,27 +166,43 @@ pub async fn hash(state: &State, new: SecretString) -> Result<String, Problem> {
     hashed.ok().flatten().ok_or_else(Problem::internal)
 }
 
-fn what_changes(before: &User, role: Role, grants: &[Grant], disabled: bool, password: bool) -> String {
+fn what_changes(before: &User, after: &User) -> String {
     let mut changes = Vec::new();
-    if role != before.role {
-        changes.push(format!("role {} instead of {}", role.as_str(), before.role.as_str()));
+    if after.role != before.role {
+        changes.push(format!("role {} instead of {}", after.role.as_str(), before.role.as_str()));
     }
-    if grants != before.grants {
-        let words: Vec<_> = grants.iter().map(ToString::to_string).collect();
+    if after.grants != before.grants {
+        let words: Vec<_> = after.grants.iter().map(ToString::to_string).collect();
         changes.push(format!("grants now {}", if words.is_empty() { "none".to_owned() } else { words.join(" ") }));
     }
-    if disabled != before.disabled {
-        changes.push(if disabled { "disabled" } else { "enabled" }.to_owned());
+    if after.disabled != before.disabled {
+        changes.push(if after.disabled { "disabled" } else { "enabled" }.to_owned());
     }
-    if password {
+    if after.password_hash != before.password_hash {
         changes.push("a new password".to_owned());
+    }
+    if after.second_factor.is_none() && before.second_factor.is_some() {
+        changes.push("the second factor taken away".to_owned());
     }
     if changes.is_empty() { "Nothing.".to_owned() } else { format!("{}.", changes.join(", ")) }
 }
 
-fn find(state: &State, name: &str) -> Result<User, Problem> {
+/// 409 for a change that came second.
+pub fn changed_meanwhile(name: &str) -> Problem {
+    Problem::conflict(format!("{name} was changed by somebody at the same moment. Look, and try again."))
+}
+
+/// The user of this name.
+pub fn find(state: &State, name: &str) -> Result<User, Problem> {
     let found = state.gateway.people().directory().users.get(name).cloned();
     found.ok_or_else(|| Problem::not_found(format!("There is no user {}.", quoted(name))))
+}
+
+/// Refuses what cannot be a user's name.
+pub fn check_name(name: &str) -> Result<(), Problem> {
+    let rule = "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and not admin";
+    let wrong = || Problem::bad_request(format!("name={} is not allowed. Allowed: {rule}.", quoted(name)));
+    if is_user_name(name) { Ok(()) } else { Err(wrong()) }
 }
 
 fn check_grants(grants: &[Grant]) -> Result<(), Problem> {
@@ -217,6 +237,7 @@ fn view<'a>(user: &'a User, seen: &Seen) -> UserView<'a> {
         role: user.role,
         grants: &user.grants,
         disabled: user.disabled,
+        totp: user.second_factor.is_some(),
         created_at: Rfc3339(user.created_at),
         changed_at: Rfc3339(user.changed_at),
         last_sign_in_at: seen.users.get(&user.name).copied().max(user.last_sign_in_at).map(Rfc3339),

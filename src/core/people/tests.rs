@@ -1,6 +1,9 @@
 //! Tests of roles, grants and the directory.
 
+use secrecy::ExposeSecret;
+
 use super::*;
+use crate::core::totp::Typed;
 
 fn user(role: Role, grants: &[&str]) -> User {
     User {
@@ -9,6 +12,8 @@ fn user(role: Role, grants: &[&str]) -> User {
         grants: grants.iter().map(|grant| grant.parse().unwrap()).collect(),
         disabled: false,
         password_hash: "secret-hash".to_owned(),
+        second_factor: None,
+        invitation: None,
         created_at: UtcMicros(1),
         changed_at: UtcMicros(1),
         last_sign_in_at: None,
@@ -157,4 +162,58 @@ fn every_change_moves_on_even_where_the_clock_was_set_back() {
     assert_eq!(user.next_change(UtcMicros(20)), UtcMicros(20));
     assert_eq!(user.next_change(UtcMicros(10)), UtcMicros(11));
     assert_eq!(user.next_change(UtcMicros(3)), UtcMicros(11));
+}
+
+fn factor() -> SecondFactor {
+    let secret = crate::core::totp::secret(*b"12345678901234567890");
+    SecondFactor {
+        sealed: secret.expose_secret().to_owned(),
+        step: 0,
+        recovery: vec!["a".to_owned(), "b".to_owned()],
+        mark: 0,
+    }
+}
+
+#[test]
+fn a_recovery_code_serves_once_and_needs_no_secret() {
+    let typed = Typed::Recovery("a".to_owned());
+    let left = factor().spend(&typed, None, UtcMicros(0), 1).unwrap();
+    assert_eq!(left.recovery, ["b"]);
+    assert_eq!(left.spend(&typed, None, UtcMicros(0), 2), None);
+    assert_eq!(left.spend(&Typed::Recovery("c".to_owned()), None, UtcMicros(0), 2), None);
+}
+
+#[test]
+fn two_uses_of_one_code_are_not_the_same_and_the_step_stays() {
+    let secret = crate::core::totp::secret(*b"12345678901234567890");
+    let (now, typed) = (UtcMicros(59_000_000), Typed::Digits("287082".to_owned()));
+    let use_of = |mark| factor().spend(&typed, Some(&secret), now, mark).unwrap();
+    assert_ne!(use_of(1), use_of(2), "so that the store takes one of them only");
+    assert_eq!(use_of(1).step, 1);
+    assert_eq!(use_of(1).spend(&typed, Some(&secret), now, 3), None);
+    assert_eq!(factor().spend(&typed, None, now, 3), None, "without the secret nobody can tell");
+}
+
+#[test]
+fn a_link_that_sets_a_password_ends_after_a_day_and_with_its_use() {
+    let made = UtcMicros(1_000);
+    let invitation = Some(Invitation::new("digest".to_owned(), made));
+    let end = invitation.as_ref().unwrap().expires_at();
+    assert_eq!(end.0 - made.0, 24 * 60 * 60 * 1_000_000);
+    let ada = User { invitation, ..user(Role::User, &[]) };
+    let holds = |ada: &User, digest: &str, now| directory(ada.clone()).invited(digest, now).is_some();
+    assert!(holds(&ada, "digest", made) && holds(&ada, "digest", UtcMicros(end.0 - 1)));
+    assert!(!holds(&ada, "digest", end) && !holds(&ada, "other", made));
+    assert!(!holds(&User { disabled: true, ..ada.clone() }, "digest", made));
+    let set = ada.with_password("new".to_owned());
+    assert!(!holds(&set, "digest", made) && set.password_hash == "new");
+}
+
+#[test]
+fn nothing_that_proves_who_one_is_shows_in_debug_output() {
+    let ada = User { second_factor: Some(factor()), ..user(Role::User, &[]) };
+    let shown = format!("{ada:?} {:?} {:?}", ada.second_factor, Invitation::new("digest".to_owned(), UtcMicros(0)));
+    for secret in ["secret-hash", "digest", "GEZDGNBV", "\"a\""] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
 }

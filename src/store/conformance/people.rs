@@ -3,7 +3,7 @@
 use super::{Fresh, block_on};
 use crate::{
     core::{
-        people::{Grant, Right, Role, Token, User},
+        people::{Grant, Invitation, Right, Role, SecondFactor, Token, User},
         record::UtcMicros,
         target::{Auth, AuthKind, Outline, Sealed, Target},
     },
@@ -15,7 +15,8 @@ macro_rules! people_promises {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::people:
             users_and_tokens_come_back_as_written, a_name_is_given_once, a_change_of_what_has_changed_is_not_done,
             a_user_leaves_with_their_tokens, only_changes_count,
-            targets_come_back_as_written, a_target_is_added_once_and_changed_by_who_saw_it, who_is_gone_is_not_brought_back_by_being_seen);
+            targets_come_back_as_written, a_target_is_added_once_and_changed_by_who_saw_it, who_is_gone_is_not_brought_back_by_being_seen,
+            of_two_gateways_that_take_one_code_only_one_does);
     };
 }
 
@@ -28,10 +29,16 @@ fn user(name: &str) -> User {
         grants: vec![Grant::Tag("größe \"'%_".replace(' ', "")), Grant::Target("web-1".to_owned()), Grant::AdHoc],
         disabled: false,
         password_hash: "$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA".to_owned(),
+        second_factor: Some(second_factor()),
+        invitation: Some(Invitation::new("cd".repeat(32), UtcMicros(10))),
         created_at: UtcMicros(10),
         changed_at: UtcMicros(10),
         last_sign_in_at: None,
     }
+}
+
+fn second_factor() -> SecondFactor {
+    SecondFactor { sealed: "v1.\"'sealed✓".to_owned(), step: 7, recovery: vec!["ab".repeat(32)], mark: u64::MAX }
 }
 
 fn token(id: &str, owner: &str) -> Token {
@@ -192,5 +199,24 @@ pub fn a_target_is_added_once_and_changed_by_who_saw_it<S: PeopleStore, G>(fresh
             "nothing is added by it"
         );
         assert_eq!(store.read().await.unwrap().targets.into_values().collect::<Vec<_>>(), [second]);
+    });
+}
+
+pub fn of_two_gateways_that_take_one_code_only_one_does<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        store.change(Change::Add(user("ada"))).await.unwrap();
+        // Both read the same user, take the same code, and count the change at the same moment: the clock was set back.
+        let taken = |mark| User {
+            second_factor: Some(SecondFactor { step: 8, mark, ..second_factor() }),
+            changed_at: UtcMicros(11),
+            ..user("ada")
+        };
+        assert!(store.change(Change::Replace(taken(1), UtcMicros(10))).await.unwrap());
+        assert!(!store.change(Change::Replace(taken(2), UtcMicros(10))).await.unwrap());
+        assert!(store.change(Change::Replace(taken(1), UtcMicros(10))).await.unwrap(), "what was sent twice is done");
+        let without = User { second_factor: None, invitation: None, changed_at: UtcMicros(12), ..user("ada") };
+        assert!(store.change(Change::Replace(without.clone(), UtcMicros(11))).await.unwrap());
+        assert_eq!(store.read().await.unwrap().users["ada"], without);
     });
 }

@@ -100,8 +100,11 @@ fn admitted(method: &Method, path: &str) -> Option<&'static [&'static str]> {
         ("POST", "/api/v1/stores/sweep") => &["operator", "admin"],
         (_, path) if path.starts_with("/api/v1/host-keys/") => &["operator", "admin"],
         ("GET", "/api/v1/audit" | "/api/v1/webhooks") => &["auditor", "admin"],
-        (_, "/api/v1/users" | "/api/v1/users/{name}" | "/api/v1/targets/{name}") => &["admin"],
+        (_, "/api/v1/users" | "/api/v1/users/{name}" | "/api/v1/users/{name}/link" | "/api/v1/targets/{name}") => {
+            &["admin"]
+        }
         ("POST", "/api/v1/targets") => &["admin"],
+        (_, "/api/v1/me/totp" | "/api/v1/me/totp/confirm") => &["viewer", "user", "operator", "auditor", "admin"],
         ("POST", "/api/v1/me/password" | "/api/v1/tokens") => &["viewer", "user", "operator", "auditor", "admin"],
         ("DELETE", "/api/v1/devices" | "/api/v1/devices/{id}") => &["viewer", "user", "operator", "auditor", "admin"],
         _ => return None,
@@ -116,7 +119,10 @@ async fn every_route_admits_only_the_roles_it_is_for() {
             continue;
         }
         let allowed = admitted(&method, path);
-        assert!(allowed.is_some() || access == Access::SignedIn, "{method} {path} has no line in the test");
+        assert!(
+            allowed.is_some() || matches!(access, Access::Enrolling | Access::SignedIn),
+            "{method} {path} has no line in the test"
+        );
         for who in EVERYBODY {
             let state = state_with(settings());
             let request = to(method.clone(), path);
@@ -133,11 +139,13 @@ async fn every_route_admits_only_the_roles_it_is_for() {
                     let target = serde_json::json!({ "name": "new-1", "host": "new-1.internal", "username": "deploy" });
                     request.set_json(target)
                 }
+                ("POST", "/api/v1/me/totp/confirm") => request.set_json(serde_json::json!({ "code": "x" })),
+                ("DELETE", "/api/v1/me/totp") => request.set_json(serde_json::json!({ "password": "x" })),
                 ("POST", "/api/v1/tokens") => request.set_json(serde_json::json!({ "name": "ci" })),
                 _ => request,
             };
             let response = ask_with(&state, request).await;
-            let wrong_password = path == "/api/v1/me/password" && !who.starts_with("pgt_");
+            let wrong_password = matches!(path, "/api/v1/me/password" | "/api/v1/me/totp") && !who.starts_with("pgt_");
             let refused = response.status() == StatusCode::FORBIDDEN && !wrong_password;
             let expected = allowed.is_some_and(|allowed| !allowed.contains(&who));
             assert_eq!(refused, expected, "{method} {path} as {who}: {}", response.status());
@@ -152,7 +160,7 @@ async fn every_route_admits_only_the_roles_it_is_for() {
 async fn only_health_signing_in_and_the_page_are_open() {
     let lines = table().into_iter().filter(|line| matches!(line.access, Access::Probe | Access::Anyone));
     let open: Vec<_> = lines.map(|line| format!("{} {}", line.method, line.path)).collect();
-    assert_eq!(open, ["GET /healthz", "GET /readyz", "GET /login", "POST /api/v1/login"]);
+    assert_eq!(open, ["GET /healthz", "GET /readyz", "GET /login", "POST /api/v1/login", "POST /api/v1/setup"]);
     assert_eq!(ask(to(Method::GET, "/")).await.status(), StatusCode::OK);
 }
 
@@ -236,7 +244,8 @@ async fn signing_in_makes_a_strict_cookie_and_kills_the_old_one() {
     let response = me(cookie.clone()).await;
     let told: Value = serde_json::from_slice(&to_bytes(response.into_body()).await.unwrap()).unwrap();
     let expected = serde_json::json!({
-        "user": "admin", "role": "admin", "local": false, "demo": false, "adhoc": true, "version": "0.1.0",
+        "user": "admin", "role": "admin", "local": false,
+        "second_factor": { "on": false, "required": false, "recovery_codes": 0 }, "demo": false, "adhoc": true, "version": "0.1.0",
         "rights": ["observe", "open", "watch", "terminate", "replay", "audit", "manage", "trust"],
     });
     assert_eq!(told, expected);

@@ -36,6 +36,13 @@ export class Gateway {
     return new Gateway("serve", folder, { "server.listen": "127.0.0.1:0" });
   }
 
+  /** A `pulsegate serve` that nobody administers yet; its link makes the first admin. */
+  static fresh(folder) {
+    const gateway = Gateway.serve(folder, "");
+    delete gateway.#env.PULSEGATE_ADMIN_TOKEN;
+    return gateway;
+  }
+
   /** Where it keeps everything. */
   get data() {
     return join(this.#folder, "data");
@@ -52,9 +59,9 @@ export class Gateway {
     const [, address] = await this.#program.printed(/"message":"ready".*"addr":"([^"]+)"/);
     /** As a browser writes it. */
     this.origin = `http://${address}`;
-    if (this.#command === "demo") {
+    if (this.#command === "demo" || this.#env.PULSEGATE_ADMIN_TOKEN === undefined) {
       const [, link] = await this.#program.printed(/^Pulsegate is ready: (http\S+)$/);
-      /** Signs in once. */
+      /** Signs in, or sets up, once. */
       this.link = link;
     }
   }

@@ -34,6 +34,11 @@ class Lab {
     return this.#start(Gateway.demo(this.folder(), settings));
   }
 
+  /** A gateway that nobody administers yet. */
+  fresh() {
+    return this.#start(Gateway.fresh(this.folder()));
+  }
+
   serve(config) {
     return this.#start(Gateway.serve(this.folder(), config));
   }

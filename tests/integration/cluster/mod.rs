@@ -17,6 +17,7 @@ use crate::support::{
 mod canary;
 mod fence;
 mod labels;
+mod sign_in;
 mod sweep;
 mod targets;
 mod terminate;

@@ -18,7 +18,7 @@ const KEPT: &str = "canary-kept-51e0c7d2";
 const WRONG: &str = "canary-wrong-d07e53b9";
 
 /// Every file below `folder` with its bytes.
-fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+pub(super) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

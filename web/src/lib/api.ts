@@ -16,6 +16,8 @@ export class ApiError extends Error {
     readonly detail: string,
     /** Seconds until another try makes sense, where the gateway said so. */
     readonly retryAfter: number | null = null,
+    /** The problem's type, as `second-factor`; empty where there is none. */
+    readonly kind = "",
   ) {
     super(detail || title);
   }
@@ -31,6 +33,13 @@ export interface Me {
   rights: Right[];
   /** Whether this gateway keeps a password of theirs, which they may change. */
   local: boolean;
+  second_factor: {
+    on: boolean;
+    /** Whether nothing else works until it is on. */
+    required: boolean;
+    /** How many recovery codes are left. */
+    recovery_codes: number;
+  };
   demo: boolean;
   adhoc: boolean;
   version: string;
@@ -71,17 +80,25 @@ function problem(status: number, answer: unknown, retryAfter: string | null = nu
   const fields = (typeof answer === "object" && answer !== null ? answer : {}) as Record<string, unknown>;
   const text = (key: string) => (typeof fields[key] === "string" ? fields[key] : "");
   const wait = retryAfter !== null && /^\d{1,6}$/.test(retryAfter) ? Number(retryAfter) : null;
-  return new ApiError(status, text("title") || `Error ${status}`, text("detail"), wait);
+  const kind = text("type").replace(/^\/problems\//, "");
+  return new ApiError(status, text("title") || `Error ${status}`, text("detail"), wait, kind);
 }
 
 /** Who is signed in; an error of status 401 means nobody. */
 export const me = () => request<Me>("GET", "/me");
 
 /** What one signs in with. */
-export type Credentials = { username: string; password: string } | { token: string };
+export type Credentials = { username: string; password: string; code?: string } | { token: string };
 
 /** Trades credentials for the session cookie. */
 export const login = (credentials: Credentials) => request<null>("POST", "/login", credentials);
+
+/** Whose link this is: a user's, or with `null` the first admin's. It is not used up by asking. */
+export const linkHolder = async (secret: string) => (await request<{ user: string | null }>("POST", "/setup", { secret })).user;
+
+/** Uses a link up: sets the password of its user, or makes the first admin, whose name is to be given. */
+export const useLink = (secret: string, password: string, username?: string) =>
+  request<{ user: string; signed_in: boolean }>("POST", "/setup", { secret, password, username });
 
 /** Gives the session cookie back. */
 export const logout = () => request<null>("POST", "/logout");

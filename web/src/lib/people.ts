@@ -32,13 +32,15 @@ export interface User {
   /** Names of targets, `tag:NAME`, `*` or `adhoc:*`. */
   grants: string[];
   disabled: boolean;
+  /** Whether they have a second factor. */
+  totp: boolean;
   created_at: string;
   changed_at: string;
   last_sign_in_at: string | null;
 }
 
 /** What may be changed of a user; what is left out stays. */
-export type UserChange = Partial<Pick<User, "role" | "grants" | "disabled"> & { password: string }>;
+export type UserChange = Partial<Pick<User, "role" | "grants" | "disabled"> & { password: string; reset_totp: true }>;
 
 /** A token for programs. */
 export interface Token {
@@ -82,6 +84,8 @@ export const ACTIONS = [
   "user.change",
   "user.remove",
   "user.password",
+  "user.second_factor",
+  "user.link",
   "token.create",
   "token.revoke",
   "device.sign_out",
@@ -120,8 +124,8 @@ const path = (...parts: string[]) => parts.map((part) => `/${encodeURIComponent(
 
 /** Everyone who may sign in with a password. */
 export const users = async () => (await request<{ items: User[] }>("GET", "/users")).items;
-/** Adds a user. */
-export const addUser = (user: Pick<User, "name" | "role" | "grants"> & { password: string }) =>
+/** Adds a user; one without a password sets their own by a link. */
+export const addUser = (user: Pick<User, "name" | "role" | "grants"> & { password?: string }) =>
   request<User>("POST", "/users", user);
 /** Changes a user; terminals that they may no longer have end. */
 export const changeUser = (name: string, change: UserChange) => request<User>("PATCH", path("users", name), change);
@@ -130,6 +134,20 @@ export const removeUser = (name: string) => request<null>("DELETE", path("users"
 /** Changes one's own password; signs out one's other devices. */
 export const changePassword = (current: string, next: string) =>
   request<null>("POST", "/me/password", { current, new: next });
+
+/** Makes a link with which somebody sets their own password, once; it voids an older one. */
+export async function makeLink(name: string): Promise<{ url: string; expires_at: string }> {
+  const made = await request<{ path: string; expires_at: string }>("POST", `${path("users", name)}/link`);
+  return { url: location.origin + made.path, expires_at: made.expires_at };
+}
+
+/** Makes the secret of a second factor; nothing changes until a code confirms it. */
+export const beginSecondFactor = () => request<{ secret: string; uri: string }>("POST", "/me/totp");
+/** Turns the second factor on and returns the recovery codes, which are told this once. */
+export const confirmSecondFactor = async (code: string) =>
+  (await request<{ recovery_codes: string[] }>("POST", "/me/totp/confirm", { code })).recovery_codes;
+/** Takes one's own second factor away. */
+export const removeSecondFactor = (password: string) => request<null>("DELETE", "/me/totp", { password });
 
 /** One's own tokens. */
 export const tokens = async () => (await request<{ items: Token[] }>("GET", "/tokens")).items;

@@ -33,17 +33,21 @@ export type Route =
   | { view: "terminal"; id: string }
   /** Plays a recording, from `at` seconds on. */
   | { view: "replay"; id: string; at: number }
+  /** Sets somebody up by the secret of a one-time link. */
+  | { view: "setup"; secret: string }
   /** Opens a terminal to `target` at once; a demo's link leads here. */
   | { view: "open"; target: string };
 
 const TABS_KEY = "pulsegate.tabs";
 const CLIENT_KEY = "pulsegate.client";
 
-/** Reads the part of the address behind `#`: `/new`, a page's name, `/s/<id>`, `/r/<id>/t=<seconds>`, `/open/<target>`. */
+/** Reads the part of the address behind `#`: `/new`, a page's name, `/s/<id>`, `/r/<id>/t=<seconds>`, `/open/<target>`,
+ *  `/setup/<secret>`. */
 export function parseRoute(hash: string): Route {
   const [view, rest, more] = hash.replace(/^#?\/?/, "").split("/");
   if (view === "s" && rest) return { view: "terminal", id: rest };
   if (view === "r" && rest) return { view: "replay", id: rest, at: Number(more?.replace("t=", "")) || 0 };
+  if (view === "setup" && rest) return { view: "setup", secret: rest };
   if (view === "open" && rest) return { view: "open", target: decodeURIComponent(rest) };
   const page = PAGES.find((page) => page === view);
   return { view: page ?? "connect" };

@@ -1,0 +1,2 @@
+ALTER TABLE users DROP COLUMN invitation;
+ALTER TABLE users DROP COLUMN second_factor;

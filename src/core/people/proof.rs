@@ -1,0 +1,96 @@
+//! What a user proves who they are with beside the password: a second factor, and a link that sets a password once. Keeps seals
+//! and digests; what they are of stands nowhere.
+
+use std::fmt;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+use super::{Directory, User};
+use crate::core::{
+    record::UtcMicros,
+    totp::{self, Typed},
+};
+
+/// How long a link works with which somebody sets their own password, in microseconds: a day, to find the mail it came with.
+const LINK_LIFE: i64 = 24 * 60 * 60 * 1_000_000;
+
+/// One-time codes that a user is asked for when they sign in.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecondFactor {
+    /// The secret of the codes, sealed for this user.
+    pub sealed: String,
+    /// The step of the newest code that was used; it only grows.
+    pub step: u64,
+    /// The digests of the recovery codes that are left.
+    pub recovery: Vec<String>,
+    /// Chance, new at each use: two gateways that take one code at the same moment do not write the same, so one of them is refused.
+    pub mark: u64,
+}
+
+impl SecondFactor {
+    /// What is left once this code was used; `None` where it does not fit, or was used before. `secret` is what `sealed` holds, which a
+    /// recovery code does not need.
+    pub fn spend(&self, typed: &Typed, secret: Option<&SecretString>, now: UtcMicros, mark: u64) -> Option<Self> {
+        match typed {
+            Typed::Digits(digits) => {
+                let step = totp::step(secret?, digits, now, self.step)?;
+                Some(Self { step, mark, ..self.clone() })
+            }
+            Typed::Recovery(digest) => {
+                let recovery: Vec<_> = self.recovery.iter().filter(|left| *left != digest).cloned().collect();
+                (recovery.len() < self.recovery.len()).then(|| Self { recovery, mark, ..self.clone() })
+            }
+        }
+    }
+}
+
+impl fmt::Debug for SecondFactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecondFactor {{ step: {}, recovery: {} left }}", self.step, self.recovery.len())
+    }
+}
+
+/// A link with which a user sets their own password, once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invitation {
+    /// The digest of its secret.
+    digest: String,
+    /// UTC microseconds; from then on it is void.
+    expires_at: i64,
+}
+
+impl Invitation {
+    /// One of a secret with this digest that is made now: good for 24 hours.
+    pub fn new(digest: String, now: UtcMicros) -> Self {
+        Self { digest, expires_at: now.0.saturating_add(LINK_LIFE) }
+    }
+
+    /// When it is void.
+    pub fn expires_at(&self) -> UtcMicros {
+        UtcMicros(self.expires_at)
+    }
+}
+
+impl fmt::Debug for Invitation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Invitation {{ expires_at: {} }}", self.expires_at)
+    }
+}
+
+impl User {
+    /// The same with a new password, which voids a link that was to set one.
+    pub fn with_password(self, password_hash: String) -> Self {
+        Self { password_hash, invitation: None, ..self }
+    }
+}
+
+impl Directory {
+    /// Whom a link of this digest lets set their password, if it still does at `now`.
+    pub fn invited(&self, digest: &str, now: UtcMicros) -> Option<&User> {
+        let is_theirs = |user: &&User| user.invitation.as_ref().is_some_and(|link| link.digest == digest);
+        // A digest of 256 random bits: nothing is learned from how long it takes to find it.
+        let user = self.users.values().find(is_theirs).filter(|user| !user.disabled)?;
+        user.invitation.as_ref().is_some_and(|link| now.0 < link.expires_at).then_some(user)
+    }
+}

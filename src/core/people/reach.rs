@@ -1,0 +1,62 @@
+//! What somebody may open, and why they may no longer. Knows no token and no password.
+
+use super::{Directory, Grant, Right, Role};
+use crate::core::target;
+
+/// One target of the catalogue, as far as access goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Roles that may open it without a grant of their own.
+    pub roles: Vec<Role>,
+}
+
+/// What somebody may open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// What they are.
+    pub role: Role,
+    /// What is granted to them.
+    pub grants: Vec<Grant>,
+}
+
+impl Reach {
+    /// Whether a target of the catalogue may be opened.
+    pub fn covers(&self, target: &Listed) -> bool {
+        let granted = |grant: &Grant| match grant {
+            Grant::Catalogue => true,
+            Grant::AdHoc => false,
+            Grant::Tag(tag) => target.tags.contains(tag),
+            Grant::Target(name) => *name == target.name,
+        };
+        self.opens()
+            && (self.role == Role::Admin || target.roles.contains(&self.role) || self.grants.iter().any(granted))
+    }
+
+    /// Whether a host typed by hand may be opened.
+    pub fn covers_typed(&self) -> bool {
+        self.opens() && (self.role == Role::Admin || self.grants.contains(&Grant::AdHoc))
+    }
+
+    fn opens(&self) -> bool {
+        self.role.rights().has(Right::Open)
+    }
+}
+
+/// Why `user` may not go on with a session on `target`, as a sentence; `None` if they may.
+pub fn objection(directory: &Directory, catalogue: &[Listed], user: &str, target: &str) -> Option<String> {
+    let Some(reach) = directory.reach(user) else { return directory.absence(user) };
+    if !reach.opens() {
+        return Some(format!("{user} is {} now, who opens no shells", reach.role.as_str()));
+    }
+    let listed = catalogue.iter().find(|listed| listed.name == target).cloned();
+    let covered = match listed.or_else(|| Some(directory.targets.get(target)?.outline.listed())) {
+        Some(listed) => reach.covers(&listed),
+        None if target::is_typed(target) => reach.covers_typed(),
+        None => return Some(format!("{target} was removed from the catalogue")),
+    };
+    (!covered).then(|| format!("{target} is no longer granted to {user}"))
+}

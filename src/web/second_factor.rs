@@ -1,0 +1,269 @@
+//! `/api/v1/me/totp`: turning one's second factor on and off; and what a sign-in makes of a code. Knows no password.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::SemaphorePermit;
+
+use super::{account, audit::Visitor, auth::Caller, error::Problem, fading::Fading, state::State};
+use crate::{
+    core::{
+        audit::{ANONYMOUS, Action, Deed},
+        people::{SecondFactor, User},
+        totp::{self, Typed},
+    },
+    store::people::Change,
+};
+
+/// Time to find the phone, and to install an app on it.
+const ENROLMENT_LIFE: Duration = Duration::from_secs(15 * 60);
+
+/// How often a code is taken anew where its user was changed by somebody at the same moment.
+const ATTEMPTS: usize = 3;
+
+/// `POST /api/v1/me/totp`: makes a secret and shows it, this once. Until it is confirmed by a code nothing changes.
+pub async fn begin(state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let user = enrolling(&state, &caller)?;
+    let secret = totp::secret(rand::random());
+    let uri = totp::uri(&secret, &user.name);
+    let told = json!({ "secret": secret.expose_secret(), "uri": uri.expose_secret() });
+    enrolments(&state).insert(state.now(), user.name.into(), secret, ENROLMENT_LIFE);
+    Ok(HttpResponse::Ok().json(told))
+}
+
+/// A code of the new secret.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirmation {
+    code: SecretString,
+}
+
+/// `POST /api/v1/me/totp/confirm`: turns the second factor on, and shows the recovery codes, this once.
+pub async fn confirm(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    body: web::Json<Confirmation>,
+) -> Result<HttpResponse, Problem> {
+    let caller = caller.still(&state, None)?;
+    let user = enrolling(&state, &caller)?;
+    may_try(&state, &user.name)?;
+    let secret = enrolments(&state).get_mut(state.now(), &user.name.as_str().into()).map(|entry| entry.value.clone());
+    let secret = secret.ok_or_else(|| {
+        Problem::conflict(
+            "No secret waits to be confirmed: it is kept for 15 minutes. Turn the second factor on again.",
+        )
+    })?;
+    let step = match Typed::read(&body.code) {
+        Some(Typed::Digits(digits)) => totp::step(&secret, &digits, (state.settings.utc)(), 0),
+        Some(Typed::Recovery(_)) | None => None,
+    };
+    let Some(step) = step else {
+        state.codes.note(state.now(), user.name.as_str());
+        return Err(Problem::forbidden(
+            "This code does not fit. Type the six digits that the app shows now; if they never fit, set the phone's clock right.",
+        ));
+    };
+    let sealed =
+        state.settings.seals.seal(rand::random(), &totp::place(&user.name), &secret).ok_or_else(Problem::internal)?;
+    let (shown, recovery): (Vec<_>, Vec<_>) =
+        (0..totp::RECOVERY_CODES).map(|_| totp::recovery_code(rand::random())).unzip();
+    let factor = SecondFactor { sealed, step, recovery, mark: rand::random() };
+    let visitor = Visitor::of(&request, &state, &caller);
+    let deed = visitor.did(Action::UserSecondFactor, &user.name, "Their own, turned on.");
+    state.gateway.audit().record(deed).await?;
+    replace(&state, User { second_factor: Some(factor), ..user.clone() }).await?;
+    enrolments(&state).take(state.now(), &user.name.as_str().into());
+    let shown: Vec<_> = shown.iter().map(ExposeSecret::expose_secret).collect();
+    Ok(HttpResponse::Ok().json(json!({ "recovery_codes": shown })))
+}
+
+/// One's password, again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Removal {
+    password: SecretString,
+}
+
+/// `DELETE /api/v1/me/totp`: takes one's own second factor away, 204. Nobody is signed out by it.
+pub async fn remove(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    body: web::Json<Removal>,
+) -> Result<HttpResponse, Problem> {
+    let caller = caller.still(&state, None)?;
+    caller.need_all_of_owner()?;
+    let user = account::own(&state, &caller)?;
+    account::check_password(&request, &state, &user, body.into_inner().password).await?;
+    if user.second_factor.is_none() {
+        return Err(Problem::conflict("There is no second factor to take away."));
+    }
+    let visitor = Visitor::of(&request, &state, &caller);
+    let deed = visitor.did(Action::UserSecondFactor, &user.name, "Their own, taken away.");
+    state.gateway.audit().record(deed).await?;
+    replace(&state, User { second_factor: None, ..user }).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Uses the code up that came with the right password, and returns in words what it was. Whoever asks holds the permit of the password,
+/// so that of many codes that are sent at once no more are tried than are counted.
+///
+/// # Errors
+/// 401 without a code, or with one that does not fit or was used before, here or on another gateway; 429 after too many.
+pub async fn spend(
+    state: &State,
+    permit: SemaphorePermit<'_>,
+    address: IpAddr,
+    mut user: User,
+    code: Option<SecretString>,
+) -> Result<&'static str, Problem> {
+    let Some(code) = code else {
+        return Err(Problem::second_factor(
+            "Type the six digits that your authenticator app shows, or a recovery code.",
+        ));
+    };
+    may_try(state, &user.name)?;
+    let typed = Typed::read(&code);
+    let (hash, mut permit) = (user.password_hash.clone(), Some(permit));
+    for _ in 0..ATTEMPTS {
+        let left = typed.as_ref().map(|typed| left(state, &user, typed)).transpose()?.flatten();
+        let (Some(typed), Some(left)) = (&typed, left) else {
+            return Err(refuse(state, address, &user.name));
+        };
+        drop(permit.take());
+        let name = user.name.clone();
+        if write(state, User { second_factor: Some(left), ..user }).await? {
+            return Ok(match typed {
+                Typed::Digits(_) => "with a password and a code",
+                Typed::Recovery(_) => "with a password and a recovery code",
+            });
+        }
+        // Somebody changed them: perhaps by this very code, on another gateway.
+        let now = state.gateway.people().directory().users.get(&name).cloned();
+        user =
+            now.filter(|user| !user.disabled && user.password_hash == hash).ok_or_else(Problem::wrong_credentials)?;
+    }
+    Err(Problem::unavailable("Somebody changed you at the same moment. Try again.", 1))
+}
+
+/// What is left of a second factor once this code was used, if it fits.
+fn left(state: &State, user: &User, typed: &Typed) -> Result<Option<SecondFactor>, Problem> {
+    let Some(factor) = &user.second_factor else { return Ok(None) };
+    let secret = match typed {
+        Typed::Digits(_) => {
+            Some(state.settings.seals.open(&totp::place(&user.name), &factor.sealed).map_err(|error| {
+                tracing::error!(user = user.name, %error, "a second factor cannot be opened");
+                Problem::unavailable(
+                    "This gateway cannot check your code. Use a recovery code, and tell its operator.",
+                    60,
+                )
+            })?)
+        }
+        Typed::Recovery(_) => None,
+    };
+    Ok(factor.spend(typed, secret.as_ref(), (state.settings.utc)(), rand::random()))
+}
+
+fn refuse(state: &State, address: IpAddr, name: &str) -> Problem {
+    state.throttle.note(state.now(), &address);
+    state.codes.note(state.now(), name);
+    let detail = "The right password, with a wrong or used code.";
+    state.gateway.audit().note(Deed::refused(Action::SignIn, ANONYMOUS, address, name, detail));
+    Problem::second_factor(
+        "This code does not fit, or was used already. Wait for the next one, or use a recovery code.",
+    )
+}
+
+/// Refuses another try after too many wrong codes.
+fn may_try(state: &State, name: &str) -> Result<(), Problem> {
+    state.codes.wait(state.now(), name).map_or(Ok(()), |wait| {
+        let seconds = wait.as_secs() + 1;
+        Err(Problem::too_many("Too many wrong codes were tried. Try again in ten minutes.", seconds))
+    })
+}
+
+/// The caller as a user who may turn a second factor on.
+fn enrolling(state: &State, caller: &Caller) -> Result<User, Problem> {
+    caller.need_all_of_owner()?;
+    let user = account::own(state, caller)?;
+    if user.second_factor.is_some() {
+        return Err(Problem::conflict("You have a second factor already. Take it away first to turn on another one."));
+    }
+    Ok(user)
+}
+
+async fn replace(state: &State, user: User) -> Result<(), Problem> {
+    if write(state, user).await? { Ok(()) } else { Err(account::changed_meanwhile()) }
+}
+
+/// Writes `user` as they are to be from now on, and returns whether they were as they had been read.
+async fn write(state: &State, user: User) -> Result<bool, Problem> {
+    let before = user.changed_at;
+    let changed_at = user.next_change((state.settings.utc)());
+    Ok(state.gateway.people().change(Change::Replace(User { changed_at, ..user }, before)).await?)
+}
+
+fn enrolments(state: &State) -> MutexGuard<'_, Fading<Arc<str>, SecretString>> {
+    state.enrolments.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::ResponseError;
+
+    use super::*;
+    use crate::web::fixture::{START, settings, state_with};
+
+    fn ada(state: &State) -> (User, SecretString, SecretString) {
+        let secret = totp::secret([7; totp::SECRET_BYTES]);
+        let (shown, digest) = totp::recovery_code([9; totp::RECOVERY_BYTES]);
+        let sealed = state.settings.seals.seal([1; 12], &totp::place("viewer"), &secret).unwrap();
+        let factor = SecondFactor { sealed, step: 0, recovery: vec![digest], mark: 0 };
+        let user = state.gateway.people().directory().users["viewer"].clone();
+        (User { second_factor: Some(factor), ..user }, secret, shown)
+    }
+
+    async fn tries(state: &State, user: &User, code: Option<&str>) -> u16 {
+        let permit = state.comparing.acquire().await.unwrap();
+        let code = code.map(SecretString::from);
+        let outcome = spend(state, permit, [192, 0, 2, 7].into(), user.clone(), code).await;
+        outcome.map_or_else(|problem| problem.status_code().as_u16(), |_| 204)
+    }
+
+    #[actix_rt::test]
+    async fn after_ten_wrong_codes_even_the_right_one_waits() {
+        let state = state_with(settings());
+        let (user, secret, recovery) = ada(&state);
+        for _ in 0..20 {
+            assert_eq!(tries(&state, &user, None).await, 401, "to be asked for a code is no try");
+        }
+        // The store of these tests is down: a code that fits gets as far as that.
+        let right = totp::shown(&secret, START);
+        assert_eq!(tries(&state, &user, Some(&right)).await, 503);
+        assert_eq!(tries(&state, &user, Some(recovery.expose_secret())).await, 503);
+        for wrong in ["000000", "", "x", "12345678", "aaaa-aaaa-aaaa-aaaa"].repeat(2) {
+            assert_eq!(tries(&state, &user, Some(wrong)).await, 401, "{wrong:?}");
+        }
+        for code in [right.as_str(), recovery.expose_secret(), "000000"] {
+            assert_eq!(tries(&state, &user, Some(code)).await, 429);
+        }
+        assert_eq!(tries(&state, &user, None).await, 401);
+    }
+
+    #[actix_rt::test]
+    async fn a_secret_that_was_sealed_for_somebody_else_opens_for_nobody() {
+        let state = state_with(settings());
+        let (user, secret, recovery) = ada(&state);
+        let moved = User { name: "auditor".to_owned(), ..user };
+        assert_eq!(tries(&state, &moved, Some(&totp::shown(&secret, START))).await, 503);
+        assert!(left(&state, &moved, &Typed::read(&recovery).unwrap()).unwrap().is_some(), "recovery codes still work");
+    }
+}

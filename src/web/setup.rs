@@ -1,0 +1,176 @@
+//! `/api/v1/setup` and `/api/v1/users/{name}/link`: links with which somebody becomes the first admin, or sets their own password,
+//! once. Their secrets stand behind the `#` of an address, which no browser sends; what is kept of them are digests.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    account::changed_meanwhile,
+    audit::Visitor,
+    auth::Caller,
+    client,
+    error::Problem,
+    login, origin, secret,
+    state::State,
+    users::{self, check_name},
+    view::Rfc3339,
+};
+use crate::{
+    core::{
+        audit::{ANONYMOUS, Action, Deed},
+        people::{Invitation, Role, User, token_digest},
+    },
+    store::people::Change,
+};
+
+/// What a link's page sends: the secret alone to learn whose it is, with a password to use it up.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Setup {
+    secret: SecretString,
+    username: Option<String>,
+    password: Option<SecretString>,
+}
+
+/// Whose a link is.
+enum Holder {
+    /// The first admin's, who is to choose a name.
+    FirstAdmin,
+    /// A user's.
+    User(Box<User>),
+}
+
+/// `POST /api/v1/setup`: says whose link it is, 200; or uses it up: makes the first admin or sets a user's password, 201, and signs
+/// them in, unless they have a second factor. A secret that is none, was used or is too old is a 404, and counts as a wrong password.
+pub async fn setup(request: HttpRequest, body: web::Json<Setup>) -> Result<HttpResponse, Problem> {
+    origin::check_if_told(&request)?;
+    let state = State::of(&request)?;
+    let Setup { secret, username, password } = body.into_inner();
+    let holder = holder(&request, state, &secret)?;
+    let Some(password) = password else {
+        let user = match &holder {
+            Holder::FirstAdmin => None,
+            Holder::User(user) => Some(&user.name),
+        };
+        return Ok(HttpResponse::Ok().json(json!({ "user": user })));
+    };
+    let user = match (holder, username) {
+        (Holder::FirstAdmin, Some(name)) => make_admin(&request, state, &secret, name, password).await?,
+        (Holder::User(_), None) => set_password(&request, state, &secret, password).await?,
+        (Holder::FirstAdmin, None) => return Err(Problem::bad_request("Give username: the name of the first admin.")),
+        (Holder::User(user), Some(_)) => {
+            return Err(Problem::bad_request(format!("This link is for {}: leave username out.", user.name)));
+        }
+    };
+    let signs_in = user.second_factor.is_none();
+    let mut answer = HttpResponse::Created();
+    if signs_in {
+        answer.cookie(login::sign_in(&request, user.name.as_str().into(), &user.password_hash, "with a set-up link")?);
+    }
+    Ok(answer.json(json!({ "user": user.name, "signed_in": signs_in })))
+}
+
+/// Whose link this is.
+fn holder(request: &HttpRequest, state: &State, secret: &SecretString) -> Result<Holder, Problem> {
+    let address = client::client_ip(request, &state.settings);
+    if let Some(wait) = state.throttle.wait(state.now(), &address) {
+        let detail = "Too many wrong links or passwords came from your address. Try again in a minute.";
+        return Err(Problem::too_many(detail, wait.as_secs() + 1));
+    }
+    if !state.gateway.people().are_known() {
+        return Err(Problem::unavailable("The store of users does not answer yet. Try again in a moment.", 5));
+    }
+    find(state, secret).ok_or_else(|| {
+        state.throttle.note(state.now(), &address);
+        state.gateway.audit().note(Deed::refused(Action::SignIn, ANONYMOUS, address, "", "A wrong or used set-up link."));
+        Problem::not_found(
+            "This link was used already, is too old, or was replaced by a newer one. Ask whoever manages this gateway for another.",
+        )
+    })
+}
+
+fn find(state: &State, secret: &SecretString) -> Option<Holder> {
+    let directory = state.gateway.people().directory();
+    let offered = secret.expose_secret();
+    if !directory.has_admin() && state.is_setup(offered) {
+        return Some(Holder::FirstAdmin);
+    }
+    let user = directory.invited(&token_digest(offered), (state.settings.utc)())?;
+    Some(Holder::User(Box::new(user.clone())))
+}
+
+async fn make_admin(
+    request: &HttpRequest,
+    state: &State,
+    secret: &SecretString,
+    name: String,
+    password: SecretString,
+) -> Result<User, Problem> {
+    check_name(&name)?;
+    let hash = users::hash(state, password).await?;
+    let _alone = state.managing.lock().await;
+    // Again: another may have been quicker, with this link or on another gateway.
+    state.gateway.people().refresh().await?;
+    if !matches!(holder(request, state, secret)?, Holder::FirstAdmin) {
+        return Err(Problem::conflict("Somebody else used this link at the same moment."));
+    }
+    let user = User::new(name.clone(), Role::Admin, Vec::new(), hash, (state.settings.utc)());
+    let address = client::client_ip(request, &state.settings);
+    let deed =
+        Deed::done(Action::UserCreate, ANONYMOUS, address, &name, "As admin, the first one, by the set-up link.");
+    state.gateway.audit().record(deed).await?;
+    if !state.gateway.people().change(Change::Add(user.clone())).await? {
+        return Err(Problem::exists(format!("There is a user {name} already, who is no admin. Take another name.")));
+    }
+    state.end_setup(secret.expose_secret());
+    Ok(user)
+}
+
+async fn set_password(
+    request: &HttpRequest,
+    state: &State,
+    secret: &SecretString,
+    password: SecretString,
+) -> Result<User, Problem> {
+    let hash = users::hash(state, password).await?;
+    // Again, since that took a while.
+    let Holder::User(user) = holder(request, state, secret)? else {
+        return Err(changed_meanwhile());
+    };
+    let address = client::client_ip(request, &state.settings);
+    let deed = Deed::done(Action::UserPassword, &user.name, address, &user.name, "Their own, by a link.");
+    state.gateway.audit().record(deed).await?;
+    let (before, changed_at) = (user.changed_at, user.next_change((state.settings.utc)()));
+    let changed = User { changed_at, ..user.with_password(hash) };
+    if !state.gateway.people().change(Change::Replace(changed.clone(), before)).await? {
+        return Err(changed_meanwhile());
+    }
+    Ok(changed)
+}
+
+/// `POST /api/v1/users/{name}/link`: makes a link with which a user sets their own password, 201; it voids an older one.
+pub async fn link(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    name: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    // As whoever sets the password itself.
+    caller.need_all_of_owner()?;
+    let before = users::find(&state, &name)?;
+    let now = (state.settings.utc)();
+    let secret = secret::fresh();
+    let invitation = Invitation::new(token_digest(&secret), now);
+    let expires_at = Rfc3339(invitation.expires_at());
+    let visitor = Visitor::of(&request, &state, &caller);
+    let deed = visitor.did(Action::UserLink, &before.name, "To set their password, once, within a day.");
+    state.gateway.audit().record(deed).await?;
+    let user = User { invitation: Some(invitation), changed_at: before.next_change(now), ..before.clone() };
+    if !state.gateway.people().change(Change::Replace(user, before.changed_at)).await? {
+        return Err(users::changed_meanwhile(&before.name));
+    }
+    let path = format!("/#/setup/{secret}");
+    Ok(HttpResponse::Created().json(json!({ "path": path, "expires_at": expires_at })))
+}
