@@ -110,11 +110,15 @@ fn an_invited_user_sets_their_own_password_once() {
     assert_eq!(sets_up(&gateway, &json!({"secret": secret})).status, 404);
 
     // From the command line, of a gateway that runs.
+    let changed = || gateway.shows("/api/v1/users")["items"][0]["changed_at"].clone();
+    let before = changed();
     let (status, told) = gateway.home.run(&["user", "link", "ada"]);
     assert!(status.success(), "{told}");
+    // It is not tried until it is known: a wrong link counts.
+    eventually(PATIENCE, || (changed() != before).then_some(()));
     let link = told.lines().find(|line| line.contains("/#/setup/")).unwrap();
-    let wish = json!({"secret": secret_of(link), "password": PASSWORD});
-    let set = eventually(PATIENCE, || Some(sets_up(&gateway, &wish)).filter(|answer| answer.status == 201));
+    let set = sets_up(&gateway, &json!({"secret": secret_of(link), "password": PASSWORD}));
+    assert_eq!(set.status, 201, "{}", set.text());
     assert_eq!(set.json()["user"], "ada");
     let told = gateway.shows("/api/v1/audit").to_string();
     for words in ["user.link", "Their own, by a link.", "with a set-up link", "A wrong or used set-up link."] {
