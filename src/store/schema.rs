@@ -24,8 +24,8 @@ macro_rules! step {
         $crate::store::schema::Step {
             version: $version,
             name: $name,
-            up: include_str!(concat!("../../migrations/", $file, ".sql")),
-            down: include_str!(concat!("../../migrations/", $file, ".down.sql")),
+            up: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/", $file, ".sql")),
+            down: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/", $file, ".down.sql")),
         }
     };
 }

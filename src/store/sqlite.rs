@@ -13,8 +13,7 @@ use sqlx::{
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    Lease, ListQuery, Page, Position, RecordStore, StoreError, Write,
-    schema::{self, Step, step},
+    Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, schema,
     sqlite_journal::{self, Tail},
     sqlite_list, sqlite_rows as rows,
 };
@@ -30,6 +29,8 @@ mod people;
 mod retire;
 /// Leases, a fence and commands, where nodes share the file.
 mod sharing;
+/// The schema's steps.
+mod steps;
 /// Targets.
 mod targets;
 /// The schema, a look, a copy.
@@ -39,21 +40,8 @@ mod webhooks;
 
 pub use audit::{Broken, Fault, Followed};
 use disk::Disk;
+pub use steps::STEPS;
 pub use upkeep::Contents;
-
-/// The schema's steps, oldest first.
-pub const STEPS: [Step; 10] = [
-    step!(1, "session records", "sqlite/0001_session_records"),
-    step!(2, "session events", "sqlite/0002_session_events"),
-    step!(3, "nodes", "sqlite/0003_nodes"),
-    step!(4, "journal", "sqlite/0004_journal"),
-    step!(5, "neighbours", "sqlite/0005_neighbours"),
-    step!(6, "people", "sqlite/0006_people"),
-    step!(7, "audit", "sqlite/0007_audit"),
-    step!(8, "second factor", "sqlite/0008_second_factor"),
-    step!(9, "targets", "sqlite/0009_targets"),
-    step!(10, "webhooks", "sqlite/0010_webhooks"),
-];
 
 /// How long SQLite waits for another process (a backup, a doctor) to let go of the file before it says busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

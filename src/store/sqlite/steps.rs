@@ -1,0 +1,17 @@
+//! The steps of the schema in SQLite's dialect. What is in them stands in `migrations/sqlite`.
+
+use crate::store::schema::{Step, step};
+
+/// The schema's steps, oldest first.
+pub const STEPS: [Step; 10] = [
+    step!(1, "session records", "sqlite/0001_session_records"),
+    step!(2, "session events", "sqlite/0002_session_events"),
+    step!(3, "nodes", "sqlite/0003_nodes"),
+    step!(4, "journal", "sqlite/0004_journal"),
+    step!(5, "neighbours", "sqlite/0005_neighbours"),
+    step!(6, "people", "sqlite/0006_people"),
+    step!(7, "audit", "sqlite/0007_audit"),
+    step!(8, "second factor", "sqlite/0008_second_factor"),
+    step!(9, "targets", "sqlite/0009_targets"),
+    step!(10, "webhooks", "sqlite/0010_webhooks"),
+];
