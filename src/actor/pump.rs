@@ -156,6 +156,7 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
                 if let Some(tape) = wire.tape() {
                     tape.resize(size.cols, size.rows);
                 }
+                wire.resize(size);
                 input.resize(size).await.is_err()
             }
             InputKind::Bytes(bytes) => {
@@ -265,6 +266,15 @@ async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stu
             Chunk::WindowFull => {
                 if tokio::time::timeout(STUCK, viewer.woken()).await.is_err() && viewer.acked() == acked {
                     return stuck();
+                }
+                continue;
+            }
+            Chunk::Redraw => {
+                let redrawn = wire.output.borrow_mut().redraw(viewer.attach);
+                if let Some(picture) = redrawn
+                    && frames.send(ToSocket::Redraw(picture)).await.is_err()
+                {
+                    return;
                 }
                 continue;
             }

@@ -4,6 +4,7 @@
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
+    collections::BTreeSet,
     os::fd::OwnedFd,
     rc::Rc,
     sync::{
@@ -21,22 +22,24 @@ use tokio::{
 };
 
 use super::{
-    clock::{Beat, Stamp},
+    clock::{self, Beat, Stamp},
     mailbox::Mailbox,
     observe::Observations,
     pump,
-    session::SessionMessage,
+    session::{Attach, SessionMessage},
 };
 use crate::{
     core::{
         record::EndReason,
         session::Warning,
-        stream::{AttachNo, BeyondEnd, Input, Limits, Output, Start},
+        stream::{AttachNo, BeyondEnd, Input, Limits, Output, Picture, Start},
     },
     recording::tape::Tape,
     ssh::{Link, LinkControl, Prompt, Size},
 };
 
+/// What browsers are told of the screen, and of each other.
+mod company;
 /// One browser's side of it.
 mod viewer;
 
@@ -54,8 +57,14 @@ const INPUTS: usize = 16;
 pub enum ToSocket {
     /// Terminal bytes.
     Output(Bytes),
+    /// It fell behind: a picture from which its output goes on.
+    Redraw(Picture),
     /// Its typing was handed to the target up to here.
     InputAck(u64),
+    /// Who looks on, by name.
+    Watchers(BTreeSet<String>),
+    /// The terminal's new size, for who looks on.
+    Size(Size),
     /// The session changed.
     Status {
         /// The word of the new status.
@@ -145,6 +154,15 @@ struct Pending {
     reply: oneshot::Sender<Vec<SecretString>>,
 }
 
+/// What a browser has of the output when it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Everything up to here; `None` for nothing.
+    pub offset: Option<u64>,
+    /// Whether it knows what a picture is.
+    pub draws: bool,
+}
+
 /// What a socket gets when it is attached.
 #[derive(Debug)]
 pub struct SocketEnds {
@@ -152,6 +170,10 @@ pub struct SocketEnds {
     pub attach: AttachNo,
     /// Where its output starts, and what is lost before that.
     pub start: Start,
+    /// What its screen is to show before that output, if it must be told.
+    pub picture: Option<Bytes>,
+    /// The terminal's size when it came.
+    pub size: Size,
     /// Where its input continues.
     pub input_offset: u64,
     /// Frames for it.
@@ -174,6 +196,8 @@ pub struct Wire {
     pub(super) current: Cell<AttachNo>,
     /// Whether the target's connection is not being read: the window is full, or it says much that nobody watches.
     pub(super) paused: Cell<bool>,
+    /// The terminal's size, as the target was told.
+    size: Cell<Size>,
     viewers: RefCell<Vec<Rc<Viewer>>>,
     last_attach: Cell<u64>,
     last_prompt: Cell<u64>,
@@ -200,6 +224,7 @@ impl Wire {
             drained: Arc::default(),
             current: Cell::new(AttachNo(0)),
             paused: Cell::new(false),
+            size: Cell::new(Size { cols: 80, rows: 24 }),
             viewers: RefCell::default(),
             last_attach: Cell::new(0),
             last_prompt: Cell::new(0),
@@ -231,30 +256,31 @@ impl Wire {
     /// [`BeyondEnd`] if it claims output that does not exist.
     pub(super) fn attach(
         self: &Rc<Self>,
-        interactive: bool,
-        client_id: &str,
-        offset: Option<u64>,
-        cutter: Cutter,
+        request: Attach,
     ) -> Result<(Rc<Viewer>, SocketEnds, mpsc::Sender<ToSocket>), BeyondEnd> {
+        let Attach { interactive, user, client_id, seen, size: _, cutter } = request;
         let attach = AttachNo(self.last_attach.get() + 1);
-        let start = self.output.borrow_mut().attach(attach, interactive, offset)?;
+        let (start, picture) = self.start(attach, interactive, seen)?;
         self.last_attach.set(attach.0);
         let input_offset = if interactive {
             self.current.set(attach);
-            self.input.borrow_mut().attach(client_id)
+            self.input.borrow_mut().attach(&client_id)
         } else {
             0
         };
         let side = Arc::new(SocketSide::default());
         side.acked.store(start.offset, Ordering::Relaxed);
-        let viewer = Rc::new(Viewer::new(attach, interactive, side.clone(), cutter, input_offset));
+        let viewer = Rc::new(Viewer::new(attach, interactive, user, seen.draws, side.clone(), cutter, input_offset));
         if interactive && let Some(pending) = self.pending.borrow().as_ref() {
             viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));
         }
         self.viewers.borrow_mut().push(viewer.clone());
+        self.tell_watchers();
         self.drained.notify_one();
         let (sender, frames) = mpsc::channel(FRAMES);
-        let ends = SocketEnds { attach, start, input_offset, frames, input: self.input_sender.clone(), side };
+        let size = self.size.get();
+        let ends =
+            SocketEnds { attach, start, picture, size, input_offset, frames, input: self.input_sender.clone(), side };
         Ok((viewer, ends, sender))
     }
 
@@ -263,6 +289,7 @@ impl Wire {
         self.viewers.borrow_mut().retain(|viewer| viewer.attach != attach);
         self.output.borrow_mut().detach(attach);
         self.drained.notify_one();
+        self.tell_watchers();
     }
 
     /// The browsers that are here.
@@ -287,7 +314,10 @@ impl Wire {
         if let Some(tape) = self.tape() {
             tape.output(&bytes);
         }
-        self.output.borrow_mut().push(bytes);
+        let mut output = self.output.borrow_mut();
+        output.tick(clock::instant());
+        output.push(bytes);
+        drop(output);
         self.viewers.borrow().iter().for_each(|viewer| viewer.side.wake.notify_one());
     }
 

@@ -33,6 +33,8 @@ pub mod record;
 pub mod restart;
 /// Moments in words.
 pub mod rfc3339;
+/// What a terminal shows at one moment of its output.
+pub mod screen;
 /// Secrets that must be read again, sealed.
 pub mod seal;
 /// The life of one session: statuses, clocks, deadlines, effects.

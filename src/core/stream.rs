@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! 0 ········ start ──────── acked ──────── sent ──────── head
-//!  forgotten   │  replay      │  unacknowledged │  waiting │
+//!  a picture   │  replay      │  unacknowledged │  waiting │
 //!              └──────────── kept in memory ──────────────┘
 //! ```
 
@@ -13,6 +13,12 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+
+use super::screen::{BLANK, Grid};
+use past::Past;
+
+/// What was shown before the first byte that is kept.
+mod past;
 
 /// Memory is taken and given back in pieces of about this size: small beside a window, large beside a malloc header.
 /// What comes in pieces at least this large is kept and sent on as it came, without a copy.
@@ -51,6 +57,17 @@ pub struct Start {
     pub lost: u64,
 }
 
+/// What a terminal showed at one moment of its output: with the output behind it, a new screen is as good as an old one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The offset of the first byte of output that it does not show.
+    pub offset: u64,
+    /// What draws it, beginning with a full reset; not counted in offsets.
+    pub bytes: Bytes,
+    /// Bytes its viewer had not got and will not get, beyond what the picture shows of them.
+    pub lost: u64,
+}
+
 /// A browser named an offset that was never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("offset {given} is beyond {limit}, the last byte there is")]
@@ -65,6 +82,8 @@ pub struct BeyondEnd {
 struct Viewer {
     attach: AttachNo,
     interactive: bool,
+    /// Whether it knows what a picture is.
+    draws: bool,
     sent: u64,
     acked: u64,
 }
@@ -82,17 +101,29 @@ pub struct Output {
     /// Offset after the last byte.
     head: u64,
     viewers: Vec<Viewer>,
+    past: Past,
 }
 
 impl Output {
     /// Starts at offset 0 with nothing kept.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, segments: VecDeque::new(), tail: BytesMut::new(), start: 0, head: 0, viewers: Vec::new() }
+        let (segments, tail, past) = (VecDeque::new(), BytesMut::new(), Past::default());
+        Self { limits, segments, tail, start: 0, head: 0, viewers: Vec::new(), past }
     }
 
     /// The offset after the last byte.
     pub fn head(&self) -> u64 {
         self.head
+    }
+
+    /// Tells the time, once before each push: what is forgotten is looked at for a part of each second only.
+    pub fn tick(&mut self, now: Instant) {
+        self.past.tick(now);
+    }
+
+    /// The terminal has a new size from here on.
+    pub fn resize(&mut self, grid: Grid) {
+        self.past.resize(self.head, grid);
     }
 
     /// Takes what the target said.
@@ -125,8 +156,32 @@ impl Output {
             Some(given) => Start { offset: given.max(self.start), lost: self.start.saturating_sub(given) },
             None => Start { offset: self.first_line(), lost: 0 },
         };
-        self.viewers.push(Viewer { attach, interactive, sent: start.offset, acked: start.offset });
+        self.viewers.push(Viewer { attach, interactive, draws: false, sent: start.offset, acked: start.offset });
         Ok(start)
+    }
+
+    /// Has a viewer draw pictures from now on. `new`: its screen holds nothing that fits on where its output starts, so it
+    /// gets a picture now, unless everything is kept, or nobody knows what it should see.
+    pub fn draw(&mut self, attach: AttachNo, new: bool) -> Option<Picture> {
+        let viewer = self.viewers.iter_mut().find(|viewer| viewer.attach == attach)?;
+        viewer.draws = true;
+        if !new || self.start == 0 {
+            return None;
+        }
+        let picture = Picture { offset: self.start, bytes: self.past.picture(self.start)?, lost: 0 };
+        (viewer.sent, viewer.acked) = (self.start, self.start);
+        Some(picture)
+    }
+
+    /// Brings a viewer that fell behind to the first byte that is kept, with a picture: an empty one where nobody knows what
+    /// it should see. `None` if it is no viewer any more.
+    pub fn redraw(&mut self, attach: AttachNo) -> Option<Picture> {
+        let drawn = self.past.picture(self.start);
+        let offset = if drawn.is_some() { self.start } else { self.first_line() };
+        let viewer = self.viewers.iter_mut().find(|viewer| viewer.attach == attach)?;
+        let lost = offset.saturating_sub(viewer.sent);
+        (viewer.sent, viewer.acked) = (offset, offset);
+        Some(Picture { offset, bytes: drawn.unwrap_or(Bytes::from_static(BLANK)), lost })
     }
 
     /// Removes a viewer; what it had not acknowledged is no longer kept for it beyond the replay buffer.
@@ -157,7 +212,9 @@ impl Output {
             return Chunk::Detached;
         };
         if viewer.sent < start {
-            return Chunk::FellBehind;
+            // What was sent may still be on its way: a picture and a window more for each would be without bound.
+            let behind = if viewer.acked < viewer.sent { Chunk::WindowFull } else { Chunk::Redraw };
+            return if viewer.draws { behind } else { Chunk::FellBehind };
         }
         let credit = (viewer.acked + window).saturating_sub(viewer.sent);
         let length = (head - viewer.sent).min(credit).min(max as u64);
@@ -202,8 +259,11 @@ impl Output {
             if self.start + length > wanted {
                 break;
             }
+            if let Some(first) = self.segments.pop_front() {
+                let next = self.segments.iter().map(Bytes::as_ref).chain([self.tail.as_ref()]);
+                self.past.leave(self.start, &first, next);
+            }
             self.start += length;
-            self.segments.pop_front();
         }
     }
 
@@ -251,6 +311,8 @@ pub enum Chunk {
     WindowFull,
     /// An onlooker too slow for what is kept: some of what it needs is forgotten.
     FellBehind,
+    /// The same, but it has dealt with all it was sent and knows what a picture is.
+    Redraw,
     /// It is no viewer any more.
     Detached,
 }

@@ -1,6 +1,8 @@
 //! The frames of the terminal WebSocket, subprotocol `pulsegate.v1`. Binary frames are terminal bytes and are not here;
 //! text frames are JSON. Its mirror in the browser is `web/src/lib/protocol.ts`. Knows no socket.
 
+use std::collections::BTreeSet;
+
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +41,9 @@ pub enum BrowserFrame {
         /// Input it has sent; `null` for a new page. The answer says how much was taken.
         #[serde(default)]
         input_offset: Option<u64>,
+        /// Whether it knows what a picture is: bytes that draw a screen and count in no offset.
+        #[serde(default)]
+        screen: bool,
     },
     /// It consumed the output up to here.
     Ack {
@@ -95,6 +100,33 @@ pub enum GatewayFrame<'a> {
         resumed: bool,
         /// Bytes it asked for that are no longer kept.
         lost_bytes: u64,
+        /// Columns of the terminal, as who types has them.
+        cols: u16,
+        /// Rows.
+        rows: u16,
+        /// Bytes of the picture that comes before that output, if any.
+        screen_bytes: usize,
+    },
+    /// A browser that fell behind goes on from a picture.
+    Screen {
+        /// The offset of the output that follows the picture.
+        output_offset: u64,
+        /// Bytes of the picture that comes next.
+        screen_bytes: usize,
+        /// Bytes of output that it does not get.
+        lost_bytes: u64,
+    },
+    /// The terminal has a new size.
+    Size {
+        /// Columns.
+        cols: u16,
+        /// Rows.
+        rows: u16,
+    },
+    /// Who looks on has changed.
+    Watchers {
+        /// The users, each once.
+        names: &'a BTreeSet<String>,
     },
     /// Input was handed to the target up to here.
     InputAck {
@@ -249,6 +281,7 @@ mod tests {
         for frame in [
             r#"{"type":"attach","cols":80,"rows":24,"mode":"interactive","client_id":"c","output_offset":5,"input_offset":null}"#,
             r#"{"type":"attach","cols":80,"rows":24,"mode":"observe","client_id":"c"}"#,
+            r#"{"type":"attach","cols":80,"rows":24,"mode":"observe","client_id":"c","screen":true}"#,
             r#"{"type":"ack","output_offset":7}"#,
             r#"{"type":"resize","cols":120,"rows":40}"#,
             r#"{"type":"answer","id":1,"values":["secret"]}"#,

@@ -34,7 +34,7 @@ use crate::{
         gateway::{Gateway, GatewayError, Phase},
         mailbox::Mailbox,
         session::{self, Attach, AttachError, Attached, SessionMessage},
-        wire::{Cutter, InputKind, InputMessage, SocketSide, ToSocket},
+        wire::{Cutter, InputKind, InputMessage, Seen, SocketSide},
     },
     core::{
         audit::Action,
@@ -42,6 +42,9 @@ use crate::{
         stream::AttachNo,
     },
 };
+
+/// What the session says, as frames.
+mod telling;
 
 /// How long a browser may take for its first frame.
 const ATTACH_WITHIN: Duration = Duration::from_secs(10);
@@ -143,14 +146,16 @@ impl TerminalSocket {
             }
         };
         match (frame, &self.attached) {
-            (BrowserFrame::Attach { cols, rows, mode, client_id, output_offset, input_offset: _ }, None) => {
+            (BrowserFrame::Attach { cols, rows, mode, client_id, output_offset, input_offset: _, screen }, None) => {
                 let (interactive, cutter) = (mode == Mode::Interactive, self.cutter.clone());
+                let seen = Seen { offset: output_offset, draws: screen };
                 let size = protocol::client(&client_id).and_then(|()| protocol::size(cols, rows));
                 match (size, self.standing.objection(interactive)) {
                     (Err(message), _) => self.fail(Fault::Protocol, &message, ctx),
                     (Ok(_), Some((fault, message))) => self.fail(fault, &message, ctx),
                     (Ok(size), None) => {
-                        self.attach(Attach { interactive, client_id, output_offset, size, cutter }, ctx)
+                        let user = self.visitor.user.to_string();
+                        self.attach(Attach { interactive, user, client_id, seen, size, cutter }, ctx);
                     }
                 }
             }
@@ -184,7 +189,7 @@ impl TerminalSocket {
     /// Attaches; frames that come meanwhile wait.
     fn attach(&mut self, request: Attach, ctx: &mut Ctx) {
         let (gateway, id) = (self.gateway.clone(), self.id);
-        let (interactive, new) = (request.interactive, request.output_offset.is_none());
+        let (interactive, new) = (request.interactive, request.seen.offset.is_none());
         let attaching = async move {
             let outcome = gateway.attach(id, request).await;
             let ended = match &outcome {
@@ -221,7 +226,13 @@ impl TerminalSocket {
             ping_interval_ms: u64::try_from(ping_interval.as_millis()).unwrap_or(u64::MAX),
             resumed: !new,
             lost_bytes: ends.start.lost,
+            cols: ends.size.cols,
+            rows: ends.size.rows,
+            screen_bytes: ends.picture.as_ref().map_or(0, Bytes::len),
         });
+        if let Some(picture) = ends.picture {
+            self.outlet.output(picture);
+        }
         if self.phase == Phase::Leaving {
             self.send(&LEAVING);
         }
@@ -366,35 +377,6 @@ impl StreamHandler<Result<Message, ProtocolError>> for TerminalSocket {
             Err(_) if self.too_large.is_given() => self.fail_too_large(ctx),
             // What is no UTF-8 or has reserved bits comes as an I/O error too; if the connection is gone, nobody is told.
             Err(error) => self.fail(Fault::Protocol, &format!("This is no WebSocket frame: {error}."), ctx),
-        }
-    }
-}
-
-/// What the session says.
-impl StreamHandler<ToSocket> for TerminalSocket {
-    fn handle(&mut self, frame: ToSocket, ctx: &mut Ctx) {
-        match frame {
-            ToSocket::Output(bytes) => self.outlet.output(bytes),
-            ToSocket::InputAck(input_offset) => self.send(&GatewayFrame::InputAck { input_offset }),
-            ToSocket::Status { status, detail } => self.send(&GatewayFrame::Status { status, detail: &detail }),
-            ToSocket::Ask(id, prompt) => self.send(&protocol::prompt(id, &prompt)),
-            ToSocket::Warn(warning) if warning.reason == EndReason::IdleTimeout => {
-                let closes_in_ms = u64::try_from(warning.closes_in.as_millis()).unwrap_or(u64::MAX);
-                self.send(&GatewayFrame::IdleWarning { closes_in_ms });
-            }
-            ToSocket::Warn(warning) => {
-                let detail = format!("The session's time is up in {} s.", warning.closes_in.as_secs());
-                self.send(&GatewayFrame::Status { status: "active", detail: &detail });
-            }
-            ToSocket::Ping => self.outlet.say(OpCode::Ping, b""),
-            ToSocket::Closed { reason, exit_status, message } => self.closed(reason, exit_status, &message, ctx),
-            ToSocket::Superseded => self.fail(Fault::Superseded, "The session was opened in another window.", ctx),
-            ToSocket::FellBehind => {
-                self.fail(Fault::TooMany, "This window is too slow for the session's output. Attach again.", ctx);
-            }
-            ToSocket::BadAck(beyond) => {
-                self.fail(Fault::Protocol, &format!("The acknowledged output is wrong: {beyond}."), ctx);
-            }
         }
     }
 }

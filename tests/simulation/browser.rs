@@ -14,7 +14,7 @@ use pulsegate::{
     actor::{
         clock,
         session::{Attach, Attached, SessionMessage},
-        wire::{Cutter, InputKind, InputMessage, ToSocket},
+        wire::{Cutter, InputKind, InputMessage, Seen, ToSocket},
     },
     core::record::SessionId,
     ssh::Size,
@@ -68,8 +68,9 @@ impl Browser {
         let (truth, socket_truth) = (truth.clone(), truth.clone());
         let request = Attach {
             interactive: types,
+            user: "ada".into(),
             client_id: format!("page-{token}"),
-            output_offset: None,
+            seen: Seen { offset: None, draws: false },
             size: Size { cols: 80, rows: 24 },
             cutter: Cutter(None),
         };

@@ -10,7 +10,7 @@ use crate::{
         clock,
         mailbox::Mailbox,
         pump,
-        wire::{Cutter, InputKind, InputMessage, SocketEnds},
+        wire::{Cutter, InputKind, InputMessage, Seen, SocketEnds},
     },
     core::{record::Record, session::Event, stream::BeyondEnd},
     ssh::Size,
@@ -21,10 +21,12 @@ use crate::{
 pub struct Attach {
     /// Whether it types; else it looks on.
     pub interactive: bool,
+    /// The user, as the one who types is told.
+    pub user: String,
     /// The page's own name, which survives its reconnects.
     pub client_id: String,
-    /// What it has of the output; `None` for nothing.
-    pub output_offset: Option<u64>,
+    /// What it has of the output.
+    pub seen: Seen,
     /// Its terminal's size; an onlooker's does not count.
     pub size: Size,
     /// How its socket is ended from outside.
@@ -63,8 +65,8 @@ impl SessionActor {
         if self.session.record().is_closed() {
             return Err(AttachError::Ended);
         }
-        let Attach { interactive, client_id, output_offset, size, cutter } = request;
-        let (viewer, ends, frames) = self.wire.attach(interactive, &client_id, output_offset, cutter)?;
+        let (interactive, size) = (request.interactive, request.size);
+        let (viewer, ends, frames) = self.wire.attach(request)?;
         let attach = ends.attach;
         let (own, stuck) = (self.mailbox.clone(), self.mailbox.clone());
         let forwarder =

@@ -42,6 +42,7 @@ pub(in crate::actor) fn start(
     let mailbox = mailbox(&context, &parts);
     let id = record.id;
     let wire = Wire::new(parts.settings.stream, beat, parts.observations.clone());
+    wire.resize(request.size);
     let arbiter = Arbiter::current(&parts.observations);
     let session = Session::new(clock::now(), record.clone(), parts.settings.limits);
     let child = Child { actor: KIND, id: id.to_string() };

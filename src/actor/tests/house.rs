@@ -22,7 +22,7 @@ use crate::actor::{
     registry,
     session::{Attach, Attached},
     stores::Stores,
-    wire::{Cutter, InputKind, InputMessage, ToSocket},
+    wire::{Cutter, InputKind, InputMessage, Seen, ToSocket},
 };
 use crate::{
     core::{
@@ -318,8 +318,9 @@ impl House {
     pub async fn attach(&self, id: SessionId) -> Attached {
         let request = Attach {
             interactive: true,
+            user: "ada".into(),
             client_id: "page".into(),
-            output_offset: None,
+            seen: Seen { offset: None, draws: false },
             size: BROWSER,
             cutter: Cutter(None),
         };

@@ -2,7 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{Cutter, SocketSide, ToSocket};
-use crate::{actor::clock, core::stream::AttachNo};
+use crate::{actor::clock, core::stream::AttachNo, ssh::Size};
 
 /// How long typing that was taken may stay untold. By then an echo has come, or there will be none.
 const RECEIPT_WITHIN: Duration = Duration::from_millis(10);
@@ -29,9 +29,16 @@ struct Receipt {
 pub(in crate::actor) struct Viewer {
     pub attach: AttachNo,
     pub interactive: bool,
+    pub user: String,
+    /// Whether it knows the frames that pages from before pictures do not.
+    draws: bool,
     pub side: Arc<SocketSide>,
     pub cutter: Cutter,
     control: RefCell<VecDeque<ToSocket>>,
+    /// Who looks on, as it was told, and whether it is still to be.
+    watchers: RefCell<(BTreeSet<String>, bool)>,
+    /// The terminal's size, if it is still to be told.
+    size: Cell<Option<Size>>,
     receipt: Cell<Option<Receipt>>,
     /// How far its typing was told as taken.
     told: Cell<u64>,
@@ -41,13 +48,25 @@ pub(in crate::actor) struct Viewer {
 
 impl Viewer {
     /// A browser that has been told that its typing was taken up to `typed`.
-    pub(super) fn new(attach: AttachNo, interactive: bool, side: Arc<SocketSide>, cutter: Cutter, typed: u64) -> Self {
+    pub(super) fn new(
+        attach: AttachNo,
+        interactive: bool,
+        user: String,
+        draws: bool,
+        side: Arc<SocketSide>,
+        cutter: Cutter,
+        typed: u64,
+    ) -> Self {
         Self {
             attach,
             interactive,
+            user,
+            draws,
             side,
             cutter,
             control: RefCell::default(),
+            watchers: RefCell::default(),
+            size: Cell::new(None),
             receipt: Cell::new(None),
             told: Cell::new(typed),
             last: RefCell::default(),
@@ -59,6 +78,28 @@ impl Viewer {
     pub fn send(&self, frame: ToSocket) {
         self.control.borrow_mut().push_back(frame);
         self.side.wake.notify_one();
+    }
+
+    /// Tells it who looks on, if that changed: however often it did, once.
+    pub(super) fn tell_watchers(&self, names: &BTreeSet<String>) {
+        let mut watchers = self.watchers.borrow_mut();
+        if self.draws && watchers.0 != *names {
+            *watchers = (names.clone(), true);
+            self.side.wake.notify_one();
+        }
+    }
+
+    /// Tells it the terminal's size, the latest.
+    pub(super) fn tell_size(&self, size: Size) {
+        if self.draws {
+            self.size.set(Some(size));
+            self.side.wake.notify_one();
+        }
+    }
+
+    fn changed_watchers(&self) -> Option<ToSocket> {
+        let mut watchers = self.watchers.borrow_mut();
+        std::mem::take(&mut watchers.1).then(|| ToSocket::Watchers(watchers.0.clone()))
     }
 
     /// Ends the socket with `frame` once it has all its output.
@@ -90,7 +131,8 @@ impl Viewer {
     /// The next control frame that is to be sent now.
     pub(in crate::actor) fn next_control(&self) -> Option<ToSocket> {
         let queued = self.control.borrow_mut().pop_front();
-        queued.or_else(|| self.due_receipt())
+        let size = || self.size.take().map(ToSocket::Size);
+        queued.or_else(size).or_else(|| self.changed_watchers()).or_else(|| self.due_receipt())
     }
 
     fn due_receipt(&self) -> Option<ToSocket> {
@@ -129,7 +171,7 @@ mod tests {
     use super::*;
 
     fn viewer() -> Viewer {
-        Viewer::new(AttachNo(1), true, Arc::default(), Cutter(None), 100)
+        Viewer::new(AttachNo(1), true, "ada".into(), true, Arc::default(), Cutter(None), 100)
     }
 
     async fn next(viewer: &Viewer) -> ToSocket {
@@ -161,6 +203,19 @@ mod tests {
         assert!(viewer.next_control().is_none());
         assert!(matches!(next(&viewer).await, ToSocket::InputAck(102)));
         assert!(clock::instant() - begun >= RECEIPT_WITHIN);
+    }
+
+    #[test]
+    fn who_looks_on_is_told_once_however_often_it_changed() {
+        let viewer = viewer();
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+        viewer.tell_watchers(&names(&[]));
+        assert!(viewer.next_control().is_none());
+        for watchers in [&["bob"][..], &[], &["bob", "carl"]] {
+            viewer.tell_watchers(&names(watchers));
+        }
+        assert!(matches!(viewer.next_control(), Some(ToSocket::Watchers(told)) if told == names(&["bob", "carl"])));
+        assert!(viewer.next_control().is_none());
     }
 
     #[test]

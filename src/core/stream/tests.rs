@@ -1,7 +1,8 @@
 //! Offsets, windows and replay hold for any order of pieces, acknowledgements and returns. Knows no socket.
 
 use super::*;
-use proptest::prelude::*;
+use crate::core::screen::{Screen, program};
+use proptest::{collection::vec, prelude::*};
 
 const A: AttachNo = AttachNo(1);
 const B: AttachNo = AttachNo(2);
@@ -122,6 +123,118 @@ fn each_browser_resends_exactly_what_was_not_taken() {
     assert_eq!(input.attach("a"), 100, "a browser that comes back continues its own");
     assert_eq!(input.take(5), 105);
     assert_eq!(input.attach("c"), 112);
+}
+
+/// Draws what a new page is sent.
+fn new_page(output: &mut Output, attach: AttachNo, grid: Grid) -> Screen {
+    let start = output.attach(attach, false, None).unwrap();
+    let picture = output.draw(attach, true);
+    assert_eq!(picture.is_some(), output.start > 0);
+    let mut screen = Screen::new(grid).unwrap();
+    if let Some(picture) = picture {
+        screen.feed(&picture.bytes, false).unwrap();
+    } else {
+        assert_eq!(start.offset, 0);
+    }
+    while let Chunk::Bytes(bytes) = output.next_chunk(attach, 1 << 20) {
+        screen.tick(Instant::now());
+        screen.feed(&bytes, false).unwrap();
+        output.ack(attach, output.viewers.last().unwrap().sent).unwrap();
+    }
+    screen
+}
+
+#[test]
+fn a_program_that_drew_long_ago_is_seen_by_a_new_page() {
+    let mut output = Output::new(LIMITS);
+    output.push(Bytes::from_static(b"$ vim\r\n\x1b[?1049h\x1b[2J\x1b[5;7Hthe text\x1b[24;1H-- INSERT --"));
+    for _ in 0..2_000 {
+        output.push(Bytes::from_static(b"\x1b[1;60Hruler 17,3 of a file\x1b[6;9H"));
+    }
+    assert!(output.start > 0);
+    let (rows, cursor) = new_page(&mut output, A, Grid::default()).shown();
+    assert!(
+        rows[4].starts_with("      the text") && rows[23].starts_with("-- INSERT --") && rows[0].contains("ruler"),
+        "{rows:?}"
+    );
+    assert_eq!(cursor, (8, 5));
+}
+
+#[test]
+fn a_screen_that_is_too_large_costs_its_picture_alone() {
+    let mut output = Output::new(LIMITS);
+    output.resize(Grid { cols: 1_000, rows: 1_000 });
+    output.push(vec![b'x'; SEGMENT].into());
+    output.push(Bytes::from_static(b"tail of a line\nfirst whole line\n"));
+    output.push(vec![b'y'; LIMITS.replay as usize].into());
+    output.attach(A, true, None).unwrap();
+    assert_eq!(output.draw(A, true), None);
+    assert!(drain(&mut output, A).starts_with(b"first whole line\n"));
+}
+
+#[test]
+fn a_slow_onlooker_that_draws_goes_on_from_a_picture_once_it_dealt_with_what_it_had() {
+    let mut output = Output::new(LIMITS);
+    output.attach(A, true, None).unwrap();
+    output.attach(B, false, None).unwrap();
+    assert_eq!(output.draw(B, true), None, "everything is kept");
+    output.push(Bytes::from_static(b"\x1b[?1049hdrawn before\r\n"));
+    assert_eq!((drain(&mut output, A).len(), drain(&mut output, B).len()), (22, 22));
+    output.ack(A, 22).unwrap();
+    for _ in 0..100 {
+        output.push(vec![b'\x07'; 1_000].into());
+        drain(&mut output, A);
+        output.ack(A, output.head()).unwrap();
+    }
+    assert_eq!(output.next_chunk(B, 64), Chunk::WindowFull, "what it was sent may still be on its way");
+    output.ack(B, 22).unwrap();
+    assert_eq!(output.next_chunk(B, 64), Chunk::Redraw);
+    let picture = output.redraw(B).unwrap();
+    assert_eq!((picture.offset, picture.lost), (output.start, output.start - 22));
+    let mut screen = Screen::new(Grid::default()).unwrap();
+    screen.feed(&picture.bytes, false).unwrap();
+    screen.feed(&drain(&mut output, B), false).unwrap();
+    assert!(screen.shown().0[0].starts_with("drawn before"));
+    assert!(!output.is_full());
+}
+
+/// Output in which lines scroll by between programs that draw.
+fn mixed() -> impl Strategy<Value = Vec<u8>> {
+    let lines = (
+        0usize..900,
+        prop::sample::select(vec![
+            "plain",
+            "\x1b[32mgreen\x1b[m",
+            "\x1b[1;44mlasting",
+            "日本 a long line that is wrapped",
+        ]),
+    )
+        .prop_map(|(count, text)| {
+            (0..count).map(|number| format!("{text} {number}\r\n")).collect::<String>().into_bytes()
+        });
+    vec(prop_oneof![lines, program(60)], 1..12).prop_map(|parts| parts.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
+
+    /// What is left out of lines that scroll by is nothing that anybody sees, whatever was drawn before and after.
+    #[test]
+    fn a_new_page_sees_what_the_whole_output_shows(output in mixed(), piece in 100usize..5_000, (cols, rows) in (10u16..50, 2u16..16)) {
+        let grid = Grid { cols, rows };
+        let (mut kept, mut whole) = (Output::new(Limits { window: 1 << 20, replay: 500 }), Screen::new(grid).unwrap());
+        kept.resize(grid);
+        let mut now = Instant::now();
+        for bytes in output.chunks(piece) {
+            now += Duration::from_secs(1);
+            kept.tick(now);
+            kept.push(Bytes::copy_from_slice(bytes));
+            whole.tick(now);
+            whole.feed(bytes, false).unwrap();
+        }
+        let new = new_page(&mut kept, A, grid);
+        prop_assert_eq!(new.shown(), whole.shown());
+    }
 }
 
 proptest! {

@@ -16,6 +16,7 @@ pub mod people;
 mod recording;
 mod resume;
 mod retention;
+mod screens;
 pub mod second_factor;
 mod secrets;
 mod setup;

@@ -29,12 +29,22 @@ pub struct Attach {
     pub rows: u32,
     pub output_offset: Option<u64>,
     pub input_offset: Option<u64>,
+    /// Whether it can draw pictures.
+    pub screen: bool,
 }
 
 impl Default for Attach {
     fn default() -> Self {
         let client_id = "page-1".to_owned();
-        Self { client_id, mode: "interactive", cols: 80, rows: 24, output_offset: None, input_offset: None }
+        Self {
+            client_id,
+            mode: "interactive",
+            cols: 80,
+            rows: 24,
+            output_offset: None,
+            input_offset: None,
+            screen: false,
+        }
     }
 }
 
@@ -47,6 +57,10 @@ pub struct Heard {
     pub output: Vec<u8>,
     /// Where `output` starts.
     pub start: u64,
+    /// The picture before it.
+    pub picture: Vec<u8>,
+    /// Bytes of the picture still to come.
+    undrawn: usize,
     /// The code of the close frame.
     pub code: Option<u16>,
     /// Nothing more will come.
@@ -107,11 +121,15 @@ impl Browser {
     /// Sends the first frame and returns the answer.
     #[track_caller]
     pub fn attach(&self, attach: &Attach) -> Value {
-        let Attach { client_id, mode, cols, rows, output_offset, input_offset } = attach;
-        self.says(json!({
+        let Attach { client_id, mode, cols, rows, output_offset, input_offset, screen } = attach;
+        let mut frame = json!({
             "type": "attach", "cols": cols, "rows": rows, "mode": mode, "client_id": client_id,
             "output_offset": output_offset, "input_offset": input_offset,
-        }));
+        });
+        if *screen {
+            frame["screen"] = true.into();
+        }
+        self.says(frame);
         self.hears("attached")
     }
 
@@ -238,6 +256,15 @@ impl Browser {
         heard.start + heard.output.len() as u64
     }
 
+    /// What its terminal shows of all it got, drawn on a grid of this size: the rows, and the cursor's column and row.
+    pub fn shows(&self, cols: usize, rows: usize) -> (Vec<String>, (usize, usize)) {
+        let heard = self.heard();
+        let mut terminal = avt::Terminal::new(cols, rows).unwrap();
+        terminal.feed(&*String::from_utf8_lossy(&[&heard.picture[..], &heard.output].concat()));
+        let rows = terminal.screen().visible_lines().map(|line| line.text().trim_end().to_owned()).collect();
+        (rows, (terminal.cursor().col, terminal.cursor().row))
+    }
+
     /// Waits until `look` finds something in what was heard.
     #[track_caller]
     pub fn wait<T>(&self, limit: Duration, what: &str, mut look: impl FnMut(&mut Heard) -> Option<T>) -> T {
@@ -292,6 +319,12 @@ impl Heard {
     /// Takes a frame and returns what a browser answers.
     fn take(&mut self, opcode: u8, payload: Vec<u8>) -> Option<Vec<u8>> {
         match opcode {
+            frames::BINARY if self.undrawn > 0 => {
+                // A frame is all picture or all output.
+                self.undrawn = self.undrawn.checked_sub(payload.len()).unwrap();
+                self.picture.extend(payload);
+                None
+            }
             frames::BINARY => {
                 self.output.extend(payload);
                 let ack = json!({"type": "ack", "output_offset": self.start + self.output.len() as u64});
@@ -299,8 +332,12 @@ impl Heard {
             }
             frames::TEXT => {
                 let frame: Value = serde_json::from_slice(&payload).unwrap();
-                if frame["type"] == "attached" {
+                if frame["type"] == "attached" || frame["type"] == "screen" {
                     self.start = frame["output_offset"].as_u64().unwrap();
+                    self.undrawn = usize::try_from(frame["screen_bytes"].as_u64().unwrap()).unwrap();
+                    self.output.clear();
+                    self.picture.clear();
+                    self.next_byte = 0;
                 }
                 self.frames.push(frame);
                 None

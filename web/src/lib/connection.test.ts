@@ -27,7 +27,7 @@ class ScriptedSocket implements Socket {
   output(length: number) {
     this.onmessage?.({ data: new ArrayBuffer(length) });
   }
-  attached(offsets: { output?: number; input?: number; lost?: number; session?: Partial<Session> } = {}) {
+  attached(offsets: { output?: number; input?: number; lost?: number; picture?: number; session?: Partial<Session> } = {}) {
     this.onopen?.();
     this.control({
       type: "attached",
@@ -38,6 +38,9 @@ class ScriptedSocket implements Socket {
       ping_interval_ms: 5000,
       resumed: true,
       lost_bytes: offsets.lost ?? 0,
+      cols: 80,
+      rows: 24,
+      screen_bytes: offsets.picture ?? 0,
     });
   }
   /** The control frames of one type that the page sent. */
@@ -107,6 +110,7 @@ beforeEach(() => {
       now: () => clock,
       random: () => 0,
       clientId: "page",
+      looksOn: false,
     },
     {
       write: (_bytes, parsed) => void unparsed.push(parsed),
@@ -116,6 +120,8 @@ beforeEach(() => {
       prompt: (prompt) => seen.prompts.push(prompt),
       idle: (ms) => seen.idle.push(ms),
       notice: (message) => seen.notices.push(message),
+      watchers: () => {},
+      size: () => {},
       waiting: (waiting) => (seen.waiting = waiting),
     },
   );
@@ -127,7 +133,7 @@ describe("attaching", () => {
     connection.resize(5000, 0);
     socket().onopen?.();
     const offsets = { output_offset: null, input_offset: null };
-    const attach = { type: "attach", cols: 1000, rows: 1, mode: "interactive", client_id: "page", ...offsets };
+    const attach = { type: "attach", cols: 1000, rows: 1, mode: "interactive", client_id: "page", ...offsets, screen: true };
     expect(socket().sent).toEqual([attach]);
   });
 
@@ -180,6 +186,39 @@ describe("attaching", () => {
     socket().attached({ output: 0, session: { bytes_out: 60 } });
     await pass(2_000);
     expect(connection.replaying).toBe(false);
+  });
+});
+
+describe("a picture", () => {
+  test("is drawn, and counted in no offset", async () => {
+    socket().attached({ output: 1_000, lost: 900, picture: 300 });
+    socket().output(300);
+    socket().output(50);
+    expect(seen.lost).toEqual([]);
+    expect(unparsed.length).toBe(2);
+    parse();
+    await pass(100);
+    expect(socket().frames("ack")).toEqual([{ type: "ack", output_offset: 1_050 }]);
+  });
+
+  test("brings a page that fell behind to where the output goes on", async () => {
+    socket().attached();
+    socket().output(70);
+    socket().control({ type: "screen", output_offset: 5_000, screen_bytes: 20, lost_bytes: 4_930 });
+    socket().output(20);
+    socket().output(1);
+    parse();
+    await pass(100);
+    expect(socket().frames("ack").at(-1)).toEqual({ type: "ack", output_offset: 5_001 });
+  });
+
+  test("that broke off is asked for again, whole", async () => {
+    socket().attached({ output: 1_000, picture: 300 });
+    socket().onclose?.({ code: 1006 });
+    expect(seen.resets).toBe(1);
+    await pass(1_000);
+    socket().onopen?.();
+    expect(socket().frames("attach")[0]).toMatchObject({ output_offset: null, screen: true });
   });
 });
 

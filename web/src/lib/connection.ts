@@ -20,6 +20,10 @@ export interface View {
   idle(closesInMs: number | null): void;
   /** The gateway has something to say that changes nothing yet; `null` once it no longer holds. */
   notice(message: string | null): void;
+  /** The terminal's size is not this page's own, which looks on. */
+  size(cols: number, rows: number): void;
+  /** Who looks on, by name. */
+  watchers(names: string[]): void;
   /** What was typed while away and is not sent yet; `asked`: it waits for `release()` or `discard()`. */
   waiting(waiting: Waiting | null): void;
 }
@@ -71,6 +75,8 @@ export class Connection {
   #received: number | null = null;
   #parsed = 0;
   #acked = 0;
+  /** Bytes of a picture that are still to come; they count in no offset. */
+  #picture = 0;
   #cancelAck: (() => void) | null = null;
   /** Output below this offset, within this time, is history shown again. */
   #history = { end: 0, until: 0 };
@@ -134,6 +140,10 @@ export class Connection {
    * session that is over, not theirs, or used elsewhere is only left.
    */
   end(): boolean {
+    if (this.#env.looksOn) {
+      this.detach();
+      return true;
+    }
     const told = this.#phase.kind === "attached";
     if (told) this.#send({ type: "close" });
     this.detach();
@@ -143,6 +153,7 @@ export class Connection {
   /** Queues typed bytes, a few also while disconnected; false if there is no room or the session is over. */
   input(bytes: Uint8Array): boolean {
     if (this.#phase.kind === "closed") return false;
+    if (this.#env.looksOn) return true;
     if (this.#phase.kind !== "attached") {
       const kept = isReport(bytes) || this.#away.push(bytes);
       this.#view.waiting(this.#away.waiting(false));
@@ -205,7 +216,7 @@ export class Connection {
   }
 
   #tellSize(): void {
-    if (this.#phase.kind !== "attached" || this.#told === this.#size) return;
+    if (this.#phase.kind !== "attached" || this.#env.looksOn || this.#told === this.#size) return;
     this.#told = this.#size;
     this.#send({ type: "resize", ...this.#size });
   }
@@ -215,10 +226,11 @@ export class Connection {
     this.#send({
       type: "attach",
       ...this.#size,
-      mode: "interactive",
+      mode: this.#env.looksOn ? "observe" : "interactive",
       client_id: this.#env.clientId,
       output_offset: this.#received,
       input_offset: this.#input.sent,
+      screen: true,
     });
   }
 
@@ -235,6 +247,8 @@ export class Connection {
     switch (frame.type) {
       case "attached":
         return this.#attached(frame);
+      case "screen":
+        return this.#startAt(frame.output_offset, frame.screen_bytes);
       case "input_ack":
         this.#input.take(frame.input_offset);
         return this.#flush();
@@ -249,6 +263,10 @@ export class Connection {
         return this.#view.idle(frame.closes_in_ms);
       case "notice":
         return this.#view.notice(frame.message);
+      case "size":
+        return this.#view.size(frame.cols, frame.rows);
+      case "watchers":
+        return this.#view.watchers(frame.names);
       case "closed":
         this.#forgetSocket()?.close(1000);
         return this.#close(frame.reason, frame.exit_status, frame.message);
@@ -261,13 +279,17 @@ export class Connection {
 
   #attached(frame: Extract<ServerFrame, { type: "attached" }>): void {
     const fresh = this.#received === null;
-    if (this.#received !== null && frame.output_offset < this.#received) this.#view.reset();
-    if (fresh) this.#history = { end: frame.session.bytes_out, until: this.#env.now() + HISTORY_MS };
-    this.#received = this.#parsed = this.#acked = frame.output_offset;
+    const drawn = frame.screen_bytes > 0;
+    if (this.#env.looksOn) this.#view.size(frame.cols, frame.rows);
+    // A picture clears the screen itself.
+    if (this.#received !== null && frame.output_offset < this.#received && !drawn) this.#view.reset();
+    if (fresh || drawn) this.#history = { end: frame.session.bytes_out, until: this.#env.now() + HISTORY_MS };
+    this.#startAt(frame.output_offset, frame.screen_bytes);
     this.#failures = 0;
     this.#enter({ kind: "attached", status: frame.session.status, detail: "", resumed: frame.resumed });
     this.#tellSize();
-    if (frame.lost_bytes > 0) this.#view.lost(frame.lost_bytes);
+    // On a picture the words would stand in the middle of a program's screen, which lacks nothing.
+    if (frame.lost_bytes > 0 && !drawn) this.#view.lost(frame.lost_bytes);
     this.#input.resume(frame.input_offset);
     this.#flush();
     // What it was typed for may be gone: one line is a keystroke or two away from being taken back, several are not.
@@ -275,8 +297,19 @@ export class Connection {
     else this.release();
   }
 
+  /** Output goes on at `offset`, behind a picture of so many bytes. */
+  #startAt(offset: number, picture: number): void {
+    this.#received = this.#parsed = this.#acked = offset;
+    this.#picture = picture;
+  }
+
   #output(bytes: Uint8Array): void {
     if (this.#received === null) return;
+    if (this.#picture > 0) {
+      // A frame is all picture or all output.
+      this.#picture -= bytes.length;
+      return this.#view.write(bytes, () => {});
+    }
     this.#received += bytes.length;
     const [socket, end] = [this.#socket, this.#received];
     this.#view.write(bytes, () => {
@@ -310,10 +343,17 @@ export class Connection {
     this.#cancelWatch();
     this.#cancelAck?.();
     this.#cancelAck = null;
+    if (this.#picture > 0) {
+      // Half a picture is none: the next socket brings a whole one.
+      this.#picture = 0;
+      this.#received = null;
+      this.#view.reset();
+    }
     this.#view.prompt(null);
     this.#view.idle(null);
     // A gateway that still means it says so again.
     this.#view.notice(null);
+    this.#view.watchers([]);
     this.#view.waiting(this.#away.waiting(false));
     return socket;
   }

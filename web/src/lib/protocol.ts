@@ -93,6 +93,8 @@ export type ClientFrame =
       client_id: string;
       output_offset: number | null;
       input_offset: number | null;
+      /** This page can draw a picture: bytes that show a screen and count in no offset. */
+      screen: true;
     }
   /** Output is consumed up to this byte; frees the gateway's window. */
   | { type: "ack"; output_offset: number }
@@ -118,7 +120,18 @@ export type ServerFrame =
       resumed: boolean;
       /** Output that fell out of the replay buffer while this page was away. */
       lost_bytes: number;
+      /** The terminal's size, as who types has it. */
+      cols: number;
+      rows: number;
+      /** So many bytes of a picture come before that output. */
+      screen_bytes: number;
     }
+  /** This page was too slow for all of the output: it goes on from a picture, then from `output_offset`. */
+  | { type: "screen"; output_offset: number; screen_bytes: number; lost_bytes: number }
+  /** The terminal has a new size, that of who types: for who looks on. */
+  | { type: "size"; cols: number; rows: number }
+  /** Who looks on has changed: the users, each once. */
+  | { type: "watchers"; names: string[] }
   /** Input is taken up to this byte and need not be sent again. */
   | { type: "input_ack"; input_offset: number }
   | Prompt

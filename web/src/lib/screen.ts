@@ -24,6 +24,9 @@ export interface ScreenEvents {
   openSearch(): void;
 }
 
+const FONT_PIXELS = 14;
+/** Smaller letters nobody reads: then a part of the terminal is out of sight. */
+const SMALLEST_FONT_PIXELS = 5;
 const SCROLLBACK_LINES = 10_000;
 const isMac = /Mac|iP(hone|ad|od)/.test(navigator.userAgent);
 
@@ -51,6 +54,8 @@ export class Screen {
   readonly ready: Promise<void>;
   /** Whether this person wants no question before a paste of several lines. */
   pastesFreely = false;
+  /** The grid's size where it is somebody else's. */
+  #given: { cols: number; rows: number } | null = null;
   #host: HTMLElement;
   #events: ScreenEvents;
   #fit = new FitAddon();
@@ -66,7 +71,7 @@ export class Screen {
       allowProposedApi: true, // the unicode and search addons need it
       cursorBlink: true,
       fontFamily: FONT,
-      fontSize: 14,
+      fontSize: FONT_PIXELS,
       lineHeight: 1.15,
       scrollback: SCROLLBACK_LINES,
       // xterm.js itself refuses all but http and https in OSC 8 links.
@@ -89,9 +94,23 @@ export class Screen {
     this.ready = this.#loadWebgl();
   }
 
-  /** Makes the grid fill its host; does nothing while the host has no size. */
+  /** Makes the grid fill its host, or one of a given size fit into it; does nothing while the host has no size. */
   fit(): void {
-    if (this.#host.clientWidth > 0 && this.#host.clientHeight > 0) this.#fit.fit();
+    if (this.#host.clientWidth === 0 || this.#host.clientHeight === 0) return;
+    if (this.#given === null) return this.#fit.fit();
+    const { cols, rows } = this.#given;
+    this.terminal.options.fontSize = FONT_PIXELS;
+    const room = this.#fit.proposeDimensions();
+    const scale = room === undefined ? 1 : Math.min(1, room.cols / cols, room.rows / rows);
+    this.terminal.options.fontSize = Math.max(SMALLEST_FONT_PIXELS, Math.floor(FONT_PIXELS * scale));
+    this.terminal.resize(cols, rows);
+  }
+
+  /** The grid has this size, whatever room there is: it is somebody else's, who types. */
+  give(cols: number, rows: number): void {
+    this.#given = { cols, rows };
+    this.terminal.options.disableStdin = true;
+    this.fit();
   }
 
   /** This terminal came to the front. */

@@ -17,6 +17,8 @@ export interface Tab {
   title: string;
   /** Whether its session is over. */
   closed: boolean;
+  /** Whether this page only looks on. */
+  looksOn?: boolean;
   /** Whether several lines are pasted here without a question. */
   pastesFreely?: boolean;
 }
@@ -96,11 +98,11 @@ export class Workspace {
     this.route = parseRoute(location.hash);
   }
 
-  /** Shows a session in a tab, in a new one if need be, or in the place of `instead`. */
-  add(session: Session, instead?: Tab): void {
+  /** Shows a session in a tab, in a new one if need be, or in the place of `instead`; to type in it, or to look on. */
+  add(session: Session, instead?: Tab, looksOn = false): void {
     const { id, target: name } = session;
     if (!this.tabs.some((tab) => tab.id === id)) {
-      const tab = { id, name, destination: destinationOf(name), title: "", closed: false };
+      const tab = { id, name, destination: destinationOf(name), title: "", closed: false, looksOn };
       const at = instead === undefined ? -1 : this.tabs.findIndex((other) => other.id === instead.id);
       if (at < 0) this.tabs.push(tab);
       else this.tabs[at] = tab;
@@ -117,7 +119,8 @@ export class Workspace {
 
   /** The person is done with a tab: ends its session, takes the tab away and shows its neighbour. */
   close(id: string): void {
-    if (this.connections.get(id)?.end() !== true) {
+    const looksOn = this.tabs.find((tab) => tab.id === id)?.looksOn === true;
+    if (this.connections.get(id)?.end() !== true && !looksOn) {
       // Nobody waits for this answer: an unreachable gateway ends the session itself when no browser comes back.
       api.endSession(id).catch(() => {});
     }

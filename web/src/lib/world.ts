@@ -26,4 +26,6 @@ export interface Environment {
   random(): number;
   /** Names this page towards the gateway; the same after a reload. */
   clientId: string;
+  /** Whether this page looks on, and does not type. */
+  looksOn: boolean;
 }

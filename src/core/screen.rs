@@ -1,0 +1,271 @@
+//! The picture of a terminal at one moment of its output: what a new screen is drawn first, so that the output behind that
+//! moment fits on it. Follows output that is no longer kept. Fed hostile bytes, so bounded in memory and in work; where it
+//! fails, pictures are what is lost, nothing else. Knows no browser.
+//!
+//! The grid, its cursors, margins and tab stops are followed by an emulator (`avt`). What it leaves out and a page needs
+//! (mouse, paste and keypad modes, the cursor's shape, the title) is followed here.
+
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use avt::Terminal;
+use bytes::Bytes;
+
+use modes::Modes;
+use scan::Found;
+
+/// What a sequence means for the page's modes.
+mod modes;
+/// How pages read what the emulator writes.
+mod page;
+/// Where escape sequences begin and end.
+mod scan;
+
+/// The size of a terminal, in cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+/// What a terminal has where nobody said (VT100).
+impl Default for Grid {
+    fn default() -> Self {
+        Self { cols: 80, rows: 24 }
+    }
+}
+
+impl Grid {
+    fn cells(self) -> u64 {
+        u64::from(self.cols) * u64::from(self.rows)
+    }
+}
+
+/// Cells of the largest grid that is followed: a wall of 4K with a small font has fewer. Two screens of it take 6 MiB.
+const MOST_CELLS: u64 = 128 * 1024;
+
+/// Bytes of the largest picture that is drawn: the largest grid with a colour for every other cell.
+const LARGEST: usize = 1024 * 1024;
+
+/// An unfinished escape sequence is held up to this length. Longer are only images and clipboards, of which the beginning
+/// is enough to know where they end.
+const HELD: usize = 4 * 1024;
+const BEGINNING: usize = 16;
+
+/// Colours that were set and not taken back, in a skim.
+const PEN: usize = 256;
+
+/// What may be drawn in a second: a unit is the time that a byte of text takes. Full-screen programs at work need a
+/// tenth; a flood of escape sequences has to pass quickly, and this is 3 % of a core.
+const SHARE: u64 = 1024 * 1024;
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// How far a second may go beyond its share, for what a skim must not leave out. No program does: this is an attack.
+const OVERDRAFT: u64 = 8;
+
+/// A terminal whose output is followed.
+pub struct Screen {
+    terminal: Terminal,
+    grid: Grid,
+    modes: Modes,
+    /// The beginning of a sequence or a character that is not whole yet.
+    held: Vec<u8>,
+    /// Colours to be set before anything else is drawn; only within a skim.
+    pen: Vec<u8>,
+    begun: Option<Instant>,
+    spent: u64,
+    /// Whether the last of it was left out.
+    skimmed: bool,
+}
+
+impl std::fmt::Debug for Screen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Screen").field("grid", &self.grid).field("spent", &self.spent).finish_non_exhaustive()
+    }
+}
+
+/// The screen can be followed no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost;
+
+impl Screen {
+    /// A terminal that has shown nothing.
+    ///
+    /// # Errors
+    /// [`Lost`] if the grid is too large to be followed, or empty.
+    pub fn new(grid: Grid) -> Result<Self, Lost> {
+        if grid.cells() > MOST_CELLS {
+            return Err(Lost);
+        }
+        let terminal = Terminal::new(grid.cols.into(), grid.rows.into()).map_err(|_| Lost)?;
+        let (held, pen, modes) = (Vec::new(), Vec::new(), Modes::default());
+        Ok(Self { terminal, grid, modes, held, pen, begun: None, spent: 0, skimmed: false })
+    }
+
+    /// Begins a new second, and with it a new share of work, once the last one is over.
+    pub fn tick(&mut self, now: Instant) {
+        if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= PERIOD) {
+            (self.begun, self.spent) = (Some(now), 0);
+        }
+    }
+
+    /// The terminal has a new size.
+    ///
+    /// # Errors
+    /// [`Lost`] if the grid is too large to be followed, or the emulator failed.
+    pub fn resize(&mut self, grid: Grid) -> Result<(), Lost> {
+        if grid.cells() > MOST_CELLS || grid.cells() == 0 {
+            return Err(Lost);
+        }
+        self.modes.margins &= grid.rows == self.grid.rows;
+        self.grid = grid;
+        guarded(|| self.terminal.resize(grid.cols.into(), grid.rows.into()))
+    }
+
+    /// Whether nothing of `bytes` is seen once `next` is shown: they are text and colours alone, and as many whole lines of
+    /// the same come behind them as bring the cursor to the last row and then empty the screen.
+    pub fn is_passing<'a>(&self, bytes: &'a [u8], next: impl Iterator<Item = &'a [u8]>) -> bool {
+        let joined =
+            if self.held.is_empty() { Cow::Borrowed(bytes) } else { [self.held.as_slice(), bytes].concat().into() };
+        let lines = 2 * usize::from(self.grid.rows);
+        !self.modes.margins
+            && scan::plain(&joined).is_some_and(|end| scan::scrolls(joined.get(end..).unwrap_or_default(), next, lines))
+    }
+
+    /// Follows output. Where `skim`, or where a second's share of work is used up, only what lasts is followed: modes,
+    /// colours, margins, titles, and not the text.
+    ///
+    /// # Errors
+    /// [`Lost`] if the emulator failed, or the output is an attack on it.
+    pub fn feed(&mut self, bytes: &[u8], skim: bool) -> Result<(), Lost> {
+        guarded(|| self.follow(bytes, skim)).and_then(|followed| followed)
+    }
+
+    fn follow(&mut self, bytes: &[u8], skim: bool) -> Result<(), Lost> {
+        let mut held = std::mem::take(&mut self.held);
+        let bytes = if held.is_empty() {
+            bytes
+        } else {
+            held.extend_from_slice(bytes);
+            &held
+        };
+        if skim && !self.skimmed {
+            // What is on it now would be old, and would stand above what comes.
+            self.terminal.feed("\x1b[H\x1b[J");
+        }
+        self.skimmed = skim;
+        let (mut skims, mut at) = (skim || self.spent >= SHARE, 0);
+        let end = loop {
+            let sequence = match scan::find(bytes, at) {
+                Found::Sequence(range) => range,
+                Found::Unfinished(start) => break start,
+                Found::Nothing => break bytes.len() - scan::unfinished_char(bytes.get(at..).unwrap_or_default()),
+            };
+            let (start, found) = (sequence.start, bytes.get(sequence.clone()).unwrap_or_default());
+            if !skims {
+                self.spent += scan::text_cost(bytes.get(at..start).unwrap_or_default()) + self.work(found);
+                if self.spent >= SHARE {
+                    self.draw(bytes.get(..start).unwrap_or_default());
+                    skims = true;
+                }
+            }
+            self.modes.note(found, self.grid);
+            if skims {
+                self.keep(found)?;
+            }
+            at = sequence.end;
+        };
+        if skims {
+            self.set_pen();
+        } else {
+            self.spent += scan::text_cost(bytes.get(at..end).unwrap_or_default());
+            self.draw(bytes.get(..end).unwrap_or_default());
+        }
+        let rest = bytes.get(end..).unwrap_or_default();
+        let kept = if rest.len() > HELD { BEGINNING } else { rest.len() };
+        self.held = rest.get(..kept).unwrap_or_default().to_vec();
+        Ok(())
+    }
+
+    /// Draws output that ends with a whole character. What is no UTF-8 is passed over, as pages do.
+    fn draw(&mut self, bytes: &[u8]) {
+        for chunk in bytes.utf8_chunks() {
+            self.terminal.feed(chunk.valid());
+        }
+    }
+
+    /// Takes over a sequence whose effect lasts, in a skim.
+    fn keep(&mut self, sequence: &[u8]) -> Result<(), Lost> {
+        match scan::effect(sequence) {
+            scan::Effect::Drawing => {}
+            scan::Effect::Pen { resets } => {
+                if resets {
+                    self.pen.clear();
+                } else if self.pen.len() + sequence.len() > PEN {
+                    self.set_pen();
+                }
+                self.pen.extend_from_slice(sequence);
+            }
+            scan::Effect::Lasting => {
+                self.spent += self.work(sequence);
+                if self.spent > SHARE * OVERDRAFT {
+                    return Err(Lost);
+                }
+                self.set_pen();
+                self.draw(sequence);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_pen(&mut self) {
+        let pen = std::mem::take(&mut self.pen);
+        self.spent += pen.len() as u64;
+        self.draw(&pen);
+    }
+
+    /// What a sequence costs: its bytes, and what it moves or clears.
+    fn work(&self, sequence: &[u8]) -> u64 {
+        sequence.len() as u64 + scan::cost(sequence, self.grid)
+    }
+
+    /// What draws this screen on any terminal of its size: a full reset first, at last the beginning of what is not whole
+    /// yet. `None` if it is too large, or the emulator failed.
+    pub fn picture(&self) -> Option<Bytes> {
+        let drawn = guarded(|| self.terminal.dump()).ok()?;
+        let mut picture = Vec::with_capacity(drawn.len() + 256);
+        picture.extend_from_slice(BLANK);
+        picture.extend_from_slice(page::for_pages(&drawn).as_bytes());
+        self.modes.write(&mut picture);
+        picture.extend_from_slice(&self.held);
+        (picture.len() <= LARGEST).then(|| picture.into())
+    }
+
+    /// The text of the screen in front, by rows, and the cursor's column and row.
+    #[cfg(test)]
+    pub(super) fn shown(&self) -> (Vec<String>, (usize, usize)) {
+        let rows = self.terminal.screen().visible_lines().map(|line| line.text()).collect();
+        let cursor = self.terminal.cursor();
+        (rows, (cursor.col, cursor.row))
+    }
+}
+
+/// The picture of a screen that nobody knows: a full reset (RIS).
+pub const BLANK: &[u8] = b"\x1bc";
+
+/// Runs the emulator, which may fail over what it was fed.
+fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, Lost> {
+    catch_unwind(AssertUnwindSafe(act)).map_err(|_| Lost)
+}
+
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(in crate::core) use tests::program;

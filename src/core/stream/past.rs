@@ -1,0 +1,102 @@
+//! What a terminal showed before the first byte that is kept. Costs nothing before something is forgotten, and little where
+//! what is forgotten is lines that scrolled by. Knows no viewer.
+
+use std::{collections::VecDeque, time::Instant};
+
+use bytes::Bytes;
+
+use crate::core::screen::{Grid, Lost, Screen};
+
+/// Changes of size that are remembered; more between two ends of what is kept come only from dragging a window's edge.
+const SIZES: usize = 16;
+
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    screen: Followed,
+    /// From which offset on the terminal had which size, as far as the screen does not have it yet.
+    sizes: VecDeque<(u64, Grid)>,
+    now: Option<Instant>,
+}
+
+#[derive(Debug, Default)]
+enum Followed {
+    /// Nothing was forgotten yet.
+    #[default]
+    NotYet,
+    Screen(Box<Screen>),
+    /// It cannot be followed.
+    Lost,
+}
+
+impl Past {
+    /// Tells the time.
+    pub fn tick(&mut self, now: Instant) {
+        self.now = Some(now);
+    }
+
+    /// The terminal had this size from `offset` on.
+    pub fn resize(&mut self, offset: u64, grid: Grid) {
+        self.sizes.retain(|(at, _)| *at != offset);
+        if self.sizes.len() >= SIZES {
+            self.sizes.pop_front();
+        }
+        self.sizes.push_back((offset, grid));
+    }
+
+    /// Takes what is forgotten: `bytes`, from `start` on, with `next` behind them.
+    pub fn leave<'a>(&mut self, start: u64, bytes: &'a [u8], next: impl Iterator<Item = &'a [u8]> + Clone) {
+        if self.follow(start, bytes, next).is_err() {
+            self.screen = Followed::Lost;
+        }
+    }
+
+    fn follow<'a>(
+        &mut self,
+        mut start: u64,
+        mut bytes: &'a [u8],
+        next: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<(), Lost> {
+        loop {
+            self.settle(start)?;
+            let Followed::Screen(screen) = &mut self.screen else { return Ok(()) };
+            if let Some(now) = self.now {
+                screen.tick(now);
+            }
+            let end = start + bytes.len() as u64;
+            let change = self.sizes.front().map_or(end, |(at, _)| end.min(*at));
+            let (before, behind) = bytes.split_at((change - start) as usize);
+            let passing = screen.is_passing(before, std::iter::once(behind).chain(next.clone()));
+            screen.feed(before, passing)?;
+            if behind.is_empty() {
+                return Ok(());
+            }
+            (start, bytes) = (change, behind);
+        }
+    }
+
+    /// Gives the screen the size it had at `offset`.
+    fn settle(&mut self, offset: u64) -> Result<(), Lost> {
+        while let Some((_, grid)) = self.sizes.pop_front_if(|(at, _)| *at <= offset) {
+            match &mut self.screen {
+                Followed::Screen(screen) => screen.resize(grid)?,
+                Followed::NotYet => self.screen = Followed::Screen(Box::new(Screen::new(grid)?)),
+                Followed::Lost => {}
+            }
+        }
+        if let Followed::NotYet = self.screen {
+            self.screen = Followed::Screen(Box::new(Screen::new(Grid::default())?));
+        }
+        Ok(())
+    }
+
+    /// What the terminal showed at `offset`, the end of what was forgotten.
+    pub fn picture(&mut self, offset: u64) -> Option<Bytes> {
+        if self.settle(offset).is_err() {
+            self.screen = Followed::Lost;
+        }
+        match &self.screen {
+            Followed::Screen(screen) => screen.picture(),
+            Followed::NotYet | Followed::Lost => None,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+// Owns what whoever comes late sees of a terminal: the same screen as everybody.
+import assert from "node:assert/strict";
+import { Desk } from "./support/desk.mjs";
+import { promise } from "./support/lab.mjs";
+import { until } from "./support/until.mjs";
+
+const PASSWORD = "correct horse battery";
+/** More output than a gateway keeps: each key has the whole page drawn anew. */
+const KEYS = 500;
+
+/** A shell in which a full-screen program has drawn more than the gateway keeps. */
+async function works(desk) {
+  const id = await desk.openPlayground();
+  await desk.ask("echo before", /^before$/m);
+  await desk.ask("page", /arrows move/);
+  for (let key = 0; key < KEYS; key += 1) await desk.page.keyboard.press(key % 2 === 0 ? "ArrowRight" : "ArrowLeft");
+  await desk.page.keyboard.press("ArrowDown");
+  return id;
+}
+
+/** Waits until both show the same, and returns it. */
+function agree(one, other) {
+  return until("both to show the same", async () => {
+    const shown = await one.screen();
+    return shown !== "" && shown === (await other.screen()) && shown;
+  });
+}
+
+async function operator(lab, gateway, admin) {
+  await admin.at("nav-people").click();
+  await admin.at("person-add").click();
+  await admin.at("person-name").fill("ada");
+  await admin.at("person-role").selectOption("operator");
+  await admin.at("new-password").fill(PASSWORD);
+  await admin.at("person-save").click();
+  await admin.page.locator('[data-testid=person-row][data-name="ada"]').waitFor();
+  const desk = new Desk(await (await lab.browser()).open(gateway.origin));
+  await desk.at("signin-name").fill("ada");
+  await desk.at("signin-password").fill(PASSWORD);
+  await desk.at("signin-submit").click();
+  return desk;
+}
+
+promise("a page that is loaded anew shows the program's screen at once, and what lay below it", async (lab) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  await works(desk);
+  await desk.reads(/arrows move/);
+  const shown = await until("the last key's page", async () => {
+    const [one, other] = [await desk.screen(), await desk.screen()];
+    return one === other && one;
+  });
+  await desk.page.reload();
+  await desk.stands("active");
+  const begun = performance.now();
+  await until("the same screen", async () => (await desk.screen()) === shown);
+  assert.ok(performance.now() - begun < 1_000, `${performance.now() - begun} ms`);
+  await desk.at("terminal").click();
+  await desk.page.keyboard.press("q");
+  await desk.reads(/^before$/m);
+});
+
+promise("whoever looks on sees the owner's screen, and the owner sees who", async (lab) => {
+  const gateway = await lab.demo();
+  const owner = await lab.desk(gateway);
+  const ada = await operator(lab, gateway, owner);
+  await owner.at("nav-new").click();
+  const id = await works(owner);
+  await ada.page.setViewportSize({ width: 700, height: 420 });
+  await ada.at("nav-sessions").click();
+  await ada.row(id).getByTestId("session-watch").click();
+  await agree(owner, ada);
+  await until("the onlooker's name", async () => (await owner.at("watchers").innerText()) === "ada looks on");
+  // What an onlooker types goes nowhere.
+  await ada.page.keyboard.press("q");
+  await owner.page.keyboard.press("ArrowRight");
+  assert.match(await agree(owner, ada), /arrows move/);
+  await owner.page.keyboard.press("q");
+  assert.match(await agree(owner, ada), /^before$/m);
+  await ada.at("tab-close").click();
+  await until("nobody to look on", async () => (await owner.at("watchers").count()) === 0);
+  await owner.ask("echo unharmed", /^unharmed$/m);
+});
