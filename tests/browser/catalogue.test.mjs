@@ -15,6 +15,10 @@ async function add(desk, playground) {
   await desk.at("target-auth").selectOption("password");
   await desk.at("target-save").press("Enter");
   assert.match(await desk.page.locator("#target-auth-problem").innerText(), /Give the password/);
+  await desk.isAccessible();
+  await desk.at("target-auth").selectOption("private_key");
+  await desk.isAccessible();
+  await desk.at("target-auth").selectOption("password");
   await desk.at("target-password").fill(KEPT);
   await desk.at("target-group").fill("Workshop");
   await desk.at("target-tags").fill("lab, mine");
@@ -28,6 +32,7 @@ promise("an administrator adds a target with a password, opens it, and its end i
   const [playground] = (await gateway.get("/targets")).items;
   await add(desk, playground);
   assert.deepEqual(await desk.page.locator("h3").allInnerTexts(), ["Workshop", "Others"]);
+  await desk.isAccessible();
   assert.equal(await desk.at("change-playground").count(), 0, "the one of the configuration is not changed here");
   const told = (await gateway.get("/targets")).items.find(({ name }) => name === "mine");
   assert.deepEqual([told.auth, told.source, told.tags], ["password", "records", ["lab", "mine"]]);
@@ -40,6 +45,7 @@ promise("an administrator adds a target with a password, opens it, and its end i
   await desk.at("nav-new").click();
   await desk.at("change-mine").click();
   assert.equal(await desk.at("target-password").count(), 0, "what is kept is not shown");
+  await desk.isAccessible();
   await desk.at("target-username").fill("somebody");
   await desk.at("target-save").click();
   assert.match(await desk.page.locator("#target-auth-problem").innerText(), /for guest@127\.0\.0\.1.* only\. Replace it/);
