@@ -60,6 +60,17 @@ pub struct Telling {
     pub last_error: Option<String>,
 }
 
+/// One webhook, as an operator sees it.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// Whom to tell.
+    pub hook: Hook,
+    /// How that fares.
+    pub telling: Telling,
+    /// What it was not told, newest first.
+    pub dead: Vec<DeadLetter>,
+}
+
 /// The webhooks of this gateway and how each of them fares: cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Tellings(Arc<(Option<Webhooks>, Mutex<BTreeMap<String, Telling>>)>);
@@ -95,13 +106,13 @@ impl Tellings {
     ///
     /// # Errors
     /// [`StoreError`] if the journal cannot be read.
-    pub async fn list(&self, limit: u32) -> Result<Vec<(Hook, Telling, Vec<DeadLetter>)>, StoreError> {
+    pub async fn list(&self, limit: u32) -> Result<Vec<Overview>, StoreError> {
         let Some(webhooks) = &self.0.0 else { return Ok(Vec::new()) };
         let mut list = Vec::with_capacity(webhooks.hooks.len());
         for hook in &webhooks.hooks {
             let dead = webhooks.book.dead_letters(&hook.name, limit).await?;
             let telling = self.lock().get(&hook.name).cloned().unwrap_or_default();
-            list.push((hook.clone(), telling, dead));
+            list.push(Overview { hook: hook.clone(), telling, dead });
         }
         Ok(list)
     }

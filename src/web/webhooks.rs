@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 
 use super::{auth::Caller, error::Problem, state::State, view::Rfc3339};
 use crate::{
-    actor::webhooks::Telling,
-    core::webhook::Hook,
+    actor::webhooks::Overview,
     store::audit::{AuditQuery, DeadLetter},
 };
 
@@ -21,11 +20,11 @@ pub async fn webhooks(state: web::Data<State>, _: Caller) -> Result<impl Respond
         tracing::error!(%error, "what webhooks were not told cannot be read");
         Problem::unavailable("The journal cannot be read just now. Try again in a moment.", 5)
     })?;
-    let items: Vec<Value> = listed.iter().map(|(hook, telling, dead)| view(hook, telling, dead, head)).collect();
+    let items: Vec<Value> = listed.iter().map(|webhook| view(webhook, head)).collect();
     Ok(web::Json(json!({ "items": items })))
 }
 
-fn view(hook: &Hook, telling: &Telling, dead: &[DeadLetter], head: u64) -> Value {
+fn view(Overview { hook, telling, dead }: &Overview, head: u64) -> Value {
     let letter = |dead: &DeadLetter| json!({ "first": dead.first, "last": dead.last, "at": Rfc3339(dead.at), "error": dead.error });
     json!({
         "name": hook.name,

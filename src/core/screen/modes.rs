@@ -13,7 +13,7 @@ const EXCLUSIVE: [&[u16]; 2] = [&[9, 1000, 1002, 1003], &[1005, 1006, 1016]];
 /// Bytes of a title that is kept: more than any page shows.
 const TITLE: usize = 512;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Modes {
     /// Those of [`PRIVATE`] that are set.
     set: Vec<u16>,
