@@ -73,11 +73,16 @@ pub struct Overview {
 
 /// The webhooks of this gateway and how each of them fares: cheap to clone, usable from any thread.
 #[derive(Clone)]
-pub struct Tellings(Arc<(Option<Webhooks>, Mutex<BTreeMap<String, Telling>>)>);
+pub struct Tellings(Arc<Board>);
+
+struct Board {
+    webhooks: Option<Webhooks>,
+    tellings: Mutex<BTreeMap<String, Telling>>,
+}
 
 impl Tellings {
     pub(super) fn new(webhooks: Option<Webhooks>) -> Self {
-        Self(Arc::new((webhooks, Mutex::default())))
+        Self(Arc::new(Board { webhooks, tellings: Mutex::default() }))
     }
 
     /// An actor for each of them.
@@ -88,7 +93,7 @@ impl Tellings {
         audit: &Audit,
         observations: &Observations,
     ) -> Vec<WebhookActor> {
-        let Some(webhooks) = &self.0.0 else { return Vec::new() };
+        let Some(webhooks) = &self.0.webhooks else { return Vec::new() };
         let teller = |hook: &Hook| Teller {
             hook: hook.clone(),
             node: node.clone(),
@@ -107,7 +112,7 @@ impl Tellings {
     /// # Errors
     /// [`StoreError`] if the journal cannot be read.
     pub async fn list(&self, limit: u32) -> Result<Vec<Overview>, StoreError> {
-        let Some(webhooks) = &self.0.0 else { return Ok(Vec::new()) };
+        let Some(webhooks) = &self.0.webhooks else { return Ok(Vec::new()) };
         let mut list = Vec::with_capacity(webhooks.hooks.len());
         for hook in &webhooks.hooks {
             let dead = webhooks.book.dead_letters(&hook.name, limit).await?;
@@ -123,7 +128,7 @@ impl Tellings {
 
     /// A panic elsewhere leaves the table whole: every change of it is one call.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Telling>> {
-        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.tellings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

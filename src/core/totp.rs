@@ -83,7 +83,7 @@ pub fn step(secret: &SecretString, digits: &str, now: UtcMicros, used: u64) -> O
         let shown = code(&key, *step);
         bool::from(shown.as_bytes().ct_eq(digits.as_bytes()))
     });
-    fitting.filter(|step| *step > used).last()
+    fitting.filter(|step| *step > used).max()
 }
 
 /// What an app shows at a moment; empty for what is no secret. For programs that sign in.
