@@ -144,7 +144,7 @@ impl Report {
 /// The sentence about an unknown name: the known ones nearest to it by edit distance, else all if they are few.
 pub(super) fn unknown(name: &str, known: &[&str]) -> String {
     // As many as the largest block has, and a line can hold.
-    const LISTED: usize = 12;
+    const LISTED: usize = 16;
     // A third of the letters may be wrong; beyond that a guess would only mislead.
     let limit = (name.chars().count() / 3).max(1);
     let distances: Vec<(usize, &str)> = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).collect();

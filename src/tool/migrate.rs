@@ -231,6 +231,7 @@ mod tests {
                 "the table node_commands with all its rows, the column nodes.serve_for, the column nodes.holder",
                 "the table people_version with all its rows, the table tokens with all its rows, the table users with all its rows",
                 "the table audit_log with all its rows",
+                "the column users.invitation, the column users.second_factor",
                 "the table targets with all its rows",
                 "the table webhook_dead_letters with all its rows, the table webhooks with all its rows",
             ]
