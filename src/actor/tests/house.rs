@@ -260,8 +260,7 @@ impl House {
     async fn over(remote: Option<(Arc<Gated>, tempfile::TempDir)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
-        let store = if remote.is_some() { store.keep_outbox().await.unwrap() } else { store };
-        let records = Gated::new(store);
+        let records = Gated::new(if remote.is_some() { store.keep_outbox().await.unwrap() } else { store });
         let (remote, remote_folder) = remote.unzip();
         let (live, targets, collapsed) = (Arc::new(MemoryLive::default()), Targets::default(), Arc::default());
         let (node, incarnation) = (NodeId("node-test".into()), Incarnation::new([1; 16]));
@@ -386,7 +385,7 @@ pub async fn read(attached: &mut Attached, wanted: &[u8]) -> Option<ToSocket> {
                 _ => {}
             }
             if !wanted.is_empty() && output.ends_with(wanted) {
-                break;
+                return None;
             }
         }
         None

@@ -172,8 +172,10 @@ async fn dropping_a_dial_that_waits_for_an_answer_leaves_nothing() {
         let dialing = caller.dial(events);
         let question = async {
             loop {
-                if let Some(DialEvent::Ask { prompt, reply }) = told.recv().await {
-                    return (prompt, reply);
+                match told.recv().await {
+                    Some(DialEvent::Ask { prompt, reply }) => return (prompt, reply),
+                    Some(DialEvent::Trusting { proceed, .. }) => proceed.send(()).unwrap(),
+                    _ => {}
                 }
             }
         };
