@@ -13,6 +13,7 @@ use std::{
 
 use anyhow::Context;
 use data_encoding::HEXUPPER;
+use pem_rfc7468::{LineEnding, encode_string};
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, ring},
@@ -138,8 +139,8 @@ fn make(cert: &Path, key: &Path, listen: IpAddr) -> anyhow::Result<()> {
     (wanted.not_before, wanted.not_after) = (now - Duration::from_hours(24), now + VALID);
     let pair = rcgen::KeyPair::generate()?;
     let made = wanted.self_signed(&pair)?;
-    write_private(key, &pair.serialize_pem())?;
-    write_private(cert, &made.pem())
+    write_private(key, &encode_string("PRIVATE KEY", LineEnding::LF, &pair.serialize_der())?)?;
+    write_private(cert, &encode_string("CERTIFICATE", LineEnding::LF, made.der())?)
 }
 
 fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
