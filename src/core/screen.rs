@@ -240,7 +240,7 @@ impl Screen {
         let drawn = guarded(|| self.terminal.dump()).ok()?;
         let mut picture = Vec::with_capacity(drawn.len() + 256);
         picture.extend_from_slice(BLANK);
-        picture.extend_from_slice(page::for_pages(&drawn).as_bytes());
+        picture.extend_from_slice(page::for_pages(&drawn, self.grid.cols).as_bytes());
         self.modes.write(&mut picture);
         picture.extend_from_slice(&self.held);
         (picture.len() <= LARGEST).then(|| picture.into())

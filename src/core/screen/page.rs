@@ -1,13 +1,15 @@
 //! How a screen as `avt` writes it is written for pages: `avt` reads what it writes, pages read some of it differently.
 //! Knows no screen.
 
+use unicode_width::UnicodeWidthChar;
+
 const CSI: &str = "\x1b[";
 
-/// The same for pages. A cell never holds an escape, so what begins with one is a sequence.
-pub(super) fn for_pages(drawn: &str) -> String {
+/// The same for pages, of a screen with so many columns. A cell never holds an escape, so what begins with one is a sequence.
+pub(super) fn for_pages(drawn: &str, cols: u16) -> String {
     // Pages do not know the control of tab stops (CTC), but how to set one (HTS) and clear all (TBC).
     let drawn = drawn.replace("\x1b[5W", "\x1b[3g").replace("\x1b[W", "\x1bH");
-    without_blank_ends(&with_colour_spaces(&drawn))
+    without_blank_ends(&with_colour_spaces(&drawn), usize::from(cols))
 }
 
 /// The numbers of a sequence that sets colours, and what stands behind it.
@@ -39,14 +41,15 @@ fn with_colour_spaces(drawn: &str) -> String {
 }
 
 /// Leaves out the blanks of default colours that end rows: a page would take them for text, select them, and wrap them when
-/// it becomes narrower. A picture is drawn on a blank screen, so they are there anyway.
-fn without_blank_ends(drawn: &str) -> String {
+/// it becomes narrower. A picture is drawn on a blank screen, so they are there anyway; but where a row goes on in the next
+/// one they take it there, and stay.
+fn without_blank_ends(drawn: &str, cols: usize) -> String {
     let mut trimmed = String::with_capacity(drawn.len());
     let (mut pen, mut rows) = (0, drawn.split("\r\n").peekable());
     while let Some(row) = rows.next() {
         pen = after(pen, row);
         let is_whole = rows.peek().is_some();
-        trimmed.push_str(if is_whole && pen == 0 { before_blanks(row) } else { row });
+        trimmed.push_str(if is_whole && pen == 0 && cells(row) <= cols { before_blanks(row) } else { row });
         if is_whole {
             trimmed.push_str("\r\n");
         }
@@ -61,6 +64,21 @@ fn before_blanks(row: &str) -> &str {
         before.strip_suffix(' ').filter(|_| count.bytes().all(|byte| byte.is_ascii_digit()))
     };
     counted().unwrap_or(row).trim_end_matches(' ')
+}
+
+/// How many cells a row fills.
+fn cells(row: &str) -> usize {
+    let mut sequences = row.split(CSI);
+    let wide = |text: &str| text.chars().filter_map(UnicodeWidthChar::width).sum::<usize>();
+    let first = wide(sequences.next().unwrap_or_default());
+    let rest = sequences.map(|sequence| {
+        let end = sequence.find(|c: char| ('@'..='~').contains(&c)).unwrap_or(sequence.len());
+        let (numbers, behind) = sequence.split_at(end);
+        let behind = behind.strip_prefix('b').map(|text| (numbers.parse().unwrap_or(1), text));
+        let (repeated, text) = behind.unwrap_or((0, sequence.get(end + 1..).unwrap_or_default()));
+        repeated + wide(text)
+    });
+    first + rest.sum::<usize>()
 }
 
 /// What differs from the default behind `row`, a bit each, where `pen` did before.
@@ -97,16 +115,24 @@ mod tests {
             ("\x1b[38:5:1;48:5:2ma \x1b[39m \r\n\x1b[0m \r\n", "\x1b[38:5:1;48:5:2ma \x1b[39m \r\n\x1b[0m\r\n"),
             ("\x1b[48:5:0ma\x1b[49m \r\nb", "\x1b[48:5:0ma\x1b[49m\r\nb"),
         ] {
-            assert_eq!(for_pages(drawn), wanted, "{drawn:?}");
+            assert_eq!(for_pages(drawn, 80), wanted, "{drawn:?}");
         }
+    }
+
+    #[test]
+    fn blanks_that_take_a_row_into_the_next_one_stay() {
+        for drawn in ["a  \x1b[2b\r\nb", "a \x1b[3b\r\nb", "\u{65e5}\u{672c} \r\nb", "a\x1b[1m\x1b[mbcd \r\nb"] {
+            assert_eq!(for_pages(drawn, 4), drawn, "{drawn:?}");
+        }
+        assert_eq!(for_pages("a \x1b[2b\r\nb", 4), "a\r\nb");
     }
 
     #[test]
     fn colours_and_tab_stops_are_written_as_pages_read_them() {
         assert_eq!(
-            for_pages("\x1b[1;38:2:8:2:3;48:2:2:2:2mx 38:2:1:2:3m"),
+            for_pages("\x1b[1;38:2:8:2:3;48:2:2:2:2mx 38:2:1:2:3m", 80),
             "\x1b[1;38:2::8:2:3;48:2::2:2:2mx 38:2:1:2:3m"
         );
-        assert_eq!(for_pages("\x1b[5W\x1b[9G\x1b[W5W"), "\x1b[3g\x1b[9G\x1bH5W");
+        assert_eq!(for_pages("\x1b[5W\x1b[9G\x1b[W5W", 80), "\x1b[3g\x1b[9G\x1bH5W");
     }
 }
