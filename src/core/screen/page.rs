@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn blanks_at_the_end_of_a_row_are_left_out_where_nothing_is_seen_of_them() {
         for (drawn, wanted) in [
-            ("a  b \x1b[76b\r\n$ ", "a  b\r\n$ "),
+            ("a  b \x1b[75b\r\n$ ", "a  b\r\n$ "),
             (" \x1b[79b\r\nx", "\r\nx"),
             ("a\x1b[5b\r\nb   \r\n", "a\x1b[5b\r\nb\r\n"),
             ("\x1b[7ma \x1b[9b\r\nb \r\n\x1b[27mc \r\n", "\x1b[7ma \x1b[9b\r\nb \r\n\x1b[27mc\r\n"),
