@@ -93,7 +93,8 @@ async function hostKeys(desk) {
     };
     await meet();
     await desk.trustHostKey();
-    await desk.page.locator("[data-testid=prompt][data-kind=password]").waitFor();
+    // It takes a key that the gateway has not; its own is trusted all the same.
+    await desk.ending();
     sshd.renewHostKey();
     await meet();
     await desk.ending();
