@@ -45,9 +45,11 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Whether it is told of an entry.
+    /// Whether it is told of an entry. None is told that one was given up: two that refuse everything would feed each other,
+    /// and the log, for ever.
     pub fn wants(&self, entry: &Entry) -> bool {
-        self.actions.is_empty() || self.actions.contains(&entry.deed.action)
+        let action = entry.deed.action;
+        action != Action::WebhookGiveUp && (self.actions.is_empty() || self.actions.contains(&action))
     }
 }
 
@@ -212,6 +214,18 @@ mod tests {
         assert!(matches!(trouble.after(Answer::of(503), GIVE_UP_AFTER, 1.0), Next::GiveUp(_)));
         assert_eq!(trouble.after(Answer::of(204), GIVE_UP_AFTER, 1.0), Next::GoOn);
         assert_eq!(trouble, Trouble::default());
+    }
+
+    #[test]
+    fn a_webhook_is_told_of_what_it_asks_for_and_never_of_giving_up() {
+        let wants = |actions: &[Action], action| {
+            let deed = crate::core::audit::Deed::of_gateway(action, "siem", "Told by a test.");
+            let hook = Hook { actions: actions.to_vec(), ..hook("s") };
+            hook.wants(&Entry { sequence: 1, at: UtcMicros(1), deed })
+        };
+        assert!(wants(&[], Action::SignIn) && wants(&[Action::SignIn], Action::SignIn));
+        assert!(!wants(&[Action::SignIn], Action::SignOut));
+        assert!(!wants(&[], Action::WebhookGiveUp) && !wants(&[Action::WebhookGiveUp], Action::WebhookGiveUp));
     }
 
     #[test]
