@@ -2,6 +2,7 @@
 //! through OpenSSH's client, in turns.
 
 use std::{
+    net::SocketAddr,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use crate::{
     report::{Goal, Report},
     shell,
     target::Target,
+    terminal::Terminal,
 };
 
 /// The gateway's bytes per second against the bare client's, at least.
@@ -28,8 +30,15 @@ const COST: f64 = 1.4;
 /// What counts the bytes that a recording lacks.
 const LOST: &str = "pulsegate_recording_lost_bytes_total";
 
-/// With recording, bytes per second against those without, at least.
-const RECORDED: f64 = 0.85;
+/// Bytes per second of a gateway that follows screens against one that does not, at least.
+const FOLLOWED: f64 = 0.95;
+
+/// Bytes per second of a gateway that follows screens and records against one that does neither, at least.
+const KEPT: f64 = 0.85;
+
+/// What a gateway is told that does not record, and what one that does not follow screens.
+const UNRECORDED: (&str, &str) = ("PULSEGATE__RECORDING__ENABLED", "false");
+const UNFOLLOWED: (&str, &str) = ("PULSEGATE__SESSION__SCREENS", "false");
 
 /// How it is measured.
 #[derive(Args)]
@@ -71,54 +80,78 @@ impl Sum {
     }
 }
 
+/// A gateway and what its floods took.
+struct Side {
+    name: &'static str,
+    gateway: Gateway,
+    terminal: Terminal,
+    sum: Sum,
+    /// CPU time of its browser, in seconds.
+    browser: f64,
+}
+
+impl Side {
+    async fn start(name: &'static str, target: SocketAddr, settings: &[(&str, &str)]) -> Result<Self> {
+        let gateway = Gateway::start(target, settings)?;
+        let (_id, terminal) = gateway.terminal().await?;
+        Ok(Self { name, gateway, terminal, sum: Sum::default(), browser: 0.0 })
+    }
+
+    async fn flood(&mut self, bytes: u64) -> Result<()> {
+        let (served, own) = (self.gateway.process(), Process::own());
+        let (before, own_before) = (served.cpu_seconds()?, own.cpu_seconds()?);
+        let took = shell::flood(&mut self.terminal, bytes).await?;
+        self.sum.add(bytes, took, served.cpu_seconds()? - before);
+        self.browser += own.cpu_seconds()? - own_before;
+        Ok(())
+    }
+}
+
 impl Bulk {
     /// Measures.
     pub async fn run(self) -> Result<Report> {
         let mut report = Report::new("bulk");
         let target = Target::start()?;
-        let gateway = Gateway::start(target.addr, &[("PULSEGATE__RECORDING__ENABLED", "false")])?;
-        let recording = Gateway::start(target.addr, &[("PULSEGATE__RECORDING__MAX_SIZE", "1024GiB")])?;
         let mut bare = Bare::open(target.addr).await?;
-        let (_id, mut through) = gateway.terminal().await?;
-        let (_id, mut recorded) = recording.terminal().await?;
-        let (own, served, recorder) = (Process::own(), gateway.process(), recording.process());
-        let (mut bare_sum, mut through_sum, mut recorded_sum) = (Sum::default(), Sum::default(), Sum::default());
-        let mut browser_cpu = 0.0;
+        let mut transit =
+            Side::start("gateway, neither screens nor recording", target.addr, &[UNRECORDED, UNFOLLOWED]).await?;
+        let mut through = Side::start("gateway", target.addr, &[UNRECORDED]).await?;
+        let unlimited = ("PULSEGATE__RECORDING__MAX_SIZE", "1024GiB");
+        let mut recorded = Side::start("gateway, recording", target.addr, &[unlimited]).await?;
+        let (own, mut bare_sum) = (Process::own(), Sum::default());
         for _ in 0..self.rounds {
             let before = own.cpu_seconds()?;
             let took = shell::flood(&mut bare, self.bytes).await?;
             bare_sum.add(self.bytes, took, own.cpu_seconds()? - before);
-
-            let (before, own_before) = (served.cpu_seconds()?, own.cpu_seconds()?);
-            let took = shell::flood(&mut through, self.bytes).await?;
-            through_sum.add(self.bytes, took, served.cpu_seconds()? - before);
-            browser_cpu += own.cpu_seconds()? - own_before;
-
-            let before = recorder.cpu_seconds()?;
-            let took = shell::flood(&mut recorded, self.bytes).await?;
-            recorded_sum.add(self.bytes, took, recorder.cpu_seconds()? - before);
+            for side in [&mut transit, &mut through, &mut recorded] {
+                side.flood(self.bytes).await?;
+            }
         }
         bare_sum.tell("bare client", &mut report);
-        through_sum.tell("gateway", &mut report);
-        recorded_sum.tell("gateway, recording", &mut report);
+        for side in [&transit, &through, &recorded] {
+            side.sum.tell(side.name, &mut report);
+        }
         let lost = format!("{LOST} ");
-        let metrics = recording.metrics().await?;
+        let metrics = recorded.gateway.metrics().await?;
         let lost = metrics.lines().find_map(|line| line.strip_prefix(&lost)?.parse::<f64>().ok());
         report.hold("bytes missing in the recording", lost.context("no such metric")?, "B", Goal::AtMost(0.0));
-        let kept = recorded_sum.megabytes_per_second() / through_sum.megabytes_per_second();
-        report.hold("speed, recording / not recording", kept, "×", Goal::AtLeast(RECORDED));
-        let cost = recorded_sum.cpu_per_gigabyte() / through_sum.cpu_per_gigabyte();
-        report.tell("CPU per byte, recording / not recording", cost, "×");
-        let gigabytes = through_sum.bytes as f64 / 1e9;
-        report.tell("gateway's browser: CPU", browser_cpu / gigabytes, "s/GB");
-        let speed = through_sum.megabytes_per_second() / bare_sum.megabytes_per_second();
-        let cost = through_sum.cpu_per_gigabyte() / bare_sum.cpu_per_gigabyte();
+        let (transit, through, recorded) = (transit.sum, through, recorded.sum);
+        let speed = |sum: &Sum| sum.megabytes_per_second() / transit.megabytes_per_second();
+        let cost = |sum: &Sum| sum.cpu_per_gigabyte() / transit.cpu_per_gigabyte();
+        report.hold("speed, screens / neither", speed(&through.sum), "×", Goal::AtLeast(FOLLOWED));
+        report.tell("CPU per byte, screens / neither", cost(&through.sum), "×");
+        report.hold("speed, screens and recording / neither", speed(&recorded), "×", Goal::AtLeast(KEPT));
+        report.tell("CPU per byte, screens and recording / neither", cost(&recorded), "×");
+        let (browser, through) = (through.browser, through.sum);
+        report.tell("gateway's browser: CPU", browser / (through.bytes as f64 / 1e9), "s/GB");
+        let speed = through.megabytes_per_second() / bare_sum.megabytes_per_second();
+        let cost = through.cpu_per_gigabyte() / bare_sum.cpu_per_gigabyte();
         report.hold("speed, gateway / bare", speed, "×", Goal::AtLeast(SPEED));
         report.hold("CPU per byte, gateway / bare", cost, "×", Goal::AtMost(COST));
         if let Some(ssh) = self.openssh(target.addr.port()).await? {
             ssh.tell("OpenSSH's client", &mut report);
-            let speed = through_sum.megabytes_per_second() / ssh.megabytes_per_second();
-            let cost = through_sum.cpu_per_gigabyte() / ssh.cpu_per_gigabyte();
+            let speed = through.megabytes_per_second() / ssh.megabytes_per_second();
+            let cost = through.cpu_per_gigabyte() / ssh.cpu_per_gigabyte();
             report.tell("speed, gateway / OpenSSH", speed, "×");
             report.tell("CPU per byte, gateway / OpenSSH", cost, "×");
         }

@@ -40,7 +40,11 @@ pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Ep
             max_duration: limited(session.max_duration),
             checkpoint: monitor.heartbeat_interval,
         },
-        stream: stream::Limits { window: session.output_window.bytes(), replay: session.replay_buffer.bytes() },
+        stream: stream::Limits {
+            window: session.output_window.bytes(),
+            replay: session.replay_buffer.bytes(),
+            screens: session.screens,
+        },
         max_sessions: session.max_sessions,
         max_per_user: session.max_per_user,
         flush_batch: config.store.flush_batch as usize,

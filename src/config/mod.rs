@@ -173,6 +173,8 @@ block! {
         output_window: ByteSize = ByteSize::kib(512),
         /// Output kept for a browser that comes back.
         replay_buffer: ByteSize = ByteSize::kib(256),
+        /// Whether output that is no longer kept is followed, so that a new page sees what it drew.
+        screens: bool = true,
     }
 }
 

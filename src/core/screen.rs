@@ -15,7 +15,7 @@ use avt::Terminal;
 use bytes::Bytes;
 
 use modes::Modes;
-use scan::Found;
+use scan::{Found, Plain};
 
 /// What a sequence means for the page's modes.
 mod modes;
@@ -79,8 +79,8 @@ pub struct Screen {
     pen: Vec<u8>,
     begun: Option<Instant>,
     spent: u64,
-    /// Whether the last of it was left out.
-    skimmed: bool,
+    /// Whether the last of it passed by.
+    passed: bool,
 }
 
 impl std::fmt::Debug for Screen {
@@ -104,7 +104,7 @@ impl Screen {
         }
         let terminal = Terminal::new(grid.cols.into(), grid.rows.into()).map_err(|_| Lost)?;
         let (held, pen, modes) = (Vec::new(), Vec::new(), Modes::default());
-        Ok(Self { terminal, grid, modes, held, pen, begun: None, spent: 0, skimmed: false })
+        Ok(Self { terminal, grid, modes, held, pen, begun: None, spent: 0, passed: false })
     }
 
     /// Begins a new second, and with it a new share of work, once the last one is over.
@@ -127,39 +127,69 @@ impl Screen {
         guarded(|| self.terminal.resize(grid.cols.into(), grid.rows.into()))
     }
 
-    /// Whether nothing of `bytes` is seen once `next` is shown: they are text and colours alone, and as many whole lines of
-    /// the same come behind them as bring the cursor to the last row and then empty the screen.
-    pub fn is_passing<'a>(&self, bytes: &'a [u8], next: impl Iterator<Item = &'a [u8]>) -> bool {
-        let joined =
-            if self.held.is_empty() { Cow::Borrowed(bytes) } else { [self.held.as_slice(), bytes].concat().into() };
-        let lines = 2 * usize::from(self.grid.rows);
-        !self.modes.margins
-            && scan::plain(&joined).is_some_and(|end| scan::scrolls(joined.get(end..).unwrap_or_default(), next, lines))
-    }
-
-    /// Follows output. Where `skim`, or where a second's share of work is used up, only what lasts is followed: modes,
-    /// colours, margins, titles, and not the text.
+    /// Follows output that leaves, with `next` behind it. Not drawn is what nobody will see of it: text and colours, with as
+    /// many whole lines of the same behind them as bring the cursor to the last row and then empty the screen.
     ///
     /// # Errors
     /// [`Lost`] if the emulator failed, or the output is an attack on it.
-    pub fn feed(&mut self, bytes: &[u8], skim: bool) -> Result<(), Lost> {
-        guarded(|| self.follow(bytes, skim)).and_then(|followed| followed)
+    pub fn leave<'a>(&mut self, bytes: &[u8], next: impl Iterator<Item = &'a [u8]>) -> Result<(), Lost> {
+        let bytes = self.join(bytes);
+        match self.passing(&bytes, next) {
+            Some(plain) => guarded(|| self.pass(&bytes, &plain)),
+            None => guarded(|| self.follow(&bytes)),
+        }?
     }
 
-    fn follow(&mut self, bytes: &[u8], skim: bool) -> Result<(), Lost> {
-        let mut held = std::mem::take(&mut self.held);
-        let bytes = if held.is_empty() {
-            bytes
-        } else {
-            held.extend_from_slice(bytes);
-            &held
-        };
-        if skim && !self.skimmed {
+    /// Follows output. Where a second's share of work is used up, only what lasts is followed: modes, colours, margins,
+    /// titles, and not the text.
+    ///
+    /// # Errors
+    /// [`Lost`] if the emulator failed, or the output is an attack on it.
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+        let bytes = self.join(bytes);
+        guarded(|| self.follow(&bytes))?
+    }
+
+    /// Puts `bytes` behind what was not whole.
+    fn join<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.held.is_empty() {
+            return bytes.into();
+        }
+        let mut joined = std::mem::take(&mut self.held);
+        joined.extend_from_slice(bytes);
+        joined.into()
+    }
+
+    fn hold(&mut self, rest: &[u8]) {
+        let kept = if rest.len() > HELD { BEGINNING } else { rest.len() };
+        self.held = rest.get(..kept).unwrap_or_default().to_vec();
+    }
+
+    fn passing<'a>(&self, bytes: &[u8], next: impl Iterator<Item = &'a [u8]>) -> Option<Plain> {
+        let lines = 2 * usize::from(self.grid.rows);
+        let plain = scan::plain(bytes).filter(|_| !self.modes.margins)?;
+        scan::scrolls(bytes.get(plain.end..).unwrap_or_default(), next, lines).then_some(plain)
+    }
+
+    /// Lets text and colours pass by.
+    fn pass(&mut self, bytes: &[u8], plain: &Plain) -> Result<(), Lost> {
+        if !std::mem::replace(&mut self.passed, true) {
             // What is on it now would be old, and would stand above what comes.
             self.terminal.feed("\x1b[H\x1b[J");
         }
-        self.skimmed = skim;
-        let (mut skims, mut at) = (skim || self.spent >= SHARE, 0);
+        let mut at = plain.pen;
+        while let Found::Sequence(range) = scan::find(bytes, at) {
+            at = range.end;
+            self.keep(bytes.get(range).unwrap_or_default())?;
+        }
+        self.set_pen();
+        self.hold(bytes.get(plain.end..).unwrap_or_default());
+        Ok(())
+    }
+
+    fn follow(&mut self, bytes: &[u8]) -> Result<(), Lost> {
+        self.passed = false;
+        let (mut skims, mut at) = (self.spent >= SHARE, 0);
         let end = loop {
             let sequence = match scan::find(bytes, at) {
                 Found::Sequence(range) => range,
@@ -186,9 +216,7 @@ impl Screen {
             self.spent += scan::text_cost(bytes.get(at..end).unwrap_or_default());
             self.draw(bytes.get(..end).unwrap_or_default());
         }
-        let rest = bytes.get(end..).unwrap_or_default();
-        let kept = if rest.len() > HELD { BEGINNING } else { rest.len() };
-        self.held = rest.get(..kept).unwrap_or_default().to_vec();
+        self.hold(bytes.get(end..).unwrap_or_default());
         Ok(())
     }
 

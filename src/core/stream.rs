@@ -42,6 +42,8 @@ pub struct Limits {
     pub window: u64,
     /// Bytes kept for a browser that comes back (`session.replay_buffer`).
     pub replay: u64,
+    /// Whether what is kept no longer is followed, for pictures (`session.screens`).
+    pub screens: bool,
 }
 
 /// Names one attachment of one socket to its session; only grows, so that a late-dying socket is told from its successor.
@@ -107,7 +109,7 @@ pub struct Output {
 impl Output {
     /// Starts at offset 0 with nothing kept.
     pub fn new(limits: Limits) -> Self {
-        let (segments, tail, past) = (VecDeque::new(), BytesMut::new(), Past::default());
+        let (segments, tail, past) = (VecDeque::new(), BytesMut::new(), Past::new(limits.screens));
         Self { limits, segments, tail, start: 0, head: 0, viewers: Vec::new(), past }
     }
 

@@ -114,7 +114,7 @@ fn actor_settings() -> actor::Settings {
             max_duration: None,
             checkpoint: second,
         },
-        stream: stream::Limits { window: 1024, replay: 1024 },
+        stream: stream::Limits { window: 1024, replay: 1024, screens: true },
         max_sessions: 1,
         max_per_user: 1,
         flush_batch: 1,

@@ -293,7 +293,7 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch) -> Settings {
             max_duration: None,
             checkpoint: Duration::from_secs(30),
         },
-        stream: stream::Limits { window: 64 * 1024, replay: 32 * 1024 },
+        stream: stream::Limits { window: 64 * 1024, replay: 32 * 1024, screens: true },
         max_sessions: 5_000,
         max_per_user: 5_000,
         flush_batch: 500,

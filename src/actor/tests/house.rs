@@ -282,7 +282,7 @@ impl House {
                     max_duration: None,
                     checkpoint: Duration::from_secs(30),
                 },
-                stream: stream::Limits { window: 64 * 1024, replay: 32 * 1024 },
+                stream: stream::Limits { window: 64 * 1024, replay: 32 * 1024, screens: true },
                 max_sessions: 2_000,
                 max_per_user: 1_200,
                 flush_batch: 500,

@@ -1,6 +1,6 @@
 //! Where escape sequences begin and end in output (ECMA-48, Paul Williams' parser), and which of them last. Knows no screen.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use super::Grid;
 
@@ -85,31 +85,49 @@ pub(super) fn unfinished_char(bytes: &[u8]) -> usize {
     0
 }
 
-/// Whether `bytes` are text and colours alone, and where what is not whole in them begins.
-pub(super) fn plain(bytes: &[u8]) -> Option<usize> {
-    let mut at = 0;
+/// Text and colours alone.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Plain {
+    /// Where the colours begin that hold at the end: nothing before counts.
+    pub pen: usize,
+    /// Where what is not whole begins.
+    pub end: usize,
+}
+
+/// What `bytes` are, if they are text and colours alone.
+pub(super) fn plain(bytes: &[u8]) -> Option<Plain> {
+    let (mut pen, mut at) = (0, 0);
     loop {
         match find(bytes, at) {
             Found::Sequence(range) => {
-                at = range.end;
-                if !matches!(effect(bytes.get(range)?), Effect::Pen { .. }) {
-                    return None;
+                let (start, end) = (range.start, range.end);
+                let Effect::Pen { resets } = effect(bytes.get(range)?) else { return None };
+                if resets {
+                    pen = start;
                 }
+                at = end;
             }
-            Found::Unfinished(start) => return Some(start),
-            Found::Nothing => return Some(bytes.len()),
+            Found::Unfinished(end) => return Some(Plain { pen, end }),
+            Found::Nothing => {
+                let end = bytes.len() - unfinished_char(bytes.get(at..).unwrap_or_default());
+                return Some(Plain { pen, end });
+            }
         }
     }
 }
 
 /// Whether `next`, behind the unfinished `held`, begins with `lines` whole lines of text and colours alone.
 pub(super) fn scrolls<'a>(held: &[u8], next: impl Iterator<Item = &'a [u8]>, lines: usize) -> bool {
-    let (mut ahead, mut left) = (held.to_vec(), AHEAD);
+    let (mut ahead, mut left) = (Cow::<'a, [u8]>::from(held.to_vec()), AHEAD);
     for piece in next {
         // A little suffices as a rule: only where it does not, more is looked at.
         for piece in piece.get(..left.min(piece.len())).unwrap_or_default().chunks(GLANCE) {
             left -= piece.len();
-            ahead.extend_from_slice(piece);
+            if ahead.is_empty() {
+                ahead = piece.into();
+            } else {
+                ahead.to_mut().extend_from_slice(piece);
+            }
             if let Some(scrolls) = begins_with_lines(&ahead, lines) {
                 return scrolls;
             }

@@ -89,7 +89,7 @@ pub(in crate::core) fn program(pieces: usize) -> impl Strategy<Value = Vec<u8>> 
 fn fed(grid: Grid, pieces: &[&[u8]]) -> Screen {
     let mut screen = Screen::new(grid).unwrap();
     for piece in pieces {
-        screen.feed(piece, false).unwrap();
+        screen.feed(piece).unwrap();
     }
     screen
 }
@@ -150,16 +150,16 @@ fn a_flood_of_sequences_is_skimmed_and_an_attack_is_given_up() {
     let begun = Instant::now();
     screen.tick(begun);
     // Each repeats a letter 65,535 times.
-    screen.feed(b"x\x1b[65535b".repeat(1_000).as_slice(), false).unwrap();
+    screen.feed(b"x\x1b[65535b".repeat(1_000).as_slice()).unwrap();
     assert!(screen.spent < SHARE + 100_000, "{}", screen.spent);
-    screen.feed(b"not drawn", false).unwrap();
-    screen.feed(b"\x1b[?2004h\x1b[Hnot drawn", false).unwrap();
+    screen.feed(b"not drawn").unwrap();
+    screen.feed(b"\x1b[?2004h\x1b[Hnot drawn").unwrap();
     assert!(!screen.shown().0.concat().contains("not drawn"));
     assert!(screen.picture().unwrap().windows(8).any(|part| part == b"\x1b[?2004h"), "modes are followed all the same");
     screen.tick(begun + PERIOD);
-    screen.feed(b"\x1b[Hdrawn", false).unwrap();
+    screen.feed(b"\x1b[Hdrawn").unwrap();
     assert!(screen.shown().0.concat().contains("drawn"), "the next second has its own share");
-    assert_eq!(screen.feed(&b"\x1bc".repeat(100_000), false), Err(Lost));
+    assert_eq!(screen.feed(&b"\x1bc".repeat(100_000)), Err(Lost));
 }
 
 #[test]
@@ -167,11 +167,11 @@ fn memory_is_bounded() {
     assert!(Screen::new(Grid { cols: 1_000, rows: 1_000 }).is_err());
     let mut screen = Screen::new(Grid::default()).unwrap();
     assert_eq!(screen.resize(Grid { cols: 1_000, rows: 1_000 }), Err(Lost));
-    screen.feed(b"\x1b]52;c;", false).unwrap();
+    screen.feed(b"\x1b]52;c;").unwrap();
     for _ in 0..100 {
-        screen.feed(&[b'A'; 10_000], false).unwrap();
+        screen.feed(&[b'A'; 10_000]).unwrap();
     }
     assert!(screen.held.len() <= HELD);
-    screen.feed(b"\x07shown", false).unwrap();
+    screen.feed(b"\x07shown").unwrap();
     assert!(screen.shown().0.concat().contains("shown"));
 }

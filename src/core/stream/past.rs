@@ -10,7 +10,7 @@ use crate::core::screen::{Grid, Lost, Screen};
 /// Changes of size that are remembered; more between two ends of what is kept come only from dragging a window's edge.
 const SIZES: usize = 16;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Past {
     screen: Followed,
     /// From which offset on the terminal had which size, as far as the screen does not have it yet.
@@ -18,17 +18,22 @@ pub(super) struct Past {
     now: Option<Instant>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 enum Followed {
     /// Nothing was forgotten yet.
-    #[default]
     NotYet,
     Screen(Box<Screen>),
-    /// It cannot be followed.
+    /// It cannot be followed, or shall not be.
     Lost,
 }
 
 impl Past {
+    /// Nothing is forgotten yet. `follows`: what will be, is to be looked at.
+    pub fn new(follows: bool) -> Self {
+        let screen = if follows { Followed::NotYet } else { Followed::Lost };
+        Self { screen, sizes: VecDeque::new(), now: None }
+    }
+
     /// Tells the time.
     pub fn tick(&mut self, now: Instant) {
         self.now = Some(now);
@@ -65,8 +70,7 @@ impl Past {
             let end = start + bytes.len() as u64;
             let change = self.sizes.front().map_or(end, |(at, _)| end.min(*at));
             let (before, behind) = bytes.split_at((change - start) as usize);
-            let passing = screen.is_passing(before, std::iter::once(behind).chain(next.clone()));
-            screen.feed(before, passing)?;
+            screen.leave(before, std::iter::once(behind).chain(next.clone()))?;
             if behind.is_empty() {
                 return Ok(());
             }

@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*};
 
 const A: AttachNo = AttachNo(1);
 const B: AttachNo = AttachNo(2);
-const LIMITS: Limits = Limits { window: 1_000, replay: 500 };
+const LIMITS: Limits = Limits { window: 1_000, replay: 500, screens: true };
 /// The largest piece that comes at once.
 const LARGEST: usize = 2 * SEGMENT + 1;
 
@@ -34,7 +34,7 @@ fn a_viewer_is_sent_no_more_than_its_window() {
 
 #[test]
 fn large_pieces_are_sent_as_they_came_and_small_ones_joined() {
-    let mut output = Output::new(Limits { window: 1 << 20, replay: 500 });
+    let mut output = Output::new(Limits { window: 1 << 20, replay: 500, screens: true });
     output.attach(A, true, None).unwrap();
     let large = Bytes::from(vec![7; SEGMENT + 1]);
     for piece in [Bytes::from_static(b"ab"), Bytes::from_static(b"cd"), large.clone(), Bytes::from_static(b"ef")] {
@@ -132,13 +132,13 @@ fn new_page(output: &mut Output, attach: AttachNo, grid: Grid) -> Screen {
     assert_eq!(picture.is_some(), output.start > 0);
     let mut screen = Screen::new(grid).unwrap();
     if let Some(picture) = picture {
-        screen.feed(&picture.bytes, false).unwrap();
+        screen.feed(&picture.bytes).unwrap();
     } else {
         assert_eq!(start.offset, 0);
     }
     while let Chunk::Bytes(bytes) = output.next_chunk(attach, 1 << 20) {
         screen.tick(Instant::now());
-        screen.feed(&bytes, false).unwrap();
+        screen.feed(&bytes).unwrap();
         output.ack(attach, output.viewers.last().unwrap().sent).unwrap();
     }
     screen
@@ -192,10 +192,22 @@ fn a_slow_onlooker_that_draws_goes_on_from_a_picture_once_it_dealt_with_what_it_
     let picture = output.redraw(B).unwrap();
     assert_eq!((picture.offset, picture.lost), (output.start, output.start - 22));
     let mut screen = Screen::new(Grid::default()).unwrap();
-    screen.feed(&picture.bytes, false).unwrap();
-    screen.feed(&drain(&mut output, B), false).unwrap();
+    screen.feed(&picture.bytes).unwrap();
+    screen.feed(&drain(&mut output, B)).unwrap();
     assert!(screen.shown().0[0].starts_with("drawn before"));
     assert!(!output.is_full());
+}
+
+#[test]
+fn where_pictures_are_not_wanted_a_new_page_gets_what_is_kept() {
+    let mut output = Output::new(Limits { screens: false, ..LIMITS });
+    for _ in 0..10 {
+        output.push(vec![b'x'; SEGMENT].into());
+    }
+    output.attach(A, true, None).unwrap();
+    assert_eq!(output.draw(A, true), None);
+    let picture = output.redraw(A).unwrap();
+    assert_eq!(picture.bytes, BLANK);
 }
 
 /// Output in which lines scroll by between programs that draw.
@@ -222,7 +234,7 @@ proptest! {
     #[test]
     fn a_new_page_sees_what_the_whole_output_shows(output in mixed(), piece in 100usize..5_000, (cols, rows) in (10u16..50, 2u16..16)) {
         let grid = Grid { cols, rows };
-        let (mut kept, mut whole) = (Output::new(Limits { window: 1 << 20, replay: 500 }), Screen::new(grid).unwrap());
+        let (mut kept, mut whole) = (Output::new(Limits { window: 1 << 20, replay: 500, screens: true }), Screen::new(grid).unwrap());
         kept.resize(grid);
         let mut now = Instant::now();
         for bytes in output.chunks(piece) {
@@ -230,7 +242,7 @@ proptest! {
             kept.tick(now);
             kept.push(Bytes::copy_from_slice(bytes));
             whole.tick(now);
-            whole.feed(bytes, false).unwrap();
+            whole.feed(bytes).unwrap();
         }
         let new = new_page(&mut kept, A, grid);
         prop_assert_eq!(new.shown(), whole.shown());
