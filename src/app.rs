@@ -278,12 +278,12 @@ async fn open_stores(config: &Config, node: &NodeId, incarnation: &Incarnation) 
     // One below, because the journal takes the next.
     let after = Epoch(begun.0.saturating_sub(1));
     let epoch = registry::begin_epoch(&journal, node.clone(), incarnation.clone(), after).await?;
-    let live: Arc<dyn LiveStore> = match &config.store.live {
-        config::Live::Memory => Arc::new(MemoryLive::default()),
-        config::Live::Redis(address) => Arc::new(RedisLive::new(address, node.clone(), epoch)?),
-    };
     let people = people::store(records.as_ref(), &journal);
     let records = records.map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
+    let live: Arc<dyn LiveStore> = match &config.store.live {
+        config::Live::Memory => Arc::new(MemoryLive::default()),
+        config::Live::Redis(address) => Arc::new(RedisLive::new(address, node.clone(), epoch, records.clone())?),
+    };
     let (audit, book) = (Arc::new(journal.clone()), Arc::new(journal.clone()));
     Ok(Opened { stores: Stores { journal: Arc::new(journal), records, live, audit }, people, book, epoch })
 }

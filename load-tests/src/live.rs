@@ -54,7 +54,7 @@ impl Live {
         let mut report = Report::new("live");
         let Some(redis) = Redis::start().await? else { return Ok(None) };
         let address = redis.url().parse().map_err(anyhow::Error::msg)?;
-        let view = RedisLive::new(&address, NodeId("node-1".into()), Epoch(1))?;
+        let view = RedisLive::new(&address, NodeId("node-1".into()), Epoch(1), None)?;
         view.renew_lease(UtcMicros(EPOCH_START)).await?;
         let open: Vec<Record> = (0..self.sessions as i64).map(|n| record(n, 1, Status::Active)).collect();
         apply(&view, "opened", &open, &mut report).await?;

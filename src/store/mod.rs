@@ -4,6 +4,7 @@
 use std::{collections::HashMap, net::IpAddr};
 
 use futures_util::future::BoxFuture;
+use secrecy::SecretBox;
 
 use crate::core::record::{EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros};
 
@@ -138,6 +139,10 @@ pub trait SharedRecords: RecordStore {
 
     /// Takes the commands for `node` that wait, oldest first.
     fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>>;
+
+    /// Returns the key that seals what these nodes tell each other in a live view: `proposed`, random bytes, where there is
+    /// none yet, else the one that is there for all of them and for good.
+    fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>>;
 }
 
 /// The record store that every write reaches first: one file of this node alone. Where the records are another store,
@@ -205,6 +210,11 @@ pub trait LiveStore: Send + Sync + 'static {
     /// Waits for commands for this node, about a second at most, and takes them. A view of one process has none, ever.
     fn receive(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         Box::pin(std::future::pending())
+    }
+
+    /// How many commands and sessions were passed over that no node of these records wrote.
+    fn refused(&self) -> u64 {
+        0
     }
 }
 

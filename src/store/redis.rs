@@ -17,6 +17,8 @@
 //! step, unless the lease is not as the write before left it. So a renewal sees whether the view still has all of them:
 //! after a flush there is no lease, and where an older copy took over it has counted less. Beats are not counted: the
 //! next one makes up for a lost one. Redis 6.2 or later.
+//!
+//! Where nodes share their records too, hashes and commands bear a seal (`seal.rs`).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,10 +34,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Command, LiveStore, StoreError};
+use super::{Command, LiveStore, SharedRecords, StoreError};
 use crate::core::record::{Epoch, NodeId, Record, SessionId, UtcMicros};
 use address::RedisAddress;
 use pool::{ANSWER, Connection, RedisPool, failure};
+use seal::{Keyring, ViewKey};
 
 /// How a Redis is written in the configuration.
 pub mod address;
@@ -47,6 +50,8 @@ mod lab;
 mod pool;
 /// Records as fields of a hash, and back.
 mod rows;
+/// What shows that a gateway wrote it.
+mod seal;
 /// What nodes tell each other.
 mod sharing;
 #[cfg(test)]
@@ -79,6 +84,8 @@ struct View {
     node: NodeId,
     epoch: Epoch,
     guards: Guards,
+    /// `None` where nothing is shared but this view, so that there is no place for a key.
+    keyring: Option<Keyring>,
     writer: Mutex<Writer>,
 }
 
@@ -127,13 +134,28 @@ impl fmt::Display for Lease {
 
 impl RedisLive {
     /// Prepares the view at `address` for this start of `node`; connects with the first call, so Redis may be down.
-    pub fn new(address: &RedisAddress, node: NodeId, epoch: Epoch) -> Result<Self, StoreError> {
-        Self::guarded(address, node, epoch, Guards::default())
+    /// `records`: those that its nodes share; what is in the view then bears a seal under their key, and else is passed over.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where the address cannot be used.
+    pub fn new(
+        address: &RedisAddress,
+        node: NodeId,
+        epoch: Epoch,
+        records: Option<Arc<dyn SharedRecords>>,
+    ) -> Result<Self, StoreError> {
+        Self::guarded(address, node, epoch, records, Guards::default())
     }
 
-    fn guarded(address: &RedisAddress, node: NodeId, epoch: Epoch, guards: Guards) -> Result<Self, StoreError> {
-        let (pool, writer) = (RedisPool::new(address)?, Mutex::default());
-        Ok(Self(Arc::new(View { pool, node, epoch, guards, writer })))
+    fn guarded(
+        address: &RedisAddress,
+        node: NodeId,
+        epoch: Epoch,
+        records: Option<Arc<dyn SharedRecords>>,
+        guards: Guards,
+    ) -> Result<Self, StoreError> {
+        let (pool, writer, keyring) = (RedisPool::new(address)?, Mutex::default(), records.map(Keyring::new));
+        Ok(Self(Arc::new(View { pool, node, epoch, guards, keyring, writer })))
     }
 }
 
@@ -189,11 +211,16 @@ impl LiveStore for RedisLive {
     fn receive(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         Box::pin(self.0.receive())
     }
+
+    fn refused(&self) -> u64 {
+        self.0.keyring.as_ref().map_or(0, Keyring::refused)
+    }
 }
 
 impl View {
     /// Applies at most [`PER_CALL`] records of one node.
     async fn apply(&self, node: &NodeId, records: &[Record]) -> Result<(), StoreError> {
+        let seals = self.view_key().await?;
         let mut writer = self.writer().await?;
         writer.announce(&self.pool, node).await.map_err(failure)?;
         let is_own = *node == self.node;
@@ -209,9 +236,16 @@ impl View {
                 command.arg(session_key(node, record.id));
             }
             command.arg(fence).arg(spelled(before)).arg(spelled(after)).arg(TOMBSTONE_SECONDS).arg(CHANGES);
-            command.arg(rows::FIELDS.len()).arg(&rows::FIELDS);
+            command.arg(rows::FIELDS.len() + usize::from(seals.is_some())).arg(&rows::FIELDS);
+            if seals.is_some() {
+                command.arg(seal::FIELD);
+            }
             for record in records {
-                command.arg(record.id.to_string()).arg(&rows::values(record));
+                let values = rows::values(record);
+                command.arg(record.id.to_string()).arg(&values);
+                if let Some(key) = seals {
+                    command.arg(key.of_session(node, record.id, values.iter().map(String::as_str)));
+                }
             }
         };
         let found = writer.run(&self.pool, &self.guards.apply, arguments).await;
@@ -259,6 +293,13 @@ impl View {
         open
     }
 
+    async fn view_key(&self) -> Result<Option<&ViewKey>, StoreError> {
+        match &self.keyring {
+            Some(keyring) => keyring.key().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     async fn read_open(&self, only: Option<NodeId>, connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
         let nodes = match only {
             Some(node) => BTreeSet::from([node]),
@@ -273,10 +314,56 @@ impl View {
             question.arg(key(&node, "beats")).arg(0).arg(-1).arg("WITHSCORES");
             let beats: Vec<(String, f64)> = connection.ask(&question).await.map_err(failure)?;
             for part in beats.chunks(PER_CALL) {
-                read_sessions(connection, &node, part, &mut open).await?;
+                self.read_sessions(connection, &node, part, &mut open).await?;
             }
         }
         Ok(open)
+    }
+
+    /// Adds the sessions of `node` in `beats` that are still open to `open`.
+    async fn read_sessions(
+        &self,
+        connection: &mut Connection,
+        node: &NodeId,
+        beats: &[(String, f64)],
+        open: &mut Vec<Record>,
+    ) -> Result<(), StoreError> {
+        let seals = self.view_key().await?;
+        let mut listed = Vec::with_capacity(beats.len());
+        for (id, beat) in beats {
+            match (id.parse::<SessionId>(), &self.keyring) {
+                (Ok(id), _) => listed.push((id, *beat)),
+                (Err(_), Some(keyring)) => keyring.refuse("a session", node),
+                (Err(_), None) => return Err(rows::unreadable()),
+            }
+        }
+        let mut questions = Pipeline::with_capacity(listed.len());
+        for (id, _) in &listed {
+            let question = questions.cmd("HMGET").arg(session_key(node, *id)).arg(&rows::FIELDS);
+            if seals.is_some() {
+                question.arg(seal::FIELD);
+            }
+        }
+        let rows: Vec<Vec<Option<String>>> = connection.ask_all(&questions).await.map_err(failure)?;
+        for ((id, beat), mut values) in listed.into_iter().zip(rows) {
+            if let (Some(key), Some(keyring)) = (seals, &self.keyring) {
+                let seal = values.pop().flatten();
+                // What was forgotten since the ids were read is no forgery.
+                let is_there = seal.is_some() || values.iter().any(Option::is_some);
+                let said = values.iter().map(|value| value.as_deref().unwrap_or_default());
+                if is_there && !key.fits_session(seal.as_deref().unwrap_or_default(), node, id, said) {
+                    keyring.refuse("a session", node);
+                    continue;
+                }
+            }
+            // What was closed since the ids were read is left out.
+            if let Some(mut record) = rows::record(node, id, values)?.filter(|record| !record.is_closed()) {
+                let beat = Some(UtcMicros(beat as i64)).filter(|beat| beat.0 > 0);
+                record.last_seen_at = record.last_seen_at.max(beat);
+                open.push(record);
+            }
+        }
+        Ok(())
     }
 
     /// Waits for its turn to write, though not for ever: who writes now may hang.
@@ -284,31 +371,6 @@ impl View {
         let busy = |_| StoreError::Unavailable("Redis does not answer those who write before".into());
         timeout(ANSWER, self.writer.lock()).await.map_err(busy)
     }
-}
-
-/// Adds the sessions of `node` in `beats` that are still open to `open`.
-async fn read_sessions(
-    connection: &mut Connection,
-    node: &NodeId,
-    beats: &[(String, f64)],
-    open: &mut Vec<Record>,
-) -> Result<(), StoreError> {
-    let ids: Vec<SessionId> =
-        beats.iter().map(|(id, _)| id.parse()).collect::<Result<_, _>>().map_err(|_| rows::unreadable())?;
-    let mut questions = Pipeline::with_capacity(ids.len());
-    for id in &ids {
-        questions.cmd("HMGET").arg(session_key(node, *id)).arg(&rows::FIELDS);
-    }
-    let rows: Vec<Vec<Option<String>>> = connection.ask_all(&questions).await.map_err(failure)?;
-    for ((id, (_, beat)), values) in ids.into_iter().zip(beats).zip(rows) {
-        // What was closed since the ids were read is left out.
-        if let Some(mut record) = rows::record(node, id, values)?.filter(|record| !record.is_closed()) {
-            let beat = Some(UtcMicros(*beat as i64)).filter(|beat| beat.0 > 0);
-            record.last_seen_at = record.last_seen_at.max(beat);
-            open.push(record);
-        }
-    }
-    Ok(())
 }
 
 impl Writer {

@@ -234,6 +234,7 @@ mod tests {
                 "the column users.invitation, the column users.second_factor",
                 "the table targets with all its rows",
                 "the table webhook_dead_letters with all its rows, the table webhooks with all its rows",
+                "the table view_key with all its rows",
             ]
         );
     }

@@ -7,7 +7,7 @@ use super::Desk;
 use crate::{
     config::{Live, Records},
     core::record::{Epoch, NodeId},
-    store::{LiveStore, StoreError, mysql::MySqlStore, redis::RedisLive, sqlite::SqliteStore},
+    store::{LiveStore, SharedRecords, StoreError, mysql::MySqlStore, redis::RedisLive, sqlite::SqliteStore},
 };
 
 /// The record store beside the journal, `None` where the journal is the record store.
@@ -28,7 +28,10 @@ pub fn records(desk: &Desk) -> Result<Option<MySqlStore>, StoreError> {
 pub fn live(desk: &Desk, node: NodeId, epoch: Epoch) -> Result<Option<Arc<dyn LiveStore>>, StoreError> {
     match &desk.config.store.live {
         Live::Memory => Ok(None),
-        Live::Redis(address) => Ok(Some(Arc::new(RedisLive::new(address, node, epoch)?))),
+        Live::Redis(address) => {
+            let records = records(desk)?.map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
+            Ok(Some(Arc::new(RedisLive::new(address, node, epoch, records)?)))
+        }
     }
 }
 

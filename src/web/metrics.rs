@@ -29,6 +29,7 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 pub async fn metrics(state: web::Data<State>, _: Caller) -> Result<HttpResponse, Problem> {
     let mut registry = Registry::default();
     observations(&mut registry, state.gateway.observations());
+    forgeries(&mut registry, state.gateway.forgeries());
     if let Some(recorder) = state.gateway.recorder() {
         recordings(&mut registry, recorder.tally());
     }
@@ -73,6 +74,12 @@ fn observations(to: &mut Registry, seen: &Observations) {
     to.register("pulsegate_arbiter_lag_seconds", "How late the ticks of arbiters came", seen.arbiter_lag.clone());
     let help = "From an input frame's arrival until the SSH connection had it";
     to.register("pulsegate_keystroke_seconds", help, seen.keystroke.clone());
+}
+
+fn forgeries(to: &mut Registry, count: u64) {
+    let help =
+        "Commands and sessions in the live view that were passed over, since no gateway of these records wrote them";
+    to.register("pulsegate_live_forgeries", help, ConstCounter::new(count));
 }
 
 fn recordings(to: &mut Registry, tally: &Tally) {
@@ -180,9 +187,12 @@ mod tests {
             mailboxes(registry, &ActorsReport { kinds: vec![kind], children: vec![], arbiters: vec![] });
             process_facts(registry, process::facts().unwrap());
             recordings(registry, &Tally::default());
+            forgeries(registry, 0);
         });
         assert!(text.contains("pulsegate_actor_mailbox_depth{actor=\"registry\"} 4\n"), "{text}");
-        for name in ["recordings_open", "recording_failures_total", "recording_lost_bytes_total"] {
+        for name in
+            ["recordings_open", "recording_failures_total", "recording_lost_bytes_total", "live_forgeries_total"]
+        {
             assert!(text.contains(&format!("\npulsegate_{name} 0\n")), "{name} is missing in\n{text}");
         }
         for name in ["resident_memory_bytes", "cpu_seconds_total", "open_fds", "start_time_seconds", "threads"] {

@@ -118,6 +118,11 @@ impl Gateway {
         }
     }
 
+    /// How much in the live view was passed over, since no node of these records wrote it.
+    pub fn forgeries(&self) -> u64 {
+        self.stores.live.refused()
+    }
+
     /// Says what is known of every node that shares the stores, this one first.
     pub async fn nodes(&self) -> Vec<NodeReport> {
         let (now, settings, seen) = (clock::instant(), &self.parts.settings, self.seen.borrow().clone());

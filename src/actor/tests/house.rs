@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture};
+use secrecy::SecretBox;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::actor::{
@@ -216,6 +217,9 @@ impl SharedRecords for Gated {
     }
     fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         self.store.receive(node)
+    }
+    fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {
+        self.store.view_key(proposed)
     }
 }
 

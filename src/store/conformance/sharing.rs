@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
+
 use super::{Fresh, block_on, record, start, write};
 use crate::{
     core::record::{Authority, EndReason, Epoch, NodeId, Record, SessionId, Status, UtcMicros},
@@ -12,7 +14,8 @@ macro_rules! shared_record_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::sharing:
             a_fence_takes_only_the_lease_that_was_seen, what_a_fence_ended_is_only_closed,
-            an_epoch_begun_elsewhere_is_held_after_a_fence, commands_are_taken_once_and_in_order);
+            an_epoch_begun_elsewhere_is_held_after_a_fence, commands_are_taken_once_and_in_order,
+            the_first_key_is_everybodys);
     };
 }
 
@@ -113,6 +116,15 @@ pub fn commands_are_taken_once_and_in_order<S: SharedRecords, G>(fresh: Fresh<S,
         store.send(NodeId("node-b".into()), ending(9), UtcMicros(1)).await.unwrap();
         assert_eq!(store.receive(node()).await.unwrap(), [1, 2, 3].map(ending));
         assert_eq!(store.receive(node()).await.unwrap(), []);
+    });
+}
+
+pub fn the_first_key_is_everybodys<S: SharedRecords, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        for proposed in [[7; 32], [8; 32], [0; 32]] {
+            assert_eq!(store.view_key(proposed).await.unwrap().expose_secret(), &[7; 32]);
+        }
     });
 }
 

@@ -1,6 +1,7 @@
 //! What several nodes on one server need to know of each other: their leases, a fence, commands. Knows no session.
 
 use futures_util::future::BoxFuture;
+use secrecy::SecretBox;
 use sqlx::mysql::MySqlRow;
 use uuid::Uuid;
 
@@ -29,6 +30,11 @@ const WAITING: &str = "SELECT command_id, session_id, end_reason, detail FROM no
     FORCE INDEX (idx_node_commands_node) WHERE node_id = ? ORDER BY command_id LIMIT 500";
 
 const TAKEN: &str = "DELETE FROM node_commands WHERE command_id = ?";
+
+/// The first one stays, whoever comes second.
+const KEEP_VIEW_KEY: &str = "INSERT IGNORE INTO view_key (only_one, secret) VALUES (1, ?)";
+
+const VIEW_KEY: &str = "SELECT secret FROM view_key WHERE only_one = 1";
 
 impl SharedRecords for MySqlStore {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>> {
@@ -79,6 +85,18 @@ impl SharedRecords for MySqlStore {
             let ids = taken.iter().map(|(id, _)| id);
             self.writers.run(|| ids.clone().map(|id| sqlx::query(TAKEN).bind(id.as_str())).collect()).await?;
             Ok(taken.into_iter().map(|(_, command)| command).collect())
+        })
+    }
+
+    fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {
+        Box::pin(async move {
+            let work = || {
+                let keep = sqlx::query(KEEP_VIEW_KEY).bind(proposed.to_vec());
+                vec![keep, sqlx::query(VIEW_KEY)]
+            };
+            let found = self.writers.run(work).await?;
+            let kept: &[u8] = rows::column(found.first().ok_or_else(rows::unreadable)?, "secret")?;
+            kept.try_into().map(|key| SecretBox::new(Box::new(key))).map_err(|_| rows::unreadable())
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use deadpool_redis::redis::{self, RedisResult};
 
-use super::{NODES, View, failure, key};
+use super::{NODES, View, failure, key, seal};
 use crate::{
     core::record::{Epoch, NodeId},
     store::{Command, StoreError},
@@ -51,10 +51,17 @@ impl View {
     }
 
     pub(super) async fn send(&self, node: &NodeId, command: &Command) -> Result<(), StoreError> {
+        let seal = match &self.keyring {
+            Some(keyring) => Some(keyring.key().await?.of_command(node, command)),
+            None => None,
+        };
         let mut entry = redis::cmd("XADD");
         entry.arg(key(node, "commands")).arg("MAXLEN").arg("~").arg(COMMANDS).arg("*");
         entry.arg("session").arg(command.session.to_string()).arg("reason").arg(command.reason.as_str());
         entry.arg("detail").arg(&command.detail);
+        if let Some(seal) = seal {
+            entry.arg(seal::FIELD).arg(seal);
+        }
         let mut connection = self.pool.connection().await.map_err(failure)?;
         let sent: RedisResult<String> = connection.ask(&entry).await;
         if sent.is_err() {
@@ -64,8 +71,13 @@ impl View {
     }
 
     /// Reads from the first entry on, since those that were taken are gone. What cannot be read is taken as well: it was
-    /// not written by a gateway of this release.
+    /// not written by a gateway of this release, or by none.
     pub(super) async fn receive(&self) -> Result<Vec<Command>, StoreError> {
+        // Before anything is taken: what a node wrote must not go because its seal cannot be told yet.
+        let known = match &self.keyring {
+            Some(keyring) => Some((keyring, keyring.key().await?)),
+            None => None,
+        };
         let stream = key(&self.node, "commands");
         let mut connection = self.pool.connection().await.map_err(failure)?;
         let reading = async {
@@ -89,11 +101,18 @@ impl View {
         }
         let entries = entries.map_err(failure)?;
         let commands = entries.iter().filter_map(|(id, fields)| {
-            let command = command(fields);
-            if command.is_none() {
+            let Some(command) = command(fields) else {
                 tracing::warn!(id, "a command in Redis cannot be read; it is passed over");
+                return None;
+            };
+            if let Some((keyring, key)) = known {
+                let seal = fields.get(seal::FIELD).map(String::as_str).unwrap_or_default();
+                if !key.fits_command(seal, &self.node, &command) {
+                    keyring.refuse("a command", &self.node);
+                    return None;
+                }
             }
-            command
+            Some(command)
         });
         Ok(commands.collect())
     }

@@ -19,7 +19,7 @@ fn view(url: &str, epoch: u64) -> RedisLive {
 }
 
 pub(super) fn guarded(url: &str, epoch: u64, guards: Guards) -> RedisLive {
-    RedisLive::guarded(&url.parse().unwrap(), NodeId(NODE.into()), Epoch(epoch), guards).unwrap()
+    RedisLive::guarded(&url.parse().unwrap(), NodeId(NODE.into()), Epoch(epoch), None, guards).unwrap()
 }
 
 fn record(n: u8, epoch: u64, version: u64, status: Status) -> Record {
@@ -141,7 +141,7 @@ async fn every_node_is_listed(url: &str) {
     let node = |n: u8| NodeId(format!("node-{n}"));
     let expected: Vec<_> = (0..9).map(|n| Record { node: node(n), ..record(n, 1, 1, Status::Active) }).collect();
     for record in &expected {
-        let view = RedisLive::new(&url.parse().unwrap(), record.node.clone(), Epoch(1)).unwrap();
+        let view = RedisLive::new(&url.parse().unwrap(), record.node.clone(), Epoch(1), None).unwrap();
         view.renew_lease(UtcMicros(1)).await.unwrap();
         view.apply(vec![record.clone()]).await.unwrap();
     }

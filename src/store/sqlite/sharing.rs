@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use futures_util::future::BoxFuture;
+use secrecy::SecretBox;
 use sqlx::{Row, sqlite::SqliteRow};
 use uuid::Uuid;
 
@@ -27,6 +28,10 @@ const SEND: &str = "INSERT INTO node_commands (command_id, node_id, session_id, 
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
 const TAKE: &str = "DELETE FROM node_commands WHERE node_id = ?1 RETURNING command_id, session_id, end_reason, detail";
+
+const KEEP_VIEW_KEY: &str = "INSERT INTO view_key (only_one, secret) VALUES (1, ?1) ON CONFLICT DO NOTHING";
+
+const VIEW_KEY: &str = "SELECT secret FROM view_key WHERE only_one = 1";
 
 impl SharedRecords for SqliteStore {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>> {
@@ -74,6 +79,17 @@ impl SharedRecords for SqliteStore {
             let mut taken = taken.iter().map(command).collect::<Result<Vec<_>, _>>()?;
             taken.sort_by(|(one, _), (other, _)| one.cmp(other));
             Ok(taken.into_iter().map(|(_, command)| command).collect())
+        })
+    }
+
+    fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {
+        Box::pin(async move {
+            let mut transaction = self.begin().await?;
+            transaction.run(sqlx::query(KEEP_VIEW_KEY).bind(proposed.to_vec())).await?;
+            let kept = sqlx::query_scalar::<_, Vec<u8>>(VIEW_KEY).fetch_one(transaction.connection()).await;
+            let kept = kept.map_err(|error| transaction.failed(error))?;
+            transaction.commit().await?;
+            kept.try_into().map(|key| SecretBox::new(Box::new(key))).map_err(|_| rows::unreadable())
         })
     }
 }

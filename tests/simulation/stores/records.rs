@@ -7,6 +7,7 @@ use pulsegate::{
     core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
     store::{Command, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError, Write},
 };
+use secrecy::SecretBox;
 
 use super::{
     table::{Table, Watch},
@@ -180,6 +181,10 @@ impl SharedRecords for Remote {
 
     fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         self.ask_once(move |table| Ok(table.receive(&node)))
+    }
+
+    fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {
+        self.ask(move |table| Ok(SecretBox::new(Box::new(table.view_key(proposed)))))
     }
 }
 

@@ -42,6 +42,7 @@ pub struct Table {
     histories: BTreeMap<SessionId, Vec<Transition>>,
     nodes: BTreeMap<NodeId, Node>,
     commands: BTreeMap<NodeId, Vec<Command>>,
+    view_key: Option<[u8; 32]>,
     outbox: Option<BTreeMap<SessionId, Noted>>,
     chain: Vec<(Transition, Link)>,
     flaw: Option<Flaw>,
@@ -220,6 +221,11 @@ impl Table {
     /// Takes the commands.
     pub fn receive(&mut self, node: &NodeId) -> Vec<Command> {
         self.commands.remove(node).unwrap_or_default()
+    }
+
+    /// The key that came first.
+    pub fn view_key(&mut self, proposed: [u8; 32]) -> [u8; 32] {
+        *self.view_key.get_or_insert(proposed)
     }
 
     /// What was born in a node before `epoch` and is open.

@@ -1,0 +1,155 @@
+//! The seal on what nodes write into Redis for each other: HMAC-SHA-256 (RFC 2104) under a key that all of them read in the
+//! records. Whoever can only write to Redis can neither give a command nor show a session. Knows no connection.
+//!
+//! A seal covers what is said, of whom and to whom, so it fits nowhere else. An old one that is played again says nothing
+//! new: a session that was ended stays so, and a record of lower rank is replaced.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use data_encoding::BASE64URL_NOPAD;
+use ring::hmac;
+use secrecy::ExposeSecret;
+
+use crate::{
+    core::record::{NodeId, SessionId},
+    store::{Command, SharedRecords, StoreError},
+};
+
+/// The field of a hash or a command that carries its seal.
+pub const FIELD: &str = "seal";
+
+/// The key that the nodes of one record store share.
+pub struct ViewKey(hmac::Key);
+
+impl ViewKey {
+    fn new(secret: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
+    }
+
+    /// The seal of a command to `node`.
+    pub fn of_command(&self, node: &NodeId, command: &Command) -> String {
+        self.spell(&Said::command(node, command))
+    }
+
+    /// Whether `seal` is that of this command to `node`.
+    pub fn fits_command(&self, seal: &str, node: &NodeId, command: &Command) -> bool {
+        self.fits(seal, &Said::command(node, command))
+    }
+
+    /// The seal of a session's hash with these values, in their order.
+    pub fn of_session<'a>(&self, node: &NodeId, id: SessionId, values: impl Iterator<Item = &'a str>) -> String {
+        self.spell(&Said::session(node, id, values))
+    }
+
+    /// Whether `seal` is that of this hash.
+    pub fn fits_session<'a>(
+        &self,
+        seal: &str,
+        node: &NodeId,
+        id: SessionId,
+        values: impl Iterator<Item = &'a str>,
+    ) -> bool {
+        self.fits(seal, &Said::session(node, id, values))
+    }
+
+    fn spell(&self, said: &Said) -> String {
+        BASE64URL_NOPAD.encode(hmac::sign(&self.0, &said.0).as_ref())
+    }
+
+    fn fits(&self, seal: &str, said: &Said) -> bool {
+        BASE64URL_NOPAD.decode(seal.as_bytes()).is_ok_and(|tag| hmac::verify(&self.0, &said.0, &tag).is_ok())
+    }
+}
+
+/// What a seal covers: each part behind its length, so that no two are spelled the same.
+struct Said(Vec<u8>);
+
+impl Said {
+    fn command(node: &NodeId, Command { session, reason, detail }: &Command) -> Self {
+        let session = session.to_string();
+        Self::of(["command", &node.0, &session, reason.as_str(), detail].into_iter())
+    }
+
+    fn session<'a>(node: &NodeId, id: SessionId, values: impl Iterator<Item = &'a str>) -> Self {
+        let id = id.to_string();
+        let mut said = Self::of(["session", &node.0, &id].into_iter());
+        values.for_each(|value| said.add(value));
+        said
+    }
+
+    fn of<'a>(parts: impl Iterator<Item = &'a str>) -> Self {
+        let mut said = Self(Vec::with_capacity(512));
+        parts.for_each(|part| said.add(part));
+        said
+    }
+
+    fn add(&mut self, part: &str) {
+        self.0.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(part.as_bytes());
+    }
+}
+
+/// The key, once the records have told it, and what did not fit.
+pub struct Keyring {
+    records: Arc<dyn SharedRecords>,
+    known: OnceLock<ViewKey>,
+    refused: AtomicU64,
+}
+
+impl fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyring").field("is_known", &self.known.get().is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Keyring {
+    /// The key lies in `records`.
+    pub fn new(records: Arc<dyn SharedRecords>) -> Self {
+        Self { records, known: OnceLock::new(), refused: AtomicU64::new(0) }
+    }
+
+    /// Returns the key.
+    ///
+    /// # Errors
+    /// [`StoreError`] while it was never read and the records cannot be: nothing is written or believed without it.
+    pub async fn key(&self) -> Result<&ViewKey, StoreError> {
+        if let Some(key) = self.known.get() {
+            return Ok(key);
+        }
+        let told = self.records.view_key(rand::random()).await.map_err(|error| match error {
+            StoreError::Unavailable(why) => {
+                StoreError::Unavailable(format!("the key to the live view lies in the records, and {why}"))
+            }
+            error => error,
+        })?;
+        Ok(self.known.get_or_init(|| ViewKey::new(told.expose_secret())))
+    }
+
+    /// Counts something whose seal does not fit.
+    pub fn refuse(&self, what: &'static str, node: &NodeId) {
+        let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        // They may come in thousands, and all of them are in the metrics.
+        if count.is_power_of_two() {
+            tracing::error!(
+                what,
+                %node,
+                count,
+                "something in Redis was not written by a gateway of these records; it is passed over: see who else can write there"
+            );
+        }
+    }
+
+    /// How much did not fit.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests;

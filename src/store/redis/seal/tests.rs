@@ -1,0 +1,167 @@
+//! What is in Redis and was written by no node of these records is passed over, and hides nothing that was. Against a real server.
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    core::record::{Authority, EndReason, Epoch, Record, Status},
+    store::{
+        LiveStore,
+        conformance::{self, block_on, live::Flush},
+        redis::{
+            RedisLive, key,
+            lab::{Ports, Server},
+            session_key,
+            tests::one_server,
+        },
+        sqlite::SqliteStore,
+    },
+};
+
+fn node() -> NodeId {
+    NodeId("node-a".into())
+}
+
+/// Records, and the folder they are in.
+async fn records() -> (Arc<dyn SharedRecords>, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
+    (Arc::new(store), folder)
+}
+
+fn view(server: &Server, node: NodeId, records: &Arc<dyn SharedRecords>) -> RedisLive {
+    RedisLive::new(&server.url().parse().unwrap(), node, Epoch(1), Some(records.clone())).unwrap()
+}
+
+fn fresh(server: &Server) -> impl Future<Output = (RedisLive, (Ports, TempDir))> + Send + 'static {
+    let (url, ports) = (server.url(), Ports(vec![server.port]));
+    ports.flush();
+    async move {
+        let (records, folder) = records().await;
+        (RedisLive::new(&url.parse().unwrap(), node(), Epoch(1), Some(records)).unwrap(), (ports, folder))
+    }
+}
+
+conformance::live_store_promises!(one_server, fresh);
+conformance::sharing::shared_live_promises!(one_server, fresh);
+
+fn open(n: u8, version: u64) -> Record {
+    Record { epoch: Epoch(1), ..conformance::record(n, version, Authority::Observed, Status::Active) }
+}
+
+fn ending(n: u8) -> Command {
+    Command { session: open(n, 1).id, reason: EndReason::Terminated, detail: "ended by ann".into() }
+}
+
+/// The entries of a node's stream of commands, as their fields.
+fn entry(server: &Server, node: &NodeId) -> Vec<String> {
+    let told = server.ask(&[&format!("XRANGE {} - +", key(node, "commands"))]);
+    let told: Vec<_> = told.lines().filter(|line| !line.starts_with(['*', '$', ':'])).map(str::to_owned).collect();
+    // The first is its id.
+    told[1..].to_vec()
+}
+
+fn forge(server: &Server, node: &NodeId, fields: &[String]) {
+    let fields: Vec<_> = fields.iter().map(|field| format!("\"{field}\"")).collect();
+    let told = server.ask(&[&format!("XADD {} * {}", key(node, "commands"), fields.join(" "))]);
+    assert!(told.starts_with('$'), "{told}");
+}
+
+#[test]
+fn a_command_that_no_node_gave_is_not_carried_out() {
+    let Some(server) = one_server() else { return };
+    block_on(async {
+        let (records, _folder) = records().await;
+        let (own, other) = (view(&server, node(), &records), view(&server, NodeId("node-b".into()), &records));
+        other.send(node(), ending(1)).await.unwrap();
+        let sound = entry(&server, &node());
+        assert_eq!(own.receive().await.unwrap(), [ending(1)]);
+
+        let altered = |name: &str, value: &str| {
+            let mut fields = sound.clone();
+            let at = fields.iter().position(|field| field == name).unwrap();
+            fields[at + 1] = value.to_owned();
+            fields
+        };
+        let unsealed: Vec<_> = sound.iter().take(6).cloned().collect();
+        let stranger = open(2, 1).id.to_string();
+        let forged = [
+            unsealed,
+            altered("session", &stranger),
+            altered("detail", "ended by bob"),
+            altered("seal", "AAAA"),
+            altered("reason", "revoked"),
+        ];
+        for (count, fields) in forged.iter().enumerate() {
+            forge(&server, &node(), fields);
+            assert_eq!(own.receive().await.unwrap(), [], "{fields:?}");
+            assert_eq!(own.refused(), count as u64 + 1);
+        }
+        // Not even one that another node was given.
+        forge(&server, &NodeId("node-b".into()), &sound);
+        assert_eq!((other.receive().await.unwrap(), other.refused()), (vec![], 1));
+        other.send(node(), ending(3)).await.unwrap();
+        assert_eq!(own.receive().await.unwrap(), [ending(3)], "what was forged hinders nothing");
+    });
+}
+
+#[test]
+fn a_session_that_no_node_wrote_is_not_listed_and_hides_no_other() {
+    let Some(server) = one_server() else { return };
+    block_on(async {
+        let (records, _folder) = records().await;
+        let (own, other) = (view(&server, node(), &records), view(&server, NodeId("node-b".into()), &records));
+        own.apply((1..=5).map(|n| open(n, 1)).collect()).await.unwrap();
+        let hash = |n: u8| session_key(&node(), open(n, 1).id);
+        server.ask(&[
+            &format!("HSET {} username mallory", hash(1)),
+            &format!("HDEL {} seal", hash(2)),
+            &format!("HDEL {} username", hash(3)),
+            // One session's hash under another's id.
+            &format!("COPY {} {}", hash(4), hash(9)),
+            &format!("ZADD {} 1 {} 1 nonsense", key(&node(), "beats"), open(9, 1).id),
+        ]);
+        for (view, refused) in [(&own, 5), (&other, 5)] {
+            let mut listed = view.open().await.unwrap();
+            listed.sort_by_key(|record| record.id);
+            assert_eq!(listed, [open(4, 1), open(5, 1)]);
+            assert_eq!(view.refused(), refused);
+        }
+        // The next word of the node itself mends it.
+        own.apply(vec![open(1, 2), open(2, 2)]).await.unwrap();
+        assert_eq!(own.open().await.unwrap().len(), 4);
+    });
+}
+
+#[test]
+fn without_the_key_nothing_is_taken_written_or_believed() {
+    let Some(server) = one_server() else { return };
+    block_on(async {
+        let (records, _folder) = records().await;
+        view(&server, NodeId("node-b".into()), &records).send(node(), ending(1)).await.unwrap();
+        let away: Arc<dyn SharedRecords> =
+            Arc::new(crate::store::mysql::MySqlStore::connect(&"mysql://gate@127.0.0.1:1/none".into()).unwrap());
+        let blind = view(&server, node(), &away);
+        let refused = [
+            blind.apply(vec![open(1, 1)]).await.unwrap_err(),
+            blind.send(NodeId("node-b".into()), ending(1)).await.unwrap_err(),
+            blind.receive().await.unwrap_err(),
+        ];
+        for error in refused {
+            let sentence = error.to_string();
+            assert!(sentence.contains("the key to the live view lies in the records, and"), "{sentence}");
+        }
+        assert_eq!(view(&server, node(), &records).receive().await.unwrap(), [ending(1)], "it still waits");
+    });
+}
+
+#[test]
+fn no_two_things_are_said_alike() {
+    let key = ViewKey::new(&[7; 32]);
+    let seal = |values: &[&str]| key.of_session(&node(), open(1, 1).id, values.iter().copied());
+    assert!(seal(&["ab", "c"]) != seal(&["a", "bc"]) && seal(&["a"]) != seal(&["a", ""]));
+    assert_ne!(seal(&["a"]), ViewKey::new(&[8; 32]).of_session(&node(), open(1, 1).id, ["a"].into_iter()));
+    assert!(key.fits_session(&seal(&["a"]), &node(), open(1, 1).id, ["a"].into_iter()));
+    assert!(!key.fits_session("", &node(), open(1, 1).id, ["a"].into_iter()));
+    assert!(!key.fits_session("not base64!", &node(), open(1, 1).id, ["a"].into_iter()));
+}
