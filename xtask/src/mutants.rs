@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::paths::Paths;
+use crate::{paths::Paths, test::UNOPTIMISED};
 use list::Mutant;
 
 /// The list.
@@ -24,13 +24,8 @@ const LIST: &str = "tests/mutants.txt";
 /// Of all mutants, the share that must be found.
 const FOUND: f64 = 0.95;
 
-/// Our own crate is not optimised: that is most of what a build costs, and its dependencies are there already.
-const FAST: &[&str] = &[
-    "--config",
-    "profile.release.package.pulsegate.opt-level=0",
-    "--config",
-    "profile.release.package.pulsegate.debug=false",
-];
+/// Nobody reads where a mutant failed.
+const WITHOUT_LINES: [&str; 2] = ["--config", "profile.release.package.pulsegate.debug=false"];
 
 /// What became of a mutant.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -142,7 +137,8 @@ impl Scratch {
 
     fn cargo(&self, arguments: &[&str]) -> Result<Output> {
         let mut cargo = Command::new("cargo");
-        cargo.args(["test", "--release", "--package", "pulsegate", "--lib"]).args(FAST).args(arguments);
+        cargo.args(["test", "--release", "--package", "pulsegate", "--lib"]).args(UNOPTIMISED).args(WITHOUT_LINES);
+        cargo.args(arguments);
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // A proptest that fails keeps its case, which is another mutant's then.
         cargo.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");

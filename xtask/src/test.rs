@@ -16,6 +16,10 @@ use crate::{
     web,
 };
 
+/// Of the unit tests only the dependencies are optimised: our own crate as it stands beside its tests is built for them alone,
+/// and optimising it takes four times as long as everything the tests gain by it.
+pub const UNOPTIMISED: [&str; 2] = ["--config", "profile.release.package.pulsegate.opt-level=0"];
+
 /// What to test.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -70,14 +74,16 @@ fn everything(paths: &Paths, steps: &mut Steps) {
         npm_work(steps, "web build", web::build(&paths.web()));
     }
     steps.run("build", Count::Whole, cargo(paths, &["build", "--release", "--workspace"]));
-    cargo_tests(paths, steps, &["--workspace"], None);
+    unit_tests(paths, steps, &[], None);
+    // The rest of the workspace: its unit tests are those of programs.
+    cargo_tests(paths, steps, &["--workspace", "--bins", "--test", "*"], None);
     browser_tests(paths, steps, None);
     load_smoke(paths, steps);
 }
 
 fn quick(paths: &Paths, steps: &mut Steps, filter: Option<&str>) {
     steps.run("fmt", Count::Whole, cargo(paths, &["fmt", "--all", "--check"]));
-    cargo_tests(paths, steps, &["--lib", "--test", "tidy"], filter);
+    unit_tests(paths, steps, &["--test", "tidy"], filter);
     if filter.is_none() && web_packages(paths, steps) {
         steps.run("web unit tests", Count::Whole, web::npm(&paths.web(), &["test"]));
     }
@@ -89,7 +95,8 @@ fn named(paths: &Paths, steps: &mut Steps, filter: &str) {
     if web_packages(paths, steps) {
         npm_work(steps, "web build", web::build(&paths.web()));
     }
-    cargo_tests(paths, steps, &["--workspace"], Some(filter));
+    unit_tests(paths, steps, &[], Some(filter));
+    cargo_tests(paths, steps, &["--workspace", "--bins", "--test", "*"], Some(filter));
     browser_tests(paths, steps, Some(filter));
     println!("left out: every check, and every test whose name does not contain {filter:?}");
 }
@@ -98,6 +105,12 @@ fn cargo(paths: &Paths, arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command.args(arguments).current_dir(&paths.root);
     command
+}
+
+fn unit_tests(paths: &Paths, steps: &mut Steps, others: &[&str], filter: Option<&str>) {
+    let mut command = cargo(paths, &["test", "--release", "--no-fail-fast", "--lib"]);
+    command.args(others).args(UNOPTIMISED).args(filter);
+    steps.run("unit tests", Count::Libtest, command);
 }
 
 fn cargo_tests(paths: &Paths, steps: &mut Steps, targets: &[&str], filter: Option<&str>) {
