@@ -27,6 +27,8 @@ use crate::{
 };
 
 #[cfg(test)]
+mod gated;
+#[cfg(test)]
 mod house;
 #[cfg(test)]
 mod outage;

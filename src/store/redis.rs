@@ -26,7 +26,7 @@ use std::{
     sync::Arc,
 };
 
-use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisResult, ServerErrorKind};
+use deadpool_redis::redis::{self, Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind};
 use futures_util::future::BoxFuture;
 use sha1::{Digest, Sha1};
 use tokio::{
@@ -48,6 +48,8 @@ mod controls;
 mod lab;
 /// Connections, and why one failed.
 mod pool;
+/// What is open, read.
+mod reading;
 /// Records as fields of a hash, and back.
 mod rows;
 /// What shows that a gateway wrote it.
@@ -284,86 +286,11 @@ impl View {
         Ok(before.is_some_and(|before| found == Some(before.to_string())))
     }
 
-    async fn open(&self, node: Option<NodeId>) -> Result<Vec<Record>, StoreError> {
-        let mut connection = self.pool.connection().await.map_err(failure)?;
-        let open = self.read_open(node, &mut connection).await;
-        if open.is_err() {
-            connection.discard();
-        }
-        open
-    }
-
     async fn view_key(&self) -> Result<Option<&ViewKey>, StoreError> {
         match &self.keyring {
             Some(keyring) => keyring.key().await.map(Some),
             None => Ok(None),
         }
-    }
-
-    async fn read_open(&self, only: Option<NodeId>, connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
-        let nodes = match only {
-            Some(node) => BTreeSet::from([node]),
-            None => {
-                let all: BTreeSet<String> = connection.ask(redis::cmd("SMEMBERS").arg(NODES)).await.map_err(failure)?;
-                all.into_iter().map(NodeId).chain([self.node.clone()]).collect()
-            }
-        };
-        let mut open = Vec::new();
-        for node in nodes {
-            let mut question = redis::cmd("ZRANGE");
-            question.arg(key(&node, "beats")).arg(0).arg(-1).arg("WITHSCORES");
-            let beats: Vec<(String, f64)> = connection.ask(&question).await.map_err(failure)?;
-            for part in beats.chunks(PER_CALL) {
-                self.read_sessions(connection, &node, part, &mut open).await?;
-            }
-        }
-        Ok(open)
-    }
-
-    /// Adds the sessions of `node` in `beats` that are still open to `open`.
-    async fn read_sessions(
-        &self,
-        connection: &mut Connection,
-        node: &NodeId,
-        beats: &[(String, f64)],
-        open: &mut Vec<Record>,
-    ) -> Result<(), StoreError> {
-        let seals = self.view_key().await?;
-        let mut listed = Vec::with_capacity(beats.len());
-        for (id, beat) in beats {
-            match (id.parse::<SessionId>(), &self.keyring) {
-                (Ok(id), _) => listed.push((id, *beat)),
-                (Err(_), Some(keyring)) => keyring.refuse("a session", node),
-                (Err(_), None) => return Err(rows::unreadable()),
-            }
-        }
-        let mut questions = Pipeline::with_capacity(listed.len());
-        for (id, _) in &listed {
-            let question = questions.cmd("HMGET").arg(session_key(node, *id)).arg(&rows::FIELDS);
-            if seals.is_some() {
-                question.arg(seal::FIELD);
-            }
-        }
-        let rows: Vec<Vec<Option<String>>> = connection.ask_all(&questions).await.map_err(failure)?;
-        for ((id, beat), mut values) in listed.into_iter().zip(rows) {
-            if let (Some(key), Some(keyring)) = (seals, &self.keyring) {
-                let seal = values.pop().flatten();
-                // What was forgotten since the ids were read is no forgery.
-                let is_there = seal.is_some() || values.iter().any(Option::is_some);
-                let said = values.iter().map(|value| value.as_deref().unwrap_or_default());
-                if is_there && !key.fits_session(seal.as_deref().unwrap_or_default(), node, id, said) {
-                    keyring.refuse("a session", node);
-                    continue;
-                }
-            }
-            // What was closed since the ids were read is left out.
-            if let Some(mut record) = rows::record(node, id, values)?.filter(|record| !record.is_closed()) {
-                let beat = Some(UtcMicros(beat as i64)).filter(|beat| beat.0 > 0);
-                record.last_seen_at = record.last_seen_at.max(beat);
-                open.push(record);
-            }
-        }
-        Ok(())
     }
 
     /// Waits for its turn to write, though not for ever: who writes now may hang.

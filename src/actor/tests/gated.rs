@@ -1,0 +1,142 @@
+//! The record store of the actors' tests: a real one, held back and made to fail as a test says.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use secrecy::SecretBox;
+use tokio::sync::Semaphore;
+
+use crate::{
+    core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
+    store::{
+        Command, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError, Write,
+        sqlite::SqliteStore,
+    },
+};
+
+/// The real store behind a gate: writes wait for a permit, and fail as often as told.
+pub struct Gated {
+    pub store: SqliteStore,
+    pub gate: Semaphore,
+    pub failures: AtomicUsize,
+    /// Whether it cannot be listed.
+    pub unreadable: AtomicBool,
+    /// Whether it denies access to whoever renews.
+    pub denies: AtomicBool,
+}
+
+impl Gated {
+    pub fn new(store: SqliteStore) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            gate: Semaphore::new(1),
+            failures: AtomicUsize::new(0),
+            unreadable: AtomicBool::new(false),
+            denies: AtomicBool::new(false),
+        })
+    }
+}
+
+impl RecordStore for Gated {
+    fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
+        async move {
+            let _permit = self.gate.acquire().await.map_err(|_| StoreError::Unavailable("closed".into()))?;
+            let fails = self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            if fails.is_ok() {
+                return Err(StoreError::Unavailable("told to fail".into()));
+            }
+            self.store.apply(batch).await
+        }
+        .boxed()
+    }
+    fn begin_epoch(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        after: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
+        self.store.begin_epoch(node, incarnation, after, now)
+    }
+    fn renew_lease(
+        &self,
+        node: NodeId,
+        incarnation: Incarnation,
+        epoch: Epoch,
+        now: UtcMicros,
+    ) -> BoxFuture<'_, Result<(), StoreError>> {
+        if self.denies.load(Ordering::Relaxed) {
+            return async { Err(StoreError::Refused("access denied".into())) }.boxed();
+        }
+        self.store.renew_lease(node, incarnation, epoch, now)
+    }
+    fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.store.old(before, limit)
+    }
+    fn retire(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.retire(ids)
+    }
+    fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
+        self.store.lease(node)
+    }
+    fn open_of(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        after: Option<Position>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.store.open_of(node, epoch, after, limit)
+    }
+    fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.store.several(ids)
+    }
+    fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.store.get(id)
+    }
+    fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
+        self.store.history(id)
+    }
+    fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
+        if self.unreadable.load(Ordering::Relaxed) {
+            return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
+        }
+        self.store.list(query)
+    }
+}
+
+impl SharedRecords for Gated {
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>> {
+        self.store.nodes()
+    }
+    fn fence(&self, node: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.store.fence(node, lease)
+    }
+    fn leave(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.leave(node, incarnation)
+    }
+    fn send(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        SharedRecords::send(&self.store, node, command, now)
+    }
+    fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+        self.store.receive(node)
+    }
+    fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {
+        self.store.view_key(proposed)
+    }
+}
+
+impl Journal for Gated {
+    fn pending(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
+        self.store.pending(after, limit)
+    }
+    fn settle(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.settle(settled)
+    }
+    fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.store.outbox_len()
+    }
+}
