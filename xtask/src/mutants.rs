@@ -137,7 +137,7 @@ impl Scratch {
 
     fn cargo(&self, arguments: &[&str]) -> Result<Output> {
         let mut cargo = Command::new("cargo");
-        cargo.args(["test", "--release", "--package", "pulsegate", "--lib"]).args(UNOPTIMISED).args(WITHOUT_LINES);
+        cargo.args(["test", "--release", "--workspace", "--lib"]).args(UNOPTIMISED).args(WITHOUT_LINES);
         cargo.args(arguments);
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // A proptest that fails keeps its case, which is another mutant's then.

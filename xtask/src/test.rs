@@ -108,7 +108,8 @@ fn cargo(paths: &Paths, arguments: &[&str]) -> Command {
 }
 
 fn unit_tests(paths: &Paths, steps: &mut Steps, others: &[&str], filter: Option<&str>) {
-    let mut command = cargo(paths, &["test", "--release", "--no-fail-fast", "--lib"]);
+    // Of the whole workspace: for one package alone, dependencies would be built once more with its choice of features.
+    let mut command = cargo(paths, &["test", "--release", "--no-fail-fast", "--workspace", "--lib"]);
     command.args(others).args(UNOPTIMISED).args(filter);
     steps.run("unit tests", Count::Libtest, command);
 }
