@@ -18,7 +18,7 @@ mod reach;
 #[cfg(test)]
 mod tests;
 
-pub use proof::{Invitation, SecondFactor};
+pub use proof::{Identity, Invitation, SecondFactor};
 pub use reach::{Listed, Reach, objection};
 
 /// The name of whoever holds the gateway's own token. No user has it.
@@ -224,6 +224,8 @@ pub struct User {
     pub second_factor: Option<SecondFactor>,
     /// The link with which they may set a password, if one was made.
     pub invitation: Option<Invitation>,
+    /// Who they are at the provider they sign in with; `None`: they have a password of their own.
+    pub identity: Option<Identity>,
     /// When they were added.
     pub created_at: UtcMicros,
     /// When they were changed; every change moves it.
@@ -236,7 +238,7 @@ impl User {
     /// Somebody who is added now.
     pub fn new(name: String, role: Role, grants: Vec<Grant>, password_hash: String, now: UtcMicros) -> Self {
         let (created_at, changed_at) = (now, now);
-        let (second_factor, invitation, last_sign_in_at) = (None, None, None);
+        let (second_factor, invitation, identity, last_sign_in_at) = (None, None, None, None);
         Self {
             name,
             role,
@@ -245,10 +247,16 @@ impl User {
             password_hash,
             second_factor,
             invitation,
+            identity,
             created_at,
             changed_at,
             last_sign_in_at,
         }
+    }
+
+    /// Whether they may sign in, by whatever way is theirs.
+    pub fn may_sign_in(&self) -> bool {
+        !self.disabled && self.identity.as_ref().is_none_or(|identity| identity.admitted)
     }
 
     /// When a change that is made now counts as made: behind the last one, wherever the wall clock stands.
@@ -309,14 +317,18 @@ impl Directory {
         if name == ADMIN {
             return Some(Reach { role: Role::Admin, grants: Vec::new() });
         }
-        let user = self.users.get(name).filter(|user| !user.disabled)?;
+        let user = self.users.get(name).filter(|user| user.may_sign_in())?;
         Some(Reach { role: user.role, grants: user.grants.clone() })
     }
 
     /// Why `name` may not sign in, as a sentence; `None` if they may.
     pub fn absence(&self, name: &str) -> Option<String> {
-        let gone = if self.users.contains_key(name) { "disabled" } else { "removed" };
-        self.reach(name).is_none().then(|| format!("{name} was {gone}"))
+        let why = match self.users.get(name) {
+            Some(user) if user.disabled => "was disabled",
+            Some(_) => "is in no group any more that may sign in",
+            None => "was removed",
+        };
+        self.reach(name).is_none().then(|| format!("{name} {why}"))
     }
 
     /// The token whose secret has this digest, if it still works at `now`. Its owner may be gone.
@@ -328,6 +340,6 @@ impl Directory {
 
     /// Whether anybody but the holder of the gateway's own token could manage users.
     pub fn has_admin(&self) -> bool {
-        self.users.values().any(|user| user.role == Role::Admin && !user.disabled)
+        self.users.values().any(|user| user.role == Role::Admin && user.may_sign_in())
     }
 }

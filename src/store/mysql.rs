@@ -42,7 +42,7 @@ mod tests;
 mod upkeep;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 11] = [
+pub const STEPS: [Step; 12] = [
     step!(1, "session records", "mysql/0001_session_records"),
     step!(2, "session events", "mysql/0002_session_events"),
     step!(3, "nodes", "mysql/0003_nodes"),
@@ -54,6 +54,7 @@ pub const STEPS: [Step; 11] = [
     step!(9, "targets", "mysql/0009_targets"),
     step!(10, "webhooks", "mysql/0010_webhooks"),
     step!(11, "view key", "mysql/0011_view_key"),
+    step!(12, "identity", "mysql/0012_identity"),
 ];
 
 /// Two batches under way and a lease beside them.

@@ -64,10 +64,10 @@ pub trait PeopleStore: Send + Sync + 'static {
 pub(super) const VERSION: &str = "SELECT version FROM people_version WHERE id = 1";
 pub(super) const COUNT_UP: &str = "UPDATE people_version SET version = version + 1 WHERE id = 1";
 
-pub(super) const USERS: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, invitation, created_at, \
-    changed_at, last_sign_in_at FROM users ORDER BY name";
-pub(super) const ONE_USER: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, invitation, created_at, \
-    changed_at, last_sign_in_at FROM users WHERE name = ?";
+pub(super) const USERS: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, invitation, identity, \
+    created_at, changed_at, last_sign_in_at FROM users ORDER BY name";
+pub(super) const ONE_USER: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, invitation, identity, \
+    created_at, changed_at, last_sign_in_at FROM users WHERE name = ?";
 pub(super) const TOKENS: &str = "SELECT token_id, name, username, digest, scopes, created_at, expires_at, last_used_at \
     FROM tokens ORDER BY token_id";
 
@@ -75,8 +75,8 @@ pub(super) const TOKENS: &str = "SELECT token_id, name, username, digest, scopes
 macro_rules! add_user {
     ($unless:literal) => {
         concat!(
-            "INSERT INTO users (name, role, grants, disabled, password_hash, second_factor, invitation, created_at, changed_at, \
-             last_sign_in_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ",
+            "INSERT INTO users (name, role, grants, disabled, password_hash, second_factor, invitation, identity, created_at, \
+             changed_at, last_sign_in_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ",
             $unless
         )
     };
@@ -96,7 +96,7 @@ macro_rules! add_token {
 pub(super) use {add_token, add_user};
 
 pub(super) const REPLACE_USER: &str = "UPDATE users SET role = ?, grants = ?, disabled = ?, password_hash = ?, second_factor = ?, \
-    invitation = ?, changed_at = ? \
+    invitation = ?, identity = ?, changed_at = ? \
     WHERE name = ? AND changed_at = ?";
 pub(super) const REMOVE_USER: &str = "DELETE FROM users WHERE name = ?";
 /// Tokens that were made while their user was being removed: the next user of that name is somebody else. A repetition finds the
@@ -163,6 +163,7 @@ fn user(row: &impl Columns) -> Result<User, StoreError> {
         password_hash: word(row, "password_hash")?,
         second_factor: optional_json(row, "second_factor")?,
         invitation: optional_json(row, "invitation")?,
+        identity: optional_json(row, "identity")?,
         created_at: time(row, "created_at")?.ok_or_else(unreadable)?,
         changed_at: time(row, "changed_at")?.ok_or_else(unreadable)?,
         last_sign_in_at: time(row, "last_sign_in_at")?,

@@ -158,6 +158,7 @@ impl PeopleStore for Team {
             password_hash: format!("of {}", role.as_str()),
             second_factor: None,
             invitation: None,
+            identity: None,
             created_at: START,
             changed_at: START,
             last_sign_in_at: None,

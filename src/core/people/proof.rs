@@ -1,5 +1,5 @@
-//! What a user proves who they are with beside the password: a second factor, and a link that sets a password once. Keeps seals
-//! and digests; what they are of stands nowhere.
+//! What a user proves who they are with beside the password: a second factor, a link that sets a password once, a provider. Keeps
+//! seals and digests; what they are of stands nowhere.
 
 use std::fmt;
 
@@ -78,6 +78,25 @@ impl fmt::Debug for Invitation {
     }
 }
 
+/// Who somebody is at an OpenID Connect provider. What names them there is `issuer` and `subject` together (OpenID Connect Core 1.0
+/// §5.7): names and addresses change hands.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The provider.
+    pub issuer: String,
+    /// Its name for them: unique there, never given to another.
+    pub subject: String,
+    /// Whether the groups they had there at their last sign-in let them in.
+    pub admitted: bool,
+}
+
+impl Identity {
+    /// Whether it is this one there.
+    pub fn is(&self, issuer: &str, subject: &str) -> bool {
+        self.issuer == issuer && self.subject == subject
+    }
+}
+
 impl User {
     /// The same with a new password, which voids a link that was to set one.
     pub fn with_password(self, password_hash: String) -> Self {
@@ -86,11 +105,16 @@ impl User {
 }
 
 impl Directory {
+    /// The user who is this one at a provider.
+    pub fn identified(&self, issuer: &str, subject: &str) -> Option<&User> {
+        self.users.values().find(|user| user.identity.as_ref().is_some_and(|identity| identity.is(issuer, subject)))
+    }
+
     /// Whom a link of this digest lets set their password, if it still does at `now`.
     pub fn invited(&self, digest: &str, now: UtcMicros) -> Option<&User> {
         let is_theirs = |user: &&User| user.invitation.as_ref().is_some_and(|link| link.digest == digest);
         // A digest of 256 random bits: nothing is learned from how long it takes to find it.
-        let user = self.users.values().find(is_theirs).filter(|user| !user.disabled)?;
+        let user = self.users.values().find(is_theirs).filter(|user| !user.disabled && user.identity.is_none())?;
         user.invitation.as_ref().is_some_and(|link| now.0 < link.expires_at).then_some(user)
     }
 }

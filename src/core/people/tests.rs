@@ -14,6 +14,7 @@ fn user(role: Role, grants: &[&str]) -> User {
         password_hash: "secret-hash".to_owned(),
         second_factor: None,
         invitation: None,
+        identity: None,
         created_at: UtcMicros(1),
         changed_at: UtcMicros(1),
         last_sign_in_at: None,
@@ -216,4 +217,29 @@ fn nothing_that_proves_who_one_is_shows_in_debug_output() {
     for secret in ["secret-hash", "digest", "GEZDGNBV", "\"a\""] {
         assert!(!shown.contains(secret), "{shown}");
     }
+}
+
+#[test]
+fn whom_a_provider_does_not_let_in_any_more_is_nobody_here_and_loses_their_shells() {
+    let identity = Identity { issuer: "https://id.example".to_owned(), subject: "1".to_owned(), admitted: true };
+    let known = directory(User { identity: Some(identity.clone()), ..user(Role::Admin, &[]) });
+    assert!(known.reach("ada").is_some() && known.has_admin());
+    let lapsed = Identity { admitted: false, ..identity };
+    let lapsed = directory(User { identity: Some(lapsed), ..user(Role::Admin, &[]) });
+    assert!(lapsed.reach("ada").is_none() && !lapsed.has_admin());
+    let why = "ada is in no group any more that may sign in";
+    assert_eq!(objection(&lapsed, &catalogue(), "ada", "web-1").as_deref(), Some(why));
+}
+
+#[test]
+fn somebody_is_known_by_issuer_and_subject_together() {
+    let identity = Identity { issuer: "https://id.example".to_owned(), subject: "1".to_owned(), admitted: true };
+    let known = directory(User { identity: Some(identity), ..user(Role::User, &[]) });
+    assert!(known.identified("https://id.example", "1").is_some_and(|user| user.name == "ada"));
+    for (issuer, subject) in
+        [("https://id.example", "2"), ("https://another.example", "1"), ("https://id.example", "ada")]
+    {
+        assert!(known.identified(issuer, subject).is_none(), "{issuer} {subject}");
+    }
+    assert!(directory(user(Role::User, &[])).identified("", "").is_none());
 }
