@@ -19,6 +19,8 @@ pub mod liveness;
 mod name;
 /// The other nodes: who serves, who is lost, who may be fenced.
 pub mod neighbours;
+/// Signing in with an OpenID Connect provider.
+pub mod oidc;
 /// How fast the sweeps may go.
 pub mod pace;
 /// How passwords are kept and compared.
