@@ -22,7 +22,7 @@ pub mod config;
 pub mod core;
 /// The folder of one gateway: its lock, its name.
 pub mod data_dir;
-/// Messages to other systems over HTTP.
+/// Other systems over HTTP: webhooks, sign-in providers.
 pub mod notify;
 /// Recordings of sessions: written, sealed, found, verified.
 pub mod recording;

@@ -1,5 +1,5 @@
-//! Sends messages to other systems over HTTP. Knows no session and no store; when to send, and what follows from an answer, is
-//! said elsewhere.
+//! Speaks with other systems over HTTP. Knows no session and no store; when to send, and what follows from an answer, is said
+//! elsewhere.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -11,6 +11,9 @@ use futures_util::future::LocalBoxFuture;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use crate::core::webhook::{Answer, Message};
+
+/// OpenID Connect providers.
+pub mod provider;
 
 /// How long a receiver may take, connection and all.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
@@ -44,16 +47,9 @@ impl Post for HttpPost {
     fn post(&self, url: &str, message: Message) -> LocalBoxFuture<'static, Answer> {
         let url = url.to_owned();
         Box::pin(async move {
-            let mut connector = Connector::new().timeout(CONNECTS_WITHIN).handshake_timeout(CONNECTS_WITHIN);
-            if let Some(tls) = TLS.as_ref() {
-                connector = connector.rustls_0_23(tls.clone());
-            }
-            let client =
-                awc::Client::builder().connector(connector).timeout(ANSWERS_WITHIN).disable_redirects().finish();
-            let request = client
+            let request = client(ANSWERS_WITHIN)
                 .post(url)
                 .insert_header(("content-type", "application/json"))
-                .insert_header(("user-agent", concat!("pulsegate/", env!("CARGO_PKG_VERSION"))))
                 .insert_header(("webhook-id", message.id))
                 .insert_header(("webhook-timestamp", message.timestamp.to_string()))
                 .insert_header(("webhook-signature", message.signature));
@@ -64,6 +60,16 @@ impl Post for HttpPost {
             }
         })
     }
+}
+
+/// Whoever speaks for this gateway, on a thread that runs actix. Follows no redirection.
+fn client(answers_within: Duration) -> awc::Client {
+    let mut connector = Connector::new().timeout(CONNECTS_WITHIN).handshake_timeout(CONNECTS_WITHIN);
+    if let Some(tls) = TLS.as_ref() {
+        connector = connector.rustls_0_23(tls.clone());
+    }
+    let builder = awc::Client::builder().connector(connector).timeout(answers_within).disable_redirects();
+    builder.add_default_header(("user-agent", concat!("pulsegate/", env!("CARGO_PKG_VERSION")))).finish()
 }
 
 fn kind(error: &awc::error::SendRequestError) -> &'static str {

@@ -11,7 +11,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("notify", &["core"]),
     ("config", &["core", "store", "ssh"]),
     ("actor", &["core", "store", "recording", "ssh", "notify"]),
-    ("web", &["core", "store", "recording", "ssh", "actor"]),
+    ("web", &["core", "store", "recording", "ssh", "notify", "actor"]),
     ("cli", &["core", "store", "ssh", "config"]),
     ("data_dir", &["core"]),
     ("tool", &["core", "store", "recording", "ssh", "config", "cli", "data_dir"]),

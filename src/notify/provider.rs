@@ -1,0 +1,217 @@
+//! Asks an OpenID Connect provider: where to ask for what, its keys, what a code is worth. Keeps what it said of itself for an hour;
+//! what follows from it is the core's.
+
+use std::{sync::Arc, time::Duration};
+
+use awc::{ClientRequest, http::header};
+use bytes::Bytes;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Mutex;
+
+use super::kind;
+use crate::core::{
+    oidc::{
+        Rules, completed,
+        provider::{self, Client, Endpoints, Flow, Traded, Unusable},
+        token::{Expected, Keys, Rejected, Told},
+    },
+    record::UtcMicros,
+};
+
+/// How long one answer may take; a page waits for three of them, 15 s.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+
+/// The longest answer, in bytes: sets of keys and tokens with groups have some tens of KiB.
+const LONGEST: usize = 256 * 1024;
+
+/// How long what a provider says of itself is believed: keys that it withdrew sign nobody in for longer.
+const KEPT: Duration = Duration::from_secs(60 * 60);
+
+/// How long nobody asks again after it did not answer: people who wait for it do not make it slower.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// How old its keys are at least when they are fetched for a token of a key that is not among them.
+const KEYS_AGAIN: Duration = Duration::from_secs(10);
+
+/// Why nobody is signed in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It does not answer, or nothing that can be understood.
+    #[error("{0}")]
+    Away(String),
+    /// What it says of itself cannot be used.
+    #[error(transparent)]
+    Unusable(#[from] Unusable),
+    /// It does not take the code.
+    #[error("it did not take the code ({0})")]
+    Refused(String),
+    /// Its token counts for nothing.
+    #[error("its token counts for nothing: {0}")]
+    Rejected(#[from] Rejected),
+}
+
+/// One provider.
+pub struct Provider {
+    client: Client,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    endpoints: Option<(Duration, Arc<Endpoints>)>,
+    keys: Option<(Duration, Arc<Keys>)>,
+    failed: Option<(Duration, Failure)>,
+}
+
+impl Provider {
+    /// The provider that knows this gateway as `client`. It is asked nothing before somebody signs in.
+    pub fn new(client: Client) -> Self {
+        Self { client, known: Mutex::default() }
+    }
+
+    /// This gateway as the provider knows it.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Where to ask for what. `now` is monotonic.
+    ///
+    /// # Errors
+    /// [`Failure`] if it does not say so.
+    pub async fn endpoints(&self, now: Duration) -> Result<Arc<Endpoints>, Failure> {
+        let mut known = self.known.lock().await;
+        if let Some((at, endpoints)) = &known.endpoints
+            && now < *at + KEPT
+        {
+            return Ok(endpoints.clone());
+        }
+        known.may_ask(now)?;
+        let read = async {
+            let request = super::client(ANSWERS_WITHIN).get(self.client.discovery());
+            Ok(self.client.read(&told(request).await?)?)
+        };
+        let endpoints = Arc::new(known.noted(now, read.await)?);
+        known.endpoints = Some((now, endpoints.clone()));
+        Ok(endpoints)
+    }
+
+    /// Who signs in with `code`, and everything about them that `rules` ask for.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn told(
+        &self,
+        (now, utc): (Duration, UtcMicros),
+        flow: &Flow,
+        code: &SecretString,
+        rules: &Rules,
+    ) -> Result<Told, Failure> {
+        let endpoints = self.endpoints(now).await?;
+        let Traded { id_token, access_token } = self.trade(&endpoints, flow, code).await?;
+        let expected =
+            Expected { issuer: &self.client.issuer, client_id: &self.client.id, nonce: &flow.nonce, now: utc };
+        let token = id_token.expose_secret();
+        let keys = self.keys(now, &endpoints, KEPT).await?;
+        let told = match keys.verify(token, &expected) {
+            Err(Rejected::UnknownKey) => self.keys(now, &endpoints, KEYS_AGAIN).await?.verify(token, &expected)?,
+            outcome => outcome?,
+        };
+        match (endpoints.userinfo.as_ref(), access_token) {
+            (Some(address), Some(access)) if rules.lack(&told.claims) => ask_for_more(address, &access, told).await,
+            _ => Ok(told),
+        }
+    }
+
+    async fn trade(&self, endpoints: &Endpoints, flow: &Flow, code: &SecretString) -> Result<Traded, Failure> {
+        let mut request = super::client(ANSWERS_WITHIN)
+            .post(&endpoints.token)
+            .insert_header((header::CONTENT_TYPE, "application/x-www-form-urlencoded"));
+        if !endpoints.secret_in_body {
+            request = request.insert_header((header::AUTHORIZATION, self.client.authorization().expose_secret()));
+        }
+        let body = flow.trade(&self.client, endpoints, code);
+        let body = Bytes::copy_from_slice(body.expose_secret().as_bytes());
+        match answer(request, Some(body)).await? {
+            (200, body) => {
+                provider::traded(&body).ok_or_else(|| Failure::Away("it gave no ID token for the code".to_owned()))
+            }
+            (status, body) => {
+                let word = provider::refusal(&body).map(Failure::Refused);
+                Err(word.unwrap_or_else(|| strange(status)))
+            }
+        }
+    }
+
+    /// Its keys, none of which is kept for longer than `kept`.
+    async fn keys(&self, now: Duration, endpoints: &Endpoints, kept: Duration) -> Result<Arc<Keys>, Failure> {
+        let mut known = self.known.lock().await;
+        if let Some((at, keys)) = &known.keys
+            && now < *at + kept
+        {
+            return Ok(keys.clone());
+        }
+        known.may_ask(now)?;
+        let read = async {
+            let body = told(super::client(ANSWERS_WITHIN).get(&endpoints.keys)).await?;
+            Keys::read(&body).ok_or_else(|| Failure::Away("its keys cannot be read".to_owned()))
+        };
+        let keys = Arc::new(known.noted(now, read.await)?);
+        known.keys = Some((now, keys.clone()));
+        Ok(keys)
+    }
+}
+
+impl Known {
+    /// Refuses for a while after the provider did not answer.
+    fn may_ask(&self, now: Duration) -> Result<(), Failure> {
+        match &self.failed {
+            Some((at, failure)) if now < *at + PAUSE => Err(failure.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn noted<T>(&mut self, now: Duration, outcome: Result<T, Failure>) -> Result<T, Failure> {
+        self.failed = outcome.as_ref().err().map(|failure| (now, failure.clone()));
+        outcome
+    }
+}
+
+/// Adds what the provider tells on request; where it tells nothing, what the token says is all.
+async fn ask_for_more(address: &str, access: &SecretString, told: Told) -> Result<Told, Failure> {
+    let bearer = format!("Bearer {}", access.expose_secret());
+    let request = super::client(ANSWERS_WITHIN).get(address).insert_header((header::AUTHORIZATION, bearer));
+    let body = self::told(request).await?;
+    let more = provider::told_of(&told.subject, &body);
+    let more = more.ok_or_else(|| Failure::Away("what it tells on request is not about the same person".to_owned()))?;
+    Ok(Told { claims: completed(told.claims, more), ..told })
+}
+
+/// What is told to a question that cannot be wrong.
+async fn told(request: ClientRequest) -> Result<Bytes, Failure> {
+    match answer(request, None).await? {
+        (200, body) => Ok(body),
+        (status, _) => Err(strange(status)),
+    }
+}
+
+fn strange(status: u16) -> Failure {
+    Failure::Away(format!("it answered with the status {status}"))
+}
+
+/// The status and the body of an answer, whole within its time and length.
+async fn answer(request: ClientRequest, body: Option<Bytes>) -> Result<(u16, Bytes), Failure> {
+    let request = request.insert_header((header::ACCEPT, "application/json"));
+    let asked = async {
+        let sent = match body {
+            Some(body) => request.send_body(body),
+            None => request.send(),
+        };
+        let mut response = sent.await.map_err(|error| Failure::Away(kind(&error).to_owned()))?;
+        let status = response.status();
+        let body = response.body().limit(LONGEST).await;
+        let body = body.map_err(|_| Failure::Away("its answer is too long, or broke off".to_owned()))?;
+        Ok((status.as_u16(), body))
+    };
+    let late = |_| Failure::Away("it did not answer in time".to_owned());
+    tokio::time::timeout(ANSWERS_WITHIN, asked).await.map_err(late)?
+}
