@@ -28,12 +28,15 @@ mod mistake;
 mod rules;
 /// How a value is read: from the same text in YAML and in the environment.
 mod setting;
+/// How people sign in.
+mod sign_in;
 #[cfg(test)]
 mod tests;
 
 pub use layers::{DEFAULT_PATH, Loaded, Secrets, process_environment};
 pub use mistake::{ConfigErrors, Mistake};
 pub use setting::{ByteSize, HookUrl, Origin, duration};
+pub use sign_in::{GroupRole, Issuer, SecretText, SignIn, SignInHeader, SignInOidc};
 
 use block::block;
 
@@ -74,6 +77,8 @@ block! {
     Server {
         /// Where to listen; port 0 lets the system choose.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8022)),
+        /// Where browsers find the gateway; `None`: where they say they found it.
+        public_url: Option<Origin> = None,
         /// Origins whose pages may open terminals, besides the gateway's own.
         allowed_origins: Vec<Origin> = Vec::new(),
         /// The certificate.
@@ -191,26 +196,6 @@ block! {
         keepalive_interval: Duration = Duration::from_secs(5),
         /// So many unanswered ones in a row: the peer is lost.
         keepalive_max: u32 = 2,
-    }
-}
-
-block! {
-    /// How people sign in.
-    SignIn {
-        /// The roles that can do nothing by a cookie before they have a second factor.
-        require_totp: Vec<Role> = Vec::new(),
-        /// Users whom a proxy in front names.
-        header: SignInHeader = SignInHeader::default(),
-    }
-}
-
-block! {
-    /// Users whom a proxy in front names, which has signed them in itself.
-    SignInHeader {
-        /// The header that holds the user's name; `None`: no header does.
-        name: Option<String> = None,
-        /// The proxies that are believed, by the address of their connection.
-        from: Vec<IpNet> = Vec::new(),
     }
 }
 

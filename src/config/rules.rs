@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Debug, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
-use super::{Auth, ByteSize, Config, RecordingPolicy, SignInHeader, Target, mistake::Report};
+use super::{Auth, ByteSize, Config, RecordingPolicy, SignInHeader, SignInOidc, Target, mistake::Report};
 use crate::core::target::{is_group, is_name};
 
 /// The checklist's bound: a session that nobody looks at any more is noticed within this time.
@@ -16,6 +16,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     server(config, report);
     webhooks(config, report);
     sign_in(config, report);
+    oidc(config, report);
     if let Some(id) = &config.node.id {
         hold(report, is_name(id), &["node.id"], || NAME.to_owned());
     }
@@ -191,6 +192,60 @@ fn sign_in(config: &Config, report: &mut Report) {
         "must list the proxies (CIDR) that are believed where sign_in.header.name is given: whoever else sent the header would be \
          whom they like"
             .to_owned()
+    });
+}
+
+fn oidc(config: &Config, report: &mut Report) {
+    let oidc = &config.sign_in.oidc;
+    if oidc.issuer.is_none() {
+        let unused = *oidc == SignInOidc::default();
+        hold(report, unused, &["sign_in.oidc.issuer"], || {
+            "must be given with the other keys of sign_in.oidc: the provider's own name for itself, as https://id.example.com".to_owned()
+        });
+        return;
+    }
+    let visible = |text: &str, most| (1..=most).contains(&text.chars().count()) && !text.contains(char::is_control);
+    let name = oidc.name.as_deref().is_none_or(|name| visible(name, 64));
+    hold(report, name, &["sign_in.oidc.name"], || "must be 1 … 64 visible characters".to_owned());
+    hold(report, visible(&oidc.client_id, 256), &["sign_in.oidc.client_id"], || {
+        "must be the name under which the provider knows this gateway".to_owned()
+    });
+    let secrets = ["sign_in.oidc.client_secret_file", "sign_in.oidc.client_secret"];
+    hold(report, oidc.client_secret.is_some() != oidc.client_secret_file.is_some(), &secrets, || {
+        "one of sign_in.oidc.client_secret_file and sign_in.oidc.client_secret must be given: the secret that the provider gave this \
+         gateway"
+            .to_owned()
+    });
+    if let Some(secret) = &oidc.client_secret_file {
+        file(secret, 0o077, "sign_in.oidc.client_secret_file", report);
+    }
+    let word = |scope: &String| visible(scope, 128) && scope.bytes().all(|byte| byte.is_ascii_graphic());
+    let scopes = oidc.scopes.iter().all(word) && oidc.scopes.iter().any(|scope| scope == "openid");
+    hold(report, scopes, &["sign_in.oidc.scopes"], || "must be words, and openid one of them".to_owned());
+    let claims = [("user_claim", oidc.user_claim.as_deref().unwrap_or("email")), ("groups_claim", &oidc.groups_claim)];
+    for (key, claim) in claims {
+        let key = format!("sign_in.oidc.{key}");
+        hold(report, visible(claim, 256), &[&key], || "must be a claim's name, 1 … 256 visible characters".to_owned());
+    }
+    for (index, item) in oidc.roles.iter().enumerate() {
+        let key = format!("sign_in.oidc.roles[{index}]");
+        hold(report, visible(&item.group, 256) && item.role.is_some(), &[&key], || {
+            "must have a group, as the provider names it, and a role".to_owned()
+        });
+    }
+    hold(
+        report,
+        !oidc.roles.is_empty() || oidc.default_role.is_some(),
+        &["sign_in.oidc.roles", "sign_in.oidc.issuer"],
+        || {
+            "give sign_in.oidc.roles, or sign_in.oidc.default_role if everybody whom the provider knows may sign in: without either nobody \
+         could"
+            .to_owned()
+        },
+    );
+    let findable = config.server.public_url.is_some() || config.server.listen.ip().is_loopback();
+    hold(report, findable, &["server.public_url", "sign_in.oidc.issuer"], || {
+        "server.public_url must be given where sign_in.oidc is: the provider sends browsers back there".to_owned()
     });
 }
 

@@ -19,10 +19,11 @@ use crate::{
 };
 
 /// A value that is written as one text.
-trait Scalar: Sized + PartialEq {
+pub(super) trait Scalar: Sized + PartialEq {
     /// Completes "must be …".
     const ALLOWED: &'static str;
 
+    /// Reads it.
     fn parse(text: &str) -> Option<Self>;
 }
 

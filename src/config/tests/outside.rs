@@ -46,3 +46,42 @@ fn a_webhook_goes_over_tls_or_stays_on_this_host() {
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
     assert!(told("https://h/", "")[0].contains("others may read it"), "{:?}", told("https://h/", ""));
 }
+
+#[test]
+fn a_provider_is_described_whole_or_not_at_all() {
+    let dir = TempDir::new().unwrap();
+    let secret = dir.path().join("secret");
+    fs::write(&secret, "x").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = format!("client_secret_file: {}", secret.display());
+    let told = |before: &str, lines: &[&str]| {
+        let yaml = format!("{before}sign_in:\n  oidc: {{ {} }}\n", lines.join(", "));
+        mistakes_in(&dir, &yaml, &[]).join("\n")
+    };
+    let (issuer, id, roles) =
+        ("issuer: https://id.example.com", "client_id: gw", "roles: [{ group: ops, role: operator }]");
+    assert_eq!(told("", &[issuer, id, &file, roles]), "");
+    assert_eq!(told("", &[issuer, id, "client_secret: s", "default_role: user", "scopes: [openid, groups]"]), "");
+    for (lines, wrong) in [
+        (&[id, &file, roles][..], "must be given with the other keys of sign_in.oidc"),
+        (&[issuer, &file, roles], "sign_in.oidc.client_id: must be the name"),
+        (&[issuer, id, roles], "one of sign_in.oidc.client_secret_file and sign_in.oidc.client_secret"),
+        (&[issuer, id, roles, &file, "client_secret: s"], "one of sign_in.oidc.client_secret_file"),
+        (&[issuer, id, &file], "without either nobody could"),
+        (&[issuer, id, &file, roles, "scopes: [profile]"], "openid one of them"),
+        (&[issuer, id, &file, roles, "scopes: [openid, \"a b\"]"], "openid one of them"),
+        (&[issuer, id, &file, "roles: [{ group: ops }]"], "must have a group"),
+        (&[issuer, id, &file, "roles: [{ role: user }]"], "must have a group"),
+        (&["issuer: http://id.example.com", id, &file, roles], "https://HOST/PATH without ? and #"),
+        (&["issuer: https://id.example.com/?a", id, &file, roles], "https://HOST/PATH without ? and #"),
+        (&[issuer, id, &file, roles, "groups_claim: \"\""], "must be a claim's name"),
+    ] {
+        assert!(told("", lines).contains(wrong), "{wrong}: {}", told("", lines));
+    }
+    let everywhere = "server: { listen: \"0.0.0.0:443\", insecure: true }\n";
+    assert!(told(everywhere, &[issuer, id, &file, roles]).contains("server.public_url must be given"));
+    let known = "server: { listen: \"0.0.0.0:443\", insecure: true, public_url: https://gw.example.com }\n";
+    assert_eq!(told(known, &[issuer, id, &file, roles]), "");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(told("", &[issuer, id, &file, roles]).contains("others may read it"));
+}
