@@ -42,6 +42,8 @@ use crate::{
 mod doors;
 /// How the process ends.
 mod ending;
+/// The provider that signs people in.
+mod oidc;
 /// Who may sign in.
 mod people;
 /// The recorder, as the configuration asks for it.
@@ -176,7 +178,10 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
     let secrets = plan.loaded.secrets.clone();
     let seals = secrets.seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
-    let settings = settings::web(&config, addr.ip(), secrets.admin_token, seals, plan.demo, ssh.host_keys);
+    let settings = http::state::Settings {
+        oidc: oidc::oidc(&config)?,
+        ..settings::web(&config, addr.ip(), secrets.admin_token, seals, plan.demo, ssh.host_keys)
+    };
     let state = web::Data::new(http::state::State::new(gateway.clone(), settings));
     let link = plan.demo.then(|| state.issue_link(http::auth::ADMIN));
     let link = link.or_else(|| is_new.then(|| state.issue_setup()));

@@ -103,16 +103,18 @@ pub fn web(
         roles: target.roles.clone(),
         host_key_policy: policy(target.host_key_policy.unwrap_or(config.ssh.host_key_policy)),
     });
+    let origins = config.server.allowed_origins.iter().chain(&config.server.public_url);
     let (allow, deny) = (config.targets_allow.clone(), config.targets_deny.clone());
     http::state::Settings {
         listen,
-        allowed_origins: config.server.allowed_origins.iter().map(|origin| origin.as_str().to_owned()).collect(),
+        allowed_origins: origins.map(|origin| origin.as_str().to_owned()).collect(),
         tls: config.server.tls.is_on(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         targets: targets.collect(),
         host_keys,
         host_key_policy: policy(config.ssh.host_key_policy),
         adhoc: config.targets_adhoc.then_some(AddressRule { allow, deny }),
+        oidc: None,
         user_header: user_header(&config.sign_in.header),
         require_totp: config.sign_in.require_totp.clone(),
         admin_token,

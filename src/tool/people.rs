@@ -43,7 +43,7 @@ pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> 
         UserCommand::List => list_users(&directory),
         UserCommand::Add(options) => add(desk, &*store, &directory, options).await,
         UserCommand::Passwd(options) => {
-            let user = find(&directory, &options.name)?;
+            let user = local(find(&directory, &options.name)?)?;
             let hash = new_password(options.password_file.as_deref())?;
             let name = user.name.clone();
             replace(desk, &*store, user, |user| user.with_password(hash)).await?;
@@ -51,7 +51,7 @@ pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> 
             Ok(done(format!("{name} has a new password, and is signed out everywhere"), json!({ "user": name })))
         }
         UserCommand::Set(options) => set(desk, &*store, &directory, options).await,
-        UserCommand::Link { name } => link(desk, &*store, find(&directory, &name)?).await,
+        UserCommand::Link { name } => link(desk, &*store, local(find(&directory, &name)?)?).await,
         UserCommand::Remove { name } => {
             let user = find(&directory, &name)?;
             store.change(Change::Remove(user.name.clone())).await.context("the user cannot be removed")?;
@@ -93,6 +93,14 @@ pub(super) async fn open(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
     }
     data_dir::make_private(&desk.config.node.data_dir)?;
     Ok(Box::new(SqliteStore::open(&desk.database()).await.context("the store of users cannot be opened")?))
+}
+
+/// Refuses to give a password to somebody who signs in with a provider.
+fn local(user: User) -> anyhow::Result<User> {
+    if user.identity.is_some() {
+        bail!("{} signs in with a provider, and has no password here", user.name);
+    }
+    Ok(user)
 }
 
 async fn add(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, options: AddUser) -> anyhow::Result<Report> {
@@ -159,7 +167,7 @@ async fn link(desk: &Desk, store: &dyn PeopleStore, user: User) -> anyhow::Resul
 fn address(config: &Config) -> String {
     let server = &config.server;
     let scheme = if server.tls.is_on() { "https" } else { "http" };
-    let told = server.allowed_origins.first().map(|origin| origin.as_str().to_owned());
+    let told = server.public_url.as_ref().or(server.allowed_origins.first()).map(|origin| origin.as_str().to_owned());
     told.unwrap_or_else(|| format!("{scheme}://{}", server.listen))
 }
 
@@ -221,17 +229,22 @@ fn find(directory: &Directory, name: &str) -> anyhow::Result<User> {
 
 fn list_users(directory: &Directory) -> anyhow::Result<Report> {
     let mut text =
-        format!("{:<24} {:<9} {:<9} {:<7} {:<20}  MAY OPEN", "NAME", "ROLE", "STATE", "FACTORS", "LAST SIGN-IN");
+        format!("{:<24} {:<9} {:<9} {:<8} {:<20}  MAY OPEN", "NAME", "ROLE", "STATE", "FACTORS", "LAST SIGN-IN");
     for user in directory.users.values() {
         let state = if user.disabled { "disabled" } else { "enabled" };
-        let factors = if user.second_factor.is_some() { 2 } else { 1 };
+        let factors = match (&user.identity, &user.second_factor) {
+            (Some(_), _) => "provider",
+            (None, Some(_)) => "2",
+            (None, None) => "1",
+        };
         let seen = user.last_sign_in_at.map_or_else(|| "never".to_owned(), minute);
         let opens = opens(user);
-        write!(text, "\n{:<24} {:<9} {state:<9} {factors:<7} {seen:<20}  {opens}", user.name, user.role.as_str())?;
+        write!(text, "\n{:<24} {:<9} {state:<9} {factors:<8} {seen:<20}  {opens}", user.name, user.role.as_str())?;
     }
     let users = directory.users.values().map(|user| {
-        let (name, role, grants, totp) = (&user.name, user.role, &user.grants, user.second_factor.is_some());
-        json!({ "name": name, "role": role, "grants": grants, "disabled": user.disabled, "totp": totp })
+        let (name, role, grants, disabled) = (&user.name, user.role, &user.grants, user.disabled);
+        let (totp, provider) = (user.second_factor.is_some(), user.identity.is_some());
+        json!({ "name": name, "role": role, "grants": grants, "disabled": disabled, "totp": totp, "provider": provider })
     });
     Ok(done(text, json!({ "users": users.collect::<Vec<_>>() })))
 }

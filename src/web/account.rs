@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     audit::Visitor,
-    auth::{ADMIN, Caller, Via},
+    auth::{Caller, Via},
     client,
     error::Problem,
     login,
@@ -26,12 +26,13 @@ use crate::{
 /// Says who one is, what one may do, and what this gateway offers.
 pub async fn me(state: web::Data<State>, caller: Caller) -> impl Responder {
     let directory = state.gateway.people().directory();
-    let factor = directory.users.get(&*caller.user).and_then(|user| user.second_factor.as_ref());
+    let user = directory.users.get(&*caller.user);
+    let factor = user.and_then(|user| user.second_factor.as_ref());
     web::Json(json!({
         "user": &*caller.user,
         "role": caller.role(),
         "rights": caller.rights().iter().collect::<Vec<_>>(),
-        "local": *caller.user != *ADMIN,
+        "local": user.is_some_and(|user| user.identity.is_none()),
         "second_factor": {
             "on": factor.is_some(),
             "required": caller.must_enrol(&state),
@@ -89,7 +90,12 @@ pub async fn password(
 /// The user that the caller is.
 pub fn own(state: &State, caller: &Caller) -> Result<User, Problem> {
     let found = state.gateway.people().directory().users.get(&*caller.user).cloned();
-    found.ok_or_else(|| Problem::bad_request("Who signs in with the gateway's own token has no password here."))
+    let user =
+        found.ok_or_else(|| Problem::bad_request("Who signs in with the gateway's own token has no password here."))?;
+    if user.identity.is_some() {
+        return Err(Problem::bad_request("You sign in with a provider: your password and second factor are there."));
+    }
+    Ok(user)
 }
 
 /// Refuses a password that is not that of `user`; tries are counted as at the sign-in: a stolen cookie is no way to guess it.

@@ -39,10 +39,19 @@ pub async fn serve(request: HttpRequest, if_none_match: web::Header<IfNoneMatch>
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         return Err(Problem::method_not_allowed(HeaderValue::from_static("GET, HEAD")));
     }
-    Ok(match file {
-        Some(file) => answer(path, file, &if_none_match),
-        None => HttpResponse::Ok().content_type("text/html; charset=utf-8").body(NOT_BUILT),
-    })
+    Ok(shown(path, file, &if_none_match))
+}
+
+/// Answers with the page, under a path of its own.
+pub async fn index(if_none_match: web::Header<IfNoneMatch>) -> HttpResponse {
+    shown(INDEX, Built::get(INDEX), &if_none_match)
+}
+
+fn shown(path: &str, file: Option<EmbeddedFile>, known: &IfNoneMatch) -> HttpResponse {
+    match file {
+        Some(file) => answer(path, file, known),
+        None => HttpResponse::Ok().content_type("text/html").body(NOT_BUILT),
+    }
 }
 
 fn answer(path: &str, file: EmbeddedFile, known: &IfNoneMatch) -> HttpResponse {

@@ -141,7 +141,11 @@ impl Caller {
     /// Whether they signed in by a password alone where their role must have a second factor. A program is not asked for one.
     pub fn must_enrol(&self, state: &State) -> bool {
         let directory = state.gateway.people().directory();
-        let lacks = directory.users.get(&*self.user).is_some_and(|user| user.second_factor.is_none());
+        // A provider asks for a second factor itself.
+        let lacks = directory
+            .users
+            .get(&*self.user)
+            .is_some_and(|user| user.second_factor.is_none() && user.identity.is_none());
         let asked = match self.via {
             Via::Cookie(..) => state.settings.require_totp.contains(&self.role()),
             // A proxy asks for a second factor itself.

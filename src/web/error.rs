@@ -78,6 +78,12 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "second-factor-required", detail)
     }
 
+    /// 401: the provider's word signs nobody in.
+    pub fn not_let_in(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "not-let-in", detail)
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+    }
+
     /// 409: there is one already.
     pub fn exists(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "exists", detail)

@@ -65,6 +65,7 @@ pub fn settings() -> Settings {
         host_keys: HostKeys::new("nowhere/known_hosts".into(), || START),
         host_key_policy: HostKeyPolicy::Ask,
         adhoc: Some(AddressRule::default()),
+        oidc: None,
         require_totp: vec![],
         user_header: None,
         admin_token: Some(TOKEN.into()),

@@ -91,7 +91,7 @@ async fn check_password(
     let user = state.gateway.people().directory().users.get(&name).cloned();
     let hash = user.as_ref().map(|user| user.password_hash.clone());
     let fits = compare(&permit, password, hash).await?;
-    match user.filter(|user| fits && !user.disabled) {
+    match user.filter(|user| fits && !user.disabled && user.identity.is_none()) {
         Some(user) => {
             let (name, stamp) = (user.name.clone(), user.password_hash.as_str().into());
             let how = if user.second_factor.is_some() {

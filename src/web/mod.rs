@@ -55,6 +55,8 @@ pub mod login;
 pub mod metrics;
 /// The gateways that share the stores.
 pub mod nodes;
+/// Signing in with an OpenID Connect provider.
+pub mod oidc;
 /// The body that opens a session, and what it may say.
 pub mod opening;
 /// Which pages may talk to the gateway, and under which names it answers.

@@ -43,6 +43,12 @@ pub fn check_if_told(request: &HttpRequest) -> Result<(), Problem> {
     if request.headers().contains_key(ORIGIN) { check(request) } else { Ok(()) }
 }
 
+/// The origin under which the browser found us.
+pub fn own(request: &HttpRequest) -> Result<String, Problem> {
+    let scheme = if client::is_https(request, &State::of(request)?.settings) { "https" } else { "http" };
+    Ok(format!("{scheme}://{}", authority(request)?).to_ascii_lowercase())
+}
+
 /// Answers only under names that are ours, so that a page cannot reach the gateway through a name of its own that it
 /// points here (DNS rebinding). A middleware.
 pub async fn refuse_unknown_hosts(
@@ -82,9 +88,7 @@ fn is_our_name(host: &str, settings: &Settings) -> bool {
 
 fn is_ours(request: &HttpRequest, origin: &str) -> Result<bool, Problem> {
     let settings = &State::of(request)?.settings;
-    let scheme = if client::is_https(request, settings) { "https" } else { "http" };
-    let own = format!("{scheme}://{}", authority(request)?).to_ascii_lowercase();
-    Ok(origin == own || settings.allowed_origins.iter().any(|allowed| allowed == origin))
+    Ok(origin == own(request)? || settings.allowed_origins.iter().any(|allowed| allowed == origin))
 }
 
 /// Returns the name and port the request was sent to. HTTP/2 tells it in the URI, HTTP/1.1 in `Host`, and both only

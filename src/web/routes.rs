@@ -15,7 +15,7 @@ use super::{
     auth::{self, Proof},
     devices, docs,
     error::Problem,
-    events, headers, health, host_keys, login, metrics, nodes, origin, recording, second_factor, sessions, setup,
+    events, headers, health, host_keys, login, metrics, nodes, oidc, origin, recording, second_factor, sessions, setup,
     stores, targets, terminal, tokens, users, webhooks,
 };
 use crate::core::people::Right;
@@ -53,7 +53,11 @@ pub(super) fn table() -> Vec<Line> {
         line(Probe, Method::GET, "/healthz", web::to(health::alive)),
         line(Probe, Method::GET, "/readyz", web::to(health::ready)),
         line(Anyone, Method::GET, "/login", web::to(login::link)),
+        line(Anyone, Method::GET, oidc::PATH, web::to(assets::index)),
+        line(Anyone, Method::GET, "/api/v1/login", web::to(oidc::ways)),
         line(Anyone, Method::POST, "/api/v1/login", web::to(login::login)),
+        line(Anyone, Method::POST, "/api/v1/login/oidc", web::to(oidc::begin)),
+        line(Anyone, Method::POST, "/api/v1/login/oidc/finish", web::to(oidc::finish)),
         line(Anyone, Method::POST, "/api/v1/setup", web::to(setup::setup)),
         line(Enrolling, Method::POST, "/api/v1/logout", web::to(login::logout)),
         line(Enrolling, Method::GET, "/api/v1/me", web::to(account::me)),

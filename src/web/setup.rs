@@ -160,6 +160,7 @@ pub async fn link(
     // As whoever sets the password itself.
     caller.need_all_of_owner()?;
     let before = users::find(&state, &name)?;
+    users::check_local(&before)?;
     let now = (state.settings.utc)();
     let secret = secret::fresh();
     let invitation = Invitation::new(token_digest(&secret), now);

@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, Semaphore};
 use super::{
     error::Problem,
     fading::Fading,
+    oidc::UnderWay,
     pages::Pages,
     secret::{self, Digest},
     sign_ins::SignIns,
@@ -24,10 +25,12 @@ use super::{
 use crate::{
     actor::gateway::Gateway,
     core::{
+        oidc::Rules,
         people::{Listed, Role},
         record::UtcMicros,
         seal::Seals,
     },
+    notify::provider::Provider,
     ssh::{AddressRule, Credential, HostKeyPolicy, HostKeys},
 };
 
@@ -80,6 +83,8 @@ pub struct Settings {
     pub require_totp: Vec<Role>,
     /// The header in which proxies name a user, and the proxies that are believed in that; `None`: no header does.
     pub user_header: Option<UserHeader>,
+    /// The provider that signs people in, if one does.
+    pub oidc: Option<Oidc>,
     /// The admin token, at least 32 characters.
     pub admin_token: Option<SecretString>,
     /// What seals credentials.
@@ -103,6 +108,18 @@ pub struct UserHeader {
     pub name: HeaderName,
     /// The proxies, by the address of their connection.
     pub from: Vec<IpNet>,
+}
+
+/// An OpenID Connect provider that signs people in.
+pub struct Oidc {
+    /// What people call it.
+    pub name: String,
+    /// What is asked of it.
+    pub provider: Provider,
+    /// Who somebody is here.
+    pub rules: Rules,
+    /// Where browsers find the gateway, as `https://gw.example`; `None`: where they say they did.
+    pub public_url: Option<String>,
 }
 
 /// A target of the catalogue.
@@ -155,6 +172,8 @@ pub struct State {
     setup: std::sync::Mutex<Fading<Digest, ()>>,
     /// Whom a proxy named, from where: told to the audit log already.
     pub named: std::sync::Mutex<Fading<(Arc<str>, IpAddr), ()>>,
+    /// Sign-ins with the provider that are under way.
+    pub under_way: UnderWay,
     /// Held while users and targets are changed, so that no two take the last admin away together.
     pub managing: Mutex<()>,
     /// One permit per password that is being compared: each takes 19 MiB and a core for a while.
@@ -178,6 +197,7 @@ impl State {
             enrolments: std::sync::Mutex::new(Fading::new(ENROLMENTS)),
             named: std::sync::Mutex::new(Fading::new(NAMED)),
             setup: std::sync::Mutex::new(Fading::new(1)),
+            under_way: UnderWay::default(),
             managing: Mutex::default(),
             comparing: Semaphore::new(COMPARISONS),
             pages: Pages::default(),

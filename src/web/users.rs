@@ -29,6 +29,7 @@ struct UserView<'a> {
     grants: &'a [Grant],
     disabled: bool,
     totp: bool,
+    provider: bool,
     created_at: Rfc3339,
     changed_at: Rfc3339,
     last_sign_in_at: Option<Rfc3339>,
@@ -104,10 +105,13 @@ pub async fn change(
 ) -> Result<HttpResponse, Problem> {
     let UserChange { role, grants, disabled, password, reset_totp } = body.into_inner();
     check_grants(grants.as_deref().unwrap_or_default())?;
-    find(&state, &name)?;
+    let found = find(&state, &name)?;
     let reset_totp = reset_totp.unwrap_or(false);
     if password.is_some() || reset_totp {
         caller.need_all_of_owner()?;
+    }
+    if password.is_some() {
+        check_local(&found)?;
     }
     let new_hash = match password {
         Some(password) => Some(hash(&state, password).await?),
@@ -198,6 +202,14 @@ pub fn find(state: &State, name: &str) -> Result<User, Problem> {
     found.ok_or_else(|| Problem::not_found(format!("There is no user {}.", quoted(name))))
 }
 
+/// Refuses to give a password to somebody who signs in with a provider: it would let them in when that does no more.
+pub fn check_local(user: &User) -> Result<(), Problem> {
+    match user.identity {
+        Some(_) => Err(Problem::conflict(format!("{} signs in with a provider, and has no password here.", user.name))),
+        None => Ok(()),
+    }
+}
+
 /// Refuses what cannot be a user's name.
 pub fn check_name(name: &str) -> Result<(), Problem> {
     let rule = "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and not admin";
@@ -220,8 +232,8 @@ fn check_role(caller: &Caller, role: Role) -> Result<(), Problem> {
 fn keep_an_admin(state: &State, changed: &User, stays: bool) -> Result<(), Problem> {
     let directory = state.gateway.people().directory();
     let mut others = directory.users.values().filter(|user| user.name != changed.name);
-    let left = stays || others.any(|user| user.role == Role::Admin && !user.disabled);
-    let was_admin = changed.role == Role::Admin && !changed.disabled;
+    let left = stays || others.any(|user| user.role == Role::Admin && user.may_sign_in());
+    let was_admin = changed.role == Role::Admin && changed.may_sign_in();
     if state.settings.admin_token.is_none() && was_admin && !left {
         return Err(Problem::conflict(format!(
             "{} is the only admin, and this gateway has no token of its own. Make another admin first.",
@@ -238,6 +250,7 @@ fn view<'a>(user: &'a User, seen: &Seen) -> UserView<'a> {
         grants: &user.grants,
         disabled: user.disabled,
         totp: user.second_factor.is_some(),
+        provider: user.identity.is_some(),
         created_at: Rfc3339(user.created_at),
         changed_at: Rfc3339(user.changed_at),
         last_sign_in_at: seen.users.get(&user.name).copied().max(user.last_sign_in_at).map(Rfc3339),

@@ -160,7 +160,20 @@ async fn every_route_admits_only_the_roles_it_is_for() {
 async fn only_health_signing_in_and_the_page_are_open() {
     let lines = table().into_iter().filter(|line| matches!(line.access, Access::Probe | Access::Anyone));
     let open: Vec<_> = lines.map(|line| format!("{} {}", line.method, line.path)).collect();
-    assert_eq!(open, ["GET /healthz", "GET /readyz", "GET /login", "POST /api/v1/login", "POST /api/v1/setup"]);
+    assert_eq!(
+        open,
+        [
+            "GET /healthz",
+            "GET /readyz",
+            "GET /login",
+            "GET /oidc",
+            "GET /api/v1/login",
+            "POST /api/v1/login",
+            "POST /api/v1/login/oidc",
+            "POST /api/v1/login/oidc/finish",
+            "POST /api/v1/setup",
+        ]
+    );
     assert_eq!(ask(to(Method::GET, "/")).await.status(), StatusCode::OK);
 }
 

@@ -12,6 +12,7 @@ mod host_keys;
 mod hostile_target;
 mod lifecycle;
 mod liveness;
+mod oidc;
 pub mod people;
 mod recording;
 mod resume;

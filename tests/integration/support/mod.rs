@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod http;
 pub mod mariadb;
 pub mod playground;
+pub mod provider;
 pub mod redis;
 mod skipped;
 pub mod sshd;

@@ -1,0 +1,55 @@
+//! The provider that signs people in, as the configuration says.
+
+use std::fs;
+
+use anyhow::{Context, ensure};
+use secrecy::SecretString;
+
+use crate::{
+    config::{Config, SignInOidc},
+    core::oidc::{Rules, provider::Client},
+    notify::provider::Provider,
+    web::state::Oidc,
+};
+
+/// `None` where there is none. It is asked nothing yet: whoever signs in otherwise does not wait for it.
+///
+/// # Errors
+/// That its secret cannot be read.
+pub fn oidc(config: &Config) -> anyhow::Result<Option<Oidc>> {
+    let told = &config.sign_in.oidc;
+    let Some(issuer) = &told.issuer else { return Ok(None) };
+    let client = Client {
+        issuer: issuer.as_str().to_owned(),
+        id: told.client_id.clone(),
+        secret: secret(told)?,
+        scopes: told.scopes.clone(),
+    };
+    // A group without a role was refused with the configuration.
+    let roles = told.roles.iter().filter_map(|item| Some((item.group.clone(), item.role?)));
+    let rules = Rules {
+        user_claim: told.user_claim.clone(),
+        groups_claim: told.groups_claim.clone(),
+        roles: roles.collect(),
+        default_role: told.default_role,
+    };
+    Ok(Some(Oidc {
+        name: told.name.clone().unwrap_or_else(|| issuer.host().to_owned()),
+        provider: Provider::new(client),
+        rules,
+        public_url: config.server.public_url.as_ref().map(|origin| origin.as_str().to_owned()),
+    }))
+}
+
+fn secret(told: &SignInOidc) -> anyhow::Result<SecretString> {
+    if let Some(secret) = &told.client_secret {
+        return Ok(secret.0.clone());
+    }
+    let file = told.client_secret_file.as_deref().context("sign_in.oidc.client_secret_file must be given")?;
+    let shown = file.display();
+    let text =
+        fs::read_to_string(file).with_context(|| format!("sign_in.oidc.client_secret_file: {shown} cannot be read"))?;
+    let secret = text.lines().next().unwrap_or_default().trim();
+    ensure!(!secret.is_empty(), "sign_in.oidc.client_secret_file: the first line of {shown} is empty");
+    Ok(secret.into())
+}

@@ -1,0 +1,344 @@
+//! `/api/v1/login/oidc`: signing in with an OpenID Connect provider. Owns the sign-ins that are under way; who is let in stands in
+//! `admission`.
+//!
+//! The page asks to begin and goes where it is told; the provider sends the browser back to `/oidc`, which is the page again, and
+//! the page sends what it came back with. So every request that needs a cookie is the page's own: both cookies are
+//! `SameSite=Strict`, and no answer of this gateway redirects anywhere.
+
+use std::{
+    net::IpAddr,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use actix_web::{
+    HttpRequest, HttpResponse, Responder,
+    cookie::{Cookie, SameSite, time},
+    http::header::ORIGIN,
+    web,
+};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::json;
+use subtle::ConstantTimeEq;
+
+use super::{
+    client,
+    error::Problem,
+    fading::Fading,
+    login, origin,
+    secret::{self, Digest},
+    state::{Oidc, State},
+    throttle::Throttle,
+};
+use crate::core::{
+    audit::{ANONYMOUS, Action, Deed},
+    oidc::provider::Flow,
+    people::User,
+};
+
+/// Who is let in of those whom the provider knows.
+mod admission;
+/// Why somebody is not signed in.
+mod refusal;
+
+use refusal::Refusal;
+
+/// How long somebody may take at the provider.
+const LIFE: Duration = Duration::from_secs(10 * 60);
+
+/// Sign-ins that are under way; about 5 MiB. Beyond it, who began first begins again.
+const UNDER_WAY: usize = 10_000;
+
+/// Sign-ins that one address begins within a minute: an office behind one address, on a Monday morning.
+const BEGINS: u32 = 60;
+
+/// Where the provider sends browsers back to: the page.
+pub const PATH: &str = "/oidc";
+
+/// The cookie of a browser that is signing in. Under TLS its prefix keeps other hosts of the same site from setting it.
+const COOKIE: (&str, &str) = ("pulsegate-oidc", "__Host-pulsegate-oidc");
+
+/// The sign-ins that are under way.
+#[derive(Debug)]
+pub struct UnderWay {
+    begun: Mutex<Fading<Digest, Begun>>,
+    often: Throttle<IpAddr>,
+}
+
+/// One of them, kept under the digest of its state.
+#[derive(Debug)]
+struct Begun {
+    /// The digest of its browser's cookie.
+    browser: Digest,
+    flow: Flow,
+}
+
+impl Default for UnderWay {
+    fn default() -> Self {
+        Self { begun: Mutex::new(Fading::new(UNDER_WAY)), often: Throttle::new(BEGINS) }
+    }
+}
+
+impl UnderWay {
+    /// Keeps a sign-in that begins now, under its `state`, for the browser with this cookie.
+    fn begin(&self, now: Duration, state: &str, browser: &str, flow: Flow) {
+        let begun = Begun { browser: secret::digest(browser), flow };
+        self.begun().insert(now, secret::digest(state), begun, LIFE);
+    }
+
+    /// Takes the sign-in of this `state` out: each serves once, whatever comes of it, and only in the browser that began it.
+    fn take(&self, now: Duration, state: &str, browser: Option<&str>) -> Option<Flow> {
+        let begun = self.begun().take(now, &secret::digest(state))?;
+        let is_its = bool::from(secret::digest(browser?).ct_eq(&begun.browser));
+        is_its.then_some(begun.flow)
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Fading<Digest, Begun>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `GET /api/v1/login`: the ways to sign in beside passwords and tokens.
+pub async fn ways(state: web::Data<State>) -> impl Responder {
+    let provider = state.settings.oidc.as_ref().map(|oidc| json!({ "name": oidc.name }));
+    web::Json(json!({ "provider": provider }))
+}
+
+/// `POST /api/v1/login/oidc`: begins a sign-in, 200 with the address to send the browser to.
+pub async fn begin(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    origin::check_if_told(&request)?;
+    let state = State::of(&request)?;
+    let oidc = configured(state)?;
+    let redirect = format!("{}{PATH}", home(&request, oidc)?);
+    let (now, address) = (state.now(), client::client_ip(&request, &state.settings));
+    if let Some(wait) = state.under_way.often.wait(now, &address) {
+        let detail = "Too many sign-ins were begun from your address. Try again in a minute.";
+        return Err(Problem::too_many(detail, wait.as_secs() + 1));
+    }
+    state.under_way.often.note(now, &address);
+    let endpoints = match oidc.provider.endpoints(now).await {
+        Ok(endpoints) => endpoints,
+        Err(failure) => return Err(refuse(&request, state, oidc, Refusal::Failed(failure))),
+    };
+    let flow = Flow { nonce: secret::fresh(), verifier: secret::fresh().into(), redirect };
+    let secret = secret::fresh();
+    let url = flow.address(oidc.provider.client(), &endpoints, &secret);
+    // A browser that is signing in already keeps its cookie, so that it may do so in two tabs.
+    let browser = browser(&request, oidc).unwrap_or_else(secret::fresh);
+    state.under_way.begin(now, &secret, &browser, flow);
+    let cookie = Cookie::build(cookie_name(&request, oidc), browser)
+        .path("/")
+        .http_only(true)
+        .same_site(SameSite::Strict)
+        .secure(is_secure(&request, oidc))
+        .max_age(time::Duration::new(LIFE.as_secs().try_into().unwrap_or(0), 0))
+        .finish();
+    Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "url": url })))
+}
+
+/// What the browser came back with.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Returned {
+    state: String,
+    code: Option<SecretString>,
+    iss: Option<String>,
+    error: Option<String>,
+}
+
+/// `POST /api/v1/login/oidc/finish`: signs in whoever the provider says, 204.
+pub async fn finish(request: HttpRequest, body: web::Json<Returned>) -> Result<HttpResponse, Problem> {
+    origin::check_if_told(&request)?;
+    let state = State::of(&request)?;
+    let oidc = configured(state)?;
+    if let Some(wait) = state.throttle.wait(state.now(), &client::client_ip(&request, &state.settings)) {
+        return Err(login::too_many_passwords(wait));
+    }
+    let user = match who(&request, state, oidc, body.into_inner()).await {
+        Ok(user) => user,
+        Err(refusal) => return Err(refuse(&request, state, oidc, refusal)),
+    };
+    state.gateway.people().saw_user(&user.name);
+    let how = format!("with {} (oidc)", oidc.name);
+    let cookie = login::sign_in(&request, user.name.as_str().into(), &user.password_hash, &how)?;
+    Ok(HttpResponse::NoContent().cookie(cookie).finish())
+}
+
+/// The user whom the provider signs in.
+async fn who(request: &HttpRequest, state: &State, oidc: &Oidc, returned: Returned) -> Result<User, Refusal> {
+    let now = state.now();
+    let browser = browser(request, oidc);
+    let flow = state.under_way.take(now, &returned.state, browser.as_deref()).ok_or(Refusal::NotUnderWay)?;
+    let issuer = &oidc.provider.client().issuer;
+    if returned.iss.as_ref().is_some_and(|named| named != issuer) {
+        return Err(Refusal::Another);
+    }
+    if let Some(error) = returned.error {
+        return Err(Refusal::Said(error));
+    }
+    let endpoints = oidc.provider.endpoints(now).await.map_err(Refusal::Failed)?;
+    if endpoints.names_itself && returned.iss.is_none() {
+        return Err(Refusal::Another);
+    }
+    let code = returned.code.ok_or(Refusal::NotUnderWay)?;
+    let times = (now, (state.settings.utc)());
+    let told = oidc.provider.told(times, &flow, &code, &oidc.rules).await.map_err(Refusal::Failed)?;
+    admission::admit(request, state, oidc, &told).await
+}
+
+/// Tells the audit log, counts what may have been somebody's guess, and says it to the person.
+fn refuse(request: &HttpRequest, state: &State, oidc: &Oidc, refusal: Refusal) -> Problem {
+    let address = client::client_ip(request, &state.settings);
+    if refusal.counts() {
+        state.throttle.note(state.now(), &address);
+    }
+    let detail = format!("With {} (oidc): {}", oidc.name, refusal.for_the_log());
+    let deed = Deed::refused(Action::SignIn, ANONYMOUS, address, refusal.user(), &detail);
+    state.gateway.audit().note(deed);
+    refusal.problem(&oidc.name)
+}
+
+fn configured(state: &State) -> Result<&Oidc, Problem> {
+    let none = || Problem::not_found("This gateway signs nobody in with a provider. Use a name and a password.");
+    state.settings.oidc.as_ref().ok_or_else(none)
+}
+
+/// Where the browser finds the gateway, and comes back to.
+fn home(request: &HttpRequest, oidc: &Oidc) -> Result<String, Problem> {
+    let Some(url) = &oidc.public_url else { return origin::own(request) };
+    let page = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok());
+    // It would come back to a page that lacks its cookie.
+    if page.is_some_and(|page| page != url) {
+        return Err(Problem::conflict(format!("To sign in with {}, open {url} first.", oidc.name)));
+    }
+    Ok(url.clone())
+}
+
+fn is_secure(request: &HttpRequest, oidc: &Oidc) -> bool {
+    let told = oidc.public_url.as_ref().is_some_and(|url| url.starts_with("https://"));
+    told || request.app_data::<web::Data<State>>().is_some_and(|state| client::is_https(request, &state.settings))
+}
+
+fn cookie_name(request: &HttpRequest, oidc: &Oidc) -> &'static str {
+    let (plain, secure) = COOKIE;
+    if is_secure(request, oidc) { secure } else { plain }
+}
+
+/// The cookie that binds a browser to its sign-ins.
+fn browser(request: &HttpRequest, oidc: &Oidc) -> Option<String> {
+    let cookie = request.cookie(cookie_name(request, oidc))?;
+    Some(cookie.value().to_owned()).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{ResponseError, test::TestRequest};
+
+    use super::*;
+    use crate::{
+        core::{
+            oidc::{Rules, provider::Client, token::Told},
+            people::Role,
+        },
+        notify::provider::Provider,
+        web::fixture::{settings, state_with},
+        web::state::Settings,
+    };
+
+    const START: Duration = Duration::from_secs(1);
+
+    fn flow() -> Flow {
+        Flow { nonce: "n".to_owned(), verifier: "v".into(), redirect: "https://gw.example/oidc".to_owned() }
+    }
+
+    fn oidc(public_url: Option<&str>) -> Oidc {
+        let client = Client {
+            issuer: "https://id.example".to_owned(),
+            id: "gw".to_owned(),
+            secret: "s".into(),
+            scopes: vec!["openid".to_owned()],
+        };
+        let rules = Rules {
+            user_claim: None,
+            groups_claim: "groups".to_owned(),
+            roles: vec![("ops".to_owned(), Role::User)],
+            default_role: None,
+        };
+        let public_url = public_url.map(str::to_owned);
+        Oidc { name: "Example ID".to_owned(), provider: Provider::new(client), rules, public_url }
+    }
+
+    #[test]
+    fn a_sign_in_serves_its_own_browser_once_and_for_ten_minutes() {
+        let under_way = UnderWay::default();
+        let begins = || under_way.begin(START, "state", "cookie", flow());
+        begins();
+        assert!(under_way.take(START + LIFE / 2, "state", Some("cookie")).is_some());
+        assert!(under_way.take(START + LIFE / 2, "state", Some("cookie")).is_none());
+        begins();
+        assert!(under_way.take(START + LIFE, "state", Some("cookie")).is_none());
+        for stranger in [Some("another"), Some(""), None] {
+            begins();
+            assert!(under_way.take(START, "state", stranger).is_none(), "{stranger:?}");
+            assert!(under_way.take(START, "state", Some("cookie")).is_none(), "whoever tried has used it up");
+        }
+    }
+
+    #[test]
+    fn sign_ins_under_way_have_a_bound() {
+        let under_way = UnderWay::default();
+        for number in 0..=UNDER_WAY {
+            under_way.begin(START + Duration::from_millis(number as u64), &number.to_string(), "cookie", flow());
+        }
+        assert!(under_way.take(START, "0", Some("cookie")).is_none());
+        assert!(under_way.take(START, "1", Some("cookie")).is_some());
+    }
+
+    fn told(subject: &str, name: &str) -> Told {
+        let claims = json!({ "preferred_username": name, "groups": ["ops"] });
+        Told { subject: subject.to_owned(), claims: claims.as_object().cloned().unwrap_or_default() }
+    }
+
+    #[actix_rt::test]
+    async fn nobody_is_taken_over_by_the_name_that_a_provider_gives() {
+        let (state, oidc) = (state_with(settings()), oidc(None));
+        let request = TestRequest::default().app_data(state.clone()).to_http_request();
+        let outcome = admission::admit(&request, &state, &oidc, &told("1", "Viewer")).await;
+        assert!(matches!(&outcome, Err(Refusal::Taken { user }) if user == "viewer"), "{outcome:?}");
+        let nobody = Told { claims: crate::core::oidc::Claims::new(), ..told("1", "") };
+        let outcome = admission::admit(&request, &state, &oidc, &nobody).await;
+        assert!(matches!(&outcome, Err(Refusal::InNoGroup { user }) if user.is_empty()), "{outcome:?}");
+    }
+
+    #[actix_rt::test]
+    async fn an_answer_that_names_another_provider_signs_nobody_in() {
+        let (state, oidc) = (state_with(settings()), oidc(None));
+        let request = TestRequest::default().app_data(state.clone());
+        let request = request.cookie(Cookie::new(COOKIE.0, "cookie")).to_http_request();
+        let comes_back = async |iss: Option<&str>| {
+            state.under_way.begin(state.now(), "state", "cookie", flow());
+            let error = Some("access_denied".to_owned());
+            let returned = Returned { state: "state".to_owned(), code: None, iss: iss.map(str::to_owned), error };
+            who(&request, &state, &oidc, returned).await
+        };
+        assert!(matches!(comes_back(Some("https://another.example")).await, Err(Refusal::Another)));
+        assert!(matches!(comes_back(Some("https://id.example")).await, Err(Refusal::Said(_))));
+        assert!(matches!(comes_back(None).await, Err(Refusal::Said(_))));
+    }
+
+    #[actix_rt::test]
+    async fn a_browser_comes_back_to_where_the_gateway_is_known_and_nowhere_else() {
+        let state = state_with(Settings { allowed_origins: vec!["https://gw.example".to_owned()], ..settings() });
+        let request = |origin: &'static str| {
+            let request = TestRequest::default().app_data(state.clone()).insert_header(("host", "localhost:8022"));
+            request.insert_header(("origin", origin)).to_http_request()
+        };
+        let home = |url, origin| home(&request(origin), &oidc(url)).map_err(|problem| problem.status_code().as_u16());
+        assert_eq!(home(None, "http://localhost:8022"), Ok("http://localhost:8022".to_owned()));
+        assert_eq!(home(Some("https://gw.example"), "https://gw.example"), Ok("https://gw.example".to_owned()));
+        assert_eq!(home(Some("https://gw.example"), "http://localhost:8022"), Err(409));
+        let name = |url| cookie_name(&request("http://localhost:8022"), &oidc(url));
+        assert_eq!((name(None), name(Some("https://gw.example"))), ("pulsegate-oidc", "__Host-pulsegate-oidc"));
+    }
+}

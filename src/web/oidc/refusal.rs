@@ -1,0 +1,126 @@
+//! Why the provider's word signs nobody in: one sentence for the person, one for the audit log.
+
+use crate::{
+    core::oidc::Unnamed,
+    notify::provider::Failure,
+    web::error::{Problem, quoted},
+};
+
+/// Why somebody is not signed in.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Nobody began this sign-in, not in this browser, too long ago, or it was finished.
+    NotUnderWay,
+    /// The answer is of another provider.
+    Another,
+    /// The provider itself refused, with this word.
+    Said(String),
+    /// The provider's word cannot be had, or counts for nothing.
+    Failed(Failure),
+    /// They have no name here.
+    Unnamed(Unnamed),
+    /// They are in no group that is let in.
+    InNoGroup {
+        /// Their name here, if they have one already, else there.
+        user: String,
+    },
+    /// Somebody who signs in otherwise has their name.
+    Taken {
+        /// The name.
+        user: String,
+    },
+    /// They were disabled here.
+    Disabled {
+        /// Their name.
+        user: String,
+    },
+    /// Something else is in the way.
+    Other(Problem),
+}
+
+impl<E: Into<Problem>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+impl Refusal {
+    /// Whether what the browser brought may have been a guess: then it is counted as a wrong password is. What is wrong with the
+    /// provider shuts nobody out of the other ways in.
+    pub fn counts(&self) -> bool {
+        match self {
+            Self::NotUnderWay | Self::Another => true,
+            Self::Failed(Failure::Refused(word)) => word == "invalid_grant",
+            Self::Failed(Failure::Away(_) | Failure::Unusable(_) | Failure::Rejected(_))
+            | Self::Said(_)
+            | Self::Unnamed(_)
+            | Self::InNoGroup { .. }
+            | Self::Taken { .. }
+            | Self::Disabled { .. }
+            | Self::Other(_) => false,
+        }
+    }
+
+    /// Who it was, as far as it is known.
+    pub fn user(&self) -> &str {
+        match self {
+            Self::InNoGroup { user } | Self::Taken { user } | Self::Disabled { user } => user,
+            Self::NotUnderWay | Self::Another | Self::Said(_) | Self::Failed(_) | Self::Unnamed(_) | Self::Other(_) => {
+                ""
+            }
+        }
+    }
+
+    /// What the audit log keeps.
+    pub fn for_the_log(&self) -> String {
+        match self {
+            Self::NotUnderWay => "no such sign-in was under way in that browser.".to_owned(),
+            Self::Another => "the answer was not the provider's: its iss is missing or another.".to_owned(),
+            Self::Said(word) => format!("the provider said {}.", quoted(word)),
+            Self::Failed(failure) => format!("{failure}."),
+            Self::Unnamed(why) => format!("{why}. See sign_in.oidc.user_claim."),
+            Self::InNoGroup { .. } => "in no group of sign_in.oidc.roles.".to_owned(),
+            Self::Taken { user } => format!("{user} is somebody here who does not sign in with it."),
+            Self::Disabled { .. } => "disabled here.".to_owned(),
+            Self::Other(problem) => problem.detail().to_owned(),
+        }
+    }
+
+    /// What the person is told; people call the provider `name`.
+    pub fn problem(self, name: &str) -> Problem {
+        const ASK: &str = "Ask whoever manages this gateway.";
+        match self {
+            Self::NotUnderWay => Problem::not_let_in(
+                "This sign-in is not under way here: it was finished already, took longer than ten minutes, or was begun in another \
+                 browser. Begin again.",
+            ),
+            Self::Another => Problem::not_let_in(format!(
+                "The answer did not come from {name}, so nobody was signed in. Begin again."
+            )),
+            Self::Said(word) if word == "access_denied" => Problem::not_let_in(format!(
+                "{name} did not sign you in: you declined, or it does not let you in here."
+            )),
+            Self::Said(word) => Problem::not_let_in(format!("{name} did not sign you in: {}. {ASK}", quoted(&word))),
+            Self::Failed(Failure::Refused(word)) => Problem::not_let_in(format!(
+                "{name} did not confirm this sign-in ({word}). Begin again; if it stays so, ask whoever manages this gateway."
+            )),
+            Self::Failed(Failure::Rejected(why)) => {
+                Problem::not_let_in(format!("What {name} says of you counts for nothing here: {why}. {ASK}"))
+            }
+            Self::Failed(failure @ (Failure::Away(_) | Failure::Unusable(_))) => Problem::unavailable(
+                format!("{name} cannot be asked just now: {failure}. Try again in a moment, or sign in another way."),
+                5,
+            ),
+            Self::Unnamed(why) => Problem::not_let_in(format!("{name} signed you in, but {why}. {ASK}")),
+            Self::InNoGroup { .. } => Problem::not_let_in(format!(
+                "{name} signed you in, but you are in none of the groups that may use this gateway. {ASK}"
+            )),
+            Self::Taken { user } => Problem::not_let_in(format!(
+                "{name} signed you in, but somebody here is called {user} already and does not sign in with {name}. {ASK} They can \
+                 remove that user, who is then made anew when you sign in."
+            )),
+            Self::Disabled { user } => Problem::not_let_in(format!("{user} was disabled here. {ASK}")),
+            Self::Other(problem) => problem,
+        }
+    }
+}
