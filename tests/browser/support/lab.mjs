@@ -7,6 +7,7 @@ import { Browser } from "./browser.mjs";
 import { Desk } from "./desk.mjs";
 import { Gateway } from "./gateway.mjs";
 import { Line } from "./line.mjs";
+import { Provider } from "./provider.mjs";
 import { Sshd } from "./sshd.mjs";
 import { until } from "./until.mjs";
 
@@ -73,6 +74,13 @@ class Lab {
     const line = await Line.start(gateway.origin);
     this.#undo.push(() => line.stop());
     return line;
+  }
+
+  /** An OpenID Connect provider. */
+  async provider() {
+    const provider = await Provider.start();
+    this.#undo.push(() => provider.stop());
+    return provider;
   }
 
   async sshd(options) {

@@ -93,6 +93,23 @@ export type Credentials = { username: string; password: string; code?: string } 
 /** Trades credentials for the session cookie. */
 export const login = (credentials: Credentials) => request<null>("POST", "/login", credentials);
 
+/** What people call the provider that signs them in here; `null` where none does. */
+export const provider = async () => (await request<{ provider: { name: string } | null }>("GET", "/login")).provider?.name ?? null;
+
+/** Begins a sign-in with the provider; returns where to send the browser. */
+export const beginWithProvider = async () => (await request<{ url: string }>("POST", "/login/oidc")).url;
+
+/** What a browser comes back with from the provider. */
+export interface Returned {
+  state: string;
+  code?: string;
+  iss?: string;
+  error?: string;
+}
+
+/** Trades what the browser came back with for the session cookie. */
+export const finishWithProvider = (returned: Returned) => request<null>("POST", "/login/oidc/finish", returned);
+
 /** Whose link this is: a user's, or with `null` the first admin's. It is not used up by asking. */
 export const linkHolder = async (secret: string) => (await request<{ user: string | null }>("POST", "/setup", { secret })).user;
 

@@ -34,6 +34,8 @@ export interface User {
   disabled: boolean;
   /** Whether they have a second factor. */
   totp: boolean;
+  /** Whether they sign in with a provider, and have no password here. */
+  provider: boolean;
   created_at: string;
   changed_at: string;
   last_sign_in_at: string | null;
