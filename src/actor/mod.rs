@@ -28,6 +28,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{
     core::{
+        control::TakeOver,
         record::{Epoch, Incarnation, NodeId, UtcMicros},
         session::Limits,
         stream,
@@ -93,6 +94,8 @@ pub struct Settings {
     pub limits: Limits,
     /// The buffers of a terminal.
     pub stream: stream::Limits,
+    /// Who but its owner may type in a session.
+    pub take_over: TakeOver,
     /// Open sessions at most.
     pub max_sessions: u32,
     /// Open sessions of one user at most.

@@ -136,6 +136,11 @@ impl People {
         }
     }
 
+    /// Why `user` may not open `target`, as a part of a sentence; `None` if they may.
+    pub fn objection_to(&self, user: &str, target: &str) -> Option<String> {
+        objection(&self.directory(), &self.0.catalogue, user, target)
+    }
+
     fn objection(&self, directory: &Directory, record: &Record) -> Option<String> {
         objection(directory, &self.0.catalogue, &record.username, &record.target)
     }

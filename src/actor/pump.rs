@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     core::{
+        control::Turn,
         record::EndReason,
         stream::{AttachNo, Chunk, Pace},
     },
@@ -78,23 +79,23 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
     loop {
         let turn = next_turn(&wire, &mut *output);
         let turn = match waits_until {
-            Some(until) => tokio::time::timeout_at(until.into(), turn).await.unwrap_or(Turn::Drained),
+            Some(until) => tokio::time::timeout_at(until.into(), turn).await.unwrap_or(Step::Drained),
             None => turn.await,
         };
         let unattended = wire.output.borrow().is_unattended();
         match turn {
-            Turn::Event(LinkEvent::Output(bytes)) => {
+            Step::Event(LinkEvent::Output(bytes)) => {
                 if unattended {
                     pace.count(clock::instant(), bytes.len());
                 }
                 wire.ingest(bytes);
             }
-            Turn::Event(LinkEvent::Exited { status, signal }) => {
+            Step::Event(LinkEvent::Exited { status, signal }) => {
                 wire.exit.replace(Some((status, signal.clone())));
                 tell(LinkNews::Exited { status, signal }).await;
             }
-            Turn::Event(LinkEvent::Closed) => return tell(LinkNews::Closed).await,
-            Turn::Drained => {}
+            Step::Event(LinkEvent::Closed) => return tell(LinkNews::Closed).await,
+            Step::Drained => {}
         }
         waits_until = if unattended { pace.waits_until(clock::instant()) } else { None };
         if let Some(detail) = wire.tape().and_then(Tape::trouble).filter(|_| !in_trouble) {
@@ -106,18 +107,18 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
     }
 }
 
-enum Turn {
+enum Step {
     Event(LinkEvent),
     /// A browser came, acknowledged or left.
     Drained,
 }
 
 /// Waits for news. May be dropped: nothing is lost.
-async fn next_turn(wire: &Wire, output: &mut dyn LinkOutput) -> Turn {
+async fn next_turn(wire: &Wire, output: &mut dyn LinkOutput) -> Step {
     let mut drained = std::pin::pin!(wire.drained.notified());
     poll_fn(|cx| match output.poll_event(cx) {
-        Poll::Ready(event) => Poll::Ready(Turn::Event(event)),
-        Poll::Pending => drained.as_mut().poll(cx).map(|()| Turn::Drained),
+        Poll::Ready(event) => Poll::Ready(Step::Event(event)),
+        Poll::Pending => drained.as_mut().poll(cx).map(|()| Step::Drained),
     })
     .await
 }
@@ -148,7 +149,7 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
         }) else {
             return;
         };
-        if message.attach != wire.current.get() {
+        if !wire.keyboard.borrow().types(message.attach, message.turn) {
             continue;
         }
         let gone = match message.kind {
@@ -160,7 +161,7 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
                 input.resize(size).await.is_err()
             }
             InputKind::Bytes(bytes) => {
-                let bytes = join(bytes, message.attach, &mut messages, &mut held);
+                let bytes = join(bytes, (message.attach, message.turn), &mut messages, &mut held);
                 let length = bytes.len();
                 let taken = wire.input.borrow_mut().take(length);
                 wire.beat.input.touch();
@@ -184,10 +185,10 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
     }
 }
 
-/// Joins the bytes of the same browser that wait already; anything else is held for the next turn.
+/// Joins the bytes of the same browser and turn that wait already; anything else is held for the next turn.
 fn join(
     first: Bytes,
-    attach: AttachNo,
+    typist: (AttachNo, Turn),
     messages: &mut mpsc::Receiver<InputMessage>,
     held: &mut Option<InputMessage>,
 ) -> Bytes {
@@ -195,7 +196,7 @@ fn join(
     let mut length = first.len();
     while length < PACKET {
         match messages.try_recv() {
-            Ok(InputMessage { attach: same, kind: InputKind::Bytes(more), .. }) if same == attach => {
+            Ok(InputMessage { attach, turn, kind: InputKind::Bytes(more), .. }) if (attach, turn) == typist => {
                 length += more.len();
                 joined.get_or_insert_with(|| BytesMut::from(first.as_ref())).extend_from_slice(&more);
             }

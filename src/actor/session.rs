@@ -17,7 +17,7 @@ use super::{
     Parts,
     arbiter::{Arbiter, Stalls},
     clock,
-    gateway::{Deadline, Why},
+    gateway::Why,
     mailbox::{Envelope, Mailbox},
     pump::LinkNews,
     registry::{Announcement, RegistryMessage},
@@ -33,6 +33,10 @@ use crate::core::{
 mod attach;
 /// How a session's actor begins, dials, and is buried.
 mod birth;
+/// How control moves between the pages of a session.
+pub mod control;
+/// What a session's state stands on.
+mod evidence;
 /// How a session's recording begins and ends.
 mod recording;
 /// What the audit log is told of a target's host key.
@@ -58,9 +62,13 @@ pub enum SessionMessage {
     },
     /// A socket is gone.
     SocketLost(AttachNo),
+    /// A socket is gone whose page said good-bye.
+    SocketLeft(AttachNo),
+    /// Somebody asks for control, gives it or takes it.
+    Control(control::Act),
     /// An answer to a question.
     Answer {
-        /// Who answers; only the one who types may.
+        /// Who answers; only the owner's page may.
         attach: AttachNo,
         /// Which question.
         id: u64,
@@ -69,7 +77,7 @@ pub enum SessionMessage {
     },
     /// The person wants to stay.
     Stay(AttachNo),
-    /// The person who types is done.
+    /// The owner is done.
     UserClose(AttachNo),
     /// Somebody or something ends the session.
     End {
@@ -138,7 +146,13 @@ impl SessionActor {
             self.session.handle(now, event);
         }
         self.session.handle_timeout(now);
+        self.wire.keyboard.borrow_mut().handle_timeout(now.at);
+        self.carry_control(now);
         self.carry_out(ctx);
+        // A browser that was dropped on the way may have typed.
+        if self.carry_control(now) {
+            self.carry_out(ctx);
+        }
         self.arm(ctx);
     }
 
@@ -156,6 +170,7 @@ impl SessionActor {
             let lasted = stalled.missed.saturating_sub(self.stalled.missed);
             self.stalled = stalled;
             self.session.handle(now, Event::Stalled { lasted });
+            self.wire.keyboard.borrow_mut().handle(now.at, control::Event::Stalled(lasted));
         }
     }
 
@@ -180,7 +195,8 @@ impl SessionActor {
                 Effect::CloseLink => self.wire.close_link(),
                 Effect::Announce(record, transition) => {
                     let closed = record.is_closed();
-                    if let Some(transition) = transition.as_ref().filter(|_| !closed) {
+                    let is_new = record.status != self.last_record.status;
+                    if let Some(transition) = transition.as_ref().filter(|_| is_new && !closed) {
                         let (status, detail) = (transition.status.as_str(), &transition.detail);
                         self.wire.tell_all(|| ToSocket::Status { status, detail: detail.clone() });
                     }
@@ -236,7 +252,9 @@ impl SessionActor {
 
     /// Arms the one timer at the next deadline; one that rings early is let ring, since every ring reads the clocks anew.
     fn arm(&mut self, ctx: &mut Context<Self>) {
-        let Some(next) = self.session.poll_timeout() else {
+        let moves = self.wire.keyboard.borrow().poll_timeout();
+        let next = self.session.poll_timeout().map(|next| moves.map_or(next, |moves| moves.min(next)));
+        let Some(next) = next else {
             if let Some((_, timer)) = self.timer.take() {
                 ctx.cancel_future(timer);
             }
@@ -256,31 +274,13 @@ impl SessionActor {
         self.timer = Some((next, timer));
     }
 
-    fn why(&mut self) -> Why {
-        let now = clock::now();
-        self.look_around(now);
-        let stamp = |at: Option<Instant>| at.map(|at| now.utc_of(at));
-        let beat = &self.wire.beat;
-        let browser = self.wire.viewers().iter().filter_map(|viewer| viewer.side.heard.last()).max();
-        let left = |at: Instant| u64::try_from(at.saturating_duration_since(now.at).as_millis()).unwrap_or(u64::MAX);
-        Why {
-            session: self.session.record().clone(),
-            browser_heard_at: stamp(browser),
-            peer_heard_at: stamp(beat.peer.last()),
-            last_input_at: stamp(beat.input.last()),
-            last_output_at: stamp(beat.output.last()),
-            deadlines: self
-                .session
-                .deadlines()
-                .into_iter()
-                .map(|(what, at)| Deadline { what, left_ms: left(at) })
-                .collect(),
-            history: Vec::new(),
-        }
+    fn is_owners(&self, attach: AttachNo) -> bool {
+        self.wire.keyboard.borrow().owner().attach == attach
     }
 
-    fn is_typing(&self, attach: AttachNo) -> bool {
-        self.wire.current.get() == attach
+    /// The owner's page, or that of who types in their stead.
+    fn has_a_say(&self, attach: AttachNo) -> bool {
+        self.is_owners(attach) || self.wire.keyboard.borrow().typist().attach == attach
     }
 }
 
@@ -328,6 +328,11 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
                 }
                 return;
             }
+            SessionMessage::Control(act) => return self.control(act, ctx),
+            SessionMessage::SocketLeft(attach) => {
+                self.wire.leave(attach);
+                Event::SocketLost { attach }
+            }
             SessionMessage::SocketLost(attach) => {
                 self.wire.detach(attach);
                 Event::SocketLost { attach }
@@ -338,13 +343,13 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
                 Event::SocketLost { attach }
             }
             SessionMessage::Answer { attach, id, values } => {
-                if self.is_typing(attach) && !self.wire.answer(id, values) {
+                if self.is_owners(attach) && !self.wire.answer(id, values) {
                     tracing::debug!(session_id = %self.last_record.id, "an answer fitted no question");
                 }
                 return;
             }
-            SessionMessage::Stay(attach) if self.is_typing(attach) => Event::Stay,
-            SessionMessage::UserClose(attach) if self.is_typing(attach) => {
+            SessionMessage::Stay(attach) if self.has_a_say(attach) => Event::Stay,
+            SessionMessage::UserClose(attach) if self.is_owners(attach) => {
                 Event::End { reason: EndReason::UserClosed, detail: "The user closed the terminal.".into() }
             }
             SessionMessage::Stay(_) | SessionMessage::UserClose(_) => return,

@@ -8,14 +8,14 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use house::{BROWSER, House, eventually, read, request, type_in};
+use house::{BROWSER, House, eventually, read, request};
 
 use super::{
     gateway::{Ended, GatewayError, OpenSession},
     registry::RegistryMessage,
-    session::SessionMessage,
+    session::{Attached, SessionMessage},
     supervisor::SupervisorMessage,
-    wire::ToSocket,
+    wire::{InputKind, InputMessage, ToSocket},
 };
 use crate::{
     core::{
@@ -34,6 +34,13 @@ mod house;
 mod outage;
 #[cfg(test)]
 mod sweep;
+
+async fn type_in(attached: &Attached, text: &'static str) {
+    let kind = InputKind::Bytes(Bytes::from_static(text.as_bytes()));
+    let (attach, turn) = (attached.ends.attach, attached.ends.hold.turn);
+    let message = InputMessage { attach, turn, at: super::clock::instant(), kind };
+    attached.ends.input.send(message).await.unwrap();
+}
 
 #[actix_rt::test]
 async fn an_open_is_acknowledged_only_once_it_is_durable() {

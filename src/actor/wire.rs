@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     core::{
+        control::{Answer, Control, Event, TakeOver, Turn},
         record::EndReason,
         session::Warning,
         stream::{AttachNo, BeyondEnd, Input, Limits, Output, Picture, Start},
@@ -40,10 +41,13 @@ use crate::{
 
 /// What browsers are told of the screen, and of each other.
 mod company;
+#[cfg(test)]
+mod tests;
 /// One browser's side of it.
 mod viewer;
 
-pub(super) use viewer::Viewer;
+pub use company::{Asking, Hold};
+pub(super) use viewer::{Kind, Viewer};
 
 /// Frames to a socket that may wait in its channel; what is not sent waits in the ring, where it is counted. More of them
 /// brought a flood no speed.
@@ -63,8 +67,14 @@ pub enum ToSocket {
     InputAck(u64),
     /// Who looks on, by name.
     Watchers(BTreeSet<String>),
-    /// The terminal's new size, for who looks on.
+    /// The terminal's new size, for who does not type.
     Size(Size),
+    /// Who types has changed, as this page sees it.
+    Control(Hold),
+    /// Who asks the owner to be let type.
+    Requests(Vec<Asking>),
+    /// What became of a wish to type.
+    Answer(Answer, String),
     /// The session changed.
     Status {
         /// The word of the new status.
@@ -95,11 +105,14 @@ pub enum ToSocket {
     BadAck(BeyondEnd),
 }
 
-/// What a browser sends to the target, with the attachment that sent it: only the current one counts.
+/// What a browser sends to the target, with the attachment that sent it and the turn it was typed in: only those of the
+/// one who types now count.
 #[derive(Debug)]
 pub struct InputMessage {
     /// Who sends.
     pub attach: AttachNo,
+    /// In which turn of theirs.
+    pub turn: Turn,
     /// When the gateway got it.
     pub at: Instant,
     /// What.
@@ -176,6 +189,10 @@ pub struct SocketEnds {
     pub size: Size,
     /// Where its input continues.
     pub input_offset: u64,
+    /// Who types.
+    pub hold: Hold,
+    /// Who but the owner may.
+    pub take_over: TakeOver,
     /// Frames for it.
     pub frames: mpsc::Receiver<ToSocket>,
     /// Where its input goes.
@@ -192,8 +209,8 @@ pub struct Wire {
     pub(super) input: RefCell<Input>,
     /// Wakes the pump: a viewer came, acknowledged or left, or the recorder caught up or failed.
     pub(super) drained: Arc<Notify>,
-    /// Whose input counts.
-    pub(super) current: Cell<AttachNo>,
+    /// Who types: whose input counts.
+    pub(super) keyboard: RefCell<Control>,
     /// Whether the target's connection is not being read: the window is full, or it says much that nobody watches.
     pub(super) paused: Cell<bool>,
     /// The terminal's size, as the target was told.
@@ -214,7 +231,7 @@ pub struct Wire {
 
 impl Wire {
     /// A wire with nothing at either end.
-    pub fn new(limits: Limits, beat: Arc<Beat>, observations: Observations) -> Rc<Self> {
+    pub fn new(limits: Limits, keyboard: Control, beat: Arc<Beat>, observations: Observations) -> Rc<Self> {
         let (input_sender, input_receiver) = mpsc::channel(INPUTS);
         Rc::new(Self {
             beat,
@@ -222,7 +239,7 @@ impl Wire {
             output: RefCell::new(Output::new(limits)),
             input: RefCell::default(),
             drained: Arc::default(),
-            current: Cell::new(AttachNo(0)),
+            keyboard: RefCell::new(keyboard),
             paused: Cell::new(false),
             size: Cell::new(Size { cols: 80, rows: 24 }),
             viewers: RefCell::default(),
@@ -258,34 +275,33 @@ impl Wire {
         self: &Rc<Self>,
         request: Attach,
     ) -> Result<(Rc<Viewer>, SocketEnds, mpsc::Sender<ToSocket>), BeyondEnd> {
-        let Attach { interactive, user, client_id, seen, size: _, cutter } = request;
+        let Attach { interactive, user, client_id, seen, moves, size: _, cutter } = request;
         let attach = AttachNo(self.last_attach.get() + 1);
         let (start, picture) = self.start(attach, interactive, seen)?;
         self.last_attach.set(attach.0);
-        let input_offset = if interactive {
-            self.current.set(attach);
-            self.input.borrow_mut().attach(&client_id)
-        } else {
-            0
-        };
+        let page = company::page(attach, user, &client_id);
+        let input_offset = self.seat(page.clone(), interactive, moves);
         let side = Arc::new(SocketSide::default());
         side.acked.store(start.offset, Ordering::Relaxed);
-        let viewer = Rc::new(Viewer::new(attach, interactive, user, seen.draws, side.clone(), cutter, input_offset));
+        let kind = Kind { interactive, draws: seen.draws, moves };
+        let viewer = Rc::new(Viewer::new(page, kind, side.clone(), cutter, input_offset));
         if interactive && let Some(pending) = self.pending.borrow().as_ref() {
             viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));
         }
         self.viewers.borrow_mut().push(viewer.clone());
         self.tell_watchers();
+        self.tell_requests();
         self.drained.notify_one();
         let (sender, frames) = mpsc::channel(FRAMES);
-        let size = self.size.get();
-        let ends =
-            SocketEnds { attach, start, picture, size, input_offset, frames, input: self.input_sender.clone(), side };
+        let (size, input, hold) = (self.size.get(), self.input_sender.clone(), self.hold(&viewer, String::new()));
+        let take_over = self.keyboard.borrow().policy();
+        let ends = SocketEnds { attach, start, picture, size, input_offset, hold, take_over, frames, input, side };
         Ok((viewer, ends, sender))
     }
 
     /// Disconnects a socket; harmless when it is not connected.
     pub(super) fn detach(&self, attach: AttachNo) {
+        self.keyboard.borrow_mut().handle(clock::instant(), Event::Gone { attach, left: false });
         self.viewers.borrow_mut().retain(|viewer| viewer.attach != attach);
         self.output.borrow_mut().detach(attach);
         self.drained.notify_one();

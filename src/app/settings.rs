@@ -45,6 +45,7 @@ pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Ep
             replay: session.replay_buffer.bytes(),
             screens: session.screens,
         },
+        take_over: session.take_over,
         max_sessions: session.max_sessions,
         max_per_user: session.max_per_user,
         flush_batch: config.store.flush_batch as usize,

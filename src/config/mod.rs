@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{
-    core::{audit::Action, people::Role},
+    core::{audit::Action, control::TakeOver, people::Role},
     store::redis::address::RedisAddress,
 };
 
@@ -180,6 +180,8 @@ block! {
         replay_buffer: ByteSize = ByteSize::kib(256),
         /// Whether output that is no longer kept is followed, so that a new page sees what it drew.
         screens: bool = true,
+        /// Who but its owner may type in it.
+        take_over: TakeOver = TakeOver::Request,
     }
 }
 

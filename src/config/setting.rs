@@ -14,7 +14,7 @@ use super::{
     mistake::Report,
 };
 use crate::{
-    core::{audit::Action, people::Role},
+    core::{audit::Action, control::TakeOver, people::Role},
     store::mysql::MySqlStore,
 };
 
@@ -352,6 +352,7 @@ words! {
     Role: "viewer, user, operator, auditor or admin", "viewer" => Viewer, "user" => User, "operator" => Operator,
         "auditor" => Auditor, "admin" => Admin;
     RecordingPolicy: "required, best_effort or off", "required" => Required, "best_effort" => BestEffort, "off" => Off;
+    TakeOver: "never, request or force", "never" => Never, "request" => Request, "force" => Force;
 }
 
 impl Scalar for Records {

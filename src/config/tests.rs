@@ -80,7 +80,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("sign_in:\n  header:\n    name: Cookie\n    from: [10.0.0.0/8]\n", "config.yaml:3:11: sign_in.header.name: must be a header's name, 1 … 64 of A-Z a-z 0-9 - _, and none that browsers or proxies use already, as Remote-User"),
         ("sign_in:\n  header:\n    from: [10.0.0.0/8]\n", "config.yaml:3:11: sign_in.header.from: is given, but sign_in.header.name is not: which header names the user?"),
         ("sign_in:\n  require_totp: [admins]\n", "config.yaml:2:18: sign_in.require_totp[0]: must be viewer, user, operator, auditor or admin"),
-        ("session: 5\n", "config.yaml:1:10: session: must be a block with the keys cleanup_batch_size, reattach_window, idle_timeout, max_duration, max_sessions, max_per_user, output_window, replay_buffer, screens"),
+        ("session: 5\n", "config.yaml:1:10: session: must be a block with the keys cleanup_batch_size, reattach_window, idle_timeout, max_duration, max_sessions, max_per_user, output_window, replay_buffer, screens, take_over"),
         ("- a\n", "config.yaml: must be a block with the keys server, node, store, monitor, session, ssh, sign_in, targets, targets_adhoc, targets_allow, targets_deny, recording, webhooks"),
         ("server:\n  listen: 8022\n", "config.yaml:2:11: server.listen: must be an address and a port, as 127.0.0.1:8022 or [::1]:8022"),
         ("server: { listen: 0.0.0.0:80 }\n", "config.yaml:1:19: server.listen: listens beyond loopback, where passwords would be readable: give server.tls.cert and server.tls.key, or set server.tls.self_signed: true for a first run, or server.insecure: true behind a proxy that ends TLS"),

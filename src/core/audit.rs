@@ -37,6 +37,8 @@ words! {
         SessionTerminate => "session.terminate",
         /// Somebody else's terminal was looked at, or taken over.
         SessionAttach => "session.attach",
+        /// Somebody typed in another's session, or took control of it.
+        SessionControl => "session.control",
         /// Somebody else's recording was read.
         RecordingRead => "recording.read",
         /// A target showed a host key that was not accepted.

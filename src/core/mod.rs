@@ -7,6 +7,8 @@
 pub mod audit;
 /// The chain that makes a history tamper-evident.
 pub mod chain;
+/// Who types in a session: owner or guest, requests, turns.
+pub mod control;
 /// Targets out of files that people have already.
 pub mod import;
 /// The right of a node to serve, and how long it lasts.

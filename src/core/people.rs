@@ -49,12 +49,14 @@ words! {
         Manage => "manage",
         /// Say which host keys are trusted.
         Trust => "trust",
+        /// Type in the terminals of others, where they or the policy let.
+        Control => "control",
     }
 }
 
 /// A set of rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Rights(u8);
+pub struct Rights(u16);
 
 impl Rights {
     /// Whether `right` is among them.
@@ -92,7 +94,7 @@ pub enum Role {
     Viewer,
     /// Opens shells on the targets granted, sees their own sessions.
     User,
-    /// Opens shells on the targets granted; sees, looks on in and ends everyone's sessions; accepts host keys.
+    /// Opens shells on the targets granted; sees, looks on in, types in (if let) and ends everyone's sessions; accepts host keys.
     Operator,
     /// Sees everything, plays every recording, reads the audit log, opens nothing.
     Auditor,
@@ -117,11 +119,11 @@ impl Role {
 
     /// What it may do.
     pub fn rights(self) -> Rights {
-        use Right::{Audit, Observe, Open, Replay, Terminate, Trust, Watch};
+        use Right::{Audit, Control, Observe, Open, Replay, Terminate, Trust, Watch};
         match self {
             Self::Viewer => Rights::from_iter([Observe]),
             Self::User => Rights::from_iter([Open]),
-            Self::Operator => Rights::from_iter([Observe, Open, Watch, Terminate, Trust]),
+            Self::Operator => Rights::from_iter([Observe, Open, Watch, Terminate, Trust, Control]),
             Self::Auditor => Rights::from_iter([Observe, Replay, Audit]),
             Self::Admin => Rights::from_iter(Right::ALL.iter().copied()),
         }

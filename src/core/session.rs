@@ -143,6 +143,11 @@ pub enum Event {
     },
     /// The person wants to stay in spite of being idle.
     Stay,
+    /// Something that changes no status belongs into the history.
+    Noted {
+        /// What, in a sentence.
+        detail: String,
+    },
     /// Somebody or something ends the session.
     End {
         /// Why.
@@ -388,6 +393,7 @@ impl Session {
             Event::OutputResumed => self.peer.iter_mut().for_each(|watch| watch.resume(now.at)),
             Event::Stalled { lasted } => self.forgive(now, lasted),
             Event::Stay => self.note_input(now.at),
+            Event::Noted { detail } => self.announce(now, Some(detail)),
             Event::End { reason, detail } => self.close(now, reason, now.at, detail),
         }
     }

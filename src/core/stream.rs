@@ -364,6 +364,11 @@ impl Input {
         taken
     }
 
+    /// The offset at which the typing of `client` would continue, as of now.
+    pub fn peek(&self, client: &str) -> u64 {
+        self.clients.iter().find(|(name, _)| name == client).map_or(self.total, |(_, taken)| *taken)
+    }
+
     /// Counts bytes of the current browser as taken and returns the offset after them.
     pub fn take(&mut self, bytes: usize) -> u64 {
         self.total += bytes as u64;

@@ -238,7 +238,8 @@ pub(super) fn by_cookie(state: &State, directory: &Directory, cookie: Digest) ->
     Caller::new(directory, sign_in.user.clone(), Via::Cookie(cookie, sign_in))
 }
 
-fn by_token(state: &State, directory: &Directory, digest: &str) -> Option<Caller> {
+/// Who holds the token with this digest; `None` once it works no more.
+pub fn by_token(state: &State, directory: &Directory, digest: &str) -> Option<Caller> {
     let token = directory.token(digest, (state.settings.utc)())?;
     if token.user == ADMIN && state.settings.admin_token.is_none() && !state.settings.demo {
         // Whoever made it held a token that this gateway does not know any more.

@@ -27,6 +27,7 @@ use crate::{
         stores::Stores,
     },
     core::{
+        control::TakeOver,
         liveness::Rule,
         people::{ADMIN, Directory, Grant, Role, Token, User, token_digest},
         record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
@@ -116,6 +117,7 @@ fn actor_settings() -> actor::Settings {
             checkpoint: second,
         },
         stream: stream::Limits { window: 1024, replay: 1024, screens: true },
+        take_over: TakeOver::Request,
         max_sessions: 1,
         max_per_user: 1,
         flush_batch: 1,

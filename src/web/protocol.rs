@@ -8,9 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::view::SessionView;
 use crate::{
-    core::record::EndReason,
+    core::{control::Answer, record::EndReason},
     ssh::{Prompt, PromptKind, Size},
 };
+
+/// What is told of who types.
+mod control;
+
+pub use control::{Asked, Held, May};
 
 /// The subprotocol's name.
 pub const SUBPROTOCOL: &str = "pulsegate.v1";
@@ -44,6 +49,9 @@ pub enum BrowserFrame {
         /// Whether it knows what a picture is: bytes that draw a screen and count in no offset.
         #[serde(default)]
         screen: bool,
+        /// Whether it knows that who types may change; counts with `screen` only.
+        #[serde(default)]
+        control: bool,
     },
     /// It consumed the output up to here.
     Ack {
@@ -68,6 +76,27 @@ pub enum BrowserFrame {
     Stay {},
     /// The user is done.
     Close {},
+    /// An onlooker asks the owner to be let type.
+    RequestControl {},
+    /// The owner takes control back, or an onlooker takes it where the policy lets them.
+    TakeControl {},
+    /// A guest gives control back.
+    ReturnControl {},
+    /// The owner lets somebody type.
+    GrantControl {
+        /// The request.
+        id: u64,
+    },
+    /// The owner does not.
+    RefuseControl {
+        /// The request.
+        id: u64,
+    },
+    /// What follows is typed in this turn.
+    Typing {
+        /// The turn.
+        turn: u64,
+    },
 }
 
 /// How a browser is attached.
@@ -106,6 +135,28 @@ pub enum GatewayFrame<'a> {
         rows: u16,
         /// Bytes of the picture that comes before that output, if any.
         screen_bytes: usize,
+        /// Who types, for a page that knows that this may change.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        control: Option<Held<'a>>,
+    },
+    /// Who types has changed.
+    Control(Held<'a>),
+    /// Who asks the owner to be let type: all of them.
+    ControlRequests {
+        /// The requests, oldest first.
+        items: Vec<Asked<'a>>,
+    },
+    /// What became of a wish to type.
+    ControlAnswer {
+        /// A stable word.
+        outcome: Answer,
+        /// The sentence for the person.
+        message: &'a str,
+    },
+    /// What was typed without control was not delivered.
+    InputRefused {
+        /// The sentence for the person.
+        message: &'a str,
     },
     /// A browser that fell behind goes on from a picture.
     Screen {
@@ -287,6 +338,13 @@ mod tests {
             r#"{"type":"answer","id":1,"values":["secret"]}"#,
             r#"{"type":"stay"}"#,
             r#"{"type":"close"}"#,
+            r#"{"type":"attach","cols":80,"rows":24,"mode":"observe","client_id":"c","screen":true,"control":true}"#,
+            r#"{"type":"request_control"}"#,
+            r#"{"type":"take_control"}"#,
+            r#"{"type":"return_control"}"#,
+            r#"{"type":"grant_control","id":7}"#,
+            r#"{"type":"refuse_control","id":7}"#,
+            r#"{"type":"typing","turn":3}"#,
         ] {
             serde_json::from_str::<BrowserFrame>(frame).unwrap_or_else(|error| panic!("{frame}: {error}"));
         }
@@ -306,6 +364,9 @@ mod tests {
             r#"{"type":"ack","output_offset":1,"output_offset":2}"#,
             r#"{"type":"resize","cols":80,"rows":24,"depth":3}"#,
             r#"{"type":"stay","why":"\ud800"}"#,
+            r#"{"type":"grant_control","id":-1}"#,
+            r#"{"type":"grant_control","name":"eve"}"#,
+            r#"{"type":"typing"}"#,
             &deep,
         ] {
             assert!(serde_json::from_str::<BrowserFrame>(frame).is_err(), "{frame}");

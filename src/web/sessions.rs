@@ -43,6 +43,7 @@ struct WhyView<'a> {
     peer_heard_at: Option<Rfc3339>,
     last_input_at: Option<Rfc3339>,
     last_output_at: Option<Rfc3339>,
+    controlled_by: Option<&'a str>,
     deadlines: Vec<DeadlineView>,
     history: Vec<TransitionView<'a>>,
 }
@@ -171,6 +172,7 @@ fn why_json(why: &Why) -> WhyView<'_> {
         peer_heard_at: why.peer_heard_at.map(Rfc3339),
         last_input_at: why.last_input_at.map(Rfc3339),
         last_output_at: why.last_output_at.map(Rfc3339),
+        controlled_by: why.controlled_by.as_deref(),
         deadlines: why
             .deadlines
             .iter()

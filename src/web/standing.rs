@@ -11,17 +11,25 @@ use super::{
     state::State,
 };
 use crate::{
-    actor::gateway::Gateway,
+    actor::{
+        gateway::Gateway,
+        mailbox::Mailbox,
+        session::{
+            self, SessionMessage,
+            control::{Act, Deed},
+        },
+    },
     core::{
         people::Right,
         record::{EndReason, Record, SessionId},
+        stream::AttachNo,
     },
 };
 
 /// How long after a failure a session is ended again.
 const AGAIN: Duration = Duration::from_millis(200);
 
-/// Watches over an owner at their terminal until it is dropped.
+/// Watches over an owner or a guest at a terminal until it is dropped.
 pub struct Guard(JoinHandle<()>);
 
 impl Drop for Guard {
@@ -35,14 +43,61 @@ impl Drop for Guard {
 pub struct Standing {
     state: web::Data<State>,
     caller: Caller,
-    /// The owner of the session; `None` for one that nobody knows.
+    /// The owner of the session and its target; `None` for one that nobody knows.
     owner: Option<String>,
+    target: String,
 }
 
 impl Standing {
     /// `caller` at the terminal of `session`, as far as it is known.
     pub fn new(state: web::Data<State>, caller: Caller, session: Option<&Record>) -> Self {
-        Self { state, caller, owner: session.map(|record| record.username.clone()) }
+        let target = session.map_or(String::new(), |record| record.target.clone());
+        Self { state, caller, owner: session.map(|record| record.username.clone()), target }
+    }
+
+    /// Why they may not type in this session although somebody may let them, as a part of a sentence; `None` if they may. The
+    /// owner's own pages that look on need not: to type they attach so.
+    pub fn unfit(&self) -> Option<String> {
+        let user = &*self.caller.user;
+        if self.is_owners() {
+            return Some("it is your own session: open it to type".to_owned());
+        }
+        let Some(caller) = self.caller.now(&self.state) else { return Some(format!("{user} is no longer signed in")) };
+        let lacking = [Right::Watch, Right::Open, Right::Control].into_iter().find(|right| !caller.has(*right));
+        match lacking {
+            Some(right) => Some(format!("{user} has not the right {}", right.as_str())),
+            None => self.state.gateway.people().objection_to(user, &self.target),
+        }
+    }
+
+    /// What the audit log calls the session.
+    pub fn subject(&self) -> String {
+        format!("The session of {} on {}", self.owner.as_deref().unwrap_or_default(), self.target)
+    }
+
+    /// Takes control from a guest once they may no longer have it.
+    pub fn watch_guest(self, session: Mailbox<SessionMessage>, attach: AttachNo) -> Guard {
+        Guard(actix_web::rt::spawn(async move {
+            let why = tokio::select! {
+                why = self.clone().lost() => why,
+                why = self.becomes_unfit() => why,
+            };
+            session::post(&session, SessionMessage::Control(Act { attach, deed: Deed::Unfit { why } }));
+        }))
+    }
+
+    async fn becomes_unfit(&self) -> String {
+        let mut changes = self.state.gateway.people().changes();
+        loop {
+            changes.borrow_and_update();
+            if let Some(why) = self.unfit() {
+                return why;
+            }
+            if changes.changed().await.is_err() {
+                // The gateway outlives its sockets.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Why they may not attach, as the fault and a sentence; `None` if they may. What one may not see is not there.
@@ -128,5 +183,35 @@ impl Standing {
                 std::future::pending::<()>().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::people::token_digest;
+    use crate::web::fixture::{caller, record, settings, state_with};
+
+    #[actix_rt::test]
+    async fn only_who_may_look_on_type_for_others_and_open_the_target_is_fit_to_be_a_guest() {
+        let state = state_with(settings());
+        let unfit = |user: &str, record: &Record| {
+            let caller = caller(&state, user).0;
+            Standing::new(state.clone(), caller, Some(record)).unfit()
+        };
+        let theirs = record();
+        for (user, fit) in [("viewer", false), ("user", false), ("operator", true), ("auditor", false), ("admin", true)]
+        {
+            assert_eq!(unfit(user, &theirs).is_none(), fit, "{user}");
+        }
+        let removed = Record { target: "gone".into(), ..record() };
+        let why = unfit("operator", &removed).unwrap();
+        assert!(why.contains("gone was removed"), "{why}");
+        let directory = state.gateway.people().directory();
+        let token = auth::by_token(&state, &directory, &token_digest("pgt_open")).unwrap();
+        let why = Standing::new(state.clone(), token, Some(&theirs)).unfit();
+        assert_eq!(why.as_deref(), Some("operator has not the right watch"), "a token may what its scopes say");
+        let own = Record { username: "operator".into(), ..record() };
+        assert!(unfit("operator", &own).unwrap().contains("your own session"));
     }
 }

@@ -11,7 +11,7 @@ use actix_http::{
 use actix_web::{HttpRequest, HttpResponse, web};
 use actix_web_actors::ws::{CloseCode, CloseReason, Message, ProtocolError, WebsocketContext, WsResponseBuilder};
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
     frame_gate::{FrameGate, Refusal},
     origin,
     outlet::{Body, Outlet},
-    protocol::{self, BrowserFrame, Fault, GatewayFrame, LEAVING, MAX_FRAME, Mode, STOPPING, SUBPROTOCOL},
+    protocol::{self, BrowserFrame, Fault, GatewayFrame, LEAVING, MAX_FRAME, Mode, SUBPROTOCOL},
     resizes::{self, Resizes},
     standing::{Guard, Standing},
     state::State,
@@ -38,13 +38,18 @@ use crate::{
     },
     core::{
         audit::Action,
+        control::Turn,
         record::{EndReason, SessionId},
         stream::AttachNo,
     },
 };
 
+/// Who types.
+mod control;
 /// What the session says, as frames.
 mod telling;
+
+use control::{Typing, Wish, held};
 
 /// How long a browser may take for its first frame.
 const ATTACH_WITHIN: Duration = Duration::from_secs(10);
@@ -79,6 +84,7 @@ pub async fn terminal(
         backlog: BytesMut::new(),
         resizes: Resizes::default(),
         waiting_for_room: false,
+        left: false,
     };
     let response =
         WsResponseBuilder::new(socket, &request, payload).protocols(&[SUBPROTOCOL]).frame_size(MAX_FRAME).start();
@@ -104,16 +110,19 @@ struct TerminalSocket {
     backlog: BytesMut,
     resizes: Resizes,
     waiting_for_room: bool,
+    /// Whether its page said good-bye.
+    left: bool,
 }
 
 /// The socket's ends of the wire.
 struct Ends {
     attach: AttachNo,
     interactive: bool,
+    typing: Typing,
     input: mpsc::Sender<InputMessage>,
     side: Arc<SocketSide>,
     session: Mailbox<SessionMessage>,
-    /// Of who types.
+    /// Over the owner.
     _guard: Option<Guard>,
 }
 
@@ -146,7 +155,10 @@ impl TerminalSocket {
             }
         };
         match (frame, &self.attached) {
-            (BrowserFrame::Attach { cols, rows, mode, client_id, output_offset, input_offset: _, screen }, None) => {
+            (
+                BrowserFrame::Attach { cols, rows, mode, client_id, output_offset, input_offset: _, screen, control },
+                None,
+            ) => {
                 let (interactive, cutter) = (mode == Mode::Interactive, self.cutter.clone());
                 let seen = Seen { offset: output_offset, draws: screen };
                 let size = protocol::client(&client_id).and_then(|()| protocol::size(cols, rows));
@@ -155,7 +167,8 @@ impl TerminalSocket {
                     (Ok(_), Some((fault, message))) => self.fail(fault, &message, ctx),
                     (Ok(size), None) => {
                         let user = self.visitor.user.to_string();
-                        self.attach(Attach { interactive, user, client_id, seen, size, cutter }, ctx);
+                        let moves = control && screen;
+                        self.attach(Attach { interactive, user, client_id, seen, moves, size, cutter }, ctx);
                     }
                 }
             }
@@ -164,8 +177,10 @@ impl TerminalSocket {
             }
             (_, None) => self.fail(Fault::Protocol, "The first frame must be attach.", ctx),
             (BrowserFrame::Ack { output_offset }, Some(ends)) => ends.side.ack(output_offset),
-            (BrowserFrame::Resize { cols, rows }, Some(_)) => match protocol::size(cols, rows) {
+            (BrowserFrame::Resize { cols, rows }, Some(ends)) => match protocol::size(cols, rows) {
                 Err(message) => self.fail(Fault::Protocol, &message, ctx),
+                // The terminal has the size of who types.
+                Ok(_) if ends.typing.turn().is_none() => {}
                 Ok(size) => {
                     if self.resizes.tell(size) {
                         ctx.run_later(resizes::WINDOW, |socket, ctx| {
@@ -183,13 +198,19 @@ impl TerminalSocket {
             (BrowserFrame::Close {}, Some(ends)) => {
                 session::post(&ends.session, SessionMessage::UserClose(ends.attach))
             }
+            (BrowserFrame::RequestControl {}, Some(_)) => self.acts(Wish::Ask, ctx),
+            (BrowserFrame::TakeControl {}, Some(_)) => self.acts(Wish::Take, ctx),
+            (BrowserFrame::ReturnControl {}, Some(_)) => self.acts(Wish::Return, ctx),
+            (BrowserFrame::GrantControl { id }, Some(_)) => self.acts(Wish::Answer(id, true), ctx),
+            (BrowserFrame::RefuseControl { id }, Some(_)) => self.acts(Wish::Answer(id, false), ctx),
+            (BrowserFrame::Typing { turn }, Some(_)) => self.takes_turn(Turn(turn)),
         }
     }
 
     /// Attaches; frames that come meanwhile wait.
     fn attach(&mut self, request: Attach, ctx: &mut Ctx) {
         let (gateway, id) = (self.gateway.clone(), self.id);
-        let (interactive, new) = (request.interactive, request.seen.offset.is_none());
+        let (interactive, moves, new) = (request.interactive, request.moves, request.seen.offset.is_none());
         let attaching = async move {
             let outcome = gateway.attach(id, request).await;
             let ended = match &outcome {
@@ -199,7 +220,7 @@ impl TerminalSocket {
             (outcome, ended)
         };
         ctx.wait(attaching.into_actor(self).map(move |(outcome, ended), socket, ctx| match outcome {
-            Ok(Some(Ok(attached))) => socket.attached(attached, interactive, new, ctx),
+            Ok(Some(Ok(attached))) => socket.attached(attached, (interactive, moves), new, ctx),
             Ok(Some(Err(error @ AttachError::Offset(_)))) => socket.fail(Fault::Protocol, &error.to_string(), ctx),
             Ok(None | Some(Err(AttachError::Ended))) => match ended {
                 Ok(Some(record)) => {
@@ -214,10 +235,12 @@ impl TerminalSocket {
         }));
     }
 
-    fn attached(&mut self, attached: Attached, interactive: bool, new: bool, ctx: &mut Ctx) {
+    fn attached(&mut self, attached: Attached, (interactive, moves): (bool, bool), new: bool, ctx: &mut Ctx) {
         let Attached { record, ends, window, ping_interval, session } = attached;
         ends.side.heard.touch();
         self.visitor.looks_at(&self.gateway, Action::SessionAttach, &record);
+        let typing = Typing::new(interactive, moves, ends.take_over, &ends.hold);
+        let may = self.may(&typing);
         self.send(&GatewayFrame::Attached {
             session: Box::new(session_json(&record)),
             output_offset: ends.start.offset,
@@ -229,6 +252,7 @@ impl TerminalSocket {
             cols: ends.size.cols,
             rows: ends.size.rows,
             screen_bytes: ends.picture.as_ref().map_or(0, Bytes::len),
+            control: moves.then(|| held(&ends.hold, may)),
         });
         if let Some(picture) = ends.picture {
             self.outlet.output(picture);
@@ -245,13 +269,17 @@ impl TerminalSocket {
             }));
         }
         let (attach, input, side) = (ends.attach, ends.input, ends.side);
-        self.attached = Some(Ends { attach, interactive, input, side, session, _guard: guard });
+        self.attached = Some(Ends { attach, interactive, typing, input, side, session, _guard: guard });
+        self.watches_guest();
     }
 
     fn typed(&mut self, bytes: &Bytes, ctx: &mut Ctx) {
         match &self.attached {
             None => self.fail(Fault::Protocol, "The first frame must be attach.", ctx),
-            Some(ends) if !ends.interactive => self.fail(Fault::Protocol, "Who looks on cannot type.", ctx),
+            Some(ends) if !ends.interactive && !ends.typing.moves => {
+                self.fail(Fault::Protocol, "Who looks on cannot type.", ctx);
+            }
+            Some(ends) if ends.typing.turn().is_none() => self.refuses_input(),
             Some(_) if self.backlog.len() + bytes.len() > BACKLOG => {
                 let message = "The target takes no input and too much is waiting. Wait for input_ack.";
                 self.fail(Fault::TooMany, message, ctx);
@@ -266,11 +294,12 @@ impl TerminalSocket {
     /// Hands on what is typed; what has no room waits and is joined with what comes after.
     fn push_input(&mut self, ctx: &mut Ctx) {
         let Some(ends) = self.attached.as_ref().filter(|_| !self.waiting_for_room) else { return };
+        let Some(turn) = ends.typing.turn() else { return };
         let (attach, input) = (ends.attach, ends.input.clone());
         loop {
             let typed = (!self.backlog.is_empty()).then(|| InputKind::Bytes(self.backlog.split().freeze()));
             let Some(kind) = typed.or_else(|| self.resizes.due().map(InputKind::Resize)) else { return };
-            match input.try_send(InputMessage { attach, at: clock::instant(), kind }) {
+            match input.try_send(InputMessage { attach, turn, at: clock::instant(), kind }) {
                 Ok(()) => {}
                 // The session has ended; its last frame is on the way.
                 Err(mpsc::error::TrySendError::Closed(_)) => return,
@@ -301,35 +330,6 @@ impl TerminalSocket {
         }
     }
 
-    /// Watches over the gateway's last phases: says once that it will stop, and goes at the latest when it does. Who is
-    /// attached hears the end of the session first.
-    fn watch(&mut self, mut phase: watch::Receiver<Phase>, ctx: &mut Ctx) {
-        let told = self.phase;
-        let next = async move {
-            // The gateway outlives its sockets.
-            let now = phase.wait_for(|now| *now > told.max(Phase::Ready)).await.map_or(Phase::Over, |now| *now);
-            (now, phase)
-        };
-        ctx.spawn(next.into_actor(self).map(|(now, phase), socket, ctx| {
-            socket.phase = now;
-            match now {
-                Phase::Leaving if socket.attached.is_some() => socket.send(&LEAVING),
-                // Who is not attached yet is told behind `attached`.
-                Phase::Starting | Phase::Ready | Phase::Leaving => {}
-                Phase::Stopping | Phase::Drained if socket.attached.is_some() => {}
-                Phase::Stopping | Phase::Drained | Phase::Over => return socket.fail(Fault::Restart, STOPPING, ctx),
-            }
-            socket.watch(phase, ctx);
-        }));
-    }
-
-    /// Says that the session is over. One that ended with its gateway may be opened anew once that is back.
-    fn closed(&mut self, reason: EndReason, exit_status: Option<u32>, message: &str, ctx: &mut Ctx) {
-        self.send(&GatewayFrame::Closed { reason, exit_status, message });
-        let restarts = reason == EndReason::Shutdown && *self.gateway.phase().borrow() >= Phase::Stopping;
-        self.hang_up(if restarts { CloseCode::Restart } else { CloseCode::Normal }, ctx);
-    }
-
     fn fail_too_large(&mut self, ctx: &mut Ctx) {
         self.fail(Fault::FrameTooLarge, &format!("A frame has at most {MAX_FRAME} bytes. Send less at a time."), ctx);
     }
@@ -350,7 +350,8 @@ impl Actor for TerminalSocket {
 
     fn stopped(&mut self, _: &mut Ctx) {
         if let Some(ends) = self.attached.take() {
-            session::post(&ends.session, SessionMessage::SocketLost(ends.attach));
+            let gone = if self.left { SessionMessage::SocketLeft } else { SessionMessage::SocketLost };
+            session::post(&ends.session, gone(ends.attach));
         }
     }
 }
@@ -370,6 +371,8 @@ impl StreamHandler<Result<Message, ProtocolError>> for TerminalSocket {
                 self.gateway.observations().heartbeats.inc();
             }
             Ok(Message::Close(reason)) => {
+                let left = |reason: &CloseReason| matches!(reason.code, CloseCode::Normal | CloseCode::Away);
+                self.left = reason.as_ref().is_some_and(left);
                 self.outlet.close(reason);
                 ctx.stop();
             }

@@ -20,6 +20,7 @@ use pulsegate::{
         world::World,
     },
     core::{
+        control::TakeOver,
         record::{Epoch, Incarnation, NodeId, UtcMicros},
         session::Limits,
         stream,
@@ -294,6 +295,7 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch) -> Settings {
             checkpoint: Duration::from_secs(30),
         },
         stream: stream::Limits { window: 64 * 1024, replay: 32 * 1024, screens: true },
+        take_over: TakeOver::Request,
         max_sessions: 5_000,
         max_per_user: 5_000,
         flush_batch: 500,

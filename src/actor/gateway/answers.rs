@@ -63,6 +63,8 @@ pub struct Why {
     pub last_input_at: Option<UtcMicros>,
     /// The last terminal output.
     pub last_output_at: Option<UtcMicros>,
+    /// Who types in the owner's stead.
+    pub controlled_by: Option<String>,
     /// Every deadline that is armed now, soonest first; empty when closed.
     pub deadlines: Vec<Deadline>,
     /// Its transitions, oldest first.
@@ -193,6 +195,7 @@ impl Why {
             peer_heard_at: session.last_seen_at,
             last_input_at: session.last_input_at,
             last_output_at: None,
+            controlled_by: None,
             deadlines: Vec::new(),
             history: Vec::new(),
             session,

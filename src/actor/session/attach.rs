@@ -27,7 +27,9 @@ pub struct Attach {
     pub client_id: String,
     /// What it has of the output.
     pub seen: Seen,
-    /// Its terminal's size; an onlooker's does not count.
+    /// Whether it knows that control can move.
+    pub moves: bool,
+    /// Its terminal's size; it counts of the page that types.
     pub size: Size,
     /// How its socket is ended from outside.
     pub cutter: Cutter,
@@ -73,9 +75,9 @@ impl SessionActor {
             pump::forward(self.wire.clone(), viewer, frames, move || post(&stuck, SessionMessage::Stuck(attach)));
         actix::spawn(forwarder);
         self.handle_event(Some(Event::Attached { attach, interactive }), ctx);
-        if interactive {
+        if ends.hold.typing {
             let kind = InputKind::Resize(size);
-            let resize = InputMessage { attach, at: clock::instant(), kind };
+            let resize = InputMessage { attach, turn: ends.hold.turn, at: clock::instant(), kind };
             // A full queue means the target takes nothing: the size comes with the browser's next resize.
             if ends.input.try_send(resize).is_err() {
                 tracing::debug!("the first size of a browser had to wait");

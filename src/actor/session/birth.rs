@@ -19,6 +19,7 @@ use crate::{
         wire::{ToSocket, Wire},
     },
     core::{
+        control::Control,
         record::{EndReason, Record, SessionId},
         restart::{Policy, Restarts},
         session::Session,
@@ -41,7 +42,8 @@ pub(in crate::actor) fn start(
 ) {
     let mailbox = mailbox(&context, &parts);
     let id = record.id;
-    let wire = Wire::new(parts.settings.stream, beat, parts.observations.clone());
+    let keyboard = Control::new(parts.settings.take_over, &record.username);
+    let wire = Wire::new(parts.settings.stream, keyboard, beat, parts.observations.clone());
     wire.resize(request.size);
     let arbiter = Arbiter::current(&parts.observations);
     let session = Session::new(clock::now(), record.clone(), parts.settings.limits);

@@ -23,10 +23,11 @@ use crate::actor::{
     registry,
     session::{Attach, Attached},
     stores::Stores,
-    wire::{Cutter, InputKind, InputMessage, Seen, ToSocket},
+    wire::{Cutter, Seen, ToSocket},
 };
 use crate::{
     core::{
+        control::TakeOver,
         liveness::Rule,
         record::{Epoch, Incarnation, NodeId, Record, SessionId, Status, UtcMicros},
         session::Limits,
@@ -160,6 +161,7 @@ impl House {
                     checkpoint: Duration::from_secs(30),
                 },
                 stream: stream::Limits { window: 64 * 1024, replay: 32 * 1024, screens: true },
+                take_over: TakeOver::Force,
                 max_sessions: 2_000,
                 max_per_user: 1_200,
                 flush_batch: 500,
@@ -197,6 +199,7 @@ impl House {
             user: "ada".into(),
             client_id: "page".into(),
             seen: Seen { offset: None, draws: false },
+            moves: false,
             size: BROWSER,
             cutter: Cutter(None),
         };
@@ -268,10 +271,4 @@ pub async fn read(attached: &mut Attached, wanted: &[u8]) -> Option<ToSocket> {
         None
     };
     tokio::time::timeout(LIMIT, reading).await.expect("the frames never came")
-}
-
-pub async fn type_in(attached: &Attached, text: &'static str) {
-    let kind = InputKind::Bytes(Bytes::from_static(text.as_bytes()));
-    let message = InputMessage { attach: attached.ends.attach, at: crate::actor::clock::instant(), kind };
-    attached.ends.input.send(message).await.unwrap();
 }

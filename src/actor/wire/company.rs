@@ -1,12 +1,14 @@
-//! What the browsers on a session are told of its screen, and of each other. Knows no bytes of theirs.
+//! What the browsers on a session are told of its screen, of each other, and of who types. Knows no bytes of theirs.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Seen, Wire};
+use super::{Seen, Viewer, Wire};
 use crate::{
+    actor::clock,
     core::{
+        control::{Event, Page, Turn},
         screen::Grid,
         stream::{AttachNo, BeyondEnd, Picture, Start},
     },
@@ -15,6 +17,38 @@ use crate::{
 
 /// Onlookers that are named to the one who types: more fill no tab.
 const NAMES: usize = 32;
+
+/// Who types, as one page sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The turn that is now.
+    pub turn: Turn,
+    /// Whether this page types.
+    pub typing: bool,
+    /// Who types in the owner's stead.
+    pub guest: Option<String>,
+    /// How far this page's typing was taken.
+    pub input_offset: u64,
+    /// How it came about, in a sentence.
+    pub message: String,
+}
+
+/// Somebody who asks the owner to be let type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asking {
+    /// To be named in the answer.
+    pub id: u64,
+    /// The user.
+    pub name: String,
+    /// When it is too late for an answer.
+    pub ends_in: Duration,
+}
+
+/// A user's page. Its own name is the user's too, so that nobody's typing is counted as another's.
+pub(super) fn page(attach: AttachNo, name: String, client_id: &str) -> Page {
+    let client = format!("{name} {client_id}");
+    Page { attach, name, client }
+}
 
 impl Wire {
     /// Where a browser's output starts, and what it is shown before.
@@ -38,8 +72,70 @@ impl Wire {
     pub(in crate::actor) fn resize(&self, size: Size) {
         let Size { cols, rows } = size;
         self.size.set(size);
-        self.viewers.borrow().iter().filter(|viewer| !viewer.interactive).for_each(|viewer| viewer.tell_size(size));
+        let typist = self.keyboard.borrow().typist().attach;
+        self.viewers.borrow().iter().filter(|viewer| viewer.attach != typist).for_each(|viewer| viewer.tell_size(size));
         self.output.borrow_mut().resize(Grid { cols, rows });
+    }
+
+    /// Gives a page that came its place, and returns where its input continues.
+    pub(super) fn seat(&self, page: Page, interactive: bool, moves: bool) -> u64 {
+        let (attach, client) = (page.attach, page.client.clone());
+        let event = match (interactive, moves) {
+            (true, aware) => Event::OwnerCame { page, aware },
+            (false, true) => Event::OnlookerCame(page),
+            (false, false) => return 0,
+        };
+        let mut keyboard = self.keyboard.borrow_mut();
+        keyboard.handle(clock::instant(), event);
+        if keyboard.typist().attach == attach {
+            self.input.borrow_mut().attach(&client)
+        } else {
+            self.input.borrow().peek(&client)
+        }
+    }
+
+    /// Disconnects a socket whose page said good-bye.
+    pub(in crate::actor) fn leave(&self, attach: AttachNo) {
+        self.keyboard.borrow_mut().handle(clock::instant(), Event::Gone { attach, left: true });
+        self.detach(attach);
+    }
+
+    /// Who types, as `viewer` sees it.
+    pub(super) fn hold(&self, viewer: &Viewer, message: String) -> Hold {
+        let keyboard = self.keyboard.borrow();
+        Hold {
+            turn: keyboard.turn(),
+            typing: keyboard.typist().attach == viewer.attach,
+            guest: keyboard.guest().map(str::to_owned),
+            input_offset: self.input.borrow().peek(&viewer.client),
+            message,
+        }
+    }
+
+    /// Another page types from here on: counts its bytes, and tells everybody.
+    pub(in crate::actor) fn control_moved(&self, message: &str) {
+        let typist = self.keyboard.borrow().typist().clone();
+        self.input.borrow_mut().attach(&typist.client);
+        for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.moves()) {
+            viewer.tell_control(self.hold(viewer, message.to_owned()));
+            if viewer.attach != typist.attach {
+                viewer.tell_size(self.size.get());
+            }
+        }
+    }
+
+    /// Tells the owner's page who asks to be let type.
+    pub(in crate::actor) fn tell_requests(&self) {
+        let (keyboard, now) = (self.keyboard.borrow(), clock::instant());
+        let asking = keyboard.requests().iter().map(|request| Asking {
+            id: request.id,
+            name: request.page.name.clone(),
+            ends_in: request.ends_at.saturating_duration_since(now),
+        });
+        let asking: Vec<_> = asking.collect();
+        let owner = keyboard.owner().attach;
+        let viewers = self.viewers.borrow();
+        viewers.iter().filter(|viewer| viewer.attach == owner).for_each(|viewer| viewer.tell_requests(&asking));
     }
 
     /// Tells the one who types who looks on.

@@ -1,4 +1,5 @@
-//! One browser on a session: its control frames, its last frame, what it has acknowledged. Knows no bytes.
+//! One browser on a session: its control frames, its last frame, what it has acknowledged. Knows no bytes. What changes often
+//! is told as it is last: however fast it changes, one frame of it waits.
 
 use std::{
     cell::{Cell, RefCell},
@@ -9,8 +10,12 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Cutter, SocketSide, ToSocket};
-use crate::{actor::clock, core::stream::AttachNo, ssh::Size};
+use super::{Asking, Cutter, Hold, SocketSide, ToSocket};
+use crate::{
+    actor::clock,
+    core::{control::Page, stream::AttachNo},
+    ssh::Size,
+};
 
 /// How long typing that was taken may stay untold. By then an echo has come, or there will be none.
 const RECEIPT_WITHIN: Duration = Duration::from_millis(10);
@@ -25,13 +30,25 @@ struct Receipt {
     due: Instant,
 }
 
+/// What a browser is here for, and what it knows.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::actor) struct Kind {
+    /// Whether it is the owner's, to type.
+    pub interactive: bool,
+    /// Whether it knows the frames that pages from before pictures do not.
+    pub draws: bool,
+    /// Whether it knows that control can move.
+    pub moves: bool,
+}
+
 /// One browser on the session.
 pub(in crate::actor) struct Viewer {
     pub attach: AttachNo,
     pub interactive: bool,
     pub user: String,
-    /// Whether it knows the frames that pages from before pictures do not.
-    draws: bool,
+    /// Its own name and its user's, by which its typing is counted.
+    pub client: String,
+    kind: Kind,
     pub side: Arc<SocketSide>,
     pub cutter: Cutter,
     control: RefCell<VecDeque<ToSocket>>,
@@ -39,6 +56,10 @@ pub(in crate::actor) struct Viewer {
     watchers: RefCell<(BTreeSet<String>, bool)>,
     /// The terminal's size, if it is still to be told.
     size: Cell<Option<Size>>,
+    /// Who types, if it is still to be told.
+    hold: RefCell<Option<Hold>>,
+    /// Who asks, as it was told, and whether it is still to be.
+    requests: RefCell<(Vec<Asking>, bool)>,
     receipt: Cell<Option<Receipt>>,
     /// How far its typing was told as taken.
     told: Cell<u64>,
@@ -48,25 +69,20 @@ pub(in crate::actor) struct Viewer {
 
 impl Viewer {
     /// A browser that has been told that its typing was taken up to `typed`.
-    pub(super) fn new(
-        attach: AttachNo,
-        interactive: bool,
-        user: String,
-        draws: bool,
-        side: Arc<SocketSide>,
-        cutter: Cutter,
-        typed: u64,
-    ) -> Self {
+    pub(super) fn new(page: Page, kind: Kind, side: Arc<SocketSide>, cutter: Cutter, typed: u64) -> Self {
         Self {
-            attach,
-            interactive,
-            user,
-            draws,
+            attach: page.attach,
+            interactive: kind.interactive,
+            user: page.name,
+            client: page.client,
+            kind,
             side,
             cutter,
             control: RefCell::default(),
             watchers: RefCell::default(),
             size: Cell::new(None),
+            hold: RefCell::default(),
+            requests: RefCell::default(),
             receipt: Cell::new(None),
             told: Cell::new(typed),
             last: RefCell::default(),
@@ -83,7 +99,7 @@ impl Viewer {
     /// Tells it who looks on, if that changed: however often it did, once.
     pub(super) fn tell_watchers(&self, names: &BTreeSet<String>) {
         let mut watchers = self.watchers.borrow_mut();
-        if self.draws && watchers.0 != *names {
+        if self.kind.draws && watchers.0 != *names {
             *watchers = (names.clone(), true);
             self.side.wake.notify_one();
         }
@@ -91,10 +107,39 @@ impl Viewer {
 
     /// Tells it the terminal's size, the latest.
     pub(super) fn tell_size(&self, size: Size) {
-        if self.draws {
+        if self.kind.draws {
             self.size.set(Some(size));
             self.side.wake.notify_one();
         }
+    }
+
+    /// Whether it knows that control can move.
+    pub fn moves(&self) -> bool {
+        self.kind.moves
+    }
+
+    /// Tells it who types, the latest.
+    pub(super) fn tell_control(&self, hold: Hold) {
+        // How far its typing was taken stands in there; what was to be told before goes before.
+        self.told.set(hold.input_offset);
+        self.receipt.set(None);
+        self.hold.replace(Some(hold));
+        self.side.wake.notify_one();
+    }
+
+    /// Tells it who asks to be let type, if that changed.
+    pub(super) fn tell_requests(&self, asking: &[Asking]) {
+        let mut requests = self.requests.borrow_mut();
+        let ids = |asking: &[Asking]| asking.iter().map(|asking| asking.id).collect::<Vec<_>>();
+        if self.kind.moves && ids(&requests.0) != ids(asking) {
+            *requests = (asking.to_vec(), true);
+            self.side.wake.notify_one();
+        }
+    }
+
+    fn changed_requests(&self) -> Option<ToSocket> {
+        let mut requests = self.requests.borrow_mut();
+        std::mem::take(&mut requests.1).then(|| ToSocket::Requests(requests.0.clone()))
     }
 
     fn changed_watchers(&self) -> Option<ToSocket> {
@@ -131,8 +176,10 @@ impl Viewer {
     /// The next control frame that is to be sent now.
     pub(in crate::actor) fn next_control(&self) -> Option<ToSocket> {
         let queued = self.control.borrow_mut().pop_front();
+        let hold = || self.hold.take().map(ToSocket::Control);
         let size = || self.size.take().map(ToSocket::Size);
-        queued.or_else(size).or_else(|| self.changed_watchers()).or_else(|| self.due_receipt())
+        let company = || self.changed_watchers().or_else(|| self.changed_requests());
+        queued.or_else(hold).or_else(size).or_else(company).or_else(|| self.due_receipt())
     }
 
     fn due_receipt(&self) -> Option<ToSocket> {
@@ -171,7 +218,9 @@ mod tests {
     use super::*;
 
     fn viewer() -> Viewer {
-        Viewer::new(AttachNo(1), true, "ada".into(), true, Arc::default(), Cutter(None), 100)
+        let page = Page { attach: AttachNo(1), name: "ada".into(), client: "ada c".into() };
+        let kind = Kind { interactive: true, draws: true, moves: true };
+        Viewer::new(page, kind, Arc::default(), Cutter(None), 100)
     }
 
     async fn next(viewer: &Viewer) -> ToSocket {

@@ -37,9 +37,9 @@ fn each_role_has_the_rights_of_the_table() {
     for (role, rights) in [
         (Role::Viewer, "observe"),
         (Role::User, "open"),
-        (Role::Operator, "observe open watch terminate trust"),
+        (Role::Operator, "observe open watch terminate trust control"),
         (Role::Auditor, "observe replay audit"),
-        (Role::Admin, "observe open watch terminate replay audit manage trust"),
+        (Role::Admin, "observe open watch terminate replay audit manage trust control"),
     ] {
         let words: Vec<_> = role.rights().iter().map(Right::as_str).collect();
         assert_eq!(words.join(" "), rights, "{role:?}");

@@ -259,7 +259,7 @@ async fn signing_in_makes_a_strict_cookie_and_kills_the_old_one() {
     let expected = serde_json::json!({
         "user": "admin", "role": "admin", "local": false,
         "second_factor": { "on": false, "required": false, "recovery_codes": 0 }, "demo": false, "adhoc": true, "version": "0.1.0",
-        "rights": ["observe", "open", "watch", "terminate", "replay", "audit", "manage", "trust"],
+        "rights": ["observe", "open", "watch", "terminate", "replay", "audit", "manage", "trust", "control"],
     });
     assert_eq!(told, expected);
     let out = to(Method::POST, "/api/v1/logout").cookie(cookie.clone()).insert_header(("origin", ORIGIN));

@@ -1,15 +1,48 @@
-//! What a session says to its browser, as frames. Knows no browser's words.
+//! What a session, and the gateway that stops, say to a browser, as frames. Knows no browser's words.
 
-use actix::StreamHandler;
-use actix_http::ws::OpCode;
+use actix::{ActorFutureExt, AsyncContext, StreamHandler, WrapFuture};
+use actix_http::ws::{CloseCode, OpCode};
 
-use super::{Ctx, TerminalSocket};
+use tokio::sync::watch;
+
+use super::{Ctx, TerminalSocket, control::asked};
 use crate::{
-    actor::wire::ToSocket,
+    actor::{gateway::Phase, wire::ToSocket},
     core::{record::EndReason, stream::Picture},
     ssh::Size,
-    web::protocol::{self, Fault, GatewayFrame},
+    web::protocol::{self, Fault, GatewayFrame, LEAVING, STOPPING},
 };
+
+impl TerminalSocket {
+    /// Watches over the gateway's last phases: says once that it will stop, and goes at the latest when it does. Who is
+    /// attached hears the end of the session first.
+    pub(super) fn watch(&mut self, mut phase: watch::Receiver<Phase>, ctx: &mut Ctx) {
+        let told = self.phase;
+        let next = async move {
+            // The gateway outlives its sockets.
+            let now = phase.wait_for(|now| *now > told.max(Phase::Ready)).await.map_or(Phase::Over, |now| *now);
+            (now, phase)
+        };
+        ctx.spawn(next.into_actor(self).map(|(now, phase), socket, ctx| {
+            socket.phase = now;
+            match now {
+                Phase::Leaving if socket.attached.is_some() => socket.send(&LEAVING),
+                // Who is not attached yet is told behind `attached`.
+                Phase::Starting | Phase::Ready | Phase::Leaving => {}
+                Phase::Stopping | Phase::Drained if socket.attached.is_some() => {}
+                Phase::Stopping | Phase::Drained | Phase::Over => return socket.fail(Fault::Restart, STOPPING, ctx),
+            }
+            socket.watch(phase, ctx);
+        }));
+    }
+
+    /// Says that the session is over. One that ended with its gateway may be opened anew once that is back.
+    pub(super) fn closed(&mut self, reason: EndReason, exit_status: Option<u32>, message: &str, ctx: &mut Ctx) {
+        self.send(&GatewayFrame::Closed { reason, exit_status, message });
+        let restarts = reason == EndReason::Shutdown && *self.gateway.phase().borrow() >= Phase::Stopping;
+        self.hang_up(if restarts { CloseCode::Restart } else { CloseCode::Normal }, ctx);
+    }
+}
 
 impl StreamHandler<ToSocket> for TerminalSocket {
     fn handle(&mut self, frame: ToSocket, ctx: &mut Ctx) {
@@ -20,6 +53,14 @@ impl StreamHandler<ToSocket> for TerminalSocket {
                 self.outlet.output(bytes);
             }
             ToSocket::Watchers(names) => self.send(&GatewayFrame::Watchers { names: &names }),
+            ToSocket::Control(hold) => self.control_moved(&hold),
+            ToSocket::Requests(asking) => {
+                let items = asking.iter().map(asked).collect();
+                self.send(&GatewayFrame::ControlRequests { items });
+            }
+            ToSocket::Answer(outcome, message) => {
+                self.send(&GatewayFrame::ControlAnswer { outcome, message: &message });
+            }
             ToSocket::Size(Size { cols, rows }) => self.send(&GatewayFrame::Size { cols, rows }),
             ToSocket::InputAck(input_offset) => self.send(&GatewayFrame::InputAck { input_offset }),
             ToSocket::Status { status, detail } => self.send(&GatewayFrame::Status { status, detail: &detail }),

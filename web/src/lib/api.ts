@@ -24,7 +24,7 @@ export class ApiError extends Error {
 }
 
 /** What a person may do beyond their own sessions. */
-export type Right = "observe" | "open" | "watch" | "terminate" | "replay" | "audit" | "manage" | "trust";
+export type Right = "observe" | "open" | "watch" | "terminate" | "replay" | "audit" | "manage" | "trust" | "control";
 
 /** The person signed in, and what this gateway offers them. */
 export interface Me {

@@ -8,7 +8,7 @@ export type Role = "viewer" | "user" | "operator" | "auditor" | "admin";
 export const ROLES: Record<Role, string> = {
   user: "Opens shells on the targets granted, and sees only their own sessions.",
   viewer: "Sees every session and the evidence behind its status; opens none.",
-  operator: "Opens shells on the targets granted, sees every session, may look on in and end those of others, and accepts host keys.",
+  operator: "Opens shells on the targets granted, sees every session, looks on in those of others, ends them, types there if let, and accepts host keys.",
   auditor: "Sees every session, plays every recording and reads the audit log; opens no shells.",
   admin: "May do everything on every target, and manages people.",
 };
@@ -23,6 +23,7 @@ export const RIGHTS: Record<Right, string> = {
   audit: "Read the audit log",
   manage: "Manage people",
   trust: "Accept and forget host keys",
+  control: "Type in terminals of others, where they let it",
 };
 
 /** Someone who may sign in with a password. Times are RFC 3339 UTC. */
@@ -72,6 +73,7 @@ export const ACTIONS = [
   "session.open",
   "session.terminate",
   "session.attach",
+  "session.control",
   "recording.read",
   "target.host_key_refused",
   "target.channel_refused",

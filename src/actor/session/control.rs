@@ -1,0 +1,116 @@
+//! How control moves between the pages of a session: what they say goes to [`Control`], what follows is told and noted.
+//!
+//! [`Control`]: crate::core::control::Control
+
+use actix::Context;
+
+use super::SessionActor;
+use crate::{
+    actor::{clock, wire::ToSocket},
+    core::{
+        control::{Answer, Effect, Page},
+        record::Status,
+        session::{self, Moment},
+        stream::AttachNo,
+    },
+};
+
+pub(in crate::actor) use crate::core::control::Event;
+
+/// What a page says of control.
+#[derive(Debug)]
+pub struct Act {
+    /// Which page.
+    pub attach: AttachNo,
+    /// What.
+    pub deed: Deed,
+}
+
+/// What is said of control. Whether somebody has the right to is known already.
+#[derive(Debug)]
+pub enum Deed {
+    /// An onlooker asks.
+    Ask,
+    /// An onlooker takes it without asking.
+    Force,
+    /// The owner takes it back.
+    TakeBack,
+    /// A guest gives it back.
+    GiveBack,
+    /// The owner answers a request.
+    Answer {
+        /// Which one.
+        request: u64,
+        /// Whether they let them.
+        granted: bool,
+    },
+    /// Whoever it is may no longer type here.
+    Unfit {
+        /// Why, as a part of a sentence.
+        why: String,
+    },
+    /// An onlooker has no right to it.
+    Refused {
+        /// Why, as a sentence.
+        why: String,
+    },
+}
+
+impl SessionActor {
+    /// Takes note of what a page says of control.
+    pub(super) fn control(&mut self, Act { attach, deed }: Act, ctx: &mut Context<Self>) {
+        let Some(viewer) = self.wire.viewer(attach).filter(|viewer| viewer.moves()) else { return };
+        let page = || Page { attach, name: viewer.user.clone(), client: viewer.client.clone() };
+        let is_early = self.session.record().status == Status::Connecting;
+        let event = match deed {
+            Deed::Ask | Deed::Force if is_early || viewer.interactive => {
+                let why = "Nobody but the owner types before the shell runs.".to_owned();
+                return viewer.send(ToSocket::Answer(Answer::Refused, why));
+            }
+            Deed::Ask => Event::Asked(page()),
+            Deed::Force => Event::Forced(page()),
+            Deed::TakeBack => Event::TookBack(attach),
+            Deed::GiveBack => Event::GaveBack(attach),
+            Deed::Answer { request, granted } => Event::Answered { by: attach, request, granted },
+            Deed::Unfit { why } => Event::Unfit { attach, why },
+            Deed::Refused { why } => return viewer.send(ToSocket::Answer(Answer::Refused, why)),
+        };
+        self.wire.keyboard.borrow_mut().handle(clock::instant(), event);
+        self.handle_event(None, ctx);
+    }
+
+    /// Does what follows from how control moved; whether anything did, of a session that is not over.
+    pub(super) fn carry_control(&mut self, now: Moment) -> bool {
+        let mut any = false;
+        loop {
+            let effect = self.wire.keyboard.borrow_mut().poll_effect();
+            let Some(effect) = effect else { break };
+            any = true;
+            match effect {
+                Effect::Moved(message) => {
+                    self.wire.control_moved(&message);
+                    self.supersede_who_knows_nothing(now);
+                }
+                Effect::Requests => self.wire.tell_requests(),
+                Effect::Tell(attach, answer, message) => {
+                    self.with_viewer(attach, |viewer| viewer.send(ToSocket::Answer(answer, message)));
+                }
+                Effect::Note(detail) => self.session.handle(now, session::Event::Noted { detail }),
+            }
+        }
+        any && !self.session.record().is_closed()
+    }
+
+    /// A page that does not know that control can move is sent away when it does: it would type into nothing.
+    fn supersede_who_knows_nothing(&mut self, now: Moment) {
+        let (owner, typist) = {
+            let keyboard = self.wire.keyboard.borrow();
+            (keyboard.owner().attach, keyboard.typist().attach)
+        };
+        if let Some(viewer) = self.wire.viewer(owner).filter(|viewer| owner != typist && !viewer.moves()) {
+            viewer.finish(ToSocket::Superseded);
+            self.wire.detach(owner);
+            self.session.handle(now, session::Event::SocketLost { attach: owner });
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What a session's state stands on: who was heard when, what is due, who types. Changes nothing.
+
+use std::time::Instant;
+
+use super::SessionActor;
+use crate::actor::{
+    clock,
+    gateway::{Deadline, Why},
+};
+
+impl SessionActor {
+    /// What its state stands on, now.
+    pub(super) fn why(&mut self) -> Why {
+        let now = clock::now();
+        self.look_around(now);
+        let stamp = |at: Option<Instant>| at.map(|at| now.utc_of(at));
+        let beat = &self.wire.beat;
+        let browser = self.wire.viewers().iter().filter_map(|viewer| viewer.side.heard.last()).max();
+        let left = |at: Instant| u64::try_from(at.saturating_duration_since(now.at).as_millis()).unwrap_or(u64::MAX);
+        Why {
+            session: self.session.record().clone(),
+            browser_heard_at: stamp(browser),
+            peer_heard_at: stamp(beat.peer.last()),
+            last_input_at: stamp(beat.input.last()),
+            last_output_at: stamp(beat.output.last()),
+            controlled_by: self.wire.keyboard.borrow().guest().map(str::to_owned),
+            deadlines: self
+                .session
+                .deadlines()
+                .into_iter()
+                .map(|(what, at)| Deadline { what, left_ms: left(at) })
+                .collect(),
+            history: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What of all that pages send reaches the target: at random, over the real writer.
+
+use std::cell::RefCell;
+
+use futures_util::future::{FutureExt, LocalBoxFuture, ready};
+use proptest::prelude::*;
+use tokio::task::{LocalSet, yield_now};
+
+use super::*;
+use crate::{
+    actor::{pulse::pulse, session::control::Event as Moved},
+    core::{
+        control::Page,
+        record::{SessionId, UtcMicros},
+    },
+    ssh::{LinkGone, LinkInput},
+};
+
+/// A target that keeps what it was sent.
+#[derive(Clone, Default)]
+struct Target(Rc<RefCell<Vec<u8>>>);
+
+impl LinkInput for Target {
+    fn write(&mut self, bytes: Bytes) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
+        self.0.borrow_mut().extend_from_slice(&bytes);
+        ready(Ok(())).boxed_local()
+    }
+
+    fn resize(&mut self, _: Size) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
+        ready(Ok(())).boxed_local()
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A page comes: the owner's, or one of two onlookers'.
+    Came(usize),
+    Gone(usize, bool),
+    /// A page sends so many bytes in the turn that was so many ago.
+    Typed(usize, u64, usize),
+    Forced(usize),
+    TookBack,
+    GaveBack(usize),
+    /// What waits is handed on.
+    Settled,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (0..3_usize).prop_map(Step::Came),
+        1 => (0..3_usize, any::<bool>()).prop_map(|(page, left)| Step::Gone(page, left)),
+        8 => (0..3_usize, 0..3_u64, 1..5_usize).prop_map(|(page, ago, count)| Step::Typed(page, ago, count)),
+        2 => (1..3_usize).prop_map(Step::Forced),
+        1 => Just(Step::TookBack),
+        1 => (1..3_usize).prop_map(Step::GaveBack),
+        2 => Just(Step::Settled),
+    ]
+}
+
+const NAMES: [&str; 3] = ["ada", "bob", "eve"];
+
+fn attach(wire: &Rc<Wire>, page: usize) -> (Rc<Viewer>, SocketEnds) {
+    let request = Attach {
+        interactive: page == 0,
+        user: NAMES[page].into(),
+        // The same for all: a guest cannot move another's count by its name.
+        client_id: "page".into(),
+        seen: Seen { offset: None, draws: true },
+        moves: true,
+        size: Size { cols: 80, rows: 24 },
+        cutter: Cutter(None),
+    };
+    let (viewer, ends, _) = wire.attach(request).unwrap();
+    (viewer, ends)
+}
+
+/// What actually moved is told and counted, as the session's actor does it.
+fn settle_control(wire: &Wire) {
+    loop {
+        let effect = wire.keyboard.borrow_mut().poll_effect();
+        match effect {
+            Some(crate::core::control::Effect::Moved(message)) => wire.control_moved(&message),
+            Some(_) => {}
+            None => return,
+        }
+    }
+}
+
+async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
+    let control = Control::new(TakeOver::Force, NAMES[0]);
+    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
+    let limits = Limits { window: 1 << 20, replay: 1 << 16 };
+    let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
+    let target = Target::default();
+    let receiver = wire.input_receiver.take().unwrap();
+    tokio::task::spawn_local(pump::write(wire.clone(), Box::new(target.clone()), receiver));
+    let mut pages: [Option<(Rc<Viewer>, SocketEnds)>; 3] = Default::default();
+    pages[0] = Some(attach(&wire, 0));
+    // Sent and not handed on yet.
+    let mut waiting: Vec<(usize, AttachNo, Turn, usize)> = Vec::new();
+    let (mut expected, mut taken) = (Vec::new(), [0_u64; 3]);
+    for step in steps.into_iter().chain([Step::Settled]) {
+        let now = clock::instant();
+        let page_of = |page: usize| {
+            let (viewer, ends) = pages[page].as_ref()?;
+            Some(Page { attach: ends.attach, name: viewer.user.clone(), client: viewer.client.clone() })
+        };
+        match step {
+            Step::Came(page) => pages[page] = Some(attach(&wire, page)),
+            Step::Gone(page, left) => {
+                if let Some((_, ends)) = pages[page].take() {
+                    if left { wire.leave(ends.attach) } else { wire.detach(ends.attach) }
+                }
+            }
+            Step::Typed(page, ago, count) => {
+                let Some((_, ends)) = &pages[page] else { continue };
+                let turn = Turn(wire.keyboard.borrow().turn().0.saturating_sub(ago));
+                let kind = InputKind::Bytes(vec![b'a' + page as u8; count].into());
+                if ends.input.try_send(InputMessage { attach: ends.attach, turn, at: now, kind }).is_ok() {
+                    waiting.push((page, ends.attach, turn, count));
+                }
+            }
+            Step::Forced(page) => {
+                if let Some(page) = page_of(page) {
+                    wire.keyboard.borrow_mut().handle(now, Moved::Forced(page));
+                }
+            }
+            Step::TookBack => {
+                if let Some(page) = page_of(0) {
+                    wire.keyboard.borrow_mut().handle(now, Moved::TookBack(page.attach));
+                }
+            }
+            Step::GaveBack(page) => {
+                if let Some(page) = page_of(page) {
+                    wire.keyboard.borrow_mut().handle(now, Moved::GaveBack(page.attach));
+                }
+            }
+            Step::Settled => {
+                for (page, attach, turn, count) in waiting.drain(..) {
+                    if wire.keyboard.borrow().types(attach, turn) {
+                        expected.extend(vec![b'a' + page as u8; count]);
+                        taken[page] += count as u64;
+                    }
+                }
+                for _ in 0..4 * INPUTS {
+                    yield_now().await;
+                }
+                prop_assert_eq!(&*target.0.borrow(), &expected);
+            }
+        }
+        settle_control(&wire);
+        // However far the shell has got: what each page is told was taken is what the shell has of it, from where it first
+        // typed on.
+        for (page, told) in pages.iter().enumerate().filter_map(|(nth, page)| Some((nth, page.as_ref()?))) {
+            let hold = wire.hold(&told.0, String::new());
+            let of_page = target.0.borrow().iter().filter(|byte| **byte == b'a' + page as u8).count() as u64;
+            prop_assert!(!hold.typing || wire.keyboard.borrow().typist().attach == told.1.attach);
+            prop_assert!(of_page == 0 || hold.input_offset >= of_page, "{} of {of_page}", hold.input_offset);
+        }
+    }
+    let total = taken.iter().sum::<u64>();
+    prop_assert_eq!(wire.beat.bytes_in.load(Ordering::Relaxed), total);
+    Ok(())
+}
+
+proptest! {
+    /// Nothing that was sent without control, or in an earlier turn, reaches the shell, whatever waits where when control
+    /// moves; and what is sent in its turn does.
+    #[test]
+    fn no_byte_of_a_page_without_control_reaches_the_shell(steps in prop::collection::vec(step(), 0..80)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        LocalSet::new().block_on(&runtime, run(steps))?;
+    }
+}
+
+#[actix_rt::test]
+async fn each_page_counts_its_own_bytes_however_control_moves() {
+    let control = Control::new(TakeOver::Force, NAMES[0]);
+    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
+    let limits = Limits { window: 1 << 20, replay: 1 << 16 };
+    let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
+    let (owner, _) = attach(&wire, 0);
+    let (guest, ends) = attach(&wire, 1);
+    let page = Page { attach: ends.attach, name: "bob".into(), client: guest.client.clone() };
+    wire.input.borrow_mut().take(5);
+    let mut owners = 5;
+    let mut guests = None;
+    for round in 1..=20_u64 {
+        wire.keyboard.borrow_mut().handle(clock::instant(), Moved::Forced(page.clone()));
+        settle_control(&wire);
+        let begun = wire.hold(&guest, String::new()).input_offset;
+        assert_eq!(begun, *guests.get_or_insert(begun), "where it stopped last time");
+        wire.input.borrow_mut().take(round as usize);
+        guests = Some(begun + round);
+        assert_eq!(wire.hold(&owner, String::new()).input_offset, owners);
+        let back = Moved::TookBack(owner.attach);
+        wire.keyboard.borrow_mut().handle(clock::instant(), back);
+        settle_control(&wire);
+        wire.input.borrow_mut().take(1);
+        owners += 1;
+    }
+}

@@ -1,0 +1,262 @@
+//! A socket's part in who types: which turn its bytes belong to, what its page may wish for and how often. Decides about
+//! rights; about control the session decides.
+
+use std::time::Duration;
+
+use actix::{ActorFutureExt, AsyncContext, WrapFuture};
+
+use super::{Ctx, TerminalSocket};
+use crate::{
+    actor::{
+        session::{
+            self, SessionMessage,
+            control::{Act, Deed},
+        },
+        wire::{Asking, Hold},
+    },
+    core::{
+        audit::Action,
+        control::{TakeOver, Turn},
+    },
+    web::{
+        protocol::{Asked, Fault, GatewayFrame, Held, May},
+        standing::Guard,
+    },
+};
+
+/// Words about control that a page may say in each [`WINDOW`]: more than a person clicks. Each may be a line in the history.
+const WISHES: u8 = 20;
+
+/// How long their count lasts.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// What a page's person wishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// To be let type.
+    Ask,
+    /// To type now.
+    Take,
+    /// To type no more.
+    Return,
+    /// To answer a request.
+    Answer(u64, bool),
+}
+
+/// Whether a page types, and in which turn.
+pub struct Typing {
+    /// Whether the page knows that control can move.
+    pub moves: bool,
+    is_owners: bool,
+    take_over: TakeOver,
+    /// The turn in which the session lets it type.
+    given: Option<Turn>,
+    /// The turn in which it said it types: what it sent before is of another one.
+    taken: Option<Turn>,
+    /// Whether it was told that what it types goes nowhere.
+    refused: bool,
+    /// Words about control in this window; `None` while no window is open.
+    wishes: Option<u8>,
+    /// Over a guest.
+    guard: Option<Guard>,
+    /// Whether the audit log was told that it takes control.
+    is_audited: bool,
+}
+
+impl Typing {
+    /// As the session has it when the page comes. A new socket has nothing of an earlier turn on its way.
+    pub fn new(is_owners: bool, moves: bool, take_over: TakeOver, hold: &Hold) -> Self {
+        let given = hold.typing.then_some(hold.turn);
+        let (refused, wishes, guard, is_audited) = (false, None, None, false);
+        Self { moves, is_owners, take_over, given, taken: given, refused, wishes, guard, is_audited }
+    }
+
+    /// The turn its bytes belong to; `None` while it does not type.
+    pub fn turn(&self) -> Option<Turn> {
+        self.taken
+    }
+
+    /// Control moved.
+    fn moved(&mut self, hold: &Hold) {
+        self.given = hold.typing.then_some(hold.turn);
+        if self.taken != self.given {
+            (self.taken, self.refused) = (None, false);
+        }
+    }
+
+    /// The page says that it types in `turn`; an older one than it was given is late.
+    fn take(&mut self, turn: Turn) {
+        self.taken = self.given.filter(|given| *given == turn).or(self.taken);
+    }
+}
+
+/// Who types, as a page is told.
+pub fn held(hold: &Hold, may: May) -> Held<'_> {
+    let Hold { turn, typing, guest, input_offset, message } = hold;
+    Held { turn: turn.0, typing: *typing, name: guest.as_deref(), may, input_offset: *input_offset, message }
+}
+
+/// Somebody who asks, as the owner's page is told.
+pub fn asked(asking: &Asking) -> Asked<'_> {
+    let ends_in_ms = u64::try_from(asking.ends_in.as_millis()).unwrap_or(u64::MAX);
+    Asked { id: asking.id, name: &asking.name, ends_in_ms }
+}
+
+impl TerminalSocket {
+    /// What this page can do to type.
+    pub(super) fn may(&self, typing: &Typing) -> May {
+        match (typing.is_owners, typing.take_over) {
+            (true, _) => May::Take,
+            (false, TakeOver::Never) => May::None,
+            (false, _) if self.standing.unfit().is_some() => May::None,
+            (false, TakeOver::Request) => May::Ask,
+            (false, TakeOver::Force) => May::Take,
+        }
+    }
+
+    /// Tells the page that control moved. What waits here of an earlier turn goes nowhere; how far its typing was taken says
+    /// what that was.
+    pub(super) fn control_moved(&mut self, hold: &Hold) {
+        let Some(ends) = self.attached.as_mut() else { return };
+        ends.typing.moved(hold);
+        if ends.typing.turn().is_none() {
+            self.backlog.clear();
+        }
+        if let Some(ends) = &self.attached {
+            self.send(&GatewayFrame::Control(held(hold, self.may(&ends.typing))));
+        }
+        self.watches_guest();
+    }
+
+    /// Watches over a guest for as long as they type, and has the audit log told of them.
+    pub(super) fn watches_guest(&mut self) {
+        let (standing, id) = (self.standing.clone(), self.id);
+        let Some(ends) = self.attached.as_mut().filter(|ends| !ends.interactive) else { return };
+        let (attach, session) = (ends.attach, ends.session.clone());
+        let typing = &mut ends.typing;
+        match (typing.given, &typing.guard) {
+            (None, _) => (typing.guard, typing.is_audited) = (None, false),
+            (Some(_), Some(_)) => {}
+            (Some(_), None) => {
+                let subject = standing.subject();
+                typing.guard = Some(standing.watch_guest(session, attach));
+                if !std::mem::replace(&mut typing.is_audited, true) {
+                    let detail = format!("{subject}: types there.");
+                    self.gateway.audit().note(self.visitor.did(Action::SessionControl, id, &detail));
+                }
+            }
+        }
+    }
+
+    /// The page types in `turn` from here on.
+    pub(super) fn takes_turn(&mut self, turn: Turn) {
+        if let Some(ends) = self.attached.as_mut() {
+            ends.typing.take(turn);
+        }
+    }
+
+    /// Says, once until control moves, that what is typed goes nowhere.
+    pub(super) fn refuses_input(&mut self) {
+        let Some(ends) = self.attached.as_mut() else { return };
+        if !std::mem::replace(&mut ends.typing.refused, true) {
+            let message = "Another page types in this session: what you type is not delivered.";
+            self.send(&GatewayFrame::InputRefused { message });
+        }
+    }
+
+    /// Hands on what the page's person wishes, if they may.
+    pub(super) fn acts(&mut self, wish: Wish, ctx: &mut Ctx) {
+        let Some(ends) = self.attached.as_mut() else { return };
+        let wishes = ends.typing.wishes.get_or_insert_with(|| {
+            ctx.run_later(WINDOW, |socket, _| {
+                if let Some(ends) = socket.attached.as_mut() {
+                    ends.typing.wishes = None;
+                }
+            });
+            0
+        });
+        *wishes += 1;
+        if *wishes > WISHES {
+            let within = WINDOW.as_secs();
+            let message = format!("More than {WISHES} wishes for control within {within} s. Attach again.");
+            return self.fail(Fault::TooMany, &message, ctx);
+        }
+        let (is_owners, take_over) = (ends.typing.is_owners, ends.typing.take_over);
+        let unfit = |socket: &Self| socket.standing.unfit().map(|why| format!("You may not type here: {why}."));
+        match wish {
+            Wish::Return => self.tells_session(Deed::GiveBack),
+            Wish::Answer(request, granted) => self.tells_session(Deed::Answer { request, granted }),
+            Wish::Take if is_owners => self.tells_session(Deed::TakeBack),
+            Wish::Ask | Wish::Take => match (unfit(self), wish) {
+                (Some(why), _) => self.tells_session(Deed::Refused { why }),
+                (None, Wish::Take) if take_over == TakeOver::Force => self.forces(ctx),
+                // Which refuses it, with a sentence.
+                (None, Wish::Take) => self.tells_session(Deed::Force),
+                (None, Wish::Ask | Wish::Return | Wish::Answer(..)) => self.tells_session(Deed::Ask),
+            },
+        }
+    }
+
+    /// Takes control without asking, once the audit log has it.
+    fn forces(&mut self, ctx: &mut Ctx) {
+        let detail = format!("{}: takes control without asking.", self.standing.subject());
+        let deed = self.visitor.did(Action::SessionControl, self.id, &detail);
+        let audit = self.gateway.audit().clone();
+        let recording = async move { audit.record(deed).await };
+        ctx.wait(recording.into_actor(self).map(|recorded, socket, _| {
+            let deed = match recorded {
+                Ok(()) => Deed::Force,
+                Err(error) => Deed::Refused { why: error.to_string() },
+            };
+            if let Some(ends) = socket.attached.as_mut().filter(|_| matches!(deed, Deed::Force)) {
+                ends.typing.is_audited = true;
+            }
+            socket.tells_session(deed);
+        }));
+    }
+
+    fn tells_session(&self, deed: Deed) {
+        if let Some(ends) = &self.attached {
+            session::post(&ends.session, SessionMessage::Control(Act { attach: ends.attach, deed }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hold(turn: u64, typing: bool) -> Hold {
+        Hold { turn: Turn(turn), typing, guest: None, input_offset: 0, message: String::new() }
+    }
+
+    fn typing(now: &Hold) -> Typing {
+        Typing::new(false, true, TakeOver::Request, now)
+    }
+
+    #[test]
+    fn what_is_on_its_way_when_control_comes_back_is_of_no_turn() {
+        let mut page = typing(&hold(1, true));
+        assert_eq!(page.turn(), Some(Turn(1)), "a new socket has nothing on its way");
+        page.moved(&hold(2, false));
+        assert_eq!(page.turn(), None);
+        page.take(Turn(2));
+        assert_eq!(page.turn(), None, "it was not given");
+        page.moved(&hold(3, true));
+        assert_eq!(page.turn(), None, "it has not said that it knows");
+        page.take(Turn(1));
+        assert_eq!(page.turn(), None, "that was an earlier turn");
+        page.take(Turn(3));
+        assert_eq!(page.turn(), Some(Turn(3)));
+    }
+
+    #[test]
+    fn a_turn_that_was_taken_between_two_of_its_own_is_noticed() {
+        let mut page = typing(&hold(1, true));
+        page.moved(&hold(3, true));
+        assert_eq!(page.turn(), None);
+        page.take(Turn(3));
+        page.moved(&hold(3, true));
+        assert_eq!(page.turn(), Some(Turn(3)), "told again, it goes on");
+    }
+}
