@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { AWAY_BYTES, type Waiting } from "./away";
 import { Connection } from "./connection";
 import { FRAME_BYTES, UNACKNOWLEDGED_BYTES } from "./input";
-import type { Prompt, Session } from "./protocol";
+import type { Control, ControlRequest, Prompt, Session } from "./protocol";
 import type { Lookup, Socket } from "./world";
 
 const SESSION = { id: "s", status: "active", bytes_out: 0, end_reason: null, exit_status: null } as Session;
@@ -27,7 +27,7 @@ class ScriptedSocket implements Socket {
   output(length: number) {
     this.onmessage?.({ data: new ArrayBuffer(length) });
   }
-  attached(offsets: { output?: number; input?: number; lost?: number; picture?: number; session?: Partial<Session> } = {}) {
+  attached(offsets: { output?: number; input?: number; lost?: number; picture?: number; control?: Control; session?: Partial<Session> } = {}) {
     this.onopen?.();
     this.control({
       type: "attached",
@@ -41,6 +41,7 @@ class ScriptedSocket implements Socket {
       cols: 80,
       rows: 24,
       screen_bytes: offsets.picture ?? 0,
+      control: offsets.control,
     });
   }
   /** The control frames of one type that the page sent. */
@@ -65,6 +66,11 @@ let seen: {
   idle: (number | null)[];
   notices: (string | null)[];
   waiting: Waiting | null;
+  controls: Control[];
+  requests: ControlRequest[];
+  answers: string[];
+  unsent: number[];
+  sizes: number[][];
 };
 let connection: Connection;
 
@@ -94,7 +100,7 @@ function parse() {
 
 beforeEach(() => {
   [clock, timers, sockets, unparsed] = [0, [], [], []];
-  seen = { lost: [], resets: 0, prompts: [], idle: [], notices: [], waiting: null };
+  seen = { lost: [], resets: 0, prompts: [], idle: [], notices: [], waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
   answer = () => Promise.resolve({ found: SESSION });
   connection = new Connection(
     {
@@ -121,8 +127,12 @@ beforeEach(() => {
       idle: (ms) => seen.idle.push(ms),
       notice: (message) => seen.notices.push(message),
       watchers: () => {},
-      size: () => {},
+      size: (cols, rows) => seen.sizes.push([cols, rows]),
       waiting: (waiting) => (seen.waiting = waiting),
+      control: (control) => seen.controls.push(control),
+      requests: (requests) => (seen.requests = requests),
+      answer: (outcome) => seen.answers.push(outcome),
+      unsent: (bytes) => seen.unsent.push(bytes),
     },
   );
   connection.resume();
@@ -133,7 +143,7 @@ describe("attaching", () => {
     connection.resize(5000, 0);
     socket().onopen?.();
     const offsets = { output_offset: null, input_offset: null };
-    const attach = { type: "attach", cols: 1000, rows: 1, mode: "interactive", client_id: "page", ...offsets, screen: true };
+    const attach = { type: "attach", cols: 1000, rows: 1, mode: "interactive", client_id: "page", ...offsets, screen: true, control: true };
     expect(socket().sent).toEqual([attach]);
   });
 
@@ -475,5 +485,90 @@ describe("ending", () => {
     socket().control({ type: "confetti" });
     socket().onmessage?.({ data: "{" });
     expect(connection.phase.kind).toBe("attached");
+  });
+});
+
+describe("control", () => {
+  const hold = (turn: number, typing: boolean, input_offset: number, name: string | null = null): Control => ({
+    turn,
+    typing,
+    name,
+    may: "take",
+    input_offset,
+    message: "",
+  });
+  const moves = (control: Control) => socket().control({ type: "control", ...control });
+
+  test("what_was_not_taken_when_control_moved_is_never_sent_and_said", () => {
+    socket().attached({ control: hold(0, true, 0) });
+    connection.input(new Uint8Array(10));
+    moves(hold(1, false, 4, "maria"));
+    expect([seen.unsent, seen.controls.at(-1)?.name]).toEqual([[6], "maria"]);
+    connection.input(new Uint8Array(3));
+    expect(socket().input).toEqual([10]);
+    moves(hold(2, true, 4));
+    expect(socket().frames("typing")).toEqual([{ type: "typing", turn: 2 }]);
+    connection.input(new Uint8Array(5));
+    expect([socket().input, seen.unsent]).toEqual([[10, 5], [6]]);
+    // The turn is said before anything is typed in it.
+    const said = socket().sent.findIndex((frame) => (frame as { type?: string }).type === "typing");
+    expect(socket().sent.findIndex((frame, at) => at > 1 && frame instanceof Uint8Array && frame.length === 5)).toBeGreaterThan(said);
+  });
+
+  test("a_page_that_comes_back_in_the_same_turn_sends_the_rest_and_in_another_forgets_it", async () => {
+    socket().attached({ control: hold(3, true, 0) });
+    connection.input(new Uint8Array(10));
+    socket().onclose?.({ code: 1006 });
+    connection.input(new Uint8Array(2));
+    await pass(250);
+    socket().attached({ input: 4, control: hold(3, true, 4) });
+    expect([socket().input, seen.unsent]).toEqual([[6, 2], []]);
+    socket().onclose?.({ code: 1006 });
+    connection.input(new Uint8Array(7));
+    await pass(250);
+    socket().attached({ input: 6, control: hold(5, true, 6) });
+    expect([socket().input, seen.unsent, seen.waiting]).toEqual([[], [6 + 7], null]);
+    connection.input(new Uint8Array(1));
+    expect(socket().input).toEqual([1]);
+  });
+
+  test("what_was_typed_while_away_is_not_sent_to_a_shell_that_a_guest_types_in", async () => {
+    socket().attached({ control: hold(0, true, 0) });
+    socket().onclose?.({ code: 1006 });
+    connection.input(new Uint8Array(7));
+    await pass(250);
+    socket().attached({ control: hold(1, false, 0, "maria") });
+    expect([socket().input, seen.unsent, seen.waiting]).toEqual([[], [7], null]);
+  });
+
+  test("a_page_tells_its_size_only_while_it_types", async () => {
+    socket().attached({ control: hold(0, true, 0) });
+    moves(hold(1, false, 0, "maria"));
+    connection.resize(100, 30);
+    await pass(100);
+    expect(socket().frames("resize")).toEqual([]);
+    socket().control({ type: "size", cols: 90, rows: 20 });
+    moves(hold(2, true, 0));
+    socket().control({ type: "size", cols: 91, rows: 21 });
+    expect(seen.sizes).toEqual([[90, 20]]);
+    expect(socket().frames("resize")).toEqual([{ type: "resize", cols: 100, rows: 30 }]);
+  });
+
+  test("who_asks_and_what_became_of_it_is_shown_and_forgotten_with_the_socket", () => {
+    socket().attached({ control: hold(0, true, 0) });
+    const items = [{ id: 7, name: "maria", ends_in_ms: 60000 }];
+    socket().control({ type: "control_requests", items });
+    expect(seen.requests).toEqual(items);
+    connection.answerRequest(7, true);
+    connection.answerRequest(8, false);
+    connection.takeControl();
+    expect(socket().sent.slice(-3)).toEqual([
+      { type: "grant_control", id: 7 },
+      { type: "refuse_control", id: 8 },
+      { type: "take_control" },
+    ]);
+    socket().control({ type: "control_answer", outcome: "refused", message: "No." });
+    socket().onclose?.({ code: 1006 });
+    expect([seen.answers, seen.requests]).toEqual([["refused"], []]);
   });
 });

@@ -3,7 +3,7 @@
 import { Away, isReport, type Waiting } from "./away";
 import { InputBuffer } from "./input";
 import { CLOSE_CODES, parseServerFrame } from "./protocol";
-import type { ClientFrame, Prompt, ServerFrame, Status } from "./protocol";
+import type { ClientFrame, Control, ControlRequest, Prompt, ServerFrame, Status } from "./protocol";
 import type { Environment, Socket } from "./world";
 
 /** What a terminal's owner is told. */
@@ -24,6 +24,14 @@ export interface View {
   size(cols: number, rows: number): void;
   /** Who looks on, by name. */
   watchers(names: string[]): void;
+  /** Who types has changed, or this page came. */
+  control(control: Control): void;
+  /** Who asks the owner to be let type. */
+  requests(requests: ControlRequest[]): void;
+  /** What became of the wish to type. */
+  answer(outcome: "waiting" | "refused" | "expired", message: string): void;
+  /** So many typed bytes were not delivered and never will be: another page types. */
+  unsent(bytes: number): void;
   /** What was typed while away and is not sent yet; `asked`: it waits for `release()` or `discard()`. */
   waiting(waiting: Waiting | null): void;
 }
@@ -57,6 +65,8 @@ const ACK_IDLE_MS = 50;
 const RESIZE_IDLE_MS = 50;
 /** History is on the screen by then; a count that is off must not keep a terminal mute. */
 const HISTORY_MS = 2_000;
+/** Closes a socket without leaving: this page comes back. 1000 would give control away. */
+const COMES_BACK = 4000;
 /** A socket silent for so long is checked over HTTP: a page cannot see pings, so it cannot see that they stopped. */
 const QUIET_MS = 15_000;
 
@@ -85,6 +95,10 @@ export class Connection {
   /** The size the gateway was told last. */
   #told = this.#size;
   #cancelResize: (() => void) | null = null;
+  /** Whether this page types, and the last turn it heard of: what was typed in an older one must not be sent. */
+  #typing: boolean;
+  #turn: number | null = null;
+
   #heard = 0;
   #cancelWatch: () => void = () => {};
   #refusal = "";
@@ -92,6 +106,7 @@ export class Connection {
   constructor(env: Environment, view: View) {
     this.#env = env;
     this.#view = view;
+    this.#typing = !env.looksOn;
   }
 
   get phase(): Phase {
@@ -153,7 +168,7 @@ export class Connection {
   /** Queues typed bytes, a few also while disconnected; false if there is no room or the session is over. */
   input(bytes: Uint8Array): boolean {
     if (this.#phase.kind === "closed") return false;
-    if (this.#env.looksOn) return true;
+    if (!this.#typing) return true;
     if (this.#phase.kind !== "attached") {
       const kept = isReport(bytes) || this.#away.push(bytes);
       this.#view.waiting(this.#away.waiting(false));
@@ -202,6 +217,30 @@ export class Connection {
     if (this.#phase.kind === "attached") this.#send({ type: "stay" });
   }
 
+  /** Asks the owner to be let type. */
+  askForControl(): void {
+    this.#say({ type: "request_control" });
+  }
+
+  /** The owner takes control back; an onlooker takes it where they may. */
+  takeControl(): void {
+    this.#say({ type: "take_control" });
+  }
+
+  /** A guest gives control back. */
+  returnControl(): void {
+    this.#say({ type: "return_control" });
+  }
+
+  /** The owner lets somebody type, or does not. */
+  answerRequest(id: number, granted: boolean): void {
+    this.#say({ type: granted ? "grant_control" : "refuse_control", id });
+  }
+
+  #say(frame: ClientFrame): void {
+    if (this.#phase.kind === "attached") this.#send(frame);
+  }
+
   #enter(phase: Phase): void {
     this.#phase = phase;
     this.#view.phase(phase);
@@ -216,7 +255,7 @@ export class Connection {
   }
 
   #tellSize(): void {
-    if (this.#phase.kind !== "attached" || this.#env.looksOn || this.#told === this.#size) return;
+    if (this.#phase.kind !== "attached" || !this.#typing || this.#told === this.#size) return;
     this.#told = this.#size;
     this.#send({ type: "resize", ...this.#size });
   }
@@ -231,6 +270,7 @@ export class Connection {
       output_offset: this.#received,
       input_offset: this.#input.sent,
       screen: true,
+      control: true,
     });
   }
 
@@ -264,9 +304,19 @@ export class Connection {
       case "notice":
         return this.#view.notice(frame.message);
       case "size":
-        return this.#view.size(frame.cols, frame.rows);
+        // Of before this page typed: its size is its own now.
+        return this.#typing ? undefined : this.#view.size(frame.cols, frame.rows);
       case "watchers":
         return this.#view.watchers(frame.names);
+      case "control":
+        return this.#moved(frame);
+      case "control_requests":
+        return this.#view.requests(frame.items);
+      case "control_answer":
+        return this.#view.answer(frame.outcome, frame.message);
+      case "input_refused":
+        // `control` says how far typing was taken.
+        return;
       case "closed":
         this.#forgetSocket()?.close(1000);
         return this.#close(frame.reason, frame.exit_status, frame.message);
@@ -280,13 +330,17 @@ export class Connection {
   #attached(frame: Extract<ServerFrame, { type: "attached" }>): void {
     const fresh = this.#received === null;
     const drawn = frame.screen_bytes > 0;
-    if (this.#env.looksOn) this.#view.size(frame.cols, frame.rows);
+    const control = frame.control;
+    const unsent = control === undefined ? 0 : this.#hold(control);
+    if (!this.#typing) this.#view.size(frame.cols, frame.rows);
     // A picture clears the screen itself.
     if (this.#received !== null && frame.output_offset < this.#received && !drawn) this.#view.reset();
     if (fresh || drawn) this.#history = { end: frame.session.bytes_out, until: this.#env.now() + HISTORY_MS };
     this.#startAt(frame.output_offset, frame.screen_bytes);
     this.#failures = 0;
     this.#enter({ kind: "attached", status: frame.session.status, detail: "", resumed: frame.resumed });
+    if (control !== undefined) this.#view.control(control);
+    if (unsent > 0) this.#view.unsent(unsent);
     this.#tellSize();
     // On a picture the words would stand in the middle of a program's screen, which lacks nothing.
     if (frame.lost_bytes > 0 && !drawn) this.#view.lost(frame.lost_bytes);
@@ -295,6 +349,27 @@ export class Connection {
     // What it was typed for may be gone: one line is a keystroke or two away from being taken back, several are not.
     if (this.#away.isLong) this.#view.waiting(this.#away.waiting(true));
     else this.release();
+  }
+
+  /** Control moved while this page is here. What it sent meanwhile is of an earlier turn, and goes nowhere. */
+  #moved(control: Control): void {
+    const unsent = this.#hold(control);
+    if (control.typing) this.#send({ type: "typing", turn: control.turn });
+    this.#view.control(control);
+    if (unsent > 0) this.#view.unsent(unsent);
+    // The size is that of who types; which the gateway was told before counts no more.
+    this.#told = { ...this.#size };
+    this.#tellSize();
+  }
+
+  /** Takes note of who types; returns how much of what was typed here is forgotten, since it is of another turn. */
+  #hold({ turn, typing, input_offset }: Control): number {
+    const moved = this.#turn !== null && this.#turn !== turn;
+    [this.#turn, this.#typing] = [turn, typing];
+    if (typing && !moved) return 0;
+    const unsent = this.#input.forget(input_offset) + this.#away.take().length;
+    this.#view.waiting(null);
+    return unsent;
   }
 
   /** Output goes on at `offset`, behind a picture of so many bytes. */
@@ -354,6 +429,7 @@ export class Connection {
     // A gateway that still means it says so again.
     this.#view.notice(null);
     this.#view.watchers([]);
+    this.#view.requests([]);
     this.#view.waiting(this.#away.waiting(false));
     return socket;
   }
@@ -420,7 +496,7 @@ export class Connection {
 
   #drop(): void {
     const wasAttached = this.#phase.kind === "attached";
-    this.#forgetSocket()?.close(1000);
+    this.#forgetSocket()?.close(COMES_BACK);
     if (wasAttached) this.#pause();
     else void this.#investigate();
   }

@@ -69,6 +69,19 @@ export class InputBuffer {
   }
 
   /**
+   * Another page types from here on, or did meanwhile: the gateway has taken what lies before `offset` and will never take
+   * the rest, which is forgotten. Returns its length.
+   */
+  forget(offset: number): number {
+    this.take(offset);
+    const rest = this.#length;
+    this.#chunks = [];
+    this.#inFlight = this.#length = 0;
+    this.#taken = this.#sent = offset;
+    return rest;
+  }
+
+  /**
    * A socket attached and the gateway has taken input up to `offset`: forgets that much, and hands out the rest again.
    * An offset beyond what was sent means that another page typed meanwhile; what was in flight then counts as taken,
    * because a keystroke lost is better than one repeated.

@@ -95,6 +95,8 @@ export type ClientFrame =
       input_offset: number | null;
       /** This page can draw a picture: bytes that show a screen and count in no offset. */
       screen: true;
+      /** This page knows that who types may change. */
+      control: true;
     }
   /** Output is consumed up to this byte; frees the gateway's window. */
   | { type: "ack"; output_offset: number }
@@ -105,7 +107,36 @@ export type ClientFrame =
   /** The person is still here, though nothing was typed. */
   | { type: "stay" }
   /** The person is done: end the SSH session at once. */
-  | { type: "close" };
+  | { type: "close" }
+  /** An onlooker asks to be let type, takes control, gives it back; the owner takes it back. */
+  | { type: "request_control" | "take_control" | "return_control" }
+  /** The owner answers a request. */
+  | { type: "grant_control" | "refuse_control"; id: number }
+  /** What follows is typed in this turn. */
+  | { type: "typing"; turn: number };
+
+/** Who types, as this page is told. */
+export interface Control {
+  /** Counts how often control moved. */
+  turn: number;
+  /** Whether this page types. */
+  typing: boolean;
+  /** Who types in the owner's stead. */
+  name: string | null;
+  /** What this page can do to type. */
+  may: "take" | "ask" | "none";
+  /** How far this page's typing was taken; the rest never will be. */
+  input_offset: number;
+  /** How it came about; may be empty. */
+  message: string;
+}
+
+/** Somebody who asks the owner to be let type. */
+export interface ControlRequest {
+  id: number;
+  name: string;
+  ends_in_ms: number;
+}
 
 /** What the gateway says in text frames. Binary frames are output, verbatim. */
 export type ServerFrame =
@@ -125,7 +156,15 @@ export type ServerFrame =
       rows: number;
       /** So many bytes of a picture come before that output. */
       screen_bytes: number;
+      control?: Control;
     }
+  | ({ type: "control" } & Control)
+  /** Who asks to be let type, all of them: for the owner. */
+  | { type: "control_requests"; items: ControlRequest[] }
+  /** What became of a wish to type. */
+  | { type: "control_answer"; outcome: "waiting" | "refused" | "expired"; message: string }
+  /** Typed without control; `control` says how far. */
+  | { type: "input_refused"; message: string }
   /** This page was too slow for all of the output: it goes on from a picture, then from `output_offset`. */
   | { type: "screen"; output_offset: number; screen_bytes: number; lost_bytes: number }
   /** The terminal has a new size, that of who types: for who looks on. */

@@ -22,6 +22,8 @@ export interface ScreenEvents {
   /** A paste of several lines that the target's shell would run one by one; `paste` goes on with it. */
   confirmPaste(lines: string[], paste: () => void): void;
   openSearch(): void;
+  /** The person wants to what is shown of who types. */
+  openControl(): void;
 }
 
 const FONT_PIXELS = 14;
@@ -32,6 +34,8 @@ const isMac = /Mac|iP(hone|ad|od)/.test(navigator.userAgent);
 
 /** The key to hold while clicking a link. */
 export const LINK_KEY = isMac ? "⌘" : "Ctrl";
+/** Leads from the terminal, which takes every other key, to what is shown of who types. */
+export const CONTROL_KEY = isMac ? "⌘G" : "Ctrl+Shift+G";
 
 /** Asked once, since asking takes one of the few contexts. */
 let webglIsFast: boolean | undefined;
@@ -110,6 +114,15 @@ export class Screen {
   give(cols: number, rows: number): void {
     this.#given = { cols, rows };
     this.terminal.options.disableStdin = true;
+    this.fit();
+  }
+
+  /** The grid fills its host again: this page types. */
+  own(): void {
+    if (this.#given === null) return;
+    this.#given = null;
+    this.terminal.options.disableStdin = false;
+    this.terminal.options.fontSize = FONT_PIXELS;
     this.fit();
   }
 
@@ -197,6 +210,10 @@ export class Screen {
       case "KeyF":
         event.preventDefault();
         this.#events.openSearch();
+        return false;
+      case "KeyG":
+        event.preventDefault();
+        this.#events.openControl();
         return false;
       case "KeyC":
         if (isMac && !this.terminal.hasSelection()) return true;
