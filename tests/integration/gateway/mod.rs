@@ -4,6 +4,7 @@ mod audit;
 mod backup;
 mod bad_http;
 mod bad_input;
+mod control;
 mod crash;
 mod disk;
 mod drain;

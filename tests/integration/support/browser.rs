@@ -31,6 +31,8 @@ pub struct Attach {
     pub input_offset: Option<u64>,
     /// Whether it can draw pictures.
     pub screen: bool,
+    /// Whether it knows that control can move.
+    pub control: bool,
 }
 
 impl Default for Attach {
@@ -44,6 +46,7 @@ impl Default for Attach {
             output_offset: None,
             input_offset: None,
             screen: false,
+            control: false,
         }
     }
 }
@@ -121,13 +124,16 @@ impl Browser {
     /// Sends the first frame and returns the answer.
     #[track_caller]
     pub fn attach(&self, attach: &Attach) -> Value {
-        let Attach { client_id, mode, cols, rows, output_offset, input_offset, screen } = attach;
+        let Attach { client_id, mode, cols, rows, output_offset, input_offset, screen, control } = attach;
         let mut frame = json!({
             "type": "attach", "cols": cols, "rows": rows, "mode": mode, "client_id": client_id,
             "output_offset": output_offset, "input_offset": input_offset,
         });
         if *screen {
             frame["screen"] = true.into();
+        }
+        if *control {
+            frame["control"] = true.into();
         }
         self.says(frame);
         self.hears("attached")
@@ -242,6 +248,11 @@ impl Browser {
     pub fn drops(&self) {
         // It may be gone already.
         self.stream.shutdown(Shutdown::Both).ok();
+    }
+
+    /// Leaves as a tab does that is closed.
+    pub fn leaves(&self) {
+        self.sends(&frames::frame(frames::CLOSE, &1001_u16.to_be_bytes()));
     }
 
     /// What was heard so far.
