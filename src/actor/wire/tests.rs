@@ -89,7 +89,7 @@ fn settle_control(wire: &Wire) {
 async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let control = Control::new(TakeOver::Force, NAMES[0]);
     let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
-    let limits = Limits { window: 1 << 20, replay: 1 << 16 };
+    let limits = Limits { window: 1 << 20, replay: 1 << 16, screens: true };
     let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
     let target = Target::default();
     let receiver = wire.input_receiver.take().unwrap();
@@ -177,15 +177,14 @@ proptest! {
 async fn each_page_counts_its_own_bytes_however_control_moves() {
     let control = Control::new(TakeOver::Force, NAMES[0]);
     let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
-    let limits = Limits { window: 1 << 20, replay: 1 << 16 };
+    let limits = Limits { window: 1 << 20, replay: 1 << 16, screens: true };
     let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
     let (owner, _) = attach(&wire, 0);
     let (guest, ends) = attach(&wire, 1);
     let page = Page { attach: ends.attach, name: "bob".into(), client: guest.client.clone() };
     wire.input.borrow_mut().take(5);
-    let mut owners = 5;
     let mut guests = None;
-    for round in 1..=20_u64 {
+    for (owners, round) in (5..).zip(1..=20_u64) {
         wire.keyboard.borrow_mut().handle(clock::instant(), Moved::Forced(page.clone()));
         settle_control(&wire);
         let begun = wire.hold(&guest, String::new()).input_offset;
@@ -197,6 +196,5 @@ async fn each_page_counts_its_own_bytes_however_control_moves() {
         wire.keyboard.borrow_mut().handle(clock::instant(), back);
         settle_control(&wire);
         wire.input.borrow_mut().take(1);
-        owners += 1;
     }
 }
