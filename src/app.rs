@@ -52,6 +52,8 @@ mod recording;
 mod reload;
 /// What each layer is told of the configuration.
 mod settings;
+/// The targets of the configuration, as they are dialled.
+mod targets;
 /// The listener's certificate.
 mod tls;
 

@@ -84,6 +84,8 @@ pub enum Tool {
     Replay(Replay),
     /// Check that a recording is as it was written, and say where it is not.
     Verify(Verify),
+    /// Print the gateway's own public key, for authorized_keys on a target; it is made if there is none yet.
+    Key(Key),
     /// Read the log of who did what on this gateway, also while it runs.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -243,6 +245,14 @@ pub struct Verify {
     /// The recording.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+}
+
+/// The options of `key`.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Key {
+    /// Print the key of its certificate authority instead, for a file that TrustedUserCAKeys names.
+    #[arg(long)]
+    pub ca: bool,
 }
 
 /// The options of `demo`.

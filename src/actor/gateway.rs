@@ -40,12 +40,15 @@ mod neighbours;
 mod recordings;
 /// What it is built from, and how its actors are started.
 mod start;
+/// A target tried out.
+mod trial;
 
 pub use answers::{
     Deadline, Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Subscription, Why,
 };
 pub use drain::Phase;
 pub use start::{Collapse, Foundation};
+pub use trial::{Failure, Found};
 
 /// A handle to the actors: cheap to clone, usable from any thread.
 #[derive(Clone)]

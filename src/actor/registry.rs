@@ -356,6 +356,7 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                 self.open(*record, request, reply, ctx);
                 true
             }
+            RegistryMessage::Admits { username, reply } => reply.send(self.admits(&username)).is_ok(),
             RegistryMessage::Claim { id, mailbox, beat, reply } => reply.send(self.claim(id, mailbox, beat)).is_ok(),
             RegistryMessage::Announce { announcement, durable } => {
                 let told = announcement.transition.is_some();

@@ -43,6 +43,7 @@ mod recording;
 mod witness;
 pub use attach::{Attach, AttachError, Attached};
 pub(super) use birth::{mailbox, start};
+pub(super) use witness::Witness;
 
 /// Its kind, as in metrics.
 pub const KIND: &str = "session";

@@ -77,6 +77,25 @@ async fn one_session_too_many_is_refused_and_none_is_ended_for_it() {
 }
 
 #[actix_rt::test]
+async fn a_trial_is_admitted_as_a_session_is_and_leaves_none() {
+    let house = House::new().await;
+    let found = house.gateway.try_out(request()).await.unwrap();
+    assert!(found.iter().all(|found| found.failure.is_none()), "{found:?}");
+    let dialled = house.targets.0.lock().unwrap().last().unwrap().clone();
+    assert!(dialled.closed.load(Ordering::Relaxed), "it hangs up");
+    assert_eq!(house.gateway.open_here().await.unwrap(), 0);
+
+    let open = |_| house.gateway.open(request());
+    assert!(join_all((0..1_200).map(open)).await.iter().all(Result::is_ok));
+    let refused = house.gateway.try_out(request()).await;
+    assert!(matches!(refused, Err(GatewayError::TooManyOfUser { max: 1_200 })), "{refused:?}");
+    house.gateway.leave();
+    let other = OpenSession { username: "bob".to_owned(), ..request() };
+    let refused = house.gateway.try_out(other).await;
+    assert!(matches!(refused, Err(GatewayError::Draining)), "{refused:?}");
+}
+
+#[actix_rt::test]
 async fn a_target_is_dialled_in_the_size_of_its_first_browser() {
     let house = House::new().await;
     let (_id, _attached, target) = house.active().await;

@@ -4,6 +4,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::SecretString;
 
+use super::targets;
 use crate::{
     actor::{self, clock},
     config::{self, Config},
@@ -14,7 +15,7 @@ use crate::{
         session::Limits,
         stream,
     },
-    ssh::{AddressRule, Credential, HostKeyPolicy, HostKeys, SshSettings},
+    ssh::{AddressRule, HostKeys, OwnKeys, SshSettings},
     web as http,
 };
 
@@ -66,15 +67,8 @@ pub fn ssh(config: &Config) -> SshSettings {
         connect_timeout: config.ssh.connect_timeout,
         host_keys: HostKeys::new(config.known_hosts_path(), clock::utc),
         agent: std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
-    }
-}
-
-/// What to do with a host key that is not known.
-fn policy(configured: config::HostKeyPolicy) -> HostKeyPolicy {
-    match configured {
-        config::HostKeyPolicy::Strict => HostKeyPolicy::Strict,
-        config::HostKeyPolicy::AcceptNew => HostKeyPolicy::AcceptNew,
-        config::HostKeyPolicy::Ask => HostKeyPolicy::Ask,
+        own: OwnKeys::new(&config.node.data_dir),
+        utc: clock::utc,
     }
 }
 
@@ -87,34 +81,18 @@ pub fn web(
     demo: bool,
     host_keys: HostKeys,
 ) -> http::state::Settings {
-    let credentials = |auth: &config::Auth| match auth {
-        config::Auth::KeyFile(path) => vec![Credential::KeyFile(path.clone())],
-        config::Auth::PasswordFile(path) => vec![Credential::PasswordFile(path.clone())],
-        config::Auth::Agent => vec![Credential::Agent],
-        config::Auth::Prompt => vec![Credential::Prompt],
-    };
-    let targets = config.targets.iter().map(|target| http::state::Target {
-        name: target.name.clone(),
-        host: target.host.clone(),
-        port: target.port,
-        username: target.username.clone(),
-        credentials: credentials(&target.auth),
-        group: target.group.clone(),
-        tags: target.tags.clone(),
-        roles: target.roles.clone(),
-        host_key_policy: policy(target.host_key_policy.unwrap_or(config.ssh.host_key_policy)),
-    });
     let origins = config.server.allowed_origins.iter().chain(&config.server.public_url);
     let (allow, deny) = (config.targets_allow.clone(), config.targets_deny.clone());
+    let names_behind_hops = config.targets_names_behind_hops;
     http::state::Settings {
         listen,
         allowed_origins: origins.map(|origin| origin.as_str().to_owned()).collect(),
         tls: config.server.tls.is_on(),
         trusted_proxies: config.server.trusted_proxies.clone(),
-        targets: targets.collect(),
+        targets: targets::catalogue(config),
         host_keys,
-        host_key_policy: policy(config.ssh.host_key_policy),
-        adhoc: config.targets_adhoc.then_some(AddressRule { allow, deny }),
+        host_key_policy: targets::policy(config.ssh.host_key_policy),
+        adhoc: config.targets_adhoc.then_some(AddressRule { allow, deny, names_behind_hops }),
         oidc: None,
         user_header: user_header(&config.sign_in.header),
         require_totp: config.sign_in.require_totp.clone(),

@@ -32,11 +32,14 @@ mod setting;
 mod sign_in;
 #[cfg(test)]
 mod tests;
+/// The jump hosts on the way to a target.
+mod via;
 
 pub use layers::{DEFAULT_PATH, Loaded, Secrets, process_environment};
 pub use mistake::{ConfigErrors, Mistake};
 pub use setting::{ByteSize, HookUrl, Origin, duration};
 pub use sign_in::{GroupRole, Issuer, SecretText, SignIn, SignInHeader, SignInOidc};
+pub use via::Jump;
 
 use block::block;
 
@@ -65,6 +68,8 @@ block! {
         targets_allow: Vec<IpNet> = Vec::new(),
         /// Networks that a typed host may not resolve to, even when allowed.
         targets_deny: Vec<IpNet> = Vec::new(),
+        /// Whether a host typed by hand may be a name behind a jump host, which resolves it: the two lists hold addresses.
+        targets_names_behind_hops: bool = false,
         /// Recordings of sessions.
         recording: Recording = Recording::default(),
         /// Other systems that the audit log is told to.
@@ -242,6 +247,9 @@ block! {
         port: u16 = 22,
         /// The login name there.
         username: String = String::new(),
+        /// Its jump hosts, the first one first, each another target or `user@host:port`: signed in to, and asked to connect
+        /// further.
+        via: Vec<String> = Vec::new(),
         /// How the gateway proves who it is.
         auth: Auth = Auth::Prompt,
         /// The heading it is shown under.
@@ -268,6 +276,10 @@ pub enum Auth {
     Agent,
     /// `prompt: true`, the person is asked.
     Prompt,
+    /// `gateway_key: true`, the gateway's own key; `pulsegate key` shows it.
+    GatewayKey,
+    /// `certificate: true`, a certificate for each session; `pulsegate key --ca` shows who signs it.
+    Certificate,
 }
 
 /// What to do with a host key that nobody has confirmed.

@@ -33,6 +33,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
             let key = format!("{path}.name");
             hold(report, item.name.is_empty(), &[&key], || format!("is already the name of targets[{first}]"));
         }
+        let way = config.way_to(item);
+        hold(report, way.is_ok(), &[&format!("{path}.via")], || way.err().unwrap_or_default());
     }
 }
 
@@ -267,7 +269,7 @@ fn target(target: &Target, path: &str, report: &mut Report) {
     match &target.auth {
         Auth::KeyFile(key) => file(key, 0o077, &format!("{path}.auth.key_file"), report),
         Auth::PasswordFile(password) => file(password, 0o077, &format!("{path}.auth.password_file"), report),
-        Auth::Agent | Auth::Prompt => {}
+        Auth::Agent | Auth::Prompt | Auth::GatewayKey | Auth::Certificate => {}
     }
 }
 

@@ -83,7 +83,7 @@ impl<T: Setting> Setting for Vec<T> {
 /// A map with exactly one key.
 impl Setting for Auth {
     fn read(value: Value, path: &str, report: &mut Report) -> Option<Self> {
-        const KEYS: [&str; 4] = ["key_file", "password_file", "agent", "prompt"];
+        const KEYS: [&str; 6] = ["key_file", "password_file", "agent", "prompt", "gateway_key", "certificate"];
         let table = match value.kind {
             ValueKind::Nil => return None,
             ValueKind::Table(table) => table,
@@ -100,6 +100,8 @@ impl Setting for Auth {
             "password_file" => file(value, &path, report).map(Self::PasswordFile),
             "agent" => chosen(value, &path, report).then_some(Self::Agent),
             "prompt" => chosen(value, &path, report).then_some(Self::Prompt),
+            "gateway_key" => chosen(value, &path, report).then_some(Self::GatewayKey),
+            "certificate" => chosen(value, &path, report).then_some(Self::Certificate),
             _ => {
                 report.unknown_key(&path, &key, &KEYS);
                 None

@@ -10,6 +10,7 @@ use super::{block::Setting, *};
 mod fuzz;
 mod outside;
 mod typos;
+mod via;
 
 /// A folder with a `config.yaml` of this text, and what loading it gives.
 fn load_in(dir: &TempDir, yaml: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
@@ -73,7 +74,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("sesion:\n  idle_timeout: 5s\n", "config.yaml:1:1: sesion: unknown key; did you mean session?"),
         ("session:\n  output_windw: 1MiB\n", "config.yaml:2:3: session.output_windw: unknown key; did you mean output_window?"),
         ("recording:\n  xyzzy: 1\n", "config.yaml:2:3: recording.xyzzy: unknown key; allowed are enabled, input, policy, max_size, retention"),
-        ("session.idle_timeout: 5s\n", "config.yaml:1:1: session.idle_timeout: unknown key; allowed are server, node, store, monitor, session, ssh, sign_in, targets, targets_adhoc, targets_allow, targets_deny, recording, webhooks"),
+        ("session.idle_timeout: 5s\n", "config.yaml:1:1: session.idle_timeout: unknown key; allowed are server, node, store, monitor, session, ssh, sign_in, targets, targets_adhoc, targets_allow, targets_deny, targets_names_behind_hops, recording, webhooks"),
         ("store:\n  retention: 59m\n", "config.yaml:2:14: store.retention: must be 0s (for ever) or at least 1h: what ended just now is still on its way between the stores"),
         ("store:\n  retention: 24h\nrecording:\n  retention: 48h\n", "config.yaml:4:14: recording.retention: recording.retention (172800s) must not exceed store.retention (86400s): a recording leaves with its session"),
         ("sign_in:\n  header:\n    name: Remote-User\n", "config.yaml:3:11: sign_in.header.name: must list the proxies (CIDR) that are believed where sign_in.header.name is given: whoever else sent the header would be whom they like"),
@@ -81,7 +82,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("sign_in:\n  header:\n    from: [10.0.0.0/8]\n", "config.yaml:3:11: sign_in.header.from: is given, but sign_in.header.name is not: which header names the user?"),
         ("sign_in:\n  require_totp: [admins]\n", "config.yaml:2:18: sign_in.require_totp[0]: must be viewer, user, operator, auditor or admin"),
         ("session: 5\n", "config.yaml:1:10: session: must be a block with the keys cleanup_batch_size, reattach_window, idle_timeout, max_duration, max_sessions, max_per_user, output_window, replay_buffer, screens, take_over"),
-        ("- a\n", "config.yaml: must be a block with the keys server, node, store, monitor, session, ssh, sign_in, targets, targets_adhoc, targets_allow, targets_deny, recording, webhooks"),
+        ("- a\n", "config.yaml: must be a block with the keys server, node, store, monitor, session, ssh, sign_in, targets, targets_adhoc, targets_allow, targets_deny, targets_names_behind_hops, recording, webhooks"),
         ("server:\n  listen: 8022\n", "config.yaml:2:11: server.listen: must be an address and a port, as 127.0.0.1:8022 or [::1]:8022"),
         ("server: { listen: 0.0.0.0:80 }\n", "config.yaml:1:19: server.listen: listens beyond loopback, where passwords would be readable: give server.tls.cert and server.tls.key, or set server.tls.self_signed: true for a first run, or server.insecure: true behind a proxy that ends TLS"),
         ("server:\n  tls: { cert: /dev }\n", "config.yaml:2:16: server.tls.cert: server.tls.cert and server.tls.key must be given together"),
@@ -110,7 +111,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("ssh:\n  keepalive_max: 0\n", "config.yaml:2:18: ssh.keepalive_max: must be between 1 and 60"),
         ("ssh:\n  host_key_policy: 'no'\n", "config.yaml:2:20: ssh.host_key_policy: must be strict, accept_new or ask"),
         ("ssh:\n  keepalive_max: 3\n  keepalive_max: 4\n", "config.yaml:3:3: ssh.keepalive_max: is given twice"),
-        ("targets: web-1\n", "config.yaml:1:10: targets[0]: must be a block with the keys name, host, port, username, auth, group, tags, roles, recording, host_key_policy"),
+        ("targets: web-1\n", "config.yaml:1:10: targets[0]: must be a block with the keys name, host, port, username, via, auth, group, tags, roles, recording, host_key_policy"),
         ("targets: {}\n", "config.yaml:1:10: targets: must be a list"),
         ("targets:\n  - name: a\n    username: u\n", "config.yaml:2:5: targets[0].host: must be a name or an address, without user and port"),
         ("targets:\n  - { name: a b, host: h, username: u }\n", "config.yaml:2:13: targets[0].name: must be 1 … 64 of A-Z a-z 0-9 . _ -"),
@@ -120,8 +121,10 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("targets:\n  - { name: a, host: h, username: u, port: 0 }\n", "config.yaml:2:44: targets[0].port: must be a port, 1 … 65535"),
         ("targets:\n  - { name: a, host: h, username: u, tags: [x, ~] }\n", "config.yaml:2:48: targets[0].tags[1]: must not be empty"),
         ("targets:\n  - { name: a, host: h, username: u }\n  - { name: a, host: i, username: u }\n", "config.yaml:3:13: targets[1].name: is already the name of targets[0]"),
-        ("targets:\n  - { name: a, host: h, username: u, auth: { agent: true, prompt: true } }\n", "config.yaml:2:44: targets[0].auth: must be a map with exactly one of key_file, password_file, agent, prompt"),
-        ("targets:\n  - { name: a, host: h, username: u, auth: agent }\n", "config.yaml:2:44: targets[0].auth: must be a map with exactly one of key_file, password_file, agent, prompt"),
+        ("targets:\n  - { name: a, host: h, username: u, via: b }\n", "config.yaml:2:43: targets[0].via: leads over b, which is the name of no target"),
+        ("targets:\n  - { name: a, host: h, username: u, via: a }\n", "config.yaml:2:43: targets[0].via: leads in a circle: a is passed twice"),
+        ("targets:\n  - { name: a, host: h, username: u, auth: { agent: true, prompt: true } }\n", "config.yaml:2:44: targets[0].auth: must be a map with exactly one of key_file, password_file, agent, prompt, gateway_key, certificate"),
+        ("targets:\n  - { name: a, host: h, username: u, auth: agent }\n", "config.yaml:2:44: targets[0].auth: must be a map with exactly one of key_file, password_file, agent, prompt, gateway_key, certificate"),
         ("targets:\n  - { name: a, host: h, username: u, auth: { keyfile: k } }\n", "config.yaml:2:46: targets[0].auth.keyfile: unknown key; did you mean key_file?"),
         ("targets:\n  - { name: a, host: h, username: u, auth: { agent: false } }\n", "config.yaml:2:53: targets[0].auth.agent: must be true; to choose otherwise, write another key instead"),
         ("targets:\n  - { name: a, host: h, username: u, host_key_policy: 'no' }\n", "config.yaml:2:55: targets[0].host_key_policy: must be strict, accept_new or ask"),

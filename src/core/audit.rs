@@ -59,6 +59,8 @@ words! {
         TargetRemove => "target.remove",
         /// Everything sealed was sealed anew.
         SealRotate => "seal.rotate",
+        /// A target was tried out.
+        TargetTest => "target.test",
         /// A user was made.
         UserCreate => "user.create",
         /// A user was changed.

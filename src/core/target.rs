@@ -18,6 +18,9 @@ pub const TARGETS: usize = 10_000;
 /// The most tags of one target: they are shown beside its name.
 pub const TAGS: usize = 32;
 
+/// The most jump hosts on the way to a target: each costs a connection, a login and its share of every key's time.
+pub const JUMP_HOSTS: usize = 4;
+
 /// The most characters of a tag or a group.
 const WORD: usize = 64;
 
@@ -162,6 +165,27 @@ impl Target {
 /// A place as people write it, and as a target typed by hand is called: `login@host:port`.
 pub fn place(login: &str, host: &str, port: u16) -> String {
     if host.contains(':') { format!("{login}@[{host}]:{port}") } else { format!("{login}@{host}:{port}") }
+}
+
+/// Reads a [`place`]: login, host in its one spelling, and port, 22 where none is given.
+pub fn parse_place(text: &str) -> Option<(String, String, u16)> {
+    let (login, rest) = text.rsplit_once('@')?;
+    let is_address = rest.parse::<Ipv6Addr>().is_ok() || rest.ends_with(']');
+    let (host, port) = rest.rsplit_once(':').filter(|_| !is_address).unwrap_or((rest, "22"));
+    let port = port.parse().ok().filter(|port| *port != 0 && !text.contains(char::is_whitespace))?;
+    Some((login.to_owned(), host_name(host)?, port)).filter(|_| is_login(login))
+}
+
+/// What a session over jump hosts is called, where these were typed as well: neither a place nor a name has a space, so it
+/// reads back in one way.
+pub fn called_via(target: &str, hops: &[String]) -> String {
+    if hops.is_empty() { target.to_owned() } else { format!("{target} via {}", hops.join(", ")) }
+}
+
+/// The target and the jump hosts that a session's target names.
+pub fn stops(called: &str) -> impl Iterator<Item = &str> {
+    let (target, hops) = called.split_once(" via ").map_or((called, None), |(target, hops)| (target, Some(hops)));
+    std::iter::once(target).chain(hops.into_iter().flat_map(|hops| hops.split(", ")))
 }
 
 /// Whether a session's target was typed by hand: no name of the catalogue has such a letter, and every [`place`] has.

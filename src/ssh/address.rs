@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{AddressRule, ConnectError, Dial, person::clean_line};
+use super::{AddressRule, ConnectError, person::clean_line};
 
 /// Where a cloud tells a machine its secrets (link-local; Amazon's over IPv6; Alibaba's). Whoever names one of these
 /// networks means it; nobody gets there by a name, or by a network that happens to hold it.
@@ -90,21 +90,42 @@ pub fn is_plain_host(host: &str) -> bool {
     name.len() <= 253 && name.split('.').all(is_label) && !name.rsplit('.').next().is_some_and(is_number)
 }
 
-/// Resolves the host of a dial to the addresses that may be dialled, in the resolver's order, each once.
-pub(super) async fn resolve(dial: &Dial) -> Result<Vec<SocketAddr>, ConnectError> {
-    let not_resolved = || ConnectError::NameNotResolved { host: clean_line(&dial.host) };
-    if dial.allowed.is_some() && !is_plain_host(&dial.host) {
+/// Resolves a host to the addresses that may be dialled, in the resolver's order, each once.
+pub(super) async fn resolve(
+    host: &str,
+    port: u16,
+    allowed: Option<&AddressRule>,
+) -> Result<Vec<SocketAddr>, ConnectError> {
+    let not_resolved = || ConnectError::NameNotResolved { host: clean_line(host) };
+    if allowed.is_some() && !is_plain_host(host) {
         return Err(not_resolved());
     }
-    let found = lookup_host((dial.host.as_str(), dial.port)).await.map_err(|error| {
-        tracing::info!(host = clean_line(&dial.host), %error, "name not resolved");
+    let found = lookup_host((host, port)).await.map_err(|error| {
+        tracing::info!(host = clean_line(host), %error, "name not resolved");
         not_resolved()
     })?;
-    let by_name = dial.host.parse::<IpAddr>().is_err();
-    sift(found, by_name, dial.allowed.as_ref()).map_err(|denied| match denied {
+    let by_name = host.parse::<IpAddr>().is_err();
+    sift(found, by_name, allowed).map_err(|denied| match denied {
         Some(addr) => ConnectError::AddressDenied { addr },
         None => not_resolved(),
     })
+}
+
+/// Holds a host that a jump host is to dial to the rule: an address is checked, and so is the name that is loopback
+/// everywhere (RFC 6761 §6.3). Where another name leads only the jump host knows, so the rule must let names pass.
+pub(super) fn check_behind_hop(host: &str, port: u16, allowed: Option<&AddressRule>) -> Result<(), ConnectError> {
+    let Some(rule) = allowed else { return Ok(()) };
+    if !is_plain_host(host) {
+        return Err(ConnectError::NameNotResolved { host: clean_line(host) });
+    }
+    let name = host.trim_end_matches('.').to_ascii_lowercase();
+    let is_here = name == "localhost" || name.ends_with(".localhost");
+    match host.parse().ok().or(is_here.then_some(IpAddr::V4(Ipv4Addr::LOCALHOST))) {
+        Some(ip) if rule.permits(ip) => Ok(()),
+        Some(ip) => Err(ConnectError::AddressDenied { addr: SocketAddr::new(ip, port) }),
+        None if rule.names_behind_hops => Ok(()),
+        None => Err(ConnectError::NameNotChecked { host: clean_line(host) }),
+    }
 }
 
 /// Keeps of what a host resolved to what may be dialled, in its order, each once; or the first that may not, where that is all
@@ -210,7 +231,7 @@ mod tests {
 
     fn rule(allow: &[&str], deny: &[&str]) -> AddressRule {
         let nets = |list: &[&str]| list.iter().map(|net| net.parse().unwrap()).collect();
-        AddressRule { allow: nets(allow), deny: nets(deny) }
+        AddressRule { allow: nets(allow), deny: nets(deny), names_behind_hops: false }
     }
 
     fn permits(rule: &AddressRule, ip: &str) -> bool {
@@ -276,6 +297,30 @@ mod tests {
         for ip in ["64:ff9b::192.0.2.7", "2002:c000:207::1"] {
             assert!(permits(&rule, ip), "{ip}");
         }
+    }
+
+    #[test]
+    fn behind_a_jump_host_an_address_is_held_to_the_rule_and_a_name_passes_only_where_it_says_so() {
+        let strict = rule(&["0.0.0.0/0"], &["10.0.0.0/8"]);
+        let lenient = AddressRule { names_behind_hops: true, ..strict.clone() };
+        for rule in [&strict, &lenient] {
+            for host in ["10.0.0.1", "127.0.0.1", "169.254.169.254", "::1", "localhost", "a.LOCALHOST."] {
+                let told = check_behind_hop(host, 22, Some(rule));
+                assert!(matches!(told, Err(ConnectError::AddressDenied { .. })), "{host}");
+            }
+            for host in ["2130706433", "127.1", "-oProxyCommand=id", "a b"] {
+                let told = check_behind_hop(host, 22, Some(rule));
+                assert!(matches!(told, Err(ConnectError::NameNotResolved { .. })), "{host}");
+            }
+            assert_eq!(check_behind_hop("192.0.2.7", 22, Some(rule)), Ok(()));
+        }
+        for host in ["db1", "db1.internal"] {
+            let told = check_behind_hop(host, 22, Some(&strict));
+            assert_eq!(told, Err(ConnectError::NameNotChecked { host: host.to_owned() }));
+            assert_eq!(check_behind_hop(host, 22, Some(&lenient)), Ok(()));
+            assert_eq!(check_behind_hop(host, 22, None), Ok(()), "an operator wrote it");
+        }
+        assert_eq!(check_behind_hop("127.0.0.1", 22, None), Ok(()));
     }
 
     #[test]

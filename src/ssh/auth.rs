@@ -15,8 +15,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 
 use super::{
-    ConnectError, Credential, Prompt, PromptField, PromptKind, credential_file,
+    ConnectError, Credential, Prompt, PromptField, PromptKind, SshSettings, credential_file,
     handler::{Client, Peer},
+    own_keys::Purpose,
     person::{Person, clean_line, clean_text},
 };
 
@@ -39,7 +40,9 @@ pub(super) struct Login<'a> {
     peer: &'a Peer,
     login: &'a str,
     person: &'a Person,
-    agent: Option<&'a Path>,
+    settings: &'a SshSettings,
+    on_behalf: &'a str,
+    purpose: Purpose,
     accepted: MethodSet,
     tried: Vec<String>,
     unusable: Option<ConnectError>,
@@ -52,16 +55,18 @@ enum Step {
 }
 
 impl<'a> Login<'a> {
-    /// Prepares a login as `login` over `handle`.
+    /// Prepares a login as `login` over `handle`, for whom and what `on_behalf` says.
     pub(super) fn new(
         handle: &'a mut Handle<Client>,
         peer: &'a Peer,
         login: &'a str,
         person: &'a Person,
-        agent: Option<&'a Path>,
+        settings: &'a SshSettings,
+        on_behalf: &'a str,
+        purpose: Purpose,
     ) -> Self {
         let (accepted, tried) = (MethodSet::empty(), Vec::new());
-        Self { handle, peer, login, person, agent, accepted, tried, unusable: None }
+        Self { handle, peer, login, person, settings, on_behalf, purpose, accepted, tried, unusable: None }
     }
 
     /// Tries `credentials` in their order, each when the target accepts its method. A credential of the gateway that
@@ -90,6 +95,11 @@ impl<'a> Login<'a> {
                     Err(error) => Err(error),
                 },
                 Credential::Agent => self.agent().await,
+                Credential::GatewayKey => match self.settings.own.own().await {
+                    Ok(key) => self.offer(key).await,
+                    Err(error) => Err(error),
+                },
+                Credential::Certificate => self.certificate().await,
                 Credential::Prompt => self.prompt().await,
             };
             match step {
@@ -131,9 +141,11 @@ impl<'a> Login<'a> {
 
     fn is_of_use(&self, credential: &Credential) -> bool {
         match credential {
-            Credential::KeyFile(_) | Credential::SealedKey(_) | Credential::Agent => {
-                self.accepts(MethodKind::PublicKey)
-            }
+            Credential::KeyFile(_)
+            | Credential::SealedKey(_)
+            | Credential::Agent
+            | Credential::GatewayKey
+            | Credential::Certificate => self.accepts(MethodKind::PublicKey),
             Credential::Password(_)
             | Credential::PasswordFile(_)
             | Credential::SealedPassword(_)
@@ -145,7 +157,7 @@ impl<'a> Login<'a> {
     async fn answer<T>(peer: &Peer, step: impl Future<Output = Result<T, russh::Error>>) -> Result<T, ConnectError> {
         match timeout(STEP_LIMIT, peer.listen(step)).await {
             Ok(answer) => answer.map_err(|error| peer.broken(&error)),
-            Err(_) => Err(ConnectError::TimedOut { addr: peer.addr.to_string(), seconds: STEP_LIMIT.as_secs() }),
+            Err(_) => Err(ConnectError::TimedOut { addr: peer.addr.clone(), seconds: STEP_LIMIT.as_secs() }),
         }
     }
 
@@ -204,9 +216,22 @@ impl<'a> Login<'a> {
         Ok(self.step(result))
     }
 
+    async fn certificate(&mut self) -> Result<Step, ConnectError> {
+        let now = (self.settings.utc)();
+        let (key, certificate) = self.settings.own.certify(self.login, self.on_behalf, self.purpose, now).await?;
+        self.note("publickey (certificate)");
+        let attempt = self.handle.authenticate_openssh_cert(self.login, Arc::new(key), certificate);
+        let result = Self::answer(self.peer, attempt).await?;
+        Ok(self.step(result))
+    }
+
     async fn agent(&mut self) -> Result<Step, ConnectError> {
         let failed = |cause: String| ConnectError::Credential { cause: format!("the SSH agent {cause}") };
-        let socket = self.agent.ok_or_else(|| failed("is not there: SSH_AUTH_SOCK is not set".to_owned()))?;
+        let socket = self
+            .settings
+            .agent
+            .as_deref()
+            .ok_or_else(|| failed("is not there: SSH_AUTH_SOCK is not set".to_owned()))?;
         let broken = |error: keys::Error| failed(format!("does not answer ({error})"));
         let mut agent = AgentClient::connect_uds(socket).await.map_err(broken)?;
         let identities = agent.request_identities().await.map_err(broken)?;

@@ -1,31 +1,19 @@
-//! The connector that speaks SSH for real: address, key exchange, host key, login, PTY, shell, in this order. Owns the
-//! choice of algorithms and the words for what goes wrong; knows no session.
+//! The connector that speaks SSH for real: the way to the target, then its PTY and shell. Owns the choice of algorithms;
+//! knows no session.
 
-use std::{borrow::Cow, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
 
 use futures_util::future::LocalBoxFuture;
 use russh::{
     Limits, Preferred, cipher,
-    client::{self, Config, Handle},
+    client::Config,
     kex,
     keys::{Algorithm, EcdsaCurve, HashAlg},
     mac,
 };
-use tokio::{
-    sync::{oneshot, watch},
-    time::timeout,
-};
 
-use super::{
-    ConnectError, Connector, Dial, HostKeys, Link, address,
-    auth::Login,
-    handler::{Client, Peer, Presented},
-    hostkeys::{self, KnownHosts},
-    link,
-    person::{Person, clean_line},
-    trust::HostKeyCheck,
-    valve::{CutOnDrop, Valve},
-};
+use super::{ConnectError, Connector, Dial, HostKeys, Link, OwnKeys, Step, hostkeys::KnownHosts, link, route};
+use crate::core::record::UtcMicros;
 
 /// Bytes the target may send ahead. Any smaller window is felt on a fast but distant link; russh gives it back as bytes
 /// arrive, so it bounds no memory of ours: the valve does.
@@ -76,12 +64,16 @@ const HOST_KEYS: &[Algorithm] = &[
 /// How links are made.
 #[derive(Debug, Clone)]
 pub struct SshSettings {
-    /// For the name, the TCP connection and the key exchange together; the time a person takes to answer is free.
+    /// For the name, the connection and the key exchange together, at each hop; the time a person takes to answer is free.
     pub connect_timeout: Duration,
     /// The host keys of this gateway.
     pub host_keys: HostKeys,
     /// The agent's socket, as `SSH_AUTH_SOCK` names it.
     pub agent: Option<PathBuf>,
+    /// The keys of the gateway itself.
+    pub own: OwnKeys,
+    /// The time of day, which certificates are dated with.
+    pub utc: fn() -> UtcMicros,
 }
 
 /// Makes links to SSH servers with russh.
@@ -101,74 +93,27 @@ impl Connector for RusshConnector {
     fn connect(&self, dial: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
         Box::pin(connect(self.settings.clone(), dial))
     }
+
+    fn try_out(&self, dial: Dial) -> LocalBoxFuture<'static, Result<(), ConnectError>> {
+        let settings = self.settings.clone();
+        Box::pin(async move {
+            let way = route::walk(&settings, &dial).await?;
+            link::try_out(way, &dial.login, &dial.term, dial.size).await?;
+            (dial.passed)(Step::Terminal);
+            Ok(())
+        })
+    }
 }
 
 async fn connect(settings: Arc<SshSettings>, dial: Dial) -> Result<Link, ConnectError> {
-    let person = Person(dial.events.clone());
-    let name = hostkeys::name_of(&dial.host, dial.port);
-    let known = settings.host_keys.read().await?;
-    let mut where_to = name.clone();
-    let reached = timeout(settings.connect_timeout, reach(&settings, &dial, &person, &known, &mut where_to)).await;
-    let mut greeting = reached
-        .map_err(|_| ConnectError::TimedOut { addr: where_to, seconds: settings.connect_timeout.as_secs() })??;
-
-    let check = HostKeyCheck { host_keys: &settings.host_keys, person: &person, name: &name, dial: &dial };
-    check.run(&known, &greeting.presented.key).await?;
-    // The one who waits is gone only if the connection is: the handshake then says so.
-    let told = greeting.presented.accepted.send(true);
-    tracing::trace!(heard = told.is_ok(), "host key accepted");
-    let peer = greeting.peer;
-    let mut handle = greeting.handshake.as_mut().await.map_err(|error| peer.no_agreement(&error))?;
-
-    person.tell(format!("logging in as {}", clean_line(&dial.login)));
-    Login::new(&mut handle, &peer, &dial.login, &person, settings.agent.as_deref()).run(dial.credentials).await?;
-    link::open(handle, greeting.guard, greeting.ended, peer, &dial.login, &dial.term, dial.size).await
+    let way = route::walk(&settings, &dial).await?;
+    let link = link::open(way, &dial.login, &dial.term, dial.size).await?;
+    (dial.passed)(Step::Terminal);
+    Ok(link)
 }
 
-/// A target that has shown its host key and waits for what we think of it.
-struct Greeting {
-    peer: Peer,
-    presented: Presented,
-    handshake: LocalBoxFuture<'static, Result<Handle<Client>, russh::Error>>,
-    guard: CutOnDrop,
-    ended: watch::Receiver<()>,
-}
-
-/// Resolves, connects and exchanges keys until the target shows its host key; `where_to` always says how far it got.
-async fn reach(
-    settings: &SshSettings,
-    dial: &Dial,
-    person: &Person,
-    known: &KnownHosts,
-    where_to: &mut String,
-) -> Result<Greeting, ConnectError> {
-    let addrs = address::resolve(dial).await?;
-    *where_to = addrs.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
-    person.tell(format!("connecting to {where_to}"));
-    let (stream, addr) = address::connect(&addrs, settings.connect_timeout).await?;
-    *where_to = addr.to_string();
-
-    let (valve, lever) = Valve::new(stream, dial.heard.clone());
-    // From here on whatever ends the dial ends the connection.
-    let guard = CutOnDrop(lever);
-    let (show, shown) = oneshot::channel();
-    let (alive, ended) = watch::channel(());
-    let peer = Peer::new(addr, &dial.host, guard.0.clone());
-    let client = Client::new(show, person.clone(), &peer, alive);
-    let config = Arc::new(config(known, &hostkeys::name_of(&dial.host, dial.port)));
-    let mut handshake: LocalBoxFuture<'static, _> = Box::pin(client::connect_stream(config, valve, client));
-    let presented = tokio::select! {
-        biased;
-        Ok(presented) = shown => presented,
-        result = &mut handshake => return Err(match result {
-            Err(error) => peer.no_agreement(&error),
-            Ok(_) => peer.broken_by("it showed no host key".to_owned()),
-        }),
-    };
-    Ok(Greeting { peer, presented, handshake, guard, ended })
-}
-
-fn config(known: &KnownHosts, name: &str) -> Config {
+/// How to speak with the host called `name`.
+pub(super) fn config(known: &KnownHosts, name: &str) -> Config {
     let (mut key, others): (Vec<_>, Vec<_>) = {
         let types = known.known_types(name);
         let is_known = |algorithm: &Algorithm| {

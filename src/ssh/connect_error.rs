@@ -1,4 +1,4 @@
-//! Why no link came about, in words for the person at the terminal. Knows no connection.
+//! Why no link came about, in words for the person at the terminal. Knows no connection and no library's errors.
 
 use std::net::SocketAddr;
 
@@ -45,8 +45,8 @@ pub enum ConnectError {
     /// What answers is no SSH server, or no algorithm is shared.
     #[error("No secure connection could be agreed with {addr}: {cause}.")]
     KeyExchange {
-        /// The address.
-        addr: SocketAddr,
+        /// The address, or host and port behind a jump host.
+        addr: String,
         /// What failed.
         cause: String,
     },
@@ -129,10 +129,50 @@ pub enum ConnectError {
     /// The connection broke on the way.
     #[error("The connection to {addr} broke while it was being set up: {cause}.")]
     Broken {
-        /// The address.
-        addr: SocketAddr,
+        /// The address, or host and port behind a jump host.
+        addr: String,
         /// What was seen.
         cause: String,
+    },
+    /// It happened at a jump host, and not at the target.
+    #[error("At the jump host {hop}: {error}")]
+    AtHop {
+        /// What the jump host is called.
+        hop: String,
+        /// What happened there.
+        error: Box<ConnectError>,
+    },
+    /// A jump host lets us in but does not connect further.
+    #[error("The jump host {hop} does not connect to {to}: {cause}.")]
+    NotForwarded {
+        /// What the jump host is called.
+        hop: String,
+        /// Host and port it was asked for.
+        to: String,
+        /// Why, and what to do.
+        cause: String,
+    },
+    /// A name typed by hand, behind a jump host: where it leads cannot be held to the rule.
+    #[error(
+        "Where {host} leads only the jump host knows, so this gateway cannot check that it is allowed. Give its address \
+         instead, or ask the gateway's operator to set targets_names_behind_hops."
+    )]
+    NameNotChecked {
+        /// The name.
+        host: String,
+    },
+    /// A hop shows the key of another hop: it passes us on instead of being itself.
+    #[error(
+        "{host} shows the host key of {other}, {presented}. A key belongs to one host: someone on the way may be listening \
+         in. Nothing was sent. If both are one machine, an operator accepts the key under Host keys, where it waits."
+    )]
+    HostKeyOfAnother {
+        /// The host as in known_hosts.
+        host: String,
+        /// The hop of the same way whose key it is.
+        other: String,
+        /// The presented key's SHA-256 fingerprint.
+        presented: String,
     },
 }
 
@@ -144,16 +184,28 @@ impl ConnectError {
             | Self::HostKeyUnknown { .. }
             | Self::HostKeyDeclined { .. }
             | Self::HostKeyRevoked { .. }
+            | Self::HostKeyOfAnother { .. }
             | Self::KnownHosts { .. } => EndReason::HostKeyRejected,
             Self::AuthFailed { .. } | Self::Credential { .. } => EndReason::AuthFailed,
             Self::NameNotResolved { .. }
             | Self::AddressDenied { .. }
+            | Self::NameNotChecked { .. }
             | Self::Refused { .. }
             | Self::TimedOut { .. }
             | Self::Unreachable { .. }
             | Self::KeyExchange { .. }
             | Self::NoPty { .. }
+            | Self::NotForwarded { .. }
             | Self::Broken { .. } => EndReason::ConnectFailed,
+            Self::AtHop { error, .. } => error.reason(),
+        }
+    }
+
+    /// The same, said of the jump host where it happened; `None`: at the target.
+    pub(super) fn at(self, hop: Option<&str>) -> Self {
+        match hop {
+            Some(hop) => Self::AtHop { hop: hop.to_owned(), error: Box::new(self) },
+            None => self,
         }
     }
 }

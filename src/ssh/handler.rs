@@ -1,10 +1,7 @@
 //! russh's callbacks during one connection, and the words for how it ends. Shows the host key and waits for the verdict;
 //! asks no person, reads no file, accepts nothing that was not asked for.
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use russh::{
     Channel, Names, cipher,
@@ -26,8 +23,8 @@ const MAX_UNASKED: u8 = 8;
 
 /// The far end, for the words about it.
 pub(super) struct Peer {
-    /// As dialled.
-    pub(super) addr: SocketAddr,
+    /// As dialled, with its port.
+    pub(super) addr: String,
     /// As typed, cleaned.
     pub(super) host: String,
     lever: Arc<Lever>,
@@ -36,7 +33,7 @@ pub(super) struct Peer {
 
 impl Peer {
     /// The target called `host` at `addr`, behind the valve of `lever`.
-    pub(super) fn new(addr: SocketAddr, host: &str, lever: Arc<Lever>) -> Self {
+    pub(super) fn new(addr: String, host: &str, lever: Arc<Lever>) -> Self {
         Self { addr, host: clean_line(host), lever, said: Arc::default() }
     }
 
@@ -61,12 +58,12 @@ impl Peer {
 
     /// The connection is given up after the key exchange.
     pub(super) fn broken_by(&self, cause: String) -> ConnectError {
-        ConnectError::Broken { addr: self.addr, cause }
+        ConnectError::Broken { addr: self.addr.clone(), cause }
     }
 
     /// The key exchange failed.
     pub(super) fn no_agreement(&self, error: &russh::Error) -> ConnectError {
-        ConnectError::KeyExchange { addr: self.addr, cause: self.cause(error) }
+        ConnectError::KeyExchange { addr: self.addr.clone(), cause: self.cause(error) }
     }
 
     fn cause(&self, error: &russh::Error) -> String {

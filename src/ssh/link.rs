@@ -4,7 +4,10 @@
 use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, task, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{FutureExt, future::LocalBoxFuture};
+use futures_util::{
+    FutureExt,
+    future::{LocalBoxFuture, join_all},
+};
 use russh::{
     ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect, Pty, Sig,
     client::{Handle, Msg},
@@ -15,7 +18,8 @@ use super::{
     ConnectError, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size,
     handler::{Client, Peer},
     person::clean_line,
-    valve::{CutOnDrop, Lever},
+    route::Connection,
+    valve::Lever,
 };
 
 /// How long the target may take to give a terminal and a shell.
@@ -25,36 +29,50 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
 /// Output that may arrive before the shell is confirmed; a target that sends more of it is not in order.
 const EARLY_LIMIT: usize = 64 * 1024;
 
-/// Opens a shell on an authenticated connection. The PTY and the shell are asked for at once, which saves a round trip.
-pub(super) async fn open(
-    handle: Handle<Client>,
-    guard: CutOnDrop,
-    ended: watch::Receiver<()>,
-    peer: Peer,
+/// Opens a shell on the last connection of a way. The PTY and the shell are asked for at once, which saves a round trip.
+pub(super) async fn open(way: Vec<Connection>, login: &str, term: &str, size: Size) -> Result<Link, ConnectError> {
+    let no_way = || ConnectError::NoPty { login: clean_line(login), cause: "there is no connection".to_owned() };
+    let (first, last) = way.first().zip(way.last()).ok_or_else(no_way)?;
+    let (read, write, early) = ask_for(last, &["PTY", "shell"], login, term, size).await?;
+    let (addr, ended, valve) = (last.peer.addr.clone(), last.ended.clone(), first.guard.0.clone());
+    Ok(Link {
+        addr,
+        output: Box::new(Output { read, early }),
+        input: Box::new(Input { write, ended }),
+        control: Box::new(Control { way, valve }),
+    })
+}
+
+/// Asks the last connection of a way for a PTY, starts nothing on it, and hangs up.
+pub(super) async fn try_out(way: Vec<Connection>, login: &str, term: &str, size: Size) -> Result<(), ConnectError> {
+    let Some((first, last)) = way.first().zip(way.last()) else { return Ok(()) };
+    let given = ask_for(last, &["PTY"], login, term, size).await.map(drop);
+    let valve = first.guard.0.clone();
+    Box::new(Control { way, valve }).close().await;
+    given
+}
+
+/// Opens a session channel and asks for `what`: a PTY, and a shell on it or not.
+async fn ask_for(
+    connection: &Connection,
+    what: &[&str],
     login: &str,
     term: &str,
     size: Size,
-) -> Result<Link, ConnectError> {
-    guard.0.open();
-    let opened = timeout(OPEN_LIMIT, open_shell(&handle, &peer, login, term, size)).await;
-    let (read, write, early) = opened.map_err(|_| ConnectError::NoPty {
+) -> Result<Shell, ConnectError> {
+    let opened = timeout(OPEN_LIMIT, open_channel(&connection.handle, &connection.peer, what, login, term, size)).await;
+    opened.map_err(|_| ConnectError::NoPty {
         login: clean_line(login),
         cause: format!("no answer within {} s", OPEN_LIMIT.as_secs()),
-    })??;
-    let lever = guard.0.clone();
-    Ok(Link {
-        addr: peer.addr,
-        output: Box::new(Output { read, early }),
-        input: Box::new(Input { write, ended }),
-        control: Box::new(Control { handle, lever, _guard: guard }),
-    })
+    })?
 }
 
 type Shell = (ChannelReadHalf, ChannelWriteHalf<Msg>, VecDeque<LinkEvent>);
 
-async fn open_shell(
+async fn open_channel(
     handle: &Handle<Client>,
     peer: &Peer,
+    what: &[&str],
     login: &str,
     term: &str,
     size: Size,
@@ -69,15 +87,17 @@ async fn open_shell(
     let modes = [(Pty::IUTF8, 1)];
     let (cols, rows) = (size.cols.into(), size.rows.into());
     write.request_pty(true, term, cols, rows, 0, 0, &modes).await.map_err(|error| peer.broken(&error))?;
-    write.request_shell(true).await.map_err(|error| peer.broken(&error))?;
+    if what.contains(&"shell") {
+        write.request_shell(true).await.map_err(|error| peer.broken(&error))?;
+    }
 
     let mut early = VecDeque::new();
     let mut early_bytes = 0;
-    for what in ["the PTY was refused", "the shell was refused"] {
+    for what in what {
         loop {
             match read.wait().await {
                 Some(ChannelMsg::Success) => break,
-                Some(ChannelMsg::Failure) => return Err(refused(what)),
+                Some(ChannelMsg::Failure) => return Err(refused(&format!("the {what} was refused"))),
                 Some(message) => match event_of(message) {
                     Some(LinkEvent::Closed) => return Err(refused("the channel was closed")),
                     Some(event) => {
@@ -172,40 +192,50 @@ impl LinkInput for Input {
 }
 
 struct Control {
-    handle: Handle<Client>,
-    lever: Arc<Lever>,
-    _guard: CutOnDrop,
+    /// The target's connection is the last one.
+    way: Vec<Connection>,
+    /// Of the only connection that has a network below it. What is on its way between two hops is bounded, and taken: were
+    /// it left, the jump host's loop would wait with it and pass nothing on of what is typed.
+    valve: Arc<Lever>,
 }
 
 impl LinkControl for Control {
     fn probe(&self) {
+        let Some(target) = self.way.last() else { return };
         // A queue that is full, or whose task is gone, could not send it any sooner.
-        let sent = unconstrained(self.handle.send_keepalive(true)).now_or_never();
+        let sent = unconstrained(target.handle.send_keepalive(true)).now_or_never();
         tracing::trace!(queued = sent.is_some(), "probe");
     }
 
     fn close_valve(&self) {
-        self.lever.close();
+        self.valve.close();
     }
 
     fn open_valve(&self) {
-        self.lever.open();
+        self.valve.open();
     }
 
     fn close(mut self: Box<Self>) -> LocalBoxFuture<'static, ()> {
         Box::pin(async move {
-            let farewell = async {
-                // Where it cannot be told any more, the task is ending by itself.
-                let told = self.handle.disconnect(Disconnect::ByApplication, "closed", "").await;
-                let ended = (&mut self.handle).await;
-                tracing::trace!(told = told.is_ok(), ?ended, "connection ended");
-            };
-            if timeout(FAREWELL_LIMIT, farewell).await.is_err() {
-                self.lever.cut();
-                // Its task lets go of the socket at its next turn, if it is not held up by output nobody takes.
-                let ended = timeout(FAREWELL_LIMIT, &mut self.handle).await;
+            if timeout(FAREWELL_LIMIT, farewell(&mut self.way)).await.is_err() {
+                for connection in &self.way {
+                    connection.guard.0.cut();
+                }
+                // Their tasks let go of the socket at their next turn, if they are not held up by output nobody takes.
+                let ended = timeout(FAREWELL_LIMIT, join_all(self.way.iter_mut().map(|c| &mut c.handle))).await;
                 tracing::trace!(ended = ended.is_ok(), "connection cut");
             }
         })
+    }
+}
+
+/// Says goodbye to the target and then to every jump host, the nearest one last, since each speaks through the next.
+async fn farewell(way: &mut Vec<Connection>) {
+    while let Some(connection) = way.last_mut() {
+        // Where it cannot be told any more, the task is ending by itself.
+        let told = connection.handle.disconnect(Disconnect::ByApplication, "closed", "").await;
+        let ended = (&mut connection.handle).await;
+        tracing::trace!(told = told.is_ok(), ?ended, "connection ended");
+        way.pop();
     }
 }

@@ -10,30 +10,46 @@ use crate::core::visible::is_visible;
 /// Characters kept of any one text from a target: enough for a banner, too little to hide something in.
 const TEXT_LIMIT: usize = 1024;
 
-/// The person at the other end of [`super::Dial::events`].
+/// The person at the other end of [`super::Dial::events`], and which hop of the way speaks with them.
 #[derive(Clone)]
-pub(super) struct Person(pub(super) mpsc::Sender<DialEvent>);
+pub(super) struct Person {
+    events: mpsc::Sender<DialEvent>,
+    /// The jump host; `None` is the target.
+    hop: Option<String>,
+}
 
 impl Person {
+    /// Whoever `events` reaches; what is said is said of the jump host `hop`, or of the target.
+    pub(super) fn new(events: mpsc::Sender<DialEvent>, hop: Option<String>) -> Self {
+        Self { events, hop }
+    }
+
     /// Tells what is being done; dropped when the person's side is slow or gone, since nothing depends on it.
     pub(super) fn tell(&self, sentence: String) {
-        if self.0.try_send(DialEvent::Progress(sentence)).is_err() {
+        let sentence = match &self.hop {
+            Some(hop) => format!("at the jump host {hop}: {sentence}"),
+            None => sentence,
+        };
+        if self.events.try_send(DialEvent::Progress(sentence)).is_err() {
             tracing::debug!("progress not shown: nobody takes it");
         }
     }
 
     /// Tells that the target opened a channel unasked; dropped when nobody takes it, since it is refused all the same.
     pub(super) fn unasked(&self, kind: &'static str) {
-        if self.0.try_send(DialEvent::Unasked(kind)).is_err() {
+        if self.events.try_send(DialEvent::Unasked { hop: self.hop.clone(), kind }).is_err() {
             tracing::debug!(kind, "a channel opened unasked is not told: nobody takes it");
         }
     }
 
     /// Asks and waits for as long as the person takes; `None` is a refusal. An answer has one value per field.
-    pub(super) async fn ask(&self, prompt: Prompt) -> Option<Vec<SecretString>> {
+    pub(super) async fn ask(&self, mut prompt: Prompt) -> Option<Vec<SecretString>> {
+        if let Some(hop) = &self.hop {
+            prompt.title = format!("Jump host {hop}: {}", prompt.title);
+        }
         let expected = prompt.fields.len();
         let (reply, answer) = oneshot::channel();
-        self.0.send(DialEvent::Ask { prompt, reply }).await.ok()?;
+        self.events.send(DialEvent::Ask { prompt, reply }).await.ok()?;
         answer.await.ok().filter(|values| values.len() == expected)
     }
 
@@ -41,7 +57,7 @@ impl Person {
     pub(super) async fn may_trust(&self, host: &str, detail: String) -> bool {
         let (proceed, told) = oneshot::channel();
         let event = DialEvent::Trusting { host: host.to_owned(), detail, proceed };
-        self.0.send(event).await.is_ok() && told.await.is_ok()
+        self.events.send(event).await.is_ok() && told.await.is_ok()
     }
 }
 
@@ -72,7 +88,7 @@ mod tests {
     #[tokio::test]
     async fn silence_and_a_wrong_number_of_values_are_refusals() {
         let (events, mut far) = mpsc::channel(1);
-        let person = Person(events);
+        let person = Person::new(events, None);
         let field = PromptField { label: "Code:".into(), echo: true };
         let prompt = Prompt {
             kind: PromptKind::KeyboardInteractive,

@@ -9,11 +9,11 @@ use std::{
 use russh::keys::PublicKey;
 
 use super::{
-    ConnectError, Dial,
+    ConnectError,
     hostkeys::{KnownHosts, Line, Mark, Trusted, Verdict, fingerprint, unusable},
     hosts_file,
     person::clean_line,
-    waiting::{Meeting, Waiting, WaitingKey},
+    waiting::{Met, Waiting, WaitingKey},
 };
 use crate::core::record::UtcMicros;
 
@@ -218,10 +218,8 @@ impl HostKeys {
     }
 
     /// Lets a key wait for review.
-    pub(super) fn refused(&self, key: &PublicKey, dial: &Dial) {
-        let Dial { host, port, target, caller, .. } = dial;
-        let meeting = Meeting { host, port: *port, target, by: caller, at: (self.0.utc)() };
-        self.waiting().meet(key, meeting);
+    pub(super) fn refused(&self, key: &PublicKey, met: Met<'_>) {
+        self.waiting().meet(key, met, (self.0.utc)());
     }
 
     fn waits(&self, id: &str, seen: &str) -> Result<WaitingKey, ReviewError> {
@@ -252,8 +250,8 @@ mod tests {
     }
 
     fn meet(keys: &HostKeys, key: &PublicKey) -> String {
-        let meeting = Meeting { host: "web-1", port: 22, target: "web", by: "ada", at: UtcMicros(1) };
-        keys.waiting().meet(key, meeting);
+        let met = Met { host: "web-1", port: 22, target: "web", by: "ada" };
+        keys.waiting().meet(key, met, UtcMicros(1));
         keys.waiting().newest_first().next().unwrap().id.clone()
     }
 

@@ -4,9 +4,10 @@ use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    ConnectError, Dial, HostKeyPolicy, HostKeys, Prompt, PromptField, PromptKind,
+    ConnectError, HostKeyPolicy, HostKeys, Prompt, PromptField, PromptKind,
     hostkeys::{KnownHosts, Verdict, fingerprint},
     person::Person,
+    waiting::Met,
 };
 
 /// What a host key is checked against.
@@ -17,8 +18,10 @@ pub(super) struct HostKeyCheck<'a> {
     pub(super) person: &'a Person,
     /// The host as in known_hosts.
     pub(super) name: &'a str,
-    /// What is dialled, with the policy; its host is what a certificate names.
-    pub(super) dial: &'a Dial,
+    /// What to do with a key that is not known.
+    pub(super) policy: HostKeyPolicy,
+    /// Where and by whom the key is met; its host is what a certificate names.
+    pub(super) met: Met<'a>,
 }
 
 impl HostKeyCheck<'_> {
@@ -28,17 +31,17 @@ impl HostKeyCheck<'_> {
         let verdict = match presented {
             PublicKeyOrCertificate::PublicKey { .. } => known.judge(self.name, &key),
             PublicKeyOrCertificate::Certificate(certificate) => {
-                known.judge_certificate(self.name, &self.dial.host, certificate)
+                known.judge_certificate(self.name, self.met.host, certificate)
             }
         };
         if verdict != Verdict::Unknown {
             return self.conclude(verdict, &key);
         }
-        let caller = &self.dial.caller;
-        let by = match self.dial.host_key_policy {
+        let caller = self.met.by;
+        let by = match self.policy {
             HostKeyPolicy::Strict => return self.conclude(Verdict::Unknown, &key),
             HostKeyPolicy::AcceptNew => format!("accept_new for {caller}"),
-            HostKeyPolicy::Ask if self.ask(&key).await => caller.clone(),
+            HostKeyPolicy::Ask if self.ask(&key).await => caller.to_owned(),
             HostKeyPolicy::Ask => return Err(self.declined(&key)),
         };
         let detail = format!("{} {}, accepted by {by}.", key.algorithm(), fingerprint(&key));
@@ -61,7 +64,7 @@ impl HostKeyCheck<'_> {
                 ConnectError::HostKeyChanged { host, known, presented, line, trusted }
             }
         };
-        self.host_keys.refused(key, self.dial);
+        self.host_keys.refused(key, self.met);
         Err(refusal)
     }
 

@@ -1,4 +1,4 @@
-//! A TCP stream whose reading can be stopped from outside while its writing goes on, and which can be cut off for good.
+//! A stream whose reading can be stopped from outside while its writing goes on, and which can be cut off for good.
 //! Owns the stream; knows nothing of SSH.
 //!
 //! russh's client answers with more window as bytes arrive, not as they are consumed, so the only place where a flood
@@ -16,12 +16,9 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// Bytes taken from the kernel at once. russh asks for a packet in two small reads, which cost a system call each.
+/// Bytes taken from below at once. russh asks for a packet in two small reads, which cost a system call each.
 const CHUNK: usize = 32 * 1024;
 
 const OPEN: u8 = 0;
@@ -29,22 +26,22 @@ const CLOSED: u8 = 1;
 const CUT: u8 = 2;
 
 /// The stream below the valve.
-pub(super) struct Valve {
-    stream: TcpStream,
+pub(super) struct Valve<S> {
+    stream: S,
     /// What was taken and not passed on yet; an idle connection keeps none.
     taken: Bytes,
     lever: Arc<Lever>,
     heard: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl Valve {
+impl<S: AsyncRead + Unpin> Valve<S> {
     /// Puts an open valve on `stream`; `heard` is called for every read that brings bytes.
-    pub(super) fn new(stream: TcpStream, heard: Arc<dyn Fn() + Send + Sync>) -> (Self, Arc<Lever>) {
+    pub(super) fn new(stream: S, heard: Arc<dyn Fn() + Send + Sync>) -> (Self, Arc<Lever>) {
         let lever = Arc::new(Lever::default());
         (Self { stream, taken: Bytes::new(), lever: lever.clone(), heard }, lever)
     }
 
-    /// Takes from the kernel what is there, at most a chunk; nothing is the end of the stream.
+    /// Takes from below what is there, at most a chunk; nothing is the end of the stream.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let mut chunk = BytesMut::with_capacity(CHUNK);
         let count = ready!(pin!(self.stream.read_buf(&mut chunk)).poll(cx))?;
@@ -107,7 +104,7 @@ impl Lever {
     }
 }
 
-impl AsyncRead for Valve {
+impl<S: AsyncRead + Unpin> AsyncRead for Valve<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.lever.reader.register(cx.waker());
         self.lever.check_not_cut()?;
@@ -126,7 +123,7 @@ impl AsyncRead for Valve {
     }
 }
 
-impl AsyncWrite for Valve {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Valve<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let Self { stream, lever, .. } = self.get_mut();
         lever.write(cx, |cx| Pin::new(stream).poll_write(cx, buf))
@@ -156,11 +153,14 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use futures_util::FutureExt;
-    use tokio::{io::AsyncWriteExt, net::TcpListener};
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 
-    async fn pair() -> (Valve, Arc<Lever>, TcpStream, Arc<AtomicUsize>) {
+    async fn pair() -> (Valve<TcpStream>, Arc<Lever>, TcpStream, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();

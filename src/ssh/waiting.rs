@@ -30,7 +30,7 @@ pub struct WaitingKey {
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// The target as it was last asked for.
+    /// The target as it was last asked for, or what the jump host is called.
     pub target: String,
     /// Who met it last.
     pub met_by: String,
@@ -57,12 +57,11 @@ impl WaitingKey {
 
 /// Where and by whom a key was met.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Meeting<'a> {
+pub(super) struct Met<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,
     pub(super) target: &'a str,
     pub(super) by: &'a str,
-    pub(super) at: UtcMicros,
 }
 
 /// The keys that wait, the one met last at the end.
@@ -71,8 +70,8 @@ pub(super) struct Waiting(Vec<WaitingKey>);
 
 impl Waiting {
     /// Notes that `key` was refused.
-    pub(super) fn meet(&mut self, key: &PublicKey, meeting: Meeting<'_>) {
-        let Meeting { host, port, target, by, at } = meeting;
+    pub(super) fn meet(&mut self, key: &PublicKey, met: Met<'_>, at: UtcMicros) {
+        let Met { host, port, target, by } = met;
         if key.to_bytes().map_or(true, |bytes| bytes.len() > LARGEST) {
             return tracing::warn!(host, "a host key is too large to wait for review");
         }
@@ -143,17 +142,17 @@ mod tests {
         PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap().public_key().clone()
     }
 
-    fn meeting(host: &str, at: i64) -> Meeting<'_> {
-        Meeting { host, port: 22, target: "web", by: "ada", at: UtcMicros(at) }
+    fn met(host: &str) -> Met<'_> {
+        Met { host, port: 22, target: "web", by: "ada" }
     }
 
     #[test]
     fn a_key_that_is_met_again_is_counted_and_comes_first() {
         let mut waiting = Waiting::default();
         let (one, other) = (key(), key());
-        waiting.meet(&one, meeting("a", 1));
-        waiting.meet(&other, meeting("b", 2));
-        waiting.meet(&one, Meeting { by: "bob", ..meeting("A", 3) });
+        waiting.meet(&one, met("a"), UtcMicros(1));
+        waiting.meet(&other, met("b"), UtcMicros(2));
+        waiting.meet(&one, Met { by: "bob", ..met("A") }, UtcMicros(3));
         let first = waiting.newest_first().next().unwrap();
         assert_eq!((first.first_met_at, first.last_met_at, first.times), (UtcMicros(1), UtcMicros(3), 2));
         assert_eq!((first.met_by.as_str(), first.kind().as_str()), ("bob", "ssh-ed25519"));
@@ -171,7 +170,7 @@ mod tests {
         };
         for (bytes, waits) in [(2 * 1024, 1), (128 * 1024, 0)] {
             let mut waiting = Waiting::default();
-            waiting.meet(&rsa(bytes), meeting("web-1", 1));
+            waiting.meet(&rsa(bytes), met("web-1"), UtcMicros(1));
             assert_eq!(waiting.newest_first().count(), waits, "{bytes}");
         }
     }
@@ -179,16 +178,16 @@ mod tests {
     #[test]
     fn many_keys_of_one_host_push_no_other_out_and_the_whole_is_bounded() {
         let mut waiting = Waiting::default();
-        waiting.meet(&key(), meeting("quiet", 0));
+        waiting.meet(&key(), met("quiet"), UtcMicros(0));
         for at in 1..50 {
-            waiting.meet(&key(), meeting("loud", at));
+            waiting.meet(&key(), met("loud"), UtcMicros(at));
         }
         assert_eq!(waiting.newest_first().filter(|key| key.host == "loud").count(), MOST_OF_HOST);
         assert_eq!(waiting.newest_first().next().unwrap().last_met_at, UtcMicros(49));
         assert!(waiting.newest_first().any(|key| key.host == "quiet"));
         let same = key();
         for number in 0..2 * MOST {
-            waiting.meet(&same, meeting(&format!("host-{number}"), 100));
+            waiting.meet(&same, met(&format!("host-{number}")), UtcMicros(100));
         }
         assert_eq!(waiting.newest_first().count(), MOST);
         assert_eq!(waiting.newest_first().next().unwrap().host, format!("host-{}", 2 * MOST - 1));

@@ -24,6 +24,8 @@ mod deeds;
 mod doctor;
 /// A gentle end.
 mod drain;
+/// The gateway's own keys.
+mod key;
 /// What a backup holds, file by file.
 mod manifest;
 /// The schema, up and down.
@@ -98,6 +100,7 @@ pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
         Tool::BenchDb(options) => bench::run(desk, &options).await,
         Tool::Replay(options) => replay::run(desk, &options).await,
         Tool::Verify(options) => verify::run(desk, &options).await,
+        Tool::Key(options) => key::run(desk, &options),
         Tool::Audit(command) => audit::run(desk, &command).await,
     }
 }

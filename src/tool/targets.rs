@@ -184,7 +184,7 @@ fn list(desk: &Desk, directory: &Directory) -> anyhow::Result<Report> {
     }
     let configured = desk.config.targets.iter().map(|target| {
         json!({ "name": target.name, "host": target.host, "port": target.port, "username": target.username,
-            "group": target.group, "tags": target.tags, "roles": target.roles, "auth": auth(&target.auth), "source": "config" })
+            "via": target.via, "group": target.group, "tags": target.tags, "roles": target.roles, "auth": auth(&target.auth), "source": "config" })
     });
     let targets: Vec<_> = configured.chain(recorded().map(view)).collect();
     Ok(done(text, json!({ "targets": targets })))
@@ -196,6 +196,8 @@ fn auth(auth: &config::Auth) -> &'static str {
         config::Auth::PasswordFile(_) => "password_file",
         config::Auth::Agent => "agent",
         config::Auth::Prompt => "prompt",
+        config::Auth::GatewayKey => "gateway_key",
+        config::Auth::Certificate => "certificate",
     }
 }
 
@@ -207,5 +209,5 @@ fn words(tags: &[String], roles: &[Role]) -> String {
 fn view(target: &Target) -> serde_json::Value {
     let Target { outline, auth, .. } = target;
     json!({ "name": outline.name, "host": outline.host, "port": outline.port, "username": outline.username,
-        "group": outline.group, "tags": outline.tags, "roles": outline.roles, "auth": auth.kind, "source": "records" })
+        "via": [], "group": outline.group, "tags": outline.tags, "roles": outline.roles, "auth": auth.kind, "source": "records" })
 }

@@ -15,7 +15,7 @@ use super::{
     view::Rfc3339,
 };
 use crate::{
-    actor::gateway::{Gateway, GatewayError},
+    actor::gateway::{Found, Gateway, GatewayError},
     core::{
         audit::{Action, Deed, Entry, Outcome},
         record::Record,
@@ -118,6 +118,21 @@ impl Visitor {
         let action = Action::SessionOpen;
         gateway.audit().note(match opened {
             Ok(record) => self.did(action, target, &format!("Opened session {}.", record.id)),
+            Err(error) => Deed::refused(action, &self.user, self.client_ip, target, &error.to_string()),
+        });
+    }
+
+    /// Notes that they tried a target out, and how far that got.
+    pub fn tries_out(&self, gateway: &Gateway, target: &str, found: &Result<Vec<Found>, GatewayError>) {
+        let action = Action::TargetTest;
+        gateway.audit().note(match found {
+            Ok(found) => match found.iter().find(|found| found.failure.is_some()) {
+                None => self.did(action, target, "All steps passed."),
+                Some(Found { hop, step, .. }) => {
+                    let at = hop.as_ref().map(|hop| format!(" at the jump host {hop}")).unwrap_or_default();
+                    self.did(action, target, &format!("Ended at the step {}{at}.", step.as_str()))
+                }
+            },
             Err(error) => Deed::refused(action, &self.user, self.client_ip, target, &error.to_string()),
         });
     }

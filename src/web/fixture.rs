@@ -59,6 +59,7 @@ pub fn settings() -> Settings {
             username: "deploy".to_owned(),
             credentials: vec![Credential::Agent],
             group: None,
+            via: vec![],
             tags: vec!["prod".to_owned()],
             roles: vec![],
             host_key_policy: HostKeyPolicy::Ask,

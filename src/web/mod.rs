@@ -41,6 +41,8 @@ mod frame_gate;
 /// Anything at all, into what reads it.
 #[cfg(test)]
 mod fuzz;
+/// The gateway's own public keys.
+pub mod gateway_key;
 /// Headers that every answer carries.
 pub mod headers;
 /// `/healthz` and `/readyz`.
@@ -99,6 +101,8 @@ pub mod terminal;
 pub mod throttle;
 /// Tokens of users.
 pub mod tokens;
+/// Targets tried out.
+pub mod trials;
 /// Whom a proxy in front names.
 pub mod user_header;
 /// `/api/v1/users`.

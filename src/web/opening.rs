@@ -17,9 +17,9 @@ use crate::{
     core::{
         people::{Directory, Reach},
         seal::Seals,
-        target::{AuthKind, Target, host_name, is_login, place},
+        target::{AuthKind, JUMP_HOSTS, Target, called_via, host_name, is_login, is_typed, parse_place, place},
     },
-    ssh::{Credential, HostKeyPolicy, SealedCredential, Size},
+    ssh::{Credential, Hop, HostKeyPolicy, SealedCredential, Size},
 };
 
 const DEFAULT_TERM: &str = "xterm-256color";
@@ -27,6 +27,8 @@ const DEFAULT_COLS: u16 = 80;
 const DEFAULT_ROWS: u16 = 24;
 /// Where sshd listens.
 pub(super) const SSH_PORT: u16 = 22;
+/// Characters of what a session's target is called: as many as the records keep.
+const CALLED: usize = 512;
 
 /// The body: a target of the catalogue, or one typed by hand.
 #[derive(Deserialize)]
@@ -37,6 +39,7 @@ pub struct Opening {
     #[serde(default, deserialize_with = "whole")]
     port: Option<u16>,
     username: Option<String>,
+    via: Option<Vec<String>>,
     auth: Option<Auth>,
     term: Option<String>,
     #[serde(default, deserialize_with = "whole")]
@@ -61,6 +64,7 @@ enum Method {
 /// What is dialled.
 struct Destination {
     target: String,
+    via: Vec<Hop>,
     host: String,
     port: u16,
     login: String,
@@ -69,6 +73,22 @@ struct Destination {
 }
 
 impl Opening {
+    /// A target of the catalogue, and nothing else said.
+    pub fn of(target: &str) -> Self {
+        let target = Some(target.to_owned());
+        Self {
+            target,
+            host: None,
+            port: None,
+            username: None,
+            via: None,
+            auth: None,
+            term: None,
+            cols: None,
+            rows: None,
+        }
+    }
+
     /// Checks everything and returns what to ask the gateway for. 400 for what makes no sense, 404 for an unknown
     /// target, 404 for one that is not granted, 403 for a target typed by hand where none may be. `trusts`: whether the
     /// user may accept host keys.
@@ -84,22 +104,31 @@ impl Opening {
         let term = term(self.term)?;
         let size = Size { cols: side("cols", self.cols, DEFAULT_COLS)?, rows: side("rows", self.rows, DEFAULT_ROWS)? };
         let destination = match (self.target, self.host, self.username) {
-            (Some(name), None, None) if self.port.is_none() => from_catalogue(&name, reach, settings, directory),
-            (None, Some(host), Some(login)) => by_hand(&host, self.port, login, reach, settings),
-            _ => Err(Problem::bad_request("Give either target, or host and username (and port, 22 if left out).")),
+            (Some(name), None, None) if self.port.is_none() && self.via.is_none() => {
+                from_catalogue(&name, reach, settings, directory)
+            }
+            (None, Some(host), Some(login)) => {
+                let typed = by_hand(&host, self.port, login, reach, settings)?;
+                typed.over(&self.via.unwrap_or_default(), reach, settings, directory)
+            }
+            _ => Err(Problem::bad_request(
+                "Give either target, or host and username (and port, 22 if left out, and via, the jump hosts to go over).",
+            )),
         }?;
-        let host_key_policy = destination.host_key_policy(trusts, settings, directory);
+        let policy = |host: &str, port| host_key_policy(host, port, trusts, settings, directory);
+        let via = destination.via.into_iter().map(|hop| Hop { host_key_policy: policy(&hop.host, hop.port), ..hop });
         let given = self.auth.map(|Auth { method: Method::Password, password }| Credential::Password(password));
         Ok(OpenSession {
             username: username.to_owned(),
             client_ip,
             target: destination.target,
+            via: via.collect(),
+            host_key_policy: policy(&destination.host, destination.port),
             host: destination.host,
             port: destination.port,
             login: destination.login,
             credentials: given.into_iter().chain(destination.credentials).collect(),
             allowed: if destination.typed { settings.adhoc.clone() } else { None },
-            host_key_policy,
             term,
             size,
         })
@@ -107,20 +136,72 @@ impl Opening {
 }
 
 impl Destination {
-    /// What to do with a host key that is not known. Of the hosts of the catalogue only those are asked who may accept
-    /// host keys: what they accept, everybody trusts. Whoever types such a host by hand does not get around that, and
-    /// where a host has many names there, the strictest policy holds.
-    fn host_key_policy(&self, trusts: bool, settings: &Settings, directory: &Directory) -> HostKeyPolicy {
-        let is_here = |host: &str, port| port == self.port && host.eq_ignore_ascii_case(&self.host);
-        let configured = settings.targets.iter().filter(|target| is_here(&target.host, target.port));
-        let mut recorded = directory.targets.values().map(|target| &target.outline);
-        let recorded = recorded.any(|outline| is_here(&outline.host, outline.port)).then_some(settings.host_key_policy);
-        let policies = configured.map(|target| target.host_key_policy).chain(recorded);
-        match (policies.max(), trusts) {
-            (None, _) => settings.host_key_policy,
-            (Some(HostKeyPolicy::Ask), false) => HostKeyPolicy::Strict,
-            (Some(policy), _) => policy,
+    /// The same behind these jump hosts, each a target that is granted or a place where such may be typed. Before the first
+    /// lies its own way, as with ssh(1).
+    fn over(
+        self,
+        names: &[String],
+        reach: &Reach,
+        settings: &Settings,
+        directory: &Directory,
+    ) -> Result<Self, Problem> {
+        let (mut via, mut called) = (Vec::new(), Vec::new());
+        let too_many = || {
+            let detail = format!("via must be {JUMP_HOSTS} jump hosts at most, with those on the way to the first.");
+            Problem::bad_request(detail)
+        };
+        if names.len() > JUMP_HOSTS {
+            return Err(too_many());
         }
+        for name in names {
+            let stop = if is_typed(name) {
+                let unfit = || Problem::bad_request(format!("via: {} is no user@host:port.", quoted(name)));
+                let (login, host, port) = parse_place(name).ok_or_else(unfit)?;
+                by_hand(&host, Some(port), login, reach, settings)?
+            } else {
+                from_catalogue(name, reach, settings, directory)?
+            };
+            if via.is_empty() {
+                via.extend(stop.via.iter().cloned());
+            }
+            called.push(stop.target.clone());
+            via.push(stop.hop(settings));
+        }
+        // As `core::people::objection` reads it, should a jump host be taken away later.
+        let target = called_via(&self.target, &called);
+        if via.len() > JUMP_HOSTS || target.chars().count() > CALLED {
+            return Err(too_many());
+        }
+        Ok(Self { target, via, ..self })
+    }
+
+    fn hop(self, settings: &Settings) -> Hop {
+        Hop {
+            name: self.target,
+            host: self.host,
+            port: self.port,
+            login: self.login,
+            credentials: self.credentials,
+            allowed: if self.typed { settings.adhoc.clone() } else { None },
+            host_key_policy: settings.host_key_policy,
+        }
+    }
+}
+
+/// What to do with a host key that is not known. Of the hosts of the catalogue, and of those on the way to them, only those
+/// are asked who may accept host keys: what they accept, everybody trusts. Whoever types such a host by hand does not get
+/// around that, and where a host has many names there, the strictest policy holds.
+fn host_key_policy(host: &str, port: u16, trusts: bool, settings: &Settings, directory: &Directory) -> HostKeyPolicy {
+    let is_here = |other: &str, at| at == port && other.eq_ignore_ascii_case(host);
+    let configured = settings.targets.iter().filter(|target| is_here(&target.host, target.port));
+    let hops = settings.targets.iter().flat_map(|target| &target.via).filter(|hop| is_here(&hop.host, hop.port));
+    let mut recorded = directory.targets.values().map(|target| &target.outline);
+    let recorded = recorded.any(|outline| is_here(&outline.host, outline.port)).then_some(settings.host_key_policy);
+    let policies = configured.map(|target| target.host_key_policy).chain(hops.map(|hop| hop.host_key_policy));
+    match (policies.chain(recorded).max(), trusts) {
+        (None, _) => settings.host_key_policy,
+        (Some(HostKeyPolicy::Ask), false) => HostKeyPolicy::Strict,
+        (Some(policy), _) => policy,
     }
 }
 
@@ -145,6 +226,7 @@ fn from_catalogue(
 fn configured(target: &state::Target) -> Destination {
     Destination {
         target: target.name.clone(),
+        via: target.via.clone(),
         host: target.host.clone(),
         port: target.port,
         login: target.username.clone(),
@@ -179,6 +261,7 @@ fn recorded(target: &Target, seals: &Arc<Seals>) -> Result<Destination, Problem>
     };
     Ok(Destination {
         target: outline.name.clone(),
+        via: Vec::new(),
         host: outline.host.clone(),
         port: outline.port,
         login: outline.username.clone(),
@@ -210,6 +293,7 @@ fn by_hand(
     }
     Ok(Destination {
         target: place(&login, &host, port),
+        via: Vec::new(),
         host,
         port,
         login,

@@ -15,8 +15,8 @@ use super::{
     auth::{self, Proof},
     devices, docs,
     error::Problem,
-    events, headers, health, host_keys, login, metrics, nodes, oidc, origin, recording, second_factor, sessions, setup,
-    stores, targets, terminal, tokens, users, webhooks,
+    events, gateway_key, headers, health, host_keys, login, metrics, nodes, oidc, origin, recording, second_factor,
+    sessions, setup, stores, targets, terminal, tokens, trials, users, webhooks,
 };
 use crate::core::people::Right;
 
@@ -88,6 +88,8 @@ pub(super) fn table() -> Vec<Line> {
         line(SignedIn, Method::POST, "/api/v1/targets", web::to(targets::create)),
         line(With(Right::Manage), Method::PATCH, "/api/v1/targets/{name}", web::to(targets::change)),
         line(With(Right::Manage), Method::DELETE, "/api/v1/targets/{name}", web::to(targets::remove)),
+        line(SignedIn, Method::POST, "/api/v1/targets/{name}/test", web::to(trials::test)),
+        line(With(Right::Manage), Method::GET, "/api/v1/gateway-key", web::to(gateway_key::gateway_key)),
         line(With(Right::Observe), Method::GET, "/api/v1/actors", web::to(actors::actors)),
         line(With(Right::Observe), Method::GET, "/api/v1/nodes", web::to(nodes::nodes)),
         line(With(Right::Observe), Method::GET, "/api/v1/stores", web::to(stores::stores)),

@@ -31,7 +31,7 @@ use crate::{
         seal::Seals,
     },
     notify::provider::Provider,
-    ssh::{AddressRule, Credential, HostKeyPolicy, HostKeys},
+    ssh::{AddressRule, Credential, Hop, HostKeyPolicy, HostKeys},
 };
 
 /// Each holds one task and a few frames; far more than people who look at a list at once.
@@ -57,6 +57,9 @@ const NAMED: usize = 10_000;
 
 /// Time to leave the terminal for a browser, and no more: whoever reads the link becomes the admin.
 const SETUP_LIFE: Duration = Duration::from_secs(30 * 60);
+
+/// Targets that one user may try out within a minute: enough to set one up, too few to knock on doors with.
+const TRIALS: u32 = 6;
 
 /// Passwords that are compared at once.
 const COMPARISONS: usize = 2;
@@ -137,6 +140,8 @@ pub struct Target {
     pub credentials: Vec<Credential>,
     /// The heading it is shown under.
     pub group: Option<String>,
+    /// The jump hosts on the way, the first one first.
+    pub via: Vec<Hop>,
     /// Words to find it by.
     pub tags: Vec<String>,
     /// The roles that may open it without a grant.
@@ -149,6 +154,19 @@ impl Target {
     /// The same, as far as access goes.
     pub fn listed(&self) -> Listed {
         Listed { name: self.name.clone(), tags: self.tags.clone(), roles: self.roles.clone() }
+    }
+
+    /// The same as a jump host on the way to another.
+    pub fn hop(&self) -> Hop {
+        Hop {
+            name: self.name.clone(),
+            host: self.host.clone(),
+            port: self.port,
+            login: self.username.clone(),
+            credentials: self.credentials.clone(),
+            allowed: None,
+            host_key_policy: self.host_key_policy,
+        }
     }
 }
 
@@ -174,6 +192,8 @@ pub struct State {
     pub named: std::sync::Mutex<Fading<(Arc<str>, IpAddr), ()>>,
     /// Sign-ins with the provider that are under way.
     pub under_way: UnderWay,
+    /// Who tried targets out.
+    pub trials: Throttle<str>,
     /// Held while users and targets are changed, so that no two take the last admin away together.
     pub managing: Mutex<()>,
     /// One permit per password that is being compared: each takes 19 MiB and a core for a while.
@@ -198,6 +218,7 @@ impl State {
             named: std::sync::Mutex::new(Fading::new(NAMED)),
             setup: std::sync::Mutex::new(Fading::new(1)),
             under_way: UnderWay::default(),
+            trials: Throttle::new(TRIALS),
             managing: Mutex::default(),
             comparing: Semaphore::new(COMPARISONS),
             pages: Pages::default(),

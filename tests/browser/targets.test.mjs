@@ -63,11 +63,42 @@ promise("a prod target opens only by its typed name, and says so over its termin
   await until("its session", async () => (await gateway.sessions())[0]?.target === "db-1");
 });
 
-promise("a pasted line for ssh leads there, and one with a jump host says what to do instead", async (lab) => {
+promise("a pasted line for ssh leads there, and over a jump host that is a target", async (lab) => {
+  const gateway = await lab.serve(CONFIG);
+  const desk = await signedIn(lab, gateway);
+  await desk.quickConnect("ssh -p 2201 -J lab-1 deploy@db1");
+  await until("its session", async () => (await gateway.sessions())[0]?.target === "deploy@db1:2201 via lab-1");
+});
+
+promise("a card shows the way to its target, and the gateway's own key can be copied where it is wanted", async (lab) => {
+  const way = "  - { name: far-1, host: far.internal, username: ann, via: [lab-1, ops@10.0.0.9], auth: { gateway_key: true } }\n";
+  const gateway = await lab.serve(CONFIG + way);
+  const desk = await signedIn(lab, gateway);
+  assert.match(await desk.at("target-far-1").innerText(), /ann@far\.internal.*via lab-1, ops@10\.0\.0\.9:22/);
+  await desk.at("gateway-key").locator("summary").click();
+  await desk.at("own-key").waitFor();
+  assert.match(await desk.at("own-key").innerText(), /^ssh-ed25519 [A-Za-z0-9+/=]+ pulsegate$/);
+  await desk.isAccessible();
+});
+
+promise("a target is tested from its card, and each step says how it went", async (lab) => {
+  const gateway = await lab.serve(CONFIG);
+  const desk = await signedIn(lab, gateway);
+  await desk.at("test-lab-1").click();
+  await desk.at("trial-connect").waitFor();
+  assert.match(await desk.at("trial-resolve").innerText(), /passed/);
+  assert.match(await desk.at("trial-connect").innerText(), /failed[^]*127\.0\.0\.1:3 refused the connection/);
+  await desk.isAccessible();
+  await desk.at("trial-close").click();
+  await desk.at("trial").waitFor({ state: "detached" });
+  assert.deepEqual(await gateway.sessions(), [], "no session is opened");
+});
+
+promise("a pasted line for ssh leads there, over a jump host only if that is a target", async (lab) => {
   const gateway = await lab.serve(CONFIG);
   const desk = await signedIn(lab, gateway);
   await desk.quickConnect("ssh -p 2201 -J bastion deploy@db1");
-  assert.match(await desk.at("quick-problem").innerText(), /^Jump hosts \(-J\) are not built\..*leave -J out\.$/);
+  assert.match(await desk.at("quick-problem").innerText(), /^Behind -J put the name of a target or user@host:port; bastion is neither/);
   await desk.quickConnect("ssh -p 6 deploy@127.0.0.1");
   await until("its session", async () => (await gateway.sessions())[0]?.target === "deploy@127.0.0.1:6");
 });

@@ -115,7 +115,7 @@ impl Connector for Network {
             let valve = Rc::new(RefCell::new(Valve::default()));
             let control = Control { sent: sent.clone(), truth, token, target, valve: valve.clone(), mute, clings };
             let output = Box::new(Output { arrived, heard: dial.heard, valve });
-            Ok(Link { addr, output, input: Box::new(Input(sent)), control: Box::new(control) })
+            Ok(Link { addr: addr.to_string(), output, input: Box::new(Input(sent)), control: Box::new(control) })
         }
         .boxed_local()
     }

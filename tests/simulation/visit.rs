@@ -125,6 +125,7 @@ impl Visit {
             username: format!("user-{}", self.token % 7),
             client_ip: [198, 51, 100, 7].into(),
             target: "web-1".into(),
+            via: Vec::new(),
             host: "192.0.2.1".into(),
             port: 22,
             login: self.token.to_string(),

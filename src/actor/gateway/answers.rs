@@ -1,12 +1,12 @@
 //! What is asked of the gateway and what it answers. Knows no actor.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 
 use crate::{
     core::record::{Epoch, NodeId, Record, Transition, UtcMicros},
-    ssh::{AddressRule, Credential, HostKeyPolicy, Size},
+    ssh::{AddressRule, Credential, Dial, DialEvent, Hop, HostKeyPolicy, Size},
     store::Position,
 };
 
@@ -19,6 +19,8 @@ pub struct OpenSession {
     pub client_ip: IpAddr,
     /// The catalogue name, or `login@host:port`.
     pub target: String,
+    /// The jump hosts on the way, the first one first.
+    pub via: Vec<Hop>,
     /// A name or an address.
     pub host: String,
     /// 1 … 65535.
@@ -35,6 +37,34 @@ pub struct OpenSession {
     pub term: String,
     /// The first size of the PTY.
     pub size: Size,
+}
+
+impl OpenSession {
+    /// What is dialled for it; `session` is as in [`Dial::session`].
+    pub(in crate::actor) fn dial(
+        self,
+        session: String,
+        events: mpsc::Sender<DialEvent>,
+        heard: Arc<dyn Fn() + Send + Sync>,
+    ) -> Dial {
+        Dial {
+            via: self.via,
+            host: self.host,
+            port: self.port,
+            login: self.login,
+            credentials: self.credentials,
+            allowed: self.allowed,
+            host_key_policy: self.host_key_policy,
+            caller: self.username,
+            target: self.target,
+            session,
+            term: self.term,
+            size: self.size,
+            events,
+            heard,
+            passed: Arc::new(|_| {}),
+        }
+    }
 }
 
 /// One page of sessions.

@@ -30,20 +30,7 @@ impl RegistryActor {
         reply: oneshot::Sender<Result<Record, GatewayError>>,
         ctx: &mut Context<Self>,
     ) {
-        let of_user = self.per_user.get(&record.username).copied().unwrap_or(0);
-        let (max, max_user) = (self.settings.max_sessions, self.settings.max_per_user);
-        let refusal = if !self.draining.is_empty() {
-            Some(GatewayError::Draining)
-        } else if self.index.len() >= max as usize {
-            Some(GatewayError::TooMany { max })
-        } else if of_user >= max_user {
-            Some(GatewayError::TooManyOfUser { max: max_user })
-        } else if !self.shared.hindrances.is_empty() {
-            Some(GatewayError::Store)
-        } else {
-            None
-        };
-        if let Some(refusal) = refusal {
+        if let Err(refusal) = self.admits(&record.username) {
             if reply.send(Err(refusal)).is_err() {
                 tracing::debug!("who was refused a session has left");
             }
@@ -54,6 +41,23 @@ impl RegistryActor {
         self.index.insert(record.id, Entry { record: record.clone(), durable, changed: 0, recorded: 0, place });
         let transitions = vec![record.transition(record.start_time, "Opened.".into())];
         self.enqueue(Priority::Lifecycle, Write { record, transitions }, Some(Waiter::Opened(reply)), ctx);
+    }
+
+    /// Whether one more session of `username` is admitted now, or why not.
+    pub(super) fn admits(&self, username: &str) -> Result<(), GatewayError> {
+        let of_user = self.per_user.get(username).copied().unwrap_or(0);
+        let (max, max_user) = (self.settings.max_sessions, self.settings.max_per_user);
+        if !self.draining.is_empty() {
+            Err(GatewayError::Draining)
+        } else if self.index.len() >= max as usize {
+            Err(GatewayError::TooMany { max })
+        } else if of_user >= max_user {
+            Err(GatewayError::TooManyOfUser { max: max_user })
+        } else if !self.shared.hindrances.is_empty() {
+            Err(GatewayError::Store)
+        } else {
+            Ok(())
+        }
     }
 
     /// Refuses opens while only closes have room.

@@ -40,6 +40,13 @@ pub enum RegistryMessage {
         /// The durable record, or why not.
         reply: oneshot::Sender<Result<Record, GatewayError>>,
     },
+    /// Asks whether a session of this user would be admitted now.
+    Admits {
+        /// Who.
+        username: String,
+        /// Why not.
+        reply: oneshot::Sender<Result<(), GatewayError>>,
+    },
     /// Asks for a session, offering to run it if nobody does yet.
     Claim {
         /// Which.

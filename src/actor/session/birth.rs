@@ -25,7 +25,7 @@ use crate::{
         session::Session,
     },
     recording::Title,
-    ssh::{Dial, DialEvent},
+    ssh::DialEvent,
 };
 
 /// A session that fails more often than this is closed as `actor_failed`: OTP's usual bounds are of this order, and a
@@ -66,7 +66,7 @@ pub(in crate::actor) fn start(
         timer: None,
         parts: parts.clone(),
     };
-    wire.keep(actix::spawn(dial(parts.clone(), wire.clone(), mailbox.clone(), request, film)));
+    wire.keep(actix::spawn(dial(parts.clone(), wire.clone(), mailbox.clone(), id, request, film)));
     let supervisor = parts.supervisor.clone();
     let restarts = Restarts::new(Policy::Transient, INTENSITY.0, INTENSITY.1);
     supervise(child, context, actor, restarts, supervisor, move || bury(parts, wire, id));
@@ -98,6 +98,7 @@ async fn dial(
     parts: Parts,
     wire: Rc<Wire>,
     mailbox: Mailbox<SessionMessage>,
+    id: SessionId,
     request: OpenSession,
     film: Option<(String, Title)>,
 ) {
@@ -107,20 +108,7 @@ async fn dial(
     }
     let (events, mut heard) = mpsc::channel(4);
     let (beat, witness) = (wire.beat.clone(), Witness::new(&parts, &request));
-    let dial = Dial {
-        host: request.host,
-        port: request.port,
-        login: request.login,
-        credentials: request.credentials,
-        allowed: request.allowed,
-        host_key_policy: request.host_key_policy,
-        caller: request.username,
-        target: request.target,
-        term: request.term,
-        size: request.size,
-        events,
-        heard: Arc::new(move || beat.hear()),
-    };
+    let dial = request.dial(id.to_string(), events, Arc::new(move || beat.hear()));
     let mut connecting = parts.connector.connect(dial);
     let outcome = loop {
         tokio::select! {
@@ -131,7 +119,7 @@ async fn dial(
                     wire.tell_all(|| ToSocket::Status { status: "connecting", detail: detail.clone() });
                 }
                 DialEvent::Ask { prompt, reply } => wire.ask(prompt, reply),
-                DialEvent::Unasked(kind) => witness.unasked(kind),
+                DialEvent::Unasked { hop, kind } => witness.unasked(hop.as_deref(), kind),
                 DialEvent::Trusting { host, detail, proceed } => witness.trusts(&host, &detail, proceed),
             },
         }
@@ -139,7 +127,7 @@ async fn dial(
     wire.forget_question();
     let message = match outcome {
         Ok(link) => {
-            let addr = link.addr.to_string();
+            let addr = link.addr.clone();
             wire.take_up(link, mailbox.clone());
             wire.keep(actix::spawn(witness.listens(heard)));
             SessionMessage::Connected { addr }

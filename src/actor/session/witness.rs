@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Who dials, and where that is told.
-pub(super) struct Witness {
+pub(in crate::actor) struct Witness {
     audit: Audit,
     caller: String,
     client_ip: IpAddr,
@@ -23,13 +23,13 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    pub(super) fn new(parts: &Parts, request: &OpenSession) -> Self {
+    pub(in crate::actor) fn new(parts: &Parts, request: &OpenSession) -> Self {
         let OpenSession { username, client_ip, target, .. } = request;
         Self { audit: parts.audit.clone(), caller: username.clone(), client_ip: *client_ip, target: target.clone() }
     }
 
     /// Tells that the key of `host` is accepted, and lets it happen once that is durable.
-    pub(super) fn trusts(&self, host: &str, detail: &str, proceed: oneshot::Sender<()>) {
+    pub(in crate::actor) fn trusts(&self, host: &str, detail: &str, proceed: oneshot::Sender<()>) {
         let deed = Deed::done(Action::HostKeyAccept, &self.caller, self.client_ip, host, detail);
         let audit = self.audit.clone();
         actix::spawn(async move {
@@ -41,23 +41,24 @@ impl Witness {
         });
     }
 
-    /// Tells of a channel that the target opened unasked.
-    pub(super) fn unasked(&self, kind: &str) {
-        let detail = format!("A channel of the kind {kind} that nobody asked for.");
+    /// Tells of a channel that the target, or the jump host `hop`, opened unasked.
+    pub(in crate::actor) fn unasked(&self, hop: Option<&str>, kind: &str) {
+        let at = hop.map(|hop| format!(", at the jump host {hop}")).unwrap_or_default();
+        let detail = format!("A channel of the kind {kind} that nobody asked for{at}.");
         self.audit.note(Deed::refused(Action::ChannelRefused, &self.caller, self.client_ip, &self.target, &detail));
     }
 
     /// Tells on while the link lives, until its last part is gone.
     pub(super) async fn listens(self, mut heard: mpsc::Receiver<DialEvent>) {
         while let Some(event) = heard.recv().await {
-            if let DialEvent::Unasked(kind) = event {
-                self.unasked(kind);
+            if let DialEvent::Unasked { hop, kind } = event {
+                self.unasked(hop.as_deref(), kind);
             }
         }
     }
 
     /// Tells of a host key that was not accepted; of no other failure.
-    pub(super) fn failed(&self, error: &ConnectError) {
+    pub(in crate::actor) fn failed(&self, error: &ConnectError) {
         if error.reason() == EndReason::HostKeyRejected {
             let (action, why) = (Action::HostKeyRefused, error.to_string());
             self.audit.note(Deed::refused(action, &self.caller, self.client_ip, &self.target, &why));

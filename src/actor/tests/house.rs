@@ -1,7 +1,6 @@
 //! A gateway of its own for each test: a real SQLite store behind a gate, a scripted target.
 
 use std::{
-    net::SocketAddr,
     path::PathBuf,
     sync::{
         Arc, Mutex,
@@ -44,7 +43,7 @@ pub const BROWSER: Size = Size { cols: 132, rows: 50 };
 
 /// The far ends of the links that were made, in order.
 #[derive(Clone, Default)]
-pub struct Targets(Arc<Mutex<Vec<Target>>>);
+pub struct Targets(pub Arc<Mutex<Vec<Target>>>);
 
 #[derive(Clone)]
 pub struct Target {
@@ -70,7 +69,7 @@ impl Connector for Targets {
             Target { size: dial.size, says, heard: Arc::default(), closed: Arc::default(), held: Arc::default() };
         self.0.lock().unwrap().push(target.clone());
         let link = Link {
-            addr: SocketAddr::from(([192, 0, 2, 1], 22)),
+            addr: "192.0.2.1:22".to_owned(),
             output: Box::new(Says(said)),
             input: Box::new(Hears(target.heard)),
             control: Box::new(Control { closed: target.closed, held: target.held }),
@@ -243,6 +242,7 @@ pub fn request() -> OpenSession {
         username: "ada".into(),
         client_ip: [192, 0, 2, 9].into(),
         target: "web-1".into(),
+        via: Vec::new(),
         host: "192.0.2.1".into(),
         port: 22,
         login: "root".into(),

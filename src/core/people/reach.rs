@@ -46,17 +46,20 @@ impl Reach {
     }
 }
 
-/// Why `user` may not go on with a session on `target`, as a sentence; `None` if they may.
+/// Why `user` may not go on with a session on `target`, as a sentence; `None` if they may. Jump hosts that were typed must be
+/// granted, too; those on the way to a target of the catalogue belong to that.
 pub fn objection(directory: &Directory, catalogue: &[Listed], user: &str, target: &str) -> Option<String> {
     let Some(reach) = directory.reach(user) else { return directory.absence(user) };
     if !reach.opens() {
         return Some(format!("{user} is {} now, who opens no shells", reach.role.as_str()));
     }
-    let listed = catalogue.iter().find(|listed| listed.name == target).cloned();
-    let covered = match listed.or_else(|| Some(directory.targets.get(target)?.outline.listed())) {
-        Some(listed) => reach.covers(&listed),
-        None if target::is_typed(target) => reach.covers_typed(),
-        None => return Some(format!("{target} was removed from the catalogue")),
-    };
-    (!covered).then(|| format!("{target} is no longer granted to {user}"))
+    target::stops(target).find_map(|stop| {
+        let listed = catalogue.iter().find(|listed| listed.name == stop).cloned();
+        let covered = match listed.or_else(|| Some(directory.targets.get(stop)?.outline.listed())) {
+            Some(listed) => reach.covers(&listed),
+            None if target::is_typed(stop) => reach.covers_typed(),
+            None => return Some(format!("{stop} was removed from the catalogue")),
+        };
+        (!covered).then(|| format!("{stop} is no longer granted to {user}"))
+    })
 }

@@ -93,6 +93,14 @@ fn nothing_may_be_opened_that_is_not_granted() {
         let directory = directory(user(role, grants));
         let may = |target| objection(&directory, &catalogue(), "ada", target).is_none();
         assert_eq!((may("web-1"), may("db-1"), may("root@h:22")), (web, db, typed), "{role:?} {grants:?}");
+        for (target, expected) in [
+            ("root@h:22 via web-1", web && typed),
+            ("root@h:22 via gone", false),
+            ("root@h:22 via web-1, db-1", web && db && typed),
+            ("root@h:22 via web-1, ops@j:22", web && typed),
+        ] {
+            assert_eq!(may(target), expected, "{target}: {role:?} {grants:?}");
+        }
     }
 }
 

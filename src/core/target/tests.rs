@@ -120,3 +120,34 @@ fn a_host_has_one_spelling() {
     assert_eq!(host_name(&"a.".repeat(128)), None, "too long");
     assert_eq!(host_name(&"a".repeat(65_536)), None);
 }
+
+#[test]
+fn a_place_reads_back_and_so_does_what_a_session_over_jump_hosts_is_called() {
+    for (text, expected) in [
+        ("root@db-1:2201", Some(("root", "db-1", 2201))),
+        ("root@db-1", Some(("root", "db-1", 22))),
+        ("a@b@DB-1.:22", Some(("a@b", "db-1", 22))),
+        ("x@[2001:DB8::1]:2200", Some(("x", "2001:db8::1", 2200))),
+        ("x@[::1]", Some(("x", "::1", 22))),
+        ("x@::1", Some(("x", "::1", 22))),
+        ("db-1", None),
+        ("-l@db-1", None),
+        ("@db-1", None),
+        ("x@db-1:0", None),
+        ("x@db-1:65536", None),
+        ("x@db-1:", None),
+        ("x@db 1", None),
+        ("x y@db-1", None),
+        ("x@127.1", None),
+    ] {
+        let read = parse_place(text);
+        assert_eq!(read.as_ref().map(|(login, host, port)| (login.as_str(), host.as_str(), *port)), expected, "{text}");
+        if let Some((login, host, port)) = read {
+            assert_eq!(parse_place(&place(&login, &host, port)), Some((login, host, port)), "{text}");
+        }
+    }
+    let hops = ["web-1".to_owned(), "a,b@h:22".to_owned()];
+    let called = called_via("root@db-1:22", &hops);
+    assert_eq!(stops(&called).collect::<Vec<_>>(), ["root@db-1:22", "web-1", "a,b@h:22"]);
+    assert_eq!(stops(&called_via("web-1", &[])).collect::<Vec<_>>(), ["web-1"]);
+}

@@ -131,6 +131,89 @@ fn of_a_host_of_the_catalogue_only_those_are_asked_who_may_accept_its_key() {
     assert_eq!(open.host_key_policy, Strict, "the strictest of one host's names");
 }
 
+/// The jump hosts of an open, with whether the address rule holds for each.
+fn way(open: &OpenSession) -> Vec<(&str, bool)> {
+    open.via.iter().map(|hop| (hop.name.as_str(), hop.allowed.is_some())).collect()
+}
+
+/// The catalogue with `bastion` for operators, and `inner` behind it.
+fn with_jump_hosts() -> Settings {
+    let mut settings = settings();
+    let web = settings.targets[0].clone();
+    let host = |host: &str| host.to_owned();
+    let bastion = state::Target {
+        name: "bastion".into(),
+        host: host("bastion"),
+        port: 22,
+        roles: vec![Role::Operator],
+        ..web.clone()
+    };
+    let inner = state::Target { name: "inner".into(), host: host("inner"), via: vec![bastion.hop()], ..web };
+    settings.targets.extend([bastion, inner]);
+    settings
+}
+
+#[test]
+fn a_jump_host_is_one_that_is_granted_or_may_be_typed_and_the_first_brings_its_own_way() {
+    let settings = with_jump_hosts();
+    let typed = |via: &str| format!(r#"{{"host":"db1","username":"deploy","via":{via}}}"#);
+    let told = open_with(&typed(r#"["inner","db-1","OPS@J."]"#), &settings).unwrap();
+    assert_eq!(told.target, "deploy@db1:22 via inner, db-1, OPS@j:22");
+    assert_eq!(way(&told), [("bastion", false), ("inner", false), ("db-1", false), ("OPS@j:22", true)]);
+    assert!(told.allowed.is_some(), "the address rule still counts");
+    assert!(matches!(told.via[2].credentials[..], [Credential::SealedPassword(_)]));
+    for (body, status) in [
+        (typed(r#"["nowhere"]"#), 404),
+        (typed(r#"["ops@127.1"]"#), 400),
+        (typed(r#"["inner","inner","inner","inner"]"#), 400),
+        (typed(r#"["db-1","db-1","db-1","db-1","db-1"]"#), 400),
+        (typed(r#""inner""#), 400),
+        (r#"{"target":"inner","via":["bastion"]}"#.to_owned(), 400),
+    ] {
+        assert_eq!(open_with(&body, &settings).unwrap_err().0, status, "{body}");
+    }
+    let long = format!("u@{}", "a.".repeat(124));
+    assert_eq!(
+        open_with(&typed(&format!("[\"{long}b\",\"{long}c\"]")), &settings).unwrap_err().0,
+        400,
+        "too long to keep"
+    );
+
+    let opened = |grants: &[&str], body: &str| {
+        let reach = Reach { role: Role::User, grants: grants.iter().map(|grant| grant.parse().unwrap()).collect() };
+        let opening: Opening = serde_json::from_str(body).unwrap();
+        let (from, directory) = ([192, 0, 2, 7].into(), directory(&settings));
+        opening
+            .check("bob", &reach, false, from, &settings, &directory)
+            .map_err(|problem| problem.status_code().as_u16())
+    };
+    let by_hand = ["adhoc:*", "inner"];
+    assert_eq!(opened(&by_hand, &typed(r#"["bastion"]"#)).unwrap_err(), 404, "it is not granted, so it is not there");
+    assert_eq!(opened(&by_hand, &typed(r#"["inner","db-1"]"#)).unwrap_err(), 404);
+    assert_eq!(opened(&["inner"], &typed(r#"["inner"]"#)).unwrap_err(), 403);
+    let told = opened(&by_hand, r#"{"target":"inner"}"#).unwrap();
+    assert_eq!(way(&told), [("bastion", false)], "the way to what is granted is the gateway's");
+}
+
+#[test]
+fn of_a_jump_host_only_those_are_asked_who_may_accept_its_key() {
+    use HostKeyPolicy::{AcceptNew, Ask, Strict};
+    let mut settings = with_jump_hosts();
+    let policies = |body: &str, trusts: bool, settings: &Settings| {
+        let open = check(serde_json::from_str(body).unwrap(), trusts, settings).unwrap();
+        (open.via.iter().map(|hop| hop.host_key_policy).collect::<Vec<_>>(), open.host_key_policy)
+    };
+    const INNER: &str = r#"{"target":"inner"}"#;
+    assert_eq!(policies(INNER, false, &settings), (vec![Strict], Strict));
+    assert_eq!(policies(INNER, true, &settings), (vec![Ask], Ask));
+    const TYPED: &str = r#"{"host":"elsewhere","username":"u","via":["ops@BASTION","ops@j"]}"#;
+    assert_eq!(policies(TYPED, false, &settings), (vec![Strict, Ask], Ask), "by hand it is the same host");
+    // A place that only the configuration knows as a jump host is one that everybody trusts, too.
+    settings.targets[2].via[0].host = "j".into();
+    settings.targets[2].via[0].host_key_policy = AcceptNew;
+    assert_eq!(policies(TYPED, false, &settings), (vec![Strict, AcceptNew], Ask));
+}
+
 #[test]
 fn a_given_password_is_tried_first() {
     let open = open(r#"{"target":"web-1","auth":{"method":"password","password":"00123e5"}}"#).unwrap();

@@ -93,7 +93,7 @@ async fn every_route_lets_in_only_whom_the_table_names() {
 /// Which roles get further than 403 at a route, and at those where the handler decides: `None`.
 fn admitted(method: &Method, path: &str) -> Option<&'static [&'static str]> {
     Some(match (method.as_str(), path) {
-        ("POST", "/api/v1/sessions") => &["user", "operator", "admin", "pgt_open"],
+        ("POST", "/api/v1/sessions" | "/api/v1/targets/{name}/test") => &["user", "operator", "admin", "pgt_open"],
         ("GET", "/api/v1/actors" | "/api/v1/nodes" | "/api/v1/stores" | "/api/v1/host-keys" | "/metrics") => {
             &["viewer", "operator", "auditor", "admin", "pgt_observe"]
         }
@@ -103,7 +103,7 @@ fn admitted(method: &Method, path: &str) -> Option<&'static [&'static str]> {
         (_, "/api/v1/users" | "/api/v1/users/{name}" | "/api/v1/users/{name}/link" | "/api/v1/targets/{name}") => {
             &["admin"]
         }
-        ("POST", "/api/v1/targets") => &["admin"],
+        ("POST", "/api/v1/targets") | ("GET", "/api/v1/gateway-key") => &["admin"],
         (_, "/api/v1/me/totp" | "/api/v1/me/totp/confirm") => &["viewer", "user", "operator", "auditor", "admin"],
         ("POST", "/api/v1/me/password" | "/api/v1/tokens") => &["viewer", "user", "operator", "auditor", "admin"],
         ("DELETE", "/api/v1/devices" | "/api/v1/devices/{id}") => &["viewer", "user", "operator", "auditor", "admin"],
@@ -368,4 +368,39 @@ async fn a_cookie_is_worthless_once_its_user_has_another_password() {
     let cookie = actix_web::cookie::Cookie::new(auth::COOKIE, cookie);
     let me = ask_with(&state, to(Method::GET, "/api/v1/me").cookie(cookie)).await;
     assert_eq!(me.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[actix_rt::test]
+async fn a_target_is_tried_out_a_few_times_a_minute_by_who_may_open_it() {
+    let state = state_with(settings());
+    let trial = |who: &'static str, name: &str| {
+        let request = to(Method::POST, &format!("/api/v1/targets/{name}/test"));
+        ask_with(&state, request.cookie(signed_in_as(&state, who)).insert_header(("origin", ORIGIN)))
+    };
+    for _ in 0..6 {
+        // It is admitted as a session is: here, by a gateway that is starting, not yet.
+        let response = problem(trial("user", "web-1").await).await;
+        assert_eq!(response["status"], 503, "{response}");
+        assert!(response["detail"].as_str().unwrap().contains("is starting"), "{response}");
+    }
+    assert_eq!(trial("user", "nope").await.status(), StatusCode::NOT_FOUND);
+    let response = trial("user", "web-1").await;
+    assert!(response.headers().contains_key(header::RETRY_AFTER));
+    assert_eq!(problem(response).await["status"], 429);
+    assert_eq!(problem(trial("operator", "web-1").await).await["status"], 503, "others are not held up");
+}
+
+#[actix_rt::test]
+async fn the_gateways_public_keys_are_shown_and_stay_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = state_with(Settings { data_dir: dir.path().to_owned(), ..settings() });
+    let shown = async || {
+        let response = ask_with(&state, to(Method::GET, "/api/v1/gateway-key").insert_header(bearer(TOKEN))).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let body = to_bytes(response.into_body()).await.unwrap();
+        serde_json::from_slice::<Value>(&body).unwrap()
+    };
+    let keys = shown().await;
+    assert!(keys["key"].as_str().unwrap().starts_with("ssh-ed25519 ") && keys["authority"] != keys["key"], "{keys}");
+    assert_eq!(shown().await, keys);
 }

@@ -9,6 +9,7 @@ mod crash;
 mod disk;
 mod drain;
 mod first_contact;
+mod hops;
 mod host_keys;
 mod hostile_target;
 mod lifecycle;

@@ -30,12 +30,12 @@ async fn shell(sshd: &Sshd) -> (Caller, Terminal) {
     (caller, terminal)
 }
 
-fn tasks() -> usize {
+pub fn tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
 /// Waits until something is so, giving other tasks and processes their turn.
-async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let waited = timeout(PATIENCE, async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -118,7 +118,11 @@ async fn a_target_typed_by_hand_reaches_only_what_is_allowed() {
     let (listener, addr, dir) = listener().await;
     let mut caller = caller(addr, &dir);
     let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect();
-    caller.allowed = Some(AddressRule { allow: nets(&["0.0.0.0/0", "::/0"]), deny: nets(&["127.0.0.0/8", "::1/128"]) });
+    caller.allowed = Some(AddressRule {
+        allow: nets(&["0.0.0.0/0", "::/0"]),
+        deny: nets(&["127.0.0.0/8", "::1/128"]),
+        ..Default::default()
+    });
     for host in ["127.0.0.1", "::ffff:127.0.0.1", "localhost"] {
         caller.host = host.to_owned();
         let error = caller.refusal().await;

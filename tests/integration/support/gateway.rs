@@ -100,6 +100,13 @@ impl Home {
         self
     }
 
+    /// Sets keys of a target.
+    pub fn target_keys(mut self, name: &str, keys: &Value) -> Self {
+        let target = self.targets.iter_mut().find(|target| target["name"] == name).unwrap();
+        target.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        self
+    }
+
     /// Sets a key of the configuration, by the environment.
     pub fn set(mut self, key: &str, value: &str) -> Self {
         let name = format!("PULSEGATE__{}", key.to_uppercase().replace('.', "__"));

@@ -2,7 +2,7 @@
 //! against the document.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
 };
 
@@ -73,7 +73,11 @@ pub fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
-        assert_eq!(stream.read(&mut byte).unwrap(), 1, "no answer: {:?}", String::from_utf8_lossy(&head));
+        match stream.read(&mut byte) {
+            // A signal for this process, perhaps of a command that ended beside this.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => assert_eq!(read.unwrap(), 1, "no answer: {:?}", String::from_utf8_lossy(&head)),
+        }
         head.extend(byte);
     }
     String::from_utf8(head).unwrap()

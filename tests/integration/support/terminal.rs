@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -17,12 +17,18 @@ use futures_util::future::LocalBoxFuture;
 use pulsegate::{
     core::record::UtcMicros,
     ssh::{
-        ConnectError, Connector, Credential, Dial, DialEvent, HostKeyPolicy, HostKeys, Link, LinkEvent, Prompt,
-        RusshConnector, Size, SshSettings,
+        ConnectError, Connector, Credential, Dial, DialEvent, Hop, HostKeyPolicy, HostKeys, Link, LinkEvent, OwnKeys,
+        Prompt, RusshConnector, Size, SshSettings, Step,
     },
 };
 use secrecy::SecretString;
 use tokio::{sync::mpsc, time::timeout};
+
+/// The time of day.
+pub fn utc() -> UtcMicros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    UtcMicros(i64::try_from(since.as_micros()).unwrap())
+}
 
 /// Longer than anything takes on a busy machine; a test that fails ends here.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -34,6 +40,8 @@ pub struct Caller {
     pub policy: HostKeyPolicy,
     /// Whether what is told of an accepted key can be written down.
     pub witnessed: bool,
+    /// The jump hosts on the way.
+    pub via: Vec<Hop>,
     pub host: String,
     pub port: u16,
     pub login: String,
@@ -59,12 +67,15 @@ impl Caller {
             connect_timeout: Duration::from_secs(10),
             host_keys: HostKeys::new(known_hosts.clone(), || UtcMicros(1_795_876_200_000_000)),
             agent: None,
+            own: OwnKeys::new(dir),
+            utc,
         };
         Self {
             settings,
             known_hosts,
             policy: HostKeyPolicy::AcceptNew,
             witnessed: true,
+            via: Vec::new(),
             host: addr.ip().to_string(),
             port: addr.port(),
             login: login.to_owned(),
@@ -96,8 +107,22 @@ impl Caller {
 
     /// Starts a dial whose questions go to `events`.
     pub fn dial(&self, events: mpsc::Sender<DialEvent>) -> LocalBoxFuture<'static, Result<Link, ConnectError>> {
+        RusshConnector::new(self.settings.clone()).connect(self.wish(events, Arc::new(|_| {})))
+    }
+
+    /// Starts a dial that ends before a shell.
+    pub fn try_out(
+        &self,
+        events: mpsc::Sender<DialEvent>,
+        passed: Arc<dyn Fn(Step) + Send + Sync>,
+    ) -> LocalBoxFuture<'static, Result<(), ConnectError>> {
+        RusshConnector::new(self.settings.clone()).try_out(self.wish(events, passed))
+    }
+
+    fn wish(&self, events: mpsc::Sender<DialEvent>, passed: Arc<dyn Fn(Step) + Send + Sync>) -> Dial {
         let heard = self.heard.clone();
-        let dial = Dial {
+        Dial {
+            via: self.via.clone(),
             host: self.host.clone(),
             port: self.port,
             login: self.login.clone(),
@@ -106,12 +131,13 @@ impl Caller {
             host_key_policy: self.policy,
             caller: "ada".to_owned(),
             target: "web-1".to_owned(),
+            session: "test".to_owned(),
             term: "xterm-256color".to_owned(),
             size: Size { cols: 80, rows: 24 },
             events,
             heard: Arc::new(move || _ = heard.fetch_add(1, Ordering::Relaxed)),
-        };
-        RusshConnector::new(self.settings.clone()).connect(dial)
+            passed,
+        }
     }
 
     /// Dials once, answering what is asked.
@@ -154,7 +180,7 @@ impl Caller {
                     reply.send(values.into_iter().map(SecretString::from).collect()).expect("the dial waits");
                 }
             }
-            DialEvent::Unasked(kind) => self.progress.push(format!("unasked: {kind}")),
+            DialEvent::Unasked { kind, .. } => self.progress.push(format!("unasked: {kind}")),
             DialEvent::Trusting { host, detail, proceed } => {
                 self.trusted.push(format!("{host}: {detail}"));
                 if self.witnessed {

@@ -2,7 +2,7 @@
 import type { Destination } from "./destination";
 import type { Node, Session, Status } from "./protocol";
 import { SUBPROTOCOL } from "./protocol";
-import type { Target } from "./targets";
+import type { Target, Trial } from "./targets";
 
 const BASE = "/api/v1";
 /** Longer than a slow open takes, shorter than a person's patience; a dead network answers nothing by itself. */
@@ -122,6 +122,12 @@ export const logout = () => request<null>("POST", "/logout");
 
 /** What this person may open. */
 export const targets = () => request<{ items: Target[]; adhoc: boolean }>("GET", "/targets");
+
+/** Tries a target out, step by step; opens no session. */
+export const testTarget = (name: string) => request<Trial>("POST", `/targets/${encodeURIComponent(name)}/test`);
+
+/** The gateway's own public keys, as lines for files of a target. */
+export const gatewayKey = () => request<{ key: string; authority: string }>("GET", "/gateway-key");
 
 /** Opens a session; it is durable when this returns, and dials when a terminal attaches. */
 export const openSession = (destination: Destination) => request<Session>("POST", "/sessions", destination);

@@ -2,7 +2,7 @@
 // network.
 
 /** What `POST /api/v1/sessions` takes. */
-export type Destination = { target: string } | { username: string; host: string; port: number };
+export type Destination = { target: string } | { username: string; host: string; port: number; via?: string[] };
 
 /** A place, or a sentence that says what to write instead. */
 export type Parsed = { destination: Destination } | { problem: string };
@@ -12,7 +12,8 @@ const HAND_TYPED = /^([^@\s:/]+)@(\[[0-9A-Fa-f:.]+\]|[^\s:@[\]/]+)(?::(\d{1,5}))
 
 /**
  * Reads `user@host`, `user@host:port`, `user@[ipv6]:port`, or a line as people paste it: `ssh -p 2201 user@host` and
- * `ssh://user@host:port`, where the host may also be one of `names`; otherwise a sentence that says what is missing.
+ * `ssh://user@host:port`, where the host may also be one of `names`, and so may those behind `-J`; otherwise a sentence that
+ * says what is missing.
  */
 export function parseHandTyped(text: string, names: readonly string[] = []): Parsed {
   const typed = text.trim();
@@ -24,8 +25,10 @@ export function parseHandTyped(text: string, names: readonly string[] = []): Par
 
 /** The destination of a session that exists already, from its `target`. */
 export function destinationOf(target: string): Destination {
-  const parsed = target.includes("@") ? parsePlace(target) : undefined;
-  return parsed !== undefined && "destination" in parsed ? parsed.destination : { target };
+  const [typed = "", hops] = target.split(" via ");
+  const parsed = typed.includes("@") ? parsePlace(typed) : undefined;
+  if (parsed === undefined || !("destination" in parsed)) return { target };
+  return hops === undefined ? parsed.destination : { ...parsed.destination, via: hops.split(", ") };
 }
 
 function parsePlace(typed: string): Parsed {
@@ -49,17 +52,17 @@ const VALUED = "BbcDEeFIiJLlmOoPpQRSWw";
 
 /** Options that mean something the gateway cannot do, and what to do instead; by their `-o` names too. */
 const REFUSED: Record<string, string> = {
-  J: "Jump hosts (-J) are not built. Ask for a gateway that reaches the host itself, and leave -J out.",
+  W: "Name the jump host with -J: a target, or user@host.",
   i: "A key file on your machine is out of the gateway's reach. Leave -i out; the gateway asks for what the target wants.",
   L: "Forwarded ports (-L, -R, -D) are not built. Leave them out to open a terminal.",
 };
-const SAME_AS: Record<string, string> = { W: "J", proxyjump: "J", proxycommand: "J", identityfile: "i", R: "L", D: "L" };
+const SAME_AS: Record<string, string> = { proxycommand: "W", identityfile: "i", R: "L", D: "L" };
 
 /** Quotes belong to the shell that the line was written for. */
 const bare = (word: string) => word.replace(/^(["'])(.*)\1$/, "$2");
 
 function parseSshLine(words: string[], names: readonly string[]): Parsed {
-  const told: { place?: string; port?: string; user?: string } = {};
+  const told: Told = {};
   // Options may stand behind the place, too.
   for (let word = words.shift(); word !== undefined; word = words.shift()) {
     if (HARMLESS.test(word) || word === "--") continue;
@@ -73,7 +76,15 @@ function parseSshLine(words: string[], names: readonly string[]): Parsed {
     const problem = take(option, value, told);
     if (problem !== "") return { problem };
   }
-  const { place, port, user } = told;
+  const { place, port, user, via } = told;
+  for (const hop of via ?? []) {
+    if (!names.includes(hop) && !("destination" in parsePlace(hop))) {
+      return { problem: `Behind -J put the name of a target or user@host:port; ${hop} is neither.` };
+    }
+  }
+  if (via !== undefined && place !== undefined && names.includes(place)) {
+    return { problem: `${place} is a target and has its own way. Leave -J out.` };
+  }
   if (place === undefined) return { problem: "Say where to: ssh -p 2201 deploy@db1." };
   if (names.includes(place) && port === undefined && user === undefined) return { destination: { target: place } };
   if (/^ssh:\/\//i.test(place)) return parseHandTyped(place);
@@ -81,20 +92,35 @@ function parseSshLine(words: string[], names: readonly string[]): Parsed {
   const host = place.slice(place.lastIndexOf("@") + 1);
   const login = place.includes("@") ? place.slice(0, place.lastIndexOf("@")) : user;
   if (login === undefined) return parsePlace(host);
-  return parsePlace(`${login}@${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${port ?? SSH_PORT}`);
+  const parsed = parsePlace(`${login}@${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${port ?? SSH_PORT}`);
+  if (via === undefined || !("destination" in parsed) || "target" in parsed.destination) return parsed;
+  return { destination: { ...parsed.destination, via } };
+}
+
+/** What the options of a line said. */
+interface Told {
+  place?: string;
+  port?: string;
+  user?: string;
+  via?: string[];
 }
 
 /** Takes one option in; a sentence for what cannot be done here. */
-function take(option: string, value: string, told: { port?: string; user?: string }): string {
+function take(option: string, value: string, told: Told): string {
   if (option === "o") {
     const [key = "", setting = ""] = value.split(/=(.*)/s);
     const name = key.toLowerCase();
-    if (name === "port" || name === "user") return take(name === "port" ? "p" : "l", setting, told);
+    const short = { port: "p", user: "l", proxyjump: "J" }[name];
+    if (short !== undefined) return take(short, setting, told);
     return REFUSED[SAME_AS[name] ?? ""] ?? `The setting ${key} is not understood here. Leave -o out.`;
   }
   if (option === "p") {
     told.port = value;
     return /^\d{1,5}$/.test(value) ? "" : "Put a number from 1 to 65535 after -p.";
+  }
+  if (option === "J") {
+    told.via = value.split(",");
+    return value === "" ? "Put the name of a target, or user@host, after -J." : "";
   }
   if (option === "l") {
     told.user = value;

@@ -80,6 +80,7 @@ export const ACTIONS = [
   "host_key.accept",
   "host_key.dismiss",
   "host_key.forget",
+  "target.test",
   "target.create",
   "target.change",
   "target.remove",

@@ -7,6 +7,7 @@ const target = (name: string, host: string, port: number, tags: string[]): Targe
   host,
   port,
   username: "deploy",
+  via: [],
   group: null,
   tags,
   roles: [],

@@ -11,6 +11,8 @@ export interface Target {
   username: string;
   /** The heading it is shown under. */
   group: string | null;
+  /** Its jump hosts, the first one first. */
+  via: string[];
   tags: string[];
   /** Who may open it without a grant. */
   roles: Role[];
@@ -27,6 +29,35 @@ export interface Group {
   name: string | null;
   targets: Target[];
 }
+
+/** What was found when a target was tried out. */
+export interface Trial {
+  ok: boolean;
+  steps: TrialStep[];
+}
+
+/** One step of a dial; `hop` is the jump host where it was taken. */
+export interface TrialStep {
+  step: string;
+  hop: string | null;
+  ok: boolean;
+  /** Whether a person would have been asked. */
+  asks: boolean;
+  ms: number;
+  message: string | null;
+}
+
+const STEPS: Record<string, string> = {
+  resolve: "Find the address",
+  connect: "Connect",
+  key_exchange: "Agree on a secure connection",
+  host_key: "Check the host key",
+  login: "Sign in",
+  terminal: "Get a terminal",
+};
+
+/** A step in words; one of a newer gateway as it is called there. */
+export const stepName = ({ step, hop }: TrialStep) => `${STEPS[step] ?? step}${hop === null ? "" : ` at ${hop}`}`;
 
 /** The tag of targets where a mistake is dear: they carry a red band and open only by their typed name. */
 export const PROD_TAG = "prod";

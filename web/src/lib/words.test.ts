@@ -29,14 +29,20 @@ describe("destinations", () => {
     ["ssh -tt -v -o Port=2201 -oUser=deploy 'db1'", db1],
     ["ssh://deploy@db1:2201/", db1],
     ["ssh root@fe80::1", { username: "root", host: "fe80::1", port: 22 }],
+    ["ssh -p 2201 -J web-1 deploy@db1", { ...db1, via: ["web-1"] }],
+    ["ssh -o ProxyJump=web-1 -p 2201 deploy@db1", { ...db1, via: ["web-1"] }],
+    ["ssh -p 2201 -J web-1,ops@10.0.0.9:2200 deploy@db1", { ...db1, via: ["web-1", "ops@10.0.0.9:2200"] }],
     ["ssh web-1", { target: "web-1" }],
     ["web-1", { target: "web-1" }],
   ])("%s is understood", (text, destination) => {
     expect(parseHandTyped(text, ["web-1"])).toEqual({ destination });
   });
   test.each([
-    ["ssh -p 2201 -J bastion deploy@db1", /^Jump hosts/],
-    ["ssh -o ProxyJump=bastion deploy@db1", /^Jump hosts/],
+    ["ssh -p 2201 -J bastion deploy@db1", /bastion is neither/],
+    ["ssh -J web-1,bastion deploy@db1", /bastion is neither/],
+    ["ssh -J web-1 web-1", /^web-1 is a target/],
+    ["ssh deploy@db1 -J", /after -J/],
+    ["ssh -o ProxyCommand=nc deploy@db1", /^Name the jump host with -J/],
     ["ssh -i ~/.ssh/id deploy@db1", /^A key file/],
     ["ssh -L 80:a:80 deploy@db1", /^Forwarded ports/],
     ["ssh -X deploy@db1", /^-X is not/],
@@ -52,6 +58,9 @@ describe("destinations", () => {
   test("a_session_leads_back_to_where_it_was", () => {
     expect(destinationOf("web-1")).toEqual({ target: "web-1" });
     expect(destinationOf("root@web:2222")).toEqual({ username: "root", host: "web", port: 2222 });
+    const root = { username: "root", host: "web", port: 22 };
+    expect(destinationOf("root@web:22 via web-1")).toEqual({ ...root, via: ["web-1"] });
+    expect(destinationOf("root@web:22 via web-1, ops@j:22")).toEqual({ ...root, via: ["web-1", "ops@j:22"] });
   });
 });
 

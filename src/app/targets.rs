@@ -1,0 +1,67 @@
+//! The targets of the configuration, as they are dialled.
+
+use crate::{
+    config::{self, Auth, Config, Jump},
+    core::target::place,
+    ssh::{Credential, Hop, HostKeyPolicy},
+    web::state::Target,
+};
+
+/// The catalogue; a target whose way is broken, which no configuration that was checked has, is left out.
+pub fn catalogue(config: &Config) -> Vec<Target> {
+    let with_way = |target| {
+        let via = config.way_to(target).ok()?.into_iter().map(|jump| hop(config, jump)).collect();
+        Some(Target { via, ..plain(config, target) })
+    };
+    config.targets.iter().filter_map(with_way).collect()
+}
+
+/// What to do with a host key that is not known.
+pub fn policy(configured: config::HostKeyPolicy) -> HostKeyPolicy {
+    match configured {
+        config::HostKeyPolicy::Strict => HostKeyPolicy::Strict,
+        config::HostKeyPolicy::AcceptNew => HostKeyPolicy::AcceptNew,
+        config::HostKeyPolicy::Ask => HostKeyPolicy::Ask,
+    }
+}
+
+fn hop(config: &Config, jump: Jump<'_>) -> Hop {
+    match jump {
+        Jump::Target(target) => plain(config, target).hop(),
+        Jump::Place(login, host, port) => Hop {
+            name: place(&login, &host, port),
+            host,
+            port,
+            login,
+            credentials: vec![Credential::Prompt],
+            allowed: None,
+            host_key_policy: policy(config.ssh.host_key_policy),
+        },
+    }
+}
+
+fn plain(config: &Config, target: &config::Target) -> Target {
+    Target {
+        name: target.name.clone(),
+        host: target.host.clone(),
+        port: target.port,
+        username: target.username.clone(),
+        credentials: credentials(&target.auth),
+        via: Vec::new(),
+        group: target.group.clone(),
+        tags: target.tags.clone(),
+        roles: target.roles.clone(),
+        host_key_policy: policy(target.host_key_policy.unwrap_or(config.ssh.host_key_policy)),
+    }
+}
+
+fn credentials(auth: &Auth) -> Vec<Credential> {
+    vec![match auth {
+        Auth::KeyFile(path) => Credential::KeyFile(path.clone()),
+        Auth::PasswordFile(path) => Credential::PasswordFile(path.clone()),
+        Auth::Agent => Credential::Agent,
+        Auth::Prompt => Credential::Prompt,
+        Auth::GatewayKey => Credential::GatewayKey,
+        Auth::Certificate => Credential::Certificate,
+    }]
+}
