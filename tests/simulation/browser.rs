@@ -71,6 +71,7 @@ impl Browser {
             user: "ada".into(),
             client_id: format!("page-{token}"),
             seen: Seen { offset: None, draws: false },
+            moves: false,
             size: Size { cols: 80, rows: 24 },
             cutter: Cutter(None),
         };
@@ -212,7 +213,7 @@ impl Socket {
             FromPage::Pong => {}
             FromPage::Typed(bytes) => {
                 let kind = InputKind::Bytes(bytes);
-                let message = InputMessage { attach: ends.attach, at: clock::instant(), kind };
+                let message = InputMessage { attach: ends.attach, turn: ends.hold.turn, at: clock::instant(), kind };
                 // The session may be over; what finds no room is typed in vain.
                 tokio::time::timeout(Duration::from_secs(1), ends.input.send(message)).await.ok();
             }
