@@ -16,6 +16,9 @@ use crate::web::{
     state::{Settings, State},
 };
 
+/// Who is let in where.
+mod access;
+
 const ORIGIN: &str = "http://localhost:8022";
 
 async fn ask_with(state: &web::Data<State>, request: TestRequest) -> ServiceResponse {
@@ -62,119 +65,6 @@ fn signed_in_as(state: &State, user: &str) -> actix_web::cookie::Cookie<'static>
 
 fn signed_in(state: &State) -> actix_web::cookie::Cookie<'static> {
     signed_in_as(state, auth::ADMIN)
-}
-
-#[actix_rt::test]
-async fn every_route_lets_in_only_whom_the_table_names() {
-    for Line { access, method, path, .. } in table() {
-        let state = state_with(settings());
-        let open = matches!(access, Access::Probe | Access::Anyone);
-        let to = |path| to(method.clone(), path);
-        let callers = [
-            ("anonymous", to(path), open),
-            ("wrong token", to(path).insert_header(bearer("wrong")), open),
-            ("wrong user's token", to(path).insert_header(bearer("pgt_wrong")), open),
-            ("wrong cookie", to(path).cookie(actix_web::cookie::Cookie::new(auth::COOKIE, "x")), open),
-            ("somebody removed", to(path).cookie(signed_in_as(&state, "nobody")), open),
-            ("cookie", to(path).cookie(signed_in(&state)).insert_header(("origin", ORIGIN)), true),
-            ("token", to(path).insert_header(bearer(TOKEN)), true),
-        ];
-        for (who, request, let_in) in callers {
-            let response = ask_with(&state, request).await;
-            let refused = response.status() == StatusCode::UNAUTHORIZED;
-            assert_eq!(!refused, let_in, "{method} {path} as {who}: {}", response.status());
-            if refused {
-                assert_eq!(problem(response).await["type"], "/problems/not-signed-in");
-            }
-        }
-    }
-}
-
-/// Which roles get further than 403 at a route, and at those where the handler decides: `None`.
-fn admitted(method: &Method, path: &str) -> Option<&'static [&'static str]> {
-    Some(match (method.as_str(), path) {
-        ("POST", "/api/v1/sessions" | "/api/v1/targets/{name}/test") => &["user", "operator", "admin", "pgt_open"],
-        ("GET", "/api/v1/actors" | "/api/v1/nodes" | "/api/v1/stores" | "/api/v1/host-keys" | "/metrics") => {
-            &["viewer", "operator", "auditor", "admin", "pgt_observe"]
-        }
-        ("POST", "/api/v1/stores/sweep") => &["operator", "admin"],
-        (_, path) if path.starts_with("/api/v1/host-keys/") => &["operator", "admin"],
-        ("GET", "/api/v1/audit" | "/api/v1/webhooks") => &["auditor", "admin"],
-        (_, "/api/v1/users" | "/api/v1/users/{name}" | "/api/v1/users/{name}/link" | "/api/v1/targets/{name}") => {
-            &["admin"]
-        }
-        ("POST", "/api/v1/targets") | ("GET", "/api/v1/gateway-key") => &["admin"],
-        (_, "/api/v1/me/totp" | "/api/v1/me/totp/confirm") => &["viewer", "user", "operator", "auditor", "admin"],
-        ("POST", "/api/v1/me/password" | "/api/v1/tokens") => &["viewer", "user", "operator", "auditor", "admin"],
-        ("DELETE", "/api/v1/devices" | "/api/v1/devices/{id}") => &["viewer", "user", "operator", "auditor", "admin"],
-        _ => return None,
-    })
-}
-
-#[actix_rt::test]
-async fn every_route_admits_only_the_roles_it_is_for() {
-    const EVERYBODY: [&str; 7] = ["viewer", "user", "operator", "auditor", "admin", "pgt_observe", "pgt_open"];
-    for Line { access, method, path, .. } in table() {
-        if matches!(access, Access::Probe | Access::Anyone) {
-            continue;
-        }
-        let allowed = admitted(&method, path);
-        assert!(
-            allowed.is_some() || matches!(access, Access::Enrolling | Access::SignedIn),
-            "{method} {path} has no line in the test"
-        );
-        for who in EVERYBODY {
-            let state = state_with(settings());
-            let request = to(method.clone(), path);
-            let request = if who.starts_with("pgt_") {
-                request.insert_header(bearer(who))
-            } else {
-                request.cookie(signed_in_as(&state, who))
-            };
-            let request = request.insert_header(("origin", ORIGIN));
-            let request = match (method.as_str(), path) {
-                ("POST", "/api/v1/sessions") => request.set_json(serde_json::json!({ "target": "web-1" })),
-                ("POST", "/api/v1/me/password") => request.set_json(serde_json::json!({ "current": "x", "new": "x" })),
-                ("POST", "/api/v1/targets") => {
-                    let target = serde_json::json!({ "name": "new-1", "host": "new-1.internal", "username": "deploy" });
-                    request.set_json(target)
-                }
-                ("POST", "/api/v1/me/totp/confirm") => request.set_json(serde_json::json!({ "code": "x" })),
-                ("DELETE", "/api/v1/me/totp") => request.set_json(serde_json::json!({ "password": "x" })),
-                ("POST", "/api/v1/tokens") => request.set_json(serde_json::json!({ "name": "ci" })),
-                _ => request,
-            };
-            let response = ask_with(&state, request).await;
-            let wrong_password = matches!(path, "/api/v1/me/password" | "/api/v1/me/totp") && !who.starts_with("pgt_");
-            let refused = response.status() == StatusCode::FORBIDDEN && !wrong_password;
-            let expected = allowed.is_some_and(|allowed| !allowed.contains(&who));
-            assert_eq!(refused, expected, "{method} {path} as {who}: {}", response.status());
-            if refused {
-                assert_eq!(problem(response).await["type"], "/problems/forbidden");
-            }
-        }
-    }
-}
-
-#[actix_rt::test]
-async fn only_health_signing_in_and_the_page_are_open() {
-    let lines = table().into_iter().filter(|line| matches!(line.access, Access::Probe | Access::Anyone));
-    let open: Vec<_> = lines.map(|line| format!("{} {}", line.method, line.path)).collect();
-    assert_eq!(
-        open,
-        [
-            "GET /healthz",
-            "GET /readyz",
-            "GET /login",
-            "GET /oidc",
-            "GET /api/v1/login",
-            "POST /api/v1/login",
-            "POST /api/v1/login/oidc",
-            "POST /api/v1/login/oidc/finish",
-            "POST /api/v1/setup",
-        ]
-    );
-    assert_eq!(ask(to(Method::GET, "/")).await.status(), StatusCode::OK);
 }
 
 #[test]
