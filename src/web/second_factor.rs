@@ -28,9 +28,23 @@ const ENROLMENT_LIFE: Duration = Duration::from_secs(15 * 60);
 /// How often a code is taken anew where its user was changed by somebody at the same moment.
 const ATTEMPTS: usize = 3;
 
+/// One's password, again: a page that was left open, or a stolen cookie, changes nothing about how somebody signs in.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Again {
+    password: SecretString,
+}
+
 /// `POST /api/v1/me/totp`: makes a secret and shows it, this once. Until it is confirmed by a code nothing changes.
-pub async fn begin(state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
+pub async fn begin(
+    request: HttpRequest,
+    state: web::Data<State>,
+    caller: Caller,
+    body: web::Json<Again>,
+) -> Result<HttpResponse, Problem> {
+    let caller = caller.still(&state, None)?;
     let user = enrolling(&state, &caller)?;
+    account::check_password(&request, &state, &user, body.into_inner().password).await?;
     let secret = totp::secret(rand::random());
     let uri = totp::uri(&secret, &user.name);
     let told = json!({ "secret": secret.expose_secret(), "uri": uri.expose_secret() });
@@ -85,19 +99,12 @@ pub async fn confirm(
     Ok(HttpResponse::Ok().json(json!({ "recovery_codes": shown })))
 }
 
-/// One's password, again.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Removal {
-    password: SecretString,
-}
-
 /// `DELETE /api/v1/me/totp`: takes one's own second factor away, 204. Nobody is signed out by it.
 pub async fn remove(
     request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
-    body: web::Json<Removal>,
+    body: web::Json<Again>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.still(&state, None)?;
     caller.need_all_of_owner()?;

@@ -50,6 +50,7 @@ promise("a fresh gateway is set up by its link, and the admin invites somebody w
   await ada.at("nav-account").click();
 
   const began = Date.now();
+  await ada.at("totp-password").fill(PASSWORD);
   await ada.at("totp-begin").click();
   await ada.at("qr").waitFor();
   const secret = await ada.at("totp-secret").inputValue();
@@ -96,6 +97,7 @@ promise("whoever must have a second factor is led to it and nowhere else", async
   await ada.at("enrol").waitFor();
   assert.equal(await ada.at("nav-new").count(), 0);
   const began = Date.now();
+  await ada.at("totp-password").fill(PASSWORD);
   await ada.at("totp-begin").click();
   await ada.at("totp-code").fill(shown(await ada.at("totp-secret").inputValue(), began));
   await ada.at("totp-confirm").click();

@@ -261,6 +261,16 @@ async fn a_cookie_is_worthless_once_its_user_has_another_password() {
 }
 
 #[actix_rt::test]
+async fn no_second_factor_is_begun_without_the_password() {
+    let state = state_with(settings());
+    let begins = to(Method::POST, "/api/v1/me/totp").cookie(signed_in_as(&state, "viewer"));
+    let begins = begins.insert_header((header::ORIGIN, ORIGIN)).set_json(serde_json::json!({ "password": "x" }));
+    let refused = ask_with(&state, begins).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert_eq!(problem(refused).await["detail"], "The current password is another one.");
+}
+
+#[actix_rt::test]
 async fn a_target_is_tried_out_a_few_times_a_minute_by_who_may_open_it() {
     let state = state_with(settings());
     let trial = |who: &'static str, name: &str| {

@@ -34,7 +34,7 @@ impl Phone {
 /// Turns the second factor of somebody on; returns their phone and the recovery codes.
 #[track_caller]
 pub fn enrols(person: &Person<'_>) -> (Phone, Vec<String>) {
-    let told = person.asks("POST", "/api/v1/me/totp", None).json();
+    let told = person.asks("POST", "/api/v1/me/totp", Some(&json!({"password": PASSWORD}))).json();
     let secret = told["secret"].as_str().unwrap();
     assert!(told["uri"].as_str().unwrap().contains(secret), "{told}");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
@@ -136,9 +136,10 @@ fn a_second_factor_is_taken_away_by_its_owner_or_an_admin_and_nobody_is_signed_o
     add(&gateway, "ada", "user", &["playground"]);
     let ada = Person::signs_in(&gateway, "ada", PASSWORD).unwrap();
     let (page, _) = ada.page();
+    let begin = |password: &str| ada.asks("POST", "/api/v1/me/totp", Some(&json!({"password": password}))).status;
+    assert_eq!(begin("wrong horse battery"), 403, "a stolen cookie shuts nobody out by a factor of its own");
     enrols(&ada);
-    let begin = || ada.asks("POST", "/api/v1/me/totp", None).status;
-    assert_eq!(begin(), 409, "a stolen cookie replaces nobody's secret");
+    assert_eq!(begin(PASSWORD), 409, "nor replaces it anybody's secret");
     let remove = |password: &str| ada.asks("DELETE", "/api/v1/me/totp", Some(&json!({"password": password}))).status;
     assert_eq!(remove("wrong horse battery"), 403);
     assert_eq!(remove(PASSWORD), 204);

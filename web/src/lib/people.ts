@@ -147,7 +147,8 @@ export async function makeLink(name: string): Promise<{ url: string; expires_at:
 }
 
 /** Makes the secret of a second factor; nothing changes until a code confirms it. */
-export const beginSecondFactor = () => request<{ secret: string; uri: string }>("POST", "/me/totp");
+export const beginSecondFactor = (password: string) =>
+  request<{ secret: string; uri: string }>("POST", "/me/totp", { password });
 /** Turns the second factor on and returns the recovery codes, which are told this once. */
 export const confirmSecondFactor = async (code: string) =>
   (await request<{ recovery_codes: string[] }>("POST", "/me/totp/confirm", { code })).recovery_codes;
