@@ -1,5 +1,6 @@
 // Takes the pictures of the README from the product itself: a terminal and the list of sessions, as a few minutes leave them,
-// the targets and the people who may open them, the shell of somebody who no longer may, and a host key that has changed.
+// the targets and the people who may open them, the shell of somebody who no longer may, a host key that has changed, and a
+// wish to type.
 // Run as: PULSEGATE=target/release/pulsegate node tests/browser/screenshot.mjs docs
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -18,7 +19,7 @@ const scratch = mkdtempSync(join(tmpdir(), "pulsegate-screenshot-"));
 // As seen from the folder that the gateway runs in.
 process.env.PULSEGATE = resolve(process.env.PULSEGATE);
 const gateway = Gateway.demo(scratch, { "session.reattach_window": "10m" });
-const [browser, hers] = [new Browser(), new Browser()];
+const [browser, hers, theirs] = [new Browser(), new Browser(), new Browser()];
 try {
   await gateway.start();
   await browser.start(scratch, ["--force-dark-mode"]);
@@ -31,10 +32,12 @@ try {
   await desk.page.screenshot({ path: join(folder, "sessions.png") });
   await targets(desk);
   await people(desk);
+  await control(desk);
   await hostKeys(desk);
 } finally {
   await browser.stop();
   await hers.stop();
+  await theirs.stop();
   await gateway.stop();
   await until("the folder to go", () => rmSync(scratch, { recursive: true, force: true }) ?? true);
 }
@@ -81,6 +84,23 @@ async function people(desk) {
   await gateway.change("PATCH", "/users/ada", { disabled: true });
   await ada.ending();
   await ada.page.screenshot({ path: join(folder, "revoked.png") });
+}
+
+/** Has somebody who looks on ask to type. */
+async function control(desk) {
+  await desk.at("nav-new").click();
+  const id = await desk.openPlayground();
+  await desk.ask("colours", /struck\n/);
+  await theirs.start(mkdtempSync(join(scratch, "grace-")), ["--force-dark-mode"]);
+  const grace = new Desk(await theirs.open(gateway.origin));
+  await grace.at("signin-name").fill("grace");
+  await grace.at("signin-password").fill("correct horse battery");
+  await grace.at("signin-submit").click();
+  await grace.at("nav-sessions").click();
+  await grace.row(id).getByTestId("session-watch").click();
+  await grace.at("control-ask").click();
+  await desk.at("control-request").waitFor();
+  await desk.page.screenshot({ path: join(folder, "control.png") });
 }
 
 /** Meets a host whose key is another the second time. */
