@@ -107,7 +107,7 @@ impl Scratch {
 
     /// Without a mutant every test that is to notice one must pass: else what it notices is something else.
     fn is_healthy(&self, mutants: &[&Mutant]) -> Result<()> {
-        let tests: BTreeSet<&str> = mutants.iter().map(|mutant| mutant.test.as_str()).collect();
+        let tests: BTreeSet<&str> = mutants.iter().flat_map(|mutant| mutant.test.split_whitespace()).collect();
         let output = self.cargo(&[&["--"], tests.iter().copied().collect::<Vec<_>>().as_slice()].concat())?;
         ensure!(output.status.success(), "the tests fail without any mutant:\n{}", told(&output));
         let text = String::from_utf8_lossy(&output.stdout);
@@ -132,7 +132,8 @@ impl Scratch {
             println!("{}", told(&built));
             return Ok(Outcome::NoCode);
         }
-        Ok(if self.cargo(&[test])?.status.success() { Outcome::Lived } else { Outcome::Found })
+        let filters: Vec<&str> = ["--"].into_iter().chain(test.split_whitespace()).collect();
+        Ok(if self.cargo(&filters)?.status.success() { Outcome::Lived } else { Outcome::Found })
     }
 
     fn cargo(&self, arguments: &[&str]) -> Result<Output> {

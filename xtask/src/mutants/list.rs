@@ -8,7 +8,7 @@ pub struct Mutant {
     pub name: String,
     /// Its file, relative to the repository.
     pub file: String,
-    /// The filter of the tests that must fail.
+    /// The filters of the tests of which one must fail.
     pub test: String,
     /// Whole lines of the file.
     pub old: String,
