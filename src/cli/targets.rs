@@ -101,6 +101,12 @@ pub struct AuthOptions {
     /// Use the keys of the gateway's SSH agent.
     #[arg(long, group = "auth")]
     pub agent: bool,
+    /// Use the gateway's own key, whose line for authorized_keys `pulsegate key` prints.
+    #[arg(long, group = "auth")]
+    pub gateway_key: bool,
+    /// Have the gateway's own authority, which `pulsegate key --ca` prints, sign a key for each session.
+    #[arg(long, group = "auth")]
+    pub certificate: bool,
     /// A file whose first line is the password; it is sealed, and the file not needed again. `-` for standard input.
     #[arg(long, value_name = "PATH", group = "auth")]
     pub password_file: Option<PathBuf>,

@@ -102,6 +102,10 @@ words! {
         Password => "password",
         /// A sealed private key.
         PrivateKey => "private_key",
+        /// The key of the gateway that signs in.
+        GatewayKey => "gateway_key",
+        /// A certificate by the authority of the gateway that signs in.
+        Certificate => "certificate",
     }
 }
 
@@ -129,6 +133,10 @@ impl Auth {
     pub const PROMPT: Self = Self { kind: AuthKind::Prompt, sealed: None };
     /// The keys of the gateway's agent.
     pub const AGENT: Self = Self { kind: AuthKind::Agent, sealed: None };
+    /// The gateway's own key.
+    pub const GATEWAY_KEY: Self = Self { kind: AuthKind::GatewayKey, sealed: None };
+    /// A certificate by the gateway's own authority.
+    pub const CERTIFICATE: Self = Self { kind: AuthKind::Certificate, sealed: None };
 }
 
 /// A target of the records.

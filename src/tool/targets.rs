@@ -103,7 +103,7 @@ async fn set(
         Some(auth) => auth,
         None if before.stays_open(&outline) => before.auth.clone(),
         None => bail!(
-            "the {} kept for {name} is for {} and is sent nowhere else: give --password-file, --key-file, --agent or --prompt as well",
+            "the {} kept for {name} is for {} and is sent nowhere else: give --password-file, --key-file, --certificate, --gateway-key, --agent or --prompt as well",
             before.auth.kind,
             before.outline.place()
         ),
@@ -126,6 +126,8 @@ fn sealed(desk: &Desk, outline: &Outline, options: &AuthOptions) -> anyhow::Resu
     let (kind, secret) = match options {
         AuthOptions { prompt: true, .. } => return Ok(Some(Auth::PROMPT)),
         AuthOptions { agent: true, .. } => return Ok(Some(Auth::AGENT)),
+        AuthOptions { gateway_key: true, .. } => return Ok(Some(Auth::GATEWAY_KEY)),
+        AuthOptions { certificate: true, .. } => return Ok(Some(Auth::CERTIFICATE)),
         AuthOptions { password_file: Some(path), .. } => (AuthKind::Password, first_line(path, "--password-file")?),
         AuthOptions { key_file: Some(path), passphrase_file, .. } => {
             let passphrase =

@@ -258,6 +258,8 @@ fn recorded(target: &Target, seals: &Arc<Seals>) -> Result<Destination, Problem>
         AuthKind::Agent => Credential::Agent,
         AuthKind::Password => Credential::SealedPassword(sealed()?),
         AuthKind::PrivateKey => Credential::SealedKey(sealed()?),
+        AuthKind::GatewayKey => Credential::GatewayKey,
+        AuthKind::Certificate => Credential::Certificate,
     };
     Ok(Destination {
         target: outline.name.clone(),

@@ -214,6 +214,8 @@ async fn sealed(state: &State, outline: &Outline, auth: NewAuth) -> Result<Auth,
     let secret = match (kind, password, private_key, passphrase) {
         (AuthKind::Prompt, None, None, None) => return Ok(Auth::PROMPT),
         (AuthKind::Agent, None, None, None) => return Ok(Auth::AGENT),
+        (AuthKind::GatewayKey, None, None, None) => return Ok(Auth::GATEWAY_KEY),
+        (AuthKind::Certificate, None, None, None) => return Ok(Auth::CERTIFICATE),
         (AuthKind::Password, Some(password), None, None) => {
             if !(1..=PASSWORD).contains(&password.expose_secret().len()) {
                 return Err(Problem::bad_request(format!("auth.password must have 1 … {PASSWORD} bytes.")));
@@ -228,8 +230,9 @@ async fn sealed(state: &State, outline: &Outline, auth: NewAuth) -> Result<Auth,
         }
         _ => {
             return Err(Problem::bad_request(
-                "auth must be {\"kind\":\"prompt\"}, {\"kind\":\"agent\"}, {\"kind\":\"password\",\"password\":\"…\"} or \
-                 {\"kind\":\"private_key\",\"private_key\":\"…\"}, the last one with a passphrase if the key has one.",
+                "auth must be {\"kind\":\"prompt\"}, or agent, gateway_key or certificate instead of prompt, \
+                 {\"kind\":\"password\",\"password\":\"…\"} or {\"kind\":\"private_key\",\"private_key\":\"…\"}, the last one with a \
+                 passphrase if the key has one.",
             ));
         }
     };

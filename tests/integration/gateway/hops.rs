@@ -88,6 +88,31 @@ fn a_shell_opens_over_two_jump_hosts_with_the_gateways_own_key_and_certificates(
 }
 
 #[test]
+fn a_target_of_the_records_is_signed_in_to_with_the_gateways_own_key_or_a_certificate() {
+    let (web, db) = (sshd!(Options::default()), sshd!(Options::default()));
+    let gateway = Gateway::start(Home::new().set("ssh.host_key_policy", "accept_new"));
+    let keys = gateway.shows("/api/v1/gateway-key");
+    fs::write(web.dir.path().join("authorized_keys"), keys["key"].as_str().unwrap()).unwrap();
+    trusts(&db, keys["authority"].as_str().unwrap());
+    for (name, sshd, kind) in [("web-1", &web, "gateway_key"), ("db-1", &db, "certificate")] {
+        let target = json!({"name": name, "host": sshd.addr.ip(), "port": sshd.addr.port(), "username": sshd.user, "auth": {"kind": kind}});
+        let added = gateway.asks("POST", "/api/v1/targets", Some(&target));
+        assert_eq!((added.status, &added.json()["auth"]), (201, &json!(kind)), "{}", added.text());
+        let with_secret = json!({"auth": {"kind": kind, "password": "x"}});
+        assert_eq!(gateway.asks("PATCH", &format!("/api/v1/targets/{name}"), Some(&with_secret)).status, 400);
+        let id = gateway.opens(name);
+        let (page, _) = gateway.attaches(&id, &Attach::default());
+        page.runs("echo is $((6*7)).", "is 42.");
+        page.types("exit\r");
+        gateway.becomes(&id, "closed/exited");
+    }
+    assert!(db.log().contains("ID \"pulsegate:"), "{}", db.log());
+    // The command line knows them too.
+    let (status, told) = gateway.home.run(&["target", "set", "web-1", "--certificate"]);
+    assert!(status.success() && told.contains("signed in to by certificate"), "{told}");
+}
+
+#[test]
 fn a_host_typed_behind_a_jump_host_is_an_address_that_is_allowed_and_goes_with_the_grant() {
     let (bastion, db) = (sshd!(Options::default()), sshd!(Options { password_user: true, ..Options::default() }));
     let home = Home::new()

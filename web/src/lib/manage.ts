@@ -8,6 +8,8 @@ export const AUTHS = {
   prompt: "Ask whoever opens it",
   password: "With a password kept here",
   private_key: "With a private key kept here",
+  certificate: "With a certificate made for each session",
+  gateway_key: "With the gateway's own key",
   agent: "With the gateway's SSH agent",
 } as const;
 
