@@ -168,14 +168,14 @@ impl PeopleStore for Team {
             last_sign_in_at: None,
         });
         let users = users.into_iter().filter(|user| user.name != ADMIN).map(|user| (user.name.clone(), user));
-        let tokens = ["observe", "open"].map(|scope| {
-            let digest = token_digest(&format!("pgt_{scope}"));
+        let tokens = [("observe", "observe"), ("open", "open"), ("look", "watch open")].map(|(name, scopes)| {
+            let digest = token_digest(&format!("pgt_{name}"));
             let token = Token {
-                id: scope.to_owned(),
-                name: format!("to {scope}"),
+                id: name.to_owned(),
+                name: format!("to {name}"),
                 user: "operator".to_owned(),
                 digest,
-                scopes: Some(vec![scope.parse().unwrap()]),
+                scopes: Some(scopes.split(' ').map(|scope| scope.parse().unwrap()).collect()),
                 created_at: START,
                 expires_at: None,
                 last_used_at: None,

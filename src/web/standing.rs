@@ -208,9 +208,11 @@ mod tests {
         let why = unfit("operator", &removed).unwrap();
         assert!(why.contains("gone was removed"), "{why}");
         let directory = state.gateway.people().directory();
-        let token = auth::by_token(&state, &directory, &token_digest("pgt_open")).unwrap();
-        let why = Standing::new(state.clone(), token, Some(&theirs)).unfit();
-        assert_eq!(why.as_deref(), Some("operator has not the right watch"), "a token may what its scopes say");
+        for (token, lacks) in [("pgt_open", "watch"), ("pgt_observe", "watch"), ("pgt_look", "control")] {
+            let token = auth::by_token(&state, &directory, &token_digest(token)).unwrap();
+            let why = Standing::new(state.clone(), token, Some(&theirs)).unfit().unwrap();
+            assert_eq!(why, format!("operator has not the right {lacks}"), "a token may what its scopes say");
+        }
         let own = Record { username: "operator".into(), ..record() };
         assert!(unfit("operator", &own).unwrap().contains("your own session"));
     }

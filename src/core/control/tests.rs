@@ -60,6 +60,7 @@ fn who_asks_types_once_the_owner_lets_them_and_each_step_is_written_down() {
     assert_eq!(effects(&mut control), expected);
     control.handle(now, Event::TookBack(ADA));
     assert!(control.types(ADA, Turn(2)) && !control.types(AttachNo(2), Turn(2)));
+    assert!(!control.types(ADA, Turn(0)), "her own keys of before, on their way all the while, are late");
     assert_eq!(notes(&mut control), ["control_returned: ada took control back from bob."]);
 }
 

@@ -175,3 +175,20 @@ fn memory_is_bounded() {
     screen.feed(b"\x07shown").unwrap();
     assert!(screen.shown().0.concat().contains("shown"));
 }
+
+#[test]
+fn what_few_lines_follow_is_drawn() {
+    let mut screen = Screen::new(Grid { cols: 20, rows: 4 }).unwrap();
+    screen.leave(b"drawn", [&b"\r\nx\r\n\x1b[H"[..]].into_iter()).unwrap();
+    assert!(screen.shown().0.concat().contains("drawn"));
+}
+
+#[test]
+fn colours_of_what_passes_by_hold_for_what_is_seen() {
+    let grid = Grid { cols: 20, rows: 4 };
+    let (text, lines) = (b"\x1b[1m\x1b[44mpasses\r\n".as_slice(), b"seen\r\n".repeat(12));
+    let mut passed = Screen::new(grid).unwrap();
+    passed.leave(text, [lines.as_slice()].into_iter()).unwrap();
+    passed.feed(&lines).unwrap();
+    assert_eq!(passed.picture(), fed(grid, &[text, &lines]).picture());
+}
