@@ -57,6 +57,10 @@ impl View {
                 (Err(_), None) => return Err(rows::unreadable()),
             }
         }
+        // Redis answers no question with nothing that could be read.
+        if listed.is_empty() {
+            return Ok(());
+        }
         let mut questions = Pipeline::with_capacity(listed.len());
         for (id, _) in &listed {
             let question = questions.cmd("HMGET").arg(session_key(node, *id)).arg(&rows::FIELDS);
@@ -70,8 +74,12 @@ impl View {
                 let seal = values.pop().flatten();
                 // What was forgotten since the ids were read is no forgery.
                 let is_there = seal.is_some() || values.iter().any(Option::is_some);
-                let said = values.iter().map(|value| value.as_deref().unwrap_or_default());
-                if is_there && !key.fits_session(seal.as_deref().unwrap_or_default(), node, id, said) {
+                // A field that is missing and one that is empty are not the same.
+                let said: Option<Vec<&str>> = values.iter().map(Option::as_deref).collect();
+                let fits = said
+                    .zip(seal.as_deref())
+                    .is_some_and(|(said, seal)| key.fits_session(seal, node, id, said.into_iter()));
+                if is_there && !fits {
                     keyring.refuse("a session", node);
                     continue;
                 }

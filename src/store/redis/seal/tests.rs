@@ -111,17 +111,22 @@ fn a_session_that_no_node_wrote_is_not_listed_and_hides_no_other() {
     block_on(async {
         let (records, _folder) = records().await;
         let (own, other) = (view(&server, node(), &records), view(&server, NodeId("node-b".into()), &records));
-        own.apply((1..=5).map(|n| open(n, 1)).collect()).await.unwrap();
+        own.apply((1..=6).map(|n| open(n, 1)).collect()).await.unwrap();
         let hash = |n: u8| session_key(&node(), open(n, 1).id);
         server.ask(&[
             &format!("HSET {} username mallory", hash(1)),
             &format!("HDEL {} seal", hash(2)),
             &format!("HDEL {} username", hash(3)),
+            // Which is empty while it is open.
+            &format!("HDEL {} end_reason", hash(6)),
             // One session's hash under another's id.
             &format!("COPY {} {}", hash(4), hash(9)),
             &format!("ZADD {} 1 {} 1 nonsense", key(&node(), "beats"), open(9, 1).id),
+            // A node of which there is nothing else.
+            "SADD pulsegate:nodes node-x",
+            &format!("ZADD {} 1 nonsense", key(&NodeId("node-x".into()), "beats")),
         ]);
-        for (view, refused) in [(&own, 5), (&other, 5)] {
+        for (view, refused) in [(&own, 7), (&other, 7)] {
             let mut listed = view.open().await.unwrap();
             listed.sort_by_key(|record| record.id);
             assert_eq!(listed, [open(4, 1), open(5, 1)]);
