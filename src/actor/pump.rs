@@ -77,13 +77,13 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
     };
     let (mut pace, mut waits_until, mut in_trouble) = (Pace::default(), None::<Instant>, false);
     loop {
-        let turn = next_turn(&wire, &mut *output);
-        let turn = match waits_until {
-            Some(until) => tokio::time::timeout_at(until.into(), turn).await.unwrap_or(Step::Drained),
-            None => turn.await,
+        let step = next_step(&wire, &mut *output);
+        let step = match waits_until {
+            Some(until) => tokio::time::timeout_at(until.into(), step).await.unwrap_or(Step::Drained),
+            None => step.await,
         };
         let unattended = wire.output.borrow().is_unattended();
-        match turn {
+        match step {
             Step::Event(LinkEvent::Output(bytes)) => {
                 if unattended {
                     pace.count(clock::instant(), bytes.len());
@@ -114,7 +114,7 @@ enum Step {
 }
 
 /// Waits for news. May be dropped: nothing is lost.
-async fn next_turn(wire: &Wire, output: &mut dyn LinkOutput) -> Step {
+async fn next_step(wire: &Wire, output: &mut dyn LinkOutput) -> Step {
     let mut drained = std::pin::pin!(wire.drained.notified());
     poll_fn(|cx| match output.poll_event(cx) {
         Poll::Ready(event) => Poll::Ready(Step::Event(event)),
@@ -185,7 +185,7 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
     }
 }
 
-/// Joins the bytes of the same browser and turn that wait already; anything else is held for the next turn.
+/// Joins the bytes of the same browser and turn that wait already; anything else is held for the next write.
 fn join(
     first: Bytes,
     typist: (AttachNo, Turn),

@@ -222,7 +222,7 @@ impl LiveStore for RedisLive {
 impl View {
     /// Applies at most [`PER_CALL`] records of one node.
     async fn apply(&self, node: &NodeId, records: &[Record]) -> Result<(), StoreError> {
-        let seals = self.view_key().await?;
+        let seals = self.seals().await?;
         let mut writer = self.writer().await?;
         writer.announce(&self.pool, node).await.map_err(failure)?;
         let is_own = *node == self.node;
@@ -245,7 +245,7 @@ impl View {
             for record in records {
                 let values = rows::values(record);
                 command.arg(record.id.to_string()).arg(&values);
-                if let Some(key) = seals {
+                if let Some((key, _)) = seals {
                     command.arg(key.of_session(node, record.id, values.iter().map(String::as_str)));
                 }
             }
@@ -286,9 +286,10 @@ impl View {
         Ok(before.is_some_and(|before| found == Some(before.to_string())))
     }
 
-    async fn view_key(&self) -> Result<Option<&ViewKey>, StoreError> {
+    /// The key, and where to count what it does not fit; `None` where nothing here bears a seal.
+    async fn seals(&self) -> Result<Option<(&ViewKey, &Keyring)>, StoreError> {
         match &self.keyring {
-            Some(keyring) => keyring.key().await.map(Some),
+            Some(keyring) => Ok(Some((keyring.key().await?, keyring))),
             None => Ok(None),
         }
     }

@@ -48,12 +48,12 @@ impl View {
         beats: &[(String, f64)],
         open: &mut Vec<Record>,
     ) -> Result<(), StoreError> {
-        let seals = self.view_key().await?;
+        let seals = self.seals().await?;
         let mut listed = Vec::with_capacity(beats.len());
         for (id, beat) in beats {
-            match (id.parse::<SessionId>(), &self.keyring) {
+            match (id.parse::<SessionId>(), seals) {
                 (Ok(id), _) => listed.push((id, *beat)),
-                (Err(_), Some(keyring)) => keyring.refuse("a session", node),
+                (Err(_), Some((_, keyring))) => keyring.refuse("a session", node),
                 (Err(_), None) => return Err(rows::unreadable()),
             }
         }
@@ -70,7 +70,7 @@ impl View {
         }
         let rows: Vec<Vec<Option<String>>> = connection.ask_all(&questions).await.map_err(failure)?;
         for ((id, beat), mut values) in listed.into_iter().zip(rows) {
-            if let (Some(key), Some(keyring)) = (seals, &self.keyring) {
+            if let Some((key, keyring)) = seals {
                 let seal = values.pop().flatten();
                 // What was forgotten since the ids were read is no forgery.
                 let is_there = seal.is_some() || values.iter().any(Option::is_some);

@@ -51,10 +51,7 @@ impl View {
     }
 
     pub(super) async fn send(&self, node: &NodeId, command: &Command) -> Result<(), StoreError> {
-        let seal = match &self.keyring {
-            Some(keyring) => Some(keyring.key().await?.of_command(node, command)),
-            None => None,
-        };
+        let seal = self.seals().await?.map(|(key, _)| key.of_command(node, command));
         let mut entry = redis::cmd("XADD");
         entry.arg(key(node, "commands")).arg("MAXLEN").arg("~").arg(COMMANDS).arg("*");
         entry.arg("session").arg(command.session.to_string()).arg("reason").arg(command.reason.as_str());
@@ -74,10 +71,7 @@ impl View {
     /// not written by a gateway of this release, or by none.
     pub(super) async fn receive(&self) -> Result<Vec<Command>, StoreError> {
         // Before anything is taken: what a node wrote must not go because its seal cannot be told yet.
-        let known = match &self.keyring {
-            Some(keyring) => Some((keyring, keyring.key().await?)),
-            None => None,
-        };
+        let seals = self.seals().await?;
         let stream = key(&self.node, "commands");
         let mut connection = self.pool.connection().await.map_err(failure)?;
         let reading = async {
@@ -105,7 +99,7 @@ impl View {
                 tracing::warn!(id, "a command in Redis cannot be read; it is passed over");
                 return None;
             };
-            if let Some((keyring, key)) = known {
+            if let Some((key, keyring)) = seals {
                 let seal = fields.get(seal::FIELD).map(String::as_str).unwrap_or_default();
                 if !key.fits_command(seal, &self.node, &command) {
                     keyring.refuse("a command", &self.node);
