@@ -172,7 +172,7 @@ async fn smoke(json: bool) -> Result<()> {
     let told = |report: Report| report.print(json);
     told(echo::Echo { keys: 200, rounds: 2, pause_ms: 0 }.run().await?);
     told(bulk::Bulk { bytes: 20_000_000, rounds: 1 }.run().await?);
-    told(sessions::Sessions { count: 100 }.run().await?);
+    told(sessions::Sessions { count: 100, warm_ups: 1 }.run().await?);
     told(stalled::Stalled { seconds: 3, long: false }.run().await?);
     told(listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1 }.run().await?);
     let live = live::Live { sessions: 1_000, seconds: 1 }.run().await?;

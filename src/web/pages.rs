@@ -12,8 +12,12 @@ use bytes::Bytes;
 /// without a change (bytes, signs of life, other nodes' sessions), a fifth of the second that a listing may lag.
 const FRESH: Duration = Duration::from_millis(200);
 
-/// Pages that are kept; far more than are looked at within [`FRESH`] but by somebody who goes through the history.
-const KEPT: usize = 256;
+/// Bytes of pages that are kept: eight of the largest, far more than are looked at within [`FRESH`] but by somebody who goes
+/// through the history.
+const KEPT: usize = 4 * 1024 * 1024;
+
+/// What a page takes besides its query and its body, as good as nothing beside an ordinary one.
+const ENTRY: usize = 128;
 
 /// The pages, by the query that made them.
 #[derive(Debug, Default)]
@@ -27,22 +31,34 @@ struct Page {
     body: Bytes,
 }
 
+impl Page {
+    fn holds(&self, changes: u64, now: Duration) -> bool {
+        self.changes == changes && now.saturating_sub(self.made_at) < FRESH
+    }
+}
+
 impl Pages {
     /// The page of `query`, unless something changed since it was made or it is too old.
     pub fn find(&self, query: &str, changes: u64, now: Duration) -> Option<Bytes> {
         let pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let holds = |page: &&Page| page.changes == changes && now.saturating_sub(page.made_at) < FRESH;
-        pages.get(query).filter(holds).map(|page| page.body.clone())
+        pages.get(query).filter(|page| page.holds(changes, now)).map(|page| page.body.clone())
     }
 
-    /// Keeps a page that was begun when the count of changes was `changes` and the time `made_at`.
+    /// Keeps a page that was begun when the count of changes was `changes` and the time `made_at`, and none that it
+    /// outlived: what nobody asks for again would stay for good.
     pub fn keep(&self, query: &str, changes: u64, made_at: Duration, body: Bytes) {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if pages.len() >= KEPT {
+        pages.retain(|_, page| page.holds(changes, made_at));
+        pages.insert(query.to_owned(), Page { changes, made_at, body });
+        if taken(&pages) > KEPT {
             pages.clear();
         }
-        pages.insert(query.to_owned(), Page { changes, made_at, body });
     }
+}
+
+/// Bytes that pages take.
+fn taken(pages: &HashMap<String, Page>) -> usize {
+    pages.iter().map(|(query, page)| ENTRY + query.len() + page.body.len()).sum()
 }
 
 #[cfg(test)]
@@ -63,9 +79,28 @@ mod tests {
     #[test]
     fn going_through_the_history_fills_no_memory() {
         let pages = Pages::default();
-        for cursor in 0..10 * KEPT {
-            pages.keep(&cursor.to_string(), 1, Duration::ZERO, Bytes::new());
+        for cursor in 0..100 {
+            pages.keep(&cursor.to_string(), 1, Duration::ZERO, vec![b'x'; 500 * 1024].into());
+            assert!(taken(&pages.0.lock().unwrap()) <= KEPT);
         }
-        assert!(pages.0.lock().unwrap().len() <= KEPT);
+        pages.keep("all", 1, Duration::ZERO, vec![b'x'; KEPT].into());
+        assert_eq!(taken(&pages.0.lock().unwrap()), 0);
+    }
+
+    #[test]
+    fn a_page_goes_with_the_next_once_it_does_not_hold() {
+        let (pages, body) = (Pages::default(), Bytes::from_static(b"page"));
+        let queries = || {
+            let mut queries: Vec<_> = pages.0.lock().unwrap().keys().cloned().collect();
+            queries.sort();
+            queries
+        };
+        pages.keep("a", 1, Duration::ZERO, body.clone());
+        pages.keep("b", 1, FRESH / 2, body.clone());
+        assert_eq!(queries(), ["a", "b"]);
+        pages.keep("c", 1, FRESH, body.clone());
+        assert_eq!(queries(), ["b", "c"]);
+        pages.keep("d", 2, FRESH, body);
+        assert_eq!(queries(), ["d"]);
     }
 }
