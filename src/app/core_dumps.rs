@@ -10,10 +10,10 @@ const NONE: u64 = 1;
 /// `prlimit --pid PID --core=unlimited`.
 pub fn forbid_core_dumps() {
     let none = Rlimit { current: Some(NONE), maximum: Some(NONE) };
-    let is_lower = getrlimit(Resource::Core).maximum.is_some_and(|most| most < NONE);
-    // Whoever may not raise it to one has none written, unless a program takes dumps.
-    if !is_lower && let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!(%error, "core dumps cannot be forbidden; one would hold secrets");
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        // Whoever may not raise it from zero has none written, unless a program takes dumps.
+        let written = getrlimit(Resource::Core).maximum != Some(0);
+        tracing::warn!(%error, written, "core dumps cannot be forbidden; one would hold secrets");
     }
 }
 

@@ -108,7 +108,8 @@ fn a_gateway_that_crashes_leaves_no_core_dump() {
     gateway.page("playground").0.runs("echo warm", "warm");
     let limits = fs::read_to_string(format!("/proc/{}/limits", gateway.process())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["1", "1"], "{core}");
+    // Zero where the system lets nobody dump anyway.
+    assert!(core.split_whitespace().skip(4).take(2).all(|limit| ["0", "1"].contains(&limit)), "{core}");
     gateway.signal(Signal::ABORT);
     let status = gateway.ended();
     assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::ABORT.as_raw()), false));
