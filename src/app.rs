@@ -38,6 +38,8 @@ use crate::{
     web as http,
 };
 
+/// What a crash leaves behind.
+mod core_dumps;
 /// How many connections there may be.
 mod doors;
 /// How the process ends.
@@ -60,6 +62,7 @@ mod tls;
 /// Whom the audit log is told to.
 mod webhooks;
 
+pub use core_dumps::forbid_core_dumps;
 use reload::Reload;
 use tls::Certificate;
 

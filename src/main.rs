@@ -21,6 +21,7 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_tracing(cli.json);
+    app::forbid_core_dumps();
     match run(cli) {
         Ok(code) => code,
         Err(error) => {

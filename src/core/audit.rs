@@ -31,6 +31,8 @@ words! {
         SignIn => "sign_in",
         /// Somebody signed out.
         SignOut => "sign_out",
+        /// A page of another origin asked for something.
+        OriginRefused => "origin.refused",
         /// A session was opened.
         SessionOpen => "session.open",
         /// A session was ended by an order.

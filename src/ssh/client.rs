@@ -143,3 +143,22 @@ pub(super) fn config(known: &KnownHosts, name: &str) -> Config {
         ..Config::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_algorithm_that_is_offered_is_weak() {
+        let preferred = config(&KnownHosts::parse(b""), "db-1").preferred;
+        let keys = preferred.key.iter().map(Algorithm::to_string);
+        let others = preferred.kex.iter().map(AsRef::as_ref).chain(preferred.cipher.iter().map(AsRef::as_ref));
+        let all: Vec<String> =
+            others.chain(preferred.mac.iter().map(AsRef::as_ref)).map(str::to_owned).chain(keys).collect();
+        assert!(all.len() > 25, "{all:?}");
+        for name in &all {
+            let weak = ["sha1", "md5", "cbc", "3des", "rc4", "arcfour", "ssh-rsa", "ssh-dss", "group1-", "none"];
+            assert!(!weak.iter().any(|weak| name.contains(weak)), "{name} is weak");
+        }
+    }
+}

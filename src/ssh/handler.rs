@@ -133,6 +133,11 @@ impl Client {
     }
 }
 
+/// Whether somebody on the way can cut packets off unseen (CVE-2023-48795).
+fn is_open_to_terrapin(cipher: &cipher::Name, strict: bool) -> bool {
+    *cipher == cipher::CHACHA20_POLY1305 && !strict
+}
+
 impl client::Handler for Client {
     type Error = russh::Error;
 
@@ -147,7 +152,7 @@ impl client::Handler for Client {
     }
 
     async fn kex_done(&mut self, _: Option<&[u8]>, names: &Names, _: &mut Session) -> Result<(), russh::Error> {
-        if names.cipher == cipher::CHACHA20_POLY1305 && !names.strict_kex() {
+        if is_open_to_terrapin(&names.cipher, names.strict_kex()) {
             self.remark("it offers ChaCha20-Poly1305 without strict key exchange (CVE-2023-48795)");
             return Err(russh::Error::Kex);
         }
@@ -252,5 +257,17 @@ impl client::Handler for Client {
     ) -> Result<(), russh::Error> {
         self.refuse("x11", reply);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_chacha20_needs_strict_key_exchange_and_is_refused_without() {
+        assert!(is_open_to_terrapin(&cipher::CHACHA20_POLY1305, false));
+        assert!(!is_open_to_terrapin(&cipher::CHACHA20_POLY1305, true));
+        assert!(!is_open_to_terrapin(&cipher::AES_256_GCM, false));
     }
 }

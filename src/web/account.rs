@@ -91,9 +91,9 @@ pub async fn password(
 pub fn own(state: &State, caller: &Caller) -> Result<User, Problem> {
     let found = state.gateway.people().directory().users.get(&*caller.user).cloned();
     let user =
-        found.ok_or_else(|| Problem::bad_request("Who signs in with the gateway's own token has no password here."))?;
+        found.ok_or_else(|| Problem::conflict("Who signs in with the gateway's own token has no password here."))?;
     if user.identity.is_some() {
-        return Err(Problem::bad_request("You sign in with a provider: your password and second factor are there."));
+        return Err(Problem::conflict("You sign in with a provider: your password and second factor are there."));
     }
     Ok(user)
 }

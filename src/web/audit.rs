@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_key_and_what_is_allowed() {
         for (query, words) in [
-            ("action=sign", "sign_in, sign_out, session.open"),
+            ("action=sign", "sign_in, sign_out, origin.refused, session.open"),
             ("actor=", "1 to 256"),
             ("since=yesterday", "RFC 3339"),
             ("limit=501", "1 to 500"),

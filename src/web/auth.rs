@@ -219,7 +219,7 @@ fn identify(request: &HttpRequest) -> Result<Caller, Problem> {
     };
     let caller = caller.ok_or_else(Problem::not_signed_in)?;
     if !request.method().is_safe() {
-        origin::check_change(request)?;
+        origin::check_change(request, &caller.user)?;
     }
     Ok(caller)
 }

@@ -37,3 +37,21 @@ pub async fn secure(
     }
     Ok(response)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_page_runs_only_scripts_of_ours_and_stands_in_no_frame() {
+        let directives = POLICY.split("; ").map(|directive| directive.split_once(' ').unwrap());
+        let directives: BTreeMap<&str, &str> = directives.collect();
+        assert_eq!(directives["default-src"], "'self'");
+        assert_eq!(directives["frame-ancestors"], "'none'");
+        assert_eq!(directives["base-uri"], "'none'");
+        let wider = ["script-src", "script-src-elem", "script-src-attr", "worker-src", "connect-src", "object-src"];
+        assert!(wider.iter().all(|name| !directives.contains_key(name)), "{POLICY}");
+    }
+}

@@ -34,6 +34,8 @@ pub mod fading;
 /// What the tests of this room share.
 #[cfg(test)]
 mod fixture;
+/// What the audit log hears of pages of other origins.
+mod foreign;
 /// Text messages that come in pieces.
 mod fragments;
 /// How long a WebSocket frame may be, judged by its header.
@@ -49,6 +51,8 @@ pub mod headers;
 pub mod health;
 /// Which host keys are trusted.
 pub mod host_keys;
+/// How many places one user may have dialled by hand.
+mod knocks;
 /// The query of a listing: filters, order, cursor.
 pub mod listing;
 /// Signing in and out.

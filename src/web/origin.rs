@@ -14,33 +14,40 @@ use actix_web::{
 use super::{
     client,
     error::Problem,
+    foreign,
     state::{Settings, State},
 };
+use crate::core::audit::ANONYMOUS;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Refuses a request that does not come from a page of our own or of an allowed origin, whoever is signed in.
-/// A foreign, `null` or missing Origin is a 403; the comparison is exact: scheme, host and port.
-pub fn check(request: &HttpRequest) -> Result<(), Problem> {
-    match single(request, &ORIGIN)? {
+/// A foreign, `null` or missing Origin is a 403, which the audit log hears of as refused to `who`; the comparison is exact:
+/// scheme, host and port.
+pub fn check(request: &HttpRequest, who: &str) -> Result<(), Problem> {
+    let told = single(request, &ORIGIN)?;
+    match told {
         Some(origin) if is_ours(request, origin)? => Ok(()),
-        Some(_) | None => Err(foreign()),
+        Some(_) | None => {
+            foreign::note(request, who, told)?;
+            Err(refused())
+        }
     }
 }
 
-/// Refuses a change that a foreign page could have sent along with the browser's cookie. A browser that tells no
+/// Refuses a change that a foreign page could have sent along with the cookie of `who`. A browser that tells no
 /// Origin must at least vouch that the page is ours (Fetch Metadata, `Sec-Fetch-Site`).
-pub fn check_change(request: &HttpRequest) -> Result<(), Problem> {
+pub fn check_change(request: &HttpRequest, who: &str) -> Result<(), Problem> {
     let vouched = single(request, &SEC_FETCH_SITE)? == Some("same-origin");
     match single(request, &ORIGIN)? {
         None if vouched => Ok(()),
-        Some(_) | None => check(request),
+        Some(_) | None => check(request, who),
     }
 }
 
 /// Refuses what a foreign page sent; a program, which tells no Origin, passes.
 pub fn check_if_told(request: &HttpRequest) -> Result<(), Problem> {
-    if request.headers().contains_key(ORIGIN) { check(request) } else { Ok(()) }
+    if request.headers().contains_key(ORIGIN) { check(request, ANONYMOUS) } else { Ok(()) }
 }
 
 /// The origin under which the browser found us.
@@ -117,7 +124,7 @@ fn single<'a>(request: &'a HttpRequest, name: &HeaderName) -> Result<Option<&'a 
     if values.next().is_some() { Err(wrong()) } else { Ok(first) }
 }
 
-fn foreign() -> Problem {
+fn refused() -> Problem {
     Problem::forbidden("Only pages of this gateway, or of an origin in server.allowed_origins, may do this.")
 }
 
@@ -126,7 +133,11 @@ mod tests {
     use actix_web::{ResponseError, test::TestRequest};
 
     use super::*;
-    use crate::web::fixture::{settings, state_with};
+    use crate::{
+        core::audit::{Action, Deed, Entry, Outcome},
+        store::audit::AuditQuery,
+        web::fixture::{settings, state_with},
+    };
 
     fn request(settings: Settings, headers: &[(&'static str, &'static str)]) -> HttpRequest {
         let request = TestRequest::default().app_data(state_with(settings));
@@ -163,27 +174,55 @@ mod tests {
             ("", 403),
         ] {
             let request = request(public(), &[("host", "192.0.2.1:8022"), ("origin", origin)]);
-            assert_eq!(status(check(&request)), expected, "{origin}");
+            assert_eq!(status(check(&request, "ada")), expected, "{origin}");
         }
     }
 
     #[actix_rt::test]
     async fn a_missing_or_repeated_origin_is_refused() {
         let host = ("host", "gw.example");
-        assert_eq!(status(check(&request(public(), &[host]))), 403);
+        assert_eq!(status(check(&request(public(), &[host]), "ada")), 403);
         let twice = [host, ("origin", "https://gw.example"), ("origin", "https://evil.example")];
-        assert_eq!(status(check(&request(public(), &twice))), 400);
+        assert_eq!(status(check(&request(public(), &twice), "ada")), 400);
     }
 
     #[actix_rt::test]
     async fn a_change_without_origin_needs_the_browser_to_vouch() {
         let host = ("host", "gw.example");
-        assert_eq!(status(check_change(&request(public(), &[host]))), 403);
+        let check = |headers: &[_]| status(check_change(&request(public(), headers), "ada"));
+        assert_eq!(check(&[host]), 403);
         for (site, expected) in [("same-origin", 200), ("same-site", 403), ("cross-site", 403), ("none", 403)] {
-            assert_eq!(status(check_change(&request(public(), &[host, ("sec-fetch-site", site)]))), expected, "{site}");
+            assert_eq!(check(&[host, ("sec-fetch-site", site)]), expected, "{site}");
         }
         let liar = [host, ("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")];
-        assert_eq!(status(check_change(&request(public(), &liar))), 403);
+        assert_eq!(check(&liar), 403);
+    }
+
+    #[actix_rt::test]
+    async fn the_audit_log_hears_of_a_foreign_origin() {
+        let state = state_with(public());
+        let ask = |origin: Option<&'static str>| {
+            let request = TestRequest::with_uri("/api/v1/sessions?secret=1").app_data(state.clone());
+            let request = request.append_header(("host", "gw.example"));
+            let headers = origin.map(|origin| ("origin", origin));
+            headers.into_iter().fold(request, TestRequest::append_header).to_http_request()
+        };
+        assert_eq!(status(check(&ask(None), "ada")), 403);
+        assert_eq!(status(check(&ask(Some("https://gw.example")), "bob")), 200);
+        assert_eq!(status(check_if_told(&ask(Some("https://evil.example")))), 403);
+        // Written behind what was told before it.
+        let audit = state.gateway.audit();
+        audit.record(Deed::of_gateway(Action::StoreSweep, "", "Told by a test.")).await.unwrap();
+        let entries = audit.list(AuditQuery { limit: 10, ..AuditQuery::default() }).await.unwrap().entries;
+        let heard = |place: usize| {
+            let Entry { deed, .. } = &entries[place];
+            (deed.action, deed.outcome, deed.actor.as_str(), deed.subject.as_str(), deed.detail.as_str())
+        };
+        let (action, refused) = (Action::OriginRefused, Outcome::Refused);
+        let detail = "GET /api/v1/sessions was refused to a page of another origin.";
+        assert_eq!(heard(1), (action, refused, ANONYMOUS, "https://evil.example", detail));
+        assert_eq!(heard(2), (action, refused, "ada", "no origin", detail));
+        assert_eq!(entries.len(), 3, "what is ours is not told");
     }
 
     #[actix_rt::test]

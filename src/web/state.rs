@@ -16,6 +16,8 @@ use tokio::sync::{Mutex, Semaphore};
 use super::{
     error::Problem,
     fading::Fading,
+    foreign::Foreign,
+    knocks::Knocks,
     oidc::UnderWay,
     pages::Pages,
     secret::{self, Digest},
@@ -194,6 +196,10 @@ pub struct State {
     pub under_way: UnderWay,
     /// Who tried targets out.
     pub trials: Throttle<str>,
+    /// Who had which places dialled that are in no catalogue.
+    pub(super) knocks: Knocks,
+    /// What of refused origins was told to the audit log of late.
+    pub(super) foreign: Foreign,
     /// Held while users and targets are changed, so that no two take the last admin away together.
     pub managing: Mutex<()>,
     /// One permit per password that is being compared: each takes 19 MiB and a core for a while.
@@ -219,6 +225,8 @@ impl State {
             setup: std::sync::Mutex::new(Fading::new(1)),
             under_way: UnderWay::default(),
             trials: Throttle::new(TRIALS),
+            knocks: Knocks::default(),
+            foreign: Foreign::default(),
             managing: Mutex::default(),
             comparing: Semaphore::new(COMPARISONS),
             pages: Pages::default(),

@@ -65,7 +65,7 @@ pub async fn terminal(
     id: web::Path<String>,
     caller: Caller,
 ) -> Result<HttpResponse, actix_web::Error> {
-    origin::check(&request)?;
+    origin::check(&request, &caller.user)?;
     let id: SessionId = id.parse().map_err(|_| Problem::not_found("No session has this id."))?;
     let session = state.gateway.find(id).await.map_err(Problem::from)?;
     let (too_large, outlet) = (Refusal::default(), Outlet::default());

@@ -15,3 +15,7 @@ def before_call(context, case, **kwargs):
     # request is to be accepted it goes without.
     if case.meta and case.meta.generation.mode.is_positive and case.query:
         case.query.pop("cursor", None)
+    # No schema can say what a private key is, either.
+    auth = case.body.get("auth") if isinstance(case.body, dict) else None
+    if case.meta and case.meta.generation.mode.is_positive and isinstance(auth, dict) and auth.get("kind") == "private_key":
+        case.body = {**case.body, "auth": {"kind": "agent"}}

@@ -42,7 +42,13 @@ pub fn schemathesis(arguments: &[String]) -> Result<ExitCode> {
     let mut gateway = start(&paths, &folder)?;
     let status = ready(&mut gateway, &folder).and_then(|url| {
         let mut command = Command::new(&program);
-        command.arg("run").arg(paths.root.join("docs/openapi.json")).args(["--url", &url, "--checks", "all"]);
+        let settings = paths.root.join("tests/schemathesis/schemathesis.toml");
+        command
+            .arg("--config-file")
+            .arg(settings)
+            .arg("run")
+            .arg(paths.root.join("docs/openapi.json"))
+            .args(["--url", &url, "--checks", "all"]);
         command.args(["--exclude-checks", NOT_OURS, "--continue-on-failure"]);
         command.args(NO_ANSWERS.iter().flat_map(|name| ["--exclude-operation-id", name]));
         command.arg("--header").arg(format!("Authorization: Bearer {TOKEN}")).args(arguments);

@@ -40,6 +40,13 @@ pub struct OpenSession {
 }
 
 impl OpenSession {
+    /// What of it is dialled because somebody typed it, as `host:port`.
+    pub fn typed_places(&self) -> Vec<String> {
+        let hops = self.via.iter().map(|hop| (&hop.allowed, &hop.host, hop.port));
+        let all = hops.chain([(&self.allowed, &self.host, self.port)]);
+        all.filter(|(typed, ..)| typed.is_some()).map(|(_, host, port)| format!("{host}:{port}")).collect()
+    }
+
     /// What is dialled for it; `session` is as in [`Dial::session`].
     pub(in crate::actor) fn dial(
         self,

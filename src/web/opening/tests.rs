@@ -161,6 +161,7 @@ fn a_jump_host_is_one_that_is_granted_or_may_be_typed_and_the_first_brings_its_o
     assert_eq!(told.target, "deploy@db1:22 via inner, db-1, OPS@j:22");
     assert_eq!(way(&told), [("bastion", false), ("inner", false), ("db-1", false), ("OPS@j:22", true)]);
     assert!(told.allowed.is_some(), "the address rule still counts");
+    assert_eq!(told.typed_places(), ["j:22", "db1:22"]);
     assert!(matches!(told.via[2].credentials[..], [Credential::SealedPassword(_)]));
     for (body, status) in [
         (typed(r#"["nowhere"]"#), 404),

@@ -131,6 +131,32 @@ async fn a_change_by_cookie_needs_an_origin_of_ours() {
 }
 
 #[actix_rt::test]
+async fn ports_are_not_swept_by_typing_one_after_the_other() {
+    let state = state_with(settings());
+    let open = async |host: &str, port: u16| {
+        let body = serde_json::json!({ "host": host, "port": port, "username": "ada" });
+        ask_with(&state, to(Method::POST, "/api/v1/sessions").insert_header(bearer(TOKEN)).set_json(&body)).await
+    };
+    // This gateway never gets ready: 503 is as far as an open comes.
+    for port in 1..=60 {
+        assert_eq!(open("192.0.2.1", port).await.status(), StatusCode::SERVICE_UNAVAILABLE, "{port}");
+    }
+    for (host, port) in [("192.0.2.1", 61), ("192.0.2.2", 22)] {
+        let response = open(host, port).await;
+        assert_eq!(response.headers().get(header::RETRY_AFTER).unwrap(), "601");
+        assert_eq!(problem(response).await["status"], 429, "{host}:{port}");
+    }
+    assert_eq!(
+        open("192.0.2.1", 7).await.status(),
+        StatusCode::SERVICE_UNAVAILABLE,
+        "where they were, they may go again"
+    );
+    let named = to(Method::POST, "/api/v1/sessions").insert_header(bearer(TOKEN));
+    let named = ask_with(&state, named.set_json(serde_json::json!({ "target": "web-1" }))).await;
+    assert_eq!(named.status(), StatusCode::SERVICE_UNAVAILABLE, "targets are not counted");
+}
+
+#[actix_rt::test]
 async fn signing_in_makes_a_strict_cookie_and_kills_the_old_one() {
     let state = state_with(settings());
     let fixed = signed_in(&state);

@@ -2,7 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     net::TcpListener,
+    os::unix::process::ExitStatusExt,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -93,6 +95,24 @@ fn an_acknowledged_session_survives_a_kill_at_once() {
     for id in &opened {
         assert_eq!(sessions[id]["end_reason"], "node_lost", "{id}");
     }
+}
+
+/// However the system is set up, a dump would hold the secrets of everybody.
+#[test]
+fn a_gateway_that_crashes_leaves_no_core_dump() {
+    let playground = Playground::start();
+    let mut home = Home::with(&playground);
+    // As where an operator lets everything dump.
+    home.within = ["sh", "-c", r#"ulimit -c unlimited; exec "$0" "$@""#].map(str::to_owned).to_vec();
+    let gateway = Gateway::start(home);
+    gateway.page("playground").0.runs("echo warm", "warm");
+    let limits = fs::read_to_string(format!("/proc/{}/limits", gateway.process())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    // Zero where the system lets nobody dump anyway.
+    assert!(core.split_whitespace().skip(4).take(2).all(|limit| ["0", "1"].contains(&limit)), "{core}");
+    gateway.signal(Signal::ABORT);
+    let status = gateway.ended();
+    assert_eq!((status.signal(), status.core_dumped()), (Some(Signal::ABORT.as_raw()), false));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,12 +12,14 @@ use serde_json::json;
 
 use crate::support::{
     browser::Attach,
-    eventually,
+    by_hand::{ByHand, VERSION, kexinit, modern, packet, string},
+    eventually, eventually_nothing_changes,
     gateway::{Gateway, Home},
     playground::Playground,
 };
 
-const VERSION: &[u8] = b"SSH-2.0-hostile\r\n";
+/// How long a session with a target that does not stop by itself is looked at.
+const WATCHED: Duration = Duration::from_millis(1_500);
 
 /// What a gateway may grow by.
 const GROWTH: u64 = 8 << 20;
@@ -42,30 +45,9 @@ fn target(greeting: Vec<u8>, chunk: Vec<u8>) -> SocketAddr {
     addr
 }
 
-/// A packet before the keys (RFC 4253 §6).
-fn packet(payload: &[u8]) -> Vec<u8> {
-    let padding = 4 + (8 - (payload.len() + 5 + 4) % 8) % 8;
-    let mut packet = u32::try_from(payload.len() + 1 + padding).unwrap().to_be_bytes().to_vec();
-    packet.push(u8::try_from(padding).unwrap());
-    packet.extend(payload);
-    packet.resize(packet.len() + padding, 0);
-    packet
-}
-
-/// A KEXINIT (RFC 4253 §7.1) with these algorithms for the key exchange, the host key, the cipher and the MAC.
-fn kexinit(kex: &str, key: &str, cipher: &str, mac: &str) -> Vec<u8> {
-    let mut payload = vec![20];
-    payload.extend([7; 16]);
-    for list in [kex, key, cipher, cipher, mac, mac, "none", "none", "", ""] {
-        payload.extend(u32::try_from(list.len()).unwrap().to_be_bytes());
-        payload.extend(list.bytes());
-    }
-    payload.extend([0; 5]);
-    packet(&payload)
-}
-
-fn modern() -> Vec<u8> {
-    kexinit("curve25519-sha256", "ssh-ed25519", "aes256-gcm@openssh.com", "hmac-sha2-256")
+/// The first packet of a server that knows these algorithms.
+fn offer(kex: &str, key: &str, cipher: &str, mac: &str) -> Vec<u8> {
+    packet(&kexinit(kex, key, cipher, mac))
 }
 
 /// Every way, and a word of the sentence it must end with.
@@ -85,8 +67,8 @@ fn ways() -> Vec<(&'static str, SocketAddr, &'static str)> {
         ("a packet of nothing", target(after_version(&[0; 4]), vec![0; 10_000]), ""),
         ("padding beyond the packet", target(after_version(&[0, 0, 0, 12, 255]), vec![0; 10_000]), "protocol"),
         ("endless debugging before the keys", target(VERSION.to_vec(), packet(&debug)), ""),
-        ("endless extensions before the keys", target(after_version(&modern()), packet(&ext_info)), ""),
-        ("endless key exchanges", target(VERSION.to_vec(), modern()), "protocol"),
+        ("endless extensions before the keys", target(after_version(&packet(&modern())), packet(&ext_info)), ""),
+        ("endless key exchanges", target(VERSION.to_vec(), packet(&modern())), "protocol"),
         ("a key exchange cut short", target(after_version(&packet(&[20, 1, 2])), vec![]), "protocol"),
         (
             "lists longer than their packet",
@@ -96,20 +78,20 @@ fn ways() -> Vec<(&'static str, SocketAddr, &'static str)> {
         (
             "SHA-1 host keys only",
             target(
-                after_version(&kexinit("curve25519-sha256", "ssh-rsa,ssh-dss", "aes128-ctr", "hmac-sha2-256")),
+                after_version(&offer("curve25519-sha256", "ssh-rsa,ssh-dss", "aes128-ctr", "hmac-sha2-256")),
                 vec![],
             ),
             "safe",
         ),
         (
             "3DES only",
-            target(after_version(&kexinit("curve25519-sha256", "ssh-ed25519", "3des-cbc", "hmac-sha2-256")), vec![]),
+            target(after_version(&offer("curve25519-sha256", "ssh-ed25519", "3des-cbc", "hmac-sha2-256")), vec![]),
             "safe",
         ),
         (
             "SHA-1 key exchange only",
             target(
-                after_version(&kexinit("diffie-hellman-group1-sha1", "ssh-ed25519", "aes128-ctr", "hmac-sha2-256")),
+                after_version(&offer("diffie-hellman-group1-sha1", "ssh-ed25519", "aes128-ctr", "hmac-sha2-256")),
                 vec![],
             ),
             "safe",
@@ -144,5 +126,133 @@ fn a_hostile_target_ends_its_own_session_and_costs_no_memory() {
         assert!(most.saturating_sub(before) < GROWTH, "{what}: memory grew by {} bytes", most - before);
         println!("{what}: {:?}, {} KiB: {sentence}", begun.elapsed(), most.saturating_sub(before) >> 10);
         neighbour.runs(&format!("echo {nth}-unharmed"), &format!("{nth}-unharmed"));
+    }
+}
+
+/// Harm that is done behind the key exchange.
+struct Harm {
+    what: &'static str,
+    /// Whether it begins before anybody is let in, or in the shell.
+    before_login: bool,
+    /// The largest packet that the target takes.
+    largest: u32,
+    /// Said once, as bytes and not as a packet.
+    bytes: &'static [u8],
+    /// Said again and again; the four bytes name the channel.
+    again: fn([u8; 4]) -> Vec<u8>,
+}
+
+impl Harm {
+    /// Said again and again in the shell.
+    fn in_the_shell(what: &'static str, again: fn([u8; 4]) -> Vec<u8>) -> Self {
+        Self { what, before_login: false, largest: 32 * 1024, bytes: b"", again }
+    }
+
+    /// Said again and again before the login.
+    fn before_login(what: &'static str, again: fn([u8; 4]) -> Vec<u8>) -> Self {
+        Self { before_login: true, ..Self::in_the_shell(what, again) }
+    }
+
+    /// Does it to whoever connected.
+    fn is_done(&self, stream: TcpStream) -> std::io::Result<()> {
+        let mut target = ByHand::exchange(stream)?;
+        let mut channel = [0; 4];
+        if !self.before_login {
+            target.lets_in()?;
+            channel = target.opens(2 << 20, self.largest)?;
+        }
+        target.writes(self.bytes)?;
+        let payload = (self.again)(channel);
+        while !payload.is_empty() {
+            target.says(&payload)?;
+        }
+        target.listens();
+        Ok(())
+    }
+
+    /// A target that does it.
+    fn starts(self) -> (&'static str, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (what, addr) = (self.what, listener.local_addr().unwrap());
+        let harm = Arc::new(self);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let harm = harm.clone();
+                // How the gateway hangs up is of no interest.
+                std::thread::spawn(move || harm.is_done(stream).ok());
+            }
+        });
+        (what, addr)
+    }
+}
+
+fn harms() -> Vec<Harm> {
+    const NOTHING: fn([u8; 4]) -> Vec<u8> = |_| vec![];
+    let shell = Harm::in_the_shell;
+    vec![
+        Harm::before_login("endless packets to ignore before the login", |_| {
+            [vec![2], string([b'x'; 30_000])].concat()
+        }),
+        Harm::before_login("endless extensions", |_| {
+            [vec![7, 0, 0, 0, 1], string("x-flood"), string([b'x'; 20_000])].concat()
+        }),
+        Harm::before_login("endless banners", |_| [vec![53], string([b'x'; 30_000]), string("")].concat()),
+        Harm { bytes: &[0xff; 64], ..Harm::before_login("a packet of 4 GiB before the login", NOTHING) },
+        Harm { bytes: &[0, 0, 0, 0, 1, 2, 3, 4], ..Harm::before_login("a packet of nothing", NOTHING) },
+        Harm { largest: 0, ..shell("packets of no size", NOTHING) },
+        Harm { bytes: &[0xff; 64], ..shell("a packet of 4 GiB", NOTHING) },
+        shell("endless packets to ignore", |_| [vec![2], string([b'x'; 30_000])].concat()),
+        shell("endless debugging", |_| [vec![4, 1], string([b'x'; 30_000]), string("")].concat()),
+        shell("a window that overflows", |channel| [&[93][..], &channel, &[0xff; 4]].concat()),
+        shell("more than its window", |channel| [&[94][..], &channel, &string([b'x'; 30_000])].concat()),
+        shell("endless data of nothing", |channel| [&[94][..], &channel, &[0; 4]].concat()),
+        shell("data longer than its packet", |channel| [&[94][..], &channel, &[0xff; 4]].concat()),
+        shell("data of no channel", |_| [&[94, 0, 0, 0x77, 0x77][..], &string("x")].concat()),
+        shell("data of a kind that nobody knows", |channel| {
+            [&[95][..], &channel, &[0xff; 4], &string([b'x'; 30_000])].concat()
+        }),
+        shell("endless questions about itself", |_| [&[80][..], &string("keepalive@openssh.com"), &[1]].concat()),
+        shell("endless questions about its channel", |channel| {
+            [&[98][..], &channel, &string("keepalive@openssh.com"), &[1]].concat()
+        }),
+        shell("endless channels", |_| {
+            let sizes = [0, 0, 0, 7, 0, 32, 0, 0, 0, 0, 128, 0];
+            [&[90][..], &string("x11"), &sizes, &string("localhost"), &[0, 0, 23, 112]].concat()
+        }),
+        shell("endless key exchanges", |_| modern()),
+        shell("messages that nobody knows", |_| vec![192; 30_000]),
+    ]
+}
+
+#[test]
+fn a_target_that_turns_hostile_behind_the_keys_costs_no_memory_and_nobody_else_notices() {
+    let playground = Playground::start();
+    let harms: Vec<_> = harms().into_iter().map(Harm::starts).collect();
+    let mut home = Home::with(&playground).set("ssh.connect_timeout", "2s").set("recording.enabled", "false");
+    for (nth, (_, addr)) in harms.iter().enumerate() {
+        home = home.target(&format!("hostile-{nth}"), *addr, "nobody", json!({"prompt": true}));
+    }
+    let gateway = Gateway::start(home);
+    let (neighbour, _) = gateway.page("playground");
+    gateway.page("playground").0.runs("echo warm", "warm");
+    for (nth, (what, _)) in harms.iter().enumerate() {
+        let before = gateway.memory();
+        let (mut most, id) = (before, gateway.opens(&format!("hostile-{nth}")));
+        let (page, _) = gateway.attaches(&id, &Attach::default());
+        page.types("typed into whatever is there\r");
+        eventually_nothing_changes(WATCHED, || {
+            most = most.max(gateway.memory());
+            true
+        });
+        neighbour.runs(&format!("echo {nth}-unharmed"), &format!("{nth}-unharmed"));
+        let stood = gateway.session(&id);
+        let (status, reason) = (&stood["status"], &stood["end_reason"]);
+        println!("{what}: {} KiB, {status} {reason}", most.saturating_sub(before) >> 10);
+        assert!(most.saturating_sub(before) < GROWTH, "{what}: memory grew by {} bytes", most - before);
+        if stood["status"] != "closed" {
+            let ended = gateway.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
+            assert_eq!(ended.status, 202, "{what}: {}", ended.text());
+        }
+        page.hears("closed");
     }
 }

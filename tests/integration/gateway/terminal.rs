@@ -8,9 +8,11 @@ use crate::{
     sshd,
     support::{
         browser::{self, Attach},
+        eventually,
         gateway::{Gateway, Home, TOKEN},
         playground::Playground,
         sshd::Options,
+        terminal::PATIENCE,
     },
 };
 
@@ -194,4 +196,12 @@ fn only_pages_of_the_gateway_may_open_a_terminal() {
     assert_eq!(asks(&format!("{own}Origin: http://evil.example\r\n")), 400, "two origins");
     assert_eq!(asks(&own), 101);
     assert_eq!(asks("Origin: https://ops.example.com\r\n"), 101);
+    // Three of an address within a minute are told, so that nobody fills the log.
+    let told = eventually(PATIENCE, || {
+        let told = gateway.shows("/api/v1/audit?action=origin.refused")["items"].as_array().unwrap().clone();
+        (told.len() >= 3).then_some(told)
+    });
+    let subjects: Vec<&str> = told.iter().rev().map(|entry| entry["subject"].as_str().unwrap()).collect();
+    assert_eq!(subjects, ["no origin", "null", "http://evil.example"]);
+    assert!(told.iter().all(|entry| entry["actor"] == "admin" && entry["outcome"] == "refused"), "{told:?}");
 }

@@ -1,6 +1,7 @@
 //! Fixtures: each starts a private instance of something real and stops it when dropped.
 
 pub mod browser;
+pub mod by_hand;
 pub mod documented;
 pub mod frames;
 pub mod gateway;

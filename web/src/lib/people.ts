@@ -70,6 +70,7 @@ export interface Device {
 export const ACTIONS = [
   "sign_in",
   "sign_out",
+  "origin.refused",
   "session.open",
   "session.terminate",
   "session.attach",

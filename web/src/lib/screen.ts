@@ -24,6 +24,8 @@ export interface ScreenEvents {
   openSearch(): void;
   /** The person wants to what is shown of who types. */
   openControl(): void;
+  /** The person wants out of the terminal, to the bar above it. */
+  leave(): void;
 }
 
 const FONT_PIXELS = 14;
@@ -36,6 +38,9 @@ const isMac = /Mac|iP(hone|ad|od)/.test(navigator.userAgent);
 export const LINK_KEY = isMac ? "⌘" : "Ctrl";
 /** Leads from the terminal, which takes every other key, to what is shown of who types. */
 export const CONTROL_KEY = isMac ? "⌘G" : "Ctrl+Shift+G";
+
+/** Leads out of the terminal, which takes the Tab key too: without it nobody gets away who has no mouse. */
+export const LEAVE_KEY = isMac ? "⌘↑" : "Ctrl+Shift+↑";
 
 /** Asked once, since asking takes one of the few contexts. */
 let webglIsFast: boolean | undefined;
@@ -92,6 +97,7 @@ export class Screen {
     this.#guard();
     this.#wire();
     this.terminal.open(host);
+    this.terminal.textarea?.setAttribute("aria-description", `${LEAVE_KEY} leads out of the terminal.`);
     const observer = new ResizeObserver(() => this.fit());
     observer.observe(host);
     this.#undo.push(() => observer.disconnect());
@@ -214,6 +220,10 @@ export class Screen {
       case "KeyG":
         event.preventDefault();
         this.#events.openControl();
+        return false;
+      case "ArrowUp":
+        event.preventDefault();
+        this.#events.leave();
         return false;
       case "KeyC":
         if (isMac && !this.terminal.hasSelection()) return true;

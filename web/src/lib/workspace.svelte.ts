@@ -78,6 +78,8 @@ export class Workspace {
   route = $state<Route>(parseRoute(location.hash));
   /** The terminal in front, for shortcuts and tests. */
   screen: { text(): string } | null = null;
+  /** Moves the focus to the tab in front, in the bar above the terminals. */
+  enterBar: () => void = () => undefined;
   /** The connection of each tab, by session id. */
   readonly connections = new Map<string, Connection>();
 

@@ -1,0 +1,89 @@
+//! Owns what the audit log hears of pages of other origins: that they try and from where, and not each of the thousands of
+//! requests that such a page can send. Knows no rule about origins.
+
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use actix_web::HttpRequest;
+
+use super::{client, error::Problem, state::State, throttle::Throttle};
+use crate::core::audit::{Action, Deed};
+
+/// Entries of one address within a minute.
+const OF_ONE: u32 = 3;
+
+/// Entries of all addresses within a minute: at most 8 MB a day, whoever tries.
+const OF_ALL: u32 = 20;
+
+/// Under which all are counted together.
+const ALL: &str = "";
+
+/// How much was told of late.
+pub struct Foreign {
+    each: Throttle<IpAddr>,
+    all: Throttle<str>,
+    untold: AtomicU64,
+}
+
+impl Default for Foreign {
+    fn default() -> Self {
+        Self { each: Throttle::new(OF_ONE), all: Throttle::new(OF_ALL), untold: AtomicU64::new(0) }
+    }
+}
+
+impl Foreign {
+    /// Whether one more of `from` is told; with it the number of those that were not since the last that was.
+    fn tells(&self, now: Duration, from: IpAddr) -> Option<u64> {
+        if self.each.wait(now, &from).is_some() || self.all.wait(now, ALL).is_some() {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        self.each.note(now, &from);
+        self.all.note(now, ALL);
+        Some(self.untold.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// Tells the audit log that `who` was refused because of the origin that the request tells, within bounds.
+pub(super) fn note(request: &HttpRequest, who: &str, origin: Option<&str>) -> Result<(), Problem> {
+    let state = State::of(request)?;
+    let from = client::client_ip(request, &state.settings);
+    let Some(untold) = state.foreign.tells(state.now(), from) else { return Ok(()) };
+    let asked = format!("{} {}", request.method(), request.path());
+    let detail = match untold {
+        0 => format!("{asked} was refused to a page of another origin."),
+        more => format!(
+            "{asked} was refused to a page of another origin; {more} such requests before this one are not told."
+        ),
+    };
+    let subject = origin.unwrap_or("no origin");
+    state.gateway.audit().note(Deed::refused(Action::OriginRefused, who, from, subject, &detail));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: Duration = Duration::from_secs(43_200);
+
+    #[test]
+    fn a_flood_of_foreign_requests_is_told_in_bounds_and_counted() {
+        let foreign = Foreign::default();
+        let told = |now, address: [u8; 4]| foreign.tells(now, address.into());
+        for _ in 0..OF_ONE {
+            assert_eq!(told(NOON, [192, 0, 2, 1]), Some(0));
+        }
+        for _ in 0..1_000 {
+            assert_eq!(told(NOON, [192, 0, 2, 1]), None);
+        }
+        assert_eq!(told(NOON, [192, 0, 2, 2]), Some(1_000), "another address is told, with what was not");
+        let others = (3..=250).filter(|last| told(NOON, [192, 0, 2, *last]).is_some()).count();
+        assert_eq!(others, (OF_ALL - OF_ONE - 1) as usize, "many addresses find no more room than one");
+        let later = NOON + Duration::from_secs(60);
+        assert_eq!(told(later, [192, 0, 2, 1]), Some(248 - others as u64));
+    }
+}

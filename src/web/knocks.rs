@@ -1,0 +1,85 @@
+//! Owns how many places one user may have dialled by hand within a while: enough to work with, too few to find out with the
+//! gateway's help which ports of which hosts answer. Knows no host.
+//!
+//! Whoever types a host is told whether its port refused or kept silent, since that is what helps them; so what is bounded is how
+//! often they can ask. A place that was dialled lately counts once, however often it is opened again.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    fading::Fading,
+    secret::{self, Digest},
+    throttle::Throttle,
+};
+
+/// Places of one user within [`WINDOW`]. A thousand ports take 2 h 40 min and leave a thousand entries in the audit log.
+const PLACES: u32 = 60;
+
+/// The while.
+const WINDOW: Duration = Duration::from_secs(10 * 60);
+
+/// Places of everybody that are remembered; one that is forgotten early counts once more.
+const REMEMBERED: usize = 20_000;
+
+/// Who had which places dialled of late.
+pub struct Knocks {
+    lately: Mutex<Fading<Digest, ()>>,
+    count: Throttle<str>,
+}
+
+impl Default for Knocks {
+    fn default() -> Self {
+        Self { lately: Mutex::new(Fading::new(REMEMBERED)), count: Throttle::within(WINDOW, PLACES) }
+    }
+}
+
+impl Knocks {
+    /// Counts these places, `host:port` each, as dialled for `user`; or says how long they have to wait for that.
+    pub fn wait(&self, now: Duration, user: &str, places: &[String]) -> Option<Duration> {
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        for place in places {
+            // A NUL stands in no name.
+            let place = secret::digest(&format!("{user}\0{place}"));
+            if lately.get_mut(now, &place).is_some() {
+                continue;
+            }
+            if let Some(wait) = self.count.wait(now, user) {
+                return Some(wait);
+            }
+            lately.insert(now, place, (), WINDOW);
+            self.count.note(now, user);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: Duration = Duration::from_secs(43_200);
+
+    #[test]
+    fn a_user_has_few_places_dialled_and_each_as_often_as_they_like() {
+        let knocks = Knocks::default();
+        let knock = |now, user: &str, port: u32| knocks.wait(now, user, &[format!("192.0.2.1:{port}")]);
+        for port in 0..PLACES {
+            assert_eq!(knock(NOON, "ada", port), None);
+        }
+        let later = NOON + Duration::from_secs(60);
+        assert_eq!(knock(later, "ada", PLACES), Some(WINDOW - Duration::from_secs(60)));
+        assert_eq!(knock(later, "ada", 7), None, "a place of theirs is open to them");
+        assert_eq!(knock(later, "bob", PLACES), None, "others are not held up");
+        assert_eq!(knock(NOON + WINDOW, "ada", PLACES), None);
+    }
+
+    #[test]
+    fn each_place_of_a_way_counts() {
+        let knocks = Knocks::default();
+        let way: Vec<String> = (0..=PLACES).map(|port| format!("192.0.2.1:{port}")).collect();
+        assert_eq!(knocks.wait(NOON, "ada", &way), Some(WINDOW));
+    }
+}
