@@ -5,6 +5,7 @@ pub mod documented;
 pub mod frames;
 pub mod gateway;
 pub mod http;
+pub mod line;
 pub mod mariadb;
 pub mod playground;
 pub mod provider;
