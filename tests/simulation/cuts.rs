@@ -51,6 +51,8 @@ mod page;
 mod shell;
 /// One connection between a page and the gateway.
 mod socket;
+/// What a page typed.
+mod typing;
 
 /// Schedules of the test run.
 const SCHEDULES: u64 = 500;

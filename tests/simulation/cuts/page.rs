@@ -1,9 +1,8 @@
 //! One page of a schedule: does what the page in the browser does when its connection breaks. Knows how far it got, both ways,
 //! and nothing of the gateway's.
 
-use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Duration};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
-use bytes::Bytes;
 use pulsegate::{
     actor::{
         session::{Attach, control::Deed},
@@ -18,11 +17,9 @@ use super::{
     Scene,
     shell::said,
     socket::{Break, Down, Line, Up},
+    typing::Typing,
 };
 use crate::stores::dice::Dice;
-
-/// Typing that may be on its way untaken.
-const UNTAKEN: usize = 4 * 1024;
 
 /// How far a page got with the output, while it waits for more.
 pub type Progress = Cell<Option<u64>>;
@@ -45,52 +42,6 @@ enum Ended {
     Superseded,
     Done,
     Over,
-}
-
-/// What is typed and not taken yet, as in the page (`web/src/lib/input.ts`).
-#[derive(Default)]
-struct Typing {
-    queue: VecDeque<u8>,
-    on_its_way: usize,
-    /// The offset of the first byte in the queue.
-    taken: u64,
-    /// What was said to be taken, in order.
-    delivered: Vec<u8>,
-    serial: u8,
-}
-
-impl Typing {
-    fn take(&mut self, offset: u64) {
-        let surplus = offset.saturating_sub(self.taken).min(self.on_its_way as u64);
-        self.delivered.extend(self.queue.drain(..surplus as usize));
-        self.on_its_way -= surplus as usize;
-        self.taken += surplus;
-    }
-
-    fn forget(&mut self, offset: u64) -> usize {
-        self.take(offset);
-        let rest = self.queue.len();
-        self.queue.clear();
-        (self.on_its_way, self.taken) = (0, offset);
-        rest
-    }
-
-    /// Returns how much goes out again.
-    fn resume(&mut self, offset: u64) -> usize {
-        self.take(offset);
-        self.taken = offset;
-        std::mem::take(&mut self.on_its_way)
-    }
-
-    fn next(&mut self, most: usize) -> Option<Bytes> {
-        let length = most.min(self.queue.len() - self.on_its_way).min(UNTAKEN.saturating_sub(self.on_its_way));
-        if length == 0 {
-            return None;
-        }
-        let piece: Vec<u8> = self.queue.iter().copied().skip(self.on_its_way).take(length).collect();
-        self.on_its_way += length;
-        Some(piece.into())
-    }
 }
 
 /// The page.
@@ -141,7 +92,7 @@ impl Page {
 
     /// All that it was told was taken.
     pub fn typed(&self) -> &[u8] {
-        &self.typing.delivered
+        self.typing.delivered()
     }
 
     /// Bytes of output that it was told it will not get.
@@ -275,7 +226,7 @@ impl Page {
 
     fn is_done(&self) -> bool {
         let everything = self.received == Some(self.scene.total);
-        let nothing_waits = self.typing.queue.is_empty();
+        let nothing_waits = self.typing.is_empty();
         match self.role {
             Role::Owner => everything && nothing_waits && self.quota == 0,
             Role::Device => nothing_waits && self.quota == 0,
@@ -289,10 +240,7 @@ impl Page {
         let most = *self.dice.pick(&[3, 40, 1_500]);
         let length = (least + self.dice.roll(most)).min(self.quota);
         self.quota -= length;
-        for _ in 0..length {
-            self.typing.queue.push_back((self.role as u8) << 6 | (self.typing.serial & 0x3f));
-            self.typing.serial = self.typing.serial.wrapping_add(1);
-        }
+        self.typing.press(self.role as u8, length);
     }
 
     fn flush(&mut self, line: &Line) {
@@ -334,8 +282,8 @@ impl Page {
             Down::Hello { offset, lost, drawn, input, hold } => {
                 self.goes_on_at(offset, lost, drawn);
                 self.turns(&hold);
-                if input < self.typing.taken {
-                    self.scene.broken(&format!("{input} of {} bytes are taken that were", self.typing.taken));
+                if input < self.typing.taken() {
+                    self.scene.broken(&format!("{input} of {} bytes are taken that were", self.typing.taken()));
                 }
                 let again = self.typing.resume(input);
                 self.count(|tally| &mut tally.resent, again as u64);
