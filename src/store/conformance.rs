@@ -125,13 +125,10 @@ pub fn returns_a_record_as_written<S: RecordStore, G>(fresh: Fresh<S, G>) {
         assert_eq!(store.get(bare.id).await.unwrap(), Some(bare));
         assert_eq!(store.history(full.id).await.unwrap(), write(full).transitions);
         assert_eq!(store.get(record(9, 1, Authority::Observed, Status::Active).id).await.unwrap(), None);
-        let watched = Record {
-            watchers: 3,
-            controlled_by: Some("otto".into()),
-            ..record(10, 1, Authority::Observed, Status::Active)
-        };
-        store.apply(vec![write(watched.clone())]).await.unwrap();
-        assert_eq!(store.get(watched.id).await.unwrap(), Some(Record { watchers: 0, controlled_by: None, ..watched }));
+        let alone = record(10, 1, Authority::Observed, Status::Active);
+        let watched = Record { watchers: 3, controlled_by: Some("otto".into()), ..alone.clone() };
+        store.apply(vec![write(watched)]).await.unwrap();
+        assert_eq!(store.get(alone.id).await.unwrap(), Some(alone));
     });
 }
 

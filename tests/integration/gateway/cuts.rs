@@ -66,6 +66,8 @@ struct Page<'a> {
     received: Vec<u8>,
     /// All that was typed.
     typed: Vec<u8>,
+    /// How much of it was sent at least once.
+    sent: usize,
     breaks: usize,
     resent: usize,
 }
@@ -100,7 +102,8 @@ impl Page<'_> {
             assert_eq!(attached["lost_bytes"], 0, "{attached}");
             assert_eq!(attached["output_offset"], self.received.len(), "{attached}");
             let taken = usize::try_from(attached["input_offset"].as_u64().unwrap()).unwrap();
-            self.resent += self.typed.len() - taken;
+            self.resent += self.sent.saturating_sub(taken);
+            self.sent = self.typed.len();
             let mut rest = &self.typed[taken..];
             while !rest.is_empty() {
                 let (piece, more) = rest.split_at(rest.len().min(1 + self.dice.roll(9_000)));
@@ -124,7 +127,7 @@ impl Page<'_> {
 fn schedule(gateway: &Gateway, seed: u64, breaks: usize) -> (Vec<u8>, usize) {
     let id = gateway.opens("playground");
     let (received, typed) = (Vec::new(), Vec::new());
-    let mut page = Page { gateway, id, dice: Dice(seed), received, typed, breaks, resent: 0 };
+    let mut page = Page { gateway, id, dice: Dice(seed), received, typed, sent: 0, breaks, resent: 0 };
     page.until(b"", "$ ");
     page.until(format!("flood {OUTPUT}\r").as_bytes(), "$ ");
     page.until(b"paste\r", "paste\r\n");

@@ -149,7 +149,7 @@ fn a_compressed_recording_is_served_verified_and_backed_up_as_before() {
         assert_eq!((code, &told["log"]), (0, &json!("the event log tells the same")), "{told:#}");
         assert_eq!(told["bytes"], whole.body.len());
     }
-    let (status, _) = home.run(&["replay", pressed.to_str().unwrap(), "--speed", "100000"]);
+    let (status, _) = home.run(&["replay", pressed.to_str().unwrap(), "--speed", "1000"]);
     assert!(status.success() && home.logs().contains("flood: 900000 bytes"));
     let backup = home.data_dir().join("../backup");
     let (status, said) = home.run(&["backup", backup.to_str().unwrap()]);

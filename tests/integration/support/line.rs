@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::terminal::PATIENCE;
+use super::{eventually_nothing_changes, terminal::PATIENCE};
 
 /// How a line breaks.
 #[derive(Debug, Clone, Copy)]
@@ -112,7 +112,7 @@ impl Ends {
         thread::scope(|scope| {
             for (is_gateway, mut side, after) in sides {
                 scope.spawn(move || {
-                    thread::sleep(after);
+                    eventually_nothing_changes(after, || true);
                     if up == is_gateway {
                         side.write_all(last).ok();
                     }
