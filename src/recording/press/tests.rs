@@ -84,7 +84,7 @@ fn a_compressed_recording_reads_jumps_and_verifies_as_it_was_written() {
     assert_eq!(look(&path).unwrap(), verdict);
     assert_eq!(shelf::find(folder.path(), NAME).unwrap(), pressed.canonicalize().unwrap());
     assert_eq!(shelf::recover(&pressed, "cut").unwrap(), seal);
-    assert_eq!(shelf::all(folder.path()).unwrap(), [pressed.clone()]);
+    assert_eq!(shelf::all(folder.path()).unwrap(), std::slice::from_ref(&pressed));
     assert!(shelf::is_sealed(&pressed).unwrap() && shelf::unsealed(folder.path()).unwrap().is_empty());
     assert_eq!(replace(&pressed, clock).unwrap(), None, "once is enough");
     shelf::remove(folder.path(), NAME).unwrap();
@@ -145,13 +145,13 @@ fn wherever_a_crash_comes_the_recording_is_whole_and_the_next_start_tidies() {
     let unfinished = pressed.with_extension(UNFINISHED);
     // While it was being written.
     fs::write(&unfinished, "half").unwrap();
-    assert_eq!(shelf::all(folder.path()).unwrap(), [path.clone()]);
+    assert_eq!(shelf::all(folder.path()).unwrap(), std::slice::from_ref(&path));
     sweep(folder.path()).unwrap();
     assert!(!unfinished.exists() && fs::read(&path).unwrap() == plain);
     // Before the plain one went.
     replace(&path, clock).unwrap().unwrap();
     fs::write(&path, &plain).unwrap();
-    assert_eq!(shelf::all(folder.path()).unwrap(), [path.clone()], "it is one recording");
+    assert_eq!(shelf::all(folder.path()).unwrap(), std::slice::from_ref(&path), "it is one recording");
     assert!(whole(&path) == plain);
     replace(&path, clock).unwrap();
     assert!(!path.exists() && whole(&path) == plain);
