@@ -137,7 +137,7 @@ fn play(first: u64, end: u64) -> Tally {
                 schedule.await.expect("a schedule does not panic");
             }
         });
-        drive(&beside, &[host.clone()], plot).await;
+        drive(&beside, std::slice::from_ref(&host), plot).await;
         host.kill();
         tally.take()
     })
