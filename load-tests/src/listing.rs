@@ -205,6 +205,7 @@ fn closed(n: i64) -> Record {
         bytes_in: 100,
         bytes_out: 10_000,
         watchers: 0,
+        controlled_by: None,
         recording: None,
         durable: Durable::Records,
     }

@@ -168,6 +168,7 @@ fn record(n: i64, version: u64, status: Status) -> Record {
         bytes_in: 1_234,
         bytes_out: 5_678_901,
         watchers: 0,
+        controlled_by: None,
         recording: None,
         durable: Durable::Records,
     }

@@ -141,6 +141,7 @@ fn record(n: usize, version: u64) -> Record {
         bytes_in: version * 100,
         bytes_out: version * 10_000,
         watchers: 0,
+        controlled_by: None,
         recording: None,
         durable: Durable::Records,
     }

@@ -110,6 +110,7 @@ impl Gateway {
             bytes_in: 0,
             bytes_out: 0,
             watchers: 0,
+            controlled_by: None,
             recording,
             durable: Durable::Records,
         });

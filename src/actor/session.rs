@@ -194,9 +194,9 @@ impl SessionActor {
                 }
                 Effect::Warn(warning) => self.wire.tell_all(|| ToSocket::Warn(warning)),
                 Effect::CloseLink => self.wire.close_link(),
-                Effect::Announce(record, transition) => {
-                    let closed = record.is_closed();
-                    let is_new = record.status != self.last_record.status;
+                Effect::Announce(mut record, transition) => {
+                    let (closed, is_new) = (record.is_closed(), record.status != self.last_record.status);
+                    record.controlled_by = self.wire.keyboard.borrow().guest().filter(|_| !closed).map(str::to_owned);
                     if let Some(transition) = transition.as_ref().filter(|_| is_new && !closed) {
                         let (status, detail) = (transition.status.as_str(), &transition.detail);
                         self.wire.tell_all(|| ToSocket::Status { status, detail: detail.clone() });

@@ -29,6 +29,7 @@ pub fn recorder(config: &Config) -> anyhow::Result<Option<Recorder>> {
         targets: targets.collect(),
         input: wanted.input,
         max_size: wanted.max_size.bytes(),
+        compress: wanted.compress,
         retention: Some(wanted.retention).filter(|retention| !retention.is_zero()),
         utc: clock::utc,
         clock: clock::since_start,

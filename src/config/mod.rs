@@ -217,6 +217,8 @@ block! {
         policy: RecordingPolicy = RecordingPolicy::BestEffort,
         /// Bytes of one recording at most.
         max_size: ByteSize = ByteSize::kib(1024 * 1024),
+        /// Whether recordings are compressed once they are sealed.
+        compress: bool = true,
         /// How long a recording is kept; zero: as long as its session.
         retention: Duration = Duration::ZERO,
     }

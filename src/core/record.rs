@@ -163,6 +163,8 @@ pub struct Record {
     pub bytes_out: u64,
     /// Browsers that only look on.
     pub watchers: u32,
+    /// Who types in the owner's stead.
+    pub controlled_by: Option<String>,
     /// Where its recording lies, relative to the data directory.
     pub recording: Option<String>,
     /// Where this version is durable, as its reader knows; stored by nobody.
@@ -281,6 +283,7 @@ mod tests {
             bytes_in: 0,
             bytes_out,
             watchers: 0,
+            controlled_by: None,
             recording: None,
             durable: Durable::Records,
         }

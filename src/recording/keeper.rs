@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
@@ -13,7 +13,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::{Settings, shelf};
+use super::{Settings, press::Press, shelf};
 
 /// Between two looks for recordings that are too old.
 const LOOK: Duration = Duration::from_hours(1);
@@ -26,21 +26,21 @@ const SEALED: usize = 4096;
 
 enum Work {
     Sync(Vec<Arc<File>>),
-    Sealed(Arc<File>),
+    Sealed(Arc<File>, PathBuf),
 }
 
 /// Gives the thread its work.
 pub struct Keeper(SyncSender<Work>);
 
 impl Keeper {
-    /// Starts the thread.
+    /// Starts the thread, which hands what is sealed on to `press`.
     ///
     /// # Errors
     /// That no thread can be had.
-    pub fn start(settings: &Settings) -> io::Result<Self> {
+    pub fn start(settings: &Settings, press: Option<Press>) -> io::Result<Self> {
         let (sender, work) = sync_channel(SEALED);
         let settings = settings.clone();
-        thread::Builder::new().name("recordings".to_owned()).spawn(move || run(&settings, &work))?;
+        thread::Builder::new().name("recordings".to_owned()).spawn(move || run(&settings, press.as_ref(), &work))?;
         Ok(Self(sender))
     }
 
@@ -51,18 +51,20 @@ impl Keeper {
 
     /// Takes a recording that was sealed.
     pub fn keep(&self, file: Arc<File>, path: &Path) {
-        if self.0.try_send(Work::Sealed(file)).is_err() {
+        if self.0.try_send(Work::Sealed(file, path.to_owned())).is_err() {
             tracing::debug!(path = %path.display(), "a sealed recording is left to the system to write back");
         }
     }
 }
 
-fn run(settings: &Settings, work: &Receiver<Work>) {
+fn run(settings: &Settings, press: Option<&Press>, work: &Receiver<Work>) {
     let (mut look_at, begun) = (Duration::ZERO, since_epoch(settings));
     loop {
         let synced = match work.recv_timeout(LOOK) {
             Ok(Work::Sync(files)) => files.iter().try_for_each(|file| file.sync_data()),
-            Ok(Work::Sealed(file)) => file.sync_data(),
+            Ok(Work::Sealed(file, path)) => {
+                file.sync_data().map(|()| press.into_iter().for_each(|press| press.take(path.clone())))
+            }
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => return,
         };

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! session's thread:  Tape ── bounded queue ──> recorder's thread: Reel (one file each) ──> keeper's thread: disk, old files
+//!                                                                            sealed ──> press's thread: compressed
 //! ```
 
 use std::{fmt, path::PathBuf, time::Duration};
@@ -17,6 +18,10 @@ pub mod chain;
 mod echo;
 /// Makes recordings safe on the disk, and lets the old ones go.
 mod keeper;
+/// The thread that compresses what is sealed.
+mod press;
+/// A compressed recording: frames and where each begins.
+pub mod pressed;
 /// The queue between sessions and the recorder.
 mod queue;
 /// The thread that writes every recording.
@@ -27,6 +32,8 @@ mod reel;
 pub mod shelf;
 /// A session's side of its recording.
 pub mod tape;
+/// A recording as it is read, compressed or not.
+pub mod text;
 /// Whether a recording is as it was written.
 pub mod verify;
 
@@ -59,6 +66,8 @@ pub struct Settings {
     pub input: bool,
     /// Bytes of one recording at most.
     pub max_size: u64,
+    /// Whether recordings are compressed once they are sealed.
+    pub compress: bool,
     /// How long a recording is kept; `None` for ever.
     pub retention: Option<Duration>,
     /// The clock that stamps.

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, oneshot};
 use super::{
     Policy, Seal, Settings, Title,
     keeper::Keeper,
+    press::{self, Press},
     queue::{Item, Opening, Queue, What},
     reel::{Making, Reel},
     shelf,
@@ -40,6 +41,8 @@ pub struct Tally {
     failures: AtomicU64,
     lost: AtomicU64,
     failing: AtomicBool,
+    pressed: AtomicU64,
+    saved: AtomicU64,
 }
 
 impl Tally {
@@ -61,6 +64,21 @@ impl Tally {
     /// Whether the last write failed.
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Recordings that were compressed.
+    pub fn pressed(&self) -> u64 {
+        self.pressed.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of disk that this gave back.
+    pub fn saved(&self) -> u64 {
+        self.saved.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn press(&self, from: u64, to: u64) {
+        self.pressed.fetch_add(1, Ordering::Relaxed);
+        self.saved.fetch_add(from.saturating_sub(to), Ordering::Relaxed);
     }
 
     pub(super) fn lose(&self, bytes: u64) {
@@ -103,7 +121,9 @@ impl Recorder {
         DirBuilder::new().recursive(true).mode(0o700).create(settings.data_dir.join(shelf::FOLDER))?;
         let (queue, tally) = (Queue::default(), Tally::default());
         let shared = Arc::new(Shared { settings, queue, tally, last_id: AtomicU64::new(0) });
-        let keeper = Keeper::start(&shared.settings)?;
+        press::sweep(&shared.settings.data_dir)?;
+        let press = shared.settings.compress.then(|| Press::start(shared.clone())).transpose()?;
+        let keeper = Keeper::start(&shared.settings, press)?;
         let writer = Writer { shared: shared.clone(), keeper, films: HashMap::new(), dirty: BTreeSet::new() };
         thread::Builder::new().name("recorder".to_owned()).spawn(move || writer.run())?;
         Ok(Self(shared))

@@ -14,6 +14,7 @@ use super::{
     Seal,
     cast::{self, Code, Event},
     chain::{self, Chain},
+    text::{self, Text},
 };
 use crate::core::record::{EndReason, Record, SessionId, UtcMicros};
 
@@ -22,6 +23,9 @@ pub const FOLDER: &str = "recordings";
 
 /// How a recording's file ends.
 pub const ENDING: &str = "cast";
+
+/// What follows that in the name of a compressed one.
+pub const PRESSED: &str = "zst";
 
 /// How far back the last link is looked for: a link follows every 64 KiB, and no line is much longer than a chunk of the
 /// terminal with every byte escaped.
@@ -40,7 +44,7 @@ pub fn place(session: &str, start: UtcMicros) -> String {
     format!("{FOLDER}/{:04}/{:02}/{session}.{ENDING}", date.year(), u8::from(date.month()))
 }
 
-/// Finds the recording that a record names.
+/// Finds the recording that a record names, or the compressed one that took its place.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] if it is not there, or if the name leads anywhere but below the recordings.
@@ -54,7 +58,12 @@ pub fn find(data_dir: &Path, recording: &str) -> io::Result<PathBuf> {
         Err(error) if error.kind() == ErrorKind::NotADirectory => Err(ErrorKind::NotFound.into()),
         outcome => outcome,
     };
-    let (root, path) = (leads_to(data_dir.join(FOLDER))?, leads_to(data_dir.join(named))?);
+    let root = leads_to(data_dir.join(FOLDER))?;
+    let plain = data_dir.join(named);
+    let path = match leads_to(plain.clone()) {
+        Err(error) if error.kind() == ErrorKind::NotFound => leads_to(text::pressed(&plain))?,
+        found => found?,
+    };
     if path.starts_with(root) { Ok(path) } else { Err(ErrorKind::NotFound.into()) }
 }
 
@@ -63,17 +72,36 @@ pub fn find(data_dir: &Path, recording: &str) -> io::Result<PathBuf> {
 /// # Errors
 /// That it is there and cannot be removed.
 pub fn remove(data_dir: &Path, recording: &str) -> io::Result<()> {
-    match find(data_dir, recording).and_then(fs::remove_file) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
+    // Both, where it is just being compressed.
+    for _ in 0..2 {
+        match find(data_dir, recording).and_then(fs::remove_file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            outcome => outcome?,
+        }
     }
+    Ok(())
 }
 
-/// Every recording of a data directory, by path.
+/// Every recording of a data directory, by path; of one that is just being compressed the plain file.
 ///
 /// # Errors
 /// That a folder cannot be read.
 pub fn all(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let is_recording = |path: &Path| {
+        let plain = if text::is_pressed(path) { path.with_extension("") } else { path.to_owned() };
+        plain.extension().is_some_and(|ending| ending == ENDING)
+    };
+    let mut found = files(data_dir, is_recording)?;
+    // A plain one stands right before its compressed one.
+    found.dedup_by(|second, first| *second == text::pressed(first));
+    Ok(found)
+}
+
+/// Every file among the recordings that `is_wanted`, by path.
+///
+/// # Errors
+/// That a folder cannot be read.
+pub(super) fn files(data_dir: &Path, is_wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<PathBuf>> {
     let (mut folders, mut found) = (vec![data_dir.join(FOLDER)], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder)? {
@@ -81,7 +109,7 @@ pub fn all(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
             let path = entry.path();
             match entry.file_type()? {
                 kind if kind.is_dir() => folders.push(path),
-                kind if kind.is_file() && path.extension().is_some_and(|ending| ending == ENDING) => found.push(path),
+                kind if kind.is_file() && is_wanted(&path) => found.push(path),
                 _ => {}
             }
         }
@@ -109,6 +137,11 @@ pub fn unsealed(data_dir: &Path) -> io::Result<Vec<SessionId>> {
 /// That it cannot be read.
 pub fn open_whole(path: &Path) -> io::Result<(File, u64)> {
     let mut file = File::open(path)?;
+    if text::is_pressed(path) {
+        // Nothing is added to it any more.
+        let length = file.metadata()?.len();
+        return Ok((file, length));
+    }
     let (mut end, mut part) = (file.metadata()?.len(), vec![0; PART]);
     let whole = loop {
         let begins = end.saturating_sub(PART as u64);
@@ -132,11 +165,17 @@ pub fn open_whole(path: &Path) -> io::Result<(File, u64)> {
 /// # Errors
 /// That it cannot be read.
 pub fn is_sealed(path: &Path) -> io::Result<bool> {
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let end = read_from(&mut file, length.saturating_sub(LAST_LINE))?;
+    Ok(text::is_pressed(path) || seal_of(path)?.is_some())
+}
+
+/// The seal at the end of a recording, if it has one.
+fn seal_of(path: &Path) -> io::Result<Option<Seal>> {
+    let mut text = Text::open(path)?;
+    let bytes = text.length()?;
+    let end = read_from(&mut text, bytes.saturating_sub(LAST_LINE))?;
     let last = end.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
-    Ok(chain::find(last).is_some_and(|found| found.last))
+    let found = chain::find(last).filter(|found| found.last);
+    Ok(found.map(|found| Seal { bytes, head: found.link }))
 }
 
 /// Seals what a gateway that is gone left of the recording of a session that is over, as [`recover`]; `None` also where there
@@ -146,15 +185,16 @@ pub fn is_sealed(path: &Path) -> io::Result<bool> {
 /// That it cannot be read or written.
 pub fn finish(data_dir: &Path, session: &Record) -> io::Result<Option<Seal>> {
     let Some(recording) = &session.recording else { return Ok(None) };
-    let path = match find(data_dir, recording) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        found => found?,
+    let why = match session.end_reason {
+        None | Some(EndReason::NodeLost) => "the gateway ended here without closing the session".to_owned(),
+        Some(reason) => format!("the recording ends here without its end; the session ended: {reason}"),
     };
-    match session.end_reason {
-        None | Some(EndReason::NodeLost) => recover(&path, "the gateway ended here without closing the session"),
-        Some(reason) => {
-            recover(&path, &format!("the recording ends here without its end; the session ended: {reason}"))
-        }
+    let outcome = || find(data_dir, recording).and_then(|path| recover(&path, &why));
+    let is_missing = |error: &io::Error| error.kind() == ErrorKind::NotFound;
+    // One that was sealed may just have been compressed.
+    match outcome().or_else(|error| if is_missing(&error) { outcome() } else { Err(error) }) {
+        Err(error) if is_missing(&error) => Ok(None),
+        outcome => outcome,
     }
 }
 
@@ -163,6 +203,9 @@ pub fn finish(data_dir: &Path, session: &Record) -> io::Result<Option<Seal>> {
 /// # Errors
 /// That it cannot be read or written.
 pub fn recover(path: &Path, why: &str) -> io::Result<Option<Seal>> {
+    if text::is_pressed(path) {
+        return seal_of(path);
+    }
     let mut file = File::options().read(true).write(true).open(path)?;
     let length = file.metadata()?.len();
     let (bytes, link) = match tail(&mut file, length)? {
@@ -225,7 +268,7 @@ fn tail(file: &mut File, length: u64) -> io::Result<Option<(Vec<u8>, chain::Foun
     Ok(None)
 }
 
-fn read_from(file: &mut File, from: u64) -> io::Result<Vec<u8>> {
+fn read_from(file: &mut (impl Read + Seek), from: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(from))?;
     file.read_to_end(&mut bytes)?;

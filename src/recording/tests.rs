@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Cursor, ErrorKind},
+    io::{Cursor, ErrorKind, Read},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::{Arc, LazyLock},
@@ -18,6 +18,7 @@ use super::{
     recorder::Recorder,
     reel::{Making, Reel},
     shelf,
+    text::Text,
     verify::{Verdict, verify},
 };
 use crate::core::record::UtcMicros;
@@ -204,6 +205,7 @@ fn settings(folder: &tempfile::TempDir) -> Settings {
         targets: vec![("must".into(), Policy::Required), ("never".into(), Policy::Off)],
         input: false,
         max_size: 1 << 30,
+        compress: false,
         retention: None,
         utc: || UtcMicros(1_767_323_045_678_901),
         clock: || BEGUN.elapsed(),
@@ -224,6 +226,25 @@ async fn what_a_session_shows_is_in_its_recording_once_that_is_sealed() {
     let bytes = fs::read(folder.path().join(place)).unwrap();
     assert_eq!((look(&bytes).bad, look(&bytes).seal, bytes.len() as u64), (None, Some(seal), seal.bytes));
     assert_eq!(shown(&bytes), (0..1_000).map(|number| format!("{number}\r\n")).collect::<String>());
+}
+
+#[tokio::test]
+async fn a_sealed_recording_is_compressed_beside_everything_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(Settings { compress: true, ..settings(&folder) }).unwrap();
+    let place = recorder.place("web-1", SESSION, UtcMicros(1_767_323_045_678_901)).unwrap();
+    let tape = recorder.open(place.clone(), title(), Arc::new(Notify::new())).await.unwrap();
+    tape.output(&Bytes::from("line\r\n".repeat(1_000)));
+    let (seal, begun) = (tape.seal().await.unwrap().unwrap(), Instant::now());
+    while recorder.tally().pressed() == 0 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is still as it was written");
+        tokio::task::yield_now().await;
+    }
+    assert!(!folder.path().join(&place).exists() && recorder.tally().saved() > seal.bytes / 2);
+    let mut bytes = Vec::new();
+    let path = shelf::find(folder.path(), &place).unwrap();
+    Text::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
+    assert_eq!((look(&bytes).bad, look(&bytes).seal), (None, Some(seal)));
 }
 
 #[tokio::test]

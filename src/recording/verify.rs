@@ -1,7 +1,7 @@
 //! Whether a recording is as it was written: every line is one of an asciicast, and every link covers what stands before
 //! it. Says where the first bad byte is, as exactly as the links are dense. Knows no log.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, ErrorKind, Read};
 
 use super::{
     Seal,
@@ -42,7 +42,7 @@ pub struct Verdict {
     pub bad: Option<Bad>,
 }
 
-/// Reads a recording to its end, or to what is wrong.
+/// Reads a recording to its end, or to what is wrong, which may be that its compressed file cannot be read.
 ///
 /// # Errors
 /// That it cannot be read.
@@ -50,7 +50,15 @@ pub fn verify(mut from: impl BufRead) -> io::Result<Verdict> {
     let (mut found, mut chain, mut line) = (Verdict::default(), Chain::default(), Vec::new());
     loop {
         line.clear();
-        let length = from.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line)? as u64;
+        let length = match from.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line) {
+            Ok(length) => length as u64,
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                let until = found.bytes + line.len() as u64;
+                found.bad = Some(Bad { from: found.bytes, until, what: error.to_string() });
+                return Ok(found);
+            }
+            Err(error) => return Err(error),
+        };
         if length == 0 {
             found.uncovered = if found.seal.is_some() { 0 } else { chain.uncovered() };
             if found.header.is_none() {

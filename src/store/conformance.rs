@@ -90,6 +90,7 @@ pub fn record(n: u8, version: u64, authority: Authority, status: Status) -> Reco
         bytes_in: version,
         bytes_out: version << 40,
         watchers: 0,
+        controlled_by: None,
         recording: closed.then(|| format!("{n}.cast")),
         durable: Durable::Records,
     }
@@ -124,9 +125,10 @@ pub fn returns_a_record_as_written<S: RecordStore, G>(fresh: Fresh<S, G>) {
         assert_eq!(store.get(bare.id).await.unwrap(), Some(bare));
         assert_eq!(store.history(full.id).await.unwrap(), write(full).transitions);
         assert_eq!(store.get(record(9, 1, Authority::Observed, Status::Active).id).await.unwrap(), None);
-        let watched = Record { watchers: 3, ..record(10, 1, Authority::Observed, Status::Active) };
-        store.apply(vec![write(watched.clone())]).await.unwrap();
-        assert_eq!(store.get(watched.id).await.unwrap(), Some(Record { watchers: 0, ..watched }));
+        let alone = record(10, 1, Authority::Observed, Status::Active);
+        let watched = Record { watchers: 3, controlled_by: Some("otto".into()), ..alone.clone() };
+        store.apply(vec![write(watched)]).await.unwrap();
+        assert_eq!(store.get(alone.id).await.unwrap(), Some(alone));
     });
 }
 

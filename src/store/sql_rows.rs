@@ -68,6 +68,7 @@ pub fn record(row: &impl Columns) -> Result<Record, StoreError> {
         bytes_out: count(row, "bytes_out")?,
         // Who looks on is known to the owner while it serves and to nobody later: never stored.
         watchers: 0,
+        controlled_by: None,
         recording: optional_word(row, "recording")?,
         durable: Durable::Records,
     })

@@ -14,7 +14,7 @@ use super::{
     manifest::{Entry, create, pour},
     progress::Progress,
 };
-use crate::recording::shelf;
+use crate::recording::{shelf, text};
 
 /// Beside what is copied: folders, the manifest, the last blocks of files.
 const SLACK: u64 = 8 << 20;
@@ -48,10 +48,17 @@ pub fn take(
     let root = data_dir.join(shelf::FOLDER);
     let mut taken = Vec::with_capacity(paths.len());
     for path in paths {
-        let name = path.strip_prefix(&root).unwrap_or(path).to_string_lossy().into_owned();
-        let (file, length) = match shelf::open_whole(path) {
+        let is_missing = |error: &io::Error| error.kind() == ErrorKind::NotFound;
+        let (mut path, mut opened) = (path.clone(), shelf::open_whole(path));
+        if !text::is_pressed(&path) && opened.as_ref().is_err_and(is_missing) {
+            // It may have been compressed meanwhile.
+            path = text::pressed(&path);
+            opened = shelf::open_whole(&path);
+        }
+        let name = path.strip_prefix(&root).unwrap_or(&path).to_string_lossy().into_owned();
+        let (file, length) = match opened {
             Ok(opened) => opened,
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) if is_missing(&error) => continue,
             Err(error) => return Err(error).with_context(|| format!("{name}: cannot be read")),
         };
         if length > 0 {
@@ -182,6 +189,10 @@ mod tests {
         assert_eq!(fs::read_to_string(&copy).unwrap(), texts[0].1);
         assert_eq!(fs::metadata(&copy).unwrap().modified().unwrap(), written);
         assert!(put_back(&backup, &taken, &again, &mut progress).is_err(), "never over another");
+        // Compressed between the look and its turn.
+        fs::rename(month.join("a.cast"), month.join("a.cast.zst")).unwrap();
+        let taken = take(&data_dir, &paths[..1], None, &mut progress).unwrap();
+        assert_eq!((taken[0].name.as_str(), taken[0].bytes), ("2026/01/a.cast.zst", 15));
         for name in ["../a.cast", "/a.cast", "", "a/../../b.cast"] {
             assert!(!is_below(name), "{name}");
         }

@@ -2,7 +2,6 @@
 //! store; trusts the file no further than a terminal trusts a program.
 
 use std::{
-    fs::File,
     io::{self, BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom, Write},
     time::Duration,
 };
@@ -13,7 +12,10 @@ use serde_json::json;
 use super::{Desk, Report};
 use crate::{
     cli::Replay,
-    recording::cast::{self, Code, Event},
+    recording::{
+        cast::{self, Code, Event},
+        text::Text,
+    },
 };
 
 /// How far from the end the last event is looked for.
@@ -33,7 +35,7 @@ const WIDTH: usize = 24;
 pub async fn run(desk: &Desk, options: &Replay) -> anyhow::Result<Report> {
     let path = &options.file;
     let context = || format!("cannot read {}", path.display());
-    let mut file = File::open(path).with_context(context)?;
+    let mut file = Text::open(path).with_context(context)?;
     let total = last_moment(&mut file).with_context(context)?;
     let mut lines = BufReader::new(file);
     let mut line = Vec::new();
@@ -65,8 +67,8 @@ pub async fn run(desk: &Desk, options: &Replay) -> anyhow::Result<Report> {
 }
 
 /// When the last event happens.
-fn last_moment(file: &mut File) -> io::Result<Duration> {
-    let length = file.metadata()?.len();
+fn last_moment(file: &mut Text) -> io::Result<Duration> {
+    let length = file.length()?;
     let mut end = Vec::new();
     file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
     file.read_to_end(&mut end)?;

@@ -1,6 +1,9 @@
 //! Says whether a recording is as it was written, by itself and by what the event log tells of it. Changes nothing.
 
-use std::{fs::File, io::BufReader, path::Path};
+use std::{
+    io::{BufReader, ErrorKind},
+    path::Path,
+};
 
 use anyhow::Context;
 use serde_json::json;
@@ -11,6 +14,7 @@ use crate::{
     core::record::SessionId,
     recording::{
         Seal, chain,
+        text::{self, Text},
         verify::{self, Bad, Verdict},
     },
     store::{RecordStore, sqlite::SqliteStore},
@@ -29,9 +33,14 @@ enum Log {
 /// Runs `pulsegate verify`.
 pub async fn run(desk: &Desk, options: &Verify) -> anyhow::Result<Report> {
     let path = &options.file;
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let mut verdict =
-        verify::verify(BufReader::new(file)).with_context(|| format!("cannot read {}", path.display()))?;
+    let read = Text::open(path).and_then(|text| verify::verify(BufReader::new(text)));
+    let mut verdict = match read {
+        // What is damaged is no recording any more, or none that can be read to its end.
+        Err(error) if error.kind() == ErrorKind::InvalidData => {
+            Verdict { bad: Some(Bad { from: 0, until: 0, what: error.to_string() }), ..Verdict::default() }
+        }
+        read => read.with_context(|| format!("cannot read {}", path.display()))?,
+    };
     let log = match verdict.header.as_ref().and_then(|header| header.session.parse().ok()) {
         Some(session) if verdict.bad.is_none() => {
             verdict.bad = misplaced(path, session);
@@ -47,7 +56,7 @@ pub async fn run(desk: &Desk, options: &Verify) -> anyhow::Result<Report> {
 
 /// A recording in the place of another.
 fn misplaced(path: &Path, session: SessionId) -> Option<Bad> {
-    let named: SessionId = path.file_stem()?.to_str()?.parse().ok()?;
+    let named: SessionId = text::session(path)?.parse().ok()?;
     let what = format!("the file is named after session {named} and holds the recording of {session}");
     (named != session).then_some(Bad { from: 0, until: 0, what })
 }

@@ -345,6 +345,7 @@ pub fn record() -> Record {
         bytes_in: 5,
         bytes_out: u64::from(u32::MAX) + 1,
         watchers: 0,
+        controlled_by: None,
         recording: None,
         durable: Durable::Records,
     }

@@ -91,6 +91,13 @@ fn recordings(to: &mut Registry, tally: &Tally) {
     );
     let help = "Bytes of terminals that are missing in recordings";
     to.register("pulsegate_recording_lost_bytes", help, ConstCounter::new(tally.lost()));
+    to.register(
+        "pulsegate_recordings_compressed",
+        "Recordings that were compressed",
+        ConstCounter::new(tally.pressed()),
+    );
+    let help = "Bytes of disk that compressed recordings gave back";
+    to.register("pulsegate_recording_saved_bytes", help, ConstCounter::new(tally.saved()));
 }
 
 /// Every open status is there, so that a graph falls to zero instead of ending.

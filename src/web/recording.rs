@@ -1,7 +1,12 @@
 //! `GET /api/v1/sessions/{id}/recording`: the recording of a session as an asciicast, as far as it is written, whole or
 //! in part (RFC 9110 §14). Decides nothing about recordings.
 
-use std::{fs::File, io, ops::Range, os::unix::fs::FileExt, path::PathBuf, sync::Arc};
+use std::{
+    io::{self, Read, Seek, SeekFrom},
+    ops::Range,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -18,7 +23,7 @@ use futures_util::stream;
 use super::{audit::Visitor, auth::Caller, error::Problem, sessions, state::State};
 use crate::{
     core::{audit::Action, people::Right, record::Record},
-    recording::shelf,
+    recording::{shelf, text::Text},
 };
 
 /// The media type that the format's authors suggest.
@@ -54,7 +59,7 @@ pub async fn recording(
     };
     let data_dir = state.settings.data_dir.clone();
     let opened = web::block(move || open(data_dir, &place)).await.map_err(|_| Problem::internal())?;
-    let (file, length) = opened.map_err(|error| missing(&record, &error))?;
+    let (text, length) = opened.map_err(|error| missing(&record, &error))?;
     Visitor::of(&request, &state, &caller).looks_at(&state.gateway, Action::RecordingRead, &record);
     let asked = request.headers().get(RANGE).and_then(|value| value.to_str().ok());
     let (part, mut response) = match part(asked, length) {
@@ -71,13 +76,13 @@ pub async fn recording(
     };
     response.insert_header((ACCEPT_RANGES, "bytes")).insert_header((CONTENT_TYPE, ASCIICAST));
     response.insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{}.cast\"", record.id)));
-    Ok(response.body(SizedStream::new(part.end - part.start, pieces(file, part))))
+    Ok(response.body(SizedStream::new(part.end - part.start, pieces(text, part))))
 }
 
-fn open(data_dir: PathBuf, place: &str) -> io::Result<(Arc<File>, u64)> {
-    let file = File::open(shelf::find(&data_dir, place)?)?;
-    let length = file.metadata()?.len();
-    Ok((Arc::new(file), length))
+fn open(data_dir: PathBuf, place: &str) -> io::Result<(Arc<Mutex<Text>>, u64)> {
+    let text = Text::open(&shelf::find(&data_dir, place)?)?;
+    let length = text.length()?;
+    Ok((Arc::new(Mutex::new(text)), length))
 }
 
 fn missing(record: &Record, error: &io::Error) -> Problem {
@@ -92,18 +97,21 @@ fn missing(record: &Record, error: &io::Error) -> Problem {
 }
 
 /// Reads a part piece by piece, as fast as it is taken.
-fn pieces(file: Arc<File>, part: Range<u64>) -> impl futures_util::Stream<Item = Result<Bytes, io::Error>> {
-    stream::unfold((file, part), |(file, part)| async move {
+fn pieces(text: Arc<Mutex<Text>>, part: Range<u64>) -> impl futures_util::Stream<Item = Result<Bytes, io::Error>> {
+    stream::unfold((text, part), |(text, part)| async move {
         if part.is_empty() {
             return None;
         }
-        let (reader, start, length) = (file.clone(), part.start, PIECE.min(part.end - part.start));
+        let (reader, start, length) = (text.clone(), part.start, PIECE.min(part.end - part.start));
         let read = web::block(move || {
             let mut piece = vec![0; usize::try_from(length).unwrap_or(0)];
-            reader.read_exact_at(&mut piece, start).map(|()| Bytes::from(piece))
+            // One piece is read at a time; a reader that panicked left nothing half done.
+            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            reader.seek(SeekFrom::Start(start))?;
+            reader.read_exact(&mut piece).map(|()| Bytes::from(piece))
         });
         let piece = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        Some((piece, (file, start + length..part.end)))
+        Some((piece, (text, start + length..part.end)))
     })
 }
 

@@ -29,6 +29,7 @@ pub struct SessionView<'a> {
     bytes_in: u64,
     bytes_out: u64,
     watchers: u32,
+    controlled_by: Option<&'a str>,
     recorded: bool,
     durable: Durable,
 }
@@ -56,6 +57,7 @@ pub fn session_json(record: &Record) -> SessionView<'_> {
         bytes_in: record.bytes_in,
         bytes_out: record.bytes_out,
         watchers: record.watchers,
+        controlled_by: record.controlled_by.as_deref(),
         recorded: record.recording.is_some(),
         durable: record.durable,
     }
@@ -77,7 +79,7 @@ mod tests {
             "client_ip": "2001:db8::1", "node": "gw-1", "epoch": 3, "version": 2,
             "start_time": "2026-01-02T03:04:05.678901Z", "last_seen_at": "2026-01-02T03:04:06.678901Z",
             "last_input_at": null, "end_time": null, "detected_at": null, "bytes_in": 5, "bytes_out": 4_294_967_296_u64,
-            "watchers": 0, "recorded": false, "durable": "records",
+            "watchers": 0, "controlled_by": null, "recorded": false, "durable": "records",
         });
         assert_eq!(serde_json::to_value(session_json(&record())).unwrap(), expected);
     }

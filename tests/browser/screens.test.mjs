@@ -1,7 +1,8 @@
 // Owns what whoever comes late sees of a terminal: the same screen as everybody.
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { Desk } from "./support/desk.mjs";
-import { promise } from "./support/lab.mjs";
+import { Missing, promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
 const PASSWORD = "correct horse battery";
@@ -56,6 +57,40 @@ promise("a page that is loaded anew shows the program's screen at once, and what
   await desk.at("terminal").click();
   await desk.page.keyboard.press("q");
   await desk.reads(/^before$/m);
+});
+
+promise("vim is there again as it was, within a second of a page that is loaded anew", async (lab, t) => {
+  if (!existsSync("/usr/bin/vim")) throw new Missing("no vim");
+  const sshd = await lab.sshd({ login: "password" });
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  await desk.quickConnect(sshd.destination);
+  await desk.trustHostKey();
+  await desk.fillPrompt("password", sshd.password);
+  await desk.stands("active");
+  await desk.type("seq -f 'line %g of the file' 300 > text; vim -u NONE -N text");
+  await desk.reads(/^line 1 of the file$/m);
+  // More than the gateway keeps, by moving about; then a place in the middle, and a word in it.
+  for (let times = 0; times < 100; times += 1) for (const key of ["KeyF", "KeyB"]) await desk.page.keyboard.press(`Control+${key}`);
+  await desk.page.keyboard.type("150G");
+  await desk.page.keyboard.type("wwiX");
+  await desk.reads(/^line 150 Xof the file$/m);
+  const cursor = () => {
+    const { left, top } = document.querySelector("[data-testid=terminal] .xterm-cursor").getBoundingClientRect();
+    return [Math.round(left), Math.round(top)];
+  };
+  const look = async () => ({ shown: await desk.screen(), at: await desk.page.evaluate(cursor) });
+  const before = await look();
+  await desk.page.reload();
+  await desk.stands("active");
+  const begun = performance.now();
+  await until("the same screen and cursor", async () => JSON.stringify(await look()) === JSON.stringify(before));
+  const took = performance.now() - begun;
+  t.diagnostic(`${Math.round(took)} ms`);
+  assert.ok(took < 1_000, `${took} ms`);
+  await desk.at("terminal").click();
+  await desk.page.keyboard.type("Y");
+  await desk.reads(/^line 150 XYof the file$/m);
 });
 
 promise("whoever looks on sees the owner's screen, and the owner sees who", async (lab) => {

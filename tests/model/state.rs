@@ -141,6 +141,7 @@ fn record(status: Status, authority: Authority, version: u64) -> Record {
         bytes_in: 0,
         bytes_out: 0,
         watchers: 0,
+        controlled_by: None,
         recording: None,
         durable: Durable::Records,
     }

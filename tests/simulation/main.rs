@@ -17,6 +17,7 @@ use stores::table::Flaw;
 
 mod audit;
 mod browser;
+mod cuts;
 mod faults;
 mod host;
 mod link;

@@ -214,7 +214,7 @@ impl Stage {
 }
 
 /// Polls what is beside the hosts, then every host, until `plot` is over.
-async fn drive(beside: &LocalSet, hosts: &[Rc<Host>], mut plot: tokio::task::JoinHandle<()>) {
+pub async fn drive(beside: &LocalSet, hosts: &[Rc<Host>], mut plot: tokio::task::JoinHandle<()>) {
     let mut beside = Box::pin(beside.run_until(std::future::pending::<()>()));
     poll_fn(|cx| {
         // It never ends by itself.

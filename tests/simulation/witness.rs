@@ -82,7 +82,8 @@ impl Witness {
         if before.is_closed() && !after.is_closed() {
             self.log.broken(&format!("I4 {store}: {id} was reopened"));
         }
-        let bare = |record: &Record| Record { watchers: 0, durable: before.durable, ..record.clone() };
+        let bare =
+            |record: &Record| Record { watchers: 0, controlled_by: None, durable: before.durable, ..record.clone() };
         if given.rank() == before.rank() && bare(given) != bare(before) {
             self.log.broken(&format!("I12 {store}: two records of one rank\n  {before:?}\n  {given:?}"));
         }

@@ -87,6 +87,7 @@ impl SessionActor {
         // A new page stays mute until it has parsed what was said before it came: it needs the count of this moment.
         let activity = self.wire.beat.read();
         (record.bytes_in, record.bytes_out) = (activity.bytes_in, activity.bytes_out);
+        record.controlled_by.clone_from(&ends.hold.guest);
         let (window, ping_interval) = (self.parts.settings.stream.window, limits.browser.interval);
         Ok(Attached { record, ends, window, ping_interval, session: own })
     }

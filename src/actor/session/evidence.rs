@@ -3,9 +3,12 @@
 use std::time::Instant;
 
 use super::SessionActor;
-use crate::actor::{
-    clock,
-    gateway::{Deadline, Why},
+use crate::{
+    actor::{
+        clock,
+        gateway::{Deadline, Why},
+    },
+    core::record::Record,
 };
 
 impl SessionActor {
@@ -17,13 +20,14 @@ impl SessionActor {
         let beat = &self.wire.beat;
         let browser = self.wire.viewers().iter().filter_map(|viewer| viewer.side.heard.last()).max();
         let left = |at: Instant| u64::try_from(at.saturating_duration_since(now.at).as_millis()).unwrap_or(u64::MAX);
+        let controlled_by = self.wire.keyboard.borrow().guest().map(str::to_owned);
         Why {
-            session: self.session.record().clone(),
+            session: Record { controlled_by: controlled_by.clone(), ..self.session.record().clone() },
             browser_heard_at: stamp(browser),
             peer_heard_at: stamp(beat.peer.last()),
             last_input_at: stamp(beat.input.last()),
             last_output_at: stamp(beat.output.last()),
-            controlled_by: self.wire.keyboard.borrow().guest().map(str::to_owned),
+            controlled_by,
             deadlines: self
                 .session
                 .deadlines()

@@ -40,6 +40,7 @@ fn record(n: u16, version: u64, status: Status) -> Record {
         bytes_in: 0,
         bytes_out: 0,
         watchers: 0,
+        controlled_by: None,
         recording: None,
         durable: Durable::Records,
     }

@@ -47,6 +47,7 @@ fn record() -> Record {
         bytes_in: 0,
         bytes_out: 0,
         watchers: 0,
+        controlled_by: None,
         recording: None,
         durable: Durable::Records,
     }

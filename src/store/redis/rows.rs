@@ -9,7 +9,7 @@ use crate::{
 
 /// The fields of a session's hash, in the order of [`values`]; `apply.lua` knows the first three. What the key says, node
 /// and id, is not repeated.
-pub const FIELDS: [&str; 21] = [
+pub const FIELDS: [&str; 22] = [
     "rank",
     "epoch",
     "status",
@@ -30,6 +30,7 @@ pub const FIELDS: [&str; 21] = [
     "bytes_in",
     "bytes_out",
     "watchers",
+    "controlled_by",
     "recording",
 ];
 
@@ -56,6 +57,7 @@ pub fn values(record: &Record) -> [String; FIELDS.len()] {
         record.bytes_in.to_string(),
         record.bytes_out.to_string(),
         record.watchers.to_string(),
+        spelled(record.controlled_by.as_ref()),
         spelled(record.recording.as_ref()),
     ]
 }
@@ -90,6 +92,7 @@ pub fn record(node: &NodeId, id: SessionId, values: Vec<Option<String>>) -> Resu
         bytes_in: values.word()?,
         bytes_out: values.word()?,
         watchers: values.word()?,
+        controlled_by: values.optional()?,
         recording: values.optional()?,
         durable: Durable::Records,
     }))
@@ -145,6 +148,7 @@ mod tests {
         full.client_ip = "2001:db8::7".parse().unwrap();
         full.username = "Ünïcode \u{1f511} \r\n\0 '\"".into();
         (full.bytes_out, full.version, full.watchers) = (u64::MAX, u64::MAX, u32::MAX);
+        full.controlled_by = Some("otto".into());
         full.last_seen_at = Some(UtcMicros(i64::MIN));
         let bare = conformance::record(8, 1, Authority::Observed, Status::Connecting);
         for record in [full, bare] {

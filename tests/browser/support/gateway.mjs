@@ -13,6 +13,7 @@ export class Gateway {
   #folder;
   #env;
   #program;
+  #island;
 
   /** `folder` holds its data and is where it runs; `settings` are keys as `session.reattach_window`. */
   constructor(command, folder, settings = {}) {
@@ -26,8 +27,10 @@ export class Gateway {
   }
 
   /** A `pulsegate demo`, with data that a restart finds again. */
-  static demo(folder, settings) {
-    return new Gateway("demo", folder, settings);
+  static demo(folder, settings, island) {
+    const gateway = new Gateway("demo", folder, settings);
+    gateway.#island = island;
+    return gateway;
   }
 
   /** A `pulsegate serve` with this configuration file. */
@@ -53,9 +56,10 @@ export class Gateway {
     const binary = process.env.PULSEGATE;
     if (!binary) throw new Error("PULSEGATE must name the release binary");
     const { data } = this;
-    const listen = this.origin === undefined ? "127.0.0.1:0" : new URL(this.origin).host;
+    const listen = this.origin === undefined ? `${this.#island?.host ?? "127.0.0.1"}:0` : new URL(this.origin).host;
     const args = this.#command === "demo" ? ["demo", "--listen", listen, "--data-dir", data] : [this.#command];
-    this.#program = new Program(binary, ["--json", ...args], { cwd: this.#folder, env: this.#env });
+    const [program, ...all] = [...(this.#island?.within ?? []), binary, "--json", ...args];
+    this.#program = new Program(program, all, { cwd: this.#folder, env: this.#env });
     const [, address] = await this.#program.printed(/"message":"ready".*"addr":"([^"]+)"/);
     /** As a browser writes it. */
     this.origin = `http://${address}`;

@@ -6,6 +6,7 @@ import test from "node:test";
 import { Browser } from "./browser.mjs";
 import { Desk } from "./desk.mjs";
 import { Gateway } from "./gateway.mjs";
+import { Island } from "./island.mjs";
 import { Line } from "./line.mjs";
 import { Provider } from "./provider.mjs";
 import { Sshd } from "./sshd.mjs";
@@ -31,8 +32,18 @@ class Lab {
     return folder;
   }
 
-  demo(settings) {
-    return this.#start(Gateway.demo(this.folder(), settings));
+  /** A demo, on an island where one is given. */
+  demo(settings, island) {
+    return this.#start(Gateway.demo(this.folder(), settings, island));
+  }
+
+  /** A network of its own. */
+  island() {
+    const missing = Island.missing();
+    if (missing !== null) throw new Missing(missing);
+    const island = new Island();
+    this.#undo.push(() => island.remove());
+    return island;
   }
 
   /** A gateway that nobody administers yet. */

@@ -94,8 +94,15 @@ impl<'g> Scene<'g> {
         assert!(self.typed() == expected, "{:?} is not {:?}", self.typed(), expected);
     }
 
+    /// Who types in the owner's stead, by the evidence, by the session and by the list, which agree.
     fn controlled_by(&self) -> Value {
-        self.gateway.shows(&format!("/api/v1/sessions/{}/why", self.id))["controlled_by"].clone()
+        let now = self.gateway.shows(&format!("/api/v1/sessions/{}/why", self.id))["controlled_by"].clone();
+        eventually(PATIENCE, || {
+            let listed = self.gateway.lists("status=active&status=detached");
+            let listed = listed.iter().find(|session| session["id"] == self.id.as_str())?["controlled_by"] == now;
+            (listed && self.gateway.session(&self.id)["controlled_by"] == now).then_some(())
+        });
+        now
     }
 
     fn is_noted(&self, words: &str) {

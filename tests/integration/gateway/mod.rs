@@ -6,6 +6,7 @@ mod bad_http;
 mod bad_input;
 mod control;
 mod crash;
+mod cuts;
 mod disk;
 mod drain;
 mod first_contact;

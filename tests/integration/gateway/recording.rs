@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -28,20 +28,23 @@ fn recording(gateway: &Gateway, id: &str, headers: &str) -> Answer {
     gateway.asks_with("GET", &format!("/api/v1/sessions/{id}/recording"), headers, None)
 }
 
-/// The file of a session's recording.
-fn file(home: &Home, id: &str) -> PathBuf {
-    let mut folders = vec![home.data_dir().join("recordings")];
+/// Every file below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut found) = (vec![folder.to_owned()], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.file_stem().unwrap() == id {
-                return path;
-            }
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
         }
     }
-    panic!("{id} was not recorded");
+    found
+}
+
+/// The file of a session's recording.
+fn file(home: &Home, id: &str) -> PathBuf {
+    let all = files(&home.data_dir().join("recordings"));
+    let named = all.into_iter().find(|path| path.file_stem().unwrap() == id);
+    named.unwrap_or_else(|| panic!("{id} was not recorded"))
 }
 
 /// The texts of the events of one kind, joined.
@@ -110,6 +113,61 @@ fn a_session_is_recorded_served_in_parts_and_verified() {
     let text = fs::read_to_string(file(&home, &id_of_other)).unwrap();
     fs::write(&path, &text).unwrap();
     assert_eq!(verify(&home, &path).0, 1, "the file names another session");
+}
+
+#[test]
+fn a_compressed_recording_is_served_verified_and_backed_up_as_before() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground).set("recording.compress", "true"));
+    let home = gateway.home.clone();
+    let (page, id) = gateway.page("playground");
+    page.types("flood 900000\r");
+    page.sees("flood: 900000 bytes\r\n");
+    page.types("exit\r");
+    page.closed();
+    gateway.becomes(&id, "closed/exited");
+    let pressed = eventually(Duration::from_secs(20), || {
+        let named = |path: &PathBuf| path.to_string_lossy().ends_with(&format!("{id}.cast.zst"));
+        files(&home.data_dir().join("recordings")).into_iter().find(named)
+    });
+    let plain = pressed.with_extension("");
+    eventually(Duration::from_secs(5), || (!plain.exists()).then_some(()));
+
+    let whole = recording(&gateway, &id, "");
+    assert_eq!((whole.status, whole.header("content-type")), (200, Some("application/x-asciicast")));
+    assert!(whole.body.len() > 900_000, "{}", whole.body.len());
+    let size = fs::metadata(&pressed).unwrap().len();
+    println!("{} bytes became {size}", whole.body.len());
+    assert!(told(&whole.text(), "o").contains("flood: 900000 bytes"));
+    for (from, to) in [(0, 9), (262_100, 262_200), (500_000, 800_000)] {
+        let part = recording(&gateway, &id, &format!("Range: bytes={from}-{to}\r\n"));
+        assert!(part.status == 206 && part.body == whole.body[from..=to], "{from} … {to}");
+    }
+    // By either name.
+    for path in [&pressed, &plain] {
+        let (code, told) = verify(&home, path);
+        assert_eq!((code, &told["log"]), (0, &json!("the event log tells the same")), "{told:#}");
+        assert_eq!(told["bytes"], whole.body.len());
+    }
+    let (status, _) = home.run(&["replay", pressed.to_str().unwrap(), "--speed", "1000"]);
+    assert!(status.success() && home.logs().contains("flood: 900000 bytes"));
+    let backup = home.data_dir().join("../backup");
+    let (status, said) = home.run(&["backup", backup.to_str().unwrap()]);
+    assert!(status.success(), "{said}");
+    let again = home.data_dir().join("../again");
+    let (status, said) = home.run(&["restore", backup.to_str().unwrap(), "--into", again.to_str().unwrap()]);
+    assert!(status.success(), "{said}");
+    let copies = files(&again.join("recordings"));
+    assert!(copies.len() == 1 && fs::read(&copies[0]).unwrap() == fs::read(&pressed).unwrap(), "{copies:?}");
+    let metrics = gateway.asks("GET", "/metrics", None).text();
+    assert!(metrics.contains("pulsegate_recordings_compressed_total 1\n"), "{metrics}");
+
+    let mut bytes = fs::read(&pressed).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x20;
+    fs::write(&pressed, bytes).unwrap();
+    let (code, told) = verify(&home, &pressed);
+    assert!(code == 1 && told["bad"]["what"].as_str().unwrap().contains("the compressed file is damaged"), "{told:#}");
 }
 
 /// Types numbered lines without a pause, and returns when each was seen.

@@ -57,6 +57,8 @@ impl Home {
         home.set("server.listen", "127.0.0.1:0")
             .set("node.data_dir", &data_dir)
             .set("ssh.host_key_policy", "accept_new")
+            // Tests look into the files.
+            .set("recording.compress", "false")
     }
 
     /// A home with the target `playground`.

@@ -6,6 +6,7 @@ pub mod documented;
 pub mod frames;
 pub mod gateway;
 pub mod http;
+pub mod line;
 pub mod mariadb;
 pub mod playground;
 pub mod provider;

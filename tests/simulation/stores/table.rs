@@ -97,7 +97,7 @@ impl Table {
 
     /// A record as it is stored: nobody stores who looks on.
     fn kept(&self, record: &Record) -> Record {
-        let mut kept = Record { watchers: 0, ..record.clone() };
+        let mut kept = Record { watchers: 0, controlled_by: None, ..record.clone() };
         if self.flaw == Some(Flaw::RoundsTheEnd) {
             kept.end_time = kept.end_time.map(|at| UtcMicros(at.0 - at.0 % 1_000_000));
         }

@@ -53,6 +53,8 @@ export interface Session {
   bytes_in: number;
   bytes_out: number;
   watchers: number;
+  /** Who types in the owner's stead. */
+  controlled_by: string | null;
   /** Whether there is, or was, a recording. */
   recorded: boolean;
   durable: "records" | "journal";

@@ -119,6 +119,7 @@ export class Screen {
   /** The grid has this size, whatever room there is: it is somebody else's, who types. */
   give(cols: number, rows: number): void {
     this.#given = { cols, rows };
+    this.terminal.element?.classList.add("given");
     this.terminal.options.disableStdin = true;
     this.fit();
   }
@@ -127,6 +128,7 @@ export class Screen {
   own(): void {
     if (this.#given === null) return;
     this.#given = null;
+    this.terminal.element?.classList.remove("given");
     this.terminal.options.disableStdin = false;
     this.terminal.options.fontSize = FONT_PIXELS;
     this.fit();

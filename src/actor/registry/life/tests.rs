@@ -31,6 +31,7 @@ fn born(epoch: Epoch, node: NodeId) -> Record {
         bytes_in: 0,
         bytes_out: 0,
         watchers: 0,
+        controlled_by: None,
         recording: None,
         durable: Durable::Records,
     }

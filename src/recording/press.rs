@@ -1,0 +1,194 @@
+//! The thread that compresses sealed recordings, slowly: whatever else this host does goes before. A recording is whole at
+//! every moment, wherever this ends: the compressed file has its name only once it was read back and is safe on the disk,
+//! and the plain one goes only then.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, BufWriter, ErrorKind, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use super::{
+    pressed::press,
+    recorder::Shared,
+    shelf,
+    text::{self, Text},
+};
+
+/// Recordings that wait for their turn; what finds no room is found by the next look.
+const WAITING: usize = 1024;
+
+/// Between two looks for sealed recordings that nobody told of.
+const LOOK: Duration = Duration::from_hours(1);
+
+/// How nice the thread is to others (nice(2)): as nice as can be.
+const NICE: i32 = 19;
+
+/// Behind each frame it rests for so many times as long as that took, so that it has a quarter of a core at most.
+const REST: u32 = 3;
+
+/// How the file is called that is not whole yet.
+const UNFINISHED: &str = "part";
+
+/// Gives the thread its work.
+pub struct Press(SyncSender<PathBuf>);
+
+impl Press {
+    /// Starts the thread, which begins with what earlier processes left.
+    ///
+    /// # Errors
+    /// That no thread can be had.
+    pub fn start(shared: Arc<Shared>) -> io::Result<Self> {
+        let (sender, work) = sync_channel(WAITING);
+        thread::Builder::new().name("press".to_owned()).spawn(move || run(&shared, &work))?;
+        Ok(Self(sender))
+    }
+
+    /// Takes a recording that was sealed and is safe on the disk.
+    pub fn take(&self, path: PathBuf) {
+        if self.0.try_send(path).is_err() {
+            tracing::debug!("a sealed recording waits for the next look to be compressed");
+        }
+    }
+}
+
+fn run(shared: &Shared, work: &Receiver<PathBuf>) {
+    let (data_dir, clock) = (&shared.settings.data_dir, shared.settings.clock);
+    // On Linux this is the thread's own.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "recordings are compressed at the usual priority");
+    }
+    let compress = |path: &Path| match replace(path, clock) {
+        Ok(Some((from, to))) => shared.tally.press(from, to),
+        Ok(None) => {}
+        // It may have left by its age.
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, path = %path.display(), "a recording could not be compressed; it stays"),
+    };
+    let look = || match sealed(data_dir) {
+        Ok(paths) => paths.iter().for_each(|path| compress(path)),
+        Err(error) => tracing::warn!(%error, "the recordings could not be looked through"),
+    };
+    look();
+    loop {
+        match work.recv_timeout(LOOK) {
+            Ok(path) => compress(&path),
+            Err(RecvTimeoutError::Timeout) => look(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn sealed(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let plain = shelf::all(data_dir)?.into_iter().filter(|path| !text::is_pressed(path));
+    Ok(plain.filter(|path| shelf::is_sealed(path).unwrap_or(false)).collect())
+}
+
+/// Puts a compressed recording in the place of the sealed one at `path`, and returns the bytes of both; `None` where there was
+/// one already, or `path` is not sealed.
+///
+/// # Errors
+/// What hinders it; the plain one stays.
+pub(super) fn replace(path: &Path, clock: fn() -> Duration) -> io::Result<Option<(u64, u64)>> {
+    if text::is_pressed(path) || !shelf::is_sealed(path)? {
+        return Ok(None);
+    }
+    let to = text::pressed(path);
+    if to.exists() {
+        tidy(path)?;
+        return Ok(None);
+    }
+    let unfinished = to.with_extension(UNFINISHED);
+    let outcome = write(path, &unfinished, clock).and_then(|sizes| {
+        fs::rename(&unfinished, &to)?;
+        sync_folder(&to)?;
+        // One that left by its age meanwhile left whole.
+        fs::remove_file(path).inspect_err(|_| _ = fs::remove_file(&to))?;
+        Ok(Some(sizes))
+    });
+    if outcome.is_err() {
+        // It may not even have been made.
+        fs::remove_file(&unfinished).ok();
+    }
+    outcome
+}
+
+fn write(path: &Path, unfinished: &Path, clock: fn() -> Duration) -> io::Result<(u64, u64)> {
+    let plain = File::open(path)?;
+    let (written, length) = (plain.metadata()?.modified()?, plain.metadata()?.len());
+    let file = File::options().create(true).truncate(true).write(true).read(true).mode(0o600).open(unfinished)?;
+    let (mut sink, mut begun) = (BufWriter::new(&file), clock());
+    press(BufReader::new(&plain), &mut sink, || {
+        thread::sleep(clock().saturating_sub(begun) * REST);
+        begun = clock();
+    })?;
+    sink.flush()?;
+    drop(sink);
+    // Its age decides when it leaves.
+    file.set_modified(written)?;
+    file.sync_all()?;
+    // Whatever went wrong in memory or on the disk: what goes is there once more, byte for byte.
+    if !is_same(BufReader::new(File::open(path)?), Text::pressed(File::open(unfinished)?)?)? {
+        return Err(io::Error::other("what was compressed is not what can be read of it"));
+    }
+    Ok((length, file.metadata()?.len()))
+}
+
+fn is_same(mut one: impl Read, mut other: impl Read) -> io::Result<bool> {
+    let (mut left, mut right) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        let read = one.read(&mut left)?;
+        let Some(left) = left.get(..read).filter(|left| !left.is_empty()) else {
+            return Ok(other.read(&mut right)? == 0);
+        };
+        let Some(right) = right.get_mut(..read) else { return Ok(false) };
+        match other.read_exact(right) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
+            outcome => outcome?,
+        }
+        if left != right {
+            return Ok(false);
+        }
+    }
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+/// Ends what a process that is gone had begun with the recording at `path`: of two that are there the compressed one is whole,
+/// as its name says, and stays if it holds as much; else the plain one does.
+///
+/// # Errors
+/// What hinders it; both stay.
+fn tidy(path: &Path) -> io::Result<()> {
+    let to = text::pressed(path);
+    let whole = Text::open(&to).and_then(|text| Ok(text.length()? == fs::metadata(path)?.len()));
+    match whole {
+        Ok(true) => fs::remove_file(path),
+        Ok(false) => fs::remove_file(to),
+        Err(error) if error.kind() == ErrorKind::InvalidData => fs::remove_file(to),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what earlier processes left unfinished, before anything is compressed.
+///
+/// # Errors
+/// That a folder cannot be read, or a file not be removed.
+pub fn sweep(data_dir: &Path) -> io::Result<()> {
+    for path in shelf::files(data_dir, |path| path.extension().is_some_and(|ending| ending == UNFINISHED))? {
+        fs::remove_file(path)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

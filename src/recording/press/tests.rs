@@ -1,0 +1,194 @@
+//! Recordings before, while and after they are compressed: the same to whoever reads.
+
+use std::{
+    fs,
+    io::{Seek, SeekFrom},
+    os::unix::fs::PermissionsExt,
+    time::{Instant, UNIX_EPOCH},
+};
+
+use super::*;
+use crate::recording::{
+    Seal, Title,
+    pressed::FRAME,
+    reel::{Making, Reel},
+    verify::{Verdict, verify},
+};
+
+const NAME: &str = "recordings/2026/01/019b7cc2-3f4e-7000-8000-000000000001.cast";
+
+fn clock() -> Duration {
+    static BEGUN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+    BEGUN.elapsed()
+}
+
+/// A data directory with one recording of about so many bytes.
+fn recorded(bytes: usize, sealed: bool) -> (tempfile::TempDir, PathBuf, Option<Seal>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(NAME);
+    let title = Title {
+        session: "019b7cc2-3f4e-7000-8000-000000000001".into(),
+        username: "ada".into(),
+        target: "web-1".into(),
+        term: "xterm".into(),
+        cols: 80,
+        rows: 24,
+    };
+    let making = Making { input: false, max_size: 1 << 30, begins: Duration::ZERO, unix_seconds: 1_700_000_000 };
+    let mut reel = Reel::create(path.clone(), &title, making).unwrap();
+    let mut number = 1_u64;
+    while fs::metadata(&path).unwrap().len() < bytes as u64 {
+        for _ in 0..100 {
+            number = number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            reel.output(Duration::from_millis(number >> 44), format!("line {number}\r\n").as_bytes()).unwrap();
+        }
+        reel.flush().unwrap();
+    }
+    let seal = if sealed { reel.seal(Duration::from_secs(9)).unwrap().map(|(seal, _)| seal) } else { None };
+    (folder, path, seal)
+}
+
+fn whole(path: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    Text::open(path).unwrap().read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn look(path: &Path) -> io::Result<Verdict> {
+    Text::open(path).and_then(|text| verify(BufReader::new(text)))
+}
+
+#[test]
+fn a_compressed_recording_reads_jumps_and_verifies_as_it_was_written() {
+    let (folder, path, seal) = recorded(3 * FRAME, true);
+    let written = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    File::options().append(true).open(&path).unwrap().set_modified(written).unwrap();
+    let (plain, verdict) = (fs::read(&path).unwrap(), look(&path).unwrap());
+    let (from, to) = replace(&path, clock).unwrap().unwrap();
+    let pressed = text::pressed(&path);
+    assert_eq!((from, to), (plain.len() as u64, fs::metadata(&pressed).unwrap().len()));
+    assert!(to < from / 2 && !path.exists(), "{from} bytes became {to}");
+    assert_eq!(fs::metadata(&pressed).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(&pressed).unwrap().modified().unwrap(), written, "its age decides when it leaves");
+
+    assert!(whole(&pressed) == plain && whole(&path) == plain, "by either name");
+    let mut text = Text::open(&path).unwrap();
+    for at in [0, 1, FRAME - 1, FRAME, FRAME + 1, 2 * FRAME + 7, 5, plain.len() - 1, plain.len(), plain.len() + 9] {
+        let mut part = vec![0; 300];
+        text.seek(SeekFrom::Start(at as u64)).unwrap();
+        let read = text.by_ref().take(300).read(&mut part).unwrap();
+        let end = plain.len().min(at + read);
+        assert!(part[..read] == plain[at.min(end)..end], "{read} bytes at {at}");
+        assert!(read > 0 || at >= plain.len());
+    }
+    assert_eq!(look(&path).unwrap(), verdict);
+    assert_eq!(shelf::find(folder.path(), NAME).unwrap(), pressed.canonicalize().unwrap());
+    assert_eq!(shelf::recover(&pressed, "cut").unwrap(), seal);
+    assert_eq!(shelf::all(folder.path()).unwrap(), std::slice::from_ref(&pressed));
+    assert!(shelf::is_sealed(&pressed).unwrap() && shelf::unsealed(folder.path()).unwrap().is_empty());
+    assert_eq!(replace(&pressed, clock).unwrap(), None, "once is enough");
+    shelf::remove(folder.path(), NAME).unwrap();
+    assert!(!pressed.exists());
+}
+
+#[test]
+fn every_flipped_bit_of_a_compressed_recording_is_named_or_changes_nothing() {
+    let (_folder, path, _) = recorded(6_000, true);
+    let plain = fs::read(&path).unwrap();
+    replace(&path, clock).unwrap().unwrap();
+    let pressed = text::pressed(&path);
+    let bytes = fs::read(&pressed).unwrap();
+    let mut harmless = 0;
+    for at in 0..bytes.len() {
+        for bit in [0x01, 0x10, 0x80] {
+            let mut spoilt = bytes.clone();
+            spoilt[at] ^= bit;
+            fs::write(&pressed, spoilt).unwrap();
+            let said = match look(&pressed) {
+                Err(error) => error.to_string(),
+                Ok(verdict) => verdict.bad.map_or(String::new(), |bad| bad.what),
+            };
+            if said.is_empty() {
+                // A decoder passes over a bit of a frame's head, and over the padding of its streams.
+                assert!(whole(&pressed) == plain, "byte {at} was flipped unnoticed");
+                harmless += 1;
+            } else {
+                assert!(said.starts_with("the compressed file is damaged: "), "byte {at}: {said}");
+            }
+        }
+    }
+    assert!(harmless < bytes.len() / 50, "{harmless} of {} flips changed nothing", 3 * bytes.len());
+    for length in 0..bytes.len() {
+        fs::write(&pressed, &bytes[..length]).unwrap();
+        assert!(look(&pressed).is_err(), "cut off at {length}");
+    }
+}
+
+#[test]
+fn the_first_damaged_frame_is_named_with_the_text_it_holds() {
+    let (_folder, path, _) = recorded(3 * FRAME, true);
+    replace(&path, clock).unwrap().unwrap();
+    let pressed = text::pressed(&path);
+    let mut bytes = fs::read(&pressed).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 40].fill(0);
+    fs::write(&pressed, bytes).unwrap();
+    let bad = look(&pressed).unwrap().bad.unwrap();
+    assert!(bad.what.contains("frame 1, its bytes "), "{bad:?}");
+    assert!((FRAME as u64 / 2..2 * FRAME as u64).contains(&bad.from), "{bad:?}");
+}
+
+#[test]
+fn wherever_a_crash_comes_the_recording_is_whole_and_the_next_start_tidies() {
+    let (folder, path, _) = recorded(9_000, true);
+    let (plain, pressed) = (fs::read(&path).unwrap(), text::pressed(&path));
+    let unfinished = pressed.with_extension(UNFINISHED);
+    // While it was being written.
+    fs::write(&unfinished, "half").unwrap();
+    assert_eq!(shelf::all(folder.path()).unwrap(), std::slice::from_ref(&path));
+    sweep(folder.path()).unwrap();
+    assert!(!unfinished.exists() && fs::read(&path).unwrap() == plain);
+    // Before the plain one went.
+    replace(&path, clock).unwrap().unwrap();
+    fs::write(&path, &plain).unwrap();
+    assert_eq!(shelf::all(folder.path()).unwrap(), std::slice::from_ref(&path), "it is one recording");
+    assert!(whole(&path) == plain);
+    replace(&path, clock).unwrap();
+    assert!(!path.exists() && whole(&path) == plain);
+    // And the compressed one is of no use.
+    let useful = fs::read(&pressed).unwrap();
+    for useless in [&useful[..useful.len() - 3], b"", &useful[..useful.len() / 2]] {
+        fs::write(&path, &plain).unwrap();
+        fs::write(&pressed, useless).unwrap();
+        replace(&path, clock).unwrap();
+        assert!(!pressed.exists() && fs::read(&path).unwrap() == plain);
+    }
+    // What leaves by its age leaves whole.
+    fs::write(&pressed, &useful).unwrap();
+    shelf::remove(folder.path(), NAME).unwrap();
+    assert!(!path.exists() && !pressed.exists());
+}
+
+#[test]
+fn what_is_still_written_is_not_compressed() {
+    let (_folder, path, _) = recorded(9_000, false);
+    assert_eq!(replace(&path, clock).unwrap(), None);
+    assert!(path.exists() && !text::pressed(&path).exists());
+}
+
+#[test]
+fn a_jump_in_six_hours_reads_one_frame() {
+    // As much as a busy terminal says in six hours: 3 KB each second.
+    let (_folder, path, _) = recorded(60 << 20, true);
+    let (plain, begun) = (fs::metadata(&path).unwrap().len(), Instant::now());
+    let (_, to) = replace(&path, || Duration::ZERO).unwrap().unwrap();
+    println!("{plain} bytes became {to} in {:?}, read back", begun.elapsed());
+    let begun = Instant::now();
+    let mut text = Text::open(&path).unwrap();
+    text.seek(SeekFrom::Start(plain * 5 / 6)).unwrap();
+    let mut part = [0; 4096];
+    text.read_exact(&mut part).unwrap();
+    let took = begun.elapsed();
+    println!("a jump took {took:?}");
+    assert!(took < Duration::from_millis(300), "{took:?}");
+}

@@ -1,0 +1,101 @@
+//! A recording's text, however it lies on the disk: as it was written, or compressed. Reads and jumps as in one plain file.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read, Seek, SeekFrom},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+};
+
+use super::{pressed::Pressed, shelf};
+
+/// A recording that is read.
+#[derive(Debug)]
+pub struct Text {
+    lies: Lies,
+    at: u64,
+}
+
+#[derive(Debug)]
+enum Lies {
+    Plain(File),
+    Pressed(Box<Pressed>),
+}
+
+impl Text {
+    /// Opens the recording at `path`, or the compressed one that took its place.
+    ///
+    /// # Errors
+    /// That it cannot be read; [`ErrorKind::InvalidData`] with a sentence where a compressed one is damaged.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let (file, path) = match File::open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound && !is_pressed(path) => {
+                let path = pressed(path);
+                // Of neither the one that was asked for is not there.
+                (File::open(&path).map_err(|_| error)?, path)
+            }
+            opened => (opened?, path.to_owned()),
+        };
+        if is_pressed(&path) { Self::pressed(file) } else { Ok(Self { lies: Lies::Plain(file), at: 0 }) }
+    }
+
+    /// A compressed recording, whatever its file is called.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn pressed(file: File) -> io::Result<Self> {
+        Ok(Self { lies: Lies::Pressed(Box::new(Pressed::open(file)?)), at: 0 })
+    }
+
+    /// Bytes of text, as of now.
+    ///
+    /// # Errors
+    /// That the file cannot be asked.
+    pub fn length(&self) -> io::Result<u64> {
+        match &self.lies {
+            Lies::Plain(file) => Ok(file.metadata()?.len()),
+            Lies::Pressed(pressed) => Ok(pressed.length()),
+        }
+    }
+}
+
+impl Read for Text {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        let read = match &mut self.lies {
+            Lies::Plain(file) => file.read_at(to, self.at)?,
+            Lies::Pressed(pressed) => pressed.read_at(self.at, to)?,
+        };
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for Text {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+            SeekFrom::End(by) => self.length()?.checked_add_signed(by),
+        };
+        self.at = at.ok_or(ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
+}
+
+/// Whether a file of this name is a compressed recording.
+pub fn is_pressed(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == shelf::PRESSED)
+}
+
+/// Where the compressed recording lies whose plain one is at `path`.
+pub fn pressed(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(shelf::PRESSED);
+    name.into()
+}
+
+/// The session's id in the name of a recording's file, of either kind.
+pub fn session(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.split('.').next()
+}

@@ -1,0 +1,49 @@
+// Owns a network that is gone for half a minute, without a word to anybody: what was on the screen goes on where it was.
+import assert from "node:assert/strict";
+import { setTimeout as pause } from "node:timers/promises";
+import { promise } from "./support/lab.mjs";
+import { until } from "./support/until.mjs";
+
+const DOWN_MS = 30_000;
+/** By then a page has noticed that the network is back: it tries every five seconds. */
+const BACK_MS = 20_000;
+
+promise("a network that is down for half a minute costs no byte of output and no key", async (lab, t) => {
+  const island = lab.island();
+  const gateway = await lab.demo({}, island);
+  const desk = await lab.desk(gateway);
+  const counting = await desk.openPlayground();
+  await desk.ask("clock", /^tick 2$/m);
+  await desk.at("nav-new").click();
+  const typing = await desk.openPlayground();
+  assert.notEqual(typing, counting);
+  await desk.ask("echo before", /^before$/m);
+
+  island.drops();
+  const begun = performance.now();
+  // The page does not know yet: this goes into a connection that is dead.
+  await desk.type("echo into-the-dead-line");
+  await pause(DOWN_MS);
+  island.passes();
+  const mended = performance.now();
+  await desk.reads(/^into-the-dead-line$/m, BACK_MS);
+  t.diagnostic(`down for ${Math.round(mended - begun)} ms, back ${Math.round(performance.now() - mended)} ms after that`);
+  await desk.stands("active");
+  await desk.ask("echo after", /^after$/m);
+  const shown = await desk.screen();
+  assert.equal(shown.match(/^into-the-dead-line$/gm).length, 1, shown);
+  assert.equal(shown.match(/echo into-the-dead-line/g).length, 1, shown);
+
+  await desk.at(`tab-${counting}`).click();
+  await desk.stands("active");
+  await until("the ticks of the time without a network", async () => ticks(await desk.screen()).length > DOWN_MS / 1_000);
+  await desk.page.keyboard.press("Control+KeyC");
+  await desk.ask("echo counted", /^counted$/m);
+  const counted = ticks(await desk.screen());
+  assert.deepEqual(counted, Array.from(counted, (_, nth) => nth + 1), "each tick once, in order");
+});
+
+/** What the clock counted, as it stands on the screen. */
+function ticks(shown) {
+  return Array.from(shown.matchAll(/^tick (\d+)$/gm), ([, nth]) => Number(nth));
+}

@@ -1,0 +1,375 @@
+//! One page of a schedule: does what the page in the browser does when its connection breaks. Knows how far it got, both ways,
+//! and nothing of the gateway's.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use pulsegate::{
+    actor::{
+        session::{Attach, control::Deed},
+        wire::{Asking, Cutter, Hold, Seen},
+    },
+    core::control::Turn,
+    ssh::Size,
+};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    Scene,
+    shell::said,
+    socket::{Break, Down, Line, Up},
+    typing::Typing,
+};
+use crate::stores::dice::Dice;
+
+/// How far a page got with the output, while it waits for more.
+pub type Progress = Cell<Option<u64>>;
+
+/// What a page is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The owner's page.
+    Owner,
+    /// Another of the owner's, which takes the session over.
+    Device,
+    /// Somebody else's, which is let type.
+    Guest,
+}
+
+/// Why a visit ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Cut,
+    Superseded,
+    Done,
+    Over,
+}
+
+/// The page.
+pub struct Page {
+    scene: Scene,
+    role: Role,
+    dice: Dice,
+    received: Option<u64>,
+    acked: u64,
+    lost: u64,
+    typing: Typing,
+    /// What it still means to type.
+    quota: u64,
+    types: bool,
+    turn: Option<Turn>,
+    asked_at: Option<Instant>,
+    progress: Rc<Progress>,
+    /// Whether it stays until everything is there.
+    last: bool,
+}
+
+impl Page {
+    /// A page that was never there.
+    pub fn new(scene: &Scene, dice: &Dice, role: Role) -> Self {
+        let dice = dice.fork();
+        // The owner's is there from the beginning on.
+        let progress = Rc::new(Cell::new((role == Role::Owner).then_some(0)));
+        let quota = dice.roll(*dice.pick(&[50, 500, 6_000]));
+        let (typing, scene) = (Typing::default(), scene.clone());
+        let (received, acked, lost, types, turn, asked_at, last) = (None, 0, 0, role != Role::Guest, None, None, false);
+        Self { scene, role, dice, received, acked, lost, typing, quota, types, turn, asked_at, progress, last }
+    }
+
+    /// How far it got.
+    pub fn progress(&self) -> Rc<Progress> {
+        self.progress.clone()
+    }
+
+    /// The two highest bits of all it types.
+    pub fn mark(&self) -> u8 {
+        self.role as u8
+    }
+
+    /// Its name in a failure.
+    pub fn name(&self) -> String {
+        format!("{:?}", self.role)
+    }
+
+    /// All that it was told was taken.
+    pub fn typed(&self) -> &[u8] {
+        self.typing.delivered()
+    }
+
+    /// Bytes of output that it was told it will not get.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Whether it only looks on, as a rule.
+    pub fn is_guest(&self) -> bool {
+        self.role == Role::Guest
+    }
+
+    /// Comes and is cut off, again and again; then stays until everything is there.
+    pub async fn go(mut self) -> Self {
+        if self.role != Role::Owner {
+            sleep(self.dice.millis(50, 4_000)).await;
+        }
+        for _ in 0..1 + self.dice.roll(8) {
+            let lasts = self.dice.millis(0, *self.dice.pick(&[60, 800, 3_000]));
+            let ended = self.visit(lasts).await;
+            if ended == Ended::Over {
+                return self;
+            }
+            let longest = if ended == Ended::Superseded { 4_000 } else { *self.dice.pick(&[1, 300, 3_000]) };
+            // What is typed meanwhile is kept.
+            self.presses(0);
+            sleep(self.dice.millis(0, longest)).await;
+        }
+        self.last = true;
+        loop {
+            match self.visit(Duration::from_hours(1)).await {
+                Ended::Done | Ended::Over => break,
+                Ended::Cut | Ended::Superseded => sleep(self.dice.millis(200, 2_500)).await,
+            }
+        }
+        self.progress.set(None);
+        self
+    }
+
+    /// Comes once more, for so long.
+    pub async fn stays(&mut self, lasts: Duration) {
+        self.last = false;
+        let ended = self.visit(lasts).await;
+        if ended != Ended::Cut {
+            self.scene.broken(&format!("the {} was sent away: {ended:?}", self.name()));
+        }
+        self.last = true;
+        self.quota += 1;
+        if self.visit(Duration::from_secs(20)).await != Ended::Done {
+            self.scene.broken("nothing can be typed any more");
+        }
+    }
+
+    async fn visit(&mut self, lasts: Duration) -> Ended {
+        self.count(|tally| &mut tally.visits, 1);
+        let request = Attach {
+            interactive: !self.is_guest(),
+            user: if self.is_guest() { "bob".into() } else { "ada".into() },
+            client_id: self.name(),
+            seen: Seen { offset: self.received, draws: self.scene.draws },
+            moves: self.scene.draws,
+            size: Size { cols: 80, rows: 24 },
+            cutter: Cutter(None),
+        };
+        if !self.is_guest() && self.received.is_none() {
+            // Where it begins is decided there, and heard of here later: until then nothing of that may leave what is kept.
+            self.progress.set(Some(0));
+        }
+        let mut line = Line::open(&self.scene.host, self.scene.id, request, &self.dice);
+        let (until, mut hello) = (Instant::now() + lasts, false);
+        // Noticed there first, sometimes.
+        let there = self.dice.happens(1_500).then(|| until - self.dice.span(Duration::ZERO, lasts / 4));
+        let mut broken_there = false;
+        let mut tick = Instant::now() + self.dice.millis(5, 100);
+        loop {
+            let next = until.min(tick).min(there.filter(|_| !broken_there).unwrap_or(until));
+            tokio::select! {
+                biased;
+                down = line.next() => {
+                    let Some(down) = down else { return self.cut(line) };
+                    hello |= matches!(down, Down::Hello { .. });
+                    if let Some(ended) = self.hears(down, &line) {
+                        if ended == Ended::Superseded {
+                            self.count(|tally| &mut tally.superseded, 1);
+                        }
+                        line.breaks(Break { arrives: 0, noticed: Duration::ZERO });
+                        return ended;
+                    }
+                }
+                () = sleep_until(next) => {}
+            }
+            let now = Instant::now();
+            if now >= until {
+                return self.cut(line);
+            }
+            if there.is_some_and(|at| now >= at) && !std::mem::replace(&mut broken_there, true) {
+                line.breaks_there();
+            }
+            if now >= tick {
+                tick = now + self.dice.millis(5, 150);
+                if hello {
+                    self.acts(&line);
+                }
+            }
+            if hello && self.last && self.is_done() {
+                let goes = if self.dice.happens(5_000) { Up::Leaves } else { Up::Pong };
+                line.send(goes);
+                line.breaks(Break { arrives: u64::MAX, noticed: Duration::from_secs(3) });
+                return Ended::Done;
+            }
+        }
+    }
+
+    /// The connection breaks: of what is on its way some arrives, sometimes behind what the next connection brings.
+    fn cut(&self, line: Line) -> Ended {
+        let on_its_way = line.on_its_way();
+        let noticed = match self.dice.roll(3) {
+            0 => Duration::ZERO,
+            1 => self.dice.millis(0, 400),
+            _ => self.dice.millis(400, 12_000),
+        };
+        self.count(|tally| &mut tally.cuts, 1);
+        self.count(|tally| &mut tally.late, u64::from(noticed >= Duration::from_millis(400)));
+        line.breaks(Break { arrives: self.dice.roll(on_its_way + 1), noticed });
+        Ended::Cut
+    }
+
+    fn count(&self, field: fn(&mut super::Tally) -> &mut u64, by: u64) {
+        *field(&mut self.scene.tally.borrow_mut()) += by;
+    }
+
+    fn is_done(&self) -> bool {
+        let everything = self.received == Some(self.scene.total);
+        let nothing_waits = self.typing.is_empty();
+        match self.role {
+            Role::Owner => everything && nothing_waits && self.quota == 0,
+            Role::Device => nothing_waits && self.quota == 0,
+            // Whether it still types or not, it knows by now what became of its typing.
+            Role::Guest => nothing_waits,
+        }
+    }
+
+    /// Types something.
+    fn presses(&mut self, least: u64) {
+        let most = *self.dice.pick(&[3, 40, 1_500]);
+        let length = (least + self.dice.roll(most)).min(self.quota);
+        self.quota -= length;
+        self.typing.press(self.role as u8, length);
+    }
+
+    fn flush(&mut self, line: &Line) {
+        while let Some(piece) = self.typing.next(1 + self.dice.roll(700) as usize) {
+            line.send(Up::Typed(piece));
+        }
+    }
+
+    /// What a person does, and what the page does by itself now and then.
+    fn acts(&mut self, line: &Line) {
+        if self.types && self.quota > 0 && (self.last || self.dice.happens(5_000)) {
+            self.presses(1);
+            self.flush(line);
+        }
+        if let Some(received) = self.received.filter(|received| *received > self.acked) {
+            self.acked = received;
+            line.send(Up::Ack(received));
+        }
+        let now = Instant::now();
+        match self.role {
+            Role::Guest if self.types && (self.last || self.dice.happens(300)) => line.send(Up::Says(Deed::GiveBack)),
+            Role::Guest if !self.types && !self.last => {
+                if self.asked_at.is_none_or(|at| now - at > Duration::from_secs(2)) {
+                    self.asked_at = Some(now);
+                    line.send(Up::Says(Deed::Ask));
+                }
+            }
+            Role::Owner | Role::Device if !self.types => {
+                if self.last || self.dice.happens(200) {
+                    line.send(Up::Says(Deed::TakeBack));
+                }
+            }
+            Role::Guest | Role::Owner | Role::Device => {}
+        }
+    }
+
+    fn hears(&mut self, down: Down, line: &Line) -> Option<Ended> {
+        match down {
+            Down::Hello { offset, lost, drawn, input, hold } => {
+                self.goes_on_at(offset, lost, drawn);
+                self.turns(&hold);
+                if input < self.typing.taken() {
+                    self.scene.broken(&format!("{input} of {} bytes are taken that were", self.typing.taken()));
+                }
+                let again = self.typing.resume(input);
+                self.count(|tally| &mut tally.resent, again as u64);
+                if self.types {
+                    self.flush(line);
+                }
+            }
+            Down::Output(bytes) => self.reads(&bytes, line),
+            Down::Redraw { offset, lost } => self.goes_on_at(offset, lost, true),
+            Down::Taken(offset) => {
+                self.typing.take(offset);
+                self.flush(line);
+            }
+            Down::Control(hold) => {
+                self.turns(&hold);
+                if hold.typing {
+                    line.send(Up::Turn(hold.turn));
+                }
+            }
+            Down::Requests(asking) => self.answers(&asking, line),
+            Down::Ping => line.send(Up::Pong),
+            Down::Superseded => return Some(Ended::Superseded),
+            Down::Closed(why) | Down::Refused(why) => {
+                self.scene.broken(&format!("the {} was sent away: {why}", self.name()));
+                return Some(Ended::Over);
+            }
+            Down::Other => {}
+        }
+        None
+    }
+
+    /// Output goes on here, with so much told as lost before.
+    fn goes_on_at(&mut self, offset: u64, lost: u64, drawn: bool) {
+        match self.received {
+            Some(received) if received + lost != offset => {
+                self.scene.broken(&format!("{}: output goes on at {offset}, not {received} + {lost}", self.name()));
+            }
+            None if self.role == Role::Owner && offset != 0 && !drawn && self.scene.draws && !self.scene.floods => {
+                self.scene.broken(&format!("a new page begins at {offset} without a picture"));
+            }
+            Some(_) | None => {}
+        }
+        self.lost += lost;
+        self.acked = offset;
+        self.advance(offset);
+    }
+
+    fn advance(&mut self, offset: u64) {
+        self.received = Some(offset);
+        // A guest that is slow is drawn a picture: nobody waits for it.
+        if self.role != Role::Guest {
+            self.progress.set(Some(offset));
+        }
+    }
+
+    fn reads(&mut self, bytes: &[u8], line: &Line) {
+        let Some(received) = self.received else { return };
+        let seed = self.scene.seed;
+        let wrong = (received..).zip(bytes).find(|(at, byte)| said(seed, *at) != **byte);
+        if let Some((at, _)) = wrong {
+            self.scene.broken(&format!("{}: another byte than was said at {at}", self.name()));
+        }
+        self.advance(received + bytes.len() as u64);
+        if self.dice.happens(2_000) {
+            self.acked = received + bytes.len() as u64;
+            line.send(Up::Ack(self.acked));
+        }
+    }
+
+    /// Who types, as the gateway says.
+    fn turns(&mut self, hold: &Hold) {
+        let moved = self.turn.is_some_and(|turn| turn != hold.turn);
+        if moved {
+            self.count(|tally| &mut tally.moved, 1);
+        }
+        (self.turn, self.types) = (Some(hold.turn), hold.typing);
+        if moved || !hold.typing {
+            let forgotten = self.typing.forget(hold.input_offset);
+            self.count(|tally| &mut tally.forgotten, forgotten as u64);
+        }
+    }
+
+    fn answers(&mut self, asking: &[Asking], line: &Line) {
+        for asking in asking {
+            let granted = !self.last && self.dice.happens(8_000);
+            line.send(Up::Says(Deed::Answer { request: asking.id, granted }));
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! One connection between a page and the gateway, and the gateway's end of it: in order each way, delayed, and broken in
+//! whatever way connections break. The gateway's end does what the one over WebSockets does. Knows no schedule.
+
+use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use pulsegate::{
+    actor::{
+        clock,
+        session::{
+            Attach, Attached, SessionMessage,
+            control::{Act, Deed},
+        },
+        wire::{Asking, Hold, InputKind, InputMessage, ToSocket},
+    },
+    core::{control::Turn, record::SessionId},
+};
+use tokio::{
+    sync::{
+        mpsc::{self, UnboundedReceiver, UnboundedSender},
+        watch,
+    },
+    task::spawn_local,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{host::Host, stores::dice::Dice};
+
+/// What a page sends.
+pub enum Up {
+    /// Typing.
+    Typed(Bytes),
+    /// Output is consumed up to here.
+    Ack(u64),
+    /// It is here.
+    Pong,
+    /// What follows is typed in this turn.
+    Turn(Turn),
+    /// A word about control.
+    Says(Deed),
+    /// Good-bye.
+    Leaves,
+}
+
+/// What a page gets.
+pub enum Down {
+    /// It is attached: where output goes on, what is lost before, whether there is a picture, where its typing goes on, who
+    /// types.
+    Hello {
+        offset: u64,
+        lost: u64,
+        drawn: bool,
+        input: u64,
+        hold: Hold,
+    },
+    /// It cannot be.
+    Refused(String),
+    Output(Bytes),
+    Redraw {
+        offset: u64,
+        lost: u64,
+    },
+    Taken(u64),
+    Control(Hold),
+    Requests(Vec<Asking>),
+    Ping,
+    Superseded,
+    Closed(String),
+    /// What is of no interest here.
+    Other,
+}
+
+/// How a connection breaks.
+#[derive(Debug, Clone, Copy)]
+pub struct Break {
+    /// Of what the page sent and has not arrived, so much still does.
+    pub arrives: u64,
+    /// When the gateway notices.
+    pub noticed: Duration,
+}
+
+/// What both ends of a connection know of its end.
+struct Fate {
+    /// How many more messages of the page arrive; all while it holds.
+    arrives: Cell<Option<u64>>,
+    sent: Cell<u64>,
+    arrived: Cell<u64>,
+}
+
+/// The page's end.
+pub struct Line {
+    up: UnboundedSender<(Instant, Up)>,
+    down: UnboundedReceiver<(Instant, Down)>,
+    due: Option<(Instant, Down)>,
+    fate: Rc<Fate>,
+    dies: watch::Sender<Option<Instant>>,
+    dice: Dice,
+    slowest: u64,
+    last: Cell<Instant>,
+}
+
+impl Line {
+    /// Connects, with this as the first frame.
+    pub fn open(host: &Rc<Host>, id: SessionId, request: Attach, dice: &Dice) -> Self {
+        let (up, from_page) = mpsc::unbounded_channel();
+        let (to_page, down) = mpsc::unbounded_channel();
+        let (dies, dying) = watch::channel(None);
+        let fate = Rc::new(Fate { arrives: Cell::new(None), sent: Cell::new(0), arrived: Cell::new(0) });
+        let slowest = *dice.pick(&[2, 20, 200, 900]);
+        let (dice, last) = (dice.fork(), Cell::new(Instant::now()));
+        let gate = Gate { fate: fate.clone(), to_page, dice: dice.fork(), slowest, last: Instant::now() };
+        let (host, delay) = (host.clone(), dice.millis(0, slowest));
+        spawn_local(async move {
+            sleep(delay).await;
+            if gate.fate.arrives.get() == Some(0) {
+                return;
+            }
+            // A host that dies takes its sockets with it.
+            host.run(move |gateway| async move {
+                match gateway.attach(id, request).await {
+                    Ok(Some(Ok(attached))) => _ = spawn_local(gate.serve(attached, from_page, dying)),
+                    other => gate.refuses(&format!("{:?}", other.map(|inner| inner.map(|inner| inner.err())))),
+                }
+            })
+            .await;
+        });
+        Self { up, down, due: None, fate, dies, dice, slowest, last }
+    }
+
+    /// Sends something.
+    pub fn send(&self, up: Up) {
+        let at = self.last.get().max(Instant::now() + self.dice.millis(0, self.slowest));
+        self.last.set(at);
+        self.fate.sent.set(self.fate.sent.get() + 1);
+        // Its other end may be gone.
+        self.up.send((at, up)).ok();
+    }
+
+    /// The next thing to arrive; `None` once the gateway's end is gone. May be dropped: nothing is lost.
+    pub async fn next(&mut self) -> Option<Down> {
+        if self.due.is_none() {
+            self.due = Some(self.down.recv().await?);
+        }
+        if let Some((at, _)) = &self.due {
+            sleep_until(*at).await;
+        }
+        self.due.take().map(|(_, down)| down)
+    }
+
+    /// Messages that are on their way to the gateway.
+    pub fn on_its_way(&self) -> u64 {
+        self.fate.sent.get() - self.fate.arrived.get()
+    }
+
+    /// The connection breaks.
+    pub fn breaks(self, how: Break) {
+        self.fate.arrives.set(Some(how.arrives));
+        self.dies.send_replace(Some(Instant::now() + how.noticed));
+    }
+
+    /// The gateway's end is gone before the page notices: what it sends from now on goes nowhere.
+    pub fn breaks_there(&self) {
+        self.fate.arrives.set(Some(0));
+        self.dies.send_replace(Some(Instant::now()));
+    }
+}
+
+/// The gateway's end.
+struct Gate {
+    fate: Rc<Fate>,
+    to_page: UnboundedSender<(Instant, Down)>,
+    dice: Dice,
+    slowest: u64,
+    last: Instant,
+}
+
+/// What a page may type in.
+#[derive(Default)]
+struct Typing {
+    given: Option<Turn>,
+    taken: Option<Turn>,
+    waiting: VecDeque<Bytes>,
+}
+
+impl Gate {
+    fn tell(&mut self, down: Down) {
+        self.last = self.last.max(Instant::now() + self.dice.millis(0, self.slowest));
+        // The page may be gone.
+        self.to_page.send((self.last, down)).ok();
+    }
+
+    fn refuses(mut self, why: &str) {
+        self.tell(Down::Refused(why.to_owned()));
+    }
+
+    async fn serve(
+        mut self,
+        attached: Attached,
+        mut from_page: UnboundedReceiver<(Instant, Up)>,
+        mut dying: watch::Receiver<Option<Instant>>,
+    ) {
+        let Attached { mut ends, session, .. } = attached;
+        ends.side.heard.touch();
+        let given = ends.hold.typing.then_some(ends.hold.turn);
+        let mut typing = Typing { given, taken: given, ..Typing::default() };
+        self.tell(Down::Hello {
+            offset: ends.start.offset,
+            lost: ends.start.lost,
+            drawn: ends.picture.is_some(),
+            input: ends.input_offset,
+            hold: ends.hold.clone(),
+        });
+        let dies = async move {
+            let at = dying.wait_for(Option::is_some).await.ok().and_then(|at| *at);
+            if let Some(at) = at {
+                sleep_until(at).await;
+            }
+        };
+        tokio::pin!(dies);
+        let (mut due, mut left): (Option<(Instant, Up)>, bool) = (None, false);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut dies => break,
+                frame = ends.frames.recv() => match frame {
+                    Some(frame) => self.shows(frame, &mut typing),
+                    None => break,
+                },
+                permit = ends.input.reserve(), if !typing.waiting.is_empty() => {
+                    let (Ok(permit), Some(bytes)) = (permit, typing.waiting.pop_front()) else { break };
+                    if let Some(turn) = typing.taken {
+                        let (attach, at) = (ends.attach, clock::instant());
+                        permit.send(InputMessage { attach, turn, at, kind: InputKind::Bytes(bytes) });
+                    }
+                },
+                () = arrival(&mut due, &mut from_page) => {
+                    let Some((_, up)) = due.take() else { continue };
+                    self.fate.arrived.set(self.fate.arrived.get() + 1);
+                    match self.fate.arrives.get() {
+                        Some(0) => continue,
+                        Some(more) => self.fate.arrives.set(Some(more - 1)),
+                        None => {}
+                    }
+                    ends.side.heard.touch();
+                    match up {
+                        Up::Typed(bytes) if typing.taken.is_some() => typing.waiting.push_back(bytes),
+                        Up::Typed(_) | Up::Pong => {}
+                        Up::Ack(offset) => ends.side.ack(offset),
+                        Up::Turn(turn) => typing.taken = typing.given.filter(|given| *given == turn).or(typing.taken),
+                        Up::Says(deed) => {
+                            let act = Act { attach: ends.attach, deed };
+                            // The session may be over.
+                            session.deliver(SessionMessage::Control(act)).await.ok();
+                        }
+                        Up::Leaves => {
+                            left = true;
+                            break;
+                        }
+                    }
+                },
+            }
+        }
+        let gone = if left { SessionMessage::SocketLeft } else { SessionMessage::SocketLost };
+        // The session may be over.
+        session.deliver(gone(ends.attach)).await.ok();
+    }
+
+    fn shows(&mut self, frame: ToSocket, typing: &mut Typing) {
+        let down = match frame {
+            ToSocket::Output(bytes) => Down::Output(bytes),
+            ToSocket::Redraw(picture) => Down::Redraw { offset: picture.offset, lost: picture.lost },
+            ToSocket::InputAck(offset) => Down::Taken(offset),
+            ToSocket::Control(hold) => {
+                typing.given = hold.typing.then_some(hold.turn);
+                if typing.taken != typing.given {
+                    typing.taken = None;
+                    typing.waiting.clear();
+                }
+                Down::Control(hold)
+            }
+            ToSocket::Requests(asking) => Down::Requests(asking),
+            ToSocket::Ping => Down::Ping,
+            ToSocket::Superseded => Down::Superseded,
+            ToSocket::Closed { reason, message, .. } => Down::Closed(format!("{reason:?}: {message}")),
+            ToSocket::BadAck(beyond) => Down::Closed(beyond.to_string()),
+            ToSocket::FellBehind => Down::Closed("it fell behind".to_owned()),
+            ToSocket::Watchers(_)
+            | ToSocket::Size(_)
+            | ToSocket::Answer(..)
+            | ToSocket::Status { .. }
+            | ToSocket::Ask(..)
+            | ToSocket::Warn(_) => Down::Other,
+        };
+        self.tell(down);
+    }
+}
+
+/// Resolves once the next message of the page is there. May be dropped.
+async fn arrival(due: &mut Option<(Instant, Up)>, from_page: &mut UnboundedReceiver<(Instant, Up)>) {
+    if due.is_none() {
+        *due = from_page.recv().await;
+    }
+    match due {
+        Some((at, _)) => sleep_until(*at).await,
+        // The page is gone; its connection is, once that is noticed.
+        None => std::future::pending().await,
+    }
+}
