@@ -19,6 +19,9 @@ impl SessionActor {
         let left = |at: Instant| u64::try_from(at.saturating_duration_since(now.at).as_millis()).unwrap_or(u64::MAX);
         Why {
             session: self.session.record().clone(),
+            // Said by whoever looks at it from outside.
+            proof: String::new(),
+            owner: None,
             browser_heard_at: stamp(browser),
             peer_heard_at: stamp(beat.peer.last()),
             last_input_at: stamp(beat.input.last()),

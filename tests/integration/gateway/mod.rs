@@ -8,6 +8,7 @@ mod control;
 mod crash;
 mod disk;
 mod drain;
+mod events;
 mod first_contact;
 mod hops;
 mod host_keys;

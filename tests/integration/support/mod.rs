@@ -2,6 +2,7 @@
 
 pub mod browser;
 pub mod documented;
+pub mod events;
 pub mod frames;
 pub mod gateway;
 pub mod http;
