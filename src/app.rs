@@ -30,8 +30,8 @@ use crate::{
         demo::{DemoOptions, DemoServer},
     },
     store::{
-        LiveStore, SharedRecords, audit::HookBook, memory::MemoryLive, mysql::MySqlStore,
-        people::PeopleStore, redis::RedisLive, sqlite::SqliteStore,
+        LiveStore, SharedRecords, audit::HookBook, memory::MemoryLive, mysql::MySqlStore, people::PeopleStore,
+        redis::RedisLive, sqlite::SqliteStore,
     },
     tool::{self, Desk, Report},
     web as http,
@@ -153,12 +153,20 @@ fn private_networks() -> anyhow::Result<Vec<ipnet::IpNet>> {
 }
 
 async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
+    data_dir::make_private(&config.node.data_dir)?;
+    let lock = data_dir::lock(&config.node.data_dir)?;
+    let outcome = live(config, plan, &lock).await;
+    // Not sooner: whoever has it next is sure that this process serves nobody any more.
+    drop(lock);
+    outcome
+}
+
+/// One life of the node, from its epoch to the end of its drain.
+async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()> {
     let data_dir = &config.node.data_dir;
-    data_dir::make_private(data_dir)?;
-    let lock = data_dir::lock(data_dir)?;
     let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
     let incarnation = Incarnation::new(rand::random());
-    let over = succession::follow(&lock, &incarnation);
+    let over = succession::follow(lock, &incarnation);
     let beginning = Beginning { node: node.clone(), incarnation: incarnation.clone(), over };
     let Opened { stores, people, book, epoch } = open_stores(&config, beginning).await?;
     let beside = plan.demo || plan.loaded.secrets.admin_token.is_some();
@@ -222,8 +230,6 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     }
     serving.await??;
     core.stop();
-    // Until here: whoever has it next is sure that nothing of this process is left.
-    drop(lock);
     outcome
 }
 

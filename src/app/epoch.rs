@@ -42,7 +42,8 @@ impl Beginning {
     /// epoch there. While the records are down the journal alone counts: they are told its epoch later.
     async fn begin_in_records(&self, records: &MySqlStore, journal: &SqliteStore) -> anyhow::Result<Epoch> {
         let node = &self.node;
-        let tell = |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
+        let tell =
+            |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
         let begun = async {
             records.migrate(true, tell).await?;
             // A copied directory knows everything its original knew, so only the lease itself shows whether somebody lives.

@@ -40,7 +40,8 @@ impl Lease {
     /// journal of that start has it, which is renewed with this one: what somebody else renewed since is ahead of it.
     pub fn ended_with(&self, over: &Incarnation, noted: &Self) -> bool {
         let ahead = self.renewed_at.0.saturating_sub(noted.renewed_at.0);
-        let (own, behind) = (self.incarnation == *over && noted.incarnation == *over, i64::try_from(BEHIND.as_micros()));
+        let (own, behind) =
+            (self.incarnation == *over && noted.incarnation == *over, i64::try_from(BEHIND.as_micros()));
         own && behind.is_ok_and(|behind| ahead <= behind)
     }
 }
@@ -190,7 +191,10 @@ mod tests {
         assert!(lease(1, 5_000).ended_with(&start(1), &lease(1, 5_000)));
         assert!(lease(1, 5_000).ended_with(&start(1), &lease(1, 4_000)), "killed between the two renewals");
         assert!(lease(1, 5_000).ended_with(&start(1), &lease(1, 6_000)));
-        assert!(!lease(1, 8_000).ended_with(&start(1), &lease(1, 5_000)), "a machine that was copied as it ran renews it");
+        assert!(
+            !lease(1, 8_000).ended_with(&start(1), &lease(1, 5_000)),
+            "a machine that was copied as it ran renews it"
+        );
         assert!(!lease(2, 5_000).ended_with(&start(1), &lease(1, 5_000)), "another start has it");
         assert!(!lease(1, 5_000).ended_with(&start(1), &lease(2, 5_000)), "the journal is another start's");
         assert!(!lease(1, 5_000).ended_with(&start(2), &lease(1, 5_000)), "another start is over");

@@ -15,8 +15,7 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// File systems whose locks are this kernel's own, and whose open files have a device and an inode to themselves
 /// (statfs(2)): ext2 to ext4, XFS, Btrfs, ZFS, F2FS, tmpfs, overlayfs. On NFS, FUSE, 9p, virtiofs and their like a server
 /// may lose a lock that its holder believes in; bcachefs shows one inode on one device in every snapshot.
-const LOCAL: [u64; 7] =
-    [0xEF53, 0x5846_5342, 0x9123_683E, 0x2FC1_2FC1, 0xF2F5_2010, 0x0102_1994, 0x794C_7630];
+const LOCAL: [u64; 7] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x2FC1_2FC1, 0xF2F5_2010, 0x0102_1994, 0x794C_7630];
 
 /// More than any note has.
 const LONGEST: usize = 256;
@@ -75,12 +74,8 @@ fn follow_in(system: Option<&str>, lock: &File, own: &Incarnation) -> io::Result
         return Ok(None);
     };
     let place = lock.metadata()?;
-    let note = Note {
-        incarnation: own.to_string(),
-        system: system.to_owned(),
-        device: place.dev(),
-        inode: place.ino(),
-    };
+    let note =
+        Note { incarnation: own.to_string(), system: system.to_owned(), device: place.dev(), inode: place.ino() };
     let former = Note::read(lock).filter(|former| former.is_of_the_same_file(&note));
     note.write(lock)?;
     Ok(former.map(|former| former.incarnation.into()))

@@ -57,7 +57,8 @@ fn life(incarnation: &Incarnation) -> String {
 
 /// Reads the id of an event: `LIFE-SEQUENCE`. A number alone is one of a release that named no process.
 fn since(value: &HeaderValue, life: &str) -> Result<Since, Problem> {
-    let is_life = |text: &str| text.len() == LIFE && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let is_life =
+        |text: &str| text.len() == LIFE && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
     let text = value.to_str().unwrap_or_default();
     let (whose, sequence) = text.split_once('-').map_or((None, text), |(whose, sequence)| (Some(whose), sequence));
     match (whose, sequence.parse()) {
@@ -242,7 +243,8 @@ mod tests {
         assert_eq!(read("00112233445566aa-0").unwrap(), Since::Event(0));
         assert_eq!(read("00112233445566ab-7").unwrap(), Since::Elsewhere, "another start, or another gateway");
         assert_eq!(read("7").unwrap(), Since::Elsewhere, "an earlier release");
-        for wrong in ["", "-7", "x", "00112233445566aa-", "00112233445566aa-x", "0011-7", "00112233445566AA-7", "a-b-7"] {
+        for wrong in ["", "-7", "x", "00112233445566aa-", "00112233445566aa-x", "0011-7", "00112233445566AA-7", "a-b-7"]
+        {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
     }
@@ -307,7 +309,13 @@ mod tests {
         let told = told(feed).await;
         assert_eq!(
             told,
-            [": open", "id: 0", "event: session id: 1", "event: session id: 2", "event: end data: {\"code\":\"restart\"}"]
+            [
+                ": open",
+                "id: 0",
+                "event: session id: 1",
+                "event: session id: 2",
+                "event: end data: {\"code\":\"restart\"}"
+            ]
         );
         gateway.deserted().await;
     }

@@ -213,7 +213,9 @@ fn proof(session: &Record, owner: Option<&Owner>, unread: bool) -> String {
     };
     let epoch_is_over = owner.epoch.is_some_and(|epoch| session.epoch < epoch);
     let seen = match owner.standing {
-        _ if owner.own || epoch_is_over => format!("An earlier start of {node} left it open: the next sweep closes it."),
+        _ if owner.own || epoch_is_over => {
+            format!("An earlier start of {node} left it open: the next sweep closes it.")
+        }
         "lost" => format!(
             "{node} serves it and has given no sign of life for {} ms: it is shown as lost until one comes. It may go on there.",
             owner.silent_ms

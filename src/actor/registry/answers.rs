@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use super::{Entry, Found, Place, RegistryActor, StoreReport};
 use crate::{
-    actor::{clock, gateway::{Since, Subscription}},
+    actor::{
+        clock,
+        gateway::{Since, Subscription},
+    },
     core::record::{Durable, Record, SessionId},
 };
 

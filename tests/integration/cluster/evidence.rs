@@ -27,7 +27,9 @@ fn says(why: &Value, what: &str) -> bool {
 #[test]
 fn another_nodes_session_is_explained_by_its_records_and_by_its_owners_signs_of_life() {
     let mut site = site!();
-    let home = |node: &str| Arc::new(site.home(node).set("node.on_isolation", "terminate").set("node.isolation_timeout", "5s"));
+    let home = |node: &str| {
+        Arc::new(site.home(node).set("node.on_isolation", "terminate").set("node.isolation_timeout", "5s"))
+    };
     let (one, two) = (home("gw-1").start(), home("gw-2").start());
     let (page, id) = two.page("playground");
     page.runs("echo here", "here");
