@@ -9,30 +9,29 @@ use std::{
 
 use actix::Arbiter;
 use actix_web::{App, HttpServer, dev::Server, middleware, web};
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
     actor::{
         self, clock,
         gateway::{Collapse, Foundation, Gateway},
-        registry,
         stores::Stores,
     },
     cli::{Demo, Tool},
     config::{self, Config, Loaded},
     core::{
         audit::{Action, Deed},
-        record::{Epoch, Incarnation, NodeId},
+        record::{Epoch, Incarnation},
     },
-    data_dir,
+    data_dir::{self, succession},
     ssh::{
         RusshConnector,
         demo::{DemoOptions, DemoServer},
     },
     store::{
-        LiveStore, RecordStore, SharedRecords, StoreError, audit::HookBook, memory::MemoryLive, mysql::MySqlStore,
-        people::PeopleStore, redis::RedisLive, schema::Step, sqlite::SqliteStore,
+        LiveStore, SharedRecords, audit::HookBook, memory::MemoryLive, mysql::MySqlStore, people::PeopleStore,
+        redis::RedisLive, sqlite::SqliteStore,
     },
     tool::{self, Desk, Report},
     web as http,
@@ -44,6 +43,8 @@ mod core_dumps;
 mod doors;
 /// How the process ends.
 mod ending;
+/// Which life of the node begins.
+mod epoch;
 /// The provider that signs people in.
 mod oidc;
 /// Who may sign in.
@@ -63,6 +64,7 @@ mod tls;
 mod webhooks;
 
 pub use core_dumps::forbid_core_dumps;
+use epoch::Beginning;
 use reload::Reload;
 use tls::Certificate;
 
@@ -71,9 +73,6 @@ const HEAD_LIMIT: Duration = Duration::from_secs(8);
 
 /// Connections that may wait to be accepted: a thousand browsers that come back at once are not turned away.
 const ACCEPT_QUEUE: i32 = 4_096;
-
-/// How long a lease is watched before its epoch is taken over: a gateway that serves renews it every second.
-const LEASE_WATCH: Duration = Duration::from_millis(2_200);
 
 /// The name of the demo's own target.
 const PLAYGROUND: &str = "playground";
@@ -157,12 +156,22 @@ fn private_networks() -> anyhow::Result<Vec<ipnet::IpNet>> {
 }
 
 async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
+    data_dir::make_private(&config.node.data_dir)?;
+    let lock = data_dir::lock(&config.node.data_dir)?;
+    let outcome = live(config, plan, &lock).await;
+    // Not sooner: whoever has it next is sure that this process serves nobody any more.
+    drop(lock);
+    outcome
+}
+
+/// One life of the node, from its epoch to the end of its drain.
+async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()> {
     let data_dir = &config.node.data_dir;
-    data_dir::make_private(data_dir)?;
-    let _lock = data_dir::lock(data_dir)?;
     let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
     let incarnation = Incarnation::new(rand::random());
-    let Opened { stores, people, book, epoch } = open_stores(&config, &node, &incarnation).await?;
+    let over = succession::follow(lock, &incarnation);
+    let beginning = Beginning { node: node.clone(), incarnation: incarnation.clone(), over };
+    let Opened { stores, people, book, epoch } = open_stores(&config, beginning).await?;
     let beside = plan.demo || plan.loaded.secrets.admin_token.is_some();
     let is_new = people::nobody_administers(&*people, beside).await?;
     let ssh = settings::ssh(&config);
@@ -272,7 +281,7 @@ async fn begin(foundation: Foundation) -> anyhow::Result<(Arbiter, Gateway)> {
 
 /// Opens the stores that the configuration names and begins this node's next epoch in them. The journal must work; the
 /// others may be down and are told later.
-async fn open_stores(config: &Config, node: &NodeId, incarnation: &Incarnation) -> anyhow::Result<Opened> {
+async fn open_stores(config: &Config, beginning: Beginning) -> anyhow::Result<Opened> {
     let journal = SqliteStore::open(&config.node.data_dir.join(data_dir::DATABASE)).await?;
     let journal = journal.keep_reserve(&config.node.data_dir.join(data_dir::RESERVE)).await;
     let (journal, records) = match &config.store.records {
@@ -281,51 +290,15 @@ async fn open_stores(config: &Config, node: &NodeId, incarnation: &Incarnation) 
             (journal.keep_outbox().await?, Some(MySqlStore::connect(&url.0)?.serving_for(config.node.serve_for())))
         }
     };
-    let begun = match &records {
-        Some(records) => begin_in_records(records, node, incarnation).await?,
-        None => Epoch(0),
-    };
-    // One below, because the journal takes the next.
-    let after = Epoch(begun.0.saturating_sub(1));
-    let epoch = registry::begin_epoch(&journal, node.clone(), incarnation.clone(), after).await?;
+    let epoch = beginning.begin(records.as_ref(), &journal).await?;
     let people = people::store(records.as_ref(), &journal);
     let records = records.map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
     let live: Arc<dyn LiveStore> = match &config.store.live {
         config::Live::Memory => Arc::new(MemoryLive::default()),
-        config::Live::Redis(address) => Arc::new(RedisLive::new(address, node.clone(), epoch, records.clone())?),
+        config::Live::Redis(address) => Arc::new(RedisLive::new(address, beginning.node, epoch, records.clone())?),
     };
     let (audit, book) = (Arc::new(journal.clone()), Arc::new(journal.clone()));
     Ok(Opened { stores: Stores { journal: Arc::new(journal), records, live, audit }, people, book, epoch })
-}
-
-/// Brings the records' schema up to date, sees that no other gateway serves under this node's name, and begins the next
-/// epoch there. While the records are down the journal alone counts: they are told its epoch later.
-async fn begin_in_records(records: &MySqlStore, node: &NodeId, incarnation: &Incarnation) -> anyhow::Result<Epoch> {
-    let tell = |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
-    let begun = async {
-        records.migrate(true, tell).await?;
-        // A copied directory knows everything its original knew, so only the lease itself shows whether somebody lives.
-        if let Some(lease) = records.lease(node.clone()).await? {
-            tracing::info!(%node, "seeing whether another gateway serves under this name");
-            tokio::time::sleep(LEASE_WATCH).await;
-            if records.lease(node.clone()).await?.is_some_and(|later| later != lease) {
-                return Ok(None);
-            }
-        }
-        registry::begin_epoch(records, node.clone(), incarnation.clone(), Epoch(0)).await.map(Some)
-    };
-    match begun.await {
-        Ok(Some(epoch)) => Ok(epoch),
-        Ok(None) => bail!(
-            "another gateway serves as {node} on these records: its data directory is a copy of this one, or its original. \
-             Stop it, or give this one its own node.data_dir and node.id"
-        ),
-        Err(StoreError::Unavailable(error)) => {
-            tracing::warn!(%error, "the records are down; serving on the journal until they are back");
-            Ok(Epoch(0))
-        }
-        Err(error) => Err(error).context("store.records"),
-    }
 }
 
 /// The exit status of a failure, by `sysexits.h`: 70 (software) where an actor failed beyond repair, 75 (temporary) where

@@ -15,7 +15,10 @@ use crate::core::{
     seal::{SealKey, Seals},
 };
 
-/// The file whose lock says that the folder is in use.
+/// Whether who held it last is over.
+pub mod succession;
+
+/// The file whose lock says that the folder is in use; what stands in it is `succession`'s.
 const LOCK: &str = "node.lock";
 
 /// The records, or the journal where those are another store.
@@ -75,7 +78,7 @@ pub fn lock(data_dir: &Path) -> anyhow::Result<File> {
 /// What hinders the lock.
 pub fn try_lock(data_dir: &Path) -> anyhow::Result<Option<File>> {
     let path = data_dir.join(LOCK);
-    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),

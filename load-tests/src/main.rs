@@ -29,6 +29,8 @@ mod gateway;
 mod idlers;
 /// Scenario: the gateway is killed, or only stopped.
 mod killed;
+/// Scenario: the fault lab.
+mod lab;
 /// Scenario: the list of sessions.
 mod listing;
 /// Scenario: beats and records into Redis.
@@ -99,6 +101,8 @@ enum Scenario {
     Durability(durability::Durability),
     /// The gateway killed under a thousand live sessions and started again: how soon both stores say closed.
     Killed(killed::Killed),
+    /// The fault lab: sessions that are known to live or to have died, and what the gateways make of them.
+    Lab(lab::Lab),
     /// How soon ends and opens are in both stores, and what an outage costs.
     Closing(closing::Closing),
     /// Three gateways on the same stores: what each shows of the others, and can do about it.
@@ -155,6 +159,10 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
             Some(report) => report,
             None => return Ok(true),
         },
+        Scenario::Lab(lab) => match lab.run().await? {
+            Some(report) => report,
+            None => return Ok(true),
+        },
         Scenario::Polling(polling) => match polling.run().await? {
             Some(report) => report,
             None => return Ok(true),
@@ -188,6 +196,12 @@ async fn smoke(json: bool) -> Result<()> {
     }
     if let Some(report) = (polling::Polling { sessions: 50, seconds: 2 }).run().await? {
         told(report);
+        scenarios += 1;
+    }
+    if let Some(report) = (lab::Lab { sessions: 5, rounds: 1 }).run().await? {
+        let stands = report.met();
+        told(report);
+        ensure!(stands, "a session that lived was ended, or one that died was not found");
         scenarios += 1;
     }
     println!("smoke: {scenarios} scenarios passed in {:.1} s", started.elapsed().as_secs_f64());

@@ -25,7 +25,7 @@ use super::{
     world,
 };
 use crate::{
-    core::record::{Authority, Durable, EndReason, Record, SessionId, Status},
+    core::record::{Authority, Durable, EndReason, Incarnation, Record, SessionId, Status},
     ssh::Size,
     store::{ListQuery, StoreError},
 };
@@ -34,6 +34,8 @@ use crate::{
 mod answers;
 /// How it begins to serve, and how it ends.
 mod drain;
+/// Why a session stands as it does.
+mod evidence;
 /// The other nodes: their sessions, their labels, what they are asked.
 mod neighbours;
 /// What is asked of the recorder.
@@ -44,9 +46,10 @@ mod start;
 mod trial;
 
 pub use answers::{
-    Deadline, Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Subscription, Why,
+    Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Since, Subscription,
 };
 pub use drain::Phase;
+pub use evidence::{Deadline, Owner, Why};
 pub use start::{Collapse, Foundation};
 pub use trial::{Failure, Found};
 
@@ -189,31 +192,6 @@ impl Gateway {
         if here { Ok(Ended::Here) } else { self.end_elsewhere(id, reason, detail).await }
     }
 
-    /// Returns the evidence behind a session's state; `None` for an unknown id.
-    ///
-    /// # Errors
-    /// [`GatewayError`] if the registry or the records cannot answer.
-    pub async fn why(&self, id: SessionId) -> Result<Option<Why>, GatewayError> {
-        let found = self.ask(|reply| RegistryMessage::Find { id, reply }).await?;
-        let mailbox = found.as_ref().and_then(|found| found.mailbox.clone());
-        let mut why = None;
-        if let Some(mailbox) = mailbox {
-            let (reply, answer) = oneshot::channel();
-            if mailbox.deliver(SessionMessage::Why(reply)).await.is_ok() {
-                why = answer.await.ok();
-            }
-        }
-        let record = match found {
-            Some(found) => Some(found.record),
-            None => self.find_elsewhere(id).await?,
-        };
-        let Some(record) = record else { return Ok(None) };
-        let mut why = why.unwrap_or_else(|| Why::of_record(record.clone()));
-        why.session = record;
-        why.history = self.stores.history(id).await.map_err(unreadable)?;
-        Ok(Some(why))
-    }
-
     /// Counts open sessions by status, as the live view has them.
     ///
     /// # Errors
@@ -244,12 +222,17 @@ impl Gateway {
         report.await.map_err(|_| GatewayError::Failed)
     }
 
-    /// Subscribes to transitions after `sequence` (`None`: only those to come).
+    /// Subscribes to transitions from there on.
     ///
     /// # Errors
     /// [`GatewayError::Failed`] if the registry cannot answer.
-    pub async fn subscribe(&self, after: Option<u64>) -> Result<Subscription, GatewayError> {
-        self.ask(|reply| RegistryMessage::Subscribe { after, reply }).await
+    pub async fn subscribe(&self, since: Since) -> Result<Subscription, GatewayError> {
+        self.ask(|reply| RegistryMessage::Subscribe { since, reply }).await
+    }
+
+    /// What tells this process from every other, and from those before it on the same node.
+    pub fn incarnation(&self) -> &Incarnation {
+        &self.parts.settings.incarnation
     }
 
     /// Who may do what.

@@ -377,7 +377,7 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             RegistryMessage::OpenHere(reply) => reply.send(self.open_here()).is_ok(),
             RegistryMessage::Freshen { records, reply } => reply.send(self.freshen(records)).is_ok(),
             RegistryMessage::End { id, reason, detail, reply } => reply.send(self.end(id, reason, detail, ctx)).is_ok(),
-            RegistryMessage::Subscribe { after, reply } => reply.send(self.subscribe(after)).is_ok(),
+            RegistryMessage::Subscribe { since, reply } => reply.send(self.subscribe(since)).is_ok(),
             RegistryMessage::Muster(reply) => reply.send(self.muster()).is_ok(),
             RegistryMessage::Mend { fixes, dry_run, reply } => reply.send(self.mend(fixes, dry_run, ctx)).is_ok(),
             RegistryMessage::Stores(reply) => reply.send(self.report()).is_ok(),

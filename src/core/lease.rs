@@ -14,6 +14,10 @@ use super::record::{Epoch, Incarnation, NodeId, UtcMicros};
 /// How often a node renews its lease in the records.
 pub const RENEWAL: Duration = Duration::from_secs(1);
 
+/// What a journal may be behind the records in its node's lease: one renewal that a kill fell into, and one that a slow disk
+/// held up.
+const BEHIND: Duration = Duration::from_secs(2);
+
 /// What a fence waits beyond the time that the owner may serve: for the owner to end its sessions, at least.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -29,6 +33,17 @@ pub struct Lease {
     pub incarnation: Incarnation,
     /// The newest renewal, by the wall clock of whoever renewed it: to be compared with itself, never with a clock.
     pub renewed_at: UtcMicros,
+}
+
+impl Lease {
+    /// Whether nobody renews it any more. `over` is a start of the node that has certainly ended, and `noted` the lease as the
+    /// journal of that start has it, which is renewed with this one: what somebody else renewed since is ahead of it.
+    pub fn ended_with(&self, over: &Incarnation, noted: &Self) -> bool {
+        let ahead = self.renewed_at.0.saturating_sub(noted.renewed_at.0);
+        let (own, behind) =
+            (self.incarnation == *over && noted.incarnation == *over, i64::try_from(BEHIND.as_micros()));
+        own && behind.is_ok_and(|behind| ahead <= behind)
+    }
 }
 
 /// Who may write under a node's name.
@@ -163,6 +178,26 @@ mod tests {
         tenure.refused();
         tenure.granted(Duration::from_secs(1));
         assert!(tenure.is_over(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn a_lease_ended_with_its_start_unless_somebody_else_renewed_it() {
+        let start = |nth| Incarnation::new([nth; 16]);
+        let lease = |nth, millis: i64| Lease {
+            epoch: Epoch(3),
+            incarnation: start(nth),
+            renewed_at: UtcMicros(millis * 1_000),
+        };
+        assert!(lease(1, 5_000).ended_with(&start(1), &lease(1, 5_000)));
+        assert!(lease(1, 5_000).ended_with(&start(1), &lease(1, 4_000)), "killed between the two renewals");
+        assert!(lease(1, 5_000).ended_with(&start(1), &lease(1, 6_000)));
+        assert!(
+            !lease(1, 8_000).ended_with(&start(1), &lease(1, 5_000)),
+            "a machine that was copied as it ran renews it"
+        );
+        assert!(!lease(2, 5_000).ended_with(&start(1), &lease(1, 5_000)), "another start has it");
+        assert!(!lease(1, 5_000).ended_with(&start(1), &lease(2, 5_000)), "the journal is another start's");
+        assert!(!lease(1, 5_000).ended_with(&start(2), &lease(1, 5_000)), "another start is over");
     }
 
     #[test]

@@ -12,7 +12,14 @@ use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, broadcast::error::RecvError, watch};
 
 use super::{auth::Caller, error::Problem, sessions, state::State, view::session_json};
-use crate::actor::gateway::{Phase, SessionEvent, Subscription};
+use crate::{
+    actor::gateway::{Phase, SessionEvent, Since, Subscription},
+    core::{
+        people::Right,
+        record::{Incarnation, Status},
+    },
+    store::{ListQuery, Position},
+};
 
 /// Proxies close what is silent for longer, most after 30 s or 60 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -21,14 +28,21 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// What a reader is told last where the gateway stops; an `EventSource` comes back by itself.
 const END: &[u8] = b"event: end\ndata: {\"code\":\"restart\"}\n\n";
 
-/// Streams every transition from now on, or from after `Last-Event-ID`. What is missing is said by an event `gap`, and the end
-/// of the gateway, behind every transition of it, by an event `end`.
+/// Sessions of one piece of a snapshot: some 100 KiB.
+const PIECE: u32 = 200;
+
+/// Digits that name a process: 64 bits, so that no two of all that a reader may have heard of are the same.
+const LIFE: usize = 16;
+
+/// Streams every transition from now on, or from after `Last-Event-ID`. What is missing is said by an event `gap`, with the
+/// open sessions as they are behind it; and the end of the gateway, behind every transition of it, by an event `end`.
 pub async fn events(request: HttpRequest, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
-    let after = request.headers().get(LAST_EVENT_ID).map(sequence).transpose()?;
+    let life = life(state.gateway.incarnation());
+    let since = request.headers().get(LAST_EVENT_ID).map_or(Ok(Since::Now), |value| since(value, &life))?;
     let permit = state.event_streams.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Problem::unavailable("As many event streams are open as may be.", 10))?;
-    let subscription = state.gateway.subscribe(after).await?;
-    let feed = Feed::new(state, caller, permit, after, subscription);
+    let subscription = state.gateway.subscribe(since).await?;
+    let feed = Feed::new(state, caller, permit, life, subscription);
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         // nginx holds answers back unless told otherwise.
@@ -36,9 +50,34 @@ pub async fn events(request: HttpRequest, state: web::Data<State>, caller: Calle
         .streaming(feed.into_stream()))
 }
 
-fn sequence(value: &HeaderValue) -> Result<u64, Problem> {
-    let number = value.to_str().ok().and_then(|text| text.parse().ok());
-    number.ok_or_else(|| Problem::bad_request("Last-Event-ID must be the id of an event: a number."))
+/// What stands before the sequence in the ids of one process.
+fn life(incarnation: &Incarnation) -> String {
+    incarnation.to_string().chars().take(LIFE).collect()
+}
+
+/// Reads the id of an event: `LIFE-SEQUENCE`. A number alone is one of a release that named no process.
+fn since(value: &HeaderValue, life: &str) -> Result<Since, Problem> {
+    let is_life =
+        |text: &str| text.len() == LIFE && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let text = value.to_str().unwrap_or_default();
+    let (whose, sequence) = text.split_once('-').map_or((None, text), |(whose, sequence)| (Some(whose), sequence));
+    match (whose, sequence.parse()) {
+        (Some(whose), Ok(sequence)) if whose == life => Ok(Since::Event(sequence)),
+        (None, Ok(_)) => Ok(Since::Elsewhere),
+        (Some(whose), Ok(_)) if is_life(whose) => Ok(Since::Elsewhere),
+        _ => Err(Problem::bad_request(
+            "Last-Event-ID must be the id of an event as this API gave it: 16 hexadecimal digits, a dash, a number. \
+             Leave it out to hear of what is to come.",
+        )),
+    }
+}
+
+/// How far a snapshot was told.
+enum Snapshot {
+    /// No further than that it is due.
+    Due,
+    /// Up to here.
+    After(Position),
 }
 
 /// One browser's stream: bounded, since frames are made one at a time and only when the socket takes them.
@@ -46,9 +85,11 @@ struct Feed {
     state: web::Data<State>,
     caller: Caller,
     _permit: OwnedSemaphorePermit,
-    /// The sequence of the last event told, as far as known.
-    last: Option<u64>,
+    life: String,
+    /// The sequence of the last event told, or passed over.
+    last: u64,
     opening: VecDeque<Bytes>,
+    snapshot: Option<Snapshot>,
     subscription: Subscription,
     backlog: VecDeque<SessionEvent>,
     keep_alive: Duration,
@@ -61,17 +102,17 @@ impl Feed {
         state: web::Data<State>,
         caller: Caller,
         permit: OwnedSemaphorePermit,
-        after: Option<u64>,
+        life: String,
         mut subscription: Subscription,
     ) -> Self {
         let backlog: VecDeque<_> = std::mem::take(&mut subscription.backlog).into();
-        // A comment at once, so that the browser knows the stream is open.
+        let last = subscription.at;
+        // At once, so that the browser knows the stream is open.
         let mut opening = VecDeque::from([Bytes::from_static(b": open\n\n")]);
-        if subscription.gap {
-            opening.push_back(gap(backlog.front().map(|event| event.sequence.saturating_sub(1))));
-        }
+        let snapshot = subscription.gap.then_some(Snapshot::Due);
+        opening.push_back(if subscription.gap { gap() } else { place(&life, last) });
         let (phase, keep_alive) = (Some(state.gateway.phase()), KEEP_ALIVE);
-        Self { state, caller, _permit: permit, last: after, opening, subscription, backlog, keep_alive, phase }
+        Self { state, caller, _permit: permit, life, last, opening, snapshot, subscription, backlog, keep_alive, phase }
     }
 
     fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
@@ -81,6 +122,9 @@ impl Feed {
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(frame) = self.opening.pop_front() {
             return Some(frame);
+        }
+        if let Some(told) = self.snapshot.take() {
+            return self.piece(told).await;
         }
         let mut phase = self.phase.take()?;
         let told = match self.backlog.pop_front() {
@@ -96,31 +140,66 @@ impl Feed {
         let caller = self.caller.now(&self.state)?;
         match told {
             Ok(Ok(event)) => {
-                self.last = Some(event.sequence);
-                // What is not shown to them moves no more than the stream: a comment holds its place.
+                self.last = event.sequence;
+                // What is not shown to them moves no more than their place.
                 let shown = sessions::sees(&caller, &event.session);
-                Some(if shown { frame(&event) } else { Bytes::from_static(b":\n\n") })
+                Some(if shown { frame(&self.life, &event) } else { place(&self.life, self.last) })
             }
             Ok(Err(RecvError::Lagged(missed))) => {
-                self.last = self.last.map(|last| last.saturating_add(missed));
-                Some(gap(self.last))
+                self.last = self.last.saturating_add(missed);
+                self.snapshot = Some(Snapshot::Due);
+                Some(gap())
             }
             Ok(Err(RecvError::Closed)) => None,
             Err(_silence) => Some(Bytes::from_static(b": still here\n\n")),
         }
     }
+
+    /// The next piece of the open sessions as they are. Only the last one has an id: whoever is cut off before it comes back
+    /// with the one it had, and is told of the gap again. `None`, which cuts it off, where they cannot be read.
+    async fn piece(&mut self, told: Snapshot) -> Option<Bytes> {
+        let caller = self.caller.now(&self.state)?;
+        let after = match told {
+            Snapshot::Due => None,
+            Snapshot::After(position) => Some(position),
+        };
+        let query = ListQuery {
+            statuses: vec![Status::Connecting, Status::Active, Status::Detached, Status::Lost],
+            user: (!caller.has(Right::Observe)).then(|| caller.user.to_string()),
+            limit: PIECE,
+            after,
+            ..ListQuery::default()
+        };
+        let listing = self.state.gateway.list(query).await.ok()?;
+        let id = if listing.next.is_none() { place_line(&self.life, self.last) } else { String::new() };
+        let data = json!({
+            "sessions": listing.sessions.iter().map(session_json).collect::<Vec<_>>(),
+            "complete": listing.next.is_none(),
+            "degraded": listing.degraded,
+        });
+        self.snapshot = listing.next.map(Snapshot::After);
+        Some(format!("event: snapshot\n{id}data: {data}\n\n").into())
+    }
 }
 
 /// JSON has no line break of its own, so one `data:` line holds it.
-fn frame(event: &SessionEvent) -> Bytes {
+fn frame(life: &str, event: &SessionEvent) -> Bytes {
     let data = json!({ "session": session_json(&event.session), "detail": event.detail });
-    format!("event: session\nid: {}\ndata: {data}\n\n", event.sequence).into()
+    format!("event: session\n{}data: {data}\n\n", place_line(life, event.sequence)).into()
 }
 
-/// Says that events are missing, the last of them being `last`: the browser resumes after it.
-fn gap(last: Option<u64>) -> Bytes {
-    let id = last.map_or(String::new(), |last| format!("id: {last}\n"));
-    format!("event: gap\n{id}data: {{}}\n\n").into()
+fn place_line(life: &str, sequence: u64) -> String {
+    format!("id: {life}-{sequence}\n")
+}
+
+/// Moves the place to which a reader comes back, and nothing else: an event without data is none.
+fn place(life: &str, sequence: u64) -> Bytes {
+    format!("{}\n", place_line(life, sequence)).into()
+}
+
+/// Says that events are missing; the snapshot behind it holds what they led to.
+fn gap() -> Bytes {
+    Bytes::from_static(b"event: gap\ndata: {}\n\n")
 }
 
 #[cfg(test)]
@@ -135,12 +214,14 @@ mod tests {
         SessionEvent { sequence, session: record(), detail: "a\nb".to_owned() }
     }
 
-    fn feed(after: Option<u64>, backlog: Vec<SessionEvent>, gap: bool) -> (broadcast::Sender<SessionEvent>, Feed) {
+    const OWN: &str = "00112233445566aa";
+
+    fn feed(at: u64, backlog: Vec<SessionEvent>, gap: bool) -> (broadcast::Sender<SessionEvent>, Feed) {
         let (sender, live) = broadcast::channel(2);
         let state = state_with(settings());
         let permit = state.event_streams.clone().try_acquire_owned().unwrap();
         let caller = caller(&state, "admin").0;
-        (sender, Feed::new(state, caller, permit, after, Subscription { backlog, gap, live }))
+        (sender, Feed::new(state, caller, permit, OWN.to_owned(), Subscription { at, backlog, gap, live }))
     }
 
     async fn told(feed: Feed) -> Vec<String> {
@@ -149,61 +230,78 @@ mod tests {
         while let Some(Ok(frame)) = frames.next().await {
             let text = String::from_utf8(frame.to_vec()).unwrap();
             assert!(text.ends_with("\n\n") && !text.trim_end().contains("\n\n"), "one frame: {text:?}");
-            heads.push(text.lines().take(2).collect::<Vec<_>>().join(" "));
+            let head = text.lines().take(2).collect::<Vec<_>>().join(" ");
+            heads.push(head.replace(&format!("{OWN}-"), "").trim().to_owned());
         }
         heads
     }
 
+    #[test]
+    fn an_id_of_another_process_is_no_place_in_this_one() {
+        let read = |text: &str| since(&HeaderValue::from_str(text).unwrap(), OWN);
+        assert_eq!(read("00112233445566aa-7").unwrap(), Since::Event(7));
+        assert_eq!(read("00112233445566aa-0").unwrap(), Since::Event(0));
+        assert_eq!(read("00112233445566ab-7").unwrap(), Since::Elsewhere, "another start, or another gateway");
+        assert_eq!(read("7").unwrap(), Since::Elsewhere, "an earlier release");
+        for wrong in ["", "-7", "x", "00112233445566aa-", "00112233445566aa-x", "0011-7", "00112233445566AA-7", "a-b-7"]
+        {
+            assert!(read(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
     #[actix_rt::test]
     async fn others_sessions_are_told_to_nobody_who_may_not_observe() {
-        for (who, told_of) in [("viewer", "event: session id: 1"), ("user", ":")] {
-            let (sender, mut feed) = feed(None, vec![], false);
+        for (who, told_of) in [("viewer", "event: session id: 1"), ("user", "id: 1")] {
+            let (sender, mut feed) = feed(0, vec![], false);
             feed.caller = caller(&feed.state, who).0;
             sender.send(event(1)).unwrap();
             drop(sender);
-            let heads = told(feed).await;
-            assert_eq!(heads.iter().map(|head| head.trim()).collect::<Vec<_>>(), [": open", told_of], "{who}");
+            assert_eq!(told(feed).await, [": open", "id: 0", told_of], "{who}");
         }
     }
 
     #[actix_rt::test]
     async fn the_backlog_comes_before_what_is_new() {
-        let (sender, feed) = feed(Some(6), vec![event(7)], false);
+        let (sender, feed) = feed(6, vec![event(7)], false);
         sender.send(event(8)).unwrap();
         drop(sender);
-        assert_eq!(told(feed).await, [": open ", "event: session id: 7", "event: session id: 8"]);
+        assert_eq!(told(feed).await, [": open", "id: 6", "event: session id: 7", "event: session id: 8"]);
     }
 
     #[actix_rt::test]
-    async fn a_gap_is_said_before_the_backlog() {
-        let (sender, feed) = feed(Some(2), vec![event(7)], true);
+    async fn a_gap_is_said_and_a_snapshot_told_before_the_backlog() {
+        let (sender, feed) = feed(6, vec![event(7)], true);
         drop(sender);
-        assert_eq!(told(feed).await, [": open ", "event: gap id: 6", "event: session id: 7"]);
+        let told = told(feed).await;
+        assert_eq!(told, [": open", "event: gap data: {}", "event: snapshot id: 6", "event: session id: 7"]);
     }
 
     #[actix_rt::test]
     async fn lagging_behind_is_a_gap() {
-        let (sender, feed) = feed(Some(0), vec![], false);
+        let (sender, feed) = feed(0, vec![], false);
         for sequence in 1..=5 {
             sender.send(event(sequence)).unwrap();
         }
         drop(sender);
-        assert_eq!(told(feed).await, [": open ", "event: gap id: 3", "event: session id: 4", "event: session id: 5"]);
+        let told = told(feed).await;
+        let behind = ["event: snapshot id: 3", "event: session id: 4", "event: session id: 5"];
+        assert_eq!(told, [[": open", "id: 0", "event: gap data: {}"], behind].concat());
     }
 
     #[actix_rt::test]
     async fn silence_is_broken() {
-        let (_sender, mut feed) = feed(None, vec![], false);
+        let (_sender, mut feed) = feed(0, vec![], false);
         assert_eq!(feed.keep_alive, Duration::from_secs(15));
         feed.keep_alive = Duration::from_millis(1);
         let mut frames = Box::pin(feed.into_stream());
+        frames.next().await;
         frames.next().await;
         assert_eq!(frames.next().await.unwrap().unwrap(), ": still here\n\n");
     }
 
     #[actix_rt::test]
     async fn the_end_of_the_gateway_is_told_behind_everything_else() {
-        let (sender, feed) = feed(None, vec![], false);
+        let (sender, feed) = feed(0, vec![], false);
         let gateway = feed.state.gateway.clone();
         sender.send(event(1)).unwrap();
         sender.send(event(2)).unwrap();
@@ -211,18 +309,24 @@ mod tests {
         let told = told(feed).await;
         assert_eq!(
             told,
-            [": open ", "event: session id: 1", "event: session id: 2", "event: end data: {\"code\":\"restart\"}"]
+            [
+                ": open",
+                "id: 0",
+                "event: session id: 1",
+                "event: session id: 2",
+                "event: end data: {\"code\":\"restart\"}"
+            ]
         );
         gateway.deserted().await;
     }
 
     #[actix_rt::test]
     async fn a_stream_ends_with_the_sign_in_of_its_reader() {
-        let (sender, mut feed) = feed(None, vec![], false);
+        let (sender, mut feed) = feed(0, vec![], false);
         let (caller, cookie) = caller(&feed.state, "viewer");
         feed.caller = caller;
         sender.send(event(1)).unwrap();
         feed.state.sign_ins.sign_out(feed.state.now(), &cookie);
-        assert_eq!(told(feed).await, [": open "]);
+        assert_eq!(told(feed).await, [": open", "id: 0"]);
     }
 }

@@ -18,7 +18,7 @@ use super::{
     view::{Rfc3339, SessionView, session_json},
 };
 use crate::{
-    actor::gateway::Why,
+    actor::gateway::{Owner, Why},
     core::{
         audit::Action,
         people::Right,
@@ -37,8 +37,10 @@ struct ListingView<'a> {
 #[derive(Serialize)]
 struct WhyView<'a> {
     session: SessionView<'a>,
+    proof: &'a str,
     owner: &'a str,
     epoch: u64,
+    owner_state: Option<OwnerView>,
     browser_heard_at: Option<Rfc3339>,
     peer_heard_at: Option<Rfc3339>,
     last_input_at: Option<Rfc3339>,
@@ -46,6 +48,16 @@ struct WhyView<'a> {
     controlled_by: Option<&'a str>,
     deadlines: Vec<DeadlineView>,
     history: Vec<TransitionView<'a>>,
+}
+
+#[derive(Serialize)]
+struct OwnerView {
+    own: bool,
+    standing: &'static str,
+    epoch: Option<u64>,
+    renewed_at: Option<Rfc3339>,
+    silent_ms: u64,
+    serve_for_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -171,8 +183,10 @@ pub async fn why(state: web::Data<State>, caller: Caller, id: web::Path<String>)
 fn why_json(why: &Why) -> WhyView<'_> {
     WhyView {
         session: session_json(&why.session),
+        proof: &why.proof,
         owner: &why.session.node.0,
         epoch: why.session.epoch.0,
+        owner_state: why.owner.as_ref().map(owner_json),
         browser_heard_at: why.browser_heard_at.map(Rfc3339),
         peer_heard_at: why.peer_heard_at.map(Rfc3339),
         last_input_at: why.last_input_at.map(Rfc3339),
@@ -193,6 +207,17 @@ fn why_json(why: &Why) -> WhyView<'_> {
                 detail: &passed.detail,
             })
             .collect(),
+    }
+}
+
+fn owner_json(owner: &Owner) -> OwnerView {
+    OwnerView {
+        own: owner.own,
+        standing: owner.standing,
+        epoch: owner.epoch.map(|epoch| epoch.0),
+        renewed_at: owner.renewed_at.map(Rfc3339),
+        silent_ms: owner.silent_ms,
+        serve_for_ms: owner.serve_for_ms,
     }
 }
 

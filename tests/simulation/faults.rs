@@ -49,6 +49,8 @@ pub enum Fault {
     SlowDisk,
     /// A way to the records is cut, for requests or for answers.
     RecordsCut,
+    /// A host is cut off from everybody else, for as long as it takes to be fenced where it may be.
+    Isolate,
     /// The records are down for everybody.
     RecordsDown,
     /// A way to the live view is cut.
@@ -69,7 +71,7 @@ pub enum Fault {
     Drain,
 }
 
-const ALL: [Fault; 18] = [
+const ALL: [Fault; 19] = [
     Fault::Kill,
     Fault::KillAtStep,
     Fault::Freeze,
@@ -79,6 +81,7 @@ const ALL: [Fault; 18] = [
     Fault::Disk,
     Fault::SlowDisk,
     Fault::RecordsCut,
+    Fault::Isolate,
     Fault::RecordsDown,
     Fault::LiveCut,
     Fault::Flush,
@@ -159,6 +162,9 @@ impl Saboteur {
             Fault::Freeze => self.freeze(&host, self.dice.millis(100, 120_000).min(lasted * 2)).await,
             Fault::Suspend => {
                 self.stall(&host, Duration::ZERO);
+                if let Some((right, _)) = self.truth.look().right(host.number) {
+                    right.sleep(lasted * 10);
+                }
                 host.world.suspend(lasted * 10);
             }
             Fault::Jump => {
@@ -174,6 +180,13 @@ impl Saboteur {
             Fault::RecordsCut => {
                 let state = *self.dice.pick(&[State::Refused, State::Silent, State::OneWay]);
                 self.cut(&host, &host.ways.records, state, lasted).await;
+            }
+            Fault::Isolate => {
+                let (state, lasted) =
+                    (*self.dice.pick(&[State::Refused, State::Silent]), self.dice.millis(20_000, 90_000));
+                let records = self.cut(&host, &host.ways.records, state, lasted);
+                let live = self.cut(&host, &host.ways.live, state, lasted);
+                tokio::join!(records, live);
             }
             Fault::RecordsDown => self.records_down(lasted).await,
             Fault::LiveCut => {

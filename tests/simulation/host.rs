@@ -36,7 +36,6 @@ use crate::{
         dice::Dice,
         live::{Server, View},
         records::{Remote, Rows},
-        table::SERVE_FOR,
         way::Way,
     },
     truth::{REATTACH, WATCH},
@@ -76,6 +75,7 @@ pub struct Host {
     log: Log,
     dice: Dice,
     hasty: bool,
+    serve_for: Duration,
     set: RefCell<Option<LocalSet>>,
     gateway: RefCell<Option<Gateway>>,
     frozen: Cell<bool>,
@@ -104,12 +104,14 @@ pub struct Parts {
     pub dice: Dice,
     /// A planted bug: its disk says that it has what it has not.
     pub hasty: bool,
+    /// How long it may serve without a renewal of its lease.
+    pub serve_for: Duration,
 }
 
 impl Host {
     /// A host on which nothing runs.
     pub fn new(number: usize, parts: Parts) -> Self {
-        let Parts { ways, journal, records, live, connector, truth, log, dice, hasty } = parts;
+        let Parts { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for } = parts;
         Self {
             number,
             world: World::new(WALL, dice.next()),
@@ -122,6 +124,7 @@ impl Host {
             log,
             dice,
             hasty,
+            serve_for,
             set: RefCell::default(),
             gateway: RefCell::default(),
             frozen: Cell::new(false),
@@ -201,6 +204,9 @@ impl Host {
         }
         loop {
             *self.collapsed.lock().expect("nothing panics under this lock") = None;
+            if let Some((right, _)) = self.truth.look().right(self.number) {
+                right.begin(Instant::now());
+            }
             let set = LocalSet::new();
             let ready = set.spawn_local(boot(self.boot()));
             self.set.replace(Some(set));
@@ -233,6 +239,7 @@ impl Host {
             live: (self.live.clone(), self.ways.live.clone()),
             connector: self.connector.clone(),
             collapsed: self.collapsed.clone(),
+            serve_for: self.serve_for,
         }
     }
 }
@@ -246,11 +253,12 @@ struct Boot {
     live: (Server, Way),
     connector: Arc<dyn Connector + Send + Sync>,
     collapsed: Arc<Mutex<Option<Collapse>>>,
+    serve_for: Duration,
 }
 
 /// Starts a gateway as the composition root does.
 async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
-    let Boot { node, incarnation, journal, records, live, connector, collapsed } = boot;
+    let Boot { node, incarnation, journal, records, live, connector, collapsed, serve_for } = boot;
     let begun = match &records {
         Some(records) => {
             match registry::begin_epoch(records.as_ref(), node.clone(), incarnation.clone(), Epoch(0)).await {
@@ -264,7 +272,7 @@ async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
     let epoch = registry::begin_epoch(journal.as_ref(), node.clone(), incarnation.clone(), after).await?;
     let view: Arc<dyn LiveStore> = Arc::new(View::new(live.0, live.1, node.clone(), epoch));
     let gateway = Gateway::start(Foundation {
-        settings: settings(node, incarnation, epoch),
+        settings: Settings { serve_for, ..settings(node, incarnation, epoch) },
         stores: Stores {
             journal,
             records: records.map(|records| records as Arc<dyn SharedRecords>),
@@ -305,7 +313,7 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch) -> Settings {
         data_dir: PathBuf::new(),
         update_interval: Duration::from_secs(5),
         suspect_after: Duration::from_secs(1),
-        serve_for: SERVE_FOR,
+        serve_for: Duration::MAX,
         recorder: None,
     }
 }

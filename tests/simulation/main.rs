@@ -22,6 +22,7 @@ mod faults;
 mod host;
 mod link;
 mod log;
+mod right;
 mod run;
 mod stores;
 mod truth;
@@ -59,7 +60,7 @@ fn hush() {
 #[test]
 fn every_promise_holds_in_every_seed() {
     if let Some(seed) = number("PULSEGATE_SIM_SEED") {
-        let outcome = play(Play { seed, lasts: HOUR, planted: None, loud: true });
+        let outcome = play(Play { seed, lasts: HOUR, planted: None, crowd: 0, loud: true });
         assert!(outcome.violations.is_empty(), "{}", show(&outcome));
         return;
     }
@@ -75,7 +76,7 @@ fn every_promise_holds_in_every_seed() {
                 if seed >= first + seeds {
                     return outcomes;
                 }
-                outcomes.push(play(Play { seed, lasts: HOUR, planted: None, loud: false }));
+                outcomes.push(play(Play { seed, lasts: HOUR, planted: None, crowd: 0, loud: false }));
             }
         };
         let players: Vec<_> = (0..THREADS).map(|_| scope.spawn(player)).collect();
@@ -106,10 +107,20 @@ fn every_promise_holds_in_every_seed() {
 fn a_seed_is_always_the_same_run() {
     hush();
     for seed in 1..=4 {
-        let run = || play(Play { seed, lasts: HOUR / 4, planted: None, loud: false });
+        let run = || play(Play { seed, lasts: HOUR / 4, planted: None, crowd: 0, loud: false });
         let (first, second) = (run(), run());
         assert!(first.hash.1 > 100, "hardly anything happened: {:?}", first.hash);
         assert_eq!(first.hash, second.hash, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_thousand_sessions_that_end_at_once_are_all_found_within_a_second() {
+    hush();
+    for seed in 1..=2 {
+        let outcome = play(Play { seed, lasts: HOUR / 30, planted: None, crowd: 1_000, loud: false });
+        assert!(outcome.violations.is_empty(), "{}", show(&outcome));
+        assert!(outcome.confusion.found >= 950, "{:?}", outcome.confusion);
     }
 }
 
@@ -129,7 +140,8 @@ fn a_planted_bug_is_found() {
     for (planted, promises) in bugs {
         let is_one =
             |violation: &String| promises.iter().any(|promise| violation.contains(&format!("BROKEN {promise} ")));
-        let mut played = (1..=40).map(|seed| play(Play { seed, lasts: HOUR, planted: Some(planted), loud: false }));
+        let mut played =
+            (1..=40).map(|seed| play(Play { seed, lasts: HOUR, planted: Some(planted), crowd: 0, loud: false }));
         let found = played.find_map(|outcome| {
             outcome
                 .violations

@@ -3,6 +3,7 @@
 
 use std::{cell::Cell, future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
+use pulsegate::actor::gateway::Collapse;
 use tokio::{
     sync::mpsc::{self, UnboundedSender},
     task::LocalSet,
@@ -19,7 +20,7 @@ use crate::{
         dice::Dice,
         live::Server,
         records::Rows,
-        table::{Flaw, Table},
+        table::{Flaw, SERVE_FOR, Table},
         way::{Errand, Odds, Way},
     },
     truth::Truth,
@@ -29,6 +30,15 @@ use crate::{
 
 /// How long everything is left alone at the end, before the books are closed: long enough that whoever is away by then is back or has been waited for.
 const REST: Duration = Duration::from_secs(100);
+
+/// How many gateways there are, where they share their records.
+const CLUSTERS: [usize; 10] = [1, 2, 3, 1, 2, 3, 2, 3, 4, 5];
+
+/// How long a gateway may serve without a renewal, in a play of fences: `node.on_isolation: terminate`.
+const FENCED_AFTER: Duration = Duration::from_secs(30);
+
+/// How long a crowd stays: everybody has come by then.
+const CROWDED: Duration = Duration::from_secs(60);
 
 /// A bug that is planted in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +64,8 @@ pub struct Play {
     pub lasts: Duration,
     /// What is wrong on purpose.
     pub planted: Option<Planted>,
+    /// How many come at once and leave at once, with nothing else going wrong; 0 for a play of faults.
+    pub crowd: u64,
     /// Whether every line of the log is shown.
     pub loud: bool,
 }
@@ -94,20 +106,24 @@ struct Stage {
     targets: Targets,
     beside: LocalSet,
     asked: Rc<Cell<u64>>,
+    serve_for: Duration,
 }
 
 impl Stage {
     fn new(play: Play) -> Self {
         let dice = Dice::new(play.seed);
         let log = Log::new(play.loud);
-        // One gateway on its own file every third time, else one to three on shared records.
+        // One gateway on its own file every third time, else one to five on shared records; of those that have company every
+        // third play is one of fences.
         let alone = dice.roll(3) == 0 && !matches!(play.planted, Some(Planted::Records(_)));
-        let count = if alone { 1 } else { 1 + dice.roll(3) as usize };
-        let truth = Shared::new(Truth::new(count));
+        let count = if alone { 1 } else { *dice.pick(&CLUSTERS) };
+        let serve_for = if count > 1 && dice.roll(3) == 0 { FENCED_AFTER } else { SERVE_FOR };
+        let truth = Shared::new(Truth::new(count, serve_for));
         let witness = Arc::new(Witness::new(truth.clone(), log.clone()));
         let flaw = |wanted: fn(Planted) -> Option<Flaw>| play.planted.and_then(wanted);
         let in_records = flaw(|planted| if let Planted::Records(flaw) = planted { Some(flaw) } else { None });
-        let records = (!alone).then(|| Rows::new("records", Table::new(false, in_records), Some(witness.clone())));
+        let records = (!alone)
+            .then(|| Rows::new("records", Table::new(false, in_records).serving_for(serve_for), Some(witness.clone())));
         let (live, targets, beside) = (Server::default(), Targets::default(), LocalSet::new());
         let (errands, errand) = mpsc::unbounded_channel();
         let (deeds, deed) = mpsc::unbounded_channel();
@@ -125,6 +141,7 @@ impl Stage {
             targets,
             beside,
             asked: Rc::default(),
+            serve_for,
         };
         stage.hosts = (0..count).map(|number| Rc::new(stage.host(number, &errands, &deeds))).collect();
         stage
@@ -166,12 +183,13 @@ impl Stage {
                 log: self.log.clone(),
                 dice: dice.fork(),
                 hasty: planted == Some(Planted::HastyDisk),
+                serve_for: self.serve_for,
             },
         )
     }
 
     async fn perform(self) -> Outcome {
-        let Self { play, dice, log, truth, witness, hosts, records, live, targets, beside, asked } = self;
+        let Self { play, dice, log, truth, witness, hosts, records, live, targets, beside, asked, serve_for } = self;
         let auditor = Rc::new(Auditor {
             hosts: hosts.clone(),
             records,
@@ -197,7 +215,16 @@ impl Stage {
             asked: asked.clone(),
             over: Rc::default(),
         };
-        let plot = beside.spawn_local(plot(hosts.clone(), saboteur, auditor.clone(), people, dice, end));
+        let calm = play.crowd > 0;
+        let plot = plot(
+            hosts.clone(),
+            saboteur,
+            auditor.clone(),
+            people,
+            dice,
+            Plot { end, crowd: play.crowd, calm, serve_for },
+        );
+        let plot = beside.spawn_local(plot);
         drive(&beside, &hosts, plot).await;
         let confusion = Confusion { killed: witness.killed(), ..auditor.close_the_books() };
         let outcome = Outcome {
@@ -240,6 +267,14 @@ async fn run_beside(mut deeds: mpsc::UnboundedReceiver<Beside>) {
     }
 }
 
+/// What is to happen.
+struct Plot {
+    end: Instant,
+    crowd: u64,
+    calm: bool,
+    serve_for: Duration,
+}
+
 /// The order of things: start, go on, be mended, rest.
 async fn plot(
     hosts: Vec<Rc<Host>>,
@@ -247,13 +282,19 @@ async fn plot(
     auditor: Rc<Auditor>,
     people: People,
     dice: Dice,
-    end: Instant,
+    Plot { end, crowd, calm, serve_for }: Plot,
 ) {
     for host in &hosts {
         host.start().await;
     }
-    tokio::task::spawn_local(saboteur.clone().go(end));
-    let watching = tokio::task::spawn_local(watch(hosts.clone(), auditor.clone(), dice.fork()));
+    if !calm {
+        tokio::task::spawn_local(saboteur.clone().go(end));
+    }
+    let fences = serve_for < SERVE_FOR;
+    let watching = tokio::task::spawn_local(watch(hosts.clone(), auditor.clone(), dice.fork(), fences));
+    if crowd > 0 {
+        people.crowd(&dice, crowd);
+    }
     people.come(&dice, end).await;
     tokio::time::sleep_until(end).await;
     people.over.set(true);
@@ -266,13 +307,15 @@ async fn plot(
 }
 
 /// Looks at everything once a second, asks somebody for a listing, and restarts what gave up.
-async fn watch(hosts: Vec<Rc<Host>>, auditor: Rc<Auditor>, dice: Dice) {
+async fn watch(hosts: Vec<Rc<Host>>, auditor: Rc<Auditor>, dice: Dice, fences: bool) {
     loop {
         tokio::time::sleep(dice.millis(500, 1_500)).await;
         auditor.look();
         let host = dice.pick(&hosts).clone();
         if let Some(why) = host.collapsed().filter(|_| host.is_up()) {
-            auditor.log.broken(&format!("host {}: {why}", host.number));
+            if !(fences && why == Collapse::Fenced) {
+                auditor.log.broken(&format!("host {}: {why}", host.number));
+            }
             host.kill();
             tokio::task::spawn_local(async move { host.start().await });
             continue;
@@ -298,24 +341,35 @@ struct People {
 }
 
 impl People {
+    /// So many come at once, and all leave at once.
+    fn crowd(&self, dice: &Dice, many: u64) {
+        let end = Instant::now() + CROWDED;
+        for _ in 0..many {
+            tokio::task::spawn_local(self.visit(dice).goes_with_the_crowd(end));
+        }
+    }
+
+    fn visit(&self, dice: &Dice) -> Visit {
+        self.asked.set(self.asked.get() + 1);
+        Visit {
+            token: self.asked.get(),
+            host: dice.pick(&self.hosts).clone(),
+            desk: dice.pick(&self.hosts).clone(),
+            truth: self.truth.clone(),
+            log: self.log.clone(),
+            dice: dice.fork(),
+            targets: self.targets.clone(),
+            over: self.over.clone(),
+        }
+    }
+
     /// Come one after the other, sometimes many at once.
     async fn come(&self, dice: &Dice, end: Instant) {
         while Instant::now() < end {
             tokio::time::sleep(dice.millis(500, 60_000)).await;
             let many = if dice.happens(500) { 10 + dice.roll(30) } else { 1 };
             for _ in 0..many {
-                self.asked.set(self.asked.get() + 1);
-                let visit = Visit {
-                    token: self.asked.get(),
-                    host: dice.pick(&self.hosts).clone(),
-                    desk: dice.pick(&self.hosts).clone(),
-                    truth: self.truth.clone(),
-                    log: self.log.clone(),
-                    dice: dice.fork(),
-                    targets: self.targets.clone(),
-                    over: self.over.clone(),
-                };
-                tokio::task::spawn_local(visit.go());
+                tokio::task::spawn_local(self.visit(dice).go());
             }
         }
     }

@@ -12,6 +12,8 @@ use pulsegate::core::{
 };
 use tokio::time::Instant;
 
+use crate::right::Right;
+
 /// The person's or program's name for a session before it has an id.
 pub type Token = u64;
 
@@ -246,6 +248,8 @@ pub struct Condition {
     pub up: bool,
     /// Since when it is dead.
     pub dead: Option<Instant>,
+    /// Its right to serve.
+    pub right: Right,
 }
 
 /// All of it.
@@ -255,12 +259,20 @@ pub struct Truth {
     by_id: BTreeMap<SessionId, Token>,
     /// By number.
     pub hosts: Vec<Condition>,
+    /// How long a host may serve without a renewal.
+    pub serve_for: Duration,
 }
 
 impl Truth {
-    /// With so many hosts.
-    pub fn new(hosts: usize) -> Self {
-        Self { hosts: vec![Condition::default(); hosts], ..Self::default() }
+    /// With so many hosts, each of which may serve without a renewal for so long.
+    pub fn new(hosts: usize, serve_for: Duration) -> Self {
+        Self { hosts: vec![Condition::default(); hosts], serve_for, ..Self::default() }
+    }
+
+    /// A host's right to serve, and how long it has it without a renewal.
+    pub fn right(&mut self, host: usize) -> Option<(&mut Right, Duration)> {
+        let serve_for = self.serve_for;
+        self.hosts.get_mut(host).map(|host| (&mut host.right, serve_for))
     }
 
     /// Somebody asks for a session.

@@ -119,6 +119,32 @@ impl Visit {
         drop(observer);
     }
 
+    /// Comes, stays until then, and leaves in the very moment in which everybody does.
+    pub async fn goes_with_the_crowd(self, until: Instant) {
+        let Some(id) = self.open().await else { return };
+        let Some(mut browser) = self.attach(id).await else { return };
+        tokio::time::sleep_until(until).await;
+        let dies = |reason| {
+            self.truth.with(self.token, |life, now| life.dies(reason, now, Duration::ZERO));
+        };
+        match (self.dice.roll(3), self.target()) {
+            (0, Some(target)) => {
+                dies(EndReason::Exited);
+                target.end(Some(0));
+            }
+            (1, Some(target)) => {
+                dies(EndReason::PeerClosed);
+                target.end(None);
+            }
+            _ => {
+                dies(EndReason::UserClosed);
+                browser.closes();
+            }
+        }
+        browser.gone().await;
+        self.truth.with(self.token, |life, now| life.leave(now, true));
+    }
+
     async fn open(&self) -> Option<SessionId> {
         self.truth.look().ask(self.token, self.host.number, Instant::now());
         let request = OpenSession {

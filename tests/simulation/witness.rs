@@ -7,7 +7,7 @@ use std::{
 };
 
 use pulsegate::{
-    core::record::{Authority, EndReason, Record, SessionId, Status},
+    core::record::{Authority, EndReason, NodeId, Record, SessionId, Status},
     store::Write,
 };
 use tokio::time::Instant;
@@ -52,6 +52,18 @@ pub struct Confusion {
     pub missed: u64,
 }
 
+/// What is true of the host that serves a session, just now.
+struct Standing {
+    stalled: Option<Instant>,
+    may_be_fenced: bool,
+    may_be_concluded: bool,
+}
+
+/// The number of a host whose lease in the shared records this is.
+fn host(store: &str, node: &NodeId) -> Option<usize> {
+    node.0.strip_prefix("node-").filter(|_| store == "records")?.parse().ok()
+}
+
 /// The witness.
 pub struct Witness {
     truth: Shared,
@@ -82,8 +94,15 @@ impl Witness {
         if before.is_closed() && !after.is_closed() {
             self.log.broken(&format!("I4 {store}: {id} was reopened"));
         }
-        let bare =
-            |record: &Record| Record { watchers: 0, controlled_by: None, durable: before.durable, ..record.clone() };
+        // Two who conclude the same at once tell the same end, each with the moment of its own conclusion.
+        let detected = |record: &Record| record.detected_at.filter(|_| record.authority == Authority::Observed);
+        let bare = |record: &Record| Record {
+            watchers: 0,
+            controlled_by: None,
+            durable: before.durable,
+            detected_at: detected(record),
+            ..record.clone()
+        };
         if given.rank() == before.rank() && bare(given) != bare(before) {
             self.log.broken(&format!("I12 {store}: two records of one rank\n  {before:?}\n  {given:?}"));
         }
@@ -110,16 +129,21 @@ impl Witness {
     }
 
     /// I5 and I6: it ended, and for a reason.
-    fn judge_close(&self, store: &str, life: &mut Life, given: &Record, stalled: Option<Instant>) {
+    fn judge_close(&self, store: &str, life: &mut Life, given: &Record, host: &Standing) {
         let now = Instant::now();
-        if life.linked {
+        let concluded = given.authority == Authority::Inferred && host.may_be_concluded;
+        // What stands still serves nobody, and gives up before anything else once it goes on.
+        let still = host.stalled.is_some_and(|until| until >= now);
+        if life.linked && !(concluded && still) {
             self.log.broken(&format!("I6 {store}: {} is closed while it serves", given.id));
         }
         if life.closed.is_some() {
             return;
         }
         let reason = given.end_reason.unwrap_or(EndReason::Overloaded);
-        if let Some(wrong) = life.wrong(reason, now, stalled) {
+        let fenced = reason == EndReason::Fenced && host.may_be_fenced;
+        let lost = reason == EndReason::NodeLost && concluded;
+        if let Some(wrong) = life.wrong(reason, now, host.stalled).filter(|_| !fenced && !lost) {
             *self.killed.lock().expect("nothing panics under this lock") += 1;
             self.log.broken(&format!("I5 {}: {wrong}", given.id));
         }
@@ -150,10 +174,17 @@ impl Watch for Witness {
         let record = &given.record;
         self.judge_rank(store, before, record, after);
         let mut truth = self.truth.look();
-        let hosts = truth.hosts.clone();
-        let Some((token, life)) = truth.life_of(record) else {
+        let (hosts, now) = (truth.hosts.clone(), Instant::now());
+        let Some(owner) = truth.life_of(record).map(|(_, life)| life.host) else {
             return self.log.broken(&format!("{store}: nobody asked for {record:?}"));
         };
+        let right = truth.right(owner);
+        let standing = Standing {
+            stalled: hosts.get(owner).and_then(|host| host.stalled),
+            may_be_fenced: right.as_ref().is_some_and(|(right, serve_for)| right.may_give_up(now, *serve_for)),
+            may_be_concluded: right.is_some_and(|(right, serve_for)| right.may_be_taken(now, serve_for)),
+        };
+        let Some((token, life)) = truth.life_of(record) else { return };
         if store == "journal" {
             let known = before.is_some_and(|before| before.rank() >= record.rank());
             if !known && !given.transitions.is_empty() {
@@ -167,10 +198,23 @@ impl Watch for Witness {
             }
         }
         if record.is_closed() {
-            let stalled = hosts.get(life.host).and_then(|host| host.stalled);
-            self.judge_close(store, life, record, stalled);
+            self.judge_close(store, life, record, &standing);
             drop(truth);
             self.judge_end(store, record);
+        }
+    }
+
+    fn moved(&self, store: &'static str, node: &NodeId) {
+        let mut truth = self.truth.look();
+        if let Some((right, serve_for)) = host(store, node).and_then(|host| truth.right(host)) {
+            right.move_on(Instant::now(), serve_for);
+        }
+    }
+
+    fn granted(&self, store: &'static str, node: &NodeId, sent: Instant) {
+        let mut truth = self.truth.look();
+        if let Some((right, serve_for)) = host(store, node).and_then(|host| truth.right(host)) {
+            right.grant(sent, Instant::now(), serve_for);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use tokio::sync::{broadcast, mpsc};
 
 use crate::{
-    core::record::{Epoch, NodeId, Record, Transition, UtcMicros},
+    core::record::{Epoch, NodeId, Record, UtcMicros},
     ssh::{AddressRule, Credential, Dial, DialEvent, Hop, HostKeyPolicy, Size},
     store::Position,
 };
@@ -87,36 +87,6 @@ pub struct Listing {
     pub degraded: Vec<&'static str>,
 }
 
-/// The evidence behind what is said of a session.
-#[derive(Debug, Clone)]
-pub struct Why {
-    /// The session as it stands.
-    pub session: Record,
-    /// The last sign of life of the browser (pong or byte).
-    pub browser_heard_at: Option<UtcMicros>,
-    /// The last byte from the target's connection, keepalive replies included.
-    pub peer_heard_at: Option<UtcMicros>,
-    /// The last byte a human sent.
-    pub last_input_at: Option<UtcMicros>,
-    /// The last terminal output.
-    pub last_output_at: Option<UtcMicros>,
-    /// Who types in the owner's stead.
-    pub controlled_by: Option<String>,
-    /// Every deadline that is armed now, soonest first; empty when closed.
-    pub deadlines: Vec<Deadline>,
-    /// Its transitions, oldest first.
-    pub history: Vec<Transition>,
-}
-
-/// One armed deadline.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deadline {
-    /// What happens then, as `browser_lost`, `peer_lost`, `detach_expired`, `idle_timeout`, `max_duration`.
-    pub what: &'static str,
-    /// Milliseconds from now.
-    pub left_ms: u64,
-}
-
 /// A transition as it is broadcast.
 #[derive(Debug, Clone)]
 pub struct SessionEvent {
@@ -128,11 +98,24 @@ pub struct SessionEvent {
     pub detail: String,
 }
 
+/// From where on somebody wants to hear of transitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// Those to come.
+    Now,
+    /// Those after this sequence of this process.
+    Event(u64),
+    /// Those after an event of another process, before this one or beside it: what it counted says nothing here.
+    Elsewhere,
+}
+
 /// The events still in memory and those to come; the two overlap nowhere and leave no hole.
 pub struct Subscription {
-    /// Kept events after the asked-for sequence, oldest first.
+    /// The sequence after which the backlog begins; what came before it is not told.
+    pub at: u64,
+    /// Kept events after that, oldest first.
     pub backlog: Vec<SessionEvent>,
-    /// Whether events after the asked-for sequence are no longer in memory.
+    /// Whether events between the asked-for place and `at` are no longer in memory, or never were.
     pub gap: bool,
     /// The events that follow; lagging behind them is a gap too.
     pub live: broadcast::Receiver<SessionEvent>,
@@ -222,20 +205,4 @@ pub enum GatewayError {
     /// The actor that should answer has failed; it is being restarted.
     #[error("The gateway could not answer just now. Try again.")]
     Failed,
-}
-
-impl Why {
-    /// What can still be said of a session that does not run here.
-    pub(super) fn of_record(session: Record) -> Self {
-        Self {
-            browser_heard_at: None,
-            peer_heard_at: session.last_seen_at,
-            last_input_at: session.last_input_at,
-            last_output_at: None,
-            controlled_by: None,
-            deadlines: Vec::new(),
-            history: Vec::new(),
-            session,
-        }
-    }
 }

@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use super::{Entry, Found, Place, RegistryActor, StoreReport};
 use crate::{
-    actor::{clock, gateway::Subscription},
+    actor::{
+        clock,
+        gateway::{Since, Subscription},
+    },
     core::record::{Durable, Record, SessionId},
 };
 
@@ -58,12 +61,18 @@ impl RegistryActor {
         record
     }
 
-    pub(super) fn subscribe(&self, after: Option<u64>) -> Subscription {
-        let after = after.unwrap_or(self.sequence);
-        let first = self.backlog.front().map_or(self.sequence + 1, |event| event.sequence);
-        // A sequence from the future is one of an earlier life of this process.
-        let gap = after + 1 < first || after > self.sequence;
-        let backlog = self.backlog.iter().filter(|event| event.sequence > after).cloned().collect();
-        Subscription { backlog, gap, live: self.events.subscribe() }
+    pub(super) fn subscribe(&self, since: Since) -> Subscription {
+        let newest = self.sequence;
+        // Everything before the oldest that is kept is gone.
+        let oldest = self.backlog.front().map_or(newest, |event| event.sequence.saturating_sub(1));
+        let (at, gap) = match since {
+            Since::Now => (newest, false),
+            Since::Event(after) if (oldest..=newest).contains(&after) => (after, false),
+            Since::Event(after) if after < oldest => (oldest, true),
+            // A sequence that was never reached was not given by this process, whatever its id says.
+            Since::Event(_) | Since::Elsewhere => (newest, true),
+        };
+        let backlog = self.backlog.iter().filter(|event| event.sequence > at).cloned().collect();
+        Subscription { at, backlog, gap, live: self.events.subscribe() }
     }
 }

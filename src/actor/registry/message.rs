@@ -8,7 +8,7 @@ use super::{Muster, StoreReport};
 use crate::{
     actor::{
         clock::Beat,
-        gateway::{GatewayError, OpenSession, Subscription},
+        gateway::{GatewayError, OpenSession, Since, Subscription},
         mailbox::Mailbox,
         reconciler::Fix,
         session::SessionMessage,
@@ -112,8 +112,8 @@ pub enum RegistryMessage {
     },
     /// Asks for transitions.
     Subscribe {
-        /// After this one; `None` for those to come.
-        after: Option<u64>,
+        /// From where on.
+        since: Since,
         /// The subscription.
         reply: oneshot::Sender<Subscription>,
     },

@@ -23,6 +23,9 @@ impl SessionActor {
         let controlled_by = self.wire.keyboard.borrow().guest().map(str::to_owned);
         Why {
             session: Record { controlled_by: controlled_by.clone(), ..self.session.record().clone() },
+            // Said by whoever looks at it from outside.
+            proof: String::new(),
+            owner: None,
             browser_heard_at: stamp(browser),
             peer_heard_at: stamp(beat.peer.last()),
             last_input_at: stamp(beat.input.last()),

@@ -15,6 +15,8 @@ use crate::support::{
 };
 
 mod canary;
+mod copies;
+mod evidence;
 mod fence;
 mod labels;
 mod sign_in;

@@ -9,6 +9,7 @@ mod crash;
 mod cuts;
 mod disk;
 mod drain;
+mod events;
 mod first_contact;
 mod hops;
 mod host_keys;

@@ -3,6 +3,7 @@
 pub mod browser;
 pub mod by_hand;
 pub mod documented;
+pub mod events;
 pub mod frames;
 pub mod gateway;
 pub mod http;

@@ -8,6 +8,7 @@ use pulsegate::{
     store::{Command, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError, Write},
 };
 use secrecy::SecretBox;
+use tokio::time::Instant;
 
 use super::{
     table::{Table, Watch},
@@ -108,7 +109,22 @@ impl RecordStore for Remote {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         let lease = Lease { epoch, incarnation, renewed_at: now };
-        self.ask_once(move |table| table.renew_lease(node.clone(), lease.clone()))
+        let (rows, way, sent, owner) = (self.rows.clone(), self.way.once(), Instant::now(), node.clone());
+        let renewal = move || {
+            rows.table().renew_lease(node.clone(), lease.clone())?;
+            if let Some(watch) = &rows.watch {
+                watch.moved(rows.name, &node);
+            }
+            Ok(())
+        };
+        async move {
+            way.carry(renewal).await?;
+            if let Some(watch) = &self.rows.watch {
+                watch.granted(self.rows.name, &owner, sent);
+            }
+            Ok(())
+        }
+        .boxed()
     }
 
     fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {

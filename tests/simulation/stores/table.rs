@@ -10,14 +10,21 @@ use pulsegate::{
     },
     store::{Command, Holder, Lease, Node, Position, Sort, StoreError, Write},
 };
+use tokio::time::Instant;
 
-/// How long every node may serve without a renewal.
+/// How long every node may serve without a renewal, unless a simulation is one of fences.
 pub const SERVE_FOR: Duration = Duration::from_secs(86_400);
 
 /// Sees everything that is done to a table.
 pub trait Watch: Send + Sync {
     /// A record was given to `store`, which had `before` and has `after` now.
     fn applied(&self, store: &'static str, before: Option<&Record>, given: &Write, after: &Record);
+
+    /// The lease of `node` was renewed in `store`; its node does not know yet.
+    fn moved(&self, _store: &'static str, _node: &NodeId) {}
+
+    /// The node knows that its lease was renewed by what it sent at `sent`.
+    fn granted(&self, _store: &'static str, _node: &NodeId, _sent: Instant) {}
 }
 
 /// A bug that is planted, so that the simulation shows that it would find it.
@@ -47,6 +54,7 @@ pub struct Table {
     chain: Vec<(Transition, Link)>,
     flaw: Option<Flaw>,
     batches: u64,
+    serve_for: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -60,6 +68,11 @@ impl Table {
     /// Empty; a journal keeps an outbox.
     pub fn new(outbox: bool, flaw: Option<Flaw>) -> Self {
         Self { outbox: outbox.then(BTreeMap::new), flaw, ..Self::default() }
+    }
+
+    /// The same, of nodes that may serve without a renewal for so long only.
+    pub fn serving_for(self, serve_for: Duration) -> Self {
+        Self { serve_for: Some(serve_for), ..self }
     }
 
     /// One transaction.
@@ -162,7 +175,8 @@ impl Table {
     }
 
     fn hold(&mut self, id: NodeId, lease: Lease, holder: Holder, started_at: UtcMicros) {
-        self.nodes.insert(id.clone(), Node { id, lease, holder, started_at, serve_for: SERVE_FOR });
+        let serve_for = self.serve_for.unwrap_or(SERVE_FOR);
+        self.nodes.insert(id.clone(), Node { id, lease, holder, started_at, serve_for });
     }
 
     /// Renews a lease.

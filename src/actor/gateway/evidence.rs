@@ -1,0 +1,230 @@
+//! Why a session stands as it does: what its actor knows, and where another node serves it what the stores and the signs of
+//! life of that node tell. Decides nothing.
+
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::{Gateway, GatewayError, unreadable};
+use crate::{
+    actor::{clock, registry::RegistryMessage, session::SessionMessage},
+    core::{
+        lease::patience,
+        neighbours::{Sight, Standing},
+        record::{Authority, Epoch, Record, SessionId, Transition, UtcMicros},
+    },
+    store::StoreError,
+};
+
+/// The evidence behind what is said of a session.
+#[derive(Debug, Clone)]
+pub struct Why {
+    /// The session as it stands.
+    pub session: Record,
+    /// What its status rests on, in one sentence.
+    pub proof: String,
+    /// The gateway that serves it, or did; `None` where nothing is known of that one.
+    pub owner: Option<Owner>,
+    /// The last sign of life of the browser (pong or byte).
+    pub browser_heard_at: Option<UtcMicros>,
+    /// The last byte from the target's connection, keepalive replies included.
+    pub peer_heard_at: Option<UtcMicros>,
+    /// The last byte a human sent.
+    pub last_input_at: Option<UtcMicros>,
+    /// The last terminal output.
+    pub last_output_at: Option<UtcMicros>,
+    /// Who types in the owner's stead.
+    pub controlled_by: Option<String>,
+    /// Every deadline that is armed now, soonest first; empty when closed.
+    pub deadlines: Vec<Deadline>,
+    /// Its transitions, oldest first.
+    pub history: Vec<Transition>,
+}
+
+/// One armed deadline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deadline {
+    /// What happens then, as `browser_lost`, `peer_lost`, `detach_expired`, `idle_timeout`, `max_duration`; of another node's
+    /// session `owner_lost` (it is shown as lost) and `owner_fenced` (it is closed), unless that node gives a sign of life.
+    pub what: &'static str,
+    /// Milliseconds from now.
+    pub left_ms: u64,
+}
+
+/// The gateway that serves a session, by its lease and its signs of life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Whether it is this one.
+    pub own: bool,
+    /// `serving`, `lost`, `left` or `fenced`.
+    pub standing: &'static str,
+    /// Its epoch, if known: a session that was born in an earlier one is over.
+    pub epoch: Option<Epoch>,
+    /// Its newest renewal by its own wall clock.
+    pub renewed_at: Option<UtcMicros>,
+    /// How long this node has seen no sign of life of it, in milliseconds.
+    pub silent_ms: u64,
+    /// How long it may serve without renewing its lease, in milliseconds.
+    pub serve_for_ms: Option<u64>,
+}
+
+impl Gateway {
+    /// Returns the evidence behind a session's state; `None` for an unknown id.
+    ///
+    /// # Errors
+    /// [`GatewayError`] if the registry or the records cannot answer.
+    pub async fn why(&self, id: SessionId) -> Result<Option<Why>, GatewayError> {
+        let found = self.ask(|reply| RegistryMessage::Find { id, reply }).await?;
+        let Some(found) = found else { return self.why_elsewhere(id).await };
+        let mut why = None;
+        if let Some(mailbox) = found.mailbox {
+            let (reply, answer) = oneshot::channel();
+            if mailbox.deliver(SessionMessage::Why(reply)).await.is_ok() {
+                why = answer.await.ok();
+            }
+        }
+        let mut why = why.unwrap_or_else(|| Why::of_record(found.record.clone()));
+        why.session = found.record;
+        why.history = self.stores.history(id).await.map_err(unreadable)?;
+        why.owner = self.owner(&why.session).await;
+        why.proof = "This gateway serves it: what is said here it sees itself.".to_owned();
+        Ok(Some(why))
+    }
+
+    /// Of a session that is not open here: as the stores have it.
+    async fn why_elsewhere(&self, id: SessionId) -> Result<Option<Why>, GatewayError> {
+        let recorded = self.stores.get(id, self.records_behind()).await;
+        let known = recorded.as_ref().ok().and_then(Option::as_ref);
+        // Signs of life reach the view at once and the records seldom.
+        let shown = match known {
+            Some(record) if record.is_closed() || record.node == self.parts.settings.node => None,
+            Some(record) => self.stores.live.open_of(record.node.clone()).await.ok(),
+            None if recorded.is_err() => self.stores.live.open().await.ok(),
+            None => None,
+        };
+        let shown = shown.and_then(|open| open.into_iter().find(|record| record.id == id));
+        let (record, unread) = match (recorded, shown) {
+            (Ok(Some(recorded)), Some(shown)) => {
+                let last_seen_at = recorded.last_seen_at.max(shown.last_seen_at);
+                (Record { last_seen_at, ..recorded.join(shown) }, false)
+            }
+            (Ok(Some(recorded)), None) => (recorded, false),
+            (Err(_), Some(shown)) => (shown, true),
+            (Ok(None), _) => return Ok(None),
+            (Err(error), None) => return Err(unreadable(error)),
+        };
+        let mut why = Why::of_record(record);
+        self.label(std::slice::from_mut(&mut why.session));
+        why.history = match self.stores.history(id).await {
+            Ok(history) => history,
+            Err(StoreError::Unavailable(_)) if unread => Vec::new(),
+            Err(error) => return Err(unreadable(error)),
+        };
+        why.owner = self.owner(&why.session).await;
+        if !why.session.is_closed() {
+            why.deadlines = self.deadlines_of_owner(&why.session);
+        }
+        why.proof = proof(&why.session, why.owner.as_ref(), unread);
+        Ok(Some(why))
+    }
+
+    async fn owner(&self, session: &Record) -> Option<Owner> {
+        let (now, settings, seen) = (clock::instant(), &self.parts.settings, self.seen.borrow().clone());
+        if session.node == settings.node {
+            let lease = self.stores.journal.lease(settings.node.clone()).await.ok().flatten();
+            return Some(Owner {
+                own: true,
+                standing: Standing::Serving.as_str(),
+                epoch: Some(settings.epoch),
+                renewed_at: lease.map(|lease| lease.renewed_at),
+                silent_ms: 0,
+                serve_for_ms: self.stores.records.is_some().then(|| millis(settings.serve_for)),
+            });
+        }
+        let (_, standing, sight) = seen.sights(now).find(|(node, ..)| **node == session.node)?;
+        Some(Owner {
+            own: false,
+            standing: standing.as_str(),
+            epoch: sight.node.as_ref().map(|node| node.lease.epoch),
+            renewed_at: sight.node.as_ref().map(|node| node.lease.renewed_at),
+            silent_ms: millis(now.saturating_duration_since(sight.moved)),
+            serve_for_ms: sight.node.as_ref().map(|node| millis(node.serve_for)),
+        })
+    }
+
+    /// What silence of its own node does to a session, and when.
+    fn deadlines_of_owner(&self, session: &Record) -> Vec<Deadline> {
+        let (now, seen) = (clock::instant(), self.seen.borrow().clone());
+        let sight = seen.sights(now).find(|(node, ..)| **node == session.node);
+        sight.map_or_else(Vec::new, |(_, standing, sight)| deadlines(now, standing, sight))
+    }
+}
+
+impl Why {
+    /// What can still be said of a session that does not run here.
+    fn of_record(session: Record) -> Self {
+        Self {
+            proof: String::new(),
+            owner: None,
+            browser_heard_at: None,
+            peer_heard_at: session.last_seen_at,
+            last_input_at: session.last_input_at,
+            last_output_at: None,
+            controlled_by: None,
+            deadlines: Vec::new(),
+            history: Vec::new(),
+            session,
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn deadlines(now: Instant, standing: Standing, sight: &Sight) -> Vec<Deadline> {
+    let left = |at: Instant| millis(at.saturating_duration_since(now));
+    let lost = match standing {
+        Standing::Serving => sight.lost_from,
+        Standing::Lost | Standing::Left | Standing::Fenced => None,
+    };
+    let fenced = match (standing, &sight.node) {
+        (Standing::Serving | Standing::Lost, Some(node)) => sight.moved.checked_add(patience(node.serve_for)),
+        (Standing::Serving | Standing::Lost | Standing::Left | Standing::Fenced, _) => None,
+    };
+    let armed = [("owner_lost", lost), ("owner_fenced", fenced)];
+    armed.into_iter().filter_map(|(what, at)| at.map(|at| Deadline { what, left_ms: left(at) })).collect()
+}
+
+/// What the status of a session that does not run here rests on. `unread`: its record could not be read.
+fn proof(session: &Record, owner: Option<&Owner>, unread: bool) -> String {
+    let node = &session.node;
+    if session.is_closed() {
+        return match session.authority {
+            Authority::Observed => format!("{node} saw it end, or its next start found it over."),
+            Authority::Inferred => {
+                format!("Another gateway concluded it: {node} had lost the right to serve what it left open.")
+            }
+        };
+    }
+    let view = if unread { " Its record cannot be read now: this is what the live view shows." } else { "" };
+    let Some(owner) = owner else {
+        return format!("The stores say so; nothing is known of {node}, which serves it.{view}");
+    };
+    let epoch_is_over = owner.epoch.is_some_and(|epoch| session.epoch < epoch);
+    let seen = match owner.standing {
+        _ if owner.own || epoch_is_over => {
+            format!("An earlier start of {node} left it open: the next sweep closes it.")
+        }
+        "lost" => format!(
+            "{node} serves it and has given no sign of life for {} ms: it is shown as lost until one comes. It may go on there.",
+            owner.silent_ms
+        ),
+        "serving" => format!(
+            "{node} serves it and gave a sign of life {} ms ago: what is said here is what it wrote to the stores.",
+            owner.silent_ms
+        ),
+        _ => format!("{node} no longer serves: the next sweep closes it."),
+    };
+    seen + view
+}

@@ -1,0 +1,81 @@
+//! Which life of a node begins in its stores, and that no other gateway lives under its name. Knows no lock.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use crate::{
+    actor::registry,
+    core::{
+        lease::Lease,
+        record::{Epoch, Incarnation, NodeId},
+    },
+    store::{RecordStore, StoreError, mysql::MySqlStore, schema::Step, sqlite::SqliteStore},
+};
+
+/// How long a lease is watched before its epoch is taken over: a gateway that serves renews it every second.
+const LEASE_WATCH: Duration = Duration::from_millis(2_200);
+
+/// The life that is to begin.
+pub(super) struct Beginning {
+    /// Whose.
+    pub node: NodeId,
+    /// The start that begins it.
+    pub incarnation: Incarnation,
+    /// The start before it, where that is certainly over.
+    pub over: Option<Incarnation>,
+}
+
+impl Beginning {
+    /// Begins the next epoch, in the records where they are another store, and in the journal.
+    pub(super) async fn begin(&self, records: Option<&MySqlStore>, journal: &SqliteStore) -> anyhow::Result<Epoch> {
+        let begun = match records {
+            Some(records) => self.begin_in_records(records, journal).await?,
+            None => Epoch(0),
+        };
+        // One below, because the journal takes the next.
+        let after = Epoch(begun.0.saturating_sub(1));
+        Ok(registry::begin_epoch(journal, self.node.clone(), self.incarnation.clone(), after).await?)
+    }
+
+    /// Brings the records' schema up to date, sees that no other gateway serves under this node's name, and begins the next
+    /// epoch there. While the records are down the journal alone counts: they are told its epoch later.
+    async fn begin_in_records(&self, records: &MySqlStore, journal: &SqliteStore) -> anyhow::Result<Epoch> {
+        let node = &self.node;
+        let tell =
+            |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
+        let begun = async {
+            records.migrate(true, tell).await?;
+            // A copied directory knows everything its original knew, so only the lease itself shows whether somebody lives.
+            if let Some(lease) = records.lease(node.clone()).await?
+                && !self.is_over(&lease, journal).await
+            {
+                tracing::info!(%node, "seeing whether another gateway serves under this name");
+                tokio::time::sleep(LEASE_WATCH).await;
+                if records.lease(node.clone()).await?.is_some_and(|later| later != lease) {
+                    return Ok(None);
+                }
+            }
+            registry::begin_epoch(records, node.clone(), self.incarnation.clone(), Epoch(0)).await.map(Some)
+        };
+        match begun.await {
+            Ok(Some(epoch)) => Ok(epoch),
+            Ok(None) => bail!(
+                "another gateway serves as {node} on these records: its data directory is a copy of this one, or its original. \
+                 Stop it, or give this one its own node.data_dir and node.id"
+            ),
+            Err(StoreError::Unavailable(error)) => {
+                tracing::warn!(%error, "the records are down; serving on the journal until they are back");
+                Ok(Epoch(0))
+            }
+            Err(error) => Err(error).context("store.records"),
+        }
+    }
+
+    /// Whether it is proven, without watching, that nobody renews this lease.
+    async fn is_over(&self, lease: &Lease, journal: &SqliteStore) -> bool {
+        let Some(over) = &self.over else { return false };
+        let noted = journal.lease(self.node.clone()).await.ok().flatten();
+        noted.is_some_and(|noted| lease.ended_with(over, &noted))
+    }
+}
