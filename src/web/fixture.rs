@@ -182,14 +182,15 @@ impl PeopleStore for Team {
             .into_iter()
             .filter(|user| self.root || user.role != Role::Admin)
             .map(|user| (user.name.clone(), user));
-        let tokens = [("observe", "observe"), ("open", "open"), ("look", "watch open")].map(|(name, scopes)| {
+        let kinds = [("observe", "observe"), ("open", "open"), ("look", "watch open"), ("whole", "")];
+        let tokens = kinds.map(|(name, scopes)| {
             let digest = token_digest(&format!("pgt_{name}"));
             let token = Token {
                 id: name.to_owned(),
                 name: format!("to {name}"),
                 user: "operator".to_owned(),
                 digest,
-                scopes: Some(scopes.split(' ').map(|scope| scope.parse().unwrap()).collect()),
+                scopes: (!scopes.is_empty()).then(|| scopes.split(' ').map(|scope| scope.parse().unwrap()).collect()),
                 created_at: START,
                 expires_at: None,
                 last_used_at: None,

@@ -10,6 +10,7 @@ use actix_web::{
 use serde_json::Value;
 
 use super::*;
+use crate::core::people::Role;
 use crate::web::{
     fixture::{TOKEN, administered, cookie_of, hold_to_the_document, settings, state_with},
     sign_ins::Place,
@@ -162,6 +163,20 @@ async fn behind_tls_the_cookie_is_secure() {
     let state = state_with(Settings { tls: true, ..settings() });
     let path = state.issue_link(auth::ADMIN);
     assert_eq!(cookie_in(&ask_with(&state, to(Method::GET, &path)).await).secure(), Some(true));
+}
+
+#[actix_rt::test]
+async fn a_token_is_no_way_around_the_second_factor_of_a_role() {
+    let login = async |required: Role, token: &str| {
+        let state = state_with(Settings { require_totp: vec![required], ..settings() });
+        let body = serde_json::json!({ "token": token });
+        ask_with(&state, to(Method::POST, "/api/v1/login").set_json(body)).await
+    };
+    let refused = login(Role::Operator, "pgt_whole").await;
+    assert_eq!((refused.status(), refused.response().cookies().count()), (StatusCode::FORBIDDEN, 0));
+    assert!(problem(refused).await["detail"].as_str().unwrap().contains("a second factor"));
+    assert_eq!(login(Role::Viewer, "pgt_whole").await.status(), StatusCode::NO_CONTENT, "it is asked of others");
+    assert_eq!(login(Role::Admin, TOKEN).await.status(), StatusCode::NO_CONTENT, "the gateway's own has none");
 }
 
 #[actix_rt::test]
