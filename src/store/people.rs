@@ -21,6 +21,9 @@ use crate::core::{
 pub enum Change {
     /// Adds a user. Not done if there is one of this name.
     Add(User),
+    /// Adds who is to be the first admin. Not done if somebody who may sign in administers already, or there is one of this name: of
+    /// two gateways that each hold a link for it, one does.
+    AddFirst(User),
     /// Puts a user in the place of what changed at that time last. Not done if it has changed since.
     Replace(User, UtcMicros),
     /// Removes a user and their tokens.
@@ -82,6 +85,21 @@ macro_rules! add_user {
     };
 }
 
+/// As [`add_user`], unless somebody is there whom [`Directory::has_admin`] would find. What changes the users counts first, and so
+/// has the others wait until it is done; this looks after that. No text within the JSON has a quote that is not escaped.
+macro_rules! add_first {
+    ($from:literal, $unless:literal) => {
+        concat!(
+            "INSERT INTO users (name, role, grants, disabled, password_hash, second_factor, invitation, identity, created_at, \
+             changed_at, last_sign_in_at) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? ",
+            $from,
+            " WHERE NOT EXISTS (SELECT 1 FROM users AS others WHERE others.role = 'admin' AND others.disabled = 0 \
+             AND (others.identity IS NULL OR others.identity LIKE '%\"admitted\":true%')) ",
+            $unless
+        )
+    };
+}
+
 /// As [`add_user`].
 macro_rules! add_token {
     ($unless:literal) => {
@@ -93,7 +111,7 @@ macro_rules! add_token {
     };
 }
 
-pub(super) use {add_token, add_user};
+pub(super) use {add_first, add_token, add_user};
 
 pub(super) const REPLACE_USER: &str = "UPDATE users SET role = ?, grants = ?, disabled = ?, password_hash = ?, second_factor = ?, \
     invitation = ?, identity = ?, changed_at = ? \

@@ -29,7 +29,7 @@ use crate::{
     core::{
         control::TakeOver,
         liveness::Rule,
-        people::{ADMIN, Directory, Grant, Role, Token, User, token_digest},
+        people::{Directory, Grant, Role, Token, User, token_digest},
         record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
         seal::{SealKey, Seals},
         session::Limits,
@@ -82,8 +82,17 @@ pub fn settings() -> Settings {
 
 /// A state whose gateway never gets ready: everything that needs a store is a 503.
 pub fn state_with(settings: Settings) -> web::Data<State> {
+    state_of(settings, Team { root: false })
+}
+
+/// As [`state_with`], and a user root administers it.
+pub fn administered(settings: Settings) -> web::Data<State> {
+    state_of(settings, Team { root: true })
+}
+
+fn state_of(settings: Settings, team: Team) -> web::Data<State> {
     let catalogue = settings.targets.iter().map(Target::listed).collect();
-    let people = People::new(Some(Arc::new(Team)), catalogue);
+    let people = People::new(Some(Arc::new(team)), catalogue);
     people.refresh().now_or_never().unwrap().unwrap();
     let gateway = Gateway::start(Foundation {
         settings: actor_settings(),
@@ -145,8 +154,10 @@ pub fn cookie_of(state: &State, user: &str) -> String {
     state.sign_ins.sign_in(state.now(), user.into(), auth::stamp(&directory, user), Place::default())
 }
 
-/// One user per role, named like it, with every grant; nobody else, for ever.
-struct Team;
+/// One user per role, named like it, with every grant, but an admin only as root; nobody else, for ever.
+struct Team {
+    root: bool,
+}
 
 impl PeopleStore for Team {
     fn version(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -155,7 +166,7 @@ impl PeopleStore for Team {
 
     fn read(&self) -> BoxFuture<'_, Result<Directory, StoreError>> {
         let users = Role::ALL.map(|role| User {
-            name: role.as_str().to_owned(),
+            name: if role == Role::Admin { "root" } else { role.as_str() }.to_owned(),
             role,
             grants: vec![Grant::Catalogue, Grant::AdHoc],
             disabled: false,
@@ -167,15 +178,19 @@ impl PeopleStore for Team {
             changed_at: START,
             last_sign_in_at: None,
         });
-        let users = users.into_iter().filter(|user| user.name != ADMIN).map(|user| (user.name.clone(), user));
-        let tokens = [("observe", "observe"), ("open", "open"), ("look", "watch open")].map(|(name, scopes)| {
+        let users = users
+            .into_iter()
+            .filter(|user| self.root || user.role != Role::Admin)
+            .map(|user| (user.name.clone(), user));
+        let kinds = [("observe", "observe"), ("open", "open"), ("look", "watch open"), ("whole", "")];
+        let tokens = kinds.map(|(name, scopes)| {
             let digest = token_digest(&format!("pgt_{name}"));
             let token = Token {
                 id: name.to_owned(),
                 name: format!("to {name}"),
                 user: "operator".to_owned(),
                 digest,
-                scopes: Some(scopes.split(' ').map(|scope| scope.parse().unwrap()).collect()),
+                scopes: (!scopes.is_empty()).then(|| scopes.split(' ').map(|scope| scope.parse().unwrap()).collect()),
                 created_at: START,
                 expires_at: None,
                 last_used_at: None,

@@ -53,6 +53,7 @@ pub async fn login(request: HttpRequest, body: web::Json<Login>) -> Result<HttpR
             let caller = auth::check_token(&request, token.expose_secret())?;
             // A cookie has all rights of its user; a token made for less is not traded for one.
             caller.need_all_of_owner()?;
+            need_no_more(State::of(&request)?, &caller)?;
             let stamp = current_stamp(&request, &caller.user)?;
             Proven { user: caller.user, stamp, how: "with a token" }
         }
@@ -63,6 +64,25 @@ pub async fn login(request: HttpRequest, body: web::Json<Login>) -> Result<HttpR
     };
     let cookie = sign_in(&request, proven.user, &proven.stamp, proven.how)?;
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
+}
+
+/// Refuses a user's token where more than a secret is asked for at the page: a code, or the word of a provider. Who finds the token of
+/// a program must not get past that, into a cookie that outlasts the token.
+fn need_no_more(state: &State, caller: &Caller) -> Result<(), Problem> {
+    let directory = state.gateway.people().directory();
+    let asked = state.settings.require_totp.contains(&caller.role())
+        || directory
+            .users
+            .get(&*caller.user)
+            .is_some_and(|user| user.second_factor.is_some() || user.identity.is_some());
+    match &caller.via {
+        Via::Token(_) if asked => Err(Problem::forbidden(format!(
+            "A token signs {} in to no page, since that takes a second factor or a provider. Sign in with these; the token stays good \
+             for programs.",
+            caller.user
+        ))),
+        Via::Gateway | Via::Cookie(..) | Via::Token(_) | Via::Header => Ok(()),
+    }
 }
 
 /// Returns the user whose name and password these are. Whatever is wrong, the answer is the same and takes as long; only where both

@@ -44,6 +44,7 @@ enum Holder {
 
 /// `POST /api/v1/setup`: says whose link it is, 200; or uses it up: makes the first admin or sets a user's password, 201, and signs
 /// them in, unless they have a second factor. A secret that is none, was used or is too old is a 404, and counts as a wrong password.
+/// The first admin's, once somebody administers by another way, is a 409.
 pub async fn setup(request: HttpRequest, body: web::Json<Setup>) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
     let state = State::of(&request)?;
@@ -82,6 +83,9 @@ fn holder(request: &HttpRequest, state: &State, secret: &SecretString) -> Result
     if !state.gateway.people().are_known() {
         return Err(Problem::unavailable("The store of users does not answer yet. Try again in a moment.", 5));
     }
+    if state.gateway.people().directory().has_admin() && state.is_setup(secret.expose_secret()) {
+        return Err(administered());
+    }
     find(state, secret).ok_or_else(|| {
         state.throttle.note(state.now(), &address);
         state.gateway.audit().note(Deed::refused(Action::SignIn, ANONYMOUS, address, "", "A wrong or used set-up link."));
@@ -99,6 +103,13 @@ fn find(state: &State, secret: &SecretString) -> Option<Holder> {
     }
     let user = directory.invited(&token_digest(offered), (state.settings.utc)())?;
     Some(Holder::User(Box::new(user.clone())))
+}
+
+/// 409 to who holds a link to the first admin when there is one.
+fn administered() -> Problem {
+    Problem::conflict(
+        "Somebody administers this gateway already, so this link makes nobody its admin any more. Sign in, or ask them for an account.",
+    )
 }
 
 async fn make_admin(
@@ -121,8 +132,14 @@ async fn make_admin(
     let deed =
         Deed::done(Action::UserCreate, ANONYMOUS, address, &name, "As admin, the first one, by the set-up link.");
     state.gateway.audit().record(deed).await?;
-    if !state.gateway.people().change(Change::Add(user.clone())).await? {
-        return Err(Problem::exists(format!("There is a user {name} already, who is no admin. Take another name.")));
+    // Nobody, here or on another gateway, may have become one since: the store looks once more while nobody else changes it.
+    if !state.gateway.people().change(Change::AddFirst(user.clone())).await? {
+        let directory = state.gateway.people().directory();
+        let taken = !directory.has_admin() && directory.users.contains_key(&name);
+        let why = if taken { "The name is taken." } else { "Somebody else became the first admin." };
+        state.gateway.audit().note(Deed::refused(Action::UserCreate, ANONYMOUS, address, &name, why));
+        let exists = || Problem::exists(format!("There is a user {name} already, who is no admin. Take another name."));
+        return Err(if taken { exists() } else { administered() });
     }
     state.end_setup(secret.expose_secret());
     Ok(user)

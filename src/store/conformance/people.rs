@@ -14,7 +14,7 @@ macro_rules! people_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::people:
             users_and_tokens_come_back_as_written, a_name_is_given_once, a_change_of_what_has_changed_is_not_done,
-            a_user_leaves_with_their_tokens, only_changes_count,
+            of_many_first_admins_one_is_and_nobody_after_them, a_user_leaves_with_their_tokens, only_changes_count,
             targets_come_back_as_written, a_target_is_added_once_and_changed_by_who_saw_it, who_is_gone_is_not_brought_back_by_being_seen,
             of_two_gateways_that_take_one_code_only_one_does);
     };
@@ -90,6 +90,45 @@ pub fn a_name_is_given_once<S: PeopleStore, G>(fresh: Fresh<S, G>) {
         assert!(!store.change(Change::Add(other)).await.unwrap());
         assert!(store.change(Change::Add(user("ada"))).await.unwrap(), "what was sent twice is done");
         assert_eq!(store.read().await.unwrap().users["ada"].role, Role::Operator);
+    });
+}
+
+/// An admin, as one comes by a set-up link.
+fn first(name: &str) -> User {
+    User { role: Role::Admin, identity: None, ..user(name) }
+}
+
+pub fn of_many_first_admins_one_is_and_nobody_after_them<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let escaped = Identity { issuer: r#"","admitted":true"#.to_owned(), subject: "s".to_owned(), admitted: false };
+        let others = [
+            user("operator"),
+            User { disabled: true, ..first("disabled") },
+            User { identity: Some(escaped), ..first("lapsed") },
+        ];
+        for other in others {
+            assert!(store.change(Change::Add(other)).await.unwrap());
+            assert!(!store.read().await.unwrap().has_admin(), "none of these administers");
+        }
+        let rival = |name: &str| store.change(Change::AddFirst(first(name)));
+        assert!(!rival("disabled").await.unwrap(), "the name is somebody's");
+        let made = futures_util::future::join_all(["ada", "bob", "eve"].map(rival)).await;
+        let made: Vec<bool> = made.into_iter().map(Result::unwrap).collect();
+        assert_eq!(made.iter().filter(|done| **done).count(), 1, "{made:?}");
+        let known = store.read().await.unwrap();
+        let admins = known.users.values().filter(|user| user.role == Role::Admin && user.may_sign_in());
+        let admins: Vec<String> = admins.map(|user| user.name.clone()).collect();
+        assert_eq!(admins.len(), 1, "{admins:?}");
+        assert!(rival(&admins[0]).await.unwrap(), "what was sent twice is done");
+
+        // Who comes from a provider administers as long as it says so.
+        store.change(Change::Remove(admins[0].clone())).await.unwrap();
+        let admitted = User { identity: Some(identity()), ..first("admitted") };
+        assert!(store.change(Change::Add(admitted)).await.unwrap());
+        assert!(store.read().await.unwrap().has_admin());
+        assert!(!rival("late").await.unwrap());
+        assert!(!store.read().await.unwrap().users.contains_key("late"));
     });
 }
 

@@ -38,7 +38,9 @@ impl PeopleStore for MySqlStore {
         Box::pin(async move {
             let found = self.writers.run(|| statements(&change)).await?;
             match &change {
-                Change::Add(user) | Change::Replace(user, _) => rows::is_written(found.first(), user),
+                Change::Add(user) | Change::AddFirst(user) | Change::Replace(user, _) => {
+                    rows::is_written(found.first(), user)
+                }
                 Change::AddTarget(target) | Change::ReplaceTarget(target, _) => {
                     targets::is_written(found.first(), target)
                 }
@@ -67,6 +69,11 @@ fn statements(change: &Change) -> Vec<Statement> {
         Change::Add(user) => {
             work.push(remove_orphans(user));
             work.push(add_user(user));
+            user
+        }
+        Change::AddFirst(user) => {
+            work.push(remove_orphans(user));
+            work.push(add_first(user));
             user
         }
         Change::Replace(user, before) => {
@@ -100,10 +107,16 @@ fn remove_orphans(user: &User) -> Statement {
 }
 
 fn add_user(user: &User) -> Statement {
-    let query = sqlx::query(rows::add_user!("ON DUPLICATE KEY UPDATE name = users.name"))
-        .bind(user.name.clone())
-        .bind(user.role.as_str())
-        .bind(rows::list(&user.grants));
+    whole(sqlx::query(rows::add_user!("ON DUPLICATE KEY UPDATE name = users.name")), user)
+}
+
+fn add_first(user: &User) -> Statement {
+    whole(sqlx::query(rows::add_first!("FROM DUAL", "ON DUPLICATE KEY UPDATE name = users.name")), user)
+}
+
+/// Binds all of a user.
+fn whole(query: Statement, user: &User) -> Statement {
+    let query = query.bind(user.name.clone()).bind(user.role.as_str()).bind(rows::list(&user.grants));
     let query = query.bind(i64::from(user.disabled)).bind(user.password_hash.clone());
     let query = query.bind(rows::optional(user.second_factor.as_ref())).bind(rows::optional(user.invitation.as_ref()));
     let query = query.bind(rows::optional(user.identity.as_ref()));

@@ -15,7 +15,12 @@ pub(super) fn target_statements(change: &Change) -> Vec<Statement> {
         Change::AddTarget(target) => (add(target), &target.outline.name),
         Change::ReplaceTarget(target, before) => (replace(target, *before), &target.outline.name),
         Change::RemoveTarget(name) => return vec![sqlx::query(rows::REMOVE_TARGET).bind(name.clone())],
-        Change::Add(_) | Change::Replace(..) | Change::Remove(_) | Change::AddToken(_) | Change::RemoveToken(_) => {
+        Change::Add(_)
+        | Change::AddFirst(_)
+        | Change::Replace(..)
+        | Change::Remove(_)
+        | Change::AddToken(_)
+        | Change::RemoveToken(_) => {
             return Vec::new();
         }
     };

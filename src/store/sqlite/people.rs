@@ -64,6 +64,11 @@ async fn apply(transaction: &mut Transaction<'_>, change: Change) -> Result<bool
             transaction.run(add_user(&user)).await?;
             user
         }
+        Change::AddFirst(user) => {
+            transaction.run(remove_orphans(&user)).await?;
+            transaction.run(add_first(&user)).await?;
+            user
+        }
         Change::Replace(user, before) => {
             transaction.run(replace_user(&user, before)).await?;
             user
@@ -91,10 +96,16 @@ fn remove_orphans(user: &User) -> Statement {
 }
 
 fn add_user(user: &User) -> Statement {
-    let query = sqlx::query(rows::add_user!("ON CONFLICT DO NOTHING"))
-        .bind(user.name.clone())
-        .bind(user.role.as_str())
-        .bind(rows::list(&user.grants));
+    whole(sqlx::query(rows::add_user!("ON CONFLICT DO NOTHING")), user)
+}
+
+fn add_first(user: &User) -> Statement {
+    whole(sqlx::query(rows::add_first!("", "ON CONFLICT DO NOTHING")), user)
+}
+
+/// Binds all of a user.
+fn whole(query: Statement, user: &User) -> Statement {
+    let query = query.bind(user.name.clone()).bind(user.role.as_str()).bind(rows::list(&user.grants));
     let query = query.bind(i64::from(user.disabled)).bind(user.password_hash.clone());
     let query = query.bind(rows::optional(user.second_factor.as_ref())).bind(rows::optional(user.invitation.as_ref()));
     let query = query.bind(rows::optional(user.identity.as_ref()));

@@ -18,7 +18,12 @@ pub(super) async fn change_target(transaction: &mut Transaction<'_>, change: Cha
         Change::RemoveTarget(name) => {
             return Ok(transaction.run(sqlx::query(rows::REMOVE_TARGET).bind(name)).await? == 1);
         }
-        Change::Add(_) | Change::Replace(..) | Change::Remove(_) | Change::AddToken(_) | Change::RemoveToken(_) => {
+        Change::Add(_)
+        | Change::AddFirst(_)
+        | Change::Replace(..)
+        | Change::Remove(_)
+        | Change::AddToken(_)
+        | Change::RemoveToken(_) => {
             return Ok(false);
         }
     };

@@ -10,8 +10,9 @@ use actix_web::{
 use serde_json::Value;
 
 use super::*;
+use crate::core::people::Role;
 use crate::web::{
-    fixture::{TOKEN, cookie_of, hold_to_the_document, settings, state_with},
+    fixture::{TOKEN, administered, cookie_of, hold_to_the_document, settings, state_with},
     sign_ins::Place,
     state::{Settings, State},
 };
@@ -191,6 +192,20 @@ async fn behind_tls_the_cookie_is_secure() {
 }
 
 #[actix_rt::test]
+async fn a_token_is_no_way_around_the_second_factor_of_a_role() {
+    let login = async |required: Role, token: &str| {
+        let state = state_with(Settings { require_totp: vec![required], ..settings() });
+        let body = serde_json::json!({ "token": token });
+        ask_with(&state, to(Method::POST, "/api/v1/login").set_json(body)).await
+    };
+    let refused = login(Role::Operator, "pgt_whole").await;
+    assert_eq!((refused.status(), refused.response().cookies().count()), (StatusCode::FORBIDDEN, 0));
+    assert!(problem(refused).await["detail"].as_str().unwrap().contains("a second factor"));
+    assert_eq!(login(Role::Viewer, "pgt_whole").await.status(), StatusCode::NO_CONTENT, "it is asked of others");
+    assert_eq!(login(Role::Admin, TOKEN).await.status(), StatusCode::NO_CONTENT, "the gateway's own has none");
+}
+
+#[actix_rt::test]
 async fn a_foreign_page_cannot_sign_anyone_in() {
     let body = serde_json::json!({ "token": TOKEN });
     let request = to(Method::POST, "/api/v1/login").set_json(&body).insert_header(("origin", "https://evil.example"));
@@ -213,6 +228,28 @@ async fn a_one_time_link_signs_in_once() {
         assert_eq!(again.headers().get(header::LOCATION).unwrap(), "/#/link-expired");
         assert_eq!(again.response().cookies().count(), 0);
     }
+}
+
+#[actix_rt::test]
+async fn a_link_to_the_first_admin_says_so_once_somebody_administers_and_counts_as_no_try() {
+    let state = administered(settings());
+    let secret = state.issue_setup().replace("/#/setup/", "");
+    let opens = |secret: &str| {
+        ask_with(&state, to(Method::POST, "/api/v1/setup").set_json(serde_json::json!({"secret": secret})))
+    };
+    for _ in 0..11 {
+        let refused = problem(opens(&secret).await).await;
+        assert_eq!(refused["status"], 409, "{refused}");
+        assert!(
+            refused["detail"].as_str().unwrap().starts_with("Somebody administers this gateway already"),
+            "{refused}"
+        );
+    }
+    assert_eq!(problem(opens("made-up").await).await["status"], 404, "it is told to nobody else");
+    let fresh = state_with(settings());
+    let secret = fresh.issue_setup().replace("/#/setup/", "");
+    let asks = to(Method::POST, "/api/v1/setup").set_json(serde_json::json!({"secret": secret}));
+    assert_eq!(ask_with(&fresh, asks).await.status(), StatusCode::OK);
 }
 
 #[actix_rt::test]

@@ -24,7 +24,7 @@ mod retention;
 mod screens;
 pub mod second_factor;
 mod secrets;
-mod setup;
+pub mod setup;
 mod targets;
 mod terminal;
 mod tls;

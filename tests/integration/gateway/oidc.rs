@@ -221,6 +221,9 @@ fn what_the_provider_takes_away_is_gone_with_the_next_sign_in() {
     let ada = signs_in(&gateway).unwrap_or_else(|answer| panic!("{}", answer.text()));
     let (page, id) = ada.page();
     let token = ada.asks("POST", "/api/v1/tokens", Some(&json!({"name": "t"}))).json();
+    let trade = json!({"token": token["token"]}).to_string();
+    let traded = http::request(gateway.addr, "POST", "/api/v1/login", "", Some(&trade));
+    assert_eq!(traded.status, 403, "to a page they come from the provider: {}", traded.text());
     let token = Person::with_token(&gateway, token["token"].as_str().unwrap());
     assert_eq!(me(&token)["role"], "operator");
     provider.knows("sub-1", "ada", &["others"]);

@@ -196,6 +196,16 @@ fn who_must_have_a_second_factor_can_do_nothing_but_turn_one_on() {
     assert_eq!(factor(&ada)["required"], false);
     let (page, _) = ada.page();
     page.runs("echo hello", "hello");
+
+    // Whoever has one is not signed in without it by a token either, must they have one or not.
+    let otto_may = otto.asks("POST", "/api/v1/tokens", Some(&json!({"name": "ci"}))).json();
+    let trades = || {
+        let body = json!({"token": otto_may["token"]}).to_string();
+        http::request(gateway.addr, "POST", "/api/v1/login", "", Some(&body)).status
+    };
+    assert_eq!(trades(), 204);
+    enrols(&otto);
+    assert_eq!(trades(), 403);
 }
 
 #[test]
