@@ -38,7 +38,7 @@ use crate::{
         dice::Dice,
         live::Server,
         records::Rows,
-        table::Table,
+        table::{SERVE_FOR, Table},
         way::{Odds, Way},
     },
     truth::{REATTACH, Truth},
@@ -157,10 +157,11 @@ fn host(seed: u64) -> (Host, Shells) {
         records: None,
         live: Server::default(),
         connector: Arc::new(shells.clone()),
-        truth: Shared::new(Truth::new(1)),
+        truth: Shared::new(Truth::new(1, SERVE_FOR)),
         log: Log::new(false),
         dice: dice.fork(),
         hasty: false,
+        serve_for: SERVE_FOR,
     };
     (Host::new(0, parts), shells)
 }
