@@ -25,7 +25,7 @@ use super::{
     world,
 };
 use crate::{
-    core::record::{Authority, Durable, EndReason, Incarnation, Record, SessionId, Status},
+    core::record::{Authority, Durable, EndReason, Record, SessionId, Status},
     ssh::Size,
     store::{ListQuery, StoreError},
 };
@@ -45,9 +45,7 @@ mod start;
 /// A target tried out.
 mod trial;
 
-pub use answers::{
-    Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Since, Subscription,
-};
+pub use answers::{Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Subscription};
 pub use drain::Phase;
 pub use evidence::{Deadline, Owner, Why};
 pub use start::{Collapse, Foundation};
@@ -222,17 +220,12 @@ impl Gateway {
         report.await.map_err(|_| GatewayError::Failed)
     }
 
-    /// Subscribes to transitions from there on.
+    /// Subscribes to transitions from now on, or from after a sequence, of whichever process that was.
     ///
     /// # Errors
     /// [`GatewayError::Failed`] if the registry cannot answer.
-    pub async fn subscribe(&self, since: Since) -> Result<Subscription, GatewayError> {
-        self.ask(|reply| RegistryMessage::Subscribe { since, reply }).await
-    }
-
-    /// What tells this process from every other, and from those before it on the same node.
-    pub fn incarnation(&self) -> &Incarnation {
-        &self.parts.settings.incarnation
+    pub async fn subscribe(&self, after: Option<u64>) -> Result<Subscription, GatewayError> {
+        self.ask(|reply| RegistryMessage::Subscribe { after, reply }).await
     }
 
     /// Who may do what.

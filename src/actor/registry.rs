@@ -178,6 +178,7 @@ impl RegistryActor {
         fenced: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
         let (events, _) = broadcast::channel(BACKLOG);
+        let sequence = settings.incarnation.first_place();
         let limits = Limits {
             batch: settings.flush_batch,
             closes: settings.cleanup_batch as usize,
@@ -213,7 +214,7 @@ impl RegistryActor {
             beating: false,
             renewing_view: false,
             view_lost: false,
-            sequence: 0,
+            sequence,
             backlog: VecDeque::new(),
             events,
             draining: Vec::new(),
@@ -377,7 +378,7 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             RegistryMessage::OpenHere(reply) => reply.send(self.open_here()).is_ok(),
             RegistryMessage::Freshen { records, reply } => reply.send(self.freshen(records)).is_ok(),
             RegistryMessage::End { id, reason, detail, reply } => reply.send(self.end(id, reason, detail, ctx)).is_ok(),
-            RegistryMessage::Subscribe { since, reply } => reply.send(self.subscribe(since)).is_ok(),
+            RegistryMessage::Subscribe { after, reply } => reply.send(self.subscribe(after)).is_ok(),
             RegistryMessage::Muster(reply) => reply.send(self.muster()).is_ok(),
             RegistryMessage::Mend { fixes, dry_run, reply } => reply.send(self.mend(fixes, dry_run, ctx)).is_ok(),
             RegistryMessage::Stores(reply) => reply.send(self.report()).is_ok(),

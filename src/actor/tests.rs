@@ -282,3 +282,21 @@ async fn a_drain_refuses_opens_and_closes_what_nobody_runs_yet() {
     assert!(house.gateway.open(request()).await.is_err());
     assert_eq!(house.gateway.readiness().reasons, ["draining"]);
 }
+
+#[actix_rt::test]
+async fn an_event_of_another_process_is_no_place_in_this_one() {
+    let house = House::new().await;
+    let first = house.gateway.subscribe(None).await.unwrap().at;
+    house.open().await;
+    let now = house.gateway.subscribe(None).await.unwrap().at;
+    assert!(now > first);
+    let from = async |after| {
+        let told = house.gateway.subscribe(Some(after)).await.unwrap();
+        (told.at, told.gap, told.backlog.len() as u64)
+    };
+    assert_eq!(from(first).await, (first, false, now - first));
+    assert_eq!(from(now).await, (now, false, 0));
+    for elsewhere in [0, first - 1, now + 1, u64::MAX] {
+        assert_eq!(from(elsewhere).await, (now, true, 0), "{elsewhere}");
+    }
+}

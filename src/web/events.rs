@@ -13,11 +13,8 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast::error::RecvError, watch};
 
 use super::{auth::Caller, error::Problem, sessions, state::State, view::session_json};
 use crate::{
-    actor::gateway::{Phase, SessionEvent, Since, Subscription},
-    core::{
-        people::Right,
-        record::{Incarnation, Status},
-    },
+    actor::gateway::{Phase, SessionEvent, Subscription},
+    core::{people::Right, record::Status},
     store::{ListQuery, Position},
 };
 
@@ -31,18 +28,14 @@ const END: &[u8] = b"event: end\ndata: {\"code\":\"restart\"}\n\n";
 /// Sessions of one piece of a snapshot: some 100 KiB.
 const PIECE: u32 = 200;
 
-/// Digits that name a process: 64 bits, so that no two of all that a reader may have heard of are the same.
-const LIFE: usize = 16;
-
 /// Streams every transition from now on, or from after `Last-Event-ID`. What is missing is said by an event `gap`, with the
 /// open sessions as they are behind it; and the end of the gateway, behind every transition of it, by an event `end`.
 pub async fn events(request: HttpRequest, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
-    let life = life(state.gateway.incarnation());
-    let since = request.headers().get(LAST_EVENT_ID).map_or(Ok(Since::Now), |value| since(value, &life))?;
+    let after = request.headers().get(LAST_EVENT_ID).map(sequence).transpose()?;
     let permit = state.event_streams.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Problem::unavailable("As many event streams are open as may be.", 10))?;
-    let subscription = state.gateway.subscribe(since).await?;
-    let feed = Feed::new(state, caller, permit, life, subscription);
+    let subscription = state.gateway.subscribe(after).await?;
+    let feed = Feed::new(state, caller, permit, subscription);
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         // nginx holds answers back unless told otherwise.
@@ -50,26 +43,13 @@ pub async fn events(request: HttpRequest, state: web::Data<State>, caller: Calle
         .streaming(feed.into_stream()))
 }
 
-/// What stands before the sequence in the ids of one process.
-fn life(incarnation: &Incarnation) -> String {
-    incarnation.to_string().chars().take(LIFE).collect()
-}
-
-/// Reads the id of an event: `LIFE-SEQUENCE`. A number alone is one of a release that named no process.
-fn since(value: &HeaderValue, life: &str) -> Result<Since, Problem> {
-    let is_life =
-        |text: &str| text.len() == LIFE && text.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    let text = value.to_str().unwrap_or_default();
-    let (whose, sequence) = text.split_once('-').map_or((None, text), |(whose, sequence)| (Some(whose), sequence));
-    match (whose, sequence.parse()) {
-        (Some(whose), Ok(sequence)) if whose == life => Ok(Since::Event(sequence)),
-        (None, Ok(_)) => Ok(Since::Elsewhere),
-        (Some(whose), Ok(_)) if is_life(whose) => Ok(Since::Elsewhere),
-        _ => Err(Problem::bad_request(
-            "Last-Event-ID must be the id of an event as this API gave it: 16 hexadecimal digits, a dash, a number. \
-             Leave it out to hear of what is to come.",
-        )),
-    }
+fn sequence(value: &HeaderValue) -> Result<u64, Problem> {
+    let number = value.to_str().ok().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| {
+        Problem::bad_request(
+            "Last-Event-ID must be the id of an event: a number. Leave it out to hear of what is to come.",
+        )
+    })
 }
 
 /// How far a snapshot was told.
@@ -85,7 +65,6 @@ struct Feed {
     state: web::Data<State>,
     caller: Caller,
     _permit: OwnedSemaphorePermit,
-    life: String,
     /// The sequence of the last event told, or passed over.
     last: u64,
     opening: VecDeque<Bytes>,
@@ -102,7 +81,6 @@ impl Feed {
         state: web::Data<State>,
         caller: Caller,
         permit: OwnedSemaphorePermit,
-        life: String,
         mut subscription: Subscription,
     ) -> Self {
         let backlog: VecDeque<_> = std::mem::take(&mut subscription.backlog).into();
@@ -110,9 +88,9 @@ impl Feed {
         // At once, so that the browser knows the stream is open.
         let mut opening = VecDeque::from([Bytes::from_static(b": open\n\n")]);
         let snapshot = subscription.gap.then_some(Snapshot::Due);
-        opening.push_back(if subscription.gap { gap() } else { place(&life, last) });
+        opening.push_back(if subscription.gap { gap() } else { place(last) });
         let (phase, keep_alive) = (Some(state.gateway.phase()), KEEP_ALIVE);
-        Self { state, caller, _permit: permit, life, last, opening, snapshot, subscription, backlog, keep_alive, phase }
+        Self { state, caller, _permit: permit, last, opening, snapshot, subscription, backlog, keep_alive, phase }
     }
 
     fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
@@ -143,7 +121,7 @@ impl Feed {
                 self.last = event.sequence;
                 // What is not shown to them moves no more than their place.
                 let shown = sessions::sees(&caller, &event.session);
-                Some(if shown { frame(&self.life, &event) } else { place(&self.life, self.last) })
+                Some(if shown { frame(&event) } else { place(self.last) })
             }
             Ok(Err(RecvError::Lagged(missed))) => {
                 self.last = self.last.saturating_add(missed);
@@ -171,7 +149,7 @@ impl Feed {
             ..ListQuery::default()
         };
         let listing = self.state.gateway.list(query).await.ok()?;
-        let id = if listing.next.is_none() { place_line(&self.life, self.last) } else { String::new() };
+        let id = if listing.next.is_none() { place_line(self.last) } else { String::new() };
         let data = json!({
             "sessions": listing.sessions.iter().map(session_json).collect::<Vec<_>>(),
             "complete": listing.next.is_none(),
@@ -183,18 +161,18 @@ impl Feed {
 }
 
 /// JSON has no line break of its own, so one `data:` line holds it.
-fn frame(life: &str, event: &SessionEvent) -> Bytes {
+fn frame(event: &SessionEvent) -> Bytes {
     let data = json!({ "session": session_json(&event.session), "detail": event.detail });
-    format!("event: session\n{}data: {data}\n\n", place_line(life, event.sequence)).into()
+    format!("event: session\n{}data: {data}\n\n", place_line(event.sequence)).into()
 }
 
-fn place_line(life: &str, sequence: u64) -> String {
-    format!("id: {life}-{sequence}\n")
+fn place_line(sequence: u64) -> String {
+    format!("id: {sequence}\n")
 }
 
 /// Moves the place to which a reader comes back, and nothing else: an event without data is none.
-fn place(life: &str, sequence: u64) -> Bytes {
-    format!("{}\n", place_line(life, sequence)).into()
+fn place(sequence: u64) -> Bytes {
+    format!("{}\n", place_line(sequence)).into()
 }
 
 /// Says that events are missing; the snapshot behind it holds what they led to.
@@ -214,14 +192,12 @@ mod tests {
         SessionEvent { sequence, session: record(), detail: "a\nb".to_owned() }
     }
 
-    const OWN: &str = "00112233445566aa";
-
     fn feed(at: u64, backlog: Vec<SessionEvent>, gap: bool) -> (broadcast::Sender<SessionEvent>, Feed) {
         let (sender, live) = broadcast::channel(2);
         let state = state_with(settings());
         let permit = state.event_streams.clone().try_acquire_owned().unwrap();
         let caller = caller(&state, "admin").0;
-        (sender, Feed::new(state, caller, permit, OWN.to_owned(), Subscription { at, backlog, gap, live }))
+        (sender, Feed::new(state, caller, permit, Subscription { at, backlog, gap, live }))
     }
 
     async fn told(feed: Feed) -> Vec<String> {
@@ -231,22 +207,9 @@ mod tests {
             let text = String::from_utf8(frame.to_vec()).unwrap();
             assert!(text.ends_with("\n\n") && !text.trim_end().contains("\n\n"), "one frame: {text:?}");
             let head = text.lines().take(2).collect::<Vec<_>>().join(" ");
-            heads.push(head.replace(&format!("{OWN}-"), "").trim().to_owned());
+            heads.push(head.trim().to_owned());
         }
         heads
-    }
-
-    #[test]
-    fn an_id_of_another_process_is_no_place_in_this_one() {
-        let read = |text: &str| since(&HeaderValue::from_str(text).unwrap(), OWN);
-        assert_eq!(read("00112233445566aa-7").unwrap(), Since::Event(7));
-        assert_eq!(read("00112233445566aa-0").unwrap(), Since::Event(0));
-        assert_eq!(read("00112233445566ab-7").unwrap(), Since::Elsewhere, "another start, or another gateway");
-        assert_eq!(read("7").unwrap(), Since::Elsewhere, "an earlier release");
-        for wrong in ["", "-7", "x", "00112233445566aa-", "00112233445566aa-x", "0011-7", "00112233445566AA-7", "a-b-7"]
-        {
-            assert!(read(wrong).is_err(), "{wrong:?}");
-        }
     }
 
     #[actix_rt::test]

@@ -90,23 +90,13 @@ pub struct Listing {
 /// A transition as it is broadcast.
 #[derive(Debug, Clone)]
 pub struct SessionEvent {
-    /// Grows by one with every event of this process, from 1.
+    /// Grows by one with every event of this process, from the first place of its start on
+    /// ([`Incarnation::first_place`](crate::core::record::Incarnation::first_place)).
     pub sequence: u64,
     /// The session after the transition.
     pub session: Record,
     /// One sentence: what was seen.
     pub detail: String,
-}
-
-/// From where on somebody wants to hear of transitions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Since {
-    /// Those to come.
-    Now,
-    /// Those after this sequence of this process.
-    Event(u64),
-    /// Those after an event of another process, before this one or beside it: what it counted says nothing here.
-    Elsewhere,
 }
 
 /// The events still in memory and those to come; the two overlap nowhere and leave no hole.

@@ -4,10 +4,7 @@ use std::time::Instant;
 
 use super::{Entry, Found, Place, RegistryActor, StoreReport};
 use crate::{
-    actor::{
-        clock,
-        gateway::{Since, Subscription},
-    },
+    actor::{clock, gateway::Subscription},
     core::record::{Durable, Record, SessionId},
 };
 
@@ -61,16 +58,17 @@ impl RegistryActor {
         record
     }
 
-    pub(super) fn subscribe(&self, since: Since) -> Subscription {
+    pub(super) fn subscribe(&self, after: Option<u64>) -> Subscription {
         let newest = self.sequence;
         // Everything before the oldest that is kept is gone.
         let oldest = self.backlog.front().map_or(newest, |event| event.sequence.saturating_sub(1));
-        let (at, gap) = match since {
-            Since::Now => (newest, false),
-            Since::Event(after) if (oldest..=newest).contains(&after) => (after, false),
-            Since::Event(after) if after < oldest => (oldest, true),
-            // A sequence that was never reached was not given by this process, whatever its id says.
-            Since::Event(_) | Since::Elsewhere => (newest, true),
+        let first = self.settings.incarnation.first_place();
+        let (at, gap) = match after {
+            None => (newest, false),
+            Some(after) if (oldest..=newest).contains(&after) => (after, false),
+            Some(after) if (first..oldest).contains(&after) => (oldest, true),
+            // Another process gave it, before this one or beside it: what that counted says nothing here.
+            Some(_) => (newest, true),
         };
         let backlog = self.backlog.iter().filter(|event| event.sequence > at).cloned().collect();
         Subscription { at, backlog, gap, live: self.events.subscribe() }

@@ -8,7 +8,7 @@ use super::{Muster, StoreReport};
 use crate::{
     actor::{
         clock::Beat,
-        gateway::{GatewayError, OpenSession, Since, Subscription},
+        gateway::{GatewayError, OpenSession, Subscription},
         mailbox::Mailbox,
         reconciler::Fix,
         session::SessionMessage,
@@ -113,7 +113,7 @@ pub enum RegistryMessage {
     /// Asks for transitions.
     Subscribe {
         /// From where on.
-        since: Since,
+        after: Option<u64>,
         /// The subscription.
         reply: oneshot::Sender<Subscription>,
     },
