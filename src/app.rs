@@ -187,7 +187,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
         connector: Arc::new(RusshConnector::new(ssh.clone())),
         collapse: Arc::new(move |why| fall.send_modify(|first| *first = first.or(Some(why)))),
     };
-    let (core, gateway) = begin(foundation).await?;
+    let gateway = begin(foundation).await?;
     let addr = plan.listener.local_addr()?;
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
     let secrets = plan.loaded.secrets.clone();
@@ -232,7 +232,6 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
         tracing::error!("the audit log does not tell of this stop");
     }
     serving.await??;
-    core.stop();
     outcome
 }
 
@@ -268,15 +267,16 @@ fn server(
     Ok(server.run())
 }
 
-/// Starts the actors on a thread of their own.
-async fn begin(foundation: Foundation) -> anyhow::Result<(Arbiter, Gateway)> {
+/// Starts the actors on a thread of their own, which ends with the process and not sooner: stopped, it would drop what it is
+/// doing, and a connection of sqlx's that is dropped where no runtime is left panics.
+async fn begin(foundation: Foundation) -> anyhow::Result<Gateway> {
     let core = Arbiter::new();
     let (started, gateway) = oneshot::channel();
     core.spawn(async move {
         // The receiver waits just below.
         started.send(Gateway::start(foundation)).ok();
     });
-    Ok((core, gateway.await.context("the core thread did not start")?))
+    gateway.await.context("the core thread did not start")
 }
 
 /// Opens the stores that the configuration names and begins this node's next epoch in them. The journal must work; the

@@ -178,7 +178,6 @@ impl RegistryActor {
         fenced: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
         let (events, _) = broadcast::channel(BACKLOG);
-        let sequence = settings.incarnation.first_place();
         let limits = Limits {
             batch: settings.flush_batch,
             closes: settings.cleanup_batch as usize,
@@ -195,6 +194,7 @@ impl RegistryActor {
             // An earlier life may have left something in the outbox.
             spilled: stores.records.as_ref().map(|_| None),
             retirement: Retirement::new(&settings),
+            sequence: settings.incarnation.first_place(),
             right: Right::new(&settings, stores.records.is_some(), fenced),
             settings,
             stores,
@@ -214,7 +214,6 @@ impl RegistryActor {
             beating: false,
             renewing_view: false,
             view_lost: false,
-            sequence,
             backlog: VecDeque::new(),
             events,
             draining: Vec::new(),

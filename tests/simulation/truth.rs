@@ -326,8 +326,13 @@ impl Truth {
 
     /// A host died with everything on it.
     pub fn fall(&mut self, host: usize, now: Instant) {
-        for life in self.lives.values_mut().filter(|life| life.host == host && life.closed.is_none()) {
-            life.fall(now);
+        for life in self.lives.values_mut().filter(|life| life.host == host) {
+            // Another host may have concluded that it is over while this one stood still.
+            if life.closed.is_some() {
+                life.linked = false;
+            } else {
+                life.fall(now);
+            }
         }
         if let Some(host) = self.hosts.get_mut(host) {
             host.up = false;
