@@ -2,7 +2,7 @@
 //! speaks and is typed to. What arrives at both ends is what one connection that never broke would have brought: no byte is
 //! missing, none comes twice. The gateway is the real one; what lies between it and a page is played here.
 //!
-//! `PULSEGATE_SIM_CUTS=10000` plays that many schedules instead of the test run's 500; `PULSEGATE_SIM_CUT=7` plays one.
+//! `PULSEGATE_SIM_CUTS=500` plays that many schedules instead of the test run's 10,000; `PULSEGATE_SIM_CUT=7` plays one.
 
 use std::{
     cell::RefCell,
@@ -55,7 +55,7 @@ mod socket;
 mod typing;
 
 /// Schedules of the test run.
-const SCHEDULES: u64 = 500;
+const SCHEDULES: u64 = 10_000;
 
 /// Schedules that one gateway serves at a time.
 const TOGETHER: u64 = 25;
