@@ -191,7 +191,7 @@ fn why_json(why: &Why) -> WhyView<'_> {
         peer_heard_at: why.peer_heard_at.map(Rfc3339),
         last_input_at: why.last_input_at.map(Rfc3339),
         last_output_at: why.last_output_at.map(Rfc3339),
-        controlled_by: why.controlled_by.as_deref(),
+        controlled_by: why.session.controlled_by.as_deref(),
         deadlines: why
             .deadlines
             .iter()
@@ -213,7 +213,7 @@ fn why_json(why: &Why) -> WhyView<'_> {
 fn owner_json(owner: &Owner) -> OwnerView {
     OwnerView {
         own: owner.own,
-        standing: owner.standing,
+        standing: owner.standing.as_str(),
         epoch: owner.epoch.map(|epoch| epoch.0),
         renewed_at: owner.renewed_at.map(Rfc3339),
         silent_ms: owner.silent_ms,

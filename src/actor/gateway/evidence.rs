@@ -33,8 +33,6 @@ pub struct Why {
     pub last_input_at: Option<UtcMicros>,
     /// The last terminal output.
     pub last_output_at: Option<UtcMicros>,
-    /// Who types in the owner's stead.
-    pub controlled_by: Option<String>,
     /// Every deadline that is armed now, soonest first; empty when closed.
     pub deadlines: Vec<Deadline>,
     /// Its transitions, oldest first.
@@ -56,8 +54,8 @@ pub struct Deadline {
 pub struct Owner {
     /// Whether it is this one.
     pub own: bool,
-    /// `serving`, `lost`, `left` or `fenced`.
-    pub standing: &'static str,
+    /// How it stands.
+    pub standing: Standing,
     /// Its epoch, if known: a session that was born in an earlier one is over.
     pub epoch: Option<Epoch>,
     /// Its newest renewal by its own wall clock.
@@ -84,7 +82,8 @@ impl Gateway {
             }
         }
         let mut why = why.unwrap_or_else(|| Why::of_record(found.record.clone()));
-        why.session = found.record;
+        // Its actor knows first who types.
+        why.session = Record { controlled_by: why.session.controlled_by, ..found.record };
         why.history = self.stores.history(id).await.map_err(unreadable)?;
         why.owner = self.owner(&why.session).await;
         why.proof = "This gateway serves it: what is said here it sees itself.".to_owned();
@@ -134,7 +133,7 @@ impl Gateway {
             let lease = self.stores.journal.lease(settings.node.clone()).await.ok().flatten();
             return Some(Owner {
                 own: true,
-                standing: Standing::Serving.as_str(),
+                standing: Standing::Serving,
                 epoch: Some(settings.epoch),
                 renewed_at: lease.map(|lease| lease.renewed_at),
                 silent_ms: 0,
@@ -144,7 +143,7 @@ impl Gateway {
         let (_, standing, sight) = seen.sights(now).find(|(node, ..)| **node == session.node)?;
         Some(Owner {
             own: false,
-            standing: standing.as_str(),
+            standing,
             epoch: sight.node.as_ref().map(|node| node.lease.epoch),
             renewed_at: sight.node.as_ref().map(|node| node.lease.renewed_at),
             silent_ms: millis(now.saturating_duration_since(sight.moved)),
@@ -170,7 +169,6 @@ impl Why {
             peer_heard_at: session.last_seen_at,
             last_input_at: session.last_input_at,
             last_output_at: None,
-            controlled_by: None,
             deadlines: Vec::new(),
             history: Vec::new(),
             session,
@@ -216,15 +214,15 @@ fn proof(session: &Record, owner: Option<&Owner>, unread: bool) -> String {
         _ if owner.own || epoch_is_over => {
             format!("An earlier start of {node} left it open: the next sweep closes it.")
         }
-        "lost" => format!(
+        Standing::Lost => format!(
             "{node} serves it and has given no sign of life for {} ms: it is shown as lost until one comes. It may go on there.",
             owner.silent_ms
         ),
-        "serving" => format!(
+        Standing::Serving => format!(
             "{node} serves it and gave a sign of life {} ms ago: what is said here is what it wrote to the stores.",
             owner.silent_ms
         ),
-        _ => format!("{node} no longer serves: the next sweep closes it."),
+        Standing::Left | Standing::Fenced => format!("{node} no longer serves: the next sweep closes it."),
     };
     seen + view
 }

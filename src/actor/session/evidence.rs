@@ -22,7 +22,7 @@ impl SessionActor {
         let left = |at: Instant| u64::try_from(at.saturating_duration_since(now.at).as_millis()).unwrap_or(u64::MAX);
         let controlled_by = self.wire.keyboard.borrow().guest().map(str::to_owned);
         Why {
-            session: Record { controlled_by: controlled_by.clone(), ..self.session.record().clone() },
+            session: Record { controlled_by, ..self.session.record().clone() },
             // Said by whoever looks at it from outside.
             proof: String::new(),
             owner: None,
@@ -30,7 +30,6 @@ impl SessionActor {
             peer_heard_at: stamp(beat.peer.last()),
             last_input_at: stamp(beat.input.last()),
             last_output_at: stamp(beat.output.last()),
-            controlled_by,
             deadlines: self
                 .session
                 .deadlines()
