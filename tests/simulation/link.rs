@@ -140,10 +140,32 @@ async fn play(target: Target, mut sents: UnboundedReceiver<Sent>, token: Token, 
     }
 }
 
+/// Holds back what a target says, as the gateway's own valve does.
 #[derive(Default)]
-struct Valve {
+pub struct Valve {
     closed: bool,
     waits: Option<Waker>,
+}
+
+impl Valve {
+    /// Whether it holds back; then who asks is woken once it does not.
+    pub fn holds(&mut self, cx: &Context<'_>) -> bool {
+        if self.closed {
+            self.waits = Some(cx.waker().clone());
+        }
+        self.closed
+    }
+
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    pub fn open(&mut self) {
+        self.closed = false;
+        if let Some(waker) = self.waits.take() {
+            waker.wake();
+        }
+    }
 }
 
 struct Output {
@@ -154,9 +176,7 @@ struct Output {
 
 impl LinkOutput for Output {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
-        let mut valve = self.valve.borrow_mut();
-        if valve.closed {
-            valve.waits = Some(cx.waker().clone());
+        if self.valve.borrow_mut().holds(cx) {
             return Poll::Pending;
         }
         loop {
@@ -213,15 +233,11 @@ impl LinkControl for Control {
     }
 
     fn close_valve(&self) {
-        self.valve.borrow_mut().closed = true;
+        self.valve.borrow_mut().close();
     }
 
     fn open_valve(&self) {
-        let mut valve = self.valve.borrow_mut();
-        valve.closed = false;
-        if let Some(waker) = valve.waits.take() {
-            waker.wake();
-        }
+        self.valve.borrow_mut().open();
     }
 
     fn close(self: Box<Self>) -> LocalBoxFuture<'static, ()> {

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeMap,
     rc::Rc,
     sync::{Arc, Mutex},
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{Scene, page::Progress};
-use crate::stores::dice::Dice;
+use crate::{link::Valve, stores::dice::Dice};
 
 /// How far ahead of its slowest page a shell speaks that is not to flood: less than the gateway keeps.
 const AHEAD: u64 = 24 * 1024;
@@ -108,12 +108,6 @@ impl Connector for Shells {
     }
 }
 
-#[derive(Default)]
-struct Valve {
-    closed: bool,
-    waits: Option<Waker>,
-}
-
 struct Output {
     said: UnboundedReceiver<LinkEvent>,
     heard: Arc<dyn Fn() + Send + Sync>,
@@ -122,9 +116,7 @@ struct Output {
 
 impl LinkOutput for Output {
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<LinkEvent> {
-        let mut valve = self.valve.borrow_mut();
-        if valve.closed {
-            valve.waits = Some(cx.waker().clone());
+        if self.valve.borrow_mut().holds(cx) {
             return Poll::Pending;
         }
         self.said.poll_recv(cx).map(|event| {
@@ -164,15 +156,11 @@ impl LinkControl for Control {
     }
 
     fn close_valve(&self) {
-        self.valve.borrow_mut().closed = true;
+        self.valve.borrow_mut().close();
     }
 
     fn open_valve(&self) {
-        let mut valve = self.valve.borrow_mut();
-        valve.closed = false;
-        if let Some(waker) = valve.waits.take() {
-            waker.wake();
-        }
+        self.valve.borrow_mut().open();
     }
 
     fn close(self: Box<Self>) -> LocalBoxFuture<'static, ()> {
