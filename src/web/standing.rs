@@ -38,6 +38,11 @@ impl Drop for Guard {
     }
 }
 
+/// Tells a session that whoever `attach` belongs to may no longer type in it.
+pub fn is_unfit(session: &Mailbox<SessionMessage>, attach: AttachNo, why: String) {
+    session::post(session, SessionMessage::Control(Act { attach, deed: Deed::Unfit { why } }));
+}
+
 /// Who is at a terminal, and whose it is.
 #[derive(Clone)]
 pub struct Standing {
@@ -82,7 +87,7 @@ impl Standing {
                 why = self.clone().lost() => why,
                 why = self.becomes_unfit() => why,
             };
-            session::post(&session, SessionMessage::Control(Act { attach, deed: Deed::Unfit { why } }));
+            is_unfit(&session, attach, why);
         }))
     }
 

@@ -24,7 +24,7 @@ use super::{
     outlet::{Body, Outlet},
     protocol::{self, BrowserFrame, Fault, GatewayFrame, LEAVING, MAX_FRAME, Mode, SUBPROTOCOL},
     resizes::{self, Resizes},
-    standing::{Guard, Standing},
+    standing::{self, Guard, Standing},
     state::State,
     view::session_json,
 };
@@ -264,7 +264,10 @@ impl TerminalSocket {
         let standing = self.standing.clone();
         let guard = interactive.then(|| standing.clone().guard(self.gateway.clone(), self.id));
         if !interactive {
-            ctx.spawn(standing.lost().into_actor(self).map(|why, socket, ctx| {
+            let (session, attach) = (session.clone(), ends.attach);
+            ctx.spawn(standing.lost().into_actor(self).map(move |why, socket, ctx| {
+                // Before the session hears that the socket is gone: a guest who was only cut off would keep control for a while.
+                standing::is_unfit(&session, attach, why.clone());
                 socket.fail(Fault::SignIn, &format!("You may no longer look on: {why}."), ctx);
             }));
         }
