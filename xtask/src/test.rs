@@ -157,8 +157,8 @@ fn browser_tests(paths: &Paths, steps: &mut Steps, filter: Option<&str>) {
         return;
     }
     let mut command = Command::new("node");
-    // One file at a time: each starts a browser, and some measure.
-    command.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]);
+    // Two files at a time: they mostly wait, each for its own browser and gateway.
+    command.args(["--test", "--test-reporter=spec", "--test-concurrency=2"]);
     if let Some(filter) = filter {
         command.arg(format!("--test-name-pattern={filter}"));
     }
