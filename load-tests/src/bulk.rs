@@ -15,6 +15,7 @@ use crate::{
     bare::Bare,
     gateway::Gateway,
     process::Process,
+    relay::Relay,
     report::{Goal, Report},
     shell,
     target::Target,
@@ -118,16 +119,21 @@ impl Bulk {
         let mut through = Side::start("gateway", target.addr, &[UNRECORDED]).await?;
         let unlimited = ("PULSEGATE__RECORDING__MAX_SIZE", "1024GiB");
         let mut recorded = Side::start("gateway, recording", target.addr, &[unlimited]).await?;
-        let (own, mut bare_sum) = (Process::own(), Sum::default());
+        let mut relay = Relay::start(target.addr).await?;
+        let (own, mut bare_sum, mut relayed) = (Process::own(), Sum::default(), Sum::default());
         for _ in 0..self.rounds {
             let before = own.cpu_seconds()?;
             let took = shell::flood(&mut bare, self.bytes).await?;
             bare_sum.add(self.bytes, took, own.cpu_seconds()? - before);
+            let before = relay.process().cpu_seconds()?;
+            let took = shell::flood(&mut relay, self.bytes).await?;
+            relayed.add(self.bytes, took, relay.process().cpu_seconds()? - before);
             for side in [&mut transit, &mut through, &mut recorded] {
                 side.flood(self.bytes).await?;
             }
         }
         bare_sum.tell("bare client", &mut report);
+        relayed.tell("bare relay", &mut report);
         for side in [&transit, &through, &recorded] {
             side.sum.tell(side.name, &mut report);
         }
@@ -144,6 +150,9 @@ impl Bulk {
         report.tell("CPU per byte, screens and recording / neither", cost(&recorded), "×");
         let (browser, through) = (through.browser, through.sum);
         report.tell("gateway's browser: CPU", browser / (through.bytes as f64 / 1e9), "s/GB");
+        // What is left of the goals for anything that writes on what the client reads.
+        report.tell("speed, relay / bare", relayed.megabytes_per_second() / bare_sum.megabytes_per_second(), "×");
+        report.tell("CPU per byte, relay / bare", relayed.cpu_per_gigabyte() / bare_sum.cpu_per_gigabyte(), "×");
         let speed = through.megabytes_per_second() / bare_sum.megabytes_per_second();
         let cost = through.cpu_per_gigabyte() / bare_sum.cpu_per_gigabyte();
         report.hold("speed, gateway / bare", speed, "×", Goal::AtLeast(SPEED));

@@ -56,6 +56,23 @@ pub struct Gateway {
     folder: TempDir,
 }
 
+/// Where a gateway is, and what lets a page in: all that another thread needs of it.
+pub struct Door {
+    addr: SocketAddr,
+    token: String,
+}
+
+impl Door {
+    /// Opens a WebSocket.
+    pub async fn socket(&self, path: &str) -> Result<WebSocket> {
+        let head = format!(
+            "Origin: http://{}\r\nAuthorization: Bearer {}\r\nSec-WebSocket-Protocol: pulsegate.v1\r\n",
+            self.addr, self.token
+        );
+        WebSocket::open(self.addr, path, &head).await
+    }
+}
+
 impl Gateway {
     /// Starts one whose catalogue holds `target`, with more settings as environment variables.
     pub fn start(target: SocketAddr, settings: &[(&str, &str)]) -> Result<Self> {
@@ -132,7 +149,12 @@ impl Gateway {
 
     /// Opens a session and returns its id.
     pub async fn open(&self) -> Result<String> {
-        let (_, session) = self.try_open().await?;
+        self.open_on(TARGET).await
+    }
+
+    /// The same on another target of its catalogue.
+    pub async fn open_on(&self, target: &str) -> Result<String> {
+        let (_, session) = self.try_open_on(target).await?;
         let id = session.get("id").and_then(Value::as_str);
         Ok(id.with_context(|| format!("no session but {session}"))?.to_owned())
     }
@@ -194,13 +216,9 @@ impl Gateway {
         found.and_then(|kind| kind.get("alive")?.as_u64()).with_context(|| format!("no actors of kind {kind}"))
     }
 
-    /// Opens a WebSocket.
-    pub async fn socket(&self, path: &str) -> Result<WebSocket> {
-        let head = format!(
-            "Origin: http://{}\r\nAuthorization: Bearer {}\r\nSec-WebSocket-Protocol: pulsegate.v1\r\n",
-            self.addr, self.token
-        );
-        WebSocket::open(self.addr, path, &head).await
+    /// What it takes to come in.
+    pub fn door(&self) -> Door {
+        Door { addr: self.addr, token: self.token.clone() }
     }
 
     /// Asks for something of its API that must succeed.
@@ -220,7 +238,11 @@ impl Gateway {
 
     /// Asks to open a session and returns what is answered.
     pub async fn try_open(&self) -> Result<(StatusCode, Value)> {
-        self.request(Method::POST, "/api/v1/sessions", Some(json!({ "target": TARGET }))).await
+        self.try_open_on(TARGET).await
+    }
+
+    async fn try_open_on(&self, target: &str) -> Result<(StatusCode, Value)> {
+        self.request(Method::POST, "/api/v1/sessions", Some(json!({ "target": target }))).await
     }
 
     /// Asks, and returns whatever is answered; an error if nothing is.

@@ -39,6 +39,8 @@ mod live;
 #[path = "../../tests/integration/support/mariadb.rs"]
 #[expect(dead_code, reason = "the tests also stop it in its tracks")]
 mod mariadb;
+/// Scenario: one session floods, others type.
+mod neighbour;
 /// Work at a steady rate.
 mod pace;
 /// Scenario: polling against this gateway.
@@ -51,6 +53,8 @@ mod recording;
 mod records;
 /// A Redis server of our own.
 mod redis;
+/// The least that any gateway does.
+mod relay;
 /// What was measured and how it is told.
 mod report;
 /// Scenario: a thousand sessions.
@@ -91,6 +95,8 @@ enum Scenario {
     Stalled(stalled::Stalled),
     /// Thousands of connections that ask for nothing, while somebody types.
     Idlers(idlers::Idlers),
+    /// How much later a key's echo comes while another session floods.
+    Neighbour(neighbour::Neighbour),
     /// The list of sessions, asked for by many at once, over a long history.
     Listing(listing::Listing),
     /// Beats and records into a Redis, and a view that is flushed.
@@ -116,6 +122,9 @@ enum Scenario {
     /// The SSH server to measure against, until its standard input ends.
     #[command(hide = true)]
     Target,
+    /// A bare client that carries a shell of the server at this address to whoever connects.
+    #[command(hide = true)]
+    Relay { target: std::net::SocketAddr },
 }
 
 fn main() -> ExitCode {
@@ -138,6 +147,7 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         Scenario::Bulk(bulk) => bulk.run().await?,
         Scenario::Sessions(sessions) => sessions.run().await?,
         Scenario::Stalled(stalled) => stalled.run().await?,
+        Scenario::Neighbour(neighbour) => neighbour.run().await?,
         Scenario::Idlers(idlers) => idlers.run().await?,
         Scenario::Listing(listing) => listing.run().await?,
         Scenario::Live(live) => live.run().await?.context("no Redis: install redis-server")?,
@@ -169,6 +179,7 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         },
         Scenario::Smoke => return smoke(json).await.map(|()| true),
         Scenario::Target => return target::serve().await.map(|()| true),
+        Scenario::Relay { target } => return relay::serve(target).await.map(|()| true),
     };
     report.print(json);
     Ok(report.met())
@@ -182,9 +193,10 @@ async fn smoke(json: bool) -> Result<()> {
     told(bulk::Bulk { bytes: 20_000_000, rounds: 1 }.run().await?);
     told(sessions::Sessions { count: 100, warm_ups: 1 }.run().await?);
     told(stalled::Stalled { seconds: 3, long: false }.run().await?);
+    told(neighbour::Neighbour { typists: 2, keys: 50, rounds: 2, pace: 30 }.run().await?);
     told(listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1 }.run().await?);
     let live = live::Live { sessions: 1_000, seconds: 1 }.run().await?;
-    let mut scenarios = 5 + usize::from(live.is_some());
+    let mut scenarios = 6 + usize::from(live.is_some());
     live.map_or_else(|| println!("live: skipped: no Redis"), told);
     for durability in [Durability::smoke(10, Kind::Embedded), Durability::smoke(40, Kind::Mysql)] {
         let Some(report) = durability.run().await? else { continue };

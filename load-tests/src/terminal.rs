@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
-    gateway::Gateway,
+    gateway::{Door, Gateway},
     shell::Shell,
     websocket::{Frame, WebSocket},
 };
@@ -27,7 +27,12 @@ pub struct Terminal {
 impl Terminal {
     /// Connects to a session as a new page, or as one that has everything up to `offset`.
     pub async fn attach(gateway: &Gateway, id: &str, offset: Option<u64>) -> Result<Self> {
-        let mut socket = gateway.socket(&format!("/api/v1/sessions/{id}/terminal")).await?;
+        Self::attach_at(&gateway.door(), id, offset).await
+    }
+
+    /// The same from any thread.
+    pub async fn attach_at(door: &Door, id: &str, offset: Option<u64>) -> Result<Self> {
+        let mut socket = door.socket(&format!("/api/v1/sessions/{id}/terminal")).await?;
         let attach = json!({
             "type": "attach", "cols": 80, "rows": 24, "mode": "interactive", "client_id": "load-tests",
             "output_offset": offset, "input_offset": null,

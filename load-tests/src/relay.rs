@@ -1,0 +1,79 @@
+//! The least that any gateway does: a bare SSH client, in a process of its own, that writes what it reads into a plain TCP
+//! connection. What it costs no gateway built on that client can save. Knows nothing of Pulsegate.
+
+use std::{net::SocketAddr, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::{
+    bare::Bare,
+    process::{Kept, Process},
+    shell::Shell,
+};
+
+/// As much is read at once as a browser's socket here reads.
+const PIECE: usize = 256 * 1024;
+
+/// A running relay and the far end of its connection; dropping it stops it.
+pub struct Relay {
+    kept: Kept,
+    stream: TcpStream,
+    piece: BytesMut,
+}
+
+impl Relay {
+    /// Starts one on a shell of `target`.
+    pub async fn start(target: SocketAddr) -> Result<Self> {
+        let own = std::env::current_exe().context("this program does not know its own path")?;
+        let (kept, line) = Kept::start(Command::new(own).args(["relay", &target.to_string()]))?;
+        let addr: SocketAddr =
+            line.parse().with_context(|| format!("the relay said {line:?} instead of its address"))?;
+        let stream = TcpStream::connect(addr).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { kept, stream, piece: BytesMut::new() })
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Process {
+        self.kept.process()
+    }
+}
+
+impl Shell for Relay {
+    async fn say(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.stream.write_all(bytes).await?)
+    }
+
+    async fn hear(&mut self) -> Result<Bytes> {
+        self.piece.reserve(PIECE);
+        ensure!(self.stream.read_buf(&mut self.piece).await? > 0, "the relay has hung up");
+        Ok(self.piece.split().freeze())
+    }
+}
+
+/// What that process does: say where it listens, carry one connection both ways until it ends.
+pub async fn serve(target: SocketAddr) -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let mut bare = Bare::open(target).await?;
+    println!("{}", listener.local_addr()?);
+    let (mut stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    let (mut reader, mut writer) = stream.split();
+    let mut typed = BytesMut::with_capacity(PIECE);
+    loop {
+        tokio::select! {
+            read = reader.read_buf(&mut typed) => {
+                if read? == 0 {
+                    return Ok(());
+                }
+                bare.say(&typed.split()).await?;
+            }
+            heard = bare.hear() => writer.write_all(&heard?).await?,
+        }
+    }
+}
