@@ -1,8 +1,8 @@
 //! The targets of the configuration, as they are dialled.
 
 use crate::{
-    config::{self, Auth, Config, Jump},
-    core::target::place,
+    config::{self, Auth, Config},
+    core::target::{Jump, place},
     ssh::{Credential, Hop, HostKeyPolicy},
     web::state::Target,
 };
@@ -10,7 +10,7 @@ use crate::{
 /// The catalogue; a target whose way is broken, which no configuration that was checked has, is left out.
 pub fn catalogue(config: &Config) -> Vec<Target> {
     let with_way = |target| {
-        let via = config.way_to(target).ok()?.into_iter().map(|jump| hop(config, jump)).collect();
+        let via = config.way_to(target).ok()?.into_iter().map(|jump| hop(config, jump)).collect::<Option<_>>()?;
         Some(Target { via, ..plain(config, target) })
     };
     config.targets.iter().filter_map(with_way).collect()
@@ -25,9 +25,9 @@ pub fn policy(configured: config::HostKeyPolicy) -> HostKeyPolicy {
     }
 }
 
-fn hop(config: &Config, jump: Jump<'_>) -> Hop {
-    match jump {
-        Jump::Target(target) => plain(config, target).hop(),
+fn hop(config: &Config, jump: Jump<'_>) -> Option<Hop> {
+    Some(match jump {
+        Jump::Target(name) => plain(config, config.targets.iter().find(|target| target.name == name)?).hop(),
         Jump::Place(login, host, port) => Hop {
             name: place(&login, &host, port),
             host,
@@ -37,7 +37,7 @@ fn hop(config: &Config, jump: Jump<'_>) -> Hop {
             allowed: None,
             host_key_policy: policy(config.ssh.host_key_policy),
         },
-    }
+    })
 }
 
 fn plain(config: &Config, target: &config::Target) -> Target {

@@ -42,6 +42,9 @@ pub struct AddTarget {
     /// The login name there.
     #[arg(long, value_name = "NAME")]
     pub username: String,
+    /// A jump host on the way, the first one first: a target, or user@host:port. May be repeated.
+    #[arg(long, value_name = "TARGET")]
+    pub via: Vec<String>,
     /// The heading it is shown under.
     #[arg(long, value_name = "TEXT")]
     pub group: Option<String>,
@@ -71,6 +74,12 @@ pub struct SetTarget {
     /// The login name there.
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
+    /// All its jump hosts from now on, the first one first: targets, or user@host:port. May be repeated.
+    #[arg(long, value_name = "TARGET", conflicts_with = "no_via")]
+    pub via: Vec<String>,
+    /// Reach it without a jump host.
+    #[arg(long)]
+    pub no_via: bool,
     /// The heading it is shown under; an empty text for none.
     #[arg(long, value_name = "TEXT")]
     pub group: Option<String>,

@@ -39,7 +39,6 @@ pub use layers::{DEFAULT_PATH, Loaded, Secrets, process_environment};
 pub use mistake::{ConfigErrors, Mistake};
 pub use setting::{ByteSize, HookUrl, Origin, duration};
 pub use sign_in::{GroupRole, Issuer, SecretText, SignIn, SignInHeader, SignInOidc};
-pub use via::Jump;
 
 use block::block;
 

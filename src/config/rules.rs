@@ -34,7 +34,9 @@ pub(super) fn check(config: &Config, report: &mut Report) {
             hold(report, item.name.is_empty(), &[&key], || format!("is already the name of targets[{first}]"));
         }
         let way = config.way_to(item);
-        hold(report, way.is_ok(), &[&format!("{path}.via")], || way.err().unwrap_or_default());
+        hold(report, way.is_ok(), &[&format!("{path}.via")], || {
+            way.err().map(|astray| astray.to_string()).unwrap_or_default()
+        });
     }
 }
 

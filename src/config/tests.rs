@@ -122,7 +122,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("targets:\n  - { name: a, host: h, username: u, tags: [x, ~] }\n", "config.yaml:2:48: targets[0].tags[1]: must not be empty"),
         ("targets:\n  - { name: a, host: h, username: u }\n  - { name: a, host: i, username: u }\n", "config.yaml:3:13: targets[1].name: is already the name of targets[0]"),
         ("targets:\n  - { name: a, host: h, username: u, via: b }\n", "config.yaml:2:43: targets[0].via: leads over b, which is the name of no target"),
-        ("targets:\n  - { name: a, host: h, username: u, via: a }\n", "config.yaml:2:43: targets[0].via: leads in a circle: a is passed twice"),
+        ("targets:\n  - { name: a, host: h, username: u, via: a }\n", "config.yaml:2:43: targets[0].via: leads in a circle: a behind a"),
         ("targets:\n  - { name: a, host: h, username: u, auth: { agent: true, prompt: true } }\n", "config.yaml:2:44: targets[0].auth: must be a map with exactly one of key_file, password_file, agent, prompt, gateway_key, certificate"),
         ("targets:\n  - { name: a, host: h, username: u, auth: agent }\n", "config.yaml:2:44: targets[0].auth: must be a map with exactly one of key_file, password_file, agent, prompt, gateway_key, certificate"),
         ("targets:\n  - { name: a, host: h, username: u, auth: { keyfile: k } }\n", "config.yaml:2:46: targets[0].auth.keyfile: unknown key; did you mean key_file?"),

@@ -10,6 +10,8 @@ pub mod ansible;
 /// Anything at all, into what reads it.
 #[cfg(test)]
 mod fuzz;
+/// Jump hosts, as files name them.
+mod jumps;
 /// OpenSSH's client configuration.
 pub mod ssh_config;
 #[cfg(test)]
@@ -31,6 +33,8 @@ pub struct Host {
     pub port: Option<String>,
     /// The login name.
     pub username: Option<String>,
+    /// Its jump hosts as the file spells them, the first one first; `None` where it tells nothing of them.
+    pub via: Option<Vec<String>>,
     /// The heading.
     pub group: Option<String>,
     /// Words to find it by.
@@ -78,6 +82,23 @@ pub struct Additions {
     pub tags: Vec<String>,
 }
 
+/// A target, as far as one that leads over it has to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known<'a> {
+    /// The login name there.
+    pub username: &'a str,
+    /// The port.
+    pub port: u16,
+    /// The jump hosts it names itself.
+    pub via: Vec<&'a str>,
+}
+
+impl<'a> From<&'a Outline> for Known<'a> {
+    fn from(outline: &'a Outline) -> Self {
+        Self { username: &outline.username, port: outline.port, via: outline.via.iter().map(String::as_str).collect() }
+    }
+}
+
 /// What would become of one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -108,67 +129,114 @@ impl Step {
             Self::Equal(name) => name,
         }
     }
+
+    /// What it is to be; nothing where that is what it is.
+    pub fn outline(&self) -> Option<&Outline> {
+        match self {
+            Self::Add(outline) | Self::Change(outline) => Some(outline),
+            Self::Equal(_) => None,
+        }
+    }
+}
+
+/// A host that may become a target, but for its jump hosts.
+struct Told {
+    line: usize,
+    outline: Outline,
+    via: Option<Vec<String>>,
+    notes: Vec<String>,
 }
 
 /// Holds what a file tells against the targets that there are. A target that is there keeps its credential, its roles and its
 /// tags, and gets the tags of the file besides; those of the configuration, by `configured`, are changed nowhere but there.
-pub fn plan(
+/// Jump hosts are targets that are there, or hosts of the file itself.
+pub fn plan<'a>(
     reading: Reading,
     additions: &Additions,
-    present: &BTreeMap<String, Target>,
-    configured: impl Fn(&str) -> bool,
+    present: &'a BTreeMap<String, Target>,
+    configured: impl Fn(&str) -> Option<Known<'a>>,
 ) -> Plan {
     let mut plan = Plan { steps: Vec::new(), skipped: reading.skipped, mistakes: reading.mistakes };
+    let told = told(&mut plan, reading.hosts, additions, |name| configured(name).is_some());
+    let logins: BTreeMap<String, (String, u16)> = told
+        .iter()
+        .map(|Told { outline, .. }| (outline.name.clone(), (outline.username.clone(), outline.port)))
+        .collect();
+    let login = |name: &str| {
+        let of_present = || present.get(name).map(|target| (target.outline.username.clone(), target.outline.port));
+        let of_config = configured(name).map(|known| (known.username.to_owned(), known.port));
+        of_config.or_else(|| logins.get(name).cloned()).or_else(of_present)
+    };
     let mut room = TARGETS.saturating_sub(present.len());
-    let mut named = BTreeMap::new();
-    for host in reading.hosts {
-        let (line, name, notes) = (host.line, host.name.clone(), host.notes.clone());
-        let remark = |says: String| Remark { line, says: format!("{name}: {says}") };
-        if let Some(first) = named.insert(name.clone(), line) {
-            plan.mistakes.push(remark(format!("stands on line {first} already")));
-            continue;
+    for Told { line, outline, via, notes } in told {
+        let name = outline.name.clone();
+        let via = via.map(|via| via.iter().map(|hop| jumps::jump(hop, login)).collect::<Result<Vec<_>, _>>());
+        let step =
+            via.transpose().map_err(Refusal::Wrong).and_then(|via| step(outline, via, present.get(&name), &mut room));
+        match step {
+            Ok(step) => plan.steps.push((line, step, notes)),
+            Err(Refusal::Skipped(says)) => plan.skipped.push(Remark { line, says: format!("{name}: {says}") }),
+            Err(Refusal::Wrong(says)) => plan.mistakes.push(Remark { line, says: format!("{name}: {says}") }),
         }
-        if configured(&name) {
-            plan.skipped.push(remark("stands in the gateway's configuration".to_owned()));
-            continue;
-        }
-        let outline = match outline(host, additions) {
-            Ok(outline) => outline,
-            Err(wrong) => {
-                plan.mistakes.push(remark(wrong));
-                continue;
-            }
-        };
-        let step = match present.get(&name) {
-            None if room == 0 => {
-                plan.mistakes.push(remark(format!("would be one more than {TARGETS} targets")));
-                continue;
-            }
-            None => {
-                room -= 1;
-                Step::Add(outline)
-            }
-            Some(target) => match joined(target, outline) {
-                Ok(outline) if outline == target.outline => Step::Equal(name),
-                Ok(outline) if target.stays_open(&outline) => Step::Change(outline),
-                Ok(_) => {
-                    let (kind, place) = (target.auth.kind, target.outline.place());
-                    plan.skipped.push(remark(format!(
-                        "the {kind} kept for it is for {place}; change it with `pulsegate target set {name}`"
-                    )));
-                    continue;
-                }
-                Err(wrong) => {
-                    plan.mistakes.push(remark(wrong));
-                    continue;
-                }
-            },
-        };
-        plan.steps.push((line, step, notes));
     }
+    plan.keep_ways(present, &configured);
     plan.skipped.sort_by_key(|remark| remark.line);
     plan.mistakes.sort_by_key(|remark| remark.line);
     plan
+}
+
+/// The hosts that may become targets; what keeps the others from it goes into the plan.
+fn told(plan: &mut Plan, hosts: Vec<Host>, additions: &Additions, is_configured: impl Fn(&str) -> bool) -> Vec<Told> {
+    let mut named = BTreeMap::new();
+    let mut told = Vec::new();
+    for mut host in hosts {
+        let (line, name, notes, via) = (host.line, host.name.clone(), host.notes.clone(), host.via.take());
+        let remark = |says: String| Remark { line, says: format!("{name}: {says}") };
+        if let Some(first) = named.insert(name.clone(), line) {
+            plan.mistakes.push(remark(format!("stands on line {first} already")));
+        } else if is_configured(&name) {
+            plan.skipped.push(remark("stands in the gateway's configuration".to_owned()));
+        } else {
+            match outline(host, additions) {
+                Ok(outline) => told.push(Told { line, outline, via, notes }),
+                Err(wrong) => plan.mistakes.push(remark(wrong)),
+            }
+        }
+    }
+    told
+}
+
+/// Why there is no step for a host.
+enum Refusal {
+    Skipped(String),
+    Wrong(String),
+}
+
+/// What becomes of `target`, told of with these jump hosts; `room` is there for new ones.
+fn step(
+    outline: Outline,
+    via: Option<Vec<String>>,
+    target: Option<&Target>,
+    room: &mut usize,
+) -> Result<Step, Refusal> {
+    let Some(target) = target else {
+        let outline = Outline { via: via.unwrap_or_default(), ..outline }.checked();
+        let outline = outline.map_err(|unfit| Refusal::Wrong(unfit.to_string()))?;
+        *room =
+            room.checked_sub(1).ok_or_else(|| Refusal::Wrong(format!("would be one more than {TARGETS} targets")))?;
+        return Ok(Step::Add(outline));
+    };
+    let outline = joined(target, outline, via).map_err(Refusal::Wrong)?;
+    if outline == target.outline {
+        return Ok(Step::Equal(outline.name));
+    }
+    if target.stays_open(&outline) {
+        return Ok(Step::Change(outline));
+    }
+    let (kind, place, name) = (target.auth.kind, target.outline.place(), &target.outline.name);
+    Err(Refusal::Skipped(format!(
+        "the {kind} kept for it is for {place}; change it with `pulsegate target set {name}`"
+    )))
 }
 
 fn outline(host: Host, additions: &Additions) -> Result<Outline, String> {
@@ -180,6 +248,7 @@ fn outline(host: Host, additions: &Additions) -> Result<Outline, String> {
         name: host.name,
         port,
         username: username.ok_or("no login name; give one for those that have none with --username")?,
+        via: Vec::new(),
         group: host.group,
         tags: host.tags.into_iter().chain(additions.tags.iter().cloned()).collect(),
         roles: Vec::new(),
@@ -188,9 +257,10 @@ fn outline(host: Host, additions: &Additions) -> Result<Outline, String> {
 }
 
 /// A target that is there, as a file tells of it.
-fn joined(target: &Target, told: Outline) -> Result<Outline, String> {
+fn joined(target: &Target, told: Outline, via: Option<Vec<String>>) -> Result<Outline, String> {
     let was = target.outline.clone();
     let tags = was.tags.into_iter().chain(told.tags).collect();
-    let outline = Outline { group: told.group.or(was.group), tags, roles: was.roles, ..told };
+    let outline =
+        Outline { via: via.unwrap_or(was.via), group: told.group.or(was.group), tags, roles: was.roles, ..told };
     outline.checked().map_err(|unfit| unfit.to_string())
 }

@@ -45,6 +45,8 @@ pub struct Outline {
     pub port: u16,
     /// The login name there.
     pub username: String,
+    /// The jump hosts it names itself, the first one first: targets by their names, or places.
+    pub via: Vec<String>,
     /// The heading it is shown under.
     pub group: Option<String>,
     /// Words to find it by, and to grant it by.
@@ -66,12 +68,15 @@ impl Outline {
         hold(host.is_some(), "host", "a host name or an IP address, without user and port")?;
         hold(self.port != 0, "port", "1 … 65535")?;
         hold(is_login(&self.username), "username", "1 … 128 visible ASCII characters, the first no hyphen")?;
+        let via: Option<Vec<String>> = self.via.iter().map(|jump| jump_host(jump)).collect();
+        let via = via.filter(|via| via.len() <= JUMP_HOSTS);
+        hold(via.is_some(), "via", "4 names of targets, or places as user@host:port, at most")?;
         let group = self.group.map(|group| group.trim().to_owned()).filter(|group| !group.is_empty());
         hold(group.as_deref().is_none_or(is_group), "group", "1 … 64 visible characters")?;
         hold(self.tags.iter().all(|tag| is_tag(tag)), "tags", "words of 1 … 64 visible characters, without spaces")?;
         let (tags, roles) = (each_once(self.tags), each_once(self.roles));
         hold(tags.len() <= TAGS, "tags", "32 at most")?;
-        Ok(Self { host: host.unwrap_or_default(), group, tags, roles, ..self })
+        Ok(Self { host: host.unwrap_or_default(), via: via.unwrap_or_default(), group, tags, roles, ..self })
     }
 
     /// The same, as far as access goes.
@@ -79,13 +84,13 @@ impl Outline {
         Listed { name: self.name.clone(), tags: self.tags.clone(), roles: self.roles.clone() }
     }
 
-    /// Where it leads: `login@host:port`.
+    /// Where it leads: `login@host:port`, and ` via ` its jump hosts: behind another one an address is another machine.
     pub fn place(&self) -> String {
-        place(&self.username, &self.host, self.port)
+        called_via(&place(&self.username, &self.host, self.port), &self.via)
     }
 
     /// What a sealed credential of this kind is bound to: opened for another target, as another kind, or for another place,
-    /// it does not open. Whoever may change a host cannot have the password sent to one of their own.
+    /// it does not open. Whoever may change a host, or the way to it, cannot have the password sent to one of their own.
     pub fn seal_context(&self, kind: AuthKind) -> String {
         format!("target/{}/auth/{}/{}", self.name, kind.as_str(), self.place())
     }
@@ -184,6 +189,12 @@ pub fn parse_place(text: &str) -> Option<(String, String, u16)> {
     Some((login.to_owned(), host_name(host)?, port)).filter(|_| is_login(login))
 }
 
+/// Reads a jump host as somebody writes it: the name of a target as it is, a [`place`] in its one spelling.
+fn jump_host(text: &str) -> Option<String> {
+    let read = || parse_place(text).map(|(login, host, port)| place(&login, &host, port));
+    if is_name(text) { Some(text.to_owned()) } else { read() }
+}
+
 /// What a session over jump hosts is called, where these were typed as well: neither a place nor a name has a space, so it
 /// reads back in one way.
 pub fn called_via(target: &str, hops: &[String]) -> String {
@@ -259,3 +270,7 @@ fn each_once<T: PartialEq>(items: Vec<T>) -> Vec<T> {
 
 #[cfg(test)]
 mod tests;
+/// The way to a target.
+mod way;
+
+pub use way::{Astray, Jump, Ways, way};

@@ -42,7 +42,7 @@ mod tests;
 mod upkeep;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 12] = [
+pub const STEPS: [Step; 13] = [
     step!(1, "session records", "mysql/0001_session_records"),
     step!(2, "session events", "mysql/0002_session_events"),
     step!(3, "nodes", "mysql/0003_nodes"),
@@ -55,6 +55,7 @@ pub const STEPS: [Step; 12] = [
     step!(10, "webhooks", "mysql/0010_webhooks"),
     step!(11, "view key", "mysql/0011_view_key"),
     step!(12, "identity", "mysql/0012_identity"),
+    step!(13, "jump hosts", "mysql/0013_jump_hosts"),
 ];
 
 /// Two batches under way and a lease beside them.

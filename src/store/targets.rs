@@ -10,22 +10,22 @@ use crate::core::target::{Auth, Outline, Sealed, Target};
 /// The columns, in the order in which they are bound.
 macro_rules! columns {
     () => {
-        "name, host, port, username, group_name, tags, roles, auth, sealed, created_at, changed_at"
+        "name, host, port, username, via, group_name, tags, roles, auth, sealed, created_at, changed_at"
     };
 }
 
 pub(super) const TARGETS: &str = concat!("SELECT ", columns!(), " FROM targets ORDER BY name");
 pub(super) const ONE_TARGET: &str = concat!("SELECT ", columns!(), " FROM targets WHERE name = ?");
-pub(super) const REPLACE_TARGET: &str = "UPDATE targets SET host = ?, port = ?, username = ?, group_name = ?, tags = ?, roles = ?, \
-    auth = ?, sealed = ?, changed_at = ? WHERE name = ? AND changed_at = ?";
+pub(super) const REPLACE_TARGET: &str = "UPDATE targets SET host = ?, port = ?, username = ?, via = ?, group_name = ?, tags = ?, \
+    roles = ?, auth = ?, sealed = ?, changed_at = ? WHERE name = ? AND changed_at = ?";
 pub(super) const REMOVE_TARGET: &str = "DELETE FROM targets WHERE name = ?";
 
 /// Adds a row unless there is one of its key, which each dialect says in its own way.
 macro_rules! add_target {
     ($unless:literal) => {
         concat!(
-            "INSERT INTO targets (name, host, port, username, group_name, tags, roles, auth, sealed, created_at, changed_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ",
+            "INSERT INTO targets (name, host, port, username, via, group_name, tags, roles, auth, sealed, created_at, \
+             changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ",
             $unless
         )
     };
@@ -41,6 +41,7 @@ macro_rules! bind_target {
             .bind(outline.host.clone())
             .bind(i64::from(outline.port))
             .bind(outline.username.clone())
+            .bind($crate::store::people::list(&outline.via))
             .bind(outline.group.clone())
             .bind($crate::store::people::list(&outline.tags))
             .bind($crate::store::people::list(&outline.roles))
@@ -65,6 +66,7 @@ pub(super) fn target(row: &impl Columns) -> Result<Target, StoreError> {
             host: word(row, "host")?,
             port: u16::try_from(count(row, "port")?).map_err(|_| unreadable())?,
             username: word(row, "username")?,
+            via: serde_json::from_str(list("via")?).map_err(|_| unreadable())?,
             group: row.text("group_name")?.map(str::to_owned),
             tags: serde_json::from_str(list("tags")?).map_err(|_| unreadable())?,
             roles: serde_json::from_str(list("roles")?).map_err(|_| unreadable())?,

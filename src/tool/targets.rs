@@ -23,7 +23,7 @@ use crate::{
     core::{
         audit::Action,
         people::{Directory, Role},
-        target::{Auth, AuthKind, Outline, Sealed, TARGETS, Target, place},
+        target::{Auth, AuthKind, Outline, Sealed, TARGETS, Target, Ways, called_via, place},
     },
     ssh::key_to_keep,
     store::people::{Change, PeopleStore},
@@ -42,6 +42,9 @@ pub async fn run(desk: &Desk, command: TargetCommand) -> anyhow::Result<Report> 
         TargetCommand::Set(options) => set(desk, &*store, &directory, options).await,
         TargetCommand::Remove { name } => {
             let target = find(desk, &directory, &name)?;
+            if let Some(needed) = ways(desk, &directory).need(&name) {
+                bail!("{name} {needed}: give these another way, or remove them, first");
+            }
             let change = Change::RemoveTarget(target.outline.name);
             store.change(change).await.context("the target cannot be removed")?;
             desk.did(Action::TargetRemove, &name, "Removed.").await;
@@ -57,8 +60,8 @@ async fn add(
     directory: &Directory,
     options: AddTarget,
 ) -> anyhow::Result<Report> {
-    let AddTarget { name, host, port, username, group, tags, roles, auth } = options;
-    let outline = Outline { name, host, port, username, group, tags, roles }.checked()?;
+    let AddTarget { name, host, port, username, via, group, tags, roles, auth } = options;
+    let outline = Outline { name, host, port, username, via, group, tags, roles }.checked()?;
     let name = outline.name.clone();
     if is_configured(desk, &name) {
         bail!("{name} is a target of the configuration; take another name");
@@ -69,6 +72,7 @@ async fn add(
     if directory.targets.len() >= TARGETS {
         bail!("the records hold {TARGETS} targets at most; remove one first");
     }
+    ways(desk, directory).admit(&outline).map_err(anyhow::Error::msg)?;
     let auth = sealed(desk, &outline, &auth)?.unwrap_or(Auth::PROMPT);
     let target = Target::new(outline, auth, (desk.utc)());
     if !store.change(Change::AddTarget(target.clone())).await.context("the target cannot be added")? {
@@ -85,7 +89,7 @@ async fn set(
     directory: &Directory,
     options: SetTarget,
 ) -> anyhow::Result<Report> {
-    let SetTarget { name, host, port, username, group, tags, no_tags, roles, no_roles, auth } = options;
+    let SetTarget { name, host, port, username, via, no_via, group, tags, no_tags, roles, no_roles, auth } = options;
     let before = find(desk, directory, &name)?;
     let was = before.outline.clone();
     let all = |given: bool, none: bool| given || none;
@@ -94,11 +98,13 @@ async fn set(
         host: host.unwrap_or(was.host),
         port: port.unwrap_or(was.port),
         username: username.unwrap_or(was.username),
+        via: if all(!via.is_empty(), no_via) { via } else { was.via },
         group: group.or(was.group),
         tags: if all(!tags.is_empty(), no_tags) { tags } else { was.tags },
         roles: if all(!roles.is_empty(), no_roles) { roles } else { was.roles },
     };
     let outline = outline.checked()?;
+    ways(desk, directory).admit(&outline).map_err(anyhow::Error::msg)?;
     let auth = match sealed(desk, &outline, &auth)? {
         Some(auth) => auth,
         None if before.stays_open(&outline) => before.auth.clone(),
@@ -160,6 +166,11 @@ pub(super) fn is_configured(desk: &Desk, name: &str) -> bool {
     desk.config.targets.iter().any(|target| target.name == name)
 }
 
+/// The ways to the targets of the records, with the configuration as it is read here.
+pub(super) fn ways<'a>(desk: &'a Desk, directory: &'a Directory) -> Ways<'a, impl Fn(&str) -> Option<Vec<&'a str>>> {
+    Ways::new(&directory.targets, |name| desk.config.jumps_of(name))
+}
+
 fn find(desk: &Desk, directory: &Directory, name: &str) -> anyhow::Result<Target> {
     if is_configured(desk, name) {
         bail!("{name} stands in the configuration; change it there");
@@ -175,7 +186,7 @@ fn list(desk: &Desk, directory: &Directory) -> anyhow::Result<Report> {
         write!(text, "\n{name:<24} {place:<36} {auth:<13} {source:<7} {:<16}  {words}", group.unwrap_or("-"))
     };
     for target in &desk.config.targets {
-        let place = place(&target.username, &target.host, target.port);
+        let place = called_via(&place(&target.username, &target.host, target.port), &target.via);
         let words = words(&target.tags, &target.roles);
         row(&target.name, &place, auth(&target.auth), "config", target.group.as_deref(), &words)?;
     }
@@ -211,5 +222,5 @@ fn words(tags: &[String], roles: &[Role]) -> String {
 fn view(target: &Target) -> serde_json::Value {
     let Target { outline, auth, .. } = target;
     json!({ "name": outline.name, "host": outline.host, "port": outline.port, "username": outline.username,
-        "via": [], "group": outline.group, "tags": outline.tags, "roles": outline.roles, "auth": auth.kind, "source": "records" })
+        "via": outline.via, "group": outline.group, "tags": outline.tags, "roles": outline.roles, "auth": auth.kind, "source": "records" })
 }

@@ -6,12 +6,12 @@ use std::{fmt::Write as _, fs::File, io::Read as _, path::Path};
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::{Desk, Report, targets::is_configured};
+use super::{Desk, Report};
 use crate::{
     cli::ImportTargets,
     core::{
         audit::Action,
-        import::{Additions, LARGEST, Plan, Reading, Remark, Step, ansible, plan, ssh_config},
+        import::{Additions, Known, LARGEST, Plan, Reading, Remark, Step, ansible, plan, ssh_config},
         people::Directory,
         target::{Auth, Target},
         visible::made_visible,
@@ -36,13 +36,20 @@ pub async fn run(
         (None, None) => bail!("give --ssh-config FILE or --ansible FILE"),
     };
     let additions = Additions { username, tags };
-    let plan = plan(reading, &additions, &directory.targets, |name| is_configured(desk, name));
+    let plan = plan(reading, &additions, &directory.targets, |name| known(desk, name));
     let refused = !plan.mistakes.is_empty() && !skip_bad;
     let mut late = Vec::new();
     if !refused && !dry_run {
         late = written(desk, store, directory, &plan).await?;
     }
     Ok(report(&plan, refused, dry_run, &late))
+}
+
+/// A target of the configuration.
+fn known<'a>(desk: &'a Desk, name: &str) -> Option<Known<'a>> {
+    let target = desk.config.targets.iter().find(|target| target.name == name)?;
+    let via = target.via.iter().map(String::as_str).collect();
+    Some(Known { username: &target.username, port: target.port, via })
 }
 
 fn text(path: &Path) -> anyhow::Result<String> {
@@ -64,7 +71,7 @@ async fn written(
     plan: &Plan,
 ) -> anyhow::Result<Vec<String>> {
     let mut late = Vec::new();
-    for (_, step, _) in &plan.steps {
+    for step in plan.in_order() {
         let (action, change) = match step {
             Step::Add(outline) => {
                 (Action::TargetCreate, Change::AddTarget(Target::new(outline.clone(), Auth::PROMPT, (desk.utc)())))

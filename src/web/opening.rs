@@ -17,7 +17,9 @@ use crate::{
     core::{
         people::{Directory, Reach},
         seal::Seals,
-        target::{AuthKind, JUMP_HOSTS, Target, called_via, host_name, is_login, is_typed, parse_place, place},
+        target::{
+            AuthKind, JUMP_HOSTS, Jump, Target, Ways, called_via, host_name, is_login, is_typed, parse_place, place,
+        },
     },
     ssh::{Credential, Hop, HostKeyPolicy, SealedCredential, Size},
 };
@@ -196,7 +198,10 @@ fn host_key_policy(host: &str, port: u16, trusts: bool, settings: &Settings, dir
     let configured = settings.targets.iter().filter(|target| is_here(&target.host, target.port));
     let hops = settings.targets.iter().flat_map(|target| &target.via).filter(|hop| is_here(&hop.host, hop.port));
     let mut recorded = directory.targets.values().map(|target| &target.outline);
-    let recorded = recorded.any(|outline| is_here(&outline.host, outline.port)).then_some(settings.host_key_policy);
+    let is_on_the_way = |jump: &String| parse_place(jump).is_some_and(|(_, host, port)| is_here(&host, port));
+    let recorded = recorded
+        .any(|outline| is_here(&outline.host, outline.port) || outline.via.iter().any(is_on_the_way))
+        .then_some(settings.host_key_policy);
     let policies = configured.map(|target| target.host_key_policy).chain(hops.map(|hop| hop.host_key_policy));
     match (policies.chain(recorded).max(), trusts) {
         (None, _) => settings.host_key_policy,
@@ -213,11 +218,9 @@ fn from_catalogue(
 ) -> Result<Destination, Problem> {
     let found = match settings.targets.iter().find(|target| target.name == name) {
         Some(target) => reach.covers(&target.listed()).then(|| Ok(configured(target))),
-        None => directory
-            .targets
-            .get(name)
-            .filter(|target| reach.covers(&target.outline.listed()))
-            .map(|target| recorded(target, &settings.seals)),
+        None => directory.targets.get(name).filter(|target| reach.covers(&target.outline.listed())).map(|target| {
+            Ok(Destination { via: way(target, settings, directory)?, ..recorded(target, &settings.seals)? })
+        }),
     };
     // What is not granted is not there.
     found.unwrap_or_else(|| Err(Problem::not_found(format!("There is no target {}.", quoted(name)))))
@@ -235,7 +238,40 @@ fn configured(target: &state::Target) -> Destination {
     }
 }
 
-/// A target of the records; 503 if this gateway's seal keys do not open its credential, which is opened again at the login
+/// The ways to the targets of the records, over each other and over those of the configuration.
+pub(super) fn ways<'a>(
+    settings: &'a Settings,
+    directory: &'a Directory,
+) -> Ways<'a, impl Fn(&str) -> Option<Vec<&'a str>>> {
+    let configured = |name: &str| settings.targets.iter().find(|target| target.name == name);
+    let jumps = |target: &'a state::Target| target.via.iter().map(|hop| hop.name.as_str()).collect();
+    Ways::new(&directory.targets, move |name| configured(name).map(jumps))
+}
+
+/// The jump hosts on the way to a target of the records, which belong to it: nobody needs a grant for them. 503 where the
+/// way is broken, as when the configuration lost one of them.
+fn way(target: &Target, settings: &Settings, directory: &Directory) -> Result<Vec<Hop>, Problem> {
+    let ways = ways(settings, directory);
+    let broken = |why: &dyn std::fmt::Display| {
+        let name = &target.outline.name;
+        let detail =
+            format!("{name} cannot be reached: it {why}. Tell whoever manages the targets, who gives it another way.");
+        Problem::unavailable(detail, 60)
+    };
+    let hop = |jump: Jump<'_>| match jump {
+        Jump::Target(name) => match settings.targets.iter().find(|target| target.name == name) {
+            Some(target) => Ok(target.hop()),
+            None => match directory.targets.get(name) {
+                Some(target) => Ok(recorded(target, &settings.seals)?.hop(settings)),
+                None => Err(broken(&format_args!("leads over {name}, which is gone"))),
+            },
+        },
+        Jump::Place(login, host, port) => Ok(prompted(login, host, port, false).hop(settings)),
+    };
+    ways.to(&target.outline).map_err(|astray| broken(&astray))?.into_iter().map(hop).collect()
+}
+
+/// A target of the records, without the way to it; 503 if this gateway's seal keys do not open its credential, which is opened again at the login
 /// only.
 fn recorded(target: &Target, seals: &Arc<Seals>) -> Result<Destination, Problem> {
     let (outline, kind) = (&target.outline, target.auth.kind);
@@ -293,15 +329,13 @@ fn by_hand(
     if !is_login(&login) {
         return Err(Problem::bad_request("username must be 1 to 128 visible ASCII characters, the first no hyphen."));
     }
-    Ok(Destination {
-        target: place(&login, &host, port),
-        via: Vec::new(),
-        host,
-        port,
-        login,
-        credentials: vec![Credential::Prompt],
-        typed: true,
-    })
+    Ok(prompted(login, host, port, true))
+}
+
+/// A place, where the person is asked for what it wants.
+fn prompted(login: String, host: String, port: u16, typed: bool) -> Destination {
+    let target = place(&login, &host, port);
+    Destination { target, via: Vec::new(), host, port, login, credentials: vec![Credential::Prompt], typed }
 }
 
 /// Reads a whole number however it is spelled: to JSON `80` and `80.0` are one number (RFC 8259 §6), and some languages

@@ -10,15 +10,15 @@ use super::{
     audit::Visitor,
     auth::Caller,
     error::{Problem, quoted},
-    opening::{SSH_PORT, whole},
+    opening::{SSH_PORT, ways, whole},
     state::{self, State},
     view::Rfc3339,
 };
 use crate::{
     core::{
         audit::Action,
-        people::{Right, Role},
-        target::{Auth, AuthKind, Outline, Sealed, TARGETS, Target},
+        people::{Directory, Right, Role},
+        target::{Auth, AuthKind, Jump, Outline, Sealed, TARGETS, Target},
     },
     ssh::{Credential, key_to_keep},
     store::people::Change,
@@ -34,6 +34,7 @@ struct TargetView<'a> {
     port: u16,
     username: &'a str,
     via: Vec<&'a str>,
+    way: Option<Vec<String>>,
     group: Option<&'a str>,
     tags: &'a [String],
     roles: &'a [Role],
@@ -51,6 +52,8 @@ pub struct NewTarget {
     #[serde(default, deserialize_with = "whole")]
     port: Option<u16>,
     username: String,
+    #[serde(default)]
+    via: Vec<String>,
     group: Option<String>,
     #[serde(default)]
     tags: Vec<String>,
@@ -67,6 +70,7 @@ pub struct TargetChange {
     #[serde(default, deserialize_with = "whole")]
     port: Option<u16>,
     username: Option<String>,
+    via: Option<Vec<String>>,
     group: Option<String>,
     tags: Option<Vec<String>>,
     roles: Option<Vec<Role>>,
@@ -92,7 +96,8 @@ pub async fn targets(state: web::Data<State>, caller: Caller) -> impl Responder 
     let is_seen = |listed| manages || (opens && caller.reach.covers(&listed));
     let configured = state.settings.targets.iter().filter(|target| is_seen(target.listed())).map(of_configuration);
     let recorded = directory.targets.values().filter(|target| configured_as(&state, &target.outline.name).is_none());
-    let recorded = recorded.filter(|target| is_seen(target.outline.listed())).map(of_records);
+    let recorded = recorded.filter(|target| is_seen(target.outline.listed()));
+    let recorded = recorded.map(|target| of_records(target, &state, &directory));
     let items: Vec<_> = configured.chain(recorded).collect();
     let adhoc = state.settings.adhoc.is_some() && opens && caller.reach.covers_typed();
     web::Json(json!({ "items": items, "adhoc": adhoc }))
@@ -106,9 +111,9 @@ pub async fn create(
     body: web::Json<NewTarget>,
 ) -> Result<HttpResponse, Problem> {
     caller.need(Right::Manage)?;
-    let NewTarget { name, host, port, username, group, tags, roles, auth } = body.into_inner();
+    let NewTarget { name, host, port, username, via, group, tags, roles, auth } = body.into_inner();
     let port = port.unwrap_or(SSH_PORT);
-    let outline = checked(Outline { name, host, port, username, group, tags, roles })?;
+    let outline = checked(Outline { name, host, port, username, via, group, tags, roles })?;
     let auth = match auth {
         Some(auth) => sealed(&state, &outline, auth).await?,
         None => Auth::PROMPT,
@@ -127,6 +132,7 @@ pub async fn create(
     if directory.targets.len() >= TARGETS {
         return Err(Problem::conflict(format!("The records hold {TARGETS} targets at most. Remove one first.")));
     }
+    admitted(&state, &directory, &outline)?;
     let target = Target::new(outline, auth, (state.settings.utc)());
     let detail = format!("{}, by {}.", target.outline.place(), target.auth.kind);
     let visitor = Visitor::of(&request, &state, &caller);
@@ -134,7 +140,7 @@ pub async fn create(
     if !state.gateway.people().change(Change::AddTarget(target.clone())).await? {
         return Err(exists());
     }
-    Ok(HttpResponse::Created().json(of_records(&target)))
+    Ok(HttpResponse::Created().json(of_records(&target, &state, &state.gateway.people().directory())))
 }
 
 /// `PATCH /api/v1/targets/{name}`: changes one of the records, 200. Terminals that somebody may no longer have end.
@@ -145,7 +151,7 @@ pub async fn change(
     name: web::Path<String>,
     body: web::Json<TargetChange>,
 ) -> Result<HttpResponse, Problem> {
-    let TargetChange { host, port, username, group, tags, roles, auth, changed_at } = body.into_inner();
+    let TargetChange { host, port, username, via, group, tags, roles, auth, changed_at } = body.into_inner();
     let before = find(&state, &name)?;
     let was = before.outline.clone();
     let outline = checked(Outline {
@@ -153,6 +159,7 @@ pub async fn change(
         host: host.unwrap_or(was.host),
         port: port.unwrap_or(was.port),
         username: username.unwrap_or(was.username),
+        via: via.unwrap_or(was.via),
         group: group.or(was.group),
         tags: tags.unwrap_or(was.tags),
         roles: roles.unwrap_or(was.roles),
@@ -178,6 +185,7 @@ pub async fn change(
             return Err(changed());
         }
     }
+    admitted(&state, &state.gateway.people().directory(), &outline)?;
     let target = before.changed(outline, auth, (state.settings.utc)());
     let visitor = Visitor::of(&request, &state, &caller);
     let deed = visitor.did(Action::TargetChange, &*name, &what_changes(&before, &target));
@@ -185,10 +193,11 @@ pub async fn change(
     if !state.gateway.people().change(Change::ReplaceTarget(target.clone(), before.changed_at)).await? {
         return Err(changed());
     }
-    Ok(HttpResponse::Ok().json(of_records(&target)))
+    Ok(HttpResponse::Ok().json(of_records(&target, &state, &state.gateway.people().directory())))
 }
 
-/// `DELETE /api/v1/targets/{name}`: removes one of the records with its credential, 204. Its terminals end.
+/// `DELETE /api/v1/targets/{name}`: removes one of the records with its credential, 204; 409 while others go over it. Its
+/// terminals end.
 pub async fn remove(
     request: HttpRequest,
     state: web::Data<State>,
@@ -197,6 +206,9 @@ pub async fn remove(
 ) -> Result<HttpResponse, Problem> {
     let _alone = state.managing.lock().await;
     let target = find(&state, &name)?;
+    if let Some(needed) = ways(&state.settings, &state.gateway.people().directory()).need(&name) {
+        return Err(Problem::conflict(format!("{name} {needed}. Give these another way, or remove them, first.")));
+    }
     let visitor = Visitor::of(&request, &state, &caller);
     let detail = format!("It led to {}.", target.outline.place());
     state.gateway.audit().record(visitor.did(Action::TargetRemove, &*name, &detail)).await?;
@@ -206,6 +218,12 @@ pub async fn remove(
 
 fn checked(outline: Outline) -> Result<Outline, Problem> {
     outline.checked().map_err(|unfit| Problem::bad_request(format!("{unfit}.")))
+}
+
+/// 409 where the way to `outline`, or one that leads over it, would not be whole with it.
+fn admitted(state: &State, directory: &Directory, outline: &Outline) -> Result<(), Problem> {
+    let admitted = ways(&state.settings, directory).admit(outline);
+    admitted.map_err(|wrong| Problem::conflict(format!("{wrong}.")))
 }
 
 /// Seals what was given for `outline`. A private key is read first, so that what is kept is known to be one.
@@ -285,6 +303,7 @@ fn of_configuration(target: &state::Target) -> TargetView<'_> {
         port: target.port,
         username: &target.username,
         via: target.via.iter().map(|hop| hop.name.as_str()).collect(),
+        way: Some(target.via.iter().map(|hop| hop.name.clone()).collect()),
         group: target.group.as_deref(),
         tags: &target.tags,
         roles: &target.roles,
@@ -294,14 +313,16 @@ fn of_configuration(target: &state::Target) -> TargetView<'_> {
     }
 }
 
-fn of_records(target: &Target) -> TargetView<'_> {
+fn of_records<'a>(target: &'a Target, state: &State, directory: &Directory) -> TargetView<'a> {
     let outline = &target.outline;
+    let way = ways(&state.settings, directory).to(outline).ok().map(|way| way.iter().map(Jump::to_string).collect());
     TargetView {
         name: &outline.name,
         host: &outline.host,
         port: outline.port,
         username: &outline.username,
-        via: Vec::new(),
+        via: outline.via.iter().map(String::as_str).collect(),
+        way,
         group: outline.group.as_deref(),
         tags: &outline.tags,
         roles: &outline.roles,

@@ -1,10 +1,11 @@
 //! Jump hosts of the catalogue.
 
-use super::{Config, Jump, load, mistakes};
+use super::{Config, load, mistakes};
+use crate::core::target::Jump;
 
 fn way(config: &Config, of: usize) -> Vec<String> {
     let way = config.way_to(&config.targets[of]).unwrap().into_iter().map(|hop| match hop {
-        Jump::Target(target) => target.name.clone(),
+        Jump::Target(name) => name.to_owned(),
         Jump::Place(login, host, port) => format!("{login} at {host}, {port}"),
     });
     way.collect()
@@ -27,12 +28,17 @@ fn a_way_begins_at_the_jump_host_that_is_dialled_first() {
 fn a_way_that_is_too_long_or_leads_in_a_circle_is_refused() {
     let told = mistakes(&chain(5), &[]);
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].ends_with("targets[0].via: leads over more than 4 jump hosts"), "{told:?}");
+    assert!(
+        told[0].ends_with(
+            "targets[0].via: leads over more than 4 jump hosts: t0 behind t1 behind t2 behind t3 behind t4 behind t5"
+        ),
+        "{told:?}"
+    );
     let circle = "targets:\n  - { name: a, host: h, username: u, via: b }\n  - { name: b, host: h, username: u, via: c }\n  \
                   - { name: c, host: h, username: u, via: b }\n";
     let told = mistakes(circle, &[]);
     assert_eq!(told.len(), 3, "{told:?}");
-    assert!(told[0].ends_with("targets[0].via: leads in a circle: b is passed twice"), "{told:?}");
+    assert!(told[0].ends_with("targets[0].via: leads in a circle: a behind b behind c behind b"), "{told:?}");
 }
 
 #[test]

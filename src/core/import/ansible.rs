@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Host, Reading};
+use super::{Host, Reading, jumps::jumps};
 use crate::core::target::TARGETS;
 
 /// Groups above a group that are looked at; deeper ones are a circle or a joke.
 const DEEPEST: usize = 16;
+
+/// The variables with arguments of ssh(1) that name a jump host as a rule.
+const JUMP_ARGS: [&str; 2] = ["ansible_ssh_common_args", "ansible_ssh_extra_args"];
 
 /// Variables of one host or group, by name.
 type Vars = BTreeMap<String, String>;
@@ -181,6 +184,7 @@ impl Inventory {
                 username: find(&["ansible_user", "ansible_ssh_user"]),
                 group: member.groups.first().cloned(),
                 tags: above.into_iter().filter(|group| group != "all").collect(),
+                via: JUMP_ARGS.iter().find_map(|args| find(&[args]).and_then(|args| jumps_in(&args))),
                 notes: Vec::new(),
                 name,
             };
@@ -190,13 +194,12 @@ impl Inventory {
             if find(&["ansible_password", "ansible_ssh_pass", "ansible_ssh_password"]).is_some() {
                 host.notes.push("its password is not taken over".to_owned());
             }
-            let jumps =
-                |args: String| args.contains("ProxyJump") || args.contains("ProxyCommand") || args.contains("-J");
-            if find(&["ansible_ssh_common_args", "ansible_ssh_extra_args"]).is_some_and(jumps) {
-                host.notes.push("its jump host is not taken over".to_owned());
+            let proxied = |args: &&str| find(&[*args]).is_some_and(|args| args.contains("ProxyCommand"));
+            if host.via.is_none() && JUMP_ARGS.iter().any(proxied) {
+                host.notes.push("ProxyCommand is not taken over".to_owned());
             }
-            let texts = [&host.host, &host.port, &host.username];
-            if texts.iter().any(|text| text.as_deref().is_some_and(|text| text.contains("{{"))) {
+            let texts = [&host.host, &host.port, &host.username].into_iter().flatten().chain(host.via.iter().flatten());
+            if texts.into_iter().any(|text| text.contains("{{")) {
                 self.reading.mistake(host.line, format!("{}: a template stands where a value is needed", host.name));
                 continue;
             }
@@ -204,6 +207,28 @@ impl Inventory {
         }
         self.reading
     }
+}
+
+/// The jump hosts in arguments of ssh(1): `-J HOSTS` or `-o ProxyJump=HOSTS`, the first of them.
+fn jumps_in(args: &str) -> Option<Vec<String>> {
+    let words = words(args).ok()?;
+    let mut words = words.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        let (option, value) = word.split_at_checked(2).unwrap_or((word, ""));
+        if !matches!(option, "-J" | "-o") {
+            continue;
+        }
+        let value = if value.is_empty() { words.next()? } else { value };
+        if option == "-J" {
+            return Some(jumps(value));
+        }
+        if let Some((key, value)) = value.split_once(['=', ' '])
+            && key.trim().eq_ignore_ascii_case("ProxyJump")
+        {
+            return Some(jumps(value));
+        }
+    }
+    None
 }
 
 /// Takes a line of a host apart at its blanks; a part may stand in single or double quotes, a comment ends it.

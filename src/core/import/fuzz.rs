@@ -9,6 +9,10 @@ const PIECES: &[&str] = &[
     "HostName ",
     "Port=",
     "User ",
+    "ProxyJump ",
+    "@",
+    ",",
+    "b@c:1",
     "Match ",
     "Include ",
     "\n",
@@ -41,6 +45,8 @@ const PIECES: &[&str] = &[
     "ansible_port=",
     "ansible_user=",
     "ansible_connection=",
+    "ansible_ssh_common_args='-J a,'",
+    "ansible_ssh_common_args='-o ProxyJump=",
     "{{x}}",
     "\u{202e}",
     "\0",
@@ -63,7 +69,14 @@ proptest! {
         prop_assert!(reading.hosts.len() <= TARGETS);
         prop_assert!(reading.skipped.iter().chain(&reading.mistakes).all(|remark| (1..=lines).contains(&remark.line)));
         let additions = Additions { username: Some("ann".to_owned()), tags: vec![] };
-        let plan = plan(reading, &additions, &BTreeMap::new(), |_| false);
+        let plan = plan(reading, &additions, &BTreeMap::new(), |_| None);
+        let mut there = std::collections::BTreeSet::new();
+        for step in plan.in_order() {
+            let Step::Add(outline) = step else { panic!("{step:?}") };
+            let jumps = outline.via.iter().all(|jump| jump.contains('@') || there.contains(jump));
+            prop_assert!(jumps, "{} before what it leads over", outline.name);
+            there.insert(outline.name.clone());
+        }
         for (_, step, _) in plan.steps {
             let Step::Add(outline) = step else { panic!("{step:?}") };
             prop_assert_eq!(outline.clone().checked(), Ok(outline));

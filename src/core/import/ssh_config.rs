@@ -1,9 +1,9 @@
-//! Reads OpenSSH's client configuration (ssh_config(5)) as far as it tells of single hosts: `Host` with `HostName`, `Port` and
-//! `User`. As there, the first value of a host counts. Patterns, `Match` and `Include` are named, and not followed.
+//! Reads OpenSSH's client configuration (ssh_config(5)) as far as it tells of single hosts: `Host` with `HostName`, `Port`,
+//! `User` and `ProxyJump`. As there, the first value of a host counts. Patterns, `Match` and `Include` are named, and not followed.
 
 use std::collections::BTreeMap;
 
-use super::{Host, Reading};
+use super::{Host, Reading, jumps::jumps};
 use crate::core::target::TARGETS;
 
 /// Whose options the lines belong to.
@@ -97,7 +97,9 @@ fn option(host: &mut Host, keyword: &str, value: &str) -> Result<(), String> {
         "port" => first(&mut host.port, value.to_owned()),
         "user" => first(&mut host.username, value.to_owned()),
         "identityfile" => host.notes.push(format!("IdentityFile {value} is not read")),
-        "proxyjump" if value != "none" => host.notes.push(format!("ProxyJump {value} is not taken over")),
+        "proxyjump" => {
+            host.via.get_or_insert_with(|| jumps(value));
+        }
         "proxycommand" if value != "none" => host.notes.push("ProxyCommand is not taken over".to_owned()),
         _ => {}
     }

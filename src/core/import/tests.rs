@@ -51,7 +51,8 @@ fn single_hosts_are_taken_out_of_openssh_and_the_rest_is_named() {
         ["web-1 deploy@web-1.example.com:2222 - ", "web-2 deploy@web-2.example.com:2222 - ", "db -@10.0.0.7:- - "]
     );
     assert_eq!(reading.hosts[0].notes, ["IdentityFile ~/.ssh/id is not read"]);
-    assert_eq!(reading.hosts[2].notes, ["ProxyJump bastion is not taken over"]);
+    assert_eq!(reading.hosts[2].via.as_deref().unwrap(), ["bastion"]);
+    assert_eq!(reading.hosts[0].via, None);
     let skipped = remarks(&reading.skipped).join("\n");
     for words in
         ["3: user: stands before", "4: Include other", "5: Host *.old", "5: Host !bad", "13: Match", "18: Host *"]
@@ -133,11 +134,22 @@ fn present(name: &str, host: &str, auth: Auth) -> (String, Target) {
         host: host.to_owned(),
         port: 22,
         username: "deploy".to_owned(),
+        via: vec![],
         group: Some("Mine".to_owned()),
         tags: vec!["own".to_owned()],
         roles: vec![Role::User],
     };
     (name.to_owned(), Target::new(outline, auth, UtcMicros(1)))
+}
+
+/// Targets of the configuration.
+fn conf<'a>(name: &str) -> Option<Known<'a>> {
+    let via = match name {
+        "far" => vec!["conf"],
+        "conf" => vec![],
+        _ => return None,
+    };
+    Some(Known { username: "ops", port: 2200, via })
 }
 
 #[test]
@@ -150,7 +162,8 @@ fn a_plan_says_what_becomes_of_each_and_keeps_what_is_not_told() {
         present("kept", "old.example", sealed),
         present("moved", "old.example", Auth::AGENT),
     ];
-    let plan = plan(ssh_config::read(text), &additions, &present.into(), |name| name == "conf");
+    let present = present.into();
+    let plan = plan(ssh_config::read(text), &additions, &present, |name| conf(name).filter(|_| name == "conf"));
     let [(_, same, _), (_, moved, _), (_, new, _)] = &plan.steps[..] else { panic!("{plan:?}") };
     assert_eq!(*same, Step::Equal("same".to_owned()));
     let Step::Change(moved) = moved else { panic!("{moved:?}") };
@@ -166,6 +179,110 @@ fn a_plan_says_what_becomes_of_each_and_keeps_what_is_not_told() {
 
 #[test]
 fn a_host_without_a_login_name_is_a_mistake_that_says_what_to_do() {
-    let plan = plan(ssh_config::read("Host a\n"), &Additions::default(), &BTreeMap::new(), |_| false);
+    let plan = plan(ssh_config::read("Host a\n"), &Additions::default(), &BTreeMap::new(), |_| None);
     assert!(plan.steps.is_empty() && plan.mistakes[0].says.contains("--username"), "{plan:?}");
+}
+
+/// What a plan would have, as `NAME: JUMP HOSTS`.
+fn ways(plan: &Plan) -> Vec<String> {
+    let way = |step: &&Step| step.outline().map(|outline| format!("{}: {}", outline.name, outline.via.join(" ")));
+    plan.in_order().iter().filter_map(way).collect()
+}
+
+#[test]
+fn jump_hosts_are_spelled_as_openssh_and_ansible_spell_them() {
+    let of_ssh =
+        |value: &str| ssh_config::read(&format!("Host a\nProxyJump {value}\nProxyJump late\n")).hosts.remove(0).via;
+    for (value, expected) in [
+        ("gate", &["gate"][..]),
+        ("outer,ops@10.0.0.9:2200,inner", &["outer", "ops@10.0.0.9:2200", "inner"]),
+        ("ssh://ops@gate:22/", &["ops@gate:22"]),
+        ("none", &[]),
+    ] {
+        assert_eq!(of_ssh(value).unwrap(), expected, "{value}");
+    }
+    let of_ansible = |args: &str| ansible::read(&format!("a ansible_ssh_common_args={args}\n")).hosts.remove(0);
+    for (args, expected) in [
+        ("'-o ProxyJump=ops@gate'", Some(&["ops@gate"][..])),
+        ("'-oProxyJump=gate -q'", Some(&["gate"])),
+        ("'-o \"ProxyJump gate\"'", Some(&["gate"])),
+        ("'-q -J outer,gate'", Some(&["outer", "gate"])),
+        ("'-Jgate'", Some(&["gate"])),
+        ("'-o Compression=yes -o'", None),
+        ("'-o ProxyCommand=\"ssh -W %h:%p gate\"'", None),
+    ] {
+        let host = of_ansible(args);
+        assert_eq!(
+            host.via.as_deref().map(<[_]>::to_vec),
+            expected.map(|jumps| jumps.iter().map(|jump| (*jump).to_owned()).collect()),
+            "{args}"
+        );
+        assert_eq!(host.notes.len(), usize::from(args.contains("Command")), "{args}: {:?}", host.notes);
+    }
+    let of_group = ansible::read("[g]\na\n[g:vars]\nansible_ssh_common_args='-J gate'\n");
+    assert_eq!(of_group.hosts[0].via.as_deref().unwrap(), ["gate"]);
+}
+
+#[test]
+fn a_jump_host_is_a_target_or_a_host_of_the_file_and_comes_before_what_is_behind_it() {
+    let text = "Host db\nProxyJump gate,far\nHost gate\nProxyJump deploy@kept:22\nHost typed\nProxyJump Ops@J.example\nHost kept\nHost *\nUser ann\n";
+    let additions = Additions { username: Some("ann".to_owned()), tags: vec![] };
+    let present: BTreeMap<_, _> = [present("kept", "kept", Auth::PROMPT)].into();
+    let text = text.replace("Host kept\n", "Host kept\nUser deploy\nProxyJump none\n");
+    let told = plan(ssh_config::read(&text), &additions, &present, conf);
+    assert_eq!(told.mistakes, [], "{told:?}");
+    assert_eq!(ways(&told), ["gate: kept", "db: gate far", "typed: Ops@j.example:22"]);
+    // What a file does not tell stays.
+    let outline = Outline { via: vec!["conf".to_owned()], ..present["kept"].outline.clone() };
+    let behind: BTreeMap<_, _> = [("kept".to_owned(), Target::new(outline, Auth::PROMPT, UtcMicros(1)))].into();
+    let told = plan(ssh_config::read("Host kept\nUser deploy\n"), &additions, &behind, conf);
+    assert_eq!(told.steps[0].1, Step::Equal("kept".to_owned()));
+    let told = plan(ssh_config::read("Host kept\nUser deploy\nProxyJump none\n"), &additions, &behind, conf);
+    assert_eq!(ways(&told), ["kept: "]);
+}
+
+#[test]
+fn a_jump_host_that_is_none_is_a_mistake_that_says_what_to_do_and_takes_what_is_behind_it_along() {
+    let text = "Host lost\nProxyJump gone\nHost behind\nProxyJump lost\nHost other\nProxyJump root@conf\nHost round\nProxyJump again\n\
+                Host again\nProxyJump round\nHost odd\nProxyJump a_b:22\nHost token\nProxyJump %r@gate\nHost good\nProxyJump far\n\
+                Host a\nProxyJump far,b\nHost b\nHost c\nProxyJump a,q@2.2.2.2,x@1.1.1.1\n";
+    let additions = Additions { username: Some("ann".to_owned()), tags: vec![] };
+    let none = BTreeMap::new();
+    let told = plan(ssh_config::read(text), &additions, &none, conf);
+    assert_eq!(ways(&told), ["good: far", "b: ", "a: far b"]);
+    let mistakes = remarks(&told.mistakes);
+    for (at, words) in [
+        (
+            0,
+            "1: lost: the jump host gone is no target, and no host of this file: add it first with `pulsegate target add gone`",
+        ),
+        (1, "3: behind: its way leads over lost, which is the name of no target"),
+        (2, "5: other: the jump host root@conf is the target ops@conf:2200: write conf alone"),
+        (3, "7: round: its way leads in a circle: round behind again behind round"),
+        (4, "9: again: its way leads in a circle"),
+        (5, "11: odd: the jump host a_b:22 is neither a target's name nor user@host:port"),
+        (6, "13: token: the jump host %r@gate has a token"),
+        (
+            7,
+            "20: c: its way leads over more than 4 jump hosts: c behind x@1.1.1.1:22 behind q@2.2.2.2:22 behind a behind b behind far",
+        ),
+    ] {
+        assert!(mistakes[at].starts_with(words), "{words}: {mistakes:#?}");
+    }
+    assert_eq!(mistakes.len(), 8, "{mistakes:#?}");
+}
+
+#[test]
+fn a_change_of_a_jump_host_that_would_break_the_way_to_a_target_outside_the_file_is_a_mistake() {
+    let chain = |name: &str, via: &str| {
+        let (_, target) = present(name, name, Auth::PROMPT);
+        let outline = Outline { via: vec![via.to_owned()], ..target.outline.clone() };
+        (name.to_owned(), Target { outline, ..target })
+    };
+    let present = [chain("a", "b"), chain("b", "c"), chain("c", "d"), present("d", "d", Auth::PROMPT)].into();
+    let text = "Host d\nUser deploy\nProxyJump far\n";
+    let told = plan(ssh_config::read(text), &Additions::default(), &present, conf);
+    assert!(told.steps.is_empty(), "{told:?}");
+    let says = "d: the way to a, which goes over it, then leads over more than 4 jump hosts: a behind b behind c behind d behind far behind conf";
+    assert_eq!(remarks(&told.mistakes), [format!("1: {says}")]);
 }

@@ -123,6 +123,7 @@ fn a_target_of_the_records_is_judged_like_one_of_the_configuration_whose_name_wi
         host: "h".to_owned(),
         port: 22,
         username: "u".to_owned(),
+        via: vec![],
         group: None,
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
         roles: vec![],

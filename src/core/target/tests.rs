@@ -8,6 +8,7 @@ fn outline() -> Outline {
         host: "Web-1.Internal.".to_owned(),
         port: 22,
         username: "deploy".to_owned(),
+        via: vec![],
         group: Some(" Shop ".to_owned()),
         tags: ["prod", "web", "prod"].map(str::to_owned).into(),
         roles: vec![Role::User, Role::User],
@@ -21,6 +22,8 @@ fn a_target_has_one_spelling() {
     assert_eq!((checked.tags.as_slice(), checked.roles.len()), (&["prod".to_owned(), "web".to_owned()][..], 1));
     assert_eq!(checked.clone().checked().unwrap(), checked);
     assert_eq!(Outline { group: Some(" ".to_owned()), ..outline() }.checked().unwrap().group, None);
+    let behind = Outline { via: ["Gate", "ops@J.Example."].map(str::to_owned).into(), ..outline() };
+    assert_eq!(behind.checked().unwrap().via, ["Gate", "ops@j.example:22"]);
 }
 
 #[test]
@@ -40,6 +43,10 @@ fn what_is_wrong_with_a_target_is_named_by_its_field() {
         (Outline { tags: tags(&["a b"]), ..outline() }, "tags"),
         (Outline { tags: tags(&["\u{200b}"]), ..outline() }, "tags"),
         (Outline { tags: many, ..outline() }, "tags"),
+        (Outline { via: tags(&["a b"]), ..outline() }, "via"),
+        (Outline { via: tags(&["-l@h"]), ..outline() }, "via"),
+        (Outline { via: tags(&[""]), ..outline() }, "via"),
+        (Outline { via: tags(&["a", "b", "c", "d", "e"]), ..outline() }, "via"),
     ] {
         assert_eq!(wrong.clone().checked().unwrap_err().field, field, "{wrong:?}");
     }
@@ -56,6 +63,7 @@ fn a_credential_is_bound_to_its_target_its_kind_and_its_place() {
         Outline { host: "evil.example".to_owned(), ..target.clone() },
         Outline { port: 23, ..target.clone() },
         Outline { username: "root".to_owned(), ..target.clone() },
+        Outline { via: vec!["evil".to_owned()], ..target.clone() },
     ] {
         assert_ne!(other.seal_context(AuthKind::Password), bound);
         let auth = Auth { kind: AuthKind::Password, sealed: Some(Sealed("x".to_owned())) };

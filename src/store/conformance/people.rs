@@ -201,6 +201,7 @@ fn target(name: &str) -> Target {
         host: "2001:db8::1".to_owned(),
         port: 65_535,
         username: "deploy".to_owned(),
+        via: vec!["bastion".to_owned(), "o\"'%p@[::1]:22".to_owned()],
         group: Some("Größe '; --".to_owned()),
         tags: vec!["prod".to_owned(), "\"'%_".to_owned()],
         roles: vec![Role::User, Role::Operator],
@@ -213,7 +214,10 @@ pub fn targets_come_back_as_written<S: PeopleStore, G>(fresh: Fresh<S, G>) {
     block_on(async {
         let (store, _keep) = fresh().await;
         let bare = Target { auth: Auth::AGENT, ..target("b") };
-        let bare = Target { outline: Outline { group: None, tags: vec![], roles: vec![], ..bare.outline }, ..bare };
+        let bare = Target {
+            outline: Outline { via: vec![], group: None, tags: vec![], roles: vec![], ..bare.outline },
+            ..bare
+        };
         let begun = store.version().await.unwrap();
         assert!(store.change(Change::AddTarget(target("a"))).await.unwrap());
         assert!(store.change(Change::AddTarget(bare.clone())).await.unwrap());
@@ -231,7 +235,7 @@ pub fn a_target_is_added_once_and_changed_by_who_saw_it<S: PeopleStore, G>(fresh
         let first = target("a");
         assert!(store.change(Change::AddTarget(first.clone())).await.unwrap());
         assert!(store.change(Change::AddTarget(first.clone())).await.unwrap(), "what was sent twice is done");
-        let other = Outline { host: "other".to_owned(), ..first.outline.clone() };
+        let other = Outline { host: "other".to_owned(), via: vec!["b".to_owned()], ..first.outline.clone() };
         let rival = Target::new(other.clone(), Auth::PROMPT, UtcMicros(10));
         assert!(!store.change(Change::AddTarget(rival)).await.unwrap());
         let second = first.changed(other, Auth::PROMPT, UtcMicros(11));

@@ -32,6 +32,8 @@ mod plan;
 mod repair;
 /// What cannot be opened.
 mod sealed;
+/// What cannot be reached.
+mod ways;
 
 /// Sessions named per difference; the rest is counted.
 const NAMED: usize = 20;
@@ -78,6 +80,7 @@ pub async fn run(desk: &Desk, options: &Doctor) -> anyhow::Result<Report> {
     }
     let is_comparable = findings.last().is_none_or(|finding| finding.state != State::Ill) || records.is_none();
     findings.extend(sealed::examine(desk, &journal, records.as_ref()).await);
+    findings.extend(ways::examine(desk, &journal, records.as_ref()).await);
     let node = data_dir::known_node_id(data_dir, desk.config.node.id.as_deref())?;
     let (Some(node), true) = (node, is_comparable) else {
         return Ok(report(findings, None, lock.is_none(), 0));

@@ -15,13 +15,15 @@ use crate::{
     web::fixture::settings,
 };
 
-/// Two targets of the records: one with a password for its own place, and one that shares its name with the configuration.
+/// Targets of the records: one with a password for its own place, one that shares its name with the configuration, one behind
+/// jump hosts of every kind.
 fn directory(settings: &Settings) -> Directory {
     let outline = |name: &str, host: &str| Outline {
         name: name.to_owned(),
         host: host.to_owned(),
         port: 22,
         username: "deploy".to_owned(),
+        via: vec![],
         group: None,
         tags: vec![],
         roles: vec![],
@@ -29,10 +31,13 @@ fn directory(settings: &Settings) -> Directory {
     let place = outline("db-1", "db-1.internal").seal_context(AuthKind::Password);
     let sealed = settings.seals.seal([1; 12], &place, &"s3cret".into()).map(Sealed);
     let auth = Kept { kind: AuthKind::Password, sealed };
+    let via = ["inner", "db-1", "ops@k:2200"].map(str::to_owned).into();
+    let behind = Outline { via, ..outline("behind", "behind.internal") };
     let targets = [
         Target::new(outline("db-1", "db-1.internal"), auth.clone(), UtcMicros(1)),
         Target::new(outline("db-2", "db-1.internal"), auth.clone(), UtcMicros(1)),
         Target::new(outline("web-1", "evil.example"), auth, UtcMicros(1)),
+        Target::new(behind, Kept::AGENT, UtcMicros(1)),
     ];
     let targets = targets.into_iter().map(|target| (target.outline.name.clone(), target));
     Directory { targets: targets.collect(), ..Directory::default() }
@@ -194,6 +199,36 @@ fn a_jump_host_is_one_that_is_granted_or_may_be_typed_and_the_first_brings_its_o
     assert_eq!(opened(&["inner"], &typed(r#"["inner"]"#)).unwrap_err(), 403);
     let told = opened(&by_hand, r#"{"target":"inner"}"#).unwrap();
     assert_eq!(way(&told), [("bastion", false)], "the way to what is granted is the gateway's");
+}
+
+#[test]
+fn a_target_of_the_records_is_dialled_over_its_jump_hosts_which_need_no_grant() {
+    let settings = with_jump_hosts();
+    let opened = |settings: &Settings| {
+        let reach = Reach { role: Role::User, grants: vec!["behind".parse().unwrap()] };
+        let opening: Opening = serde_json::from_str(r#"{"target":"behind"}"#).unwrap();
+        opening.check("bob", &reach, false, [192, 0, 2, 7].into(), settings, &directory(settings))
+    };
+    let told = opened(&settings).unwrap();
+    assert_eq!((told.target.as_str(), told.host.as_str()), ("behind", "behind.internal"));
+    assert_eq!(way(&told), [("bastion", false), ("inner", false), ("db-1", false), ("ops@k:2200", false)]);
+    let [_, _, db, typed] = &told.via[..] else { panic!("{:?}", told.via) };
+    assert!(matches!(db.credentials[..], [Credential::SealedPassword(_)]));
+    assert!(matches!(typed.credentials[..], [Credential::Prompt]) && typed.port == 2200);
+    assert_eq!(typed.host_key_policy, HostKeyPolicy::Strict, "it is one of the catalogue's hosts");
+    assert!(told.typed_places().is_empty());
+    // The configuration lost one since, or the seal of one does not open.
+    let (lost, sealed) = (super::super::fixture::settings(), with_jump_hosts());
+    let sealed = Settings { seals: Arc::new(Seals::new(SealKey::new([8; 32]), vec![])), ..sealed };
+    let of_others = directory(&settings);
+    let opening: Opening = serde_json::from_str(r#"{"target":"behind"}"#).unwrap();
+    let reach = Reach { role: Role::Admin, grants: vec![] };
+    let unsealed = opening.check("ada", &reach, true, [192, 0, 2, 7].into(), &sealed, &of_others).unwrap_err();
+    assert!(unsealed.detail().starts_with("The credential of db-1 cannot be used"), "{}", unsealed.detail());
+    let broken = opened(&lost).unwrap_err();
+    assert_eq!(broken.status_code().as_u16(), 503);
+    let words = "behind cannot be reached: it leads over inner, which is the name of no target. Tell whoever manages";
+    assert!(broken.detail().starts_with(words), "{}", broken.detail());
 }
 
 #[test]

@@ -1,0 +1,125 @@
+//! The jump hosts that a file names: how they are spelled there, and which targets they are. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Known, Plan, Remark, Step};
+use crate::core::target::{Astray, JUMP_HOSTS, Outline, Target, is_name, parse_place, place, way};
+
+/// Takes apart what stands behind `ProxyJump` or `-J`: hosts between commas, or `none`.
+pub fn jumps(value: &str) -> Vec<String> {
+    let hop = |hop: &str| {
+        let hop = hop.trim();
+        hop.strip_prefix("ssh://").map_or(hop, |rest| rest.trim_end_matches('/')).to_owned()
+    };
+    let hops = value.split(',').filter(|hop| !hop.trim().is_empty()).map(hop);
+    // One more than there may be is enough to be refused.
+    if value.trim().eq_ignore_ascii_case("none") { Vec::new() } else { hops.take(JUMP_HOSTS + 1).collect() }
+}
+
+/// The name or place that a target is to have for this jump host. A name is that of a target; so is one behind a login name,
+/// where the target has that login name.
+///
+/// # Errors
+/// What is wrong with it and what to do, as a sentence.
+pub fn jump(hop: &str, login_of: impl Fn(&str) -> Option<(String, u16)>) -> Result<String, String> {
+    if hop.contains('%') {
+        return Err(format!("the jump host {hop} has a token, which is not followed; write it out"));
+    }
+    if is_name(hop) {
+        return match login_of(hop) {
+            Some(_) => Ok(hop.to_owned()),
+            None => Err(format!(
+                "the jump host {hop} is no target, and no host of this file: add it first with `pulsegate target add {hop}`, \
+                 or write it as user@host:port"
+            )),
+        };
+    }
+    let unfit = || format!("the jump host {hop} is neither a target's name nor user@host:port");
+    let (login, rest) = hop.rsplit_once('@').ok_or_else(unfit)?;
+    let (alias, port) = rest.rsplit_once(':').map_or((rest, None), |(alias, port)| (alias, Some(port)));
+    if let Some((its_login, its_port)) = login_of(alias).filter(|_| is_name(alias)) {
+        return if login == its_login && port.is_none_or(|port| port == its_port.to_string()) {
+            Ok(alias.to_owned())
+        } else {
+            let is = place(&its_login, alias, its_port);
+            Err(format!(
+                "the jump host {hop} is the target {is}: write {alias} alone, or add a target for the other login"
+            ))
+        };
+    }
+    let (login, host, port) = parse_place(hop).ok_or_else(unfit)?;
+    Ok(place(&login, &host, port))
+}
+
+impl Plan {
+    /// The steps in an order in which none is done before what it leads over.
+    pub fn in_order(&self) -> Vec<&Step> {
+        let all: BTreeMap<&str, &Step> = self.steps.iter().map(|(_, step, _)| (step.name(), step)).collect();
+        let (mut begun, mut order) = (BTreeSet::new(), Vec::with_capacity(all.len()));
+        for (_, step, _) in &self.steps {
+            let mut stack = vec![(step, false)];
+            while let Some((step, is_last)) = stack.pop() {
+                if is_last {
+                    order.push(step);
+                } else if begun.insert(step.name()) {
+                    stack.push((step, true));
+                    let jumps = step.outline().into_iter().flat_map(|outline| &outline.via);
+                    stack.extend(jumps.filter_map(|jump| all.get(jump.as_str())).map(|step| (*step, false)));
+                }
+            }
+        }
+        order
+    }
+
+    /// Takes out, and names, whatever would make a way that leads nowhere, and then what leads over that.
+    pub(super) fn keep_ways<'a>(
+        &mut self,
+        present: &'a BTreeMap<String, Target>,
+        configured: &impl Fn(&str) -> Option<Known<'a>>,
+    ) {
+        loop {
+            let astray = self.astray(present, configured);
+            if astray.is_empty() {
+                return;
+            }
+            for (line, step, notes) in std::mem::take(&mut self.steps) {
+                match astray.get(step.name()) {
+                    Some(says) => self.mistakes.push(Remark { line, says: format!("{}: {says}", step.name()) }),
+                    None => self.steps.push((line, step, notes)),
+                }
+            }
+        }
+    }
+
+    /// What would be wrong with which step, were it done with all others.
+    fn astray<'a>(
+        &self,
+        present: &'a BTreeMap<String, Target>,
+        configured: &impl Fn(&str) -> Option<Known<'a>>,
+    ) -> BTreeMap<String, String> {
+        let steps = self.steps.iter().filter_map(|(_, step, _)| Some((step.name(), step.outline()?)));
+        let done: BTreeMap<&str, &Outline> = steps.collect();
+        let jumps = |outline: &'a Outline| outline.via.iter().map(String::as_str).collect();
+        let of_present = |name: &str| Some(jumps(&present.get(name)?.outline));
+        let before = |name: &str| configured(name).map(|known| known.via).or_else(|| of_present(name));
+        let after = |name: &str| {
+            let told = || done.get(name).map(|outline| outline.via.iter().map(String::as_str).collect());
+            configured(name).map(|known| known.via).or_else(told).or_else(|| of_present(name))
+        };
+        let own = done.keys().map(|name| (name, way(name, after)));
+        let own = own.filter_map(|(name, way)| Some(((*name).to_owned(), format!("its way {}", way.err()?))));
+        let mut wrong: BTreeMap<String, String> = own.collect();
+        // What is not in the file may go over what is.
+        for name in present.keys().filter(|name| !done.contains_key(name.as_str())) {
+            if let Err(astray) = way(name, after)
+                && let Astray::Circle(passed) | Astray::TooFar(passed) = &astray
+                && way(name, before).is_ok()
+            {
+                let changed = passed.iter().find(|stop| done.contains_key(stop.as_str()));
+                let says = || format!("the way to {name}, which goes over it, then {astray}");
+                wrong.extend(changed.map(|stop| (stop.clone(), says())));
+            }
+        }
+        wrong
+    }
+}

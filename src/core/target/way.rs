@@ -1,0 +1,153 @@
+//! The jump hosts on the way to a target, put together from what each target names as its own. Pure; knows no credential, and
+//! dials none.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::{JUMP_HOSTS, Outline, Target, is_typed, parse_place, place};
+
+/// Targets that are named in one sentence; the rest is counted.
+const NAMED: usize = 10;
+
+/// A jump host on a way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Jump<'a> {
+    /// Another target, by its name.
+    Target(&'a str),
+    /// A place that is no target: login, host and port. The person is asked for what it wants.
+    Place(String, String, u16),
+}
+
+impl fmt::Display for Jump<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target(name) => f.write_str(name),
+            Self::Place(login, host, port) => f.write_str(&place(login, host, *port)),
+        }
+    }
+}
+
+/// Why a way leads nowhere: a sentence without its subject.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Astray {
+    /// A name that nothing has.
+    #[error("leads over {0}, which is the name of no target")]
+    Unknown(String),
+    /// What is neither a name nor a place.
+    #[error("leads over {0}, which is no user@host:port")]
+    Unfit(String),
+    /// One jump host twice, or the target itself; from the target outwards.
+    #[error("leads in a circle: {}", .0.join(" behind "))]
+    Circle(Vec<String>),
+    /// Too many; from the target outwards.
+    #[error("leads over more than {JUMP_HOSTS} jump hosts: {}", .0.join(" behind "))]
+    TooFar(Vec<String>),
+}
+
+/// The jump hosts on the way to `target`, the one that is dialled first in front. Before the first that it names lies the way
+/// to that one, as with ssh(1). `jumps` tells what a target names itself, and nothing for who is none.
+///
+/// # Errors
+/// [`Astray`].
+pub fn way<'a>(target: &'a str, jumps: impl Fn(&str) -> Option<Vec<&'a str>>) -> Result<Vec<Jump<'a>>, Astray> {
+    let mut way: Vec<Jump<'a>> = Vec::new();
+    let mut at = Some(target);
+    while let Some(before) = at.take() {
+        for name in jumps(before).unwrap_or_default().into_iter().rev() {
+            let jump = jump(name, |name| jumps(name).is_some())?;
+            let outwards = || {
+                let passed = way.iter().chain([&jump]).map(Jump::to_string);
+                std::iter::once(target.to_owned()).chain(passed).collect()
+            };
+            if jump == Jump::Target(target) || way.contains(&jump) {
+                return Err(Astray::Circle(outwards()));
+            }
+            if way.len() == JUMP_HOSTS {
+                return Err(Astray::TooFar(outwards()));
+            }
+            at = if let Jump::Target(hop) = jump { Some(hop) } else { None };
+            way.push(jump);
+        }
+    }
+    way.reverse();
+    Ok(way)
+}
+
+fn jump(name: &str, is_target: impl Fn(&str) -> bool) -> Result<Jump<'_>, Astray> {
+    if is_target(name) {
+        return Ok(Jump::Target(name));
+    }
+    match parse_place(name) {
+        Some((login, host, port)) => Ok(Jump::Place(login, host, port)),
+        None if is_typed(name) => Err(Astray::Unfit(name.to_owned())),
+        None => Err(Astray::Unknown(name.to_owned())),
+    }
+}
+
+/// The ways to the targets of the records: over each other, and over those of the configuration, whose names go before.
+pub struct Ways<'a, C> {
+    /// What a target of the configuration names itself.
+    configured: C,
+    recorded: &'a BTreeMap<String, Target>,
+}
+
+impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
+    /// Those of `recorded`; `configured` tells the jump hosts of a target of the configuration, and nothing for who is none.
+    pub fn new(recorded: &'a BTreeMap<String, Target>, configured: C) -> Self {
+        Self { configured, recorded }
+    }
+
+    /// The way to a target that is this.
+    ///
+    /// # Errors
+    /// As [`way`]: the configuration may name other targets since.
+    pub fn to<'b>(&'b self, outline: &'b Outline) -> Result<Vec<Jump<'b>>, Astray> {
+        way(&outline.name, |name| self.jumps(name, Some(outline)))
+    }
+
+    /// Why the target `name` may not go: what names it as a jump host, as a sentence without its subject.
+    pub fn need(&self, name: &str) -> Option<String> {
+        let seen = self.recorded.values().map(|target| &target.outline).filter(|other| self.is_seen(&other.name));
+        let over = seen.filter(|other| other.via.iter().any(|jump| jump == name)).map(|other| other.name.as_str());
+        let over: Vec<&str> = over.collect();
+        let named = over.get(..NAMED).unwrap_or(&over).join(", ");
+        match over.len().saturating_sub(NAMED) {
+            _ if over.is_empty() => None,
+            0 => Some(format!("is a jump host of {named}")),
+            more => Some(format!("is a jump host of {named} and {more} more")),
+        }
+    }
+
+    /// Whether every way is whole still once `outline` is among the targets, in the place of what has its name.
+    ///
+    /// # Errors
+    /// A sentence that begins with the field `via`.
+    pub fn admit(&self, outline: &Outline) -> Result<(), String> {
+        let after = |name: &str| self.jumps(name, Some(outline));
+        way(&outline.name, after).map_err(|astray| format!("via {astray}"))?;
+        let others = self.recorded.values().map(|target| &target.outline);
+        for other in others.filter(|other| other.name != outline.name && self.is_seen(&other.name)) {
+            if let Err(astray) = way(&other.name, after)
+                && self.to(other).is_ok()
+            {
+                return Err(format!("via of {}, which goes over {}, then {astray}", other.name, outline.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_seen(&self, name: &str) -> bool {
+        (self.configured)(name).is_none()
+    }
+
+    fn jumps<'b>(&'b self, name: &str, instead: Option<&'b Outline>) -> Option<Vec<&'b str>> {
+        let recorded = || {
+            let instead = instead.filter(|outline| outline.name == name);
+            let outline = instead.or_else(|| self.recorded.get(name).map(|target| &target.outline))?;
+            Some(outline.via.iter().map(String::as_str).collect())
+        };
+        (self.configured)(name).or_else(recorded)
+    }
+}
+
+#[cfg(test)]
+mod tests;
