@@ -63,3 +63,38 @@ promise("an administrator adds a target with a password, opens it, and its end i
   await desk.at("target-mine").waitFor({ state: "detached" });
   await until("its session's end", async () => (await gateway.get(`/sessions/${id}`)).end_reason === "revoked");
 });
+
+promise("a target is put behind jump hosts, and they stay while it needs them", async (lab) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  const [playground] = (await gateway.get("/targets")).items;
+  await add(desk, playground);
+  await desk.at("target-add").click();
+  await desk.at("target-name").fill("inner");
+  await desk.at("target-host").fill("inner.internal");
+  await desk.at("target-username").fill("deploy");
+  await desk.at("target-via").selectOption("playground");
+  await desk.at("target-via").selectOption("mine");
+  assert.deepEqual(await desk.at("target-jumps").locator("li span").allInnerTexts(), ["playground", "mine"]);
+  await desk.isAccessible();
+  await desk.at("drop-playground").press("Enter");
+  assert.equal(await desk.page.evaluate(() => document.activeElement?.id), "target-via");
+  await desk.at("target-save").click();
+  assert.match(await desk.at("target-inner").innerText(), /deploy@inner\.internal.*via mine/);
+
+  await desk.at("change-mine").click();
+  const offered = await desk.at("target-via").locator("option").allInnerTexts();
+  assert.deepEqual(offered.slice(1), ["playground"], "neither itself nor what lies behind it");
+  await desk.at("target-remove").click();
+  await desk.at("typed-name").fill("mine");
+  await desk.page.keyboard.press("Enter");
+  await desk.page.getByText("mine is a jump host of inner.").waitFor();
+  assert.equal(await desk.at("target-mine").count(), 1);
+
+  await desk.at("change-inner").click();
+  await desk.at("drop-mine").click();
+  await desk.at("target-save").click();
+  await until("the way to go", async () => !/via/.test(await desk.at("target-inner").innerText()));
+  const told = (await gateway.get("/targets")).items.find(({ name }) => name === "inner");
+  assert.deepEqual([told.via, told.way], [[], []]);
+});

@@ -88,6 +88,75 @@ fn a_shell_opens_over_two_jump_hosts_with_the_gateways_own_key_and_certificates(
 }
 
 #[test]
+fn a_target_of_the_records_is_opened_over_its_jump_hosts_which_stay_while_they_are_needed() {
+    let (bastion, db) = (sshd!(Options::default()), sshd!(Options::default()));
+    let home = Home::new().set("ssh.host_key_policy", "accept_new");
+    let home = home.target("edge", bastion.addr, &bastion.user, json!({"key_file": bastion.user_key}));
+    let gateway = Gateway::start(home);
+    let key = gateway.shows("/api/v1/gateway-key")["key"].as_str().unwrap().to_owned();
+    let authorized = |sshd: &Sshd| sshd.dir.path().join("authorized_keys");
+    let both = format!("{}{key}\n", fs::read_to_string(authorized(&bastion)).unwrap());
+    fs::write(authorized(&bastion), both).unwrap();
+    fs::write(authorized(&db), &key).unwrap();
+    let target = |name: &str, sshd: &Sshd, login: &str, via: &[&str]| {
+        let (host, port) = (sshd.addr.ip(), sshd.addr.port());
+        let target = json!({"name": name, "host": host, "port": port, "username": login, "via": via, "auth": {"kind": "gateway_key"}});
+        gateway.asks("POST", "/api/v1/targets", Some(&target))
+    };
+    for (name, sshd, login, via) in [
+        ("gate", &bastion, bastion.user.as_str(), &[][..]),
+        ("shut", &bastion, "nobody", &[]),
+        ("db", &db, &db.user, &["gate"]),
+        ("lost", &db, &db.user, &["shut"]),
+    ] {
+        let added = target(name, sshd, login, via);
+        assert_eq!((added.status, &added.json()["via"]), (201, &json!(via)), "{}", added.text());
+    }
+    let refused = target("new", &db, &db.user, &["gone"]);
+    assert_eq!(
+        (refused.status, refused.detail()),
+        (409, "via leads over gone, which is the name of no target.".to_owned())
+    );
+
+    // Nobody needs a grant for what lies on the way.
+    add(&gateway, "ada", "user", &["db", "lost"]);
+    let ada = Person::signs_in(&gateway, "ada", PASSWORD).unwrap();
+    let seen = ada.asks("GET", "/api/v1/targets", None).json();
+    assert_eq!((&seen["items"][0]["name"], &seen["items"][0]["way"]), (&json!("db"), &json!(["gate"])), "{seen}");
+    assert_eq!(seen["items"].as_array().unwrap().len(), 2, "{seen}");
+    let runs = |person: &Person<'_>| {
+        let id = person.opens("db");
+        let page = person.socket(&id);
+        page.attach(&Attach::default());
+        page.runs("echo is $((6*7)).", "is 42.");
+        page.types("exit\r");
+        gateway.becomes(&id, "closed/exited");
+    };
+    runs(&ada);
+    assert!(bastion.log().contains("direct-tcpip"), "{}", bastion.log());
+    assert_eq!(ends_at(&ada, "db").0, "terminal");
+    let (step, hop, _, message) = ends_at(&ada, "lost");
+    assert_eq!((step.as_str(), &hop), ("login", &json!("shut")), "{message}");
+
+    let refused = gateway.asks("DELETE", "/api/v1/targets/gate", None);
+    assert_eq!(refused.status, 409);
+    assert!(refused.detail().starts_with("gate is a jump host of db. Give"), "{}", refused.text());
+    let refused = gateway.asks("PATCH", "/api/v1/targets/gate", Some(&json!({"via": ["edge", "db"]})));
+    assert_eq!(
+        (refused.status, refused.detail()),
+        (409, "via leads in a circle: gate behind db behind gate.".to_owned())
+    );
+    let (status, told) = gateway.home.run(&["target", "remove", "gate"]);
+    assert!(!status.success() && told.contains("gate is a jump host of db"), "{told}");
+    let (status, told) = gateway.home.run(&["target", "set", "db", "--via", "edge"]);
+    assert!(status.success() && told.contains("via edge"), "{told}");
+    let is_seen = || (gateway.shows("/api/v1/targets").to_string().contains(r#""way":["edge"]"#)).then_some(());
+    eventually(PATIENCE, is_seen);
+    assert_eq!(gateway.asks("DELETE", "/api/v1/targets/gate", None).status, 204);
+    runs(&ada);
+}
+
+#[test]
 fn a_target_of_the_records_is_signed_in_to_with_the_gateways_own_key_or_a_certificate() {
     let (web, db) = (sshd!(Options::default()), sshd!(Options::default()));
     let gateway = Gateway::start(Home::new().set("ssh.host_key_policy", "accept_new"));

@@ -194,7 +194,11 @@ fn the_command_line_keeps_targets_and_a_running_gateway_follows() {
 #[test]
 fn a_file_is_imported_as_its_table_says_or_not_at_all() {
     let home = Home::new();
-    let config = file(&home, "ssh_config", "Host a b *.c\n  User ann\n  ProxyJump gate\nHost d\n  Port no\n");
+    let config = file(
+        &home,
+        "ssh_config",
+        "Host a b *.c\n  User ann\n  ProxyJump gate\nHost d\n  Port no\nHost gate lost\n  User ann\nHost lost\n  ProxyJump gone\n",
+    );
     let path = config.display().to_string();
     let import = ["target", "import", "--ssh-config", &path, "--tag", "lab"];
     let count = || runs(&home, &["target", "list"]).lines().count() - 1;
@@ -203,19 +207,24 @@ fn a_file_is_imported_as_its_table_says_or_not_at_all() {
     assert!(told.contains("nothing was written") && told.contains("BAD     line 4"), "{told}");
     assert_eq!(count(), 0);
     let rest = [&import[..], &["--skip-bad"]].concat();
-    assert!(runs(&home, &[&rest[..], &["--dry-run"]].concat()).contains("2 to add"));
+    assert!(runs(&home, &[&rest[..], &["--dry-run"]].concat()).contains("3 to add"));
     assert_eq!(count(), 0);
     let told = runs(&home, &rest);
-    assert!(told.contains("ProxyJump gate is not taken over") && told.contains("*.c: patterns"), "{told}");
-    assert_eq!(count(), 2);
-    assert!(runs(&home, &rest).contains("0 to add, 0 to change, 2 equal"));
+    assert!(told.contains("ann@a:22 via gate") && told.contains("*.c: patterns"), "{told}");
+    assert!(
+        told.contains("lost: the jump host gone is no target") && told.contains("pulsegate target add gone"),
+        "{told}"
+    );
+    assert_eq!(count(), 3);
+    assert!(runs(&home, &rest).contains("0 to add, 0 to change, 3 equal"));
+    assert!(runs(&home, &["doctor"]).contains("the way to 2 targets is whole"));
     let inventory = file(&home, "hosts", "[web]\na ansible_user=ann ansible_port=2222\nweb[1:3] ansible_user=ann\n");
     let path = inventory.display().to_string();
     let told = runs(&home, &["target", "import", "--ansible", &path]);
     assert!(told.contains("3 to add, 1 to change"), "{told}");
     let listed = runs(&home, &["target", "list"]);
     let line = listed.lines().find(|line| line.starts_with("a ")).unwrap();
-    assert!(line.contains("ann@a:2222") && line.ends_with("lab web"), "{line}");
+    assert!(line.contains("ann@a:2222 via gate") && line.ends_with("lab web"), "{line}");
 }
 
 #[test]

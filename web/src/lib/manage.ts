@@ -29,6 +29,8 @@ export interface Outline {
   host: string;
   port: number;
   username: string;
+  /** Its jump hosts, the first one first. */
+  via: string[];
   /** Empty for none. */
   group: string;
   tags: string[];

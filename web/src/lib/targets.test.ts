@@ -1,6 +1,6 @@
 // Tests how the catalogue is looked through, and which destinations ask for a second thought.
 import { expect, test } from "vitest";
-import { grouped, isProd, matching, prodAt, tagsOf, type Target } from "./targets";
+import { couldGoOver, grouped, isProd, matching, prodAt, tagsOf, whole, type Target } from "./targets";
 
 const target = (name: string, host: string, port: number, tags: string[]): Target => ({
   name,
@@ -8,6 +8,7 @@ const target = (name: string, host: string, port: number, tags: string[]): Targe
   port,
   username: "deploy",
   via: [],
+  way: [],
   group: null,
   tags,
   roles: [],
@@ -59,4 +60,16 @@ test("prod_is_found_by_name_and_behind_a_typed_address", () => {
   expect(prodAt(ALL, { username: "root", host: "WEB.example", port: 22 })).toBe(WEB);
   expect(prodAt(ALL, { username: "root", host: "10.0.0.5", port: 22 })).toBeUndefined();
   expect(prodAt(ALL, { target: "lab" })).toBeUndefined();
+});
+
+test("a_target_goes_over_others_but_not_over_itself_nor_what_lies_behind_it", () => {
+  const behind = { ...WEB, via: ["lab"], way: ["lab"] };
+  const lost = { ...target("lost", "h", 22, []), way: null };
+  expect(couldGoOver([DB, behind, LAB, lost], "lab", [])).toEqual(["db-1", "lost"]);
+  expect(couldGoOver([DB, behind, LAB], "", ["db-1"])).toEqual(["lab", "web-1"]);
+});
+
+test("behind_another_jump_host_it_is_another_place", () => {
+  expect(whole(LAB)).toBe("deploy@lab.example");
+  expect(whole({ ...DB, via: ["lab", "web-1"] })).toBe("deploy@10.0.0.5:2201 via lab via web-1");
 });

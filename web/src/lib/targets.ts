@@ -11,8 +11,10 @@ export interface Target {
   username: string;
   /** The heading it is shown under. */
   group: string | null;
-  /** Its jump hosts, the first one first. */
+  /** The jump hosts it names itself, the first one first. */
   via: string[];
+  /** All on the way to it; `null` where that leads nowhere. */
+  way: string[] | null;
   tags: string[];
   /** Who may open it without a grant. */
   roles: Role[];
@@ -67,6 +69,18 @@ export const isProd = (target: Target) => target.tags.some((tag) => tag.toLowerC
 
 /** Where a target leads, as people write it. */
 export const place = ({ username, host, port }: Pick<Target, "username" | "host" | "port">) => `${username}@${host}${port === 22 ? "" : `:${port}`}`;
+
+/** The same with the jump hosts that it names: behind another one an address is another machine. */
+export const whole = (target: Pick<Target, "username" | "host" | "port" | "via">) => [place(target), ...target.via].join(" via ");
+
+/** The targets that `target` could still go over, by name: not itself, nor what it goes over already. */
+export function couldGoOver(targets: readonly Target[], target: string, via: readonly string[]): string[] {
+  const others = targets.filter(({ name, way }) => name !== target && !via.includes(name) && !(way ?? []).includes(target));
+  return others.map(({ name }) => name).sort((a, b) => a.localeCompare(b));
+}
+
+/** The most jump hosts on one way. */
+export const JUMP_HOSTS = 4;
 
 /** Every tag of these targets, by name. */
 export function tagsOf(targets: readonly Target[]): string[] {
