@@ -126,7 +126,7 @@ impl Echo {
     /// Takes what the terminal shows. Returns what may be recorded now.
     pub fn shown(&mut self, bytes: &[u8]) -> Vec<u8> {
         if self.lines.is_empty() {
-            // Only the state of the reader goes on.
+            // Only the state of the reader goes on; whether a byte is seen matters to nobody.
             bytes.iter().for_each(|&byte| _ = self.shown.is_visible(byte));
             return Vec::new();
         }

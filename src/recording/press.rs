@@ -109,7 +109,7 @@ pub(super) fn replace(path: &Path, clock: fn() -> Duration) -> io::Result<Option
     let outcome = write(path, &unfinished, clock).and_then(|sizes| {
         fs::rename(&unfinished, &to)?;
         sync_folder(&to)?;
-        // One that left by its age meanwhile left whole.
+        // One that left by its age meanwhile left whole. That it was gone is the error to tell, whatever comes of the other file.
         fs::remove_file(path).inspect_err(|_| _ = fs::remove_file(&to))?;
         Ok(Some(sizes))
     });

@@ -1,7 +1,7 @@
 //! `pulsegate target import`: the targets that a file tells of, shown before anything is written. Reads no other file that it
 //! names, and no secret.
 
-use std::{fmt::Write as _, fs::File, io::Read as _, path::Path};
+use std::{fs::File, io::Read as _, path::Path};
 
 use anyhow::{Context, bail};
 use serde_json::json;
@@ -150,5 +150,5 @@ fn report(plan: &Plan, refused: bool, dry_run: bool, late: &[String]) -> Report 
 fn row(text: &mut String, word: &str, line: usize, says: &str) {
     let place = if line == 0 { String::new() } else { format!("line {line}") };
     // What a file says may not move the cursor of who reads it.
-    writeln!(text, "{word:<7} {place:<10} {}", made_visible(says, SHOWN)).ok();
+    text.push_str(&format!("{word:<7} {place:<10} {}\n", made_visible(says, SHOWN)));
 }

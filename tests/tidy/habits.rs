@@ -81,7 +81,8 @@ pub fn tests_do_not_sleep(source: &Source) -> Vec<Broken> {
     found.map(|(line, path)| Broken::new(line, format!("`{path}` in a test: wait for a condition"))).collect()
 }
 
-/// A result that is thrown away says why, on its line or above its statement.
+/// A result that is thrown away says why, on its line or above its statement, however it is spelled: `let _ =`, `_ =`, also as
+/// what a closure does, or `.ok();`.
 pub fn a_dropped_result_says_why(source: &Source) -> Vec<Broken> {
     let text: Vec<&str> = source.text.lines().collect();
     let code: Vec<&str> = source.code.lines().collect();
@@ -91,15 +92,23 @@ pub fn a_dropped_result_says_why(source: &Source) -> Vec<Broken> {
             first -= 1;
         }
         let statement = code.get(first).map_or("", |line| line.trim());
-        let kept = statement.contains(" = ") && !statement.starts_with("let _ =");
+        let closure = code.get(line - 1).is_some_and(|line| drops_in_a_closure(line));
+        let kept =
+            statement.contains(" = ") && !statement.starts_with("let _ =") && !statement.starts_with("_ =") && !closure;
         let above =
             first.checked_sub(1).and_then(|index| text.get(index)).is_some_and(|line| line.trim().starts_with("//"));
         let explained = above || text.get(line - 1).is_some_and(|line| line.contains("// "));
         !kept && !explained && !source.is_test(line)
     };
-    let found =
-        [source.lines_with("let _ ="), source.lines_with(".ok();")].concat().into_iter().filter(|line| dropped(*line));
-    found.map(|line| Broken::new(line, "a result is dropped without a reason".to_owned())).collect()
+    let drops = |line: &str| line.trim_start().starts_with("_ =") || drops_in_a_closure(line);
+    let drops = |line: &str| line.contains("let _ =") || line.contains(".ok();") || drops(line);
+    let found = (1..).zip(&code).filter(|(line, text)| drops(text) && dropped(*line));
+    found.map(|(line, _)| Broken::new(line, "a result is dropped without a reason".to_owned())).collect()
+}
+
+/// Whether a closure of this line throws away what it calls.
+fn drops_in_a_closure(code: &str) -> bool {
+    code.contains("| _ =")
 }
 
 /// Whether the statement of this line goes on in the next.
@@ -238,6 +247,9 @@ mod tests {
         assert!(lines(rule, "src/a.rs", "// Nobody listens.\nsender\n  .send()\n  .ok();").is_empty());
         assert!(lines(rule, "src/a.rs", "let a = parse()\n  .ok();\nlet b = parse().ok()?;").is_empty());
         assert!(lines(rule, "tests/a.rs", "child.wait().ok();").is_empty());
+        assert_eq!(lines(rule, "src/a.rs", "\n_ = send();\nlet a = all.map(|_| _ = send());"), [2, 3]);
+        assert!(lines(rule, "src/a.rs", "match a {\n  Some(_) => 1,\n  _ => 2,\n}").is_empty());
+        assert!(lines(rule, "src/a.rs", "// Nobody listens.\nall.map(|_| _ = send())?;").is_empty());
     }
 
     #[test]
