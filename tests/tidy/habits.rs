@@ -93,14 +93,16 @@ pub fn a_dropped_result_says_why(source: &Source) -> Vec<Broken> {
         }
         let statement = code.get(first).map_or("", |line| line.trim());
         let closure = code.get(line - 1).is_some_and(|line| drops_in_a_closure(line));
-        let kept =
-            statement.contains(" = ") && !statement.starts_with("let _ =") && !statement.starts_with("_ =") && !closure;
+        let kept = statement.contains(" = ")
+            && !statement.starts_with("let _ =")
+            && !statement.starts_with("_ = ")
+            && !closure;
         let above =
             first.checked_sub(1).and_then(|index| text.get(index)).is_some_and(|line| line.trim().starts_with("//"));
         let explained = above || text.get(line - 1).is_some_and(|line| line.contains("// "));
         !kept && !explained && !source.is_test(line)
     };
-    let drops = |line: &str| line.trim_start().starts_with("_ =") || drops_in_a_closure(line);
+    let drops = |line: &str| line.trim_start().starts_with("_ = ") || drops_in_a_closure(line);
     let drops = |line: &str| line.contains("let _ =") || line.contains(".ok();") || drops(line);
     let found = (1..).zip(&code).filter(|(line, text)| drops(text) && dropped(*line));
     found.map(|(line, _)| Broken::new(line, "a result is dropped without a reason".to_owned())).collect()
@@ -108,7 +110,7 @@ pub fn a_dropped_result_says_why(source: &Source) -> Vec<Broken> {
 
 /// Whether a closure of this line throws away what it calls.
 fn drops_in_a_closure(code: &str) -> bool {
-    code.contains("| _ =")
+    code.contains("| _ = ")
 }
 
 /// Whether the statement of this line goes on in the next.

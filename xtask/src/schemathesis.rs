@@ -33,7 +33,11 @@ const NOT_OURS: &str = "use_after_free";
 pub fn schemathesis(arguments: &[String]) -> Result<ExitCode> {
     let paths = Paths::find()?;
     let program = installed(&paths)?;
-    succeed(Command::new("cargo").args(["build", "--release", "--bin", "pulsegate"]).current_dir(&paths.root))?;
+    succeed(
+        Command::new("cargo")
+            .args(["build", "--release", "--workspace", "--bin", "pulsegate"])
+            .current_dir(&paths.root),
+    )?;
     let folder = paths.target.join("schemathesis");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot empty {}", folder.display()))?;
