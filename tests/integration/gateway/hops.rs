@@ -105,7 +105,7 @@ fn a_target_of_the_records_is_opened_over_its_jump_hosts_which_stay_while_they_a
     };
     for (name, sshd, login, via) in [
         ("gate", &bastion, bastion.user.as_str(), &[][..]),
-        ("shut", &bastion, "nobody", &[]),
+        ("shut", &bastion, "no-such-user", &[]),
         ("db", &db, &db.user, &["gate"]),
         ("lost", &db, &db.user, &["shut"]),
     ] {
