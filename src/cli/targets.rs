@@ -12,11 +12,11 @@ use crate::core::people::Role;
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum TargetCommand {
     /// Add a target.
-    Add(AddTarget),
+    Add(Box<AddTarget>),
     /// List the targets of the configuration and of the records.
     List,
     /// Change a target; terminals that somebody may no longer have end.
-    Set(SetTarget),
+    Set(Box<SetTarget>),
     /// Remove a target with its credential; its terminals end, its sessions stay in the history.
     Remove {
         /// Which.

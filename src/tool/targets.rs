@@ -38,8 +38,8 @@ pub async fn run(desk: &Desk, command: TargetCommand) -> anyhow::Result<Report> 
     let directory = store.read().await.context("the targets cannot be read")?;
     match command {
         TargetCommand::List => list(desk, &directory),
-        TargetCommand::Add(options) => add(desk, &*store, &directory, options).await,
-        TargetCommand::Set(options) => set(desk, &*store, &directory, options).await,
+        TargetCommand::Add(options) => add(desk, &*store, &directory, *options).await,
+        TargetCommand::Set(options) => set(desk, &*store, &directory, *options).await,
         TargetCommand::Remove { name } => {
             let target = find(desk, &directory, &name)?;
             if let Some(needed) = ways(desk, &directory).need(&name) {
