@@ -15,11 +15,14 @@ use super::{
 mod proof;
 /// What somebody may open.
 mod reach;
+/// A browser that somebody signed in with.
+mod sign_in;
 #[cfg(test)]
 mod tests;
 
 pub use proof::{Identity, Invitation, SecondFactor};
 pub use reach::{Listed, Reach, objection};
+pub use sign_in::{How, IDLE, LONGEST, SignIn, UNHEARD, stamp};
 
 /// The name of whoever holds the gateway's own token. No user has it.
 pub const ADMIN: &str = "admin";

@@ -236,6 +236,7 @@ mod tests {
                 "the table webhook_dead_letters with all its rows, the table webhooks with all its rows",
                 "the table view_key with all its rows",
                 "the column users.identity",
+                "the table sign_ins with all its rows",
             ]
         );
     }
