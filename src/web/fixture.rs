@@ -12,11 +12,12 @@ use actix_web::{
 };
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, ready};
 
+use tokio::task::unconstrained;
+
 use super::{
     auth::{self, Caller},
     documented::{self, Answered},
     secret::{self, Digest},
-    sign_ins::Place,
     state::{Settings, State, Target},
 };
 use crate::{
@@ -29,6 +30,7 @@ use crate::{
     core::{
         control::TakeOver,
         liveness::Rule,
+        people::{How, SignIn},
         record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
         seal::{SealKey, Seals},
         session::Limits,
@@ -82,18 +84,19 @@ pub fn settings() -> Settings {
 
 /// A state whose gateway never gets ready: everything that needs a store is a 503.
 pub fn state_with(settings: Settings) -> web::Data<State> {
-    state_of(settings, Team::default())
+    with_team(settings, Arc::default())
 }
 
 /// As [`state_with`], and a user root administers it.
 pub fn administered(settings: Settings) -> web::Data<State> {
-    state_of(settings, Team::administered())
+    with_team(settings, Arc::new(Team::administered()))
 }
 
-fn state_of(settings: Settings, team: Team) -> web::Data<State> {
+/// As [`state_with`], with these users.
+pub fn with_team(settings: Settings, team: Arc<Team>) -> web::Data<State> {
     let catalogue = settings.targets.iter().map(Target::listed).collect();
-    let people = People::new(Some(Arc::new(team)), catalogue);
-    people.refresh().now_or_never().unwrap().unwrap();
+    let people = People::new(Some(team), catalogue);
+    unconstrained(people.refresh()).now_or_never().unwrap().unwrap();
     let gateway = Gateway::start(Foundation {
         settings: actor_settings(),
         stores: Stores {
@@ -151,7 +154,29 @@ pub fn caller(state: &web::Data<State>, user: &str) -> (Caller, Digest) {
 /// The secret of a new cookie of `user`.
 pub fn cookie_of(state: &State, user: &str) -> String {
     let directory = state.gateway.people().directory();
-    state.sign_ins.sign_in(state.now(), user.into(), auth::stamp(&directory, user), Place::default())
+    sign_in_with(state, user, state.stamp(&directory, user).unwrap_or_default(), None)
+}
+
+/// The secret of a new cookie of `user` that holds on to this stamp, and to this token.
+pub fn sign_in_with(state: &State, user: &str, stamp: String, token: Option<&str>) -> String {
+    let (secret, now) = (secret::fresh(), state.times());
+    let new = SignIn {
+        digest: secret::digest(&secret),
+        user: user.to_owned(),
+        stamp,
+        next_stamp: None,
+        how: How::Password,
+        token: token.map(str::to_owned),
+        client_ip: None,
+        user_agent: String::new(),
+        made_at: now.utc,
+        last_seen_at: now.utc,
+        ends_at: UtcMicros(now.utc.0 + 1_000_000_000_000),
+    };
+    let (digest, sign_ins) = (new.digest, state.sign_ins());
+    unconstrained(sign_ins.sign_in(now, new)).now_or_never().unwrap().unwrap();
+    unconstrained(sign_ins.fetch(now, &digest, |_| true)).now_or_never().unwrap().unwrap();
+    secret
 }
 
 /// Every store and every target at the moment it is down.

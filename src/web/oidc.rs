@@ -25,16 +25,17 @@ use subtle::ConstantTimeEq;
 use super::{
     client,
     error::Problem,
-    fading::Fading,
-    login, origin,
+    login::{self, Proven},
+    origin,
     secret::{self, Digest},
     state::{Oidc, State},
     throttle::Throttle,
 };
 use crate::core::{
     audit::{ANONYMOUS, Action, Deed},
+    fading::Fading,
     oidc::provider::Flow,
-    people::User,
+    people::{How, User, stamp},
 };
 
 /// Who is let in of those whom the provider knows.
@@ -160,8 +161,14 @@ pub async fn finish(request: HttpRequest, body: web::Json<Returned>) -> Result<H
         Err(refusal) => return Err(refuse(&request, state, oidc, refusal)),
     };
     state.gateway.people().saw_user(&user.name);
-    let how = format!("with {} (oidc)", oidc.name);
-    let cookie = login::sign_in(&request, user.name.as_str().into(), &user.password_hash, &how)?;
+    let proven = Proven {
+        user: user.name.as_str().into(),
+        stamp: stamp(&user.password_hash),
+        how: How::Oidc,
+        told: format!("with {} (oidc)", oidc.name),
+        token: None,
+    };
+    let cookie = login::sign_in(&request, proven).await?;
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
 }
 

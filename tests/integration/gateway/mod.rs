@@ -25,6 +25,7 @@ mod screens;
 pub mod second_factor;
 mod secrets;
 pub mod setup;
+mod sign_ins;
 mod targets;
 mod terminal;
 mod tls;

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-fn sign_in(n: u8, owner: &str) -> SignIn {
+pub fn sign_in(n: u8, owner: &str) -> SignIn {
     SignIn {
         digest: [n; 32],
         user: owner.to_owned(),
