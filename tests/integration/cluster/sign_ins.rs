@@ -9,9 +9,15 @@ use serde_json::{Value, json};
 
 use super::{Site, within};
 use crate::{
-    gateway::people::{PASSWORD, Person, add, is_taken_away},
+    gateway::{
+        oidc::visit::{Leaving, leaves, with},
+        people::{PASSWORD, Person, add, is_taken_away},
+    },
     site,
-    support::gateway::Gateway,
+    support::{
+        gateway::Gateway,
+        provider::{Provider, follows, pairs},
+    },
 };
 
 /// What was ended elsewhere is over here after this long.
@@ -182,4 +188,22 @@ fn a_restart_keeps_everybody_signed_in_and_brings_nobody_back() {
     assert_eq!(devices(&again[0]).len(), 1);
     let (page, _) = again[0].page();
     page.runs("echo here-again", "here-again");
+}
+
+#[test]
+fn a_browser_that_left_one_gateway_for_the_provider_comes_back_to_another() {
+    let site = site!();
+    let provider = Provider::start();
+    provider.knows("sub-1", "Ada", &["all"]);
+    // Neither has a key of the other's.
+    let [one, two] = ["gw-1", "gw-2"].map(|node| {
+        Gateway::start(with(site.home(node), &provider.issuer).set("server.public_url", "https://gw.example"))
+    });
+    let leaving = leaves(&one);
+    let returned = json!(pairs(&follows(&leaving.url)));
+    let answer = Leaving { gateway: &two, url: String::new(), cookie: leaving.cookie }.finishes(&returned);
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    let ada = Person::with_cookie(&two, &answer);
+    assert_eq!((me(&ada), me(&at(&one, &ada))), (200, 200));
+    assert_eq!(devices(&ada)[0]["how"], "oidc");
 }

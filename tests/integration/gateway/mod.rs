@@ -16,7 +16,7 @@ mod host_keys;
 mod hostile_target;
 mod lifecycle;
 mod liveness;
-mod oidc;
+pub mod oidc;
 pub mod people;
 mod recording;
 mod resume;
