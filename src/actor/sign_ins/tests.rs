@@ -226,7 +226,7 @@ async fn what_one_gateway_ends_is_over_on_the_other_and_whoever_is_there_hears()
     one.sign_out(now(Duration::ZERO), &COOKIE).await.unwrap();
     assert!(!takes(&one, now(Duration::ZERO)).await, "at once where it was said");
     looks(&two, &records, 0).await.unwrap();
-    held.signed_out().await;
+    assert!(held.signed_out().now_or_never().is_some(), "whoever is there hears");
     assert!(!takes(&two, elsewhere(Duration::ZERO)).await);
 }
 
@@ -245,7 +245,7 @@ async fn whoever_holds_a_sign_in_that_faded_here_hears_of_its_end_all_the_same()
     assert!(takes(&two, late).await, "it was used elsewhere");
     one.sign_out_everywhere(now(HOUR * 13), "ada").await.unwrap();
     looks(&two, &records, 0).await.unwrap();
-    held.signed_out().await;
+    assert!(held.signed_out().now_or_never().is_some(), "whoever is there hears");
 }
 
 #[tokio::test]
@@ -346,7 +346,7 @@ async fn a_sign_out_while_the_records_are_away_holds_here_at_once_and_is_told_la
     let held = one.find(now(Duration::ZERO), &COOKIE).unwrap();
     records.away.store(true, Ordering::Relaxed);
     assert!(one.sign_out(now(Duration::ZERO), &COOKIE).await.is_err());
-    held.signed_out().await;
+    assert!(held.signed_out().now_or_never().is_some(), "whoever is there hears");
     one.write_down(now(Duration::ZERO)).await;
     records.away.store(false, Ordering::Relaxed);
     assert!(!takes(&one, now(Duration::ZERO)).await, "not even before they are told");
