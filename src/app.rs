@@ -197,6 +197,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
         ..settings::web(&config, addr.ip(), secrets.admin_token, seals, plan.demo, ssh.host_keys)
     };
     let state = web::Data::new(http::state::State::new(gateway.clone(), settings));
+    warm(&state);
     let link = plan.demo.then(|| state.issue_link(http::auth::ADMIN));
     let link = link.or_else(|| is_new.then(|| state.issue_setup()));
     let certificate = Certificate::open(&config)?;
@@ -241,6 +242,12 @@ struct Opened {
     people: Arc<dyn PeopleStore>,
     book: Arc<dyn HookBook>,
     epoch: Epoch,
+}
+
+/// Reckons, beside everything else, what takes as long as a password does: nobody waits for it with their first request.
+fn warm(state: &web::Data<http::state::State>) {
+    let state = state.clone();
+    tokio::task::spawn_blocking(move || drop(state.own_stamp()));
 }
 
 /// The HTTP side, ready to be run.

@@ -65,6 +65,8 @@ pub mod reconciler;
 pub mod registry;
 /// The actor of one SSH session.
 pub mod session;
+/// Who is signed in by a cookie.
+pub mod sign_ins;
 /// The stores, and which of them answers what.
 pub mod stores;
 /// The table of supervised actors.

@@ -1,6 +1,6 @@
 //! Who may do what, as this gateway knows it now: a copy of the store's directory, read again within a quarter of a second
 //! after any gateway or command changed it, and kept while the store is away. Ends the sessions of those who may no longer have
-//! them. Knows no HTTP and no password.
+//! them, and the sign-ins that are ended. Knows no HTTP and no password.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,7 +10,12 @@ use std::{
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
 use tokio::sync::{oneshot, watch};
 
-use super::{clock, mailbox::Mailbox, registry::RegistryMessage};
+use super::{
+    clock,
+    mailbox::Mailbox,
+    registry::RegistryMessage,
+    sign_ins::{Now, SignIns},
+};
 use crate::{
     core::{
         people::{Directory, Listed, objection},
@@ -31,6 +36,9 @@ const LOOK: Duration = Duration::from_millis(250);
 /// How often it is written down who was seen.
 const NOTE: Duration = Duration::from_secs(5);
 
+/// How often a few old sign-ins are removed.
+const FORGET: Duration = Duration::from_secs(60);
+
 /// Looks after a change in which sessions are held against it again: one may have been about to open when the change came.
 const AGAIN: u8 = 8;
 
@@ -45,6 +53,7 @@ struct Inner {
     /// Held while the store is read, lest an older reading comes last.
     reading: tokio::sync::Mutex<()>,
     seen: Mutex<Seen>,
+    sign_ins: SignIns,
 }
 
 impl Default for People {
@@ -58,12 +67,18 @@ impl People {
     /// Those whom `store` knows, and what there is for them to open.
     pub fn new(store: Option<Arc<dyn PeopleStore>>, catalogue: Vec<Listed>) -> Self {
         let (directory, reading) = (watch::Sender::default(), tokio::sync::Mutex::default());
-        Self(Arc::new(Inner { store, catalogue, directory, reading, seen: Mutex::default() }))
+        let (seen, sign_ins) = (Mutex::default(), SignIns::new(store.clone()));
+        Self(Arc::new(Inner { store, catalogue, directory, reading, seen, sign_ins }))
     }
 
     /// Everybody, as last read; of version 0 before the first reading.
     pub fn directory(&self) -> Arc<Directory> {
         self.0.directory.borrow().clone()
+    }
+
+    /// Who is signed in by a cookie.
+    pub fn sign_ins(&self) -> &SignIns {
+        &self.0.sign_ins
     }
 
     /// Whether the store has been read since the start.
@@ -98,9 +113,13 @@ impl People {
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let Some(store) = &self.0.store else { return Ok(()) };
         let _reading = self.0.reading.lock().await;
-        if store.version().await? != self.directory().version {
+        let before = self.directory().version;
+        if store.version().await? != before {
             let directory = Arc::new(store.read().await?);
+            let ended = self.0.sign_ins.ended_since(before, &directory).await?;
+            // The directory first: whoever hears of the end of a sign-in finds the reason there.
             self.0.directory.send_replace(directory);
+            self.0.sign_ins.end_here(&ended);
         }
         Ok(())
     }
@@ -126,6 +145,7 @@ impl People {
     }
 
     async fn write_down(&self) {
+        self.0.sign_ins.write_down(now()).await;
         let Some(store) = &self.0.store else { return };
         let seen = std::mem::take(&mut *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner));
         if seen != Seen::default()
@@ -144,6 +164,10 @@ impl People {
     fn objection(&self, directory: &Directory, record: &Record) -> Option<String> {
         objection(directory, &self.0.catalogue, &record.username, &record.target)
     }
+}
+
+fn now() -> Now {
+    Now { at: clock::since_start(), utc: clock::utc() }
 }
 
 /// The actor. After a failure it looks anew.
@@ -167,6 +191,10 @@ impl PeopleActor {
         ctx.run_interval(NOTE, |actor, ctx| {
             let people = actor.people.clone();
             ctx.spawn(async move { people.write_down().await }.into_actor(actor));
+        });
+        ctx.run_interval(FORGET, |actor, ctx| {
+            let sign_ins = actor.people.sign_ins().clone();
+            ctx.spawn(async move { sign_ins.forget(now()).await }.into_actor(actor));
         });
     }
 

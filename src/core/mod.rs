@@ -9,6 +9,8 @@ pub mod audit;
 pub mod chain;
 /// Who types in a session: owner or guest, requests, turns.
 pub mod control;
+/// A bounded map whose entries fade.
+pub mod fading;
 /// Targets out of files that people have already.
 pub mod import;
 /// The right of a node to serve, and how long it lasts.

@@ -15,11 +15,14 @@ use super::{
 mod proof;
 /// What somebody may open.
 mod reach;
+/// A browser that somebody signed in with.
+mod sign_in;
 #[cfg(test)]
 mod tests;
 
 pub use proof::{Identity, Invitation, SecondFactor};
 pub use reach::{Listed, Reach, objection};
+pub use sign_in::{How, IDLE, LONGEST, SignIn, UNHEARD, stamp};
 
 /// The name of whoever holds the gateway's own token. No user has it.
 pub const ADMIN: &str = "admin";
@@ -295,6 +298,13 @@ pub struct Token {
     pub last_used_at: Option<UtcMicros>,
 }
 
+impl Token {
+    /// Whether it works still.
+    pub fn works_at(&self, now: UtcMicros) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+}
+
 /// What is kept of a token's secret: its SHA-256 in hex. The secret is 256 random bits, so that nothing slower is needed.
 pub fn token_digest(secret: &str) -> String {
     Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -337,7 +347,7 @@ impl Directory {
     pub fn token(&self, digest: &str, now: UtcMicros) -> Option<&Token> {
         // A digest of 256 random bits: nothing is learned from how long it takes to find it.
         let token = self.tokens.values().find(|token| token.digest == digest)?;
-        token.expires_at.is_none_or(|end| now < end).then_some(token)
+        token.works_at(now).then_some(token)
     }
 
     /// Whether anybody but the holder of the gateway's own token could manage users.

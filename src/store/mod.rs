@@ -32,6 +32,8 @@ pub mod people;
 pub mod redis;
 /// The steps of a schema, up and down.
 pub mod schema;
+/// Who is signed in: what their store promises.
+pub mod sign_ins;
 /// The stores of the simulation, held to the same suite.
 #[cfg(test)]
 pub mod simulated;

@@ -34,6 +34,8 @@ mod people;
 mod rows;
 /// Leases, a fence and commands.
 mod sharing;
+/// Who is signed in.
+mod sign_ins;
 /// Targets.
 mod targets;
 #[cfg(test)]
@@ -42,7 +44,7 @@ mod tests;
 mod upkeep;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 13] = [
+pub const STEPS: [Step; 14] = [
     step!(1, "session records", "mysql/0001_session_records"),
     step!(2, "session events", "mysql/0002_session_events"),
     step!(3, "nodes", "mysql/0003_nodes"),
@@ -56,6 +58,7 @@ pub const STEPS: [Step; 13] = [
     step!(11, "view key", "mysql/0011_view_key"),
     step!(12, "identity", "mysql/0012_identity"),
     step!(13, "jump hosts", "mysql/0013_jump_hosts"),
+    step!(14, "sign-ins", "mysql/0014_sign_ins"),
 ];
 
 /// Two batches under way and a lease beside them.

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 
 use super::{
     StoreError,
+    sign_ins::SignInStore,
     sql_rows::{Columns, count, optional_word, unreadable, word},
     targets,
 };
@@ -49,9 +50,9 @@ pub struct Seen {
     pub tokens: BTreeMap<String, UtcMicros>,
 }
 
-/// Where users, tokens and targets are kept.
-pub trait PeopleStore: Send + Sync + 'static {
-    /// Counts the changes, from 1; [`Seen`] is none.
+/// Where users, tokens and targets are kept, and the sign-ins that their changes end.
+pub trait PeopleStore: SignInStore {
+    /// Counts the changes, from 1; [`Seen`] is none, and the end of a sign-in is one.
     fn version(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// Returns everybody, as of one moment or a later change.

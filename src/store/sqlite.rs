@@ -29,6 +29,8 @@ mod people;
 mod retire;
 /// Leases, a fence and commands, where nodes share the file.
 mod sharing;
+/// Who is signed in.
+mod sign_ins;
 /// The schema's steps.
 mod steps;
 /// Targets.

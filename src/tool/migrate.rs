@@ -237,6 +237,7 @@ mod tests {
                 "the table view_key with all its rows",
                 "the column users.identity",
                 "the column targets.via",
+                "the table sign_ins with all its rows",
             ]
         );
     }

@@ -11,14 +11,13 @@ use super::{
     client,
     error::Problem,
     login,
-    sign_ins::device_id,
     state::State,
     users,
 };
 use crate::{
     core::{
         audit::Action,
-        people::{Right, User},
+        people::{Right, User, stamp},
     },
     store::people::Change,
 };
@@ -67,23 +66,17 @@ pub async fn password(
     let password_hash = users::hash(&state, new).await?;
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserPassword, &caller.user, "Their own.")).await?;
-    let own = match &caller.via {
-        Via::Cookie(cookie, _) => {
-            state.sign_ins.expect_stamp(state.now(), cookie, &password_hash);
-            Some(device_id(cookie))
-        }
-        Via::Gateway | Via::Token(_) | Via::Header => None,
-    };
+    if let Via::Cookie(cookie, _) = &caller.via {
+        // Before the change, which ends whatever does not hold on to the new password.
+        let (own, next) = (stamp(&user.password_hash), stamp(&password_hash));
+        state.sign_ins().expect_stamp(cookie, own, next).await?;
+    }
     let before = user.changed_at;
     let changed_at = user.next_change((state.settings.utc)());
     let changed = User { changed_at, ..user.with_password(password_hash) };
     if !state.gateway.people().change(Change::Replace(changed, before)).await? {
         return Err(changed_meanwhile());
     }
-    if let Via::Cookie(cookie, _) = &caller.via {
-        state.sign_ins.settle_stamp(state.now(), cookie);
-    }
-    state.sign_ins.sign_out_devices(state.now(), &caller.user, |id| own.as_deref() != Some(id));
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -19,13 +19,16 @@ use super::{
     error::Problem,
     origin,
     secret::{self, Digest},
-    sign_ins::SignIn,
     state::State,
     user_header,
 };
-use crate::core::{
-    people::{Directory, Reach, Right, Rights, Role, TOKEN_PREFIX, Token, token_digest},
-    record::Record,
+use crate::{
+    actor::sign_ins::SignedIn,
+    core::{
+        people::{Directory, Reach, Right, Rights, Role, SignIn, TOKEN_PREFIX, Token, token_digest},
+        record::Record,
+    },
+    store::StoreError,
 };
 
 pub use crate::core::people::ADMIN;
@@ -51,7 +54,7 @@ pub enum Via {
     /// The gateway's own token.
     Gateway,
     /// The cookie of a browser.
-    Cookie(Digest, SignIn),
+    Cookie(Digest, SignedIn),
     /// A user's token.
     Token(Box<Token>),
     /// The word of a trusted proxy.
@@ -190,7 +193,7 @@ pub async fn guard(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    match admit(proof, right, request.request()) {
+    match admit(proof, right, request.request()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.call(request).await.map(ServiceResponse::map_into_left_body)
@@ -199,12 +202,52 @@ pub async fn guard(
     }
 }
 
-fn admit(proof: Proof, right: Option<Right>, request: &HttpRequest) -> Result<Caller, Problem> {
-    let caller = identify(request)?;
+async fn admit(proof: Proof, right: Option<Right>, request: &HttpRequest) -> Result<Caller, Problem> {
+    let fetched = fetch(request).await;
+    // Whoever cannot be looked for is not told that they are signed out.
+    let caller = identify(request).map_err(|problem| fetched.err().unwrap_or(problem))?;
     if proof == Proof::Whole && caller.must_enrol(State::of(request)?) {
         return Err(Problem::second_factor_required());
     }
     right.map_or(Ok(()), |right| caller.need(right)).map(|()| caller)
+}
+
+/// Has the sign-in of a cookie at hand, and the users as they are, where what is at hand signs nobody in: another gateway may have made
+/// it, or an earlier start of this one.
+///
+/// # Errors
+/// 503 where the store does not answer, 429 to an address that sent too many cookies that nobody made.
+async fn fetch(request: &HttpRequest) -> Result<(), Problem> {
+    let (state, Some(cookie)) = (State::of(request)?, cookie(request)) else { return Ok(()) };
+    let people = state.gateway.people();
+    let is_signed_in = || by_cookie(state, &people.directory(), cookie).is_some();
+    if bearer(request).is_some() || is_signed_in() {
+        return Ok(());
+    }
+    let address = client::client_ip(request, &state.settings);
+    if let Some(wait) = state.strays.wait(state.now(), &address) {
+        let detail = "Too many cookies of no sign-in came from your address. Try again in a minute.";
+        return Err(Problem::too_many(detail, wait.as_secs() + 1));
+    }
+    let fits = |kept: &SignIn| fits(state, &people.directory(), kept);
+    if state.sign_ins().fetch(state.times(), &cookie, fits).await.map_err(unread)? && !is_signed_in() {
+        // Of a user or a password that this gateway does not know yet.
+        people.refresh().await.map_err(unread)?;
+    }
+    if !is_signed_in() {
+        state.strays.note(state.now(), &address);
+    }
+    Ok(())
+}
+
+/// 503: nobody can say whether somebody is signed in.
+fn unread(error: StoreError) -> Problem {
+    tracing::warn!(%error, "a sign-in cannot be read");
+    Problem::unavailable(
+        "The store of sign-ins does not answer, so this gateway cannot tell whether you are signed in. You need not sign in again: \
+         try again in a moment.",
+        5,
+    )
 }
 
 fn identify(request: &HttpRequest) -> Result<Caller, Problem> {
@@ -225,17 +268,20 @@ fn identify(request: &HttpRequest) -> Result<Caller, Problem> {
 }
 
 pub(super) fn by_cookie(state: &State, directory: &Directory, cookie: Digest) -> Option<Caller> {
-    let sign_in = state.sign_ins.find(state.now(), &cookie)?;
-    if directory.reach(&sign_in.user).is_none() {
-        // Whoever may sign in again later does so anew.
-        state.sign_ins.sign_out(state.now(), &cookie);
+    let signed_in = state.sign_ins().find(state.times(), &cookie)?;
+    if !fits(state, directory, &signed_in.kept) {
         return None;
     }
-    // Whoever got a new password meanwhile, or was removed and added again, signs in anew.
-    if !sign_in.holds(stamp(directory, &sign_in.user)) {
-        return None;
-    }
-    Caller::new(directory, sign_in.user.clone(), Via::Cookie(cookie, sign_in))
+    Caller::new(directory, signed_in.kept.user.as_str().into(), Via::Cookie(cookie, signed_in))
+}
+
+/// Whether a sign-in is good as things stand. Whoever got a new password meanwhile, or was removed and added again, signs in anew; what
+/// was traded for a token is good as long as that.
+fn fits(state: &State, directory: &Directory, kept: &SignIn) -> bool {
+    let has_token = |id: &String| directory.tokens.get(id).is_some_and(|token| token.works_at((state.settings.utc)()));
+    directory.reach(&kept.user).is_some()
+        && kept.token.as_ref().is_none_or(has_token)
+        && state.stamp(directory, &kept.user).is_some_and(|stamp| kept.holds(&stamp))
 }
 
 /// Who holds the token with this digest; `None` once it works no more.
@@ -247,11 +293,6 @@ pub fn by_token(state: &State, directory: &Directory, digest: &str) -> Option<Ca
     }
     state.gateway.people().saw_token(&token.id);
     Caller::new(directory, token.user.as_str().into(), Via::Token(Box::new(token.clone())))
-}
-
-/// What a sign-in of `user` holds on to: it is good as long as this stays the same.
-pub fn stamp<'a>(directory: &'a Directory, user: &str) -> &'a str {
-    directory.users.get(user).map_or("", |user| &user.password_hash)
 }
 
 /// Returns whose token this is. A wrong one is a 401 and counts; after too many from one address every token from
@@ -277,9 +318,10 @@ pub fn check_token(request: &HttpRequest, token: &str) -> Result<Caller, Problem
     })
 }
 
-/// Returns the digest of the cookie that came with a request.
+/// Returns the digest of the cookie that came with a request, if it could be one of ours.
 pub fn cookie(request: &HttpRequest) -> Option<Digest> {
-    request.cookie(COOKIE).map(|cookie| secret::digest(cookie.value()))
+    let cookie = request.cookie(COOKIE)?;
+    secret::is_one(cookie.value()).then(|| secret::digest(cookie.value()))
 }
 
 /// Other schemes are not ours: a proxy's Basic credentials may stand beside a cookie.
@@ -298,9 +340,9 @@ mod tests {
         state::Settings,
     };
 
-    fn admitted(state: &web::Data<State>, proof: Proof, request: TestRequest) -> u16 {
+    async fn admitted(state: &web::Data<State>, proof: Proof, request: TestRequest) -> u16 {
         let request = request.app_data(state.clone()).to_http_request();
-        admit(proof, None, &request).map_or_else(|problem| problem.status_code().as_u16(), |_| 200)
+        admit(proof, None, &request).await.map_or_else(|problem| problem.status_code().as_u16(), |_| 200)
     }
 
     #[actix_rt::test]
@@ -309,12 +351,12 @@ mod tests {
             state_with(Settings { require_totp: vec![Role::Viewer, Role::Admin, Role::Operator], ..settings() });
         let by_cookie = |user: &str| TestRequest::default().cookie(Cookie::new(COOKIE, cookie_of(&state, user)));
         let by_token = |token: &str| TestRequest::default().insert_header((AUTHORIZATION, format!("Bearer {token}")));
-        assert_eq!(admitted(&state, Proof::Whole, by_cookie("viewer")), 403);
-        assert_eq!(admitted(&state, Proof::Begun, by_cookie("viewer")), 200);
-        assert_eq!(admitted(&state, Proof::Whole, by_cookie("auditor")), 200);
+        assert_eq!(admitted(&state, Proof::Whole, by_cookie("viewer")).await, 403);
+        assert_eq!(admitted(&state, Proof::Begun, by_cookie("viewer")).await, 200);
+        assert_eq!(admitted(&state, Proof::Whole, by_cookie("auditor")).await, 200);
         // Who has no password has no second factor either; nor has a program.
-        assert_eq!(admitted(&state, Proof::Whole, by_cookie(ADMIN)), 200);
-        assert_eq!(admitted(&state, Proof::Whole, by_token(TOKEN)), 200);
-        assert_eq!(admitted(&state, Proof::Whole, by_token("pgt_observe")), 200);
+        assert_eq!(admitted(&state, Proof::Whole, by_cookie(ADMIN)).await, 200);
+        assert_eq!(admitted(&state, Proof::Whole, by_token(TOKEN)).await, 200);
+        assert_eq!(admitted(&state, Proof::Whole, by_token("pgt_observe")).await, 200);
     }
 }

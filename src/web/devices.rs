@@ -1,6 +1,7 @@
-//! `/api/v1/devices`: the browsers that one is signed in with on this gateway.
+//! `/api/v1/devices`: the browsers that one is signed in with, on whatever gateway.
 
-use actix_web::{HttpRequest, HttpResponse, Responder, web};
+use actix_web::{HttpRequest, HttpResponse, web};
+use data_encoding::HEXLOWER;
 use serde::Serialize;
 use serde_json::json;
 
@@ -8,47 +9,45 @@ use super::{
     audit::Visitor,
     auth::{Caller, Via},
     error::{Problem, quoted},
-    sign_ins::device_id,
+    secret::Digest,
     state::State,
     view::Rfc3339,
 };
-use crate::core::{audit::Action, record::UtcMicros};
+use crate::core::{audit::Action, people::How};
 
 #[derive(Serialize)]
 struct DeviceView {
     id: String,
     client_ip: Option<String>,
     user_agent: String,
+    how: How,
     signed_in_at: Rfc3339,
     last_used_at: Rfc3339,
     current: bool,
 }
 
 /// `GET /api/v1/devices`: one's own, the newest sign-in first.
-pub async fn list(state: web::Data<State>, caller: Caller) -> impl Responder {
-    let (now, utc) = (state.now(), (state.settings.utc)());
+pub async fn list(state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
     let own = match &caller.via {
         Via::Cookie(cookie, _) => Some(device_id(cookie)),
         Via::Gateway | Via::Token(_) | Via::Header => None,
     };
-    let at = |moment: std::time::Duration| {
-        let ago = i64::try_from(now.saturating_sub(moment).as_micros()).unwrap_or(i64::MAX);
-        Rfc3339(UtcMicros(utc.0.saturating_sub(ago)))
-    };
     let items: Vec<_> = state
-        .sign_ins
-        .devices(now, &caller.user)
+        .sign_ins()
+        .devices(state.times(), &caller.user)
+        .await?
         .into_iter()
-        .map(|(id, sign_in)| DeviceView {
-            current: own.as_ref() == Some(&id),
-            id,
-            client_ip: sign_in.place.client_ip.map(|ip| ip.to_string()),
-            user_agent: sign_in.place.user_agent,
-            signed_in_at: at(sign_in.signed_in_at),
-            last_used_at: at(sign_in.last_used_at),
+        .map(|sign_in| DeviceView {
+            id: device_id(&sign_in.digest),
+            current: own == Some(device_id(&sign_in.digest)),
+            client_ip: sign_in.client_ip.map(|ip| ip.to_string()),
+            user_agent: sign_in.user_agent,
+            how: sign_in.how,
+            signed_in_at: Rfc3339(sign_in.made_at),
+            last_used_at: Rfc3339(sign_in.last_seen_at),
         })
         .collect();
-    HttpResponse::Ok().json(json!({ "items": items }))
+    Ok(HttpResponse::Ok().json(json!({ "items": items })))
 }
 
 /// `DELETE /api/v1/devices/{id}`: signs one out, 204; the terminals in it end.
@@ -59,9 +58,11 @@ pub async fn remove(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     caller.need_all_of_owner()?;
-    if state.sign_ins.sign_out_devices(state.now(), &caller.user, |other| *other == **id) == 0 {
+    let devices = state.sign_ins().devices(state.times(), &caller.user).await?;
+    let Some(device) = devices.into_iter().find(|device| device_id(&device.digest) == *id) else {
         return Err(Problem::not_found(format!("You are not signed in with a device {}.", quoted(&id))));
-    }
+    };
+    state.sign_ins().sign_out(state.times(), &device.digest).await?;
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().note(visitor.did(Action::DeviceSignOut, &*id, "One device."));
     Ok(HttpResponse::NoContent().finish())
@@ -74,9 +75,15 @@ pub async fn remove_all(
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
     caller.need_all_of_owner()?;
-    let count = state.sign_ins.sign_out_devices(state.now(), &caller.user, |_| true);
+    let count = state.sign_ins().devices(state.times(), &caller.user).await?.len();
+    state.sign_ins().sign_out_everywhere(state.times(), &caller.user).await?;
     let visitor = Visitor::of(&request, &state, &caller);
     let detail = format!("All {count} devices.");
     state.gateway.audit().note(visitor.did(Action::DeviceSignOut, &caller.user, &detail));
     Ok(HttpResponse::NoContent().finish())
+}
+
+/// The public name of the browser that holds this cookie: it opens nothing.
+fn device_id(cookie: &Digest) -> String {
+    HEXLOWER.encode(cookie.get(..8).unwrap_or_default())
 }

@@ -289,7 +289,7 @@ mod tests {
         let (caller, cookie) = caller(&feed.state, "viewer");
         feed.caller = caller;
         sender.send(event(1)).unwrap();
-        feed.state.sign_ins.sign_out(feed.state.now(), &cookie);
+        feed.state.sign_ins().sign_out(feed.state.times(), &cookie).await.unwrap();
         assert_eq!(told(feed).await, [": open", "id: 0"]);
     }
 }

@@ -12,11 +12,12 @@ use actix_web::{
 };
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture, ready};
 
+use tokio::task::unconstrained;
+
 use super::{
     auth::{self, Caller},
     documented::{self, Answered},
     secret::{self, Digest},
-    sign_ins::Place,
     state::{Settings, State, Target},
 };
 use crate::{
@@ -29,19 +30,20 @@ use crate::{
     core::{
         control::TakeOver,
         liveness::Rule,
-        people::{Directory, Grant, Role, Token, User, token_digest},
+        people::{How, SignIn},
         record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
         seal::{SealKey, Seals},
         session::Limits,
         stream,
     },
     ssh::{AddressRule, ConnectError, Connector, Credential, Dial, HostKeyPolicy, HostKeys, Link},
-    store::{
-        Journal, Lease, ListQuery, LiveStore, Page, Position, RecordStore, StoreError, Write,
-        audit::MemoryAudit,
-        people::{Change, PeopleStore, Seen},
-    },
+    store::{Journal, Lease, ListQuery, LiveStore, Page, Position, RecordStore, StoreError, Write, audit::MemoryAudit},
 };
+
+/// Who there is, and who is signed in.
+mod team;
+
+pub use team::Team;
 
 pub const TOKEN: &str = "an-admin-token-of-more-than-32-characters";
 
@@ -82,18 +84,19 @@ pub fn settings() -> Settings {
 
 /// A state whose gateway never gets ready: everything that needs a store is a 503.
 pub fn state_with(settings: Settings) -> web::Data<State> {
-    state_of(settings, Team { root: false })
+    with_team(settings, Arc::default())
 }
 
 /// As [`state_with`], and a user root administers it.
 pub fn administered(settings: Settings) -> web::Data<State> {
-    state_of(settings, Team { root: true })
+    with_team(settings, Arc::new(Team::administered()))
 }
 
-fn state_of(settings: Settings, team: Team) -> web::Data<State> {
+/// As [`state_with`], with these users.
+pub fn with_team(settings: Settings, team: Arc<Team>) -> web::Data<State> {
     let catalogue = settings.targets.iter().map(Target::listed).collect();
-    let people = People::new(Some(Arc::new(team)), catalogue);
-    people.refresh().now_or_never().unwrap().unwrap();
+    let people = People::new(Some(team), catalogue);
+    unconstrained(people.refresh()).now_or_never().unwrap().unwrap();
     let gateway = Gateway::start(Foundation {
         settings: actor_settings(),
         stores: Stores {
@@ -151,63 +154,29 @@ pub fn caller(state: &web::Data<State>, user: &str) -> (Caller, Digest) {
 /// The secret of a new cookie of `user`.
 pub fn cookie_of(state: &State, user: &str) -> String {
     let directory = state.gateway.people().directory();
-    state.sign_ins.sign_in(state.now(), user.into(), auth::stamp(&directory, user), Place::default())
+    sign_in_with(state, user, state.stamp(&directory, user).unwrap_or_default(), None)
 }
 
-/// One user per role, named like it, with every grant, but an admin only as root; nobody else, for ever.
-struct Team {
-    root: bool,
-}
-
-impl PeopleStore for Team {
-    fn version(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
-        ready(Ok(1)).boxed()
-    }
-
-    fn read(&self) -> BoxFuture<'_, Result<Directory, StoreError>> {
-        let users = Role::ALL.map(|role| User {
-            name: if role == Role::Admin { "root" } else { role.as_str() }.to_owned(),
-            role,
-            grants: vec![Grant::Catalogue, Grant::AdHoc],
-            disabled: false,
-            password_hash: format!("of {}", role.as_str()),
-            second_factor: None,
-            invitation: None,
-            identity: None,
-            created_at: START,
-            changed_at: START,
-            last_sign_in_at: None,
-        });
-        let users = users
-            .into_iter()
-            .filter(|user| self.root || user.role != Role::Admin)
-            .map(|user| (user.name.clone(), user));
-        let kinds = [("observe", "observe"), ("open", "open"), ("look", "watch open"), ("whole", "")];
-        let tokens = kinds.map(|(name, scopes)| {
-            let digest = token_digest(&format!("pgt_{name}"));
-            let token = Token {
-                id: name.to_owned(),
-                name: format!("to {name}"),
-                user: "operator".to_owned(),
-                digest,
-                scopes: (!scopes.is_empty()).then(|| scopes.split(' ').map(|scope| scope.parse().unwrap()).collect()),
-                created_at: START,
-                expires_at: None,
-                last_used_at: None,
-            };
-            (token.id.clone(), token)
-        });
-        ready(Ok(Directory { version: 1, users: users.collect(), tokens: tokens.into(), ..Directory::default() }))
-            .boxed()
-    }
-
-    fn change(&self, _: Change) -> BoxFuture<'_, Result<bool, StoreError>> {
-        down()
-    }
-
-    fn note(&self, _: Seen) -> BoxFuture<'_, Result<(), StoreError>> {
-        down()
-    }
+/// The secret of a new cookie of `user` that holds on to this stamp, and to this token.
+pub fn sign_in_with(state: &State, user: &str, stamp: String, token: Option<&str>) -> String {
+    let (secret, now) = (secret::fresh(), state.times());
+    let new = SignIn {
+        digest: secret::digest(&secret),
+        user: user.to_owned(),
+        stamp,
+        next_stamp: None,
+        how: How::Password,
+        token: token.map(str::to_owned),
+        client_ip: None,
+        user_agent: String::new(),
+        made_at: now.utc,
+        last_seen_at: now.utc,
+        ends_at: UtcMicros(now.utc.0 + 1_000_000_000_000),
+    };
+    let (digest, sign_ins) = (new.digest, state.sign_ins());
+    unconstrained(sign_ins.sign_in(now, new)).now_or_never().unwrap().unwrap();
+    unconstrained(sign_ins.fetch(now, &digest, |_| true)).now_or_never().unwrap().unwrap();
+    secret
 }
 
 /// Every store and every target at the moment it is down.

@@ -10,10 +10,10 @@ use std::{
 };
 
 use super::{
-    fading::Fading,
     secret::{self, Digest},
     throttle::Throttle,
 };
+use crate::core::fading::Fading;
 
 /// Places of one user within [`WINDOW`]. A thousand ports take 2 h 40 min and leave a thousand entries in the audit log.
 const PLACES: u32 = 60;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::{
-    HttpRequest, HttpResponse, Responder,
+    HttpRequest, HttpResponse, Responder, ResponseError,
     cookie::{Cookie, SameSite, time::Duration},
     http::header::{LOCATION, USER_AGENT},
     web,
@@ -17,14 +17,19 @@ use super::{
     auth::{self, Caller, Via},
     client,
     error::Problem,
-    origin, second_factor,
-    sign_ins::Place,
+    origin, second_factor, secret,
     state::State,
 };
 use crate::core::{
     audit::{ANONYMOUS, Action, Deed},
     password,
+    people::{How, LONGEST, SignIn, stamp},
+    record::UtcMicros,
 };
+use crate::store::StoreError;
+
+/// What a browser says of itself beyond this is cut off.
+const AGENT_CHARS: usize = 256;
 
 /// What `POST /api/v1/login` takes: a token, or a name and a password, with a code where one is asked for.
 #[derive(Deserialize)]
@@ -37,12 +42,17 @@ pub struct Login {
 }
 
 /// Somebody who proved who they are.
-struct Proven {
-    user: Arc<str>,
+pub struct Proven {
+    /// Who.
+    pub user: Arc<str>,
     /// What their sign-in holds on to.
-    stamp: Arc<str>,
-    /// By what, for the audit log.
-    how: &'static str,
+    pub stamp: String,
+    /// By what.
+    pub how: How,
+    /// The same in words, for the audit log.
+    pub told: String,
+    /// The token that was traded, with which the sign-in ends.
+    pub token: Option<String>,
 }
 
 /// `POST /api/v1/login`: trades a token or a password for a cookie, 204.
@@ -54,15 +64,19 @@ pub async fn login(request: HttpRequest, body: web::Json<Login>) -> Result<HttpR
             // A cookie has all rights of its user; a token made for less is not traded for one.
             caller.need_all_of_owner()?;
             need_no_more(State::of(&request)?, &caller)?;
+            let token = match &caller.via {
+                Via::Token(token) => Some(token.id.clone()),
+                Via::Gateway | Via::Cookie(..) | Via::Header => None,
+            };
             let stamp = current_stamp(&request, &caller.user)?;
-            Proven { user: caller.user, stamp, how: "with a token" }
+            Proven { user: caller.user, stamp, how: How::Token, told: "with a token".to_owned(), token }
         }
         Login { token: None, username: Some(name), password: Some(password), code } => {
             check_password(&request, name, password, code).await?
         }
         Login { .. } => return Err(Problem::bad_request("Give either token, or username and password.")),
     };
-    let cookie = sign_in(&request, proven.user, &proven.stamp, proven.how)?;
+    let cookie = sign_in(&request, proven).await?;
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
 }
 
@@ -113,14 +127,14 @@ async fn check_password(
     let fits = compare(&permit, password, hash).await?;
     match user.filter(|user| fits && !user.disabled && user.identity.is_none()) {
         Some(user) => {
-            let (name, stamp) = (user.name.clone(), user.password_hash.as_str().into());
-            let how = if user.second_factor.is_some() {
-                second_factor::spend(state, permit, address, user, code).await?
+            let (name, stamp) = (user.name.clone(), stamp(&user.password_hash));
+            let (how, told) = if user.second_factor.is_some() {
+                (How::SecondFactor, second_factor::spend(state, permit, address, user, code).await?)
             } else {
-                "with a password"
+                (How::Password, "with a password")
             };
             state.gateway.people().saw_user(&name);
-            Ok(Proven { user: name.into(), stamp, how })
+            Ok(Proven { user: name.into(), stamp, how, told: told.to_owned(), token: None })
         }
         None => {
             state.throttle.note(state.now(), &address);
@@ -154,46 +168,98 @@ pub struct Once {
 pub async fn link(request: HttpRequest, query: web::Query<Once>) -> Result<HttpResponse, Problem> {
     let state = State::of(&request)?;
     let Some(secret) = &query.once else { return Ok(see_other("/").finish()) };
-    match state.sign_ins.redeem_link(state.now(), secret) {
+    match state.redeem_link(secret) {
         Some(user) => {
             let stamp = current_stamp(&request, &user)?;
-            Ok(see_other("/").cookie(sign_in(&request, user, &stamp, "with a one-time link")?).finish())
+            let told = "with a one-time link".to_owned();
+            let proven = Proven { user, stamp, how: How::Link, told, token: None };
+            Ok(see_other("/").cookie(sign_in(&request, proven).await?).finish())
         }
         None => Ok(see_other("/#/link-expired").finish()),
     }
 }
 
-/// `POST /api/v1/logout`: makes the cookie worthless, 204.
+/// `POST /api/v1/logout`: makes the cookie worthless, 204. The browser is to forget it whatever the store says.
 pub async fn logout(request: HttpRequest, state: web::Data<State>, caller: Caller) -> impl Responder {
+    let mut answer = HttpResponse::NoContent().finish();
     if let Via::Cookie(cookie, _) = &caller.via {
-        state.sign_ins.sign_out(state.now(), cookie);
         let visitor = Visitor::of(&request, &state, &caller);
         state.gateway.audit().note(visitor.did(Action::SignOut, &caller.user, "Signed out."));
+        if let Err(error) = state.sign_ins().sign_out(state.times(), cookie).await {
+            tracing::warn!(%error, "a sign-out is not known to the other gateways yet");
+            answer = untold().error_response();
+        }
     }
     let mut gone = session_cookie(&request, &state, String::new());
     gone.set_max_age(Duration::ZERO);
-    HttpResponse::NoContent().cookie(gone).finish()
+    // What a cookie holds always fits into a header.
+    answer.add_cookie(&gone).map_err(|_| Problem::internal()).map(|()| answer)
 }
 
-fn current_stamp(request: &HttpRequest, user: &str) -> Result<Arc<str>, Problem> {
-    Ok(auth::stamp(&State::of(request)?.gateway.people().directory(), user).into())
+/// 503: signed out here, and perhaps nowhere else.
+fn untold() -> Problem {
+    Problem::unavailable(
+        "You are signed out on this gateway, and your browser was told to forget its cookie. The store of sign-ins does not answer, so \
+         other gateways take that cookie until it does. Once it is back, look under Account whether this browser is gone.",
+        5,
+    )
+}
+
+fn current_stamp(request: &HttpRequest, user: &str) -> Result<String, Problem> {
+    let state = State::of(request)?;
+    state.stamp(&state.gateway.people().directory(), user).ok_or_else(Problem::wrong_credentials)
 }
 
 /// Makes a new sign-in in the place of the one the request came with, if any.
-pub fn sign_in(request: &HttpRequest, user: Arc<str>, stamp: &str, how: &str) -> Result<Cookie<'static>, Problem> {
+///
+/// # Errors
+/// 503 where it cannot be kept; 401 to who may not sign in any more at this very moment.
+pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'static>, Problem> {
     let state = State::of(request)?;
-    if let Some(old) = auth::cookie(request) {
-        state.sign_ins.sign_out(state.now(), &old);
-    }
-    let user_agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok());
+    let Proven { user, stamp, how, told, token } = proven;
+    let user_agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let address = client::client_ip(request, &state.settings);
-    let place = Place { client_ip: Some(address), user_agent: user_agent.unwrap_or_default().to_owned() };
-    state.gateway.audit().note(Deed::done(Action::SignIn, &user, address, &user, &format!("Signed in {how}.")));
-    let secret = state.sign_ins.sign_in(state.now(), user, stamp, place);
+    let (secret, now) = (secret::fresh(), state.times());
+    let digest = secret::digest(&secret);
+    let longest = i64::try_from(LONGEST.as_micros()).unwrap_or(i64::MAX);
+    let new = SignIn {
+        digest,
+        user: user.to_string(),
+        stamp,
+        next_stamp: None,
+        how,
+        token,
+        client_ip: Some(address),
+        user_agent: user_agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS).collect(),
+        made_at: now.utc,
+        last_seen_at: now.utc,
+        ends_at: UtcMicros(now.utc.0.saturating_add(longest)),
+    };
+    state.sign_ins().sign_in(now, new).await.map_err(not_kept)?;
+    // What ended while it was being kept, it ends too: a user who is disabled, a token that is revoked.
+    state.gateway.people().refresh().await.map_err(not_kept)?;
+    if state.gateway.people().directory().reach(&user).is_none() {
+        state.sign_ins().sign_out(now, &digest).await.map_err(not_kept)?;
+        return Err(Problem::wrong_credentials());
+    }
+    if let Some(old) = auth::cookie(request)
+        && let Err(error) = state.sign_ins().sign_out(now, &old).await
+    {
+        tracing::warn!(%error, "the end of a sign-in is not known to the other gateways yet");
+    }
+    state.gateway.audit().note(Deed::done(Action::SignIn, &user, address, &user, &format!("Signed in {told}.")));
     Ok(session_cookie(request, state, secret))
 }
 
-/// It ends with the browser at the latest; earlier is for [`SignIns`](super::sign_ins::SignIns) to say.
+fn not_kept(error: StoreError) -> Problem {
+    tracing::warn!(%error, "a sign-in cannot be kept");
+    Problem::unavailable(
+        "The store of sign-ins does not answer, so nobody can sign in just now. Try again in a moment.",
+        5,
+    )
+}
+
+/// It ends with the browser at the latest; earlier is for [`SignIns`](crate::actor::sign_ins::SignIns) to say.
 fn session_cookie(request: &HttpRequest, state: &State, secret: String) -> Cookie<'static> {
     Cookie::build(auth::COOKIE, secret)
         .path("/")

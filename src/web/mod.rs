@@ -29,8 +29,6 @@ mod documented;
 pub mod error;
 /// `GET /api/v1/events`: transitions as they happen.
 pub mod events;
-/// A bounded map whose entries fade.
-pub mod fading;
 /// What the tests of this room share.
 #[cfg(test)]
 mod fixture;
@@ -53,6 +51,8 @@ pub mod health;
 pub mod host_keys;
 /// How many places one user may have dialled by hand.
 mod knocks;
+/// One-time links that sign in.
+pub mod links;
 /// The query of a listing: filters, order, cursor.
 pub mod listing;
 /// Signing in and out.
@@ -89,8 +89,6 @@ pub mod secret;
 pub mod sessions;
 /// Links with which somebody becomes the first admin, or sets their password.
 pub mod setup;
-/// Cookies and one-time links that are good now.
-pub mod sign_ins;
 /// Whether a browser at a terminal still may be there.
 mod standing;
 /// What every handler holds on to: the gateway, the settings, the sign-ins.

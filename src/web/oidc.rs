@@ -1,15 +1,11 @@
-//! `/api/v1/login/oidc`: signing in with an OpenID Connect provider. Owns the sign-ins that are under way; who is let in stands in
-//! `admission`.
+//! `/api/v1/login/oidc`: signing in with an OpenID Connect provider. What belongs to a sign-in that is under way stands in `under_way`, who
+//! is let in in `admission`.
 //!
 //! The page asks to begin and goes where it is told; the provider sends the browser back to `/oidc`, which is the page again, and
 //! the page sends what it came back with. So every request that needs a cookie is the page's own: both cookies are
 //! `SameSite=Strict`, and no answer of this gateway redirects anywhere.
 
-use std::{
-    net::IpAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use actix_web::{
     HttpRequest, HttpResponse, Responder,
@@ -20,84 +16,37 @@ use actix_web::{
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
-use subtle::ConstantTimeEq;
 
 use super::{
     client,
     error::Problem,
-    fading::Fading,
-    login, origin,
-    secret::{self, Digest},
+    login::{self, Proven},
+    origin, secret,
     state::{Oidc, State},
-    throttle::Throttle,
 };
 use crate::core::{
     audit::{ANONYMOUS, Action, Deed},
-    oidc::provider::Flow,
-    people::User,
+    people::{How, User, stamp},
 };
 
 /// Who is let in of those whom the provider knows.
 mod admission;
 /// Why somebody is not signed in.
 mod refusal;
+/// Sign-ins that are under way.
+mod under_way;
 
 use refusal::Refusal;
+pub use under_way::UnderWay;
 
 /// How long somebody may take at the provider.
 const LIFE: Duration = Duration::from_secs(10 * 60);
-
-/// Sign-ins that are under way; about 5 MiB. Beyond it, who began first begins again.
-const UNDER_WAY: usize = 10_000;
-
-/// Sign-ins that one address begins within a minute: an office behind one address, on a Monday morning.
-const BEGINS: u32 = 60;
 
 /// Where the provider sends browsers back to: the page.
 pub const PATH: &str = "/oidc";
 
 /// The cookie of a browser that is signing in. Under TLS its prefix keeps other hosts of the same site from setting it.
 const COOKIE: (&str, &str) = ("pulsegate-oidc", "__Host-pulsegate-oidc");
-
-/// The sign-ins that are under way.
-#[derive(Debug)]
-pub struct UnderWay {
-    begun: Mutex<Fading<Digest, Begun>>,
-    often: Throttle<IpAddr>,
-}
-
-/// One of them, kept under the digest of its state.
-#[derive(Debug)]
-struct Begun {
-    /// The digest of its browser's cookie.
-    browser: Digest,
-    flow: Flow,
-}
-
-impl Default for UnderWay {
-    fn default() -> Self {
-        Self { begun: Mutex::new(Fading::new(UNDER_WAY)), often: Throttle::new(BEGINS) }
-    }
-}
-
-impl UnderWay {
-    /// Keeps a sign-in that begins now, under its `state`, for the browser with this cookie.
-    fn begin(&self, now: Duration, state: &str, browser: &str, flow: Flow) {
-        let begun = Begun { browser: secret::digest(browser), flow };
-        self.begun().insert(now, secret::digest(state), begun, LIFE);
-    }
-
-    /// Takes the sign-in of this `state` out: each serves once, whatever comes of it, and only in the browser that began it.
-    fn take(&self, now: Duration, state: &str, browser: Option<&str>) -> Option<Flow> {
-        let begun = self.begun().take(now, &secret::digest(state))?;
-        let is_its = bool::from(secret::digest(browser?).ct_eq(&begun.browser));
-        is_its.then_some(begun.flow)
-    }
-
-    fn begun(&self) -> MutexGuard<'_, Fading<Digest, Begun>> {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// `GET /api/v1/login`: the ways to sign in beside passwords and tokens.
 pub async fn ways(state: web::Data<State>) -> impl Responder {
@@ -121,12 +70,11 @@ pub async fn begin(request: HttpRequest) -> Result<HttpResponse, Problem> {
         Ok(endpoints) => endpoints,
         Err(failure) => return Err(refuse(&request, state, oidc, Refusal::Failed(failure))),
     };
-    let flow = Flow { nonce: secret::fresh(), verifier: secret::fresh().into(), redirect };
-    let secret = secret::fresh();
-    let url = flow.address(oidc.provider.client(), &endpoints, &secret);
     // A browser that is signing in already keeps its cookie, so that it may do so in two tabs.
     let browser = browser(&request, oidc).unwrap_or_else(secret::fresh);
-    state.under_way.begin(now, &secret, &browser, flow);
+    let begun = under_way::begin((state.settings.utc)(), rand::random(), &browser, redirect);
+    let (secret, flow) = begun.ok_or_else(Problem::internal)?;
+    let url = flow.address(oidc.provider.client(), &endpoints, &secret);
     let cookie = Cookie::build(cookie_name(&request, oidc), browser)
         .path("/")
         .http_only(true)
@@ -160,16 +108,23 @@ pub async fn finish(request: HttpRequest, body: web::Json<Returned>) -> Result<H
         Err(refusal) => return Err(refuse(&request, state, oidc, refusal)),
     };
     state.gateway.people().saw_user(&user.name);
-    let how = format!("with {} (oidc)", oidc.name);
-    let cookie = login::sign_in(&request, user.name.as_str().into(), &user.password_hash, &how)?;
+    let proven = Proven {
+        user: user.name.as_str().into(),
+        stamp: stamp(&user.password_hash),
+        how: How::Oidc,
+        told: format!("with {} (oidc)", oidc.name),
+        token: None,
+    };
+    let cookie = login::sign_in(&request, proven).await?;
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
 }
 
 /// The user whom the provider signs in.
 async fn who(request: &HttpRequest, state: &State, oidc: &Oidc, returned: Returned) -> Result<User, Refusal> {
-    let now = state.now();
+    let (now, redirect) = (state.now(), format!("{}{PATH}", home(request, oidc)?));
     let browser = browser(request, oidc);
-    let flow = state.under_way.take(now, &returned.state, browser.as_deref()).ok_or(Refusal::NotUnderWay)?;
+    let flow = state.under_way.take(state.times(), &returned.state, browser.as_deref(), redirect);
+    let flow = flow.ok_or(Refusal::NotUnderWay)?;
     let issuer = &oidc.provider.client().issuer;
     if returned.iss.as_ref().is_some_and(|named| named != issuer) {
         return Err(Refusal::Another);
@@ -228,7 +183,7 @@ fn cookie_name(request: &HttpRequest, oidc: &Oidc) -> &'static str {
 /// The cookie that binds a browser to its sign-ins.
 fn browser(request: &HttpRequest, oidc: &Oidc) -> Option<String> {
     let cookie = request.cookie(cookie_name(request, oidc))?;
-    Some(cookie.value().to_owned()).filter(|value| !value.is_empty())
+    Some(cookie.value().to_owned()).filter(|value| secret::is_one(value))
 }
 
 #[cfg(test)]
@@ -246,12 +201,6 @@ mod tests {
         web::state::Settings,
     };
 
-    const START: Duration = Duration::from_secs(1);
-
-    fn flow() -> Flow {
-        Flow { nonce: "n".to_owned(), verifier: "v".into(), redirect: "https://gw.example/oidc".to_owned() }
-    }
-
     fn oidc(public_url: Option<&str>) -> Oidc {
         let client = Client {
             issuer: "https://id.example".to_owned(),
@@ -267,32 +216,6 @@ mod tests {
         };
         let public_url = public_url.map(str::to_owned);
         Oidc { name: "Example ID".to_owned(), provider: Provider::new(client), rules, public_url }
-    }
-
-    #[test]
-    fn a_sign_in_serves_its_own_browser_once_and_for_ten_minutes() {
-        let under_way = UnderWay::default();
-        let begins = || under_way.begin(START, "state", "cookie", flow());
-        begins();
-        assert!(under_way.take(START + LIFE / 2, "state", Some("cookie")).is_some());
-        assert!(under_way.take(START + LIFE / 2, "state", Some("cookie")).is_none());
-        begins();
-        assert!(under_way.take(START + LIFE, "state", Some("cookie")).is_none());
-        for stranger in [Some("another"), Some(""), None] {
-            begins();
-            assert!(under_way.take(START, "state", stranger).is_none(), "{stranger:?}");
-            assert!(under_way.take(START, "state", Some("cookie")).is_none(), "whoever tried has used it up");
-        }
-    }
-
-    #[test]
-    fn sign_ins_under_way_have_a_bound() {
-        let under_way = UnderWay::default();
-        for number in 0..=UNDER_WAY {
-            under_way.begin(START + Duration::from_millis(number as u64), &number.to_string(), "cookie", flow());
-        }
-        assert!(under_way.take(START, "0", Some("cookie")).is_none());
-        assert!(under_way.take(START, "1", Some("cookie")).is_some());
     }
 
     fn told(subject: &str, name: &str) -> Told {
@@ -315,11 +238,14 @@ mod tests {
     async fn an_answer_that_names_another_provider_signs_nobody_in() {
         let (state, oidc) = (state_with(settings()), oidc(None));
         let request = TestRequest::default().app_data(state.clone());
-        let request = request.cookie(Cookie::new(COOKIE.0, "cookie")).to_http_request();
+        let cookie = secret::fresh();
+        let request = request.insert_header(("host", "localhost:8022")).cookie(Cookie::new(COOKIE.0, cookie.clone()));
+        let request = request.to_http_request();
         let comes_back = async |iss: Option<&str>| {
-            state.under_way.begin(state.now(), "state", "cookie", flow());
+            let now = (state.settings.utc)();
+            let (returned, _) = under_way::begin(now, rand::random(), &cookie, String::new()).unwrap();
             let error = Some("access_denied".to_owned());
-            let returned = Returned { state: "state".to_owned(), code: None, iss: iss.map(str::to_owned), error };
+            let returned = Returned { state: returned, code: None, iss: iss.map(str::to_owned), error };
             who(&request, &state, &oidc, returned).await
         };
         assert!(matches!(comes_back(Some("https://another.example")).await, Err(Refusal::Another)));

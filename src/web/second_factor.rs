@@ -12,10 +12,11 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::SemaphorePermit;
 
-use super::{account, audit::Visitor, auth::Caller, error::Problem, fading::Fading, state::State};
+use super::{account, audit::Visitor, auth::Caller, error::Problem, state::State};
 use crate::{
     core::{
         audit::{ANONYMOUS, Action, Deed},
+        fading::Fading,
         people::{SecondFactor, User},
         totp::{self, Typed},
     },

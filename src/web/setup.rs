@@ -12,7 +12,8 @@ use super::{
     auth::Caller,
     client,
     error::Problem,
-    login, origin, secret,
+    login::{self, Proven},
+    origin, secret,
     state::State,
     users::{self, check_name},
     view::Rfc3339,
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     core::{
         audit::{ANONYMOUS, Action, Deed},
-        people::{Invitation, Role, User, token_digest},
+        people::{How, Invitation, Role, User, stamp, token_digest},
     },
     store::people::Change,
 };
@@ -68,7 +69,14 @@ pub async fn setup(request: HttpRequest, body: web::Json<Setup>) -> Result<HttpR
     let signs_in = user.second_factor.is_none();
     let mut answer = HttpResponse::Created();
     if signs_in {
-        answer.cookie(login::sign_in(&request, user.name.as_str().into(), &user.password_hash, "with a set-up link")?);
+        let proven = Proven {
+            user: user.name.as_str().into(),
+            stamp: stamp(&user.password_hash),
+            how: How::SetUp,
+            told: "with a set-up link".to_owned(),
+            token: None,
+        };
+        answer.cookie(login::sign_in(&request, proven).await?);
     }
     Ok(answer.json(json!({ "user": user.name, "signed_in": signs_in })))
 }

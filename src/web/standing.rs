@@ -6,7 +6,7 @@ use actix_web::web;
 use tokio::task::JoinHandle;
 
 use super::{
-    auth::{self, Caller, Via},
+    auth::{Caller, Via},
     protocol::Fault,
     state::State,
 };
@@ -20,7 +20,7 @@ use crate::{
         },
     },
     core::{
-        people::Right,
+        people::{Right, SignIn},
         record::{EndReason, Record, SessionId},
         stream::AttachNo,
     },
@@ -133,10 +133,7 @@ impl Standing {
         match &self.caller.via {
             Via::Gateway => self.taken_away().await,
             Via::Cookie(_, sign_in) => tokio::select! {
-                () = sign_in.signed_out() => {
-                    let directory = self.state.gateway.people().directory();
-                    directory.absence(&self.caller.user).unwrap_or_else(|| format!("{} signed out", self.caller.user))
-                }
+                () = sign_in.signed_out() => self.why_signed_out(&sign_in.newest()),
                 why = self.taken_away() => why,
             },
             Via::Token(_) | Via::Header => self.taken_away().await,
@@ -155,6 +152,23 @@ impl Standing {
         }))
     }
 
+    /// What ended the sign-in they are here by.
+    fn why_signed_out(&self, kept: &SignIn) -> String {
+        let (user, directory) = (&*self.caller.user, self.state.gateway.people().directory());
+        if let Some(why) = directory.absence(user) {
+            return why;
+        }
+        match &kept.token {
+            Some(token) if !directory.tokens.contains_key(token) => {
+                format!("the token that {user} signed in with was revoked")
+            }
+            _ if self.state.stamp(&directory, user).is_none_or(|stamp| !kept.holds(&stamp)) => {
+                format!("the password of {user} was changed")
+            }
+            _ => format!("{user} signed out"),
+        }
+    }
+
     fn is_owners(&self) -> bool {
         self.owner.as_deref() == Some(&*self.caller.user)
     }
@@ -170,13 +184,6 @@ impl Standing {
             match &self.caller.via {
                 Via::Token(token) if !directory.tokens.contains_key(&token.id) => {
                     return format!("the token {:?} of {user} was revoked", token.name);
-                }
-                Via::Cookie(cookie, sign_in) if !sign_in.holds(auth::stamp(&directory, user)) => {
-                    // Whoever changed it in this very browser stays.
-                    let now = self.state.sign_ins.find(self.state.now(), cookie);
-                    if now.is_none_or(|now| !now.holds(auth::stamp(&directory, user))) {
-                        return format!("the password of {user} was changed");
-                    }
                 }
                 Via::Gateway | Via::Cookie(..) | Via::Token(_) | Via::Header => {}
             }
@@ -195,7 +202,10 @@ impl Standing {
 mod tests {
     use super::*;
     use crate::core::people::token_digest;
-    use crate::web::fixture::{caller, record, settings, state_with};
+    use crate::web::{
+        auth,
+        fixture::{caller, record, settings, state_with},
+    };
 
     #[actix_rt::test]
     async fn only_who_may_look_on_type_for_others_and_open_the_target_is_fit_to_be_a_guest() {

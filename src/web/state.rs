@@ -3,7 +3,7 @@
 use std::{
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, MutexGuard, PoisonError},
+    sync::{Arc, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -15,20 +15,24 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     error::Problem,
-    fading::Fading,
     foreign::Foreign,
     knocks::Knocks,
+    links::Links,
     oidc::UnderWay,
     pages::Pages,
     secret::{self, Digest},
-    sign_ins::SignIns,
     throttle::Throttle,
 };
 use crate::{
-    actor::gateway::Gateway,
+    actor::{
+        gateway::Gateway,
+        sign_ins::{Now, SignIns},
+    },
     core::{
+        fading::Fading,
         oidc::Rules,
-        people::{Listed, Role},
+        password,
+        people::{self, Directory, Listed, Role},
         record::UtcMicros,
         seal::Seals,
     },
@@ -41,6 +45,13 @@ const EVENT_STREAMS: usize = 1_000;
 
 /// Wrong tokens and passwords from one address: enough for a person who mistypes and a script that is wrongly set up.
 const TRIES: u32 = 10;
+
+/// Cookies from one address that no sign-in has: far more than an office whose sign-ins ended sends, too few to keep the store busy with.
+const STRAYS: u32 = 120;
+
+/// The salt of what is kept of the gateway's own token: the same at every gateway, since it is told by nothing else that the token
+/// is another one.
+const OWN_SALT: [u8; 16] = *b"gateway's token!";
 
 /// Wrong passwords for one name, wherever from: more than one address may try, so that nobody shuts another out alone.
 const TRIES_FOR_A_NAME: u32 = 100;
@@ -178,8 +189,12 @@ pub struct State {
     pub gateway: Gateway,
     /// The configuration.
     pub settings: Settings,
-    /// Who is signed in.
-    pub sign_ins: SignIns,
+    /// Who may sign in by a link.
+    links: Links,
+    /// What sign-ins by the gateway's own token hold on to.
+    own_stamp: OnceLock<String>,
+    /// From where cookies came that nobody made.
+    pub strays: Throttle<IpAddr>,
     /// Who tried wrong tokens and passwords.
     pub throttle: Throttle<IpAddr>,
     /// For which names wrong passwords were tried.
@@ -211,12 +226,14 @@ pub struct State {
 }
 
 impl State {
-    /// Makes the state of a process that just started: nobody is signed in.
+    /// Makes the state of a process that just started.
     pub fn new(gateway: Gateway, settings: Settings) -> Self {
         Self {
             gateway,
             settings,
-            sign_ins: SignIns::default(),
+            links: Links::default(),
+            own_stamp: OnceLock::new(),
+            strays: Throttle::new(STRAYS),
             throttle: Throttle::new(TRIES),
             names: Throttle::new(TRIES_FOR_A_NAME),
             codes: Throttle::within(CODES_WITHIN, CODES),
@@ -246,7 +263,42 @@ impl State {
 
     /// Makes a path that signs `user` in once, within ten minutes: `/login?once=…`.
     pub fn issue_link(&self, user: &str) -> String {
-        format!("/login?once={}", self.sign_ins.issue_link(self.now(), user.into()))
+        format!("/login?once={}", self.links.issue(self.now(), user.into()))
+    }
+
+    /// Uses the secret of such a path up and returns whom it signs in.
+    pub fn redeem_link(&self, secret: &str) -> Option<Arc<str>> {
+        self.links.redeem(self.now(), secret)
+    }
+
+    /// Both clocks now.
+    pub fn times(&self) -> Now {
+        Now { at: self.now(), utc: (self.settings.utc)() }
+    }
+
+    /// Who is signed in.
+    pub fn sign_ins(&self) -> &SignIns {
+        self.gateway.people().sign_ins()
+    }
+
+    /// What a sign-in of `user` holds on to: it is good as long as this stays the same. `None`: nobody of this name signs in here.
+    pub fn stamp(&self, directory: &Directory, user: &str) -> Option<String> {
+        match directory.users.get(user) {
+            Some(user) => Some(people::stamp(&user.password_hash)),
+            None if user == people::ADMIN => self.own_stamp(),
+            None => None,
+        }
+    }
+
+    /// That of whoever holds the gateway's own token, of which no more is kept than of a password; or of whoever is let into a demo.
+    pub fn own_stamp(&self) -> Option<String> {
+        match &self.settings.admin_token {
+            Some(token) => {
+                let stamp = || people::stamp(&password::hash(token, OWN_SALT).unwrap_or_default());
+                Some(self.own_stamp.get_or_init(stamp).clone())
+            }
+            None => self.settings.demo.then(|| people::stamp("demo")),
+        }
     }
 
     /// Makes a path that lets somebody become the first admin, once, within half an hour. Behind the `#`, where no proxy and no log of

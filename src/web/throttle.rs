@@ -7,10 +7,8 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    fading::Fading,
-    secret::{self, Digest},
-};
+use super::secret::{self, Digest};
+use crate::core::fading::Fading;
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// A few hundred KiB; an attacker with more addresses than this guesses 256-bit tokens no better.

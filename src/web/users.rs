@@ -139,9 +139,6 @@ pub async fn change(
     if !state.gateway.people().change(Change::Replace(user.clone(), before.changed_at)).await? {
         return Err(changed_meanwhile(&user.name));
     }
-    if user.disabled {
-        state.sign_ins.sign_out_devices(state.now(), &user.name, |_| true);
-    }
     Ok(HttpResponse::Ok().json(view(&user, &state.gateway.people().seen())))
 }
 
@@ -158,7 +155,6 @@ pub async fn remove(
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserRemove, &user.name, "With their tokens.")).await?;
     state.gateway.people().change(Change::Remove(user.name.clone())).await?;
-    state.sign_ins.sign_out_devices(state.now(), &user.name, |_| true);
     Ok(HttpResponse::NoContent().finish())
 }
 

@@ -17,10 +17,18 @@ macro_rules! people_promises {
             of_many_first_admins_one_is_and_nobody_after_them, a_user_leaves_with_their_tokens, only_changes_count,
             targets_come_back_as_written, a_target_is_added_once_and_changed_by_who_saw_it, who_is_gone_is_not_brought_back_by_being_seen,
             of_two_gateways_that_take_one_code_only_one_does);
+        $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::people::sign_ins:
+            sign_ins_come_back_as_written, an_ended_sign_in_is_found_by_its_version_and_comes_back_by_nothing,
+            a_change_of_a_user_ends_what_does_not_hold_on_to_it, a_change_that_is_not_done_ends_nothing,
+            with_a_token_ends_what_was_traded_for_it, a_use_is_noted_and_never_taken_back,
+            what_was_not_used_for_long_is_forgotten_a_few_at_a_time);
     };
 }
 
 pub(crate) use people_promises;
+
+/// And of who is signed in.
+pub mod sign_ins;
 
 fn user(name: &str) -> User {
     User {

@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{MySqlStore, lane::Statement, targets::target_statements};
+use super::{MySqlStore, lane::Statement, sign_ins, targets::target_statements};
 use crate::{
     core::{
         people::{Directory, Token, User},
@@ -78,9 +78,11 @@ fn statements(change: &Change) -> Vec<Statement> {
         }
         Change::Replace(user, before) => {
             work.push(replace_user(user, *before));
+            work.push(sign_ins::end_unfit(user));
             user
         }
         Change::Remove(name) => {
+            work.push(sign_ins::end_all(name));
             work.push(sqlx::query(rows::REMOVE_TOKENS_OF).bind(name.clone()));
             work.push(sqlx::query(rows::REMOVE_USER).bind(name.clone()));
             return work;
@@ -90,6 +92,7 @@ fn statements(change: &Change) -> Vec<Statement> {
             return work;
         }
         Change::RemoveToken(id) => {
+            work.push(sign_ins::end_of_token(id));
             work.push(sqlx::query(rows::REMOVE_TOKEN).bind(id.clone()));
             return work;
         }

@@ -2,7 +2,7 @@
 
 use futures_util::future::BoxFuture;
 
-use super::{SqliteStore, Transaction, failed, rows::Statement, targets::change_target};
+use super::{SqliteStore, Transaction, failed, rows::Statement, sign_ins, targets::change_target};
 use crate::{
     core::{
         people::{Directory, Token, User},
@@ -37,8 +37,9 @@ impl PeopleStore for SqliteStore {
     fn change(&self, change: Change) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
-            let done = apply(&mut transaction, change).await?;
+            // First: what ends with the change is noted with the new version.
             transaction.run(sqlx::query(rows::COUNT_UP)).await?;
+            let done = apply(&mut transaction, change).await?;
             transaction.commit().await?;
             Ok(done)
         })
@@ -71,9 +72,11 @@ async fn apply(transaction: &mut Transaction<'_>, change: Change) -> Result<bool
         }
         Change::Replace(user, before) => {
             transaction.run(replace_user(&user, before)).await?;
+            transaction.run(sign_ins::end_unfit(&user)).await?;
             user
         }
         Change::Remove(name) => {
+            transaction.run(sign_ins::end_all(&name)).await?;
             transaction.run(sqlx::query(rows::REMOVE_TOKENS_OF).bind(name.clone())).await?;
             return Ok(transaction.run(sqlx::query(rows::REMOVE_USER).bind(name)).await? == 1);
         }
@@ -81,7 +84,10 @@ async fn apply(transaction: &mut Transaction<'_>, change: Change) -> Result<bool
             transaction.run(add_token(token)).await?;
             return Ok(true);
         }
-        Change::RemoveToken(id) => return Ok(transaction.run(sqlx::query(rows::REMOVE_TOKEN).bind(id)).await? == 1),
+        Change::RemoveToken(id) => {
+            transaction.run(sign_ins::end_of_token(&id)).await?;
+            return Ok(transaction.run(sqlx::query(rows::REMOVE_TOKEN).bind(id)).await? == 1);
+        }
         Change::AddTarget(_) | Change::ReplaceTarget(..) | Change::RemoveTarget(_) => {
             return change_target(transaction, change).await;
         }

@@ -8,7 +8,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     core::record::{Authority, Status},
-    store::conformance::{self, record, write},
+    store::{
+        conformance::{self, people::sign_ins::sign_in, record, write},
+        people::PeopleStore,
+        sign_ins::SignInStore,
+    },
 };
 
 async fn fresh() -> (SqliteStore, TempDir) {
@@ -38,6 +42,22 @@ async fn a_reopened_file_still_has_everything() {
         assert_eq!(store.get(record.id).await.unwrap(), Some(record));
     }
     assert_eq!(store.begin_epoch(node, start, Epoch(0), UtcMicros(1)).await.unwrap(), Epoch(epoch.0 + 1));
+}
+
+#[tokio::test]
+async fn a_copy_is_one_file_and_signs_nobody_in() {
+    let (store, folder) = fresh().await;
+    store.apply(vec![write(record(1, 1, Authority::Observed, Status::Active))]).await.unwrap();
+    store.add_sign_in(sign_in(1, "ada")).await.unwrap();
+    let version = store.version().await.unwrap();
+    let place = tempfile::tempdir().unwrap();
+    store.copy_to(&place.path().join("copy.db")).await.unwrap();
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    let copy = SqliteStore::open(&place.path().join("copy.db")).await.unwrap();
+    assert_eq!(copy.sign_ins(vec![[1; 32]]).await.unwrap(), []);
+    assert_eq!((copy.version().await.unwrap(), copy.contents().await.unwrap().records), (version, 1));
+    assert_eq!(store.sign_ins(vec![[1; 32]]).await.unwrap(), [sign_in(1, "ada")]);
+    drop(folder);
 }
 
 #[tokio::test]

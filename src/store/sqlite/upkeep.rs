@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use data_encoding::HEXLOWER;
-use sqlx::{SqlitePool, sqlite::SqliteConnectOptions, sqlite::SqlitePoolOptions};
+use sqlx::{
+    ConnectOptions, Connection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions},
+};
 
 use super::{
     BUSY_TIMEOUT, Disk, READERS, STEPS, SqliteStore, Tail, disk::create_private, failed, not_migrated, writing,
@@ -102,7 +105,8 @@ impl SqliteStore {
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
 
-    /// Writes everything, as of one moment, into a new file at `path` that only its owner can read.
+    /// Writes everything, as of one moment, into a new file at `path` that only its owner can read; but not who is signed in: what ended
+    /// since would be good again where the copy takes the place of this file.
     ///
     /// # Errors
     /// [`StoreError`] if it could not be read or written.
@@ -110,7 +114,10 @@ impl SqliteStore {
         create_private(path).map_err(|error| StoreError::Unavailable(format!("cannot make the copy: {error}")))?;
         let name = path.to_str().ok_or_else(|| StoreError::Refused("the copy's name is not UTF-8".into()))?;
         sqlx::query("VACUUM INTO ?1").bind(name).execute(&self.readers).await.map_err(failed)?;
-        Ok(())
+        // Without a log beside it: the copy is one file.
+        let mut copy = writing(path).journal_mode(SqliteJournalMode::Delete).connect().await.map_err(failed)?;
+        sqlx::query("DELETE FROM sign_ins").execute(&mut copy).await.map_err(failed)?;
+        copy.close().await.map_err(failed)
     }
 
     /// Counts what the file holds.

@@ -84,7 +84,6 @@ impl Admission<'_> {
         if user.may_sign_in() {
             let identity = user.identity.clone().map(|identity| Identity { admitted: false, ..identity });
             self.replace(User { identity, ..user }, "Let in no more, by their groups at the provider.").await?;
-            self.state.sign_ins.sign_out_devices(self.state.now(), &name, |_| true);
         }
         Err(Refusal::InNoGroup { user: name })
     }

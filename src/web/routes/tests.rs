@@ -10,15 +10,16 @@ use actix_web::{
 use serde_json::Value;
 
 use super::*;
-use crate::core::people::Role;
+use crate::core::people::{Role, stamp};
 use crate::web::{
-    fixture::{TOKEN, administered, cookie_of, hold_to_the_document, settings, state_with},
-    sign_ins::Place,
+    fixture::{TOKEN, administered, cookie_of, hold_to_the_document, settings, sign_in_with, state_with},
     state::{Settings, State},
 };
 
 /// Who is let in where.
 mod access;
+/// Who is signed in by a cookie, and what is said while nobody can tell.
+mod sign_ins;
 
 const ORIGIN: &str = "http://localhost:8022";
 
@@ -317,8 +318,8 @@ async fn what_is_no_session_id_is_an_unknown_session() {
 #[actix_rt::test]
 async fn a_cookie_is_worthless_once_its_user_has_another_password() {
     let state = state_with(settings());
-    let cookie = state.sign_ins.sign_in(state.now(), "viewer".into(), "of an earlier password", Place::default());
-    let cookie = actix_web::cookie::Cookie::new(auth::COOKIE, cookie);
+    let secret = sign_in_with(&state, "viewer", stamp("of an earlier password"), None);
+    let cookie = actix_web::cookie::Cookie::new(auth::COOKIE, secret);
     let me = ask_with(&state, to(Method::GET, "/api/v1/me").cookie(cookie)).await;
     assert_eq!(me.status(), StatusCode::UNAUTHORIZED);
 }

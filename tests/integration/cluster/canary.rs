@@ -67,10 +67,14 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// Logs in by every kind of secret, and types one more where it is not shown.
-fn use_every_secret(gateway: &Gateway, told: &mut Vec<(String, Vec<u8>)>) {
+/// Logs in by every kind of secret, and types one more where it is not shown. Returns the secret of the cookie.
+fn use_every_secret(gateway: &Gateway, told: &mut Vec<(String, Vec<u8>)>) -> String {
     let login = json!({"token": TOKEN}).to_string();
-    assert_eq!(http::request(gateway.addr, "POST", "/api/v1/login", "", Some(&login)).status, 204);
+    let answer = http::request(gateway.addr, "POST", "/api/v1/login", "", Some(&login));
+    assert_eq!(answer.status, 204);
+    let cookie = answer.header("set-cookie").unwrap().split(['=', ';']).nth(1).unwrap().to_owned();
+    let headers = format!("Cookie: pulsegate={cookie}\r\n");
+    assert_eq!(http::request(gateway.addr, "GET", "/api/v1/me", &headers, None).status, 200);
     for (target, answer) in [("password", Some(PASSWORD)), ("file", None), ("key", Some(PASSPHRASE))] {
         let id = gateway.opens(target);
         let (page, _) = gateway.attaches(&id, &Attach::default());
@@ -91,6 +95,7 @@ fn use_every_secret(gateway: &Gateway, told: &mut Vec<(String, Vec<u8>)>) {
     {
         told.push((path.to_owned(), gateway.asks("GET", path, None).body));
     }
+    cookie
 }
 
 #[test]
@@ -115,7 +120,7 @@ fn no_secret_stands_in_a_shared_store_a_log_a_recording_or_an_answer() {
     let home = home.target("file", by_file.addr, "guest", json!({"password_file": file}));
     let gateway = Gateway::start(home.target("key", by_key.addr, "guest", json!({"key_file": key})));
     let mut places = Vec::new();
-    use_every_secret(&gateway, &mut places);
+    let cookie = use_every_secret(&gateway, &mut places);
     // The last close is in both stores before they are read.
     within(Duration::from_secs(5), "every close in the records", || {
         site.sql("SELECT COUNT(*) FROM session_records WHERE status = 'closed'") == "3"
@@ -129,7 +134,7 @@ fn no_secret_stands_in_a_shared_store_a_log_a_recording_or_an_answer() {
     places.push(("the logs".to_owned(), gateway.home.logs().into_bytes()));
 
     let private = fs::read_to_string(&key).unwrap();
-    let secrets = [PASSWORD, IN_FILE, PASSPHRASE, TOKEN].into_iter().chain(private.lines().nth(1));
+    let secrets = [PASSWORD, IN_FILE, PASSPHRASE, TOKEN, &cookie].into_iter().chain(private.lines().nth(1));
     for secret in secrets {
         let found: Vec<_> = places.iter().filter(|(_, bytes)| holds(bytes, secret)).map(|(name, _)| name).collect();
         assert!(found.is_empty(), "{secret} stands in {found:?}");

@@ -20,6 +20,7 @@ mod evidence;
 mod fence;
 mod labels;
 mod sign_in;
+mod sign_ins;
 mod sweep;
 mod targets;
 mod terminate;

@@ -14,7 +14,7 @@ use crate::support::{
     terminal::PATIENCE,
 };
 
-mod visit;
+pub mod visit;
 
 use visit::{Leaving, begins_from, is_refused, leaves, leaves_from, me, posts, signs_in, users, with};
 

@@ -64,6 +64,9 @@ fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
     let login = json!({"token": TOKEN}).to_string();
     let answer = http::request(gateway.addr, "POST", "/api/v1/login", "", Some(&login));
     assert_eq!(answer.status, 204);
+    let cookie = answer.header("set-cookie").unwrap().split(['=', ';']).nth(1).unwrap().to_owned();
+    let headers = format!("Cookie: pulsegate={cookie}\r\n");
+    assert_eq!(http::request(gateway.addr, "GET", "/api/v1/me", &headers, None).status, 200);
     asks("POST", "/api/v1/login", Some(&json!({"token": WRONG})));
     let opening =
         |target: &str, password: &str| json!({"target": target, "auth": {"method": "password", "password": password}});
@@ -106,7 +109,7 @@ fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
     let logs = home.logs().into_bytes();
     assert!(logs.len() > 10_000, "trace was asked for");
     let places: Vec<_> = told.into_iter().chain(data).chain([("the logs".to_owned(), logs)]).collect();
-    for secret in [GIVEN, ANSWERED, KEPT, WRONG, TOKEN] {
+    for secret in [GIVEN, ANSWERED, KEPT, WRONG, TOKEN, &cookie] {
         for (name, bytes) in &places {
             let found = bytes.windows(secret.len()).position(|window| window == secret.as_bytes());
             if let Some(at) = found {

@@ -56,11 +56,22 @@ export interface Token {
   last_used_at: string | null;
 }
 
+/** By what somebody signed in, in words. */
+export const HOW = {
+  password: "by password",
+  second_factor: "by password and code",
+  token: "by token",
+  link: "by link",
+  set_up: "by set-up link",
+  oidc: "by provider",
+} as const;
+
 /** A browser that somebody signed in with. */
 export interface Device {
   id: string;
   client_ip: string;
   user_agent: string;
+  how: keyof typeof HOW;
   signed_in_at: string;
   last_used_at: string;
   current: boolean;

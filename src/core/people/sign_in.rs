@@ -1,0 +1,158 @@
+//! A browser that somebody signed in with: what is kept of it, and how long it lasts. Pure; knows no cookie and no store.
+
+use std::{net::IpAddr, time::Duration};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{UtcMicros, words};
+
+/// A working day; every use starts it anew.
+pub const IDLE: Duration = Duration::from_secs(12 * 60 * 60);
+
+/// However much it is used: a week of work.
+pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+/// How late the records may know of a use: a minute until it is written, and another for clocks that differ and a gateway that stops.
+/// Nobody is signed out because another gateway did not hear.
+pub const UNHEARD: Duration = Duration::from_secs(2 * 60);
+
+words! {
+    /// By what somebody signed in.
+    How {
+        /// A name and a password.
+        Password => "password",
+        /// A password, and a code of their second factor.
+        SecondFactor => "second_factor",
+        /// A token, of their own or the gateway's.
+        Token => "token",
+        /// A link that signs in once.
+        Link => "link",
+        /// A link with which they set their password.
+        SetUp => "set_up",
+        /// An OpenID Connect provider.
+        Oidc => "oidc",
+    }
+}
+
+/// A sign-in, as it is kept. Nothing in it opens anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignIn {
+    /// The SHA-256 of the cookie's secret.
+    pub digest: [u8; 32],
+    /// Who.
+    pub user: String,
+    /// The [`stamp`] of what it depends on.
+    pub stamp: String,
+    /// That of what it will depend on once its own change of the password holds.
+    pub next_stamp: Option<String>,
+    /// By what.
+    pub how: How,
+    /// The token that was traded for it, with which it ends.
+    pub token: Option<String>,
+    /// The browser's address.
+    pub client_ip: Option<IpAddr>,
+    /// What the browser says of itself, at most 256 characters.
+    pub user_agent: String,
+    /// When it was made.
+    pub made_at: UtcMicros,
+    /// When it was last used, to within [`UNHEARD`].
+    pub last_seen_at: UtcMicros,
+    /// When it ends, however much it is used.
+    pub ends_at: UtcMicros,
+}
+
+impl SignIn {
+    /// Whether it is good while its user has this stamp.
+    pub fn holds(&self, stamp: &str) -> bool {
+        self.stamp == stamp || self.next_stamp.as_deref() == Some(stamp)
+    }
+
+    /// How long it lasts unless it is used; `None` once it is over. A wall clock that stands wrong adds no more than one idle time.
+    pub fn lasts(&self, now: UtcMicros) -> Option<Duration> {
+        let idle = self.last_seen_at.0.saturating_add(micros(IDLE + UNHEARD));
+        let left = idle.min(self.ends_at.0).saturating_sub(now.0);
+        let left = u64::try_from(left).ok().filter(|left| *left > 0)?;
+        Some(Duration::from_micros(left).min(IDLE))
+    }
+
+    /// How long it may last at most, however much it is used.
+    pub fn may_last(&self, now: UtcMicros) -> Duration {
+        let left = u64::try_from(self.ends_at.0.saturating_sub(now.0)).unwrap_or(0);
+        Duration::from_micros(left).min(LONGEST)
+    }
+}
+
+/// What is kept of what a sign-in depends on, such as the hash of a password: it is good as long as that stays the same.
+pub fn stamp(text: &str) -> String {
+    Sha256::new_with_prefix("pulsegate sign-in\0")
+        .chain_update(text)
+        .finalize()
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: i64 = 1_800_000_000_000_000;
+
+    fn sign_in() -> SignIn {
+        SignIn {
+            digest: [1; 32],
+            user: "ada".to_owned(),
+            stamp: stamp("one"),
+            next_stamp: None,
+            how: How::Password,
+            token: None,
+            client_ip: None,
+            user_agent: String::new(),
+            made_at: UtcMicros(NOON),
+            last_seen_at: UtcMicros(NOON),
+            ends_at: UtcMicros(NOON + micros(LONGEST)),
+        }
+    }
+
+    fn after(span: Duration) -> UtcMicros {
+        UtcMicros(NOON + micros(span))
+    }
+
+    #[test]
+    fn a_sign_in_lasts_half_a_day_from_its_last_use_and_the_time_in_which_that_may_be_unheard() {
+        let hour = Duration::from_secs(60 * 60);
+        assert_eq!(sign_in().lasts(after(Duration::ZERO)), Some(IDLE));
+        assert_eq!(sign_in().lasts(after(IDLE - hour)), Some(hour + UNHEARD));
+        assert_eq!(sign_in().lasts(after(IDLE)), Some(UNHEARD));
+        assert_eq!(sign_in().lasts(after(IDLE + UNHEARD)), None);
+    }
+
+    #[test]
+    fn no_use_makes_a_sign_in_last_longer_than_a_week() {
+        let used = |at| SignIn { last_seen_at: at, ..sign_in() };
+        let late = after(LONGEST - Duration::from_secs(60));
+        assert_eq!(used(late).lasts(late), Some(Duration::from_secs(60)));
+        assert_eq!(used(late).lasts(after(LONGEST)), None);
+        assert_eq!(used(late).may_last(after(LONGEST)), Duration::ZERO);
+        assert_eq!(sign_in().may_last(after(Duration::ZERO)), LONGEST);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_adds_no_more_than_one_idle_time() {
+        let before = UtcMicros(NOON - micros(LONGEST));
+        assert_eq!(sign_in().lasts(before), Some(IDLE));
+        assert_eq!(sign_in().may_last(before), LONGEST);
+    }
+
+    #[test]
+    fn a_sign_in_holds_on_to_its_stamp_and_to_the_one_that_it_awaits() {
+        let changing = SignIn { next_stamp: Some(stamp("two")), ..sign_in() };
+        assert!(changing.holds(&stamp("one")) && changing.holds(&stamp("two")));
+        assert!(!changing.holds(&stamp("three")) && !sign_in().holds(&stamp("two")));
+        assert!(!stamp("one").contains("one") && stamp("one").len() == 64);
+    }
+}

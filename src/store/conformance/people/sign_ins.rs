@@ -1,0 +1,191 @@
+//! What a store of sign-ins promises. Knows the trait and no store.
+
+use super::{Fresh, block_on, token, user};
+use crate::{
+    core::{
+        people::{How, SignIn, User, stamp},
+        record::UtcMicros,
+    },
+    store::{
+        people::{Change, PeopleStore},
+        sign_ins::Leaving,
+    },
+};
+
+pub fn sign_in(n: u8, owner: &str) -> SignIn {
+    SignIn {
+        digest: [n; 32],
+        user: owner.to_owned(),
+        stamp: stamp(&user(owner).password_hash),
+        next_stamp: None,
+        how: How::SecondFactor,
+        token: None,
+        client_ip: Some("2001:db8::ffff:192.0.2.255".parse().unwrap()),
+        user_agent: "Größe ✓ '\"; --".to_owned(),
+        made_at: UtcMicros(10 + i64::from(n)),
+        last_seen_at: UtcMicros(20),
+        ends_at: UtcMicros(100),
+    }
+}
+
+/// Which of the first nine are there.
+async fn there(store: &impl PeopleStore) -> Vec<u8> {
+    let found = store.sign_ins((1..10).map(|n| [n; 32]).collect()).await.unwrap();
+    let mut numbers: Vec<u8> = found.iter().map(|sign_in| sign_in.digest[0]).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+async fn ended_since(store: &impl PeopleStore, version: u64) -> Vec<u8> {
+    let mut numbers: Vec<u8> = store.ended_since(version).await.unwrap().iter().map(|digest| digest[0]).collect();
+    numbers.sort_unstable();
+    numbers
+}
+
+pub fn sign_ins_come_back_as_written<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let bare = SignIn {
+            next_stamp: Some(stamp("next")),
+            how: How::Token,
+            token: Some("t1".to_owned()),
+            client_ip: None,
+            user_agent: String::new(),
+            ..sign_in(2, "ada")
+        };
+        let long = SignIn { user_agent: "ü".repeat(256), ..sign_in(3, "bob") };
+        for one in [&sign_in(1, "ada"), &bare, &long, &sign_in(1, "ada")] {
+            store.add_sign_in(one.clone()).await.unwrap();
+        }
+        assert_eq!(store.sign_ins(vec![[1; 32]]).await.unwrap(), [sign_in(1, "ada")]);
+        assert_eq!(store.sign_ins(vec![[3; 32], [4; 32]]).await.unwrap(), [long]);
+        assert_eq!(there(&store).await, [1, 2, 3]);
+        assert!(store.sign_ins(vec![]).await.unwrap().is_empty());
+        let of =
+            async |seen, now, limit| store.sign_ins_of("ada", UtcMicros(seen), UtcMicros(now), limit).await.unwrap();
+        assert_eq!(of(19, 99, 9).await, [bare.clone(), sign_in(1, "ada")]);
+        assert_eq!(of(19, 99, 1).await, [bare]);
+        assert!(of(20, 99, 9).await.is_empty(), "not used since");
+        assert!(of(19, 100, 9).await.is_empty(), "at its end");
+    });
+}
+
+pub fn an_ended_sign_in_is_found_by_its_version_and_comes_back_by_nothing<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        for (n, owner) in [(1, "ada"), (2, "ada"), (3, "ada"), (4, "bob")] {
+            store.add_sign_in(sign_in(n, owner)).await.unwrap();
+        }
+        let begun = store.version().await.unwrap();
+        store.end(Leaving::One([1; 32])).await.unwrap();
+        let first = store.version().await.unwrap();
+        assert!(first > begun, "every gateway looks");
+        assert_eq!((there(&store).await, ended_since(&store, begun).await), (vec![2, 3, 4], vec![1]));
+        assert!(ended_since(&store, first).await.is_empty());
+        store.end(Leaving::AllOf("ada".to_owned())).await.unwrap();
+        assert_eq!((there(&store).await, ended_since(&store, first).await), (vec![4], vec![2, 3]));
+        assert_eq!(ended_since(&store, begun).await, [1, 2, 3]);
+        store.add_sign_in(sign_in(1, "ada")).await.unwrap();
+        store.note_use(vec![([2; 32], UtcMicros(50))]).await.unwrap();
+        store.expect_stamp([3; 32], stamp("own"), stamp("next")).await.unwrap();
+        assert_eq!(there(&store).await, [4]);
+        assert!(store.sign_ins_of("ada", UtcMicros(0), UtcMicros(0), 9).await.unwrap().is_empty());
+    });
+}
+
+pub fn a_change_of_a_user_ends_what_does_not_hold_on_to_it<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        for name in ["ada", "bob"] {
+            store.change(Change::Add(user(name))).await.unwrap();
+        }
+        for (n, owner) in [(1, "ada"), (2, "ada"), (3, "bob")] {
+            store.add_sign_in(sign_in(n, owner)).await.unwrap();
+        }
+        let changed =
+            |at, hash: &str| User { changed_at: UtcMicros(at), password_hash: hash.to_owned(), ..user("ada") };
+        let same = changed(11, &user("ada").password_hash);
+        assert!(store.change(Change::Replace(same.clone(), UtcMicros(10))).await.unwrap());
+        assert_eq!(there(&store).await, [1, 2, 3], "the password stays");
+
+        // Whoever changes it in their browser stays in that one.
+        store.expect_stamp([2; 32], stamp(&same.password_hash), stamp("another")).await.unwrap();
+        let before = store.version().await.unwrap();
+        assert!(store.change(Change::Replace(changed(12, "another"), UtcMicros(11))).await.unwrap());
+        assert_eq!((there(&store).await, ended_since(&store, before).await), (vec![2, 3], vec![1]));
+        assert!(store.sign_ins(vec![[2; 32]]).await.unwrap()[0].holds(&stamp("another")));
+
+        let disabled = User { disabled: true, ..changed(13, "another") };
+        assert!(store.change(Change::Replace(disabled, UtcMicros(12))).await.unwrap());
+        assert_eq!(there(&store).await, [3]);
+        assert!(store.change(Change::Replace(changed(14, "another"), UtcMicros(13))).await.unwrap());
+        assert_eq!(there(&store).await, [3], "who may sign in again does so anew");
+        store.change(Change::Remove("bob".to_owned())).await.unwrap();
+        assert!(there(&store).await.is_empty());
+        assert_eq!(ended_since(&store, before).await, [1, 2, 3]);
+    });
+}
+
+pub fn a_change_that_is_not_done_ends_nothing<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        store.change(Change::Add(user("ada"))).await.unwrap();
+        store.add_sign_in(sign_in(1, "ada")).await.unwrap();
+        let late =
+            |at| User { changed_at: UtcMicros(at), password_hash: "late".to_owned(), disabled: true, ..user("ada") };
+        // The second counts as made when the user that is there was.
+        for at in [12, 10] {
+            assert!(!store.change(Change::Replace(late(at), UtcMicros(9))).await.unwrap());
+            assert_eq!(there(&store).await, [1]);
+        }
+    });
+}
+
+pub fn with_a_token_ends_what_was_traded_for_it<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        store.change(Change::Add(user("ada"))).await.unwrap();
+        for (n, id) in [(1, Some("t1")), (2, Some("t2")), (3, None)] {
+            store.add_sign_in(SignIn { token: id.map(str::to_owned), ..sign_in(n, "ada") }).await.unwrap();
+        }
+        for id in ["t1", "t2"] {
+            store.change(Change::AddToken(token(id, "ada"))).await.unwrap();
+        }
+        let before = store.version().await.unwrap();
+        store.change(Change::RemoveToken("t1".to_owned())).await.unwrap();
+        assert_eq!((there(&store).await, ended_since(&store, before).await), (vec![2, 3], vec![1]));
+    });
+}
+
+pub fn a_use_is_noted_and_never_taken_back<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        store.add_sign_in(sign_in(1, "ada")).await.unwrap();
+        let begun = store.version().await.unwrap();
+        for (at, known) in [(50, 50), (40, 50), (60, 60)] {
+            store.note_use(vec![([1; 32], UtcMicros(at)), ([9; 32], UtcMicros(at))]).await.unwrap();
+            assert_eq!(
+                store.sign_ins(vec![[1; 32], [9; 32]]).await.unwrap(),
+                [SignIn { last_seen_at: UtcMicros(known), ..sign_in(1, "ada") }]
+            );
+        }
+        assert_eq!(store.version().await.unwrap(), begun, "nobody has to look");
+    });
+}
+
+pub fn what_was_not_used_for_long_is_forgotten_a_few_at_a_time<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let begun = store.version().await.unwrap();
+        for n in 1..=5 {
+            let last_seen_at = UtcMicros(20 + i64::from(n));
+            store.add_sign_in(SignIn { last_seen_at, ..sign_in(n, "ada") }).await.unwrap();
+        }
+        store.end(Leaving::One([2; 32])).await.unwrap();
+        assert_eq!(store.forget(UtcMicros(24), 2).await.unwrap(), 2);
+        assert_eq!((there(&store).await, ended_since(&store, begun).await), (vec![3, 4, 5], vec![]));
+        assert_eq!(store.forget(UtcMicros(24), 2).await.unwrap(), 1);
+        assert_eq!(store.forget(UtcMicros(24), 2).await.unwrap(), 0);
+        assert_eq!(there(&store).await, [4, 5]);
+    });
+}

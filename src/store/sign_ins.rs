@@ -1,0 +1,150 @@
+//! Owns what a store of sign-ins promises, and how they become rows. They lie with the users, whose changes end them.
+
+use data_encoding::HEXLOWER;
+use futures_util::future::BoxFuture;
+
+use super::{
+    StoreError,
+    people::time,
+    sql_rows::{Columns, optional_word, unreadable, word},
+};
+use crate::core::{
+    people::{SignIn, User, stamp},
+    record::UtcMicros,
+};
+
+/// Digests of one question at most.
+pub const SEVERAL: usize = 50;
+
+/// What ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leaving {
+    /// One browser.
+    One([u8; 32]),
+    /// Every browser of this user.
+    AllOf(String),
+}
+
+/// Where sign-ins are kept. An ended one stays known as ended until it is forgotten, and is returned by nothing but
+/// [`ended_since`](Self::ended_since). A change of the users ends, as a part of it, what its user may no longer have: of who may not sign
+/// in all, else those that do not hold on to the password they have from then on; with a token what was traded for it.
+pub trait SignInStore: Send + Sync + 'static {
+    /// Adds one; twice is once.
+    fn add_sign_in(&self, sign_in: SignIn) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Returns those of these that there are, in no order. At most [`SEVERAL`].
+    fn sign_ins(&self, digests: Vec<[u8; 32]>) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>>;
+
+    /// Returns at most `limit` of a user that were used after `seen` and do not end before `now`, the newest first.
+    fn sign_ins_of(
+        &self,
+        user: &str,
+        seen: UtcMicros,
+        now: UtcMicros,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>>;
+
+    /// Ends what is there. Counts as a change of the users.
+    fn end(&self, leaving: Leaving) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Returns what was ended by a change after this version.
+    fn ended_since(&self, version: u64) -> BoxFuture<'_, Result<Vec<[u8; 32]>, StoreError>>;
+
+    /// Has one hold on to its own stamp and to the one that is about to come.
+    fn expect_stamp(&self, digest: [u8; 32], own: String, next: String) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Notes when they were used; a later time stays, and what is ended is not brought back. In one transaction: not too many.
+    fn note_use(&self, used: Vec<([u8; 32], UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Removes at most `limit` that were not used since `before`, ended or not, and returns how many.
+    fn forget(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>>;
+}
+
+pub(super) const OF_USER: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
+    last_seen_at, ends_at FROM sign_ins WHERE username = ? AND ended IS NULL AND last_seen_at > ? AND ends_at > ? \
+    ORDER BY made_at DESC, digest LIMIT ?";
+/// Continued by a list of digests.
+pub(super) const SOME: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
+    last_seen_at, ends_at FROM sign_ins WHERE ended IS NULL AND digest IN (";
+pub(super) const ENDED: &str = "SELECT digest FROM sign_ins WHERE ended > ?";
+
+/// Each of these comes after the change was counted, so that the version is the one with which it becomes known.
+pub(super) const END_ONE: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+    WHERE digest = ? AND ended IS NULL";
+pub(super) const END_ALL: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+    WHERE username = ? AND ended IS NULL";
+/// While the token is there still, so that its owner's are found by their index.
+pub(super) const END_OF_TOKEN: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+    WHERE username = (SELECT username FROM tokens WHERE token_id = ?) AND token_id = ? AND ended IS NULL";
+/// Nothing where the change of the user was not done.
+pub(super) const END_UNFIT: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+    WHERE username = ? AND ended IS NULL AND stamp <> ? AND (next_stamp IS NULL OR next_stamp <> ?) \
+    AND EXISTS (SELECT 1 FROM users WHERE name = ? AND changed_at = ? AND password_hash = ?)";
+
+pub(super) const EXPECT: &str = "UPDATE sign_ins SET stamp = ?, next_stamp = ? WHERE digest = ? AND ended IS NULL";
+pub(super) const NOTE: &str =
+    "UPDATE sign_ins SET last_seen_at = ? WHERE digest = ? AND last_seen_at < ? AND ended IS NULL";
+
+/// Adds a row unless there is one of its key, which each dialect says in its own way.
+macro_rules! add_sign_in {
+    ($unless:literal) => {
+        concat!(
+            "INSERT INTO sign_ins (digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
+             last_seen_at, ends_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ",
+            $unless
+        )
+    };
+}
+
+/// Binds all of a sign-in, in the order of [`add_sign_in`].
+macro_rules! bind_sign_in {
+    ($query:expr, $sign_in:expr) => {{
+        let sign_in = $sign_in;
+        let query = $query.bind($crate::store::sign_ins::hex(&sign_in.digest)).bind(sign_in.user);
+        let query = query.bind(sign_in.stamp).bind(sign_in.next_stamp).bind(sign_in.how.as_str()).bind(sign_in.token);
+        let query = query.bind(sign_in.client_ip.map(|ip| ip.to_string())).bind(sign_in.user_agent);
+        query.bind(sign_in.made_at.0).bind(sign_in.last_seen_at.0).bind(sign_in.ends_at.0)
+    }};
+}
+
+/// Binds [`END_UNFIT`].
+macro_rules! bind_unfit {
+    ($query:expr, $user:expr) => {{
+        let (user, kept) = ($user, $crate::store::sign_ins::kept_stamp($user));
+        let query = $query.bind(user.name.clone()).bind(kept.clone()).bind(kept);
+        query.bind(user.name.clone()).bind(user.changed_at.0).bind(user.password_hash.clone())
+    }};
+}
+
+pub(super) use {add_sign_in, bind_sign_in, bind_unfit};
+
+/// The stamp that a sign-in must hold on to if it is to stay once its user is this; none has an empty one.
+pub(super) fn kept_stamp(user: &User) -> String {
+    if user.may_sign_in() { stamp(&user.password_hash) } else { String::new() }
+}
+
+pub(super) fn hex(digest: &[u8; 32]) -> String {
+    HEXLOWER.encode(digest)
+}
+
+pub(super) fn digest(row: &impl Columns) -> Result<[u8; 32], StoreError> {
+    let bytes = HEXLOWER.decode(row.text("digest")?.unwrap_or_default().as_bytes()).map_err(|_| unreadable())?;
+    bytes.try_into().map_err(|_| unreadable())
+}
+
+pub(super) fn sign_in(row: &impl Columns) -> Result<SignIn, StoreError> {
+    let at = |name| time(row, name)?.ok_or_else(unreadable);
+    Ok(SignIn {
+        digest: digest(row)?,
+        user: word(row, "username")?,
+        stamp: word(row, "stamp")?,
+        next_stamp: optional_word(row, "next_stamp")?,
+        how: word(row, "how")?,
+        token: optional_word(row, "token_id")?,
+        client_ip: optional_word(row, "client_ip")?,
+        user_agent: word(row, "user_agent")?,
+        made_at: at("made_at")?,
+        last_seen_at: at("last_seen_at")?,
+        ends_at: at("ends_at")?,
+    })
+}

@@ -1,0 +1,68 @@
+//! Owns which one-time links are good now. Keeps their digests only, in memory: whoever prints one is there to print another.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::secret::{self, Digest};
+use crate::core::fading::Fading;
+
+/// Time to find the terminal that printed it.
+const LIFE: Duration = Duration::from_secs(10 * 60);
+const LINKS: usize = 100;
+
+/// Who may sign in by link.
+#[derive(Debug)]
+pub struct Links(Mutex<Fading<Digest, Arc<str>>>);
+
+impl Default for Links {
+    fn default() -> Self {
+        Self(Mutex::new(Fading::new(LINKS)))
+    }
+}
+
+impl Links {
+    /// Makes a link secret that signs `user` in once within ten minutes.
+    pub fn issue(&self, now: Duration, user: Arc<str>) -> String {
+        let secret = secret::fresh();
+        self.links().insert(now, secret::digest(&secret), user, LIFE);
+        secret
+    }
+
+    /// Uses a link up and returns whom it signs in.
+    pub fn redeem(&self, now: Duration, secret: &str) -> Option<Arc<str>> {
+        self.links().take(now, &secret::digest(secret))
+    }
+
+    /// A panic elsewhere leaves the table whole: every change of it is one call.
+    fn links(&self) -> MutexGuard<'_, Fading<Digest, Arc<str>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_link_works_once_and_for_ten_minutes() {
+        let links = Links::default();
+        let link = links.issue(START, "ada".into());
+        assert_eq!(links.redeem(START, &link).as_deref(), Some("ada"));
+        assert!(links.redeem(START, &link).is_none());
+        let link = links.issue(START, "ada".into());
+        assert!(links.redeem(START + LIFE, &link).is_none());
+    }
+
+    #[test]
+    fn no_two_secrets_are_alike() {
+        assert_ne!(secret::fresh(), secret::fresh());
+        assert!(secret::is_one(&secret::fresh()));
+        for other in ["", "x", &"a".repeat(44), &secret::fresh()[1..], &format!("{}\u{0}", secret::fresh())] {
+            assert!(!secret::is_one(other), "{other:?}");
+        }
+    }
+}
