@@ -102,7 +102,9 @@ pub fn a_dropped_result_says_why(source: &Source) -> Vec<Broken> {
         let explained = above || text.get(line - 1).is_some_and(|line| line.contains("// "));
         !kept && !explained && !source.is_test(line)
     };
-    let drops = |line: &str| line.trim_start().starts_with("_ = ") || drops_in_a_closure(line);
+    // An arm of `select!` begins in the same way.
+    let assigns = |line: &str| line.trim_start().starts_with("_ = ") && !line.contains("=>");
+    let drops = |line: &str| assigns(line) || drops_in_a_closure(line);
     let drops = |line: &str| line.contains("let _ =") || line.contains(".ok();") || drops(line);
     let found = (1..).zip(&code).filter(|(line, text)| drops(text) && dropped(*line));
     found.map(|(line, _)| Broken::new(line, "a result is dropped without a reason".to_owned())).collect()
@@ -250,7 +252,7 @@ mod tests {
         assert!(lines(rule, "src/a.rs", "let a = parse()\n  .ok();\nlet b = parse().ok()?;").is_empty());
         assert!(lines(rule, "tests/a.rs", "child.wait().ok();").is_empty());
         assert_eq!(lines(rule, "src/a.rs", "\n_ = send();\nlet a = all.map(|_| _ = send());"), [2, 3]);
-        assert!(lines(rule, "src/a.rs", "match a {\n  Some(_) => 1,\n  _ => 2,\n}").is_empty());
+        assert!(lines(rule, "src/a.rs", "select! {\n  _ = a.recv() => 1,\n  _ => 2,\n}").is_empty());
         assert!(lines(rule, "src/a.rs", "// Nobody listens.\nall.map(|_| _ = send())?;").is_empty());
     }
 
