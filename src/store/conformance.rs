@@ -45,7 +45,7 @@ macro_rules! record_store_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance:
             returns_a_record_as_written, a_lower_rank_changes_nothing,
-            of_one_end_the_earlier_notice_stays, a_transition_is_kept_once, a_batch_longer_than_a_statement_is_whole, epochs_count_up_per_node,
+            a_transition_is_kept_once, a_batch_longer_than_a_statement_is_whole, epochs_count_up_per_node,
             only_the_newest_start_renews_its_lease, open_sessions_of_a_node_are_older_and_oldest_first,
             the_order_of_writes_does_not_matter, rank_never_falls_and_closed_is_final,
             pages_put_together_are_the_whole_listing);
@@ -146,23 +146,6 @@ pub fn a_lower_rank_changes_nothing<S: RecordStore, G>(fresh: Fresh<S, G>) {
         let repeated = Record { bytes_in: 1 << 30, ..observed.clone() };
         store.apply([inferred, repeated, open.clone()].map(write).to_vec()).await.unwrap();
         assert_eq!(store.get(open.id).await.unwrap(), Some(observed));
-    });
-}
-
-pub fn of_one_end_the_earlier_notice_stays<S: RecordStore, G>(fresh: Fresh<S, G>) {
-    block_on(async {
-        let (store, _keep) = fresh().await;
-        let end = record(1, 2, Authority::Inferred, Status::Closed);
-        let noticed = |later| Record { detected_at: end.detected_at.map(|at| UtcMicros(at.0 + later)), ..end.clone() };
-        for (later, stays) in [(5, 5), (9, 5), (3, 3), (5, 3)] {
-            store.apply(vec![write(noticed(later))]).await.unwrap();
-            assert_eq!(store.get(end.id).await.unwrap(), Some(noticed(stays)), "noticed {later} later");
-        }
-        let history = store.history(end.id).await.unwrap();
-        assert_eq!(history.len(), 1, "it is one end all the same");
-        let observed = record(1, 2, Authority::Observed, Status::Closed);
-        store.apply(vec![write(observed.clone()), write(noticed(0))]).await.unwrap();
-        assert_eq!(store.get(end.id).await.unwrap(), Some(observed), "what the owner saw stands above");
     });
 }
 

@@ -127,11 +127,15 @@ impl Stings {
         if matches!(kind, "registry" | "nodes" | SESSION) || failures.given_up {
             truth.disturb(self.host, now + RECOVERY);
         }
-        if kind == SESSION
-            && failures.given_up
-            && let Some(life) = truth.life_by_id(which).filter(|life| life.closed.is_none())
-        {
-            life.dies(EndReason::ActorFailed, now, Duration::ZERO);
+        if kind != SESSION {
+            return;
+        }
+        if let Some(life) = truth.life_by_id(which).filter(|life| life.closed.is_none()) {
+            // A browser whose coming it failed over counts as there until it answers no ping.
+            life.left += 1;
+            if failures.given_up {
+                life.dies(EndReason::ActorFailed, now, Duration::ZERO);
+            }
         }
     }
 }
