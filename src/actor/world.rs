@@ -41,7 +41,9 @@ struct Host {
 
 /// Who sees every moment of every actor, by its kind and which one it is.
 #[derive(Clone)]
-struct Onlooker(Rc<dyn Fn(&'static str, &str)>);
+struct Onlooker(Rc<Sees>);
+
+type Sees = dyn Fn(&'static str, &str);
 
 impl fmt::Debug for Onlooker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -201,9 +201,9 @@ impl Saboteur {
             }
             Fault::FailOver => self.fail_over().await,
             Fault::Noise => self.noise(&host, lasted).await,
-            Fault::Sting => host.stings.arm(*self.dice.pick(&KINDS), self.dice.roll(60), 1),
+            Fault::Sting => self.sting(&host, 1),
             // More than any of them may.
-            Fault::StingOften => host.stings.arm(*self.dice.pick(&KINDS), self.dice.roll(60), 6),
+            Fault::StingOften => self.sting(&host, 6),
             Fault::Flood => self.flood(&host).await,
             Fault::Drain => self.drain(&host).await,
         }
@@ -295,6 +295,11 @@ impl Saboteur {
         tokio::time::sleep(self.dice.millis(50, 5_000)).await;
         self.disturb_all(Duration::ZERO);
         self.live.fail_over(replica);
+    }
+
+    fn sting(&self, host: &Host, times: u64) {
+        let kind = *self.dice.pick(&KINDS);
+        host.stings.arm(kind, self.dice.roll(60), times);
     }
 
     async fn flood(&self, host: &Host) {
