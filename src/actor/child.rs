@@ -1,12 +1,13 @@
 //! Runs one supervised actor: restarts it in place after a panic, so that its address and the messages that wait stay,
 //! and writes its obituary. `actix::Supervisor` does neither after a panic.
 
-use std::{any::Any, panic::AssertUnwindSafe};
+use std::{any::Any, future::poll_fn, panic::AssertUnwindSafe, pin::pin, rc::Rc};
 
 use actix::{Actor, AsyncContext, Context, Supervised};
 use futures_util::FutureExt;
+use tokio::task::JoinHandle;
 
-use super::{clock, mailbox::Mailbox, supervisor::SupervisorMessage};
+use super::{clock, mailbox::Mailbox, session::SessionMessage, supervisor::SupervisorMessage, world};
 use crate::core::restart::{Decision, Ending, Restarts};
 
 /// Who a supervised actor is.
@@ -18,32 +19,39 @@ pub struct Child {
     pub id: String,
 }
 
-/// Starts `actor` in `context` on this thread and keeps it running as `restarts` allows; each failure and the end are
-/// told to the supervisor. `given_up` runs if it failed beyond its intensity.
+/// Starts `actor` in `context` on this thread and keeps it running as `restarts` allows; its birth, each failure and the end
+/// are told to the supervisor. A `session` leaves its address with it. `given_up` runs if it failed beyond its intensity.
 pub fn supervise<A>(
     child: Child,
     context: Context<A>,
     actor: A,
     mut restarts: Restarts,
     supervisor: Mailbox<SupervisorMessage>,
+    session: Option<Mailbox<SessionMessage>>,
     given_up: impl FnOnce() + 'static,
 ) where
     A: Actor<Context = Context<A>> + Supervised,
 {
     let address = context.address();
     let mut running = context.into_future(actor);
+    let mut reports = Reports { supervisor, last: None };
+    let born = child.clone();
+    reports.tell(move || SupervisorMessage::Started { child: born.clone(), session: session.clone() });
     actix::spawn(async move {
         // actix takes no context up again that nobody can address, and some actors have no mailbox that is used.
         let _address = address;
-        let mut revive = false;
+        let (who, mut revive) = (Rc::new(child.clone()), false);
         loop {
-            let turn = async {
-                if revive && !running.restart() {
-                    return;
-                }
-                (&mut running).await;
+            let ending = {
+                let mut turn = pin!(async {
+                    if revive && !running.restart() {
+                        return;
+                    }
+                    (&mut running).await;
+                });
+                let acting = poll_fn(|cx| world::act(&who, || turn.as_mut().poll(cx)));
+                AssertUnwindSafe(acting).catch_unwind().await
             };
-            let ending = AssertUnwindSafe(turn).catch_unwind().await;
             let decision = match &ending {
                 Ok(()) => restarts.decide(clock::instant(), Ending::Normal),
                 Err(_) => restarts.decide(clock::instant(), Ending::Failure),
@@ -51,7 +59,11 @@ pub fn supervise<A>(
             if let Err(panic) = ending {
                 let failure = text(panic.as_ref());
                 tracing::error!(actor = child.actor, id = child.id, failure, ?decision, "an actor failed");
-                tell(&supervisor, SupervisorMessage::Failed { child: child.clone(), failure, decision });
+                let (failed, total) = (child.clone(), restarts.total());
+                reports.tell(move || {
+                    let (child, failure) = (failed.clone(), failure.clone());
+                    SupervisorMessage::Failed { child, failure, decision, restarts: total }
+                });
             }
             match decision {
                 Decision::Restart => revive = true,
@@ -62,18 +74,30 @@ pub fn supervise<A>(
                 Decision::Forget => break,
             }
         }
-        tell(&supervisor, SupervisorMessage::Ended { child });
+        reports.tell(move || SupervisorMessage::Ended { child: child.clone() });
     });
 }
 
-/// Leaves a report without waiting: the reporter may be the supervisor itself, which is not running just now.
-fn tell(supervisor: &Mailbox<SupervisorMessage>, message: SupervisorMessage) {
-    let supervisor = supervisor.clone();
-    actix::spawn(async move {
-        if supervisor.deliver(message).await.is_err() {
-            tracing::debug!("the supervisor was not there for a report");
-        }
-    });
+/// What the supervisor is told of one child: one report after the other, each until it was heard.
+struct Reports {
+    supervisor: Mailbox<SupervisorMessage>,
+    last: Option<JoinHandle<()>>,
+}
+
+impl Reports {
+    /// Leaves a report without waiting: the reporter may be the supervisor itself, which is not running just now.
+    fn tell(&mut self, report: impl Fn() -> SupervisorMessage + 'static) {
+        let (supervisor, before) = (self.supervisor.clone(), self.last.take());
+        self.last = Some(actix::spawn(async move {
+            if let Some(before) = before {
+                // However that one went, this one is told.
+                before.await.ok();
+            }
+            if supervisor.insist(report).await.is_err() {
+                tracing::debug!("the supervisor was not there for a report");
+            }
+        }));
+    }
 }
 
 fn text(panic: &(dyn Any + Send)) -> String {
@@ -118,7 +142,7 @@ mod tests {
         let (lonely, given_up) = (Lonely { restarts: restarts.clone() }, gave_up.clone());
         let child = Child { actor: "lonely", id: "lonely".into() };
         let policy = Restarts::new(Policy::Permanent, 5, Duration::from_secs(10));
-        supervise(child, Context::new(), lonely, policy, supervisor, move || given_up.set(true));
+        supervise(child, Context::new(), lonely, policy, supervisor, None, move || given_up.set(true));
         let eventually = async {
             while restarts.get() == 0 && !gave_up.get() {
                 tokio::task::yield_now().await;

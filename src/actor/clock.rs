@@ -27,6 +27,7 @@ pub fn now() -> Moment {
 
 /// Reads the clock that decides.
 pub fn instant() -> Instant {
+    world::moment();
     tokio::time::Instant::now().into_std()
 }
 

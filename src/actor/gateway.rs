@@ -142,7 +142,9 @@ impl Gateway {
         };
         let (reply, answer) = oneshot::channel();
         if session.deliver(SessionMessage::Attach { request, reply }).await.is_err() {
-            return Ok(None);
+            // It has ended; or it failed over this, and is back by now.
+            let open = self.find(id).await?.is_some_and(|record| !record.is_closed());
+            return if open { Err(GatewayError::Failed) } else { Ok(None) };
         }
         answer.await.map(Some).map_err(|_| GatewayError::Failed)
     }

@@ -13,6 +13,10 @@ use actix::{Message, Recipient, dev::SendError};
 
 use super::{clock, observe::HandleTimes};
 
+/// How often a message is given to an actor that fails over it: chance strikes once, and a message that an actor cannot bear
+/// must not take it down for good.
+pub const TRIES: usize = 3;
+
 /// Where messages to one actor go. Cheap to clone.
 pub struct Mailbox<M: Send + 'static> {
     recipient: Recipient<Envelope<M>>,
@@ -63,6 +67,19 @@ impl<M: Send + 'static> Mailbox<M> {
     /// [`Refused::Gone`] if the actor is gone or failed over this message.
     pub async fn deliver(&self, message: M) -> Result<(), Refused<M>> {
         self.recipient.send(self.seal(message)).await.map_err(|_| Refused::Gone)
+    }
+
+    /// Delivers a message whose receiver may fail over it, and gives it again once it is back, [`TRIES`] times at most.
+    ///
+    /// # Errors
+    /// [`Refused::Gone`] if the actor is gone or failed over each of them.
+    pub async fn insist(&self, message: impl Fn() -> M) -> Result<(), Refused<M>> {
+        for _ in 1..TRIES {
+            if self.deliver(message()).await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.deliver(message()).await
     }
 
     fn seal(&self, message: M) -> Envelope<M> {

@@ -234,9 +234,11 @@ impl NodesActor {
                     Ok(commands) => {
                         for Command { session, reason, detail } in commands {
                             // Whether it was open shows whoever asked in the records.
-                            let (reply, _) = tokio::sync::oneshot::channel();
-                            let end = RegistryMessage::End { id: session, reason, detail, reply };
-                            if registry.deliver(end).await.is_err() {
+                            let end = || {
+                                let (reply, _) = tokio::sync::oneshot::channel();
+                                RegistryMessage::End { id: session, reason, detail: detail.clone(), reply }
+                            };
+                            if registry.insist(end).await.is_err() {
                                 tracing::warn!(session_id = %session, "no registry could be told to end a session");
                             }
                         }

@@ -41,7 +41,7 @@ pub struct Observations {
     pub divergences_mended: Counter,
     /// `pulsegate_sweep_seconds`: how long a comparison of actors and stores took.
     pub sweep: Histogram,
-    /// `pulsegate_sweep_interval_seconds`: the time until the next one, as the load allows.
+    /// `pulsegate_sweep_interval_seconds`: the time until the next one: longer under load, and while nothing differs.
     pub sweep_interval: Gauge<f64, AtomicU64>,
     /// `pulsegate_actor_restarts_total{actor}`.
     pub actor_restarts: Family<Labels, Counter>,

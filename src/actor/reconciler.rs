@@ -1,4 +1,4 @@
-//! Compares the actors with the live view and the records, as fast as the load allows, and hands what is to be mended to
+//! Compares the actors with the live view and the records, at the pace of `core::pace`, and hands what is to be mended to
 //! the registry. Writes nothing; the plan is `core::reconcile`.
 
 use std::{
@@ -162,6 +162,20 @@ impl ReconcilerActor {
         }));
     }
 
+    /// Sweeps as soon as another node is fenced: what it left open waits for nothing else.
+    fn heed_fences(&self, ctx: &mut Context<Self>) {
+        let mut seen = self.sweeper.seen.clone();
+        let known = seen.borrow_and_update().fenced().to_vec();
+        // Where no nodes share the records nobody ever tells.
+        let fenced = async move { seen.wait_for(|now| now.fenced() != known).await.is_ok() };
+        ctx.spawn(fenced.into_actor(self).map(|fenced, actor, ctx| {
+            if fenced {
+                actor.sweep(false, None, ctx);
+                actor.heed_fences(ctx);
+            }
+        }));
+    }
+
     /// Tells people of what no sweep can mend, once for as long as it stands.
     fn alarm(&mut self, standing: &[(SessionId, Action)]) {
         let alarms: Vec<_> = standing.iter().filter(|(_, action)| action.is_alarm()).collect();
@@ -176,7 +190,8 @@ impl ReconcilerActor {
 
     fn swept(&mut self, mut sweep: Sweep, slowest: Duration, took: Duration, dry_run: bool) -> Sweep {
         let thread = self.observations.lags.latest();
-        if self.pace.swept(Load { store: slowest, thread }) {
+        let mends = sweep.standing.iter().any(|(_, action)| !action.is_alarm());
+        if self.pace.swept(Load { store: slowest, thread }, mends) {
             let (interval, rows) = (self.pace.interval(), self.pace.rows());
             tracing::debug!(?interval, rows, store = ?slowest, ?thread, "the sweeps go at another pace");
         }
@@ -347,6 +362,7 @@ impl Actor for ReconcilerActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.observations.meters.reconciler.capacity());
         self.arm(ctx);
+        self.heed_fences(ctx);
     }
 }
 
@@ -354,6 +370,7 @@ impl Supervised for ReconcilerActor {
     fn restarting(&mut self, ctx: &mut Self::Context) {
         self.timer = None;
         self.arm(ctx);
+        self.heed_fences(ctx);
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     mailbox::{Envelope, Mailbox},
     observe::Observations,
     pulse::Marks,
-    session::SessionMessage,
+    session::{self, SessionMessage},
     stores::{Hindrances, LIVE, RECORDS, Stores},
 };
 use crate::{
@@ -260,14 +260,7 @@ impl RegistryActor {
             return false;
         };
         match &entry.place {
-            Place::Running { mailbox, .. } => {
-                let (mailbox, message) = (mailbox.clone(), SessionMessage::End { reason, detail });
-                actix::spawn(async move {
-                    if mailbox.deliver(message).await.is_err() {
-                        tracing::debug!(session_id = %id, "the session had ended before it could be ended");
-                    }
-                });
-            }
+            Place::Running { mailbox, .. } => session::post(mailbox, SessionMessage::End { reason, detail }),
             Place::Waiting(_) => self.close_without_actor(id, reason, detail, ctx),
         }
         true

@@ -10,14 +10,12 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle, Supervised};
-use secrecy::SecretString;
 use tokio::sync::oneshot;
 
 use super::{
     Parts,
     arbiter::{Arbiter, Stalls},
     clock,
-    gateway::Why,
     mailbox::{Envelope, Mailbox},
     pump::LinkNews,
     registry::{Announcement, RegistryMessage},
@@ -37,12 +35,15 @@ mod birth;
 pub mod control;
 /// What a session's state stands on.
 mod evidence;
+/// What it hears.
+mod message;
 /// How a session's recording begins and ends.
 mod recording;
 /// What the audit log is told of a target's host key.
 mod witness;
 pub use attach::{Attach, AttachError, Attached};
 pub(super) use birth::{mailbox, start};
+pub use message::{SessionMessage, post};
 pub(super) use witness::Witness;
 
 /// Its kind, as in metrics.
@@ -50,79 +51,6 @@ pub const KIND: &str = "session";
 
 /// How soon a close that the registry lost in a failure is announced anew: longer than its restart takes.
 const ANNOUNCE_AGAIN: Duration = Duration::from_millis(50);
-
-/// What a session hears.
-#[derive(Debug)]
-pub enum SessionMessage {
-    /// A browser wants to be connected.
-    Attach {
-        /// How.
-        request: Attach,
-        /// Its ends, or why not.
-        reply: oneshot::Sender<Result<Attached, AttachError>>,
-    },
-    /// A socket is gone.
-    SocketLost(AttachNo),
-    /// A socket is gone whose page said good-bye.
-    SocketLeft(AttachNo),
-    /// Somebody asks for control, gives it or takes it.
-    Control(control::Act),
-    /// An answer to a question.
-    Answer {
-        /// Who answers; only the owner's page may.
-        attach: AttachNo,
-        /// Which question.
-        id: u64,
-        /// One value per field.
-        values: Vec<SecretString>,
-    },
-    /// The person wants to stay.
-    Stay(AttachNo),
-    /// The owner is done.
-    UserClose(AttachNo),
-    /// Somebody or something ends the session.
-    End {
-        /// Why.
-        reason: EndReason,
-        /// Who or what, in a sentence.
-        detail: String,
-    },
-    /// The shell runs.
-    Connected {
-        /// The address that was dialled.
-        addr: String,
-    },
-    /// No shell came about.
-    ConnectFailed {
-        /// Why.
-        reason: EndReason,
-        /// The sentence for the person.
-        detail: String,
-    },
-    /// News of the link.
-    Link(LinkNews),
-    /// A browser left a full window unacknowledged for too long.
-    Stuck(AttachNo),
-    /// The close is durable (or the registry is gone): tell the browsers and stop.
-    CloseSettled,
-    /// Asks for a whole announcement, because the registry was restarted.
-    AnnounceAgain,
-    /// Asks for the evidence behind its state.
-    Why(oneshot::Sender<Why>),
-    /// Makes the actor fail, so that a test can see it come back.
-    #[cfg(test)]
-    Panic,
-}
-
-/// Leaves a message that must not be lost, without waiting. The few there are per session bound what can wait.
-pub fn post(mailbox: &Mailbox<SessionMessage>, message: SessionMessage) {
-    let mailbox = mailbox.clone();
-    actix::spawn(async move {
-        if mailbox.deliver(message).await.is_err() {
-            tracing::debug!("the session had ended before it could hear");
-        }
-    });
-}
 
 /// The actor.
 pub struct SessionActor {
@@ -227,18 +155,21 @@ impl SessionActor {
             if let (Some(wire), Some(transition)) = (wire, &mut announcement.transition) {
                 transition.detail += &recording::seal(&wire).await;
             }
+            let message = |durable| RegistryMessage::Announce { announcement: announcement.clone(), durable };
+            if !closed {
+                if registry.insist(|| message(None)).await.is_err() {
+                    tracing::error!("no registry is there for an announcement");
+                }
+                return;
+            }
             loop {
                 let (durable, settled) = oneshot::channel();
-                let message = RegistryMessage::Announce { announcement: announcement.clone(), durable: Some(durable) };
-                let delivered = registry.deliver(message).await.is_ok();
-                if !closed || (delivered && settled.await.is_ok()) {
+                if registry.deliver(message(Some(durable))).await.is_ok() && settled.await.is_ok() {
                     break;
                 }
                 tokio::time::sleep(ANNOUNCE_AGAIN).await;
             }
-            if closed {
-                post(&own, SessionMessage::CloseSettled);
-            }
+            post(&own, SessionMessage::CloseSettled);
         });
     }
 
@@ -390,9 +321,12 @@ impl SessionActor {
     /// Announces everything the registry's index needs: where the session hears, its signs of life, its record.
     fn announce_whole(&self, announcement: Announcement) {
         let (registry, mailbox, beat) = (self.parts.registry.clone(), self.mailbox.clone(), self.wire.beat.clone());
-        let request = RegistryMessage::Adopt { announcement, mailbox, beat };
+        let request = move || {
+            let (announcement, mailbox, beat) = (announcement.clone(), mailbox.clone(), beat.clone());
+            RegistryMessage::Adopt { announcement, mailbox, beat }
+        };
         actix::spawn(async move {
-            if registry.deliver(request).await.is_err() {
+            if registry.insist(request).await.is_err() {
                 tracing::error!("no registry is there for an announcement");
             }
         });

@@ -10,7 +10,7 @@ use super::{
     child::Child,
     mailbox::{Envelope, Mailbox, Meter},
     observe::{ActorsReport, ChildReport, KindReport, Observations},
-    session::SessionMessage,
+    session::{self, SessionMessage},
 };
 use crate::core::restart::Decision;
 
@@ -31,6 +31,8 @@ pub enum SupervisorMessage {
         failure: String,
         /// What was done about it.
         decision: Decision,
+        /// Its restarts so far, this one included: a report that comes twice counts once.
+        restarts: u64,
     },
     /// An actor is gone for good.
     Ended {
@@ -73,7 +75,7 @@ impl SupervisorActor {
         Self { observations, children: HashMap::new(), kinds: BTreeMap::new() }
     }
 
-    fn failed(&mut self, child: Child, failure: String, decision: Decision) {
+    fn failed(&mut self, child: Child, failure: String, decision: Decision, restarts: u64) {
         let kind = self.kinds.entry(child.actor).or_default();
         kind.last_failure = Some(failure.clone());
         let registry = child.actor == super::registry::KIND;
@@ -83,9 +85,10 @@ impl SupervisorActor {
             entry.alive = false;
             return;
         }
-        entry.restarts += 1;
-        kind.restarts += 1;
-        self.observations.actor_restarts.get_or_create(&[("actor", child.actor)]).inc();
+        let more = restarts.saturating_sub(entry.restarts);
+        entry.restarts += more;
+        kind.restarts += more;
+        self.observations.actor_restarts.get_or_create(&[("actor", child.actor)]).inc_by(more);
         if registry {
             self.ask_sessions_to_announce();
         }
@@ -97,11 +100,7 @@ impl SupervisorActor {
             self.children.iter().filter_map(|(child, entry)| Some((child, entry.session.clone()?))).collect();
         sessions.sort_by_key(|(child, _)| *child);
         for (_, session) in sessions {
-            actix::spawn(async move {
-                if session.deliver(SessionMessage::AnnounceAgain).await.is_err() {
-                    tracing::debug!("a session ended before it could announce itself again");
-                }
-            });
+            session::post(&session, SessionMessage::AnnounceAgain);
         }
     }
 
@@ -175,7 +174,9 @@ impl Handler<Envelope<SupervisorMessage>> for SupervisorActor {
                 entry.alive = true;
                 entry.session = session;
             }
-            SupervisorMessage::Failed { child, failure, decision } => self.failed(child, failure, decision),
+            SupervisorMessage::Failed { child, failure, decision, restarts } => {
+                self.failed(child, failure, decision, restarts);
+            }
             SupervisorMessage::Ended { child } => {
                 self.children.remove(&child);
             }

@@ -34,6 +34,8 @@ mod house;
 mod outage;
 #[cfg(test)]
 mod sweep;
+#[cfg(test)]
+mod typing;
 
 async fn type_in(attached: &Attached, text: &'static str) {
     let kind = InputKind::Bytes(Bytes::from_static(text.as_bytes()));

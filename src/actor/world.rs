@@ -1,8 +1,9 @@
-//! What a simulation puts in the place of the host: its wall clock, the time it slept, its chance. Knows no actor. In a
-//! gateway that serves nothing stands in for anything, and asking costs a look at the thread.
+//! What a simulation puts in the place of the host: its wall clock, the time it slept, its chance; and how it sees what the
+//! actors of that host do. In a gateway that serves nothing stands in for anything, and asking costs a look at the thread.
 
 use std::{
     cell::{Cell, RefCell},
+    fmt,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use rand::{
     rngs::StdRng,
 };
 
-use super::clock;
+use super::{child::Child, clock};
 use crate::core::record::UtcMicros;
 
 thread_local! {
@@ -33,6 +34,30 @@ struct Host {
     drift: Cell<i64>,
     slept: Cell<Duration>,
     chance: RefCell<StdRng>,
+    onlooker: RefCell<Option<Onlooker>>,
+    /// Whose turn it is.
+    acting: RefCell<Option<Rc<Child>>>,
+}
+
+/// Who sees every moment of every actor, by its kind and which one it is.
+#[derive(Clone)]
+struct Onlooker(Rc<Sees>);
+
+type Sees = dyn Fn(&'static str, &str);
+
+impl fmt::Debug for Onlooker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Onlooker")
+    }
+}
+
+/// Ends an actor's turn again, also when it failed.
+struct Turn<'a>(&'a World);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.0.acting.replace(None);
+    }
 }
 
 /// Leaves a world again, also when what ran in it panicked.
@@ -54,6 +79,8 @@ impl World {
             drift: Cell::new(0),
             slept: Cell::new(Duration::ZERO),
             chance: RefCell::new(StdRng::seed_from_u64(seed)),
+            onlooker: RefCell::default(),
+            acting: RefCell::default(),
         }))
     }
 
@@ -61,6 +88,12 @@ impl World {
     pub fn enter<T>(&self, deed: impl FnOnce() -> T) -> T {
         let _visit = Visit(HERE.with(|here| here.replace(Some(self.clone()))));
         deed()
+    }
+
+    /// From now on `sees` hears of every moment of every actor of this host: its turn begins, it takes a message, it reads a
+    /// clock. A panic in it is the actor's own.
+    pub fn watch(&self, sees: impl Fn(&'static str, &str) + 'static) {
+        self.0.onlooker.replace(Some(Onlooker(Rc::new(sees))));
     }
 
     /// Sets the wall clock forward, or back.
@@ -106,6 +139,23 @@ fn micros(span: Duration) -> i64 {
 /// Asks the world that stands in for the host; `None` where none does.
 pub(super) fn ask<T>(question: impl FnOnce(&World) -> T) -> Option<T> {
     HERE.with(|here| here.borrow().as_ref().map(question))
+}
+
+/// Has `child` act for a turn.
+pub(super) fn act<T>(child: &Rc<Child>, turn: impl FnOnce() -> T) -> T {
+    let Some(world) = ask(World::clone).filter(|world| world.0.onlooker.borrow().is_some()) else { return turn() };
+    world.0.acting.replace(Some(child.clone()));
+    let _turn = Turn(&world);
+    moment();
+    turn()
+}
+
+/// A moment of whichever actor acts. Whatever a simulation puts beside the actors may have moments too.
+pub fn moment() {
+    let sight = |world: &World| Some((world.0.onlooker.borrow().clone()?, world.0.acting.borrow().clone()?));
+    if let Some((Onlooker(sees), child)) = ask(sight).flatten() {
+        sees(child.actor, &child.id);
+    }
 }
 
 /// Draws a value at random.

@@ -152,7 +152,7 @@ block! {
 block! {
     /// The clocks that watch.
     Monitor {
-        /// The reconcile sweep, adaptive between 1 s and this.
+        /// The reconcile sweep, between 1 s and this: rarer while nothing differs.
         update_interval: Duration = Duration::from_secs(5),
         /// The durable checkpoint of `last_seen_at`.
         heartbeat_interval: Duration = Duration::from_secs(30),

@@ -1,12 +1,13 @@
-//! How fast the sweeps may go: additive increase while everything is quick, multiplicative decrease when something is not
-//! (AIMD: Chiu and Jain, 1989). Knows neither what is swept nor who measures.
+//! How fast the sweeps go: as fast as they may while something differs, ever slower while nothing does, and half as fast at
+//! once when something is busy. Never more slowly than the longest interval. Knows neither what is swept nor who measures.
 
 use std::time::Duration;
 
 /// The shortest time between two sweeps, unless the longest is shorter.
 const FASTEST: Duration = Duration::from_secs(1);
 
-/// How much sooner the next sweep comes after a calm one.
+/// How much later the next sweep comes after one that found nothing to mend. Whatever is known to be lost is told again
+/// without a sweep; this one looks for what nobody could know of.
 const STEP: Duration = Duration::from_millis(500);
 
 /// Rows of one reading, at least and at most: the cleanup transaction's size, and a page's.
@@ -59,14 +60,14 @@ impl Pace {
         self.rows
     }
 
-    /// Takes in what the last sweep met; returns whether the pace changed.
-    pub fn swept(&mut self, load: Load) -> bool {
+    /// Takes in what the last sweep met, and whether it found something to mend; returns whether the pace changed.
+    pub fn swept(&mut self, load: Load, mends: bool) -> bool {
         let before = *self;
         if load.is_busy() {
             self.interval = (self.interval * 2).min(self.slowest);
             self.rows = (self.rows / 2).max(ROWS.0);
         } else {
-            self.interval = self.interval.saturating_sub(STEP).max(self.fastest);
+            self.interval = if mends { self.fastest } else { (self.interval + STEP).min(self.slowest) };
             self.rows = (self.rows + ROWS.0).min(ROWS.1);
         }
         *self != before
@@ -82,27 +83,39 @@ mod tests {
     const BUSY: Load = Load { store: Duration::from_secs(1), thread: Duration::ZERO };
 
     #[test]
-    fn load_slows_the_sweeps_down_at_once_and_calm_brings_them_back_in_steps() {
+    fn calm_slows_the_sweeps_down_in_steps_and_what_differs_hurries_them() {
         let mut pace = Pace::new(Duration::from_secs(5));
-        assert_eq!((pace.interval(), pace.rows()), (Duration::from_secs(1), 500));
-        assert!(!pace.swept(Load::default()), "already as fast as it may be");
+        let mut seconds = Vec::new();
+        for _ in 0..9 {
+            seconds.push(pace.interval().as_secs_f64());
+            pace.swept(Load::default(), false);
+        }
+        assert_eq!(seconds, [1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0]);
+        assert_eq!(pace.interval(), Duration::from_secs(5), "no further");
+        assert!(pace.swept(Load::default(), true));
+        assert_eq!(pace.interval(), Duration::from_secs(1), "what was mended is looked at again at once");
+    }
+
+    #[test]
+    fn load_slows_the_sweeps_down_at_once_whatever_differs() {
+        let mut pace = Pace::new(Duration::from_secs(5));
         for (seconds, rows) in [(2, 250), (4, 125), (5, 62), (5, 50)] {
-            pace.swept(BUSY);
+            pace.swept(BUSY, true);
             assert_eq!((pace.interval(), pace.rows()), (Duration::from_secs(seconds), rows));
         }
-        pace.swept(Load::default());
-        assert_eq!((pace.interval(), pace.rows()), (Duration::from_millis(4_500), 100));
-        assert!(pace.swept(Load { thread: Duration::from_millis(51), ..Load::default() }));
-        assert_eq!(pace.interval(), Duration::from_secs(5));
+        pace.swept(Load::default(), true);
+        assert_eq!((pace.interval(), pace.rows()), (Duration::from_secs(1), 100));
+        assert!(pace.swept(Load { thread: Duration::from_millis(51), ..Load::default() }, true));
+        assert_eq!(pace.interval(), Duration::from_secs(2));
     }
 
     proptest! {
         #[test]
-        fn whatever_the_load_the_longest_interval_is_kept(loads in prop::collection::vec(0..2_000_u64, 0..60), millis in 100..60_000_u64) {
+        fn whatever_the_load_the_longest_interval_is_kept(loads in prop::collection::vec((0..2_000_u64, any::<bool>()), 0..60), millis in 100..60_000_u64) {
             let slowest = Duration::from_millis(millis);
             let mut pace = Pace::new(slowest);
-            for store in loads {
-                pace.swept(Load { store: Duration::from_millis(store), ..Load::default() });
+            for (store, mends) in loads {
+                pace.swept(Load { store: Duration::from_millis(store), ..Load::default() }, mends);
                 prop_assert!(pace.interval() <= slowest && pace.interval() >= slowest.min(FASTEST));
                 prop_assert!((50..=500).contains(&pace.rows()));
             }

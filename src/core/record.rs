@@ -1,7 +1,7 @@
 //! The words every layer shares: ids, statuses, end reasons, the record of a session and the rank that orders its
 //! versions. Knows no store and no wire format beyond the names of its variants.
 
-use std::net::IpAddr;
+use std::{cmp::Reverse, net::IpAddr};
 
 pub use super::name::{Epoch, Incarnation, NodeId, NotAWord, SessionId, UtcMicros};
 
@@ -184,9 +184,11 @@ impl Record {
         (phase << 50) + ((self.authority as u64) << 48) + version
     }
 
-    /// Merges two versions of the same session: the higher rank stays, so order and repetition do not matter.
+    /// Merges two versions of the same session: the higher rank stays, so order and repetition do not matter. Two gateways
+    /// that conclude the same end at once tell one rank, and each its own moment: of these the earlier stays.
     pub fn join(self, other: Self) -> Self {
-        if other.rank() > self.rank() { other } else { self }
+        let standing = |record: &Self| (record.rank(), Reverse(record.detected_at));
+        if standing(&other) > standing(&self) { other } else { self }
     }
 
     /// The transition that led to this version, seen at `at`; `detail` says in a sentence what was seen.
@@ -294,10 +296,12 @@ mod tests {
         let status = prop::sample::select(Status::ALL);
         let authority = prop::sample::select(&[Authority::Inferred, Authority::Observed][..]);
         let number = prop_oneof![8 => 0u64..4, 1 => Just(u64::MAX)];
-        (status, authority, number).prop_map(|(status, authority, number)| {
-            // Whoever writes two versions of one rank writes the same twice.
+        (status, authority, number, 0i64..3).prop_map(|(status, authority, number, noticed)| {
+            // Whoever writes two versions of one rank writes the same twice, but for when it noticed the end.
             let rank = version(status, authority, number, 0).rank();
-            version(if rank >> 50 == 1 { Status::Active } else { status }, authority, number, rank)
+            let status = if rank >> 50 == 1 { Status::Active } else { status };
+            let detected_at = (status == Status::Closed).then_some(UtcMicros(noticed));
+            Record { detected_at, ..version(status, authority, number, rank) }
         })
     }
 

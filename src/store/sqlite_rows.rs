@@ -32,15 +32,16 @@ pub const COLUMNS: &str = "session_id, node_id, epoch, username, target_name, cl
 /// How many these are.
 const COLUMN_COUNT: usize = 22;
 
-/// The guard is the whole merge rule: retries, duplicates and order do not matter. What is fixed at birth is not assigned,
-/// which spares its indexes.
+/// The guard is the whole merge rule (`Record::join`): retries, duplicates and order do not matter. What is fixed at birth is
+/// not assigned, which spares its indexes.
 const KEEP_THE_HIGHER_RANK: &str = " ON CONFLICT (session_id) DO UPDATE SET rank_key = excluded.rank_key, \
     version = excluded.version, authority = excluded.authority, target_addr = excluded.target_addr, \
     target_login = excluded.target_login, status = excluded.status, end_reason = excluded.end_reason, \
     exit_status = excluded.exit_status, last_seen_at = excluded.last_seen_at, last_input_at = excluded.last_input_at, \
     end_time = excluded.end_time, detected_at = excluded.detected_at, bytes_in = excluded.bytes_in, \
     bytes_out = excluded.bytes_out, recording = excluded.recording \
-    WHERE excluded.rank_key > session_records.rank_key";
+    WHERE excluded.rank_key > session_records.rank_key OR (excluded.rank_key = session_records.rank_key \
+    AND excluded.detected_at < session_records.detected_at)";
 
 /// The same rule where neither the status nor the end changes, as in a heartbeat: SQLite writes the entry of every index
 /// that has an assigned column, changed or not, so what the open sessions' indexes hold is compared and not assigned. A

@@ -68,7 +68,7 @@ fn observations(to: &mut Registry, seen: &Observations) {
     to.register("pulsegate_divergences_mended", "Differences that were mended", seen.divergences_mended.clone());
     to.register("pulsegate_retired_sessions", "Closed sessions removed by their age", seen.retired.clone());
     to.register("pulsegate_sweep_seconds", "How long comparing actors and stores took", seen.sweep.clone());
-    let help = "The time until the next comparison, as the load allows";
+    let help = "The time until the next comparison: longer under load, and while nothing differs";
     to.register("pulsegate_sweep_interval_seconds", help, seen.sweep_interval.clone());
     to.register("pulsegate_actor_restarts", "Restarts of actors, by kind", seen.actor_restarts.clone());
     to.register("pulsegate_arbiter_lag_seconds", "How late the ticks of arbiters came", seen.arbiter_lag.clone());

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::{
     host::Host,
     log::Log,
+    stings::KINDS,
     stores::{live::Server, records::Rows, way::LATEST},
     truth::{Condition, Token},
     witness::{Confusion, Shared},
@@ -186,6 +187,27 @@ impl Auditor {
         if let Some(Ok(stores)) = report.await {
             for store in stores.iter().filter(|store| store.queue_depth > 30_000 || store.dead_letters_total > 0) {
                 self.log.broken(&format!("I13 {store:?}"));
+            }
+        }
+    }
+
+    /// Every restart is counted, under its kind.
+    pub async fn count(&self, host: &Rc<Host>) {
+        let failed = || KINDS.map(|kind| host.stings.restarts(kind));
+        let before = failed();
+        // What failed just now is being told.
+        let told = |last: Option<Instant>| last.is_none_or(|at| at.elapsed() > SECOND);
+        let report = host.run(|gateway| async move { gateway.actors().await });
+        let Some(Ok(report)) = report.await else { return };
+        if before != failed() || !before.iter().all(|(_, last)| told(*last)) || host.is_frozen() {
+            return;
+        }
+        for (kind, (restarts, _)) in KINDS.into_iter().zip(before) {
+            let counted = report.kinds.iter().find(|report| report.actor == kind).map(|report| report.restarts);
+            if counted != Some(restarts) {
+                let (number, tree) = (host.number, &report.children);
+                self.log
+                    .broken(&format!("host {number}: {restarts} restarts of {kind}, counted {counted:?}: {tree:?}"));
             }
         }
     }

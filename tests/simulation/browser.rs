@@ -13,7 +13,7 @@ use bytes::Bytes;
 use pulsegate::{
     actor::{
         clock,
-        session::{Attach, Attached, SessionMessage},
+        session::{self, Attach, Attached, SessionMessage},
         wire::{Cutter, InputKind, InputMessage, Seen, ToSocket},
     },
     core::record::SessionId,
@@ -191,8 +191,7 @@ impl Socket {
                     Some(got) => self.hear(got, offset).await,
                     None => {
                         let lost = SessionMessage::SocketLost(self.attached.ends.attach);
-                        // The session may be over.
-                        self.attached.session.deliver(lost).await.ok();
+                        session::post(&self.attached.session, lost);
                         break;
                     }
                 },
@@ -219,8 +218,7 @@ impl Socket {
             }
             FromPage::Consumed(length) => ends.side.ack(offset + length),
             FromPage::Close => {
-                // The session may be over.
-                self.attached.session.deliver(SessionMessage::UserClose(ends.attach)).await.ok();
+                session::post(&self.attached.session, SessionMessage::UserClose(ends.attach));
             }
         }
     }

@@ -1,15 +1,15 @@
 //! The fault schedule: what goes wrong with hosts, disks, stores, ways and clocks, when and for how long. Tells the truth
-//! whom it disturbs. Knows no session but as a target to sting.
+//! whom it disturbs. Knows no session.
 
-use std::{rc::Rc, sync::atomic::Ordering, time::Duration};
+use std::{rc::Rc, time::Duration};
 
 use pulsegate::core::record::EndReason;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     host::Host,
-    link::Targets,
     log::Log,
+    stings::KINDS,
     stores::{
         dice::Dice,
         live::Server,
@@ -61,17 +61,18 @@ pub enum Fault {
     FailOver,
     /// Requests fail, are done twice, late, or nobody knows.
     Noise,
-    /// A store panics in the registry's hands.
-    StingRegistry,
-    /// A session panics over a probe.
-    StingSession,
+    /// An actor of any kind panics, at any moment.
+    Sting,
+    /// One panics again and again.
+    StingOften,
     /// More questions than the registry's mailbox holds.
     Flood,
     /// The gateway is shut down in good order.
     Drain,
 }
 
-const ALL: [Fault; 19] = [
+/// Actors fail more often than anything else: there are many kinds and moments.
+const ALL: [Fault; 21] = [
     Fault::Kill,
     Fault::KillAtStep,
     Fault::Freeze,
@@ -87,8 +88,10 @@ const ALL: [Fault; 19] = [
     Fault::Flush,
     Fault::FailOver,
     Fault::Noise,
-    Fault::StingRegistry,
-    Fault::StingSession,
+    Fault::Sting,
+    Fault::Sting,
+    Fault::Sting,
+    Fault::StingOften,
     Fault::Flood,
     Fault::Drain,
 ];
@@ -105,8 +108,6 @@ pub struct Saboteur {
     pub log: Log,
     /// Its chance.
     pub dice: Dice,
-    /// The far ends of links.
-    pub targets: Targets,
 }
 
 impl Saboteur {
@@ -132,6 +133,7 @@ impl Saboteur {
     pub async fn mend(&self) {
         for host in &self.hosts {
             host.freeze(false);
+            host.stings.calm();
             for way in [&host.ways.journal, &host.ways.records, &host.ways.live] {
                 way.calm();
             }
@@ -199,11 +201,9 @@ impl Saboteur {
             }
             Fault::FailOver => self.fail_over().await,
             Fault::Noise => self.noise(&host, lasted).await,
-            Fault::StingRegistry => {
-                self.disturb(&host, Duration::from_secs(1));
-                self.dice.pick(&[&host.ways.journal, &host.ways.records, &host.ways.live]).sting();
-            }
-            Fault::StingSession => self.sting_session(),
+            Fault::Sting => self.sting(&host, 1),
+            // More than any of them may.
+            Fault::StingOften => self.sting(&host, 6),
             Fault::Flood => self.flood(&host).await,
             Fault::Drain => self.drain(&host).await,
         }
@@ -297,12 +297,9 @@ impl Saboteur {
         self.live.fail_over(replica);
     }
 
-    fn sting_session(&self) {
-        let targets: Vec<_> = self.targets.lock().expect("nothing panics under this lock").values().cloned().collect();
-        if !targets.is_empty() {
-            self.disturb_all(Duration::from_secs(30));
-            self.dice.pick(&targets).stings.store(true, Ordering::Relaxed);
-        }
+    fn sting(&self, host: &Host, times: u64) {
+        let kind = *self.dice.pick(&KINDS);
+        host.stings.arm(kind, self.dice.roll(60), times);
     }
 
     async fn flood(&self, host: &Host) {

@@ -5,6 +5,7 @@ use std::{
     cell::{Cell, RefCell},
     path::PathBuf,
     pin::Pin,
+    rc::Rc,
     sync::{Arc, Mutex},
     task::Context,
     time::Duration,
@@ -32,6 +33,7 @@ use tokio::{task::LocalSet, time::Instant};
 
 use crate::{
     log::Log,
+    stings::Stings,
     stores::{
         dice::Dice,
         live::{Server, View},
@@ -68,6 +70,8 @@ pub struct Host {
     pub ways: Ways,
     /// Its disk.
     pub journal: Rows,
+    /// What fails in its gateway.
+    pub stings: Rc<Stings>,
     records: Option<Rows>,
     live: Server,
     connector: Arc<dyn Connector + Send + Sync>,
@@ -112,11 +116,15 @@ impl Host {
     /// A host on which nothing runs.
     pub fn new(number: usize, parts: Parts) -> Self {
         let Parts { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for } = parts;
+        let (world, stings) = (World::new(WALL, dice.next()), Rc::new(Stings::new(number, truth.clone(), log.clone())));
+        let seen = stings.clone();
+        world.watch(move |kind, which| seen.see(kind, which));
         Self {
             number,
-            world: World::new(WALL, dice.next()),
+            world,
             ways,
             journal,
+            stings,
             records,
             live,
             connector,
@@ -138,9 +146,10 @@ impl Host {
         NodeId(format!("node-{}", self.number))
     }
 
-    /// Lets what runs on it go on, unless it stands still.
+    /// Lets what runs on it go on, unless it stands still; a process that has to end does nothing more.
     pub fn poll(&self, cx: &mut Context<'_>) {
-        if let Some(set) = self.set.borrow_mut().as_mut().filter(|_| !self.frozen.get()) {
+        let over = self.frozen.get() || self.collapsed() == Some(Collapse::ActorFailed);
+        if let Some(set) = self.set.borrow_mut().as_mut().filter(|_| !over) {
             // It is never over: it is dropped.
             let _ = self.world.enter(|| Pin::new(set).poll(cx));
         }
@@ -204,6 +213,7 @@ impl Host {
         }
         loop {
             *self.collapsed.lock().expect("nothing panics under this lock") = None;
+            self.stings.begin();
             if let Some((right, _)) = self.truth.look().right(self.number) {
                 right.begin(Instant::now());
             }

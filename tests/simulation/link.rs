@@ -27,9 +27,6 @@ use tokio::{
 
 use crate::{stores::dice::Dice, truth::Token, witness::Shared};
 
-/// The last words of a session that is made to panic.
-pub const STING: &str = "simulated: a probe panicked";
-
 /// Something that runs beside the hosts.
 pub type Beside = BoxFuture<'static, ()>;
 
@@ -52,8 +49,6 @@ pub struct Target {
     arrivals: UnboundedSender<Arrival>,
     /// Whether nothing of it arrives.
     pub silent: Arc<AtomicBool>,
-    /// Whether its next probe makes the session panic.
-    pub stings: Arc<AtomicBool>,
 }
 
 impl Target {
@@ -106,14 +101,14 @@ impl Connector for Network {
             }
             let (arrivals, arrived) = mpsc::unbounded_channel();
             let (sent, sents) = mpsc::unbounded_channel();
-            let target = Target { arrivals, silent: Arc::default(), stings: Arc::default() };
+            let target = Target { arrivals, silent: Arc::default() };
             targets.lock().expect("nothing panics under this lock").insert(token, target.clone());
             truth.look().link(token, Instant::now());
             let plays = play(target.clone(), sents, token, truth.clone(), dice.fork());
             // The simulation may be over.
             beside.send(plays.boxed()).ok();
             let valve = Rc::new(RefCell::new(Valve::default()));
-            let control = Control { sent: sent.clone(), truth, token, target, valve: valve.clone(), mute, clings };
+            let control = Control { sent: sent.clone(), truth, token, valve: valve.clone(), mute, clings };
             let output = Box::new(Output { arrived, heard: dial.heard, valve });
             Ok(Link { addr: addr.to_string(), output, input: Box::new(Input(sent)), control: Box::new(control) })
         }
@@ -213,7 +208,6 @@ struct Control {
     sent: UnboundedSender<Sent>,
     truth: Shared,
     token: Token,
-    target: Target,
     valve: Rc<RefCell<Valve>>,
     mute: bool,
     clings: bool,
@@ -221,9 +215,6 @@ struct Control {
 
 impl LinkControl for Control {
     fn probe(&self) {
-        if self.target.stings.swap(false, Ordering::Relaxed) {
-            panic!("{STING}");
-        }
         if self.mute {
             return;
         }

@@ -24,6 +24,7 @@ mod link;
 mod log;
 mod right;
 mod run;
+mod stings;
 mod stores;
 mod truth;
 mod visit;

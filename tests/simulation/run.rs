@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
-use pulsegate::actor::gateway::Collapse;
+use pulsegate::actor::{gateway::Collapse, world};
 use tokio::{
     sync::mpsc::{self, UnboundedSender},
     task::LocalSet,
@@ -154,7 +154,7 @@ impl Stage {
         let (disk, view) = (Odds { twice: 0, ..odds }, Odds { failed: 0, unknown: 0, ..odds });
         let way = |least, most, odds| {
             let latency = (Duration::from_micros(least), Duration::from_micros(most));
-            Way::new(dice.fork(), latency, odds, errands.clone())
+            Way::new(dice.fork(), latency, odds, errands.clone()).heard_by(world::moment)
         };
         let planted = self.play.planted;
         let in_journal = if let Some(Planted::Journal(flaw)) = planted { Some(flaw) } else { None };
@@ -199,14 +199,8 @@ impl Stage {
             missed: Cell::new(0),
         });
         let end = Instant::now() + play.lasts;
-        let saboteur = Rc::new(Saboteur {
-            hosts: hosts.clone(),
-            live,
-            truth: truth.clone(),
-            log: log.clone(),
-            dice: dice.fork(),
-            targets: targets.clone(),
-        });
+        let saboteur =
+            Rc::new(Saboteur { hosts: hosts.clone(), live, truth: truth.clone(), log: log.clone(), dice: dice.fork() });
         let people = People {
             hosts: hosts.clone(),
             truth,
@@ -304,6 +298,9 @@ async fn plot(
     tokio::time::sleep(REST).await;
     watching.abort();
     auditor.look();
+    for host in &hosts {
+        auditor.count(host).await;
+    }
 }
 
 /// Looks at everything once a second, asks somebody for a listing, and restarts what gave up.
@@ -312,22 +309,33 @@ async fn watch(hosts: Vec<Rc<Host>>, auditor: Rc<Auditor>, dice: Dice, fences: b
         tokio::time::sleep(dice.millis(500, 1_500)).await;
         auditor.look();
         let host = dice.pick(&hosts).clone();
-        if let Some(why) = host.collapsed().filter(|_| host.is_up()) {
-            if !(fences && why == Collapse::Fenced) {
-                auditor.log.broken(&format!("host {}: {why}", host.number));
-            }
-            host.kill();
-            tokio::task::spawn_local(async move { host.start().await });
-            continue;
-        }
+        hosts.iter().for_each(|host| heed(host, &auditor, fences));
         let (auditor, dice) = (auditor.clone(), dice.roll(20));
         tokio::task::spawn_local(async move {
             match dice {
                 0 => auditor.measure(&host).await,
+                1 => auditor.count(&host).await,
                 _ => auditor.list(&host).await,
             }
         });
     }
+}
+
+/// Starts a gateway again that gave up, as the operating system does; and holds that none does without a reason, and that each
+/// does that has one.
+fn heed(host: &Rc<Host>, auditor: &Auditor, fences: bool) {
+    let (collapsed, too_many) = (host.collapsed(), host.stings.are_too_many());
+    if too_many && collapsed.is_none() {
+        auditor.log.broken(&format!("host {}: an actor was given up, and its process goes on", host.number));
+    }
+    let Some(why) = collapsed.filter(|_| host.is_up()) else { return };
+    let meant = if why == Collapse::Fenced { fences } else { too_many };
+    if !meant {
+        auditor.log.broken(&format!("host {}: {why}", host.number));
+    }
+    host.kill();
+    let host = host.clone();
+    tokio::task::spawn_local(async move { host.start().await });
 }
 
 /// Everybody who uses the gateways.

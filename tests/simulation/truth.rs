@@ -299,6 +299,12 @@ impl Truth {
         Some((token, life))
     }
 
+    /// The session of this id, once a record of it was seen.
+    pub fn life_by_id(&mut self, id: &str) -> Option<&mut Life> {
+        let token = self.by_id.get(&id.parse().ok()?)?;
+        self.lives.get_mut(token)
+    }
+
     /// A target was reached.
     pub fn link(&mut self, token: Token, now: Instant) {
         if let Some(life) = self.lives.get_mut(&token) {

@@ -94,7 +94,10 @@ impl Witness {
         if before.is_closed() && !after.is_closed() {
             self.log.broken(&format!("I4 {store}: {id} was reopened"));
         }
-        // Two who conclude the same at once tell the same end, each with the moment of its own conclusion.
+        // Two who conclude the same at once tell the same end, each with the moment of its own conclusion: the earlier stays.
+        if given.rank() == before.rank() && after.detected_at != before.detected_at.min(given.detected_at) {
+            self.log.broken(&format!("I12 {store}: the later moment stays\n  {before:?}\n  {given:?}\n  {after:?}"));
+        }
         let detected = |record: &Record| record.detected_at.filter(|_| record.authority == Authority::Observed);
         let bare = |record: &Record| Record {
             watchers: 0,

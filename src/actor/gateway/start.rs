@@ -20,7 +20,7 @@ use crate::{
         reconciler::{self, ReconcilerActor},
         registry::{self, RegistryActor, Shared},
         stores::Stores,
-        supervisor::{self, SupervisorActor, SupervisorMessage},
+        supervisor::{self, SupervisorActor},
         webhooks::{self, Tellings, Webhooks},
     },
     core::restart::{Policy, Restarts},
@@ -76,7 +76,7 @@ impl Gateway {
             move || collapse(Collapse::ActorFailed)
         };
         let actor = SupervisorActor::new(observations.clone());
-        supervise(single(supervisor::KIND), supervisor_context, actor, restarts(), supervisor.clone(), fall());
+        supervise(single(supervisor::KIND), supervisor_context, actor, restarts(), supervisor.clone(), None, fall());
         let (pulse, marks) = pulse::pulse();
         let shared = Shared::default();
         let fenced: Arc<dyn Fn() + Send + Sync> = {
@@ -85,36 +85,26 @@ impl Gateway {
         };
         let (told, heard) = (shared.clone(), observations.clone());
         let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, told, heard, fenced);
-        supervise(single(registry::KIND), registry_context, actor, restarts(), supervisor.clone(), fall());
+        supervise(single(registry::KIND), registry_context, actor, restarts(), supervisor.clone(), None, fall());
         Arbiter::current(&observations);
         let (seeing, seen) = watch::channel(Arc::default());
-        let mut born = vec![registry::KIND, reconciler::KIND];
         if let Some(records) = stores.records.clone() {
             let (settings, registry) = (settings.clone(), registry.clone());
             let actor = NodesActor::new(settings, stores.clone(), records, registry, &observations, seeing);
-            supervise(single(nodes::KIND), Context::new(), actor, restarts(), supervisor.clone(), fall());
-            born.push(nodes::KIND);
+            supervise(single(nodes::KIND), Context::new(), actor, restarts(), supervisor.clone(), None, fall());
         }
         let context = Context::<ReconcilerActor>::new();
         let sweeps = Mailbox::new(context.address().recipient(), observations.meters.reconciler.clone());
         let (told, heard) = (registry.clone(), observations.clone());
         let actor = ReconcilerActor::new(settings.clone(), stores.clone(), told, seen.clone(), heard);
-        supervise(single(reconciler::KIND), context, actor, restarts(), supervisor.clone(), fall());
+        supervise(single(reconciler::KIND), context, actor, restarts(), supervisor.clone(), None, fall());
         let actor = PeopleActor::new(people.clone(), registry.clone());
-        supervise(single(people::KIND), Context::new(), actor, restarts(), supervisor.clone(), fall());
-        born.push(people::KIND);
+        supervise(single(people::KIND), Context::new(), actor, restarts(), supervisor.clone(), None, fall());
         let audit = Audit::start(stores.audit.clone());
-        let mut born: Vec<_> = born.into_iter().map(single).collect();
         let tellings = Tellings::new(webhooks);
         for actor in tellings.actors(&settings.node, &stores.audit, &audit, &observations) {
             let child = Child { actor: webhooks::KIND, id: actor.name().to_owned() };
-            supervise(child.clone(), Context::new(), actor, restarts(), supervisor.clone(), || {});
-            born.push(child);
-        }
-        for child in born {
-            if supervisor.tell(SupervisorMessage::Started { child, session: None }).is_err() {
-                tracing::debug!("the supervisor's mailbox was full at its birth");
-            }
+            supervise(child, Context::new(), actor, restarts(), supervisor.clone(), None, || {});
         }
         let parts = Parts { settings, connector, registry, supervisor, observations, pulse, audit };
         let (phase, _) = watch::channel(Phase::Starting);

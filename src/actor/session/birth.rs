@@ -15,7 +15,6 @@ use crate::{
         gateway::OpenSession,
         mailbox::Mailbox,
         registry::RegistryMessage,
-        supervisor::SupervisorMessage,
         wire::{ToSocket, Wire},
     },
     core::{
@@ -48,13 +47,6 @@ pub(in crate::actor) fn start(
     let arbiter = Arbiter::current(&parts.observations);
     let session = Session::new(clock::now(), record.clone(), parts.settings.limits);
     let child = Child { actor: KIND, id: id.to_string() };
-    let born = SupervisorMessage::Started { child: child.clone(), session: Some(mailbox.clone()) };
-    let supervisor = parts.supervisor.clone();
-    actix::spawn(async move {
-        if supervisor.deliver(born).await.is_err() {
-            tracing::debug!("the supervisor was not there for a birth");
-        }
-    });
     let film = record.recording.clone().map(|place| (place, recording::title(&record, &request)));
     let actor = SessionActor {
         stalled: arbiter.stalled(),
@@ -69,7 +61,7 @@ pub(in crate::actor) fn start(
     wire.keep(actix::spawn(dial(parts.clone(), wire.clone(), mailbox.clone(), id, request, film)));
     let supervisor = parts.supervisor.clone();
     let restarts = Restarts::new(Policy::Transient, INTENSITY.0, INTENSITY.1);
-    supervise(child, context, actor, restarts, supervisor, move || bury(parts, wire, id));
+    supervise(child, context, actor, restarts, supervisor, Some(mailbox), move || bury(parts, wire, id));
 }
 
 /// The address of a session that is about to start in `context`.
@@ -87,7 +79,7 @@ fn bury(parts: Parts, wire: Rc<Wire>, id: SessionId) {
     }
     actix::spawn(async move {
         let detail = message + &recording::seal(&wire).await;
-        if parts.registry.deliver(RegistryMessage::Bury { id, reason, detail }).await.is_err() {
+        if parts.registry.insist(|| RegistryMessage::Bury { id, reason, detail: detail.clone() }).await.is_err() {
             tracing::error!(session_id = %id, "no registry is there to close a failed session");
         }
     });

@@ -18,7 +18,7 @@ use crate::{
 pub(in crate::actor) use crate::core::control::Event;
 
 /// What a page says of control.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Act {
     /// Which page.
     pub attach: AttachNo,
@@ -27,7 +27,7 @@ pub struct Act {
 }
 
 /// What is said of control. Whether somebody has the right to is known already.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Deed {
     /// An onlooker asks.
     Ask,

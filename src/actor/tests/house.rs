@@ -22,6 +22,7 @@ use crate::actor::{
     registry,
     session::{Attach, Attached},
     stores::Stores,
+    webhooks::Webhooks,
     wire::{Cutter, Seen, ToSocket},
 };
 use crate::{
@@ -31,7 +32,9 @@ use crate::{
         record::{Epoch, Incarnation, NodeId, Record, SessionId, Status, UtcMicros},
         session::Limits,
         stream,
+        webhook::{Answer, Hook, Message},
     },
+    notify::Post,
     ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
     store::{SharedRecords, audit::MemoryAudit, memory::MemoryLive, sqlite::SqliteStore},
 };
@@ -41,9 +44,17 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 /// The terminal's size in the browsers of [`House::attach`]; [`request`] asks for another.
 pub const BROWSER: Size = Size { cols: 132, rows: 50 };
 
+/// What targets say to what they hear.
+#[derive(Clone, Copy, Default)]
+pub enum Echo {
+    #[default]
+    Nothing,
+    Every,
+}
+
 /// The far ends of the links that were made, in order.
 #[derive(Clone, Default)]
-pub struct Targets(pub Arc<Mutex<Vec<Target>>>);
+pub struct Targets(pub Arc<Mutex<Vec<Target>>>, Echo);
 
 #[derive(Clone)]
 pub struct Target {
@@ -56,7 +67,7 @@ pub struct Target {
 }
 
 pub struct Says(mpsc::UnboundedReceiver<LinkEvent>);
-pub struct Hears(Arc<Mutex<Vec<u8>>>);
+pub struct Hears(Target, Echo, Arc<dyn Fn() + Send + Sync>);
 pub struct Control {
     closed: Arc<AtomicBool>,
     held: Arc<AtomicBool>,
@@ -71,8 +82,8 @@ impl Connector for Targets {
         let link = Link {
             addr: "192.0.2.1:22".to_owned(),
             output: Box::new(Says(said)),
-            input: Box::new(Hears(target.heard)),
-            control: Box::new(Control { closed: target.closed, held: target.held }),
+            control: Box::new(Control { closed: target.closed.clone(), held: target.held.clone() }),
+            input: Box::new(Hears(target, self.1, dial.heard)),
         };
         async { Ok(link) }.boxed_local()
     }
@@ -86,7 +97,11 @@ impl LinkOutput for Says {
 
 impl LinkInput for Hears {
     fn write(&mut self, bytes: Bytes) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
-        self.0.lock().unwrap().extend_from_slice(&bytes);
+        self.0.heard.lock().unwrap().extend_from_slice(&bytes);
+        if let Echo::Every = self.1 {
+            (self.2)();
+            self.0.says.send(LinkEvent::Output(bytes)).ok();
+        }
         async { Ok(()) }.boxed_local()
     }
     fn resize(&mut self, _: Size) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
@@ -124,22 +139,26 @@ pub struct House {
 impl House {
     /// On one machine: the journal is the record store.
     pub async fn new() -> Self {
-        Self::over(None).await
+        Self::over(None, Echo::Nothing, false).await
     }
 
     /// With a record store of its own beside the journal.
     pub async fn with_records() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&folder.path().join("remote.db")).await.unwrap();
-        Self::over(Some((Gated::new(store), folder))).await
+        Self::over(Some(remote().await), Echo::Nothing, false).await
     }
 
-    async fn over(remote: Option<(Arc<Gated>, tempfile::TempDir)>) -> Self {
+    /// With an actor of every kind, and targets that echo.
+    pub async fn whole(echo: Echo) -> Self {
+        Self::over(Some(remote().await), echo, true).await
+    }
+
+    async fn over(remote: Option<(Arc<Gated>, tempfile::TempDir)>, echo: Echo, tells: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
         let records = Gated::new(if remote.is_some() { store.keep_outbox().await.unwrap() } else { store });
         let (remote, remote_folder) = remote.unzip();
-        let (live, targets, collapsed) = (Arc::new(MemoryLive::default()), Targets::default(), Arc::default());
+        let targets = Targets(Arc::default(), echo);
+        let (live, collapsed) = (Arc::new(MemoryLive::default()), Arc::default());
         let (node, incarnation) = (NodeId("node-test".into()), Incarnation::new([1; 16]));
         let begun = registry::begin_epoch(records.as_ref(), node.clone(), incarnation.clone(), Epoch(0));
         let epoch = begun.await.unwrap();
@@ -180,7 +199,7 @@ impl House {
                 audit: Arc::new(MemoryAudit::default()),
             },
             people: People::default(),
-            webhooks: None,
+            webhooks: tells.then(|| webhooks(records.store.clone())),
             connector: Arc::new(targets.clone()),
             collapse: Arc::new(move |_| fallen.store(true, Ordering::Relaxed)),
         });
@@ -223,9 +242,40 @@ impl House {
         report.kinds.iter().find(|kind| kind.actor == actor).map_or(0, |kind| kind.restarts)
     }
 
+    /// The same as the metrics have it.
+    pub fn counted(&self, actor: &'static str) -> u64 {
+        self.gateway.observations().actor_restarts.get_or_create(&[("actor", actor)]).get()
+    }
+
     pub async fn eventually(&self, condition: impl AsyncFn() -> bool) {
         eventually(condition).await;
     }
+}
+
+async fn remote() -> (Arc<Gated>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open(&folder.path().join("remote.db")).await.unwrap();
+    (Gated::new(store), folder)
+}
+
+/// One that takes everything.
+struct Takes;
+
+impl Post for Takes {
+    fn post(&self, _: &str, _: Message) -> LocalBoxFuture<'static, Answer> {
+        async { Answer::Taken }.boxed_local()
+    }
+}
+
+fn webhooks(book: SqliteStore) -> Webhooks {
+    let (name, url) = ("elsewhere".to_owned(), "https://192.0.2.7/".to_owned());
+    let hook = Hook { name, url, secret: "a secret".into(), actions: Vec::new() };
+    Webhooks { hooks: vec![hook], book: Arc::new(book), post: Arc::new(Takes), show: |_| serde_json::Value::Null }
+}
+
+/// What takes too long has failed.
+pub async fn hurried<T>(waiting: impl Future<Output = T>) -> T {
+    tokio::time::timeout(LIMIT, waiting).await.expect("it never came")
 }
 
 pub async fn eventually(condition: impl AsyncFn() -> bool) {

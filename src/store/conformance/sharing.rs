@@ -15,7 +15,7 @@ macro_rules! shared_record_promises {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::sharing:
             a_fence_takes_only_the_lease_that_was_seen, what_a_fence_ended_is_only_closed,
             an_epoch_begun_elsewhere_is_held_after_a_fence, commands_are_taken_once_and_in_order,
-            the_first_key_is_everybodys);
+            of_one_end_the_earlier_notice_stays, the_first_key_is_everybodys);
     };
 }
 
@@ -116,6 +116,23 @@ pub fn commands_are_taken_once_and_in_order<S: SharedRecords, G>(fresh: Fresh<S,
         store.send(NodeId("node-b".into()), ending(9), UtcMicros(1)).await.unwrap();
         assert_eq!(store.receive(node()).await.unwrap(), [1, 2, 3].map(ending));
         assert_eq!(store.receive(node()).await.unwrap(), []);
+    });
+}
+
+pub fn of_one_end_the_earlier_notice_stays<S: SharedRecords, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let end = record(1, 2, Authority::Inferred, Status::Closed);
+        let noticed = |later| Record { detected_at: end.detected_at.map(|at| UtcMicros(at.0 + later)), ..end.clone() };
+        for (later, stays) in [(5, 5), (9, 5), (3, 3), (5, 3)] {
+            store.apply(vec![write(noticed(later))]).await.unwrap();
+            assert_eq!(store.get(end.id).await.unwrap(), Some(noticed(stays)), "noticed {later} later");
+        }
+        let history = store.history(end.id).await.unwrap();
+        assert_eq!(history.len(), 1, "it is one end all the same");
+        let observed = record(1, 2, Authority::Observed, Status::Closed);
+        store.apply(vec![write(observed.clone()), write(noticed(0))]).await.unwrap();
+        assert_eq!(store.get(end.id).await.unwrap(), Some(observed), "what the owner saw stands above");
     });
 }
 

@@ -39,10 +39,10 @@ const BOUND: [(&str, &str); 22] = [
     ("last_seen_at", NUMBER),
     ("last_input_at", NUMBER),
     ("end_time", NUMBER),
-    ("detected_at", NUMBER),
     ("bytes_in", NUMBER),
     ("bytes_out", NUMBER),
     ("recording", TEXT),
+    ("detected_at", NUMBER),
     ("rank_key", NUMBER),
 ];
 
@@ -54,9 +54,13 @@ const NOT_OVER: &str = "(n.status = 'closed' OR NOT EXISTS \
 /// The columns from here on are replaced by a higher rank, in this order. What is fixed at birth is not, which spares its
 /// indexes.
 ///
-/// `rank_key`, the guard, is the last of them: assignments run from left to right and each sees what those before it did, so a
-/// guard that is raised first keeps every other column as it was.
+/// `detected_at` and `rank_key`, the guard, are the last of them: assignments run from left to right and each sees what those
+/// before it did, so a guard that is raised first keeps every other column as it was.
 const FIRST_REPLACED: usize = 7;
+
+/// `Record::join`: the higher rank, and of one rank what was noticed earlier.
+const STANDS_ABOVE: &str = "n.rank_key > session_records.rank_key OR (n.rank_key = session_records.rank_key \
+    AND n.detected_at < session_records.detected_at)";
 
 /// Every stored column of `session_records`.
 pub static COLUMNS: LazyLock<String> = LazyLock::new(|| BOUND.map(|(name, _)| name).join(", "));
@@ -89,10 +93,10 @@ pub fn upserts(records: &[&Record]) -> Vec<Statement> {
             .bind(record.last_seen_at.map(|at| at.0))
             .bind(record.last_input_at.map(|at| at.0))
             .bind(record.end_time.map(|at| at.0))
-            .bind(record.detected_at.map(|at| at.0))
             .bind(integer(record.bytes_in))
             .bind(integer(record.bytes_out))
             .bind(record.recording.as_deref())
+            .bind(record.detected_at.map(|at| at.0))
             .bind(integer(record.rank()))
     })
 }
@@ -132,9 +136,7 @@ fn statements<T>(
 fn upsert_text<'a>(rows: usize, replaced: impl Iterator<Item = &'a (&'a str, &'a str)>) -> String {
     let named = BOUND.map(|(name, value)| format!("{value} AS {name}")).join(", ");
     let others = format!(" UNION ALL SELECT {}", BOUND.map(|(_, value)| value).join(", ")).repeat(rows - 1);
-    let replace = |(name, _): &(&str, &str)| {
-        format!("{name} = IF(n.rank_key > session_records.rank_key, n.{name}, session_records.{name})")
-    };
+    let replace = |(name, _): &(&str, &str)| format!("{name} = IF({STANDS_ABOVE}, n.{name}, session_records.{name})");
     let replaced: Vec<_> = replaced.map(replace).collect();
     format!(
         "INSERT INTO session_records ({}) SELECT * FROM (SELECT {named}{others}) AS n WHERE {NOT_OVER} \

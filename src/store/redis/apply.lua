@@ -1,5 +1,6 @@
--- Applies records of one node. A record replaces what is there only where its rank is higher, so order and repetition do
--- not matter. One whose epoch is fenced only closes. A closed record stays for a while as its own tombstone.
+-- Applies records of one node. A record replaces what is there only where its rank is higher, or where it tells of the same
+-- end, noticed earlier; so order and repetition do not matter. One whose epoch is fenced only closes. A closed record stays
+-- for a while as its own tombstone.
 --
 -- KEYS: the node's fence, lease, beats and changes; then the hash of each record's session.
 -- ARGV: the epoch below which the caller fences, the lease it left, the lease it leaves, how long a closed record stays
@@ -15,12 +16,24 @@ if tonumber(ARGV[1]) > fenced then
   redis.call('SET', fence, ARGV[1])
 end
 
+local noticed
+for field = 1, count do
+  if ARGV[6 + field] == 'detected_at' then
+    noticed = field
+  end
+end
+
 local at = 6 + count
 for session = 5, #KEYS do
   local key, id, rank, epoch, status = KEYS[session], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
   local closed = status == 'closed'
   local known = tonumber(redis.call('HGET', key, 'rank')) or -1
-  if tonumber(rank) > known and (closed or tonumber(epoch) > fenced) then
+  local above = tonumber(rank) > known
+  if closed and tonumber(rank) == known then
+    local earlier, later = tonumber(ARGV[at + 1 + noticed]), tonumber(redis.call('HGET', key, 'detected_at'))
+    above = earlier and later and earlier < later
+  end
+  if above and (closed or tonumber(epoch) > fenced) then
     local fields = {}
     for field = 1, count do
       fields[2 * field - 1] = ARGV[6 + field]

@@ -36,7 +36,7 @@ fn without(guard: &str) -> Guards {
 
 #[test]
 fn the_promises_notice_that_the_last_writer_wins() {
-    let last_writer_wins = || without("tonumber(rank) > known and ");
+    let last_writer_wins = || without("above and ");
     for promise in
         [live::the_order_of_announcements_does_not_matter, live::a_late_record_never_reopens_a_closed_session]
     {

@@ -59,6 +59,8 @@ pub struct Way {
     dice: Dice,
     road: Arc<Mutex<Road>>,
     errands: Option<mpsc::UnboundedSender<Errand>>,
+    /// Called with every request, by whoever makes it.
+    passes: fn(),
 }
 
 #[derive(Debug, Default)]
@@ -69,8 +71,6 @@ struct Road {
     state: State,
     /// Until when it hangs.
     opens: Option<Instant>,
-    /// The next request makes whoever polls it panic.
-    panics: bool,
     /// Steps until the node dies at one, and whom that is told.
     trap: Option<(u64, mpsc::UnboundedSender<()>)>,
 }
@@ -79,7 +79,12 @@ impl Way {
     /// A way that takes from `least` to `most`; what is late on it is an errand.
     pub fn new(dice: Dice, latency: (Duration, Duration), odds: Odds, errands: mpsc::UnboundedSender<Errand>) -> Self {
         let road = Road { latency, odds, usual: odds, ..Road::default() };
-        Self { dice, road: Arc::new(Mutex::new(road)), errands: Some(errands) }
+        Self { dice, road: Arc::new(Mutex::new(road)), errands: Some(errands), passes: || {} }
+    }
+
+    /// The same, where `passes` hears of every request from whoever makes it.
+    pub fn heard_by(self, passes: fn()) -> Self {
+        Self { passes, ..self }
     }
 
     fn road(&self) -> MutexGuard<'_, Road> {
@@ -113,12 +118,7 @@ impl Way {
     pub fn calm(&self) {
         let mut road = self.road();
         (road.odds, road.usual) = (Odds::default(), Odds::default());
-        (road.state, road.panics, road.trap) = (State::Open, false, None);
-    }
-
-    /// Makes whoever makes the next request panic.
-    pub fn sting(&self) {
-        self.road().panics = true;
+        (road.state, road.trap) = (State::Open, None);
     }
 
     /// Stops for ever at the step after so many, and tells.
@@ -131,9 +131,7 @@ impl Way {
     where
         F: Fn() -> Result<T, StoreError> + Send + Clone + 'static,
     {
-        if std::mem::take(&mut self.road().panics) {
-            panic!("{STING}");
-        }
+        (self.passes)();
         self.pass().await;
         let state = self.opened().await;
         match state {
@@ -225,9 +223,6 @@ impl Way {
         }
     }
 }
-
-/// The last words of whoever was made to panic.
-pub const STING: &str = "simulated: a store panicked";
 
 fn unavailable(what: &str) -> StoreError {
     StoreError::Unavailable(what.to_owned())
