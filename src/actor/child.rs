@@ -42,6 +42,7 @@ pub fn supervise<A>(
         let _address = address;
         let (who, mut revive) = (Rc::new(child.clone()), false);
         loop {
+            // A restart calls `restarting` and then `started`, as at the first time.
             let ending = {
                 let mut turn = pin!(async {
                     if revive && !running.restart() {

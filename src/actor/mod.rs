@@ -37,6 +37,8 @@ use crate::{
     ssh::Connector,
 };
 
+/// The one timer of an actor.
+mod alarm;
 /// Watches the thread it runs on; stalls void probes.
 pub mod arbiter;
 /// The way to the audit log.

@@ -269,9 +269,8 @@ impl Actor for NodesActor {
 }
 
 impl Supervised for NodesActor {
-    fn restarting(&mut self, ctx: &mut Self::Context) {
+    fn restarting(&mut self, _: &mut Self::Context) {
         (self.looking, self.reading) = (false, false);
         self.neighbours.stalled(clock::instant());
-        self.begin(ctx);
     }
 }

@@ -261,8 +261,7 @@ impl Actor for PeopleActor {
 }
 
 impl Supervised for PeopleActor {
-    fn restarting(&mut self, ctx: &mut Self::Context) {
+    fn restarting(&mut self, _: &mut Self::Context) {
         (self.busy, self.enforced) = (false, (0, 0));
-        self.begin(ctx);
     }
 }

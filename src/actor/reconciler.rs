@@ -7,12 +7,14 @@ use std::{
     time::Duration,
 };
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
 use serde::Serialize;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Settings, clock,
+    Settings,
+    alarm::Alarm,
+    clock,
     mailbox::{Envelope, Mailbox},
     nodes::Snapshot,
     observe::Observations,
@@ -99,7 +101,7 @@ pub struct ReconcilerActor {
     sweeper: Sweeper,
     pace: Pace,
     observations: Observations,
-    timer: Option<SpawnHandle>,
+    timer: Alarm,
     /// What people were told of and still stands.
     alarmed: HashSet<SessionId>,
 }
@@ -127,16 +129,13 @@ impl ReconcilerActor {
             sweeper: Sweeper { settings, stores, registry, seen },
             pace,
             observations,
-            timer: None,
+            timer: Alarm::default(),
             alarmed: HashSet::new(),
         }
     }
 
-    fn arm(&mut self, ctx: &mut Context<Self>) {
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
-        self.timer = Some(ctx.run_later(self.pace.interval(), |actor, ctx| actor.sweep(false, None, ctx)));
+    fn arm(&self) {
+        self.timer.set(Some(clock::instant() + self.pace.interval()));
     }
 
     fn sweep(
@@ -147,7 +146,7 @@ impl ReconcilerActor {
     ) {
         let (sweeper, rows, begun) = (self.sweeper.clone(), self.pace.rows(), clock::instant());
         let sweeping = async move { sweeper.sweep(rows, dry_run).await };
-        ctx.spawn(sweeping.into_actor(self).map(move |outcome, actor, ctx| {
+        ctx.spawn(sweeping.into_actor(self).map(move |outcome, actor, _| {
             let took = clock::instant().saturating_duration_since(begun);
             let outcome = outcome.map(|(sweep, slowest)| actor.swept(sweep, slowest, took, dry_run));
             if let Err(error) = &outcome {
@@ -158,7 +157,7 @@ impl ReconcilerActor {
             {
                 tracing::debug!("who asked for a sweep has left");
             }
-            actor.arm(ctx);
+            actor.arm();
         }));
     }
 
@@ -361,18 +360,13 @@ impl Actor for ReconcilerActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.observations.meters.reconciler.capacity());
-        self.arm(ctx);
+        self.timer.start(ctx, |actor, ctx| actor.sweep(false, None, ctx));
+        self.arm();
         self.heed_fences(ctx);
     }
 }
 
-impl Supervised for ReconcilerActor {
-    fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.timer = None;
-        self.arm(ctx);
-        self.heed_fences(ctx);
-    }
-}
+impl Supervised for ReconcilerActor {}
 
 impl Handler<Envelope<ReconcilerMessage>> for ReconcilerActor {
     type Result = ();

@@ -7,14 +7,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, SpawnHandle, Supervised, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
 use tokio::sync::{broadcast, oneshot};
 
 use super::{
     Settings,
+    alarm::Alarm,
     clock::{self, Beat},
     gateway::{GatewayError, OpenSession, SessionEvent},
     mailbox::{Envelope, Mailbox},
@@ -122,7 +123,7 @@ pub struct RegistryActor {
     waiters: HashMap<SessionId, Vec<(u64, Waiter)>>,
     openings: HashMap<SessionId, Opening>,
     endings: HashMap<SessionId, Ending>,
-    timer: Option<(Instant, SpawnHandle)>,
+    timer: Alarm,
     /// The outbox holds what the records' ledger does not: where reading it goes on.
     spilled: Option<Option<SessionId>>,
     refilling: bool,
@@ -205,7 +206,7 @@ impl RegistryActor {
             waiters: HashMap::new(),
             openings: HashMap::new(),
             endings: HashMap::new(),
-            timer: None,
+            timer: Alarm::default(),
             refilling: false,
             outbox: 0,
             recovery: Recovery::Due,
@@ -299,8 +300,10 @@ impl Actor for RegistryActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.observations.meters.registry.capacity());
+        self.timer.start(ctx, |registry, ctx| registry.flush(ctx));
         self.tick(ctx);
         self.refill(ctx);
+        self.flush(ctx);
     }
 }
 
@@ -319,9 +322,8 @@ impl RegistryActor {
 }
 
 impl Supervised for RegistryActor {
-    /// The work of the failed context went with it: what was in flight waits again.
-    fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.timer = None;
+    /// The work of the failed context went with it: what was in flight waits again. Then it starts anew.
+    fn restarting(&mut self, _: &mut Self::Context) {
         self.retirement.forget();
         (self.refilling, self.beating, self.renewing_view, self.renewing_records) = (false, false, false, false);
         if self.recovery == Recovery::Records {
@@ -333,9 +335,6 @@ impl Supervised for RegistryActor {
             sink.ledger.recall();
             self.spilled = Some(None);
         }
-        self.tick(ctx);
-        self.refill(ctx);
-        self.flush(ctx);
     }
 }
 

@@ -4,16 +4,14 @@
 //! [`Session`]: crate::core::session::Session
 //! [`Wire`]: crate::actor::wire::Wire
 
-use std::{
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, time::Duration};
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, SpawnHandle, Supervised};
+use actix::{Actor, ActorContext, Context, Handler, Supervised};
 use tokio::sync::oneshot;
 
 use super::{
     Parts,
+    alarm::Alarm,
     arbiter::{Arbiter, Stalls},
     clock,
     mailbox::{Envelope, Mailbox},
@@ -59,7 +57,7 @@ pub struct SessionActor {
     last_record: Record,
     wire: Rc<Wire>,
     mailbox: Mailbox<SessionMessage>,
-    timer: Option<(Instant, SpawnHandle)>,
+    timer: Alarm,
     arbiter: Rc<Arbiter>,
     /// The thread's stalls as far as the session was told of them.
     stalled: Stalls,
@@ -82,7 +80,7 @@ impl SessionActor {
         if self.carry_control(now) {
             self.carry_out(ctx);
         }
-        self.arm(ctx);
+        self.arm();
     }
 
     /// Reads what is kept beside the actor: stalls first, since they excuse what the rest would prove.
@@ -183,27 +181,13 @@ impl SessionActor {
     }
 
     /// Arms the one timer at the next deadline; one that rings early is let ring, since every ring reads the clocks anew.
-    fn arm(&mut self, ctx: &mut Context<Self>) {
+    fn arm(&self) {
         let moves = self.wire.keyboard.borrow().poll_timeout();
         let next = self.session.poll_timeout().map(|next| moves.map_or(next, |moves| moves.min(next)));
-        let Some(next) = next else {
-            if let Some((_, timer)) = self.timer.take() {
-                ctx.cancel_future(timer);
-            }
-            return;
-        };
-        if let Some((at, timer)) = self.timer {
-            if at <= next {
-                return;
-            }
-            ctx.cancel_future(timer);
+        match next {
+            Some(next) => self.timer.ring_by(next),
+            None => self.timer.set(None),
         }
-        let wait = next.saturating_duration_since(clock::instant());
-        let timer = ctx.run_later(wait, |actor, ctx| {
-            actor.timer = None;
-            actor.handle_event(None, ctx);
-        });
-        self.timer = Some((next, timer));
     }
 
     fn is_owners(&self, attach: AttachNo) -> bool {
@@ -221,14 +205,14 @@ impl Actor for SessionActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.parts.observations.meters.session.capacity());
+        self.timer.start(ctx, |actor, ctx| actor.handle_event(None, ctx));
         self.handle_event(None, ctx);
     }
 }
 
 impl Supervised for SessionActor {
-    /// Goes on from the last announced record and from what is still on the wire.
-    fn restarting(&mut self, ctx: &mut Self::Context) {
-        self.timer = None;
+    /// Goes on from the last announced record and from what is still on the wire; then it starts anew.
+    fn restarting(&mut self, _: &mut Self::Context) {
         let now = clock::now();
         self.session = Session::adopt(now, self.last_record.clone(), self.parts.settings.limits);
         for viewer in self.wire.viewers() {
@@ -241,7 +225,6 @@ impl Supervised for SessionActor {
         if self.last_record.is_closed() {
             self.announce(Announcement { record: self.last_record.clone(), transition: None }, true);
         }
-        self.handle_event(None, ctx);
     }
 }
 

@@ -195,9 +195,8 @@ impl Actor for WebhookActor {
 }
 
 impl Supervised for WebhookActor {
-    fn restarting(&mut self, ctx: &mut Self::Context) {
+    fn restarting(&mut self, _: &mut Self::Context) {
         (self.progress, self.busy) = (Progress::default(), false);
-        self.begin(ctx);
     }
 }
 

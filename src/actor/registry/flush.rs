@@ -91,7 +91,7 @@ impl RegistryActor {
             let (live, batch) = (self.stores.live.clone(), batch.into_iter().map(|write| write.record).collect());
             self.fly(Store::Live, async move { live.apply(batch).await }, ctx);
         }
-        self.arm(ctx);
+        self.arm();
     }
 
     fn fly(
@@ -105,22 +105,11 @@ impl RegistryActor {
     }
 
     /// One timer for all ledgers, at the earliest batch that will be due.
-    fn arm(&mut self, ctx: &mut Context<Self>) {
+    fn arm(&self) {
         let records = self.records.as_ref().and_then(|sink| sink.ledger.poll_timeout());
         let others = [self.journal.ledger.poll_timeout(), self.live.ledger.poll_timeout()];
         let Some(next) = others.into_iter().flatten().chain(records).min() else { return };
-        if let Some((at, timer)) = self.timer {
-            if at <= next {
-                return;
-            }
-            ctx.cancel_future(timer);
-        }
-        let wait = next.saturating_duration_since(clock::instant());
-        let timer = ctx.run_later(wait, |registry, ctx| {
-            registry.timer = None;
-            registry.flush(ctx);
-        });
-        self.timer = Some((next, timer));
+        self.timer.ring_by(next);
     }
 
     fn landed(&mut self, store: Store, outcome: Result<(), StoreError>, since: Instant, ctx: &mut Context<Self>) {

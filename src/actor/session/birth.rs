@@ -9,6 +9,7 @@ use super::{KIND, SessionActor, SessionMessage, post, recording, witness::Witnes
 use crate::{
     actor::{
         Parts,
+        alarm::Alarm,
         arbiter::Arbiter,
         child::{Child, supervise},
         clock::{self, Beat},
@@ -55,7 +56,7 @@ pub(in crate::actor) fn start(
         last_record: record,
         wire: wire.clone(),
         mailbox: mailbox.clone(),
-        timer: None,
+        timer: Alarm::default(),
         parts: parts.clone(),
     };
     wire.keep(actix::spawn(dial(parts.clone(), wire.clone(), mailbox.clone(), id, request, film)));
