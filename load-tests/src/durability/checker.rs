@@ -102,10 +102,8 @@ impl Checker {
     ) -> Result<(Look, Duration)> {
         loop {
             let after = since.elapsed();
-            let look = self.look(servers, driver, false).await?;
+            let look = self.look(servers, driver, whole).await?;
             if look.findings.is_empty() || after > LOST_AFTER {
-                // Reading every row takes longer than the stores may.
-                let look = if whole { self.look(servers, driver, true).await? } else { look };
                 return Ok((look, after));
             }
             sleep(LOOK).await;

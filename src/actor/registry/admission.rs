@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{Claim, Entry, Place, RegistryActor, flush::Waiter};
 use crate::{
     actor::{
-        clock::Beat,
+        clock::{self, Beat},
         gateway::{GatewayError, OpenSession},
         mailbox::Mailbox,
         session::SessionMessage,
@@ -36,11 +36,14 @@ impl RegistryActor {
             }
             return;
         }
+        // Noted and queued at one go: a registry that failed in between would count a session that nothing ever writes or ends.
+        let now = clock::instant();
         *self.per_user.entry(record.username.clone()).or_default() += 1;
         let (durable, place) = (record.clone(), Place::Waiting(request));
         self.index.insert(record.id, Entry { record: record.clone(), durable, changed: 0, recorded: 0, place });
         let transitions = vec![record.transition(record.start_time, "Opened.".into())];
-        self.enqueue(Priority::Lifecycle, Write { record, transitions }, Some(Waiter::Opened(reply)), ctx);
+        self.queue(now, Priority::Lifecycle, Write { record, transitions }, Some(Waiter::Opened(reply)));
+        self.flush(ctx);
     }
 
     /// Whether one more session of `username` is admitted now, or why not.

@@ -64,15 +64,20 @@ impl RegistryActor {
         waiter: Option<Waiter>,
         ctx: &mut Context<Self>,
     ) {
+        self.queue(clock::instant(), priority, write, waiter);
+        self.flush(ctx);
+    }
+
+    /// What [`enqueue`](Self::enqueue) does before it looks what is due.
+    pub(super) fn queue(&mut self, now: Instant, priority: Priority, write: Write, waiter: Option<Waiter>) {
         let (id, rank) = (write.record.id, write.record.rank());
-        if self.journal.ledger.push(clock::instant(), priority, write).is_err() {
+        if self.journal.ledger.push(now, priority, write).is_err() {
             // There is room for twice the sessions that are admitted; activity comes again by itself.
             tracing::error!(session_id = %id, ?priority, "the journal's queue is full");
         }
         if let Some(waiter) = waiter {
             self.waiters.entry(id).or_default().push((rank, waiter));
         }
-        self.flush(ctx);
     }
 
     /// Hands every store its next batch if one is due, and arms the timer for what is not.
