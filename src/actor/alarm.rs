@@ -6,7 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     pin::Pin,
     rc::Rc,
-    task::{self, Poll, Waker, ready},
+    task::{self, Poll, Waker},
     time::Instant,
 };
 
@@ -39,8 +39,9 @@ impl Alarm {
 
     /// Rings at this time instead of any other; never if there is none.
     pub fn set(&self, at: Option<Instant>) {
-        self.0.at.set(at);
-        if let Some(actor) = self.0.actor.take() {
+        if self.0.at.replace(at) != at
+            && let Some(actor) = self.0.actor.take()
+        {
             actor.wake();
         }
     }
@@ -67,19 +68,23 @@ impl<A: Actor> ActorFuture<A> for Ringing<A> {
 
     fn poll(self: Pin<&mut Self>, actor: &mut A, ctx: &mut A::Context, task: &mut task::Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        loop {
-            this.setting.actor.replace(Some(task.waker().clone()));
-            let Some(at) = this.setting.at.get() else { return Poll::Pending };
+        // What is armed from here on, by `ring` too, is seen below.
+        this.setting.actor.take();
+        while let Some(at) = this.setting.at.get() {
             if this.armed != Some(at) {
                 let wait = at.saturating_duration_since(clock::instant());
                 this.sleep.as_mut().reset(tokio::time::Instant::now() + wait);
                 this.armed = Some(at);
             }
-            ready!(this.sleep.as_mut().poll(task));
+            if this.sleep.as_mut().poll(task).is_pending() {
+                break;
+            }
             this.armed = None;
             this.setting.at.set(None);
             (this.ring)(actor, ctx);
         }
+        this.setting.actor.replace(Some(task.waker().clone()));
+        Poll::Pending
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
     world::{self, World},
 };
 use crate::core::{
-    record::{SessionId, UtcMicros},
+    record::{SessionId, UtcMicros, micros},
     session::{Activity, Moment},
 };
 
@@ -38,7 +38,7 @@ pub fn utc() -> UtcMicros {
 
 fn wall() -> UtcMicros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UtcMicros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    UtcMicros(micros(since))
 }
 
 /// Time since the process first asked, for those who may not hold an [`Instant`].

@@ -17,7 +17,7 @@ use crate::{
     core::{
         fading::Fading,
         people::{Directory, IDLE, LONGEST, SignIn, UNHEARD, stamp},
-        record::UtcMicros,
+        record::{UtcMicros, micros},
     },
     store::{
         StoreError,
@@ -390,10 +390,6 @@ impl Table {
         let used = used.map(|(cookie, entry)| (*cookie, entry.used)).collect();
         (used, self.untold.iter(now.at).map(|(cookie, ())| *cookie).collect())
     }
-}
-
-fn micros(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

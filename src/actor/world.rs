@@ -15,7 +15,7 @@ use rand::{
 };
 
 use super::{child::Child, clock};
-use crate::core::record::UtcMicros;
+use crate::core::record::{UtcMicros, micros};
 
 thread_local! {
     static HERE: RefCell<Option<World>> = const { RefCell::new(None) };
@@ -130,10 +130,6 @@ impl World {
     fn passed(&self) -> Duration {
         clock::instant().saturating_duration_since(self.0.begun)
     }
-}
-
-fn micros(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Asks the world that stands in for the host; `None` where none does.

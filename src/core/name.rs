@@ -1,6 +1,6 @@
 //! The names of things: sessions, nodes, their lives, and moments on the wall clock. Knows nothing of what they name.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use uuid::Uuid;
@@ -97,3 +97,8 @@ impl From<String> for Incarnation {
 /// Wall time in microseconds since 1970-01-01 UTC. It stamps records; no decision rests on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UtcMicros(pub i64);
+
+/// A span as [`UtcMicros`] count it; one of more than 292,000 years is that long.
+pub fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}

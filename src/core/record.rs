@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, net::IpAddr};
 
-pub use super::name::{Epoch, Incarnation, NodeId, NotAWord, SessionId, UtcMicros};
+pub use super::name::{Epoch, Incarnation, NodeId, NotAWord, SessionId, UtcMicros, micros};
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal,)+ }) => {

@@ -17,7 +17,7 @@ use std::{
 
 use super::{
     liveness::{Liveness, Rule, Verdict},
-    record::{EndReason, Record, Status, Transition, UtcMicros},
+    record::{EndReason, Record, Status, Transition, UtcMicros, micros},
     stream::AttachNo,
 };
 
@@ -48,7 +48,6 @@ pub struct Moment {
 impl Moment {
     /// The wall time of an earlier (or later) instant, reckoned from this moment.
     pub fn utc_of(&self, instant: Instant) -> UtcMicros {
-        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         let earlier = micros(self.at.saturating_duration_since(instant));
         let later = micros(instant.saturating_duration_since(self.at));
         UtcMicros(self.utc.0.saturating_sub(earlier).saturating_add(later))

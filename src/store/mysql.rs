@@ -15,7 +15,7 @@ use super::{
     Lease, ListQuery, Page, Position, RecordStore, StoreError, Write,
     schema::{self, Step, step},
 };
-use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
+use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros, micros};
 
 use lane::{Lane, Statement};
 
@@ -329,8 +329,7 @@ impl MySqlStore {
         now: UtcMicros,
     ) -> Statement {
         let statement = sqlx::query(sql).bind(node.0.as_str()).bind(incarnation.to_string());
-        let serve_for = i64::try_from(self.serve_for.as_micros()).unwrap_or(i64::MAX);
-        statement.bind(rows::integer(epoch.0)).bind(now.0).bind(now.0).bind(serve_for)
+        statement.bind(rows::integer(epoch.0)).bind(now.0).bind(now.0).bind(micros(self.serve_for))
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
         people::{
             ADMIN, Directory, Invitation, Right, Rights, Role, TOKEN_PREFIX, Token, User, is_user_name, token_digest,
         },
-        record::UtcMicros,
+        record::{UtcMicros, micros},
     },
     data_dir,
     store::{
@@ -204,7 +204,7 @@ async fn create_token(
         bail!("--scope: {user} has the rights {}, and a token of theirs no others", words.join(", "));
     }
     let now = (desk.utc)();
-    let life = expires.map(|life| i64::try_from(life.as_micros()).unwrap_or(i64::MAX));
+    let life = expires.map(micros);
     let secret = format!("{TOKEN_PREFIX}{}", BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>()));
     let token = Token {
         id: HEXLOWER.encode(&rand::random::<[u8; 8]>()),

@@ -203,26 +203,28 @@ pub async fn guard(
 }
 
 async fn admit(proof: Proof, right: Option<Right>, request: &HttpRequest) -> Result<Caller, Problem> {
-    let fetched = fetch(request).await;
-    // Whoever cannot be looked for is not told that they are signed out.
-    let caller = identify(request).map_err(|problem| fetched.err().unwrap_or(problem))?;
+    let by_cookie = seek(request).await;
+    let caller = identify(request, by_cookie)?;
     if proof == Proof::Whole && caller.must_enrol(State::of(request)?) {
         return Err(Problem::second_factor_required());
     }
     right.map_or(Ok(()), |right| caller.need(right)).map(|()| caller)
 }
 
-/// Has the sign-in of a cookie at hand, and the users as they are, where what is at hand signs nobody in: another gateway may have made
-/// it, or an earlier start of this one.
+/// Who sent a cookie. Where what is at hand signs nobody in, the sign-in and the users are read: another gateway may have made it, or an
+/// earlier start of this one.
 ///
 /// # Errors
 /// 503 where the store does not answer, 429 to an address that sent too many cookies that nobody made.
-async fn fetch(request: &HttpRequest) -> Result<(), Problem> {
-    let (state, Some(cookie)) = (State::of(request)?, cookie(request)) else { return Ok(()) };
+async fn seek(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
+    let (state, Some(cookie)) = (State::of(request)?, cookie(request)) else { return Ok(None) };
+    if bearer(request).is_some() {
+        return Ok(None);
+    }
     let people = state.gateway.people();
-    let is_signed_in = || by_cookie(state, &people.directory(), cookie).is_some();
-    if bearer(request).is_some() || is_signed_in() {
-        return Ok(());
+    let at_hand = || by_cookie(state, &people.directory(), cookie);
+    if let Some(caller) = at_hand() {
+        return Ok(Some(caller));
     }
     let address = client::client_ip(request, &state.settings);
     if let Some(wait) = state.strays.wait(state.now(), &address) {
@@ -230,14 +232,15 @@ async fn fetch(request: &HttpRequest) -> Result<(), Problem> {
         return Err(Problem::too_many(detail, wait.as_secs() + 1));
     }
     let fits = |kept: &SignIn| fits(state, &people.directory(), kept);
-    if state.sign_ins().fetch(state.times(), &cookie, fits).await.map_err(unread)? && !is_signed_in() {
+    if state.sign_ins().fetch(state.times(), &cookie, fits).await.map_err(unread)? && at_hand().is_none() {
         // Of a user or a password that this gateway does not know yet.
         people.refresh().await.map_err(unread)?;
     }
-    if !is_signed_in() {
+    let caller = at_hand();
+    if caller.is_none() {
         state.strays.note(state.now(), &address);
     }
-    Ok(())
+    Ok(caller)
 }
 
 /// 503: nobody can say whether somebody is signed in.
@@ -250,7 +253,8 @@ fn unread(error: StoreError) -> Problem {
     )
 }
 
-fn identify(request: &HttpRequest) -> Result<Caller, Problem> {
+/// Who asks. Their cookie counts where nothing else says it; whoever cannot be looked for is not told that they are signed out.
+fn identify(request: &HttpRequest, by_cookie: Result<Option<Caller>, Problem>) -> Result<Caller, Problem> {
     let state = State::of(request)?;
     if let Some(token) = bearer(request) {
         return check_token(request, token);
@@ -258,7 +262,7 @@ fn identify(request: &HttpRequest) -> Result<Caller, Problem> {
     let directory = state.gateway.people().directory();
     let caller = match user_header::user(request, state, &directory)? {
         Some(user) => Caller::new(&directory, user, Via::Header),
-        None => cookie(request).and_then(|cookie| by_cookie(state, &directory, cookie)),
+        None => by_cookie?,
     };
     let caller = caller.ok_or_else(Problem::not_signed_in)?;
     if !request.method().is_safe() {

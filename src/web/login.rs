@@ -24,7 +24,7 @@ use crate::core::{
     audit::{ANONYMOUS, Action, Deed},
     password,
     people::{How, LONGEST, SignIn, stamp},
-    record::UtcMicros,
+    record::{UtcMicros, micros},
 };
 use crate::store::StoreError;
 
@@ -221,7 +221,6 @@ pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'st
     let address = client::client_ip(request, &state.settings);
     let (secret, now) = (secret::fresh(), state.times());
     let digest = secret::digest(&secret);
-    let longest = i64::try_from(LONGEST.as_micros()).unwrap_or(i64::MAX);
     let new = SignIn {
         digest,
         user: user.to_string(),
@@ -233,7 +232,7 @@ pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'st
         user_agent: user_agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS).collect(),
         made_at: now.utc,
         last_seen_at: now.utc,
-        ends_at: UtcMicros(now.utc.0.saturating_add(longest)),
+        ends_at: UtcMicros(now.utc.0.saturating_add(micros(LONGEST))),
     };
     state.sign_ins().sign_in(now, new).await.map_err(not_kept)?;
     // What ended while it was being kept, it ends too: a user who is disabled, a token that is revoked.

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use super::RegistryActor;
 use crate::{
     actor::{Settings, clock},
-    core::record::{Record, SessionId, UtcMicros},
+    core::record::{Record, SessionId, UtcMicros, micros},
     recording::shelf,
     store::StoreError,
 };
@@ -62,7 +62,6 @@ impl Retirement {
 
     /// What ended before this may go. A wall clock that was set on makes nothing old: the other clock has to agree.
     fn before(&self, retention: Duration) -> UtcMicros {
-        let micros = |span: Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         let passed = clock::boottime().saturating_sub(self.begun.1);
         let now = clock::utc().0.min(self.begun.0.0.saturating_add(micros(passed)));
         UtcMicros(now.saturating_sub(micros(retention)))

@@ -212,7 +212,12 @@ impl House {
     }
 
     pub async fn attach(&self, id: SessionId) -> Attached {
-        let request = Attach {
+        self.gateway.attach(id, Self::page()).await.unwrap().unwrap().unwrap()
+    }
+
+    /// A page that types.
+    pub fn page() -> Attach {
+        Attach {
             interactive: true,
             user: "ada".into(),
             client_id: "page".into(),
@@ -220,8 +225,7 @@ impl House {
             moves: false,
             size: BROWSER,
             cutter: Cutter(None),
-        };
-        self.gateway.attach(id, request).await.unwrap().unwrap().unwrap()
+        }
     }
 
     /// An open session with its browser and its target.

@@ -2,9 +2,11 @@
 
 use std::{net::IpAddr, time::Duration};
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
-use super::{UtcMicros, words};
+use super::words;
+use crate::core::record::{UtcMicros, micros};
 
 /// A working day; every use starts it anew.
 pub const IDLE: Duration = Duration::from_secs(12 * 60 * 60);
@@ -84,16 +86,7 @@ impl SignIn {
 
 /// What is kept of what a sign-in depends on, such as the hash of a password: it is good as long as that stays the same.
 pub fn stamp(text: &str) -> String {
-    Sha256::new_with_prefix("pulsegate sign-in\0")
-        .chain_update(text)
-        .finalize()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect()
-}
-
-fn micros(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+    HEXLOWER.encode(&Sha256::new_with_prefix("pulsegate sign-in\0").chain_update(text).finalize())
 }
 
 #[cfg(test)]

@@ -17,7 +17,11 @@ use subtle::ConstantTimeEq;
 use super::LIFE;
 use crate::{
     actor::sign_ins::Now,
-    core::{fading::Fading, oidc::provider::Flow, record::UtcMicros},
+    core::{
+        fading::Fading,
+        oidc::provider::Flow,
+        record::{UtcMicros, micros},
+    },
     web::{
         secret::{self, Digest},
         throttle::Throttle,
@@ -93,10 +97,6 @@ fn flow(browser: &str, state: &[u8], redirect: String) -> Option<Flow> {
 fn marked(browser: &str, what: &str, said: &[u8]) -> Option<Digest> {
     let mac = Hmac::<Sha256>::new_from_slice(browser.as_bytes()).ok()?;
     Some(mac.chain_update(what).chain_update([0_u8]).chain_update(said).finalize().into_bytes().into())
-}
-
-fn micros(span: Duration) -> i64 {
-    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
