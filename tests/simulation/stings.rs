@@ -131,7 +131,7 @@ impl Stings {
             return;
         }
         if let Some(life) = truth.life_by_id(which).filter(|life| life.closed.is_none()) {
-            // A browser whose coming it failed over counts as there until it answers no ping.
+            // It may have said that a browser came back, and have failed over that: once more without anybody, it says so.
             life.left += 1;
             if failures.given_up {
                 life.dies(EndReason::ActorFailed, now, Duration::ZERO);
