@@ -20,8 +20,9 @@ interface Keyframe {
   screen: string;
 }
 
-/** Characters between two keyframes: what a terminal parses well within the time of a jump. */
-const KEYFRAME_EVERY = 512 * 1024;
+/** Characters between two keyframes: what a terminal parses well within the time of a jump, and three times what one
+ *  keyframe holds of an 80-column terminal. */
+const KEYFRAME_EVERY = 256 * 1024;
 
 /** Of a pause that is skipped, so much stays: a person sees that there was one. */
 const IDLE_LEFT = 0.5;
