@@ -1,6 +1,6 @@
 //! A bare SSH client: russh as its documentation uses it, without a gateway. Knows nothing of Pulsegate.
 
-use std::{borrow::Cow, net::SocketAddr, sync::Arc};
+use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
@@ -33,8 +33,14 @@ impl client::Handler for Trusting {
 impl Bare {
     /// Connects and waits for the prompt.
     pub async fn open(addr: SocketAddr) -> Result<Self> {
+        Self::open_kept_alive(addr, None).await
+    }
+
+    /// The same, and asks the target for a sign of life after so long a silence.
+    pub async fn open_kept_alive(addr: SocketAddr, keepalive_interval: Option<Duration>) -> Result<Self> {
         let config = Config {
             nodelay: true,
+            keepalive_interval,
             // The gateway's first choice, so that both sides do the same work.
             preferred: Preferred {
                 cipher: Cow::Borrowed(&[cipher::AES_128_GCM, cipher::AES_256_GCM]),

@@ -25,6 +25,8 @@ mod durability;
 mod echo;
 /// The gateway under test, its API.
 mod gateway;
+/// The least that holds terminals.
+mod holder;
 /// Scenario: connections that ask for nothing.
 mod idlers;
 /// Scenario: the gateway is killed, or only stopped.
@@ -43,6 +45,8 @@ mod mariadb;
 mod neighbour;
 /// Work at a steady rate.
 mod pace;
+/// A watcher that polls.
+mod poller;
 /// Scenario: polling against this gateway.
 mod polling;
 /// What the system says of a process.
@@ -125,6 +129,12 @@ enum Scenario {
     /// A bare client that carries a shell of the server at this address to whoever connects.
     #[command(hide = true)]
     Relay { target: std::net::SocketAddr },
+    /// As many bare clients of the server at this address, each with a connection beside it.
+    #[command(hide = true)]
+    Holder { target: std::net::SocketAddr, count: usize },
+    /// A watcher of so many sessions that polls this database and this Redis.
+    #[command(hide = true)]
+    Poller { records: String, view: std::net::SocketAddr, sessions: usize },
 }
 
 fn main() -> ExitCode {
@@ -180,6 +190,8 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         Scenario::Smoke => return smoke(json).await.map(|()| true),
         Scenario::Target => return target::serve().await.map(|()| true),
         Scenario::Relay { target } => return relay::serve(target).await.map(|()| true),
+        Scenario::Holder { target, count } => match holder::serve(target, count).await? {},
+        Scenario::Poller { records, view, sessions } => match poller::serve(&records, view, sessions).await? {},
     };
     report.print(json);
     Ok(report.met())

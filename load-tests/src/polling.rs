@@ -1,5 +1,5 @@
-//! Scenario: what it costs to know which of a thousand sessions are alive, by polling and by this gateway, one after the
-//! other on the same MariaDB and Redis. The sessions of the first are rows only; those of the gateway are real.
+//! Scenario: what it costs to know which of a thousand sessions are alive, by polling and by this gateway, side by side, each
+//! with a MariaDB and a Redis of its own. Both hold as many real shells; those of the first have a bare client and no more.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -7,38 +7,30 @@ use actix_rt::task::spawn_blocking;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
-use sqlx::{Connection, MySqlConnection};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufStream},
-    net::TcpStream,
-    time::{MissedTickBehavior, interval, sleep},
-};
+use tokio::time::sleep;
 
 use crate::{
-    durability::servers::{Outside, Servers},
+    durability::{
+        DATABASE,
+        servers::{Outside, Servers},
+    },
+    holder::Holder,
+    poller,
     process::Process,
     report::{Goal, Report},
     shell::Shell,
+    target::Target,
     terminal::Terminal,
 };
 
 /// Sessions under way at once while they are opened.
 const AT_ONCE: usize = 64;
 
-/// Between two passes of the poller.
-const PASS: Duration = Duration::from_secs(5);
-
-/// A row that was not touched for this long counts as dead, in seconds: longer than any pass takes.
-const STALE: i64 = 15;
-
 /// Long enough for what opening left behind to be written.
 const REST: Duration = Duration::from_secs(3);
 
-/// CPU time of the watcher and its stores against polling: a third less.
+/// CPU time of sessions, watcher and stores against polling: a third less.
 const THIRD_LESS: f64 = 0.67;
-
-/// Of the poller's own.
-const POLLED: &str = "polling";
 
 /// How it is measured.
 #[derive(Args)]
@@ -46,24 +38,31 @@ pub struct Polling {
     /// How many sessions.
     #[arg(long, default_value_t = 1000)]
     pub sessions: usize,
-    /// How long each is measured, in seconds.
+    /// How long it is measured, in seconds.
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
 }
 
-/// CPU seconds and queries, so far or between two looks.
-#[derive(Clone, Copy)]
+/// One side: what works, and its stores.
+struct Side<'a> {
+    /// Processes and what each does.
+    processes: Vec<(&'static str, Process)>,
+    outside: &'a Outside,
+}
+
+/// CPU seconds, queries and commands, so far or between two looks.
+#[derive(Clone)]
 struct Cost {
-    watcher: f64,
+    processes: Vec<(&'static str, f64)>,
     mariadb: f64,
     redis: f64,
     questions: f64,
     commands: f64,
 }
 
-impl Cost {
-    async fn so_far(watcher: Process, outside: &Outside) -> Result<Self> {
-        let server = outside.mariadb.clone();
+impl Side<'_> {
+    async fn so_far(&self) -> Result<Cost> {
+        let server = self.outside.mariadb.clone();
         let (pid, questions) = spawn_blocking(move || {
             let server = server.blocking_lock();
             let status = server.sql("SHOW GLOBAL STATUS LIKE 'Questions'")?;
@@ -72,18 +71,22 @@ impl Cost {
         .await?
         .map_err(|why| anyhow!(why))?;
         let questions = questions.split_whitespace().nth(1).context("no count of questions")?.parse()?;
-        Ok(Self {
-            watcher: watcher.cpu_seconds()?,
+        let processes = self.processes.iter().map(|(what, process)| Ok((*what, process.cpu_seconds()?)));
+        Ok(Cost {
+            processes: processes.collect::<Result<_>>()?,
             mariadb: Process(pid).cpu_seconds()?,
-            redis: outside.redis.process().cpu_seconds()?,
+            redis: self.outside.redis.process().cpu_seconds()?,
             questions,
-            commands: outside.redis.commands().await? as f64,
+            commands: self.outside.redis.commands().await? as f64,
         })
     }
+}
 
-    fn since(self, before: Self) -> Self {
+impl Cost {
+    fn since(&self, before: &Self) -> Self {
+        let processes = self.processes.iter().zip(&before.processes);
         Self {
-            watcher: self.watcher - before.watcher,
+            processes: processes.map(|((what, now), (_, before))| (*what, now - before)).collect(),
             mariadb: self.mariadb - before.mariadb,
             redis: self.redis - before.redis,
             questions: self.questions - before.questions,
@@ -91,16 +94,20 @@ impl Cost {
         }
     }
 
-    fn cpu(&self) -> f64 {
-        self.watcher + self.mariadb + self.redis
+    fn stores(&self) -> f64 {
+        self.mariadb + self.redis
+    }
+
+    fn all(&self) -> f64 {
+        self.processes.iter().map(|(_, cpu)| cpu).sum::<f64>() + self.stores()
     }
 
     fn tell(&self, who: &str, seconds: f64, report: &mut Report) {
         let per_minute = 60.0 / seconds;
-        for (what, cpu) in [("watcher", self.watcher), ("MariaDB", self.mariadb), ("Redis", self.redis)] {
+        for (what, cpu) in self.processes.iter().chain(&[("MariaDB", self.mariadb), ("Redis", self.redis)]) {
             report.tell(format!("{who}: CPU of {what}"), cpu * per_minute, "s/min");
         }
-        report.tell(format!("{who}: CPU of all"), self.cpu() * per_minute, "s/min");
+        report.tell(format!("{who}: CPU of all"), self.all() * per_minute, "s/min");
         report.tell(format!("{who}: queries of MariaDB"), self.questions / seconds, "1/s");
         report.tell(format!("{who}: commands of Redis"), self.commands / seconds, "1/s");
     }
@@ -109,71 +116,56 @@ impl Cost {
 impl Polling {
     /// Measures; `None` if a server is not installed, which has then been said.
     pub async fn run(self) -> Result<Option<Report>> {
-        let outside = match Outside::start().await? {
-            Ok(outside) => outside,
-            Err(missing) => {
+        let (polled, owned) = match (Outside::start().await?, Outside::start().await?) {
+            (Ok(polled), Ok(owned)) => (polled, owned),
+            (Err(missing), _) | (_, Err(missing)) => {
                 println!("polling: skipped: {missing}");
                 return Ok(None);
             }
         };
-        let mut report = Report::new("polling");
-        let seconds = self.seconds as f64;
-        let polled = self.poll(&outside).await?;
+        let target = Target::start()?;
+        let mut holder = Holder::start(target.addr, self.sessions).await?;
+        let servers = Servers::start(Some(owned), &[]).await?;
+        let terminals = stream::iter(0..self.sessions).map(|_| servers.gateway.terminal());
+        let terminals: Vec<_> = terminals.buffer_unordered(AT_ONCE).try_collect().await?;
+        let browsers = try_join_all(terminals.into_iter().map(|(id, terminal)| look_on(id, terminal)));
+        let holding = holder.process();
+        tokio::select! {
+            costs = self.measure(holding, &polled, &servers) => costs.map(|costs| Some(self.tell(&costs))),
+            gone = holder.answer() => match gone? {},
+            ended = browsers => bail!("{} browsers are gone", ended?.len()),
+        }
+    }
+
+    /// What polling and this gateway cost in the same time.
+    async fn measure(&self, holder: Process, polled: &Outside, servers: &Servers) -> Result<[Cost; 2]> {
+        let url = polled.mariadb.lock().await.url(DATABASE);
+        let (view, sessions) = (polled.redis.addr(), self.sessions);
+        let poller = spawn_blocking(move || poller::start(&url, view, sessions)).await??;
+        let polling =
+            Side { processes: vec![("sessions", holder), ("watcher", poller.process())], outside: polled };
+        let own = Side { processes: vec![("gateway", servers.gateway.process())], outside: servers.outside()? };
+        sleep(REST).await;
+        let before = [polling.so_far().await?, own.so_far().await?];
+        sleep(Duration::from_secs(self.seconds)).await;
+        let after = [polling.so_far().await?, own.so_far().await?];
+        let open = servers.gateway.open_sessions().await?.len();
+        ensure!(open == self.sessions, "{open} of {} sessions are open", self.sessions);
+        Ok([after[0].since(&before[0]), after[1].since(&before[1])])
+    }
+
+    fn tell(&self, [polled, owned]: &[Cost; 2]) -> Report {
+        let (mut report, seconds) = (Report::new("polling"), self.seconds as f64);
         polled.tell("polling", seconds, &mut report);
-        let owned = self.own(outside).await?;
         owned.tell("Pulsegate", seconds, &mut report);
-        let stores = |cost: &Cost| cost.mariadb + cost.redis;
-        report.tell("CPU of both stores, Pulsegate / polling", stores(&owned) / stores(&polled), "×");
-        let ratio = owned.cpu() / polled.cpu();
+        report.tell("CPU of both stores, Pulsegate / polling", owned.stores() / polled.stores(), "×");
+        let ratio = owned.all() / polled.all();
         report.hold("CPU of all, Pulsegate / polling", ratio, "×", Goal::AtMost(THIRD_LESS));
         let ratio = owned.questions / polled.questions;
         report.hold("queries of MariaDB, Pulsegate / polling", ratio, "×", Goal::AtMost(THIRD_LESS));
         // Redis counts those of one pipeline or script one by one: few round trips, and their cost is in the CPU time.
-        let ratio = owned.commands / polled.commands;
-        report.tell("commands of Redis, Pulsegate / polling", ratio, "×");
-        Ok(Some(report))
-    }
-
-    /// A loop in this process, which does nothing else meanwhile.
-    async fn poll(&self, outside: &Outside) -> Result<Cost> {
-        let server = outside.mariadb.clone();
-        let url = spawn_blocking(move || {
-            let server = server.blocking_lock();
-            server.sql(&format!("CREATE DATABASE {POLLED}")).map(|_| server.url(POLLED))
-        });
-        let mut poller = Poller {
-            rows: MySqlConnection::connect(&url.await?.map_err(|why| anyhow!(why))?).await?,
-            view: BufStream::new(TcpStream::connect(outside.redis.addr()).await?),
-        };
-        poller.fill(self.sessions).await?;
-        poller.pass(self.sessions).await?;
-        let before = Cost::so_far(Process::own(), outside).await?;
-        tokio::select! {
-            () = sleep(Duration::from_secs(self.seconds)) => {}
-            failed = poller.work(self.sessions) => match failed? {},
-        }
-        Ok(Cost::so_far(Process::own(), outside).await?.since(before))
-    }
-
-    /// A gateway with real sessions, each with a browser that answers pings.
-    async fn own(&self, outside: Outside) -> Result<Cost> {
-        let servers = Servers::start(Some(outside), &[]).await?;
-        let terminals = stream::iter(0..self.sessions).map(|_| servers.gateway.terminal());
-        let terminals: Vec<_> = terminals.buffer_unordered(AT_ONCE).try_collect().await?;
-        let browsers = try_join_all(terminals.into_iter().map(|(id, terminal)| look_on(id, terminal)));
-        let measure = async {
-            sleep(REST).await;
-            let before = Cost::so_far(servers.gateway.process(), servers.outside()?).await?;
-            sleep(Duration::from_secs(self.seconds)).await;
-            let cost = Cost::so_far(servers.gateway.process(), servers.outside()?).await?.since(before);
-            let open = servers.gateway.open_sessions().await?.len();
-            ensure!(open == self.sessions, "{open} of {} sessions are open", self.sessions);
-            anyhow::Ok(cost)
-        };
-        tokio::select! {
-            cost = measure => cost,
-            ended = browsers => bail!("{} browsers are gone", ended?.len()),
-        }
+        report.tell("commands of Redis, Pulsegate / polling", owned.commands / polled.commands, "×");
+        report
     }
 }
 
@@ -182,64 +174,4 @@ async fn look_on(id: String, mut terminal: Terminal) -> Result<Infallible> {
     loop {
         terminal.hear().await.with_context(|| format!("session {id}"))?;
     }
-}
-
-/// A watcher that knows nothing but its tables: a heartbeat per session, a scan of all that is open, a search for what
-/// was not touched, one after the other.
-struct Poller {
-    rows: MySqlConnection,
-    view: BufStream<TcpStream>,
-}
-
-impl Poller {
-    async fn fill(&mut self, sessions: usize) -> Result<()> {
-        let table = "CREATE TABLE sessions (session_id CHAR(36) PRIMARY KEY, username VARCHAR(64) NOT NULL, \
-                     target VARCHAR(64) NOT NULL, status VARCHAR(16) NOT NULL, updated_at BIGINT NOT NULL, \
-                     KEY by_status (status))";
-        sqlx::query(table).execute(&mut self.rows).await?;
-        for nth in 0..sessions {
-            let insert = "INSERT INTO sessions VALUES (?, 'admin', 'playground', 'active', UNIX_TIMESTAMP())";
-            sqlx::query(insert).bind(id(nth)).execute(&mut self.rows).await?;
-        }
-        Ok(())
-    }
-
-    /// Passes, one every [`PASS`], until one fails.
-    async fn work(&mut self, sessions: usize) -> Result<Infallible> {
-        let mut passes = interval(PASS);
-        passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            passes.tick().await;
-            self.pass(sessions).await?;
-        }
-    }
-
-    /// One pass over all sessions.
-    async fn pass(&mut self, sessions: usize) -> Result<()> {
-        for nth in 0..sessions {
-            let beat = "UPDATE sessions SET updated_at = UNIX_TIMESTAMP() WHERE session_id = ?";
-            sqlx::query(beat).bind(id(nth)).execute(&mut self.rows).await?;
-            self.tell_view(&format!("SET session:{} active EX {STALE}", id(nth))).await?;
-        }
-        let scan = "SELECT session_id, username, target, status, updated_at FROM sessions WHERE status = 'active'";
-        let open = sqlx::query_as::<_, (String, String, String, String, i64)>(scan).fetch_all(&mut self.rows).await?;
-        let stale = "SELECT session_id FROM sessions WHERE status = 'active' AND updated_at < UNIX_TIMESTAMP() - ?";
-        let stale = sqlx::query_as::<_, (String,)>(stale).bind(STALE).fetch_all(&mut self.rows).await?;
-        ensure!(open.len() == sessions && stale.is_empty(), "{} sessions, {} stale", open.len(), stale.len());
-        Ok(())
-    }
-
-    async fn tell_view(&mut self, command: &str) -> Result<()> {
-        self.view.write_all(format!("{command}\r\n").as_bytes()).await?;
-        self.view.flush().await?;
-        let mut answer = String::new();
-        self.view.read_line(&mut answer).await?;
-        ensure!(answer.starts_with('+'), "Redis answered {answer}");
-        Ok(())
-    }
-}
-
-/// As long as the gateway's.
-fn id(nth: usize) -> String {
-    format!("{nth:036}")
 }

@@ -185,7 +185,7 @@ impl SessionActor {
         let moves = self.wire.keyboard.borrow().poll_timeout();
         let next = self.session.poll_timeout().map(|next| moves.map_or(next, |moves| moves.min(next)));
         match next {
-            Some(next) => self.timer.ring_by(next),
+            Some(next) => self.timer.ring_by(clock::tick_after(next)),
             None => self.timer.set(None),
         }
     }

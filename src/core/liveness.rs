@@ -9,6 +9,9 @@
 
 use std::time::{Duration, Instant};
 
+/// The first probe may come this part of the interval before its time.
+const EARLY: u32 = 50;
+
 /// How a peer is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
@@ -68,9 +71,12 @@ impl Liveness {
         self.due.map(|due| due + self.rule.window * left)
     }
 
-    /// Returns what is due, once; calling it early is harmless.
+    /// Returns what is due, once; calling it early is harmless. The first question may come a little early, so that two
+    /// peers that are asked at nearly the same time are asked at one.
     pub fn poll(&mut self, now: Instant) -> Option<Verdict> {
-        if self.due? > now {
+        let due = self.due?;
+        let early = if self.sent == 0 { self.rule.interval / EARLY } else { Duration::ZERO };
+        if due > now + early {
             return None;
         }
         if self.sent >= self.rule.probes {
@@ -78,7 +84,8 @@ impl Liveness {
             return Some(Verdict::Lost);
         }
         self.sent += 1;
-        self.due = Some(now + self.rule.window);
+        // What was asked early has its whole time all the same.
+        self.due = Some(due.max(now) + self.rule.window);
         Some(Verdict::Probe)
     }
 
@@ -131,6 +138,19 @@ mod tests {
         assert_eq!(watch.poll(at(base, 12)), None);
         assert_eq!(watch.poll(at(base, 13)), Some(Verdict::Lost));
         assert_eq!(watch.poll(at(base, 99)), None, "a verdict is given once");
+    }
+
+    #[test]
+    fn the_first_question_may_come_a_little_early_and_the_verdict_never() {
+        let base = Instant::now();
+        let mut watch = Liveness::new(base, RULE);
+        let before = |seconds, millis| at(base, seconds) - Duration::from_millis(millis);
+        assert_eq!(watch.poll(before(5, 101)), None);
+        assert_eq!(watch.poll(before(5, 100)), Some(Verdict::Probe));
+        assert_eq!(watch.poll(before(9, 1)), None);
+        assert_eq!(watch.poll(at(base, 9)), Some(Verdict::Probe));
+        assert_eq!(watch.poll(before(13, 1)), None);
+        assert_eq!(watch.poll(at(base, 13)), Some(Verdict::Lost));
     }
 
     #[test]

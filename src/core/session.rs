@@ -84,6 +84,14 @@ impl Limits {
             checkpoint: self.checkpoint.min(LONGEST),
         }
     }
+
+    /// When a checkpoint is due after one at `now`: up to a tenth early, at a time of day that all sessions share, so that the
+    /// stores are told of many at once.
+    fn next_checkpoint(&self, now: Moment) -> Instant {
+        let whole = micros(self.checkpoint);
+        let early = now.utc.0.saturating_add(whole).rem_euclid((whole / 10).max(1));
+        now.at + Duration::from_micros(whole.saturating_sub(early).max(0).unsigned_abs())
+    }
 }
 
 /// What happened.
@@ -267,7 +275,7 @@ impl Session {
             last_input: now.at,
             idle_warned: false,
             duration_warned: false,
-            checkpoint_at: now.at + limits.checkpoint,
+            checkpoint_at: limits.next_checkpoint(now),
             activity: Activity::default(),
             browser_heard: None,
             announced: Signs::default(),
@@ -441,7 +449,7 @@ impl Session {
             if self.signs() != self.announced {
                 self.announce(now, None);
             }
-            self.checkpoint_at = now.at + self.limits.checkpoint;
+            self.checkpoint_at = self.limits.next_checkpoint(now);
         }
     }
 

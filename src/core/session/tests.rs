@@ -10,7 +10,8 @@ mod clocks;
 mod properties;
 mod table;
 
-const START: UtcMicros = UtcMicros(1_700_000_000_000_000);
+/// At a time of day at which checkpoints fall.
+const START: UtcMicros = UtcMicros(1_700_000_001_000_000);
 
 const LIMITS: Limits = Limits {
     browser: Rule { interval: Duration::from_secs(5), window: Duration::from_millis(3_500), probes: 2 },

@@ -203,6 +203,20 @@ fn activity_is_made_durable_once_per_checkpoint_and_only_if_there_was_any() {
 }
 
 #[test]
+fn sessions_that_begin_at_different_times_have_their_checkpoints_together() {
+    let checkpoints = |begun: f64| {
+        let mut story = Story::new(Limits { checkpoint: CHECKPOINT.checkpoint, ..PATIENT });
+        story.pass(secs(begun));
+        story.session = Session::new(story.now, record(), Limits { checkpoint: CHECKPOINT.checkpoint, ..PATIENT });
+        (story.tell(attached(A)), story.tell(connected()), story.until_with_signs_of_life(91.0))
+    };
+    let expected = |log: &str| (String::new(), "active".to_owned(), log.to_owned());
+    assert_eq!(checkpoints(0.001), expected("30: checkpoint; 60: checkpoint; 90: checkpoint"));
+    assert_eq!(checkpoints(2.999), expected("30: checkpoint; 60: checkpoint; 90: checkpoint"));
+    assert_eq!(checkpoints(3.0), expected("33: checkpoint; 63: checkpoint"));
+}
+
+#[test]
 fn signs_of_life_of_a_browser_alone_are_made_durable() {
     let mut story = Story::active(CHECKPOINT);
     story.tell(Event::OutputPaused);

@@ -1,0 +1,101 @@
+//! The least that holds terminals: as many bare SSH clients, in a process of its own, each with a plain TCP connection in the
+//! place of a browser's. It asks both ends for signs of life as often as a gateway does, and concludes nothing. Knows
+//! nothing of Pulsegate.
+
+use std::{
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::{StreamExt, TryStreamExt, future::{select_all, try_join_all}, stream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    time::{Instant, interval_at},
+};
+
+use crate::{
+    bare::Bare,
+    process::{Kept, Process},
+    shell::Shell,
+};
+
+/// Between two signs of life of each end: a gateway's defaults.
+const ALIVE_EVERY: Duration = Duration::from_secs(5);
+
+/// Shells under way at once while they are opened.
+const AT_ONCE: usize = 64;
+
+/// As long as an empty WebSocket ping, and as its masked answer (RFC 6455 §5.2).
+const PING: [u8; 2] = [0x89, 0];
+const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+
+/// A running holder and the far ends of its connections; dropping it stops it.
+pub struct Holder {
+    kept: Kept,
+    pages: Vec<TcpStream>,
+}
+
+impl Holder {
+    /// Starts one with `count` shells of `target`.
+    pub async fn start(target: SocketAddr, count: usize) -> Result<Self> {
+        let own = std::env::current_exe().context("this program does not know its own path")?;
+        let (kept, line) = Kept::start(Command::new(own).args(["holder", &target.to_string(), &count.to_string()]))?;
+        let addr: SocketAddr =
+            line.parse().with_context(|| format!("the holder said {line:?} instead of its address"))?;
+        let pages = stream::iter(0..count).map(|_| TcpStream::connect(addr)).buffer_unordered(AT_ONCE);
+        Ok(Self { kept, pages: pages.try_collect().await? })
+    }
+
+    /// Its process.
+    pub fn process(&self) -> Process {
+        self.kept.process()
+    }
+
+    /// Answers its pings, until it hangs up.
+    pub async fn answer(&mut self) -> Result<Infallible> {
+        try_join_all(self.pages.iter_mut().map(answer)).await?;
+        bail!("there is nothing to answer")
+    }
+}
+
+async fn answer(page: &mut TcpStream) -> Result<Infallible> {
+    let mut ping = PING;
+    loop {
+        page.read_exact(&mut ping).await.context("the holder has hung up")?;
+        page.write_all(&PONG).await?;
+    }
+}
+
+/// What that process does: open the shells, say where it listens, hold a connection beside each until one ends.
+pub async fn serve(target: SocketAddr, count: usize) -> Result<Infallible> {
+    let shells = stream::iter(0..count).map(|_| Bare::open_kept_alive(target, Some(ALIVE_EVERY)));
+    let shells: Vec<_> = shells.buffer_unordered(AT_ONCE).try_collect().await?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    println!("{}", listener.local_addr()?);
+    let mut held = Vec::with_capacity(count);
+    for shell in shells {
+        let (page, _) = listener.accept().await?;
+        held.push(actix_rt::spawn(hold(shell, page)));
+    }
+    let (ended, ..) = select_all(held).await;
+    ended?
+}
+
+/// Holds one shell and its page.
+async fn hold(mut shell: Bare, mut page: TcpStream) -> Result<Infallible> {
+    page.set_nodelay(true)?;
+    let (mut reader, mut writer) = page.split();
+    let mut pings = interval_at(Instant::now() + ALIVE_EVERY, ALIVE_EVERY);
+    let mut answer = [0; 64];
+    loop {
+        tokio::select! {
+            _ = pings.tick() => writer.write_all(&PING).await?,
+            read = reader.read(&mut answer) => ensure!(read? > 0, "a page has hung up"),
+            heard = shell.hear() => writer.write_all(&heard?).await?,
+        }
+    }
+}

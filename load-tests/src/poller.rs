@@ -1,0 +1,96 @@
+//! A watcher as gateways used to have one, in a process of its own: a heartbeat per session, a scan of all that is open, a
+//! search for what was not touched, one after the other. Knows nothing but its tables.
+
+use std::{convert::Infallible, net::SocketAddr, process::Command, time::Duration};
+
+use anyhow::{Context, Result, ensure};
+use sqlx::{Connection, MySqlConnection};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufStream},
+    net::TcpStream,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::process::Kept;
+
+/// Between two passes.
+const PASS: Duration = Duration::from_secs(5);
+
+/// A row that was not touched for this long counts as dead, in seconds: longer than any pass takes.
+const STALE: i64 = 15;
+
+/// What it says once it has made a pass.
+const READY: &str = "ready";
+
+/// Starts one over a database and a Redis that are empty; dropping it stops it.
+pub fn start(records: &str, view: SocketAddr, sessions: usize) -> Result<Kept> {
+    let own = std::env::current_exe().context("this program does not know its own path")?;
+    let arguments = ["poller", records, &view.to_string(), &sessions.to_string()];
+    let (kept, line) = Kept::start(Command::new(own).args(arguments))?;
+    ensure!(line == READY, "the poller said {line:?}");
+    Ok(kept)
+}
+
+/// What that process does: pass after pass, until one fails.
+pub async fn serve(records: &str, view: SocketAddr, sessions: usize) -> Result<Infallible> {
+    let (rows, view) = (MySqlConnection::connect(records).await?, BufStream::new(TcpStream::connect(view).await?));
+    let mut poller = Poller { rows, view };
+    poller.fill(sessions).await?;
+    let mut passes = interval(PASS);
+    passes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    passes.tick().await;
+    poller.pass(sessions).await?;
+    println!("{READY}");
+    loop {
+        passes.tick().await;
+        poller.pass(sessions).await?;
+    }
+}
+
+struct Poller {
+    rows: MySqlConnection,
+    view: BufStream<TcpStream>,
+}
+
+impl Poller {
+    async fn fill(&mut self, sessions: usize) -> Result<()> {
+        let table = "CREATE TABLE sessions (session_id CHAR(36) PRIMARY KEY, username VARCHAR(64) NOT NULL, \
+                     target VARCHAR(64) NOT NULL, status VARCHAR(16) NOT NULL, updated_at BIGINT NOT NULL, \
+                     KEY by_status (status))";
+        sqlx::query(table).execute(&mut self.rows).await?;
+        for nth in 0..sessions {
+            let insert = "INSERT INTO sessions VALUES (?, 'admin', 'playground', 'active', UNIX_TIMESTAMP())";
+            sqlx::query(insert).bind(id(nth)).execute(&mut self.rows).await?;
+        }
+        Ok(())
+    }
+
+    /// One pass over all sessions.
+    async fn pass(&mut self, sessions: usize) -> Result<()> {
+        for nth in 0..sessions {
+            let beat = "UPDATE sessions SET updated_at = UNIX_TIMESTAMP() WHERE session_id = ?";
+            sqlx::query(beat).bind(id(nth)).execute(&mut self.rows).await?;
+            self.tell_view(&format!("SET session:{} active EX {STALE}", id(nth))).await?;
+        }
+        let scan = "SELECT session_id, username, target, status, updated_at FROM sessions WHERE status = 'active'";
+        let open = sqlx::query_as::<_, (String, String, String, String, i64)>(scan).fetch_all(&mut self.rows).await?;
+        let stale = "SELECT session_id FROM sessions WHERE status = 'active' AND updated_at < UNIX_TIMESTAMP() - ?";
+        let stale = sqlx::query_as::<_, (String,)>(stale).bind(STALE).fetch_all(&mut self.rows).await?;
+        ensure!(open.len() == sessions && stale.is_empty(), "{} sessions, {} stale", open.len(), stale.len());
+        Ok(())
+    }
+
+    async fn tell_view(&mut self, command: &str) -> Result<()> {
+        self.view.write_all(format!("{command}\r\n").as_bytes()).await?;
+        self.view.flush().await?;
+        let mut answer = String::new();
+        self.view.read_line(&mut answer).await?;
+        ensure!(answer.starts_with('+'), "Redis answered {answer}");
+        Ok(())
+    }
+}
+
+/// As long as the gateway's.
+fn id(nth: usize) -> String {
+    format!("{nth:036}")
+}
