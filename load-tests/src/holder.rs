@@ -10,7 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use futures_util::{StreamExt, TryStreamExt, future::{select_all, try_join_all}, stream};
+use futures_util::{
+    StreamExt, TryStreamExt,
+    future::{select_all, try_join_all},
+    stream,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},

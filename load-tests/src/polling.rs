@@ -142,8 +142,7 @@ impl Polling {
         let url = polled.mariadb.lock().await.url(DATABASE);
         let (view, sessions) = (polled.redis.addr(), self.sessions);
         let poller = spawn_blocking(move || poller::start(&url, view, sessions)).await??;
-        let polling =
-            Side { processes: vec![("sessions", holder), ("watcher", poller.process())], outside: polled };
+        let polling = Side { processes: vec![("sessions", holder), ("watcher", poller.process())], outside: polled };
         let own = Side { processes: vec![("gateway", servers.gateway.process())], outside: servers.outside()? };
         sleep(REST).await;
         let before = [polling.so_far().await?, own.so_far().await?];
