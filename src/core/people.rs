@@ -20,7 +20,7 @@ mod sign_in;
 #[cfg(test)]
 mod tests;
 
-pub use proof::{Identity, Invitation, SecondFactor};
+pub use proof::{Enrolment, Identity, Invitation, SecondFactor};
 pub use reach::{Listed, Reach, objection};
 pub use sign_in::{How, IDLE, LONGEST, SignIn, UNHEARD, stamp};
 
@@ -227,6 +227,8 @@ pub struct User {
     pub password_hash: String,
     /// The codes they are asked for beside it, if they are.
     pub second_factor: Option<SecondFactor>,
+    /// The one they are turning on, if they are.
+    pub enrolment: Option<Enrolment>,
     /// The link with which they may set a password, if one was made.
     pub invitation: Option<Invitation>,
     /// Who they are at the provider they sign in with; `None`: they have a password of their own.
@@ -243,7 +245,7 @@ impl User {
     /// Somebody who is added now.
     pub fn new(name: String, role: Role, grants: Vec<Grant>, password_hash: String, now: UtcMicros) -> Self {
         let (created_at, changed_at) = (now, now);
-        let (second_factor, invitation, identity, last_sign_in_at) = (None, None, None, None);
+        let (second_factor, enrolment, invitation, identity, last_sign_in_at) = (None, None, None, None, None);
         Self {
             name,
             role,
@@ -251,6 +253,7 @@ impl User {
             disabled: false,
             password_hash,
             second_factor,
+            enrolment,
             invitation,
             identity,
             created_at,

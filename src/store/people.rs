@@ -68,10 +68,10 @@ pub trait PeopleStore: SignInStore {
 pub(super) const VERSION: &str = "SELECT version FROM people_version WHERE id = 1";
 pub(super) const COUNT_UP: &str = "UPDATE people_version SET version = version + 1 WHERE id = 1";
 
-pub(super) const USERS: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, invitation, identity, \
-    created_at, changed_at, last_sign_in_at FROM users ORDER BY name";
-pub(super) const ONE_USER: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, invitation, identity, \
-    created_at, changed_at, last_sign_in_at FROM users WHERE name = ?";
+pub(super) const USERS: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, \
+    identity, created_at, changed_at, last_sign_in_at FROM users ORDER BY name";
+pub(super) const ONE_USER: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, \
+    identity, created_at, changed_at, last_sign_in_at FROM users WHERE name = ?";
 pub(super) const TOKENS: &str = "SELECT token_id, name, username, digest, scopes, created_at, expires_at, last_used_at \
     FROM tokens ORDER BY token_id";
 
@@ -79,8 +79,8 @@ pub(super) const TOKENS: &str = "SELECT token_id, name, username, digest, scopes
 macro_rules! add_user {
     ($unless:literal) => {
         concat!(
-            "INSERT INTO users (name, role, grants, disabled, password_hash, second_factor, invitation, identity, created_at, \
-             changed_at, last_sign_in_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ",
+            "INSERT INTO users (name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, identity, \
+             created_at, changed_at, last_sign_in_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ",
             $unless
         )
     };
@@ -91,8 +91,8 @@ macro_rules! add_user {
 macro_rules! add_first {
     ($from:literal, $unless:literal) => {
         concat!(
-            "INSERT INTO users (name, role, grants, disabled, password_hash, second_factor, invitation, identity, created_at, \
-             changed_at, last_sign_in_at) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? ",
+            "INSERT INTO users (name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, identity, \
+             created_at, changed_at, last_sign_in_at) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? ",
             $from,
             " WHERE NOT EXISTS (SELECT 1 FROM users AS others WHERE others.role = 'admin' AND others.disabled = 0 \
              AND (others.identity IS NULL OR others.identity LIKE '%\"admitted\":true%')) ",
@@ -115,7 +115,7 @@ macro_rules! add_token {
 pub(super) use {add_first, add_token, add_user};
 
 pub(super) const REPLACE_USER: &str = "UPDATE users SET role = ?, grants = ?, disabled = ?, password_hash = ?, second_factor = ?, \
-    invitation = ?, identity = ?, changed_at = ? \
+    enrolment = ?, invitation = ?, identity = ?, changed_at = ? \
     WHERE name = ? AND changed_at = ?";
 pub(super) const REMOVE_USER: &str = "DELETE FROM users WHERE name = ?";
 /// Tokens that were made while their user was being removed: the next user of that name is somebody else. A repetition finds the
@@ -181,6 +181,7 @@ fn user(row: &impl Columns) -> Result<User, StoreError> {
         disabled: count(row, "disabled")? != 0,
         password_hash: word(row, "password_hash")?,
         second_factor: optional_json(row, "second_factor")?,
+        enrolment: optional_json(row, "enrolment")?,
         invitation: optional_json(row, "invitation")?,
         identity: optional_json(row, "identity")?,
         created_at: time(row, "created_at")?.ok_or_else(unreadable)?,

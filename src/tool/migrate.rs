@@ -238,6 +238,7 @@ mod tests {
                 "the column users.identity",
                 "the column targets.via",
                 "the table sign_ins with all its rows",
+                "the column users.enrolment",
             ]
         );
     }

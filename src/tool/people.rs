@@ -140,6 +140,7 @@ async fn set(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, option
         grants: if no_grants || !grants.is_empty() { grants } else { user.grants },
         disabled: disable || (user.disabled && !enable),
         second_factor: user.second_factor.filter(|_| !reset_totp),
+        enrolment: user.enrolment.filter(|_| !reset_totp),
         ..user
     };
     let user = replace(desk, store, user, change).await?;

@@ -1,10 +1,6 @@
 //! `/api/v1/me/totp`: turning one's second factor on and off; and what a sign-in makes of a code. Knows no password.
 
-use std::{
-    net::IpAddr,
-    sync::{Arc, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::net::IpAddr;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use secrecy::{ExposeSecret, SecretString};
@@ -16,15 +12,11 @@ use super::{account, audit::Visitor, auth::Caller, error::Problem, state::State}
 use crate::{
     core::{
         audit::{ANONYMOUS, Action, Deed},
-        fading::Fading,
-        people::{SecondFactor, User},
+        people::{Enrolment, SecondFactor, User},
         totp::{self, Typed},
     },
     store::people::Change,
 };
-
-/// Time to find the phone, and to install an app on it.
-const ENROLMENT_LIFE: Duration = Duration::from_secs(15 * 60);
 
 /// How often a code is taken anew where its user was changed by somebody at the same moment.
 const ATTEMPTS: usize = 3;
@@ -36,7 +28,8 @@ pub struct Again {
     password: SecretString,
 }
 
-/// `POST /api/v1/me/totp`: makes a secret and shows it, this once. Until it is confirmed by a code nothing changes.
+/// `POST /api/v1/me/totp`: makes a secret and shows it, this once. Until it is confirmed by a code, on whichever gateway, nobody is
+/// asked for one.
 pub async fn begin(
     request: HttpRequest,
     state: web::Data<State>,
@@ -49,7 +42,10 @@ pub async fn begin(
     let secret = totp::secret(rand::random());
     let uri = totp::uri(&secret, &user.name);
     let told = json!({ "secret": secret.expose_secret(), "uri": uri.expose_secret() });
-    enrolments(&state).insert(state.now(), user.name.into(), secret, ENROLMENT_LIFE);
+    let sealed =
+        state.settings.seals.seal(rand::random(), &totp::place(&user.name), &secret).ok_or_else(Problem::internal)?;
+    let enrolment = Some(Enrolment::new(sealed, (state.settings.utc)()));
+    replace(&state, User { enrolment, ..user }).await?;
     Ok(HttpResponse::Ok().json(told))
 }
 
@@ -70,12 +66,13 @@ pub async fn confirm(
     let caller = caller.still(&state, None)?;
     let user = enrolling(&state, &caller)?;
     may_try(&state, &user.name)?;
-    let secret = enrolments(&state).get_mut(state.now(), &user.name.as_str().into()).map(|entry| entry.value.clone());
-    let secret = secret.ok_or_else(|| {
+    let waits = user.enrolment.clone().filter(|enrolment| enrolment.waits((state.settings.utc)()));
+    let Enrolment { sealed, .. } = waits.ok_or_else(|| {
         Problem::conflict(
             "No secret waits to be confirmed: it is kept for 15 minutes. Turn the second factor on again.",
         )
     })?;
+    let secret = open(&state, &user.name, &sealed)?;
     let step = match Typed::read(&body.code) {
         Some(Typed::Digits(digits)) => totp::step(&secret, &digits, (state.settings.utc)(), 0),
         Some(Typed::Recovery(_)) | None => None,
@@ -86,16 +83,13 @@ pub async fn confirm(
             "This code does not fit. Type the six digits that the app shows now; if they never fit, set the phone's clock right.",
         ));
     };
-    let sealed =
-        state.settings.seals.seal(rand::random(), &totp::place(&user.name), &secret).ok_or_else(Problem::internal)?;
     let (shown, recovery): (Vec<_>, Vec<_>) =
         (0..totp::RECOVERY_CODES).map(|_| totp::recovery_code(rand::random())).unzip();
     let factor = SecondFactor { sealed, step, recovery, mark: rand::random() };
     let visitor = Visitor::of(&request, &state, &caller);
     let deed = visitor.did(Action::UserSecondFactor, &user.name, "Their own, turned on.");
     state.gateway.audit().record(deed).await?;
-    replace(&state, User { second_factor: Some(factor), ..user.clone() }).await?;
-    enrolments(&state).take(state.now(), &user.name.as_str().into());
+    replace(&state, User { second_factor: Some(factor), enrolment: None, ..user }).await?;
     let shown: Vec<_> = shown.iter().map(ExposeSecret::expose_secret).collect();
     Ok(HttpResponse::Ok().json(json!({ "recovery_codes": shown })))
 }
@@ -166,18 +160,18 @@ pub async fn spend(
 fn left(state: &State, user: &User, typed: &Typed) -> Result<Option<SecondFactor>, Problem> {
     let Some(factor) = &user.second_factor else { return Ok(None) };
     let secret = match typed {
-        Typed::Digits(_) => {
-            Some(state.settings.seals.open(&totp::place(&user.name), &factor.sealed).map_err(|error| {
-                tracing::error!(user = user.name, %error, "a second factor cannot be opened");
-                Problem::unavailable(
-                    "This gateway cannot check your code. Use a recovery code, and tell its operator.",
-                    60,
-                )
-            })?)
-        }
+        Typed::Digits(_) => Some(open(state, &user.name, &factor.sealed)?),
         Typed::Recovery(_) => None,
     };
     Ok(factor.spend(typed, secret.as_ref(), (state.settings.utc)(), rand::random()))
+}
+
+/// The secret of somebody's codes.
+fn open(state: &State, name: &str, sealed: &str) -> Result<SecretString, Problem> {
+    state.settings.seals.open(&totp::place(name), sealed).map_err(|error| {
+        tracing::error!(user = name, %error, "a second factor cannot be opened");
+        Problem::unavailable("This gateway cannot check your code. Use a recovery code, and tell its operator.", 60)
+    })
 }
 
 fn refuse(state: &State, address: IpAddr, name: &str) -> Problem {
@@ -217,10 +211,6 @@ async fn write(state: &State, user: User) -> Result<bool, Problem> {
     let before = user.changed_at;
     let changed_at = user.next_change((state.settings.utc)());
     Ok(state.gateway.people().change(Change::Replace(User { changed_at, ..user }, before)).await?)
-}
-
-fn enrolments(state: &State) -> MutexGuard<'_, Fading<Arc<str>, SecretString>> {
-    state.enrolments.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

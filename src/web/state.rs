@@ -62,9 +62,6 @@ const CODES: u32 = 10;
 /// The while in which these are counted.
 const CODES_WITHIN: Duration = Duration::from_secs(10 * 60);
 
-/// Secrets of second factors that wait for their first code: far more than people who turn one on at once.
-const ENROLMENTS: usize = 1_000;
-
 /// Users whom proxies name, by address, that are told to the audit log once an hour; of more some are told oftener.
 const NAMED: usize = 10_000;
 
@@ -201,8 +198,6 @@ pub struct State {
     pub names: Throttle<str>,
     /// For which names wrong codes were tried, beside the right password.
     pub codes: Throttle<str>,
-    /// Secrets of second factors that were shown, and wait for their first code; by user.
-    pub enrolments: std::sync::Mutex<Fading<Arc<str>, SecretString>>,
     /// The link of whoever is to be the first admin.
     setup: std::sync::Mutex<Fading<Digest, ()>>,
     /// Whom a proxy named, from where: told to the audit log already.
@@ -237,7 +232,6 @@ impl State {
             throttle: Throttle::new(TRIES),
             names: Throttle::new(TRIES_FOR_A_NAME),
             codes: Throttle::within(CODES_WITHIN, CODES),
-            enrolments: std::sync::Mutex::new(Fading::new(ENROLMENTS)),
             named: std::sync::Mutex::new(Fading::new(NAMED)),
             setup: std::sync::Mutex::new(Fading::new(1)),
             under_way: UnderWay::default(),

@@ -128,7 +128,8 @@ pub async fn change(
     keep_an_admin(&state, &before, role == Role::Admin && !disabled)?;
     let changed_at = before.next_change((state.settings.utc)());
     let second_factor = before.second_factor.clone().filter(|_| !reset_totp);
-    let user = User { role, grants, disabled, second_factor, changed_at, ..before.clone() };
+    let enrolment = before.enrolment.clone().filter(|_| !reset_totp);
+    let user = User { role, grants, disabled, second_factor, enrolment, changed_at, ..before.clone() };
     let user = match new_hash {
         Some(hash) => user.with_password(hash),
         None => user,

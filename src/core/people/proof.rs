@@ -15,6 +15,9 @@ use crate::core::{
 /// How long a link works with which somebody sets their own password, in microseconds: a day, to find the mail it came with.
 const LINK_LIFE: i64 = 24 * 60 * 60 * 1_000_000;
 
+/// How long a second factor can be confirmed, in microseconds: time to find the phone, and to install an app on it.
+const ENROLMENT_LIFE: i64 = 15 * 60 * 1_000_000;
+
 /// One-time codes that a user is asked for when they sign in.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecondFactor {
@@ -48,6 +51,33 @@ impl SecondFactor {
 impl fmt::Debug for SecondFactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SecondFactor {{ step: {}, recovery: {} left }}", self.step, self.recovery.len())
+    }
+}
+
+/// A second factor that is being turned on: nothing asks for it until a code of it shows that its secret has arrived.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enrolment {
+    /// The secret of the codes, sealed for this user.
+    pub sealed: String,
+    /// UTC microseconds; from then on it is void.
+    expires_at: i64,
+}
+
+impl Enrolment {
+    /// One that begins now: good for 15 minutes.
+    pub fn new(sealed: String, now: UtcMicros) -> Self {
+        Self { sealed, expires_at: now.0.saturating_add(ENROLMENT_LIFE) }
+    }
+
+    /// Whether it can still be confirmed.
+    pub fn waits(&self, now: UtcMicros) -> bool {
+        now.0 < self.expires_at
+    }
+}
+
+impl fmt::Debug for Enrolment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Enrolment {{ expires_at: {} }}", self.expires_at)
     }
 }
 
@@ -98,9 +128,9 @@ impl Identity {
 }
 
 impl User {
-    /// The same with a new password, which voids a link that was to set one.
+    /// The same with a new password, which voids a link that was to set one, and a second factor that was begun with the old one.
     pub fn with_password(self, password_hash: String) -> Self {
-        Self { password_hash, invitation: None, ..self }
+        Self { password_hash, enrolment: None, invitation: None, ..self }
     }
 }
 

@@ -13,6 +13,7 @@ fn user(role: Role, grants: &[&str]) -> User {
         disabled: false,
         password_hash: "secret-hash".to_owned(),
         second_factor: None,
+        enrolment: None,
         invitation: None,
         identity: None,
         created_at: UtcMicros(1),
@@ -220,9 +221,20 @@ fn a_link_that_sets_a_password_ends_after_a_day_and_with_its_use() {
 }
 
 #[test]
+fn a_second_factor_waits_for_its_first_code_a_quarter_of_an_hour_and_no_new_password() {
+    let (made, quarter) = (UtcMicros(5), UtcMicros(5 + 15 * 60 * 1_000_000));
+    let enrolment = Enrolment::new("sealed".to_owned(), made);
+    assert!(enrolment.waits(made) && enrolment.waits(UtcMicros(quarter.0 - 1)) && !enrolment.waits(quarter));
+    let ada = User { enrolment: Some(enrolment), ..user(Role::User, &[]) };
+    assert_eq!(ada.with_password("new".to_owned()).enrolment, None);
+}
+
+#[test]
 fn nothing_that_proves_who_one_is_shows_in_debug_output() {
     let ada = User { second_factor: Some(factor()), ..user(Role::User, &[]) };
-    let shown = format!("{ada:?} {:?} {:?}", ada.second_factor, Invitation::new("digest".to_owned(), UtcMicros(0)));
+    let enrolment = Enrolment::new("GEZDGNBV".to_owned(), UtcMicros(0));
+    let invitation = Invitation::new("digest".to_owned(), UtcMicros(0));
+    let shown = format!("{ada:?} {:?} {enrolment:?} {invitation:?}", ada.second_factor);
     for secret in ["secret-hash", "digest", "GEZDGNBV", "\"a\""] {
         assert!(!shown.contains(secret), "{shown}");
     }

@@ -3,7 +3,7 @@
 use super::{Fresh, block_on};
 use crate::{
     core::{
-        people::{Grant, Identity, Invitation, Right, Role, SecondFactor, Token, User},
+        people::{Enrolment, Grant, Identity, Invitation, Right, Role, SecondFactor, Token, User},
         record::UtcMicros,
         target::{Auth, AuthKind, Outline, Sealed, Target},
     },
@@ -38,6 +38,7 @@ fn user(name: &str) -> User {
         disabled: false,
         password_hash: "$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA".to_owned(),
         second_factor: Some(second_factor()),
+        enrolment: Some(Enrolment::new("v1.\"'begun✓".to_owned(), UtcMicros(10))),
         invitation: Some(Invitation::new("cd".repeat(32), UtcMicros(10))),
         identity: Some(identity()),
         created_at: UtcMicros(10),
@@ -271,8 +272,14 @@ pub fn of_two_gateways_that_take_one_code_only_one_does<S: PeopleStore, G>(fresh
         assert!(store.change(Change::Replace(taken(1), UtcMicros(10))).await.unwrap());
         assert!(!store.change(Change::Replace(taken(2), UtcMicros(10))).await.unwrap());
         assert!(store.change(Change::Replace(taken(1), UtcMicros(10))).await.unwrap(), "what was sent twice is done");
-        let without =
-            User { second_factor: None, invitation: None, identity: None, changed_at: UtcMicros(12), ..user("ada") };
+        let without = User {
+            second_factor: None,
+            enrolment: None,
+            invitation: None,
+            identity: None,
+            changed_at: UtcMicros(12),
+            ..user("ada")
+        };
         assert!(store.change(Change::Replace(without.clone(), UtcMicros(11))).await.unwrap());
         assert_eq!(store.read().await.unwrap().users["ada"], without);
     });

@@ -121,16 +121,16 @@ fn add_first(user: &User) -> Statement {
 fn whole(query: Statement, user: &User) -> Statement {
     let query = query.bind(user.name.clone()).bind(user.role.as_str()).bind(rows::list(&user.grants));
     let query = query.bind(i64::from(user.disabled)).bind(user.password_hash.clone());
-    let query = query.bind(rows::optional(user.second_factor.as_ref())).bind(rows::optional(user.invitation.as_ref()));
-    let query = query.bind(rows::optional(user.identity.as_ref()));
+    let query = query.bind(rows::optional(user.second_factor.as_ref())).bind(rows::optional(user.enrolment.as_ref()));
+    let query = query.bind(rows::optional(user.invitation.as_ref())).bind(rows::optional(user.identity.as_ref()));
     query.bind(user.created_at.0).bind(user.changed_at.0).bind(user.last_sign_in_at.map(|at| at.0))
 }
 
 fn replace_user(user: &User, before: UtcMicros) -> Statement {
     let query = sqlx::query(rows::REPLACE_USER).bind(user.role.as_str()).bind(rows::list(&user.grants));
     let query = query.bind(i64::from(user.disabled)).bind(user.password_hash.clone());
-    let query = query.bind(rows::optional(user.second_factor.as_ref())).bind(rows::optional(user.invitation.as_ref()));
-    let query = query.bind(rows::optional(user.identity.as_ref()));
+    let query = query.bind(rows::optional(user.second_factor.as_ref())).bind(rows::optional(user.enrolment.as_ref()));
+    let query = query.bind(rows::optional(user.invitation.as_ref())).bind(rows::optional(user.identity.as_ref()));
     let query = query.bind(user.changed_at.0);
     query.bind(user.name.clone()).bind(before.0)
 }

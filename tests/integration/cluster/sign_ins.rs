@@ -12,6 +12,7 @@ use crate::{
     gateway::{
         oidc::visit::{Leaving, leaves, with},
         people::{PASSWORD, Person, add, is_taken_away},
+        second_factor::{begins, confirms, tries},
     },
     site,
     support::{
@@ -43,6 +44,20 @@ fn me(person: &Person<'_>) -> u16 {
 
 fn devices(person: &Person<'_>) -> Vec<Value> {
     person.asks("GET", "/api/v1/devices", None).json()["items"].as_array().unwrap().clone()
+}
+
+#[test]
+fn a_second_factor_that_was_begun_on_one_gateway_is_confirmed_on_another() {
+    let site = site!();
+    let [one, two] = two(&site);
+    add(&one, "ada", "user", &["playground"]);
+    let here = Person::signs_in(&one, "ada", PASSWORD).unwrap();
+    let phone = begins(&here);
+    let there = at(&two, &here);
+    within(GONE_WITHIN, "heard of there", || confirms(&there, &phone).status == 200);
+    assert_eq!(confirms(&there, &phone).status, 409, "it is on");
+    within(GONE_WITHIN, "heard of here", || tries(&one, PASSWORD, None).is_err_and(|answer| answer.status == 401));
+    assert!(tries(&one, PASSWORD, Some(&phone.shows(1))).is_ok());
 }
 
 #[test]

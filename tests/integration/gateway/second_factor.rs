@@ -31,15 +31,26 @@ impl Phone {
     }
 }
 
-/// Turns the second factor of somebody on; returns their phone and the recovery codes.
+/// Begins to turn the second factor of somebody on; returns their phone.
 #[track_caller]
-pub fn enrols(person: &Person<'_>) -> (Phone, Vec<String>) {
+pub fn begins(person: &Person<'_>) -> Phone {
     let told = person.asks("POST", "/api/v1/me/totp", Some(&json!({"password": PASSWORD}))).json();
     let secret = told["secret"].as_str().unwrap();
     assert!(told["uri"].as_str().unwrap().contains(secret), "{told}");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros();
-    let phone = Phone { secret: secret.into(), began: i64::try_from(now).unwrap() };
-    let answer = person.asks("POST", "/api/v1/me/totp/confirm", Some(&json!({"code": phone.shows(0)})));
+    Phone { secret: secret.into(), began: i64::try_from(now).unwrap() }
+}
+
+/// Types the first code.
+pub fn confirms(person: &Person<'_>, phone: &Phone) -> Answer {
+    person.asks("POST", "/api/v1/me/totp/confirm", Some(&json!({"code": phone.shows(0)})))
+}
+
+/// Turns the second factor of somebody on; returns their phone and the recovery codes.
+#[track_caller]
+pub fn enrols(person: &Person<'_>) -> (Phone, Vec<String>) {
+    let phone = begins(person);
+    let answer = confirms(person, &phone);
     assert_eq!(answer.status, 200, "{}", answer.text());
     let codes = answer.json()["recovery_codes"].as_array().unwrap().clone();
     (phone, codes.iter().map(|code| code.as_str().unwrap().to_owned()).collect())
