@@ -1,5 +1,6 @@
 //! Scenario: one session floods its page while others type. Their keys must come back as if it were not there. The flood
-//! has a target and a page of its own, so that what is measured is the gateway between them.
+//! has a target and a page of its own, so that what is measured is the gateway between them; what the same flood does to the
+//! machine without a gateway, bare clients show in turns with it.
 
 use std::{
     net::SocketAddr,
@@ -16,6 +17,7 @@ use clap::Args;
 use tokio::time::{sleep, timeout};
 
 use crate::{
+    bare::Bare,
     gateway::{Door, Gateway},
     report::{Goal, Report, Samples},
     shell::{self, Shell},
@@ -81,34 +83,75 @@ impl Neighbour {
             shell::start_raw(&mut terminal).await?;
             typists.push(terminal);
         }
-        let page = Page::open(gateway.door(), gateway.open_on("flood").await?);
-        let (mut alone, mut beside, mut flood) = (Samples::default(), Samples::default(), Duration::ZERO);
-        for _ in 0..self.rounds {
-            page.pace.store(0, Ordering::Relaxed);
-            sleep(SETTLE).await;
-            self.round(&mut typists, &mut alone).await?;
-            page.pace.store(self.pace, Ordering::Relaxed);
-            sleep(SETTLE).await;
-            let begun = Instant::now();
-            self.round(&mut typists, &mut beside).await?;
-            flood += begun.elapsed() + SETTLE;
+        let mut bare_typists = Vec::new();
+        for _ in 0..self.typists.max(1) {
+            let mut bare = Bare::open(target.addr).await?;
+            shell::start_raw(&mut bare).await?;
+            bare_typists.push(bare);
         }
-        let reached = page.read.load(Ordering::Relaxed) as f64 / 1e6 / flood.as_secs_f64();
-        report.hold("the flood", reached, "MB/s", Goal::AtLeast(self.pace as f64 * REACHED));
-        page.close()?;
-        for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
-            let (alone, beside) = (alone.quantile_us(share), beside.quantile_us(share));
-            report.tell(format!("echo {name} alone"), alone, "µs");
-            report.tell(format!("echo {name} beside a flood"), beside, "µs");
-            report.hold(format!("echo {name}, beside / alone"), beside / alone, "×", Goal::AtMost(BESIDE));
+        let (door, id, flood) = (gateway.door(), gateway.open_on("flood").await?, flooding.addr);
+        let mut through = Side::new(Page::open(async move || prompted(&door, &id).await));
+        let mut bare = Side::new(Page::open(async move || Bare::open(flood).await));
+        for _ in 0..self.rounds {
+            bare.round(&self, &mut bare_typists).await?;
+            through.round(&self, &mut typists).await?;
+        }
+        let bare = bare.close("bare clients", &mut report, self.pace)?;
+        let through = through.close("gateway", &mut report, self.pace)?;
+        for (name, bare, through) in [("p50", bare.0, through.0), ("p99", bare.1, through.1)] {
+            report.tell(format!("bare clients: echo {name}, beside / alone"), bare, "×");
+            report.hold(format!("gateway: echo {name}, beside / alone"), through, "×", Goal::AtMost(BESIDE));
         }
         for terminal in &mut typists {
             shell::end_raw(terminal).await?;
         }
         Ok(report)
     }
+}
 
-    async fn round(&self, typists: &mut [Terminal], samples: &mut Samples) -> Result<()> {
+/// Who types beside whose flood, and how long their keys took.
+struct Side {
+    page: Page,
+    alone: Samples,
+    beside: Samples,
+    flood: Duration,
+}
+
+impl Side {
+    fn new(page: Page) -> Self {
+        Self { page, alone: Samples::default(), beside: Samples::default(), flood: Duration::ZERO }
+    }
+
+    /// Types without and with the flood.
+    async fn round(&mut self, how: &Neighbour, typists: &mut [impl Shell]) -> Result<()> {
+        sleep(SETTLE).await;
+        how.round(typists, &mut self.alone).await?;
+        self.page.pace.store(how.pace, Ordering::Relaxed);
+        sleep(SETTLE).await;
+        let begun = Instant::now();
+        how.round(typists, &mut self.beside).await?;
+        self.flood += begun.elapsed() + SETTLE;
+        self.page.pace.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Tells all; returns by how much the flood has slowed the median and the slowest hundredth.
+    fn close(self, who: &str, report: &mut Report, pace: u64) -> Result<(f64, f64)> {
+        let reached = self.page.read.load(Ordering::Relaxed) as f64 / 1e6 / self.flood.as_secs_f64();
+        report.hold(format!("{who}: the flood"), reached, "MB/s", Goal::AtLeast(pace as f64 * REACHED));
+        self.page.close()?;
+        let [p50, p99] = [("p50", 0.5), ("p99", 0.99)].map(|(name, share)| {
+            let (alone, beside) = (self.alone.quantile_us(share), self.beside.quantile_us(share));
+            report.tell(format!("{who}: echo {name} alone"), alone, "µs");
+            report.tell(format!("{who}: echo {name} beside a flood"), beside, "µs");
+            beside / alone
+        });
+        Ok((p50, p99))
+    }
+}
+
+impl Neighbour {
+    async fn round(&self, typists: &mut [impl Shell], samples: &mut Samples) -> Result<()> {
         let count = typists.len();
         for (nth, key) in (b'a'..=b'z').cycle().take(self.keys).enumerate() {
             sleep(PAUSE).await;
@@ -119,6 +162,13 @@ impl Neighbour {
     }
 }
 
+/// A terminal behind its first prompt.
+async fn prompted(door: &Door, id: &str) -> Result<Terminal> {
+    let mut terminal = Terminal::attach_at(door, id, None).await?;
+    shell::hear_until(&mut terminal, shell::PROMPT).await?;
+    Ok(terminal)
+}
+
 /// A catalogue of both targets.
 fn both(typed: SocketAddr, flooding: SocketAddr) -> String {
     let entry = |name: &str, addr: SocketAddr| {
@@ -127,11 +177,43 @@ fn both(typed: SocketAddr, flooding: SocketAddr) -> String {
     format!("[{}, {}]", entry("playground", typed), entry("flood", flooding))
 }
 
+/// A terminal that can hold its output back.
+trait Paced: Shell {
+    /// Whether it is read all the same meanwhile: a page answers pings.
+    const READ_AT_REST: bool;
+
+    /// Holds its output back, or lets it come.
+    async fn rest(&mut self, rests: bool) -> Result<()>;
+}
+
+impl Paced for Terminal {
+    const READ_AT_REST: bool = true;
+
+    async fn rest(&mut self, rests: bool) -> Result<()> {
+        if rests {
+            self.stop_acks();
+            return Ok(());
+        }
+        self.resume_acks().await
+    }
+}
+
+impl Paced for Bare {
+    const READ_AT_REST: bool = false;
+
+    async fn rest(&mut self, _: bool) -> Result<()> {
+        Ok(())
+    }
+}
+
 impl Page {
-    fn open(door: Door, id: String) -> Self {
+    /// Opens one with what `open` opens on a thread of its own, behind its first prompt.
+    fn open<S: Paced>(open: impl AsyncFnOnce() -> Result<S> + Send + 'static) -> Self {
         let (pace, read) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let (paced, counted) = (pace.clone(), read.clone());
-        let thread = std::thread::spawn(move || actix_rt::System::new().block_on(drink(&door, &id, &paced, &counted)));
+        let thread = std::thread::spawn(move || {
+            actix_rt::System::new().block_on(async { drink(open().await?, &paced, &counted).await })
+        });
         Self { thread, pace, read }
     }
 
@@ -142,30 +224,25 @@ impl Page {
 }
 
 /// Reads a flood at the pace it is told.
-async fn drink(door: &Door, id: &str, pace: &AtomicU64, read: &AtomicU64) -> Result<()> {
-    let mut terminal = Terminal::attach_at(door, id, None).await?;
-    shell::hear_until(&mut terminal, shell::PROMPT).await?;
-    terminal.stop_acks();
-    terminal.say(format!("flood {FLOOD}\r").as_bytes()).await?;
-    let mut drinks = false;
-    let mut next = Instant::now();
+async fn drink<S: Paced>(mut shell: S, pace: &AtomicU64, read: &AtomicU64) -> Result<()> {
+    shell.rest(true).await?;
+    shell.say(format!("flood {FLOOD}\r").as_bytes()).await?;
+    let (mut drinks, mut next) = (false, Instant::now());
     loop {
         let now = pace.load(Ordering::Relaxed);
-        match now {
-            OVER => return Ok(()),
-            0 if drinks => {
-                terminal.stop_acks();
-                drinks = false;
-            }
-            0 => {}
-            _ if drinks => {}
-            _ => {
-                terminal.resume_acks().await?;
-                (drinks, next) = (true, Instant::now());
-            }
+        if now == OVER {
+            return Ok(());
         }
-        // A page that rests still answers pings.
-        let Ok(heard) = timeout(LOOK, terminal.hear()).await else { continue };
+        if drinks != (now > 0) {
+            drinks = now > 0;
+            shell.rest(!drinks).await?;
+            next = Instant::now();
+        }
+        if !drinks && !S::READ_AT_REST {
+            sleep(LOOK).await;
+            continue;
+        }
+        let Ok(heard) = timeout(LOOK, shell.hear()).await else { continue };
         let length = heard?.len() as u64;
         read.fetch_add(length, Ordering::Relaxed);
         if drinks {
