@@ -136,7 +136,7 @@ impl Side {
     }
 
     /// Tells all; returns by how much the flood has slowed the median and the slowest hundredth.
-    fn close(self, who: &str, report: &mut Report, pace: u64) -> Result<(f64, f64)> {
+    fn close(mut self, who: &str, report: &mut Report, pace: u64) -> Result<(f64, f64)> {
         let reached = self.page.read.load(Ordering::Relaxed) as f64 / 1e6 / self.flood.as_secs_f64();
         report.hold(format!("{who}: the flood"), reached, "MB/s", Goal::AtLeast(pace as f64 * REACHED));
         self.page.close()?;

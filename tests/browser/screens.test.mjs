@@ -80,6 +80,8 @@ promise("vim is there again as it was, within a second of a page that is loaded 
     return [Math.round(left), Math.round(top)];
   };
   const look = async () => ({ shown: await desk.screen(), at: await desk.page.evaluate(cursor) });
+  // What is parsed is drawn with the next frame, the cursor too.
+  await desk.page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
   const before = await look();
   await desk.page.reload();
   await desk.stands("active");
