@@ -5,7 +5,6 @@
 use std::{
     convert::Infallible,
     net::{Ipv4Addr, SocketAddr},
-    process::Command,
     time::Duration,
 };
 
@@ -46,10 +45,7 @@ pub struct Holder {
 impl Holder {
     /// Starts one with `count` shells of `target`.
     pub async fn start(target: SocketAddr, count: usize) -> Result<Self> {
-        let own = std::env::current_exe().context("this program does not know its own path")?;
-        let (kept, line) = Kept::start(Command::new(own).args(["holder", &target.to_string(), &count.to_string()]))?;
-        let addr: SocketAddr =
-            line.parse().with_context(|| format!("the holder said {line:?} instead of its address"))?;
+        let (kept, addr) = Kept::start_own_server(&["holder", &target.to_string(), &count.to_string()])?;
         let pages = stream::iter(0..count).map(|_| TcpStream::connect(addr)).buffer_unordered(AT_ONCE);
         Ok(Self { kept, pages: pages.try_collect().await? })
     }

@@ -1,9 +1,9 @@
 //! A watcher as gateways used to have one, in a process of its own: a heartbeat per session, a scan of all that is open, a
 //! search for what was not touched, one after the other. Knows nothing but its tables.
 
-use std::{convert::Infallible, net::SocketAddr, process::Command, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use sqlx::{Connection, MySqlConnection};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufStream},
@@ -24,9 +24,7 @@ const READY: &str = "ready";
 
 /// Starts one over a database and a Redis that are empty; dropping it stops it.
 pub fn start(records: &str, view: SocketAddr, sessions: usize) -> Result<Kept> {
-    let own = std::env::current_exe().context("this program does not know its own path")?;
-    let arguments = ["poller", records, &view.to_string(), &sessions.to_string()];
-    let (kept, line) = Kept::start(Command::new(own).args(arguments))?;
+    let (kept, line) = Kept::start_own(&["poller", records, &view.to_string(), &sessions.to_string()])?;
     ensure!(line == READY, "the poller said {line:?}");
     Ok(kept)
 }

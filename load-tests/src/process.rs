@@ -4,6 +4,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::SocketAddr,
     process::{Child, Command, Stdio},
 };
 
@@ -79,6 +80,19 @@ impl Kept {
         let mut line = String::new();
         BufReader::new(kept.0.stdout.take().context("no standard output")?).read_line(&mut line)?;
         Ok((kept, line.trim().to_owned()))
+    }
+
+    /// Starts this program once more, to do something else.
+    pub fn start_own(arguments: &[&str]) -> Result<(Self, String)> {
+        let own = std::env::current_exe().context("this program does not know its own path")?;
+        Self::start(Command::new(own).args(arguments))
+    }
+
+    /// The same for what first says where it listens.
+    pub fn start_own_server(arguments: &[&str]) -> Result<(Self, SocketAddr)> {
+        let (kept, line) = Self::start_own(arguments)?;
+        let addr = line.parse().with_context(|| format!("{arguments:?} said {line:?} instead of its address"))?;
+        Ok((kept, addr))
     }
 
     /// The process.

@@ -1,9 +1,9 @@
 //! The least that any gateway does: a bare SSH client, in a process of its own, that writes what it reads into a plain TCP
 //! connection. What it costs no gateway built on that client can save. Knows nothing of Pulsegate.
 
-use std::{net::SocketAddr, process::Command};
+use std::net::SocketAddr;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -29,10 +29,7 @@ pub struct Relay {
 impl Relay {
     /// Starts one on a shell of `target`.
     pub async fn start(target: SocketAddr) -> Result<Self> {
-        let own = std::env::current_exe().context("this program does not know its own path")?;
-        let (kept, line) = Kept::start(Command::new(own).args(["relay", &target.to_string()]))?;
-        let addr: SocketAddr =
-            line.parse().with_context(|| format!("the relay said {line:?} instead of its address"))?;
+        let (kept, addr) = Kept::start_own_server(&["relay", &target.to_string()])?;
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         Ok(Self { kept, stream, piece: BytesMut::new() })

@@ -4,10 +4,9 @@
 use std::{
     io::{self, Read},
     net::SocketAddr,
-    process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use pulsegate::ssh::demo::{DemoOptions, DemoServer};
 use tokio::net::TcpListener;
 
@@ -23,9 +22,7 @@ pub struct Target {
 impl Target {
     /// Starts one on a port of its own.
     pub fn start() -> Result<Self> {
-        let own = std::env::current_exe().context("this program does not know its own path")?;
-        let (kept, line) = Kept::start(Command::new(own).arg("target"))?;
-        let addr = line.parse().with_context(|| format!("the target said {line:?} instead of its address"))?;
+        let (kept, addr) = Kept::start_own_server(&["target"])?;
         Ok(Self { kept, addr })
     }
 

@@ -170,7 +170,10 @@ fn left(state: &State, user: &User, typed: &Typed) -> Result<Option<SecondFactor
 fn open(state: &State, name: &str, sealed: &str) -> Result<SecretString, Problem> {
     state.settings.seals.open(&totp::place(name), sealed).map_err(|error| {
         tracing::error!(user = name, %error, "a second factor cannot be opened");
-        Problem::unavailable("This gateway cannot check your code. Use a recovery code, and tell its operator.", 60)
+        Problem::unavailable(
+            "This gateway cannot check your code. Use a recovery code if you have any, and tell its operator.",
+            60,
+        )
     })
 }
 

@@ -160,9 +160,13 @@ fn a_second_factor_is_taken_away_by_its_owner_or_an_admin_and_nobody_is_signed_o
     enrols(&ada);
     let listed = gateway.shows("/api/v1/users");
     assert_eq!(listed["items"][0]["totp"], true, "{listed}");
-    let answer = gateway.asks("PATCH", "/api/v1/users/ada", Some(&json!({"reset_totp": true})));
+    let reset = || gateway.asks("PATCH", "/api/v1/users/ada", Some(&json!({"reset_totp": true})));
+    let answer = reset();
     assert_eq!((answer.status, &answer.json()["totp"]), (200, &json!(false)));
     assert!(tries(&gateway, PASSWORD, None).is_ok());
+    let begun = begins(&ada);
+    assert_eq!(reset().status, 200);
+    assert_eq!(confirms(&ada, &begun).status, 409, "one that was being turned on is gone too");
 
     enrols(&ada);
     let (status, told) = gateway.home.run(&["user", "set", "ada", "--reset-totp"]);
