@@ -25,11 +25,15 @@ use crate::{
     core::{
         neighbours::Standing,
         pace::{Load, Pace},
-        reconcile::{Action, Owner, Said, Sighting, plan},
-        record::{Epoch, NodeId, Record, SessionId, Transition},
+        reconcile::{Action, Owner, Sighting, plan},
+        record::{Epoch, Record, SessionId, Transition},
     },
-    store::{Position, RecordStore, Sort, SortKey, StoreError},
+    store::StoreError,
 };
+use words::{Question, Word};
+
+/// What the stores say.
+mod words;
 
 /// Its kind, as in metrics.
 pub const KIND: &str = "reconciler";
@@ -104,6 +108,8 @@ pub struct ReconcilerActor {
     timer: Alarm,
     /// What people were told of and still stands.
     alarmed: HashSet<SessionId>,
+    /// How many sweeps there were.
+    turn: u32,
 }
 
 /// What a sweep needs.
@@ -131,6 +137,7 @@ impl ReconcilerActor {
             observations,
             timer: Alarm::default(),
             alarmed: HashSet::new(),
+            turn: 0,
         }
     }
 
@@ -145,7 +152,9 @@ impl ReconcilerActor {
         ctx: &mut Context<Self>,
     ) {
         let (sweeper, rows, begun) = (self.sweeper.clone(), self.pace.rows(), clock::instant());
-        let sweeping = async move { sweeper.sweep(rows, dry_run).await };
+        self.turn = self.turn.wrapping_add(1);
+        let turn = self.turn;
+        let sweeping = async move { sweeper.sweep(rows, turn, dry_run).await };
         ctx.spawn(sweeping.into_actor(self).map(move |outcome, actor, _| {
             let took = clock::instant().saturating_duration_since(begun);
             let outcome = outcome.map(|(sweep, slowest)| actor.swept(sweep, slowest, took, dry_run));
@@ -213,17 +222,10 @@ impl ReconcilerActor {
     }
 }
 
-/// The stores' words on the sessions that somebody knows.
-#[derive(Default)]
-struct Words {
-    live: HashMap<SessionId, Record>,
-    records: HashMap<SessionId, Record>,
-}
-
 impl Sweeper {
     /// One sweep; also returns the slowest answer of a store. The actors are counted first: what began or ended meanwhile is
     /// told from what differs by the registry, which looks again before it mends.
-    async fn sweep(&self, rows: u32, dry_run: bool) -> Result<(Sweep, Duration), StoreError> {
+    async fn sweep(&self, rows: u32, turn: u32, dry_run: bool) -> Result<(Sweep, Duration), StoreError> {
         let mut slowest = Duration::ZERO;
         let (reply, muster) = oneshot::channel();
         let gone = || StoreError::Unavailable("the registry does not answer".into());
@@ -236,10 +238,12 @@ impl Sweeper {
         }
         let node = self.settings.node.clone();
         let next = Epoch(self.settings.epoch.0.saturating_add(1));
-        let mut fixes = self.compare(&node, next, &muster, rows, &mut sweep, &mut slowest).await?;
+        let own = Question { node: &node, epoch: next, serving: Some(&muster.serving), rows, turn };
+        let mut fixes = self.compare(own, &muster, &mut sweep, &mut slowest).await?;
         let fenced = self.seen.borrow().fenced().to_vec();
         for (other, epoch) in fenced {
-            fixes.extend(self.compare(&other, epoch, &muster, rows, &mut sweep, &mut slowest).await?);
+            let question = Question { node: &other, epoch, serving: None, rows, turn };
+            fixes.extend(self.compare(question, &muster, &mut sweep, &mut slowest).await?);
         }
         for part in fixes.chunks(IDS) {
             let (reply, standing) = oneshot::channel();
@@ -257,79 +261,38 @@ impl Sweeper {
         Ok((sweep, slowest))
     }
 
-    /// Compares everything of one node that was born before `epoch`.
+    /// Compares everything of one node that was born before an epoch.
     async fn compare(
         &self,
-        node: &NodeId,
-        epoch: Epoch,
+        question: Question<'_>,
         muster: &Muster,
-        rows: u32,
         sweep: &mut Sweep,
         slowest: &mut Duration,
     ) -> Result<Vec<Fix>, StoreError> {
-        let own = *node == self.settings.node;
-        let words = self.listen(node, epoch, muster, own, rows, slowest).await?;
+        let (serving, own) = (question.serving, question.serving.is_some());
+        let words = question.ask(&self.stores, slowest).await?;
         let mut ids: Vec<SessionId> = words.live.keys().chain(words.records.keys()).copied().collect();
-        ids.extend(muster.serving.keys().filter(|_| own));
+        ids.extend(serving.into_iter().flat_map(HashMap::keys));
         ids.sort_unstable();
         ids.dedup();
         sweep.sessions += ids.len() as u64;
         let mut fixes = Vec::new();
         for id in ids {
             let (live, records) = (words.live.get(&id), words.records.get(&id));
-            let born = live.or(records).map(|record| record.epoch);
+            let read = [live, records].map(|word| word.and_then(Word::record));
+            let born = read.iter().flatten().next().map(|record| record.epoch);
             let owner = match born {
                 _ if !own => Owner::Other(Standing::Fenced),
                 Some(born) if born < self.settings.epoch => Owner::Earlier,
                 Some(_) | None => Owner::Own { fenced: muster.fenced },
             };
-            let actor = muster.serving.get(&id).copied().filter(|_| own);
-            let sighting = Sighting { owner, actor, live: said(live), records: said(records) };
+            let actor = serving.and_then(|serving| serving.get(&id)).copied();
+            let sighting = Sighting { owner, actor, live: Word::said(live), records: Word::said(records) };
             for action in plan(&sighting) {
-                fixes.push(self.fix(action, id, records.or(live), own).await?);
+                fixes.push(self.fix(action, id, read[1].or(read[0]), own).await?);
             }
         }
         Ok(fixes)
-    }
-
-    /// Reads what the stores say: everything open of the node, and whatever else somebody knows of.
-    async fn listen(
-        &self,
-        node: &NodeId,
-        epoch: Epoch,
-        muster: &Muster,
-        own: bool,
-        rows: u32,
-        slowest: &mut Duration,
-    ) -> Result<Words, StoreError> {
-        let mut words = Words::default();
-        let live = timed(slowest, self.stores.live.open_of(node.clone())).await?;
-        words.live = live.into_iter().filter(|record| record.epoch < epoch).map(|record| (record.id, record)).collect();
-        let (mut after, oldest) = (None::<Position>, Sort { by: SortKey::StartTime, ascending: true });
-        loop {
-            let page = timed(slowest, self.records().open_of(node.clone(), epoch, after, rows)).await?;
-            after = page.last().map(|record| oldest.position(record));
-            let whole = page.len() < rows as usize;
-            words.records.extend(page.into_iter().map(|record| (record.id, record)));
-            if whole {
-                break;
-            }
-        }
-        let serving = muster.serving.keys().filter(|_| own);
-        let unsaid: Vec<SessionId> =
-            words.live.keys().chain(serving).filter(|id| !words.records.contains_key(id)).copied().collect();
-        for ids in unsaid.chunks(IDS) {
-            let found = timed(slowest, self.records().several(ids.to_vec())).await?;
-            words.records.extend(found.into_iter().map(|record| (record.id, record)));
-        }
-        Ok(words)
-    }
-
-    fn records(&self) -> &dyn RecordStore {
-        match &self.stores.records {
-            Some(records) => records.as_ref(),
-            None => self.stores.journal.as_ref(),
-        }
     }
 
     async fn fix(&self, action: Action, id: SessionId, shown: Option<&Record>, own: bool) -> Result<Fix, StoreError> {
@@ -342,10 +305,6 @@ impl Sweeper {
         }
         Ok(fix)
     }
-}
-
-fn said(record: Option<&Record>) -> Said {
-    record.map_or(Said::Nothing, |record| Said::Version { rank: record.rank(), closed: record.is_closed() })
 }
 
 async fn timed<T>(slowest: &mut Duration, question: impl Future<Output = T>) -> T {

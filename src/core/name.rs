@@ -11,6 +11,11 @@ use uuid::Uuid;
 pub struct SessionId(Uuid);
 
 impl SessionId {
+    /// Its bits; the last 62 are random.
+    pub const fn bits(self) -> u128 {
+        self.0.as_u128()
+    }
+
     /// Makes the id of a session that starts at `start`, with 74 of the 80 given random bits (RFC 9562 §5.7).
     pub fn new(start: UtcMicros, random: [u8; 10]) -> Self {
         let millis = u64::try_from(start.0 / 1_000).unwrap_or(0);

@@ -7,11 +7,13 @@ use futures_util::future::BoxFuture;
 use proptest::test_runner::{Config, TestRunner};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
-use super::{Lease, ListQuery, RecordStore, Sort, SortKey, StoreError, Write};
+use super::{Lease, ListQuery, OLDEST_FIRST, RecordStore, Sort, SortKey, StoreError, Write};
 use crate::core::record::{
     Authority, Durable, EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, UtcMicros,
 };
 
+/// Versions of records, in any order.
+mod deliveries;
 /// What a live view promises.
 pub mod live;
 /// What a store of users and tokens promises.
@@ -20,6 +22,8 @@ pub mod people;
 pub mod retiring;
 /// What a store promises that nodes share.
 pub mod sharing;
+
+use deliveries::{any_delivery, merged};
 
 /// Makes one test of each named promise, for the stores that `$fresh` returns: empty, with what must outlive them. What
 /// they need is started by `$start`, once per test, unless it is missing; if that is dear, one test holds all promises.
@@ -226,52 +230,21 @@ pub fn open_sessions_of_a_node_are_older_and_oldest_first<S: RecordStore, G>(fre
         let mut all: Vec<_> = (0..40).map(|n| record(n, 1, Authority::Observed, status(n))).collect();
         all[0].node = NodeId("node-b".into());
         store.apply(all.iter().rev().cloned().map(write).collect()).await.unwrap();
-        let node = NodeId("node-a".into());
-        let expected: Vec<_> =
-            all.into_iter().filter(|r| r.node == node && r.epoch < Epoch(3) && !r.is_closed()).collect();
+        let (node, all) = (NodeId("node-a".into()), all.into_iter().filter(|record| !record.is_closed()));
+        let expected: Vec<_> = all.filter(|record| record.node == node && record.epoch < Epoch(3)).collect();
         assert_eq!(store.open_of(node.clone(), Epoch(3), None, 100).await.unwrap(), expected);
         assert_eq!(store.open_of(node.clone(), Epoch(3), None, 5).await.unwrap(), expected[..5]);
         assert_eq!(store.open_of(node.clone(), Epoch(1), None, 100).await.unwrap(), []);
-        let oldest = Sort { by: SortKey::StartTime, ascending: true };
-        let after = Some(oldest.position(&expected[4]));
-        assert_eq!(store.open_of(node, Epoch(3), after, 100).await.unwrap(), expected[5..]);
-        let (one, two, unknown) = (&expected[0], &expected[7], record(99, 1, Authority::Observed, Status::Active));
-        let mut many = store.several(vec![two.id, unknown.id, one.id]).await.unwrap();
+        let after = Some(OLDEST_FIRST.position(&expected[4]));
+        assert_eq!(store.open_of(node.clone(), Epoch(3), after, 100).await.unwrap(), expected[5..]);
+        let ranks: Vec<_> = expected.iter().map(|record| (OLDEST_FIRST.position(record), record.rank())).collect();
+        assert_eq!(store.ranks_of(node.clone(), Epoch(3), None, 100).await.unwrap(), ranks);
+        assert_eq!(store.ranks_of(node, Epoch(3), after, 2).await.unwrap(), ranks[5..7]);
+        let (one, two, unknown) = (&expected[0], &expected[7], record(99, 1, Authority::Observed, Status::Active).id);
+        let mut many = store.several(vec![two.id, unknown, one.id]).await.unwrap();
         many.sort_by_key(|record| record.id);
         assert_eq!(many, [one.clone(), two.clone()]);
     });
-}
-
-/// Versions of four sessions, any status, either author.
-fn versions() -> impl Strategy<Value = Vec<Record>> {
-    let authority = select(vec![Authority::Inferred, Authority::Observed]);
-    vec((0..4_u8, 1..8_u64, authority, select(Status::ALL)), 1..40).prop_map(|drawn| {
-        // One rank has one content: the first drawn.
-        let records = drawn.into_iter().map(|(n, version, authority, status)| record(n, version, authority, status));
-        let by_rank: BTreeMap<_, _> = records.map(|record| ((record.id, record.rank()), record)).collect();
-        by_rank.into_values().collect()
-    })
-}
-
-/// The same records, some of them twice, in any order, cut into batches.
-fn any_delivery() -> impl Strategy<Value = (Vec<Record>, Vec<Vec<Record>>)> {
-    let twice = |records: Vec<Record>| {
-        let again = records.iter().step_by(2).cloned();
-        let delivery: Vec<_> = records.iter().cloned().chain(again).collect();
-        (Just(records), Just(delivery).prop_shuffle(), 1..9_usize)
-    };
-    versions()
-        .prop_flat_map(twice)
-        .prop_map(|(records, delivery, size)| (records, delivery.chunks(size).map(<[_]>::to_vec).collect()))
-}
-
-fn merged(records: &[Record]) -> Vec<Record> {
-    let mut merged = BTreeMap::new();
-    for record in records {
-        let known: &mut Record = merged.entry(record.id).or_insert_with(|| record.clone());
-        *known = known.clone().join(record.clone());
-    }
-    merged.into_values().collect()
 }
 
 fn everything() -> ListQuery {

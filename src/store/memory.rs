@@ -8,7 +8,7 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use super::{LiveStore, StoreError};
-use crate::core::record::{Record, SessionId, UtcMicros};
+use crate::core::record::{NodeId, Record, SessionId, UtcMicros};
 
 /// Ended sessions that are remembered so that what comes late for them is known as late: ten minutes at a hundred closes a
 /// second, some 4 MiB. A write waits in the registry for seconds; should one outlast its tombstone, it shows a closed
@@ -72,6 +72,21 @@ impl LiveStore for MemoryLive {
                 Record { last_seen_at, ..record.clone() }
             };
             Ok(view.open.values().map(seen).collect())
+        })
+    }
+
+    fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {
+        Box::pin(async move {
+            let view = self.view();
+            let open = view.open.values().filter(|record| record.node == node);
+            Ok(open.map(|record| (record.id, record.rank())).collect())
+        })
+    }
+
+    fn several_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move {
+            let view = self.view();
+            Ok(ids.iter().filter_map(|id| view.open.get(id)).filter(|record| record.node == node).cloned().collect())
         })
     }
 }

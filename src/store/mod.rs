@@ -1,27 +1,28 @@
 //! Where records live. The traits are the contract that every store is held to by one conformance suite
 //! (`conformance`); the registry is the only one that calls their writes.
 
-use std::{collections::HashMap, net::IpAddr};
-
 use futures_util::future::BoxFuture;
 use secrecy::SecretBox;
 
-use crate::core::record::{EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros};
+use crate::core::record::{EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
 pub use crate::core::{
     lease::{Holder, Lease, Node},
     record::Write,
 };
+pub use listing::{ListQuery, OLDEST_FIRST, Page, Position, Sort, SortKey};
 pub use sqlite_journal::Verdict;
 
 /// The log of who did what.
 pub mod audit;
 /// What every store promises, as tests that run against each of them.
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 /// Anything at all, into what reads it.
 #[cfg(test)]
 mod fuzz;
+/// What is listed, in which order, and a page of it.
+mod listing;
 /// The live view in this process's memory.
 pub mod memory;
 /// The durable records of many gateways on one MySQL or MariaDB server.
@@ -98,6 +99,20 @@ pub trait RecordStore: Send + Sync + 'static {
         after: Option<Position>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+
+    /// The same rows, of each no more than where it stands in that order, and its rank.
+    fn ranks_of(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        after: Option<Position>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(Position, u64)>, StoreError>> {
+        Box::pin(async move {
+            let open = self.open_of(node, epoch, after, limit).await?;
+            Ok(open.iter().map(|record| (OLDEST_FIRST.position(record), record.rank())).collect())
+        })
+    }
 
     /// Returns one record.
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
@@ -193,6 +208,23 @@ pub trait LiveStore: Send + Sync + 'static {
         })
     }
 
+    /// Returns the rank of every open record of one node, in no order. It is what stands there: not whether a gateway wrote it.
+    fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {
+        Box::pin(async move {
+            let open = self.open_of(node).await?;
+            Ok(open.iter().map(|record| (record.id, record.rank())).collect())
+        })
+    }
+
+    /// Returns those of these records of one node that are open, in no order; `last_seen_at` may be older than the newest beat.
+    fn several_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(async move {
+            let mut open = self.open_of(node).await?;
+            open.retain(|record| ids.contains(&record.id));
+            Ok(open)
+        })
+    }
+
     /// Returns the lease of every node that has one here: to be compared with an earlier reading, not to be understood.
     /// A view of one process has no other nodes.
     fn leases(&self) -> BoxFuture<'_, Result<Vec<(NodeId, String)>, StoreError>> {
@@ -218,152 +250,6 @@ pub trait LiveStore: Send + Sync + 'static {
     fn refused(&self) -> u64 {
         0
     }
-}
-
-/// Which records to list. `None` and empty mean: any.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct ListQuery {
-    /// Any of these statuses.
-    pub statuses: Vec<Status>,
-    /// Exactly this user.
-    pub user: Option<String>,
-    /// Exactly this target.
-    pub target: Option<String>,
-    /// Exactly this node.
-    pub node: Option<NodeId>,
-    /// Exactly this address.
-    pub client_ip: Option<IpAddr>,
-    /// Exactly this end reason.
-    pub reason: Option<EndReason>,
-    /// Started at or after.
-    pub since: Option<UtcMicros>,
-    /// Started before.
-    pub until: Option<UtcMicros>,
-    /// A part of the user, target, target address or id, in any case (of ASCII letters at least); `%` and `_` are
-    /// ordinary characters.
-    pub text: Option<String>,
-    /// The order; ties are broken by the id in the same direction.
-    pub sort: Sort,
-    /// Rows of the page, 1 … 500; a store takes the nearest of these.
-    pub limit: u32,
-    /// Where the page before ended: only rows after this position.
-    pub after: Option<Position>,
-}
-
-impl ListQuery {
-    /// Whether the listing holds `record`, if its page reaches that far.
-    pub fn matches(&self, record: &Record) -> bool {
-        let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
-        let contains = |text: &str| {
-            let (id, text) = (record.id.to_string(), text.to_ascii_lowercase());
-            let mut fields = [&record.username, &record.target, &record.target_addr, &id].into_iter();
-            fields.any(|field| field.to_ascii_lowercase().contains(&text))
-        };
-        (self.statuses.is_empty() || self.statuses.contains(&record.status))
-            && is(&self.user, &record.username)
-            && is(&self.target, &record.target)
-            && self.node.as_ref().is_none_or(|node| *node == record.node)
-            && self.client_ip.is_none_or(|ip| ip == record.client_ip)
-            && self.reason.is_none_or(|reason| Some(reason) == record.end_reason)
-            && self.since.is_none_or(|since| record.start_time >= since)
-            && self.until.is_none_or(|until| record.start_time < until)
-            && self.text.as_deref().is_none_or(contains)
-    }
-
-    /// Whether only open sessions are asked for.
-    pub fn asks_for_open_only(&self) -> bool {
-        !self.statuses.is_empty() && !self.statuses.contains(&Status::Closed)
-    }
-
-    /// Cuts the page out of `records`, which hold every match there is, or more.
-    pub fn page(&self, records: impl IntoIterator<Item = Record>) -> Page {
-        let place = |record: &Record| self.sort.position(record);
-        let beyond =
-            |at: Position| self.after.is_none_or(|after| if self.sort.ascending { at > after } else { at < after });
-        let matching = records.into_iter().filter(|record| self.matches(record) && beyond(place(record)));
-        let mut records: Vec<Record> = matching.collect();
-        records.sort_by_key(|record| place(record));
-        if !self.sort.ascending {
-            records.reverse();
-        }
-        let limit = self.limit.clamp(1, LONGEST_PAGE) as usize;
-        let more = records.len() > limit;
-        records.truncate(limit);
-        let next = records.last().filter(|_| more).map(place);
-        Page { records, next }
-    }
-
-    /// Joins the same page of two stores: of one session the higher rank counts.
-    pub fn merge(&self, one: Page, other: Page) -> Page {
-        let more = one.next.is_some() || other.next.is_some();
-        let mut joined: HashMap<SessionId, Record> = HashMap::new();
-        for record in one.records.into_iter().chain(other.records) {
-            let record = match joined.remove(&record.id) {
-                Some(known) => known.join(record),
-                None => record,
-            };
-            joined.insert(record.id, record);
-        }
-        let mut page = self.page(joined.into_values());
-        if page.next.is_none() && more {
-            page.next = page.records.last().map(|last| self.sort.position(last));
-        }
-        page
-    }
-}
-
-/// The most rows one page may have (contract §5).
-const LONGEST_PAGE: u32 = 500;
-
-/// The order of a listing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Sort {
-    /// The column.
-    pub by: SortKey,
-    /// Smallest (oldest) first.
-    pub ascending: bool,
-}
-
-impl Sort {
-    /// Where `record` stands in this order.
-    pub fn position(self, record: &Record) -> Position {
-        let key = match self.by {
-            SortKey::StartTime => Some(record.start_time),
-            SortKey::LastSeenAt => record.last_seen_at,
-            SortKey::EndTime => record.end_time,
-        };
-        Position { key: key.map_or(i64::MIN, |at| at.0), id: record.id }
-    }
-}
-
-/// The columns a listing can be sorted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum SortKey {
-    /// When the session was opened.
-    #[default]
-    StartTime,
-    /// Its last sign of life; unknown counts as oldest.
-    LastSeenAt,
-    /// When it ended; unknown counts as oldest.
-    EndTime,
-}
-
-/// The position of a row in an order: the sort column's value (unknown is `i64::MIN`) and the id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Position {
-    /// Microseconds, or `i64::MIN` for unknown.
-    pub key: i64,
-    /// The row's id.
-    pub id: SessionId,
-}
-
-/// One page of a listing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Page {
-    /// The rows, in the order asked for.
-    pub records: Vec<Record>,
-    /// Pass it as [`ListQuery::after`] for the next page; `None` at the end.
-    pub next: Option<Position>,
 }
 
 /// What a store can fail with.

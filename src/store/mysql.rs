@@ -209,7 +209,7 @@ impl MySqlStore {
     }
 
     async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {
-        let limit = list::page_length(&query);
+        let limit = query.page_length();
         let found = self.read(|| list::select(&query)).await?;
         let more = found.len() > limit;
         let records = found.iter().take(limit).map(rows::record).collect::<Result<Vec<_>, _>>()?;
@@ -295,8 +295,21 @@ impl RecordStore for MySqlStore {
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
-            let found = self.read(|| list::select_open_of(&node, epoch, after, limit)).await?;
+            let found = self.read(|| list::select_open_of(&rows::COLUMNS, &node, epoch, after, limit)).await?;
             found.iter().map(rows::record).collect()
+        })
+    }
+
+    fn ranks_of(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        after: Option<Position>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(Position, u64)>, StoreError>> {
+        Box::pin(async move {
+            let found = self.read(|| list::select_open_of(rows::RANKS, &node, epoch, after, limit)).await?;
+            found.iter().map(rows::rank).collect()
         })
     }
 
@@ -305,7 +318,7 @@ impl RecordStore for MySqlStore {
     }
 
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async move { self.read(|| list::select_one(id)).await?.first().map(rows::record).transpose() })
+        Box::pin(async move { Ok(self.several(vec![id]).await?.pop()) })
     }
 
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {

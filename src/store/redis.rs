@@ -198,6 +198,14 @@ impl LiveStore for RedisLive {
         Box::pin(self.0.open(Some(node)))
     }
 
+    fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {
+        Box::pin(self.0.ranks_of(node))
+    }
+
+    fn several_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(self.0.several_of(node, ids))
+    }
+
     fn leases(&self) -> BoxFuture<'_, Result<Vec<(NodeId, String)>, StoreError>> {
         Box::pin(self.0.leases())
     }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use sqlx::{Row, mysql::MySqlRow, sqlite::SqliteRow};
 
-use super::{Lease, StoreError};
+use super::{Lease, Position, StoreError};
 use crate::core::record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
 /// A row whose columns hold text or signed integers; all that the shared tables need.
@@ -72,6 +72,15 @@ pub fn record(row: &impl Columns) -> Result<Record, StoreError> {
         recording: optional_word(row, "recording")?,
         durable: Durable::Records,
     })
+}
+
+/// The columns that [`rank`] reads.
+pub const RANKS: &str = "session_id, start_time, rank_key";
+
+/// Reads where a session stands among the oldest, and its rank.
+pub fn rank(row: &impl Columns) -> Result<(Position, u64), StoreError> {
+    let (key, id) = (time(row, "start_time")?.0, word(row, "session_id")?);
+    Ok((Position { key, id }, count(row, "rank_key")?))
 }
 
 /// Reads a row of `session_events`.

@@ -5,10 +5,12 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    ConnectOptions, Sqlite, SqliteConnection, SqlitePool,
+    ConnectOptions, QueryBuilder, Sqlite, SqliteConnection, SqlitePool,
     migrate::MigrateError,
     query::Query,
-    sqlite::{SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{
+        SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    },
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -23,6 +25,8 @@ use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transit
 mod audit;
 /// What the disk has done to the file.
 mod disk;
+/// What an error means.
+mod failure;
 /// Users and tokens.
 mod people;
 /// Old history.
@@ -42,6 +46,7 @@ mod webhooks;
 
 pub use audit::{Broken, Fault, Followed};
 use disk::Disk;
+pub(super) use failure::failed;
 pub use steps::STEPS;
 pub use upkeep::Contents;
 
@@ -184,8 +189,16 @@ impl SqliteStore {
         transaction.commit().await
     }
 
+    async fn read<T>(
+        &self,
+        mut query: QueryBuilder<Sqlite>,
+        row: fn(&SqliteRow) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        query.build().fetch_all(&self.readers).await.map_err(failed)?.iter().map(row).collect()
+    }
+
     async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {
-        let limit = sqlite_list::page_length(&query);
+        let limit = query.page_length();
         let found = sqlite_list::select(&query).build().fetch_all(&self.readers).await.map_err(failed)?;
         let more = found.len() > limit;
         let records = found.iter().take(limit).map(rows::record).collect::<Result<Vec<_>, _>>()?;
@@ -256,30 +269,31 @@ impl RecordStore for SqliteStore {
         after: Option<Position>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(async move {
-            let mut query = sqlite_list::select_open_of(&node, epoch, after, limit);
-            query.build().fetch_all(&self.readers).await.map_err(failed)?.iter().map(rows::record).collect()
-        })
+        Box::pin(self.read(sqlite_list::select_open_of(rows::COLUMNS, &node, epoch, after, limit), rows::record))
+    }
+
+    fn ranks_of(
+        &self,
+        node: NodeId,
+        epoch: Epoch,
+        after: Option<Position>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(Position, u64)>, StoreError>> {
+        Box::pin(self.read(sqlite_list::select_open_of(rows::RANKS, &node, epoch, after, limit), rows::rank))
     }
 
     fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(async move {
-            let mut query = sqlite_list::select_many(&ids);
-            query.build().fetch_all(&self.readers).await.map_err(failed)?.iter().map(rows::record).collect()
-        })
+        Box::pin(self.read(sqlite_list::select_many(&ids), rows::record))
     }
 
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async move {
-            let mut query = sqlite_list::select_one(id);
-            query.build().fetch_optional(&self.readers).await.map_err(failed)?.as_ref().map(rows::record).transpose()
-        })
+        Box::pin(async move { Ok(self.several(vec![id]).await?.pop()) })
     }
 
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
         Box::pin(async move {
-            let found = sqlx::query(HISTORY).bind(id.to_string()).fetch_all(&self.readers).await.map_err(failed)?;
-            found.iter().map(rows::transition).collect()
+            let history = sqlx::query(HISTORY).bind(id.to_string());
+            history.fetch_all(&self.readers).await.map_err(failed)?.iter().map(rows::transition).collect()
         })
     }
 
@@ -356,34 +370,6 @@ fn not_migrated(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => failed(error),
         other => StoreError::Refused(format!("the schema is not of this release: {other}")),
-    }
-}
-
-/// Says what an error means to the caller, in our words: SQLite's own name tables and quote statements.
-pub(super) fn failed(error: sqlx::Error) -> StoreError {
-    let sqlx::Error::Database(error) = error else { return not_from_sqlite(error) };
-    let code = error.code().and_then(|code| code.parse::<u32>().ok());
-    // The low byte is the primary code (sqlite.org/rescode.html); the rest only says more.
-    match code.map(|code| code & 0xff) {
-        Some(5 | 6) => StoreError::Unavailable("it is locked by another process".into()),
-        Some(7) => StoreError::Unavailable("out of memory".into()),
-        Some(8) => StoreError::Unavailable("it is read-only".into()),
-        Some(9) => StoreError::Unavailable("interrupted".into()),
-        Some(10) => StoreError::Unavailable(format!("disk error, SQLite code {}", code.unwrap_or_default())),
-        Some(13) => StoreError::Unavailable("the disk is full".into()),
-        Some(14 | 15) => StoreError::Unavailable("the file cannot be opened".into()),
-        Some(11) => StoreError::Refused("the file is damaged".into()),
-        Some(26) => StoreError::Refused("the file is not a database".into()),
-        _ => StoreError::Refused(format!("SQLite code {}", code.unwrap_or_default())),
-    }
-}
-
-fn not_from_sqlite(error: sqlx::Error) -> StoreError {
-    match error {
-        sqlx::Error::Io(error) => StoreError::Unavailable(error.to_string()),
-        sqlx::Error::PoolTimedOut => StoreError::Unavailable("no reader became free in time".into()),
-        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => StoreError::Unavailable("it is closed".into()),
-        _ => rows::unreadable(),
     }
 }
 

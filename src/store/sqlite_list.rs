@@ -3,13 +3,8 @@
 
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{LONGEST_PAGE, ListQuery, Position, SortKey, sqlite_rows as rows};
+use super::{ListQuery, Position, SortKey, sqlite_rows as rows};
 use crate::core::record::{Epoch, NodeId, SessionId, Status};
-
-/// Rows of the page asked for, brought into 1 … 500.
-pub fn page_length(query: &ListQuery) -> usize {
-    query.limit.clamp(1, LONGEST_PAGE) as usize
-}
 
 /// Selects one page and one row more, by which the caller knows whether another page follows.
 ///
@@ -34,10 +29,16 @@ pub fn select(query: &ListQuery) -> QueryBuilder<Sqlite> {
     sql
 }
 
-/// Selects what is open of `node` and was born before `epoch`, oldest first.
-pub fn select_open_of(node: &NodeId, epoch: Epoch, after: Option<Position>, limit: u32) -> QueryBuilder<Sqlite> {
+/// Selects `columns` of what is open of `node` and was born before `epoch`, oldest first.
+pub fn select_open_of(
+    columns: &'static str,
+    node: &NodeId,
+    epoch: Epoch,
+    after: Option<Position>,
+    limit: u32,
+) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT ");
-    sql.push(rows::COLUMNS).push(" FROM session_records INDEXED BY ").push(OPEN.index).push(" WHERE ").push(OPEN.rows);
+    sql.push(columns).push(" FROM session_records INDEXED BY ").push(OPEN.index).push(" WHERE ").push(OPEN.rows);
     sql.push(" AND node_id = ").push_bind(node.0.as_str());
     sql.push(" AND epoch < ").push_bind(rows::integer(epoch.0));
     if let Some(after) = after {
@@ -57,13 +58,6 @@ pub fn select_many(ids: &[SessionId]) -> QueryBuilder<Sqlite> {
         list.push_bind(id.to_string());
     });
     sql.push(")");
-    sql
-}
-
-/// Selects one record.
-pub fn select_one(id: SessionId) -> QueryBuilder<Sqlite> {
-    let mut sql = QueryBuilder::new("SELECT ");
-    sql.push(rows::COLUMNS).push(" FROM session_records WHERE session_id = ").push_bind(id.to_string());
     sql
 }
 
@@ -123,7 +117,7 @@ fn push_range(sql: &mut QueryBuilder<Sqlite>, source: &Source, query: &ListQuery
 fn push_order(sql: &mut QueryBuilder<Sqlite>, key: &str, query: &ListQuery) {
     let direction = if query.sort.ascending { " ASC" } else { " DESC" };
     sql.push(" ORDER BY ").push(key).push(direction).push(", session_id").push(direction);
-    sql.push(" LIMIT ").push_bind(page_length(query) as i64 + 1);
+    sql.push(" LIMIT ").push_bind(query.page_length() as i64 + 1);
 }
 
 fn push_filters(sql: &mut QueryBuilder<Sqlite>, query: &ListQuery) {
@@ -283,7 +277,7 @@ mod tests {
             ..ListQuery::default()
         };
         let mut all =
-            vec![select_open_of(&NodeId("a".into()), Epoch(3), None, 50), select_one(id()), select_many(&[id(), id()])];
+            vec![select_open_of(rows::COLUMNS, &NodeId("a".into()), Epoch(3), None, 50), select_many(&[id(), id()])];
         all.extend(EVERY_KEY.iter().flat_map(|key| every_page(*key, &full)).map(|query| select(&query)));
         for sql in all {
             let steps = plan(&mut db, sql).await;
@@ -297,13 +291,7 @@ mod tests {
     #[tokio::test]
     async fn open_sessions_of_a_node_come_in_order_without_sorting() {
         let (mut db, _folder) = connection().await;
-        let steps = plan(&mut db, select_open_of(&NodeId("a".into()), Epoch(3), None, 50)).await;
+        let steps = plan(&mut db, select_open_of(rows::COLUMNS, &NodeId("a".into()), Epoch(3), None, 50)).await;
         assert_eq!(steps, ["SCAN session_records USING INDEX idx_session_active_lookup"]);
-    }
-
-    #[test]
-    fn a_page_has_between_one_and_five_hundred_rows() {
-        let length = |limit| page_length(&ListQuery { limit, ..ListQuery::default() });
-        assert_eq!([length(0), length(1), length(500), length(u32::MAX)], [1, 1, 500, 500]);
     }
 }

@@ -14,7 +14,7 @@ macro_rules! live_store_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::live:
             the_order_of_announcements_does_not_matter, a_late_record_never_reopens_a_closed_session,
-            a_batch_of_any_length_is_whole, the_order_of_beats_does_not_matter,
+            a_batch_of_any_length_is_whole, what_is_open_can_be_known_by_its_ranks_alone, the_order_of_beats_does_not_matter,
             a_beat_brings_nothing_back, a_lease_is_whole_while_nothing_is_lost);
     };
 }
@@ -87,6 +87,29 @@ pub fn a_batch_of_any_length_is_whole<S: LiveStore, G>(fresh: Fresh<S, G>) {
         store.beat(records.iter().map(|record| (record.id, later)).collect()).await.unwrap();
         records.iter_mut().for_each(|record| record.last_seen_at = Some(later));
         assert_eq!(listed(&store).await, records);
+    });
+}
+
+pub fn what_is_open_can_be_known_by_its_ranks_alone<S: LiveStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let (node, mut records) = (record(1, 1, Authority::Observed, Status::Active).node, open(1_234));
+        assert_eq!(store.ranks_of(node.clone()).await.unwrap(), []);
+        store.apply(records.clone()).await.unwrap();
+        let closed = records.pop().unwrap();
+        store.apply(vec![Record { status: Status::Closed, version: 2, ..closed.clone() }]).await.unwrap();
+        let mut ranks = store.ranks_of(node.clone()).await.unwrap();
+        ranks.sort_unstable();
+        assert_eq!(ranks, records.iter().map(|record| (record.id, record.rank())).collect::<Vec<_>>());
+        let stranger = record(99, 1, Authority::Observed, Status::Active).id;
+        let wanted = [&records[..], &[closed]].concat().iter().map(|record| record.id).chain([stranger]).collect();
+        let mut found = store.several_of(node.clone(), wanted).await.unwrap();
+        found.sort_by_key(|record| record.id);
+        assert_eq!(found, records);
+        assert_eq!(store.several_of(node, vec![]).await.unwrap(), []);
+        let other = NodeId("node-b".into());
+        assert_eq!(store.ranks_of(other.clone()).await.unwrap(), []);
+        assert_eq!(store.several_of(other, vec![records[0].id]).await.unwrap(), []);
     });
 }
 

@@ -9,14 +9,6 @@ use crate::{
     store::{ListQuery, Position, SortKey},
 };
 
-/// The most rows one page may have (contract §5).
-const LONGEST_PAGE: u32 = 500;
-
-/// Rows of the page asked for, brought into 1 … 500.
-pub fn page_length(query: &ListQuery) -> usize {
-    query.limit.clamp(1, LONGEST_PAGE) as usize
-}
-
 /// Selects one page and one row more, by which the caller knows whether another page follows.
 ///
 /// The index is forced: which one is right follows from the question, not from statistics, and a plan that would need
@@ -40,10 +32,16 @@ pub fn select(query: &ListQuery) -> QueryBuilder<MySql> {
     sql
 }
 
-/// Selects what is open of `node` and was born before `epoch`, oldest first.
-pub fn select_open_of(node: &NodeId, epoch: Epoch, after: Option<Position>, limit: u32) -> QueryBuilder<MySql> {
+/// Selects `columns` of what is open of `node` and was born before `epoch`, oldest first.
+pub fn select_open_of(
+    columns: &'static str,
+    node: &NodeId,
+    epoch: Epoch,
+    after: Option<Position>,
+    limit: u32,
+) -> QueryBuilder<MySql> {
     let mut sql = QueryBuilder::new("SELECT ");
-    sql.push(&*rows::COLUMNS).push(" FROM session_records FORCE INDEX (idx_session_active_node) WHERE true");
+    sql.push(columns).push(" FROM session_records FORCE INDEX (idx_session_active_node) WHERE true");
     push_exactly(&mut sql, "active_node", &node.0);
     sql.push(" AND epoch < ").push_bind(rows::integer(epoch.0));
     if let Some(after) = after {
@@ -85,13 +83,6 @@ pub fn select_many(ids: &[SessionId]) -> QueryBuilder<MySql> {
         list.push_bind(id.to_string());
     });
     sql.push(")");
-    sql
-}
-
-/// Selects one record.
-pub fn select_one(id: SessionId) -> QueryBuilder<MySql> {
-    let mut sql = QueryBuilder::new("SELECT ");
-    sql.push(&*rows::COLUMNS).push(" FROM session_records WHERE session_id = ").push_bind(id.to_string());
     sql
 }
 
@@ -172,7 +163,7 @@ fn push_range(sql: &mut QueryBuilder<MySql>, source: &Source, query: &ListQuery)
 fn push_order(sql: &mut QueryBuilder<MySql>, key: &str, query: &ListQuery) {
     let direction = if query.sort.ascending { " ASC" } else { " DESC" };
     sql.push(" ORDER BY ").push(key).push(direction).push(", session_id").push(direction);
-    sql.push(" LIMIT ").push_bind(page_length(query) as i64 + 1);
+    sql.push(" LIMIT ").push_bind(query.page_length() as i64 + 1);
 }
 
 fn push_filters(sql: &mut QueryBuilder<MySql>, query: &ListQuery) {

@@ -127,6 +127,14 @@ impl Connection {
         timeout(ANSWER, answers).await.unwrap_or_else(|_| Err(late()))
     }
 
+    /// Gives it back to its pool once it answered, and closes it after a failure; returns the answer.
+    pub fn settle<T, E>(self, answer: Result<T, E>) -> Result<T, E> {
+        if answer.is_err() {
+            self.discard();
+        }
+        answer
+    }
+
     /// Closes it: after a failure it may lead to a server that hangs or is no master any more.
     pub fn discard(self) {
         match self {

@@ -4,7 +4,13 @@ use std::collections::BTreeSet;
 
 use deadpool_redis::redis::{self, Pipeline};
 
-use super::{NODES, PER_CALL, View, failure, key, pool::Connection, rows, seal, session_key};
+use super::{
+    NODES, PER_CALL, View, failure, key,
+    pool::Connection,
+    rows,
+    seal::{self, Keyring, ViewKey},
+    session_key,
+};
 use crate::{
     core::record::{NodeId, Record, SessionId, UtcMicros},
     store::StoreError,
@@ -14,10 +20,27 @@ impl View {
     pub(super) async fn open(&self, node: Option<NodeId>) -> Result<Vec<Record>, StoreError> {
         let mut connection = self.pool.connection().await.map_err(failure)?;
         let open = self.read_open(node, &mut connection).await;
-        if open.is_err() {
-            connection.discard();
-        }
-        open
+        connection.settle(open)
+    }
+
+    pub(super) async fn ranks_of(&self, node: NodeId) -> Result<Vec<(SessionId, u64)>, StoreError> {
+        let mut connection = self.pool.connection().await.map_err(failure)?;
+        let ranks = self.read_ranks(&mut connection, &node).await;
+        connection.settle(ranks)
+    }
+
+    pub(super) async fn several_of(&self, node: NodeId, ids: Vec<SessionId>) -> Result<Vec<Record>, StoreError> {
+        let mut connection = self.pool.connection().await.map_err(failure)?;
+        let reading = async {
+            let mut open = Vec::new();
+            for part in ids.chunks(PER_CALL) {
+                let listed = part.iter().map(|id| (*id, 0.0)).collect();
+                self.read_sessions(&mut connection, &node, listed, &mut open).await?;
+            }
+            Ok(open)
+        };
+        let open = reading.await;
+        connection.settle(open)
     }
 
     async fn read_open(&self, only: Option<NodeId>, connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
@@ -33,30 +56,55 @@ impl View {
             let mut question = redis::cmd("ZRANGE");
             question.arg(key(&node, "beats")).arg(0).arg(-1).arg("WITHSCORES");
             let beats: Vec<(String, f64)> = connection.ask(&question).await.map_err(failure)?;
+            let seals = self.seals().await?;
             for part in beats.chunks(PER_CALL) {
-                self.read_sessions(connection, &node, part, &mut open).await?;
+                let mut listed = Vec::with_capacity(part.len());
+                for (id, beat) in part {
+                    listed.extend(read_id(id, &node, seals)?.map(|id| (id, *beat)));
+                }
+                self.read_sessions(connection, &node, listed, &mut open).await?;
             }
         }
         Ok(open)
     }
 
-    /// Adds the sessions of `node` in `beats` that are still open to `open`.
+    async fn read_ranks(
+        &self,
+        connection: &mut Connection,
+        node: &NodeId,
+    ) -> Result<Vec<(SessionId, u64)>, StoreError> {
+        let question = redis::cmd("ZRANGE").arg(key(node, "beats")).arg(0).arg(-1).take();
+        let ids: Vec<String> = connection.ask(&question).await.map_err(failure)?;
+        let (seals, mut ranks) = (self.seals().await?, Vec::with_capacity(ids.len()));
+        for part in ids.chunks(PER_CALL) {
+            let mut questions = Pipeline::with_capacity(part.len());
+            let mut listed = Vec::with_capacity(part.len());
+            for id in part {
+                if let Some(id) = read_id(id, node, seals)? {
+                    questions.cmd("HGET").arg(session_key(node, id)).arg(rows::FIELDS[0]);
+                    listed.push(id);
+                }
+            }
+            if listed.is_empty() {
+                continue;
+            }
+            let told: Vec<Option<Vec<u8>>> = connection.ask_all(&questions).await.map_err(failure)?;
+            // What was closed since the ids were read may be gone. What is no rank is none that anybody knows.
+            let there = listed.into_iter().zip(told).filter_map(|(id, rank)| rank.map(|rank| (id, rank)));
+            ranks.extend(there.map(|(id, rank)| (id, text(&rank).and_then(|rank| rank.parse().ok()).unwrap_or(0))));
+        }
+        Ok(ranks)
+    }
+
+    /// Adds those of the `listed` sessions of `node`, each with its last beat, that are still open to `open`.
     async fn read_sessions(
         &self,
         connection: &mut Connection,
         node: &NodeId,
-        beats: &[(String, f64)],
+        listed: Vec<(SessionId, f64)>,
         open: &mut Vec<Record>,
     ) -> Result<(), StoreError> {
         let seals = self.seals().await?;
-        let mut listed = Vec::with_capacity(beats.len());
-        for (id, beat) in beats {
-            match (id.parse::<SessionId>(), seals) {
-                (Ok(id), _) => listed.push((id, *beat)),
-                (Err(_), Some((_, keyring))) => keyring.refuse("a session", node),
-                (Err(_), None) => return Err(rows::unreadable()),
-            }
-        }
         // Redis answers no question with nothing that could be read.
         if listed.is_empty() {
             return Ok(());
@@ -68,24 +116,25 @@ impl View {
                 question.arg(seal::FIELD);
             }
         }
-        let rows: Vec<Vec<Option<String>>> = connection.ask_all(&questions).await.map_err(failure)?;
-        for ((id, beat), mut values) in listed.into_iter().zip(rows) {
+        let rows: Vec<Vec<Option<Vec<u8>>>> = connection.ask_all(&questions).await.map_err(failure)?;
+        for ((id, beat), row) in listed.into_iter().zip(rows) {
+            // What is no text was written by nobody of ours.
+            let mut values: Vec<_> = row.iter().map(|value| value.as_deref().and_then(text)).collect();
             if let Some((key, keyring)) = seals {
                 let seal = values.pop().flatten();
                 // What was forgotten since the ids were read is no forgery.
-                let is_there = seal.is_some() || values.iter().any(Option::is_some);
+                let is_there = row.iter().any(Option::is_some);
                 // A field that is missing and one that is empty are not the same.
-                let said: Option<Vec<&str>> = values.iter().map(Option::as_deref).collect();
-                let fits = said
-                    .zip(seal.as_deref())
-                    .is_some_and(|(said, seal)| key.fits_session(seal, node, id, said.into_iter()));
+                let said: Option<Vec<&str>> = values.iter().copied().collect();
+                let fits =
+                    said.zip(seal).is_some_and(|(said, seal)| key.fits_session(seal, node, id, said.into_iter()));
                 if is_there && !fits {
                     keyring.refuse("a session", node);
                     continue;
                 }
             }
             // What was closed since the ids were read is left out.
-            if let Some(mut record) = rows::record(node, id, values)?.filter(|record| !record.is_closed()) {
+            if let Some(mut record) = rows::record(node, id, &values)?.filter(|record| !record.is_closed()) {
                 let beat = Some(UtcMicros(beat as i64)).filter(|beat| beat.0 > 0);
                 record.last_seen_at = record.last_seen_at.max(beat);
                 open.push(record);
@@ -93,4 +142,20 @@ impl View {
         }
         Ok(())
     }
+}
+
+/// Reads the id of a session of `node`: nothing where it was written by nobody of ours.
+fn read_id(id: &str, node: &NodeId, seals: Option<(&ViewKey, &Keyring)>) -> Result<Option<SessionId>, StoreError> {
+    match (id.parse(), seals) {
+        (Ok(id), _) => Ok(Some(id)),
+        (Err(_), Some((_, keyring))) => {
+            keyring.refuse("a session", node);
+            Ok(None)
+        }
+        (Err(_), None) => Err(rows::unreadable()),
+    }
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    str::from_utf8(bytes).ok()
 }

@@ -1,6 +1,6 @@
 //! How a record becomes the fields of a Redis hash and comes back. Knows no connection.
 
-use std::{str::FromStr, vec};
+use std::{slice, str::FromStr};
 
 use crate::{
     core::record::{Authority, Durable, Epoch, NodeId, Record, SessionId, UtcMicros},
@@ -63,13 +63,13 @@ pub fn values(record: &Record) -> [String; FIELDS.len()] {
 }
 
 /// Reads the values of [`FIELDS`]; `None` if there is no such hash.
-pub fn record(node: &NodeId, id: SessionId, values: Vec<Option<String>>) -> Result<Option<Record>, StoreError> {
+pub fn record(node: &NodeId, id: SessionId, values: &[Option<&str>]) -> Result<Option<Record>, StoreError> {
     if values.iter().all(Option::is_none) {
         return Ok(None);
     }
-    let mut values = Values(values.into_iter());
+    let mut values = Values(values.iter());
     // The rank is made of what follows.
-    values.text()?;
+    values.said()?;
     Ok(Some(Record {
         id,
         node: node.clone(),
@@ -108,19 +108,23 @@ fn spelled<T: ToString>(value: Option<T>) -> String {
 }
 
 /// What is left to read of a hash.
-struct Values(vec::IntoIter<Option<String>>);
+struct Values<'a>(slice::Iter<'a, Option<&'a str>>);
 
-impl Values {
+impl<'a> Values<'a> {
+    fn said(&mut self) -> Result<&'a str, StoreError> {
+        self.0.next().copied().flatten().ok_or_else(unreadable)
+    }
+
     fn text(&mut self) -> Result<String, StoreError> {
-        self.0.next().flatten().ok_or_else(unreadable)
+        self.said().map(str::to_owned)
     }
 
     fn word<T: FromStr>(&mut self) -> Result<T, StoreError> {
-        self.text()?.parse().map_err(|_| unreadable())
+        self.said()?.parse().map_err(|_| unreadable())
     }
 
     fn optional<T: FromStr>(&mut self) -> Result<Option<T>, StoreError> {
-        let text = self.text()?;
+        let text = self.said()?;
         if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| unreadable()) }
     }
 
@@ -138,8 +142,9 @@ mod tests {
     use super::*;
     use crate::{core::record::Status, store::conformance};
 
-    fn read(record: &Record, values: Vec<Option<String>>) -> Result<Option<Record>, StoreError> {
-        super::record(&record.node, record.id, values)
+    fn read(record: &Record, values: &[Option<String>]) -> Result<Option<Record>, StoreError> {
+        let values: Vec<_> = values.iter().map(Option::as_deref).collect();
+        super::record(&record.node, record.id, &values)
     }
 
     #[test]
@@ -152,7 +157,7 @@ mod tests {
         full.last_seen_at = Some(UtcMicros(i64::MIN));
         let bare = conformance::record(8, 1, Authority::Observed, Status::Connecting);
         for record in [full, bare] {
-            assert_eq!(read(&record, values(&record).map(Some).to_vec()).unwrap(), Some(record));
+            assert_eq!(read(&record, &values(&record).map(Some)).unwrap(), Some(record));
         }
     }
 
@@ -174,14 +179,14 @@ mod tests {
                 }
                 let known = conformance::record(7, 1, Authority::Observed, Status::Active);
                 let sound = super::values(&known).map(Some).to_vec();
-                read(&known, values.clone()).ok();
+                read(&known, &values).ok();
                 // One field at a time, so that the others do not hide it.
                 for (at, value) in values.into_iter().enumerate() {
                     let mut record = sound.clone();
                     record[at] = value;
-                    read(&known, record).ok();
+                    read(&known, &record).ok();
                 }
-                prop_assert_eq!(read(&known, sound).unwrap().map(|record| record.id), Some(known.id));
+                prop_assert_eq!(read(&known, &sound).unwrap().map(|record| record.id), Some(known.id));
             }
         }
     }
@@ -189,14 +194,14 @@ mod tests {
     #[test]
     fn what_is_not_whole_is_refused() {
         let record = conformance::record(7, 4, Authority::Inferred, Status::Closed);
-        assert_eq!(read(&record, vec![None; FIELDS.len()]).unwrap(), None);
+        assert_eq!(read(&record, &[const { None }; FIELDS.len()]).unwrap(), None);
         for field in 0..FIELDS.len() {
             let mut values = values(&record).map(Some);
             values[field] = None;
-            assert!(read(&record, values.to_vec()).is_err(), "{}", FIELDS[field]);
+            assert!(read(&record, &values).is_err(), "{}", FIELDS[field]);
         }
         let mut odd = values(&record).map(Some);
         odd[4] = Some("3".into());
-        assert!(read(&record, odd.to_vec()).is_err());
+        assert!(read(&record, &odd).is_err());
     }
 }

@@ -35,10 +35,7 @@ impl View {
             RedisResult::Ok(leases)
         };
         let leases = reading.await;
-        if leases.is_err() {
-            connection.discard();
-        }
-        leases.map_err(failure)
+        connection.settle(leases).map_err(failure)
     }
 
     pub(super) async fn fence(&self, node: &NodeId, epoch: Epoch) -> Result<(), StoreError> {
@@ -61,10 +58,7 @@ impl View {
         }
         let mut connection = self.pool.connection().await.map_err(failure)?;
         let sent: RedisResult<String> = connection.ask(&entry).await;
-        if sent.is_err() {
-            connection.discard();
-        }
-        sent.map(drop).map_err(failure)
+        connection.settle(sent).map(drop).map_err(failure)
     }
 
     /// Reads from the first entry on, since those that were taken are gone. What cannot be read is taken as well: it was
@@ -90,10 +84,7 @@ impl View {
             RedisResult::Ok(entries)
         };
         let entries = reading.await;
-        if entries.is_err() {
-            connection.discard();
-        }
-        let entries = entries.map_err(failure)?;
+        let entries = connection.settle(entries).map_err(failure)?;
         let commands = entries.iter().filter_map(|(id, fields)| {
             let Some(command) = command(fields) else {
                 tracing::warn!(id, "a command in Redis cannot be read; it is passed over");

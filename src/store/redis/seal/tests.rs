@@ -111,7 +111,7 @@ fn a_session_that_no_node_wrote_is_not_listed_and_hides_no_other() {
     block_on(async {
         let (records, _folder) = records().await;
         let (own, other) = (view(&server, node(), &records), view(&server, NodeId("node-b".into()), &records));
-        own.apply((1..=6).map(|n| open(n, 1)).collect()).await.unwrap();
+        own.apply((1..=8).map(|n| open(n, 1)).collect()).await.unwrap();
         let hash = |n: u8| session_key(&node(), open(n, 1).id);
         server.ask(&[
             &format!("HSET {} username mallory", hash(1)),
@@ -119,6 +119,9 @@ fn a_session_that_no_node_wrote_is_not_listed_and_hides_no_other() {
             &format!("HDEL {} username", hash(3)),
             // Which is empty while it is open.
             &format!("HDEL {} end_reason", hash(6)),
+            // What is no text, and what is no rank.
+            &format!("HSET {} username \"\\xff\"", hash(7)),
+            &format!("HSET {} rank highest", hash(8)),
             // One session's hash under another's id.
             &format!("COPY {} {}", hash(4), hash(9)),
             &format!("ZADD {} 1 {} 1 nonsense", key(&node(), "beats"), open(9, 1).id),
@@ -126,12 +129,18 @@ fn a_session_that_no_node_wrote_is_not_listed_and_hides_no_other() {
             "SADD pulsegate:nodes node-x",
             &format!("ZADD {} 1 nonsense", key(&NodeId("node-x".into()), "beats")),
         ]);
-        for (view, refused) in [(&own, 7), (&other, 7)] {
+        for (view, refused) in [(&own, 9), (&other, 9)] {
             let mut listed = view.open().await.unwrap();
             listed.sort_by_key(|record| record.id);
             assert_eq!(listed, [open(4, 1), open(5, 1)]);
             assert_eq!(view.refused(), refused);
         }
+        let ranks = own.ranks_of(node()).await.unwrap();
+        assert_eq!(ranks.len(), 9, "what stands there, whoever wrote it");
+        assert!(ranks.contains(&(open(8, 1).id, 0)), "{ranks:?}");
+        let mut found = own.several_of(node(), (1..=9).map(|n| open(n, 1).id).collect()).await.unwrap();
+        found.sort_by_key(|record| record.id);
+        assert_eq!(found, [open(4, 1), open(5, 1)]);
         // The next word of the node itself mends it.
         own.apply(vec![open(1, 2), open(2, 2)]).await.unwrap();
         assert_eq!(own.open().await.unwrap().len(), 4);

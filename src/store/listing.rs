@@ -1,0 +1,170 @@
+//! What a listing asks of a store, in which order, and a page of the answer. Knows no store.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use crate::core::record::{EndReason, NodeId, Record, SessionId, Status, UtcMicros};
+
+/// Which records to list. `None` and empty mean: any.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct ListQuery {
+    /// Any of these statuses.
+    pub statuses: Vec<Status>,
+    /// Exactly this user.
+    pub user: Option<String>,
+    /// Exactly this target.
+    pub target: Option<String>,
+    /// Exactly this node.
+    pub node: Option<NodeId>,
+    /// Exactly this address.
+    pub client_ip: Option<IpAddr>,
+    /// Exactly this end reason.
+    pub reason: Option<EndReason>,
+    /// Started at or after.
+    pub since: Option<UtcMicros>,
+    /// Started before.
+    pub until: Option<UtcMicros>,
+    /// A part of the user, target, target address or id, in any case (of ASCII letters at least); `%` and `_` are
+    /// ordinary characters.
+    pub text: Option<String>,
+    /// The order; ties are broken by the id in the same direction.
+    pub sort: Sort,
+    /// Rows of the page, 1 … 500; a store takes the nearest of these.
+    pub limit: u32,
+    /// Where the page before ended: only rows after this position.
+    pub after: Option<Position>,
+}
+
+impl ListQuery {
+    /// Whether the listing holds `record`, if its page reaches that far.
+    pub fn matches(&self, record: &Record) -> bool {
+        let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
+        let contains = |text: &str| {
+            let (id, text) = (record.id.to_string(), text.to_ascii_lowercase());
+            let mut fields = [&record.username, &record.target, &record.target_addr, &id].into_iter();
+            fields.any(|field| field.to_ascii_lowercase().contains(&text))
+        };
+        (self.statuses.is_empty() || self.statuses.contains(&record.status))
+            && is(&self.user, &record.username)
+            && is(&self.target, &record.target)
+            && self.node.as_ref().is_none_or(|node| *node == record.node)
+            && self.client_ip.is_none_or(|ip| ip == record.client_ip)
+            && self.reason.is_none_or(|reason| Some(reason) == record.end_reason)
+            && self.since.is_none_or(|since| record.start_time >= since)
+            && self.until.is_none_or(|until| record.start_time < until)
+            && self.text.as_deref().is_none_or(contains)
+    }
+
+    /// Rows of the page asked for, brought into what one may have.
+    pub fn page_length(&self) -> usize {
+        self.limit.clamp(1, LONGEST_PAGE) as usize
+    }
+
+    /// Whether only open sessions are asked for.
+    pub fn asks_for_open_only(&self) -> bool {
+        !self.statuses.is_empty() && !self.statuses.contains(&Status::Closed)
+    }
+
+    /// Cuts the page out of `records`, which hold every match there is, or more.
+    pub fn page(&self, records: impl IntoIterator<Item = Record>) -> Page {
+        let place = |record: &Record| self.sort.position(record);
+        let beyond =
+            |at: Position| self.after.is_none_or(|after| if self.sort.ascending { at > after } else { at < after });
+        let matching = records.into_iter().filter(|record| self.matches(record) && beyond(place(record)));
+        let mut records: Vec<Record> = matching.collect();
+        records.sort_by_key(|record| place(record));
+        if !self.sort.ascending {
+            records.reverse();
+        }
+        let limit = self.page_length();
+        let more = records.len() > limit;
+        records.truncate(limit);
+        let next = records.last().filter(|_| more).map(place);
+        Page { records, next }
+    }
+
+    /// Joins the same page of two stores: of one session the higher rank counts.
+    pub fn merge(&self, one: Page, other: Page) -> Page {
+        let more = one.next.is_some() || other.next.is_some();
+        let mut joined: HashMap<SessionId, Record> = HashMap::new();
+        for record in one.records.into_iter().chain(other.records) {
+            let record = match joined.remove(&record.id) {
+                Some(known) => known.join(record),
+                None => record,
+            };
+            joined.insert(record.id, record);
+        }
+        let mut page = self.page(joined.into_values());
+        if page.next.is_none() && more {
+            page.next = page.records.last().map(|last| self.sort.position(last));
+        }
+        page
+    }
+}
+
+/// The most rows one page may have (contract §5).
+const LONGEST_PAGE: u32 = 500;
+
+/// The order of a listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Sort {
+    /// The column.
+    pub by: SortKey,
+    /// Smallest (oldest) first.
+    pub ascending: bool,
+}
+
+impl Sort {
+    /// Where `record` stands in this order.
+    pub fn position(self, record: &Record) -> Position {
+        let key = match self.by {
+            SortKey::StartTime => Some(record.start_time),
+            SortKey::LastSeenAt => record.last_seen_at,
+            SortKey::EndTime => record.end_time,
+        };
+        Position { key: key.map_or(i64::MIN, |at| at.0), id: record.id }
+    }
+}
+
+/// The order of [`RecordStore::open_of`].
+pub const OLDEST_FIRST: Sort = Sort { by: SortKey::StartTime, ascending: true };
+
+/// The columns a listing can be sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum SortKey {
+    /// When the session was opened.
+    #[default]
+    StartTime,
+    /// Its last sign of life; unknown counts as oldest.
+    LastSeenAt,
+    /// When it ended; unknown counts as oldest.
+    EndTime,
+}
+
+/// The position of a row in an order: the sort column's value (unknown is `i64::MIN`) and the id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position {
+    /// Microseconds, or `i64::MIN` for unknown.
+    pub key: i64,
+    /// The row's id.
+    pub id: SessionId,
+}
+
+/// One page of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// The rows, in the order asked for.
+    pub records: Vec<Record>,
+    /// Pass it as [`ListQuery::after`] for the next page; `None` at the end.
+    pub next: Option<Position>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_has_between_one_and_five_hundred_rows() {
+        let length = |limit| ListQuery { limit, ..ListQuery::default() }.page_length();
+        assert_eq!([length(0), length(1), length(500), length(u32::MAX)], [1, 1, 500, 500]);
+    }
+}
