@@ -169,14 +169,15 @@ fn a_second_factor_is_taken_away_by_its_owner_or_an_admin_and_nobody_is_signed_o
     assert_eq!(confirms(&ada, &begun).status, 409, "one that was being turned on is gone too");
 
     enrols(&ada);
-    let reset = || {
-        let (status, told) = gateway.home.run(&["user", "set", "ada", "--reset-totp"]);
+    let sets = |options: &[&str]| {
+        let (status, told) = gateway.home.run(&[&["user", "set", "ada", "--reset-totp"], options].concat());
         assert!(status.success(), "{told}");
     };
-    reset();
+    sets(&[]);
     eventually(PATIENCE, || tries(&gateway, PASSWORD, None).ok());
     let begun = begins(&ada);
-    reset();
+    sets(&["--grant", "playground", "--grant", "tag:seen"]);
+    eventually(PATIENCE, || gateway.shows("/api/v1/users").to_string().contains("tag:seen").then_some(()));
     assert_eq!(confirms(&ada, &begun).status, 409, "nor does the command line leave one behind");
     page.runs("echo still-here", "still-here");
     assert_eq!(ada.asks("GET", "/api/v1/me", None).status, 200);
