@@ -219,7 +219,12 @@ impl NodesActor {
         for (node, standing) in standings(&sights).into_iter().filter(|entry| !before.contains(entry)) {
             tracing::info!(%node, standing = standing.as_str(), "another node");
         }
-        self.seen.send_replace(Arc::new(Snapshot { sights, fenced, taken: Some(now) }));
+        // Sixteen times a second. Nobody waits for anything but a fence; everybody else looks when they need to know.
+        self.seen.send_if_modified(|seen| {
+            let is_news = seen.fenced != fenced;
+            *seen = Arc::new(Snapshot { sights, fenced, taken: Some(now) });
+            is_news
+        });
     }
 
     /// Carries out what other nodes ask, as it comes.

@@ -1,6 +1,5 @@
-//! What the live view and the records say of the sessions that somebody knows. Where one stands in the rank that is known
-//! here, and it is neither closed nor another's, no more of it is read: a sweep of a thousand sessions that differ nowhere
-//! costs a fifth of what reading them would. Each is read in its turn all the same.
+//! What the live view and the records say of the sessions that somebody knows. Where one is open in the rank in which it is
+//! served here no more of it is read, but in the live view each in its turn: a rank does not show what somebody altered there.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +15,7 @@ use crate::{
     store::{Position, RecordStore, StoreError},
 };
 
-/// In as many sweeps each session is read once in the live view, where somebody may have altered what a rank does not show.
+/// In as many sweeps each session is read once in the live view.
 const TURNS: u32 = 12;
 
 /// What one store says of one session.
