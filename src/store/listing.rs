@@ -125,7 +125,7 @@ impl Sort {
     }
 }
 
-/// The order of [`RecordStore::open_of`].
+/// The order of [`RecordStore::open_of`](super::RecordStore::open_of).
 pub const OLDEST_FIRST: Sort = Sort { by: SortKey::StartTime, ascending: true };
 
 /// The columns a listing can be sorted by.
