@@ -199,9 +199,9 @@ impl SqliteStore {
 
     async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {
         let limit = query.page_length();
-        let found = sqlite_list::select(&query).build().fetch_all(&self.readers).await.map_err(failed)?;
-        let more = found.len() > limit;
-        let records = found.iter().take(limit).map(rows::record).collect::<Result<Vec<_>, _>>()?;
+        let mut records = self.read(sqlite_list::select(&query), rows::record).await?;
+        let more = records.len() > limit;
+        records.truncate(limit);
         let next = records.last().filter(|_| more).map(|last| query.sort.position(last));
         Ok(Page { records, next })
     }

@@ -276,8 +276,8 @@ mod tests {
             text: Some("web".into()),
             ..ListQuery::default()
         };
-        let mut all =
-            vec![select_open_of(rows::COLUMNS, &NodeId("a".into()), Epoch(3), None, 50), select_many(&[id(), id()])];
+        let open_of = |columns| select_open_of(columns, &NodeId("a".into()), Epoch(3), None, 50);
+        let mut all = vec![open_of(rows::COLUMNS), open_of(rows::RANKS), select_many(&[id(), id()])];
         all.extend(EVERY_KEY.iter().flat_map(|key| every_page(*key, &full)).map(|query| select(&query)));
         for sql in all {
             let steps = plan(&mut db, sql).await;

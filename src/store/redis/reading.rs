@@ -81,7 +81,7 @@ impl View {
             let mut listed = Vec::with_capacity(part.len());
             for id in part {
                 if let Some(id) = read_id(id, node, seals)? {
-                    questions.cmd("HGET").arg(session_key(node, id)).arg(rows::FIELDS[0]);
+                    questions.cmd("HGET").arg(session_key(node, id)).arg(rows::RANK);
                     listed.push(id);
                 }
             }

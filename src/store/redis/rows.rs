@@ -7,10 +7,13 @@ use crate::{
     store::StoreError,
 };
 
+/// The field by which two versions of a session are compared.
+pub const RANK: &str = "rank";
+
 /// The fields of a session's hash, in the order of [`values`]; `apply.lua` knows the first three. What the key says, node
 /// and id, is not repeated.
 pub const FIELDS: [&str; 22] = [
-    "rank",
+    RANK,
     "epoch",
     "status",
     "version",

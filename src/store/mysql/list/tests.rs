@@ -152,8 +152,8 @@ async fn no_question_reads_the_whole_table() {
         text: Some("web".into()),
         ..question(&[])
     };
-    let mut all =
-        vec![select_open_of(&rows::COLUMNS, &NodeId("node-1".into()), Epoch(3), None, 50), select_many(&[id()])];
+    let open_of = |columns| select_open_of(columns, &NodeId("node-1".into()), Epoch(3), None, 50);
+    let mut all = vec![open_of(&rows::COLUMNS), open_of(rows::RANKS), select_many(&[id()])];
     all.extend(["session_records", "session_events"].map(|table| delete(table, &[id()])));
     all.extend(EVERY_KEY.iter().flat_map(|key| every_page(*key, &full)).map(|query| select(&query)));
     for sql in all {
