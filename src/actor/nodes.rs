@@ -76,6 +76,16 @@ impl Snapshot {
         }
     }
 
+    /// Lets everybody see it, and wakes who waits if a node was fenced since: it is shown sixteen times a second, and whoever
+    /// wants to know anything else looks when they need to.
+    fn show(self, seen: &watch::Sender<Arc<Self>>) {
+        seen.send_if_modified(|shown| {
+            let is_news = shown.fenced != self.fenced;
+            *shown = Arc::new(self);
+            is_news
+        });
+    }
+
     fn judge(&self, now: Instant, sight: &Sight) -> Standing {
         let fresh = self.taken.is_some_and(|taken| now.saturating_duration_since(taken) < OLDEST);
         let silent = fresh && sight.lost_from.is_some_and(|from| now >= from);
@@ -219,12 +229,7 @@ impl NodesActor {
         for (node, standing) in standings(&sights).into_iter().filter(|entry| !before.contains(entry)) {
             tracing::info!(%node, standing = standing.as_str(), "another node");
         }
-        // Sixteen times a second. Nobody waits for anything but a fence; everybody else looks when they need to know.
-        self.seen.send_if_modified(|seen| {
-            let is_news = seen.fenced != fenced;
-            *seen = Arc::new(Snapshot { sights, fenced, taken: Some(now) });
-            is_news
-        });
+        Snapshot { sights, fenced, taken: Some(now) }.show(&self.seen);
     }
 
     /// Carries out what other nodes ask, as it comes.
@@ -277,5 +282,23 @@ impl Supervised for NodesActor {
     fn restarting(&mut self, _: &mut Self::Context) {
         (self.looking, self.reading) = (false, false);
         self.neighbours.stalled(clock::instant());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fence_wakes_who_waits_and_everything_else_is_there_to_be_seen() {
+        let (shows, mut sees) = watch::channel(Arc::<Snapshot>::default());
+        let fence = || vec![(NodeId("node-b".into()), Epoch(7))];
+        let now = clock::instant();
+        for (fenced, wakes) in [(vec![], false), (fence(), true), (fence(), false), (vec![], true)] {
+            Snapshot { fenced: fenced.clone(), taken: Some(now), ..Snapshot::default() }.show(&shows);
+            assert_eq!(sees.has_changed().unwrap(), wakes, "{fenced:?}");
+            let shown = sees.borrow_and_update();
+            assert_eq!((shown.fenced(), shown.taken), (&fenced[..], Some(now)));
+        }
     }
 }
