@@ -25,6 +25,7 @@ use crate::{
         record::{Epoch, Incarnation},
     },
     data_dir::{self, succession},
+    recording::shelf::Shelf,
     ssh::{
         RusshConnector,
         demo::{DemoOptions, DemoServer},
@@ -174,12 +175,15 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     let Opened { stores, people, book, epoch } = open_stores(&config, beginning).await?;
     let beside = plan.demo || plan.loaded.secrets.admin_token.is_some();
     let is_new = people::nobody_administers(&*people, beside).await?;
+    let secrets = plan.loaded.secrets.clone();
+    let seals = secrets.seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
+    let shelf = Shelf::new(data_dir, Some(seals.clone()));
     let ssh = settings::ssh(&config);
     let (fall, mut fallen) = watch::channel(None::<Collapse>);
     let foundation = Foundation {
         settings: actor::Settings {
-            recorder: recording::recorder(&config)?,
-            ..settings::actors(&config, node.clone(), incarnation, epoch)
+            recorder: recording::recorder(&config, shelf.clone())?,
+            ..settings::actors(&config, node.clone(), incarnation, epoch, shelf)
         },
         stores,
         people: people::people(people, &config).await,
@@ -190,8 +194,6 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     let gateway = begin(foundation).await?;
     let addr = plan.listener.local_addr()?;
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
-    let secrets = plan.loaded.secrets.clone();
-    let seals = secrets.seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
     let settings = http::state::Settings {
         oidc: oidc::oidc(&config)?,
         ..settings::web(&config, addr.ip(), secrets.admin_token, seals, plan.demo, ssh.host_keys)

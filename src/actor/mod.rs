@@ -24,7 +24,7 @@
 //! registry, and fail with it.
 //! ```
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     core::{
@@ -33,7 +33,7 @@ use crate::{
         session::Limits,
         stream,
     },
-    recording::recorder::Recorder,
+    recording::{recorder::Recorder, shelf::Shelf},
     ssh::Connector,
 };
 
@@ -112,8 +112,8 @@ pub struct Settings {
     pub cleanup_batch: u32,
     /// How long closed sessions are kept; `None` for ever.
     pub retention: Option<Duration>,
-    /// Below which their recordings lie.
-    pub data_dir: PathBuf,
+    /// Where their recordings lie.
+    pub shelf: Shelf,
     /// The longest time between two sweeps.
     pub update_interval: Duration,
     /// How long another node may be silent before it counts as lost.

@@ -5,14 +5,14 @@ use anyhow::Context;
 use crate::{
     actor::clock,
     config::{self, Config},
-    recording::{self, recorder::Recorder},
+    recording::{self, recorder::Recorder, shelf::Shelf},
 };
 
-/// Starts what records the sessions, where any is to be recorded.
+/// Starts what records the sessions onto `shelf`, where any is to be recorded.
 ///
 /// # Errors
 /// That recordings cannot be begun in the data directory.
-pub fn recorder(config: &Config) -> anyhow::Result<Option<Recorder>> {
+pub fn recorder(config: &Config, shelf: Shelf) -> anyhow::Result<Option<Recorder>> {
     let wanted = &config.recording;
     if !wanted.enabled {
         return Ok(None);
@@ -24,7 +24,8 @@ pub fn recorder(config: &Config) -> anyhow::Result<Option<Recorder>> {
     };
     let targets = config.targets.iter().filter_map(|target| Some((target.name.clone(), policy(target.recording?))));
     let settings = recording::Settings {
-        data_dir: config.node.data_dir.clone(),
+        shelf,
+        encrypt: wanted.encrypt,
         policy: policy(wanted.policy),
         targets: targets.collect(),
         input: wanted.input,

@@ -15,12 +15,13 @@ use crate::{
         session::Limits,
         stream,
     },
+    recording::shelf::Shelf,
     ssh::{AddressRule, HostKeys, OwnKeys, SshSettings},
     web as http,
 };
 
 /// What the actors are told.
-pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Epoch) -> actor::Settings {
+pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Epoch, shelf: Shelf) -> actor::Settings {
     let (monitor, session, ssh) = (&config.monitor, &config.session, &config.ssh);
     let limited = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
     actor::Settings {
@@ -53,7 +54,7 @@ pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Ep
         flush_interval: config.store.flush_interval,
         cleanup_batch: session.cleanup_batch_size,
         retention: limited(config.store.retention),
-        data_dir: config.node.data_dir.clone(),
+        shelf,
         update_interval: monitor.update_interval,
         suspect_after: config.node.suspect_after,
         serve_for: config.node.serve_for(),

@@ -218,6 +218,8 @@ block! {
         max_size: ByteSize = ByteSize::kib(1024 * 1024),
         /// Whether recordings are compressed once they are sealed.
         compress: bool = true,
+        /// Whether the files of new recordings are encrypted.
+        encrypt: bool = false,
         /// How long a recording is kept; zero: as long as its session.
         retention: Duration = Duration::ZERO,
     }

@@ -73,7 +73,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
     let table = [
         ("sesion:\n  idle_timeout: 5s\n", "config.yaml:1:1: sesion: unknown key; did you mean session?"),
         ("session:\n  output_windw: 1MiB\n", "config.yaml:2:3: session.output_windw: unknown key; did you mean output_window?"),
-        ("recording:\n  xyzzy: 1\n", "config.yaml:2:3: recording.xyzzy: unknown key; allowed are enabled, input, policy, max_size, compress, retention"),
+        ("recording:\n  xyzzy: 1\n", "config.yaml:2:3: recording.xyzzy: unknown key; allowed are enabled, input, policy, max_size, compress, encrypt, retention"),
         ("session.idle_timeout: 5s\n", "config.yaml:1:1: session.idle_timeout: unknown key; allowed are server, node, store, monitor, session, ssh, sign_in, targets, targets_adhoc, targets_allow, targets_deny, targets_names_behind_hops, recording, webhooks"),
         ("store:\n  retention: 59m\n", "config.yaml:2:14: store.retention: must be 0s (for ever) or at least 1h: what ended just now is still on its way between the stores"),
         ("store:\n  retention: 24h\nrecording:\n  retention: 48h\n", "config.yaml:4:14: recording.retention: recording.retention (172800s) must not exceed store.retention (86400s): a recording leaves with its session"),

@@ -71,7 +71,8 @@ impl SealKey {
         HEXLOWER.encode(self.0.expose_secret()).into()
     }
 
-    fn cipher(&self) -> Option<LessSafeKey> {
+    /// What encrypts with it; never `None`, since every key has the cipher's length.
+    pub fn cipher(&self) -> Option<LessSafeKey> {
         UnboundKey::new(&AES_256_GCM, self.0.expose_secret()).ok().map(LessSafeKey::new)
     }
 }

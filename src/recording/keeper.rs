@@ -13,7 +13,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use super::{Settings, press::Press, shelf};
+use super::{Settings, press::Press};
 
 /// Between two looks for recordings that are too old.
 const LOOK: Duration = Duration::from_hours(1);
@@ -91,10 +91,10 @@ fn let_go(settings: &Settings, retention: Duration, begun: Duration) {
         let modified = fs::metadata(path).and_then(|file| file.modified()).ok();
         let written = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
         // What is still open may have been silent for as long.
-        let over = |written| written < begun || shelf::is_sealed(path).unwrap_or(false);
+        let over = |written| written < begun || settings.shelf.is_sealed(path).unwrap_or(false);
         written.is_some_and(|written| now.saturating_sub(written) > retention && over(written))
     };
-    let old = match shelf::all(&settings.data_dir) {
+    let old = match settings.shelf.all() {
         Ok(all) => all.into_iter().filter(|path| is_old(path)),
         Err(error) => return tracing::warn!(%error, "the recordings could not be looked through"),
     };

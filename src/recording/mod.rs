@@ -6,7 +6,7 @@
 //!                                                                            sealed ──> press's thread: compressed
 //! ```
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, time::Duration};
 
 use crate::core::record::UtcMicros;
 
@@ -14,6 +14,8 @@ use crate::core::record::UtcMicros;
 pub mod cast;
 /// The chain of hashes inside a recording.
 pub mod chain;
+/// The file of an encrypted recording.
+mod cipher;
 /// Which typing may be recorded: what the terminal echoed.
 mod echo;
 /// Makes recordings safe on the disk, and lets the old ones go.
@@ -30,6 +32,8 @@ pub mod recorder;
 mod reel;
 /// Where recordings lie, and how an interrupted one is sealed.
 pub mod shelf;
+/// A recording's file, encrypted or not.
+mod storage;
 /// A session's side of its recording.
 pub mod tape;
 /// A recording as it is read, compressed or not.
@@ -56,8 +60,10 @@ pub enum Policy {
 /// What the recorder is told once, at the start.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The data directory; recordings lie below it.
-    pub data_dir: PathBuf,
+    /// Where recordings lie.
+    pub shelf: shelf::Shelf,
+    /// Whether new ones are encrypted, with a key that the shelf's seal.
+    pub encrypt: bool,
     /// The policy of a target that has none of its own.
     pub policy: Policy,
     /// The targets that have one.

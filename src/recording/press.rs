@@ -16,9 +16,11 @@ use std::{
 };
 
 use super::{
+    cipher::{self, Encrypting},
     pressed::press,
     recorder::Shared,
-    shelf,
+    shelf::Shelf,
+    storage::Storage,
     text::{self, Text},
 };
 
@@ -60,19 +62,19 @@ impl Press {
 }
 
 fn run(shared: &Shared, work: &Receiver<PathBuf>) {
-    let (data_dir, clock) = (&shared.settings.data_dir, shared.settings.clock);
+    let (shelf, clock) = (&shared.settings.shelf, shared.settings.clock);
     // On Linux this is the thread's own.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "recordings are compressed at the usual priority");
     }
-    let compress = |path: &Path| match replace(path, clock) {
+    let compress = |path: &Path| match replace(shelf, path, clock) {
         Ok(Some((from, to))) => shared.tally.press(from, to),
         Ok(None) => {}
         // It may have left by its age.
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => tracing::warn!(%error, path = %path.display(), "a recording could not be compressed; it stays"),
     };
-    let look = || match sealed(data_dir) {
+    let look = || match sealed(shelf) {
         Ok(paths) => paths.iter().for_each(|path| compress(path)),
         Err(error) => tracing::warn!(%error, "the recordings could not be looked through"),
     };
@@ -86,9 +88,9 @@ fn run(shared: &Shared, work: &Receiver<PathBuf>) {
     }
 }
 
-fn sealed(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let plain = shelf::all(data_dir)?.into_iter().filter(|path| !text::is_pressed(path));
-    Ok(plain.filter(|path| shelf::is_sealed(path).unwrap_or(false)).collect())
+fn sealed(shelf: &Shelf) -> io::Result<Vec<PathBuf>> {
+    let plain = shelf.all()?.into_iter().filter(|path| !text::is_pressed(path));
+    Ok(plain.filter(|path| shelf.is_sealed(path).unwrap_or(false)).collect())
 }
 
 /// Puts a compressed recording in the place of the sealed one at `path`, and returns the bytes of both; `None` where there was
@@ -96,17 +98,17 @@ fn sealed(data_dir: &Path) -> io::Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// What hinders it; the plain one stays.
-pub(super) fn replace(path: &Path, clock: fn() -> Duration) -> io::Result<Option<(u64, u64)>> {
-    if text::is_pressed(path) || !shelf::is_sealed(path)? {
+pub(super) fn replace(shelf: &Shelf, path: &Path, clock: fn() -> Duration) -> io::Result<Option<(u64, u64)>> {
+    if text::is_pressed(path) || !shelf.is_sealed(path)? {
         return Ok(None);
     }
     let to = text::pressed(path);
     if to.exists() {
-        tidy(path)?;
+        tidy(shelf, path)?;
         return Ok(None);
     }
     let unfinished = to.with_extension(UNFINISHED);
-    let outcome = write(path, &unfinished, clock).and_then(|sizes| {
+    let outcome = write(shelf, path, &unfinished, clock).and_then(|sizes| {
         fs::rename(&unfinished, &to)?;
         sync_folder(&to)?;
         // One that left by its age meanwhile left whole. That it was gone is the error to tell, whatever comes of the other file.
@@ -120,12 +122,19 @@ pub(super) fn replace(path: &Path, clock: fn() -> Duration) -> io::Result<Option
     outcome
 }
 
-fn write(path: &Path, unfinished: &Path, clock: fn() -> Duration) -> io::Result<(u64, u64)> {
+/// Writes the compressed recording, encrypted if the one at `path` is, and reads it back.
+fn write(shelf: &Shelf, path: &Path, unfinished: &Path, clock: fn() -> Duration) -> io::Result<(u64, u64)> {
     let plain = File::open(path)?;
     let (written, length) = (plain.metadata()?.modified()?, plain.metadata()?.len());
+    let session = text::session(path).unwrap_or_default();
+    let seals = if cipher::is_encrypted(&plain)? { shelf.seals() } else { None };
     let file = File::options().create(true).truncate(true).write(true).read(true).mode(0o600).open(unfinished)?;
-    let (mut sink, mut begun) = (BufWriter::new(&file), clock());
-    press(BufReader::new(&plain), &mut sink, || {
+    let mut sink: Box<dyn Write> = match seals {
+        Some(seals) => Box::new(Encrypting::begin(&file, session, seals)?),
+        None => Box::new(BufWriter::new(&file)),
+    };
+    let mut begun = clock();
+    press(BufReader::new(shelf.read(path)?), &mut sink, || {
         thread::sleep(clock().saturating_sub(begun) * REST);
         begun = clock();
     })?;
@@ -135,7 +144,8 @@ fn write(path: &Path, unfinished: &Path, clock: fn() -> Duration) -> io::Result<
     file.set_modified(written)?;
     file.sync_all()?;
     // Whatever went wrong in memory or on the disk: what goes is there once more, byte for byte.
-    if !is_same(BufReader::new(File::open(path)?), Text::pressed(File::open(unfinished)?)?)? {
+    let pressed = Storage::open(File::open(unfinished)?, session, shelf.seals())?;
+    if !is_same(BufReader::new(shelf.read(path)?), Text::pressed(pressed)?)? {
         return Err(io::Error::other("what was compressed is not what can be read of it"));
     }
     Ok((length, file.metadata()?.len()))
@@ -168,9 +178,9 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What hinders it; both stay.
-fn tidy(path: &Path) -> io::Result<()> {
+fn tidy(shelf: &Shelf, path: &Path) -> io::Result<()> {
     let to = text::pressed(path);
-    let whole = Text::open(&to).and_then(|text| Ok(text.length()? == fs::metadata(path)?.len()));
+    let whole = shelf.read(&to).and_then(|mut text| Ok(text.length()? == shelf.read(path)?.length()?));
     match whole {
         Ok(true) => fs::remove_file(path),
         Ok(false) => fs::remove_file(to),
@@ -183,8 +193,8 @@ fn tidy(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// That a folder cannot be read, or a file not be removed.
-pub fn sweep(data_dir: &Path) -> io::Result<()> {
-    for path in shelf::files(data_dir, |path| path.extension().is_some_and(|ending| ending == UNFINISHED))? {
+pub fn sweep(shelf: &Shelf) -> io::Result<()> {
+    for path in shelf.files(|path| path.extension().is_some_and(|ending| ending == UNFINISHED))? {
         fs::remove_file(path)?;
     }
     Ok(())

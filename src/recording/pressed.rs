@@ -6,13 +6,11 @@
 //! frame ─ frame ─ … ─ frame ─ skippable frame: (compressed, decompressed)*, count, 0, magic
 //! ```
 
-use std::{
-    fs::File,
-    io::{self, ErrorKind, Read, Write},
-    os::unix::fs::FileExt,
-};
+use std::io::{self, ErrorKind, Read, Write};
 
 use zstd::bulk::{Compressor, Decompressor};
+
+use super::storage::Storage;
 
 /// Text in one frame: a jump reads no more than this, and larger ones make a recording hardly smaller.
 pub const FRAME: usize = 256 * 1024;
@@ -52,7 +50,7 @@ struct Frame {
 /// A compressed recording that is read.
 #[derive(Debug)]
 pub struct Pressed {
-    file: File,
+    storage: Storage,
     frames: Vec<Frame>,
     length: u64,
     /// The frame that was decompressed last.
@@ -69,11 +67,11 @@ impl Pressed {
     ///
     /// # Errors
     /// That it cannot be read; [`ErrorKind::InvalidData`] with a sentence where it is damaged.
-    pub fn open(file: File) -> io::Result<Self> {
-        let size = file.metadata()?.len();
+    pub fn open(mut storage: Storage) -> io::Result<Self> {
+        let size = storage.length()?;
         let end = size.checked_sub(HEAD + FOOTER).ok_or_else(|| damaged("it is too short for its index"))?;
         let mut footer = [0; FOOTER as usize];
-        file.read_exact_at(&mut footer, size - FOOTER)?;
+        storage.read_exact_at(&mut footer, size - FOOTER)?;
         let [a, b, c, d, descriptor, magic @ ..] = footer;
         let entries = u64::from(u32::from_le_bytes([a, b, c, d]));
         let table = entries * ENTRY;
@@ -82,7 +80,7 @@ impl Pressed {
         }
         let begins = size - FOOTER - table - HEAD;
         let mut bytes = vec![0; usize::try_from(HEAD + table).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, begins)?;
+        storage.read_exact_at(&mut bytes, begins)?;
         let mut words = bytes.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().unwrap_or_default()));
         let head = (words.next(), words.next().map(u64::from));
         if head != (Some(SKIPPABLE), Some(table + FOOTER)) {
@@ -99,7 +97,7 @@ impl Pressed {
         if at != begins {
             return Err(damaged("its index does not fit what it lists"));
         }
-        Ok(Self { file, frames, length: text, last: None })
+        Ok(Self { storage, frames, length: text, last: None })
     }
 
     /// Bytes of text.
@@ -126,14 +124,14 @@ impl Pressed {
         Ok(length)
     }
 
-    fn unpack(&self, nth: usize, frame: Frame) -> io::Result<Vec<u8>> {
+    fn unpack(&mut self, nth: usize, frame: Frame) -> io::Result<Vec<u8>> {
         let bad = |why: &str| {
             let (end, until) = (frame.at + u64::from(frame.size), frame.text + u64::from(frame.length));
             let (at, text) = (frame.at, frame.text);
             damaged(&format!("frame {nth}, its bytes {at} … {end}, which hold the text of {text} … {until}, {why}"))
         };
         let mut bytes = vec![0; frame.size as usize];
-        self.file.read_exact_at(&mut bytes, frame.at).map_err(|error| match error.kind() {
+        self.storage.read_exact_at(&mut bytes, frame.at).map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => bad("is not all there"),
             _ => error,
         })?;

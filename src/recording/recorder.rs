@@ -118,10 +118,10 @@ impl Recorder {
     /// # Errors
     /// That the folder cannot be made or no thread be had.
     pub fn start(settings: Settings) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(settings.data_dir.join(shelf::FOLDER))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(settings.shelf.folder())?;
         let (queue, tally) = (Queue::default(), Tally::default());
         let shared = Arc::new(Shared { settings, queue, tally, last_id: AtomicU64::new(0) });
-        press::sweep(&shared.settings.data_dir)?;
+        press::sweep(&shared.settings.shelf)?;
         let press = shared.settings.compress.then(|| Press::start(shared.clone())).transpose()?;
         let keeper = Keeper::start(&shared.settings, press)?;
         let writer = Writer { shared: shared.clone(), keeper, films: HashMap::new(), dirty: BTreeSet::new() };
@@ -259,7 +259,7 @@ impl Writer {
 
     fn open(&mut self, tape: u64, at: Duration, mut opening: Opening) {
         let opened = opening.opened.take();
-        let path = self.shared.settings.data_dir.join(&opening.place);
+        let path = self.shared.settings.shelf.path(&opening.place);
         let required = opened.is_some();
         let mut film = Film { opening, required, path, reel: None, lost: 0, try_at: at };
         let outcome = film.make(at, &self.shared.settings);
@@ -342,7 +342,8 @@ impl Film {
             unix_seconds: (settings.utc)().0.div_euclid(1_000_000),
         };
         self.try_at = at + TRY_AGAIN;
-        let mut reel = Reel::create(self.path.clone(), &self.opening.title, making)?;
+        let seals = settings.shelf.seals().filter(|_| settings.encrypt);
+        let mut reel = Reel::create(self.path.clone(), &self.opening.title, making, seals)?;
         reel.lose(std::mem::take(&mut self.lost));
         self.reel = Some(reel);
         Ok(())

@@ -14,8 +14,11 @@ use super::{
     Seal, Title,
     cast::{self, Code, Joiner},
     chain::Chain,
+    cipher::Cipher,
     echo::Echo,
+    text,
 };
+use crate::core::seal::Seals;
 
 /// Bytes after which a link follows, and with it a write: what a reader can at most not place more exactly.
 const SEGMENT: u64 = 64 * 1024;
@@ -48,8 +51,12 @@ pub struct Reel {
     path: PathBuf,
     /// Open while something is being written: ten thousand silent terminals hold no file.
     file: Option<Arc<File>>,
+    /// What encrypts the file, if anything does.
+    cipher: Option<Cipher>,
     making: Making,
-    /// The length of what was written for sure, and its chain.
+    /// Bytes of the file that are there for sure.
+    size: u64,
+    /// The length of the text that was written for sure, and its chain.
     written: u64,
     safe: Chain,
     /// Lines that are not written yet, and the terminal's bytes in them.
@@ -68,17 +75,17 @@ pub struct Reel {
 }
 
 impl Reel {
-    /// Begins a recording in a file of its own.
+    /// Begins a recording in a file of its own, encrypted if `seals` are given.
     ///
     /// # Errors
     /// What hinders it; nothing is left behind.
-    pub fn create(path: PathBuf, title: &Title, making: Making) -> io::Result<Self> {
+    pub fn create(path: PathBuf, title: &Title, making: Making, seals: Option<&Seals>) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let file = File::options().create_new(true).append(true).mode(0o600).open(&path)?;
         let mut reel = Self::over(file, path, title, making);
-        match reel.write(false) {
+        match reel.encrypt(seals).and_then(|()| reel.write(false)) {
             Ok(()) => Ok(reel),
             Err(error) => {
                 // The first error is the one to tell.
@@ -93,7 +100,9 @@ impl Reel {
         Self {
             path,
             file: Some(Arc::new(file)),
+            cipher: None,
             making,
+            size: 0,
             written: 0,
             safe: Chain::default(),
             lines: cast::header(title, making.unix_seconds),
@@ -108,6 +117,15 @@ impl Reel {
             eventful: false,
             full: false,
         }
+    }
+
+    /// Begins the file with the head of an encrypted one, if there are `seals`.
+    fn encrypt(&mut self, seals: Option<&Seals>) -> io::Result<()> {
+        let (Some(seals), Some(file)) = (seals, &self.file) else { return Ok(()) };
+        let (cipher, head) = Cipher::new(seals, text::session(&self.path).unwrap_or_default())?;
+        (&**file).write_all(&head)?;
+        (self.cipher, self.size) = (Some(cipher), head.len() as u64);
+        Ok(())
     }
 
     /// The file, if there is something to be made safe on the disk.
@@ -262,7 +280,8 @@ impl Reel {
         let outcome = self.append_lines();
         let unwritten = std::mem::take(&mut self.unwritten);
         match &outcome {
-            Ok(()) => {
+            Ok(bytes) => {
+                self.size += *bytes as u64;
                 self.written += self.lines.len() as u64;
                 self.safe = self.chain.clone();
             }
@@ -271,19 +290,25 @@ impl Reel {
                 self.lost += unwritten;
                 // What a full disk took of a line must not stay.
                 if let Some(file) = &self.file {
-                    file.set_len(self.written)?;
+                    file.set_len(self.size)?;
                 }
             }
         }
         self.lines.clear();
-        outcome
+        outcome.map(drop)
     }
 
-    fn append_lines(&mut self) -> io::Result<()> {
+    /// Appends the lines and returns how many bytes of the file they take.
+    fn append_lines(&mut self) -> io::Result<usize> {
         let file = match &self.file {
             Some(file) => file,
             None => self.file.insert(Arc::new(File::options().append(true).open(&self.path)?)),
         };
-        (&**file).write_all(&self.lines)
+        let Some(cipher) = &self.cipher else {
+            return (&**file).write_all(&self.lines).map(|()| self.lines.len());
+        };
+        let mut piece = Vec::with_capacity(self.lines.len() + 64);
+        cipher.encrypt(self.written, &self.lines, &mut piece)?;
+        (&**file).write_all(&piece).map(|()| piece.len())
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     io::{Cursor, ErrorKind, Read},
     os::unix::fs::PermissionsExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, LazyLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -17,11 +17,14 @@ use super::{
     cast::{self, Event},
     recorder::Recorder,
     reel::{Making, Reel},
-    shelf,
+    shelf::{self, Shelf},
     text::Text,
     verify::{Verdict, verify},
 };
-use crate::core::record::UtcMicros;
+use crate::core::{
+    record::UtcMicros,
+    seal::{SealKey, Seals},
+};
 
 const SESSION: &str = "019b7cc2-3f4e-7000-8000-000000000001";
 
@@ -36,6 +39,10 @@ fn title() -> Title {
     }
 }
 
+fn shelf(folder: &tempfile::TempDir) -> Shelf {
+    Shelf::new(folder.path(), None)
+}
+
 fn making() -> Making {
     Making { input: false, max_size: 1 << 30, begins: Duration::ZERO, unix_seconds: 1_700_000_000 }
 }
@@ -44,7 +51,7 @@ fn making() -> Making {
 fn recorded(sealed: bool) -> (tempfile::TempDir, PathBuf, Option<Seal>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a/b/x.cast");
-    let mut reel = Reel::create(path.clone(), &title(), making()).unwrap();
+    let mut reel = Reel::create(path.clone(), &title(), making(), None).unwrap();
     for second in 1..5 {
         reel.output(Duration::from_secs(second), format!("line {second}\r\n").as_bytes()).unwrap();
         reel.flush().unwrap();
@@ -115,7 +122,7 @@ fn a_recording_cut_anywhere_is_sealed_with_every_whole_line() {
     for cut in 0..=whole.len() {
         let path = folder.path().join(format!("{cut}.cast"));
         fs::write(&path, &whole[..cut]).unwrap();
-        let seal = shelf::recover(&path, "cut").unwrap();
+        let seal = shelf(&folder).recover(&path, "cut").unwrap();
         let bytes = fs::read(&path).unwrap();
         if cut < header {
             assert_eq!((seal, &bytes[..]), (None, &whole[..cut]), "without a header there is nothing to seal");
@@ -125,9 +132,98 @@ fn a_recording_cut_anywhere_is_sealed_with_every_whole_line() {
         assert_eq!((verdict.bad, verdict.seal), (None, seal), "cut at {cut}");
         let kept = whole[..cut].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
         assert_eq!(bytes[..kept], whole[..kept], "cut at {cut}");
-        assert_eq!(shelf::recover(&path, "cut").unwrap(), seal, "again changes nothing");
+        assert_eq!(shelf(&folder).recover(&path, "cut").unwrap(), seal, "again changes nothing");
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
+}
+
+/// A recording with a few writes under an id, encrypted, and what is written in it.
+fn encrypted(sealed: bool) -> (tempfile::TempDir, PathBuf, Vec<u8>, Option<Seal>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(format!("{SESSION}.cast"));
+    let mut reel = Reel::create(path.clone(), &title(), making(), Some(&seals())).unwrap();
+    for second in 1..5 {
+        reel.output(Duration::from_secs(second), format!("line {second}\r\n").as_bytes()).unwrap();
+        reel.output(Duration::from_secs(second), b"secret").unwrap();
+        reel.flush().unwrap();
+        reel.release();
+    }
+    let seal = if sealed { reel.seal(Duration::from_secs(5)).unwrap() } else { None };
+    let text = read(&path);
+    (folder, path, text, seal.map(|(seal, _)| seal))
+}
+
+fn seals() -> Seals {
+    Seals::new(SealKey::new([7; 32]), Vec::new())
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    let mut text = Vec::new();
+    Text::open(path, Some(&seals())).unwrap().read_to_end(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn an_encrypted_recording_reads_as_any_other_and_its_file_shows_nothing() {
+    let (folder, path, text, seal) = encrypted(true);
+    assert_eq!((look(&text).bad, look(&text).seal), (None, seal));
+    assert!(shown(&text).contains("line 4\r\nsecret"));
+    let bytes = fs::read(&path).unwrap();
+    for part in ["line", "secret", "ada", "web-1", "version"] {
+        assert!(!bytes.windows(part.len()).any(|bytes| bytes == part.as_bytes()), "{part}");
+    }
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
+    assert!(shelf.is_sealed(&path).unwrap());
+    assert_eq!(shelf.recover(&path, "cut").unwrap(), seal, "nothing is left to do");
+}
+
+#[test]
+fn an_encrypted_recording_cut_anywhere_is_sealed_with_every_whole_write() {
+    let (folder, path, text, _) = encrypted(false);
+    let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
+    let bytes = fs::read(&path).unwrap();
+    let mut kept = Vec::new();
+    for cut in (0..=bytes.len()).rev() {
+        // What a disk makes of a write that it did not finish: cut off, or something else.
+        for rest in [&[][..], &[0; 40], &[0xa5; 40]] {
+            fs::write(&path, [&bytes[..cut], rest].concat()).unwrap();
+            let Ok(seal) = shelf.recover(&path, "cut") else {
+                assert!(cut < 158, "cut at {cut}, where the head is whole");
+                continue;
+            };
+            let Some(seal) = seal else {
+                assert_eq!(
+                    fs::read(&path).unwrap(),
+                    [&bytes[..cut], rest].concat(),
+                    "without a header there is nothing to seal"
+                );
+                continue;
+            };
+            let sealed = read(&path);
+            assert_eq!((look(&sealed).bad, look(&sealed).seal), (None, Some(seal)), "cut at {cut}");
+            let end = sealed.windows(8).position(|part| part == b"\"m\",\"cut").unwrap();
+            let end = sealed[..end].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+            assert!(text.starts_with(&sealed[..end]), "cut at {cut}");
+            kept.push(end);
+            assert_eq!(shelf.recover(&path, "cut").unwrap(), Some(seal), "again changes nothing");
+        }
+    }
+    kept.dedup();
+    assert!(kept.len() == 5 && kept.is_sorted_by(|more, less| more > less) && kept[0] == text.len(), "{kept:?}");
+}
+
+#[test]
+fn what_a_full_disk_took_of_an_encrypted_write_does_not_stay() {
+    let (folder, path, text, _) = encrypted(false);
+    let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
+    let torn = fs::read(&path).unwrap();
+    fs::write(&path, &torn[..torn.len() - 1]).unwrap();
+    assert!(!shelf.is_sealed(&path).unwrap());
+    let (file, whole) = shelf::open_whole(&path).unwrap();
+    assert!(file.metadata().unwrap().len() > whole && whole > 158, "a copy ends with a whole write");
+    let seal = shelf.recover(&path, "cut").unwrap().unwrap();
+    assert!(seal.bytes < text.len() as u64 + 200 && shelf.is_sealed(&path).unwrap());
 }
 
 #[test]
@@ -140,7 +236,7 @@ fn a_disk_that_is_full_loses_what_it_could_not_take_and_says_so() {
     assert!(reel.flush().is_err());
     assert_eq!(reel.lost(), 4);
 
-    let mut reel = Reel::create(path.clone(), &title(), making()).unwrap();
+    let mut reel = Reel::create(path.clone(), &title(), making(), None).unwrap();
     reel.lose(4);
     reel.output(Duration::from_secs(2), b"kept").unwrap();
     reel.seal(Duration::from_secs(3)).unwrap();
@@ -153,7 +249,7 @@ fn a_disk_that_is_full_loses_what_it_could_not_take_and_says_so() {
 fn a_recording_ends_at_its_limit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.cast");
-    let mut reel = Reel::create(path.clone(), &title(), Making { max_size: 100_000, ..making() }).unwrap();
+    let mut reel = Reel::create(path.clone(), &title(), Making { max_size: 100_000, ..making() }, None).unwrap();
     for _ in 0..100 {
         reel.output(Duration::from_secs(1), &[b'x'; 10_000]).unwrap();
     }
@@ -167,7 +263,7 @@ fn a_recording_ends_at_its_limit() {
 fn a_recording_in_which_nothing_happened_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.cast");
-    let reel = Reel::create(path.clone(), &title(), making()).unwrap();
+    let reel = Reel::create(path.clone(), &title(), making(), None).unwrap();
     assert!(reel.seal(Duration::from_secs(1)).unwrap().is_none());
     assert!(!path.exists());
 }
@@ -179,7 +275,7 @@ fn a_record_leads_nowhere_but_below_the_recordings() {
     fs::write(folder.path().join("recordings/2026/01/x.cast"), "").unwrap();
     fs::write(folder.path().join("secret.cast"), "").unwrap();
     std::os::unix::fs::symlink("../secret.cast", folder.path().join("recordings/link.cast")).unwrap();
-    assert!(shelf::find(folder.path(), "recordings/2026/01/x.cast").is_ok());
+    assert!(shelf(&folder).find("recordings/2026/01/x.cast").is_ok());
     let absolute = folder.path().join("recordings/2026/01/x.cast");
     for other in [
         "secret.cast",
@@ -191,7 +287,7 @@ fn a_record_leads_nowhere_but_below_the_recordings() {
         "",
         absolute.to_str().unwrap(),
     ] {
-        assert_eq!(shelf::find(folder.path(), other).unwrap_err().kind(), ErrorKind::NotFound, "{other}");
+        assert_eq!(shelf(&folder).find(other).unwrap_err().kind(), ErrorKind::NotFound, "{other}");
     }
     assert_eq!(shelf::place(SESSION, UtcMicros(1_767_323_045_678_901)), format!("recordings/2026/01/{SESSION}.cast"));
 }
@@ -200,7 +296,8 @@ static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 fn settings(folder: &tempfile::TempDir) -> Settings {
     Settings {
-        data_dir: folder.path().to_owned(),
+        shelf: shelf(folder),
+        encrypt: false,
         policy: Policy::BestEffort,
         targets: vec![("must".into(), Policy::Required), ("never".into(), Policy::Off)],
         input: false,
@@ -242,8 +339,8 @@ async fn a_sealed_recording_is_compressed_beside_everything_else() {
     }
     assert!(!folder.path().join(&place).exists() && recorder.tally().saved() > seal.bytes / 2);
     let mut bytes = Vec::new();
-    let path = shelf::find(folder.path(), &place).unwrap();
-    Text::open(&path).unwrap().read_to_end(&mut bytes).unwrap();
+    let path = shelf(&folder).find(&place).unwrap();
+    Text::open(&path, None).unwrap().read_to_end(&mut bytes).unwrap();
     assert_eq!((look(&bytes).bad, look(&bytes).seal), (None, Some(seal)));
 }
 

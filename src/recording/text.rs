@@ -1,13 +1,13 @@
-//! A recording's text, however it lies on the disk: as it was written, or compressed. Reads and jumps as in one plain file.
+//! A recording's text, however it lies on the disk: as it was written, encrypted, compressed. Reads and jumps as in one plain file.
 
 use std::{
     fs::File,
     io::{self, ErrorKind, Read, Seek, SeekFrom},
-    os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
-use super::{pressed::Pressed, shelf};
+use super::{pressed::Pressed, shelf, storage::Storage};
+use crate::core::seal::Seals;
 
 /// A recording that is read.
 #[derive(Debug)]
@@ -18,16 +18,16 @@ pub struct Text {
 
 #[derive(Debug)]
 enum Lies {
-    Plain(File),
+    Written(Storage),
     Pressed(Box<Pressed>),
 }
 
 impl Text {
-    /// Opens the recording at `path`, or the compressed one that took its place.
+    /// Opens the recording at `path`, or the compressed one that took its place; an encrypted one with `seals`.
     ///
     /// # Errors
-    /// That it cannot be read; [`ErrorKind::InvalidData`] with a sentence where a compressed one is damaged.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    /// That it cannot be read; [`ErrorKind::InvalidData`] with a sentence where it is damaged, or does not open.
+    pub fn open(path: &Path, seals: Option<&Seals>) -> io::Result<Self> {
         let (file, path) = match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound && !is_pressed(path) => {
                 let path = pressed(path);
@@ -36,24 +36,36 @@ impl Text {
             }
             opened => (opened?, path.to_owned()),
         };
-        if is_pressed(&path) { Self::pressed(file) } else { Ok(Self { lies: Lies::Plain(file), at: 0 }) }
+        let storage = Storage::open(file, session(&path).unwrap_or_default(), seals)?;
+        if is_pressed(&path) { Self::pressed(storage) } else { Ok(Self { lies: Lies::Written(storage), at: 0 }) }
     }
 
     /// A compressed recording, whatever its file is called.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn pressed(file: File) -> io::Result<Self> {
-        Ok(Self { lies: Lies::Pressed(Box::new(Pressed::open(file)?)), at: 0 })
+    pub fn pressed(storage: Storage) -> io::Result<Self> {
+        Ok(Self { lies: Lies::Pressed(Box::new(Pressed::open(storage)?)), at: 0 })
     }
 
     /// Bytes of text, as of now.
     ///
     /// # Errors
     /// That the file cannot be asked.
-    pub fn length(&self) -> io::Result<u64> {
-        match &self.lies {
-            Lies::Plain(file) => Ok(file.metadata()?.len()),
+    pub fn length(&mut self) -> io::Result<u64> {
+        match &mut self.lies {
+            Lies::Written(storage) => storage.length(),
+            Lies::Pressed(pressed) => Ok(pressed.length()),
+        }
+    }
+
+    /// Bytes of text that can be read, of those from `offset` on without a gap: what a crash tore off is not there.
+    ///
+    /// # Errors
+    /// That the file cannot be read.
+    pub fn sound_from(&mut self, offset: u64) -> io::Result<u64> {
+        match &mut self.lies {
+            Lies::Written(storage) => storage.sound_from(offset),
             Lies::Pressed(pressed) => Ok(pressed.length()),
         }
     }
@@ -62,7 +74,7 @@ impl Text {
 impl Read for Text {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let read = match &mut self.lies {
-            Lies::Plain(file) => file.read_at(to, self.at)?,
+            Lies::Written(storage) => storage.read_at(to, self.at)?,
             Lies::Pressed(pressed) => pressed.read_at(self.at, to)?,
         };
         self.at += read as u64;

@@ -10,6 +10,7 @@ use crate::{
     config::{Config, Secrets},
     core::{record::UtcMicros, seal::Seals},
     data_dir,
+    recording::shelf::Shelf,
 };
 
 /// The audit log: is it whole, and for other systems.
@@ -119,6 +120,17 @@ impl Desk {
                 data_dir::seal_keys(&self.config.node.data_dir).map(Arc::new)
             }
         }
+    }
+
+    /// Whether there are keys already.
+    fn has_seals(&self) -> bool {
+        self.secrets.seals.is_some() || self.config.node.data_dir.join(data_dir::SEAL_KEYS).exists()
+    }
+
+    /// The recordings of this gateway, with what opens the encrypted ones, if there is any: no key is made for this.
+    fn shelf(&self) -> anyhow::Result<Shelf> {
+        let data_dir = &self.config.node.data_dir;
+        Ok(Shelf::new(data_dir, self.has_seals().then(|| self.seals()).transpose()?))
     }
 
     /// Holds the data directory, so that no gateway serves on it meanwhile.

@@ -14,7 +14,10 @@ use super::{
     manifest::{Entry, create, pour},
     progress::Progress,
 };
-use crate::recording::{shelf, text};
+use crate::recording::{
+    shelf::{self, Shelf},
+    text,
+};
 
 /// Beside what is copied: folders, the manifest, the last blocks of files.
 const SLACK: u64 = 8 << 20;
@@ -24,11 +27,8 @@ const SLACK: u64 = 8 << 20;
 /// # Errors
 /// That a folder cannot be read.
 pub fn look(data_dir: &Path) -> anyhow::Result<(Vec<PathBuf>, u64)> {
-    let root = data_dir.join(shelf::FOLDER);
-    if !root.is_dir() {
-        return Ok((Vec::new(), 0));
-    }
-    let paths = shelf::all(data_dir).with_context(|| format!("cannot look through {}", root.display()))?;
+    let shelf = Shelf::new(data_dir, None);
+    let paths = shelf.all().with_context(|| format!("cannot look through {}", shelf.folder().display()))?;
     // One that goes meanwhile takes no room.
     let bytes = paths.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
     Ok((paths, bytes))

@@ -35,7 +35,7 @@ const WIDTH: usize = 24;
 pub async fn run(desk: &Desk, options: &Replay) -> anyhow::Result<Report> {
     let path = &options.file;
     let context = || format!("cannot read {}", path.display());
-    let mut file = Text::open(path).with_context(context)?;
+    let mut file = desk.shelf()?.read(path).with_context(context)?;
     let total = last_moment(&mut file).with_context(context)?;
     let mut lines = BufReader::new(file);
     let mut line = Vec::new();

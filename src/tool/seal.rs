@@ -1,8 +1,8 @@
-//! `pulsegate seal`: a new key, and everything sealed with it. May be killed at any moment: a key that opens a row stays until
+//! `pulsegate seal`: a new key, and everything sealed with it, in the records and in this gateway's recordings. May be killed at any moment: a key that opens a row stays until
 //! the last row is sealed anew, each row is changed by itself, and the next call goes on where this one ended. Also what
 //! `doctor` asks: which rows this gateway cannot open.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
@@ -21,6 +21,7 @@ use crate::{
         totp,
     },
     data_dir,
+    recording::shelf::Shelf,
     store::people::{Change, PeopleStore},
 };
 
@@ -102,12 +103,14 @@ pub async fn run(desk: &Desk, command: SealCommand) -> anyhow::Result<Report> {
 
 async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyhow::Result<Report> {
     let directory = store.read().await.context("what is sealed cannot be read")?;
-    let closed = closed(&directory, &seals);
+    let mut closed = closed(&directory, &seals);
+    closed.extend(locked(&shelf(desk, &seals))?);
     if !closed.is_empty() {
         bail!("not begun, since this gateway could not open all of it: {}", closed.join("; "));
     }
     let is_ours = desk.secrets.seals.is_none();
     let waits = kept(&directory).iter().any(|kept| !seals.is_current(&kept.text));
+    let waits = waits || !outdated(&shelf(desk, &seals))?.is_empty();
     let keys: Vec<SealKey> = seals.keys().map(again).collect::<Result<_, _>>()?;
     let seals = match (is_ours, waits) {
         // Somebody put a key before the others, or a call was killed: that key is used up first.
@@ -125,7 +128,7 @@ async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyh
             seals
         }
     };
-    let sealed = seal_again(desk, store, &seals).await?;
+    let sealed = seal_again(desk, store, &seals).await? + seal_recordings(&shelf(desk, &seals))?;
     let shared = matches!(desk.config.store.records, Records::MySql(_));
     if is_ours && !shared {
         forget(desk, store, &seals).await?;
@@ -139,9 +142,11 @@ async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyh
              of it. Once all have it, `pulsegate seal forget` drops the older keys. Keep a copy elsewhere: no backup holds it",
             file.display()
         ),
-        (false, _) => "give every gateway of these records the same lines and restart it; once all have them, the first line alone \
-                       is enough"
-            .to_owned(),
+        (false, _) => {
+            "give every gateway of these records the same lines and restart it, and run this where recordings are \
+                       encrypted; once all have them, the first line alone is enough"
+                .to_owned()
+        }
     };
     desk.did_under_lock(Action::SealRotate, &id, &format!("{sealed} sealed anew with this key.")).await;
     Ok(Report {
@@ -152,7 +157,7 @@ async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyh
 }
 
 /// Drops the keys that open nothing any more.
-async fn forget(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyhow::Result<()> {
+async fn forget(desk: &Desk, store: &dyn PeopleStore, seals: &Arc<Seals>) -> anyhow::Result<()> {
     if desk.secrets.seals.is_some() {
         bail!("the keys come from PULSEGATE_SEAL_KEY: take the older lines out there");
     }
@@ -160,6 +165,7 @@ async fn forget(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyhow::
     if let Some(old) = kept(&directory).into_iter().find(|kept| !seals.is_current(&kept.text)) {
         bail!("{} is sealed with an older key: run `pulsegate seal rotate`", old.what);
     }
+    seal_recordings(&shelf(desk, seals))?;
     let first = seals.keys().next().map(again).transpose()?.context("there is no key")?;
     data_dir::keep_seal_keys(&desk.config.node.data_dir, &Seals::new(first, Vec::new()))
 }
@@ -182,6 +188,33 @@ async fn seal_again(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyh
         }
     }
     bail!("somebody goes on changing what is being sealed; every key was kept: run this again")
+}
+
+fn shelf(desk: &Desk, seals: &Arc<Seals>) -> Shelf {
+    Shelf::new(&desk.config.node.data_dir, Some(seals.clone()))
+}
+
+fn outdated(shelf: &Shelf) -> anyhow::Result<Vec<PathBuf>> {
+    shelf.outdated().with_context(|| format!("cannot look through {}", shelf.folder().display()))
+}
+
+/// Seals the keys of this gateway's recordings anew that are not sealed with the first key, and returns how many those were.
+fn seal_recordings(shelf: &Shelf) -> anyhow::Result<usize> {
+    let old = outdated(shelf)?;
+    for path in &old {
+        shelf.seal_again(path).with_context(|| path.display().to_string())?;
+    }
+    Ok(old.len())
+}
+
+/// The recordings that this gateway cannot open: the first of them with the reason, and how many more there are.
+pub fn locked(shelf: &Shelf) -> anyhow::Result<Option<String>> {
+    let locked = shelf.locked().with_context(|| format!("cannot look through {}", shelf.folder().display()))?;
+    let more = match locked.len() {
+        0 | 1 => String::new(),
+        all => format!(" (and {} more)", all - 1),
+    };
+    Ok(locked.first().map(|(path, why)| format!("{}{more}: {why}", path.display())))
 }
 
 /// What this gateway cannot open, each with the reason.

@@ -13,8 +13,7 @@ use crate::{
     cli::Verify,
     core::record::SessionId,
     recording::{
-        Seal, chain,
-        text::{self, Text},
+        Seal, chain, text,
         verify::{self, Bad, Verdict},
     },
     store::{RecordStore, sqlite::SqliteStore},
@@ -33,7 +32,7 @@ enum Log {
 /// Runs `pulsegate verify`.
 pub async fn run(desk: &Desk, options: &Verify) -> anyhow::Result<Report> {
     let path = &options.file;
-    let read = Text::open(path).and_then(|text| verify::verify(BufReader::new(text)));
+    let read = desk.shelf()?.read(path).and_then(|text| verify::verify(BufReader::new(text)));
     let mut verdict = match read {
         // What is damaged is no recording any more, or none that can be read to its end.
         Err(error) if error.kind() == ErrorKind::InvalidData => {

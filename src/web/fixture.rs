@@ -1,6 +1,6 @@
 //! What the tests of this room share: settings, a gateway whose stores are down, a record.
 
-use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
 use actix_web::{
     Error,
@@ -36,6 +36,7 @@ use crate::{
         session::Limits,
         stream,
     },
+    recording::shelf::Shelf,
     ssh::{AddressRule, ConnectError, Connector, Credential, Dial, HostKeyPolicy, HostKeys, Link},
     store::{Journal, Lease, ListQuery, LiveStore, Page, Position, RecordStore, StoreError, Write, audit::MemoryAudit},
 };
@@ -137,7 +138,7 @@ fn actor_settings() -> actor::Settings {
         flush_interval: second,
         cleanup_batch: 1,
         retention: None,
-        data_dir: PathBuf::new(),
+        shelf: Shelf::new(Path::new(""), None),
         update_interval: Duration::from_secs(5),
         suspect_after: Duration::from_secs(1),
         serve_for: Duration::from_hours(24),

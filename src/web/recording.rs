@@ -4,7 +4,6 @@
 use std::{
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -23,7 +22,7 @@ use futures_util::stream;
 use super::{audit::Visitor, auth::Caller, error::Problem, sessions, state::State};
 use crate::{
     core::{audit::Action, people::Right, record::Record},
-    recording::{shelf, text::Text},
+    recording::{shelf::Shelf, text::Text},
 };
 
 /// The media type that the format's authors suggest.
@@ -57,8 +56,8 @@ pub async fn recording(
     let Some(place) = record.recording.clone() else {
         return Err(Problem::not_found("This session was not recorded."));
     };
-    let data_dir = state.settings.data_dir.clone();
-    let opened = web::block(move || open(data_dir, &place)).await.map_err(|_| Problem::internal())?;
+    let shelf = Shelf::new(&state.settings.data_dir, Some(state.settings.seals.clone()));
+    let opened = web::block(move || open(&shelf, &place)).await.map_err(|_| Problem::internal())?;
     let (text, length) = opened.map_err(|error| missing(&record, &error))?;
     Visitor::of(&request, &state, &caller).looks_at(&state.gateway, Action::RecordingRead, &record);
     let asked = request.headers().get(RANGE).and_then(|value| value.to_str().ok());
@@ -79,8 +78,8 @@ pub async fn recording(
     Ok(response.body(SizedStream::new(part.end - part.start, pieces(text, part))))
 }
 
-fn open(data_dir: PathBuf, place: &str) -> io::Result<(Arc<Mutex<Text>>, u64)> {
-    let text = Text::open(&shelf::find(&data_dir, place)?)?;
+fn open(shelf: &Shelf, place: &str) -> io::Result<(Arc<Mutex<Text>>, u64)> {
+    let mut text = shelf.open(place)?;
     let length = text.length()?;
     Ok((Arc::new(Mutex::new(text)), length))
 }

@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    path::PathBuf,
+    path::Path,
     pin::Pin,
     rc::Rc,
     sync::{Arc, Mutex},
@@ -26,6 +26,7 @@ use pulsegate::{
         session::Limits,
         stream,
     },
+    recording::shelf::Shelf,
     ssh::Connector,
     store::{LiveStore, SharedRecords, StoreError, audit::MemoryAudit},
 };
@@ -320,7 +321,7 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch) -> Settings {
         flush_interval: Duration::from_millis(50),
         cleanup_batch: 50,
         retention: None,
-        data_dir: PathBuf::new(),
+        shelf: Shelf::new(Path::new(""), None),
         update_interval: Duration::from_secs(5),
         suspect_after: Duration::from_secs(1),
         serve_for: Duration::MAX,

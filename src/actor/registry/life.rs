@@ -1,10 +1,6 @@
 //! The life of this node in the stores: its epochs, its leases, and what its earlier lives left open.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::task::spawn_blocking;
@@ -16,7 +12,7 @@ use crate::{
         lease::Tenure,
         record::{Authority, EndReason, Epoch, Incarnation, NodeId, Record, SessionId},
     },
-    recording::{Seal, shelf},
+    recording::{Seal, shelf::Shelf},
     store::{RecordStore, StoreError, Write},
 };
 
@@ -56,18 +52,18 @@ pub(super) struct Earlier {
     node: NodeId,
     epoch: Epoch,
     batch: u32,
-    data_dir: PathBuf,
+    shelf: Shelf,
 }
 
 impl Earlier {
     pub(super) fn than(settings: &Settings) -> Self {
-        let Settings { node, epoch, cleanup_batch, data_dir, .. } = settings;
-        Self { node: node.clone(), epoch: *epoch, batch: *cleanup_batch, data_dir: data_dir.clone() }
+        let Settings { node, epoch, cleanup_batch, shelf, .. } = settings;
+        Self { node: node.clone(), epoch: *epoch, batch: *cleanup_batch, shelf: shelf.clone() }
     }
 
     /// How the end of an orphan came to be known, and the seal of its recording.
     pub(super) fn found(&self, orphan: &Record) -> String {
-        match sealed(&self.data_dir, orphan) {
+        match sealed(&self.shelf, orphan) {
             Some(seal) => format!("{FOUND_AT_START} {seal}"),
             None => FOUND_AT_START.to_owned(),
         }
@@ -81,13 +77,13 @@ impl Earlier {
     /// Seals what was not sealed of the recordings of sessions that the journal knows to be closed: a full disk may have hindered
     /// it, or whoever closed them had no hand on the files. Returns how many.
     async fn seal_the_rest(&self, journal: &dyn RecordStore) -> Result<u64, StoreError> {
-        let data_dir = self.data_dir.clone();
-        let unsealed = spawn_blocking(move || shelf::unsealed(&data_dir)).await.unwrap_or_else(|_| Ok(Vec::new()));
+        let shelf = self.shelf.clone();
+        let unsealed = spawn_blocking(move || shelf.unsealed()).await.unwrap_or_else(|_| Ok(Vec::new()));
         let mut sealed = 0;
         for id in unsealed.map_err(|error| StoreError::Unavailable(error.to_string()))? {
             let Some(session) = journal.get(id).await?.filter(|session| self.is_over(session)) else { continue };
-            let data_dir = self.data_dir.clone();
-            sealed += spawn_blocking(move || self::sealed(&data_dir, &session).map_or(0, |_| 1)).await.unwrap_or(0);
+            let shelf = self.shelf.clone();
+            sealed += spawn_blocking(move || self::sealed(&shelf, &session).map_or(0, |_| 1)).await.unwrap_or(0);
         }
         Ok(sealed)
     }
@@ -98,8 +94,8 @@ impl Earlier {
 }
 
 /// Seals what is left of a session's recording.
-fn sealed(data_dir: &Path, session: &Record) -> Option<Seal> {
-    shelf::finish(data_dir, session).unwrap_or_else(|error| {
+fn sealed(shelf: &Shelf, session: &Record) -> Option<Seal> {
+    shelf.finish(session).unwrap_or_else(|error| {
         tracing::error!(session_id = %session.id, %error, "an interrupted recording could not be sealed");
         None
     })

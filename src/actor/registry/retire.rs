@@ -1,7 +1,7 @@
 //! Old history leaves the stores by `store.retention`, and its recordings with it: a small batch a second at most, when nothing else waits. Knows no
 //! store's way to remove it.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::task::spawn_blocking;
@@ -10,7 +10,7 @@ use super::RegistryActor;
 use crate::{
     actor::{Settings, clock},
     core::record::{Record, SessionId, UtcMicros, micros},
-    recording::shelf,
+    recording::shelf::Shelf,
     store::StoreError,
 };
 
@@ -80,7 +80,7 @@ impl RegistryActor {
         self.retirement.under_way = true;
         let (before, batch) = (self.retirement.before(retention), self.settings.cleanup_batch);
         let (journal, records) = (self.stores.journal.clone(), self.stores.records.clone());
-        let data_dir = self.settings.data_dir.clone();
+        let shelf = self.settings.shelf.clone();
         let work = async move {
             // Whoever shares them removes from them, whose ever it was; the journal, and the recordings, are this node's alone.
             let shared = match &records {
@@ -93,7 +93,7 @@ impl RegistryActor {
             };
             let own = journal.old(before, batch).await?;
             let found = own.len();
-            let gone = without_recording(own, data_dir).await;
+            let gone = without_recording(own, shelf).await;
             let retired = shared.unwrap_or(gone.len()) as u64;
             journal.retire(gone).await?;
             Ok((retired, found.max(shared.unwrap_or(0))))
@@ -122,11 +122,11 @@ impl RegistryActor {
 
 /// Removes the recordings of these sessions, and returns those that have none any more: a recording never outlives its
 /// session, whenever this process ends.
-async fn without_recording(sessions: Vec<Record>, data_dir: PathBuf) -> Vec<SessionId> {
+async fn without_recording(sessions: Vec<Record>, shelf: Shelf) -> Vec<SessionId> {
     let remove = move || {
         let mut gone = Vec::with_capacity(sessions.len());
         for session in sessions {
-            match session.recording.as_deref().map_or(Ok(()), |recording| shelf::remove(&data_dir, recording)) {
+            match session.recording.as_deref().map_or(Ok(()), |recording| shelf.remove(recording)) {
                 Ok(()) => gone.push(session.id),
                 Err(error) => {
                     tracing::warn!(session_id = %session.id, %error, "its old recording cannot be removed; both stay");

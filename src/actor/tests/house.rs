@@ -1,7 +1,7 @@
 //! A gateway of its own for each test: a real SQLite store behind a gate, a scripted target.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -35,6 +35,7 @@ use crate::{
         webhook::{Answer, Hook, Message},
     },
     notify::Post,
+    recording::shelf::Shelf,
     ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
     store::{SharedRecords, audit::MemoryAudit, memory::MemoryLive, sqlite::SqliteStore},
 };
@@ -186,7 +187,7 @@ impl House {
                 flush_interval: Duration::from_millis(50),
                 cleanup_batch: 50,
                 retention: None,
-                data_dir: PathBuf::new(),
+                shelf: Shelf::new(Path::new(""), None),
                 update_interval: Duration::from_secs(5),
                 suspect_after: Duration::from_secs(1),
                 serve_for: Duration::from_hours(24),

@@ -8,11 +8,14 @@ use std::{
 };
 
 use super::*;
-use crate::recording::{
-    Seal, Title,
-    pressed::FRAME,
-    reel::{Making, Reel},
-    verify::{Verdict, verify},
+use crate::{
+    core::seal::{SealKey, Seals},
+    recording::{
+        Seal, Title,
+        pressed::FRAME,
+        reel::{Making, Reel},
+        verify::{Verdict, verify},
+    },
 };
 
 const NAME: &str = "recordings/2026/01/019b7cc2-3f4e-7000-8000-000000000001.cast";
@@ -22,8 +25,22 @@ fn clock() -> Duration {
     BEGUN.elapsed()
 }
 
+/// The keys that open what is encrypted.
+fn seals() -> Arc<Seals> {
+    Arc::new(Seals::new(SealKey::new([7; 32]), Vec::new()))
+}
+
+fn shelf(folder: &tempfile::TempDir) -> Shelf {
+    Shelf::new(folder.path(), Some(seals()))
+}
+
 /// A data directory with one recording of about so many bytes.
 fn recorded(bytes: usize, sealed: bool) -> (tempfile::TempDir, PathBuf, Option<Seal>) {
+    written(bytes, sealed, None)
+}
+
+/// As [`recorded`], encrypted if `seals` are given.
+fn written(bytes: usize, sealed: bool, seals: Option<&Seals>) -> (tempfile::TempDir, PathBuf, Option<Seal>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(NAME);
     let title = Title {
@@ -35,7 +52,7 @@ fn recorded(bytes: usize, sealed: bool) -> (tempfile::TempDir, PathBuf, Option<S
         rows: 24,
     };
     let making = Making { input: false, max_size: 1 << 30, begins: Duration::ZERO, unix_seconds: 1_700_000_000 };
-    let mut reel = Reel::create(path.clone(), &title, making).unwrap();
+    let mut reel = Reel::create(path.clone(), &title, making, seals).unwrap();
     let mut number = 1_u64;
     while fs::metadata(&path).unwrap().len() < bytes as u64 {
         for _ in 0..100 {
@@ -50,12 +67,12 @@ fn recorded(bytes: usize, sealed: bool) -> (tempfile::TempDir, PathBuf, Option<S
 
 fn whole(path: &Path) -> Vec<u8> {
     let mut bytes = Vec::new();
-    Text::open(path).unwrap().read_to_end(&mut bytes).unwrap();
+    Text::open(path, Some(&seals())).unwrap().read_to_end(&mut bytes).unwrap();
     bytes
 }
 
 fn look(path: &Path) -> io::Result<Verdict> {
-    Text::open(path).and_then(|text| verify(BufReader::new(text)))
+    Text::open(path, Some(&seals())).and_then(|text| verify(BufReader::new(text)))
 }
 
 #[test]
@@ -64,7 +81,7 @@ fn a_compressed_recording_reads_jumps_and_verifies_as_it_was_written() {
     let written = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     File::options().append(true).open(&path).unwrap().set_modified(written).unwrap();
     let (plain, verdict) = (fs::read(&path).unwrap(), look(&path).unwrap());
-    let (from, to) = replace(&path, clock).unwrap().unwrap();
+    let (from, to) = replace(&shelf(&folder), &path, clock).unwrap().unwrap();
     let pressed = text::pressed(&path);
     assert_eq!((from, to), (plain.len() as u64, fs::metadata(&pressed).unwrap().len()));
     assert!(to < from / 2 && !path.exists(), "{from} bytes became {to}");
@@ -72,7 +89,7 @@ fn a_compressed_recording_reads_jumps_and_verifies_as_it_was_written() {
     assert_eq!(fs::metadata(&pressed).unwrap().modified().unwrap(), written, "its age decides when it leaves");
 
     assert!(whole(&pressed) == plain && whole(&path) == plain, "by either name");
-    let mut text = Text::open(&path).unwrap();
+    let mut text = Text::open(&path, None).unwrap();
     for at in [0, 1, FRAME - 1, FRAME, FRAME + 1, 2 * FRAME + 7, 5, plain.len() - 1, plain.len(), plain.len() + 9] {
         let mut part = vec![0; 300];
         text.seek(SeekFrom::Start(at as u64)).unwrap();
@@ -82,20 +99,20 @@ fn a_compressed_recording_reads_jumps_and_verifies_as_it_was_written() {
         assert!(read > 0 || at >= plain.len());
     }
     assert_eq!(look(&path).unwrap(), verdict);
-    assert_eq!(shelf::find(folder.path(), NAME).unwrap(), pressed.canonicalize().unwrap());
-    assert_eq!(shelf::recover(&pressed, "cut").unwrap(), seal);
-    assert_eq!(shelf::all(folder.path()).unwrap(), std::slice::from_ref(&pressed));
-    assert!(shelf::is_sealed(&pressed).unwrap() && shelf::unsealed(folder.path()).unwrap().is_empty());
-    assert_eq!(replace(&pressed, clock).unwrap(), None, "once is enough");
-    shelf::remove(folder.path(), NAME).unwrap();
+    assert_eq!(shelf(&folder).find(NAME).unwrap(), pressed.canonicalize().unwrap());
+    assert_eq!(shelf(&folder).recover(&pressed, "cut").unwrap(), seal);
+    assert_eq!(shelf(&folder).all().unwrap(), std::slice::from_ref(&pressed));
+    assert!(shelf(&folder).is_sealed(&pressed).unwrap() && shelf(&folder).unsealed().unwrap().is_empty());
+    assert_eq!(replace(&shelf(&folder), &pressed, clock).unwrap(), None, "once is enough");
+    shelf(&folder).remove(NAME).unwrap();
     assert!(!pressed.exists());
 }
 
 #[test]
 fn every_flipped_bit_of_a_compressed_recording_is_named_or_changes_nothing() {
-    let (_folder, path, _) = recorded(6_000, true);
+    let (folder, path, _) = recorded(6_000, true);
     let plain = fs::read(&path).unwrap();
-    replace(&path, clock).unwrap().unwrap();
+    replace(&shelf(&folder), &path, clock).unwrap().unwrap();
     let pressed = text::pressed(&path);
     let bytes = fs::read(&pressed).unwrap();
     let mut harmless = 0;
@@ -126,8 +143,8 @@ fn every_flipped_bit_of_a_compressed_recording_is_named_or_changes_nothing() {
 
 #[test]
 fn the_first_damaged_frame_is_named_with_the_text_it_holds() {
-    let (_folder, path, _) = recorded(3 * FRAME, true);
-    replace(&path, clock).unwrap().unwrap();
+    let (folder, path, _) = recorded(3 * FRAME, true);
+    replace(&shelf(&folder), &path, clock).unwrap().unwrap();
     let pressed = text::pressed(&path);
     let mut bytes = fs::read(&pressed).unwrap();
     let middle = bytes.len() / 2;
@@ -145,46 +162,69 @@ fn wherever_a_crash_comes_the_recording_is_whole_and_the_next_start_tidies() {
     let unfinished = pressed.with_extension(UNFINISHED);
     // While it was being written.
     fs::write(&unfinished, "half").unwrap();
-    assert_eq!(shelf::all(folder.path()).unwrap(), std::slice::from_ref(&path));
-    sweep(folder.path()).unwrap();
+    assert_eq!(shelf(&folder).all().unwrap(), std::slice::from_ref(&path));
+    sweep(&shelf(&folder)).unwrap();
     assert!(!unfinished.exists() && fs::read(&path).unwrap() == plain);
     // Before the plain one went.
-    replace(&path, clock).unwrap().unwrap();
+    replace(&shelf(&folder), &path, clock).unwrap().unwrap();
     fs::write(&path, &plain).unwrap();
-    assert_eq!(shelf::all(folder.path()).unwrap(), std::slice::from_ref(&path), "it is one recording");
+    assert_eq!(shelf(&folder).all().unwrap(), std::slice::from_ref(&path), "it is one recording");
     assert!(whole(&path) == plain);
-    replace(&path, clock).unwrap();
+    replace(&shelf(&folder), &path, clock).unwrap();
     assert!(!path.exists() && whole(&path) == plain);
     // And the compressed one is of no use.
     let useful = fs::read(&pressed).unwrap();
     for useless in [&useful[..useful.len() - 3], b"", &useful[..useful.len() / 2]] {
         fs::write(&path, &plain).unwrap();
         fs::write(&pressed, useless).unwrap();
-        replace(&path, clock).unwrap();
+        replace(&shelf(&folder), &path, clock).unwrap();
         assert!(!pressed.exists() && fs::read(&path).unwrap() == plain);
     }
     // What leaves by its age leaves whole.
     fs::write(&pressed, &useful).unwrap();
-    shelf::remove(folder.path(), NAME).unwrap();
+    shelf(&folder).remove(NAME).unwrap();
     assert!(!path.exists() && !pressed.exists());
 }
 
 #[test]
+fn an_encrypted_recording_is_compressed_encrypted() {
+    let (folder, path, seal) = written(3 * FRAME, true, Some(&seals()));
+    let (plain, verdict) = (whole(&path), look(&path).unwrap());
+    assert_eq!((verdict.bad.clone(), verdict.seal), (None, seal));
+    let unfinished = text::pressed(&path).with_extension(UNFINISHED);
+    let (from, to) = replace(&shelf(&folder), &path, clock).unwrap().unwrap();
+    let pressed = text::pressed(&path);
+    assert!(to < from / 2 && !path.exists() && !unfinished.exists(), "{from} bytes became {to}");
+    assert!(whole(&pressed) == plain && look(&pressed).unwrap() == verdict);
+    // Neither what was shown nor that it is compressed can be seen.
+    let bytes = fs::read(&pressed).unwrap();
+    assert!(bytes.starts_with(b"pulsegate recording 1\ns1."));
+    assert!(!bytes.windows(4).any(|part| part == [0x28, 0xb5, 0x2f, 0xfd] || part == b"line"));
+    assert_eq!(Text::open(&pressed, None).unwrap_err().kind(), ErrorKind::InvalidData);
+    // Another key was made for it.
+    let mut text = Text::open(&path, Some(&seals())).unwrap();
+    text.seek(SeekFrom::Start(plain.len() as u64 * 5 / 6)).unwrap();
+    let mut part = [0; 300];
+    text.read_exact(&mut part).unwrap();
+    assert!(plain[plain.len() * 5 / 6..].starts_with(&part));
+}
+
+#[test]
 fn what_is_still_written_is_not_compressed() {
-    let (_folder, path, _) = recorded(9_000, false);
-    assert_eq!(replace(&path, clock).unwrap(), None);
+    let (folder, path, _) = recorded(9_000, false);
+    assert_eq!(replace(&shelf(&folder), &path, clock).unwrap(), None);
     assert!(path.exists() && !text::pressed(&path).exists());
 }
 
 #[test]
 fn a_jump_in_six_hours_reads_one_frame() {
     // As much as a busy terminal says in six hours: 3 KB each second.
-    let (_folder, path, _) = recorded(60 << 20, true);
+    let (folder, path, _) = recorded(60 << 20, true);
     let (plain, begun) = (fs::metadata(&path).unwrap().len(), Instant::now());
-    let (_, to) = replace(&path, || Duration::ZERO).unwrap().unwrap();
+    let (_, to) = replace(&shelf(&folder), &path, || Duration::ZERO).unwrap().unwrap();
     println!("{plain} bytes became {to} in {:?}, read back", begun.elapsed());
     let begun = Instant::now();
-    let mut text = Text::open(&path).unwrap();
+    let mut text = Text::open(&path, None).unwrap();
     text.seek(SeekFrom::Start(plain * 5 / 6)).unwrap();
     let mut part = [0; 4096];
     text.read_exact(&mut part).unwrap();

@@ -127,8 +127,8 @@ async fn examine(
         let total = found.differences.values().map(Vec::len).sum::<usize>() as u64;
         let batch = desk.config.session.cleanup_batch_size.max(1) as usize;
         let progress = Progress::new("mend", total, desk.clock);
-        let data_dir = &desk.config.node.data_dir;
-        mended = repair::repair(&patient.view(), &found, (desk.utc)(), batch, data_dir, progress).await?;
+        let shelf = desk.shelf()?;
+        mended = repair::repair(&patient.view(), &found, (desk.utc)(), batch, &shelf, progress).await?;
         found = patient.compare(desk, rows).await?;
     }
     let report = report(findings, Some(&found), patient.running, mended);

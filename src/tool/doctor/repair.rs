@@ -1,15 +1,13 @@
 //! Mends what the comparison found, from the store that is right. The only tool that writes to a store: it holds the
 //! data directory's lock, so that no registry writes meanwhile.
 
-use std::path::Path;
-
 use super::{
     compare::{Comparison, View},
     plan::Difference,
 };
 use crate::{
     core::record::{Authority, Record, SessionId, UtcMicros},
-    recording::shelf,
+    recording::shelf::Shelf,
     store::{Journal, RecordStore, StoreError, Write},
     tool::progress::Progress,
 };
@@ -26,7 +24,7 @@ pub async fn repair(
     found: &Comparison,
     now: UtcMicros,
     batch: usize,
-    data_dir: &Path,
+    shelf: &Shelf,
     mut progress: Progress,
 ) -> Result<u64, StoreError> {
     let mut written = 0;
@@ -44,7 +42,7 @@ pub async fn repair(
     for part in found.of(Difference::LeftOpen).chunks(batch) {
         let mut writes = Vec::new();
         for record in records_of(view.journal, part).await?.into_iter().filter(|record| !record.is_closed()) {
-            let detail = found_with_recording(data_dir, &record);
+            let detail = found_with_recording(shelf, &record);
             writes.push(Write::lost(record, Authority::Observed, now, detail));
         }
         written += writes.len() as u64;
@@ -67,8 +65,8 @@ pub async fn repair(
 }
 
 /// How the end of an orphan came to be known, and the seal of its recording, which nobody writes any more.
-fn found_with_recording(data_dir: &Path, orphan: &Record) -> String {
-    match shelf::finish(data_dir, orphan) {
+fn found_with_recording(shelf: &Shelf, orphan: &Record) -> String {
+    match shelf.finish(orphan) {
         Ok(Some(seal)) => format!("{FOUND} {seal}"),
         Ok(None) => FOUND.to_owned(),
         Err(error) => {

@@ -1,8 +1,7 @@
-//! Whether this gateway's seal keys open what the records keep sealed. Opens it, and shows none of it.
+//! Whether this gateway's seal keys open what the records keep sealed, and its recordings. Opens it, and shows none of it.
 
 use super::{health::Finding, plural};
 use crate::{
-    data_dir,
     store::{mysql::MySqlStore, people::PeopleStore, sqlite::SqliteStore},
     tool::{Desk, seal},
 };
@@ -11,20 +10,35 @@ use crate::{
 const ADVICE: &str = "put the seal keys of the gateway that sealed it here (seal.key in node.data_dir, or PULSEGATE_SEAL_KEY), or give \
     these credentials anew";
 
-/// Looks at each sealed row; nothing where the records cannot be read, which other findings tell.
+/// The same of recordings, which nobody can give anew.
+const RECORDINGS: &str = "put the seal keys of the gateway that recorded them here (seal.key in node.data_dir, or PULSEGATE_SEAL_KEY); without \
+    them nobody reads these recordings";
+
+/// Looks at each sealed row and each encrypted recording.
 pub async fn examine(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
+    let mut findings = credentials(desk, journal, records).await;
+    let locked = desk.shelf().and_then(|shelf| seal::locked(&shelf));
+    match locked {
+        Ok(None) => {}
+        Ok(Some(says)) => findings.push(Finding::ill("recordings", says, RECORDINGS)),
+        Err(error) => findings.push(Finding::ill("recordings", format!("{error:#}"), RECORDINGS)),
+    }
+    findings
+}
+
+/// Looks at each sealed row; nothing where the records cannot be read, which other findings tell.
+async fn credentials(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
     let read = match records {
         Some(records) => records.read().await,
         None => journal.read().await,
     };
     let Ok(directory) = read else { return Vec::new() };
     let kept = seal::kept(&directory);
-    let has_keys = desk.secrets.seals.is_some() || desk.config.node.data_dir.join(data_dir::SEAL_KEYS).exists();
     if kept.is_empty() {
         return Vec::new();
     }
     // One made here and now would open none of it.
-    let seals = if has_keys { desk.seals() } else { Err(anyhow::anyhow!("there is no seal key")) };
+    let seals = if desk.has_seals() { desk.seals() } else { Err(anyhow::anyhow!("there is no seal key")) };
     let seals = match seals {
         Ok(seals) => seals,
         Err(error) => return vec![Finding::ill("seals", format!("{error:#}"), ADVICE)],

@@ -1,6 +1,9 @@
 //! What a start makes of what earlier ones left behind.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use super::*;
 use crate::{
@@ -47,7 +50,12 @@ async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
     let folder = tempfile::tempdir().unwrap();
     let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
     let records = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
-    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), batch: 50, data_dir: PathBuf::new() };
+    let earlier = Earlier {
+        node: NodeId("node-test".into()),
+        epoch: Epoch(2),
+        batch: 50,
+        shelf: Shelf::new(Path::new(""), None),
+    };
     let connecting = born(Epoch(1), earlier.node.clone());
     let active = Record { version: 2, status: Status::Active, ..connecting.clone() };
     journal.apply(told(&connecting)).await.unwrap();
@@ -67,14 +75,14 @@ async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
 async fn a_recording_is_sealed_once_its_session_is_over() {
     let folder = tempfile::tempdir().unwrap();
     let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
-    let data_dir = folder.path().to_owned();
-    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), batch: 50, data_dir };
+    let shelf = Shelf::new(folder.path(), None);
+    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), batch: 50, shelf };
     let header = "{\"version\":2,\"width\":80,\"height\":24,\"timestamp\":1,\"session\":\"s\"}\n";
     let mut paths = Vec::new();
     for (epoch, status) in [(1, Status::Active), (2, Status::Closed), (1, Status::Closed)] {
         let id = SessionId::new(UtcMicros(1_000_000), [u8::try_from(paths.len()).unwrap(); 10]);
         let born = Record { id, ..born(Epoch(epoch), earlier.node.clone()) };
-        let place = shelf::place(&born.id.to_string(), born.start_time);
+        let place = crate::recording::shelf::place(&born.id.to_string(), born.start_time);
         let path = folder.path().join(&place);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, format!("{header}[1.0,\"o\",\"a\"]\n[1.5")).unwrap();
@@ -83,6 +91,6 @@ async fn a_recording_is_sealed_once_its_session_is_over() {
     }
     assert_eq!(earlier.seal_the_rest(&journal).await.unwrap(), 1);
     assert_eq!(earlier.seal_the_rest(&journal).await.unwrap(), 0);
-    let sealed: Vec<bool> = paths.iter().map(|path| shelf::is_sealed(path).unwrap()).collect();
+    let sealed: Vec<bool> = paths.iter().map(|path| earlier.shelf.is_sealed(path).unwrap()).collect();
     assert_eq!(sealed, [false, false, true]);
 }
