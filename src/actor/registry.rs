@@ -58,7 +58,7 @@ mod sink;
 mod view;
 
 use flush::{Ending, Waiter};
-pub use life::begin_epoch;
+pub use life::{Asked, begin_epoch};
 use life::{Earlier, Recovery, Right};
 pub use mend::Muster;
 pub use message::{Announcement, Claim, Found, RegistryMessage};

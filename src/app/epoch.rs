@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::{
-    actor::registry,
+    actor::registry::{self, Asked},
     core::{
         lease::Lease,
         record::{Epoch, Incarnation, NodeId},
@@ -29,22 +29,20 @@ pub(super) struct Beginning {
 impl Beginning {
     /// Begins the next epoch, in the records where they are another store, and in the journal.
     pub(super) async fn begin(&self, records: Option<&MySqlStore>, journal: &SqliteStore) -> anyhow::Result<Epoch> {
-        let begun = match records {
-            Some(records) => self.begin_in_records(records, journal).await?,
-            None => Epoch(0),
+        let asked = match records {
+            Some(records) => Some(self.ask(records, journal).await?),
+            None => None,
         };
-        // One below, because the journal takes the next.
-        let after = Epoch(begun.0.saturating_sub(1));
-        Ok(registry::begin_epoch(journal, self.node.clone(), self.incarnation.clone(), after).await?)
+        Ok(registry::begin_epoch(journal, asked, &self.node, &self.incarnation).await?)
     }
 
-    /// Brings the records' schema up to date, sees that no other gateway serves under this node's name, and begins the next
-    /// epoch there. While the records are down the journal alone counts: they are told its epoch later.
-    async fn begin_in_records(&self, records: &MySqlStore, journal: &SqliteStore) -> anyhow::Result<Epoch> {
+    /// Brings the records' schema up to date, and sees that no other gateway serves under this node's name. While the records are
+    /// down the journal alone counts.
+    async fn ask<'a>(&self, records: &'a MySqlStore, journal: &SqliteStore) -> anyhow::Result<Asked<'a>> {
         let node = &self.node;
         let tell =
             |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
-        let begun = async {
+        let is_alone = async {
             records.migrate(true, tell).await?;
             // A copied directory knows everything its original knew, so only the lease itself shows whether somebody lives.
             if let Some(lease) = records.lease(node.clone()).await?
@@ -52,21 +50,19 @@ impl Beginning {
             {
                 tracing::info!(%node, "seeing whether another gateway serves under this name");
                 tokio::time::sleep(LEASE_WATCH).await;
-                if records.lease(node.clone()).await?.is_some_and(|later| later != lease) {
-                    return Ok(None);
-                }
+                return Ok(records.lease(node.clone()).await?.is_none_or(|later| later == lease));
             }
-            registry::begin_epoch(records, node.clone(), self.incarnation.clone(), Epoch(0)).await.map(Some)
+            Ok(true)
         };
-        match begun.await {
-            Ok(Some(epoch)) => Ok(epoch),
-            Ok(None) => bail!(
+        match is_alone.await {
+            Ok(true) => Ok(Asked::Store(records)),
+            Ok(false) => bail!(
                 "another gateway serves as {node} on these records: its data directory is a copy of this one, or its original. \
                  Stop it, or give this one its own node.data_dir and node.id"
             ),
             Err(StoreError::Unavailable(error)) => {
                 tracing::warn!(%error, "the records are down; serving on the journal until they are back");
-                Ok(Epoch(0))
+                Ok(Asked::Unreachable)
             }
             Err(error) => Err(error).context("store.records"),
         }

@@ -16,7 +16,7 @@ use pulsegate::{
         Settings, clock,
         gateway::{Collapse, Foundation, Gateway},
         people::People,
-        registry,
+        registry::{self, Asked},
         stores::Stores,
         world::World,
     },
@@ -270,17 +270,8 @@ struct Boot {
 /// Starts a gateway as the composition root does.
 async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
     let Boot { node, incarnation, journal, records, live, connector, collapsed, serve_for } = boot;
-    let begun = match &records {
-        Some(records) => {
-            match registry::begin_epoch(records.as_ref(), node.clone(), incarnation.clone(), Epoch(0)).await {
-                Err(StoreError::Unavailable(_)) => Epoch(0),
-                begun => begun?,
-            }
-        }
-        None => Epoch(0),
-    };
-    let after = Epoch(begun.0.saturating_sub(1));
-    let epoch = registry::begin_epoch(journal.as_ref(), node.clone(), incarnation.clone(), after).await?;
+    let asked = records.as_ref().map(|records| Asked::Store(records.as_ref()));
+    let epoch = registry::begin_epoch(journal.as_ref(), asked, &node, &incarnation).await?;
     let view: Arc<dyn LiveStore> = Arc::new(View::new(live.0, live.1, node.clone(), epoch));
     let gateway = Gateway::start(Foundation {
         settings: Settings { serve_for, ..settings(node, incarnation, epoch) },

@@ -23,17 +23,52 @@ const OUTBOX: u64 = 500_000;
 /// How the end of an orphan came to be known.
 pub(super) const FOUND_AT_START: &str = "The gateway ended without closing it; found at its next start.";
 
-/// Starts the next epoch of `node` for `incarnation`, above `after`.
+/// How far above its own epochs a start goes that cannot ask the records: they may know some of this node that its journal never
+/// heard of, of starts that ended halfway and of a fence each. Each start moves the journal first, so they are few.
+const UNHEARD_OF: u64 = 64;
+
+/// Starts the next epoch of `node` for `incarnation`: in the journal, and in the records where these are another store that
+/// answers. Where they do not, they are told of it with the first renewal of the lease.
 ///
 /// # Errors
-/// [`StoreError`] if it could not be made durable: the node must not serve.
+/// [`StoreError`] if the journal could not make it durable, or the records refused it: the node must not serve.
 pub async fn begin_epoch(
-    records: &dyn RecordStore,
-    node: NodeId,
-    incarnation: Incarnation,
-    after: Epoch,
+    journal: &dyn RecordStore,
+    records: Option<Asked<'_>>,
+    node: &NodeId,
+    incarnation: &Incarnation,
 ) -> Result<Epoch, StoreError> {
-    records.begin_epoch(node, incarnation, after, clock::utc()).await
+    let begin = async |store: &dyn RecordStore, after| {
+        store.begin_epoch(node.clone(), incarnation.clone(), after, clock::utc()).await
+    };
+    let own = begin(journal, Epoch(0)).await?;
+    let begun = match records {
+        None => return Ok(own),
+        Some(Asked::Unreachable) => None,
+        Some(Asked::Store(records)) => match begin(records, Epoch(own.0 - 1)).await {
+            Ok(epoch) => Some(epoch),
+            Err(StoreError::Unavailable(error)) => {
+                tracing::warn!(%error, "the records are down; serving on the journal until they are back");
+                None
+            }
+            Err(error) => return Err(error),
+        },
+    };
+    match begun {
+        Some(epoch) if epoch == own => Ok(own),
+        // One below, because the journal takes the next.
+        Some(epoch) => begin(journal, Epoch(epoch.0 - 1)).await,
+        None => begin(journal, Epoch(own.0 + UNHEARD_OF)).await,
+    }
+}
+
+/// The records, at a start.
+#[derive(Clone, Copy)]
+pub enum Asked<'a> {
+    /// They answered.
+    Store(&'a dyn RecordStore),
+    /// They did not.
+    Unreachable,
 }
 
 /// How far it is that what earlier lives of this node left open is closed.

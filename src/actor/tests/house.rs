@@ -29,7 +29,7 @@ use crate::{
     core::{
         control::TakeOver,
         liveness::Rule,
-        record::{Epoch, Incarnation, NodeId, Record, SessionId, Status, UtcMicros},
+        record::{Incarnation, NodeId, Record, SessionId, Status, UtcMicros},
         session::Limits,
         stream,
         webhook::{Answer, Hook, Message},
@@ -161,8 +161,7 @@ impl House {
         let targets = Targets(Arc::default(), echo);
         let (live, collapsed) = (Arc::new(MemoryLive::default()), Arc::default());
         let (node, incarnation) = (NodeId("node-test".into()), Incarnation::new([1; 16]));
-        let begun = registry::begin_epoch(records.as_ref(), node.clone(), incarnation.clone(), Epoch(0));
-        let epoch = begun.await.unwrap();
+        let epoch = registry::begin_epoch(records.as_ref(), None, &node, &incarnation).await.unwrap();
         let fallen = Arc::<AtomicBool>::clone(&collapsed);
         let watch = Rule { interval: Duration::from_secs(5), window: Duration::from_secs(5), probes: 2 };
         let gateway = Gateway::start(Foundation {

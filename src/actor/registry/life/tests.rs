@@ -94,3 +94,28 @@ async fn a_recording_is_sealed_once_its_session_is_over() {
     let sealed: Vec<bool> = paths.iter().map(|path| earlier.shelf.is_sealed(path).unwrap()).collect();
     assert_eq!(sealed, [false, false, true]);
 }
+
+#[actix_rt::test]
+async fn a_start_that_cannot_ask_the_records_goes_above_what_they_may_know_of_starts_that_ended_halfway() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = async |name| SqliteStore::open(&folder.path().join(name)).await.unwrap();
+    let (journal, records) = (open("journal.db").await, open("records.db").await);
+    let (node, start) = (NodeId("node-test".into()), |number| Incarnation::new([number; 16]));
+    let begin = async |records: Option<Asked<'_>>, number| begin_epoch(&journal, records, &node, &start(number)).await;
+    let all = Some(Asked::Store(&records));
+    assert_eq!(begin(all, 1).await.unwrap(), Epoch(1));
+    // A fence moves the records on, and a start takes the next epoch there that ends before its journal knows.
+    let held = records.lease(node.clone()).await.unwrap().unwrap();
+    records.begin_epoch(node.clone(), start(2), held.epoch, UtcMicros(1)).await.unwrap();
+    records.begin_epoch(node.clone(), start(3), Epoch(0), UtcMicros(1)).await.unwrap();
+    let alone = begin(Some(Asked::Unreachable), 4).await.unwrap();
+    records.renew_lease(node.clone(), start(4), alone, UtcMicros(9)).await.unwrap();
+    assert_eq!(records.lease(node.clone()).await.unwrap().unwrap().incarnation, start(4), "nobody took its right");
+    // Both go on from there, whichever of them was ahead.
+    let next = begin(all, 5).await.unwrap();
+    assert_eq!(next, Epoch(alone.0 + 1));
+    records.begin_epoch(node.clone(), start(6), Epoch(next.0 + 9), UtcMicros(1)).await.unwrap();
+    let last = begin(all, 7).await.unwrap();
+    assert_eq!((last, journal.lease(node.clone()).await.unwrap().unwrap().epoch), (Epoch(next.0 + 11), last));
+    assert_eq!(begin(None, 8).await.unwrap(), Epoch(last.0 + 1));
+}
