@@ -90,7 +90,13 @@ impl Auditor {
                 continue;
             }
             let closed = |record: &Option<Record>| record.as_ref().is_some_and(Record::is_closed);
-            if closed(&journal) && closed(&records) && !shown.contains(&id) {
+            let (over, is_shown) = (closed(&journal) && closed(&records), shown.contains(&id));
+            // It may have come late, to a view that forgot that it is over: the next sweep takes it out.
+            let late = |forgot: Instant| now <= forgot + Duration::from_millis(LATEST) + AFTER + SECOND;
+            if over && is_shown && self.live.forgot().is_some_and(late) {
+                continue;
+            }
+            if over && !is_shown {
                 life.settled = true;
             } else {
                 life.settled = true;
@@ -101,7 +107,7 @@ impl Auditor {
                     now - due,
                     word(&journal),
                     word(&records),
-                    shown.contains(&id)
+                    is_shown
                 ));
             }
         }

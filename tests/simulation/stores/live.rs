@@ -11,8 +11,10 @@ use pulsegate::{
     core::record::{Epoch, NodeId, Record, SessionId, UtcMicros},
     store::{Command, LiveStore, StoreError},
 };
-
-use tokio::{sync, time::timeout};
+use tokio::{
+    sync,
+    time::{Instant, timeout},
+};
 
 use super::way::Way;
 
@@ -39,6 +41,8 @@ struct Holdings {
     leases: BTreeMap<NodeId, (Epoch, u64)>,
     /// By node: the highest epoch whose writes only close.
     fences: BTreeMap<NodeId, Epoch>,
+    /// When tombstones were lost.
+    forgot: Option<Instant>,
     commands: BTreeMap<NodeId, Vec<Command>>,
 }
 
@@ -53,7 +57,7 @@ impl Server {
 
     /// Loses everything.
     pub fn flush(&self) {
-        *self.holdings() = Holdings::default();
+        *self.holdings() = Holdings { forgot: Some(Instant::now()), ..Holdings::default() };
     }
 
     /// Copies it.
@@ -63,7 +67,12 @@ impl Server {
 
     /// Lets a copy take over: what was written since is lost.
     pub fn fail_over(&self, replica: Replica) {
-        *self.holdings() = replica.0;
+        *self.holdings() = Holdings { forgot: Some(Instant::now()), ..replica.0 };
+    }
+
+    /// When it last lost what it knew to be over: what was written before and comes later shows that as open again.
+    pub fn forgot(&self) -> Option<Instant> {
+        self.holdings().forgot
     }
 
     /// Every open record, looked at on no way.
