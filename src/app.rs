@@ -19,7 +19,7 @@ use crate::{
         stores::Stores,
     },
     cli::{Demo, Tool},
-    config::{self, Config, Loaded},
+    config::{self, Config, Loaded, Secrets},
     core::{
         audit::{Action, Deed},
         record::{Epoch, Incarnation},
@@ -173,10 +173,9 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     let over = succession::follow(lock, &incarnation);
     let beginning = Beginning { node: node.clone(), incarnation: incarnation.clone(), over };
     let Opened { stores, people, book, epoch } = open_stores(&config, beginning).await?;
-    let beside = plan.demo || plan.loaded.secrets.admin_token.is_some();
-    let is_new = people::nobody_administers(&*people, beside).await?;
-    let secrets = plan.loaded.secrets.clone();
-    let seals = secrets.seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
+    let Secrets { admin_token, seals } = plan.loaded.secrets.clone();
+    let is_new = people::nobody_administers(&*people, plan.demo || admin_token.is_some()).await?;
+    let seals = seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
     let shelf = Shelf::new(data_dir, Some(seals.clone()));
     let ssh = settings::ssh(&config);
     let (fall, mut fallen) = watch::channel(None::<Collapse>);
@@ -196,7 +195,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
     let settings = http::state::Settings {
         oidc: oidc::oidc(&config)?,
-        ..settings::web(&config, addr.ip(), secrets.admin_token, seals, plan.demo, ssh.host_keys)
+        ..settings::web(&config, addr.ip(), admin_token, seals, plan.demo, ssh.host_keys)
     };
     let state = web::Data::new(http::state::State::new(gateway.clone(), settings));
     warm(&state);

@@ -229,6 +229,9 @@ pub struct Replay {
     /// Where to begin, in seconds; what was shown before comes at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
     pub from: f64,
+    /// Write the asciicast itself, decrypted and decompressed, for another player.
+    #[arg(long, conflicts_with_all = ["speed", "idle", "from"])]
+    pub raw: bool,
 }
 
 fn speed(text: &str) -> Result<f64, &'static str> {

@@ -10,7 +10,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
+    io::{self, ErrorKind, Write},
     os::unix::fs::FileExt,
 };
 
@@ -25,20 +25,20 @@ const MAGIC: &[u8] = b"pulsegate recording 1\n";
 /// Bytes of a head at most; as it is written it has 158.
 const HEAD: usize = 512;
 
-/// Bytes before the encrypted text of a piece: its length and the nonce.
-const BEFORE: usize = size_of::<u32>() + NONCE_LEN;
+/// Bytes of the length that a piece begins with.
+pub(super) const LENGTH: usize = size_of::<u32>();
 
-/// Bytes of the tag behind it.
-const TAG: usize = 16;
+/// Bytes of a piece beside its text: the length, the nonce, the tag.
+pub(super) const AROUND: usize = LENGTH + NONCE_LEN + 16;
 
 /// Text of one piece at most: no line of a recording is longer.
-const LONGEST: usize = 16 * 1024 * 1024;
+pub(super) const LONGEST: usize = 16 * 1024 * 1024;
 
 /// Text of a piece where nothing else says how much belongs together.
 const PIECE: usize = 64 * 1024;
 
 /// What is damaged, for who reads.
-fn damaged(what: &str) -> io::Error {
+pub(super) fn damaged(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("the encrypted file is damaged: {what}"))
 }
 
@@ -101,7 +101,7 @@ impl Cipher {
 
     /// The text of a piece, without its length, that begins at `at` in the recording; `None` if it was altered or stands
     /// where it does not belong.
-    fn decrypt(&self, at: u64, mut piece: Vec<u8>) -> Option<Vec<u8>> {
+    pub(super) fn decrypt(&self, at: u64, mut piece: Vec<u8>) -> Option<Vec<u8>> {
         let nonce = Nonce::assume_unique_for_key(*piece.first_chunk::<NONCE_LEN>()?);
         let length = self.key.cipher()?.open_within(nonce, self.bound(at), &mut piece, NONCE_LEN..).ok()?.len();
         piece.truncate(length);
@@ -114,7 +114,7 @@ impl Cipher {
 }
 
 /// Reads the sealed key in the head of a file; `None` where the file is not encrypted.
-fn sealed_key(file: &File) -> io::Result<Option<String>> {
+pub(super) fn sealed_key(file: &File) -> io::Result<Option<String>> {
     let (mut head, mut filled) = ([0; HEAD], 0);
     while let Some(rest) = head.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match file.read_at(rest, filled as u64)? {
@@ -128,8 +128,13 @@ fn sealed_key(file: &File) -> io::Result<Option<String>> {
     sealed.map(|sealed| Some(sealed.to_owned())).ok_or_else(|| damaged("its head, which holds its key, is not whole"))
 }
 
+/// Bytes of the head with this key.
+pub(super) fn head_length(sealed: &str) -> u64 {
+    (MAGIC.len() + sealed.len() + 1) as u64
+}
+
 /// Opens what stands in a head.
-fn opened(sealed: &str, session: &str, seals: Option<&Seals>) -> io::Result<Cipher> {
+pub(super) fn opened(sealed: &str, session: &str, seals: Option<&Seals>) -> io::Result<Cipher> {
     let unopened = |why: String| io::Error::new(ErrorKind::InvalidData, format!("the recording is encrypted: {why}"));
     let seals = seals.ok_or_else(|| {
         unopened("there is no seal key here; name the gateway's configuration, or set PULSEGATE_SEAL_KEY".to_owned())
@@ -171,187 +176,11 @@ pub fn is_outdated(file: &File, seals: &Seals) -> io::Result<bool> {
 pub fn seal_again(file: &File, session: &str, seals: &Seals) -> io::Result<()> {
     let Some(sealed) = sealed_key(file)? else { return Ok(()) };
     let head = opened(&sealed, session, Some(seals))?.head(seals)?;
-    if head.len() != MAGIC.len() + sealed.len() + 1 {
+    if head.len() as u64 != head_length(&sealed) {
         return Err(damaged("its head has a length that no key gives it"));
     }
     file.write_all_at(&head, 0)?;
     file.sync_data()
-}
-
-/// Bytes up to the end of the last whole piece of the recording in `file`; `None` where it is not encrypted. Needs no key.
-///
-/// # Errors
-/// That it cannot be read.
-pub fn whole(file: &File) -> io::Result<Option<u64>> {
-    let Some(sealed) = sealed_key(file)? else { return Ok(None) };
-    let (mut pieces, mut next) = (Vec::new(), Place::first(&sealed));
-    look_on(file, &mut pieces, &mut next)?;
-    Ok(Some(if pieces.is_empty() { 0 } else { next.at }))
-}
-
-/// Finds the pieces from `next` on that are whole. What is none ends the text: it was torn, or is being written.
-fn look_on(file: &File, pieces: &mut Vec<Place>, next: &mut Place) -> io::Result<()> {
-    let size = file.metadata()?.len();
-    if size <= next.at {
-        return Ok(());
-    }
-    let mut reader = BufReader::with_capacity(PIECE, file);
-    reader.seek(SeekFrom::Start(next.at))?;
-    let mut length = [0; size_of::<u32>()];
-    while size.saturating_sub(next.at) > (BEFORE + TAG) as u64 {
-        reader.read_exact(&mut length)?;
-        let text = u32::from_be_bytes(length) as usize;
-        let end = next.at + (BEFORE + text + TAG) as u64;
-        if !(1..=LONGEST).contains(&text) || end > size {
-            break;
-        }
-        pieces.push(*next);
-        *next = Place { text: next.text + text as u64, at: end };
-        reader.seek_relative((NONCE_LEN + text + TAG) as i64)?;
-    }
-    Ok(())
-}
-
-/// How far the pieces of a file are known: where the next one begins, in the text and in the file.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    text: u64,
-    at: u64,
-}
-
-impl Place {
-    /// Behind the head with this key.
-    fn first(sealed: &str) -> Self {
-        Self { text: 0, at: (MAGIC.len() + sealed.len() + 1) as u64 }
-    }
-}
-
-/// The file of an encrypted recording that is read.
-#[derive(Debug)]
-pub struct Encrypted {
-    file: File,
-    cipher: Cipher,
-    /// Where each piece begins.
-    pieces: Vec<Place>,
-    /// Where the next one would.
-    next: Place,
-    /// The piece that was decrypted last.
-    last: Option<(usize, Vec<u8>)>,
-}
-
-impl Encrypted {
-    /// Takes the file of a session's recording, or gives it back where it is not encrypted.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidData`] with a sentence where `seals` do not open it; that it cannot be read.
-    pub fn open(file: File, session: &str, seals: Option<&Seals>) -> io::Result<Result<Self, File>> {
-        let Some(sealed) = sealed_key(&file)? else { return Ok(Err(file)) };
-        let cipher = opened(&sealed, session, seals)?;
-        let next = Place::first(&sealed);
-        let mut opened = Self { file, cipher, pieces: Vec::new(), next, last: None };
-        opened.look_on()?;
-        Ok(Ok(opened))
-    }
-
-    /// Bytes of text in whole pieces, as of now.
-    ///
-    /// # Errors
-    /// That the file cannot be read.
-    pub fn length(&mut self) -> io::Result<u64> {
-        self.look_on()?;
-        Ok(self.next.text)
-    }
-
-    /// Reads text from `offset` on, up to the end of its piece: nothing only at the end.
-    ///
-    /// # Errors
-    /// That it cannot be read; [`ErrorKind::InvalidData`] with a sentence where it was altered there.
-    pub fn read_at(&mut self, to: &mut [u8], offset: u64) -> io::Result<usize> {
-        if offset >= self.next.text {
-            self.look_on()?;
-        }
-        let Some(nth) = self.nth(offset) else { return Ok(0) };
-        if self.last.as_ref().is_none_or(|(last, _)| *last != nth) {
-            self.last = Some((nth, self.decrypt(nth)?));
-        }
-        let begins = self.pieces.get(nth).map_or(0, |piece| piece.text);
-        let text = self.last.as_ref().map_or(&[][..], |(_, text)| text);
-        let rest = text.get(usize::try_from(offset - begins).unwrap_or(usize::MAX)..).unwrap_or_default();
-        let length = rest.len().min(to.len());
-        if let (Some(to), Some(from)) = (to.get_mut(..length), rest.get(..length)) {
-            to.copy_from_slice(from);
-        }
-        Ok(length)
-    }
-
-    /// How much of the text can be decrypted, from `offset` on without a gap: less than all where the end of the file was torn.
-    ///
-    /// # Errors
-    /// That the file cannot be read.
-    pub fn sound_from(&mut self, offset: u64) -> io::Result<u64> {
-        self.look_on()?;
-        for nth in self.nth(offset).unwrap_or(self.pieces.len())..self.pieces.len() {
-            match self.decrypt(nth) {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::InvalidData => {
-                    return Ok(self.pieces.get(nth).map_or(0, |piece| piece.text));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(self.next.text)
-    }
-
-    /// Puts `text` in the place of everything from `kept` on.
-    ///
-    /// # Errors
-    /// What hinders it.
-    pub fn replace_end(&mut self, kept: u64, text: &[u8]) -> io::Result<()> {
-        let mut begins = self.next;
-        let mut piece = Vec::new();
-        // A write ends with a line, so that a line which is kept ends a piece; where another wrote it, part of one stays.
-        if let Some(nth) = self.nth(kept) {
-            begins = self.pieces.get(nth).copied().unwrap_or(begins);
-            if kept > begins.text {
-                piece = self.decrypt(nth)?;
-                piece.truncate(usize::try_from(kept - begins.text).unwrap_or(usize::MAX));
-            }
-            self.pieces.truncate(nth);
-        }
-        (self.next, self.last) = (begins, None);
-        piece.extend_from_slice(text);
-        let mut bytes = Vec::new();
-        self.cipher.encrypt(begins.text, &piece, &mut bytes)?;
-        self.file.set_len(begins.at)?;
-        self.file.write_all_at(&bytes, begins.at)?;
-        self.file.sync_data()
-    }
-
-    /// Which piece holds the byte at `offset`, if one does.
-    fn nth(&self, offset: u64) -> Option<usize> {
-        let behind = self.pieces.partition_point(|piece| piece.text <= offset);
-        behind.checked_sub(1).filter(|_| offset < self.next.text)
-    }
-
-    fn decrypt(&self, nth: usize) -> io::Result<Vec<u8>> {
-        let next = self.pieces.get(nth + 1).copied().unwrap_or(self.next);
-        let Place { text, at } = self.pieces.get(nth).copied().unwrap_or(next);
-        let bad = |why: &str| {
-            let (end, until) = (next.at, next.text);
-            damaged(&format!("its bytes {at} … {end}, which hold the text of {text} … {until}, {why}"))
-        };
-        let begins = at + size_of::<u32>() as u64;
-        let mut piece = vec![0; usize::try_from(next.at.saturating_sub(begins)).unwrap_or(0)];
-        self.file.read_exact_at(&mut piece, begins).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => bad("are not all there"),
-            _ => error,
-        })?;
-        self.cipher.decrypt(text, piece).ok_or_else(|| bad("were altered, or belong elsewhere"))
-    }
-
-    fn look_on(&mut self) -> io::Result<()> {
-        look_on(&self.file, &mut self.pieces, &mut self.next)
-    }
 }
 
 /// Encrypts what is written through it, piece by piece; what waits for more goes with `flush`.
@@ -374,7 +203,7 @@ impl<W: Write> Encrypting<W> {
     }
 
     fn write_piece(&mut self) -> io::Result<()> {
-        let mut piece = Vec::with_capacity(BEFORE + self.waits.len() + TAG);
+        let mut piece = Vec::with_capacity(AROUND + self.waits.len());
         self.cipher.encrypt(self.at, &self.waits, &mut piece)?;
         self.to.write_all(&piece)?;
         self.at += self.waits.len() as u64;

@@ -18,6 +18,8 @@ pub mod chain;
 mod cipher;
 /// Which typing may be recorded: what the terminal echoed.
 mod echo;
+/// An encrypted recording that is read.
+mod encrypted;
 /// Makes recordings safe on the disk, and lets the old ones go.
 mod keeper;
 /// The thread that compresses what is sealed.

@@ -15,7 +15,7 @@ use super::{
     Seal,
     cast::{self, Code, Event},
     chain::{self, Chain},
-    cipher,
+    cipher, encrypted,
     storage::Storage,
     text::{self, Text},
 };
@@ -329,7 +329,7 @@ pub fn open_whole(path: &Path) -> io::Result<(File, u64)> {
         let length = file.metadata()?.len();
         return Ok((file, length));
     }
-    if let Some(whole) = cipher::whole(&file)? {
+    if let Some(whole) = encrypted::whole(&file)? {
         file.rewind()?;
         return Ok((file, whole));
     }

@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-use super::cipher::Encrypted;
+use super::encrypted::Encrypted;
 use crate::core::seal::Seals;
 
 /// A file that is read.

@@ -36,6 +36,9 @@ pub async fn run(desk: &Desk, options: &Replay) -> anyhow::Result<Report> {
     let path = &options.file;
     let context = || format!("cannot read {}", path.display());
     let mut file = desk.shelf()?.read(path).with_context(context)?;
+    if options.raw {
+        return pour(&mut file).with_context(context);
+    }
     let total = last_moment(&mut file).with_context(context)?;
     let mut lines = BufReader::new(file);
     let mut line = Vec::new();
@@ -64,6 +67,17 @@ pub async fn run(desk: &Desk, options: &Replay) -> anyhow::Result<Report> {
     }
     let text = String::new();
     Ok(Report { text, json: json!({"file": path, "events": played, "seconds": total.as_secs_f64()}), code: 0 })
+}
+
+/// Writes the recording as it is.
+fn pour(file: &mut Text) -> io::Result<Report> {
+    let outcome = io::copy(file, &mut io::stdout().lock());
+    let bytes = match outcome {
+        // Who read has what it wanted.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
+        outcome => outcome?,
+    };
+    Ok(Report { text: String::new(), json: json!({ "bytes": bytes }), code: 0 })
 }
 
 /// When the last event happens.

@@ -229,8 +229,61 @@ fn again(key: &SealKey) -> anyhow::Result<SealKey> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::sync::Notify;
+
     use super::*;
-    use crate::core::people::Role;
+    use crate::{
+        core::people::Role,
+        recording::{Policy, Settings, Title, recorder::Recorder},
+    };
+
+    fn shelf(folder: &tempfile::TempDir, keys: &[u8]) -> Shelf {
+        let mut keys: Vec<_> = keys.iter().map(|key| SealKey::new([*key; 32])).collect();
+        let older = keys.split_off(1);
+        Shelf::new(folder.path(), keys.pop().map(|first| Arc::new(Seals::new(first, older))))
+    }
+
+    #[tokio::test]
+    async fn the_key_of_each_recording_is_sealed_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            shelf: shelf(&folder, &[1]),
+            encrypt: true,
+            policy: Policy::BestEffort,
+            targets: Vec::new(),
+            input: false,
+            max_size: 1 << 20,
+            compress: false,
+            retention: None,
+            utc: || UtcMicros(0),
+            clock: || Duration::ZERO,
+        };
+        let recorder = Recorder::start(settings).unwrap();
+        let title = || Title {
+            session: "s".into(),
+            username: "ada".into(),
+            target: "web-1".into(),
+            term: "xterm".into(),
+            cols: 80,
+            rows: 24,
+        };
+        for name in ["recordings/a.cast", "recordings/b.cast"] {
+            let tape = recorder.open(name.into(), title(), Arc::new(Notify::new())).await.unwrap();
+            tape.output(&Bytes::from_static(b"shown"));
+            tape.seal().await.unwrap().unwrap();
+        }
+        let both = shelf(&folder, &[2, 1]);
+        assert_eq!(outdated(&both).unwrap().len(), 2);
+        assert_eq!(seal_recordings(&both).unwrap(), 2);
+        assert_eq!((outdated(&both).unwrap().len(), seal_recordings(&both).unwrap()), (0, 0));
+        assert_eq!(locked(&shelf(&folder, &[2])).unwrap(), None);
+        let said = locked(&shelf(&folder, &[1])).unwrap().unwrap();
+        assert!(said.contains("a.cast (and 1 more): the recording is encrypted: it was sealed with the key"), "{said}");
+        assert!(outdated(&Shelf::new(&folder.path().join("none"), None)).unwrap().is_empty());
+    }
 
     #[test]
     fn a_second_factor_is_sealed_anew_for_its_user() {

@@ -131,6 +131,12 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The gateway made a mistake. Tell its operator.")
     }
 
+    /// 500: a recording cannot be read.
+    pub fn unreadable(why: &str) -> Self {
+        let detail = format!("The recording cannot be read: {why}. Tell the gateway's operator.");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
     /// Tells a body that is not the JSON asked for; used as the handler of actix's JSON errors.
     pub fn from_json(error: JsonPayloadError, _request: &HttpRequest) -> actix_web::Error {
         match error {

@@ -87,7 +87,7 @@ fn open(shelf: &Shelf, place: &str) -> io::Result<(Arc<Mutex<Text>>, u64)> {
 fn missing(record: &Record, error: &io::Error) -> Problem {
     if error.kind() != io::ErrorKind::NotFound {
         tracing::error!(session_id = %record.id, %error, "a recording cannot be read");
-        return Problem::internal();
+        return Problem::unreadable(&error.to_string());
     }
     Problem::not_found(format!(
         "The recording is not on this gateway: nothing was shown, it was removed, or it lies on {}.",

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::recording::storage::Storage;
+use crate::recording::{encrypted::whole, storage::Storage};
 
 const SESSION: &str = "019b7cc2-3f4e-7000-8000-000000000001";
 

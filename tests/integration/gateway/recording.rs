@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// Recordings whose files are encrypted.
+mod encrypted;
+
 /// What is typed where the terminal does not show it.
 const HIDDEN: &str = "canary-hidden-3e7a90c1";
 

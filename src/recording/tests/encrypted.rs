@@ -1,0 +1,95 @@
+//! Recordings whose files are encrypted: cut anywhere, read as any other, and showing nothing.
+
+use std::path::Path;
+
+use super::*;
+use crate::core::seal::{SealKey, Seals};
+
+/// A recording with a few writes under an id, encrypted, and what is written in it.
+fn encrypted(sealed: bool) -> (tempfile::TempDir, PathBuf, Vec<u8>, Option<Seal>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(format!("{SESSION}.cast"));
+    let mut reel = Reel::create(path.clone(), &title(), making(), Some(&seals())).unwrap();
+    for second in 1..5 {
+        reel.output(Duration::from_secs(second), format!("line {second}\r\n").as_bytes()).unwrap();
+        reel.output(Duration::from_secs(second), b"secret").unwrap();
+        reel.flush().unwrap();
+        reel.release();
+    }
+    let seal = if sealed { reel.seal(Duration::from_secs(5)).unwrap() } else { None };
+    let text = read(&path);
+    (folder, path, text, seal.map(|(seal, _)| seal))
+}
+
+fn seals() -> Seals {
+    Seals::new(SealKey::new([7; 32]), Vec::new())
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    let mut text = Vec::new();
+    Text::open(path, Some(&seals())).unwrap().read_to_end(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn an_encrypted_recording_reads_as_any_other_and_its_file_shows_nothing() {
+    let (folder, path, text, seal) = encrypted(true);
+    assert_eq!((look(&text).bad, look(&text).seal), (None, seal));
+    assert!(shown(&text).contains("line 4\r\nsecret"));
+    let bytes = fs::read(&path).unwrap();
+    for part in ["line", "secret", "ada", "web-1", "version"] {
+        assert!(!bytes.windows(part.len()).any(|bytes| bytes == part.as_bytes()), "{part}");
+    }
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
+    assert!(shelf.is_sealed(&path).unwrap());
+    assert_eq!(shelf.recover(&path, "cut").unwrap(), seal, "nothing is left to do");
+}
+
+#[test]
+fn an_encrypted_recording_cut_anywhere_is_sealed_with_every_whole_write() {
+    let (folder, path, text, _) = encrypted(false);
+    let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
+    let bytes = fs::read(&path).unwrap();
+    let mut kept = Vec::new();
+    for cut in (0..=bytes.len()).rev() {
+        // What a disk makes of a write that it did not finish: cut off, or something else.
+        for rest in [&[][..], &[0; 40], &[0xa5; 40]] {
+            fs::write(&path, [&bytes[..cut], rest].concat()).unwrap();
+            let Ok(seal) = shelf.recover(&path, "cut") else {
+                assert!(cut < 158, "cut at {cut}, where the head is whole");
+                continue;
+            };
+            let Some(seal) = seal else {
+                assert_eq!(
+                    fs::read(&path).unwrap(),
+                    [&bytes[..cut], rest].concat(),
+                    "without a header there is nothing to seal"
+                );
+                continue;
+            };
+            let sealed = read(&path);
+            assert_eq!((look(&sealed).bad, look(&sealed).seal), (None, Some(seal)), "cut at {cut}");
+            let end = sealed.windows(8).position(|part| part == b"\"m\",\"cut").unwrap();
+            let end = sealed[..end].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+            assert!(text.starts_with(&sealed[..end]), "cut at {cut}");
+            kept.push(end);
+            assert_eq!(shelf.recover(&path, "cut").unwrap(), Some(seal), "again changes nothing");
+        }
+    }
+    kept.dedup();
+    assert!(kept.len() == 5 && kept.is_sorted_by(|more, less| more > less) && kept[0] == text.len(), "{kept:?}");
+}
+
+#[test]
+fn what_a_full_disk_took_of_an_encrypted_write_does_not_stay() {
+    let (folder, path, text, _) = encrypted(false);
+    let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
+    let torn = fs::read(&path).unwrap();
+    fs::write(&path, &torn[..torn.len() - 1]).unwrap();
+    assert!(!shelf.is_sealed(&path).unwrap());
+    let (file, whole) = shelf::open_whole(&path).unwrap();
+    assert!(file.metadata().unwrap().len() > whole && whole > 158, "a copy ends with a whole write");
+    let seal = shelf.recover(&path, "cut").unwrap().unwrap();
+    assert!(seal.bytes < text.len() as u64 + 200 && shelf.is_sealed(&path).unwrap());
+}
