@@ -341,6 +341,8 @@ impl Truth {
             }
         }
         if let Some(host) = self.hosts.get_mut(host) {
+            // Whoever comes after it did not stand still.
+            host.stalled = host.stalled.map(|until| until.min(now));
             host.up = false;
             host.dead = Some(host.dead.unwrap_or(now));
         }
