@@ -89,6 +89,10 @@ impl LiveStore for MemoryLive {
             Ok(ids.iter().filter_map(|id| view.open.get(id)).filter(|record| record.node == node).cloned().collect())
         })
     }
+
+    fn is_closed(&self, _: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(async move { Ok(self.view().tombstones.contains(&id)) })
+    }
 }
 
 impl View {

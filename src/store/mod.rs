@@ -225,6 +225,10 @@ pub trait LiveStore: Send + Sync + 'static {
         })
     }
 
+    /// Whether the view was told that a session of `node` is over: known for minutes, unless the view lost it. That it is not listed
+    /// proves nothing: a view may have lost everything.
+    fn is_closed(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>>;
+
     /// Returns the lease of every node that has one here: to be compared with an earlier reading, not to be understood.
     /// A view of one process has no other nodes.
     fn leases(&self) -> BoxFuture<'_, Result<Vec<(NodeId, String)>, StoreError>> {

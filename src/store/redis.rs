@@ -206,6 +206,10 @@ impl LiveStore for RedisLive {
         Box::pin(self.0.several_of(node, ids))
     }
 
+    fn is_closed(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
+        Box::pin(self.0.is_closed(node, id))
+    }
+
     fn leases(&self) -> BoxFuture<'_, Result<Vec<(NodeId, String)>, StoreError>> {
         Box::pin(self.0.leases())
     }

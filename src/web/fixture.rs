@@ -261,6 +261,10 @@ impl LiveStore for Down {
     fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         down()
     }
+
+    fn is_closed(&self, _: NodeId, _: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
+        down()
+    }
 }
 
 impl Journal for Down {

@@ -103,7 +103,7 @@ impl Gateway {
         }
     }
 
-    /// Its own node says that it is closed: in the records, or where those are away in the live view.
+    /// It is closed in the records, or where those are away the live view was told so. That it is in neither proves nothing.
     async fn is_closed_there(&self, node: &NodeId, id: SessionId) -> bool {
         let recorded = match &self.stores.records {
             Some(records) => records.get(id).await,
@@ -111,10 +111,7 @@ impl Gateway {
         };
         match recorded {
             Ok(record) => record.is_some_and(|record| record.is_closed()),
-            Err(_) => {
-                let open = self.stores.live.open_of(node.clone()).await;
-                open.is_ok_and(|open| open.iter().all(|record| record.id != id))
-            }
+            Err(_) => self.stores.live.is_closed(node.clone(), id).await.unwrap_or(false),
         }
     }
 

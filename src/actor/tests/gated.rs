@@ -22,7 +22,7 @@ pub struct Gated {
     pub store: SqliteStore,
     pub gate: Semaphore,
     pub failures: AtomicUsize,
-    /// Whether it cannot be listed.
+    /// Whether it can be neither listed nor asked for one record.
     pub unreadable: AtomicBool,
     /// Whether it denies access to whoever renews.
     pub denies: AtomicBool,
@@ -95,6 +95,9 @@ impl RecordStore for Gated {
         self.store.several(ids)
     }
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        if self.unreadable.load(Ordering::Relaxed) {
+            return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
+        }
         self.store.get(id)
     }
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {

@@ -1,16 +1,20 @@
 //! What the registry promises while the records, another store than the journal, are away: nobody is refused, nothing is
 //! lost, and the records catch up by themselves.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    cell::Cell,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 
 use super::house::{House, eventually, read, request};
 use crate::{
-    actor::{registry::RegistryMessage, stores::Stores, wire::ToSocket},
-    core::record::{Durable, EndReason, Record, SessionId, Status},
+    actor::{gateway::Ended, registry::RegistryMessage, stores::Stores, wire::ToSocket},
+    core::record::{Authority, Durable, EndReason, Record, SessionId, Status},
     ssh::LinkEvent,
-    store::{Journal, ListQuery, RecordStore, SharedRecords, audit::MemoryAudit},
+    store::{Journal, ListQuery, LiveStore, RecordStore, SharedRecords, Write, audit::MemoryAudit, conformance},
 };
 
 /// More than any test has failures.
@@ -128,4 +132,28 @@ async fn what_is_closed_in_the_journal_only_is_not_listed_as_open() {
     // The registry may have told the records by the time it is asked what is new.
     let (page, unasked) = stores.list(query, true).await.unwrap();
     assert_eq!((page.records, unasked), (vec![], None));
+}
+
+#[actix_rt::test]
+async fn that_nobody_shows_a_session_any_more_is_no_word_of_its_end() {
+    let house = House::with_records().await;
+    let there = conformance::record(1, 2, Authority::Observed, Status::Active);
+    let (id, node, remote) = (there.id, there.node.clone(), house.remote.clone().unwrap());
+    let write = |record: &Record| vec![Write { record: record.clone(), transitions: vec![] }];
+    remote.store.apply(write(&there)).await.unwrap();
+    // The live view has lost it, and the records cannot be read while its node ends it, or does not.
+    let told = Cell::new(false);
+    let ending = async {
+        let ended = house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await;
+        (ended, told.get())
+    };
+    let node_there = async {
+        eventually(async || !remote.store.receive(node.clone()).await.unwrap().is_empty()).await;
+        remote.unreadable.store(true, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        told.set(true);
+        house.live.apply(vec![conformance::record(1, 3, Authority::Observed, Status::Closed)]).await.unwrap();
+    };
+    let ((ended, after), ()) = tokio::join!(ending, node_there);
+    assert!(matches!(ended, Ok(Ended::There)) && after, "{ended:?}, after it was told: {after}");
 }

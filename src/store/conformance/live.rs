@@ -102,6 +102,9 @@ pub fn what_is_open_can_be_known_by_its_ranks_alone<S: LiveStore, G>(fresh: Fres
         ranks.sort_unstable();
         assert_eq!(ranks, records.iter().map(|record| (record.id, record.rank())).collect::<Vec<_>>());
         let stranger = record(99, 1, Authority::Observed, Status::Active).id;
+        for (id, is_closed) in [(closed.id, true), (records[0].id, false), (stranger, false)] {
+            assert_eq!(store.is_closed(node.clone(), id).await.unwrap(), is_closed);
+        }
         let wanted = [&records[..], &[closed]].concat().iter().map(|record| record.id).chain([stranger]).collect();
         let mut found = store.several_of(node.clone(), wanted).await.unwrap();
         found.sort_by_key(|record| record.id);

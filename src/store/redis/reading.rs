@@ -37,10 +37,18 @@ impl View {
                 let listed = part.iter().map(|id| (*id, 0.0)).collect();
                 self.read_sessions(&mut connection, &node, listed, &mut open).await?;
             }
+            open.retain(|record: &Record| !record.is_closed());
             Ok(open)
         };
         let open = reading.await;
         connection.settle(open)
+    }
+
+    pub(super) async fn is_closed(&self, node: NodeId, id: SessionId) -> Result<bool, StoreError> {
+        let mut connection = self.pool.connection().await.map_err(failure)?;
+        let mut found = Vec::new();
+        let read = self.read_sessions(&mut connection, &node, vec![(id, 0.0)], &mut found).await;
+        connection.settle(read.map(|()| found.iter().any(Record::is_closed)))
     }
 
     async fn read_open(&self, only: Option<NodeId>, connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
@@ -65,6 +73,8 @@ impl View {
                 self.read_sessions(connection, &node, listed, &mut open).await?;
             }
         }
+        // What was closed since the ids were read is left out.
+        open.retain(|record| !record.is_closed());
         Ok(open)
     }
 
@@ -96,13 +106,13 @@ impl View {
         Ok(ranks)
     }
 
-    /// Adds those of the `listed` sessions of `node`, each with its last beat, that are still open to `open`.
+    /// Adds what is there of the `listed` sessions of `node`, each with its last beat, to `found`.
     async fn read_sessions(
         &self,
         connection: &mut Connection,
         node: &NodeId,
         listed: Vec<(SessionId, f64)>,
-        open: &mut Vec<Record>,
+        found: &mut Vec<Record>,
     ) -> Result<(), StoreError> {
         let seals = self.seals().await?;
         // Redis answers no question with nothing that could be read.
@@ -133,11 +143,10 @@ impl View {
                     continue;
                 }
             }
-            // What was closed since the ids were read is left out.
-            if let Some(mut record) = rows::record(node, id, &values)?.filter(|record| !record.is_closed()) {
+            if let Some(mut record) = rows::record(node, id, &values)? {
                 let beat = Some(UtcMicros(beat as i64)).filter(|beat| beat.0 > 0);
                 record.last_seen_at = record.last_seen_at.max(beat);
-                open.push(record);
+                found.push(record);
             }
         }
         Ok(())

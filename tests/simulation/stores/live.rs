@@ -174,6 +174,12 @@ impl LiveStore for View {
         async move { self.way.carry(move || Ok(server.open())).await }.boxed()
     }
 
+    fn is_closed(&self, _: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
+        let server = self.server.clone();
+        let knows = move || Ok(server.holdings().sessions.get(&id).is_some_and(Record::is_closed));
+        async move { self.way.carry(knows).await }.boxed()
+    }
+
     fn leases(&self) -> BoxFuture<'_, Result<Vec<(NodeId, String)>, StoreError>> {
         let server = self.server.clone();
         let deed = move || {
