@@ -247,7 +247,8 @@ impl Sweeper {
         }
         for part in fixes.chunks(IDS) {
             let (reply, standing) = oneshot::channel();
-            let mend = RegistryMessage::Mend { fixes: part.to_vec(), dry_run, reply };
+            let departed = muster.departed.clone();
+            let mend = RegistryMessage::Mend { fixes: part.to_vec(), departed, dry_run, reply };
             self.registry.deliver(mend).await.map_err(|_| gone())?;
             sweep.standing.extend(standing.await.map_err(|_| gone())?);
         }

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -60,7 +60,7 @@ mod view;
 use flush::{Ending, Waiter};
 pub use life::{Asked, begin_epoch};
 use life::{Earlier, Recovery, Right};
-pub use mend::Muster;
+pub use mend::{Departed, Muster};
 pub use message::{Announcement, Claim, Found, RegistryMessage};
 use retire::Retirement;
 use sink::Sink;
@@ -129,6 +129,8 @@ pub struct RegistryActor {
     refilling: bool,
     outbox: u64,
     recovery: Recovery,
+    /// Of the sweeps under way.
+    musters: Vec<Weak<Departed>>,
     renewing_records: bool,
     right: Right,
     retirement: Retirement,
@@ -206,6 +208,7 @@ impl RegistryActor {
             waiters: HashMap::new(),
             openings: HashMap::new(),
             endings: HashMap::new(),
+            musters: Vec::new(),
             timer: Alarm::default(),
             refilling: false,
             outbox: 0,
@@ -371,7 +374,9 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             RegistryMessage::End { id, reason, detail, reply } => reply.send(self.end(id, reason, detail, ctx)).is_ok(),
             RegistryMessage::Subscribe { after, reply } => reply.send(self.subscribe(after)).is_ok(),
             RegistryMessage::Muster(reply) => reply.send(self.muster()).is_ok(),
-            RegistryMessage::Mend { fixes, dry_run, reply } => reply.send(self.mend(fixes, dry_run, ctx)).is_ok(),
+            RegistryMessage::Mend { fixes, departed, dry_run, reply } => {
+                reply.send(self.mend(fixes, &departed, dry_run, ctx)).is_ok()
+            }
             RegistryMessage::Stores(reply) => reply.send(self.report()).is_ok(),
             RegistryMessage::Recover(reply) => {
                 self.recover(reply, ctx);

@@ -228,6 +228,7 @@ impl RegistryActor {
 
     fn closed(&mut self, record: &Record) {
         let Some(entry) = self.index.remove(&record.id) else { return };
+        self.departs(record.id);
         self.forget_user(&entry.record.username);
         if let Some(reason) = record.end_reason {
             self.observations.sessions_closed.get_or_create(&[("reason", reason.as_str())]).inc();

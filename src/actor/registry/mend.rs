@@ -1,6 +1,9 @@
 //! What a sweep found, carried out: everything is looked at once more, since sessions went on meanwhile. Plans nothing.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use actix::Context;
 
@@ -36,20 +39,58 @@ pub struct Muster {
     pub fenced: bool,
     /// Whether what earlier lives left open is closed in the journal.
     pub recovered: bool,
+    /// What ended here since, for as long as somebody holds this.
+    pub departed: Arc<Departed>,
+}
+
+/// Sessions that ended here. One that began after a muster and is over when something is mended was served all its life,
+/// though neither the muster nor the index knows it.
+#[derive(Debug, Default)]
+pub struct Departed(Mutex<HashSet<SessionId>>);
+
+impl Departed {
+    fn add(&self, id: SessionId) {
+        // Nothing panics under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
+    fn has(&self, id: SessionId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
+    }
 }
 
 impl RegistryActor {
-    pub(super) fn muster(&self) -> Muster {
+    pub(super) fn muster(&mut self) -> Muster {
+        let departed = Arc::new(Departed::default());
+        self.musters.retain(|muster| muster.strong_count() > 0);
+        self.musters.push(Arc::downgrade(&departed));
         Muster {
+            departed,
             serving: self.index.iter().map(|(id, entry)| (*id, entry.durable.rank())).collect(),
             fenced: self.is_fenced(),
             recovered: self.recovery != Recovery::Due,
         }
     }
 
+    /// A session ended here.
+    pub(super) fn departs(&mut self, id: SessionId) {
+        self.musters.retain(|muster| {
+            muster.upgrade().is_some_and(|departed| {
+                departed.add(id);
+                true
+            })
+        });
+    }
+
     /// Says which of these differences still stand, and mends them unless told not to.
-    pub(super) fn mend(&mut self, fixes: Vec<Fix>, dry_run: bool, ctx: &mut Context<Self>) -> Vec<(SessionId, Action)> {
-        let standing: Vec<Fix> = fixes.into_iter().filter(|fix| self.stands(fix)).collect();
+    pub(super) fn mend(
+        &mut self,
+        fixes: Vec<Fix>,
+        departed: &Departed,
+        dry_run: bool,
+        ctx: &mut Context<Self>,
+    ) -> Vec<(SessionId, Action)> {
+        let standing: Vec<Fix> = fixes.into_iter().filter(|fix| self.stands(fix, departed)).collect();
         let told = standing.iter().map(|fix| (fix.id, fix.action)).collect();
         if !dry_run {
             standing.into_iter().for_each(|fix| self.carry_out(fix, ctx));
@@ -60,7 +101,7 @@ impl RegistryActor {
 
     /// Whether a difference is still one: the stores were read one after the other, and sessions began, ended and changed
     /// meanwhile. What a store is still to be told is no difference.
-    fn stands(&self, Fix { action, id, record, .. }: &Fix) -> bool {
+    fn stands(&self, Fix { action, id, record, .. }: &Fix, departed: &Departed) -> bool {
         let served = self.index.get(id).is_some_and(|entry| !entry.record.is_closed());
         let known = self.index.contains_key(id);
         let shown = self.live.ledger.peek(*id).is_none();
@@ -68,7 +109,9 @@ impl RegistryActor {
             Action::Republish => served && shown,
             Action::Rewrite | Action::AlarmServing => served && !self.is_on_its_way(*id),
             Action::EndFenced => served && self.is_fenced(),
-            Action::CloseStray | Action::CloseEarlier => record.is_some() && !known && !self.is_on_its_way(*id),
+            Action::CloseStray | Action::CloseEarlier => {
+                record.is_some() && !known && !departed.has(*id) && !self.is_on_its_way(*id)
+            }
             Action::Infer => {
                 let untold = |sink: &Sink| sink.is_up() && sink.ledger.peek(*id).is_none();
                 record.is_some() && self.records.as_ref().is_some_and(untold)

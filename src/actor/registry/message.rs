@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Muster, StoreReport};
+use super::{Departed, Muster, StoreReport};
 use crate::{
     actor::{
         clock::Beat,
@@ -123,6 +123,8 @@ pub enum RegistryMessage {
     Mend {
         /// What.
         fixes: Vec<Fix>,
+        /// What ended since the muster that the sweep began with.
+        departed: Arc<Departed>,
         /// Whether to say only which still stand.
         dry_run: bool,
         /// Those that still stood.

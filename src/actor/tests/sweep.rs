@@ -2,10 +2,19 @@
 
 use std::sync::atomic::Ordering;
 
+use tokio::sync::oneshot;
+
 use super::house::{House, read};
 use crate::{
-    actor::{reconciler::ReconcilerMessage, wire::ToSocket},
-    core::record::{EndReason, Epoch, Record, SessionId, Status, UtcMicros},
+    actor::{
+        reconciler::{Fix, ReconcilerMessage},
+        registry::RegistryMessage,
+        wire::ToSocket,
+    },
+    core::{
+        reconcile::Action,
+        record::{EndReason, Epoch, Record, SessionId, Status, UtcMicros},
+    },
     store::{RecordStore, SharedRecords, Write},
 };
 
@@ -44,6 +53,27 @@ async fn what_stands_open_without_an_actor_is_closed_and_a_dry_run_leaves_it() {
     house.eventually(async || remote.get(own.id).await.unwrap().unwrap().is_closed()).await;
     assert_eq!(remote.get(own.id).await.unwrap().unwrap().end_reason, Some(EndReason::ActorFailed));
     assert_eq!(house.find(id).await.status, Status::Active, "what is served goes on");
+}
+
+#[actix_rt::test]
+async fn a_session_that_began_and_ended_while_a_sweep_read_the_stores_is_no_stray() {
+    let house = House::with_records().await;
+    let registry = house.gateway.parts.registry.clone();
+    let (reply, muster) = oneshot::channel();
+    registry.deliver(RegistryMessage::Muster(reply)).await.ok();
+    let muster = muster.await.unwrap();
+    let (id, _attached, _target) = house.active().await;
+    let read = house.find(id).await;
+    assert!(!read.is_closed() && !muster.serving.contains_key(&id));
+    house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    let remote = house.remote.as_ref().unwrap().store.clone();
+    house.eventually(async || remote.get(id).await.unwrap().is_some_and(|record| record.is_closed())).await;
+    house.eventually(async || house.gateway.stores().await.unwrap().iter().all(|store| store.queue_depth == 0)).await;
+    let fix = Fix { action: Action::CloseStray, id, record: Some(read), history: vec![] };
+    let (reply, standing) = oneshot::channel();
+    let (fixes, departed) = (vec![fix], muster.departed.clone());
+    registry.deliver(RegistryMessage::Mend { fixes, departed, dry_run: true, reply }).await.ok();
+    assert_eq!(standing.await.unwrap(), []);
 }
 
 #[actix_rt::test]
