@@ -1,6 +1,6 @@
-//! `pulsegate seal`: a new key, and everything sealed with it, in the records and in this gateway's recordings. May be killed at any moment: a key that opens a row stays until
-//! the last row is sealed anew, each row is changed by itself, and the next call goes on where this one ended. Also what
-//! `doctor` asks: which rows this gateway cannot open.
+//! `pulsegate seal`: a new key, and everything sealed with it, in the records and in this gateway's recordings. May be killed at
+//! any moment: a key that opens a row stays until the last row is sealed anew, each row is changed by itself, and the next call goes
+//! on where this one ended. Also what `doctor` asks: which rows and recordings this gateway cannot open.
 
 use std::{path::PathBuf, sync::Arc};
 
