@@ -24,6 +24,8 @@ pub struct Gated {
     pub failures: AtomicUsize,
     /// Whether it can be neither listed nor asked for one record.
     pub unreadable: AtomicBool,
+    /// How often it was asked for one while it could not.
+    pub unanswered: AtomicUsize,
     /// Whether it denies access to whoever renews.
     pub denies: AtomicBool,
 }
@@ -35,6 +37,7 @@ impl Gated {
             gate: Semaphore::new(1),
             failures: AtomicUsize::new(0),
             unreadable: AtomicBool::new(false),
+            unanswered: AtomicUsize::new(0),
             denies: AtomicBool::new(false),
         })
     }
@@ -96,6 +99,7 @@ impl RecordStore for Gated {
     }
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         if self.unreadable.load(Ordering::Relaxed) {
+            self.unanswered.fetch_add(1, Ordering::Relaxed);
             return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
         }
         self.store.get(id)

@@ -4,7 +4,6 @@
 use std::{
     cell::Cell,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -150,7 +149,7 @@ async fn that_nobody_shows_a_session_any_more_is_no_word_of_its_end() {
     let node_there = async {
         eventually(async || !remote.store.receive(node.clone()).await.unwrap().is_empty()).await;
         remote.unreadable.store(true, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        eventually(async || remote.unanswered.load(Ordering::Relaxed) > 2).await;
         told.set(true);
         house.live.apply(vec![conformance::record(1, 3, Authority::Observed, Status::Closed)]).await.unwrap();
     };
