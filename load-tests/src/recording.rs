@@ -28,6 +28,9 @@ pub struct Recording {
     /// What the moments of the kills depend on.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+    /// Whether the files are encrypted.
+    #[arg(long)]
+    pub encrypt: bool,
 }
 
 impl Recording {
@@ -37,7 +40,9 @@ impl Recording {
         let target = Target::start()?;
         // Whoever starts again must be found again.
         let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let gateway = Gateway::start(target.addr, &[("PULSEGATE__SERVER__LISTEN", &listen)])?;
+        let encrypt = self.encrypt.to_string();
+        let settings = [("PULSEGATE__SERVER__LISTEN", listen.as_str()), ("PULSEGATE__RECORDING__ENCRYPT", &encrypt)];
+        let gateway = Gateway::start(target.addr, &settings)?;
         let mut dice = Dice::new(self.seed);
         let (mut broken, mut worst, mut lines) = (0_usize, Duration::ZERO, 0_usize);
         for round in 0..self.rounds {
@@ -49,7 +54,7 @@ impl Recording {
             let path = find(&gateway.recordings(), &id).with_context(|| format!("round {round}: no recording"))?;
             let (whole, told) = gateway.tool(&["verify", &path.to_string_lossy()])?;
             let whole = whole && told.contains("the event log tells the same");
-            let shown = shown(&path)?;
+            let shown = shown(&gateway.tool(&["replay", "--raw", &path.to_string_lossy()])?.1)?;
             let first_lost = seen.iter().find(|(mark, _)| !shown.contains(mark));
             let lost = first_lost.map_or(Duration::ZERO, |(_, at)| killed - *at);
             if !whole {
@@ -99,10 +104,10 @@ fn find(folder: &Path, id: &str) -> Result<PathBuf> {
     anyhow::bail!("{id} is not there")
 }
 
-/// What a player would show.
-fn shown(path: &Path) -> Result<String> {
-    let text = fs::read_to_string(path)?;
-    let events = text.lines().skip(1).map(serde_json::from_str::<(f64, String, String)>);
+/// What a player would show of an asciicast.
+fn shown(cast: &str) -> Result<String> {
+    let lines = cast.lines().skip(1).filter(|line| !line.is_empty());
+    let events = lines.map(serde_json::from_str::<(f64, String, String)>);
     let mut shown = String::new();
     for event in events {
         let (_, code, text) = event?;
