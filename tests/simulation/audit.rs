@@ -150,7 +150,10 @@ impl Auditor {
                 continue;
             }
             let closed = life.closed.as_ref().map(|(at, _)| *at);
-            if listed.contains_key(&id) && closed.is_some_and(|at| at < before) {
+            // What others concluded while it was cut off its owner cannot know; the close of its own waits for its disk.
+            let unheard =
+                own && life.closed.as_ref().is_some_and(|(_, record)| record.authority == Authority::Inferred);
+            if listed.contains_key(&id) && !unheard && closed.is_some_and(|at| at < before) {
                 self.log.broken(&format!("I11 host {} lists session {token} as open, it is closed", host.number));
             }
             let opened = life.opened.is_some_and(|at| at < before) && closed.is_none() && host.is_up();
