@@ -179,8 +179,11 @@ pub fn seal_again(file: &File, session: &str, seals: &Seals) -> io::Result<()> {
     if head.len() as u64 != head_length(&sealed) {
         return Err(damaged("its head has a length that no key gives it"));
     }
+    let written = file.metadata()?.modified()?;
     file.write_all_at(&head, 0)?;
-    file.sync_data()
+    // Its age decides when it leaves.
+    file.set_modified(written)?;
+    file.sync_all()
 }
 
 /// Encrypts what is written through it, piece by piece; what waits for more goes with `flush`.

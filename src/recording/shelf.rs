@@ -329,7 +329,12 @@ pub fn open_whole(path: &Path) -> io::Result<(File, u64)> {
         let length = file.metadata()?.len();
         return Ok((file, length));
     }
-    if let Some(whole) = encrypted::whole(&file)? {
+    let whole = match encrypted::whole(&file) {
+        // A copy of what is damaged is better than none.
+        Err(error) if error.kind() == ErrorKind::InvalidData => Some(file.metadata()?.len()),
+        whole => whole?,
+    };
+    if let Some(whole) = whole {
         file.rewind()?;
         return Ok((file, whole));
     }

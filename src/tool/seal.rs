@@ -136,10 +136,14 @@ async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyh
     let id = seals.keys().next().map(SealKey::id).unwrap_or_default();
     let file = desk.config.node.data_dir.join(data_dir::SEAL_KEYS);
     let next = match (is_ours, shared) {
-        (true, false) => format!("keep a copy of {} elsewhere: no backup holds it", file.display()),
+        (true, false) => format!(
+            "keep a copy of {} elsewhere, and the older one for as long as backups with encrypted recordings of before: no backup holds it",
+            file.display()
+        ),
         (true, true) => format!(
             "copy {} to the same place on every other gateway of these records and restart each: one that lacks the key opens none \
-             of it. Once all have it, `pulsegate seal forget` drops the older keys. Keep a copy elsewhere: no backup holds it",
+             of it. Once all have it, run `pulsegate seal forget` on each: it seals that gateway's own recordings anew and drops the older \
+             keys. Keep a copy elsewhere, and the older one for as long as backups with encrypted recordings of before: no backup holds it",
             file.display()
         ),
         (false, _) => {

@@ -117,6 +117,11 @@ impl Earlier {
         let mut sealed = 0;
         for id in unsealed.map_err(|error| StoreError::Unavailable(error.to_string()))? {
             let Some(session) = journal.get(id).await?.filter(|session| self.is_over(session)) else { continue };
+            // It was sealed, and is damaged: what is left of it is no end to cut it off at.
+            if journal.history(id).await?.iter().any(|passed| Seal::told_in(&passed.detail).is_some()) {
+                tracing::error!(session_id = %id, "a sealed recording has lost its seal; `pulsegate verify` says where it is damaged");
+                continue;
+            }
             let shelf = self.shelf.clone();
             sealed += spawn_blocking(move || self::sealed(&shelf, &session).map_or(0, |_| 1)).await.unwrap_or(0);
         }

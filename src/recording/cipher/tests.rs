@@ -109,7 +109,10 @@ fn a_new_key_seals_the_old_recording_anew_in_its_place() {
     let (file, ends) = file(&[b"text"]);
     let (before, both) = (bytes(&file), seals(&[2, 1]));
     assert!(is_outdated(&file, &both).unwrap() && !is_outdated(&file, &seals(&[1])).unwrap());
+    let written = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    file.set_modified(written).unwrap();
     seal_again(&file, SESSION, &both).unwrap();
+    assert_eq!(file.metadata().unwrap().modified().unwrap(), written, "its age decides when it leaves");
     assert!(!is_outdated(&file, &both).unwrap());
     let after = bytes(&file);
     assert!(after[ends[0]..] == before[ends[0]..] && after[..ends[0]] != before[..ends[0]]);
