@@ -17,7 +17,7 @@ use std::{
 use ring::aead::{Aad, NONCE_LEN, Nonce};
 use secrecy::ExposeSecret;
 
-use crate::core::seal::{SealKey, Seals};
+use crate::core::seal::{SealKey, Seals, Unopened};
 
 /// What the file of an encrypted recording begins with.
 const MAGIC: &[u8] = b"pulsegate recording 1\n";
@@ -133,13 +133,17 @@ pub(super) fn head_length(sealed: &str) -> u64 {
     (MAGIC.len() + sealed.len() + 1) as u64
 }
 
-/// Opens what stands in a head.
+/// Opens what stands in a head. [`ErrorKind::PermissionDenied`] where the key that it takes is not among `seals`,
+/// [`ErrorKind::InvalidData`] where it is damaged.
 pub(super) fn opened(sealed: &str, session: &str, seals: Option<&Seals>) -> io::Result<Cipher> {
-    let unopened = |why: String| io::Error::new(ErrorKind::InvalidData, format!("the recording is encrypted: {why}"));
-    let seals = seals.ok_or_else(|| {
-        unopened("there is no seal key here; name the gateway's configuration, or set PULSEGATE_SEAL_KEY".to_owned())
+    let locked = |why: &str| io::Error::new(ErrorKind::PermissionDenied, format!("the recording is encrypted: {why}"));
+    let no_key = "there is no seal key here; name the gateway's configuration, or set PULSEGATE_SEAL_KEY";
+    let key = seals.ok_or_else(|| locked(no_key))?.open(&place(session), sealed).map_err(|error| match error {
+        Unopened::OtherKey { .. } => locked(&error.to_string()),
+        Unopened::NotSealed | Unopened::Altered => {
+            damaged("its head was altered, or the file is not called SESSION.cast or SESSION.cast.zst any more")
+        }
     })?;
-    let key = seals.open(&place(session), sealed).map_err(|error| unopened(error.to_string()))?;
     let key = key.expose_secret().parse().map_err(|_| damaged("its head holds no key"))?;
     Ok(Cipher { key, session: session.to_owned() })
 }
@@ -155,7 +159,8 @@ pub fn is_encrypted(file: &File) -> io::Result<bool> {
 /// Whether `seals` open the recording in `file`, if it is encrypted.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidData`] with a sentence where they do not; that it cannot be read.
+/// A sentence where they do not: [`ErrorKind::PermissionDenied`] if a key is missing, [`ErrorKind::InvalidData`] if it is damaged;
+/// that it cannot be read.
 pub fn try_open(file: &File, session: &str, seals: Option<&Seals>) -> io::Result<()> {
     sealed_key(file)?.map_or(Ok(()), |sealed| opened(&sealed, session, seals).map(drop))
 }
@@ -172,7 +177,7 @@ pub fn is_outdated(file: &File, seals: &Seals) -> io::Result<bool> {
 /// which a disk writes whole or not at all.
 ///
 /// # Errors
-/// [`ErrorKind::InvalidData`] with a sentence where it does not open; that it cannot be read or written.
+/// As [`try_open`]; that it cannot be written.
 pub fn seal_again(file: &File, session: &str, seals: &Seals) -> io::Result<()> {
     let Some(sealed) = sealed_key(file)? else { return Ok(()) };
     let head = opened(&sealed, session, Some(seals))?.head(seals)?;

@@ -10,8 +10,8 @@ use std::{
 use super::cipher::{self, AROUND, Cipher, LENGTH, LONGEST, damaged};
 use crate::core::seal::Seals;
 
-/// Bytes of the file that are looked through at once.
-const LOOKED_THROUGH: usize = 64 * 1024;
+/// Bytes of the file that are looked through at once: many small pieces, and little of a large one.
+const LOOKED_THROUGH: usize = 4 * 1024;
 
 /// Bytes up to the end of the last whole piece of the recording in `file`; `None` where it is not encrypted. Needs no key.
 ///
@@ -78,7 +78,7 @@ impl Encrypted {
     /// Takes the file of a session's recording, or gives it back where it is not encrypted.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidData`] with a sentence where `seals` do not open it; that it cannot be read.
+    /// As [`cipher::try_open`].
     pub fn open(file: File, session: &str, seals: Option<&Seals>) -> io::Result<Result<Self, File>> {
         let Some(sealed) = cipher::sealed_key(&file)? else { return Ok(Err(file)) };
         let cipher = cipher::opened(&sealed, session, seals)?;

@@ -15,7 +15,7 @@ use super::{
     Seal,
     cast::{self, Code, Event},
     chain::{self, Chain},
-    cipher, encrypted,
+    encrypted,
     storage::Storage,
     text::{self, Text},
 };
@@ -23,6 +23,9 @@ use crate::core::{
     record::{EndReason, Record, SessionId, UtcMicros},
     seal::Seals,
 };
+
+/// The keys of the encrypted ones.
+mod keys;
 
 /// Where recordings lie, relative to the data directory.
 pub const FOLDER: &str = "recordings";
@@ -195,7 +198,11 @@ impl Shelf {
         let bytes = text.sound_from(written.saturating_sub(LAST_LINE))?;
         text.seek(SeekFrom::Start(bytes.saturating_sub(LAST_LINE)))?;
         let mut end = Vec::new();
-        text.take(LAST_LINE.min(bytes)).read_to_end(&mut end)?;
+        match text.take(LAST_LINE.min(bytes)).read_to_end(&mut end) {
+            // More than the last piece is torn.
+            Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(None),
+            read => read?,
+        };
         let last = end.split_inclusive(|byte| *byte == b'\n').next_back().unwrap_or_default();
         let found = chain::find(last).filter(|found| found.last);
         Ok(found.map(|found| Seal { bytes, head: found.link }))
@@ -259,61 +266,6 @@ impl Shelf {
         let head = chain.link(&mut lines, at, true);
         storage.replace_end(kept, &lines)?;
         Ok(Some(Seal { bytes: kept + lines.len() as u64, head }))
-    }
-
-    /// The encrypted recordings whose keys are not sealed with the first key of the gateway.
-    ///
-    /// # Errors
-    /// That something cannot be read.
-    pub fn outdated(&self) -> io::Result<Vec<PathBuf>> {
-        let is_outdated = |file: &File| self.seals().map_or(Ok(false), |seals| cipher::is_outdated(file, seals));
-        let mut found = Vec::new();
-        self.look_into_each(|path, file| {
-            if is_outdated(file)? {
-                found.push(path.to_owned());
-            }
-            Ok(())
-        })?;
-        Ok(found)
-    }
-
-    /// The recordings that are encrypted and do not open here, each with the reason.
-    ///
-    /// # Errors
-    /// That something cannot be read.
-    pub fn locked(&self) -> io::Result<Vec<(PathBuf, String)>> {
-        let mut found = Vec::new();
-        self.look_into_each(|path, file| {
-            match cipher::try_open(file, text::session(path).unwrap_or_default(), self.seals()) {
-                Err(error) if error.kind() == ErrorKind::InvalidData => {
-                    found.push((path.to_owned(), error.to_string()))
-                }
-                outcome => outcome?,
-            }
-            Ok(())
-        })?;
-        Ok(found)
-    }
-
-    fn look_into_each(&self, mut look: impl FnMut(&Path, &File) -> io::Result<()>) -> io::Result<()> {
-        for path in self.all()? {
-            match File::open(&path).and_then(|file| look(&path, &file)) {
-                // It left by its age, or was compressed: under the newest key then.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                outcome => outcome?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Seals the key of an encrypted recording with the first key of the gateway.
-    ///
-    /// # Errors
-    /// That it does not open, or cannot be read or written.
-    pub fn seal_again(&self, path: &Path) -> io::Result<()> {
-        let Some(seals) = self.seals() else { return Ok(()) };
-        let file = File::options().read(true).write(true).open(path)?;
-        cipher::seal_again(&file, text::session(path).unwrap_or_default(), seals)
     }
 }
 

@@ -22,7 +22,8 @@ impl Storage {
     /// Takes the file of a session's recording.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidData`] with a sentence where it is encrypted and `seals` do not open it; that it cannot be read.
+    /// A sentence where it is encrypted and `seals` do not open it: [`ErrorKind::PermissionDenied`] if a key is missing,
+    /// [`ErrorKind::InvalidData`] if it is damaged; that it cannot be read.
     pub fn open(file: File, session: &str, seals: Option<&Seals>) -> io::Result<Self> {
         Ok(match Encrypted::open(file, session, seals)? {
             Ok(encrypted) => Self::Encrypted(Box::new(encrypted)),

@@ -26,7 +26,8 @@ impl Text {
     /// Opens the recording at `path`, or the compressed one that took its place; an encrypted one with `seals`.
     ///
     /// # Errors
-    /// That it cannot be read; [`ErrorKind::InvalidData`] with a sentence where it is damaged, or does not open.
+    /// That it cannot be read; with a sentence [`ErrorKind::InvalidData`] where it is damaged, and
+    /// [`ErrorKind::PermissionDenied`] where its key is missing.
     pub fn open(path: &Path, seals: Option<&Seals>) -> io::Result<Self> {
         let (file, path) = match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound && !is_pressed(path) => {

@@ -48,23 +48,26 @@ pub async fn run(desk: &Desk, options: &Replay) -> anyhow::Result<Report> {
     let mut played = 0_u64;
     let outcome = loop {
         line.clear();
-        if lines.read_until(b'\n', &mut line).with_context(context)? == 0 {
-            break Ok(());
+        match lines.read_until(b'\n', &mut line) {
+            Ok(0) => break Ok(()),
+            Ok(_) => {}
+            Err(error) => break Err(error).with_context(context),
         }
         // The last line may be torn while the recording is being written.
         let Some(event) = cast::read_event(&line) else { break Ok(()) };
         tokio::select! {
-            outcome = player.play(&event) => if let Err(error) = outcome { break Err(error) },
+            outcome = player.play(&event) => match outcome {
+                Ok(()) => {}
+                // Who read has what it wanted.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break Ok(()),
+                Err(error) => break Err(error).context("cannot write"),
+            },
             _ = tokio::signal::ctrl_c() => break Ok(()),
         }
         played += 1;
     };
     player.finish();
-    match outcome {
-        // Who read has what it wanted.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error).context("cannot write"),
-        Ok(()) | Err(_) => {}
-    }
+    outcome?;
     let text = String::new();
     Ok(Report { text, json: json!({"file": path, "events": played, "seconds": total.as_secs_f64()}), code: 0 })
 }
@@ -82,10 +85,10 @@ fn pour(file: &mut Text) -> io::Result<Report> {
 
 /// When the last event happens.
 fn last_moment(file: &mut Text) -> io::Result<Duration> {
-    let length = file.length()?;
-    let mut end = Vec::new();
-    file.seek(SeekFrom::Start(length.saturating_sub(END)))?;
-    file.read_to_end(&mut end)?;
+    let begins = file.length()?.saturating_sub(END);
+    let (mut end, length) = (Vec::new(), file.sound_from(begins)?.saturating_sub(begins));
+    file.seek(SeekFrom::Start(begins))?;
+    file.take(length).read_to_end(&mut end)?;
     file.rewind()?;
     let mut events = end.split(|byte| *byte == b'\n').rev().filter_map(cast::read_event);
     Ok(events.next().map_or(Duration::ZERO, |Event(at, ..)| moment(at)))

@@ -104,7 +104,8 @@ pub async fn run(desk: &Desk, command: SealCommand) -> anyhow::Result<Report> {
 async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyhow::Result<Report> {
     let directory = store.read().await.context("what is sealed cannot be read")?;
     let mut closed = closed(&directory, &seals);
-    closed.extend(locked(&shelf(desk, &seals))?);
+    let way_out = |says| format!("{says} (move it out of the recordings if nobody has its key)");
+    closed.extend(locked(&shelf(desk, &seals))?.map(way_out));
     if !closed.is_empty() {
         bail!("not begun, since this gateway could not open all of it: {}", closed.join("; "));
     }
@@ -169,7 +170,9 @@ async fn forget(desk: &Desk, store: &dyn PeopleStore, seals: &Arc<Seals>) -> any
     if let Some(old) = kept(&directory).into_iter().find(|kept| !seals.is_current(&kept.text)) {
         bail!("{} is sealed with an older key: run `pulsegate seal rotate`", old.what);
     }
-    seal_recordings(&shelf(desk, seals))?;
+    let shelf = shelf(desk, seals);
+    seal_recordings(&shelf)?;
+    shelf.sync().with_context(|| format!("cannot make {} safe on the disk", shelf.folder().display()))?;
     let first = seals.keys().next().map(again).transpose()?.context("there is no key")?;
     data_dir::keep_seal_keys(&desk.config.node.data_dir, &Seals::new(first, Vec::new()))
 }

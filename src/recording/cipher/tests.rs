@@ -63,6 +63,8 @@ fn whatever_is_altered_no_other_text_is_read() {
                 Ok(read) => {
                     assert!(at < MAGIC.len() || (text.starts_with(&read) && read.len() < text.len()), "byte {at}")
                 }
+                // A flipped bit of its name makes the key another one.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => assert!(at < ends[0], "byte {at}"),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidData, "byte {at}: {error}"),
             }
         }
@@ -86,7 +88,7 @@ fn a_piece_is_read_in_its_place_of_its_session_only() {
         assert!(said.contains("were altered, or belong elsewhere"), "{said}");
     }
     let said = Storage::open(holding(&whole), "another", Some(&seals(&[1]))).unwrap_err().to_string();
-    assert_eq!(said, "the recording is encrypted: what is kept was altered, or put where it does not belong");
+    assert!(said.contains("the file is not called SESSION.cast or SESSION.cast.zst any more"), "{said}");
     // The same text never looks the same.
     let (file, ends) = self::file(&[b"same", b"same"]);
     let bytes = bytes(&file);

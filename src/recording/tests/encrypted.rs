@@ -93,3 +93,21 @@ fn what_a_full_disk_took_of_an_encrypted_write_does_not_stay() {
     let seal = shelf.recover(&path, "cut").unwrap().unwrap();
     assert!(seal.bytes < text.len() as u64 + 200 && shelf.is_sealed(&path).unwrap());
 }
+
+#[test]
+fn two_torn_pieces_are_found_and_sealed_as_one() {
+    let (folder, path, text, _) = encrypted(false);
+    let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
+    let mut bytes = fs::read(&path).unwrap();
+    // The last write has a few lines: its bytes and some of those of the write before it.
+    let torn = bytes.len() - 400;
+    bytes[torn..].iter_mut().for_each(|byte| *byte ^= 0x55);
+    // As far as their lengths they are there.
+    let whole = fs::read(&path).unwrap();
+    let lengths = whole.windows(3).enumerate().filter(|(at, part)| *at >= torn && part == &[0, 0, 0]);
+    lengths.for_each(|(at, _)| bytes[at..at + 4].copy_from_slice(&whole[at..at + 4]));
+    fs::write(&path, &bytes).unwrap();
+    assert!(!shelf.is_sealed(&path).unwrap(), "it can be asked");
+    let seal = shelf.recover(&path, "cut").unwrap().unwrap();
+    assert!(seal.bytes < text.len() as u64 && look(&read(&path)).seal == Some(seal));
+}

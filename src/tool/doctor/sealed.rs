@@ -11,8 +11,8 @@ const ADVICE: &str = "put the seal keys of the gateway that sealed it here (seal
     these credentials anew";
 
 /// The same of recordings, which nobody can give anew.
-const RECORDINGS: &str = "put the seal keys of the gateway that recorded them here (seal.key in node.data_dir, or PULSEGATE_SEAL_KEY); without \
-    them nobody reads these recordings";
+const RECORDINGS: &str = "put the seal keys of the gateway that recorded them here (seal.key in node.data_dir, or PULSEGATE_SEAL_KEY); if nobody \
+    has them any more, or the file is damaged, move it out of the recordings: it hinders the next `pulsegate seal rotate`";
 
 /// Looks at each sealed row and each encrypted recording.
 pub async fn examine(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {

@@ -89,10 +89,22 @@ async fn a_recording_is_sealed_once_its_session_is_over() {
         journal.apply(told(&Record { version: 2, status, recording: Some(place), ..born })).await.unwrap();
         paths.push(path);
     }
+    // One that was sealed, as its end tells, and is damaged now.
+    let id = SessionId::new(UtcMicros(1_000_000), [9; 10]);
+    let place = crate::recording::shelf::place(&id.to_string(), UtcMicros(1_000_000));
+    let damaged = folder.path().join(&place);
+    std::fs::write(&damaged, format!("{header}[1.0,\"o\",\"a\"]\n[1.5")).unwrap();
+    let born = born(Epoch(1), earlier.node.clone());
+    let closed = Record { id, version: 2, status: Status::Closed, recording: Some(place), ..born };
+    let detail = Seal { bytes: 999, head: [7; 32] }.to_string();
+    let transitions = vec![closed.transition(UtcMicros(1_000_000), detail)];
+    journal.apply(vec![Write { record: closed, transitions }]).await.unwrap();
+    paths.push(damaged.clone());
     assert_eq!(earlier.seal_the_rest(&journal).await.unwrap(), 1);
+    assert!(std::fs::read(&damaged).unwrap().ends_with(b"[1.5"), "what is left of it stays");
     assert_eq!(earlier.seal_the_rest(&journal).await.unwrap(), 0);
     let sealed: Vec<bool> = paths.iter().map(|path| earlier.shelf.is_sealed(path).unwrap()).collect();
-    assert_eq!(sealed, [false, false, true]);
+    assert_eq!(sealed, [false, false, true, false]);
 }
 
 #[actix_rt::test]
