@@ -1,4 +1,4 @@
-//! The rule about the table of attacks: every test and every guard that it names exists.
+//! The rule about the table of attacks: every test and every guard that it names exists, and no attack is without both.
 
 use crate::Broken;
 
@@ -32,6 +32,10 @@ pub fn every_name_exists(table: &str, rust: &str, browser: &str, guards: &[Strin
         for name in tests_missing.chain(promises_missing).chain(guards_missing) {
             broken.push(Broken::new(number, format!("there is no `{name}`")));
         }
+        let (tested, guarded) = (!tests.trim().is_empty(), !missed.trim().is_empty());
+        if tested != guarded {
+            broken.push(Broken::new(number, "tests without a guard that they miss, or the reverse".to_owned()));
+        }
         if case.trim().parse::<u32>().is_ok() && standing.trim().is_empty() {
             broken.push(Broken::new(number, "it does not say how far it stands".to_owned()));
         }
@@ -48,8 +52,10 @@ mod tests {
         let guards = ["a guard (I1)".to_owned()];
         let look = |line: &str| every_name_exists(line, "fn one() {}", "promise(\"a word\", x)", &guards).len();
         assert_eq!(look("| 1 | x | `one` “a word” | *a guard (I1)* | covered |"), 0);
-        assert_eq!(look("| 1 | x | `two` `one` | | covered |"), 1);
+        assert_eq!(look("| 1 | x | `two` `one` | *a guard (I1)* | covered |"), 1);
         assert_eq!(look("| 1 | x | “another word” | *a guard* | covered |"), 2);
+        assert_eq!(look("| 1 | x | `one` | | covered |"), 1);
+        assert_eq!(look("| 1 | x | | | not spoken |"), 0);
         assert_eq!(look("| 1 | x | | | |"), 1);
         assert_eq!(look("| 1 | x | | covered |"), 1);
     }

@@ -3,7 +3,7 @@
 //! stand in `tests/mutants.txt`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Output},
@@ -12,8 +12,12 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{paths::Paths, test::UNOPTIMISED};
-use list::Mutant;
+use crate::{
+    paths::{self, Paths},
+    test::{self, UNOPTIMISED},
+    web,
+};
+use list::{Mutant, Suite};
 
 /// The list.
 pub mod list;
@@ -107,12 +111,20 @@ impl Scratch {
 
     /// Without a mutant every test that is to notice one must pass: else what it notices is something else.
     fn is_healthy(&self, mutants: &[&Mutant]) -> Result<()> {
-        let tests: BTreeSet<&str> = mutants.iter().flat_map(|mutant| mutant.test.split_whitespace()).collect();
-        let output = self.cargo(&[&["--"], tests.iter().copied().collect::<Vec<_>>().as_slice()].concat())?;
-        ensure!(output.status.success(), "the tests fail without any mutant:\n{}", told(&output));
-        let text = String::from_utf8_lossy(&output.stdout);
-        let none = tests.iter().find(|test| !text.lines().any(|line| line.starts_with(&format!("test {test}"))));
-        ensure!(none.is_none(), "there is no test {none:?}");
+        let mut suites = BTreeMap::<Suite, BTreeSet<&str>>::new();
+        for mutant in mutants {
+            suites.entry(mutant.suite).or_default().extend(mutant.filters());
+        }
+        for (suite, tests) in suites {
+            let tests: Vec<&str> = tests.into_iter().collect();
+            let built = self.build(suite)?;
+            ensure!(built.status.success(), "it cannot be built without any mutant:\n{}", told(&built));
+            let tested = self.test(suite, &tests)?;
+            ensure!(tested.status.success(), "the tests fail without any mutant:\n{}", told(&tested));
+            let text = String::from_utf8_lossy(&tested.stdout);
+            let none = tests.iter().find(|test| !text.lines().any(|line| passes(suite, line, test)));
+            ensure!(none.is_none(), "there is no test {none:?}");
+        }
         Ok(())
     }
 
@@ -121,29 +133,78 @@ impl Scratch {
         let whole = fs::read_to_string(&file).with_context(|| format!("no {}", mutant.file))?;
         let without = mutant.apply(&whole).with_context(|| format!("{}: the text is not there once", mutant.name))?;
         fs::write(&file, without)?;
-        let outcome = self.run(&mutant.test);
+        let outcome = self.run(mutant);
         fs::write(&file, whole)?;
         outcome
     }
 
-    fn run(&self, test: &str) -> Result<Outcome> {
-        let built = self.cargo(&["--no-run"])?;
+    fn run(&self, mutant: &Mutant) -> Result<Outcome> {
+        let built = self.build(mutant.suite)?;
         if !built.status.success() {
             println!("{}", told(&built));
             return Ok(Outcome::NoCode);
         }
-        let filters: Vec<&str> = ["--"].into_iter().chain(test.split_whitespace()).collect();
-        Ok(if self.cargo(&filters)?.status.success() { Outcome::Lived } else { Outcome::Found })
+        let tested = self.test(mutant.suite, &mutant.filters())?;
+        Ok(if tested.status.success() { Outcome::Lived } else { Outcome::Found })
+    }
+
+    /// Builds what the tests of a suite run.
+    fn build(&self, suite: Suite) -> Result<Output> {
+        match suite {
+            Suite::Lib => self.cargo(&["test", "--lib", "--no-run"]),
+            Suite::Integration => self.cargo(&["test", "--test", "integration", "--no-run"]),
+            Suite::Browser => {
+                let page = self.page();
+                for folder in [&page, &self.browser()] {
+                    if let Some(work) = web::install(folder)? {
+                        let installed = work.command().output().context("npm cannot be started")?;
+                        ensure!(installed.status.success(), "no packages:\n{}", told(&installed));
+                        work.done()?;
+                    }
+                }
+                let built = web::npm(&page, &["run", "build"]).output().context("npm cannot be started")?;
+                if built.status.success() { self.cargo(&["build"]) } else { Ok(built) }
+            }
+        }
+    }
+
+    fn test(&self, suite: Suite, filters: &[&str]) -> Result<Output> {
+        match suite {
+            Suite::Lib => self.cargo(&[&["test", "--lib", "--"], filters].concat()),
+            Suite::Integration => self.cargo(&[&["test", "--test", "integration", "--"], filters].concat()),
+            Suite::Browser => {
+                let (folder, pulsegate) = (self.browser(), self.target.join("release/pulsegate"));
+                let chromium = paths::program("chromium").context("no chromium: `cargo xtask test` installs it")?;
+                let mut node = test::in_browser(&folder, &test::test_files(&folder), &chromium, &pulsegate, filters);
+                node.output().context("node cannot be started")
+            }
+        }
+    }
+
+    fn page(&self) -> PathBuf {
+        self.root.join("web")
+    }
+
+    fn browser(&self) -> PathBuf {
+        self.root.join("tests/browser")
     }
 
     fn cargo(&self, arguments: &[&str]) -> Result<Output> {
         let mut cargo = Command::new("cargo");
-        cargo.args(["test", "--release", "--workspace", "--lib"]).args(UNOPTIMISED).args(WITHOUT_LINES);
-        cargo.args(arguments);
+        let (command, rest) = arguments.split_first().context("cargo is told nothing")?;
+        cargo.arg(command).args(["--release", "--workspace"]).args(UNOPTIMISED).args(WITHOUT_LINES).args(rest);
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // A proptest that fails keeps its case, which is another mutant's then.
         cargo.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
         cargo.output().context("cargo cannot be started")
+    }
+}
+
+/// Whether a line of a suite's report is of this test.
+fn passes(suite: Suite, line: &str, test: &str) -> bool {
+    match suite {
+        Suite::Lib | Suite::Integration => line.starts_with(&format!("test {test}")),
+        Suite::Browser => line.trim_start().strip_prefix("✔ ").is_some_and(|name| name.contains(test)),
     }
 }
 

@@ -156,18 +156,23 @@ fn browser_tests(paths: &Paths, steps: &mut Steps, filter: Option<&str>) {
     if files.is_empty() || !npm_work(steps, "browser packages", web::install(&folder)) {
         return;
     }
-    let mut command = Command::new("node");
-    // Two files at a time: they mostly wait, each for its own browser and gateway.
-    command.args(["--test", "--test-reporter=spec", "--test-concurrency=2"]);
-    if let Some(filter) = filter {
-        command.arg(format!("--test-name-pattern={filter}"));
-    }
-    command.args(files).current_dir(&folder);
-    command.env("CHROMIUM", chromium).env("PULSEGATE", paths.binaries.join("pulsegate"));
+    let pulsegate = paths.binaries.join("pulsegate");
+    let command = in_browser(&folder, &files, &chromium, &pulsegate, filter.as_slice());
     steps.run("browser tests", Count::Node, command);
 }
 
-fn test_files(folder: &Path) -> Vec<PathBuf> {
+/// The browser tests of `files` whose names contain one of `names`, all without any.
+pub fn in_browser(folder: &Path, files: &[PathBuf], chromium: &Path, pulsegate: &Path, names: &[&str]) -> Command {
+    let mut command = Command::new("node");
+    // Two files at a time: they mostly wait, each for its own browser and gateway.
+    command.args(["--test", "--test-reporter=spec", "--test-concurrency=2"]);
+    command.args(names.iter().map(|name| format!("--test-name-pattern={name}")));
+    command.args(files).current_dir(folder).env("CHROMIUM", chromium).env("PULSEGATE", pulsegate);
+    command
+}
+
+/// The browser tests' files.
+pub fn test_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = entries.filter(|file| file.to_string_lossy().ends_with(".test.mjs")).collect();
     files.sort();

@@ -1,6 +1,18 @@
 //! The list of mutants, `tests/mutants.txt`: which guard is taken away by replacing what, and which tests must notice.
 //! Knows no process.
 
+/// Where tests stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Suite {
+    /// Beside the code they test.
+    #[default]
+    Lib,
+    /// Those of the whole program against real servers.
+    Integration,
+    /// Those of the page, in Chromium.
+    Browser,
+}
+
 /// One guard of a promise, and the code without it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mutant {
@@ -8,7 +20,9 @@ pub struct Mutant {
     pub name: String,
     /// Its file, relative to the repository.
     pub file: String,
-    /// The filters of the tests of which one must fail.
+    /// Where those tests stand: the library's own by default.
+    pub suite: Suite,
+    /// The filters of the tests of which one must fail; of the browser's, whose names are sentences, one part of a name.
     pub test: String,
     /// Whole lines of the file.
     pub old: String,
@@ -17,6 +31,14 @@ pub struct Mutant {
 }
 
 impl Mutant {
+    /// The filters, one by one.
+    pub fn filters(&self) -> Vec<&str> {
+        match self.suite {
+            Suite::Lib | Suite::Integration => self.test.split_whitespace().collect(),
+            Suite::Browser => vec![&self.test],
+        }
+    }
+
     /// The file's text without the guard; none unless what is to be replaced stands there exactly once.
     pub fn apply(&self, text: &str) -> Option<String> {
         let (before, after) = text.split_once(&self.old)?;
@@ -40,7 +62,9 @@ pub fn parse(text: &str) -> Vec<Mutant> {
         };
         match line.split_once(' ') {
             Some(("file", file)) => mutant.file = file.to_owned(),
-            Some(("test", test)) => mutant.test = test.to_owned(),
+            Some(("test", test)) => (mutant.suite, mutant.test) = (Suite::Lib, test.to_owned()),
+            Some(("integration", test)) => (mutant.suite, mutant.test) = (Suite::Integration, test.to_owned()),
+            Some(("browser", test)) => (mutant.suite, mutant.test) = (Suite::Browser, test.to_owned()),
             Some(("<", old)) => add(&mut mutant.old, old),
             Some((">", new)) => add(&mut mutant.new, new),
             Some(_) | None => {}
@@ -58,9 +82,13 @@ mod tests {
         let text = "For people.\n\n# a guard (I1)\nfile src/a.rs\ntest core::a\n<   if b {\n<     c\n>   {\n>     c\n";
         let [mutant] = parse(text).try_into().unwrap();
         assert_eq!((mutant.name.as_str(), mutant.file.as_str()), ("a guard (I1)", "src/a.rs"));
+        assert_eq!((mutant.suite, mutant.test.as_str()), (Suite::Lib, "core::a"));
         assert_eq!(mutant.apply("x\n  if b {\n    c\n  }\n").unwrap(), "x\n  {\n    c\n  }\n");
         assert_eq!(mutant.apply("  if b {\n    c\n  if b {\n    c\n"), None);
         assert_eq!(mutant.apply("elsewhere"), None);
         assert_eq!(Mutant::default().apply("anything"), None);
+        let [one, other] = parse("# one\nintegration web::b\n# other\nbrowser a page is\n").try_into().unwrap();
+        assert_eq!((one.suite, one.filters()), (Suite::Integration, vec!["web::b"]));
+        assert_eq!((other.suite, other.filters()), (Suite::Browser, vec!["a page is"]));
     }
 }
