@@ -214,20 +214,20 @@ impl SignIns {
         Ok(())
     }
 
-    /// Makes every cookie of `user` worthless.
+    /// Makes every cookie worthless that `leaving` takes.
     ///
     /// # Errors
     /// [`StoreError`] if the records could not be told; then none is.
-    pub async fn sign_out_everywhere(&self, now: Now, user: &str) -> Result<(), StoreError> {
+    pub async fn sign_out_all(&self, now: Now, leaving: Leaving) -> Result<(), StoreError> {
         if let Some(store) = &self.0.store {
-            store.end(Leaving::AllOf(user.to_owned())).await?;
+            store.end(leaving.clone()).await?;
         }
-        let theirs: Vec<Digest> = {
+        let taken: Vec<Digest> = {
             let table = self.table();
-            let theirs = table.at_hand.iter(now.at).filter(|(_, entry)| entry.kept.user == user);
-            theirs.map(|(cookie, _)| *cookie).collect()
+            let taken = table.at_hand.iter(now.at).filter(|(_, entry)| leaving.takes(&entry.kept));
+            taken.map(|(cookie, _)| *cookie).collect()
         };
-        self.end_here(&theirs);
+        self.end_here(&taken);
         Ok(())
     }
 

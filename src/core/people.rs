@@ -22,7 +22,7 @@ mod tests;
 
 pub use proof::{Enrolment, Identity, Invitation, SecondFactor};
 pub use reach::{Listed, Reach, objection};
-pub use sign_in::{How, IDLE, LONGEST, SignIn, UNHEARD, stamp};
+pub use sign_in::{How, IDLE, LONGEST, SignIn, UNHEARD, provider_session, stamp};
 
 /// The name of whoever holds the gateway's own token. No user has it.
 pub const ADMIN: &str = "admin";

@@ -13,7 +13,7 @@ use crate::core::{
     oidc::{
         Rules, completed,
         provider::{self, Client, Endpoints, Flow, Traded, Unusable},
-        token::{Expected, Keys, Rejected, Told},
+        token::{Expected, Keys, Rejected, SignedOut, Told},
     },
     record::UtcMicros,
 };
@@ -108,17 +108,41 @@ impl Provider {
     ) -> Result<Told, Failure> {
         let endpoints = self.endpoints(now).await?;
         let Traded { id_token, access_token } = self.trade(&endpoints, flow, code).await?;
-        let expected =
-            Expected { issuer: &self.client.issuer, client_id: &self.client.id, nonce: &flow.nonce, now: utc };
-        let token = id_token.expose_secret();
-        let keys = self.keys(now, &endpoints, KEPT).await?;
-        let told = match keys.verify(token, &expected) {
-            Err(Rejected::UnknownKey) => self.keys(now, &endpoints, KEYS_AGAIN).await?.verify(token, &expected)?,
-            outcome => outcome?,
-        };
+        let verify = |keys: &Keys| keys.verify(id_token.expose_secret(), &self.expected(utc), &flow.nonce);
+        let told = self.verified(now, &endpoints, verify).await?;
         match (endpoints.userinfo.as_ref(), access_token) {
             (Some(address), Some(access)) if rules.lack(&told.claims) => ask_for_more(address, &access, told).await,
             _ => Ok(told),
+        }
+    }
+
+    /// Whom a logout token of it signs out.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub async fn signed_out(
+        &self,
+        (now, utc): (Duration, UtcMicros),
+        token: &SecretString,
+    ) -> Result<SignedOut, Failure> {
+        let endpoints = self.endpoints(now).await?;
+        self.verified(now, &endpoints, |keys| keys.signed_out(token.expose_secret(), &self.expected(utc))).await
+    }
+
+    fn expected(&self, now: UtcMicros) -> Expected<'_> {
+        Expected { issuer: &self.client.issuer, client_id: &self.client.id, now }
+    }
+
+    /// What a token says by its keys; they are fetched anew for one of a key that is not among them.
+    async fn verified<T>(
+        &self,
+        now: Duration,
+        endpoints: &Endpoints,
+        verify: impl Fn(&Keys) -> Result<T, Rejected>,
+    ) -> Result<T, Failure> {
+        match verify(&*self.keys(now, endpoints, KEPT).await?) {
+            Err(Rejected::UnknownKey) => Ok(verify(&*self.keys(now, endpoints, KEYS_AGAIN).await?)?),
+            outcome => Ok(outcome?),
         }
     }
 

@@ -44,7 +44,7 @@ mod tests;
 mod upkeep;
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 15] = [
+pub const STEPS: [Step; 16] = [
     step!(1, "session records", "mysql/0001_session_records"),
     step!(2, "session events", "mysql/0002_session_events"),
     step!(3, "nodes", "mysql/0003_nodes"),
@@ -60,6 +60,7 @@ pub const STEPS: [Step; 15] = [
     step!(13, "jump hosts", "mysql/0013_jump_hosts"),
     step!(14, "sign-ins", "mysql/0014_sign_ins"),
     step!(15, "enrolment", "mysql/0015_enrolment"),
+    step!(16, "provider session", "mysql/0016_provider_session"),
 ];
 
 /// Two batches under way and a lease beside them.

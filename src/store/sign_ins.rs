@@ -9,7 +9,7 @@ use super::{
     sql_rows::{Columns, optional_word, unreadable, word},
 };
 use crate::core::{
-    people::{SignIn, User, stamp},
+    people::{How, SignIn, User, stamp},
     record::UtcMicros,
 };
 
@@ -23,6 +23,30 @@ pub enum Leaving {
     One([u8; 32]),
     /// Every browser of this user.
     AllOf(String),
+    /// What this user signed in with by a provider: where one session there is named, what stands on that, or on nobody knows which.
+    ByProvider {
+        /// The user.
+        user: String,
+        /// The session there.
+        session: Option<String>,
+    },
+    /// What stands on this session at a provider, whoever's it is.
+    Session(String),
+}
+
+impl Leaving {
+    /// Whether this sign-in is among what ends.
+    pub fn takes(&self, sign_in: &SignIn) -> bool {
+        match self {
+            Self::One(digest) => sign_in.digest == *digest,
+            Self::AllOf(user) => sign_in.user == *user,
+            Self::ByProvider { user, session } => {
+                let may_be = session.is_none() || sign_in.provider_session.is_none();
+                sign_in.user == *user && sign_in.how == How::Oidc && (may_be || sign_in.provider_session == *session)
+            }
+            Self::Session(session) => sign_in.provider_session.as_ref() == Some(session),
+        }
+    }
 }
 
 /// Where sign-ins are kept. An ended one stays known as ended until it is forgotten, and is returned by nothing but
@@ -61,11 +85,11 @@ pub trait SignInStore: Send + Sync + 'static {
 }
 
 pub(super) const OF_USER: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
-    last_seen_at, ends_at FROM sign_ins WHERE username = ? AND ended IS NULL AND last_seen_at > ? AND ends_at > ? \
+    last_seen_at, ends_at, provider_session FROM sign_ins WHERE username = ? AND ended IS NULL AND last_seen_at > ? AND ends_at > ? \
     ORDER BY made_at DESC, digest LIMIT ?";
 /// Continued by a list of digests.
 pub(super) const SOME: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
-    last_seen_at, ends_at FROM sign_ins WHERE ended IS NULL AND digest IN (";
+    last_seen_at, ends_at, provider_session FROM sign_ins WHERE ended IS NULL AND digest IN (";
 pub(super) const ENDED: &str = "SELECT digest FROM sign_ins WHERE ended > ?";
 
 /// Each of these comes after the change was counted, so that the version is the one with which it becomes known.
@@ -73,6 +97,11 @@ pub(super) const END_ONE: &str = "UPDATE sign_ins SET ended = (SELECT version FR
     WHERE digest = ? AND ended IS NULL";
 pub(super) const END_ALL: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND ended IS NULL";
+/// The user, and the session twice, which may be NULL.
+pub(super) const END_BY_PROVIDER: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+    WHERE username = ? AND ended IS NULL AND how = 'oidc' AND (? IS NULL OR provider_session IS NULL OR provider_session = ?)";
+pub(super) const END_SESSION: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+    WHERE provider_session = ? AND ended IS NULL";
 /// While the token is there still, so that its owner's are found by their index.
 pub(super) const END_OF_TOKEN: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = (SELECT username FROM tokens WHERE token_id = ?) AND token_id = ? AND ended IS NULL";
@@ -90,7 +119,7 @@ macro_rules! add_sign_in {
     ($unless:literal) => {
         concat!(
             "INSERT INTO sign_ins (digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
-             last_seen_at, ends_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ",
+             last_seen_at, ends_at, provider_session) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ",
             $unless
         )
     };
@@ -103,7 +132,8 @@ macro_rules! bind_sign_in {
         let query = $query.bind($crate::store::sign_ins::hex(&sign_in.digest)).bind(sign_in.user);
         let query = query.bind(sign_in.stamp).bind(sign_in.next_stamp).bind(sign_in.how.as_str()).bind(sign_in.token);
         let query = query.bind(sign_in.client_ip.map(|ip| ip.to_string())).bind(sign_in.user_agent);
-        query.bind(sign_in.made_at.0).bind(sign_in.last_seen_at.0).bind(sign_in.ends_at.0)
+        let query = query.bind(sign_in.made_at.0).bind(sign_in.last_seen_at.0).bind(sign_in.ends_at.0);
+        query.bind(sign_in.provider_session)
     }};
 }
 
@@ -116,7 +146,21 @@ macro_rules! bind_unfit {
     }};
 }
 
-pub(super) use {add_sign_in, bind_sign_in, bind_unfit};
+/// The statement that ends what is [`Leaving`].
+macro_rules! end_of {
+    ($leaving:expr) => {
+        match $leaving {
+            Leaving::One(digest) => sqlx::query(rows::END_ONE).bind(rows::hex(digest)),
+            Leaving::AllOf(user) => end_all(user),
+            Leaving::ByProvider { user, session } => {
+                sqlx::query(rows::END_BY_PROVIDER).bind(user.clone()).bind(session.clone()).bind(session.clone())
+            }
+            Leaving::Session(session) => sqlx::query(rows::END_SESSION).bind(session.clone()),
+        }
+    };
+}
+
+pub(super) use {add_sign_in, bind_sign_in, bind_unfit, end_of};
 
 /// The stamp that a sign-in must hold on to if it is to stay once its user is this; none has an empty one.
 pub(super) fn kept_stamp(user: &User) -> String {
@@ -141,6 +185,7 @@ pub(super) fn sign_in(row: &impl Columns) -> Result<SignIn, StoreError> {
         next_stamp: optional_word(row, "next_stamp")?,
         how: word(row, "how")?,
         token: optional_word(row, "token_id")?,
+        provider_session: optional_word(row, "provider_session")?,
         client_ip: optional_word(row, "client_ip")?,
         user_agent: word(row, "user_agent")?,
         made_at: at("made_at")?,

@@ -239,6 +239,7 @@ mod tests {
                 "the column targets.via",
                 "the table sign_ins with all its rows",
                 "the column users.enrolment",
+                "the index idx_sign_ins_session, the column sign_ins.provider_session",
             ]
         );
     }

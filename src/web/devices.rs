@@ -13,7 +13,10 @@ use super::{
     state::State,
     view::Rfc3339,
 };
-use crate::core::{audit::Action, people::How};
+use crate::{
+    core::{audit::Action, people::How},
+    store::sign_ins::Leaving,
+};
 
 #[derive(Serialize)]
 struct DeviceView {
@@ -76,7 +79,7 @@ pub async fn remove_all(
 ) -> Result<HttpResponse, Problem> {
     caller.need_all_of_owner()?;
     let count = state.sign_ins().devices(state.times(), &caller.user).await?.len();
-    state.sign_ins().sign_out_everywhere(state.times(), &caller.user).await?;
+    state.sign_ins().sign_out_all(state.times(), Leaving::AllOf(caller.user.to_string())).await?;
     let visitor = Visitor::of(&request, &state, &caller);
     let detail = format!("All {count} devices.");
     state.gateway.audit().note(visitor.did(Action::DeviceSignOut, &caller.user, &detail));

@@ -4,7 +4,7 @@ use std::fmt;
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
-    error::JsonPayloadError,
+    error::{JsonPayloadError, UrlencodedError},
     http::{
         StatusCode,
         header::{self, HeaderName, HeaderValue},
@@ -155,6 +155,25 @@ impl Problem {
             JsonPayloadError::Payload(_) | JsonPayloadError::Serialize(_) | _ => {
                 Self::bad_request("The body could not be read to its end.")
             }
+        }
+        .into()
+    }
+
+    /// Tells a body that is not the form asked for; used as the handler of actix's form errors.
+    pub fn from_form(error: UrlencodedError, _request: &HttpRequest) -> actix_web::Error {
+        match error {
+            UrlencodedError::ContentType => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported-media-type",
+                "Send a form, with Content-Type: application/x-www-form-urlencoded.",
+            ),
+            UrlencodedError::Overflow { limit, .. } => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "too-large",
+                format!("The body may have {limit} bytes at most."),
+            ),
+            UrlencodedError::Parse(_) => Self::bad_request("The form lacks what is asked for, or cannot be read."),
+            _ => Self::bad_request("The body could not be read to its end."),
         }
         .into()
     }

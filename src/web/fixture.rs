@@ -168,6 +168,7 @@ pub fn sign_in_with(state: &State, user: &str, stamp: String, token: Option<&str
         next_stamp: None,
         how: How::Password,
         token: token.map(str::to_owned),
+        provider_session: None,
         client_ip: None,
         user_agent: String::new(),
         made_at: now.utc,

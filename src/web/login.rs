@@ -53,6 +53,8 @@ pub struct Proven {
     pub told: String,
     /// The token that was traded, with which the sign-in ends.
     pub token: Option<String>,
+    /// The session at a provider, with which it ends.
+    pub provider_session: Option<String>,
 }
 
 /// `POST /api/v1/login`: trades a token or a password for a cookie, 204.
@@ -69,7 +71,14 @@ pub async fn login(request: HttpRequest, body: web::Json<Login>) -> Result<HttpR
                 Via::Gateway | Via::Cookie(..) | Via::Header => None,
             };
             let stamp = current_stamp(&request, &caller.user)?;
-            Proven { user: caller.user, stamp, how: How::Token, told: "with a token".to_owned(), token }
+            Proven {
+                user: caller.user,
+                stamp,
+                how: How::Token,
+                told: "with a token".to_owned(),
+                token,
+                provider_session: None,
+            }
         }
         Login { token: None, username: Some(name), password: Some(password), code } => {
             check_password(&request, name, password, code).await?
@@ -134,7 +143,7 @@ async fn check_password(
                 (How::Password, "with a password")
             };
             state.gateway.people().saw_user(&name);
-            Ok(Proven { user: name.into(), stamp, how, told: told.to_owned(), token: None })
+            Ok(Proven { user: name.into(), stamp, how, told: told.to_owned(), token: None, provider_session: None })
         }
         None => {
             state.throttle.note(state.now(), &address);
@@ -172,7 +181,7 @@ pub async fn link(request: HttpRequest, query: web::Query<Once>) -> Result<HttpR
         Some(user) => {
             let stamp = current_stamp(&request, &user)?;
             let told = "with a one-time link".to_owned();
-            let proven = Proven { user, stamp, how: How::Link, told, token: None };
+            let proven = Proven { user, stamp, how: How::Link, told, token: None, provider_session: None };
             Ok(see_other("/").cookie(sign_in(&request, proven).await?).finish())
         }
         None => Ok(see_other("/#/link-expired").finish()),
@@ -216,7 +225,7 @@ fn current_stamp(request: &HttpRequest, user: &str) -> Result<String, Problem> {
 /// 503 where it cannot be kept; 401 to who may not sign in any more at this very moment.
 pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'static>, Problem> {
     let state = State::of(request)?;
-    let Proven { user, stamp, how, told, token } = proven;
+    let Proven { user, stamp, how, told, token, provider_session } = proven;
     let user_agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let address = client::client_ip(request, &state.settings);
     let (secret, now) = (secret::fresh(), state.times());
@@ -228,6 +237,7 @@ pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'st
         next_stamp: None,
         how,
         token,
+        provider_session,
         client_ip: Some(address),
         user_agent: user_agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS).collect(),
         made_at: now.utc,

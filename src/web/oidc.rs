@@ -26,16 +26,19 @@ use super::{
 };
 use crate::core::{
     audit::{ANONYMOUS, Action, Deed},
-    people::{How, User, stamp},
+    people::{How, User, provider_session, stamp},
 };
 
 /// Who is let in of those whom the provider knows.
 mod admission;
+/// Ends what the provider says has ended.
+mod logout;
 /// Why somebody is not signed in.
 mod refusal;
 /// Sign-ins that are under way.
 mod under_way;
 
+pub use logout::logout;
 use refusal::Refusal;
 pub use under_way::UnderWay;
 
@@ -103,8 +106,8 @@ pub async fn finish(request: HttpRequest, body: web::Json<Returned>) -> Result<H
     if let Some(wait) = state.throttle.wait(state.now(), &client::client_ip(&request, &state.settings)) {
         return Err(login::too_many_passwords(wait));
     }
-    let user = match who(&request, state, oidc, body.into_inner()).await {
-        Ok(user) => user,
+    let (user, session) = match who(&request, state, oidc, body.into_inner()).await {
+        Ok(found) => found,
         Err(refusal) => return Err(refuse(&request, state, oidc, refusal)),
     };
     state.gateway.people().saw_user(&user.name);
@@ -114,13 +117,19 @@ pub async fn finish(request: HttpRequest, body: web::Json<Returned>) -> Result<H
         how: How::Oidc,
         told: format!("with {} (oidc)", oidc.name),
         token: None,
+        provider_session: session.as_deref().map(provider_session),
     };
     let cookie = login::sign_in(&request, proven).await?;
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
 }
 
-/// The user whom the provider signs in.
-async fn who(request: &HttpRequest, state: &State, oidc: &Oidc, returned: Returned) -> Result<User, Refusal> {
+/// The user whom the provider signs in, and its own name for that sign-in.
+async fn who(
+    request: &HttpRequest,
+    state: &State,
+    oidc: &Oidc,
+    returned: Returned,
+) -> Result<(User, Option<String>), Refusal> {
     let (now, redirect) = (state.now(), format!("{}{PATH}", home(request, oidc)?));
     let browser = browser(request, oidc);
     let flow = state.under_way.take(state.times(), &returned.state, browser.as_deref(), redirect);
@@ -139,7 +148,8 @@ async fn who(request: &HttpRequest, state: &State, oidc: &Oidc, returned: Return
     let code = returned.code.ok_or(Refusal::NotUnderWay)?;
     let times = (now, (state.settings.utc)());
     let told = oidc.provider.told(times, &flow, &code, &oidc.rules).await.map_err(Refusal::Failed)?;
-    admission::admit(request, state, oidc, &told).await
+    let user = admission::admit(request, state, oidc, &told).await?;
+    Ok((user, told.session().map(str::to_owned)))
 }
 
 /// Tells the audit log, counts what may have been somebody's guess, and says it to the person.

@@ -60,6 +60,7 @@ pub(super) fn table() -> Vec<Line> {
         line(Anyone, Method::POST, "/api/v1/login/oidc/finish", web::to(oidc::finish)),
         line(Anyone, Method::POST, "/api/v1/setup", web::to(setup::setup)),
         line(Enrolling, Method::POST, "/api/v1/logout", web::to(login::logout)),
+        line(Anyone, Method::POST, "/api/v1/logout/oidc", web::to(oidc::logout)),
         line(Enrolling, Method::GET, "/api/v1/me", web::to(account::me)),
         line(Enrolling, Method::POST, "/api/v1/me/totp", web::to(second_factor::begin)),
         line(Enrolling, Method::DELETE, "/api/v1/me/totp", web::to(second_factor::remove)),
@@ -116,6 +117,7 @@ pub fn configure(cfg: &mut ServiceConfig) {
         .default_service(web::to(assets::serve));
     let all = web::scope("").wrap(from_fn(headers::secure)).configure(|cfg| add(cfg, probes)).service(rest);
     cfg.app_data(web::JsonConfig::default().limit(BODY_BYTES).error_handler(Problem::from_json))
+        .app_data(web::FormConfig::default().limit(BODY_BYTES).error_handler(Problem::from_form))
         .app_data(
             web::QueryConfig::default().error_handler(|_, _| Problem::bad_request("The query cannot be read.").into()),
         )

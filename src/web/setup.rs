@@ -75,6 +75,7 @@ pub async fn setup(request: HttpRequest, body: web::Json<Setup>) -> Result<HttpR
             how: How::SetUp,
             told: "with a set-up link".to_owned(),
             token: None,
+            provider_session: None,
         };
         answer.cookie(login::sign_in(&request, proven).await?);
     }

@@ -99,11 +99,7 @@ impl SignInStore for Records {
     fn end(&self, leaving: Leaving) -> BoxFuture<'_, Result<(), StoreError>> {
         self.answer(|rows| {
             let version = self.count_up();
-            let leaves = |row: &SignIn| match &leaving {
-                Leaving::One(digest) => row.digest == *digest,
-                Leaving::AllOf(user) => row.user == *user,
-            };
-            for (_, ended) in rows.iter_mut().filter(|(row, _)| leaves(row)) {
+            for (_, ended) in rows.iter_mut().filter(|(row, _)| leaving.takes(row)) {
                 ended.get_or_insert(version);
             }
         })
@@ -177,6 +173,7 @@ fn new(digest: Digest) -> SignIn {
         next_stamp: None,
         how: How::Password,
         token: None,
+        provider_session: None,
         client_ip: None,
         user_agent: String::new(),
         made_at: utc,
@@ -243,7 +240,7 @@ async fn whoever_holds_a_sign_in_that_faded_here_hears_of_its_end_all_the_same()
     two.write_down(late).await;
     assert!(held.signed_out().now_or_never().is_none(), "what only fades ends nothing");
     assert!(takes(&two, late).await, "it was used elsewhere");
-    one.sign_out_everywhere(now(HOUR * 13), "ada").await.unwrap();
+    one.sign_out_all(now(HOUR * 13), Leaving::AllOf("ada".to_owned())).await.unwrap();
     looks(&two, &records, 0).await.unwrap();
     assert!(held.signed_out().now_or_never().is_some(), "whoever is there hears");
 }
@@ -375,6 +372,6 @@ async fn a_gateway_without_users_keeps_its_sign_ins_itself() {
     alone.sign_in(now(Duration::ZERO), new(COOKIE)).await.unwrap();
     assert!(alone.find(now(Duration::ZERO), &COOKIE).is_some());
     assert_eq!(alone.devices(now(Duration::ZERO), "ada").await.unwrap().len(), 1);
-    alone.sign_out_everywhere(now(Duration::ZERO), "ada").await.unwrap();
+    alone.sign_out_all(now(Duration::ZERO), Leaving::AllOf("ada".to_owned())).await.unwrap();
     assert!(alone.find(now(Duration::ZERO), &COOKIE).is_none());
 }

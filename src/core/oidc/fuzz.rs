@@ -45,6 +45,8 @@ const PIECES: &[&str] = &[
     "\"aud\":",
     "\"exp\":",
     "\"sub\":",
+    "\"sid\":",
+    "\"events\":{",
     "\"1\"",
     "\"issuer\":",
     "\"token_endpoint\":",
@@ -73,20 +75,21 @@ fn token() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn any_token_of_nobody_is_rejected(token in token(), keys in text(), now in any::<i64>()) {
-        let expected = Expected { issuer: "https://id.example", client_id: "gw", nonce: "n", now: UtcMicros(now) };
+        let expected = Expected { issuer: "https://id.example", client_id: "gw", now: UtcMicros(now) };
         let keys = Keys::read(keys.as_bytes()).unwrap_or_default();
-        prop_assert!(keys.verify(&token, &expected).is_err());
+        prop_assert!(keys.verify(&token, &expected, "n").is_err());
+        prop_assert!(keys.signed_out(&token, &expected).is_err());
     }
 
     #[test]
     fn any_change_of_a_signed_token_is_noticed(at in any::<prop::sample::Index>(), byte in 0u8..128) {
         let signer = Signer::new();
-        let expected = Expected { issuer: "https://id.example", client_id: "gw", nonce: "n", now: UtcMicros(1_000_000_000_000) };
+        let expected = Expected { issuer: "https://id.example", client_id: "gw", now: UtcMicros(1_000_000_000_000) };
         let whole = signer.signs(&serde_json::json!({"alg": "ES256"}), &body());
         let mut bytes = whole.clone().into_bytes();
         let at = at.index(bytes.len());
         let before = std::mem::replace(&mut bytes[at], byte);
-        let outcome = signer.keys().verify(&String::from_utf8(bytes).unwrap(), &expected);
+        let outcome = signer.keys().verify(&String::from_utf8(bytes).unwrap(), &expected, "n");
         prop_assert_eq!(outcome.is_ok(), before == byte);
         prop_assert_ne!(outcome, Err(Rejected::Issuer));
     }

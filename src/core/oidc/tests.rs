@@ -16,10 +16,13 @@ use super::{
 };
 use crate::core::record::UtcMicros;
 
+/// What the provider says has ended.
+mod logout;
+
 const NOW: i64 = 1_000_000;
 
 const EXPECTED: Expected<'_> =
-    Expected { issuer: "https://id.example", client_id: "gw", nonce: "n", now: UtcMicros(NOW * 1_000_000) };
+    Expected { issuer: "https://id.example", client_id: "gw", now: UtcMicros(NOW * 1_000_000) };
 
 /// A provider's key on P-256.
 pub struct Signer(EcdsaKeyPair);
@@ -74,14 +77,14 @@ fn with(mut body: Value, changes: Value) -> Value {
 
 fn verdict(header: &Value, body: &Value) -> Result<String, Rejected> {
     let signer = Signer::new();
-    signer.keys().verify(&signer.signs(header, body), &EXPECTED).map(|told| told.subject)
+    signer.keys().verify(&signer.signs(header, body), &EXPECTED, "n").map(|told| told.subject)
 }
 
 #[test]
 fn a_token_that_says_all_that_is_expected_tells_who_it_is() {
     let signer = Signer::new();
     let token = signer.signs(&header(), &with(body(), json!({"groups": ["ops"]})));
-    let told = signer.keys().verify(&token, &EXPECTED).unwrap();
+    let told = signer.keys().verify(&token, &EXPECTED, "n").unwrap();
     assert_eq!((told.subject.as_str(), &told.claims["groups"]), ("1", &json!(["ops"])));
     for fine in [
         json!({"aud": ["gw"]}),
@@ -127,7 +130,7 @@ fn a_token_that_says_something_else_counts_for_nothing() {
 fn only_a_key_of_the_provider_signs() {
     let (signer, other) = (Signer::new(), Signer::new());
     let keys = signer.keys();
-    let verify = |token: &str| keys.verify(token, &EXPECTED).map(drop);
+    let verify = |token: &str| keys.verify(token, &EXPECTED, "n").map(drop);
     let good = signer.signs(&header(), &body());
     assert_eq!(verify(&good), Ok(()));
     assert_eq!(verify(&signer.signs(&json!({"alg": "ES256"}), &body())), Ok(()), "a key may go unnamed");
@@ -155,14 +158,14 @@ fn no_signature_and_none_of_a_shared_secret_counts() {
         mac.update(signed.as_bytes());
         for mark in [String::new(), BASE64URL_NOPAD.encode(&mac.finalize().into_bytes())] {
             let token = format!("{signed}.{mark}");
-            assert_eq!(signer.keys().verify(&token, &EXPECTED), Err(Rejected::Algorithm), "{algorithm}");
+            assert_eq!(signer.keys().verify(&token, &EXPECTED, "n"), Err(Rejected::Algorithm), "{algorithm}");
         }
     }
     // Nor does a key of one kind serve another kind of signature, whatever the token says.
     let keys = signer.keys();
     for algorithm in ["RS256", "PS256", "ES384", "EdDSA"] {
         let token = signer.signs(&json!({"alg": algorithm, "kid": "k1"}), &body());
-        assert_eq!(keys.verify(&token, &EXPECTED), Err(Rejected::UnknownKey), "{algorithm}");
+        assert_eq!(keys.verify(&token, &EXPECTED, "n"), Err(Rejected::UnknownKey), "{algorithm}");
     }
 }
 
@@ -173,12 +176,16 @@ fn every_algorithm_verifies_what_another_program_signed() {
     let tokens = known["tokens"].as_array().unwrap();
     assert_eq!(tokens.len(), 4);
     for token in tokens.iter().map(|token| token.as_str().unwrap()) {
-        assert_eq!(keys.verify(token, &EXPECTED).map(|told| told.subject), Ok("248289761001".to_owned()), "{token}");
+        assert_eq!(
+            keys.verify(token, &EXPECTED, "n").map(|told| told.subject),
+            Ok("248289761001".to_owned()),
+            "{token}"
+        );
         let mut altered = token.to_owned().into_bytes();
         let at = altered.len() - 20;
         altered[at] = if altered[at] == b'A' { b'B' } else { b'A' };
         let altered = String::from_utf8(altered).unwrap();
-        assert_eq!(keys.verify(&altered, &EXPECTED), Err(Rejected::Signature), "{token}");
+        assert_eq!(keys.verify(&altered, &EXPECTED, "n"), Err(Rejected::Signature), "{token}");
     }
 }
 
@@ -188,11 +195,11 @@ fn a_key_that_signs_nothing_here_is_passed_over() {
     let keys =
         |key: Value| Keys::read(json!({"keys": [{"kty": "oct", "k": "AA"}, 7, key]}).to_string().as_bytes()).unwrap();
     let token = signer.signs(&header(), &body());
-    assert!(keys(signer.public()).verify(&token, &EXPECTED).is_ok());
+    assert!(keys(signer.public()).verify(&token, &EXPECTED, "n").is_ok());
     for change in
         [json!({"use": "enc"}), json!({"alg": "ES384"}), json!({"kty": "RSA"}), json!({"x": "!"}), json!({"y": null})]
     {
-        let outcome = keys(with(signer.public(), change.clone())).verify(&token, &EXPECTED);
+        let outcome = keys(with(signer.public(), change.clone())).verify(&token, &EXPECTED, "n");
         assert_eq!(outcome, Err(Rejected::UnknownKey), "{change}");
     }
     assert!(Keys::read(b"{}").is_none() && Keys::read(b"[]").is_none());

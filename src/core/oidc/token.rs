@@ -64,8 +64,6 @@ pub struct Expected<'a> {
     pub issuer: &'a str,
     /// For whom it is.
     pub client_id: &'a str,
-    /// Of which sign-in.
-    pub nonce: &'a str,
     /// The time of day.
     pub now: UtcMicros,
 }
@@ -74,7 +72,7 @@ pub struct Expected<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// It is no signed token, or lacks what one must say.
-    #[error("it is no ID token")]
+    #[error("it is no token of a provider's")]
     Unreadable,
     /// It is signed in a way that counts for nothing here.
     #[error("it is not signed with RS256, PS256, ES256, ES384 or EdDSA")]
@@ -100,6 +98,24 @@ pub enum Rejected {
     /// It is of another sign-in.
     #[error("it is of another sign-in")]
     Nonce,
+    /// It signs nobody out.
+    #[error("it is no logout token: it lacks the event, names nobody, or has a nonce")]
+    NoLogout,
+}
+
+/// The event by which a provider ends a sign-in (OpenID Connect Back-Channel Logout 1.0 §2.4).
+const LOGOUT: &str = "http://schemas.openid.net/event/backchannel-logout";
+
+/// How long a logout token holds that does not say so, in seconds (§2.4 has the provider say so, and recommends this much).
+const LOGOUT_LIFE: f64 = 120.0;
+
+/// Whom a provider signs out: of these two, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedOut {
+    /// The provider's name for somebody.
+    pub subject: Option<String>,
+    /// Its name for one sign-in of theirs; without, all of theirs are meant.
+    pub session: Option<String>,
 }
 
 /// Somebody of whom a token tells.
@@ -109,6 +125,13 @@ pub struct Told {
     pub subject: String,
     /// Everything it says.
     pub claims: Claims,
+}
+
+impl Told {
+    /// The provider's name for this sign-in, if it gives one.
+    pub fn session(&self) -> Option<&str> {
+        self.claims.get("sid").and_then(Value::as_str).filter(|session| !session.is_empty())
+    }
 }
 
 #[derive(Deserialize)]
@@ -122,13 +145,15 @@ struct Header {
 #[derive(Deserialize)]
 struct Body {
     iss: String,
-    sub: String,
+    sub: Option<String>,
     aud: Audience,
     azp: Option<String>,
-    exp: f64,
+    exp: Option<f64>,
     iat: f64,
     nbf: Option<f64>,
-    nonce: Option<String>,
+    nonce: Option<Value>,
+    sid: Option<String>,
+    events: Option<Claims>,
 }
 
 #[derive(Deserialize)]
@@ -154,32 +179,36 @@ impl Keys {
     ///
     /// # Errors
     /// [`Rejected`]; at [`Rejected::UnknownKey`] it may be tried again with the provider's newest keys.
-    pub fn verify(&self, token: &str, expected: &Expected<'_>) -> Result<Told, Rejected> {
+    pub fn verify(&self, token: &str, expected: &Expected<'_>, nonce: &str) -> Result<Told, Rejected> {
         let body = self.signed(token)?;
         let told: Body = serde_json::from_slice(&body).map_err(|_| Rejected::Unreadable)?;
-        if told.iss != expected.issuer {
-            return Err(Rejected::Issuer);
-        }
-        if !told.is_for(expected.client_id) {
-            return Err(Rejected::Audience);
-        }
-        #[expect(clippy::cast_precision_loss, reason = "microseconds do not matter within a minute's skew")]
-        let now = expected.now.0 as f64 / 1e6;
-        if now >= told.exp + SKEW {
-            return Err(Rejected::Expired);
-        }
-        if told.iat > now + SKEW || told.nbf.is_some_and(|begin| begin > now + SKEW) {
-            return Err(Rejected::Future);
-        }
-        let nonce = told.nonce.unwrap_or_default();
-        if !bool::from(nonce.as_bytes().ct_eq(expected.nonce.as_bytes())) {
+        told.is_of_now(expected, told.exp.ok_or(Rejected::Unreadable)?)?;
+        let said = told.nonce.as_ref().and_then(Value::as_str).unwrap_or_default();
+        if !bool::from(said.as_bytes().ct_eq(nonce.as_bytes())) {
             return Err(Rejected::Nonce);
         }
-        if told.sub.is_empty() || told.sub.len() > SUBJECT {
-            return Err(Rejected::Unreadable);
-        }
+        let subject = told.subject()?.ok_or(Rejected::Unreadable)?;
         let claims = serde_json::from_slice(&body).map_err(|_| Rejected::Unreadable)?;
-        Ok(Told { subject: told.sub, claims })
+        Ok(Told { subject, claims })
+    }
+
+    /// Whom a logout token signs out, if it is signed and is one (Back-Channel Logout §2.6). A token about somebody who signs in is none:
+    /// that has a nonce and no such event.
+    ///
+    /// # Errors
+    /// [`Rejected`]; at [`Rejected::UnknownKey`] it may be tried again with the provider's newest keys.
+    pub fn signed_out(&self, token: &str, expected: &Expected<'_>) -> Result<SignedOut, Rejected> {
+        let told: Body = serde_json::from_slice(&self.signed(token)?).map_err(|_| Rejected::Unreadable)?;
+        told.is_of_now(expected, told.exp.unwrap_or(told.iat + LOGOUT_LIFE))?;
+        let ends = told.events.as_ref().and_then(|events| events.get(LOGOUT)).is_some_and(Value::is_object);
+        if !ends || told.nonce.is_some() {
+            return Err(Rejected::NoLogout);
+        }
+        let (subject, session) = (told.subject()?, told.sid.filter(|session| !session.is_empty()));
+        if subject.is_none() && session.is_none() {
+            return Err(Rejected::NoLogout);
+        }
+        Ok(SignedOut { subject, session })
     }
 
     /// What a token says, once a key of this set is known to have signed it.
@@ -254,6 +283,31 @@ impl Algorithm {
 }
 
 impl Body {
+    /// Whether it is of this provider, for this client and of now, if it ends at `end`.
+    fn is_of_now(&self, expected: &Expected<'_>, end: f64) -> Result<(), Rejected> {
+        if self.iss != expected.issuer {
+            return Err(Rejected::Issuer);
+        }
+        if !self.is_for(expected.client_id) {
+            return Err(Rejected::Audience);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "microseconds do not matter within a minute's skew")]
+        let now = expected.now.0 as f64 / 1e6;
+        if now >= end + SKEW {
+            return Err(Rejected::Expired);
+        }
+        if self.iat > now + SKEW || self.nbf.is_some_and(|begin| begin > now + SKEW) {
+            return Err(Rejected::Future);
+        }
+        Ok(())
+    }
+
+    /// Whom it names, if anybody.
+    fn subject(&self) -> Result<Option<String>, Rejected> {
+        let Some(name) = &self.sub else { return Ok(None) };
+        if name.is_empty() || name.len() > SUBJECT { Err(Rejected::Unreadable) } else { Ok(Some(name.clone())) }
+    }
+
     /// Whether the token is for this client: among others only where it says that it was given to this one (Core §3.1.3.7).
     fn is_for(&self, client_id: &str) -> bool {
         let given = self.azp.as_deref().is_none_or(|party| party == client_id);

@@ -51,6 +51,8 @@ pub struct SignIn {
     pub how: How,
     /// The token that was traded for it, with which it ends.
     pub token: Option<String>,
+    /// The [`provider_session`] at an OpenID Connect provider on which it stands, where that is known.
+    pub provider_session: Option<String>,
     /// The browser's address.
     pub client_ip: Option<IpAddr>,
     /// What the browser says of itself, at most 256 characters.
@@ -89,6 +91,11 @@ pub fn stamp(text: &str) -> String {
     HEXLOWER.encode(&Sha256::new_with_prefix("pulsegate sign-in\0").chain_update(text).finalize())
 }
 
+/// What is kept of the name that a provider has for a sign-in of its own (`sid`).
+pub fn provider_session(name: &str) -> String {
+    HEXLOWER.encode(&Sha256::new_with_prefix("pulsegate provider session\0").chain_update(name).finalize())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +110,7 @@ mod tests {
             next_stamp: None,
             how: How::Password,
             token: None,
+            provider_session: None,
             client_ip: None,
             user_agent: String::new(),
             made_at: UtcMicros(NOON),

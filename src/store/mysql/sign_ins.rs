@@ -11,7 +11,7 @@ use crate::{
     },
     store::{
         StoreError, people,
-        sign_ins::{self as rows, Leaving, SignInStore, add_sign_in, bind_sign_in, bind_unfit},
+        sign_ins::{self as rows, Leaving, SignInStore, add_sign_in, bind_sign_in, bind_unfit, end_of},
         sql_rows,
     },
 };
@@ -66,13 +66,7 @@ impl SignInStore for MySqlStore {
 
     fn end(&self, leaving: Leaving) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let end = || {
-                let last = match &leaving {
-                    Leaving::One(digest) => sqlx::query(rows::END_ONE).bind(rows::hex(digest)),
-                    Leaving::AllOf(user) => end_all(user),
-                };
-                vec![sqlx::query(people::COUNT_UP), last]
-            };
+            let end = || vec![sqlx::query(people::COUNT_UP), end_of!(&leaving)];
             self.writers.run(end).await.map(drop)
         })
     }

@@ -11,7 +11,7 @@ use crate::{
     },
     store::{
         StoreError, people,
-        sign_ins::{self as rows, Leaving, SignInStore, add_sign_in, bind_sign_in, bind_unfit},
+        sign_ins::{self as rows, Leaving, SignInStore, add_sign_in, bind_sign_in, bind_unfit, end_of},
         sql_rows,
     },
 };
@@ -60,11 +60,7 @@ impl SignInStore for SqliteStore {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
             transaction.run(sqlx::query(people::COUNT_UP)).await?;
-            let last = match leaving {
-                Leaving::One(digest) => sqlx::query(rows::END_ONE).bind(rows::hex(&digest)),
-                Leaving::AllOf(user) => end_all(&user),
-            };
-            transaction.run(last).await?;
+            transaction.run(end_of!(&leaving)).await?;
             transaction.commit().await
         })
     }

@@ -14,6 +14,7 @@ use crate::support::{
     terminal::PATIENCE,
 };
 
+mod logout;
 pub mod visit;
 
 use visit::{Leaving, begins_from, is_refused, leaves, leaves_from, me, posts, signs_in, users, with};
@@ -87,7 +88,7 @@ fn a_forged_token_signs_nobody_in() {
         (body(json!({"iss": "https://another.example"})), "of another issuer"),
         (body(json!({"exp": long_ago})), "has expired"),
         (body(json!({"iat": 9_000_000_000_u64})), "of the future"),
-        (body(json!({"sub": null})), "is no ID token"),
+        (body(json!({"sub": null})), "is no token of a provider's"),
         (header(json!({"alg": "none"}), Mark::None), "is not signed with"),
         (header(json!({"alg": "HS256"}), Mark::PublicKey), "is not signed with"),
         (header(json!({}), Mark::None), "signature does not fit"),

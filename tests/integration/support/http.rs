@@ -45,14 +45,23 @@ impl Answer {
     }
 }
 
-/// Sends one request and reads its answer; `headers` end with `\r\n` each.
+/// Sends one request and reads its answer; `headers` end with `\r\n` each, and a body is JSON.
 pub fn request(addr: SocketAddr, method: &str, path: &str, headers: &str, body: Option<&str>) -> Answer {
+    exchange(addr, method, path, headers, body.map(|body| ("application/json", body)))
+}
+
+/// Sends a form.
+pub fn submit(addr: SocketAddr, path: &str, headers: &str, form: &str) -> Answer {
+    exchange(addr, "POST", path, headers, Some(("application/x-www-form-urlencoded", form)))
+}
+
+fn exchange(addr: SocketAddr, method: &str, path: &str, headers: &str, body: Option<(&str, &str)>) -> Answer {
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let entity = body
-        .map_or(String::new(), |body| format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
+        .map_or(String::new(), |(kind, body)| format!("Content-Type: {kind}\r\nContent-Length: {}\r\n", body.len()));
     let head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n{headers}{entity}\r\n");
-    stream.write_all((head + body.unwrap_or_default()).as_bytes()).unwrap();
+    stream.write_all((head + body.unwrap_or_default().1).as_bytes()).unwrap();
     let head = read_head(&mut stream);
     let mut body = Vec::new();
     stream.read_to_end(&mut body).unwrap();

@@ -20,7 +20,10 @@ use ring::{
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::terminal::PATIENCE;
+use super::{
+    http::{self, Answer},
+    terminal::PATIENCE,
+};
 
 pub const CLIENT: &str = "pulsegate";
 pub const SECRET: &str = "canary-client-secret-7d21&f0:b9+";
@@ -154,6 +157,19 @@ impl Provider {
         self.inner().key = Key::new(id.to_owned());
     }
 
+    /// Tells a gateway, as the provider does, that somebody is signed out; the twist's body says what else.
+    pub fn signs_out(&self, gateway: SocketAddr, body: &Value) -> Answer {
+        self.signs_out_from(gateway, "192.0.2.250", body)
+    }
+
+    pub fn signs_out_from(&self, gateway: SocketAddr, address: &str, body: &Value) -> Answer {
+        let mut told = json!({"jti": "1", "events": {"http://schemas.openid.net/event/backchannel-logout": {}}});
+        put(&mut told, body);
+        let token = self.inner().signs("logout+jwt", &told);
+        let headers = format!("X-Forwarded-For: {address}\r\n");
+        http::submit(gateway, "/api/v1/logout/oidc", &headers, &format!("logout_token={}&more=1", encoded(&token)))
+    }
+
     /// How often it was asked for this path.
     pub fn was_asked(&self, path: &str) -> usize {
         self.inner().asked.get(path).copied().unwrap_or_default()
@@ -273,7 +289,9 @@ async fn token(request: HttpRequest, shared: web::Data<Mutex<Inner>>, form: Stri
     if challenge != wanted["code_challenge"] || form["redirect_uri"] != wanted["redirect_uri"] {
         return refused("invalid_grant");
     }
-    let id_token = inner.signs(&wanted["nonce"]);
+    let mut told = inner.person.clone();
+    told["nonce"] = json!(wanted["nonce"]);
+    let id_token = inner.signs("JWT", &told);
     HttpResponse::Ok().json(json!({"id_token": id_token, "access_token": "of-the-person", "token_type": "Bearer"}))
 }
 
@@ -289,11 +307,11 @@ async fn userinfo(request: HttpRequest, shared: web::Data<Mutex<Inner>>) -> Http
 }
 
 impl Inner {
-    fn signs(&self, nonce: &str) -> String {
+    fn signs(&self, kind: &str, told: &Value) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-        let mut header = json!({"alg": "ES256", "kid": self.key.id, "typ": "JWT"});
-        let mut body = json!({"iss": self.issuer, "aud": CLIENT, "nonce": nonce, "iat": now, "exp": now + 300});
-        put(&mut body, &self.person);
+        let mut header = json!({"alg": "ES256", "kid": self.key.id, "typ": kind});
+        let mut body = json!({"iss": self.issuer, "aud": CLIENT, "iat": now, "exp": now + 300});
+        put(&mut body, told);
         put(&mut header, &self.twist.header);
         put(&mut body, &self.twist.body);
         let signed = [header, body].map(|part| BASE64URL_NOPAD.encode(part.to_string().as_bytes())).join(".");

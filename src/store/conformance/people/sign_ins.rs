@@ -3,7 +3,7 @@
 use super::{Fresh, block_on, token, user};
 use crate::{
     core::{
-        people::{How, SignIn, User, stamp},
+        people::{How, SignIn, User, provider_session, stamp},
         record::UtcMicros,
     },
     store::{
@@ -20,6 +20,7 @@ pub fn sign_in(n: u8, owner: &str) -> SignIn {
         next_stamp: None,
         how: How::SecondFactor,
         token: None,
+        provider_session: None,
         client_ip: Some("2001:db8::ffff:192.0.2.255".parse().unwrap()),
         user_agent: "Größe ✓ '\"; --".to_owned(),
         made_at: UtcMicros(10 + i64::from(n)),
@@ -53,7 +54,8 @@ pub fn sign_ins_come_back_as_written<S: PeopleStore, G>(fresh: Fresh<S, G>) {
             user_agent: String::new(),
             ..sign_in(2, "ada")
         };
-        let long = SignIn { user_agent: "ü".repeat(256), ..sign_in(3, "bob") };
+        let provider_session = Some(provider_session("there"));
+        let long = SignIn { user_agent: "ü".repeat(256), provider_session, ..sign_in(3, "bob") };
         for one in [&sign_in(1, "ada"), &bare, &long, &sign_in(1, "ada")] {
             store.add_sign_in(one.clone()).await.unwrap();
         }
@@ -90,6 +92,34 @@ pub fn an_ended_sign_in_is_found_by_its_version_and_comes_back_by_nothing<S: Peo
         store.expect_stamp([3; 32], stamp("own"), stamp("next")).await.unwrap();
         assert_eq!(there(&store).await, [4]);
         assert!(store.sign_ins_of("ada", UtcMicros(0), UtcMicros(0), 9).await.unwrap().is_empty());
+    });
+}
+
+pub fn a_provider_ends_what_stands_on_its_own_sign_in_and_nothing_else<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let session = |name: &str| Some(provider_session(name));
+        for (n, owner, how, provider_session) in [
+            (1, "ada", How::Oidc, session("one")),
+            (2, "ada", How::Oidc, session("two")),
+            (3, "ada", How::Oidc, None),
+            (4, "ada", How::Token, None),
+            (5, "bob", How::Oidc, session("one")),
+            (6, "bob", How::Oidc, None),
+        ] {
+            store.add_sign_in(SignIn { how, provider_session, ..sign_in(n, owner) }).await.unwrap();
+        }
+        let ends = async |leaving| {
+            let before = store.version().await.unwrap();
+            store.end(leaving).await.unwrap();
+            ended_since(&store, before).await
+        };
+        let of_ada = |session| Leaving::ByProvider { user: "ada".to_owned(), session };
+        assert_eq!(ends(of_ada(session("one"))).await, [1, 3], "of the third it is not known");
+        assert!(ends(of_ada(session("three"))).await.is_empty());
+        assert_eq!(ends(of_ada(None)).await, [2], "what she did without the provider stays");
+        assert_eq!(ends(Leaving::Session(provider_session("one"))).await, [5]);
+        assert_eq!(there(&store).await, [4, 6]);
     });
 }
 

@@ -110,6 +110,7 @@ async fn only_health_signing_in_and_the_page_are_open() {
             "POST /api/v1/login/oidc",
             "POST /api/v1/login/oidc/finish",
             "POST /api/v1/setup",
+            "POST /api/v1/logout/oidc",
         ]
     );
     assert_eq!(ask(to(Method::GET, "/")).await.status(), StatusCode::OK);
