@@ -15,6 +15,7 @@ use avt::Terminal;
 use bytes::Bytes;
 
 use modes::Modes;
+pub use scan::Gist;
 use scan::{Found, Plain};
 
 /// What a sequence means for the page's modes.
@@ -43,6 +44,11 @@ impl Default for Grid {
 impl Grid {
     fn cells(self) -> u64 {
         u64::from(self.cols) * u64::from(self.rows)
+    }
+
+    /// As many whole lines bring the cursor to the last row and then empty the screen.
+    pub fn scrolled(self) -> usize {
+        2 * usize::from(self.rows)
     }
 }
 
@@ -127,6 +133,19 @@ impl Screen {
         guarded(|| self.terminal.resize(grid.cols.into(), grid.rows.into()))
     }
 
+    /// Lets a piece of text leave unread, of which `gist` was taken, with a piece behind it of which `next` was. `false`: it is to be
+    /// looked at, by [`leave`](Self::leave).
+    ///
+    /// # Errors
+    /// [`Lost`] if the emulator failed.
+    pub fn skip(&mut self, gist: Gist, next: Gist) -> Result<bool, Lost> {
+        let passes = gist.text && self.held.is_empty() && !self.modes.margins && next.lines >= self.grid.scrolled();
+        if passes {
+            guarded(|| self.pass(&[], &Plain { pen: 0, end: 0 }))??;
+        }
+        Ok(passes)
+    }
+
     /// Follows output that leaves, with `next` behind it. Not drawn is what nobody will see of it: text and colours, with as
     /// many whole lines of the same behind them as bring the cursor to the last row and then empty the screen.
     ///
@@ -166,7 +185,7 @@ impl Screen {
     }
 
     fn passing<'a>(&self, bytes: &[u8], next: impl Iterator<Item = &'a [u8]>) -> Option<Plain> {
-        let lines = 2 * usize::from(self.grid.rows);
+        let lines = self.grid.scrolled();
         let plain = scan::plain(bytes).filter(|_| !self.modes.margins)?;
         scan::scrolls(bytes.get(plain.end..).unwrap_or_default(), next, lines).then_some(plain)
     }

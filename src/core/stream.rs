@@ -14,7 +14,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::screen::{BLANK, Grid};
+use super::screen::{BLANK, Gist, Grid};
 use past::Past;
 
 /// What was shown before the first byte that is kept.
@@ -90,12 +90,18 @@ struct Viewer {
     acked: u64,
 }
 
+#[derive(Debug)]
+struct Segment {
+    bytes: Bytes,
+    gist: Gist,
+}
+
 /// The output of one terminal and its viewers.
 #[derive(Debug)]
 pub struct Output {
     limits: Limits,
     /// Whole pieces, none empty.
-    segments: VecDeque<Bytes>,
+    segments: VecDeque<Segment>,
     /// What came after them in smaller pieces; a segment at most.
     tail: BytesMut,
     /// Offset of the first byte kept.
@@ -135,7 +141,7 @@ impl Output {
             self.seal();
         }
         if bytes.len() >= SEGMENT {
-            self.segments.push_back(bytes);
+            self.keep(bytes);
         } else {
             self.tail.extend_from_slice(&bytes);
         }
@@ -144,8 +150,14 @@ impl Output {
 
     fn seal(&mut self) {
         if !self.tail.is_empty() {
-            self.segments.push_back(std::mem::take(&mut self.tail).freeze());
+            let bytes = std::mem::take(&mut self.tail).freeze();
+            self.keep(bytes);
         }
+    }
+
+    fn keep(&mut self, bytes: Bytes) {
+        let gist = self.past.gist(&bytes);
+        self.segments.push_back(Segment { bytes, gist });
     }
 
     /// Adds a viewer that has everything up to `offset`, or nothing (`None`: it gets what is kept, from a line's start).
@@ -256,16 +268,13 @@ impl Output {
         if let Some(viewer) = self.interactive() {
             wanted = wanted.min(viewer.acked);
         }
-        while let Some(first) = self.segments.front() {
-            let length = first.len() as u64;
-            if self.start + length > wanted {
-                break;
-            }
-            if let Some(first) = self.segments.pop_front() {
-                let next = self.segments.iter().map(Bytes::as_ref).chain([self.tail.as_ref()]);
-                self.past.leave(self.start, &first, next);
-            }
-            self.start += length;
+        while let Some(Segment { bytes, gist }) =
+            self.segments.pop_front_if(|first| self.start + first.bytes.len() as u64 <= wanted)
+        {
+            let next = self.segments.iter().map(|segment| segment.bytes.as_ref()).chain([self.tail.as_ref()]);
+            let gists = (gist, self.segments.front().map(|next| next.gist).unwrap_or_default());
+            self.past.leave(self.start, &bytes, gists, next);
+            self.start += bytes.len() as u64;
         }
     }
 
@@ -273,7 +282,7 @@ impl Output {
     fn read(&self, from: u64, length: usize) -> Bytes {
         let mut skip = (from - self.start) as usize;
         let mut joined = BytesMut::new();
-        for segment in &self.segments {
+        for Segment { bytes: segment, .. } in &self.segments {
             if skip >= segment.len() {
                 skip -= segment.len();
                 continue;

@@ -148,10 +148,11 @@ promise("a link of a target's leads to a web page or nowhere, and only with the 
   const { desk, puts } = await shell(lab);
   const link = (uri, text) => `\x1b]8;;${uri}\x07${text}\x1b]8;;\x07\r\n`;
   const hostile = ["javascript:window.hacked=1", "data:text/html,<script>window.hacked=1</script>", "file:///etc/passwd", "vbscript:x"];
-  await puts(hostile.map((uri, nth) => link(uri, `hostile-${nth}-link`)).join("") + link("https://example.invalid/unheld", "honest-link") + link("https://example.invalid/held", "held-link"));
   const { page } = desk;
+  const honest = (word) => `${new URL(page.url()).origin}/healthz?${word}`;
+  await puts(hostile.map((uri, nth) => link(uri, `hostile-${nth}-link`)).join("") + link(honest("unheld"), "honest-link") + link(honest("held"), "held-link"));
   const opened = [];
-  page.context().on("page", (page) => opened.push(page.url()));
+  page.context().on("page", (page) => opened.push(page));
   const click = async (text, options) => {
     const row = page.locator(".xterm-rows > div", { hasText: text });
     const { x, y, height } = await row.boundingBox();
@@ -165,9 +166,9 @@ promise("a link of a target's leads to a web page or nowhere, and only with the 
   await click("honest-link", { held: false });
   await click("held-link", { held: true });
   // Pages open in the order of the clicks, so whatever came before this one is known by now.
-  await until("the link to open with the key held", () => opened.includes("https://example.invalid/held"));
+  await until("the link to open with the key held", () => opened.some((page) => page.url() === honest("held")));
   assert.deepEqual([await page.evaluate(() => window.hacked), await desk.sessionId() !== null], [undefined, true]);
-  assert.deepEqual(opened, ["https://example.invalid/held"]);
+  assert.equal(opened.length, 1);
 });
 
 promise("a flood of an unfinished sequence costs the page neither its memory nor its terminal", async (lab) => {

@@ -17,6 +17,28 @@ const SI: u8 = 0x0f;
 const AHEAD: usize = 32 * 1024;
 const GLANCE: usize = 8 * 1024;
 
+/// What a look at a piece of output tells, taken while the piece is at hand (in the processor's cache, that is): enough to let it pass
+/// later without reading it again from memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Gist {
+    /// Text and nothing else, to a whole character.
+    pub(super) text: bool,
+    /// Whole lines that it begins with, as far as they were counted.
+    pub(super) lines: usize,
+}
+
+impl Gist {
+    /// Looks at a piece; its lines are counted up to `lines`, and not far.
+    pub fn of(bytes: &[u8], lines: usize) -> Self {
+        // A character that is not ASCII may be cut off.
+        let text = find(bytes, 0) == Found::Nothing && bytes.last().is_some_and(u8::is_ascii);
+        let glance = bytes.get(..GLANCE.min(bytes.len())).unwrap_or_default();
+        let ends = memchr::memchr_iter(b'\n', if text { glance } else { &[] });
+        let whole = ends.filter(|end| end.checked_sub(1).and_then(|before| glance.get(before)) == Some(&b'\r'));
+        Self { text, lines: whole.take(lines).count() }
+    }
+}
+
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
@@ -272,6 +294,17 @@ mod tests {
             assert_eq!((unfinished_char(text.as_bytes()), text.len()), (0, wanted + 1));
         }
         assert_eq!(unfinished_char(b"\x80\x80\x80\x80"), 0);
+    }
+
+    #[test]
+    fn a_piece_is_text_where_it_holds_nothing_else_and_ends_with_a_whole_character() {
+        let gist = |text: &str| (Gist::of(text.as_bytes(), 3).text, Gist::of(text.as_bytes(), 3).lines);
+        assert_eq!(gist("a\r\nb\nc\r\nd"), (true, 2), "an end of line alone is no whole line");
+        assert_eq!(gist(&"日本\r\n".repeat(9)), (true, 3), "they are counted as far as asked");
+        assert_eq!(gist("a\r\nb\x1b[m\r\n"), (false, 0));
+        assert_eq!((gist("a\r\nb\x0e"), gist("\x0fa\r\n"), gist("")), ((false, 0), (false, 0), (false, 0)));
+        let cut = "a\r\né".as_bytes().split_last().unwrap().1;
+        assert_eq!(Gist::of(cut, 3), Gist { text: false, lines: 0 });
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Instant};
 
 use bytes::Bytes;
 
-use crate::core::screen::{Grid, Lost, Screen};
+use crate::core::screen::{Gist, Grid, Lost, Screen};
 
 /// Changes of size that are remembered; more between two ends of what is kept come only from dragging a window's edge.
 const SIZES: usize = 16;
@@ -15,6 +15,7 @@ pub(super) struct Past {
     screen: Followed,
     /// From which offset on the terminal had which size, as far as the screen does not have it yet.
     sizes: VecDeque<(u64, Grid)>,
+    newest: Grid,
     now: Option<Instant>,
 }
 
@@ -31,7 +32,7 @@ impl Past {
     /// Nothing is forgotten yet. `follows`: what will be, is to be looked at.
     pub fn new(follows: bool) -> Self {
         let screen = if follows { Followed::NotYet } else { Followed::Lost };
-        Self { screen, sizes: VecDeque::new(), now: None }
+        Self { screen, sizes: VecDeque::new(), newest: Grid::default(), now: None }
     }
 
     /// Tells the time.
@@ -46,12 +47,39 @@ impl Past {
             self.sizes.pop_front();
         }
         self.sizes.push_back((offset, grid));
+        self.newest = grid;
     }
 
-    /// Takes what is forgotten: `bytes`, from `start` on, with `next` behind them.
-    pub fn leave<'a>(&mut self, start: u64, bytes: &'a [u8], next: impl Iterator<Item = &'a [u8]> + Clone) {
-        if self.follow(start, bytes, next).is_err() {
+    /// What will be asked of a piece once it is forgotten.
+    pub fn gist(&self, bytes: &[u8]) -> Gist {
+        match &self.screen {
+            Followed::Lost => Gist::default(),
+            Followed::NotYet | Followed::Screen(_) => Gist::of(bytes, self.newest.scrolled()),
+        }
+    }
+
+    /// Takes what is forgotten: `bytes`, from `start` on, with `next` behind them; and the gists of both, that of the first piece of `next`.
+    pub fn leave<'a>(
+        &mut self,
+        start: u64,
+        bytes: &'a [u8],
+        gists: (Gist, Gist),
+        next: impl Iterator<Item = &'a [u8]> + Clone,
+    ) {
+        let left = match self.skip(start + bytes.len() as u64, gists) {
+            Ok(false) => self.follow(start, bytes, next),
+            outcome => outcome.map(drop),
+        };
+        if left.is_err() {
             self.screen = Followed::Lost;
+        }
+    }
+
+    /// Lets text up to `end` pass unread, where that is all there is to it.
+    fn skip(&mut self, end: u64, (gist, next): (Gist, Gist)) -> Result<bool, Lost> {
+        match &mut self.screen {
+            Followed::Screen(screen) if self.sizes.front().is_none_or(|(at, _)| *at > end) => screen.skip(gist, next),
+            Followed::NotYet | Followed::Screen(_) | Followed::Lost => Ok(false),
         }
     }
 
