@@ -1,5 +1,5 @@
-//! Scenario: one key. A bare SSH client and a terminal of the gateway take turns on the same target, so that whatever
-//! else the machine does falls on both.
+//! Scenario: one key. A bare SSH client, a bare relay (what two more sockets and a process on the way take by themselves) and a
+//! terminal of the gateway take turns on the same target, so that whatever else the machine does falls on all.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use clap::Args;
 use crate::{
     bare::Bare,
     gateway::Gateway,
+    relay::Relay,
     report::{Goal, Report, Samples},
     shell::{self, Shell},
     target::Target,
@@ -39,16 +40,21 @@ impl Echo {
         let target = Target::start()?;
         let gateway = Gateway::start(target.addr, &[])?;
         let mut bare = Bare::open(target.addr).await?;
+        let mut relay = Relay::start(target.addr).await?;
         let (_id, mut through) = gateway.terminal().await?;
         shell::start_raw(&mut bare).await?;
+        shell::start_raw(&mut relay).await?;
         shell::start_raw(&mut through).await?;
-        let (mut bare_samples, mut through_samples) = (Samples::default(), Samples::default());
+        let (mut bare_samples, mut relayed, mut through_samples) =
+            (Samples::default(), Samples::default(), Samples::default());
         for round in 0..self.rounds {
             if round % 2 == 0 {
                 self.round(&mut bare, &mut bare_samples).await?;
+                self.round(&mut relay, &mut relayed).await?;
                 self.round(&mut through, &mut through_samples).await?;
             } else {
                 self.round(&mut through, &mut through_samples).await?;
+                self.round(&mut relay, &mut relayed).await?;
                 self.round(&mut bare, &mut bare_samples).await?;
             }
         }
@@ -56,6 +62,7 @@ impl Echo {
         for (name, share, goal) in [("p50", 0.5, ADDED_P50), ("p99", 0.99, ADDED_P99)] {
             let (bare, through) = (bare_samples.quantile_us(share), through_samples.quantile_us(share));
             report.tell(format!("{name} bare"), bare, "µs");
+            report.tell(format!("{name} added by a bare relay"), relayed.quantile_us(share) - bare, "µs");
             report.tell(format!("{name} through the gateway"), through, "µs");
             report.hold(format!("{name} added"), through - bare, "µs", Goal::AtMost(goal));
             report.tell(format!("{name} through / bare"), through / bare, "×");

@@ -32,6 +32,9 @@ const NOTICED: Duration = Duration::from_secs(15);
 /// Between two looks at the gateway.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// What a gateway takes for its start, such as the memory in which it reckons a password once, is given back after this long.
+const STARTED: Duration = Duration::from_secs(3);
+
 /// Nothing came from the target for this long: every buffer on the way is full.
 const STILL: Duration = Duration::from_millis(300);
 
@@ -54,6 +57,7 @@ impl Stalled {
         let tap = Tap::start(target.addr).await?;
         // A keepalive on the wire could be taken for the key.
         let gateway = Gateway::start(tap.addr, &[("PULSEGATE__SSH__KEEPALIVE_INTERVAL", "10m")])?;
+        sleep(STARTED).await;
         let stall = Duration::from_secs(if self.long { 60 } else { self.seconds });
         idle(&gateway, &tap, stall, &mut report).await?;
         frozen(&gateway, &tap, stall, &mut report).await?;
