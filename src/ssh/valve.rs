@@ -21,6 +21,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 /// Bytes taken from below at once. russh asks for a packet in two small reads, which cost a system call each.
 const CHUNK: usize = 32 * 1024;
 
+/// The same while more is there than fits: each reading has the system tell the target that there is room, which costs more than a
+/// call, on both sides.
+const GULP: usize = 128 * 1024;
+
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
 const CUT: u8 = 2;
@@ -30,6 +34,8 @@ pub(super) struct Valve<S> {
     stream: S,
     /// What was taken and not passed on yet; an idle connection keeps none.
     taken: Bytes,
+    /// How much is asked for next.
+    chunk: usize,
     lever: Arc<Lever>,
     heard: Arc<dyn Fn() + Send + Sync>,
 }
@@ -38,13 +44,14 @@ impl<S: AsyncRead + Unpin> Valve<S> {
     /// Puts an open valve on `stream`; `heard` is called for every read that brings bytes.
     pub(super) fn new(stream: S, heard: Arc<dyn Fn() + Send + Sync>) -> (Self, Arc<Lever>) {
         let lever = Arc::new(Lever::default());
-        (Self { stream, taken: Bytes::new(), lever: lever.clone(), heard }, lever)
+        (Self { stream, taken: Bytes::new(), chunk: CHUNK, lever: lever.clone(), heard }, lever)
     }
 
     /// Takes from below what is there, at most a chunk; nothing is the end of the stream.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        let mut chunk = BytesMut::with_capacity(CHUNK);
+        let mut chunk = BytesMut::with_capacity(self.chunk);
         let count = ready!(pin!(self.stream.read_buf(&mut chunk)).poll(cx))?;
+        self.chunk = if count < self.chunk { CHUNK } else { GULP };
         if count > 0 {
             (self.heard)();
         }
