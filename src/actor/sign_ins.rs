@@ -15,7 +15,6 @@ use tokio::{
 
 use crate::{
     core::{
-        fading::Fading,
         people::{Directory, IDLE, LONGEST, SignIn, UNHEARD, stamp},
         record::{UtcMicros, micros},
     },
@@ -25,6 +24,11 @@ use crate::{
         sign_ins::{Leaving, SEVERAL},
     },
 };
+
+/// What is at hand, and what the records do not know yet.
+mod table;
+
+use table::Table;
 
 /// About 6 MiB. Beyond it, who was away longest is asked for again.
 const AT_HAND: usize = 10_000;
@@ -43,6 +47,9 @@ const NOTED: Duration = Duration::from_secs(60);
 
 /// Uses that are written down in one transaction.
 const NOTES: usize = 100;
+
+/// How long a sign-in with a provider may take here from the provider's word to the records.
+const BEING_MADE: Duration = Duration::from_secs(60);
 
 /// Devices of one user that are shown.
 const SHOWN: u32 = 200;
@@ -115,31 +122,10 @@ struct Inner {
     writing: tokio::sync::Mutex<()>,
 }
 
-struct Table {
-    at_hand: Fading<Digest, Entry>,
-    /// Whoever holds one hears of its end here, also when it is at hand no more.
-    over: HashMap<Digest, Arc<watch::Sender<Fate>>>,
-    /// Ended here, and the records do not know it yet.
-    untold: Fading<Digest, ()>,
-    /// Counts the times at which something was ended.
-    ends: u64,
-}
-
-struct Entry {
-    kept: Arc<SignIn>,
-    over: Arc<watch::Sender<Fate>>,
-    /// Monotonic time at which it ends, however much it is used.
-    ends: Duration,
-    used: UtcMicros,
-    noted: UtcMicros,
-}
-
 impl SignIns {
     /// Those that `store` keeps.
     pub fn new(store: Option<Arc<dyn PeopleStore>>) -> Self {
-        let (at_hand, untold) = (Fading::new(AT_HAND), Fading::new(AT_HAND));
-        let table = Table { at_hand, over: HashMap::new(), untold, ends: 0 };
-        let (table, reads, writing) = (Mutex::new(table), Semaphore::new(READS), tokio::sync::Mutex::default());
+        let (table, reads, writing) = (Mutex::new(Table::new()), Semaphore::new(READS), tokio::sync::Mutex::default());
         Self(Arc::new(Inner { store, table, reads, writing }))
     }
 
@@ -217,18 +203,32 @@ impl SignIns {
     /// Makes every cookie worthless that `leaving` takes.
     ///
     /// # Errors
-    /// [`StoreError`] if the records could not be told; then none is.
+    /// [`StoreError`] if the records could not be told; then only those are that are at hand, and it is tried again to tell of them.
     pub async fn sign_out_all(&self, now: Now, leaving: Leaving) -> Result<(), StoreError> {
-        if let Some(store) = &self.0.store {
-            store.end(leaving.clone()).await?;
+        if let Leaving::Session(session) | Leaving::ByProvider { session: Some(session), .. } = &leaving {
+            self.table().over_there.insert(now.at, session.clone(), (), BEING_MADE);
         }
+        let told = match &self.0.store {
+            Some(store) => store.end(leaving.clone()).await,
+            None => Ok(()),
+        };
         let taken: Vec<Digest> = {
             let table = self.table();
             let taken = table.at_hand.iter(now.at).filter(|(_, entry)| leaving.takes(&entry.kept));
             taken.map(|(cookie, _)| *cookie).collect()
         };
+        if told.is_err() {
+            let mut table = self.table();
+            taken.iter().for_each(|cookie| table.untold.insert(now.at, *cookie, (), LONGEST));
+        }
         self.end_here(&taken);
-        Ok(())
+        told
+    }
+
+    /// Whether this session at a provider ended a moment ago: a sign-in that was being made on it may have been kept after its end, which
+    /// took it for none of its own.
+    pub fn is_over(&self, now: Now, session: &str) -> bool {
+        self.table().over_there.get_mut(now.at, &session.to_owned()).is_some()
     }
 
     /// Lets a sign-in hold on to a stamp that is about to come, its own change of the password, beside the one it has.
@@ -275,9 +275,6 @@ impl SignIns {
         let Some(store) = &self.0.store else { return Ok(Vec::new()) };
         let known: Vec<(Digest, Arc<SignIn>)> = {
             let table = self.table();
-            if table.over.is_empty() {
-                return Ok(Vec::new());
-            }
             table.at_hand.iter(Duration::ZERO).map(|(cookie, entry)| (*cookie, entry.kept.clone())).collect()
         };
         // Records that an older copy took the place of count from there.
@@ -353,42 +350,6 @@ impl SignIns {
     /// A panic elsewhere leaves the table whole: every change of it is one call.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Table {
-    /// Has what was read at hand if it lasts, in the place of what was there, and returns whether it does.
-    fn take_up(&mut self, now: Now, cookie: &Digest, found: Option<SignIn>) -> bool {
-        self.at_hand.take(now.at, cookie);
-        if self.untold.get_mut(now.at, cookie).is_some() {
-            return false;
-        }
-        let Some((kept, left)) = found.and_then(|kept| kept.lasts(now.utc).map(|left| (kept, left))) else {
-            return false;
-        };
-        let over = self.over.entry(*cookie).or_default().clone();
-        let (ends, used, kept) = (now.at + kept.may_last(now.utc), kept.last_seen_at, Arc::new(kept));
-        over.send_modify(|fate| fate.newest = Some(kept.clone()));
-        let entry = Entry { kept, over, ends, used, noted: used };
-        self.at_hand.insert(now.at, *cookie, entry, left);
-        true
-    }
-
-    fn renew(&mut self, kept: &SignIn) {
-        if let Some(entry) = self.at_hand.get_mut(Duration::ZERO, &kept.digest) {
-            entry.value.kept = Arc::new(kept.clone());
-            entry.value.over.send_modify(|fate| fate.newest = Some(entry.value.kept.clone()));
-        }
-    }
-
-    /// What was used and is to be written down, and what the records do not know to be ended. Lets go of what nobody holds.
-    fn unwritten(&mut self, now: Now) -> (Vec<(Digest, UtcMicros)>, Vec<Digest>) {
-        // One that is at hand, and whoever holds one, holds this too.
-        self.over.retain(|_, over| Arc::strong_count(over) > 1);
-        let is_due = |entry: &Entry| entry.used.0.saturating_sub(entry.noted.0) >= micros(NOTED);
-        let used = self.at_hand.iter(now.at).filter(|(_, entry)| is_due(entry));
-        let used = used.map(|(cookie, entry)| (*cookie, entry.used)).collect();
-        (used, self.untold.iter(now.at).map(|(cookie, ())| *cookie).collect())
     }
 }
 

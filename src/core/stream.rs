@@ -272,7 +272,7 @@ impl Output {
             self.segments.pop_front_if(|first| self.start + first.bytes.len() as u64 <= wanted)
         {
             let next = self.segments.iter().map(|segment| segment.bytes.as_ref()).chain([self.tail.as_ref()]);
-            let gists = (gist, self.segments.front().map(|next| next.gist).unwrap_or_default());
+            let gists = (gist, self.segments.front().map(|second| second.gist).unwrap_or_default());
             self.past.leave(self.start, &bytes, gists, next);
             self.start += bytes.len() as u64;
         }

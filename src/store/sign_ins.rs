@@ -29,6 +29,8 @@ pub enum Leaving {
         user: String,
         /// The session there.
         session: Option<String>,
+        /// Who signed in after this is not meant.
+        until: UtcMicros,
     },
     /// What stands on this session at a provider, whoever's it is.
     Session(String),
@@ -40,9 +42,10 @@ impl Leaving {
         match self {
             Self::One(digest) => sign_in.digest == *digest,
             Self::AllOf(user) => sign_in.user == *user,
-            Self::ByProvider { user, session } => {
+            Self::ByProvider { user, session, until } => {
                 let may_be = session.is_none() || sign_in.provider_session.is_none();
-                sign_in.user == *user && sign_in.how == How::Oidc && (may_be || sign_in.provider_session == *session)
+                let is_meant = may_be || sign_in.provider_session == *session;
+                sign_in.user == *user && sign_in.how == How::Oidc && sign_in.made_at <= *until && is_meant
             }
             Self::Session(session) => sign_in.provider_session.as_ref() == Some(session),
         }
@@ -97,9 +100,9 @@ pub(super) const END_ONE: &str = "UPDATE sign_ins SET ended = (SELECT version FR
     WHERE digest = ? AND ended IS NULL";
 pub(super) const END_ALL: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND ended IS NULL";
-/// The user, and the session twice, which may be NULL.
+/// The user, the time, and the session twice, which may be NULL.
 pub(super) const END_BY_PROVIDER: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
-    WHERE username = ? AND ended IS NULL AND how = 'oidc' AND (? IS NULL OR provider_session IS NULL OR provider_session = ?)";
+    WHERE username = ? AND made_at <= ? AND ended IS NULL AND how = 'oidc' AND (? IS NULL OR provider_session IS NULL OR provider_session = ?)";
 pub(super) const END_SESSION: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE provider_session = ? AND ended IS NULL";
 /// While the token is there still, so that its owner's are found by their index.
@@ -152,8 +155,9 @@ macro_rules! end_of {
         match $leaving {
             Leaving::One(digest) => sqlx::query(rows::END_ONE).bind(rows::hex(digest)),
             Leaving::AllOf(user) => end_all(user),
-            Leaving::ByProvider { user, session } => {
-                sqlx::query(rows::END_BY_PROVIDER).bind(user.clone()).bind(session.clone()).bind(session.clone())
+            Leaving::ByProvider { user, session, until } => {
+                let query = sqlx::query(rows::END_BY_PROVIDER).bind(user.clone()).bind(until.0);
+                query.bind(session.clone()).bind(session.clone())
             }
             Leaving::Session(session) => sqlx::query(rows::END_SESSION).bind(session.clone()),
         }

@@ -229,7 +229,7 @@ pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'st
     let user_agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let address = client::client_ip(request, &state.settings);
     let (secret, now) = (secret::fresh(), state.times());
-    let digest = secret::digest(&secret);
+    let (digest, over_with) = (secret::digest(&secret), provider_session.clone());
     let new = SignIn {
         digest,
         user: user.to_string(),
@@ -245,9 +245,11 @@ pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'st
         ends_at: UtcMicros(now.utc.0.saturating_add(micros(LONGEST))),
     };
     state.sign_ins().sign_in(now, new).await.map_err(not_kept)?;
-    // What ended while it was being kept, it ends too: a user who is disabled, a token that is revoked.
+    // What ended while it was being kept, it ends too: a user who is disabled, a token that is revoked, a session at the provider.
     state.gateway.people().refresh().await.map_err(not_kept)?;
-    if state.gateway.people().directory().reach(&user).is_none() {
+    let is_gone = state.gateway.people().directory().reach(&user).is_none();
+    let is_over = over_with.is_some_and(|session| state.sign_ins().is_over(now, &session));
+    if is_gone || is_over {
         state.sign_ins().sign_out(now, &digest).await.map_err(not_kept)?;
         return Err(Problem::wrong_credentials());
     }

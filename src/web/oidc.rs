@@ -117,7 +117,7 @@ pub async fn finish(request: HttpRequest, body: web::Json<Returned>) -> Result<H
         how: How::Oidc,
         told: format!("with {} (oidc)", oidc.name),
         token: None,
-        provider_session: session.as_deref().map(provider_session),
+        provider_session: session.map(|session| provider_session(&oidc.provider.client().issuer, &session)),
     };
     let cookie = login::sign_in(&request, proven).await?;
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
@@ -207,6 +207,7 @@ mod tests {
             people::Role,
         },
         notify::provider::Provider,
+        store::sign_ins::Leaving,
         web::fixture::{settings, state_with},
         web::state::Settings,
     };
@@ -276,5 +277,21 @@ mod tests {
         assert_eq!(home(Some("https://gw.example"), "http://localhost:8022"), Err(409));
         let name = |url| cookie_name(&request("http://localhost:8022"), &oidc(url));
         assert_eq!((name(None), name(Some("https://gw.example"))), ("pulsegate-oidc", "__Host-pulsegate-oidc"));
+    }
+
+    #[actix_rt::test]
+    async fn a_sign_in_that_ended_at_the_provider_while_it_was_made_is_none() {
+        let state = state_with(settings());
+        let [ended, other] = ["s1", "s2"].map(|name| provider_session("https://id.example", name));
+        state.sign_ins().sign_out_all(state.times(), Leaving::Session(ended.clone())).await.unwrap();
+        let request = TestRequest::default().app_data(state.clone()).to_http_request();
+        let makes = async |session: &String| {
+            let (user, stamp) = ("viewer", state.stamp(&state.gateway.people().directory(), "viewer").unwrap());
+            let (told, provider_session) = ("with a provider".to_owned(), Some(session.clone()));
+            let proven = Proven { user: user.into(), stamp, how: How::Oidc, told, token: None, provider_session };
+            login::sign_in(&request, proven).await.map_err(|problem| problem.status_code().as_u16())
+        };
+        assert_eq!(makes(&ended).await.map(drop), Err(401));
+        assert!(makes(&other).await.is_ok());
     }
 }

@@ -135,6 +135,10 @@ impl Scratch {
         fs::write(&file, without)?;
         let outcome = self.run(mutant);
         fs::write(&file, whole)?;
+        // Which the program embeds if it is there.
+        if mutant.suite == Suite::Browser {
+            fs::remove_dir_all(self.page().join("dist")).context("the page without its guard cannot be removed")?;
+        }
         outcome
     }
 

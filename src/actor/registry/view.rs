@@ -74,7 +74,10 @@ impl RegistryActor {
 
     /// Tells the view everything that is open, and takes out of it what it shows of this node and is not.
     fn rebuild(&mut self, ctx: &mut Context<Self>) {
-        tracing::info!(open = self.index.len(), "the live view has lost something; it is told everything");
+        // At a start a view in memory has lost everything, which is nothing.
+        if !self.index.is_empty() {
+            tracing::info!(open = self.index.len(), "the live view has lost something; it is told everything");
+        }
         let now = clock::instant();
         let mut open: Vec<Record> = self.index.values().map(|entry| entry.durable.clone()).collect();
         open.sort_unstable_by_key(|record| record.id);

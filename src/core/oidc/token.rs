@@ -99,15 +99,15 @@ pub enum Rejected {
     #[error("it is of another sign-in")]
     Nonce,
     /// It signs nobody out.
-    #[error("it is no logout token: it lacks the event, names nobody, or has a nonce")]
+    #[error("it is no logout token: it lacks the event, names nobody that can be read, or has a nonce")]
     NoLogout,
 }
 
 /// The event by which a provider ends a sign-in (OpenID Connect Back-Channel Logout 1.0 §2.4).
 const LOGOUT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
-/// How long a logout token holds that does not say so, in seconds (§2.4 has the provider say so, and recommends this much).
-const LOGOUT_LIFE: f64 = 120.0;
+/// How long a logout token holds, in seconds, whatever it says (§2.4 recommends a fifth of that): nobody needs it later.
+const LOGOUT_LIFE: f64 = 600.0;
 
 /// Whom a provider signs out: of these two, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,6 +116,8 @@ pub struct SignedOut {
     pub subject: Option<String>,
     /// Its name for one sign-in of theirs; without, all of theirs are meant.
     pub session: Option<String>,
+    /// When it said so, and a minute: whoever signs in later is not meant, however often the token comes.
+    pub until: UtcMicros,
 }
 
 /// Somebody of whom a token tells.
@@ -152,8 +154,8 @@ struct Body {
     iat: f64,
     nbf: Option<f64>,
     nonce: Option<Value>,
-    sid: Option<String>,
-    events: Option<Claims>,
+    sid: Option<Value>,
+    events: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -199,16 +201,24 @@ impl Keys {
     /// [`Rejected`]; at [`Rejected::UnknownKey`] it may be tried again with the provider's newest keys.
     pub fn signed_out(&self, token: &str, expected: &Expected<'_>) -> Result<SignedOut, Rejected> {
         let told: Body = serde_json::from_slice(&self.signed(token)?).map_err(|_| Rejected::Unreadable)?;
-        told.is_of_now(expected, told.exp.unwrap_or(told.iat + LOGOUT_LIFE))?;
+        let longest = told.iat + LOGOUT_LIFE;
+        told.is_of_now(expected, told.exp.unwrap_or(longest).min(longest))?;
         let ends = told.events.as_ref().and_then(|events| events.get(LOGOUT)).is_some_and(Value::is_object);
+        let session = match &told.sid {
+            None => None,
+            Some(Value::String(session)) if !session.is_empty() => Some(session.clone()),
+            Some(_) => return Err(Rejected::NoLogout),
+        };
         if !ends || told.nonce.is_some() {
             return Err(Rejected::NoLogout);
         }
-        let (subject, session) = (told.subject()?, told.sid.filter(|session| !session.is_empty()));
+        let subject = told.subject()?;
         if subject.is_none() && session.is_none() {
             return Err(Rejected::NoLogout);
         }
-        Ok(SignedOut { subject, session })
+        #[expect(clippy::cast_possible_truncation, reason = "it is a time of day, and saturates")]
+        let until = UtcMicros(((told.iat + SKEW) * 1e6) as i64);
+        Ok(SignedOut { subject, session, until })
     }
 
     /// What a token says, once a key of this set is known to have signed it.

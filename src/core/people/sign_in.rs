@@ -91,9 +91,10 @@ pub fn stamp(text: &str) -> String {
     HEXLOWER.encode(&Sha256::new_with_prefix("pulsegate sign-in\0").chain_update(text).finalize())
 }
 
-/// What is kept of the name that a provider has for a sign-in of its own (`sid`).
-pub fn provider_session(name: &str) -> String {
-    HEXLOWER.encode(&Sha256::new_with_prefix("pulsegate provider session\0").chain_update(name).finalize())
+/// What is kept of the name that the provider `issuer` has for a sign-in of its own (`sid`).
+pub fn provider_session(issuer: &str, name: &str) -> String {
+    let prefix = Sha256::new_with_prefix("pulsegate provider session\0").chain_update(issuer).chain_update("\0");
+    HEXLOWER.encode(&prefix.chain_update(name).finalize())
 }
 
 #[cfg(test)]

@@ -28,13 +28,12 @@ pub struct Gist {
 }
 
 impl Gist {
-    /// Looks at a piece; its lines are counted up to `lines`, and not far.
+    /// Looks at a piece; its lines are counted up to `lines`.
     pub fn of(bytes: &[u8], lines: usize) -> Self {
         // A character that is not ASCII may be cut off.
         let text = find(bytes, 0) == Found::Nothing && bytes.last().is_some_and(u8::is_ascii);
-        let glance = bytes.get(..GLANCE.min(bytes.len())).unwrap_or_default();
-        let ends = memchr::memchr_iter(b'\n', if text { glance } else { &[] });
-        let whole = ends.filter(|end| end.checked_sub(1).and_then(|before| glance.get(before)) == Some(&b'\r'));
+        let ends = memchr::memchr_iter(b'\n', if text { bytes } else { &[] });
+        let whole = ends.filter(|end| end.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&b'\r'));
         Self { text, lines: whole.take(lines).count() }
     }
 }

@@ -1,5 +1,5 @@
-//! What a terminal showed before the first byte that is kept. Costs nothing before something is forgotten, and little where
-//! what is forgotten is lines that scrolled by. Knows no viewer.
+//! What a terminal showed before the first byte that is kept. Costs a glance at what comes, and little more where what is
+//! forgotten is lines that scrolled by. Knows no viewer.
 
 use std::{collections::VecDeque, time::Instant};
 

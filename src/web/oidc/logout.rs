@@ -1,5 +1,5 @@
 //! `/api/v1/logout/oidc`: the provider itself tells that somebody is signed out there (OpenID Connect Back-Channel Logout 1.0). What its key
-//! has signed is all that counts: there is no cookie and no origin in it.
+//! has signed is all that counts: there is no cookie in it, and nobody's browser sends it.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ use crate::{
     web::{
         client,
         error::Problem,
-        login,
+        login, origin,
         state::{Oidc, State},
     },
 };
@@ -32,6 +32,8 @@ pub struct Logout {
 
 /// `POST /api/v1/logout/oidc`: ends what stands on a sign-in at the provider, and the terminals with it, 200; also where there is nothing.
 pub async fn logout(request: HttpRequest, form: web::Form<Logout>) -> Result<HttpResponse, Problem> {
+    // A provider's server names no origin; a page of another, by which a reader's address would collect wrong tries, cannot but.
+    origin::check_if_told(&request)?;
     let state = State::of(&request)?;
     let oidc = configured(state)?;
     let address = client::client_ip(&request, &state.settings);
@@ -44,6 +46,8 @@ pub async fn logout(request: HttpRequest, form: web::Form<Logout>) -> Result<Htt
             return Err(Problem::unavailable(format!("{} does not say by what it signs: {failure}.", oidc.name), 5));
         }
     };
+    // Whoever signed in for the first time on another gateway a moment ago is meant too.
+    state.gateway.people().refresh().await?;
     if let Some((leaving, user)) = leaving(state, &oidc.provider.client().issuer, gone) {
         state.sign_ins().sign_out_all(state.times(), leaving).await?;
         let subject = user.unwrap_or_else(|| oidc.name.clone());
@@ -66,13 +70,11 @@ fn refuse(state: &State, oidc: &Oidc, address: IpAddr, why: Rejected) -> Problem
 
 /// What ends, and whose it is if the provider says so; `None` where nobody has signed in here whom it means.
 fn leaving(state: &State, issuer: &str, gone: SignedOut) -> Option<(Leaving, Option<String>)> {
-    let session = gone.session.as_deref().map(provider_session);
-    match (gone.subject, session) {
-        (Some(subject), session) => {
-            let user = state.gateway.people().directory().identified(issuer, &subject)?.name.clone();
-            Some((Leaving::ByProvider { user: user.clone(), session }, Some(user)))
-        }
-        (None, Some(session)) => Some((Leaving::Session(session), None)),
-        (None, None) => None,
+    let SignedOut { subject, session, until } = gone;
+    let session = session.map(|session| provider_session(issuer, &session));
+    let directory = state.gateway.people().directory();
+    match subject.and_then(|subject| directory.identified(issuer, &subject)) {
+        Some(user) => Some((Leaving::ByProvider { user: user.name.clone(), session, until }, Some(user.name.clone()))),
+        None => session.map(|session| (Leaving::Session(session), None)),
     }
 }

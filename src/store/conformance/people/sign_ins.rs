@@ -54,7 +54,7 @@ pub fn sign_ins_come_back_as_written<S: PeopleStore, G>(fresh: Fresh<S, G>) {
             user_agent: String::new(),
             ..sign_in(2, "ada")
         };
-        let provider_session = Some(provider_session("there"));
+        let provider_session = Some(provider_session("issuer", "there"));
         let long = SignIn { user_agent: "ü".repeat(256), provider_session, ..sign_in(3, "bob") };
         for one in [&sign_in(1, "ada"), &bare, &long, &sign_in(1, "ada")] {
             store.add_sign_in(one.clone()).await.unwrap();
@@ -98,7 +98,7 @@ pub fn an_ended_sign_in_is_found_by_its_version_and_comes_back_by_nothing<S: Peo
 pub fn a_provider_ends_what_stands_on_its_own_sign_in_and_nothing_else<S: PeopleStore, G>(fresh: Fresh<S, G>) {
     block_on(async {
         let (store, _keep) = fresh().await;
-        let session = |name: &str| Some(provider_session(name));
+        let session = |name: &str| Some(provider_session("issuer", name));
         for (n, owner, how, provider_session) in [
             (1, "ada", How::Oidc, session("one")),
             (2, "ada", How::Oidc, session("two")),
@@ -114,11 +114,13 @@ pub fn a_provider_ends_what_stands_on_its_own_sign_in_and_nothing_else<S: People
             store.end(leaving).await.unwrap();
             ended_since(&store, before).await
         };
-        let of_ada = |session| Leaving::ByProvider { user: "ada".to_owned(), session };
+        let by = |session, until| Leaving::ByProvider { user: "ada".to_owned(), session, until: UtcMicros(until) };
+        let of_ada = |session| by(session, 15);
+        assert!(ends(by(None, 10)).await.is_empty(), "they signed in later");
         assert_eq!(ends(of_ada(session("one"))).await, [1, 3], "of the third it is not known");
         assert!(ends(of_ada(session("three"))).await.is_empty());
         assert_eq!(ends(of_ada(None)).await, [2], "what she did without the provider stays");
-        assert_eq!(ends(Leaving::Session(provider_session("one"))).await, [5]);
+        assert_eq!(ends(Leaving::Session(provider_session("issuer", "one"))).await, [5]);
         assert_eq!(there(&store).await, [4, 6]);
     });
 }

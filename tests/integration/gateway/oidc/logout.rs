@@ -56,6 +56,11 @@ fn who_is_signed_out_at_the_provider_is_signed_out_here_with_their_terminals() {
     assert_eq!((&answers[..10], answers[10]), (&[400; 10][..], 429));
     provider.twists(Twist::default());
     assert_eq!(http::submit(gateway.addr, "/api/v1/logout/oidc", "", "logout=1").status, 400);
+    // Nor do others' pages collect wrong tries for who reads them.
+    let page = "Origin: https://evil.example\r\nX-Forwarded-For: 192.0.2.7\r\n";
+    let tries: Vec<u16> =
+        (0..11).map(|_| http::submit(gateway.addr, "/api/v1/logout/oidc", page, "logout_token=x").status).collect();
+    assert_eq!(tries, [403; 11]);
     assert_eq!(http::request(gateway.addr, "POST", "/api/v1/logout/oidc", "", Some("{}")).status, 415);
     assert_eq!([&desk, &phone, &bob].map(status), [200; 3]);
 

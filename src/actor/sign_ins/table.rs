@@ -1,0 +1,75 @@
+//! What is at hand of who is signed in, and what of it the records do not know yet. Asks nobody.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{AT_HAND, Digest, Fate, NOTED, Now};
+use crate::core::{
+    fading::Fading,
+    people::SignIn,
+    record::{UtcMicros, micros},
+};
+
+pub(super) struct Table {
+    pub at_hand: Fading<Digest, Entry>,
+    /// Whoever holds one hears of its end here, also when it is at hand no more.
+    pub over: HashMap<Digest, Arc<watch::Sender<Fate>>>,
+    /// Ended here, and the records do not know it yet.
+    pub untold: Fading<Digest, ()>,
+    /// Sessions at a provider that ended of late.
+    pub over_there: Fading<String, ()>,
+    /// Counts the times at which something was ended.
+    pub ends: u64,
+}
+
+pub(super) struct Entry {
+    pub kept: Arc<SignIn>,
+    pub over: Arc<watch::Sender<Fate>>,
+    /// Monotonic time at which it ends, however much it is used.
+    pub ends: Duration,
+    pub used: UtcMicros,
+    pub noted: UtcMicros,
+}
+
+impl Table {
+    /// Nothing is at hand.
+    pub fn new() -> Self {
+        let (at_hand, untold, over_there) = (Fading::new(AT_HAND), Fading::new(AT_HAND), Fading::new(AT_HAND));
+        Self { at_hand, over: HashMap::new(), untold, over_there, ends: 0 }
+    }
+
+    /// Has what was read at hand if it lasts, in the place of what was there, and returns whether it does.
+    pub fn take_up(&mut self, now: Now, cookie: &Digest, found: Option<SignIn>) -> bool {
+        self.at_hand.take(now.at, cookie);
+        if self.untold.get_mut(now.at, cookie).is_some() {
+            return false;
+        }
+        let Some((kept, left)) = found.and_then(|kept| kept.lasts(now.utc).map(|left| (kept, left))) else {
+            return false;
+        };
+        let over = self.over.entry(*cookie).or_default().clone();
+        let (ends, used, kept) = (now.at + kept.may_last(now.utc), kept.last_seen_at, Arc::new(kept));
+        over.send_modify(|fate| fate.newest = Some(kept.clone()));
+        let entry = Entry { kept, over, ends, used, noted: used };
+        self.at_hand.insert(now.at, *cookie, entry, left);
+        true
+    }
+
+    pub fn renew(&mut self, kept: &SignIn) {
+        if let Some(entry) = self.at_hand.get_mut(Duration::ZERO, &kept.digest) {
+            entry.value.kept = Arc::new(kept.clone());
+            entry.value.over.send_modify(|fate| fate.newest = Some(entry.value.kept.clone()));
+        }
+    }
+
+    /// What was used and is to be written down, and what the records do not know to be ended. Lets go of what nobody holds.
+    pub fn unwritten(&mut self, now: Now) -> (Vec<(Digest, UtcMicros)>, Vec<Digest>) {
+        // One that is at hand, and whoever holds one, holds this too.
+        self.over.retain(|_, over| Arc::strong_count(over) > 1);
+        let is_due = |entry: &Entry| entry.used.0.saturating_sub(entry.noted.0) >= micros(NOTED);
+        let used = self.at_hand.iter(now.at).filter(|(_, entry)| is_due(entry));
+        let used = used.map(|(cookie, entry)| (*cookie, entry.used)).collect();
+        (used, self.untold.iter(now.at).map(|(cookie, ())| *cookie).collect())
+    }
+}
