@@ -113,6 +113,11 @@ impl Screen {
         Ok(Self { terminal, grid, modes, held, pen, begun: None, spent: 0, passed: false })
     }
 
+    /// The size it has.
+    pub fn grid(&self) -> Grid {
+        self.grid
+    }
+
     /// Begins a new second, and with it a new share of work, once the last one is over.
     pub fn tick(&mut self, now: Instant) {
         if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= PERIOD) {

@@ -338,11 +338,21 @@ async fn while_the_records_are_away_who_is_at_hand_stays_and_nobody_else_is_take
 
 #[tokio::test]
 async fn a_sign_out_while_the_records_are_away_holds_here_at_once_and_is_told_later() {
+    for all in [None, Some(Leaving::AllOf("ada".to_owned()))] {
+        is_told_later(all).await;
+    }
+}
+
+async fn is_told_later(all: Option<Leaving>) {
     let (records, one, two) = two().await;
     assert!(takes(&one, now(Duration::ZERO)).await && takes(&two, elsewhere(Duration::ZERO)).await);
     let held = one.find(now(Duration::ZERO), &COOKIE).unwrap();
     records.away.store(true, Ordering::Relaxed);
-    assert!(one.sign_out(now(Duration::ZERO), &COOKIE).await.is_err());
+    let told = match all {
+        Some(all) => one.sign_out_all(now(Duration::ZERO), all).await,
+        None => one.sign_out(now(Duration::ZERO), &COOKIE).await,
+    };
+    assert!(told.is_err());
     assert!(held.signed_out().now_or_never().is_some(), "whoever is there hears");
     one.write_down(now(Duration::ZERO)).await;
     records.away.store(false, Ordering::Relaxed);

@@ -31,7 +31,7 @@ impl Gist {
     /// Looks at a piece; its lines are counted up to `lines`.
     pub fn of(bytes: &[u8], lines: usize) -> Self {
         // A character that is not ASCII may be cut off.
-        let text = find(bytes, 0) == Found::Nothing && bytes.last().is_some_and(u8::is_ascii);
+        let text = memchr::memchr3(ESC, SO, SI, bytes).is_none() && bytes.last().is_some_and(u8::is_ascii);
         let ends = memchr::memchr_iter(b'\n', if text { bytes } else { &[] });
         let whole = ends.filter(|end| end.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&b'\r'));
         Self { text, lines: whole.take(lines).count() }

@@ -15,7 +15,6 @@ pub(super) struct Past {
     screen: Followed,
     /// From which offset on the terminal had which size, as far as the screen does not have it yet.
     sizes: VecDeque<(u64, Grid)>,
-    newest: Grid,
     now: Option<Instant>,
 }
 
@@ -32,7 +31,7 @@ impl Past {
     /// Nothing is forgotten yet. `follows`: what will be, is to be looked at.
     pub fn new(follows: bool) -> Self {
         let screen = if follows { Followed::NotYet } else { Followed::Lost };
-        Self { screen, sizes: VecDeque::new(), newest: Grid::default(), now: None }
+        Self { screen, sizes: VecDeque::new(), now: None }
     }
 
     /// Tells the time.
@@ -47,15 +46,17 @@ impl Past {
             self.sizes.pop_front();
         }
         self.sizes.push_back((offset, grid));
-        self.newest = grid;
     }
 
     /// What will be asked of a piece once it is forgotten.
     pub fn gist(&self, bytes: &[u8]) -> Gist {
-        match &self.screen {
-            Followed::Lost => Gist::default(),
-            Followed::NotYet | Followed::Screen(_) => Gist::of(bytes, self.newest.scrolled()),
-        }
+        let settled = match &self.screen {
+            Followed::Lost => return Gist::default(),
+            Followed::NotYet => Grid::default(),
+            Followed::Screen(screen) => screen.grid(),
+        };
+        let newest = self.sizes.back().map_or(settled, |(_, grid)| *grid);
+        Gist::of(bytes, newest.scrolled())
     }
 
     /// Takes what is forgotten: `bytes`, from `start` on, with `next` behind them; and the gists of both, that of the first piece of `next`.
