@@ -65,6 +65,8 @@ mod report;
 mod sessions;
 /// A terminal, whoever carries it.
 mod shell;
+/// Scenario: a thousand sessions for a day.
+mod soak;
 /// Scenario: a browser that stops reading.
 mod stalled;
 /// A wire tap between gateway and target.
@@ -121,6 +123,8 @@ enum Scenario {
     Recording(recording::Recording),
     /// CPU time and queries of a polling watcher and of this gateway, over the same number of sessions.
     Polling(polling::Polling),
+    /// A thousand sessions for a day, others that come and go: nobody is lost, nothing grows.
+    Soak(soak::Soak),
     /// All of them in short; holds what must be right, not how fast it is.
     Smoke,
     /// The SSH server to measure against, until its standard input ends.
@@ -184,6 +188,10 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
             None => return Ok(true),
         },
         Scenario::Polling(polling) => match polling.run().await? {
+            Some(report) => report,
+            None => return Ok(true),
+        },
+        Scenario::Soak(soak) => match soak.run().await? {
             Some(report) => report,
             None => return Ok(true),
         },

@@ -111,10 +111,10 @@ pub struct Saboteur {
 }
 
 impl Saboteur {
-    /// Lets one thing after the other go wrong until `end`; some of them overlap.
-    pub async fn go(self: Rc<Self>, end: Instant) {
+    /// Lets one thing after the other go wrong until `end`, with a pause of so many milliseconds; some of them overlap.
+    pub async fn go(self: Rc<Self>, end: Instant, (least, most): (u64, u64)) {
         loop {
-            tokio::time::sleep(self.dice.millis(500, 90_000)).await;
+            tokio::time::sleep(self.dice.millis(least, most)).await;
             if Instant::now() + Duration::from_secs(1) >= end {
                 return;
             }

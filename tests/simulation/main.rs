@@ -2,7 +2,8 @@
 //! hosts, with everything that can go wrong and every promise checked on the way. One seed is one run, always the same.
 //!
 //! `PULSEGATE_SIM_SEED=7` replays one seed and shows its log; `PULSEGATE_SIM_SEEDS=20000` plays that many instead of the
-//! test run's 500, `PULSEGATE_SIM_FROM=501` others than the first.
+//! test run's 500, `PULSEGATE_SIM_FROM=501` others than the first. `PULSEGATE_SIM_HOURS=24` has a thousand sessions for a day
+//! in place of the test run's forty for six hours.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use run::{Outcome, Planted, Play, play};
+use run::{Company, Outcome, Planted, Play, play};
 use stores::table::Flaw;
 
 mod audit;
@@ -61,14 +62,19 @@ fn hush() {
 #[test]
 fn every_promise_holds_in_every_seed() {
     if let Some(seed) = number("PULSEGATE_SIM_SEED") {
-        let outcome = play(Play { seed, lasts: HOUR, planted: None, crowd: 0, loud: true });
+        let outcome = play(Play { seed, lasts: HOUR, planted: None, company: Company::Passers, loud: true });
         assert!(outcome.violations.is_empty(), "{}", show(&outcome));
         return;
     }
     hush();
     let first = number("PULSEGATE_SIM_FROM").unwrap_or(1);
-    let (seeds, next) = (number("PULSEGATE_SIM_SEEDS").unwrap_or(SEEDS), AtomicU64::new(first));
-    let begun = std::time::Instant::now();
+    let seeds = number("PULSEGATE_SIM_SEEDS").unwrap_or(SEEDS);
+    judge(first, seeds, |seed| Play { seed, lasts: HOUR, planted: None, company: Company::Passers, loud: false });
+}
+
+/// Plays `seeds` seeds from `first` on, as many at once as there are threads, tells what came of them, and fails if any did.
+fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) {
+    let (next, begun) = (AtomicU64::new(first), std::time::Instant::now());
     let played: Vec<Outcome> = thread::scope(|scope| {
         let player = || {
             let mut outcomes = Vec::new();
@@ -77,7 +83,7 @@ fn every_promise_holds_in_every_seed() {
                 if seed >= first + seeds {
                     return outcomes;
                 }
-                outcomes.push(play(Play { seed, lasts: HOUR, planted: None, crowd: 0, loud: false }));
+                outcomes.push(play(what(seed)));
             }
         };
         let players: Vec<_> = (0..THREADS).map(|_| scope.spawn(player)).collect();
@@ -85,9 +91,10 @@ fn every_promise_holds_in_every_seed() {
     });
     let sum = |count: fn(&Outcome) -> u64| played.iter().map(count).sum::<u64>();
     println!(
-        "{} seeds, {} sessions asked for, {} found over, {} spared, {} lived and were ended, {} died and were missed, {} lines of log, {:?}",
+        "{} seeds, {} sessions asked for, {:.0} session-hours, {} found over, {} spared, {} lived and were ended, {} died and were missed, {} lines of log, {:?}",
         played.len(),
         sum(|outcome| outcome.asked),
+        played.iter().map(|outcome| outcome.open.as_secs_f64() / HOUR.as_secs_f64()).sum::<f64>(),
         sum(|outcome| outcome.confusion.found),
         sum(|outcome| outcome.confusion.spared),
         sum(|outcome| outcome.confusion.killed),
@@ -105,10 +112,20 @@ fn every_promise_holds_in_every_seed() {
 }
 
 #[test]
+fn who_stays_for_hours_is_not_ended_by_mistake() {
+    hush();
+    let hours = number("PULSEGATE_SIM_HOURS");
+    let (hours, many, seeds) = hours.map_or((6, 40, 4), |hours| (hours, 1_000, number("PULSEGATE_SIM_SEEDS").unwrap_or(1)));
+    let first = number("PULSEGATE_SIM_FROM").unwrap_or(1);
+    let company = Company::Regulars { many, faults: true };
+    judge(first, seeds, |seed| Play { seed, lasts: HOUR * hours as u32, planted: None, company, loud: false });
+}
+
+#[test]
 fn a_seed_is_always_the_same_run() {
     hush();
     for seed in 1..=4 {
-        let run = || play(Play { seed, lasts: HOUR / 4, planted: None, crowd: 0, loud: false });
+        let run = || play(Play { seed, lasts: HOUR / 4, planted: None, company: Company::Passers, loud: false });
         let (first, second) = (run(), run());
         assert!(first.hash.1 > 100, "hardly anything happened: {:?}", first.hash);
         assert_eq!(first.hash, second.hash, "seed {seed}");
@@ -119,7 +136,7 @@ fn a_seed_is_always_the_same_run() {
 fn a_thousand_sessions_that_end_at_once_are_all_found_within_a_second() {
     hush();
     for seed in 1..=2 {
-        let outcome = play(Play { seed, lasts: HOUR / 30, planted: None, crowd: 1_000, loud: false });
+        let outcome = play(Play { seed, lasts: HOUR / 30, planted: None, company: Company::Crowd(1_000), loud: false });
         assert!(outcome.violations.is_empty(), "{}", show(&outcome));
         assert!(outcome.confusion.found >= 950, "{:?}", outcome.confusion);
     }
@@ -142,7 +159,7 @@ fn a_planted_bug_is_found() {
         let is_one =
             |violation: &String| promises.iter().any(|promise| violation.contains(&format!("BROKEN {promise} ")));
         let mut played =
-            (1..=40).map(|seed| play(Play { seed, lasts: HOUR, planted: Some(planted), crowd: 0, loud: false }));
+            (1..=40).map(|seed| play(Play { seed, lasts: HOUR, planted: Some(planted), company: Company::Passers, loud: false }));
         let found = played.find_map(|outcome| {
             outcome
                 .violations

@@ -24,7 +24,7 @@ use crate::{
         way::{Errand, Odds, Way},
     },
     truth::Truth,
-    visit::Visit,
+    visit::{Pace, Visit},
     witness::{Confusion, Shared, Witness},
 };
 
@@ -39,6 +39,10 @@ const FENCED_AFTER: Duration = Duration::from_secs(30);
 
 /// How long a crowd stays: everybody has come by then.
 const CROWDED: Duration = Duration::from_secs(60);
+
+/// Between two faults, in milliseconds, where sessions last minutes, and where they last hours.
+const OFTEN: (u64, u64) = (500, 90_000);
+const NOW_AND_THEN: (u64, u64) = (10_000, 2_400_000);
 
 /// A bug that is planted in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,22 @@ pub enum Planted {
     ClingingLink,
 }
 
+/// Who uses the gateways, and how much goes wrong with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Company {
+    /// One after the other, each for minutes; something goes wrong every minute.
+    Passers,
+    /// So many come at once and leave at once, and nothing else goes wrong.
+    Crowd(u64),
+    /// So many are there all the time, each for hours.
+    Regulars {
+        /// How many.
+        many: u64,
+        /// Whether anything goes wrong: now and then.
+        faults: bool,
+    },
+}
+
 /// What is played.
 #[derive(Debug, Clone, Copy)]
 pub struct Play {
@@ -64,8 +84,8 @@ pub struct Play {
     pub lasts: Duration,
     /// What is wrong on purpose.
     pub planted: Option<Planted>,
-    /// How many come at once and leave at once, with nothing else going wrong; 0 for a play of faults.
-    pub crowd: u64,
+    /// Who comes.
+    pub company: Company,
     /// Whether every line of the log is shown.
     pub loud: bool,
 }
@@ -85,6 +105,8 @@ pub struct Outcome {
     pub confusion: Confusion,
     /// Sessions that were asked for.
     pub asked: u64,
+    /// How long all of them were open, summed up.
+    pub open: Duration,
 }
 
 /// Plays one seed.
@@ -201,23 +223,16 @@ impl Stage {
         let end = Instant::now() + play.lasts;
         let saboteur =
             Rc::new(Saboteur { hosts: hosts.clone(), live, truth: truth.clone(), log: log.clone(), dice: dice.fork() });
-        let people = People {
+        let people = Rc::new(People {
             hosts: hosts.clone(),
-            truth,
+            truth: truth.clone(),
             log: log.clone(),
             targets,
             asked: asked.clone(),
             over: Rc::default(),
-        };
-        let calm = play.crowd > 0;
-        let plot = plot(
-            hosts.clone(),
-            saboteur,
-            auditor.clone(),
-            people,
-            dice,
-            Plot { end, crowd: play.crowd, calm, serve_for },
-        );
+        });
+        let plot =
+            plot(hosts.clone(), saboteur, auditor.clone(), people, dice, Plot { end, company: play.company, serve_for });
         let plot = beside.spawn_local(plot);
         drive(&beside, &hosts, plot).await;
         let confusion = Confusion { killed: witness.killed(), ..auditor.close_the_books() };
@@ -228,6 +243,7 @@ impl Stage {
             hash: log.hash(),
             confusion,
             asked: asked.get(),
+            open: truth.look().open_for(Instant::now()),
         };
         hosts.iter().for_each(|host| host.kill());
         outcome
@@ -264,8 +280,7 @@ async fn run_beside(mut deeds: mpsc::UnboundedReceiver<Beside>) {
 /// What is to happen.
 struct Plot {
     end: Instant,
-    crowd: u64,
-    calm: bool,
+    company: Company,
     serve_for: Duration,
 }
 
@@ -274,22 +289,31 @@ async fn plot(
     hosts: Vec<Rc<Host>>,
     saboteur: Rc<Saboteur>,
     auditor: Rc<Auditor>,
-    people: People,
+    people: Rc<People>,
     dice: Dice,
-    Plot { end, crowd, calm, serve_for }: Plot,
+    Plot { end, company, serve_for }: Plot,
 ) {
     for host in &hosts {
         host.start().await;
     }
-    if !calm {
-        tokio::task::spawn_local(saboteur.clone().go(end));
+    let pause = match company {
+        Company::Passers => Some(OFTEN),
+        Company::Regulars { faults: true, .. } => Some(NOW_AND_THEN),
+        Company::Crowd(_) | Company::Regulars { faults: false, .. } => None,
+    };
+    if let Some(pause) = pause {
+        tokio::task::spawn_local(saboteur.clone().go(end, pause));
     }
     let fences = serve_for < SERVE_FOR;
     let watching = tokio::task::spawn_local(watch(hosts.clone(), auditor.clone(), dice.fork(), fences));
-    if crowd > 0 {
-        people.crowd(&dice, crowd);
+    match company {
+        Company::Passers => people.come(&dice, end).await,
+        Company::Crowd(many) => {
+            people.crowd(&dice, many);
+            people.come(&dice, end).await;
+        }
+        Company::Regulars { many, .. } => people.stay(&dice, many, end),
     }
-    people.come(&dice, end).await;
     tokio::time::sleep_until(end).await;
     people.over.set(true);
     // What was begun goes on for a minute at most.
@@ -357,6 +381,19 @@ impl People {
         }
     }
 
+    /// So many are there until `end`: whose session is over comes again.
+    fn stay(self: &Rc<Self>, dice: &Dice, many: u64, end: Instant) {
+        for _ in 0..many {
+            let (people, dice) = (self.clone(), dice.fork());
+            tokio::task::spawn_local(async move {
+                while Instant::now() < end {
+                    tokio::time::sleep(dice.millis(500, 60_000)).await;
+                    people.visit(&dice).go(Pace::HOURS).await;
+                }
+            });
+        }
+    }
+
     fn visit(&self, dice: &Dice) -> Visit {
         self.asked.set(self.asked.get() + 1);
         Visit {
@@ -377,7 +414,7 @@ impl People {
             tokio::time::sleep(dice.millis(500, 60_000)).await;
             let many = if dice.happens(500) { 10 + dice.roll(30) } else { 1 };
             for _ in 0..many {
-                tokio::task::spawn_local(self.visit(dice).go());
+                tokio::task::spawn_local(self.visit(dice).go(Pace::MINUTES));
             }
         }
     }

@@ -290,6 +290,13 @@ impl Truth {
         self.lives.iter_mut()
     }
 
+    /// How long all sessions together were open by `now`.
+    pub fn open_for(&self, now: Instant) -> Duration {
+        let until = |life: &Life| life.closed.as_ref().map_or(now, |(at, _)| *at);
+        let lives = self.lives.values().filter_map(|life| Some(until(life).saturating_duration_since(life.opened?)));
+        lives.sum()
+    }
+
     /// The session that a record is of.
     pub fn life_of(&mut self, record: &Record) -> Option<(Token, &mut Life)> {
         let token = record.target_login.parse().ok()?;

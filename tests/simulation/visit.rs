@@ -65,9 +65,23 @@ const PLANS: [Plan; 10] = [
     Plan::Stays,
 ];
 
+/// How long a person stays, and how long does nothing in between; in milliseconds, at least and at most.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    stays: (u64, u64),
+    pauses: (u64, u64),
+}
+
+impl Pace {
+    /// Who does something every half minute and has left after a quarter of an hour.
+    pub const MINUTES: Self = Self { stays: (5_000, 900_000), pauses: (200, 60_000) };
+    /// Who does something three times an hour and stays for a working day at most.
+    pub const HOURS: Self = Self { stays: (600_000, 28_800_000), pauses: (200, 2_400_000) };
+}
+
 impl Visit {
     /// Goes through with it.
-    pub async fn go(self) {
+    pub async fn go(self, pace: Pace) {
         let Some(id) = self.open().await else { return };
         if self.dice.happens(700) {
             // A program that opens and never comes.
@@ -76,9 +90,9 @@ impl Visit {
         tokio::time::sleep(self.dice.millis(0, 3_000)).await;
         let Some(mut browser) = self.attach(id).await else { return };
         let observer = if self.dice.happens(1_500) { self.observe(id).await } else { None };
-        let ends = Instant::now() + self.dice.millis(5_000, 900_000);
+        let ends = Instant::now() + self.dice.millis(pace.stays.0, pace.stays.1);
         while Instant::now() < ends {
-            let pause = self.dice.millis(200, 60_000);
+            let pause = self.dice.millis(pace.pauses.0, pace.pauses.1);
             if tokio::time::timeout(pause, browser.gone()).await.is_ok() {
                 self.truth.with(self.token, |life, now| life.leave(now, true));
                 match self.attach(id).await {
