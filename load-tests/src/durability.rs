@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, ValueEnum};
 use futures_util::future::join_all;
 use tempfile::TempDir;
@@ -22,6 +22,7 @@ use checker::{AGREE_WITHIN, Checker, Findings, Look};
 use driver::Driver;
 use log::Log;
 use servers::{Outside, Servers};
+use step::Step;
 
 /// What is in the stores against what was told.
 pub mod checker;
@@ -33,6 +34,8 @@ mod log;
 pub mod rows;
 /// What is killed.
 pub mod servers;
+/// At which of its steps.
+pub mod step;
 
 /// The gateway's name.
 pub const NODE: &str = "durable";
@@ -61,6 +64,10 @@ pub struct Durability {
     /// Work before each kill, in milliseconds, at most.
     #[arg(long, default_value_t = 800)]
     pub work_ms: u64,
+    /// The gateway dies on its way into one of its next writes, syncs or messages, and now and then once more while it starts;
+    /// needs strace.
+    #[arg(long)]
+    pub at_steps: bool,
 }
 
 /// The stores.
@@ -78,12 +85,15 @@ struct Outcome {
     agreed: Samples,
     findings: Findings,
     node_lost: usize,
+    /// Gateways that died on their way into a step, and others that did before they were ready.
+    at_steps: (usize, usize),
 }
 
 impl Durability {
-    /// So many rounds in short.
+    /// So many rounds in short, with the gateway's own stores at its steps.
     pub fn smoke(rounds: usize, stores: Kind) -> Self {
-        Self { rounds, seed: None, stores, clients: 8, check_every: 1, work_ms: 500 }
+        let at_steps = stores == Kind::Embedded && step::can_trace();
+        Self { rounds, seed: None, stores, clients: 8, check_every: 1, work_ms: 500, at_steps }
     }
 
     /// Measures; `None` if a server is not installed, which has then been said.
@@ -98,6 +108,10 @@ impl Durability {
                 }
             },
         };
+        ensure!(
+            !self.at_steps || step::can_trace(),
+            "--at-steps: install strace, and run where it may trace (ptrace(2))"
+        );
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         eprintln!("durability: --seed {seed}");
         let name = if outside.is_some() { "durability, MariaDB and Redis" } else { "durability, embedded" };
@@ -128,8 +142,13 @@ impl Durability {
             driver.work();
             sleep(dice.millis(50..self.work_ms.max(51))).await;
             let victims = servers.draw(dice);
-            servers.kill(victims, driver).await?;
+            let step = self.at_steps.then(|| Step::draw(dice));
+            outcome.at_steps.0 += usize::from(servers.kill(victims, step, driver).await?);
             sleep(dice.millis(0..1_000)).await;
+            if self.at_steps && victims.gateway && dice.once_in(2) {
+                let unready = servers.gateway.start_and_kill_at(Step::draw(dice)).await?;
+                outcome.at_steps.1 += usize::from(unready);
+            }
             servers.start_again(victims, driver, dice).await?;
             let back = Instant::now();
             let last = round == self.rounds;
@@ -151,6 +170,10 @@ impl Durability {
     fn tell(&self, mut outcome: Outcome, driver: &Driver, report: &mut Report) {
         let mut log = driver.log_mut();
         report.tell("rounds", self.rounds as f64, "");
+        if self.at_steps {
+            report.tell("died on the way into a write, a sync or a message", outcome.at_steps.0 as f64, "");
+            report.tell("and once more before they were ready", outcome.at_steps.1 as f64, "");
+        }
         report.tell("acknowledged opens", log.opens as f64, "");
         report.tell("acknowledged opens by the journal alone", log.by_journal as f64, "");
         report.tell("acknowledged ends", log.ends as f64, "");

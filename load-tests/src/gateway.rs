@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix_rt::task::spawn_blocking;
@@ -22,8 +22,10 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use pulsegate::core::record::SessionId;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::time::sleep;
 
 use crate::{
+    durability::step::Step,
     pace::eventually,
     process::{Kept, Process},
     shell,
@@ -42,6 +44,9 @@ const AT_ONCE: usize = 64;
 
 /// Between two looks whether they have been dialled.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How long a gateway may take to the step that it is to die at: long enough to start, and for any that it makes once a second.
+const STEPS: Duration = Duration::from_secs(10);
 
 /// The only entry of its catalogue.
 const TARGET: &str = "playground";
@@ -99,6 +104,30 @@ impl Gateway {
     /// Ends it as a crash does (SIGKILL); its folder stays.
     pub fn kill(&self) {
         self.kept.borrow_mut().kill();
+    }
+
+    /// Ends it on its way into a step, or where it gets that far never: some time later. Returns whether it got that far.
+    pub async fn kill_at(&self, step: Step) -> Result<bool> {
+        let mut tracer = step.tracer(self.process().0).spawn().context("strace cannot be started")?;
+        let begun = Instant::now();
+        while begun.elapsed() < STEPS && !self.kept.borrow_mut().has_ended() {
+            sleep(LOOK).await;
+        }
+        let died = self.kept.borrow_mut().has_ended();
+        if !died {
+            self.kill();
+        }
+        // It ends with what it traced.
+        tracer.wait()?;
+        Ok(died)
+    }
+
+    /// Starts the one that was killed and ends it on its way into a step: while it starts, or as soon as it is ready. Returns
+    /// whether it was not ready yet.
+    pub async fn start_and_kill_at(&self, step: Step) -> Result<bool> {
+        let mut command = step.traced(&command(&self.settings, self.folder.path())?);
+        let started = spawn_blocking(move || run(&mut command)).await?;
+        Ok(started.map(|(mut kept, _)| kept.kill()).is_err())
     }
 
     /// Starts the one that was [killed](Self::kill), on the same folder, and waits until it is ready. Its settings must give

@@ -100,6 +100,11 @@ impl Kept {
         Process(self.0.id())
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(Some(_)))
+    }
+
     /// Ends it as a crash does (SIGKILL), and waits until it is gone.
     pub fn kill(&mut self) {
         // Either fails only if it has ended already.

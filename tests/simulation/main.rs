@@ -115,7 +115,8 @@ fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) {
 fn who_stays_for_hours_is_not_ended_by_mistake() {
     hush();
     let hours = number("PULSEGATE_SIM_HOURS");
-    let (hours, many, seeds) = hours.map_or((6, 40, 4), |hours| (hours, 1_000, number("PULSEGATE_SIM_SEEDS").unwrap_or(1)));
+    let (hours, many, seeds) =
+        hours.map_or((6, 40, 4), |hours| (hours, 1_000, number("PULSEGATE_SIM_SEEDS").unwrap_or(1)));
     let first = number("PULSEGATE_SIM_FROM").unwrap_or(1);
     let company = Company::Regulars { many, faults: true };
     judge(first, seeds, |seed| Play { seed, lasts: HOUR * hours as u32, planted: None, company, loud: false });
@@ -158,8 +159,9 @@ fn a_planted_bug_is_found() {
     for (planted, promises) in bugs {
         let is_one =
             |violation: &String| promises.iter().any(|promise| violation.contains(&format!("BROKEN {promise} ")));
-        let mut played =
-            (1..=40).map(|seed| play(Play { seed, lasts: HOUR, planted: Some(planted), company: Company::Passers, loud: false }));
+        let mut played = (1..=40).map(|seed| {
+            play(Play { seed, lasts: HOUR, planted: Some(planted), company: Company::Passers, loud: false })
+        });
         let found = played.find_map(|outcome| {
             outcome
                 .violations

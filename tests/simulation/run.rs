@@ -231,8 +231,14 @@ impl Stage {
             asked: asked.clone(),
             over: Rc::default(),
         });
-        let plot =
-            plot(hosts.clone(), saboteur, auditor.clone(), people, dice, Plot { end, company: play.company, serve_for });
+        let plot = plot(
+            hosts.clone(),
+            saboteur,
+            auditor.clone(),
+            people,
+            dice,
+            Plot { end, company: play.company, serve_for },
+        );
         let plot = beside.spawn_local(plot);
         drive(&beside, &hosts, plot).await;
         let confusion = Confusion { killed: witness.killed(), ..auditor.close_the_books() };

@@ -6,7 +6,7 @@ use actix_rt::task::spawn_blocking;
 use anyhow::{Context, Result, anyhow};
 use tokio::{sync::Mutex, time::sleep, try_join};
 
-use super::{DATABASE, NODE, driver::Driver};
+use super::{DATABASE, NODE, driver::Driver, step::Step};
 use crate::{
     dice::Dice,
     gateway::Gateway,
@@ -102,13 +102,18 @@ impl Servers {
         among.get(dice.below(among.len())).copied().unwrap_or(Victims::EMBEDDED)
     }
 
-    /// Kills them (SIGKILL), and tells the clients what they need no longer expect.
-    pub async fn kill(&mut self, victims: Victims, driver: &Driver) -> Result<()> {
+    /// Kills them (SIGKILL), the gateway on its way into a step if one is given, and tells the clients what they need no longer
+    /// expect. Returns whether it got as far as that step.
+    pub async fn kill(&mut self, victims: Victims, step: Option<Step>, driver: &Driver) -> Result<bool> {
         driver.change(|weather| weather.gateway &= !victims.gateway);
+        let died = match step.filter(|_| victims.gateway) {
+            Some(step) => self.gateway.kill_at(step).await?,
+            None => false,
+        };
         if victims.gateway {
             self.gateway.kill();
         }
-        let Some(outside) = &mut self.outside else { return Ok(()) };
+        let Some(outside) = &mut self.outside else { return Ok(died) };
         if victims.live {
             outside.redis.kill();
         }
@@ -117,7 +122,7 @@ impl Servers {
             spawn_blocking(move || server.blocking_lock().kill()).await?;
             driver.change(|weather| weather.records = false);
         }
-        Ok(())
+        Ok(died)
     }
 
     /// Starts them again, on the same ports and on what they had on disk; returns once all are ready. Sometimes the gateway
