@@ -85,8 +85,8 @@ const AHEAD: usize = 20_000;
 struct Entry {
     /// As last announced.
     record: Record,
-    /// As last made durable, which is what others are told.
-    durable: Record,
+    /// As last made durable, which is what others are told: nothing before its open is in the journal.
+    durable: Option<Record>,
     /// The rank of its last durable transition.
     changed: u64,
     /// The highest rank that the records have.
@@ -278,7 +278,7 @@ impl RegistryActor {
             Some(entry) => entry.place = place,
             None => {
                 *self.per_user.entry(record.username.clone()).or_default() += 1;
-                let (record, durable) = (record.clone(), record.clone());
+                let (record, durable) = (record.clone(), Some(record.clone()));
                 self.index.insert(record.id, Entry { record, durable, changed: 0, recorded: 0, place });
             }
         }

@@ -39,8 +39,9 @@ impl RegistryActor {
         // Noted and queued at one go: a registry that failed in between would count a session that nothing ever writes or ends.
         let now = clock::instant();
         *self.per_user.entry(record.username.clone()).or_default() += 1;
-        let (durable, place) = (record.clone(), Place::Waiting(request));
-        self.index.insert(record.id, Entry { record: record.clone(), durable, changed: 0, recorded: 0, place });
+        let (durable, place) = (None, Place::Waiting(request));
+        let entry = Entry { record: record.clone(), durable, changed: 0, recorded: 0, place };
+        self.index.insert(record.id, entry);
         let transitions = vec![record.transition(record.start_time, "Opened.".into())];
         self.queue(now, Priority::Lifecycle, Write { record, transitions }, Some(Waiter::Opened(reply)));
         self.flush(ctx);

@@ -10,12 +10,12 @@ use crate::{
 
 impl RegistryActor {
     pub(super) fn find(&self, id: SessionId) -> Option<Found> {
-        self.index.get(&id).map(|entry| {
+        self.index.get(&id).and_then(|entry| {
             let mailbox = match &entry.place {
                 Place::Running { mailbox, .. } => Some(mailbox.clone()),
                 Place::Waiting(_) => None,
             };
-            Found { record: self.fresh(entry), mailbox }
+            Some(Found { record: self.fresh(entry)?, mailbox })
         })
     }
 
@@ -23,8 +23,8 @@ impl RegistryActor {
     /// its way here.
     pub(super) fn freshen(&self, mut records: Vec<Record>) -> Vec<Record> {
         for record in records.iter_mut().filter(|record| !record.is_closed()) {
-            if let Some(entry) = self.index.get(&record.id) {
-                *record = self.fresh(entry);
+            if let Some(fresh) = self.index.get(&record.id).and_then(|entry| self.fresh(entry)) {
+                *record = fresh;
             } else if let Some(newer) = self.records.as_ref().and_then(|sink| sink.ledger.peek(record.id)) {
                 *record = record.clone().join(Record { durable: Durable::Journal, ..newer.clone() });
             }
@@ -34,7 +34,7 @@ impl RegistryActor {
 
     /// Every session that is open here, with its latest activity.
     pub(super) fn open_here(&self) -> Vec<Record> {
-        self.index.values().map(|entry| self.fresh(entry)).collect()
+        self.index.values().filter_map(|entry| self.fresh(entry)).collect()
     }
 
     pub(super) fn report(&self) -> Vec<StoreReport> {
@@ -43,8 +43,9 @@ impl RegistryActor {
         others.into_iter().flatten().collect()
     }
 
-    pub(super) fn fresh(&self, entry: &Entry) -> Record {
-        let mut record = entry.durable.clone();
+    /// What is to be seen of a session; `None` before its open is in the journal.
+    pub(super) fn fresh(&self, entry: &Entry) -> Option<Record> {
+        let mut record = entry.durable.clone()?;
         if let Place::Running { beat, .. } = &entry.place {
             let (now, activity) = (clock::now(), beat.read());
             let stamp = |at: Option<Instant>| at.map(|at| now.utc_of(at));
@@ -55,7 +56,7 @@ impl RegistryActor {
         }
         let behind = self.records.is_some() && entry.recorded < entry.changed;
         record.durable = if behind { Durable::Journal } else { Durable::Records };
-        record
+        Some(record)
     }
 
     pub(super) fn subscribe(&self, after: Option<u64>) -> Subscription {

@@ -199,8 +199,8 @@ impl RegistryActor {
             self.closed(record);
         } else if let Some(entry) = self.index.get_mut(&id) {
             entry.changed = transitions.iter().map(|transition| transition.rank).fold(entry.changed, u64::max);
-            if rank > entry.durable.rank() {
-                entry.durable = record.clone();
+            if entry.durable.as_ref().is_none_or(|known| rank > known.rank()) {
+                entry.durable = Some(record.clone());
             }
         }
         let record = record.clone();

@@ -66,7 +66,7 @@ impl RegistryActor {
         self.musters.push(Arc::downgrade(&departed));
         Muster {
             departed,
-            serving: self.index.iter().map(|(id, entry)| (*id, entry.durable.rank())).collect(),
+            serving: self.index.iter().filter_map(|(id, entry)| Some((*id, entry.durable.as_ref()?.rank()))).collect(),
             fenced: self.is_fenced(),
             recovered: self.recovery != Recovery::Due,
         }
@@ -122,7 +122,7 @@ impl RegistryActor {
     }
 
     fn carry_out(&mut self, Fix { action, id, record, history }: Fix, ctx: &mut Context<Self>) {
-        let own = self.index.get(&id).map(|entry| entry.durable.clone());
+        let own = self.index.get(&id).and_then(|entry| entry.durable.clone());
         match (action, own, record) {
             (Action::Republish, Some(record), _) | (Action::Tombstone, None, Some(record)) => {
                 let write = Write { record, transitions: Vec::new() };

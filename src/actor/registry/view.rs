@@ -79,7 +79,7 @@ impl RegistryActor {
             tracing::info!(open = self.index.len(), "the live view has lost something; it is told everything");
         }
         let now = clock::instant();
-        let mut open: Vec<Record> = self.index.values().map(|entry| entry.durable.clone()).collect();
+        let mut open: Vec<Record> = self.index.values().filter_map(|entry| entry.durable.clone()).collect();
         open.sort_unstable_by_key(|record| record.id);
         for record in open {
             let write = Write { record, transitions: Vec::new() };

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
-use super::house::{House, read};
+use super::house::{House, read, request};
 use crate::{
     actor::{
         reconciler::{Fix, ReconcilerMessage},
@@ -15,7 +15,7 @@ use crate::{
         reconcile::Action,
         record::{EndReason, Epoch, Record, SessionId, Status, UtcMicros},
     },
-    store::{RecordStore, SharedRecords, Write},
+    store::{ListQuery, LiveStore, RecordStore, SharedRecords, Write},
 };
 
 /// A row that stands open although nobody serves it.
@@ -35,6 +35,26 @@ async fn healthy_actors_give_a_sweep_nothing_to_do() {
         assert_eq!((sweep.sessions, sweep.mended, sweep.differences.len()), (1, 0, 0));
     }
     assert_eq!(house.find(id).await.version, version);
+}
+
+#[actix_rt::test]
+async fn what_the_journal_does_not_have_yet_is_shown_to_nobody() {
+    let house = House::with_records().await;
+    let closed_gate = house.records.gate.acquire().await.unwrap();
+    let gateway = house.gateway.clone();
+    let opening = actix::spawn(async move { gateway.open(request()).await });
+    let admitted = async || house.gateway.stores().await.unwrap()[0].queue_depth == 1;
+    house.eventually(admitted).await;
+    // Should the gateway be killed now, nobody would ever take it out of the view again.
+    house.gateway.sweep(false).await.unwrap();
+    house
+        .eventually(async || house.gateway.stores().await.unwrap().iter().skip(1).all(|store| store.queue_depth == 0))
+        .await;
+    assert_eq!(house.live.open().await.unwrap(), []);
+    assert_eq!(house.gateway.list(ListQuery::default()).await.unwrap().sessions, []);
+    drop(closed_gate);
+    let id = opening.await.unwrap().unwrap().id;
+    house.eventually(async || house.live.open().await.unwrap().iter().any(|shown| shown.id == id)).await;
 }
 
 #[actix_rt::test]
