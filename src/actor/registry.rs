@@ -131,6 +131,7 @@ pub struct RegistryActor {
     recovery: Recovery,
     /// Of the sweeps under way.
     musters: Vec<Weak<Departed>>,
+    renewing_journal: bool,
     renewing_records: bool,
     right: Right,
     retirement: Retirement,
@@ -213,6 +214,7 @@ impl RegistryActor {
             refilling: false,
             outbox: 0,
             recovery: Recovery::Due,
+            renewing_journal: false,
             renewing_records: false,
             marks,
             beating: false,
@@ -328,7 +330,8 @@ impl Supervised for RegistryActor {
     /// The work of the failed context went with it: what was in flight waits again. Then it starts anew.
     fn restarting(&mut self, _: &mut Self::Context) {
         self.retirement.forget();
-        (self.refilling, self.beating, self.renewing_view, self.renewing_records) = (false, false, false, false);
+        (self.refilling, self.beating) = (false, false);
+        (self.renewing_journal, self.renewing_records, self.renewing_view) = (false, false, false);
         if self.recovery == Recovery::Records {
             self.recovery = Recovery::Journal;
         }

@@ -142,10 +142,15 @@ impl RegistryActor {
         }
     }
 
-    fn journaled(&mut self, outcome: Outcome, since: Instant, ctx: &mut Context<Self>) {
-        self.shared.hindrances.set(Hindrance::JournalDown, !self.journal.is_up());
+    /// Refuses opens while a commit of the journal takes too long.
+    pub(super) fn note_commit(&self, since: Instant) {
         let took = clock::instant().saturating_duration_since(since);
         self.shared.hindrances.set(Hindrance::JournalSlow, took > SLOW_COMMIT);
+    }
+
+    fn journaled(&mut self, outcome: Outcome, since: Instant, ctx: &mut Context<Self>) {
+        self.shared.hindrances.set(Hindrance::JournalDown, !self.journal.is_up());
+        self.note_commit(since);
         self.watch_room();
         match outcome {
             Outcome::Taken(batch) => batch.into_iter().for_each(|write| self.settled(write, ctx)),

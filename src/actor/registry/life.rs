@@ -1,6 +1,9 @@
 //! The life of this node in the stores: its epochs, its leases, and what its earlier lives left open.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::task::spawn_blocking;
@@ -257,16 +260,15 @@ impl RegistryActor {
             let Settings { node, incarnation, epoch, .. } = settings.as_ref();
             store.renew_lease(node.clone(), incarnation.clone(), *epoch, clock::utc()).await
         };
-        let journal: Arc<dyn RecordStore> = self.stores.journal.clone();
-        let renewal = renew(journal, self.settings.clone());
-        ctx.spawn(renewal.into_actor(self).map(|outcome, registry, ctx| match outcome {
-            Ok(()) => {
-                registry.watch_room();
-                registry.journal.ledger.wake();
-                registry.flush(ctx);
-            }
-            Err(error) => tracing::warn!(%error, "the node's lease could not be renewed in the journal"),
-        }));
+        // A disk that hangs is not asked again each second.
+        if !std::mem::replace(&mut self.renewing_journal, true) {
+            let (journal, since) = (self.stores.journal.clone() as Arc<dyn RecordStore>, clock::instant());
+            let renewal = renew(journal, self.settings.clone());
+            ctx.spawn(renewal.into_actor(self).map(move |outcome, registry, ctx| {
+                registry.renewing_journal = false;
+                registry.journal_answered(&outcome, since, ctx);
+            }));
+        }
         let Some(records) = self.stores.records.clone() else { return };
         if std::mem::replace(&mut self.renewing_records, true) {
             return;
@@ -279,6 +281,19 @@ impl RegistryActor {
             registry.records_answered(outcome, sent, ctx);
         }));
         self.watch_outbox(ctx);
+    }
+
+    fn journal_answered(&mut self, outcome: &Result<(), StoreError>, since: Instant, ctx: &mut Context<Self>) {
+        // Where nobody is served nothing else is committed: what was slow once would never be known to be quick again.
+        self.note_commit(since);
+        match outcome {
+            Ok(()) => {
+                self.watch_room();
+                self.journal.ledger.wake();
+                self.flush(ctx);
+            }
+            Err(error) => tracing::warn!(%error, "the node's lease could not be renewed in the journal"),
+        }
     }
 
     fn records_answered(&mut self, outcome: Result<(), StoreError>, sent: Duration, ctx: &mut Context<Self>) {
