@@ -34,8 +34,9 @@ const FRAME: usize = 32 * 1024;
 /// Typed input is joined up to an SSH packet (RFC 4253 §6.1 asks for 32768 bytes at least).
 const PACKET: usize = 32 * 1024;
 
-/// How long a browser may leave a full window unacknowledged: by then its page is stuck, not slow.
-const STUCK: Duration = Duration::from_secs(60);
+/// How long a browser may leave a full window unacknowledged: by then its page is stuck, not slow. A hidden page is let run once
+/// a minute, and acknowledges that seldom (timers of hidden pages, in Chromium).
+const STUCK: Duration = Duration::from_secs(150);
 
 /// How often and how soon news of the link is told to a session that failed over it: beyond what its supervision
 /// forgives.
@@ -236,10 +237,10 @@ async fn goodbye_overdue(viewer: &Viewer) {
 /// Sends one browser its control frames and as much output as its window allows, up to its last frame, and waits for
 /// the end of its socket.
 async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stuck: impl Fn()) {
-    let mut acked = viewer.acked();
+    let (mut acked, mut full_since) = (viewer.acked(), None::<Instant>);
     loop {
         if viewer.acked() != acked {
-            acked = viewer.acked();
+            (acked, full_since) = (viewer.acked(), None);
             let taken = wire.output.borrow_mut().ack(viewer.attach, acked);
             if let Err(beyond) = taken {
                 viewer.finish(ToSocket::BadAck(beyond));
@@ -258,6 +259,7 @@ async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stu
         };
         let last = match chunk {
             Chunk::Bytes(bytes) => {
+                full_since = None;
                 if frames.send(ToSocket::Output(bytes)).await.is_err() {
                     return;
                 }
@@ -265,7 +267,9 @@ async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stu
                 continue;
             }
             Chunk::WindowFull => {
-                if tokio::time::timeout(STUCK, viewer.woken()).await.is_err() && viewer.acked() == acked {
+                // A ping or a receipt wakes too, and proves nothing.
+                let until = *full_since.get_or_insert_with(clock::instant) + STUCK;
+                if tokio::time::timeout_at(until.into(), viewer.woken()).await.is_err() && viewer.acked() == acked {
                     return stuck();
                 }
                 continue;

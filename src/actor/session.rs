@@ -74,10 +74,14 @@ impl SessionActor {
         }
         self.session.handle_timeout(now);
         self.wire.keyboard.borrow_mut().handle_timeout(now.at);
+        if self.last_record.is_closed() {
+            // The close is on its way into the journal. Nothing else is told before it is there.
+            return self.arm();
+        }
         self.carry_control(now);
         self.carry_out(ctx);
         // A browser that was dropped on the way may have typed.
-        if self.carry_control(now) {
+        if !self.last_record.is_closed() && self.carry_control(now) {
             self.carry_out(ctx);
         }
         self.arm();
@@ -118,7 +122,10 @@ impl SessionActor {
                         control.probe();
                     }
                 }
-                Effect::Warn(warning) => self.wire.tell_all(|| ToSocket::Warn(warning)),
+                Effect::Warn(warning) => {
+                    let status = self.last_record.status;
+                    self.wire.tell_all(|| ToSocket::Warn(warning, status));
+                }
                 Effect::CloseLink => self.wire.close_link(),
                 Effect::Announce(mut record, transition) => {
                     let (closed, is_new) = (record.is_closed(), record.status != self.last_record.status);

@@ -114,6 +114,8 @@ async fn a_close_is_durable_before_the_browser_is_told() {
     target.says.send(LinkEvent::Closed).unwrap();
     read(&mut attached, b"bye").await;
     eventually(async || target.closed.load(Ordering::Relaxed)).await;
+    let again = SessionMessage::End { reason: EndReason::Terminated, detail: "once more".into() };
+    attached.session.tell(again).unwrap();
     let early = tokio::time::timeout(Duration::from_millis(100), attached.ends.frames.recv()).await;
     assert!(early.is_err(), "told before it was durable: {early:?}");
     drop(closed_gate);
@@ -122,6 +124,15 @@ async fn a_close_is_durable_before_the_browser_is_told() {
     let stored = house.records.store.get(id).await.unwrap().unwrap();
     assert_eq!((stored.status, stored.exit_status), (Status::Closed, Some(3)));
     eventually(async || house.live.open().await.unwrap().is_empty()).await;
+}
+
+#[actix_rt::test]
+async fn a_browser_that_left_leaves_nothing_behind() {
+    let house = House::new().await;
+    let (_id, mut attached, _target) = house.active().await;
+    attached.session.tell(SessionMessage::SocketLost(attached.ends.attach)).unwrap();
+    // Whoever sends to it holds the other end, its socket's descriptor and the whole wire.
+    house::hurried(async { while attached.ends.frames.recv().await.is_some() {} }).await;
 }
 
 #[actix_rt::test]
@@ -162,6 +173,20 @@ async fn while_the_journal_fails_an_open_is_refused_before_it_leaves_a_trace() {
     house.open().await;
     let page = house.records.store.list(ListQuery { limit: 10, ..ListQuery::default() }).await.unwrap();
     assert_eq!(page.records.len(), 2, "the first, which may have been written, and the last: {:?}", page.records);
+}
+
+#[actix_rt::test]
+async fn a_slow_commit_hinders_no_longer_than_the_next_quick_one_though_nobody_is_served() {
+    let house = House::new().await;
+    let (id, _attached, target) = house.active().await;
+    let closed_gate = house.records.gate.acquire().await.unwrap();
+    let closed_at = Instant::now();
+    target.says.send(LinkEvent::Closed).unwrap();
+    eventually(async || closed_at.elapsed() > Duration::from_millis(1_500)).await;
+    drop(closed_gate);
+    eventually(async || house.records.store.get(id).await.unwrap().unwrap().is_closed()).await;
+    eventually(async || house.gateway.readiness().reasons.is_empty()).await;
+    house.open().await;
 }
 
 #[actix_rt::test]

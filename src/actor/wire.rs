@@ -31,7 +31,7 @@ use super::{
 use crate::{
     core::{
         control::{Answer, Control, Event, TakeOver, Turn},
-        record::EndReason,
+        record::{EndReason, Status},
         session::Warning,
         stream::{AttachNo, BeyondEnd, Input, Limits, Output, Picture, Start},
     },
@@ -85,7 +85,7 @@ pub enum ToSocket {
     /// A question.
     Ask(u64, Prompt),
     /// An ending by the clock is near.
-    Warn(Warning),
+    Warn(Warning, Status),
     /// Are you there?
     Ping,
     /// The session is over; the last frame.
@@ -302,8 +302,11 @@ impl Wire {
     /// Disconnects a socket; harmless when it is not connected.
     pub(super) fn detach(&self, attach: AttachNo) {
         self.keyboard.borrow_mut().handle(clock::instant(), Event::Gone { attach, left: false });
+        let gone = self.viewer(attach);
         self.viewers.borrow_mut().retain(|viewer| viewer.attach != attach);
         self.output.borrow_mut().detach(attach);
+        // Who waits for something to send to it hears of nothing else any more.
+        gone.inspect(|gone| gone.side.wake.notify_one());
         self.drained.notify_one();
         self.tell_watchers();
     }

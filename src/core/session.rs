@@ -396,7 +396,11 @@ impl Session {
                 self.exit.get_or_insert(Exit { status, signal, close_by: now.at + EXIT_GRACE });
             }
             Event::PeerClosed => self.close_by_peer(now),
-            Event::OutputPaused => self.peer.iter_mut().for_each(Liveness::suspend),
+            Event::OutputPaused => {
+                self.peer.iter_mut().for_each(Liveness::suspend);
+                // What is not read is not over.
+                self.exit.iter_mut().for_each(|exit| exit.close_by = now.at + EXIT_GRACE);
+            }
             Event::OutputResumed => self.peer.iter_mut().for_each(|watch| watch.resume(now.at)),
             Event::Stalled { lasted } => self.forgive(now, lasted),
             Event::Stay => self.note_input(now.at),

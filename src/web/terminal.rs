@@ -39,7 +39,7 @@ use crate::{
     core::{
         audit::Action,
         control::Turn,
-        record::{EndReason, SessionId},
+        record::{Record, SessionId},
         stream::AttachNo,
     },
 };
@@ -56,6 +56,9 @@ const ATTACH_WITHIN: Duration = Duration::from_secs(10);
 
 /// Input that may wait here for a target that takes none; whoever sends more ignores `input_ack` (the page sends 64 KiB).
 const BACKLOG: usize = 1024 * 1024;
+
+/// Of it, handed on at once: an SSH packet.
+const PIECE: usize = 32 * 1024;
 
 /// `GET /api/v1/sessions/{id}/terminal`: upgrades to a WebSocket.
 pub async fn terminal(
@@ -223,10 +226,11 @@ impl TerminalSocket {
             Ok(Some(Ok(attached))) => socket.attached(attached, (interactive, moves), new, ctx),
             Ok(Some(Err(error @ AttachError::Offset(_)))) => socket.fail(Fault::Protocol, &error.to_string(), ctx),
             Ok(None | Some(Err(AttachError::Ended))) => match ended {
-                Ok(Some(record)) => {
-                    let reason = record.end_reason.unwrap_or(EndReason::ActorFailed);
-                    socket.closed(reason, record.exit_status, "This session has ended.", ctx);
+                Ok(Some(Record { end_reason: Some(reason), exit_status, .. })) => {
+                    socket.closed(reason, exit_status, "This session has ended.", ctx);
                 }
+                // Its end is on its way into the journal; why it ended is told once it is there.
+                Ok(Some(_)) => socket.fail(Fault::Failed, "This session is just ending. Try again.", ctx),
                 Ok(None) => socket.fail(Fault::NoSuchSession, "No such session is known. Open a new one.", ctx),
                 Err(error) => socket.fail(Fault::Failed, &error.to_string(), ctx),
             },
@@ -300,7 +304,9 @@ impl TerminalSocket {
         let Some(turn) = ends.typing.turn() else { return };
         let (attach, input) = (ends.attach, ends.input.clone());
         loop {
-            let typed = (!self.backlog.is_empty()).then(|| InputKind::Bytes(self.backlog.split().freeze()));
+            // In pieces: what waits in the session is bounded by their number.
+            let length = self.backlog.len().min(PIECE);
+            let typed = (length > 0).then(|| InputKind::Bytes(self.backlog.split_to(length).freeze()));
             let Some(kind) = typed.or_else(|| self.resizes.due().map(InputKind::Resize)) else { return };
             match input.try_send(InputMessage { attach, turn, at: clock::instant(), kind }) {
                 Ok(()) => {}
@@ -308,7 +314,10 @@ impl TerminalSocket {
                 Err(mpsc::error::TrySendError::Closed(_)) => return,
                 Err(mpsc::error::TrySendError::Full(message)) => {
                     match message.kind {
-                        InputKind::Bytes(bytes) => self.backlog = BytesMut::from(bytes.as_ref()),
+                        InputKind::Bytes(bytes) => {
+                            let rest = std::mem::replace(&mut self.backlog, BytesMut::from(bytes.as_ref()));
+                            self.backlog.unsplit(rest);
+                        }
                         InputKind::Resize(size) => self.resizes.give_back(size),
                     }
                     break;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use actix::Context;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::{SessionActor, SessionMessage, post};
 use crate::{
@@ -78,9 +79,10 @@ impl SessionActor {
         if ends.hold.typing {
             let kind = InputKind::Resize(size);
             let resize = InputMessage { attach, turn: ends.hold.turn, at: clock::instant(), kind };
-            // A full queue means the target takes nothing: the size comes with the browser's next resize.
-            if ends.input.try_send(resize).is_err() {
-                tracing::debug!("the first size of a browser had to wait");
+            // A full queue means that the target takes nothing just now. A browser that has gone by then sends nothing any more.
+            if let Err(TrySendError::Full(resize)) = ends.input.try_send(resize) {
+                let input = ends.input.clone();
+                actix::spawn(async move { input.send(resize).await.is_ok() });
             }
         }
         let (limits, mut record) = (&self.parts.settings.limits, self.session.record().clone());

@@ -60,6 +60,11 @@ fn step() -> impl Strategy<Value = Step> {
 const NAMES: [&str; 3] = ["ada", "bob", "eve"];
 
 fn attach(wire: &Rc<Wire>, page: usize) -> (Rc<Viewer>, SocketEnds) {
+    let (viewer, ends, _) = attach_whole(wire, page);
+    (viewer, ends)
+}
+
+fn attach_whole(wire: &Rc<Wire>, page: usize) -> (Rc<Viewer>, SocketEnds, mpsc::Sender<ToSocket>) {
     let request = Attach {
         interactive: page == 0,
         user: NAMES[page].into(),
@@ -70,8 +75,7 @@ fn attach(wire: &Rc<Wire>, page: usize) -> (Rc<Viewer>, SocketEnds) {
         size: Size { cols: 80, rows: 24 },
         cutter: Cutter(None),
     };
-    let (viewer, ends, _) = wire.attach(request).unwrap();
-    (viewer, ends)
+    wire.attach(request).unwrap()
 }
 
 /// What actually moved is told and counted, as the session's actor does it.
@@ -197,4 +201,34 @@ async fn each_page_counts_its_own_bytes_however_control_moves() {
         settle_control(&wire);
         wire.input.borrow_mut().take(1);
     }
+}
+
+/// Answering pings is no sign that a page draws anything.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_acknowledges_nothing_is_let_go_however_often_it_is_pinged() {
+    let control = Control::new(TakeOver::Force, NAMES[0]);
+    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
+    let limits = Limits { window: 1 << 10, replay: 1 << 16, screens: false };
+    let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
+    let (viewer, mut ends, frames) = attach_whole(&wire, 0);
+    wire.ingest(vec![b'x'; 4 << 10].into());
+    let stuck = Rc::new(Cell::new(false));
+    let noted = stuck.clone();
+    let begun = clock::instant();
+    let pinged = async {
+        let mut pings = tokio::time::interval(std::time::Duration::from_secs(5));
+        loop {
+            pings.tick().await;
+            viewer.send(ToSocket::Ping);
+        }
+    };
+    let read = async { while ends.frames.recv().await.is_some() {} };
+    let forwarded = pump::forward(wire.clone(), viewer.clone(), frames, move || noted.set(true));
+    tokio::select! {
+        () = forwarded => {}
+        () = pinged => {}
+        ((), ()) = async { tokio::join!(read, std::future::pending()) } => {}
+    }
+    let waited = clock::instant().saturating_duration_since(begun).as_secs();
+    assert!(stuck.get() && (60..300).contains(&waited), "after {waited} s");
 }

@@ -289,7 +289,7 @@ impl Gate {
             | ToSocket::Answer(..)
             | ToSocket::Status { .. }
             | ToSocket::Ask(..)
-            | ToSocket::Warn(_) => Down::Other,
+            | ToSocket::Warn(..) => Down::Other,
         };
         self.tell(down);
     }

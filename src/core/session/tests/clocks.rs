@@ -188,6 +188,18 @@ fn a_target_that_told_an_exit_has_a_grace_for_its_last_output() {
 }
 
 #[test]
+fn the_grace_for_the_last_output_counts_only_while_it_is_read() {
+    let mut story = Story::active(LIMITS);
+    story.until(2.0);
+    story.tell(exited());
+    story.until(6.0);
+    story.tell(Event::OutputPaused);
+    assert_eq!(story.deadline("exited"), Some(11.0));
+    story.tell(Event::OutputResumed);
+    assert_eq!(story.until(11.0), "8.5: ping 1; 11: close_link, closed(exited), finish");
+}
+
+#[test]
 fn activity_is_made_durable_once_per_checkpoint_and_only_if_there_was_any() {
     let mut story = Story::active(Limits { checkpoint: CHECKPOINT.checkpoint, ..PATIENT });
     story.tell(Event::OutputPaused);
