@@ -106,6 +106,8 @@ pub struct Settings {
     pub max_per_user: u32,
     /// Rows per batch of the registry at most.
     pub flush_batch: usize,
+    /// Sessions that wait in memory for the records; more are in the outbox only.
+    pub records_ahead: usize,
     /// How long a change that nobody waits for may stay unwritten.
     pub flush_interval: Duration,
     /// Rows per cleanup transaction at most.

@@ -79,9 +79,6 @@ const VIEW_LEASE: Duration = Duration::from_millis(250);
 /// once, so this is reached only by what closes while a store is down.
 const SPARE: usize = 10_000;
 
-/// Sessions that wait in memory for the records; more are in the outbox only.
-const AHEAD: usize = 20_000;
-
 struct Entry {
     /// As last announced.
     record: Record,
@@ -193,7 +190,10 @@ impl RegistryActor {
         let sink = |name, limits| Sink::new(name, limits, observations.clone());
         Self {
             journal: sink(stores.journal_name(), limits),
-            records: stores.records.as_ref().map(|_| sink(RECORDS, Limits { capacity: AHEAD, ..limits })),
+            records: stores
+                .records
+                .as_ref()
+                .map(|_| sink(RECORDS, Limits { capacity: settings.records_ahead, ..limits })),
             live: sink(LIVE, limits),
             // An earlier life may have left something in the outbox.
             spilled: stores.records.as_ref().map(|_| None),

@@ -20,6 +20,9 @@ use crate::{
     web as http,
 };
 
+/// Sessions that wait in memory for the records: an hour and more at five opens a second, in some tens of MiB.
+const RECORDS_AHEAD: usize = 20_000;
+
 /// What the actors are told.
 pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Epoch, shelf: Shelf) -> actor::Settings {
     let (monitor, session, ssh) = (&config.monitor, &config.session, &config.ssh);
@@ -51,6 +54,7 @@ pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Ep
         max_sessions: session.max_sessions,
         max_per_user: session.max_per_user,
         flush_batch: config.store.flush_batch as usize,
+        records_ahead: RECORDS_AHEAD,
         flush_interval: config.store.flush_interval,
         cleanup_batch: session.cleanup_batch_size,
         retention: limited(config.store.retention),

@@ -135,6 +135,7 @@ fn actor_settings() -> actor::Settings {
         max_sessions: 1,
         max_per_user: 1,
         flush_batch: 1,
+        records_ahead: 100,
         flush_interval: second,
         cleanup_batch: 1,
         retention: None,

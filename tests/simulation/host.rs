@@ -309,6 +309,8 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch) -> Settings {
         max_sessions: 5_000,
         max_per_user: 5_000,
         flush_batch: 500,
+        // Few enough that an outage spills.
+        records_ahead: 5,
         flush_interval: Duration::from_millis(50),
         cleanup_batch: 50,
         retention: None,

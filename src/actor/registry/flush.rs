@@ -210,7 +210,7 @@ impl RegistryActor {
         }
         let record = record.clone();
         // Before anybody is answered: who asks next is to know that the records may be behind.
-        self.tell_others(write);
+        self.pass_on(write);
         self.answer(&record, rank, ctx);
     }
 
@@ -281,11 +281,28 @@ impl RegistryActor {
         }
     }
 
-    /// Passes on what the journal has.
+    /// Passes on what the journal has. While something of the outbox is still to be read, what follows is read from there too: the
+    /// records would else settle what they were never told with what came after it.
+    fn pass_on(&mut self, write: Write) {
+        let unread = self.spilled.is_some() || self.refilling;
+        let in_turn = self.records.as_ref().is_none_or(|sink| !unread || sink.ledger.is_waiting(write.record.id));
+        if in_turn {
+            return self.tell_others(write);
+        }
+        self.spilled = Some(None);
+        self.note_behind();
+        let priority = Self::priority(&write);
+        self.tell_view(priority, write.record);
+    }
+
+    fn priority(write: &Write) -> Priority {
+        if write.transitions.is_empty() { Priority::Activity } else { Priority::of(&write.record) }
+    }
+
+    /// Tells the records and the view.
     pub(super) fn tell_others(&mut self, write: Write) {
         let now = clock::instant();
-        let priority = if write.transitions.is_empty() { Priority::Activity } else { Priority::of(&write.record) };
-        let record = write.record.clone();
+        let (priority, record) = (Self::priority(&write), write.record.clone());
         if let Some(sink) = &mut self.records
             && sink.ledger.push(now, priority, write).is_err()
         {
@@ -293,11 +310,20 @@ impl RegistryActor {
             self.spilled = Some(None);
         }
         self.note_behind();
-        if self.live.ledger.push(now, priority, Write { record, transitions: Vec::new() }).is_err() {
-            // The view is rebuilt from the index once it answers again.
-            self.live.ledger.clear();
-            self.view_lost = true;
+        self.tell_view(priority, record);
+    }
+
+    fn tell_view(&mut self, priority: Priority, record: Record) {
+        if self.live.ledger.push(clock::instant(), priority, Write { record, transitions: Vec::new() }).is_err() {
+            self.forget_view();
         }
+    }
+
+    /// The view is rebuilt from the index once it answers again; who ended meanwhile was perhaps never in it.
+    pub(super) fn forget_view(&mut self) {
+        self.live.ledger.clear();
+        self.view_lost = true;
+        self.endings.clear();
     }
 
     fn recorded(&mut self, outcome: Outcome, ctx: &mut Context<Self>) {

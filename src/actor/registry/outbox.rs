@@ -36,16 +36,21 @@ impl RegistryActor {
                     // What spilled meanwhile may not be among it: then the reading starts over.
                     let more = (pending.len() == REFILL as usize).then_some(last);
                     registry.spilled = registry.spilled.or(more);
+                    let mut full = false;
                     if let Some(sink) = &mut registry.records {
                         for write in pending {
-                            // A write that finds no room starts the reading over.
-                            if sink.ledger.push(clock::instant(), Priority::Lifecycle, write).is_err() {
-                                registry.spilled = Some(None);
-                            }
+                            full |= sink.ledger.push(clock::instant(), Priority::Lifecycle, write).is_err();
                         }
+                    }
+                    if full {
+                        // It starts over, once there is room.
+                        registry.spilled = Some(None);
                     }
                     registry.note_behind();
                     registry.flush(ctx);
+                    if !full {
+                        registry.refill(ctx);
+                    }
                 }
                 Err(error) => {
                     registry.spilled.get_or_insert(after);

@@ -84,9 +84,7 @@ impl RegistryActor {
         for record in open {
             let write = Write { record, transitions: Vec::new() };
             if self.live.ledger.push(now, Priority::Repair, write).is_err() {
-                self.live.ledger.clear();
-                self.view_lost = true;
-                return;
+                return self.forget_view();
             }
         }
         let (stores, settings) = (self.stores.clone(), self.settings.clone());

@@ -183,6 +183,7 @@ impl House {
                 max_sessions: 2_000,
                 max_per_user: 1_200,
                 flush_batch: 500,
+                records_ahead: 100,
                 flush_interval: Duration::from_millis(50),
                 cleanup_batch: 50,
                 retention: None,

@@ -69,9 +69,15 @@ async fn an_outage_of_the_records_refuses_nobody_and_ends_by_itself() {
     );
 
     down(&house, 0);
+    // More than wait in memory, so that most ends come before the records heard of the beginning.
+    let ended_by_test = || (EndReason::Terminated, "ended by a test".to_owned());
+    let ends = opened.iter().map(|id| house.gateway.end(*id, ended_by_test().0, ended_by_test().1));
+    futures_util::future::join_all(ends).await;
     eventually(async || house.records.store.outbox_len().await.unwrap() == 0).await;
     for id in opened {
-        assert!(remote(&house, id).await.is_some());
+        assert!(remote(&house, id).await.is_some_and(|record| record.is_closed()));
+        let told = house.remote.as_ref().unwrap().store.history(id).await.unwrap();
+        assert_eq!(told, house.records.store.history(id).await.unwrap(), "nothing of it is left out");
     }
     let stored = remote(&house, before).await.unwrap();
     assert_eq!((stored.end_time, stored.end_reason), (ended.end_time, ended.end_reason));
