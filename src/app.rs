@@ -303,12 +303,16 @@ async fn open_stores(config: &Config, beginning: Beginning) -> anyhow::Result<Op
             (journal.keep_outbox().await?, Some(MySqlStore::connect(&url.0)?.serving_for(config.node.serve_for())))
         }
     };
-    let epoch = beginning.begin(records.as_ref(), &journal).await?;
+    let view = match &config.store.live {
+        config::Live::Memory => None,
+        config::Live::Redis(address) => Some(address),
+    };
+    let epoch = beginning.begin(records.as_ref(), &journal, view).await?;
     let people = people::store(records.as_ref(), &journal);
     let records = records.map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
-    let live: Arc<dyn LiveStore> = match &config.store.live {
-        config::Live::Memory => Arc::new(MemoryLive::default()),
-        config::Live::Redis(address) => Arc::new(RedisLive::new(address, beginning.node, epoch, records.clone())?),
+    let live: Arc<dyn LiveStore> = match view {
+        None => Arc::new(MemoryLive::default()),
+        Some(address) => Arc::new(RedisLive::new(address, beginning.node, epoch, records.clone())?),
     };
     let (audit, book) = (Arc::new(journal.clone()), Arc::new(journal.clone()));
     Ok(Opened { stores: Stores { journal: Arc::new(journal), records, live, audit }, people, book, epoch })

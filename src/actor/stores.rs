@@ -44,10 +44,17 @@ impl Stores {
         if self.records.is_some() { vec![JOURNAL, RECORDS, LIVE] } else { vec![RECORDS, LIVE] }
     }
 
-    /// Returns one record: this node's own from its journal, which is never behind; another's from the records. While the
-    /// records are behind, all that is sure of it is the journal.
+    /// Returns one record that nobody serves here: this node's own from its journal, which is never behind; another's from the
+    /// records. While the records are behind, all that is sure of it is the journal.
     pub async fn get(&self, id: SessionId, records_behind: bool) -> Result<Option<Record>, StoreError> {
         match (self.journal.get(id).await, &self.records) {
+            // What stands open in the journal, though it is not served, was somebody else's: the directory is a copy, or renamed.
+            (Ok(Some(record)), Some(records)) if !record.is_closed() && !records_behind => {
+                Ok(Some(match records.get(id).await? {
+                    Some(told) => record.join(told),
+                    None => record,
+                }))
+            }
             (Ok(None) | Err(_), Some(records)) => records.get(id).await,
             (Ok(Some(record)), Some(_)) if records_behind => Ok(Some(Record { durable: Durable::Journal, ..record })),
             (found, _) => found,

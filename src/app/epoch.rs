@@ -10,7 +10,13 @@ use crate::{
         lease::Lease,
         record::{Epoch, Incarnation, NodeId},
     },
-    store::{RecordStore, StoreError, mysql::MySqlStore, schema::Step, sqlite::SqliteStore},
+    store::{
+        RecordStore, StoreError,
+        mysql::MySqlStore,
+        redis::{RedisLive, address::RedisAddress},
+        schema::Step,
+        sqlite::SqliteStore,
+    },
 };
 
 /// How long a lease is watched before its epoch is taken over: a gateway that serves renews it every second.
@@ -27,13 +33,26 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
-    /// Begins the next epoch, in the records where they are another store, and in the journal.
-    pub(super) async fn begin(&self, records: Option<&MySqlStore>, journal: &SqliteStore) -> anyhow::Result<Epoch> {
+    /// Begins the next epoch, in the records where they are another store, and in the journal. `view`: where the live view is, if it
+    /// is a server: it may know of later starts than a journal that was restored from a backup, and would let none of this write.
+    pub(super) async fn begin(
+        &self,
+        records: Option<&MySqlStore>,
+        journal: &SqliteStore,
+        view: Option<&RedisAddress>,
+    ) -> anyhow::Result<Epoch> {
+        let over = match view {
+            Some(address) => RedisLive::fenced(address, &self.node).await.unwrap_or_else(|error| {
+                tracing::debug!(%error, "the live view could not be asked for starts that are over");
+                Epoch(0)
+            }),
+            None => Epoch(0),
+        };
         let asked = match records {
             Some(records) => Some(self.ask(records, journal).await?),
             None => None,
         };
-        Ok(registry::begin_epoch(journal, asked, &self.node, &self.incarnation).await?)
+        Ok(registry::begin_epoch(journal, asked, &self.node, &self.incarnation, over).await?)
     }
 
     /// Brings the records' schema up to date, and sees that no other gateway serves under this node's name. While the records are

@@ -271,7 +271,7 @@ struct Boot {
 async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
     let Boot { node, incarnation, journal, records, live, connector, collapsed, serve_for } = boot;
     let asked = records.as_ref().map(|records| Asked::Store(records.as_ref()));
-    let epoch = registry::begin_epoch(journal.as_ref(), asked, &node, &incarnation).await?;
+    let epoch = registry::begin_epoch(journal.as_ref(), asked, &node, &incarnation, Epoch(0)).await?;
     let view: Arc<dyn LiveStore> = Arc::new(View::new(live.0, live.1, node.clone(), epoch));
     let gateway = Gateway::start(Foundation {
         settings: Settings { serve_for, ..settings(node, incarnation, epoch) },

@@ -1,4 +1,4 @@
-//! The life of this node in the stores: its epochs, its leases, and what its earlier lives left open.
+//! The life of this node in the stores: its epochs, its leases, and when what earlier ones left open is closed.
 
 use std::{
     sync::Arc,
@@ -6,31 +6,31 @@ use std::{
 };
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
-use tokio::task::spawn_blocking;
 
 use super::RegistryActor;
 use crate::{
     actor::{Settings, clock, stores::Hindrance},
     core::{
         lease::Tenure,
-        record::{Authority, EndReason, Epoch, Incarnation, NodeId, Record, SessionId},
+        record::{EndReason, Epoch, Incarnation, NodeId, SessionId},
     },
-    recording::{Seal, shelf::Shelf},
-    store::{RecordStore, StoreError, Write},
+    store::{RecordStore, StoreError},
 };
+use earlier::recover_records;
+pub(super) use earlier::{Earlier, recover};
+
+/// What earlier lives left open.
+mod earlier;
 
 /// Sessions in the outbox before opens are refused: about a gigabyte of the journal, a day without records at five opens a
 /// second.
 const OUTBOX: u64 = 500_000;
 
-/// How the end of an orphan came to be known.
-pub(super) const FOUND_AT_START: &str = "The gateway ended without closing it; found at its next start.";
-
 /// How far above its own epochs a start goes that cannot ask the records: they may know some of this node that its journal never
 /// heard of, of starts that ended halfway and of a fence each. Each start moves the journal first, so they are few.
 const UNHEARD_OF: u64 = 64;
 
-/// Starts the next epoch of `node` for `incarnation`: in the journal, and in the records where these are another store that
+/// Starts the next epoch of `node` for `incarnation`, above `over`, which something else knows to be over: in the journal, and in the records where these are another store that
 /// answers. Where they do not, they are told of it with the first renewal of the lease.
 ///
 /// # Errors
@@ -40,11 +40,12 @@ pub async fn begin_epoch(
     records: Option<Asked<'_>>,
     node: &NodeId,
     incarnation: &Incarnation,
+    over: Epoch,
 ) -> Result<Epoch, StoreError> {
     let begin = async |store: &dyn RecordStore, after| {
         store.begin_epoch(node.clone(), incarnation.clone(), after, clock::utc()).await
     };
-    let own = begin(journal, Epoch(0)).await?;
+    let own = begin(journal, over).await?;
     let begun = match records {
         None => return Ok(own),
         Some(Asked::Unreachable) => None,
@@ -83,117 +84,6 @@ pub(super) enum Recovery {
     Journal,
     /// In the records too, or that is under way.
     Records,
-}
-
-/// Whose sessions are over: those of `node` that were born before `epoch`.
-pub(super) struct Earlier {
-    node: NodeId,
-    epoch: Epoch,
-    batch: u32,
-    shelf: Shelf,
-}
-
-impl Earlier {
-    pub(super) fn than(settings: &Settings) -> Self {
-        let Settings { node, epoch, cleanup_batch, shelf, .. } = settings;
-        Self { node: node.clone(), epoch: *epoch, batch: *cleanup_batch, shelf: shelf.clone() }
-    }
-
-    /// How the end of an orphan came to be known, and the seal of its recording.
-    pub(super) fn found(&self, orphan: &Record) -> String {
-        match sealed(&self.shelf, orphan) {
-            Some(seal) => format!("{FOUND_AT_START} {seal}"),
-            None => FOUND_AT_START.to_owned(),
-        }
-    }
-
-    /// Whether nothing of this process can be writing to the recording of a session, and nothing ever will.
-    fn is_over(&self, session: &Record) -> bool {
-        session.is_closed() && session.node == self.node && session.epoch < self.epoch
-    }
-
-    /// Seals what was not sealed of the recordings of sessions that the journal knows to be closed: a full disk may have hindered
-    /// it, or whoever closed them had no hand on the files. Returns how many.
-    async fn seal_the_rest(&self, journal: &dyn RecordStore) -> Result<u64, StoreError> {
-        let shelf = self.shelf.clone();
-        let unsealed = spawn_blocking(move || shelf.unsealed()).await.unwrap_or_else(|_| Ok(Vec::new()));
-        let mut sealed = 0;
-        for id in unsealed.map_err(|error| StoreError::Unavailable(error.to_string()))? {
-            let Some(session) = journal.get(id).await?.filter(|session| self.is_over(session)) else { continue };
-            // It was sealed, and is damaged: what is left of it is no end to cut it off at.
-            if journal.history(id).await?.iter().any(|passed| Seal::told_in(&passed.detail).is_some()) {
-                tracing::error!(session_id = %id, "a sealed recording has lost its seal; `pulsegate verify` says where it is damaged");
-                continue;
-            }
-            let shelf = self.shelf.clone();
-            sealed += spawn_blocking(move || self::sealed(&shelf, &session).map_or(0, |_| 1)).await.unwrap_or(0);
-        }
-        Ok(sealed)
-    }
-
-    async fn orphans(&self, store: &dyn RecordStore) -> Result<Vec<Record>, StoreError> {
-        store.open_of(self.node.clone(), self.epoch, None, self.batch).await
-    }
-}
-
-/// Seals what is left of a session's recording.
-fn sealed(shelf: &Shelf, session: &Record) -> Option<Seal> {
-    shelf.finish(session).unwrap_or_else(|error| {
-        tracing::error!(session_id = %session.id, %error, "an interrupted recording could not be sealed");
-        None
-    })
-}
-
-/// Closes, in batches, what earlier epochs of this node left open in the journal: the end is the last evidence of life.
-pub(super) async fn recover(journal: &dyn RecordStore, earlier: &Earlier) -> Result<u64, StoreError> {
-    let mut closed = 0;
-    loop {
-        let orphans = earlier.orphans(journal).await?;
-        if orphans.is_empty() {
-            return Ok(closed);
-        }
-        closed += orphans.len() as u64;
-        let now = clock::utc();
-        let lost = |record| {
-            let detail = earlier.found(&record);
-            Write::lost(record, Authority::Observed, now, detail)
-        };
-        journal.apply(orphans.into_iter().map(lost).collect()).await?;
-    }
-}
-
-/// The same for the records, after the journal. What the journal knows ends as it ended there: the records may lack its
-/// newest versions, and an end concluded from an older one would be a second end.
-async fn recover_records(
-    records: &dyn RecordStore,
-    journal: &dyn RecordStore,
-    earlier: &Earlier,
-) -> Result<u64, StoreError> {
-    let mut closed = 0;
-    loop {
-        let orphans = earlier.orphans(records).await?;
-        if orphans.is_empty() {
-            return Ok(closed);
-        }
-        closed += orphans.len() as u64;
-        let now = clock::utc();
-        let (mut ended, mut unknown) = (Vec::new(), Vec::new());
-        for orphan in orphans {
-            match journal.get(orphan.id).await?.filter(Record::is_closed) {
-                // Its history follows from the outbox.
-                Some(record) => ended.push(Write { record, transitions: Vec::new() }),
-                None => {
-                    let detail = earlier.found(&orphan);
-                    unknown.push(Write::lost(orphan, Authority::Observed, now, detail));
-                }
-            }
-        }
-        if !unknown.is_empty() {
-            journal.apply(unknown.clone()).await?;
-        }
-        ended.extend(unknown);
-        records.apply(ended).await?;
-    }
 }
 
 /// This node's right to serve, and what happens when another has taken it.
@@ -242,7 +132,7 @@ impl Right {
 impl RegistryActor {
     /// Once per start, after everything that earlier lives left open is closed in the journal.
     pub(super) fn seal_recordings(&self, ctx: &mut Context<Self>) {
-        let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings));
+        let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
         let sealing = async move { earlier.seal_the_rest(journal.as_ref()).await };
         ctx.spawn(sealing.into_actor(self).map(|outcome, _, _| match outcome {
             Ok(0) => {}
@@ -353,7 +243,7 @@ impl RegistryActor {
         let due = self.recovery == Recovery::Journal;
         let Some(records) = self.stores.records.clone().filter(|_| due) else { return };
         self.recovery = Recovery::Records;
-        let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings));
+        let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
         let recovery = async move { recover_records(records.as_ref(), journal.as_ref(), &earlier).await };
         ctx.spawn(recovery.into_actor(self).map(|outcome, registry, _| match outcome {
             Ok(0) => {}

@@ -177,7 +177,7 @@ impl RegistryActor {
             return self.tell_others(Write { record, transitions: history });
         }
         let write = if action == Action::CloseEarlier {
-            let detail = Earlier::than(&self.settings).found(&record);
+            let detail = Earlier::than(&self.settings, &self.stores).found(&record);
             Write::lost(record, Authority::Observed, now, detail)
         } else {
             tracing::error!(session_id = %id, "a session stood open without an actor; it is closed");

@@ -117,8 +117,13 @@ async fn ghosts(
     known: HashSet<SessionId>,
 ) -> Result<Vec<Record>, StoreError> {
     let mut closed = Vec::new();
+    // Under another name this node shows nothing any more, and where nobody shares its records nobody else does.
+    let is_own = |shown: &Record| match shown.node == *node {
+        true => shown.epoch <= epoch,
+        false => stores.records.is_none(),
+    };
     for shown in stores.live.open().await? {
-        if shown.node == *node && shown.epoch <= epoch && !known.contains(&shown.id) {
+        if is_own(&shown) && !known.contains(&shown.id) {
             closed.extend(stores.journal.get(shown.id).await?.filter(Record::is_closed));
         }
     }

@@ -29,7 +29,7 @@ use crate::{
     core::{
         control::TakeOver,
         liveness::Rule,
-        record::{Incarnation, NodeId, Record, SessionId, Status, UtcMicros},
+        record::{Epoch, Incarnation, NodeId, Record, SessionId, Status, UtcMicros},
         session::Limits,
         stream,
         webhook::{Answer, Hook, Message},
@@ -161,7 +161,7 @@ impl House {
         let targets = Targets(Arc::default(), echo);
         let (live, collapsed) = (Arc::new(MemoryLive::default()), Arc::default());
         let (node, incarnation) = (NodeId("node-test".into()), Incarnation::new([1; 16]));
-        let epoch = registry::begin_epoch(records.as_ref(), None, &node, &incarnation).await.unwrap();
+        let epoch = registry::begin_epoch(records.as_ref(), None, &node, &incarnation, Epoch(0)).await.unwrap();
         let fallen = Arc::<AtomicBool>::clone(&collapsed);
         let watch = Rule { interval: Duration::from_secs(5), window: Duration::from_secs(5), probes: 2 };
         let gateway = Gateway::start(Foundation {

@@ -83,7 +83,12 @@ impl SharedRecords for MySqlStore {
             }
             let taken = found.iter().map(command).collect::<Result<Vec<_>, _>>()?;
             let ids = taken.iter().map(|(id, _)| id);
-            self.writers.run(|| ids.clone().map(|id| sqlx::query(TAKEN).bind(id.as_str())).collect()).await?;
+            let taking =
+                self.writers.run(|| ids.clone().map(|id| sqlx::query(TAKEN).bind(id.as_str())).collect()).await;
+            // Perhaps only the answer is lost, and nobody would ever read them again. Done twice is done once.
+            if let Err(error) = taking {
+                tracing::warn!(%error, "commands of other gateways could not be taken out of the records; they may come again");
+            }
             Ok(taken.into_iter().map(|(_, command)| command).collect())
         })
     }

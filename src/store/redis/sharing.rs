@@ -1,11 +1,11 @@
 //! What several nodes on one Redis tell each other there: that they live, that one is fenced, what one asks of another.
 //! Knows no record.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use deadpool_redis::redis::{self, RedisResult};
 
-use super::{NODES, View, failure, key, seal};
+use super::{NODES, RedisAddress, RedisLive, RedisPool, View, failure, key, seal};
 use crate::{
     core::record::{Epoch, NodeId},
     store::{Command, StoreError},
@@ -14,12 +14,32 @@ use crate::{
 /// How long a reading waits for commands: below the time in which an answer is due, so that silence is no failure.
 const WAIT_MILLIS: u32 = 1_000;
 
+/// Before they are read again that could not be taken out.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// Commands of one reading, and those that are kept for a node that does not read: far more than sessions are ended by
 /// hand while one is away.
 const COMMANDS: u32 = 1_000;
 
 /// A stream as XREAD answers it: its key, and each entry's id and fields.
 type Streams = Vec<(String, Vec<(String, HashMap<String, String>)>)>;
+
+/// More starts than any node has: one a second for thirty thousand years.
+const STARTS: u64 = 1 << 40;
+
+impl RedisLive {
+    /// The newest start of `node` that the view at `address` knows to be over; zero if none, or where that can be nobody's.
+    ///
+    /// # Errors
+    /// [`StoreError`] where it does not answer.
+    pub async fn fenced(address: &RedisAddress, node: &NodeId) -> Result<Epoch, StoreError> {
+        let mut connection = RedisPool::new(address)?.connection().await.map_err(failure)?;
+        let fence = connection.ask(redis::cmd("GET").arg(key(node, "fence"))).await;
+        let fence: Option<String> = connection.settle(fence).map_err(failure)?;
+        let fence = fence.and_then(|fence| fence.parse().ok()).filter(|fence| *fence <= STARTS);
+        Ok(Epoch(fence.unwrap_or(0)))
+    }
+}
 
 impl View {
     pub(super) async fn leases(&self) -> Result<Vec<(NodeId, String)>, StoreError> {
@@ -73,18 +93,26 @@ impl View {
             read.arg("COUNT").arg(COMMANDS).arg("BLOCK").arg(WAIT_MILLIS).arg("STREAMS").arg(&stream).arg("0");
             let found: Option<Streams> = connection.ask(&read).await?;
             let entries: Vec<_> = found.into_iter().flatten().flat_map(|(_, entries)| entries).collect();
+            let mut taken = Ok(0);
             if !entries.is_empty() {
-                let mut taken = redis::cmd("XDEL");
-                taken.arg(&stream);
+                let mut take = redis::cmd("XDEL");
+                take.arg(&stream);
                 entries.iter().for_each(|(id, _)| {
-                    taken.arg(id);
+                    take.arg(id);
                 });
-                let _count: i64 = connection.ask(&taken).await?;
+                taken = connection.ask::<i64>(&take).await;
             }
-            RedisResult::Ok(entries)
+            RedisResult::Ok((entries, taken))
         };
-        let entries = reading.await;
-        let entries = connection.settle(entries).map_err(failure)?;
+        let (entries, taken) = match reading.await {
+            Ok(read) => read,
+            Err(error) => return connection.settle(Err(error)).map_err(failure),
+        };
+        // Perhaps only the answer is lost, and nobody would ever read them again. Done twice is done once.
+        if let Err(error) = connection.settle(taken) {
+            tracing::warn!(%error, "commands of other gateways could not be taken out of Redis; they may come again");
+            tokio::time::sleep(AGAIN).await;
+        }
         let commands = entries.iter().filter_map(|(id, fields)| {
             let Some(command) = command(fields) else {
                 tracing::warn!(id, "a command in Redis cannot be read; it is passed over");
@@ -107,4 +135,55 @@ fn command(fields: &HashMap<String, String>) -> Option<Command> {
     let field = |name| fields.get(name);
     let (session, reason) = (field("session")?.parse().ok()?, field("reason")?.parse().ok()?);
     Some(Command { session, reason, detail: field("detail")?.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::tests::{block_on, one_server},
+        *,
+    };
+    use crate::{
+        core::record::{Authority, EndReason, Status, UtcMicros},
+        store::{LiveStore, conformance},
+    };
+
+    const NODE: &str = "node-a";
+
+    fn view(address: &RedisAddress, epoch: u64) -> RedisLive {
+        RedisLive::new(address, NodeId(NODE.into()), Epoch(epoch), None).unwrap()
+    }
+
+    #[test]
+    fn a_command_that_could_not_be_taken_out_is_handed_on_all_the_same() {
+        let Some(server) = one_server() else { return };
+        block_on(async {
+            let view = view(&server.url().parse().unwrap(), 1);
+            let id = conformance::record(1, 1, Authority::Observed, Status::Active).id;
+            let command = Command { session: id, reason: EndReason::Terminated, detail: "by a test".into() };
+            view.send(NodeId(NODE.into()), command.clone()).await.unwrap();
+            server.ask(&["ACL SETUSER default -xdel"]);
+            for _ in 0..2 {
+                assert_eq!(view.receive().await.unwrap(), [command.clone()], "again and again, until it could be");
+            }
+            server.ask(&["ACL SETUSER default +xdel"]);
+            view.receive().await.unwrap();
+            assert_eq!(view.receive().await.unwrap(), []);
+        });
+    }
+
+    #[test]
+    fn a_start_learns_which_starts_the_view_knows_to_be_over() {
+        let Some(server) = one_server() else { return };
+        block_on(async {
+            let (address, node): (RedisAddress, _) = (server.url().parse().unwrap(), NodeId(NODE.into()));
+            assert_eq!(RedisLive::fenced(&address, &node).await.unwrap(), Epoch(0));
+            view(&address, 12).renew_lease(UtcMicros(1)).await.unwrap();
+            assert_eq!(RedisLive::fenced(&address, &node).await.unwrap(), Epoch(11));
+            for nobodys in ["9007199254740991", "soon"] {
+                server.ask(&[&format!("SET pulsegate:{{{NODE}}}:fence {nobodys}")]);
+                assert_eq!(RedisLive::fenced(&address, &node).await.unwrap(), Epoch(0));
+            }
+        });
+    }
 }

@@ -7,8 +7,9 @@ use std::{
 
 use super::*;
 use crate::{
-    core::record::{Durable, Status, UtcMicros},
-    store::sqlite::SqliteStore,
+    core::record::{Authority, Durable, Record, Status, UtcMicros},
+    recording::{Seal, shelf::Shelf},
+    store::{Write, sqlite::SqliteStore},
 };
 
 fn born(epoch: Epoch, node: NodeId) -> Record {
@@ -53,6 +54,7 @@ async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
     let earlier = Earlier {
         node: NodeId("node-test".into()),
         epoch: Epoch(2),
+        alone: false,
         batch: 50,
         shelf: Shelf::new(Path::new(""), None),
     };
@@ -72,11 +74,37 @@ async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
 }
 
 #[actix_rt::test]
+async fn what_stands_open_under_another_name_is_over_where_nobody_shares_the_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
+    let shelf = Shelf::new(Path::new(""), None);
+    let mut earlier = Earlier { node: NodeId("renamed".into()), epoch: Epoch(1), alone: false, batch: 2, shelf };
+    let mut left = Vec::new();
+    for n in 1..=5 {
+        let id = SessionId::new(UtcMicros(1_000_000), [n; 10]);
+        left.push(Record { id, status: Status::Active, ..born(Epoch(7), NodeId("node-test".into())) });
+    }
+    // One of its own, of this very start.
+    let served = Record { id: SessionId::new(UtcMicros(1_000_000), [9; 10]), ..born(Epoch(1), earlier.node.clone()) };
+    for record in left.iter().chain([&served]) {
+        journal.apply(told(record)).await.unwrap();
+    }
+    assert_eq!(recover(&journal, &earlier).await.unwrap(), 0, "the other may be a gateway that serves");
+    earlier.alone = true;
+    assert_eq!(recover(&journal, &earlier).await.unwrap(), 5);
+    for record in &left {
+        let ended = journal.get(record.id).await.unwrap().unwrap();
+        assert_eq!((ended.end_reason, &ended.node), (Some(EndReason::NodeLost), &record.node));
+    }
+    assert!(!journal.get(served.id).await.unwrap().unwrap().is_closed());
+}
+
+#[actix_rt::test]
 async fn a_recording_is_sealed_once_its_session_is_over() {
     let folder = tempfile::tempdir().unwrap();
     let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
     let shelf = Shelf::new(folder.path(), None);
-    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), batch: 50, shelf };
+    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), alone: true, batch: 50, shelf };
     let header = "{\"version\":2,\"width\":80,\"height\":24,\"timestamp\":1,\"session\":\"s\"}\n";
     let mut paths = Vec::new();
     for (epoch, status) in [(1, Status::Active), (2, Status::Closed), (1, Status::Closed)] {
@@ -113,7 +141,9 @@ async fn a_start_that_cannot_ask_the_records_goes_above_what_they_may_know_of_st
     let open = async |name| SqliteStore::open(&folder.path().join(name)).await.unwrap();
     let (journal, records) = (open("journal.db").await, open("records.db").await);
     let (node, start) = (NodeId("node-test".into()), |number| Incarnation::new([number; 16]));
-    let begin = async |records: Option<Asked<'_>>, number| begin_epoch(&journal, records, &node, &start(number)).await;
+    let begin = async |records: Option<Asked<'_>>, number| {
+        begin_epoch(&journal, records, &node, &start(number), Epoch(0)).await
+    };
     let all = Some(Asked::Store(&records));
     assert_eq!(begin(all, 1).await.unwrap(), Epoch(1));
     // A fence moves the records on, and a start takes the next epoch there that ends before its journal knows.
@@ -130,4 +160,7 @@ async fn a_start_that_cannot_ask_the_records_goes_above_what_they_may_know_of_st
     let last = begin(all, 7).await.unwrap();
     assert_eq!((last, journal.lease(node.clone()).await.unwrap().unwrap().epoch), (Epoch(next.0 + 11), last));
     assert_eq!(begin(None, 8).await.unwrap(), Epoch(last.0 + 1));
+    // What the live view knows of a journal that was restored from a backup since.
+    let restored = begin_epoch(&journal, all, &node, &start(9), Epoch(last.0 + 70)).await.unwrap();
+    assert_eq!((restored, records.lease(node).await.unwrap().unwrap().epoch), (Epoch(last.0 + 71), restored));
 }

@@ -1,0 +1,156 @@
+//! What earlier lives of this node left open in the stores, and how it is closed. Knows no actor.
+
+use tokio::task::spawn_blocking;
+
+use crate::{
+    actor::{Settings, clock, stores::Stores},
+    core::record::{Authority, Epoch, NodeId, Record, Status},
+    recording::{Seal, shelf::Shelf},
+    store::{ListQuery, Position, RecordStore, StoreError, Write},
+};
+
+/// How the end of an orphan came to be known.
+const FOUND_AT_START: &str = "The gateway ended without closing it; found at its next start.";
+
+/// Whose sessions are over: those of `node` that were born before `epoch`, and where its journal is all the records there are, those
+/// that stand in it under another name. The node was renamed: nobody else can serve what is in this directory.
+pub(in crate::actor::registry) struct Earlier {
+    pub(super) node: NodeId,
+    pub(super) epoch: Epoch,
+    pub(super) alone: bool,
+    pub(super) batch: u32,
+    pub(super) shelf: Shelf,
+}
+
+impl Earlier {
+    pub(in crate::actor::registry) fn than(settings: &Settings, stores: &Stores) -> Self {
+        let Settings { node, epoch, cleanup_batch, shelf, .. } = settings;
+        let (node, shelf, alone) = (node.clone(), shelf.clone(), stores.records.is_none());
+        Self { node, epoch: *epoch, alone, batch: *cleanup_batch, shelf }
+    }
+
+    /// How the end of an orphan came to be known, and the seal of its recording.
+    pub(in crate::actor::registry) fn found(&self, orphan: &Record) -> String {
+        match sealed(&self.shelf, orphan) {
+            Some(seal) => format!("{FOUND_AT_START} {seal}"),
+            None => FOUND_AT_START.to_owned(),
+        }
+    }
+
+    /// Whether nothing of this process can be writing to the recording of a session, and nothing ever will.
+    fn is_over(&self, session: &Record) -> bool {
+        let own = session.node == self.node;
+        session.is_closed() && (own && session.epoch < self.epoch || !own && self.alone)
+    }
+
+    /// What stands open under another name, from `after` on, and where the next page begins.
+    async fn renamed(
+        &self,
+        journal: &dyn RecordStore,
+        after: Option<Position>,
+    ) -> Result<(Vec<Record>, Option<Position>), StoreError> {
+        let statuses = vec![Status::Connecting, Status::Active, Status::Detached];
+        let mut page = journal.list(ListQuery { statuses, after, limit: self.batch, ..ListQuery::default() }).await?;
+        page.records.retain(|record| record.node != self.node);
+        Ok((page.records, page.next))
+    }
+
+    /// Seals what was not sealed of the recordings of sessions that the journal knows to be closed: a full disk may have hindered
+    /// it, or whoever closed them had no hand on the files. Returns how many.
+    pub(super) async fn seal_the_rest(&self, journal: &dyn RecordStore) -> Result<u64, StoreError> {
+        let shelf = self.shelf.clone();
+        let unsealed = spawn_blocking(move || shelf.unsealed()).await.unwrap_or_else(|_| Ok(Vec::new()));
+        let mut sealed = 0;
+        for id in unsealed.map_err(|error| StoreError::Unavailable(error.to_string()))? {
+            let Some(session) = journal.get(id).await?.filter(|session| self.is_over(session)) else { continue };
+            // It was sealed, and is damaged: what is left of it is no end to cut it off at.
+            if journal.history(id).await?.iter().any(|passed| Seal::told_in(&passed.detail).is_some()) {
+                tracing::error!(session_id = %id, "a sealed recording has lost its seal; `pulsegate verify` says where it is damaged");
+                continue;
+            }
+            let shelf = self.shelf.clone();
+            sealed += spawn_blocking(move || self::sealed(&shelf, &session).map_or(0, |_| 1)).await.unwrap_or(0);
+        }
+        Ok(sealed)
+    }
+
+    async fn orphans(&self, store: &dyn RecordStore) -> Result<Vec<Record>, StoreError> {
+        store.open_of(self.node.clone(), self.epoch, None, self.batch).await
+    }
+}
+
+/// Seals what is left of a session's recording.
+fn sealed(shelf: &Shelf, session: &Record) -> Option<Seal> {
+    shelf.finish(session).unwrap_or_else(|error| {
+        tracing::error!(session_id = %session.id, %error, "an interrupted recording could not be sealed");
+        None
+    })
+}
+
+/// Closes, in batches, what earlier epochs of this node left open in the journal: the end is the last evidence of life.
+pub(in crate::actor::registry) async fn recover(
+    journal: &dyn RecordStore,
+    earlier: &Earlier,
+) -> Result<u64, StoreError> {
+    let mut closed = 0;
+    let close = async |orphans: Vec<Record>| {
+        let now = clock::utc();
+        let lost = |record| {
+            let detail = earlier.found(&record);
+            Write::lost(record, Authority::Observed, now, detail)
+        };
+        journal.apply(orphans.into_iter().map(lost).collect()).await
+    };
+    loop {
+        let orphans = earlier.orphans(journal).await?;
+        if orphans.is_empty() {
+            break;
+        }
+        closed += orphans.len() as u64;
+        close(orphans).await?;
+    }
+    let (mut more, mut after) = (earlier.alone, None);
+    while more {
+        let (renamed, next) = earlier.renamed(journal, after).await?;
+        (more, after) = (next.is_some(), next);
+        closed += renamed.len() as u64;
+        if !renamed.is_empty() {
+            close(renamed).await?;
+        }
+    }
+    Ok(closed)
+}
+
+/// The same for the records, after the journal. What the journal knows ends as it ended there: the records may lack its
+/// newest versions, and an end concluded from an older one would be a second end.
+pub(super) async fn recover_records(
+    records: &dyn RecordStore,
+    journal: &dyn RecordStore,
+    earlier: &Earlier,
+) -> Result<u64, StoreError> {
+    let mut closed = 0;
+    loop {
+        let orphans = earlier.orphans(records).await?;
+        if orphans.is_empty() {
+            return Ok(closed);
+        }
+        closed += orphans.len() as u64;
+        let now = clock::utc();
+        let (mut ended, mut unknown) = (Vec::new(), Vec::new());
+        for orphan in orphans {
+            match journal.get(orphan.id).await?.filter(Record::is_closed) {
+                // Its history follows from the outbox.
+                Some(record) => ended.push(Write { record, transitions: Vec::new() }),
+                None => {
+                    let detail = earlier.found(&orphan);
+                    unknown.push(Write::lost(orphan, Authority::Observed, now, detail));
+                }
+            }
+        }
+        if !unknown.is_empty() {
+            journal.apply(unknown.clone()).await?;
+        }
+        ended.extend(unknown);
+        records.apply(ended).await?;
+    }
+}
