@@ -1,4 +1,4 @@
-// Owns who types in a terminal, as two people see it who share one: asked for, let, taken back.
+// Owns who types in a terminal, as two people see it who share one: asked for, let, taken back, and the looking on withdrawn.
 import assert from "node:assert/strict";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -107,4 +107,22 @@ promise("who is refused is told so, and an operator takes control where the poli
     await guest.at("control-return").click();
     await owner.ask("echo given-back", /^given-back$/m);
   }
+});
+
+promise("who may look on no longer reads so in that terminal, and stays signed in until the gateway knows them no more", async (lab) => {
+  const gateway = await lab.demo();
+  const owner = await lab.desk(gateway);
+  const guest = await maria(lab, gateway, owner);
+  await owner.at("nav-new").click();
+  const id = await owner.openPlayground();
+  await guest.at("nav-sessions").click();
+  await guest.row(id).getByTestId("session-watch").click();
+  await guest.stands("active");
+  await gateway.change("PATCH", "/users/maria", { role: "user" });
+  assert.match(await guest.ending(), /You may no longer look on: maria may no longer look on\./);
+  await guest.at("nav-sessions").click();
+  await guest.at("session-search").waitFor();
+  // No terminal tells this page: what it asks by itself does.
+  await gateway.change("PATCH", "/users/maria", { disabled: true });
+  await guest.at("signed-out").waitFor();
 });

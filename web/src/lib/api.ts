@@ -67,18 +67,26 @@ export async function request<T>(method: string, path: string, body?: unknown): 
     init.headers = { "content-type": "application/json" };
     init.body = JSON.stringify(body);
   }
-  const response = await fetch(BASE + path, init).catch(() => {
-    throw new ApiError(0, "No answer", "The gateway does not answer. Check your network, then try again.");
-  });
+  const response = await ask(path, init);
+  if (!response.ok) throw await problem(path, response);
   // Some answers (202, 204) carry no body, and a proxy's error page is not JSON.
-  const answer: unknown = await response.json().catch(() => null);
-  if (!response.ok) throw problem(response.status, answer, response.headers.get("retry-after"));
-  return answer as T;
+  return (await response.json().catch(() => null)) as T;
 }
 
-function problem(status: number, answer: unknown, retryAfter: string | null = null): ApiError {
+async function ask(path: string, init: RequestInit): Promise<Response> {
+  return fetch(BASE + path, init).catch(() => {
+    throw new ApiError(0, "No answer", "The gateway does not answer. Check your network, then try again.");
+  });
+}
+
+async function problem(path: string, response: Response): Promise<ApiError> {
+  const { status, headers } = response;
+  // First, so that a page that goes shows no error before.
+  if (status === 401 && path !== "/me" && !path.startsWith("/login")) await checkSignIn();
+  const answer: unknown = await response.json().catch(() => null);
   const fields = (typeof answer === "object" && answer !== null ? answer : {}) as Record<string, unknown>;
   const text = (key: string) => (typeof fields[key] === "string" ? fields[key] : "");
+  const retryAfter = headers.get("retry-after");
   const wait = retryAfter !== null && /^\d{1,6}$/.test(retryAfter) ? Number(retryAfter) : null;
   const kind = text("type").replace(/^\/problems\//, "");
   return new ApiError(status, text("title") || `Error ${status}`, text("detail"), wait, kind);
@@ -86,6 +94,20 @@ function problem(status: number, answer: unknown, retryAfter: string | null = nu
 
 /** Who is signed in; an error of status 401 means nobody. */
 export const me = () => request<Me>("GET", "/me");
+
+let tellSignedOut: (error: ApiError) => void = () => undefined;
+
+/** Names the one who hears that nobody is signed in here any more. */
+export function onSignedOut(tell: (error: ApiError) => void): void {
+  tellSignedOut = tell;
+}
+
+/** Something was refused for want of a sign-in, or of a right: tells if nobody is signed in here at all. */
+export async function checkSignIn(): Promise<void> {
+  await me().catch((error: unknown) => {
+    if (error instanceof ApiError && error.status === 401) tellSignedOut(error);
+  });
+}
 
 /** What one signs in with. */
 export type Credentials = { username: string; password: string; code?: string } | { token: string };
@@ -152,17 +174,17 @@ export function sessions(query: SessionQuery): Promise<SessionPage> {
 /** The gateways that share the stores, the one that answers first. */
 export const nodes = async () => (await request<{ nodes: Node[] }>("GET", "/nodes")).nodes;
 
+const recordingPath = (id: string) => `/sessions/${encodeURIComponent(id)}/recording`;
+
 /** Where a session's recording is, to be downloaded as it is. */
-export const recordingUrl = (id: string) => `${BASE}/sessions/${encodeURIComponent(id)}/recording`;
+export const recordingUrl = (id: string) => BASE + recordingPath(id);
 
 /** The recording's bytes from `from` on, piece by piece as they come; nothing where there are none yet. */
 export async function* recording(id: string, from: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const init: RequestInit = { credentials: "same-origin", headers: { range: `bytes=${from}-` }, signal };
-  const response = await fetch(recordingUrl(id), init).catch(() => {
-    throw new ApiError(0, "No answer", "The gateway does not answer. Check your network, then try again.");
-  });
+  const response = await ask(recordingPath(id), init);
   if (response.status === 416) return;
-  if (!response.ok) throw problem(response.status, await response.json().catch(() => null));
+  if (!response.ok) throw await problem(recordingPath(id), response);
   const reader = response.body?.getReader();
   for (let read = await reader?.read(); read?.value !== undefined; read = await reader?.read()) yield read.value;
 }

@@ -22,6 +22,15 @@ export function isReport(bytes: Uint8Array): boolean {
   return bytes[0] === 0x1b && REPORTS.test(new TextDecoder("latin1").decode(bytes));
 }
 
+// Device attributes, status, the cursor's place, modes, the window's size; colours and settings, as strings (ECMA-48 §8.3, xterm).
+// F3 with a modifier reads as a cursor in the first line: it can be pressed again, while a stray answer is typed into a shell.
+const ANSWERS = /^\x1b(?:\[[?>]?[\d;]*\$?[Rcnty]|[\]P][^\x1b]*\x1b\\)$/;
+
+/** Whether these bytes are what a terminal answers to its target, so that nobody typed them. */
+export function isAnswer(bytes: Uint8Array): boolean {
+  return bytes[0] === 0x1b && ANSWERS.test(new TextDecoder("latin1").decode(bytes));
+}
+
 /** Control characters as Unicode's pictures of them, and the keys that people know by their signs. */
 function shown(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f]/g, (control) => {

@@ -88,6 +88,34 @@ describe("a player", () => {
     expect(paper.written).toBeLessThan(shown(300).length + 300_000);
   });
 
+  it("draws nothing of what a jump passes over while it plays, nor of what was to be played before it", async () => {
+    const paper = new Paper();
+    const player = new Player(made, paper);
+    await player.index(new Paper(), () => false);
+    player.skipIdle = false;
+    player.advance(1);
+    void player.jump(200);
+    player.advance(1);
+    const last = player.jump(390);
+    player.advance(1);
+    await last;
+    await player.jump(player.at);
+    expect(player.at).toBe(391);
+    expect(paper.text === shown(391)).toBe(true);
+    expect(paper.written).toBeLessThan(shown(391).length + 300_000);
+  });
+
+  it("plays on from where a jump leads, also back and before it is there", async () => {
+    const paper = new Paper();
+    const player = new Player(made, paper);
+    player.skipIdle = false;
+    player.advance(100);
+    void player.jump(3);
+    player.advance(1);
+    for (let turn = 0; turn < 10; turn += 1) await Promise.resolve();
+    expect(paper.text === shown(player.at)).toBe(true);
+  });
+
   it("plays at its speed and skips what is idle", async () => {
     const paper = new Paper();
     const player = new Player(film(event(0, "o", "a") + event(100, "o", "b") + event(101, "o", "c")), paper);

@@ -3,8 +3,8 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { AWAY_BYTES, type Waiting } from "./away";
 import { Connection } from "./connection";
 import { FRAME_BYTES, UNACKNOWLEDGED_BYTES } from "./input";
-import type { Control, ControlRequest, Prompt, Session } from "./protocol";
-import type { Lookup, Socket } from "./world";
+import type { Control, ControlAnswer, ControlRequest, Prompt, Session } from "./protocol";
+import type { Environment, Lookup, Socket } from "./world";
 
 const SESSION = { id: "s", status: "active", bytes_out: 0, end_reason: null, exit_status: null } as Session;
 
@@ -68,10 +68,11 @@ let seen: {
   waiting: Waiting | null;
   controls: Control[];
   requests: ControlRequest[];
-  answers: string[];
+  answers: (ControlAnswer["outcome"] | null)[];
   unsent: number[];
   sizes: number[][];
 };
+let world: Environment;
 let connection: Connection;
 
 const socket = () => sockets.at(-1) as ScriptedSocket;
@@ -102,39 +103,37 @@ beforeEach(() => {
   [clock, timers, sockets, unparsed] = [0, [], [], []];
   seen = { lost: [], resets: 0, prompts: [], idle: [], notices: [], waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
   answer = () => Promise.resolve({ found: SESSION });
-  connection = new Connection(
-    {
-      open: () => sockets[sockets.push(new ScriptedSocket()) - 1] as Socket,
-      lookup: () => answer(),
-      after(ms, run) {
-        const timer = { at: clock + ms, run };
-        timers.push(timer);
-        return () => {
-          timers = timers.filter((other) => other !== timer);
-        };
-      },
-      now: () => clock,
-      random: () => 0,
-      clientId: "page",
-      looksOn: false,
+  world = {
+    open: () => sockets[sockets.push(new ScriptedSocket()) - 1] as Socket,
+    lookup: () => answer(),
+    after(ms, run) {
+      const timer = { at: clock + ms, run };
+      timers.push(timer);
+      return () => {
+        timers = timers.filter((other) => other !== timer);
+      };
     },
-    {
-      write: (_bytes, parsed) => void unparsed.push(parsed),
-      reset: () => (seen.resets += 1),
-      lost: (bytes) => seen.lost.push(bytes),
-      phase: () => {},
-      prompt: (prompt) => seen.prompts.push(prompt),
-      idle: (ms) => seen.idle.push(ms),
-      notice: (message) => seen.notices.push(message),
-      watchers: () => {},
-      size: (cols, rows) => seen.sizes.push([cols, rows]),
-      waiting: (waiting) => (seen.waiting = waiting),
-      control: (control) => seen.controls.push(control),
-      requests: (requests) => (seen.requests = requests),
-      answer: (outcome) => seen.answers.push(outcome),
-      unsent: (bytes) => seen.unsent.push(bytes),
-    },
-  );
+    now: () => clock,
+    random: () => 0,
+    clientId: "page",
+    looksOn: false,
+  };
+  connection = new Connection(world, {
+    write: (_bytes, parsed) => void unparsed.push(parsed),
+    reset: () => (seen.resets += 1),
+    lost: (bytes) => seen.lost.push(bytes),
+    phase: () => {},
+    prompt: (prompt) => seen.prompts.push(prompt),
+    idle: (ms) => seen.idle.push(ms),
+    notice: (message) => seen.notices.push(message),
+    watchers: () => {},
+    size: (cols, rows) => seen.sizes.push([cols, rows]),
+    waiting: (waiting) => (seen.waiting = waiting),
+    control: (control) => seen.controls.push(control),
+    requests: (requests) => (seen.requests = requests),
+    answer: (given) => seen.answers.push(given?.outcome ?? null),
+    unsent: (bytes) => seen.unsent.push(bytes),
+  });
   connection.resume();
 });
 
@@ -184,18 +183,23 @@ describe("attaching", () => {
     expect(socket().frames("resize")).toEqual([{ type: "resize", cols: 110, rows: 30 }]);
   });
 
-  test("old_questions_in_replayed_output_are_not_answered_again", () => {
+  const ATTRIBUTES = new TextEncoder().encode("\x1b[?1;2c");
+  test("old_questions_in_replayed_output_are_not_answered_again_and_keys_pass", () => {
     socket().attached({ output: 0, session: { bytes_out: 60 } });
-    expect(connection.replaying).toBe(true);
+    connection.input(ATTRIBUTES);
+    connection.input(Uint8Array.of(0x1b));
+    expect(socket().input).toEqual([1]);
     socket().output(60);
     parse();
-    expect(connection.replaying).toBe(false);
+    connection.input(ATTRIBUTES);
+    expect(socket().input).toEqual([1, ATTRIBUTES.length]);
   });
 
   test("a_wrong_count_of_history_never_keeps_a_terminal_mute", async () => {
     socket().attached({ output: 0, session: { bytes_out: 60 } });
     await pass(2_000);
-    expect(connection.replaying).toBe(false);
+    connection.input(ATTRIBUTES);
+    expect(socket().input).toEqual([ATTRIBUTES.length]);
   });
 });
 
@@ -404,14 +408,12 @@ describe("losing the socket", () => {
     expect(connection.phase.kind).toBe("attached");
   });
 
-  test.each([
-    [4401, "signed_out"],
-    [4403, "refused"],
-    [4429, "refused"],
-  ])("close_code_%i_leads_to_%s", (code, kind) => {
+  test.each([4401, 4403, 4429])("close_code_%i_refuses_this_terminal_in_the_gateways_words", async (code) => {
     socket().attached();
+    socket().control({ type: "error", code: "sign_in", message: "You may no longer look on." });
     socket().onclose?.({ code });
-    expect(connection.phase.kind).toBe(kind);
+    await pass(60_000);
+    expect([connection.phase, sockets.length]).toEqual([{ kind: "refused", code, message: "You may no longer look on." }, 1]);
   });
 
   test("an_older_socket_that_dies_late_disturbs_nothing", async () => {
@@ -430,6 +432,17 @@ describe("losing the socket", () => {
     answer = () => Promise.resolve({ found: { ...SESSION, status: "detached" } });
     await pass(16_000);
     expect(sockets).toHaveLength(2);
+  });
+
+  test("who_looks_on_stays_while_the_owner_is_away", async () => {
+    world.looksOn = true;
+    socket().attached();
+    answer = () => Promise.resolve({ found: { ...SESSION, status: "detached" } });
+    await pass(60_000);
+    expect([sockets.length, socket().closedWith]).toEqual([1, undefined]);
+    answer = () => Promise.resolve("missing");
+    await pass(15_000);
+    expect(socket().closedWith).toBe(4000);
   });
 
   test("a_silent_socket_of_an_attached_session_is_left_alone", async () => {
@@ -460,6 +473,19 @@ describe("ending", () => {
     socket().attached();
     expect(connection.end()).toBe(true);
     expect([socket().frames("close").length, socket().closedWith]).toEqual([1, 1000]);
+  });
+
+  test.each(["detach", "end"] as const)("nothing_goes_on_after_%s", async (leave) => {
+    let found: (lookup: Lookup) => void = () => {};
+    answer = () => new Promise((resolve) => (found = resolve));
+    socket().onclose?.({ code: 1006 });
+    connection[leave]();
+    found({ found: SESSION });
+    await pass(60_000);
+    connection.resume();
+    connection.wake();
+    await pass(60_000);
+    expect([sockets.length, timers.length]).toEqual([1, 0]);
   });
 
   test("leaving_a_terminal_that_was_opened_elsewhere_ends_nothing", () => {
@@ -567,8 +593,8 @@ describe("control", () => {
       { type: "refuse_control", id: 8 },
       { type: "take_control" },
     ]);
-    socket().control({ type: "control_answer", outcome: "refused", message: "No." });
+    socket().control({ type: "control_answer", outcome: "waiting", message: "Ada is asked." });
     socket().onclose?.({ code: 1006 });
-    expect([seen.answers, seen.requests]).toEqual([["refused"], []]);
+    expect([seen.answers, seen.requests]).toEqual([["waiting", null], []]);
   });
 });

@@ -1,9 +1,9 @@
 // Owns one terminal's WebSocket: attach, offsets, acknowledgements, input that survives a lost socket, reconnecting.
 // Knows neither Svelte nor xterm nor the clock: they come as `Environment` and `View`.
-import { Away, isReport, type Waiting } from "./away";
+import { Away, isAnswer, isReport, type Waiting } from "./away";
 import { InputBuffer } from "./input";
 import { CLOSE_CODES, parseServerFrame } from "./protocol";
-import type { ClientFrame, Control, ControlRequest, Prompt, ServerFrame, Status } from "./protocol";
+import type { ClientFrame, Control, ControlAnswer, ControlRequest, Prompt, ServerFrame, Status } from "./protocol";
 import type { Environment, Socket } from "./world";
 
 /** What a terminal's owner is told. */
@@ -28,8 +28,8 @@ export interface View {
   control(control: Control): void;
   /** Who asks the owner to be let type. */
   requests(requests: ControlRequest[]): void;
-  /** What became of the wish to type. */
-  answer(outcome: "waiting" | "refused" | "expired", message: string): void;
+  /** What became of the wish to type; `null` once that no longer holds. */
+  answer(answer: ControlAnswer | null): void;
   /** So many typed bytes were not delivered and never will be: another page types. */
   unsent(bytes: number): void;
   /** What was typed while away and is not sent yet; `asked`: it waits for `release()` or `discard()`. */
@@ -41,8 +41,8 @@ export interface View {
  *
  * ```text
  * opening ─► attached ⇄ reconnecting ─► closed
- *               │            └────────► signed_out
- *               └─► superseded, refused, signed_out      (resume() tries again from all but closed)
+ *               └─► superseded, refused      (resume() tries again from all but closed and left)
+ * any of these ─► left
  * ```
  */
 export type Phase =
@@ -53,8 +53,9 @@ export type Phase =
   /** Final. A `null` reason: the session is unknown to the gateway. */
   | { kind: "closed"; reason: string | null; exitStatus: number | null; message: string }
   | { kind: "superseded" }
-  | { kind: "signed_out" }
-  | { kind: "refused"; code: number; message: string };
+  | { kind: "refused"; code: number; message: string }
+  /** Final: the page is done with it, and so is not told. */
+  | { kind: "left" };
 
 /** The first and the longest pause between two tries; each is shortened by up to a half at random. */
 const BACKOFF_MS = { first: 250, longest: 5_000 };
@@ -114,13 +115,13 @@ export class Connection {
   }
 
   /** While true, the screen shows old output again: what it answers to old questions of the target must not be sent. */
-  get replaying(): boolean {
+  get #replaying(): boolean {
     return this.#parsed < this.#history.end && this.#env.now() < this.#history.until;
   }
 
-  /** Connects now: at first, after `superseded`, `refused` or `signed_out`, or ahead of a pause. */
+  /** Connects now: at first, after `superseded` or `refused`, or ahead of a pause. */
   resume(): void {
-    if (this.#phase.kind === "closed" || this.#socket !== null) return;
+    if (this.#isOver || this.#socket !== null) return;
     if (this.#phase.kind !== "reconnecting") this.#enter({ kind: "opening" });
     else this.#enter({ kind: "reconnecting", retryAt: null });
     this.#cancelRetry();
@@ -144,8 +145,9 @@ export class Connection {
     else if (this.#phase.kind === "attached") void this.#check();
   }
 
-  /** Leaves without a word: the session detaches and waits. */
+  /** Leaves without a word and for good: the session detaches and waits. */
   detach(): void {
+    this.#phase = { kind: "left" };
     this.#forgetSocket()?.close(1000);
     this.#cancelRetry();
   }
@@ -159,16 +161,16 @@ export class Connection {
       this.detach();
       return true;
     }
-    const told = this.#phase.kind === "attached";
-    if (told) this.#send({ type: "close" });
+    const { kind } = this.#phase;
+    this.#say({ type: "close" });
     this.detach();
-    return told || (this.#phase.kind !== "opening" && this.#phase.kind !== "reconnecting");
+    return kind !== "opening" && kind !== "reconnecting";
   }
 
   /** Queues typed bytes, a few also while disconnected; false if there is no room or the session is over. */
   input(bytes: Uint8Array): boolean {
-    if (this.#phase.kind === "closed") return false;
-    if (!this.#typing) return true;
+    if (this.#isOver) return false;
+    if (!this.#typing || (this.#replaying && (isAnswer(bytes) || isReport(bytes)))) return true;
     if (this.#phase.kind !== "attached") {
       const kept = isReport(bytes) || this.#away.push(bytes);
       this.#view.waiting(this.#away.waiting(false));
@@ -235,6 +237,10 @@ export class Connection {
   /** The owner lets somebody type, or does not. */
   answerRequest(id: number, granted: boolean): void {
     this.#say({ type: granted ? "grant_control" : "refuse_control", id });
+  }
+
+  get #isOver(): boolean {
+    return this.#phase.kind === "closed" || this.#phase.kind === "left";
   }
 
   #say(frame: ClientFrame): void {
@@ -313,7 +319,7 @@ export class Connection {
       case "control_requests":
         return this.#view.requests(frame.items);
       case "control_answer":
-        return this.#view.answer(frame.outcome, frame.message);
+        return this.#view.answer(frame);
       case "input_refused":
         // `control` says how far typing was taken.
         return;
@@ -430,6 +436,7 @@ export class Connection {
     this.#view.notice(null);
     this.#view.watchers([]);
     this.#view.requests([]);
+    this.#view.answer(null);
     this.#view.waiting(this.#away.waiting(false));
     return socket;
   }
@@ -438,10 +445,9 @@ export class Connection {
     const wasAttached = this.#phase.kind === "attached";
     this.#forgetSocket();
     switch (code) {
-      case CLOSE_CODES.signIn:
-        return this.#enter({ kind: "signed_out" });
       case CLOSE_CODES.superseded:
         return this.#enter({ kind: "superseded" });
+      case CLOSE_CODES.signIn:
       case CLOSE_CODES.protocol:
       case CLOSE_CODES.notYours:
       case CLOSE_CODES.frameTooLarge:
@@ -460,8 +466,7 @@ export class Connection {
     const asked = this.#phase;
     const answer = await this.#env.lookup().catch(() => null);
     if (this.#phase !== asked) return;
-    if (answer === "signed_out") this.#enter({ kind: "signed_out" });
-    else if (answer === "missing") this.#close(null, null, "");
+    if (answer === "missing") this.#close(null, null, "");
     else if (answer?.found.status === "closed") {
       this.#close(answer.found.end_reason, answer.found.exit_status, "");
     } else this.#pause();
@@ -490,8 +495,10 @@ export class Connection {
   async #check(): Promise<void> {
     const [socket, heard] = [this.#socket, this.#heard];
     const answer = await this.#env.lookup().catch(() => null);
-    if (answer === null || answer === "signed_out" || socket !== this.#socket || heard !== this.#heard) return;
-    if (answer === "missing" || answer.found.status === "detached" || answer.found.status === "closed") this.#drop();
+    if (answer === null || socket !== this.#socket || heard !== this.#heard) return;
+    // Where this page looks on, it is the owner's that is away.
+    const isAway = (status: Status) => status === "detached" && !this.#env.looksOn;
+    if (answer === "missing" || answer.found.status === "closed" || isAway(answer.found.status)) this.#drop();
   }
 
   #drop(): void {

@@ -56,9 +56,11 @@ export class Player {
   skipIdle = true;
   #film: Film;
   #stage: Stage;
+  /** Events up to the moment shown, of which so many are drawn already: the rest waits its turn. */
   #count = 0;
+  #drawn = 0;
   #keyframes: Keyframe[] = [];
-  /** Whatever draws waits for what was drawn before. */
+  /** Whatever draws waits for what was drawn before, and is dropped where a jump came after it. */
   #turn: Promise<void> = Promise.resolve();
   #jumps = 0;
 
@@ -86,15 +88,18 @@ export class Player {
     if (this.skipIdle && next !== undefined && next.at - at > IDLE_LEFT) at = next.at - IDLE_LEFT;
     this.at = at;
     const count = this.#film.countAt(at);
-    if (count > this.#count) void this.#draw(count);
+    if (count <= this.#count) return;
+    this.#count = count;
+    void this.#inTurn(() => this.#draw(count));
   }
 
   /** Shows another moment. A later jump overtakes one that waits. */
   jump(to: number): Promise<void> {
     this.at = Math.max(0, Math.min(to, this.#film.duration));
-    const [jump, count] = [(this.#jumps += 1), this.#film.countAt(this.at)];
-    this.#turn = this.#turn.then(() => (jump === this.#jumps ? this.#jump(count) : undefined));
-    return this.#turn;
+    this.#jumps += 1;
+    // At once: what plays on meanwhile goes on from here.
+    const count = (this.#count = this.#film.countAt(this.at));
+    return this.#inTurn(() => this.#jump(count));
   }
 
   /** Plays what has come on another stage and keeps a keyframe now and then. Resolves at the end of what is there. */
@@ -118,24 +123,26 @@ export class Player {
     }
   }
 
-  #draw(count: number): Promise<void> {
-    const from = this.#count;
-    this.#count = count;
-    this.#turn = this.#turn.then(() => show(this.#film, this.#stage, from, count));
+  #inTurn(draw: () => Promise<void>): Promise<void> {
+    const jump = this.#jumps;
+    this.#turn = this.#turn.then(() => (jump === this.#jumps ? draw() : undefined));
     return this.#turn;
+  }
+
+  async #draw(count: number): Promise<void> {
+    await show(this.#film, this.#stage, this.#drawn, count);
+    this.#drawn = count;
   }
 
   async #jump(count: number): Promise<void> {
     const keyframe = this.#keyframes.findLast((keyframe) => keyframe.count <= count);
-    let from = this.#count;
-    if (from > count || (keyframe !== undefined && keyframe.count > from)) {
+    if (this.#drawn > count || (keyframe !== undefined && keyframe.count > this.#drawn)) {
       this.#stage.reset();
       const { cols, rows, screen } = keyframe ?? { cols: this.#film.cols, rows: this.#film.rows, screen: "" };
       this.#stage.resize(cols, rows);
       await this.#stage.write(screen);
-      from = keyframe?.count ?? 0;
+      this.#drawn = keyframe?.count ?? 0;
     }
-    this.#count = count;
-    await show(this.#film, this.#stage, from, count);
+    await this.#draw(count);
   }
 }

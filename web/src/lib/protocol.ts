@@ -140,6 +140,12 @@ export interface ControlRequest {
   ends_in_ms: number;
 }
 
+/** What became of a wish to type. */
+export interface ControlAnswer {
+  outcome: "waiting" | "refused" | "expired";
+  message: string;
+}
+
 /** What the gateway says in text frames. Binary frames are output, verbatim. */
 export type ServerFrame =
   /** Output that follows starts at `output_offset`; input is taken up to `input_offset`. */
@@ -163,8 +169,7 @@ export type ServerFrame =
   | ({ type: "control" } & Control)
   /** Who asks to be let type, all of them: for the owner. */
   | { type: "control_requests"; items: ControlRequest[] }
-  /** What became of a wish to type. */
-  | { type: "control_answer"; outcome: "waiting" | "refused" | "expired"; message: string }
+  | ({ type: "control_answer" } & ControlAnswer)
   /** Typed without control; `control` says how far. */
   | { type: "input_refused"; message: string }
   /** This page was too slow for all of the output: it goes on from a picture, then from `output_offset`. */

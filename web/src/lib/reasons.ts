@@ -94,13 +94,14 @@ export const STATUS_MEANING: Record<Status, string> = {
   closed: "Over",
 };
 
-/** Says why the gateway closed a terminal's socket for good, and what to do. */
-export function explainCloseCode(code: number): string {
+/** Says why the gateway closed a terminal's socket for good, and what to do; `message` is what it said itself. */
+export function explainCloseCode(code: number, message = ""): string {
   switch (code) {
     case CLOSE_CODES.protocol:
       return "The gateway did not understand this page. Reload it to get the matching version.";
     case CLOSE_CODES.signIn:
-      return "You are signed out. Sign in again to go on.";
+      // Only the gateway knows which right is gone; whoever is signed out altogether sees another page.
+      return message || "You may no longer look on here. Ask your administrator if you need to.";
     case CLOSE_CODES.notYours:
       return "This session belongs to someone else. Open one of your own.";
     case CLOSE_CODES.noSuchSession:

@@ -1,5 +1,6 @@
 // Owns the list of sessions on the page and keeps it live: a page of the listing, corrected by every event.
 import * as api from "./api";
+import { Latest } from "./latest";
 import type { Node, Session, Status } from "./protocol";
 
 /** Refetch anyway after so long: the net under the event stream. */
@@ -28,7 +29,7 @@ export class LiveSessions {
 
   #stream: EventSource | null = null;
   #settle: ReturnType<typeof setTimeout> | undefined;
-  #fetches = 0;
+  readonly #list = new Latest();
 
   /** Starts to follow; the result stops. */
   follow(): () => void {
@@ -38,10 +39,11 @@ export class LiveSessions {
       // A stream refused by the gateway does not come back by itself.
       if (this.#stream?.readyState === EventSource.CLOSED) this.#listen();
       void this.#lookAround();
-      void this.refetch();
+      if (!this.#list.underWay) void this.refetch();
     }, REFETCH_MS);
     const others = setInterval(() => {
-      if (this.nodes.length > 1 && document.visibilityState === "visible") void this.refetch();
+      const shown = this.nodes.length > 1 && document.visibilityState === "visible";
+      if (shown && !this.#list.underWay) void this.refetch();
     }, REFETCH_OTHERS_MS);
     return () => {
       clearInterval(net);
@@ -50,45 +52,60 @@ export class LiveSessions {
       this.#settle = undefined;
       this.#stream?.close();
       this.#stream = null;
-      this.#fetches += 1;
+      this.#list.drop();
     };
   }
 
   /** Fetches the list with the filters as they are; an answer overtaken by a newer question is dropped. */
-  async refetch(): Promise<void> {
-    this.#fetches += 1;
-    const mine = this.#fetches;
-    try {
-      const page = await api.sessions({ status: this.status, q: this.search.trim(), limit: this.limit });
-      if (mine !== this.#fetches) return;
-      const known = new Map(this.items.map((item) => [item.id, item]));
-      // An event may have overtaken this answer.
-      this.items = page.items.map((item) => {
-        const old = known.get(item.id);
-        return old !== undefined && old.version > item.version ? old : item;
-      });
-      this.asOf = page.as_of;
-      this.degraded = page.degraded;
-      this.more = page.next_cursor !== null;
-      this.error = null;
-      this.loaded = true;
-    } catch (error) {
-      if (mine === this.#fetches) this.error = error;
-    }
+  refetch(): Promise<void> {
+    // It has whatever was to be fetched soon.
+    clearTimeout(this.#settle);
+    this.#settle = undefined;
+    const query = { status: this.status, q: this.search.trim(), limit: this.limit };
+    return this.#list.ask(
+      () => api.sessions(query),
+      (page) => this.#show(page),
+      (error) => (this.error = error),
+    );
   }
 
-  /** Fetches soon; calls in between count once. */
+  /** Fetches soon what a person wants to see, ahead of an answer under way; calls in between count once. */
   refetchSoon(): void {
-    this.#settle ??= setTimeout(() => {
-      this.#settle = undefined;
-      void this.refetch();
-    }, SETTLE_MS);
+    clearTimeout(this.#settle);
+    this.#settle = setTimeout(() => void this.refetch(), SETTLE_MS);
   }
 
   /** Whether another gateway serves a session, so that it can be watched over but not opened from here. */
   isElsewhere(session: Session): boolean {
     const own = this.nodes.find((node) => node.own);
     return own !== undefined && session.node !== own.id;
+  }
+
+  #show(page: api.SessionPage): void {
+    const known = new Map(this.items.map((item) => [item.id, item]));
+    // An event may have overtaken this answer.
+    this.items = page.items.map((item) => {
+      const old = known.get(item.id);
+      return old !== undefined && old.version > item.version ? old : item;
+    });
+    this.asOf = page.as_of;
+    this.degraded = page.degraded;
+    this.more = page.next_cursor !== null;
+    this.error = null;
+    this.loaded = true;
+  }
+
+  /** Fetches what happened meanwhile: not ahead of an answer under way, but behind it, since it may lack that. */
+  #catchUp(): void {
+    if (this.#list.underWay) this.#catchUpSoon();
+    else void this.refetch();
+  }
+
+  #catchUpSoon(): void {
+    this.#settle ??= setTimeout(() => {
+      this.#settle = undefined;
+      this.#catchUp();
+    }, SETTLE_MS);
   }
 
   async #lookAround(): Promise<void> {
@@ -102,8 +119,8 @@ export class LiveSessions {
   #listen(): void {
     this.#stream?.close();
     const stream = api.events();
-    stream.addEventListener("open", () => void this.refetch());
-    stream.addEventListener("gap", () => void this.refetch());
+    stream.addEventListener("open", () => this.#catchUp());
+    stream.addEventListener("gap", () => this.#catchUp());
     stream.addEventListener("session", (event: MessageEvent<string>) => this.#apply(event.data));
     this.#stream = stream;
   }
@@ -114,6 +131,6 @@ export class LiveSessions {
     const known = this.items[at];
     if (known !== undefined && known.version <= session.version) this.items[at] = session;
     // Whether a new one matches the filters, or an old one still does, only the gateway knows.
-    if (known === undefined || this.status.length > 0) this.refetchSoon();
+    if (known === undefined || this.status.length > 0) this.#catchUpSoon();
   }
 }

@@ -93,6 +93,10 @@ describe("sentences", () => {
   });
 
   test("every_close_code_has_its_own", () => {
-    expect(new Set(Object.values(CLOSE_CODES).map(explainCloseCode)).size).toBe(8);
+    expect(new Set(Object.values(CLOSE_CODES).map((code) => explainCloseCode(code))).size).toBe(8);
+  });
+  test("who_may_no_longer_look_on_reads_why", () => {
+    const why = "You may no longer look on: maria was disabled.";
+    expect(explainCloseCode(CLOSE_CODES.signIn, why)).toBe(why);
   });
 });

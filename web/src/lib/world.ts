@@ -11,13 +11,13 @@ export interface Socket {
 }
 
 /** What is known of a session over HTTP. */
-export type Lookup = { found: Session } | "signed_out" | "missing";
+export type Lookup = { found: Session } | "missing";
 
 /** The outside world of a connection. */
 export interface Environment {
   /** A new socket to this session; `binaryType` is `arraybuffer`. */
   open(): Socket;
-  /** Asks over HTTP; rejects when the gateway cannot be reached. */
+  /** Asks over HTTP; rejects when the gateway does not say. */
   lookup(): Promise<Lookup>;
   /** Calls back once after `ms`; the result cancels. */
   after(ms: number, callback: () => void): () => void;

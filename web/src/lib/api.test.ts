@@ -1,0 +1,45 @@
+// Tests what a refusal for want of a sign-in leads to: only who is signed in nowhere is told so.
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import * as api from "./api";
+
+let statuses: Record<string, number>;
+let asked: string[];
+let told: api.ApiError[];
+
+beforeEach(() => {
+  [statuses, asked, told] = [{}, [], []];
+  vi.stubGlobal("fetch", (url: string) => {
+    asked.push(url);
+    const [, status = 200] = Object.entries(statuses).find(([path]) => url === `/api/v1${path}`) ?? [];
+    return Promise.resolve(Response.json({ type: "/problems/nobody-named", detail: "Why." }, { status }));
+  });
+  api.onSignedOut((error) => told.push(error));
+});
+afterEach(() => vi.unstubAllGlobals());
+
+test("whoever_is_signed_out_is_told_before_the_call_fails", async () => {
+  statuses = { "/targets": 401, "/me": 401 };
+  const toldByThen = await api.targets().catch(() => told.map(({ kind, detail }) => [kind, detail]));
+  expect(toldByThen).toEqual([["nobody-named", "Why."]]);
+});
+
+test("a_recording_that_cannot_be_fetched_asks_too", async () => {
+  statuses = { "/sessions/s/recording": 401, "/me": 401 };
+  await expect(api.recording("s", 0, new AbortController().signal).next()).rejects.toMatchObject({ status: 401 });
+  expect(told.length).toBe(1);
+});
+
+test.each([200, 429, 503])("while_me_answers_%i_nobody_is_signed_out", async (me) => {
+  statuses = { "/sessions/s": 401, "/me": me };
+  await expect(api.session("s")).rejects.toMatchObject({ status: 401 });
+  await api.checkSignIn();
+  expect([told.length, asked]).toEqual([0, ["/api/v1/sessions/s", "/api/v1/me", "/api/v1/me"]]);
+});
+
+test("wrong_credentials_and_asking_who_one_is_sign_nobody_out", async () => {
+  statuses = { "/login": 401, "/login/oidc/finish": 401, "/me": 401 };
+  for (const call of [api.login({ token: "t" }), api.finishWithProvider({ state: "s" }), api.me()]) {
+    await expect(call).rejects.toMatchObject({ status: 401 });
+  }
+  expect([told.length, asked.length]).toEqual([0, 3]);
+});
