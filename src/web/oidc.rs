@@ -5,7 +5,7 @@
 //! the page sends what it came back with. So every request that needs a cookie is the page's own: both cookies are
 //! `SameSite=Strict`, and no answer of this gateway redirects anywhere.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse, Responder,
@@ -23,6 +23,7 @@ use super::{
     login::{self, Proven},
     origin, secret,
     state::{Oidc, State},
+    throttle::Throttle,
 };
 use crate::core::{
     audit::{ANONYMOUS, Action, Deed},
@@ -62,13 +63,9 @@ pub async fn begin(request: HttpRequest) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
     let state = State::of(&request)?;
     let oidc = configured(state)?;
-    let redirect = format!("{}{PATH}", home(&request, oidc)?);
+    let redirect = way_back(&request, oidc)?;
     let (now, address) = (state.now(), client::client_ip(&request, &state.settings));
-    if let Some(wait) = state.under_way.often.wait(now, &address) {
-        let detail = "Too many sign-ins were begun from your address. Try again in a minute.";
-        return Err(Problem::too_many(detail, wait.as_secs() + 1));
-    }
-    state.under_way.often.note(now, &address);
+    one_more(&state.under_way.begun, now, address, "were begun")?;
     let endpoints = match oidc.provider.endpoints(now).await {
         Ok(endpoints) => endpoints,
         Err(failure) => return Err(refuse(&request, state, oidc, Refusal::Failed(failure))),
@@ -103,10 +100,14 @@ pub async fn finish(request: HttpRequest, body: web::Json<Returned>) -> Result<H
     origin::check_if_told(&request)?;
     let state = State::of(&request)?;
     let oidc = configured(state)?;
-    if let Some(wait) = state.throttle.wait(state.now(), &client::client_ip(&request, &state.settings)) {
+    let returned = (way_back(&request, oidc)?, body.into_inner());
+    let (now, address) = (state.now(), client::client_ip(&request, &state.settings));
+    if let Some(wait) = state.throttle.wait(now, &address) {
         return Err(login::too_many_passwords(wait));
     }
-    let (user, session) = match who(&request, state, oidc, body.into_inner()).await {
+    // Whatever comes of it is told to the audit log, and anybody can make up a cookie and a state that fits it.
+    one_more(&state.under_way.returned, now, address, "came back")?;
+    let (user, session) = match who(&request, state, oidc, returned).await {
         Ok(found) => found,
         Err(refusal) => return Err(refuse(&request, state, oidc, refusal)),
     };
@@ -123,14 +124,24 @@ pub async fn finish(request: HttpRequest, body: web::Json<Returned>) -> Result<H
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
 }
 
-/// The user whom the provider signs in, and its own name for that sign-in.
+/// Counts one more sign-in of an address; 429 where that is too many.
+fn one_more(of: &Throttle<IpAddr>, now: Duration, address: IpAddr, what: &str) -> Result<(), Problem> {
+    if let Some(wait) = of.wait(now, &address) {
+        let detail = format!("Too many sign-ins {what} from your address. Try again in a minute.");
+        return Err(Problem::too_many(detail, wait.as_secs() + 1));
+    }
+    of.note(now, &address);
+    Ok(())
+}
+
+/// The user whom the provider signs in, and its own name for that sign-in, by what came back to `redirect`.
 async fn who(
     request: &HttpRequest,
     state: &State,
     oidc: &Oidc,
-    returned: Returned,
+    (redirect, returned): (String, Returned),
 ) -> Result<(User, Option<String>), Refusal> {
-    let (now, redirect) = (state.now(), format!("{}{PATH}", home(request, oidc)?));
+    let now = state.now();
     let browser = browser(request, oidc);
     let flow = state.under_way.take(state.times(), &returned.state, browser.as_deref(), redirect);
     let flow = flow.ok_or(Refusal::NotUnderWay)?;
@@ -169,7 +180,12 @@ fn configured(state: &State) -> Result<&Oidc, Problem> {
     state.settings.oidc.as_ref().ok_or_else(none)
 }
 
-/// Where the browser finds the gateway, and comes back to.
+/// Where the browser comes back to.
+fn way_back(request: &HttpRequest, oidc: &Oidc) -> Result<String, Problem> {
+    Ok(format!("{}{PATH}", home(request, oidc)?))
+}
+
+/// Where the browser finds the gateway.
 fn home(request: &HttpRequest, oidc: &Oidc) -> Result<String, Problem> {
     let Some(url) = &oidc.public_url else { return origin::own(request) };
     let page = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok());
@@ -207,7 +223,7 @@ mod tests {
             people::Role,
         },
         notify::provider::Provider,
-        store::sign_ins::Leaving,
+        store::{audit::AuditQuery, sign_ins::Leaving},
         web::fixture::{settings, state_with},
         web::state::Settings,
     };
@@ -257,11 +273,39 @@ mod tests {
             let (returned, _) = under_way::begin(now, rand::random(), &cookie, String::new()).unwrap();
             let error = Some("access_denied".to_owned());
             let returned = Returned { state: returned, code: None, iss: iss.map(str::to_owned), error };
-            who(&request, &state, &oidc, returned).await
+            who(&request, &state, &oidc, (String::new(), returned)).await
         };
         assert!(matches!(comes_back(Some("https://another.example")).await, Err(Refusal::Another)));
         assert!(matches!(comes_back(Some("https://id.example")).await, Err(Refusal::Said(_))));
         assert!(matches!(comes_back(None).await, Err(Refusal::Said(_))));
+    }
+
+    #[actix_rt::test]
+    async fn who_makes_up_their_own_way_back_does_not_fill_the_audit_log() {
+        let oidc = Some(oidc(Some("https://gw.example")));
+        let allowed_origins = vec!["https://gw.example".to_owned()];
+        let state = state_with(Settings { oidc, allowed_origins, ..settings() });
+        let comes_back = async |origin: &str| {
+            let cookie = secret::fresh();
+            let (begun, _) = under_way::begin((state.settings.utc)(), rand::random(), &cookie, String::new()).unwrap();
+            let request = TestRequest::default().app_data(state.clone()).insert_header(("host", "localhost:8022"));
+            let request = request.insert_header(("origin", origin)).cookie(Cookie::new(COOKIE.1, cookie));
+            let returned = Returned { state: begun, code: None, iss: None, error: Some("x".to_owned()) };
+            let finished = finish(request.to_http_request(), web::Json(returned)).await;
+            finished.map_or_else(|problem| problem.status_code().as_u16(), |answer| answer.status().as_u16())
+        };
+        for _ in 0..100 {
+            assert_eq!(comes_back("http://localhost:8022").await, 409, "not where the gateway is known");
+        }
+        for _ in 0..60 {
+            assert_eq!(comes_back("https://gw.example").await, 401);
+        }
+        assert_eq!(comes_back("https://gw.example").await, 429);
+        // Written behind what was told before it.
+        let audit = state.gateway.audit();
+        audit.record(Deed::of_gateway(Action::StoreSweep, "", "Told by a test.")).await.unwrap();
+        let entries = audit.list(AuditQuery { limit: 500, ..AuditQuery::default() }).await.unwrap().entries;
+        assert_eq!(entries.iter().filter(|entry| entry.deed.action == Action::SignIn).count(), 60);
     }
 
     #[actix_rt::test]

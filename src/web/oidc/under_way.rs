@@ -31,8 +31,8 @@ use crate::{
 /// Sign-ins of ten minutes that came back here; of more, one may come back twice, and finds its code spent at the provider.
 const SPENT: usize = 10_000;
 
-/// Sign-ins that one address begins within a minute: an office behind one address, on a Monday morning.
-const BEGINS: u32 = 60;
+/// Sign-ins that one address begins within a minute, and that come back to it: an office behind one address, on a Monday morning.
+const OF_ONE: u32 = 60;
 
 /// Gateways whose clocks stand further apart sign nobody in across each other.
 const APART: Duration = Duration::from_secs(60);
@@ -42,16 +42,18 @@ const MADE: usize = 8;
 const MARK: usize = 16;
 const STATE: usize = 32;
 
-/// How often sign-ins are begun, and which are over.
+/// How often sign-ins are begun and come back, and which are over.
 #[derive(Debug)]
 pub struct UnderWay {
     spent: Mutex<Fading<Digest, ()>>,
-    pub(super) often: Throttle<IpAddr>,
+    pub(super) begun: Throttle<IpAddr>,
+    pub(super) returned: Throttle<IpAddr>,
 }
 
 impl Default for UnderWay {
     fn default() -> Self {
-        Self { spent: Mutex::new(Fading::new(SPENT)), often: Throttle::new(BEGINS) }
+        let (begun, returned) = (Throttle::new(OF_ONE), Throttle::new(OF_ONE));
+        Self { spent: Mutex::new(Fading::new(SPENT)), begun, returned }
     }
 }
 
