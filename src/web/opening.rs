@@ -139,7 +139,7 @@ impl Opening {
 
 impl Destination {
     /// The same behind these jump hosts, each a target that is granted or a place where such may be typed. Before the first
-    /// lies its own way, as with ssh(1).
+    /// lies its own way, as with ssh(1); of whatever stands behind others a kept password is not used.
     fn over(
         self,
         names: &[String],
@@ -167,7 +167,7 @@ impl Destination {
                 via.extend(stop.via.iter().cloned());
             }
             called.push(stop.target.clone());
-            via.push(stop.hop(settings));
+            via.push(stop.behind(&via).hop(settings));
         }
         // As `core::people::objection` reads it, should a jump host be taken away later.
         let target = called_via(&self.target, &called);
@@ -175,6 +175,25 @@ impl Destination {
             return Err(too_many());
         }
         Ok(Self { target, via, ..self })
+    }
+
+    /// The same behind these hops. Over others than its own way a password that is kept for it is sent to nobody: a hop that the caller
+    /// chose could be their own, answer in its place and keep what it is sent. A key proves nothing to anybody but who asks.
+    fn behind(self, hops: &[Hop]) -> Self {
+        let at = |hop: &Hop| (hop.name.clone(), hop.host.clone(), hop.port, hop.login.clone());
+        if hops.iter().map(at).eq(self.via.iter().map(at)) {
+            return self;
+        }
+        let unsent = |credential| match credential {
+            Credential::Password(_) | Credential::PasswordFile(_) | Credential::SealedPassword(_) => Credential::Prompt,
+            Credential::KeyFile(_)
+            | Credential::SealedKey(_)
+            | Credential::Agent
+            | Credential::GatewayKey
+            | Credential::Certificate
+            | Credential::Prompt => credential,
+        };
+        Self { credentials: self.credentials.into_iter().map(unsent).collect(), ..self }
     }
 
     fn hop(self, settings: &Settings) -> Hop {

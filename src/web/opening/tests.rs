@@ -167,7 +167,7 @@ fn a_jump_host_is_one_that_is_granted_or_may_be_typed_and_the_first_brings_its_o
     assert_eq!(way(&told), [("bastion", false), ("inner", false), ("db-1", false), ("OPS@j:22", true)]);
     assert!(told.allowed.is_some(), "the address rule still counts");
     assert_eq!(told.typed_places(), ["j:22", "db1:22"]);
-    assert!(matches!(told.via[2].credentials[..], [Credential::SealedPassword(_)]));
+    assert!(matches!(told.via[2].credentials[..], [Credential::Prompt]), "not its own way");
     for (body, status) in [
         (typed(r#"["nowhere"]"#), 404),
         (typed(r#"["ops@127.1"]"#), 400),
@@ -199,6 +199,32 @@ fn a_jump_host_is_one_that_is_granted_or_may_be_typed_and_the_first_brings_its_o
     assert_eq!(opened(&["inner"], &typed(r#"["inner"]"#)).unwrap_err(), 403);
     let told = opened(&by_hand, r#"{"target":"inner"}"#).unwrap();
     assert_eq!(way(&told), [("bastion", false)], "the way to what is granted is the gateway's");
+}
+
+#[test]
+fn a_kept_password_goes_over_its_targets_own_way_and_no_other() {
+    let mut settings = with_jump_hosts();
+    let [_, _, inner] = &mut settings.targets[..] else { panic!("{:?}", settings.targets) };
+    inner.credentials = vec![Credential::KeyFile("k".into()), Credential::PasswordFile("p".into())];
+    let credentials = |via: &str| {
+        let body = format!(r#"{{"host":"db1","username":"deploy","via":{via}}}"#);
+        let open = open_with(&body, &settings).unwrap();
+        open.via.last().map(|hop| format!("{:?}", hop.credentials)).unwrap_or_default()
+    };
+    let kept = r#"[KeyFile("k"), PasswordFile("p")]"#;
+    for (via, told) in [
+        (r#"["inner"]"#, kept),
+        (r#"["bastion","inner"]"#, kept),
+        (r#"["ops@mine","inner"]"#, r#"[KeyFile("k"), Prompt]"#),
+        (r#"["ops@mine","bastion","inner"]"#, r#"[KeyFile("k"), Prompt]"#),
+        (r#"["deploy@bastion:2200","inner"]"#, r#"[KeyFile("k"), Prompt]"#),
+        (r#"["bastion","ops@mine"]"#, "[Prompt]"),
+        (r#"["ops@mine","db-1"]"#, "[Prompt]"),
+        (r#"["ops@mine","web-1"]"#, "[Agent]"),
+    ] {
+        assert_eq!(credentials(via), told, "{via}");
+    }
+    assert!(credentials(r#"["db-1"]"#).starts_with("[SealedPassword("), "its own way is none");
 }
 
 #[test]
