@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::target::{Outline, TARGETS, Target};
+use super::target::{Outline, TARGETS, Target, Ways};
 
 /// Ansible's inventories in INI form.
 pub mod ansible;
@@ -149,7 +149,7 @@ struct Told {
 
 /// Holds what a file tells against the targets that there are. A target that is there keeps its credential, its roles and its
 /// tags, and gets the tags of the file besides; those of the configuration, by `configured`, are changed nowhere but there.
-/// Jump hosts are targets that are there, or hosts of the file itself.
+/// Jump hosts are targets that are there, or hosts of the file itself; none moves under a password that is kept for one behind it.
 pub fn plan<'a>(
     reading: Reading,
     additions: &Additions,
@@ -167,13 +167,18 @@ pub fn plan<'a>(
         let of_config = configured(name).map(|known| (known.username.to_owned(), known.port));
         of_config.or_else(|| logins.get(name).cloned()).or_else(of_present)
     };
+    let ways = Ways::new(present, |name| configured(name).map(|known| known.via));
+    let spared = |step: Step| {
+        let spared = step.outline().map_or(Ok(()), |outline| ways.spare(outline));
+        spared.map(|()| step).map_err(Refusal::Wrong)
+    };
     let mut room = TARGETS.saturating_sub(present.len());
     for Told { line, outline, via, notes } in told {
         let name = outline.name.clone();
         let via = via.map(|via| via.iter().map(|hop| jumps::jump(hop, login)).collect::<Result<Vec<_>, _>>());
         let step =
             via.transpose().map_err(Refusal::Wrong).and_then(|via| step(outline, via, present.get(&name), &mut room));
-        match step {
+        match step.and_then(spared) {
             Ok(step) => plan.steps.push((line, step, notes)),
             Err(Refusal::Skipped(says)) => plan.skipped.push(Remark { line, says: format!("{name}: {says}") }),
             Err(Refusal::Wrong(says)) => plan.mistakes.push(Remark { line, says: format!("{name}: {says}") }),

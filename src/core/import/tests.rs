@@ -286,3 +286,18 @@ fn a_change_of_a_jump_host_that_would_break_the_way_to_a_target_outside_the_file
     let says = "d: the way to a, which goes over it, then leads over more than 4 jump hosts: a behind b behind c behind d behind far behind conf";
     assert_eq!(remarks(&told.mistakes), [format!("1: {says}")]);
 }
+
+#[test]
+fn a_jump_host_that_would_move_under_a_kept_password_is_a_mistake_that_says_what_to_do() {
+    let sealed = Auth { kind: AuthKind::Password, sealed: Some(Sealed("x".to_owned())) };
+    let (name, db) = present("db", "db", sealed);
+    let db = Target { outline: Outline { via: vec!["gate".to_owned()], ..db.outline.clone() }, ..db };
+    let present = [(name, db), present("gate", "gate", Auth::PROMPT), present("free", "free", Auth::PROMPT)].into();
+    let text = "Host gate free\nUser deploy\nHostName mine\nHost behind\nUser u\nProxyJump gate\n";
+    let told = plan(ssh_config::read(text), &Additions::default(), &present, conf);
+    let says = "gate: a kept password was given for the way as it is, over gate, to db: give these another auth first";
+    let mistakes = remarks(&told.mistakes);
+    assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("1: {says}")), "{mistakes:?}");
+    let steps: Vec<&str> = told.steps.iter().map(|(_, step, _)| step.name()).collect();
+    assert_eq!(steps, ["free", "behind"], "it is there still, as it was");
+}

@@ -1,9 +1,12 @@
 //! The jump hosts on the way to a target, put together from what each target names as its own. Pure; knows no credential, and
 //! dials none.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use super::{JUMP_HOSTS, Outline, Target, is_typed, parse_place, place};
+use super::{AuthKind, JUMP_HOSTS, Outline, Target, is_typed, parse_place, place};
 
 /// Targets that are named in one sentence; the rest is counted.
 const NAMED: usize = 10;
@@ -109,19 +112,16 @@ impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
         let seen = self.recorded.values().map(|target| &target.outline).filter(|other| self.is_seen(&other.name));
         let over = seen.filter(|other| other.via.iter().any(|jump| jump == name)).map(|other| other.name.as_str());
         let over: Vec<&str> = over.collect();
-        let named = over.get(..NAMED).unwrap_or(&over).join(", ");
-        match over.len().saturating_sub(NAMED) {
-            _ if over.is_empty() => None,
-            0 => Some(format!("is a jump host of {named}")),
-            more => Some(format!("is a jump host of {named} and {more} more")),
-        }
+        (!over.is_empty()).then(|| format!("is a jump host of {}", listed(&over)))
     }
 
-    /// Whether every way is whole still once `outline` is among the targets, in the place of what has its name.
+    /// Whether every way is whole still, and no kept password goes another, once `outline` is among the targets, in the place of what has
+    /// its name.
     ///
     /// # Errors
-    /// A sentence that begins with the field `via`.
+    /// A sentence; about a way it begins with the field `via`.
     pub fn admit(&self, outline: &Outline) -> Result<(), String> {
+        self.spare(outline)?;
         let after = |name: &str| self.jumps(name, Some(outline));
         way(&outline.name, after).map_err(|astray| format!("via {astray}"))?;
         let others = self.recorded.values().map(|target| &target.outline);
@@ -135,6 +135,45 @@ impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
         Ok(())
     }
 
+    /// Whether every password that is kept for another target goes the way it was given for still, once `outline` is among the targets: it is
+    /// bound to the names on its way, and one of these may stand for another machine then. A key proves nothing to whoever is in between.
+    ///
+    /// # Errors
+    /// A sentence that names those targets and says what to do.
+    pub fn spare(&self, outline: &Outline) -> Result<(), String> {
+        let name = outline.name.as_str();
+        let stays = self.recorded.get(name).is_some_and(|before| before.outline.place() == outline.place());
+        let is_named = |target: &Target| target.outline.via.iter().any(|jump| jump == name);
+        if stays || !self.recorded.values().any(is_named) {
+            return Ok(());
+        }
+        let keeps = |target: &&Target| target.auth.kind == AuthKind::Password && target.outline.name != name;
+        let kept = self.recorded.values().filter(keeps).map(|target| target.outline.name.as_str());
+        let kept: Vec<&str> = kept.filter(|kept| self.is_seen(kept) && self.leads_over(kept, name)).collect();
+        if kept.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "a kept password was given for the way as it is, over {name}, to {}: give these another auth first, and the password again \
+             behind this change",
+            listed(&kept)
+        ))
+    }
+
+    /// Whether `name` is on the way to this target, if nothing has that name yet or the way is broken, too.
+    fn leads_over(&self, target: &str, name: &str) -> bool {
+        let (mut at, mut passed) = (target, BTreeSet::new());
+        while passed.insert(at) {
+            let via = self.jumps(at, None).unwrap_or_default();
+            if via.contains(&name) {
+                return true;
+            }
+            let Some(first) = via.first() else { return false };
+            at = first;
+        }
+        false
+    }
+
     fn is_seen(&self, name: &str) -> bool {
         (self.configured)(name).is_none()
     }
@@ -146,6 +185,15 @@ impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
             Some(outline.via.iter().map(String::as_str).collect())
         };
         (self.configured)(name).or_else(recorded)
+    }
+}
+
+/// The first of these names, and how many more there are.
+fn listed(names: &[&str]) -> String {
+    let named = names.get(..NAMED).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Tests of ways over jump hosts.
 
 use super::*;
-use crate::core::{record::UtcMicros, target::Auth};
+use crate::core::{
+    record::UtcMicros,
+    target::{Auth, Sealed},
+};
 
 fn outline(name: &str, via: &[&str]) -> Outline {
     Outline {
@@ -95,4 +98,57 @@ fn what_is_a_jump_host_of_others_is_needed_and_they_are_named() {
         ways.need("x").unwrap(),
         "is a jump host of t10, t11, t12, t13, t14, t15, t16, t17, t18, t19 and 2 more"
     );
+}
+
+#[test]
+fn a_jump_host_does_not_move_under_a_kept_password() {
+    let mut targets = recorded(&[
+        ("db", &["inner", "ops@j"]),
+        ("inner", &["edge"]),
+        ("edge", &[]),
+        ("beside", &["inner", "late"]),
+        ("late", &["elsewhere"]),
+        ("elsewhere", &[]),
+        ("lost", &["gone"]),
+        ("gate", &["elsewhere"]),
+        ("round", &["circle"]),
+        ("circle", &["round"]),
+    ]);
+    let keep = |targets: &mut BTreeMap<String, Target>, name: &str, kind: AuthKind| {
+        let auth = Auth { kind, sealed: Some(Sealed("s".to_owned())) };
+        targets.get_mut(name).unwrap().auth = auth;
+    };
+    for name in ["db", "lost", "gate", "beside", "edge", "round"] {
+        keep(&mut targets, name, AuthKind::Password);
+    }
+    let moved = |targets: &BTreeMap<String, Target>, name: &str, via: &[&str]| {
+        let outline = Outline { host: "mine".to_owned(), ..outline(name, via) };
+        Ways::new(targets, configured).admit(&outline)
+    };
+    let over = |name: &str, kept: &str| {
+        Err(format!(
+            "a kept password was given for the way as it is, over {name}, to {kept}: give these another auth first, and the password again \
+             behind this change"
+        ))
+    };
+    assert_eq!(moved(&targets, "inner", &["edge"]), over("inner", "beside, db"));
+    assert_eq!(moved(&targets, "edge", &[]), over("edge", "beside, db"), "before the first lies its own way");
+    assert_eq!(moved(&targets, "late", &["elsewhere"]), over("late", "beside"));
+    assert_eq!(moved(&targets, "elsewhere", &[]), Ok(()), "it is on no way but to one that is no first, or hidden");
+    assert_eq!(moved(&targets, "db", &["inner"]), Ok(()), "its own password is given anew");
+    assert_eq!(moved(&targets, "gone", &[]), over("gone", "lost"), "one that comes onto a broken way");
+    assert_eq!(moved(&targets, "new", &["inner"]), Ok(()));
+    let ways = Ways::new(&targets, configured);
+    let stays = Outline { tags: vec!["t".to_owned()], ..outline("inner", &["edge"]) };
+    assert_eq!(ways.admit(&stays), Ok(()), "what is no place may change");
+    for other in [
+        outline("inner", &["ops@k:22"]),
+        Outline { port: 2200, ..outline("inner", &["edge"]) },
+        Outline { username: "root".to_owned(), ..outline("inner", &["edge"]) },
+    ] {
+        assert!(ways.admit(&other).is_err(), "{other:?}");
+    }
+    keep(&mut targets, "db", AuthKind::PrivateKey);
+    keep(&mut targets, "beside", AuthKind::PrivateKey);
+    assert_eq!(moved(&targets, "inner", &["edge"]), Ok(()), "keys are replayed by nobody");
 }
