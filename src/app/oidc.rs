@@ -37,7 +37,6 @@ pub fn oidc(config: &Config) -> anyhow::Result<Option<Oidc>> {
         name: told.name.clone().unwrap_or_else(|| issuer.host().to_owned()),
         provider: Provider::new(client),
         rules,
-        public_url: config.server.public_url.as_ref().map(|origin| origin.as_str().to_owned()),
     }))
 }
 

@@ -92,6 +92,7 @@ pub fn web(
     http::state::Settings {
         listen,
         allowed_origins: origins.map(|origin| origin.as_str().to_owned()).collect(),
+        public_url: config.server.public_url.as_ref().map(|origin| origin.as_str().to_owned()),
         tls: config.server.tls.is_on(),
         trusted_proxies: config.server.trusted_proxies.clone(),
         targets: targets::catalogue(config),

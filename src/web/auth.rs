@@ -15,7 +15,7 @@ use actix_web::{
 };
 
 use super::{
-    client,
+    client, cookies,
     error::Problem,
     origin,
     secret::{self, Digest},
@@ -32,9 +32,6 @@ use crate::{
 };
 
 pub use crate::core::people::ADMIN;
-
-/// The session cookie's name.
-pub const COOKIE: &str = "pulsegate";
 
 /// Who is calling, as they were when the request came. As an extractor it fails with 401 where [`guard`] has let nobody in.
 #[derive(Debug, Clone)]
@@ -324,8 +321,8 @@ pub fn check_token(request: &HttpRequest, token: &str) -> Result<Caller, Problem
 
 /// Returns the digest of the cookie that came with a request, if it could be one of ours.
 pub fn cookie(request: &HttpRequest) -> Option<Digest> {
-    let cookie = request.cookie(COOKIE)?;
-    secret::is_one(cookie.value()).then(|| secret::digest(cookie.value()))
+    let state = State::of(request).ok()?;
+    cookies::read(request, &state.settings, cookies::SESSION).map(secret::digest)
 }
 
 /// Other schemes are not ours: a proxy's Basic credentials may stand beside a cookie.
@@ -353,7 +350,8 @@ mod tests {
     async fn a_role_that_must_have_a_second_factor_does_nothing_without() {
         let state =
             state_with(Settings { require_totp: vec![Role::Viewer, Role::Admin, Role::Operator], ..settings() });
-        let by_cookie = |user: &str| TestRequest::default().cookie(Cookie::new(COOKIE, cookie_of(&state, user)));
+        let by_cookie =
+            |user: &str| TestRequest::default().cookie(Cookie::new(cookies::SESSION.0, cookie_of(&state, user)));
         let by_token = |token: &str| TestRequest::default().insert_header((AUTHORIZATION, format!("Bearer {token}")));
         assert_eq!(admitted(&state, Proof::Whole, by_cookie("viewer")).await, 403);
         assert_eq!(admitted(&state, Proof::Begun, by_cookie("viewer")).await, 200);

@@ -53,6 +53,7 @@ pub fn settings() -> Settings {
     Settings {
         listen: Ipv4Addr::LOCALHOST.into(),
         allowed_origins: vec![],
+        public_url: None,
         tls: false,
         trusted_proxies: vec![],
         targets: vec![Target {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use actix_web::{
     HttpRequest, HttpResponse, Responder, ResponseError,
-    cookie::{Cookie, SameSite, time::Duration},
+    cookie::{Cookie, time::Duration},
     http::header::{LOCATION, USER_AGENT},
     web,
 };
@@ -15,7 +15,7 @@ use tokio::sync::SemaphorePermit;
 use super::{
     audit::Visitor,
     auth::{self, Caller, Via},
-    client,
+    client, cookies,
     error::Problem,
     origin, second_factor, secret,
     state::State,
@@ -273,12 +273,7 @@ fn not_kept(error: StoreError) -> Problem {
 
 /// It ends with the browser at the latest; earlier is for [`SignIns`](crate::actor::sign_ins::SignIns) to say.
 fn session_cookie(request: &HttpRequest, state: &State, secret: String) -> Cookie<'static> {
-    Cookie::build(auth::COOKIE, secret)
-        .path("/")
-        .http_only(true)
-        .same_site(SameSite::Strict)
-        .secure(client::is_https(request, &state.settings))
-        .finish()
+    cookies::make(request, &state.settings, cookies::SESSION, secret)
 }
 
 fn see_other(place: &'static str) -> actix_web::HttpResponseBuilder {

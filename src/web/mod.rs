@@ -15,6 +15,8 @@ pub mod auth;
 pub mod client;
 /// How many connections there may be, and for how long.
 pub mod connections;
+/// The gateway's cookies.
+mod cookies;
 /// A way to end a connection that nobody polls.
 pub mod descriptor;
 /// The browsers that one is signed in with.

@@ -7,18 +7,13 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use actix_web::{
-    HttpRequest, HttpResponse, Responder,
-    cookie::{Cookie, SameSite, time},
-    http::header::ORIGIN,
-    web,
-};
+use actix_web::{HttpRequest, HttpResponse, Responder, cookie::time, http::header::ORIGIN, web};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    client,
+    client, cookies,
     error::Problem,
     login::{self, Proven},
     origin, secret,
@@ -49,9 +44,6 @@ const LIFE: Duration = Duration::from_secs(10 * 60);
 /// Where the provider sends browsers back to: the page.
 pub const PATH: &str = "/oidc";
 
-/// The cookie of a browser that is signing in. Under TLS its prefix keeps other hosts of the same site from setting it.
-const COOKIE: (&str, &str) = ("pulsegate-oidc", "__Host-pulsegate-oidc");
-
 /// `GET /api/v1/login`: the ways to sign in beside passwords and tokens.
 pub async fn ways(state: web::Data<State>) -> impl Responder {
     let provider = state.settings.oidc.as_ref().map(|oidc| json!({ "name": oidc.name }));
@@ -63,7 +55,7 @@ pub async fn begin(request: HttpRequest) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
     let state = State::of(&request)?;
     let oidc = configured(state)?;
-    let redirect = way_back(&request, oidc)?;
+    let redirect = way_back(&request, state, oidc)?;
     let (now, address) = (state.now(), client::client_ip(&request, &state.settings));
     one_more(&state.under_way.begun, now, address, "were begun")?;
     let endpoints = match oidc.provider.endpoints(now).await {
@@ -71,17 +63,12 @@ pub async fn begin(request: HttpRequest) -> Result<HttpResponse, Problem> {
         Err(failure) => return Err(refuse(&request, state, oidc, Refusal::Failed(failure))),
     };
     // A browser that is signing in already keeps its cookie, so that it may do so in two tabs.
-    let browser = browser(&request, oidc).unwrap_or_else(secret::fresh);
+    let browser = browser(&request, state).map_or_else(secret::fresh, str::to_owned);
     let begun = under_way::begin((state.settings.utc)(), rand::random(), &browser, redirect);
     let (secret, flow) = begun.ok_or_else(Problem::internal)?;
     let url = flow.address(oidc.provider.client(), &endpoints, &secret);
-    let cookie = Cookie::build(cookie_name(&request, oidc), browser)
-        .path("/")
-        .http_only(true)
-        .same_site(SameSite::Strict)
-        .secure(is_secure(&request, oidc))
-        .max_age(time::Duration::new(LIFE.as_secs().try_into().unwrap_or(0), 0))
-        .finish();
+    let mut cookie = cookies::make(&request, &state.settings, cookies::OIDC, browser);
+    cookie.set_max_age(time::Duration::new(LIFE.as_secs().try_into().unwrap_or(0), 0));
     Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "url": url })))
 }
 
@@ -100,7 +87,7 @@ pub async fn finish(request: HttpRequest, body: web::Json<Returned>) -> Result<H
     origin::check_if_told(&request)?;
     let state = State::of(&request)?;
     let oidc = configured(state)?;
-    let returned = (way_back(&request, oidc)?, body.into_inner());
+    let returned = (way_back(&request, state, oidc)?, body.into_inner());
     let (now, address) = (state.now(), client::client_ip(&request, &state.settings));
     if let Some(wait) = state.throttle.wait(now, &address) {
         return Err(login::too_many_passwords(wait));
@@ -142,8 +129,7 @@ async fn who(
     (redirect, returned): (String, Returned),
 ) -> Result<(User, Option<String>), Refusal> {
     let now = state.now();
-    let browser = browser(request, oidc);
-    let flow = state.under_way.take(state.times(), &returned.state, browser.as_deref(), redirect);
+    let flow = state.under_way.take(state.times(), &returned.state, browser(request, state), redirect);
     let flow = flow.ok_or(Refusal::NotUnderWay)?;
     let issuer = &oidc.provider.client().issuer;
     if returned.iss.as_ref().is_some_and(|named| named != issuer) {
@@ -181,13 +167,13 @@ fn configured(state: &State) -> Result<&Oidc, Problem> {
 }
 
 /// Where the browser comes back to.
-fn way_back(request: &HttpRequest, oidc: &Oidc) -> Result<String, Problem> {
-    Ok(format!("{}{PATH}", home(request, oidc)?))
+fn way_back(request: &HttpRequest, state: &State, oidc: &Oidc) -> Result<String, Problem> {
+    Ok(format!("{}{PATH}", home(request, state, oidc)?))
 }
 
 /// Where the browser finds the gateway.
-fn home(request: &HttpRequest, oidc: &Oidc) -> Result<String, Problem> {
-    let Some(url) = &oidc.public_url else { return origin::own(request) };
+fn home(request: &HttpRequest, state: &State, oidc: &Oidc) -> Result<String, Problem> {
+    let Some(url) = &state.settings.public_url else { return origin::own(request) };
     let page = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok());
     // It would come back to a page that lacks its cookie.
     if page.is_some_and(|page| page != url) {
@@ -196,25 +182,14 @@ fn home(request: &HttpRequest, oidc: &Oidc) -> Result<String, Problem> {
     Ok(url.clone())
 }
 
-fn is_secure(request: &HttpRequest, oidc: &Oidc) -> bool {
-    let told = oidc.public_url.as_ref().is_some_and(|url| url.starts_with("https://"));
-    told || request.app_data::<web::Data<State>>().is_some_and(|state| client::is_https(request, &state.settings))
-}
-
-fn cookie_name(request: &HttpRequest, oidc: &Oidc) -> &'static str {
-    let (plain, secure) = COOKIE;
-    if is_secure(request, oidc) { secure } else { plain }
-}
-
 /// The cookie that binds a browser to its sign-ins.
-fn browser(request: &HttpRequest, oidc: &Oidc) -> Option<String> {
-    let cookie = request.cookie(cookie_name(request, oidc))?;
-    Some(cookie.value().to_owned()).filter(|value| secret::is_one(value))
+fn browser<'a>(request: &'a HttpRequest, state: &State) -> Option<&'a str> {
+    cookies::read(request, &state.settings, cookies::OIDC)
 }
 
 #[cfg(test)]
 mod tests {
-    use actix_web::{ResponseError, test::TestRequest};
+    use actix_web::{ResponseError, cookie::Cookie, test::TestRequest};
 
     use super::*;
     use crate::{
@@ -228,7 +203,7 @@ mod tests {
         web::state::Settings,
     };
 
-    fn oidc(public_url: Option<&str>) -> Oidc {
+    fn oidc() -> Oidc {
         let client = Client {
             issuer: "https://id.example".to_owned(),
             id: "gw".to_owned(),
@@ -241,8 +216,11 @@ mod tests {
             roles: vec![("ops".to_owned(), Role::User)],
             default_role: None,
         };
-        let public_url = public_url.map(str::to_owned);
-        Oidc { name: "Example ID".to_owned(), provider: Provider::new(client), rules, public_url }
+        Oidc { name: "Example ID".to_owned(), provider: Provider::new(client), rules }
+    }
+
+    fn known_as(url: &str) -> Settings {
+        Settings { allowed_origins: vec![url.to_owned()], public_url: Some(url.to_owned()), ..settings() }
     }
 
     fn told(subject: &str, name: &str) -> Told {
@@ -252,7 +230,7 @@ mod tests {
 
     #[actix_rt::test]
     async fn nobody_is_taken_over_by_the_name_that_a_provider_gives() {
-        let (state, oidc) = (state_with(settings()), oidc(None));
+        let (state, oidc) = (state_with(settings()), oidc());
         let request = TestRequest::default().app_data(state.clone()).to_http_request();
         let outcome = admission::admit(&request, &state, &oidc, &told("1", "Viewer")).await;
         assert!(matches!(&outcome, Err(Refusal::Taken { user }) if user == "viewer"), "{outcome:?}");
@@ -263,10 +241,11 @@ mod tests {
 
     #[actix_rt::test]
     async fn an_answer_that_names_another_provider_signs_nobody_in() {
-        let (state, oidc) = (state_with(settings()), oidc(None));
+        let (state, oidc) = (state_with(settings()), oidc());
         let request = TestRequest::default().app_data(state.clone());
         let cookie = secret::fresh();
-        let request = request.insert_header(("host", "localhost:8022")).cookie(Cookie::new(COOKIE.0, cookie.clone()));
+        let request =
+            request.insert_header(("host", "localhost:8022")).cookie(Cookie::new(cookies::OIDC.0, cookie.clone()));
         let request = request.to_http_request();
         let comes_back = async |iss: Option<&str>| {
             let now = (state.settings.utc)();
@@ -282,14 +261,12 @@ mod tests {
 
     #[actix_rt::test]
     async fn who_makes_up_their_own_way_back_does_not_fill_the_audit_log() {
-        let oidc = Some(oidc(Some("https://gw.example")));
-        let allowed_origins = vec!["https://gw.example".to_owned()];
-        let state = state_with(Settings { oidc, allowed_origins, ..settings() });
+        let state = state_with(Settings { oidc: Some(oidc()), ..known_as("https://gw.example") });
         let comes_back = async |origin: &str| {
             let cookie = secret::fresh();
             let (begun, _) = under_way::begin((state.settings.utc)(), rand::random(), &cookie, String::new()).unwrap();
             let request = TestRequest::default().app_data(state.clone()).insert_header(("host", "localhost:8022"));
-            let request = request.insert_header(("origin", origin)).cookie(Cookie::new(COOKIE.1, cookie));
+            let request = request.insert_header(("origin", origin)).cookie(Cookie::new(cookies::OIDC.1, cookie));
             let returned = Returned { state: begun, code: None, iss: None, error: Some("x".to_owned()) };
             let finished = finish(request.to_http_request(), web::Json(returned)).await;
             finished.map_or_else(|problem| problem.status_code().as_u16(), |answer| answer.status().as_u16())
@@ -310,17 +287,16 @@ mod tests {
 
     #[actix_rt::test]
     async fn a_browser_comes_back_to_where_the_gateway_is_known_and_nowhere_else() {
-        let state = state_with(Settings { allowed_origins: vec!["https://gw.example".to_owned()], ..settings() });
-        let request = |origin: &'static str| {
+        let home = |settings: Settings, origin: &'static str| {
+            let state = state_with(settings);
             let request = TestRequest::default().app_data(state.clone()).insert_header(("host", "localhost:8022"));
-            request.insert_header(("origin", origin)).to_http_request()
+            let request = request.insert_header(("origin", origin)).to_http_request();
+            home(&request, &state, &oidc()).map_err(|problem| problem.status_code().as_u16())
         };
-        let home = |url, origin| home(&request(origin), &oidc(url)).map_err(|problem| problem.status_code().as_u16());
-        assert_eq!(home(None, "http://localhost:8022"), Ok("http://localhost:8022".to_owned()));
-        assert_eq!(home(Some("https://gw.example"), "https://gw.example"), Ok("https://gw.example".to_owned()));
-        assert_eq!(home(Some("https://gw.example"), "http://localhost:8022"), Err(409));
-        let name = |url| cookie_name(&request("http://localhost:8022"), &oidc(url));
-        assert_eq!((name(None), name(Some("https://gw.example"))), ("pulsegate-oidc", "__Host-pulsegate-oidc"));
+        let known = || known_as("https://gw.example");
+        assert_eq!(home(settings(), "http://localhost:8022"), Ok("http://localhost:8022".to_owned()));
+        assert_eq!(home(known(), "https://gw.example"), Ok("https://gw.example".to_owned()));
+        assert_eq!(home(known(), "http://localhost:8022"), Err(409));
     }
 
     #[actix_rt::test]

@@ -80,6 +80,8 @@ pub struct Settings {
     pub listen: IpAddr,
     /// Origins besides our own whose pages may talk to us, as browsers spell them: `https://gw.example:8443`.
     pub allowed_origins: Vec<String>,
+    /// Where browsers find the gateway, as `https://gw.example`; `None`: where they say they did.
+    pub public_url: Option<String>,
     /// Whether this listener speaks TLS itself.
     pub tls: bool,
     /// Peers whose forwarding headers count.
@@ -131,8 +133,6 @@ pub struct Oidc {
     pub provider: Provider,
     /// Who somebody is here.
     pub rules: Rules,
-    /// Where browsers find the gateway, as `https://gw.example`; `None`: where they say they did.
-    pub public_url: Option<String>,
 }
 
 /// A target of the catalogue.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::*;
 use crate::core::people::{Role, stamp};
 use crate::web::{
+    cookies,
     fixture::{TOKEN, administered, cookie_of, hold_to_the_document, settings, sign_in_with, state_with},
     state::{Settings, State},
 };
@@ -62,7 +63,7 @@ fn cookie_in(response: &ServiceResponse) -> actix_web::cookie::Cookie<'static> {
 }
 
 fn signed_in_as(state: &State, user: &str) -> actix_web::cookie::Cookie<'static> {
-    actix_web::cookie::Cookie::new(auth::COOKIE, cookie_of(state, user))
+    actix_web::cookie::Cookie::new(cookies::SESSION.0, cookie_of(state, user))
 }
 
 fn signed_in(state: &State) -> actix_web::cookie::Cookie<'static> {
@@ -319,7 +320,7 @@ async fn what_is_no_session_id_is_an_unknown_session() {
 async fn a_cookie_is_worthless_once_its_user_has_another_password() {
     let state = state_with(settings());
     let secret = sign_in_with(&state, "viewer", stamp("of an earlier password"), None);
-    let cookie = actix_web::cookie::Cookie::new(auth::COOKIE, secret);
+    let cookie = actix_web::cookie::Cookie::new(cookies::SESSION.0, secret);
     let me = ask_with(&state, to(Method::GET, "/api/v1/me").cookie(cookie)).await;
     assert_eq!(me.status(), StatusCode::UNAUTHORIZED);
 }

@@ -12,7 +12,7 @@ async fn every_route_lets_in_only_whom_the_table_names() {
             ("anonymous", to(path), open),
             ("wrong token", to(path).insert_header(bearer("wrong")), open),
             ("wrong user's token", to(path).insert_header(bearer("pgt_wrong")), open),
-            ("wrong cookie", to(path).cookie(actix_web::cookie::Cookie::new(auth::COOKIE, "x")), open),
+            ("wrong cookie", to(path).cookie(actix_web::cookie::Cookie::new(cookies::SESSION.0, "x")), open),
             ("somebody removed", to(path).cookie(signed_in_as(&state, "nobody")), open),
             ("cookie", to(path).cookie(signed_in(&state)).insert_header(("origin", ORIGIN)), true),
             ("token", to(path).insert_header(bearer(TOKEN)), true),

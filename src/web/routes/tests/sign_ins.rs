@@ -15,7 +15,7 @@ async fn me(state: &web::Data<State>, cookie: &Cookie<'static>) -> StatusCode {
 }
 
 fn made_up() -> Cookie<'static> {
-    Cookie::new(auth::COOKIE, secret::fresh())
+    Cookie::new(cookies::SESSION.0, secret::fresh())
 }
 
 #[actix_rt::test]
@@ -23,7 +23,7 @@ async fn a_cookie_that_was_traded_for_a_token_is_good_as_long_as_that() {
     let state = state_with(settings());
     let of = |token: &str| {
         let stamp = state.stamp(&state.gateway.people().directory(), "operator").unwrap();
-        Cookie::new(auth::COOKIE, sign_in_with(&state, "operator", stamp, Some(token)))
+        Cookie::new(cookies::SESSION.0, sign_in_with(&state, "operator", stamp, Some(token)))
     };
     assert_eq!(me(&state, &of("whole")).await, StatusCode::OK);
     assert_eq!(me(&state, &of("revoked")).await, StatusCode::UNAUTHORIZED);
@@ -40,7 +40,7 @@ async fn a_cookie_of_the_gateways_own_token_ends_with_that() {
     for (admin_token, demo) in [(Some(other.into()), false), (Some(other.into()), true), (None, false), (None, true)] {
         let state = state_with(Settings { admin_token, demo, ..settings() });
         let kept = sign_in_with(&state, auth::ADMIN, row.stamp.clone(), None);
-        assert_eq!(me(&state, &Cookie::new(auth::COOKIE, kept)).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(me(&state, &Cookie::new(cookies::SESSION.0, kept)).await, StatusCode::UNAUTHORIZED);
     }
 }
 
@@ -57,7 +57,7 @@ async fn while_the_store_is_away_nobody_is_told_that_they_are_signed_out() {
     let told = problem(answer).await;
     assert_eq!(told["status"], 503);
     assert!(told["detail"].as_str().unwrap().contains("You need not sign in again"), "{told}");
-    let malformed = Cookie::new(auth::COOKIE, "malformed");
+    let malformed = Cookie::new(cookies::SESSION.0, "malformed");
     assert_eq!(me(&state, &malformed).await, StatusCode::UNAUTHORIZED, "this one needs no store");
     let bearing = to(Method::GET, "/api/v1/me").cookie(unknown.clone()).insert_header(bearer(TOKEN));
     assert_eq!(ask_with(&state, bearing).await.status(), StatusCode::OK, "a token needs no cookie");
@@ -82,7 +82,7 @@ async fn cookies_that_nobody_made_are_looked_for_so_often_and_who_is_signed_in_g
     let state = state_with(settings());
     let cookie = signed_in_as(&state, "viewer");
     for _ in 0..130 {
-        assert_eq!(me(&state, &Cookie::new(auth::COOKIE, "0".repeat(44))).await, StatusCode::UNAUTHORIZED);
+        assert_eq!(me(&state, &Cookie::new(cookies::SESSION.0, "0".repeat(44))).await, StatusCode::UNAUTHORIZED);
     }
     for _ in 0..120 {
         assert_eq!(me(&state, &made_up()).await, StatusCode::UNAUTHORIZED);
