@@ -29,6 +29,9 @@ use crate::{
 /// How long after a failure a session is ended again.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// How long the end of a token is waited for without another look at the time of day, which may be set meanwhile.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// Watches over an owner or a guest at a terminal until it is dropped.
 pub struct Guard(JoinHandle<()>);
 
@@ -127,16 +130,45 @@ impl Standing {
         caller.need(needed).err().map(|problem| (Fault::NotYours, problem.detail().to_owned()))
     }
 
-    /// Returns once they may no longer be here, with the reason. A sign-in that only fades while its terminal is in use is no
-    /// reason: live shells are not cut by it.
+    /// Returns once they may no longer be here, with the reason. A sign-in or a token that only fades while its terminal is in use is no
+    /// reason: live shells are not cut by it. A token that has an end takes whoever is in another's terminal along.
     pub async fn lost(self) -> String {
         match &self.caller.via {
-            Via::Gateway => self.taken_away().await,
+            Via::Gateway | Via::Header => self.taken_away().await,
             Via::Cookie(_, sign_in) => tokio::select! {
                 () = sign_in.signed_out() => self.why_signed_out(&sign_in.newest()),
                 why = self.taken_away() => why,
+                why = self.expired() => why,
             },
-            Via::Token(_) | Via::Header => self.taken_away().await,
+            Via::Token(_) => tokio::select! {
+                why = self.taken_away() => why,
+                why = self.expired() => why,
+            },
+        }
+    }
+
+    /// Returns once the token has expired by which they are in another's terminal, be it traded for a cookie.
+    async fn expired(&self) -> String {
+        let token = match &self.caller.via {
+            Via::Token(token) => Some((**token).clone()),
+            Via::Cookie(_, sign_in) => {
+                let directory = self.state.gateway.people().directory();
+                sign_in.kept.token.as_ref().and_then(|id| directory.tokens.get(id).cloned())
+            }
+            Via::Gateway | Via::Header => None,
+        };
+        let Some((token, end)) = token.and_then(|token| token.expires_at.map(|end| (token, end))) else {
+            return std::future::pending().await;
+        };
+        if self.is_owners() {
+            return std::future::pending().await;
+        }
+        loop {
+            let left = end.0.saturating_sub((self.state.settings.utc)().0);
+            if left <= 0 {
+                return format!("the token {:?} of {} has expired", token.name, self.caller.user);
+            }
+            tokio::time::sleep(Duration::from_micros(left.unsigned_abs()).min(LOOK)).await;
         }
     }
 
@@ -201,11 +233,44 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::people::token_digest;
+    use crate::core::{
+        people::token_digest,
+        record::{UtcMicros, micros},
+    };
     use crate::web::{
         auth,
-        fixture::{caller, record, settings, state_with},
+        fixture::{START, caller, record, settings, state_with},
+        state::Settings,
     };
+
+    thread_local! {
+        static BEGAN: tokio::time::Instant = tokio::time::Instant::now();
+    }
+
+    const MINUTES: Duration = Duration::from_secs(150);
+
+    #[actix_rt::test]
+    async fn a_token_that_expires_takes_its_onlooker_along_and_leaves_shells_alone() {
+        tokio::time::pause();
+        BEGAN.with(|_| ());
+        let utc = || UtcMicros(START.0 + micros(BEGAN.with(|began| began.elapsed())));
+        let state = state_with(Settings { utc, ..settings() });
+        let directory = state.gateway.people().directory();
+        let Some(caller) = auth::by_token(&state, &directory, &token_digest("pgt_whole")) else { panic!("no token") };
+        let lost = async |owner: &str, ends: bool| {
+            let mut caller = caller.clone();
+            let Via::Token(token) = &mut caller.via else { panic!("{caller:?}") };
+            token.expires_at = ends.then_some(UtcMicros(START.0 + micros(MINUTES)));
+            let record = Record { username: owner.to_owned(), ..record() };
+            let standing = Standing::new(state.clone(), caller, Some(&record));
+            tokio::time::timeout(MINUTES * 2, standing.lost()).await
+        };
+        assert_eq!(lost("ada", true).await.unwrap(), "the token \"to whole\" of operator has expired");
+        let late = utc().0 - START.0 - micros(MINUTES);
+        assert!((0..1_000_000).contains(&late), "neither before nor long after: {late} µs");
+        assert!(lost("operator", true).await.is_err(), "a shell of one's own goes on");
+        assert!(lost("ada", false).await.is_err());
+    }
 
     #[actix_rt::test]
     async fn only_who_may_look_on_type_for_others_and_open_the_target_is_fit_to_be_a_guest() {
