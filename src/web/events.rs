@@ -1,6 +1,10 @@
 //! `GET /api/v1/events`: transitions as server-sent events (WHATWG HTML §9.2). Keeps no event itself.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -9,7 +13,7 @@ use actix_web::{
 };
 use futures_util::{Stream, stream};
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, broadcast::error::RecvError, watch};
+use tokio::sync::{broadcast::error::RecvError, watch};
 
 use super::{auth::Caller, error::Problem, sessions, state::State, view::session_json};
 use crate::{
@@ -28,14 +32,67 @@ const END: &[u8] = b"event: end\ndata: {\"code\":\"restart\"}\n\n";
 /// Sessions of one piece of a snapshot: some 100 KiB.
 const PIECE: u32 = 200;
 
+/// Streams of everybody. Each holds one task and a few frames; far more than people who look at a list at once.
+const OF_ALL: usize = 1_000;
+
+/// Streams of one user: a page has one, so more windows and programs than a person has, and too few to leave others none.
+const OF_ONE: usize = 50;
+
+/// When a caller for whom there is no room may try again, in seconds.
+const RETRY_AFTER: u64 = 10;
+
+/// The streams that are open, by whose they are.
+#[derive(Debug, Default)]
+pub(super) struct Streams(Mutex<HashMap<Arc<str>, usize>>);
+
+/// A stream that is counted; dropping it frees the place.
+#[derive(Debug)]
+struct Seat {
+    streams: Arc<Streams>,
+    user: Arc<str>,
+}
+
+impl Streams {
+    /// Counts one more of `user`.
+    fn seat(self: &Arc<Self>, user: &Arc<str>) -> Result<Seat, Problem> {
+        let mut open = self.open();
+        if open.get(user).is_some_and(|of_user| *of_user >= OF_ONE) {
+            return Err(Problem::too_many(
+                format!(
+                    "You have {OF_ONE} event streams open, as many as one user may. Close a page or a program that reads one."
+                ),
+                RETRY_AFTER,
+            ));
+        }
+        if open.values().sum::<usize>() >= OF_ALL {
+            return Err(Problem::unavailable("As many event streams are open as may be.", RETRY_AFTER));
+        }
+        *open.entry(user.clone()).or_default() += 1;
+        Ok(Seat { streams: self.clone(), user: user.clone() })
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut open = self.streams.open();
+        if let Some(of_user) = open.get_mut(&self.user) {
+            *of_user = of_user.saturating_sub(1);
+        }
+        open.retain(|_, of_user| *of_user > 0);
+    }
+}
+
 /// Streams every transition from now on, or from after `Last-Event-ID`. What is missing is said by an event `gap`, with the
 /// open sessions as they are behind it; and the end of the gateway, behind every transition of it, by an event `end`.
 pub async fn events(request: HttpRequest, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
     let after = request.headers().get(LAST_EVENT_ID).map(sequence).transpose()?;
-    let permit = state.event_streams.clone().try_acquire_owned();
-    let permit = permit.map_err(|_| Problem::unavailable("As many event streams are open as may be.", 10))?;
+    let seat = state.event_streams.seat(&caller.user)?;
     let subscription = state.gateway.subscribe(after).await?;
-    let feed = Feed::new(state, caller, permit, subscription);
+    let feed = Feed::new(state, caller, seat, subscription);
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         // nginx holds answers back unless told otherwise.
@@ -64,7 +121,7 @@ enum Snapshot {
 struct Feed {
     state: web::Data<State>,
     caller: Caller,
-    _permit: OwnedSemaphorePermit,
+    _seat: Seat,
     /// The sequence of the last event told, or passed over.
     last: u64,
     opening: VecDeque<Bytes>,
@@ -77,12 +134,7 @@ struct Feed {
 }
 
 impl Feed {
-    fn new(
-        state: web::Data<State>,
-        caller: Caller,
-        permit: OwnedSemaphorePermit,
-        mut subscription: Subscription,
-    ) -> Self {
+    fn new(state: web::Data<State>, caller: Caller, seat: Seat, mut subscription: Subscription) -> Self {
         let backlog: VecDeque<_> = std::mem::take(&mut subscription.backlog).into();
         let last = subscription.at;
         // At once, so that the browser knows the stream is open.
@@ -90,7 +142,7 @@ impl Feed {
         let snapshot = subscription.gap.then_some(Snapshot::Due);
         opening.push_back(if subscription.gap { gap() } else { place(last) });
         let (phase, keep_alive) = (Some(state.gateway.phase()), KEEP_ALIVE);
-        Self { state, caller, _permit: permit, last, opening, snapshot, subscription, backlog, keep_alive, phase }
+        Self { state, caller, _seat: seat, last, opening, snapshot, subscription, backlog, keep_alive, phase }
     }
 
     fn into_stream(self) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
@@ -182,6 +234,7 @@ fn gap() -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::ResponseError;
     use futures_util::StreamExt;
     use tokio::sync::broadcast;
 
@@ -195,9 +248,9 @@ mod tests {
     fn feed(at: u64, backlog: Vec<SessionEvent>, gap: bool) -> (broadcast::Sender<SessionEvent>, Feed) {
         let (sender, live) = broadcast::channel(2);
         let state = state_with(settings());
-        let permit = state.event_streams.clone().try_acquire_owned().unwrap();
         let caller = caller(&state, "admin").0;
-        (sender, Feed::new(state, caller, permit, Subscription { at, backlog, gap, live }))
+        let seat = state.event_streams.seat(&caller.user).unwrap();
+        (sender, Feed::new(state, caller, seat, Subscription { at, backlog, gap, live }))
     }
 
     async fn told(feed: Feed) -> Vec<String> {
@@ -221,6 +274,21 @@ mod tests {
             drop(sender);
             assert_eq!(told(feed).await, [": open", "id: 0", told_of], "{who}");
         }
+    }
+
+    #[test]
+    fn one_user_does_not_take_the_event_streams_of_all() {
+        let streams = Arc::<Streams>::default();
+        let seat = |user: &str| streams.seat(&user.into()).map_err(|problem| problem.status_code().as_u16());
+        let mut ada: Vec<Seat> = (0..OF_ONE).map(|_| seat("ada").unwrap()).collect();
+        assert_eq!(seat("ada").unwrap_err(), 429);
+        assert!(seat("bob").is_ok(), "others have theirs");
+        ada.pop();
+        ada.push(seat("ada").unwrap());
+        let others: Vec<Seat> = (OF_ONE..OF_ALL).map(|number| seat(&format!("u{number}")).unwrap()).collect();
+        assert_eq!((seat("ada").unwrap_err(), seat("bob").unwrap_err()), (429, 503));
+        drop((ada, others));
+        assert!(streams.open().is_empty(), "nothing is kept of who reads no more");
     }
 
     #[actix_rt::test]

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, Semaphore};
 
 use super::{
     error::Problem,
+    events::Streams,
     foreign::Foreign,
     knocks::Knocks,
     links::Links,
@@ -39,9 +40,6 @@ use crate::{
     notify::provider::Provider,
     ssh::{AddressRule, Credential, Hop, HostKeyPolicy, HostKeys},
 };
-
-/// Each holds one task and a few frames; far more than people who look at a list at once.
-const EVENT_STREAMS: usize = 1_000;
 
 /// Wrong tokens and passwords from one address: enough for a person who mistypes and a script that is wrongly set up.
 const TRIES: u32 = 10;
@@ -216,8 +214,8 @@ pub struct State {
     pub comparing: Semaphore,
     /// Pages of the session list that still hold.
     pub pages: Pages,
-    /// One permit per open event stream.
-    pub event_streams: Arc<Semaphore>,
+    /// The open event streams.
+    pub(super) event_streams: Arc<Streams>,
 }
 
 impl State {
@@ -241,7 +239,7 @@ impl State {
             managing: Mutex::default(),
             comparing: Semaphore::new(COMPARISONS),
             pages: Pages::default(),
-            event_streams: Arc::new(Semaphore::new(EVENT_STREAMS)),
+            event_streams: Arc::default(),
         }
     }
 
