@@ -6,6 +6,7 @@ use anyhow::{Context, ensure};
 use secrecy::SecretString;
 
 use crate::{
+    actor::clock,
     config::{Config, SignInOidc},
     core::oidc::{Rules, provider::Client},
     notify::provider::Provider,
@@ -35,7 +36,7 @@ pub fn oidc(config: &Config) -> anyhow::Result<Option<Oidc>> {
     };
     Ok(Some(Oidc {
         name: told.name.clone().unwrap_or_else(|| issuer.host().to_owned()),
-        provider: Provider::new(client),
+        provider: Provider::new(client, clock::since_start),
         rules,
     }))
 }

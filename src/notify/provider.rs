@@ -53,6 +53,7 @@ pub enum Failure {
 /// One provider.
 pub struct Provider {
     client: Client,
+    clock: fn() -> Duration,
     known: Mutex<Known>,
 }
 
@@ -64,9 +65,10 @@ struct Known {
 }
 
 impl Provider {
-    /// The provider that knows this gateway as `client`. It is asked nothing before somebody signs in.
-    pub fn new(client: Client) -> Self {
-        Self { client, known: Mutex::default() }
+    /// The provider that knows this gateway as `client`. It is asked nothing before somebody signs in. `clock` is the one that every
+    /// `now` is of.
+    pub fn new(client: Client, clock: fn() -> Duration) -> Self {
+        Self { client, clock, known: Mutex::default() }
     }
 
     /// This gateway as the provider knows it.
@@ -90,7 +92,7 @@ impl Provider {
             let request = super::client(ANSWERS_WITHIN).get(self.client.discovery());
             Ok(self.client.read(&told(request).await?)?)
         };
-        let endpoints = Arc::new(known.noted(now, read.await)?);
+        let endpoints = Arc::new(known.noted(read.await, self.clock)?);
         known.endpoints = Some((now, endpoints.clone()));
         Ok(endpoints)
     }
@@ -179,7 +181,7 @@ impl Provider {
             let body = told(super::client(ANSWERS_WITHIN).get(&endpoints.keys)).await?;
             Keys::read(&body).ok_or_else(|| Failure::Away("its keys cannot be read".to_owned()))
         };
-        let keys = Arc::new(known.noted(now, read.await)?);
+        let keys = Arc::new(known.noted(read.await, self.clock)?);
         known.keys = Some((now, keys.clone()));
         Ok(keys)
     }
@@ -194,8 +196,9 @@ impl Known {
         }
     }
 
-    fn noted<T>(&mut self, now: Duration, outcome: Result<T, Failure>) -> Result<T, Failure> {
-        self.failed = outcome.as_ref().err().map(|failure| (now, failure.clone()));
+    /// The pause is counted from the failure: one that is told after as long as that leaves none else.
+    fn noted<T>(&mut self, outcome: Result<T, Failure>, clock: fn() -> Duration) -> Result<T, Failure> {
+        self.failed = outcome.as_ref().err().map(|failure| (clock(), failure.clone()));
         outcome
     }
 }
@@ -238,4 +241,43 @@ async fn answer(request: ClientRequest, body: Option<Bytes>) -> Result<(u16, Byt
     };
     let late = |_| Failure::Away("it did not answer in time".to_owned());
     tokio::time::timeout(ANSWERS_WITHIN, asked).await.map_err(late)?
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{net::TcpListener, time::Instant};
+
+    use super::*;
+
+    thread_local! {
+        static BEGAN: Instant = Instant::now();
+    }
+
+    fn clock() -> Duration {
+        BEGAN.with(|began| began.elapsed())
+    }
+
+    #[actix_rt::test]
+    async fn who_does_not_answer_is_left_alone_for_a_while_behind_that() {
+        tokio::time::pause();
+        let began = clock();
+        // It takes connections and says nothing.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client {
+            issuer: format!("http://{}", listener.local_addr().unwrap()),
+            id: "gw".to_owned(),
+            secret: "s".into(),
+            scopes: vec![],
+        };
+        let provider = Provider::new(client, clock);
+        let late = provider.endpoints(clock()).await.unwrap_err();
+        let failed = clock();
+        assert!(failed >= began + ANSWERS_WITHIN, "{late}");
+        for now in [failed, failed + PAUSE / 2] {
+            assert_eq!(provider.endpoints(now).await.unwrap_err(), late);
+        }
+        assert_eq!(clock(), failed, "nobody was asked");
+        assert!(provider.endpoints(failed + PAUSE).await.is_err());
+        assert!(clock() > failed, "it is asked again");
+    }
 }

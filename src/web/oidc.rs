@@ -216,7 +216,7 @@ mod tests {
             roles: vec![("ops".to_owned(), Role::User)],
             default_role: None,
         };
-        Oidc { name: "Example ID".to_owned(), provider: Provider::new(client), rules }
+        Oidc { name: "Example ID".to_owned(), provider: Provider::new(client, settings().clock), rules }
     }
 
     fn known_as(url: &str) -> Settings {
