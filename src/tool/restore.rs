@@ -12,7 +12,10 @@ use super::{
     recordings, stores,
     unfinished::Unfinished,
 };
-use crate::{cli::Restore, store::mysql::MySqlStore};
+use crate::{
+    cli::Restore,
+    store::mysql::{MySqlStore, USERS},
+};
 
 /// Rows of one statement.
 const PART: usize = 200;
@@ -50,31 +53,57 @@ pub async fn run(desk: &Desk, options: &Restore) -> anyhow::Result<Report> {
         for file in &rows {
             imported += import(desk, records, &options.dir, &file.name).await?;
         }
+        records.people_changed().await?;
     }
     unfinished.finish()?;
-    let mut text = vec![format!(
-        "restored: {}: {} files, {} records, {} events",
-        into.display(),
-        files.len(),
-        manifest.records,
-        manifest.events
-    )];
-    if imported > 0 {
-        text.push(format!("{imported} rows are in the records again"));
-    } else if !rows.is_empty() {
-        text.push("the backup also holds rows of a server; set store.records to restore them".to_owned());
+    let holds_people = rows.iter().any(|file| file.name == format!("{USERS}.jsonl"));
+    let server = match (&records, holds_people) {
+        (None, _) if rows.is_empty() => Server::Nothing,
+        (None, _) => Server::LeftOut,
+        (Some(_), true) => Server::Whole(imported),
+        (Some(_), false) => Server::WithoutPeople(imported),
+    };
+    let text = told(into, &manifest, files.len(), server);
+    let json = json!({"into": into, "imported_rows": imported, "manifest": manifest});
+    Ok(Report { text: text.join("\n"), json, code: 0 })
+}
+
+/// What became of the rows of a server.
+enum Server {
+    /// The backup holds none.
+    Nothing,
+    /// There is none to take them.
+    LeftOut,
+    /// So many are there again.
+    Whole(u64),
+    /// So many are; an older release left the people out.
+    WithoutPeople(u64),
+}
+
+fn told(into: &Path, manifest: &Manifest, files: usize, server: Server) -> Vec<String> {
+    let (place, counts) = (into.display(), (manifest.records, manifest.events));
+    let mut text = vec![format!("restored: {place}: {files} files, {} records, {} events", counts.0, counts.1)];
+    match server {
+        Server::Nothing => {}
+        Server::LeftOut => {
+            text.push("the backup also holds rows of a server; set store.records to restore them".to_owned());
+        }
+        Server::Whole(rows) => text.push(format!("{rows} rows are in the records again")),
+        Server::WithoutPeople(rows) => text.push(format!(
+            "{rows} rows are in the records again; the backup is of an older release and held no users, tokens and \
+             targets of the server: add them anew"
+        )),
     }
     match (manifest.recordings.len(), manifest.holds_recordings) {
         (0, _) => {}
         (count, true) => text.push(format!("{count} recordings are there again")),
         (count, false) => text.push(format!(
-            "{count} recordings were left out of the backup and are listed in its manifest.json: copy them to {}/recordings",
-            into.display()
+            "{count} recordings were left out of the backup and are listed in its manifest.json: copy them to \
+             {place}/recordings"
         )),
     }
-    text.push(format!("set node.data_dir to {} and start; what was open then is closed as node_lost", into.display()));
-    let json = json!({"into": into, "imported_rows": imported, "manifest": manifest});
-    Ok(Report { text: text.join("\n"), json, code: 0 })
+    text.push(format!("set node.data_dir to {place} and start; what was open then is closed as node_lost"));
+    text
 }
 
 fn refuse_to_overwrite(into: &Path) -> anyhow::Result<()> {

@@ -31,7 +31,8 @@ pub(crate) use people_promises;
 /// And of who is signed in.
 pub mod sign_ins;
 
-fn user(name: &str) -> User {
+/// One with all that a user may have.
+pub fn user(name: &str) -> User {
     User {
         name: name.to_owned(),
         role: Role::Operator,
@@ -56,7 +57,8 @@ fn second_factor() -> SecondFactor {
     SecondFactor { sealed: "v1.\"'sealed✓".to_owned(), step: 7, recovery: vec!["ab".repeat(32)], mark: u64::MAX }
 }
 
-fn token(id: &str, owner: &str) -> Token {
+/// One with a scope and an end.
+pub fn token(id: &str, owner: &str) -> Token {
     Token {
         id: id.to_owned(),
         name: "nightly ✓ '; --".to_owned(),
@@ -205,7 +207,8 @@ pub fn who_is_gone_is_not_brought_back_by_being_seen<S: PeopleStore, G>(fresh: F
     });
 }
 
-fn target(name: &str) -> Target {
+/// One of the records with all that a target may have.
+pub fn target(name: &str) -> Target {
     let outline = Outline {
         name: name.to_owned(),
         host: "2001:db8::1".to_owned(),

@@ -7,10 +7,13 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, ConnectOptions, Executor, MySqlConnection};
 
 use super::{MySqlStore, READS_WITHIN, WRITES_WITHIN, failure, rows};
-use crate::store::StoreError;
+use crate::store::{StoreError, people::COUNT_UP};
 
 /// Rows of one page.
 const PAGE: usize = 1_000;
+
+/// The table of users, which exports of older releases lack, with those of tokens and targets.
+pub const USERS: &str = "users";
 
 /// A table that is copied.
 struct Table {
@@ -18,22 +21,51 @@ struct Table {
     columns: &'static str,
     /// The primary key, in the order of its columns.
     key: &'static [&'static str],
+    /// The columns that exports of older releases lack: the schema's default stands for them.
+    later: &'static [&'static str],
 }
 
-const TABLES: [Table; 3] = [
+/// Not who is signed in: what ended since would be good again. Nor what is of the moment: commands, the key of a live view.
+const TABLES: [Table; 6] = [
     Table {
         name: "session_records",
         columns: "session_id, node_id, epoch, username, target_name, client_ip, start_time, rank_key, version, authority, \
             target_addr, target_login, status, end_reason, exit_status, last_seen_at, last_input_at, end_time, detected_at, \
             bytes_in, bytes_out, recording",
         key: &["session_id"],
+        later: &[],
     },
     Table {
         name: "session_events",
         columns: "session_id, version, rank_key, at, status, end_reason, detail",
         key: &["session_id", "version", "rank_key"],
+        later: &[],
     },
-    Table { name: "nodes", columns: "node_id, incarnation, epoch, started_at, last_alive_at", key: &["node_id"] },
+    Table {
+        name: "nodes",
+        columns: "node_id, incarnation, epoch, started_at, last_alive_at, holder, serve_for",
+        key: &["node_id"],
+        later: &["holder", "serve_for"],
+    },
+    Table {
+        name: USERS,
+        columns: "name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, identity, \
+            created_at, changed_at, last_sign_in_at",
+        key: &["name"],
+        later: &[],
+    },
+    Table {
+        name: "tokens",
+        columns: "token_id, name, username, digest, scopes, created_at, expires_at, last_used_at",
+        key: &["token_id"],
+        later: &[],
+    },
+    Table {
+        name: "targets",
+        columns: "name, host, port, username, via, group_name, tags, roles, auth, sealed, created_at, changed_at",
+        key: &["name"],
+        later: &[],
+    },
 ];
 
 /// Every table as of one moment, page by page.
@@ -79,21 +111,31 @@ impl MySqlStore {
     pub async fn import(&self, table: &str, lines: &[String]) -> Result<(), StoreError> {
         let table = TABLES.iter().find(|known| known.name == table).ok_or_else(rows::unreadable)?;
         let columns: Vec<&str> = table.columns.split(", ").map(str::trim).collect();
-        let row = format!("({})", vec!["?"; columns.len()].join(", "));
-        let sql = format!(
-            "INSERT INTO {} ({}) VALUES {}",
-            table.name,
-            table.columns,
-            vec![row.as_str(); lines.len()].join(", ")
-        );
+        let read = |line: &String| serde_json::from_str(line).map_err(|_| rows::unreadable());
+        let lines = lines.iter().map(read).collect::<Result<Vec<BTreeMap<String, Value>>, _>>()?;
+        let lacks =
+            |line: &BTreeMap<String, Value>, column: &str| !line.contains_key(column) && table.later.contains(&column);
+        let row = |line| {
+            let values = columns.iter().map(|column| if lacks(line, column) { "DEFAULT" } else { "?" });
+            format!("({})", values.collect::<Vec<_>>().join(", "))
+        };
+        let values = lines.iter().map(row).collect::<Vec<_>>().join(", ");
+        let sql = format!("INSERT INTO {} ({}) VALUES {values}", table.name, table.columns);
         let mut query = sqlx::query(AssertSqlSafe(sql));
-        for line in lines {
-            let line: BTreeMap<String, Value> = serde_json::from_str(line).map_err(|_| rows::unreadable())?;
-            for column in &columns {
+        for line in &lines {
+            for column in columns.iter().filter(|column| !lacks(line, column)) {
                 query = bind(query, line.get(*column).ok_or_else(rows::unreadable)?);
             }
         }
         query.execute(&mut self.plain().await?).await.map(drop).map_err(failure::meaning)
+    }
+
+    /// Has every gateway that looks on read users, tokens and targets anew.
+    ///
+    /// # Errors
+    /// As every question to the server.
+    pub async fn people_changed(&self) -> Result<(), StoreError> {
+        self.plain().await?.execute(COUNT_UP).await.map(drop).map_err(failure::meaning)
     }
 
     /// Makes a database of its own on the same server, with the schema, and a connection to it.
@@ -219,15 +261,34 @@ fn bind<'q>(
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
     use super::*;
     use crate::{
-        core::record::{Authority, Status},
+        core::record::{Authority, Epoch, Incarnation, NodeId, Status, UtcMicros},
         store::{
-            RecordStore,
-            conformance::{record, write},
+            Holder, RecordStore, SharedRecords,
+            conformance::{
+                people::{target, token, user},
+                record, write,
+            },
             mysql::fixture::{Database, is_here},
+            people::{Change, PeopleStore},
         },
     };
+
+    /// What no backup holds.
+    const LEFT_OUT: [&str; 5] = ["_sqlx_migrations", "node_commands", "people_version", "sign_ins", "view_key"];
+
+    async fn copy(from: &MySqlStore, to: &MySqlStore) {
+        let mut export = from.export().await.unwrap();
+        for table in export.tables() {
+            while let Some(lines) = export.next(table).await.unwrap() {
+                to.import(table, &lines).await.unwrap();
+            }
+        }
+        to.people_changed().await.unwrap();
+    }
 
     #[tokio::test]
     async fn what_was_exported_is_imported_whole_and_as_of_one_moment() {
@@ -254,6 +315,68 @@ mod tests {
         }
         assert_eq!(to.get(late.record.id).await.unwrap(), None, "it came after the copy began");
         assert!(!to.is_empty().await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn who_may_sign_in_and_what_is_sealed_is_copied_and_gateways_read_anew() {
+        if !is_here() {
+            return;
+        }
+        let (from, to) = (Database::empty().await, Database::empty().await);
+        let (from, to) = (from.store(), to.store());
+        let changes =
+            [Change::Add(user("ada")), Change::AddToken(token("t1", "ada")), Change::AddTarget(target("web-1"))];
+        for change in changes {
+            from.change(change).await.unwrap();
+        }
+        let (node, own) = (NodeId("n1".into()), Incarnation::from("own".to_owned()));
+        from.begin_epoch(node.clone(), own, Epoch(6), UtcMicros(10)).await.unwrap();
+        let lease = from.lease(node.clone()).await.unwrap().unwrap();
+        assert!(from.fence(node.clone(), lease).await.unwrap());
+        let known = to.version().await.unwrap();
+        copy(&from, &to).await;
+        let (there, here) = (PeopleStore::read(&from).await.unwrap(), PeopleStore::read(&to).await.unwrap());
+        assert_eq!((here.users.len(), here.tokens.len(), here.targets.len()), (1, 1, 1));
+        assert_eq!((here.users, here.tokens, here.targets), (there.users, there.tokens, there.targets));
+        assert!(here.version > known, "who looks on reads anew");
+        let nodes = to.nodes().await.unwrap();
+        assert_eq!((nodes.len(), nodes[0].holder, nodes[0].lease.epoch), (1, Holder::Fenced, Epoch(8)));
+        assert_eq!(nodes[0].serve_for, from.nodes().await.unwrap()[0].serve_for);
+    }
+
+    #[tokio::test]
+    async fn every_table_is_copied_whole_or_left_out_by_name() {
+        const SCHEMA: &str = "SELECT table_name AS t, column_name AS c FROM information_schema.columns \
+            WHERE table_schema = DATABASE() AND COALESCE(generation_expression, '') = ''";
+        if !is_here() {
+            return;
+        }
+        let database = Database::empty().await;
+        let found = sqlx::query_as::<_, (String, String)>(SCHEMA).fetch_all(&mut database.connection().await).await;
+        let mut tables = BTreeMap::<String, BTreeSet<String>>::new();
+        for (table, column) in found.unwrap() {
+            tables.entry(table).or_default().insert(column);
+        }
+        for name in LEFT_OUT {
+            assert!(tables.remove(name).is_some(), "{name}");
+        }
+        let columns = |table: &Table| table.columns.split(", ").map(|column| column.trim().to_owned()).collect();
+        assert_eq!(tables, TABLES.iter().map(|table| (table.name.to_owned(), columns(table))).collect());
+    }
+
+    #[tokio::test]
+    async fn a_row_of_an_older_release_has_what_it_lacks_by_default_and_no_other_gap() {
+        if !is_here() {
+            return;
+        }
+        let database = Database::empty().await;
+        let store = database.store();
+        let old = r#"{"node_id":"n1","incarnation":"own","epoch":7,"started_at":1,"last_alive_at":2"#;
+        store.import("nodes", &[format!("{old}}}")]).await.unwrap();
+        let nodes = store.nodes().await.unwrap();
+        assert_eq!((nodes[0].holder, nodes[0].serve_for), (Holder::Held, Duration::from_hours(24)));
+        let torn = old.replace("n1", "n2").replace(r#","last_alive_at":2"#, "}");
+        assert!(matches!(store.import("nodes", &[torn]).await, Err(StoreError::Refused(_))));
     }
 
     #[test]

@@ -30,5 +30,6 @@ mod targets;
 mod terminal;
 mod tls;
 mod tools;
+mod tools_server;
 mod user_header;
 mod webhooks;

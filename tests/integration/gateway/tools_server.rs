@@ -1,0 +1,142 @@
+//! A backup of a gateway whose records are on a server: everything of it comes back, who signs in and what is sealed too.
+
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+
+use data_encoding::HEXLOWER;
+use pulsegate::ssh::demo::Admits;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::people::{self, PASSWORD, Person};
+use crate::support::{
+    browser::Attach,
+    eventually,
+    gateway::{Gateway, Home},
+    mariadb::Mariadb,
+    playground::Playground,
+    skip,
+    terminal::PATIENCE,
+};
+
+const KEPT: &str = "kept for the target";
+
+/// The tables that a backup holds, in the order in which they are restored.
+const TABLES: [&str; 6] = ["session_records", "session_events", "nodes", "users", "tokens", "targets"];
+
+fn server() -> Option<Mariadb> {
+    let server = Mariadb::start(&[]);
+    let server = server.map_err(|why| skip(std::thread::current().name().unwrap_or_default(), &why)).ok()?;
+    server.sql("CREATE DATABASE records").unwrap();
+    Some(server)
+}
+
+/// A user, their token, and a target with its password; returns the token.
+fn adds_people(gateway: &Gateway, door: &Playground) -> String {
+    let (host, port) = (door.addr.ip(), door.addr.port());
+    let auth = json!({"kind": "password", "password": KEPT});
+    let target = json!({"name": "web-1", "host": host, "port": port, "username": "guest", "auth": auth});
+    assert_eq!(gateway.asks("POST", "/api/v1/targets", Some(&target)).status, 201);
+    people::add(gateway, "ada", "user", &["web-1"]);
+    let ada = Person::signs_in(gateway, "ada", PASSWORD).unwrap();
+    let told = ada.asks("POST", "/api/v1/tokens", Some(&json!({"name": "nightly"}))).json();
+    told["token"].as_str().unwrap().to_owned()
+}
+
+/// Opens what only the sealed password opens, and ends it.
+fn opens_the_door(person: &Person<'_>) -> String {
+    let id = person.opens("web-1");
+    let page = person.socket(&id);
+    page.attach(&Attach::default());
+    page.sees("Pulsegate playground");
+    page.types("exit 0\r");
+    page.closed();
+    let gateway = person.gateway;
+    eventually(PATIENCE, || (gateway.session(&id)["durable"] == "records").then_some(()));
+    gateway.becomes(&id, "closed/exited");
+    id
+}
+
+fn runs(home: &Home, args: &[&str]) -> (Option<i32>, String) {
+    let (status, said) = home.run(args);
+    (status.code(), said)
+}
+
+#[track_caller]
+fn well(home: &Home, args: &[&str]) -> String {
+    let (code, said) = runs(home, args);
+    assert_eq!(code, Some(0), "{args:?}: {said}");
+    said
+}
+
+/// Makes a backup what a release made that knew neither people in it nor who holds a lease.
+fn ages(backup: &Path) {
+    let read = |name: &str| fs::read_to_string(backup.join(name)).unwrap();
+    let hash = |text: &str| HEXLOWER.encode(&Sha256::digest(text));
+    let older = |line: &str| {
+        let mut row: BTreeMap<String, Value> = serde_json::from_str(line).unwrap();
+        row.retain(|column, _| column != "holder" && column != "serve_for");
+        serde_json::to_string(&row).unwrap() + "\n"
+    };
+    let nodes: String = read("nodes.jsonl").lines().map(older).collect();
+    fs::write(backup.join("nodes.jsonl"), &nodes).unwrap();
+    let mut manifest: Value = serde_json::from_str(&read("manifest.json")).unwrap();
+    let files = manifest["files"].as_array_mut().unwrap();
+    files.retain(|file| !["users.jsonl", "tokens.jsonl", "targets.jsonl"].contains(&file["name"].as_str().unwrap()));
+    let entry = files.iter_mut().find(|file| file["name"] == "nodes.jsonl").unwrap();
+    (entry["bytes"], entry["sha256"]) = (nodes.len().into(), hash(&nodes).into());
+    let text = serde_json::to_string_pretty(&manifest).unwrap();
+    fs::write(backup.join("manifest.json"), &text).unwrap();
+    fs::write(backup.join("manifest.json.sha256"), format!("{}  manifest.json\n", hash(&text))).unwrap();
+}
+
+#[test]
+fn a_restore_brings_back_who_signs_in_and_what_is_sealed() {
+    let Some(server) = server() else { return };
+    let door = Playground::admitting(Admits::Password { user: "guest".into(), password: KEPT.into() });
+    let home = Arc::new(Home::new().set("store.records", &server.url("records")));
+    let data_dir = home.data_dir();
+    let (backup, lost) = (data_dir.with_file_name("backup"), data_dir.with_file_name("lost"));
+    let restore = ["restore", backup.to_str().unwrap(), "--into", data_dir.to_str().unwrap()];
+    let gateway = home.start();
+    let token = adds_people(&gateway, &door);
+    let closed = opens_the_door(&Person::with_token(&gateway, &token));
+    well(&home, &["backup", backup.to_str().unwrap()]);
+    gateway.dies();
+
+    fs::rename(&data_dir, &lost).unwrap();
+    let (code, said) = runs(&home, &restore);
+    assert!(code == Some(1) && said.contains("the records on the server are not empty"), "{said}");
+    for table in TABLES {
+        server.sql(&format!("DELETE FROM records.{table}")).unwrap();
+    }
+    well(&home, &restore);
+    // No backup holds it: whoever reads one gets into no target.
+    fs::copy(lost.join("seal.key"), data_dir.join("seal.key")).unwrap();
+    let gateway = home.start();
+    assert!(Person::signs_in(&gateway, "ada", PASSWORD).is_ok());
+    opens_the_door(&Person::with_token(&gateway, &token));
+    assert!(!gateway.history(&closed).is_empty());
+}
+
+#[test]
+fn a_backup_of_a_release_that_left_the_people_out_is_restored_and_says_so() {
+    let Some(server) = server() else { return };
+    let door = Playground::admitting(Admits::Password { user: "guest".into(), password: KEPT.into() });
+    let home = Arc::new(Home::new().set("store.records", &server.url("records")));
+    let data_dir = home.data_dir();
+    let backup = data_dir.with_file_name("backup");
+    let restore = ["restore", backup.to_str().unwrap(), "--into", data_dir.to_str().unwrap()];
+    let gateway = home.start();
+    let token = adds_people(&gateway, &door);
+    let closed = opens_the_door(&Person::with_token(&gateway, &token));
+    well(&home, &["backup", backup.to_str().unwrap()]);
+    gateway.dies();
+    fs::rename(&data_dir, data_dir.with_file_name("lost")).unwrap();
+    server.sql("DROP DATABASE records; CREATE DATABASE records").unwrap();
+    ages(&backup);
+    let said = well(&home, &restore);
+    assert!(said.contains("held no users, tokens and targets"), "{said}");
+    let gateway = home.start();
+    gateway.becomes(&closed, "closed/exited");
+    assert!(Person::signs_in(&gateway, "ada", PASSWORD).is_err());
+}
