@@ -42,12 +42,12 @@ pub async fn run(desk: &Desk, options: &Backup) -> anyhow::Result<Report> {
     if source.schema().await?.iter().any(|(_, taken)| !taken) {
         bail!("the schema is of an older release: stop the gateway and run `pulsegate migrate`");
     }
-    let mut names = vec![data_dir::DATABASE.to_owned()];
+    let mut names = export(desk, unfinished.path()).await?;
     let mut progress = Progress::new("copy the database, MiB", fs::metadata(&database)?.len() >> 20, desk.clock);
     source.copy_to(&unfinished.path().join(data_dir::DATABASE)).await?;
     progress.advance(fs::metadata(&database)?.len() >> 20);
     drop(progress);
-    names.extend(export(desk, unfinished.path()).await?);
+    names.push(data_dir::DATABASE.to_owned());
     names.extend(copy_small_files(desk, unfinished.path())?);
     let mut manifest = describe(desk, unfinished.path(), &names).await?;
     manifest.holds_recordings = !options.without_recordings;
@@ -78,7 +78,8 @@ fn take_recordings(desk: &Desk, to: Option<&Path>) -> anyhow::Result<Vec<Entry>>
     recordings::take(data_dir, &paths, to, &mut Progress::new(what, bytes, desk.clock))
 }
 
-/// The records on a server, one row a line, as of one moment.
+/// The records on a server, one row a line, as of one moment. Before the database: what ends in between is then in that, and told
+/// anew after a restore; the other way round it would have two different ends for good.
 async fn export(desk: &Desk, folder: &Path) -> anyhow::Result<Vec<String>> {
     let Some(records) = stores::records(desk)? else { return Ok(Vec::new()) };
     let mut names = Vec::new();

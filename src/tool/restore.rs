@@ -14,7 +14,11 @@ use super::{
 };
 use crate::{
     cli::Restore,
-    store::mysql::{MySqlStore, USERS},
+    data_dir,
+    store::{
+        mysql::{MySqlStore, USERS},
+        sqlite::SqliteStore,
+    },
 };
 
 /// Rows of one statement.
@@ -43,6 +47,8 @@ pub async fn run(desk: &Desk, options: &Restore) -> anyhow::Result<Report> {
             bail!("{}: it changed while it was read", file.name);
         }
     }
+    // It may know more than the rows, which were taken before it; what is told twice changes nothing.
+    SqliteStore::tell_anew(&unfinished.path().join(data_dir::DATABASE)).await?;
     recordings::put_back(&options.dir, manifest.held(), unfinished.path(), &mut progress)?;
     if !manifest.held().is_empty() {
         recordings::sync_folders(unfinished.path())?;

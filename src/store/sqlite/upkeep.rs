@@ -120,6 +120,17 @@ impl SqliteStore {
         copy.close().await.map_err(failed)
     }
 
+    /// Has the file at `path`, which nobody has open, tell everything anew to the store that it tells: what that store knows is no
+    /// longer what it was told.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it could not be written.
+    pub async fn tell_anew(path: &Path) -> Result<(), StoreError> {
+        let mut file = writing(path).journal_mode(SqliteJournalMode::Delete).connect().await.map_err(failed)?;
+        sqlx::query("PRAGMA user_version = 0").execute(&mut file).await.map_err(failed)?;
+        file.close().await.map_err(failed)
+    }
+
     /// Counts what the file holds.
     ///
     /// # Errors

@@ -83,6 +83,23 @@ async fn a_file_that_was_the_record_store_is_told_whole() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_to_tell_anew_tells_every_record_with_its_whole_history() {
+    let (store, folder) = journal().await;
+    let (opened, closed) = (change(1, 1, Status::Connecting), change(1, 4, Status::Closed));
+    let other = change(2, 1, Status::Active);
+    store.apply(vec![opened.clone(), other.clone()]).await.unwrap();
+    store.apply(vec![closed.clone()]).await.unwrap();
+    store.settle(vec![key(&closed), key(&other)]).await.unwrap();
+    drop(store);
+    let path = folder.path().join("journal.db");
+    SqliteStore::tell_anew(&path).await.unwrap();
+    let store = SqliteStore::open(&path).await.unwrap().keep_outbox().await.unwrap();
+    let whole = [opened.transitions, closed.transitions].concat();
+    assert_eq!(store.pending(None, 10).await.unwrap(), [Write { record: closed.record, transitions: whole }, other]);
+    assert_eq!(store.verify().await.unwrap(), Verdict::Whole(3));
+}
+
+#[tokio::test]
 async fn the_chain_holds_across_batches_repetitions_and_restarts() {
     let (store, folder) = journal().await;
     assert_eq!(store.verify().await.unwrap(), Verdict::Whole(0));
