@@ -18,7 +18,7 @@ use super::{
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros, micros};
 
 use lane::{Lane, Statement};
-pub use upkeep::USERS;
+pub use upkeep::{Import, USERS};
 
 /// What the servers' errors mean.
 mod failure;

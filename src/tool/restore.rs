@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     Desk, Report,
-    manifest::{Manifest, copy},
+    manifest::{Entry, Manifest, copy},
     progress::Progress,
     recordings, stores,
     unfinished::Unfinished,
@@ -16,7 +16,7 @@ use crate::{
     cli::Restore,
     data_dir,
     store::{
-        mysql::{MySqlStore, USERS},
+        mysql::{Import, MySqlStore, USERS},
         sqlite::SqliteStore,
     },
 };
@@ -54,13 +54,10 @@ pub async fn run(desk: &Desk, options: &Restore) -> anyhow::Result<Report> {
         recordings::sync_folders(unfinished.path())?;
     }
     drop(progress);
-    let mut imported = 0;
-    if let Some(records) = &records {
-        for file in &rows {
-            imported += import(desk, records, &options.dir, &file.name).await?;
-        }
-        records.people_changed().await?;
-    }
+    let imported = match &records {
+        Some(records) => import(desk, records, &options.dir, &rows).await?,
+        None => 0,
+    };
     unfinished.finish()?;
     let holds_people = rows.iter().any(|file| file.name == format!("{USERS}.jsonl"));
     let server = match (&records, holds_people) {
@@ -123,7 +120,17 @@ fn refuse_to_overwrite(into: &Path) -> anyhow::Result<()> {
     }
 }
 
-async fn import(desk: &Desk, records: &MySqlStore, dir: &Path, name: &str) -> anyhow::Result<u64> {
+/// All rows in one transaction: what breaks off halfway is begun again. They are durable just before the folder has its name.
+async fn import(desk: &Desk, records: &MySqlStore, dir: &Path, files: &[&Entry]) -> anyhow::Result<u64> {
+    let (mut import, mut rows) = (records.import().await?, 0);
+    for file in files {
+        rows += add(desk, &mut import, dir, &file.name).await?;
+    }
+    import.finish().await?;
+    Ok(rows)
+}
+
+async fn add(desk: &Desk, import: &mut Import, dir: &Path, name: &str) -> anyhow::Result<u64> {
     let table = name.trim_end_matches(".jsonl");
     let file = std::io::BufReader::new(fs::File::open(dir.join(name)).with_context(|| name.to_owned())?);
     let (mut lines, mut rows) = (std::io::BufRead::lines(file), 0);
@@ -133,7 +140,7 @@ async fn import(desk: &Desk, records: &MySqlStore, dir: &Path, name: &str) -> an
         if part.is_empty() {
             return Ok(rows);
         }
-        records.import(table, &part).await?;
+        import.add(table, &part).await?;
         rows += part.len() as u64;
         progress.advance(part.len() as u64);
     }

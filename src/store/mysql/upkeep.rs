@@ -74,6 +74,11 @@ pub struct Export {
     after: BTreeMap<&'static str, Value>,
 }
 
+/// Rows on their way into the tables: all of them, or none where it is dropped before its end.
+pub struct Import {
+    connection: MySqlConnection,
+}
+
 impl MySqlStore {
     /// Begins a copy of every table as they are now; writes go on meanwhile.
     ///
@@ -104,38 +109,14 @@ impl MySqlStore {
         Ok(true)
     }
 
-    /// Adds rows as an export gave them to `table`.
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`] when a line is no row of that table, or the row is there already.
-    pub async fn import(&self, table: &str, lines: &[String]) -> Result<(), StoreError> {
-        let table = TABLES.iter().find(|known| known.name == table).ok_or_else(rows::unreadable)?;
-        let columns: Vec<&str> = table.columns.split(", ").map(str::trim).collect();
-        let read = |line: &String| serde_json::from_str(line).map_err(|_| rows::unreadable());
-        let lines = lines.iter().map(read).collect::<Result<Vec<BTreeMap<String, Value>>, _>>()?;
-        let lacks =
-            |line: &BTreeMap<String, Value>, column: &str| !line.contains_key(column) && table.later.contains(&column);
-        let row = |line| {
-            let values = columns.iter().map(|column| if lacks(line, column) { "DEFAULT" } else { "?" });
-            format!("({})", values.collect::<Vec<_>>().join(", "))
-        };
-        let values = lines.iter().map(row).collect::<Vec<_>>().join(", ");
-        let sql = format!("INSERT INTO {} ({}) VALUES {values}", table.name, table.columns);
-        let mut query = sqlx::query(AssertSqlSafe(sql));
-        for line in &lines {
-            for column in columns.iter().filter(|column| !lacks(line, column)) {
-                query = bind(query, line.get(*column).ok_or_else(rows::unreadable)?);
-            }
-        }
-        query.execute(&mut self.plain().await?).await.map(drop).map_err(failure::meaning)
-    }
-
-    /// Has every gateway that looks on read users, tokens and targets anew.
+    /// Begins to add rows as an export gave them.
     ///
     /// # Errors
     /// As every question to the server.
-    pub async fn people_changed(&self) -> Result<(), StoreError> {
-        self.plain().await?.execute(COUNT_UP).await.map(drop).map_err(failure::meaning)
+    pub async fn import(&self) -> Result<Import, StoreError> {
+        let mut connection = self.plain().await?;
+        connection.execute("START TRANSACTION").await.map_err(failure::meaning)?;
+        Ok(Import { connection })
     }
 
     /// Makes a database of its own on the same server, with the schema, and a connection to it.
@@ -175,6 +156,43 @@ impl MySqlStore {
         let mut connection = self.options.connect().await.map_err(failure::meaning)?;
         connection.execute("SET NAMES utf8mb4 COLLATE utf8mb4_bin").await.map_err(failure::meaning)?;
         Ok(connection)
+    }
+}
+
+impl Import {
+    /// Adds rows to `table`.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] when a line is no row of that table, or the row is there already.
+    pub async fn add(&mut self, table: &str, lines: &[String]) -> Result<(), StoreError> {
+        let table = TABLES.iter().find(|known| known.name == table).ok_or_else(rows::unreadable)?;
+        let columns: Vec<&str> = table.columns.split(", ").map(str::trim).collect();
+        let read = |line: &String| serde_json::from_str(line).map_err(|_| rows::unreadable());
+        let lines = lines.iter().map(read).collect::<Result<Vec<BTreeMap<String, Value>>, _>>()?;
+        let lacks =
+            |line: &BTreeMap<String, Value>, column: &str| !line.contains_key(column) && table.later.contains(&column);
+        let row = |line| {
+            let values = columns.iter().map(|column| if lacks(line, column) { "DEFAULT" } else { "?" });
+            format!("({})", values.collect::<Vec<_>>().join(", "))
+        };
+        let values = lines.iter().map(row).collect::<Vec<_>>().join(", ");
+        let sql = format!("INSERT INTO {} ({}) VALUES {values}", table.name, table.columns);
+        let mut query = sqlx::query(AssertSqlSafe(sql));
+        for line in &lines {
+            for column in columns.iter().filter(|column| !lacks(line, column)) {
+                query = bind(query, line.get(*column).ok_or_else(rows::unreadable)?);
+            }
+        }
+        query.execute(&mut self.connection).await.map(drop).map_err(failure::meaning)
+    }
+
+    /// Makes all of them durable, and has every gateway that looks on read users, tokens and targets anew.
+    ///
+    /// # Errors
+    /// As every question to the server; it may be unknown then whether they are there.
+    pub async fn finish(mut self) -> Result<(), StoreError> {
+        self.connection.execute(COUNT_UP).await.map_err(failure::meaning)?;
+        self.connection.execute("COMMIT").await.map(drop).map_err(failure::meaning)
     }
 }
 
@@ -260,130 +278,4 @@ fn bind<'q>(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{collections::BTreeSet, time::Duration};
-
-    use super::*;
-    use crate::{
-        core::record::{Authority, Epoch, Incarnation, NodeId, Status, UtcMicros},
-        store::{
-            Holder, RecordStore, SharedRecords,
-            conformance::{
-                people::{target, token, user},
-                record, write,
-            },
-            mysql::fixture::{Database, is_here},
-            people::{Change, PeopleStore},
-        },
-    };
-
-    /// What no backup holds.
-    const LEFT_OUT: [&str; 5] = ["_sqlx_migrations", "node_commands", "people_version", "sign_ins", "view_key"];
-
-    async fn copy(from: &MySqlStore, to: &MySqlStore) {
-        let mut export = from.export().await.unwrap();
-        for table in export.tables() {
-            while let Some(lines) = export.next(table).await.unwrap() {
-                to.import(table, &lines).await.unwrap();
-            }
-        }
-        to.people_changed().await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn what_was_exported_is_imported_whole_and_as_of_one_moment() {
-        if !is_here() {
-            return;
-        }
-        let (from, to) = (Database::empty().await, Database::empty().await);
-        let (from, to) = (from.store(), to.store());
-        let writes: Vec<_> = (1..=5).map(|n| write(record(n, 2, Authority::Observed, Status::Closed))).collect();
-        from.apply(writes.clone()).await.unwrap();
-        let mut export = from.export().await.unwrap();
-        assert_eq!(export.count("session_records").await.unwrap(), 5);
-        let late = write(record(9, 1, Authority::Observed, Status::Active));
-        from.apply(vec![late.clone()]).await.unwrap();
-        assert!(to.is_empty().await.unwrap());
-        for table in export.tables() {
-            while let Some(lines) = export.next(table).await.unwrap() {
-                to.import(table, &lines).await.unwrap();
-            }
-        }
-        for write in &writes {
-            assert_eq!(to.get(write.record.id).await.unwrap().as_ref(), Some(&write.record));
-            assert_eq!(to.history(write.record.id).await.unwrap(), write.transitions);
-        }
-        assert_eq!(to.get(late.record.id).await.unwrap(), None, "it came after the copy began");
-        assert!(!to.is_empty().await.unwrap());
-    }
-
-    #[tokio::test]
-    async fn who_may_sign_in_and_what_is_sealed_is_copied_and_gateways_read_anew() {
-        if !is_here() {
-            return;
-        }
-        let (from, to) = (Database::empty().await, Database::empty().await);
-        let (from, to) = (from.store(), to.store());
-        let changes =
-            [Change::Add(user("ada")), Change::AddToken(token("t1", "ada")), Change::AddTarget(target("web-1"))];
-        for change in changes {
-            from.change(change).await.unwrap();
-        }
-        let (node, own) = (NodeId("n1".into()), Incarnation::from("own".to_owned()));
-        from.begin_epoch(node.clone(), own, Epoch(6), UtcMicros(10)).await.unwrap();
-        let lease = from.lease(node.clone()).await.unwrap().unwrap();
-        assert!(from.fence(node.clone(), lease).await.unwrap());
-        let known = to.version().await.unwrap();
-        copy(&from, &to).await;
-        let (there, here) = (PeopleStore::read(&from).await.unwrap(), PeopleStore::read(&to).await.unwrap());
-        assert_eq!((here.users.len(), here.tokens.len(), here.targets.len()), (1, 1, 1));
-        assert_eq!((here.users, here.tokens, here.targets), (there.users, there.tokens, there.targets));
-        assert!(here.version > known, "who looks on reads anew");
-        let nodes = to.nodes().await.unwrap();
-        assert_eq!((nodes.len(), nodes[0].holder, nodes[0].lease.epoch), (1, Holder::Fenced, Epoch(8)));
-        assert_eq!(nodes[0].serve_for, from.nodes().await.unwrap()[0].serve_for);
-    }
-
-    #[tokio::test]
-    async fn every_table_is_copied_whole_or_left_out_by_name() {
-        const SCHEMA: &str = "SELECT table_name AS t, column_name AS c FROM information_schema.columns \
-            WHERE table_schema = DATABASE() AND COALESCE(generation_expression, '') = ''";
-        if !is_here() {
-            return;
-        }
-        let database = Database::empty().await;
-        let found = sqlx::query_as::<_, (String, String)>(SCHEMA).fetch_all(&mut database.connection().await).await;
-        let mut tables = BTreeMap::<String, BTreeSet<String>>::new();
-        for (table, column) in found.unwrap() {
-            tables.entry(table).or_default().insert(column);
-        }
-        for name in LEFT_OUT {
-            assert!(tables.remove(name).is_some(), "{name}");
-        }
-        let columns = |table: &Table| table.columns.split(", ").map(|column| column.trim().to_owned()).collect();
-        assert_eq!(tables, TABLES.iter().map(|table| (table.name.to_owned(), columns(table))).collect());
-    }
-
-    #[tokio::test]
-    async fn a_row_of_an_older_release_has_what_it_lacks_by_default_and_no_other_gap() {
-        if !is_here() {
-            return;
-        }
-        let database = Database::empty().await;
-        let store = database.store();
-        let old = r#"{"node_id":"n1","incarnation":"own","epoch":7,"started_at":1,"last_alive_at":2"#;
-        store.import("nodes", &[format!("{old}}}")]).await.unwrap();
-        let nodes = store.nodes().await.unwrap();
-        assert_eq!((nodes[0].holder, nodes[0].serve_for), (Holder::Held, Duration::from_hours(24)));
-        let torn = old.replace("n1", "n2").replace(r#","last_alive_at":2"#, "}");
-        assert!(matches!(store.import("nodes", &[torn]).await, Err(StoreError::Refused(_))));
-    }
-
-    #[test]
-    fn a_page_goes_on_after_the_last_row_of_a_key_of_any_length() {
-        assert_eq!(beyond(&["a"]), "a > ?");
-        assert_eq!(beyond(&["a", "b"]), "a >= ? AND (a > ? OR (b > ?))");
-        let row = serde_json::json!({"a": "x", "b": 2, "c": 3});
-        assert_eq!(places(&["a", "b", "c"], &row).len(), beyond(&["a", "b", "c"]).matches('?').count());
-    }
-}
+mod tests;
