@@ -184,6 +184,11 @@ impl Control {
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
             Event::OwnerCame { page, aware } => {
+                // What another page of theirs holds unsent was typed before all that is done on this one.
+                let is_another = !self.owner.client.is_empty() && self.owner.client != page.client;
+                if is_another && self.guest.is_none() {
+                    self.turn.0 += 1;
+                }
                 self.owner = page;
                 if !aware {
                     self.take_back();

@@ -13,55 +13,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::record::{EndReason, Record, SessionId, Write};
+use super::record::{Record, SessionId, Write};
+use priority::CLASSES;
+pub use priority::Priority;
 
-/// What goes first. A lower class still gets its share of every batch. Since a batch closes few sessions, a thousand that end
-/// at once wait for one another: the classes of endings say who does not wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Priority {
-    /// An operator ended it, or a right was withdrawn: somebody watches whether it is gone.
-    Kill,
-    /// A session opened or changed, or its people or its program ended it.
-    Lifecycle,
-    /// A limit of time ended it.
-    Limit,
-    /// Its target or its gateway failed it.
-    Peer,
-    /// Nobody came back to it.
-    Expired,
-    /// Signs of life; a later one makes it superfluous.
-    Activity,
-    /// What a comparison of the stores found missing.
-    Repair,
-}
-
-/// As many as there are classes.
-const CLASSES: usize = 7;
-
-impl Priority {
-    const ALL: [Self; CLASSES] =
-        [Self::Kill, Self::Lifecycle, Self::Limit, Self::Peer, Self::Expired, Self::Activity, Self::Repair];
-
-    /// The class of a transition that led to `record`.
-    pub fn of(record: &Record) -> Self {
-        use EndReason::*;
-        match record.end_reason {
-            Some(Terminated | Revoked | Fenced) => Self::Kill,
-            None | Some(Exited | UserClosed | Shutdown) => Self::Lifecycle,
-            Some(IdleTimeout | MaxDuration) => Self::Limit,
-            Some(
-                PeerLost | PeerClosed | ConnectFailed | AuthFailed | HostKeyRejected | NodeLost | ActorFailed
-                | Overloaded,
-            ) => Self::Peer,
-            Some(DetachExpired) => Self::Expired,
-        }
-    }
-
-    /// Whether it lingers for company: nobody waits for it.
-    const fn lingers(self) -> bool {
-        matches!(self, Self::Activity | Self::Repair)
-    }
-}
+/// What goes first.
+mod priority;
 
 /// How a ledger behaves.
 #[derive(Debug, Clone, Copy)]

@@ -23,6 +23,7 @@ mod faults;
 mod host;
 mod link;
 mod log;
+mod people;
 mod right;
 mod run;
 mod stings;

@@ -16,6 +16,7 @@ use crate::{
     host::{Host, Parts, Ways},
     link::{Beside, Network, Targets},
     log::Log,
+    people::People,
     stores::{
         dice::Dice,
         live::Server,
@@ -24,7 +25,6 @@ use crate::{
         way::{Errand, Odds, Way},
     },
     truth::Truth,
-    visit::{Pace, Visit},
     witness::{Confusion, Shared, Witness},
 };
 
@@ -36,9 +36,6 @@ const CLUSTERS: [usize; 10] = [1, 2, 3, 1, 2, 3, 2, 3, 4, 5];
 
 /// How long a gateway may serve without a renewal, in a play of fences: `node.on_isolation: terminate`.
 const FENCED_AFTER: Duration = Duration::from_secs(30);
-
-/// How long a crowd stays: everybody has come by then.
-const CROWDED: Duration = Duration::from_secs(60);
 
 /// Between two faults, in milliseconds, where sessions last minutes, and where they last hours.
 const OFTEN: (u64, u64) = (500, 90_000);
@@ -366,62 +363,4 @@ fn heed(host: &Rc<Host>, auditor: &Auditor, fences: bool) {
     host.kill();
     let host = host.clone();
     tokio::task::spawn_local(async move { host.start().await });
-}
-
-/// Everybody who uses the gateways.
-struct People {
-    hosts: Vec<Rc<Host>>,
-    truth: Shared,
-    log: Log,
-    targets: Targets,
-    asked: Rc<Cell<u64>>,
-    over: Rc<Cell<bool>>,
-}
-
-impl People {
-    /// So many come at once, and all leave at once.
-    fn crowd(&self, dice: &Dice, many: u64) {
-        let end = Instant::now() + CROWDED;
-        for _ in 0..many {
-            tokio::task::spawn_local(self.visit(dice).goes_with_the_crowd(end));
-        }
-    }
-
-    /// So many are there until `end`: whose session is over comes again.
-    fn stay(self: &Rc<Self>, dice: &Dice, many: u64, end: Instant) {
-        for _ in 0..many {
-            let (people, dice) = (self.clone(), dice.fork());
-            tokio::task::spawn_local(async move {
-                while Instant::now() < end {
-                    tokio::time::sleep(dice.millis(500, 60_000)).await;
-                    people.visit(&dice).go(Pace::HOURS).await;
-                }
-            });
-        }
-    }
-
-    fn visit(&self, dice: &Dice) -> Visit {
-        self.asked.set(self.asked.get() + 1);
-        Visit {
-            token: self.asked.get(),
-            host: dice.pick(&self.hosts).clone(),
-            desk: dice.pick(&self.hosts).clone(),
-            truth: self.truth.clone(),
-            log: self.log.clone(),
-            dice: dice.fork(),
-            targets: self.targets.clone(),
-            over: self.over.clone(),
-        }
-    }
-
-    /// Come one after the other, sometimes many at once.
-    async fn come(&self, dice: &Dice, end: Instant) {
-        while Instant::now() < end {
-            tokio::time::sleep(dice.millis(500, 60_000)).await;
-            let many = if dice.happens(500) { 10 + dice.roll(30) } else { 1 };
-            for _ in 0..many {
-                tokio::task::spawn_local(self.visit(dice).go(Pace::MINUTES));
-            }
-        }
-    }
 }

@@ -65,6 +65,19 @@ fn who_asks_types_once_the_owner_lets_them_and_each_step_is_written_down() {
 }
 
 #[test]
+fn another_page_of_the_owners_begins_a_turn_and_the_same_one_coming_back_does_not() {
+    let (mut control, now) = session(TakeOver::Request);
+    let elsewhere = |attach| Page { client: "ada's other".into(), ..page(attach, "ada") };
+    control.handle(now, Event::OwnerCame { page: page(7, "ada"), aware: true });
+    assert!(control.types(AttachNo(7), Turn(0)), "it resends what had no answer");
+    control.handle(now, Event::OwnerCame { page: elsewhere(8), aware: true });
+    assert!(control.types(AttachNo(8), Turn(1)));
+    control.handle(now, Event::OwnerCame { page: page(9, "ada"), aware: true });
+    assert!(!control.types(AttachNo(9), Turn(0)) && control.types(AttachNo(9), Turn(2)), "nothing of before");
+    assert_eq!(effects(&mut control), []);
+}
+
+#[test]
 fn only_the_owners_page_answers() {
     let (mut control, now) = session(TakeOver::Request);
     control.handle(now, Event::Asked(page(2, "bob")));

@@ -1,0 +1,81 @@
+//! Everybody who uses the gateways: who comes when, and how many at once. Knows no fault.
+
+use std::{cell::Cell, rc::Rc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    host::Host,
+    link::Targets,
+    log::Log,
+    stores::dice::Dice,
+    visit::{Pace, Visit},
+    witness::Shared,
+};
+
+/// How long a crowd stays: everybody has come by then.
+const CROWDED: Duration = Duration::from_secs(60);
+
+/// Everybody who uses the gateways.
+pub struct People {
+    /// All gateways.
+    pub hosts: Vec<Rc<Host>>,
+    /// What really is.
+    pub truth: Shared,
+    /// Where it is noted.
+    pub log: Log,
+    /// The far ends.
+    pub targets: Targets,
+    /// How many sessions were asked for.
+    pub asked: Rc<Cell<u64>>,
+    /// Whether it is over.
+    pub over: Rc<Cell<bool>>,
+}
+
+impl People {
+    /// So many come at once, and all leave at once.
+    pub fn crowd(&self, dice: &Dice, many: u64) {
+        let end = Instant::now() + CROWDED;
+        for _ in 0..many {
+            tokio::task::spawn_local(self.visit(dice).goes_with_the_crowd(end));
+        }
+    }
+
+    /// So many are there until `end`: whose session is over comes again.
+    pub fn stay(self: &Rc<Self>, dice: &Dice, many: u64, end: Instant) {
+        for _ in 0..many {
+            let (people, dice) = (self.clone(), dice.fork());
+            tokio::task::spawn_local(async move {
+                while Instant::now() < end {
+                    tokio::time::sleep(dice.millis(500, 60_000)).await;
+                    people.visit(&dice).go(Pace::HOURS).await;
+                }
+            });
+        }
+    }
+
+    fn visit(&self, dice: &Dice) -> Visit {
+        self.asked.set(self.asked.get() + 1);
+        Visit {
+            token: self.asked.get(),
+            host: dice.pick(&self.hosts).clone(),
+            desk: dice.pick(&self.hosts).clone(),
+            truth: self.truth.clone(),
+            log: self.log.clone(),
+            dice: dice.fork(),
+            targets: self.targets.clone(),
+            over: self.over.clone(),
+        }
+    }
+
+    /// Come one after the other, sometimes many at once.
+    pub async fn come(&self, dice: &Dice, end: Instant) {
+        while Instant::now() < end {
+            tokio::time::sleep(dice.millis(500, 60_000)).await;
+            let many = if dice.happens(500) { 10 + dice.roll(30) } else { 1 };
+            for _ in 0..many {
+                tokio::task::spawn_local(self.visit(dice).go(Pace::MINUTES));
+            }
+        }
+    }
+}
