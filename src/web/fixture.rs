@@ -44,7 +44,7 @@ use crate::{
 /// Who there is, and who is signed in.
 mod team;
 
-pub use team::Team;
+pub use team::{BRIEF, Team};
 
 pub const TOKEN: &str = "an-admin-token-of-more-than-32-characters";
 

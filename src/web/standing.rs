@@ -239,15 +239,14 @@ mod tests {
     };
     use crate::web::{
         auth,
-        fixture::{START, caller, record, settings, state_with},
+        fixture::{BRIEF, START, caller, record, settings, sign_in_with, state_with},
+        secret,
         state::Settings,
     };
 
     thread_local! {
         static BEGAN: tokio::time::Instant = tokio::time::Instant::now();
     }
-
-    const MINUTES: Duration = Duration::from_secs(150);
 
     #[actix_rt::test]
     async fn a_token_that_expires_takes_its_onlooker_along_and_leaves_shells_alone() {
@@ -256,20 +255,25 @@ mod tests {
         let utc = || UtcMicros(START.0 + micros(BEGAN.with(|began| began.elapsed())));
         let state = state_with(Settings { utc, ..settings() });
         let directory = state.gateway.people().directory();
-        let Some(caller) = auth::by_token(&state, &directory, &token_digest("pgt_whole")) else { panic!("no token") };
-        let lost = async |owner: &str, ends: bool| {
-            let mut caller = caller.clone();
-            let Via::Token(token) = &mut caller.via else { panic!("{caller:?}") };
-            token.expires_at = ends.then_some(UtcMicros(START.0 + micros(MINUTES)));
+        let by_token = |token: &str| auth::by_token(&state, &directory, &token_digest(token)).unwrap();
+        let stamp = state.stamp(&directory, "operator").unwrap();
+        let traded = secret::digest(&sign_in_with(&state, "operator", stamp, Some("brief")));
+        let traded = auth::by_cookie(&state, &directory, traded).unwrap();
+        let callers = [by_token("pgt_brief"), traded];
+        let endless = by_token("pgt_whole");
+        let lost = async |caller: &Caller, owner: &str| {
             let record = Record { username: owner.to_owned(), ..record() };
-            let standing = Standing::new(state.clone(), caller, Some(&record));
-            tokio::time::timeout(MINUTES * 2, standing.lost()).await
+            let standing = Standing::new(state.clone(), caller.clone(), Some(&record));
+            tokio::time::timeout(BRIEF * 2, standing.lost()).await
         };
-        assert_eq!(lost("ada", true).await.unwrap(), "the token \"to whole\" of operator has expired");
-        let late = utc().0 - START.0 - micros(MINUTES);
+        let [why, same] = [lost(&callers[0], "ada").await, lost(&callers[1], "ada").await].map(Result::unwrap);
+        assert_eq!((why.as_str(), &same), ("the token \"to brief\" of operator has expired", &why));
+        let late = utc().0 - START.0 - micros(BRIEF);
         assert!((0..1_000_000).contains(&late), "neither before nor long after: {late} µs");
-        assert!(lost("operator", true).await.is_err(), "a shell of one's own goes on");
-        assert!(lost("ada", false).await.is_err());
+        for caller in &callers {
+            assert!(lost(caller, "operator").await.is_err(), "a shell of one's own goes on");
+        }
+        assert!(lost(&endless, "ada").await.is_err());
     }
 
     #[actix_rt::test]
