@@ -1,8 +1,8 @@
-//! The thread beside the recorder that does what may take long: makes recordings safe on the disk, and lets those go that
-//! are older than they are kept. Knows neither sessions nor what is in a recording.
+//! The thread beside the recorder that makes recordings safe on the disk and hands on what is sealed; when nothing of that waits
+//! it lets old ones go. Knows neither sessions nor what is in a recording.
 
 use std::{
-    fs::{self, File},
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::{
@@ -10,19 +10,20 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
-    time::{Duration, UNIX_EPOCH},
+    time::Duration,
 };
 
-use super::{Settings, press::Press};
-
-/// Between two looks for recordings that are too old.
-const LOOK: Duration = Duration::from_hours(1);
-
-/// Between two recordings that go: a disk has other things to do.
-const PACE: Duration = Duration::from_millis(20);
+use super::{
+    Settings,
+    clearance::{Clearance, Open},
+    press::Press,
+};
 
 /// Recordings that were sealed and wait for their turn.
 const SEALED: usize = 4096;
+
+/// Without anything to let go it waits for work only.
+const IDLE: Duration = Duration::from_hours(1);
 
 enum Work {
     Sync(Vec<Arc<File>>),
@@ -30,83 +31,66 @@ enum Work {
 }
 
 /// Gives the thread its work.
-pub struct Keeper(SyncSender<Work>);
+pub struct Keeper {
+    work: SyncSender<Work>,
+}
+
+/// The thread's own.
+struct Hand {
+    work: Receiver<Work>,
+    press: Option<Press>,
+    clearance: Option<Clearance>,
+    clock: fn() -> Duration,
+}
 
 impl Keeper {
-    /// Starts the thread, which hands what is sealed on to `press`.
+    /// Starts the thread, which hands what is sealed on to `press` and lets none go that is `open`.
     ///
     /// # Errors
     /// That no thread can be had.
-    pub fn start(settings: &Settings, press: Option<Press>) -> io::Result<Self> {
+    pub fn start(settings: &Settings, open: Open, press: Option<Press>) -> io::Result<Self> {
+        let (keeper, mut hand) = Self::with(settings, open, press);
+        thread::Builder::new().name("recordings".to_owned()).spawn(move || while hand.turn() {})?;
+        Ok(keeper)
+    }
+
+    fn with(settings: &Settings, open: Open, press: Option<Press>) -> (Self, Hand) {
         let (sender, work) = sync_channel(SEALED);
-        let settings = settings.clone();
-        thread::Builder::new().name("recordings".to_owned()).spawn(move || run(&settings, press.as_ref(), &work))?;
-        Ok(Self(sender))
+        let hand = Hand { work, press, clearance: Clearance::of(settings, open), clock: settings.clock };
+        (Self { work: sender }, hand)
     }
 
     /// Makes these files safe on the disk. `false` while it is busy: they come again.
     pub fn sync(&self, files: Vec<Arc<File>>) -> bool {
-        files.is_empty() || self.0.try_send(Work::Sync(files)).is_ok()
+        files.is_empty() || self.work.try_send(Work::Sync(files)).is_ok()
     }
 
     /// Takes a recording that was sealed.
     pub fn keep(&self, file: Arc<File>, path: &Path) {
-        if self.0.try_send(Work::Sealed(file, path.to_owned())).is_err() {
+        if self.work.try_send(Work::Sealed(file, path.to_owned())).is_err() {
             tracing::debug!(path = %path.display(), "a sealed recording is left to the system to write back");
         }
     }
 }
 
-fn run(settings: &Settings, press: Option<&Press>, work: &Receiver<Work>) {
-    let (mut look_at, begun) = (Duration::ZERO, since_epoch(settings));
-    loop {
-        let synced = match work.recv_timeout(LOOK) {
+impl Hand {
+    /// Does what waits, or lets one recording go; `false` once nobody gives work any more.
+    fn turn(&mut self) -> bool {
+        let rest = self.clearance.as_ref().map_or(IDLE, |clearance| clearance.rest((self.clock)()));
+        let synced = match self.work.recv_timeout(rest) {
             Ok(Work::Sync(files)) => files.iter().try_for_each(|file| file.sync_data()),
             Ok(Work::Sealed(file, path)) => {
-                file.sync_data().map(|()| press.into_iter().for_each(|press| press.take(path.clone())))
+                file.sync_data().map(|()| self.press.iter().for_each(|press| press.take(path.clone())))
             }
             Err(RecvTimeoutError::Timeout) => Ok(()),
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => return false,
         };
         if let Err(error) = synced {
             tracing::error!(%error, "recordings could not be made safe on the disk");
         }
-        let now = (settings.clock)();
-        if let Some(retention) = settings.retention.filter(|_| now >= look_at) {
-            look_at = now + LOOK;
-            let_go(settings, retention, begun);
+        if let Some(clearance) = &mut self.clearance {
+            clearance.turn((self.clock)());
         }
-    }
-}
-
-fn since_epoch(settings: &Settings) -> Duration {
-    Duration::from_micros(u64::try_from((settings.utc)().0).unwrap_or(0))
-}
-
-/// Removes every recording that was last written to longer than `retention` ago, one after the other. What was written
-/// before the process `begun` cannot be open.
-fn let_go(settings: &Settings, retention: Duration, begun: Duration) {
-    let now = since_epoch(settings);
-    let is_old = |path: &Path| {
-        let modified = fs::metadata(path).and_then(|file| file.modified()).ok();
-        let written = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        // What is still open may have been silent for as long.
-        let over = |written| written < begun || settings.shelf.is_sealed(path).unwrap_or(false);
-        written.is_some_and(|written| now.saturating_sub(written) > retention && over(written))
-    };
-    let old = match settings.shelf.all() {
-        Ok(all) => all.into_iter().filter(|path| is_old(path)),
-        Err(error) => return tracing::warn!(%error, "the recordings could not be looked through"),
-    };
-    let mut gone = 0_u64;
-    for path in old {
-        match fs::remove_file(&path) {
-            Ok(()) => gone += 1,
-            Err(error) => tracing::warn!(%error, path = %path.display(), "an old recording could not be removed"),
-        }
-        thread::sleep(PACE);
-    }
-    if gone > 0 {
-        tracing::info!(gone, "recordings older than recording.retention were removed");
+        true
     }
 }

@@ -16,11 +16,13 @@ pub mod cast;
 pub mod chain;
 /// The file of an encrypted recording.
 mod cipher;
+/// Lets the old ones go.
+mod clearance;
 /// Which typing may be recorded: what the terminal echoed.
 mod echo;
 /// An encrypted recording that is read.
 mod encrypted;
-/// Makes recordings safe on the disk, and lets the old ones go.
+/// The thread that makes recordings safe on the disk, and lets the old ones go.
 mod keeper;
 /// The thread that compresses what is sealed.
 mod press;

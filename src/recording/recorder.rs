@@ -19,6 +19,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     Policy, Seal, Settings, Title,
+    clearance::Open,
     keeper::Keeper,
     press::{self, Press},
     queue::{Item, Opening, Queue, What},
@@ -123,8 +124,9 @@ impl Recorder {
         let shared = Arc::new(Shared { settings, queue, tally, last_id: AtomicU64::new(0) });
         press::sweep(&shared.settings.shelf)?;
         let press = shared.settings.compress.then(|| Press::start(shared.clone())).transpose()?;
-        let keeper = Keeper::start(&shared.settings, press)?;
-        let writer = Writer { shared: shared.clone(), keeper, films: HashMap::new(), dirty: BTreeSet::new() };
+        let open = Open::default();
+        let keeper = Keeper::start(&shared.settings, open.clone(), press)?;
+        let writer = Writer { shared: shared.clone(), keeper, open, films: HashMap::new(), dirty: BTreeSet::new() };
         thread::Builder::new().name("recorder".to_owned()).spawn(move || writer.run())?;
         Ok(Self(shared))
     }
@@ -188,6 +190,8 @@ struct Film {
 struct Writer {
     shared: Arc<Shared>,
     keeper: Keeper,
+    /// What the keeper may not let go.
+    open: Open,
     films: HashMap<u64, Film>,
     /// What was written and is not safe on the disk yet.
     dirty: BTreeSet<u64>,
@@ -261,6 +265,7 @@ impl Writer {
         let opened = opening.opened.take();
         let path = self.shared.settings.shelf.path(&opening.place);
         let required = opened.is_some();
+        self.open.begin(path.clone());
         let mut film = Film { opening, required, path, reel: None, lost: 0, try_at: at };
         let outcome = film.make(at, &self.shared.settings);
         self.shared.tally.note(outcome.as_ref().err());
@@ -308,13 +313,13 @@ impl Writer {
         let film = self.films.remove(&tape)?;
         self.dirty.remove(&tape);
         self.shared.tally.open.fetch_sub(1, Ordering::Relaxed);
-        let reel = film.reel?;
-        let path = reel.path().to_owned();
-        let outcome = reel.seal(at);
+        let sealed = film.reel.map(|reel| reel.seal(at));
+        self.open.end(&film.path);
+        let outcome = sealed?;
         self.shared.tally.note(outcome.as_ref().err());
         let (seal, file) = outcome.ok().flatten()?;
         if let Some(file) = file {
-            self.keeper.keep(file, &path);
+            self.keeper.keep(file, &film.path);
         }
         Some(seal)
     }

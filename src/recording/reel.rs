@@ -5,7 +5,7 @@ use std::{
     fs::{self, DirBuilder, File},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -136,11 +136,6 @@ impl Reel {
     /// Lets go of the file until the next write.
     pub fn release(&mut self) {
         self.file = None;
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Bytes that are missing since the last line that said so.

@@ -5,7 +5,10 @@ use std::{
     io::{Cursor, ErrorKind, Read},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -205,7 +208,7 @@ fn a_record_leads_nowhere_but_below_the_recordings() {
 
 static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-fn settings(folder: &tempfile::TempDir) -> Settings {
+pub fn settings(folder: &tempfile::TempDir) -> Settings {
     Settings {
         shelf: shelf(folder),
         encrypt: false,
@@ -317,6 +320,37 @@ async fn recordings_that_are_kept_no_longer_go_and_all_others_stay() {
         tokio::task::yield_now().await;
     }
     assert!(young.exists() && folder.path().join("recordings/new.cast").exists());
+}
+
+#[tokio::test]
+async fn a_recording_that_is_being_written_outlives_its_retention() {
+    static AHEAD: AtomicU64 = AtomicU64::new(0);
+    let folder = tempfile::tempdir().unwrap();
+    let hour = Duration::from_hours(1);
+    let now = || UtcMicros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros() as i64);
+    let clock = || BEGUN.elapsed() + Duration::from_hours(AHEAD.load(Ordering::Relaxed));
+    let retention = Some(2 * hour);
+    let recorder = Recorder::start(Settings { retention, utc: now, clock, ..settings(&folder) }).unwrap();
+    let begins = |name: &str| {
+        let title = Title { target: "must".into(), ..title() };
+        recorder.open(format!("recordings/{name}.cast"), title, Arc::new(Notify::new()))
+    };
+    let (silent, busy) = (begins("a").await.unwrap(), begins("c").await.unwrap());
+    let paths = ["a", "b"].map(|name| folder.path().join(format!("recordings/{name}.cast")));
+    fs::copy(&paths[0], &paths[1]).unwrap();
+    for path in &paths {
+        File::options().append(true).open(path).unwrap().set_modified(SystemTime::now() - 3 * hour).unwrap();
+    }
+    AHEAD.store(2, Ordering::Relaxed);
+    busy.output(&Bytes::from_static(b"work for the keeper"));
+    busy.seal().await.unwrap().unwrap();
+    let begun = Instant::now();
+    while paths[1].exists() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is still there");
+        tokio::task::yield_now().await;
+    }
+    assert!(paths[0].exists(), "it is being written");
+    drop(silent);
 }
 
 #[test]

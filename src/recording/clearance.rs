@@ -1,0 +1,222 @@
+//! Lets recordings go that are older than they are kept: one a turn, so that everything else goes first. Knows neither
+//! sessions nor what is in a recording.
+
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, UNIX_EPOCH},
+    vec,
+};
+
+use super::{Settings, shelf::Shelf};
+use crate::core::record::{UtcMicros, micros};
+
+/// Between two looks for recordings that are too old.
+const LOOK: Duration = Duration::from_hours(1);
+
+/// Between two recordings that go: a disk has other things to do.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Recordings looked at in one turn.
+const GLANCES: usize = 64;
+
+/// The recordings that are being written, by path: silent for however long, and whatever a clock says, they are not old.
+#[derive(Debug, Clone, Default)]
+pub struct Open(Arc<Mutex<HashSet<PathBuf>>>);
+
+impl Open {
+    /// One begins.
+    pub fn begin(&self, path: PathBuf) {
+        self.paths().insert(path);
+    }
+
+    /// Nothing is added to it any more.
+    pub fn end(&self, path: &Path) {
+        self.paths().remove(path);
+    }
+
+    fn holds(&self, path: &Path) -> bool {
+        self.paths().contains(path)
+    }
+
+    fn paths(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How far a look is.
+pub struct Clearance {
+    shelf: Shelf,
+    open: Open,
+    retention: Duration,
+    utc: fn() -> UtcMicros,
+    /// When this began, by both clocks.
+    begun: (UtcMicros, Duration),
+    look_at: Duration,
+    go_at: Duration,
+    found: vec::IntoIter<PathBuf>,
+    gone: u64,
+}
+
+impl Clearance {
+    /// Begins with a look, if recordings are not kept for ever.
+    pub fn of(settings: &Settings, open: Open) -> Option<Self> {
+        let begun = ((settings.utc)(), (settings.clock)());
+        settings.retention.map(|retention| Self {
+            shelf: settings.shelf.clone(),
+            open,
+            retention,
+            utc: settings.utc,
+            begun,
+            look_at: begun.1,
+            go_at: begun.1,
+            found: Vec::new().into_iter(),
+            gone: 0,
+        })
+    }
+
+    /// How long there is nothing to do.
+    pub fn rest(&self, now: Duration) -> Duration {
+        let due = if self.found.as_slice().is_empty() { self.look_at } else { self.go_at };
+        due.saturating_sub(now)
+    }
+
+    /// Removes the next one that was last written to longer ago than it is kept.
+    pub fn turn(&mut self, now: Duration) {
+        if self.found.as_slice().is_empty() && now >= self.look_at {
+            self.look_at = now + LOOK;
+            match self.shelf.all() {
+                Ok(all) => self.found = all.into_iter(),
+                Err(error) => tracing::warn!(%error, "the recordings could not be looked through"),
+            }
+        }
+        if self.found.as_slice().is_empty() || now < self.go_at {
+            return;
+        }
+        self.go_at = now + PACE;
+        let before = self.before(now);
+        let glances = self.found.by_ref().take(GLANCES);
+        if let Some(path) = glances.filter(|path| !self.open.holds(path)).find(|path| is_older(path, before)) {
+            match fs::remove_file(&path) {
+                Ok(()) => self.gone += 1,
+                Err(error) => tracing::warn!(%error, path = %path.display(), "an old recording could not be removed"),
+            }
+        }
+        if self.found.as_slice().is_empty() && self.gone > 0 {
+            tracing::info!(gone = self.gone, "recordings older than recording.retention were removed");
+            self.gone = 0;
+        }
+    }
+
+    /// What was last written to before this may go. A wall clock that was set on makes nothing old: the other clock has to agree.
+    fn before(&self, now: Duration) -> UtcMicros {
+        let passed = now.saturating_sub(self.begun.1);
+        let utc = (self.utc)().0.min(self.begun.0.0.saturating_add(micros(passed)));
+        UtcMicros(utc.saturating_sub(micros(self.retention)))
+    }
+}
+
+fn is_older(path: &Path, before: UtcMicros) -> bool {
+    let modified = fs::metadata(path).and_then(|file| file.modified()).ok();
+    let written = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    written.is_some_and(|written| micros(written) < before.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::atomic::{AtomicI64, Ordering},
+        time::SystemTime,
+    };
+
+    use super::*;
+    use crate::recording::tests::settings;
+
+    const HOUR: Duration = Duration::from_hours(1);
+
+    /// Recordings that were written to three hours ago by the clock of this host.
+    fn old(folder: &tempfile::TempDir, names: &[&str]) -> Vec<PathBuf> {
+        let path = |name: &&str| folder.path().join("recordings").join(name);
+        let paths: Vec<PathBuf> = names.iter().map(path).collect();
+        fs::create_dir_all(folder.path().join("recordings")).unwrap();
+        for path in &paths {
+            fs::File::create(path).unwrap().set_modified(SystemTime::now() - 3 * HOUR).unwrap();
+        }
+        paths
+    }
+
+    fn wall() -> UtcMicros {
+        UtcMicros(micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap()))
+    }
+
+    /// Keeps for two hours; its own clock stands at zero.
+    fn clearance(folder: &tempfile::TempDir, open: &Open, utc: fn() -> UtcMicros) -> Clearance {
+        let settings = Settings { retention: Some(2 * HOUR), utc, clock: || Duration::ZERO, ..settings(folder) };
+        Clearance::of(&settings, open.clone()).unwrap()
+    }
+
+    fn are_there(paths: &[PathBuf]) -> Vec<bool> {
+        paths.iter().map(|path| path.exists()).collect()
+    }
+
+    #[test]
+    fn one_goes_a_turn_and_the_next_a_moment_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = old(&folder, &["a.cast", "b.cast", "c.cast.zst"]);
+        let mut clearance = clearance(&folder, &Open::default(), wall);
+        assert_eq!(clearance.rest(Duration::ZERO), Duration::ZERO, "it begins with a look");
+        clearance.turn(Duration::ZERO);
+        clearance.turn(PACE / 2);
+        assert_eq!(are_there(&paths), [false, true, true]);
+        assert_eq!(clearance.rest(PACE / 2), PACE / 2);
+        clearance.turn(PACE);
+        assert_eq!(are_there(&paths), [false, false, true]);
+        clearance.turn(2 * PACE);
+        assert_eq!(are_there(&paths), [false, false, false]);
+        assert_eq!(clearance.rest(2 * PACE), LOOK - 2 * PACE);
+    }
+
+    #[test]
+    fn what_is_being_written_stays_whatever_its_age_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let paths = old(&folder, &["a.cast", "b.cast"]);
+        let open = Open::default();
+        open.begin(paths[0].clone());
+        let mut clearance = clearance(&folder, &open, wall);
+        clearance.turn(Duration::ZERO);
+        assert_eq!(are_there(&paths), [true, false]);
+        open.end(&paths[0]);
+        clearance.turn(LOOK);
+        assert_eq!(are_there(&paths), [false, false]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_on_makes_no_recording_old() {
+        static AHEAD: AtomicI64 = AtomicI64::new(0);
+        let folder = tempfile::tempdir().unwrap();
+        let paths = old(&folder, &["a.cast"]);
+        let young = fs::File::options().append(true).open(&paths[0]).unwrap();
+        young.set_modified(SystemTime::now() - HOUR).unwrap();
+        let mut clearance =
+            clearance(&folder, &Open::default(), || UtcMicros(wall().0 + AHEAD.load(Ordering::Relaxed)));
+        AHEAD.store(10 * 365 * 24 * micros(HOUR), Ordering::Relaxed);
+        clearance.turn(Duration::ZERO);
+        assert_eq!(are_there(&paths), [true]);
+        clearance.turn(LOOK / 2 * 3);
+        assert_eq!(are_there(&paths), [false], "both clocks agree");
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_none_old_either() {
+        static BEHIND: AtomicI64 = AtomicI64::new(0);
+        let folder = tempfile::tempdir().unwrap();
+        let paths = old(&folder, &["a.cast"]);
+        let mut clearance =
+            clearance(&folder, &Open::default(), || UtcMicros(wall().0 - BEHIND.load(Ordering::Relaxed)));
+        BEHIND.store(2 * micros(HOUR), Ordering::Relaxed);
+        clearance.turn(Duration::ZERO);
+        assert_eq!(are_there(&paths), [true]);
+    }
+}
