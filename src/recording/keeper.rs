@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
@@ -33,11 +34,13 @@ enum Work {
 /// Gives the thread its work.
 pub struct Keeper {
     work: SyncSender<Work>,
+    syncing: Arc<AtomicBool>,
 }
 
 /// The thread's own.
 struct Hand {
     work: Receiver<Work>,
+    syncing: Arc<AtomicBool>,
     press: Option<Press>,
     clearance: Option<Clearance>,
     clock: fn() -> Duration,
@@ -56,13 +59,25 @@ impl Keeper {
 
     fn with(settings: &Settings, open: Open, press: Option<Press>) -> (Self, Hand) {
         let (sender, work) = sync_channel(SEALED);
-        let hand = Hand { work, press, clearance: Clearance::of(settings, open), clock: settings.clock };
-        (Self { work: sender }, hand)
+        let (syncing, clearance) = (Arc::<AtomicBool>::default(), Clearance::of(settings, open));
+        let hand = Hand { work, syncing: syncing.clone(), press, clearance, clock: settings.clock };
+        (Self { work: sender, syncing }, hand)
     }
 
-    /// Makes these files safe on the disk. `false` while it is busy: they come again.
+    /// Makes these files safe on the disk. `false` while those before are not yet, or it is busy: they come again. Each round holds a
+    /// file of every session that was written, so one waits at most.
     pub fn sync(&self, files: Vec<Arc<File>>) -> bool {
-        files.is_empty() || self.work.try_send(Work::Sync(files)).is_ok()
+        if files.is_empty() {
+            return true;
+        }
+        if self.syncing.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        let taken = self.work.try_send(Work::Sync(files)).is_ok();
+        if !taken {
+            self.syncing.store(false, Ordering::Release);
+        }
+        taken
     }
 
     /// Takes a recording that was sealed.
@@ -78,7 +93,12 @@ impl Hand {
     fn turn(&mut self) -> bool {
         let rest = self.clearance.as_ref().map_or(IDLE, |clearance| clearance.rest((self.clock)()));
         let synced = match self.work.recv_timeout(rest) {
-            Ok(Work::Sync(files)) => files.iter().try_for_each(|file| file.sync_data()),
+            Ok(Work::Sync(files)) => {
+                let synced = files.iter().try_for_each(|file| file.sync_data());
+                drop(files);
+                self.syncing.store(false, Ordering::Release);
+                synced
+            }
             Ok(Work::Sealed(file, path)) => {
                 file.sync_data().map(|()| self.press.iter().for_each(|press| press.take(path.clone())))
             }
@@ -92,5 +112,26 @@ impl Hand {
             clearance.turn((self.clock)());
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::tests::settings;
+
+    #[test]
+    fn one_round_of_files_waits_at_most() {
+        let folder = tempfile::tempdir().unwrap();
+        let (keeper, mut hand) = Keeper::with(&settings(&folder), Open::default(), None);
+        let file = Arc::new(File::create(folder.path().join("a.cast")).unwrap());
+        assert!(keeper.sync(vec![file.clone()]));
+        for _ in 0..10 {
+            assert!(!keeper.sync(vec![file.clone()]), "they come again");
+        }
+        assert_eq!(Arc::strong_count(&file), 2);
+        assert!(hand.turn());
+        assert_eq!(Arc::strong_count(&file), 1);
+        assert!(keeper.sync(vec![file]) && keeper.sync(Vec::new()));
     }
 }
