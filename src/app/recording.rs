@@ -5,18 +5,15 @@ use anyhow::Context;
 use crate::{
     actor::clock,
     config::{self, Config},
-    recording::{self, recorder::Recorder, shelf::Shelf},
+    recording::{self, keeper::Keeper, recorder::Recorder, shelf::Shelf},
 };
 
-/// Starts what records the sessions onto `shelf`, where any is to be recorded.
+/// Starts what records the sessions onto `shelf`, where any is to be recorded, and in any case what lets old recordings go.
 ///
 /// # Errors
 /// That recordings cannot be begun in the data directory.
 pub fn recorder(config: &Config, shelf: Shelf) -> anyhow::Result<Option<Recorder>> {
     let wanted = &config.recording;
-    if !wanted.enabled {
-        return Ok(None);
-    }
     let policy = |policy| match policy {
         config::RecordingPolicy::Required => recording::Policy::Required,
         config::RecordingPolicy::BestEffort => recording::Policy::BestEffort,
@@ -35,6 +32,38 @@ pub fn recorder(config: &Config, shelf: Shelf) -> anyhow::Result<Option<Recorder
         utc: clock::utc,
         clock: clock::since_start,
     };
+    if !wanted.enabled {
+        // What was recorded before is kept no longer for that.
+        Keeper::alone(&settings).context("old recordings cannot be let go")?;
+        return Ok(None);
+    }
     let started = Recorder::start(settings);
     started.map(Some).context("recordings cannot be begun; see node.data_dir, or set recording.enabled to false")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{self, File},
+        time::{Duration, Instant, SystemTime},
+    };
+
+    use super::*;
+
+    #[test]
+    fn old_recordings_go_where_nothing_is_recorded_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("recordings/2026/01/old.cast");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let hours = |hours| SystemTime::now() - Duration::from_hours(hours);
+        File::create(&path).unwrap().set_modified(hours(3)).unwrap();
+        let mut config = Config::default();
+        (config.recording.enabled, config.recording.retention) = (false, Duration::from_hours(2));
+        assert!(recorder(&config, Shelf::new(folder.path(), None)).unwrap().is_none());
+        let begun = Instant::now();
+        while path.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it is still there");
+            std::thread::yield_now();
+        }
+    }
 }

@@ -57,6 +57,20 @@ impl Keeper {
         Ok(keeper)
     }
 
+    /// Starts a thread where nothing is recorded any more: it lets old recordings go as long as the process lives.
+    ///
+    /// # Errors
+    /// That no thread can be had.
+    pub fn alone(settings: &Settings) -> io::Result<()> {
+        let Some(mut clearance) = Clearance::of(settings, Open::default()) else { return Ok(()) };
+        let clock = settings.clock;
+        let work = move || loop {
+            thread::sleep(clearance.rest(clock()));
+            clearance.turn(clock());
+        };
+        thread::Builder::new().name("recordings".to_owned()).spawn(work).map(drop)
+    }
+
     fn with(settings: &Settings, open: Open, press: Option<Press>) -> (Self, Hand) {
         let (sender, work) = sync_channel(SEALED);
         let (syncing, clearance) = (Arc::<AtomicBool>::default(), Clearance::of(settings, open));

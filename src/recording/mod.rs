@@ -23,7 +23,7 @@ mod echo;
 /// An encrypted recording that is read.
 mod encrypted;
 /// The thread that makes recordings safe on the disk, and lets the old ones go.
-mod keeper;
+pub mod keeper;
 /// The thread that compresses what is sealed.
 mod press;
 /// A compressed recording: frames and where each begins.
