@@ -29,6 +29,9 @@ const TYPES_EVERY: Duration = Duration::from_secs(60);
 /// Memory at the end against the time in which caches filled.
 const MEMORY: f64 = 1.1;
 
+/// What a session keeps of its output: little enough that it is full before anything is measured, else it grows for hours.
+const REPLAY: &str = "4KiB";
+
 /// Of all looks, the share that is for caches to fill.
 const WARM: usize = 10;
 
@@ -68,7 +71,7 @@ impl Soak {
                 return Ok(None);
             }
         };
-        let servers = Servers::start(Some(outside), &[]).await?;
+        let servers = Servers::start(Some(outside), &[("PULSEGATE__SESSION__REPLAY_BUFFER", REPLAY)]).await?;
         let opening = stream::iter(0..self.sessions).map(|_| servers.gateway.terminal());
         let terminals: Vec<_> = opening.buffer_unordered(AT_ONCE).try_collect().await?;
         let ids: BTreeSet<String> = terminals.iter().map(|(id, _)| id.clone()).collect();

@@ -285,11 +285,6 @@ impl Ledger {
         self.waiting.get(&id).map(|waiting| &waiting.write.record).or(flying)
     }
 
-    /// Whether something of a session waits to be handed out: what is pushed of it now goes with that.
-    pub fn is_waiting(&self, id: SessionId) -> bool {
-        self.waiting.contains_key(&id)
-    }
-
     /// Forgets everything that waits or is in flight, for a store that will be told everything anew.
     pub fn clear(&mut self) {
         self.waiting.clear();

@@ -20,8 +20,8 @@ impl RegistryActor {
 
     /// Answers who drains, if nothing is open and every store that answers has everything; the node has left then.
     pub(super) fn answer_drains(&mut self, ctx: &mut Context<Self>) {
-        let done = |sink: &Sink| sink.ledger.is_empty() || !sink.is_up();
-        let others = done(&self.live) && self.records.as_ref().is_none_or(done);
+        let done = |sink: &Sink, unread: bool| sink.ledger.is_empty() && !unread || !sink.is_up();
+        let others = done(&self.live, false) && self.records.as_ref().is_none_or(|sink| done(sink, self.is_unread()));
         if self.draining.is_empty() || !self.index.is_empty() || !self.journal.ledger.is_empty() || !others {
             return;
         }

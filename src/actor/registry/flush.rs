@@ -284,9 +284,7 @@ impl RegistryActor {
     /// Passes on what the journal has. While something of the outbox is still to be read, what follows is read from there too: the
     /// records would else settle what they were never told with what came after it.
     fn pass_on(&mut self, write: Write) {
-        let unread = self.spilled.is_some() || self.refilling;
-        let in_turn = self.records.as_ref().is_none_or(|sink| !unread || sink.ledger.is_waiting(write.record.id));
-        if in_turn {
+        if !self.is_unread() {
             return self.tell_others(write);
         }
         self.spilled = Some(None);

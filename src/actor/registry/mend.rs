@@ -165,7 +165,7 @@ impl RegistryActor {
 
     /// Whether a store is still to be told something of this session.
     fn is_on_its_way(&self, id: SessionId) -> bool {
-        let behind = self.spilled.is_some() || self.refilling;
+        let behind = self.is_unread();
         let records = self.records.as_ref().is_some_and(|sink| behind || sink.ledger.peek(id).is_some());
         records || self.journal.ledger.peek(id).is_some() || self.live.ledger.peek(id).is_some()
     }

@@ -15,7 +15,12 @@ impl RegistryActor {
     /// Lets whoever lists know whether the records may lack something.
     pub(super) fn note_behind(&self) {
         let waits = self.records.as_ref().is_some_and(|sink| !sink.ledger.is_empty());
-        self.shared.behind.store(waits || self.refilling || self.spilled.is_some(), Ordering::Release);
+        self.shared.behind.store(waits || self.is_unread(), Ordering::Release);
+    }
+
+    /// Whether something of the outbox is still to be read back.
+    pub(super) fn is_unread(&self) -> bool {
+        self.spilled.is_some() || self.refilling
     }
 
     /// Reads back what did not fit, once there is room.
@@ -57,6 +62,7 @@ impl RegistryActor {
                     tracing::error!(%error, "the outbox could not be read; it is tried again");
                 }
             }
+            registry.answer_drains(ctx);
         }));
     }
 }
