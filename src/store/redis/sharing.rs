@@ -164,7 +164,11 @@ mod tests {
             view.send(NodeId(NODE.into()), command.clone()).await.unwrap();
             server.ask(&["ACL SETUSER default -xdel"]);
             for _ in 0..2 {
-                assert_eq!(view.receive().await.unwrap(), [command.clone()], "again and again, until it could be");
+                assert_eq!(
+                    view.receive().await.unwrap(),
+                    std::slice::from_ref(&command),
+                    "again and again, until it could be"
+                );
             }
             server.ask(&["ACL SETUSER default +xdel"]);
             view.receive().await.unwrap();
