@@ -46,7 +46,7 @@ pub struct Soak {
     /// How long, in minutes.
     #[arg(long, default_value_t = 24 * 60)]
     pub minutes: u64,
-    /// Sessions per minute that come, are typed in, and are ended.
+    /// Sessions per minute that come, are left and come back to, are typed in, and are ended.
     #[arg(long, default_value_t = 20)]
     pub passing: u32,
 }
@@ -114,12 +114,14 @@ impl Soak {
         Ok(looks)
     }
 
-    /// Lets others come and go beside those who stay.
+    /// Lets others come, reload their page and go beside those who stay.
     async fn pass(&self, gateway: &Gateway) -> Result<Infallible> {
         let mut due = interval(MINUTE / self.passing);
         loop {
             due.tick().await;
-            let (id, mut terminal) = gateway.terminal().await.context("somebody who passes")?;
+            let (id, left) = gateway.terminal().await.context("somebody who passes")?;
+            drop(left);
+            let mut terminal = Terminal::attach(gateway, &id, None).await.context("a page that was loaded anew")?;
             terminal.say(b"echo passing\r").await?;
             shell::hear_until(&mut terminal, b"\npassing\r\n").await?;
             gateway.end(&id).await?;
