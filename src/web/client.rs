@@ -41,7 +41,9 @@ pub fn is_https(request: &HttpRequest, settings: &Settings) -> bool {
     let x_forwarded_proto = hops(request.headers(), &X_FORWARDED_PROTO, Some);
     let said: Vec<&str> =
         [forwarded.last(), x_forwarded_proto.last()].into_iter().flatten().copied().flatten().collect();
-    !said.is_empty() && said.iter().all(|scheme| scheme.eq_ignore_ascii_case("https"))
+    // Some proxies say of a WebSocket that it is one: `wss`.
+    let over_tls = |scheme: &&str| ["https", "wss"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls));
+    !said.is_empty() && said.iter().all(over_tls)
 }
 
 /// Returns the address at the other end of the connection, whatever headers say; unknown only where there is no socket, as in tests.
@@ -148,6 +150,8 @@ mod tests {
         };
         assert!(https("10.0.0.1:1", ("x-forwarded-proto", "https")));
         assert!(https("10.0.0.1:1", ("forwarded", "for=1.2.3.4;proto=https")));
+        assert!(https("10.0.0.1:1", ("x-forwarded-proto", "wss")));
+        assert!(!https("10.0.0.1:1", ("x-forwarded-proto", "ws")));
         assert!(!https("10.0.0.1:1", ("x-forwarded-proto", "https, http")));
         assert!(!https("192.0.2.7:1", ("x-forwarded-proto", "https")));
     }
