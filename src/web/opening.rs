@@ -17,12 +17,16 @@ use crate::{
     core::{
         people::{Directory, Reach},
         seal::Seals,
-        target::{
-            AuthKind, JUMP_HOSTS, Jump, Target, Ways, called_via, host_name, is_login, is_typed, parse_place, place,
-        },
+        target::{AuthKind, JUMP_HOSTS, Target, called_via, host_name, is_login, is_typed, parse_place, place},
     },
     ssh::{Credential, Hop, HostKeyPolicy, SealedCredential, Size},
 };
+
+/// The jump hosts on the way to a target of the records.
+mod way;
+
+use way::way;
+pub(super) use way::ways;
 
 const DEFAULT_TERM: &str = "xterm-256color";
 const DEFAULT_COLS: u16 = 80;
@@ -181,9 +185,10 @@ impl Destination {
     /// chose could be their own, answer in its place and keep what it is sent. A key proves nothing to anybody but who asks.
     fn behind(self, hops: &[Hop]) -> Self {
         let at = |hop: &Hop| (hop.name.clone(), hop.host.clone(), hop.port, hop.login.clone());
-        if hops.iter().map(at).eq(self.via.iter().map(at)) {
-            return self;
-        }
+        if hops.iter().map(at).eq(self.via.iter().map(at)) { self } else { self.unkept() }
+    }
+
+    fn unkept(self) -> Self {
         let unsent = |credential| match credential {
             Credential::Password(_) | Credential::PasswordFile(_) | Credential::SealedPassword(_) => Credential::Prompt,
             Credential::KeyFile(_)
@@ -255,39 +260,6 @@ fn configured(target: &state::Target) -> Destination {
         credentials: target.credentials.clone(),
         typed: false,
     }
-}
-
-/// The ways to the targets of the records, over each other and over those of the configuration.
-pub(super) fn ways<'a>(
-    settings: &'a Settings,
-    directory: &'a Directory,
-) -> Ways<'a, impl Fn(&str) -> Option<Vec<&'a str>>> {
-    let configured = |name: &str| settings.targets.iter().find(|target| target.name == name);
-    let jumps = |target: &'a state::Target| target.via.iter().map(|hop| hop.name.as_str()).collect();
-    Ways::new(&directory.targets, move |name| configured(name).map(jumps))
-}
-
-/// The jump hosts on the way to a target of the records, which belong to it: nobody needs a grant for them. 503 where the
-/// way is broken, as when the configuration lost one of them.
-fn way(target: &Target, settings: &Settings, directory: &Directory) -> Result<Vec<Hop>, Problem> {
-    let ways = ways(settings, directory);
-    let broken = |why: &dyn std::fmt::Display| {
-        let name = &target.outline.name;
-        let detail =
-            format!("{name} cannot be reached: it {why}. Tell whoever manages the targets, who gives it another way.");
-        Problem::unavailable(detail, 60)
-    };
-    let hop = |jump: Jump<'_>| match jump {
-        Jump::Target(name) => match settings.targets.iter().find(|target| target.name == name) {
-            Some(target) => Ok(target.hop()),
-            None => match directory.targets.get(name) {
-                Some(target) => Ok(recorded(target, &settings.seals)?.hop(settings)),
-                None => Err(broken(&format_args!("leads over {name}, which is gone"))),
-            },
-        },
-        Jump::Place(login, host, port) => Ok(prompted(login, host, port, false).hop(settings)),
-    };
-    ways.to(&target.outline).map_err(|astray| broken(&astray))?.into_iter().map(hop).collect()
 }
 
 /// A target of the records, without the way to it; 503 if this gateway's seal keys do not open its credential, which is opened again at the login

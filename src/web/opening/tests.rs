@@ -239,7 +239,10 @@ fn a_target_of_the_records_is_dialled_over_its_jump_hosts_which_need_no_grant() 
     assert_eq!((told.target.as_str(), told.host.as_str()), ("behind", "behind.internal"));
     assert_eq!(way(&told), [("bastion", false), ("inner", false), ("db-1", false), ("ops@k:2200", false)]);
     let [_, _, db, typed] = &told.via[..] else { panic!("{:?}", told.via) };
-    assert!(matches!(db.credentials[..], [Credential::SealedPassword(_)]));
+    assert!(
+        matches!(db.credentials[..], [Credential::Prompt]),
+        "its password is for its own way, which leads over nothing"
+    );
     assert!(matches!(typed.credentials[..], [Credential::Prompt]) && typed.port == 2200);
     assert_eq!(typed.host_key_policy, HostKeyPolicy::Strict, "it is one of the catalogue's hosts");
     assert!(told.typed_places().is_empty());

@@ -1,0 +1,81 @@
+//! The jump hosts on the way to a target of the records, each with what it may be sent there. Knows no request.
+
+use super::{Destination, configured, prompted, recorded};
+use crate::{
+    core::{
+        people::Directory,
+        target::{Jump, Target, Ways},
+    },
+    ssh::Hop,
+    web::{
+        error::Problem,
+        state::{self, Settings},
+    },
+};
+
+/// The ways to the targets of the records, over each other and over those of the configuration.
+pub fn ways<'a>(settings: &'a Settings, directory: &'a Directory) -> Ways<'a, impl Fn(&str) -> Option<Vec<&'a str>>> {
+    let configured = |name: &str| settings.targets.iter().find(|target| target.name == name);
+    let jumps = |target: &'a state::Target| target.via.iter().map(|hop| hop.name.as_str()).collect();
+    Ways::new(&directory.targets, move |name| configured(name).map(jumps))
+}
+
+/// The jump hosts on the way to a target of the records, which belong to it: nobody needs a grant for them. 503 where the
+/// way is broken, as when the configuration lost one of them.
+pub(super) fn way(target: &Target, settings: &Settings, directory: &Directory) -> Result<Vec<Hop>, Problem> {
+    let ways = ways(settings, directory);
+    let broken = |why: &dyn std::fmt::Display| {
+        let name = &target.outline.name;
+        let detail =
+            format!("{name} cannot be reached: it {why}. Tell whoever manages the targets, who gives it another way.");
+        Problem::unavailable(detail, 60)
+    };
+    // A way that is broken is nobody's own.
+    let own = |target: &Target| -> Option<Vec<Hop>> {
+        ways.to(&target.outline).ok()?.into_iter().map(|jump| unlocked(jump, settings, directory)).collect()
+    };
+    let mut hops = Vec::new();
+    for jump in ways.to(&target.outline).map_err(|astray| broken(&astray))? {
+        let stop = match jump {
+            Jump::Target(name) => match settings.targets.iter().find(|target| target.name == name) {
+                Some(target) => configured(target),
+                None => match directory.targets.get(name) {
+                    Some(target) => {
+                        let stop = recorded(target, &settings.seals)?;
+                        match own(target) {
+                            Some(via) => Destination { via, ..stop },
+                            None => stop.unkept(),
+                        }
+                    }
+                    None => return Err(broken(&format_args!("leads over {name}, which is gone"))),
+                },
+            },
+            Jump::Place(login, host, port) => prompted(login, host, port, false),
+        };
+        hops.push(stop.behind(&hops).hop(settings));
+    }
+    Ok(hops)
+}
+
+/// A jump host without what it takes to log in there.
+fn unlocked(jump: Jump<'_>, settings: &Settings, directory: &Directory) -> Option<Hop> {
+    let at = |name: &str, host: &str, port, login: &str| Hop {
+        name: name.to_owned(),
+        host: host.to_owned(),
+        port,
+        login: login.to_owned(),
+        credentials: Vec::new(),
+        allowed: None,
+        host_key_policy: settings.host_key_policy,
+    };
+    match jump {
+        Jump::Target(name) => match settings.targets.iter().find(|target| target.name == name) {
+            Some(target) => Some(at(name, &target.host, target.port, &target.username)),
+            None => {
+                let outline = &directory.targets.get(name)?.outline;
+                Some(at(name, &outline.host, outline.port, &outline.username))
+            }
+        },
+        Jump::Place(login, host, port) => Some(prompted(login, host, port, false).hop(settings)),
+    }
+}
