@@ -222,7 +222,10 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
             certificate.fingerprint()
         );
     }
-    println!("Pulsegate is ready: {scheme}://{addr}{}", link.unwrap_or_default());
+    // Who follows the link signs in by it: where the browser's address is another, the cookie is for that.
+    let here = format!("{scheme}://{addr}");
+    let address = config.server.public_url.as_ref().filter(|_| link.is_some()).map_or(&*here, |url| url.as_str());
+    println!("Pulsegate is ready: {address}{}", link.unwrap_or_default());
     if is_new {
         println!("{}", people::HOW_TO_BEGIN);
     }
