@@ -108,7 +108,8 @@ impl Hand {
         let rest = self.clearance.as_ref().map_or(IDLE, |clearance| clearance.rest((self.clock)()));
         let synced = match self.work.recv_timeout(rest) {
             Ok(Work::Sync(files)) => {
-                let synced = files.iter().try_for_each(|file| file.sync_data());
+                // Each, whatever became of the one before: nobody hands them in again.
+                let synced = files.iter().map(|file| file.sync_data()).fold(Ok(()), |all, one| all.and(one));
                 drop(files);
                 self.syncing.store(false, Ordering::Release);
                 synced
