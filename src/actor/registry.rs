@@ -59,7 +59,7 @@ mod view;
 
 use flush::{Ending, Waiter};
 pub use life::{Asked, begin_epoch};
-use life::{Earlier, Recovery, Right};
+use life::{Earlier, Outbox, Recovery, Right};
 pub use mend::{Departed, Muster};
 pub use message::{Announcement, Claim, Found, RegistryMessage};
 use retire::Retirement;
@@ -124,7 +124,7 @@ pub struct RegistryActor {
     /// The outbox holds what the records' ledger does not: where reading it goes on.
     spilled: Option<Option<SessionId>>,
     refilling: bool,
-    outbox: u64,
+    outbox: Outbox,
     recovery: Recovery,
     /// Of the sweeps under way.
     musters: Vec<Weak<Departed>>,
@@ -212,7 +212,7 @@ impl RegistryActor {
             musters: Vec::new(),
             timer: Alarm::default(),
             refilling: false,
-            outbox: 0,
+            outbox: Outbox::default(),
             recovery: Recovery::Due,
             renewing_journal: false,
             renewing_records: false,

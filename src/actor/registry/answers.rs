@@ -38,7 +38,7 @@ impl RegistryActor {
     }
 
     pub(super) fn report(&self) -> Vec<StoreReport> {
-        let records = self.records.as_ref().map(|sink| sink.report(Some(self.outbox)));
+        let records = self.records.as_ref().map(|sink| sink.report(Some(self.outbox.count)));
         let others = [Some(self.journal.report(None)), records, Some(self.live.report(None))];
         others.into_iter().flatten().collect()
     }

@@ -26,6 +26,24 @@ mod earlier;
 /// second.
 const OUTBOX: u64 = 500_000;
 
+/// How much waits in the outbox.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// As last counted.
+    pub count: u64,
+    /// Of what was there at the start, as much as may still be: a journal that was restored tells everything anew, and nothing is
+    /// away for that.
+    found: Option<u64>,
+}
+
+impl Outbox {
+    fn is_full_with(&mut self, count: u64) -> bool {
+        let found = self.found.map_or(count, |found| found.min(count));
+        (self.count, self.found) = (count, Some(found));
+        count - found >= OUTBOX
+    }
+}
+
 /// How far above its own epochs a start goes that cannot ask the records: they may know some of this node that its journal never
 /// heard of, of starts that ended halfway and of a fence each. Each start moves the journal first, so they are few.
 const UNHEARD_OF: u64 = 64;
@@ -260,8 +278,8 @@ impl RegistryActor {
         let counting = async move { journal.outbox_len().await };
         ctx.spawn(counting.into_actor(self).map(|count, registry, _| match count {
             Ok(count) => {
-                registry.outbox = count;
-                registry.shared.hindrances.set(Hindrance::OutboxFull, count >= OUTBOX);
+                let full = registry.outbox.is_full_with(count);
+                registry.shared.hindrances.set(Hindrance::OutboxFull, full);
             }
             Err(error) => tracing::warn!(%error, "the outbox could not be counted"),
         }));

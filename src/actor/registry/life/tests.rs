@@ -164,3 +164,13 @@ async fn a_start_that_cannot_ask_the_records_goes_above_what_they_may_know_of_st
     let restored = begin_epoch(&journal, all, &node, &start(9), Epoch(last.0 + 70)).await.unwrap();
     assert_eq!((restored, records.lease(node).await.unwrap().unwrap().epoch), (Epoch(last.0 + 71), restored));
 }
+
+#[test]
+fn an_outbox_is_full_of_what_came_since_the_start_and_not_of_what_was_found_there() {
+    let mut outbox = Outbox::default();
+    assert!(!outbox.is_full_with(3 * OUTBOX), "a restored journal tells everything anew");
+    assert!(!outbox.is_full_with(4 * OUTBOX - 1));
+    assert!(outbox.is_full_with(4 * OUTBOX));
+    assert!(!outbox.is_full_with(OUTBOX / 2));
+    assert!(outbox.is_full_with(2 * OUTBOX), "what was found is told by now");
+}
