@@ -230,7 +230,7 @@ impl PeopleActor {
         let (people, registry) = (self.people.clone(), self.registry.clone());
         let enforcing = async move {
             let (reply, open) = oneshot::channel();
-            if registry.deliver(RegistryMessage::OpenHere(reply)).await.is_err() {
+            if registry.deliver(RegistryMessage::AdmittedHere(reply)).await.is_err() {
                 return false;
             }
             let Ok(open) = open.await else { return false };

@@ -7,7 +7,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Supervised, WrapFuture};
@@ -16,9 +16,9 @@ use tokio::sync::{broadcast, oneshot};
 use super::{
     Settings,
     alarm::Alarm,
-    clock::{self, Beat},
-    gateway::{GatewayError, OpenSession, SessionEvent},
-    mailbox::{Envelope, Mailbox},
+    clock,
+    gateway::SessionEvent,
+    mailbox::Envelope,
     observe::Observations,
     pulse::Marks,
     session::{self, SessionMessage},
@@ -40,6 +40,8 @@ mod admission;
 mod answers;
 /// How it ends.
 mod drain;
+/// What is known of one session.
+mod entry;
 /// The commits, and what they let be seen.
 mod flush;
 /// This node's epochs, leases and recovery.
@@ -57,6 +59,7 @@ mod sink;
 /// The live view: beats, lease, rebuilding.
 mod view;
 
+use entry::{Entry, Opening, Place};
 use flush::{Ending, Waiter};
 pub use life::{Asked, begin_epoch};
 use life::{Earlier, Outbox, Recovery, Right};
@@ -78,31 +81,6 @@ const VIEW_LEASE: Duration = Duration::from_millis(250);
 /// Sessions that may wait for the journal or the live view, beyond twice those that may be open: a session waits at most
 /// once, so this is reached only by what closes while a store is down.
 const SPARE: usize = 10_000;
-
-struct Entry {
-    /// As last announced.
-    record: Record,
-    /// As last made durable, which is what others are told: nothing before its open is in the journal.
-    durable: Option<Record>,
-    /// The rank of its last durable transition.
-    changed: u64,
-    /// The highest rank that the records have.
-    recorded: u64,
-    place: Place,
-}
-
-/// An open that is in the journal and waits a moment for the records.
-struct Opening {
-    reply: oneshot::Sender<Result<Record, GatewayError>>,
-    record: Record,
-}
-
-enum Place {
-    /// Nobody runs it yet.
-    Waiting(Box<OpenSession>),
-    /// It runs.
-    Running { mailbox: Mailbox<SessionMessage>, beat: Arc<Beat> },
-}
 
 /// The registry. Its fields are plain values changed in single steps, so a panic leaves them whole; what was in flight
 /// then waits again.
@@ -128,7 +106,8 @@ pub struct RegistryActor {
     recovery: Recovery,
     /// Of the sweeps under way.
     musters: Vec<Weak<Departed>>,
-    renewing_journal: bool,
+    /// Since when.
+    renewing_journal: Option<Instant>,
     renewing_records: bool,
     right: Right,
     retirement: Retirement,
@@ -214,7 +193,7 @@ impl RegistryActor {
             refilling: false,
             outbox: Outbox::default(),
             recovery: Recovery::Due,
-            renewing_journal: false,
+            renewing_journal: None,
             renewing_records: false,
             marks,
             beating: false,
@@ -281,7 +260,7 @@ impl RegistryActor {
             None => {
                 *self.per_user.entry(record.username.clone()).or_default() += 1;
                 let (record, durable) = (record.clone(), Some(record.clone()));
-                self.index.insert(record.id, Entry { record, durable, changed: 0, recorded: 0, place });
+                self.index.insert(record.id, Entry { record, durable, whole: false, changed: 0, recorded: 0, place });
             }
         }
     }
@@ -331,7 +310,9 @@ impl Supervised for RegistryActor {
     fn restarting(&mut self, _: &mut Self::Context) {
         self.retirement.forget();
         (self.refilling, self.beating) = (false, false);
-        (self.renewing_journal, self.renewing_records, self.renewing_view) = (false, false, false);
+        (self.renewing_journal, self.renewing_records, self.renewing_view) = (None, false, false);
+        // What was being passed on may be in the outbox only.
+        self.index.values_mut().for_each(|entry| entry.whole = false);
         if self.recovery == Recovery::Records {
             self.recovery = Recovery::Journal;
         }
@@ -373,6 +354,7 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             }
             RegistryMessage::Find { id, reply } => reply.send(self.find(id)).is_ok(),
             RegistryMessage::OpenHere(reply) => reply.send(self.open_here()).is_ok(),
+            RegistryMessage::AdmittedHere(reply) => reply.send(self.admitted_here()).is_ok(),
             RegistryMessage::Freshen { records, reply } => reply.send(self.freshen(records)).is_ok(),
             RegistryMessage::End { id, reason, detail, reply } => reply.send(self.end(id, reason, detail, ctx)).is_ok(),
             RegistryMessage::Subscribe { after, reply } => reply.send(self.subscribe(after)).is_ok(),

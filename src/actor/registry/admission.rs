@@ -40,7 +40,7 @@ impl RegistryActor {
         let now = clock::instant();
         *self.per_user.entry(record.username.clone()).or_default() += 1;
         let (durable, place) = (None, Place::Waiting(request));
-        let entry = Entry { record: record.clone(), durable, changed: 0, recorded: 0, place };
+        let entry = Entry { record: record.clone(), durable, whole: true, changed: 0, recorded: 0, place };
         self.index.insert(record.id, entry);
         let transitions = vec![record.transition(record.start_time, "Opened.".into())];
         self.queue(now, Priority::Lifecycle, Write { record, transitions }, Some(Waiter::Opened(reply)));

@@ -37,6 +37,12 @@ impl RegistryActor {
         self.index.values().filter_map(|entry| self.fresh(entry)).collect()
     }
 
+    /// The same, and those whose open is not in the journal yet: whoever withdraws a right means these too.
+    pub(super) fn admitted_here(&self) -> Vec<Record> {
+        let open = self.index.values().map(|entry| &entry.record).filter(|record| !record.is_closed());
+        open.cloned().collect()
+    }
+
     pub(super) fn report(&self) -> Vec<StoreReport> {
         let records = self.records.as_ref().map(|sink| sink.report(Some(self.outbox.count)));
         let others = [Some(self.journal.report(None)), records, Some(self.live.report(None))];

@@ -28,7 +28,7 @@ impl RegistryActor {
         let draining = std::mem::take(&mut self.draining);
         let (records, settings) = (self.stores.records.clone(), self.settings.clone());
         // What is still in the outbox is open in the records: this node has not left before it is told.
-        let whole = self.spilled.is_none() && self.records.as_ref().is_none_or(|sink| sink.ledger.is_empty());
+        let whole = !self.is_unread() && self.records.as_ref().is_none_or(|sink| sink.ledger.is_empty());
         let leaving = async move {
             if let Some(records) = records.filter(|_| whole)
                 && let Err(error) = records.leave(settings.node.clone(), settings.incarnation.clone()).await

@@ -142,10 +142,17 @@ impl RegistryActor {
         }
     }
 
-    /// Refuses opens while a commit of the journal takes too long.
+    /// Refuses opens while a commit of the journal takes too long: this one is over.
     pub(super) fn note_commit(&self, since: Instant) {
-        let took = clock::instant().saturating_duration_since(since);
-        self.shared.hindrances.set(Hindrance::JournalSlow, took > SLOW_COMMIT);
+        self.shared.hindrances.set(Hindrance::JournalSlow, false);
+        self.note_slow(since);
+    }
+
+    /// The same of one that may not be over yet.
+    pub(super) fn note_slow(&self, since: Instant) {
+        if clock::instant().saturating_duration_since(since) > SLOW_COMMIT {
+            self.shared.hindrances.set(Hindrance::JournalSlow, true);
+        }
     }
 
     fn journaled(&mut self, outcome: Outcome, since: Instant, ctx: &mut Context<Self>) {
@@ -198,8 +205,8 @@ impl RegistryActor {
     /// Lets a write that the journal has be seen, and tells the other stores.
     fn settled(&mut self, write: Write, ctx: &mut Context<Self>) {
         self.publish(&write);
-        let Write { record, transitions } = &write;
-        let (id, rank) = (record.id, record.rank());
+        let (Write { record, transitions }, id, rank) = (&write, write.record.id, write.record.rank());
+        let whole = self.index.get(&id).is_some_and(|entry| entry.whole);
         if record.is_closed() {
             self.closed(record);
         } else if let Some(entry) = self.index.get_mut(&id) {
@@ -210,7 +217,10 @@ impl RegistryActor {
         }
         let record = record.clone();
         // Before anybody is answered: who asks next is to know that the records may be behind.
-        self.pass_on(write);
+        let whole = self.pass_on(write, whole);
+        if let Some(entry) = self.index.get_mut(&id) {
+            entry.whole = whole;
+        }
         self.answer(&record, rank, ctx);
     }
 
@@ -281,34 +291,38 @@ impl RegistryActor {
         }
     }
 
-    /// Passes on what the journal has. While something of the outbox is still to be read, what follows is read from there too: the
-    /// records would else settle what they were never told with what came after it.
-    fn pass_on(&mut self, write: Write) {
-        if !self.is_unread() {
+    /// Passes on what the journal has, and returns whether the records' ledger has all of the session now. While something of the
+    /// outbox is still to be read, what follows of a session that is not `whole` is read from there too: the records would else
+    /// settle what they were never told with what came after it.
+    fn pass_on(&mut self, write: Write, whole: bool) -> bool {
+        if whole || !self.is_unread() {
             return self.tell_others(write);
         }
         self.spilled = Some(None);
         self.note_behind();
         let priority = Self::priority(&write);
         self.tell_view(priority, write.record);
+        false
     }
 
     fn priority(write: &Write) -> Priority {
         if write.transitions.is_empty() { Priority::Activity } else { Priority::of(&write.record) }
     }
 
-    /// Tells the records and the view.
-    pub(super) fn tell_others(&mut self, write: Write) {
-        let now = clock::instant();
+    /// Tells the records and the view; whether there was room for the records.
+    pub(super) fn tell_others(&mut self, write: Write) -> bool {
         let (priority, record) = (Self::priority(&write), write.record.clone());
-        if let Some(sink) = &mut self.records
-            && sink.ledger.push(now, priority, write).is_err()
-        {
+        let taken = match &mut self.records {
+            Some(sink) => sink.ledger.push(clock::instant(), priority, write).is_ok(),
+            None => true,
+        };
+        if !taken {
             // The outbox has it.
             self.spilled = Some(None);
         }
         self.note_behind();
         self.tell_view(priority, record);
+        taken
     }
 
     fn tell_view(&mut self, priority: Priority, record: Record) {

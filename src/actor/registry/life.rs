@@ -168,12 +168,15 @@ impl RegistryActor {
             let Settings { node, incarnation, epoch, .. } = settings.as_ref();
             store.renew_lease(node.clone(), incarnation.clone(), *epoch, clock::utc()).await
         };
-        // A disk that hangs is not asked again each second.
-        if !std::mem::replace(&mut self.renewing_journal, true) {
+        if let Some(since) = self.renewing_journal {
+            // A disk that hangs is not asked again each second, and is known to be slow before it answers.
+            self.note_slow(since);
+        } else {
             let (journal, since) = (self.stores.journal.clone() as Arc<dyn RecordStore>, clock::instant());
+            self.renewing_journal = Some(since);
             let renewal = renew(journal, self.settings.clone());
             ctx.spawn(renewal.into_actor(self).map(move |outcome, registry, ctx| {
-                registry.renewing_journal = false;
+                registry.renewing_journal = None;
                 registry.journal_answered(&outcome, since, ctx);
             }));
         }

@@ -139,6 +139,7 @@ impl RegistryActor {
                 self.close_stray(action, record, history, ctx)
             }
             (Action::Infer, _, Some(record)) => {
+                // What finds no room is found again by the next sweep.
                 self.tell_others(Write::lost(record, Authority::Inferred, clock::utc(), INFERRED.into()));
             }
             // People are told by whoever sweeps; the rest did not stand.
@@ -174,7 +175,8 @@ impl RegistryActor {
         let (id, now) = (record.id, clock::utc());
         if record.is_closed() {
             // The journal knows of its end, the others have lost it.
-            return self.tell_others(Write { record, transitions: history });
+            self.tell_others(Write { record, transitions: history });
+            return;
         }
         let write = if action == Action::CloseEarlier {
             let detail = Earlier::than(&self.settings, &self.stores).found(&record);

@@ -92,6 +92,8 @@ pub enum RegistryMessage {
     },
     /// Asks for every open session.
     OpenHere(oneshot::Sender<Vec<Record>>),
+    /// Asks for every session that was admitted and is not over, whether it is to be seen yet or not.
+    AdmittedHere(oneshot::Sender<Vec<Record>>),
     /// Asks for the latest of these records.
     Freshen {
         /// As a store had them.

@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
-use super::{Place, RegistryActor};
+use super::{Place, RegistryActor, VIEW_LEASE};
 use crate::{
     actor::{clock, stores::Stores},
     core::{
@@ -117,15 +117,29 @@ async fn ghosts(
     known: HashSet<SessionId>,
 ) -> Result<Vec<Record>, StoreError> {
     let mut closed = Vec::new();
-    // Under another name this node shows nothing any more, and where nobody shares its records nobody else does.
+    let shown = stores.live.open().await?;
+    // What this node shows under an earlier name, where its records are its own: unless that is the name of a living one, of whose
+    // directory this is a copy.
+    let renamed = stores.records.is_none() && shown.iter().any(|shown| shown.node != *node);
+    let dead = if renamed { dead(stores).await? } else { HashSet::new() };
     let is_own = |shown: &Record| match shown.node == *node {
         true => shown.epoch <= epoch,
-        false => stores.records.is_none(),
+        false => dead.contains(&shown.node),
     };
-    for shown in stores.live.open().await? {
+    for shown in shown {
         if is_own(&shown) && !known.contains(&shown.id) {
             closed.extend(stores.journal.get(shown.id).await?.filter(Record::is_closed));
         }
     }
     Ok(closed)
+}
+
+/// The nodes that show something and renew no lease in the view.
+async fn dead(stores: &Stores) -> Result<HashSet<NodeId>, StoreError> {
+    let before = stores.live.leases().await?;
+    tokio::time::sleep(4 * VIEW_LEASE).await;
+    let shown = stores.live.open().await?.into_iter().map(|shown| shown.node);
+    let alive: HashSet<NodeId> =
+        stores.live.leases().await?.into_iter().filter(|lease| !before.contains(lease)).map(|(node, _)| node).collect();
+    Ok(shown.filter(|node| !alive.contains(node)).collect())
 }

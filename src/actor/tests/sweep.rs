@@ -51,6 +51,10 @@ async fn what_the_journal_does_not_have_yet_is_shown_to_nobody() {
         .eventually(async || house.gateway.stores().await.unwrap().iter().skip(1).all(|store| store.queue_depth == 0))
         .await;
     assert_eq!(house.live.open().await.unwrap(), []);
+    // Whoever withdraws a right means it too.
+    let (reply, admitted) = oneshot::channel();
+    house.gateway.parts.registry.deliver(RegistryMessage::AdmittedHere(reply)).await.ok();
+    assert_eq!(admitted.await.unwrap().len(), 1);
     assert_eq!(house.gateway.list(ListQuery::default()).await.unwrap().sessions, []);
     drop(closed_gate);
     let id = opening.await.unwrap().unwrap().id;

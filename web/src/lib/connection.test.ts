@@ -488,6 +488,13 @@ describe("ending", () => {
     expect([sockets.length, timers.length]).toEqual([1, 0]);
   });
 
+  test("what_is_typed_in_a_terminal_that_was_opened_elsewhere_waits_for_nothing", () => {
+    socket().attached();
+    socket().onclose?.({ code: 4409 });
+    expect(connection.input(Uint8Array.of(0x6c, 0x73))).toBe(true);
+    expect(seen.waiting).toBe(null);
+  });
+
   test("leaving_a_terminal_that_was_opened_elsewhere_ends_nothing", () => {
     socket().attached();
     socket().onclose?.({ code: 4409 });

@@ -171,6 +171,8 @@ export class Connection {
   input(bytes: Uint8Array): boolean {
     if (this.#isOver) return false;
     if (!this.#typing || (this.#replaying && (isAnswer(bytes) || isReport(bytes)))) return true;
+    // Typed here it would be of a turn that is over once this page types again.
+    if (this.#phase.kind === "superseded") return true;
     if (this.#phase.kind !== "attached") {
       const kept = isReport(bytes) || this.#away.push(bytes);
       this.#view.waiting(this.#away.waiting(false));
