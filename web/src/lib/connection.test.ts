@@ -290,9 +290,9 @@ describe("sending input", () => {
     socket().attached();
     connection.input(Uint8Array.of(1, 2));
     socket().onclose?.({ code: 4409 });
-    connection.input(Uint8Array.of(3));
     connection.resume();
     socket().attached({ input: 40 });
+    connection.input(Uint8Array.of(3));
     expect(socket().sent.filter((frame) => frame instanceof Uint8Array)).toEqual([Uint8Array.of(3)]);
   });
 });
