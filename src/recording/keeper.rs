@@ -109,7 +109,10 @@ impl Hand {
         let synced = match self.work.recv_timeout(rest) {
             Ok(Work::Sync(files)) => {
                 // Each, whatever became of the one before: nobody hands them in again.
-                let synced = files.iter().map(|file| file.sync_data()).fold(Ok(()), |all, one| all.and(one));
+                let mut synced = Ok(());
+                for file in &files {
+                    synced = synced.and(file.sync_data());
+                }
                 drop(files);
                 self.syncing.store(false, Ordering::Release);
                 synced
