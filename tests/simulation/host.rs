@@ -81,6 +81,7 @@ pub struct Host {
     dice: Dice,
     hasty: bool,
     serve_for: Duration,
+    ahead: usize,
     set: RefCell<Option<LocalSet>>,
     gateway: RefCell<Option<Gateway>>,
     frozen: Cell<bool>,
@@ -111,12 +112,14 @@ pub struct Parts {
     pub hasty: bool,
     /// How long it may serve without a renewal of its lease.
     pub serve_for: Duration,
+    /// Sessions that wait in memory for the records.
+    pub ahead: usize,
 }
 
 impl Host {
     /// A host on which nothing runs.
     pub fn new(number: usize, parts: Parts) -> Self {
-        let Parts { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for } = parts;
+        let Parts { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for, ahead } = parts;
         let (world, stings) = (World::new(WALL, dice.next()), Rc::new(Stings::new(number, truth.clone(), log.clone())));
         let seen = stings.clone();
         world.watch(move |kind, which| seen.see(kind, which));
@@ -134,6 +137,7 @@ impl Host {
             dice,
             hasty,
             serve_for,
+            ahead,
             set: RefCell::default(),
             gateway: RefCell::default(),
             frozen: Cell::new(false),
@@ -251,6 +255,7 @@ impl Host {
             connector: self.connector.clone(),
             collapsed: self.collapsed.clone(),
             serve_for: self.serve_for,
+            ahead: self.ahead,
         }
     }
 }
@@ -265,16 +270,17 @@ struct Boot {
     connector: Arc<dyn Connector + Send + Sync>,
     collapsed: Arc<Mutex<Option<Collapse>>>,
     serve_for: Duration,
+    ahead: usize,
 }
 
 /// Starts a gateway as the composition root does.
 async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
-    let Boot { node, incarnation, journal, records, live, connector, collapsed, serve_for } = boot;
+    let Boot { node, incarnation, journal, records, live, connector, collapsed, serve_for, ahead } = boot;
     let asked = records.as_ref().map(|records| Asked::Store(records.as_ref()));
     let epoch = registry::begin_epoch(journal.as_ref(), asked, &node, &incarnation, Epoch(0)).await?;
     let view: Arc<dyn LiveStore> = Arc::new(View::new(live.0, live.1, node.clone(), epoch));
     let gateway = Gateway::start(Foundation {
-        settings: Settings { serve_for, ..settings(node, incarnation, epoch) },
+        settings: Settings { serve_for, records_ahead: ahead, ..settings(node, incarnation, epoch) },
         stores: Stores {
             journal,
             records: records.map(|records| records as Arc<dyn SharedRecords>),
@@ -309,8 +315,7 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch) -> Settings {
         max_sessions: 5_000,
         max_per_user: 5_000,
         flush_batch: 500,
-        // Few enough that an outage spills.
-        records_ahead: 5,
+        records_ahead: 0,
         flush_interval: Duration::from_millis(50),
         cleanup_batch: 50,
         retention: None,

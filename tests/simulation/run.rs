@@ -203,6 +203,11 @@ impl Stage {
                 dice: dice.fork(),
                 hasty: planted == Some(Planted::HastyDisk),
                 serve_for: self.serve_for,
+                ahead: match self.play.company {
+                    // Few enough that an outage spills.
+                    Company::Passers => 5,
+                    Company::Crowd(many) | Company::Regulars { many, .. } => 2 * many as usize,
+                },
             },
         )
     }
