@@ -26,6 +26,8 @@ impl RegistryActor {
     /// Reads back what did not fit, once there is room.
     pub(super) fn refill(&mut self, ctx: &mut Context<Self>) {
         let Some(after) = self.spilled else { return };
+        // Before it is read, and if it cannot be.
+        self.note_behind();
         let room = self.records.as_ref().is_some_and(|sink| sink.ledger.len() < REFILL as usize);
         if !room || std::mem::replace(&mut self.refilling, true) {
             return;
@@ -59,6 +61,7 @@ impl RegistryActor {
                 }
                 Err(error) => {
                     registry.spilled.get_or_insert(after);
+                    registry.note_behind();
                     tracing::error!(%error, "the outbox could not be read; it is tried again");
                 }
             }
