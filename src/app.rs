@@ -222,10 +222,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
             certificate.fingerprint()
         );
     }
-    // Who follows the link signs in by it: where the browser's address is another, the cookie is for that.
-    let here = format!("{scheme}://{addr}");
-    let address = config.server.public_url.as_ref().filter(|_| link.is_some()).map_or(&*here, |url| url.as_str());
-    println!("Pulsegate is ready: {address}{}", link.unwrap_or_default());
+    println!("Pulsegate is ready: {}", where_to_begin(&config, &format!("{scheme}://{addr}"), link));
     if is_new {
         println!("{}", people::HOW_TO_BEGIN);
     }
@@ -281,6 +278,15 @@ fn server(
         None => server.listen(listener)?,
     };
     Ok(server.run())
+}
+
+/// The gateway's own address; of a link to sign in by, the one that browsers find it under: a cookie is for that.
+fn where_to_begin(config: &Config, here: &str, link: Option<String>) -> String {
+    match (link, &config.server.public_url) {
+        (None, _) => here.to_owned(),
+        (Some(link), None) => format!("{here}{link}"),
+        (Some(link), Some(public)) => format!("{}{link}", public.as_str()),
+    }
 }
 
 /// Starts the actors on a thread of their own, which ends with the process and not sooner: stopped, it would drop what it is
