@@ -106,7 +106,7 @@ pub struct RegistryActor {
     recovery: Recovery,
     /// Of the sweeps under way.
     musters: Vec<Weak<Departed>>,
-    /// Since when.
+    /// When the renewal that is under way was begun.
     renewing_journal: Option<Instant>,
     renewing_records: bool,
     right: Right,
