@@ -24,14 +24,20 @@ async function maria(lab, gateway, admin) {
   return desk;
 }
 
-const focused = (desk) => desk.page.evaluate(() => document.activeElement?.dataset.testid ?? document.activeElement?.className ?? "");
-
-promise("who looks on asks, is let type, and the owner takes it back; nobody's keys go astray", async (lab) => {
+/** A shell of the owner's, and maria, who may look on. */
+async function shared(lab) {
   const gateway = await lab.demo();
   const owner = await lab.desk(gateway);
   const guest = await maria(lab, gateway, owner);
   await owner.at("nav-new").click();
   const id = await owner.openPlayground();
+  return { gateway, owner, guest, id };
+}
+
+const focused = (desk) => desk.page.evaluate(() => document.activeElement?.dataset.testid ?? document.activeElement?.className ?? "");
+
+promise("who looks on asks, is let type, and the owner takes it back; nobody's keys go astray", async (lab) => {
+  const { gateway, owner, guest, id } = await shared(lab);
   await owner.ask("echo begun", /^begun$/m);
   await guest.page.setViewportSize({ width: 900, height: 500 });
   await guest.at("nav-sessions").click();
@@ -110,11 +116,7 @@ promise("who is refused is told so, and an operator takes control where the poli
 });
 
 promise("who may look on no longer reads so in that terminal, and stays signed in until the gateway knows them no more", async (lab) => {
-  const gateway = await lab.demo();
-  const owner = await lab.desk(gateway);
-  const guest = await maria(lab, gateway, owner);
-  await owner.at("nav-new").click();
-  const id = await owner.openPlayground();
+  const { gateway, owner, guest, id } = await shared(lab);
   await guest.at("nav-sessions").click();
   await guest.row(id).getByTestId("session-watch").click();
   await guest.stands("active");
