@@ -29,8 +29,12 @@ const TYPES_EVERY: Duration = Duration::from_secs(60);
 /// Memory at the end against the time in which caches filled.
 const MEMORY: f64 = 1.1;
 
-/// What a session keeps of its output: little enough that it is full before anything is measured, else it grows for hours.
+/// What a session keeps of its output: little, so that it is soon full.
 const REPLAY: &str = "4KiB";
+
+/// Output that each begins with, in bytes: fills what a session keeps and what carries it, which those who type a line a
+/// minute would fill for hours.
+const FILL: u64 = 256 * 1024;
 
 /// Of all looks, the share that is for caches to fill: the first of so many.
 const WARM: usize = 10;
@@ -72,7 +76,11 @@ impl Soak {
             }
         };
         let servers = Servers::start(Some(outside), &[("PULSEGATE__SESSION__REPLAY_BUFFER", REPLAY)]).await?;
-        let opening = stream::iter(0..self.sessions).map(|_| servers.gateway.terminal());
+        let opening = stream::iter(0..self.sessions).map(|_| async {
+            let (id, mut terminal) = servers.gateway.terminal().await?;
+            shell::flood(&mut terminal, FILL).await?;
+            anyhow::Ok((id, terminal))
+        });
         let terminals: Vec<_> = opening.buffer_unordered(AT_ONCE).try_collect().await?;
         let ids: BTreeSet<String> = terminals.iter().map(|(id, _)| id.clone()).collect();
         let staying = terminals.into_iter().enumerate().map(|(nth, (id, terminal))| async move {
