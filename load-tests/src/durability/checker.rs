@@ -100,9 +100,13 @@ impl Checker {
         since: Instant,
         whole: bool,
     ) -> Result<(Look, Duration)> {
+        let mut late = false;
         loop {
             let after = since.elapsed();
             let look = self.look(servers, driver, whole).await?;
+            if !std::mem::replace(&mut late, after > AGREE_WITHIN) && late {
+                eprint!("after {:.1} s still:\n{}", after.as_secs_f64(), look.findings);
+            }
             if look.findings.is_empty() || after > LOST_AFTER {
                 return Ok((look, after));
             }
