@@ -222,7 +222,8 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
             certificate.fingerprint()
         );
     }
-    println!("Pulsegate is ready: {}", where_to_begin(&config, &format!("{scheme}://{addr}"), link));
+    let public_url = config.server.public_url.as_ref().map(|origin| origin.as_str());
+    println!("Pulsegate is ready: {}", where_to_begin(public_url, &format!("{scheme}://{addr}"), link));
     if is_new {
         println!("{}", people::HOW_TO_BEGIN);
     }
@@ -281,12 +282,8 @@ fn server(
 }
 
 /// The gateway's own address; of a link to sign in by, the one that browsers find it under: a cookie is for that.
-fn where_to_begin(config: &Config, here: &str, link: Option<String>) -> String {
-    match (link, &config.server.public_url) {
-        (None, _) => here.to_owned(),
-        (Some(link), None) => format!("{here}{link}"),
-        (Some(link), Some(public)) => format!("{}{link}", public.as_str()),
-    }
+fn where_to_begin(public_url: Option<&str>, here: &str, link: Option<String>) -> String {
+    link.map_or_else(|| here.to_owned(), |link| format!("{}{link}", public_url.unwrap_or(here)))
 }
 
 /// Starts the actors on a thread of their own, which ends with the process and not sooner: stopped, it would drop what it is
@@ -334,5 +331,19 @@ pub fn exit_status(error: &anyhow::Error) -> u8 {
         Some(Collapse::ActorFailed) => 70,
         Some(Collapse::Fenced) => 75,
         None => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_link_is_under_the_address_that_browsers_know() {
+        let (here, link) = ("http://127.0.0.1:8022", || Some("/#sign-in=once".to_owned()));
+        assert_eq!(where_to_begin(None, here, link()), "http://127.0.0.1:8022/#sign-in=once");
+        let public_url = Some("https://ssh.example.org");
+        assert_eq!(where_to_begin(public_url, here, link()), "https://ssh.example.org/#sign-in=once");
+        assert_eq!(where_to_begin(public_url, here, None), here);
     }
 }
