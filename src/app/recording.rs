@@ -30,7 +30,7 @@ pub fn recorder(config: &Config, shelf: Shelf) -> anyhow::Result<Option<Recorder
         compress: wanted.compress,
         retention: Some(wanted.retention).filter(|retention| !retention.is_zero()),
         utc: clock::utc,
-        clock: clock::since_start,
+        clock: clock::boottime,
     };
     if !wanted.enabled {
         // What was recorded before is kept no longer for that.

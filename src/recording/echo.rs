@@ -94,6 +94,16 @@ impl Typed {
         }
         self.0.is_visible(byte)
     }
+
+    /// Ends a line. Returns whether a sequence went on up to here, which no key sends: what seemed to steer was typed.
+    fn ends_within(&mut self) -> bool {
+        std::mem::take(&mut self.0) != Reader::Ground
+    }
+}
+
+/// Enter, Ctrl-C, Ctrl-D, Ctrl-J.
+fn ends_line(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n' | 0x03 | 0x04)
 }
 
 impl Echo {
@@ -103,8 +113,13 @@ impl Echo {
             if self.lines.back().is_none_or(|line| line.ended) {
                 self.lines.push_back(Line::new());
             }
+            let ends = ends_line(byte);
+            let within = ends && self.typed.ends_within();
             let visible = self.typed.is_visible(byte);
             let Some(line) = self.lines.back_mut() else { break };
+            if within {
+                line.forget();
+            }
             if line.shown {
                 line.bytes.push(byte);
                 if visible {
@@ -114,8 +129,7 @@ impl Echo {
                     line.forget();
                 }
             }
-            // Enter, Ctrl-C, Ctrl-D, Ctrl-J.
-            line.ended = matches!(byte, b'\r' | b'\n' | 0x03 | 0x04);
+            line.ended = ends;
         }
         while self.lines.len() > LINES {
             self.lines.pop_front();
@@ -213,6 +227,7 @@ mod tests {
         assert_eq!(recorded(&[('t', "\x1b[A"), ('s', "make"), ('t', "\r"), ('s', "\r\n")]), "\x1b[A\r");
         assert_eq!(recorded(&[('t', "a\x7fb\r"), ('s', "a"), ('s', "\x08 \x08b\r\n")]), "", "a safe mistake");
         assert_eq!(recorded(&[('t', "\x1bs\r"), ('s', "\r\n$ ")]), "", "Alt with a letter is typing too");
+        assert_eq!(recorded(&[('t', "\x1bO4711\r"), ('s', "\r\n$ ")]), "", "no key's sequence goes on behind Enter");
     }
 
     #[test]

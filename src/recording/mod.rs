@@ -82,7 +82,7 @@ pub struct Settings {
     pub retention: Option<Duration>,
     /// The clock that stamps.
     pub utc: fn() -> UtcMicros,
-    /// The clock that measures.
+    /// The clock that measures, time asleep included.
     pub clock: fn() -> Duration,
 }
 

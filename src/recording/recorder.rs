@@ -280,6 +280,7 @@ impl Writer {
     /// Does something about `bytes` to a recording; a failure is handled by its policy.
     fn with(&mut self, tape: u64, at: Duration, bytes: usize, act: impl FnOnce(&mut Reel) -> io::Result<()>) {
         let Some(film) = self.films.get_mut(&tape) else { return };
+        let size = film.size();
         let made = match &film.reel {
             Some(_) => Ok(()),
             None if at < film.try_at => return film.miss(bytes, &self.shared.tally),
@@ -297,7 +298,10 @@ impl Writer {
                 made
             }
         };
-        self.shared.tally.note(outcome.as_ref().err());
+        // That something waits to be written shows nothing.
+        if outcome.is_err() || film.size() > size {
+            self.shared.tally.note(outcome.as_ref().err());
+        }
         let full = film.reel.as_ref().is_some_and(Reel::is_full);
         match outcome {
             Err(error) if film.required => film.opening.level.fails(sentence(&error)),
@@ -316,7 +320,9 @@ impl Writer {
         let sealed = film.reel.map(|reel| reel.seal(at));
         self.open.end(&film.path);
         let outcome = sealed?;
-        self.shared.tally.note(outcome.as_ref().err());
+        if !matches!(outcome, Ok(None)) {
+            self.shared.tally.note(outcome.as_ref().err());
+        }
         let (seal, file) = outcome.ok().flatten()?;
         if let Some(file) = file {
             self.keeper.keep(file, &film.path);
@@ -326,6 +332,11 @@ impl Writer {
 }
 
 impl Film {
+    /// Bytes of the file.
+    fn size(&self) -> u64 {
+        self.reel.as_ref().map_or(0, Reel::size)
+    }
+
     /// `bytes` are missing, and nobody has counted them yet.
     fn miss(&mut self, bytes: usize, tally: &Tally) {
         self.lose(bytes as u64);

@@ -45,6 +45,17 @@ pub struct Making {
 /// What is left of a reel: the seal, and the file if it was open.
 pub type Sealed = (Seal, Option<Arc<File>>);
 
+/// What stands in lines that are not written yet.
+#[derive(Debug, Default)]
+struct Unwritten {
+    /// Bytes of the terminal.
+    bytes: u64,
+    /// Bytes of which a line says that they are missing.
+    missing: u64,
+    /// The last size.
+    size: Option<(u16, u16)>,
+}
+
 /// A recording that is being written.
 #[derive(Debug)]
 pub struct Reel {
@@ -59,17 +70,22 @@ pub struct Reel {
     /// The length of the text that was written for sure, and its chain.
     written: u64,
     safe: Chain,
-    /// Lines that are not written yet, and the terminal's bytes in them.
+    /// Lines that are not written yet.
     lines: Vec<u8>,
-    unwritten: u64,
+    /// What a failure to write them loses.
+    unwritten: Unwritten,
     chain: Chain,
     output: Joiner,
     typed: Joiner,
     echo: Option<Echo>,
     at: Duration,
     linked_at: Duration,
-    /// Bytes that are missing since the last line that said so.
+    /// Bytes that are missing, as far as no line says so yet.
     lost: u64,
+    /// The size that a failed write lost, until it is told again.
+    lost_size: Option<(u16, u16)>,
+    /// Whether something of a failed write may be left in the file.
+    torn: bool,
     eventful: bool,
     full: bool,
 }
@@ -106,7 +122,7 @@ impl Reel {
             written: 0,
             safe: Chain::default(),
             lines: cast::header(title, making.unix_seconds),
-            unwritten: 0,
+            unwritten: Unwritten::default(),
             chain: Chain::default(),
             output: Joiner::default(),
             typed: Joiner::default(),
@@ -114,6 +130,8 @@ impl Reel {
             at: Duration::ZERO,
             linked_at: Duration::ZERO,
             lost: 0,
+            lost_size: None,
+            torn: false,
             eventful: false,
             full: false,
         }
@@ -138,9 +156,14 @@ impl Reel {
         self.file = None;
     }
 
-    /// Bytes that are missing since the last line that said so.
+    /// Bytes that are missing, as far as the file does not say so yet.
     pub fn lost(&self) -> u64 {
-        self.lost
+        self.lost + self.unwritten.missing
+    }
+
+    /// Bytes of the file that are there for sure.
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// Whether it has reached its limit, so that nothing is added any more.
@@ -156,7 +179,7 @@ impl Reel {
         if !self.begin(at) {
             return Ok(());
         }
-        self.unwritten += bytes.len() as u64;
+        self.unwritten.bytes += bytes.len() as u64;
         let (at, lines) = (self.at, &mut self.lines);
         self.output.join(bytes, |text| cast::event(lines, at, Code::Output, text));
         if let Some(echoed) = self.echo.as_mut().map(|echo| echo.shown(bytes)) {
@@ -181,8 +204,13 @@ impl Reel {
     /// The terminal has a new size.
     pub fn resize(&mut self, at: Duration, cols: u16, rows: u16) {
         if self.begin(at) {
-            cast::event(&mut self.lines, self.at, Code::Resize, &format!("{cols}x{rows}"));
+            self.tell_size((cols, rows));
         }
+    }
+
+    fn tell_size(&mut self, size: (u16, u16)) {
+        self.unwritten.size = Some(size);
+        cast::event(&mut self.lines, self.at, Code::Resize, &format!("{}x{}", size.0, size.1));
     }
 
     /// `bytes` are missing here.
@@ -228,8 +256,12 @@ impl Reel {
         self.at = at.saturating_sub(self.making.begins).max(self.at);
         let lost = std::mem::take(&mut self.lost);
         if lost > 0 {
+            self.unwritten.missing += lost;
             let sentence = format!("{lost} bytes of the terminal could not be recorded here");
             cast::event(&mut self.lines, self.at, Code::Marker, &sentence);
+        }
+        if let Some(size) = self.lost_size.take() {
+            self.tell_size(size);
         }
     }
 
@@ -249,6 +281,7 @@ impl Reel {
     }
 
     fn record_typing(&mut self, echoed: &[u8]) {
+        self.unwritten.bytes += echoed.len() as u64;
         let (at, lines) = (self.at, &mut self.lines);
         self.typed.join(echoed, |text| cast::event(lines, at, Code::Input, text));
     }
@@ -282,11 +315,11 @@ impl Reel {
             }
             Err(_) => {
                 self.chain = self.safe.clone();
-                self.lost += unwritten;
-                // What a full disk took of a line must not stay.
-                if let Some(file) = &self.file {
-                    file.set_len(self.size)?;
-                }
+                self.lost += unwritten.bytes + unwritten.missing;
+                self.lost_size = unwritten.size;
+                self.torn = true;
+                // If it cannot be mended now, it is before the next write.
+                let _ = self.mend();
             }
         }
         self.lines.clear();
@@ -299,11 +332,22 @@ impl Reel {
             Some(file) => file,
             None => self.file.insert(Arc::new(File::options().append(true).open(&self.path)?)),
         };
+        let file = file.clone();
+        self.mend()?;
         let Some(cipher) = &self.cipher else {
-            return (&**file).write_all(&self.lines).map(|()| self.lines.len());
+            return (&*file).write_all(&self.lines).map(|()| self.lines.len());
         };
         let mut piece = Vec::with_capacity(self.lines.len() + 64);
         cipher.encrypt(self.written, &self.lines, &mut piece)?;
-        (&**file).write_all(&piece).map(|()| piece.len())
+        (&*file).write_all(&piece).map(|()| piece.len())
+    }
+
+    /// Takes away what a full disk took of a line.
+    fn mend(&mut self) -> io::Result<()> {
+        if let Some(file) = self.file.as_ref().filter(|_| self.torn) {
+            file.set_len(self.size)?;
+            self.torn = false;
+        }
+        Ok(())
     }
 }

@@ -240,20 +240,18 @@ impl Shelf {
         let file = File::options().read(true).write(true).open(path)?;
         let mut storage = Storage::open(file, text::session(path).unwrap_or_default(), self.seals())?;
         let Some(end) = End::of(&mut storage)? else { return Ok(None) };
-        let End { mut chain, bytes, starts, sealed } = end;
+        let End { mut chain, mut at, bytes, starts, sealed } = end;
         if sealed.is_some() {
             return Ok(sealed);
         }
-        let (mut whole, mut at) = (0, Duration::ZERO);
+        let mut whole = 0;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             // The first is the header, or what follows the digits of a link.
             let told = cast::read_event(line);
             if !line.ends_with(b"\n") || (whole > 0 && told.is_none()) {
                 break;
             }
-            if let Some(Event(seconds, ..)) = told {
-                at = at.max(Duration::try_from_secs_f64(seconds).unwrap_or_default());
-            }
+            at = told.map_or(at, |told| at.max(time(&told)));
             whole += line.len();
         }
         if whole == 0 {
@@ -312,6 +310,8 @@ pub fn open_whole(path: &Path) -> io::Result<(File, u64)> {
 struct End {
     /// The chain behind the link.
     chain: Chain,
+    /// When it was made.
+    at: Duration,
     /// What stands behind its digits.
     bytes: Vec<u8>,
     /// Where that begins.
@@ -338,12 +338,18 @@ impl End {
                     let bytes = bytes.get(behind..).unwrap_or_default().to_vec();
                     let sealed = found.last.then_some(Seal { bytes: length, head: found.link });
                     let starts = length - bytes.len() as u64;
-                    return Ok(Some(Self { chain: Chain::after(&found.link), bytes, starts, sealed }));
+                    let at = cast::read_event(line).as_ref().map(time).unwrap_or_default();
+                    return Ok(Some(Self { chain: Chain::after(&found.link), at, bytes, starts, sealed }));
                 }
                 end = begins;
             }
         }
         let header = cast::read_header(bytes.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default());
-        Ok(header.map(|_| Self { chain: Chain::default(), bytes, starts: 0, sealed: None }))
+        Ok(header.map(|_| Self { chain: Chain::default(), at: Duration::ZERO, bytes, starts: 0, sealed: None }))
     }
+}
+
+/// Since the recording began.
+fn time(Event(seconds, ..): &Event) -> Duration {
+    Duration::try_from_secs_f64(*seconds).unwrap_or_default()
 }

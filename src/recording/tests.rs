@@ -74,6 +74,11 @@ fn shown(bytes: &[u8]) -> String {
     events.filter(|Event(_, code, _)| code == "o").map(|Event(.., text)| text).collect()
 }
 
+/// When each line was written.
+fn times(bytes: &[u8]) -> Vec<f64> {
+    bytes.split(|byte| *byte == b'\n').filter_map(cast::read_event).map(|Event(at, ..)| at).collect()
+}
+
 #[test]
 fn a_recording_verifies_and_holds_what_was_shown() {
     let (_folder, path, seal) = recorded(true);
@@ -133,6 +138,7 @@ fn a_recording_cut_anywhere_is_sealed_with_every_whole_line() {
         }
         let verdict = look(&bytes);
         assert_eq!((verdict.bad, verdict.seal), (None, seal), "cut at {cut}");
+        assert!(times(&bytes).is_sorted(), "cut at {cut}: {:?}", times(&bytes));
         let kept = whole[..cut].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
         assert_eq!(bytes[..kept], whole[..kept], "cut at {cut}");
         assert_eq!(shelf(&folder).recover(&path, "cut").unwrap(), seal, "again changes nothing");
@@ -141,22 +147,46 @@ fn a_recording_cut_anywhere_is_sealed_with_every_whole_line() {
 }
 
 #[test]
-fn a_disk_that_is_full_loses_what_it_could_not_take_and_says_so() {
+fn a_disk_that_is_full_takes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("x.cast");
     let full = File::options().append(true).open("/dev/full").unwrap();
-    let mut reel = Reel::over(full, path.clone(), &title(), making());
+    let mut reel = Reel::over(full, folder.path().join("x.cast"), &title(), making());
     reel.output(Duration::from_secs(1), b"gone").unwrap();
     assert!(reel.flush().is_err());
-    assert_eq!(reel.lost(), 4);
+    assert_eq!((reel.lost(), reel.size()), (4, 0));
+}
 
+#[test]
+fn all_that_a_row_of_failed_writes_lost_is_told_and_the_last_size_is_told_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, away) = (folder.path().join("x.cast"), folder.path().join("away"));
     let mut reel = Reel::create(path.clone(), &title(), making(), None).unwrap();
-    reel.lose(4);
-    reel.output(Duration::from_secs(2), b"kept").unwrap();
-    reel.seal(Duration::from_secs(3)).unwrap();
+    reel.output(Duration::from_secs(1), b"kept").unwrap();
+    reel.flush().unwrap();
+    // A folder in its place takes no line.
+    reel.release();
+    fs::rename(&path, &away).unwrap();
+    fs::create_dir(&path).unwrap();
+    let before = reel.size();
+    for (second, lost) in [(2, 100), (3, 150)] {
+        reel.output(Duration::from_secs(second), &vec![b'x'; lost]).unwrap();
+        assert!(reel.flush().is_err());
+    }
+    reel.resize(Duration::from_secs(4), 132, 43);
+    assert!(reel.flush().is_err());
+    assert_eq!((reel.lost(), reel.size()), (250, before));
+    fs::remove_dir(&path).unwrap();
+    fs::rename(&away, &path).unwrap();
+    reel.output(Duration::from_secs(5), b" again").unwrap();
+    reel.flush().unwrap();
+    assert_eq!(reel.lost(), 0);
+    reel.seal(Duration::from_secs(6)).unwrap();
     let bytes = fs::read(&path).unwrap();
-    assert_eq!((look(&bytes).bad, shown(&bytes).as_str()), (None, "kept"));
-    assert!(String::from_utf8(bytes).unwrap().contains("\"m\",\"4 bytes of the terminal could not be recorded here\""));
+    assert_eq!((look(&bytes).bad, shown(&bytes).as_str()), (None, "kept again"));
+    let text = String::from_utf8(bytes).unwrap();
+    let told =
+        "\"m\",\"250 bytes of the terminal could not be recorded here\"]\n[5.000000,\"r\",\"132x43\"]\n[5.000000,\"o\"";
+    assert!(text.contains(told), "{text}");
 }
 
 #[test]

@@ -77,8 +77,10 @@ fn an_encrypted_recording_cut_anywhere_is_sealed_with_every_whole_write() {
             assert_eq!(shelf.recover(&path, "cut").unwrap(), Some(seal), "again changes nothing");
         }
     }
+    // What stands in the place of the end may by chance be what stood there.
+    kept.sort_unstable();
     kept.dedup();
-    assert!(kept.len() == 5 && kept.is_sorted_by(|more, less| more > less) && kept[0] == text.len(), "{kept:?}");
+    assert!(kept.len() == 5 && kept[4] == text.len(), "{kept:?}");
 }
 
 #[test]
