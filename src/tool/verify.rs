@@ -40,9 +40,13 @@ pub async fn run(desk: &Desk, options: &Verify) -> anyhow::Result<Report> {
         }
         read => read.with_context(|| format!("cannot read {}", path.display()))?,
     };
-    let log = match verdict.header.as_ref().and_then(|header| header.session.parse().ok()) {
+    let (named, told) = (
+        text::session(path).and_then(|name| name.parse().ok()),
+        verdict.header.as_ref().and_then(|header| header.session.parse().ok()),
+    );
+    let log = match told.or(named) {
         Some(session) if verdict.bad.is_none() => {
-            verdict.bad = misplaced(path, session);
+            verdict.bad = misplaced(named, told);
             log(desk, session).await?
         }
         _ => Log::Silent,
@@ -53,11 +57,12 @@ pub async fn run(desk: &Desk, options: &Verify) -> anyhow::Result<Report> {
     Ok(report(path, &verdict, &log))
 }
 
-/// A recording in the place of another.
-fn misplaced(path: &Path, session: SessionId) -> Option<Bad> {
-    let named: SessionId = text::session(path)?.parse().ok()?;
-    let what = format!("the file is named after session {named} and holds the recording of {session}");
-    (named != session).then_some(Bad { from: 0, until: 0, what })
+/// A recording in the place of another, by the session that the file is named after and the one that its header tells.
+fn misplaced(named: Option<SessionId>, told: Option<SessionId>) -> Option<Bad> {
+    let named = named?;
+    let holds = told.map_or_else(|| "no session".to_owned(), |told| told.to_string());
+    let what = format!("the file is named after session {named} and holds the recording of {holds}");
+    (told != Some(named)).then_some(Bad { from: 0, until: 0, what })
 }
 
 async fn log(desk: &Desk, session: SessionId) -> anyhow::Result<Log> {
