@@ -1,23 +1,24 @@
 //! Owns the records that many gateways keep on one MySQL or MariaDB server: what is sent for each question, and the schema.
 //! Knows no session rules beyond "the higher rank stays".
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{
+    str::FromStr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
-    ConnectOptions, MySqlPool, QueryBuilder,
-    migrate::Migrator,
-    mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlRow, MySqlSslMode},
+    ConnectOptions, QueryBuilder,
+    mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode},
 };
 
-use super::{
-    Lease, ListQuery, Page, Position, RecordStore, StoreError, Write,
-    schema::{self, Step, step},
-};
+use super::{Lease, ListQuery, Page, Position, RecordStore, StoreError, Write};
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros, micros};
 
 use lane::{Lane, Statement};
+pub use steps::STEPS;
 pub use upkeep::{Import, USERS};
 
 /// What the servers' errors mean.
@@ -37,32 +38,14 @@ mod rows;
 mod sharing;
 /// Who is signed in.
 mod sign_ins;
+/// The schema's steps, and the lock under which they are taken.
+mod steps;
 /// Targets.
 mod targets;
 #[cfg(test)]
 mod tests;
 /// A copy, the way back, a scratch database.
 mod upkeep;
-
-/// The schema's steps, oldest first.
-pub const STEPS: [Step; 16] = [
-    step!(1, "session records", "mysql/0001_session_records"),
-    step!(2, "session events", "mysql/0002_session_events"),
-    step!(3, "nodes", "mysql/0003_nodes"),
-    step!(4, "journal", "mysql/0004_journal"),
-    step!(5, "neighbours", "mysql/0005_neighbours"),
-    step!(6, "people", "mysql/0006_people"),
-    step!(7, "audit", "mysql/0007_audit"),
-    step!(8, "second factor", "mysql/0008_second_factor"),
-    step!(9, "targets", "mysql/0009_targets"),
-    step!(10, "webhooks", "mysql/0010_webhooks"),
-    step!(11, "view key", "mysql/0011_view_key"),
-    step!(12, "identity", "mysql/0012_identity"),
-    step!(13, "jump hosts", "mysql/0013_jump_hosts"),
-    step!(14, "sign-ins", "mysql/0014_sign_ins"),
-    step!(15, "enrolment", "mysql/0015_enrolment"),
-    step!(16, "provider session", "mysql/0016_provider_session"),
-];
 
 /// Two batches under way and a lease beside them.
 const WRITERS: usize = 3;
@@ -78,9 +61,6 @@ const READS_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long a node serves without renewing its lease, if it does not say otherwise.
 const SERVE_FOR: Duration = Duration::from_hours(24);
-
-/// How long the schema's steps wait for a server to take a connection.
-const STEPS_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// The row stays locked until the transaction ends, so that the epoch read after it is this one's whoever else begins.
 const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at, serve_for) \
@@ -127,6 +107,8 @@ pub struct MySqlStore {
     writers: Arc<Lane>,
     readers: Arc<Lane>,
     serve_for: Duration,
+    /// Whether this release's schema is known to be there.
+    fits: Arc<AtomicBool>,
 }
 
 impl MySqlStore {
@@ -146,64 +128,7 @@ impl MySqlStore {
     fn with_patience(options: MySqlConnectOptions, writes: Duration, reads: Duration) -> Self {
         let writers = Arc::new(Lane::new(options.clone(), WRITERS, writes));
         let readers = Arc::new(Lane::new(options.clone(), READERS, reads));
-        Self { options, writers, readers, serve_for: SERVE_FOR }
-    }
-
-    /// Returns each step of the schema and whether this database has taken it.
-    ///
-    /// # Errors
-    /// As every question to the server.
-    pub async fn schema(&self) -> Result<Vec<(Step, bool)>, StoreError> {
-        const THERE: &str = "SELECT table_name FROM information_schema.tables \
-            WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'";
-        const TAKEN: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
-        let there = self.readers.run(|| vec![sqlx::query(THERE)]).await?;
-        let taken = if there.is_empty() { vec![] } else { self.readers.run(|| vec![sqlx::query(TAKEN)]).await? };
-        let taken = taken.iter().map(|row| rows::count(row, "version")).collect::<Result<Vec<_>, _>>()?;
-        let is_taken = |step: &Step| taken.iter().any(|version| i64::try_from(*version) == Ok(step.version));
-        Ok(STEPS.iter().map(|step| (*step, is_taken(step))).collect())
-    }
-
-    /// Takes every step of the schema that this database has not taken, telling each before it is begun.
-    ///
-    /// With `lock` one process after the other does this, by `GET_LOCK`, which Vitess and TiDB do not have; without it nobody
-    /// else may be at it.
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`] when the schema is of a newer release, or a step broke off (neither server can undo one).
-    pub async fn migrate(&self, lock: bool, mut tell: impl FnMut(&Step)) -> Result<(), StoreError> {
-        let pending: Vec<Step> =
-            self.schema().await?.into_iter().filter(|(_, taken)| !taken).map(|(step, _)| step).collect();
-        let (migrator, pool) = self.migrator(lock).await?;
-        for step in pending {
-            tell(&step);
-            migrator.run_to(step.version, &pool).await.map_err(failure::of_step)?;
-        }
-        // Where nothing is pending it has still to be seen that nothing is newer.
-        migrator.run(&pool).await.map_err(failure::of_step)
-    }
-
-    /// Takes back the newest step that this database has taken and returns it; what the step brought is lost.
-    ///
-    /// # Errors
-    /// As [`migrate`](Self::migrate).
-    pub async fn migrate_down(&self, lock: bool) -> Result<Option<Step>, StoreError> {
-        let newest = self.schema().await?.into_iter().rev().find_map(|(step, taken)| taken.then_some(step));
-        if let Some(step) = newest {
-            let (migrator, pool) = self.migrator(lock).await?;
-            migrator.undo(&pool, step.version - 1).await.map_err(failure::of_step)?;
-        }
-        Ok(newest)
-    }
-
-    /// A connection of its own, on which a step may take as long as it takes. A pool only because sqlx's migrator, given a
-    /// connection, makes a future that cannot change threads.
-    async fn migrator(&self, lock: bool) -> Result<(Migrator, MySqlPool), StoreError> {
-        let mut migrator = schema::migrator(&STEPS);
-        migrator.set_locking(lock);
-        let pool = MySqlPoolOptions::new().max_connections(1).acquire_timeout(STEPS_CONNECT_WITHIN);
-        let pool = pool.connect_with(self.options.clone().set_names(true)).await.map_err(failure::meaning)?;
-        Ok((migrator, pool))
+        Self { options, writers, readers, serve_for: SERVE_FOR, fits: Arc::default() }
     }
 
     async fn read(&self, question: impl Fn() -> QueryBuilder<sqlx::MySql>) -> Result<Vec<MySqlRow>, StoreError> {
@@ -258,6 +183,7 @@ impl RecordStore for MySqlStore {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
+            self.catch_up().await?;
             let work =
                 || vec![self.node_statement(RENEW_LEASE, &node, &incarnation, epoch, now), lease_statement(&node)];
             let lease = only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?;

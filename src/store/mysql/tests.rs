@@ -1,7 +1,7 @@
 //! What a store on MySQL or MariaDB promises beyond the suite of all stores, against a real server: to outlive it, to replace
 //! connections, to survive a deadlock, and a schema that goes both ways.
 
-use std::time::Instant;
+use std::{sync::Mutex, time::Instant};
 
 use super::*;
 use crate::{
@@ -222,6 +222,37 @@ async fn the_schema_goes_up_and_down_step_by_step() {
     assert!(refused.contains("newer release"), "{refused}");
     let undo = format!("DELETE FROM {}._sqlx_migrations WHERE version = 99", database.name());
     fixture::server().sql(&undo).unwrap();
+}
+
+#[tokio::test]
+async fn of_gateways_that_start_together_one_after_the_other_takes_the_steps() {
+    if !is_here() {
+        return;
+    }
+    fixture::server().sql("CREATE DATABASE together").unwrap();
+    let told = Mutex::new(vec![]);
+    let starts = (0..4).map(|_| async {
+        let store = fixture::store(fixture::server(), "together");
+        store.migrate(true, |step| told.lock().unwrap().push(step.version)).await
+    });
+    let taken = futures_util::future::join_all(starts).await;
+    assert!(taken.iter().all(Result::is_ok), "{taken:?}");
+    assert_eq!(*told.lock().unwrap(), STEPS.map(|step| step.version));
+    fixture::server().sql("DROP DATABASE together").unwrap();
+}
+
+#[tokio::test]
+async fn whoever_found_the_server_down_brings_the_schema_once_it_is_up() {
+    if !is_here() {
+        return;
+    }
+    fixture::server().sql("CREATE DATABASE late").unwrap();
+    let store = fixture::store(fixture::server(), "late");
+    let (node, incarnation) = (NodeId("node-late".into()), Incarnation::new([7; 16]));
+    store.renew_lease(node, incarnation, Epoch(1), UtcMicros(1)).await.unwrap();
+    assert!(store.schema().await.unwrap().iter().all(|(_, taken)| *taken));
+    store.apply(vec![active(1, 1)]).await.unwrap();
+    fixture::server().sql("DROP DATABASE late").unwrap();
 }
 
 #[tokio::test]
