@@ -82,9 +82,11 @@ impl ListQuery {
         Page { records, next }
     }
 
-    /// Joins the same page of two stores: of one session the higher rank counts.
+    /// Joins the same page of two stores: of one session the higher rank counts. It reaches as far as both do: behind the end
+    /// of the shorter one, rows of that store are not known.
     pub fn merge(&self, one: Page, other: Page) -> Page {
-        let more = one.next.is_some() || other.next.is_some();
+        let ends = one.next.into_iter().chain(other.next);
+        let end = if self.sort.ascending { ends.min() } else { ends.max() };
         let mut joined: HashMap<SessionId, Record> = HashMap::new();
         for record in one.records.into_iter().chain(other.records) {
             let record = match joined.remove(&record.id) {
@@ -93,10 +95,9 @@ impl ListQuery {
             };
             joined.insert(record.id, record);
         }
-        let mut page = self.page(joined.into_values());
-        if page.next.is_none() && more {
-            page.next = page.records.last().map(|last| self.sort.position(last));
-        }
+        let is_known = |at: Position| end.is_none_or(|end| if self.sort.ascending { at <= end } else { at >= end });
+        let mut page = self.page(joined.into_values().filter(|record| is_known(self.sort.position(record))));
+        page.next = page.next.or(end);
         page
     }
 }
@@ -161,10 +162,47 @@ pub struct Page {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{core::record::Authority, store::conformance};
 
     #[test]
     fn a_page_has_between_one_and_five_hundred_rows() {
         let length = |limit| ListQuery { limit, ..ListQuery::default() }.page_length();
         assert_eq!([length(0), length(1), length(500), length(u32::MAX)], [1, 1, 500, 500]);
+    }
+
+    #[test]
+    fn pages_of_two_stores_miss_nothing_that_only_one_of_them_knows() {
+        let row = |n, status| conformance::record(n, u64::from(n), Authority::Observed, status);
+        let everybodys: Vec<Record> = (1..=30).map(|n| row(n, Status::Active)).collect();
+        // The newer half of the odd ones is of this node, which has closed some that the other store still shows.
+        let closed = |n: u8| n % 5 == 0;
+        let own = (16..=30).filter(|n| n % 2 == 1);
+        let own: Vec<Record> = own
+            .map(|n| Record { version: 100, ..row(n, if closed(n) { Status::Closed } else { Status::Active }) })
+            .collect();
+        for ascending in [false, true] {
+            for limit in 1..=12 {
+                let sort = Sort { by: SortKey::StartTime, ascending };
+                let mut query = ListQuery { statuses: vec![Status::Active], limit, sort, ..ListQuery::default() };
+                let mut seen = Vec::new();
+                for _ in 0..100 {
+                    let (shown, mut own_page) = (query.page(everybodys.clone()), query.page(own.clone()));
+                    let is_shown = |own: &&Record| shown.records.iter().any(|shown| shown.id == own.id);
+                    own_page.records.extend(own.iter().filter(is_shown).cloned());
+                    let page = query.merge(shown, own_page);
+                    seen.extend(page.records.iter().map(|record| record.id));
+                    query.after = page.next;
+                    if query.after.is_none() {
+                        break;
+                    }
+                }
+                let is_open = |record: &&Record| own.iter().all(|own| own.id != record.id || !own.is_closed());
+                let mut open: Vec<SessionId> = everybodys.iter().filter(is_open).map(|record| record.id).collect();
+                if !ascending {
+                    open.reverse();
+                }
+                assert_eq!(seen, open, "{limit} a page, ascending: {ascending}");
+            }
+        }
     }
 }
