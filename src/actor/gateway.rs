@@ -115,16 +115,19 @@ impl Gateway {
             recording,
             durable: Durable::Records,
         });
-        let request = Box::new(request);
-        let opened = self.ask(|reply| RegistryMessage::Open { record, request, reply }).await??;
-        let (gateway, id) = (self.clone(), opened.id);
-        actix::spawn(async move {
-            tokio::time::sleep(PLACE_AFTER).await;
-            if gateway.place(id, None).await.is_err() {
-                tracing::warn!(session_id = %id, "a new session could not be placed yet");
-            }
+        let (request, gateway) = (Box::new(request), self.clone());
+        // A task of its own: whoever asks may hang up before the answer, and what is open then is dialled all the same.
+        let opening = actix::spawn(async move {
+            let opened = gateway.ask(|reply| RegistryMessage::Open { record, request, reply }).await??;
+            actix::spawn(async move {
+                tokio::time::sleep(PLACE_AFTER).await;
+                if gateway.place(id, None).await.is_err() {
+                    tracing::warn!(session_id = %id, "a new session could not be placed yet");
+                }
+            });
+            Ok(opened)
         });
-        Ok(opened)
+        opening.await.map_err(|_| GatewayError::Failed)?
     }
 
     /// Connects a browser to a session; a session that does not run yet starts on this thread. `Ok(None)`: no such
@@ -246,20 +249,25 @@ impl Gateway {
         id: SessionId,
         size: Option<Size>,
     ) -> Result<Option<Mailbox<SessionMessage>>, GatewayError> {
-        let context = Context::<SessionActor>::new();
-        let (mailbox, beat) =
-            (session::mailbox(&context, &self.parts), Arc::new(Beat::new(id, self.parts.pulse.clone())));
-        let offer = |reply| RegistryMessage::Claim { id, mailbox: mailbox.clone(), beat: beat.clone(), reply };
-        Ok(match self.ask(offer).await? {
-            Claim::Yours(mut request, record) => {
-                // A page lays its terminal out after it asked for the session; a target greets in the size it is told.
-                request.size = size.unwrap_or(request.size);
-                session::start(context, self.parts.clone(), *request, *record, beat);
-                Some(mailbox)
-            }
-            Claim::Placed(mailbox) => Some(mailbox),
-            Claim::NotOpen => None,
-        })
+        let gateway = self.clone();
+        // A task of its own, as above: what the registry has given out is to be started whoever still waits for it.
+        let placing = actix::spawn(async move {
+            let parts = &gateway.parts;
+            let context = Context::<SessionActor>::new();
+            let (mailbox, beat) = (session::mailbox(&context, parts), Arc::new(Beat::new(id, parts.pulse.clone())));
+            let offer = |reply| RegistryMessage::Claim { id, mailbox: mailbox.clone(), beat: beat.clone(), reply };
+            Ok(match gateway.ask(offer).await? {
+                Claim::Yours(mut request, record) => {
+                    // A page lays its terminal out after it asked for the session; a target greets in the size it is told.
+                    request.size = size.unwrap_or(request.size);
+                    session::start(context, parts.clone(), *request, *record, beat);
+                    Some(mailbox)
+                }
+                Claim::Placed(mailbox) => Some(mailbox),
+                Claim::NotOpen => None,
+            })
+        });
+        placing.await.map_err(|_| GatewayError::Failed)?
     }
 
     fn degraded(&self, unasked: Option<&'static str>) -> Vec<&'static str> {

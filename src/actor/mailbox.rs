@@ -82,6 +82,11 @@ impl<M: Send + 'static> Mailbox<M> {
         self.deliver(message()).await
     }
 
+    /// Whether there is an actor, or one is just being started.
+    pub fn is_connected(&self) -> bool {
+        self.recipient.connected()
+    }
+
     fn seal(&self, message: M) -> Envelope<M> {
         self.meter.depth.fetch_add(1, Ordering::Relaxed);
         Envelope { message, sent: clock::instant(), ticket: Ticket(self.meter.clone()) }

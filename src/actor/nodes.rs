@@ -69,6 +69,18 @@ impl Snapshot {
         &self.fenced
     }
 
+    /// The nodes that serve nothing any more, and the epoch before which everything of them is over: those that are fenced, and
+    /// one of those that have left, another one each `turn`. They cleared up themselves, as far as they reached the stores.
+    pub fn over(&self, turn: usize) -> Vec<(NodeId, Epoch, Standing)> {
+        let fenced = self.fenced.iter().map(|(node, epoch)| (node.clone(), *epoch, Standing::Fenced));
+        let left = self.sights.values().filter(|sight| sight.standing == Standing::Left);
+        let left: Vec<&Node> = left.filter_map(|sight| sight.node.as_ref()).collect();
+        let one = left
+            .get(turn % left.len().max(1))
+            .map(|node| (node.id.clone(), Epoch(node.lease.epoch.0.saturating_add(1)), Standing::Left));
+        fenced.chain(one).collect()
+    }
+
     /// Labels an open session of a lost node as such.
     pub fn label(&self, now: Instant, record: &mut Record) {
         if !record.is_closed() && self.standing(now, &record.node) == Some(Standing::Lost) {

@@ -238,11 +238,12 @@ impl Sweeper {
         }
         let node = self.settings.node.clone();
         let next = Epoch(self.settings.epoch.0.saturating_add(1));
-        let own = Question { node: &node, epoch: next, serving: Some(&muster.serving), rows, turn };
+        let standing = Standing::Serving;
+        let own = Question { node: &node, epoch: next, standing, serving: Some(&muster.serving), rows, turn };
         let mut fixes = self.compare(own, &muster, &mut sweep, &mut slowest).await?;
-        let fenced = self.seen.borrow().fenced().to_vec();
-        for (other, epoch) in fenced {
-            let question = Question { node: &other, epoch, serving: None, rows, turn };
+        let others = self.seen.borrow().over(turn as usize);
+        for (other, epoch, standing) in others {
+            let question = Question { node: &other, epoch, standing, serving: None, rows, turn };
             fixes.extend(self.compare(question, &muster, &mut sweep, &mut slowest).await?);
         }
         for part in fixes.chunks(IDS) {
@@ -270,7 +271,7 @@ impl Sweeper {
         sweep: &mut Sweep,
         slowest: &mut Duration,
     ) -> Result<Vec<Fix>, StoreError> {
-        let (serving, own) = (question.serving, question.serving.is_some());
+        let (serving, own, standing) = (question.serving, question.serving.is_some(), question.standing);
         let words = question.ask(&self.stores, slowest).await?;
         let mut ids: Vec<SessionId> = words.live.keys().chain(words.records.keys()).copied().collect();
         ids.extend(serving.into_iter().flat_map(HashMap::keys));
@@ -283,7 +284,7 @@ impl Sweeper {
             let read = [live, records].map(|word| word.and_then(Word::record));
             let born = read.iter().flatten().next().map(|record| record.epoch);
             let owner = match born {
-                _ if !own => Owner::Other(Standing::Fenced),
+                _ if !own => Owner::Other(standing),
                 Some(born) if born < self.settings.epoch => Owner::Earlier,
                 Some(_) | None => Owner::Own { fenced: muster.fenced },
             };

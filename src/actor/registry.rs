@@ -28,7 +28,7 @@ use crate::{
     core::{
         lease::RENEWAL,
         ledger::{Limits, Priority},
-        record::{EndReason, Record, SessionId},
+        record::{Durable, EndReason, Record, SessionId},
         session::{Effect, Event, Session},
     },
     store::{StoreError, Write},
@@ -245,8 +245,10 @@ impl RegistryActor {
             return false;
         };
         match &entry.place {
-            Place::Running { mailbox, .. } => session::post(mailbox, SessionMessage::End { reason, detail }),
-            Place::Waiting(_) => self.close_without_actor(id, reason, detail, ctx),
+            Place::Running { mailbox, .. } if mailbox.is_connected() => {
+                session::post(mailbox, SessionMessage::End { reason, detail });
+            }
+            Place::Running { .. } | Place::Waiting(_) => self.close_without_actor(id, reason, detail, ctx),
         }
         true
     }
@@ -260,7 +262,8 @@ impl RegistryActor {
             None => {
                 *self.per_user.entry(record.username.clone()).or_default() += 1;
                 let (record, durable) = (record.clone(), Some(record.clone()));
-                self.index.insert(record.id, Entry { record, durable, whole: false, changed: 0, recorded: 0, place });
+                let entry = Entry { record, durable, whole: false, changed: 0, recorded: 0, place, unattended: 0 };
+                self.index.insert(entry.record.id, entry);
             }
         }
     }
@@ -300,6 +303,7 @@ impl RegistryActor {
             registry.watch_right(ctx);
             registry.beat(ctx);
             registry.retire(ctx);
+            registry.close_unattended(ctx);
         });
         ctx.run_interval(VIEW_LEASE, |registry, ctx| registry.renew_view(ctx));
     }
@@ -311,6 +315,10 @@ impl Supervised for RegistryActor {
         self.retirement.forget();
         (self.refilling, self.beating) = (false, false);
         (self.renewing_journal, self.renewing_records, self.renewing_view) = (None, false, false);
+        // The moment after which they are answered went too.
+        for id in self.openings.keys().copied().collect::<Vec<_>>() {
+            self.opened(id, Durable::Journal);
+        }
         // What was being passed on may be in the outbox only.
         self.index.values_mut().for_each(|entry| entry.whole = false);
         if self.recovery == Recovery::Records {
@@ -336,7 +344,9 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                 true
             }
             RegistryMessage::Admits { username, reply } => reply.send(self.admits(&username)).is_ok(),
-            RegistryMessage::Claim { id, mailbox, beat, reply } => reply.send(self.claim(id, mailbox, beat)).is_ok(),
+            RegistryMessage::Claim { id, mailbox, beat, reply } => {
+                reply.send(self.claim(id, mailbox, beat)).map_err(|claim| self.unclaim(id, claim)).is_ok()
+            }
             RegistryMessage::Announce { announcement, durable } => {
                 let told = announcement.transition.is_some();
                 let priority = if told { Priority::of(&announcement.record) } else { Priority::Activity };

@@ -31,6 +31,8 @@ mod gated;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod leaving;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod sweep;
@@ -55,6 +57,15 @@ async fn an_open_is_acknowledged_only_once_it_is_durable() {
     drop(closed_gate);
     let id = opening.await.unwrap().unwrap().id;
     assert!(house.records.store.get(id).await.unwrap().is_some());
+}
+
+#[actix_rt::test]
+async fn a_journal_that_hangs_is_called_slow_before_it_answers() {
+    let house = House::new().await;
+    let hanging = house.records.renewals.acquire().await.unwrap();
+    eventually(async || house.gateway.readiness().reasons == ["journal slow"]).await;
+    drop(hanging);
+    eventually(async || house.gateway.readiness().reasons.is_empty()).await;
 }
 
 #[actix_rt::test]

@@ -91,10 +91,15 @@ pub async fn create(
                       you; ask for what you need often to be added to the targets, which are not counted.";
         return Err(Problem::too_many(detail, wait.as_secs() + 1));
     }
-    let target = open.target.clone();
-    let opened = state.gateway.open(open).await;
-    visitor.opens(&state.gateway, &target, &opened);
-    let record = opened?;
+    let gateway = state.gateway.clone();
+    // A task of its own: whoever hangs up meanwhile does not keep the audit log from hearing of it.
+    let opening = actix_web::rt::spawn(async move {
+        let target = open.target.clone();
+        let opened = gateway.open(open).await;
+        visitor.opens(&gateway, &target, &opened);
+        opened
+    });
+    let record = opening.await.map_err(|_| Problem::internal())??;
     let place = format!("/api/v1/sessions/{}", record.id);
     Ok(HttpResponse::Created().insert_header((LOCATION, place)).json(session_json(&record)))
 }

@@ -9,6 +9,7 @@ use std::{
 use super::{IDS, Stores, timed};
 use crate::{
     core::{
+        neighbours::Standing,
         reconcile::Said,
         record::{Epoch, NodeId, Record, SessionId},
     },
@@ -60,6 +61,8 @@ pub struct Question<'a> {
     pub node: &'a NodeId,
     /// What was born before this start of it.
     pub epoch: Epoch,
+    /// Where it stands.
+    pub standing: Standing,
     /// The ranks of what is open here, where it is this node.
     pub serving: Option<&'a HashMap<SessionId, u64>>,
     /// Rows of one reading.
@@ -170,7 +173,7 @@ mod tests {
         let mut serving: HashMap<_, _> = sessions.iter().map(|record| (record.id, record.rank())).collect();
         let (node, epoch) = (sessions[0].node.clone(), Epoch(sessions[0].epoch.0 + 1));
         let ask = async |serving: Option<&HashMap<SessionId, u64>>, turn| {
-            let question = Question { node: &node, epoch, serving, rows: 7, turn };
+            let question = Question { node: &node, epoch, standing: Standing::Serving, serving, rows: 7, turn };
             let mut slowest = Duration::ZERO;
             question.ask(&stores, &mut slowest).await.unwrap()
         };

@@ -16,10 +16,13 @@ use crate::{
     },
     core::{
         ledger::Priority,
-        record::{Record, SessionId},
+        record::{EndReason, Record, SessionId},
     },
     store::Write,
 };
+
+/// Looks, one a second, at which nobody runs a session before it is closed: who opens one has it dialled within a second.
+const UNATTENDED: u32 = 10;
 
 impl RegistryActor {
     /// Admits a session and makes its record durable, or says why not.
@@ -40,7 +43,8 @@ impl RegistryActor {
         let now = clock::instant();
         *self.per_user.entry(record.username.clone()).or_default() += 1;
         let (durable, place) = (None, Place::Waiting(request));
-        let entry = Entry { record: record.clone(), durable, whole: true, changed: 0, recorded: 0, place };
+        let entry =
+            Entry { record: record.clone(), durable, whole: true, changed: 0, recorded: 0, place, unattended: 0 };
         self.index.insert(record.id, entry);
         let transitions = vec![record.transition(record.start_time, "Opened.".into())];
         self.queue(now, Priority::Lifecycle, Write { record, transitions }, Some(Waiter::Opened(reply)));
@@ -57,7 +61,7 @@ impl RegistryActor {
             Err(GatewayError::TooMany { max })
         } else if of_user >= max_user {
             Err(GatewayError::TooManyOfUser { max: max_user })
-        } else if !self.shared.hindrances.is_empty() {
+        } else if !self.shared.hindrances.is_empty() || self.is_fenced() {
             Err(GatewayError::Store)
         } else {
             Ok(())
@@ -80,6 +84,29 @@ impl RegistryActor {
                 Place::Waiting(request) => Claim::Yours(request, Box::new(entry.record.clone())),
                 Place::Running { .. } => Claim::NotOpen,
             },
+        }
+    }
+
+    /// Takes back what was given to somebody who had left.
+    pub(super) fn unclaim(&mut self, id: SessionId, claim: Claim) {
+        if let (Claim::Yours(request, _), Some(entry)) = (claim, self.index.get_mut(&id)) {
+            entry.place = Place::Waiting(request);
+        }
+    }
+
+    /// Closes what nobody runs for so long that nobody will: whoever was to start it is gone, or its actor went without a word.
+    pub(super) fn close_unattended(&mut self, ctx: &mut Context<Self>) {
+        let mut left = Vec::new();
+        for (id, entry) in self.index.iter_mut().filter(|(_, entry)| !entry.record.is_closed()) {
+            entry.unattended = if entry.is_attended() { 0 } else { entry.unattended + 1 };
+            if entry.unattended >= UNATTENDED {
+                left.push(*id);
+            }
+        }
+        left.sort_unstable();
+        for id in left {
+            tracing::error!(session_id = %id, "nobody runs this session; it is closed");
+            self.close_without_actor(id, EndReason::ActorFailed, "Nobody ran it any more.".to_owned(), ctx);
         }
     }
 }

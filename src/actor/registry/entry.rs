@@ -28,6 +28,18 @@ pub(super) struct Entry {
     pub recorded: u64,
     /// Who runs it.
     pub place: Place,
+    /// Looks in a row at which nobody ran it.
+    pub unattended: u32,
+}
+
+impl Entry {
+    /// Whether somebody runs it, or is to be given it yet.
+    pub fn is_attended(&self) -> bool {
+        match &self.place {
+            Place::Running { mailbox, .. } => mailbox.is_connected(),
+            Place::Waiting(_) => self.durable.is_none(),
+        }
+    }
 }
 
 /// An open that is in the journal and waits a moment for the records.

@@ -283,7 +283,7 @@ impl RegistryActor {
         }
     }
 
-    fn opened(&mut self, id: SessionId, durable: Durable) {
+    pub(super) fn opened(&mut self, id: SessionId, durable: Durable) {
         if let Some(Opening { reply, record }) = self.openings.remove(&id)
             && reply.send(Ok(Record { durable, ..record })).is_err()
         {

@@ -28,6 +28,8 @@ pub struct Gated {
     pub unanswered: AtomicUsize,
     /// Whether it denies access to whoever renews.
     pub denies: AtomicBool,
+    /// Held, a renewal hangs as on a disk that does.
+    pub renewals: Semaphore,
 }
 
 impl Gated {
@@ -39,6 +41,7 @@ impl Gated {
             unreadable: AtomicBool::new(false),
             unanswered: AtomicUsize::new(0),
             denies: AtomicBool::new(false),
+            renewals: Semaphore::new(1),
         })
     }
 }
@@ -74,7 +77,11 @@ impl RecordStore for Gated {
         if self.denies.load(Ordering::Relaxed) {
             return async { Err(StoreError::Refused("access denied".into())) }.boxed();
         }
-        self.store.renew_lease(node, incarnation, epoch, now)
+        async move {
+            let _permit = self.renewals.acquire().await.map_err(|_| StoreError::Unavailable("closed".into()))?;
+            self.store.renew_lease(node, incarnation, epoch, now).await
+        }
+        .boxed()
     }
     fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.store.old(before, limit)

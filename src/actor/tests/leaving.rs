@@ -1,0 +1,98 @@
+//! Whoever asks may leave before the answer: a page is closed, a connection breaks. What was begun is not left lying.
+
+use std::{pin::pin, task::Poll};
+
+use actix::Context;
+use futures_util::poll;
+use tokio::sync::oneshot;
+
+use super::house::{House, eventually, request};
+use crate::{
+    actor::{
+        clock::Beat,
+        registry::{Claim, RegistryMessage},
+        session::{self, SessionActor},
+    },
+    core::record::{EndReason, SessionId, Status},
+    store::ListQuery,
+};
+
+/// How often what is dropped was polled before it.
+const POLLS: usize = 12;
+
+/// Polls `asking` so often, with everything else having its turn in between, and drops it.
+async fn leave_after<T>(polls: usize, asking: impl Future<Output = T>) {
+    let mut asking = pin!(asking);
+    for _ in 0..polls {
+        if let Poll::Ready(_) = poll!(&mut asking) {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn open_sessions(house: &House) -> Vec<SessionId> {
+    let query =
+        ListQuery { statuses: vec![Status::Connecting, Status::Active, Status::Detached], ..ListQuery::default() };
+    let page = house.gateway.list(ListQuery { limit: 500, ..query }).await.unwrap();
+    page.sessions.iter().map(|record| record.id).collect()
+}
+
+/// A place for a session whose actor never comes to be.
+async fn claim_and_vanish(house: &House, id: SessionId, hear: bool) {
+    let parts = &house.gateway.parts;
+    let context = Context::<SessionActor>::new();
+    let (mailbox, beat) = (session::mailbox(&context, parts), Beat::new(id, parts.pulse.clone()).into());
+    let (reply, answer) = oneshot::channel();
+    let answer = hear.then_some(answer);
+    parts.registry.deliver(RegistryMessage::Claim { id, mailbox, beat, reply }).await.ok();
+    if let Some(answer) = answer {
+        assert!(matches!(answer.await.unwrap(), Claim::Yours(..)));
+    }
+}
+
+#[actix_rt::test]
+async fn a_session_whose_opener_left_is_dialled_all_the_same() {
+    let house = House::new().await;
+    for polls in 1..POLLS {
+        leave_after(polls, house.gateway.open(request())).await;
+    }
+    eventually(async || open_sessions(&house).await.len() == POLLS - 1).await;
+    let dialled = || house.targets.0.lock().unwrap().len();
+    eventually(async || open_sessions(&house).await.len() == dialled()).await;
+}
+
+#[actix_rt::test]
+async fn a_session_whose_browser_left_while_it_attached_can_be_attached_to_and_ended() {
+    let house = House::new().await;
+    for polls in 1..POLLS {
+        let id = house.open().await;
+        leave_after(polls, house.gateway.attach(id, House::page())).await;
+        let attached = house.gateway.attach(id, House::page()).await;
+        assert!(matches!(attached, Ok(Some(Ok(_)))), "after {polls} polls: {:?}", attached.err());
+        house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+        eventually(async || house.find(id).await.is_closed()).await;
+    }
+}
+
+#[actix_rt::test]
+async fn what_was_given_to_somebody_who_had_left_is_given_to_the_next() {
+    let house = House::new().await;
+    let id = house.open().await;
+    claim_and_vanish(&house, id, false).await;
+    house.attach(id).await;
+    eventually(async || house.find(id).await.status == Status::Active).await;
+}
+
+#[actix_rt::test]
+async fn a_session_that_nobody_runs_is_ended_when_asked_and_by_itself() {
+    let house = House::new().await;
+    let (asked, left) = (house.open().await, house.open().await);
+    claim_and_vanish(&house, asked, true).await;
+    claim_and_vanish(&house, left, true).await;
+    house.gateway.end(asked, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    eventually(async || house.find(asked).await.is_closed()).await;
+    assert_eq!(house.find(asked).await.end_reason, Some(EndReason::Terminated));
+    eventually(async || house.find(left).await.is_closed()).await;
+    assert_eq!(house.find(left).await.end_reason, Some(EndReason::ActorFailed));
+}
