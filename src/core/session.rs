@@ -27,8 +27,12 @@ pub const ATTACH_GRACE: Duration = Duration::from_secs(10);
 /// How long logging in may take, people included: OpenSSH's own limit (sshd_config, `LoginGraceTime`).
 pub const LOGIN_LIMIT: Duration = Duration::from_secs(120);
 
-/// How long a target that told its program's exit may take to close the channel; the last output comes in between.
+/// How long a target that told its program's exit may say nothing before it has closed the channel. sshd tells the exit
+/// first, and then what it had read from the terminal.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
+
+/// How long its last output may take while it is read: what outlives its shell may write for ever.
+const EXIT_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long before an ending by the clock the person is warned, if the clock is not shorter than twice that.
 const WARNING: Duration = Duration::from_secs(60);
@@ -230,6 +234,16 @@ struct Exit {
     status: Option<u32>,
     signal: Option<String>,
     close_by: Instant,
+    /// Output puts `close_by` off no further.
+    limit: Instant,
+}
+
+impl Exit {
+    /// What was not read is not over: its last output has its whole time from `now` on.
+    fn begin(&mut self, now: Instant) {
+        self.close_by = now + EXIT_GRACE;
+        self.limit = now + EXIT_LIMIT;
+    }
 }
 
 /// One session.
@@ -377,7 +391,7 @@ impl Session {
             return;
         }
         match event {
-            Event::Activity(activity) => self.note_activity(activity),
+            Event::Activity(activity) => self.note_activity(now.at, activity),
             Event::BrowserHeard { attach, at } => {
                 if let Some(browser) = self.browsers.iter_mut().find(|browser| browser.attach == attach) {
                     browser.watch.heard(at);
@@ -393,13 +407,13 @@ impl Session {
                 Status::Active | Status::Detached | Status::Lost | Status::Closed => {}
             },
             Event::Exited { status, signal } => {
-                self.exit.get_or_insert(Exit { status, signal, close_by: now.at + EXIT_GRACE });
+                let (close_by, limit) = (now.at + EXIT_GRACE, now.at + EXIT_LIMIT);
+                self.exit.get_or_insert(Exit { status, signal, close_by, limit });
             }
             Event::PeerClosed => self.close_by_peer(now),
             Event::OutputPaused => {
                 self.peer.iter_mut().for_each(Liveness::suspend);
-                // What is not read is not over.
-                self.exit.iter_mut().for_each(|exit| exit.close_by = now.at + EXIT_GRACE);
+                self.exit.iter_mut().for_each(|exit| exit.begin(now.at));
             }
             Event::OutputResumed => self.peer.iter_mut().for_each(|watch| watch.resume(now.at)),
             Event::Stalled { lasted } => self.forgive(now, lasted),
@@ -457,12 +471,15 @@ impl Session {
         }
     }
 
-    fn note_activity(&mut self, activity: Activity) {
+    fn note_activity(&mut self, now: Instant, activity: Activity) {
         if let (Some(watch), Some(at)) = (self.peer.as_mut(), activity.peer_heard) {
             watch.heard(at);
         }
         if let Some(at) = activity.input {
             self.note_input(at);
+        }
+        if let Some(exit) = self.exit.as_mut().filter(|_| activity.bytes_out > self.activity.bytes_out) {
+            exit.close_by = exit.limit.min(now + EXIT_GRACE);
         }
         self.activity = activity;
     }
@@ -584,7 +601,10 @@ impl Session {
         for deadline in [&mut self.login_by, &mut self.grace_until, &mut self.reattach_by] {
             *deadline = deadline.map(|at| at + lasted);
         }
-        self.exit.iter_mut().for_each(|exit| exit.close_by += lasted);
+        self.exit.iter_mut().for_each(|exit| {
+            exit.close_by += lasted;
+            exit.limit += lasted;
+        });
         self.last_input = (self.last_input + lasted).min(now.at);
     }
 

@@ -197,6 +197,12 @@ impl Story {
         self.session.handle(self.now, Event::Activity(activity));
     }
 
+    /// The target says a byte.
+    fn say(&mut self) -> String {
+        let known = self.session.activity;
+        self.tell(Event::Activity(Activity { peer_heard: Some(self.now.at), bytes_out: known.bytes_out + 1, ..known }))
+    }
+
     fn type_a_key(&mut self) -> String {
         let activity = Activity { input: Some(self.now.at), ..self.session.activity };
         self.tell(Event::Activity(activity))

@@ -5,6 +5,8 @@ use super::*;
 const IDLE: Limits = Limits { idle_timeout: Some(Duration::from_secs(600)), ..LIMITS };
 const CHECKPOINT: Limits = Limits { checkpoint: Duration::from_secs(30), ..LIMITS };
 const PATIENT: Limits = Limits { reattach_window: Duration::from_secs(3_600), ..LIMITS };
+/// For a target whose silence is of no interest.
+const QUIET: Rule = Rule { interval: Duration::from_secs(3_600), ..LIMITS.peer };
 const TOTAL: Limits = Limits { max_duration: Some(Duration::from_secs(900)), ..LIMITS };
 
 #[test]
@@ -185,6 +187,44 @@ fn a_target_that_told_an_exit_has_a_grace_for_its_last_output() {
     story.hear();
     assert_eq!(story.until(7.0), "7: close_link, closed(exited), finish");
     assert_eq!(story.session.record().exit_status, Some(3));
+}
+
+#[test]
+fn last_output_that_still_comes_is_waited_for() {
+    let mut story = Story::active(LIMITS);
+    story.until_with_signs_of_life(2.0);
+    story.tell(exited());
+    for seconds in [6.0, 10.0, 14.0] {
+        assert_eq!(story.until(seconds), "");
+        story.hear();
+        story.say();
+        assert_eq!(story.deadline("exited"), Some(seconds + 5.0));
+    }
+    story.tell(Event::Stalled { lasted: secs(2.0) });
+    assert_eq!(story.deadline("exited"), Some(21.0));
+    let log = story.until_with_signs_of_life(30.0);
+    assert!(log.ends_with("21: close_link, closed(exited), finish"), "{log}");
+}
+
+#[test]
+fn last_output_without_end_is_waited_for_two_minutes_while_it_is_read() {
+    for paused in [false, true] {
+        let mut story = Story::active(Limits { peer: QUIET, ..LIMITS });
+        story.until_with_signs_of_life(2.0);
+        story.tell(exited());
+        if paused {
+            story.until_with_signs_of_life(5.0);
+            story.tell(Event::OutputPaused);
+            story.tell(Event::OutputResumed);
+        }
+        let (mut said, end) = (String::new(), if paused { 125.0 } else { 122.0 });
+        while said.is_empty() && story.now.at < story.moment(end + 60.0).at {
+            story.say();
+            let next = story.clock(story.now.at) + 3.0;
+            said = story.until_with_signs_of_life(next);
+        }
+        assert_eq!(said, format!("{end}: close_link, closed(exited), finish"));
+    }
 }
 
 #[test]
