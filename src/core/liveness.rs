@@ -39,13 +39,18 @@ pub struct Liveness {
     last_heard: Instant,
     /// Probes sent since the last byte, each with a full window so far.
     sent: u32,
+    /// When to judge or to ask; nothing while suspended, and after the verdict.
     due: Option<Instant>,
+    /// The last probe, or the beginning.
+    asked: Instant,
+    /// When to ask a peer that is not judged; only while suspended.
+    speak_at: Option<Instant>,
 }
 
 impl Liveness {
     /// Starts watching a peer that has just been heard.
     pub fn new(now: Instant, rule: Rule) -> Self {
-        Self { rule, last_heard: now, sent: 0, due: Some(now + rule.interval) }
+        Self { rule, last_heard: now, sent: 0, due: Some(now + rule.interval), asked: now, speak_at: None }
     }
 
     /// Takes note of a byte that came at `at`. Older news than what is known changes nothing.
@@ -60,9 +65,9 @@ impl Liveness {
         }
     }
 
-    /// When something is due next; `None` while suspended.
+    /// When something is due next; `None` after the verdict.
     pub fn deadline(&self) -> Option<Instant> {
-        self.due
+        self.due.or(self.speak_at)
     }
 
     /// When [`Verdict::Lost`] comes if nothing is heard and every probe is asked for in time; `None` while suspended.
@@ -74,7 +79,7 @@ impl Liveness {
     /// Returns what is due, once; calling it early is harmless. The first question may come a little early, so that two
     /// peers that are asked at nearly the same time are asked at one.
     pub fn poll(&mut self, now: Instant) -> Option<Verdict> {
-        let due = self.due?;
+        let Some(due) = self.due else { return self.speak(now) };
         let early = if self.sent == 0 { self.rule.interval / EARLY } else { Duration::ZERO };
         if due > now + early {
             return None;
@@ -84,6 +89,7 @@ impl Liveness {
             return Some(Verdict::Lost);
         }
         self.sent += 1;
+        self.asked = now;
         // What was asked early has its whole time all the same.
         self.due = Some(due.max(now) + self.rule.window);
         Some(Verdict::Probe)
@@ -97,17 +103,30 @@ impl Liveness {
         }
     }
 
-    /// Stops judging: what the peer sends is not being read.
+    /// Stops judging: what the peer sends is not being read. It is asked on, once an interval, since it may judge us: a
+    /// server whose own probes nobody answers takes any byte for a sign of life (sshd_config, `ClientAliveInterval`).
+    /// Harmless while suspended.
     pub fn suspend(&mut self) {
-        self.due = None;
-        self.sent = 0;
+        if self.due.take().is_some() {
+            self.sent = 0;
+            // Counted from the last probe, so that who is suspended again and again is asked all the same.
+            self.speak_at = Some(self.asked + self.rule.interval);
+        }
     }
 
     /// Judges again, from the beginning. Harmless while not suspended.
     pub fn resume(&mut self, now: Instant) {
-        if self.due.is_none() {
+        if self.speak_at.take().is_some() {
             self.due = Some(now + self.rule.interval);
         }
+    }
+
+    /// The probe of a suspended watch: no verdict counts it.
+    fn speak(&mut self, now: Instant) -> Option<Verdict> {
+        self.speak_at.filter(|at| *at <= now)?;
+        self.asked = now;
+        self.speak_at = Some(now + self.rule.interval);
+        Some(Verdict::Probe)
     }
 
     /// The last byte known of.
@@ -183,12 +202,43 @@ mod tests {
         let mut watch = Liveness::new(base, RULE);
         watch.poll(at(base, 5));
         watch.suspend();
-        assert_eq!(watch.deadline(), None);
-        assert_eq!(watch.poll(at(base, 500)), None);
-        watch.heard(at(base, 501));
-        assert_eq!(watch.deadline(), None, "a byte does not resume the watch");
+        assert_eq!(watch.lost_at(), None);
+        for seconds in (500..600).step_by(5) {
+            assert_eq!(watch.poll(at(base, seconds)), Some(Verdict::Probe));
+        }
+        watch.heard(at(base, 596));
+        assert_eq!(watch.lost_at(), None, "a byte does not resume the watch");
         watch.resume(at(base, 600));
+        assert_eq!(watch.lost_at(), Some(at(base, 613)), "no probe of before counts");
         assert_eq!(watch.poll(at(base, 605)), Some(Verdict::Probe));
+    }
+
+    #[test]
+    fn a_suspended_watch_speaks_once_an_interval_however_often_it_is_resumed() {
+        let base = Instant::now();
+        let mut watch = Liveness::new(base, RULE);
+        let mut asked = Vec::new();
+        for second in 0..30 {
+            watch.suspend();
+            watch.suspend();
+            asked.extend(watch.poll(at(base, second)).map(|_| second));
+            watch.heard(at(base, second));
+            watch.resume(at(base, second));
+            assert_eq!(watch.poll(at(base, second)), None);
+        }
+        assert_eq!(asked, [5, 10, 15, 20, 25]);
+    }
+
+    #[test]
+    fn after_the_verdict_nothing_is_asked() {
+        let base = Instant::now();
+        let mut watch = Liveness::new(base, RULE);
+        for seconds in [5, 9, 13] {
+            watch.poll(at(base, seconds));
+        }
+        watch.suspend();
+        watch.resume(at(base, 14));
+        assert_eq!((watch.deadline(), watch.poll(at(base, 99))), (None, None));
     }
 
     proptest! {

@@ -53,6 +53,18 @@ fn an_ssh_server_that_hangs_for_a_while_is_forgiven() {
 }
 
 #[test]
+fn an_ssh_server_that_is_not_read_hears_that_we_live() {
+    let sshd = sshd!(Options { config: "ClientAliveInterval 1\nClientAliveCountMax 2\n", ..Options::default() });
+    let gateway = Gateway::start(Home::with_sshd(&sshd).set("ssh.keepalive_interval", "500ms"));
+    let (page, id) = gateway.page("sshd");
+    page.stops_acknowledging();
+    page.types("yes\r");
+    // A server that hears nothing hangs up after three seconds.
+    eventually_nothing_changes(Duration::from_secs(8), || sshd.connections() > 0);
+    assert!(gateway.says(&id, "active").is_some());
+}
+
+#[test]
 fn a_frozen_browser_is_detached_within_15_s_and_its_shell_lives_on() {
     let sshd = sshd!(Options::default());
     let gateway = Gateway::start(Home::with_sshd(&sshd));
