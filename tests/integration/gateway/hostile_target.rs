@@ -202,6 +202,7 @@ fn harms() -> Vec<Harm> {
         Harm { largest: 0, ..shell("packets of no size", NOTHING) },
         Harm { bytes: &[0xff; 64], ..shell("a packet of 4 GiB", NOTHING) },
         shell("endless packets to ignore", |_| [vec![2], string([b'x'; 30_000])].concat()),
+        shell("endless packets to ignore with nothing in them", |_| vec![2, 0, 0, 0, 0]),
         shell("endless debugging", |_| [vec![4, 1], string([b'x'; 30_000]), string("")].concat()),
         shell("a window that overflows", |channel| [&[93][..], &channel, &[0xff; 4]].concat()),
         shell("more than its window", |channel| [&[94][..], &channel, &string([b'x'; 30_000])].concat()),
