@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 
 use russh::{
-    Channel, Names, cipher,
+    Channel, ChannelId, Names, cipher,
     client::{self, ChannelOpenHandle, DisconnectReason, Msg, Session},
     keys::PublicKeyOrCertificate,
 };
@@ -19,7 +19,10 @@ use super::{
 /// Banners shown for one login; an endless one is cut off.
 const MAX_BANNERS: u8 = 4;
 /// Channels opened unasked that one connection tells of: one of each kind there is, and no more, since each is kept for ever.
-const MAX_UNASKED: u8 = 8;
+const TOLD_UNASKED: u16 = 8;
+/// Channels opened unasked that one connection survives. russh answers each over a queue without bound, which stands still
+/// while keys are renewed: for as long as the target likes.
+const MAX_UNASKED: u16 = 256;
 
 /// The far end, for the words about it.
 pub(super) struct Peer {
@@ -102,7 +105,8 @@ pub(super) struct Client {
     show: Option<oneshot::Sender<Presented>>,
     person: Person,
     banners: u8,
-    unasked: u8,
+    unasked: u16,
+    lever: Arc<Lever>,
     said: Arc<OnceLock<String>>,
     /// Dropped when russh's task ends, which is how the link learns of it.
     _alive: watch::Sender<()>,
@@ -111,7 +115,8 @@ pub(super) struct Client {
 impl Client {
     /// Shows the host key through `show`, once; `alive` is dropped with the connection.
     pub(super) fn new(show: oneshot::Sender<Presented>, person: Person, peer: &Peer, alive: watch::Sender<()>) -> Self {
-        Self { show: Some(show), person, banners: 0, unasked: 0, said: peer.said.clone(), _alive: alive }
+        let (lever, said) = (peer.lever.clone(), peer.said.clone());
+        Self { show: Some(show), person, banners: 0, unasked: 0, lever, said, _alive: alive }
     }
 
     /// Keeps the first cause; what follows from it is of no interest.
@@ -122,13 +127,21 @@ impl Client {
         }
     }
 
-    /// Refuses a channel that the target opens without being asked: dropping the handle answers so.
-    fn refuse(&mut self, kind: &'static str, reply: ChannelOpenHandle) {
-        if self.unasked < MAX_UNASKED {
-            self.unasked += 1;
+    /// Counts a channel that the target opens without being asked; one that goes on opening them is cut off.
+    fn count(&mut self, kind: &'static str) {
+        self.unasked = self.unasked.saturating_add(1);
+        if self.unasked <= TOLD_UNASKED {
             tracing::warn!(kind, "the target opened a channel unasked: refused");
             self.person.unasked(kind);
         }
+        if self.unasked > MAX_UNASKED {
+            self.lever.cut();
+        }
+    }
+
+    /// Refuses a channel that the target opens without being asked: dropping the handle answers so.
+    fn refuse(&mut self, kind: &'static str, reply: ChannelOpenHandle) {
+        self.count(kind);
         drop(reply);
     }
 }
@@ -175,6 +188,11 @@ impl client::Handler for Client {
             }
             DisconnectReason::Error(error) => Err(error),
         }
+    }
+
+    async fn should_accept_unknown_server_channel(&mut self, _: ChannelId, _: &str) -> bool {
+        self.count("unknown");
+        false
     }
 
     async fn server_channel_open_forwarded_tcpip(

@@ -140,12 +140,14 @@ struct Harm {
     bytes: &'static [u8],
     /// Said again and again; the four bytes name the channel.
     again: fn([u8; 4]) -> Vec<u8>,
+    /// Whether the shell must end with it.
+    ends: bool,
 }
 
 impl Harm {
     /// Said again and again in the shell.
     fn in_the_shell(what: &'static str, again: fn([u8; 4]) -> Vec<u8>) -> Self {
-        Self { what, before_login: false, largest: 32 * 1024, bytes: b"", again }
+        Self { what, before_login: false, largest: 32 * 1024, bytes: b"", again, ends: false }
     }
 
     /// Said again and again before the login.
@@ -171,9 +173,9 @@ impl Harm {
     }
 
     /// A target that does it.
-    fn starts(self) -> (&'static str, SocketAddr) {
+    fn starts(self) -> (&'static str, SocketAddr, bool) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (what, addr) = (self.what, listener.local_addr().unwrap());
+        let (what, addr, ends) = (self.what, listener.local_addr().unwrap(), self.ends);
         let harm = Arc::new(self);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -182,12 +184,17 @@ impl Harm {
                 std::thread::spawn(move || harm.is_done(stream).ok());
             }
         });
-        (what, addr)
+        (what, addr, ends)
     }
 }
 
 fn harms() -> Vec<Harm> {
     const NOTHING: fn([u8; 4]) -> Vec<u8> = |_| vec![];
+    /// Opens a channel.
+    fn open(kind: &str, about: &[u8]) -> Vec<u8> {
+        let sizes = [0, 0, 0, 7, 0, 32, 0, 0, 0, 0, 128, 0];
+        [&[90][..], &string(kind), &sizes, about].concat()
+    }
     let shell = Harm::in_the_shell;
     vec![
         Harm::before_login("endless packets to ignore before the login", |_| {
@@ -216,10 +223,11 @@ fn harms() -> Vec<Harm> {
         shell("endless questions about its channel", |channel| {
             [&[98][..], &channel, &string("keepalive@openssh.com"), &[1]].concat()
         }),
-        shell("endless channels", |_| {
-            let sizes = [0, 0, 0, 7, 0, 32, 0, 0, 0, 0, 128, 0];
-            [&[90][..], &string("x11"), &sizes, &string("localhost"), &[0, 0, 23, 112]].concat()
-        }),
+        Harm {
+            ends: true,
+            ..shell("endless channels", |_| open("x11", &[string("localhost"), vec![0, 0, 23, 112]].concat()))
+        },
+        Harm { ends: true, ..shell("endless channels of a kind that nobody knows", |_| open("x", b"")) },
         shell("endless key exchanges", |_| modern()),
         shell("messages that nobody knows", |_| vec![192; 30_000]),
     ]
@@ -230,13 +238,13 @@ fn a_target_that_turns_hostile_behind_the_keys_costs_no_memory_and_nobody_else_n
     let playground = Playground::start();
     let harms: Vec<_> = harms().into_iter().map(Harm::starts).collect();
     let mut home = Home::with(&playground).set("ssh.connect_timeout", "2s").set("recording.enabled", "false");
-    for (nth, (_, addr)) in harms.iter().enumerate() {
+    for (nth, (_, addr, _)) in harms.iter().enumerate() {
         home = home.target(&format!("hostile-{nth}"), *addr, "nobody", json!({"prompt": true}));
     }
     let gateway = Gateway::start(home);
     let (neighbour, _) = gateway.page("playground");
     gateway.page("playground").0.runs("echo warm", "warm");
-    for (nth, (what, _)) in harms.iter().enumerate() {
+    for (nth, (what, _, ends)) in harms.iter().enumerate() {
         let before = gateway.memory();
         let (mut most, id) = (before, gateway.opens(&format!("hostile-{nth}")));
         let (page, _) = gateway.attaches(&id, &Attach::default());
@@ -246,6 +254,9 @@ fn a_target_that_turns_hostile_behind_the_keys_costs_no_memory_and_nobody_else_n
             true
         });
         neighbour.runs(&format!("echo {nth}-unharmed"), &format!("{nth}-unharmed"));
+        if *ends {
+            gateway.becomes(&id, "closed/peer_closed");
+        }
         let stood = gateway.session(&id);
         let (status, reason) = (&stood["status"], &stood["end_reason"]);
         println!("{what}: {} KiB, {status} {reason}", most.saturating_sub(before) >> 10);
