@@ -23,6 +23,8 @@ use super::{
 
 /// How long a target may think about one step: sshd's default LoginGraceTime, so that a push to a phone has its time.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
+/// How long it may take to learn what the target said of its signatures; russh waits a second for one that said nothing.
+const HASH_LIMIT: Duration = Duration::from_secs(5);
 /// Tries a person has for one password or passphrase, as OpenSSH's NumberOfPasswordPrompts.
 pub(super) const TRIES: usize = 3;
 /// Rounds of questions one keyboard-interactive exchange may have.
@@ -186,13 +188,11 @@ impl<'a> Login<'a> {
         Ok(self.step(result))
     }
 
-    /// The strongest RSA signature the target takes; `None` if only SHA-1, which is never used.
+    /// The strongest RSA signature the target takes; `None` if only SHA-1, which is never used. It says so right after its keys
+    /// (RFC 8308 §2.4), so nothing is listened to for it; one that did not say and still knows RSA knows SHA-256 first.
     async fn rsa_hash(&mut self) -> Result<Option<HashAlg>, ConnectError> {
-        match Self::answer(self.peer, self.handle.best_supported_rsa_hash()).await? {
-            Some(hash) => Ok(hash),
-            // A target that does not say (RFC 8308) and still knows RSA knows this one first.
-            None => Ok(Some(HashAlg::Sha256)),
-        }
+        let said = timeout(HASH_LIMIT, self.handle.best_supported_rsa_hash()).await.unwrap_or(Ok(None));
+        Ok(said.map_err(|error| self.peer.broken(&error))?.unwrap_or(Some(HashAlg::Sha256)))
     }
 
     async fn key_file(&mut self, path: &Path) -> Result<Step, ConnectError> {

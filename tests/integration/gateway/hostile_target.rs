@@ -10,12 +10,16 @@ use std::{
 
 use serde_json::json;
 
-use crate::support::{
-    browser::Attach,
-    by_hand::{ByHand, VERSION, kexinit, modern, packet, string},
-    eventually, eventually_nothing_changes,
-    gateway::{Gateway, Home},
-    playground::Playground,
+use crate::{
+    sshd,
+    support::{
+        browser::Attach,
+        by_hand::{ByHand, VERSION, kexinit, modern, packet, string},
+        eventually, eventually_nothing_changes,
+        gateway::{Gateway, Home},
+        playground::Playground,
+        sshd::{Options, keygen},
+    },
 };
 
 /// How long a session with a target that does not stop by itself is looked at.
@@ -129,11 +133,20 @@ fn a_hostile_target_ends_its_own_session_and_costs_no_memory() {
     }
 }
 
+/// When harm begins.
+enum Begins {
+    /// Before anybody asks to log in.
+    AfterTheKeys,
+    /// With the answer to whoever asks first.
+    WithTheAnswer,
+    /// Once the shell runs.
+    InTheShell,
+}
+
 /// Harm that is done behind the key exchange.
 struct Harm {
     what: &'static str,
-    /// Whether it begins before anybody is let in, or in the shell.
-    before_login: bool,
+    begins: Begins,
     /// The largest packet that the target takes.
     largest: u32,
     /// Said once, as bytes and not as a packet.
@@ -147,21 +160,25 @@ struct Harm {
 impl Harm {
     /// Said again and again in the shell.
     fn in_the_shell(what: &'static str, again: fn([u8; 4]) -> Vec<u8>) -> Self {
-        Self { what, before_login: false, largest: 32 * 1024, bytes: b"", again, ends: false }
+        Self { what, begins: Begins::InTheShell, largest: 32 * 1024, bytes: b"", again, ends: false }
     }
 
     /// Said again and again before the login.
     fn before_login(what: &'static str, again: fn([u8; 4]) -> Vec<u8>) -> Self {
-        Self { before_login: true, ..Self::in_the_shell(what, again) }
+        Self { begins: Begins::AfterTheKeys, ..Self::in_the_shell(what, again) }
     }
 
     /// Does it to whoever connected.
     fn is_done(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut target = ByHand::exchange(stream)?;
         let mut channel = [0; 4];
-        if !self.before_login {
-            target.lets_in()?;
-            channel = target.opens(2 << 20, self.largest)?;
+        match self.begins {
+            Begins::AfterTheKeys => {}
+            Begins::WithTheAnswer => target.is_asked()?,
+            Begins::InTheShell => {
+                target.lets_in()?;
+                channel = target.opens(2 << 20, self.largest)?;
+            }
         }
         target.writes(self.bytes)?;
         let payload = (self.again)(channel);
@@ -267,4 +284,29 @@ fn a_target_that_turns_hostile_behind_the_keys_costs_no_memory_and_nobody_else_n
         }
         page.hears("closed");
     }
+}
+
+/// What nobody waits for is not read, also while russh waits to be told how the target wants an RSA key to sign.
+#[test]
+fn a_target_that_refuses_without_end_costs_no_memory_before_an_rsa_key_is_shown() {
+    let sshd = sshd!(Options::default());
+    let key = sshd.dir.path().join("rsa");
+    keygen(&key, "rsa", "");
+    let refusals = Harm {
+        begins: Begins::WithTheAnswer,
+        ..Harm::before_login("endless refusals", |_| [vec![51], string("publickey"), vec![0]].concat())
+    };
+    let (what, addr, _) = refusals.starts();
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground).target("hostile", addr, "nobody", json!({"key_file": key})));
+    gateway.page("playground").0.runs("echo warm", "warm");
+    let before = gateway.memory();
+    let (mut most, id) = (before, gateway.opens("hostile"));
+    let (_page, _) = gateway.attaches(&id, &Attach::default());
+    eventually_nothing_changes(WATCHED, || {
+        most = most.max(gateway.memory());
+        true
+    });
+    gateway.becomes(&id, "closed/auth_failed");
+    assert!(most.saturating_sub(before) < GROWTH, "{what}: memory grew by {} bytes", most - before);
 }

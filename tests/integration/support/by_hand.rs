@@ -159,15 +159,21 @@ impl ByHand {
         self.stream.write_all(bytes)
     }
 
-    /// Lets whoever asks log in.
-    pub fn lets_in(&mut self) -> io::Result<()> {
+    /// Waits until somebody asks to log in.
+    pub fn is_asked(&mut self) -> io::Result<()> {
         loop {
             match self.hears()?.first() {
                 Some(5) => self.says(&[vec![6], string("ssh-userauth")].concat())?,
-                Some(50) => return self.says(&[52]),
+                Some(50) => return Ok(()),
                 _ => {}
             }
         }
+    }
+
+    /// Lets whoever asks log in.
+    pub fn lets_in(&mut self) -> io::Result<()> {
+        self.is_asked()?;
+        self.says(&[52])
     }
 
     /// Opens the channel that is asked for, with this window and this largest packet, and a shell in it. Returns what the other
