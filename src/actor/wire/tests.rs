@@ -203,6 +203,51 @@ async fn each_page_counts_its_own_bytes_however_control_moves() {
     }
 }
 
+/// A target that takes nothing.
+struct Deaf;
+
+impl LinkInput for Deaf {
+    fn write(&mut self, _: Bytes) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
+        ready(Err(LinkGone)).boxed_local()
+    }
+
+    fn resize(&mut self, _: Size) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
+        ready(Ok(())).boxed_local()
+    }
+}
+
+/// A connection that notes when it is closed.
+struct Line(Rc<Cell<bool>>);
+
+impl LinkControl for Line {
+    fn probe(&self) {}
+
+    fn close_valve(&self) {}
+
+    fn open_valve(&self) {}
+
+    fn close(self: Box<Self>) -> LocalBoxFuture<'static, ()> {
+        self.0.set(true);
+        ready(()).boxed_local()
+    }
+}
+
+#[actix_rt::test]
+async fn a_target_that_takes_nothing_is_hung_up_on() {
+    let control = Control::new(TakeOver::Force, NAMES[0]);
+    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
+    let limits = Limits { window: 1 << 20, replay: 1 << 16, screens: true };
+    let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
+    let hung_up = Rc::new(Cell::new(false));
+    wire.control.replace(Some(Box::new(Line(hung_up.clone()))));
+    let (_, ends) = attach(&wire, 0);
+    let (turn, kind) = (wire.keyboard.borrow().turn(), InputKind::Bytes("x".into()));
+    ends.input.try_send(InputMessage { attach: ends.attach, turn, at: clock::instant(), kind }).unwrap();
+    let receiver = wire.input_receiver.take().unwrap();
+    pump::write(wire.clone(), Box::new(Deaf), receiver).await;
+    assert!(hung_up.get());
+}
+
 /// Answering pings is no sign that a page draws anything.
 #[tokio::test(start_paused = true)]
 async fn a_page_that_acknowledges_nothing_is_let_go_however_often_it_is_pinged() {

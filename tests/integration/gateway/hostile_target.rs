@@ -223,7 +223,7 @@ fn harms() -> Vec<Harm> {
         Harm::before_login("endless banners", |_| [vec![53], string([b'x'; 30_000]), string("")].concat()),
         Harm { bytes: &[0xff; 64], ..Harm::before_login("a packet of 4 GiB before the login", NOTHING) },
         Harm { bytes: &[0, 0, 0, 0, 1, 2, 3, 4], ..Harm::before_login("a packet of nothing", NOTHING) },
-        Harm { largest: 0, ..shell("packets of no size", NOTHING) },
+        Harm { largest: 0, ends: true, ..shell("packets of no size", NOTHING) },
         Harm { bytes: &[0xff; 64], ..shell("a packet of 4 GiB", NOTHING) },
         shell("endless packets to ignore", |_| [vec![2], string([b'x'; 30_000])].concat()),
         shell("endless packets to ignore with nothing in them", |_| vec![2, 0, 0, 0, 0]),
