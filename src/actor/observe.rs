@@ -17,7 +17,7 @@ pub struct Observations {
     pub sessions_closed: Family<Labels, Counter>,
     /// `pulsegate_session_cleanup_seconds`: evidence of death → closed in both stores.
     pub session_cleanup: Histogram,
-    /// `pulsegate_heartbeats_total`: signs of life heard from browsers and targets.
+    /// `pulsegate_heartbeats_total`: answers of browsers to their pings.
     pub heartbeats: Counter,
     /// `pulsegate_flush_seconds{store}`.
     pub flush: Family<Labels, Histogram, fn() -> Histogram>,
