@@ -61,7 +61,8 @@ impl<M: Send + 'static> Mailbox<M> {
         })
     }
 
-    /// Leaves a message, waiting for room, and returns once it was handled.
+    /// Leaves a message, in a full mailbox too, and returns once it was handled: actix gives each call a place of its own, so
+    /// what waits is bounded by those who wait for it.
     ///
     /// # Errors
     /// [`Refused::Gone`] if the actor is gone or failed over this message.
@@ -195,7 +196,7 @@ impl Meter {
         Arc::new(Self { capacity, depth: 0.into(), waited: Times::default(), handled: Times::default() })
     }
 
-    /// Messages one mailbox takes before senders wait or are refused.
+    /// Messages one mailbox takes before [`Mailbox::tell`] is refused.
     pub fn capacity(&self) -> usize {
         self.capacity
     }

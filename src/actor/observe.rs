@@ -140,7 +140,7 @@ pub struct KindReport {
     pub last_failure: Option<String>,
     /// Messages sent and not yet taken up.
     pub mailbox_depth: u64,
-    /// Messages one mailbox takes before senders wait or are refused.
+    /// Messages one mailbox takes before senders that do not wait are refused.
     pub mailbox_capacity: u64,
     /// Messages handled since the start of the process.
     pub handled_total: u64,
