@@ -170,11 +170,12 @@ impl SqliteStore {
         Ok(Transaction { slot, writer, disk: &self.disk })
     }
 
-    async fn write_batch(&self, batch: Vec<Write>) -> Result<(), StoreError> {
+    async fn write_batch(&self, mut batch: Vec<Write>) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         let epochs = sharing::Epochs::read(&mut transaction).await?;
+        batch.retain(|write| epochs.admit(&write.record));
         let (mut moved, mut changed) = (Vec::new(), Vec::new());
-        for Write { record, transitions } in batch.iter().filter(|write| epochs.admit(&write.record)) {
+        for Write { record, transitions } in &batch {
             if transitions.is_empty() { moved.push(record) } else { changed.push(record) }
         }
         for (part, advance) in rows::advances(&moved) {

@@ -5,7 +5,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    core::record::{Authority, Status},
+    core::record::{Authority, Epoch, Incarnation, NodeId, Status, UtcMicros},
     store::{
         RecordStore,
         conformance::{record, write},
@@ -52,6 +52,19 @@ async fn the_outbox_keeps_what_the_records_may_not_have() {
     let moved = Write { transitions: vec![], ..change(1, 3, Status::Active) };
     store.apply(vec![moved.clone()]).await.unwrap();
     assert_eq!(store.pending(None, 10).await.unwrap(), [moved], "activity brings no history along");
+}
+
+#[tokio::test]
+async fn what_an_epoch_that_is_over_still_tells_leaves_nothing_behind() {
+    let (store, _folder) = journal().await;
+    let start = Incarnation::new([1; 16]);
+    store.begin_epoch(NodeId("node-a".into()), start, Epoch(65), UtcMicros(1)).await.unwrap();
+    let (late, end) = (change(1, 1, Status::Active), change(2, 2, Status::Closed));
+    store.apply(vec![late.clone(), end.clone()]).await.unwrap();
+    assert_eq!(store.history(late.record.id).await.unwrap(), []);
+    assert_eq!(store.outbox_len().await.unwrap(), 1, "what is in no record would wait for ever");
+    assert_eq!(store.pending(None, 10).await.unwrap(), [end]);
+    assert_eq!(store.verify().await.unwrap(), Verdict::Whole(1));
 }
 
 #[tokio::test]

@@ -33,18 +33,21 @@ pub async fn repair(
         for part in
             [Difference::JournalBehind, Difference::JournalLacks].map(|kind| found.of(kind)).concat().chunks(batch)
         {
-            let writes = writes(records, part).await?;
+            let mut writes = writes(records, part).await?;
+            // Nobody serves what is open, and a journal that has begun a later epoch takes no more of it than its end.
+            for Write { record, transitions } in writes.iter_mut().filter(|write| !write.record.is_closed()) {
+                let end = lost(shelf, record.clone(), now);
+                *record = end.record;
+                transitions.extend(end.transitions);
+            }
             written += writes.len() as u64;
             view.journal.apply(writes).await?;
             progress.advance(part.len() as u64);
         }
     }
     for part in found.of(Difference::LeftOpen).chunks(batch) {
-        let mut writes = Vec::new();
-        for record in records_of(view.journal, part).await?.into_iter().filter(|record| !record.is_closed()) {
-            let detail = found_with_recording(shelf, &record);
-            writes.push(Write::lost(record, Authority::Observed, now, detail));
-        }
+        let open = records_of(view.journal, part).await?.into_iter().filter(|record| !record.is_closed());
+        let writes: Vec<_> = open.map(|record| lost(shelf, record, now)).collect();
         written += writes.len() as u64;
         view.journal.apply(writes).await?;
         progress.advance(part.len() as u64);
@@ -62,6 +65,12 @@ pub async fn repair(
     }
     clear_live_view(view, batch).await?;
     Ok(written)
+}
+
+/// Closes an orphan.
+fn lost(shelf: &Shelf, orphan: Record, now: UtcMicros) -> Write {
+    let detail = found_with_recording(shelf, &orphan);
+    Write::lost(orphan, Authority::Observed, now, detail)
 }
 
 /// How the end of an orphan came to be known, and the seal of its recording, which nobody writes any more.
@@ -127,4 +136,56 @@ async fn writes(store: &dyn RecordStore, ids: &[SessionId]) -> Result<Vec<Write>
         writes.push(Write { record, transitions });
     }
     Ok(writes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        core::record::{Epoch, Incarnation, NodeId, Status},
+        store::{
+            conformance::{record, write},
+            sqlite::SqliteStore,
+        },
+        tool::doctor::compare::compare,
+    };
+
+    fn change(n: u8, version: u64, status: Status) -> Write {
+        write(record(n, version, Authority::Observed, status))
+    }
+
+    #[tokio::test]
+    async fn what_a_journal_lost_or_has_older_is_closed_in_every_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = async |name: &str| SqliteStore::open(&folder.path().join(name)).await.unwrap();
+        let (journal, records) = (open("journal.db").await.keep_outbox().await.unwrap(), open("records.db").await);
+        let (lacked, behind) = (change(1, 2, Status::Active), change(2, 3, Status::Detached));
+        records.apply(vec![change(1, 1, Status::Connecting), change(2, 1, Status::Active)]).await.unwrap();
+        records.apply(vec![lacked.clone(), behind.clone()]).await.unwrap();
+        journal.apply(vec![change(2, 1, Status::Active)]).await.unwrap();
+        let (node, start) = (NodeId("node-a".into()), Incarnation::new([1; 16]));
+        journal.begin_epoch(node.clone(), start, Epoch(65), UtcMicros(1)).await.unwrap();
+
+        let view =
+            View { node: &node, journal: &journal, records: Some(&records), live: None, running: false, retired: None };
+        let progress = || Progress::new("mend", 0, || Duration::ZERO);
+        let found = compare(&view, progress()).await.unwrap();
+        let of = |difference| found.of(difference);
+        assert_eq!(of(Difference::JournalLacks), [lacked.record.id]);
+        assert_eq!(of(Difference::JournalBehind), [behind.record.id]);
+        let (shelf, now) = (Shelf::new(folder.path(), None), UtcMicros(1_800_000_000_000_000));
+        repair(&view, &found, now, 50, &shelf, progress()).await.unwrap();
+
+        let left = compare(&view, progress()).await.unwrap();
+        assert_eq!((left.sessions, left.differences.len()), (2, 0), "{left:?}");
+        assert_eq!(journal.outbox_len().await.unwrap(), 0);
+        for session in [lacked.record.id, behind.record.id] {
+            let history = journal.history(session).await.unwrap();
+            assert_eq!(history.len(), 3, "its own history, and its end: {history:?}");
+            assert_eq!(records.history(session).await.unwrap(), history);
+            assert!(records.get(session).await.unwrap().unwrap().is_closed());
+        }
+    }
 }
