@@ -12,6 +12,10 @@ use crate::{
     store::conformance::{self, live::Flush},
 };
 
+/// What beats cost, and what their loss takes.
+#[cfg(test)]
+mod beats;
+
 const NODE: &str = "node-a";
 
 fn view(url: &str, epoch: u64) -> RedisLive {
@@ -173,24 +177,6 @@ fn a_closed_record_can_be_read_until_it_is_forgotten() {
 
 fn key_of_beats(record: &Record) -> String {
     key(&record.node, "beats")
-}
-
-#[test]
-fn a_thousand_beats_are_one_command() {
-    let Some(server) = one_server() else { return };
-    block_on(async {
-        let view = view(&server.url(), 1);
-        let beats = |count: u8| (0..count).map(|n| (record(n, 1, 1, Status::Active).id, UtcMicros(i64::MAX / 4096)));
-        view.apply((0..250).map(|n| record(n, 1, 1, Status::Active)).collect()).await.unwrap();
-        for count in [1, 250_u8] {
-            server.ask(&["CONFIG RESETSTAT"]);
-            view.beat(beats(count).cycle().take(usize::from(count) * 4).collect()).await.unwrap();
-            let stats = server.ask(&["INFO commandstats"]);
-            let commands = stats.lines().filter(|line| line.starts_with("cmdstat_") && !line.contains("|resetstat"));
-            let commands: Vec<_> = commands.filter_map(|line| line.split(",usec").next()).collect();
-            assert_eq!(commands, ["cmdstat_zadd:calls=1"], "{stats}");
-        }
-    });
 }
 
 #[test]
