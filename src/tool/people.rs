@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Write as _,
+    fs::File,
     io::{self, BufRead, IsTerminal, Read as _, Write as _},
     path::Path,
 };
@@ -16,7 +17,7 @@ use serde_json::json;
 use super::{Desk, Report, stores};
 use crate::{
     cli::{AddUser, CreateToken, SetUser, TokenCommand, UserCommand},
-    config::Config,
+    config::{Config, Records},
     core::{
         audit::Action,
         password,
@@ -34,6 +35,9 @@ use crate::{
 
 /// The longest line that is read as a password, in bytes.
 const LINE: u64 = 8 * 1_024;
+
+/// What the reason is put behind.
+const UNOPENED: &str = "the store of users cannot be opened";
 
 /// Does what is asked about users.
 pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> {
@@ -81,6 +85,15 @@ pub async fn tokens(desk: &Desk, command: TokenCommand) -> anyhow::Result<Report
 
 /// The store of users, tokens and targets, made if this is the first thing that happens here.
 pub(super) async fn open(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
+    let _lock = match desk.config.store.records {
+        Records::Sqlite => lock_to_migrate(desk).await?,
+        Records::MySql(_) => None,
+    };
+    open_under_lock(desk).await
+}
+
+/// As [`open`], by a tool that holds the data directory's lock.
+pub(super) async fn open_under_lock(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
     if let Some(records) = stores::records(desk)? {
         let taken = records.schema().await.context("store.records")?;
         if let Some((step, _)) = taken.iter().find(|(_, taken)| !taken) {
@@ -92,7 +105,27 @@ pub(super) async fn open(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
         return Ok(Box::new(records));
     }
     data_dir::make_private(&desk.config.node.data_dir)?;
-    Ok(Box::new(SqliteStore::open(&desk.database()).await.context("the store of users cannot be opened")?))
+    Ok(Box::new(SqliteStore::open(&desk.database()).await.context(UNOPENED)?))
+}
+
+/// Holds the data directory while opening the file takes steps of its schema: a gateway that runs may be of a release that knows
+/// none of them.
+async fn lock_to_migrate(desk: &Desk) -> anyhow::Result<Option<File>> {
+    let database = desk.database();
+    if !database.exists() {
+        return Ok(None);
+    }
+    let taken = SqliteStore::look(&database).await.context(UNOPENED)?.schema().await.context(UNOPENED)?;
+    let Some((step, _)) = taken.iter().find(|(_, taken)| !taken) else { return Ok(None) };
+    match data_dir::try_lock(&desk.config.node.data_dir)? {
+        Some(lock) => Ok(Some(lock)),
+        None => bail!(
+            "{} lacks the step {} of its schema, and a gateway is running on it: stop it and run `pulsegate migrate`, or start \
+             it again with this release",
+            database.display(),
+            step.name
+        ),
+    }
 }
 
 /// Refuses to give a password to somebody who signs in with a provider.

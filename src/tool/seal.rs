@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{Desk, Report, people::open};
+use super::{Desk, Report, people::open_under_lock};
 use crate::{
     cli::SealCommand,
     config::Records,
@@ -89,7 +89,7 @@ fn of_target(target: &Target) -> Option<Kept> {
 pub async fn run(desk: &Desk, command: SealCommand) -> anyhow::Result<Report> {
     // A gateway that runs goes on to seal with the key it knows.
     let _lock = desk.lock()?;
-    let store = open(desk).await?;
+    let store = open_under_lock(desk).await?;
     let seals = desk.seals()?;
     match command {
         SealCommand::Rotate => rotate(desk, &*store, seals).await,

@@ -69,7 +69,7 @@ async fn log(desk: &Desk, session: SessionId) -> anyhow::Result<Log> {
     if !desk.database().exists() {
         return Ok(Log::Silent);
     }
-    let journal = SqliteStore::open(&desk.database()).await?;
+    let journal = SqliteStore::look(&desk.database()).await?;
     let history = journal.history(session).await?;
     let told = history.iter().rev().find_map(|passed| Seal::told_in(&passed.detail));
     Ok(match told {

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use pulsegate::data_dir;
 use serde_json::Value;
 
 use crate::support::{
@@ -249,6 +250,28 @@ fn a_running_gateway_is_not_migrated() {
         assert!(refused.err.contains("a gateway is running"), "{}", refused.err);
     }
     assert_eq!(well(&gateway.home.data_dir(), &["migrate", "--status"])["pending"], 0);
+}
+
+#[test]
+fn a_list_takes_no_step_of_the_schema_under_a_gateway() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().join("data");
+    let lists = ["user", "token", "target"].map(|what| [what, "list"]);
+    well(&data_dir, &lists[0]);
+    well(&data_dir, &["migrate", "--down", "--yes"]);
+    // As a gateway of an older release holds it.
+    let lock = data_dir::lock(&data_dir).unwrap();
+    for list in &lists {
+        let refused = tool(&data_dir, list);
+        assert_eq!(refused.code, Some(1), "{list:?}: {}", refused.out);
+        assert!(refused.err.contains("stop it and run `pulsegate migrate`"), "{list:?}: {}", refused.err);
+    }
+    assert_eq!(well(&data_dir, &["migrate", "--status"])["pending"], 1);
+    drop(lock);
+    well(&data_dir, &lists[1]);
+    assert_eq!(well(&data_dir, &["migrate", "--status"])["pending"], 0);
+    let _lock = data_dir::lock(&data_dir).unwrap();
+    well(&data_dir, &lists[2]);
 }
 
 #[test]
