@@ -30,8 +30,12 @@ const BEGINNING: &str = "SELECT e.event_id, e.session_id = '' AS stub, r.session
 const STUB: &str = "UPDATE session_events SET session_id = '', version = 0, rank_key = event_id, at = 0, \
     status = 'retired', end_reason = NULL, detail = '' WHERE event_id = ?1";
 
-/// Events looked at per session that may go: more than a session has as a rule, so that the chain keeps up.
-const EVENTS: u32 = 16;
+/// Events looked at in one transaction: some 10 ms, for which a write may have to wait.
+const EVENTS: u32 = 1_000;
+
+/// Such looks in one turn, while each finds nothing that is kept. A session that was open for months holds the events of all that
+/// came behind it: once it is gone ten million of these leave in a day, though no session does.
+const LOOKS: usize = 8;
 
 impl SqliteStore {
     pub(super) async fn select_old(&self, before: UtcMicros, limit: u32) -> Result<Vec<Record>, StoreError> {
@@ -39,27 +43,33 @@ impl SqliteStore {
         found.map_err(failed)?.iter().map(rows::record).collect()
     }
 
-    pub(super) async fn retire_batch(&self, ids: Vec<SessionId>) -> Result<(), StoreError> {
-        let mut transaction = self.begin().await?;
-        for id in &ids {
-            transaction.run(sqlx::query(RETIRE).bind(id.to_string())).await?;
+    pub(super) async fn retire_batch(&self, mut ids: Vec<SessionId>) -> Result<(), StoreError> {
+        for _ in 0..LOOKS {
+            let mut transaction = self.begin().await?;
+            for id in ids.drain(..) {
+                transaction.run(sqlx::query(RETIRE).bind(id.to_string())).await?;
+            }
+            let more = shorten(&mut transaction).await?;
+            transaction.commit().await?;
+            if !more {
+                break;
+            }
         }
-        let limit = u32::try_from(ids.len()).unwrap_or(u32::MAX).max(1);
-        shorten(&mut transaction, limit.saturating_mul(EVENTS)).await?;
-        transaction.commit().await
+        Ok(())
     }
 }
 
-/// Takes the chain's beginning away, as far as its sessions are gone.
-async fn shorten(transaction: &mut Transaction<'_>, limit: u32) -> Result<(), StoreError> {
-    let found = sqlx::query(BEGINNING).bind(i64::from(limit)).fetch_all(transaction.connection()).await;
+/// Takes the chain's beginning away, as far as its sessions are gone, and returns whether it may reach beyond this look.
+async fn shorten(transaction: &mut Transaction<'_>) -> Result<bool, StoreError> {
+    let found = sqlx::query(BEGINNING).bind(i64::from(EVENTS)).fetch_all(transaction.connection()).await;
     let found = found.map_err(|error| transaction.failed(error))?;
-    let mut last = None;
+    let (mut last, mut gone) = (None, 0);
     for row in &found {
         let read = |name| row.try_get::<bool, _>(name).map_err(|_| rows::unreadable());
         if !read("gone")? {
             break;
         }
+        gone += 1;
         let sequence: i64 = row.try_get("event_id").map_err(|_| rows::unreadable())?;
         last = (!read("stub")?).then_some(sequence);
     }
@@ -67,7 +77,7 @@ async fn shorten(transaction: &mut Transaction<'_>, limit: u32) -> Result<(), St
         transaction.run(sqlx::query("DELETE FROM session_events WHERE event_id < ?1").bind(last)).await?;
         transaction.run(sqlx::query(STUB).bind(last)).await?;
     }
-    Ok(())
+    Ok(gone == EVENTS)
 }
 
 #[cfg(test)]
@@ -146,6 +156,26 @@ mod tests {
         assert_eq!(retire(&store, before, 50).await, 1);
         assert_eq!(store.verify().await.unwrap(), Verdict::Whole(2), "the young one, and the close behind it");
         assert_eq!(store.history(young.record.id).await.unwrap(), young.transitions);
+    }
+
+    #[tokio::test]
+    async fn what_a_long_session_held_goes_soon_after_it_and_not_at_once() {
+        let (store, _folder) = fresh().await;
+        store.apply(vec![session(1, Status::Active)]).await.unwrap();
+        let held = record(2, 9_000, Authority::Observed, Status::Closed);
+        let version =
+            |version| Record { version, ..held.clone() }.transition(ended(&write(held.clone())), String::new());
+        let transitions = (1..=held.version).map(version).collect();
+        store.apply(vec![Write { record: held.clone(), transitions }]).await.unwrap();
+        assert_eq!(retire(&store, UtcMicros(i64::MAX), 50).await, 1);
+        assert_eq!(store.verify().await.unwrap(), Verdict::Whole(9_001), "the open session's event holds them");
+        store.apply(vec![write(record(1, 3, Authority::Observed, Status::Closed))]).await.unwrap();
+        assert_eq!(retire(&store, UtcMicros(i64::MAX), 50).await, 1);
+        // Each look behind the first one begins with the stub.
+        let gone = LOOKS as u64 * (u64::from(EVENTS) - 1) + 1;
+        assert_eq!(store.verify().await.unwrap(), Verdict::Whole(9_002 - gone));
+        assert_eq!(retire(&store, UtcMicros(i64::MAX), 50).await, 0);
+        assert_eq!(store.verify().await.unwrap(), Verdict::Whole(0));
     }
 
     #[tokio::test]
