@@ -11,7 +11,8 @@ use crate::core::record::{Epoch, NodeId, SessionId, Status};
 /// The index is named: which one is right follows from the question, not from statistics, and a plan that would need
 /// another one fails in the tests instead of slowing down one day. A page costs what it holds, except that
 /// - filters without an index of their own (node, address, reason, text) pass over what they reject;
-/// - the open sessions, one user's or one target's in another order than `start_time` are sorted first.
+/// - the open sessions, one user's or one target's in another order than `start_time` are sorted first;
+/// - closed ones of one and the same `start_time` are sorted among themselves: their index goes on with the end, not the id.
 pub fn select(query: &ListQuery) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("");
     match sources(query).as_slice() {
@@ -183,6 +184,27 @@ mod tests {
     const EVERY_KEY: [SortKey; 3] = [SortKey::StartTime, SortKey::LastSeenAt, SortKey::EndTime];
     const EVERY_ROW: &str = "SCAN session_records";
     const SORT: &str = "USE TEMP B-TREE FOR ORDER BY";
+    const SORT_ANY: &str = "USE TEMP B-TREE";
+
+    /// What SQLite sorts before it returns the first row.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Sorts {
+        Nothing,
+        /// Rows that are alike in the first term of the order.
+        Ties,
+        /// All that was found.
+        All,
+    }
+
+    fn sorts(steps: &[String]) -> Sorts {
+        if steps.iter().any(|step| step == SORT) {
+            Sorts::All
+        } else if steps.iter().any(|step| step.starts_with(SORT_ANY)) {
+            Sorts::Ties
+        } else {
+            Sorts::Nothing
+        }
+    }
 
     /// Says how SQLite runs `sql`, one line per step.
     async fn plan(connection: &mut SqliteConnection, sql: QueryBuilder<Sqlite>) -> Vec<String> {
@@ -209,14 +231,14 @@ mod tests {
         [(true, None), (false, None), (true, within), (false, within)].map(page).to_vec()
     }
 
-    /// Holds for every page of `query`: it reads `index` and no row outside an index; it sorts only where `sorts`.
-    async fn assert_plan(db: &mut SqliteConnection, by: SortKey, query: &ListQuery, index: &str, sorts: bool) {
+    /// Holds for every page of `query`: it reads `index` and no row outside an index, and sorts what it is `expected` to.
+    async fn assert_plan(db: &mut SqliteConnection, by: SortKey, query: &ListQuery, index: &str, expected: Sorts) {
         for page in every_page(by, query) {
             let steps = plan(db, select(&page)).await;
             let reads: Vec<_> = steps.iter().filter(|step| step.contains("session_records")).collect();
             assert!(reads.iter().all(|step| step.contains(&format!(" USING INDEX {index}"))), "{page:?}: {steps:#?}");
-            assert_eq!(steps.iter().any(|step| step == SORT), sorts, "{page:?}: {steps:#?}");
-            if page.after.is_some() && !sorts {
+            assert_eq!(sorts(&steps), expected, "{page:?}: {steps:#?}");
+            if page.after.is_some() && expected != Sorts::All {
                 assert!(reads.iter().all(|step| step.starts_with("SEARCH")), "{page:?}: {steps:#?}");
             }
         }
@@ -227,21 +249,21 @@ mod tests {
         let (mut db, _folder) = connection().await;
         let statuses = |statuses: &[Status]| ListQuery { statuses: statuses.to_vec(), ..ListQuery::default() };
         let closed = statuses(&[Status::Closed]);
-        assert_plan(&mut db, SortKey::StartTime, &closed, "idx_session_status_time", false).await;
-        assert_plan(&mut db, SortKey::LastSeenAt, &closed, "idx_session_closed_last_seen", false).await;
-        assert_plan(&mut db, SortKey::EndTime, &closed, "idx_session_closed_end", false).await;
+        assert_plan(&mut db, SortKey::StartTime, &closed, "idx_session_status_time", Sorts::Ties).await;
+        assert_plan(&mut db, SortKey::LastSeenAt, &closed, "idx_session_closed_last_seen", Sorts::Nothing).await;
+        assert_plan(&mut db, SortKey::EndTime, &closed, "idx_session_closed_end", Sorts::Nothing).await;
         for open in [&[Status::Active][..], &[Status::Connecting, Status::Active, Status::Detached, Status::Lost]] {
             let open = statuses(open);
-            assert_plan(&mut db, SortKey::StartTime, &open, "idx_session_active_lookup", false).await;
-            assert_plan(&mut db, SortKey::LastSeenAt, &open, "idx_session_active_lookup", true).await;
-            assert_plan(&mut db, SortKey::EndTime, &open, "idx_session_active_lookup", true).await;
+            assert_plan(&mut db, SortKey::StartTime, &open, "idx_session_active_lookup", Sorts::Nothing).await;
+            assert_plan(&mut db, SortKey::LastSeenAt, &open, "idx_session_active_lookup", Sorts::All).await;
+            assert_plan(&mut db, SortKey::EndTime, &open, "idx_session_active_lookup", Sorts::All).await;
         }
         for (query, index) in [
             (ListQuery { user: Some("ann".into()), ..ListQuery::default() }, "idx_session_user"),
             (ListQuery { target: Some("web-1".into()), ..ListQuery::default() }, "idx_session_target"),
         ] {
-            assert_plan(&mut db, SortKey::StartTime, &query, index, false).await;
-            assert_plan(&mut db, SortKey::EndTime, &query, index, true).await;
+            assert_plan(&mut db, SortKey::StartTime, &query, index, Sorts::Nothing).await;
+            assert_plan(&mut db, SortKey::EndTime, &query, index, Sorts::All).await;
         }
     }
 
@@ -259,6 +281,8 @@ mod tests {
                     assert!(reads[0].contains(" USING INDEX idx_session_active_lookup"), "{steps:#?}");
                     assert!(reads[1].contains(&format!(" USING INDEX {closed}")), "{steps:#?}");
                     assert!(page.after.is_none() || reads[1].starts_with("SEARCH"), "{steps:#?}");
+                    let behind = steps.iter().skip_while(|step| step != &reads[1]).nth(1);
+                    assert_ne!(behind.unwrap(), SORT, "a million closed ones are read as far as the page: {steps:#?}");
                 }
             }
         }
