@@ -17,8 +17,8 @@ use crate::{
 /// Rows of a page where nobody says how many.
 pub(super) const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 500;
-/// Longer than any name we store.
-const MAX_TEXT: usize = 256;
+/// Characters of the longest name we store: what a session's target is called, with its jump hosts.
+const MAX_TEXT: usize = 512;
 const KEYS: &str =
     "status, user, target, node, client_ip, reason, since, until, q, sort, limit, cursor (status may be repeated)";
 
@@ -140,7 +140,8 @@ pub(super) fn word<T: Copy + FromStr>(
 
 pub(super) fn text(key: &str, value: &str) -> Result<String, Problem> {
     let fits = (1..=MAX_TEXT).contains(&value.chars().count()) && !value.chars().any(char::is_control);
-    if fits { Ok(value.to_owned()) } else { Err(wrong(key, value, "1 to 256 characters, no control characters")) }
+    let allowed = || format!("1 to {MAX_TEXT} characters, no control characters");
+    if fits { Ok(value.to_owned()) } else { Err(wrong(key, value, &allowed())) }
 }
 
 fn parsed<T: FromStr>(key: &str, value: &str, allowed: &str) -> Result<T, Problem> {
@@ -199,6 +200,13 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_name_of_a_target_is_found() {
+        let called = |length| format!("target={}", "ö".repeat(length));
+        assert_eq!(parse(&called(512)).unwrap().target, Some("ö".repeat(512)), "as `Opening::over` lets it be");
+        assert!(refusal(&called(513)).contains("1 to 512"));
+    }
+
+    #[test]
     fn a_refusal_names_the_key_and_what_is_allowed() {
         for (query, words) in [
             ("status=open", "connecting, active, detached, lost, closed"),
@@ -212,7 +220,7 @@ mod tests {
             ("limit=501", "1 to 500"),
             ("limit=1000000000", "1 to 500"),
             ("limit=-1", "1 to 500"),
-            ("user=", "1 to 256"),
+            ("user=", "1 to 512"),
             ("q=%00", "control"),
             ("colour=red", "status, user, target"),
             ("limit=1&limit=2", "twice"),
