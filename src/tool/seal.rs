@@ -51,10 +51,12 @@ impl Kept {
     }
 }
 
-/// Everything sealed that the records keep, table by table.
-pub fn kept(directory: &Directory) -> Vec<Kept> {
+/// Everything sealed that the records keep, table by table; a second factor that is being turned on while it still can be.
+pub fn kept(directory: &Directory, now: UtcMicros) -> Vec<Kept> {
     let targets = directory.targets.values().filter_map(of_target);
-    targets.chain(directory.users.values().filter_map(of_second_factor)).collect()
+    let users = directory.users.values();
+    let enrolments = users.clone().filter_map(|user| of_enrolment(user, now));
+    targets.chain(users.filter_map(of_second_factor)).chain(enrolments).collect()
 }
 
 fn of_second_factor(user: &User) -> Option<Kept> {
@@ -67,6 +69,21 @@ fn of_second_factor(user: &User) -> Option<Kept> {
             let second_factor = Some(SecondFactor { sealed, ..factor.clone() });
             let changed_at = user.next_change(now);
             Change::Replace(User { second_factor, changed_at, ..user.clone() }, user.changed_at)
+        }),
+    })
+}
+
+fn of_enrolment(user: &User, now: UtcMicros) -> Option<Kept> {
+    let enrolment = user.enrolment.clone().filter(|enrolment| enrolment.waits(now))?;
+    let user = user.clone();
+    Some(Kept {
+        what: format!("the second factor that {} is turning on", user.name),
+        place: totp::place(&user.name),
+        text: enrolment.sealed.clone(),
+        again: Box::new(move |sealed, now| {
+            let enrolment = Some(enrolment.clone().sealed_anew(sealed));
+            let changed_at = user.next_change(now);
+            Change::Replace(User { enrolment, changed_at, ..user.clone() }, user.changed_at)
         }),
     })
 }
@@ -103,14 +120,15 @@ pub async fn run(desk: &Desk, command: SealCommand) -> anyhow::Result<Report> {
 
 async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyhow::Result<Report> {
     let directory = store.read().await.context("what is sealed cannot be read")?;
-    let mut closed = closed(&directory, &seals);
+    let now = (desk.utc)();
+    let mut closed = closed(&directory, &seals, now);
     let way_out = |says| format!("{says} (move it out of the recordings if nobody has its key)");
     closed.extend(locked(&shelf(desk, &seals))?.map(way_out));
     if !closed.is_empty() {
         bail!("not begun, since this gateway could not open all of it: {}", closed.join("; "));
     }
     let is_ours = desk.secrets.seals.is_none();
-    let waits = kept(&directory).iter().any(|kept| !seals.is_current(&kept.text));
+    let waits = kept(&directory, now).iter().any(|kept| !seals.is_current(&kept.text));
     let waits = waits || !outdated(&shelf(desk, &seals))?.is_empty();
     let keys: Vec<SealKey> = seals.keys().map(again).collect::<Result<_, _>>()?;
     let seals = match (is_ours, waits) {
@@ -167,7 +185,7 @@ async fn forget(desk: &Desk, store: &dyn PeopleStore, seals: &Arc<Seals>) -> any
         bail!("the keys come from PULSEGATE_SEAL_KEY: take the older lines out there");
     }
     let directory = store.read().await.context("what is sealed cannot be read")?;
-    if let Some(old) = kept(&directory).into_iter().find(|kept| !seals.is_current(&kept.text)) {
+    if let Some(old) = kept(&directory, (desk.utc)()).into_iter().find(|kept| !seals.is_current(&kept.text)) {
         bail!("{} is sealed with an older key: run `pulsegate seal rotate`", old.what);
     }
     let shelf = shelf(desk, seals);
@@ -182,7 +200,8 @@ async fn seal_again(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyh
     let mut sealed = 0;
     for _ in 0..PASSES {
         let directory = store.read().await.context("what is sealed cannot be read")?;
-        let old: Vec<Kept> = kept(&directory).into_iter().filter(|kept| !seals.is_current(&kept.text)).collect();
+        let kept = kept(&directory, (desk.utc)());
+        let old: Vec<Kept> = kept.into_iter().filter(|kept| !seals.is_current(&kept.text)).collect();
         if old.is_empty() {
             return Ok(sealed);
         }
@@ -225,9 +244,9 @@ pub fn locked(shelf: &Shelf) -> anyhow::Result<Option<String>> {
 }
 
 /// What this gateway cannot open, each with the reason.
-pub fn closed(directory: &Directory, seals: &Seals) -> Vec<String> {
+pub fn closed(directory: &Directory, seals: &Seals, now: UtcMicros) -> Vec<String> {
     let told = |kept: Kept| kept.unopened(seals).map(|unopened| format!("{}: {unopened}", kept.what));
-    kept(directory).into_iter().filter_map(told).collect()
+    kept(directory, now).into_iter().filter_map(told).collect()
 }
 
 fn again(key: &SealKey) -> anyhow::Result<SealKey> {
@@ -243,7 +262,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        core::people::Role,
+        core::people::{Enrolment, Role},
         recording::{Policy, Settings, Title, recorder::Recorder},
     };
 
@@ -300,7 +319,7 @@ mod tests {
         let user = User::new("ada".to_owned(), Role::User, Vec::new(), String::new(), UtcMicros(10));
         let user = User { second_factor: Some(factor.clone()), ..user };
         let users = [("ada".to_owned(), user.clone()), ("bob".to_owned(), User { second_factor: None, ..user })].into();
-        let [kept] = kept(&Directory { users, ..Directory::default() }).try_into().ok().unwrap();
+        let [kept] = kept(&Directory { users, ..Directory::default() }, UtcMicros(5)).try_into().ok().unwrap();
         assert_eq!((kept.what.as_str(), kept.unopened(&old)), ("the second factor of ada", None));
         let Change::Replace(changed, before) = (kept.again)("anew".to_owned(), UtcMicros(5)) else {
             panic!("no change")
@@ -308,5 +327,21 @@ mod tests {
         assert_eq!(before, UtcMicros(10));
         assert!(changed.changed_at > before);
         assert_eq!(changed.second_factor, Some(SecondFactor { sealed: "anew".to_owned(), ..factor }));
+    }
+
+    #[test]
+    fn a_second_factor_that_is_being_turned_on_is_sealed_anew_while_it_waits() {
+        let begun = UtcMicros(10);
+        let user = User::new("ada".to_owned(), Role::User, Vec::new(), String::new(), begun);
+        let user = User { enrolment: Some(Enrolment::new("sealed".to_owned(), begun)), ..user };
+        let directory = Directory { users: [("ada".to_owned(), user)].into(), ..Directory::default() };
+        let [found] = kept(&directory, begun).try_into().ok().unwrap();
+        assert_eq!((found.place, found.text.as_str()), (totp::place("ada"), "sealed"));
+        let Change::Replace(changed, before) = (found.again)("anew".to_owned(), UtcMicros(50)) else {
+            panic!("no change")
+        };
+        assert_eq!((before, changed.changed_at), (begun, UtcMicros(50)));
+        assert_eq!(changed.enrolment, Some(Enrolment::new("anew".to_owned(), begun)), "for as long as it was good");
+        assert!(kept(&directory, UtcMicros(i64::MAX)).is_empty(), "what is void hinders nobody");
     }
 }

@@ -73,6 +73,11 @@ impl Enrolment {
     pub fn waits(&self, now: UtcMicros) -> bool {
         now.0 < self.expires_at
     }
+
+    /// The same with its secret sealed by another key.
+    pub fn sealed_anew(self, sealed: String) -> Self {
+        Self { sealed, ..self }
+    }
 }
 
 impl fmt::Debug for Enrolment {

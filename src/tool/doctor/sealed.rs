@@ -33,7 +33,8 @@ async fn credentials(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlS
         None => journal.read().await,
     };
     let Ok(directory) = read else { return Vec::new() };
-    let kept = seal::kept(&directory);
+    let now = (desk.utc)();
+    let kept = seal::kept(&directory, now);
     if kept.is_empty() {
         return Vec::new();
     }
@@ -43,7 +44,7 @@ async fn credentials(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlS
         Ok(seals) => seals,
         Err(error) => return vec![Finding::ill("seals", format!("{error:#}"), ADVICE)],
     };
-    let closed = seal::closed(&directory, &seals);
+    let closed = seal::closed(&directory, &seals, now);
     if closed.is_empty() {
         return vec![Finding::sound("seals", format!("{} open", plural(kept.len() as u64, "sealed credential")))];
     }
