@@ -7,7 +7,7 @@ use super::tls::Certificate;
 use crate::config::{Config, Loaded, process_environment};
 
 /// Keys that hold at once, where there was TLS before.
-const AT_ONCE: [&str; 2] = ["server.tls.cert", "server.tls.key"];
+const AT_ONCE: [&str; 3] = ["server.tls.cert", "server.tls.key", "server.tls.self_signed"];
 
 /// What serves, and what it was read from.
 pub struct Reload {
@@ -51,5 +51,38 @@ impl Reload {
             told += &format!(" Only a restart changes {}.", later.join(", "));
         }
         Ok(told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    fn load(dir: &Path, tls: &str) -> Loaded {
+        let path = dir.join("config.yaml");
+        let yaml = format!("node: {{ data_dir: {} }}\nserver: {{ tls: {{ {tls} }} }}\n", dir.display());
+        fs::write(&path, yaml).unwrap();
+        Config::load(Some(path.as_path()), []).unwrap()
+    }
+
+    #[test]
+    fn another_kind_of_certificate_holds_at_once_and_waits_for_no_restart() {
+        let (dir, given) = (tempfile::TempDir::new().unwrap(), tempfile::TempDir::new().unwrap());
+        let theirs = load(given.path(), "self_signed: true").config;
+        let theirs = Certificate::open(&theirs).unwrap().unwrap().fingerprint();
+        let files = format!("cert: {0}/tls.cert, key: {0}/tls.key", given.path().display());
+        let loaded = load(dir.path(), &files);
+        let certificate = Certificate::open(&loaded.config).unwrap().unwrap();
+        assert_eq!(certificate.fingerprint(), theirs);
+        let mut reload = Reload::new(loaded.clone(), loaded.config, Some(certificate.clone()));
+        let told =
+            |shown: &str| format!("The configuration was read again. The certificate is the one with SHA-256 {shown}.");
+        load(dir.path(), "self_signed: true");
+        assert_eq!(reload.again(), told(&certificate.fingerprint()));
+        assert_ne!(certificate.fingerprint(), theirs);
+        load(dir.path(), &files);
+        assert_eq!(reload.again(), told(&theirs));
     }
 }
