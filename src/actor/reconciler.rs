@@ -141,8 +141,10 @@ impl ReconcilerActor {
         }
     }
 
-    fn arm(&self) {
-        self.timer.set(Some(clock::instant() + self.pace.interval()));
+    /// Sets the time of the next sweep, which mends: a look, of which people may ask for any number, never puts it off.
+    fn arm(&self, dry_run: bool) {
+        let next = clock::instant() + self.pace.interval();
+        if dry_run { self.timer.ring_by(next) } else { self.timer.set(Some(next)) }
     }
 
     fn sweep(
@@ -166,7 +168,7 @@ impl ReconcilerActor {
             {
                 tracing::debug!("who asked for a sweep has left");
             }
-            actor.arm();
+            actor.arm(dry_run);
         }));
     }
 
@@ -322,7 +324,7 @@ impl Actor for ReconcilerActor {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(self.observations.meters.reconciler.capacity());
         self.timer.start(ctx, |actor, ctx| actor.sweep(false, None, ctx));
-        self.arm();
+        self.arm(false);
         self.heed_fences(ctx);
     }
 }

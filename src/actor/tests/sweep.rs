@@ -80,6 +80,22 @@ async fn what_stands_open_without_an_actor_is_closed_and_a_dry_run_leaves_it() {
 }
 
 #[actix_rt::test]
+async fn looks_without_end_keep_nothing_from_being_mended() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    let served = house.find(id).await;
+    let remote = house.remote.as_ref().unwrap().store.clone();
+    let own = stray(&served, served.epoch, 1);
+    remote.apply(vec![Write { record: own.clone(), transitions: vec![] }]).await.unwrap();
+    house
+        .eventually(async || {
+            assert_eq!(house.gateway.sweep(true).await.unwrap().mended, 0);
+            remote.get(own.id).await.unwrap().unwrap().is_closed()
+        })
+        .await;
+}
+
+#[actix_rt::test]
 async fn a_session_that_began_and_ended_while_a_sweep_read_the_stores_is_no_stray() {
     let house = House::with_records().await;
     let registry = house.gateway.parts.registry.clone();
