@@ -232,12 +232,8 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
         () = ending::drained_gently(deadline, &gateway) => Ok(()),
         why = fallen.wait_for(Option::is_some) => Err(why.ok().and_then(|why| *why).unwrap_or(Collapse::ActorFailed).into()),
     };
-    ending::drain(&gateway, &handle).await;
     let ended = outcome.as_ref().map_or_else(|error| format!("{error:#}."), |()| "In order.".to_owned());
-    let deed = Deed::of_gateway(Action::GatewayStop, &node, &ended);
-    if gateway.audit().record(deed).await.is_err() {
-        tracing::error!("the audit log does not tell of this stop");
-    }
+    ending::end(&gateway, &handle, Deed::of_gateway(Action::GatewayStop, &node, &ended)).await;
     serving.await??;
     outcome
 }

@@ -16,7 +16,7 @@ use tokio::{
     net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
     signal::unix::{SignalKind, signal},
     sync::{Semaphore, watch},
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 
 use super::reload::Reload;
@@ -28,6 +28,9 @@ use crate::{
     core::audit::{Action, Deed},
     data_dir,
 };
+
+/// How long the whole end may take, as far as the last entry of the audit log: the contract's 15 s, less what it takes to exit.
+const END_LIMIT: Duration = Duration::from_secs(14);
 
 /// How long a drain may take before the process ends all the same; what is not closed then is closed by the next start.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
@@ -198,8 +201,17 @@ pub async fn until_told_to_stop(gateway: &Gateway, mut reload: Reload) -> anyhow
     }
 }
 
+/// Ends everything, and tells the audit log of the `stop`: where its disk hangs, for as long as there is time.
+pub async fn end(gateway: &Gateway, server: &ServerHandle, stop: Deed) {
+    let until: Instant = (clock::instant() + END_LIMIT).into();
+    drain(gateway, server).await;
+    if !matches!(timeout_at(until, gateway.audit().record(stop)).await, Ok(Ok(()))) {
+        tracing::error!("the audit log does not tell of this stop");
+    }
+}
+
 /// Ends every session as `shutdown`, stores it, and says goodbye to every browser.
-pub async fn drain(gateway: &Gateway, server: &ServerHandle) {
+async fn drain(gateway: &Gateway, server: &ServerHandle) {
     tracing::info!("draining");
     match timeout(DRAIN_LIMIT, gateway.drain()).await {
         Ok(Ok(())) => tracing::info!("every session is closed and stored"),

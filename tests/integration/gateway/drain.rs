@@ -9,6 +9,7 @@ use std::{
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
 
 use crate::support::{
     browser::Attach,
@@ -19,6 +20,9 @@ use crate::support::{
 
 /// What nothing that stops may take longer than.
 const SOON: Duration = Duration::from_secs(5);
+
+/// What nothing that hangs makes a stop take longer than, and a second of a busy machine.
+const STOPPED_WITHIN: Duration = Duration::from_secs(15 + 1);
 
 fn is_draining(gateway: &Gateway) {
     eventually(SOON, || (gateway.asks("GET", "/readyz", None).status == 503).then_some(()));
@@ -43,6 +47,27 @@ fn a_socket_that_has_not_attached_is_told_too_and_holds_nothing() {
     let took = begun.elapsed();
     assert!(took < SOON, "{took:?}");
     println!("drained within {took:?}");
+}
+
+#[test]
+fn a_journal_that_hangs_holds_up_no_stop() {
+    let playground = Playground::start();
+    let home = Arc::new(Home::with(&playground));
+    let gateway = home.start();
+    let (_page, id) = gateway.page("playground");
+    let deaf = gateway.socket(&id);
+    deaf.freezes();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let journal = SqliteConnectOptions::new().filename(home.data_dir().join("pulsegate.db"));
+    let mut other = runtime.block_on(journal.connect()).unwrap();
+    runtime.block_on(sqlx::query("BEGIN IMMEDIATE").execute(&mut other)).unwrap();
+    let begun = Instant::now();
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.ended().code(), Some(0));
+    let took = begun.elapsed();
+    assert!(took < STOPPED_WITHIN, "{took:?}");
+    runtime.block_on(other.close()).unwrap();
+    assert!(home.start().says(&id, "closed/node_lost").is_some());
 }
 
 #[test]
