@@ -137,12 +137,10 @@ impl Visitor {
         });
     }
 
-    /// Notes that they see a session, unless it is their own.
+    /// Notes that they see a session of somebody else's.
     pub fn looks_at(&self, gateway: &Gateway, action: Action, seen: &Record) {
-        if *seen.username != *self.user {
-            let detail = format!("The session of {} on {}.", seen.username, seen.target);
-            gateway.audit().note(self.did(action, seen.id, &detail));
-        }
+        let detail = format!("The session of {} on {}.", seen.username, seen.target);
+        gateway.audit().note(self.did(action, seen.id, &detail));
     }
 }
 
@@ -197,11 +195,10 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn what_somebody_else_sees_is_noted_and_what_is_ones_own_is_not() {
+    async fn what_somebody_sees_and_opens_is_noted_beside_what_is_recorded() {
         let state = state_with(settings());
         let visitor = |user: &str| Visitor { user: user.into(), client_ip: [192, 0, 2, 7].into() };
         let (gateway, seen) = (&state.gateway, record());
-        visitor("ada").looks_at(gateway, Action::SessionAttach, &seen);
         visitor("eve").looks_at(gateway, Action::SessionAttach, &seen);
         visitor("bob").opens(gateway, "web-1", &Err(GatewayError::NotReady));
         gateway.audit().record(visitor("bob").did(Action::StoreSweep, "", "Told by a test.")).await.unwrap();

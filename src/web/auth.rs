@@ -4,6 +4,7 @@
 use std::{
     future::{Ready, ready},
     sync::Arc,
+    time::Duration,
 };
 
 use actix_web::{
@@ -26,12 +27,16 @@ use crate::{
     actor::sign_ins::SignedIn,
     core::{
         people::{Directory, Reach, Right, Rights, Role, SignIn, TOKEN_PREFIX, Token, token_digest},
-        record::Record,
+        record::{Record, UtcMicros, micros},
     },
     store::StoreError,
 };
 
 pub use crate::core::people::ADMIN;
+
+/// How far the clock of the gateway that opens a session may be behind that of the one where its user was made: as far as clocks
+/// differ at a sign-in with a provider, which makes users who open at once.
+const CLOCKS: Duration = Duration::from_secs(60);
 
 /// Who is calling, as they were when the request came. As an extractor it fails with 401 where [`guard`] has let nobody in.
 #[derive(Debug, Clone)]
@@ -43,6 +48,8 @@ pub struct Caller {
     /// What they may open.
     pub reach: Reach,
     rights: Rights,
+    /// When the first session can have been opened that is theirs; `None` for who is no user.
+    since: Option<UtcMicros>,
 }
 
 /// What somebody came with.
@@ -79,7 +86,9 @@ impl Caller {
                 .fold(of_role, |rights, scopes| rights.and(Rights::from_iter(scopes.iter().copied()))),
             Via::Gateway | Via::Cookie(..) | Via::Header => of_role,
         };
-        Some(Self { user, via, reach, rights })
+        let made_at = directory.users.get(&*user).map(|user| user.created_at);
+        let since = made_at.map(|at| UtcMicros(at.0.saturating_sub(micros(CLOCKS))));
+        Some(Self { user, via, reach, rights, since })
     }
 
     /// The same caller as of now; `None` once they are no longer signed in. A stream asks while it lasts, which counts as use of
@@ -154,9 +163,14 @@ impl Caller {
         asked && lacks
     }
 
-    /// Whether this session is their own.
+    /// Whether this session is their own, and not that of somebody who had the name before them.
     pub fn owns(&self, record: &Record) -> bool {
-        *self.user == *record.username
+        *self.user == *record.username && self.since.is_none_or(|since| record.start_time >= since)
+    }
+
+    /// When the first session can have been opened that is their own; `None`: at any time.
+    pub fn since(&self) -> Option<UtcMicros> {
+        self.since
     }
 
     /// Refuses tokens that were made for less than all that their owner may do: they change nothing of their owner's own.
@@ -337,9 +351,22 @@ mod tests {
 
     use super::*;
     use crate::web::{
-        fixture::{TOKEN, cookie_of, settings, state_with},
+        fixture::{START, TOKEN, caller, cookie_of, record, settings, state_with},
         state::Settings,
     };
+
+    #[actix_rt::test]
+    async fn who_gets_a_name_anew_gets_none_of_its_sessions() {
+        let state = state_with(settings());
+        let owns = |user: &str, username: &str, before: Duration| {
+            let start_time = UtcMicros(START.0 - micros(before));
+            caller(&state, user).0.owns(&Record { username: username.to_owned(), start_time, ..record() })
+        };
+        assert!(owns("user", "user", Duration::ZERO) && !owns("user", "viewer", Duration::ZERO));
+        assert!(owns("user", "user", CLOCKS), "the clock of another gateway may be behind");
+        assert!(!owns("user", "user", CLOCKS + Duration::from_micros(1)));
+        assert!(owns(ADMIN, ADMIN, CLOCKS * 1_000), "nobody else ever had that name");
+    }
 
     async fn admitted(state: &web::Data<State>, proof: Proof, request: TestRequest) -> u16 {
         let request = request.app_data(state.clone()).to_http_request();

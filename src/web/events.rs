@@ -195,11 +195,11 @@ impl Feed {
         };
         let query = ListQuery {
             statuses: vec![Status::Connecting, Status::Active, Status::Detached, Status::Lost],
-            user: (!caller.has(Right::Observe)).then(|| caller.user.to_string()),
             limit: PIECE,
             after,
             ..ListQuery::default()
         };
+        let query = if caller.has(Right::Observe) { query } else { sessions::of_own(&caller, query) };
         let listing = self.state.gateway.list(query).await.ok()?;
         let id = if listing.next.is_none() { place_line(self.last) } else { String::new() };
         let data = json!({

@@ -24,6 +24,7 @@ use crate::{
         people::Right,
         record::{EndReason, Record, SessionId, Status},
     },
+    store::ListQuery,
 };
 
 #[derive(Serialize)]
@@ -108,7 +109,7 @@ pub async fn create(
 pub async fn list(request: HttpRequest, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
     let (text, changes, now) = (request.query_string(), state.gateway.changes(), state.now());
     // Who sees everything sees the same as all others who do, so one page serves all of them who ask for it.
-    let only = (!caller.has(Right::Observe)).then_some(&*caller.user);
+    let only = (!caller.has(Right::Observe)).then_some(&caller);
     let body = match (only, state.pages.find(text, changes, now)) {
         (None, Some(body)) => body,
         (None, None) => {
@@ -116,18 +117,20 @@ pub async fn list(request: HttpRequest, state: web::Data<State>, caller: Caller)
             state.pages.keep(text, changes, now, body.clone());
             body
         }
-        (Some(user), _) => page(&state, text, Some(user)).await?,
+        (Some(caller), _) => page(&state, text, Some(caller)).await?,
     };
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(body))
 }
 
-/// Makes a page; with `only`, of this user's sessions alone.
-async fn page(state: &State, query: &str, only: Option<&str>) -> Result<Bytes, Problem> {
-    let mut query = listing::parse(query)?;
+/// Makes a page; with `only`, of this caller's own sessions alone.
+async fn page(state: &State, query: &str, only: Option<&Caller>) -> Result<Bytes, Problem> {
+    let query = listing::parse(query)?;
     let sort = query.sort;
-    let asked = query.user.take().or_else(|| only.map(str::to_owned));
-    let others = only.is_some_and(|only| asked.as_deref() != Some(only));
-    query.user = if others { only.map(str::to_owned) } else { asked };
+    let others = only.is_some_and(|caller| query.user.as_deref().is_some_and(|asked| *asked != *caller.user));
+    let query = match only {
+        Some(caller) => of_own(caller, query),
+        None => query,
+    };
     let mut listing = state.gateway.list(query).await?;
     if others {
         // Somebody else's: to this caller there are none.
@@ -231,6 +234,11 @@ pub async fn find(state: &State, caller: &Caller, id: SessionId) -> Result<Recor
     state.gateway.find(id).await?.filter(|record| sees(caller, record)).ok_or_else(unknown)
 }
 
+/// The same question, about the caller's own sessions alone.
+pub fn of_own(caller: &Caller, query: ListQuery) -> ListQuery {
+    ListQuery { user: Some(caller.user.to_string()), since: query.since.max(caller.since()), ..query }
+}
+
 /// Whether a session is shown to this caller.
 pub fn sees(caller: &Caller, record: &Record) -> bool {
     caller.owns(record) || caller.has(Right::Observe)
@@ -243,4 +251,29 @@ pub fn session_id(text: &str) -> Result<SessionId, Problem> {
 
 fn unknown() -> Problem {
     Problem::not_found("There is no such session.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        core::record::UtcMicros,
+        web::fixture::{START, caller, settings, state_with},
+    };
+
+    #[actix_rt::test]
+    async fn a_listing_of_ones_own_begins_where_one_was_made() {
+        let state = state_with(settings());
+        let (user, _) = caller(&state, "user");
+        let since = |asked: Option<i64>| {
+            let asked = ListQuery { user: Some("ada".into()), since: asked.map(UtcMicros), ..ListQuery::default() };
+            let own = of_own(&user, asked);
+            assert_eq!(own.user.as_deref(), Some("user"));
+            own.since
+        };
+        let made = user.since();
+        assert!(made.is_some_and(|made| made < START));
+        assert_eq!((since(None), since(Some(0))), (made, made));
+        assert_eq!(since(Some(START.0)), Some(START), "who asks for less gets less");
+    }
 }

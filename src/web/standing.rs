@@ -54,20 +54,23 @@ pub struct Standing {
     /// The owner of the session and its target; `None` for one that nobody knows.
     owner: Option<String>,
     target: String,
+    /// Whether the session is their own.
+    is_own: bool,
 }
 
 impl Standing {
     /// `caller` at the terminal of `session`, as far as it is known.
     pub fn new(state: web::Data<State>, caller: Caller, session: Option<&Record>) -> Self {
         let target = session.map_or(String::new(), |record| record.target.clone());
-        Self { state, caller, owner: session.map(|record| record.username.clone()), target }
+        let is_own = session.is_some_and(|record| caller.owns(record));
+        Self { state, caller, owner: session.map(|record| record.username.clone()), target, is_own }
     }
 
     /// Why they may not type in this session although somebody may let them, as a part of a sentence; `None` if they may. The
     /// owner's own pages that look on need not: to type they attach so.
     pub fn unfit(&self) -> Option<String> {
         let user = &*self.caller.user;
-        if self.is_owners() {
+        if self.is_own {
             return Some("it is your own session: open it to type".to_owned());
         }
         let Some(caller) = self.caller.now(&self.state) else { return Some(format!("{user} is no longer signed in")) };
@@ -115,14 +118,13 @@ impl Standing {
             return Some((Fault::SignIn, "You are no longer signed in.".to_owned()));
         };
         let Some(owner) = self.owner.as_deref() else { return unknown() };
-        let is_own = *caller.user == *owner;
-        if !is_own && !caller.has(Right::Observe) && !caller.has(Right::Watch) {
+        if !self.is_own && !caller.has(Right::Observe) && !caller.has(Right::Watch) {
             return unknown();
         }
-        if !is_own && interactive {
+        if !self.is_own && interactive {
             return Some((Fault::NotYours, format!("This session belongs to {owner}: you cannot type in it.")));
         }
-        let needed = match (is_own, interactive) {
+        let needed = match (self.is_own, interactive) {
             (true, false) => return None,
             (true, true) => Right::Open,
             (false, _) => Right::Watch,
@@ -160,7 +162,7 @@ impl Standing {
         let Some((token, end)) = token.and_then(|token| token.expires_at.map(|end| (token, end))) else {
             return std::future::pending().await;
         };
-        if self.is_owners() {
+        if self.is_own {
             return std::future::pending().await;
         }
         loop {
@@ -201,8 +203,9 @@ impl Standing {
         }
     }
 
-    fn is_owners(&self) -> bool {
-        self.owner.as_deref() == Some(&*self.caller.user)
+    /// Whether the session is their own.
+    pub fn is_own(&self) -> bool {
+        self.is_own
     }
 
     async fn taken_away(&self) -> String {
@@ -219,7 +222,7 @@ impl Standing {
                 }
                 Via::Gateway | Via::Cookie(..) | Via::Token(_) | Via::Header => {}
             }
-            if !self.is_owners() && !directory.reach(user).is_some_and(|reach| reach.role.rights().has(Right::Watch)) {
+            if !self.is_own && !directory.reach(user).is_some_and(|reach| reach.role.rights().has(Right::Watch)) {
                 return format!("{user} may no longer look on");
             }
             if changes.changed().await.is_err() {

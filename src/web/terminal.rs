@@ -242,7 +242,9 @@ impl TerminalSocket {
     fn attached(&mut self, attached: Attached, (interactive, moves): (bool, bool), new: bool, ctx: &mut Ctx) {
         let Attached { record, ends, window, ping_interval, session } = attached;
         ends.side.heard.touch();
-        self.visitor.looks_at(&self.gateway, Action::SessionAttach, &record);
+        if !self.standing.is_own() {
+            self.visitor.looks_at(&self.gateway, Action::SessionAttach, &record);
+        }
         let typing = Typing::new(interactive, moves, ends.take_over, &ends.hold);
         let may = self.may(&typing);
         self.send(&GatewayFrame::Attached {
