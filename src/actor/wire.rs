@@ -15,9 +15,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use secrecy::SecretString;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{Notify, mpsc},
     task::JoinHandle,
 };
 
@@ -41,12 +40,15 @@ use crate::{
 
 /// What browsers are told of the screen, and of each other.
 mod company;
+/// What the person is asked while the target is dialled.
+mod question;
 #[cfg(test)]
 mod tests;
 /// One browser's side of it.
 mod viewer;
 
 pub use company::{Asking, Hold};
+use question::Pending;
 pub(super) use viewer::{Kind, Viewer};
 
 /// Frames to a socket that may wait in its channel; what is not sent waits in the ring, where it is counted. More of them
@@ -158,13 +160,6 @@ impl Cutter {
             tracing::debug!(%error, "the socket was down already");
         }
     }
-}
-
-/// A question that waits for its answer.
-struct Pending {
-    id: u64,
-    prompt: Prompt,
-    reply: oneshot::Sender<Vec<SecretString>>,
 }
 
 /// What a browser has of the output when it comes.
@@ -345,33 +340,6 @@ impl Wire {
         if let Some(viewer) = self.viewers.borrow().iter().find(|viewer| viewer.attach == attach) {
             viewer.ack_input(offset);
         }
-    }
-
-    /// Puts a question to the person who types, now or when they come.
-    pub(super) fn ask(&self, prompt: Prompt, reply: oneshot::Sender<Vec<SecretString>>) {
-        let id = self.last_prompt.get() + 1;
-        self.last_prompt.set(id);
-        for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.interactive) {
-            viewer.send(ToSocket::Ask(id, prompt.clone()));
-        }
-        self.pending.replace(Some(Pending { id, prompt, reply }));
-    }
-
-    /// Passes an answer on. Returns whether it fits the question that waits.
-    pub(super) fn answer(&self, id: u64, values: Vec<SecretString>) -> bool {
-        let fits = |pending: &mut Pending| pending.id == id && pending.prompt.fields.len() == values.len();
-        let Some(pending) = self.pending.borrow_mut().take_if(fits) else {
-            return false;
-        };
-        if pending.reply.send(values).is_err() {
-            tracing::debug!("the question was withdrawn before its answer came");
-        }
-        true
-    }
-
-    /// Withdraws the question that waits, if any.
-    pub(super) fn forget_question(&self) {
-        self.pending.replace(None);
     }
 
     /// Takes up a link: its control stays here, the halves go to the pump and the writer.

@@ -1,0 +1,43 @@
+//! The question that waits for the person who types, and its answer. Knows no target.
+
+use secrecy::SecretString;
+use tokio::sync::oneshot;
+
+use super::{ToSocket, Wire};
+use crate::ssh::Prompt;
+
+/// A question that waits for its answer.
+pub(super) struct Pending {
+    pub(super) id: u64,
+    pub(super) prompt: Prompt,
+    reply: oneshot::Sender<Vec<SecretString>>,
+}
+
+impl Wire {
+    /// Puts a question to the person who types, now or when they come.
+    pub(in crate::actor) fn ask(&self, prompt: Prompt, reply: oneshot::Sender<Vec<SecretString>>) {
+        let id = self.last_prompt.get() + 1;
+        self.last_prompt.set(id);
+        for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.interactive) {
+            viewer.send(ToSocket::Ask(id, prompt.clone()));
+        }
+        self.pending.replace(Some(Pending { id, prompt, reply }));
+    }
+
+    /// Passes an answer on. Returns whether it fits the question that waits.
+    pub(in crate::actor) fn answer(&self, id: u64, values: Vec<SecretString>) -> bool {
+        let fits = |pending: &mut Pending| pending.id == id && pending.prompt.fields.len() == values.len();
+        let Some(pending) = self.pending.borrow_mut().take_if(fits) else {
+            return false;
+        };
+        if pending.reply.send(values).is_err() {
+            tracing::debug!("the question was withdrawn before its answer came");
+        }
+        true
+    }
+
+    /// Withdraws the question that waits, if any.
+    pub(in crate::actor) fn forget_question(&self) {
+        self.pending.replace(None);
+    }
+}
