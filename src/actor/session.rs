@@ -264,8 +264,8 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
                 self.wire.detach(attach);
                 Event::SocketLost { attach }
             }
-            SessionMessage::Answer { attach, id, values } => {
-                if self.is_owners(attach) && !self.wire.answer(id, values) {
+            SessionMessage::Answer { attach, trusts, id, values } => {
+                if self.is_owners(attach) && !self.wire.answer(id, values, trusts) {
                     tracing::debug!(session_id = %self.last_record.id, "an answer fitted no question");
                 }
                 return;

@@ -285,6 +285,8 @@ pub enum PromptKind {
     KeyboardInteractive,
     /// Whether to trust an unknown host key; answered `yes` or `no`.
     HostKey,
+    /// The same for everybody; answered by those only who may accept host keys as they answer.
+    SharedHostKey,
 }
 
 /// One thing to fill in.
@@ -369,6 +371,8 @@ pub enum HostKeyPolicy {
     AcceptNew,
     /// Ask the person at the terminal; remember it on `yes`.
     Ask,
+    /// The same where everybody trusts what is accepted: [`PromptKind::SharedHostKey`]. Refuse it where nobody answers who may.
+    AskOperator,
     /// Refuse it.
     Strict,
 }

@@ -41,8 +41,16 @@ impl HostKeyCheck<'_> {
         let by = match self.policy {
             HostKeyPolicy::Strict => return self.conclude(Verdict::Unknown, &key),
             HostKeyPolicy::AcceptNew => format!("accept_new for {caller}"),
-            HostKeyPolicy::Ask if self.ask(&key).await => caller.to_owned(),
-            HostKeyPolicy::Ask => return Err(self.declined(&key)),
+            HostKeyPolicy::Ask => match self.ask(&key, PromptKind::HostKey).await {
+                Some(true) => caller.to_owned(),
+                Some(false) | None => return Err(self.declined(&key)),
+            },
+            HostKeyPolicy::AskOperator => match self.ask(&key, PromptKind::SharedHostKey).await {
+                Some(true) => caller.to_owned(),
+                Some(false) => return Err(self.declined(&key)),
+                // As strict as to everybody else who may not accept it.
+                None => return self.conclude(Verdict::Unknown, &key),
+            },
         };
         let detail = format!("{} {}, accepted by {by}.", key.algorithm(), fingerprint(&key));
         if !self.person.may_trust(self.name, detail).await {
@@ -72,7 +80,8 @@ impl HostKeyCheck<'_> {
         ConnectError::HostKeyDeclined { host: self.name.to_owned(), presented: fingerprint(key) }
     }
 
-    async fn ask(&self, key: &PublicKey) -> bool {
+    /// Whether the person accepts the key; `None`: nobody answered who may.
+    async fn ask(&self, key: &PublicKey, kind: PromptKind) -> Option<bool> {
         let text = format!(
             "{} is not known yet. Its {} key has the fingerprint\n{}\nCompare it with what the host's operator says.",
             self.name,
@@ -80,13 +89,13 @@ impl HostKeyCheck<'_> {
             fingerprint(key),
         );
         let prompt = Prompt {
-            kind: PromptKind::HostKey,
+            kind,
             title: format!("Unknown host {}", self.name),
             text,
             fields: vec![PromptField { label: "Trust this key? (yes/no)".to_owned(), echo: true }],
         };
-        let answers = self.person.ask(prompt).await.unwrap_or_default();
-        answers.first().is_some_and(is_yes)
+        let answers = self.person.ask(prompt).await?;
+        Some(answers.first().is_some_and(is_yes))
     }
 }
 

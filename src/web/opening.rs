@@ -230,6 +230,8 @@ fn host_key_policy(host: &str, port: u16, trusts: bool, settings: &Settings, dir
     match (policies.chain(recorded).max(), trusts) {
         (None, _) => settings.host_key_policy,
         (Some(HostKeyPolicy::Ask), false) => HostKeyPolicy::Strict,
+        // Asked again as they answer: until then the right may be gone, or somebody comes with less of it.
+        (Some(HostKeyPolicy::Ask), true) => HostKeyPolicy::AskOperator,
         (Some(policy), _) => policy,
     }
 }

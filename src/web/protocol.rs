@@ -273,7 +273,7 @@ pub fn prompt(id: u64, prompt: &Prompt) -> GatewayFrame<'_> {
     let kind = match prompt.kind {
         PromptKind::Password => "password",
         PromptKind::KeyboardInteractive => "keyboard_interactive",
-        PromptKind::HostKey => "host_key",
+        PromptKind::HostKey | PromptKind::SharedHostKey => "host_key",
     };
     let fields = prompt.fields.iter().map(|field| Field { label: &field.label, echo: field.echo }).collect();
     GatewayFrame::Prompt { id, kind, title: &prompt.title, text: &prompt.text, fields }

@@ -81,6 +81,11 @@ impl Standing {
         }
     }
 
+    /// Whether they may accept host keys for everybody, as of now.
+    pub fn trusts(&self) -> bool {
+        self.caller.now(&self.state).is_some_and(|caller| caller.has(Right::Trust))
+    }
+
     /// What the audit log calls the session.
     pub fn subject(&self) -> String {
         format!("The session of {} on {}", self.owner.as_deref().unwrap_or_default(), self.target)

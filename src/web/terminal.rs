@@ -195,7 +195,8 @@ impl TerminalSocket {
                 }
             },
             (BrowserFrame::Answer { id, values }, Some(ends)) => {
-                session::post(&ends.session, SessionMessage::Answer { attach: ends.attach, id, values });
+                let (attach, trusts) = (ends.attach, self.standing.trusts());
+                session::post(&ends.session, SessionMessage::Answer { attach, trusts, id, values });
             }
             (BrowserFrame::Stay {}, Some(ends)) => session::post(&ends.session, SessionMessage::Stay(ends.attach)),
             (BrowserFrame::Close {}, Some(ends)) => {

@@ -75,7 +75,7 @@ fn message(failure: &Failure) -> String {
         error => error,
     };
     match (failure.asked, error) {
-        (Some(PromptKind::HostKey), ConnectError::HostKeyUnknown { host, presented }) => format!(
+        (Some(PromptKind::SharedHostKey), ConnectError::HostKeyUnknown { host, presented }) => format!(
             "{host} shows the host key {presented}, which is not known yet. A test asks nobody: open a session, compare the key \
              with what the host's operator says, and answer yes."
         ),

@@ -33,6 +33,8 @@ pub enum SessionMessage {
     Answer {
         /// Who answers; only the owner's page may.
         attach: AttachNo,
+        /// Whether they may accept host keys for everybody, as of now.
+        trusts: bool,
         /// Which question.
         id: u64,
         /// One value per field.

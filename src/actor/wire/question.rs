@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use tokio::sync::oneshot;
 
 use super::{ToSocket, Wire};
-use crate::ssh::Prompt;
+use crate::ssh::{Prompt, PromptKind};
 
 /// A question that waits for its answer.
 pub(super) struct Pending {
@@ -24,13 +24,14 @@ impl Wire {
         self.pending.replace(Some(Pending { id, prompt, reply }));
     }
 
-    /// Passes an answer on. Returns whether it fits the question that waits.
-    pub(in crate::actor) fn answer(&self, id: u64, values: Vec<SecretString>) -> bool {
+    /// Passes an answer on, or withdraws the question from whoever may not answer it. Returns whether it fits the one that waits.
+    pub(in crate::actor) fn answer(&self, id: u64, values: Vec<SecretString>, trusts: bool) -> bool {
         let fits = |pending: &mut Pending| pending.id == id && pending.prompt.fields.len() == values.len();
         let Some(pending) = self.pending.borrow_mut().take_if(fits) else {
             return false;
         };
-        if pending.reply.send(values).is_err() {
+        let may = trusts || pending.prompt.kind != PromptKind::SharedHostKey;
+        if may && pending.reply.send(values).is_err() {
             tracing::debug!("the question was withdrawn before its answer came");
         }
         true

@@ -13,7 +13,7 @@ use crate::{
         control::Page,
         record::{SessionId, UtcMicros},
     },
-    ssh::{LinkGone, LinkInput},
+    ssh::{LinkGone, LinkInput, PromptField, PromptKind},
 };
 
 /// A target that keeps what it was sent.
@@ -246,6 +246,29 @@ async fn a_target_that_takes_nothing_is_hung_up_on() {
     let receiver = wire.input_receiver.take().unwrap();
     pump::write(wire.clone(), Box::new(Deaf), receiver).await;
     assert!(hung_up.get());
+}
+
+#[actix_rt::test]
+async fn a_key_that_everybody_trusts_then_is_accepted_by_nobody_who_may_not() {
+    let control = Control::new(TakeOver::Force, NAMES[0]);
+    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
+    let limits = Limits { window: 1 << 20, replay: 1 << 16, screens: true };
+    let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
+    for (id, (kind, trusts, counts)) in (1..).zip([
+        (PromptKind::SharedHostKey, false, false),
+        (PromptKind::SharedHostKey, true, true),
+        (PromptKind::HostKey, false, true),
+        (PromptKind::Password, false, true),
+    ]) {
+        let field = PromptField { label: "?".into(), echo: true };
+        let prompt = Prompt { kind, title: String::new(), text: String::new(), fields: vec![field] };
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        wire.ask(prompt, reply);
+        assert!(!wire.answer(id, vec![], true), "it has one field");
+        assert!(wire.answer(id, vec!["yes".into()], trusts));
+        assert_eq!(answer.await.is_ok(), counts, "{kind:?} {trusts}");
+        assert!(!wire.answer(id, vec!["yes".into()], true), "answered, or withdrawn");
+    }
 }
 
 /// Answering pings is no sign that a page draws anything.

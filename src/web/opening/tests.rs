@@ -105,7 +105,7 @@ fn a_target_typed_by_hand_carries_the_address_rule() {
 
 #[test]
 fn of_a_host_of_the_catalogue_only_those_are_asked_who_may_accept_its_key() {
-    use HostKeyPolicy::{AcceptNew, Ask, Strict};
+    use HostKeyPolicy::{AcceptNew, Ask, AskOperator, Strict};
     const LISTED: &str = r#"{"target":"web-1"}"#;
     const TYPED: &str = r#"{"host":"WEB-1.internal.","port":2222,"username":"u"}"#;
     const ELSEWHERE: &str = r#"{"host":"web-1.internal","username":"u"}"#;
@@ -116,12 +116,12 @@ fn of_a_host_of_the_catalogue_only_those_are_asked_who_may_accept_its_key() {
     };
     for (body, trusts, of_target, of_gateway, expected) in [
         (LISTED, false, Ask, Ask, Strict),
-        (LISTED, true, Ask, Ask, Ask),
+        (LISTED, true, Ask, Ask, AskOperator),
         (LISTED, true, Strict, Ask, Strict),
         (LISTED, false, AcceptNew, Strict, AcceptNew),
         // Typed by hand it is the same host.
         (TYPED, false, Ask, Ask, Strict),
-        (TYPED, true, Ask, Ask, Ask),
+        (TYPED, true, Ask, Ask, AskOperator),
         (TYPED, false, Strict, AcceptNew, Strict),
         (ELSEWHERE, false, Strict, Ask, Ask),
         (ELSEWHERE, true, AcceptNew, Strict, Strict),
@@ -262,7 +262,7 @@ fn a_target_of_the_records_is_dialled_over_its_jump_hosts_which_need_no_grant() 
 
 #[test]
 fn of_a_jump_host_only_those_are_asked_who_may_accept_its_key() {
-    use HostKeyPolicy::{AcceptNew, Ask, Strict};
+    use HostKeyPolicy::{AcceptNew, Ask, AskOperator, Strict};
     let mut settings = with_jump_hosts();
     let policies = |body: &str, trusts: bool, settings: &Settings| {
         let open = check(serde_json::from_str(body).unwrap(), trusts, settings).unwrap();
@@ -270,7 +270,7 @@ fn of_a_jump_host_only_those_are_asked_who_may_accept_its_key() {
     };
     const INNER: &str = r#"{"target":"inner"}"#;
     assert_eq!(policies(INNER, false, &settings), (vec![Strict], Strict));
-    assert_eq!(policies(INNER, true, &settings), (vec![Ask], Ask));
+    assert_eq!(policies(INNER, true, &settings), (vec![AskOperator], AskOperator));
     const TYPED: &str = r#"{"host":"elsewhere","username":"u","via":["ops@BASTION","ops@j"]}"#;
     assert_eq!(policies(TYPED, false, &settings), (vec![Strict, Ask], Ask), "by hand it is the same host");
     // A place that only the configuration knows as a jump host is one that everybody trusts, too.

@@ -100,6 +100,36 @@ fn an_operator_decides_about_a_changed_key_and_everybody_else_meets_a_full_stop(
 }
 
 #[test]
+fn an_answer_counts_only_of_who_may_accept_host_keys_when_they_give_it() {
+    let playground = Playground::start();
+    let gateway = gateway(&playground);
+    let grace = Person::signs_in(&gateway, "grace", PASSWORD).unwrap();
+    let forget = format!("/api/v1/host-keys/{}", listed(&grace)["known"][0]["id"].as_str().unwrap());
+    assert_eq!(grace.asks("DELETE", &forget, None).status, 204);
+    let yes = |page: &Browser| {
+        let asked = page.hears("prompt");
+        assert_eq!(asked["kind"], "host_key");
+        page.says(json!({"type": "answer", "id": asked["id"], "values": ["yes"]}));
+        let closed = page.closed();
+        assert_eq!(closed["reason"], "host_key_rejected", "{closed}");
+        assert!(closed["message"].as_str().unwrap().contains("An operator accepts it under Host keys"), "{closed}");
+    };
+
+    // By a program of hers that may open shells, and no more.
+    let id = grace.opens("playground");
+    let _page = attached(&grace, &id);
+    let token = grace.asks("POST", "/api/v1/tokens", Some(&json!({"name": "ci", "scopes": ["open"]}))).json();
+    yes(&attached(&Person::with_token(&gateway, token["token"].as_str().unwrap()), &id));
+    assert_eq!(listed(&grace)["waiting"].as_array().unwrap().len(), 1, "it waits for who may");
+
+    // And once she is no operator any more.
+    let page = attached(&grace, &grace.opens("playground"));
+    assert_eq!(gateway.asks("PATCH", "/api/v1/users/grace", Some(&json!({"role": "user"}))).status, 200);
+    yes(&page);
+    assert!(told(&gateway, "host_key.accept").is_empty());
+}
+
+#[test]
 fn of_a_target_of_the_catalogue_only_an_operator_is_asked_about_its_key() {
     let playground = Playground::start();
     let gateway = gateway(&playground);

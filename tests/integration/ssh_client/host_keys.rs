@@ -73,6 +73,10 @@ async fn ask_shows_the_fingerprint_and_takes_yes_for_an_answer() {
     }
     let silent = caller(&sshd, HostKeyPolicy::Ask).refusal().await;
     assert!(matches!(silent, ConnectError::HostKeyDeclined { .. }), "{silent}");
+    let mut unanswered = caller(&sshd, HostKeyPolicy::AskOperator);
+    let refusal = unanswered.refusal().await;
+    assert!(matches!(refusal, ConnectError::HostKeyUnknown { .. }), "{refusal}");
+    assert_eq!(unanswered.settings.host_keys.overview().await.unwrap().waiting.len(), 1, "it waits for who may");
 
     let mut asked = caller(&sshd, HostKeyPolicy::Ask).answering(["yes"]);
     gets_in(&mut asked).await;
