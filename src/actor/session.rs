@@ -274,7 +274,10 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
             SessionMessage::UserClose(attach) if self.is_owners(attach) => {
                 Event::End { reason: EndReason::UserClosed, detail: "The user closed the terminal.".into() }
             }
-            SessionMessage::Stay(_) | SessionMessage::UserClose(_) => return,
+            SessionMessage::Revoked { attach, why } if self.is_owners(attach) => {
+                Event::End { reason: EndReason::Revoked, detail: why }
+            }
+            SessionMessage::Stay(_) | SessionMessage::UserClose(_) | SessionMessage::Revoked { .. } => return,
             SessionMessage::End { reason, detail } => Event::End { reason, detail },
             SessionMessage::Connected { addr } => Event::Connected { addr },
             SessionMessage::ConnectFailed { reason, detail } => Event::ConnectFailed { reason, detail },

@@ -147,6 +147,21 @@ async fn a_browser_that_left_leaves_nothing_behind() {
 }
 
 #[actix_rt::test]
+async fn who_signs_out_where_the_shell_was_open_does_not_end_it_where_it_is() {
+    let house = House::new().await;
+    let (id, before, _target) = house.active().await;
+    let revoked = |attach| SessionMessage::Revoked { attach, why: "ada signed out".into() };
+    let mut now = house.attach(id).await;
+    now.session.deliver(revoked(before.ends.attach)).await.unwrap();
+    assert_eq!(house.find(id).await.status, Status::Active);
+    // Its socket may be gone, or jammed: it is where the shell was open last.
+    now.session.deliver(SessionMessage::Stuck(now.ends.attach)).await.unwrap();
+    now.session.deliver(revoked(now.ends.attach)).await.unwrap();
+    house::hurried(async { while now.ends.frames.recv().await.is_some() {} }).await;
+    eventually(async || house.find(id).await.end_reason == Some(EndReason::Revoked)).await;
+}
+
+#[actix_rt::test]
 async fn a_write_that_failed_is_repeated_until_it_is_durable() {
     let house = House::new().await;
     let (id, mut attached, _target) = house.active().await;

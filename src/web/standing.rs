@@ -12,7 +12,6 @@ use super::{
 };
 use crate::{
     actor::{
-        gateway::Gateway,
         mailbox::Mailbox,
         session::{
             self, SessionMessage,
@@ -21,13 +20,10 @@ use crate::{
     },
     core::{
         people::{Right, SignIn},
-        record::{EndReason, Record, SessionId},
+        record::Record,
         stream::AttachNo,
     },
 };
-
-/// How long after a failure a session is ended again.
-const AGAIN: Duration = Duration::from_millis(200);
 
 /// How long the end of a token is waited for without another look at the time of day, which may be set meanwhile.
 const LOOK: Duration = Duration::from_secs(60);
@@ -179,15 +175,12 @@ impl Standing {
         }
     }
 
-    /// Ends the session once its owner may no longer be here. Not of the socket's own work, which rests while its browser does not
-    /// read.
-    pub fn guard(self, gateway: Gateway, id: SessionId) -> Guard {
+    /// Tells the session once its owner may no longer be here: it ends, unless it is open in another browser of theirs by then. Not of
+    /// the socket's own work, which rests while its browser does not read.
+    pub fn guard(self, session: Mailbox<SessionMessage>, attach: AttachNo) -> Guard {
         Guard(actix_web::rt::spawn(async move {
             let why = self.lost().await;
-            while let Err(error) = gateway.end(id, EndReason::Revoked, why.clone()).await {
-                tracing::warn!(session_id = %id, %error, "a session cannot be taken away yet");
-                tokio::time::sleep(AGAIN).await;
-            }
+            session::post(&session, SessionMessage::Revoked { attach, why });
         }))
     }
 

@@ -269,7 +269,7 @@ impl TerminalSocket {
         }
         ctx.add_stream(ReceiverStream::new(ends.frames));
         let standing = self.standing.clone();
-        let guard = interactive.then(|| standing.clone().guard(self.gateway.clone(), self.id));
+        let guard = interactive.then(|| standing.clone().guard(session.clone(), ends.attach));
         if !interactive {
             let (session, attach) = (session.clone(), ends.attach);
             ctx.spawn(standing.lost().into_actor(self).map(move |why, socket, ctx| {

@@ -44,6 +44,13 @@ pub enum SessionMessage {
     Stay(AttachNo),
     /// The owner is done.
     UserClose(AttachNo),
+    /// Who is at the owner's page may no longer be there.
+    Revoked {
+        /// Which page it was: another may have taken its place.
+        attach: AttachNo,
+        /// Why, as a part of a sentence.
+        why: String,
+    },
     /// Somebody or something ends the session.
     End {
         /// Why.
@@ -87,6 +94,7 @@ impl SessionMessage {
             Self::Control(act) => Self::Control(act.clone()),
             Self::Stay(attach) => Self::Stay(*attach),
             Self::UserClose(attach) => Self::UserClose(*attach),
+            Self::Revoked { attach, why } => Self::Revoked { attach: *attach, why: why.clone() },
             Self::End { reason, detail } => Self::End { reason: *reason, detail: detail.clone() },
             Self::Connected { addr } => Self::Connected { addr: addr.clone() },
             Self::ConnectFailed { reason, detail } => Self::ConnectFailed { reason: *reason, detail: detail.clone() },
