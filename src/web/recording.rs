@@ -42,6 +42,16 @@ enum Part {
     Nothing,
 }
 
+/// A recording on its way to whoever reads it.
+struct Download {
+    state: web::Data<State>,
+    caller: Caller,
+    record: Record,
+    text: Arc<Mutex<Text>>,
+    /// What is left of it.
+    part: Range<u64>,
+}
+
 /// Answers with the recording.
 pub async fn recording(
     request: HttpRequest,
@@ -50,17 +60,14 @@ pub async fn recording(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let record = sessions::find(&state, &caller, sessions::session_id(&id)?).await?;
-    let is_own = caller.owns(&record);
-    if !is_own {
-        caller.need(Right::Replay)?;
-    }
+    may_read(&caller, &record)?;
     let Some(place) = record.recording.clone() else {
         return Err(Problem::not_found("This session was not recorded."));
     };
     let shelf = Shelf::new(&state.settings.data_dir, Some(state.settings.seals.clone()));
     let opened = web::block(move || open(&shelf, &place)).await.map_err(|_| Problem::internal())?;
     let (text, length) = opened.map_err(|error| missing(&record, &error))?;
-    if !is_own {
+    if !caller.owns(&record) {
         Visitor::of(&request, &state, &caller).looks_at(&state.gateway, Action::RecordingRead, &record);
     }
     let asked = request.headers().get(RANGE).and_then(|value| value.to_str().ok());
@@ -78,7 +85,14 @@ pub async fn recording(
     };
     response.insert_header((ACCEPT_RANGES, "bytes")).insert_header((CONTENT_TYPE, ASCIICAST));
     response.insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{}.cast\"", record.id)));
-    Ok(response.body(SizedStream::new(part.end - part.start, pieces(text, part))))
+    let length = part.end - part.start;
+    let download = Download { state, caller, record, text, part };
+    Ok(response.body(SizedStream::new(length, download.pieces())))
+}
+
+/// Refuses the recording of another's session to who may not play those.
+fn may_read(caller: &Caller, record: &Record) -> Result<(), Problem> {
+    if caller.owns(record) { Ok(()) } else { caller.need(Right::Replay) }
 }
 
 fn open(shelf: &Shelf, place: &str) -> io::Result<(Arc<Mutex<Text>>, u64)> {
@@ -98,23 +112,33 @@ fn missing(record: &Record, error: &io::Error) -> Problem {
     ))
 }
 
-/// Reads a part piece by piece, as fast as it is taken.
-fn pieces(text: Arc<Mutex<Text>>, part: Range<u64>) -> impl futures_util::Stream<Item = Result<Bytes, io::Error>> {
-    stream::unfold((text, part), |(text, part)| async move {
-        if part.is_empty() {
-            return None;
-        }
-        let (reader, start, length) = (text.clone(), part.start, PIECE.min(part.end - part.start));
-        let read = web::block(move || {
-            let mut piece = vec![0; usize::try_from(length).unwrap_or(0)];
-            // One piece is read at a time; a reader that panicked left nothing half done.
-            let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            reader.seek(SeekFrom::Start(start))?;
-            reader.read_exact(&mut piece).map(|()| Bytes::from(piece))
-        });
-        let piece = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
-        Some((piece, (text, start + length..part.end)))
-    })
+impl Download {
+    /// Reads it piece by piece, as fast as it is taken and for as long as whoever reads it may.
+    fn pieces(self) -> impl futures_util::Stream<Item = Result<Bytes, io::Error>> {
+        stream::unfold(self, |mut download| async move {
+            let part = std::mem::take(&mut download.part);
+            if part.is_empty() {
+                return None;
+            }
+            let now = download.caller.now(&download.state);
+            if now.is_none_or(|caller| may_read(&caller, &download.record).is_err()) {
+                let error =
+                    io::Error::new(io::ErrorKind::PermissionDenied, "whoever reads this recording may no longer");
+                return Some((Err(error), download));
+            }
+            let (reader, start, length) = (download.text.clone(), part.start, PIECE.min(part.end - part.start));
+            let read = web::block(move || {
+                let mut piece = vec![0; usize::try_from(length).unwrap_or(0)];
+                // One piece is read at a time; a reader that panicked left nothing half done.
+                let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+                reader.seek(SeekFrom::Start(start))?;
+                reader.read_exact(&mut piece).map(|()| Bytes::from(piece))
+            });
+            let piece = read.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+            download.part = start + length..part.end;
+            Some((piece, download))
+        })
+    }
 }
 
 /// Reads a `Range` header for a file of `length` bytes. Several ranges are ignored, as a server may.
@@ -143,7 +167,26 @@ fn part(header: Option<&str>, length: u64) -> Part {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
+
     use super::*;
+    use crate::web::fixture::{caller, record, settings, state_with};
+
+    #[actix_rt::test]
+    async fn a_recording_is_read_no_further_than_the_right_to_it_lasts() {
+        let (dir, state) = (tempfile::tempdir().unwrap(), state_with(settings()));
+        let path = dir.path().join("x.cast");
+        std::fs::write(&path, vec![b'x'; 2 * PIECE as usize]).unwrap();
+        let (reader, cookie) = caller(&state, "auditor");
+        let text = Arc::new(Mutex::new(Text::open(&path, None).unwrap()));
+        let download = Download { state: state.clone(), caller: reader, record: record(), text, part: 0..2 * PIECE };
+        let mut pieces = Box::pin(download.pieces());
+        assert_eq!(pieces.next().await.unwrap().unwrap().len() as u64, PIECE);
+        state.sign_ins().sign_out(state.times(), &cookie).await.unwrap();
+        let refused = pieces.next().await.unwrap().unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert!(pieces.next().await.is_none());
+    }
 
     #[test]
     fn a_range_is_read_as_rfc_9110_says() {
