@@ -222,10 +222,16 @@ fn current_stamp(request: &HttpRequest, user: &str) -> Result<String, Problem> {
 /// Makes a new sign-in in the place of the one the request came with, if any.
 ///
 /// # Errors
-/// 503 where it cannot be kept; 401 to who may not sign in any more at this very moment.
+/// 503 where it cannot be kept; 401 to who may not sign in any more at this very moment; 429 to who did so very often.
 pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'static>, Problem> {
     let state = State::of(request)?;
     let Proven { user, stamp, how, told, token, provider_session } = proven;
+    if let Some(wait) = state.signed_in.wait(state.now(), &user) {
+        let detail =
+            "You signed in very often within a minute. Stay signed in where you are, or try again in a minute.";
+        return Err(Problem::too_many(detail, wait.as_secs() + 1));
+    }
+    state.signed_in.note(state.now(), &user);
     let user_agent = request.headers().get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
     let address = client::client_ip(request, &state.settings);
     let (secret, now) = (secret::fresh(), state.times());

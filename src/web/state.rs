@@ -54,6 +54,9 @@ const OWN_SALT: [u8; 16] = *b"gateway's token!";
 /// Wrong passwords for one name, wherever from: more than one address may try, so that nobody shuts another out alone.
 const TRIES_FOR_A_NAME: u32 = 100;
 
+/// Sign-ins of one user within a minute: more than a person makes, too few to keep every gateway reading what their ends change.
+const SIGN_INS: u32 = 60;
+
 /// Wrong codes for one name, of whoever knows the password too: a million codes of which three fit are then tried for years.
 const CODES: u32 = 10;
 
@@ -194,6 +197,8 @@ pub struct State {
     pub throttle: Throttle<IpAddr>,
     /// For which names wrong passwords were tried.
     pub names: Throttle<str>,
+    /// Who signed in.
+    pub signed_in: Throttle<str>,
     /// For which names wrong codes were tried, beside the right password.
     pub codes: Throttle<str>,
     /// The link of whoever is to be the first admin.
@@ -229,6 +234,7 @@ impl State {
             strays: Throttle::new(STRAYS),
             throttle: Throttle::new(TRIES),
             names: Throttle::new(TRIES_FOR_A_NAME),
+            signed_in: Throttle::new(SIGN_INS),
             codes: Throttle::within(CODES_WITHIN, CODES),
             named: std::sync::Mutex::new(Fading::new(NAMED)),
             setup: std::sync::Mutex::new(Fading::new(1)),

@@ -91,3 +91,18 @@ async fn cookies_that_nobody_made_are_looked_for_so_often_and_who_is_signed_in_g
     assert_eq!(problem(ask_with(&state, asks).await).await["status"], 429);
     assert_eq!(me(&state, &cookie).await, StatusCode::OK);
 }
+
+#[actix_rt::test]
+async fn one_user_signs_in_so_often_within_a_minute_and_others_are_not_held_up() {
+    let state = state_with(settings());
+    let login = |token: &str| {
+        let body = serde_json::json!({ "token": token });
+        ask_with(&state, to(Method::POST, "/api/v1/login").set_json(body))
+    };
+    for _ in 0..60 {
+        assert_eq!(login("pgt_whole").await.status(), StatusCode::NO_CONTENT);
+    }
+    let refused = login("pgt_whole").await;
+    assert_eq!(refused.headers().get(header::RETRY_AFTER).unwrap(), "61");
+    assert_eq!((problem(refused).await["status"].as_u64(), login(TOKEN).await.status().as_u16()), (Some(429), 204));
+}
