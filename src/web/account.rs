@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     core::{
-        audit::Action,
+        audit::{Action, Deed},
         people::{Right, User, stamp},
     },
     store::people::Change,
@@ -62,7 +62,7 @@ pub async fn password(
     caller.need_all_of_owner()?;
     let NewPassword { current, new } = body.into_inner();
     let user = own(&state, &caller)?;
-    check_password(&request, &state, &user, current).await?;
+    check_password(&request, &state, &user, current, Action::UserPassword).await?;
     let password_hash = users::hash(&state, new).await?;
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserPassword, &caller.user, "Their own.")).await?;
@@ -91,20 +91,22 @@ pub fn own(state: &State, caller: &Caller) -> Result<User, Problem> {
     Ok(user)
 }
 
-/// Refuses a password that is not that of `user`; tries are counted as at the sign-in: a stolen cookie is no way to guess it.
+/// Refuses a password that is not that of `user`; tries are counted and told as at the sign-in: a stolen cookie is no way to guess it
+/// unseen. `action`: what it was to let happen.
 pub async fn check_password(
     request: &HttpRequest,
     state: &State,
     user: &User,
     password: SecretString,
+    action: Action,
 ) -> Result<(), Problem> {
     let address = client::client_ip(request, &state.settings);
     let permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
-    if let Some(wait) = state.throttle.wait(state.now(), &address) {
-        return Err(login::too_many_passwords(wait));
-    }
+    login::may_try(state, address, &user.name)?;
     if !login::compare(&permit, password, Some(user.password_hash.clone())).await? {
-        state.throttle.note(state.now(), &address);
+        login::count_wrong(state, address, &user.name);
+        let deed = Deed::refused(action, &user.name, address, &user.name, "With a wrong current password.");
+        state.gateway.audit().note(deed);
         return Err(Problem::forbidden("The current password is another one."));
     }
     Ok(())

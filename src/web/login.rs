@@ -1,6 +1,6 @@
 //! Signing in by token, password or one-time link, and signing out. Keeps no sign-in itself.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use actix_web::{
     HttpRequest, HttpResponse, Responder, ResponseError,
@@ -119,15 +119,10 @@ async fn check_password(
 ) -> Result<Proven, Problem> {
     let state = State::of(request)?;
     let address = client::client_ip(request, &state.settings);
-    let waits = || {
-        let now = state.now();
-        let waits = [state.throttle.wait(now, &address), state.names.wait(now, name.as_str())];
-        waits.into_iter().flatten().max().map_or(Ok(()), |wait| Err(too_many_passwords(wait)))
-    };
-    waits()?;
+    may_try(state, address, &name)?;
     let permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
     // Again: whoever sent many at once is told by what became of the first of them.
-    waits()?;
+    may_try(state, address, &name)?;
     if !state.gateway.people().are_known() {
         return Err(Problem::unavailable("The store of users does not answer yet. Try again in a moment.", 5));
     }
@@ -146,13 +141,28 @@ async fn check_password(
             Ok(Proven { user: name.into(), stamp, how, told: told.to_owned(), token: None, provider_session: None })
         }
         None => {
-            state.throttle.note(state.now(), &address);
-            state.names.note(state.now(), name.as_str());
+            count_wrong(state, address, &name);
             let deed = Deed::refused(Action::SignIn, ANONYMOUS, address, &name, "A wrong name or password.");
             state.gateway.audit().note(deed);
             Err(Problem::wrong_credentials())
         }
     }
+}
+
+/// Refuses another password after too many wrong ones from an address, or for a name.
+///
+/// # Errors
+/// 429.
+pub fn may_try(state: &State, address: IpAddr, name: &str) -> Result<(), Problem> {
+    let now = state.now();
+    let waits = [state.throttle.wait(now, &address), state.names.wait(now, name)];
+    waits.into_iter().flatten().max().map_or(Ok(()), |wait| Err(too_many_passwords(wait)))
+}
+
+/// Counts a wrong password.
+pub fn count_wrong(state: &State, address: IpAddr, name: &str) {
+    state.throttle.note(state.now(), &address);
+    state.names.note(state.now(), name);
 }
 
 /// 429 after too many wrong passwords.

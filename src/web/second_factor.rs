@@ -38,7 +38,8 @@ pub async fn begin(
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.still(&state, None)?;
     let user = enrolling(&state, &caller)?;
-    account::check_password(&request, &state, &user, body.into_inner().password).await?;
+    let password = body.into_inner().password;
+    account::check_password(&request, &state, &user, password, Action::UserSecondFactor).await?;
     let secret = totp::secret(rand::random());
     let uri = totp::uri(&secret, &user.name);
     let told = json!({ "secret": secret.expose_secret(), "uri": uri.expose_secret() });
@@ -104,7 +105,8 @@ pub async fn remove(
     let caller = caller.still(&state, None)?;
     caller.need_all_of_owner()?;
     let user = account::own(&state, &caller)?;
-    account::check_password(&request, &state, &user, body.into_inner().password).await?;
+    let password = body.into_inner().password;
+    account::check_password(&request, &state, &user, password, Action::UserSecondFactor).await?;
     if user.second_factor.is_none() {
         return Err(Problem::conflict("There is no second factor to take away."));
     }

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use actix_web::cookie::Cookie;
 
 use super::*;
-use crate::web::{
-    fixture::{Team, with_team},
-    secret,
+use crate::{
+    core::audit::{Action, Deed, Outcome},
+    store::audit::AuditQuery,
+    web::{
+        fixture::{Team, with_team},
+        secret,
+    },
 };
 
 async fn me(state: &web::Data<State>, cookie: &Cookie<'static>) -> StatusCode {
@@ -105,4 +109,47 @@ async fn one_user_signs_in_so_often_within_a_minute_and_others_are_not_held_up()
     let refused = login("pgt_whole").await;
     assert_eq!(refused.headers().get(header::RETRY_AFTER).unwrap(), "61");
     assert_eq!((problem(refused).await["status"].as_u64(), login(TOKEN).await.status().as_u16()), (Some(429), 204));
+}
+
+/// A state in which one more wrong password for the viewer is the last that is looked at.
+fn guessed_at() -> web::Data<State> {
+    let state = state_with(settings());
+    (0..99).for_each(|_| state.names.note(state.now(), "viewer"));
+    state
+}
+
+async fn tries(state: &web::Data<State>, name: &str) -> StatusCode {
+    let body = serde_json::json!({ "username": name, "password": "wrong" });
+    ask_with(state, to(Method::POST, "/api/v1/login").set_json(body)).await.status()
+}
+
+#[actix_rt::test]
+async fn a_hundred_wrong_passwords_for_one_name_are_enough_wherever_they_came_from() {
+    let state = guessed_at();
+    assert_eq!(tries(&state, "viewer").await, StatusCode::UNAUTHORIZED);
+    assert_eq!(tries(&state, "viewer").await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(tries(&state, "operator").await, StatusCode::UNAUTHORIZED, "others are not held up");
+}
+
+#[actix_rt::test]
+async fn a_stolen_cookie_is_no_way_to_guess_a_password_unseen() {
+    for (method, path, body, action) in [
+        (Method::POST, "/api/v1/me/password", serde_json::json!({ "current": "x", "new": "x" }), Action::UserPassword),
+        (Method::POST, "/api/v1/me/totp", serde_json::json!({ "password": "x" }), Action::UserSecondFactor),
+        (Method::DELETE, "/api/v1/me/totp", serde_json::json!({ "password": "x" }), Action::UserSecondFactor),
+    ] {
+        let state = guessed_at();
+        let guess = || {
+            let request = to(method.clone(), path).cookie(signed_in_as(&state, "viewer"));
+            ask_with(&state, request.insert_header((header::ORIGIN, ORIGIN)).set_json(&body))
+        };
+        assert_eq!(guess().await.status(), StatusCode::FORBIDDEN, "{method} {path}");
+        assert_eq!(guess().await.status(), StatusCode::TOO_MANY_REQUESTS, "{method} {path}");
+        assert_eq!(tries(&state, "viewer").await, StatusCode::TOO_MANY_REQUESTS, "counted together");
+        let audit = state.gateway.audit();
+        audit.record(Deed::of_gateway(Action::GatewayStart, "", "Told by a test.")).await.unwrap();
+        let told = audit.list(AuditQuery { action: Some(action), limit: 9, ..AuditQuery::default() }).await.unwrap();
+        let told: Vec<_> = told.entries.iter().map(|entry| (&*entry.deed.actor, entry.deed.outcome)).collect();
+        assert_eq!(told, [("viewer", Outcome::Refused)], "{method} {path}");
+    }
 }
