@@ -119,6 +119,7 @@ pub async fn change(
     };
     let caller = caller.still(&state, Some(Right::Manage))?;
     let _alone = state.managing.lock().await;
+    state.gateway.people().refresh().await?;
     let before = find(&state, &name)?;
     let (role, grants) = (role.unwrap_or(before.role), grants.unwrap_or_else(|| before.grants.clone()));
     let disabled = disabled.unwrap_or(before.disabled);
@@ -151,6 +152,7 @@ pub async fn remove(
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let _alone = state.managing.lock().await;
+    state.gateway.people().refresh().await?;
     let user = find(&state, &name)?;
     keep_an_admin(&state, &user, false)?;
     let visitor = Visitor::of(&request, &state, &caller);
@@ -225,7 +227,7 @@ fn check_role(caller: &Caller, role: Role) -> Result<(), Problem> {
     if fits { Ok(()) } else { Err(Problem::forbidden("This token cannot give a role more rights than it has itself.")) }
 }
 
-/// Refuses to leave nobody who could manage users.
+/// Refuses to leave nobody who could manage users, as they were just read: another gateway may have taken one away a moment ago.
 fn keep_an_admin(state: &State, changed: &User, stays: bool) -> Result<(), Problem> {
     let directory = state.gateway.people().directory();
     let mut others = directory.users.values().filter(|user| user.name != changed.name);
