@@ -42,7 +42,9 @@ pub enum Unnamed {
     #[error("it names nobody in the claim {0}")]
     Missing(String),
     /// The name is none here.
-    #[error("the name it gives, {0:?}, cannot be one here: 1 to 64 of a-z, 0-9 and . _ - @, and not admin")]
+    #[error(
+        "the name it gives, {0:?}, cannot be one here: 1 to 64 of a-z, 0-9 and . _ - @, and neither admin nor anonymous"
+    )]
     Unfit(String),
     /// The address may be another's.
     #[error("it gives no name but an e-mail address that it has not verified")]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
+    audit::ANONYMOUS,
     record::{NotAWord, UtcMicros, words},
     target::{self, is_name},
 };
@@ -204,12 +205,13 @@ impl fmt::Display for Grant {
     }
 }
 
-/// Whether a user may have this name: 1 … 64 of `a-z 0-9 . _ - @`, beginning with a letter or digit, and not [`ADMIN`].
+/// Whether a user may have this name: 1 … 64 of `a-z 0-9 . _ - @`, beginning with a letter or digit, and neither [`ADMIN`] nor
+/// [`ANONYMOUS`], by which the audit log means nobody.
 pub fn is_user_name(name: &str) -> bool {
     let letters =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'@');
     let begins = name.bytes().next().is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-    begins && name.len() <= 64 && name.bytes().all(letters) && name != ADMIN
+    begins && name.len() <= 64 && name.bytes().all(letters) && ![ADMIN, ANONYMOUS].contains(&name)
 }
 
 /// Someone who may sign in.

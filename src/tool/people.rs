@@ -140,7 +140,8 @@ async fn add(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, option
     let AddUser { name, role, grants, password_file } = options;
     if !is_user_name(&name) {
         bail!(
-            "{name:?} cannot be a name: 1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and not admin"
+            "{name:?} cannot be a name: 1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and neither admin nor \
+             anonymous"
         );
     }
     if directory.users.contains_key(&name) {

@@ -36,7 +36,7 @@ pub fn user(request: &HttpRequest, state: &State, directory: &Directory) -> Resu
     let name = value.to_str().ok().filter(|name| more.is_none() && is_user_name(name));
     let name = name.ok_or_else(|| {
         Problem::nobody_named(format!(
-            "The proxy in front must name one user in {}, once: 1 to 64 of a-z, 0-9 and . _ - @, and not admin.",
+            "The proxy in front must name one user in {}, once: 1 to 64 of a-z, 0-9 and . _ - @, and neither admin nor anonymous.",
             header.name
         ))
     })?;

@@ -211,7 +211,7 @@ pub fn check_local(user: &User) -> Result<(), Problem> {
 
 /// Refuses what cannot be a user's name.
 pub fn check_name(name: &str) -> Result<(), Problem> {
-    let rule = "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and not admin";
+    let rule = "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and neither admin nor anonymous";
     let wrong = || Problem::bad_request(format!("name={} is not allowed. Allowed: {rule}.", quoted(name)));
     if is_user_name(name) { Ok(()) } else { Err(wrong()) }
 }

@@ -68,11 +68,11 @@ fn a_grant_reads_as_it_is_written() {
 }
 
 #[test]
-fn a_user_name_is_short_lower_case_and_not_the_admins() {
+fn a_user_name_is_short_lower_case_and_neither_the_admins_nor_nobodys() {
     for name in ["ada", "a", "7", "ada.lovelace@example.org", &"x".repeat(64)] {
         assert!(is_user_name(name), "{name}");
     }
-    for name in ["", "admin", "Ada", ".ada", "-ada", "a b", "ä", "a\n", &"x".repeat(65)] {
+    for name in ["", "admin", "anonymous", "Ada", ".ada", "-ada", "a b", "ä", "a\n", &"x".repeat(65)] {
         assert!(!is_user_name(name), "{name:?}");
     }
 }
