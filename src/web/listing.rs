@@ -1,6 +1,6 @@
 //! Owns the query of a listing: filters, order, cursor, and what is wrong with them. Knows no store.
 
-use std::str::FromStr;
+use std::{collections::BTreeSet, str::FromStr};
 
 use data_encoding::BASE64URL_NOPAD;
 use sha2::{Digest as _, Sha256};
@@ -63,12 +63,11 @@ pub(super) fn pairs(query: &str, repeated: &str) -> Result<Vec<(String, String)>
     let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(query)
         .map_err(|_| Problem::bad_request("The query cannot be read."))?
         .into_inner();
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = BTreeSet::new();
     for (key, _) in &pairs {
-        if key != repeated && seen.contains(&key.as_str()) {
+        if key != repeated && !seen.insert(key) {
             return Err(Problem::bad_request(format!("The query key {} stands twice.", quoted(key))));
         }
-        seen.push(key);
     }
     Ok(pairs)
 }
