@@ -5,7 +5,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{audit::Visitor, auth::Caller, error::Problem, state::State};
-use crate::{actor::reconciler::Sweep, core::audit::Action};
+use crate::{
+    actor::reconciler::Sweep,
+    core::{audit::Action, people::Right},
+};
 
 /// How to sweep.
 #[derive(Debug, Deserialize)]
@@ -34,8 +37,27 @@ pub async fn sweep(
     caller: Caller,
     wish: web::Json<Wish>,
 ) -> Result<web::Json<Sweep>, Problem> {
+    let caller = caller.still(&state, Some(Right::Terminate))?;
     let how = if wish.dry_run { "A look without a change." } else { "What differs is mended." };
     let deed = Visitor::of(&request, &state, &caller).did(Action::StoreSweep, "", how);
     state.gateway.audit().record(deed).await?;
     Ok(web::Json(state.gateway.sweep(wish.dry_run).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{ResponseError, test::TestRequest};
+
+    use super::*;
+    use crate::web::fixture::{caller, settings, state_with};
+
+    #[actix_rt::test]
+    async fn who_signed_out_while_the_body_came_sweeps_nothing() {
+        let state = state_with(settings());
+        let (caller, cookie) = caller(&state, "operator");
+        state.sign_ins().sign_out(state.times(), &cookie).await.unwrap();
+        let request = TestRequest::default().peer_addr("127.0.0.1:5000".parse().unwrap()).to_http_request();
+        let refused = sweep(request, state, caller, web::Json(Wish { dry_run: true })).await.unwrap_err();
+        assert_eq!(refused.status_code().as_u16(), 401);
+    }
 }
