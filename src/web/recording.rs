@@ -173,6 +173,20 @@ mod tests {
     use crate::web::fixture::{caller, record, settings, state_with};
 
     #[actix_rt::test]
+    async fn only_who_may_play_others_recordings_reads_one() {
+        let state = state_with(settings());
+        let may = |user: &str, username: &str| {
+            let record = Record { username: username.to_owned(), ..record() };
+            may_read(&caller(&state, user).0, &record).is_ok()
+        };
+        for (user, others) in
+            [("viewer", false), ("user", false), ("operator", false), ("auditor", true), ("admin", true)]
+        {
+            assert_eq!((may(user, user), may(user, "ada")), (true, others), "{user}");
+        }
+    }
+
+    #[actix_rt::test]
     async fn a_recording_is_read_no_further_than_the_right_to_it_lasts() {
         let (dir, state) = (tempfile::tempdir().unwrap(), state_with(settings()));
         let path = dir.path().join("x.cast");

@@ -9,6 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::people::{PASSWORD, Person, add};
 use crate::{
     sshd,
     support::{
@@ -332,4 +333,26 @@ fn what_is_typed_while_the_echo_is_off_is_in_no_recording_even_if_typing_is_reco
     let typed = told(&text, "i");
     assert!(typed.contains("echo in-the-open"), "what the terminal shows is recorded: {typed:?}");
     assert!(!typed.contains("canary") && !typed.contains("hidden") && !typed.contains("3e7a90c1"), "{typed:?}");
+}
+
+#[test]
+fn who_reads_the_recording_of_another_is_told_to_the_audit_log() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    add(&gateway, "ada", "user", &["playground"]);
+    add(&gateway, "otto", "operator", &[]);
+    add(&gateway, "vera", "auditor", &[]);
+    let [ada, otto, vera] = ["ada", "otto", "vera"].map(|name| Person::signs_in(&gateway, name, PASSWORD).unwrap());
+    let (page, id) = ada.page();
+    page.types("exit\r");
+    page.closed();
+    gateway.becomes(&id, "closed/exited");
+    let reads = |person: &Person<'_>| person.asks("GET", &format!("/api/v1/sessions/{id}/recording"), None).status;
+    assert_eq!((reads(&ada), reads(&otto), reads(&vera)), (200, 403, 200));
+    let told = eventually(Duration::from_secs(5), || {
+        let told = gateway.shows("/api/v1/audit?action=recording.read")["items"].as_array().unwrap().clone();
+        (!told.is_empty()).then_some(told)
+    });
+    let told: Vec<_> = told.iter().map(|entry| (&entry["actor"], &entry["subject"])).collect();
+    assert_eq!(told, [(&json!("vera"), &json!(id))], "who reads their own is not told");
 }
