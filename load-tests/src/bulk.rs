@@ -50,6 +50,9 @@ pub struct Bulk {
     /// Floods per side.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
+    /// The recording is required: the flood waits for it, and nothing is missing in it.
+    #[arg(long)]
+    pub required: bool,
 }
 
 /// One side's sums.
@@ -118,7 +121,8 @@ impl Bulk {
             Side::start("gateway, neither screens nor recording", target.addr, &[UNRECORDED, UNFOLLOWED]).await?;
         let mut through = Side::start("gateway", target.addr, &[UNRECORDED]).await?;
         let unlimited = ("PULSEGATE__RECORDING__MAX_SIZE", "1024GiB");
-        let mut recorded = Side::start("gateway, recording", target.addr, &[unlimited]).await?;
+        let policy = ("PULSEGATE__RECORDING__POLICY", if self.required { "required" } else { "best_effort" });
+        let mut recorded = Side::start("gateway, recording", target.addr, &[unlimited, policy]).await?;
         let mut relay = Relay::start(target.addr).await?;
         let (own, mut bare_sum, mut relayed) = (Process::own(), Sum::default(), Sum::default());
         for _ in 0..self.rounds {
@@ -137,10 +141,7 @@ impl Bulk {
         for side in [&transit, &through, &recorded] {
             side.sum.tell(side.name, &mut report);
         }
-        let lost = format!("{LOST} ");
-        let metrics = recorded.gateway.metrics().await?;
-        let lost = metrics.lines().find_map(|line| line.strip_prefix(&lost)?.parse::<f64>().ok());
-        report.hold("bytes missing in the recording", lost.context("no such metric")?, "B", Goal::AtMost(0.0));
+        self.missing(&recorded.gateway, &mut report).await?;
         let (transit, through, recorded) = (transit.sum, through, recorded.sum);
         let speed = |sum: &Sum| sum.megabytes_per_second() / transit.megabytes_per_second();
         let cost = |sum: &Sum| sum.cpu_per_gigabyte() / transit.cpu_per_gigabyte();
@@ -165,6 +166,19 @@ impl Bulk {
             report.tell("CPU per byte, gateway / OpenSSH", cost, "×");
         }
         Ok(report)
+    }
+
+    /// What the recording lacks. One that is not required lacks what the disk was too slow for.
+    async fn missing(&self, gateway: &Gateway, report: &mut Report) -> Result<()> {
+        let (name, lost, metrics) = ("bytes missing in the recording", format!("{LOST} "), gateway.metrics().await?);
+        let lost = metrics.lines().find_map(|line| line.strip_prefix(&lost)?.parse::<f64>().ok());
+        let lost = lost.context("no such metric")?;
+        if self.required {
+            report.must(name, lost, "B", Goal::AtMost(0.0));
+        } else {
+            report.hold(name, lost, "B", Goal::AtMost(0.0));
+        }
+        Ok(())
     }
 
     /// OpenSSH's client with one flood; `None` where it is not installed. Its CPU time includes signing in.

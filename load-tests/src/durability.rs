@@ -191,11 +191,11 @@ impl Durability {
             ("answers that broke a promise", &log.breaches),
         ];
         for (name, broken) in promises {
-            report.hold(name, broken.len() as f64, "", Goal::AtMost(0.0));
+            report.must(name, broken.len() as f64, "", Goal::AtMost(0.0));
         }
         report.tell("stores agree after an outage, p50", outcome.agreed.quantile_us(0.5) / 1e6, "s");
         let longest = outcome.agreed.quantile_us(1.0) / 1e6;
-        report.hold("stores agree after an outage, longest", longest, "s", Goal::AtMost(AGREE_WITHIN.as_secs_f64()));
+        report.must("stores agree after an outage, longest", longest, "s", Goal::AtMost(AGREE_WITHIN.as_secs_f64()));
     }
 }
 

@@ -188,9 +188,9 @@ impl Lab {
             report.tell(name, took.quantile_us(1.0) / 1e6, "s");
         }
         report.tell("lived and stayed open", matrix.lived_and_open as f64, "");
-        report.hold("lived and were ended", matrix.lived_and_ended as f64, "", Goal::AtMost(0.0));
+        report.must("lived and were ended", matrix.lived_and_ended as f64, "", Goal::AtMost(0.0));
         report.tell("died and were found", matrix.died_and_found as f64, "");
-        report.hold("died and were not found in time", matrix.died_and_missed as f64, "", Goal::AtMost(0.0));
+        report.must("died and were not found in time", matrix.died_and_missed as f64, "", Goal::AtMost(0.0));
         Ok(Some(report))
     }
 

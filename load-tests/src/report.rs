@@ -20,6 +20,8 @@ struct Fact {
     value: f64,
     unit: &'static str,
     goal: Option<Goal>,
+    /// Whether a goal that is missed is wrong, and not only slow.
+    must: bool,
     met: bool,
 }
 
@@ -52,17 +54,32 @@ impl Report {
 
     /// Adds a figure.
     pub fn tell(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
-        self.facts.push(Fact { name: name.into(), value, unit, goal: None, met: true });
+        self.facts.push(Fact { name: name.into(), value, unit, goal: None, must: false, met: true });
     }
 
     /// Adds a figure that has a goal.
     pub fn hold(&mut self, name: impl Into<String>, value: f64, unit: &'static str, goal: Goal) {
-        self.facts.push(Fact { name: name.into(), value, unit, goal: Some(goal), met: goal.is_met(value) });
+        self.add(name.into(), value, unit, goal, false);
+    }
+
+    /// Adds a figure whose goal is met however busy the machine is, or something is wrong.
+    pub fn must(&mut self, name: impl Into<String>, value: f64, unit: &'static str, goal: Goal) {
+        self.add(name.into(), value, unit, goal, true);
+    }
+
+    fn add(&mut self, name: String, value: f64, unit: &'static str, goal: Goal, must: bool) {
+        self.facts.push(Fact { name, value, unit, goal: Some(goal), must, met: goal.is_met(value) });
     }
 
     /// Whether every goal is met.
     pub fn met(&self) -> bool {
         self.facts.iter().all(|fact| fact.met)
+    }
+
+    /// The first figure that is wrong, with its scenario.
+    pub fn wrong(&self) -> Option<String> {
+        let wrong = self.facts.iter().find(|fact| fact.must && !fact.met);
+        wrong.map(|fact| format!("{}: {}: {} {}", self.scenario, fact.name, fact.value, fact.unit))
     }
 
     /// Prints lines for people, or one JSON object.
@@ -75,7 +92,7 @@ impl Report {
             return;
         }
         println!("{} (load {:.2})", self.scenario, self.load);
-        for Fact { name, value, unit, goal, met } in &self.facts {
+        for Fact { name, value, unit, goal, met, .. } in &self.facts {
             let goal = match goal {
                 None => String::new(),
                 Some(Goal::AtMost(limit)) => format!("   goal ≤ {limit} {unit}{}", verdict(*met)),
@@ -131,5 +148,15 @@ mod tests {
         assert!(report.met());
         report.hold("nothing was measured", f64::NAN, "s", Goal::AtMost(2.0));
         assert!(!report.met());
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_from_what_is_slow() {
+        let mut report = Report::new("test");
+        report.hold("slow", 3.0, "s", Goal::AtMost(2.0));
+        report.must("whole", 0.0, "B", Goal::AtMost(0.0));
+        assert_eq!((report.met(), report.wrong()), (false, None));
+        report.must("missing", 1.0, "B", Goal::AtMost(0.0));
+        assert_eq!(report.wrong().as_deref(), Some("test: missing: 1 B"));
     }
 }

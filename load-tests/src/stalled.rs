@@ -80,7 +80,7 @@ async fn idle(gateway: &Gateway, tap: &Tap, stall: Duration, report: &mut Report
         }
         most = most.max(gateway.process().resident_mib()?);
     }
-    report.hold("page draws nothing: memory grew by", most - before, "MiB", Goal::AtMost(GROWTH));
+    report.must("page draws nothing: memory grew by", most - before, "MiB", Goal::AtMost(GROWTH));
     interrupt(&mut terminal, tap, "page draws nothing", report).await?;
     ensure!(gateway.status(&id).await? == "active", "a page that answers pings was detached");
     gateway.end(&id).await
@@ -98,7 +98,7 @@ async fn frozen(gateway: &Gateway, tap: &Tap, stall: Duration, report: &mut Repo
         sleep(LOOK).await;
         most = most.max(gateway.process().resident_mib()?);
     }
-    report.hold("page frozen: memory grew by", most - before, "MiB", Goal::AtMost(GROWTH));
+    report.must("page frozen: memory grew by", most - before, "MiB", Goal::AtMost(GROWTH));
     let status = gateway.status(&id).await?;
     let expected = if stall > NOTICED { "detached" } else { "active" };
     ensure!(status == expected, "a page frozen for {stall:?} is {status}, not {expected}");

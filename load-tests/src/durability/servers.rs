@@ -3,7 +3,7 @@
 use std::{rc::Rc, sync::Arc};
 
 use actix_rt::task::spawn_blocking;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use tokio::{sync::Mutex, time::sleep, try_join};
 
 use super::{DATABASE, NODE, driver::Driver, step::Step};
@@ -39,6 +39,9 @@ impl Victims {
     const EMBEDDED: Self = Self { gateway: true, records: false, live: false };
 }
 
+/// What [`Mariadb::start`] says where there is none.
+const NOT_INSTALLED: &str = "no MariaDB";
+
 /// The stores that are servers of their own.
 pub struct Outside {
     /// The live view.
@@ -50,10 +53,22 @@ pub struct Outside {
 impl Outside {
     /// Starts both, or says which is not installed.
     pub async fn start() -> Result<Result<Self, &'static str>> {
-        let Ok(mariadb) = Mariadb::start(&[]) else { return Ok(Err("no MariaDB")) };
+        let mariadb = match if_installed(Mariadb::start(&[]))? {
+            Ok(mariadb) => mariadb,
+            Err(missing) => return Ok(Err(missing)),
+        };
         mariadb.sql(&format!("CREATE DATABASE {DATABASE}")).map_err(|why| anyhow!(why))?;
         let Some(redis) = Redis::start().await? else { return Ok(Err("no Redis")) };
         Ok(Ok(Self { redis, mariadb: Arc::new(Mutex::new(mariadb)) }))
+    }
+}
+
+/// Tells a MariaDB that is not installed from one that is and does not start.
+fn if_installed<T>(started: Result<T, String>) -> Result<Result<T, &'static str>> {
+    match started {
+        Ok(server) => Ok(Ok(server)),
+        Err(why) if why == NOT_INSTALLED => Ok(Err(NOT_INSTALLED)),
+        Err(why) => bail!(why),
     }
 }
 
@@ -157,5 +172,17 @@ impl Servers {
         } else {
             try_join!(gateway, stores).map(|_| ())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_does_not_start_is_not_one_that_is_not_installed() {
+        assert_eq!(if_installed(Ok(1)).unwrap(), Ok(1));
+        assert_eq!(if_installed::<()>(Err("no MariaDB".into())).unwrap(), Err("no MariaDB"));
+        assert!(if_installed::<()>(Err("MariaDB does not answer".into())).is_err());
     }
 }
