@@ -2,7 +2,7 @@
 //! only stopped in its tracks (SIGSTOP). What became of each session is held against what is known to be true of it.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     process::Command,
     time::{Duration, Instant},
 };
@@ -11,6 +11,7 @@ use actix_rt::task::spawn_blocking;
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use pulsegate::core::record::EndReason;
 use tokio::{time::sleep, try_join};
 
 use crate::{
@@ -62,8 +63,22 @@ struct Matrix {
     lived_and_open: usize,
     lived_and_ended: usize,
     died_and_found: usize,
-    died_and_open: usize,
+    died_and_missed: usize,
     apart: usize,
+}
+
+impl Matrix {
+    /// Holds what is known to have died with its gateway, and to live, against rows. Of what is in no row nothing was found.
+    fn note(&mut self, died: &BTreeSet<String>, lived: &BTreeSet<String>, rows: &[Row]) {
+        let rows: BTreeMap<String, &Row> = rows.iter().map(|row| (row.id.to_string(), row)).collect();
+        let lost = |row: &&Row| row.is_closed() && row.end_reason.as_deref() == Some(EndReason::NodeLost.as_str());
+        let found = died.iter().filter(|id| rows.get(*id).is_some_and(lost)).count();
+        let open = lived.iter().filter(|id| rows.get(*id).is_some_and(|row| !row.is_closed())).count();
+        self.died_and_found += found;
+        self.died_and_missed += died.len() - found;
+        self.lived_and_open += open;
+        self.lived_and_ended += lived.len() - open;
+    }
 }
 
 impl Killed {
@@ -94,7 +109,7 @@ impl Killed {
         report.tell("lived and stayed open", matrix.lived_and_open as f64, "");
         report.hold("lived and were ended", matrix.lived_and_ended as f64, "", Goal::AtMost(0.0));
         report.tell("died and were found", matrix.died_and_found as f64, "");
-        report.hold("died and were not found in time", matrix.died_and_open as f64, "", Goal::AtMost(0.0));
+        report.hold("died and were not found in time", matrix.died_and_missed as f64, "", Goal::AtMost(0.0));
         report.hold("ends that differ between stores", matrix.apart as f64, "", Goal::AtMost(0.0));
         Ok(Some(report))
     }
@@ -117,18 +132,10 @@ impl Killed {
         let (journal, _) =
             rows::in_journal(&servers.gateway.journal(), died.first().map_or("", String::as_str)).await?;
         let in_journal: BTreeSet<_> = journal.iter().map(Row::key).collect();
-        for row in &rows {
-            let id = row.id.to_string();
-            match (died.contains(&id), row.is_closed()) {
-                (true, true) => matrix.died_and_found += 1,
-                (true, false) => matrix.died_and_open += 1,
-                (false, true) => matrix.lived_and_ended += usize::from(survivors.contains(&id)),
-                (false, false) => matrix.lived_and_open += usize::from(survivors.contains(&id)),
-            }
-            if died.contains(&id) {
-                let same = shown(servers, row).await? && in_journal.contains(&row.key());
-                matrix.apart += usize::from(!same);
-            }
+        matrix.note(&died, &survivors, &rows);
+        for row in rows.iter().filter(|row| died.contains(&row.id.to_string())) {
+            let same = shown(servers, row).await? && in_journal.contains(&row.key());
+            matrix.apart += usize::from(!same);
         }
         let ending = stream::iter(&survivors).map(|id| servers.gateway.end(id)).buffer_unordered(AT_ONCE);
         ending.try_collect::<()>().await?;
@@ -182,4 +189,34 @@ fn signal(servers: &Servers, signal: &str) -> Result<()> {
     let sent = Command::new("kill").args([signal, &pid]).status().context("kill cannot be started")?;
     ensure!(sent.success(), "the gateway is gone");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use pulsegate::core::record::SessionId;
+
+    use super::*;
+
+    fn row(id: &str, end_reason: Option<&str>) -> Row {
+        let (id, status) = (id.parse::<SessionId>().unwrap(), if end_reason.is_some() { "closed" } else { "active" });
+        let end_reason = end_reason.map(str::to_owned);
+        Row { id, epoch: 1, rank: 1, status: status.to_owned(), end_time: None, end_reason, opens: 1, ends: 0 }
+    }
+
+    #[test]
+    fn what_is_in_no_row_open_or_ended_otherwise_was_not_found() {
+        let ids: Vec<String> = (1..=6).map(|nth| format!("018f0000-0000-7000-8000-00000000000{nth}")).collect();
+        let rows = [
+            row(&ids[0], Some("node_lost")),
+            row(&ids[1], Some("terminated")),
+            row(&ids[2], None),
+            row(&ids[4], None),
+            row(&ids[5], Some("node_lost")),
+        ];
+        let (died, lived) = (ids[..4].iter().cloned().collect(), ids[4..].iter().cloned().collect());
+        let mut matrix = Matrix::default();
+        matrix.note(&died, &lived, &rows);
+        assert_eq!((matrix.died_and_found, matrix.died_and_missed), (1, 3));
+        assert_eq!((matrix.lived_and_open, matrix.lived_and_ended), (1, 1));
+    }
 }

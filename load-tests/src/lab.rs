@@ -2,8 +2,9 @@
 //! it is known which lived and which died. It ends with what the gateways made of that.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     process::Command,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -11,12 +12,14 @@ use actix_rt::task::{JoinHandle, spawn_blocking};
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, future::join_all, stream};
-use tokio::time::sleep;
+use pulsegate::core::record::EndReason;
+use tokio::{sync::Mutex, time::sleep};
 
 use crate::{
     durability::{DATABASE, servers::Outside},
     gateway::Gateway,
     mariadb,
+    pace::eventually,
     process::Process,
     report::{Goal, Report, Samples},
     shell::Shell,
@@ -26,6 +29,9 @@ use crate::{
 
 /// Sessions under way at once while they are opened.
 const AT_ONCE: usize = 32;
+
+/// How long a browser may keep silent (`monitor.ping_timeout`).
+const UNHEARD: Duration = Duration::from_secs(12);
 
 /// How long a detached session waits here.
 const REATTACH: Duration = Duration::from_secs(2);
@@ -91,11 +97,14 @@ impl Fault {
         }
     }
 
-    /// Whether what it meets is over.
-    fn is_deadly(self) -> bool {
+    /// What ends what it meets, if that is over.
+    fn ends_as(self) -> Option<EndReason> {
         match self {
-            Self::ClientsVanish | Self::TargetDies | Self::TargetFallsSilent | Self::GatewayDies => true,
-            Self::TargetHesitates | Self::GatewayStandsStill | Self::Nothing => false,
+            Self::ClientsVanish => Some(EndReason::DetachExpired),
+            Self::TargetDies => Some(EndReason::PeerClosed),
+            Self::TargetFallsSilent => Some(EndReason::PeerLost),
+            Self::GatewayDies => Some(EndReason::NodeLost),
+            Self::TargetHesitates | Self::GatewayStandsStill | Self::Nothing => None,
         }
     }
 }
@@ -112,20 +121,23 @@ struct Matrix {
 /// One gateway with its target and the sessions that somebody looks at.
 struct Stand {
     fault: Fault,
+    node: String,
     gateway: Gateway,
     target: Target,
     ids: BTreeSet<String>,
+    /// Their sockets, which stay where nobody looks any more.
+    terminals: Vec<Rc<Mutex<Terminal>>>,
     browsers: Vec<JoinHandle<Result<()>>>,
 }
 
 impl Stand {
-    async fn new(fault: Fault, node: &str, sessions: usize, outside: &Outside) -> Result<Self> {
+    async fn new(fault: Fault, node: String, sessions: usize, outside: &Outside) -> Result<Self> {
         let target = Target::start()?;
         let (records, live) = (outside.mariadb.lock().await.url(DATABASE), outside.redis.url());
         let listen = format!("127.0.0.1:{}", mariadb::free_port().map_err(|why| anyhow!(why))?);
         let reattach = format!("{}s", REATTACH.as_secs());
         let settings = [
-            ("PULSEGATE__NODE__ID", node),
+            ("PULSEGATE__NODE__ID", node.as_str()),
             ("PULSEGATE__SERVER__LISTEN", &listen),
             ("PULSEGATE__STORE__RECORDS", &records),
             ("PULSEGATE__STORE__LIVE", &live),
@@ -137,8 +149,9 @@ impl Stand {
         let opened = stream::iter(0..sessions).map(|_| gateway.terminal()).buffer_unordered(AT_ONCE);
         let opened: Vec<(String, Terminal)> = opened.try_collect().await?;
         let ids = opened.iter().map(|(id, _)| id.clone()).collect();
-        let browsers = opened.into_iter().map(|(_, terminal)| actix_rt::spawn(look_on(terminal))).collect();
-        Ok(Self { fault, gateway, target, ids, browsers })
+        let terminals: Vec<_> = opened.into_iter().map(|(_, terminal)| Rc::new(Mutex::new(terminal))).collect();
+        let browsers = terminals.iter().map(|terminal| actix_rt::spawn(look_on(terminal.clone()))).collect();
+        Ok(Self { fault, node, gateway, target, ids, terminals, browsers })
     }
 
     /// Strikes; returns when what it met was over for certain, if it is.
@@ -147,7 +160,11 @@ impl Stand {
         match self.fault {
             Fault::ClientsVanish => {
                 self.browsers.drain(..).for_each(|browser| browser.abort());
-                over += REATTACH;
+                // Nobody reads or answers any more, and no connection says so.
+                for terminal in &self.terminals {
+                    drop(terminal.lock().await);
+                }
+                over = Instant::now() + UNHEARD + REATTACH;
             }
             Fault::TargetDies => self.target.kill(),
             Fault::TargetFallsSilent => signal("-STOP", self.target.process())?,
@@ -163,6 +180,24 @@ impl Stand {
             Fault::Nothing => {}
         }
         Ok(over)
+    }
+
+    /// Waits until what met a deadly fault is over for that reason in both stores.
+    async fn found(&self, reason: EndReason, outside: &Outside, over: Instant) -> Result<Found> {
+        let question = format!(
+            "SELECT session_id, end_reason FROM {DATABASE}.session_records WHERE status = 'closed' AND node_id = '{}'",
+            self.node
+        );
+        loop {
+            let looked = Instant::now().saturating_duration_since(over);
+            let ends = ask(outside, question.clone()).await?;
+            let ends = ends.lines().filter_map(|line| line.split_once('\t')).collect();
+            let closed = closed(&self.ids, reason, &ends, &shown(outside).await?);
+            if closed == self.ids.len() || looked > FOUND_WITHIN {
+                return Ok(Found { closed, took: looked });
+            }
+            sleep(LOOK).await;
+        }
     }
 }
 
@@ -183,7 +218,7 @@ impl Lab {
             self.round(round, &outside, &mut matrix, &mut took).await?;
         }
         report.tell("rounds", self.rounds as f64, "");
-        for (fault, took) in ALL.iter().zip(&mut took).filter(|(fault, _)| fault.is_deadly()) {
+        for (fault, took) in ALL.iter().zip(&mut took).filter(|(fault, _)| fault.ends_as().is_some()) {
             let name = format!("{}: in both stores, longest", fault.as_str());
             report.tell(name, took.quantile_us(1.0) / 1e6, "s");
         }
@@ -197,15 +232,21 @@ impl Lab {
     async fn round(&self, round: usize, outside: &Outside, matrix: &mut Matrix, took: &mut [Samples]) -> Result<()> {
         let mut stands = Vec::new();
         for (nth, fault) in ALL.into_iter().enumerate() {
-            stands.push(Stand::new(fault, &format!("lab-{round}-{nth}"), self.sessions, outside).await?);
+            stands.push(Stand::new(fault, format!("lab-{round}-{nth}"), self.sessions, outside).await?);
         }
+        // What no store has before cannot be found over after.
+        let there = eventually(LOOK, || async {
+            let open = open(outside).await?;
+            Ok(stands.iter().all(|stand| stand.ids.is_subset(&open.records) && stand.ids.is_subset(&open.view)))
+        });
+        there.await.context("sessions that are open are not in both stores")?;
         let strikes = stands.iter_mut().map(|stand| async {
-            let (fault, ids) = (stand.fault, stand.ids.clone());
+            let fault = stand.fault;
             let over = stand.strike().await.with_context(|| fault.as_str())?;
-            if !fault.is_deadly() {
-                return anyhow::Ok(None);
+            match fault.ends_as() {
+                Some(reason) => stand.found(reason, outside, over).await.map(Some),
+                None => anyhow::Ok(None),
             }
-            Ok(Some(found(&ids, outside, over).await?))
         });
         let found = join_all(strikes).await.into_iter().collect::<Result<Vec<_>>>()?;
         for ((stand, found), took) in stands.iter().zip(&found).zip(took) {
@@ -221,7 +262,7 @@ impl Lab {
         pause(Process(pid), STILL).await?;
         sleep(AWAY).await;
         let open = open(outside).await?;
-        for stand in stands.iter().filter(|stand| !stand.fault.is_deadly()) {
+        for stand in stands.iter().filter(|stand| stand.fault.ends_as().is_none()) {
             let shown = stand.gateway.open_sessions().await?;
             let shown: BTreeSet<String> = shown.iter().map(ToString::to_string).collect();
             for id in &stand.ids {
@@ -244,17 +285,25 @@ struct Open {
 }
 
 async fn open(outside: &Outside) -> Result<Open> {
-    let server = outside.mariadb.clone();
     let question = format!("SELECT session_id FROM {DATABASE}.session_records WHERE active = 1");
-    let records = spawn_blocking(move || server.blocking_lock().sql(&question)).await?.map_err(|why| anyhow!(why))?;
-    let records = records.lines().map(str::to_owned).collect();
+    let records = ask(outside, question).await?.lines().map(str::to_owned).collect();
+    Ok(Open { records, view: shown(outside).await? })
+}
+
+async fn ask(outside: &Outside, question: String) -> Result<String> {
+    let server = outside.mariadb.clone();
+    spawn_blocking(move || server.blocking_lock().sql(&question)).await?.map_err(|why| anyhow!(why))
+}
+
+/// What the live view shows.
+async fn shown(outside: &Outside) -> Result<BTreeSet<String>> {
     let nodes = outside.redis.ask("KEYS pulsegate:*:beats").await?;
     let mut view = BTreeSet::new();
     for key in nodes.lines().map(str::trim).filter(|line| line.starts_with("pulsegate:")) {
         let beats = outside.redis.ask(&format!("ZRANGE {key} 0 -1")).await?;
         view.extend(beats.lines().filter(|line| !line.starts_with(['*', '$'])).map(|id| id.trim().to_owned()));
     }
-    Ok(Open { records, view })
+    Ok(view)
 }
 
 /// How many were found over in time, and how long the last of them took.
@@ -263,20 +312,15 @@ struct Found {
     took: Duration,
 }
 
-async fn found(ids: &BTreeSet<String>, outside: &Outside, over: Instant) -> Result<Found> {
-    loop {
-        let looked = Instant::now().saturating_duration_since(over);
-        let open = open(outside).await?;
-        let left = ids.iter().filter(|id| open.records.contains(*id) || open.view.contains(*id)).count();
-        if left == 0 || looked > FOUND_WITHIN {
-            return Ok(Found { closed: ids.len() - left, took: looked });
-        }
-        sleep(LOOK).await;
-    }
+/// How many of these sessions are shown no more and ended, by the records, for this reason. What is in no record did not.
+fn closed(ids: &BTreeSet<String>, reason: EndReason, ends: &BTreeMap<&str, &str>, shown: &BTreeSet<String>) -> usize {
+    let is_closed = |id: &&String| ends.get(id.as_str()) == Some(&reason.as_str()) && !shown.contains(*id);
+    ids.iter().filter(is_closed).count()
 }
 
 /// A browser that nobody types in, until the gateway cuts it off.
-async fn look_on(mut terminal: Terminal) -> Result<()> {
+async fn look_on(terminal: Rc<Mutex<Terminal>>) -> Result<()> {
+    let mut terminal = terminal.lock().await;
     loop {
         terminal.hear().await?;
     }
@@ -294,4 +338,17 @@ fn signal(signal: &str, process: Process) -> Result<()> {
         Command::new("kill").args([signal, &process.0.to_string()]).status().context("kill cannot be started")?;
     ensure!(sent.success(), "process {} is gone", process.0);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_shown_or_ended_otherwise_is_not_found() {
+        let set = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<BTreeSet<_>>();
+        let ids = set(&["found", "lost", "shown", "otherwise"]);
+        let ends = [("found", "peer_lost"), ("shown", "peer_lost"), ("otherwise", "peer_closed")].into();
+        assert_eq!(closed(&ids, EndReason::PeerLost, &ends, &set(&["shown"])), 1);
+    }
 }
