@@ -10,7 +10,7 @@ use std::{
 
 use pulsegate::{
     actor::gateway::Listing,
-    core::record::{Authority, Record, SessionId, Status, Transition},
+    core::record::{Authority, EndReason, Record, SessionId, Status, Transition},
     store::ListQuery,
 };
 use tokio::time::Instant;
@@ -157,7 +157,7 @@ impl Auditor {
                 self.log.broken(&format!("I11 host {} lists session {token} as open, it is closed", host.number));
             }
             let opened = life.opened.is_some_and(|at| at < before) && closed.is_none() && host.is_up();
-            let here = life.causes.iter().all(|(cause, _)| *cause != pulsegate::core::record::EndReason::NodeLost);
+            let here = life.causes.iter().all(|(cause, _)| *cause != EndReason::NodeLost);
             if whole && opened && here && !listed.contains_key(&id) {
                 self.log.broken(&format!("I11 host {} does not list session {token}, it is open", host.number));
             }
@@ -247,6 +247,7 @@ impl Auditor {
                 open.insert(id);
             }
             match record.is_closed() {
+                true if record.end_reason == Some(EndReason::IdleTimeout) => confusion.idled += 1,
                 true if life.causes.is_empty() && life.due().is_none() => {}
                 true => confusion.found += 1,
                 false => confusion.spared += 1,

@@ -162,6 +162,7 @@ fn host(seed: u64) -> (Host, Shells) {
         dice: dice.fork(),
         hasty: false,
         serve_for: SERVE_FOR,
+        idle: None,
         ahead: 5,
     };
     (Host::new(0, parts), shells)

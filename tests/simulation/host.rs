@@ -81,6 +81,7 @@ pub struct Host {
     dice: Dice,
     hasty: bool,
     serve_for: Duration,
+    idle: Option<Duration>,
     ahead: usize,
     set: RefCell<Option<LocalSet>>,
     gateway: RefCell<Option<Gateway>>,
@@ -112,6 +113,8 @@ pub struct Parts {
     pub hasty: bool,
     /// How long it may serve without a renewal of its lease.
     pub serve_for: Duration,
+    /// How long its people may type nothing, if that is limited.
+    pub idle: Option<Duration>,
     /// Sessions that wait in memory for the records.
     pub ahead: usize,
 }
@@ -119,7 +122,7 @@ pub struct Parts {
 impl Host {
     /// A host on which nothing runs.
     pub fn new(number: usize, parts: Parts) -> Self {
-        let Parts { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for, ahead } = parts;
+        let Parts { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for, idle, ahead } = parts;
         let (world, stings) = (World::new(WALL, dice.next()), Rc::new(Stings::new(number, truth.clone(), log.clone())));
         let seen = stings.clone();
         world.watch(move |kind, which| seen.see(kind, which));
@@ -137,6 +140,7 @@ impl Host {
             dice,
             hasty,
             serve_for,
+            idle,
             ahead,
             set: RefCell::default(),
             gateway: RefCell::default(),
@@ -255,6 +259,7 @@ impl Host {
             connector: self.connector.clone(),
             collapsed: self.collapsed.clone(),
             serve_for: self.serve_for,
+            idle: self.idle,
             ahead: self.ahead,
         }
     }
@@ -270,17 +275,18 @@ struct Boot {
     connector: Arc<dyn Connector + Send + Sync>,
     collapsed: Arc<Mutex<Option<Collapse>>>,
     serve_for: Duration,
+    idle: Option<Duration>,
     ahead: usize,
 }
 
 /// Starts a gateway as the composition root does.
 async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
-    let Boot { node, incarnation, journal, records, live, connector, collapsed, serve_for, ahead } = boot;
+    let Boot { node, incarnation, journal, records, live, connector, collapsed, serve_for, idle, ahead } = boot;
     let asked = records.as_ref().map(|records| Asked::Store(records.as_ref()));
     let epoch = registry::begin_epoch(journal.as_ref(), asked, &node, &incarnation, Epoch(0)).await?;
     let view: Arc<dyn LiveStore> = Arc::new(View::new(live.0, live.1, node.clone(), epoch));
     let gateway = Gateway::start(Foundation {
-        settings: Settings { serve_for, records_ahead: ahead, ..settings(node, incarnation, epoch) },
+        settings: Settings { serve_for, records_ahead: ahead, ..settings(node, incarnation, epoch, idle) },
         stores: Stores {
             journal,
             records: records.map(|records| records as Arc<dyn SharedRecords>),
@@ -296,7 +302,7 @@ async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
     Ok((gateway, closed))
 }
 
-fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch) -> Settings {
+fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch, idle_timeout: Option<Duration>) -> Settings {
     Settings {
         node,
         incarnation,
@@ -306,7 +312,7 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch) -> Settings {
             browser: WATCH,
             peer: WATCH,
             reattach_window: REATTACH,
-            idle_timeout: None,
+            idle_timeout,
             max_duration: None,
             checkpoint: Duration::from_secs(30),
         },

@@ -108,9 +108,10 @@ impl Connector for Network {
             // The simulation may be over.
             beside.send(plays.boxed()).ok();
             let valve = Rc::new(RefCell::new(Valve::default()));
-            let control = Control { sent: sent.clone(), truth, token, valve: valve.clone(), mute, clings };
+            let input = Box::new(Input { sent: sent.clone(), truth: truth.clone(), token });
+            let control = Control { sent, truth, token, valve: valve.clone(), mute, clings };
             let output = Box::new(Output { arrived, heard: dial.heard, valve });
-            Ok(Link { addr: addr.to_string(), output, input: Box::new(Input(sent)), control: Box::new(control) })
+            Ok(Link { addr: addr.to_string(), output, input, control: Box::new(control) })
         }
         .boxed_local()
     }
@@ -191,11 +192,16 @@ impl LinkOutput for Output {
     }
 }
 
-struct Input(UnboundedSender<Sent>);
+struct Input {
+    sent: UnboundedSender<Sent>,
+    truth: Shared,
+    token: Token,
+}
 
 impl LinkInput for Input {
     fn write(&mut self, bytes: Bytes) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
-        let sent = self.0.send(Sent::Bytes(bytes)).map_err(|_| LinkGone);
+        self.truth.with(self.token, |life, now| life.typed = Some(now));
+        let sent = self.sent.send(Sent::Bytes(bytes)).map_err(|_| LinkGone);
         async move { sent }.boxed_local()
     }
 

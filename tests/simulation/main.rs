@@ -92,12 +92,13 @@ fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) {
     });
     let sum = |count: fn(&Outcome) -> u64| played.iter().map(count).sum::<u64>();
     println!(
-        "{} seeds, {} sessions asked for, {:.0} session-hours, {} found over, {} spared, {} lived and were ended, {} died and were missed, {} lines of log, {:?}",
+        "{} seeds, {} sessions asked for, {:.0} session-hours, {} found over, {} spared, {} idle and ended, {} lived and were ended, {} died and were missed, {} lines of log, {:?}",
         played.len(),
         sum(|outcome| outcome.asked),
         played.iter().map(|outcome| outcome.open.as_secs_f64() / HOUR.as_secs_f64()).sum::<f64>(),
         sum(|outcome| outcome.confusion.found),
         sum(|outcome| outcome.confusion.spared),
+        sum(|outcome| outcome.confusion.idled),
         sum(|outcome| outcome.confusion.killed),
         sum(|outcome| outcome.confusion.missed),
         sum(|outcome| outcome.hash.1),
@@ -156,6 +157,7 @@ fn a_planted_bug_is_found() {
         (Planted::HastyDisk, &["I1", "I2", "I7", "I8", "I12"][..]),
         (Planted::MuteProbes, &["I5"][..]),
         (Planted::ClingingLink, &["I6"][..]),
+        (Planted::HastyIdling, &["I5"][..]),
     ];
     for (planted, promises) in bugs {
         let is_one =

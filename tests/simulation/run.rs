@@ -54,6 +54,8 @@ pub enum Planted {
     MuteProbes,
     /// A closed link stays.
     ClingingLink,
+    /// Who types nothing is ended in half the time.
+    HastyIdling,
 }
 
 /// Who uses the gateways, and how much goes wrong with them.
@@ -85,6 +87,14 @@ pub struct Play {
     pub company: Company,
     /// Whether every line of the log is shown.
     pub loud: bool,
+}
+
+impl Play {
+    /// How long nobody may type: in every fifth play of those who pass, one to four minutes.
+    fn idle(&self) -> Option<Duration> {
+        let limited = self.company == Company::Passers && self.seed.is_multiple_of(5);
+        limited.then(|| Duration::from_secs(60 * (1 + self.seed / 5 % 4)))
+    }
 }
 
 /// How it came out.
@@ -137,7 +147,7 @@ impl Stage {
         let alone = dice.roll(3) == 0 && !matches!(play.planted, Some(Planted::Records(_)));
         let count = if alone { 1 } else { *dice.pick(&CLUSTERS) };
         let serve_for = if count > 1 && dice.roll(3) == 0 { FENCED_AFTER } else { SERVE_FOR };
-        let truth = Shared::new(Truth::new(count, serve_for));
+        let truth = Shared::new(Truth::new(count, serve_for).idling_for(play.idle()));
         let witness = Arc::new(Witness::new(truth.clone(), log.clone()));
         let flaw = |wanted: fn(Planted) -> Option<Flaw>| play.planted.and_then(wanted);
         let in_records = flaw(|planted| if let Planted::Records(flaw) = planted { Some(flaw) } else { None });
@@ -203,6 +213,7 @@ impl Stage {
                 dice: dice.fork(),
                 hasty: planted == Some(Planted::HastyDisk),
                 serve_for: self.serve_for,
+                idle: self.play.idle().map(|idle| if planted == Some(Planted::HastyIdling) { idle / 2 } else { idle }),
                 ahead: match self.play.company {
                     // Few enough that an outage spills.
                     Company::Passers => 5,

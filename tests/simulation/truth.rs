@@ -87,6 +87,7 @@ pub struct Verdict {
     peer: Option<Peer>,
     stalled: Option<Instant>,
     browserless: Option<Instant>,
+    typed: Option<Instant>,
 }
 
 /// One session as it really is.
@@ -102,6 +103,8 @@ pub struct Life {
     pub peer: Option<Peer>,
     /// Whether its link is held open by the gateway.
     pub linked: bool,
+    /// When something typed last went to its SSH server, or that was dialled.
+    pub typed: Option<Instant>,
     /// The browser that types.
     pub browser: Option<Peer>,
     /// Since when no browser types.
@@ -130,6 +133,7 @@ impl Life {
             opened: None,
             peer: None,
             linked: false,
+            typed: None,
             browser: None,
             browserless: Some(now),
             left: 1,
@@ -204,8 +208,8 @@ impl Life {
     /// The gateway ended the link: what is true now is what it may conclude from.
     pub fn conclude(&mut self, now: Instant, stalled: Option<Instant>) {
         self.linked = false;
-        let (peer, browserless) = (self.peer.clone(), self.browserless);
-        self.verdict.get_or_insert(Verdict { at: now, peer, stalled, browserless });
+        let (peer, browserless, typed) = (self.peer.clone(), self.browserless, self.typed);
+        self.verdict.get_or_insert(Verdict { at: now, peer, stalled, browserless, typed });
     }
 
     /// The host died: the session with it.
@@ -215,13 +219,20 @@ impl Life {
         self.causes.push((EndReason::NodeLost, now));
     }
 
-    /// Why `reason` is wrong, if it is.
-    pub fn wrong(&self, reason: EndReason, now: Instant, stalled: Option<Instant>) -> Option<String> {
+    /// Why `reason` is wrong, if it is, on a host that last stalled until `stalled`, where nobody may be idle for `idle`.
+    pub fn wrong(
+        &self,
+        reason: EndReason,
+        now: Instant,
+        stalled: Option<Instant>,
+        idle: Option<Duration>,
+    ) -> Option<String> {
         let verdict = self.verdict.clone().unwrap_or_else(|| Verdict {
             at: now,
             peer: self.peer.clone(),
             stalled,
             browserless: self.browserless,
+            typed: self.typed,
         });
         let told = self.causes.iter().any(|(cause, _)| *cause == reason);
         let right = match reason {
@@ -229,6 +240,11 @@ impl Life {
             EndReason::DetachExpired => {
                 let alone = verdict.browserless.map(|since| verdict.at.saturating_duration_since(since));
                 alone.is_some_and(|alone| alone >= REATTACH)
+            }
+            // A stall, a new start of its actor and the shell's beginning only put it off.
+            EndReason::IdleTimeout => {
+                let still = verdict.typed.map(|since| verdict.at.saturating_duration_since(since));
+                still.zip(idle).is_some_and(|(still, limit)| still >= limit)
             }
             EndReason::ConnectFailed | EndReason::AuthFailed => told && !self.linked,
             _ => told,
@@ -261,12 +277,19 @@ pub struct Truth {
     pub hosts: Vec<Condition>,
     /// How long a host may serve without a renewal.
     pub serve_for: Duration,
+    /// How long nobody may type, if that is limited.
+    pub idle: Option<Duration>,
 }
 
 impl Truth {
     /// With so many hosts, each of which may serve without a renewal for so long.
     pub fn new(hosts: usize, serve_for: Duration) -> Self {
         Self { hosts: vec![Condition::default(); hosts], serve_for, ..Self::default() }
+    }
+
+    /// The same, where nobody may be idle for longer.
+    pub fn idling_for(self, idle: Option<Duration>) -> Self {
+        Self { idle, ..self }
     }
 
     /// A host's right to serve, and how long it has it without a renewal.
@@ -315,7 +338,7 @@ impl Truth {
     /// A target was reached.
     pub fn link(&mut self, token: Token, now: Instant) {
         if let Some(life) = self.lives.get_mut(&token) {
-            (life.peer, life.linked) = (Some(Peer::new(now)), true);
+            (life.peer, life.linked, life.typed) = (Some(Peer::new(now)), true, Some(now));
             if life.browser.is_none() {
                 life.awaits(Matter::Alone, now, GRACE + REATTACH);
             }

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
 use pulsegate::{
@@ -50,6 +51,8 @@ pub struct Confusion {
     pub killed: u64,
     /// Died and was not found in time.
     pub missed: u64,
+    /// Lived, and was ended since nobody typed.
+    pub idled: u64,
 }
 
 /// What is true of the host that serves a session, just now.
@@ -57,6 +60,7 @@ struct Standing {
     stalled: Option<Instant>,
     may_be_fenced: bool,
     may_be_concluded: bool,
+    idle: Option<Duration>,
 }
 
 /// The number of a host whose lease in the shared records this is.
@@ -146,7 +150,7 @@ impl Witness {
         let reason = given.end_reason.unwrap_or(EndReason::Overloaded);
         let fenced = reason == EndReason::Fenced && host.may_be_fenced;
         let lost = reason == EndReason::NodeLost && concluded;
-        if let Some(wrong) = life.wrong(reason, now, host.stalled).filter(|_| !fenced && !lost) {
+        if let Some(wrong) = life.wrong(reason, now, host.stalled, host.idle).filter(|_| !fenced && !lost) {
             *self.killed.lock().expect("nothing panics under this lock") += 1;
             self.log.broken(&format!("I5 {}: {wrong}", given.id));
         }
@@ -177,7 +181,7 @@ impl Watch for Witness {
         let record = &given.record;
         self.judge_rank(store, before, record, after);
         let mut truth = self.truth.look();
-        let (hosts, now) = (truth.hosts.clone(), Instant::now());
+        let (hosts, idle, now) = (truth.hosts.clone(), truth.idle, Instant::now());
         let Some(owner) = truth.life_of(record).map(|(_, life)| life.host) else {
             return self.log.broken(&format!("{store}: nobody asked for {record:?}"));
         };
@@ -186,6 +190,7 @@ impl Watch for Witness {
             stalled: hosts.get(owner).and_then(|host| host.stalled),
             may_be_fenced: right.as_ref().is_some_and(|(right, serve_for)| right.may_give_up(now, *serve_for)),
             may_be_concluded: right.is_some_and(|(right, serve_for)| right.may_be_taken(now, serve_for)),
+            idle,
         };
         let Some((token, life)) = truth.life_of(record) else { return };
         if store == "journal" {
