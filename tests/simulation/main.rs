@@ -15,6 +15,7 @@ use std::{
 
 use run::{Company, Outcome, Planted, Play, play};
 use stores::table::Flaw;
+use witness::Confusion;
 
 mod audit;
 mod browser;
@@ -70,11 +71,14 @@ fn every_promise_holds_in_every_seed() {
     hush();
     let first = number("PULSEGATE_SIM_FROM").unwrap_or(1);
     let seeds = number("PULSEGATE_SIM_SEEDS").unwrap_or(SEEDS);
-    judge(first, seeds, |seed| Play { seed, lasts: HOUR, planted: None, company: Company::Passers, loud: false });
+    let play = |seed| Play { seed, lasts: HOUR, planted: None, company: Company::Passers, loud: false };
+    let all = judge(first, seeds, play);
+    assert!(seeds < SEEDS || all.idled > 0, "nobody was idle for too long");
 }
 
-/// Plays `seeds` seeds from `first` on, as many at once as there are threads, tells what came of them, and fails if any did.
-fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) {
+/// Plays `seeds` seeds from `first` on, as many at once as there are threads, tells what came of them, and fails if any did, or
+/// if nothing came of them. Returns what became of all their sessions.
+fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) -> Confusion {
     let (next, begun) = (AtomicU64::new(first), std::time::Instant::now());
     let played: Vec<Outcome> = thread::scope(|scope| {
         let player = || {
@@ -91,16 +95,24 @@ fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) {
         players.into_iter().flat_map(|player| player.join().expect("a seed can be played to its end")).collect()
     });
     let sum = |count: fn(&Outcome) -> u64| played.iter().map(count).sum::<u64>();
+    let all = Confusion {
+        found: sum(|outcome| outcome.confusion.found),
+        spared: sum(|outcome| outcome.confusion.spared),
+        killed: sum(|outcome| outcome.confusion.killed),
+        missed: sum(|outcome| outcome.confusion.missed),
+        idled: sum(|outcome| outcome.confusion.idled),
+    };
+    let (judged, unanswered) = (sum(|outcome| outcome.listings.0), sum(|outcome| outcome.listings.1));
     println!(
-        "{} seeds, {} sessions asked for, {:.0} session-hours, {} found over, {} spared, {} idle and ended, {} lived and were ended, {} died and were missed, {} lines of log, {:?}",
+        "{} seeds, {} sessions asked for, {:.0} session-hours, {} found over, {} spared, {} idle and ended, {} lived and were ended, {} died and were missed, {judged} listings judged, {unanswered} unanswered, {} lines of log, {:?}",
         played.len(),
         sum(|outcome| outcome.asked),
         played.iter().map(|outcome| outcome.open.as_secs_f64() / HOUR.as_secs_f64()).sum::<f64>(),
-        sum(|outcome| outcome.confusion.found),
-        sum(|outcome| outcome.confusion.spared),
-        sum(|outcome| outcome.confusion.idled),
-        sum(|outcome| outcome.confusion.killed),
-        sum(|outcome| outcome.confusion.missed),
+        all.found,
+        all.spared,
+        all.idled,
+        all.killed,
+        all.missed,
         sum(|outcome| outcome.hash.1),
         begun.elapsed()
     );
@@ -111,6 +123,9 @@ fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) {
         println!("seed {} failed: {first}", outcome.seed);
     }
     assert!(failed.is_empty(), "{} seeds failed; the first:\n{}", failed.len(), show(failed[0]));
+    assert_eq!((all.killed, all.missed), (0, 0), "{all:?}");
+    assert!(all.found > 0 && judged > 0, "hardly anything happened: {all:?}, {judged} listings");
+    all
 }
 
 #[test]
@@ -141,7 +156,7 @@ fn a_thousand_sessions_that_end_at_once_are_all_found_within_a_second() {
     for seed in 1..=2 {
         let outcome = play(Play { seed, lasts: HOUR / 30, planted: None, company: Company::Crowd(1_000), loud: false });
         assert!(outcome.violations.is_empty(), "{}", show(&outcome));
-        assert!(outcome.confusion.found >= 950, "{:?}", outcome.confusion);
+        assert!(outcome.confusion.found >= 950 && outcome.listings.0 > 0, "{:?}", outcome.confusion);
     }
 }
 
@@ -158,6 +173,8 @@ fn a_planted_bug_is_found() {
         (Planted::MuteProbes, &["I5"][..]),
         (Planted::ClingingLink, &["I6"][..]),
         (Planted::HastyIdling, &["I5"][..]),
+        (Planted::Records(Flaw::HidesARow), &["I11"][..]),
+        (Planted::Records(Flaw::ShowsTheDead), &["I11"][..]),
     ];
     for (planted, promises) in bugs {
         let is_one =

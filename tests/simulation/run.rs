@@ -110,6 +110,8 @@ pub struct Outcome {
     pub hash: (u64, u64),
     /// Sessions by what became of them.
     pub confusion: Confusion,
+    /// Listings that were judged, and others that nobody answered.
+    pub listings: (u64, u64),
     /// Sessions that were asked for.
     pub asked: u64,
     /// How long all of them were open, summed up.
@@ -231,7 +233,9 @@ impl Stage {
             live: live.clone(),
             truth: truth.clone(),
             log: log.clone(),
-            missed: Cell::new(0),
+            missed: Cell::default(),
+            judged: Cell::default(),
+            unanswered: Cell::default(),
         });
         let end = Instant::now() + play.lasts;
         let saboteur =
@@ -261,6 +265,7 @@ impl Stage {
             tail: log.tail(),
             hash: log.hash(),
             confusion,
+            listings: (auditor.judged.get(), auditor.unanswered.get()),
             asked: asked.get(),
             open: truth.look().open_for(Instant::now()),
         };
@@ -356,8 +361,7 @@ async fn watch(hosts: Vec<Rc<Host>>, auditor: Rc<Auditor>, dice: Dice, fences: b
         let (auditor, dice) = (auditor.clone(), dice.roll(20));
         tokio::task::spawn_local(async move {
             match dice {
-                0 => auditor.measure(&host).await,
-                1 => auditor.count(&host).await,
+                0 => auditor.count(&host).await,
                 _ => auditor.list(&host).await,
             }
         });

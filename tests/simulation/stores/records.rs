@@ -165,10 +165,7 @@ impl RecordStore for Remote {
     }
 
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>> {
-        self.ask(move |table| {
-            let matching: Vec<Record> = table.records().filter(|record| query.matches(record)).cloned().collect();
-            Ok(query.page(matching))
-        })
+        self.ask(move |table| Ok(table.list(&query)))
     }
 }
 

@@ -4,11 +4,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use pulsegate::{
-    core::{
-        chain::{self, GENESIS, Link},
-        record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
-    },
-    store::{Command, Holder, Lease, Node, Position, Sort, StoreError, Write},
+    core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
+    store::{Command, Holder, Lease, ListQuery, Node, Page, Position, Sort, StoreError, Write},
 };
 use tokio::time::Instant;
 
@@ -40,6 +37,10 @@ pub enum Flaw {
     OverlooksOrphans,
     /// An end is rounded to the second.
     RoundsTheEnd,
+    /// A listing lacks its last row.
+    HidesARow,
+    /// A listing shows as active what is over.
+    ShowsTheDead,
 }
 
 /// The rows of one store.
@@ -51,7 +52,7 @@ pub struct Table {
     commands: BTreeMap<NodeId, Vec<Command>>,
     view_key: Option<[u8; 32]>,
     outbox: Option<BTreeMap<SessionId, Noted>>,
-    chain: Vec<(Transition, Link)>,
+    events: Vec<Transition>,
     flaw: Option<Flaw>,
     batches: u64,
     serve_for: Option<Duration>,
@@ -81,7 +82,7 @@ impl Table {
         if self.flaw == Some(Flaw::ForgetsABatch) && self.batches.is_multiple_of(40) {
             return;
         }
-        let first = self.chain.len();
+        let first = self.events.len();
         for write in batch {
             let given = self.kept(&write.record);
             let id = given.id;
@@ -125,18 +126,7 @@ impl Table {
         }
         history.push(transition.clone());
         history.sort_by_key(|transition| (transition.version(), transition.rank));
-        let before = self.chain.last().map_or(GENESIS, |(_, link)| *link);
-        let link = chain::link(&before, self.chain.len() as u64 + 1, transition);
-        self.chain.push((transition.clone(), link));
-    }
-
-    /// Whether its chain of events holds.
-    pub fn is_chained(&self) -> bool {
-        let mut before = GENESIS;
-        self.chain.iter().enumerate().all(|(index, (transition, link))| {
-            before = chain::link(&before, index as u64 + 1, transition);
-            before == *link
-        })
+        self.events.push(transition.clone());
     }
 
     /// Returns what ended before `before`, those that ended first.
@@ -262,9 +252,16 @@ impl Table {
         self.records.get(&id)
     }
 
-    /// Every record.
-    pub fn records(&self) -> impl Iterator<Item = &Record> {
-        self.records.values()
+    /// One page.
+    pub fn list(&self, query: &ListQuery) -> Page {
+        let all = self.flaw == Some(Flaw::ShowsTheDead);
+        let shown = self.records.values().filter(|record| all || query.matches(record)).cloned();
+        let alive = |record: Record| if all { Record { status: Status::Active, ..record } } else { record };
+        let mut page = query.page(shown.map(alive));
+        if self.flaw == Some(Flaw::HidesARow) {
+            page.records.pop();
+        }
+        page
     }
 
     /// The transitions of one session.
@@ -277,9 +274,9 @@ impl Table {
         let Some(outbox) = &self.outbox else { return Vec::new() };
         let left = outbox.iter().filter(|(id, _)| after.is_none_or(|after| **id > after)).take(limit as usize);
         left.filter_map(|(id, noted)| {
-            let unsettled = self.chain.get(noted.first..).unwrap_or_default().iter();
+            let unsettled = self.events.get(noted.first..).unwrap_or_default().iter();
             let mut transitions: Vec<Transition> =
-                unsettled.filter(|(transition, _)| transition.id == *id).map(|(event, _)| event.clone()).collect();
+                unsettled.filter(|transition| transition.id == *id).cloned().collect();
             transitions.sort_by_key(|transition| (transition.version(), transition.rank));
             Some(Write { record: self.records.get(id)?.clone(), transitions })
         })
