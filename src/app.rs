@@ -9,7 +9,7 @@ use std::{
 
 use actix::Arbiter;
 use actix_web::{App, HttpServer, dev::Server, middleware, web};
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::sync::{oneshot, watch};
 
 use crate::{
@@ -106,11 +106,16 @@ pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
 /// As [`serve`].
 pub async fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
     let mut config = loaded.config.clone();
+    config.server.listen = options.listen.unwrap_or(config.server.listen);
+    let listen = config.server.listen;
+    if let Some(exposed) = config.server.exposed() {
+        bail!("--listen {listen} {exposed}");
+    }
     // Whoever has 8022 in use still gets a demo.
-    let any_port = SocketAddr::new(options.listen.ip(), 0);
-    let listener = TcpListener::bind(options.listen)
+    let any_port = SocketAddr::new(listen.ip(), 0);
+    let listener = TcpListener::bind(listen)
         .or_else(|_| TcpListener::bind(any_port))
-        .with_context(|| format!("cannot listen on {}; give another address with --listen", options.listen))?;
+        .with_context(|| format!("cannot listen on {listen}; give another address with --listen"))?;
     config.server.listen = listener.local_addr()?;
     let temporary = options.data_dir.is_none();
     let data_dir = options.data_dir.unwrap_or_else(|| {

@@ -261,9 +261,9 @@ pub struct Key {
 /// The options of `demo`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Demo {
-    /// Where to listen; if the port is taken, another one is chosen.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8022")]
-    pub listen: SocketAddr,
+    /// Where to listen [default: server.listen]; if the port is taken, another one is chosen.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
     /// Where to keep records and keys [default: a temporary folder].
     #[arg(long, value_name = "PATH")]
     pub data_dir: Option<PathBuf>,
@@ -327,13 +327,13 @@ mod tests {
     }
 
     #[test]
-    fn demo_listens_on_loopback_unless_told() {
+    fn demo_listens_where_the_configuration_says_unless_told() {
         let Command::Demo(demo) = parse(&["demo"]).unwrap().command else { panic!("not demo") };
-        assert_eq!(demo, Demo { listen: "127.0.0.1:8022".parse().unwrap(), data_dir: None });
+        assert_eq!(demo, Demo { listen: None, data_dir: None });
         let Command::Demo(demo) = parse(&["demo", "--listen", "[::1]:0", "--data-dir", "d"]).unwrap().command else {
             panic!("not demo")
         };
-        assert_eq!(demo, Demo { listen: "[::1]:0".parse().unwrap(), data_dir: Some("d".into()) });
+        assert_eq!(demo, Demo { listen: "[::1]:0".parse().ok(), data_dir: Some("d".into()) });
     }
 
     #[test]

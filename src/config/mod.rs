@@ -110,6 +110,18 @@ block! {
     }
 }
 
+impl Server {
+    /// Why it may not listen where it would; `None` where nothing reads along.
+    pub fn exposed(&self) -> Option<&'static str> {
+        // A key without its certificate is a mistake of its own.
+        let private = self.listen.ip().is_loopback() || self.insecure || self.tls.is_on() || self.tls.key.is_some();
+        (!private).then_some(
+            "listens beyond loopback, where passwords would be readable: give server.tls.cert and server.tls.key, or set \
+             server.tls.self_signed: true for a first run, or server.insecure: true behind a proxy that ends TLS",
+        )
+    }
+}
+
 impl Tls {
     /// Whether the listener speaks TLS.
     pub fn is_on(&self) -> bool {

@@ -151,11 +151,9 @@ fn server(config: &Config, report: &mut Report) {
     hold(report, !server.tls.self_signed || cert.is_none(), &["server.tls.self_signed"], || {
         "must be false where server.tls.cert is given: there is one certificate".to_owned()
     });
-    let private = server.listen.ip().is_loopback() || server.insecure || server.tls.is_on() || key.is_some();
-    hold(report, private, &["server.listen", "server.insecure", "server.tls.cert", "server.tls.key"], || {
-        "listens beyond loopback, where passwords would be readable: give server.tls.cert and server.tls.key, or set \
-         server.tls.self_signed: true for a first run, or server.insecure: true behind a proxy that ends TLS"
-            .to_owned()
+    let exposed = server.exposed();
+    hold(report, exposed.is_none(), &["server.listen", "server.insecure", "server.tls.cert", "server.tls.key"], || {
+        exposed.unwrap_or_default().to_owned()
     });
     if let Some(cert) = cert {
         file(cert, 0o000, "server.tls.cert", report);

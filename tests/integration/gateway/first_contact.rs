@@ -82,6 +82,18 @@ fn the_demos_link_signs_a_browser_in_once() {
 }
 
 #[test]
+fn the_demo_listens_where_it_is_told_and_by_the_same_rule() {
+    let (status, told) = Home::new().run(&["demo", "--listen", "0.0.0.0:0"]);
+    assert_eq!(status.code(), Some(1));
+    assert!(told.contains("--listen 0.0.0.0:0 listens beyond loopback") && told.contains("server.insecure"), "{told}");
+    // An address that is nobody's (RFC 5737).
+    let home = Home::new().set("server.listen", "192.0.2.1:0").set("server.insecure", "true");
+    let (status, told) = home.run(&["demo"]);
+    assert_eq!(status.code(), Some(1));
+    assert!(told.contains("cannot listen on 192.0.2.1:0"), "{told}");
+}
+
+#[test]
 fn an_opened_session_is_created_listed_explained_and_ended() {
     let playground = Playground::start();
     let gateway = Gateway::start(Home::with(&playground));

@@ -223,7 +223,7 @@ fn a_browser_whose_packets_are_dropped_is_detached_within_15_s() {
         return skip(test.name().unwrap_or_default(), "a network namespace needs root and nft");
     }
     let island = Island::new();
-    let mut home = Home::demo(&format!("{}:0", island.inside));
+    let mut home = Home::demo(&format!("{}:0", island.inside)).set("server.insecure", "true");
     home.within = ["ip", "netns", "exec", &island.name].map(str::to_owned).to_vec();
     let gateway = Gateway::start(home);
     let (page, id) = gateway.page("playground");
