@@ -5,7 +5,12 @@ use std::sync::{Arc, atomic::AtomicU64};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
 use serde::Serialize;
 
-use super::{arbiter::Lags, mailbox::Meter};
+use super::{arbiter::Lags, mailbox::Meter, nodes, people, reconciler, registry, session, supervisor, webhooks};
+use crate::core::{reconcile::Action, record::EndReason};
+
+/// Every kind of actor.
+pub const KINDS: [&str; 7] =
+    [session::KIND, registry::KIND, supervisor::KIND, reconciler::KIND, nodes::KIND, people::KIND, webhooks::KIND];
 
 /// A label's name and value.
 pub type Labels = [(&'static str, &'static str); 1];
@@ -81,8 +86,14 @@ impl Default for Observations {
         fn rows() -> Histogram {
             Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1.0, 2.0, 14))
         }
+        /// Each stands at zero before its first event, so that a graph begins there.
+        fn each(label: &'static str, values: impl IntoIterator<Item = &'static str>) -> Family<Labels, Counter> {
+            let family = Family::<Labels, Counter>::default();
+            values.into_iter().for_each(|value| drop(family.get_or_create(&[(label, value)])));
+            family
+        }
         Self {
-            sessions_closed: Family::default(),
+            sessions_closed: each("reason", EndReason::ALL.iter().map(|reason| reason.as_str())),
             session_cleanup: seconds(),
             heartbeats: Counter::default(),
             flush: Family::new_with_constructor(seconds),
@@ -91,13 +102,13 @@ impl Default for Observations {
             dead_letters: Family::default(),
             webhook_messages: Family::default(),
             store_divergence: Gauge::default(),
-            divergences: Family::default(),
+            divergences: each("action", Action::ALL.iter().map(|action| action.as_str())),
             divergences_found: Counter::default(),
             divergences_mended: Counter::default(),
             retired: Counter::default(),
             sweep: seconds(),
             sweep_interval: Gauge::default(),
-            actor_restarts: Family::default(),
+            actor_restarts: each("actor", KINDS),
             arbiter_lag: seconds(),
             keystroke: seconds(),
             lags: Lags::default(),

@@ -1,9 +1,7 @@
 //! What is to be done where the actors, the live view and the records disagree over a session: the table of
 //! `docs/design.md` §7 as a pure plan. Knows no store; nothing here is carried out.
 
-use serde::Serialize;
-
-use super::neighbours::Standing;
+use super::{neighbours::Standing, record::words};
 
 /// What one store says of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,49 +65,34 @@ pub struct Sighting {
     pub records: Said,
 }
 
-/// What is to be done, or told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// Show it in the live view again.
-    Republish,
-    /// Write it to the records again.
-    Rewrite,
-    /// End it: its node lost the right to serve it.
-    EndFenced,
-    /// Close it from the journal; where that does not know of its end either, its actor failed.
-    CloseStray,
-    /// Close it: an earlier start of this node left it open.
-    CloseEarlier,
-    /// Close it in another node's stead, by inference.
-    Infer,
-    /// Take it out of the live view.
-    Tombstone,
-    /// The records say closed while it is served: tell people, end nothing.
-    AlarmServing,
-    /// It is shown and nobody has recorded it: tell people, keep it.
-    AlarmUnrecorded,
+words! {
+    /// What is to be done, or told.
+    Action {
+        /// Show it in the live view again.
+        Republish => "republish",
+        /// Write it to the records again.
+        Rewrite => "rewrite",
+        /// End it: its node lost the right to serve it.
+        EndFenced => "end_fenced",
+        /// Close it from the journal; where that does not know of its end either, its actor failed.
+        CloseStray => "close_stray",
+        /// Close it: an earlier start of this node left it open.
+        CloseEarlier => "close_earlier",
+        /// Close it in another node's stead, by inference.
+        Infer => "infer",
+        /// Take it out of the live view.
+        Tombstone => "tombstone",
+        /// The records say closed while it is served: tell people, end nothing.
+        AlarmServing => "alarm_serving",
+        /// It is shown and nobody has recorded it: tell people, keep it.
+        AlarmUnrecorded => "alarm_unrecorded",
+    }
 }
 
 impl Action {
     /// Whether it only tells people.
     pub const fn is_alarm(self) -> bool {
         matches!(self, Self::AlarmServing | Self::AlarmUnrecorded)
-    }
-
-    /// The word in logs and JSON.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Republish => "republish",
-            Self::Rewrite => "rewrite",
-            Self::EndFenced => "end_fenced",
-            Self::CloseStray => "close_stray",
-            Self::CloseEarlier => "close_earlier",
-            Self::Infer => "infer",
-            Self::Tombstone => "tombstone",
-            Self::AlarmServing => "alarm_serving",
-            Self::AlarmUnrecorded => "alarm_unrecorded",
-        }
     }
 }
 

@@ -133,7 +133,7 @@ fn process_facts(to: &mut Registry, facts: ProcessFacts) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::actor::observe::KindReport;
+    use crate::actor::observe::{KINDS, KindReport};
 
     fn text(fill: impl FnOnce(&mut Registry)) -> String {
         let mut registry = Registry::default();
@@ -146,6 +146,14 @@ mod tests {
     #[test]
     fn metrics_have_the_names_of_the_contract() {
         let seen = Observations::default();
+        let before = text(|registry| observations(registry, &seen));
+        for name in ["sessions_closed_total{reason=\"exited\"}", "divergences_total{action=\"rewrite\"}"] {
+            assert!(before.contains(&format!("pulsegate_{name} 0\n")), "{name} is missing in\n{before}");
+        }
+        for kind in KINDS {
+            let told = format!("pulsegate_actor_restarts_total{{actor=\"{kind}\"}} 0\n");
+            assert!(before.contains(&told), "{told} is missing in\n{before}");
+        }
         seen.sessions_closed.get_or_create(&[("reason", "exited")]).inc();
         seen.flush.get_or_create(&[("store", "records")]).observe(0.001);
         seen.flush_batch.get_or_create(&[("store", "records")]).observe(3.0);

@@ -14,10 +14,10 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use super::house::{Echo, House, eventually, hurried};
 use crate::{
     actor::{
-        clock, gateway::GatewayError, nodes, people, reconciler, registry, session, session::Attached, supervisor,
-        webhooks,
-    },
-    actor::{
+        clock,
+        gateway::GatewayError,
+        observe::KINDS,
+        session::{self, Attached},
         wire::{InputKind, InputMessage, ToSocket},
         world::World,
     },
@@ -34,9 +34,6 @@ const CALM: usize = 30 * PEOPLE;
 
 /// As many failures of each kind as a single actor is restarted after within its period, and one less.
 const FAILURES: u64 = 4;
-
-const KINDS: [&str; 7] =
-    [session::KIND, registry::KIND, supervisor::KIND, reconciler::KIND, nodes::KIND, people::KIND, webhooks::KIND];
 
 /// What is to fail next, and who did.
 #[derive(Default)]

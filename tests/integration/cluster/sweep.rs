@@ -33,7 +33,10 @@ fn what_a_store_lost_is_written_again_and_a_healthy_sweep_changes_nothing() {
     within(Duration::from_secs(15), "found", || {
         lose();
         let metrics = gateway.asks("GET", "/metrics", None).text();
-        let found = |action: &str| metrics.contains(&format!("pulsegate_divergences_total{{action=\"{action}\"}}"));
+        let found = |action: &str| {
+            let name = format!("pulsegate_divergences_total{{action=\"{action}\"}} ");
+            metrics.lines().any(|line| line.strip_prefix(&name).is_some_and(|count| count != "0"))
+        };
         found("rewrite") && found("republish")
     });
     let count = || site.sql(&format!("SELECT count(*) FROM session_records WHERE session_id = '{id}'"));
