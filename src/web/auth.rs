@@ -268,7 +268,7 @@ fn unread(error: StoreError) -> Problem {
 fn identify(request: &HttpRequest, by_cookie: Result<Option<Caller>, Problem>) -> Result<Caller, Problem> {
     let state = State::of(request)?;
     if let Some(token) = bearer(request) {
-        return check_token(request, token);
+        return check_token(request, token)?.ok_or_else(Problem::not_signed_in);
     }
     let directory = state.gateway.people().directory();
     let caller = match user_header::user(request, state, &directory)? {
@@ -310,15 +310,13 @@ pub fn by_token(state: &State, directory: &Directory, digest: &str) -> Option<Ca
     Caller::new(directory, token.user.as_str().into(), Via::Token(Box::new(token.clone())))
 }
 
-/// Returns whose token this is. A wrong one is a 401 and counts; after too many from one address every token from
-/// there is a 429 for the rest of a minute, lest trying go on until one fits.
-pub fn check_token(request: &HttpRequest, token: &str) -> Result<Caller, Problem> {
+/// Returns whose token this is, however many wrong ones came from the same address: no neighbour shuts a program out, and what has
+/// so many bits is not guessed. `None` for a wrong one, which counts.
+///
+/// # Errors
+/// 429 for a wrong one after too many of them from its address, for the rest of a minute.
+pub fn check_token(request: &HttpRequest, token: &str) -> Result<Option<Caller>, Problem> {
     let state = State::of(request)?;
-    let (now, address) = (state.now(), client::client_ip(request, &state.settings));
-    if let Some(wait) = state.throttle.wait(now, &address) {
-        let detail = "Too many wrong tokens came from your address. Try again in a minute.";
-        return Err(Problem::too_many(detail, wait.as_secs() + 1));
-    }
     let directory = state.gateway.people().directory();
     let caller = if token.starts_with(TOKEN_PREFIX) {
         by_token(state, &directory, &token_digest(token))
@@ -327,10 +325,16 @@ pub fn check_token(request: &HttpRequest, token: &str) -> Result<Caller, Problem
     } else {
         None
     };
-    caller.ok_or_else(|| {
-        state.throttle.note(now, &address);
-        Problem::not_signed_in()
-    })
+    if caller.is_some() {
+        return Ok(caller);
+    }
+    let (now, address) = (state.now(), client::client_ip(request, &state.settings));
+    if let Some(wait) = state.throttle.wait(now, &address) {
+        let detail = "Too many wrong tokens or passwords came from your address. Try again in a minute.";
+        return Err(Problem::too_many(detail, wait.as_secs() + 1));
+    }
+    state.throttle.note(now, &address);
+    Ok(None)
 }
 
 /// Returns the digest of the cookie that came with a request, if it could be one of ours.

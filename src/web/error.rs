@@ -65,6 +65,13 @@ impl Problem {
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
     }
 
+    /// 401: this token signs nobody in.
+    pub fn wrong_token() -> Self {
+        let detail = "This token signs nobody in: it is mistyped, revoked or expired. Ask whoever gave it to you.";
+        Self::new(StatusCode::UNAUTHORIZED, "wrong-credentials", detail)
+            .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
+    }
+
     /// 401: name and password are right, and a code is asked for too; `detail` says whether one was there.
     pub fn second_factor(detail: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "second-factor", detail)

@@ -62,7 +62,7 @@ pub async fn login(request: HttpRequest, body: web::Json<Login>) -> Result<HttpR
     origin::check_if_told(&request)?;
     let proven = match body.into_inner() {
         Login { token: Some(token), username: None, password: None, code: None } => {
-            let caller = auth::check_token(&request, token.expose_secret())?;
+            let caller = auth::check_token(&request, token.expose_secret())?.ok_or_else(Problem::wrong_token)?;
             // A cookie has all rights of its user; a token made for less is not traded for one.
             caller.need_all_of_owner()?;
             need_no_more(State::of(&request)?, &caller)?;

@@ -4,7 +4,7 @@ import itertools
 
 import schemathesis
 
-# Ten wrong tokens from one address shut it out for a minute, which is right; so each request comes from its own.
+# After ten wrong tokens from one address others are a 429 for a minute, which is right; so each request comes from its own.
 ADDRESSES = (f"10.{n >> 16 & 255}.{n >> 8 & 255}.{n & 255}" for n in itertools.count(1))
 
 

@@ -208,6 +208,14 @@ async fn a_token_is_no_way_around_the_second_factor_of_a_role() {
 }
 
 #[actix_rt::test]
+async fn a_wrong_token_at_the_sign_in_is_called_one() {
+    let body = serde_json::json!({ "token": "wrong" });
+    let response = ask(to(Method::POST, "/api/v1/login").set_json(body)).await;
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(problem(response).await["type"], "/problems/wrong-credentials");
+}
+
+#[actix_rt::test]
 async fn a_foreign_page_cannot_sign_anyone_in() {
     let body = serde_json::json!({ "token": TOKEN });
     let request = to(Method::POST, "/api/v1/login").set_json(&body).insert_header(("origin", "https://evil.example"));
@@ -255,16 +263,22 @@ async fn a_link_to_the_first_admin_says_so_once_somebody_administers_and_counts_
 }
 
 #[actix_rt::test]
-async fn after_ten_wrong_tokens_even_the_right_one_waits() {
+async fn after_ten_wrong_tokens_others_wait_and_the_right_one_does_not() {
     let state = state_with(settings());
-    let metrics = |token: &str| ask_with(&state, to(Method::GET, "/metrics").insert_header(bearer(token)));
+    let me = |token: &str| ask_with(&state, to(Method::GET, "/api/v1/me").insert_header(bearer(token)));
     for _ in 0..10 {
-        assert_eq!(metrics("wrong").await.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(me("wrong").await.status(), StatusCode::UNAUTHORIZED);
     }
-    let response = metrics(TOKEN).await;
+    let response = me("wrong").await;
     assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(response.headers().get(header::RETRY_AFTER).unwrap(), "61");
     problem(response).await;
+    for right in [TOKEN, "pgt_observe"] {
+        assert_eq!(me(right).await.status(), StatusCode::OK, "nobody's mistakes shut a program out");
+    }
+    let body = serde_json::json!({ "token": TOKEN });
+    let page = ask_with(&state, to(Method::POST, "/api/v1/login").set_json(body)).await;
+    assert_eq!(page.status(), StatusCode::NO_CONTENT);
     let by_cookie = ask_with(&state, to(Method::GET, "/api/v1/me").cookie(signed_in(&state))).await;
     assert_eq!(by_cookie.status(), StatusCode::OK, "who is signed in already is not shut out");
 }
