@@ -198,13 +198,16 @@ pub async fn link(request: HttpRequest, query: web::Query<Once>) -> Result<HttpR
     }
 }
 
-/// `POST /api/v1/logout`: makes the cookie worthless, 204. The browser is to forget it whatever the store says.
+/// `POST /api/v1/logout`: makes the cookie that came worthless, whatever else said who asks, 204. The browser is to forget it whatever
+/// the store says.
 pub async fn logout(request: HttpRequest, state: web::Data<State>, caller: Caller) -> impl Responder {
     let mut answer = HttpResponse::NoContent().finish();
-    if let Via::Cookie(cookie, _) = &caller.via {
-        let visitor = Visitor::of(&request, &state, &caller);
-        state.gateway.audit().note(visitor.did(Action::SignOut, &caller.user, "Signed out."));
-        if let Err(error) = state.sign_ins().sign_out(state.times(), cookie).await {
+    if let Some(cookie) = auth::cookie(&request) {
+        if let Some(ended) = state.sign_ins().find(state.times(), &cookie) {
+            let visitor = Visitor::of(&request, &state, &caller);
+            state.gateway.audit().note(visitor.did(Action::SignOut, &ended.kept.user, "Signed out."));
+        }
+        if let Err(error) = state.sign_ins().sign_out(state.times(), &cookie).await {
             tracing::warn!(%error, "a sign-out is not known to the other gateways yet");
             answer = untold().error_response();
         }

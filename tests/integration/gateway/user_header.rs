@@ -71,6 +71,19 @@ fn a_proxy_names_the_user_and_nobody_else_does() {
 }
 
 #[test]
+fn signing_out_ends_the_sign_in_of_a_cookie_that_came_too() {
+    let home = Home::new().set("sign_in.header.name", "Remote-User").set("sign_in.header.from", "[127.0.0.1/32]");
+    let gateway = Gateway::start(home);
+    add(&gateway, "ada", "user", &[]);
+    let ada = Person::signs_in(&gateway, "ada", PASSWORD).unwrap();
+    let both = format!("Remote-User: ada\r\n{}", ada.headers);
+    assert_eq!(asks(&gateway, "POST", "/api/v1/logout", &both, None).status, 204);
+    assert_eq!(ada.asks("GET", "/api/v1/me", None).status, 401);
+    let told = gateway.shows("/api/v1/audit?action=sign_out");
+    assert_eq!(told["items"][0]["subject"], "ada", "{told}");
+}
+
+#[test]
 fn a_header_from_anybody_else_is_ignored() {
     let home = Home::new()
         .set("sign_in.header.name", "Remote-User")
