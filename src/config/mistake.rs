@@ -68,12 +68,14 @@ pub(super) struct Report {
     file: String,
     places: BTreeMap<String, Place>,
     mistakes: Vec<Mistake>,
+    /// How many of them were there when all was read; the rest are broken rules.
+    read: usize,
 }
 
 impl Report {
     /// Starts a report about `file`, which stands in for a place that is not known.
     pub fn new(file: String) -> Self {
-        Self { file, places: BTreeMap::new(), mistakes: Vec::new() }
+        Self { file, places: BTreeMap::new(), mistakes: Vec::new(), read: 0 }
     }
 
     /// Remembers where the key at `path` was given; what an earlier layer said about it and its items is forgotten.
@@ -87,11 +89,16 @@ impl Report {
         self.places.contains_key(path)
     }
 
-    /// Whether this key, or a block around it, is known to be wrong: then nothing more can be said about it.
-    pub fn is_mistaken(&self, path: &str) -> bool {
+    /// All is read: what is added from here on breaks a rule.
+    pub fn end_of_reading(&mut self) {
+        self.read = self.mistakes.len();
+    }
+
+    /// Whether this key, or a block around it, could not be read: then no rule can be asked about it.
+    pub fn is_unread(&self, path: &str) -> bool {
         let inside =
             |outer: &str| path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
-        self.mistakes.iter().any(|mistake| inside(&mistake.key))
+        self.mistakes.iter().take(self.read).any(|mistake| inside(&mistake.key))
     }
 
     /// Adds a mistake in the value of the key at `path`.

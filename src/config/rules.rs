@@ -11,6 +11,7 @@ const NOTICE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Reports every rule that `config` breaks.
 pub(super) fn check(config: &Config, report: &mut Report) {
+    report.end_of_reading();
     ranges(config, report);
     liveness(config, report);
     server(config, report);
@@ -55,10 +56,10 @@ fn webhooks(config: &Config, report: &mut Report) {
     }
 }
 
-/// Reports `sentence` unless `holds`: at the first of `keys` that was given, and not at all when one of them is already
-/// wrong by itself.
+/// Reports `sentence` unless `holds`: at the first of `keys` that was given, and not at all when one of them could not be
+/// read.
 fn hold(report: &mut Report, holds: bool, keys: &[&str], sentence: impl FnOnce() -> String) {
-    if holds || keys.iter().any(|key| report.is_mistaken(key)) {
+    if holds || keys.iter().any(|key| report.is_unread(key)) {
         return;
     }
     if let Some(key) = keys.iter().find(|key| report.is_given(key)).or(keys.first()) {

@@ -85,7 +85,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("- a\n", "config.yaml: must be a block with the keys server, node, store, monitor, session, ssh, sign_in, targets, targets_adhoc, targets_allow, targets_deny, targets_names_behind_hops, recording, webhooks"),
         ("server:\n  listen: 8022\n", "config.yaml:2:11: server.listen: must be an address and a port, as 127.0.0.1:8022 or [::1]:8022"),
         ("server: { listen: 0.0.0.0:80 }\n", "config.yaml:1:19: server.listen: listens beyond loopback, where passwords would be readable: give server.tls.cert and server.tls.key, or set server.tls.self_signed: true for a first run, or server.insecure: true behind a proxy that ends TLS"),
-        ("server:\n  tls: { cert: /dev }\n", "config.yaml:2:16: server.tls.cert: server.tls.cert and server.tls.key must be given together"),
+        ("server:\n  tls: { cert: Cargo.toml }\n", "config.yaml:2:16: server.tls.cert: server.tls.cert and server.tls.key must be given together"),
         ("server:\n  allowed_origins: ['https://*.example.com']\n", "config.yaml:2:21: server.allowed_origins[0]: must be an exact origin as https://host or https://host:8443, without path or wildcard"),
         ("server:\n  trusted_proxies: [10.0.0.0/8, 10.0.0.1]\n", "config.yaml:2:33: server.trusted_proxies[1]: must be a network in CIDR form, as 10.0.0.0/8 or 192.0.2.7/32"),
         ("server:\n  insecure: yes\n", "config.yaml:2:13: server.insecure: must be true or false"),
@@ -163,6 +163,13 @@ fn all_mistakes_are_told_at_once() {
     for (told, start) in told.iter().zip(starts) {
         assert!(told.starts_with(start), "{told}");
     }
+}
+
+#[test]
+fn a_key_that_breaks_two_rules_is_told_of_both() {
+    let told = mistakes("monitor: { ping_interval: 10s, ping_timeout: 12s, update_interval: 10s }\n", &[]);
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[0].contains("at least twice ping_interval") && told[1].contains("20s together"), "{told:#?}");
 }
 
 #[test]
