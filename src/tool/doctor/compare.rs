@@ -62,7 +62,8 @@ impl Comparison {
     }
 }
 
-/// Compares the stores over every session of this node: journal and records in one order, side by side, page by page.
+/// Compares the stores over every session of this node: journal and records in one order, side by side, page by page. Where the journal
+/// is all the records there are, whatever stands in it is this node's, under whichever name it was served.
 ///
 /// # Errors
 /// [`StoreError`] of the store that could not be read.
@@ -70,8 +71,8 @@ pub async fn compare(view: &View<'_>, mut progress: Progress) -> Result<Comparis
     let mut found = Comparison::default();
     let mut live = live_words(view).await?;
     let waiting = waiting(view.journal).await?;
-    let mut journal = Walk::new(view.journal, view.node);
-    let mut records = view.records.map(|records| Walk::new(records, view.node));
+    let mut journal = Walk::new(view.journal, view.records.is_some().then_some(view.node));
+    let mut records = view.records.map(|records| Walk::new(records, Some(view.node)));
     let mut own = journal.next().await?;
     let mut other = next(&mut records).await?;
     loop {
@@ -155,24 +156,24 @@ async fn next(walk: &mut Option<Walk<'_>>) -> Result<Option<Record>, StoreError>
     }
 }
 
-/// One store's sessions of one node, by start: what is fixed at birth, so that two stores have them in one order.
+/// One store's sessions, of one node or all, by start: what is fixed at birth, so that two stores have them in one order.
 struct Walk<'a> {
     store: &'a dyn RecordStore,
-    node: &'a NodeId,
+    node: Option<&'a NodeId>,
     page: VecDeque<Record>,
     after: Option<Position>,
     ended: bool,
 }
 
 impl<'a> Walk<'a> {
-    fn new(store: &'a dyn RecordStore, node: &'a NodeId) -> Self {
+    fn new(store: &'a dyn RecordStore, node: Option<&'a NodeId>) -> Self {
         Self { store, node, page: VecDeque::new(), after: None, ended: false }
     }
 
     async fn next(&mut self) -> Result<Option<Record>, StoreError> {
         while self.page.is_empty() && !self.ended {
             let sort = Sort { by: SortKey::StartTime, ascending: true };
-            let (node, limit, after) = (Some(self.node.clone()), PAGE, self.after);
+            let (node, limit, after) = (self.node.cloned(), PAGE, self.after);
             let page = self.store.list(ListQuery { node, limit, after, sort, ..ListQuery::default() }).await?;
             self.page = page.records.into();
             self.after = page.next;

@@ -103,6 +103,18 @@ fn a_doctor_finds_what_a_killed_gateway_left_open_and_closes_it() {
 }
 
 #[test]
+fn a_doctor_finds_what_was_left_open_under_an_earlier_name() {
+    let playground = Playground::start();
+    let home = killed(&playground);
+    let (data_dir, renamed) = (home.data_dir(), [("PULSEGATE__NODE__ID", "beta")]);
+    let sick = tool_with(&data_dir, &["doctor", "--json"], &renamed);
+    assert_eq!(sick.code, Some(1), "{}", sick.err);
+    assert_eq!(differences(&sick.json()), BTreeMap::from([("left_open".to_owned(), 2)]));
+    let mended = tool_with(&data_dir, &["doctor", "--repair", "--json"], &renamed).json();
+    assert_eq!((&mended["mended"], &mended["healthy"]), (&2.into(), &true.into()));
+}
+
+#[test]
 fn a_doctor_looks_at_a_running_gateway_and_does_not_touch_it() {
     let playground = Playground::start();
     let gateway = Gateway::start(Home::with(&playground));
