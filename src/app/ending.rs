@@ -196,7 +196,7 @@ pub async fn until_told_to_stop(gateway: &Gateway, mut reload: Reload) -> anyhow
         tokio::select! {
             _ = term.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hangup.recv() => gateway.audit().note(Deed::of_gateway(Action::GatewayReload, "", &reload.again())),
+            _ = hangup.recv() => gateway.audit().note(reload.again()),
         }
     }
 }

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::tls::Certificate;
-use crate::config::{Config, Loaded, process_environment};
+use crate::{
+    config::{Config, Loaded, process_environment},
+    core::audit::{Action, Deed, Outcome},
+};
 
 /// Keys that hold at once, where there was TLS before.
 const AT_ONCE: [&str; 3] = ["server.tls.cert", "server.tls.key", "server.tls.self_signed"];
@@ -22,17 +25,18 @@ impl Reload {
         Self { loaded, serving, certificate }
     }
 
-    /// Reads everything again and returns what came of it as a sentence; after a mistake all stays as it was.
-    pub fn again(&mut self) -> String {
+    /// Reads everything again and returns what came of it; after a mistake all stays as it was, which is a refusal.
+    pub fn again(&mut self) -> Deed {
+        let deed = |told: &str| Deed::of_gateway(Action::GatewayReload, "", told);
         match self.read() {
             Ok(told) => {
                 tracing::info!("{told}");
-                told
+                deed(&told)
             }
             Err(error) => {
                 let told = format!("Nothing was changed: {error:#}.");
                 tracing::error!("{told}");
-                told
+                Deed { outcome: Outcome::Refused, ..deed(&told) }
             }
         }
     }
