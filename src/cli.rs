@@ -370,6 +370,7 @@ mod tests {
     fn a_named_file_that_is_missing_is_a_mistake() {
         let outcome = check(Some("/nowhere/config.yaml".into()), [], false);
         assert!(outcome.text.starts_with("/nowhere/config.yaml: cannot be read: "), "{}", outcome.text);
+        assert!(outcome.text.ends_with("where no file is named the defaults hold"), "{}", outcome.text);
         assert_eq!(outcome.code, 1);
     }
 }

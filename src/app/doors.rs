@@ -21,7 +21,8 @@ pub(super) fn open(config: &Config) -> Arc<Connections> {
         tracing::info!(
             total,
             wanted,
-            "fewer connections than server.max_connections: the limit of open files is lower"
+            "fewer connections than server.max_connections: raise the hard limit of open files (`ulimit -Hn`, or LimitNOFILE in a unit of \
+             systemd) to three for each, or lower server.max_connections"
         );
     }
     let mut shared = config.server.trusted_proxies.clone();

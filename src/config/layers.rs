@@ -2,6 +2,7 @@
 //! defaults. Knows no key by name and no rule.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt, fs, io,
     path::{Path, PathBuf},
@@ -73,6 +74,10 @@ impl Config {
             Ok(text) => (parse_file(&text, &mut report), true),
             Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_none() => {
                 (Some(ValueKind::Nil.into()), false)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                report.mistake("", format!("{}; where no file is named the defaults hold", cannot_read(&error)));
+                (None, false)
             }
             Err(error) => {
                 report.mistake("", cannot_read(&error));
@@ -166,9 +171,19 @@ fn read_environment(variables: &mut BTreeMap<String, String>, report: &mut Repor
     }
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
     for name in variables.keys().filter(|name| name.starts_with(PREFIX)) {
-        report.add(name.clone(), None, "", unknown(name.trim_end_matches("_FILE"), &known));
+        report.add(name.clone(), None, "", unknown_variable(name, &known));
     }
     overrides
+}
+
+/// The sentence about a variable that sets no key. The known ones are in capitals.
+fn unknown_variable(name: &str, known: &[&str]) -> String {
+    let name = name.to_uppercase();
+    let name = name.trim_end_matches("_FILE");
+    match known.iter().find(|key| key.strip_prefix(name).is_some_and(|rest| rest.starts_with("__"))) {
+        Some(key) => format!("is a block; set each of its keys by itself, as {key}"),
+        None => unknown(name, known),
+    }
 }
 
 /// The variable that sets a key: `PULSEGATE__SECTION__KEY`.
@@ -240,8 +255,14 @@ fn parse(text: &str) -> Result<Spanned<Node>, (Option<Position>, String)> {
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
+        let message = match &error {
+            serde_saphyr::Error::MultipleDocuments { .. } => {
+                Cow::Borrowed("there is a second document; take the `---` before it away")
+            }
+            _ => DefaultMessageFormatter.format_message(&error),
+        };
         // The parser quotes the file, which may hold anything: one line stays one line.
-        let message = DefaultMessageFormatter.format_message(&error).replace(char::is_control, " ");
+        let message = message.replace(char::is_control, " ");
         (error.location().and_then(position_of), format!("is no valid YAML: {message}"))
     })
 }

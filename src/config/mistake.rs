@@ -152,8 +152,9 @@ impl Report {
 pub(super) fn unknown(name: &str, known: &[&str]) -> String {
     // As many as the largest block has, and a line can hold.
     const LISTED: usize = 16;
-    // A third of the letters may be wrong; beyond that a guess would only mislead.
-    let limit = (name.chars().count() / 3).max(1);
+    // A third of the letters may be wrong, of a variable's those behind its blocks; beyond that a guess would only mislead.
+    let letters = name.rsplit("__").next().unwrap_or(name).chars().count();
+    let limit = (letters / 3).max(1);
     let distances: Vec<(usize, &str)> = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).collect();
     let least = distances.iter().map(|(distance, _)| *distance).min().filter(|least| *least <= limit);
     let nearest: Vec<&str> = distances.iter().filter(|(d, _)| Some(*d) == least).map(|(_, k)| *k).collect();

@@ -21,6 +21,9 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     if let Some(id) = &config.node.id {
         hold(report, is_name(id), &["node.id"], || NAME.to_owned());
     }
+    let data_dir = &config.node.data_dir;
+    let in_the_way = fs::metadata(data_dir).is_ok_and(|found| !found.is_dir());
+    hold(report, !in_the_way, &["node.data_dir"], || format!("{} is there, and is no folder", data_dir.display()));
     let required = |policy| policy == Some(RecordingPolicy::Required);
     let enabled = config.recording.enabled;
     hold(report, enabled || !required(Some(config.recording.policy)), &["recording.policy"], || UNRECORDED.to_owned());
@@ -192,8 +195,8 @@ fn sign_in(config: &Config, report: &mut Report) {
             .to_owned()
     });
     hold(report, !from.is_empty(), &["sign_in.header.from", "sign_in.header.name"], || {
-        "must list the proxies (CIDR) that are believed where sign_in.header.name is given: whoever else sent the header would be \
-         whom they like"
+        "sign_in.header.from must list the proxies (CIDR) that are believed where sign_in.header.name is given: whoever else sent the \
+         header would be whom they like"
             .to_owned()
     });
 }

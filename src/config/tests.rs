@@ -77,7 +77,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("session.idle_timeout: 5s\n", "config.yaml:1:1: session.idle_timeout: unknown key; allowed are server, node, store, monitor, session, ssh, sign_in, targets, targets_adhoc, targets_allow, targets_deny, targets_names_behind_hops, recording, webhooks"),
         ("store:\n  retention: 59m\n", "config.yaml:2:14: store.retention: must be 0s (for ever) or at least 1h: what ended just now is still on its way between the stores"),
         ("store:\n  retention: 24h\nrecording:\n  retention: 48h\n", "config.yaml:4:14: recording.retention: recording.retention (172800s) must not exceed store.retention (86400s): a recording leaves with its session"),
-        ("sign_in:\n  header:\n    name: Remote-User\n", "config.yaml:3:11: sign_in.header.name: must list the proxies (CIDR) that are believed where sign_in.header.name is given: whoever else sent the header would be whom they like"),
+        ("sign_in:\n  header:\n    name: Remote-User\n", "config.yaml:3:11: sign_in.header.name: sign_in.header.from must list the proxies (CIDR) that are believed where sign_in.header.name is given: whoever else sent the header would be whom they like"),
         ("sign_in:\n  header:\n    name: Cookie\n    from: [10.0.0.0/8]\n", "config.yaml:3:11: sign_in.header.name: must be a header's name, 1 … 64 of A-Z a-z 0-9 - _, and none that browsers or proxies use already, as Remote-User"),
         ("sign_in:\n  header:\n    from: [10.0.0.0/8]\n", "config.yaml:3:11: sign_in.header.from: is given, but sign_in.header.name is not: which header names the user?"),
         ("sign_in:\n  require_totp: [admins]\n", "config.yaml:2:18: sign_in.require_totp[0]: must be viewer, user, operator, auditor or admin"),
@@ -91,6 +91,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("server:\n  insecure: yes\n", "config.yaml:2:13: server.insecure: must be true or false"),
         ("node:\n  id: a/b\n", "config.yaml:2:7: node.id: must be 1 … 64 of A-Z a-z 0-9 . _ -"),
         ("node:\n  data_dir: ''\n", "config.yaml:2:13: node.data_dir: must be a path"),
+        ("node:\n  data_dir: Cargo.toml\n", "config.yaml:2:13: node.data_dir: Cargo.toml is there, and is no folder"),
         ("node:\n  on_isolation: stay\n", "config.yaml:2:17: node.on_isolation: must be keep or terminate"),
         ("node:\n  suspect_after: 10ms\n", "config.yaml:2:18: node.suspect_after: must be between 500ms and 3600s"),
         ("store:\n  records: postgres://u:secret@db/x\n", "config.yaml:2:12: store.records: must be sqlite, or mysql://USER:PASSWORD@HOST:PORT/DATABASE"),
@@ -141,6 +142,8 @@ fn text_that_is_no_yaml_is_told_with_its_place() {
         let told = mistakes(yaml, &[]);
         assert!(told.len() == 1 && told[0].starts_with(&format!("{place}is no valid YAML: ")), "{told:?}");
     }
+    let told = mistakes("session: {}\n---\nssh: {}\n", &[]);
+    assert!(told.len() == 1 && told[0].contains("there is a second document"), "{told:?}");
 }
 
 #[test]
@@ -223,7 +226,7 @@ fn every_kind_of_key_can_be_set_from_the_environment() {
 #[test]
 fn a_mistake_in_the_environment_names_the_variable() {
     let table = [
-        ("PULSEGATE__SESSION", "x", "unknown key"),
+        ("PULSEGATE__SESSION", "x", "is a block"),
         ("PULSEGATE__SESSION__IDLE_TIMEOUTS", "x", "unknown key; did you mean PULSEGATE__SESSION__IDLE_TIMEOUT?"),
         ("PULSEGATE__SERVER__LISTEN", "", "server.listen: must be an address"),
         ("PULSEGATE__TARGETS", "[{name: a, host: h}]", "targets[0].username: must be the login name"),

@@ -28,6 +28,18 @@ fn typo() -> impl Strategy<Value = (String, String)> {
     )
 }
 
+#[test]
+fn a_variable_is_told_the_name_that_was_meant_and_none_that_is_far() {
+    for (name, told) in [
+        ("PULSEGATE__session__idle_timeout", "unknown key; did you mean PULSEGATE__SESSION__IDLE_TIMEOUT?"),
+        ("PULSEGATE__SESION__IDLE_TIMEOUT_FILE", "unknown key; did you mean PULSEGATE__SESSION__IDLE_TIMEOUT?"),
+        ("PULSEGATE__SESSION", "is a block; set each of its keys by itself, as PULSEGATE__SESSION__CLEANUP_BATCH_SIZE"),
+        ("PULSEGATE__PORT", "unknown key"),
+    ] {
+        assert_eq!(mistakes("", &[(name, "5s")]), [format!("{name}: {told}")]);
+    }
+}
+
 proptest! {
     #[test]
     fn any_single_typo_is_found_with_the_nearest_name((key, wrong) in typo()) {
