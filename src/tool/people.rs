@@ -25,6 +25,7 @@ use crate::{
             ADMIN, Directory, Invitation, Right, Rights, Role, TOKEN_PREFIX, Token, User, is_user_name, token_digest,
         },
         record::{UtcMicros, micros},
+        rfc3339::Rfc3339,
     },
     data_dir,
     store::{
@@ -279,7 +280,11 @@ fn list_users(directory: &Directory) -> anyhow::Result<Report> {
     let users = directory.users.values().map(|user| {
         let (name, role, grants, disabled) = (&user.name, user.role, &user.grants, user.disabled);
         let (totp, provider) = (user.second_factor.is_some(), user.identity.is_some());
-        json!({ "name": name, "role": role, "grants": grants, "disabled": disabled, "totp": totp, "provider": provider })
+        let seen = user.last_sign_in_at.map(Rfc3339);
+        json!({
+            "name": name, "role": role, "grants": grants, "disabled": disabled, "totp": totp, "provider": provider,
+            "last_sign_in_at": seen,
+        })
     });
     Ok(done(text, json!({ "users": users.collect::<Vec<_>>() })))
 }
@@ -292,10 +297,13 @@ fn list_tokens(directory: &Directory) -> anyhow::Result<Report> {
         let scopes = scopes(token);
         write!(text, "\n{:<16} {:<24} {:<24} {expires:<20} {used:<20}  {scopes}", token.id, token.user, token.name)?;
     }
-    let tokens = directory
-        .tokens
-        .values()
-        .map(|token| json!({ "id": token.id, "name": token.name, "user": token.user, "scopes": token.scopes }));
+    let tokens = directory.tokens.values().map(|token| {
+        let (expires, used) = (token.expires_at.map(Rfc3339), token.last_used_at.map(Rfc3339));
+        json!({
+            "id": token.id, "name": token.name, "user": token.user, "scopes": token.scopes,
+            "expires_at": expires, "last_used_at": used,
+        })
+    });
     Ok(done(text, json!({ "tokens": tokens.collect::<Vec<_>>() })))
 }
 

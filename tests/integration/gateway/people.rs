@@ -283,6 +283,11 @@ fn a_token_may_what_it_was_made_for_until_it_is_revoked() {
     eventually(PATIENCE, || knows().then_some(()));
     let scraper = Person::with_token(&gateway, &secret);
     assert_eq!(scraper.asks("GET", "/metrics", None).status, 200);
+    let (_, told) = gateway.home.run(&["token", "list", "--json"]);
+    let told = told.lines().find(|line| line.starts_with("{\"tokens\"")).unwrap();
+    let told: Value = serde_json::from_str(told).unwrap();
+    let listed = told["tokens"].as_array().unwrap().iter().find(|token| token["name"] == "scraper").unwrap();
+    assert!(listed["expires_at"].is_null() && listed.get("last_used_at").is_some(), "{listed}");
     assert_eq!(scraper.asks("POST", "/api/v1/sessions", Some(&json!({"target": "playground"}))).status, 403);
 }
 
