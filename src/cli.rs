@@ -341,6 +341,10 @@ mod tests {
         for args in [&["serv"][..], &[], &["demo", "--listen", "nowhere"], &["check", "--yaml"]] {
             assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
         }
+        for port in ["0", "65536"] {
+            let told = parse(&["target", "set", "a", "--port", port]).unwrap_err();
+            assert!(told.exit_code() == 2 && told.to_string().contains("1..=65535"), "{told}");
+        }
         assert_eq!(parse(&["--help"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
     }
 

@@ -37,7 +37,7 @@ pub struct AddTarget {
     #[arg(long, value_name = "HOST")]
     pub host: String,
     /// Where its SSH server listens.
-    #[arg(long, value_name = "PORT", default_value_t = 22)]
+    #[arg(long, value_name = "PORT", default_value_t = 22, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
     /// The login name there.
     #[arg(long, value_name = "NAME")]
@@ -69,7 +69,7 @@ pub struct SetTarget {
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
     /// Where its SSH server listens.
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// The login name there.
     #[arg(long, value_name = "NAME")]
