@@ -1,7 +1,9 @@
 //! `/api/v1/targets`: what this user may open, and how an administrator changes the targets of the records. Shows of a
 //! credential only its kind; takes new ones, and gives none back.
 
-use actix_web::{HttpRequest, HttpResponse, Responder, web};
+use std::future::{Ready, ready};
+
+use actix_web::{FromRequest, HttpRequest, HttpResponse, Responder, dev::Payload, web};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -88,6 +90,19 @@ struct NewAuth {
     passphrase: Option<SecretString>,
 }
 
+/// Who manages the gateway. An extractor that stands before a body, so that others are refused whatever they sent.
+pub struct Manager(Caller);
+
+impl FromRequest for Manager {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let caller = Caller::from_request(request, payload).into_inner();
+        ready(caller.and_then(|caller| caller.need(Right::Manage).map(|()| Self(caller))))
+    }
+}
+
 /// `GET /api/v1/targets`: what is granted of the catalogue, to who manages it the whole of it; and whether a target may be
 /// typed by hand.
 pub async fn targets(state: web::Data<State>, caller: Caller) -> impl Responder {
@@ -107,10 +122,9 @@ pub async fn targets(state: web::Data<State>, caller: Caller) -> impl Responder 
 pub async fn create(
     request: HttpRequest,
     state: web::Data<State>,
-    caller: Caller,
+    Manager(caller): Manager,
     body: web::Json<NewTarget>,
 ) -> Result<HttpResponse, Problem> {
-    caller.need(Right::Manage)?;
     let NewTarget { name, host, port, username, via, group, tags, roles, auth } = body.into_inner();
     let port = port.unwrap_or(SSH_PORT);
     let outline = checked(Outline { name, host, port, username, via, group, tags, roles })?;
