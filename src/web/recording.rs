@@ -21,7 +21,11 @@ use futures_util::stream;
 
 use super::{audit::Visitor, auth::Caller, error::Problem, sessions, state::State};
 use crate::{
-    core::{audit::Action, people::Right, record::Record},
+    core::{
+        audit::Action,
+        people::Right,
+        record::{NodeId, Record},
+    },
     recording::{shelf::Shelf, text::Text},
 };
 
@@ -66,7 +70,7 @@ pub async fn recording(
     };
     let shelf = Shelf::new(&state.settings.data_dir, Some(state.settings.seals.clone()));
     let opened = web::block(move || open(&shelf, &place)).await.map_err(|_| Problem::internal())?;
-    let (text, length) = opened.map_err(|error| missing(&record, &error))?;
+    let (text, length) = opened.map_err(|error| missing(&record, state.gateway.node(), &error))?;
     if !caller.owns(&record) {
         Visitor::of(&request, &state, &caller).looks_at(&state.gateway, Action::RecordingRead, &record);
     }
@@ -101,10 +105,13 @@ fn open(shelf: &Shelf, place: &str) -> io::Result<(Arc<Mutex<Text>>, u64)> {
     Ok((Arc::new(Mutex::new(text)), length))
 }
 
-fn missing(record: &Record, error: &io::Error) -> Problem {
+fn missing(record: &Record, own: &NodeId, error: &io::Error) -> Problem {
     if error.kind() != io::ErrorKind::NotFound {
         tracing::error!(session_id = %record.id, %error, "a recording cannot be read");
         return Problem::unreadable(&error.to_string());
+    }
+    if record.node == *own {
+        return Problem::not_found("There is no recording any more, or there never was one, since nothing was shown.");
     }
     Problem::not_found(format!(
         "The recording is not on this gateway: nothing was shown, it was removed, or it lies on {}.",
@@ -200,6 +207,13 @@ mod tests {
         let refused = pieces.next().await.unwrap().unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
         assert!(pieces.next().await.is_none());
+    }
+
+    #[test]
+    fn a_missing_recording_is_looked_for_on_another_gateway_only() {
+        let (record, gone) = (record(), io::Error::from(io::ErrorKind::NotFound));
+        let told = |own: &str| missing(&record, &NodeId(own.to_owned()), &gone).to_string();
+        assert!(told("gw-2").contains("lies on gw-1") && !told("gw-1").contains("gw-1"), "{}", told("gw-1"));
     }
 
     #[test]

@@ -58,6 +58,11 @@ impl Gateway {
         records.iter_mut().for_each(|record| seen.label(now, record));
     }
 
+    /// The name of this gateway's node.
+    pub fn node(&self) -> &NodeId {
+        &self.parts.settings.node
+    }
+
     /// A session that is not open here.
     pub(super) async fn find_elsewhere(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
         let mut found = self.stores.get(id, self.records_behind()).await.map_err(unreadable)?;
