@@ -21,7 +21,7 @@ pub const ANONYMOUS: &str = "anonymous";
 const ACTOR: usize = 128;
 /// Characters of what was acted on: a host name has up to 253.
 const SUBJECT: usize = 300;
-/// Characters of the sentence; a problem's sentence has as many.
+/// Characters of the sentence.
 const DETAIL: usize = 500;
 
 words! {

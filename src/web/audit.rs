@@ -179,6 +179,7 @@ mod tests {
     fn a_refusal_names_the_key_and_what_is_allowed() {
         for (query, words) in [
             ("action=sign", "sign_in, sign_out, origin.refused, session.open"),
+            ("action=sign", "webhook.give_up, audit.lost"),
             ("actor=", "1 to 512"),
             ("since=yesterday", "RFC 3339"),
             ("limit=501", "1 to 500"),

@@ -14,8 +14,8 @@ use serde_json::json;
 
 use crate::{actor::gateway::GatewayError, core::visible::is_visible, store::StoreError};
 
-/// The longest detail; what a caller sent may be quoted in it.
-const DETAIL_CHARS: usize = 500;
+/// The longest detail; what a caller sent may be quoted in it. Twice what it takes to list every action of the audit log.
+const DETAIL_CHARS: usize = 2_000;
 
 /// What a program may come with (RFC 9110 §11.6.1).
 const CHALLENGE: &str = "Bearer realm=\"pulsegate\"";
