@@ -112,8 +112,8 @@ pub struct CreateToken {
     /// What it is for, in a few words.
     #[arg(long, value_name = "TEXT")]
     pub name: String,
-    /// What it may do at most: observe, open, watch, terminate, replay, audit or manage. May be repeated [default: all that its user may].
-    #[arg(long = "scope", value_name = "RIGHT", value_parser = right)]
+    /// What it may do at most. May be repeated.
+    #[arg(long = "scope", value_name = "RIGHT", value_parser = right, help = help_of_scopes())]
     pub scopes: Vec<Right>,
     /// How long it works, as 90d [default: until it is revoked].
     #[arg(long, value_name = "DURATION", value_parser = life)]
@@ -136,13 +136,30 @@ fn life(text: &str) -> Result<Duration, &'static str> {
         .ok_or("a duration with its unit, as 90d, 12h or 30m, and at most 3650d")
 }
 
-fn right(text: &str) -> Result<Right, &'static str> {
-    text.parse().map_err(|_| "one of observe, open, watch, terminate, replay, audit, manage")
+fn right(text: &str) -> Result<Right, String> {
+    text.parse().map_err(|_| format!("one of {}", rights()))
+}
+
+fn help_of_scopes() -> String {
+    format!("What it may do at most, each one of {}. May be repeated [default: all that its user may]", rights())
+}
+
+fn rights() -> String {
+    Right::ALL.iter().map(|right| right.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_right_can_be_a_scope_and_is_named() {
+        for right in Right::ALL {
+            assert_eq!(super::right(right.as_str()), Ok(*right));
+            assert!(help_of_scopes().contains(right.as_str()), "{right}");
+        }
+        assert!(super::right("own").is_err_and(|told| told.ends_with("trust, control")));
+    }
 
     #[test]
     fn a_life_is_counted_in_days_too() {
