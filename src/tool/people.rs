@@ -228,7 +228,8 @@ async fn create_token(
     options: CreateToken,
 ) -> anyhow::Result<Report> {
     let CreateToken { user, name, scopes, expires } = options;
-    if user != ADMIN {
+    let user_is_admin = user == ADMIN;
+    if !user_is_admin {
         find(directory, &user)?;
     }
     if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
@@ -255,6 +256,9 @@ async fn create_token(
     let (id, whose) = (token.id.clone(), format!("A token of {}.", token.user));
     store.change(Change::AddToken(token)).await.context("the token cannot be made")?;
     desk.did(Action::TokenCreate, &id, &whose).await;
+    if user_is_admin && desk.secrets.admin_token.is_none() {
+        eprintln!("tokens of {ADMIN} work on gateways that have PULSEGATE_ADMIN_TOKEN, and it is not set here");
+    }
     eprintln!("token {id}; it is shown this once:");
     Ok(done(secret.clone(), json!({ "id": id, "token": secret })))
 }

@@ -117,11 +117,13 @@ fn what_the_command_line_does_stands_in_the_log_whether_a_gateway_runs_or_not() 
     let does = |line: &[&str]| {
         let (status, told) = home.run(line);
         assert!(status.success() && !told.contains("in no audit log"), "{told}");
+        told
     };
     does(&["user", "add", "ada", "--role", "operator", "--password-file", &password]);
     let gateway = home.start();
     does(&["user", "set", "ada", "--disable"]);
-    does(&["token", "create", "--user", "admin", "--name", "ci"]);
+    let made = does(&["token", "create", "--user", "admin", "--name", "ci"]);
+    assert!(!made.contains("not set here"), "{made}");
     gateway.dies();
     does(&["user", "remove", "ada"]);
     let log = exported(&home);

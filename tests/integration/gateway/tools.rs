@@ -365,6 +365,14 @@ fn every_tool_looks_after_records_on_a_server_too() {
 }
 
 #[test]
+fn a_token_of_admin_that_works_nowhere_is_told_to_be_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let create = ["token", "create", "--user", "admin", "--name", "ci"];
+    let made = tool(&dir.path().join("data"), &create);
+    assert!(made.code == Some(0) && made.err.contains("it is not set here"), "{}", made.err);
+}
+
+#[test]
 fn wrong_use_of_a_tool_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
