@@ -39,11 +39,7 @@ const HOSTNAME: usize = 255;
 
 /// Runs `pulsegate audit`.
 pub async fn run(desk: &Desk, command: &AuditCommand) -> anyhow::Result<Report> {
-    let database = desk.database();
-    if !database.exists() {
-        bail!("node.data_dir: there is no {}; is this the configuration of the gateway?", database.display());
-    }
-    let journal = SqliteStore::look(&database).await?;
+    let journal = SqliteStore::look(&desk.existing_database()?).await?;
     if journal.schema().await?.iter().any(|(_, taken)| !taken) {
         bail!("the schema is of an older release: stop the gateway and run `pulsegate migrate`");
     }

@@ -27,10 +27,7 @@ pub async fn run(desk: &Desk, options: &Backup) -> anyhow::Result<Report> {
     if options.dir.exists() {
         bail!("{} is there already; a backup takes a new folder", options.dir.display());
     }
-    let database = desk.database();
-    if !database.exists() {
-        bail!("node.data_dir: there is no {}; is this the configuration of the gateway?", database.display());
-    }
+    let database = desk.existing_database()?;
     let (_, recorded) = recordings::look(&desk.config.node.data_dir)?;
     let (recorded, advice) = match options.without_recordings {
         true => (0, "free some room"),

@@ -7,7 +7,7 @@ use anyhow::bail;
 
 use crate::{
     cli::Tool,
-    config::{Config, Secrets},
+    config::{Config, Records, Secrets},
     core::{record::UtcMicros, seal::Seals},
     data_dir,
     recording::shelf::Shelf,
@@ -109,6 +109,23 @@ pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
 impl Desk {
     fn database(&self) -> PathBuf {
         self.config.node.data_dir.join(data_dir::DATABASE)
+    }
+
+    /// The database of a gateway that has served; what only looks, or changes what is there, makes none.
+    fn existing_database(&self) -> anyhow::Result<PathBuf> {
+        let database = self.database();
+        if !database.exists() {
+            bail!("node.data_dir: there is no {}; is this the configuration of the gateway?", database.display());
+        }
+        Ok(database)
+    }
+
+    /// Refuses where no users, tokens and targets were ever kept, so that nobody is shown an empty list of another folder.
+    fn need_people(&self) -> anyhow::Result<()> {
+        match self.config.store.records {
+            Records::Sqlite => self.existing_database().map(drop),
+            Records::MySql(_) => Ok(()),
+        }
     }
 
     /// What seals credentials on this gateway; made if this is the first thing that happens here.

@@ -42,6 +42,9 @@ const UNOPENED: &str = "the store of users cannot be opened";
 
 /// Does what is asked about users.
 pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> {
+    if !matches!(command, UserCommand::Add(_)) {
+        desk.need_people()?;
+    }
     let store = open(desk).await?;
     let directory = store.read().await.context("the users cannot be read")?;
     match command {
@@ -68,6 +71,9 @@ pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> 
 
 /// Does what is asked about tokens.
 pub async fn tokens(desk: &Desk, command: TokenCommand) -> anyhow::Result<Report> {
+    if !matches!(&command, TokenCommand::Create(options) if options.user == ADMIN) {
+        desk.need_people()?;
+    }
     let store = open(desk).await?;
     let directory = store.read().await.context("the tokens cannot be read")?;
     match command {

@@ -34,6 +34,9 @@ const KEY_FILE: u64 = 64 * 1_024;
 
 /// Does what is asked about targets.
 pub async fn run(desk: &Desk, command: TargetCommand) -> anyhow::Result<Report> {
+    if !matches!(command, TargetCommand::Add(_) | TargetCommand::Import(_)) {
+        desk.need_people()?;
+    }
     let store = open(desk).await?;
     let directory = store.read().await.context("the targets cannot be read")?;
     match command {

@@ -373,6 +373,25 @@ fn a_token_of_admin_that_works_nowhere_is_told_to_be_one() {
 }
 
 #[test]
+fn what_looks_for_people_makes_no_folder_where_there_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    for args in [
+        &["user", "list"][..],
+        &["user", "set", "ada", "--disable"],
+        &["token", "list"],
+        &["token", "create", "--user", "ada", "--name", "ci"],
+        &["target", "list"],
+        &["target", "remove", "web-1"],
+    ] {
+        let answer = tool(&data_dir, args);
+        assert_eq!(answer.code, Some(1), "{args:?}: {}", answer.out);
+        assert!(answer.err.contains("is this the configuration of the gateway?"), "{args:?}: {}", answer.err);
+        assert!(!data_dir.exists(), "{args:?}");
+    }
+}
+
+#[test]
 fn wrong_use_of_a_tool_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
