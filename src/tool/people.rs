@@ -355,7 +355,13 @@ fn new_password(file: Option<&Path>) -> anyhow::Result<String> {
             }
             first
         }
-        None => line(&mut io::stdin().lock())?,
+        None => {
+            let piped = line(&mut io::stdin().lock())?;
+            if piped.expose_secret().is_empty() {
+                bail!("no password came: type it at a terminal, send it to standard input, or give --password-file");
+            }
+            piped
+        }
     };
     password::check(&password)?;
     password::hash(&password, rand::random()).context("the password could not be hashed: is memory short?")

@@ -392,6 +392,14 @@ fn what_looks_for_people_makes_no_folder_where_there_are_none() {
 }
 
 #[test]
+fn a_password_that_did_not_come_is_asked_for_in_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let answer = tool(&dir.path().join("data"), &["user", "add", "ada", "--role", "user"]);
+    assert_eq!(answer.code, Some(1));
+    assert!(answer.err.contains("--password-file"), "{}", answer.err);
+}
+
+#[test]
 fn wrong_use_of_a_tool_exits_with_2() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
