@@ -11,6 +11,7 @@ use super::{
     client,
     error::Problem,
     login,
+    object::Body,
     state::State,
     users,
 };
@@ -56,7 +57,7 @@ pub async fn password(
     request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
-    body: web::Json<NewPassword>,
+    body: Body<NewPassword>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.still(&state, None)?;
     caller.need_all_of_owner()?;

@@ -12,6 +12,7 @@ use actix_web::{
 };
 use serde_json::json;
 
+use super::object::in_words;
 use crate::{actor::gateway::GatewayError, core::visible::is_visible, store::StoreError};
 
 /// The longest detail; what a caller sent may be quoted in it. Twice what it takes to list every action of the audit log.
@@ -147,7 +148,9 @@ impl Problem {
     /// Tells a body that is not the JSON asked for; used as the handler of actix's JSON errors.
     pub fn from_json(error: JsonPayloadError, _request: &HttpRequest) -> actix_web::Error {
         match error {
-            JsonPayloadError::Deserialize(cause) => Self::bad_request(format!("The body is not valid: {cause}.")),
+            JsonPayloadError::Deserialize(cause) => {
+                Self::bad_request(format!("The body is not valid: {}.", in_words(&cause)))
+            }
             JsonPayloadError::ContentType => Self::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported-media-type",

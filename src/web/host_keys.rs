@@ -10,6 +10,7 @@ use super::{
     auth::Caller,
     error::Problem,
     listing::{pairs, text, unknown},
+    object::Body,
     state::State,
     view::Rfc3339,
 };
@@ -138,7 +139,7 @@ pub async fn accept(
     state: web::Data<State>,
     caller: Caller,
     id: web::Path<String>,
-    body: web::Json<Acceptance>,
+    body: Body<Acceptance>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.still(&state, Some(Right::Trust))?;
     let (keys, seen) = (&state.settings.host_keys, body.into_inner().fingerprint);

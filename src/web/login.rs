@@ -17,6 +17,7 @@ use super::{
     auth::{self, Caller, Via},
     client, cookies,
     error::Problem,
+    object::Body,
     origin, second_factor, secret,
     state::State,
 };
@@ -58,7 +59,7 @@ pub struct Proven {
 }
 
 /// `POST /api/v1/login`: trades a token or a password for a cookie, 204.
-pub async fn login(request: HttpRequest, body: web::Json<Login>) -> Result<HttpResponse, Problem> {
+pub async fn login(request: HttpRequest, body: Body<Login>) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
     let proven = match body.into_inner() {
         Login { token: Some(token), username: None, password: None, code: None } => {

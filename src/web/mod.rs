@@ -63,6 +63,8 @@ pub mod login;
 pub mod metrics;
 /// The gateways that share the stores.
 pub mod nodes;
+/// JSON that must be an object.
+mod object;
 /// Signing in with an OpenID Connect provider.
 pub mod oidc;
 /// The body that opens a session, and what it may say.

@@ -16,6 +16,7 @@ use super::{
     client, cookies,
     error::Problem,
     login::{self, Proven},
+    object::Body,
     origin, secret,
     state::{Oidc, State},
     throttle::Throttle,
@@ -83,7 +84,7 @@ pub struct Returned {
 }
 
 /// `POST /api/v1/login/oidc/finish`: signs in whoever the provider says, 204.
-pub async fn finish(request: HttpRequest, body: web::Json<Returned>) -> Result<HttpResponse, Problem> {
+pub async fn finish(request: HttpRequest, body: Body<Returned>) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
     let state = State::of(&request)?;
     let oidc = configured(state)?;
@@ -268,7 +269,7 @@ mod tests {
             let request = TestRequest::default().app_data(state.clone()).insert_header(("host", "localhost:8022"));
             let request = request.insert_header(("origin", origin)).cookie(Cookie::new(cookies::OIDC.1, cookie));
             let returned = Returned { state: begun, code: None, iss: None, error: Some("x".to_owned()) };
-            let finished = finish(request.to_http_request(), web::Json(returned)).await;
+            let finished = finish(request.to_http_request(), Body(returned)).await;
             finished.map_or_else(|problem| problem.status_code().as_u16(), |answer| answer.status().as_u16())
         };
         for _ in 0..100 {

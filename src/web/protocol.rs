@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::view::SessionView;
+use super::{
+    object::{Object, in_words},
+    view::SessionView,
+};
 use crate::{
     core::{control::Answer, record::EndReason},
     ssh::{Prompt, PromptKind, Size},
@@ -97,6 +100,14 @@ pub enum BrowserFrame {
         /// The turn.
         turn: u64,
     },
+}
+
+/// Reads a frame, which is an object.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn read(text: &[u8]) -> Result<BrowserFrame, String> {
+    serde_json::from_slice(text).map(|Object(frame)| frame).map_err(|error| in_words(&error))
 }
 
 /// How a browser is attached.
@@ -346,7 +357,7 @@ mod tests {
             r#"{"type":"refuse_control","id":7}"#,
             r#"{"type":"typing","turn":3}"#,
         ] {
-            serde_json::from_str::<BrowserFrame>(frame).unwrap_or_else(|error| panic!("{frame}: {error}"));
+            read(frame.as_bytes()).unwrap_or_else(|error| panic!("{frame}: {error}"));
         }
     }
 
@@ -357,6 +368,7 @@ mod tests {
             "",
             "{}",
             "null",
+            r#"["close"]"#,
             r#"{"type":"attach"}"#,
             r#"{"type":"destroy"}"#,
             r#"{"type":"ack","output_offset":-1}"#,
@@ -369,7 +381,7 @@ mod tests {
             r#"{"type":"typing"}"#,
             &deep,
         ] {
-            assert!(serde_json::from_str::<BrowserFrame>(frame).is_err(), "{frame}");
+            assert!(read(frame.as_bytes()).is_err(), "{frame}");
         }
     }
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::SemaphorePermit;
 
-use super::{account, audit::Visitor, auth::Caller, error::Problem, state::State};
+use super::{account, audit::Visitor, auth::Caller, error::Problem, object::Body, state::State};
 use crate::{
     core::{
         audit::{ANONYMOUS, Action, Deed},
@@ -34,7 +34,7 @@ pub async fn begin(
     request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
-    body: web::Json<Again>,
+    body: Body<Again>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.still(&state, None)?;
     let user = enrolling(&state, &caller)?;
@@ -62,7 +62,7 @@ pub async fn confirm(
     request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
-    body: web::Json<Confirmation>,
+    body: Body<Confirmation>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.still(&state, None)?;
     let user = enrolling(&state, &caller)?;
@@ -100,7 +100,7 @@ pub async fn remove(
     request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
-    body: web::Json<Again>,
+    body: Body<Again>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.still(&state, None)?;
     caller.need_all_of_owner()?;

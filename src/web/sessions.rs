@@ -13,6 +13,7 @@ use super::{
     auth::Caller,
     error::Problem,
     listing,
+    object::Body,
     opening::Opening,
     state::State,
     view::{Rfc3339, SessionView, session_json},
@@ -80,7 +81,7 @@ pub async fn create(
     request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
-    body: web::Json<Opening>,
+    body: Body<Opening>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.still(&state, Some(Right::Open))?;
     let visitor = Visitor::of(&request, &state, &caller);

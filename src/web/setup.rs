@@ -13,6 +13,7 @@ use super::{
     client,
     error::Problem,
     login::{self, Proven},
+    object::Body,
     origin, secret,
     state::State,
     users::{self, check_name},
@@ -46,7 +47,7 @@ enum Holder {
 /// `POST /api/v1/setup`: says whose link it is, 200; or uses it up: makes the first admin or sets a user's password, 201, and signs
 /// them in, unless they have a second factor. A secret that is none, was used or is too old is a 404, and counts as a wrong password.
 /// The first admin's, once somebody administers by another way, is a 409.
-pub async fn setup(request: HttpRequest, body: web::Json<Setup>) -> Result<HttpResponse, Problem> {
+pub async fn setup(request: HttpRequest, body: Body<Setup>) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
     let state = State::of(&request)?;
     let Setup { secret, username, password } = body.into_inner();

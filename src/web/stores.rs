@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, Responder, web};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{audit::Visitor, auth::Caller, error::Problem, state::State};
+use super::{audit::Visitor, auth::Caller, error::Problem, object::Body, state::State};
 use crate::{
     actor::reconciler::Sweep,
     core::{audit::Action, people::Right},
@@ -35,7 +35,7 @@ pub async fn sweep(
     request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
-    wish: web::Json<Wish>,
+    wish: Body<Wish>,
 ) -> Result<web::Json<Sweep>, Problem> {
     let caller = caller.still(&state, Some(Right::Terminate))?;
     let how = if wish.dry_run { "A look without a change." } else { "What differs is mended." };

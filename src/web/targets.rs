@@ -12,6 +12,7 @@ use super::{
     audit::Visitor,
     auth::Caller,
     error::{Problem, quoted},
+    object::Body,
     opening::{SSH_PORT, ways, whole},
     state::{self, State},
     view::Rfc3339,
@@ -123,7 +124,7 @@ pub async fn create(
     request: HttpRequest,
     state: web::Data<State>,
     Manager(caller): Manager,
-    body: web::Json<NewTarget>,
+    body: Body<NewTarget>,
 ) -> Result<HttpResponse, Problem> {
     let NewTarget { name, host, port, username, via, group, tags, roles, auth } = body.into_inner();
     let port = port.unwrap_or(SSH_PORT);
@@ -163,7 +164,7 @@ pub async fn change(
     state: web::Data<State>,
     caller: Caller,
     name: web::Path<String>,
-    body: web::Json<TargetChange>,
+    body: Body<TargetChange>,
 ) -> Result<HttpResponse, Problem> {
     let TargetChange { host, port, username, via, group, tags, roles, auth, changed_at } = body.into_inner();
     let before = find(&state, &name)?;

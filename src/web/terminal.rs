@@ -151,7 +151,7 @@ impl TerminalSocket {
     }
 
     fn text(&mut self, text: &[u8], ctx: &mut Ctx) {
-        let frame = match serde_json::from_slice(text) {
+        let frame = match protocol::read(text) {
             Ok(frame) => frame,
             Err(error) => {
                 return self.fail(Fault::Protocol, &format!("This is no frame of {SUBPROTOCOL}: {error}."), ctx);

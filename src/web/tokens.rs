@@ -9,6 +9,7 @@ use super::{
     audit::Visitor,
     auth::Caller,
     error::{Problem, quoted},
+    object::Body,
     secret,
     state::State,
     view::Rfc3339,
@@ -82,7 +83,7 @@ pub async fn create(
     request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
-    body: web::Json<NewToken>,
+    body: Body<NewToken>,
 ) -> Result<HttpResponse, Problem> {
     let caller = caller.still(&state, None)?;
     caller.need_all_of_owner()?;

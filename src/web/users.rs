@@ -9,6 +9,7 @@ use super::{
     audit::Visitor,
     auth::Caller,
     error::{Problem, quoted},
+    object::Body,
     secret,
     state::State,
     view::Rfc3339,
@@ -71,7 +72,7 @@ pub async fn create(
     request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
-    body: web::Json<NewUser>,
+    body: Body<NewUser>,
 ) -> Result<HttpResponse, Problem> {
     let NewUser { name, role, grants, password } = body.into_inner();
     check_name(&name)?;
@@ -101,7 +102,7 @@ pub async fn change(
     state: web::Data<State>,
     caller: Caller,
     name: web::Path<String>,
-    body: web::Json<UserChange>,
+    body: Body<UserChange>,
 ) -> Result<HttpResponse, Problem> {
     let UserChange { role, grants, disabled, password, reset_totp } = body.into_inner();
     check_grants(grants.as_deref().unwrap_or_default())?;

@@ -289,6 +289,7 @@ async fn a_body_that_is_not_what_was_asked_for_is_a_problem() {
     let large = format!(r#"{{"target":"{}"}}"#, "x".repeat(BODY_BYTES));
     for (kind, body, status, words) in [
         ("application/json", "{", 400, "line 1 column 1"),
+        ("application/json", r#"["web-1"]"#, 400, "expected an object"),
         ("application/json", r#"{"targe":"web-1"}"#, 400, "`targe`"),
         ("application/json", deep.as_str(), 400, "column"),
         ("application/json", large.as_str(), 413, "65536"),

@@ -46,6 +46,7 @@ fn later_frames() -> Vec<(&'static str, Vec<u8>)> {
         ("half of a JSON", text(r#"{"type":"#)),
         ("nothing", text("")),
         ("no object", text("[]")),
+        ("a list of a frame's values", text(r#"["close"]"#)),
         ("an unknown type", text(r#"{"type":"destroy"}"#)),
         ("an unknown field", text(r#"{"type":"stay","x":1}"#)),
         ("a field twice", text(r#"{"type":"ack","output_offset":1,"output_offset":1}"#)),
