@@ -99,6 +99,8 @@ mod standing;
 pub mod state;
 /// `GET /api/v1/stores`.
 pub mod stores;
+/// What a client may offer to speak at the terminal.
+mod subprotocol;
 /// `/api/v1/targets`.
 pub mod targets;
 /// The terminal's socket.

@@ -26,6 +26,7 @@ use super::{
     resizes::{self, Resizes},
     standing::{self, Guard, Standing},
     state::State,
+    subprotocol,
     view::session_json,
 };
 use crate::{
@@ -69,6 +70,7 @@ pub async fn terminal(
     caller: Caller,
 ) -> Result<HttpResponse, actix_web::Error> {
     origin::check(&request, &caller.user)?;
+    subprotocol::check(&request)?;
     let id: SessionId = id.parse().map_err(|_| Problem::not_found("No session has this id."))?;
     let session = state.gateway.find(id).await.map_err(Problem::from)?;
     let (too_large, outlet) = (Refusal::default(), Outlet::default());
