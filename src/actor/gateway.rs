@@ -25,7 +25,10 @@ use super::{
     world,
 };
 use crate::{
-    core::record::{Authority, Durable, EndReason, Record, SessionId, Status},
+    core::{
+        record::{Authority, Durable, EndReason, Record, SessionId, Status},
+        target,
+    },
     ssh::Size,
     store::{ListQuery, StoreError},
 };
@@ -93,7 +96,7 @@ impl Gateway {
             id,
             username: request.username.clone(),
             target: request.target.clone(),
-            target_addr: format!("{}:{}", request.host, request.port),
+            target_addr: target::address(&request.host, request.port),
             target_login: request.login.clone(),
             client_ip: request.client_ip,
             node: self.parts.settings.node.clone(),

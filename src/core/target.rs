@@ -177,7 +177,12 @@ impl Target {
 
 /// A place as people write it, and as a target typed by hand is called: `login@host:port`.
 pub fn place(login: &str, host: &str, port: u16) -> String {
-    if host.contains(':') { format!("{login}@[{host}]:{port}") } else { format!("{login}@{host}:{port}") }
+    format!("{login}@{}", address(host, port))
+}
+
+/// `host:port`, with an IPv6 address in brackets.
+pub fn address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Reads a [`place`]: login, host in its one spelling, and port, 22 where none is given.

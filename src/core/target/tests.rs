@@ -159,3 +159,9 @@ fn a_place_reads_back_and_so_does_what_a_session_over_jump_hosts_is_called() {
     assert_eq!(stops(&called).collect::<Vec<_>>(), ["root@db-1:22", "web-1", "a,b@h:22"]);
     assert_eq!(stops(&called_via("web-1", &[])).collect::<Vec<_>>(), ["web-1"]);
 }
+
+#[test]
+fn an_ipv6_address_stands_in_brackets() {
+    assert_eq!((address("::1", 22), address("web-1", 22)), ("[::1]:22".to_owned(), "web-1:22".to_owned()));
+    assert_eq!(place("ann", "::1", 22), "ann@[::1]:22");
+}
