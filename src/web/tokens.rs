@@ -9,6 +9,7 @@ use super::{
     audit::Visitor,
     auth::Caller,
     error::{Problem, quoted},
+    listing::{pairs, text, unknown},
     object::Body,
     secret,
     state::State,
@@ -42,13 +43,6 @@ struct TokenView<'a> {
     last_used_at: Option<Rfc3339>,
 }
 
-/// Whose tokens are listed.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Whose {
-    user: Option<String>,
-}
-
 /// A token to be.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,18 +53,11 @@ pub struct NewToken {
 }
 
 /// `GET /api/v1/tokens`: one's own; with `?user=NAME` another's, for who manages users.
-pub async fn list(
-    state: web::Data<State>,
-    caller: Caller,
-    whose: web::Query<Whose>,
-) -> Result<impl Responder, Problem> {
-    let user = match &whose.user {
-        Some(user) if **user != *caller.user => {
-            caller.need(Right::Manage)?;
-            user.as_str()
-        }
-        _ => &caller.user,
-    };
+pub async fn list(request: HttpRequest, state: web::Data<State>, caller: Caller) -> Result<impl Responder, Problem> {
+    let user = whose(request.query_string())?.unwrap_or_else(|| caller.user.to_string());
+    if user != *caller.user {
+        caller.need(Right::Manage)?;
+    }
     let people = state.gateway.people();
     let (directory, seen) = (people.directory(), people.seen());
     let of_user = directory.tokens.values().filter(|token| token.user == user);
@@ -189,9 +176,29 @@ fn view<'a>(token: &'a Token, directory: &Directory, seen: &Seen) -> TokenView<'
     }
 }
 
+/// Whose tokens a query asks for.
+fn whose(query: &str) -> Result<Option<String>, Problem> {
+    let mut user = None;
+    for (key, value) in &pairs(query, "")? {
+        match key.as_str() {
+            "user" => user = Some(text(key, value)?),
+            _ => return Err(unknown(key, "user")),
+        }
+    }
+    Ok(user)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_asks_for_one_user() {
+        assert_eq!((whose(""), whose("user=ada")), (Ok(None), Ok(Some("ada".to_owned()))));
+        for wrong in ["user=", "user=a&user=b", "name=ada"] {
+            assert!(whose(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_life_is_a_number_and_a_unit() {
