@@ -44,7 +44,12 @@ pub async fn nobody_administers(people: &dyn PeopleStore, beside: bool) -> anyho
     }
     match people.read().await {
         Ok(directory) => Ok(!directory.has_admin()),
-        Err(StoreError::Unavailable(_)) => Ok(false),
+        Err(StoreError::Unavailable(_)) => {
+            tracing::warn!(
+                "nobody knows yet who administers this gateway; if nobody does, start it again once the records answer"
+            );
+            Ok(false)
+        }
         Err(error) => Err(error).context("the users cannot be read"),
     }
 }
