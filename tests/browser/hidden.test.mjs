@@ -1,5 +1,6 @@
 // Owns pages that get no time: hidden, frozen by their browser, or stopped with it. None of it may cost a shell.
 import assert from "node:assert/strict";
+import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
@@ -9,6 +10,8 @@ const BRISK = { "monitor.ping_interval": "1s", "monitor.ping_timeout": "3s" };
 /** Three ping timeouts, and then some. */
 const LONG_MS = 10_000;
 const SIX_MINUTES_MS = 360_000;
+/** Chromium has no more connections to one host over HTTP/1.1, of all its tabs together. */
+const CONNECTIONS = 6;
 
 promise("a hidden tab keeps its shell through six minutes of throttled timers", async (lab) => {
   const gateway = await lab.demo(BRISK);
@@ -64,6 +67,19 @@ promise("a browser that hangs is detached within 15 seconds, and finds its shell
   await desk.stands("active");
   assert.equal(await desk.sessionId(), id);
   await desk.ask("echo after", /^before\n.*^after$/ms);
+});
+
+promise("lists in tabs behind leave the tab in front its connections", async (lab) => {
+  const gateway = await lab.demo();
+  const browser = await lab.browser();
+  const desk = await lab.follow(gateway, browser);
+  await desk.at("target-playground").waitFor();
+  for (let nth = 0; nth < CONNECTIONS; nth += 1) {
+    const list = new Desk(await browser.open(`${gateway.origin}/#/sessions`));
+    await list.page.getByText(/^as of/).waitFor();
+  }
+  await desk.page.bringToFront();
+  await desk.openPlayground();
 });
 
 /** Waits until the gateway has seen the session live for so long, attached all the time. */

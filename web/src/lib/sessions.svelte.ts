@@ -31,11 +31,17 @@ export class LiveSessions {
   #settle: ReturnType<typeof setTimeout> | undefined;
   readonly #list = new Latest();
 
-  /** Starts to follow; the result stops. */
+  /** Starts to follow, while the page is seen; the result stops. */
   follow(): () => void {
-    this.#listen();
-    void this.#lookAround();
+    const look = () => {
+      if (document.visibilityState !== "visible") return this.#hush();
+      this.#listen();
+      void this.#lookAround();
+    };
+    look();
+    document.addEventListener("visibilitychange", look);
     const net = setInterval(() => {
+      if (document.visibilityState !== "visible") return;
       // A stream refused by the gateway does not come back by itself.
       if (this.#stream?.readyState === EventSource.CLOSED) this.#listen();
       void this.#lookAround();
@@ -46,12 +52,10 @@ export class LiveSessions {
       if (shown && !this.#list.underWay) void this.refetch();
     }, REFETCH_OTHERS_MS);
     return () => {
+      document.removeEventListener("visibilitychange", look);
       clearInterval(net);
       clearInterval(others);
-      clearTimeout(this.#settle);
-      this.#settle = undefined;
-      this.#stream?.close();
-      this.#stream = null;
+      this.#hush();
       this.#list.drop();
     };
   }
@@ -114,6 +118,14 @@ export class LiveSessions {
     } catch {
       // The list says already that the gateway does not answer; the last known nodes stay.
     }
+  }
+
+  /** Hears no more: a browser has six connections to a gateway, and six lists behind would leave none for anything else. */
+  #hush(): void {
+    clearTimeout(this.#settle);
+    this.#settle = undefined;
+    this.#stream?.close();
+    this.#stream = null;
   }
 
   #listen(): void {

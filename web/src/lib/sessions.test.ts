@@ -13,6 +13,9 @@ interface Question {
 
 let questions: Question[];
 let stream: { emit(type: string, data?: object): void };
+/** How many streams are open. */
+let streams: number;
+let seen: Page;
 let live: LiveSessions;
 let stop: () => void;
 
@@ -30,9 +33,21 @@ class Stream extends EventTarget {
   readyState = 1;
   constructor() {
     super();
+    streams += 1;
     stream = { emit: (type, data) => void this.dispatchEvent(new MessageEvent(type, { data: JSON.stringify(data) })) };
   }
-  close() {}
+  close() {
+    streams -= 1;
+  }
+}
+
+/** The document, as far as it is seen or not. */
+class Page extends EventTarget {
+  visibilityState = "visible";
+  become(state: "visible" | "hidden") {
+    this.visibilityState = state;
+    this.dispatchEvent(new Event("visibilitychange"));
+  }
 }
 
 function fetched(url: string): Promise<Response> {
@@ -48,10 +63,10 @@ function fetched(url: string): Promise<Response> {
 
 beforeEach(() => {
   vi.useFakeTimers();
-  questions = [];
+  [questions, streams, seen] = [[], 0, new Page()];
   vi.stubGlobal("fetch", fetched);
   vi.stubGlobal("EventSource", Stream);
-  vi.stubGlobal("document", { visibilityState: "visible" });
+  vi.stubGlobal("document", seen);
   live = new LiveSessions();
   stop = live.follow();
   stream.emit("open");
@@ -109,4 +124,17 @@ test("whoever_looks_elsewhere_hears_no_more", async () => {
   await question(0).answer("s");
   await pass(60_000);
   expect([live.items.length, questions.length]).toEqual([0, 1]);
+});
+
+test("a_page_behind_holds_no_connection_and_catches_up_in_front", async () => {
+  await question(0).answer("s");
+  seen.become("hidden");
+  await pass(60_000);
+  expect([streams, questions.length]).toEqual([0, 1]);
+  seen.become("visible");
+  stream.emit("open");
+  expect([streams, questions.length]).toEqual([1, 2]);
+  stop();
+  seen.become("visible");
+  expect(streams).toBe(0);
 });
