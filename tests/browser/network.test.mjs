@@ -23,6 +23,7 @@ promise("a network that is down for half a minute costs no byte of output and no
   const begun = performance.now();
   // The page does not know yet: this goes into a connection that is dead.
   await desk.type("echo into-the-dead-line");
+  assert.match(await desk.at("notice").innerText(), /does not answer/);
   await pause(DOWN_MS);
   island.passes();
   const mended = performance.now();

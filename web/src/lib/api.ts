@@ -21,6 +21,11 @@ export class ApiError extends Error {
   ) {
     super(detail || title);
   }
+
+  /** Whether the gateway itself answered: 502 and 504 are a proxy's words. */
+  get isAnswer(): boolean {
+    return ![0, 502, 504].includes(this.status);
+  }
 }
 
 /** What a person may do beyond their own sessions. */

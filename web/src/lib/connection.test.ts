@@ -458,6 +458,87 @@ describe("losing the socket", () => {
   });
 });
 
+describe("a gateway that does not answer", () => {
+  const SILENT = "The gateway does not answer. What you type is kept and sent once it is back.";
+  const never = () => new Promise<Lookup>(() => {});
+  const type = (text: string) => connection.input(new TextEncoder().encode(text));
+
+  test("is told three seconds after it was asked, three after something was typed", async () => {
+    answer = never;
+    socket().attached();
+    await pass(10_000);
+    type("a");
+    await pass(5_999);
+    expect(seen.notices).toEqual([]);
+    await pass(1);
+    expect([seen.notices, connection.phase.kind, sockets.length]).toEqual([[SILENT], "attached", 1]);
+  });
+
+  test("is told at once where the network says so, and taken back with the first byte", async () => {
+    answer = () => Promise.reject(new Error("offline"));
+    socket().attached();
+    socket().control({ type: "notice", code: "draining", message: "About to stop." });
+    connection.doubt();
+    await pass(60_000);
+    socket().output(1);
+    expect(seen.notices).toEqual(["About to stop.", SILENT, "About to stop."]);
+  });
+
+  test("is sent nothing that is typed blind, and one line once it is back", async () => {
+    answer = () => Promise.reject(new Error("offline"));
+    socket().attached();
+    connection.doubt();
+    await settle();
+    type("ls\r");
+    expect([socket().input, seen.waiting?.text]).toEqual([[], "ls⏎"]);
+    connection.release();
+    expect(socket().input).toEqual([]);
+    answer = () => Promise.resolve({ found: SESSION });
+    await pass(3_000);
+    expect([socket().input, seen.waiting, seen.notices]).toEqual([[3], null, [SILENT, null]]);
+  });
+
+  test("is sent several lines only on the person's word", async () => {
+    answer = () => Promise.reject(new Error("offline"));
+    socket().attached();
+    connection.doubt();
+    await settle();
+    type("cd /\rrm *\r");
+    socket().output(1);
+    expect([socket().input, seen.waiting?.asked]).toEqual([[], true]);
+    connection.release();
+    expect(socket().input).toEqual([10]);
+  });
+
+  test("is asked one question at a time", async () => {
+    let questions = 0;
+    answer = () => ((questions += 1), never());
+    socket().attached();
+    type("a");
+    await pass(60_000);
+    expect(questions).toBe(1);
+  });
+
+  test("is another one than that which answers, and does not say", async () => {
+    answer = () => Promise.resolve("unsaid");
+    socket().attached();
+    type("a");
+    await pass(60_000);
+    expect([seen.notices, sockets.length]).toEqual([[], 1]);
+  });
+
+  test("and says again that it lives was only slow", async () => {
+    let found: (lookup: Lookup) => void = () => {};
+    answer = () => new Promise((resolve) => (found = resolve));
+    socket().attached();
+    type("a");
+    await pass(10_000);
+    found({ found: SESSION });
+    await settle();
+    expect([seen.notices, sockets.length]).toEqual([[SILENT, null], 1]);
+  });
+});
+
 describe("ending", () => {
   test("closed_is_final", async () => {
     socket().attached();

@@ -3,7 +3,8 @@
 import { Away, isAnswer, isReport } from "./away";
 import { InputBuffer } from "./input";
 import { CLOSE_CODES, parseServerFrame } from "./protocol";
-import type { ClientFrame, Control, ServerFrame, Status } from "./protocol";
+import type { ClientFrame, Control, ServerFrame } from "./protocol";
+import { Silence } from "./silence";
 import type { Phase, View } from "./view";
 import type { Environment, Socket } from "./world";
 
@@ -18,8 +19,6 @@ const RESIZE_IDLE_MS = 50;
 const HISTORY_MS = 2_000;
 /** Closes a socket without leaving: this page comes back. 1000 would give control away. */
 const COMES_BACK = 4000;
-/** A socket silent for so long is checked over HTTP: a page cannot see pings, so it cannot see that they stopped. */
-const QUIET_MS = 15_000;
 
 /** One terminal's connection to its session, over as many sockets as it takes. */
 export class Connection {
@@ -50,18 +49,29 @@ export class Connection {
   #typing: boolean;
   #turn: number | null = null;
 
-  #heard = 0;
-  #cancelWatch: () => void = () => {};
+  readonly #silence: Silence;
+  /** What the gateway wants known. */
+  #notice: string | null = null;
   #refusal = "";
 
   constructor(env: Environment, view: View) {
     this.#env = env;
     this.#view = view;
     this.#typing = !env.looksOn;
+    this.#silence = new Silence(env, {
+      attached: () => this.#phase.kind === "attached",
+      gone: () => this.#drop(),
+      unanswered: (is) => this.#unanswered(is),
+    });
   }
 
   get phase(): Phase {
     return this.#phase;
+  }
+
+  /** Whether what is typed waits for the gateway to be back. */
+  get isAway(): boolean {
+    return this.#phase.kind !== "attached" || this.#silence.isUnanswered;
   }
 
   /** While true, the screen shows old output again: what it answers to old questions of the target must not be sent. */
@@ -85,14 +95,18 @@ export class Connection {
     socket.onclose = ({ code }) => {
       if (socket === this.#socket) this.#disconnected(code);
     };
-    this.#heard = this.#env.now();
-    this.#watch(QUIET_MS);
+    this.#silence.begin();
   }
 
   /** The network or the page woke up: ends a pause, and checks a socket that may have died meanwhile. */
   wake(): void {
     if (this.#phase.kind === "reconnecting" && this.#phase.retryAt !== null) this.resume();
-    else if (this.#phase.kind === "attached") void this.#check();
+    else this.doubt();
+  }
+
+  /** The network may be gone: asks whether the gateway still answers. */
+  doubt(): void {
+    if (this.#phase.kind === "attached") void this.#silence.check();
   }
 
   /** Leaves without a word and for good: the session detaches and waits. */
@@ -123,7 +137,7 @@ export class Connection {
     if (!this.#typing || (this.#replaying && (isAnswer(bytes) || isReport(bytes)))) return true;
     // Typed here it would be of a turn that is over once this page types again.
     if (this.#phase.kind === "superseded") return true;
-    if (this.#phase.kind !== "attached") {
+    if (this.isAway) {
       const kept = isReport(bytes) || this.#away.push(bytes);
       this.#view.waiting(this.#away.waiting(false));
       return kept;
@@ -136,7 +150,7 @@ export class Connection {
 
   /** Sends what was typed while away; does nothing before the gateway is back. */
   release(): void {
-    if (this.#phase.kind !== "attached") return;
+    if (this.isAway) return;
     const typed = this.#away.take();
     this.#view.waiting(null);
     if (typed.length > 0) this.input(typed);
@@ -233,12 +247,28 @@ export class Connection {
   }
 
   #receive(data: unknown): void {
-    this.#heard = this.#env.now();
+    const returned = this.#silence.heard();
     if (data instanceof ArrayBuffer) this.#output(new Uint8Array(data));
     else if (typeof data === "string") {
       const frame = parseServerFrame(data);
       if (frame !== null) this.#control(frame);
     }
+    if (returned) this.#unanswered(false);
+  }
+
+  /** What is typed into a socket that may be dead is typed blind: it waits where it is seen, as while away. */
+  #unanswered(is: boolean): void {
+    const next = this.#typing ? "What you type is kept and sent once it is back." : "This page goes on once it is back.";
+    this.#view.notice(is ? `The gateway does not answer. ${next}` : this.#notice);
+    if (is) this.#view.waiting(this.#away.waiting(false));
+    else this.#settleAway();
+  }
+
+  /** What it was typed for may be gone: one line is a keystroke or two away from being taken back, several are not. */
+  #settleAway(): void {
+    if (this.#phase.kind !== "attached") return;
+    if (this.#away.isLong) this.#view.waiting(this.#away.waiting(true));
+    else this.release();
   }
 
   #control(frame: ServerFrame): void {
@@ -260,6 +290,7 @@ export class Connection {
       case "idle_warning":
         return this.#view.idle(frame.closes_in_ms);
       case "notice":
+        this.#notice = frame.message;
         return this.#view.notice(frame.message);
       case "size":
         // Of before this page typed: its size is its own now.
@@ -304,9 +335,7 @@ export class Connection {
     if (frame.lost_bytes > 0 && !drawn) this.#view.lost(frame.lost_bytes);
     this.#input.resume(frame.input_offset);
     this.#flush();
-    // What it was typed for may be gone: one line is a keystroke or two away from being taken back, several are not.
-    if (this.#away.isLong) this.#view.waiting(this.#away.waiting(true));
-    else this.release();
+    this.#settleAway();
   }
 
   /** Control moved while this page is here. What it sent meanwhile is of an earlier turn, and goes nowhere. */
@@ -366,6 +395,7 @@ export class Connection {
     if (this.#phase.kind !== "attached") return;
     for (let frame = this.#input.next(); frame !== null; frame = this.#input.next()) {
       this.#socket?.send(frame as Uint8Array<ArrayBuffer>);
+      this.#silence.owes();
     }
   }
 
@@ -373,7 +403,7 @@ export class Connection {
   #forgetSocket(): Socket | null {
     const socket = this.#socket;
     this.#socket = null;
-    this.#cancelWatch();
+    this.#silence.end();
     this.#cancelAck?.();
     this.#cancelAck = null;
     if (this.#picture > 0) {
@@ -385,6 +415,7 @@ export class Connection {
     this.#view.prompt(null);
     this.#view.idle(null);
     // A gateway that still means it says so again.
+    this.#notice = null;
     this.#view.notice(null);
     this.#view.watchers([]);
     this.#view.requests([]);
@@ -419,7 +450,7 @@ export class Connection {
     const answer = await this.#env.lookup().catch(() => null);
     if (this.#phase !== asked) return;
     if (answer === "missing") this.#close(null, null, "");
-    else if (answer?.found.status === "closed") {
+    else if (answer !== null && answer !== "unsaid" && answer.found.status === "closed") {
       this.#close(answer.found.end_reason, answer.found.exit_status, "");
     } else this.#pause();
   }
@@ -432,27 +463,7 @@ export class Connection {
     this.#enter({ kind: "reconnecting", retryAt: this.#env.now() + ms });
   }
 
-  #watch(ms: number): void {
-    this.#cancelWatch();
-    this.#cancelWatch = this.#env.after(ms, () => {
-      const rest = this.#heard + QUIET_MS - this.#env.now();
-      if (rest > 0) return this.#watch(rest);
-      if (this.#phase.kind !== "attached") return this.#drop();
-      this.#watch(QUIET_MS);
-      void this.#check();
-    });
-  }
-
   /** Drops a socket that the gateway has given up, although the page was never told. */
-  async #check(): Promise<void> {
-    const [socket, heard] = [this.#socket, this.#heard];
-    const answer = await this.#env.lookup().catch(() => null);
-    if (answer === null || socket !== this.#socket || heard !== this.#heard) return;
-    // Where this page looks on, it is the owner's that is away.
-    const isAway = (status: Status) => status === "detached" && !this.#env.looksOn;
-    if (answer === "missing" || answer.found.status === "closed" || isAway(answer.found.status)) this.#drop();
-  }
-
   #drop(): void {
     const wasAttached = this.#phase.kind === "attached";
     this.#forgetSocket()?.close(COMES_BACK);

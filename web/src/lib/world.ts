@@ -10,14 +10,14 @@ export interface Socket {
   close(code?: number): void;
 }
 
-/** What is known of a session over HTTP. */
-export type Lookup = { found: Session } | "missing";
+/** What is known of a session over HTTP; `unsaid`: the gateway answers, and does not say. */
+export type Lookup = { found: Session } | "missing" | "unsaid";
 
 /** The outside world of a connection. */
 export interface Environment {
   /** A new socket to this session; `binaryType` is `arraybuffer`. */
   open(): Socket;
-  /** Asks over HTTP; rejects when the gateway does not say. */
+  /** Asks over HTTP; rejects when the gateway does not answer. */
   lookup(): Promise<Lookup>;
   /** Calls back once after `ms`; the result cancels. */
   after(ms: number, callback: () => void): () => void;
