@@ -41,6 +41,8 @@ export type Route =
   | { view: "open"; target: string };
 
 const TABS_KEY = "pulsegate.tabs";
+/** Whose tabs those are. */
+const OWNER_KEY = "pulsegate.tabs.owner";
 const CLIENT_KEY = "pulsegate.client";
 
 /** Reads the part of the address behind `#`: `/new`, a page's name, `/s/<id>`, `/r/<id>/t=<seconds>`, `/open/<target>`,
@@ -133,7 +135,17 @@ export class Workspace {
     if (wasInFront) this.show(this.tabs[Math.min(at, this.tabs.length - 1)] ?? "new");
   }
 
-  /** Takes all tabs away, for the next person who signs in. */
+  /** The tabs are `user`'s from here on: those of whoever was here before, in this page or before a reload, go. */
+  belongTo(user: string): void {
+    if (sessionStorage.getItem(OWNER_KEY) === user) return;
+    const wasInFront = this.active !== null;
+    this.tabs = [];
+    this.remember();
+    sessionStorage.setItem(OWNER_KEY, user);
+    if (wasInFront) this.show("new");
+  }
+
+  /** Takes all tabs away. */
   clear(): void {
     this.tabs = [];
     this.remember();

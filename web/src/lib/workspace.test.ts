@@ -1,0 +1,55 @@
+// Tests what a page remembers of its tabs, and of whom, and which view an address names.
+import { beforeEach, expect, test, vi } from "vitest";
+import type { Session } from "./protocol";
+
+/** The part of a page that a workspace lives in; a reload keeps `kept`. */
+const kept = vi.hoisted(() => {
+  const kept = new Map<string, string>();
+  const location = {
+    hash: "",
+    replace(hash: string) {
+      location.hash = hash;
+    },
+  };
+  Object.assign(globalThis, {
+    location,
+    addEventListener: () => {},
+    sessionStorage: { getItem: (key: string) => kept.get(key) ?? null, setItem: (key: string, value: string) => kept.set(key, value) },
+  });
+  return kept;
+});
+import { Workspace } from "./workspace.svelte";
+
+const session = (id: string) => ({ id, target: "web-1" }) as Session;
+const ids = (workspace: Workspace) => workspace.tabs.map(({ id }) => id);
+
+beforeEach(() => {
+  kept.clear();
+  location.hash = "";
+});
+
+test("tabs_outlive_a_reload_of_their_owners_page_and_no_other_sign_in", () => {
+  const before = new Workspace();
+  before.belongTo("ada");
+  before.add(session("a"));
+  before.update("a", { title: "vim secret-plans" });
+
+  const reloaded = new Workspace();
+  reloaded.belongTo("ada");
+  expect([ids(reloaded), location.hash]).toEqual([["a"], "#/s/a"]);
+
+  const others = new Workspace();
+  others.belongTo("bob");
+  expect([ids(others), location.hash]).toEqual([[], "/new"]);
+  expect([...kept.values()].join()).not.toContain("secret-plans");
+});
+
+test("whoever_comes_by_a_link_while_anothers_tabs_are_kept_gets_where_it_leads", () => {
+  const before = new Workspace();
+  before.belongTo("ada");
+  before.add(session("a"));
+  location.hash = "#/s/b";
+  const others = new Workspace();
+  others.belongTo("bob");
+  expect([ids(others), location.hash]).toEqual([[], "#/s/b"]);
+});
