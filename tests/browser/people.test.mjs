@@ -48,7 +48,7 @@ promise("somebody who was added signs in, sees only what is theirs, and loses th
   await admin.at("nav-people").click();
   await row(admin, "ada").getByTestId("person-disable").click();
   await admin.at("confirm-yes").click();
-  assert.match(await ada.ending(), /ada was disabled/);
+  assert.match(await ada.at("signin-refusal").innerText(), /ada was disabled/);
   assert.equal((await gateway.get(`/sessions/${id}`)).end_reason, "revoked");
   await ada.page.reload();
   await ada.at("signin-submit").waitFor();
@@ -69,7 +69,30 @@ promise("a password is changed by its owner, and the other browser is signed out
   await here.at("current-password").fill(PASSWORD);
   await here.at("new-password").fill("another horse battery");
   await here.at("password-save").click();
-  assert.match(await there.ending(), /signed out|password of ada was changed/);
+  assert.match(await there.at("signin-refusal").innerText(), /ada signed out|password of ada was changed/);
   await here.page.reload();
   await here.at("nav-account").waitFor();
+});
+
+promise("who signs out in one tab is out in all of them, and whoever comes next finds nothing of theirs", async (lab) => {
+  const gateway = await lab.demo();
+  for (const name of ["ada", "bob"]) {
+    await gateway.change("POST", "/users", { name, role: "user", grants: ["playground"], password: PASSWORD });
+  }
+  const desk = await signedIn(lab, gateway, "ada", PASSWORD);
+  await desk.openPlayground();
+  const other = new Desk(await desk.page.context().newPage());
+  await other.page.goto(gateway.origin);
+  await other.at("sign-out").click();
+  await desk.at("signin-name").waitFor();
+
+  await desk.page.bringToFront();
+  await desk.at("signin-name").fill("bob");
+  await desk.at("signin-password").fill(PASSWORD);
+  await desk.at("signin-submit").click();
+  for (const come of [() => {}, () => desk.page.reload()]) {
+    await come();
+    await desk.at("target-playground").waitFor();
+    assert.equal(await desk.at("tab-close").count(), 0);
+  }
 });

@@ -81,7 +81,7 @@ async function people(desk) {
   await desk.at("nav-people").click();
   await desk.page.locator('[data-testid=person-row][data-name="ada"]').waitFor();
   await desk.page.screenshot({ path: join(folder, "people.png") });
-  await gateway.change("PATCH", "/users/ada", { disabled: true });
+  await gateway.change("PATCH", "/users/ada", { grants: [] });
   await ada.ending();
   await ada.page.screenshot({ path: join(folder, "revoked.png") });
 }

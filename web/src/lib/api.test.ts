@@ -1,19 +1,21 @@
-// Tests what a refusal for want of a sign-in leads to: only who is signed in nowhere is told so.
+// Tests what a refusal for want of a sign-in leads to: the page is told who is signed in, or that nobody is.
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import * as api from "./api";
 
 let statuses: Record<string, number>;
 let asked: string[];
 let told: api.ApiError[];
+let found: string[];
+let reasons: string[];
 
 beforeEach(() => {
-  [statuses, asked, told] = [{}, [], []];
+  [statuses, asked, told, found, reasons] = [{}, [], [], [], []];
   vi.stubGlobal("fetch", (url: string) => {
     asked.push(url);
     const [, status = 200] = Object.entries(statuses).find(([path]) => url === `/api/v1${path}`) ?? [];
-    return Promise.resolve(Response.json({ type: "/problems/nobody-named", detail: "Why." }, { status }));
+    return Promise.resolve(Response.json({ type: "/problems/nobody-named", detail: "Why.", user: "ada" }, { status }));
   });
-  api.onSignedOut((error) => told.push(error));
+  api.onSignIn((who, why) => (who instanceof api.ApiError ? told.push(who) : found.push(who.user)) && reasons.push(why));
 });
 afterEach(() => vi.unstubAllGlobals());
 
@@ -34,6 +36,13 @@ test.each([200, 429, 503])("while_me_answers_%i_nobody_is_signed_out", async (me
   await expect(api.session("s")).rejects.toMatchObject({ status: 401 });
   await api.checkSignIn();
   expect([told.length, asked]).toEqual([0, ["/api/v1/sessions/s", "/api/v1/me", "/api/v1/me"]]);
+});
+
+test("whoever_asks_hears_who_is_signed_in_and_why_nobody_is", async () => {
+  await api.checkSignIn("ada signed out");
+  statuses = { "/me": 401 };
+  await api.checkSignIn("ada signed out");
+  expect([found, told.length, reasons]).toEqual([["ada"], 1, ["ada signed out", "ada signed out"]]);
 });
 
 test("wrong_credentials_and_asking_who_one_is_sign_nobody_out", async () => {

@@ -100,18 +100,21 @@ async function problem(path: string, response: Response): Promise<ApiError> {
 /** Who is signed in; an error of status 401 means nobody. */
 export const me = () => request<Me>("GET", "/me");
 
-let tellSignedOut: (error: ApiError) => void = () => undefined;
+/** Hears who is signed in, or with the error that nobody is, and why as far as that is known. */
+type Listener = (who: Me | ApiError, why: string) => void;
+let tellWho: Listener = () => undefined;
 
-/** Names the one who hears that nobody is signed in here any more. */
-export function onSignedOut(tell: (error: ApiError) => void): void {
-  tellSignedOut = tell;
+/** Names the one who hears what comes of `checkSignIn()`. */
+export function onSignIn(tell: Listener): void {
+  tellWho = tell;
 }
 
-/** Something was refused for want of a sign-in, or of a right: tells if nobody is signed in here at all. */
-export async function checkSignIn(): Promise<void> {
-  await me().catch((error: unknown) => {
-    if (error instanceof ApiError && error.status === 401) tellSignedOut(error);
-  });
+/** Something was refused, or taken away, for want of a sign-in or of a right: asks who is signed in here. */
+export async function checkSignIn(why = ""): Promise<void> {
+  await me().then(
+    (found) => tellWho(found, why),
+    (error: unknown) => error instanceof ApiError && error.status === 401 && tellWho(error, why),
+  );
 }
 
 /** What one signs in with. */

@@ -54,7 +54,7 @@ const END_REASONS: Record<EndReason, Explanation> = {
   },
   revoked: {
     short: "Access withdrawn",
-    sentence: "Your access to this target was withdrawn. If you still need it, ask your administrator to grant it again.",
+    sentence: "You may no longer use this terminal. If you were signed out, sign in again; if not, ask your administrator.",
   },
   shutdown: { short: "Gateway shut down", sentence: "The gateway was shut down. Reconnect once it is back." },
   actor_failed: {
