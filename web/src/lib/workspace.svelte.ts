@@ -102,8 +102,11 @@ export class Workspace {
     this.route = parseRoute(location.hash);
   }
 
-  /** Shows a session in a tab, in a new one if need be, or in the place of `instead`; to type in it, or to look on. */
-  add(session: Session, instead?: Tab, looksOn = false): void {
+  /**
+   * Gives a session a tab, a new one if need be, or in the place of `instead`; to type in it, or to look on. It comes to the front
+   * where the page still shows `from`, at which it was asked for: who went on to something else stays there.
+   */
+  add(session: Session, instead?: Tab, looksOn = false, from = location.hash): void {
     const { id, target: name } = session;
     if (!this.tabs.some((tab) => tab.id === id)) {
       const tab = { id, name, destination: destinationOf(name), title: "", closed: false, looksOn };
@@ -112,13 +115,15 @@ export class Workspace {
       else this.tabs[at] = tab;
       this.remember();
     }
+    if (location.hash !== from) return;
     location.replace(`#/s/${id}`);
     this.route = { view: "terminal", id };
   }
 
   /** Opens a session and shows it; rejects with an `ApiError`. */
   async open(destination: Destination, instead?: Tab): Promise<void> {
-    this.add(await api.openSession(destination), instead);
+    const from = location.hash;
+    this.add(await api.openSession(destination), instead, false, from);
   }
 
   /** The person is done with a tab: ends its session, takes the tab away and shows its neighbour. */

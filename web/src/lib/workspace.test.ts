@@ -1,5 +1,5 @@
 // Tests what a page remembers of its tabs, and of whom, and which view an address names.
-import { beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Session } from "./protocol";
 
 /** The part of a page that a workspace lives in; a reload keeps `kept`. */
@@ -27,6 +27,7 @@ beforeEach(() => {
   kept.clear();
   location.hash = "";
 });
+afterEach(() => vi.unstubAllGlobals());
 
 test("tabs_outlive_a_reload_of_their_owners_page_and_no_other_sign_in", () => {
   const before = new Workspace();
@@ -52,4 +53,19 @@ test("whoever_comes_by_a_link_while_anothers_tabs_are_kept_gets_where_it_leads",
   const others = new Workspace();
   others.belongTo("bob");
   expect([ids(others), location.hash]).toEqual([[], "#/s/b"]);
+});
+
+test.each([
+  ["takes the front", "#/new", "#/s/a"],
+  ["leaves who went on to another view there", "/sessions", "/sessions"],
+])("a_session_that_opens_late_%s", async (_what, meanwhile, front) => {
+  let opened: (response: Response) => void = () => {};
+  vi.stubGlobal("fetch", () => new Promise((resolve) => (opened = resolve)));
+  location.hash = "#/new";
+  const workspace = new Workspace();
+  const opening = workspace.open({ target: "web-1" });
+  location.hash = meanwhile;
+  opened(Response.json(session("a")));
+  await opening;
+  expect([ids(workspace), location.hash]).toEqual([["a"], front]);
 });
