@@ -143,11 +143,33 @@ impl Gateway {
         id: SessionId,
         request: Attach,
     ) -> Result<Option<Result<Attached, AttachError>>, GatewayError> {
+        self.connect(id, request, false).await
+    }
+
+    /// The same for a browser that comes back by itself: where another page of the owner's types by now, it stays
+    /// ([`AttachError::Elsewhere`]).
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    pub async fn attach_again(
+        &self,
+        id: SessionId,
+        request: Attach,
+    ) -> Result<Option<Result<Attached, AttachError>>, GatewayError> {
+        self.connect(id, request, true).await
+    }
+
+    async fn connect(
+        &self,
+        id: SessionId,
+        request: Attach,
+        again: bool,
+    ) -> Result<Option<Result<Attached, AttachError>>, GatewayError> {
         let Some(session) = self.place(id, request.interactive.then_some(request.size)).await? else {
             return Ok(None);
         };
         let (reply, answer) = oneshot::channel();
-        if session.deliver(SessionMessage::Attach { request, reply }).await.is_err() {
+        if session.deliver(SessionMessage::Attach { request, again, reply }).await.is_err() {
             // It has ended; or it failed over this, and is back by now.
             let open = self.find(id).await?.is_some_and(|record| !record.is_closed());
             return if open { Err(GatewayError::Failed) } else { Ok(None) };

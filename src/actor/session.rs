@@ -241,8 +241,8 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
     fn handle(&mut self, envelope: Envelope<SessionMessage>, ctx: &mut Self::Context) {
         let (message, _handling) = envelope.open();
         let event = match message {
-            SessionMessage::Attach { request, reply } => {
-                let answer = self.attach(request, ctx);
+            SessionMessage::Attach { request, again, reply } => {
+                let answer = self.attach(request, again, ctx);
                 if let Err(Ok(attached)) = reply.send(answer) {
                     // The socket went while it was being connected.
                     self.wire.detach(attached.ends.attach);

@@ -13,7 +13,7 @@ use house::{BROWSER, House, eventually, read, request};
 use super::{
     gateway::{Ended, GatewayError, OpenSession},
     registry::RegistryMessage,
-    session::{Attached, SessionMessage},
+    session::{Attach, AttachError, Attached, SessionMessage},
     supervisor::SupervisorMessage,
     wire::{InputKind, InputMessage, ToSocket},
 };
@@ -159,6 +159,22 @@ async fn who_signs_out_where_the_shell_was_open_does_not_end_it_where_it_is() {
     now.session.deliver(revoked(now.ends.attach)).await.unwrap();
     house::hurried(async { while now.ends.frames.recv().await.is_some() {} }).await;
     eventually(async || house.find(id).await.end_reason == Some(EndReason::Revoked)).await;
+}
+
+#[actix_rt::test]
+async fn a_page_that_comes_back_by_itself_throws_no_other_page_out() {
+    let house = House::new().await;
+    let (id, _attached, _target) = house.active().await;
+    let comes_back = async |client: &str| {
+        let request = Attach { client_id: client.to_owned(), ..House::page() };
+        house.gateway.attach_again(id, request).await.unwrap().unwrap()
+    };
+    assert_eq!(comes_back("other").await.unwrap_err(), AttachError::Elsewhere);
+    let here = comes_back("page").await.expect("its own place, before its old socket is known to be gone");
+    assert_eq!(comes_back("other").await.unwrap_err(), AttachError::Elsewhere);
+    here.session.tell(SessionMessage::SocketLost(here.ends.attach)).unwrap();
+    eventually(async || house.find(id).await.status == Status::Detached).await;
+    comes_back("other").await.expect("nobody is thrown out");
 }
 
 #[actix_rt::test]

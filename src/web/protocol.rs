@@ -55,6 +55,9 @@ pub enum BrowserFrame {
         /// Whether it knows that who types may change; counts with `screen` only.
         #[serde(default)]
         control: bool,
+        /// Whether it comes back by itself: no person asked for it just now.
+        #[serde(default)]
+        again: bool,
     },
     /// It consumed the output up to here.
     Ack {
@@ -344,6 +347,7 @@ mod tests {
             r#"{"type":"attach","cols":80,"rows":24,"mode":"interactive","client_id":"c","output_offset":5,"input_offset":null}"#,
             r#"{"type":"attach","cols":80,"rows":24,"mode":"observe","client_id":"c"}"#,
             r#"{"type":"attach","cols":80,"rows":24,"mode":"observe","client_id":"c","screen":true}"#,
+            r#"{"type":"attach","cols":80,"rows":24,"mode":"interactive","client_id":"c","again":true}"#,
             r#"{"type":"ack","output_offset":7}"#,
             r#"{"type":"resize","cols":120,"rows":40}"#,
             r#"{"type":"answer","id":1,"values":["secret"]}"#,

@@ -160,10 +160,7 @@ impl TerminalSocket {
             }
         };
         match (frame, &self.attached) {
-            (
-                BrowserFrame::Attach { cols, rows, mode, client_id, output_offset, input_offset: _, screen, control },
-                None,
-            ) => {
+            (BrowserFrame::Attach { cols, rows, mode, client_id, output_offset, screen, control, again, .. }, None) => {
                 let (interactive, cutter) = (mode == Mode::Interactive, self.cutter.clone());
                 let seen = Seen { offset: output_offset, draws: screen };
                 let size = protocol::client(&client_id).and_then(|()| protocol::size(cols, rows));
@@ -173,7 +170,7 @@ impl TerminalSocket {
                     (Ok(size), None) => {
                         let user = self.visitor.user.to_string();
                         let moves = control && screen;
-                        self.attach(Attach { interactive, user, client_id, seen, moves, size, cutter }, ctx);
+                        self.attach(Attach { interactive, user, client_id, seen, moves, size, cutter }, again, ctx);
                     }
                 }
             }
@@ -214,11 +211,12 @@ impl TerminalSocket {
     }
 
     /// Attaches; frames that come meanwhile wait.
-    fn attach(&mut self, request: Attach, ctx: &mut Ctx) {
+    fn attach(&mut self, request: Attach, again: bool, ctx: &mut Ctx) {
         let (gateway, id) = (self.gateway.clone(), self.id);
         let (interactive, moves, new) = (request.interactive, request.moves, request.seen.offset.is_none());
         let attaching = async move {
-            let outcome = gateway.attach(id, request).await;
+            let outcome =
+                if again { gateway.attach_again(id, request).await } else { gateway.attach(id, request).await };
             let ended = match &outcome {
                 Ok(None | Some(Err(AttachError::Ended))) => gateway.find(id).await,
                 Ok(Some(_)) | Err(_) => Ok(None),
@@ -228,6 +226,7 @@ impl TerminalSocket {
         ctx.wait(attaching.into_actor(self).map(move |(outcome, ended), socket, ctx| match outcome {
             Ok(Some(Ok(attached))) => socket.attached(attached, (interactive, moves), new, ctx),
             Ok(Some(Err(error @ AttachError::Offset(_)))) => socket.fail(Fault::Protocol, &error.to_string(), ctx),
+            Ok(Some(Err(error @ AttachError::Elsewhere))) => socket.fail(Fault::Superseded, &error.to_string(), ctx),
             Ok(None | Some(Err(AttachError::Ended))) => match ended {
                 Ok(Some(Record { end_reason: Some(reason), exit_status, .. })) => {
                     socket.closed(reason, exit_status, "This session has ended.", ctx);

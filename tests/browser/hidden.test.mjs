@@ -69,6 +69,25 @@ promise("a browser that hangs is detached within 15 seconds, and finds its shell
   await desk.ask("echo after", /^before\n.*^after$/ms);
 });
 
+promise("a browser that hangs throws nobody out who opened its shell elsewhere meanwhile", async (lab) => {
+  const gateway = await lab.demo(BRISK);
+  const browser = await lab.browser();
+  const desk = await lab.follow(gateway, browser);
+  const id = await desk.openPlayground();
+  browser.freeze();
+  await gateway.listed(id, "detached", 15_000);
+  const elsewhere = new Desk(await (await lab.browser()).open(gateway.origin));
+  await elsewhere.signIn(gateway.token);
+  await elsewhere.at("nav-sessions").click();
+  await elsewhere.row(id).getByTestId("session-open").click();
+  await elsewhere.ask("echo elsewhere", /^elsewhere$/m);
+  browser.thaw();
+  assert.match(await desk.ending(), /opened elsewhere/);
+  await elsewhere.ask("echo unharmed", /^unharmed$/m);
+  await desk.at("take-back").click();
+  await desk.ask("echo back", /^back$/m);
+});
+
 promise("lists in tabs behind leave the tab in front its connections", async (lab) => {
   const gateway = await lab.demo();
   const browser = await lab.browser();

@@ -57,16 +57,28 @@ pub enum AttachError {
     /// The session has ended.
     #[error("This session has ended.")]
     Ended,
+    /// It came back by itself, while another page of the owner's types.
+    #[error("This terminal was opened elsewhere.")]
+    Elsewhere,
     /// It claims output that does not exist.
     #[error("The output offset is wrong: {0}.")]
     Offset(#[from] BeyondEnd),
 }
 
 impl SessionActor {
-    /// Connects a browser, which supersedes the one that types if it types itself.
-    pub(super) fn attach(&mut self, request: Attach, ctx: &mut Context<Self>) -> Result<Attached, AttachError> {
+    /// Connects a browser, which supersedes the one that types if it types itself; not another page's where it comes back by
+    /// itself, since its person may be the one who opened that.
+    pub(super) fn attach(
+        &mut self,
+        request: Attach,
+        again: bool,
+        ctx: &mut Context<Self>,
+    ) -> Result<Attached, AttachError> {
         if self.session.record().is_closed() {
             return Err(AttachError::Ended);
+        }
+        if again && request.interactive && self.wire.is_elsewhere(&request.user, &request.client_id) {
+            return Err(AttachError::Elsewhere);
         }
         let (interactive, size) = (request.interactive, request.size);
         let (viewer, ends, frames) = self.wire.attach(request)?;

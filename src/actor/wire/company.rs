@@ -68,6 +68,14 @@ impl Wire {
         Ok((start, picture.map(|picture| picture.bytes)))
     }
 
+    /// Whether a page of the owner's is here to type, and it is not this one.
+    pub(in crate::actor) fn is_elsewhere(&self, user: &str, client_id: &str) -> bool {
+        let keyboard = self.keyboard.borrow();
+        let owner = keyboard.owner();
+        let this = page(owner.attach, user.to_owned(), client_id);
+        owner.client != this.client && self.viewer(owner.attach).is_some()
+    }
+
     /// The terminal has a new size: that of who types.
     pub(in crate::actor) fn resize(&self, size: Size) {
         let Size { cols, rows } = size;

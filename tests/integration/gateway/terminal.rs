@@ -141,6 +141,20 @@ fn a_second_page_takes_over_and_the_first_is_told() {
 }
 
 #[test]
+fn a_page_that_comes_back_by_itself_finds_another_one_there_and_leaves_it() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    let (page, id) = gateway.page("playground");
+    let late = gateway.socket(&id);
+    late.says(
+        json!({"type": "attach", "cols": 80, "rows": 24, "mode": "interactive", "client_id": "late", "again": true}),
+    );
+    assert_eq!(late.hears("error")["code"], "superseded");
+    assert_eq!(late.code(), 4409);
+    page.runs("echo unharmed", "unharmed");
+}
+
+#[test]
 fn a_page_that_does_not_attach_is_sent_away() {
     let playground = Playground::start();
     let gateway = Gateway::start(Home::with(&playground));

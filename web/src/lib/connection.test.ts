@@ -408,6 +408,27 @@ describe("losing the socket", () => {
     expect(connection.phase.kind).toBe("attached");
   });
 
+  test("only_who_asks_for_a_terminal_takes_it_from_another_page", async () => {
+    const again = () => socket().frames("attach").map((frame) => (frame as { again?: boolean }).again === true);
+    const attaches = () => (socket().onopen?.(), again());
+    expect(attaches()).toEqual([false]);
+    socket().onclose?.({ code: 1006 });
+    await pass(250);
+    expect(attaches()).toEqual([false]);
+    socket().attached();
+    socket().onclose?.({ code: 1006 });
+    await pass(500);
+    expect(attaches()).toEqual([true]);
+    socket().onclose?.({ code: 1006 });
+    await settle();
+    connection.wake();
+    expect(attaches()).toEqual([true]);
+    socket().onclose?.({ code: 4409 });
+    expect(connection.phase.kind).toBe("superseded");
+    connection.resume();
+    expect(attaches()).toEqual([false]);
+  });
+
   test.each([4401, 4403, 4429])("close_code_%i_refuses_this_terminal_in_the_gateways_words", async (code) => {
     socket().attached();
     socket().control({ type: "error", code: "sign_in", message: "You may no longer look on." });

@@ -26,6 +26,8 @@ export class Connection {
   #view: View;
   #phase: Phase = { kind: "opening" };
   #socket: Socket | null = null;
+  /** Whether a person asked for this terminal and has not got it yet: only then another page makes way. */
+  #asked = false;
   #failures = 0;
   #cancelRetry: () => void = () => {};
 
@@ -79,8 +81,13 @@ export class Connection {
     return this.#parsed < this.#history.end && this.#env.now() < this.#history.until;
   }
 
-  /** Connects now: at first, after `superseded` or `refused`, or ahead of a pause. */
+  /** A person asks for this terminal: connects now, at first, after `superseded` or `refused`, or ahead of a pause. */
   resume(): void {
+    this.#asked = true;
+    this.#connect();
+  }
+
+  #connect(): void {
     if (this.#isOver || this.#socket !== null) return;
     if (this.#phase.kind !== "reconnecting") this.#enter({ kind: "opening" });
     else this.#enter({ kind: "reconnecting", retryAt: null });
@@ -100,7 +107,7 @@ export class Connection {
 
   /** The network or the page woke up: ends a pause, and checks a socket that may have died meanwhile. */
   wake(): void {
-    if (this.#phase.kind === "reconnecting" && this.#phase.retryAt !== null) this.resume();
+    if (this.#phase.kind === "reconnecting" && this.#phase.retryAt !== null) this.#connect();
     else this.doubt();
   }
 
@@ -243,6 +250,7 @@ export class Connection {
       input_offset: this.#input.sent,
       screen: true,
       control: true,
+      ...(this.#asked ? {} : { again: true }),
     });
   }
 
@@ -327,6 +335,7 @@ export class Connection {
     if (fresh || drawn) this.#history = { end: frame.session.bytes_out, until: this.#env.now() + HISTORY_MS };
     this.#startAt(frame.output_offset, frame.screen_bytes);
     this.#failures = 0;
+    this.#asked = false;
     this.#enter({ kind: "attached", status: frame.session.status, detail: "", resumed: frame.resumed });
     if (control !== undefined) this.#view.control(control);
     if (unsent > 0) this.#view.unsent(unsent);
@@ -459,7 +468,7 @@ export class Connection {
     const longest = Math.min(BACKOFF_MS.longest, BACKOFF_MS.first * 2 ** this.#failures);
     const ms = longest * (1 - this.#env.random() / 2);
     this.#failures += 1;
-    this.#cancelRetry = this.#env.after(ms, () => this.resume());
+    this.#cancelRetry = this.#env.after(ms, () => this.#connect());
     this.#enter({ kind: "reconnecting", retryAt: this.#env.now() + ms });
   }
 

@@ -99,6 +99,8 @@ export type ClientFrame =
       screen: true;
       /** This page knows that who types may change. */
       control: true;
+      /** It comes back by itself: no other page is to make way for it. */
+      again?: true;
     }
   /** Output is consumed up to this byte; frees the gateway's window. */
   | { type: "ack"; output_offset: number }
