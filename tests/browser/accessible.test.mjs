@@ -9,6 +9,8 @@ import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
 const PASSWORD = "correct horse battery";
+/** A usual one: names give way to icons there. */
+const PHONE = { width: 390, height: 844 };
 
 /** What axe finds on a whole walk, so that one barrier hides no other. */
 class Walk {
@@ -343,6 +345,33 @@ promise("nothing stands in the way of whoever must type what a host asks for", a
   await desk.quickConnect(questions.destination);
   await desk.trustHostKey();
   await desk.answer("keyboard_interactive", () => walk.at(desk, "a question of the host"));
+  walk.isFree();
+});
+
+promise("nothing stands in the way of whoever has a phone", async (lab) => {
+  const walk = new Walk();
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  await desk.page.setViewportSize(PHONE);
+  await desk.at("target-playground").waitFor();
+  await walk.at(desk, "targets on a phone");
+  const id = await desk.openPlayground();
+  await desk.ask("echo here", /^here$/m);
+  await walk.at(desk, "terminal on a phone");
+  const links = { Sessions: "sessions", "Host keys": "host-keys", People: "people", Audit: "audit", "Account of admin": "account" };
+  for (const [name, view] of Object.entries(links)) {
+    await desk.page.getByRole("link", { name, exact: true }).click();
+    await until(`the address of ${name}`, () => desk.page.url().endsWith(`#/${view}`));
+    await desk.page.locator("h1").first().waitFor();
+    await walk.at(desk, `${view} on a phone`);
+  }
+  await desk.at(`tab-${id}`).click();
+  await desk.type("exit");
+  await desk.ending();
+  await walk.at(desk, "a session that has ended, on a phone");
+  await desk.page.goto(`${gateway.origin}/#/r/${id}`);
+  await desk.page.locator("[data-testid=replay][data-sealed=true]").waitFor();
+  await walk.at(desk, "replay on a phone");
   walk.isFree();
 });
 
