@@ -21,6 +21,8 @@ export interface Tab {
   looksOn?: boolean;
   /** Whether several lines are pasted here without a question. */
   pastesFreely?: boolean;
+  /** Whether something in it waits for the person's answer, perhaps not for long. */
+  needs?: boolean;
 }
 
 /** The views that an address names by one word. */
@@ -91,6 +93,9 @@ export class Workspace {
     return route.view === "terminal" ? (this.tabs.find((tab) => tab.id === route.id) ?? null) : null;
   });
 
+  /** The tabs in which something waits for an answer. */
+  readonly needing = $derived(this.tabs.filter((tab) => tab.needs === true));
+
   constructor() {
     addEventListener("hashchange", () => (this.route = parseRoute(location.hash)));
   }
@@ -158,7 +163,7 @@ export class Workspace {
   }
 
   /** Keeps what is known of a tab. */
-  update(id: string, change: Partial<Pick<Tab, "title" | "closed" | "pastesFreely">>): void {
+  update(id: string, change: Partial<Pick<Tab, "title" | "closed" | "pastesFreely" | "needs">>): void {
     const tab = this.tabs.find((tab) => tab.id === id);
     if (tab === undefined) return;
     Object.assign(tab, change);

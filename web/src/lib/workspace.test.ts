@@ -55,6 +55,15 @@ test("whoever_comes_by_a_link_while_anothers_tabs_are_kept_gets_where_it_leads",
   expect([ids(others), location.hash]).toEqual([[], "#/s/b"]);
 });
 
+test("a_tab_that_waits_for_an_answer_is_known_until_it_has_one", () => {
+  const workspace = new Workspace();
+  for (const id of ["a", "b"]) workspace.add(session(id));
+  workspace.update("b", { needs: true });
+  expect(workspace.needing.map(({ id }) => id)).toEqual(["b"]);
+  workspace.update("b", { needs: false });
+  expect(workspace.needing).toEqual([]);
+});
+
 test.each([
   ["takes the front", "#/new", "#/s/a"],
   ["leaves who went on to another view there", "/sessions", "/sessions"],

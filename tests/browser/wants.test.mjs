@@ -1,0 +1,17 @@
+// Owns that what waits for a person's answer is seen from wherever they are.
+import assert from "node:assert/strict";
+import { promise } from "./support/lab.mjs";
+import { until } from "./support/until.mjs";
+
+promise("a terminal behind that closes soon says so in the bar and in the title", async (lab) => {
+  // The warning comes after half of it.
+  const desk = await lab.desk(await lab.demo({ "session.idle_timeout": "16s" }));
+  const behind = await desk.openPlayground();
+  await desk.at("nav-sessions").click();
+  await desk.at(`tab-${behind}`).getByRole("img", { name: "wants an answer" }).waitFor();
+  assert.match(await desk.page.title(), /^\(1\) Sessions/);
+  await desk.isAccessible();
+  await desk.at(`tab-${behind}`).click();
+  await desk.at("stay").click();
+  await until("the title to say so no more", async () => /^playground/.test(await desk.page.title()));
+});
