@@ -19,6 +19,11 @@ promise("a session is replayed to the second, searched, followed while it runs, 
   await page.goto(`${gateway.origin}/#/r/${id}`);
   await page.locator("[data-testid=replay][data-loaded=true]").waitFor();
   await page.getByTestId("replay-live").click();
+  const bottom = (of) => page.locator(of).boundingBox().then(({ y, height }) => y + height);
+  await until("the whole film to be in sight", async () => {
+    const [film, grid] = [await bottom("[data-testid=replay-film]"), await bottom("[data-testid=replay-film] .xterm-screen")];
+    return grid <= film + 1;
+  });
   await desk.page.bringToFront();
   await desk.ask("echo later-words", /^later-words$/m);
   const shown = () => page.evaluate(() => window.pulsegate.text());
@@ -33,6 +38,11 @@ promise("a session is replayed to the second, searched, followed while it runs, 
   await page.getByTestId("replay-search").fill("FIRST-words");
   await page.getByTestId("replay-search").press("Enter");
   await until("the place that was searched", async () => /first-words/.test(await shown()) && !(await shown()).includes("later-words"));
+  await page.getByTestId("replay-search").fill("never-said");
+  await page.getByTestId("replay-search").press("Enter");
+  await page.getByRole("status").filter({ hasText: "No match" }).waitFor();
+  await page.evaluate(() => (location.hash += "/t=99999"));
+  await until("the second that the address names", async () => (await shown()).includes("later-words"));
   await page.getByTestId("replay-seek").fill("0");
   await page.getByTestId("replay-speed").selectOption("16");
   await page.getByTestId("replay-play").click();
@@ -43,6 +53,21 @@ promise("a session is replayed to the second, searched, followed while it runs, 
   const file = await link.evaluate((link) => fetch(link.href).then((answer) => answer.text()));
   assert.match(file, /^\{"[^\n]*"version":2/);
   assert.match(file, /later-words/);
+});
+
+promise("a replay that follows a session goes on once a gateway that was killed is back", async (lab) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  const id = await desk.openPlayground();
+  await desk.ask("echo last-words", /^last-words$/m);
+  await desk.page.goto(`${gateway.origin}/#/r/${id}`);
+  await desk.page.locator("[data-testid=replay][data-loaded=true]").waitFor();
+  await gateway.kill();
+  const problem = desk.page.getByRole("alert");
+  await problem.waitFor();
+  await gateway.start();
+  await desk.page.locator("[data-testid=replay][data-sealed=true]").waitFor();
+  await problem.waitFor({ state: "detached" });
 });
 
 promise("a jump in a recording of six hours is on the screen in less than 300 ms", async (lab, t) => {

@@ -31,6 +31,21 @@ test("a_recording_that_cannot_be_fetched_asks_too", async () => {
   expect(told.length).toBe(1);
 });
 
+test("a_recording_that_breaks_off_may_go_on_later", async () => {
+  let breaks: (error: Error) => void = () => {};
+  const body = new ReadableStream({
+    start(stream) {
+      stream.enqueue(Uint8Array.of(1));
+      breaks = (error) => stream.error(error);
+    },
+  });
+  vi.stubGlobal("fetch", () => Promise.resolve(new Response(body, { status: 206 })));
+  const pieces = api.recording("s", 0, new AbortController().signal);
+  expect((await pieces.next()).value).toEqual(Uint8Array.of(1));
+  breaks(new TypeError("network error"));
+  await expect(pieces.next()).rejects.toMatchObject({ status: 0, mayPass: true });
+});
+
 test.each([200, 429, 503])("while_me_answers_%i_nobody_is_signed_out", async (me) => {
   statuses = { "/sessions/s": 401, "/me": me };
   await expect(api.session("s")).rejects.toMatchObject({ status: 401 });

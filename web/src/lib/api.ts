@@ -26,6 +26,11 @@ export class ApiError extends Error {
   get isAnswer(): boolean {
     return ![0, 502, 504].includes(this.status);
   }
+
+  /** Whether the same call may succeed a little later, with nothing changed: no answer, or a gateway or proxy that says so. */
+  get mayPass(): boolean {
+    return [0, 429, 502, 503, 504].includes(this.status);
+  }
 }
 
 /** What a person may do beyond their own sessions. */
@@ -79,9 +84,11 @@ export async function request<T>(method: string, path: string, body?: unknown): 
 }
 
 async function ask(path: string, init: RequestInit): Promise<Response> {
-  return fetch(BASE + path, init).catch(() => {
-    throw new ApiError(0, "No answer", "The gateway does not answer. Check your network, then try again.");
-  });
+  return fetch(BASE + path, init).catch(unanswered);
+}
+
+function unanswered(): never {
+  throw new ApiError(0, "No answer", "The gateway does not answer. Check your network, then try again.");
 }
 
 async function problem(path: string, response: Response): Promise<ApiError> {
@@ -194,7 +201,8 @@ export async function* recording(id: string, from: number, signal: AbortSignal):
   if (response.status === 416) return;
   if (!response.ok) throw await problem(recordingPath(id), response);
   const reader = response.body?.getReader();
-  for (let read = await reader?.read(); read?.value !== undefined; read = await reader?.read()) yield read.value;
+  const next = () => reader?.read().catch(unanswered);
+  for (let read = await next(); read?.value !== undefined; read = await next()) yield read.value;
 }
 
 /** The stream of every transition; see `LiveSessions` for its events. */

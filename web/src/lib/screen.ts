@@ -6,6 +6,7 @@ import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal, type IDisposable } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
+import { FONT_PIXELS, fitLetters } from "./letters";
 import { asksFirst, linesOf, plainPaste } from "./paste";
 import { plainTitle } from "./text";
 import { DARK, FONT, LIGHT } from "./theme";
@@ -28,9 +29,6 @@ export interface ScreenEvents {
   leave(): void;
 }
 
-const FONT_PIXELS = 14;
-/** Smaller letters nobody reads: then a part of the terminal is out of sight. */
-const SMALLEST_FONT_PIXELS = 5;
 const SCROLLBACK_LINES = 10_000;
 const isMac = /Mac|iP(hone|ad|od)/.test(navigator.userAgent);
 
@@ -109,10 +107,7 @@ export class Screen {
     if (this.#host.clientWidth === 0 || this.#host.clientHeight === 0) return;
     if (this.#given === null) return this.#fit.fit();
     const { cols, rows } = this.#given;
-    this.terminal.options.fontSize = FONT_PIXELS;
-    const room = this.#fit.proposeDimensions();
-    const scale = room === undefined ? 1 : Math.min(1, room.cols / cols, room.rows / rows);
-    this.terminal.options.fontSize = Math.max(SMALLEST_FONT_PIXELS, Math.floor(FONT_PIXELS * scale));
+    fitLetters(this.terminal, this.#fit, cols, rows);
     this.terminal.resize(cols, rows);
   }
 

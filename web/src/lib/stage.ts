@@ -1,9 +1,11 @@
 // Owns the xterm.js terminal that a recording is played on: nobody types into it, and what it shows may touch nothing
 // but itself. Knows no film.
+import { FitAddon } from "@xterm/addon-fit";
 import { SerializeAddon } from "@xterm/addon-serialize";
 import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
+import { FONT_PIXELS, fitLetters } from "./letters";
 import type { Stage } from "./player";
 import { DARK, FONT, LIGHT } from "./theme";
 
@@ -14,6 +16,9 @@ const SCROLLBACK_LINES = 1_000;
 export class XtermStage implements Stage {
   readonly terminal: Terminal;
   #serialize = new SerializeAddon();
+  #fit = new FitAddon();
+  #host: HTMLElement | undefined;
+  #observer = new ResizeObserver(() => this.#fitHost());
 
   constructor(host?: HTMLElement) {
     this.terminal = new Terminal({
@@ -21,7 +26,7 @@ export class XtermStage implements Stage {
       disableStdin: true,
       cursorBlink: false,
       fontFamily: FONT,
-      fontSize: 14,
+      fontSize: FONT_PIXELS,
       lineHeight: 1.15,
       scrollback: SCROLLBACK_LINES,
       linkHandler: { activate: () => undefined },
@@ -30,7 +35,11 @@ export class XtermStage implements Stage {
     this.terminal.loadAddon(new UnicodeGraphemesAddon());
     this.terminal.loadAddon(this.#serialize);
     this.terminal.parser.registerOscHandler(52, () => true);
-    if (host !== undefined) this.terminal.open(host);
+    this.#host = host;
+    if (host === undefined) return;
+    this.terminal.loadAddon(this.#fit);
+    this.terminal.open(host);
+    this.#observer.observe(host);
   }
 
   write(text: string): Promise<void> {
@@ -38,7 +47,11 @@ export class XtermStage implements Stage {
   }
 
   resize(cols: number, rows: number): void {
-    if (cols > 0 && rows > 0) this.terminal.resize(Math.min(cols, 1_000), Math.min(rows, 1_000));
+    if (cols <= 0 || rows <= 0) return;
+    const before = [this.terminal.cols, this.terminal.rows].join();
+    this.terminal.resize(Math.min(cols, 1_000), Math.min(rows, 1_000));
+    // Letters take their time to measure, and a jump has none.
+    if ([this.terminal.cols, this.terminal.rows].join() !== before) this.#fitHost();
   }
 
   reset(): void {
@@ -61,7 +74,14 @@ export class XtermStage implements Stage {
     return text.trimEnd();
   }
 
+  /** Whoever recorded had another window, and no bars above: the whole grid is to be in sight all the same. */
+  #fitHost(): void {
+    if (this.#host === undefined || this.#host.clientWidth === 0 || this.#host.clientHeight === 0) return;
+    fitLetters(this.terminal, this.#fit, this.terminal.cols, this.terminal.rows);
+  }
+
   dispose(): void {
+    this.#observer.disconnect();
     this.terminal.dispose();
   }
 }
