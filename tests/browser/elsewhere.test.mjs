@@ -15,6 +15,7 @@ promise("a terminal opened elsewhere says so, and can be taken back", async (lab
   await there.ask("echo there", /^there$/m);
   assert.match(await here.ending(), /This terminal was opened elsewhere/);
 
+  assert.equal(await here.at("tab-close").getAttribute("title"), "Close", "it ends nothing");
   await here.page.bringToFront();
   await here.at("take-back").click();
   await here.stands("active");

@@ -15,3 +15,22 @@ promise("a terminal behind that closes soon says so in the bar and in the title"
   await desk.at("stay").click();
   await until("the title to say so no more", async () => /^playground/.test(await desk.page.title()));
 });
+
+promise("a question of a terminal behind lies over no other, and is there again in front", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  const first = await desk.openPlayground();
+  await desk.at("nav-new").click();
+  const second = await desk.openPlayground();
+  await desk.type("raw");
+  await desk.page.evaluate(() => {
+    const clipboardData = new DataTransfer();
+    clipboardData.setData("text/plain", "one\ntwo\n");
+    document.activeElement.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true }));
+  });
+  await desk.at("lines-question").waitFor();
+  await desk.page.goBack();
+  await until("the first terminal", async () => (await desk.sessionId()) === first);
+  await desk.at("lines-question").waitFor({ state: "detached" });
+  await desk.at(`tab-${second}`).click();
+  await desk.at("lines-question").waitFor();
+});

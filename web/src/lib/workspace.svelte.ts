@@ -19,6 +19,8 @@ export interface Tab {
   closed: boolean;
   /** Whether this page only looks on. */
   looksOn?: boolean;
+  /** Whether another page has it, or it was refused here: closing the tab then ends nothing. */
+  elsewhere?: boolean;
   /** Whether several lines are pasted here without a question. */
   pastesFreely?: boolean;
   /** Whether something in it waits for the person's answer, perhaps not for long. */
@@ -54,9 +56,19 @@ export function parseRoute(hash: string): Route {
   if (view === "s" && rest) return { view: "terminal", id: rest };
   if (view === "r" && rest) return { view: "replay", id: rest, at: Number(more?.replace("t=", "")) || 0 };
   if (view === "setup" && rest) return { view: "setup", secret: rest };
-  if (view === "open" && rest) return { view: "open", target: decodeURIComponent(rest) };
+  const target = view === "open" && rest ? decoded(rest) : null;
+  if (target !== null) return { view: "open", target };
   const page = PAGES.find((page) => page === view);
   return { view: page ?? "connect" };
+}
+
+/** A part of an address as it was before it was encoded; `null` for what nobody encoded. */
+function decoded(part: string): string | null {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
 }
 
 /** A name for this page that survives a reload. */
@@ -163,7 +175,7 @@ export class Workspace {
   }
 
   /** Keeps what is known of a tab. */
-  update(id: string, change: Partial<Pick<Tab, "title" | "closed" | "pastesFreely" | "needs">>): void {
+  update(id: string, change: Partial<Pick<Tab, "title" | "closed" | "elsewhere" | "pastesFreely" | "needs">>): void {
     const tab = this.tabs.find((tab) => tab.id === id);
     if (tab === undefined) return;
     Object.assign(tab, change);

@@ -18,7 +18,7 @@ const kept = vi.hoisted(() => {
   });
   return kept;
 });
-import { Workspace } from "./workspace.svelte";
+import { parseRoute, Workspace } from "./workspace.svelte";
 
 const session = (id: string) => ({ id, target: "web-1" }) as Session;
 const ids = (workspace: Workspace) => workspace.tabs.map(({ id }) => id);
@@ -53,6 +53,15 @@ test("whoever_comes_by_a_link_while_anothers_tabs_are_kept_gets_where_it_leads",
   const others = new Workspace();
   others.belongTo("bob");
   expect([ids(others), location.hash]).toEqual([[], "#/s/b"]);
+});
+
+test.each([
+  ["#/open/web%201", { view: "open", target: "web 1" }],
+  ["#/open/%", { view: "connect" }],
+  ["#/r/x/t=12", { view: "replay", id: "x", at: 12 }],
+  ["#/nowhere", { view: "connect" }],
+])("%s_leads_somewhere", (hash, route) => {
+  expect(parseRoute(hash)).toEqual(route);
 });
 
 test("a_tab_that_waits_for_an_answer_is_known_until_it_has_one", () => {
