@@ -84,9 +84,9 @@ mod tests {
         let told =
             |shown: &str| format!("The configuration was read again. The certificate is the one with SHA-256 {shown}.");
         load(dir.path(), "self_signed: true");
-        assert_eq!(reload.again(), told(&certificate.fingerprint()));
+        assert_eq!(reload.again().detail, told(&certificate.fingerprint()));
         assert_ne!(certificate.fingerprint(), theirs);
         load(dir.path(), &files);
-        assert_eq!(reload.again(), told(&theirs));
+        assert_eq!(reload.again().detail, told(&theirs));
     }
 }

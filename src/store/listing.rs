@@ -175,7 +175,7 @@ mod tests {
         let row = |n, status| conformance::record(n, u64::from(n), Authority::Observed, status);
         let everybodys: Vec<Record> = (1..=30).map(|n| row(n, Status::Active)).collect();
         // The newer half of the odd ones is of this node, which has closed some that the other store still shows.
-        let closed = |n: u8| n % 5 == 0;
+        let closed = |n: u8| n.is_multiple_of(5);
         let own = (16..=30).filter(|n| n % 2 == 1);
         let own: Vec<Record> = own
             .map(|n| Record { version: 100, ..row(n, if closed(n) { Status::Closed } else { Status::Active }) })

@@ -57,7 +57,7 @@ mod tests {
         let (caller, cookie) = caller(&state, "operator");
         state.sign_ins().sign_out(state.times(), &cookie).await.unwrap();
         let request = TestRequest::default().peer_addr("127.0.0.1:5000".parse().unwrap()).to_http_request();
-        let refused = sweep(request, state, caller, web::Json(Wish { dry_run: true })).await.unwrap_err();
+        let refused = sweep(request, state, caller, Body(Wish { dry_run: true })).await.unwrap_err();
         assert_eq!(refused.status_code().as_u16(), 401);
     }
 }

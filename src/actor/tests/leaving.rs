@@ -1,6 +1,6 @@
 //! Whoever asks may leave before the answer: a page is closed, a connection breaks. What was begun is not left lying.
 
-use std::{pin::pin, task::Poll};
+use std::pin::pin;
 
 use actix::Context;
 use futures_util::poll;
@@ -24,7 +24,7 @@ const POLLS: usize = 12;
 async fn leave_after<T>(polls: usize, asking: impl Future<Output = T>) {
     let mut asking = pin!(asking);
     for _ in 0..polls {
-        if let Poll::Ready(_) = poll!(&mut asking) {
+        if poll!(&mut asking).is_ready() {
             return;
         }
         tokio::task::yield_now().await;
