@@ -92,9 +92,9 @@ struct NewAuth {
 }
 
 /// Who manages the gateway. An extractor that stands before a body, so that others are refused whatever they sent.
-pub struct Manager(Caller);
+pub struct Manages(Caller);
 
-impl FromRequest for Manager {
+impl FromRequest for Manages {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
@@ -123,7 +123,7 @@ pub async fn targets(state: web::Data<State>, caller: Caller) -> impl Responder 
 pub async fn create(
     request: HttpRequest,
     state: web::Data<State>,
-    Manager(caller): Manager,
+    Manages(caller): Manages,
     body: Body<NewTarget>,
 ) -> Result<HttpResponse, Problem> {
     let NewTarget { name, host, port, username, via, group, tags, roles, auth } = body.into_inner();

@@ -1,0 +1,38 @@
+//! The tools for people: what they say where there is nothing to work on.
+
+use super::tool;
+
+#[test]
+fn a_token_of_admin_that_works_nowhere_is_told_to_be_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let create = ["token", "create", "--user", "admin", "--name", "ci"];
+    let made = tool(&dir.path().join("data"), &create);
+    assert!(made.code == Some(0) && made.err.contains("it is not set here"), "{}", made.err);
+}
+
+#[test]
+fn what_looks_for_people_makes_no_folder_where_there_are_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    for args in [
+        &["user", "list"][..],
+        &["user", "set", "ada", "--disable"],
+        &["token", "list"],
+        &["token", "create", "--user", "ada", "--name", "ci"],
+        &["target", "list"],
+        &["target", "remove", "web-1"],
+    ] {
+        let answer = tool(&data_dir, args);
+        assert_eq!(answer.code, Some(1), "{args:?}: {}", answer.out);
+        assert!(answer.err.contains("is this the configuration of the gateway?"), "{args:?}: {}", answer.err);
+        assert!(!data_dir.exists(), "{args:?}");
+    }
+}
+
+#[test]
+fn a_password_that_did_not_come_is_asked_for_in_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let answer = tool(&dir.path().join("data"), &["user", "add", "ada", "--role", "user"]);
+    assert_eq!(answer.code, Some(1));
+    assert!(answer.err.contains("--password-file"), "{}", answer.err);
+}
