@@ -89,11 +89,7 @@ impl SessionActor {
 
     /// Reads what is kept beside the actor: stalls first, since they excuse what the rest would prove.
     fn look_around(&mut self, now: Moment) {
-        for viewer in self.wire.viewers() {
-            if let Some(at) = viewer.side.heard.last() {
-                self.session.handle(now, Event::BrowserHeard { attach: viewer.attach, at });
-            }
-        }
+        self.hear_browsers(now);
         self.session.handle(now, Event::Activity(self.wire.beat.read()));
         self.session.handle(now, if self.wire.paused.get() { Event::OutputPaused } else { Event::OutputResumed });
         let stalled = self.arbiter.stalled();
@@ -102,6 +98,15 @@ impl SessionActor {
             self.stalled = stalled;
             self.session.handle(now, Event::Stalled { lasted });
             self.wire.keyboard.borrow_mut().handle(now.at, control::Event::Stalled(lasted));
+        }
+    }
+
+    /// Tells the session of the browsers' last signs of life. Due before one is disconnected, with which its own goes.
+    fn hear_browsers(&mut self, now: Moment) {
+        for viewer in self.wire.viewers() {
+            if let Some(at) = viewer.side.heard.last() {
+                self.session.handle(now, Event::BrowserHeard { attach: viewer.attach, at });
+            }
         }
     }
 
@@ -252,14 +257,17 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
             }
             SessionMessage::Control(act) => return self.control(act, ctx),
             SessionMessage::SocketLeft(attach) => {
+                self.hear_browsers(clock::now());
                 self.wire.leave(attach);
                 Event::SocketLost { attach }
             }
             SessionMessage::SocketLost(attach) => {
+                self.hear_browsers(clock::now());
                 self.wire.detach(attach);
                 Event::SocketLost { attach }
             }
             SessionMessage::Stuck(attach) => {
+                self.hear_browsers(clock::now());
                 self.with_viewer(attach, |viewer| viewer.cutter.cut());
                 self.wire.detach(attach);
                 Event::SocketLost { attach }

@@ -653,7 +653,7 @@ impl Session {
     /// Announces the record; `detail` says what was seen if it is more than activity.
     fn announce(&mut self, now: Moment, detail: Option<String>) {
         let signs = self.signs();
-        let heard = signs.browser_heard.max(signs.activity.peer_heard);
+        let heard = signs.browser_heard.max(signs.activity.peer_heard).max(signs.activity.input);
         let record = &mut self.record;
         record.version += 1;
         record.bytes_in = signs.activity.bytes_in;

@@ -58,7 +58,7 @@ impl RegistryActor {
             record.bytes_in = activity.bytes_in;
             record.bytes_out = activity.bytes_out;
             record.last_input_at = stamp(activity.input).max(record.last_input_at);
-            record.last_seen_at = stamp(activity.peer_heard).max(record.last_seen_at);
+            record.last_seen_at = stamp(activity.peer_heard.max(activity.input)).max(record.last_seen_at);
         }
         let behind = self.records.is_some() && entry.recorded < entry.changed;
         record.durable = if behind { Durable::Journal } else { Durable::Records };

@@ -298,6 +298,16 @@ fn the_last_sign_of_a_browser_that_left_is_kept() {
 }
 
 #[test]
+fn a_key_is_a_sign_of_life_though_nothing_answers_it() {
+    let mut story = Story::active(Limits { peer: QUIET, ..LIMITS });
+    story.until(3.0);
+    story.type_a_key();
+    story.until(4.0);
+    story.tell(lost(A));
+    assert_eq!(story.session.record().last_seen_at, Some(story.moment(3.0).utc));
+}
+
+#[test]
 fn a_stall_puts_off_every_clock_of_waiting() {
     let limits = Limits { idle_timeout: Some(secs(600.0)), ..LIMITS };
     let stall = Event::Stalled { lasted: secs(400.0) };
