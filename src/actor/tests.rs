@@ -20,13 +20,15 @@ use super::{
 };
 use crate::{
     core::{
-        record::{EndReason, Record, Status, UtcMicros},
+        record::{EndReason, Record, Status},
         stream::UNATTENDED,
     },
     ssh::LinkEvent,
     store::{ListQuery, LiveStore, RecordStore},
 };
 
+#[cfg(test)]
+mod evidence;
 #[cfg(test)]
 mod gated;
 #[cfg(test)]
@@ -145,30 +147,6 @@ async fn a_browser_that_left_leaves_nothing_behind() {
     attached.session.tell(SessionMessage::SocketLost(attached.ends.attach)).unwrap();
     // Whoever sends to it holds the other end, its socket's descriptor and the whole wire.
     house::hurried(async { while attached.ends.frames.recv().await.is_some() {} }).await;
-}
-
-#[actix_rt::test]
-async fn a_key_that_nothing_answers_is_the_last_evidence_of_life() {
-    let house = House::new().await;
-    let (id, attached, _target) = house.active().await;
-    type_in(&attached, "x").await;
-    eventually(async || house.find(id).await.last_input_at.is_some()).await;
-    let seen = house.find(id).await;
-    assert!(seen.last_seen_at >= seen.last_input_at, "{seen:?}");
-}
-
-#[actix_rt::test]
-async fn what_was_heard_of_a_browser_is_known_when_its_socket_is_gone() {
-    let house = House::new().await;
-    for gone in [SessionMessage::SocketLost, SessionMessage::SocketLeft, SessionMessage::Stuck] {
-        let (id, attached, _target) = house.active().await;
-        let later = UtcMicros(clock::utc().0 + 20_000);
-        eventually(async || clock::utc() > later).await;
-        attached.ends.side.heard.touch();
-        attached.session.tell(gone(attached.ends.attach)).unwrap();
-        eventually(async || house.find(id).await.status == Status::Detached).await;
-        assert!(house.find(id).await.last_seen_at >= Some(later));
-    }
 }
 
 #[actix_rt::test]

@@ -305,6 +305,8 @@ impl Session {
         session.started = now.at.checked_sub(Duration::from_micros(served)).unwrap_or(now.at);
         session.activity.bytes_in = session.record.bytes_in;
         session.activity.bytes_out = session.record.bytes_out;
+        // Who looked on may have left meanwhile.
+        session.announced.watchers = session.record.watchers;
         match session.record.status {
             Status::Connecting | Status::Closed => return session,
             Status::Active | Status::Lost => session.grace_until = Some(now.at + ATTACH_GRACE),
@@ -499,6 +501,7 @@ impl Session {
         self.browsers.push(Browser { attach, interactive, watch: Liveness::new(now.at, self.limits.browser) });
         self.browser_heard = self.browser_heard.max(Some(now.at));
         if !interactive {
+            self.count_onlookers(now);
             return;
         }
         self.reattach_by = None;
@@ -517,6 +520,7 @@ impl Session {
             return;
         };
         if !self.browsers.swap_remove(at).interactive {
+            self.count_onlookers(now);
             return;
         }
         match self.record.status {
@@ -524,6 +528,11 @@ impl Session {
             Status::Active => self.detach(now, why),
             Status::Detached | Status::Lost | Status::Closed => {}
         }
+    }
+
+    /// How many look on is not left to the next checkpoint: people see it.
+    fn count_onlookers(&mut self, now: Moment) {
+        self.checkpoint_at = now.at;
     }
 
     fn detach(&mut self, now: Moment, why: &str) {

@@ -50,6 +50,16 @@ fn a_detached_one_waits_a_new_window() {
 }
 
 #[test]
+fn an_onlooker_that_left_meanwhile_is_not_counted_for_ever() {
+    let mut story = Story::active(LIMITS);
+    story.tell(observed(B));
+    assert_eq!(story.until(1.0), "0: checkpoint");
+    let mut again = adopt(&story, Limits { checkpoint: secs(5.0), ..LIMITS });
+    again.until(6.0);
+    assert_eq!((story.session.record().watchers, again.session.record().watchers), (1, 0));
+}
+
+#[test]
 fn the_total_time_goes_on() {
     let limits = Limits { max_duration: Some(secs(900.0)), ..LIMITS };
     let mut story = Story::active(limits);

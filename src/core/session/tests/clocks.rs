@@ -65,7 +65,8 @@ fn a_silent_onlooker_is_dropped_and_nothing_else_happens() {
     let mut story = Story::active(LIMITS);
     story.until_with_signs_of_life(4.0);
     story.tell(observed(AttachNo(7)));
-    assert_eq!(story.until_with_signs_of_life(29.0), "9: ping 7; 12.5: ping 7; 16: drop 7");
+    let log = story.until_with_signs_of_life(29.0);
+    assert_eq!(log, "4: checkpoint; 9: ping 7; 12.5: ping 7; 16: drop 7, checkpoint");
     assert_eq!(story.status(), Status::Active);
 }
 
@@ -277,13 +278,19 @@ fn signs_of_life_of_a_browser_alone_are_made_durable() {
 }
 
 #[test]
-fn onlookers_are_counted_in_what_is_announced_and_nowhere_before() {
+fn onlookers_are_counted_as_they_come_and_go() {
     let mut story = Story::active(CHECKPOINT);
     let before = story.session.record().clone();
     story.tell(observed(B));
     assert_eq!(story.session.record(), &before, "a version never changes after it was announced");
-    assert_eq!(story.until_with_signs_of_life(31.0), "30: checkpoint");
+    assert_eq!(story.until(1.0), "0: checkpoint");
     assert_eq!(story.session.record().watchers, 1);
+    story.tell(lost(B));
+    assert_eq!(story.until(2.0), "1: checkpoint");
+    assert_eq!(story.session.record().watchers, 0);
+    assert_eq!(story.until_with_signs_of_life(31.0), "30: checkpoint", "the next one has its time");
+    story.tell(observed(B));
+    story.until(32.0);
     story.tell(end(EndReason::UserClosed));
     assert_eq!(story.session.record().watchers, 0, "nobody looks on at what is over");
 }
