@@ -232,7 +232,7 @@ impl RegistryActor {
     /// What a session's actor would announce at this ending; `None` if the session is closed.
     fn closing(&self, record: &Record, reason: EndReason, detail: String) -> Option<Announcement> {
         let now = clock::now();
-        let mut session = Session::adopt(now, record.clone(), self.settings.limits);
+        let mut session = Session::adopt(now, now.at, record.clone(), self.settings.limits);
         session.handle(now, Event::End { reason, detail });
         std::iter::from_fn(|| session.poll_effect()).find_map(|effect| match effect {
             Effect::Announce(record, transition) => Some(Announcement { record: *record, transition }),

@@ -226,7 +226,8 @@ impl Supervised for SessionActor {
     /// Goes on from the last announced record and from what is still on the wire; then it starts anew.
     fn restarting(&mut self, _: &mut Self::Context) {
         let now = clock::now();
-        self.session = Session::adopt(now, self.last_record.clone(), self.parts.settings.limits);
+        self.session =
+            Session::adopt(now, self.session.started(), self.last_record.clone(), self.parts.settings.limits);
         for viewer in self.wire.viewers() {
             let (attach, interactive) = (viewer.attach, viewer.interactive);
             self.session.handle(now, Event::Attached { attach, interactive });

@@ -297,12 +297,11 @@ impl Session {
         }
     }
 
-    /// Takes a session up again after its actor failed: the record as last announced, its clocks from now on. The caller
-    /// attaches the browsers that are still there and repeats what the link has told: an exit, a paused output.
-    pub fn adopt(now: Moment, record: Record, limits: Limits) -> Self {
-        let served = i64::saturating_sub(now.utc.0, record.start_time.0).max(0).unsigned_abs();
-        let mut session = Self::new(now, record, limits);
-        session.started = now.at.checked_sub(Duration::from_micros(served)).unwrap_or(now.at);
+    /// Takes a session up again after its actor failed: the record as last announced, its clocks from now on, but for the
+    /// total duration, which counts from when it [`started`](Self::started). The caller attaches the browsers that are
+    /// still there and repeats what the link has told: an exit, a paused output.
+    pub fn adopt(now: Moment, started: Instant, record: Record, limits: Limits) -> Self {
+        let mut session = Self { started, ..Self::new(now, record, limits) };
         session.activity.bytes_in = session.record.bytes_in;
         session.activity.bytes_out = session.record.bytes_out;
         // Who looked on may have left meanwhile.
@@ -320,6 +319,11 @@ impl Session {
     /// The record as it stands.
     pub fn record(&self) -> &Record {
         &self.record
+    }
+
+    /// When it began, by the clock that decides. The same as long as it lives.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// The next thing to do.
@@ -602,7 +606,7 @@ impl Session {
     }
 
     /// Nobody is to blame for what could not be heard: probes are asked anew, waiting starts where it stood. Only the
-    /// total duration goes by the clock on the wall.
+    /// total duration goes on.
     fn forgive(&mut self, now: Moment, lasted: Duration) {
         let lasted = lasted.min(LONGEST);
         let watches = self.browsers.iter_mut().map(|browser| &mut browser.watch).chain(self.peer.as_mut());

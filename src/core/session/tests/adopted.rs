@@ -3,7 +3,7 @@
 use super::*;
 
 fn adopt(story: &Story, limits: Limits) -> Story {
-    let session = Session::adopt(story.now, story.session.record().clone(), limits);
+    let session = Session::adopt(story.now, story.session.started(), story.session.record().clone(), limits);
     Story { session, ..*story }
 }
 
@@ -60,11 +60,15 @@ fn an_onlooker_that_left_meanwhile_is_not_counted_for_ever() {
 }
 
 #[test]
-fn the_total_time_goes_on() {
+fn the_total_time_goes_on_whatever_the_clock_on_the_wall_says() {
     let limits = Limits { max_duration: Some(secs(900.0)), ..LIMITS };
     let mut story = Story::active(limits);
     story.pass(secs(500.0));
-    assert_eq!(adopt(&story, limits).deadline("max_duration"), Some(900.0));
+    for jump in [0, 3_600_000_000, -3_600_000_000] {
+        let mut story = story.clone();
+        story.now.utc.0 += jump;
+        assert_eq!(adopt(&story, limits).deadline("max_duration"), Some(900.0), "{jump}");
+    }
 }
 
 #[test]

@@ -268,7 +268,7 @@ proptest! {
             original.take(step)?;
         }
         let mut adopted = original.story.clone();
-        adopted.session = Session::adopt(adopted.now, original.last.clone(), LIMITS);
+        adopted.session = Session::adopt(adopted.now, adopted.session.started(), original.last.clone(), LIMITS);
         let mut adopted = Checked { story: adopted, last: original.last.clone(), ..original };
         let (activity, exit_told) = (original.story.session.activity, original.story.session.exit.is_some());
         for checked in [&mut original, &mut adopted] {
