@@ -6,7 +6,10 @@ use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge,
 use serde::Serialize;
 
 use super::{arbiter::Lags, mailbox::Meter, nodes, people, reconciler, registry, session, supervisor, webhooks};
-use crate::core::{reconcile::Action, record::EndReason};
+use crate::core::{
+    reconcile::Action,
+    record::{EndReason, Record},
+};
 
 /// Every kind of actor.
 pub const KINDS: [&str; 7] =
@@ -100,7 +103,7 @@ impl Default for Observations {
             flush_batch: Family::new_with_constructor(rows),
             store_up: Family::default(),
             dead_letters: Family::default(),
-            webhook_messages: Family::default(),
+            webhook_messages: each("outcome", webhooks::OUTCOMES),
             store_divergence: Gauge::default(),
             divergences: each("action", Action::ALL.iter().map(|action| action.as_str())),
             divergences_found: Counter::default(),
@@ -123,6 +126,15 @@ impl Default for Observations {
                 nodes: Meter::new(16),
                 people: Meter::new(16),
             },
+        }
+    }
+}
+
+impl Observations {
+    /// Counts the end of a session, wherever it was concluded.
+    pub fn ended(&self, session: &Record) {
+        if let Some(reason) = session.end_reason {
+            self.sessions_closed.get_or_create(&[("reason", reason.as_str())]).inc();
         }
     }
 }
@@ -196,4 +208,21 @@ pub struct HandleTimes {
     pub p99: f64,
     /// The slowest.
     pub max: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+
+    use super::*;
+
+    #[test]
+    fn what_becomes_of_messages_stands_at_zero_before_the_first() {
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        registry.register("messages", "Messages", Observations::default().webhook_messages);
+        encode(&mut text, &registry).unwrap();
+        for outcome in webhooks::OUTCOMES {
+            assert!(text.contains(&format!("messages_total{{outcome=\"{outcome}\"}} 0\n")), "{text}");
+        }
+    }
 }

@@ -270,7 +270,8 @@ impl RegistryActor {
 
     fn recover(&self, reply: oneshot::Sender<Result<u64, StoreError>>, ctx: &mut Context<Self>) {
         let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
-        let recovery = async move { reply.send(life::recover(journal.as_ref(), &earlier).await).is_ok() };
+        let seen = self.observations.clone();
+        let recovery = async move { reply.send(life::recover(journal.as_ref(), &earlier, &seen).await).is_ok() };
         // What it put into the outbox is told like everything else.
         ctx.spawn(recovery.into_actor(self).map(|_, registry, ctx| {
             registry.recovery = Recovery::Journal;

@@ -27,6 +27,13 @@ use crate::{
 /// Its kind, as in metrics.
 pub const KIND: &str = "webhook";
 
+/// What becomes of a message, as in metrics.
+pub const OUTCOMES: [&str; 3] = [TAKEN, FAILED, GIVEN_UP];
+
+const TAKEN: &str = "taken";
+const FAILED: &str = "failed";
+const GIVEN_UP: &str = "given_up";
+
 /// How often it is looked for new entries.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -238,18 +245,18 @@ impl Teller {
         let now = clock::since_start();
         match trouble.after(answer.clone(), now, world::draw::<f64>()) {
             Next::GoOn => {
-                self.count("taken");
+                self.count(TAKEN);
                 book.advance(name, last, None).await?;
                 self.tellings.note(name, |telling| (telling.failing_since, telling.last_error) = (None, None));
                 Ok(further(trouble))
             }
             Next::Again(pause) => {
-                self.count("failed");
+                self.count(FAILED);
                 self.failed(&answer);
                 Ok(Progress { position: Some(position), trouble, not_before: now + pause, more: false })
             }
             Next::GiveUp(error) => {
-                self.count("given_up");
+                self.count(GIVEN_UP);
                 self.failed(&answer);
                 let dead = DeadLetter { first, last, at: clock::utc(), error: error.clone() };
                 book.advance(name, last, Some(dead)).await?;

@@ -245,9 +245,7 @@ impl RegistryActor {
         let Some(entry) = self.index.remove(&record.id) else { return };
         self.departs(record.id);
         self.forget_user(&entry.record.username);
-        if let Some(reason) = record.end_reason {
-            self.observations.sessions_closed.get_or_create(&[("reason", reason.as_str())]).inc();
-        }
+        self.observations.ended(record);
         if let Some(detected) = record.detected_at
             && self.endings.len() < TIMED
         {
@@ -345,6 +343,7 @@ impl RegistryActor {
             if write.record.node != self.settings.node {
                 // What was concluded of another node is seen once it is durable, like everything else.
                 self.publish(&write);
+                self.observations.ended(&write.record);
             }
             let record = write.record;
             let (id, rank) = (record.id, record.rank());

@@ -265,7 +265,8 @@ impl RegistryActor {
         let Some(records) = self.stores.records.clone().filter(|_| due) else { return };
         self.recovery = Recovery::Records;
         let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
-        let recovery = async move { recover_records(records.as_ref(), journal.as_ref(), &earlier).await };
+        let seen = self.observations.clone();
+        let recovery = async move { recover_records(records.as_ref(), journal.as_ref(), &earlier, &seen).await };
         ctx.spawn(recovery.into_actor(self).map(|outcome, registry, _| match outcome {
             Ok(0) => {}
             Ok(closed) => tracing::info!(closed, "sessions of earlier starts were open in the records only"),

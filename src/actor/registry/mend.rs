@@ -189,6 +189,7 @@ impl RegistryActor {
             };
             Write { record, transitions: transition.into_iter().collect() }
         };
+        self.observations.ended(&write.record);
         self.enqueue(Priority::Repair, write, None, ctx);
     }
 }

@@ -81,7 +81,12 @@ pub struct StoreReport {
 
 impl Sink {
     pub(super) fn new(name: &'static str, limits: Limits, observations: Observations) -> Self {
-        observations.store_up.get_or_create(&[("store", name)]).set(1);
+        let labels = [("store", name)];
+        observations.store_up.get_or_create(&labels).set(1);
+        // Each stands at zero before its first event.
+        drop(observations.flush.get_or_create(&labels));
+        drop(observations.flush_batch.get_or_create(&labels));
+        drop(observations.dead_letters.get_or_create(&labels));
         let ledger = Ledger::new(Limits { slow: SLOW, ..limits });
         Self { name, ledger, dead: VecDeque::new(), dead_total: 0, last_error: None, observations }
     }
@@ -167,6 +172,28 @@ impl Sink {
             outbox,
             dead_letters_total: self.dead_total,
             dead_letters: self.dead.iter().rev().cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+
+    use super::*;
+
+    #[test]
+    fn what_is_counted_of_a_store_stands_at_zero_before_it_was_told_anything() {
+        let limits = Limits { batch: 1, closes: 1, linger: Duration::ZERO, capacity: 1, slow: SLOW };
+        let seen = Observations::default();
+        drop(Sink::new("records", limits, seen.clone()));
+        let (mut registry, mut text) = (Registry::default(), String::new());
+        registry.register("flush", "Flushes", seen.flush);
+        registry.register("batch", "Batches", seen.flush_batch);
+        registry.register("dead", "Given up", seen.dead_letters);
+        encode(&mut text, &registry).unwrap();
+        for name in ["flush_count", "batch_count", "dead_total"] {
+            assert!(text.contains(&format!("{name}{{store=\"records\"}} 0\n")), "{name} is missing in\n{text}");
         }
     }
 }

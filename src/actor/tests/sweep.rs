@@ -13,7 +13,7 @@ use crate::{
     },
     core::{
         reconcile::Action,
-        record::{EndReason, Epoch, Record, SessionId, Status, UtcMicros},
+        record::{EndReason, Epoch, NodeId, Record, SessionId, Status, UtcMicros},
     },
     store::{ListQuery, LiveStore, RecordStore, SharedRecords, Write},
 };
@@ -22,6 +22,11 @@ use crate::{
 fn stray(of: &Record, epoch: Epoch, n: u8) -> Record {
     let start_time = UtcMicros(of.start_time.0 - 1_000_000);
     Record { id: SessionId::new(start_time, [n; 10]), epoch, start_time, ..of.clone() }
+}
+
+/// The ends that were counted.
+fn ended(house: &House, reason: EndReason) -> u64 {
+    house.gateway.observations().sessions_closed.get_or_create(&[("reason", reason.as_str())]).get()
 }
 
 #[actix_rt::test]
@@ -76,6 +81,7 @@ async fn what_stands_open_without_an_actor_is_closed_and_a_dry_run_leaves_it() {
     house.gateway.sweep(false).await.unwrap();
     house.eventually(async || remote.get(own.id).await.unwrap().unwrap().is_closed()).await;
     assert_eq!(remote.get(own.id).await.unwrap().unwrap().end_reason, Some(EndReason::ActorFailed));
+    assert_eq!(ended(&house, EndReason::ActorFailed), 1);
     assert_eq!(house.find(id).await.status, Status::Active, "what is served goes on");
 }
 
@@ -114,6 +120,25 @@ async fn a_session_that_began_and_ended_while_a_sweep_read_the_stores_is_no_stra
     let (fixes, departed) = (vec![fix], muster.departed.clone());
     registry.deliver(RegistryMessage::Mend { fixes, departed, dry_run: true, reply }).await.ok();
     assert_eq!(standing.await.unwrap(), []);
+}
+
+#[actix_rt::test]
+async fn an_end_that_was_concluded_of_another_node_is_counted() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    let other = Record { node: NodeId("elsewhere".into()), ..stray(&house.find(id).await, Epoch(1), 2) };
+    let remote = house.remote.as_ref().unwrap().store.clone();
+    remote.apply(vec![Write { record: other.clone(), transitions: vec![] }]).await.unwrap();
+    let registry = house.gateway.parts.registry.clone();
+    let (reply, muster) = oneshot::channel();
+    registry.deliver(RegistryMessage::Muster(reply)).await.ok();
+    let departed = muster.await.unwrap().departed;
+    let fixes = vec![Fix { action: Action::Infer, id: other.id, record: Some(other.clone()), history: vec![] }];
+    let (reply, standing) = oneshot::channel();
+    registry.deliver(RegistryMessage::Mend { fixes, departed, dry_run: false, reply }).await.ok();
+    assert_eq!(standing.await.unwrap(), [(other.id, Action::Infer)]);
+    house.eventually(async || ended(&house, EndReason::NodeLost) == 1).await;
+    assert!(remote.get(other.id).await.unwrap().unwrap().is_closed());
 }
 
 #[actix_rt::test]

@@ -3,7 +3,7 @@
 use tokio::task::spawn_blocking;
 
 use crate::{
-    actor::{Settings, clock, stores::Stores},
+    actor::{Settings, clock, observe::Observations, stores::Stores},
     core::record::{Authority, Epoch, NodeId, Record, Status},
     recording::{Seal, shelf::Shelf},
     store::{ListQuery, Position, RecordStore, StoreError, Write},
@@ -91,6 +91,7 @@ fn sealed(shelf: &Shelf, session: &Record) -> Option<Seal> {
 pub(in crate::actor::registry) async fn recover(
     journal: &dyn RecordStore,
     earlier: &Earlier,
+    observations: &Observations,
 ) -> Result<u64, StoreError> {
     let mut closed = 0;
     let close = async |orphans: Vec<Record>| {
@@ -99,7 +100,10 @@ pub(in crate::actor::registry) async fn recover(
             let detail = earlier.found(&record);
             Write::lost(record, Authority::Observed, now, detail)
         };
-        journal.apply(orphans.into_iter().map(lost).collect()).await
+        let ends: Vec<Write> = orphans.into_iter().map(lost).collect();
+        journal.apply(ends.clone()).await?;
+        ends.iter().for_each(|end| observations.ended(&end.record));
+        Ok::<(), StoreError>(())
     };
     loop {
         let orphans = earlier.orphans(journal).await?;
@@ -127,6 +131,7 @@ pub(super) async fn recover_records(
     records: &dyn RecordStore,
     journal: &dyn RecordStore,
     earlier: &Earlier,
+    observations: &Observations,
 ) -> Result<u64, StoreError> {
     let mut closed = 0;
     loop {
@@ -149,6 +154,7 @@ pub(super) async fn recover_records(
         }
         if !unknown.is_empty() {
             journal.apply(unknown.clone()).await?;
+            unknown.iter().for_each(|end| observations.ended(&end.record));
         }
         ended.extend(unknown);
         records.apply(ended).await?;

@@ -7,6 +7,7 @@ use std::{
 
 use super::*;
 use crate::{
+    actor::observe::Observations,
     core::record::{Authority, Durable, Record, Status, UtcMicros},
     recording::{Seal, shelf::Shelf},
     store::{Write, sqlite::SqliteStore},
@@ -46,6 +47,11 @@ fn told(record: &Record) -> Vec<Write> {
     vec![Write { record: record.clone(), transitions }]
 }
 
+/// Ends that were counted.
+fn lost(seen: &Observations) -> u64 {
+    seen.sessions_closed.get_or_create(&[("reason", "node_lost")]).get()
+}
+
 #[actix_rt::test]
 async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
     let folder = tempfile::tempdir().unwrap();
@@ -64,11 +70,13 @@ async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
     records.apply(told(&connecting)).await.unwrap();
     journal.apply(told(&active)).await.unwrap();
 
-    assert_eq!(recover(&journal, &earlier).await.unwrap(), 1);
-    assert_eq!(recover_records(&records, &journal, &earlier).await.unwrap(), 1);
+    let seen = Observations::default();
+    assert_eq!(recover(&journal, &earlier, &seen).await.unwrap(), 1);
+    assert_eq!(recover_records(&records, &journal, &earlier, &seen).await.unwrap(), 1);
     let ended = journal.get(active.id).await.unwrap().unwrap();
     assert_eq!((ended.end_reason, ended.version), (Some(EndReason::NodeLost), 3));
     assert_eq!(records.get(active.id).await.unwrap().unwrap(), ended);
+    assert_eq!(lost(&seen), 1);
     let history = journal.history(active.id).await.unwrap();
     assert_eq!(history.iter().filter(|passed| passed.status == Status::Closed).count(), 1);
 }
@@ -89,9 +97,11 @@ async fn what_stands_open_under_another_name_is_over_where_nobody_shares_the_rec
     for record in left.iter().chain([&served]) {
         journal.apply(told(record)).await.unwrap();
     }
-    assert_eq!(recover(&journal, &earlier).await.unwrap(), 0, "the other may be a gateway that serves");
+    let seen = Observations::default();
+    assert_eq!(recover(&journal, &earlier, &seen).await.unwrap(), 0, "the other may be a gateway that serves");
     earlier.alone = true;
-    assert_eq!(recover(&journal, &earlier).await.unwrap(), 5);
+    assert_eq!(recover(&journal, &earlier, &seen).await.unwrap(), 5);
+    assert_eq!(lost(&seen), 5);
     for record in &left {
         let ended = journal.get(record.id).await.unwrap().unwrap();
         assert_eq!((ended.end_reason, &ended.node), (Some(EndReason::NodeLost), &record.node));
