@@ -242,8 +242,8 @@ impl RegistryActor {
     }
 
     fn closed(&mut self, record: &Record) {
-        let Some(entry) = self.index.remove(&record.id) else { return };
         self.departs(record.id);
+        let Some(entry) = self.index.remove(&record.id) else { return };
         self.forget_user(&entry.record.username);
         self.observations.ended(record);
         if let Some(detected) = record.detected_at
@@ -343,6 +343,7 @@ impl RegistryActor {
             if write.record.node != self.settings.node {
                 // What was concluded of another node is seen once it is durable, like everything else.
                 self.publish(&write);
+                self.departs(write.record.id);
                 self.observations.ended(&write.record);
             }
             let record = write.record;

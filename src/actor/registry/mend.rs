@@ -44,7 +44,7 @@ pub struct Muster {
 }
 
 /// Sessions that ended here. One that began after a muster and is over when something is mended was served all its life,
-/// though neither the muster nor the index knows it.
+/// though neither the muster nor the index knows it. Nor is what another sweep closed meanwhile closed and told once more.
 #[derive(Debug, Default)]
 pub struct Departed(Mutex<HashSet<SessionId>>);
 
@@ -72,7 +72,7 @@ impl RegistryActor {
         }
     }
 
-    /// A session ended here.
+    /// A session ended here, or was closed from here.
     pub(super) fn departs(&mut self, id: SessionId) {
         self.musters.retain(|muster| {
             muster.upgrade().is_some_and(|departed| {
@@ -114,7 +114,7 @@ impl RegistryActor {
             }
             Action::Infer => {
                 let untold = |sink: &Sink| sink.is_up() && sink.ledger.peek(*id).is_none();
-                record.is_some() && self.records.as_ref().is_some_and(untold)
+                record.is_some() && !departed.has(*id) && self.records.as_ref().is_some_and(untold)
             }
             Action::Tombstone => record.as_ref().is_some_and(Record::is_closed) && !known && shown,
             Action::AlarmUnrecorded => !known && !self.is_on_its_way(*id),

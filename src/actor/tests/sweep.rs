@@ -123,7 +123,7 @@ async fn a_session_that_began_and_ended_while_a_sweep_read_the_stores_is_no_stra
 }
 
 #[actix_rt::test]
-async fn an_end_that_was_concluded_of_another_node_is_counted() {
+async fn an_end_that_two_sweeps_conclude_of_another_node_is_told_and_counted_once() {
     let house = House::with_records().await;
     let (id, _attached, _target) = house.active().await;
     let other = Record { node: NodeId("elsewhere".into()), ..stray(&house.find(id).await, Epoch(1), 2) };
@@ -132,13 +132,18 @@ async fn an_end_that_was_concluded_of_another_node_is_counted() {
     let registry = house.gateway.parts.registry.clone();
     let (reply, muster) = oneshot::channel();
     registry.deliver(RegistryMessage::Muster(reply)).await.ok();
-    let departed = muster.await.unwrap().departed;
-    let fixes = vec![Fix { action: Action::Infer, id: other.id, record: Some(other.clone()), history: vec![] }];
-    let (reply, standing) = oneshot::channel();
-    registry.deliver(RegistryMessage::Mend { fixes, departed, dry_run: false, reply }).await.ok();
-    assert_eq!(standing.await.unwrap(), [(other.id, Action::Infer)]);
+    // Both read the stores before either mends.
+    let muster = muster.await.unwrap();
+    let mend = async || {
+        let (departed, (reply, standing)) = (muster.departed.clone(), oneshot::channel());
+        let fixes = vec![Fix { action: Action::Infer, id: other.id, record: Some(other.clone()), history: vec![] }];
+        registry.deliver(RegistryMessage::Mend { fixes, departed, dry_run: false, reply }).await.ok();
+        standing.await.unwrap()
+    };
+    assert_eq!(mend().await, [(other.id, Action::Infer)]);
     house.eventually(async || ended(&house, EndReason::NodeLost) == 1).await;
     assert!(remote.get(other.id).await.unwrap().unwrap().is_closed());
+    assert_eq!(mend().await, []);
 }
 
 #[actix_rt::test]
