@@ -369,3 +369,6 @@ impl Film {
 fn sentence(error: &io::Error) -> String {
     format!("This session must be recorded, and its recording cannot be written: {error}.")
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Cursor, ErrorKind, Read},
+    io::{Cursor, ErrorKind, Read, Write},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
     sync::{
@@ -175,6 +175,8 @@ fn all_that_a_row_of_failed_writes_lost_is_told_and_the_last_size_is_told_again(
     reel.resize(Duration::from_secs(4), 132, 43);
     assert!(reel.flush().is_err());
     assert_eq!((reel.lost(), reel.size()), (250, before));
+    // What a full disk took of a line.
+    File::options().append(true).open(&away).unwrap().write_all(b"[3.0,\"o\",\"to").unwrap();
     fs::remove_dir(&path).unwrap();
     fs::rename(&away, &path).unwrap();
     reel.output(Duration::from_secs(5), b" again").unwrap();

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::house::{House, eventually, read, request};
+use super::house::{House, eventually, hurried, read, request};
 use crate::{
     actor::{gateway::Ended, registry::RegistryMessage, stores::Stores, wire::ToSocket},
     core::record::{Authority, Durable, EndReason, Record, SessionId, Status},
@@ -39,6 +39,19 @@ async fn an_open_waits_a_moment_for_the_records_and_says_where_it_is_durable() {
     assert!(house.records.store.get(opened.id).await.unwrap().is_some());
     assert_eq!(remote(&house, opened.id).await, None);
     assert_eq!(house.find(opened.id).await.durable, Durable::Journal);
+}
+
+#[actix_rt::test]
+async fn an_open_that_waits_for_the_records_is_answered_though_the_registry_fails() {
+    let house = House::with_records().await;
+    let closed_gate = house.remote.as_ref().unwrap().gate.acquire().await.unwrap();
+    let gateway = house.gateway.clone();
+    let opening = actix::spawn(async move { gateway.open(request()).await });
+    eventually(async || house.records.store.outbox_len().await.unwrap() == 1).await;
+    assert!(house.gateway.parts.registry.tell(RegistryMessage::Panic).is_ok());
+    let opened = hurried(opening).await.unwrap().unwrap();
+    assert_eq!(opened.durable, Durable::Journal);
+    drop(closed_gate);
 }
 
 #[actix_rt::test]

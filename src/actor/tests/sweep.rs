@@ -1,19 +1,21 @@
 //! What sweeps promise, and what becomes of a gateway whose right to serve was taken.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::sync::oneshot;
 
 use super::house::{House, read, request};
 use crate::{
     actor::{
+        gateway::GatewayError,
         reconciler::{Fix, ReconcilerMessage},
         registry::RegistryMessage,
         wire::ToSocket,
+        world::World,
     },
     core::{
         reconcile::Action,
-        record::{EndReason, Epoch, NodeId, Record, SessionId, Status, UtcMicros},
+        record::{Authority, EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, UtcMicros},
     },
     store::{ListQuery, LiveStore, RecordStore, SharedRecords, Write},
 };
@@ -195,4 +197,43 @@ async fn a_gateway_that_was_fenced_ends_what_it_serves_and_gives_up() {
     house.eventually(async || house.collapsed.load(Ordering::Relaxed)).await;
     house.eventually(async || remote.get(id).await.unwrap().is_some_and(|record| record.is_closed())).await;
     assert_eq!(house.gateway.readiness().reasons, ["lease lost"]);
+}
+
+#[actix_rt::test]
+async fn what_a_node_that_left_is_still_shown_to_serve_leaves_the_view_too() {
+    let house = House::with_records().await;
+    let (id, _attached, _target) = house.active().await;
+    let remote = house.remote.as_ref().unwrap().store.clone();
+    let (node, start) = (NodeId("elsewhere".into()), Incarnation::new([2; 16]));
+    let epoch = remote.begin_epoch(node.clone(), start.clone(), Epoch(0), UtcMicros(1)).await.unwrap();
+    let other = Record { node: node.clone(), ..stray(&house.find(id).await, epoch, 3) };
+    // It was closed and told to the records; its view did not answer.
+    let end = Write::lost(other.clone(), Authority::Observed, UtcMicros(2), "ended by a test".into());
+    remote.apply(vec![end]).await.unwrap();
+    house.live.apply(vec![other.clone()]).await.unwrap();
+    remote.leave(node, start).await.unwrap();
+    let shown = async || house.live.open().await.unwrap().iter().map(|shown| shown.id).collect::<Vec<_>>();
+    assert!(shown().await.contains(&other.id));
+    house
+        .eventually(async || {
+            house.gateway.sweep(false).await.unwrap();
+            shown().await == [id]
+        })
+        .await;
+}
+
+#[test]
+fn nobody_is_let_in_from_the_moment_the_right_to_serve_is_over() {
+    let world = World::new(UtcMicros(1_750_000_000_000_000), 1);
+    world.enter(|| {
+        actix_rt::System::new().block_on(async {
+            let house = House::with_records().await;
+            house.open().await;
+            world.suspend(Duration::from_hours(25));
+            // Nobody has looked yet whether it is.
+            assert_eq!(house.gateway.readiness().reasons, [""; 0]);
+            let refused = house.gateway.open(request()).await;
+            assert!(matches!(refused, Err(GatewayError::Store)), "{refused:?}");
+        });
+    });
 }

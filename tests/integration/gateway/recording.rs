@@ -117,6 +117,12 @@ fn a_session_is_recorded_served_in_parts_and_verified() {
     let text = fs::read_to_string(file(&home, &id_of_other)).unwrap();
     fs::write(&path, &text).unwrap();
     assert_eq!(verify(&home, &path).0, 1, "the file names another session");
+    // One that somebody made, of no session.
+    let made = "{\"version\":2,\"width\":80,\"height\":24}\n[1.0,\"o\",\"made up\"]\n";
+    fs::write(&path, made).unwrap();
+    let (code, told) = verify(&home, &path);
+    let what = told["bad"]["what"].as_str().unwrap_or_default();
+    assert!(code == 1 && what.ends_with("holds the recording of no session"), "{told:#}");
 }
 
 #[test]
