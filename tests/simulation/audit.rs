@@ -258,6 +258,7 @@ impl Auditor {
             }
             match record.is_closed() {
                 true if record.end_reason == Some(EndReason::IdleTimeout) => confusion.idled += 1,
+                true if record.end_reason == Some(EndReason::MaxDuration) => confusion.aged += 1,
                 true if life.causes.is_empty() && life.due().is_none() => {}
                 true => confusion.found += 1,
                 false => confusion.spared += 1,

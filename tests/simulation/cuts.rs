@@ -33,6 +33,7 @@ use crate::{
     host::{Host, Parts, Ways},
     log::Log,
     number,
+    patience::Patience,
     run::drive,
     stores::{
         dice::Dice,
@@ -162,7 +163,7 @@ fn host(seed: u64) -> (Host, Shells) {
         dice: dice.fork(),
         hasty: false,
         serve_for: SERVE_FOR,
-        idle: None,
+        patience: Patience::default(),
         ahead: 5,
     };
     (Host::new(0, parts), shells)

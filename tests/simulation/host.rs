@@ -34,6 +34,7 @@ use tokio::{task::LocalSet, time::Instant};
 
 use crate::{
     log::Log,
+    patience::Patience,
     stings::Stings,
     stores::{
         dice::Dice,
@@ -81,7 +82,7 @@ pub struct Host {
     dice: Dice,
     hasty: bool,
     serve_for: Duration,
-    idle: Option<Duration>,
+    patience: Patience,
     ahead: usize,
     set: RefCell<Option<LocalSet>>,
     gateway: RefCell<Option<Gateway>>,
@@ -113,8 +114,8 @@ pub struct Parts {
     pub hasty: bool,
     /// How long it may serve without a renewal of its lease.
     pub serve_for: Duration,
-    /// How long its people may type nothing, if that is limited.
-    pub idle: Option<Duration>,
+    /// How long it lets people be.
+    pub patience: Patience,
     /// Sessions that wait in memory for the records.
     pub ahead: usize,
 }
@@ -122,7 +123,8 @@ pub struct Parts {
 impl Host {
     /// A host on which nothing runs.
     pub fn new(number: usize, parts: Parts) -> Self {
-        let Parts { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for, idle, ahead } = parts;
+        let Parts { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for, patience, ahead } =
+            parts;
         let (world, stings) = (World::new(WALL, dice.next()), Rc::new(Stings::new(number, truth.clone(), log.clone())));
         let seen = stings.clone();
         world.watch(move |kind, which| seen.see(kind, which));
@@ -140,7 +142,7 @@ impl Host {
             dice,
             hasty,
             serve_for,
-            idle,
+            patience,
             ahead,
             set: RefCell::default(),
             gateway: RefCell::default(),
@@ -259,7 +261,7 @@ impl Host {
             connector: self.connector.clone(),
             collapsed: self.collapsed.clone(),
             serve_for: self.serve_for,
-            idle: self.idle,
+            patience: self.patience,
             ahead: self.ahead,
         }
     }
@@ -275,18 +277,18 @@ struct Boot {
     connector: Arc<dyn Connector + Send + Sync>,
     collapsed: Arc<Mutex<Option<Collapse>>>,
     serve_for: Duration,
-    idle: Option<Duration>,
+    patience: Patience,
     ahead: usize,
 }
 
 /// Starts a gateway as the composition root does.
 async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
-    let Boot { node, incarnation, journal, records, live, connector, collapsed, serve_for, idle, ahead } = boot;
+    let Boot { node, incarnation, journal, records, live, connector, collapsed, serve_for, patience, ahead } = boot;
     let asked = records.as_ref().map(|records| Asked::Store(records.as_ref()));
     let epoch = registry::begin_epoch(journal.as_ref(), asked, &node, &incarnation, Epoch(0)).await?;
     let view: Arc<dyn LiveStore> = Arc::new(View::new(live.0, live.1, node.clone(), epoch));
     let gateway = Gateway::start(Foundation {
-        settings: Settings { serve_for, records_ahead: ahead, ..settings(node, incarnation, epoch, idle) },
+        settings: Settings { serve_for, records_ahead: ahead, ..settings(node, incarnation, epoch, patience) },
         stores: Stores {
             journal,
             records: records.map(|records| records as Arc<dyn SharedRecords>),
@@ -302,7 +304,7 @@ async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
     Ok((gateway, closed))
 }
 
-fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch, idle_timeout: Option<Duration>) -> Settings {
+fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch, patience: Patience) -> Settings {
     Settings {
         node,
         incarnation,
@@ -312,8 +314,8 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch, idle_timeout: 
             browser: WATCH,
             peer: WATCH,
             reattach_window: REATTACH,
-            idle_timeout,
-            max_duration: None,
+            idle_timeout: patience.idle,
+            max_duration: patience.life,
             checkpoint: Duration::from_secs(30),
         },
         stream: stream::Limits { window: 64 * 1024, replay: 32 * 1024, screens: true },

@@ -24,6 +24,7 @@ mod faults;
 mod host;
 mod link;
 mod log;
+mod patience;
 mod people;
 mod right;
 mod run;
@@ -74,6 +75,7 @@ fn every_promise_holds_in_every_seed() {
     let play = |seed| Play { seed, lasts: HOUR, planted: None, company: Company::Passers, loud: false };
     let all = judge(first, seeds, play);
     assert!(seeds < SEEDS || all.idled > 0, "nobody was idle for too long");
+    assert!(seeds < SEEDS || all.aged > 0, "nobody stayed for too long");
 }
 
 /// Plays `seeds` seeds from `first` on, as many at once as there are threads, tells what came of them, and fails if any did, or
@@ -101,16 +103,18 @@ fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) -> Confusion
         killed: sum(|outcome| outcome.confusion.killed),
         missed: sum(|outcome| outcome.confusion.missed),
         idled: sum(|outcome| outcome.confusion.idled),
+        aged: sum(|outcome| outcome.confusion.aged),
     };
     let (judged, unanswered) = (sum(|outcome| outcome.listings.0), sum(|outcome| outcome.listings.1));
     println!(
-        "{} seeds, {} sessions asked for, {:.0} session-hours, {} found over, {} spared, {} idle and ended, {} lived and were ended, {} died and were missed, {judged} listings judged, {unanswered} unanswered, {} lines of log, {:?}",
+        "{} seeds, {} sessions asked for, {:.0} session-hours, {} found over, {} spared, {} idle and ended, {} of age and ended, {} lived and were ended, {} died and were missed, {judged} listings judged, {unanswered} unanswered, {} lines of log, {:?}",
         played.len(),
         sum(|outcome| outcome.asked),
         played.iter().map(|outcome| outcome.open.as_secs_f64() / HOUR.as_secs_f64()).sum::<f64>(),
         all.found,
         all.spared,
         all.idled,
+        all.aged,
         all.killed,
         all.missed,
         sum(|outcome| outcome.hash.1),
@@ -173,6 +177,7 @@ fn a_planted_bug_is_found() {
         (Planted::MuteProbes, &["I5"][..]),
         (Planted::ClingingLink, &["I6"][..]),
         (Planted::HastyIdling, &["I5"][..]),
+        (Planted::HastyAging, &["I5"][..]),
         (Planted::Records(Flaw::HidesARow), &["I11"][..]),
         (Planted::Records(Flaw::ShowsTheDead), &["I11"][..]),
     ];

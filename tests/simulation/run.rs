@@ -16,6 +16,7 @@ use crate::{
     host::{Host, Parts, Ways},
     link::{Beside, Network, Targets},
     log::Log,
+    patience::Patience,
     people::People,
     stores::{
         dice::Dice,
@@ -56,6 +57,8 @@ pub enum Planted {
     ClingingLink,
     /// Who types nothing is ended in half the time.
     HastyIdling,
+    /// Who stays is ended in half the time.
+    HastyAging,
 }
 
 /// Who uses the gateways, and how much goes wrong with them.
@@ -90,10 +93,19 @@ pub struct Play {
 }
 
 impl Play {
-    /// How long nobody may type: in every fifth play of those who pass, one to four minutes.
-    fn idle(&self) -> Option<Duration> {
-        let limited = self.company == Company::Passers && self.seed.is_multiple_of(5);
-        limited.then(|| Duration::from_secs(60 * (1 + self.seed / 5 % 4)))
+    /// How long its gateways are to let people be: without limits, but for those who pass.
+    fn patience(&self) -> Patience {
+        if self.company == Company::Passers { Patience::of(self.seed) } else { Patience::default() }
+    }
+
+    /// How long they do.
+    fn shown_patience(&self) -> Patience {
+        let Patience { idle, life } = self.patience();
+        let part = |bug| if self.planted == Some(bug) { 2 } else { 1 };
+        Patience {
+            idle: idle.map(|idle| idle / part(Planted::HastyIdling)),
+            life: life.map(|life| life / part(Planted::HastyAging)),
+        }
     }
 }
 
@@ -149,7 +161,7 @@ impl Stage {
         let alone = dice.roll(3) == 0 && !matches!(play.planted, Some(Planted::Records(_)));
         let count = if alone { 1 } else { *dice.pick(&CLUSTERS) };
         let serve_for = if count > 1 && dice.roll(3) == 0 { FENCED_AFTER } else { SERVE_FOR };
-        let truth = Shared::new(Truth::new(count, serve_for).idling_for(play.idle()));
+        let truth = Shared::new(Truth::new(count, serve_for).letting_be(play.patience()));
         let witness = Arc::new(Witness::new(truth.clone(), log.clone()));
         let flaw = |wanted: fn(Planted) -> Option<Flaw>| play.planted.and_then(wanted);
         let in_records = flaw(|planted| if let Planted::Records(flaw) = planted { Some(flaw) } else { None });
@@ -215,7 +227,7 @@ impl Stage {
                 dice: dice.fork(),
                 hasty: planted == Some(Planted::HastyDisk),
                 serve_for: self.serve_for,
-                idle: self.play.idle().map(|idle| if planted == Some(Planted::HastyIdling) { idle / 2 } else { idle }),
+                patience: self.play.shown_patience(),
                 ahead: match self.play.company {
                     // Few enough that an outage spills.
                     Company::Passers => 5,

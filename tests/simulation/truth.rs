@@ -12,7 +12,7 @@ use pulsegate::core::{
 };
 use tokio::time::Instant;
 
-use crate::right::Right;
+use crate::{patience::Patience, right::Right};
 
 /// The person's or program's name for a session before it has an id.
 pub type Token = u64;
@@ -95,6 +95,8 @@ pub struct Verdict {
 pub struct Life {
     /// Which host serves it.
     pub host: usize,
+    /// When it was asked for.
+    began: Instant,
     /// Its id, once anybody told.
     pub id: Option<SessionId>,
     /// When its open was acknowledged.
@@ -129,6 +131,7 @@ impl Life {
     fn new(host: usize, now: Instant) -> Self {
         Self {
             host,
+            began: now,
             id: None,
             opened: None,
             peer: None,
@@ -219,13 +222,13 @@ impl Life {
         self.causes.push((EndReason::NodeLost, now));
     }
 
-    /// Why `reason` is wrong, if it is, on a host that last stalled until `stalled`, where nobody may be idle for `idle`.
+    /// Why `reason` is wrong, if it is, on a host that last stalled until `stalled`.
     pub fn wrong(
         &self,
         reason: EndReason,
         now: Instant,
         stalled: Option<Instant>,
-        idle: Option<Duration>,
+        patience: Patience,
     ) -> Option<String> {
         let verdict = self.verdict.clone().unwrap_or_else(|| Verdict {
             at: now,
@@ -244,7 +247,10 @@ impl Life {
             // A stall, a new start of its actor and the shell's beginning only put it off.
             EndReason::IdleTimeout => {
                 let still = verdict.typed.map(|since| verdict.at.saturating_duration_since(since));
-                still.zip(idle).is_some_and(|(still, limit)| still >= limit)
+                still.zip(patience.idle).is_some_and(|(still, limit)| still >= limit)
+            }
+            EndReason::MaxDuration => {
+                patience.life.is_some_and(|limit| verdict.at.saturating_duration_since(self.began) >= limit)
             }
             EndReason::ConnectFailed | EndReason::AuthFailed => told && !self.linked,
             _ => told,
@@ -277,8 +283,8 @@ pub struct Truth {
     pub hosts: Vec<Condition>,
     /// How long a host may serve without a renewal.
     pub serve_for: Duration,
-    /// How long nobody may type, if that is limited.
-    pub idle: Option<Duration>,
+    /// How long they let people be.
+    pub patience: Patience,
 }
 
 impl Truth {
@@ -287,9 +293,9 @@ impl Truth {
         Self { hosts: vec![Condition::default(); hosts], serve_for, ..Self::default() }
     }
 
-    /// The same, where nobody may be idle for longer.
-    pub fn idling_for(self, idle: Option<Duration>) -> Self {
-        Self { idle, ..self }
+    /// The same, where they let people be for so long.
+    pub fn letting_be(self, patience: Patience) -> Self {
+        Self { patience, ..self }
     }
 
     /// A host's right to serve, and how long it has it without a renewal.

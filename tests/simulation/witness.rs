@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
 };
 
 use pulsegate::{
@@ -15,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::{
     log::Log,
+    patience::Patience,
     stores::table::Watch,
     truth::{Life, Token, Truth},
 };
@@ -53,6 +53,8 @@ pub struct Confusion {
     pub missed: u64,
     /// Lived, and was ended since nobody typed.
     pub idled: u64,
+    /// Lived, and was ended since it had lasted for so long.
+    pub aged: u64,
 }
 
 /// What is true of the host that serves a session, just now.
@@ -60,7 +62,7 @@ struct Standing {
     stalled: Option<Instant>,
     may_be_fenced: bool,
     may_be_concluded: bool,
-    idle: Option<Duration>,
+    patience: Patience,
 }
 
 /// The number of a host whose lease in the shared records this is.
@@ -150,7 +152,7 @@ impl Witness {
         let reason = given.end_reason.unwrap_or(EndReason::Overloaded);
         let fenced = reason == EndReason::Fenced && host.may_be_fenced;
         let lost = reason == EndReason::NodeLost && concluded;
-        if let Some(wrong) = life.wrong(reason, now, host.stalled, host.idle).filter(|_| !fenced && !lost) {
+        if let Some(wrong) = life.wrong(reason, now, host.stalled, host.patience).filter(|_| !fenced && !lost) {
             *self.killed.lock().expect("nothing panics under this lock") += 1;
             self.log.broken(&format!("I5 {}: {wrong}", given.id));
         }
@@ -181,7 +183,7 @@ impl Watch for Witness {
         let record = &given.record;
         self.judge_rank(store, before, record, after);
         let mut truth = self.truth.look();
-        let (hosts, idle, now) = (truth.hosts.clone(), truth.idle, Instant::now());
+        let (hosts, patience, now) = (truth.hosts.clone(), truth.patience, Instant::now());
         let Some(owner) = truth.life_of(record).map(|(_, life)| life.host) else {
             return self.log.broken(&format!("{store}: nobody asked for {record:?}"));
         };
@@ -190,7 +192,7 @@ impl Watch for Witness {
             stalled: hosts.get(owner).and_then(|host| host.stalled),
             may_be_fenced: right.as_ref().is_some_and(|(right, serve_for)| right.may_give_up(now, *serve_for)),
             may_be_concluded: right.is_some_and(|(right, serve_for)| right.may_be_taken(now, serve_for)),
-            idle,
+            patience,
         };
         let Some((token, life)) = truth.life_of(record) else { return };
         if store == "journal" {
