@@ -15,7 +15,7 @@ use crate::{
     support::{
         browser::Attach,
         by_hand::{ByHand, VERSION, kexinit, modern, packet, string},
-        eventually, eventually_nothing_changes,
+        eventually, eventually_nothing_changes, eventually_within,
         gateway::{Gateway, Home},
         playground::Playground,
         sshd::{Options, keygen},
@@ -272,7 +272,7 @@ fn a_target_that_turns_hostile_behind_the_keys_costs_no_memory_and_nobody_else_n
         });
         neighbour.runs(&format!("echo {nth}-unharmed"), &format!("{nth}-unharmed"));
         if *ends {
-            gateway.becomes(&id, "closed/peer_closed");
+            eventually_within(Duration::from_secs(30), what, || gateway.session(&id)["status"] == "closed");
         }
         let stood = gateway.session(&id);
         let (status, reason) = (&stood["status"], &stood["end_reason"]);

@@ -1,10 +1,13 @@
 //! Users whom a proxy in front names: believed from where the configuration says, and from nowhere else.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::people::{PASSWORD, Person, add};
 use crate::support::{
     browser::Attach,
+    eventually_within,
     gateway::{Gateway, Home},
     http::{self, Answer},
     playground::Playground,
@@ -79,8 +82,9 @@ fn signing_out_ends_the_sign_in_of_a_cookie_that_came_too() {
     let both = format!("Remote-User: ada\r\n{}", ada.headers);
     assert_eq!(asks(&gateway, "POST", "/api/v1/logout", &both, None).status, 204);
     assert_eq!(ada.asks("GET", "/api/v1/me", None).status, 401);
-    let told = gateway.shows("/api/v1/audit?action=sign_out");
-    assert_eq!(told["items"][0]["subject"], "ada", "{told}");
+    eventually_within(Duration::from_secs(5), "an entry in the audit log", || {
+        gateway.shows("/api/v1/audit?action=sign_out")["items"][0]["subject"] == "ada"
+    });
 }
 
 #[test]

@@ -288,7 +288,7 @@ fn onlookers_are_counted_as_they_come_and_go() {
     story.tell(lost(B));
     assert_eq!(story.until(2.0), "1: checkpoint");
     assert_eq!(story.session.record().watchers, 0);
-    assert_eq!(story.until_with_signs_of_life(31.0), "30: checkpoint", "the next one has its time");
+    assert_eq!(story.until_with_signs_of_life(31.0), "5: ping 1, probe; 30: checkpoint", "the next one has its time");
     story.tell(observed(B));
     story.until(32.0);
     story.tell(end(EndReason::UserClosed));
