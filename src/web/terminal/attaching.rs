@@ -1,0 +1,98 @@
+//! How a socket comes to its session: it attaches, or its page is told why it cannot. Knows no frame that comes after.
+
+use actix::{ActorFutureExt, AsyncContext, WrapFuture};
+use bytes::Bytes;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::{
+    Ctx, Ends, TerminalSocket,
+    control::{Typing, held},
+};
+use crate::{
+    actor::{
+        gateway::{GatewayError, Phase},
+        session::{Attach, AttachError, Attached},
+    },
+    core::{audit::Action, record::Record},
+    web::{
+        protocol::{Fault, GatewayFrame, LEAVING},
+        standing,
+        view::session_json,
+    },
+};
+
+impl TerminalSocket {
+    /// Attaches; frames that come meanwhile wait.
+    pub(super) fn attach(&mut self, request: Attach, again: bool, ctx: &mut Ctx) {
+        let (gateway, id) = (self.gateway.clone(), self.id);
+        let (interactive, moves, new) = (request.interactive, request.moves, request.seen.offset.is_none());
+        let attaching = async move {
+            let outcome =
+                if again { gateway.attach_again(id, request).await } else { gateway.attach(id, request).await };
+            let ended = match &outcome {
+                Ok(None | Some(Err(AttachError::Ended))) => gateway.find(id).await,
+                Ok(Some(_)) | Err(_) => Ok(None),
+            };
+            (outcome, ended)
+        };
+        ctx.wait(attaching.into_actor(self).map(move |(outcome, ended), socket, ctx| match outcome {
+            Ok(Some(Ok(attached))) => socket.attached(attached, (interactive, moves), new, ctx),
+            Ok(Some(Err(error @ AttachError::Offset(_)))) => socket.fail(Fault::Protocol, &error.to_string(), ctx),
+            Ok(Some(Err(error @ AttachError::Elsewhere))) => socket.fail(Fault::Superseded, &error.to_string(), ctx),
+            Ok(None | Some(Err(AttachError::Ended))) => match ended {
+                Ok(Some(Record { end_reason: Some(reason), exit_status, .. })) => {
+                    socket.closed(reason, exit_status, "This session has ended.", ctx);
+                }
+                // Its end is on its way into the journal; why it ended is told once it is there.
+                Ok(Some(_)) => socket.fail(Fault::Failed, "This session is just ending. Try again.", ctx),
+                Ok(None) => socket.fail(Fault::NoSuchSession, "No such session is known. Open a new one.", ctx),
+                Err(error) => socket.fail(Fault::Failed, &error.to_string(), ctx),
+            },
+            Err(error @ GatewayError::Overloaded) => socket.fail(Fault::TooMany, &error.to_string(), ctx),
+            Err(error) => socket.fail(Fault::Failed, &error.to_string(), ctx),
+        }));
+    }
+
+    fn attached(&mut self, attached: Attached, (interactive, moves): (bool, bool), new: bool, ctx: &mut Ctx) {
+        let Attached { record, ends, window, ping_interval, session } = attached;
+        ends.side.heard.touch();
+        if !self.standing.is_own() {
+            self.visitor.looks_at(&self.gateway, Action::SessionAttach, &record);
+        }
+        let typing = Typing::new(interactive, moves, ends.take_over, &ends.hold);
+        let may = self.may(&typing);
+        self.send(&GatewayFrame::Attached {
+            session: Box::new(session_json(&record)),
+            output_offset: ends.start.offset,
+            input_offset: ends.input_offset,
+            output_window: window,
+            ping_interval_ms: u64::try_from(ping_interval.as_millis()).unwrap_or(u64::MAX),
+            resumed: !new,
+            lost_bytes: ends.start.lost,
+            cols: ends.size.cols,
+            rows: ends.size.rows,
+            screen_bytes: ends.picture.as_ref().map_or(0, Bytes::len),
+            control: moves.then(|| held(&ends.hold, may)),
+        });
+        if let Some(picture) = ends.picture {
+            self.outlet.output(picture);
+        }
+        if self.phase == Phase::Leaving {
+            self.send(&LEAVING);
+        }
+        ctx.add_stream(ReceiverStream::new(ends.frames));
+        let standing = self.standing.clone();
+        let guard = interactive.then(|| standing.clone().guard(session.clone(), ends.attach));
+        if !interactive {
+            let (session, attach) = (session.clone(), ends.attach);
+            ctx.spawn(standing.lost().into_actor(self).map(move |why, socket, ctx| {
+                // Before the session hears that the socket is gone: a guest who was only cut off would keep control for a while.
+                standing::is_unfit(&session, attach, why.clone());
+                socket.fail(Fault::SignIn, &format!("You may no longer look on: {why}."), ctx);
+            }));
+        }
+        let (attach, input, side) = (ends.attach, ends.input, ends.side);
+        self.attached = Some(Ends { attach, interactive, typing, input, side, session, _guard: guard });
+        self.watches_guest();
+    }
+}
