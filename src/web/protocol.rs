@@ -310,6 +310,8 @@ pub enum Fault {
     Superseded,
     /// A frame is larger than [`MAX_FRAME`].
     FrameTooLarge,
+    /// Another gateway serves the session.
+    Misdirected,
     /// More came, or more lies ahead, than can be held.
     TooMany,
     /// The gateway failed; the browser should come back.
@@ -330,6 +332,8 @@ impl Fault {
             Self::SlowToAttach => ("slow_to_attach", 4408),
             Self::Superseded => ("superseded", 4409),
             Self::FrameTooLarge => ("frame_too_large", 4413),
+            // As HTTP's 421.
+            Self::Misdirected => ("misdirected", 4421),
             Self::TooMany => ("too_many", 4429),
             Self::Failed => ("failed", 4500),
             Self::Restart => ("restart", 1012),

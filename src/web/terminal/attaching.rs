@@ -13,7 +13,10 @@ use crate::{
         gateway::{GatewayError, Phase},
         session::{Attach, AttachError, Attached},
     },
-    core::{audit::Action, record::Record},
+    core::{
+        audit::Action,
+        record::{NodeId, Record},
+    },
     web::{
         protocol::{Fault, GatewayFrame, LEAVING},
         standing,
@@ -43,8 +46,10 @@ impl TerminalSocket {
                 Ok(Some(Record { end_reason: Some(reason), exit_status, .. })) => {
                     socket.closed(reason, exit_status, "This session has ended.", ctx);
                 }
-                // Its end is on its way into the journal; why it ended is told once it is there.
-                Ok(Some(_)) => socket.fail(Fault::Failed, "This session is just ending. Try again.", ctx),
+                Ok(Some(open)) => {
+                    let (fault, message) = not_here(&open, socket.gateway.node());
+                    socket.fail(fault, &message, ctx);
+                }
                 Ok(None) => socket.fail(Fault::NoSuchSession, "No such session is known. Open a new one.", ctx),
                 Err(error) => socket.fail(Fault::Failed, &error.to_string(), ctx),
             },
@@ -94,5 +99,34 @@ impl TerminalSocket {
         let (attach, input, side) = (ends.attach, ends.input, ends.side);
         self.attached = Some(Ends { attach, interactive, typing, input, side, session, _guard: guard });
         self.watches_guest();
+    }
+}
+
+/// Why a session that is not closed cannot be attached to here.
+fn not_here(open: &Record, own: &NodeId) -> (Fault, String) {
+    if open.node == *own {
+        // Its end is on its way into the journal; why it ended is told once it is there.
+        return (Fault::Failed, "This session is just ending. Try again.".to_owned());
+    }
+    let node = &open.node;
+    let message = format!(
+        "The gateway {node} serves this session, and its terminal opens only there. Go to the address of {node}, or try again \
+         where one address leads to several gateways."
+    );
+    (Fault::Misdirected, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::web::fixture::record;
+
+    #[test]
+    fn who_comes_to_the_wrong_gateway_is_told_the_right_one() {
+        let open = record();
+        let (fault, message) = not_here(&open, &NodeId("gw-2".to_owned()));
+        assert_eq!(fault, Fault::Misdirected);
+        assert!(message.starts_with("The gateway gw-1 serves this session"), "{message}");
+        assert_eq!(not_here(&open, &open.node).0, Fault::Failed);
     }
 }

@@ -34,6 +34,19 @@ fn every_node_shows_what_any_opens_and_ends_within_a_second() {
 }
 
 #[test]
+fn a_terminal_is_led_to_the_gateway_that_serves_it() {
+    let site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (_page, id) = two.page("playground");
+    within(Duration::from_secs(2), "seen", || one.says(&id, "active").is_some());
+    let astray = one.socket(&id);
+    astray.says(json!({ "type": "attach", "cols": 80, "rows": 24, "mode": "interactive", "client_id": "page-2" }));
+    let error = astray.hears("error");
+    assert_eq!((&error["code"], astray.code()), (&json!("misdirected"), 4421));
+    assert!(error["message"].as_str().unwrap().contains("gw-2"), "{error}");
+}
+
+#[test]
 fn sessions_of_a_killed_node_are_lost_at_once_and_closed_by_its_next_start() {
     let site = site!();
     let (one, three) = (site.gateway("gw-1"), site.gateway("gw-3"));

@@ -437,6 +437,28 @@ describe("losing the socket", () => {
     expect([connection.phase, sockets.length]).toEqual([{ kind: "refused", code, message: "You may no longer look on." }, 1]);
   });
 
+  test("who_asks_at_the_wrong_gateway_is_told_the_right_one", async () => {
+    socket().control({ type: "error", code: "misdirected", message: "gw-2 serves it." });
+    socket().onclose?.({ code: 4421 });
+    await pass(60_000);
+    expect([connection.phase, sockets.length]).toEqual([{ kind: "refused", code: 4421, message: "gw-2 serves it." }, 1]);
+    connection.resume();
+    expect(sockets).toHaveLength(2);
+  });
+
+  test("a_page_that_comes_back_to_the_wrong_gateway_says_so_and_tries_on", async () => {
+    socket().attached();
+    socket().onclose?.({ code: 1006 });
+    await pass(250);
+    socket().control({ type: "error", code: "misdirected", message: "gw-2 serves it." });
+    socket().onclose?.({ code: 4421 });
+    expect([connection.phase.kind, seen.notices.at(-1)]).toEqual(["reconnecting", "gw-2 serves it."]);
+    await pass(500);
+    expect(sockets).toHaveLength(3);
+    socket().attached();
+    expect([connection.phase.kind, seen.notices.at(-1)]).toEqual(["attached", null]);
+  });
+
   test("an_older_socket_that_dies_late_disturbs_nothing", async () => {
     socket().attached();
     const old = socket();

@@ -55,6 +55,8 @@ export class Connection {
   /** What the gateway wants known. */
   #notice: string | null = null;
   #refusal = "";
+  /** Whether the last try led to a gateway that does not serve the session, of which a notice tells. */
+  #astray = false;
 
   constructor(env: Environment, view: View) {
     this.#env = env;
@@ -337,6 +339,8 @@ export class Connection {
     this.#failures = 0;
     this.#asked = false;
     this.#enter({ kind: "attached", status: frame.session.status, detail: "", resumed: frame.resumed });
+    if (this.#astray) this.#view.notice(null);
+    this.#astray = false;
     if (control !== undefined) this.#view.control(control);
     if (unsent > 0) this.#view.unsent(unsent);
     this.#tellSize();
@@ -437,6 +441,12 @@ export class Connection {
     const wasAttached = this.#phase.kind === "attached";
     this.#forgetSocket();
     switch (code) {
+      case CLOSE_CODES.misdirected:
+        if (this.#asked) return this.#enter({ kind: "refused", code, message: this.#refusal });
+        // It was here before: behind one address of several gateways the next try may lead to the right one.
+        this.#astray = true;
+        this.#pause();
+        return this.#view.notice(this.#refusal);
       case CLOSE_CODES.superseded:
         return this.#enter({ kind: "superseded" });
       case CLOSE_CODES.signIn:

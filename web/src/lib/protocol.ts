@@ -203,6 +203,7 @@ export const CLOSE_CODES = {
   slowToAttach: 4408,
   superseded: 4409,
   frameTooLarge: 4413,
+  misdirected: 4421,
   tooMany: 4429,
 } as const;
 

@@ -112,6 +112,9 @@ export function explainCloseCode(code: number, message = ""): string {
       return "This terminal was opened elsewhere.";
     case CLOSE_CODES.frameTooLarge:
       return "The page sent more at once than the gateway takes. Reload it and try again.";
+    case CLOSE_CODES.misdirected:
+      // Only the gateway knows which one it is.
+      return message || "Another gateway serves this session. Open it there, or try again.";
     case CLOSE_CODES.tooMany:
       return "Too many terminals or requests at once. Close some, wait a moment and try again.";
     default:

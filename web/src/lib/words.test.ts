@@ -93,7 +93,7 @@ describe("sentences", () => {
   });
 
   test("every_close_code_has_its_own", () => {
-    expect(new Set(Object.values(CLOSE_CODES).map((code) => explainCloseCode(code))).size).toBe(8);
+    expect(new Set(Object.values(CLOSE_CODES).map((code) => explainCloseCode(code))).size).toBe(9);
   });
   test("who_may_no_longer_look_on_reads_why", () => {
     const why = "You may no longer look on: maria was disabled.";
