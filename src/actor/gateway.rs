@@ -220,12 +220,12 @@ impl Gateway {
         if here { Ok(Ended::Here) } else { self.end_elsewhere(id, reason, detail).await }
     }
 
-    /// Counts open sessions by status, as the live view has them.
+    /// Counts open sessions by status.
     ///
     /// # Errors
-    /// [`GatewayError::Store`] if the live view cannot be read.
+    /// [`GatewayError::Store`] if neither the live view nor the records can be read.
     pub async fn census(&self) -> Result<Vec<(Status, u64)>, GatewayError> {
-        let mut open = self.stores.live.open().await.map_err(unreadable)?;
+        let mut open = self.open_everywhere().await?;
         self.label(&mut open);
         let count = |status| open.iter().filter(|record| record.status == status).count() as u64;
         let labels = [Status::Connecting, Status::Active, Status::Detached, Status::Lost];
@@ -296,8 +296,12 @@ impl Gateway {
     }
 
     fn degraded(&self, unasked: Option<&'static str>) -> Vec<&'static str> {
-        let up = |store| self.parts.observations.store_up.get_or_create(&[("store", store)]).get() == 1;
-        self.stores.names().into_iter().filter(|&store| !up(store) || unasked == Some(store)).collect()
+        self.stores.names().into_iter().filter(|&store| !self.is_up(store) || unasked == Some(store)).collect()
+    }
+
+    /// Whether a store took what it was last told.
+    fn is_up(&self, store: &'static str) -> bool {
+        self.parts.observations.store_up.get_or_create(&[("store", store)]).get() == 1
     }
 
     /// Whether the records may lack something that the journal has.

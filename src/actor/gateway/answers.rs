@@ -141,7 +141,7 @@ pub struct NodeReport {
     pub silent_ms: u64,
     /// How long it may serve without renewing its lease, in milliseconds.
     pub serve_for_ms: Option<u64>,
-    /// Its open sessions in the live view; `None` if that cannot be read.
+    /// Its open sessions; `None` if neither the live view nor the records can be read.
     pub sessions: Option<u64>,
 }
 

@@ -11,6 +11,7 @@ use crate::{
         clock,
         reconciler::{ReconcilerMessage, Sweep},
         registry::RegistryMessage,
+        stores::LIVE,
     },
     core::{
         neighbours::Standing,
@@ -27,6 +28,12 @@ const CONFIRM_EVERY: Duration = Duration::from_millis(20);
 
 /// Readings of one listing at most: where a label decides, a page of the store may hold few rows that match.
 const READINGS: usize = 20;
+
+/// Rows of one reading where all are read.
+const PAGE: u32 = 500;
+
+/// What a store calls a session that is not over.
+const OPEN: [Status; 3] = [Status::Connecting, Status::Active, Status::Detached];
 
 impl Gateway {
     /// Lists from the records, with what this node knows better, and with the labels of lost nodes.
@@ -56,6 +63,29 @@ impl Gateway {
     pub(super) fn label(&self, records: &mut [Record]) {
         let (now, seen) = (clock::instant(), self.seen.borrow().clone());
         records.iter_mut().for_each(|record| seen.label(now, record));
+    }
+
+    /// Every open session, in no order: as the live view has them, or where that is away those that are served here, and what the
+    /// records have of the others.
+    pub(super) async fn open_everywhere(&self) -> Result<Vec<Record>, GatewayError> {
+        // Who asks a view that is known to be away waits for nothing.
+        if self.is_up(LIVE) {
+            match self.stores.live.open().await {
+                Ok(open) => return Ok(open),
+                Err(error) => tracing::debug!(%error, "the live view cannot be read; the records can"),
+            }
+        }
+        let mut open = self.ask(RegistryMessage::OpenHere).await?;
+        let Some(records) = &self.stores.records else { return Ok(open) };
+        let mut query = ListQuery { statuses: OPEN.to_vec(), limit: PAGE, ..ListQuery::default() };
+        loop {
+            let page = records.list(query.clone()).await.map_err(unreadable)?;
+            open.extend(page.records.into_iter().filter(|record| record.node != *self.node()));
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(open);
+            }
+        }
     }
 
     /// The name of this gateway's node.
@@ -128,7 +158,7 @@ impl Gateway {
     /// Says what is known of every node that shares the stores, this one first.
     pub async fn nodes(&self) -> Vec<NodeReport> {
         let (now, settings, seen) = (clock::instant(), &self.parts.settings, self.seen.borrow().clone());
-        let open = self.stores.live.open().await.ok();
+        let open = self.open_everywhere().await.ok();
         let count =
             |node: &NodeId| open.as_ref().map(|open| open.iter().filter(|one| one.node == *node).count() as u64);
         let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
@@ -173,10 +203,9 @@ impl Gateway {
 /// The question as a store can answer it: it knows no lost session, only open ones.
 fn stored(mut query: ListQuery) -> ListQuery {
     if query.statuses.contains(&Status::Lost) {
-        let open = [Status::Connecting, Status::Active, Status::Detached];
         query
             .statuses
-            .extend(open.iter().filter(|status| !query.statuses.contains(status)).copied().collect::<Vec<_>>());
+            .extend(OPEN.iter().filter(|status| !query.statuses.contains(status)).copied().collect::<Vec<_>>());
     }
     query
 }

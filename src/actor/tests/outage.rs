@@ -175,3 +175,19 @@ async fn that_nobody_shows_a_session_any_more_is_no_word_of_its_end() {
     let ((ended, after), ()) = tokio::join!(ending, node_there);
     assert!(matches!(ended, Ok(Ended::There)) && after, "{ended:?}, after it was told: {after}");
 }
+
+#[actix_rt::test]
+async fn without_the_live_view_the_sessions_of_all_nodes_are_counted() {
+    let house = House::with_records().await;
+    let (_, _attached, _target) = house.active().await;
+    let there = conformance::record(1, 2, Authority::Observed, Status::Active);
+    let remote = house.remote.clone().unwrap();
+    remote.store.apply(vec![Write { record: there, transitions: vec![] }]).await.unwrap();
+    let up = house.gateway.observations().store_up.clone();
+    eventually(async || {
+        // As if it did not answer, until the registry hears that it does.
+        up.get_or_create(&[("store", "live")]).set(0);
+        house.gateway.census().await.unwrap().contains(&(Status::Active, 2))
+    })
+    .await;
+}

@@ -34,6 +34,24 @@ fn every_node_shows_what_any_opens_and_ends_within_a_second() {
 }
 
 #[test]
+fn without_redis_the_sessions_of_all_nodes_are_counted() {
+    let mut site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (_here, _) = one.page("playground");
+    let (_there, id) = two.page("playground");
+    within(Duration::from_secs(2), "seen", || one.says(&id, "active").is_some());
+    site.redis.kill();
+    within(Duration::from_secs(10), "counted", || {
+        let metrics = one.asks("GET", "/metrics", None).text();
+        metrics.contains("pulsegate_sessions{status=\"active\"} 2")
+            && metrics.contains("pulsegate_store_up{store=\"live\"} 0")
+    });
+    let nodes = one.shows("/api/v1/nodes");
+    let open: Vec<_> = nodes["nodes"].as_array().unwrap().iter().map(|node| node["sessions"].as_u64()).collect();
+    assert_eq!(open, [Some(1), Some(1)], "{nodes}");
+}
+
+#[test]
 fn a_terminal_is_led_to_the_gateway_that_serves_it() {
     let site = site!();
     let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
