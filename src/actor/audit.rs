@@ -104,11 +104,11 @@ impl Audit {
     /// Lists entries, newest first.
     ///
     /// # Errors
-    /// [`GatewayError::Store`] if the log cannot be read.
+    /// [`GatewayError::Unreadable`] if the log cannot be read.
     pub async fn list(&self, query: AuditQuery) -> Result<AuditPage, GatewayError> {
         self.log.entries(query).await.map_err(|error| {
             tracing::error!(%error, "the audit log could not be read");
-            GatewayError::Store
+            GatewayError::Unreadable
         })
     }
 

@@ -180,7 +180,7 @@ impl Gateway {
     /// Lists sessions, open ones with their latest activity.
     ///
     /// # Errors
-    /// [`GatewayError::Store`] if the records cannot be read.
+    /// [`GatewayError::Unreadable`] if the records cannot be read.
     pub async fn list(&self, query: ListQuery) -> Result<Listing, GatewayError> {
         if self.stores.records.is_none() && query.asks_for_open_only() {
             // One node's open sessions are all here.
@@ -223,7 +223,7 @@ impl Gateway {
     /// Counts open sessions by status.
     ///
     /// # Errors
-    /// [`GatewayError::Store`] if neither the live view nor the records can be read.
+    /// [`GatewayError::Unreadable`] if neither the live view nor the records can be read.
     pub async fn census(&self) -> Result<Vec<(Status, u64)>, GatewayError> {
         let mut open = self.open_everywhere().await?;
         self.label(&mut open);
@@ -322,5 +322,5 @@ impl Gateway {
 
 fn unreadable(error: StoreError) -> GatewayError {
     tracing::error!(%error, "a store could not be read");
-    GatewayError::Store
+    GatewayError::Unreadable
 }

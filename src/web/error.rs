@@ -238,6 +238,7 @@ impl From<GatewayError> for Problem {
             GatewayError::NotReady
             | GatewayError::Overloaded
             | GatewayError::Store
+            | GatewayError::Unreadable
             | GatewayError::Unaudited
             | GatewayError::Failed => Self::unavailable(words, 1),
         }

@@ -176,9 +176,12 @@ pub enum GatewayError {
     /// A queue is full.
     #[error("The gateway is overloaded. Try again in a moment.")]
     Overloaded,
-    /// The record could not be made durable, or could not be read.
+    /// The record could not be made durable.
     #[error("The session store does not answer. Nothing was opened; try again, and tell the operator if it goes on.")]
     Store,
+    /// What is asked for could not be read, or the other gateway not be asked.
+    #[error("The session store does not answer. Try again in a moment, and tell the operator if it goes on.")]
+    Unreadable,
     /// Another gateway serves the session and has not said that it ended it.
     #[error(
         "The gateway {node} serves this session and has not confirmed its end. It ends it as soon as it can; look again in a moment."

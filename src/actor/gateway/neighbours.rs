@@ -11,7 +11,7 @@ use crate::{
         clock,
         reconciler::{ReconcilerMessage, Sweep},
         registry::RegistryMessage,
-        stores::LIVE,
+        stores::{LIVE, RECORDS},
     },
     core::{
         neighbours::Standing,
@@ -95,11 +95,44 @@ impl Gateway {
 
     /// A session that is not open here.
     pub(super) async fn find_elsewhere(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
-        let mut found = self.stores.get(id, self.records_behind()).await.map_err(unreadable)?;
+        let mut found = self.known(id).await?;
         if let Some(record) = &mut found {
             self.label(std::slice::from_mut(record));
         }
         Ok(found)
+    }
+
+    /// A session as the records have it; where they are away, as the live view shows it.
+    async fn known(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
+        if self.are_records_away()
+            && let Some(shown) = self.shown(id).await
+        {
+            return Ok(Some(shown));
+        }
+        match self.stores.get(id, self.records_behind()).await {
+            Ok(found) => Ok(found),
+            Err(error) => self.shown(id).await.map(Some).ok_or_else(|| unreadable(error)),
+        }
+    }
+
+    /// Whether there are records, known not to answer: those that hang would say so only once nobody waits any more.
+    fn are_records_away(&self) -> bool {
+        self.stores.records.is_some() && !self.is_up(RECORDS)
+    }
+
+    /// A session of another node, as the live view shows it, or remembers its end.
+    async fn shown(&self, id: SessionId) -> Option<Record> {
+        let open = self.stores.live.open().await.ok()?;
+        if let Some(shown) = open.into_iter().find(|shown| shown.id == id && shown.node != *self.node()) {
+            return Some(shown);
+        }
+        let seen = self.seen.borrow().clone();
+        for (node, ..) in seen.sights(clock::instant()) {
+            if let Ok(Some(ended)) = self.stores.live.get_of(node.clone(), id).await {
+                return Some(ended);
+            }
+        }
+        None
     }
 
     /// Has the node that serves a session end it, and returns once it has.
@@ -109,7 +142,7 @@ impl Gateway {
         reason: EndReason,
         detail: String,
     ) -> Result<Ended, GatewayError> {
-        let found = self.stores.get(id, self.records_behind()).await.map_err(unreadable)?;
+        let found = self.known(id).await?;
         let own = &self.parts.settings.node;
         let Some(node) = found.filter(|record| !record.is_closed() && record.node != *own).map(|record| record.node)
         else {
@@ -140,6 +173,11 @@ impl Gateway {
 
     /// It is closed in the records, or where those are away the live view was told so. That it is in neither proves nothing.
     async fn is_closed_there(&self, node: &NodeId, id: SessionId) -> bool {
+        if self.are_records_away()
+            && let Ok(is_closed) = self.stores.live.is_closed(node.clone(), id).await
+        {
+            return is_closed;
+        }
         let recorded = match &self.stores.records {
             Some(records) => records.get(id).await,
             None => Ok(None),
@@ -191,7 +229,7 @@ impl Gateway {
     /// Compares actors and stores now; a dry run changes nothing.
     ///
     /// # Errors
-    /// [`GatewayError::Store`] if a store cannot be read, [`GatewayError::Failed`] if the reconciler cannot answer.
+    /// [`GatewayError::Unreadable`] if a store cannot be read, [`GatewayError::Failed`] if the reconciler cannot answer.
     pub async fn sweep(&self, dry_run: bool) -> Result<Sweep, GatewayError> {
         let (reply, swept) = oneshot::channel();
         let message = ReconcilerMessage::Sweep { dry_run, reply };

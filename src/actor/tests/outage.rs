@@ -191,3 +191,22 @@ async fn without_the_live_view_the_sessions_of_all_nodes_are_counted() {
     })
     .await;
 }
+
+#[actix_rt::test]
+async fn without_the_records_a_session_of_another_node_is_known_and_ended() {
+    let house = House::with_records().await;
+    let there = conformance::record(1, 2, Authority::Observed, Status::Active);
+    let (id, node, remote) = (there.id, there.node.clone(), house.remote.clone().unwrap());
+    house.live.apply(vec![there]).await.unwrap();
+    remote.unreadable.store(true, Ordering::Relaxed);
+    assert_eq!(house.find(id).await.node, node);
+    let node_there = async {
+        eventually(async || !remote.store.receive(node.clone()).await.unwrap().is_empty()).await;
+        house.live.apply(vec![conformance::record(1, 3, Authority::Observed, Status::Closed)]).await.unwrap();
+    };
+    let end = house.gateway.end(id, EndReason::Terminated, "ended by a test".into());
+    let (ended, ()) = tokio::join!(end, node_there);
+    assert!(matches!(ended, Ok(Ended::There)), "{ended:?}");
+    let unknown = house.gateway.find(id).await.unwrap_err().to_string();
+    assert!(!unknown.contains("opened"), "{unknown}");
+}

@@ -44,11 +44,11 @@ impl View {
         connection.settle(open)
     }
 
-    pub(super) async fn is_closed(&self, node: NodeId, id: SessionId) -> Result<bool, StoreError> {
+    pub(super) async fn get_of(&self, node: NodeId, id: SessionId) -> Result<Option<Record>, StoreError> {
         let mut connection = self.pool.connection().await.map_err(failure)?;
         let mut found = Vec::new();
         let read = self.read_sessions(&mut connection, &node, vec![(id, 0.0)], &mut found).await;
-        connection.settle(read.map(|()| found.iter().any(Record::is_closed)))
+        connection.settle(read.map(|()| found.pop()))
     }
 
     async fn read_open(&self, only: Option<NodeId>, connection: &mut Connection) -> Result<Vec<Record>, StoreError> {

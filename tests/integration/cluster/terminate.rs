@@ -41,6 +41,21 @@ fn without_redis_the_records_carry_the_wish() {
 }
 
 #[test]
+fn without_the_records_redis_carries_the_wish() {
+    let mut site = site!();
+    let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
+    let (page, id) = two.page("playground");
+    within(Duration::from_secs(2), "seen", || one.says(&id, "active").is_some());
+    let why = || one.shows(&format!("/api/v1/sessions/{id}/why"));
+    within(Duration::from_secs(5), "its lease is seen", || why()["owner_state"]["renewed_at"].is_string());
+    site.mariadb.kill();
+    assert_eq!(one.session(&id)["status"], "active");
+    let answer = one.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
+    assert_eq!((answer.status, &answer.json()["end_reason"]), (202, &json!("terminated")), "{}", answer.text());
+    assert_eq!(page.closed()["reason"], "terminated");
+}
+
+#[test]
 fn a_node_that_does_not_answer_is_named_and_ends_it_once_it_can() {
     let site = site!();
     let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
