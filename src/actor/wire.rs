@@ -101,6 +101,8 @@ pub enum ToSocket {
     },
     /// Another browser took over; the last frame.
     Superseded,
+    /// Somebody else types from here on, of which this page knows nothing; the sentence says who. The last frame.
+    TakenOver(String),
     /// It looks on too slowly; the last frame.
     FellBehind,
     /// It acknowledged what it was never sent; the last frame.

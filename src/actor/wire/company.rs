@@ -1,10 +1,10 @@
 //! What the browsers on a session are told of its screen, of each other, and of who types. Knows no bytes of theirs.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 
-use super::{Seen, Viewer, Wire};
+use super::{Seen, ToSocket, Viewer, Wire};
 use crate::{
     actor::clock,
     core::{
@@ -124,6 +124,12 @@ impl Wire {
     pub(in crate::actor) fn control_moved(&self, message: &str) {
         let typist = self.keyboard.borrow().typist().clone();
         self.input.borrow_mut().attach(&typist.client);
+        let owner = self.keyboard.borrow().owner().attach;
+        let is_sent_away = |viewer: &&Rc<Viewer>| !viewer.moves() && viewer.attach == owner && owner != typist.attach;
+        // Its session sends it away; of its last frames the first counts, and this one says why.
+        if let Some(viewer) = self.viewers.borrow().iter().find(is_sent_away) {
+            viewer.finish(ToSocket::TakenOver(message.to_owned()));
+        }
         for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.moves()) {
             viewer.tell_control(self.hold(viewer, message.to_owned()));
             if viewer.attach != typist.attach {

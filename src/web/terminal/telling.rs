@@ -76,6 +76,10 @@ impl StreamHandler<ToSocket> for TerminalSocket {
             ToSocket::Ping => self.outlet.say(OpCode::Ping, b""),
             ToSocket::Closed { reason, exit_status, message } => self.closed(reason, exit_status, &message, ctx),
             ToSocket::Superseded => self.fail(Fault::Superseded, "The session was opened in another window.", ctx),
+            ToSocket::TakenOver(sentence) => {
+                let message = format!("{sentence} Open the session anew to take control back.");
+                self.fail(Fault::Superseded, &message, ctx);
+            }
             ToSocket::FellBehind => {
                 self.fail(Fault::TooMany, "This window is too slow for the session's output. Attach again.", ctx);
             }

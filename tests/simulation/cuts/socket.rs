@@ -280,7 +280,7 @@ impl Gate {
             }
             ToSocket::Requests(asking) => Down::Requests(asking),
             ToSocket::Ping => Down::Ping,
-            ToSocket::Superseded => Down::Superseded,
+            ToSocket::Superseded | ToSocket::TakenOver(_) => Down::Superseded,
             ToSocket::Closed { reason, message, .. } => Down::Closed(format!("{reason:?}: {message}")),
             ToSocket::BadAck(beyond) => Down::Closed(beyond.to_string()),
             ToSocket::FellBehind => Down::Closed("it fell behind".to_owned()),
