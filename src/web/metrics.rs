@@ -1,8 +1,7 @@
 //! `GET /metrics`: counters as they stand, gauges counted now, so that they cannot drift. Counts nothing itself.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use prometheus_client::{
-    encoding::text::encode,
     metrics::{
         counter::ConstCounter,
         family::Family,
@@ -14,6 +13,7 @@ use prometheus_client::{
 use super::{
     auth::Caller,
     error::Problem,
+    exposition::Format,
     process::{self, ProcessFacts},
     state::State,
 };
@@ -23,10 +23,8 @@ use crate::{
     recording::recorder::Tally,
 };
 
-const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
 /// Answers with every metric. Where an actor does not answer, its gauges are missing rather than wrong.
-pub async fn metrics(state: web::Data<State>, _: Caller) -> Result<HttpResponse, Problem> {
+pub async fn metrics(request: HttpRequest, state: web::Data<State>, _: Caller) -> Result<HttpResponse, Problem> {
     let mut registry = Registry::default();
     observations(&mut registry, state.gateway.observations());
     forgeries(&mut registry, state.gateway.forgeries());
@@ -42,9 +40,9 @@ pub async fn metrics(state: web::Data<State>, _: Caller) -> Result<HttpResponse,
     if let Some(facts) = process::facts() {
         process_facts(&mut registry, facts);
     }
-    let mut text = String::new();
-    encode(&mut text, &registry).map_err(|_| Problem::internal())?;
-    Ok(HttpResponse::Ok().content_type(OPEN_METRICS).body(text))
+    let format = Format::of(&request);
+    let text = format.write(&registry).map_err(|_| Problem::internal())?;
+    Ok(HttpResponse::Ok().content_type(format.content_type()).body(text))
 }
 
 /// Counters are registered without `_total`: the format adds it.
@@ -138,9 +136,7 @@ mod tests {
     fn text(fill: impl FnOnce(&mut Registry)) -> String {
         let mut registry = Registry::default();
         fill(&mut registry);
-        let mut text = String::new();
-        encode(&mut text, &registry).unwrap();
-        text
+        Format::OpenMetrics.write(&registry).unwrap()
     }
 
     #[test]

@@ -31,6 +31,8 @@ mod documented;
 pub mod error;
 /// `GET /api/v1/events`: transitions as they happen.
 pub mod events;
+/// How metrics are written.
+mod exposition;
 /// What the tests of this room share.
 #[cfg(test)]
 mod fixture;
