@@ -175,8 +175,16 @@ impl Destination {
         }
         // As `core::people::objection` reads it, should a jump host be taken away later.
         let target = called_via(&self.target, &called);
-        if via.len() > JUMP_HOSTS || target.chars().count() > CALLED {
+        if via.len() > JUMP_HOSTS {
             return Err(too_many());
+        }
+        let length = target.chars().count();
+        if length > CALLED {
+            let detail = format!(
+                "The target and the jump hosts in via may have {CALLED} characters together, each as user@host:port or by its name; \
+                 these have {length}."
+            );
+            return Err(Problem::bad_request(detail));
         }
         Ok(Self { target, via, ..self })
     }

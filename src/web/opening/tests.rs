@@ -178,12 +178,14 @@ fn a_jump_host_is_one_that_is_granted_or_may_be_typed_and_the_first_brings_its_o
     ] {
         assert_eq!(open_with(&body, &settings).unwrap_err().0, status, "{body}");
     }
-    let long = format!("u@{}", "a.".repeat(124));
-    assert_eq!(
-        open_with(&typed(&format!("[\"{long}b\",\"{long}c\"]")), &settings).unwrap_err().0,
-        400,
-        "too long to keep"
-    );
+    // As many jump hosts as may be, whose logins together are longer than what the records keep.
+    let logins = |length: usize| {
+        let places: Vec<_> = (0..4).map(|n| format!("{}@192.0.2.{n}:22", "u".repeat(length))).collect();
+        open_with(&typed(&serde_json::to_string(&places).unwrap()), &settings)
+    };
+    assert!(logins(64).is_ok());
+    let (status, detail) = logins(120).unwrap_err();
+    assert!(status == 400 && detail.contains("512 characters together") && detail.contains("these have"), "{detail}");
 
     let opened = |grants: &[&str], body: &str| {
         let reach = Reach { role: Role::User, grants: grants.iter().map(|grant| grant.parse().unwrap()).collect() };
