@@ -119,3 +119,22 @@ fn an_owners_page_that_knows_nothing_of_guests_is_sent_away_and_takes_control_ba
     guest.types("x");
     guest.hears("input_refused");
 }
+
+#[test]
+fn a_page_that_only_looks_on_is_told_how_its_owner_types() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground).set("session.take_over", "force"));
+    add(&gateway, "ada", "user", &["playground"]);
+    let ada = Person::signs_in(&gateway, "ada", PASSWORD).unwrap();
+    let (_page, id) = ada.page();
+    let own = ada.socket(&id);
+    own.attach(&guests("her other page"));
+    own.says(json!({"type": "take_control"}));
+    let answer = own.hears("control_answer");
+    assert_eq!(answer["outcome"], "refused");
+    assert!(answer["message"].as_str().unwrap().contains("open it to type"), "{answer}");
+    let unaware = ada.socket(&id);
+    unaware.attach(&Attach { mode: "observe", ..Attach::default() });
+    unaware.types("x");
+    assert_eq!((unaware.hears("error")["code"].as_str(), unaware.code()), (Some("protocol"), 4400));
+}
