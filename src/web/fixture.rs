@@ -306,7 +306,9 @@ pub async fn hold_to_the_document(
     let (response, body) = response.into_parts();
     let body = to_bytes(body).await.unwrap();
     let status = response.status().as_u16();
-    let answered = Answered { method: &method, path: &path, status, kind: kind.as_deref(), body: &body };
+    // HTTP sends no body in answer to HEAD.
+    let sent: &[u8] = if method == "HEAD" { &[] } else { &body };
+    let answered = Answered { method: &method, path: &path, status, kind: kind.as_deref(), body: sent };
     assert_eq!(documented::check(&answered), Ok(()), "{}", String::from_utf8_lossy(&body));
     Ok(ServiceResponse::new(request, response.set_body(body)).map_into_boxed_body())
 }

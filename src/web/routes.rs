@@ -51,7 +51,9 @@ pub(super) fn table() -> Vec<Line> {
     let line = |access, method, path, route| Line { access, method, path, route };
     vec![
         line(Probe, Method::GET, "/healthz", web::to(health::alive)),
+        line(Probe, Method::HEAD, "/healthz", web::to(health::alive)),
         line(Probe, Method::GET, "/readyz", web::to(health::ready)),
+        line(Probe, Method::HEAD, "/readyz", web::to(health::ready)),
         line(Anyone, Method::GET, "/login", web::to(login::link)),
         line(Anyone, Method::GET, oidc::PATH, web::to(assets::index)),
         line(Anyone, Method::GET, "/api/v1/login", web::to(oidc::ways)),

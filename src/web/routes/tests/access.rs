@@ -101,7 +101,9 @@ async fn only_health_signing_in_and_the_page_are_open() {
         open,
         [
             "GET /healthz",
+            "HEAD /healthz",
             "GET /readyz",
+            "HEAD /readyz",
             "GET /login",
             "GET /oidc",
             "GET /api/v1/login",
