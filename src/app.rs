@@ -228,7 +228,10 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
         );
     }
     let public_url = config.server.public_url.as_ref().map(|origin| origin.as_str());
-    println!("Pulsegate is ready: {}", where_to_begin(public_url, &format!("{scheme}://{addr}"), link));
+    println!("Pulsegate is ready: {}", where_to_begin(public_url, scheme, addr, link));
+    if public_url.is_none() && addr.ip().is_unspecified() {
+        println!("It listens on every address of this host; set server.public_url to where browsers find it.");
+    }
     if is_new {
         println!("{}", people::HOW_TO_BEGIN);
     }
@@ -282,9 +285,18 @@ fn server(
     Ok(server.run())
 }
 
-/// The gateway's own address; of a link to sign in by, the one that browsers find it under: a cookie is for that.
-fn where_to_begin(public_url: Option<&str>, here: &str, link: Option<String>) -> String {
-    link.map_or_else(|| here.to_owned(), |link| format!("{}{link}", public_url.unwrap_or(here)))
+/// Where browsers find the gateway, with a link to sign in by: a cookie is for that name, and it may answer under no other.
+fn where_to_begin(public_url: Option<&str>, scheme: &str, listens: SocketAddr, link: Option<String>) -> String {
+    match (public_url, link) {
+        (Some(url), Some(link)) => format!("{url}{link}"),
+        // Whoever puts a proxy in front looks for the port.
+        (Some(url), None) => format!("{url}, listening on {scheme}://{listens}"),
+        // No browser opens an address that means every one.
+        (None, link) if listens.ip().is_unspecified() => {
+            format!("{scheme}://localhost:{}{}", listens.port(), link.unwrap_or_default())
+        }
+        (None, link) => format!("{scheme}://{listens}{}", link.unwrap_or_default()),
+    }
 }
 
 /// Starts the actors on a thread of their own, which ends with the process and not sooner: stopped, it would drop what it is
@@ -340,11 +352,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_link_is_under_the_address_that_browsers_know() {
-        let (here, link) = ("http://127.0.0.1:8022", || Some("/#sign-in=once".to_owned()));
-        assert_eq!(where_to_begin(None, here, link()), "http://127.0.0.1:8022/#sign-in=once");
-        let public_url = Some("https://ssh.example.org");
-        assert_eq!(where_to_begin(public_url, here, link()), "https://ssh.example.org/#sign-in=once");
-        assert_eq!(where_to_begin(public_url, here, None), here);
+    fn what_is_said_first_is_an_address_that_a_browser_opens() {
+        let told = |public_url, listens: &str, link: Option<&str>| {
+            where_to_begin(public_url, "http", listens.parse().unwrap(), link.map(str::to_owned))
+        };
+        let (public_url, here, link) = (Some("https://ssh.example.org"), "127.0.0.1:8022", Some("/#sign-in=once"));
+        assert_eq!(told(None, here, None), "http://127.0.0.1:8022");
+        assert_eq!(told(None, here, link), "http://127.0.0.1:8022/#sign-in=once");
+        assert_eq!(told(public_url, here, link), "https://ssh.example.org/#sign-in=once");
+        assert_eq!(told(public_url, here, None), "https://ssh.example.org, listening on http://127.0.0.1:8022");
+        assert_eq!(told(None, "0.0.0.0:18443", link), "http://localhost:18443/#sign-in=once");
+        assert_eq!(told(None, "[::]:18443", None), "http://localhost:18443");
     }
 }
