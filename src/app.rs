@@ -54,6 +54,8 @@ mod people;
 mod recording;
 /// What a SIGHUP does.
 mod reload;
+/// A gateway of its own, tried from its start to its end.
+mod selftest;
 /// What each layer is told of the configuration.
 mod settings;
 /// The targets of the configuration, as they are dialled.
@@ -67,6 +69,7 @@ mod webhooks;
 pub use core_dumps::forbid_core_dumps;
 use epoch::Beginning;
 use reload::Reload;
+pub use selftest::run as selftest;
 use tls::Certificate;
 
 /// How long a connection may take to send its first request's head, before it is told so. All others: `web/connections.rs`.

@@ -43,6 +43,8 @@ pub enum Command {
     Demo(Demo),
     /// Check the configuration and list every mistake with its place and what is allowed.
     Check,
+    /// Try a gateway of its own in a temporary folder, from its start to its end, and say what works here and how fast.
+    Selftest,
     /// Look after the stores.
     #[command(flatten)]
     Tool(Tool),

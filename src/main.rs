@@ -7,6 +7,7 @@ use pulsegate::{
     app,
     cli::{self, Cli, Command},
     config::{Config, process_environment},
+    tool::Report,
 };
 #[cfg(feature = "jemalloc")]
 use tikv_jemallocator::Jemalloc;
@@ -51,20 +52,23 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let loaded = Config::load(cli.config.as_deref(), process_environment())?;
     let system = actix::System::new();
     match cli.command {
-        Command::Tool(tool) => {
-            let report = system.block_on(app::look_after(loaded, cli.json, tool))?;
-            let text = match report.json {
-                json if cli.json && !json.is_null() => json.to_string(),
-                _ => report.text,
-            };
-            // A recording has been played, or a log written, already.
-            if !text.is_empty() {
-                println!("{text}");
-            }
-            return Ok(ExitCode::from(report.code));
-        }
+        Command::Tool(tool) => return Ok(tell(system.block_on(app::look_after(loaded, cli.json, tool))?, cli.json)),
+        Command::Selftest => return Ok(tell(system.block_on(app::selftest())?, cli.json)),
         Command::Demo(options) => system.block_on(app::demo(loaded, options))?,
         Command::Serve | Command::Check => system.block_on(app::serve(loaded))?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what a command has to say.
+fn tell(report: Report, json: bool) -> ExitCode {
+    let text = match report.json {
+        told if json && !told.is_null() => told.to_string(),
+        _ => report.text,
+    };
+    // A recording has been played, or a log written, already.
+    if !text.is_empty() {
+        println!("{text}");
+    }
+    ExitCode::from(report.code)
 }

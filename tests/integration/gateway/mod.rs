@@ -24,6 +24,7 @@ mod retention;
 mod screens;
 pub mod second_factor;
 mod secrets;
+mod selftest;
 pub mod setup;
 mod sign_ins;
 mod targets;
