@@ -226,14 +226,14 @@ pub trait LiveStore: Send + Sync + 'static {
     }
 
     /// Returns one record of `node`, an ended one too for as long as the view remembers more than its end. `None` proves nothing.
-    fn get_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+    fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         Box::pin(async move { Ok(self.several_of(node, vec![id]).await?.pop()) })
     }
 
     /// Whether the view was told that a session of `node` is over: known for minutes, unless the view lost it. That it is not listed
     /// proves nothing: a view may have lost everything.
     fn is_closed(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
-        Box::pin(async move { Ok(self.get_of(node, id).await?.is_some_and(|record| record.is_closed())) })
+        Box::pin(async move { Ok(self.one_of(node, id).await?.is_some_and(|record| record.is_closed())) })
     }
 
     /// Returns the lease of every node that has one here: to be compared with an earlier reading, not to be understood.

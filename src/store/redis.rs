@@ -206,8 +206,8 @@ impl LiveStore for RedisLive {
         Box::pin(self.0.several_of(node, ids))
     }
 
-    fn get_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(self.0.get_of(node, id))
+    fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        Box::pin(self.0.one_of(node, id))
     }
 
     fn leases(&self) -> BoxFuture<'_, Result<Vec<(NodeId, String)>, StoreError>> {

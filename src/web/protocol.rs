@@ -310,7 +310,7 @@ pub enum Fault {
     Superseded,
     /// A frame is larger than [`MAX_FRAME`].
     FrameTooLarge,
-    /// Another gateway serves the session.
+    /// Another gateway serves the session, as HTTP's 421 has it.
     Misdirected,
     /// More came, or more lies ahead, than can be held.
     TooMany,
@@ -332,7 +332,6 @@ impl Fault {
             Self::SlowToAttach => ("slow_to_attach", 4408),
             Self::Superseded => ("superseded", 4409),
             Self::FrameTooLarge => ("frame_too_large", 4413),
-            // As HTTP's 421.
             Self::Misdirected => ("misdirected", 4421),
             Self::TooMany => ("too_many", 4429),
             Self::Failed => ("failed", 4500),

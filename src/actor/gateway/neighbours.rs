@@ -128,7 +128,7 @@ impl Gateway {
         }
         let seen = self.seen.borrow().clone();
         for (node, ..) in seen.sights(clock::instant()) {
-            if let Ok(Some(ended)) = self.stores.live.get_of(node.clone(), id).await {
+            if let Ok(Some(ended)) = self.stores.live.one_of(node.clone(), id).await {
                 return Some(ended);
             }
         }

@@ -71,6 +71,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already.
         self.0.kill().ok();
+        // Nor does anybody ask how.
         self.0.wait().ok();
     }
 }

@@ -106,7 +106,7 @@ pub fn what_is_open_can_be_known_by_its_ranks_alone<S: LiveStore, G>(fresh: Fres
             assert_eq!(store.is_closed(node.clone(), id).await.unwrap(), is_closed);
         }
         for (id, known) in [(records[0].id, Some(&records[0])), (stranger, None)] {
-            assert_eq!(store.get_of(node.clone(), id).await.unwrap().as_ref(), known);
+            assert_eq!(store.one_of(node.clone(), id).await.unwrap().as_ref(), known);
         }
         let wanted = [&records[..], &[closed]].concat().iter().map(|record| record.id).chain([stranger]).collect();
         let mut found = store.several_of(node.clone(), wanted).await.unwrap();

@@ -44,7 +44,7 @@ impl View {
         connection.settle(open)
     }
 
-    pub(super) async fn get_of(&self, node: NodeId, id: SessionId) -> Result<Option<Record>, StoreError> {
+    pub(super) async fn one_of(&self, node: NodeId, id: SessionId) -> Result<Option<Record>, StoreError> {
         let mut connection = self.pool.connection().await.map_err(failure)?;
         let mut found = Vec::new();
         let read = self.read_sessions(&mut connection, &node, vec![(id, 0.0)], &mut found).await;
