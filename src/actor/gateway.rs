@@ -123,8 +123,11 @@ impl Gateway {
         let opening = actix::spawn(async move {
             let opened = gateway.ask(|reply| RegistryMessage::Open { record, request, reply }).await??;
             actix::spawn(async move {
-                tokio::time::sleep(PLACE_AFTER).await;
-                if gateway.place(id, None).await.is_err() {
+                loop {
+                    tokio::time::sleep(PLACE_AFTER).await;
+                    if gateway.place(id, None).await.is_ok() {
+                        break;
+                    }
                     tracing::warn!(session_id = %id, "a new session could not be placed yet");
                 }
             });

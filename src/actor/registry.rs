@@ -119,6 +119,8 @@ pub struct RegistryActor {
     backlog: VecDeque<SessionEvent>,
     events: broadcast::Sender<SessionEvent>,
     draining: Vec<oneshot::Sender<()>>,
+    /// When it was last looked who is run by nobody.
+    looked: Instant,
 }
 
 /// What the registry shares with whoever asks it.
@@ -202,6 +204,7 @@ impl RegistryActor {
             backlog: VecDeque::new(),
             events,
             draining: Vec::new(),
+            looked: clock::instant(),
         }
     }
 

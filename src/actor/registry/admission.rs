@@ -15,6 +15,7 @@ use crate::{
         stores::Hindrance,
     },
     core::{
+        lease::RENEWAL,
         ledger::Priority,
         record::{EndReason, Record, SessionId},
     },
@@ -96,6 +97,12 @@ impl RegistryActor {
 
     /// Closes what nobody runs for so long that nobody will: whoever was to start it is gone, or its actor went without a word.
     pub(super) fn close_unattended(&mut self, ctx: &mut Context<Self>) {
+        let now = clock::instant();
+        let since = now.saturating_duration_since(std::mem::replace(&mut self.looked, now));
+        // Behind a stall the looks come all at once, and nobody had a turn between them.
+        if since < RENEWAL / 2 {
+            return;
+        }
         let mut left = Vec::new();
         for (id, entry) in self.index.iter_mut().filter(|(_, entry)| !entry.record.is_closed()) {
             entry.unattended = if entry.is_attended() { 0 } else { entry.unattended + 1 };
