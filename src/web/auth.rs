@@ -76,7 +76,7 @@ pub enum Proof {
 
 impl Caller {
     /// `None` for who may not sign in.
-    fn new(directory: &Directory, user: Arc<str>, via: Via) -> Option<Self> {
+    fn new(state: &State, directory: &Directory, user: Arc<str>, via: Via) -> Option<Self> {
         let reach = directory.reach(&user)?;
         let of_role = reach.role.rights();
         let rights = match &via {
@@ -88,6 +88,8 @@ impl Caller {
         };
         let made_at = directory.users.get(&*user).map(|user| user.created_at);
         let since = made_at.map(|at| UtcMicros(at.0.saturating_sub(micros(CLOCKS))));
+        // Whoever was made while a clock was far ahead would own nothing until that moment comes.
+        let since = since.filter(|since| *since <= (state.settings.utc)());
         Some(Self { user, via, reach, rights, since })
     }
 
@@ -99,7 +101,7 @@ impl Caller {
             Via::Gateway => Some(self.clone()),
             Via::Cookie(cookie, _) => by_cookie(state, &directory, *cookie),
             Via::Token(token) => by_token(state, &directory, &token.digest),
-            Via::Header => Self::new(&directory, self.user.clone(), Via::Header),
+            Via::Header => Self::new(state, &directory, self.user.clone(), Via::Header),
         }
     }
 
@@ -272,7 +274,7 @@ fn identify(request: &HttpRequest, by_cookie: Result<Option<Caller>, Problem>) -
     }
     let directory = state.gateway.people().directory();
     let caller = match user_header::user(request, state, &directory)? {
-        Some(user) => Caller::new(&directory, user, Via::Header),
+        Some(user) => Caller::new(state, &directory, user, Via::Header),
         None => by_cookie?,
     };
     let caller = caller.ok_or_else(Problem::not_signed_in)?;
@@ -287,7 +289,7 @@ pub(super) fn by_cookie(state: &State, directory: &Directory, cookie: Digest) ->
     if !fits(state, directory, &signed_in.kept) {
         return None;
     }
-    Caller::new(directory, signed_in.kept.user.as_str().into(), Via::Cookie(cookie, signed_in))
+    Caller::new(state, directory, signed_in.kept.user.as_str().into(), Via::Cookie(cookie, signed_in))
 }
 
 /// Whether a sign-in is good as things stand. Whoever got a new password meanwhile, or was removed and added again, signs in anew; what
@@ -307,7 +309,7 @@ pub fn by_token(state: &State, directory: &Directory, digest: &str) -> Option<Ca
         return None;
     }
     state.gateway.people().saw_token(&token.id);
-    Caller::new(directory, token.user.as_str().into(), Via::Token(Box::new(token.clone())))
+    Caller::new(state, directory, token.user.as_str().into(), Via::Token(Box::new(token.clone())))
 }
 
 /// Returns whose token this is, however many wrong ones came from the same address: no neighbour shuts a program out, and what has
@@ -321,7 +323,7 @@ pub fn check_token(request: &HttpRequest, token: &str) -> Result<Option<Caller>,
     let caller = if token.starts_with(TOKEN_PREFIX) {
         by_token(state, &directory, &token_digest(token))
     } else if state.is_admin_token(token) {
-        Caller::new(&directory, ADMIN.into(), Via::Gateway)
+        Caller::new(state, &directory, ADMIN.into(), Via::Gateway)
     } else {
         None
     };

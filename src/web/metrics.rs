@@ -50,7 +50,7 @@ fn observations(to: &mut Registry, seen: &Observations) {
     to.register("pulsegate_sessions_closed", "Sessions closed, by reason", seen.sessions_closed.clone());
     let help = "From the evidence of death until both stores said closed";
     to.register("pulsegate_session_cleanup_seconds", help, seen.session_cleanup.clone());
-    to.register("pulsegate_heartbeats", "Signs of life heard from browsers and targets", seen.heartbeats.clone());
+    to.register("pulsegate_heartbeats", "Answers of browsers to their pings", seen.heartbeats.clone());
     to.register("pulsegate_flush_seconds", "How long a flush to a store took", seen.flush.clone());
     to.register("pulsegate_flush_batch_size", "Records per flush to a store", seen.flush_batch.clone());
     to.register("pulsegate_store_up", "Whether a store answers", seen.store_up.clone());

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read, Seek, SeekFrom},
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use actix_web::{
@@ -34,6 +35,9 @@ const ASCIICAST: &str = "application/x-asciicast";
 
 /// Bytes that are read at once.
 const PIECE: u64 = 64 * 1024;
+
+/// How often the audit log is told that somebody reads a recording: a page asks for what has come each second.
+const TOLD_EVERY: Duration = Duration::from_hours(1);
 
 /// What a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -71,7 +75,7 @@ pub async fn recording(
     let shelf = Shelf::new(&state.settings.data_dir, Some(state.settings.seals.clone()));
     let opened = web::block(move || open(&shelf, &place)).await.map_err(|_| Problem::internal())?;
     let (text, length) = opened.map_err(|error| missing(&record, state.gateway.node(), &error))?;
-    if !caller.owns(&record) {
+    if !caller.owns(&record) && is_news(&state, &caller, &record) {
         Visitor::of(&request, &state, &caller).looks_at(&state.gateway, Action::RecordingRead, &record);
     }
     let asked = request.headers().get(RANGE).and_then(|value| value.to_str().ok());
@@ -92,6 +96,17 @@ pub async fn recording(
     let length = part.end - part.start;
     let download = Download { state, caller, record, text, part };
     Ok(response.body(SizedStream::new(length, download.pieces())))
+}
+
+/// Whether the audit log is to be told once more that they read this one.
+fn is_news(state: &State, caller: &Caller, record: &Record) -> bool {
+    let key = (caller.user.clone(), record.id);
+    let mut readers = state.readers.lock().unwrap_or_else(PoisonError::into_inner);
+    if readers.get_mut(state.now(), &key).is_some() {
+        return false;
+    }
+    readers.insert(state.now(), key, (), TOLD_EVERY);
+    true
 }
 
 /// Refuses the recording of another's session to who may not play those.

@@ -34,7 +34,7 @@ use crate::{
         oidc::Rules,
         password,
         people::{self, Directory, Listed, Role},
-        record::UtcMicros,
+        record::{SessionId, UtcMicros},
         seal::Seals,
     },
     notify::provider::Provider,
@@ -65,6 +65,9 @@ const CODES_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// Users whom proxies name, by address, that are told to the audit log once an hour; of more some are told oftener.
 const NAMED: usize = 10_000;
+
+/// The same of those who read the recording of another.
+const READERS: usize = 10_000;
 
 /// Time to leave the terminal for a browser, and no more: whoever reads the link becomes the admin.
 const SETUP_LIFE: Duration = Duration::from_secs(30 * 60);
@@ -205,6 +208,8 @@ pub struct State {
     setup: std::sync::Mutex<Fading<Digest, ()>>,
     /// Whom a proxy named, from where: told to the audit log already.
     pub named: std::sync::Mutex<Fading<(Arc<str>, IpAddr), ()>>,
+    /// Who reads which recording of somebody else's: told to the audit log already.
+    pub readers: std::sync::Mutex<Fading<(Arc<str>, SessionId), ()>>,
     /// Sign-ins with the provider that are under way.
     pub under_way: UnderWay,
     /// Who tried targets out.
@@ -237,6 +242,7 @@ impl State {
             signed_in: Throttle::new(SIGN_INS),
             codes: Throttle::within(CODES_WITHIN, CODES),
             named: std::sync::Mutex::new(Fading::new(NAMED)),
+            readers: std::sync::Mutex::new(Fading::new(READERS)),
             setup: std::sync::Mutex::new(Fading::new(1)),
             under_way: UnderWay::default(),
             trials: Throttle::new(TRIALS),

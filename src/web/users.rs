@@ -118,9 +118,9 @@ pub async fn change(
         Some(password) => Some(hash(&state, password).await?),
         None => None,
     };
-    let caller = caller.still(&state, Some(Right::Manage))?;
     let _alone = state.managing.lock().await;
     state.gateway.people().refresh().await?;
+    let caller = caller.still(&state, Some(Right::Manage))?;
     let before = find(&state, &name)?;
     let (role, grants) = (role.unwrap_or(before.role), grants.unwrap_or_else(|| before.grants.clone()));
     let disabled = disabled.unwrap_or(before.disabled);
@@ -154,6 +154,8 @@ pub async fn remove(
 ) -> Result<HttpResponse, Problem> {
     let _alone = state.managing.lock().await;
     state.gateway.people().refresh().await?;
+    // What was waited for may be that they themselves were taken away.
+    let caller = caller.still(&state, Some(Right::Manage))?;
     let user = find(&state, &name)?;
     keep_an_admin(&state, &user, false)?;
     let visitor = Visitor::of(&request, &state, &caller);

@@ -84,10 +84,12 @@ impl MySqlStore {
         if self.fits.load(Ordering::Relaxed) {
             return Ok(());
         }
-        self.migrate(true, |step| {
-            tracing::info!(version = step.version, step = step.name, "taking a step of the schema")
-        })
-        .await
+        let store = self.clone();
+        let tell =
+            |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
+        // A task of its own, so that no restart of an actor cuts a step off: that would have to be undone by hand.
+        let taking = tokio::spawn(async move { store.migrate(true, tell).await });
+        taking.await.map_err(|_| StoreError::Unavailable("the steps of the schema were broken off".into()))?
     }
 
     /// Takes back the newest step that this database has taken and returns it; what the step brought is lost.
