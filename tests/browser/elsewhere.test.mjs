@@ -17,6 +17,12 @@ promise("a terminal opened elsewhere says so, and can be taken back", async (lab
 
   assert.equal(await here.at("tab-close").getAttribute("title"), "Close", "it ends nothing");
   await here.page.bringToFront();
+  await here.page.reload();
+  assert.match(await here.ending(), /This terminal was opened elsewhere/, "a reload takes nothing back");
+  await there.page.bringToFront();
+  await there.stands("active");
+  await there.ask("echo still", /^still$/m);
+  await here.page.bringToFront();
   await here.at("take-back").click();
   await here.stands("active");
   await here.ask("echo back", /^there\n.*^back$/ms);

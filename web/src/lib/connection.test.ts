@@ -4,6 +4,7 @@ import { AWAY_BYTES, type Waiting } from "./away";
 import { Connection } from "./connection";
 import { FRAME_BYTES, UNACKNOWLEDGED_BYTES } from "./input";
 import type { Control, ControlAnswer, ControlRequest, Prompt, Session } from "./protocol";
+import type { View } from "./view";
 import type { Environment, Lookup, Socket } from "./world";
 
 const SESSION = { id: "s", status: "active", bytes_out: 0, end_reason: null, exit_status: null } as Session;
@@ -73,6 +74,7 @@ let seen: {
   sizes: number[][];
 };
 let world: Environment;
+let view: View;
 let connection: Connection;
 
 const socket = () => sockets.at(-1) as ScriptedSocket;
@@ -118,7 +120,7 @@ beforeEach(() => {
     clientId: "page",
     looksOn: false,
   };
-  connection = new Connection(world, {
+  view = {
     write: (_bytes, parsed) => void unparsed.push(parsed),
     reset: () => (seen.resets += 1),
     lost: (bytes) => seen.lost.push(bytes),
@@ -133,7 +135,8 @@ beforeEach(() => {
     requests: (requests) => (seen.requests = requests),
     answer: (given) => seen.answers.push(given?.outcome ?? null),
     unsent: (bytes) => seen.unsent.push(bytes),
-  });
+  };
+  connection = new Connection(world, view);
   connection.resume();
 });
 
@@ -429,6 +432,18 @@ describe("losing the socket", () => {
     expect(attaches()).toEqual([false]);
   });
 
+  test("a_page_that_comes_back_after_a_reload_throws_out_nobody_until_it_is_asked_to", () => {
+    const reloaded = new Connection(world, view);
+    reloaded.comeBack();
+    socket().onopen?.();
+    expect(socket().frames("attach")).toMatchObject([{ output_offset: null, again: true }]);
+    socket().onclose?.({ code: 4409 });
+    expect(reloaded.phase.kind).toBe("superseded");
+    reloaded.resume();
+    socket().onopen?.();
+    expect(socket().frames("attach")[0]).not.toHaveProperty("again");
+  });
+
   test.each([4401, 4403, 4429])("close_code_%i_refuses_this_terminal_in_the_gateways_words", async (code) => {
     socket().attached();
     socket().control({ type: "error", code: "sign_in", message: "You may no longer look on." });
@@ -457,6 +472,16 @@ describe("losing the socket", () => {
     expect(sockets).toHaveLength(3);
     socket().attached();
     expect([connection.phase.kind, seen.notices.at(-1)]).toEqual(["attached", null]);
+  });
+
+  test("a_reloaded_page_at_the_wrong_gateway_says_so_and_tries_on", async () => {
+    const reloaded = new Connection(world, view);
+    reloaded.comeBack();
+    socket().control({ type: "error", code: "misdirected", message: "gw-2 serves it." });
+    socket().onclose?.({ code: 4421 });
+    expect([reloaded.phase.kind, seen.notices.at(-1)]).toEqual(["reconnecting", "gw-2 serves it."]);
+    await pass(250);
+    expect(sockets).toHaveLength(3);
   });
 
   test("an_older_socket_that_dies_late_disturbs_nothing", async () => {

@@ -89,6 +89,11 @@ export class Connection {
     this.#connect();
   }
 
+  /** The page had this terminal before, as before a reload: connects, and no other page makes way. */
+  comeBack(): void {
+    this.#connect();
+  }
+
   #connect(): void {
     if (this.#isOver || this.#socket !== null) return;
     if (this.#phase.kind !== "reconnecting") this.#enter({ kind: "opening" });

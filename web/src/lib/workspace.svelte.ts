@@ -98,6 +98,8 @@ export class Workspace {
   enterBar: () => void = () => undefined;
   /** The connection of each tab, by session id. */
   readonly connections = new Map<string, Connection>();
+  /** The tabs, by session id, that a person asked for and that are not connected yet; one that was kept is none of them. */
+  readonly asked = new Set<string>();
 
   /** The tab in front, if a terminal is. */
   readonly active = $derived.by(() => {
@@ -130,6 +132,7 @@ export class Workspace {
       const at = instead === undefined ? -1 : this.tabs.findIndex((other) => other.id === instead.id);
       if (at < 0) this.tabs.push(tab);
       else this.tabs[at] = tab;
+      this.asked.add(id);
       this.remember();
     }
     if (location.hash !== from) return;

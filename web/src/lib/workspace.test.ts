@@ -45,6 +45,15 @@ test("tabs_outlive_a_reload_of_their_owners_page_and_no_other_sign_in", () => {
   expect([...kept.values()].join()).not.toContain("secret-plans");
 });
 
+test("a_tab_is_asked_for_by_who_adds_it_and_not_by_a_reload", () => {
+  const before = new Workspace();
+  before.add(session("a"));
+  expect([...before.asked]).toEqual(["a"]);
+  const reloaded = new Workspace();
+  reloaded.add(session("a"));
+  expect([ids(reloaded), [...reloaded.asked]]).toEqual([["a"], []]);
+});
+
 test("whoever_comes_by_a_link_while_anothers_tabs_are_kept_gets_where_it_leads", () => {
   const before = new Workspace();
   before.belongTo("ada");
