@@ -578,6 +578,21 @@ describe("a gateway that does not answer", () => {
     expect(socket().input).toEqual([10]);
   });
 
+  test("is told of an end over HTTP too, and of one here where it answers again", async () => {
+    answer = () => Promise.reject(new Error("offline"));
+    socket().attached();
+    connection.doubt();
+    await settle();
+    expect(connection.end()).toBe(false);
+    connection = new Connection(world, view);
+    connection.resume();
+    socket().attached();
+    connection.doubt();
+    await settle();
+    socket().output(1);
+    expect(connection.end()).toBe(true);
+  });
+
   test("is asked one question at a time", async () => {
     let questions = 0;
     answer = () => ((questions += 1), never());

@@ -140,9 +140,11 @@ export class Connection {
       return true;
     }
     const { kind } = this.#phase;
+    // What is said into a socket that may be dead is not told; leaving forgets that it may be.
+    const isTold = kind !== "opening" && kind !== "reconnecting" && !this.#silence.isUnanswered;
     this.#say({ type: "close" });
     this.detach();
-    return kind !== "opening" && kind !== "reconnecting";
+    return isTold;
   }
 
   /** Queues typed bytes, a few also while disconnected; false if there is no room or the session is over. */
