@@ -53,6 +53,20 @@ test.each([200, 429, 503])("while_me_answers_%i_nobody_is_signed_out", async (me
   expect([told.length, asked]).toEqual([0, ["/api/v1/sessions/s", "/api/v1/me", "/api/v1/me"]]);
 });
 
+test.each([
+  [404, "missing"],
+  [403, "unsaid"],
+  [200, { found: expect.objectContaining({ user: "ada" }) }],
+])("a_lookup_that_is_answered_%i_tells_what_is_known", async (status, known) => {
+  statuses = { "/sessions/s": status };
+  expect(await api.lookup("s")).toEqual(known);
+});
+
+test.each([200, 502])("a_page_of_a_proxys_with_%i_is_no_answer_of_the_gateway_to_a_lookup", async (status) => {
+  vi.stubGlobal("fetch", () => Promise.resolve(new Response("<h1>Sign in to this network</h1>", { status })));
+  await expect(api.lookup("s")).rejects.toMatchObject({ isAnswer: false });
+});
+
 test("whoever_asks_hears_who_is_signed_in_and_why_nobody_is", async () => {
   await api.checkSignIn("ada signed out");
   statuses = { "/me": 401 };

@@ -3,6 +3,7 @@ import type { Destination } from "./destination";
 import type { Node, Session, Status } from "./protocol";
 import { SUBPROTOCOL } from "./protocol";
 import type { Target, Trial } from "./targets";
+import type { Lookup } from "./world";
 
 const BASE = "/api/v1";
 /** Longer than a slow open takes, shorter than a person's patience; a dead network answers nothing by itself. */
@@ -171,6 +172,17 @@ export const openSession = (destination: Destination) => request<Session>("POST"
 
 /** One session. */
 export const session = (id: string) => request<Session>("GET", `/sessions/${encodeURIComponent(id)}`);
+
+/** What is known of a session; rejects where the gateway does not answer, or what answers in its place speaks no JSON. */
+export async function lookup(id: string): Promise<Lookup> {
+  try {
+    const found: Session | null = await session(id);
+    return found === null ? unanswered() : { found };
+  } catch (error) {
+    if (!(error instanceof ApiError) || !error.isAnswer) throw error;
+    return error.status === 404 ? "missing" : "unsaid";
+  }
+}
 
 /** Ends a session, wherever it runs. */
 export const endSession = (id: string) => request<null>("DELETE", `/sessions/${encodeURIComponent(id)}`);
