@@ -34,6 +34,13 @@ export class ApiError extends Error {
   }
 }
 
+/** An answer began and ended too soon: the network failed, or what the gateway read from. */
+export class BrokeOff extends ApiError {
+  constructor() {
+    super(0, "Broke off", "The recording broke off on its way. The rest is asked for again.");
+  }
+}
+
 /** What a person may do beyond their own sessions. */
 export type Right = "observe" | "open" | "watch" | "terminate" | "replay" | "audit" | "manage" | "trust" | "control";
 
@@ -206,14 +213,18 @@ const recordingPath = (id: string) => `/sessions/${encodeURIComponent(id)}/recor
 /** Where a session's recording is, to be downloaded as it is. */
 export const recordingUrl = (id: string) => BASE + recordingPath(id);
 
-/** The recording's bytes from `from` on, piece by piece as they come; nothing where there are none yet. */
+/** The recording's bytes from `from` on, piece by piece as they come; nothing where there are none yet. Rejects with
+ *  `BrokeOff` where the rest of an answer does not come. */
 export async function* recording(id: string, from: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const init: RequestInit = { credentials: "same-origin", headers: { range: `bytes=${from}-` }, signal };
   const response = await ask(recordingPath(id), init);
   if (response.status === 416) return;
   if (!response.ok) throw await problem(recordingPath(id), response);
   const reader = response.body?.getReader();
-  const next = () => reader?.read().catch(unanswered);
+  const next = () =>
+    reader?.read().catch(() => {
+      throw new BrokeOff();
+    });
   for (let read = await next(); read?.value !== undefined; read = await next()) yield read.value;
 }
 
