@@ -66,7 +66,7 @@ impl Gateway {
     }
 
     /// Every open session, in no order: as the live view has them, or where that is away those that are served here, and what the
-    /// records have of the others.
+    /// records have of the others. Unreadable at once where both are known to be away.
     pub(super) async fn open_everywhere(&self) -> Result<Vec<Record>, GatewayError> {
         // Who asks a view that is known to be away waits for nothing.
         if self.is_up(LIVE) {
@@ -74,6 +74,10 @@ impl Gateway {
                 Ok(open) => return Ok(open),
                 Err(error) => tracing::debug!(%error, "the live view cannot be read; the records can"),
             }
+        }
+        // Nor does who asks records that are known to be.
+        if self.are_records_away() {
+            return Err(GatewayError::Unreadable);
         }
         let mut open = self.ask(RegistryMessage::OpenHere).await?;
         let Some(records) = &self.stores.records else { return Ok(open) };

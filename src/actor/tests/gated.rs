@@ -24,6 +24,8 @@ pub struct Gated {
     pub failures: AtomicUsize,
     /// Whether it can be neither listed nor asked for one record.
     pub unreadable: AtomicBool,
+    /// Held, a listing hangs.
+    pub listings: Semaphore,
     /// How often it was asked for one while it could not.
     pub unanswered: AtomicUsize,
     /// Whether it denies access to whoever renews.
@@ -39,6 +41,7 @@ impl Gated {
             gate: Semaphore::new(1),
             failures: AtomicUsize::new(0),
             unreadable: AtomicBool::new(false),
+            listings: Semaphore::new(1),
             unanswered: AtomicUsize::new(0),
             denies: AtomicBool::new(false),
             renewals: Semaphore::new(1),
@@ -118,7 +121,11 @@ impl RecordStore for Gated {
         if self.unreadable.load(Ordering::Relaxed) {
             return async { Err(StoreError::Unavailable("told not to be read".into())) }.boxed();
         }
-        self.store.list(query)
+        async move {
+            let _permit = self.listings.acquire().await.map_err(|_| StoreError::Unavailable("closed".into()))?;
+            self.store.list(query).await
+        }
+        .boxed()
     }
 }
 

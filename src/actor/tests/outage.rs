@@ -10,7 +10,12 @@ use bytes::Bytes;
 
 use super::house::{House, eventually, hurried, read, request};
 use crate::{
-    actor::{gateway::Ended, registry::RegistryMessage, stores::Stores, wire::ToSocket},
+    actor::{
+        gateway::{Ended, GatewayError},
+        registry::RegistryMessage,
+        stores::Stores,
+        wire::ToSocket,
+    },
     core::record::{Authority, Durable, EndReason, Record, SessionId, Status},
     ssh::LinkEvent,
     store::{Journal, ListQuery, LiveStore, RecordStore, SharedRecords, Write, audit::MemoryAudit, conformance},
@@ -190,6 +195,23 @@ async fn without_the_live_view_the_sessions_of_all_nodes_are_counted() {
         house.gateway.census().await.unwrap().contains(&(Status::Active, 2))
     })
     .await;
+}
+
+#[actix_rt::test]
+async fn while_both_stores_are_known_to_be_away_whoever_counts_waits_for_neither() {
+    let house = House::with_records().await;
+    let remote = house.remote.clone().unwrap();
+    let _hanging = remote.listings.acquire().await.unwrap();
+    let up = house.gateway.observations().store_up.clone();
+    let counted = async {
+        // As if neither answered, until the registry hears that they do.
+        for store in ["records", "live"] {
+            up.get_or_create(&[("store", store)]).set(0);
+        }
+        house.gateway.census().await
+    };
+    let counted = hurried(counted).await;
+    assert!(matches!(counted, Err(GatewayError::Unreadable)), "{counted:?}");
 }
 
 #[actix_rt::test]
