@@ -106,17 +106,23 @@ impl Gateway {
         Ok(found)
     }
 
-    /// A session as the records have it; where they are away, as the live view shows it.
+    /// A session as the records have it; where they are away, as the live view shows it, unless it is known here to be over.
     async fn known(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
-        if self.are_records_away()
-            && let Some(shown) = self.shown(id).await
-        {
+        let unsure = self.are_records_away() && !self.is_over_here(id).await;
+        if unsure && let Some(shown) = self.shown(id).await {
             return Ok(Some(shown));
         }
         match self.stores.get(id, self.records_behind()).await {
             Ok(found) => Ok(found),
+            // The view was asked.
+            Err(error) if unsure => Err(unreadable(error)),
             Err(error) => self.shown(id).await.map(Some).ok_or_else(|| unreadable(error)),
         }
+    }
+
+    /// Whether the own journal has its end, behind which nothing comes.
+    async fn is_over_here(&self, id: SessionId) -> bool {
+        self.stores.journal.get(id).await.ok().flatten().is_some_and(|own| own.is_closed())
     }
 
     /// Whether there are records, known not to answer: those that hang would say so only once nobody waits any more.
@@ -124,19 +130,17 @@ impl Gateway {
         self.stores.records.is_some() && !self.is_up(RECORDS)
     }
 
-    /// A session of another node, as the live view shows it, or remembers its end.
+    /// A session of another node, as the live view shows it, or remembers its end. Each node that was seen is asked for the one;
+    /// the whole view is read for what may be of a node that was not.
     async fn shown(&self, id: SessionId) -> Option<Record> {
-        let open = self.stores.live.open().await.ok()?;
-        if let Some(shown) = open.into_iter().find(|shown| shown.id == id && shown.node != *self.node()) {
-            return Some(shown);
-        }
         let seen = self.seen.borrow().clone();
         for (node, ..) in seen.sights(clock::instant()) {
-            if let Ok(Some(ended)) = self.stores.live.one_of(node.clone(), id).await {
-                return Some(ended);
+            if let Some(shown) = self.stores.live.one_of(node.clone(), id).await.ok()? {
+                return Some(shown);
             }
         }
-        None
+        let open = self.stores.live.open().await.ok()?;
+        open.into_iter().find(|shown| shown.id == id && shown.node != *self.node())
     }
 
     /// Has the node that serves a session end it, and returns once it has.

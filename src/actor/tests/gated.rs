@@ -1,4 +1,4 @@
-//! The record store of the actors' tests: a real one, held back and made to fail as a test says.
+//! The stores of the actors' tests: real ones, the records held back and made to fail as a test says, the live view counted.
 
 use std::sync::{
     Arc,
@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 use crate::{
     core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros},
     store::{
-        Command, Journal, Lease, ListQuery, Node, Page, Position, RecordStore, SharedRecords, StoreError, Write,
-        sqlite::SqliteStore,
+        Command, Journal, Lease, ListQuery, LiveStore, Node, Page, Position, RecordStore, SharedRecords, StoreError,
+        Write, memory::MemoryLive, sqlite::SqliteStore,
     },
 };
 
@@ -159,5 +159,37 @@ impl Journal for Gated {
     }
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.store.outbox_len()
+    }
+}
+
+/// The view of one process, and how often all of it was read.
+#[derive(Default)]
+pub struct Counted {
+    view: MemoryLive,
+    pub read: AtomicUsize,
+}
+
+impl LiveStore for Counted {
+    fn apply(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.view.apply(batch)
+    }
+    fn beat(&self, beats: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.view.beat(beats)
+    }
+    fn renew_lease(&self, now: UtcMicros) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.view.renew_lease(now)
+    }
+    fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.read.fetch_add(1, Ordering::Relaxed);
+        self.view.open()
+    }
+    fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {
+        self.view.ranks_of(node)
+    }
+    fn several_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.view.several_of(node, ids)
+    }
+    fn is_closed(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
+        self.view.is_closed(node, id)
     }
 }

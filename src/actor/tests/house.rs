@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture};
 use tokio::sync::mpsc;
 
-use super::gated::Gated;
+use super::gated::{Counted, Gated};
 use crate::actor::{
     Settings,
     gateway::{Foundation, Gateway, OpenSession},
@@ -37,7 +37,7 @@ use crate::{
     notify::Post,
     recording::shelf::Shelf,
     ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
-    store::{SharedRecords, audit::MemoryAudit, memory::MemoryLive, sqlite::SqliteStore},
+    store::{SharedRecords, audit::MemoryAudit, sqlite::SqliteStore},
 };
 
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -132,7 +132,7 @@ pub struct House {
     pub records: Arc<Gated>,
     /// The records, where they are another store.
     pub remote: Option<Arc<Gated>>,
-    pub live: Arc<MemoryLive>,
+    pub live: Arc<Counted>,
     pub collapsed: Arc<AtomicBool>,
     _folders: (tempfile::TempDir, Option<tempfile::TempDir>),
 }
@@ -159,7 +159,7 @@ impl House {
         let records = Gated::new(if remote.is_some() { store.keep_outbox().await.unwrap() } else { store });
         let (remote, remote_folder) = remote.unzip();
         let targets = Targets(Arc::default(), echo);
-        let (live, collapsed) = (Arc::new(MemoryLive::default()), Arc::default());
+        let (live, collapsed) = (Arc::new(Counted::default()), Arc::default());
         let (node, incarnation) = (NodeId("node-test".into()), Incarnation::new([1; 16]));
         let epoch = registry::begin_epoch(records.as_ref(), None, &node, &incarnation, Epoch(0)).await.unwrap();
         let fallen = Arc::<AtomicBool>::clone(&collapsed);

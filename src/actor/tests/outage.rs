@@ -16,7 +16,7 @@ use crate::{
         stores::Stores,
         wire::ToSocket,
     },
-    core::record::{Authority, Durable, EndReason, Record, SessionId, Status},
+    core::record::{Authority, Durable, EndReason, Epoch, Incarnation, Record, SessionId, Status},
     ssh::LinkEvent,
     store::{Journal, ListQuery, LiveStore, RecordStore, SharedRecords, Write, audit::MemoryAudit, conformance},
 };
@@ -231,4 +231,45 @@ async fn without_the_records_a_session_of_another_node_is_known_and_ended() {
     assert!(matches!(ended, Ok(Ended::There)), "{ended:?}");
     let unknown = house.gateway.find(id).await.unwrap_err().to_string();
     assert!(!unknown.contains("opened"), "{unknown}");
+}
+
+/// The records as known not to answer.
+async fn known_away(house: &House) {
+    let remote = house.remote.as_ref().unwrap();
+    remote.unreadable.store(true, Ordering::Relaxed);
+    // A lease that is renewed would say that they are back.
+    remote.renewals.acquire().await.unwrap().forget();
+    let up = house.gateway.observations().store_up.clone();
+    up.get_or_create(&[("store", "records")]).set(0);
+}
+
+#[actix_rt::test]
+async fn without_the_records_one_session_is_looked_for_without_reading_the_whole_view() {
+    let house = House::with_records().await;
+    let there = conformance::record(1, 2, Authority::Observed, Status::Active);
+    let (node, remote) = (there.node.clone(), house.remote.clone().unwrap());
+    let born = there.start_time;
+    remote.store.begin_epoch(node.clone(), Incarnation::new([2; 16]), Epoch(0), born).await.unwrap();
+    eventually(async || house.gateway.nodes().await.iter().any(|one| one.id == node)).await;
+    house.live.apply(vec![there.clone()]).await.unwrap();
+    known_away(&house).await;
+    let read = || house.live.read.load(Ordering::Relaxed);
+    let before = read();
+    assert_eq!(house.find(there.id).await.node, node);
+    assert_eq!(read(), before);
+    // It may be of a node that was never seen: that is looked for once.
+    let nowhere = conformance::record(3, 2, Authority::Observed, Status::Active).id;
+    assert!(house.gateway.find(nowhere).await.is_err());
+    assert_eq!(read(), before + 1);
+}
+
+#[actix_rt::test]
+async fn without_the_records_what_the_own_journal_knows_to_be_over_is_over() {
+    let house = House::with_records().await;
+    let over = conformance::record(2, 3, Authority::Observed, Status::Closed);
+    house.records.store.apply(vec![conformance::write(over.clone())]).await.unwrap();
+    // The view has not heard of it yet.
+    house.live.apply(vec![conformance::record(2, 2, Authority::Observed, Status::Active)]).await.unwrap();
+    known_away(&house).await;
+    assert!(house.find(over.id).await.is_closed());
 }
