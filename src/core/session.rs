@@ -236,13 +236,25 @@ struct Exit {
     close_by: Instant,
     /// Output puts `close_by` off no further.
     limit: Instant,
+    /// When it was last found unread, while it is.
+    unread: Option<Instant>,
 }
 
 impl Exit {
-    /// What was not read is not over: its last output has its whole time from `now` on.
-    fn begin(&mut self, now: Instant) {
+    /// What is not read is not over: the grace begins anew, and the limit stands still from one look to the next.
+    fn pause(&mut self, now: Instant) {
         self.close_by = now + EXIT_GRACE;
-        self.limit = now + EXIT_LIMIT;
+        let since = self.unread.replace(now).unwrap_or(now);
+        self.limit += now.saturating_duration_since(since);
+    }
+
+    /// It is read again, for as long as the limit leaves.
+    fn resume(&mut self, now: Instant) {
+        if self.unread.is_some() {
+            self.pause(now);
+            self.unread = None;
+            self.close_by = self.close_by.min(self.limit);
+        }
     }
 }
 
@@ -414,14 +426,17 @@ impl Session {
             },
             Event::Exited { status, signal } => {
                 let (close_by, limit) = (now.at + EXIT_GRACE, now.at + EXIT_LIMIT);
-                self.exit.get_or_insert(Exit { status, signal, close_by, limit });
+                self.exit.get_or_insert(Exit { status, signal, close_by, limit, unread: None });
             }
             Event::PeerClosed => self.close_by_peer(now),
             Event::OutputPaused => {
                 self.peer.iter_mut().for_each(Liveness::suspend);
-                self.exit.iter_mut().for_each(|exit| exit.begin(now.at));
+                self.exit.iter_mut().for_each(|exit| exit.pause(now.at));
             }
-            Event::OutputResumed => self.peer.iter_mut().for_each(|watch| watch.resume(now.at)),
+            Event::OutputResumed => {
+                self.peer.iter_mut().for_each(|watch| watch.resume(now.at));
+                self.exit.iter_mut().for_each(|exit| exit.resume(now.at));
+            }
             Event::Stalled { lasted } => self.forgive(now, lasted),
             Event::Stay => self.note_input(now.at),
             Event::Noted { detail } => self.announce(now, Some(detail)),
@@ -616,7 +631,10 @@ impl Session {
         }
         self.exit.iter_mut().for_each(|exit| {
             exit.close_by += lasted;
-            exit.limit += lasted;
+            // Unread, the next look counts it.
+            if exit.unread.is_none() {
+                exit.limit += lasted;
+            }
         });
         self.last_input = (self.last_input + lasted).min(now.at);
     }

@@ -207,23 +207,42 @@ fn last_output_that_still_comes_is_waited_for() {
 
 #[test]
 fn last_output_without_end_is_waited_for_two_minutes_while_it_is_read() {
-    for paused in [false, true] {
+    // A second's pause after each three but the last, with a look halfway.
+    for (looks, end) in [(0, 122.0), (2, 161.0)] {
         let mut story = Story::active(Limits { peer: QUIET, ..LIMITS });
         story.until_with_signs_of_life(2.0);
         story.tell(exited());
-        if paused {
-            story.until_with_signs_of_life(5.0);
-            story.tell(Event::OutputPaused);
-            story.tell(Event::OutputResumed);
-        }
-        let (mut said, end) = (String::new(), if paused { 125.0 } else { 122.0 });
+        let mut said = String::new();
+        let pass = |story: &mut Story, seconds: f64| {
+            let next = story.clock(story.now.at) + seconds;
+            story.until_with_signs_of_life(next)
+        };
         while said.is_empty() && story.now.at < story.moment(end + 60.0).at {
             story.say();
-            let next = story.clock(story.now.at) + 3.0;
-            said = story.until_with_signs_of_life(next);
+            said = pass(&mut story, 3.0);
+            for _ in 0..looks {
+                story.tell(Event::OutputPaused);
+                said += &pass(&mut story, 0.5);
+            }
+            story.tell(Event::OutputResumed);
         }
         assert_eq!(said, format!("{end}: close_link, closed(exited), finish"));
     }
+}
+
+#[test]
+fn what_is_read_again_after_its_limit_is_over() {
+    let mut story = Story::active(Limits { peer: QUIET, ..LIMITS });
+    story.tell(exited());
+    // So late that the limit had passed before it was found unread.
+    story.pass(secs(121.0));
+    story.tell(Event::OutputPaused);
+    story.pass(secs(4.0));
+    story.tell(Event::Stalled { lasted: secs(3.0) });
+    story.tell(Event::OutputResumed);
+    assert_eq!(story.deadline("exited"), Some(124.0), "a stall while it is unread counts once");
+    story.session.handle_timeout(story.now);
+    assert_eq!(story.session.record().end_reason, Some(EndReason::Exited));
 }
 
 #[test]
