@@ -284,21 +284,7 @@ impl RegistryActor {
             registry.seal_recordings(ctx);
         }));
     }
-}
 
-impl Actor for RegistryActor {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.observations.meters.registry.capacity());
-        self.timer.start(ctx, |registry, ctx| registry.flush(ctx));
-        self.tick(ctx);
-        self.refill(ctx);
-        self.flush(ctx);
-    }
-}
-
-impl RegistryActor {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         self.renew_leases(ctx);
         self.renew_view(ctx);
@@ -310,6 +296,18 @@ impl RegistryActor {
             registry.close_unattended(ctx);
         });
         ctx.run_interval(VIEW_LEASE, |registry, ctx| registry.renew_view(ctx));
+    }
+}
+
+impl Actor for RegistryActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.observations.meters.registry.capacity());
+        self.timer.start(ctx, |registry, ctx| registry.flush(ctx));
+        self.tick(ctx);
+        self.refill(ctx);
+        self.flush(ctx);
     }
 }
 
