@@ -385,6 +385,11 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                 true
             }
             #[cfg(test)]
+            RegistryMessage::Look => {
+                self.close_unattended(ctx);
+                true
+            }
+            #[cfg(test)]
             RegistryMessage::Panic => panic!("asked to"),
         };
         if !heard {

@@ -140,6 +140,9 @@ pub enum RegistryMessage {
     Count(oneshot::Sender<usize>),
     /// Ends every session as `shutdown`; answered once nothing is open and everything is durable.
     Drain(oneshot::Sender<()>),
+    /// Has it looked who is run by nobody, as a second's tick does.
+    #[cfg(test)]
+    Look,
     /// Makes the registry fail, so that a test can see it come back.
     #[cfg(test)]
     Panic,

@@ -2,7 +2,7 @@
 
 use std::pin::pin;
 
-use actix::Context;
+use actix::{Actor, Context, Handler};
 use futures_util::poll;
 use tokio::sync::oneshot;
 
@@ -10,6 +10,7 @@ use super::house::{House, eventually, request};
 use crate::{
     actor::{
         clock::Beat,
+        mailbox::{Envelope, Mailbox, Meter},
         registry::{Claim, RegistryMessage},
         session::{self, SessionActor},
     },
@@ -19,6 +20,28 @@ use crate::{
 
 /// How often what is dropped was polled before it.
 const POLLS: usize = 12;
+
+/// Passes everything on to the registry but the first claim, as if that failed over it.
+struct FailsOnce {
+    registry: Mailbox<RegistryMessage>,
+    failed: bool,
+}
+
+impl Actor for FailsOnce {
+    type Context = Context<Self>;
+}
+
+impl Handler<Envelope<RegistryMessage>> for FailsOnce {
+    type Result = ();
+
+    fn handle(&mut self, envelope: Envelope<RegistryMessage>, _: &mut Context<Self>) {
+        let (message, _handling) = envelope.open();
+        if matches!(message, RegistryMessage::Claim { .. }) && !std::mem::replace(&mut self.failed, true) {
+            return;
+        }
+        assert!(self.registry.tell(message).is_ok());
+    }
+}
 
 /// Polls `asking` so often, with everything else having its turn in between, and drops it.
 async fn leave_after<T>(polls: usize, asking: impl Future<Output = T>) {
@@ -95,4 +118,25 @@ async fn a_session_that_nobody_runs_is_ended_when_asked_and_by_itself() {
     assert_eq!(house.find(asked).await.end_reason, Some(EndReason::Terminated));
     eventually(async || house.find(left).await.is_closed()).await;
     assert_eq!(house.find(left).await.end_reason, Some(EndReason::ActorFailed));
+}
+
+#[actix_rt::test]
+async fn a_session_that_could_not_be_placed_is_placed_later() {
+    let house = House::new().await;
+    let mut gateway = house.gateway.clone();
+    let between = FailsOnce { registry: gateway.parts.registry.clone(), failed: false };
+    gateway.parts.registry = Mailbox::new(between.start().recipient(), Meter::new(16));
+    let id = gateway.open(request()).await.unwrap().id;
+    eventually(async || house.find(id).await.status == Status::Active).await;
+}
+
+#[actix_rt::test]
+async fn looks_that_come_all_at_once_are_one_look() {
+    let house = House::new().await;
+    let id = house.open().await;
+    claim_and_vanish(&house, id, true).await;
+    for _ in 0..20 {
+        assert!(house.gateway.parts.registry.deliver(RegistryMessage::Look).await.is_ok());
+    }
+    assert!(!house.find(id).await.is_closed());
 }
