@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     actor::clock,
@@ -30,6 +30,12 @@ use visitor::Visitor;
 
 /// How long one step may take: the start of a gateway is the longest, a second on a small machine.
 const STEP_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long a change may take to be listed: a tenth of a second where the disk is not slow.
+const LISTED_WITHIN: Duration = Duration::from_secs(2);
+
+/// Between two looks at the list.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// One thing that was tried.
 struct Step {
@@ -92,12 +98,18 @@ async fn comes_back(visitor: &Visitor, page: &mut Page, id: &str) -> anyhow::Res
     page.sees("\nstill here\r\n").await
 }
 
+/// That it is active again is listed once it is durable.
 async fn lists(visitor: &Visitor, id: &str) -> anyhow::Result<()> {
-    let listing = visitor.asks("GET", "/api/v1/sessions?status=active", None).await?;
-    let items = listing.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let is_this = |item: &Value| item.get("id").and_then(Value::as_str) == Some(id);
-    ensure!(items.iter().any(is_this), "the list of active sessions lacks {id}: {listing}");
-    Ok(())
+    let begun = Instant::now();
+    loop {
+        let listing = visitor.asks("GET", "/api/v1/sessions?status=active", None).await?;
+        let items = listing.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        if items.iter().any(|item| item.get("id").and_then(Value::as_str) == Some(id)) {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < LISTED_WITHIN, "the list of active sessions lacks {id}: {listing}");
+        sleep(LOOK).await;
+    }
 }
 
 async fn ends(visitor: &Visitor, page: &mut Page, id: &str) -> anyhow::Result<()> {

@@ -105,7 +105,8 @@ impl Checker {
             let after = since.elapsed();
             let look = self.look(servers, driver, whole).await?;
             if !std::mem::replace(&mut late, after > AGREE_WITHIN) && late {
-                eprint!("after {:.1} s still:\n{}", after.as_secs_f64(), look.findings);
+                let (after, took) = (after.as_secs_f64(), (since.elapsed() - after).as_secs_f64());
+                eprintln!("a look after {after:.1} s at {} rows took {took:.1} s:\n{}", look.rows.len(), look.findings);
             }
             if look.findings.is_empty() || after > LOST_AFTER {
                 return Ok((look, after));

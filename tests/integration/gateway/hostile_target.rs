@@ -308,5 +308,6 @@ fn a_target_that_refuses_without_end_costs_no_memory_before_an_rsa_key_is_shown(
         true
     });
     gateway.becomes(&id, "closed/auth_failed");
-    assert!(most.saturating_sub(before) < GROWTH, "{what}: memory grew by {} bytes", most - before);
+    // One turn of a busy thread may go by before the connection is no longer read; unhindered they are 600 MiB in a second.
+    assert!(most.saturating_sub(before) < 4 * GROWTH, "{what}: memory grew by {} bytes", most - before);
 }
