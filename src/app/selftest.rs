@@ -31,7 +31,7 @@ use visitor::Visitor;
 /// How long one step may take: the start of a gateway is the longest, a second on a small machine.
 const STEP_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long a change may take to be listed: a tenth of a second where the disk is not slow.
+/// How long a change may take to be listed: until it is durable, which depends on the disk.
 const LISTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Between two looks at the list.

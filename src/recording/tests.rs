@@ -31,7 +31,7 @@ mod encrypted;
 
 const SESSION: &str = "019b7cc2-3f4e-7000-8000-000000000001";
 
-fn title() -> Title {
+pub fn title() -> Title {
     Title {
         session: SESSION.into(),
         username: "ada".into(),

@@ -17,7 +17,7 @@ use crate::{
         reconcile::Action,
         record::{Authority, EndReason, Epoch, Incarnation, NodeId, Record, SessionId, Status, UtcMicros},
     },
-    store::{ListQuery, LiveStore, RecordStore, SharedRecords, Write},
+    store::{ListQuery, LiveStore, RecordStore, SharedRecords, Write, sqlite::SqliteStore},
 };
 
 /// A row that stands open although nobody serves it.
@@ -29,6 +29,15 @@ fn stray(of: &Record, epoch: Epoch, n: u8) -> Record {
 /// The ends that were counted.
 fn ended(house: &House, reason: EndReason) -> u64 {
     house.gateway.observations().sessions_closed.get_or_create(&[("reason", reason.as_str())]).get()
+}
+
+/// Leaves a row that stands open beside a session that is served, and returns the store it stands in.
+async fn leave_stray(house: &House, beside: SessionId) -> (SqliteStore, Record) {
+    let served = house.find(beside).await;
+    let remote = house.remote.as_ref().unwrap().store.clone();
+    let own = stray(&served, served.epoch, 1);
+    remote.apply(vec![Write { record: own.clone(), transitions: vec![] }]).await.unwrap();
+    (remote, own)
 }
 
 #[actix_rt::test]
@@ -72,10 +81,7 @@ async fn what_the_journal_does_not_have_yet_is_shown_to_nobody() {
 async fn what_stands_open_without_an_actor_is_closed_and_a_dry_run_leaves_it() {
     let house = House::with_records().await;
     let (id, _attached, _target) = house.active().await;
-    let served = house.find(id).await;
-    let remote = house.remote.as_ref().unwrap().store.clone();
-    let own = stray(&served, served.epoch, 1);
-    remote.apply(vec![Write { record: own.clone(), transitions: vec![] }]).await.unwrap();
+    let (remote, own) = leave_stray(&house, id).await;
     house
         .eventually(async || house.gateway.sweep(true).await.unwrap().differences.get("close_stray") == Some(&1))
         .await;
@@ -91,10 +97,7 @@ async fn what_stands_open_without_an_actor_is_closed_and_a_dry_run_leaves_it() {
 async fn looks_without_end_keep_nothing_from_being_mended() {
     let house = House::with_records().await;
     let (id, _attached, _target) = house.active().await;
-    let served = house.find(id).await;
-    let remote = house.remote.as_ref().unwrap().store.clone();
-    let own = stray(&served, served.epoch, 1);
-    remote.apply(vec![Write { record: own.clone(), transitions: vec![] }]).await.unwrap();
+    let (remote, own) = leave_stray(&house, id).await;
     house
         .eventually(async || {
             assert_eq!(house.gateway.sweep(true).await.unwrap().mended, 0);

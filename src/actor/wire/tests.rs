@@ -91,10 +91,7 @@ fn settle_control(wire: &Wire) {
 }
 
 async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let control = Control::new(TakeOver::Force, NAMES[0]);
-    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
-    let limits = Limits { window: 1 << 20, replay: 1 << 16, screens: true };
-    let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
+    let wire = wire();
     let target = Target::default();
     let receiver = wire.input_receiver.take().unwrap();
     tokio::task::spawn_local(pump::write(wire.clone(), Box::new(target.clone()), receiver));
@@ -177,12 +174,17 @@ proptest! {
     }
 }
 
-#[actix_rt::test]
-async fn each_page_counts_its_own_bytes_however_control_moves() {
+/// A wire of the first of [`NAMES`], with a window that nothing here fills.
+fn wire() -> Rc<Wire> {
     let control = Control::new(TakeOver::Force, NAMES[0]);
     let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
     let limits = Limits { window: 1 << 20, replay: 1 << 16, screens: true };
-    let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
+    Wire::new(limits, control, Arc::new(beat), Observations::default())
+}
+
+#[actix_rt::test]
+async fn each_page_counts_its_own_bytes_however_control_moves() {
+    let wire = wire();
     let (owner, _) = attach(&wire, 0);
     let (guest, ends) = attach(&wire, 1);
     let page = Page { attach: ends.attach, name: "bob".into(), client: guest.client.clone() };
@@ -234,10 +236,7 @@ impl LinkControl for Line {
 
 #[actix_rt::test]
 async fn a_target_that_takes_nothing_is_hung_up_on() {
-    let control = Control::new(TakeOver::Force, NAMES[0]);
-    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
-    let limits = Limits { window: 1 << 20, replay: 1 << 16, screens: true };
-    let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
+    let wire = wire();
     let hung_up = Rc::new(Cell::new(false));
     wire.control.replace(Some(Box::new(Line(hung_up.clone()))));
     let (_, ends) = attach(&wire, 0);
@@ -250,10 +249,7 @@ async fn a_target_that_takes_nothing_is_hung_up_on() {
 
 #[actix_rt::test]
 async fn a_key_that_everybody_trusts_then_is_accepted_by_nobody_who_may_not() {
-    let control = Control::new(TakeOver::Force, NAMES[0]);
-    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
-    let limits = Limits { window: 1 << 20, replay: 1 << 16, screens: true };
-    let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
+    let wire = wire();
     for (id, (kind, trusts, counts)) in (1..).zip([
         (PromptKind::SharedHostKey, false, false),
         (PromptKind::SharedHostKey, true, true),

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::recording::tests::settings;
+use crate::recording::tests::{settings, title};
 
 #[test]
 fn what_only_waits_to_be_written_does_not_show_that_the_disk_is_well() {
@@ -13,17 +13,9 @@ fn what_only_waits_to_be_written_does_not_show_that_the_disk_is_well() {
     let open = Open::default();
     let keeper = Keeper::start(&shared.settings, open.clone(), None).unwrap();
     let mut writer = Writer { shared: shared.clone(), keeper, open, films: HashMap::new(), dirty: BTreeSet::new() };
-    let title = Title {
-        session: "s".into(),
-        username: "ada".into(),
-        target: "web-1".into(),
-        term: "xterm".into(),
-        cols: 80,
-        rows: 24,
-    };
     let (place, level) = ("recordings/x.cast".to_owned(), Level::new(Arc::new(Notify::new())));
     let happens = |writer: &mut Writer, what| writer.handle(Item { tape: 1, at: Duration::from_secs(1), what });
-    happens(&mut writer, What::Open(Box::new(Opening { title, place, level, opened: None })));
+    happens(&mut writer, What::Open(Box::new(Opening { title: title(), place, level, opened: None })));
     // Another recording could not be written.
     shared.tally.note(Some(&io::Error::other("full")));
     happens(&mut writer, What::Output(Bytes::from_static(b"waits")));
