@@ -20,19 +20,16 @@ use super::{
     record::{EndReason, Record, Status, Transition, UtcMicros, micros},
     stream::AttachNo,
 };
+use exit::Exit;
+
+/// The program's exit, and the output behind it.
+mod exit;
 
 /// How long a shell whose browser has not come yet counts as active: as long as a socket has for its first frame.
 pub const ATTACH_GRACE: Duration = Duration::from_secs(10);
 
 /// How long logging in may take, people included: OpenSSH's own limit (sshd_config, `LoginGraceTime`).
 pub const LOGIN_LIMIT: Duration = Duration::from_secs(120);
-
-/// How long a target that told its program's exit may say nothing before it has closed the channel. sshd tells the exit
-/// first, and then what it had read from the terminal.
-const EXIT_GRACE: Duration = Duration::from_secs(5);
-
-/// How long its last output may take while it is read: what outlives its shell may write for ever.
-const EXIT_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long before an ending by the clock the person is warned, if the clock is not shorter than twice that.
 const WARNING: Duration = Duration::from_secs(60);
@@ -229,35 +226,6 @@ struct Signs {
     watchers: u32,
 }
 
-#[derive(Debug, Clone)]
-struct Exit {
-    status: Option<u32>,
-    signal: Option<String>,
-    close_by: Instant,
-    /// Output puts `close_by` off no further.
-    limit: Instant,
-    /// When it was last found unread, while it is.
-    unread: Option<Instant>,
-}
-
-impl Exit {
-    /// What is not read is not over: the grace begins anew, and the limit stands still from one look to the next.
-    fn pause(&mut self, now: Instant) {
-        self.close_by = now + EXIT_GRACE;
-        let since = self.unread.replace(now).unwrap_or(now);
-        self.limit += now.saturating_duration_since(since);
-    }
-
-    /// It is read again, for as long as the limit leaves.
-    fn resume(&mut self, now: Instant) {
-        if self.unread.is_some() {
-            self.pause(now);
-            self.unread = None;
-            self.close_by = self.close_by.min(self.limit);
-        }
-    }
-}
-
 /// One session.
 #[derive(Debug, Clone)]
 pub struct Session {
@@ -355,7 +323,7 @@ impl Session {
         }
         let mut all: Vec<_> = [
             ("login_limit", self.login_by),
-            ("exited", self.exit.as_ref().map(|exit| exit.close_by)),
+            ("exited", self.exit.as_ref().map(Exit::close_by)),
             ("detached", self.grace_until),
             ("detach_expired", self.reattach_by),
             ("peer_lost", self.peer.as_ref().and_then(Liveness::lost_at)),
@@ -425,8 +393,7 @@ impl Session {
                 Status::Active | Status::Detached | Status::Lost | Status::Closed => {}
             },
             Event::Exited { status, signal } => {
-                let (close_by, limit) = (now.at + EXIT_GRACE, now.at + EXIT_LIMIT);
-                self.exit.get_or_insert(Exit { status, signal, close_by, limit, unread: None });
+                self.exit.get_or_insert(Exit::new(now.at, status, signal));
             }
             Event::PeerClosed => self.close_by_peer(now),
             Event::OutputPaused => {
@@ -462,7 +429,7 @@ impl Session {
             );
             return self.close(now, EndReason::AuthFailed, now.at, detail);
         }
-        if due(self.exit.as_ref().map(|exit| exit.close_by)) {
+        if due(self.exit.as_ref().map(Exit::close_by)) {
             return self.close_by_peer(now);
         }
         if let Some(watch) = self.peer.as_mut() {
@@ -500,7 +467,7 @@ impl Session {
             self.note_input(at);
         }
         if let Some(exit) = self.exit.as_mut().filter(|_| activity.bytes_out > self.activity.bytes_out) {
-            exit.close_by = exit.limit.min(now + EXIT_GRACE);
+            exit.heard(now);
         }
         self.activity = activity;
     }
@@ -629,13 +596,7 @@ impl Session {
         for deadline in [&mut self.login_by, &mut self.grace_until, &mut self.reattach_by] {
             *deadline = deadline.map(|at| at + lasted);
         }
-        self.exit.iter_mut().for_each(|exit| {
-            exit.close_by += lasted;
-            // Unread, the next look counts it.
-            if exit.unread.is_none() {
-                exit.limit += lasted;
-            }
-        });
+        self.exit.iter_mut().for_each(|exit| exit.forgive(lasted));
         self.last_input = (self.last_input + lasted).min(now.at);
     }
 
@@ -647,11 +608,7 @@ impl Session {
                 self.close(now, EndReason::ConnectFailed, now.at, detail);
             }
             (Status::Active | Status::Detached | Status::Lost, Some(exit)) => {
-                let detail = match (&exit.signal, exit.status) {
-                    (Some(signal), _) => format!("The shell was ended by signal {signal}."),
-                    (None, Some(status)) => format!("The shell ended with status {status}."),
-                    (None, None) => "The shell ended.".to_owned(),
-                };
+                let detail = exit.sentence();
                 self.close(now, EndReason::Exited, now.at, detail);
             }
             (Status::Active | Status::Detached | Status::Lost, None) => {
@@ -667,7 +624,7 @@ impl Session {
             return;
         }
         self.browsers.clear();
-        self.record.exit_status = self.exit.as_ref().and_then(|exit| exit.status);
+        self.record.exit_status = self.exit.as_ref().and_then(Exit::status);
         self.record.end_reason = Some(reason);
         self.record.end_time = Some(now.utc_of(evidence).max(self.record.start_time));
         self.record.detected_at = Some(now.utc.max(self.record.start_time));
