@@ -2,10 +2,6 @@
 
 use crate::{Broken, source::Source};
 
-/// Files that may be longer than [`FILE_LINES`], each with its reason.
-const LONG_FILES: &[(&str, &str)] =
-    &[("src/core/session.rs", "one state machine with its diagram: in two halves neither could be read alone")];
-
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 70;
 
@@ -14,15 +10,12 @@ const EMPTY_NAMES: &[&str] = &["Manager", "Helper", "Helpers", "Util", "Utils", 
 
 const LOG_MACROS: &[&str] = &["trace!(", "debug!(", "info!(", "warn!(", "error!("];
 
-/// A file over 400 lines or a function over 70 needs a reason.
+/// A file has at most 400 lines, a function 70.
 pub fn files_and_functions_are_short(source: &Source) -> Vec<Broken> {
     let length = source.text.lines().count();
     let mut broken = Vec::new();
-    let excused = LONG_FILES.iter().any(|(path, _)| *path == source.path);
-    match (length > FILE_LINES, excused) {
-        (true, false) => broken.push(Broken::new(FILE_LINES + 1, format!("{length} lines; {FILE_LINES} are enough"))),
-        (false, true) => broken.push(Broken::new(1, "short by now: its reason to be long can go".to_owned())),
-        _ => {}
+    if length > FILE_LINES {
+        broken.push(Broken::new(FILE_LINES + 1, format!("{length} lines; {FILE_LINES} are enough")));
     }
     for function in source.functions() {
         let (first, last) = (*function.lines.start(), *function.lines.end());

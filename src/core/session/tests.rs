@@ -3,7 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::*;
-use crate::core::record::{Authority, Durable, Epoch, NodeId, SessionId};
+use crate::core::{
+    liveness::Rule,
+    record::{Authority, Durable, Epoch, NodeId, SessionId, UtcMicros},
+    stream::AttachNo,
+};
 
 mod adopted;
 mod clocks;

@@ -1,0 +1,159 @@
+//! The clocks of a session: every deadline, the warnings before an ending, the checkpoints, and what a stall does to them.
+//! Knows what time brings, not what happens.
+
+use std::time::{Duration, Instant};
+
+use super::{Effect, LOGIN_LIMIT, Moment, Session, Warning, exit::Exit, limits::LONGEST};
+use crate::core::{
+    liveness::{Liveness, Verdict},
+    record::EndReason,
+};
+
+/// How long before an ending by the clock the person is warned, if the clock is not shorter than twice that.
+const WARNING: Duration = Duration::from_secs(60);
+
+impl Session {
+    /// When to call [`handle_timeout`](Self::handle_timeout) next; `None` once closed.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines().into_iter().map(|(_, at)| at).chain(self.silent_deadlines()).min()
+    }
+
+    /// Every deadline that ends or changes the session unless something happens before, soonest first.
+    pub fn deadlines(&self) -> Vec<(&'static str, Instant)> {
+        if self.record.is_closed() {
+            return Vec::new();
+        }
+        let mut all: Vec<_> = [
+            ("login_limit", self.login_by),
+            ("exited", self.exit.as_ref().map(Exit::close_by)),
+            ("detached", self.grace_until),
+            ("detach_expired", self.reattach_by),
+            ("peer_lost", self.peer.as_ref().and_then(Liveness::lost_at)),
+            ("idle_timeout", self.idle_limit().map(|limit| self.last_input + limit)),
+            ("max_duration", self.limits.max_duration.map(|limit| self.started + limit)),
+        ]
+        .into_iter()
+        .filter_map(|(what, at)| at.map(|at| (what, at)))
+        .collect();
+        let browsers = self.browsers.iter().filter_map(|browser| browser.watch.lost_at());
+        all.extend(browsers.map(|at| ("browser_lost", at)));
+        all.sort_by_key(|&(_, at)| at);
+        all
+    }
+
+    /// Deadlines that only make the session do something on the way: probes, warnings, checkpoints.
+    fn silent_deadlines(&self) -> Vec<Instant> {
+        if self.record.is_closed() {
+            return Vec::new();
+        }
+        let watches = self.browsers.iter().map(|browser| &browser.watch).chain(self.peer.as_ref());
+        let warning = |from: Instant, limit: Option<Duration>, warned: bool| {
+            limit.filter(|_| !warned).map(|limit| from + limit.saturating_sub(notice(limit)))
+        };
+        let warnings = [
+            warning(self.last_input, self.idle_limit(), self.idle_warned),
+            warning(self.started, self.limits.max_duration, self.duration_warned),
+        ];
+        let checkpoint = (self.signs() != self.announced).then_some(self.checkpoint_at);
+        watches.filter_map(Liveness::deadline).chain(warnings.into_iter().flatten()).chain(checkpoint).collect()
+    }
+
+    /// Does what is due at `now`; calling it early is harmless.
+    pub fn handle_timeout(&mut self, now: Moment) {
+        if self.record.is_closed() {
+            return;
+        }
+        let due = |deadline: Option<Instant>| deadline.is_some_and(|at| at <= now.at);
+        self.watch_browsers(now);
+        if due(self.grace_until) {
+            self.grace_until = None;
+            self.detach(now, "No browser came.");
+        }
+        if due(self.login_by) {
+            let detail = format!(
+                "The login did not finish within {} s. Open a new session to try again.",
+                LOGIN_LIMIT.as_secs()
+            );
+            return self.close(now, EndReason::AuthFailed, now.at, detail);
+        }
+        if due(self.exit.as_ref().map(Exit::close_by)) {
+            return self.close_by_peer(now);
+        }
+        if let Some(watch) = self.peer.as_mut() {
+            match watch.poll(now.at) {
+                Some(Verdict::Probe) => self.effects.push_back(Effect::ProbePeer),
+                Some(Verdict::Lost) => {
+                    let heard = watch.last_heard();
+                    let silent = now.at.saturating_duration_since(heard).as_secs();
+                    let detail =
+                        format!("The SSH server has not answered for {silent} s. The host or the network is down.");
+                    return self.close(now, EndReason::PeerLost, heard, detail);
+                }
+                None => {}
+            }
+        }
+        if due(self.reattach_by) {
+            let waited = self.limits.reattach_window.as_secs();
+            let detail = format!("No browser came back within {waited} s.");
+            return self.close(now, EndReason::DetachExpired, now.at, detail);
+        }
+        self.watch_clocks(now);
+        if self.checkpoint_at <= now.at {
+            if self.signs() != self.announced {
+                self.announce(now, None);
+            }
+            self.checkpoint_at = self.limits.next_checkpoint(now);
+        }
+    }
+
+    /// The limit of human idleness while it applies: before the shell runs there is nothing to type into, and the login
+    /// has its own limit.
+    fn idle_limit(&self) -> Option<Duration> {
+        self.limits.idle_timeout.filter(|_| self.peer.is_some())
+    }
+
+    fn watch_clocks(&mut self, now: Moment) {
+        if let Some(limit) = self.idle_limit() {
+            let end = self.last_input + limit;
+            if end <= now.at {
+                let detail = format!("Nothing was typed for {} s.", limit.as_secs());
+                return self.close(now, EndReason::IdleTimeout, now.at, detail);
+            }
+            if !self.idle_warned && end <= now.at + notice(limit) {
+                self.idle_warned = true;
+                self.effects
+                    .push_back(Effect::Warn(Warning { reason: EndReason::IdleTimeout, closes_in: end - now.at }));
+            }
+        }
+        if let Some(limit) = self.limits.max_duration {
+            let end = self.started + limit;
+            if end <= now.at {
+                let detail = format!("The session reached its longest allowed time, {} s.", limit.as_secs());
+                return self.close(now, EndReason::MaxDuration, now.at, detail);
+            }
+            if !self.duration_warned && end <= now.at + notice(limit) {
+                self.duration_warned = true;
+                self.effects
+                    .push_back(Effect::Warn(Warning { reason: EndReason::MaxDuration, closes_in: end - now.at }));
+            }
+        }
+    }
+
+    /// Nobody is to blame for what could not be heard: probes are asked anew, waiting starts where it stood. Only the
+    /// total duration goes on.
+    pub(super) fn forgive(&mut self, now: Moment, lasted: Duration) {
+        let lasted = lasted.min(LONGEST);
+        let watches = self.browsers.iter_mut().map(|browser| &mut browser.watch).chain(self.peer.as_mut());
+        watches.for_each(|watch| watch.void(now.at));
+        for deadline in [&mut self.login_by, &mut self.grace_until, &mut self.reattach_by] {
+            *deadline = deadline.map(|at| at + lasted);
+        }
+        self.exit.iter_mut().for_each(|exit| exit.forgive(lasted));
+        self.last_input = (self.last_input + lasted).min(now.at);
+    }
+}
+
+/// How long before the end of `limit` the person is warned.
+fn notice(limit: Duration) -> Duration {
+    WARNING.min(limit / 2)
+}
