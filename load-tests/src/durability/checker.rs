@@ -91,9 +91,19 @@ impl Checker {
         Self { gateway }
     }
 
-    /// Looks until everything is as promised, or long enough, and returns the last look and how long after `since` it began.
-    /// Looks at all rows if `whole`, else only at what has not come to rest.
-    pub async fn agree(
+    /// Looks at what has not come to rest until everything is as promised, or long enough, and returns the last look and how
+    /// long after `since` it began.
+    pub async fn agree(&self, servers: &Servers, driver: &Driver, since: Instant) -> Result<(Look, Duration)> {
+        self.look_until_agreed(servers, driver, since, false).await
+    }
+
+    /// The same for every row there is. A look takes seconds where there are many, and sessions go on ending meanwhile: when it
+    /// agrees is no measure of the stores.
+    pub async fn agree_whole(&self, servers: &Servers, driver: &Driver) -> Result<Look> {
+        Ok(self.look_until_agreed(servers, driver, Instant::now(), true).await?.0)
+    }
+
+    async fn look_until_agreed(
         &self,
         servers: &Servers,
         driver: &Driver,
