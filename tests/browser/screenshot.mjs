@@ -1,4 +1,5 @@
-// Takes the pictures of the README from the product itself: a terminal and the list of sessions, as a few minutes leave them,
+// Takes the pictures of the README from the product itself: a terminal and the list of sessions with the evidence behind one,
+// as a few minutes leave them,
 // the targets and the people who may open them, the shell of somebody who no longer may, a host key that has changed, and a
 // wish to type.
 // Run as: PULSEGATE=target/release/pulsegate node tests/browser/screenshot.mjs docs
@@ -28,8 +29,10 @@ try {
   const oldest = await live(desk);
   await desk.page.screenshot({ path: join(folder, "screenshot.png") });
   await desk.at("nav-sessions").click();
-  await desk.row(oldest).waitFor();
+  await desk.row(oldest).getByTestId("session-why").click();
+  await desk.at("why").locator("dl").first().waitFor();
   await desk.page.screenshot({ path: join(folder, "sessions.png") });
+  await desk.page.keyboard.press("Escape");
   await targets(desk);
   await people(desk);
   await control(desk);
