@@ -170,6 +170,17 @@ impl SqliteStore {
         Ok(Transaction { slot, writer, disk: &self.disk })
     }
 
+    /// Runs `work` in one transaction, and returns how many rows the last statement of it wrote.
+    async fn write(&self, work: Vec<rows::Statement>) -> Result<u64, StoreError> {
+        let mut transaction = self.begin().await?;
+        let mut written = 0;
+        for statement in work {
+            written = transaction.run(statement).await?;
+        }
+        transaction.commit().await?;
+        Ok(written)
+    }
+
     async fn write_batch(&self, mut batch: Vec<Write>) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         let epochs = sharing::Epochs::read(&mut transaction).await?;

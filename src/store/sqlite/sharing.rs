@@ -42,31 +42,24 @@ impl SharedRecords for SqliteStore {
 
     fn fence(&self, id: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
             let fence = sqlx::query(FENCE).bind(id.0).bind(rows::integer(lease.epoch.0));
             let fence = fence.bind(lease.incarnation.to_string()).bind(lease.renewed_at.0);
-            let fenced = transaction.run(fence).await?;
-            transaction.commit().await?;
-            Ok(fenced == 1)
+            Ok(self.write(vec![fence]).await? == 1)
         })
     }
 
     fn leave(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
             let leave = sqlx::query(LEAVE).bind(node.0).bind(incarnation.to_string());
-            transaction.run(leave).await?;
-            transaction.commit().await
+            self.write(vec![leave]).await.map(drop)
         })
     }
 
     fn send(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let mut transaction = self.begin().await?;
             let send = sqlx::query(SEND).bind(Uuid::now_v7().to_string()).bind(node.0);
             let send = send.bind(command.session.to_string()).bind(command.reason.as_str());
-            transaction.run(send.bind(command.detail).bind(now.0)).await?;
-            transaction.commit().await
+            self.write(vec![send.bind(command.detail).bind(now.0)]).await.map(drop)
         })
     }
 
