@@ -30,7 +30,7 @@ mod fixture;
 mod lane;
 /// Which SQL and which index answer a question.
 mod list;
-/// Users and tokens.
+/// Users, tokens and targets.
 mod people;
 /// Records as rows, and back.
 mod rows;
@@ -40,8 +40,6 @@ mod sharing;
 mod sign_ins;
 /// The schema's steps, and the lock under which they are taken.
 mod steps;
-/// Targets.
-mod targets;
 #[cfg(test)]
 mod tests;
 /// A copy, the way back, a scratch database.

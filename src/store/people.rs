@@ -1,5 +1,5 @@
-//! Owns what a store of users, tokens and targets promises, and how the first two become rows. The gateways that share records
-//! share these.
+//! Owns what a store of users, tokens and targets promises, what a database is asked for it, and how the first two become rows.
+//! The gateways that share records share these.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 
 use super::{
     StoreError,
-    sign_ins::SignInStore,
-    sql_rows::{Columns, count, optional_word, unreadable, word},
+    sign_ins::{self, SignInStore},
+    sql_rows::{Columns, Parameters, count, optional_word, unreadable, word},
     targets,
 };
 use crate::core::{
@@ -70,7 +70,7 @@ pub(super) const COUNT_UP: &str = "UPDATE people_version SET version = version +
 
 pub(super) const USERS: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, \
     identity, created_at, changed_at, last_sign_in_at FROM users ORDER BY name";
-pub(super) const ONE_USER: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, \
+const ONE_USER: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, \
     identity, created_at, changed_at, last_sign_in_at FROM users WHERE name = ?";
 pub(super) const TOKENS: &str = "SELECT token_id, name, username, digest, scopes, created_at, expires_at, last_used_at \
     FROM tokens ORDER BY token_id";
@@ -114,22 +114,125 @@ macro_rules! add_token {
 
 pub(super) use {add_first, add_token, add_user};
 
-pub(super) const REPLACE_USER: &str = "UPDATE users SET role = ?, grants = ?, disabled = ?, password_hash = ?, second_factor = ?, \
+const REPLACE_USER: &str = "UPDATE users SET role = ?, grants = ?, disabled = ?, password_hash = ?, second_factor = ?, \
     enrolment = ?, invitation = ?, identity = ?, changed_at = ? \
     WHERE name = ? AND changed_at = ?";
-pub(super) const REMOVE_USER: &str = "DELETE FROM users WHERE name = ?";
+const REMOVE_USER: &str = "DELETE FROM users WHERE name = ?";
 /// Tokens that were made while their user was being removed: the next user of that name is somebody else. A repetition finds the
 /// user there, and removes nothing.
-pub(super) const REMOVE_ORPHANS: &str = "DELETE FROM tokens WHERE username = ? \
+const REMOVE_ORPHANS: &str = "DELETE FROM tokens WHERE username = ? \
     AND NOT EXISTS (SELECT 1 FROM users WHERE name = ?)";
-pub(super) const REMOVE_TOKENS_OF: &str = "DELETE FROM tokens WHERE username = ?";
+const REMOVE_TOKENS_OF: &str = "DELETE FROM tokens WHERE username = ?";
 
-pub(super) const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE token_id = ?";
+const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE token_id = ?";
 
-pub(super) const SIGNED_IN: &str =
+const SIGNED_IN: &str =
     "UPDATE users SET last_sign_in_at = ? WHERE name = ? AND (last_sign_in_at IS NULL OR last_sign_in_at < ?)";
-pub(super) const USED: &str =
+const USED: &str =
     "UPDATE tokens SET last_used_at = ? WHERE token_id = ? AND (last_used_at IS NULL OR last_used_at < ?)";
+
+/// How a database adds a row unless there is one of its key: an [`add_user`], an [`add_first`], an [`add_token`] and an
+/// [`add_target`](targets::add_target).
+pub(super) struct Adding {
+    pub user: &'static str,
+    pub first: &'static str,
+    pub token: &'static str,
+    pub target: &'static str,
+}
+
+/// What makes a change, in one transaction. It is counted first: what ends with it is noted with the new version.
+pub(super) fn statements<S: Parameters>(change: &Change, adding: &Adding) -> Vec<S> {
+    let mut work: Vec<S> = vec![count_up()];
+    match change {
+        Change::Add(user) => {
+            work.push(remove_orphans(user));
+            work.push(new_user(adding.user, user));
+        }
+        Change::AddFirst(user) => {
+            work.push(remove_orphans(user));
+            work.push(new_user(adding.first, user));
+        }
+        Change::Replace(user, before) => {
+            work.push(replace_user(user, *before));
+            work.push(sign_ins::end_unfit(user));
+        }
+        Change::Remove(name) => {
+            work.push(sign_ins::end_all(name));
+            work.push(S::of(REMOVE_TOKENS_OF).text(name.clone()));
+            work.push(S::of(REMOVE_USER).text(name.clone()));
+        }
+        Change::AddToken(token) => work.push(new_token(adding.token, token)),
+        Change::RemoveToken(id) => {
+            work.push(sign_ins::end_of_token(id));
+            work.push(S::of(REMOVE_TOKEN).text(id.clone()));
+        }
+        Change::AddTarget(target) => work.push(targets::add(adding.target, target)),
+        Change::ReplaceTarget(target, before) => work.push(targets::replace(target, *before)),
+        Change::RemoveTarget(name) => work.push(targets::remove(name)),
+    }
+    work
+}
+
+/// Asks, behind [`statements`], for the user or target as it is then: a repetition finds its own work done.
+pub(super) fn outcome<S: Parameters>(change: &Change) -> Option<S> {
+    match change {
+        Change::Add(user) | Change::AddFirst(user) | Change::Replace(user, _) => {
+            Some(S::of(ONE_USER).text(user.name.clone()))
+        }
+        Change::AddTarget(target) | Change::ReplaceTarget(target, _) => Some(targets::one(&target.outline.name)),
+        Change::Remove(_) | Change::AddToken(_) | Change::RemoveToken(_) | Change::RemoveTarget(_) => None,
+    }
+}
+
+/// Whether a change was done, by what [`outcome`] found.
+pub(super) fn is_done(change: &Change, found: Option<&impl Columns>) -> Result<bool, StoreError> {
+    match change {
+        Change::Add(user) | Change::AddFirst(user) | Change::Replace(user, _) => is_written(found, user),
+        Change::AddTarget(target) | Change::ReplaceTarget(target, _) => targets::is_written(found, target),
+        Change::Remove(_) | Change::AddToken(_) | Change::RemoveToken(_) | Change::RemoveTarget(_) => Ok(true),
+    }
+}
+
+pub(super) fn count_up<S: Parameters>() -> S {
+    S::of(COUNT_UP)
+}
+
+/// Notes who was seen.
+pub(super) fn note<S: Parameters>(seen: &Seen) -> Vec<S> {
+    let users = seen.users.iter().map(|(name, at)| S::of(SIGNED_IN).number(at.0).text(name.clone()).number(at.0));
+    let tokens = seen.tokens.iter().map(|(id, at)| S::of(USED).number(at.0).text(id.clone()).number(at.0));
+    users.chain(tokens).collect()
+}
+
+fn remove_orphans<S: Parameters>(user: &User) -> S {
+    S::of(REMOVE_ORPHANS).text(user.name.clone()).text(user.name.clone())
+}
+
+fn new_user<S: Parameters>(sql: &'static str, user: &User) -> S {
+    let statement = whatever_changes(S::of(sql).text(user.name.clone()), user);
+    let last_sign_in_at = user.last_sign_in_at.map(|at| at.0);
+    statement.number(user.created_at.0).number(user.changed_at.0).number(last_sign_in_at)
+}
+
+fn replace_user<S: Parameters>(user: &User, before: UtcMicros) -> S {
+    let statement = whatever_changes(S::of(REPLACE_USER), user).number(user.changed_at.0);
+    statement.text(user.name.clone()).number(before.0)
+}
+
+/// Binds what may change of a user, in the order of [`REPLACE_USER`], which is that of [`add_user`] as well.
+fn whatever_changes<S: Parameters>(statement: S, user: &User) -> S {
+    let statement = statement.text(user.role.as_str().to_owned()).text(list(&user.grants));
+    let statement = statement.number(i64::from(user.disabled)).text(user.password_hash.clone());
+    let statement = statement.text(optional(user.second_factor.as_ref())).text(optional(user.enrolment.as_ref()));
+    statement.text(optional(user.invitation.as_ref())).text(optional(user.identity.as_ref()))
+}
+
+fn new_token<S: Parameters>(sql: &'static str, token: &Token) -> S {
+    let statement = S::of(sql).text(token.id.clone()).text(token.name.clone()).text(token.user.clone());
+    let statement = statement.text(token.digest.clone()).text(token.scopes.as_deref().map(list));
+    let statement = statement.number(token.created_at.0).number(token.expires_at.map(|at| at.0));
+    statement.number(token.last_used_at.map(|at| at.0))
+}
 
 /// A list as the JSON in which it is stored.
 pub(super) fn list<T: serde::Serialize>(items: &[T]) -> String {
@@ -138,7 +241,7 @@ pub(super) fn list<T: serde::Serialize>(items: &[T]) -> String {
 }
 
 /// Something that may be there as the JSON in which it is stored.
-pub(super) fn optional<T: serde::Serialize>(item: Option<&T>) -> Option<String> {
+fn optional<T: serde::Serialize>(item: Option<&T>) -> Option<String> {
     // Blocks of words, texts and numbers always can be written.
     item.and_then(|item| serde_json::to_string(item).ok())
 }
@@ -166,7 +269,7 @@ pub(super) fn directory(
 }
 
 /// Whether `row` is this user as it was to be written.
-pub(super) fn is_written(row: Option<&impl Columns>, wanted: &User) -> Result<bool, StoreError> {
+fn is_written(row: Option<&impl Columns>, wanted: &User) -> Result<bool, StoreError> {
     let found = row.map(user).transpose()?;
     Ok(found.is_some_and(|found| {
         User { last_sign_in_at: wanted.last_sign_in_at, created_at: wanted.created_at, ..found } == *wanted

@@ -1,4 +1,5 @@
-//! Owns what a store of sign-ins promises, and how they become rows. They lie with the users, whose changes end them.
+//! Owns what a store of sign-ins promises, what a database is asked for it, and how they become rows. They lie with the users, whose
+//! changes end them.
 
 use data_encoding::HEXLOWER;
 use futures_util::future::BoxFuture;
@@ -6,7 +7,7 @@ use futures_util::future::BoxFuture;
 use super::{
     StoreError,
     people::time,
-    sql_rows::{Columns, optional_word, unreadable, word},
+    sql_rows::{Columns, Parameters, integer, optional_word, unreadable, word},
 };
 use crate::core::{
     people::{How, SignIn, User, stamp},
@@ -87,35 +88,34 @@ pub trait SignInStore: Send + Sync + 'static {
     fn forget(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
-pub(super) const OF_USER: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
+const OF_USER: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
     last_seen_at, ends_at, provider_session FROM sign_ins WHERE username = ? AND ended IS NULL AND last_seen_at > ? AND ends_at > ? \
     ORDER BY made_at DESC, digest LIMIT ?";
 /// Continued by a list of digests.
 pub(super) const SOME: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
     last_seen_at, ends_at, provider_session FROM sign_ins WHERE ended IS NULL AND digest IN (";
-pub(super) const ENDED: &str = "SELECT digest FROM sign_ins WHERE ended > ?";
+const ENDED: &str = "SELECT digest FROM sign_ins WHERE ended > ?";
 
 /// Each of these comes after the change was counted, so that the version is the one with which it becomes known.
-pub(super) const END_ONE: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+const END_ONE: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE digest = ? AND ended IS NULL";
-pub(super) const END_ALL: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+const END_ALL: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND ended IS NULL";
 /// The user, the time, and the session twice, which may be NULL.
-pub(super) const END_BY_PROVIDER: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+const END_BY_PROVIDER: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND made_at <= ? AND ended IS NULL AND how = 'oidc' AND (? IS NULL OR provider_session IS NULL OR provider_session = ?)";
-pub(super) const END_SESSION: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+const END_SESSION: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE provider_session = ? AND ended IS NULL";
 /// While the token is there still, so that its owner's are found by their index.
-pub(super) const END_OF_TOKEN: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+const END_OF_TOKEN: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = (SELECT username FROM tokens WHERE token_id = ?) AND token_id = ? AND ended IS NULL";
 /// Nothing where the change of the user was not done.
-pub(super) const END_UNFIT: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+const END_UNFIT: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND ended IS NULL AND stamp <> ? AND (next_stamp IS NULL OR next_stamp <> ?) \
     AND EXISTS (SELECT 1 FROM users WHERE name = ? AND changed_at = ? AND password_hash = ?)";
 
-pub(super) const EXPECT: &str = "UPDATE sign_ins SET stamp = ?, next_stamp = ? WHERE digest = ? AND ended IS NULL";
-pub(super) const NOTE: &str =
-    "UPDATE sign_ins SET last_seen_at = ? WHERE digest = ? AND last_seen_at < ? AND ended IS NULL";
+const EXPECT: &str = "UPDATE sign_ins SET stamp = ?, next_stamp = ? WHERE digest = ? AND ended IS NULL";
+const NOTE: &str = "UPDATE sign_ins SET last_seen_at = ? WHERE digest = ? AND last_seen_at < ? AND ended IS NULL";
 
 /// Adds a row unless there is one of its key, which each dialect says in its own way.
 macro_rules! add_sign_in {
@@ -128,46 +128,61 @@ macro_rules! add_sign_in {
     };
 }
 
-/// Binds all of a sign-in, in the order of [`add_sign_in`].
-macro_rules! bind_sign_in {
-    ($query:expr, $sign_in:expr) => {{
-        let sign_in = $sign_in;
-        let query = $query.bind($crate::store::sign_ins::hex(&sign_in.digest)).bind(sign_in.user);
-        let query = query.bind(sign_in.stamp).bind(sign_in.next_stamp).bind(sign_in.how.as_str()).bind(sign_in.token);
-        let query = query.bind(sign_in.client_ip.map(|ip| ip.to_string())).bind(sign_in.user_agent);
-        let query = query.bind(sign_in.made_at.0).bind(sign_in.last_seen_at.0).bind(sign_in.ends_at.0);
-        query.bind(sign_in.provider_session)
-    }};
+pub(super) use add_sign_in;
+
+/// Adds a sign-in by an [`add_sign_in`].
+pub(super) fn add<S: Parameters>(sql: &'static str, sign_in: SignIn) -> S {
+    let statement = S::of(sql).text(hex(&sign_in.digest)).text(sign_in.user).text(sign_in.stamp);
+    let statement = statement.text(sign_in.next_stamp).text(sign_in.how.as_str().to_owned()).text(sign_in.token);
+    let statement = statement.text(sign_in.client_ip.map(|ip| ip.to_string())).text(sign_in.user_agent);
+    let statement = statement.number(sign_in.made_at.0).number(sign_in.last_seen_at.0).number(sign_in.ends_at.0);
+    statement.text(sign_in.provider_session)
 }
 
-/// Binds [`END_UNFIT`].
-macro_rules! bind_unfit {
-    ($query:expr, $user:expr) => {{
-        let (user, kept) = ($user, $crate::store::sign_ins::kept_stamp($user));
-        let query = $query.bind(user.name.clone()).bind(kept.clone()).bind(kept);
-        query.bind(user.name.clone()).bind(user.changed_at.0).bind(user.password_hash.clone())
-    }};
+pub(super) fn of_user<S: Parameters>(user: &str, seen: UtcMicros, now: UtcMicros, limit: u32) -> S {
+    S::of(OF_USER).text(user.to_owned()).number(seen.0).number(now.0).number(i64::from(limit))
 }
 
-/// The statement that ends what is [`Leaving`].
-macro_rules! end_of {
-    ($leaving:expr) => {
-        match $leaving {
-            Leaving::One(digest) => sqlx::query(rows::END_ONE).bind(rows::hex(digest)),
-            Leaving::AllOf(user) => end_all(user),
-            Leaving::ByProvider { user, session, until } => {
-                let query = sqlx::query(rows::END_BY_PROVIDER).bind(user.clone()).bind(until.0);
-                query.bind(session.clone()).bind(session.clone())
-            }
-            Leaving::Session(session) => sqlx::query(rows::END_SESSION).bind(session.clone()),
+pub(super) fn ended_since<S: Parameters>(version: u64) -> S {
+    S::of(ENDED).number(integer(version))
+}
+
+pub(super) fn expect_stamp<S: Parameters>(digest: &[u8; 32], own: String, next: String) -> S {
+    S::of(EXPECT).text(own).text(next).text(hex(digest))
+}
+
+pub(super) fn note_use<S: Parameters>((digest, at): &([u8; 32], UtcMicros)) -> S {
+    S::of(NOTE).number(at.0).text(hex(digest)).number(at.0)
+}
+
+pub(super) fn end<S: Parameters>(leaving: &Leaving) -> S {
+    match leaving {
+        Leaving::One(digest) => S::of(END_ONE).text(hex(digest)),
+        Leaving::AllOf(user) => end_all(user),
+        Leaving::ByProvider { user, session, until } => {
+            S::of(END_BY_PROVIDER).text(user.clone()).number(until.0).text(session.clone()).text(session.clone())
         }
-    };
+        Leaving::Session(session) => S::of(END_SESSION).text(session.clone()),
+    }
 }
 
-pub(super) use {add_sign_in, bind_sign_in, bind_unfit, end_of};
+pub(super) fn end_all<S: Parameters>(user: &str) -> S {
+    S::of(END_ALL).text(user.to_owned())
+}
+
+pub(super) fn end_of_token<S: Parameters>(id: &str) -> S {
+    S::of(END_OF_TOKEN).text(id.to_owned()).text(id.to_owned())
+}
+
+/// Ends what this user may no longer have, after they were written.
+pub(super) fn end_unfit<S: Parameters>(user: &User) -> S {
+    let kept = kept_stamp(user);
+    let statement = S::of(END_UNFIT).text(user.name.clone()).text(kept.clone()).text(kept);
+    statement.text(user.name.clone()).number(user.changed_at.0).text(user.password_hash.clone())
+}
 
 /// The stamp that a sign-in must hold on to if it is to stay once its user is this; none has an empty one.
-pub(super) fn kept_stamp(user: &User) -> String {
+fn kept_stamp(user: &User) -> String {
     if user.may_sign_in() { stamp(&user.password_hash) } else { String::new() }
 }
 

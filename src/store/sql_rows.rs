@@ -1,9 +1,14 @@
-//! How rows of the SQL stores, which name their columns alike, become records, transitions and leases. Knows the columns
-//! and no database.
+//! How rows of the SQL stores, which name their columns alike, become records, transitions and leases, and what binds a
+//! value for either. Knows the columns and no database.
 
 use std::str::FromStr;
 
-use sqlx::{Row, mysql::MySqlRow, sqlite::SqliteRow};
+use sqlx::{
+    MySql, Row, Sqlite,
+    mysql::{MySqlArguments, MySqlRow},
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
+};
 
 use super::{Lease, Position, StoreError};
 use crate::core::record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
@@ -38,6 +43,40 @@ macro_rules! columns {
 }
 
 columns!(SqliteRow, MySqlRow);
+
+/// A statement whose parameters are text or signed integers, bound in their order; all that the shared tables need.
+pub trait Parameters: Sized {
+    /// Makes a statement to which nothing is bound yet.
+    fn of(sql: &'static str) -> Self;
+
+    /// Binds a text; none is NULL.
+    fn text(self, value: impl Into<Option<String>>) -> Self;
+
+    /// Binds an integer; none is NULL.
+    fn number(self, value: impl Into<Option<i64>>) -> Self;
+}
+
+macro_rules! parameters {
+    ($($database:ty: $arguments:ty),+) => {$(
+        impl Parameters for Query<'static, $database, $arguments> {
+            fn of(sql: &'static str) -> Self {
+                sqlx::query(sql)
+            }
+
+            fn text(self, value: impl Into<Option<String>>) -> Self {
+                let value: Option<String> = value.into();
+                self.bind(value)
+            }
+
+            fn number(self, value: impl Into<Option<i64>>) -> Self {
+                let value: Option<i64> = value.into();
+                self.bind(value)
+            }
+        }
+    )+};
+}
+
+parameters!(Sqlite: SqliteArguments, MySql: MySqlArguments);
 
 /// Reads a row of `session_records`.
 pub fn record(row: &impl Columns) -> Result<Record, StoreError> {

@@ -27,7 +27,7 @@ mod audit;
 mod disk;
 /// What an error means.
 mod failure;
-/// Users and tokens.
+/// Users, tokens and targets.
 mod people;
 /// Old history.
 mod retire;
@@ -37,8 +37,6 @@ mod sharing;
 mod sign_ins;
 /// The schema's steps.
 mod steps;
-/// Targets.
-mod targets;
 /// The schema, a look, a copy.
 mod upkeep;
 /// How far webhooks were told.

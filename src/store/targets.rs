@@ -1,11 +1,15 @@
-//! How targets of the records become rows, which both databases name alike. Knows no database; opens no seal.
+//! How targets of the records become rows, which both databases name alike, and what is asked for them. Knows no database; opens no
+//! seal.
 
 use super::{
     StoreError,
-    people::time,
-    sql_rows::{Columns, count, unreadable, word},
+    people::{list, time},
+    sql_rows::{Columns, Parameters, count, unreadable, word},
 };
-use crate::core::target::{Auth, Outline, Sealed, Target};
+use crate::core::{
+    record::UtcMicros,
+    target::{Auth, Outline, Sealed, Target},
+};
 
 /// The columns, in the order in which they are bound.
 macro_rules! columns {
@@ -15,10 +19,10 @@ macro_rules! columns {
 }
 
 pub(super) const TARGETS: &str = concat!("SELECT ", columns!(), " FROM targets ORDER BY name");
-pub(super) const ONE_TARGET: &str = concat!("SELECT ", columns!(), " FROM targets WHERE name = ?");
-pub(super) const REPLACE_TARGET: &str = "UPDATE targets SET host = ?, port = ?, username = ?, via = ?, group_name = ?, tags = ?, \
+const ONE_TARGET: &str = concat!("SELECT ", columns!(), " FROM targets WHERE name = ?");
+const REPLACE_TARGET: &str = "UPDATE targets SET host = ?, port = ?, username = ?, via = ?, group_name = ?, tags = ?, \
     roles = ?, auth = ?, sealed = ?, changed_at = ? WHERE name = ? AND changed_at = ?";
-pub(super) const REMOVE_TARGET: &str = "DELETE FROM targets WHERE name = ?";
+const REMOVE_TARGET: &str = "DELETE FROM targets WHERE name = ?";
 
 /// Adds a row unless there is one of its key, which each dialect says in its own way.
 macro_rules! add_target {
@@ -33,24 +37,39 @@ macro_rules! add_target {
 
 pub(super) use add_target;
 
-/// Binds what may change of a target, in the order of [`REPLACE_TARGET`], which is that of [`add_target`] as well.
-macro_rules! bind_target {
-    ($query:expr, $target:expr) => {{
-        let (outline, auth) = (&$target.outline, &$target.auth);
-        $query
-            .bind(outline.host.clone())
-            .bind(i64::from(outline.port))
-            .bind(outline.username.clone())
-            .bind($crate::store::people::list(&outline.via))
-            .bind(outline.group.clone())
-            .bind($crate::store::people::list(&outline.tags))
-            .bind($crate::store::people::list(&outline.roles))
-            .bind(auth.kind.as_str())
-            .bind(auth.sealed.clone().map(|sealed| sealed.0))
-    }};
+/// Adds a target by an [`add_target`].
+pub(super) fn add<S: Parameters>(sql: &'static str, target: &Target) -> S {
+    let statement = whatever_changes(S::of(sql).text(target.outline.name.clone()), target);
+    statement.number(target.created_at.0).number(target.changed_at.0)
 }
 
-pub(super) use bind_target;
+pub(super) fn replace<S: Parameters>(target: &Target, before: UtcMicros) -> S {
+    let statement = whatever_changes(S::of(REPLACE_TARGET), target).number(target.changed_at.0);
+    statement.text(target.outline.name.clone()).number(before.0)
+}
+
+pub(super) fn remove<S: Parameters>(name: &str) -> S {
+    S::of(REMOVE_TARGET).text(name.to_owned())
+}
+
+pub(super) fn one<S: Parameters>(name: &str) -> S {
+    S::of(ONE_TARGET).text(name.to_owned())
+}
+
+/// Binds what may change of a target, in the order of [`REPLACE_TARGET`], which is that of [`add_target`] as well.
+fn whatever_changes<S: Parameters>(statement: S, target: &Target) -> S {
+    let (outline, auth) = (&target.outline, &target.auth);
+    statement
+        .text(outline.host.clone())
+        .number(i64::from(outline.port))
+        .text(outline.username.clone())
+        .text(list(&outline.via))
+        .text(outline.group.clone())
+        .text(list(&outline.tags))
+        .text(list(&outline.roles))
+        .text(auth.kind.as_str().to_owned())
+        .text(auth.sealed.clone().map(|sealed| sealed.0))
+}
 
 /// Whether `row` is this target as it was to be written.
 pub(super) fn is_written(row: Option<&impl Columns>, wanted: &Target) -> Result<bool, StoreError> {

@@ -1,17 +1,14 @@
-//! Sign-ins in MySQL and MariaDB. Knows the statements' parameters; whether one is good is decided elsewhere.
+//! Sign-ins in MySQL and MariaDB. Knows how they are asked; what stands in `store/sign_ins.rs`.
 
 use futures_util::future::BoxFuture;
 use sqlx::QueryBuilder;
 
-use super::{MySqlStore, lane::Statement, statement};
+use super::{MySqlStore, statement};
 use crate::{
-    core::{
-        people::{SignIn, User},
-        record::UtcMicros,
-    },
+    core::{people::SignIn, record::UtcMicros},
     store::{
         StoreError, people,
-        sign_ins::{self as rows, Leaving, SignInStore, add_sign_in, bind_sign_in, bind_unfit, end_of},
+        sign_ins::{self as rows, Leaving, SignInStore, add_sign_in},
         sql_rows,
     },
 };
@@ -24,11 +21,8 @@ const OLD: &str = "SELECT COUNT(*) AS old FROM (SELECT 1 FROM sign_ins WHERE las
 impl SignInStore for MySqlStore {
     fn add_sign_in(&self, sign_in: SignIn) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let add = || {
-                let query = sqlx::query(add_sign_in!("ON DUPLICATE KEY UPDATE digest = sign_ins.digest"));
-                vec![bind_sign_in!(query, sign_in.clone())]
-            };
-            self.writers.run(add).await.map(drop)
+            let sql = add_sign_in!("ON DUPLICATE KEY UPDATE digest = sign_ins.digest");
+            self.writers.run(|| vec![rows::add(sql, sign_in.clone())]).await.map(drop)
         })
     }
 
@@ -59,40 +53,31 @@ impl SignInStore for MySqlStore {
     ) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>> {
         let user = user.to_owned();
         Box::pin(async move {
-            let all = || vec![sqlx::query(rows::OF_USER).bind(user.clone()).bind(seen.0).bind(now.0).bind(limit)];
-            self.readers.run(all).await?.iter().map(rows::sign_in).collect()
+            let found = self.readers.run(|| vec![rows::of_user(&user, seen, now, limit)]).await?;
+            found.iter().map(rows::sign_in).collect()
         })
     }
 
     fn end(&self, leaving: Leaving) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            let end = || vec![sqlx::query(people::COUNT_UP), end_of!(&leaving)];
-            self.writers.run(end).await.map(drop)
-        })
+        Box::pin(async move { self.writers.run(|| vec![people::count_up(), rows::end(&leaving)]).await.map(drop) })
     }
 
     fn ended_since(&self, version: u64) -> BoxFuture<'_, Result<Vec<[u8; 32]>, StoreError>> {
         Box::pin(async move {
-            let ended = || vec![sqlx::query(rows::ENDED).bind(sql_rows::integer(version))];
-            self.readers.run(ended).await?.iter().map(rows::digest).collect()
+            let found = self.readers.run(|| vec![rows::ended_since(version)]).await?;
+            found.iter().map(rows::digest).collect()
         })
     }
 
     fn expect_stamp(&self, digest: [u8; 32], own: String, next: String) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let expect =
-                || vec![sqlx::query(rows::EXPECT).bind(own.clone()).bind(next.clone()).bind(rows::hex(&digest))];
+            let expect = || vec![rows::expect_stamp(&digest, own.clone(), next.clone())];
             self.writers.run(expect).await.map(drop)
         })
     }
 
     fn note_use(&self, used: Vec<([u8; 32], UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            let note = |(digest, at): &([u8; 32], UtcMicros)| {
-                sqlx::query(rows::NOTE).bind(at.0).bind(rows::hex(digest)).bind(at.0)
-            };
-            self.writers.run(|| used.iter().map(note).collect()).await.map(drop)
-        })
+        Box::pin(async move { self.writers.run(|| used.iter().map(rows::note_use).collect()).await.map(drop) })
     }
 
     fn forget(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -105,17 +90,4 @@ impl SignInStore for MySqlStore {
             Ok(old)
         })
     }
-}
-
-pub(super) fn end_all(user: &str) -> Statement {
-    sqlx::query(rows::END_ALL).bind(user.to_owned())
-}
-
-pub(super) fn end_of_token(id: &str) -> Statement {
-    sqlx::query(rows::END_OF_TOKEN).bind(id.to_owned()).bind(id.to_owned())
-}
-
-/// Ends what this user may no longer have, after they were written.
-pub(super) fn end_unfit(user: &User) -> Statement {
-    bind_unfit!(sqlx::query(rows::END_UNFIT), user)
 }
