@@ -75,10 +75,15 @@ impl ListQuery {
         if !self.sort.ascending {
             records.reverse();
         }
+        self.cut(records)
+    }
+
+    /// The page of `records`, which begin with it; one more of them says that another page follows.
+    pub(super) fn cut(&self, mut records: Vec<Record>) -> Page {
         let limit = self.page_length();
         let more = records.len() > limit;
         records.truncate(limit);
-        let next = records.last().filter(|_| more).map(place);
+        let next = records.last().filter(|_| more).map(|last| self.sort.position(last));
         Page { records, next }
     }
 

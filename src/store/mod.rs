@@ -38,7 +38,9 @@ pub mod sign_ins;
 /// The stores of the simulation, held to the same suite.
 #[cfg(test)]
 pub mod simulated;
-/// Rows of the SQL stores as records.
+/// What both SQL stores ask of a listing alike.
+mod sql_list;
+/// Rows of the SQL stores as records, and values bound for either.
 mod sql_rows;
 /// The durable records in one SQLite file.
 pub mod sqlite;

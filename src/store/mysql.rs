@@ -134,12 +134,8 @@ impl MySqlStore {
     }
 
     async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {
-        let limit = query.page_length();
         let found = self.read(|| list::select(&query)).await?;
-        let more = found.len() > limit;
-        let records = found.iter().take(limit).map(rows::record).collect::<Result<Vec<_>, _>>()?;
-        let next = records.last().filter(|_| more).map(|last| query.sort.position(last));
-        Ok(Page { records, next })
+        Ok(query.cut(found.iter().map(rows::record).collect::<Result<Vec<_>, _>>()?))
     }
 }
 

@@ -3,10 +3,12 @@
 
 use data_encoding::HEXLOWER;
 use futures_util::future::BoxFuture;
+use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use super::{
     StoreError,
     people::time,
+    sql_list::push_list,
     sql_rows::{Columns, Parameters, integer, optional_word, unreadable, word},
 };
 use crate::core::{
@@ -92,7 +94,7 @@ const OF_USER: &str = "SELECT digest, username, stamp, next_stamp, how, token_id
     last_seen_at, ends_at, provider_session FROM sign_ins WHERE username = ? AND ended IS NULL AND last_seen_at > ? AND ends_at > ? \
     ORDER BY made_at DESC, digest LIMIT ?";
 /// Continued by a list of digests.
-pub(super) const SOME: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
+const SOME: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
     last_seen_at, ends_at, provider_session FROM sign_ins WHERE ended IS NULL AND digest IN (";
 const ENDED: &str = "SELECT digest FROM sign_ins WHERE ended > ?";
 
@@ -137,6 +139,17 @@ pub(super) fn add<S: Parameters>(sql: &'static str, sign_in: SignIn) -> S {
     let statement = statement.text(sign_in.client_ip.map(|ip| ip.to_string())).text(sign_in.user_agent);
     let statement = statement.number(sign_in.made_at.0).number(sign_in.last_seen_at.0).number(sign_in.ends_at.0);
     statement.text(sign_in.provider_session)
+}
+
+/// Selects those of these digests that there are.
+pub(super) fn some<DB>(digests: &[[u8; 32]]) -> QueryBuilder<DB>
+where
+    DB: Database,
+    for<'q> String: Encode<'q, DB> + Type<DB>,
+{
+    let mut sql = QueryBuilder::new(SOME);
+    push_list(&mut sql, digests.iter().map(hex));
+    sql
 }
 
 pub(super) fn of_user<S: Parameters>(user: &str, seen: UtcMicros, now: UtcMicros, limit: u32) -> S {
@@ -186,7 +199,7 @@ fn kept_stamp(user: &User) -> String {
     if user.may_sign_in() { stamp(&user.password_hash) } else { String::new() }
 }
 
-pub(super) fn hex(digest: &[u8; 32]) -> String {
+fn hex(digest: &[u8; 32]) -> String {
     HEXLOWER.encode(digest)
 }
 

@@ -208,12 +208,7 @@ impl SqliteStore {
     }
 
     async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {
-        let limit = query.page_length();
-        let mut records = self.read(sqlite_list::select(&query), rows::record).await?;
-        let more = records.len() > limit;
-        records.truncate(limit);
-        let next = records.last().filter(|_| more).map(|last| query.sort.position(last));
-        Ok(Page { records, next })
+        Ok(query.cut(self.read(sqlite_list::select(&query), rows::record).await?))
     }
 }
 

@@ -3,7 +3,11 @@
 
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{ListQuery, Position, SortKey, sqlite_rows as rows};
+use super::{
+    ListQuery, Position, SortKey,
+    sql_list::{Among, key, looked_at, push_list, push_order},
+    sqlite_rows as rows,
+};
 use crate::core::record::{Epoch, NodeId, SessionId, Status};
 
 /// Selects one page and one row more, by which the caller knows whether another page follows.
@@ -15,13 +19,13 @@ use crate::core::record::{Epoch, NodeId, SessionId, Status};
 /// - closed ones of one and the same `start_time` are sorted among themselves: their index goes on with the end, not the id.
 pub fn select(query: &ListQuery) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("");
-    match sources(query).as_slice() {
-        [only] => push_range(&mut sql, only, query),
+    match looked_at(query).as_slice() {
+        [only] => push_range(&mut sql, *only, query),
         several => {
             // One statement, so that a session which closes meanwhile is seen once, on one side.
-            for (n, source) in several.iter().enumerate() {
+            for (n, among) in several.iter().enumerate() {
                 sql.push(if n == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
-                push_range(&mut sql, source, query);
+                push_range(&mut sql, *among, query);
                 sql.push(")");
             }
             push_order(&mut sql, "sort_key", query);
@@ -54,11 +58,7 @@ pub fn select_open_of(
 pub fn select_many(ids: &[SessionId]) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT ");
     sql.push(rows::COLUMNS).push(" FROM session_records WHERE session_id IN (");
-    let mut list = sql.separated(", ");
-    ids.iter().for_each(|id| {
-        list.push_bind(id.to_string());
-    });
-    sql.push(")");
+    push_list(&mut sql, ids.iter().map(SessionId::to_string));
     sql
 }
 
@@ -69,8 +69,15 @@ struct Source {
 }
 
 const OPEN: Source = Source { index: "idx_session_active_lookup", rows: "status <> 'closed'" };
-const OF_USER: Source = Source { index: "idx_session_user", rows: "true" };
-const OF_TARGET: Source = Source { index: "idx_session_target", rows: "true" };
+
+const fn source(among: Among, order: SortKey) -> Source {
+    match among {
+        Among::Open => OPEN,
+        Among::OfUser => Source { index: "idx_session_user", rows: "true" },
+        Among::OfTarget => Source { index: "idx_session_target", rows: "true" },
+        Among::Closed => closed(order),
+    }
+}
 
 const fn closed(order: SortKey) -> Source {
     let index = match order {
@@ -81,31 +88,10 @@ const fn closed(order: SortKey) -> Source {
     Source { index, rows: "status = 'closed'" }
 }
 
-/// What leaves the fewest rows to look at: the few open sessions, then one user's, then one target's, then everything.
-fn sources(query: &ListQuery) -> Vec<Source> {
-    let asks_for = |status: Status| query.statuses.is_empty() || query.statuses.contains(&status);
-    let asks_for_open = query.statuses.is_empty() || query.statuses.iter().any(|status| *status != Status::Closed);
-    if !asks_for(Status::Closed) {
-        vec![OPEN]
-    } else if query.user.is_some() {
-        vec![OF_USER]
-    } else if query.target.is_some() {
-        vec![OF_TARGET]
-    } else if asks_for_open {
-        vec![OPEN, closed(query.sort.by)]
-    } else {
-        vec![closed(query.sort.by)]
-    }
-}
-
-fn push_range(sql: &mut QueryBuilder<Sqlite>, source: &Source, query: &ListQuery) {
-    let key = match query.sort.by {
-        SortKey::StartTime => "start_time",
-        SortKey::LastSeenAt => "last_seen_key",
-        SortKey::EndTime => "end_key",
-    };
+fn push_range(sql: &mut QueryBuilder<Sqlite>, among: Among, query: &ListQuery) {
+    let (Source { index, rows }, key) = (source(among, query.sort.by), key(query.sort.by));
     sql.push("SELECT ").push(rows::COLUMNS).push(", ").push(key).push(" AS sort_key FROM session_records");
-    sql.push(" INDEXED BY ").push(source.index).push(" WHERE ").push(source.rows);
+    sql.push(" INDEXED BY ").push(index).push(" WHERE ").push(rows);
     push_filters(sql, query);
     if let Some(after) = query.after {
         let beyond = if query.sort.ascending { " > " } else { " < " };
@@ -113,12 +99,6 @@ fn push_range(sql: &mut QueryBuilder<Sqlite>, source: &Source, query: &ListQuery
         sql.push_bind(after.key).push(", ").push_bind(after.id.to_string()).push(")");
     }
     push_order(sql, key, query);
-}
-
-fn push_order(sql: &mut QueryBuilder<Sqlite>, key: &str, query: &ListQuery) {
-    let direction = if query.sort.ascending { " ASC" } else { " DESC" };
-    sql.push(" ORDER BY ").push(key).push(direction).push(", session_id").push(direction);
-    sql.push(" LIMIT ").push_bind(query.page_length() as i64 + 1);
 }
 
 fn push_filters(sql: &mut QueryBuilder<Sqlite>, query: &ListQuery) {
@@ -129,11 +109,7 @@ fn push_filters(sql: &mut QueryBuilder<Sqlite>, query: &ListQuery) {
         }
         some => {
             sql.push(" AND status IN (");
-            let mut list = sql.separated(", ");
-            for status in some {
-                list.push_bind(status.as_str());
-            }
-            sql.push(")");
+            push_list(sql, some.iter().map(Status::to_string));
         }
     }
     let exact = [

@@ -6,7 +6,10 @@ use sqlx::{MySql, QueryBuilder};
 use super::rows;
 use crate::{
     core::record::{Epoch, NodeId, SessionId, Status, UtcMicros},
-    store::{ListQuery, Position, SortKey},
+    store::{
+        ListQuery, Position, SortKey,
+        sql_list::{Among, key, looked_at, push_list, push_order},
+    },
 };
 
 /// Selects one page and one row more, by which the caller knows whether another page follows.
@@ -17,13 +20,13 @@ use crate::{
 /// - the open sessions, one user's or one target's in another order than `start_time` are sorted first.
 pub fn select(query: &ListQuery) -> QueryBuilder<MySql> {
     let mut sql = QueryBuilder::new("");
-    match sources(query).as_slice() {
-        [only] => push_range(&mut sql, only, query),
+    match looked_at(query).as_slice() {
+        [only] => push_range(&mut sql, *only, query),
         several => {
             // One statement, so that a session which closes meanwhile is seen once, on one side.
-            for (n, source) in several.iter().enumerate() {
+            for (n, among) in several.iter().enumerate() {
                 sql.push(if n == 0 { "(" } else { " UNION ALL (" });
-                push_range(&mut sql, source, query);
+                push_range(&mut sql, *among, query);
                 sql.push(")");
             }
             push_order(&mut sql, "sort_key", query);
@@ -66,11 +69,7 @@ pub fn select_old(before: UtcMicros, limit: u32) -> QueryBuilder<MySql> {
 pub fn delete(table: &'static str, ids: &[SessionId]) -> QueryBuilder<MySql> {
     let mut sql = QueryBuilder::new("DELETE FROM ");
     sql.push(table).push(" WHERE session_id IN (");
-    let mut list = sql.separated(", ");
-    ids.iter().for_each(|id| {
-        list.push_bind(id.to_string());
-    });
-    sql.push(")");
+    push_list(&mut sql, ids.iter().map(SessionId::to_string));
     sql
 }
 
@@ -78,11 +77,7 @@ pub fn delete(table: &'static str, ids: &[SessionId]) -> QueryBuilder<MySql> {
 pub fn select_many(ids: &[SessionId]) -> QueryBuilder<MySql> {
     let mut sql = QueryBuilder::new("SELECT ");
     sql.push(&*rows::COLUMNS).push(" FROM session_records WHERE session_id IN (");
-    let mut list = sql.separated(", ");
-    ids.iter().for_each(|id| {
-        list.push_bind(id.to_string());
-    });
-    sql.push(")");
+    push_list(&mut sql, ids.iter().map(SessionId::to_string));
     sql
 }
 
@@ -93,25 +88,14 @@ struct Source {
     key: &'static str,
 }
 
-/// The column of every row that says the same as the sort key.
-const fn key(order: SortKey) -> &'static str {
-    match order {
-        SortKey::StartTime => "start_time",
-        SortKey::LastSeenAt => "last_seen_key",
-        SortKey::EndTime => "end_key",
+const fn source(among: Among, order: SortKey) -> Source {
+    let key = key(order);
+    match among {
+        Among::Open => Source { index: "idx_session_active_lookup", rows: "active = 1", key },
+        Among::OfUser => Source { index: "idx_session_user", rows: "true", key },
+        Among::OfTarget => Source { index: "idx_session_target", rows: "true", key },
+        Among::Closed => closed(order),
     }
-}
-
-const fn open(order: SortKey) -> Source {
-    Source { index: "idx_session_active_lookup", rows: "active = 1", key: key(order) }
-}
-
-const fn of_user(order: SortKey) -> Source {
-    Source { index: "idx_session_user", rows: "true", key: key(order) }
-}
-
-const fn of_target(order: SortKey) -> Source {
-    Source { index: "idx_session_target", rows: "true", key: key(order) }
 }
 
 const fn closed(order: SortKey) -> Source {
@@ -127,26 +111,8 @@ const fn closed(order: SortKey) -> Source {
     }
 }
 
-/// What leaves the fewest rows to look at: the few open sessions, then one user's, then one target's, then everything.
-fn sources(query: &ListQuery) -> Vec<Source> {
-    let asks_for = |status: Status| query.statuses.is_empty() || query.statuses.contains(&status);
-    let asks_for_open = query.statuses.is_empty() || query.statuses.iter().any(|status| *status != Status::Closed);
-    let by = query.sort.by;
-    if !asks_for(Status::Closed) {
-        vec![open(by)]
-    } else if query.user.is_some() {
-        vec![of_user(by)]
-    } else if query.target.is_some() {
-        vec![of_target(by)]
-    } else if asks_for_open {
-        vec![open(by), closed(by)]
-    } else {
-        vec![closed(by)]
-    }
-}
-
-fn push_range(sql: &mut QueryBuilder<MySql>, source: &Source, query: &ListQuery) {
-    let Source { index, rows, key } = source;
+fn push_range(sql: &mut QueryBuilder<MySql>, among: Among, query: &ListQuery) {
+    let Source { index, rows, key } = source(among, query.sort.by);
     sql.push("SELECT ").push(&*rows::COLUMNS).push(", ").push(key).push(" AS sort_key FROM session_records");
     sql.push(" FORCE INDEX (").push(index).push(") WHERE ").push(rows);
     push_filters(sql, query);
@@ -160,20 +126,10 @@ fn push_range(sql: &mut QueryBuilder<MySql>, source: &Source, query: &ListQuery)
     push_order(sql, key, query);
 }
 
-fn push_order(sql: &mut QueryBuilder<MySql>, key: &str, query: &ListQuery) {
-    let direction = if query.sort.ascending { " ASC" } else { " DESC" };
-    sql.push(" ORDER BY ").push(key).push(direction).push(", session_id").push(direction);
-    sql.push(" LIMIT ").push_bind(query.page_length() as i64 + 1);
-}
-
 fn push_filters(sql: &mut QueryBuilder<MySql>, query: &ListQuery) {
     if !query.statuses.is_empty() {
         sql.push(" AND status IN (");
-        let mut list = sql.separated(", ");
-        for status in &query.statuses {
-            list.push_bind(status.as_str());
-        }
-        sql.push(")");
+        push_list(sql, query.statuses.iter().map(Status::to_string));
     }
     let names = [
         ("username", query.user.as_deref()),

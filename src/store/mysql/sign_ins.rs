@@ -1,9 +1,8 @@
 //! Sign-ins in MySQL and MariaDB. Knows how they are asked; what stands in `store/sign_ins.rs`.
 
 use futures_util::future::BoxFuture;
-use sqlx::QueryBuilder;
 
-use super::{MySqlStore, statement};
+use super::MySqlStore;
 use crate::{
     core::{people::SignIn, record::UtcMicros},
     store::{
@@ -31,16 +30,7 @@ impl SignInStore for MySqlStore {
             if digests.is_empty() {
                 return Ok(Vec::new());
             }
-            let some = || {
-                let mut sql = QueryBuilder::new(rows::SOME);
-                let mut list = sql.separated(", ");
-                digests.iter().for_each(|digest| {
-                    list.push_bind(rows::hex(digest));
-                });
-                sql.push(")");
-                vec![statement(sql)]
-            };
-            self.readers.run(some).await?.iter().map(rows::sign_in).collect()
+            self.read(|| rows::some(&digests)).await?.iter().map(rows::sign_in).collect()
         })
     }
 

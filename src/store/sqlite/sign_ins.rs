@@ -1,7 +1,6 @@
 //! Sign-ins in SQLite. Knows how it is asked; what stands in `store/sign_ins.rs`.
 
 use futures_util::future::BoxFuture;
-use sqlx::QueryBuilder;
 
 use super::{SqliteStore, failed, rows::Statement};
 use crate::{
@@ -24,16 +23,7 @@ impl SignInStore for SqliteStore {
     }
 
     fn sign_ins(&self, digests: Vec<[u8; 32]>) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>> {
-        Box::pin(async move {
-            let mut sql = QueryBuilder::new(rows::SOME);
-            let mut list = sql.separated(", ");
-            digests.iter().for_each(|digest| {
-                list.push_bind(rows::hex(digest));
-            });
-            sql.push(")");
-            let found = sql.build().fetch_all(self.readers()).await.map_err(failed)?;
-            found.iter().map(rows::sign_in).collect()
-        })
+        Box::pin(self.read(rows::some(&digests), rows::sign_in))
     }
 
     fn sign_ins_of(

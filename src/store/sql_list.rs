@@ -1,0 +1,69 @@
+//! What both SQL stores ask alike: which sessions a listing looks at, in which order, and lists of values. Knows the columns and no
+//! database.
+
+use sqlx::{Database, Encode, QueryBuilder, Type};
+
+use super::{ListQuery, SortKey};
+use crate::core::record::Status;
+
+/// Sessions that an index finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Among {
+    /// Those that are open.
+    Open,
+    /// One user's, open or not.
+    OfUser,
+    /// One target's, open or not.
+    OfTarget,
+    /// Those that are closed.
+    Closed,
+}
+
+/// What leaves the fewest rows to look at: the few open sessions, then one user's, then one target's, then everything.
+pub fn looked_at(query: &ListQuery) -> Vec<Among> {
+    let asks_for_open = query.statuses.is_empty() || query.statuses.iter().any(|status| *status != Status::Closed);
+    if query.asks_for_open_only() {
+        vec![Among::Open]
+    } else if query.user.is_some() {
+        vec![Among::OfUser]
+    } else if query.target.is_some() {
+        vec![Among::OfTarget]
+    } else if asks_for_open {
+        vec![Among::Open, Among::Closed]
+    } else {
+        vec![Among::Closed]
+    }
+}
+
+/// The column of every row that says the same as the sort key.
+pub const fn key(order: SortKey) -> &'static str {
+    match order {
+        SortKey::StartTime => "start_time",
+        SortKey::LastSeenAt => "last_seen_key",
+        SortKey::EndTime => "end_key",
+    }
+}
+
+/// Ends a question by its order, and by the page and one row more.
+pub fn push_order<DB>(sql: &mut QueryBuilder<DB>, key: &str, query: &ListQuery)
+where
+    DB: Database,
+    for<'q> i64: Encode<'q, DB> + Type<DB>,
+{
+    let direction = if query.sort.ascending { " ASC" } else { " DESC" };
+    sql.push(" ORDER BY ").push(key).push(direction).push(", session_id").push(direction);
+    sql.push(" LIMIT ").push_bind(query.page_length() as i64 + 1);
+}
+
+/// Goes on behind `IN (` with these values, and closes it.
+pub fn push_list<DB>(sql: &mut QueryBuilder<DB>, values: impl Iterator<Item = String>)
+where
+    DB: Database,
+    for<'q> String: Encode<'q, DB> + Type<DB>,
+{
+    let mut list = sql.separated(", ");
+    values.for_each(|value| {
+        list.push_bind(value);
+    });
+    sql.push(")");
+}
