@@ -6,6 +6,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use super::{
     StoreError,
     redis::address::RedisAddress,
+    sql_nodes,
     sql_rows::{self, Columns},
 };
 
@@ -62,6 +63,8 @@ proptest! {
         }
         sql_rows::transition(&row).ok();
         sql_rows::lease(&row).ok();
+        sql_nodes::node(&row).ok();
+        sql_nodes::command(&row).ok();
     }
 
     #[test]

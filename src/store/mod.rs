@@ -40,6 +40,8 @@ pub mod sign_ins;
 pub mod simulated;
 /// What both SQL stores ask of a listing alike.
 mod sql_list;
+/// The nodes that share an SQL store, and their commands.
+mod sql_nodes;
 /// Rows of the SQL stores as records, and values bound for either.
 mod sql_rows;
 /// The durable records in one SQLite file.

@@ -14,7 +14,7 @@ use sqlx::{
     mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode},
 };
 
-use super::{Lease, ListQuery, Page, Position, RecordStore, StoreError, Write};
+use super::{Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, sql_nodes::lease_of};
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros, micros};
 
 use lane::{Lane, Statement};
@@ -88,11 +88,6 @@ const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, start
         holder = IF(n.epoch > nodes.epoch OR (n.epoch = nodes.epoch AND nodes.holder = 'fenced'), 'held', nodes.holder), \
         epoch = IF(n.epoch > nodes.epoch, n.epoch, nodes.epoch)";
 
-const LEASE: &str = "SELECT epoch, incarnation, last_alive_at FROM nodes WHERE node_id = ?";
-
-const HISTORY: &str = "SELECT session_id, rank_key, at, status, end_reason, detail FROM session_events \
-    WHERE session_id = ? ORDER BY version, rank_key";
-
 /// The records of all gateways on one server.
 ///
 /// A handle: cheap to clone, usable from any thread with a tokio runtime, and made without a server: connections, at most
@@ -163,8 +158,7 @@ impl RecordStore for MySqlStore {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<Epoch, StoreError>> {
         Box::pin(async move {
-            let work =
-                || vec![self.node_statement(BEGIN_EPOCH, &node, &incarnation, after, now), lease_statement(&node)];
+            let work = || vec![self.node_statement(BEGIN_EPOCH, &node, &incarnation, after, now), lease_of(&node)];
             Ok(only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?.epoch)
         })
     }
@@ -178,8 +172,7 @@ impl RecordStore for MySqlStore {
     ) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             self.catch_up().await?;
-            let work =
-                || vec![self.node_statement(RENEW_LEASE, &node, &incarnation, epoch, now), lease_statement(&node)];
+            let work = || vec![self.node_statement(RENEW_LEASE, &node, &incarnation, epoch, now), lease_of(&node)];
             let lease = only_lease(&self.writers.run(work).await?)?.ok_or_else(rows::unreadable)?;
             let is_own = lease.epoch == epoch && lease.incarnation == incarnation;
             if is_own { Ok(()) } else { Err(StoreError::Superseded) }
@@ -206,7 +199,7 @@ impl RecordStore for MySqlStore {
     }
 
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
-        Box::pin(async move { only_lease(&self.readers.run(|| vec![lease_statement(&node)]).await?) })
+        Box::pin(async move { only_lease(&self.readers.run(|| vec![lease_of(&node)]).await?) })
     }
 
     fn open_of(
@@ -245,7 +238,7 @@ impl RecordStore for MySqlStore {
 
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
         Box::pin(async move {
-            let found = self.readers.run(|| vec![sqlx::query(HISTORY).bind(id.to_string())]).await?;
+            let found = self.readers.run(|| vec![rows::history(id)]).await?;
             found.iter().map(rows::transition).collect()
         })
     }
@@ -267,10 +260,6 @@ impl MySqlStore {
         let statement = sqlx::query(sql).bind(node.0.as_str()).bind(incarnation.to_string());
         statement.bind(rows::integer(epoch.0)).bind(now.0).bind(now.0).bind(micros(self.serve_for))
     }
-}
-
-fn lease_statement(node: &NodeId) -> Statement {
-    sqlx::query(LEASE).bind(node.0.as_str())
 }
 
 fn only_lease(found: &[MySqlRow]) -> Result<Option<Lease>, StoreError> {

@@ -122,6 +122,14 @@ pub fn rank(row: &impl Columns) -> Result<(Position, u64), StoreError> {
     Ok((Position { key, id }, count(row, "rank_key")?))
 }
 
+const HISTORY: &str = "SELECT session_id, rank_key, at, status, end_reason, detail FROM session_events \
+    WHERE session_id = ? ORDER BY version, rank_key";
+
+/// Selects the transitions of one session, by version.
+pub fn history<S: Parameters>(id: SessionId) -> S {
+    S::of(HISTORY).text(id.to_string())
+}
+
 /// Reads a row of `session_events`.
 pub fn transition(row: &impl Columns) -> Result<Transition, StoreError> {
     Ok(Transition {
@@ -158,7 +166,8 @@ pub fn optional_word<T: FromStr>(row: &impl Columns, name: &str) -> Result<Optio
     row.text(name)?.map(str::parse).transpose().map_err(|_| unreadable())
 }
 
-fn time(row: &impl Columns, name: &str) -> Result<UtcMicros, StoreError> {
+/// Reads a column of microseconds.
+pub fn time(row: &impl Columns, name: &str) -> Result<UtcMicros, StoreError> {
     row.number(name)?.map(UtcMicros).ok_or_else(unreadable)
 }
 

@@ -15,7 +15,7 @@ use sqlx::{
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::{
-    Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, schema,
+    Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, schema, sql_nodes,
     sqlite_journal::{self, Tail},
     sqlite_list, sqlite_rows as rows,
 };
@@ -79,11 +79,6 @@ const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, start
     last_alive_at = max(last_alive_at + 1, excluded.last_alive_at) \
     WHERE excluded.epoch > epoch \
         OR (excluded.epoch = epoch AND (excluded.incarnation = incarnation OR holder = 'fenced'))";
-
-const LEASE: &str = "SELECT epoch, incarnation, last_alive_at FROM nodes WHERE node_id = ?1";
-
-const HISTORY: &str = "SELECT session_id, rank_key, at, status, end_reason, detail FROM session_events WHERE session_id = ?1 \
-    ORDER BY version, rank_key";
 
 /// The records of one gateway in one SQLite file, write-ahead logged and synced at every commit.
 ///
@@ -262,7 +257,8 @@ impl RecordStore for SqliteStore {
 
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
         Box::pin(async move {
-            let found = sqlx::query(LEASE).bind(node.0).fetch_optional(&self.readers).await.map_err(failed)?;
+            let lease: rows::Statement = sql_nodes::lease_of(&node);
+            let found = lease.fetch_optional(&self.readers).await.map_err(failed)?;
             found.as_ref().map(rows::lease).transpose()
         })
     }
@@ -297,7 +293,7 @@ impl RecordStore for SqliteStore {
 
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {
         Box::pin(async move {
-            let history = sqlx::query(HISTORY).bind(id.to_string());
+            let history: rows::Statement = rows::history(id);
             history.fetch_all(&self.readers).await.map_err(failed)?.iter().map(rows::transition).collect()
         })
     }

@@ -8,7 +8,7 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-pub use super::sql_rows::{RANKS, integer, lease, rank, record, transition, unreadable};
+pub use super::sql_rows::{RANKS, history, integer, lease, rank, record, transition, unreadable};
 
 use super::{
     StoreError, Write,

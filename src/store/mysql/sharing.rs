@@ -2,25 +2,17 @@
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretBox;
-use sqlx::mysql::MySqlRow;
 use uuid::Uuid;
 
-use super::{MySqlStore, lease_statement, rows};
+use super::{MySqlStore, rows};
 use crate::{
     core::record::{Incarnation, NodeId, UtcMicros},
-    store::{Command, Holder, Lease, Node, SharedRecords, StoreError},
+    store::{Command, Lease, Node, SharedRecords, StoreError, sql_nodes},
 };
 
 /// By the primary key, all of it: a few rows, one per gateway that ever wrote here.
 const NODES: &str = "SELECT node_id, epoch, incarnation, last_alive_at, started_at, serve_for, holder FROM nodes \
     FORCE INDEX (PRIMARY) ORDER BY node_id";
-
-/// As long as the lease is the one that was seen. The next epoch goes with it: what was born in this one is then only closed, by
-/// the same guard that a start of the node relies on.
-const FENCE: &str = "UPDATE nodes SET holder = 'fenced', incarnation = '', epoch = epoch + 1 \
-    WHERE node_id = ? AND epoch = ? AND incarnation = ? AND last_alive_at = ? AND holder = 'held'";
-
-const LEAVE: &str = "UPDATE nodes SET holder = 'left' WHERE node_id = ? AND incarnation = ? AND holder = 'held'";
 
 const SEND: &str = "INSERT INTO node_commands (command_id, node_id, session_id, end_reason, detail, sent_at) \
     VALUES (?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE sent_at = node_commands.sent_at";
@@ -34,20 +26,17 @@ const TAKEN: &str = "DELETE FROM node_commands WHERE command_id = ?";
 /// The first one stays, whoever comes second.
 const KEEP_VIEW_KEY: &str = "INSERT IGNORE INTO view_key (only_one, secret) VALUES (1, ?)";
 
-const VIEW_KEY: &str = "SELECT secret FROM view_key WHERE only_one = 1";
-
 impl SharedRecords for MySqlStore {
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>> {
-        Box::pin(async move { self.readers.run(|| vec![sqlx::query(NODES)]).await?.iter().map(node).collect() })
+        Box::pin(async move {
+            let found = self.readers.run(|| vec![sqlx::query(NODES)]).await?;
+            found.iter().map(sql_nodes::node).collect()
+        })
     }
 
     fn fence(&self, id: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move {
-            let work = || {
-                let fence = sqlx::query(FENCE).bind(id.0.as_str()).bind(rows::integer(lease.epoch.0));
-                vec![fence.bind(lease.incarnation.to_string()).bind(lease.renewed_at.0), lease_statement(&id)]
-            };
-            let found = self.writers.run(work).await?;
+            let found = self.writers.run(|| vec![sql_nodes::fence(&id, &lease), sql_nodes::lease_of(&id)]).await?;
             let now = found.first().map(rows::lease).transpose()?;
             // Nobody but a fence leaves a lease without an incarnation.
             let fenced = |now: Lease| now.incarnation == Incarnation::from(String::new()) && now.epoch > lease.epoch;
@@ -56,22 +45,14 @@ impl SharedRecords for MySqlStore {
     }
 
     fn leave(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move {
-            let work = || vec![sqlx::query(LEAVE).bind(node.0.as_str()).bind(incarnation.to_string())];
-            self.writers.run(work).await.map(drop)
-        })
+        Box::pin(async move { self.writers.run(|| vec![sql_nodes::leave(&node, &incarnation)]).await.map(drop) })
     }
 
     fn send(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             // One id for all attempts, so that a repetition is no second command.
             let id = Uuid::now_v7().to_string();
-            let work = || {
-                let send = sqlx::query(SEND).bind(id.as_str()).bind(node.0.as_str());
-                let send = send.bind(command.session.to_string()).bind(command.reason.as_str());
-                vec![send.bind(command.detail.as_str()).bind(now.0)]
-            };
-            self.writers.run(work).await.map(drop)
+            self.writers.run(|| vec![sql_nodes::send(SEND, &id, &node, &command, now)]).await.map(drop)
         })
     }
 
@@ -81,7 +62,7 @@ impl SharedRecords for MySqlStore {
             if found.is_empty() {
                 return Ok(Vec::new());
             }
-            let taken = found.iter().map(command).collect::<Result<Vec<_>, _>>()?;
+            let taken = found.iter().map(sql_nodes::command).collect::<Result<Vec<_>, _>>()?;
             let ids = taken.iter().map(|(id, _)| id);
             let taking =
                 self.writers.run(|| ids.clone().map(|id| sqlx::query(TAKEN).bind(id.as_str())).collect()).await;
@@ -97,32 +78,11 @@ impl SharedRecords for MySqlStore {
         Box::pin(async move {
             let work = || {
                 let keep = sqlx::query(KEEP_VIEW_KEY).bind(proposed.to_vec());
-                vec![keep, sqlx::query(VIEW_KEY)]
+                vec![keep, sqlx::query(sql_nodes::VIEW_KEY)]
             };
             let found = self.writers.run(work).await?;
             let kept: &[u8] = rows::column(found.first().ok_or_else(rows::unreadable)?, "secret")?;
             kept.try_into().map(|key| SecretBox::new(Box::new(key))).map_err(|_| rows::unreadable())
         })
     }
-}
-
-fn node(row: &MySqlRow) -> Result<Node, StoreError> {
-    Ok(Node {
-        id: NodeId(rows::column(row, "node_id")?),
-        lease: rows::lease(row)?,
-        holder: match rows::column::<&str>(row, "holder")? {
-            "held" => Holder::Held,
-            "left" => Holder::Left,
-            "fenced" => Holder::Fenced,
-            _ => return Err(rows::unreadable()),
-        },
-        started_at: UtcMicros(rows::column(row, "started_at")?),
-        serve_for: std::time::Duration::from_micros(rows::count(row, "serve_for")?),
-    })
-}
-
-fn command(row: &MySqlRow) -> Result<(String, Command), StoreError> {
-    let session = rows::word(row, "session_id")?;
-    let (reason, detail) = (rows::word(row, "end_reason")?, rows::column(row, "detail")?);
-    Ok((rows::column(row, "command_id")?, Command { session, reason, detail }))
 }

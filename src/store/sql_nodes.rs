@@ -1,0 +1,66 @@
+//! What both SQL stores ask of the nodes that share them, and how these and their commands come back. Knows the columns and no
+//! database.
+
+use std::time::Duration;
+
+use super::{
+    Command, Holder, Lease, Node, StoreError,
+    sql_rows::{Columns, Parameters, count, integer, lease, time, unreadable, word},
+};
+use crate::core::record::{Incarnation, NodeId, UtcMicros};
+
+const LEASE: &str = "SELECT epoch, incarnation, last_alive_at FROM nodes WHERE node_id = ?";
+
+/// As long as the lease is the one that was seen. The next epoch goes with it: what was born in this one is then only closed, by
+/// the same guard that a start of the node relies on.
+const FENCE: &str = "UPDATE nodes SET holder = 'fenced', incarnation = '', epoch = epoch + 1 \
+    WHERE node_id = ? AND epoch = ? AND incarnation = ? AND last_alive_at = ? AND holder = 'held'";
+
+const LEAVE: &str = "UPDATE nodes SET holder = 'left' WHERE node_id = ? AND incarnation = ? AND holder = 'held'";
+
+/// Selects the key that seals what nodes tell each other in a live view.
+pub const VIEW_KEY: &str = "SELECT secret FROM view_key WHERE only_one = 1";
+
+/// Selects the lease of `node`.
+pub fn lease_of<S: Parameters>(node: &NodeId) -> S {
+    S::of(LEASE).text(node.0.clone())
+}
+
+/// Takes the right to serve from whoever holds this lease.
+pub fn fence<S: Parameters>(node: &NodeId, seen: &Lease) -> S {
+    let statement = S::of(FENCE).text(node.0.clone()).number(integer(seen.epoch.0));
+    statement.text(seen.incarnation.to_string()).number(seen.renewed_at.0)
+}
+
+/// Notes that this start of `node` left in order.
+pub fn leave<S: Parameters>(node: &NodeId, incarnation: &Incarnation) -> S {
+    S::of(LEAVE).text(node.0.clone()).text(incarnation.to_string())
+}
+
+/// Leaves `command` for `node` under `id`, by the database's own way of adding a row.
+pub fn send<S: Parameters>(sql: &'static str, id: &str, node: &NodeId, command: &Command, now: UtcMicros) -> S {
+    let statement = S::of(sql).text(id.to_owned()).text(node.0.clone()).text(command.session.to_string());
+    statement.text(command.reason.as_str().to_owned()).text(command.detail.clone()).number(now.0)
+}
+
+/// Reads a row of `nodes`.
+pub fn node(row: &impl Columns) -> Result<Node, StoreError> {
+    Ok(Node {
+        id: NodeId(word(row, "node_id")?),
+        lease: lease(row)?,
+        holder: match row.text("holder")? {
+            Some("held") => Holder::Held,
+            Some("left") => Holder::Left,
+            Some("fenced") => Holder::Fenced,
+            _ => return Err(unreadable()),
+        },
+        started_at: time(row, "started_at")?,
+        serve_for: Duration::from_micros(count(row, "serve_for")?),
+    })
+}
+
+/// Reads a row of `node_commands`, with its id.
+pub fn command(row: &impl Columns) -> Result<(String, Command), StoreError> {
+    let (session, reason) = (word(row, "session_id")?, word(row, "end_reason")?);
+    Ok((word(row, "command_id")?, Command { session, reason, detail: word(row, "detail")? }))
+}
