@@ -251,9 +251,13 @@ impl Transition {
     }
 }
 
+/// A session that tests begin with.
+#[cfg(test)]
+pub(crate) mod fixture;
+
 #[cfg(test)]
 mod tests {
-    use std::{fmt, net::Ipv4Addr, str::FromStr};
+    use std::{fmt, str::FromStr};
 
     use proptest::prelude::*;
     use serde::{Deserialize, Serialize};
@@ -263,32 +267,7 @@ mod tests {
     const ID: &str = "018bcfe5-6800-7707-8707-070707070707";
 
     fn version(status: Status, authority: Authority, version: u64, bytes_out: u64) -> Record {
-        Record {
-            id: ID.parse().unwrap(),
-            username: "ada".into(),
-            target: "web-1".into(),
-            target_addr: "web-1:22".into(),
-            target_login: "root".into(),
-            client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            node: NodeId("n1".into()),
-            epoch: Epoch(3),
-            version,
-            authority,
-            status,
-            end_reason: None,
-            exit_status: None,
-            start_time: UtcMicros(0),
-            last_seen_at: None,
-            last_input_at: None,
-            end_time: None,
-            detected_at: None,
-            bytes_in: 0,
-            bytes_out,
-            watchers: 0,
-            controlled_by: None,
-            recording: None,
-            durable: Durable::Records,
-        }
+        Record { id: ID.parse().unwrap(), version, authority, status, bytes_out, ..fixture::opened(UtcMicros(0)) }
     }
 
     /// Few versions, so that equal ranks occur; the last of the range is the largest there is.

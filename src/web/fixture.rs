@@ -31,7 +31,7 @@ use crate::{
         control::TakeOver,
         liveness::Rule,
         people::{How, SignIn},
-        record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros},
+        record::{Epoch, Incarnation, NodeId, Record, SessionId, Status, Transition, UtcMicros, fixture::opened},
         seal::{SealKey, Seals},
         session::Limits,
         stream,
@@ -319,28 +319,14 @@ pub const START: UtcMicros = UtcMicros(1_767_323_045_678_901);
 pub fn record() -> Record {
     Record {
         id: "019b7cc2-3f4e-7000-8000-000000000001".parse().unwrap(),
-        username: "ada".to_owned(),
-        target: "web-1".to_owned(),
         target_addr: "192.0.2.9:22".to_owned(),
-        target_login: "root".to_owned(),
         client_ip: "2001:db8::1".parse().unwrap(),
         node: NodeId("gw-1".to_owned()),
-        epoch: Epoch(3),
         version: 2,
-        authority: Authority::Observed,
         status: Status::Active,
-        end_reason: None,
-        exit_status: None,
-        start_time: START,
         last_seen_at: Some(UtcMicros(START.0 + 1_000_000)),
-        last_input_at: None,
-        end_time: None,
-        detected_at: None,
         bytes_in: 5,
         bytes_out: u64::from(u32::MAX) + 1,
-        watchers: 0,
-        controlled_by: None,
-        recording: None,
-        durable: Durable::Records,
+        ..opened(START)
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
-use crate::core::record::{Authority, Durable, EndReason, Epoch, NodeId, Record, Status, UtcMicros};
+use crate::core::record::{EndReason, Record, Status, UtcMicros, fixture};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -20,29 +20,12 @@ fn record(n: u16, version: u64, status: Status) -> Record {
     let closed = status == Status::Closed;
     Record {
         id: SessionId::new(start, random),
-        username: "ada".into(),
-        target: "web-1".into(),
-        target_addr: "192.0.2.1:22".into(),
-        target_login: "root".into(),
-        client_ip: [192, 0, 2, 9].into(),
-        node: NodeId("node-a".into()),
-        epoch: Epoch(1),
         version,
-        authority: Authority::Observed,
         status,
         end_reason: closed.then_some(EndReason::Exited),
-        exit_status: None,
-        start_time: start,
-        last_seen_at: None,
-        last_input_at: None,
         end_time: closed.then_some(start),
         detected_at: closed.then_some(start),
-        bytes_in: 0,
-        bytes_out: 0,
-        watchers: 0,
-        controlled_by: None,
-        recording: None,
-        durable: Durable::Records,
+        ..fixture::opened(start)
     }
 }
 

@@ -1,13 +1,7 @@
 //! What a session promises, told as stories: a session, a clock that only the story moves, and a log of what came out.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use super::*;
-use crate::core::{
-    liveness::Rule,
-    record::{Authority, Durable, Epoch, NodeId, SessionId, UtcMicros},
-    stream::AttachNo,
-};
+use crate::core::{liveness::Rule, record::fixture, stream::AttachNo};
 
 mod adopted;
 mod clocks;
@@ -30,32 +24,7 @@ const A: AttachNo = AttachNo(1);
 const B: AttachNo = AttachNo(2);
 
 fn record() -> Record {
-    Record {
-        id: SessionId::new(START, [7; 10]),
-        username: "ada".into(),
-        target: "web-1".into(),
-        target_addr: "web-1:22".into(),
-        target_login: "root".into(),
-        client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        node: NodeId("n1".into()),
-        epoch: Epoch(3),
-        version: 1,
-        authority: Authority::Observed,
-        status: Status::Connecting,
-        end_reason: None,
-        exit_status: None,
-        start_time: START,
-        last_seen_at: None,
-        last_input_at: None,
-        end_time: None,
-        detected_at: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        watchers: 0,
-        controlled_by: None,
-        recording: None,
-        durable: Durable::Records,
-    }
+    fixture::opened(START)
 }
 
 fn secs(seconds: f64) -> Duration {

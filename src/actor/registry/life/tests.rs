@@ -1,45 +1,17 @@
 //! What a start makes of what earlier ones left behind.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    path::Path,
-};
+use std::path::Path;
 
 use super::*;
 use crate::{
     actor::observe::Observations,
-    core::record::{Authority, Durable, Record, Status, UtcMicros},
+    core::record::{Record, Status, UtcMicros, fixture},
     recording::{Seal, shelf::Shelf},
     store::{Write, sqlite::SqliteStore},
 };
 
 fn born(epoch: Epoch, node: NodeId) -> Record {
-    Record {
-        id: SessionId::new(UtcMicros(1_000_000), [7; 10]),
-        username: "ada".into(),
-        target: "web-1".into(),
-        target_addr: "web-1:22".into(),
-        target_login: "root".into(),
-        client_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        node,
-        epoch,
-        version: 1,
-        authority: Authority::Observed,
-        status: Status::Connecting,
-        end_reason: None,
-        exit_status: None,
-        start_time: UtcMicros(1_000_000),
-        last_seen_at: None,
-        last_input_at: None,
-        end_time: None,
-        detected_at: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        watchers: 0,
-        controlled_by: None,
-        recording: None,
-        durable: Durable::Records,
-    }
+    Record { node, epoch, ..fixture::opened(UtcMicros(1_000_000)) }
 }
 
 fn told(record: &Record) -> Vec<Write> {
