@@ -6,6 +6,7 @@ import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal, type IDisposable } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
+import { textOf } from "./buffer";
 import { FONT_PIXELS, fitLetters } from "./letters";
 import { asksFirst, linesOf, plainPaste } from "./paste";
 import { plainTitle } from "./text";
@@ -137,14 +138,7 @@ export class Screen {
 
   /** Everything in the buffer as text, wrapped lines joined. */
   text(): string {
-    const buffer = this.terminal.buffer.active;
-    let text = "";
-    for (let row = 0; row < buffer.length; row += 1) {
-      const line = buffer.getLine(row);
-      if (line === undefined) continue;
-      text += (row > 0 && !line.isWrapped ? "\n" : "") + line.translateToString(true);
-    }
-    return text.trimEnd();
+    return textOf(this.terminal);
   }
 
   dispose(): void {

@@ -5,6 +5,7 @@ import { SerializeAddon } from "@xterm/addon-serialize";
 import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { Terminal } from "@xterm/xterm";
 import "@xterm/xterm/css/xterm.css";
+import { textOf } from "./buffer";
 import { FONT_PIXELS, fitLetters } from "./letters";
 import type { Stage } from "./player";
 import { DARK, FONT, LIGHT } from "./theme";
@@ -64,14 +65,7 @@ export class XtermStage implements Stage {
 
   /** Everything in the buffer as text, wrapped lines joined. */
   text(): string {
-    const buffer = this.terminal.buffer.active;
-    let text = "";
-    for (let row = 0; row < buffer.length; row += 1) {
-      const line = buffer.getLine(row);
-      if (line === undefined) continue;
-      text += (row > 0 && !line.isWrapped ? "\n" : "") + line.translateToString(true);
-    }
-    return text.trimEnd();
+    return textOf(this.terminal);
   }
 
   /** Whoever recorded had another window, and no bars above: the whole grid is to be in sight all the same. */

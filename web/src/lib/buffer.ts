@@ -1,0 +1,14 @@
+// Owns how what stands in a terminal is read. Knows nobody who writes there.
+import type { Terminal } from "@xterm/xterm";
+
+/** Everything in the buffer as text, wrapped lines joined. */
+export function textOf(terminal: Terminal): string {
+  const buffer = terminal.buffer.active;
+  let text = "";
+  for (let row = 0; row < buffer.length; row += 1) {
+    const line = buffer.getLine(row);
+    if (line === undefined) continue;
+    text += (row > 0 && !line.isWrapped ? "\n" : "") + line.translateToString(true);
+  }
+  return text.trimEnd();
+}
