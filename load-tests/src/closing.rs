@@ -49,13 +49,7 @@ pub struct Closing {
 impl Closing {
     /// Measures; `None` if a server is not installed, which has then been said.
     pub async fn run(self) -> Result<Option<Report>> {
-        let outside = match Outside::start().await? {
-            Ok(outside) => outside,
-            Err(missing) => {
-                println!("closing: skipped: {missing}");
-                return Ok(None);
-            }
-        };
+        let Some(outside) = Outside::start("closing").await? else { return Ok(None) };
         let mut report = Report::new("closing");
         let long_lived = [("PULSEGATE__SESSION__REATTACH_WINDOW", "1h")];
         let embedded = Servers::start(None, &long_lived).await?;

@@ -52,13 +52,7 @@ struct Life {
 impl Cluster {
     /// Measures; `None` if a server is not installed, which has then been said.
     pub async fn run(self) -> Result<Option<Report>> {
-        let outside = match Outside::start().await? {
-            Ok(outside) => outside,
-            Err(missing) => {
-                println!("cluster: skipped: {missing}");
-                return Ok(None);
-            }
-        };
+        let Some(outside) = Outside::start("cluster").await? else { return Ok(None) };
         let target = Target::start()?;
         let (records, live) = (outside.mariadb.lock().await.url(DATABASE), outside.redis.url());
         let gateway = |node: &str| {

@@ -100,13 +100,10 @@ impl Durability {
     pub async fn run(self) -> Result<Option<Report>> {
         let outside = match self.stores {
             Kind::Embedded => None,
-            Kind::Mysql => match Outside::start().await? {
-                Ok(outside) => Some(outside),
-                Err(missing) => {
-                    println!("durability: skipped: {missing}");
-                    return Ok(None);
-                }
-            },
+            Kind::Mysql => {
+                let Some(outside) = Outside::start("durability").await? else { return Ok(None) };
+                Some(outside)
+            }
         };
         ensure!(
             !self.at_steps || step::can_trace(),

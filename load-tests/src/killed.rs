@@ -84,13 +84,7 @@ impl Matrix {
 impl Killed {
     /// Measures; `None` if a server is not installed, which has then been said.
     pub async fn run(self) -> Result<Option<Report>> {
-        let outside = match Outside::start().await? {
-            Ok(outside) => outside,
-            Err(missing) => {
-                println!("killed: skipped: {missing}");
-                return Ok(None);
-            }
-        };
+        let Some(outside) = Outside::start("killed").await? else { return Ok(None) };
         let mut report = Report::new("killed");
         let servers = Servers::start(Some(outside), &[("PULSEGATE__SESSION__REATTACH_WINDOW", "1h")]).await?;
         let (mut matrix, mut took, mut ready) = (Matrix::default(), Samples::default(), Samples::default());

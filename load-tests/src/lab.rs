@@ -204,13 +204,7 @@ impl Stand {
 impl Lab {
     /// Measures; `None` if a server is not installed, which has then been said.
     pub async fn run(self) -> Result<Option<Report>> {
-        let outside = match Outside::start().await? {
-            Ok(outside) => outside,
-            Err(missing) => {
-                println!("lab: skipped: {missing}");
-                return Ok(None);
-            }
-        };
+        let Some(outside) = Outside::start("lab").await? else { return Ok(None) };
         let mut report = Report::new("lab");
         let mut matrix = Matrix::default();
         let mut took: Vec<Samples> = ALL.iter().map(|_| Samples::default()).collect();

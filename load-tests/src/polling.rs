@@ -116,13 +116,8 @@ impl Cost {
 impl Polling {
     /// Measures; `None` if a server is not installed, which has then been said.
     pub async fn run(self) -> Result<Option<Report>> {
-        let (polled, owned) = match (Outside::start().await?, Outside::start().await?) {
-            (Ok(polled), Ok(owned)) => (polled, owned),
-            (Err(missing), _) | (_, Err(missing)) => {
-                println!("polling: skipped: {missing}");
-                return Ok(None);
-            }
-        };
+        let Some(polled) = Outside::start("polling").await? else { return Ok(None) };
+        let Some(owned) = Outside::start("polling").await? else { return Ok(None) };
         let target = Target::start()?;
         let mut holder = Holder::start(target.addr, self.sessions).await?;
         let servers = Servers::start(Some(owned), &[]).await?;

@@ -68,13 +68,7 @@ impl Soak {
     /// Measures; `None` if a server is not installed, which has then been said.
     pub async fn run(self) -> Result<Option<Report>> {
         ensure!(self.minutes > 0 && self.passing > 0, "a soak takes a minute at least, and somebody must pass");
-        let outside = match Outside::start().await? {
-            Ok(outside) => outside,
-            Err(missing) => {
-                println!("soak: skipped: {missing}");
-                return Ok(None);
-            }
-        };
+        let Some(outside) = Outside::start("soak").await? else { return Ok(None) };
         let servers = Servers::start(Some(outside), &[("PULSEGATE__SESSION__REPLAY_BUFFER", REPLAY)]).await?;
         let opening = stream::iter(0..self.sessions).map(|_| async {
             let (id, mut terminal) = servers.gateway.terminal().await?;

@@ -51,15 +51,19 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Starts both, or says which is not installed.
-    pub async fn start() -> Result<Result<Self, &'static str>> {
+    /// Starts both for a scenario; `None` if one is not installed, which has then been said.
+    pub async fn start(scenario: &str) -> Result<Option<Self>> {
+        let skip = |missing: &str| {
+            println!("{scenario}: skipped: {missing}");
+            Ok(None)
+        };
         let mariadb = match if_installed(Mariadb::start(&[]))? {
             Ok(mariadb) => mariadb,
-            Err(missing) => return Ok(Err(missing)),
+            Err(missing) => return skip(missing),
         };
         mariadb.sql(&format!("CREATE DATABASE {DATABASE}")).map_err(|why| anyhow!(why))?;
-        let Some(redis) = Redis::start().await? else { return Ok(Err("no Redis")) };
-        Ok(Ok(Self { redis, mariadb: Arc::new(Mutex::new(mariadb)) }))
+        let Some(redis) = Redis::start().await? else { return skip("no Redis") };
+        Ok(Some(Self { redis, mariadb: Arc::new(Mutex::new(mariadb)) }))
     }
 }
 
