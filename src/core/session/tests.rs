@@ -1,7 +1,11 @@
 //! What a session promises, told as stories: a session, a clock that only the story moves, and a log of what came out.
 
 use super::*;
-use crate::core::{liveness::Rule, record::fixture, stream::AttachNo};
+use crate::core::{
+    liveness::Rule,
+    record::{UtcMicros, fixture},
+    stream::AttachNo,
+};
 
 mod adopted;
 mod clocks;
