@@ -269,6 +269,11 @@ impl User {
         !self.disabled && self.identity.as_ref().is_none_or(|identity| identity.admitted)
     }
 
+    /// Whether they may sign in and manage users.
+    pub fn administers(&self) -> bool {
+        self.role == Role::Admin && self.may_sign_in()
+    }
+
     /// When a change that is made now counts as made: behind the last one, wherever the wall clock stands.
     pub fn next_change(&self, now: UtcMicros) -> UtcMicros {
         UtcMicros(now.0.max(self.changed_at.0.saturating_add(1)))
@@ -357,6 +362,6 @@ impl Directory {
 
     /// Whether anybody but the holder of the gateway's own token could manage users.
     pub fn has_admin(&self) -> bool {
-        self.users.values().any(|user| user.role == Role::Admin && user.may_sign_in())
+        self.users.values().any(User::administers)
     }
 }

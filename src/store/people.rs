@@ -27,8 +27,13 @@ pub enum Change {
     AddFirst(User),
     /// Puts a user in the place of what changed at that time last. Not done if it has changed since.
     Replace(User, UtcMicros),
+    /// As [`Self::Replace`]. Not done either where the only one who administers would do so no more: of two gateways that each take
+    /// away one of the last two, one does.
+    ReplaceUnlessLast(User, UtcMicros),
     /// Removes a user and their tokens.
     Remove(String),
+    /// As [`Self::Remove`]. Not done where nobody else administers and they do.
+    RemoveUnlessLast(String),
     /// Adds a token.
     AddToken(Token),
     /// Removes the token of this id.
@@ -86,16 +91,24 @@ macro_rules! add_user {
     };
 }
 
+/// For whom [`User::administers`] holds. No text within the JSON has a quote that is not escaped.
+macro_rules! administers {
+    () => {
+        "role = 'admin' AND disabled = 0 AND (identity IS NULL OR identity LIKE '%\"admitted\":true%')"
+    };
+}
+
 /// As [`add_user`], unless somebody is there whom [`Directory::has_admin`] would find. What changes the users counts first, and so
-/// has the others wait until it is done; this looks after that. No text within the JSON has a quote that is not escaped.
+/// has the others wait until it is done; this looks after that.
 macro_rules! add_first {
     ($from:literal, $unless:literal) => {
         concat!(
             "INSERT INTO users (name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, identity, \
              created_at, changed_at, last_sign_in_at) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? ",
             $from,
-            " WHERE NOT EXISTS (SELECT 1 FROM users AS others WHERE others.role = 'admin' AND others.disabled = 0 \
-             AND (others.identity IS NULL OR others.identity LIKE '%\"admitted\":true%')) ",
+            " WHERE NOT EXISTS (SELECT 1 FROM users AS others WHERE ",
+            $crate::store::people::administers!(),
+            ") ",
             $unless
         )
     };
@@ -112,18 +125,35 @@ macro_rules! add_token {
     };
 }
 
-pub(super) use {add_first, add_token, add_user};
+pub(super) use {add_first, add_token, add_user, administers};
 
-const REPLACE_USER: &str = "UPDATE users SET role = ?, grants = ?, disabled = ?, password_hash = ?, second_factor = ?, \
-    enrolment = ?, invitation = ?, identity = ?, changed_at = ? \
-    WHERE name = ? AND changed_at = ?";
+/// Who alone administers, or nobody's name. It is looked for once the change was counted, as in [`add_first`]; MySQL changes no table
+/// that it reads meanwhile, and has read it once it has counted.
+macro_rules! last {
+    () => {
+        concat!(
+            "(SELECT name FROM (SELECT CASE COUNT(*) WHEN 1 THEN MIN(name) ELSE '' END AS name FROM users WHERE ",
+            administers!(),
+            ") AS admins)"
+        )
+    };
+}
+
+macro_rules! replace_user {
+    () => {
+        "UPDATE users SET role = ?, grants = ?, disabled = ?, password_hash = ?, second_factor = ?, enrolment = ?, invitation = ?, \
+         identity = ?, changed_at = ? WHERE name = ? AND changed_at = ?"
+    };
+}
+
+const REPLACE_USER: &str = replace_user!();
+const REPLACE_UNLESS_LAST: &str = concat!(replace_user!(), " AND name <> ", last!());
 const REMOVE_USER: &str = "DELETE FROM users WHERE name = ?";
-/// Tokens that were made while their user was being removed: the next user of that name is somebody else. A repetition finds the
-/// user there, and removes nothing.
+const REMOVE_UNLESS_LAST: &str = concat!("DELETE FROM users WHERE name = ? AND name <> ", last!());
+/// With their user, or made while that was being removed: the next user of that name is somebody else. Where the user is there still
+/// nothing is removed.
 const REMOVE_ORPHANS: &str = "DELETE FROM tokens WHERE username = ? \
     AND NOT EXISTS (SELECT 1 FROM users WHERE name = ?)";
-const REMOVE_TOKENS_OF: &str = "DELETE FROM tokens WHERE username = ?";
-
 const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE token_id = ?";
 
 const SIGNED_IN: &str =
@@ -145,22 +175,23 @@ pub(super) fn statements<S: Parameters>(change: &Change, adding: &Adding) -> Vec
     let mut work: Vec<S> = vec![count_up()];
     match change {
         Change::Add(user) => {
-            work.push(remove_orphans(user));
+            work.push(remove_orphans(&user.name));
             work.push(new_user(adding.user, user));
         }
         Change::AddFirst(user) => {
-            work.push(remove_orphans(user));
+            work.push(remove_orphans(&user.name));
             work.push(new_user(adding.first, user));
         }
         Change::Replace(user, before) => {
-            work.push(replace_user(user, *before));
+            work.push(replace_user(REPLACE_USER, user, *before));
             work.push(sign_ins::end_unfit(user));
         }
-        Change::Remove(name) => {
-            work.push(sign_ins::end_all(name));
-            work.push(S::of(REMOVE_TOKENS_OF).text(name.clone()));
-            work.push(S::of(REMOVE_USER).text(name.clone()));
+        Change::ReplaceUnlessLast(user, before) => {
+            work.push(replace_user(replace_unless_last(user), user, *before));
+            work.push(sign_ins::end_unfit(user));
         }
+        Change::Remove(name) => work.extend(remove(REMOVE_USER, name)),
+        Change::RemoveUnlessLast(name) => work.extend(remove(REMOVE_UNLESS_LAST, name)),
         Change::AddToken(token) => work.push(new_token(adding.token, token)),
         Change::RemoveToken(id) => {
             work.push(sign_ins::end_of_token(id));
@@ -176,20 +207,26 @@ pub(super) fn statements<S: Parameters>(change: &Change, adding: &Adding) -> Vec
 /// Asks, behind [`statements`], for the user or target as it is then: a repetition finds its own work done.
 pub(super) fn outcome<S: Parameters>(change: &Change) -> Option<S> {
     match change {
-        Change::Add(user) | Change::AddFirst(user) | Change::Replace(user, _) => {
-            Some(S::of(ONE_USER).text(user.name.clone()))
-        }
+        Change::Add(User { name, .. })
+        | Change::AddFirst(User { name, .. })
+        | Change::Replace(User { name, .. }, _)
+        | Change::ReplaceUnlessLast(User { name, .. }, _)
+        | Change::Remove(name)
+        | Change::RemoveUnlessLast(name) => Some(S::of(ONE_USER).text(name.clone())),
         Change::AddTarget(target) | Change::ReplaceTarget(target, _) => Some(targets::one(&target.outline.name)),
-        Change::Remove(_) | Change::AddToken(_) | Change::RemoveToken(_) | Change::RemoveTarget(_) => None,
+        Change::AddToken(_) | Change::RemoveToken(_) | Change::RemoveTarget(_) => None,
     }
 }
 
 /// Whether a change was done, by what [`outcome`] found.
 pub(super) fn is_done(change: &Change, found: Option<&impl Columns>) -> Result<bool, StoreError> {
     match change {
-        Change::Add(user) | Change::AddFirst(user) | Change::Replace(user, _) => is_written(found, user),
+        Change::Add(user) | Change::AddFirst(user) | Change::Replace(user, _) | Change::ReplaceUnlessLast(user, _) => {
+            is_written(found, user)
+        }
         Change::AddTarget(target) | Change::ReplaceTarget(target, _) => targets::is_written(found, target),
-        Change::Remove(_) | Change::AddToken(_) | Change::RemoveToken(_) | Change::RemoveTarget(_) => Ok(true),
+        Change::Remove(_) | Change::RemoveUnlessLast(_) => Ok(found.is_none()),
+        Change::AddToken(_) | Change::RemoveToken(_) | Change::RemoveTarget(_) => Ok(true),
     }
 }
 
@@ -204,8 +241,13 @@ pub(super) fn note<S: Parameters>(seen: &Seen) -> Vec<S> {
     users.chain(tokens).collect()
 }
 
-fn remove_orphans<S: Parameters>(user: &User) -> S {
-    S::of(REMOVE_ORPHANS).text(user.name.clone()).text(user.name.clone())
+/// Removes a user with what is theirs.
+fn remove<S: Parameters>(sql: &'static str, name: &str) -> [S; 3] {
+    [S::of(sql).text(name.to_owned()), sign_ins::end_gone(name), remove_orphans(name)]
+}
+
+fn remove_orphans<S: Parameters>(user: &str) -> S {
+    S::of(REMOVE_ORPHANS).text(user.to_owned()).text(user.to_owned())
 }
 
 fn new_user<S: Parameters>(sql: &'static str, user: &User) -> S {
@@ -214,8 +256,13 @@ fn new_user<S: Parameters>(sql: &'static str, user: &User) -> S {
     statement.number(user.created_at.0).number(user.changed_at.0).number(last_sign_in_at)
 }
 
-fn replace_user<S: Parameters>(user: &User, before: UtcMicros) -> S {
-    let statement = whatever_changes(S::of(REPLACE_USER), user).number(user.changed_at.0);
+/// The statement of [`Change::ReplaceUnlessLast`], which takes nobody away who administers afterwards.
+fn replace_unless_last(user: &User) -> &'static str {
+    if user.administers() { REPLACE_USER } else { REPLACE_UNLESS_LAST }
+}
+
+fn replace_user<S: Parameters>(sql: &'static str, user: &User, before: UtcMicros) -> S {
+    let statement = whatever_changes(S::of(sql), user).number(user.changed_at.0);
     statement.text(user.name.clone()).number(before.0)
 }
 

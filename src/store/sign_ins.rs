@@ -103,6 +103,9 @@ const END_ONE: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_v
     WHERE digest = ? AND ended IS NULL";
 const END_ALL: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND ended IS NULL";
+/// Of a user who is gone; nothing where they are there still.
+const END_GONE: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+    WHERE username = ? AND ended IS NULL AND NOT EXISTS (SELECT 1 FROM users WHERE name = ?)";
 /// The user, the time, and the session twice, which may be NULL.
 const END_BY_PROVIDER: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND made_at <= ? AND ended IS NULL AND how = 'oidc' AND (? IS NULL OR provider_session IS NULL OR provider_session = ?)";
@@ -179,8 +182,13 @@ pub(super) fn end<S: Parameters>(leaving: &Leaving) -> S {
     }
 }
 
-pub(super) fn end_all<S: Parameters>(user: &str) -> S {
+fn end_all<S: Parameters>(user: &str) -> S {
     S::of(END_ALL).text(user.to_owned())
+}
+
+/// Ends what is left of a user who is gone, after they were removed.
+pub(super) fn end_gone<S: Parameters>(user: &str) -> S {
+    S::of(END_GONE).text(user.to_owned()).text(user.to_owned())
 }
 
 pub(super) fn end_of_token<S: Parameters>(id: &str) -> S {

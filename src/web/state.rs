@@ -218,7 +218,7 @@ pub struct State {
     pub(super) knocks: Knocks,
     /// What of refused origins was told to the audit log of late.
     pub(super) foreign: Foreign,
-    /// Held while users and targets are changed, so that no two take the last admin away together.
+    /// Held while users and targets are changed, so that each is held against what the one before it left.
     pub managing: Mutex<()>,
     /// One permit per password that is being compared: each takes 19 MiB and a core for a while.
     pub comparing: Semaphore,

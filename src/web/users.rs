@@ -127,7 +127,8 @@ pub async fn change(
     if role != before.role || disabled != before.disabled {
         check_role(&caller, role)?;
     }
-    keep_an_admin(&state, &before, role == Role::Admin && !disabled)?;
+    let stays = role == Role::Admin && !disabled;
+    keep_an_admin(&state, &before, stays)?;
     let changed_at = before.next_change((state.settings.utc)());
     let second_factor = before.second_factor.clone().filter(|_| !reset_totp);
     let enrolment = before.enrolment.clone().filter(|_| !reset_totp);
@@ -139,7 +140,9 @@ pub async fn change(
     let visitor = Visitor::of(&request, &state, &caller);
     let deed = visitor.did(Action::UserChange, &before.name, &what_changes(&before, &user));
     state.gateway.audit().record(deed).await?;
-    if !state.gateway.people().change(Change::Replace(user.clone(), before.changed_at)).await? {
+    let replace = if keeps_an_admin(&state) { Change::ReplaceUnlessLast } else { Change::Replace };
+    if !state.gateway.people().change(replace(user.clone(), before.changed_at)).await? {
+        keep_an_admin(&state, &before, stays)?;
         return Err(changed_meanwhile(&user.name));
     }
     Ok(HttpResponse::Ok().json(view(&user, &state.gateway.people().seen())))
@@ -160,7 +163,11 @@ pub async fn remove(
     keep_an_admin(&state, &user, false)?;
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserRemove, &user.name, "With their tokens.")).await?;
-    state.gateway.people().change(Change::Remove(user.name.clone())).await?;
+    let remove = if keeps_an_admin(&state) { Change::RemoveUnlessLast } else { Change::Remove };
+    if !state.gateway.people().change(remove(user.name.clone())).await? {
+        keep_an_admin(&state, &user, false)?;
+        return Err(changed_meanwhile(&user.name));
+    }
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -230,13 +237,18 @@ fn check_role(caller: &Caller, role: Role) -> Result<(), Problem> {
     if fits { Ok(()) } else { Err(Problem::forbidden("This token cannot give a role more rights than it has itself.")) }
 }
 
-/// Refuses to leave nobody who could manage users, as they were just read: another gateway may have taken one away a moment ago.
+/// Whether somebody must stay who could manage users: there is no other way to them.
+fn keeps_an_admin(state: &State) -> bool {
+    state.settings.admin_token.is_none()
+}
+
+/// Refuses to leave nobody who could manage users, as they were just read: another gateway may have taken one away a moment ago. What
+/// it takes away at this very moment the store sees.
 fn keep_an_admin(state: &State, changed: &User, stays: bool) -> Result<(), Problem> {
     let directory = state.gateway.people().directory();
     let mut others = directory.users.values().filter(|user| user.name != changed.name);
-    let left = stays || others.any(|user| user.role == Role::Admin && user.may_sign_in());
-    let was_admin = changed.role == Role::Admin && changed.may_sign_in();
-    if state.settings.admin_token.is_none() && was_admin && !left {
+    let left = stays || others.any(User::administers);
+    if keeps_an_admin(state) && changed.administers() && !left {
         return Err(Problem::conflict(format!(
             "{} is the only admin, and this gateway has no token of its own. Make another admin first.",
             changed.name

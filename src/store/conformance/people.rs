@@ -3,7 +3,7 @@
 use super::{Fresh, block_on};
 use crate::{
     core::{
-        people::{Enrolment, Grant, Identity, Invitation, Right, Role, SecondFactor, Token, User},
+        people::{Directory, Enrolment, Grant, Identity, Invitation, Right, Role, SecondFactor, Token, User},
         record::UtcMicros,
         target::{Auth, AuthKind, Outline, Sealed, Target},
     },
@@ -14,7 +14,8 @@ macro_rules! people_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::people:
             users_and_tokens_come_back_as_written, a_name_is_given_once, a_change_of_what_has_changed_is_not_done,
-            of_many_first_admins_one_is_and_nobody_after_them, a_user_leaves_with_their_tokens, only_changes_count,
+            of_many_first_admins_one_is_and_nobody_after_them, of_two_admins_that_are_taken_away_at_once_one_stays,
+            who_administers_with_others_or_not_at_all_may_leave, a_user_leaves_with_their_tokens, only_changes_count,
             targets_come_back_as_written, a_target_is_added_once_and_changed_by_who_saw_it, who_is_gone_is_not_brought_back_by_being_seen,
             of_two_gateways_that_take_one_code_only_one_does);
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::people::sign_ins:
@@ -129,8 +130,7 @@ pub fn of_many_first_admins_one_is_and_nobody_after_them<S: PeopleStore, G>(fres
         let made: Vec<bool> = made.into_iter().map(Result::unwrap).collect();
         assert_eq!(made.iter().filter(|done| **done).count(), 1, "{made:?}");
         let known = store.read().await.unwrap();
-        let admins = known.users.values().filter(|user| user.role == Role::Admin && user.may_sign_in());
-        let admins: Vec<String> = admins.map(|user| user.name.clone()).collect();
+        let admins: Vec<String> = admins_of(&known).map(str::to_owned).collect();
         assert_eq!(admins.len(), 1, "{admins:?}");
         assert!(rival(&admins[0]).await.unwrap(), "what was sent twice is done");
 
@@ -141,6 +141,75 @@ pub fn of_many_first_admins_one_is_and_nobody_after_them<S: PeopleStore, G>(fres
         assert!(store.read().await.unwrap().has_admin());
         assert!(!rival("late").await.unwrap());
         assert!(!store.read().await.unwrap().users.contains_key("late"));
+    });
+}
+
+/// The names of those who administer.
+fn admins_of(known: &Directory) -> impl Iterator<Item = &str> {
+    known.users.values().filter(|user| user.administers()).map(|user| user.name.as_str())
+}
+
+fn changed(name: &str) -> User {
+    User { changed_at: UtcMicros(11), ..first(name) }
+}
+
+/// Every way to take away somebody who was as [`first`] has them, but the last of those who administer.
+fn ways() -> [fn(&str) -> Change; 4] {
+    [
+        |name| Change::RemoveUnlessLast(name.to_owned()),
+        |name| Change::ReplaceUnlessLast(User { role: Role::Auditor, ..changed(name) }, UtcMicros(10)),
+        |name| Change::ReplaceUnlessLast(User { disabled: true, ..changed(name) }, UtcMicros(10)),
+        |name| {
+            let identity = Some(Identity { admitted: false, ..identity() });
+            Change::ReplaceUnlessLast(User { identity, ..changed(name) }, UtcMicros(10))
+        },
+    ]
+}
+
+pub fn of_two_admins_that_are_taken_away_at_once_one_stays<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        for way in ways() {
+            let (store, _keep) = fresh().await;
+            for (n, name) in [(1, "ada"), (2, "bob")] {
+                assert!(store.change(Change::Add(first(name))).await.unwrap());
+                store.change(Change::AddToken(token(name, name))).await.unwrap();
+                store.add_sign_in(sign_ins::sign_in(n, name)).await.unwrap();
+            }
+            let done = futures_util::future::join_all(["ada", "bob"].map(|name| store.change(way(name)))).await;
+            let done: Vec<bool> = done.into_iter().map(Result::unwrap).collect();
+            assert_eq!(done.iter().filter(|done| **done).count(), 1, "{done:?}");
+            let known = store.read().await.unwrap();
+            let (gone, left, digest) = if done[0] { ("ada", "bob", [2; 32]) } else { ("bob", "ada", [1; 32]) };
+            assert_eq!(admins_of(&known).collect::<Vec<_>>(), [left]);
+            assert!(!store.change(way(left)).await.unwrap(), "however often it is tried");
+            assert!(store.change(way(gone)).await.unwrap(), "what was sent twice is done");
+            let known = store.read().await.unwrap();
+            assert_eq!(known.users[left], first(left));
+            assert!(known.tokens.contains_key(left), "what is theirs stays");
+            assert_eq!(store.sign_ins(vec![digest]).await.unwrap().len(), 1, "and so do their sign-ins");
+        }
+    });
+}
+
+pub fn who_administers_with_others_or_not_at_all_may_leave<S: PeopleStore, G>(fresh: Fresh<S, G>) {
+    block_on(async {
+        let (store, _keep) = fresh().await;
+        let others = [user("operator"), User { disabled: true, ..first("disabled") }];
+        for other in [first("ada"), first("bob")].into_iter().chain(others) {
+            store.change(Change::Add(other)).await.unwrap();
+        }
+        for name in ["bob", "operator", "disabled"] {
+            assert!(store.change(Change::RemoveUnlessLast(name.to_owned())).await.unwrap(), "{name}");
+            assert!(!store.read().await.unwrap().users.contains_key(name), "{name}");
+        }
+        let anew = User { password_hash: "another".to_owned(), ..changed("ada") };
+        assert!(store.change(Change::ReplaceUnlessLast(anew.clone(), UtcMicros(10))).await.unwrap(), "she stays admin");
+        assert!(!store.change(Change::ReplaceUnlessLast(first("ada"), UtcMicros(10))).await.unwrap());
+        // Where there is another way to administer, the last one may leave.
+        let without = User { role: Role::Viewer, changed_at: UtcMicros(12), ..anew };
+        assert!(store.change(Change::Replace(without, UtcMicros(11))).await.unwrap());
+        assert!(store.change(Change::Remove("ada".to_owned())).await.unwrap());
+        assert!(store.read().await.unwrap().users.is_empty());
     });
 }
 

@@ -117,21 +117,48 @@ async fn only_health_signing_in_and_the_page_are_open() {
     assert_eq!(ask(to(Method::GET, "/")).await.status(), StatusCode::OK);
 }
 
+/// What root is told who takes root away, by each way.
+async fn takes_root_away(fresh: impl Fn() -> web::Data<State>) -> Vec<Value> {
+    let mut told = Vec::new();
+    let (demotes, disables) = (serde_json::json!({ "role": "viewer" }), serde_json::json!({ "disabled": true }));
+    for (method, body) in [(Method::DELETE, None), (Method::PATCH, Some(demotes)), (Method::PATCH, Some(disables))] {
+        let state = fresh();
+        let request = to(method, "/api/v1/users/root").cookie(signed_in_as(&state, "root"));
+        let request = body.into_iter().fold(request, |request, body| request.set_json(body));
+        told.push(problem(ask_with(&state, request.insert_header(("origin", ORIGIN))).await).await);
+    }
+    told
+}
+
 #[actix_rt::test]
 async fn the_last_admin_stays_though_another_was_there_a_moment_ago() {
-    let demotes = serde_json::json!({ "role": "viewer" });
-    for (method, body) in [(Method::DELETE, None), (Method::PATCH, Some(&demotes))] {
-        for (alone, status) in [(false, 503), (true, 409)] {
+    for (alone, status) in [(false, 503), (true, 409)] {
+        let fresh = || {
             let team = Arc::new(Team::with_deputy());
             let state = with_team(Settings { admin_token: None, ..settings() }, team.clone());
             if alone {
                 team.loses_deputy();
             }
-            let request = to(method.clone(), "/api/v1/users/root").cookie(signed_in_as(&state, "root"));
-            let request = body.into_iter().fold(request, |request, body| request.set_json(body));
-            let answer = ask_with(&state, request.insert_header(("origin", ORIGIN))).await;
+            state
+        };
+        for told in takes_root_away(fresh).await {
             // The store of these tests is down: what is let happen gets as far as that.
-            assert_eq!(answer.status().as_u16(), status, "{method} {alone}");
+            assert_eq!(told["status"], status, "{told}");
+        }
+    }
+}
+
+#[actix_rt::test]
+async fn the_last_admin_stays_though_another_gateway_takes_one_away_at_the_same_moment() {
+    for (admin_token, status) in [(None, 409), (Some(TOKEN.into()), 503)] {
+        let fresh = || {
+            let settings = Settings { admin_token: admin_token.clone(), ..settings() };
+            with_team(settings, Arc::new(Team::with_rival()))
+        };
+        for told in takes_root_away(fresh).await {
+            assert_eq!(told["status"], status, "{told}");
+            let is_last = told["detail"].as_str().unwrap().starts_with("root is the only admin");
+            assert_eq!(is_last, status == 409, "{told}");
         }
     }
 }
