@@ -3,7 +3,7 @@
 
 use std::{
     str::FromStr,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -18,6 +18,7 @@ use super::{Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, sq
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros, micros};
 
 use lane::{Lane, Statement};
+use steps::Known;
 pub use steps::STEPS;
 pub use upkeep::{Import, USERS};
 
@@ -100,8 +101,7 @@ pub struct MySqlStore {
     writers: Arc<Lane>,
     readers: Arc<Lane>,
     serve_for: Duration,
-    /// Whether this release's schema is known to be there.
-    fits: Arc<AtomicBool>,
+    known: Arc<Mutex<Known>>,
 }
 
 impl MySqlStore {
@@ -121,7 +121,7 @@ impl MySqlStore {
     fn with_patience(options: MySqlConnectOptions, writes: Duration, reads: Duration) -> Self {
         let writers = Arc::new(Lane::new(options.clone(), WRITERS, writes));
         let readers = Arc::new(Lane::new(options.clone(), READERS, reads));
-        Self { options, writers, readers, serve_for: SERVE_FOR, fits: Arc::default() }
+        Self { options, writers, readers, serve_for: SERVE_FOR, known: Arc::default() }
     }
 
     async fn read(&self, question: impl Fn() -> QueryBuilder<sqlx::MySql>) -> Result<Vec<MySqlRow>, StoreError> {
@@ -145,6 +145,7 @@ impl RecordStore for MySqlStore {
             if batch.is_empty() {
                 return Ok(());
             }
+            self.check_schema()?;
             let work = || [rows::upserts(&records), rows::event_inserts(&transitions)].into_iter().flatten().collect();
             self.writers.run(work).await.map(drop)
         })

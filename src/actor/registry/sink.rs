@@ -23,6 +23,9 @@ const DEAD_LETTERS: usize = 1_000;
 /// A batch that takes longer halves the next one: a fifth of the second in which both stores are to agree.
 const SLOW: Duration = Duration::from_millis(200);
 
+/// How often people are told again of what lasts.
+const REMINDER: Duration = Duration::from_hours(1);
+
 /// A write that a store will never take.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeadLetter {
@@ -50,8 +53,15 @@ pub(super) struct Sink {
     pub(super) ledger: Ledger,
     pub(super) dead: VecDeque<DeadLetter>,
     pub(super) dead_total: u64,
-    last_error: Option<String>,
+    failure: Option<Failure>,
     observations: Observations,
+}
+
+/// What the last failure said, while it lasts.
+struct Failure {
+    error: String,
+    /// When people were told.
+    told: Instant,
 }
 
 /// How one store fares.
@@ -88,7 +98,7 @@ impl Sink {
         drop(observations.flush_batch.get_or_create(&labels));
         drop(observations.dead_letters.get_or_create(&labels));
         let ledger = Ledger::new(Limits { slow: SLOW, ..limits });
-        Self { name, ledger, dead: VecDeque::new(), dead_total: 0, last_error: None, observations }
+        Self { name, ledger, dead: VecDeque::new(), dead_total: 0, failure: None, observations }
     }
 
     /// Hears what became of the batch in flight.
@@ -131,7 +141,7 @@ impl Sink {
     /// The store answered.
     pub(super) fn works(&mut self) {
         self.observations.store_up.get_or_create(&[("store", self.name)]).set(1);
-        if self.last_error.take().is_some() {
+        if self.failure.take().is_some() {
             tracing::info!(store = self.name, queued = self.ledger.len(), "the store is back");
         }
     }
@@ -145,18 +155,23 @@ impl Sink {
     /// The store did not answer.
     pub(super) fn fails(&mut self, error: &StoreError, pause: Duration) {
         self.observations.store_up.get_or_create(&[("store", self.name)]).set(0);
-        let text = error.to_string();
-        // The first of a kind is told to people; a hundred repetitions are not.
-        if self.last_error.as_deref() == Some(&text) {
-            tracing::debug!(store = self.name, %error, ?pause, "still so");
-        } else {
+        if self.is_news(error.to_string(), clock::instant()) {
             tracing::error!(store = self.name, %error, queued = self.ledger.len(), "the store took nothing; it is kept");
+        } else {
+            tracing::debug!(store = self.name, %error, ?pause, "still so");
         }
-        self.last_error = Some(text);
+    }
+
+    /// Notes a failure, and returns whether people are to be told: of the first of a kind, and now and then while it lasts.
+    fn is_news(&mut self, error: String, now: Instant) -> bool {
+        let told = self.failure.as_ref().filter(|last| last.error == error).map(|last| last.told);
+        let lately = told.filter(|told| now.saturating_duration_since(*told) < REMINDER);
+        self.failure = Some(Failure { error, told: lately.unwrap_or(now) });
+        lately.is_none()
     }
 
     pub(super) fn is_up(&self) -> bool {
-        self.last_error.is_none()
+        self.failure.is_none()
     }
 
     pub(super) fn report(&self, outbox: Option<u64>) -> StoreReport {
@@ -167,7 +182,7 @@ impl Sink {
             queue_depth: self.ledger.len(),
             oldest_unflushed_ms: self.ledger.oldest().map(|since| u64::try_from(waited(since)).unwrap_or(u64::MAX)),
             failures: self.ledger.failures(),
-            last_error: self.last_error.clone(),
+            last_error: self.failure.as_ref().map(|failure| failure.error.clone()),
             batch_limit: self.ledger.batch_limit(),
             outbox,
             dead_letters_total: self.dead_total,
@@ -182,11 +197,26 @@ mod tests {
 
     use super::*;
 
+    const LIMITS: Limits = Limits { batch: 1, closes: 1, linger: Duration::ZERO, capacity: 1, slow: SLOW };
+
+    #[test]
+    fn a_failure_that_lasts_is_told_once_and_then_once_an_hour() {
+        let mut sink = Sink::new("records", LIMITS, Observations::default());
+        let begun = Instant::now();
+        let mut told = |error: &str, seconds| sink.is_news(error.to_owned(), begun + Duration::from_secs(seconds));
+        let hours: Vec<bool> = (0..=7_200).map(|second| told("newer", second)).collect();
+        let seconds: Vec<_> = hours.iter().enumerate().filter(|(_, told)| **told).map(|(second, _)| second).collect();
+        assert_eq!(seconds, [0, 3_600, 7_200]);
+        assert!(told("down", 7_201) && !told("down", 7_202) && told("newer", 7_203));
+        assert!(!sink.is_up());
+        sink.works();
+        assert!(sink.is_up() && sink.is_news("newer".to_owned(), begun + Duration::from_secs(7_204)));
+    }
+
     #[test]
     fn what_is_counted_of_a_store_stands_at_zero_before_it_was_told_anything() {
-        let limits = Limits { batch: 1, closes: 1, linger: Duration::ZERO, capacity: 1, slow: SLOW };
         let seen = Observations::default();
-        drop(Sink::new("records", limits, seen.clone()));
+        drop(Sink::new("records", LIMITS, seen.clone()));
         let (mut registry, mut text) = (Registry::default(), String::new());
         registry.register("flush", "Flushes", seen.flush);
         registry.register("batch", "Batches", seen.flush_batch);

@@ -40,9 +40,9 @@ pub fn of_step(error: MigrateError) -> StoreError {
         MigrateError::Dirty(step) => StoreError::Refused(format!(
             "step {step} of the schema broke off: undo or finish it by hand, then delete or mark its row in _sqlx_migrations"
         )),
-        MigrateError::VersionMissing(step) => {
-            StoreError::Refused(format!("the schema is of a newer release: this one does not know its step {step}"))
-        }
+        MigrateError::VersionMissing(step) => StoreError::Refused(format!(
+            "the schema is of a newer release: this one does not know its step {step}; start this gateway with that release"
+        )),
         other => StoreError::Refused(format!("the schema is not of this release: {other}")),
     }
 }

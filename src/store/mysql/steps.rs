@@ -1,7 +1,10 @@
 //! The steps of the schema in the dialect of MySQL and MariaDB, and how they are taken: one process after the other. What is in
 //! them stands in `migrations/mysql`.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use sqlx::{MySqlPool, migrate::Migrator, mysql::MySqlPoolOptions, pool::PoolConnection};
 
@@ -36,6 +39,18 @@ const STEPS_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Names are of the whole server; answers 1 for whoever has it, and 0 where somebody else still has it after ten seconds.
 const LOCK: &str = "SELECT GET_LOCK(CONCAT('pulsegate ', MD5(DATABASE())), 10)";
+
+/// What is known of the schema on the server.
+#[derive(Debug, Default)]
+pub(super) enum Known {
+    /// Nobody was asked yet, or nobody answered.
+    #[default]
+    Nothing,
+    /// It is this release's.
+    Fits,
+    /// It is not, and this is why.
+    Refused(String),
+}
 
 impl MySqlStore {
     /// Returns each step of the schema and whether this database has taken it.
@@ -75,13 +90,29 @@ impl MySqlStore {
         }
         // Where nothing is pending it has still to be seen that nothing is newer.
         migrator.run(&pool).await.map_err(failure::of_step)?;
-        self.fits.store(true, Ordering::Relaxed);
+        *self.known() = Known::Fits;
         Ok(())
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing under the lock can panic.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Refuses what [`catch_up`](Self::catch_up) was refused for, in its words, until that finds it mended.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] where the schema is known to be of another release.
+    pub(super) fn check_schema(&self) -> Result<(), StoreError> {
+        match &*self.known() {
+            Known::Refused(why) => Err(StoreError::Refused(why.clone())),
+            Known::Nothing | Known::Fits => Ok(()),
+        }
     }
 
     /// The same with a lock, the first time that the server is there: it may have been down when this gateway started.
     pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
-        if self.fits.load(Ordering::Relaxed) {
+        if matches!(*self.known(), Known::Fits) {
             return Ok(());
         }
         let store = self.clone();
@@ -89,7 +120,15 @@ impl MySqlStore {
             |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
         // A task of its own, so that no restart of an actor cuts a step off: that would have to be undone by hand.
         let taking = tokio::spawn(async move { store.migrate(true, tell).await });
-        taking.await.map_err(|_| StoreError::Unavailable("the steps of the schema were broken off".into()))?
+        let taken =
+            taking.await.map_err(|_| StoreError::Unavailable("the steps of the schema were broken off".into()))?;
+        if let Err(error) = &taken {
+            *self.known() = match error {
+                StoreError::Refused(why) => Known::Refused(why.clone()),
+                StoreError::Unavailable(_) | StoreError::Superseded | StoreError::Rejected(_) => Known::Nothing,
+            };
+        }
+        taken
     }
 
     /// Takes back the newest step that this database has taken and returns it; what the step brought is lost.
