@@ -67,11 +67,7 @@ impl LiveStore for MemoryLive {
     fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let view = self.view();
-            let seen = |record: &Record| {
-                let last_seen_at = record.last_seen_at.max(view.beats.get(&record.id).copied());
-                Record { last_seen_at, ..record.clone() }
-            };
-            Ok(view.open.values().map(seen).collect())
+            Ok(view.open.values().map(|record| view.seen(record)).collect())
         })
     }
 
@@ -90,12 +86,25 @@ impl LiveStore for MemoryLive {
         })
     }
 
+    fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        Box::pin(async move {
+            let view = self.view();
+            Ok(view.open.get(&id).filter(|record| record.node == node).map(|record| view.seen(record)))
+        })
+    }
+
     fn is_closed(&self, _: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move { Ok(self.view().tombstones.contains(&id)) })
     }
 }
 
 impl View {
+    /// A record as its newest beat has it.
+    fn seen(&self, record: &Record) -> Record {
+        let last_seen_at = record.last_seen_at.max(self.beats.get(&record.id).copied());
+        Record { last_seen_at, ..record.clone() }
+    }
+
     fn join(&mut self, record: Record) {
         let id = record.id;
         if record.is_closed() {

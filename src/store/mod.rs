@@ -229,9 +229,10 @@ pub trait LiveStore: Send + Sync + 'static {
         })
     }
 
-    /// Returns one record of `node`, an ended one too for as long as the view remembers more than its end. `None` proves nothing.
+    /// Returns one record of `node`, `last_seen_at` as the newest beat has it; an ended one too for as long as the view remembers more
+    /// than its end. `None` proves nothing.
     fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async move { Ok(self.several_of(node, vec![id]).await?.pop()) })
+        Box::pin(async move { Ok(self.open_of(node).await?.into_iter().find(|record| record.id == id)) })
     }
 
     /// Whether the view was told that a session of `node` is over: known for minutes, unless the view lost it. That it is not listed

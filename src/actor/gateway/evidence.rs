@@ -97,11 +97,10 @@ impl Gateway {
         // Signs of life reach the view at once and the records seldom.
         let shown = match known {
             Some(record) if record.is_closed() || record.node == self.parts.settings.node => None,
-            Some(record) => self.stores.live.open_of(record.node.clone()).await.ok(),
-            None if recorded.is_err() => self.stores.live.open().await.ok(),
+            Some(record) => self.stores.live.one_of(record.node.clone(), id).await.ok().flatten(),
+            None if recorded.is_err() => self.shown(id).await,
             None => None,
         };
-        let shown = shown.and_then(|open| open.into_iter().find(|record| record.id == id));
         let (record, unread) = match (recorded, shown) {
             (Ok(Some(recorded)), Some(shown)) => {
                 let last_seen_at = recorded.last_seen_at.max(shown.last_seen_at);

@@ -132,7 +132,7 @@ impl Gateway {
 
     /// A session of another node, as the live view shows it, or remembers its end. Each node that was seen is asked for the one;
     /// the whole view is read for what may be of a node that was not.
-    async fn shown(&self, id: SessionId) -> Option<Record> {
+    pub(super) async fn shown(&self, id: SessionId) -> Option<Record> {
         let seen = self.seen.borrow().clone();
         for (node, ..) in seen.sights(clock::instant()) {
             if let Some(shown) = self.stores.live.one_of(node.clone(), id).await.ok()? {

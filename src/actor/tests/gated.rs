@@ -189,6 +189,9 @@ impl LiveStore for Counted {
     fn several_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.view.several_of(node, ids)
     }
+    fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
+        self.view.one_of(node, id)
+    }
     fn is_closed(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.view.is_closed(node, id)
     }

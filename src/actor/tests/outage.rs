@@ -16,7 +16,7 @@ use crate::{
         stores::Stores,
         wire::ToSocket,
     },
-    core::record::{Authority, Durable, EndReason, Epoch, Incarnation, Record, SessionId, Status},
+    core::record::{Authority, Durable, EndReason, Epoch, Incarnation, Record, SessionId, Status, UtcMicros},
     ssh::LinkEvent,
     store::{Journal, ListQuery, LiveStore, RecordStore, SharedRecords, Write, audit::MemoryAudit, conformance},
 };
@@ -256,6 +256,10 @@ async fn without_the_records_one_session_is_looked_for_without_reading_the_whole
     let read = || house.live.read.load(Ordering::Relaxed);
     let before = read();
     assert_eq!(house.find(there.id).await.node, node);
+    let beat = UtcMicros(born.0 + 1_000_000);
+    house.live.beat(vec![(there.id, beat)]).await.unwrap();
+    let why = house.gateway.why(there.id).await.unwrap().unwrap();
+    assert_eq!((why.session.node, why.peer_heard_at), (node, Some(beat)));
     assert_eq!(read(), before);
     // It may be of a node that was never seen: that is looked for once.
     let nowhere = conformance::record(3, 2, Authority::Observed, Status::Active).id;

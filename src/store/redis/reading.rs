@@ -46,9 +46,15 @@ impl View {
 
     pub(super) async fn one_of(&self, node: NodeId, id: SessionId) -> Result<Option<Record>, StoreError> {
         let mut connection = self.pool.connection().await.map_err(failure)?;
-        let mut found = Vec::new();
-        let read = self.read_sessions(&mut connection, &node, vec![(id, 0.0)], &mut found).await;
-        connection.settle(read.map(|()| found.pop()))
+        let reading = async {
+            let question = redis::cmd("ZSCORE").arg(key(&node, "beats")).arg(id.to_string()).take();
+            let beat: Option<f64> = connection.ask(&question).await.map_err(failure)?;
+            let mut found = Vec::new();
+            self.read_sessions(&mut connection, &node, vec![(id, beat.unwrap_or(0.0))], &mut found).await?;
+            Ok(found.pop())
+        };
+        let found = reading.await;
+        connection.settle(found)
     }
 
     async fn read_open(&self, only: Option<NodeId>, connection: &mut Connection) -> Result<Vec<Record>, StoreError> {
