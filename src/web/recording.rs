@@ -1,5 +1,5 @@
 //! `GET /api/v1/sessions/{id}/recording`: the recording of a session as an asciicast, as far as it is written, whole or
-//! in part (RFC 9110 §14). Decides nothing about recordings.
+//! in part (RFC 9110 §14), or its head alone. Decides nothing about recordings.
 
 use std::{
     io::{self, Read, Seek, SeekFrom},
@@ -12,7 +12,7 @@ use actix_web::{
     HttpRequest, HttpResponse,
     body::SizedStream,
     http::{
-        StatusCode,
+        Method, StatusCode,
         header::{ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_TYPE, RANGE},
     },
     web,
@@ -78,7 +78,9 @@ pub async fn recording(
     if !caller.owns(&record) && is_news(&state, &caller, &record) {
         Visitor::of(&request, &state, &caller).looks_at(&state.gateway, Action::RecordingRead, &record);
     }
-    let asked = request.headers().get(RANGE).and_then(|value| value.to_str().ok());
+    let is_head = request.method() == Method::HEAD;
+    // A range is of GET alone (RFC 9110 §14.2).
+    let asked = request.headers().get(RANGE).filter(|_| !is_head).and_then(|value| value.to_str().ok());
     let (part, mut response) = match part(asked, length) {
         Part::Whole => (0..length, HttpResponse::Ok()),
         Part::Bytes(part) => {
@@ -94,6 +96,8 @@ pub async fn recording(
     response.insert_header((ACCEPT_RANGES, "bytes")).insert_header((CONTENT_TYPE, ASCIICAST));
     response.insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{}.cast\"", record.id)));
     let length = part.end - part.start;
+    // What HTTP does not send is not read.
+    let part = if is_head { 0..0 } else { part };
     let download = Download { state, caller, record, text, part };
     Ok(response.body(SizedStream::new(length, download.pieces())))
 }

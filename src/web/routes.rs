@@ -86,6 +86,7 @@ pub(super) fn table() -> Vec<Line> {
         line(SignedIn, Method::GET, "/api/v1/sessions/{id}/why", web::to(sessions::why)),
         line(SignedIn, Method::GET, "/api/v1/sessions/{id}/terminal", web::to(terminal::terminal)),
         line(SignedIn, Method::GET, "/api/v1/sessions/{id}/recording", web::to(recording::recording)),
+        line(SignedIn, Method::HEAD, "/api/v1/sessions/{id}/recording", web::to(recording::recording)),
         line(SignedIn, Method::GET, "/api/v1/events", web::to(events::events)),
         line(SignedIn, Method::GET, "/api/v1/targets", web::to(targets::targets)),
         line(SignedIn, Method::POST, "/api/v1/targets", web::to(targets::create)),
@@ -104,6 +105,7 @@ pub(super) fn table() -> Vec<Line> {
         line(With(Right::Audit), Method::GET, "/api/v1/audit", web::to(audit::audit)),
         line(With(Right::Audit), Method::GET, "/api/v1/webhooks", web::to(webhooks::webhooks)),
         line(With(Right::Observe), Method::GET, "/metrics", web::to(metrics::metrics)),
+        line(With(Right::Observe), Method::HEAD, "/metrics", web::to(metrics::metrics)),
         line(SignedIn, Method::GET, "/api/openapi.json", web::to(docs::document)),
         line(SignedIn, Method::GET, "/api/docs", web::to(docs::page)),
     ]

@@ -91,6 +91,10 @@ fn a_session_is_recorded_served_in_parts_and_verified() {
     let part = recording(&gateway, &id, "Range: bytes=10-19\r\n");
     assert_eq!((part.status, part.body.as_slice()), (206, &whole.body[10..20]));
     assert_eq!(part.header("content-range"), Some(format!("bytes 10-19/{}", whole.body.len()).as_str()));
+    let whole_length = whole.body.len().to_string();
+    let head = gateway.asks_with("HEAD", &format!("/api/v1/sessions/{id}/recording"), "Range: bytes=10-19\r\n", None);
+    assert_eq!((head.status, head.header("content-length"), head.body.len()), (200, Some(&*whole_length), 0));
+    assert_eq!(head.header("content-type"), whole.header("content-type"));
     let beyond = recording(&gateway, &id, &format!("Range: bytes={}-\r\n", whole.body.len()));
     assert_eq!((beyond.status, beyond.body.len()), (416, 0));
     assert_eq!(gateway.asks("GET", &format!("/api/v1/sessions/{}/recording", "0".repeat(8)), None).status, 404);

@@ -38,6 +38,7 @@ fn admitted(method: &Method, path: &str) -> Option<&'static [&'static str]> {
         ("GET", "/api/v1/actors" | "/api/v1/nodes" | "/api/v1/stores" | "/api/v1/host-keys" | "/metrics") => {
             &["viewer", "operator", "auditor", "admin", "pgt_observe"]
         }
+        ("HEAD", "/metrics") => &["viewer", "operator", "auditor", "admin", "pgt_observe"],
         ("POST", "/api/v1/stores/sweep") => &["operator", "admin"],
         (_, path) if path.starts_with("/api/v1/host-keys/") => &["operator", "admin"],
         ("GET", "/api/v1/audit" | "/api/v1/webhooks") => &["auditor", "admin"],
