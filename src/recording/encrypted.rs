@@ -13,6 +13,10 @@ use crate::core::seal::Seals;
 /// Bytes of the file that are looked through at once: many small pieces, and little of a large one.
 const LOOKED_THROUGH: usize = 4 * 1024;
 
+/// Bytes that are decrypted at most to tell an altered length from a torn end: more than bytes of chance take for a piece, and a
+/// moment's work whoever made the file.
+const TRIED: usize = 256 * 1024 * 1024;
+
 /// Bytes up to the end of the last whole piece of the recording in `file`; `None` where it is not encrypted. Needs no key.
 ///
 /// # Errors
@@ -35,16 +39,18 @@ fn look_on(file: &File, pieces: &mut Vec<Place>, next: &mut Place) -> io::Result
     let mut length = [0; LENGTH];
     while size.saturating_sub(next.at) > AROUND as u64 {
         reader.read_exact(&mut length)?;
-        let text = u32::from_be_bytes(length) as usize;
-        let end = next.at + (AROUND + text) as u64;
-        if !(1..=LONGEST).contains(&text) || end > size {
-            break;
-        }
+        let Some(text) = told(&length, size - next.at) else { break };
         pieces.push(*next);
-        *next = Place { text: next.text + text as u64, at: end };
+        *next = Place { text: next.text + text as u64, at: next.at + (AROUND + text) as u64 };
         reader.seek_relative((AROUND - LENGTH + text) as i64)?;
     }
     Ok(())
+}
+
+/// How much text the piece has that begins like this, if that is as much as one has and fits into `room` bytes.
+fn told(begins: &[u8], room: u64) -> Option<usize> {
+    let text = u32::from_be_bytes(*begins.first_chunk()?) as usize;
+    ((1..=LONGEST).contains(&text) && (AROUND + text) as u64 <= room).then_some(text)
 }
 
 /// How far the pieces of a file are known: where the next one begins, in the text and in the file.
@@ -135,6 +141,68 @@ impl Encrypted {
             }
         }
         Ok(self.next.text)
+    }
+
+    /// Looks at what ends the text. Where a crash tore a piece, or one is being written, nothing behind its beginning decrypts; where a
+    /// length was altered, that piece does if it is the last one, else the next.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidData`] with a sentence where a length was altered; that the file cannot be read.
+    pub fn check_end(&mut self) -> io::Result<()> {
+        self.look_on()?;
+        let Place { text, at } = self.next;
+        let room = self.file.metadata()?.len().saturating_sub(at);
+        let all = usize::try_from(room).unwrap_or(usize::MAX);
+        let mut rest = vec![0; all.min(AROUND + LONGEST + LENGTH)];
+        self.file.read_exact_at(&mut rest, at)?;
+        // It was written just now.
+        if told(&rest, room).is_some() {
+            return Ok(());
+        }
+        let altered = |length: usize| {
+            let (end, until) = (at + (AROUND + length) as u64, text + length as u64);
+            let what = "do not have the length that they tell";
+            Err(damaged(&format!("its bytes {at} … {end}, which hold the text of {text} … {until}, {what}")))
+        };
+        let last = all.checked_sub(AROUND).filter(|length| (1..=LONGEST).contains(length));
+        if let Some(length) = last
+            && self.holds(self.next, length)?
+        {
+            return altered(length);
+        }
+        let mut tried = 0;
+        for (begins, bytes) in rest.windows(LENGTH).enumerate().skip(AROUND + 1) {
+            let Some(length) = told(bytes, room - begins as u64) else { continue };
+            let before = begins - AROUND;
+            let next = Place { text: text + before as u64, at: at + begins as u64 };
+            if !self.may_go_on(next.at + (AROUND + length) as u64)? {
+                continue;
+            }
+            tried += length;
+            if tried > TRIED {
+                break;
+            }
+            if self.holds(next, length)? {
+                return altered(before);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a piece with so much text stands there.
+    fn holds(&self, Place { text, at }: Place, length: usize) -> io::Result<bool> {
+        let mut piece = vec![0; AROUND - LENGTH + length];
+        self.file.read_exact_at(&mut piece, at + LENGTH as u64)?;
+        Ok(self.cipher.decrypt(text, piece).is_some())
+    }
+
+    /// Whether a piece may begin there, or the file ends.
+    fn may_go_on(&self, at: u64) -> io::Result<bool> {
+        let mut length = [0; LENGTH];
+        match self.file.read_exact_at(&mut length, at) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(true),
+            read => read.map(|()| told(&length, u64::MAX).is_some()),
+        }
     }
 
     /// Puts `text` in the place of everything from `kept` on.

@@ -53,6 +53,17 @@ impl Storage {
         }
     }
 
+    /// Looks at what ends them: of an encrypted file, whether that is what a crash leaves.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidData`] with a sentence where it was altered; that it cannot be read.
+    pub fn check_end(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Encrypted(encrypted) => encrypted.check_end(),
+        }
+    }
+
     /// Reads some from `offset` on: none only at the end.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ use super::{
     reel::{Making, Reel},
     shelf::{self, Shelf},
     text::Text,
-    verify::{Verdict, verify},
+    verify::{Verdict, verify, verify_file},
 };
 use crate::core::record::UtcMicros;
 

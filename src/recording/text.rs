@@ -70,6 +70,18 @@ impl Text {
             Lies::Pressed(pressed) => Ok(pressed.length()),
         }
     }
+
+    /// Looks at what ends the file: whether that is what a crash leaves.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidData`] with a sentence where it was altered; that it cannot be read.
+    pub fn check_end(&mut self) -> io::Result<()> {
+        match &mut self.lies {
+            Lies::Written(storage) => storage.check_end(),
+            // It opens with its end.
+            Lies::Pressed(_) => Ok(()),
+        }
+    }
 }
 
 impl Read for Text {

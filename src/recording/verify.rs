@@ -1,12 +1,13 @@
 //! Whether a recording is as it was written: every line is one of an asciicast, and every link covers what stands before
 //! it. Says where the first bad byte is, as exactly as the links are dense. Knows no log.
 
-use std::io::{self, BufRead, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
 use super::{
     Seal,
     cast::{self, Event, Header},
     chain::{self, Chain},
+    text::Text,
 };
 
 /// No line of ours is longer.
@@ -40,6 +41,24 @@ pub struct Verdict {
     pub uncovered: u64,
     /// What is wrong first.
     pub bad: Option<Bad>,
+}
+
+/// Reads a recording as [`verify`], and looks at what follows its text in its file.
+///
+/// # Errors
+/// That it cannot be read.
+pub fn verify_file(text: Text) -> io::Result<Verdict> {
+    let mut text = BufReader::new(text);
+    let mut found = verify(&mut text)?;
+    if found.bad.is_none() || found.bytes == 0 {
+        match text.get_mut().check_end() {
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                found.bad = Some(Bad { from: found.bytes, until: found.bytes, what: error.to_string() });
+            }
+            looked => looked?,
+        }
+    }
+    Ok(found)
 }
 
 /// Reads a recording to its end, or to what is wrong, which may be that its compressed file cannot be read.

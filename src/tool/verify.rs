@@ -1,9 +1,6 @@
 //! Says whether a recording is as it was written, by itself and by what the event log tells of it. Changes nothing.
 
-use std::{
-    io::{BufReader, ErrorKind},
-    path::Path,
-};
+use std::{io::ErrorKind, path::Path};
 
 use anyhow::Context;
 use serde_json::json;
@@ -14,7 +11,7 @@ use crate::{
     core::record::SessionId,
     recording::{
         Seal, chain, text,
-        verify::{self, Bad, Verdict},
+        verify::{Bad, Verdict, verify_file},
     },
     store::{RecordStore, sqlite::SqliteStore},
 };
@@ -32,7 +29,7 @@ enum Log {
 /// Runs `pulsegate verify`.
 pub async fn run(desk: &Desk, options: &Verify) -> anyhow::Result<Report> {
     let path = &options.file;
-    let read = desk.shelf()?.read(path).and_then(|text| verify::verify(BufReader::new(text)));
+    let read = desk.shelf()?.read(path).and_then(verify_file);
     let mut verdict = match read {
         // What is damaged is no recording any more, or none that can be read to its end.
         Err(error) if error.kind() == ErrorKind::InvalidData => {

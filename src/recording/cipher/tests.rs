@@ -209,6 +209,7 @@ proptest! {
         if let Ok(mut storage) = Storage::open(file, SESSION, Some(&seals(&[1]))) {
             let length = storage.length().unwrap();
             prop_assert!(length <= bytes.len() as u64 && storage.sound_from(0).unwrap() <= length);
+            prop_assert!(storage.check_end().is_ok(), "what is torn is not altered");
         }
     }
 }

@@ -113,3 +113,39 @@ fn two_torn_pieces_are_found_and_sealed_as_one() {
     let seal = shelf.recover(&path, "cut").unwrap().unwrap();
     assert!(seal.bytes < text.len() as u64 && look(&read(&path)).seal == Some(seal));
 }
+
+#[test]
+fn an_altered_length_is_damage_with_its_place_and_a_torn_end_is_none() {
+    let (_folder, path, text, seal) = encrypted(true);
+    let verdict = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        verify_file(Text::open(&path, Some(&seals())).unwrap()).unwrap()
+    };
+    let whole = fs::read(&path).unwrap();
+    assert_eq!((verdict(&whole).bad, verdict(&whole).seal), (None, seal));
+    let (mut at, mut places) = (158, Vec::new());
+    while at < whole.len() {
+        places.push(at);
+        at += 32 + u32::from_be_bytes(*whole[at..].first_chunk().unwrap()) as usize;
+    }
+    assert!(places.len() >= 5 && at == whole.len(), "{places:?}");
+    for place in &places {
+        for bit in 0..32 {
+            let mut altered = whole.clone();
+            altered[place + bit / 8] ^= 1 << (bit % 8);
+            let found = verdict(&altered);
+            let bad = found.bad.unwrap_or_else(|| panic!("bit {bit} at {place} is taken for a torn end"));
+            assert!(bad.what.contains(&format!("its bytes {place} … ")), "bit {bit} at {place}: {bad:?}");
+            assert!(bad.from == found.bytes && text.len() as u64 > bad.from, "bit {bit} at {place}: {bad:?}");
+        }
+    }
+    // Up to where chance would make the end of it whole.
+    for cut in places[1]..whole.len() - 8 {
+        for rest in [&[][..], &[0; 40], &[0xa5; 40]] {
+            let found = verdict(&[&whole[..cut], rest].concat());
+            // What a disk made of the end may be as long as a piece, and is none.
+            let is_torn = found.bad.as_ref().is_none_or(|bad| bad.what.contains("were altered, or belong elsewhere"));
+            assert!(is_torn && found.seal.is_none(), "cut at {cut}: {found:?}");
+        }
+    }
+}
