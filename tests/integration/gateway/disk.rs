@@ -4,6 +4,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::Write,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -80,6 +81,56 @@ fn a_full_disk_refuses_opens_and_still_keeps_closes() {
     disk.empty();
     gateway.becomes(&id, "closed/terminated");
     assert_eq!(page.closed()["reason"], "terminated");
+}
+
+/// Bytes that are missing in recordings.
+fn lost(gateway: &Gateway) -> u64 {
+    let metrics = gateway.asks("GET", "/metrics", None).text();
+    let lost = metrics.lines().find_map(|line| line.strip_prefix("pulsegate_recording_lost_bytes_total "));
+    lost.unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_disk_that_fills_under_recordings_ends_who_must_be_recorded_and_nobody_else() {
+    const WHY: &str = "must be recorded, and its recording cannot be written";
+    let Some(disk) = SmallDisk::mount() else { return skipped("only root can mount a small disk") };
+    let playground = Playground::start();
+    let home = Home::with(&playground).recorded("playground", "required");
+    let home = home.target("free", playground.addr, "guest", json!({"prompt": true}));
+    // The records have room: only what a recording's end does is seen.
+    fs::create_dir(home.data_dir()).unwrap();
+    symlink(disk.path(), home.data_dir().join("recordings")).unwrap();
+    let gateway = Gateway::start(home);
+    let (free, id_of_free) = gateway.page("free");
+    let (page, id) = gateway.page("playground");
+    disk.fill();
+    // More than fits into the pages that its recording has already.
+    page.types("flood 64KiB\r");
+    let closed = page.closed();
+    assert_eq!(closed["reason"], "overloaded");
+    assert!(closed["message"].as_str().unwrap().contains(WHY), "{closed:#}");
+    gateway.becomes(&id, "closed/overloaded");
+    assert!(gateway.history(&id).concat().contains(WHY), "{:?}", gateway.history(&id));
+    assert!(gateway.home.logs().contains("recordings cannot be written; their policy decides"));
+    let next = gateway.opens("playground");
+    assert_eq!(gateway.becomes(&next, "closed/overloaded")["bytes_out"], 0);
+    assert_eq!(reasons(&gateway), json!(["recordings cannot be written"]));
+
+    let before = lost(&gateway);
+    free.types("flood 64KiB\r");
+    eventually(PATIENCE, || (lost(&gateway) > before).then_some(()));
+    free.runs("echo still-here", "still-here");
+    assert!(gateway.says(&id_of_free, "active").is_some());
+
+    disk.empty();
+    free.runs("echo room-again", "room-again");
+    let told = eventually(PATIENCE, || {
+        let told = gateway.asks("GET", &format!("/api/v1/sessions/{id_of_free}/recording"), None).text();
+        told.contains("room-again").then_some(told)
+    });
+    assert!(told.contains(" bytes of the terminal could not be recorded here"), "{told}");
+    eventually(PATIENCE, || (reasons(&gateway) == json!([])).then_some(()));
+    gateway.page("playground").0.runs("echo recorded", "recorded");
 }
 
 #[test]

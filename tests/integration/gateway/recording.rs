@@ -311,6 +311,27 @@ fn a_target_that_must_be_recorded_is_refused_where_that_cannot_be_and_others_are
 }
 
 #[test]
+fn a_session_that_must_be_recorded_ends_where_its_recording_does_and_any_other_goes_on() {
+    let playground = Playground::start();
+    let home = Home::with(&playground).recorded("playground", "required").set("recording.max_size", "1MiB");
+    let gateway = Gateway::start(home.target("free", playground.addr, "guest", json!({"prompt": true})));
+    let (page, id) = gateway.page("playground");
+    page.types("flood 2MB\r");
+    let closed = page.closed();
+    assert_eq!(closed["reason"], "overloaded");
+    assert!(closed["message"].as_str().unwrap().contains("has reached its limit of 1048576 bytes"), "{closed:#}");
+    gateway.becomes(&id, "closed/overloaded");
+    let (free, id) = gateway.page("free");
+    free.types("flood 2MB\r");
+    free.sees("flood: 2000000 bytes\r\n");
+    free.runs("echo still-here", "still-here");
+    eventually(Duration::from_secs(5), || {
+        recording(&gateway, &id, "").text().contains("ends at its limit").then_some(())
+    });
+    assert!(gateway.says(&id, "active").is_some());
+}
+
+#[test]
 fn what_is_typed_while_the_echo_is_off_is_in_no_recording_even_if_typing_is_recorded() {
     let sshd = sshd!(Options::default());
     let gateway = Gateway::start(Home::with_sshd(&sshd).set("recording.input", "true"));
