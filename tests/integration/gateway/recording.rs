@@ -24,6 +24,8 @@ use crate::{
 
 /// Recordings whose files are encrypted.
 mod encrypted;
+/// Recordings in another player.
+mod played;
 
 /// What is typed where the terminal does not show it.
 const HIDDEN: &str = "canary-hidden-3e7a90c1";
