@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
-/** A jump must be on the screen within this, however long the recording; half of some must, whatever else the machine
- *  does. What a jump may draw at most is a test of its own (`cast.test.ts`). */
+/** Each jump must be on the screen within this, however long the recording. What a jump may draw at most is a test of its own
+ *  (`cast.test.ts`). */
 const JUMP_MS = 300;
 
 promise("a session is replayed to the second, searched, followed while it runs, and downloaded", async (lab) => {
@@ -100,6 +100,5 @@ promise("a jump in a recording of six hours is on the screen in less than 300 ms
     took.push(Number(await replay.getAttribute("data-jump-ms")));
   }
   t.diagnostic(`jumps took ${took.join(", ")} ms, with ${await keyframes()} keyframes`);
-  const median = took.toSorted((a, b) => a - b)[took.length >> 1];
-  assert.ok(median < JUMP_MS, `${took} ms`);
+  assert.ok(Math.max(...took) < JUMP_MS, `${took} ms`);
 });

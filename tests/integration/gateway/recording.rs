@@ -24,7 +24,7 @@ use crate::{
 
 /// Recordings whose files are encrypted.
 mod encrypted;
-/// Recordings in another player.
+/// Recordings in a terminal and in another player.
 mod played;
 
 /// What is typed where the terminal does not show it.

@@ -1,9 +1,81 @@
-//! Recordings as people play them: in another player.
+//! Recordings as people play them: in a terminal, and in another player.
 
 use std::process::{Command, Stdio};
 
 use super::*;
 use crate::support::skip;
+
+/// How far an hour's recording is at its beginning.
+const BEGUN: &str = " 0:00:00 [........................] 1:00:00";
+
+/// What undoes a scroll region and a hidden cursor.
+const UNDONE: &str = "\x1b[r\x1b[?25h";
+
+/// A recording of 24 rows: forty lines and a hidden cursor, and the last word after `seconds`.
+fn lines(home: &Home, seconds: f64) -> PathBuf {
+    let lines: String = (0..40).map(|number| format!("line {number}\r\n")).collect();
+    let events = [json!([0.01, "o", lines + "\x1b[?25l"]), json!([seconds, "o", "the end\r\n"])];
+    let header = json!({"version": 2, "width": 80, "height": 24});
+    let path = home.config().with_file_name(format!("{seconds}.cast"));
+    fs::write(&path, format!("{header}\n{}\n{}\n", events[0], events[1])).unwrap();
+    path
+}
+
+/// The command that plays it, as one types it.
+fn replay(home: &Home, path: &Path) -> String {
+    let [data_dir, config] = [home.data_dir(), home.config()].map(|path| path.display().to_string());
+    let (binary, file) = (env!("CARGO_BIN_EXE_pulsegate"), path.display());
+    format!("PULSEGATE__NODE__DATA_DIR='{data_dir}' '{binary}' replay '{file}' --config '{config}'")
+}
+
+/// A page on a shell with so many rows.
+fn shell(gateway: &Gateway, rows: u32) -> Browser {
+    let id = gateway.opens("sshd");
+    let (page, _) = gateway.attaches(&id, &Attach { rows, ..Attach::default() });
+    page.runs("echo in-the-shell", "in-the-shell");
+    page
+}
+
+#[test]
+fn a_replay_in_a_terminal_says_how_far_it_is_and_leaves_the_terminal_as_it_was() {
+    let sshd = sshd!(Options::default());
+    let gateway = Gateway::start(Home::with_sshd(&sshd));
+    let home = &gateway.home;
+    let [hour, moment] = [3600.0, 0.02].map(|seconds| replay(home, &lines(home, seconds)));
+
+    // There is room below the recording's own rows.
+    let page = shell(&gateway, 30);
+    page.types(format!("{hour}\r"));
+    page.sees("\x1b[2J\x1b[1;29r\x1b[H");
+    page.sees("line 39\r");
+    page.sees(&format!("\x1b7\x1b[999;1H\x1b[0;7m{BEGUN}\x1b[K\x1b[0m\x1b8"));
+    let (rows, _) = page.shows(80, 30);
+    assert_eq!((rows[27].as_str(), rows[28].as_str(), rows[29].as_str()), ("line 39", "", BEGUN), "{rows:#?}");
+    page.types("\u{3}");
+    page.sees(UNDONE);
+    page.runs("seq 60; echo back-again", "back-again");
+    let (rows, _) = page.shows(80, 30);
+    assert_eq!((rows[27].as_str(), rows[28].as_str()), ("60", "back-again"), "{rows:#?}");
+    page.types(format!("{moment}; echo status-$?\r"));
+    page.sees(UNDONE);
+    page.sees("status-0");
+
+    // There is none.
+    let page = shell(&gateway, 24);
+    page.types(format!("{hour}\r"));
+    page.sees("line 39\r");
+    page.sees(&format!("\x1b]2;{BEGUN}\x07"));
+    let (rows, _) = page.shows(80, 24);
+    assert_eq!((rows[22].as_str(), rows[23].as_str()), ("line 39", ""), "{rows:#?}");
+    page.types("\u{3}");
+    page.sees(UNDONE);
+
+    // The output goes elsewhere.
+    page.types(format!("{hour} > /dev/null; echo status-$?\r"));
+    page.sees(&format!("\r{BEGUN}\x1b[K"));
+    page.types("\u{3}");
+    page.sees("status-0");
+}
 
 #[test]
 fn a_downloaded_recording_plays_in_asciinema_as_in_replay_and_as_it_was_shown() {
