@@ -1,5 +1,7 @@
 // Owns a network that is gone for half a minute, without a word to anybody: what was on the screen goes on where it was.
 import assert from "node:assert/strict";
+import { readFileSync, readdirSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
@@ -11,8 +13,9 @@ const BACK_MS = 20_000;
 promise("a network that is down for half a minute costs no byte of output and no key", async (lab, t) => {
   const island = lab.island();
   // Nobody but the two is there to listen.
-  const gateway = await lab.demo({ "server.insecure": "true" }, island);
+  const gateway = await lab.demo({ "server.insecure": "true", "recording.compress": "false" }, island);
   const desk = await lab.desk(gateway);
+  const got = overheard(desk.page);
   const counting = await desk.openPlayground();
   await desk.ask("clock", /^tick 2$/m);
   await desk.at("nav-new").click();
@@ -43,7 +46,46 @@ promise("a network that is down for half a minute costs no byte of output and no
   await desk.ask("echo counted", /^counted$/m);
   const counted = ticks(await desk.screen());
   assert.deepEqual(counted, Array.from(counted, (_, nth) => nth + 1), "each tick once, in order");
+
+  for (const id of [counting, typing]) {
+    await desk.at(`tab-${id}`).click();
+    await desk.type("exit");
+    await gateway.listed(id, "closed");
+    await until("the page to hear of the end", () => got.get(id).closed);
+    const { output, joints } = got.get(id);
+    for (const { length, offset } of joints) assert.equal(offset, length, "it goes on where it was");
+    assert.equal(output.toString(), recorded(gateway, id), "each byte once, in order");
+  }
 });
+
+/** The output that a page gets of each session, over whichever sockets, and where it stood as each of them began. */
+function overheard(page) {
+  const sessions = new Map();
+  page.on("websocket", (socket) => {
+    const [, id] = /\/sessions\/([^/]+)\/terminal$/.exec(socket.url()) ?? [];
+    if (id === undefined) return;
+    const heard = sessions.get(id) ?? { output: Buffer.alloc(0), joints: [], closed: false };
+    sessions.set(id, heard);
+    socket.on("framereceived", ({ payload }) => {
+      if (typeof payload !== "string") {
+        heard.output = Buffer.concat([heard.output, payload]);
+        return;
+      }
+      const { type, output_offset: offset } = JSON.parse(payload);
+      if (type === "attached") heard.joints.push({ length: heard.output.length, offset });
+      heard.closed ||= type === "closed";
+    });
+  });
+  return sessions;
+}
+
+/** The output of a session as it was recorded beside the network. */
+function recorded(gateway, id) {
+  const folder = join(gateway.data, "recordings");
+  const path = readdirSync(folder, { recursive: true }).find((path) => path.endsWith(`${id}.cast`));
+  const [, ...events] = readFileSync(join(folder, path), "utf8").trimEnd().split("\n");
+  return events.map((event) => JSON.parse(event)).filter(([, code]) => code === "o").map(([, , text]) => text).join("");
+}
 
 /** What the clock counted, as it stands on the screen. */
 function ticks(shown) {
