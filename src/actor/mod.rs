@@ -7,6 +7,8 @@
 //! worker threads:  SessionActor ── wire: pump, writer, forwarders ── link
 //! core thread:     RegistryActor ── stores        SupervisorActor ── table of children
 //!                  ReconcilerActor, NodesActor ── read the stores, write through the registry
+//!                  PeopleActor ── reads the rights, ends sessions through the registry
+//!                  WebhookActor … ── read the audit log, note how far each was told
 //! ```
 //!
 //! The supervision tree, in OTP's words. Each actor is supervised one for one; beyond its intensity it is given up.
@@ -18,6 +20,7 @@
 //! ├── reconciler    permanent, 5 in 10 s, then the process; a sweep is repeated whole
 //! ├── webhook …     permanent, 5 in 10 s, then this webhook alone, until the next start
 //! ├── nodes         permanent, 5 in 10 s, then the process; only where nodes share the records
+//! ├── people        permanent, 5 in 10 s, then the process; every session is held against the rights anew
 //! └── session …     transient, 3 in 10 s, then the session alone, closed as `actor_failed`; its shell and offsets stay
 //! The audit log is written by a task that holds no state worth a restart; without it acts that need it are refused.
 //! HTTP workers belong to actix-web: a handler that panics costs its connection; the store writers are futures of the

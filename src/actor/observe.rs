@@ -78,6 +78,8 @@ pub struct Meters {
     pub nodes: Arc<Meter>,
     /// Of who watches the users.
     pub people: Arc<Meter>,
+    /// Of all webhooks together.
+    pub webhook: Arc<Meter>,
 }
 
 impl Default for Observations {
@@ -125,6 +127,7 @@ impl Default for Observations {
                 reconciler: Meter::new(16),
                 nodes: Meter::new(16),
                 people: Meter::new(16),
+                webhook: Meter::new(16),
             },
         }
     }
@@ -153,7 +156,7 @@ pub struct ActorsReport {
 /// All actors of one kind.
 #[derive(Debug, Clone, Serialize)]
 pub struct KindReport {
-    /// `session`, `registry`, `supervisor`, `reconciler`, `nodes`, `people`.
+    /// One of [`KINDS`].
     pub actor: &'static str,
     /// How many run.
     pub alive: u64,

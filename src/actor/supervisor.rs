@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::{
     child::Child,
     mailbox::{Envelope, Mailbox, Meter},
-    observe::{ActorsReport, ChildReport, KindReport, Observations},
+    observe::{ActorsReport, ChildReport, KINDS, KindReport, Observations},
     session::{self, SessionMessage},
 };
 use crate::core::restart::Decision;
@@ -106,13 +106,14 @@ impl SupervisorActor {
 
     fn report(&self) -> ActorsReport {
         let meters = &self.observations.meters;
-        let kinds: [(&'static str, &Meter); 6] = [
+        let kinds: [(&'static str, &Meter); KINDS.len()] = [
             (super::session::KIND, &meters.session),
             (super::registry::KIND, &meters.registry),
             (KIND, &meters.supervisor),
             (super::reconciler::KIND, &meters.reconciler),
             (super::nodes::KIND, &meters.nodes),
             (super::people::KIND, &meters.people),
+            (super::webhooks::KIND, &meters.webhook),
         ];
         let alive =
             |actor: &str| self.children.iter().filter(|(child, entry)| child.actor == actor && entry.alive).count();
@@ -188,5 +189,17 @@ impl Handler<Envelope<SupervisorMessage>> for SupervisorActor {
             #[cfg(test)]
             SupervisorMessage::Panic => panic!("asked to"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_actor_is_reported_before_any_runs() {
+        let report = SupervisorActor::new(Observations::default()).report();
+        let told: Vec<_> = report.kinds.iter().map(|kind| (kind.actor, kind.alive, kind.mailbox_depth)).collect();
+        assert_eq!(told, KINDS.map(|kind| (kind, 0_u64, 0_u64)));
     }
 }
