@@ -51,6 +51,8 @@ pub struct Observations {
     pub sweep: Histogram,
     /// `pulsegate_sweep_interval_seconds`: the time until the next one: longer under load, and while nothing differs.
     pub sweep_interval: Gauge<f64, AtomicU64>,
+    /// `pulsegate_sweep_rows`: rows that it reads at once: fewer under load.
+    pub sweep_rows: Gauge,
     /// `pulsegate_actor_restarts_total{actor}`.
     pub actor_restarts: Family<Labels, Counter>,
     /// `pulsegate_arbiter_lag_seconds`: how late each arbiter's own tick came.
@@ -113,6 +115,7 @@ impl Default for Observations {
             retired: Counter::default(),
             sweep: seconds(),
             sweep_interval: Gauge::default(),
+            sweep_rows: Gauge::default(),
             actor_restarts: each("actor", KINDS),
             arbiter_lag: seconds(),
             keystroke: seconds(),

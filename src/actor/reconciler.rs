@@ -203,7 +203,7 @@ impl ReconcilerActor {
         let mends = sweep.standing.iter().any(|(_, action)| !action.is_alarm());
         if self.pace.swept(Load { store: slowest, thread }, mends) {
             let (interval, rows) = (self.pace.interval(), self.pace.rows());
-            tracing::debug!(?interval, rows, store = ?slowest, ?thread, "the sweeps go at another pace");
+            tracing::info!(?interval, rows, store = ?slowest, ?thread, "the sweeps go at another pace");
         }
         self.alarm(&sweep.standing);
         let found: u64 = sweep.differences.values().sum();
@@ -211,6 +211,7 @@ impl ReconcilerActor {
         seen.store_divergence.set(i64::try_from(found).unwrap_or(i64::MAX));
         seen.sweep.observe(took.as_secs_f64());
         seen.sweep_interval.set(self.pace.interval().as_secs_f64());
+        seen.sweep_rows.set(i64::from(self.pace.rows()));
         if !dry_run {
             seen.divergences_found.inc_by(found);
             seen.divergences_mended.inc_by(sweep.mended);

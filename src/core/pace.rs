@@ -41,13 +41,15 @@ pub struct Pace {
     slowest: Duration,
     interval: Duration,
     rows: u32,
+    /// Interval and rows as they last were news.
+    told: (Duration, u32),
 }
 
 impl Pace {
     /// Begins as fast as allowed; the time between two sweeps never exceeds `slowest`.
     pub fn new(slowest: Duration) -> Self {
         let fastest = FASTEST.min(slowest);
-        Self { fastest, slowest, interval: fastest, rows: ROWS.1 }
+        Self { fastest, slowest, interval: fastest, rows: ROWS.1, told: (fastest, ROWS.1) }
     }
 
     /// The time until the next sweep.
@@ -60,9 +62,9 @@ impl Pace {
         self.rows
     }
 
-    /// Takes in what the last sweep met, and whether it found something to mend; returns whether the pace changed.
+    /// Takes in what the last sweep met, and whether it found something to mend; returns whether the pace is news: one of its
+    /// numbers has doubled or halved since it last was.
     pub fn swept(&mut self, load: Load, mends: bool) -> bool {
-        let before = *self;
         if load.is_busy() {
             self.interval = (self.interval * 2).min(self.slowest);
             self.rows = (self.rows / 2).max(ROWS.0);
@@ -70,7 +72,15 @@ impl Pace {
             self.interval = if mends { self.fastest } else { (self.interval + STEP).min(self.slowest) };
             self.rows = (self.rows + ROWS.0).min(ROWS.1);
         }
-        *self != before
+        let (interval, rows) = self.told;
+        let is_news = self.interval >= interval * 2
+            || self.interval * 2 <= interval
+            || self.rows >= rows * 2
+            || self.rows * 2 <= rows;
+        if is_news {
+            self.told = (self.interval, self.rows);
+        }
+        is_news
     }
 }
 
@@ -107,6 +117,19 @@ mod tests {
         assert_eq!((pace.interval(), pace.rows()), (Duration::from_secs(1), 100));
         assert!(pace.swept(Load { thread: Duration::from_millis(51), ..Load::default() }, true));
         assert_eq!(pace.interval(), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_pace_is_news_once_it_is_twice_or_half_what_it_last_was() {
+        let mut pace = Pace::new(Duration::from_secs(5));
+        let news = |pace: &mut Pace, load, mends, sweeps: u32| -> Vec<_> {
+            let told = (0..sweeps)
+                .filter_map(|_| pace.swept(load, mends).then(|| (pace.interval().as_secs_f64(), pace.rows())));
+            told.collect()
+        };
+        assert_eq!(news(&mut pace, Load::default(), false, 100), [(2.0, 500), (4.0, 500)], "steps are none");
+        assert_eq!(news(&mut pace, BUSY, false, 100), [(5.0, 250), (5.0, 125), (5.0, 62)]);
+        assert_eq!(news(&mut pace, Load::default(), true, 100), [(1.0, 100), (1.0, 200), (1.0, 400)]);
     }
 
     proptest! {

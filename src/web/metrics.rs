@@ -68,6 +68,7 @@ fn observations(to: &mut Registry, seen: &Observations) {
     to.register("pulsegate_sweep_seconds", "How long comparing actors and stores took", seen.sweep.clone());
     let help = "The time until the next comparison: longer under load, and while nothing differs";
     to.register("pulsegate_sweep_interval_seconds", help, seen.sweep_interval.clone());
+    to.register("pulsegate_sweep_rows", "Rows read at once by a comparison: fewer under load", seen.sweep_rows.clone());
     to.register("pulsegate_actor_restarts", "Restarts of actors, by kind", seen.actor_restarts.clone());
     to.register("pulsegate_arbiter_lag_seconds", "How late the ticks of arbiters came", seen.arbiter_lag.clone());
     let help = "From an input frame's arrival until the SSH connection had it";
@@ -164,6 +165,7 @@ mod tests {
             "pulsegate_flush_batch_size_sum{store=\"records\"} 3.0",
             "pulsegate_store_up{store=\"records\"} 1",
             "pulsegate_store_divergence 0",
+            "pulsegate_sweep_rows 0",
             "pulsegate_actor_restarts_total{actor=\"session\"} 1",
             "pulsegate_arbiter_lag_seconds_count 0",
             "pulsegate_keystroke_seconds_count 0",

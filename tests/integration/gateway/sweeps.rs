@@ -1,0 +1,20 @@
+//! The comparisons of actors and stores, as an operator sees them.
+
+use crate::support::{
+    eventually,
+    gateway::{Gateway, Home},
+    terminal::PATIENCE,
+};
+
+#[test]
+fn how_fast_the_sweeps_go_is_in_the_log_and_in_the_metrics() {
+    let gateway = Gateway::start(Home::new());
+    eventually(PATIENCE, || gateway.home.logs().contains("the sweeps go at another pace").then_some(()));
+    let metrics = gateway.asks("GET", "/metrics", None).text();
+    let told = |name: &str| -> f64 {
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{name} is missing in\n{metrics}")).parse().unwrap()
+    };
+    let (interval, rows) = (told("pulsegate_sweep_interval_seconds"), told("pulsegate_sweep_rows"));
+    assert!((1.0..=5.0).contains(&interval) && (50.0..=500.0).contains(&rows), "{interval} s, {rows} rows");
+}
