@@ -123,9 +123,13 @@ mod tests {
     fn a_pace_is_news_once_it_is_twice_or_half_what_it_last_was() {
         let mut pace = Pace::new(Duration::from_secs(5));
         let news = |pace: &mut Pace, load, mends, sweeps: u32| -> Vec<_> {
-            let told = (0..sweeps)
-                .filter_map(|_| pace.swept(load, mends).then(|| (pace.interval().as_secs_f64(), pace.rows())));
-            told.collect()
+            let mut told = Vec::new();
+            for _ in 0..sweeps {
+                if pace.swept(load, mends) {
+                    told.push((pace.interval().as_secs_f64(), pace.rows()));
+                }
+            }
+            told
         };
         assert_eq!(news(&mut pace, Load::default(), false, 100), [(2.0, 500), (4.0, 500)], "steps are none");
         assert_eq!(news(&mut pace, BUSY, false, 100), [(5.0, 250), (5.0, 125), (5.0, 62)]);

@@ -50,7 +50,7 @@ pub struct Verdict {
 pub fn verify_file(text: Text) -> io::Result<Verdict> {
     let mut text = BufReader::new(text);
     let mut found = verify(&mut text)?;
-    if found.bad.is_none() || found.bytes == 0 {
+    if found.bad.is_none() || text.get_mut().length()? == 0 {
         match text.get_mut().check_end() {
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 found.bad = Some(Bad { from: found.bytes, until: found.bytes, what: error.to_string() });
