@@ -358,6 +358,10 @@ promise("nothing stands in the way of whoever has a phone", async (lab) => {
   const id = await desk.openPlayground();
   await desk.ask("echo here", /^here$/m);
   await walk.at(desk, "terminal on a phone");
+  await desk.at("tab-find").click();
+  await desk.at("search-input").waitFor();
+  await walk.at(desk, "search in a terminal on a phone");
+  await desk.page.keyboard.press("Escape");
   const links = { Sessions: "sessions", "Host keys": "host-keys", People: "people", Audit: "audit", "Account of admin": "account" };
   for (const [name, view] of Object.entries(links)) {
     await desk.page.getByRole("link", { name, exact: true }).click();

@@ -133,6 +133,30 @@ promise("a question of a host is answered by keys alone, and nothing below it is
   await desk.reads(/^42$/m);
 });
 
+promise("a terminal is searched by a button that one sees, on a phone too, and Escape leads back into it", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  const { keyboard } = desk.page;
+  await desk.at("target-playground").waitFor();
+  await press(desk, "target-playground");
+  await desk.reads(/^Pulsegate playground$/m);
+  for (const width of [1280, 390]) {
+    await desk.page.setViewportSize({ width, height: 700 });
+    await keyboard.press("Control+Shift+ArrowUp");
+    await press(desk, "tab-find");
+    await focused(desk, "search-input");
+    await keyboard.type("Pulsegate play");
+    await until("what is found to be counted", async () => /^\d+ of \d+$/.test(await desk.page.locator("[role=search] [role=status]").innerText()));
+    // From wherever in the search.
+    await keyboard.press("Tab");
+    await keyboard.press("Escape");
+    await desk.at("search-input").waitFor({ state: "detached" });
+    await until("the focus back in the terminal", async () => /xterm-helper-textarea/.test((await desk.focus()).tag));
+  }
+  await keyboard.type("echo back");
+  await keyboard.press("Enter");
+  await desk.reads(/^back$/m);
+});
+
 promise("the page asks nobody but its gateway", async (lab) => {
   const gateway = await lab.demo();
   const browser = await lab.browser();

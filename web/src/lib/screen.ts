@@ -35,6 +35,9 @@ const isMac = /Mac|iP(hone|ad|od)/.test(navigator.userAgent);
 
 /** The key to hold while clicking a link. */
 export const LINK_KEY = isMac ? "⌘" : "Ctrl";
+/** Leads from the terminal to the search in it. */
+export const FIND_KEY = isMac ? "⌘F" : "Ctrl+Shift+F";
+
 /** Leads from the terminal, which takes every other key, to what is shown of who types. */
 export const CONTROL_KEY = isMac ? "⌘G" : "Ctrl+Shift+G";
 

@@ -94,6 +94,8 @@ export class Workspace {
   route = $state<Route>(parseRoute(location.hash));
   /** The terminal in front, for shortcuts and tests. */
   screen: { text(): string } | null = null;
+  /** Leads to the search in the terminal in front; `null` while nothing can be searched there. */
+  find = $state.raw<(() => void) | null>(null);
   /** Moves the focus to the tab in front, in the bar above the terminals. */
   enterBar: () => void = () => undefined;
   /** The connection of each tab, by session id. */
