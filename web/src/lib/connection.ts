@@ -1,15 +1,13 @@
-// Owns one terminal's WebSocket: attach, offsets, acknowledgements, input that survives a lost socket, reconnecting.
-// Knows neither Svelte nor xterm nor the clock: they come as `Environment` and `View`.
+// Owns what one terminal's page and its session say to each other: attach, offsets, acknowledgements, sizes, who types, input that
+// survives a lost socket. Knows neither Svelte nor xterm nor the clock: they come as `Environment` and `View`.
 import { Away, isAnswer, isReport } from "./away";
 import { InputBuffer } from "./input";
-import { CLOSE_CODES, parseServerFrame } from "./protocol";
+import { Line } from "./line";
+import { parseServerFrame } from "./protocol";
 import type { ClientFrame, Control, ServerFrame } from "./protocol";
-import { Silence } from "./silence";
 import type { Phase, View } from "./view";
-import type { Environment, Socket } from "./world";
+import type { Environment } from "./world";
 
-/** The first and the longest pause between two tries; each is shortened by up to a half at random. */
-const BACKOFF_MS = { first: 250, longest: 5_000 };
 /** Acknowledge at the latest after so many bytes: a sixteenth of the default window. */
 const ACK_BYTES = 32 * 1024;
 /** Acknowledge less than that after so long, so that a keystroke's echo costs no frame of its own. */
@@ -17,20 +15,15 @@ const ACK_IDLE_MS = 50;
 const RESIZE_IDLE_MS = 50;
 /** History is on the screen by then; a count that is off must not keep a terminal mute. */
 const HISTORY_MS = 2_000;
-/** Closes a socket without leaving: this page comes back. 1000 would give control away. */
-const COMES_BACK = 4000;
 
-/** One terminal's connection to its session, over as many sockets as it takes. */
+/** One terminal's connection to its session. */
 export class Connection {
   #env: Environment;
   #view: View;
-  #phase: Phase = { kind: "opening" };
-  #socket: Socket | null = null;
-  /** Whether a person asked for this terminal and has not got it yet: only then another page makes way. */
-  #asked = false;
-  #failures = 0;
-  #cancelRetry: () => void = () => {};
+  readonly #line: Line;
 
+  /** Counts the sockets: what an older one brought counts no more. */
+  #sockets = 0;
   #input = new InputBuffer();
   #away = new Away();
   /** Bytes handed to the view, which never drops any; `null` before the first attach. */
@@ -51,31 +44,28 @@ export class Connection {
   #typing: boolean;
   #turn: number | null = null;
 
-  readonly #silence: Silence;
   /** What the gateway wants known. */
   #notice: string | null = null;
-  #refusal = "";
-  /** Whether the last try led to a gateway that does not serve the session, of which a notice tells. */
-  #astray = false;
 
   constructor(env: Environment, view: View) {
     this.#env = env;
     this.#view = view;
     this.#typing = !env.looksOn;
-    this.#silence = new Silence(env, {
-      attached: () => this.#phase.kind === "attached",
-      gone: () => this.#drop(),
+    this.#line = new Line(env, view, {
+      opened: () => this.#attach(),
+      heard: (data) => this.#receive(data),
+      lost: () => this.#lost(),
       unanswered: (is) => this.#unanswered(is),
     });
   }
 
   get phase(): Phase {
-    return this.#phase;
+    return this.#line.phase;
   }
 
   /** Whether what is typed waits for the gateway to be back. */
   get isAway(): boolean {
-    return this.#phase.kind !== "attached" || this.#silence.isUnanswered;
+    return !this.#line.isAttached || this.#line.isUnanswered;
   }
 
   /** While true, the screen shows old output again: what it answers to old questions of the target must not be sent. */
@@ -85,49 +75,27 @@ export class Connection {
 
   /** A person asks for this terminal: connects now, at first, after `superseded` or `refused`, or ahead of a pause. */
   resume(): void {
-    this.#asked = true;
-    this.#connect();
+    this.#line.resume();
   }
 
   /** The page had this terminal before, as before a reload: connects, and no other page makes way. */
   comeBack(): void {
-    this.#connect();
-  }
-
-  #connect(): void {
-    if (this.#isOver || this.#socket !== null) return;
-    if (this.#phase.kind !== "reconnecting") this.#enter({ kind: "opening" });
-    else this.#enter({ kind: "reconnecting", retryAt: null });
-    this.#cancelRetry();
-    const socket = this.#env.open();
-    this.#socket = socket;
-    this.#refusal = "";
-    socket.onopen = () => this.#attach();
-    socket.onmessage = ({ data }) => {
-      if (socket === this.#socket) this.#receive(data);
-    };
-    socket.onclose = ({ code }) => {
-      if (socket === this.#socket) this.#disconnected(code);
-    };
-    this.#silence.begin();
+    this.#line.connect();
   }
 
   /** The network or the page woke up: ends a pause, and checks a socket that may have died meanwhile. */
   wake(): void {
-    if (this.#phase.kind === "reconnecting" && this.#phase.retryAt !== null) this.#connect();
-    else this.doubt();
+    this.#line.wake();
   }
 
   /** The network may be gone: asks whether the gateway still answers. */
   doubt(): void {
-    if (this.#phase.kind === "attached") void this.#silence.check();
+    this.#line.doubt();
   }
 
   /** Leaves without a word and for good: the session detaches and waits. */
   detach(): void {
-    this.#phase = { kind: "left" };
-    this.#forgetSocket()?.close(1000);
-    this.#cancelRetry();
+    this.#line.leave();
   }
 
   /**
@@ -139,9 +107,9 @@ export class Connection {
       this.detach();
       return true;
     }
-    const { kind } = this.#phase;
+    const { kind } = this.phase;
     // What is said into a socket that may be dead is not told; leaving forgets that it may be.
-    const isTold = kind !== "opening" && kind !== "reconnecting" && !this.#silence.isUnanswered;
+    const isTold = kind !== "opening" && kind !== "reconnecting" && !this.#line.isUnanswered;
     this.#say({ type: "close" });
     this.detach();
     return isTold;
@@ -149,10 +117,10 @@ export class Connection {
 
   /** Queues typed bytes, a few also while disconnected; false if there is no room or the session is over. */
   input(bytes: Uint8Array): boolean {
-    if (this.#isOver) return false;
+    if (this.#line.isOver) return false;
     if (!this.#typing || (this.#replaying && (isAnswer(bytes) || isReport(bytes)))) return true;
     // Typed here it would be of a turn that is over once this page types again.
-    if (this.#phase.kind === "superseded") return true;
+    if (this.phase.kind === "superseded") return true;
     if (this.isAway) {
       const kept = isReport(bytes) || this.#away.push(bytes);
       this.#view.waiting(this.#away.waiting(false));
@@ -190,15 +158,15 @@ export class Connection {
 
   /** Answers a prompt; the values are not kept. */
   answer(id: number, values: string[]): void {
-    if (this.#phase.kind !== "attached") return;
+    if (!this.#line.isAttached) return;
     this.#view.prompt(null);
-    this.#send({ type: "answer", id, values });
+    this.#line.send({ type: "answer", id, values });
   }
 
   /** Takes an idle warning back. */
   stay(): void {
     this.#view.idle(null);
-    if (this.#phase.kind === "attached") this.#send({ type: "stay" });
+    this.#say({ type: "stay" });
   }
 
   /** Asks the owner to be let type. */
@@ -221,36 +189,19 @@ export class Connection {
     this.#say({ type: granted ? "grant_control" : "refuse_control", id });
   }
 
-  get #isOver(): boolean {
-    return this.#phase.kind === "closed" || this.#phase.kind === "left";
-  }
-
   #say(frame: ClientFrame): void {
-    if (this.#phase.kind === "attached") this.#send(frame);
-  }
-
-  #enter(phase: Phase): void {
-    this.#phase = phase;
-    this.#view.phase(phase);
-  }
-
-  #close(reason: string | null, exitStatus: number | null, message: string): void {
-    this.#enter({ kind: "closed", reason, exitStatus, message });
-  }
-
-  #send(frame: ClientFrame): void {
-    this.#socket?.send(JSON.stringify(frame));
+    if (this.#line.isAttached) this.#line.send(frame);
   }
 
   #tellSize(): void {
-    if (this.#phase.kind !== "attached" || !this.#typing || this.#told === this.#size) return;
+    if (!this.#line.isAttached || !this.#typing || this.#told === this.#size) return;
     this.#told = this.#size;
-    this.#send({ type: "resize", ...this.#size });
+    this.#line.send({ type: "resize", ...this.#size });
   }
 
   #attach(): void {
     this.#told = this.#size;
-    this.#send({
+    this.#line.send({
       type: "attach",
       ...this.#size,
       mode: this.#env.looksOn ? "observe" : "interactive",
@@ -259,18 +210,16 @@ export class Connection {
       input_offset: this.#input.sent,
       screen: true,
       control: true,
-      ...(this.#asked ? {} : { again: true }),
+      ...(this.#line.isAsked ? {} : { again: true }),
     });
   }
 
   #receive(data: unknown): void {
-    const returned = this.#silence.heard();
     if (data instanceof ArrayBuffer) this.#output(new Uint8Array(data));
     else if (typeof data === "string") {
       const frame = parseServerFrame(data);
       if (frame !== null) this.#control(frame);
     }
-    if (returned) this.#unanswered(false);
   }
 
   /** What is typed into a socket that may be dead is typed blind: it waits where it is seen, as while away. */
@@ -283,7 +232,7 @@ export class Connection {
 
   /** What it was typed for may be gone: one line is a keystroke or two away from being taken back, several are not. */
   #settleAway(): void {
-    if (this.#phase.kind !== "attached") return;
+    if (!this.#line.isAttached) return;
     if (this.#away.isLong) this.#view.waiting(this.#away.waiting(true));
     else this.release();
   }
@@ -303,7 +252,7 @@ export class Connection {
         // `closed` has a frame of its own, which also says why.
         if (frame.status === "closed") return;
         if (frame.status === "active") this.#view.prompt(null);
-        return this.#enter({ kind: "attached", status: frame.status, detail: frame.detail, resumed: false });
+        return this.#line.changed(frame.status, frame.detail);
       case "idle_warning":
         return this.#view.idle(frame.closes_in_ms);
       case "notice":
@@ -324,12 +273,9 @@ export class Connection {
         // `control` says how far typing was taken.
         return;
       case "closed":
-        this.#forgetSocket()?.close(1000);
-        return this.#close(frame.reason, frame.exit_status, frame.message);
+        return this.#line.closed(frame.reason, frame.exit_status, frame.message);
       case "error":
-        // The close code that follows decides; the message says more.
-        this.#refusal = frame.message;
-        return;
+        return this.#line.refused(frame.message);
     }
   }
 
@@ -343,11 +289,7 @@ export class Connection {
     if (this.#received !== null && frame.output_offset < this.#received && !drawn) this.#view.reset();
     if (fresh || drawn) this.#history = { end: frame.session.bytes_out, until: this.#env.now() + HISTORY_MS };
     this.#startAt(frame.output_offset, frame.screen_bytes);
-    this.#failures = 0;
-    this.#asked = false;
-    this.#enter({ kind: "attached", status: frame.session.status, detail: "", resumed: frame.resumed });
-    if (this.#astray) this.#view.notice(null);
-    this.#astray = false;
+    this.#line.attached(frame.session.status, frame.resumed);
     if (control !== undefined) this.#view.control(control);
     if (unsent > 0) this.#view.unsent(unsent);
     this.#tellSize();
@@ -361,7 +303,7 @@ export class Connection {
   /** Control moved while this page is here. What it sent meanwhile is of an earlier turn, and goes nowhere. */
   #moved(control: Control): void {
     const unsent = this.#hold(control);
-    if (control.typing) this.#send({ type: "typing", turn: control.turn });
+    if (control.typing) this.#line.send({ type: "typing", turn: control.turn });
     this.#view.control(control);
     if (unsent > 0) this.#view.unsent(unsent);
     // The size is that of who types; which the gateway was told before counts no more.
@@ -393,10 +335,10 @@ export class Connection {
       return this.#view.write(bytes, () => {});
     }
     this.#received += bytes.length;
-    const [socket, end] = [this.#socket, this.#received];
+    const [socket, end] = [this.#sockets, this.#received];
     this.#view.write(bytes, () => {
       // Attaching said already how far output is consumed, so an older socket's bytes count no more.
-      if (socket !== this.#socket) return;
+      if (socket !== this.#sockets) return;
       this.#parsed = Math.max(this.#parsed, end);
       if (this.#parsed - this.#acked >= ACK_BYTES) this.#acknowledge();
       else this.#cancelAck ??= this.#env.after(ACK_IDLE_MS, () => this.#acknowledge());
@@ -406,24 +348,21 @@ export class Connection {
   #acknowledge(): void {
     this.#cancelAck?.();
     this.#cancelAck = null;
-    if (this.#phase.kind !== "attached" || this.#parsed <= this.#acked) return;
+    if (!this.#line.isAttached || this.#parsed <= this.#acked) return;
     this.#acked = this.#parsed;
-    this.#send({ type: "ack", output_offset: this.#acked });
+    this.#line.send({ type: "ack", output_offset: this.#acked });
   }
 
   #flush(): void {
-    if (this.#phase.kind !== "attached") return;
+    if (!this.#line.isAttached) return;
     for (let frame = this.#input.next(); frame !== null; frame = this.#input.next()) {
-      this.#socket?.send(frame as Uint8Array<ArrayBuffer>);
-      this.#silence.owes();
+      this.#line.type(frame);
     }
   }
 
-  /** Takes the socket away, with everything that depends on it. */
-  #forgetSocket(): Socket | null {
-    const socket = this.#socket;
-    this.#socket = null;
-    this.#silence.end();
+  /** The socket is gone, and with it everything that depends on it. */
+  #lost(): void {
+    this.#sockets += 1;
     this.#cancelAck?.();
     this.#cancelAck = null;
     if (this.#picture > 0) {
@@ -441,59 +380,5 @@ export class Connection {
     this.#view.requests([]);
     this.#view.answer(null);
     this.#view.waiting(this.#away.waiting(false));
-    return socket;
-  }
-
-  #disconnected(code: number): void {
-    const wasAttached = this.#phase.kind === "attached";
-    this.#forgetSocket();
-    switch (code) {
-      case CLOSE_CODES.misdirected:
-        if (this.#asked) return this.#enter({ kind: "refused", code, message: this.#refusal });
-        // It was here before: behind one address of several gateways the next try may lead to the right one.
-        this.#astray = true;
-        this.#pause();
-        return this.#view.notice(this.#refusal);
-      case CLOSE_CODES.superseded:
-        return this.#enter({ kind: "superseded" });
-      case CLOSE_CODES.signIn:
-      case CLOSE_CODES.protocol:
-      case CLOSE_CODES.notYours:
-      case CLOSE_CODES.frameTooLarge:
-      case CLOSE_CODES.tooMany:
-        return this.#enter({ kind: "refused", code, message: this.#refusal });
-      case CLOSE_CODES.noSuchSession:
-        return void this.#investigate();
-      default:
-        return wasAttached ? this.#pause() : void this.#investigate();
-    }
-  }
-
-  /** A socket that failed before it attached tells a page nothing: asks over HTTP whether trying again makes sense. */
-  async #investigate(): Promise<void> {
-    this.#enter({ kind: "reconnecting", retryAt: null });
-    const asked = this.#phase;
-    const answer = await this.#env.lookup().catch(() => null);
-    if (this.#phase !== asked) return;
-    if (answer === "missing") this.#close(null, null, "");
-    else if (answer !== null && answer !== "unsaid" && answer.found.status === "closed") {
-      this.#close(answer.found.end_reason, answer.found.exit_status, "");
-    } else this.#pause();
-  }
-
-  #pause(): void {
-    const longest = Math.min(BACKOFF_MS.longest, BACKOFF_MS.first * 2 ** this.#failures);
-    const ms = longest * (1 - this.#env.random() / 2);
-    this.#failures += 1;
-    this.#cancelRetry = this.#env.after(ms, () => this.#connect());
-    this.#enter({ kind: "reconnecting", retryAt: this.#env.now() + ms });
-  }
-
-  /** Drops a socket that the gateway has given up, although the page was never told. */
-  #drop(): void {
-    const wasAttached = this.#phase.kind === "attached";
-    this.#forgetSocket()?.close(COMES_BACK);
-    if (wasAttached) this.#pause();
-    else void this.#investigate();
   }
 }
