@@ -101,6 +101,23 @@ promise("lists in tabs behind leave the tab in front its connections", async (la
   await desk.openPlayground();
 });
 
+promise("lists in more windows side by side than a browser has connections all show what happens", async (lab) => {
+  const gateway = await lab.demo();
+  const browser = await lab.browser();
+  const desk = await lab.follow(gateway, browser);
+  await desk.at("target-playground").waitFor();
+  const lists = [];
+  for (let nth = 0; nth <= CONNECTIONS; nth += 1) {
+    const list = new Desk(await browser.window(`${gateway.origin}/#/sessions`));
+    await list.page.getByText(/^as of/).waitFor();
+    lists.push(list);
+  }
+  const visible = await Promise.all(lists.map(({ page }) => page.evaluate(() => document.visibilityState)));
+  assert.deepEqual(new Set(visible), new Set(["visible"]));
+  const id = await desk.openPlayground();
+  for (const list of lists) await list.row(id).waitFor();
+});
+
 /** Waits until the gateway has seen the session live for so long, attached all the time. */
 async function lives(gateway, id, ms) {
   const born = Date.now();

@@ -52,6 +52,17 @@ export class Browser {
     return page;
   }
 
+  /** A new window, beside all others. */
+  async window(url) {
+    const session = await this.#connection.newBrowserCDPSession();
+    const opened = this.context.waitForEvent("page");
+    await session.send("Target.createTarget", { url: "about:blank", newWindow: true });
+    await session.detach();
+    const page = await opened;
+    await page.goto(url);
+    return page;
+  }
+
   /** Stops every process of this browser, as a machine that hangs. */
   freeze() {
     this.#program.signalAll("SIGSTOP");

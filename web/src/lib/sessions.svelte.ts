@@ -2,11 +2,12 @@
 import * as api from "./api";
 import { Latest } from "./latest";
 import type { Node, Session, Status } from "./protocol";
+import { takeSeat } from "./seats";
 
 /** Refetch anyway after so long: the net under the event stream. */
 const REFETCH_MS = 10_000;
-/** Events tell of this gateway's sessions only: those of others are looked at this often. */
-const REFETCH_OTHERS_MS = 1_000;
+/** Events tell of this gateway's sessions only, and those who have a seat: everything else is looked at this often. */
+const REFETCH_UNTOLD_MS = 1_000;
 /** Several events in a burst cost one refetch. */
 const SETTLE_MS = 250;
 /** The listing's own largest page. */
@@ -28,6 +29,10 @@ export class LiveSessions {
   nodes = $state<Node[]>([]);
 
   #stream: EventSource | null = null;
+  /** Gives back the seat of the stream. */
+  #leave: (() => void) | null = null;
+  /** Counts how often it hushed: a seat that was asked for before is not wanted any more. */
+  #hushed = 0;
   #settle: ReturnType<typeof setTimeout> | undefined;
   readonly #list = new Latest();
 
@@ -35,26 +40,26 @@ export class LiveSessions {
   follow(): () => void {
     const look = () => {
       if (document.visibilityState !== "visible") return this.#hush();
-      this.#listen();
+      void this.#listen();
       void this.#lookAround();
     };
     look();
     document.addEventListener("visibilitychange", look);
     const net = setInterval(() => {
       if (document.visibilityState !== "visible") return;
-      // A stream refused by the gateway does not come back by itself.
-      if (this.#stream?.readyState === EventSource.CLOSED) this.#listen();
+      // A stream refused by the gateway does not come back by itself, and a seat may be free by now.
+      if (this.#stream === null || this.#stream.readyState === EventSource.CLOSED) void this.#listen();
       void this.#lookAround();
       if (!this.#list.underWay) void this.refetch();
     }, REFETCH_MS);
-    const others = setInterval(() => {
-      const shown = this.nodes.length > 1 && document.visibilityState === "visible";
-      if (shown && !this.#list.underWay) void this.refetch();
-    }, REFETCH_OTHERS_MS);
+    const untold = setInterval(() => {
+      const some = this.nodes.length > 1 || this.#stream === null;
+      if (some && document.visibilityState === "visible" && !this.#list.underWay) void this.refetch();
+    }, REFETCH_UNTOLD_MS);
     return () => {
       document.removeEventListener("visibilitychange", look);
       clearInterval(net);
-      clearInterval(others);
+      clearInterval(untold);
       this.#hush();
       this.#list.drop();
     };
@@ -120,15 +125,30 @@ export class LiveSessions {
     }
   }
 
-  /** Hears no more: a browser has six connections to a gateway, and six lists behind would leave none for anything else. */
+  /** Hears no more, and leaves its seat to a list in front. */
   #hush(): void {
+    this.#hushed += 1;
     clearTimeout(this.#settle);
     this.#settle = undefined;
     this.#stream?.close();
     this.#stream = null;
+    this.#leave?.();
+    this.#leave = null;
   }
 
-  #listen(): void {
+  /** Hears of events, where a seat is free. */
+  async #listen(): Promise<void> {
+    if (this.#leave === null) {
+      const hushed = this.#hushed;
+      const leave = await takeSeat();
+      if (hushed !== this.#hushed || this.#leave !== null) return leave?.();
+      if (leave === null) {
+        // From here on the clock looks.
+        if (!this.#list.underWay) void this.refetch();
+        return;
+      }
+      this.#leave = leave;
+    }
     this.#stream?.close();
     const stream = api.events();
     stream.addEventListener("open", () => this.#catchUp());

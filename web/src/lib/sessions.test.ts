@@ -1,7 +1,9 @@
-// Tests that the list of sessions stays true on a slow network: a clock overtakes no answer, a person does.
+// Tests that the list of sessions stays true on a slow network, where a clock overtakes no answer and a person does, and in a
+// browser whose connections are few.
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { SessionPage } from "./api";
 import type { Session } from "./protocol";
+import { SEATS } from "./seats";
 import { LiveSessions } from "./sessions.svelte";
 
 /** A question the list asked, which the test answers. */
@@ -15,6 +17,8 @@ let questions: Question[];
 let stream: { emit(type: string, data?: object): void };
 /** How many streams are open. */
 let streams: number;
+/** The gateways that share the list. */
+let nodes: string[];
 let seen: Page;
 let live: LiveSessions;
 let stop: () => void;
@@ -50,8 +54,26 @@ class Page extends EventTarget {
   }
 }
 
+/** The locks of one browser, as far as they are asked for. */
+class Locks {
+  #held = new Set<string>();
+  async request(name: string, _options: LockOptions, hold: (lock: object | null) => unknown) {
+    if (this.#held.has(name)) return hold(null);
+    this.#held.add(name);
+    await hold({ name });
+    this.#held.delete(name);
+  }
+}
+
+/** Lists in windows of their own. */
+function lists(many: number): { all: LiveSessions[]; stop: () => void } {
+  const all = Array.from({ length: many }, () => new LiveSessions());
+  const stops = all.map((one) => one.follow());
+  return { all, stop: () => stops.forEach((stop) => stop()) };
+}
+
 function fetched(url: string): Promise<Response> {
-  if (url.endsWith("/nodes")) return Promise.resolve(Response.json({ nodes: [{ id: "a", own: true }, { id: "b" }] }));
+  if (url.endsWith("/nodes")) return Promise.resolve(Response.json({ nodes: nodes.map((id) => ({ id, own: id === "a" })) }));
   return new Promise((resolve, reject) => {
     questions.push({
       q: new URL(url, "http://gateway").searchParams.get("q"),
@@ -61,14 +83,16 @@ function fetched(url: string): Promise<Response> {
   });
 }
 
-beforeEach(() => {
+beforeEach(async () => {
   vi.useFakeTimers();
-  [questions, streams, seen] = [[], 0, new Page()];
+  [questions, streams, nodes, seen] = [[], 0, ["a", "b"], new Page()];
   vi.stubGlobal("fetch", fetched);
   vi.stubGlobal("EventSource", Stream);
   vi.stubGlobal("document", seen);
+  vi.stubGlobal("navigator", { locks: new Locks() });
   live = new LiveSessions();
   stop = live.follow();
+  await pass(0);
   stream.emit("open");
 });
 afterEach(() => {
@@ -132,9 +156,58 @@ test("a_page_behind_holds_no_connection_and_catches_up_in_front", async () => {
   await pass(60_000);
   expect([streams, questions.length]).toEqual([0, 1]);
   seen.become("visible");
+  await pass(0);
   stream.emit("open");
   expect([streams, questions.length]).toEqual([1, 2]);
   stop();
   seen.become("visible");
+  await pass(0);
   expect(streams).toBe(0);
+});
+
+test("a_page_that_goes_behind_while_it_asks_for_a_seat_holds_none", async () => {
+  for (const state of ["hidden", "visible", "hidden"] as const) seen.become(state);
+  await pass(0);
+  expect(streams).toBe(0);
+  seen.visibilityState = "visible";
+  const others = lists(SEATS);
+  await pass(0);
+  expect(streams).toBe(SEATS);
+  others.stop();
+});
+
+test("more_lists_in_front_than_a_browser_has_connections_for_look_every_second_until_a_seat_is_free", async () => {
+  stop();
+  await pass(0);
+  nodes = ["a"];
+  const before = questions.length;
+  const [first, others] = [lists(1), lists(SEATS)];
+  await pass(0);
+  expect(streams).toBe(SEATS);
+  // The one without a seat looks at once, and then by the clock.
+  expect(questions.length).toBe(before + 1);
+  await question(before).answer("s");
+  await pass(1_000);
+  expect(questions.length).toBe(before + 2);
+  await question(before + 1).answer("s", "x");
+  expect(others.all.at(-1)?.items.length).toBe(2);
+  first.stop();
+  expect(streams).toBe(SEATS - 1);
+  await pass(10_000);
+  expect(streams).toBe(SEATS);
+  others.stop();
+});
+
+test("a_browser_that_cannot_count_its_pages_looks_every_second", async () => {
+  stop();
+  nodes = ["a"];
+  vi.stubGlobal("navigator", {});
+  const before = questions.length;
+  const one = lists(1);
+  await pass(0);
+  expect([streams, questions.length]).toEqual([0, before + 1]);
+  await question(before).answer("s");
+  await pass(1_000);
+  expect(questions.length).toBe(before + 2);
+  one.stop();
 });
