@@ -21,7 +21,7 @@ use super::{
 };
 use crate::core::{
     record::{EndReason, Record},
-    session::{Effect, Event, Moment, Session},
+    session::{Effect, Event, Loss, Moment, Session},
     stream::AttachNo,
 };
 
@@ -251,27 +251,24 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
                 let answer = self.attach(request, again, ctx);
                 if let Err(Ok(attached)) = reply.send(answer) {
                     // The socket went while it was being connected.
-                    self.wire.detach(attached.ends.attach);
-                    self.handle_event(Some(Event::SocketLost { attach: attached.ends.attach }), ctx);
+                    let (attach, how) = (attached.ends.attach, Loss::Broken);
+                    self.wire.detach(attach);
+                    self.handle_event(Some(Event::SocketLost { attach, how }), ctx);
                 }
                 return;
             }
             SessionMessage::Control(act) => return self.control(act, ctx),
-            SessionMessage::SocketLeft(attach) => {
+            SessionMessage::SocketLost(attach, how) => {
                 self.hear_browsers(clock::now());
-                self.wire.leave(attach);
-                Event::SocketLost { attach }
-            }
-            SessionMessage::SocketLost(attach) => {
-                self.hear_browsers(clock::now());
-                self.wire.detach(attach);
-                Event::SocketLost { attach }
-            }
-            SessionMessage::Stuck(attach) => {
-                self.hear_browsers(clock::now());
-                self.with_viewer(attach, |viewer| viewer.cutter.cut());
-                self.wire.detach(attach);
-                Event::SocketLost { attach }
+                if how == Loss::Stuck {
+                    self.with_viewer(attach, |viewer| viewer.cutter.cut());
+                }
+                if how == Loss::Left {
+                    self.wire.leave(attach);
+                } else {
+                    self.wire.detach(attach);
+                }
+                Event::SocketLost { attach, how }
             }
             SessionMessage::Answer { attach, trusts, id, values } => {
                 if self.is_owners(attach) && !self.wire.answer(id, values, trusts) {

@@ -21,6 +21,7 @@ use super::{
 use crate::{
     core::{
         record::{EndReason, Record, Status},
+        session::Loss,
         stream::UNATTENDED,
     },
     ssh::LinkEvent,
@@ -144,7 +145,7 @@ async fn a_close_is_durable_before_the_browser_is_told() {
 async fn a_browser_that_left_leaves_nothing_behind() {
     let house = House::new().await;
     let (_id, mut attached, _target) = house.active().await;
-    attached.session.tell(SessionMessage::SocketLost(attached.ends.attach)).unwrap();
+    attached.session.tell(SessionMessage::SocketLost(attached.ends.attach, Loss::Broken)).unwrap();
     // Whoever sends to it holds the other end, its socket's descriptor and the whole wire.
     house::hurried(async { while attached.ends.frames.recv().await.is_some() {} }).await;
 }
@@ -158,7 +159,7 @@ async fn who_signs_out_where_the_shell_was_open_does_not_end_it_where_it_is() {
     now.session.deliver(revoked(before.ends.attach)).await.unwrap();
     assert_eq!(house.find(id).await.status, Status::Active);
     // Its socket may be gone, or jammed: it is where the shell was open last.
-    now.session.deliver(SessionMessage::Stuck(now.ends.attach)).await.unwrap();
+    now.session.deliver(SessionMessage::SocketLost(now.ends.attach, Loss::Stuck)).await.unwrap();
     now.session.deliver(revoked(now.ends.attach)).await.unwrap();
     house::hurried(async { while now.ends.frames.recv().await.is_some() {} }).await;
     eventually(async || house.find(id).await.end_reason == Some(EndReason::Revoked)).await;
@@ -175,7 +176,7 @@ async fn a_page_that_comes_back_by_itself_throws_no_other_page_out() {
     assert_eq!(comes_back("other").await.unwrap_err(), AttachError::Elsewhere);
     let here = comes_back("page").await.expect("its own place, before its old socket is known to be gone");
     assert_eq!(comes_back("other").await.unwrap_err(), AttachError::Elsewhere);
-    here.session.tell(SessionMessage::SocketLost(here.ends.attach)).unwrap();
+    here.session.tell(SessionMessage::SocketLost(here.ends.attach, Loss::Broken)).unwrap();
     eventually(async || house.find(id).await.status == Status::Detached).await;
     comes_back("other").await.expect("nobody is thrown out");
 }
@@ -259,7 +260,7 @@ async fn a_flood_that_nobody_watches_is_held_to_its_pace_and_no_longer() {
         (0..UNATTENDED / 1024).for_each(|_| target.says.send(LinkEvent::Output(piece.clone())).unwrap());
     };
     let held = || target.held.load(Ordering::Relaxed);
-    attached.session.tell(SessionMessage::SocketLost(attached.ends.attach)).unwrap();
+    attached.session.tell(SessionMessage::SocketLost(attached.ends.attach, Loss::Broken)).unwrap();
     eventually(async || house.find(id).await.status == Status::Detached).await;
     share();
     eventually(async || held()).await;

@@ -22,6 +22,7 @@ use super::{
 use browsers::Browser;
 use exit::Exit;
 pub use limits::Limits;
+pub use loss::Loss;
 pub use words::{Activity, Effect, Event, Moment, Warning};
 
 /// Who is there.
@@ -32,6 +33,8 @@ mod clocks;
 mod exit;
 /// How long each clock runs.
 mod limits;
+/// How a browser's socket came to be gone.
+mod loss;
 /// What goes in and what comes out.
 mod words;
 
@@ -143,7 +146,7 @@ impl Session {
             Event::Activity(activity) => self.note_activity(now.at, activity),
             Event::BrowserHeard { attach, at } => self.hear_browser(attach, at),
             Event::Attached { attach, interactive } => self.attach(now, attach, interactive),
-            Event::SocketLost { attach } => self.lose_browser(now, attach, "The browser's connection was lost."),
+            Event::SocketLost { attach, how } => self.lose_browser(now, attach, &how.to_string()),
             Event::Connected { addr } => self.connect(now, addr),
             Event::ConnectFailed { reason, detail } => match self.record.status {
                 Status::Connecting => self.close(now, reason, now.at, detail),
@@ -200,7 +203,7 @@ impl Session {
         self.record.target_addr = addr;
         self.enter(now, Status::Active, "The shell runs.".into());
         if self.reattach_by.is_some() {
-            self.enter(now, Status::Detached, "The browser left while the connection was being made.".into());
+            self.enter(now, Status::Detached, "The browser was gone before the shell ran.".into());
         } else if !self.browsers.iter().any(|browser| browser.interactive) {
             self.grace_until = Some(now.at + ATTACH_GRACE);
         }

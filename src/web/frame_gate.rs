@@ -28,7 +28,8 @@ impl Refusal {
     }
 }
 
-/// A browser's bytes, passed on as they are until a frame announces more than [`MAX_FRAME`].
+/// A browser's bytes, passed on as they are until a frame announces more than [`MAX_FRAME`], or to the end of the connection,
+/// however it ends.
 pub struct FrameGate<S> {
     stream: S,
     frames: Frames,
@@ -50,13 +51,15 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for FrameGate
             return Poll::Ready(None);
         }
         let told = self.stream.poll_next_unpin(cx);
-        if let Poll::Ready(Some(Ok(bytes))) = &told
-            && !self.frames.fit(bytes)
-        {
-            self.refusal.0.set(true);
-            return Poll::Ready(Some(Err(PayloadError::Overflow)));
+        match &told {
+            Poll::Ready(Some(Ok(bytes))) if !self.frames.fit(bytes) => {
+                self.refusal.0.set(true);
+                Poll::Ready(Some(Err(PayloadError::Overflow)))
+            }
+            // The connection broke: what came before still counts, and nobody is there to be told of an error.
+            Poll::Ready(Some(Err(_))) => Poll::Ready(None),
+            Poll::Ready(Some(Ok(_)) | None) | Poll::Pending => told,
         }
-        told
     }
 }
 
@@ -158,5 +161,14 @@ mod tests {
         let passed: Vec<_> = gate.collect().await;
         assert!(matches!(&passed[..], [Ok(first), Err(PayloadError::Overflow)] if first.len() == 11), "{passed:?}");
         assert!(refusal.is_given());
+    }
+
+    #[actix_rt::test]
+    async fn a_connection_that_breaks_is_no_wrong_frame() {
+        let refusal = Refusal::default();
+        let bytes = [Ok(Bytes::from(masked(5))), Err(PayloadError::Incomplete(None))];
+        let passed: Vec<_> = FrameGate::new(stream::iter(bytes), refusal.clone()).collect().await;
+        assert!(matches!(&passed[..], [Ok(first)] if first.len() == 11), "{passed:?}");
+        assert!(!refusal.is_given());
     }
 }

@@ -35,7 +35,7 @@ use crate::{
         session::{self, Attach, SessionMessage},
         wire::{Cutter, InputKind, InputMessage, Seen, SocketSide},
     },
-    core::{control::Turn, record::SessionId, stream::AttachNo},
+    core::{control::Turn, record::SessionId, session::Loss, stream::AttachNo},
 };
 
 /// How it comes to its session.
@@ -84,7 +84,7 @@ pub async fn terminal(
         backlog: BytesMut::new(),
         resizes: Resizes::default(),
         waiting_for_room: false,
-        left: false,
+        loss: Loss::Broken,
     };
     let response =
         WsResponseBuilder::new(socket, &request, payload).protocols(&[SUBPROTOCOL]).frame_size(MAX_FRAME).start();
@@ -110,8 +110,8 @@ struct TerminalSocket {
     backlog: BytesMut,
     resizes: Resizes,
     waiting_for_room: bool,
-    /// Whether its page said good-bye.
-    left: bool,
+    /// How it comes to be gone, as far as that is known.
+    loss: Loss,
 }
 
 /// The socket's ends of the wire.
@@ -138,6 +138,7 @@ impl TerminalSocket {
 
     fn fail(&mut self, fault: Fault, message: &str, ctx: &mut Ctx) {
         let (code, close) = fault.code();
+        self.loss = Loss::Refused(code);
         self.send(&GatewayFrame::Error { code, message });
         self.hang_up(CloseCode::Other(close), ctx);
     }
@@ -287,8 +288,7 @@ impl Actor for TerminalSocket {
 
     fn stopped(&mut self, _: &mut Ctx) {
         if let Some(ends) = self.attached.take() {
-            let gone = if self.left { SessionMessage::SocketLeft } else { SessionMessage::SocketLost };
-            session::post(&ends.session, gone(ends.attach));
+            session::post(&ends.session, SessionMessage::SocketLost(ends.attach, self.loss));
         }
     }
 }
@@ -309,13 +309,15 @@ impl StreamHandler<Result<Message, ProtocolError>> for TerminalSocket {
             }
             Ok(Message::Close(reason)) => {
                 let left = |reason: &CloseReason| matches!(reason.code, CloseCode::Normal | CloseCode::Away);
-                self.left = reason.as_ref().is_some_and(left);
+                if reason.as_ref().is_some_and(left) {
+                    self.loss = Loss::Left;
+                }
                 self.outlet.close(reason);
                 ctx.stop();
             }
             Ok(Message::Nop) => {}
             Err(_) if self.too_large.is_given() => self.fail_too_large(ctx),
-            // What is no UTF-8 or has reserved bits comes as an I/O error too; if the connection is gone, nobody is told.
+            // What is no UTF-8 or has reserved bits comes as an I/O error too; a connection that breaks only ends the stream.
             Err(error) => self.fail(Fault::Protocol, &format!("This is no WebSocket frame: {error}."), ctx),
         }
     }

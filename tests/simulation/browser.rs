@@ -16,7 +16,7 @@ use pulsegate::{
         session::{self, Attach, Attached, SessionMessage},
         wire::{Cutter, InputKind, InputMessage, Seen, ToSocket},
     },
-    core::record::SessionId,
+    core::{record::SessionId, session::Loss},
     ssh::Size,
 };
 use tokio::sync::{
@@ -190,7 +190,7 @@ impl Socket {
                 got = from_page.recv() => match got {
                     Some(got) => self.hear(got, offset).await,
                     None => {
-                        let lost = SessionMessage::SocketLost(self.attached.ends.attach);
+                        let lost = SessionMessage::SocketLost(self.attached.ends.attach, Loss::Broken);
                         session::post(&self.attached.session, lost);
                         break;
                     }

@@ -13,7 +13,11 @@ use crate::{
         pump,
         wire::{Cutter, InputKind, InputMessage, Seen, SocketEnds},
     },
-    core::{record::Record, session::Event, stream::BeyondEnd},
+    core::{
+        record::Record,
+        session::{Event, Loss},
+        stream::BeyondEnd,
+    },
     ssh::Size,
 };
 
@@ -84,9 +88,8 @@ impl SessionActor {
         let (viewer, ends, frames) = self.wire.attach(request)?;
         let attach = ends.attach;
         let (own, stuck) = (self.mailbox.clone(), self.mailbox.clone());
-        let forwarder =
-            pump::forward(self.wire.clone(), viewer, frames, move || post(&stuck, SessionMessage::Stuck(attach)));
-        actix::spawn(forwarder);
+        let stuck = move || post(&stuck, SessionMessage::SocketLost(attach, Loss::Stuck));
+        actix::spawn(pump::forward(self.wire.clone(), viewer, frames, stuck));
         self.handle_event(Some(Event::Attached { attach, interactive }), ctx);
         if ends.hold.typing {
             let kind = InputKind::Resize(size);

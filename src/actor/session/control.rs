@@ -10,7 +10,7 @@ use crate::{
     core::{
         control::{Answer, Effect, Page},
         record::Status,
-        session::{self, Moment},
+        session::{self, Loss, Moment},
         stream::AttachNo,
     },
 };
@@ -110,7 +110,7 @@ impl SessionActor {
         if let Some(viewer) = self.wire.viewer(owner).filter(|viewer| owner != typist && !viewer.moves()) {
             viewer.finish(ToSocket::Superseded);
             self.wire.detach(owner);
-            self.session.handle(now, session::Event::SocketLost { attach: owner });
+            self.session.handle(now, session::Event::SocketLost { attach: owner, how: Loss::TakenOver });
         }
     }
 }

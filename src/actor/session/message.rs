@@ -10,7 +10,7 @@ use crate::{
         mailbox::{Mailbox, TRIES},
         pump::LinkNews,
     },
-    core::{record::EndReason, stream::AttachNo},
+    core::{record::EndReason, session::Loss, stream::AttachNo},
 };
 
 /// What a session hears.
@@ -25,10 +25,8 @@ pub enum SessionMessage {
         /// Its ends, or why not.
         reply: oneshot::Sender<Result<Attached, AttachError>>,
     },
-    /// A socket is gone.
-    SocketLost(AttachNo),
-    /// A socket is gone whose page said good-bye.
-    SocketLeft(AttachNo),
+    /// A socket is gone, or is to go.
+    SocketLost(AttachNo, Loss),
     /// Somebody asks for control, gives it or takes it.
     Control(control::Act),
     /// An answer to a question.
@@ -74,8 +72,6 @@ pub enum SessionMessage {
     },
     /// News of the link.
     Link(LinkNews),
-    /// A browser left a full window unacknowledged for too long.
-    Stuck(AttachNo),
     /// The close is durable (or the registry is gone): tell the browsers and stop.
     CloseSettled,
     /// Asks for a whole announcement, because the registry was restarted.
@@ -91,8 +87,7 @@ impl SessionMessage {
     /// The same once more, for an actor that failed over it; `None` of what carries somebody's secret, or their way to answer.
     fn again(&self) -> Option<Self> {
         Some(match self {
-            Self::SocketLost(attach) => Self::SocketLost(*attach),
-            Self::SocketLeft(attach) => Self::SocketLeft(*attach),
+            Self::SocketLost(attach, how) => Self::SocketLost(*attach, *how),
             Self::Control(act) => Self::Control(act.clone()),
             Self::Stay(attach) => Self::Stay(*attach),
             Self::UserClose(attach) => Self::UserClose(*attach),
@@ -101,7 +96,6 @@ impl SessionMessage {
             Self::Connected { addr } => Self::Connected { addr: addr.clone() },
             Self::ConnectFailed { reason, detail } => Self::ConnectFailed { reason: *reason, detail: detail.clone() },
             Self::Link(news) => Self::Link(news.clone()),
-            Self::Stuck(attach) => Self::Stuck(*attach),
             Self::CloseSettled => Self::CloseSettled,
             Self::AnnounceAgain => Self::AnnounceAgain,
             Self::Attach { .. } | Self::Answer { .. } | Self::Why(_) => return None,

@@ -9,8 +9,11 @@ use crate::{
         clock,
         session::{Attach, SessionMessage},
     },
-    core::record::{Status, UtcMicros},
-    store::LiveStore,
+    core::{
+        record::{Status, UtcMicros},
+        session::Loss,
+    },
+    store::{LiveStore, RecordStore},
 };
 
 #[actix_rt::test]
@@ -24,16 +27,19 @@ async fn a_key_that_nothing_answers_is_the_last_evidence_of_life() {
 }
 
 #[actix_rt::test]
-async fn what_was_heard_of_a_browser_is_known_when_its_socket_is_gone() {
+async fn what_was_heard_of_a_browser_and_how_it_went_is_known_when_its_socket_is_gone() {
     let house = House::new().await;
-    for gone in [SessionMessage::SocketLost, SessionMessage::SocketLeft, SessionMessage::Stuck] {
+    for how in [Loss::Broken, Loss::Left, Loss::Stuck, Loss::Refused("too_many"), Loss::TakenOver] {
         let (id, attached, _target) = house.active().await;
         let later = UtcMicros(clock::utc().0 + 20_000);
         eventually(async || clock::utc() > later).await;
         attached.ends.side.heard.touch();
-        attached.session.tell(gone(attached.ends.attach)).unwrap();
+        attached.session.tell(SessionMessage::SocketLost(attached.ends.attach, how)).unwrap();
         eventually(async || house.find(id).await.status == Status::Detached).await;
         assert!(house.find(id).await.last_seen_at >= Some(later));
+        let last = async || house.records.store.history(id).await.unwrap().pop().unwrap();
+        eventually(async || last().await.status == Status::Detached).await;
+        assert_eq!(last().await.detail, how.to_string());
     }
 }
 
@@ -48,6 +54,6 @@ async fn who_looks_on_is_counted_here_and_in_the_live_view_as_they_come_and_go()
     let looks_on = Attach { interactive: false, user: "bob".into(), ..House::page() };
     let onlooker = house.gateway.attach(id, looks_on).await.unwrap().unwrap().unwrap();
     eventually(async || counted(1).await).await;
-    onlooker.session.tell(SessionMessage::SocketLost(onlooker.ends.attach)).unwrap();
+    onlooker.session.tell(SessionMessage::SocketLost(onlooker.ends.attach, Loss::Broken)).unwrap();
     eventually(async || counted(0).await).await;
 }

@@ -44,7 +44,7 @@ fn observed(attach: AttachNo) -> Event {
 }
 
 fn lost(attach: AttachNo) -> Event {
-    Event::SocketLost { attach }
+    Event::SocketLost { attach, how: Loss::Broken }
 }
 
 fn connected() -> Event {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::Loss;
 use crate::core::{
     record::{EndReason, Record, Transition, UtcMicros, micros},
     stream::AttachNo,
@@ -48,6 +49,8 @@ pub enum Event {
     SocketLost {
         /// Which one; a superseded one no longer counts.
         attach: AttachNo,
+        /// How that came about.
+        how: Loss,
     },
     /// The shell runs.
     Connected {

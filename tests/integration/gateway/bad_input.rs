@@ -202,5 +202,7 @@ fn a_page_that_types_without_end_into_a_deaf_target_is_stopped() {
     let grown = gateway.memory().saturating_sub(before);
     assert!(grown < 8 << 20, "memory grew by {grown} bytes");
     gateway.becomes(&id, "detached");
+    let last = gateway.history(&id).pop().unwrap();
+    assert!(last.contains("would not go on with what the browser sent (too_many)"), "{last}");
     sshd.thaw();
 }

@@ -31,6 +31,22 @@ fn a_lost_socket_detaches_and_the_same_shell_is_found_again() {
 }
 
 #[test]
+fn a_page_that_says_good_bye_is_not_called_lost() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    let last = |id: &str| {
+        gateway.becomes(id, "detached");
+        gateway.history(id).pop().unwrap()
+    };
+    let (page, id) = gateway.page("playground");
+    page.leaves();
+    assert_eq!(last(&id), "\"The browser left.\"");
+    let (page, id) = gateway.page("playground");
+    page.drops();
+    assert_eq!(last(&id), "\"The browser's connection was lost.\"");
+}
+
+#[test]
 fn a_session_nobody_comes_back_to_is_closed_after_its_window() {
     let playground = Playground::start();
     let gateway = Gateway::start(Home::with(&playground).set("session.reattach_window", "1s"));

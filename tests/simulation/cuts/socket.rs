@@ -13,7 +13,7 @@ use pulsegate::{
         },
         wire::{Asking, Hold, InputKind, InputMessage, ToSocket},
     },
-    core::{control::Turn, record::SessionId},
+    core::{control::Turn, record::SessionId, session::Loss},
 };
 use tokio::{
     sync::{
@@ -260,9 +260,9 @@ impl Gate {
                 },
             }
         }
-        let gone = if left { SessionMessage::SocketLeft } else { SessionMessage::SocketLost };
+        let how = if left { Loss::Left } else { Loss::Broken };
         // The session may be over.
-        session.deliver(gone(ends.attach)).await.ok();
+        session.deliver(SessionMessage::SocketLost(ends.attach, how)).await.ok();
     }
 
     fn shows(&mut self, frame: ToSocket, typing: &mut Typing) {

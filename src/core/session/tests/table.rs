@@ -49,7 +49,7 @@ fn row(event: &Event) -> [&'static str; 4] {
         Event::Attached { interactive: false, .. } => [
             "connecting +browser_lost", "active +browser_lost", "detached +browser_lost", IGNORED,
         ],
-        Event::SocketLost { attach: A } => [
+        Event::SocketLost { attach: A, .. } => [
             "connecting +detach_expired -browser_lost",
             "detached: detached +detach_expired -browser_lost",
             "detached",
@@ -163,6 +163,23 @@ fn a_late_dying_socket_never_detaches_a_session_that_was_attached_again() {
     assert_eq!(story.tell(lost(A)), "");
     assert_eq!((story.status(), story.deadline("detach_expired")), (Status::Active, None));
     assert_eq!(story.tell(lost(B)), "detached");
+}
+
+#[test]
+fn each_way_a_socket_goes_has_its_sentence() {
+    for (how, sentence) in [
+        (Loss::Broken, "The browser's connection was lost."),
+        (Loss::Left, "The browser left."),
+        (Loss::Stuck, "The browser took no output for too long, so the gateway let it go."),
+        (Loss::Refused("too_many"), "The gateway would not go on with what the browser sent (too_many)."),
+        (Loss::TakenOver, "The browser cannot show that somebody else types, so the gateway let it go."),
+    ] {
+        let mut story = story(Status::Active);
+        story.session.handle(story.now, Event::SocketLost { attach: A, how });
+        let effects = story.effects();
+        let [Effect::Announce(_, Some(told))] = &effects[..] else { panic!("{how:?} is no transition") };
+        assert_eq!((told.status, told.detail.as_str()), (Status::Detached, sentence));
+    }
 }
 
 #[test]

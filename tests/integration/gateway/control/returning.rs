@@ -111,6 +111,9 @@ fn an_owners_page_that_knows_nothing_of_guests_is_sent_away_and_takes_control_ba
     let error = page.hears("error");
     assert_eq!((error["code"].as_str(), page.code()), (Some("superseded"), 4409));
     assert!(error["message"].as_str().unwrap().starts_with("otto took control of the session of ada."), "{error}");
+    gateway.becomes(&id, "detached");
+    let history = gateway.history(&id);
+    assert!(history.iter().any(|passed| passed.contains("cannot show that somebody else types")), "{history:?}");
     let page = ada.socket(&id);
     let attached = page.attach(&Attach::default());
     assert_eq!(attached["control"], Value::Null);
