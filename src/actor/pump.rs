@@ -22,6 +22,7 @@ use crate::{
         control::Turn,
         record::EndReason,
         stream::{AttachNo, Chunk, Pace},
+        typing,
     },
     recording::tape::Tape,
     ssh::{LinkEvent, LinkInput, LinkOutput},
@@ -165,7 +166,9 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
                 let bytes = join(bytes, (message.attach, message.turn), &mut messages, &mut held);
                 let length = bytes.len();
                 let taken = wire.input.borrow_mut().take(length);
-                wire.beat.input.touch();
+                if typing::is_typed(&bytes) {
+                    wire.beat.input.touch();
+                }
                 wire.beat.bytes_in.fetch_add(length as u64, std::sync::atomic::Ordering::Relaxed);
                 if let Some(tape) = wire.tape() {
                     // Before the target has it, so that its echo comes after.

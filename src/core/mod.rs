@@ -51,6 +51,8 @@ pub mod stream;
 pub mod target;
 /// One-time codes over time, and recovery codes.
 pub mod totp;
+/// Which input a person typed.
+pub mod typing;
 /// Which letters a person sees.
 pub mod visible;
 /// Audit entries on their way to another system.

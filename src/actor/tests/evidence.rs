@@ -27,6 +27,17 @@ async fn a_key_that_nothing_answers_is_the_last_evidence_of_life() {
 }
 
 #[actix_rt::test]
+async fn what_a_terminal_says_by_itself_is_nobodys_input() {
+    let house = House::new().await;
+    let (id, attached, _target) = house.active().await;
+    type_in(&attached, "\x1b[24;80R").await;
+    eventually(async || house.find(id).await.bytes_in == 8).await;
+    assert_eq!(house.find(id).await.last_input_at, None);
+    type_in(&attached, "\x1b[A").await;
+    eventually(async || house.find(id).await.last_input_at.is_some()).await;
+}
+
+#[actix_rt::test]
 async fn what_was_heard_of_a_browser_and_how_it_went_is_known_when_its_socket_is_gone() {
     let house = House::new().await;
     for how in [Loss::Broken, Loss::Left, Loss::Stuck, Loss::Refused("too_many"), Loss::TakenOver] {

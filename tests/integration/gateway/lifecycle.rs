@@ -210,6 +210,27 @@ fn who_types_nothing_is_warned_and_may_stay_once_more() {
 }
 
 #[test]
+fn a_terminal_that_answers_its_target_keeps_nobody_from_being_idle() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground).set("session.idle_timeout", "3s"));
+    let (page, id) = gateway.page("playground");
+    page.types("clock\r");
+    // As a page does whose target asks where the cursor is, once a second and without end.
+    let mut answered = 0;
+    page.wait(Duration::from_secs(8), "the end", |heard| {
+        let asked = String::from_utf8_lossy(&heard.output).matches("tick ").count();
+        while answered < asked {
+            page.types("\x1b[24;80R");
+            answered += 1;
+        }
+        heard.frames.iter().any(|frame| frame["type"] == "closed").then_some(())
+    });
+    assert_eq!(page.closed()["reason"], "idle_timeout");
+    assert!(answered > 0, "nothing was asked");
+    gateway.becomes(&id, "closed/idle_timeout");
+}
+
+#[test]
 fn a_session_ends_at_its_longest_duration_however_busy() {
     let playground = Playground::start();
     let gateway = Gateway::start(Home::with(&playground).set("session.max_duration", "3s"));

@@ -1,6 +1,6 @@
 // Tests what a terminal says by itself: it must not be taken for typing, nor typing for it.
 import { expect, test } from "vitest";
-import { isAnswer, isReport } from "./away";
+import { isAnswer, isReport, isTyped } from "./away";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 
@@ -16,11 +16,15 @@ test.each([
   ["a colour", "\x1b]11;rgb:1111/2222/3333\x1b\\"],
   ["a setting", '\x1bP1$r0"q\x1b\\'],
 ])("%s is an answer", (_what, text) => {
-  expect([isAnswer(bytes(text)), isReport(bytes(text))]).toEqual([true, false]);
+  expect([isAnswer(bytes(text)), isReport(bytes(text)), isTyped(bytes(text))]).toEqual([true, false, false]);
 });
 
-test.each(["\x1b[I", "\x1b[O", "\x1b[<35;10;4M", "\x1b[<0;1;1m", "\x1b[M !!"])("%j is a report", (text) => {
-  expect(isReport(bytes(text))).toBe(true);
+test.each(["\x1b[I", "\x1b[O"])("%j is a report, and nobody's", (text) => {
+  expect([isReport(bytes(text)), isTyped(bytes(text))]).toEqual([true, false]);
+});
+
+test.each(["\x1b[<35;10;4M", "\x1b[<0;1;1m", "\x1b[M !!"])("%j is a report of what a person did", (text) => {
+  expect([isReport(bytes(text)), isTyped(bytes(text))]).toEqual([true, true]);
 });
 
 test.each([
@@ -39,7 +43,8 @@ test.each([
   ["Alt+]", "\x1b]"],
   ["Alt+P", "\x1bP"],
   ["a paste", "\x1b[200~0n\x1b[201~"],
+  ["a long paste", `\x1b]${"0".repeat(8 * 1024)}\x1b\\`],
   ["an answer and a letter", "\x1b[0nc"],
 ])("%s is typed", (_what, text) => {
-  expect([isAnswer(bytes(text)), isReport(bytes(text))]).toEqual([false, false]);
+  expect([isAnswer(bytes(text)), isReport(bytes(text)), isTyped(bytes(text))]).toEqual([false, false, true]);
 });

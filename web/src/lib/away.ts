@@ -14,21 +14,34 @@ export interface Waiting {
   asked: boolean;
 }
 
+/** Nothing that a terminal says by itself is longer; a paste, which may begin alike, is not read for it. */
+const OWN_WORDS_BYTES = 4 * 1024;
+
+function reads(bytes: Uint8Array, words: RegExp): boolean {
+  const mayBe = bytes[0] === 0x1b && bytes.length <= OWN_WORDS_BYTES;
+  return mayBe && words.test(new TextDecoder("latin1").decode(bytes));
+}
+
 // Focus in and out, and the mouse in its SGR and its older encoding: true at their moment, wrong later.
 const REPORTS = /^(?:\x1b\[[IO]|\x1b\[<\d+;\d+;\d+[Mm]|\x1b\[M[^]{3})+$/;
 
 /** Whether these bytes tell of the pointer or the focus, so that nobody typed them. */
 export function isReport(bytes: Uint8Array): boolean {
-  return bytes[0] === 0x1b && REPORTS.test(new TextDecoder("latin1").decode(bytes));
+  return reads(bytes, REPORTS);
 }
 
 // Device attributes, status, the cursor's place, modes, the window's size; colours and settings, as strings (ECMA-48 §8.3, xterm).
 // F3 with a modifier reads as a cursor in the first line: it can be pressed again, while a stray answer is typed into a shell.
-const ANSWERS = /^\x1b(?:\[[?>]?[\d;]*\$?[Rcnty]|[\]P][^\x1b]*\x1b\\)$/;
+const ANSWERS = /^\x1b(?:\[[?>]?[\d;]+(?:\$y|[Rcnt])|[\]P][^\u0000-\u001f\u007f]*\x1b\\)$/;
 
 /** Whether these bytes are what a terminal answers to its target, so that nobody typed them. */
 export function isAnswer(bytes: Uint8Array): boolean {
-  return bytes[0] === 0x1b && ANSWERS.test(new TextDecoder("latin1").decode(bytes));
+  return reads(bytes, ANSWERS);
+}
+
+/** Whether a person is there who typed these bytes, or moved the mouse; judged as the gateway does (`src/core/typing.rs`). */
+export function isTyped(bytes: Uint8Array): boolean {
+  return !isAnswer(bytes) && !reads(bytes, /^\x1b\[[IO]$/);
 }
 
 /** Control characters as Unicode's pictures of them, and the keys that people know by their signs. */

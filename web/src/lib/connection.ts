@@ -1,6 +1,6 @@
 // Owns what one terminal's page and its session say to each other: attach, offsets, acknowledgements, sizes, who types, input that
 // survives a lost socket. Knows neither Svelte nor xterm nor the clock: they come as `Environment` and `View`.
-import { Away, isAnswer, isReport } from "./away";
+import { Away, isAnswer, isReport, isTyped } from "./away";
 import { InputBuffer } from "./input";
 import { Line } from "./line";
 import { parseServerFrame } from "./protocol";
@@ -127,7 +127,7 @@ export class Connection {
       return kept;
     }
     if (!this.#input.push(bytes)) return false;
-    this.#view.idle(null);
+    if (isTyped(bytes)) this.#view.idle(null);
     this.#flush();
     return true;
   }
