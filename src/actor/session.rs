@@ -127,10 +127,7 @@ impl SessionActor {
                         control.probe();
                     }
                 }
-                Effect::Warn(warning) => {
-                    let status = self.last_record.status;
-                    self.wire.tell_all(|| ToSocket::Warn(warning, status));
-                }
+                Effect::Warn(warning) => self.wire.tell_all(|| ToSocket::Warn(warning)),
                 Effect::CloseLink => self.wire.close_link(),
                 Effect::Announce(mut record, transition) => {
                     let (closed, is_new) = (record.is_closed(), record.status != self.last_record.status);

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     core::{
         control::{Answer, Control, Event, TakeOver, Turn},
-        record::{EndReason, Status},
+        record::EndReason,
         session::Warning,
         stream::{AttachNo, BeyondEnd, Input, Limits, Output, Picture, Start},
     },
@@ -87,7 +87,7 @@ pub enum ToSocket {
     /// A question.
     Ask(u64, Prompt),
     /// An ending by the clock is near.
-    Warn(Warning, Status),
+    Warn(Warning),
     /// Are you there?
     Ping,
     /// The session is over; the last frame.

@@ -223,6 +223,11 @@ pub enum GatewayFrame<'a> {
         /// Time left.
         closes_in_ms: u64,
     },
+    /// The session has nearly reached its longest duration, whatever anybody does.
+    DurationWarning {
+        /// Time left.
+        closes_in_ms: u64,
+    },
     /// Something to know that changes nothing yet.
     Notice {
         /// A stable word.

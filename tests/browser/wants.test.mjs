@@ -8,12 +8,28 @@ promise("a terminal behind that closes soon says so in the bar and in the title"
   const desk = await lab.desk(await lab.demo({ "session.idle_timeout": "16s" }));
   const behind = await desk.openPlayground();
   await desk.at("nav-sessions").click();
-  await desk.at(`tab-${behind}`).getByRole("img", { name: "wants an answer" }).waitFor();
+  await desk.at(`tab-${behind}`).getByRole("img", { name: "needs attention" }).waitFor();
   assert.match(await desk.page.title(), /^\(1\) Sessions/);
   await desk.isAccessible();
   await desk.at(`tab-${behind}`).click();
   await desk.at("stay").click();
   await until("the title to say so no more", async () => /^playground/.test(await desk.page.title()));
+});
+
+promise("a session that is nearly at its longest duration says so until it closes, whatever is typed", async (lab) => {
+  const desk = await lab.desk(await lab.demo({ "session.max_duration": "20s" }));
+  const behind = await desk.openPlayground();
+  await desk.at("nav-sessions").click();
+  await desk.at(`tab-${behind}`).getByRole("img", { name: "needs attention" }).waitFor();
+  await desk.at(`tab-${behind}`).click();
+  const left = async () => Number(/closes in (\d+) s/.exec(await desk.at("duration-warning").innerText())[1]);
+  const first = await left();
+  assert.ok(first <= 10, `${first} s`);
+  await desk.ask("echo typed", /^typed$/m);
+  await until("the seconds to go by", async () => (await left()) < first);
+  await desk.isAccessible();
+  assert.match(await desk.ending(), /longest/);
+  await desk.at("duration-warning").waitFor({ state: "detached" });
 });
 
 promise("a question of a terminal behind lies over no other, and is there again in front", async (lab) => {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{Ctx, TerminalSocket, control::asked};
 use crate::{
     actor::{gateway::Phase, wire::ToSocket},
-    core::{record::EndReason, stream::Picture},
+    core::{record::EndReason, session::Warning, stream::Picture},
     ssh::Size,
     web::protocol::{self, Fault, GatewayFrame, LEAVING, STOPPING},
 };
@@ -65,13 +65,13 @@ impl StreamHandler<ToSocket> for TerminalSocket {
             ToSocket::InputAck(input_offset) => self.send(&GatewayFrame::InputAck { input_offset }),
             ToSocket::Status { status, detail } => self.send(&GatewayFrame::Status { status, detail: &detail }),
             ToSocket::Ask(id, prompt) => self.send(&protocol::prompt(id, &prompt)),
-            ToSocket::Warn(warning, _) if warning.reason == EndReason::IdleTimeout => {
-                let closes_in_ms = u64::try_from(warning.closes_in.as_millis()).unwrap_or(u64::MAX);
-                self.send(&GatewayFrame::IdleWarning { closes_in_ms });
-            }
-            ToSocket::Warn(warning, status) => {
-                let detail = format!("The session's time is up in {} s.", warning.closes_in.as_secs());
-                self.send(&GatewayFrame::Status { status: status.as_str(), detail: &detail });
+            ToSocket::Warn(Warning { reason, closes_in }) => {
+                let closes_in_ms = u64::try_from(closes_in.as_millis()).unwrap_or(u64::MAX);
+                if reason == EndReason::IdleTimeout {
+                    self.send(&GatewayFrame::IdleWarning { closes_in_ms });
+                } else {
+                    self.send(&GatewayFrame::DurationWarning { closes_in_ms });
+                }
             }
             ToSocket::Ping => self.outlet.say(OpCode::Ping, b""),
             ToSocket::Closed { reason, exit_status, message } => self.closed(reason, exit_status, &message, ctx),

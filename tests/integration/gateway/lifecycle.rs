@@ -236,12 +236,8 @@ fn a_session_ends_at_its_longest_duration_however_busy() {
     let gateway = Gateway::start(Home::with(&playground).set("session.max_duration", "3s"));
     let (page, id) = gateway.page("playground");
     page.types("yes\r");
-    let warned = page.wait(Duration::from_secs(4), "a warning", |heard| {
-        let detail =
-            |frame: &serde_json::Value| frame["detail"].as_str().is_some_and(|words| words.contains("time is up"));
-        heard.frames.iter().any(detail).then_some(true)
-    });
-    assert!(warned);
+    let warning = page.hears_within(Duration::from_secs(4), "duration_warning");
+    assert!(warning["closes_in_ms"].as_u64().unwrap() <= 1500, "{warning}");
     assert_eq!(page.closed()["reason"], "max_duration");
     gateway.becomes(&id, "closed/max_duration");
 }

@@ -69,6 +69,7 @@ export let seen: {
   resets: number;
   prompts: (Prompt | null)[];
   idle: (number | null)[];
+  timeUp: (number | null)[];
   notices: (string | null)[];
   waiting: Waiting | null;
   controls: Control[];
@@ -118,7 +119,7 @@ export function answers(next: () => Promise<Lookup>): void {
 /** Sets the scene anew, before each test. */
 export function begin(): void {
   [clock, timers, sockets, unparsed] = [0, [], [], []];
-  seen = { lost: [], resets: 0, prompts: [], idle: [], notices: [], waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
+  seen = { lost: [], resets: 0, prompts: [], idle: [], timeUp: [], notices: [], waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };
   answer = () => Promise.resolve({ found: SESSION });
   world = {
     open: () => sockets[sockets.push(new ScriptedSocket()) - 1] as Socket,
@@ -142,6 +143,7 @@ export function begin(): void {
     phase: () => {},
     prompt: (prompt) => seen.prompts.push(prompt),
     idle: (ms) => seen.idle.push(ms),
+    timeUp: (ms) => seen.timeUp.push(ms),
     notice: (message) => seen.notices.push(message),
     watchers: () => {},
     size: (cols, rows) => seen.sizes.push([cols, rows]),

@@ -168,17 +168,6 @@ describe("sending input", () => {
   });
 });
 
-describe("an idle warning", () => {
-  test("is taken back by who types, not by what the terminal says itself", () => {
-    socket().attached();
-    socket().control({ type: "idle_warning", closes_in_ms: 1000 });
-    for (const own of ["\x1b[24;80R", "\x1b[O"]) connection.input(new TextEncoder().encode(own));
-    expect([seen.idle.at(-1), socket().input]).toEqual([1000, [8, 3]]);
-    connection.input(new TextEncoder().encode("a"));
-    expect(seen.idle.at(-1)).toBe(null);
-  });
-});
-
 describe("typing while away", () => {
   const typed = (text: string) => connection.input(new TextEncoder().encode(text));
   const arrived = () =>

@@ -255,6 +255,8 @@ export class Connection {
         return this.#line.changed(frame.status, frame.detail);
       case "idle_warning":
         return this.#view.idle(frame.closes_in_ms);
+      case "duration_warning":
+        return this.#view.timeUp(frame.closes_in_ms);
       case "notice":
         this.#notice = frame.message;
         return this.#view.notice(frame.message);
@@ -373,6 +375,7 @@ export class Connection {
     }
     this.#view.prompt(null);
     this.#view.idle(null);
+    this.#view.timeUp(null);
     // A gateway that still means it says so again.
     this.#notice = null;
     this.#view.notice(null);

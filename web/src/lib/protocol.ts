@@ -187,6 +187,8 @@ export type ServerFrame =
   | { type: "status"; status: Status; detail: string }
   /** Nothing was typed for long; the session closes unless `stay` or input comes. */
   | { type: "idle_warning"; closes_in_ms: number }
+  /** The session has nearly reached its longest duration; nothing puts that off. */
+  | { type: "duration_warning"; closes_in_ms: number }
   /** Something to know that changes nothing yet: the gateway is about to stop. */
   | { type: "notice"; code: string; message: string }
   /** The session is over; the socket closes with 1000. */

@@ -14,6 +14,8 @@ export interface View {
   prompt(prompt: Prompt | null): void;
   /** The session closes in so many milliseconds for want of input; `null` takes the warning back. */
   idle(closesInMs: number | null): void;
+  /** The session closes in so many milliseconds, whatever anybody does; `null` where that is not known any more. */
+  timeUp(closesInMs: number | null): void;
   /** The gateway has something to say that changes nothing yet; `null` once it no longer holds. */
   notice(message: string | null): void;
   /** The terminal's size is not this page's own, which looks on. */

@@ -23,7 +23,7 @@ export interface Tab {
   elsewhere?: boolean;
   /** Whether several lines are pasted here without a question. */
   pastesFreely?: boolean;
-  /** Whether something in it waits for the person's answer, perhaps not for long. */
+  /** Whether something in it waits for the person, perhaps not for long. */
   needs?: boolean;
 }
 
