@@ -1,5 +1,6 @@
 // Owns what reaches a shell of what a person pastes, or types while the connection is away: asked, shown, and only once.
 import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
@@ -31,6 +32,18 @@ promise("one line is pasted at once, and none of its control characters reaches 
   await desk.reads(/^a\[201~b$/m);
 });
 
+promise("a paste of 100 MiB arrives whole, and the terminal lives on", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  await desk.openPlayground();
+  await desk.type("paste");
+  const part = randomBytes(512 * 1024).toString("hex");
+  await paste(desk, part, 100);
+  await desk.page.keyboard.press("Control+d");
+  const digest = createHash("sha256").update(part.repeat(100)).digest("hex");
+  await desk.reads(new RegExp(`^paste: ${100 * 1024 * 1024} bytes, SHA-256 ${digest}$`, "m"), 60_000);
+  await desk.ask("echo lives", /^lives$/m);
+});
+
 promise("a line typed while the gateway is away is shown and arrives once; several wait for a word", async (lab) => {
   const gateway = await lab.demo();
   const line = await lab.line(gateway);
@@ -50,15 +63,15 @@ promise("a line typed while the gateway is away is shown and arrives once; sever
   await desk.reads(/^first\n(.*\n)*second$/m);
 });
 
-/** Pastes a text into the terminal in front, as a browser does it. */
-async function paste(desk, text) {
+/** Pastes a text, so many times over, into the terminal in front, as a browser does it. */
+async function paste(desk, text, times = 1) {
   await desk.at("terminal").click();
-  await desk.page.evaluate((text) => {
+  await desk.page.evaluate(([text, times]) => {
     const clipboardData = new DataTransfer();
-    clipboardData.setData("text/plain", text);
+    clipboardData.setData("text/plain", text.repeat(times));
     const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
     document.activeElement.dispatchEvent(event);
-  }, text);
+  }, [text, times]);
 }
 
 /** Types while the network is down, and brings it back. */

@@ -6,8 +6,11 @@ export const FRAME_BYTES = 16 * 1024;
 /** How many bytes may be on their way unacknowledged. */
 export const UNACKNOWLEDGED_BYTES = 64 * 1024;
 
-/** The bound of the queue. A paste beyond it is refused whole, since half a paste is worse than none. */
-export const QUEUE_BYTES = 32 * 1024 * 1024;
+/**
+ * The bound of the queue: what is pasted lies in the page's memory anyway, and no more of it than is unacknowledged leaves it. A
+ * paste beyond it is refused whole, since half a paste is worse than none.
+ */
+export const QUEUE_BYTES = 128 * 1024 * 1024;
 
 /**
  * A queue of input in three parts: taken (forgotten), sent, waiting. Offsets count from the session's start.
