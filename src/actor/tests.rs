@@ -29,6 +29,8 @@ use crate::{
 };
 
 #[cfg(test)]
+mod backlog;
+#[cfg(test)]
 mod evidence;
 #[cfg(test)]
 mod gated;

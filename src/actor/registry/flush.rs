@@ -303,7 +303,7 @@ impl RegistryActor {
         false
     }
 
-    fn priority(write: &Write) -> Priority {
+    pub(super) fn priority(write: &Write) -> Priority {
         if write.transitions.is_empty() { Priority::Activity } else { Priority::of(&write.record) }
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use super::RegistryActor;
-use crate::{actor::clock, core::ledger::Priority};
+use crate::actor::clock;
 
 /// Sessions read back from the outbox at a time.
 const REFILL: u32 = 1_000;
@@ -46,7 +46,7 @@ impl RegistryActor {
                     let mut full = false;
                     if let Some(sink) = &mut registry.records {
                         for write in pending {
-                            full |= sink.ledger.push(clock::instant(), Priority::Lifecycle, write).is_err();
+                            full |= sink.ledger.push(clock::instant(), Self::priority(&write), write).is_err();
                         }
                     }
                     if full {

@@ -1,7 +1,7 @@
 //! The stores of the actors' tests: real ones, the records held back and made to fail as a test says, the live view counted.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -22,6 +22,8 @@ pub struct Gated {
     pub store: SqliteStore,
     pub gate: Semaphore,
     pub failures: AtomicUsize,
+    /// The sessions that each batch it took closed.
+    pub closes: Mutex<Vec<Vec<SessionId>>>,
     /// Whether it can be neither listed nor asked for one record.
     pub unreadable: AtomicBool,
     /// Held, a listing hangs.
@@ -40,6 +42,7 @@ impl Gated {
             store,
             gate: Semaphore::new(1),
             failures: AtomicUsize::new(0),
+            closes: Mutex::default(),
             unreadable: AtomicBool::new(false),
             listings: Semaphore::new(1),
             unanswered: AtomicUsize::new(0),
@@ -57,7 +60,10 @@ impl RecordStore for Gated {
             if fails.is_ok() {
                 return Err(StoreError::Unavailable("told to fail".into()));
             }
-            self.store.apply(batch).await
+            let closes = batch.iter().filter(|write| write.record.is_closed()).map(|write| write.record.id).collect();
+            self.store.apply(batch).await?;
+            self.closes.lock().unwrap().push(closes);
+            Ok(())
         }
         .boxed()
     }

@@ -45,6 +45,9 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 /// The terminal's size in the browsers of [`House::attach`]; [`request`] asks for another.
 pub const BROWSER: Size = Size { cols: 132, rows: 50 };
 
+/// Sessions that wait in memory for the records: few, so that tests come beyond them.
+const FEW: usize = 100;
+
 /// What targets say to what they hear.
 #[derive(Clone, Copy, Default)]
 pub enum Echo {
@@ -140,20 +143,25 @@ pub struct House {
 impl House {
     /// On one machine: the journal is the record store.
     pub async fn new() -> Self {
-        Self::over(None, Echo::Nothing, false).await
+        Self::over(None, FEW, Echo::Nothing, false).await
     }
 
     /// With a record store of its own beside the journal.
     pub async fn with_records() -> Self {
-        Self::over(Some(remote().await), Echo::Nothing, false).await
+        Self::over(Some(remote().await), FEW, Echo::Nothing, false).await
+    }
+
+    /// The same, with as much room in memory for what that is to be told as a gateway has.
+    pub async fn roomy() -> Self {
+        Self::over(Some(remote().await), 20_000, Echo::Nothing, false).await
     }
 
     /// With an actor of every kind, and targets that echo.
     pub async fn whole(echo: Echo) -> Self {
-        Self::over(Some(remote().await), echo, true).await
+        Self::over(Some(remote().await), FEW, echo, true).await
     }
 
-    async fn over(remote: Option<(Arc<Gated>, tempfile::TempDir)>, echo: Echo, tells: bool) -> Self {
+    async fn over(remote: Option<(Arc<Gated>, tempfile::TempDir)>, ahead: usize, echo: Echo, tells: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
         let records = Gated::new(if remote.is_some() { store.keep_outbox().await.unwrap() } else { store });
@@ -183,7 +191,7 @@ impl House {
                 max_sessions: 2_000,
                 max_per_user: 1_200,
                 flush_batch: 500,
-                records_ahead: 100,
+                records_ahead: ahead,
                 flush_interval: Duration::from_millis(50),
                 cleanup_batch: 50,
                 retention: None,

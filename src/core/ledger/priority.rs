@@ -12,10 +12,12 @@ pub enum Priority {
     Lifecycle,
     /// A limit of time ended it.
     Limit,
-    /// Its target or its gateway failed it.
+    /// Its target failed it, or its gateway had no room for it.
     Peer,
     /// Nobody came back to it.
     Expired,
+    /// Nobody ran it any more: what is told of it was over before.
+    Orphan,
     /// Signs of life; a later one makes it superfluous.
     Activity,
     /// What a comparison of the stores found missing.
@@ -23,11 +25,19 @@ pub enum Priority {
 }
 
 /// As many as there are classes.
-pub(super) const CLASSES: usize = 7;
+pub(super) const CLASSES: usize = 8;
 
 impl Priority {
-    pub(super) const ALL: [Self; CLASSES] =
-        [Self::Kill, Self::Lifecycle, Self::Limit, Self::Peer, Self::Expired, Self::Activity, Self::Repair];
+    pub(super) const ALL: [Self; CLASSES] = [
+        Self::Kill,
+        Self::Lifecycle,
+        Self::Limit,
+        Self::Peer,
+        Self::Expired,
+        Self::Orphan,
+        Self::Activity,
+        Self::Repair,
+    ];
 
     /// The class of a transition that led to `record`.
     pub fn of(record: &Record) -> Self {
@@ -36,11 +46,9 @@ impl Priority {
             Some(Terminated | Revoked | Fenced) => Self::Kill,
             None | Some(Exited | UserClosed | Shutdown) => Self::Lifecycle,
             Some(IdleTimeout | MaxDuration) => Self::Limit,
-            Some(
-                PeerLost | PeerClosed | ConnectFailed | AuthFailed | HostKeyRejected | NodeLost | ActorFailed
-                | Overloaded,
-            ) => Self::Peer,
+            Some(PeerLost | PeerClosed | ConnectFailed | AuthFailed | HostKeyRejected | Overloaded) => Self::Peer,
             Some(DetachExpired) => Self::Expired,
+            Some(NodeLost | ActorFailed) => Self::Orphan,
         }
     }
 

@@ -213,6 +213,26 @@ fn a_kill_does_not_wait_behind_ten_thousand_endings() {
     }
 }
 
+/// Of ends that come together, and of which a batch holds one, what an operator or a right ended goes first, then what people
+/// wait for, and last what nobody ran.
+#[test]
+fn endings_go_in_the_order_of_who_waits_for_them() {
+    use EndReason::*;
+    let (mut ledger, now) = (Ledger::new(Limits { closes: 1, ..limits() }), Instant::now());
+    let ordered = [Terminated, Exited, MaxDuration, PeerLost, DetachExpired, NodeLost];
+    for (n, reason) in (0..6).zip(ordered).rev() {
+        let mut ending = close(n);
+        ending.record.end_reason = Some(reason);
+        ledger.push(now, Priority::of(&ending.record), ending).unwrap();
+    }
+    let mut told = Vec::new();
+    while let Some(batch) = ledger.poll_batch(now) {
+        told.extend(batch.into_iter().filter_map(|write| write.record.end_reason));
+        ledger.ack(now);
+    }
+    assert_eq!(told, ordered);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(Priority, Box<Write>),

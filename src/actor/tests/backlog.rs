@@ -1,0 +1,141 @@
+//! Who does not wait behind thousands of sessions that end at once: an operator who ends one, and whoever comes behind what
+//! the outbox gives back.
+
+use std::time::{Duration, Instant};
+
+use super::{
+    gated::Gated,
+    house::{House, eventually, read},
+};
+use crate::{
+    actor::registry::{Announcement, RegistryMessage},
+    core::record::{EndReason, Record, SessionId, Status, UtcMicros},
+    store::{Journal, RecordStore, Write},
+};
+
+/// As many ends at once as a whole network brings that goes away.
+const BACKLOG: u16 = 10_000;
+
+/// The `n`th end of a session like `of`, that came before it.
+fn ending(of: &Record, reason: EndReason, n: u16) -> Write {
+    let start_time = UtcMicros(of.start_time.0 - 1_000_000);
+    let mut random = [reason as u8; 10];
+    random[8..].copy_from_slice(&n.to_be_bytes());
+    let record = Record {
+        id: SessionId::new(start_time, random),
+        version: of.version + 1,
+        status: Status::Closed,
+        end_reason: Some(reason),
+        start_time,
+        end_time: Some(start_time),
+        detected_at: Some(of.start_time),
+        ..of.clone()
+    };
+    let transitions = vec![record.transition(of.start_time, "ended by a test".into())];
+    Write { record, transitions }
+}
+
+/// Has the registry told of it.
+async fn tell(house: &House, Write { record, mut transitions }: Write) {
+    let announcement = Announcement { record, transition: transitions.pop() };
+    let told = RegistryMessage::Announce { announcement, durable: None };
+    assert!(house.gateway.parts.registry.deliver(told).await.is_ok());
+}
+
+/// How many sessions wait for a store.
+async fn depth(house: &House, store: &str) -> usize {
+    let stores = house.gateway.stores().await.unwrap();
+    stores.iter().find(|report| report.store == store).map_or(0, |report| report.queue_depth)
+}
+
+/// In which of the batches that a store took, the first one after `before` of them being 0, a session was closed.
+fn place(store: &Gated, before: usize, id: SessionId) -> Option<usize> {
+    store.closes.lock().unwrap().iter().skip(before).position(|closed| closed.contains(&id))
+}
+
+fn taken(store: &Gated) -> usize {
+    store.closes.lock().unwrap().len()
+}
+
+async fn is_closed(store: &Gated, id: SessionId) -> bool {
+    store.store.get(id).await.unwrap().is_some_and(|record| record.is_closed())
+}
+
+/// Of each store the batch that is under way is waited for, and no other.
+#[actix_rt::test]
+async fn a_kill_is_in_the_next_batch_of_each_store_whatever_waits() {
+    let house = House::roomy().await;
+    let (journal, remote) = (&house.records, house.remote.as_ref().unwrap());
+    let (id, mut attached, _target) = house.active().await;
+    eventually(async || depth(&house, "journal").await + depth(&house, "records").await == 0).await;
+    let (journal_held, remote_held) = (journal.gate.acquire().await.unwrap(), remote.gate.acquire().await.unwrap());
+    let like = house.find(id).await;
+    for n in 0..BACKLOG {
+        tell(&house, ending(&like, EndReason::PeerLost, n)).await;
+    }
+    house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    eventually(async || depth(&house, "journal").await > usize::from(BACKLOG)).await;
+
+    let before = taken(journal);
+    drop(journal_held);
+    read(&mut attached, b"").await;
+    assert!(place(journal, before, id).is_some_and(|nth| nth <= 1), "{:?}", place(journal, before, id));
+    let before = taken(remote);
+    drop(remote_held);
+    eventually(async || place(remote, before, id).is_some()).await;
+    assert!(place(remote, before, id).is_some_and(|nth| nth <= 1), "{:?}", place(remote, before, id));
+}
+
+/// The quickest of a few: what a busy machine adds is not the gateway's.
+#[actix_rt::test]
+async fn a_kill_under_ten_thousand_endings_is_in_both_stores_within_a_tenth_of_a_second() {
+    let house = House::roomy().await;
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        sessions.push(house.active().await);
+    }
+    eventually(async || depth(&house, "journal").await + depth(&house, "records").await == 0).await;
+    let like = house.find(sessions[0].0).await;
+    let held = house.records.gate.acquire().await.unwrap();
+    for n in 0..BACKLOG {
+        tell(&house, ending(&like, EndReason::PeerLost, n)).await;
+    }
+    drop(held);
+    let mut quickest = Duration::MAX;
+    for (id, attached, _target) in &mut sessions {
+        let asked = Instant::now();
+        house.gateway.end(*id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+        // They are told once the journal has it.
+        read(attached, b"").await;
+        eventually(async || is_closed(house.remote.as_ref().unwrap(), *id).await).await;
+        quickest = quickest.min(asked.elapsed());
+    }
+    assert!(depth(&house, "journal").await > 0, "nothing waited any more");
+    println!("the quickest kill took {quickest:?}");
+    assert!(quickest <= Duration::from_millis(100), "{quickest:?}");
+}
+
+#[actix_rt::test]
+async fn what_the_outbox_gives_back_has_the_place_of_its_ending() {
+    let house = House::roomy().await;
+    let remote = house.remote.as_ref().unwrap();
+    let id = house.open().await;
+    let like = house.find(id).await;
+    house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    eventually(async || is_closed(remote, id).await).await;
+    eventually(async || house.records.store.outbox_len().await.unwrap() == 0).await;
+    let held = remote.gate.acquire().await.unwrap();
+    // More than a few batches close, as an earlier life left them.
+    let left = (0..400).map(|n| ending(&like, EndReason::NodeLost, n)).collect();
+    house.records.store.apply(left).await.unwrap();
+    assert!(house.gateway.parts.registry.tell(RegistryMessage::Panic).is_ok());
+    eventually(async || depth(&house, "records").await == 400).await;
+    let lost = ending(&like, EndReason::PeerLost, 0);
+    let id = lost.record.id;
+    tell(&house, lost).await;
+    eventually(async || depth(&house, "records").await == 401).await;
+    let before = taken(remote);
+    drop(held);
+    eventually(async || place(remote, before, id).is_some()).await;
+    assert!(place(remote, before, id).is_some_and(|nth| nth <= 1), "{:?}", place(remote, before, id));
+}
