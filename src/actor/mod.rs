@@ -23,8 +23,8 @@
 //! ├── people        permanent, 5 in 10 s, then the process; every session is held against the rights anew
 //! └── session …     transient, 3 in 10 s, then the session alone, closed as `actor_failed`; its shell and offsets stay
 //! The audit log is written by a task that holds no state worth a restart; without it acts that need it are refused.
-//! HTTP workers belong to actix-web: a handler that panics costs its connection; the store writers are futures of the
-//! registry, and fail with it.
+//! HTTP workers belong to actix-web: a handler that panics costs its connection, and so does a terminal's socket, whose session
+//! is told; the store writers are futures of the registry, and fail with it.
 //! ```
 
 use std::{sync::Arc, time::Duration};
@@ -84,7 +84,7 @@ pub mod wire;
 pub mod world;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// What the actors are told once, at the start.
 #[derive(Debug, Clone)]

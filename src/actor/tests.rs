@@ -35,7 +35,7 @@ mod evidence;
 #[cfg(test)]
 mod gated;
 #[cfg(test)]
-mod house;
+pub mod house;
 #[cfg(test)]
 mod leaving;
 #[cfg(test)]

@@ -33,6 +33,9 @@ pub mod error;
 pub mod events;
 /// How metrics are written.
 mod exposition;
+/// What it costs when something of this room fails.
+#[cfg(test)]
+mod failing;
 /// What the tests of this room share.
 #[cfg(test)]
 mod fixture;

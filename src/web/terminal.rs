@@ -56,6 +56,10 @@ const BACKLOG: usize = 1024 * 1024;
 /// Of it, handed on at once: an SSH packet.
 const PIECE: usize = 32 * 1024;
 
+/// A ping that makes the socket fail, so that a test can see what that costs.
+#[cfg(test)]
+pub(super) const FAIL: &[u8] = b"fail";
+
 /// `GET /api/v1/sessions/{id}/terminal`: upgrades to a WebSocket.
 pub async fn terminal(
     request: HttpRequest,
@@ -303,6 +307,8 @@ impl StreamHandler<Result<Message, ProtocolError>> for TerminalSocket {
             Ok(Message::Binary(bytes)) => self.typed(&bytes, ctx),
             Ok(Message::Text(text)) => self.text(text.as_bytes(), ctx),
             Ok(Message::Continuation(item)) => self.fragment(item, ctx),
+            #[cfg(test)]
+            Ok(Message::Ping(payload)) if payload == FAIL => panic!("asked to"),
             Ok(Message::Ping(payload)) => self.outlet.say(OpCode::Pong, payload),
             Ok(Message::Pong(_)) => {
                 self.gateway.observations().heartbeats.inc();

@@ -1,0 +1,168 @@
+//! What it costs when something of this room fails: a terminal's socket its page, whose session goes on and takes it back; a
+//! handler its connection. Over real connections, all of one thread.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use actix_http::ws::{Frame, Message, ProtocolError};
+use actix_web::{
+    App, HttpResponse, HttpServer,
+    dev::ServerHandle,
+    http::header::AUTHORIZATION,
+    rt,
+    web::{self, Data},
+};
+use awc::Client;
+use bytes::Bytes;
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{
+    auth::ADMIN,
+    fixture::{TOKEN, settings},
+    protocol::SUBPROTOCOL,
+    routes,
+    state::State,
+    terminal::FAIL,
+};
+use crate::{
+    actor::{
+        gateway::OpenSession,
+        tests::house::{House, Target, eventually, hurried, request},
+    },
+    core::record::{SessionId, Status},
+    ssh::LinkEvent,
+};
+
+/// Sooner than a ping goes unanswered: by then a session knows only if it was told.
+const TOLD: Duration = Duration::from_secs(5);
+
+/// A gateway and the server before it.
+struct Site {
+    house: House,
+    addr: SocketAddr,
+    server: ServerHandle,
+    client: Client,
+}
+
+async fn fails() -> HttpResponse {
+    panic!("asked to")
+}
+
+impl Site {
+    async fn new() -> Self {
+        let house = House::new().await;
+        let state = Data::new(State::new(house.gateway.clone(), settings()));
+        let app = move || {
+            App::new().app_data(state.clone()).route("/fails", web::head().to(fails)).configure(routes::configure)
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = HttpServer::new(app).workers(1).disable_signals().shutdown_timeout(0);
+        let server = server.listen(listener).unwrap().run();
+        let handle = server.handle();
+        rt::spawn(server);
+        Self { house, addr, server: handle, client: Client::new() }
+    }
+
+    /// A session with its page and its target.
+    async fn active(&self) -> (SessionId, impl Page, Target) {
+        let opened = self.house.gateway.open(OpenSession { username: ADMIN.to_owned(), ..request() });
+        let id = opened.await.unwrap().id;
+        let page = self.attach(id, None).await;
+        eventually(async || self.house.find(id).await.status == Status::Active).await;
+        let target = self.house.targets.0.lock().unwrap().last().unwrap().clone();
+        (id, page, target)
+    }
+
+    /// A page that is new, or was shown so many bytes.
+    async fn attach(&self, id: SessionId, shown: Option<usize>) -> impl Page {
+        let origin = format!("http://{}", self.addr);
+        let upgrade = self.client.ws(format!("{origin}/api/v1/sessions/{id}/terminal")).origin(origin);
+        let upgrade = upgrade.set_header(AUTHORIZATION, format!("Bearer {TOKEN}")).protocols([SUBPROTOCOL]);
+        let (_, mut page) = hurried(upgrade.connect()).await.unwrap();
+        let attach = json!({
+            "type": "attach", "cols": 80, "rows": 24, "mode": "interactive", "client_id": "page", "output_offset": shown,
+        });
+        page.send(Message::Text(attach.to_string().into())).await.unwrap();
+        hears(&mut page, "\"type\":\"attached\"").await;
+        page
+    }
+}
+
+/// A browser's end of a socket.
+trait Page: Stream<Item = Result<Frame, ProtocolError>> + Sink<Message, Error = ProtocolError> + Unpin {}
+
+impl<S> Page for S where S: Stream<Item = Result<Frame, ProtocolError>> + Sink<Message, Error = ProtocolError> + Unpin {}
+
+/// Takes frames until one has `wanted` in it.
+async fn hears(page: &mut impl Page, wanted: &str) {
+    loop {
+        match hurried(page.next()).await.expect("the socket goes on").unwrap() {
+            Frame::Text(bytes) | Frame::Binary(bytes) if String::from_utf8_lossy(&bytes).contains(wanted) => return,
+            Frame::Ping(payload) => page.send(Message::Pong(payload)).await.unwrap(),
+            Frame::Close(reason) => panic!("closed: {reason:?}"),
+            Frame::Text(_) | Frame::Binary(_) | Frame::Continuation(_) | Frame::Pong(_) => {}
+        }
+    }
+}
+
+fn says(target: &Target, text: &'static str) {
+    target.says.send(LinkEvent::Output(Bytes::from_static(text.as_bytes()))).unwrap();
+}
+
+/// The head of an answer; nothing where the connection ends instead.
+async fn asks(stream: &mut TcpStream, path: &str) -> String {
+    let request = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let Ok(byte) = hurried(stream.read_u8()).await else { break };
+        head.push(byte);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+#[actix_rt::test]
+async fn a_socket_that_fails_leaves_its_session_detached_and_to_be_taken_up_again() {
+    let site = Site::new().await;
+    let (_other, mut neighbour, heard_there) = site.active().await;
+    let (id, mut page, target) = site.active().await;
+    says(&target, "before");
+    hears(&mut page, "before").await;
+    page.send(Message::Ping(Bytes::from_static(FAIL))).await.unwrap();
+    hurried(async { while let Some(Ok(_)) = page.next().await {} }).await;
+    let detached = eventually(async || site.house.find(id).await.status == Status::Detached);
+    tokio::time::timeout(TOLD, detached).await.expect("nobody told the session");
+
+    says(&target, "meanwhile");
+    let mut page = site.attach(id, Some("before".len())).await;
+    hears(&mut page, "meanwhile").await;
+    eventually(async || site.house.find(id).await.status == Status::Active).await;
+    says(&heard_there, "nothing happened");
+    hears(&mut neighbour, "nothing happened").await;
+    site.server.stop(false).await;
+}
+
+#[actix_rt::test]
+async fn a_handler_that_fails_costs_its_own_connection_and_no_other() {
+    let site = Site::new().await;
+    let (id, mut page, target) = site.active().await;
+    let connect = async || hurried(TcpStream::connect(site.addr)).await.unwrap();
+    let (mut neighbour, mut failing) = (connect().await, connect().await);
+    assert!(asks(&mut neighbour, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    assert!(asks(&mut failing, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(asks(&mut failing, "/fails").await, "");
+    assert!(asks(&mut neighbour, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    assert!(asks(&mut connect().await, "/healthz").await.starts_with("HTTP/1.1 200 "));
+    says(&target, "still here");
+    hears(&mut page, "still here").await;
+    assert_eq!(site.house.find(id).await.status, Status::Active);
+    site.server.stop(false).await;
+}
