@@ -74,10 +74,12 @@ impl SessionActor {
         }
         self.session.handle_timeout(now);
         self.wire.keyboard.borrow_mut().handle_timeout(now.at);
+        self.wire.onlookers.borrow_mut().handle_timeout(now.at);
         if self.last_record.is_closed() {
             // The close is on its way into the journal. Nothing else is told before it is there.
             return self.arm();
         }
+        self.note_onlookers(now);
         self.carry_control(now);
         self.carry_out(ctx);
         // A browser that was dropped on the way may have typed.
@@ -98,6 +100,15 @@ impl SessionActor {
             self.stalled = stalled;
             self.session.handle(now, Event::Stalled { lasted });
             self.wire.keyboard.borrow_mut().handle(now.at, control::Event::Stalled(lasted));
+            self.wire.onlookers.borrow_mut().stalled(lasted);
+        }
+    }
+
+    /// Has the history tell who came to look on, and who has left.
+    fn note_onlookers(&mut self, now: Moment) {
+        let notes: Vec<_> = std::iter::from_fn(|| self.wire.onlookers.borrow_mut().poll_effect()).collect();
+        for detail in notes {
+            self.session.handle(now, Event::Noted { detail });
         }
     }
 
@@ -191,8 +202,8 @@ impl SessionActor {
 
     /// Arms the one timer at the next deadline; one that rings early is let ring, since every ring reads the clocks anew.
     fn arm(&self) {
-        let moves = self.wire.keyboard.borrow().poll_timeout();
-        let next = self.session.poll_timeout().map(|next| moves.map_or(next, |moves| moves.min(next)));
+        let company = [self.wire.keyboard.borrow().poll_timeout(), self.wire.onlookers.borrow().poll_timeout()];
+        let next = self.session.poll_timeout().map(|next| company.into_iter().flatten().fold(next, Ord::min));
         match next {
             Some(next) => self.timer.ring_by(clock::tick_after(next)),
             None => self.timer.set(None),

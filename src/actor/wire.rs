@@ -30,6 +30,7 @@ use super::{
 use crate::{
     core::{
         control::{Answer, Control, Event, TakeOver, Turn},
+        onlookers::Onlookers,
         record::EndReason,
         session::Warning,
         stream::{AttachNo, BeyondEnd, Input, Limits, Output, Picture, Start},
@@ -208,6 +209,8 @@ pub struct Wire {
     pub(super) drained: Arc<Notify>,
     /// Who types: whose input counts.
     pub(super) keyboard: RefCell<Control>,
+    /// Who looks on, as the history tells it.
+    pub(super) onlookers: RefCell<Onlookers>,
     /// Whether the target's connection is not being read: the window is full, or it says much that nobody watches.
     pub(super) paused: Cell<bool>,
     /// The terminal's size, as the target was told.
@@ -236,6 +239,7 @@ impl Wire {
             output: RefCell::new(Output::new(limits)),
             input: RefCell::default(),
             drained: Arc::default(),
+            onlookers: RefCell::new(Onlookers::new(&keyboard.owner().name)),
             keyboard: RefCell::new(keyboard),
             paused: Cell::new(false),
             size: Cell::new(Size { cols: 80, rows: 24 }),
@@ -285,6 +289,9 @@ impl Wire {
         if interactive && let Some(pending) = self.pending.borrow().as_ref() {
             viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));
         }
+        if !interactive {
+            self.onlookers.borrow_mut().came(attach, &viewer.user);
+        }
         self.viewers.borrow_mut().push(viewer.clone());
         self.tell_watchers();
         self.tell_requests();
@@ -298,7 +305,9 @@ impl Wire {
 
     /// Disconnects a socket; harmless when it is not connected.
     pub(super) fn detach(&self, attach: AttachNo) {
-        self.keyboard.borrow_mut().handle(clock::instant(), Event::Gone { attach, left: false });
+        let now = clock::instant();
+        self.keyboard.borrow_mut().handle(now, Event::Gone { attach, left: false });
+        self.onlookers.borrow_mut().gone(now, attach);
         let gone = self.viewer(attach);
         self.viewers.borrow_mut().retain(|viewer| viewer.attach != attach);
         self.output.borrow_mut().detach(attach);

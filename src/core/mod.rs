@@ -25,6 +25,8 @@ mod name;
 pub mod neighbours;
 /// Signing in with an OpenID Connect provider.
 pub mod oidc;
+/// Who looks on in a session, as its history tells it.
+pub mod onlookers;
 /// How fast the sweeps may go.
 pub mod pace;
 /// How passwords are kept and compared.

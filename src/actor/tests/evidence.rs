@@ -10,7 +10,7 @@ use crate::{
         session::{Attach, SessionMessage},
     },
     core::{
-        record::{Status, UtcMicros},
+        record::{EndReason, Status, UtcMicros},
         session::Loss,
     },
     store::{LiveStore, RecordStore},
@@ -67,4 +67,26 @@ async fn who_looks_on_is_counted_here_and_in_the_live_view_as_they_come_and_go()
     eventually(async || counted(1).await).await;
     onlooker.session.tell(SessionMessage::SocketLost(onlooker.ends.attach, Loss::Broken)).unwrap();
     eventually(async || counted(0).await).await;
+}
+
+#[actix_rt::test]
+async fn who_looks_on_is_written_down_and_the_owner_is_not() {
+    let house = House::new().await;
+    let (id, _attached, _target) = house.active().await;
+    let looks_on = async |user: &str, moves| {
+        let request = Attach { interactive: false, user: user.into(), moves, ..House::page() };
+        house.gateway.attach(id, request).await.unwrap().unwrap().unwrap()
+    };
+    let _others = [looks_on("ada", true).await, looks_on("bob", true).await, looks_on("eve", false).await];
+    let _again = looks_on("bob", true).await;
+    let told = async || {
+        let history = house.records.store.history(id).await.unwrap();
+        history.into_iter().map(|at| at.detail).filter(|detail| detail.starts_with("watch")).collect::<Vec<_>>()
+    };
+    let expected = ["bob", "eve"].map(|name| format!("watched: {name} looks on in the session of ada."));
+    eventually(async || told().await == expected).await;
+    // What comes behind it is written behind it, so nothing more was.
+    house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    eventually(async || house.find(id).await.is_closed()).await;
+    assert_eq!(told().await, expected);
 }

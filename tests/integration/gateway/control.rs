@@ -359,3 +359,26 @@ fn the_policy_says_whether_an_operator_takes_control_without_asking() {
         guest.hears("input_refused");
     }
 }
+
+#[test]
+fn who_looks_on_is_written_down_once_however_often_their_page_is_loaded() {
+    let playground = Playground::start();
+    let gateway = Gateway::start(Home::with(&playground));
+    add(&gateway, "ada", "user", &["playground"]);
+    add(&gateway, "otto", "operator", &[]);
+    let [ada, otto] = ["ada", "otto"].map(|name| Person::signs_in(&gateway, name, PASSWORD).unwrap());
+    let id = ada.opens("playground");
+    let (owner, own) = (ada.socket(&id), ada.socket(&id));
+    owner.attach(&owners("hers"));
+    gateway.becomes(&id, "active");
+    own.attach(&guests("her other"));
+    for _ in 0..5 {
+        let guest = otto.socket(&id);
+        guest.attach(&guests("his"));
+        guest.leaves();
+    }
+    is_noted(&gateway, &id, "watch_ended: otto left the session of ada");
+    let notes = gateway.history(&id).iter().filter(|detail| detail.contains("watch")).count();
+    assert_eq!(notes, 2, "one watching: {:?}", gateway.history(&id));
+    is_noted(&gateway, &id, "watched: otto looks on in the session of ada.");
+}

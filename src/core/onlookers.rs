@@ -1,0 +1,159 @@
+//! Who looks on in a session, as its history tells it: once when somebody comes, and once when they have left for good. Knows no
+//! socket and no right.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::stream::AttachNo;
+
+/// How long somebody without a page still looks on: one that is loaded anew, or was cut off, is back sooner, and a history in
+/// which a page that reloads in a loop fills the lines tells nothing else any more.
+pub const BACK_WITHIN: Duration = Duration::from_secs(10);
+
+/// Somebody who looks on, on however many pages.
+#[derive(Debug, Default)]
+struct Onlooker {
+    pages: BTreeSet<AttachNo>,
+    /// Until when they may come back, while no page of theirs is here.
+    back_by: Option<Instant>,
+}
+
+/// Everybody who looks on in one session. Its owner does not count.
+#[derive(Debug)]
+pub struct Onlookers {
+    owner: String,
+    known: BTreeMap<String, Onlooker>,
+    notes: VecDeque<String>,
+}
+
+impl Onlookers {
+    /// Nobody looks on in the session of `owner`.
+    pub fn new(owner: &str) -> Self {
+        Self { owner: owner.to_owned(), known: BTreeMap::new(), notes: VecDeque::new() }
+    }
+
+    /// A page came that looks on.
+    pub fn came(&mut self, attach: AttachNo, name: &str) {
+        if name == self.owner {
+            return;
+        }
+        if !self.known.contains_key(name) {
+            self.notes.push_back(format!("watched: {name} looks on in the session of {}.", self.owner));
+        }
+        let onlooker = self.known.entry(name.to_owned()).or_default();
+        onlooker.pages.insert(attach);
+        onlooker.back_by = None;
+    }
+
+    /// A socket is gone, whatever its page did.
+    pub fn gone(&mut self, now: Instant, attach: AttachNo) {
+        let Some(onlooker) = self.known.values_mut().find(|onlooker| onlooker.pages.contains(&attach)) else { return };
+        onlooker.pages.remove(&attach);
+        if onlooker.pages.is_empty() {
+            onlooker.back_by = Some(now + BACK_WITHIN);
+        }
+    }
+
+    /// The host did not run for so long: nobody could come back.
+    pub fn stalled(&mut self, lasted: Duration) {
+        self.known.values_mut().filter_map(|onlooker| onlooker.back_by.as_mut()).for_each(|back_by| *back_by += lasted);
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.known.values().filter_map(|onlooker| onlooker.back_by).min()
+    }
+
+    /// Does what is due at `now`; calling it early is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        let (owner, waited) = (&self.owner, BACK_WITHIN.as_secs());
+        let left = self.known.extract_if(.., |_, onlooker| onlooker.back_by.is_some_and(|back_by| back_by <= now));
+        self.notes.extend(left.map(|(name, _)| {
+            format!("watch_ended: {name} left the session of {owner} and was not back within {waited} s.")
+        }));
+    }
+
+    /// The next sentence for the session's history.
+    pub fn poll_effect(&mut self) -> Option<String> {
+        self.notes.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MILLI: Duration = Duration::from_millis(1);
+    const WATCHED: &str = "watched: bob looks on in the session of ada.";
+    const ENDED: &str = "watch_ended: bob left the session of ada and was not back within 10 s.";
+
+    fn notes(onlookers: &mut Onlookers) -> Vec<String> {
+        std::iter::from_fn(|| onlookers.poll_effect()).collect()
+    }
+
+    /// Bob looks on with page 1.
+    fn watched() -> (Onlookers, Instant) {
+        let mut onlookers = Onlookers::new("ada");
+        onlookers.came(AttachNo(1), "bob");
+        assert_eq!(notes(&mut onlookers), [WATCHED]);
+        (onlookers, Instant::now())
+    }
+
+    #[test]
+    fn who_comes_and_who_has_left_for_good_is_written_down_once() {
+        let (mut onlookers, now) = watched();
+        onlookers.came(AttachNo(2), "bob");
+        onlookers.gone(now, AttachNo(1));
+        assert_eq!(onlookers.poll_timeout(), None, "another page of his is here");
+        onlookers.gone(now, AttachNo(2));
+        assert_eq!(onlookers.poll_timeout(), Some(now + BACK_WITHIN));
+        onlookers.handle_timeout(now + BACK_WITHIN - MILLI);
+        assert_eq!(notes(&mut onlookers), [""; 0]);
+        onlookers.handle_timeout(now + BACK_WITHIN);
+        assert_eq!((notes(&mut onlookers), onlookers.poll_timeout()), (vec![ENDED.to_owned()], None));
+        onlookers.handle_timeout(now + 2 * BACK_WITHIN);
+        onlookers.came(AttachNo(3), "bob");
+        assert_eq!(notes(&mut onlookers), [WATCHED], "he looks on once more");
+    }
+
+    #[test]
+    fn a_page_that_is_loaded_again_and_again_is_one_watching() {
+        let (mut onlookers, mut now) = watched();
+        for attach in 2..1_000 {
+            onlookers.gone(now, AttachNo(attach - 1));
+            now += BACK_WITHIN - MILLI;
+            onlookers.handle_timeout(now);
+            onlookers.came(AttachNo(attach), "bob");
+            onlookers.gone(now, AttachNo(attach - 1));
+        }
+        onlookers.handle_timeout(now + 2 * BACK_WITHIN);
+        assert_eq!((notes(&mut onlookers), onlookers.poll_timeout()), (vec![], None));
+    }
+
+    #[test]
+    fn the_owner_of_a_session_does_not_watch_it_and_others_are_told_apart() {
+        let (mut onlookers, now) = watched();
+        onlookers.came(AttachNo(2), "ada");
+        onlookers.came(AttachNo(3), "eve");
+        assert_eq!(notes(&mut onlookers), ["watched: eve looks on in the session of ada."]);
+        onlookers.gone(now, AttachNo(2));
+        assert_eq!(onlookers.poll_timeout(), None);
+        onlookers.gone(now, AttachNo(3));
+        onlookers.handle_timeout(now + BACK_WITHIN);
+        let ended = "watch_ended: eve left the session of ada and was not back within 10 s.";
+        assert_eq!(notes(&mut onlookers), [ended], "and bob is here");
+    }
+
+    #[test]
+    fn nobody_is_to_blame_for_a_stall() {
+        let (mut onlookers, now) = watched();
+        onlookers.gone(now, AttachNo(1));
+        onlookers.stalled(Duration::from_secs(5));
+        onlookers.handle_timeout(now + BACK_WITHIN);
+        assert_eq!(notes(&mut onlookers), [""; 0]);
+        onlookers.handle_timeout(now + BACK_WITHIN + Duration::from_secs(5));
+        assert_eq!(notes(&mut onlookers), [ENDED]);
+    }
+}
