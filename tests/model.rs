@@ -31,7 +31,7 @@ const TWO_READERS: Bounds = Bounds { readers: 2, renewals: 1, ..ONE };
 /// Two sessions, of the same epoch or of two.
 const TWO_SESSIONS: Bounds = Bounds { sessions: 2, renewals: 1, ..ONE };
 
-/// Records that go away, and suspicion that falls on most nodes.
+/// Records that go away.
 const OUTAGES: Bounds = Bounds { renewals: 1, outages: true, ..ONE };
 
 /// A lease of three ticks, so that opens are admitted at two ages of it.
@@ -96,7 +96,6 @@ const PLANTED: &[(Bug, Bounds, &[&str])] = &[
     (Bug::FenceHoldsNothing, ONE, &["I10"]),
     (Bug::AuthorityIgnored, ONE, &["I7"]),
     (Bug::BlindTimeCounts, OUTAGES, &["I14"]),
-    (Bug::JudgeAmongManySuspects, OUTAGES, &["I14"]),
     (Bug::RenewalOfAFencedEpoch, ONE, &["I9"]),
     (Bug::GrantWithoutMove, ONE, &["I6", "I9"]),
     (Bug::AdministratorIsWrong, ONE, &["I6"]),

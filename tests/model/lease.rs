@@ -36,8 +36,6 @@ pub enum Bug {
     AuthorityIgnored,
     /// A lease that cannot be read counts as one that stands still.
     BlindTimeCounts,
-    /// A reader judges although most nodes look dead, so that it is rather its own view that is.
-    JudgeAmongManySuspects,
     /// The records renew the lease of a fenced epoch.
     RenewalOfAFencedEpoch,
     /// A renewal is granted and the lease stays as it was: a time that does not grow, of a clock that was set back.
@@ -105,8 +103,6 @@ pub enum Action {
     Look(usize),
     /// A reader has seen it stand still for long enough.
     Decide(usize),
-    /// The same while most other nodes look dead too.
-    DecideAmongMany(usize),
     /// An administrator says that the node is dead.
     ConfirmDead(usize),
     /// The reader's compare-and-set arrives.

@@ -19,6 +19,7 @@ pub const PROMISES: &[Promise<Lease>] = &[
     ("I8 agree", |_, state| !state.sins.end_changed),
     ("I9 single owner", one_may_write),
     ("I10 fenced", |_, state| !state.sins.wrote_fenced),
+    // With one owner in it, nothing here can be suspect with most others: that half is `core/neighbours.rs`'s.
     ("I14 never blind", |_, state| !state.sins.blind_verdict),
     ("I15 admission", |_, state| !state.sins.stale_admission),
 ];

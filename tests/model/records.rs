@@ -75,11 +75,6 @@ impl Lease {
             next.readers[nth].decided = true;
             next.sins.blind_verdict |= reader.calm < reader.watched;
         });
-        let among_many = open_question && long && self.has(Bug::JudgeAmongManySuspects);
-        can(among_many, Action::DecideAmongMany(nth), &|next| {
-            next.readers[nth].decided = true;
-            next.sins.blind_verdict = true;
-        });
         let dead = state.mode == Mode::Dead || self.has(Bug::AdministratorIsWrong);
         can(open_question && reader.watched > 0 && dead, Action::ConfirmDead(nth), &|next| {
             next.readers[nth].decided = true;

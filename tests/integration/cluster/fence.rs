@@ -6,7 +6,10 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::within;
-use crate::site;
+use crate::{
+    site,
+    support::{eventually_nothing_changes, gateway::Gateway},
+};
 
 #[test]
 fn a_node_silent_for_longer_than_it_may_serve_is_fenced_and_ends_what_it_serves() {
@@ -39,13 +42,42 @@ fn a_node_silent_for_longer_than_it_may_serve_is_fenced_and_ends_what_it_serves(
 }
 
 #[test]
+fn a_gateway_to_which_most_others_are_silent_concludes_nothing_until_a_person_does() {
+    let site = site!();
+    let home = |node: &str| site.home(node).set("node.on_isolation", "terminate").set("node.isolation_timeout", "5s");
+    let one = Gateway::start(home("gw-1"));
+    let (kept, own) = one.page("playground");
+    let others = ["gw-2", "gw-3", "gw-4"].map(|node| {
+        let gateway = Gateway::start(home(node));
+        let (page, id) = gateway.page("playground");
+        within(Duration::from_secs(5), "seen", || one.says(&id, "active").is_some());
+        (gateway, page, id)
+    });
+    let ids = others.map(|(gateway, _page, id)| {
+        gateway.dies();
+        id
+    });
+    let all_lost = |ids: &[String]| ids.iter().all(|id| one.says(id, "lost").is_some());
+    within(Duration::from_secs(3), "lost", || all_lost(&ids));
+    // One that is silent alone is fenced after 5 s, a hundredth of that, and 5 s more.
+    eventually_nothing_changes(Duration::from_secs(15), || all_lost(&ids));
+    let (status, said) = site.home("tool").run(&["node", "confirm-dead", "gw-2"]);
+    assert!(status.success() && said.contains("gw-2 is fenced"), "{said}");
+    within(Duration::from_secs(10), "closed", || one.says(&ids[0], "closed/node_lost").is_some());
+    // It says nothing of the others, which are two of the three that are left.
+    eventually_nothing_changes(Duration::from_secs(3), || all_lost(&ids[1..]));
+    kept.runs("echo kept", "kept");
+    assert_eq!(one.session(&own)["status"], "active");
+}
+
+#[test]
 fn an_outage_of_the_records_ends_nobody_by_default() {
     let mut site = site!();
     let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
     let (page, id) = two.page("playground");
     within(Duration::from_secs(5), "seen", || one.says(&id, "active").is_some());
     site.mariadb.kill();
-    crate::support::eventually_nothing_changes(Duration::from_secs(8), || two.session(&id)["status"] == "active");
+    eventually_nothing_changes(Duration::from_secs(8), || two.session(&id)["status"] == "active");
     site.mariadb.start_again().unwrap();
     within(Duration::from_secs(10), "back", || one.says(&id, "active").is_some());
     page.runs("echo through-it", "through-it");
