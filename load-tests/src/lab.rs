@@ -2,7 +2,7 @@
 //! it is known which lived and which died. It ends with what the gateways made of that.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     process::Command,
     rc::Rc,
     time::{Duration, Instant},
@@ -26,6 +26,13 @@ use crate::{
     target::Target,
     terminal::Terminal,
 };
+use hardship::{Road, Spin, Traffic};
+use stores::{ended, open};
+
+/// What makes everything slow.
+mod hardship;
+/// What both stores say.
+mod stores;
 
 /// Sessions under way at once while they are opened.
 const AT_ONCE: usize = 32;
@@ -60,6 +67,9 @@ pub struct Lab {
     /// How often each fault strikes.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
+    /// Rounds behind slow stores on a busy CPU.
+    #[arg(long, default_value_t = 2)]
+    pub slow_rounds: usize,
 }
 
 /// What strikes one gateway, its sessions or its target.
@@ -82,6 +92,16 @@ const ALL: [Fault; 7] = [
     Fault::TargetHesitates,
     Fault::GatewayStandsStill,
     Fault::Nothing,
+];
+
+/// Those that also strike behind slow stores. Not the gateway's death: its next start asks for schema, lease and epoch, one
+/// after the other, before it can know, and a server that answers slowly makes a slow start.
+const BEHIND_SLOW_STORES: [Fault; 5] = [
+    Fault::ClientsVanish,
+    Fault::TargetDies,
+    Fault::TargetFallsSilent,
+    Fault::TargetHesitates,
+    Fault::GatewayStandsStill,
 ];
 
 impl Fault {
@@ -118,6 +138,26 @@ struct Matrix {
     died_and_missed: usize,
 }
 
+/// The stores, and the roads on which gateways find them.
+struct Stores {
+    outside: Outside,
+    to_records: Road,
+    to_view: Road,
+}
+
+impl Stores {
+    async fn new(outside: Outside) -> Result<Self> {
+        let to_records = Road::start(outside.mariadb.lock().await.addr())?;
+        let to_view = Road::start(outside.redis.addr())?;
+        Ok(Self { outside, to_records, to_view })
+    }
+
+    fn set(&self, traffic: Traffic) {
+        self.to_records.set(traffic);
+        self.to_view.set(traffic);
+    }
+}
+
 /// One gateway with its target and the sessions that somebody looks at.
 struct Stand {
     fault: Fault,
@@ -131,9 +171,10 @@ struct Stand {
 }
 
 impl Stand {
-    async fn new(fault: Fault, node: String, sessions: usize, outside: &Outside) -> Result<Self> {
+    async fn new(fault: Fault, node: String, sessions: usize, stores: &Stores) -> Result<Self> {
         let target = Target::start()?;
-        let (records, live) = (outside.mariadb.lock().await.url(DATABASE), outside.redis.url());
+        let records = stores.to_records.url(&stores.outside.mariadb.lock().await.url(DATABASE));
+        let live = stores.to_view.url(&stores.outside.redis.url());
         let listen = format!("127.0.0.1:{}", mariadb::free_port().map_err(|why| anyhow!(why))?);
         let reattach = format!("{}s", REATTACH.as_secs());
         let settings = [
@@ -184,15 +225,9 @@ impl Stand {
 
     /// Waits until what met a deadly fault is over for that reason in both stores.
     async fn found(&self, reason: EndReason, outside: &Outside, over: Instant) -> Result<Found> {
-        let question = format!(
-            "SELECT session_id, end_reason FROM {DATABASE}.session_records WHERE status = 'closed' AND node_id = '{}'",
-            self.node
-        );
         loop {
             let looked = Instant::now().saturating_duration_since(over);
-            let ends = ask(outside, question.clone()).await?;
-            let ends = ends.lines().filter_map(|line| line.split_once('\t')).collect();
-            let closed = closed(&self.ids, reason, &ends, &shown(outside).await?);
+            let closed = ended(outside, &self.node, &self.ids, reason).await?;
             if closed == self.ids.len() || looked > FOUND_WITHIN {
                 return Ok(Found { closed, took: looked });
             }
@@ -205,16 +240,25 @@ impl Lab {
     /// Measures; `None` if a server is not installed, which has then been said.
     pub async fn run(self) -> Result<Option<Report>> {
         let Some(outside) = Outside::start("lab").await? else { return Ok(None) };
+        let stores = Stores::new(outside).await?;
         let mut report = Report::new("lab");
         let mut matrix = Matrix::default();
         let mut took: Vec<Samples> = ALL.iter().map(|_| Samples::default()).collect();
         for round in 0..self.rounds {
-            self.round(round, &outside, &mut matrix, &mut took).await?;
+            self.round(round, &stores, &mut matrix, &mut took).await?;
+        }
+        let mut slowly = Samples::default();
+        for round in 0..self.slow_rounds {
+            self.slow_round(round, &stores, &mut matrix, &mut slowly).await?;
         }
         report.tell("rounds", self.rounds as f64, "");
         for (fault, took) in ALL.iter().zip(&mut took).filter(|(fault, _)| fault.ends_as().is_some()) {
             let name = format!("{}: in both stores, longest", fault.as_str());
             report.tell(name, took.quantile_us(1.0) / 1e6, "s");
+        }
+        if self.slow_rounds > 0 {
+            let (longest, within) = (slowly.quantile_us(1.0) / 1e6, Goal::AtMost(FOUND_WITHIN.as_secs_f64()));
+            report.must("slow stores, busy CPU: in both, longest", longest, "s", within);
         }
         report.tell("lived and stayed open", matrix.lived_and_open as f64, "");
         report.must("lived and were ended", matrix.lived_and_ended as f64, "", Goal::AtMost(0.0));
@@ -223,30 +267,13 @@ impl Lab {
         Ok(Some(report))
     }
 
-    async fn round(&self, round: usize, outside: &Outside, matrix: &mut Matrix, took: &mut [Samples]) -> Result<()> {
-        let mut stands = Vec::new();
-        for (nth, fault) in ALL.into_iter().enumerate() {
-            stands.push(Stand::new(fault, format!("lab-{round}-{nth}"), self.sessions, outside).await?);
-        }
-        // What no store has before cannot be found over after.
-        let there = eventually(LOOK, || async {
-            let open = open(outside).await?;
-            Ok(stands.iter().all(|stand| stand.ids.is_subset(&open.records) && stand.ids.is_subset(&open.view)))
-        });
-        there.await.context("sessions that are open are not in both stores")?;
-        let strikes = stands.iter_mut().map(|stand| async {
-            let fault = stand.fault;
-            let over = stand.strike().await.with_context(|| fault.as_str())?;
-            match fault.ends_as() {
-                Some(reason) => stand.found(reason, outside, over).await.map(Some),
-                None => anyhow::Ok(None),
-            }
-        });
-        let found = join_all(strikes).await.into_iter().collect::<Result<Vec<_>>>()?;
+    async fn round(&self, round: usize, stores: &Stores, matrix: &mut Matrix, took: &mut [Samples]) -> Result<()> {
+        let outside = &stores.outside;
+        let mut stands = self.stands(&ALL, &format!("lab-{round}"), stores).await?;
+        let found = strike_all(&mut stands, outside).await?;
         for ((stand, found), took) in stands.iter().zip(&found).zip(took) {
             let Some(found) = found else { continue };
-            matrix.died_and_found += found.closed;
-            matrix.died_and_missed += stand.ids.len() - found.closed;
+            matrix.note_dead(stand, found);
             took.push(found.took);
         }
         // Now the stores, one after the other, under everybody who is still there.
@@ -255,6 +282,48 @@ impl Lab {
         let pid = spawn_blocking(move || server.blocking_lock().process_id()).await?.map_err(|why| anyhow!(why))?;
         pause(Process(pid), STILL).await?;
         sleep(AWAY).await;
+        matrix.note_living(&stands, outside).await
+    }
+
+    /// Strikes while each answer of both stores takes its time and no core is free.
+    async fn slow_round(&self, round: usize, stores: &Stores, matrix: &mut Matrix, took: &mut Samples) -> Result<()> {
+        let mut stands = self.stands(&BEHIND_SLOW_STORES, &format!("slow-{round}"), stores).await?;
+        stores.set(Traffic::Slow);
+        let spin = Spin::start();
+        let found = strike_all(&mut stands, &stores.outside).await;
+        drop(spin);
+        stores.set(Traffic::Flows);
+        for (stand, found) in stands.iter().zip(&found?) {
+            let Some(found) = found else { continue };
+            matrix.note_dead(stand, found);
+            took.push(found.took);
+        }
+        matrix.note_living(&stands, &stores.outside).await
+    }
+
+    /// A stand for each fault, whose sessions both stores have: what no store has before cannot be found over after.
+    async fn stands(&self, faults: &[Fault], name: &str, stores: &Stores) -> Result<Vec<Stand>> {
+        let mut stands = Vec::new();
+        for (nth, fault) in faults.iter().enumerate() {
+            stands.push(Stand::new(*fault, format!("{name}-{nth}"), self.sessions, stores).await?);
+        }
+        let there = eventually(LOOK, || async {
+            let open = open(&stores.outside).await?;
+            Ok(stands.iter().all(|stand| stand.ids.is_subset(&open.records) && stand.ids.is_subset(&open.view)))
+        });
+        there.await.context("sessions that are open are not in both stores")?;
+        Ok(stands)
+    }
+}
+
+impl Matrix {
+    fn note_dead(&mut self, stand: &Stand, found: &Found) {
+        self.died_and_found += found.closed;
+        self.died_and_missed += stand.ids.len() - found.closed;
+    }
+
+    /// Looks who of those that nothing deadly met is still there.
+    async fn note_living(&mut self, stands: &[Stand], outside: &Outside) -> Result<()> {
         let open = open(outside).await?;
         for stand in stands.iter().filter(|stand| stand.fault.ends_as().is_none()) {
             let shown = stand.gateway.open_sessions().await?;
@@ -262,8 +331,8 @@ impl Lab {
             for id in &stand.ids {
                 // Its own gateway, both stores, and the browser that still hears it.
                 let lives = shown.contains(id) && open.records.contains(id) && open.view.contains(id);
-                matrix.lived_and_open += usize::from(lives);
-                matrix.lived_and_ended += usize::from(!lives);
+                self.lived_and_open += usize::from(lives);
+                self.lived_and_ended += usize::from(!lives);
             }
             let gone = stand.browsers.iter().filter(|browser| browser.is_finished()).count();
             ensure!(gone == 0, "{}: {gone} browsers were cut off", stand.fault.as_str());
@@ -272,44 +341,23 @@ impl Lab {
     }
 }
 
-/// What both stores show as open.
-struct Open {
-    records: BTreeSet<String>,
-    view: BTreeSet<String>,
-}
-
-async fn open(outside: &Outside) -> Result<Open> {
-    let question = format!("SELECT session_id FROM {DATABASE}.session_records WHERE active = 1");
-    let records = ask(outside, question).await?.lines().map(str::to_owned).collect();
-    Ok(Open { records, view: shown(outside).await? })
-}
-
-async fn ask(outside: &Outside, question: String) -> Result<String> {
-    let server = outside.mariadb.clone();
-    spawn_blocking(move || server.blocking_lock().sql(&question)).await?.map_err(|why| anyhow!(why))
-}
-
-/// What the live view shows.
-async fn shown(outside: &Outside) -> Result<BTreeSet<String>> {
-    let nodes = outside.redis.ask("KEYS pulsegate:*:beats").await?;
-    let mut view = BTreeSet::new();
-    for key in nodes.lines().map(str::trim).filter(|line| line.starts_with("pulsegate:")) {
-        let beats = outside.redis.ask(&format!("ZRANGE {key} 0 -1")).await?;
-        view.extend(beats.lines().filter(|line| !line.starts_with(['*', '$'])).map(|id| id.trim().to_owned()));
-    }
-    Ok(view)
+/// Strikes everywhere at once, and waits until what was deadly is found.
+async fn strike_all(stands: &mut [Stand], outside: &Outside) -> Result<Vec<Option<Found>>> {
+    let strikes = stands.iter_mut().map(|stand| async {
+        let fault = stand.fault;
+        let over = stand.strike().await.with_context(|| fault.as_str())?;
+        match fault.ends_as() {
+            Some(reason) => stand.found(reason, outside, over).await.map(Some),
+            None => anyhow::Ok(None),
+        }
+    });
+    join_all(strikes).await.into_iter().collect()
 }
 
 /// How many were found over in time, and how long the last of them took.
 struct Found {
     closed: usize,
     took: Duration,
-}
-
-/// How many of these sessions are shown no more and ended, by the records, for this reason. What is in no record did not.
-fn closed(ids: &BTreeSet<String>, reason: EndReason, ends: &BTreeMap<&str, &str>, shown: &BTreeSet<String>) -> usize {
-    let is_closed = |id: &&String| ends.get(id.as_str()) == Some(&reason.as_str()) && !shown.contains(*id);
-    ids.iter().filter(is_closed).count()
 }
 
 /// A browser that nobody types in, until the gateway cuts it off.
@@ -332,17 +380,4 @@ fn signal(signal: &str, process: Process) -> Result<()> {
         Command::new("kill").args([signal, &process.0.to_string()]).status().context("kill cannot be started")?;
     ensure!(sent.success(), "process {} is gone", process.0);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_lost_shown_or_ended_otherwise_is_not_found() {
-        let set = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<BTreeSet<_>>();
-        let ids = set(&["found", "lost", "shown", "otherwise"]);
-        let ends = [("found", "peer_lost"), ("shown", "peer_lost"), ("otherwise", "peer_closed")].into();
-        assert_eq!(closed(&ids, EndReason::PeerLost, &ends, &set(&["shown"])), 1);
-    }
 }

@@ -231,7 +231,7 @@ async fn smoke(json: bool) -> Result<()> {
         durability.run().await?.map_or(Ok(()), &mut hold)?;
     }
     polling::Polling { sessions: 50, seconds: 2 }.run().await?.map_or(Ok(()), &mut hold)?;
-    lab::Lab { sessions: 5, rounds: 1 }.run().await?.map_or(Ok(()), &mut hold)?;
+    lab::Lab { sessions: 5, rounds: 1, slow_rounds: 1 }.run().await?.map_or(Ok(()), &mut hold)?;
     println!("smoke: {scenarios} scenarios passed in {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
 }

@@ -1,0 +1,69 @@
+//! What both stores say of sessions, read past every gateway. Changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use actix_rt::task::spawn_blocking;
+use anyhow::{Result, anyhow};
+use pulsegate::core::record::EndReason;
+
+use crate::durability::{DATABASE, servers::Outside};
+
+/// What both stores show as open.
+pub struct Open {
+    /// The records.
+    pub records: BTreeSet<String>,
+    /// The live view.
+    pub view: BTreeSet<String>,
+}
+
+/// Looks at both.
+pub async fn open(outside: &Outside) -> Result<Open> {
+    let question = format!("SELECT session_id FROM {DATABASE}.session_records WHERE active = 1");
+    let records = ask(outside, question).await?.lines().map(str::to_owned).collect();
+    Ok(Open { records, view: shown(outside).await? })
+}
+
+/// How many of these sessions of a node are shown no more and ended, by the records, for this reason.
+pub async fn ended(outside: &Outside, node: &str, ids: &BTreeSet<String>, reason: EndReason) -> Result<usize> {
+    let question = format!(
+        "SELECT session_id, end_reason FROM {DATABASE}.session_records WHERE status = 'closed' AND node_id = '{node}'"
+    );
+    let ends = ask(outside, question).await?;
+    let ends = ends.lines().filter_map(|line| line.split_once('\t')).collect();
+    Ok(closed(ids, reason, &ends, &shown(outside).await?))
+}
+
+async fn ask(outside: &Outside, question: String) -> Result<String> {
+    let server = outside.mariadb.clone();
+    spawn_blocking(move || server.blocking_lock().sql(&question)).await?.map_err(|why| anyhow!(why))
+}
+
+/// What the live view shows.
+async fn shown(outside: &Outside) -> Result<BTreeSet<String>> {
+    let nodes = outside.redis.ask("KEYS pulsegate:*:beats").await?;
+    let mut view = BTreeSet::new();
+    for key in nodes.lines().map(str::trim).filter(|line| line.starts_with("pulsegate:")) {
+        let beats = outside.redis.ask(&format!("ZRANGE {key} 0 -1")).await?;
+        view.extend(beats.lines().filter(|line| !line.starts_with(['*', '$'])).map(|id| id.trim().to_owned()));
+    }
+    Ok(view)
+}
+
+/// What is in no record did not end.
+fn closed(ids: &BTreeSet<String>, reason: EndReason, ends: &BTreeMap<&str, &str>, shown: &BTreeSet<String>) -> usize {
+    let is_closed = |id: &&String| ends.get(id.as_str()) == Some(&reason.as_str()) && !shown.contains(*id);
+    ids.iter().filter(is_closed).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lost_shown_or_ended_otherwise_is_not_found() {
+        let set = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<BTreeSet<_>>();
+        let ids = set(&["found", "lost", "shown", "otherwise"]);
+        let ends = [("found", "peer_lost"), ("shown", "peer_lost"), ("otherwise", "peer_closed")].into();
+        assert_eq!(closed(&ids, EndReason::PeerLost, &ends, &set(&["shown"])), 1);
+    }
+}
