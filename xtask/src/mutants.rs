@@ -31,6 +31,9 @@ const FOUND: f64 = 0.95;
 /// Nobody reads where a mutant failed.
 const WITHOUT_LINES: [&str; 2] = ["--config", "profile.release.package.pulsegate.debug=false"];
 
+/// Seeds of the simulation that must notice a mutant among them: a minute of the unoptimised code on two cores.
+const SEEDS: &str = "50";
+
 /// What became of a mutant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
@@ -157,6 +160,7 @@ impl Scratch {
         match suite {
             Suite::Lib => self.cargo(&["test", "--lib", "--no-run"]),
             Suite::Integration => self.cargo(&["test", "--test", "integration", "--no-run"]),
+            Suite::Simulation => self.cargo(&["test", "--test", "simulation", "--no-run"]),
             Suite::Browser => {
                 let page = self.page();
                 for folder in [&page, &self.browser()] {
@@ -176,6 +180,7 @@ impl Scratch {
         match suite {
             Suite::Lib => self.cargo(&[&["test", "--lib", "--"], filters].concat()),
             Suite::Integration => self.cargo(&[&["test", "--test", "integration", "--"], filters].concat()),
+            Suite::Simulation => self.cargo(&[&["test", "--test", "simulation", "--"], filters].concat()),
             Suite::Browser => {
                 let (folder, pulsegate) = (self.browser(), self.target.join("release/pulsegate"));
                 let chromium = paths::program("chromium").context("no chromium: `cargo xtask test` installs it")?;
@@ -199,7 +204,7 @@ impl Scratch {
         cargo.arg(command).args(["--release", "--workspace"]).args(UNOPTIMISED).args(WITHOUT_LINES).args(rest);
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
         // A proptest that fails keeps its case, which is another mutant's then.
-        cargo.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true");
+        cargo.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true").env("PULSEGATE_SIM_SEEDS", SEEDS);
         cargo.output().context("cargo cannot be started")
     }
 }
@@ -207,7 +212,7 @@ impl Scratch {
 /// Whether a line of a suite's report is of this test.
 fn passes(suite: Suite, line: &str, test: &str) -> bool {
     match suite {
-        Suite::Lib | Suite::Integration => line.starts_with(&format!("test {test}")),
+        Suite::Lib | Suite::Integration | Suite::Simulation => line.starts_with(&format!("test {test}")),
         Suite::Browser => line.trim_start().strip_prefix("✔ ").is_some_and(|name| name.contains(test)),
     }
 }

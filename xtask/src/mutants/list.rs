@@ -9,6 +9,8 @@ pub enum Suite {
     Lib,
     /// Those of the whole program against real servers.
     Integration,
+    /// The real actors on a paused clock, with everything that goes wrong: what only the whole shows.
+    Simulation,
     /// Those of the page, in Chromium.
     Browser,
 }
@@ -34,7 +36,7 @@ impl Mutant {
     /// The filters, one by one.
     pub fn filters(&self) -> Vec<&str> {
         match self.suite {
-            Suite::Lib | Suite::Integration => self.test.split_whitespace().collect(),
+            Suite::Lib | Suite::Integration | Suite::Simulation => self.test.split_whitespace().collect(),
             Suite::Browser => vec![&self.test],
         }
     }
@@ -64,6 +66,7 @@ pub fn parse(text: &str) -> Vec<Mutant> {
             Some(("file", file)) => mutant.file = file.to_owned(),
             Some(("test", test)) => (mutant.suite, mutant.test) = (Suite::Lib, test.to_owned()),
             Some(("integration", test)) => (mutant.suite, mutant.test) = (Suite::Integration, test.to_owned()),
+            Some(("simulation", test)) => (mutant.suite, mutant.test) = (Suite::Simulation, test.to_owned()),
             Some(("browser", test)) => (mutant.suite, mutant.test) = (Suite::Browser, test.to_owned()),
             Some(("<", old)) => add(&mut mutant.old, old),
             Some((">", new)) => add(&mut mutant.new, new),
@@ -87,8 +90,10 @@ mod tests {
         assert_eq!(mutant.apply("  if b {\n    c\n  if b {\n    c\n"), None);
         assert_eq!(mutant.apply("elsewhere"), None);
         assert_eq!(Mutant::default().apply("anything"), None);
-        let [one, other] = parse("# one\nintegration web::b\n# other\nbrowser a page is\n").try_into().unwrap();
+        let text = "# one\nintegration web::b\n# two\nsimulation every_promise\n# three\nbrowser a page is\n";
+        let [one, two, three] = parse(text).try_into().unwrap();
         assert_eq!((one.suite, one.filters()), (Suite::Integration, vec!["web::b"]));
-        assert_eq!((other.suite, other.filters()), (Suite::Browser, vec!["a page is"]));
+        assert_eq!((two.suite, two.filters()), (Suite::Simulation, vec!["every_promise"]));
+        assert_eq!((three.suite, three.filters()), (Suite::Browser, vec!["a page is"]));
     }
 }
