@@ -22,7 +22,7 @@ use checker::{AGREE_WITHIN, Checker, Findings, Look};
 use driver::Driver;
 use log::Log;
 use servers::{Outside, Servers};
-use step::Step;
+use step::{ON_DISK, Step};
 
 /// What is in the stores against what was told.
 pub mod checker;
@@ -42,6 +42,9 @@ pub const NODE: &str = "durable";
 
 /// The database in MariaDB.
 pub const DATABASE: &str = "pulsegate";
+
+/// No start, open and end together make so many syncs or writes: who counts further traces nothing.
+const ENDLESS: usize = 10_000;
 
 /// How it is measured.
 #[derive(Args, Clone)]
@@ -68,6 +71,13 @@ pub struct Durability {
     /// needs strace.
     #[arg(long)]
     pub at_steps: bool,
+    /// In place of rounds: the gateway dies on its way into each sync and write of a start, an open and an end, one after the
+    /// other; needs strace.
+    #[arg(long, conflicts_with = "at_steps")]
+    pub every_step: bool,
+    /// Of these the first, second, fourth, eighth and so on.
+    #[arg(skip)]
+    pub few: bool,
 }
 
 /// The stores.
@@ -93,7 +103,18 @@ impl Durability {
     /// So many rounds in short, with the gateway's own stores at its steps.
     pub fn smoke(rounds: usize, stores: Kind) -> Self {
         let at_steps = stores == Kind::Embedded && step::can_trace();
-        Self { rounds, seed: None, stores, clients: 8, check_every: 1, work_ms: 500, at_steps }
+        let (every_step, few) = (false, false);
+        Self { rounds, seed: None, stores, clients: 8, check_every: 1, work_ms: 500, at_steps, every_step, few }
+    }
+
+    /// A few of the steps of a start, an open and an end; `None` where nothing can be traced.
+    pub fn few_steps() -> Option<Self> {
+        step::can_trace().then(|| Self {
+            at_steps: false,
+            every_step: true,
+            few: true,
+            ..Self::smoke(0, Kind::Embedded)
+        })
     }
 
     /// Measures; `None` if a server is not installed, which has then been said.
@@ -106,12 +127,16 @@ impl Durability {
             }
         };
         ensure!(
-            !self.at_steps || step::can_trace(),
-            "--at-steps: install strace, and run where it may trace (ptrace(2))"
+            !(self.at_steps || self.every_step) || step::can_trace(),
+            "steps: install strace, and run where it may trace (ptrace(2))"
         );
         let seed = self.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         eprintln!("durability: --seed {seed}");
-        let name = if outside.is_some() { "durability, MariaDB and Redis" } else { "durability, embedded" };
+        let name = match &outside {
+            _ if self.every_step => "durability, every step",
+            Some(_) => "durability, MariaDB and Redis",
+            None => "durability, embedded",
+        };
         let mut report = Report::new(name);
         let folder = tempfile::tempdir()?;
         let servers = Servers::start(outside, &[("PULSEGATE__SESSION__REATTACH_WINDOW", "2s")]).await?;
@@ -120,9 +145,13 @@ impl Durability {
         let mut dice = Dice::new(seed);
         let begun = Instant::now();
         let clients = join_all((0..self.clients).map(|_| driver.client(dice.split())).collect::<Vec<_>>());
-        let outcome = tokio::select! {
-            outcome = self.rounds(servers, &driver, &mut dice) => outcome?,
-            _ = clients => bail!("the clients have nothing left to do"),
+        let outcome = if self.every_step {
+            self.each_step(&servers, &driver).await?
+        } else {
+            tokio::select! {
+                outcome = self.rounds(servers, &driver, &mut dice) => outcome?,
+                _ = clients => bail!("the clients have nothing left to do"),
+            }
         };
         report.tell("took", begun.elapsed().as_secs_f64(), "s");
         self.tell(outcome, &driver, &mut report);
@@ -173,12 +202,50 @@ impl Durability {
         Ok(outcome)
     }
 
+    /// The gateway dies on its way into the first sync, the second and so on, until it comes through a start, an open and an
+    /// end; then into the first write. One thread's calls are counted, so that of two threads the busier one decides.
+    async fn each_step(&self, servers: &Servers, driver: &Driver) -> Result<Outcome> {
+        let (gateway, checker) = (&servers.gateway, Checker::new(Rc::clone(&servers.gateway)));
+        let mut outcome = Outcome::default();
+        // It may be gone at any moment.
+        driver.change(|weather| weather.gateway = false);
+        for calls in ON_DISK {
+            let mut nth = 1;
+            loop {
+                ensure!(nth < ENDLESS, "{calls}: the gateway never gets through");
+                gateway.kill();
+                let ready = gateway.start_towards(Step::nth(calls, nth)).await?;
+                let through = ready && driver.open_and_end().await;
+                gateway.kill();
+                gateway.start_again().await?;
+                let (look, after) = checker.agree(servers, driver, Instant::now(), through).await?;
+                if after > AGREE_WITHIN || !look.findings.is_empty() {
+                    eprintln!("{calls}, number {nth}, after {:.1} s:\n{}", after.as_secs_f64(), look.findings);
+                }
+                outcome.note(look, after, driver, through);
+                if through || !outcome.findings.is_empty() {
+                    break;
+                }
+                outcome.at_steps.0 += usize::from(ready);
+                outcome.at_steps.1 += usize::from(!ready);
+                nth = if self.few { 2 * nth } else { nth + 1 };
+            }
+        }
+        Ok(outcome)
+    }
+
     fn tell(&self, mut outcome: Outcome, driver: &Driver, report: &mut Report) {
         let mut log = driver.log_mut();
-        report.tell("rounds", self.rounds as f64, "");
+        let (working, starting) = (outcome.at_steps.0 as f64, outcome.at_steps.1 as f64);
+        if self.every_step {
+            report.must("died on the way into a sync or a write", starting + working, "", Goal::AtLeast(1.0));
+            report.tell("of them before they were ready", starting, "");
+        } else {
+            report.tell("rounds", self.rounds as f64, "");
+        }
         if self.at_steps {
-            report.tell("died on the way into a write, a sync or a message", outcome.at_steps.0 as f64, "");
-            report.tell("and once more before they were ready", outcome.at_steps.1 as f64, "");
+            report.tell("died on the way into a write, a sync or a message", working, "");
+            report.tell("and once more before they were ready", starting, "");
         }
         report.tell("acknowledged opens", log.opens as f64, "");
         report.tell("acknowledged opens by the journal alone", log.by_journal as f64, "");

@@ -125,9 +125,17 @@ impl Gateway {
     /// Starts the one that was killed and ends it on its way into a step: while it starts, or as soon as it is ready. Returns
     /// whether it was not ready yet.
     pub async fn start_and_kill_at(&self, step: Step) -> Result<bool> {
+        let ready = self.start_towards(step).await?;
+        self.kill();
+        Ok(!ready)
+    }
+
+    /// Starts the one that was killed, to die on its way into a step whenever it gets that far. Returns whether it was ready
+    /// before.
+    pub async fn start_towards(&self, step: Step) -> Result<bool> {
         let mut command = step.traced(&command(&self.settings, self.folder.path())?);
         let started = spawn_blocking(move || run(&mut command)).await?;
-        Ok(started.map(|(mut kept, _)| kept.kill()).is_err())
+        Ok(started.map(|(kept, _)| self.kept.replace(kept)).is_ok())
     }
 
     /// Starts the one that was [killed](Self::kill), on the same folder, and waits until it is ready. Its settings must give

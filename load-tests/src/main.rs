@@ -230,6 +230,10 @@ async fn smoke(json: bool) -> Result<()> {
     for durability in [Durability::smoke(10, Kind::Embedded), Durability::smoke(40, Kind::Mysql)] {
         durability.run().await?.map_or(Ok(()), &mut hold)?;
     }
+    match Durability::few_steps() {
+        Some(steps) => steps.run().await?.map_or(Ok(()), &mut hold)?,
+        None => println!("durability: no strace that may trace: the gateway was killed at random moments only"),
+    }
     polling::Polling { sessions: 50, seconds: 2 }.run().await?.map_or(Ok(()), &mut hold)?;
     lab::Lab { sessions: 5, rounds: 1, slow_rounds: 1 }.run().await?.map_or(Ok(()), &mut hold)?;
     println!("smoke: {scenarios} scenarios passed in {:.1} s", started.elapsed().as_secs_f64());

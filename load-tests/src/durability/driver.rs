@@ -91,6 +91,14 @@ impl Driver {
         Ok(())
     }
 
+    /// Opens a session and ends it, and returns whether both were acknowledged.
+    pub async fn open_and_end(&self) -> bool {
+        match self.open().await {
+            Some(id) => self.end(id).await,
+            None => false,
+        }
+    }
+
     /// One client; never ends.
     pub async fn client(&self, mut dice: Dice) {
         let mut own = Vec::new();

@@ -14,10 +14,21 @@ pub struct Step {
     nth: usize,
 }
 
+const SYNCS: &str = "fsync,fdatasync";
+const WRITES: &str = "pwrite64,ftruncate";
+
+/// What a journal does to its disk.
+pub const ON_DISK: [&str; 2] = [SYNCS, WRITES];
+
 /// Syncs, writes to a file, and whatever goes into a socket; with so many of each, about a second of work under load passes.
-const KINDS: [(&str, usize); 3] = [("fsync,fdatasync", 12), ("pwrite64,ftruncate", 60), ("sendto,sendmsg,writev", 120)];
+const KINDS: [(&str, usize); 3] = [(SYNCS, 12), (WRITES, 60), ("sendto,sendmsg,writev", 120)];
 
 impl Step {
+    /// The `nth` of these calls of one thread, from 1 on.
+    pub fn nth(calls: &'static str, nth: usize) -> Self {
+        Self { calls, nth }
+    }
+
     /// Draws one.
     pub fn draw(dice: &mut Dice) -> Self {
         let (calls, most) = KINDS.get(dice.below(KINDS.len())).copied().unwrap_or(KINDS[0]);
@@ -59,4 +70,16 @@ impl Step {
 pub fn can_trace() -> bool {
     let traced = Command::new("strace").args(["--output=/dev/null", "true"]).stderr(Stdio::null()).status();
     traced.is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tracer_is_told_at_which_call_its_process_dies() {
+        let arguments = Step::nth(SYNCS, 3).arguments();
+        assert!(arguments.contains(&"--trace=fsync,fdatasync".to_owned()));
+        assert!(arguments.contains(&"--inject=fsync,fdatasync:signal=SIGKILL:when=3".to_owned()));
+    }
 }
