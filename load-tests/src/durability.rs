@@ -218,11 +218,15 @@ impl Durability {
                 let through = ready && driver.open_and_end().await;
                 gateway.kill();
                 gateway.start_again().await?;
-                let (look, after) = checker.agree(servers, driver, Instant::now(), through).await?;
+                let (mut look, after) = checker.agree(servers, driver, Instant::now()).await?;
+                outcome.agreed.push(after);
                 if after > AGREE_WITHIN || !look.findings.is_empty() {
                     eprintln!("{calls}, number {nth}, after {:.1} s:\n{}", after.as_secs_f64(), look.findings);
                 }
-                outcome.note(look, after, driver, through);
+                if through && look.findings.is_empty() {
+                    look = checker.agree_whole(servers, driver).await?;
+                }
+                outcome.note(look, driver, through);
                 if through || !outcome.findings.is_empty() {
                     break;
                 }

@@ -25,6 +25,9 @@ const RECOVERY: Duration = Duration::from_secs(6);
 /// was there for most of every window.
 const STALL: Duration = Duration::from_millis(1_500);
 
+/// Questions at once: more than the registry's mailbox holds.
+const FLOOD: usize = 20_000;
+
 /// Ten years, in microseconds.
 const DECADE: i64 = 10 * 365 * 86_400 * 1_000_000;
 
@@ -302,14 +305,19 @@ impl Saboteur {
         host.stings.arm(kind, self.dice.roll(60), times);
     }
 
+    /// All of them are asked before any is answered. That none is refused is a queue without a bound (I13).
     async fn flood(&self, host: &Host) {
         self.disturb(host, Duration::from_secs(1));
         let flooding = host.run(|gateway| async move {
-            let asking = (0..3_000).map(|_| gateway.stores());
-            futures_util::future::join_all(asking).await.iter().filter(|answer| answer.is_err()).count()
+            let asking = futures_util::future::join_all((0..FLOOD).map(|_| gateway.open_here()));
+            let answers = tokio::task::unconstrained(asking).await;
+            answers.iter().filter(|answer| answer.is_err()).count()
         });
         let refused = flooding.await;
         self.log.note(&format!("refused of a flood: {refused:?}"));
+        if refused == Some(0) {
+            self.log.broken(&format!("I13 host {}: none of {FLOOD} questions was refused", host.number));
+        }
     }
 
     async fn drain(&self, host: &Rc<Host>) {
