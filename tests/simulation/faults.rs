@@ -48,6 +48,8 @@ pub enum Fault {
     Drift,
     /// The disk fails or is full.
     Disk,
+    /// A sync fails: nothing more is durable until the gateway is started again.
+    SyncFails,
     /// The disk takes its time.
     SlowDisk,
     /// A way to the records is cut, for requests or for answers.
@@ -75,7 +77,7 @@ pub enum Fault {
 }
 
 /// Actors fail more often than anything else: there are many kinds and moments.
-const ALL: [Fault; 21] = [
+const ALL: [Fault; 22] = [
     Fault::Kill,
     Fault::KillAtStep,
     Fault::Freeze,
@@ -83,6 +85,7 @@ const ALL: [Fault; 21] = [
     Fault::Jump,
     Fault::Drift,
     Fault::Disk,
+    Fault::SyncFails,
     Fault::SlowDisk,
     Fault::RecordsCut,
     Fault::Isolate,
@@ -178,6 +181,7 @@ impl Saboteur {
             }
             Fault::Drift => host.world.drift(self.dice.roll(200_000) as i64 - 100_000),
             Fault::Disk => self.cut(&host, &host.ways.journal, State::Refused, lasted).await,
+            Fault::SyncFails => self.fail_sync(&host, lasted).await,
             Fault::SlowDisk => {
                 self.disturb(&host, lasted);
                 host.ways.journal.hang(lasted);
@@ -269,6 +273,12 @@ impl Saboteur {
         tokio::time::sleep(lasted).await;
         way.set(State::Open);
         self.disturb(host, Duration::from_secs(2));
+    }
+
+    /// The next start finds a disk that works, and what it had; an operator brings it about.
+    async fn fail_sync(&self, host: &Rc<Host>, lasted: Duration) {
+        self.cut(host, &host.ways.journal, State::Failed, lasted).await;
+        self.kill(host).await;
     }
 
     async fn records_down(&self, lasted: Duration) {

@@ -37,6 +37,8 @@ pub enum State {
     Open,
     /// Nothing; it is refused at once.
     Refused,
+    /// Nothing any more: a sync failed, and one that succeeds after it would prove nothing.
+    Failed,
     /// Nothing, and nobody says so.
     Silent,
     /// Requests do, answers do not.
@@ -137,6 +139,7 @@ impl Way {
         match state {
             State::Open | State::Hanging => {}
             State::Refused => return Err(unavailable("refused")),
+            State::Failed => return Err(StoreError::Refused("a sync failed".to_owned())),
             State::Silent => return self.in_vain().await,
             State::OneWay => {
                 // What became of it is not told.
