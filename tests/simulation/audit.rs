@@ -104,8 +104,8 @@ impl Auditor {
                 continue;
             }
             let shown = shown.get_or_insert_with(|| self.live.open().iter().map(|record| record.id).collect());
-            let journal = self.hosts[life.host].journal.table().record(id).cloned();
-            let records = self.rows(life.host).table().record(id).cloned();
+            let journal = self.hosts[life.host].journal.table().known(id).cloned();
+            let records = self.rows(life.host).table().known(id).cloned();
             if journal.is_none() && life.opened.is_none() {
                 // Refused and never written.
                 life.settled = true;
@@ -244,8 +244,9 @@ impl Auditor {
                 continue;
             }
             self.compare(*token, life.host, id, life.opened.is_some());
-            let record = self.hosts[life.host].journal.table().record(id).cloned();
-            let Some(record) = record else { continue };
+            let journal = self.hosts[life.host].journal.table();
+            confusion.retired += u64::from(journal.record(id).is_none() && journal.known(id).is_some());
+            let Some(record) = journal.known(id) else { continue };
             if !record.is_closed() {
                 open.insert(id);
             }
@@ -266,7 +267,7 @@ impl Auditor {
 
     fn compare(&self, token: Token, host: usize, id: SessionId, opened: bool) {
         let journal = self.hosts[host].journal.table();
-        let (own, events) = (journal.record(id).cloned(), journal.history(id).to_vec());
+        let (own, events) = (journal.known(id).cloned(), journal.known_history(id));
         drop(journal);
         if opened && own.is_none() {
             return self.log.broken(&format!("I1 session {token} was acknowledged and is in no journal"));
@@ -282,12 +283,12 @@ impl Auditor {
         let table = records.table();
         // An open one may have signs of life under way.
         let settled = |record: &Record| (record.status, record.is_closed().then(|| record.clone()));
-        if table.record(id).map(settled) != own.as_ref().map(settled) {
-            self.log.broken(&format!("I7 session {token}: {own:?} is {:?} in the records", table.record(id)));
+        if table.known(id).map(settled) != own.as_ref().map(settled) {
+            self.log.broken(&format!("I7 session {token}: {own:?} is {:?} in the records", table.known(id)));
         }
         // What another node concluded while its owner was silent stands beside what that saw itself.
         let told = |event: &&Transition| !is_concluded(event) || events.contains(*event);
-        let told: Vec<Transition> = table.history(id).iter().filter(told).cloned().collect();
+        let told: Vec<Transition> = table.known_history(id).iter().filter(told).cloned().collect();
         if told != events {
             self.log.broken(&format!("I2 session {token}: {events:?} is {told:?} in the records"));
         }

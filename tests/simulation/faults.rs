@@ -177,7 +177,9 @@ impl Saboteur {
             }
             Fault::Jump => {
                 let jump = self.dice.roll(2 * DECADE as u64) as i64 - DECADE;
-                host.world.jump(if self.dice.happens(5_000) { jump } else { jump / 1_000_000 });
+                // Where history is removed by its age, one that is set back and on again makes all of it old.
+                let far = self.truth.look().patience.retention.is_none() && self.dice.happens(5_000);
+                host.world.jump(if far { jump } else { jump / 1_000_000 });
             }
             Fault::Drift => host.world.drift(self.dice.roll(200_000) as i64 - 100_000),
             Fault::Disk => self.cut(&host, &host.ways.journal, State::Refused, lasted).await,

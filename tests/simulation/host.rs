@@ -326,7 +326,7 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch, patience: Pati
         records_ahead: 0,
         flush_interval: Duration::from_millis(50),
         cleanup_batch: 50,
-        retention: None,
+        retention: patience.retention,
         shelf: Shelf::new(Path::new(""), None),
         update_interval: Duration::from_secs(5),
         suspect_after: Duration::from_secs(1),

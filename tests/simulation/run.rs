@@ -100,11 +100,12 @@ impl Play {
 
     /// How long they do.
     fn shown_patience(&self) -> Patience {
-        let Patience { idle, life } = self.patience();
+        let Patience { idle, life, retention } = self.patience();
         let part = |bug| if self.planted == Some(bug) { 2 } else { 1 };
         Patience {
             idle: idle.map(|idle| idle / part(Planted::HastyIdling)),
             life: life.map(|life| life / part(Planted::HastyAging)),
+            retention,
         }
     }
 }

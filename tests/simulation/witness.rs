@@ -55,6 +55,8 @@ pub struct Confusion {
     pub idled: u64,
     /// Lived, and was ended since it had lasted for so long.
     pub aged: u64,
+    /// Of all of them, no longer kept.
+    pub retired: u64,
 }
 
 /// What is true of the host that serves a session, just now.

@@ -53,6 +53,7 @@ pub struct Table {
     view_key: Option<[u8; 32]>,
     outbox: Option<BTreeMap<SessionId, Noted>>,
     events: Vec<Transition>,
+    retired: BTreeMap<SessionId, (Record, Vec<Transition>)>,
     flaw: Option<Flaw>,
     batches: u64,
     serve_for: Option<Duration>,
@@ -148,9 +149,12 @@ impl Table {
     /// Removes those of these that may go.
     pub fn retire(&mut self, ids: &[SessionId]) {
         for id in ids {
-            if self.may_go(id) {
-                self.records.remove(id);
+            if self.may_go(id)
+                && let Some(record) = self.records.remove(id)
+            {
+                let history = self.known_history(*id);
                 self.histories.remove(id);
+                self.retired.insert(*id, (record, history));
             }
         }
     }
@@ -250,6 +254,21 @@ impl Table {
     /// One record.
     pub fn record(&self, id: SessionId) -> Option<&Record> {
         self.records.get(&id)
+    }
+
+    /// One record, also one that was retired.
+    pub fn known(&self, id: SessionId) -> Option<&Record> {
+        self.record(id).or_else(|| self.retired.get(&id).map(|(record, _)| record))
+    }
+
+    /// The transitions of one session, also of one that was retired: what it is told again since then is no repetition.
+    pub fn known_history(&self, id: SessionId) -> Vec<Transition> {
+        let told = self.history(id);
+        let Some((_, history)) = self.retired.get(&id) else { return told.to_vec() };
+        let is_new = |told: &&Transition| history.iter().all(|known| known.rank != told.rank);
+        let mut known: Vec<Transition> = history.iter().chain(told.iter().filter(is_new)).cloned().collect();
+        known.sort_by_key(|transition| (transition.version(), transition.rank));
+        known
     }
 
     /// One page.
