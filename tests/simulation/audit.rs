@@ -20,7 +20,7 @@ use crate::{
     log::Log,
     stings::KINDS,
     stores::{live::Server, records::Rows, way::LATEST},
-    truth::{Condition, Token},
+    truth::{Condition, Life, Token},
     witness::{Confusion, Shared},
 };
 
@@ -78,6 +78,8 @@ pub struct Auditor {
     pub judged: Cell<u64>,
     /// Listings that nobody answered: their host was down or fell meanwhile, or could read no store.
     pub unanswered: Cell<u64>,
+    /// Sessions that the records rejected and whose gateway named them.
+    pub named: Cell<u64>,
 }
 
 impl Auditor {
@@ -86,12 +88,17 @@ impl Auditor {
         self.records.as_ref().unwrap_or(&self.hosts[host].journal)
     }
 
+    /// The session of which the records take nothing any more.
+    fn rejected(&self) -> Option<SessionId> {
+        self.records.as_ref().and_then(|rows| rows.table().rejected)
+    }
+
     /// I7: what is over is closed in every store in time.
     pub fn look(&self) {
         let now = Instant::now();
         let mut shown: Option<BTreeSet<SessionId>> = None;
         let mut truth = self.truth.look();
-        let hosts = truth.hosts.clone();
+        let (hosts, rejected) = (truth.hosts.clone(), self.rejected());
         for (token, life) in truth.lives().filter(|(_, life)| !life.settled) {
             let (Some(id), Some((due, bound))) = (life.id, life.due()) else { continue };
             let Some(condition) = hosts.get(life.host) else { continue };
@@ -112,7 +119,8 @@ impl Auditor {
                 continue;
             }
             let closed = |record: &Option<Record>| record.as_ref().is_some_and(Record::is_closed);
-            let (over, is_shown) = (closed(&journal) && closed(&records), shown.contains(&id));
+            let recorded = closed(&records) || rejected == Some(id);
+            let (over, is_shown) = (closed(&journal) && recorded, shown.contains(&id));
             // It may have come late, to a view that forgot that it is over: the next sweep takes it out.
             let late = |forgot: Instant| now <= forgot + Duration::from_millis(LATEST) + AFTER + SECOND;
             if over && is_shown && self.live.forgot().is_some_and(late) {
@@ -150,9 +158,10 @@ impl Auditor {
         let listed: BTreeMap<SessionId, Status> =
             listing.sessions.iter().map(|record| (record.id, record.status)).collect();
         let mut truth = self.truth.look();
-        let hosts = truth.hosts.clone();
+        let (hosts, rejected) = (truth.hosts.clone(), self.rejected());
         for (token, life) in truth.lives() {
-            let Some(id) = life.id else { continue };
+            // Of what the records reject listings tell what those have.
+            let Some(id) = life.id.filter(|id| rejected != Some(*id)) else { continue };
             let own = life.host == host.number;
             if !own {
                 self.judge_label(host, *token, listed.get(&id), &hosts, life.host, asked);
@@ -229,13 +238,31 @@ impl Auditor {
         }
     }
 
+    /// What the records lack because they rejected it stands by its name among the dead letters of its gateway.
+    pub async fn name(&self) {
+        let (Some(id), Some(records)) = (self.rejected(), &self.records) else { return };
+        let host = self.truth.look().lives().find_map(|(_, life)| (life.id == Some(id)).then_some(life.host));
+        let Some(host) = host.map(|host| self.hosts[host].clone()) else { return };
+        let said = |rows: &Rows| rows.table().known(id).map(|record| (record.status, record.end_time));
+        if said(records) == said(&host.journal) {
+            return;
+        }
+        let Some(Ok(stores)) = host.run(|gateway| async move { gateway.stores().await }).await else { return };
+        let told = stores.iter().filter(|store| store.store == "records");
+        if told.flat_map(|store| &store.dead_letters).any(|letter| letter.id == id) {
+            self.named.set(self.named.get() + 1);
+        } else {
+            self.log.broken(&format!("I1 host {}: {id} was rejected and is named nowhere", host.number));
+        }
+    }
+
     /// Once nothing is wrong any more: every store says the same, once.
     pub fn close_the_books(&self) -> Confusion {
-        let mut confusion = Confusion { missed: self.missed.get(), ..Confusion::default() };
+        let mut confusion = Confusion { missed: self.missed.get(), named: self.named.get(), ..Confusion::default() };
         let mut shown: BTreeSet<SessionId> = self.live.open().iter().map(|record| record.id).collect();
         let mut open = BTreeSet::new();
         let mut truth = self.truth.look();
-        let now = Instant::now();
+        let (now, rejected) = (Instant::now(), self.rejected());
         for (token, life) in truth.lives() {
             let Some(id) = life.id else { continue };
             if life.closed.as_ref().is_some_and(|(at, _)| now.saturating_duration_since(*at) < SECOND) {
@@ -243,7 +270,8 @@ impl Auditor {
                 shown.remove(&id);
                 continue;
             }
-            self.compare(*token, life.host, id, life.opened.is_some());
+            let records = self.records.as_ref().filter(|_| rejected != Some(id));
+            self.compare(*token, life, id, records);
             let journal = self.hosts[life.host].journal.table();
             confusion.retired += u64::from(journal.record(id).is_none() && journal.known(id).is_some());
             let Some(record) = journal.known(id) else { continue };
@@ -265,11 +293,12 @@ impl Auditor {
         confusion
     }
 
-    fn compare(&self, token: Token, host: usize, id: SessionId, opened: bool) {
-        let journal = self.hosts[host].journal.table();
+    /// What its host's journal has of a session against what was acknowledged, and against the records.
+    fn compare(&self, token: Token, life: &Life, id: SessionId, records: Option<&Rows>) {
+        let journal = self.hosts[life.host].journal.table();
         let (own, events) = (journal.known(id).cloned(), journal.known_history(id));
         drop(journal);
-        if opened && own.is_none() {
+        if life.opened.is_some() && own.is_none() {
             return self.log.broken(&format!("I1 session {token} was acknowledged and is in no journal"));
         }
         let closes = events.iter().filter(|event| event.status == Status::Closed).count();
@@ -279,7 +308,7 @@ impl Auditor {
         {
             self.log.broken(&format!("I2 session {token} has {opens} open and {closes} close events: {events:?}"));
         }
-        let Some(records) = &self.records else { return };
+        let Some(records) = records else { return };
         let table = records.table();
         // An open one may have signs of life under way.
         let settled = |record: &Record| (record.status, record.is_closed().then(|| record.clone()));

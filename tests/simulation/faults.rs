@@ -3,7 +3,7 @@
 
 use std::{rc::Rc, time::Duration};
 
-use pulsegate::core::record::EndReason;
+use pulsegate::core::record::{EndReason, SessionId};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -52,6 +52,8 @@ pub enum Fault {
     SyncFails,
     /// The disk takes its time.
     SlowDisk,
+    /// The records take nothing any more of one session.
+    Rejects,
     /// A way to the records is cut, for requests or for answers.
     RecordsCut,
     /// A host is cut off from everybody else, for as long as it takes to be fenced where it may be.
@@ -77,7 +79,7 @@ pub enum Fault {
 }
 
 /// Actors fail more often than anything else: there are many kinds and moments.
-const ALL: [Fault; 22] = [
+const ALL: [Fault; 23] = [
     Fault::Kill,
     Fault::KillAtStep,
     Fault::Freeze,
@@ -87,6 +89,7 @@ const ALL: [Fault; 22] = [
     Fault::Disk,
     Fault::SyncFails,
     Fault::SlowDisk,
+    Fault::Rejects,
     Fault::RecordsCut,
     Fault::Isolate,
     Fault::RecordsDown,
@@ -188,6 +191,7 @@ impl Saboteur {
                 self.disturb(&host, lasted);
                 host.ways.journal.hang(lasted);
             }
+            Fault::Rejects => self.reject(&host),
             Fault::RecordsCut => {
                 let state = *self.dice.pick(&[State::Refused, State::Silent, State::OneWay]);
                 self.cut(&host, &host.ways.records, state, lasted).await;
@@ -281,6 +285,21 @@ impl Saboteur {
     async fn fail_sync(&self, host: &Rc<Host>, lasted: Duration) {
         self.cut(host, &host.ways.journal, State::Failed, lasted).await;
         self.kill(host).await;
+    }
+
+    /// One of those open here, once in a play and seldom: no sweep comes to rest any more.
+    fn reject(&self, host: &Host) {
+        let Some(records) = &host.records else { return };
+        let mut truth = self.truth.look();
+        let own = truth.lives().filter(|(_, life)| life.host == host.number);
+        let open = own.filter(|(_, life)| life.opened.is_some() && life.closed.is_none());
+        let open: Vec<SessionId> = open.filter_map(|(_, life)| life.id).collect();
+        if open.is_empty() || records.table().rejected.is_some() || !self.dice.happens(1_000) {
+            return;
+        }
+        let id = *self.dice.pick(&open);
+        self.log.note(&format!("nothing more of {id} is recorded"));
+        records.table().rejected = Some(id);
     }
 
     async fn records_down(&self, lasted: Duration) {

@@ -74,7 +74,8 @@ pub struct Host {
     pub journal: Rows,
     /// What fails in its gateway.
     pub stings: Rc<Stings>,
-    records: Option<Rows>,
+    /// The shared records; none if the journal is the record store.
+    pub records: Option<Rows>,
     live: Server,
     connector: Arc<dyn Connector + Send + Sync>,
     truth: Shared,

@@ -77,6 +77,7 @@ fn every_promise_holds_in_every_seed() {
     assert!(seeds < SEEDS || all.idled > 0, "nobody was idle for too long");
     assert!(seeds < SEEDS || all.aged > 0, "nobody stayed for too long");
     assert!(seeds < SEEDS || all.retired > 0, "nothing was so old that it was no longer kept");
+    assert!(seeds < SEEDS || all.named > 0, "the records rejected nothing");
 }
 
 /// Plays `seeds` seeds from `first` on, as many at once as there are threads, tells what came of them, and fails if any did, or
@@ -106,10 +107,11 @@ fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) -> Confusion
         idled: sum(|outcome| outcome.confusion.idled),
         aged: sum(|outcome| outcome.confusion.aged),
         retired: sum(|outcome| outcome.confusion.retired),
+        named: sum(|outcome| outcome.confusion.named),
     };
     let (judged, unanswered) = (sum(|outcome| outcome.listings.0), sum(|outcome| outcome.listings.1));
     println!(
-        "{} seeds, {} sessions asked for, {:.0} session-hours, {} found over, {} spared, {} idle and ended, {} of age and ended, {} lived and were ended, {} died and were missed, {} no longer kept, {judged} listings judged, {unanswered} unanswered, {} lines of log, {:?}",
+        "{} seeds, {} sessions asked for, {:.0} session-hours, {} found over, {} spared, {} idle and ended, {} of age and ended, {} lived and were ended, {} died and were missed, {} no longer kept, {} rejected and named, {judged} listings judged, {unanswered} unanswered, {} lines of log, {:?}",
         played.len(),
         sum(|outcome| outcome.asked),
         played.iter().map(|outcome| outcome.open.as_secs_f64() / HOUR.as_secs_f64()).sum::<f64>(),
@@ -120,6 +122,7 @@ fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) -> Confusion
         all.killed,
         all.missed,
         all.retired,
+        all.named,
         sum(|outcome| outcome.hash.1),
         begun.elapsed()
     );

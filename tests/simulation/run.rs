@@ -249,6 +249,7 @@ impl Stage {
             missed: Cell::default(),
             judged: Cell::default(),
             unanswered: Cell::default(),
+            named: Cell::default(),
         });
         let end = Instant::now() + play.lasts;
         let saboteur =
@@ -261,15 +262,8 @@ impl Stage {
             asked: asked.clone(),
             over: Rc::default(),
         });
-        let plot = plot(
-            hosts.clone(),
-            saboteur,
-            auditor.clone(),
-            people,
-            dice,
-            Plot { end, company: play.company, serve_for },
-        );
-        let plot = beside.spawn_local(plot);
+        let what = Plot { end, company: play.company, serve_for };
+        let plot = beside.spawn_local(plot(hosts.clone(), saboteur, auditor.clone(), people, dice, what));
         drive(&beside, &hosts, plot).await;
         let confusion = Confusion { killed: witness.killed(), ..auditor.close_the_books() };
         let outcome = Outcome {
@@ -362,6 +356,7 @@ async fn plot(
     for host in &hosts {
         auditor.count(host).await;
     }
+    auditor.name().await;
 }
 
 /// Looks at everything once a second, asks somebody for a listing, and restarts what gave up.

@@ -57,6 +57,8 @@ pub struct Confusion {
     pub aged: u64,
     /// Of all of them, no longer kept.
     pub retired: u64,
+    /// Rejected by the records, and named by their gateway.
+    pub named: u64,
 }
 
 /// What is true of the host that serves a session, just now.

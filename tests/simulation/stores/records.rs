@@ -79,7 +79,11 @@ impl RecordStore for Remote {
     fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
         let (rows, batch) = (self.rows.clone(), Arc::new(batch));
         let deed = move || {
-            rows.table().apply(rows.name, &batch, rows.watch.as_deref());
+            let mut table = rows.table();
+            if table.rejects(&batch) {
+                return Err(StoreError::Rejected("a value does not fit".to_owned()));
+            }
+            table.apply(rows.name, &batch, rows.watch.as_deref());
             Ok(())
         };
         if self.hasty {

@@ -54,6 +54,8 @@ pub struct Table {
     outbox: Option<BTreeMap<SessionId, Noted>>,
     events: Vec<Transition>,
     retired: BTreeMap<SessionId, (Record, Vec<Transition>)>,
+    /// The session of which it takes nothing any more.
+    pub rejected: Option<SessionId>,
     flaw: Option<Flaw>,
     batches: u64,
     serve_for: Option<Duration>,
@@ -75,6 +77,11 @@ impl Table {
     /// The same, of nodes that may serve without a renewal for so long only.
     pub fn serving_for(self, serve_for: Duration) -> Self {
         Self { serve_for: Some(serve_for), ..self }
+    }
+
+    /// Whether one of these is of a session of which it takes nothing any more.
+    pub fn rejects(&self, batch: &[Write]) -> bool {
+        batch.iter().any(|write| self.rejected == Some(write.record.id))
     }
 
     /// One transaction.
