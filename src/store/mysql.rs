@@ -92,8 +92,9 @@ const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, start
 /// The records of all gateways on one server.
 ///
 /// A handle: cheap to clone, usable from any thread with a tokio runtime, and made without a server: connections, at most
-/// seven, are opened when they are needed, and while the server is down every call fails at once. They are not encrypted
-/// (nor is a password sent that the server would want encrypted): the way to the server is to be private, a unix socket
+/// seven, are opened when they are needed, and while the server is down every call fails at once. They are not encrypted; a
+/// password is, where the server wants it so, with the key that it shows, which keeps it from who listens and not from who
+/// can put another key there: the way to the server is to be private, a unix socket
 /// (`mysql://user@localhost/records?socket=/run/mysqld/mysqld.sock`) or a local proxy that speaks TLS.
 #[derive(Clone)]
 pub struct MySqlStore {

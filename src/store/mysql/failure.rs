@@ -8,6 +8,9 @@ use sqlx::{Error, migrate::MigrateError, mysql::MySqlDatabaseError};
 use super::rows;
 use crate::store::StoreError;
 
+/// How the driver begins to say that it does not speak an account's plugin.
+const UNSPOKEN: [&str; 2] = ["unknown authentication plugin", "mysql_cleartext_plugin disabled"];
+
 /// Whether the same work may well succeed at once on another connection: somebody else's transaction was preferred, or
 /// the connection was lost and nobody knows whether the work was done.
 pub fn is_passing(error: &Error) -> bool {
@@ -26,9 +29,8 @@ pub fn meaning(error: Error) -> StoreError {
         Error::Database(_) => of_server(number(&error)),
         Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => unanswered(),
         Error::Io(error) => StoreError::Unavailable(format!("the server cannot be reached: {}", error.kind())),
+        Error::Protocol(said) if UNSPOKEN.iter().any(|words| said.starts_with(words)) => unspoken(),
         Error::Protocol(_) => StoreError::Unavailable("what answers does not speak as MySQL does".into()),
-        // The driver asks for nothing else once the URL is read.
-        Error::Configuration(_) | Error::Tls(_) => wants_rsa(),
         _ => rows::unreadable(),
     }
 }
@@ -79,7 +81,7 @@ fn of_server(number: u16) -> StoreError {
         }
         1049 => refused("there is no database of this name"),
         1054 | 1146 => refused("the schema is not of this release: run `pulsegate migrate`"),
-        1251 | 1524 | 2059 => wants_rsa(),
+        1251 | 1524 | 2059 => unspoken(),
         1665 => refused("the server's binary log is in STATEMENT format: set binlog_format to ROW or MIXED"),
         1048 | 1153 | 1264 | 1265 | 1292 | 1366 | 1406 => {
             StoreError::Rejected(format!("a value does not fit its column, server error {number}"))
@@ -88,10 +90,10 @@ fn of_server(number: u16) -> StoreError {
     }
 }
 
-fn wants_rsa() -> StoreError {
+fn unspoken() -> StoreError {
     StoreError::Refused(
-        "the server asks for the password in a way that needs TLS or RSA: give the account mysql_native_password, or \
-         connect through a local proxy that speaks TLS to the server"
+        "the account signs in by a plugin that is not spoken here: give it caching_sha2_password, sha256_password or \
+         mysql_native_password"
             .into(),
     )
 }
@@ -117,11 +119,5 @@ mod tests {
         assert!(!is_passing(&Error::Protocol("odd".into())));
         let deaf = meaning(Error::Io(io::ErrorKind::TimedOut.into())).to_string();
         assert_eq!(deaf, "the store is unavailable: the server did not answer in time");
-    }
-
-    #[test]
-    fn who_needs_rsa_is_told_what_to_do() {
-        let error = meaning(Error::Configuration("RSA auth backend disabled".into())).to_string();
-        assert!(error.contains("mysql_native_password") && error.contains("proxy"), "{error}");
     }
 }

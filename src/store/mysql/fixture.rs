@@ -17,7 +17,7 @@ mod mariadb;
 #[path = "../../../tests/integration/support/skipped.rs"]
 mod skipped;
 
-pub use mariadb::Mariadb;
+pub use mariadb::{Mariadb, RIGHTS};
 
 /// Databases that nobody uses now.
 static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());

@@ -12,6 +12,9 @@ use crate::{
     },
 };
 
+#[cfg(test)]
+mod sign_in;
+
 async fn fresh() -> (MySqlStore, Database) {
     let database = Database::empty().await;
     (database.store(), database)

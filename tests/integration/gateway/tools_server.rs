@@ -1,4 +1,5 @@
-//! A backup of a gateway whose records are on a server: everything of it comes back, who signs in and what is sealed too.
+//! A backup of a gateway whose records are on a server, where its account has the rights that it needs and no others: everything
+//! of it comes back, who signs in and what is sealed too.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
@@ -24,10 +25,8 @@ const KEPT: &str = "kept for the target";
 const TABLES: [&str; 6] = ["session_records", "session_events", "nodes", "users", "tokens", "targets"];
 
 fn server() -> Option<Mariadb> {
-    let server = Mariadb::start(&[]);
-    let server = server.map_err(|why| skip(std::thread::current().name().unwrap_or_default(), &why)).ok()?;
-    server.sql("CREATE DATABASE records").unwrap();
-    Some(server)
+    let server = Mariadb::with_account(&[]);
+    server.map_err(|why| skip(std::thread::current().name().unwrap_or_default(), &why)).ok()
 }
 
 /// A user, their token, and a target with its password; returns the token.

@@ -1,4 +1,4 @@
-//! A private MariaDB: own folder, own port, no accounts. It ends, and its folder goes, when it is dropped and when the
+//! A private MariaDB: own folder, own port, no accounts or one. It ends, and its folder goes, when it is dropped and when the
 //! process that started it is gone, however that ended. Knows nothing of Pulsegate.
 
 use std::{
@@ -13,6 +13,12 @@ use std::{
 };
 
 const MARIADBD: &str = "/usr/sbin/mariadbd";
+
+/// All that a gateway's account may do, and on the gateway's database only.
+pub const RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX";
+
+/// The account, and its password.
+const ACCOUNT: (&str, &str) = ("gateway", "kept-for-the-records");
 
 /// Waits beside the server for its own standard input: a line ends the server, the end of the input its folder too. What
 /// ends the tests by a signal to all of them leaves this one to tidy up.
@@ -37,6 +43,8 @@ pub struct Mariadb {
     folder: PathBuf,
     port: u16,
     options: Vec<String>,
+    /// Who signs in by the [`url`](Self::url).
+    login: String,
     running: Option<(Child, ChildStdin)>,
 }
 
@@ -44,6 +52,29 @@ impl Mariadb {
     /// Starts a server with these options on top, durable at every commit unless they say otherwise; or says why it cannot
     /// be had here.
     pub fn start(options: &[&str]) -> Result<Self, String> {
+        // No grant tables, so none have to be installed first: that would take seconds, this takes a quarter of one.
+        let mut server = Self::prepare("root".to_owned(), &[&["--skip-grant-tables"][..], options].concat())?;
+        server.start_again()?;
+        // A new data folder survives a crash only from its first checkpoint on.
+        server.sql("SET GLOBAL innodb_log_checkpoint_now = ON")?;
+        Ok(server)
+    }
+
+    /// The same with grant tables and a database `records`. The [`url`](Self::url) is of an account with a password that has
+    /// [`RIGHTS`] there and nowhere else.
+    pub fn with_account(options: &[&str]) -> Result<Self, String> {
+        let (name, password) = ACCOUNT;
+        let mut server = Self::prepare(format!("{name}:{password}"), options)?;
+        server.install()?;
+        server.start_again()?;
+        server.sql(&format!(
+            "CREATE DATABASE records; CREATE USER {name}@'127.0.0.1' IDENTIFIED BY '{password}'; \
+             GRANT {RIGHTS} ON records.* TO {name}@'127.0.0.1'"
+        ))?;
+        Ok(server)
+    }
+
+    fn prepare(login: String, options: &[&str]) -> Result<Self, String> {
         if !Path::new(MARIADBD).exists() {
             return Err("no MariaDB".to_owned());
         }
@@ -53,11 +84,17 @@ impl Mariadb {
         fs::DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
         fs::create_dir(folder.join("data")).map_err(failed)?;
         let options = options.iter().map(|option| (*option).to_owned()).collect();
-        let mut server = Self { folder, port, options, running: None };
-        server.start_again()?;
-        // A new data folder survives a crash only from its first checkpoint on.
-        server.sql("SET GLOBAL innodb_log_checkpoint_now = ON")?;
-        Ok(server)
+        Ok(Self { folder, port, options, login, running: None })
+    }
+
+    /// Makes the grant tables, with a `root` that needs no password.
+    fn install(&self) -> Result<(), String> {
+        let mut install = Command::new("mariadb-install-db");
+        install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        install.arg(format!("--datadir={}/data", self.folder.display())).args(self.user()?);
+        let output = install.output().map_err(|error| error.to_string())?;
+        let said = || String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok(()) } else { Err(format!("grant tables for MariaDB: {}", said())) }
     }
 
     /// Starts the server that was [killed](Self::kill), on the same data and port.
@@ -65,15 +102,10 @@ impl Mariadb {
         let folder = self.folder.display();
         let mut command = Command::new("sh");
         command.args(["-c", BESIDE]).arg(&self.folder).arg(MARIADBD);
-        // No grant tables, so none have to be installed first: that would take seconds, this takes a quarter of one.
-        command.args(["--no-defaults", "--skip-grant-tables", "--skip-name-resolve", "--bind-address=127.0.0.1"]);
+        command.args(["--no-defaults", "--skip-name-resolve", "--bind-address=127.0.0.1"]).args(self.user()?);
         command.args([format!("--port={}", self.port), format!("--datadir={folder}/data")]);
         command.args([format!("--socket={folder}/socket"), format!("--pid-file={folder}/pid")]);
         command.args(["--innodb-flush-log-at-trx-commit=1", "--innodb-log-file-size=128M"]);
-        let owner = fs::metadata(&self.folder).map_err(|error| error.to_string())?.uid();
-        if owner == 0 {
-            command.arg("--user=root");
-        }
         command.args(&self.options).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut beside = command.spawn().map_err(|error| error.to_string())?;
         let input = beside.stdin.take().ok_or("no standard input")?;
@@ -106,7 +138,7 @@ impl Mariadb {
 
     /// How a client finds a database of it.
     pub fn url(&self, database: &str) -> String {
-        format!("mysql://root@{}/{database}", self.addr())
+        format!("mysql://{}@{}/{database}", self.login, self.addr())
     }
 
     /// Runs statements as an administrator, and returns the rows as lines with tabs between their columns.
@@ -123,6 +155,12 @@ impl Mariadb {
     pub fn process_id(&self) -> Result<u32, String> {
         let pid = fs::read_to_string(self.folder.join("pid")).map_err(|error| error.to_string())?;
         pid.trim().parse().map_err(|_| format!("{pid:?} is no process"))
+    }
+
+    /// The option without which it refuses to run as root.
+    fn user(&self) -> Result<Option<&'static str>, String> {
+        let owner = fs::metadata(&self.folder).map_err(|error| error.to_string())?.uid();
+        Ok((owner == 0).then_some("--user=root"))
     }
 
     fn signal(&self, signal: &str) -> Result<(), String> {
