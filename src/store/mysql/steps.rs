@@ -58,14 +58,27 @@ impl MySqlStore {
     /// # Errors
     /// As every question to the server.
     pub async fn schema(&self) -> Result<Vec<(Step, bool)>, StoreError> {
+        let taken = self.taken().await?;
+        Ok(STEPS.iter().map(|step| (*step, taken.contains(&step.version))).collect())
+    }
+
+    /// The steps that this database has taken, those of other releases too.
+    async fn taken(&self) -> Result<Vec<i64>, StoreError> {
         const THERE: &str = "SELECT table_name FROM information_schema.tables \
             WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'";
         const TAKEN: &str = "SELECT version FROM _sqlx_migrations WHERE success ORDER BY version";
         let there = self.readers.run(|| vec![sqlx::query(THERE)]).await?;
         let taken = if there.is_empty() { vec![] } else { self.readers.run(|| vec![sqlx::query(TAKEN)]).await? };
-        let taken = taken.iter().map(|row| rows::count(row, "version")).collect::<Result<Vec<_>, _>>()?;
-        let is_taken = |step: &Step| taken.iter().any(|version| i64::try_from(*version) == Ok(step.version));
-        Ok(STEPS.iter().map(|step| (*step, is_taken(step))).collect())
+        taken.iter().map(|row| rows::column(row, "version")).collect()
+    }
+
+    /// The step of a newer release, where it is the only one that this release does not know. It takes nothing away that the
+    /// release before it needs: that is left to the step after it.
+    async fn ahead(&self) -> Result<Option<i64>, StoreError> {
+        let next = STEPS.last().map(|step| step.version + 1);
+        let mut newer = self.taken().await?;
+        newer.retain(|version| Some(*version) >= next);
+        Ok(next.filter(|next| newer == [*next]))
     }
 
     async fn pending(&self) -> Result<Vec<Step>, StoreError> {
@@ -74,22 +87,33 @@ impl MySqlStore {
 
     /// Takes every step of the schema that this database has not taken, telling each before it is begun.
     ///
+    /// A schema that is one step newer will do: gateways of two releases share a server while one after the other is brought up to
+    /// date, and the older ones may have to start again meanwhile.
+    ///
     /// With `lock` one process after the other does this, by `GET_LOCK`, which Vitess and TiDB do not have; without it nobody
     /// else may be at it.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when the schema is of a newer release, or a step broke off (neither server can undo one).
+    /// [`StoreError::Refused`] when the schema is newer by more than a step, or a step broke off (neither server can undo one).
     pub async fn migrate(&self, lock: bool, mut tell: impl FnMut(&Step)) -> Result<(), StoreError> {
         // Where there is nothing to take, a server without locks will do.
         let lock = lock && !self.pending().await?.is_empty();
-        let (migrator, pool, _held) = self.migrator(lock).await?;
+        let (mut migrator, pool, _held) = self.migrator(lock).await?;
         // Another process may have taken some while this one waited.
         for step in self.pending().await? {
             tell(&step);
             migrator.run_to(step.version, &pool).await.map_err(failure::of_step)?;
         }
-        // Where nothing is pending it has still to be seen that nothing is newer.
+        // Where nothing is pending it has still to be seen that nothing is newer, but by one step.
+        let ahead = self.ahead().await?;
+        migrator.set_ignore_missing(ahead.is_some());
         migrator.run(&pool).await.map_err(failure::of_step)?;
+        if let Some(step) = ahead {
+            tracing::warn!(
+                step,
+                "the schema is one step newer than this release: bring this gateway up to date before the next"
+            );
+        }
         *self.known() = Known::Fits;
         Ok(())
     }

@@ -13,6 +13,8 @@ use crate::{
 };
 
 #[cfg(test)]
+mod newer;
+#[cfg(test)]
 mod sign_in;
 
 async fn fresh() -> (MySqlStore, Database) {
