@@ -38,7 +38,7 @@ pub const STEPS: [Step; 16] = [
 const STEPS_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 /// Names are of the whole server; answers 1 for whoever has it, and 0 where somebody else still has it after ten seconds.
-const LOCK: &str = "SELECT GET_LOCK(CONCAT('pulsegate ', MD5(DATABASE())), 10)";
+pub(super) const LOCK: &str = "SELECT GET_LOCK(CONCAT('pulsegate ', MD5(DATABASE())), 10)";
 
 /// What is known of the schema on the server.
 #[derive(Debug, Default)]

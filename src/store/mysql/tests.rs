@@ -247,6 +247,31 @@ async fn of_gateways_that_start_together_one_after_the_other_takes_the_steps() {
 }
 
 #[tokio::test]
+async fn only_without_the_lock_is_a_step_taken_while_another_process_has_it() {
+    if !is_here() {
+        return;
+    }
+    let (store, database) = fresh().await;
+    let step = store.migrate_down(true).await.unwrap().unwrap();
+    let (mut other, mut watch) = (database.connection().await, database.connection().await);
+    let got: Option<i64> = sqlx::query_scalar(steps::LOCK).fetch_one(&mut other).await.unwrap();
+    assert_eq!(got, Some(1));
+    let mut told = vec![];
+    let beside = async {
+        let waits = "SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND state = 'User lock'";
+        while sqlx::query(waits).fetch_all(&mut watch).await.unwrap().is_empty() {}
+        let taking = database.store();
+        let taking = taking.migrate(false, |step| told.push(step.version));
+        tokio::time::timeout(Duration::from_secs(60), taking).await.unwrap().unwrap();
+        sqlx::raw_sql("DO RELEASE_ALL_LOCKS()").execute(&mut other).await.unwrap();
+        Ok(())
+    };
+    let waiting = store.migrate(true, |step| panic!("{} was taken with the lock", step.name));
+    tokio::try_join!(waiting, beside).unwrap();
+    assert_eq!(told, [step.version]);
+}
+
+#[tokio::test]
 async fn whoever_found_the_server_down_brings_the_schema_once_it_is_up() {
     if !is_here() {
         return;

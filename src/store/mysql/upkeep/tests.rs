@@ -141,6 +141,22 @@ async fn a_row_of_an_older_release_has_what_it_lacks_by_default_and_no_other_gap
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
 }
 
+#[tokio::test]
+async fn a_scratch_database_is_made_without_a_lock() {
+    if !is_here() {
+        return;
+    }
+    let database = Database::empty().await;
+    let mut other = database.connection().await;
+    let held = "DO GET_LOCK(CONCAT('pulsegate ', MD5('pulsegate_bench_held')), 0)";
+    sqlx::raw_sql(held).execute(&mut other).await.unwrap();
+    let store = database.store();
+    let made = tokio::time::timeout(Duration::from_secs(60), store.scratch("pulsegate_bench_held")).await;
+    let (scratch, _connection) = made.unwrap().unwrap();
+    assert!(scratch.is_empty().await.unwrap());
+    scratch.drop_scratch().await.unwrap();
+}
+
 #[test]
 fn a_page_goes_on_after_the_last_row_of_a_key_of_any_length() {
     assert_eq!(beyond(&["a"]), "a > ?");
