@@ -75,7 +75,7 @@ pub(super) const COUNT_UP: &str = "UPDATE people_version SET version = version +
 
 pub(super) const USERS: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, \
     identity, created_at, changed_at, last_sign_in_at FROM users ORDER BY name";
-const ONE_USER: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, \
+pub(super) const ONE_USER: &str = "SELECT name, role, grants, disabled, password_hash, second_factor, enrolment, invitation, \
     identity, created_at, changed_at, last_sign_in_at FROM users WHERE name = ?";
 pub(super) const TOKENS: &str = "SELECT token_id, name, username, digest, scopes, created_at, expires_at, last_used_at \
     FROM tokens ORDER BY token_id";
@@ -146,19 +146,19 @@ macro_rules! replace_user {
     };
 }
 
-const REPLACE_USER: &str = replace_user!();
-const REPLACE_UNLESS_LAST: &str = concat!(replace_user!(), " AND name <> ", last!());
-const REMOVE_USER: &str = "DELETE FROM users WHERE name = ?";
-const REMOVE_UNLESS_LAST: &str = concat!("DELETE FROM users WHERE name = ? AND name <> ", last!());
+pub(super) const REPLACE_USER: &str = replace_user!();
+pub(super) const REPLACE_UNLESS_LAST: &str = concat!(replace_user!(), " AND name <> ", last!());
+pub(super) const REMOVE_USER: &str = "DELETE FROM users WHERE name = ?";
+pub(super) const REMOVE_UNLESS_LAST: &str = concat!("DELETE FROM users WHERE name = ? AND name <> ", last!());
 /// With their user, or made while that was being removed: the next user of that name is somebody else. Where the user is there still
 /// nothing is removed.
-const REMOVE_ORPHANS: &str = "DELETE FROM tokens WHERE username = ? \
+pub(super) const REMOVE_ORPHANS: &str = "DELETE FROM tokens WHERE username = ? \
     AND NOT EXISTS (SELECT 1 FROM users WHERE name = ?)";
-const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE token_id = ?";
+pub(super) const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE token_id = ?";
 
-const SIGNED_IN: &str =
+pub(super) const SIGNED_IN: &str =
     "UPDATE users SET last_sign_in_at = ? WHERE name = ? AND (last_sign_in_at IS NULL OR last_sign_in_at < ?)";
-const USED: &str =
+pub(super) const USED: &str =
     "UPDATE tokens SET last_used_at = ? WHERE token_id = ? AND (last_used_at IS NULL OR last_used_at < ?)";
 
 /// How a database adds a row unless there is one of its key: an [`add_user`], an [`add_first`], an [`add_token`] and an

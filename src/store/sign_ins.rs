@@ -90,37 +90,38 @@ pub trait SignInStore: Send + Sync + 'static {
     fn forget(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
-const OF_USER: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
+pub(super) const OF_USER: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
     last_seen_at, ends_at, provider_session FROM sign_ins WHERE username = ? AND ended IS NULL AND last_seen_at > ? AND ends_at > ? \
     ORDER BY made_at DESC, digest LIMIT ?";
 /// Continued by a list of digests.
-const SOME: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
+pub(super) const SOME: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
     last_seen_at, ends_at, provider_session FROM sign_ins WHERE ended IS NULL AND digest IN (";
-const ENDED: &str = "SELECT digest FROM sign_ins WHERE ended > ?";
+pub(super) const ENDED: &str = "SELECT digest FROM sign_ins WHERE ended > ?";
 
 /// Each of these comes after the change was counted, so that the version is the one with which it becomes known.
-const END_ONE: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+pub(super) const END_ONE: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE digest = ? AND ended IS NULL";
-const END_ALL: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+pub(super) const END_ALL: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND ended IS NULL";
 /// Of a user who is gone; nothing where they are there still.
-const END_GONE: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+pub(super) const END_GONE: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND ended IS NULL AND NOT EXISTS (SELECT 1 FROM users WHERE name = ?)";
 /// The user, the time, and the session twice, which may be NULL.
-const END_BY_PROVIDER: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+pub(super) const END_BY_PROVIDER: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND made_at <= ? AND ended IS NULL AND how = 'oidc' AND (? IS NULL OR provider_session IS NULL OR provider_session = ?)";
-const END_SESSION: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+pub(super) const END_SESSION: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE provider_session = ? AND ended IS NULL";
 /// While the token is there still, so that its owner's are found by their index.
-const END_OF_TOKEN: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+pub(super) const END_OF_TOKEN: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = (SELECT username FROM tokens WHERE token_id = ?) AND token_id = ? AND ended IS NULL";
 /// Nothing where the change of the user was not done.
-const END_UNFIT: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
+pub(super) const END_UNFIT: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND ended IS NULL AND stamp <> ? AND (next_stamp IS NULL OR next_stamp <> ?) \
     AND EXISTS (SELECT 1 FROM users WHERE name = ? AND changed_at = ? AND password_hash = ?)";
 
-const EXPECT: &str = "UPDATE sign_ins SET stamp = ?, next_stamp = ? WHERE digest = ? AND ended IS NULL";
-const NOTE: &str = "UPDATE sign_ins SET last_seen_at = ? WHERE digest = ? AND last_seen_at < ? AND ended IS NULL";
+pub(super) const EXPECT: &str = "UPDATE sign_ins SET stamp = ?, next_stamp = ? WHERE digest = ? AND ended IS NULL";
+pub(super) const NOTE: &str =
+    "UPDATE sign_ins SET last_seen_at = ? WHERE digest = ? AND last_seen_at < ? AND ended IS NULL";
 
 /// Adds a row unless there is one of its key, which each dialect says in its own way.
 macro_rules! add_sign_in {

@@ -9,14 +9,14 @@ use super::{
 };
 use crate::core::record::{Incarnation, NodeId, UtcMicros};
 
-const LEASE: &str = "SELECT epoch, incarnation, last_alive_at FROM nodes WHERE node_id = ?";
+pub const LEASE: &str = "SELECT epoch, incarnation, last_alive_at FROM nodes WHERE node_id = ?";
 
 /// As long as the lease is the one that was seen. The next epoch goes with it: what was born in this one is then only closed, by
 /// the same guard that a start of the node relies on.
-const FENCE: &str = "UPDATE nodes SET holder = 'fenced', incarnation = '', epoch = epoch + 1 \
+pub const FENCE: &str = "UPDATE nodes SET holder = 'fenced', incarnation = '', epoch = epoch + 1 \
     WHERE node_id = ? AND epoch = ? AND incarnation = ? AND last_alive_at = ? AND holder = 'held'";
 
-const LEAVE: &str = "UPDATE nodes SET holder = 'left' WHERE node_id = ? AND incarnation = ? AND holder = 'held'";
+pub const LEAVE: &str = "UPDATE nodes SET holder = 'left' WHERE node_id = ? AND incarnation = ? AND holder = 'held'";
 
 /// Selects the key that seals what nodes tell each other in a live view.
 pub const VIEW_KEY: &str = "SELECT secret FROM view_key WHERE only_one = 1";

@@ -122,7 +122,7 @@ pub fn rank(row: &impl Columns) -> Result<(Position, u64), StoreError> {
     Ok((Position { key, id }, count(row, "rank_key")?))
 }
 
-const HISTORY: &str = "SELECT session_id, rank_key, at, status, end_reason, detail FROM session_events \
+pub(super) const HISTORY: &str = "SELECT session_id, rank_key, at, status, end_reason, detail FROM session_events \
     WHERE session_id = ? ORDER BY version, rank_key";
 
 /// Selects the transitions of one session, by version.

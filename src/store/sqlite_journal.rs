@@ -16,20 +16,20 @@ use crate::core::{
     record::{Record, SessionId, Transition},
 };
 
-const LAST_EVENT: &str = "SELECT event_id, chain_hash FROM session_events ORDER BY event_id DESC LIMIT 1";
+pub(super) const LAST_EVENT: &str = "SELECT event_id, chain_hash FROM session_events ORDER BY event_id DESC LIMIT 1";
 
-const CHAIN: &str = "SELECT event_id, session_id, rank_key, at, status, end_reason, detail, chain_hash \
+pub(super) const CHAIN: &str = "SELECT event_id, session_id, rank_key, at, status, end_reason, detail, chain_hash \
     FROM session_events WHERE chain_hash IS NOT NULL ORDER BY event_id";
 
 /// The file's own mark that its outbox knows of every write: set while an outbox is kept, unset otherwise.
 const MARK: &str = "PRAGMA user_version";
 
 /// Until the mark is set, what the records have is unknown: they may have been another store, or this file.
-const NOTE_EVERYTHING: &str = "INSERT INTO outbox (session_id, rank_key, first_event) \
+pub(super) const NOTE_EVERYTHING: &str = "INSERT INTO outbox (session_id, rank_key, first_event) \
     SELECT session_id, rank_key, 0 FROM session_records WHERE true \
     ON CONFLICT (session_id) DO UPDATE SET rank_key = max(rank_key, excluded.rank_key), first_event = 0";
 
-const PENDING_EVENTS: &str = "SELECT e.session_id, e.rank_key, e.at, e.status, e.end_reason, e.detail \
+pub(super) const PENDING_EVENTS: &str = "SELECT e.session_id, e.rank_key, e.at, e.status, e.end_reason, e.detail \
     FROM outbox o CROSS JOIN session_events e ON e.session_id = o.session_id AND e.event_id >= o.first_event \
     WHERE o.session_id >= ?1 AND o.session_id <= ?2 ORDER BY e.session_id, e.version, e.rank_key";
 

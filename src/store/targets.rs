@@ -19,10 +19,10 @@ macro_rules! columns {
 }
 
 pub(super) const TARGETS: &str = concat!("SELECT ", columns!(), " FROM targets ORDER BY name");
-const ONE_TARGET: &str = concat!("SELECT ", columns!(), " FROM targets WHERE name = ?");
-const REPLACE_TARGET: &str = "UPDATE targets SET host = ?, port = ?, username = ?, via = ?, group_name = ?, tags = ?, \
+pub(super) const ONE_TARGET: &str = concat!("SELECT ", columns!(), " FROM targets WHERE name = ?");
+pub(super) const REPLACE_TARGET: &str = "UPDATE targets SET host = ?, port = ?, username = ?, via = ?, group_name = ?, tags = ?, \
     roles = ?, auth = ?, sealed = ?, changed_at = ? WHERE name = ? AND changed_at = ?";
-const REMOVE_TARGET: &str = "DELETE FROM targets WHERE name = ?";
+pub(super) const REMOVE_TARGET: &str = "DELETE FROM targets WHERE name = ?";
 
 /// Adds a row unless there is one of its key, which each dialect says in its own way.
 macro_rules! add_target {

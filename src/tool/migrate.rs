@@ -240,6 +240,7 @@ mod tests {
                 "the table sign_ins with all its rows",
                 "the column users.enrolment",
                 "the index idx_sign_ins_session, the column sign_ins.provider_session",
+                "the index idx_tokens_user",
             ]
         );
     }

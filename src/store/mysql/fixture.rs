@@ -52,7 +52,7 @@ impl Database {
         if let Some(database) = free.map(Self) {
             // Not TRUNCATE, which makes a table anew and takes fifty times as long.
             let delete = "DELETE FROM session_records; DELETE FROM session_events; DELETE FROM nodes; DELETE FROM users; \
-                DELETE FROM tokens; DELETE FROM targets; DELETE FROM view_key; DELETE FROM sign_ins";
+                DELETE FROM tokens; DELETE FROM targets; DELETE FROM view_key; DELETE FROM sign_ins; DELETE FROM node_commands";
             sqlx::raw_sql(delete).execute(&mut database.connection().await).await.unwrap();
             return database;
         }

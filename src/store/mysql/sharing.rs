@@ -11,17 +11,17 @@ use crate::{
 };
 
 /// By the primary key, all of it: a few rows, one per gateway that ever wrote here.
-const NODES: &str = "SELECT node_id, epoch, incarnation, last_alive_at, started_at, serve_for, holder FROM nodes \
+pub(super) const NODES: &str = "SELECT node_id, epoch, incarnation, last_alive_at, started_at, serve_for, holder FROM nodes \
     FORCE INDEX (PRIMARY) ORDER BY node_id";
 
 const SEND: &str = "INSERT INTO node_commands (command_id, node_id, session_id, end_reason, detail, sent_at) \
     VALUES (?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE sent_at = node_commands.sent_at";
 
 /// The oldest first: a command's id is a UUIDv7.
-const WAITING: &str = "SELECT command_id, session_id, end_reason, detail FROM node_commands \
+pub(super) const WAITING: &str = "SELECT command_id, session_id, end_reason, detail FROM node_commands \
     FORCE INDEX (idx_node_commands_node) WHERE node_id = ? ORDER BY command_id LIMIT 500";
 
-const TAKEN: &str = "DELETE FROM node_commands WHERE command_id = ?";
+pub(super) const TAKEN: &str = "DELETE FROM node_commands WHERE command_id = ?";
 
 /// The first one stays, whoever comes second.
 const KEEP_VIEW_KEY: &str = "INSERT IGNORE INTO view_key (only_one, secret) VALUES (1, ?)";

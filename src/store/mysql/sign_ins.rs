@@ -13,9 +13,9 @@ use crate::{
 };
 
 /// The server's own limit of a DELETE, since it takes none within a list.
-const FORGET: &str = "DELETE FROM sign_ins WHERE last_seen_at < ? ORDER BY last_seen_at LIMIT ?";
+pub(super) const FORGET: &str = "DELETE FROM sign_ins WHERE last_seen_at < ? ORDER BY last_seen_at LIMIT ?";
 
-const OLD: &str = "SELECT COUNT(*) AS old FROM (SELECT 1 FROM sign_ins WHERE last_seen_at < ? ORDER BY last_seen_at LIMIT ?) AS found";
+pub(super) const OLD: &str = "SELECT COUNT(*) AS old FROM (SELECT 1 FROM sign_ins WHERE last_seen_at < ? ORDER BY last_seen_at LIMIT ?) AS found";
 
 impl SignInStore for MySqlStore {
     fn add_sign_in(&self, sign_in: SignIn) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -15,7 +15,7 @@ use crate::store::{
 };
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 16] = [
+pub const STEPS: [Step; 17] = [
     step!(1, "session records", "mysql/0001_session_records"),
     step!(2, "session events", "mysql/0002_session_events"),
     step!(3, "nodes", "mysql/0003_nodes"),
@@ -32,6 +32,7 @@ pub const STEPS: [Step; 16] = [
     step!(14, "sign-ins", "mysql/0014_sign_ins"),
     step!(15, "enrolment", "mysql/0015_enrolment"),
     step!(16, "provider session", "mysql/0016_provider_session"),
+    step!(17, "token owners", "mysql/0017_token_owners"),
 ];
 
 /// How long the schema's steps wait for a server to take a connection.

@@ -16,7 +16,7 @@ const PAGE: usize = 1_000;
 pub const USERS: &str = "users";
 
 /// A table that is copied.
-struct Table {
+pub(super) struct Table {
     name: &'static str,
     columns: &'static str,
     /// The primary key, in the order of its columns.
@@ -26,7 +26,7 @@ struct Table {
 }
 
 /// Not who is signed in: what ended since would be good again. Nor what is of the moment: commands, the key of a live view.
-const TABLES: [Table; 6] = [
+pub(super) const TABLES: [Table; 6] = [
     Table {
         name: "session_records",
         columns: "session_id, node_id, epoch, username, target_name, client_ip, start_time, rank_key, version, authority, \
@@ -67,6 +67,16 @@ const TABLES: [Table; 6] = [
         later: &[],
     },
 ];
+
+impl Table {
+    /// Selects a page in the order of the key, each row as a line of JSON: the first one, or the one after a [place](places).
+    pub(super) fn page(&self, is_first: bool) -> String {
+        let fields = self.columns.split(", ").map(|column| format!("'{0}', {0}", column.trim()));
+        let (fields, key) = (fields.collect::<Vec<_>>().join(", "), self.key.join(", "));
+        let beyond = if is_first { String::new() } else { format!("WHERE {}", beyond(self.key)) };
+        format!("SELECT CAST(JSON_OBJECT({fields}) AS CHAR) FROM {} {beyond} ORDER BY {key} LIMIT {PAGE}", self.name)
+    }
+}
 
 /// Every table as of one moment, page by page.
 pub struct Export {
@@ -219,15 +229,8 @@ impl Export {
     /// As every question to the server.
     pub async fn next(&mut self, table: &str) -> Result<Option<Vec<String>>, StoreError> {
         let table = known(table)?;
-        let fields = table.columns.split(", ").map(|column| format!("'{0}', {0}", column.trim()));
-        let (fields, key) = (fields.collect::<Vec<_>>().join(", "), table.key.join(", "));
         let after = self.after.get(table.name).cloned();
-        let beyond = after.as_ref().map_or_else(String::new, |_| format!("WHERE {}", beyond(table.key)));
-        let sql = format!(
-            "SELECT CAST(JSON_OBJECT({fields}) AS CHAR) FROM {} {beyond} ORDER BY {key} LIMIT {PAGE}",
-            table.name
-        );
-        let mut query = sqlx::query_scalar::<_, String>(AssertSqlSafe(sql));
+        let mut query = sqlx::query_scalar::<_, String>(AssertSqlSafe(table.page(after.is_none())));
         if let Some(after) = &after {
             for value in places(table.key, after) {
                 query = match value.as_i64() {

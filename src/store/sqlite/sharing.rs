@@ -13,15 +13,16 @@ use crate::{
     store::{Command, Lease, Node, SharedRecords, StoreError, sql_nodes},
 };
 
-const NODES: &str = "SELECT node_id, epoch, incarnation, last_alive_at, started_at, serve_for, holder FROM nodes \
+pub(super) const NODES: &str = "SELECT node_id, epoch, incarnation, last_alive_at, started_at, serve_for, holder FROM nodes \
     ORDER BY node_id";
 
-const EPOCHS: &str = "SELECT node_id, epoch FROM nodes";
+pub(super) const EPOCHS: &str = "SELECT node_id, epoch FROM nodes";
 
 const SEND: &str = "INSERT INTO node_commands (command_id, node_id, session_id, end_reason, detail, sent_at) \
     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 
-const TAKE: &str = "DELETE FROM node_commands WHERE node_id = ?1 RETURNING command_id, session_id, end_reason, detail";
+pub(super) const TAKE: &str =
+    "DELETE FROM node_commands WHERE node_id = ?1 RETURNING command_id, session_id, end_reason, detail";
 
 const KEEP_VIEW_KEY: &str = "INSERT INTO view_key (only_one, secret) VALUES (1, ?1) ON CONFLICT DO NOTHING";
 

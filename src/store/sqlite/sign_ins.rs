@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-const FORGET: &str = "DELETE FROM sign_ins WHERE digest IN \
+pub(super) const FORGET: &str = "DELETE FROM sign_ins WHERE digest IN \
     (SELECT digest FROM sign_ins WHERE last_seen_at < ? ORDER BY last_seen_at LIMIT ?)";
 
 impl SignInStore for SqliteStore {

@@ -3,7 +3,7 @@
 use crate::store::schema::{Step, step};
 
 /// The schema's steps, oldest first.
-pub const STEPS: [Step; 16] = [
+pub const STEPS: [Step; 17] = [
     step!(1, "session records", "sqlite/0001_session_records"),
     step!(2, "session events", "sqlite/0002_session_events"),
     step!(3, "nodes", "sqlite/0003_nodes"),
@@ -20,4 +20,5 @@ pub const STEPS: [Step; 16] = [
     step!(14, "sign-ins", "sqlite/0014_sign_ins"),
     step!(15, "enrolment", "sqlite/0015_enrolment"),
     step!(16, "provider session", "sqlite/0016_provider_session"),
+    step!(17, "token owners", "sqlite/0017_token_owners"),
 ];

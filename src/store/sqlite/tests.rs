@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+#[cfg(test)]
+mod plans;
+
 async fn fresh() -> (SqliteStore, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     (SqliteStore::open(&folder.path().join("records.db")).await.unwrap(), folder)

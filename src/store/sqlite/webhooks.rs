@@ -13,17 +13,17 @@ use crate::{
     },
 };
 
-const BEGIN: &str = "INSERT INTO webhooks (name, position) \
+pub(super) const BEGIN: &str = "INSERT INTO webhooks (name, position) \
     VALUES (?1, coalesce((SELECT max(sequence) FROM audit_log), 0)) ON CONFLICT (name) DO NOTHING";
 
-const POSITION: &str = "SELECT position FROM webhooks WHERE name = ?1";
+pub(super) const POSITION: &str = "SELECT position FROM webhooks WHERE name = ?1";
 
-const ADVANCE: &str = "UPDATE webhooks SET position = ?2 WHERE name = ?1 AND position < ?2";
+pub(super) const ADVANCE: &str = "UPDATE webhooks SET position = ?2 WHERE name = ?1 AND position < ?2";
 
 const BURY: &str =
     "INSERT OR IGNORE INTO webhook_dead_letters (webhook, first, last, at, error) VALUES (?1, ?2, ?3, ?4, ?5)";
 
-const DEAD: &str =
+pub(super) const DEAD: &str =
     "SELECT first, last, at, error FROM webhook_dead_letters WHERE webhook = ?1 ORDER BY first DESC LIMIT ?2";
 
 impl HookBook for SqliteStore {

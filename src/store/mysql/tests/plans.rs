@@ -1,0 +1,148 @@
+//! Every statement but the pages of sessions, which `list/tests.rs` holds to theirs: each finds its rows by an index, but for what
+//! stands here by name.
+
+use super::*;
+use crate::store::{
+    mysql::upkeep::TABLES, people as people_sql, sign_ins as sign_in_sql, sql_nodes, sql_rows, targets as target_sql,
+};
+
+/// Enough for the server to find a whole scan dear; `1` is in every key.
+const FILL: &str = "INSERT INTO session_records (session_id, node_id, epoch, username, target_name, client_ip, start_time, \
+        rank_key, version, authority, target_addr, target_login, status, bytes_in, bytes_out) \
+        SELECT seq, seq % 100, 1, 'a', 'web-1', '192.0.2.1', seq, seq, 1, 2, 'web:22', 'root', 'closed', 1, 1 FROM seq_1_to_2000; \
+    INSERT INTO session_events (session_id, version, rank_key, at, status, detail) \
+        SELECT seq % 100, seq, seq, 1, 'active', '' FROM seq_1_to_2000; \
+    INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
+        SELECT seq, seq, 1, 1, 1 FROM seq_1_to_2000; \
+    INSERT INTO node_commands (command_id, node_id, session_id, end_reason, detail, sent_at) \
+        SELECT seq, seq % 100, seq, 'operator', '', 1 FROM seq_1_to_2000; \
+    INSERT INTO users (name, role, grants, disabled, password_hash, created_at, changed_at) \
+        SELECT seq, 'user', '[]', 0, seq, 1, 1 FROM seq_1_to_2000; \
+    INSERT INTO tokens (token_id, name, username, digest, created_at) \
+        SELECT seq, seq, seq % 100, seq, 1 FROM seq_1_to_2000; \
+    INSERT INTO targets (name, host, port, username, via, tags, roles, auth, created_at, changed_at) \
+        SELECT seq, 'web', 22, 'root', '[]', '[]', '[]', 'prompt', 1, 1 FROM seq_1_to_2000; \
+    INSERT INTO sign_ins (digest, username, stamp, how, user_agent, made_at, last_seen_at, ends_at, ended, provider_session) \
+        SELECT seq, seq % 100, 's', 'oidc', 'a', seq, seq, seq, IF(seq % 100 = 0, seq, NULL), seq % 100 FROM seq_1_to_2000; \
+    ANALYZE TABLE session_records, session_events, nodes, node_commands, users, tokens, targets, sign_ins";
+
+/// Each looks some rows up.
+const LOOK_UP: [&str; 32] = [
+    BEGIN_EPOCH,
+    RENEW_LEASE,
+    sql_nodes::LEASE,
+    sql_rows::HISTORY,
+    sql_nodes::FENCE,
+    sql_nodes::LEAVE,
+    sharing::WAITING,
+    sharing::TAKEN,
+    sql_nodes::VIEW_KEY,
+    people_sql::VERSION,
+    people_sql::COUNT_UP,
+    people_sql::ONE_USER,
+    people_sql::REPLACE_USER,
+    people_sql::REMOVE_USER,
+    people_sql::REMOVE_ORPHANS,
+    people_sql::REMOVE_TOKEN,
+    people_sql::SIGNED_IN,
+    people_sql::USED,
+    target_sql::ONE_TARGET,
+    target_sql::REPLACE_TARGET,
+    target_sql::REMOVE_TARGET,
+    sign_in_sql::OF_USER,
+    sign_in_sql::ENDED,
+    sign_in_sql::END_ONE,
+    sign_in_sql::END_ALL,
+    sign_in_sql::END_GONE,
+    sign_in_sql::END_BY_PROVIDER,
+    sign_in_sql::END_SESSION,
+    sign_in_sql::END_OF_TOKEN,
+    sign_in_sql::END_UNFIT,
+    sign_in_sql::EXPECT,
+    sign_in_sql::NOTE,
+];
+
+/// Each reads a whole table that a gateway holds in memory, or that has a row for each gateway; the last one only while nobody
+/// administers.
+const WHOLE: [(&str, &str); 5] = [
+    ("nodes", sharing::NODES),
+    ("users", people_sql::USERS),
+    ("tokens", people_sql::TOKENS),
+    ("targets", target_sql::TARGETS),
+    ("others", people_sql::add_first!("FROM DUAL", "ON DUPLICATE KEY UPDATE name = users.name")),
+];
+
+/// One table that is read, as EXPLAIN tells it.
+#[derive(Debug)]
+struct Read {
+    table: String,
+    kind: String,
+    index: String,
+    sorts: bool,
+}
+
+async fn filled() -> Database {
+    let database = Database::empty().await;
+    fixture::server().sql(&format!("USE {}; {FILL}", database.name())).unwrap();
+    database
+}
+
+fn plan(database: &Database, sql: &str) -> Vec<Read> {
+    let sql = sql.replace("LIMIT ?", "LIMIT 50").replace('?', "'1'");
+    let explain = format!("USE {}; SET NAMES utf8mb4 COLLATE utf8mb4_bin; EXPLAIN {sql}", database.name());
+    let steps = fixture::server().sql(&explain).unwrap();
+    let read = |step: &str| {
+        let columns: Vec<_> = step.split('\t').map(str::to_owned).collect();
+        let (table, kind, index) = (columns[2].clone(), columns[3].clone(), columns[5].clone());
+        Read { table, kind, index, sorts: step.contains("filesort") }
+    };
+    let reads = steps.lines().map(read);
+    // What is bound, and what is known without reading.
+    reads.filter(|read| read.table != "NULL" && !read.table.starts_with('<')).collect()
+}
+
+#[tokio::test]
+async fn every_row_that_is_looked_up_is_found_by_an_index() {
+    if !is_here() {
+        return;
+    }
+    let database = filled().await;
+    let upsert = rows::upserts(&[&record(1, 1, Authority::Observed, Status::Active)]).pop().unwrap();
+    let upsert = sqlx::Execute::sql(upsert).as_str().to_owned();
+    let some = format!("{}?, ?)", sign_in_sql::SOME);
+    let all = LOOK_UP.into_iter().chain([sign_ins::FORGET, sign_ins::OLD, upsert.as_str(), some.as_str()]);
+    for sql in all {
+        let plan = plan(&database, sql);
+        let found = ["system", "const", "eq_ref", "ref", "range"];
+        assert!(plan.iter().all(|read| found.contains(&read.kind.as_str())), "{sql}: {plan:?}");
+    }
+    assert_eq!(plan(&database, people_sql::REMOVE_ORPHANS)[0].index, "idx_tokens_user");
+}
+
+#[tokio::test]
+async fn what_reads_a_whole_table_is_known_by_name() {
+    if !is_here() {
+        return;
+    }
+    let database = filled().await;
+    for (table, sql) in WHOLE {
+        let plan = plan(&database, sql);
+        assert!(plan.len() == 1 && plan[0].table == table, "{sql}: {plan:?}");
+        assert!(["index", "ALL"].contains(&plan[0].kind.as_str()), "{sql}: {plan:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_a_copy_goes_on_where_the_last_one_ended() {
+    if !is_here() {
+        return;
+    }
+    let database = filled().await;
+    for table in &TABLES {
+        for (is_first, kind) in [(true, "index"), (false, "range")] {
+            let plan = plan(&database, &table.page(is_first));
+            assert!(plan.len() == 1 && plan[0].index == "PRIMARY" && !plan[0].sorts, "{plan:?}");
+            assert_eq!(plan[0].kind, kind, "{plan:?}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Every statement but the pages of sessions and what retires them, which are held to theirs beside them: each finds its rows by an
+//! index, but for what stands here by name.
+
+use sqlx::{Execute, Row};
+
+use super::*;
+use crate::{
+    core::audit::Action,
+    store::{
+        audit::AuditQuery, people as people_sql, sign_ins as sign_in_sql, sql_nodes, sql_rows,
+        sqlite_journal as journal, targets as target_sql,
+    },
+};
+
+/// Each looks some rows up.
+const LOOK_UP: [&str; 35] = [
+    sql_nodes::LEASE,
+    sql_rows::HISTORY,
+    journal::PENDING_EVENTS,
+    sql_nodes::FENCE,
+    sql_nodes::LEAVE,
+    sharing::TAKE,
+    sql_nodes::VIEW_KEY,
+    sign_ins::FORGET,
+    webhooks::BEGIN,
+    webhooks::POSITION,
+    webhooks::ADVANCE,
+    webhooks::DEAD,
+    people_sql::VERSION,
+    people_sql::COUNT_UP,
+    people_sql::ONE_USER,
+    people_sql::REPLACE_USER,
+    people_sql::REMOVE_USER,
+    people_sql::REMOVE_ORPHANS,
+    people_sql::REMOVE_TOKEN,
+    people_sql::SIGNED_IN,
+    people_sql::USED,
+    target_sql::ONE_TARGET,
+    target_sql::REPLACE_TARGET,
+    target_sql::REMOVE_TARGET,
+    sign_in_sql::OF_USER,
+    sign_in_sql::ENDED,
+    sign_in_sql::END_ONE,
+    sign_in_sql::END_ALL,
+    sign_in_sql::END_GONE,
+    sign_in_sql::END_BY_PROVIDER,
+    sign_in_sql::END_SESSION,
+    sign_in_sql::END_OF_TOKEN,
+    sign_in_sql::END_UNFIT,
+    sign_in_sql::EXPECT,
+    sign_in_sql::NOTE,
+];
+
+/// Each reads a table from its beginning or its end: its last row; all that a gateway holds in memory or verifies; once in a file's
+/// life what another store was never told; and the users for an admin, until somebody is one.
+const SCAN: [(&str, &str); 9] = [
+    ("nodes", sharing::NODES),
+    ("nodes", sharing::EPOCHS),
+    ("users", people_sql::USERS),
+    ("tokens", people_sql::TOKENS),
+    ("targets", target_sql::TARGETS),
+    ("others", people_sql::add_first!("", "ON CONFLICT DO NOTHING")),
+    ("session_events", journal::LAST_EVENT),
+    ("session_events", journal::CHAIN),
+    ("session_records", journal::NOTE_EVERYTHING),
+];
+
+/// How SQLite tells of what is bound.
+const BOUND: [&str; 4] = ["SCAN CONSTANT ROW", "SCAN 2 CONSTANT ROWS", "SCAN told", "SCAN settled"];
+
+/// The tables that a statement reads without looking rows up.
+async fn scans(connection: &mut SqliteConnection, sql: &str) -> Vec<String> {
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+    let steps = sqlx::raw_sql(explain).fetch_all(connection).await.unwrap();
+    let steps: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+    let steps = steps.iter().filter(|step| !BOUND.contains(&step.as_str()));
+    steps.filter_map(|step| step.strip_prefix("SCAN ").map(str::to_owned)).collect()
+}
+
+/// What is put together as it is asked.
+fn built() -> Vec<String> {
+    let only = record(1, 1, Authority::Observed, Status::Active);
+    let told = write(only.clone());
+    let events: Vec<&Transition> = told.transitions.iter().cycle().take(2).collect();
+    let settled = [(only.id, only.rank()); 2];
+    let in_time =
+        AuditQuery { since: Some(UtcMicros(1)), until: Some(UtcMicros(2)), limit: 50, ..AuditQuery::default() };
+    let by_actor = AuditQuery { actor: Some("ada".into()), ..in_time.clone() };
+    let by_action = AuditQuery { action: Some(Action::SignIn), ..in_time.clone() };
+    let by_both = AuditQuery { action: Some(Action::SignIn), before: Some(9), ..by_actor.clone() };
+    let next = AuditQuery { before: Some(9), ..in_time };
+    let advance = rows::advances(&[&only]).pop().unwrap().1.sql().as_str().to_owned();
+    let some = format!("{}?, ?)", sign_in_sql::SOME);
+    let of_journal = [rows::known_events(&events), rows::select_pending(Some(only.id), 50), rows::settle(&settled)];
+    let of_log = [by_actor, by_action, by_both, next].map(|query| audit::select(&query));
+    let built = of_journal.into_iter().chain(of_log).map(QueryBuilder::into_string);
+    built.chain([advance, some]).collect()
+}
+
+#[tokio::test]
+async fn every_row_that_is_looked_up_is_found_by_an_index() {
+    let (store, _folder) = fresh().await;
+    let mut transaction = store.begin().await.unwrap();
+    for sql in LOOK_UP.map(str::to_owned).into_iter().chain(built()) {
+        assert_eq!(scans(transaction.connection(), &sql).await, [""; 0], "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn what_reads_a_table_without_looking_up_is_known_by_name() {
+    let (store, _folder) = fresh().await;
+    let mut transaction = store.begin().await.unwrap();
+    for (table, sql) in SCAN {
+        assert_eq!(scans(transaction.connection(), sql).await, [table], "{sql}");
+    }
+    // As far as a page reaches, in the table's own order.
+    for (table, sql) in [("o", rows::select_pending(None, 50)), ("audit_log", audit::select(&AuditQuery::default()))] {
+        let sql = sql.into_string();
+        assert_eq!(scans(transaction.connection(), &sql).await, [table], "{sql}");
+        assert!(sql.contains(" LIMIT "), "{sql}");
+    }
+}
