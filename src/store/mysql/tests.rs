@@ -15,6 +15,8 @@ use crate::{
 #[cfg(test)]
 mod newer;
 #[cfg(test)]
+mod outages;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod sign_in;
