@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use awc::http::StatusCode;
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use pulsegate::core::record::SessionId;
 use serde_json::Value;
 use tokio::time::sleep;
 
@@ -164,16 +165,21 @@ impl Closing {
         Ok(())
     }
 
-    /// Redis emptied with 2,000 open.
+    /// Redis emptied with 2,000 open: the same sessions are shown and listed again, none more and none less.
     async fn emptied(&self, servers: &Servers, report: &mut Report) -> Result<()> {
-        servers.gateway.open_many(self.many).await?;
+        let opened = servers.gateway.open_many(self.many).await?;
+        let opened = opened.iter().map(|id| id.parse::<SessionId>().with_context(|| format!("{id:?} is no session")));
+        let opened: BTreeSet<SessionId> = opened.collect::<Result<_>>()?;
         let redis = &servers.outside()?.redis;
-        let count = || async { anyhow::Ok(rows::in_redis(&redis.ask(&beats()).await?)?.len()) };
-        eventually(LOOK, || async { Ok(count().await? == self.many) }).await?;
+        let is_shown = || async { anyhow::Ok(rows::in_redis(&redis.ask(&beats()).await?)? == opened) };
+        let is_listed = || async { anyhow::Ok(servers.gateway.open_sessions().await? == opened) };
+        eventually(LOOK, is_shown).await?;
         redis.ask("FLUSHALL").await?;
-        let took = eventually(LOOK, || async { Ok(count().await? == self.many) }).await?;
-        let name = format!("Redis emptied: {} open sessions are back after", self.many);
-        report.hold(name, took.as_secs_f64(), "s", Goal::AtMost(1.0));
+        let shown = eventually(LOOK, is_shown).await?;
+        let listed = shown + eventually(LOOK, is_listed).await?;
+        let name = format!("Redis emptied: the same {} sessions are", self.many);
+        report.hold(format!("{name} shown after"), shown.as_secs_f64(), "s", Goal::AtMost(1.0));
+        report.hold(format!("{name} listed after"), listed.as_secs_f64(), "s", Goal::AtMost(1.0));
         Ok(())
     }
 

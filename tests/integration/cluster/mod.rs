@@ -18,6 +18,7 @@ mod canary;
 mod copies;
 mod evidence;
 mod fence;
+mod flushed;
 mod labels;
 mod sign_in;
 mod sign_ins;
