@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -20,7 +20,7 @@ use crate::{
     durability::{
         DATABASE,
         checker::beats,
-        rows,
+        rows::{self, Row},
         servers::{Outside, Servers},
     },
     pace::{eventually, rate},
@@ -106,22 +106,26 @@ impl Closing {
             anyhow::Ok(())
         };
         let look = async {
-            let mut took = Samples::default();
+            let (mut took, mut apart) = (Samples::default(), 0);
             while !done.get() || !ending.borrow().is_empty() {
                 let waiting = ending.borrow().clone();
-                let open = open_in_both(servers, waiting.iter().map(|(id, _)| id.as_str())).await?;
-                for (id, begun) in waiting.iter().filter(|(id, _)| !open.contains(id)) {
+                let over = over_in_both(servers, waiting.iter().map(|(id, _)| id.as_str())).await?;
+                for (id, begun) in &waiting {
                     ensure!(begun.elapsed() < PATIENCE, "session {id} does not end");
-                    took.push(begun.elapsed());
+                    if over.contains_key(id) {
+                        took.push(begun.elapsed());
+                    }
                 }
-                ending
-                    .borrow_mut()
-                    .retain(|(id, _)| open.contains(id) || !waiting.iter().any(|(known, _)| known == id));
+                for row in over.values() {
+                    apart += usize::from(!servers.show(row).await?);
+                }
+                ending.borrow_mut().retain(|(id, _)| !over.contains_key(id));
                 sleep(LOOK).await;
             }
-            Ok(took)
+            Ok((took, apart))
         };
-        let ((), mut took) = tokio::try_join!(work, look)?;
+        let ((), (mut took, apart)) = tokio::try_join!(work, look)?;
+        report.must("ends that differ between stores", apart as f64, "", Goal::AtMost(0.0));
         let p99 = took.quantile_us(0.99) / 1e6;
         report.hold("DELETE → closed in both stores, p99", p99, "s", Goal::AtMost(1.0));
         let p99 = cleanup_p99(&servers.gateway.metrics().await?)?;
@@ -155,7 +159,7 @@ impl Closing {
         let mut missing = opened.len();
         while missing > 0 && back.elapsed() < PATIENCE {
             let closed = closed_in_records(servers, first.clone()).await?;
-            missing = opened.difference(&closed).count();
+            missing = opened.iter().filter(|id| !closed.contains_key(*id)).count();
             sleep(LOOK).await;
         }
         let away = format!("MariaDB away {} s, {} opens", self.seconds, opened.len());
@@ -210,21 +214,21 @@ fn is_by_records(session: &Value) -> bool {
     session.get("durable").and_then(Value::as_str) == Some("records")
 }
 
-/// Those of these sessions that are still open in one of the stores.
-async fn open_in_both<'a>(servers: &Servers, ids: impl Iterator<Item = &'a str>) -> Result<BTreeSet<String>> {
-    let ids: BTreeSet<String> = ids.map(str::to_owned).collect();
-    let Some(first) = ids.first().cloned() else { return Ok(ids) };
-    let closed = closed_in_records(servers, first).await?;
+/// The rows of those of these sessions that are over in both stores.
+async fn over_in_both<'a>(servers: &Servers, ids: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, Row>> {
+    let ids: BTreeSet<&str> = ids.collect();
+    let Some(first) = ids.first() else { return Ok(BTreeMap::new()) };
+    let mut over = closed_in_records(servers, (*first).to_owned()).await?;
     let shown = rows::in_redis(&servers.outside()?.redis.ask(&beats()).await?)?;
-    let shown: BTreeSet<String> = shown.iter().map(ToString::to_string).collect();
-    Ok(ids.into_iter().filter(|id| !closed.contains(id) || shown.contains(id)).collect())
+    over.retain(|id, row| ids.contains(id.as_str()) && !shown.contains(&row.id));
+    Ok(over)
 }
 
-/// The sessions from this one on that are closed in the records.
-async fn closed_in_records(servers: &Servers, first: String) -> Result<BTreeSet<String>> {
+/// The rows of the sessions from this one on that are closed in the records.
+async fn closed_in_records(servers: &Servers, first: String) -> Result<BTreeMap<String, Row>> {
     let server = servers.outside()?.mariadb.clone();
     let rows = spawn_blocking(move || rows::in_mariadb(&server.blocking_lock(), DATABASE, &first)).await??;
-    Ok(rows.iter().filter(|row| row.is_closed()).map(|row| row.id.to_string()).collect())
+    Ok(rows.into_iter().filter(Row::is_closed).map(|row| (row.id.to_string(), row)).collect())
 }
 
 /// The upper bound of the bucket of the gateway's histogram in which the 99th percentile lies, in seconds.

@@ -16,7 +16,7 @@ use tokio::{time::sleep, try_join};
 
 use crate::{
     durability::{
-        DATABASE, NODE,
+        DATABASE,
         checker::beats,
         rows::{self, Row},
         servers::{Outside, Servers},
@@ -128,7 +128,7 @@ impl Killed {
         let in_journal: BTreeSet<_> = journal.iter().map(Row::key).collect();
         matrix.note(&died, &survivors, &rows);
         for row in rows.iter().filter(|row| died.contains(&row.id.to_string())) {
-            let same = shown(servers, row).await? && in_journal.contains(&row.key());
+            let same = servers.show(row).await? && in_journal.contains(&row.key());
             matrix.apart += usize::from(!same);
         }
         let ending = stream::iter(&survivors).map(|id| servers.gateway.end(id)).buffer_unordered(AT_ONCE);
@@ -167,15 +167,6 @@ async fn all_closed(servers: &Servers, since: Instant) -> Result<Duration> {
         ensure!(after < PATIENCE, "{open} sessions are open in MariaDB and {} in Redis", shown.len());
         sleep(LOOK).await;
     }
-}
-
-/// Whether Redis tells the same end.
-async fn shown(servers: &Servers, row: &Row) -> Result<bool> {
-    let question = format!("HMGET pulsegate:{{{NODE}}}:session:{} status end_time end_reason", row.id);
-    let answer = servers.outside()?.redis.ask(&question).await?;
-    let told: Vec<&str> = answer.lines().filter(|line| !line.starts_with(['*', '$'])).collect();
-    let end_time = row.end_time.map_or_else(String::new, |time| time.to_string());
-    Ok(told == [row.status.as_str(), &end_time, row.end_reason.as_deref().unwrap_or_default()])
 }
 
 fn signal(servers: &Servers, signal: &str) -> Result<()> {

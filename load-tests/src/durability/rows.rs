@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use pulsegate::core::record::SessionId;
 use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 
+use super::NODE;
 use crate::mariadb::Mariadb;
 
 /// In the words that MySQL and SQLite share.
@@ -47,6 +48,18 @@ impl Row {
     /// What must be the same wherever it is kept.
     pub fn key(&self) -> (SessionId, i64, &str, Option<i64>, Option<&str>) {
         (self.id, self.rank, &self.status, self.end_time, self.end_reason.as_deref())
+    }
+
+    /// The command that asks Redis for the same of this session of the node.
+    pub fn question(&self) -> String {
+        format!("HMGET pulsegate:{{{NODE}}}:session:{} rank status end_time end_reason", self.id)
+    }
+
+    /// Whether its answer tells the same.
+    pub fn is_told_by(&self, answer: &str) -> bool {
+        let told: Vec<&str> = answer.lines().filter(|line| !line.starts_with(['*', '$'])).collect();
+        let (rank, end_time) = (self.rank.to_string(), self.end_time.map(|time| time.to_string()).unwrap_or_default());
+        told == [rank.as_str(), &self.status, &end_time, self.end_reason.as_deref().unwrap_or_default()]
     }
 
     fn new((id, epoch, rank, status, end_time, end_reason, opens, ends): Columns) -> Result<Self> {
@@ -91,4 +104,29 @@ pub fn open_in_mariadb(server: &Mariadb, database: &str) -> Result<u64> {
 pub fn in_redis(answer: &str) -> Result<BTreeSet<SessionId>> {
     let ids = answer.lines().filter(|line| !line.starts_with(['*', '$']));
     ids.map(|id| id.parse().with_context(|| format!("Redis shows a session {id:?}"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_tells_the_same_only_if_all_of_it_is() {
+        let id = "018f0000-0000-7000-8000-000000000001".to_owned();
+        let row = Row::new((id, 1, 7, "closed".to_owned(), Some(12), Some("exited".to_owned()), 1, 1)).unwrap();
+        let answer = |rank: &str, status: &str, time: &str, reason: &str| {
+            let values = [rank, status, time, reason].map(|value| format!("${}\r\n{value}\r\n", value.len()));
+            format!("*4\r\n{}", values.concat())
+        };
+        assert!(row.is_told_by(&answer("7", "closed", "12", "exited")));
+        for other in [
+            answer("6", "closed", "12", "exited"),
+            answer("7", "active", "12", "exited"),
+            answer("7", "closed", "13", "exited"),
+            answer("7", "closed", "12", "node_lost"),
+            "*4\r\n$-1\r\n$-1\r\n$-1\r\n$-1\r\n".to_owned(),
+        ] {
+            assert!(!row.is_told_by(&other), "{other:?}");
+        }
+    }
 }

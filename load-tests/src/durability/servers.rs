@@ -6,7 +6,7 @@ use actix_rt::task::spawn_blocking;
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::{sync::Mutex, time::sleep, try_join};
 
-use super::{DATABASE, NODE, driver::Driver, step::Step};
+use super::{DATABASE, NODE, driver::Driver, rows::Row, step::Step};
 use crate::{
     dice::Dice,
     gateway::Gateway,
@@ -113,6 +113,11 @@ impl Servers {
     /// The stores outside the gateway.
     pub fn outside(&self) -> Result<&Outside> {
         self.outside.as_ref().context("the gateway keeps everything itself")
+    }
+
+    /// Whether the live view tells the same of a session as its row.
+    pub async fn show(&self, row: &Row) -> Result<bool> {
+        Ok(row.is_told_by(&self.outside()?.redis.ask(&row.question()).await?))
     }
 
     /// Draws what a round kills.
