@@ -31,6 +31,8 @@ use crate::{
 #[cfg(test)]
 mod backlog;
 #[cfg(test)]
+mod endings;
+#[cfg(test)]
 mod evidence;
 #[cfg(test)]
 mod gated;

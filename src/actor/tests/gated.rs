@@ -50,6 +50,11 @@ impl Gated {
             renewals: Semaphore::new(1),
         })
     }
+
+    /// The most sessions that one batch closed.
+    pub fn most_closes(&self) -> usize {
+        self.closes.lock().unwrap().iter().map(Vec::len).max().unwrap_or(0)
+    }
 }
 
 impl RecordStore for Gated {
@@ -168,15 +173,17 @@ impl Journal for Gated {
     }
 }
 
-/// The view of one process, and how often all of it was read.
+/// The view of one process, how often all of it was read, and the most sessions that one batch closed.
 #[derive(Default)]
 pub struct Counted {
     view: MemoryLive,
     pub read: AtomicUsize,
+    pub most_closes: AtomicUsize,
 }
 
 impl LiveStore for Counted {
     fn apply(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.most_closes.fetch_max(batch.iter().filter(|record| record.is_closed()).count(), Ordering::Relaxed);
         self.view.apply(batch)
     }
     fn beat(&self, beats: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>> {
