@@ -17,6 +17,7 @@ use crate::{
     process::Process,
     redis::Redis,
     report::{Goal, Report, Samples},
+    skipped::skip,
 };
 
 /// Beats carried per second, at least.
@@ -49,10 +50,13 @@ pub struct Live {
 }
 
 impl Live {
-    /// Measures; `None` if there is no Redis.
+    /// Measures; `None` if there is no Redis, which has then been said.
     pub async fn run(self) -> Result<Option<Report>> {
         let mut report = Report::new("live");
-        let Some(redis) = Redis::start().await? else { return Ok(None) };
+        let Some(redis) = Redis::start().await? else {
+            skip("live", "no Redis");
+            return Ok(None);
+        };
         let address = redis.url().parse().map_err(anyhow::Error::msg)?;
         let view = RedisLive::new(&address, NodeId("node-1".into()), Epoch(1), None)?;
         view.renew_lease(UtcMicros(EPOCH_START)).await?;

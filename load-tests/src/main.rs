@@ -3,7 +3,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
 use durability::{Durability, Kind};
@@ -65,6 +65,9 @@ mod report;
 mod sessions;
 /// A terminal, whoever carries it.
 mod shell;
+/// What becomes of a scenario whose server is missing.
+#[path = "../../tests/integration/support/skipped.rs"]
+mod skipped;
 /// Scenario: a thousand sessions for a day.
 mod soak;
 /// Scenario: a browser that stops reading.
@@ -157,50 +160,31 @@ fn main() -> ExitCode {
 /// Runs a scenario and says whether its goals were met.
 async fn run(scenario: Scenario, json: bool) -> Result<bool> {
     let report = match scenario {
-        Scenario::Echo(echo) => echo.run().await?,
-        Scenario::Bulk(bulk) => bulk.run().await?,
-        Scenario::Sessions(sessions) => sessions.run().await?,
-        Scenario::Stalled(stalled) => stalled.run().await?,
-        Scenario::Neighbour(neighbour) => neighbour.run().await?,
-        Scenario::Idlers(idlers) => idlers.run().await?,
-        Scenario::Listing(listing) => listing.run().await?,
-        Scenario::Live(live) => live.run().await?.context("no Redis: install redis-server")?,
-        Scenario::Records(records) => records.run().await?,
-        Scenario::Durability(durability) => match durability.run().await? {
-            Some(report) => report,
-            None => return Ok(true),
-        },
-        Scenario::Closing(closing) => match closing.run().await? {
-            Some(report) => report,
-            None => return Ok(true),
-        },
-        Scenario::Cluster(cluster) => match cluster.run().await? {
-            Some(report) => report,
-            None => return Ok(true),
-        },
-        Scenario::Recording(recording) => recording.run().await?,
-        Scenario::Killed(killed) => match killed.run().await? {
-            Some(report) => report,
-            None => return Ok(true),
-        },
-        Scenario::Lab(lab) => match lab.run().await? {
-            Some(report) => report,
-            None => return Ok(true),
-        },
-        Scenario::Polling(polling) => match polling.run().await? {
-            Some(report) => report,
-            None => return Ok(true),
-        },
-        Scenario::Soak(soak) => match soak.run().await? {
-            Some(report) => report,
-            None => return Ok(true),
-        },
+        Scenario::Echo(echo) => Some(echo.run().await?),
+        Scenario::Bulk(bulk) => Some(bulk.run().await?),
+        Scenario::Sessions(sessions) => Some(sessions.run().await?),
+        Scenario::Stalled(stalled) => Some(stalled.run().await?),
+        Scenario::Neighbour(neighbour) => Some(neighbour.run().await?),
+        Scenario::Idlers(idlers) => Some(idlers.run().await?),
+        Scenario::Listing(listing) => Some(listing.run().await?),
+        Scenario::Live(live) => live.run().await?,
+        Scenario::Records(records) => Some(records.run().await?),
+        Scenario::Durability(durability) => durability.run().await?,
+        Scenario::Killed(killed) => killed.run().await?,
+        Scenario::Lab(lab) => lab.run().await?,
+        Scenario::Closing(closing) => closing.run().await?,
+        Scenario::Cluster(cluster) => cluster.run().await?,
+        Scenario::Recording(recording) => Some(recording.run().await?),
+        Scenario::Polling(polling) => polling.run().await?,
+        Scenario::Soak(soak) => soak.run().await?,
         Scenario::Smoke => return smoke(json).await.map(|()| true),
         Scenario::Target => return target::serve().await.map(|()| true),
         Scenario::Relay { target } => return relay::serve(target).await.map(|()| true),
         Scenario::Holder { target, count } => match holder::serve(target, count).await? {},
         Scenario::Poller { records, view, sessions } => match poller::serve(&records, view, sessions).await? {},
     };
+    // One that was skipped has said so.
+    let Some(report) = report else { return Ok(true) };
     report.print(json);
     Ok(report.met())
 }
@@ -223,10 +207,7 @@ async fn smoke(json: bool) -> Result<()> {
     hold(stalled::Stalled { seconds: 3, long: false }.run().await?)?;
     hold(neighbour::Neighbour { typists: 2, keys: 50, rounds: 2, pace: 30 }.run().await?)?;
     hold(listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1 }.run().await?)?;
-    match (live::Live { sessions: 1_000, seconds: 1 }).run().await? {
-        Some(report) => hold(report)?,
-        None => println!("live: skipped: no Redis"),
-    }
+    live::Live { sessions: 1_000, seconds: 1 }.run().await?.map_or(Ok(()), &mut hold)?;
     for durability in [Durability::smoke(10, Kind::Embedded), Durability::smoke(40, Kind::Mysql)] {
         durability.run().await?.map_or(Ok(()), &mut hold)?;
     }

@@ -27,7 +27,7 @@ const SHOWN_LINES: usize = 200;
 /// How the outcome of a step counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// The step is one test: its exit status decides.
+    /// The step is one test: its exit status decides. What it left out and named counts beside it.
     Whole,
     /// Each test of cargo's runner counts; the output is shown as it comes.
     Libtest,
@@ -60,11 +60,12 @@ impl Steps {
         if live {
             println!("── {name}");
         }
+        let skipped_before = self.skipped();
         let (success, output) = match self.execute(command, &log, live) {
             Ok((success, output)) => (success, output),
             Err(error) => (false, format!("{error:#}\n")),
         };
-        let tally = self.tally(count, success, &output);
+        let tally = tally_of(count, success, self.skipped().saturating_sub(skipped_before), &output);
         let good = tally.failed == 0;
         if !good && !live {
             let skip = output.lines().count().saturating_sub(SHOWN_LINES);
@@ -148,19 +149,23 @@ impl Steps {
         Ok((status.success(), text))
     }
 
-    fn tally(&self, count: Count, success: bool, output: &str) -> Tally {
-        let counted = match count {
-            Count::Whole => return if success { Tally::PASSED } else { Tally::FAILED },
-            Count::Libtest => {
-                let names = fs::read_to_string(&self.skipped_names).unwrap_or_default();
-                let skipped = names.lines().filter(|name| !name.is_empty()).count();
-                tally::libtest(output).moved_to_skipped(u32::try_from(skipped).unwrap_or(u32::MAX))
-            }
-            Count::Node => tally::node(output),
-        };
-        // It failed before or beside its tests: it did not compile, it crashed, it hung.
-        if !success && counted.failed == 0 { Tally { failed: 1, ..counted } } else { counted }
+    /// How many tests of this run have said that they cannot run here.
+    fn skipped(&self) -> u32 {
+        let names = fs::read_to_string(&self.skipped_names).unwrap_or_default();
+        u32::try_from(names.lines().filter(|name| !name.is_empty()).count()).unwrap_or(u32::MAX)
     }
+}
+
+/// What a step counts as, `skipped` of whose tests said that they cannot run here.
+fn tally_of(count: Count, success: bool, skipped: u32, output: &str) -> Tally {
+    let counted = match count {
+        Count::Whole if success => return Tally { skipped, ..Tally::PASSED },
+        Count::Whole => return Tally::FAILED,
+        Count::Libtest => tally::libtest(output).moved_to_skipped(skipped),
+        Count::Node => tally::node(output),
+    };
+    // It failed before or beside its tests: it did not compile, it crashed, it hung.
+    if !success && counted.failed == 0 { Tally { failed: 1, ..counted } } else { counted }
 }
 
 /// Copies what a step prints to its log, and to the screen if `live`; returns it.
@@ -180,4 +185,20 @@ fn copy(reader: PipeReader, mut log: fs::File, live: bool) -> String {
         line.clear();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_step_left_out_does_not_count_as_passed() {
+        let output = "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        let told = |count, success, skipped| tally_of(count, success, skipped, output).to_string();
+        assert_eq!(told(Count::Libtest, true, 2), "1 passed, 0 failed, 2 skipped");
+        assert_eq!(told(Count::Libtest, false, 2), "1 passed, 1 failed, 2 skipped");
+        assert_eq!(told(Count::Whole, true, 2), "1 passed, 0 failed, 2 skipped");
+        assert_eq!(told(Count::Whole, true, 0), "1 passed, 0 failed");
+        assert_eq!(told(Count::Whole, false, 2), "0 passed, 1 failed");
+    }
 }

@@ -12,6 +12,7 @@ use crate::{
     gateway::Gateway,
     mariadb::{self, Mariadb},
     redis::Redis,
+    skipped::skip,
     target::Target,
 };
 
@@ -53,22 +54,22 @@ pub struct Outside {
 impl Outside {
     /// Starts both for a scenario; `None` if one is not installed, which has then been said.
     pub async fn start(scenario: &str) -> Result<Option<Self>> {
-        let skip = |missing: &str| {
-            println!("{scenario}: skipped: {missing}");
+        let without = |missing: &str| {
+            skip(scenario, missing);
             Ok(None)
         };
         let mariadb = match if_installed(Mariadb::start(&[]))? {
             Ok(mariadb) => mariadb,
-            Err(missing) => return skip(missing),
+            Err(missing) => return without(missing),
         };
         mariadb.sql(&format!("CREATE DATABASE {DATABASE}")).map_err(|why| anyhow!(why))?;
-        let Some(redis) = Redis::start().await? else { return skip("no Redis") };
+        let Some(redis) = Redis::start().await? else { return without("no Redis") };
         Ok(Some(Self { redis, mariadb: Arc::new(Mutex::new(mariadb)) }))
     }
 }
 
 /// Tells a MariaDB that is not installed from one that is and does not start.
-fn if_installed<T>(started: Result<T, String>) -> Result<Result<T, &'static str>> {
+pub fn if_installed<T>(started: Result<T, String>) -> Result<Result<T, &'static str>> {
     match started {
         Ok(server) => Ok(Ok(server)),
         Err(why) if why == NOT_INSTALLED => Ok(Err(NOT_INSTALLED)),
