@@ -101,10 +101,10 @@ impl Killed {
         report.hold("both stores say closed, longest", longest, "s", Goal::AtMost(CLOSED_WITHIN));
         report.tell(format!("stopped for {} s with", self.stopped), stopped as f64, "sessions");
         report.tell("lived and stayed open", matrix.lived_and_open as f64, "");
-        report.hold("lived and were ended", matrix.lived_and_ended as f64, "", Goal::AtMost(0.0));
+        report.must("lived and were ended", matrix.lived_and_ended as f64, "", Goal::AtMost(0.0));
         report.tell("died and were found", matrix.died_and_found as f64, "");
-        report.hold("died and were not found in time", matrix.died_and_missed as f64, "", Goal::AtMost(0.0));
-        report.hold("ends that differ between stores", matrix.apart as f64, "", Goal::AtMost(0.0));
+        report.must("died and were not found in time", matrix.died_and_missed as f64, "", Goal::AtMost(0.0));
+        report.must("ends that differ between stores", matrix.apart as f64, "", Goal::AtMost(0.0));
         Ok(Some(report))
     }
 

@@ -207,6 +207,7 @@ async fn smoke(json: bool) -> Result<()> {
     hold(stalled::Stalled { seconds: 3, long: false }.run().await?)?;
     hold(neighbour::Neighbour { typists: 2, keys: 50, rounds: 2, pace: 30 }.run().await?)?;
     hold(listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1 }.run().await?)?;
+    hold(records::Records { rows: 5_000, batch: 500 }.run().await?)?;
     live::Live { sessions: 1_000, seconds: 1 }.run().await?.map_or(Ok(()), &mut hold)?;
     for durability in [Durability::smoke(10, Kind::Embedded), Durability::smoke(40, Kind::Mysql)] {
         durability.run().await?.map_or(Ok(()), &mut hold)?;
@@ -215,6 +216,9 @@ async fn smoke(json: bool) -> Result<()> {
         Some(steps) => steps.run().await?.map_or(Ok(()), &mut hold)?,
         None => println!("durability: no strace that may trace: the gateway was killed at random moments only"),
     }
+    killed::Killed { sessions: 20, rounds: 1, stopped: 2 }.run().await?.map_or(Ok(()), &mut hold)?;
+    closing::Closing { open: 200, many: 50, seconds: 1 }.run().await?.map_or(Ok(()), &mut hold)?;
+    cluster::Cluster { seconds: 2, sessions: 20 }.run().await?.map_or(Ok(()), &mut hold)?;
     polling::Polling { sessions: 50, seconds: 2 }.run().await?.map_or(Ok(()), &mut hold)?;
     lab::Lab { sessions: 5, rounds: 1, slow_rounds: 1 }.run().await?.map_or(Ok(()), &mut hold)?;
     println!("smoke: {scenarios} scenarios passed in {:.1} s", started.elapsed().as_secs_f64());
