@@ -1,0 +1,26 @@
+// Owns a gateway whose live view is away: the list says which store that is, and shows what is known all the same.
+import assert from "node:assert/strict";
+import { promise } from "./support/lab.mjs";
+
+/** Nobody listens on the port of a service that nobody offers any more (tcpmux, RFC 1078). */
+const NOBODY = "redis://127.0.0.1:1";
+
+promise("a list that may miss something names the store that is away", async (lab) => {
+  const gateway = await lab.demo({ "store.live": NOBODY });
+  const desk = await lab.desk(gateway);
+  const id = await desk.openPlayground();
+  await desk.at("nav-sessions").click();
+  await desk.row(id).waitFor();
+  const notice = desk.at("degraded");
+  await notice.waitFor();
+  assert.match(await notice.textContent(), /Not reachable right now: live\. .* may be incomplete/);
+  assert.equal(await notice.getAttribute("role"), "status");
+});
+
+promise("a list that misses nothing names no store", async (lab) => {
+  const desk = await lab.desk(await lab.demo());
+  const id = await desk.openPlayground();
+  await desk.at("nav-sessions").click();
+  await desk.row(id).waitFor();
+  assert.equal(await desk.at("degraded").count(), 0);
+});
