@@ -72,3 +72,20 @@ fn answer(path: &str, file: EmbeddedFile, known: &IfNoneMatch) -> HttpResponse {
     };
     response.content_type(file.metadata.mimetype()).body(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use actix_web::{body::to_bytes, http::StatusCode};
+
+    use super::*;
+
+    #[actix_rt::test]
+    async fn a_binary_without_the_ui_says_what_builds_it() {
+        let response = shown(INDEX, None, &IfNoneMatch::Any);
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers().get(header::CONTENT_TYPE).unwrap(), "text/html");
+        let body = to_bytes(response.into_body()).await.unwrap();
+        let text = std::str::from_utf8(&body).unwrap();
+        assert!(text.contains("without its web UI") && text.contains("cargo xtask run"), "{text}");
+    }
+}
