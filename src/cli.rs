@@ -55,7 +55,8 @@ pub enum Command {
 pub enum Tool {
     /// Bring the schema of the stores up to date; the gateway must not run.
     Migrate(Migrate),
-    /// Compare journal, records and live view, explain each difference, and mend what can be mended.
+    /// Compare journal, records and live view, explain each difference, and mend what can be mended. Asks no actor: the sweep of
+    /// a running gateway does.
     Doctor(Doctor),
     /// List the gateways that share the records, and whether each renews its lease.
     Nodes,

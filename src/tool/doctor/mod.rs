@@ -1,5 +1,5 @@
 //! Looks at everything a gateway keeps, explains each difference and mends what can be mended. Knows what the stores
-//! promise, not how they keep it.
+//! promise, not how they keep it, and no actor: what a running gateway's say its own sweep compares.
 
 use std::{
     fs::File,
