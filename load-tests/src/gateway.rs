@@ -273,6 +273,13 @@ impl Gateway {
         Ok(String::from_utf8(text.to_vec())?)
     }
 
+    /// One figure of these that has no labels.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let metrics = self.metrics().await?;
+        let figure = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(figure.with_context(|| format!("no metric {name}"))?.parse()?)
+    }
+
     /// Asks to open a session and returns what is answered.
     pub async fn try_open(&self) -> Result<(StatusCode, Value)> {
         self.try_open_on(TARGET).await

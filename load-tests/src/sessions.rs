@@ -35,6 +35,9 @@ const MEMORY: f64 = 1.1;
 /// everything for the next ones looks as if nothing were lost.
 const GIVEN_BACK: f64 = 0.6;
 
+/// Tasks of one session at least, or none is left because none was counted: pump, writer, forwarder.
+const TASKS: f64 = 3.0;
+
 /// How long what is left over may take to go.
 const SETTLE: Duration = Duration::from_secs(30);
 
@@ -64,15 +67,22 @@ pub struct Sessions {
 struct Held {
     descriptors: usize,
     threads: usize,
+    /// Of a gateway alone.
+    tasks: usize,
 }
 
 impl Held {
     fn by(process: Process) -> Result<Self> {
-        Ok(Self { descriptors: process.descriptors()?, threads: process.threads()? })
+        Ok(Self { descriptors: process.descriptors()?, threads: process.threads()?, tasks: 0 })
+    }
+
+    async fn by_gateway(gateway: &Gateway) -> Result<Self> {
+        let held = Self::by(gateway.process())?;
+        Ok(Self { tasks: gateway.metric("pulsegate_tasks").await? as usize, ..held })
     }
 
     fn within(self, before: Self) -> bool {
-        self.descriptors <= before.descriptors && self.threads <= before.threads
+        self.descriptors <= before.descriptors && self.threads <= before.threads && self.tasks <= before.tasks
     }
 }
 
@@ -96,9 +106,11 @@ impl Sessions {
         self.echo(&mut terminals, &mut report).await?;
         let memory = gateway.process().resident_mib()?;
         report.tell("memory per session", (memory - memory_fresh) * 1024.0 / self.count as f64, "KiB");
-        let held = Held::by(gateway.process())?;
+        let held = Held::by_gateway(&gateway).await?;
         let descriptors = (held.descriptors - before.0.descriptors) as f64;
         report.tell("descriptors per session", descriptors / self.count as f64, "");
+        let tasks = held.tasks as f64 - before.0.tasks as f64;
+        report.must("tasks per session", tasks / self.count as f64, "", Goal::AtLeast(TASKS));
         self.end(&gateway, terminals, &mut report).await?;
 
         let settling = settle(&gateway, &target, before).await;
@@ -121,12 +133,12 @@ impl Sessions {
         for _ in 0..self.warm_ups {
             let terminals = self.open(gateway, &mut Report::new("warm-up")).await?;
             self.end(gateway, terminals, &mut Report::new("warm-up")).await?;
-            let any = Held { descriptors: usize::MAX, threads: usize::MAX };
+            let any = Held { descriptors: usize::MAX, threads: usize::MAX, tasks: usize::MAX };
             settle(gateway, target, (any, held_by_target)).await?;
         }
         // The last requests' connections may be closing still.
         tokio::time::sleep(LOOK).await;
-        Ok((Held::by(gateway.process())?, held_by_target))
+        Ok((Held::by_gateway(gateway).await?, held_by_target))
     }
 
     async fn open(&self, gateway: &Gateway, report: &mut Report) -> Result<Vec<(String, Terminal)>> {
@@ -197,12 +209,12 @@ async fn lowest_memory(gateway: &Gateway, enough: f64) -> Result<f64> {
     }
 }
 
-/// Waits until no session's actor, descriptor or thread is left on either side, and returns how long that took.
+/// Waits until no session's actor, task, descriptor or thread is left on either side, and returns how long that took.
 async fn settle(gateway: &Gateway, target: &Target, before: (Held, Held)) -> Result<Duration> {
     let begun = Instant::now();
     loop {
         let actors = gateway.actors("session").await?;
-        let held = (Held::by(gateway.process())?, Held::by(target.process())?);
+        let held = (Held::by_gateway(gateway).await?, Held::by(target.process())?);
         if actors == 0 && held.0.within(before.0) && held.1.within(before.1) {
             return Ok(begun.elapsed());
         }

@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::runtime::Handle;
+
 use super::{
     clock,
     observe::{ArbiterReport, Observations},
@@ -46,6 +48,7 @@ pub struct Lag {
     name: String,
     last_us: AtomicU64,
     max_us: AtomicU64,
+    runtime: Handle,
 }
 
 /// The lags of all threads that serve.
@@ -72,6 +75,12 @@ impl Lags {
         Duration::from_micros(all.iter().map(|lag| lag.last_us.load(Ordering::Relaxed)).max().unwrap_or(0))
     }
 
+    /// The tasks of these threads' runtimes; none of what is spawned for one thread alone.
+    pub fn tasks(&self) -> u64 {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|lag| lag.runtime.metrics().num_alive_tasks() as u64).sum()
+    }
+
     fn holds(&self, lag: &Arc<Lag>) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| Arc::ptr_eq(known, lag))
     }
@@ -79,7 +88,7 @@ impl Lags {
     fn add(&self) -> Arc<Lag> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let name = std::thread::current().name().map_or_else(|| format!("arbiter-{}", all.len()), str::to_owned);
-        let lag = Arc::new(Lag { name, last_us: 0.into(), max_us: 0.into() });
+        let lag = Arc::new(Lag { name, last_us: 0.into(), max_us: 0.into(), runtime: Handle::current() });
         all.push(lag.clone());
         lag
     }

@@ -76,6 +76,8 @@ pub mod sign_ins;
 pub mod stores;
 /// The table of supervised actors.
 pub mod supervisor;
+/// How many tasks sessions run.
+pub mod tasks;
 /// Tells other systems of the audit log.
 pub mod webhooks;
 /// A session's bytes, beside its actor.

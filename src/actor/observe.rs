@@ -5,7 +5,9 @@ use std::sync::{Arc, atomic::AtomicU64};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
 use serde::Serialize;
 
-use super::{arbiter::Lags, mailbox::Meter, nodes, people, reconciler, registry, session, supervisor, webhooks};
+use super::{
+    arbiter::Lags, mailbox::Meter, nodes, people, reconciler, registry, session, supervisor, tasks::Tasks, webhooks,
+};
 use crate::core::{
     reconcile::Action,
     record::{EndReason, Record},
@@ -61,6 +63,8 @@ pub struct Observations {
     pub keystroke: Histogram,
     /// How late each thread's own tick came, by thread.
     pub lags: Lags,
+    /// What sessions run on their own threads.
+    pub tasks: Tasks,
     /// What the mailboxes have seen, by kind of actor.
     pub meters: Meters,
 }
@@ -120,6 +124,7 @@ impl Default for Observations {
             arbiter_lag: seconds(),
             keystroke: seconds(),
             lags: Lags::default(),
+            tasks: Tasks::default(),
             // A session hears little; the registry hears of every transition of every session; the supervisor of births,
             // deaths and failures.
             // The others hear of an operator now and then, or of nobody.
@@ -137,6 +142,11 @@ impl Default for Observations {
 }
 
 impl Observations {
+    /// `pulsegate_tasks`: those of sessions, and those of the runtimes that serve them, as the SSH client's.
+    pub fn tasks(&self) -> u64 {
+        self.tasks.read() + self.lags.tasks()
+    }
+
     /// Counts the end of a session, wherever it was concluded.
     pub fn ended(&self, session: &Record) {
         if let Some(reason) = session.end_reason {

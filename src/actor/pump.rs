@@ -186,7 +186,7 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
             // What is still typed has nowhere to go. A target that takes nothing (its packets have no size) is hung up on; the
             // pump hears what it said before, and tells of the end.
             if let Some(control) = wire.control.take() {
-                actix::spawn(control.close());
+                wire.spawn(control.close());
             }
             return;
         }

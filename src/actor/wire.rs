@@ -358,14 +358,19 @@ impl Wire {
         self.control.replace(Some(link.control));
         let mut tasks = self.tasks.borrow_mut();
         if let Some(receiver) = self.input_receiver.take() {
-            tasks.push(actix::spawn(pump::write(self.clone(), link.input, receiver)));
+            tasks.push(self.spawn(pump::write(self.clone(), link.input, receiver)));
         }
-        tasks.push(actix::spawn(pump::pump(self.clone(), link.output, session)));
+        tasks.push(self.spawn(pump::pump(self.clone(), link.output, session)));
     }
 
-    /// Keeps a task that is to end with the link.
-    pub(super) fn keep(&self, task: JoinHandle<()>) {
-        self.tasks.borrow_mut().push(task);
+    /// Runs a task of this session.
+    pub(super) fn spawn<F: Future<Output: 'static> + 'static>(&self, task: F) -> JoinHandle<F::Output> {
+        self.observations.tasks.spawn(task)
+    }
+
+    /// Runs a task that is to end with the link.
+    pub(super) fn keep(&self, task: impl Future<Output = ()> + 'static) {
+        self.tasks.borrow_mut().push(self.spawn(task));
     }
 
     /// Ends the link and every task on it. What is in the ring stays for the browsers.
@@ -373,7 +378,7 @@ impl Wire {
         self.forget_question();
         self.tasks.borrow_mut().drain(..).for_each(|task| task.abort());
         if let Some(control) = self.control.take() {
-            actix::spawn(control.close());
+            self.spawn(control.close());
         }
     }
 }

@@ -73,6 +73,8 @@ fn observations(to: &mut Registry, seen: &Observations) {
     to.register("pulsegate_arbiter_lag_seconds", "How late the ticks of arbiters came", seen.arbiter_lag.clone());
     let help = "From an input frame's arrival until the SSH connection had it";
     to.register("pulsegate_keystroke_seconds", help, seen.keystroke.clone());
+    let help = "Tasks that sessions run, and those of the runtimes that serve them";
+    to.register("pulsegate_tasks", help, ConstGauge::new(seen.tasks()));
 }
 
 fn forgeries(to: &mut Registry, count: u64) {
@@ -169,6 +171,7 @@ mod tests {
             "pulsegate_actor_restarts_total{actor=\"session\"} 1",
             "pulsegate_arbiter_lag_seconds_count 0",
             "pulsegate_keystroke_seconds_count 0",
+            "pulsegate_tasks 0",
         ] {
             assert!(text.lines().any(|told| told == line), "{line} is missing in\n{text}");
         }

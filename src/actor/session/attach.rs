@@ -89,7 +89,7 @@ impl SessionActor {
         let attach = ends.attach;
         let (own, stuck) = (self.mailbox.clone(), self.mailbox.clone());
         let stuck = move || post(&stuck, SessionMessage::SocketLost(attach, Loss::Stuck));
-        actix::spawn(pump::forward(self.wire.clone(), viewer, frames, stuck));
+        self.wire.spawn(pump::forward(self.wire.clone(), viewer, frames, stuck));
         self.handle_event(Some(Event::Attached { attach, interactive }), ctx);
         if ends.hold.typing {
             let kind = InputKind::Resize(size);
@@ -97,7 +97,7 @@ impl SessionActor {
             // A full queue means that the target takes nothing just now. A browser that has gone by then sends nothing any more.
             if let Err(TrySendError::Full(resize)) = ends.input.try_send(resize) {
                 let input = ends.input.clone();
-                actix::spawn(async move { input.send(resize).await.is_ok() });
+                self.wire.spawn(async move { input.send(resize).await.is_ok() });
             }
         }
         let (limits, mut record) = (&self.parts.settings.limits, self.session.record().clone());

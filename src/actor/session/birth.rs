@@ -59,7 +59,7 @@ pub(in crate::actor) fn start(
         timer: Alarm::default(),
         parts: parts.clone(),
     };
-    wire.keep(actix::spawn(dial(parts.clone(), wire.clone(), mailbox.clone(), id, request, film)));
+    wire.keep(dial(parts.clone(), wire.clone(), mailbox.clone(), id, request, film));
     let supervisor = parts.supervisor.clone();
     let restarts = Restarts::new(Policy::Transient, INTENSITY.0, INTENSITY.1);
     supervise(child, context, actor, restarts, supervisor, Some(mailbox), move || bury(parts, wire, id));
@@ -122,7 +122,7 @@ async fn dial(
         Ok(link) => {
             let addr = link.addr.clone();
             wire.take_up(link, mailbox.clone());
-            wire.keep(actix::spawn(witness.listens(heard)));
+            wire.keep(witness.listens(heard));
             SessionMessage::Connected { addr }
         }
         Err(error) => {

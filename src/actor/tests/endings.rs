@@ -1,10 +1,10 @@
-//! Many sessions that end at once are no long transaction of any store.
+//! What ends leaves nothing behind, and many that end at once are no long transaction of any store.
 
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
 
-use super::house::{House, eventually};
+use super::house::{House, eventually, read};
 use crate::{
     core::record::{EndReason, SessionId},
     store::{Journal, LiveStore},
@@ -12,6 +12,9 @@ use crate::{
 
 /// Sessions that end at once: several times as many as one batch closes.
 const MANY: usize = 300;
+
+/// What carries an attached session: the pump, the writer, the forwarder.
+const CARRIERS: u64 = 3;
 
 /// What one batch closes at most in a [`House`].
 const BATCH: usize = 50;
@@ -40,4 +43,16 @@ async fn many_that_end_at_once_are_closed_batch_by_batch_in_every_store() {
     assert_eq!(house.records.most_closes(), BATCH);
     assert_eq!(remote.most_closes(), BATCH);
     assert!(house.live.most_closes.load(Ordering::Relaxed) <= BATCH);
+}
+
+#[actix_rt::test]
+async fn a_session_that_ended_leaves_no_task_behind() {
+    let house = House::new().await;
+    let tasks = || house.gateway.observations().tasks.read();
+    let (id, mut attached, _target) = house.active().await;
+    eventually(async || tasks() == CARRIERS).await;
+    house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
+    read(&mut attached, b"").await;
+    drop(attached);
+    eventually(async || tasks() == 0).await;
 }
