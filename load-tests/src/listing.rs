@@ -1,28 +1,28 @@
-//! Scenario: the list of sessions, asked for by many at once: the open ones, the newest of all, and pages from anywhere in a
-//! long history. The history is written by the store itself before the gateway starts.
+//! Scenario: the list of sessions, asked for by many at once over a long history: first while nothing changes, then while
+//! sessions come and go, which makes every page void that was kept. The history is written by the store itself before the
+//! gateway starts.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
-use pulsegate::{
-    core::record::{Authority, Durable, EndReason, Epoch, NodeId, Record, SessionId, Status, UtcMicros, Write},
-    store::{RecordStore, sqlite::SqliteStore},
-};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
+use pulsegate::store::{mysql::MySqlStore, sqlite::SqliteStore};
+use serde_json::Value;
 
 use crate::{
+    durability::{DATABASE, servers::Outside},
     gateway::Gateway,
+    pace::rate,
     report::{Goal, Report, Samples},
     target::Target,
 };
+use wire::Wire;
+
+/// What is listed.
+mod history;
+/// Who asks.
+mod wire;
 
 /// Requests per second for a page of the open sessions, at least, and how long one may take, in milliseconds.
 const OPEN: (f64, f64) = (5_000.0, 20.0);
@@ -30,14 +30,11 @@ const OPEN: (f64, f64) = (5_000.0, 20.0);
 /// How long a page of the history may take, in milliseconds.
 const HISTORY_WITHIN: f64 = 50.0;
 
-/// Rows per transaction while the history is written.
-const BATCH: i64 = 5_000;
+/// Rows per transaction while the history is written: into SQLite, into MariaDB.
+const BATCHES: (i64, i64) = (5_000, 500);
 
-/// The history's first start.
-const FIRST: i64 = 1_700_000_000_000_000;
-
-/// From one start to the next, in microseconds.
-const APART: i64 = 1_000_000;
+/// Opens and ends a second while the list changes, and how many may be open for it besides.
+const CHANGES: (u32, usize) = (100, 200);
 
 /// How it is measured.
 #[derive(Args)]
@@ -54,73 +51,142 @@ pub struct Listing {
     /// How long each question is asked.
     #[arg(long, default_value_t = 5)]
     pub seconds: u64,
+    /// Records in a private MariaDB and the live view in a private Redis, instead of the gateway's own.
+    #[arg(long)]
+    pub mysql: bool,
+}
+
+/// What is asked for.
+struct Question<'a> {
+    name: &'static str,
+    /// By the number of the request.
+    query: &'a dyn Fn(u64) -> String,
+    /// Whether anything is found.
+    finds: bool,
+    /// Whether each request goes on where the last answer ended.
+    walks: bool,
+    /// How many a second are answered at least.
+    rate: Option<f64>,
+    /// How long an answer may take, in milliseconds.
+    within: Option<f64>,
 }
 
 impl Listing {
-    /// Measures.
-    pub async fn run(self) -> Result<Report> {
-        let mut report = Report::new("listing");
+    /// Measures; `None` if a server is not installed, which has then been said.
+    pub async fn run(self) -> Result<Option<Report>> {
+        let outside = if self.mysql {
+            let Some(outside) = Outside::start("listing").await? else { return Ok(None) };
+            Some(outside)
+        } else {
+            None
+        };
+        let mut report = Report::new(if self.mysql { "listing, MariaDB and Redis" } else { "listing" });
         let folder = tempfile::tempdir()?;
         let data = folder.path().join("data");
         std::fs::create_dir(&data)?;
-        let since = Instant::now();
-        self.write_history(&data.join("pulsegate.db")).await?;
-        report.tell("history written", self.history as f64 / since.elapsed().as_secs_f64(), "rows/s");
-
-        let allowed = (self.open + 1).to_string();
-        let data = data.to_str().context("the temporary folder's name is no text")?;
-        let settings = [
-            ("PULSEGATE__NODE__DATA_DIR", data),
-            ("PULSEGATE__SESSION__MAX_PER_USER", &*allowed),
-            ("PULSEGATE__SESSION__MAX_SESSIONS", &*allowed),
+        let allowed = (self.open + CHANGES.1).to_string();
+        let data_dir = data.to_str().context("the temporary folder's name is no text")?;
+        let mut settings = vec![
+            ("PULSEGATE__NODE__DATA_DIR", data_dir.to_owned()),
+            ("PULSEGATE__SESSION__REATTACH_WINDOW", "1h".to_owned()),
+            ("PULSEGATE__SESSION__MAX_PER_USER", allowed.clone()),
+            ("PULSEGATE__SESSION__MAX_SESSIONS", allowed),
         ];
+        let since = Instant::now();
+        match &outside {
+            Some(outside) => {
+                let url = outside.mariadb.lock().await.url(DATABASE);
+                let store = MySqlStore::connect(&url.clone().into())?;
+                store.migrate(true, |_| {}).await?;
+                history::write(&store, self.history, BATCHES.1).await?;
+                settings.push(("PULSEGATE__STORE__RECORDS", url));
+                settings.push(("PULSEGATE__STORE__LIVE", outside.redis.url()));
+            }
+            None => {
+                let store = SqliteStore::open(&data.join("pulsegate.db")).await?;
+                history::write(&store, self.history, BATCHES.0).await?;
+            }
+        }
+        report.tell("history written", self.history as f64 / since.elapsed().as_secs_f64(), "rows/s");
         let target = Target::start()?;
+        let settings: Vec<(&str, &str)> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let gateway = Gateway::start(target.addr, &settings)?;
         let opened = stream::iter(0..self.open).map(|_| gateway.open()).buffer_unordered(64);
         let opened: Vec<String> = opened.try_collect().await?;
         ensure!(opened.len() == self.open, "not every session was opened");
-
-        let open = |_| "status=connecting&status=active&status=detached&limit=50".to_owned();
-        let newest = |_| "limit=50".to_owned();
-        let anywhere = |n: u64| {
-            // A multiplicative hash spreads the pages over the whole history.
-            let row = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % self.history.max(1).unsigned_abs();
-            let seconds = (FIRST + APART * (row.cast_signed() + 1)) / 1_000_000;
-            format!("status=closed&limit=50&until={}", rfc3339(seconds))
-        };
-        let (rate, mut took) = self.ask(&gateway, open).await?;
-        report.hold("open sessions, a page of 50", rate, "requests/s", Goal::AtLeast(OPEN.0));
-        report.hold("  p99", took.quantile_us(0.99) / 1e3, "ms", Goal::AtMost(OPEN.1));
-        let (rate, mut took) = self.ask(&gateway, newest).await?;
-        report.hold("newest of all, a page of 50", rate, "requests/s", Goal::AtLeast(OPEN.0));
-        report.hold("  p99", took.quantile_us(0.99) / 1e3, "ms", Goal::AtMost(OPEN.1));
-        let (rate, mut took) = self.ask(&gateway, anywhere).await?;
-        report.tell(format!("a page of 50 from {} rows", self.history), rate, "requests/s");
-        report.hold("  p99", took.quantile_us(0.99) / 1e3, "ms", Goal::AtMost(HISTORY_WITHIN));
-        Ok(report)
+        self.at_rest(&gateway, &mut report).await?;
+        self.changing(&gateway, &mut report).await?;
+        Ok(Some(report))
     }
 
-    async fn write_history(&self, path: &std::path::Path) -> Result<()> {
-        let store = SqliteStore::open(path).await?;
-        for first in (0..self.history).step_by(BATCH as usize) {
-            let rows = first..(first + BATCH).min(self.history);
-            let write = |n| Write { record: closed(n), transitions: Vec::new() };
-            store.apply(rows.map(write).collect()).await?;
+    /// While nothing changes: a page that was made a moment ago still holds.
+    async fn at_rest(&self, gateway: &Gateway, report: &mut Report) -> Result<()> {
+        let anywhere = |n| format!("status=closed&limit=50&until={}", history::moment(n, self.history));
+        let (rate, within) = (Some(OPEN.0), Some(OPEN.1));
+        let any = Question { name: "", query: &open, finds: true, walks: false, rate, within };
+        for question in [
+            Question { name: "open sessions, a page of 50", ..any },
+            Question { name: "newest of all, a page of 50", query: &|_| "limit=50".to_owned(), ..any },
+            Question {
+                name: "a page of 50 from the history",
+                query: &anywhere,
+                rate: None,
+                within: Some(HISTORY_WITHIN),
+                ..any
+            },
+        ] {
+            self.ask(gateway, &question, report).await?;
         }
         Ok(())
     }
 
-    /// Asks as fast as answers come. Returns the rate and how long each answer took.
-    async fn ask(&self, gateway: &Gateway, query: impl Fn(u64) -> String) -> Result<(f64, Samples)> {
+    /// While sessions come and go: no page holds for longer than it takes the next to.
+    async fn changing(&self, gateway: &Gateway, report: &mut Report) -> Result<()> {
+        let anywhere = |n| format!("status=closed&limit=50&until={}", history::moment(n, self.history));
+        let person = |n| format!("user={}&limit=50", history::username(n));
+        let hit = |n| format!("q={}&limit=50", history::username(n));
+        let miss = |n: u64| format!("q=nobody-{n}&limit=50");
+        let any =
+            Question { name: "", query: &open, finds: true, walks: false, rate: None, within: Some(HISTORY_WITHIN) };
+        for question in [
+            Question { name: "open sessions, while they come and go", ..any },
+            Question { name: "newest of all, the same", query: &|_| "limit=50".to_owned(), ..any },
+            Question { name: "from the history, the same", query: &anywhere, ..any },
+            Question { name: "of one user, the same", query: &person, ..any },
+            Question {
+                name: "latest seen first, the same",
+                query: &|_| "sort=-last_seen_at&limit=50".to_owned(),
+                ..any
+            },
+            Question { name: "from page to page, the same", query: &|_| "limit=50".to_owned(), walks: true, ..any },
+            // Whoever looks for a text looks at every row that the limit does not save.
+            Question { name: "a text that is found, the same", query: &hit, within: None, ..any },
+            Question { name: "a text that is not, the same", query: &miss, finds: false, within: None, ..any },
+        ] {
+            let changes = rate(CHANGES.0, self.seconds, || async {
+                let id = gateway.open().await?;
+                gateway.end(&id).await
+            });
+            tokio::try_join!(changes, self.ask(gateway, &question, report))?;
+        }
+        Ok(())
+    }
+
+    /// Asks as fast as answers come, and tells the rate and how long an answer took.
+    async fn ask(&self, gateway: &Gateway, question: &Question<'_>, report: &mut Report) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(self.seconds);
         let one = async |connection: usize| {
             let mut wire = Wire::open(gateway.addr()).await?;
-            let mut samples = Vec::new();
+            let (mut samples, mut cursor) = (Vec::new(), None::<String>);
             let mut n = connection as u64;
             while Instant::now() < until {
+                let after = cursor.take().map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+                let path = format!("/api/v1/sessions?{}{after}", (question.query)(n));
                 let since = Instant::now();
-                wire.get(&format!("/api/v1/sessions?{}", query(n)), gateway.token()).await?;
+                let page = wire.get(&path, gateway.token()).await?;
                 samples.push(since.elapsed());
+                ensure!(page.starts_with(b"{\"items\":[{") == question.finds, "{path}: not what is to be found");
+                cursor = if question.walks { next_cursor(&page)? } else { None };
                 n += self.connections as u64;
             }
             anyhow::Ok(samples)
@@ -128,113 +194,30 @@ impl Listing {
         let since = Instant::now();
         let all = try_join_all((0..self.connections).map(one)).await?;
         let seconds = since.elapsed().as_secs_f64();
-        let mut samples = Samples::default();
-        let count = all.iter().map(Vec::len).sum::<usize>();
-        all.into_iter().flatten().for_each(|sample| samples.push(sample));
-        Ok((count as f64 / seconds, samples))
-    }
-}
-
-/// A kept connection; a client library would cost more than what is measured.
-struct Wire {
-    stream: TcpStream,
-    addr: SocketAddr,
-    buffer: Vec<u8>,
-}
-
-impl Wire {
-    async fn open(addr: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, addr, buffer: vec![0; 64 * 1024] })
-    }
-
-    /// Asks and reads the whole answer, which must be a 200 with a page in it.
-    async fn get(&mut self, path: &str, token: &str) -> Result<()> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\r\n", self.addr);
-        self.stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        let (head, length) = loop {
-            self.read(&mut answer).await?;
-            if let Some(head) = answer.windows(4).position(|four| four == b"\r\n\r\n") {
-                let text = String::from_utf8_lossy(answer.get(..head).unwrap_or_default()).to_ascii_lowercase();
-                ensure!(text.starts_with("http/1.1 200"), "{path}: {text}");
-                let length = text.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
-                break (head + 4, length.and_then(|length| length.parse::<usize>().ok()).context("no length")?);
-            }
-        };
-        while answer.len() < head + length {
-            self.read(&mut answer).await?;
+        let (mut took, mut count) = (Samples::default(), 0.0);
+        for sample in all.into_iter().flatten() {
+            took.push(sample);
+            count += 1.0;
         }
-        ensure!(answer.get(head..).is_some_and(|body| body.starts_with(b"{\"items\":[{")), "{path}: an empty page");
+        match question.rate {
+            Some(rate) => report.hold(question.name, count / seconds, "requests/s", Goal::AtLeast(rate)),
+            None => report.tell(question.name, count / seconds, "requests/s"),
+        }
+        let p99 = took.quantile_us(0.99) / 1e3;
+        match question.within {
+            Some(within) => report.hold("  p99", p99, "ms", Goal::AtMost(within)),
+            None => report.tell("  p99", p99, "ms"),
+        }
         Ok(())
     }
-
-    async fn read(&mut self, answer: &mut Vec<u8>) -> Result<()> {
-        let count = self.stream.read(&mut self.buffer).await?;
-        ensure!(count > 0, "the gateway closed the connection");
-        answer.extend_from_slice(self.buffer.get(..count).unwrap_or_default());
-        Ok(())
-    }
 }
 
-fn closed(n: i64) -> Record {
-    let start = UtcMicros(FIRST + APART * n);
-    let end = UtcMicros(start.0 + 60_000_000);
-    let mut random = [0; 10];
-    random.iter_mut().zip(n.to_be_bytes()).for_each(|(to, from)| *to = from);
-    Record {
-        id: SessionId::new(start, random),
-        username: format!("user-{}", n % 100),
-        target: format!("web-{}", n % 50),
-        target_addr: "192.0.2.1:22".into(),
-        target_login: "root".into(),
-        client_ip: IpAddr::V4(Ipv4Addr::new(198, 51, 100, n.unsigned_abs() as u8)),
-        node: NodeId("node-a".into()),
-        epoch: Epoch(1),
-        version: 3,
-        authority: Authority::Observed,
-        status: Status::Closed,
-        end_reason: Some(EndReason::Exited),
-        exit_status: Some(0),
-        start_time: start,
-        last_seen_at: Some(end),
-        last_input_at: Some(end),
-        end_time: Some(end),
-        detected_at: Some(end),
-        bytes_in: 100,
-        bytes_out: 10_000,
-        watchers: 0,
-        controlled_by: None,
-        recording: None,
-        durable: Durable::Records,
-    }
+fn open(_: u64) -> String {
+    "status=connecting&status=active&status=detached&limit=50".to_owned()
 }
 
-/// Seconds since 1970 as the API reads a time (civil from days: Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms").
-fn rfc3339(seconds: i64) -> String {
-    let (days, rest) = (seconds.div_euclid(86_400) + 719_468, seconds.rem_euclid(86_400));
-    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let (day, month) =
-        (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
-    let year = year + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_spelled_as_the_calendar_has_it() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(951_782_399), "2000-02-28T23:59:59Z");
-        assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(rfc3339(1_767_323_045), "2026-01-02T03:04:05Z");
-    }
+/// Where the next page begins; `None` behind the last.
+fn next_cursor(page: &[u8]) -> Result<Option<String>> {
+    let page: Value = serde_json::from_slice(page)?;
+    Ok(page.get("next_cursor").and_then(Value::as_str).map(str::to_owned))
 }
