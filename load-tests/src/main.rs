@@ -11,6 +11,8 @@ use report::Report;
 
 /// A bare SSH client: what the gateway is compared with.
 mod bare;
+/// Scenario: signs of life on one core.
+mod beats;
 /// Scenario: many bytes.
 mod bulk;
 /// Scenario: ends on their way into the stores.
@@ -108,6 +110,8 @@ enum Scenario {
     Neighbour(neighbour::Neighbour),
     /// The list of sessions, asked for by many at once, over a long history.
     Listing(listing::Listing),
+    /// Signs of life as they reach a gateway, on one core.
+    Beats(beats::Beats),
     /// Beats and records into a Redis, and a view that is flushed.
     Live(live::Live),
     /// Records per second into SQLite and into a private MariaDB.
@@ -167,6 +171,7 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         Scenario::Neighbour(neighbour) => Some(neighbour.run().await?),
         Scenario::Idlers(idlers) => Some(idlers.run().await?),
         Scenario::Listing(listing) => listing.run().await?,
+        Scenario::Beats(beats) => Some(beats.run()?),
         Scenario::Live(live) => live.run().await?,
         Scenario::Records(records) => Some(records.run().await?),
         Scenario::Durability(durability) => durability.run().await?,
@@ -209,6 +214,7 @@ async fn smoke(json: bool) -> Result<()> {
     let listing = listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1, mysql: false };
     listing.run().await?.map_or(Ok(()), &mut hold)?;
     hold(records::Records { rows: 5_000, batch: 500 }.run().await?)?;
+    hold(beats::Beats { sessions: 1_000, seconds: 2 }.run()?)?;
     live::Live { sessions: 1_000, seconds: 1 }.run().await?.map_or(Ok(()), &mut hold)?;
     for durability in [Durability::smoke(10, Kind::Embedded), Durability::smoke(40, Kind::Mysql)] {
         durability.run().await?.map_or(Ok(()), &mut hold)?;

@@ -60,6 +60,24 @@ struct Cost {
     commands: f64,
 }
 
+/// What the gateway's sessions said, and what of it went to Redis, so far or between two looks.
+struct Beats {
+    heartbeats: f64,
+    zadds: f64,
+}
+
+impl Beats {
+    async fn so_far(servers: &Servers) -> Result<Self> {
+        let heartbeats = servers.gateway.metric("pulsegate_heartbeats_total").await?;
+        let zadds = servers.outside()?.redis.calls(|name| name == "zadd").await? as f64;
+        Ok(Self { heartbeats, zadds })
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self { heartbeats: self.heartbeats - before.heartbeats, zadds: self.zadds - before.zadds }
+    }
+}
+
 impl Side<'_> {
     async fn so_far(&self) -> Result<Cost> {
         let server = self.outside.mariadb.clone();
@@ -126,29 +144,33 @@ impl Polling {
         let browsers = try_join_all(terminals.into_iter().map(|(id, terminal)| look_on(id, terminal)));
         let holding = holder.process();
         tokio::select! {
-            costs = self.measure(holding, &polled, &servers) => costs.map(|costs| Some(self.tell(&costs))),
+            measured = self.measure(holding, &polled, &servers) => {
+                measured.map(|(costs, beats)| Some(self.tell(&costs, &beats)))
+            }
             gone = holder.answer() => match gone? {},
             ended = browsers => bail!("{} browsers are gone", ended?.len()),
         }
     }
 
-    /// What polling and this gateway cost in the same time.
-    async fn measure(&self, holder: Process, polled: &Outside, servers: &Servers) -> Result<[Cost; 2]> {
+    /// What polling and this gateway cost in the same time, and what this one carried in it.
+    async fn measure(&self, holder: Process, polled: &Outside, servers: &Servers) -> Result<([Cost; 2], Beats)> {
         let url = polled.mariadb.lock().await.url(DATABASE);
         let (view, sessions) = (polled.redis.addr(), self.sessions);
         let poller = spawn_blocking(move || poller::start(&url, view, sessions)).await??;
         let polling = Side { processes: vec![("sessions", holder), ("watcher", poller.process())], outside: polled };
         let own = Side { processes: vec![("gateway", servers.gateway.process())], outside: servers.outside()? };
         sleep(REST).await;
+        let beats_before = Beats::so_far(servers).await?;
         let before = [polling.so_far().await?, own.so_far().await?];
         sleep(Duration::from_secs(self.seconds)).await;
         let after = [polling.so_far().await?, own.so_far().await?];
+        let beats = Beats::so_far(servers).await?.since(&beats_before);
         let open = servers.gateway.open_sessions().await?.len();
         ensure!(open == self.sessions, "{open} of {} sessions are open", self.sessions);
-        Ok([after[0].since(&before[0]), after[1].since(&before[1])])
+        Ok(([after[0].since(&before[0]), after[1].since(&before[1])], beats))
     }
 
-    fn tell(&self, [polled, owned]: &[Cost; 2]) -> Report {
+    fn tell(&self, [polled, owned]: &[Cost; 2], beats: &Beats) -> Report {
         let (mut report, seconds) = (Report::new("polling"), self.seconds as f64);
         polled.tell("polling", seconds, &mut report);
         owned.tell("Pulsegate", seconds, &mut report);
@@ -159,6 +181,9 @@ impl Polling {
         report.hold("queries of MariaDB, Pulsegate / polling", ratio, "×", Goal::AtMost(THIRD_LESS));
         // Redis counts those of one pipeline or script one by one: few round trips, and their cost is in the CPU time.
         report.tell("commands of Redis, Pulsegate / polling", owned.commands / polled.commands, "×");
+        report.tell("Pulsegate: answers of browsers to pings", beats.heartbeats / seconds, "1/s");
+        // One command a second carries the beats of all; records that were due in this time add their own.
+        report.tell("Pulsegate: ZADD per 500 answers", beats.zadds / beats.heartbeats * 500.0, "");
         report
     }
 }

@@ -100,10 +100,15 @@ impl Redis {
 
     /// How many commands it has been sent since the count was reset, those of these questions not counted.
     pub async fn commands(&self) -> Result<u64> {
+        self.calls(|name| !["info", "quit", "config|resetstat"].contains(&name)).await
+    }
+
+    /// How many of those whose lowercase names are `wanted`; those of scripts are counted one by one.
+    pub async fn calls(&self, wanted: impl Fn(&str) -> bool) -> Result<u64> {
         let stats = self.ask("INFO commandstats").await?;
         let counts = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
-        let ours = counts.filter(|(name, _)| !["info", "quit", "config|resetstat"].contains(name));
-        ours.map(|(_, count)| Ok(count.split(',').next().unwrap_or_default().parse::<u64>()?)).sum()
+        let wanted = counts.filter(|(name, _)| wanted(name));
+        wanted.map(|(_, count)| Ok(count.split(',').next().unwrap_or_default().parse::<u64>()?)).sum()
     }
 
     /// Counts from zero.

@@ -15,7 +15,8 @@ use crate::{
     store::{StoreError, Write},
 };
 
-/// Heartbeats of one command at most.
+/// Heartbeats of one command at most, of which there is one a second: a gateway with more sessions that give signs of life
+/// carries these in turn.
 const BEATS: usize = 5_000;
 
 impl RegistryActor {
