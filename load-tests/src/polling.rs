@@ -1,7 +1,7 @@
 //! Scenario: what it costs to know which of a thousand sessions are alive, by polling and by this gateway, side by side, each
 //! with a MariaDB and a Redis of its own. Both hold as many real shells; those of the first have a bare client and no more.
 
-use std::{convert::Infallible, time::Duration};
+use std::time::Duration;
 
 use actix_rt::task::spawn_blocking;
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -18,9 +18,7 @@ use crate::{
     poller,
     process::Process,
     report::{Goal, Report},
-    shell::Shell,
     target::Target,
-    terminal::Terminal,
 };
 
 /// Sessions under way at once while they are opened.
@@ -141,7 +139,11 @@ impl Polling {
         let servers = Servers::start(Some(owned), &[]).await?;
         let terminals = stream::iter(0..self.sessions).map(|_| servers.gateway.terminal());
         let terminals: Vec<_> = terminals.buffer_unordered(AT_ONCE).try_collect().await?;
-        let browsers = try_join_all(terminals.into_iter().map(|(id, terminal)| look_on(id, terminal)));
+        // Browsers that nobody types in.
+        let browsers = terminals
+            .into_iter()
+            .map(|(id, terminal)| async move { terminal.stay().await.with_context(|| format!("session {id}")) });
+        let browsers = try_join_all(browsers);
         let holding = holder.process();
         tokio::select! {
             measured = self.measure(holding, &polled, &servers) => {
@@ -185,12 +187,5 @@ impl Polling {
         // One command a second carries the beats of all; records that were due in this time add their own.
         report.tell("Pulsegate: ZADD per 500 answers", beats.zadds / beats.heartbeats * 500.0, "");
         report
-    }
-}
-
-/// A browser that nobody types in.
-async fn look_on(id: String, mut terminal: Terminal) -> Result<Infallible> {
-    loop {
-        terminal.hear().await.with_context(|| format!("session {id}"))?;
     }
 }

@@ -1,6 +1,8 @@
 //! The gateway's terminal as a page uses it: attach, type, acknowledge, answer pings (subprotocol `pulsegate.v1`).
 //! Knows frames; draws nothing.
 
+use std::convert::Infallible;
+
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -59,6 +61,13 @@ impl Terminal {
     pub async fn resume_acks(&mut self) -> Result<()> {
         self.acks = true;
         self.ack().await
+    }
+
+    /// Looks on and answers pings for as long as the gateway lets it.
+    pub async fn stay(mut self) -> Result<Infallible> {
+        loop {
+            self.hear().await?;
+        }
     }
 
     /// Reads until the gateway says that the session is over, and returns the reason it gives.
