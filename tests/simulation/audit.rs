@@ -21,7 +21,7 @@ use crate::{
     stings::KINDS,
     stores::{live::Server, records::Rows, way::LATEST},
     truth::{Condition, Life, Token},
-    witness::{Confusion, Shared},
+    witness::{Confusion, Shared, is_note},
 };
 
 /// How long both stores may take to agree, and a listing to follow.
@@ -177,9 +177,9 @@ impl Auditor {
                 continue;
             }
             let closed = life.closed.as_ref().map(|(at, _)| *at);
-            // What others concluded while it was cut off its owner cannot know; the close of its own waits for its disk.
-            let unheard =
-                own && life.closed.as_ref().is_some_and(|(_, record)| record.authority == Authority::Inferred);
+            // The owner cannot know what others concluded while it was cut off, nor that its disk has what it did not confirm.
+            let concluded = life.closed.as_ref().is_some_and(|(_, record)| record.authority == Authority::Inferred);
+            let unheard = own && (concluded || listing.degraded.contains(&"journal"));
             if listed.contains_key(&id) && !unheard && closed.is_some_and(|at| at < before) {
                 self.log.broken(&format!("I11 host {} lists session {token} as open, it is closed", host.number));
             }
@@ -302,7 +302,7 @@ impl Auditor {
             return self.log.broken(&format!("I1 session {token} was acknowledged and is in no journal"));
         }
         let closes = events.iter().filter(|event| event.status == Status::Closed).count();
-        let opens = events.iter().filter(|event| event.status == Status::Connecting).count();
+        let opens = events.iter().filter(|event| event.status == Status::Connecting && !is_note(event)).count();
         if let Some(own) = &own
             && (opens != 1 || closes != usize::from(own.is_closed()))
         {

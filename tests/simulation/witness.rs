@@ -7,7 +7,7 @@ use std::{
 };
 
 use pulsegate::{
-    core::record::{Authority, EndReason, NodeId, Record, SessionId, Status},
+    core::record::{Authority, EndReason, NodeId, Record, SessionId, Status, Transition},
     store::Write,
 };
 use tokio::time::Instant;
@@ -67,6 +67,11 @@ struct Standing {
     may_be_fenced: bool,
     may_be_concluded: bool,
     patience: Patience,
+}
+
+/// Whether a transition tells who watches, and leaves the status as it was.
+pub fn is_note(transition: &Transition) -> bool {
+    ["watched:", "watch_ended:"].iter().any(|word| transition.detail.starts_with(word))
 }
 
 /// The number of a host whose lease in the shared records this is.
@@ -167,7 +172,7 @@ impl Witness {
     /// coming back are only counted until nothing is late any more.
     fn judge_detached(&self, life: &mut Life, given: &Write, calm: bool) {
         for transition in &given.transitions {
-            if !life.seen.insert(transition.rank) {
+            if !life.seen.insert(transition.rank) || is_note(transition) {
                 continue;
             }
             match transition.status {
