@@ -136,16 +136,11 @@ impl Gateway {
         opening.await.map_err(|_| GatewayError::Failed)?
     }
 
-    /// Connects a browser to a session; a session that does not run yet starts on this thread. `Ok(None)`: no such
-    /// session is open.
+    /// Connects a browser to a session; a session that does not run yet starts on this thread.
     ///
     /// # Errors
-    /// [`GatewayError::Failed`] if an actor failed over it; trying again is right.
-    pub async fn attach(
-        &self,
-        id: SessionId,
-        request: Attach,
-    ) -> Result<Option<Result<Attached, AttachError>>, GatewayError> {
+    /// [`AttachError`], as the session refuses it; [`AttachError::Gateway`] if an actor failed over it: trying again is right.
+    pub async fn attach(&self, id: SessionId, request: Attach) -> Result<Attached, AttachError> {
         self.connect(id, request, false).await
     }
 
@@ -154,30 +149,20 @@ impl Gateway {
     ///
     /// # Errors
     /// As [`attach`](Self::attach).
-    pub async fn attach_again(
-        &self,
-        id: SessionId,
-        request: Attach,
-    ) -> Result<Option<Result<Attached, AttachError>>, GatewayError> {
+    pub async fn attach_again(&self, id: SessionId, request: Attach) -> Result<Attached, AttachError> {
         self.connect(id, request, true).await
     }
 
-    async fn connect(
-        &self,
-        id: SessionId,
-        request: Attach,
-        again: bool,
-    ) -> Result<Option<Result<Attached, AttachError>>, GatewayError> {
-        let Some(session) = self.place(id, request.interactive.then_some(request.size)).await? else {
-            return Ok(None);
-        };
+    async fn connect(&self, id: SessionId, request: Attach, again: bool) -> Result<Attached, AttachError> {
+        let size = request.interactive.then_some(request.size);
+        let session = self.place(id, size).await?.ok_or(AttachError::NotOpen)?;
         let (reply, answer) = oneshot::channel();
         if session.deliver(SessionMessage::Attach { request, again, reply }).await.is_err() {
             // It has ended; or it failed over this, and is back by now.
             let open = self.find(id).await?.is_some_and(|record| !record.is_closed());
-            return if open { Err(GatewayError::Failed) } else { Ok(None) };
+            return Err(if open { AttachError::Gateway(GatewayError::Failed) } else { AttachError::NotOpen });
         }
-        answer.await.map(Some).map_err(|_| GatewayError::Failed)
+        answer.await.map_err(|_| GatewayError::Failed)?
     }
 
     /// Lists sessions, open ones with their latest activity.

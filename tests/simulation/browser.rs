@@ -13,7 +13,7 @@ use bytes::Bytes;
 use pulsegate::{
     actor::{
         clock,
-        session::{self, Attach, Attached, SessionMessage},
+        session::{self, Attach, AttachError, Attached, SessionMessage},
         wire::{Cutter, InputKind, InputMessage, Seen, ToSocket},
     },
     core::{record::SessionId, session::Loss},
@@ -76,16 +76,17 @@ impl Browser {
             cutter: Cutter(None),
         };
         let attaching = host.run(move |gateway| async move {
-            let answer = gateway.attach(id, request).await;
-            if let Ok(Some(Ok(attached))) = answer {
-                if types {
-                    socket_truth.with(token, |life, now| life.attach(now));
-                }
-                let socket = Socket { attached, types, token, truth: socket_truth };
-                tokio::task::spawn_local(socket.serve(from_page, to_page, going));
-                return Some(true);
+            let attached = match gateway.attach(id, request).await {
+                Ok(attached) => attached,
+                Err(AttachError::Gateway(_)) => return None,
+                Err(AttachError::NotOpen | AttachError::Elsewhere | AttachError::Offset(_)) => return Some(false),
+            };
+            if types {
+                socket_truth.with(token, |life, now| life.attach(now));
             }
-            matches!(answer, Ok(None) | Ok(Some(Err(_)))).then_some(false)
+            let socket = Socket { attached, types, token, truth: socket_truth };
+            tokio::task::spawn_local(socket.serve(from_page, to_page, going));
+            Some(true)
         });
         match attaching.await.flatten() {
             Some(true) => {}

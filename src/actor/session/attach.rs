@@ -9,6 +9,7 @@ use super::{SessionActor, SessionMessage, post};
 use crate::{
     actor::{
         clock,
+        gateway::GatewayError,
         mailbox::Mailbox,
         pump,
         wire::{Cutter, InputKind, InputMessage, Seen, SocketEnds},
@@ -56,17 +57,20 @@ pub struct Attached {
 }
 
 /// Why a browser was not connected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttachError {
-    /// The session has ended.
-    #[error("This session has ended.")]
-    Ended,
+    /// The session is not open here: it has ended, another gateway serves it, or there is none.
+    #[error("This session is not open here.")]
+    NotOpen,
     /// It came back by itself, while another page of the owner's types.
     #[error("This terminal was opened elsewhere.")]
     Elsewhere,
     /// It claims output that does not exist.
     #[error("The output offset is wrong: {0}.")]
     Offset(#[from] BeyondEnd),
+    /// The gateway could not ask the session.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
 }
 
 impl SessionActor {
@@ -79,7 +83,7 @@ impl SessionActor {
         ctx: &mut Context<Self>,
     ) -> Result<Attached, AttachError> {
         if self.session.record().is_closed() {
-            return Err(AttachError::Ended);
+            return Err(AttachError::NotOpen);
         }
         if again && request.interactive && self.wire.is_elsewhere(&request.user, &request.client_id) {
             return Err(AttachError::Elsewhere);

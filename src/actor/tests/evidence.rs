@@ -63,7 +63,7 @@ async fn who_looks_on_is_counted_here_and_in_the_live_view_as_they_come_and_go()
         house.find(id).await.watchers == many && shown.iter().all(|record| record.watchers == many)
     };
     let looks_on = Attach { interactive: false, user: "bob".into(), ..House::page() };
-    let onlooker = house.gateway.attach(id, looks_on).await.unwrap().unwrap().unwrap();
+    let onlooker = house.gateway.attach(id, looks_on).await.unwrap();
     eventually(async || counted(1).await).await;
     onlooker.session.tell(SessionMessage::SocketLost(onlooker.ends.attach, Loss::Broken)).unwrap();
     eventually(async || counted(0).await).await;
@@ -75,7 +75,7 @@ async fn who_looks_on_is_written_down_and_the_owner_is_not() {
     let (id, _attached, _target) = house.active().await;
     let looks_on = async |user: &str, moves| {
         let request = Attach { interactive: false, user: user.into(), moves, ..House::page() };
-        house.gateway.attach(id, request).await.unwrap().unwrap().unwrap()
+        house.gateway.attach(id, request).await.unwrap()
     };
     let _others = [looks_on("ada", true).await, looks_on("bob", true).await, looks_on("eve", false).await];
     let _again = looks_on("bob", true).await;

@@ -221,7 +221,7 @@ impl House {
     }
 
     pub async fn attach(&self, id: SessionId) -> Attached {
-        self.gateway.attach(id, Self::page()).await.unwrap().unwrap().unwrap()
+        self.gateway.attach(id, Self::page()).await.unwrap()
     }
 
     /// A page that types.

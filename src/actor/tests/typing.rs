@@ -17,7 +17,7 @@ use crate::{
         clock,
         gateway::GatewayError,
         observe::KINDS,
-        session::{self, Attached},
+        session::{self, AttachError, Attached},
         wire::{InputKind, InputMessage, ToSocket},
         world::World,
     },
@@ -170,9 +170,9 @@ fn a_page_that_a_session_fails_over_is_told_to_try_again_and_never_that_there_is
                 let (id, _attached, _target) = house.active().await;
                 moments.set(moment);
                 match house.gateway.attach(id, House::page()).await {
-                    Ok(Some(Ok(_))) => {}
-                    Err(GatewayError::Failed) => failed += 1,
-                    other => panic!("at moment {moment}: {other:?}"),
+                    Ok(_) => {}
+                    Err(AttachError::Gateway(GatewayError::Failed)) => failed += 1,
+                    Err(error) => panic!("at moment {moment}: {error:?}"),
                 }
                 moments.set(0);
                 house.attach(id).await;

@@ -33,16 +33,16 @@ impl TerminalSocket {
             let outcome =
                 if again { gateway.attach_again(id, request).await } else { gateway.attach(id, request).await };
             let ended = match &outcome {
-                Ok(None | Some(Err(AttachError::Ended))) => gateway.find(id).await,
-                Ok(Some(_)) | Err(_) => Ok(None),
+                Err(AttachError::NotOpen) => gateway.find(id).await,
+                Ok(_) | Err(_) => Ok(None),
             };
             (outcome, ended)
         };
         ctx.wait(attaching.into_actor(self).map(move |(outcome, ended), socket, ctx| match outcome {
-            Ok(Some(Ok(attached))) => socket.attached(attached, (interactive, moves), new, ctx),
-            Ok(Some(Err(error @ AttachError::Offset(_)))) => socket.fail(Fault::Protocol, &error.to_string(), ctx),
-            Ok(Some(Err(error @ AttachError::Elsewhere))) => socket.fail(Fault::Superseded, &error.to_string(), ctx),
-            Ok(None | Some(Err(AttachError::Ended))) => match ended {
+            Ok(attached) => socket.attached(attached, (interactive, moves), new, ctx),
+            Err(error @ AttachError::Offset(_)) => socket.fail(Fault::Protocol, &error.to_string(), ctx),
+            Err(error @ AttachError::Elsewhere) => socket.fail(Fault::Superseded, &error.to_string(), ctx),
+            Err(AttachError::NotOpen) => match ended {
                 Ok(Some(Record { end_reason: Some(reason), exit_status, .. })) => {
                     socket.closed(reason, exit_status, "This session has ended.", ctx);
                 }
@@ -53,8 +53,10 @@ impl TerminalSocket {
                 Ok(None) => socket.fail(Fault::NoSuchSession, "No such session is known. Open a new one.", ctx),
                 Err(error) => socket.fail(Fault::Failed, &error.to_string(), ctx),
             },
-            Err(error @ GatewayError::Overloaded) => socket.fail(Fault::TooMany, &error.to_string(), ctx),
-            Err(error) => socket.fail(Fault::Failed, &error.to_string(), ctx),
+            Err(AttachError::Gateway(error @ GatewayError::Overloaded)) => {
+                socket.fail(Fault::TooMany, &error.to_string(), ctx);
+            }
+            Err(AttachError::Gateway(error)) => socket.fail(Fault::Failed, &error.to_string(), ctx),
         }));
     }
 

@@ -118,8 +118,8 @@ impl Line {
             // A host that dies takes its sockets with it.
             host.run(move |gateway| async move {
                 match gateway.attach(id, request).await {
-                    Ok(Some(Ok(attached))) => _ = spawn_local(gate.serve(attached, from_page, dying)),
-                    other => gate.refuses(&format!("{:?}", other.map(|inner| inner.map(|inner| inner.err())))),
+                    Ok(attached) => _ = spawn_local(gate.serve(attached, from_page, dying)),
+                    Err(error) => gate.refuses(&format!("{error:?}")),
                 }
             })
             .await;
