@@ -141,23 +141,10 @@ impl Gateway {
     /// # Errors
     /// [`AttachError`], as the session refuses it; [`AttachError::Gateway`] if an actor failed over it: trying again is right.
     pub async fn attach(&self, id: SessionId, request: Attach) -> Result<Attached, AttachError> {
-        self.connect(id, request, false).await
-    }
-
-    /// The same for a browser that comes back by itself: where another page of the owner's types by now, it stays
-    /// ([`AttachError::Elsewhere`]).
-    ///
-    /// # Errors
-    /// As [`attach`](Self::attach).
-    pub async fn attach_again(&self, id: SessionId, request: Attach) -> Result<Attached, AttachError> {
-        self.connect(id, request, true).await
-    }
-
-    async fn connect(&self, id: SessionId, request: Attach, again: bool) -> Result<Attached, AttachError> {
         let size = request.interactive.then_some(request.size);
         let session = self.place(id, size).await?.ok_or(AttachError::NotOpen)?;
         let (reply, answer) = oneshot::channel();
-        if session.deliver(SessionMessage::Attach { request, again, reply }).await.is_err() {
+        if session.deliver(SessionMessage::Attach { request, reply }).await.is_err() {
             // It has ended; or it failed over this, and is back by now.
             let open = self.find(id).await?.is_some_and(|record| !record.is_closed());
             return Err(if open { AttachError::Gateway(GatewayError::Failed) } else { AttachError::NotOpen });

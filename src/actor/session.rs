@@ -39,7 +39,7 @@ mod message;
 mod recording;
 /// What the audit log is told of a target's host key.
 mod witness;
-pub use attach::{Attach, AttachError, Attached};
+pub use attach::{Attach, AttachError, Attached, Intent};
 pub(super) use birth::{mailbox, start};
 pub use message::{SessionMessage, post};
 pub(super) use witness::Witness;
@@ -237,7 +237,7 @@ impl Supervised for SessionActor {
         self.session =
             Session::adopt(now, self.session.started(), self.last_record.clone(), self.parts.settings.limits);
         for viewer in self.wire.viewers() {
-            let (attach, interactive) = (viewer.attach, viewer.interactive);
+            let (attach, interactive) = (viewer.attach, viewer.kind.interactive);
             self.session.handle(now, Event::Attached { attach, interactive });
         }
         if let Some((status, signal)) = self.wire.exit.borrow().clone() {
@@ -255,8 +255,8 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
     fn handle(&mut self, envelope: Envelope<SessionMessage>, ctx: &mut Self::Context) {
         let (message, _handling) = envelope.open();
         let event = match message {
-            SessionMessage::Attach { request, again, reply } => {
-                let answer = self.attach(request, again, ctx);
+            SessionMessage::Attach { request, reply } => {
+                let answer = self.attach(request, ctx);
                 if let Err(Ok(attached)) = reply.send(answer) {
                     // The socket went while it was being connected.
                     let (attach, how) = (attached.ends.attach, Loss::Broken);

@@ -14,7 +14,7 @@ use super::{
     clock,
     gateway::{Ended, GatewayError, OpenSession},
     registry::RegistryMessage,
-    session::{Attach, AttachError, Attached, SessionMessage},
+    session::{Attach, AttachError, Attached, Intent, SessionMessage},
     supervisor::SupervisorMessage,
     wire::{InputKind, InputMessage, ToSocket},
 };
@@ -174,8 +174,8 @@ async fn a_page_that_comes_back_by_itself_throws_no_other_page_out() {
     let house = House::new().await;
     let (id, _attached, _target) = house.active().await;
     let comes_back = async |client: &str| {
-        let request = Attach { client_id: client.to_owned(), ..House::page() };
-        house.gateway.attach_again(id, request).await
+        let request = Attach { intent: Intent::Reconnect, client_id: client.to_owned(), ..House::page() };
+        house.gateway.attach(id, request).await
     };
     assert_eq!(comes_back("other").await.unwrap_err(), AttachError::Elsewhere);
     let here = comes_back("page").await.expect("its own place, before its old socket is known to be gone");

@@ -276,15 +276,15 @@ impl Wire {
         self: &Rc<Self>,
         request: Attach,
     ) -> Result<(Rc<Viewer>, SocketEnds, mpsc::Sender<ToSocket>), BeyondEnd> {
-        let Attach { interactive, user, client_id, seen, moves, size: _, cutter } = request;
+        let Attach { intent: _, interactive, user, client_id, seen, control_aware, size: _, cutter } = request;
         let attach = AttachNo(self.last_attach.get() + 1);
         let (start, picture) = self.start(attach, interactive, seen)?;
         self.last_attach.set(attach.0);
         let page = company::page(attach, user, &client_id);
-        let input_offset = self.seat(page.clone(), interactive, moves);
+        let input_offset = self.seat(page.clone(), interactive, control_aware);
         let side = Arc::new(SocketSide::default());
         side.acked.store(start.offset, Ordering::Relaxed);
-        let kind = Kind { interactive, draws: seen.draws, moves };
+        let kind = Kind { interactive, draws: seen.draws, control_aware };
         let viewer = Rc::new(Viewer::new(page, kind, side.clone(), cutter, input_offset));
         if interactive && let Some(pending) = self.pending.borrow().as_ref() {
             viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));

@@ -45,7 +45,7 @@ pub enum Event {
         /// The page.
         page: Page,
         /// Whether it knows that control can move.
-        aware: bool,
+        control_aware: bool,
     },
     /// A page that looks on came; a guest's that was cut off types on.
     OnlookerCame(Page),
@@ -183,14 +183,14 @@ impl Control {
     /// Takes note of what happened.
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
-            Event::OwnerCame { page, aware } => {
+            Event::OwnerCame { page, control_aware } => {
                 // What another page of theirs holds unsent was typed before all that is done on this one.
                 let is_another = !self.owner.client.is_empty() && self.owner.client != page.client;
                 if is_another && self.guest.is_none() {
                     self.turn.0 += 1;
                 }
                 self.owner = page;
-                if !aware {
+                if !control_aware {
                     self.take_back();
                 }
             }

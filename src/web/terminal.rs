@@ -32,7 +32,7 @@ use crate::{
         clock,
         gateway::{Gateway, Phase},
         mailbox::Mailbox,
-        session::{self, Attach, SessionMessage},
+        session::{self, Attach, Intent, SessionMessage},
         wire::{Cutter, InputKind, InputMessage, Seen, SocketSide},
     },
     core::{control::Turn, record::SessionId, session::Loss, stream::AttachNo},
@@ -169,8 +169,11 @@ impl TerminalSocket {
                     (Ok(_), Some((fault, message))) => self.fail(fault, &message, ctx),
                     (Ok(size), None) => {
                         let user = self.visitor.user.to_string();
-                        let moves = control && screen;
-                        self.attach(Attach { interactive, user, client_id, seen, moves, size, cutter }, again, ctx);
+                        let intent = if again { Intent::Reconnect } else { Intent::Open };
+                        let control_aware = control && screen;
+                        let request =
+                            Attach { intent, interactive, user, client_id, seen, control_aware, size, cutter };
+                        self.attach(request, ctx);
                     }
                 }
             }
@@ -213,7 +216,7 @@ impl TerminalSocket {
     fn typed(&mut self, bytes: &Bytes, ctx: &mut Ctx) {
         match &self.attached {
             None => self.fail(Fault::Protocol, "The first frame must be attach.", ctx),
-            Some(ends) if !ends.interactive && !ends.typing.moves => {
+            Some(ends) if !ends.interactive && !ends.typing.control_aware => {
                 self.fail(Fault::Protocol, "Who looks on cannot type.", ctx);
             }
             Some(ends) if ends.typing.turn().is_none() => self.refuses_input(),

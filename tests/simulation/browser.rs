@@ -13,7 +13,7 @@ use bytes::Bytes;
 use pulsegate::{
     actor::{
         clock,
-        session::{self, Attach, AttachError, Attached, SessionMessage},
+        session::{self, Attach, AttachError, Attached, Intent, SessionMessage},
         wire::{Cutter, InputKind, InputMessage, Seen, ToSocket},
     },
     core::{record::SessionId, session::Loss},
@@ -67,11 +67,12 @@ impl Browser {
         let silent = Arc::<AtomicBool>::default();
         let (truth, socket_truth) = (truth.clone(), truth.clone());
         let request = Attach {
+            intent: Intent::Open,
             interactive: types,
             user: "ada".into(),
             client_id: format!("page-{token}"),
             seen: Seen { offset: None, draws: false },
-            moves: false,
+            control_aware: false,
             size: Size { cols: 80, rows: 24 },
             cutter: Cutter(None),
         };

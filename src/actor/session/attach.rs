@@ -22,9 +22,20 @@ use crate::{
     ssh::Size,
 };
 
+/// What a page that comes is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// Its person asked for the terminal: where it types, it takes the place of the page that did.
+    Open,
+    /// It comes back by itself: where another page of the owner's types by now, that one stays.
+    Reconnect,
+}
+
 /// How a browser wants to be connected.
 #[derive(Debug)]
 pub struct Attach {
+    /// What it is there for.
+    pub intent: Intent,
     /// Whether it types; else it looks on.
     pub interactive: bool,
     /// The user, as the one who types is told.
@@ -34,7 +45,7 @@ pub struct Attach {
     /// What it has of the output.
     pub seen: Seen,
     /// Whether it knows that control can move.
-    pub moves: bool,
+    pub control_aware: bool,
     /// Its terminal's size; it counts of the page that types.
     pub size: Size,
     /// How its socket is ended from outside.
@@ -76,16 +87,12 @@ pub enum AttachError {
 impl SessionActor {
     /// Connects a browser, which supersedes the one that types if it types itself; not another page's where it comes back by
     /// itself, since its person may be the one who opened that.
-    pub(super) fn attach(
-        &mut self,
-        request: Attach,
-        again: bool,
-        ctx: &mut Context<Self>,
-    ) -> Result<Attached, AttachError> {
+    pub(super) fn attach(&mut self, request: Attach, ctx: &mut Context<Self>) -> Result<Attached, AttachError> {
         if self.session.record().is_closed() {
             return Err(AttachError::NotOpen);
         }
-        if again && request.interactive && self.wire.is_elsewhere(&request.user, &request.client_id) {
+        let returns = request.intent == Intent::Reconnect;
+        if returns && request.interactive && self.wire.is_elsewhere(&request.user, &request.client_id) {
             return Err(AttachError::Elsewhere);
         }
         let (interactive, size) = (request.interactive, request.size);

@@ -59,11 +59,11 @@ pub enum Deed {
 impl SessionActor {
     /// Takes note of what a page says of control.
     pub(super) fn control(&mut self, Act { attach, deed }: Act, ctx: &mut Context<Self>) {
-        let Some(viewer) = self.wire.viewer(attach).filter(|viewer| viewer.moves()) else { return };
+        let Some(viewer) = self.wire.viewer(attach).filter(|viewer| viewer.kind.control_aware) else { return };
         let page = || Page { attach, name: viewer.user.clone(), client: viewer.client.clone() };
         let is_early = self.session.record().status == Status::Connecting;
         let event = match deed {
-            Deed::Ask | Deed::Force if is_early || viewer.interactive => {
+            Deed::Ask | Deed::Force if is_early || viewer.kind.interactive => {
                 let why = "Nobody but the owner types before the shell runs.".to_owned();
                 return viewer.send(ToSocket::Answer(Answer::Refused, why));
             }
@@ -107,7 +107,7 @@ impl SessionActor {
             let keyboard = self.wire.keyboard.borrow();
             (keyboard.owner().attach, keyboard.typist().attach)
         };
-        if let Some(viewer) = self.wire.viewer(owner).filter(|viewer| owner != typist && !viewer.moves()) {
+        if let Some(viewer) = self.wire.viewer(owner).filter(|viewer| owner != typist && !viewer.kind.control_aware) {
             viewer.finish(ToSocket::Superseded);
             self.wire.detach(owner);
             self.session.handle(now, session::Event::SocketLost { attach: owner, how: Loss::TakenOver });

@@ -20,8 +20,6 @@ pub enum SessionMessage {
     Attach {
         /// How.
         request: Attach,
-        /// Whether it comes back by itself.
-        again: bool,
         /// Its ends, or why not.
         reply: oneshot::Sender<Result<Attached, AttachError>>,
     },

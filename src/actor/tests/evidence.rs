@@ -73,8 +73,8 @@ async fn who_looks_on_is_counted_here_and_in_the_live_view_as_they_come_and_go()
 async fn who_looks_on_is_written_down_and_the_owner_is_not() {
     let house = House::new().await;
     let (id, _attached, _target) = house.active().await;
-    let looks_on = async |user: &str, moves| {
-        let request = Attach { interactive: false, user: user.into(), moves, ..House::page() };
+    let looks_on = async |user: &str, control_aware| {
+        let request = Attach { interactive: false, user: user.into(), control_aware, ..House::page() };
         house.gateway.attach(id, request).await.unwrap()
     };
     let _others = [looks_on("ada", true).await, looks_on("bob", true).await, looks_on("eve", false).await];

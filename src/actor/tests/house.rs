@@ -20,7 +20,7 @@ use crate::actor::{
     gateway::{Foundation, Gateway, OpenSession},
     people::People,
     registry,
-    session::{Attach, Attached},
+    session::{Attach, Attached, Intent},
     stores::Stores,
     webhooks::Webhooks,
     wire::{Cutter, Seen, ToSocket},
@@ -227,11 +227,12 @@ impl House {
     /// A page that types.
     pub fn page() -> Attach {
         Attach {
+            intent: Intent::Open,
             interactive: true,
             user: "ada".into(),
             client_id: "page".into(),
             seen: Seen { offset: None, draws: false },
-            moves: false,
+            control_aware: false,
             size: BROWSER,
             cutter: Cutter(None),
         }

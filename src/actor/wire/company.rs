@@ -86,10 +86,10 @@ impl Wire {
     }
 
     /// Gives a page that came its place, and returns where its input continues.
-    pub(super) fn seat(&self, page: Page, interactive: bool, moves: bool) -> u64 {
+    pub(super) fn seat(&self, page: Page, interactive: bool, control_aware: bool) -> u64 {
         let (attach, client) = (page.attach, page.client.clone());
-        let event = match (interactive, moves) {
-            (true, aware) => Event::OwnerCame { page, aware },
+        let event = match (interactive, control_aware) {
+            (true, control_aware) => Event::OwnerCame { page, control_aware },
             (false, true) => Event::OnlookerCame(page),
             (false, false) => return 0,
         };
@@ -125,12 +125,13 @@ impl Wire {
         let typist = self.keyboard.borrow().typist().clone();
         self.input.borrow_mut().attach(&typist.client);
         let owner = self.keyboard.borrow().owner().attach;
-        let is_sent_away = |viewer: &&Rc<Viewer>| !viewer.moves() && viewer.attach == owner && owner != typist.attach;
+        let is_sent_away =
+            |viewer: &&Rc<Viewer>| !viewer.kind.control_aware && viewer.attach == owner && owner != typist.attach;
         // Its session sends it away; of its last frames the first counts, and this one says why.
         if let Some(viewer) = self.viewers.borrow().iter().find(is_sent_away) {
             viewer.finish(ToSocket::TakenOver(message.to_owned()));
         }
-        for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.moves()) {
+        for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.kind.control_aware) {
             viewer.tell_control(self.hold(viewer, message.to_owned()));
             if viewer.attach != typist.attach {
                 viewer.tell_size(self.size.get());
@@ -155,8 +156,8 @@ impl Wire {
     /// Tells the one who types who looks on.
     pub(super) fn tell_watchers(&self) {
         let viewers = self.viewers.borrow();
-        let onlookers = viewers.iter().filter(|viewer| !viewer.interactive).map(|viewer| viewer.user.clone());
+        let onlookers = viewers.iter().filter(|viewer| !viewer.kind.interactive).map(|viewer| viewer.user.clone());
         let names: BTreeSet<String> = onlookers.take(NAMES).collect();
-        viewers.iter().filter(|viewer| viewer.interactive).for_each(|viewer| viewer.tell_watchers(&names));
+        viewers.iter().filter(|viewer| viewer.kind.interactive).for_each(|viewer| viewer.tell_watchers(&names));
     }
 }

@@ -18,7 +18,7 @@ impl Wire {
     pub(in crate::actor) fn ask(&self, prompt: Prompt, reply: oneshot::Sender<Vec<SecretString>>) {
         let id = self.last_prompt.get() + 1;
         self.last_prompt.set(id);
-        for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.interactive) {
+        for viewer in self.viewers.borrow().iter().filter(|viewer| viewer.kind.interactive) {
             viewer.send(ToSocket::Ask(id, prompt.clone()));
         }
         self.pending.replace(Some(Pending { id, prompt, reply }));

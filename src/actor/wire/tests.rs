@@ -8,7 +8,10 @@ use tokio::task::{LocalSet, yield_now};
 
 use super::*;
 use crate::{
-    actor::{pulse::pulse, session::control::Event as Moved},
+    actor::{
+        pulse::pulse,
+        session::{Intent, control::Event as Moved},
+    },
     core::{
         control::Page,
         record::{SessionId, UtcMicros},
@@ -66,12 +69,13 @@ fn attach(wire: &Rc<Wire>, page: usize) -> (Rc<Viewer>, SocketEnds) {
 
 fn attach_whole(wire: &Rc<Wire>, page: usize) -> (Rc<Viewer>, SocketEnds, mpsc::Sender<ToSocket>) {
     let request = Attach {
+        intent: Intent::Open,
         interactive: page == 0,
         user: NAMES[page].into(),
         // The same for all: a guest cannot move another's count by its name.
         client_id: "page".into(),
         seen: Seen { offset: None, draws: true },
-        moves: true,
+        control_aware: true,
         size: Size { cols: 80, rows: 24 },
         cutter: Cutter(None),
     };

@@ -38,17 +38,16 @@ pub(in crate::actor) struct Kind {
     /// Whether it knows the frames that pages from before pictures do not.
     pub draws: bool,
     /// Whether it knows that control can move.
-    pub moves: bool,
+    pub control_aware: bool,
 }
 
 /// One browser on the session.
 pub(in crate::actor) struct Viewer {
     pub attach: AttachNo,
-    pub interactive: bool,
+    pub kind: Kind,
     pub user: String,
     /// Its own name and its user's, by which its typing is counted.
     pub client: String,
-    kind: Kind,
     pub side: Arc<SocketSide>,
     pub cutter: Cutter,
     control: RefCell<VecDeque<ToSocket>>,
@@ -72,10 +71,9 @@ impl Viewer {
     pub(super) fn new(page: Page, kind: Kind, side: Arc<SocketSide>, cutter: Cutter, typed: u64) -> Self {
         Self {
             attach: page.attach,
-            interactive: kind.interactive,
+            kind,
             user: page.name,
             client: page.client,
-            kind,
             side,
             cutter,
             control: RefCell::default(),
@@ -113,11 +111,6 @@ impl Viewer {
         }
     }
 
-    /// Whether it knows that control can move.
-    pub fn moves(&self) -> bool {
-        self.kind.moves
-    }
-
     /// Tells it who types, the latest.
     pub(super) fn tell_control(&self, hold: Hold) {
         // How far its typing was taken stands in there; what was to be told before goes before.
@@ -131,7 +124,7 @@ impl Viewer {
     pub(super) fn tell_requests(&self, asking: &[Asking]) {
         let mut requests = self.requests.borrow_mut();
         let ids = |asking: &[Asking]| asking.iter().map(|asking| asking.id).collect::<Vec<_>>();
-        if self.kind.moves && ids(&requests.0) != ids(asking) {
+        if self.kind.control_aware && ids(&requests.0) != ids(asking) {
             *requests = (asking.to_vec(), true);
             self.side.wake.notify_one();
         }
@@ -219,7 +212,7 @@ mod tests {
 
     fn viewer() -> Viewer {
         let page = Page { attach: AttachNo(1), name: "ada".into(), client: "ada c".into() };
-        let kind = Kind { interactive: true, draws: true, moves: true };
+        let kind = Kind { interactive: true, draws: true, control_aware: true };
         Viewer::new(page, kind, Arc::default(), Cutter(None), 100)
     }
 

@@ -13,7 +13,7 @@ fn page(attach: u64, name: &str) -> Page {
 /// Ada's session with her page in it; bob (2) and eve (3) look on.
 fn session(policy: TakeOver) -> (Control, Instant) {
     let (mut control, now) = (Control::new(policy, "ada"), Instant::now());
-    control.handle(now, Event::OwnerCame { page: page(1, "ada"), aware: true });
+    control.handle(now, Event::OwnerCame { page: page(1, "ada"), control_aware: true });
     control.handle(now, Event::OnlookerCame(page(2, "bob")));
     control.handle(now, Event::OnlookerCame(page(3, "eve")));
     assert_eq!(effects(&mut control), []);
@@ -68,11 +68,11 @@ fn who_asks_types_once_the_owner_lets_them_and_each_step_is_written_down() {
 fn another_page_of_the_owners_begins_a_turn_and_the_same_one_coming_back_does_not() {
     let (mut control, now) = session(TakeOver::Request);
     let elsewhere = |attach| Page { client: "ada's other".into(), ..page(attach, "ada") };
-    control.handle(now, Event::OwnerCame { page: page(7, "ada"), aware: true });
+    control.handle(now, Event::OwnerCame { page: page(7, "ada"), control_aware: true });
     assert!(control.types(AttachNo(7), Turn(0)), "it resends what had no answer");
-    control.handle(now, Event::OwnerCame { page: elsewhere(8), aware: true });
+    control.handle(now, Event::OwnerCame { page: elsewhere(8), control_aware: true });
     assert!(control.types(AttachNo(8), Turn(1)));
-    control.handle(now, Event::OwnerCame { page: page(9, "ada"), aware: true });
+    control.handle(now, Event::OwnerCame { page: page(9, "ada"), control_aware: true });
     assert!(!control.types(AttachNo(9), Turn(0)) && control.types(AttachNo(9), Turn(2)), "nothing of before");
     assert_eq!(effects(&mut control), []);
 }
@@ -87,7 +87,7 @@ fn only_the_owners_page_answers() {
     }
     control.handle(now, Event::Answered { by: ADA, request: request + 1, granted: true });
     assert_eq!((control.guest(), control.requests().len()), (None, 1));
-    control.handle(now, Event::OwnerCame { page: page(9, "ada"), aware: true });
+    control.handle(now, Event::OwnerCame { page: page(9, "ada"), control_aware: true });
     control.handle(now, Event::Answered { by: ADA, request, granted: true });
     assert_eq!(control.guest(), None, "nor a page that another one superseded");
     control.handle(now, Event::Answered { by: AttachNo(9), request, granted: true });
@@ -178,11 +178,11 @@ fn control_returns_when_the_guest_leaves_and_waits_a_little_for_one_who_was_cut_
 fn the_owners_page_may_come_and_go_while_a_guest_types_unless_it_knows_nothing_of_guests() {
     let (mut control, now) = granted();
     control.handle(now, Event::Gone { attach: ADA, left: true });
-    control.handle(now, Event::OwnerCame { page: page(7, "ada"), aware: true });
+    control.handle(now, Event::OwnerCame { page: page(7, "ada"), control_aware: true });
     assert_eq!((control.guest(), control.owner().attach), (Some("bob"), AttachNo(7)));
     control.handle(now, Event::TookBack(ADA));
     assert_eq!(control.guest(), Some("bob"), "only the page that is here takes back");
-    control.handle(now, Event::OwnerCame { page: page(8, "ada"), aware: false });
+    control.handle(now, Event::OwnerCame { page: page(8, "ada"), control_aware: false });
     assert!(control.types(AttachNo(8), Turn(2)));
 }
 
@@ -254,7 +254,7 @@ proptest! {
             let known = |attach: u64, pages: &[Page]| pages.get(attach as usize - 1).cloned();
             let mut let_in = false;
             let event = match step {
-                Step::OwnerCame(aware) => Some(Event::OwnerCame { page: next("ada"), aware }),
+                Step::OwnerCame(control_aware) => Some(Event::OwnerCame { page: next("ada"), control_aware }),
                 Step::Came(nth) => Some(Event::OnlookerCame(next(["bob", "eve", "zoe"][nth]))),
                 Step::Gone(attach, left) => {
                     here.retain(|here| here.0 != attach);

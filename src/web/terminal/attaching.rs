@@ -26,12 +26,12 @@ use crate::{
 
 impl TerminalSocket {
     /// Attaches; frames that come meanwhile wait.
-    pub(super) fn attach(&mut self, request: Attach, again: bool, ctx: &mut Ctx) {
+    pub(super) fn attach(&mut self, request: Attach, ctx: &mut Ctx) {
         let (gateway, id) = (self.gateway.clone(), self.id);
-        let (interactive, moves, new) = (request.interactive, request.moves, request.seen.offset.is_none());
+        let (interactive, control_aware) = (request.interactive, request.control_aware);
+        let new = request.seen.offset.is_none();
         let attaching = async move {
-            let outcome =
-                if again { gateway.attach_again(id, request).await } else { gateway.attach(id, request).await };
+            let outcome = gateway.attach(id, request).await;
             let ended = match &outcome {
                 Err(AttachError::NotOpen) => gateway.find(id).await,
                 Ok(_) | Err(_) => Ok(None),
@@ -39,7 +39,7 @@ impl TerminalSocket {
             (outcome, ended)
         };
         ctx.wait(attaching.into_actor(self).map(move |(outcome, ended), socket, ctx| match outcome {
-            Ok(attached) => socket.attached(attached, (interactive, moves), new, ctx),
+            Ok(attached) => socket.attached(attached, (interactive, control_aware), new, ctx),
             Err(error @ AttachError::Offset(_)) => socket.fail(Fault::Protocol, &error.to_string(), ctx),
             Err(error @ AttachError::Elsewhere) => socket.fail(Fault::Superseded, &error.to_string(), ctx),
             Err(AttachError::NotOpen) => match ended {
@@ -60,13 +60,13 @@ impl TerminalSocket {
         }));
     }
 
-    fn attached(&mut self, attached: Attached, (interactive, moves): (bool, bool), new: bool, ctx: &mut Ctx) {
+    fn attached(&mut self, attached: Attached, (interactive, control_aware): (bool, bool), new: bool, ctx: &mut Ctx) {
         let Attached { record, ends, window, ping_interval, session } = attached;
         ends.side.heard.touch();
         if !self.standing.is_own() {
             self.visitor.looks_at(&self.gateway, Action::SessionAttach, &record);
         }
-        let typing = Typing::new(interactive, moves, ends.take_over, &ends.hold);
+        let typing = Typing::new(interactive, control_aware, ends.take_over, &ends.hold);
         let may = self.may(&typing);
         self.send(&GatewayFrame::Attached {
             session: Box::new(session_json(&record)),
@@ -79,7 +79,7 @@ impl TerminalSocket {
             cols: ends.size.cols,
             rows: ends.size.rows,
             screen_bytes: ends.picture.as_ref().map_or(0, Bytes::len),
-            control: moves.then(|| held(&ends.hold, may)),
+            control: control_aware.then(|| held(&ends.hold, may)),
         });
         if let Some(picture) = ends.picture {
             self.outlet.output(picture);

@@ -46,7 +46,7 @@ pub enum Wish {
 /// Whether a page types, and in which turn.
 pub struct Typing {
     /// Whether the page knows that control can move.
-    pub moves: bool,
+    pub control_aware: bool,
     is_owners: bool,
     take_over: TakeOver,
     /// The turn in which the session lets it type.
@@ -65,10 +65,10 @@ pub struct Typing {
 
 impl Typing {
     /// As the session has it when the page comes. A new socket has nothing of an earlier turn on its way.
-    pub fn new(is_owners: bool, moves: bool, take_over: TakeOver, hold: &Hold) -> Self {
+    pub fn new(is_owners: bool, control_aware: bool, take_over: TakeOver, hold: &Hold) -> Self {
         let given = hold.typing.then_some(hold.turn);
         let (refused, wishes, guard, is_audited) = (false, None, None, false);
-        Self { moves, is_owners, take_over, given, taken: given, refused, wishes, guard, is_audited }
+        Self { control_aware, is_owners, take_over, given, taken: given, refused, wishes, guard, is_audited }
     }
 
     /// The turn its bytes belong to; `None` while it does not type.

@@ -5,7 +5,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 
 use pulsegate::{
     actor::{
-        session::{Attach, control::Deed},
+        session::{Attach, Intent, control::Deed},
         wire::{Asking, Cutter, Hold, Seen},
     },
     core::control::Turn,
@@ -149,11 +149,12 @@ impl Page {
     async fn visit(&mut self, lasts: Duration) -> Ended {
         self.count(|tally| &mut tally.visits, 1);
         let request = Attach {
+            intent: Intent::Open,
             interactive: !self.is_guest(),
             user: if self.is_guest() { "bob".into() } else { "ada".into() },
             client_id: self.name(),
             seen: Seen { offset: self.received, draws: self.scene.draws },
-            moves: self.scene.draws,
+            control_aware: self.scene.draws,
             size: Size { cols: 80, rows: 24 },
             cutter: Cutter(None),
         };
