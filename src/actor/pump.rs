@@ -20,7 +20,7 @@ use super::{
 use crate::{
     core::{
         control::Turn,
-        record::EndReason,
+        record::{EndReason, ExitStatus},
         stream::{AttachNo, Chunk, Pace},
         typing,
     },
@@ -51,12 +51,7 @@ const GOODBYE: Duration = Duration::from_secs(12);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkNews {
     /// The program ended.
-    Exited {
-        /// Its exit status, if told.
-        status: Option<u32>,
-        /// The signal that ended it, if told.
-        signal: Option<String>,
-    },
+    Exited(ExitStatus),
     /// Nothing more will come.
     Closed,
     /// The target is to wait, or may go on: read the wire's `paused`.
@@ -92,9 +87,9 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
                 }
                 wire.ingest(bytes);
             }
-            Step::Event(LinkEvent::Exited { status, signal }) => {
-                wire.exit.replace(Some((status, signal.clone())));
-                tell(LinkNews::Exited { status, signal }).await;
+            Step::Event(LinkEvent::Exited(status)) => {
+                wire.exit.replace(Some(status.clone()));
+                tell(LinkNews::Exited(status)).await;
             }
             Step::Event(LinkEvent::Closed) => return tell(LinkNews::Closed).await,
             Step::Drained => {}

@@ -240,8 +240,8 @@ impl Supervised for SessionActor {
             let (attach, interactive) = (viewer.attach, viewer.kind.interactive);
             self.session.handle(now, Event::Attached { attach, interactive });
         }
-        if let Some((status, signal)) = self.wire.exit.borrow().clone() {
-            self.session.handle(now, Event::Exited { status, signal });
+        if let Some(status) = self.wire.exit.borrow().clone() {
+            self.session.handle(now, Event::Exited(status));
         }
         if self.last_record.is_closed() {
             self.announce(Announcement { record: self.last_record.clone(), transition: None }, true);
@@ -295,7 +295,7 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
             SessionMessage::End { reason, detail } => Event::End { reason, detail },
             SessionMessage::Connected { addr } => Event::Connected { addr },
             SessionMessage::ConnectFailed { reason, detail } => Event::ConnectFailed { reason, detail },
-            SessionMessage::Link(LinkNews::Exited { status, signal }) => Event::Exited { status, signal },
+            SessionMessage::Link(LinkNews::Exited(status)) => Event::Exited(status),
             SessionMessage::Link(LinkNews::Closed) => Event::PeerClosed,
             SessionMessage::Link(LinkNews::Flow) => return self.handle_event(None, ctx),
             SessionMessage::CloseSettled => return self.settle(ctx),

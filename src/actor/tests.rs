@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     core::{
-        record::{EndReason, Record, Status},
+        record::{EndReason, ExitStatus, Record, Status},
         session::Loss,
         stream::UNATTENDED,
     },
@@ -129,7 +129,7 @@ async fn a_close_is_durable_before_the_browser_is_told() {
     let (id, mut attached, target) = house.active().await;
     let closed_gate = house.records.gate.acquire().await.unwrap();
     target.says.send(LinkEvent::Output(Bytes::from_static(b"bye"))).unwrap();
-    target.says.send(LinkEvent::Exited { status: Some(3), signal: None }).unwrap();
+    target.says.send(LinkEvent::Exited(ExitStatus::Code(3))).unwrap();
     target.says.send(LinkEvent::Closed).unwrap();
     read(&mut attached, b"bye").await;
     eventually(async || target.closed.load(Ordering::Relaxed)).await;

@@ -31,7 +31,7 @@ use crate::{
     core::{
         control::{Answer, Control, Event, TakeOver, Turn},
         onlookers::Onlookers,
-        record::EndReason,
+        record::{EndReason, ExitStatus},
         session::Warning,
         stream::{AttachNo, BeyondEnd, Input, Limits, Output, Picture, Start},
     },
@@ -223,7 +223,7 @@ pub struct Wire {
     input_sender: mpsc::Sender<InputMessage>,
     pub(super) input_receiver: RefCell<Option<mpsc::Receiver<InputMessage>>>,
     /// How the program ended, once the target told.
-    pub(super) exit: RefCell<Option<(Option<u32>, Option<String>)>>,
+    pub(super) exit: RefCell<Option<ExitStatus>>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
     /// What records it, if anything does.
     tape: OnceCell<Tape>,

@@ -94,6 +94,15 @@ words! {
     }
 }
 
+/// How a target says that its program ended: the one or the other (RFC 4254 §6.10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It ended by itself, with this code.
+    Code(u32),
+    /// This signal ended it; without `SIG`, as `TERM`.
+    Signal(String),
+}
+
 /// The bits of a rank that hold the version.
 const VERSIONS: u64 = (1 << 48) - 1;
 

@@ -153,8 +153,8 @@ impl Session {
                 // The shell runs: there is nothing left that could fail to connect.
                 Status::Active | Status::Detached | Status::Lost | Status::Closed => {}
             },
-            Event::Exited { status, signal } => {
-                self.exit.get_or_insert(Exit::new(now.at, status, signal));
+            Event::Exited(status) => {
+                self.exit.get_or_insert(Exit::new(now.at, status));
             }
             Event::PeerClosed => self.close_by_peer(now),
             Event::OutputPaused => {
@@ -233,7 +233,7 @@ impl Session {
             return;
         }
         self.browsers.clear();
-        self.record.exit_status = self.exit.as_ref().and_then(Exit::status);
+        self.record.exit_status = self.exit.as_ref().and_then(Exit::code);
         self.record.end_reason = Some(reason);
         self.record.end_time = Some(now.utc_of(evidence).max(self.record.start_time));
         self.record.detected_at = Some(now.utc.max(self.record.start_time));

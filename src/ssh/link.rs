@@ -21,6 +21,7 @@ use super::{
     route::Connection,
     valve::Lever,
 };
+use crate::core::record::ExitStatus;
 
 /// How long the target may take to give a terminal and a shell.
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
@@ -122,10 +123,8 @@ fn event_of(message: ChannelMsg) -> Option<LinkEvent> {
         ChannelMsg::Data { data } | ChannelMsg::ExtendedData { data, .. } => {
             (!data.is_empty()).then_some(LinkEvent::Output(data))
         }
-        ChannelMsg::ExitStatus { exit_status } => Some(LinkEvent::Exited { status: Some(exit_status), signal: None }),
-        ChannelMsg::ExitSignal { signal_name, .. } => {
-            Some(LinkEvent::Exited { status: None, signal: Some(name_of(signal_name)) })
-        }
+        ChannelMsg::ExitStatus { exit_status } => Some(LinkEvent::Exited(ExitStatus::Code(exit_status))),
+        ChannelMsg::ExitSignal { signal_name, .. } => Some(LinkEvent::Exited(ExitStatus::Signal(name_of(signal_name)))),
         ChannelMsg::Close => Some(LinkEvent::Closed),
         // The rest is no news for a terminal; russh's enum may grow.
         _ => None,

@@ -9,6 +9,8 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::core::record::ExitStatus;
+
 /// From a host as typed to a TCP connection.
 mod address;
 /// Logging in.
@@ -322,12 +324,7 @@ pub enum LinkEvent {
     /// Terminal bytes, stdout and stderr alike.
     Output(Bytes),
     /// The program ended; [`LinkEvent::Closed`] follows.
-    Exited {
-        /// Its exit status, if told.
-        status: Option<u32>,
-        /// The signal that ended it, as `TERM`, if told.
-        signal: Option<String>,
-    },
+    Exited(ExitStatus),
     /// The channel or the connection is gone: nothing follows.
     Closed,
 }

@@ -17,7 +17,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, LocalBoxFuture};
 use pulsegate::{
-    core::record::EndReason,
+    core::record::{EndReason, ExitStatus},
     ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
 };
 use tokio::{
@@ -55,7 +55,7 @@ impl Target {
     /// Its program ends, or its connection breaks.
     pub fn end(&self, status: Option<u32>) {
         if let Some(status) = status {
-            let exited = LinkEvent::Exited { status: Some(status), signal: None };
+            let exited = LinkEvent::Exited(ExitStatus::Code(status));
             // The gateway may have hung up.
             self.arrivals.send(Arrival::Event(exited)).ok();
         }

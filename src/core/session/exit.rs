@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::core::record::ExitStatus;
+
 /// How long a target that told its program's exit may say nothing before it has closed the channel. sshd tells the exit
 /// first, and then what it had read from the terminal.
 const EXIT_GRACE: Duration = Duration::from_secs(5);
@@ -11,8 +13,7 @@ const EXIT_LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone)]
 pub(super) struct Exit {
-    status: Option<u32>,
-    signal: Option<String>,
+    status: ExitStatus,
     close_by: Instant,
     /// Output puts `close_by` off no further.
     limit: Instant,
@@ -22,13 +23,16 @@ pub(super) struct Exit {
 
 impl Exit {
     /// It was told now.
-    pub fn new(now: Instant, status: Option<u32>, signal: Option<String>) -> Self {
-        Self { status, signal, close_by: now + EXIT_GRACE, limit: now + EXIT_LIMIT, unread: None }
+    pub fn new(now: Instant, status: ExitStatus) -> Self {
+        Self { status, close_by: now + EXIT_GRACE, limit: now + EXIT_LIMIT, unread: None }
     }
 
-    /// The program's exit status, if told.
-    pub fn status(&self) -> Option<u32> {
-        self.status
+    /// The program's exit code, if told.
+    pub fn code(&self) -> Option<u32> {
+        match self.status {
+            ExitStatus::Code(code) => Some(code),
+            ExitStatus::Signal(_) => None,
+        }
     }
 
     /// When the session ends, unless more output comes before.
@@ -38,10 +42,9 @@ impl Exit {
 
     /// The sentence for the person.
     pub fn sentence(&self) -> String {
-        match (&self.signal, self.status) {
-            (Some(signal), _) => format!("The shell was ended by signal {signal}."),
-            (None, Some(status)) => format!("The shell ended with status {status}."),
-            (None, None) => "The shell ended.".to_owned(),
+        match &self.status {
+            ExitStatus::Code(code) => format!("The shell ended with status {code}."),
+            ExitStatus::Signal(signal) => format!("The shell was ended by signal {signal}."),
         }
     }
 

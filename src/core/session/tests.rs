@@ -3,7 +3,7 @@
 use super::*;
 use crate::core::{
     liveness::Rule,
-    record::{UtcMicros, fixture},
+    record::{ExitStatus, UtcMicros, fixture},
     stream::AttachNo,
 };
 
@@ -52,7 +52,7 @@ fn connected() -> Event {
 }
 
 fn exited() -> Event {
-    Event::Exited { status: Some(3), signal: None }
+    Event::Exited(ExitStatus::Code(3))
 }
 
 fn end(reason: EndReason) -> Event {

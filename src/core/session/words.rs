@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Loss;
 use crate::core::{
-    record::{EndReason, Record, Transition, UtcMicros, micros},
+    record::{EndReason, ExitStatus, Record, Transition, UtcMicros, micros},
     stream::AttachNo,
 };
 
@@ -65,12 +65,7 @@ pub enum Event {
         detail: String,
     },
     /// The program on the target ended.
-    Exited {
-        /// Its exit status, if told.
-        status: Option<u32>,
-        /// The signal that ended it, if told.
-        signal: Option<String>,
-    },
+    Exited(ExitStatus),
     /// The SSH channel or connection is gone.
     PeerClosed,
     /// The target's connection is no longer read: what it sends cannot be heard.

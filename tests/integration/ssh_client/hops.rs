@@ -7,7 +7,7 @@ use std::{
 };
 
 use pulsegate::{
-    core::record::EndReason,
+    core::record::{EndReason, ExitStatus},
     ssh::{
         AddressRule, ConnectError, Credential, DialEvent, Hop, HostKeyPolicy, LinkEvent, LinkGone, PromptKind, Step,
     },
@@ -85,7 +85,7 @@ async fn a_shell_behind_two_jump_hosts_says_where_it_is_and_leaves_nothing() {
         assert_eq!(caller.progress[at], told);
     }
     terminal.types("exit 3\r").await;
-    assert_eq!(terminal.ends().await, (Some(3), None));
+    assert_eq!(terminal.ends().await, ExitStatus::Code(3));
     terminal.link.control.close().await;
     assert_eq!(tasks(), 0);
     eventually("every sshd sees the end", || [&outer, &inner, &target].iter().all(|sshd| sshd.connections() == 0))
@@ -338,7 +338,7 @@ async fn a_jump_host_that_dies_is_told_to_both_halves() {
     loop {
         match terminal.next().await {
             LinkEvent::Closed => break,
-            LinkEvent::Output(_) | LinkEvent::Exited { .. } => {}
+            LinkEvent::Output(_) | LinkEvent::Exited(_) => {}
         }
     }
     let write = terminal.link.input.write(vec![0; 4 << 20].into());

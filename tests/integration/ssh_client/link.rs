@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pulsegate::ssh::{ConnectError, Credential, DialEvent, HostKeyPolicy, LinkEvent, LinkGone, Size};
+use pulsegate::{
+    core::record::ExitStatus,
+    ssh::{ConnectError, Credential, DialEvent, HostKeyPolicy, LinkEvent, LinkGone, Size},
+};
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 
@@ -49,7 +52,7 @@ async fn the_exit_status_is_told() {
     let sshd = sshd!(Options::default());
     let (_, mut terminal) = shell(&sshd).await;
     terminal.types("exit 3\r").await;
-    assert_eq!(terminal.ends().await, (Some(3), None));
+    assert_eq!(terminal.ends().await, ExitStatus::Code(3));
     terminal.link.control.close().await;
     assert_eq!(tasks(), 0);
 }
@@ -59,7 +62,7 @@ async fn the_signal_that_ended_the_shell_is_told() {
     let sshd = sshd!(Options::default());
     let (_, mut terminal) = shell(&sshd).await;
     terminal.types("exec sh -c 'kill -TERM $$'\r").await;
-    assert_eq!(terminal.ends().await, (None, Some("TERM".to_owned())));
+    assert_eq!(terminal.ends().await, ExitStatus::Signal("TERM".to_owned()));
 }
 
 #[tokio::test]
@@ -197,7 +200,7 @@ async fn a_target_that_dies_is_told_to_both_halves() {
     loop {
         match terminal.next().await {
             LinkEvent::Closed => break,
-            LinkEvent::Output(_) | LinkEvent::Exited { .. } => {}
+            LinkEvent::Output(_) | LinkEvent::Exited(_) => {}
         }
     }
     // More than the window: no reply will ever make room for the rest.

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use pulsegate::{
-    core::record::UtcMicros,
+    core::record::{ExitStatus, UtcMicros},
     ssh::{
         ConnectError, Connector, Credential, Dial, DialEvent, Hop, HostKeyPolicy, HostKeys, Link, LinkEvent, OwnKeys,
         Prompt, RusshConnector, Size, SshSettings, Step,
@@ -230,13 +230,13 @@ impl Terminal {
         }
     }
 
-    /// Reads to the end and returns exit status and signal.
-    pub async fn ends(&mut self) -> (Option<u32>, Option<String>) {
+    /// Reads to the end and returns how the program ended.
+    pub async fn ends(&mut self) -> ExitStatus {
         let mut exit = None;
         loop {
             match self.next().await {
                 LinkEvent::Output(bytes) => self.seen.extend_from_slice(&bytes),
-                LinkEvent::Exited { status, signal } => exit = Some((status, signal)),
+                LinkEvent::Exited(status) => exit = Some(status),
                 LinkEvent::Closed => return exit.expect("the exit is told before the close"),
             }
         }

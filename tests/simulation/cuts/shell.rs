@@ -11,8 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::future::{FutureExt, LocalBoxFuture};
-use pulsegate::ssh::{
-    ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size,
+use pulsegate::{
+    core::record::ExitStatus,
+    ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
 };
 use tokio::{
     sync::mpsc::{self, UnboundedReceiver, UnboundedSender},
@@ -47,7 +48,7 @@ impl Shell {
 
     /// Its program ends.
     pub fn ends(&self) {
-        for event in [LinkEvent::Exited { status: Some(0), signal: None }, LinkEvent::Closed] {
+        for event in [LinkEvent::Exited(ExitStatus::Code(0)), LinkEvent::Closed] {
             // The gateway may have hung up.
             self.says.send(event).ok();
         }

@@ -61,7 +61,7 @@ fn row(event: &Event) -> [&'static str; 4] {
             "closed(auth_failed): close_link, closed(auth_failed), finish -browser_lost -login_limit",
             "active", "detached", IGNORED,
         ],
-        Event::Exited { .. } => ["connecting +exited", "active +exited", "detached +exited", IGNORED],
+        Event::Exited(_) => ["connecting +exited", "active +exited", "detached +exited", IGNORED],
         Event::PeerClosed => [
             "closed(connect_failed): close_link, closed(connect_failed), finish -browser_lost -login_limit",
             "closed(peer_closed): close_link, closed(peer_closed), finish -browser_lost -peer_lost",
@@ -202,7 +202,7 @@ fn the_exit_status_is_kept_whatever_ends_the_session_then() {
     ] {
         let mut story = story(Status::Active);
         story.tell(exited());
-        assert_eq!(story.tell(Event::Exited { status: Some(9), signal: None }), "", "the first word counts");
+        assert_eq!(story.tell(Event::Exited(ExitStatus::Code(9))), "", "the first word counts");
         story.tell(ending);
         let record = story.session.record();
         assert_eq!((record.end_reason, record.exit_status), (Some(reason), Some(3)));
@@ -211,13 +211,12 @@ fn the_exit_status_is_kept_whatever_ends_the_session_then() {
 
 #[test]
 fn each_way_a_program_ends_has_its_sentence() {
-    for (status, signal, sentence) in [
-        (Some(0), None, "The shell ended with status 0."),
-        (None, Some("KILL".to_owned()), "The shell was ended by signal KILL."),
-        (None, None, "The shell ended."),
+    for (status, sentence) in [
+        (ExitStatus::Code(0), "The shell ended with status 0."),
+        (ExitStatus::Signal("KILL".into()), "The shell was ended by signal KILL."),
     ] {
         let mut story = story(Status::Detached);
-        story.tell(Event::Exited { status, signal });
+        story.tell(Event::Exited(status));
         story.session.handle(story.now, Event::PeerClosed);
         let message = sentence.to_owned();
         assert_eq!(story.effects().last(), Some(&Effect::Finish { message }));
