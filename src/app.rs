@@ -1,4 +1,4 @@
-//! The composition root, the only file that knows every layer: node → stores → actors → HTTP → drain.
+//! The composition root, the only file that knows every layer: node → stores → actors → HTTP → shutdown.
 
 use std::{
     fs,
@@ -92,7 +92,7 @@ struct Plan {
     demo: bool,
 }
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then shuts down.
 ///
 /// # Errors
 /// Whatever keeps it from serving, in a sentence that says what to do.
@@ -177,7 +177,7 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     outcome
 }
 
-/// One life of the node, from its epoch to the end of its drain.
+/// One life of the node, from its epoch to the end of its shutdown.
 async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()> {
     let data_dir = &config.node.data_dir;
     let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
@@ -240,7 +240,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     }
     let outcome = tokio::select! {
         outcome = ending::until_told_to_stop(&gateway, reload) => outcome,
-        () = ending::drained_gently(deadline, &gateway) => Ok(()),
+        () = ending::drained(deadline, &gateway) => Ok(()),
         why = fallen.wait_for(Option::is_some) => Err(why.ok().and_then(|why| *why).unwrap_or(Collapse::ActorFailed).into()),
     };
     let ended = outcome.as_ref().map_or_else(|error| format!("{error:#}."), |()| "In order.".to_owned());

@@ -35,12 +35,12 @@ use crate::{
 
 /// What is asked of the gateway and what it answers.
 mod answers;
-/// How it begins to serve, and how it ends.
-mod drain;
 /// Why a session stands as it does.
 mod evidence;
 /// The other nodes: their sessions, their labels, what they are asked.
 mod neighbours;
+/// How it begins to serve, and how it ends.
+mod phase;
 /// What is asked of the recorder.
 mod recordings;
 /// What it is built from, and how its actors are started.
@@ -49,8 +49,8 @@ mod start;
 mod trial;
 
 pub use answers::{Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Subscription};
-pub use drain::Phase;
 pub use evidence::{Deadline, Owner, Why};
+pub use phase::Phase;
 pub use start::{Collapse, Foundation};
 pub use trial::{Failure, Found};
 

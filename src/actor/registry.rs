@@ -38,8 +38,6 @@ use crate::{
 mod admission;
 /// What it says of what is open, and of the stores.
 mod answers;
-/// How it ends.
-mod drain;
 /// What is known of one session.
 mod entry;
 /// The commits, and what they let be seen.
@@ -54,6 +52,8 @@ mod message;
 mod outbox;
 /// Old history.
 mod retire;
+/// How it ends.
+mod shut_down;
 /// One store as it is told.
 mod sink;
 /// The live view: beats, lease, rebuilding.
@@ -118,7 +118,7 @@ pub struct RegistryActor {
     sequence: u64,
     backlog: VecDeque<SessionEvent>,
     events: broadcast::Sender<SessionEvent>,
-    draining: Vec<oneshot::Sender<()>>,
+    shutting_down: Vec<oneshot::Sender<()>>,
     /// When it was last looked who is run by nobody.
     looked: Instant,
 }
@@ -203,7 +203,7 @@ impl RegistryActor {
             view_lost: false,
             backlog: VecDeque::new(),
             events,
-            draining: Vec::new(),
+            shutting_down: Vec::new(),
             looked: clock::instant(),
         }
     }
@@ -380,8 +380,8 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                 true
             }
             RegistryMessage::Count(reply) => reply.send(self.index.len()).is_ok(),
-            RegistryMessage::Drain(reply) => {
-                self.drain(reply, ctx);
+            RegistryMessage::ShutDown(reply) => {
+                self.shut_down(reply, ctx);
                 true
             }
             #[cfg(test)]

@@ -110,7 +110,7 @@ async fn a_trial_is_admitted_as_a_session_is_and_leaves_none() {
     assert!(join_all((0..1_200).map(open)).await.iter().all(Result::is_ok));
     let refused = house.gateway.try_out(request()).await;
     assert!(matches!(refused, Err(GatewayError::TooManyOfUser { max: 1_200 })), "{refused:?}");
-    house.gateway.leave();
+    house.gateway.drain();
     let other = OpenSession { username: "bob".to_owned(), ..request() };
     let refused = house.gateway.try_out(other).await;
     assert!(matches!(refused, Err(GatewayError::Draining)), "{refused:?}");
@@ -343,17 +343,17 @@ async fn three_hundred_of_a_thousand_sessions_fail_at_once_and_all_go_on() {
     eventually(async || house.restarts("session").await == 300).await;
     let census = house.gateway.census().await.unwrap();
     assert_eq!(census.iter().map(|(_, count)| count).sum::<u64>(), 1_000);
-    house.gateway.drain().await.unwrap();
+    house.gateway.shut_down().await.unwrap();
     assert!(house.live.open().await.unwrap().is_empty());
     let open = ListQuery { statuses: vec![Status::Active, Status::Connecting], limit: 500, ..ListQuery::default() };
     assert!(house.records.store.list(open).await.unwrap().records.is_empty());
 }
 
 #[actix_rt::test]
-async fn a_drain_refuses_opens_and_closes_what_nobody_runs_yet() {
+async fn a_shutdown_refuses_opens_and_closes_what_nobody_runs_yet() {
     let house = House::new().await;
     let id = house.open().await;
-    house.gateway.drain().await.unwrap();
+    house.gateway.shut_down().await.unwrap();
     assert_eq!(house.find(id).await.end_reason, Some(EndReason::Shutdown));
     assert!(house.gateway.open(request()).await.is_err());
     assert_eq!(house.gateway.readiness().reasons, ["draining"]);

@@ -1,4 +1,4 @@
-//! How the process learns that it is to end, and how it ends: by a signal, or gently by `pulsegate drain`. Knows no store.
+//! How the process learns that it is to end, and how it ends: by a signal, or after `pulsegate drain`. Knows no store.
 //!
 //! The command comes over a Unix socket in the data directory. Whoever may write there may stop the gateway anyhow, so it
 //! asks for no token and no certificate, works whatever the listener is, and a command that reaches it has reached the
@@ -32,8 +32,8 @@ use crate::{
 /// How long the whole end may take, as far as the last entry of the audit log: the contract's 15 s, less what it takes to exit.
 const END_LIMIT: Duration = Duration::from_secs(14);
 
-/// How long a drain may take before the process ends all the same; what is not closed then is closed by the next start.
-const DRAIN_LIMIT: Duration = Duration::from_secs(10);
+/// How long it may take to close everything; what is not closed then is closed by the next start.
+const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long browsers may take to leave, once they were told, before they are told again and then cut off.
 const GOODBYE: Duration = Duration::from_secs(1);
@@ -147,10 +147,10 @@ async fn drain_by(
     tracing::info!(?limit, "told to drain: no session is opened any more, what is open goes on until then");
     let how = format!("at the latest in {} s.", limit.as_secs());
     gateway.audit().note(Deed::of_tool(uid, Action::GatewayDrain, "", &how));
-    gateway.leave();
+    gateway.drain();
     told.send_replace(Some((clock::instant() + limit).into()));
     let mut last = None;
-    while *gateway.phase().borrow() < Phase::Stopping {
+    while *gateway.phase().borrow() < Phase::ShuttingDown {
         let open = gateway.open_here().await.ok();
         if open.is_some() && open != last {
             last = open;
@@ -161,8 +161,8 @@ async fn drain_by(
     Ok(())
 }
 
-/// Returns once a gentle drain is through: nothing is open any more, or its time is up.
-pub async fn drained_gently(mut deadline: Deadline, gateway: &Gateway) {
+/// Returns once a drain is through: nothing is open any more, or its time is up.
+pub async fn drained(mut deadline: Deadline, gateway: &Gateway) {
     loop {
         let Some(until) = *deadline.borrow_and_update() else {
             if deadline.changed().await.is_err() {
@@ -204,19 +204,19 @@ pub async fn until_told_to_stop(gateway: &Gateway, mut reload: Reload) -> anyhow
 /// Ends everything, and tells the audit log of the `stop`: where its disk hangs, for as long as there is time.
 pub async fn end(gateway: &Gateway, server: &ServerHandle, stop: Deed) {
     let until: Instant = (clock::instant() + END_LIMIT).into();
-    drain(gateway, server).await;
+    shut_down(gateway, server).await;
     if !matches!(timeout_at(until, gateway.audit().record(stop)).await, Ok(Ok(()))) {
         tracing::error!("the audit log does not tell of this stop");
     }
 }
 
 /// Ends every session as `shutdown`, stores it, and says goodbye to every browser.
-async fn drain(gateway: &Gateway, server: &ServerHandle) {
-    tracing::info!("draining");
-    match timeout(DRAIN_LIMIT, gateway.drain()).await {
+async fn shut_down(gateway: &Gateway, server: &ServerHandle) {
+    tracing::info!("shutting down");
+    match timeout(SHUT_DOWN_LIMIT, gateway.shut_down()).await {
         Ok(Ok(())) => tracing::info!("every session is closed and stored"),
-        Ok(Err(error)) => tracing::error!(%error, "the drain failed; the next start closes what is open"),
-        Err(_) => tracing::error!("the drain took too long; the next start closes what is open"),
+        Ok(Err(error)) => tracing::error!(%error, "the shutdown failed; the next start closes what is open"),
+        Err(_) => tracing::error!("the shutdown took too long; the next start closes what is open"),
     }
     if timeout(GOODBYE, gateway.deserted()).await.is_err() {
         gateway.hang_up();

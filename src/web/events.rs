@@ -163,7 +163,7 @@ impl Feed {
                 // What was told already comes before the end.
                 biased;
                 told = tokio::time::timeout(self.keep_alive, self.subscription.live.recv()) => told,
-                Ok(_) = phase.wait_for(|phase| *phase >= Phase::Drained) => return Some(Bytes::from_static(END)),
+                Ok(_) = phase.wait_for(|phase| *phase >= Phase::ShutDown) => return Some(Bytes::from_static(END)),
             },
         };
         self.phase = Some(phase);

@@ -263,7 +263,7 @@ pub struct Field<'a> {
 }
 
 /// What a browser is told, once, of a gateway that opens nothing any more.
-pub const LEAVING: GatewayFrame<'static> = GatewayFrame::Notice {
+pub const DRAINING: GatewayFrame<'static> = GatewayFrame::Notice {
     code: "draining",
     message: "The gateway will be restarted. This session goes on; once it is closed, open the next one a little later.",
 };

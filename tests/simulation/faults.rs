@@ -75,7 +75,7 @@ pub enum Fault {
     /// More questions than the registry's mailbox holds.
     Flood,
     /// The gateway is shut down in good order.
-    Drain,
+    ShutDown,
 }
 
 /// Actors fail more often than anything else: there are many kinds and moments.
@@ -102,7 +102,7 @@ const ALL: [Fault; 23] = [
     Fault::Sting,
     Fault::StingOften,
     Fault::Flood,
-    Fault::Drain,
+    Fault::ShutDown,
 ];
 
 /// Who lets things go wrong.
@@ -218,7 +218,7 @@ impl Saboteur {
             // More than any of them may.
             Fault::StingOften => self.sting(&host, 6),
             Fault::Flood => self.flood(&host).await,
-            Fault::Drain => self.drain(&host).await,
+            Fault::ShutDown => self.shut_down(&host).await,
         }
     }
 
@@ -351,16 +351,16 @@ impl Saboteur {
         }
     }
 
-    async fn drain(&self, host: &Rc<Host>) {
+    async fn shut_down(&self, host: &Rc<Host>) {
         if !host.is_up() || host.is_starting() {
             return;
         }
         for (_, life) in self.truth.look().lives().filter(|(_, life)| life.host == host.number) {
             life.may_die(EndReason::Shutdown, Instant::now());
         }
-        let draining = host.run(|gateway| async move { gateway.drain().await.is_ok() });
-        let drained = tokio::time::timeout(Duration::from_secs(10), draining).await;
-        self.log.note(&format!("host {} drained: {:?}", host.number, drained.ok()));
+        let shutting_down = host.run(|gateway| async move { gateway.shut_down().await.is_ok() });
+        let ended = tokio::time::timeout(Duration::from_secs(10), shutting_down).await;
+        self.log.note(&format!("host {} shut down: {:?}", host.number, ended.ok()));
         self.kill(host).await;
     }
 }

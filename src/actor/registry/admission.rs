@@ -56,7 +56,7 @@ impl RegistryActor {
     pub(super) fn admits(&self, username: &str) -> Result<(), GatewayError> {
         let of_user = self.per_user.get(username).copied().unwrap_or(0);
         let (max, max_user) = (self.settings.max_sessions, self.settings.max_per_user);
-        if !self.draining.is_empty() {
+        if !self.shutting_down.is_empty() {
             Err(GatewayError::Draining)
         } else if self.index.len() >= max as usize {
             Err(GatewayError::TooMany { max })

@@ -131,7 +131,7 @@ impl RegistryActor {
             (Store::Live, Some(Outcome::Failed(_))) | (_, None) => {}
         }
         self.flush(ctx);
-        self.answer_drains(ctx);
+        self.answer_shutdown(ctx);
     }
 
     fn sink(&mut self, store: Store) -> Option<&mut Sink> {

@@ -226,7 +226,7 @@ impl RegistryActor {
             }
         }
         self.watch_right(ctx);
-        self.answer_drains(ctx);
+        self.answer_shutdown(ctx);
     }
 
     /// Whether this node's right to serve is over.

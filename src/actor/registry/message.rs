@@ -139,7 +139,7 @@ pub enum RegistryMessage {
     /// Asks how many sessions are open.
     Count(oneshot::Sender<usize>),
     /// Ends every session as `shutdown`; answered once nothing is open and everything is durable.
-    Drain(oneshot::Sender<()>),
+    ShutDown(oneshot::Sender<()>),
     /// Has it looked who is run by nobody, as a second's tick does.
     #[cfg(test)]
     Look,

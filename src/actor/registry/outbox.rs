@@ -65,7 +65,7 @@ impl RegistryActor {
                     tracing::error!(%error, "the outbox could not be read; it is tried again");
                 }
             }
-            registry.answer_drains(ctx);
+            registry.answer_shutdown(ctx);
         }));
     }
 }

@@ -71,7 +71,7 @@ impl Retirement {
 impl RegistryActor {
     /// Once a second: removes the next batch if one is due.
     pub(super) fn retire(&mut self, ctx: &mut Context<Self>) {
-        let Some(retention) = self.retirement.retention.filter(|_| self.draining.is_empty()) else { return };
+        let Some(retention) = self.retirement.retention.filter(|_| self.shutting_down.is_empty()) else { return };
         let records = self.records.as_ref().is_none_or(|sink| sink.ledger.is_empty() && sink.is_up());
         let idle = self.journal.ledger.is_empty() && self.journal.is_up() && records && !self.refilling;
         if !self.retirement.is_due(idle) {

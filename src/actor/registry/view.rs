@@ -69,7 +69,7 @@ impl RegistryActor {
                 }
                 Err(error) => registry.live.fails(&error, Duration::ZERO),
             }
-            registry.answer_drains(ctx);
+            registry.answer_shutdown(ctx);
         }));
     }
 

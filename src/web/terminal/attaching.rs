@@ -18,7 +18,7 @@ use crate::{
         record::{NodeId, Record},
     },
     web::{
-        protocol::{Fault, GatewayFrame, LEAVING},
+        protocol::{DRAINING, Fault, GatewayFrame},
         standing,
         view::session_json,
     },
@@ -84,8 +84,8 @@ impl TerminalSocket {
         if let Some(picture) = ends.picture {
             self.outlet.output(picture);
         }
-        if self.phase == Phase::Leaving {
-            self.send(&LEAVING);
+        if self.phase == Phase::Draining {
+            self.send(&DRAINING);
         }
         ctx.add_stream(ReceiverStream::new(ends.frames));
         let standing = self.standing.clone();

@@ -10,7 +10,7 @@ use crate::{
     actor::{gateway::Phase, wire::ToSocket},
     core::{record::EndReason, session::Warning, stream::Picture},
     ssh::Size,
-    web::protocol::{self, Fault, GatewayFrame, LEAVING, STOPPING},
+    web::protocol::{self, DRAINING, Fault, GatewayFrame, STOPPING},
 };
 
 impl TerminalSocket {
@@ -26,11 +26,13 @@ impl TerminalSocket {
         ctx.spawn(next.into_actor(self).map(|(now, phase), socket, ctx| {
             socket.phase = now;
             match now {
-                Phase::Leaving if socket.attached.is_some() => socket.send(&LEAVING),
+                Phase::Draining if socket.attached.is_some() => socket.send(&DRAINING),
                 // Who is not attached yet is told behind `attached`.
-                Phase::Starting | Phase::Ready | Phase::Leaving => {}
-                Phase::Stopping | Phase::Drained if socket.attached.is_some() => {}
-                Phase::Stopping | Phase::Drained | Phase::Over => return socket.fail(Fault::Restart, STOPPING, ctx),
+                Phase::Starting | Phase::Ready | Phase::Draining => {}
+                Phase::ShuttingDown | Phase::ShutDown if socket.attached.is_some() => {}
+                Phase::ShuttingDown | Phase::ShutDown | Phase::Over => {
+                    return socket.fail(Fault::Restart, STOPPING, ctx);
+                }
             }
             socket.watch(phase, ctx);
         }));
@@ -39,7 +41,7 @@ impl TerminalSocket {
     /// Says that the session is over. One that ended with its gateway may be opened anew once that is back.
     pub(super) fn closed(&mut self, reason: EndReason, exit_status: Option<u32>, message: &str, ctx: &mut Ctx) {
         self.send(&GatewayFrame::Closed { reason, exit_status, message });
-        let restarts = reason == EndReason::Shutdown && *self.gateway.phase().borrow() >= Phase::Stopping;
+        let restarts = reason == EndReason::Shutdown && *self.gateway.phase().borrow() >= Phase::ShuttingDown;
         self.hang_up(if restarts { CloseCode::Restart } else { CloseCode::Normal }, ctx);
     }
 }

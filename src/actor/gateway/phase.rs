@@ -9,8 +9,8 @@ use crate::{actor::registry::RegistryMessage, store::StoreError};
 /// Where in its life a gateway is: it only goes forward.
 ///
 /// ```text
-/// starting ─> ready ─> leaving ─> stopping ─> drained ─> over
-///               └───────────────────┘
+/// starting ─> ready ─> draining ─> shutting down ─> shut down ─> over
+///               └──────────────────────┘
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -19,11 +19,11 @@ pub enum Phase {
     /// It serves.
     Ready,
     /// It opens nothing any more; what is open goes on.
-    Leaving,
+    Draining,
     /// It ends what is open.
-    Stopping,
+    ShuttingDown,
     /// Everything is closed and stored, and every event of it was told.
-    Drained,
+    ShutDown,
     /// Whoever is still connected goes now.
     Over,
 }
@@ -41,19 +41,19 @@ impl Gateway {
     }
 
     /// Admits no more sessions; those that are open go on until they end by themselves.
-    pub fn leave(&self) {
-        self.enter(Phase::Leaving);
+    pub fn drain(&self) {
+        self.enter(Phase::Draining);
     }
 
     /// Admits no more sessions, ends those that are open as `shutdown`, and returns once all of it is durable.
     ///
     /// # Errors
     /// [`GatewayError`] if the registry cannot answer: the next start closes what is open.
-    pub async fn drain(&self) -> Result<(), GatewayError> {
-        self.enter(Phase::Stopping);
-        let drained = self.ask(RegistryMessage::Drain).await;
-        self.enter(Phase::Drained);
-        drained
+    pub async fn shut_down(&self) -> Result<(), GatewayError> {
+        self.enter(Phase::ShuttingDown);
+        let answer = self.ask(RegistryMessage::ShutDown).await;
+        self.enter(Phase::ShutDown);
+        answer
     }
 
     /// Tells whoever is still connected to go.
@@ -84,7 +84,7 @@ impl Gateway {
         let reasons = match *self.phase.borrow() {
             Phase::Starting => vec!["starting"],
             Phase::Ready => [self.shared.hindrances.reasons(), self.unrecorded()].concat(),
-            Phase::Leaving | Phase::Stopping | Phase::Drained | Phase::Over => vec!["draining"],
+            Phase::Draining | Phase::ShuttingDown | Phase::ShutDown | Phase::Over => vec!["draining"],
         };
         Readiness { reasons }
     }
@@ -97,7 +97,7 @@ impl Gateway {
         match *self.phase.borrow() {
             Phase::Starting => Err(GatewayError::NotReady),
             Phase::Ready => Ok(()),
-            Phase::Leaving | Phase::Stopping | Phase::Drained | Phase::Over => Err(GatewayError::Draining),
+            Phase::Draining | Phase::ShuttingDown | Phase::ShutDown | Phase::Over => Err(GatewayError::Draining),
         }
     }
 
@@ -122,15 +122,15 @@ mod tests {
     use super::{Phase, enter};
 
     #[test]
-    fn a_gateway_that_leaves_does_not_come_back() {
+    fn a_gateway_that_drains_does_not_come_back() {
         let (life, seen) = watch::channel(Phase::Starting);
         for (entered, expected) in [
             (Phase::Ready, Phase::Ready),
-            (Phase::Leaving, Phase::Leaving),
-            (Phase::Ready, Phase::Leaving),
-            (Phase::Stopping, Phase::Stopping),
-            (Phase::Leaving, Phase::Stopping),
-            (Phase::Drained, Phase::Drained),
+            (Phase::Draining, Phase::Draining),
+            (Phase::Ready, Phase::Draining),
+            (Phase::ShuttingDown, Phase::ShuttingDown),
+            (Phase::Draining, Phase::ShuttingDown),
+            (Phase::ShutDown, Phase::ShutDown),
             (Phase::Over, Phase::Over),
         ] {
             enter(&life, entered);

@@ -8,24 +8,24 @@ use crate::core::record::{EndReason, SessionId};
 
 impl RegistryActor {
     /// Ends every session; `reply` is told once all of it is durable.
-    pub(super) fn drain(&mut self, reply: oneshot::Sender<()>, ctx: &mut Context<Self>) {
-        self.draining.push(reply);
+    pub(super) fn shut_down(&mut self, reply: oneshot::Sender<()>, ctx: &mut Context<Self>) {
+        self.shutting_down.push(reply);
         let mut open: Vec<SessionId> = self.index.keys().copied().collect();
         open.sort_unstable();
         for id in open {
             self.end(id, EndReason::Shutdown, "The gateway was shut down.".into(), ctx);
         }
-        self.answer_drains(ctx);
+        self.answer_shutdown(ctx);
     }
 
-    /// Answers who drains, if nothing is open and every store that answers has everything; the node has left then.
-    pub(super) fn answer_drains(&mut self, ctx: &mut Context<Self>) {
+    /// Answers who asked for it, if nothing is open and every store that answers has everything; the node has left then.
+    pub(super) fn answer_shutdown(&mut self, ctx: &mut Context<Self>) {
         let done = |sink: &Sink, unread: bool| sink.ledger.is_empty() && !unread || !sink.is_up();
         let others = done(&self.live, false) && self.records.as_ref().is_none_or(|sink| done(sink, self.is_unread()));
-        if self.draining.is_empty() || !self.index.is_empty() || !self.journal.ledger.is_empty() || !others {
+        if self.shutting_down.is_empty() || !self.index.is_empty() || !self.journal.ledger.is_empty() || !others {
             return;
         }
-        let draining = std::mem::take(&mut self.draining);
+        let asking = std::mem::take(&mut self.shutting_down);
         let (records, settings) = (self.stores.records.clone(), self.settings.clone());
         // What is still in the outbox is open in the records: this node has not left before it is told.
         let whole = !self.is_unread() && self.records.as_ref().is_none_or(|sink| sink.ledger.is_empty());
@@ -35,12 +35,12 @@ impl RegistryActor {
             {
                 tracing::warn!(%error, "the records could not be told that this node left; its next start tells them");
             }
-            draining
+            asking
         };
-        ctx.spawn(leaving.into_actor(self).map(|draining, _, _| {
-            for drained in draining {
-                if drained.send(()).is_err() {
-                    tracing::debug!("nobody waits for the drain any more");
+        ctx.spawn(leaving.into_actor(self).map(|asking, _, _| {
+            for reply in asking {
+                if reply.send(()).is_err() {
+                    tracing::debug!("nobody waits for the shutdown any more");
                 }
             }
         }));
