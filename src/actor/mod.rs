@@ -42,8 +42,6 @@ use crate::{
 
 /// The one timer of an actor.
 mod alarm;
-/// Watches the thread it runs on; stalls void probes.
-pub mod arbiter;
 /// The way to the audit log.
 pub mod audit;
 /// Runs a supervised actor and writes its obituary.
@@ -72,6 +70,8 @@ pub mod registry;
 pub mod session;
 /// Who is signed in by a cookie.
 pub mod sign_ins;
+/// Whether the thread it runs on was stalled: a stall voids probes.
+pub mod stalls;
 /// The stores, and which of them answers what.
 pub mod stores;
 /// The table of supervised actors.

@@ -13,12 +13,11 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture
 use tokio::sync::watch;
 
 use super::{
-    Settings,
-    arbiter::{Arbiter, Stalls},
-    clock,
+    Settings, clock,
     mailbox::Mailbox,
     observe::Observations,
     registry::RegistryMessage,
+    stalls::{StallDetector, Stalls},
     stores::Stores,
 };
 use crate::{
@@ -112,7 +111,7 @@ pub struct NodesActor {
     records: Arc<dyn SharedRecords>,
     registry: Mailbox<RegistryMessage>,
     neighbours: Neighbours,
-    arbiter: Rc<Arbiter>,
+    detector: Rc<StallDetector>,
     stalled: Stalls,
     seen: watch::Sender<Arc<Snapshot>>,
     looking: bool,
@@ -132,8 +131,8 @@ impl NodesActor {
         seen: watch::Sender<Arc<Snapshot>>,
     ) -> Self {
         let neighbours = Neighbours::new(settings.node.clone(), settings.suspect_after);
-        let arbiter = Arbiter::current(observations);
-        let stalled = arbiter.stalled();
+        let detector = StallDetector::current(observations);
+        let stalled = detector.stalled();
         let (looking, reading) = (false, false);
         Self {
             settings,
@@ -141,7 +140,7 @@ impl NodesActor {
             records,
             registry,
             neighbours,
-            arbiter,
+            detector,
             stalled,
             seen,
             looking,
@@ -167,7 +166,7 @@ impl NodesActor {
 
     /// Reads the beats, and lets everybody know what they say.
     fn look(&mut self, ctx: &mut Context<Self>) {
-        let stalled = self.arbiter.stalled();
+        let stalled = self.detector.stalled();
         if stalled > self.stalled {
             self.stalled = stalled;
             self.neighbours.stalled(clock::instant());

@@ -6,7 +6,7 @@ use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge,
 use serde::Serialize;
 
 use super::{
-    arbiter::Lags, mailbox::Meter, nodes, people, reconciler, registry, session, supervisor, tasks::Tasks, webhooks,
+    mailbox::Meter, nodes, people, reconciler, registry, session, stalls::TickLags, supervisor, tasks::Tasks, webhooks,
 };
 use crate::core::{
     reconcile::Action,
@@ -62,7 +62,7 @@ pub struct Observations {
     /// `pulsegate_keystroke_seconds`: input frame received → handed to the SSH connection.
     pub keystroke: Histogram,
     /// How late each thread's own tick came, by thread.
-    pub lags: Lags,
+    pub lags: TickLags,
     /// What sessions run on their own threads.
     pub tasks: Tasks,
     /// What the mailboxes have seen, by kind of actor.
@@ -123,7 +123,7 @@ impl Default for Observations {
             actor_restarts: each("actor", KINDS),
             arbiter_lag: seconds(),
             keystroke: seconds(),
-            lags: Lags::default(),
+            lags: TickLags::default(),
             tasks: Tasks::default(),
             // A session hears little; the registry hears of every transition of every session; the supervisor of births,
             // deaths and failures.
@@ -162,8 +162,8 @@ pub struct ActorsReport {
     pub kinds: Vec<KindReport>,
     /// Per supervised actor; sessions only where something happened to them.
     pub children: Vec<ChildReport>,
-    /// Per arbiter (thread).
-    pub arbiters: Vec<ArbiterReport>,
+    /// Per thread that serves.
+    pub arbiters: Vec<ThreadReport>,
 }
 
 /// All actors of one kind.
@@ -204,9 +204,9 @@ pub struct ChildReport {
     pub last_failure: Option<String>,
 }
 
-/// One arbiter.
+/// One thread.
 #[derive(Debug, Clone, Serialize)]
-pub struct ArbiterReport {
+pub struct ThreadReport {
     /// The thread's name.
     pub arbiter: String,
     /// How late its last tick was, in milliseconds.

@@ -12,11 +12,11 @@ use tokio::sync::oneshot;
 use super::{
     Parts,
     alarm::Alarm,
-    arbiter::{Arbiter, Stalls},
     clock,
     mailbox::{Envelope, Mailbox},
     pump::LinkNews,
     registry::{Announcement, RegistryMessage},
+    stalls::{StallDetector, Stalls},
     wire::{ToSocket, Viewer, Wire},
 };
 use crate::core::{
@@ -58,7 +58,7 @@ pub struct SessionActor {
     wire: Rc<Wire>,
     mailbox: Mailbox<SessionMessage>,
     timer: Alarm,
-    arbiter: Rc<Arbiter>,
+    detector: Rc<StallDetector>,
     /// The thread's stalls as far as the session was told of them.
     stalled: Stalls,
     parts: Parts,
@@ -94,7 +94,7 @@ impl SessionActor {
         self.hear_browsers(now);
         self.session.handle(now, Event::Activity(self.wire.beat.read()));
         self.session.handle(now, if self.wire.paused.get() { Event::OutputPaused } else { Event::OutputResumed });
-        let stalled = self.arbiter.stalled();
+        let stalled = self.detector.stalled();
         if stalled > self.stalled {
             let lasted = stalled.missed.saturating_sub(self.stalled.missed);
             self.stalled = stalled;

@@ -9,7 +9,6 @@ use super::{Gateway, Phase};
 use crate::{
     actor::{
         Parts, Settings,
-        arbiter::Arbiter,
         audit::Audit,
         child::{Child, supervise},
         mailbox::Mailbox,
@@ -19,6 +18,7 @@ use crate::{
         pulse,
         reconciler::{self, ReconcilerActor},
         registry::{self, RegistryActor, Shared},
+        stalls::StallDetector,
         stores::Stores,
         supervisor::{self, SupervisorActor},
         webhooks::{self, Tellings, Webhooks},
@@ -86,7 +86,7 @@ impl Gateway {
         let (told, heard) = (shared.clone(), observations.clone());
         let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, told, heard, fenced);
         supervise(single(registry::KIND), registry_context, actor, restarts(), supervisor.clone(), None, fall());
-        Arbiter::current(&observations);
+        StallDetector::current(&observations);
         let (seeing, seen) = watch::channel(Arc::default());
         if let Some(records) = stores.records.clone() {
             let (settings, registry) = (settings.clone(), registry.clone());

@@ -10,12 +10,12 @@ use crate::{
     actor::{
         Parts,
         alarm::Alarm,
-        arbiter::Arbiter,
         child::{Child, supervise},
         clock::{self, Beat},
         gateway::OpenSession,
         mailbox::Mailbox,
         registry::RegistryMessage,
+        stalls::StallDetector,
         wire::{ToSocket, Wire},
     },
     core::{
@@ -45,13 +45,13 @@ pub(in crate::actor) fn start(
     let keyboard = Control::new(parts.settings.take_over, &record.username);
     let wire = Wire::new(parts.settings.stream, keyboard, beat, parts.observations.clone());
     wire.resize(request.size);
-    let arbiter = Arbiter::current(&parts.observations);
+    let detector = StallDetector::current(&parts.observations);
     let session = Session::new(clock::now(), record.clone(), parts.settings.limits);
     let child = Child { actor: KIND, id: id.to_string() };
     let film = record.recording.clone().map(|place| (place, recording::title(&record, &request)));
     let actor = SessionActor {
-        stalled: arbiter.stalled(),
-        arbiter,
+        stalled: detector.stalled(),
+        detector,
         session,
         last_record: record,
         wire: wire.clone(),

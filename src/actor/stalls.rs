@@ -15,7 +15,7 @@ use tokio::runtime::Handle;
 
 use super::{
     clock,
-    observe::{ArbiterReport, Observations},
+    observe::{Observations, ThreadReport},
 };
 
 /// How often a thread looks at the clock.
@@ -26,11 +26,11 @@ const TOLERANCE: Duration = Duration::from_millis(500);
 
 /// The watch of one thread; shared by everything on it.
 #[derive(Debug)]
-pub struct Arbiter {
+pub struct StallDetector {
     last_tick: Cell<Instant>,
     last_boottime: Cell<Duration>,
     stalled: Cell<Stalls>,
-    lag: Arc<Lag>,
+    lag: Arc<TickLag>,
 }
 
 /// The stalls of one thread so far: whoever remembers an earlier count learns what it missed.
@@ -44,7 +44,7 @@ pub struct Stalls {
 
 /// The lag of one thread, readable from others.
 #[derive(Debug)]
-pub struct Lag {
+pub struct TickLag {
     name: String,
     last_us: AtomicU64,
     max_us: AtomicU64,
@@ -53,15 +53,15 @@ pub struct Lag {
 
 /// The lags of all threads that serve.
 #[derive(Debug, Clone, Default)]
-pub struct Lags(Arc<Mutex<Vec<Arc<Lag>>>>);
+pub struct TickLags(Arc<Mutex<Vec<Arc<TickLag>>>>);
 
-impl Lags {
+impl TickLags {
     /// Reports each thread.
-    pub fn report(&self) -> Vec<ArbiterReport> {
+    pub fn report(&self) -> Vec<ThreadReport> {
         let millis = |us: &AtomicU64| us.load(Ordering::Relaxed) as f64 / 1e3;
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter()
-            .map(|lag| ArbiterReport {
+            .map(|lag| ThreadReport {
                 arbiter: lag.name.clone(),
                 lag_ms: millis(&lag.last_us),
                 lag_max_ms: millis(&lag.max_us),
@@ -81,14 +81,14 @@ impl Lags {
         all.iter().map(|lag| lag.runtime.metrics().num_alive_tasks() as u64).sum()
     }
 
-    fn holds(&self, lag: &Arc<Lag>) -> bool {
+    fn holds(&self, lag: &Arc<TickLag>) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|known| Arc::ptr_eq(known, lag))
     }
 
-    fn add(&self) -> Arc<Lag> {
+    fn add(&self) -> Arc<TickLag> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let name = std::thread::current().name().map_or_else(|| format!("arbiter-{}", all.len()), str::to_owned);
-        let lag = Arc::new(Lag { name, last_us: 0.into(), max_us: 0.into(), runtime: Handle::current() });
+        let lag = Arc::new(TickLag { name, last_us: 0.into(), max_us: 0.into(), runtime: Handle::current() });
         all.push(lag.clone());
         lag
     }
@@ -96,10 +96,10 @@ impl Lags {
 
 thread_local! {
     /// One watch per gateway that runs here, for as long as its tasks do.
-    static WATCHES: RefCell<Vec<Weak<Arbiter>>> = const { RefCell::new(Vec::new()) };
+    static WATCHES: RefCell<Vec<Weak<StallDetector>>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Arbiter {
+impl StallDetector {
     /// The gateway's watch of this thread; the first call starts it.
     pub fn current(observations: &Observations) -> Rc<Self> {
         WATCHES.with_borrow_mut(|watches| {
@@ -170,7 +170,7 @@ mod tests {
         let looked = set.run_until(async {
             let host = World::new(UtcMicros(0), 1);
             host.enter(|| {
-                let watch = Arbiter::current(&Observations::default());
+                let watch = StallDetector::current(&Observations::default());
                 let before = watch.stalled();
                 host.suspend(Duration::from_secs(600));
                 (before, watch.stalled())
