@@ -82,9 +82,29 @@ struct InFlight {
     since: Instant,
 }
 
+/// The next batch, as it fills up.
+struct BatchBuilder {
+    /// Writes of it at most.
+    limit: usize,
+    batch: Vec<Waiting>,
+    /// How many of them are closes.
+    closes: usize,
+    /// By priority, the closes that found no room: they go back to where they stood.
+    held: [Vec<SessionId>; CLASSES],
+}
+
+/// Where in the queue of its priority a write is put.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    /// It waited before.
+    Front,
+    /// It is new.
+    Back,
+}
+
 /// A write found no room and is not in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("as many sessions wait as may")]
+#[error("the ledger is full")]
 pub struct Full;
 
 impl Ledger {
@@ -110,30 +130,31 @@ impl Ledger {
     /// # Errors
     /// [`Full`] if it would be one session too many: the caller has it elsewhere, or can do without.
     pub fn push(&mut self, now: Instant, priority: Priority, write: Write) -> Result<(), Full> {
-        self.put(Waiting { write, priority, since: now }, false)
+        let joins = self.waiting.contains_key(&write.record.id);
+        if !joins && self.waiting.len() >= self.limits.capacity {
+            return Err(Full);
+        }
+        self.put(Waiting { write, priority, since: now }, End::Back);
+        Ok(())
     }
 
-    fn put(&mut self, new: Waiting, in_front: bool) -> Result<(), Full> {
+    /// Joins a write with what waits of its session, whatever the capacity. One that stands in the queue of its priority
+    /// already keeps its place there.
+    fn put(&mut self, new: Waiting, end: End) {
         let id = new.write.record.id;
-        let (priority, place) = match self.waiting.remove(&id) {
-            Some(known) => {
-                let joined = join(known, new);
-                let place = (joined.0 != joined.1.priority).then_some(joined.1.priority);
-                self.waiting.insert(id, joined.1);
-                (place, in_front)
-            }
-            None if self.waiting.len() >= self.limits.capacity && !in_front => return Err(Full),
-            None => {
-                let priority = new.priority;
-                self.waiting.insert(id, new);
-                (Some(priority), in_front)
-            }
+        let (stood, waiting) = match self.waiting.remove(&id) {
+            Some(known) => (Some(known.priority), join(known, new)),
+            None => (None, new),
         };
-        if let Some(queue) = priority.and_then(|priority| self.order.get_mut(priority as usize)) {
-            if place { queue.push_front(id) } else { queue.push_back(id) }
+        let priority = waiting.priority;
+        self.waiting.insert(id, waiting);
+        if let Some(queue) = self.order.get_mut(priority as usize).filter(|_| stood != Some(priority)) {
+            match end {
+                End::Front => queue.push_front(id),
+                End::Back => queue.push_back(id),
+            }
         }
         self.trim();
-        Ok(())
     }
 
     /// Takes away what stayed behind in front of the queues.
@@ -151,19 +172,17 @@ impl Ledger {
         if self.in_flight.is_some() || self.due().is_none_or(|due| due > now) {
             return None;
         }
-        let mut batch = Vec::new();
-        let mut closes = 0;
-        let mut held: [Vec<SessionId>; CLASSES] = Default::default();
+        let (batch, held) = (Vec::new(), Default::default());
+        let mut building = BatchBuilder { limit: self.batch, batch, closes: 0, held };
         // First every lower class its share, then the classes in their order. A share of endings leaves room for kills.
         let shared = self.shared_closes();
         for priority in Priority::ALL.into_iter().skip(1) {
-            let room = self.batch.saturating_sub(batch.len());
-            self.take(priority, self.share(priority).min(room), shared, &mut closes, &mut batch, &mut held);
+            self.take(&mut building, priority, self.share(priority), shared);
         }
         for priority in Priority::ALL {
-            let room = self.batch.saturating_sub(batch.len());
-            self.take(priority, room, self.limits.closes, &mut closes, &mut batch, &mut held);
+            self.take(&mut building, priority, self.batch, self.limits.closes);
         }
+        let BatchBuilder { mut batch, held, .. } = building;
         for (queue, held) in self.order.iter_mut().zip(held) {
             held.into_iter().rev().for_each(|id| queue.push_front(id));
         }
@@ -194,30 +213,22 @@ impl Ledger {
         if self.limits.closes == 1 { self.turn % 2 } else { self.limits.closes / 2 }
     }
 
-    /// Moves at most `room` writes of a class into the batch, oldest first. A close beyond the limit stays where it is.
-    fn take(
-        &mut self,
-        priority: Priority,
-        room: usize,
-        limit: usize,
-        closes: &mut usize,
-        batch: &mut Vec<Waiting>,
-        held: &mut [Vec<SessionId>; CLASSES],
-    ) {
-        let (Some(queue), Some(held)) = (self.order.get_mut(priority as usize), held.get_mut(priority as usize)) else {
-            return;
-        };
-        let end = batch.len() + room;
-        while batch.len() < end {
+    /// Moves at most `share` writes of a class into the batch, oldest first, as far as it has room. A close beyond the
+    /// first `closes` of the batch stays where it is.
+    fn take(&mut self, building: &mut BatchBuilder, priority: Priority, share: usize, closes: usize) {
+        let class = priority as usize;
+        let (Some(queue), Some(held)) = (self.order.get_mut(class), building.held.get_mut(class)) else { return };
+        let end = building.limit.min(building.batch.len() + share);
+        while building.batch.len() < end {
             let Some(id) = queue.pop_front() else { return };
             let Some(waiting) = self.waiting.get(&id).filter(|waiting| waiting.priority == priority) else { continue };
             let close = waiting.write.record.is_closed();
-            if close && *closes >= limit {
+            if close && building.closes >= closes {
                 held.push(id);
                 continue;
             }
-            *closes += usize::from(close);
-            batch.extend(self.waiting.remove(&id));
+            building.closes += usize::from(close);
+            building.batch.extend(self.waiting.remove(&id));
         }
     }
 
@@ -267,9 +278,7 @@ impl Ledger {
         let Some(InFlight { mut batch, .. }) = self.in_flight.take() else { return };
         batch.sort_by_key(|waiting| waiting.since);
         for waiting in batch.into_iter().rev() {
-            // What was once taken has its place, whatever the capacity.
-            let known = self.put(waiting, true);
-            debug_assert!(known.is_ok(), "there is always room in front");
+            self.put(waiting, End::Front);
         }
     }
 
@@ -341,16 +350,15 @@ impl Ledger {
     }
 }
 
-/// Joins what waits with what comes; also returns the priority under which it stood.
-fn join(known: Waiting, new: Waiting) -> (Priority, Waiting) {
-    let stood = known.priority;
+/// Joins what waits with what comes.
+fn join(known: Waiting, new: Waiting) -> Waiting {
     let mut transitions = known.write.transitions;
     transitions.extend(new.write.transitions);
     transitions.sort_by_key(|transition| transition.rank);
     transitions.dedup_by_key(|transition| transition.rank);
     let write = Write { record: known.write.record.join(new.write.record), transitions };
     let (priority, since) = (known.priority.min(new.priority), known.since.min(new.since));
-    (stood, Waiting { write, priority, since })
+    Waiting { write, priority, since }
 }
 
 #[cfg(test)]
