@@ -65,9 +65,11 @@ pub use life::{Asked, begin_epoch};
 use life::{Earlier, Outbox, Recovery, Right};
 pub use mend::{Departed, Muster};
 pub use message::{Announcement, Claim, Found, RegistryMessage};
+use outbox::Records;
 use retire::Retirement;
 use sink::Sink;
 pub use sink::{DeadLetter, StoreReport};
+use view::View;
 
 /// Its kind, as in metrics.
 pub const KIND: &str = "registry";
@@ -93,28 +95,20 @@ pub struct RegistryActor {
     per_user: HashMap<String, u32>,
     journal: Sink,
     /// Where they are another store than the journal.
-    records: Option<Sink>,
-    live: Sink,
+    records: Option<Records>,
+    view: View,
     waiters: HashMap<SessionId, Vec<(u64, Waiter)>>,
     openings: HashMap<SessionId, Opening>,
     endings: HashMap<SessionId, Ending>,
     timer: Alarm,
-    /// The outbox holds what the records' ledger does not: where reading it goes on.
-    spilled: Option<Option<SessionId>>,
-    refilling: bool,
     outbox: Outbox,
     recovery: Recovery,
     /// Of the sweeps under way.
     musters: Vec<Weak<Departed>>,
     /// When the renewal that is under way was begun.
     renewing_journal: Option<Instant>,
-    renewing_records: bool,
     right: Right,
     retirement: Retirement,
-    marks: Marks,
-    beating: bool,
-    renewing_view: bool,
-    view_lost: bool,
     sequence: u64,
     backlog: VecDeque<SessionEvent>,
     events: broadcast::Sender<SessionEvent>,
@@ -174,10 +168,8 @@ impl RegistryActor {
             records: stores
                 .records
                 .as_ref()
-                .map(|_| sink(RECORDS, Limits { capacity: settings.records_ahead, ..limits })),
-            live: sink(LIVE, limits),
-            // An earlier life may have left something in the outbox.
-            spilled: stores.records.as_ref().map(|_| None),
+                .map(|_| Records::new(sink(RECORDS, Limits { capacity: settings.records_ahead, ..limits }))),
+            view: View::new(sink(LIVE, limits), marks),
             retirement: Retirement::new(&settings),
             sequence: settings.incarnation.first_place(),
             right: Right::new(&settings, stores.records.is_some(), fenced),
@@ -192,15 +184,9 @@ impl RegistryActor {
             endings: HashMap::new(),
             musters: Vec::new(),
             timer: Alarm::default(),
-            refilling: false,
             outbox: Outbox::default(),
             recovery: Recovery::Due,
             renewing_journal: None,
-            renewing_records: false,
-            marks,
-            beating: false,
-            renewing_view: false,
-            view_lost: false,
             backlog: VecDeque::new(),
             events,
             shutting_down: Vec::new(),
@@ -278,8 +264,10 @@ impl RegistryActor {
         // What it put into the outbox is told like everything else.
         ctx.spawn(recovery.into_actor(self).map(|_, registry, ctx| {
             registry.recovery = Recovery::Journal;
-            registry.spilled = registry.records.as_ref().map(|_| None);
-            registry.view_lost = true;
+            if let Some(records) = &mut registry.records {
+                records.spill();
+            }
+            registry.view.lost = true;
             registry.refill(ctx);
             registry.seal_recordings(ctx);
         }));
@@ -315,8 +303,7 @@ impl Supervised for RegistryActor {
     /// The work of the failed context went with it: what was in flight waits again. Then it starts anew.
     fn restarting(&mut self, _: &mut Self::Context) {
         self.retirement.forget();
-        (self.refilling, self.beating) = (false, false);
-        (self.renewing_journal, self.renewing_records, self.renewing_view) = (None, false, false);
+        self.renewing_journal = None;
         // The moment after which they are answered went too.
         for id in self.openings.keys().copied().collect::<Vec<_>>() {
             self.opened(id, Durable::Journal);
@@ -327,10 +314,9 @@ impl Supervised for RegistryActor {
             self.recovery = Recovery::Journal;
         }
         self.journal.ledger.recall();
-        self.live.ledger.recall();
-        if let Some(sink) = &mut self.records {
-            sink.ledger.recall();
-            self.spilled = Some(None);
+        self.view.recall();
+        if let Some(records) = &mut self.records {
+            records.recall();
         }
     }
 }

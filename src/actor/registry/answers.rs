@@ -25,7 +25,7 @@ impl RegistryActor {
         for record in records.iter_mut().filter(|record| !record.is_closed()) {
             if let Some(fresh) = self.index.get(&record.id).and_then(|entry| self.fresh(entry)) {
                 *record = fresh;
-            } else if let Some(newer) = self.records.as_ref().and_then(|sink| sink.ledger.peek(record.id)) {
+            } else if let Some(newer) = self.records.as_ref().and_then(|records| records.sink.ledger.peek(record.id)) {
                 *record = record.clone().join(Record { durable: Durable::Journal, ..newer.clone() });
             }
         }
@@ -44,8 +44,8 @@ impl RegistryActor {
     }
 
     pub(super) fn report(&self) -> Vec<StoreReport> {
-        let records = self.records.as_ref().map(|sink| sink.report(Some(self.outbox.count)));
-        let others = [Some(self.journal.report(None)), records, Some(self.live.report(None))];
+        let records = self.records.as_ref().map(|records| records.sink.report(Some(self.outbox.count)));
+        let others = [Some(self.journal.report(None)), records, Some(self.view.sink.report(None))];
         others.into_iter().flatten().collect()
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Announcement, BACKLOG, Opening, RegistryActor,
+    outbox::Records,
     sink::{Outcome, Sink},
 };
 use crate::{
@@ -87,12 +88,12 @@ impl RegistryActor {
             let journal = self.stores.journal.clone();
             self.fly(Store::Journal, async move { journal.apply(batch).await }, ctx);
         }
-        if let (Some(sink), Some(records)) = (&mut self.records, self.stores.records.clone())
+        if let (Some(Records { sink, .. }), Some(records)) = (&mut self.records, self.stores.records.clone())
             && let Some(batch) = sink.ledger.poll_batch(now)
         {
             self.fly(Store::Records, async move { records.apply(batch).await }, ctx);
         }
-        if let Some(batch) = self.live.ledger.poll_batch(now) {
+        if let Some(batch) = self.view.sink.ledger.poll_batch(now) {
             let (live, batch) = (self.stores.live.clone(), batch.into_iter().map(|write| write.record).collect());
             self.fly(Store::Live, async move { live.apply(batch).await }, ctx);
         }
@@ -111,8 +112,8 @@ impl RegistryActor {
 
     /// One timer for all ledgers, at the earliest batch that will be due.
     fn arm(&self) {
-        let records = self.records.as_ref().and_then(|sink| sink.ledger.poll_timeout());
-        let others = [self.journal.ledger.poll_timeout(), self.live.ledger.poll_timeout()];
+        let records = self.records.as_ref().and_then(|records| records.sink.ledger.poll_timeout());
+        let others = [self.journal.ledger.poll_timeout(), self.view.sink.ledger.poll_timeout()];
         let Some(next) = others.into_iter().flatten().chain(records).min() else { return };
         self.timer.ring_by(next);
     }
@@ -137,8 +138,8 @@ impl RegistryActor {
     fn sink(&mut self, store: Store) -> Option<&mut Sink> {
         match store {
             Store::Journal => Some(&mut self.journal),
-            Store::Records => self.records.as_mut(),
-            Store::Live => Some(&mut self.live),
+            Store::Records => self.records.as_mut().map(|records| &mut records.sink),
+            Store::Live => Some(&mut self.view.sink),
         }
     }
 
@@ -265,7 +266,7 @@ impl RegistryActor {
             let heard = match waiter {
                 Waiter::Durable(durable) => durable.send(()).is_ok(),
                 Waiter::Opened(reply) => match &self.records {
-                    Some(sink) if sink.is_up() => {
+                    Some(Records { sink, .. }) if sink.is_up() => {
                         self.openings.insert(record.id, Opening { reply, record: record.clone() });
                         let id = record.id;
                         ctx.run_later(RECORDS_WAIT, move |registry, _| registry.opened(id, Durable::Journal));
@@ -296,7 +297,9 @@ impl RegistryActor {
         if whole || !self.is_unread() {
             return self.tell_others(write);
         }
-        self.spilled = Some(None);
+        if let Some(records) = &mut self.records {
+            records.spill();
+        }
         self.note_behind();
         let priority = Self::priority(&write);
         self.tell_view(priority, write.record);
@@ -311,28 +314,24 @@ impl RegistryActor {
     pub(super) fn tell_others(&mut self, write: Write) -> bool {
         let (priority, record) = (Self::priority(&write), write.record.clone());
         let taken = match &mut self.records {
-            Some(sink) => sink.ledger.push(clock::instant(), priority, write).is_ok(),
+            Some(records) => records.tell(priority, write),
             None => true,
         };
-        if !taken {
-            // The outbox has it.
-            self.spilled = Some(None);
-        }
         self.note_behind();
         self.tell_view(priority, record);
         taken
     }
 
     fn tell_view(&mut self, priority: Priority, record: Record) {
-        if self.live.ledger.push(clock::instant(), priority, Write { record, transitions: Vec::new() }).is_err() {
+        if self.view.sink.ledger.push(clock::instant(), priority, Write { record, transitions: Vec::new() }).is_err() {
             self.forget_view();
         }
     }
 
     /// The view is rebuilt from the index once it answers again; who ended meanwhile was perhaps never in it.
     pub(super) fn forget_view(&mut self) {
-        self.live.ledger.clear();
-        self.view_lost = true;
+        self.view.sink.ledger.clear();
+        self.view.lost = true;
         self.endings.clear();
     }
 
@@ -386,7 +385,7 @@ impl RegistryActor {
 
     /// The store that answers for the records: another than the journal, or the journal itself.
     pub(super) fn sink_of_records(&mut self) -> &mut Sink {
-        self.records.as_mut().unwrap_or(&mut self.journal)
+        self.records.as_mut().map_or(&mut self.journal, |records| &mut records.sink)
     }
 
     fn forget_user(&mut self, username: &str) {

@@ -7,7 +7,7 @@ use std::{
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
-use super::RegistryActor;
+use super::{RegistryActor, outbox::Records};
 use crate::{
     actor::{Settings, clock, stores::Hindrance},
     core::{
@@ -180,15 +180,14 @@ impl RegistryActor {
                 registry.journal_answered(&outcome, since, ctx);
             }));
         }
-        let Some(records) = self.stores.records.clone() else { return };
-        if std::mem::replace(&mut self.renewing_records, true) {
+        let (Some(known), Some(records)) = (&mut self.records, self.stores.records.clone()) else { return };
+        if std::mem::replace(&mut known.renewing, true) {
             return;
         }
         // Before it is sent: the answer may be late, and the lease is not younger for it.
         let sent = clock::boottime();
         let renewal = renew(records, self.settings.clone());
         ctx.spawn(renewal.into_actor(self).map(move |outcome, registry, ctx| {
-            registry.renewing_records = false;
             registry.records_answered(outcome, sent, ctx);
         }));
         self.watch_outbox(ctx);
@@ -208,7 +207,8 @@ impl RegistryActor {
     }
 
     fn records_answered(&mut self, outcome: Result<(), StoreError>, sent: Duration, ctx: &mut Context<Self>) {
-        let Some(sink) = &mut self.records else { return };
+        let Some(Records { sink, renewing, .. }) = &mut self.records else { return };
+        *renewing = false;
         match outcome {
             Ok(()) => {
                 sink.wake();

@@ -10,6 +10,7 @@ use actix::Context;
 use super::{
     Announcement, RegistryActor,
     life::{Earlier, Recovery},
+    outbox::Records,
     sink::Sink,
 };
 use crate::{
@@ -104,7 +105,7 @@ impl RegistryActor {
     fn stands(&self, Fix { action, id, record, .. }: &Fix, departed: &Departed) -> bool {
         let served = self.index.get(id).is_some_and(|entry| !entry.record.is_closed());
         let known = self.index.contains_key(id);
-        let shown = self.live.ledger.peek(*id).is_none();
+        let shown = self.view.sink.ledger.peek(*id).is_none();
         match action {
             Action::Republish => served && shown,
             Action::Rewrite | Action::AlarmServing => served && !self.is_on_its_way(*id),
@@ -113,7 +114,7 @@ impl RegistryActor {
                 record.is_some() && !known && !departed.has(*id) && !self.is_on_its_way(*id)
             }
             Action::Infer => {
-                let untold = |sink: &Sink| sink.is_up() && sink.ledger.peek(*id).is_none();
+                let untold = |Records { sink, .. }: &Records| sink.is_up() && sink.ledger.peek(*id).is_none();
                 record.is_some() && !departed.has(*id) && self.records.as_ref().is_some_and(untold)
             }
             Action::Tombstone => record.as_ref().is_some_and(Record::is_closed) && !known && shown,
@@ -126,7 +127,7 @@ impl RegistryActor {
         match (action, own, record) {
             (Action::Republish, Some(record), _) | (Action::Tombstone, None, Some(record)) => {
                 let write = Write { record, transitions: Vec::new() };
-                Self::push_repair(&mut self.live, write);
+                Self::push_repair(&mut self.view.sink, write);
             }
             (Action::Rewrite, Some(record), _) => {
                 Self::push_repair(self.sink_of_records(), Write { record, transitions: history });
@@ -166,9 +167,9 @@ impl RegistryActor {
 
     /// Whether a store is still to be told something of this session.
     fn is_on_its_way(&self, id: SessionId) -> bool {
-        let behind = self.is_unread();
-        let records = self.records.as_ref().is_some_and(|sink| behind || sink.ledger.peek(id).is_some());
-        records || self.journal.ledger.peek(id).is_some() || self.live.ledger.peek(id).is_some()
+        let waits = |sink: &Sink| sink.ledger.peek(id).is_some();
+        let records = self.records.as_ref().is_some_and(|records| records.is_unread() || waits(&records.sink));
+        records || waits(&self.journal) || waits(&self.view.sink)
     }
 
     fn close_stray(&mut self, action: Action, record: Record, history: Vec<Transition>, ctx: &mut Context<Self>) {

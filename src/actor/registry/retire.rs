@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::task::spawn_blocking;
 
-use super::RegistryActor;
+use super::{RegistryActor, sink::Sink};
 use crate::{
     actor::{Settings, clock},
     core::record::{Record, SessionId, UtcMicros, micros},
@@ -72,8 +72,9 @@ impl RegistryActor {
     /// Once a second: removes the next batch if one is due.
     pub(super) fn retire(&mut self, ctx: &mut Context<Self>) {
         let Some(retention) = self.retirement.retention.filter(|_| self.shutting_down.is_empty()) else { return };
-        let records = self.records.as_ref().is_none_or(|sink| sink.ledger.is_empty() && sink.is_up());
-        let idle = self.journal.ledger.is_empty() && self.journal.is_up() && records && !self.refilling;
+        let rests = |sink: &Sink| sink.ledger.is_empty() && sink.is_up();
+        let records = self.records.as_ref().is_none_or(|records| rests(&records.sink) && !records.is_reading());
+        let idle = rests(&self.journal) && records;
         if !self.retirement.is_due(idle) {
             return;
         }

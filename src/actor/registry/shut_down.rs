@@ -3,7 +3,7 @@
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::sync::oneshot;
 
-use super::{RegistryActor, sink::Sink};
+use super::{RegistryActor, outbox::Records, sink::Sink};
 use crate::core::record::{EndReason, SessionId};
 
 impl RegistryActor {
@@ -21,14 +21,16 @@ impl RegistryActor {
     /// Answers who asked for it, if nothing is open and every store that answers has everything; the node has left then.
     pub(super) fn answer_shutdown(&mut self, ctx: &mut Context<Self>) {
         let done = |sink: &Sink, unread: bool| sink.ledger.is_empty() && !unread || !sink.is_up();
-        let others = done(&self.live, false) && self.records.as_ref().is_none_or(|sink| done(sink, self.is_unread()));
+        let recorded = |records: &Records| done(&records.sink, records.is_unread());
+        let others = done(&self.view.sink, false) && self.records.as_ref().is_none_or(recorded);
         if self.shutting_down.is_empty() || !self.index.is_empty() || !self.journal.ledger.is_empty() || !others {
             return;
         }
         let asking = std::mem::take(&mut self.shutting_down);
         let (records, settings) = (self.stores.records.clone(), self.settings.clone());
         // What is still in the outbox is open in the records: this node has not left before it is told.
-        let whole = !self.is_unread() && self.records.as_ref().is_none_or(|sink| sink.ledger.is_empty());
+        let told = |records: &Records| records.sink.ledger.is_empty() && !records.is_unread();
+        let whole = self.records.as_ref().is_none_or(told);
         let leaving = async move {
             if let Some(records) = records.filter(|_| whole)
                 && let Err(error) = records.leave(settings.node.clone(), settings.incarnation.clone()).await

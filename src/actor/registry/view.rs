@@ -5,9 +5,9 @@ use std::{collections::HashSet, time::Duration};
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
-use super::{Place, RegistryActor, VIEW_LEASE};
+use super::{Place, RegistryActor, VIEW_LEASE, sink::Sink};
 use crate::{
-    actor::{clock, stores::Stores},
+    actor::{clock, pulse::Marks, stores::Stores},
     core::{
         ledger::Priority,
         record::{Epoch, NodeId, Record, SessionId, UtcMicros},
@@ -19,16 +19,41 @@ use crate::{
 /// carries these in turn.
 const BEATS: usize = 5_000;
 
+/// The live view as it is told.
+pub(super) struct View {
+    pub sink: Sink,
+    /// Which sessions gave a sign of life.
+    marks: Marks,
+    /// Signs of life are on their way into it.
+    beating: bool,
+    /// The renewal of the lease in it is under way.
+    renewing: bool,
+    /// It lacks something, and is told everything once it answers.
+    pub lost: bool,
+}
+
+impl View {
+    pub(super) fn new(sink: Sink, marks: Marks) -> Self {
+        Self { sink, marks, beating: false, renewing: false, lost: false }
+    }
+
+    /// What was under way went with a failed context, and waits again.
+    pub(super) fn recall(&mut self) {
+        self.sink.ledger.recall();
+        (self.beating, self.renewing) = (false, false);
+    }
+}
+
 impl RegistryActor {
     /// Carries the signs of life since the last time into the live view, all in one.
     pub(super) fn beat(&mut self, ctx: &mut Context<Self>) {
-        if self.beating || !self.live.is_up() {
+        if self.view.beating || !self.view.sink.is_up() {
             return;
         }
         let now = clock::now();
         let mut beats: Vec<(SessionId, UtcMicros)> = Vec::new();
         while beats.len() < BEATS {
-            let Some(id) = self.marks.take() else { break };
+            let Some(id) = self.view.marks.take() else { break };
             if let Some(Place::Running { beat, .. }) = self.index.get(&id).map(|entry| &entry.place) {
                 let seen = beat.look();
                 beats.extend(seen.map(|at| (id, now.utc_of(at))));
@@ -37,37 +62,37 @@ impl RegistryActor {
         if beats.is_empty() {
             return;
         }
-        self.beating = true;
+        self.view.beating = true;
         let live = self.stores.live.clone();
         let beating = async move { live.beat(beats).await };
         ctx.spawn(beating.into_actor(self).map(|outcome, registry, _| {
-            registry.beating = false;
+            registry.view.beating = false;
             // The next heartbeat says more than this one.
             if let Err(error) = outcome {
-                registry.live.fails(&error, Duration::ZERO);
+                registry.view.sink.fails(&error, Duration::ZERO);
             }
         }));
     }
 
     /// Renews this node's lease in the view, which tells whether the view still has everything.
     pub(super) fn renew_view(&mut self, ctx: &mut Context<Self>) {
-        if std::mem::replace(&mut self.renewing_view, true) {
+        if std::mem::replace(&mut self.view.renewing, true) {
             return;
         }
         let live = self.stores.live.clone();
         let renewal = async move { live.renew_lease(clock::utc()).await };
         ctx.spawn(renewal.into_actor(self).map(|outcome, registry, ctx| {
-            registry.renewing_view = false;
+            registry.view.renewing = false;
             match outcome {
                 Ok(whole) => {
-                    registry.live.wake();
-                    let lost = std::mem::take(&mut registry.view_lost);
+                    registry.view.sink.wake();
+                    let lost = std::mem::take(&mut registry.view.lost);
                     if lost || !whole {
                         registry.rebuild(ctx);
                     }
                     registry.flush(ctx);
                 }
-                Err(error) => registry.live.fails(&error, Duration::ZERO),
+                Err(error) => registry.view.sink.fails(&error, Duration::ZERO),
             }
             registry.answer_shutdown(ctx);
         }));
@@ -84,7 +109,7 @@ impl RegistryActor {
         open.sort_unstable_by_key(|record| record.id);
         for record in open {
             let write = Write { record, transitions: Vec::new() };
-            if self.live.ledger.push(now, Priority::Repair, write).is_err() {
+            if self.view.sink.ledger.push(now, Priority::Repair, write).is_err() {
                 return self.forget_view();
             }
         }
@@ -96,15 +121,15 @@ impl RegistryActor {
                 registry.observations.store_divergence.set(i64::try_from(closed.len()).unwrap_or(i64::MAX));
                 for record in closed {
                     let write = Write { record, transitions: Vec::new() };
-                    if registry.live.ledger.push(clock::instant(), Priority::Repair, write).is_err() {
-                        registry.view_lost = true;
+                    if registry.view.sink.ledger.push(clock::instant(), Priority::Repair, write).is_err() {
+                        registry.view.lost = true;
                     }
                 }
                 registry.flush(ctx);
             }
             Err(error) => {
                 tracing::warn!(%error, "the live view could not be compared; it is tried again");
-                registry.view_lost = true;
+                registry.view.lost = true;
             }
         }));
     }
