@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 use pulsegate::{
-    core::record::{Authority, Durable, Epoch, NodeId, Record, SessionId, Status, UtcMicros},
+    core::record::{Birth, Epoch, NodeId, Record, SessionId, Status, UtcMicros},
     store::{RecordStore, Write, mysql::MySqlStore, sqlite::SqliteStore},
 };
 
@@ -127,7 +127,7 @@ fn id(n: usize) -> SessionId {
 fn record(n: usize, version: u64) -> Record {
     let start_time = UtcMicros(1_700_000_000_000_000 + n as i64 * 1_000);
     let seen = Some(UtcMicros(start_time.0 + version as i64));
-    Record {
+    let birth = Birth {
         id: id(n),
         username: format!("user-{}", n % 100),
         target: format!("web-{}", n % 50),
@@ -136,21 +136,16 @@ fn record(n: usize, version: u64) -> Record {
         client_ip: IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7)),
         node: NodeId("gateway-1".to_owned()),
         epoch: Epoch(1),
-        version,
-        authority: Authority::Observed,
-        status: Status::Active,
-        end_reason: None,
-        exit_status: None,
         start_time,
+        recording: None,
+    };
+    Record {
+        version,
+        status: Status::Active,
         last_seen_at: seen,
         last_input_at: seen,
-        end_time: None,
-        detected_at: None,
         bytes_in: version * 100,
         bytes_out: version * 10_000,
-        watchers: 0,
-        controlled_by: None,
-        recording: None,
-        durable: Durable::Records,
+        ..Record::connecting(birth)
     }
 }

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     core::{
-        record::{Authority, Durable, EndReason, Record, SessionId, Status},
+        record::{Birth, EndReason, Record, SessionId, Status},
         target,
     },
     ssh::Size,
@@ -92,7 +92,7 @@ impl Gateway {
         let start = clock::utc();
         let id = SessionId::new(start, world::draw());
         let recording = self.recording_of(&request.target, id, start);
-        let record = Box::new(Record {
+        let record = Box::new(Record::connecting(Birth {
             id,
             username: request.username.clone(),
             target: request.target.clone(),
@@ -101,23 +101,9 @@ impl Gateway {
             client_ip: request.client_ip,
             node: self.parts.settings.node.clone(),
             epoch: self.parts.settings.epoch,
-            version: 1,
-            authority: Authority::Observed,
-            status: Status::Connecting,
-            end_reason: None,
-            exit_status: None,
             start_time: start,
-            last_seen_at: None,
-            last_input_at: None,
-            end_time: None,
-            detected_at: None,
-            bytes_in: 0,
-            bytes_out: 0,
-            watchers: 0,
-            controlled_by: None,
             recording,
-            durable: Durable::Records,
-        });
+        }));
         let (request, gateway) = (Box::new(request), self.clone());
         // A task of its own: whoever asks may hang up before the answer, and what is open then is dialled all the same.
         let opening = actix::spawn(async move {

@@ -4,6 +4,10 @@
 use std::{cmp::Reverse, net::IpAddr};
 
 pub use super::name::{Epoch, Incarnation, NodeId, NotAWord, SessionId, UtcMicros, micros};
+pub use birth::Birth;
+
+/// How it begins.
+mod birth;
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal,)+ }) => {

@@ -6,7 +6,7 @@
 
 use std::{net::Ipv4Addr, sync::LazyLock};
 
-use pulsegate::core::record::{Authority, Durable, EndReason, Epoch, NodeId, Record, SessionId, Status, UtcMicros};
+use pulsegate::core::record::{Authority, Birth, EndReason, Epoch, NodeId, Record, SessionId, Status, UtcMicros};
 
 /// Most sessions, readers and renewals under way that a [`Bounds`] can ask for.
 pub const MOST: usize = 2;
@@ -119,7 +119,7 @@ static RANKS: LazyLock<[[[u64; 4]; 2]; 2]> = LazyLock::new(|| {
 });
 
 fn record(status: Status, authority: Authority, version: u64) -> Record {
-    Record {
+    let birth = Birth {
         id: SessionId::new(UtcMicros(0), [0; 10]),
         username: String::new(),
         target: String::new(),
@@ -128,23 +128,11 @@ fn record(status: Status, authority: Authority, version: u64) -> Record {
         client_ip: Ipv4Addr::LOCALHOST.into(),
         node: NodeId(String::new()),
         epoch: Epoch(1),
-        version,
-        authority,
-        status,
-        end_reason: (status == Status::Closed).then_some(EndReason::NodeLost),
-        exit_status: None,
         start_time: UtcMicros(0),
-        last_seen_at: None,
-        last_input_at: None,
-        end_time: None,
-        detected_at: None,
-        bytes_in: 0,
-        bytes_out: 0,
-        watchers: 0,
-        controlled_by: None,
         recording: None,
-        durable: Durable::Records,
-    }
+    };
+    let end_reason = (status == Status::Closed).then_some(EndReason::NodeLost);
+    Record { version, authority, status, end_reason, ..Record::connecting(birth) }
 }
 
 /// What was acknowledged and is not in the journal.
