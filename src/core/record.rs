@@ -108,7 +108,7 @@ pub enum ExitStatus {
 }
 
 /// The bits of a rank that hold the version.
-const VERSIONS: u64 = (1 << 48) - 1;
+const VERSION_MASK: u64 = (1 << 48) - 1;
 
 words! {
     /// Where a record has become durable.
@@ -193,7 +193,7 @@ impl Record {
             Status::Active | Status::Detached | Status::Lost => 1,
             Status::Closed => 2,
         };
-        let version = self.version.min(VERSIONS);
+        let version = self.version.min(VERSION_MASK);
         (phase << 50) + ((self.authority as u64) << 48) + version
     }
 
@@ -245,7 +245,7 @@ pub struct Write {
 impl Write {
     /// Closes what a start of its node left open that is over for sure: the end is the last evidence of life; `detail` says
     /// how the end came to be known, and `authority` whether by its own node or by another.
-    pub fn lost(mut record: Record, authority: Authority, now: UtcMicros, detail: String) -> Self {
+    pub fn close_as_node_lost(mut record: Record, authority: Authority, now: UtcMicros, detail: String) -> Self {
         record.version += 1;
         record.authority = authority;
         record.status = Status::Closed;
@@ -260,7 +260,7 @@ impl Write {
 impl Transition {
     /// The version it led to.
     pub fn version(&self) -> u64 {
-        self.rank & VERSIONS
+        self.rank & VERSION_MASK
     }
 }
 

@@ -141,7 +141,7 @@ impl RegistryActor {
             }
             (Action::Infer, _, Some(record)) => {
                 // What finds no room is found again by the next sweep.
-                self.tell_others(Write::lost(record, Authority::Inferred, clock::utc(), INFERRED.into()));
+                self.tell_others(Write::close_as_node_lost(record, Authority::Inferred, clock::utc(), INFERRED.into()));
             }
             // People are told by whoever sweeps; the rest did not stand.
             (
@@ -181,7 +181,7 @@ impl RegistryActor {
         }
         let write = if action == Action::CloseEarlier {
             let detail = Earlier::than(&self.settings, &self.stores).found(&record);
-            Write::lost(record, Authority::Observed, now, detail)
+            Write::close_as_node_lost(record, Authority::Observed, now, detail)
         } else {
             tracing::error!(session_id = %id, "a session stood open without an actor; it is closed");
             let Some(Announcement { record, transition }) = self.closing(&record, EndReason::ActorFailed, STRAY.into())

@@ -211,7 +211,7 @@ async fn what_a_node_that_left_is_still_shown_to_serve_leaves_the_view_too() {
     let epoch = remote.begin_epoch(node.clone(), start.clone(), Epoch(0), UtcMicros(1)).await.unwrap();
     let other = Record { node: node.clone(), ..stray(&house.find(id).await, epoch, 3) };
     // It was closed and told to the records; its view did not answer.
-    let end = Write::lost(other.clone(), Authority::Observed, UtcMicros(2), "ended by a test".into());
+    let end = Write::close_as_node_lost(other.clone(), Authority::Observed, UtcMicros(2), "ended by a test".into());
     remote.apply(vec![end]).await.unwrap();
     house.live.apply(vec![other.clone()]).await.unwrap();
     remote.leave(node, start).await.unwrap();

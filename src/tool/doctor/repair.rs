@@ -70,7 +70,7 @@ pub async fn repair(
 /// Closes an orphan.
 fn lost(shelf: &Shelf, orphan: Record, now: UtcMicros) -> Write {
     let detail = found_with_recording(shelf, &orphan);
-    Write::lost(orphan, Authority::Observed, now, detail)
+    Write::close_as_node_lost(orphan, Authority::Observed, now, detail)
 }
 
 /// How the end of an orphan came to be known, and the seal of its recording, which nobody writes any more.

@@ -98,7 +98,7 @@ pub(in crate::actor::registry) async fn recover(
         let now = clock::utc();
         let lost = |record| {
             let detail = earlier.found(&record);
-            Write::lost(record, Authority::Observed, now, detail)
+            Write::close_as_node_lost(record, Authority::Observed, now, detail)
         };
         let ends: Vec<Write> = orphans.into_iter().map(lost).collect();
         journal.apply(ends.clone()).await?;
@@ -148,7 +148,7 @@ pub(super) async fn recover_records(
                 Some(record) => ended.push(Write { record, transitions: Vec::new() }),
                 None => {
                     let detail = earlier.found(&orphan);
-                    unknown.push(Write::lost(orphan, Authority::Observed, now, detail));
+                    unknown.push(Write::close_as_node_lost(orphan, Authority::Observed, now, detail));
                 }
             }
         }
