@@ -9,8 +9,9 @@
 
 use std::time::{Duration, Instant};
 
-/// The first probe may come this part of the interval before its time.
-const EARLY: u32 = 50;
+/// By how much a first probe may come early: the interval divided by this. Of the usual 5 s that is 100 ms, from one tick
+/// of the timers to the next, so that whoever is due at the next one is asked at this one; it adds 2 % of probes at most.
+const LEEWAY_DIVISOR: u32 = 50;
 
 /// How a peer is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +81,7 @@ impl Liveness {
     /// peers that are asked at nearly the same time are asked at one.
     pub fn poll(&mut self, now: Instant) -> Option<Verdict> {
         let Some(due) = self.due else { return self.speak(now) };
-        let early = if self.sent == 0 { self.rule.interval / EARLY } else { Duration::ZERO };
+        let early = if self.sent == 0 { self.rule.interval / LEEWAY_DIVISOR } else { Duration::ZERO };
         if due > now + early {
             return None;
         }

@@ -36,7 +36,7 @@ pub use crate::core::people::ADMIN;
 
 /// How far the clock of the gateway that opens a session may be behind that of the one where its user was made: as far as clocks
 /// differ at a sign-in with a provider, which makes users who open at once.
-const CLOCKS: Duration = Duration::from_secs(60);
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
 /// Who is calling, as they were when the request came. As an extractor it fails with 401 where [`guard`] has let nobody in.
 #[derive(Debug, Clone)]
@@ -87,7 +87,7 @@ impl Caller {
             Via::Gateway | Via::Cookie(..) | Via::Header => of_role,
         };
         let made_at = directory.users.get(&*user).map(|user| user.created_at);
-        let since = made_at.map(|at| UtcMicros(at.0.saturating_sub(micros(CLOCKS))));
+        let since = made_at.map(|at| UtcMicros(at.0.saturating_sub(micros(CLOCK_SKEW))));
         // Whoever was made while a clock was far ahead would own nothing until that moment comes.
         let since = since.filter(|since| *since <= (state.settings.utc)());
         Some(Self { user, via, reach, rights, since })
@@ -369,9 +369,9 @@ mod tests {
             caller(&state, user).0.owns(&Record { username: username.to_owned(), start_time, ..record() })
         };
         assert!(owns("user", "user", Duration::ZERO) && !owns("user", "viewer", Duration::ZERO));
-        assert!(owns("user", "user", CLOCKS), "the clock of another gateway may be behind");
-        assert!(!owns("user", "user", CLOCKS + Duration::from_micros(1)));
-        assert!(owns(ADMIN, ADMIN, CLOCKS * 1_000), "nobody else ever had that name");
+        assert!(owns("user", "user", CLOCK_SKEW), "the clock of another gateway may be behind");
+        assert!(!owns("user", "user", CLOCK_SKEW + Duration::from_micros(1)));
+        assert!(owns(ADMIN, ADMIN, CLOCK_SKEW * 1_000), "nobody else ever had that name");
     }
 
     async fn admitted(state: &web::Data<State>, proof: Proof, request: TestRequest) -> u16 {
