@@ -98,7 +98,7 @@ mod tests {
     use super::*;
     use crate::{
         actor::{
-            child::{Child, supervise},
+            child::{Child, ChildSpec, supervise},
             mailbox::Mailbox,
             observe::Observations,
             supervisor::SupervisorActor,
@@ -137,10 +137,11 @@ mod tests {
         let supervisor = Mailbox::new(Context::<SupervisorActor>::new().address().recipient(), meter);
         let (rings, mut heard) = mpsc::unbounded_channel();
         let clumsy = Clumsy { alarm: Alarm::default(), has_failed: false, rings };
-        let (child, policy) = (Child { actor: "clumsy", id: "clumsy".into() }, Policy::Permanent);
-        let restarts = Restarts::new(policy, 5, Duration::from_secs(10));
+        let child = Child { actor: "clumsy", id: "clumsy".into() };
+        let restarts = Restarts::new(Policy::Permanent, 5, Duration::from_secs(10));
+        let spec = ChildSpec { child, restarts, supervisor, session: None, given_up: Box::new(|| panic!("given up")) };
         let begun = tokio::time::Instant::now();
-        supervise(child, Context::new(), clumsy, restarts, supervisor, None, || panic!("given up"));
+        supervise(spec, Context::new(), clumsy);
         tokio::time::timeout(Duration::from_secs(60), heard.recv()).await.unwrap().unwrap();
         assert_eq!(begun.elapsed().as_secs(), 10, "what it armed before it failed rings no more");
         assert!(tokio::time::timeout(Duration::from_secs(60), heard.recv()).await.is_err(), "once");

@@ -19,19 +19,26 @@ pub struct Child {
     pub id: String,
 }
 
-/// Starts `actor` in `context` on this thread and keeps it running as `restarts` allows; its birth, each failure and the end
-/// are told to the supervisor. A `session` leaves its address with it. `given_up` runs if it failed beyond its intensity.
-pub fn supervise<A>(
-    child: Child,
-    context: Context<A>,
-    actor: A,
-    mut restarts: Restarts,
-    supervisor: Mailbox<SupervisorMessage>,
-    session: Option<Mailbox<SessionMessage>>,
-    given_up: impl FnOnce() + 'static,
-) where
+/// How a child is supervised (OTP's child specification).
+pub struct ChildSpec {
+    /// Who it is.
+    pub child: Child,
+    /// Which of its endings are followed by a restart.
+    pub restarts: Restarts,
+    /// Told of its birth, each failure and the end.
+    pub supervisor: Mailbox<SupervisorMessage>,
+    /// Where it hears: of a session, whose address is left with the supervisor.
+    pub session: Option<Mailbox<SessionMessage>>,
+    /// Runs if it failed beyond its intensity.
+    pub given_up: Box<dyn FnOnce()>,
+}
+
+/// Starts `actor` in `context` on this thread and keeps it running.
+pub fn supervise<A>(spec: ChildSpec, context: Context<A>, actor: A)
+where
     A: Actor<Context = Context<A>> + Supervised,
 {
+    let ChildSpec { child, mut restarts, supervisor, session, given_up } = spec;
     let address = context.address();
     let mut running = context.into_future(actor);
     let mut reports = Reports { supervisor, last: None };
@@ -137,19 +144,20 @@ mod tests {
 
     #[actix_rt::test]
     async fn an_actor_that_nobody_addresses_is_restarted() {
-        let (restarts, gave_up) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+        let (restarted, gave_up) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
         let meter = Observations::default().meters.supervisor.clone();
         let supervisor = Mailbox::new(Context::<SupervisorActor>::new().address().recipient(), meter);
-        let (lonely, given_up) = (Lonely { restarts: restarts.clone() }, gave_up.clone());
+        let (lonely, given_up) = (Lonely { restarts: restarted.clone() }, gave_up.clone());
         let child = Child { actor: "lonely", id: "lonely".into() };
-        let policy = Restarts::new(Policy::Permanent, 5, Duration::from_secs(10));
-        supervise(child, Context::new(), lonely, policy, supervisor, None, move || given_up.set(true));
+        let restarts = Restarts::new(Policy::Permanent, 5, Duration::from_secs(10));
+        let given_up = Box::new(move || given_up.set(true));
+        supervise(ChildSpec { child, restarts, supervisor, session: None, given_up }, Context::new(), lonely);
         let eventually = async {
-            while restarts.get() == 0 && !gave_up.get() {
+            while restarted.get() == 0 && !gave_up.get() {
                 tokio::task::yield_now().await;
             }
         };
         tokio::time::timeout(Duration::from_secs(20), eventually).await.unwrap();
-        assert_eq!((restarts.get(), gave_up.get()), (1, false));
+        assert_eq!((restarted.get(), gave_up.get()), (1, false));
     }
 }

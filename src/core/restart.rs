@@ -13,7 +13,8 @@ pub enum Policy {
     Permanent,
     /// Restarted after a failure only.
     Transient,
-    /// Never restarted.
+    /// Never restarted: for what its asker can ask for again, as a trial of a target, were that an actor. No child of a
+    /// gateway is temporary.
     Temporary,
 }
 

@@ -10,7 +10,7 @@ use crate::{
     actor::{
         Parts, Settings,
         audit::Audit,
-        child::{Child, supervise},
+        child::{Child, ChildSpec, supervise},
         mailbox::Mailbox,
         nodes::{self, NodesActor},
         observe::Observations,
@@ -69,14 +69,15 @@ impl Gateway {
         let meters = &observations.meters;
         let supervisor = Mailbox::new(supervisor_context.address().recipient(), meters.supervisor.clone());
         let registry = Mailbox::new(registry_context.address().recipient(), meters.registry.clone());
-        let single = |actor| Child { actor, id: String::from(actor) };
-        let restarts = || Restarts::new(Policy::Permanent, INTENSITY.0, INTENSITY.1);
-        let fall = || {
-            let collapse = collapse.clone();
-            move || collapse(Collapse::ActorFailed)
+        let permanent = |actor| {
+            let child = Child { actor, id: String::from(actor) };
+            let restarts = Restarts::new(Policy::Permanent, INTENSITY.0, INTENSITY.1);
+            let (supervisor, collapse) = (supervisor.clone(), collapse.clone());
+            let given_up = Box::new(move || collapse(Collapse::ActorFailed));
+            ChildSpec { child, restarts, supervisor, session: None, given_up }
         };
         let actor = SupervisorActor::new(observations.clone());
-        supervise(single(supervisor::KIND), supervisor_context, actor, restarts(), supervisor.clone(), None, fall());
+        supervise(permanent(supervisor::KIND), supervisor_context, actor);
         let (pulse, marks) = pulse::pulse();
         let shared = Shared::default();
         let fenced: Arc<dyn Fn() + Send + Sync> = {
@@ -85,26 +86,28 @@ impl Gateway {
         };
         let (told, heard) = (shared.clone(), observations.clone());
         let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, told, heard, fenced);
-        supervise(single(registry::KIND), registry_context, actor, restarts(), supervisor.clone(), None, fall());
+        supervise(permanent(registry::KIND), registry_context, actor);
         StallDetector::current(&observations);
         let (seeing, seen) = watch::channel(Arc::default());
         if let Some(records) = stores.records.clone() {
             let (settings, registry) = (settings.clone(), registry.clone());
             let actor = NodesActor::new(settings, stores.clone(), records, registry, &observations, seeing);
-            supervise(single(nodes::KIND), Context::new(), actor, restarts(), supervisor.clone(), None, fall());
+            supervise(permanent(nodes::KIND), Context::new(), actor);
         }
         let context = Context::<ReconcilerActor>::new();
         let sweeps = Mailbox::new(context.address().recipient(), observations.meters.reconciler.clone());
         let (told, heard) = (registry.clone(), observations.clone());
         let actor = ReconcilerActor::new(settings.clone(), stores.clone(), told, seen.clone(), heard);
-        supervise(single(reconciler::KIND), context, actor, restarts(), supervisor.clone(), None, fall());
+        supervise(permanent(reconciler::KIND), context, actor);
         let actor = PeopleActor::new(people.clone(), registry.clone());
-        supervise(single(people::KIND), Context::new(), actor, restarts(), supervisor.clone(), None, fall());
+        supervise(permanent(people::KIND), Context::new(), actor);
         let audit = Audit::start(stores.audit.clone());
         let tellings = Tellings::new(webhooks);
         for actor in tellings.actors(&settings.node, &stores.audit, &audit, &observations) {
             let child = Child { actor: webhooks::KIND, id: actor.name().to_owned() };
-            supervise(child, Context::new(), actor, restarts(), supervisor.clone(), None, || {});
+            // Beyond its intensity this webhook alone is told nothing more.
+            let spec = ChildSpec { child, given_up: Box::new(|| {}), ..permanent(webhooks::KIND) };
+            supervise(spec, Context::new(), actor);
         }
         let parts = Parts { settings, connector, registry, supervisor, observations, pulse, audit };
         let (phase, _) = watch::channel(Phase::Starting);

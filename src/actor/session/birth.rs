@@ -10,7 +10,7 @@ use crate::{
     actor::{
         Parts,
         alarm::Alarm,
-        child::{Child, supervise},
+        child::{Child, ChildSpec, supervise},
         clock::{self, Beat},
         gateway::OpenSession,
         mailbox::Mailbox,
@@ -60,9 +60,10 @@ pub(in crate::actor) fn start(
         parts: parts.clone(),
     };
     wire.keep(dial(parts.clone(), wire.clone(), mailbox.clone(), id, request, film));
-    let supervisor = parts.supervisor.clone();
+    let (supervisor, session) = (parts.supervisor.clone(), Some(mailbox));
     let restarts = Restarts::new(Policy::Transient, INTENSITY.0, INTENSITY.1);
-    supervise(child, context, actor, restarts, supervisor, Some(mailbox), move || bury(parts, wire, id));
+    let given_up = Box::new(move || bury(parts, wire, id));
+    supervise(ChildSpec { child, restarts, supervisor, session, given_up }, context, actor);
 }
 
 /// The address of a session that is about to start in `context`.
