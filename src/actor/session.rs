@@ -168,7 +168,7 @@ impl SessionActor {
     /// Announces a change. A close is announced until it is durable, whatever becomes of the registry meanwhile.
     fn announce(&self, mut announcement: Announcement, closed: bool) {
         let (registry, own) = (self.parts.registry.clone(), self.mailbox.clone());
-        let wire = closed.then(|| self.wire.clone());
+        let (id, wire) = (announcement.record.id, closed.then(|| self.wire.clone()));
         actix::spawn(async move {
             if let (Some(wire), Some(transition)) = (wire, &mut announcement.transition) {
                 transition.detail += &recording::seal(&wire).await;
@@ -176,7 +176,7 @@ impl SessionActor {
             let message = |durable| RegistryMessage::Announce { announcement: announcement.clone(), durable };
             if !closed {
                 if registry.insist(|| message(None)).await.is_err() {
-                    tracing::error!("no registry is there for an announcement");
+                    tracing::error!(session_id = %id, "no registry is there for an announcement");
                 }
                 return;
             }
@@ -328,13 +328,14 @@ impl SessionActor {
     /// Announces everything the registry's index needs: where the session hears, its signs of life, its record.
     fn announce_whole(&self, announcement: Announcement) {
         let (registry, mailbox, beat) = (self.parts.registry.clone(), self.mailbox.clone(), self.wire.beat.clone());
+        let id = announcement.record.id;
         let request = move || {
             let (announcement, mailbox, beat) = (announcement.clone(), mailbox.clone(), beat.clone());
             RegistryMessage::Adopt { announcement, mailbox, beat }
         };
         actix::spawn(async move {
             if registry.insist(request).await.is_err() {
-                tracing::error!("no registry is there for an announcement");
+                tracing::error!(session_id = %id, "no registry is there for an announcement");
             }
         });
     }
