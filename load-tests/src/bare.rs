@@ -15,7 +15,7 @@ use crate::shell::{self, Shell};
 /// A shell on a terminal of the target.
 pub struct Bare {
     channel: Channel<Msg>,
-    /// The connection ends with its handle.
+    /// Kept because dropping the handle closes the connection.
     _handle: Handle<Trusting>,
 }
 
@@ -36,12 +36,12 @@ impl Bare {
         Self::open_kept_alive(addr, None).await
     }
 
-    /// The same, and asks the target for a sign of life after so long a silence.
+    /// Like [`Bare::open`], and sends a keepalive after this much silence from the target.
     pub async fn open_kept_alive(addr: SocketAddr, keepalive_interval: Option<Duration>) -> Result<Self> {
         let config = Config {
             nodelay: true,
             keepalive_interval,
-            // The gateway's first choice, so that both sides do the same work.
+            // The gateway's first choice, so that both sides do the same cryptographic work.
             preferred: Preferred {
                 cipher: Cow::Borrowed(&[cipher::AES_128_GCM, cipher::AES_256_GCM]),
                 ..Preferred::DEFAULT

@@ -1,5 +1,5 @@
-//! Scenario: signs of life as they reach a gateway: the stamp and the mark that each costs, and the look that the registry
-//! takes at those once a second, all on one core. Knows no store.
+//! Scenario: signs of life as they reach a gateway: the time stamp and the mark that each costs, and the registry's
+//! pass over the marked sessions once a second, all on one core. Uses no store.
 
 use std::{
     collections::HashMap,
@@ -18,29 +18,29 @@ use crate::{
     report::{Goal, Report},
 };
 
-/// Signs of life a second, at least.
+/// Lower limit of signs of life per second.
 const ABSORBED: f64 = 1_000_000.0;
 
-/// Between two looks, and sessions of one look at most, as the registry's.
+/// The interval between two passes and the maximum number of sessions per pass, as in the registry.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOKED_AT: usize = 5_000;
 
-/// The wall clock of the sessions: any will do.
+/// The wall clock of the sessions, in UTC microseconds; any value will do.
 const EPOCH_START: i64 = 1_700_000_000_000_000;
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Beats {
-    /// Open sessions.
+    /// Number of open sessions.
     #[arg(long, default_value_t = 10_000)]
     pub sessions: i64,
-    /// How long, in seconds.
+    /// Duration of the measurement, in seconds.
     #[arg(long, default_value_t = 5)]
     pub seconds: u64,
 }
 
 impl Beats {
-    /// Measures.
+    /// Runs the scenario.
     pub fn run(self) -> Result<Report> {
         let (pulse, mut marks) = pulse();
         let ids = (0..self.sessions).map(|n| SessionId::new(UtcMicros(EPOCH_START + 1_000 * n), [7; 10]));

@@ -1,4 +1,4 @@
-//! Scenario: many bytes. The same flood through a bare SSH client, through the gateway and, where it is installed,
+//! Scenario: bulk output. The same flood through a bare SSH client, through the gateway and, if it is installed,
 //! through OpenSSH's client, in turns.
 
 use std::{
@@ -22,26 +22,27 @@ use crate::{
     terminal::Terminal,
 };
 
-/// The gateway's bytes per second against the bare client's, at least.
+/// Lower limit of the gateway's bytes per second, relative to the bare client's.
 const SPEED: f64 = 0.7;
 
-/// The gateway's CPU time per byte against the bare client's, at most.
+/// Upper limit of the gateway's CPU time per byte, relative to the bare client's.
 const COST: f64 = 1.4;
 
-/// What counts the bytes that a recording lacks.
+/// The metric that counts the bytes missing from recordings.
 const LOST: &str = "pulsegate_recording_lost_bytes_total";
 
-/// Bytes per second of a gateway that follows screens against one that does not, at least.
+/// Lower limit of the bytes per second of a gateway that follows screens, relative to one that does not.
 const FOLLOWED: f64 = 0.95;
 
-/// Bytes per second of a gateway that follows screens and records against one that does neither, at least.
+/// Lower limit of the bytes per second of a gateway that follows screens and records, relative to one that does
+/// neither.
 const KEPT: f64 = 0.85;
 
-/// What a gateway is told that does not record, and what one that does not follow screens.
+/// Settings of a gateway that does not record, and of one that does not follow screens.
 const UNRECORDED: (&str, &str) = ("PULSEGATE__RECORDING__ENABLED", "false");
 const UNFOLLOWED: (&str, &str) = ("PULSEGATE__SESSION__SCREENS", "false");
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Bulk {
     /// Bytes per flood.
@@ -50,12 +51,12 @@ pub struct Bulk {
     /// Floods per side.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
-    /// The recording is required: the flood waits for it, and nothing is missing in it.
+    /// Make the recording required: the flood waits for it, and it must be complete.
     #[arg(long)]
     pub required: bool,
 }
 
-/// One side's sums.
+/// The totals of one side.
 #[derive(Default)]
 struct Sum {
     bytes: u64,
@@ -84,13 +85,13 @@ impl Sum {
     }
 }
 
-/// A gateway and what its floods took.
+/// A gateway and the totals of its floods.
 struct Side {
     name: &'static str,
     gateway: Gateway,
     terminal: Terminal,
     sum: Sum,
-    /// CPU time of its browser, in seconds.
+    /// CPU time of its browser (this process), in seconds.
     browser: f64,
 }
 
@@ -112,7 +113,7 @@ impl Side {
 }
 
 impl Bulk {
-    /// Measures.
+    /// Runs the scenario.
     pub async fn run(self) -> Result<Report> {
         let mut report = Report::new("bulk");
         let target = Target::start()?;
@@ -151,7 +152,7 @@ impl Bulk {
         report.tell("CPU per byte, screens and recording / neither", cost(&recorded), "×");
         let (browser, through) = (through.browser, through.sum);
         report.tell("gateway's browser: CPU", browser / (through.bytes as f64 / 1e9), "s/GB");
-        // What is left of the goals for anything that writes on what the client reads.
+        // The part of the goals that remains for any program that forwards what the client reads.
         report.tell("speed, relay / bare", relayed.megabytes_per_second() / bare_sum.megabytes_per_second(), "×");
         report.tell("CPU per byte, relay / bare", relayed.cpu_per_gigabyte() / bare_sum.cpu_per_gigabyte(), "×");
         let speed = through.megabytes_per_second() / bare_sum.megabytes_per_second();
@@ -168,9 +169,10 @@ impl Bulk {
         Ok(report)
     }
 
-    /// What the recording lacks. One that is not required lacks what the disk was too slow for.
+    /// Reports the bytes missing from the recording. A recording that is not required loses what the disk was too slow
+    /// for.
     async fn missing(&self, gateway: &Gateway, report: &mut Report) -> Result<()> {
-        let (name, lost, metrics) = ("bytes missing in the recording", format!("{LOST} "), gateway.metrics().await?);
+        let (name, lost, metrics) = ("bytes missing from the recording", format!("{LOST} "), gateway.metrics().await?);
         let lost = metrics.lines().find_map(|line| line.strip_prefix(&lost)?.parse::<f64>().ok());
         let lost = lost.context("no such metric")?;
         if self.required {
@@ -181,7 +183,7 @@ impl Bulk {
         Ok(())
     }
 
-    /// OpenSSH's client with one flood; `None` where it is not installed. Its CPU time includes signing in.
+    /// Measures OpenSSH's client with one flood; `None` if it is not installed. Its CPU time includes signing in.
     async fn openssh(&self, port: u16) -> Result<Option<Sum>> {
         let (sender, mut receiver) = pipe::pipe()?;
         let mut command = std::process::Command::new("ssh");
@@ -193,12 +195,12 @@ impl Bulk {
             .stdout(sender.into_blocking_fd()?);
         let before = Process::own().children_cpu_seconds()?;
         let Ok(mut child) = command.spawn() else { return Ok(None) };
-        // It holds the pipe's other end too.
+        // The command holds the other end of the pipe too.
         drop(command);
         let mut piece = Vec::with_capacity(256 * 1024);
         let (mut count, mut begun) = (0, None);
         while receiver.read_buf(&mut piece).await? > 0 {
-            // Signing in is not what is measured.
+            // The time starts after signing in.
             begun.get_or_insert_with(Instant::now);
             count += piece.len() as u64;
             piece.clear();

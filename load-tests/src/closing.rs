@@ -1,5 +1,5 @@
-//! Scenario: how soon ends and opens are in the stores: at a steady rate, all at once, while MariaDB is away, and after Redis
-//! was emptied. The stores are read past the gateway.
+//! Scenario: how soon ends and opens are in the stores: at a steady rate, all at once, while MariaDB is down, and after
+//! Redis was flushed. Reads the stores directly, not through the gateway.
 
 use std::{
     cell::{Cell, RefCell},
@@ -27,31 +27,31 @@ use crate::{
     report::{Goal, Report, Samples},
 };
 
-/// Requests under way at once while many are opened.
+/// Concurrent requests while many sessions are opened.
 const AT_ONCE: usize = 64;
 
-/// Between two looks at the stores: a figure is too large by as much.
+/// Polling interval of the stores; figures are too large by up to this much.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long anything may take before it counts as never.
+/// Timeout of every step.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Closing {
-    /// Sessions that are open while others come and go.
+    /// Sessions that stay open while others come and go.
     #[arg(long, default_value_t = 1_000)]
     pub open: usize,
-    /// Sessions that end at once.
+    /// Sessions that end at the same time.
     #[arg(long, default_value_t = 2_000)]
     pub many: usize,
-    /// How long rates are held, and how long MariaDB is away, in seconds.
+    /// Duration of each rate and of MariaDB's outage, in seconds.
     #[arg(long, default_value_t = 20)]
     pub seconds: u64,
 }
 
 impl Closing {
-    /// Measures; `None` if a server is not installed, which has then been said.
+    /// Runs the scenario; `None`, after a message, if a server is not installed.
     pub async fn run(self) -> Result<Option<Report>> {
         let Some(outside) = Outside::start("closing").await? else { return Ok(None) };
         let mut report = Report::new("closing");
@@ -68,7 +68,7 @@ impl Closing {
         Ok(Some(report))
     }
 
-    /// 200 opens a second, ended as soon as they are acknowledged.
+    /// Opens 200 sessions a second and ends each as soon as its open is acknowledged.
     async fn acknowledged(&self, servers: &Servers, name: &str, goal: f64, report: &mut Report) -> Result<()> {
         let (waits, others) = (RefCell::new(Samples::default()), Cell::new(0));
         rate(200, self.seconds, || async {
@@ -78,18 +78,18 @@ impl Closing {
             let waited = begun.elapsed();
             let by_records = is_by_records(&session);
             others.set(others.get() + u32::from(!by_records));
-            // What the journal answered for it says that it was later than that, not how much.
+            // An open acknowledged by the journal shows that the records were later, but not by how much.
             waits.borrow_mut().push(if by_records { waited } else { PATIENCE });
             servers.gateway.end(id_of(&session)?).await
         })
         .await?;
         let p99 = waits.borrow_mut().quantile_us(0.99) / 1e3;
-        report.hold(format!("an open acknowledged by {name}, 200 per s, p99"), p99, "ms", Goal::AtMost(goal));
+        report.hold(format!("open acknowledged by {name} at 200/s, p99"), p99, "ms", Goal::AtMost(goal));
         report.tell(format!("opens acknowledged before {name} had them"), f64::from(others.get()), "");
         Ok(())
     }
 
-    /// 100 opens and ends a second with 1,000 others open.
+    /// Opens and ends 100 sessions a second while 1,000 others are open.
     async fn steady(&self, servers: &Servers, report: &mut Report) -> Result<()> {
         let open = RefCell::new(servers.gateway.open_many(self.open).await?);
         let ending = RefCell::new(Vec::<(String, Instant)>::new());
@@ -132,12 +132,12 @@ impl Closing {
         let p99 = took.quantile_us(0.99) / 1e6;
         report.hold("DELETE → closed in both stores, p99", p99, "s", Goal::AtMost(1.0));
         let p99 = cleanup_p99(&servers.gateway.metrics().await?)?;
-        report.hold("the same by the gateway's own histogram, p99 ≤", p99, "s", Goal::AtMost(1.0));
+        report.hold("  by the gateway's own histogram, p99 ≤", p99, "s", Goal::AtMost(1.0));
         let left = stream::iter(open.take()).map(|id| async move { servers.gateway.end(&id).await });
         left.buffer_unordered(AT_ONCE).try_collect::<()>().await
     }
 
-    /// MariaDB away for a while at 50 opens a second, each ended at once.
+    /// Opens 50 sessions a second, and ends each at once, while MariaDB is down.
     async fn away(&self, servers: &mut Servers, report: &mut Report) -> Result<()> {
         let server = servers.outside()?.mariadb.clone();
         spawn_blocking(move || server.blocking_lock().kill()).await?;
@@ -165,14 +165,14 @@ impl Closing {
             missing = opened.iter().filter(|id| !closed.contains_key(*id)).count();
             sleep(LOOK).await;
         }
-        let away = format!("MariaDB away {} s, {} opens", self.seconds, opened.len());
+        let away = format!("MariaDB down {} s, {} opens", self.seconds, opened.len());
         report.hold(format!("{away}: refused"), f64::from(refused.get()), "", Goal::AtMost(0.0));
         report.must(format!("{away}: lost"), missing as f64, "", Goal::AtMost(0.0));
         report.hold(format!("{away}: drained"), back.elapsed().as_secs_f64(), "s", Goal::AtMost(30.0));
         Ok(())
     }
 
-    /// Redis emptied with 2,000 open: the same sessions are shown and listed again, none more and none less.
+    /// Flushes Redis with 2,000 sessions open: exactly the same sessions must be shown and listed again.
     async fn emptied(&self, servers: &Servers, report: &mut Report) -> Result<()> {
         let opened = servers.gateway.open_many(self.many).await?;
         let opened = opened.iter().map(|id| id.parse::<SessionId>().with_context(|| format!("{id:?} is no session")));
@@ -184,13 +184,13 @@ impl Closing {
         redis.ask("FLUSHALL").await?;
         let shown = eventually(LOOK, is_shown).await?;
         let listed = shown + eventually(LOOK, is_listed).await?;
-        let name = format!("Redis emptied: the same {} sessions are", self.many);
+        let name = format!("Redis flushed: the same {} sessions", self.many);
         report.hold(format!("{name} shown after"), shown.as_secs_f64(), "s", Goal::AtMost(1.0));
         report.hold(format!("{name} listed after"), listed.as_secs_f64(), "s", Goal::AtMost(1.0));
         Ok(())
     }
 
-    /// The target dies, and every session with it.
+    /// Kills the target, which ends every session at the same time.
     async fn at_once(&self, servers: &mut Servers, report: &mut Report) -> Result<()> {
         servers.target.kill();
         let servers = &*servers;
@@ -202,7 +202,7 @@ impl Closing {
         });
         let took = took.await?.as_secs_f64();
         let goal = if self.many > 2_000 { 10.0 } else { 2.0 };
-        report.hold(format!("{} end at once: closed in both stores", self.many), took, "s", Goal::AtMost(goal));
+        report.hold(format!("{} ends at once: closed in both stores", self.many), took, "s", Goal::AtMost(goal));
         Ok(())
     }
 }
@@ -211,13 +211,13 @@ fn id_of(session: &Value) -> Result<&str> {
     session.get("id").and_then(Value::as_str).context("a session without an id")
 }
 
-/// Whether the records had a session when its open was acknowledged. A gateway waits for them for 50 ms, then its journal answers:
-/// no such answer is ever late, and none says anything of the records.
+/// Whether the record store acknowledged the open of a session. A gateway waits 50 ms for it, then its journal
+/// acknowledges: such an answer is never late and tells nothing about the record store.
 fn is_by_records(session: &Value) -> bool {
     session.get("durable").and_then(Value::as_str) == Some("records")
 }
 
-/// The rows of those of these sessions that are over in both stores.
+/// Returns the rows of those of these sessions that are closed in both stores.
 async fn over_in_both<'a>(servers: &Servers, ids: impl Iterator<Item = &'a str>) -> Result<BTreeMap<String, Row>> {
     let ids: BTreeSet<&str> = ids.collect();
     let Some(first) = ids.first() else { return Ok(BTreeMap::new()) };
@@ -227,14 +227,14 @@ async fn over_in_both<'a>(servers: &Servers, ids: impl Iterator<Item = &'a str>)
     Ok(over)
 }
 
-/// The rows of the sessions from this one on that are closed in the records.
+/// Returns the rows of the sessions from `first` on that are closed in the record store.
 async fn closed_in_records(servers: &Servers, first: String) -> Result<BTreeMap<String, Row>> {
     let server = servers.outside()?.mariadb.clone();
     let rows = spawn_blocking(move || rows::in_mariadb(&server.blocking_lock(), DATABASE, &first)).await??;
     Ok(rows.into_iter().filter(Row::is_closed).map(|row| (row.id.to_string(), row)).collect())
 }
 
-/// The upper bound of the bucket of the gateway's histogram in which the 99th percentile lies, in seconds.
+/// Returns the upper bound of the bucket of the gateway's histogram that holds the 99th percentile, in seconds.
 fn cleanup_p99(metrics: &str) -> Result<f64> {
     const NAME: &str = "pulsegate_session_cleanup_seconds";
     let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());

@@ -1,5 +1,5 @@
-//! Scenario: three gateways on one MariaDB and one Redis. How soon each lists what another opened or ended, how soon a
-//! session is ended from another node, and how soon the sessions of a killed node are shown as lost.
+//! Scenario: three gateways on one MariaDB and one Redis. Measures how soon each lists what another opened or ended,
+//! how soon a session is ended from another node, and how soon the sessions of a killed node are shown as lost.
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,34 +23,34 @@ use crate::{
 
 const NODES: [&str; 3] = ["node-a", "node-b", "node-c"];
 
-/// Opens and ends a second.
+/// Opens and ends per second.
 const RATE: u32 = 100;
 
-/// Between two looks at a listing: a figure is too large by as much.
+/// Polling interval of a listing; figures are too large by up to this much.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Rows of a listing that is looked at: what is opened and ended within five seconds.
+/// Rows of a polled listing: what is opened and ended within five seconds.
 const ROWS: usize = 500;
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Cluster {
-    /// How long sessions are opened and ended, in seconds.
+    /// Duration of opening and ending sessions, in seconds.
     #[arg(long, default_value_t = 20)]
     pub seconds: u64,
-    /// Sessions that are ended from another node, and then those of the node that is killed.
+    /// Sessions that are ended from another node, and sessions of the node that is killed.
     #[arg(long, default_value_t = 200)]
     pub sessions: usize,
 }
 
-/// What happened to a session, and when.
+/// The life of a session: its acknowledged open and end, with their times.
 struct Life {
     opened: Instant,
     ended: Option<Instant>,
 }
 
 impl Cluster {
-    /// Measures; `None` if a server is not installed, which has then been said.
+    /// Runs the scenario; `None`, after a message, if a server is not installed.
     pub async fn run(self) -> Result<Option<Report>> {
         let Some(outside) = Outside::start("cluster").await? else { return Ok(None) };
         let target = Target::start()?;
@@ -74,7 +74,7 @@ impl Cluster {
         Ok(Some(report))
     }
 
-    /// Each gateway's list against what was acknowledged anywhere.
+    /// Compares each gateway's list with the opens and ends that any gateway acknowledged.
     async fn listed(&self, gateways: &[Gateway], report: &mut Report) -> Result<()> {
         let (lives, done) = (RefCell::new(HashMap::<String, Life>::new()), Cell::new(false));
         let work = async {
@@ -113,19 +113,34 @@ impl Cluster {
             }
         }
         report.hold(
-            "listed on each of three after its open, p99",
+            "open listed on each of three gateways, p99",
             appeared.quantile_us(0.99) / 1e3,
             "ms",
             Goal::AtMost(250.0),
         );
-        report.hold("the same, the slowest", appeared.quantile_us(1.0) / 1e3, "ms", Goal::AtMost(1_000.0));
-        report.hold("listed as closed after its end, p99", vanished.quantile_us(0.99) / 1e3, "ms", Goal::AtMost(250.0));
-        report.hold("the same, the slowest", vanished.quantile_us(1.0) / 1e3, "ms", Goal::AtMost(1_000.0));
+        report.hold(
+            "open listed on each of three gateways, slowest",
+            appeared.quantile_us(1.0) / 1e3,
+            "ms",
+            Goal::AtMost(1_000.0),
+        );
+        report.hold(
+            "end listed on each of three gateways, p99",
+            vanished.quantile_us(0.99) / 1e3,
+            "ms",
+            Goal::AtMost(250.0),
+        );
+        report.hold(
+            "end listed on each of three gateways, slowest",
+            vanished.quantile_us(1.0) / 1e3,
+            "ms",
+            Goal::AtMost(1_000.0),
+        );
         report.must("opens and ends that a list never showed", f64::from(missed), "", Goal::AtMost(0.0));
         Ok(())
     }
 
-    /// Sessions of one node, ended on another.
+    /// Ends sessions of one node from another.
     async fn ended_elsewhere(&self, gateways: &[Gateway], report: &mut Report) -> Result<()> {
         let [owner, other, ..] = gateways else { return Ok(()) };
         let ids = owner.open_many(self.sessions).await?;
@@ -140,7 +155,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The last node dies.
+    /// Kills the last node and measures when the others list its sessions as lost.
     async fn killed(&self, gateways: &[Gateway], report: &mut Report) -> Result<()> {
         let [others @ .., victim] = gateways else { return Ok(()) };
         victim.open_many(self.sessions).await?;
@@ -155,20 +170,20 @@ impl Cluster {
             anyhow::Ok(killed.elapsed())
         });
         let slowest = futures_util::future::try_join_all(looking).await?.into_iter().max().unwrap_or_default();
-        let name = format!("{} sessions of a killed node are lost on both others after", self.sessions);
+        let name = format!("{} sessions of a killed node shown as lost", self.sessions);
         report.hold(name, slowest.as_secs_f64(), "s", Goal::AtMost(1.5));
         Ok(())
     }
 }
 
-/// When a listing first showed a session as open, and as closed.
+/// The times at which a listing first showed a session as open, and as closed.
 #[derive(Default)]
 struct Seen {
     open: Option<Instant>,
     closed: Option<Instant>,
 }
 
-/// Looks at the newest sessions on one gateway, again and again.
+/// Polls the newest sessions on one gateway.
 async fn look(
     gateway: &Gateway,
     lives: &RefCell<HashMap<String, Life>>,
@@ -189,7 +204,7 @@ async fn look(
         }
         sleep(LOOK).await;
     }
-    // What was listed before its open was acknowledged took no time.
+    // A session that was listed before its open was acknowledged counts as zero latency.
     seen.retain(|id, _| lives.borrow().contains_key(id));
     Ok(seen)
 }

@@ -1,33 +1,33 @@
-//! Chance that can be repeated. Knows nothing of what is drawn.
+//! A reproducible source of random numbers. Knows nothing of their use.
 
 use std::{ops::Range, time::Duration};
 
-/// A source of numbers that depend on its seed only, in every version of this program (splitmix64; Steele, Lea and Flood
-/// 2014).
+/// A generator whose numbers depend on its seed only, in every version of this program (splitmix64; Steele, Lea and
+/// Flood 2014).
 pub struct Dice(u64);
 
 impl Dice {
-    /// Starts the sequence of a seed.
+    /// Returns the generator of a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// A number below `limit`, which is not zero.
+    /// Returns a number below `limit`, which must not be zero.
     pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 
-    /// True once in so many times.
+    /// Returns true with a probability of 1 in `times`.
     pub fn once_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }
 
-    /// A duration of so many milliseconds.
+    /// Returns a duration in this range of milliseconds.
     pub fn millis(&mut self, range: Range<u64>) -> Duration {
         Duration::from_millis(range.start + self.next() % (range.end - range.start))
     }
 
-    /// Another sequence, of which this one decides.
+    /// Returns another generator, seeded by this one.
     pub fn split(&mut self) -> Self {
         Self(self.next())
     }
@@ -47,7 +47,7 @@ mod tests {
     #[test]
     fn a_seed_always_gives_the_same_sequence() {
         let mut dice = Dice::new(1_234_567);
-        // From the reference implementation.
+        // Values of the reference implementation.
         assert_eq!([dice.next(), dice.next()], [6_457_827_717_110_365_317, 3_203_168_211_198_807_973]);
     }
 }

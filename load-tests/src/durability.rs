@@ -1,6 +1,6 @@
-//! Scenario: gateway, Redis and MariaDB are killed (SIGKILL) at random moments under load, alone and together, and started
-//! again. What was acknowledged must be there, once, and soon be the same in every store. The judge is the log of what
-//! clients were told, against the stores as they are read past the gateway.
+//! Scenario: gateway, Redis and MariaDB are killed (SIGKILL) at random moments under load, alone and together, and
+//! restarted. What was acknowledged must exist exactly once and soon be the same in every store. The judge compares the
+//! log of acknowledgements to clients with the stores, which it reads directly.
 
 use std::{
     hash::{BuildHasher, Hasher, RandomState},
@@ -24,90 +24,91 @@ use log::Log;
 use servers::{Outside, Servers};
 use step::{ON_DISK, Step};
 
-/// What is in the stores against what was told.
+/// Comparison of the stores with the acknowledgements.
 pub mod checker;
-/// The clients.
+/// The clients that generate the load.
 mod driver;
-/// What clients were told.
+/// The log of acknowledgements.
 mod log;
-/// Rows, read past the gateway.
+/// Session rows, read directly from the stores.
 pub mod rows;
-/// What is killed.
+/// The processes that are killed.
 pub mod servers;
-/// At which of its steps.
+/// The system calls at which a process is killed.
 pub mod step;
 
-/// The gateway's name.
+/// Node name of the gateway.
 pub const NODE: &str = "durable";
 
-/// The database in MariaDB.
+/// Name of the database in MariaDB.
 pub const DATABASE: &str = "pulsegate";
 
-/// No start, open and end together make so many syncs or writes: who counts further traces nothing.
+/// Upper limit of the steps to try: a start, an open and an end together make fewer syncs or writes, so a count beyond
+/// it means that nothing is traced.
 const ENDLESS: usize = 10_000;
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args, Clone)]
 pub struct Durability {
-    /// How often something is killed.
+    /// Number of rounds; each kills something.
     #[arg(long, default_value_t = 50)]
     pub rounds: usize,
-    /// Draws what is killed, and when; another one each time if left out.
+    /// Seed for the victims and the moments; random if omitted.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// What holds the records and the live view.
+    /// Stores of the records and the live view.
     #[arg(long, value_enum, default_value_t = Kind::Mysql)]
     pub stores: Kind,
-    /// Clients that open and end sessions at once.
+    /// Clients that open and end sessions concurrently.
     #[arg(long, default_value_t = 8)]
     pub clients: usize,
-    /// Rounds from one comparison of the stores to the next.
+    /// Rounds between two comparisons of the stores.
     #[arg(long, default_value_t = 1)]
     pub check_every: usize,
-    /// Work before each kill, in milliseconds, at most.
+    /// Maximum load time before each kill, in milliseconds.
     #[arg(long, default_value_t = 800)]
     pub work_ms: u64,
-    /// The gateway dies on its way into one of its next writes, syncs or messages, and now and then once more while it starts;
-    /// needs strace.
+    /// Kill the gateway as it enters one of its next writes, syncs or messages, and sometimes once more during its
+    /// start; needs strace.
     #[arg(long)]
     pub at_steps: bool,
-    /// In place of rounds: the gateway dies on its way into each sync and write of a start, an open and an end, one after the
-    /// other; needs strace.
+    /// Instead of rounds: kill the gateway as it enters each sync and write of a start, an open and an end, one after
+    /// the other; needs strace.
     #[arg(long, conflicts_with = "at_steps")]
     pub every_step: bool,
-    /// Of these the first, second, fourth, eighth and so on.
+    /// Try only steps 1, 2, 4, 8 and so on.
     #[arg(skip)]
     pub few: bool,
 }
 
-/// The stores.
+/// The kind of the stores.
 #[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
 pub enum Kind {
-    /// The gateway's own.
+    /// The gateway's own stores.
     Embedded,
     /// MariaDB and Redis.
     Mysql,
 }
 
-/// What the rounds found.
+/// The results of the rounds.
 #[derive(Default)]
 struct Outcome {
     agreed: Samples,
     findings: Findings,
     node_lost: usize,
-    /// Gateways that died on their way into a step, and others that did before they were ready.
+    /// Gateways that died at a step, and those that died at a step before they were ready.
     at_steps: (usize, usize),
 }
 
 impl Durability {
-    /// So many rounds in short, with the gateway's own stores at its steps.
+    /// Returns a short run; with the gateway's own stores it kills at steps where tracing is possible.
     pub fn smoke(rounds: usize, stores: Kind) -> Self {
         let at_steps = stores == Kind::Embedded && step::can_trace();
         let (every_step, few) = (false, false);
         Self { rounds, seed: None, stores, clients: 8, check_every: 1, work_ms: 500, at_steps, every_step, few }
     }
 
-    /// A few of the steps of a start, an open and an end; `None` where nothing can be traced.
+    /// Returns a run over a few of the steps of a start, an open and an end; `None` if no process can be traced.
     pub fn few_steps() -> Option<Self> {
         step::can_trace().then(|| Self {
             at_steps: false,
@@ -117,7 +118,7 @@ impl Durability {
         })
     }
 
-    /// Measures; `None` if a server is not installed, which has then been said.
+    /// Runs the scenario; `None`, after a message, if a server is not installed.
     pub async fn run(self) -> Result<Option<Report>> {
         let outside = match self.stores {
             Kind::Embedded => None,
@@ -153,7 +154,7 @@ impl Durability {
                 _ = clients => bail!("the clients have nothing left to do"),
             }
         };
-        report.tell("took", begun.elapsed().as_secs_f64(), "s");
+        report.tell("duration", begun.elapsed().as_secs_f64(), "s");
         self.tell(outcome, &driver, &mut report);
         if !report.met() {
             keep(folder);
@@ -202,12 +203,12 @@ impl Durability {
         Ok(outcome)
     }
 
-    /// The gateway dies on its way into the first sync, the second and so on, until it comes through a start, an open and an
-    /// end; then into the first write. One thread's calls are counted, so that of two threads the busier one decides.
+    /// Kills the gateway as it enters its first sync, its second and so on, until it survives a start, an open and an
+    /// end; then the same with writes. Calls are counted per thread, so that of two threads the busier one decides.
     async fn each_step(&self, servers: &Servers, driver: &Driver) -> Result<Outcome> {
         let (gateway, checker) = (&servers.gateway, Checker::new(Rc::clone(&servers.gateway)));
         let mut outcome = Outcome::default();
-        // It may be gone at any moment.
+        // The gateway may be down at any moment.
         driver.change(|weather| weather.gateway = false);
         for calls in ON_DISK {
             let mut nth = 1;
@@ -242,20 +243,20 @@ impl Durability {
         let mut log = driver.log_mut();
         let (working, starting) = (outcome.at_steps.0 as f64, outcome.at_steps.1 as f64);
         if self.every_step {
-            report.must("died on the way into a sync or a write", starting + working, "", Goal::AtLeast(1.0));
-            report.tell("of them before they were ready", starting, "");
+            report.must("gateways killed at a sync or a write", starting + working, "", Goal::AtLeast(1.0));
+            report.tell("of these, before they were ready", starting, "");
         } else {
             report.tell("rounds", self.rounds as f64, "");
         }
         if self.at_steps {
-            report.tell("died on the way into a write, a sync or a message", working, "");
-            report.tell("and once more before they were ready", starting, "");
+            report.tell("gateways killed at a write, sync or message", working, "");
+            report.tell("killed once more before they were ready", starting, "");
         }
         report.tell("acknowledged opens", log.opens as f64, "");
-        report.tell("acknowledged opens by the journal alone", log.by_journal as f64, "");
+        report.tell("opens acknowledged by the journal alone", log.by_journal as f64, "");
         report.tell("acknowledged ends", log.ends as f64, "");
-        report.tell("ended by the death of their gateway", outcome.node_lost as f64, "");
-        report.tell("an open was acknowledged within, p99", log.waits.quantile_us(0.99) / 1e3, "ms");
+        report.tell("sessions ended by the death of their gateway", outcome.node_lost as f64, "");
+        report.tell("open acknowledged, p99", log.waits.quantile_us(0.99) / 1e3, "ms");
         log.breaches.iter().take(5).for_each(|breach| eprintln!("{breach}"));
         let Findings { lost, doubled, altered, orphaned, apart, waiting } = &outcome.findings;
         let promises = [
@@ -263,7 +264,7 @@ impl Durability {
             ("doubled", doubled),
             ("altered", altered),
             ("left open by a dead gateway", orphaned),
-            ("not the same in every store", apart),
+            ("different between stores", apart),
             ("stores behind", waiting),
             ("answers that broke a promise", &log.breaches),
         ];
@@ -287,7 +288,7 @@ impl Outcome {
     }
 }
 
-/// Keeps the log of what clients were told, for whoever looks for what went wrong.
+/// Keeps the log of acknowledgements on disk, to investigate what went wrong.
 fn keep(folder: TempDir) {
     eprintln!("durability: what was acknowledged is in {}", folder.keep().display());
 }

@@ -1,5 +1,6 @@
-//! Scenario: one key. A bare SSH client, a bare relay (what two more sockets and a process on the way take by themselves) and a
-//! terminal of the gateway take turns on the same target, so that whatever else the machine does falls on all.
+//! Scenario: keystroke echo latency. A bare SSH client, a bare relay (the cost of two more sockets and one process on
+//! the way) and a terminal of the gateway take turns on the same target, so that other load on the machine affects all
+//! of them.
 
 use std::time::Duration;
 
@@ -15,26 +16,27 @@ use crate::{
     target::Target,
 };
 
-/// What the gateway may add, in microseconds.
+/// Upper limits of the latency that the gateway adds, in microseconds.
 const ADDED_P50: f64 = 100.0;
 const ADDED_P99: f64 = 500.0;
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Echo {
-    /// Keys per round and side.
+    /// Keystrokes per round and side.
     #[arg(long, default_value_t = 300)]
     pub keys: usize,
-    /// Rounds; each side goes first in every other one.
+    /// Number of rounds; the sides change their order every round.
     #[arg(long, default_value_t = 10)]
     pub rounds: usize,
-    /// Pause between two keys, in milliseconds: who types does not wait for the echo, but takes longer than it.
+    /// Pause between two keystrokes, in milliseconds: a user does not wait for the echo, but types more slowly than it
+    /// returns.
     #[arg(long, default_value_t = 2)]
     pub pause_ms: u64,
 }
 
 impl Echo {
-    /// Measures.
+    /// Runs the scenario.
     pub async fn run(self) -> Result<Report> {
         let mut report = Report::new("echo");
         let target = Target::start()?;
@@ -61,11 +63,11 @@ impl Echo {
         shell::end_raw(&mut through).await?;
         for (name, share, goal) in [("p50", 0.5, ADDED_P50), ("p99", 0.99, ADDED_P99)] {
             let (bare, through) = (bare_samples.quantile_us(share), through_samples.quantile_us(share));
-            report.tell(format!("{name} bare"), bare, "µs");
+            report.tell(format!("{name} bare client"), bare, "µs");
             report.tell(format!("{name} added by a bare relay"), relayed.quantile_us(share) - bare, "µs");
             report.tell(format!("{name} through the gateway"), through, "µs");
-            report.hold(format!("{name} added"), through - bare, "µs", Goal::AtMost(goal));
-            report.tell(format!("{name} through / bare"), through / bare, "×");
+            report.hold(format!("{name} added by the gateway"), through - bare, "µs", Goal::AtMost(goal));
+            report.tell(format!("{name} gateway / bare"), through / bare, "×");
         }
         Ok(report)
     }

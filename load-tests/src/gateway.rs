@@ -1,4 +1,4 @@
-//! The gateway under test: the release binary as a process of its own, with a folder of its own, and its HTTP API as a
+//! The gateway under test: the release binary as a child process with its own data folder, and its HTTP API as a
 //! program uses it. Knows no terminal.
 
 use std::{
@@ -33,22 +33,22 @@ use crate::{
     websocket::WebSocket,
 };
 
-/// How long an answer may take.
+/// Timeout of a request.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The largest answer: a page of 500 sessions is a third of a MiB.
+/// Maximum size of an answer: a page of 500 sessions is a third of a MiB.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
-/// Requests under way at once while many are opened.
+/// Concurrent requests while many sessions are opened.
 const AT_ONCE: usize = 64;
 
-/// Between two looks whether they have been dialled.
+/// Polling interval while sessions are dialled.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// How long a gateway may take to the step that it is to die at: long enough to start, and for any that it makes once a second.
+/// Timeout for a gateway to reach its step: long enough for its start, and for any step that it takes once a second.
 const STEPS: Duration = Duration::from_secs(10);
 
-/// The only entry of its catalogue.
+/// The only entry of its target catalogue.
 const TARGET: &str = "playground";
 
 /// A gateway; dropping it stops it and removes its folder.
@@ -61,7 +61,7 @@ pub struct Gateway {
     folder: TempDir,
 }
 
-/// Where a gateway is, and what lets a page in: all that another thread needs of it.
+/// The address and credentials of a gateway: all that another thread needs to connect.
 pub struct Door {
     addr: SocketAddr,
     token: String,
@@ -79,7 +79,7 @@ impl Door {
 }
 
 impl Gateway {
-    /// Starts one whose catalogue holds `target`, with more settings as environment variables.
+    /// Starts a gateway whose catalogue holds `target`, with more settings as environment variables.
     pub fn start(target: SocketAddr, settings: &[(&str, &str)]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let token = token();
@@ -101,12 +101,12 @@ impl Gateway {
         Ok(Self { kept: RefCell::new(kept), settings, addr, token, http, folder })
     }
 
-    /// Ends it as a crash does (SIGKILL); its folder stays.
+    /// Kills it as a crash does (SIGKILL); its folder stays.
     pub fn kill(&self) {
         self.kept.borrow_mut().kill();
     }
 
-    /// Ends it on its way into a step, or where it gets that far never: some time later. Returns whether it got that far.
+    /// Kills it at a step, or after a while if it does not reach the step. Returns whether it reached it.
     pub async fn kill_at(&self, step: Step) -> Result<bool> {
         let mut tracer = step.tracer(self.process().0).spawn().context("strace cannot be started")?;
         let begun = Instant::now();
@@ -117,29 +117,28 @@ impl Gateway {
         if !died {
             self.kill();
         }
-        // It ends with what it traced.
+        // The tracer exits with the traced process.
         tracer.wait()?;
         Ok(died)
     }
 
-    /// Starts the one that was killed and ends it on its way into a step: while it starts, or as soon as it is ready. Returns
-    /// whether it was not ready yet.
+    /// Restarts the killed gateway and kills it at a step: during its start, or as soon as it is ready. Returns whether
+    /// it was not ready yet.
     pub async fn start_and_kill_at(&self, step: Step) -> Result<bool> {
         let ready = self.start_towards(step).await?;
         self.kill();
         Ok(!ready)
     }
 
-    /// Starts the one that was killed, to die on its way into a step whenever it gets that far. Returns whether it was ready
-    /// before.
+    /// Restarts the killed gateway, to die at a step whenever it reaches it. Returns whether it was ready before.
     pub async fn start_towards(&self, step: Step) -> Result<bool> {
         let mut command = step.traced(&command(&self.settings, self.folder.path())?);
         let started = spawn_blocking(move || run(&mut command)).await?;
         Ok(started.map(|(kept, _)| self.kept.replace(kept)).is_ok())
     }
 
-    /// Starts the one that was [killed](Self::kill), on the same folder, and waits until it is ready. Its settings must give
-    /// it an address of its own to listen on, or nobody finds it again.
+    /// Restarts the [killed](Self::kill) gateway on the same folder and waits until it is ready. Its settings must fix
+    /// its listen address, or its clients do not find it again.
     pub async fn start_again(&self) -> Result<()> {
         let mut command = command(&self.settings, self.folder.path())?;
         let (kept, addr) = spawn_blocking(move || run(&mut command)).await??;
@@ -148,7 +147,7 @@ impl Gateway {
         Ok(())
     }
 
-    /// Runs a command of the binary over its folder and returns whether it succeeded, and what it printed.
+    /// Runs a command of the binary on its folder; returns whether it succeeded, and its output.
     pub fn tool(&self, args: &[&str]) -> Result<(bool, String)> {
         let mut command = Command::new(binary()?);
         command
@@ -159,27 +158,27 @@ impl Gateway {
         Ok((output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 
-    /// Where recordings lie.
+    /// Returns the folder of its recordings.
     pub fn recordings(&self) -> PathBuf {
         data_dir(self.folder.path()).join("recordings")
     }
 
-    /// Its journal, an SQLite file.
+    /// Returns the path of its journal, an SQLite file.
     pub fn journal(&self) -> PathBuf {
         data_dir(self.folder.path()).join("pulsegate.db")
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&self) -> Process {
         self.kept.borrow().process()
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The secret that signs a program in.
+    /// Returns its API token.
     pub fn token(&self) -> &str {
         &self.token
     }
@@ -189,7 +188,7 @@ impl Gateway {
         self.open_on(TARGET).await
     }
 
-    /// The same on another target of its catalogue.
+    /// Opens a session on another target of its catalogue and returns its id.
     pub async fn open_on(&self, target: &str) -> Result<String> {
         let (_, session) = self.try_open_on(target).await?;
         let id = session.get("id").and_then(Value::as_str);
@@ -209,26 +208,26 @@ impl Gateway {
         self.ask(Method::DELETE, &format!("/api/v1/sessions/{id}"), None).await.map(|_| ())
     }
 
-    /// One session's status.
+    /// Returns a session's status.
     pub async fn status(&self, id: &str) -> Result<String> {
         let session = self.ask(Method::GET, &format!("/api/v1/sessions/{id}"), None).await?;
         Ok(session.get("status").and_then(Value::as_str).unwrap_or_default().to_owned())
     }
 
-    /// The ids of all sessions that are not closed.
+    /// Returns the ids of all sessions that are not closed.
     pub async fn open_sessions(&self) -> Result<BTreeSet<SessionId>> {
         let ids = self.list("connecting&status=active&status=detached").await?;
         ids.iter().map(|id| id.parse().with_context(|| format!("{id:?} is no session"))).collect()
     }
 
-    /// Opens so many sessions, many at once, and waits until all have been dialled.
+    /// Opens `count` sessions concurrently and waits until all have been dialled.
     pub async fn open_many(&self, count: usize) -> Result<Vec<String>> {
         let opened = stream::iter(0..count).map(|_| self.open()).buffer_unordered(AT_ONCE).try_collect().await?;
         eventually(LOOK, || async { Ok(self.list("connecting").await?.is_empty()) }).await?;
         Ok(opened)
     }
 
-    /// The ids of all sessions of a status, page by page.
+    /// Returns the ids of all sessions with a status, page by page.
     pub async fn list(&self, status: &str) -> Result<Vec<String>> {
         let mut ids = Vec::new();
         let mut cursor = None::<String>;
@@ -245,7 +244,7 @@ impl Gateway {
         }
     }
 
-    /// How many actors of a kind are alive.
+    /// Returns the number of live actors of a kind.
     pub async fn actors(&self, kind: &str) -> Result<u64> {
         let tree = self.ask(Method::GET, "/api/v1/actors", None).await?;
         let kinds = tree.get("kinds").and_then(Value::as_array).context("no kinds of actors")?;
@@ -253,19 +252,19 @@ impl Gateway {
         found.and_then(|kind| kind.get("alive")?.as_u64()).with_context(|| format!("no actors of kind {kind}"))
     }
 
-    /// What it takes to come in.
+    /// Returns the address and credentials for another thread.
     pub fn door(&self) -> Door {
         Door { addr: self.addr, token: self.token.clone() }
     }
 
-    /// Asks for something of its API that must succeed.
+    /// Sends a request that must succeed.
     pub async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Result<Value> {
         let (status, value) = self.request(method, path, body).await?;
         ensure!(status.is_success(), "{path}: {status} {value}");
         Ok(value)
     }
 
-    /// What it measures of itself, in Prometheus' text format.
+    /// Returns its metrics in Prometheus' text format.
     pub async fn metrics(&self) -> Result<String> {
         let request = self.http.get(format!("http://{}/metrics", self.addr)).force_close();
         let mut answer = request.send().await.map_err(|error| anyhow!("/metrics: {error}"))?;
@@ -273,14 +272,14 @@ impl Gateway {
         Ok(String::from_utf8(text.to_vec())?)
     }
 
-    /// One figure of these that has no labels.
+    /// Returns the value of a metric that has no labels.
     pub async fn metric(&self, name: &str) -> Result<f64> {
         let metrics = self.metrics().await?;
         let figure = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         Ok(figure.with_context(|| format!("no metric {name}"))?.parse()?)
     }
 
-    /// Asks to open a session and returns what is answered.
+    /// Asks to open a session and returns the answer.
     pub async fn try_open(&self) -> Result<(StatusCode, Value)> {
         self.try_open_on(TARGET).await
     }
@@ -289,9 +288,9 @@ impl Gateway {
         self.request(Method::POST, "/api/v1/sessions", Some(json!({ "target": target }))).await
     }
 
-    /// Asks, and returns whatever is answered; an error if nothing is.
+    /// Sends a request and returns the answer, whatever its status; an error if there is none.
     pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Result<(StatusCode, Value)> {
-        // A connection that is kept would count among what the gateway holds.
+        // A kept-alive connection would count among the gateway's descriptors.
         let request = self.http.request(method, format!("http://{}{path}", self.addr)).force_close();
         let sent = match body {
             Some(body) => request.send_json(&body).await,
@@ -321,7 +320,7 @@ fn command(settings: &[(String, String)], folder: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Starts a gateway and waits until it says where it is ready.
+/// Starts a gateway and waits until it reports its address.
 fn run(command: &mut Command) -> Result<(Kept, SocketAddr)> {
     let (kept, line) = Kept::start(command)?;
     let addr = line.rsplit_once("http://").and_then(|(_, addr)| addr.parse().ok());
@@ -329,7 +328,7 @@ fn run(command: &mut Command) -> Result<(Kept, SocketAddr)> {
     Ok((kept, addr))
 }
 
-/// The binary that `PULSEGATE` names, or the one beside this program.
+/// Returns the binary named by `PULSEGATE`, or the one next to this program.
 fn binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("PULSEGATE") {
         return Ok(path.into());
@@ -339,7 +338,7 @@ fn binary() -> Result<PathBuf> {
     Ok(beside)
 }
 
-/// A secret for one run; the standard library seeds its hashers from the system's randomness.
+/// Returns an API token for one run; the standard library seeds its hashers from the system's randomness.
 fn token() -> String {
     let part = || RandomState::new().build_hasher().finish();
     format!("{:016x}{:016x}", part(), part())

@@ -1,6 +1,6 @@
-//! The least that holds terminals: as many bare SSH clients, in a process of its own, each with a plain TCP connection in the
-//! place of a browser's. It asks both ends for signs of life as often as a gateway does, and concludes nothing. Knows
-//! nothing of Pulsegate.
+//! The minimal process that holds terminals: `count` bare SSH clients, each with a plain TCP connection in place of a
+//! browser's. It sends pings to both ends as often as a gateway does, but draws no conclusion. Knows nothing of
+//! Pulsegate.
 
 use std::{
     convert::Infallible,
@@ -26,13 +26,13 @@ use crate::{
     shell::Shell,
 };
 
-/// Between two signs of life of each end: a gateway's defaults.
+/// Interval between two pings to each end: a gateway's default.
 const ALIVE_EVERY: Duration = Duration::from_secs(5);
 
-/// Shells under way at once while they are opened.
+/// Concurrent dials while the shells are opened.
 const AT_ONCE: usize = 64;
 
-/// As long as an empty WebSocket ping, and as its masked answer (RFC 6455 §5.2).
+/// Stand-ins with the length of an empty WebSocket ping and of its masked answer (RFC 6455 §5.2).
 const PING: [u8; 2] = [0x89, 0];
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 
@@ -43,19 +43,19 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Starts one with `count` shells of `target`.
+    /// Starts a holder with `count` shells of `target`.
     pub async fn start(target: SocketAddr, count: usize) -> Result<Self> {
         let (kept, addr) = Kept::start_own_server(&["holder", &target.to_string(), &count.to_string()])?;
         let pages = stream::iter(0..count).map(|_| TcpStream::connect(addr)).buffer_unordered(AT_ONCE);
         Ok(Self { kept, pages: pages.try_collect().await? })
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&self) -> Process {
         self.kept.process()
     }
 
-    /// Answers its pings, until it hangs up.
+    /// Answers its pings until it disconnects.
     pub async fn answer(&mut self) -> Result<Infallible> {
         try_join_all(self.pages.iter_mut().map(answer)).await?;
         bail!("there is nothing to answer")
@@ -70,7 +70,8 @@ async fn answer(page: &mut TcpStream) -> Result<Infallible> {
     }
 }
 
-/// What that process does: open the shells, say where it listens, hold a connection beside each until one ends.
+/// Runs in the holder's process: opens the shells, prints the listen address, and holds a connection beside each shell
+/// until one ends.
 pub async fn serve(target: SocketAddr, count: usize) -> Result<Infallible> {
     let shells = stream::iter(0..count).map(|_| Bare::open_kept_alive(target, Some(ALIVE_EVERY)));
     let shells: Vec<_> = shells.buffer_unordered(AT_ONCE).try_collect().await?;

@@ -1,5 +1,5 @@
-//! Scenario: thousands of connections that ask for nothing, opened again as soon as they are cut, while somebody types. The
-//! gateway must cut them in time, keep what they take within bounds, and answer a key as if they were not there.
+//! Scenario: thousands of connections that send no complete request and are reopened as soon as they are cut, while a
+//! user types. The gateway must cut them in time, bound their memory, and echo keystrokes as if they were not there.
 
 use std::{
     cell::{Cell, RefCell},
@@ -25,30 +25,30 @@ use crate::{
     terminal::Terminal,
 };
 
-/// How long a key may take beside them, in milliseconds.
+/// Upper limit of the echo latency beside them, in milliseconds.
 const ECHO: f64 = 100.0;
 
-/// How long one of them may be held, in seconds.
+/// Upper limit of the time that one of them is held, in seconds.
 const HELD: f64 = 10.0;
 
-/// Who types does not wait for the echo.
+/// Pause between two keystrokes: a user does not wait for the echo.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Between two openings at the start, so that the start itself is no flood.
+/// Interval between two connects at the start, so that the start itself is no flood.
 const STEP: Duration = Duration::from_micros(500);
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Idlers {
-    /// How many connections, at any time.
+    /// Number of concurrent idle connections.
     #[arg(long, default_value_t = 10_000)]
     pub count: usize,
-    /// How long somebody types beside them, in seconds.
+    /// Duration of typing beside them, in seconds.
     #[arg(long, default_value_t = 20)]
     pub seconds: u64,
 }
 
-/// What became of them.
+/// The fate of the idle connections.
 #[derive(Default)]
 struct Fate {
     open: Cell<usize>,
@@ -58,7 +58,7 @@ struct Fate {
 }
 
 impl Idlers {
-    /// Measures.
+    /// Runs the scenario.
     pub async fn run(self) -> Result<Report> {
         let mut report = Report::new("idlers");
         let target = Target::start()?;
@@ -70,7 +70,7 @@ impl Idlers {
         let fate = Rc::new(Fate::default());
         let idlers: Vec<JoinHandle<()>> =
             (0..self.count).map(|nth| actix_rt::spawn(hold(gateway.addr(), nth, fate.clone()))).collect();
-        // A terminal that is not read answers no ping: somebody types while they come, too.
+        // A terminal that is not read answers no ping, so the user types during the start, too.
         let coming = STEP * u32::try_from(self.count)?;
         let meanwhile = type_for(&mut terminal, coming).await?;
         let beside = type_for(&mut terminal, Duration::from_secs(self.seconds)).await?;
@@ -88,14 +88,14 @@ impl Idlers {
         }
         report.tell("connections open at the end", open as f64, "");
         report.tell("connections cut or refused", fate.cut.get() as f64, "");
-        report.hold("longest held without a request", fate.longest.get().as_secs_f64(), "s", Goal::AtMost(HELD));
+        report.hold("longest connection without a request", fate.longest.get().as_secs_f64(), "s", Goal::AtMost(HELD));
         report.tell("memory grew by", grown, "MiB");
         shell::end_raw(&mut terminal).await?;
         Ok(report)
     }
 }
 
-/// Opens a connection, sends half a request's head or nothing, waits until it is cut, and begins again.
+/// Opens a connection, sends half a request's head or nothing, waits until it is cut, and repeats.
 async fn hold(addr: SocketAddr, nth: usize, fate: Rc<Fate>) {
     sleep(STEP * u32::try_from(nth).unwrap_or(0)).await;
     loop {
@@ -110,7 +110,7 @@ async fn hold(addr: SocketAddr, nth: usize, fate: Rc<Fate>) {
         let begun = Instant::now();
         fate.open.set(fate.open.get() + 1);
         if nth.is_multiple_of(2) {
-            // Whoever is cut at once hears of it below.
+            // A failed write is detected by the read below.
             stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: ").await.ok();
         }
         let mut answer = [0; 512];
@@ -118,7 +118,7 @@ async fn hold(addr: SocketAddr, nth: usize, fate: Rc<Fate>) {
         fate.open.set(fate.open.get() - 1);
         fate.cut.set(fate.cut.get() + 1);
         fate.longest.set(fate.longest.get().max(begun.elapsed()));
-        // Not a tight loop where every connection is refused.
+        // Avoids a tight loop where every connection is refused.
         sleep(Duration::from_millis(200)).await;
     }
 }

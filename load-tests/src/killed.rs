@@ -1,5 +1,5 @@
-//! Scenario: the gateway is killed (SIGKILL) under a thousand live sessions and started again, many times, and once it is
-//! only stopped in its tracks (SIGSTOP). What became of each session is held against what is known to be true of it.
+//! Scenario: the gateway is killed (SIGKILL) under a thousand live sessions and restarted, many times, and once it is
+//! only stopped (SIGSTOP) and continued. The recorded fate of each session is compared with its known fate.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,40 +26,40 @@ use crate::{
     terminal::Terminal,
 };
 
-/// Requests under way at once.
+/// Concurrent requests.
 const AT_ONCE: usize = 64;
 
-/// Between two looks at the stores: a figure is too large by as much.
+/// Polling interval of the stores; figures are too large by up to this much.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// How long probes that a stop made void, of pages and of targets, take to a verdict anew by default: an interval and two windows,
-/// each 5 s, and a little.
+/// Time for probes of pages and targets that a stop voided to reach a verdict again, by default: an interval and two
+/// windows, 5 s each, and a margin.
 const ANEW: Duration = Duration::from_secs(18);
 
-/// How long anything may take before it counts as never.
+/// Timeout of every step.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// From the start of the next process until both stores say closed, in seconds.
+/// Upper limit from the start of the next process until both stores show the sessions closed, in seconds.
 const CLOSED_WITHIN: f64 = 1.0;
 
-/// Sessions that one round leaves to live on, so that a live one can be ended by mistake.
+/// Sessions per round that live on, so that a live one could be ended by mistake.
 const SURVIVORS: usize = 20;
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Killed {
-    /// Sessions that live when the gateway is killed.
+    /// Live sessions when the gateway is killed.
     #[arg(long, default_value_t = 1000)]
     pub sessions: usize,
-    /// How often it is killed.
+    /// Number of kills.
     #[arg(long, default_value_t = 20)]
     pub rounds: usize,
-    /// How long it is stopped afterwards, in seconds.
+    /// Duration of the stop afterwards, in seconds.
     #[arg(long, default_value_t = 60)]
     pub stopped: u64,
 }
 
-/// Labelled truth against what the stores say.
+/// The confusion matrix of known fates and what the stores show.
 #[derive(Default)]
 struct Matrix {
     lived_and_open: usize,
@@ -70,7 +70,8 @@ struct Matrix {
 }
 
 impl Matrix {
-    /// Holds what is known to have died with its gateway, and to live, against rows. Of what is in no row nothing was found.
+    /// Compares sessions that are known to have died with their gateway, and those known to live, with the rows. A
+    /// session without a row counts as not found.
     fn note(&mut self, died: &BTreeSet<String>, lived: &BTreeSet<String>, rows: &[Row]) {
         let rows: BTreeMap<String, &Row> = rows.iter().map(|row| (row.id.to_string(), row)).collect();
         let lost = |row: &&Row| row.is_closed() && row.end_reason.as_deref() == Some(EndReason::NodeLost.as_str());
@@ -84,7 +85,7 @@ impl Matrix {
 }
 
 impl Killed {
-    /// Measures; `None` if a server is not installed, which has then been said.
+    /// Runs the scenario; `None`, after a message, if a server is not installed.
     pub async fn run(self) -> Result<Option<Report>> {
         let Some(outside) = Outside::start("killed").await? else { return Ok(None) };
         let mut report = Report::new("killed");
@@ -97,21 +98,21 @@ impl Killed {
         }
         let stopped = self.stop(&servers, &mut matrix).await?;
         report.tell("rounds", self.rounds as f64, "");
-        report.tell("ready after the start, longest", ready.quantile_us(1.0) / 1e6, "s");
-        report.tell("both stores say closed after the start, p50", took.quantile_us(0.5) / 1e6, "s");
+        report.tell("ready after the restart, slowest", ready.quantile_us(1.0) / 1e6, "s");
+        report.tell("closed in both stores after the restart, p50", took.quantile_us(0.5) / 1e6, "s");
         let longest = took.quantile_us(1.0) / 1e6;
-        report.hold("both stores say closed, longest", longest, "s", Goal::AtMost(CLOSED_WITHIN));
+        report.hold("closed in both stores, slowest", longest, "s", Goal::AtMost(CLOSED_WITHIN));
         report.tell(format!("stopped for {} s with", self.stopped), stopped as f64, "sessions");
         report.tell("lived and stayed open", matrix.lived_and_open as f64, "");
-        report.must("lived and were ended or left", matrix.lived_and_ended as f64, "", Goal::AtMost(0.0));
+        report.must("lived and were ended or detached", matrix.lived_and_ended as f64, "", Goal::AtMost(0.0));
         report.tell("died and were found", matrix.died_and_found as f64, "");
         report.must("died and were not found in time", matrix.died_and_missed as f64, "", Goal::AtMost(0.0));
         report.must("ends that differ between stores", matrix.apart as f64, "", Goal::AtMost(0.0));
         Ok(Some(report))
     }
 
-    /// Kills it under its sessions and starts it again. Returns how long after that start both stores said that all are
-    /// closed, and it was ready.
+    /// Kills the gateway under its sessions and restarts it. Returns the time from that start until both stores showed
+    /// all of them closed, and until it was ready.
     async fn round(&self, servers: &Servers, matrix: &mut Matrix) -> Result<(Duration, Duration)> {
         let died = servers.gateway.open_many(self.sessions).await?.into_iter().collect::<BTreeSet<_>>();
         servers.gateway.kill();
@@ -139,13 +140,13 @@ impl Killed {
         Ok((closed, ready))
     }
 
-    /// Stops it in its tracks under its sessions, each with its page and as long as one without may last by default; none may
-    /// end of it. Returns how many there were.
+    /// Stops the gateway under its sessions, each with its page, for as long as a session without a page may last by
+    /// default; none may end because of it. Returns the number of sessions.
     async fn stop(&self, servers: &Servers, matrix: &mut Matrix) -> Result<usize> {
         let terminals = stream::iter(0..self.sessions).map(|_| servers.gateway.terminal()).buffer_unordered(AT_ONCE);
         let (lived, pages): (BTreeSet<String>, Vec<Terminal>) =
             terminals.try_collect::<Vec<_>>().await?.into_iter().unzip();
-        // What becomes of a page shows in its session.
+        // The fate of a page shows in its session.
         let pages: Vec<_> = pages.into_iter().map(|page| actix_rt::spawn(page.stay())).collect();
         signal(servers, "-STOP")?;
         sleep(Duration::from_secs(self.stopped)).await;
@@ -160,7 +161,7 @@ impl Killed {
     }
 }
 
-/// Waits until neither store has an open session, and returns how long after `since` the look began that saw it.
+/// Waits until neither store has an open session; returns how long after `since` the successful poll began.
 async fn all_closed(servers: &Servers, since: Instant) -> Result<Duration> {
     loop {
         let after = since.elapsed();

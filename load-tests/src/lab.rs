@@ -1,5 +1,5 @@
-//! Scenario: the fault lab. Real gateways on a real MariaDB and Redis; what happens to each session is decided here, so that
-//! it is known which lived and which died. It ends with what the gateways made of that.
+//! Scenario: the fault lab. Real gateways on a real MariaDB and Redis, with injected faults, so that it is known which
+//! sessions lived and which died. The result compares that with what the gateways concluded.
 
 use std::{
     collections::BTreeSet,
@@ -29,50 +29,50 @@ use crate::{
 use hardship::{Road, Spin, Traffic};
 use stores::{ended, open};
 
-/// What makes everything slow.
+/// Slow stores and a busy CPU.
 mod hardship;
-/// What both stores say.
+/// The sessions that both stores show.
 mod stores;
 
-/// Sessions under way at once while they are opened.
+/// Concurrent dials while sessions are opened.
 const AT_ONCE: usize = 32;
 
-/// How long a browser may keep silent (`monitor.ping_timeout`).
+/// Longest silence of a browser (`monitor.ping_timeout`).
 const UNHEARD: Duration = Duration::from_secs(12);
 
-/// How long a detached session waits here.
+/// Reattach window of the lab's gateways.
 const REATTACH: Duration = Duration::from_secs(2);
 
-/// How long something stands still that nobody may die of: longer than any window of a probe here.
+/// Duration of a stop that no session may die of: longer than any probe window here.
 const STILL: Duration = Duration::from_secs(6);
 
-/// The same for a target, whose silence beyond three probes is its death: less than one of them.
+/// Duration of a target's stop that no session may die of: less than one of the three probes whose silence means death.
 const HICCUP: Duration = Duration::from_millis(800);
 
-/// From a death to both stores saying so, whatever the load (`docs/design.md` §2).
+/// Deadline from a death until both stores show it, under any load (`docs/design.md` §2).
 const FOUND_WITHIN: Duration = Duration::from_secs(15);
 
-/// Between two looks: a figure is too large by as much.
+/// Polling interval; figures are too large by up to this much.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What a gateway that was killed stays away for.
+/// Downtime of a killed gateway.
 const AWAY: Duration = Duration::from_secs(1);
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Lab {
-    /// Sessions that each fault meets.
+    /// Sessions per fault.
     #[arg(long, default_value_t = 50)]
     pub sessions: usize,
-    /// How often each fault strikes.
+    /// Rounds per fault.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
-    /// Rounds behind slow stores on a busy CPU.
+    /// Rounds with slow stores and a busy CPU.
     #[arg(long, default_value_t = 2)]
     pub slow_rounds: usize,
 }
 
-/// What strikes one gateway, its sessions or its target.
+/// A fault of one gateway, its sessions or its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     ClientsVanish,
@@ -94,8 +94,8 @@ const ALL: [Fault; 7] = [
     Fault::Nothing,
 ];
 
-/// Those that also strike behind slow stores. Not the gateway's death: its next start asks for schema, lease and epoch, one
-/// after the other, before it can know, and a server that answers slowly makes a slow start.
+/// Faults that are also injected with slow stores. The gateway's death is left out: its next start asks for schema,
+/// lease and epoch in sequence before it can know, and slow answers make a slow start.
 const BEHIND_SLOW_STORES: [Fault; 5] = [
     Fault::ClientsVanish,
     Fault::TargetDies,
@@ -117,7 +117,7 @@ impl Fault {
         }
     }
 
-    /// What ends what it meets, if that is over.
+    /// Returns the reason with which the fault ends its sessions; `None` if they must live.
     fn ends_as(self) -> Option<EndReason> {
         match self {
             Self::ClientsVanish => Some(EndReason::DetachExpired),
@@ -129,7 +129,7 @@ impl Fault {
     }
 }
 
-/// Labelled truth against what the stores say.
+/// The confusion matrix of known fates and what the stores show.
 #[derive(Default)]
 struct Matrix {
     lived_and_open: usize,
@@ -138,7 +138,7 @@ struct Matrix {
     died_and_missed: usize,
 }
 
-/// The stores, and the roads on which gateways find them.
+/// The stores, and the proxies through which gateways reach them.
 struct Stores {
     outside: Outside,
     to_records: Road,
@@ -158,14 +158,14 @@ impl Stores {
     }
 }
 
-/// One gateway with its target and the sessions that somebody looks at.
+/// One gateway with its target and its attached sessions.
 struct Stand {
     fault: Fault,
     node: String,
     gateway: Gateway,
     target: Target,
     ids: BTreeSet<String>,
-    /// Their sockets, which stay where nobody looks any more.
+    /// Their sockets, which stay open after the browser task has ended.
     terminals: Vec<Rc<Mutex<Terminal>>>,
     browsers: Vec<JoinHandle<Result<()>>>,
 }
@@ -195,13 +195,13 @@ impl Stand {
         Ok(Self { fault, node, gateway, target, ids, terminals, browsers })
     }
 
-    /// Strikes; returns when what it met was over for certain, if it is.
+    /// Injects the fault; returns the time at which its sessions were certainly over, if they are.
     async fn strike(&mut self) -> Result<Instant> {
         let mut over = Instant::now();
         match self.fault {
             Fault::ClientsVanish => {
                 self.browsers.drain(..).for_each(|browser| browser.abort());
-                // Nobody reads or answers any more, and no connection says so.
+                // The browsers stop reading and answering, but their connections stay open.
                 for terminal in &self.terminals {
                     drop(terminal.lock().await);
                 }
@@ -212,7 +212,7 @@ impl Stand {
             Fault::GatewayDies => {
                 self.gateway.kill();
                 sleep(AWAY).await;
-                // Nobody but its next start can know.
+                // Only the gateway's next start can detect the death.
                 over = Instant::now();
                 self.gateway.start_again().await?;
             }
@@ -223,7 +223,7 @@ impl Stand {
         Ok(over)
     }
 
-    /// Waits until what met a deadly fault is over for that reason in both stores.
+    /// Waits until the sessions of a deadly fault are closed for that reason in both stores.
     async fn found(&self, reason: EndReason, outside: &Outside, over: Instant) -> Result<Found> {
         loop {
             let looked = Instant::now().saturating_duration_since(over);
@@ -237,7 +237,7 @@ impl Stand {
 }
 
 impl Lab {
-    /// Measures; `None` if a server is not installed, which has then been said.
+    /// Runs the scenario; `None`, after a message, if a server is not installed.
     pub async fn run(self) -> Result<Option<Report>> {
         let Some(outside) = Outside::start("lab").await? else { return Ok(None) };
         let stores = Stores::new(outside).await?;
@@ -253,12 +253,12 @@ impl Lab {
         }
         report.tell("rounds", self.rounds as f64, "");
         for (fault, took) in ALL.iter().zip(&mut took).filter(|(fault, _)| fault.ends_as().is_some()) {
-            let name = format!("{}: in both stores, longest", fault.as_str());
+            let name = format!("{}: in both stores, slowest", fault.as_str());
             report.tell(name, took.quantile_us(1.0) / 1e6, "s");
         }
         if self.slow_rounds > 0 {
             let (longest, within) = (slowly.quantile_us(1.0) / 1e6, Goal::AtMost(FOUND_WITHIN.as_secs_f64()));
-            report.must("slow stores, busy CPU: in both, longest", longest, "s", within);
+            report.must("slow stores, busy CPU: in both, slowest", longest, "s", within);
         }
         report.tell("lived and stayed open", matrix.lived_and_open as f64, "");
         report.must("lived and were ended", matrix.lived_and_ended as f64, "", Goal::AtMost(0.0));
@@ -276,7 +276,7 @@ impl Lab {
             matrix.note_dead(stand, found);
             took.push(found.took);
         }
-        // Now the stores, one after the other, under everybody who is still there.
+        // Finally the stores, one after the other, under all sessions that still live.
         pause(outside.redis.process(), STILL).await?;
         let server = outside.mariadb.clone();
         let pid = spawn_blocking(move || server.blocking_lock().process_id()).await?.map_err(|why| anyhow!(why))?;
@@ -285,7 +285,7 @@ impl Lab {
         matrix.note_living(&stands, outside).await
     }
 
-    /// Strikes while each answer of both stores takes its time and no core is free.
+    /// Injects faults while every answer of both stores is delayed and no core is idle.
     async fn slow_round(&self, round: usize, stores: &Stores, matrix: &mut Matrix, took: &mut Samples) -> Result<()> {
         let mut stands = self.stands(&BEHIND_SLOW_STORES, &format!("slow-{round}"), stores).await?;
         stores.set(Traffic::Slow);
@@ -301,7 +301,7 @@ impl Lab {
         matrix.note_living(&stands, &stores.outside).await
     }
 
-    /// A stand for each fault, whose sessions both stores have: what no store has before cannot be found over after.
+    /// Returns a stand per fault, once both stores have its sessions: only those can be found closed later.
     async fn stands(&self, faults: &[Fault], name: &str, stores: &Stores) -> Result<Vec<Stand>> {
         let mut stands = Vec::new();
         for (nth, fault) in faults.iter().enumerate() {
@@ -322,14 +322,14 @@ impl Matrix {
         self.died_and_missed += stand.ids.len() - found.closed;
     }
 
-    /// Looks who of those that nothing deadly met is still there.
+    /// Counts which of the sessions without a deadly fault are still alive.
     async fn note_living(&mut self, stands: &[Stand], outside: &Outside) -> Result<()> {
         let open = open(outside).await?;
         for stand in stands.iter().filter(|stand| stand.fault.ends_as().is_none()) {
             let shown = stand.gateway.open_sessions().await?;
             let shown: BTreeSet<String> = shown.iter().map(ToString::to_string).collect();
             for id in &stand.ids {
-                // Its own gateway, both stores, and the browser that still hears it.
+                // In its own gateway, in both stores, and with a connected browser.
                 let lives = shown.contains(id) && open.records.contains(id) && open.view.contains(id);
                 self.lived_and_open += usize::from(lives);
                 self.lived_and_ended += usize::from(!lives);
@@ -341,7 +341,7 @@ impl Matrix {
     }
 }
 
-/// Strikes everywhere at once, and waits until what was deadly is found.
+/// Injects all faults at the same time and waits until the deadly ones are found.
 async fn strike_all(stands: &mut [Stand], outside: &Outside) -> Result<Vec<Option<Found>>> {
     let strikes = stands.iter_mut().map(|stand| async {
         let fault = stand.fault;
@@ -354,13 +354,13 @@ async fn strike_all(stands: &mut [Stand], outside: &Outside) -> Result<Vec<Optio
     join_all(strikes).await.into_iter().collect()
 }
 
-/// How many were found over in time, and how long the last of them took.
+/// The number of sessions found closed in time, and the time of the last one.
 struct Found {
     closed: usize,
     took: Duration,
 }
 
-/// A browser that nobody types in, until the gateway cuts it off.
+/// Runs a browser without typing, until the gateway disconnects it.
 async fn look_on(terminal: Rc<Mutex<Terminal>>) -> Result<()> {
     let mut terminal = terminal.lock().await;
     loop {
@@ -368,7 +368,7 @@ async fn look_on(terminal: Rc<Mutex<Terminal>>) -> Result<()> {
     }
 }
 
-/// Stops a process in its tracks for a while.
+/// Stops a process (SIGSTOP) for a while.
 async fn pause(process: Process, lasts: Duration) -> Result<()> {
     signal("-STOP", process)?;
     sleep(lasts).await;

@@ -1,5 +1,5 @@
-//! Scenario: the list of sessions, asked for by many at once over a long history: first while nothing changes, then while
-//! sessions come and go, which makes every page void that was kept. The history is written by the store itself before the
+//! Scenario: the session list under many concurrent clients over a long history: first while nothing changes, then
+//! while sessions come and go, which invalidates every cached page. The store itself writes the history before the
 //! gateway starts.
 
 use std::time::{Duration, Instant};
@@ -19,60 +19,62 @@ use crate::{
 };
 use wire::Wire;
 
-/// What is listed.
+/// The history that is listed.
 mod history;
-/// Who asks.
+/// The connections that ask.
 mod wire;
 
-/// Requests per second for a page of the open sessions, at least, and how long one may take, in milliseconds.
+/// Lower limit of requests per second for a page of the open sessions, and the upper limit of their latency, in
+/// milliseconds.
 const OPEN: (f64, f64) = (5_000.0, 20.0);
 
-/// How long a page of the history may take, in milliseconds.
+/// Upper limit of the latency of a page of the history, in milliseconds.
 const HISTORY_WITHIN: f64 = 50.0;
 
-/// Rows per transaction while the history is written: into SQLite, into MariaDB.
+/// Rows per transaction while the history is written, into SQLite and into MariaDB.
 const BATCHES: (i64, i64) = (5_000, 500);
 
-/// Opens and ends a second while the list changes, and how many may be open for it besides.
+/// Opens and ends per second while the list changes, and the additional open sessions allowed for it.
 const CHANGES: (u32, usize) = (100, 200);
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Listing {
-    /// Open sessions.
+    /// Number of open sessions.
     #[arg(long, default_value_t = 1_000)]
     pub open: usize,
-    /// Closed sessions.
+    /// Number of closed sessions.
     #[arg(long, default_value_t = 1_000_000)]
     pub history: i64,
-    /// Connections that ask at once.
+    /// Number of concurrent connections.
     #[arg(long, default_value_t = 16)]
     pub connections: usize,
-    /// How long each question is asked.
+    /// Duration of each question, in seconds.
     #[arg(long, default_value_t = 5)]
     pub seconds: u64,
-    /// Records in a private MariaDB and the live view in a private Redis, instead of the gateway's own.
+    /// Use a private MariaDB for the records and a private Redis for the live view, instead of the gateway's own
+    /// stores.
     #[arg(long)]
     pub mysql: bool,
 }
 
-/// What is asked for.
+/// A kind of request that is measured.
 struct Question<'a> {
     name: &'static str,
-    /// By the number of the request.
+    /// Query string by the number of the request.
     query: &'a dyn Fn(u64) -> String,
-    /// Whether anything is found.
+    /// Whether the answer holds sessions.
     finds: bool,
-    /// Whether each request goes on where the last answer ended.
+    /// Whether each request continues at the end of the last answer.
     walks: bool,
-    /// How many a second are answered at least.
+    /// Lower limit of answers per second.
     rate: Option<f64>,
-    /// How long an answer may take, in milliseconds.
+    /// Upper limit of the latency, in milliseconds.
     within: Option<f64>,
 }
 
 impl Listing {
-    /// Measures; `None` if a server is not installed, which has then been said.
+    /// Runs the scenario; `None`, after a message, if a server is not installed.
     pub async fn run(self) -> Result<Option<Report>> {
         let outside = if self.mysql {
             let Some(outside) = Outside::start("listing").await? else { return Ok(None) };
@@ -119,14 +121,14 @@ impl Listing {
         Ok(Some(report))
     }
 
-    /// While nothing changes: a page that was made a moment ago still holds.
+    /// Measures while nothing changes, so that cached pages stay valid.
     async fn at_rest(&self, gateway: &Gateway, report: &mut Report) -> Result<()> {
         let anywhere = |n| format!("status=closed&limit=50&until={}", history::moment(n, self.history));
         let (rate, within) = (Some(OPEN.0), Some(OPEN.1));
         let any = Question { name: "", query: &open, finds: true, walks: false, rate, within };
         for question in [
             Question { name: "open sessions, a page of 50", ..any },
-            Question { name: "newest of all, a page of 50", query: &|_| "limit=50".to_owned(), ..any },
+            Question { name: "newest sessions, a page of 50", query: &|_| "limit=50".to_owned(), ..any },
             Question {
                 name: "a page of 50 from the history",
                 query: &anywhere,
@@ -140,7 +142,7 @@ impl Listing {
         Ok(())
     }
 
-    /// While sessions come and go: no page holds for longer than it takes the next to.
+    /// Measures while sessions come and go, so that a cached page is valid no longer than the next one takes.
     async fn changing(&self, gateway: &Gateway, report: &mut Report) -> Result<()> {
         let anywhere = |n| format!("status=closed&limit=50&until={}", history::moment(n, self.history));
         let person = |n| format!("user={}&limit=50", history::username(n));
@@ -150,18 +152,29 @@ impl Listing {
             Question { name: "", query: &open, finds: true, walks: false, rate: None, within: Some(HISTORY_WITHIN) };
         for question in [
             Question { name: "open sessions, while they come and go", ..any },
-            Question { name: "newest of all, the same", query: &|_| "limit=50".to_owned(), ..any },
-            Question { name: "from the history, the same", query: &anywhere, ..any },
-            Question { name: "of one user, the same", query: &person, ..any },
+            Question { name: "newest sessions, while they come and go", query: &|_| "limit=50".to_owned(), ..any },
+            Question { name: "the history, while sessions come and go", query: &anywhere, ..any },
+            Question { name: "one user's, while sessions come and go", query: &person, ..any },
             Question {
-                name: "latest seen first, the same",
+                name: "latest seen first, while they come and go",
                 query: &|_| "sort=-last_seen_at&limit=50".to_owned(),
                 ..any
             },
-            Question { name: "from page to page, the same", query: &|_| "limit=50".to_owned(), walks: true, ..any },
-            // Whoever looks for a text looks at every row that the limit does not save.
-            Question { name: "a text that is found, the same", query: &hit, within: None, ..any },
-            Question { name: "a text that is not, the same", query: &miss, finds: false, within: None, ..any },
+            Question {
+                name: "page by page, while sessions come and go",
+                query: &|_| "limit=50".to_owned(),
+                walks: true,
+                ..any
+            },
+            // A text search reads every row up to the limit.
+            Question { name: "text search with hits, under changes", query: &hit, within: None, ..any },
+            Question {
+                name: "text search without hits, under changes",
+                query: &miss,
+                finds: false,
+                within: None,
+                ..any
+            },
         ] {
             let changes = rate(CHANGES.0, self.seconds, || async {
                 let id = gateway.open().await?;
@@ -172,7 +185,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Asks as fast as answers come, and tells the rate and how long an answer took.
+    /// Sends requests as fast as answers come, and reports rate and latency.
     async fn ask(&self, gateway: &Gateway, question: &Question<'_>, report: &mut Report) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(self.seconds);
         let one = async |connection: usize| {
@@ -216,7 +229,7 @@ fn open(_: u64) -> String {
     "status=connecting&status=active&status=detached&limit=50".to_owned()
 }
 
-/// Where the next page begins; `None` behind the last.
+/// Returns where the next page begins; `None` after the last.
 fn next_cursor(page: &[u8]) -> Result<Option<String>> {
     let page: Value = serde_json::from_slice(page)?;
     Ok(page.get("next_cursor").and_then(Value::as_str).map(str::to_owned))

@@ -1,5 +1,5 @@
-//! Scenario: the live view in Redis. Beats and records carried into a private server as the registry carries them, the
-//! round trips that takes, and how long a flushed view is incomplete.
+//! Scenario: the live view in Redis. Writes beats and records to a private server as the registry does; measures
+//! throughput, round trips, and how long a flushed view is incomplete.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -20,37 +20,37 @@ use crate::{
     skipped::skip,
 };
 
-/// Beats carried per second, at least.
+/// Lower limit of beats written per second.
 const BEATS: f64 = 200_000.0;
 
-/// Commands per 500 beats, at most.
+/// Upper limit of commands per 500 beats.
 const ROUND_TRIPS: f64 = 1.0;
 
-/// From the first look after a flush until the view of 2,000 sessions is whole again, in seconds.
+/// Upper limit from the first pass after a flush until the view of 2,000 sessions is complete again, in seconds.
 const REBUILT: f64 = 1.0;
 
-/// Sessions of the rebuilding.
+/// Sessions of the rebuilt view.
 const FLUSHED: usize = 2_000;
 
 /// Records per batch, as the registry flushes them (`store.flush_batch`).
 const BATCH: usize = 500;
 
-/// The wall clock of the records: any will do.
+/// The wall clock of the records, in UTC microseconds; any value will do.
 const EPOCH_START: i64 = 1_700_000_000_000_000;
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Live {
-    /// Open sessions.
+    /// Number of open sessions.
     #[arg(long, default_value_t = 10_000)]
     pub sessions: usize,
-    /// How long beats are carried, per size of batch.
+    /// Duration of writing beats per batch size, in seconds.
     #[arg(long, default_value_t = 5)]
     pub seconds: u64,
 }
 
 impl Live {
-    /// Measures; `None` if there is no Redis, which has then been said.
+    /// Runs the scenario; `None`, after a message, if Redis is not installed.
     pub async fn run(self) -> Result<Option<Report>> {
         let mut report = Report::new("live");
         let Some(redis) = Redis::start().await? else {
@@ -101,7 +101,7 @@ impl Live {
         }
         let (took, cpu) = (begun.elapsed().as_secs_f64(), Process::own().cpu_seconds()? - cpu);
         let trips = redis.commands().await? as f64 / (carried as f64 / 500.0);
-        report.hold(format!("beats by {batch}: carried"), carried as f64 / took, "1/s", Goal::AtLeast(BEATS));
+        report.hold(format!("beats by {batch}: written"), carried as f64 / took, "1/s", Goal::AtLeast(BEATS));
         report.hold(format!("beats by {batch}: commands per 500"), trips, "", Goal::AtMost(ROUND_TRIPS));
         report.tell(format!("beats by {batch}: a batch, p50"), samples.quantile_us(0.5), "us");
         report.tell(format!("beats by {batch}: a batch, p99"), samples.quantile_us(0.99), "us");
@@ -113,7 +113,7 @@ impl Live {
     }
 }
 
-/// Applies records batch by batch.
+/// Writes records batch by batch.
 async fn apply(view: &RedisLive, what: &str, records: &[Record], report: &mut Report) -> Result<()> {
     let begun = Instant::now();
     let mut samples = Samples::default();
@@ -127,7 +127,7 @@ async fn apply(view: &RedisLive, what: &str, records: &[Record], report: &mut Re
     Ok(())
 }
 
-/// Flushes a view of [`FLUSHED`] sessions and makes it whole again.
+/// Flushes a view of [`FLUSHED`] sessions and rebuilds it.
 async fn rebuild(redis: &Redis, view: &RedisLive, report: &mut Report) -> Result<()> {
     let records: Vec<Record> = (0..FLUSHED as i64).map(|n| record(1_000_000 + n, 1, Status::Active)).collect();
     view.apply(records.clone()).await?;

@@ -1,5 +1,6 @@
-//! The load tests: what a gateway adds to a terminal, measured beside a bare SSH client in the same run, and what it
-//! keeps when it has a thousand of them. Owns the command line; each scenario stands in a file of its own.
+//! The load tests: the latency and CPU time that a gateway adds to a terminal, measured against a bare SSH client in
+//! the same run, and its memory, stores and recordings under a thousand sessions. Owns the command line; each scenario
+//! has a file of its own.
 
 use std::process::ExitCode;
 
@@ -9,81 +10,82 @@ use clap::{Parser, Subcommand};
 use durability::{Durability, Kind};
 use report::Report;
 
-/// A bare SSH client: what the gateway is compared with.
+/// A bare SSH client, the baseline that the gateway is compared with.
 mod bare;
-/// Scenario: signs of life on one core.
+/// Scenario: throughput of signs of life on one core.
 mod beats;
-/// Scenario: many bytes.
+/// Scenario: bulk output, throughput and CPU time.
 mod bulk;
-/// Scenario: ends on their way into the stores.
+/// Scenario: how fast session ends reach the stores.
 mod closing;
-/// Scenario: three gateways on the same stores.
+/// Scenario: three gateways that share their stores.
 mod cluster;
-/// Chance that can be repeated.
+/// A reproducible source of random numbers.
 mod dice;
-/// Scenario: everything is killed, nothing is lost.
+/// Scenario: gateway and stores are killed, and nothing acknowledged is lost.
 mod durability;
-/// Scenario: one key.
+/// Scenario: keystroke echo latency.
 mod echo;
-/// The gateway under test, its API.
+/// The gateway under test and its HTTP API.
 mod gateway;
-/// The least that holds terminals.
+/// The baseline of `polling`: bare SSH clients that only hold terminals open.
 mod holder;
-/// Scenario: connections that ask for nothing.
+/// Scenario: many idle connections.
 mod idlers;
-/// Scenario: the gateway is killed, or only stopped.
+/// Scenario: the gateway is killed, or stopped for a while.
 mod killed;
-/// Scenario: the fault lab.
+/// Scenario: the fault lab, with known faults and their detection.
 mod lab;
-/// Scenario: the list of sessions.
+/// Scenario: latency and throughput of the session list.
 mod listing;
-/// Scenario: beats and records into Redis.
+/// Scenario: beats and records written to Redis.
 mod live;
-/// A private MariaDB.
+/// A private MariaDB server.
 #[path = "../../tests/integration/support/mariadb.rs"]
 #[expect(dead_code, reason = "the tests also stop it in its tracks")]
 mod mariadb;
-/// Scenario: one session floods, others type.
+/// Scenario: one session floods while others type.
 mod neighbour;
-/// Work at a steady rate.
+/// Work at a steady rate, and polling for a condition.
 mod pace;
-/// A watcher that polls.
+/// A polling watcher, the baseline of `polling`.
 mod poller;
-/// Scenario: polling against this gateway.
+/// Scenario: the cost of a polling watcher against that of this gateway.
 mod polling;
-/// What the system says of a process.
+/// Process figures from `/proc`, and child processes that end with their owner.
 mod process;
 /// Scenario: recordings of a gateway that is killed.
 mod recording;
-/// Scenario: records as fast as a store takes them.
+/// Scenario: write throughput of the record stores.
 mod records;
-/// A Redis server of our own.
+/// A private Redis server.
 mod redis;
-/// The least that any gateway does.
+/// The baseline of `echo` and `bulk`: a bare SSH client that relays to a TCP connection.
 mod relay;
-/// What was measured and how it is told.
+/// Figures, their goals and how they are printed.
 mod report;
-/// Scenario: a thousand sessions.
+/// Scenario: a thousand sessions at once.
 mod sessions;
-/// A terminal, whoever carries it.
+/// A terminal, independent of its transport.
 mod shell;
-/// What becomes of a scenario whose server is missing.
+/// The message for a scenario whose server is not installed.
 #[path = "../../tests/integration/support/skipped.rs"]
 mod skipped;
-/// Scenario: a thousand sessions for a day.
+/// Scenario: a thousand sessions for hours or days.
 mod soak;
 /// Scenario: a browser that stops reading.
 mod stalled;
-/// A wire tap between gateway and target.
+/// A byte-counting proxy between gateway and target.
 mod tap;
-/// The SSH server that everything is measured against.
+/// The SSH server that all clients are measured against.
 mod target;
-/// The gateway's terminal.
+/// A client of the gateway's terminal protocol.
 mod terminal;
 /// A WebSocket client.
 mod websocket;
 
-/// Measures a gateway against a bare SSH client. The gateway is the binary that PULSEGATE names, or the one beside this.
+/// Measures a gateway against a bare SSH client. The gateway is the binary named by PULSEGATE, or the one next to this
+/// program.
 #[derive(Parser)]
 #[command(name = "load-tests", version, about)]
 struct Cli {
@@ -96,54 +98,54 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Scenario {
-    /// How much later a key's echo comes through the gateway.
+    /// Keystroke echo latency that the gateway adds.
     Echo(echo::Echo),
-    /// Bytes per second and CPU time per byte.
+    /// Throughput and CPU time per byte of bulk output.
     Bulk(bulk::Bulk),
-    /// Many sessions at once: opened, used, listed, ended, and nothing left.
+    /// Many sessions at once: opened, used, listed and ended, with no resources left behind.
     Sessions(sessions::Sessions),
-    /// A browser that does not read during an endless output.
+    /// A browser that does not read during endless output.
     Stalled(stalled::Stalled),
-    /// Thousands of connections that ask for nothing, while somebody types.
+    /// Thousands of idle connections beside a user who types.
     Idlers(idlers::Idlers),
-    /// How much later a key's echo comes while another session floods.
+    /// Keystroke echo latency while another session floods.
     Neighbour(neighbour::Neighbour),
-    /// The list of sessions, asked for by many at once, over a long history.
+    /// Latency and throughput of the session list under many clients, over a long history.
     Listing(listing::Listing),
-    /// Signs of life as they reach a gateway, on one core.
+    /// Throughput of incoming signs of life on one core.
     Beats(beats::Beats),
-    /// Beats and records into a Redis, and a view that is flushed.
+    /// Throughput of beats and records into Redis, and the rebuild of a flushed live view.
     Live(live::Live),
-    /// Records per second into SQLite and into a private MariaDB.
+    /// Record write throughput into SQLite and into a private MariaDB.
     Records(records::Records),
     /// Gateway, Redis and MariaDB killed at random moments under load: nothing acknowledged is lost.
     Durability(durability::Durability),
-    /// The gateway killed under a thousand live sessions and started again: how soon both stores say closed.
+    /// The gateway killed under a thousand live sessions and restarted: the time until both stores show them closed.
     Killed(killed::Killed),
-    /// The fault lab: sessions that are known to live or to have died, and what the gateways make of them.
+    /// The fault lab: sessions with a known fate against what the gateways concluded about them.
     Lab(lab::Lab),
-    /// How soon ends and opens are in both stores, and what an outage costs.
+    /// The time until ends and opens are in both stores, and the cost of a store outage.
     Closing(closing::Closing),
-    /// Three gateways on the same stores: what each shows of the others, and can do about it.
+    /// Three gateways on the same stores: how soon each lists, and can end, the sessions of the others.
     Cluster(cluster::Cluster),
-    /// A gateway killed while it records, again and again: every recording verifies and plays to the last second.
+    /// A gateway killed repeatedly while it records: every recording verifies and plays to the last second.
     Recording(recording::Recording),
-    /// CPU time and queries of a polling watcher and of this gateway, over the same number of sessions.
+    /// CPU time and queries of a polling watcher and of this gateway, for the same number of sessions.
     Polling(polling::Polling),
-    /// A thousand sessions for a day, others that come and go: nobody is lost, nothing grows.
+    /// A thousand sessions for a day beside others that come and go: none is lost, no resource grows.
     Soak(soak::Soak),
-    /// All of them in short; holds what must be right, not how fast it is.
+    /// A short run of all scenarios; fails on wrong results, not on slow ones.
     Smoke,
-    /// The SSH server to measure against, until its standard input ends.
+    /// Serves the SSH target until standard input ends.
     #[command(hide = true)]
     Target,
-    /// A bare client that carries a shell of the server at this address to whoever connects.
+    /// Serves a bare client: carries a shell of the SSH server at this address to one TCP connection.
     #[command(hide = true)]
     Relay { target: std::net::SocketAddr },
-    /// As many bare clients of the server at this address, each with a connection beside it.
+    /// Serves `count` bare clients of the SSH server at this address, each with a TCP connection beside it.
     #[command(hide = true)]
     Holder { target: std::net::SocketAddr, count: usize },
-    /// A watcher of so many sessions that polls this database and this Redis.
+    /// Serves a watcher of this many sessions that polls this database and this Redis.
     #[command(hide = true)]
     Poller { records: String, view: std::net::SocketAddr, sessions: usize },
 }
@@ -161,7 +163,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs a scenario and says whether its goals were met.
+/// Runs a scenario and returns whether its goals were met.
 async fn run(scenario: Scenario, json: bool) -> Result<bool> {
     let report = match scenario {
         Scenario::Echo(echo) => Some(echo.run().await?),
@@ -188,17 +190,19 @@ async fn run(scenario: Scenario, json: bool) -> Result<bool> {
         Scenario::Holder { target, count } => match holder::serve(target, count).await? {},
         Scenario::Poller { records, view, sessions } => match poller::serve(&records, view, sessions).await? {},
     };
-    // One that was skipped has said so.
+    // A skipped scenario has already printed the reason.
     let Some(report) = report else { return Ok(true) };
     report.print(json);
     Ok(report.met())
 }
 
-/// Runs everything in short. Goals that depend on how busy the machine is are told, not held.
+/// Runs every scenario in short. Goals that depend on the machine's load are printed, not enforced.
 async fn smoke(json: bool) -> Result<()> {
     let started = std::time::Instant::now();
     let mut scenarios = 0;
-    let mut hold = |report: Report| -> Result<()> {
+    let mut hold = |report: Option<Report>| -> Result<()> {
+        // A skipped scenario has already printed the reason.
+        let Some(report) = report else { return Ok(()) };
         report.print(json);
         scenarios += 1;
         match report.wrong() {
@@ -206,28 +210,28 @@ async fn smoke(json: bool) -> Result<()> {
             None => Ok(()),
         }
     };
-    hold(echo::Echo { keys: 200, rounds: 2, pause_ms: 0 }.run().await?)?;
-    hold(bulk::Bulk { bytes: 20_000_000, rounds: 1, required: true }.run().await?)?;
-    hold(sessions::Sessions { count: 100, warm_ups: 1 }.run().await?)?;
-    hold(stalled::Stalled { seconds: 3, long: false }.run().await?)?;
-    hold(neighbour::Neighbour { typists: 2, keys: 50, rounds: 2, pace: 30 }.run().await?)?;
+    hold(Some(echo::Echo { keys: 200, rounds: 2, pause_ms: 0 }.run().await?))?;
+    hold(Some(bulk::Bulk { bytes: 20_000_000, rounds: 1, required: true }.run().await?))?;
+    hold(Some(sessions::Sessions { count: 100, warm_ups: 1 }.run().await?))?;
+    hold(Some(stalled::Stalled { seconds: 3, long: false }.run().await?))?;
+    hold(Some(neighbour::Neighbour { typists: 2, keys: 50, rounds: 2, pace: 30 }.run().await?))?;
     let listing = listing::Listing { open: 50, history: 2_000, connections: 4, seconds: 1, mysql: false };
-    listing.run().await?.map_or(Ok(()), &mut hold)?;
-    hold(records::Records { rows: 5_000, batch: 500 }.run().await?)?;
-    hold(beats::Beats { sessions: 1_000, seconds: 2 }.run()?)?;
-    live::Live { sessions: 1_000, seconds: 1 }.run().await?.map_or(Ok(()), &mut hold)?;
+    hold(listing.run().await?)?;
+    hold(Some(records::Records { rows: 5_000, batch: 500 }.run().await?))?;
+    hold(Some(beats::Beats { sessions: 1_000, seconds: 2 }.run()?))?;
+    hold(live::Live { sessions: 1_000, seconds: 1 }.run().await?)?;
     for durability in [Durability::smoke(10, Kind::Embedded), Durability::smoke(40, Kind::Mysql)] {
-        durability.run().await?.map_or(Ok(()), &mut hold)?;
+        hold(durability.run().await?)?;
     }
     match Durability::few_steps() {
-        Some(steps) => steps.run().await?.map_or(Ok(()), &mut hold)?,
+        Some(steps) => hold(steps.run().await?)?,
         None => println!("durability: no strace that may trace: the gateway was killed at random moments only"),
     }
-    killed::Killed { sessions: 20, rounds: 1, stopped: 2 }.run().await?.map_or(Ok(()), &mut hold)?;
-    closing::Closing { open: 200, many: 50, seconds: 1 }.run().await?.map_or(Ok(()), &mut hold)?;
-    cluster::Cluster { seconds: 2, sessions: 20 }.run().await?.map_or(Ok(()), &mut hold)?;
-    polling::Polling { sessions: 50, seconds: 2 }.run().await?.map_or(Ok(()), &mut hold)?;
-    lab::Lab { sessions: 5, rounds: 1, slow_rounds: 1 }.run().await?.map_or(Ok(()), &mut hold)?;
+    hold(killed::Killed { sessions: 20, rounds: 1, stopped: 2 }.run().await?)?;
+    hold(closing::Closing { open: 200, many: 50, seconds: 1 }.run().await?)?;
+    hold(cluster::Cluster { seconds: 2, sessions: 20 }.run().await?)?;
+    hold(polling::Polling { sessions: 50, seconds: 2 }.run().await?)?;
+    hold(lab::Lab { sessions: 5, rounds: 1, slow_rounds: 1 }.run().await?)?;
     println!("smoke: {scenarios} scenarios passed in {:.1} s", started.elapsed().as_secs_f64());
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! Scenario: one session floods its page while others type. Their keys must come back as if it were not there. The flood
-//! has a target and a page of its own, so that what is measured is the gateway between them; what the same flood does to the
-//! machine without a gateway, bare clients show in turns with it.
+//! Scenario: one session floods its page while others type. The echo must be as fast as without the flood. The flood
+//! has its own target and page, so that only the gateway is shared; bare clients in turns with it show what the same
+//! flood costs on this machine without a gateway.
 
 use std::{
     net::SocketAddr,
@@ -25,37 +25,37 @@ use crate::{
     terminal::Terminal,
 };
 
-/// How much longer a key may take beside a flood, as a factor.
+/// Upper limit of the echo latency beside a flood, relative to that without one.
 const BESIDE: f64 = 1.2;
 
-/// Between two keys: who types does not wait for the echo.
+/// Pause between two keystrokes: a user does not wait for the echo.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// How soon the flood's page notices that it is to read on or to rest.
+/// Polling interval in which the flood's page notices that it is to read or to pause.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Until a flood runs as fast as it will, and until its last bytes are through.
+/// Time for a flood to reach full speed, and for its last bytes to arrive.
 const SETTLE: Duration = Duration::from_millis(300);
 
-/// The playground's largest flood, in bytes: five minutes at the usual pace.
+/// The playground's largest flood, in bytes: five minutes at the default pace.
 const FLOOD: u64 = 10_000_000_000;
 
-/// Of the pace, what the flood must reach: beside none, nothing is measured.
+/// Lower limit of the flood's speed, relative to its pace: without a flood nothing is measured.
 const REACHED: f64 = 0.5;
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Neighbour {
-    /// Sessions in which somebody types.
+    /// Sessions in which a user types.
     #[arg(long, default_value_t = 4)]
     pub typists: usize,
-    /// Keys per round, of all together.
+    /// Keystrokes per round, of all sessions together.
     #[arg(long, default_value_t = 400)]
     pub keys: usize,
-    /// Rounds without and with the flood.
+    /// Number of rounds, each without and with the flood.
     #[arg(long, default_value_t = 10)]
     pub rounds: usize,
-    /// How much the flood's page reads per second, in MB: a page's terminal draws 5 … 35 (xterm.js' guide on flow control).
+    /// Reading speed of the flood's page, in MB/s: a page's terminal draws 5 … 35 (xterm.js' guide on flow control).
     #[arg(long, default_value_t = 30)]
     pub pace: u64,
 }
@@ -63,16 +63,16 @@ pub struct Neighbour {
 /// The page of the flood, on a thread of its own.
 struct Page {
     thread: JoinHandle<Result<()>>,
-    /// MB it reads per second; 0: it rests.
+    /// MB read per second; 0: paused.
     pace: Arc<AtomicU64>,
     read: Arc<AtomicU64>,
 }
 
-/// What ends a page.
+/// The pace that ends a page.
 const OVER: u64 = u64::MAX;
 
 impl Neighbour {
-    /// Measures.
+    /// Runs the scenario.
     pub async fn run(self) -> Result<Report> {
         let mut report = Report::new("neighbour");
         let (flooding, target) = (Target::start()?, Target::start()?);
@@ -109,7 +109,7 @@ impl Neighbour {
     }
 }
 
-/// Who types beside whose flood, and how long their keys took.
+/// One side: the flooding page, and the echo latencies without and beside its flood.
 struct Side {
     page: Page,
     alone: Samples,
@@ -135,7 +135,7 @@ impl Side {
         Ok(())
     }
 
-    /// Tells all; returns by how much the flood has slowed the median and the slowest hundredth.
+    /// Reports the figures; returns the factors by which the flood slows the median and the 99th percentile.
     fn close(mut self, who: &str, report: &mut Report, pace: u64) -> Result<(f64, f64)> {
         let reached = self.page.read.load(Ordering::Relaxed) as f64 / 1e6 / self.flood.as_secs_f64();
         report.hold(format!("{who}: the flood"), reached, "MB/s", Goal::AtLeast(pace as f64 * REACHED));
@@ -162,14 +162,14 @@ impl Neighbour {
     }
 }
 
-/// A terminal behind its first prompt.
+/// Returns a terminal that has received its first prompt.
 async fn prompted(door: &Door, id: &str) -> Result<Terminal> {
     let mut terminal = Terminal::attach_at(door, id, None).await?;
     shell::hear_until(&mut terminal, shell::PROMPT).await?;
     Ok(terminal)
 }
 
-/// A catalogue of both targets.
+/// Returns a catalogue of both targets.
 fn both(typed: SocketAddr, flooding: SocketAddr) -> String {
     let entry = |name: &str, addr: SocketAddr| {
         format!("{{name: {name}, host: {}, port: {}, username: guest}}", addr.ip(), addr.port())
@@ -177,12 +177,12 @@ fn both(typed: SocketAddr, flooding: SocketAddr) -> String {
     format!("[{}, {}]", entry("playground", typed), entry("flood", flooding))
 }
 
-/// A terminal that can hold its output back.
+/// A terminal whose output can be paused.
 trait Paced: Shell {
-    /// Whether it is read all the same meanwhile: a page answers pings.
+    /// Whether it is read while paused: a page must answer pings.
     const READ_AT_REST: bool;
 
-    /// Holds its output back, or lets it come.
+    /// Pauses or resumes its output.
     async fn rest(&mut self, rests: bool) -> Result<()>;
 }
 
@@ -207,7 +207,7 @@ impl Paced for Bare {
 }
 
 impl Page {
-    /// Opens one with what `open` opens on a thread of its own, behind its first prompt.
+    /// Starts a thread with the terminal that `open` returns, after its first prompt.
     fn open<S: Paced>(open: impl AsyncFnOnce() -> Result<S> + Send + 'static) -> Self {
         let (pace, read) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let (paced, counted) = (pace.clone(), read.clone());
@@ -223,7 +223,7 @@ impl Page {
     }
 }
 
-/// Reads a flood at the pace it is told.
+/// Reads a flood at the given pace.
 async fn drink<S: Paced>(mut shell: S, pace: &AtomicU64, read: &AtomicU64) -> Result<()> {
     shell.rest(true).await?;
     shell.say(format!("flood {FLOOD}\r").as_bytes()).await?;

@@ -1,4 +1,4 @@
-//! Work at a steady rate, and waiting for something to hold. Knows no gateway.
+//! Work at a steady rate, and polling for a condition. Knows no gateway.
 
 use std::time::{Duration, Instant};
 
@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-/// How long anything may take before it counts as never.
+/// Timeout of every wait.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Looks every `look` until something holds, and returns how long that took: too long by one look at most.
+/// Polls every `look` until the condition holds; returns how long that took, too long by one interval at most.
 pub async fn eventually<F: Future<Output = Result<bool>>>(
     look: Duration,
     mut holds: impl FnMut() -> F,
@@ -25,7 +25,7 @@ pub async fn eventually<F: Future<Output = Result<bool>>>(
     }
 }
 
-/// Does something so many times a second, however long each takes.
+/// Does something `per_second` times a second, however long each takes.
 pub async fn rate<'a, F: Future<Output = Result<()>> + 'a>(
     per_second: u32,
     seconds: u64,

@@ -1,5 +1,5 @@
-//! A watcher as gateways used to have one, in a process of its own: a heartbeat per session, a scan of all that is open, a
-//! search for what was not touched, one after the other. Knows nothing but its tables.
+//! A conventional polling watcher, in a process of its own: a heartbeat per session, a scan of all open ones, and a
+//! search for stale rows, in sequence. Knows nothing but its tables.
 
 use std::{convert::Infallible, net::SocketAddr, time::Duration};
 
@@ -13,23 +13,23 @@ use tokio::{
 
 use crate::process::Kept;
 
-/// Between two passes.
+/// Interval between two passes.
 const PASS: Duration = Duration::from_secs(5);
 
-/// A row that was not touched for this long counts as dead, in seconds: longer than any pass takes.
+/// Age at which an untouched row counts as dead, in seconds: longer than any pass takes.
 const STALE: i64 = 15;
 
-/// What it says once it has made a pass.
+/// The line it prints after its first pass.
 const READY: &str = "ready";
 
-/// Starts one over a database and a Redis that are empty; dropping it stops it.
+/// Starts a watcher on an empty database and an empty Redis; dropping it stops it.
 pub fn start(records: &str, view: SocketAddr, sessions: usize) -> Result<Kept> {
     let (kept, line) = Kept::start_own(&["poller", records, &view.to_string(), &sessions.to_string()])?;
     ensure!(line == READY, "the poller said {line:?}");
     Ok(kept)
 }
 
-/// What that process does: pass after pass, until one fails.
+/// Runs in the watcher's process: pass after pass, until one fails.
 pub async fn serve(records: &str, view: SocketAddr, sessions: usize) -> Result<Infallible> {
     let (rows, view) = (MySqlConnection::connect(records).await?, BufStream::new(TcpStream::connect(view).await?));
     let mut poller = Poller { rows, view };
@@ -88,7 +88,7 @@ impl Poller {
     }
 }
 
-/// As long as the gateway's.
+/// Returns a session id of the same length as the gateway's.
 fn id(nth: usize) -> String {
     format!("{nth:036}")
 }

@@ -1,5 +1,6 @@
-//! Scenario: what it costs to know which of a thousand sessions are alive, by polling and by this gateway, side by side, each
-//! with a MariaDB and a Redis of its own. Both hold as many real shells; those of the first have a bare client and no more.
+//! Scenario: the cost of knowing which of a thousand sessions are alive, by polling and by this gateway, side by side,
+//! each with its own MariaDB and Redis. Both hold the same number of real shells; those of the polling side have only a
+//! bare client.
 
 use std::time::Duration;
 
@@ -21,34 +22,34 @@ use crate::{
     target::Target,
 };
 
-/// Sessions under way at once while they are opened.
+/// Concurrent dials while sessions are opened.
 const AT_ONCE: usize = 64;
 
-/// Long enough for what opening left behind to be written.
+/// Pause after opening, long enough for all pending writes.
 const REST: Duration = Duration::from_secs(3);
 
-/// CPU time of sessions, watcher and stores against polling: a third less.
+/// Upper limit of the CPU time of sessions, watcher and stores, relative to polling: a third less.
 const THIRD_LESS: f64 = 0.67;
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Polling {
-    /// How many sessions.
+    /// Number of sessions.
     #[arg(long, default_value_t = 1000)]
     pub sessions: usize,
-    /// How long it is measured, in seconds.
+    /// Duration of the measurement, in seconds.
     #[arg(long, default_value_t = 60)]
     pub seconds: u64,
 }
 
-/// One side: what works, and its stores.
+/// One side: its processes and its stores.
 struct Side<'a> {
-    /// Processes and what each does.
+    /// Processes, each with its role.
     processes: Vec<(&'static str, Process)>,
     outside: &'a Outside,
 }
 
-/// CPU seconds, queries and commands, so far or between two looks.
+/// CPU seconds, queries and commands, in total or of an interval.
 #[derive(Clone)]
 struct Cost {
     processes: Vec<(&'static str, f64)>,
@@ -58,7 +59,7 @@ struct Cost {
     commands: f64,
 }
 
-/// What the gateway's sessions said, and what of it went to Redis, so far or between two looks.
+/// Signs of life at the gateway and the commands that carried them to Redis, in total or of an interval.
 struct Beats {
     heartbeats: f64,
     zadds: f64,
@@ -130,7 +131,7 @@ impl Cost {
 }
 
 impl Polling {
-    /// Measures; `None` if a server is not installed, which has then been said.
+    /// Runs the scenario; `None`, after a message, if a server is not installed.
     pub async fn run(self) -> Result<Option<Report>> {
         let Some(polled) = Outside::start("polling").await? else { return Ok(None) };
         let Some(owned) = Outside::start("polling").await? else { return Ok(None) };
@@ -139,7 +140,7 @@ impl Polling {
         let servers = Servers::start(Some(owned), &[]).await?;
         let terminals = stream::iter(0..self.sessions).map(|_| servers.gateway.terminal());
         let terminals: Vec<_> = terminals.buffer_unordered(AT_ONCE).try_collect().await?;
-        // Browsers that nobody types in.
+        // Attached browsers without a user.
         let browsers = terminals
             .into_iter()
             .map(|(id, terminal)| async move { terminal.stay().await.with_context(|| format!("session {id}")) });
@@ -154,7 +155,8 @@ impl Polling {
         }
     }
 
-    /// What polling and this gateway cost in the same time, and what this one carried in it.
+    /// Returns the costs of polling and of this gateway in the same time, and the signs of life that the gateway
+    /// carried.
     async fn measure(&self, holder: Process, polled: &Outside, servers: &Servers) -> Result<([Cost; 2], Beats)> {
         let url = polled.mariadb.lock().await.url(DATABASE);
         let (view, sessions) = (polled.redis.addr(), self.sessions);
@@ -181,10 +183,11 @@ impl Polling {
         report.hold("CPU of all, Pulsegate / polling", ratio, "×", Goal::AtMost(THIRD_LESS));
         let ratio = owned.questions / polled.questions;
         report.hold("queries of MariaDB, Pulsegate / polling", ratio, "×", Goal::AtMost(THIRD_LESS));
-        // Redis counts those of one pipeline or script one by one: few round trips, and their cost is in the CPU time.
+        // Redis counts each command of a pipeline or script: the round trips are few, and their cost is in the CPU
+        // time.
         report.tell("commands of Redis, Pulsegate / polling", owned.commands / polled.commands, "×");
-        report.tell("Pulsegate: answers of browsers to pings", beats.heartbeats / seconds, "1/s");
-        // One command a second carries the beats of all; records that were due in this time add their own.
+        report.tell("Pulsegate: browsers' answers to pings", beats.heartbeats / seconds, "1/s");
+        // One command a second carries the beats of all sessions; records due in this time add their own.
         report.tell("Pulsegate: ZADD per 500 answers", beats.zadds / beats.heartbeats * 500.0, "");
         report
     }

@@ -1,5 +1,4 @@
-//! What the system says of a process, read from `/proc` (proc(5)); and processes that end with their owner. Knows no
-//! gateway.
+//! Process figures read from `/proc` (proc(5)), and child processes that end with their owner. Knows no gateway.
 
 use std::{
     fs,
@@ -10,30 +9,30 @@ use std::{
 
 use anyhow::{Context, Result};
 
-/// Linux shows process times in these to every program (`USER_HZ`).
+/// Clock ticks per second in which Linux shows process times to every program (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// A process to look at.
+/// A process to measure.
 #[derive(Clone, Copy)]
 pub struct Process(pub u32);
 
 impl Process {
-    /// The one that looks.
+    /// Returns this process.
     pub fn own() -> Self {
         Self(std::process::id())
     }
 
-    /// User and system time so far, in seconds; in steps of 10 ms.
+    /// Returns user and system time so far, in seconds; in steps of 10 ms.
     pub fn cpu_seconds(self) -> Result<f64> {
         self.two_times(14)
     }
 
-    /// The same of its children that have ended.
+    /// Returns the same for its children that have ended.
     pub fn children_cpu_seconds(self) -> Result<f64> {
         self.two_times(16)
     }
 
-    /// The sum of a field of `stat` and the next: user and system time.
+    /// Returns the sum of a field of `stat` and the next: user and system time.
     fn two_times(self, field: usize) -> Result<f64> {
         let stat = self.read("stat")?;
         // The second field, the name in parentheses, may hold spaces: count from behind it. State is field 3.
@@ -42,19 +41,19 @@ impl Process {
         Ok(ticks.iter().sum::<f64>() / TICKS_PER_SECOND)
     }
 
-    /// Memory in use, in MiB.
+    /// Returns its resident memory, in MiB.
     pub fn resident_mib(self) -> Result<f64> {
         let status = self.read("status")?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
     }
 
-    /// Open descriptors.
+    /// Returns its number of open descriptors.
     pub fn descriptors(self) -> Result<usize> {
         Ok(fs::read_dir(self.path("fd"))?.count())
     }
 
-    /// Threads.
+    /// Returns its number of threads.
     pub fn threads(self) -> Result<usize> {
         Ok(fs::read_dir(self.path("task"))?.count())
     }
@@ -72,7 +71,7 @@ impl Process {
 pub struct Kept(Child);
 
 impl Kept {
-    /// Starts a process and returns it with the first line it prints.
+    /// Starts a process; returns it with the first line it prints.
     pub fn start(command: &mut Command) -> Result<(Self, String)> {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let child = child.with_context(|| format!("{} cannot be started", command.get_program().display()))?;
@@ -82,20 +81,20 @@ impl Kept {
         Ok((kept, line.trim().to_owned()))
     }
 
-    /// Starts this program once more, to do something else.
+    /// Starts this program again with other arguments.
     pub fn start_own(arguments: &[&str]) -> Result<(Self, String)> {
         let own = std::env::current_exe().context("this program does not know its own path")?;
         Self::start(Command::new(own).args(arguments))
     }
 
-    /// The same for what first says where it listens.
+    /// Like [`Kept::start_own`], for a program whose first line is its listen address.
     pub fn start_own_server(arguments: &[&str]) -> Result<(Self, SocketAddr)> {
         let (kept, line) = Self::start_own(arguments)?;
         let addr = line.parse().with_context(|| format!("{arguments:?} said {line:?} instead of its address"))?;
         Ok((kept, addr))
     }
 
-    /// The process.
+    /// Returns the process.
     pub fn process(&self) -> Process {
         Process(self.0.id())
     }
@@ -105,9 +104,9 @@ impl Kept {
         matches!(self.0.try_wait(), Ok(Some(_)))
     }
 
-    /// Ends it as a crash does (SIGKILL), and waits until it is gone.
+    /// Kills it as a crash does (SIGKILL) and waits until it is gone.
     pub fn kill(&mut self) {
-        // Either fails only if it has ended already.
+        // Either fails only if the process has already ended.
         self.0.kill().and_then(|()| self.0.wait()).ok();
     }
 }

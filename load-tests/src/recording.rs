@@ -1,5 +1,5 @@
-//! Scenario: a gateway is killed while it records, again and again. Every recording must verify, against the event log
-//! too, and hold all that its browser had seen a second before the kill.
+//! Scenario: a gateway is killed repeatedly while it records. Every recording must verify, also against the event log,
+//! and hold everything that its browser had seen a second before the kill.
 
 use std::{
     fs,
@@ -19,26 +19,26 @@ use crate::{
     target::Target,
 };
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Recording {
-    /// Kills.
+    /// Number of kills.
     #[arg(long, default_value_t = 50)]
     pub rounds: usize,
-    /// What the moments of the kills depend on.
+    /// Seed for the moments of the kills.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Whether the files are encrypted.
+    /// Encrypt the recordings.
     #[arg(long)]
     pub encrypt: bool,
 }
 
 impl Recording {
-    /// Measures.
+    /// Runs the scenario.
     pub async fn run(self) -> Result<Report> {
         let mut report = Report::new("recording");
         let target = Target::start()?;
-        // Whoever starts again must be found again.
+        // A fixed address, so that a restarted gateway has the same.
         let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let encrypt = self.encrypt.to_string();
         let settings = [("PULSEGATE__SERVER__LISTEN", listen.as_str()), ("PULSEGATE__RECORDING__ENCRYPT", &encrypt)];
@@ -63,32 +63,27 @@ impl Recording {
             (broken, worst, lines) = (broken + usize::from(!whole), worst.max(lost), lines + seen.len());
         }
         report.tell("kills", self.rounds as f64, "");
-        report.tell("lines seen before them", lines as f64, "");
+        report.tell("lines seen before the kills", lines as f64, "");
         report.hold("recordings that do not verify", broken as f64, "", Goal::AtMost(0.0));
-        report.hold(
-            "oldest line that is missing, before the kill",
-            worst.as_secs_f64() * 1e3,
-            "ms",
-            Goal::AtMost(1_000.0),
-        );
+        report.hold("oldest missing line, before the kill", worst.as_secs_f64() * 1e3, "ms", Goal::AtMost(1_000.0));
         Ok(report)
     }
 }
 
-/// Types numbered lines, and returns each with the moment it was seen.
+/// Types numbered lines; returns each with the time it was seen.
 async fn marks(shell: &mut impl Shell, until: Instant) -> Result<Vec<(String, Instant)>> {
     let mut seen = Vec::new();
     while Instant::now() < until {
         let mark = format!("mark-{}-", seen.len());
         shell.say(format!("echo {mark}\r").as_bytes()).await?;
-        // The prompt comes behind the answer, often in the same piece.
+        // The prompt comes after the answer, often in the same read.
         shell::hear_until(shell, shell::PROMPT).await?;
         seen.push((mark, Instant::now()));
     }
     Ok(seen)
 }
 
-/// The recording of a session, wherever it lies.
+/// Returns the path of a session's recording, anywhere below `folder`.
 fn find(folder: &Path, id: &str) -> Result<PathBuf> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -104,7 +99,7 @@ fn find(folder: &Path, id: &str) -> Result<PathBuf> {
     anyhow::bail!("{id} is not there")
 }
 
-/// What a player would show of an asciicast.
+/// Returns the text that a player would show of an asciicast.
 fn shown(cast: &str) -> Result<String> {
     let lines = cast.lines().skip(1).filter(|line| !line.is_empty());
     let events = lines.map(serde_json::from_str::<(f64, String, String)>);

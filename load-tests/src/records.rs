@@ -1,6 +1,6 @@
-//! Scenario: records written as fast as a store takes them, by the statements of the real stores: into SQLite and into a
-//! private MariaDB, both durable at every commit. Half of each batch is born, half is changed; once without transitions, which
-//! measures the upserts, and once as a gateway writes them, each birth with its event in the chain. Knows no gateway.
+//! Scenario: record write throughput, by the statements of the real stores: into SQLite and into a private MariaDB,
+//! both durable at every commit. Half of each batch is new, half is changed; once without transitions, which measures
+//! the upserts, and once as a gateway writes them, each new record with its event in the chain. Knows no gateway.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -21,14 +21,14 @@ use crate::{
     skipped::skip,
 };
 
-/// Records per second, at least.
+/// Lower limits of records per second.
 const INTO_SQLITE: f64 = 100_000.0;
 const INTO_MARIADB: f64 = 30_000.0;
 
-/// Batches that are not measured: statements are prepared, files grow.
+/// Unmeasured batches, in which statements are prepared and files grow.
 const WARM_UP: usize = 4;
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Records {
     /// Records per store.
@@ -40,7 +40,7 @@ pub struct Records {
 }
 
 impl Records {
-    /// Measures; SQLite alone if MariaDB is not installed, which has then been said.
+    /// Runs the scenario; SQLite alone, after a message, if MariaDB is not installed.
     pub async fn run(self) -> Result<Report> {
         ensure!(self.batch >= 2, "a batch has at least two records");
         let mut report = Report::new("records");
@@ -63,7 +63,7 @@ impl Records {
         Ok(report)
     }
 
-    /// Measures one store: the upserts alone where there is a `goal`, else births with their event.
+    /// Measures one store: the upserts alone if there is a `goal`, else new records with their event.
     async fn measure(
         &self,
         name: &str,
@@ -98,19 +98,19 @@ impl Records {
         Ok(())
     }
 
-    /// New sessions, and as many changed ones from all that were born before.
+    /// Returns new sessions, and as many changed ones from all that were created before.
     fn batch(&self, number: usize) -> Vec<Write> {
         let born = self.batch.div_ceil(2);
         let changed = self.batch - born;
         let known = (number * born).max(1);
         let born = (number * born..(number + 1) * born).map(|n| record(n, 1));
-        // A stride that shares no factor with most counts, so that the changes are spread over all pages.
+        // A stride that is coprime to most counts spreads the changes over all pages.
         let changed = (0..changed).map(|n| record((n * 7_919 + number) % known, number as u64 + 2));
         born.chain(changed).map(|record| Write { record, transitions: Vec::new() }).collect()
     }
 }
 
-/// Gives a birth its event.
+/// Adds its event to the write of a new session.
 fn tell(write: &mut Write) {
     let Write { record, transitions } = write;
     if record.version == 1 {

@@ -1,4 +1,4 @@
-//! A Redis server of our own, on loopback, that keeps nothing on disk. Knows nothing of what is kept in it.
+//! A private Redis server on loopback that keeps nothing on disk. Knows nothing of its contents.
 
 use std::{
     io::ErrorKind,
@@ -17,10 +17,10 @@ use tokio::{
 
 use crate::{mariadb::free_port, process::Process};
 
-/// How long the server may take to be ready.
+/// Timeout of the server's start.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Between two looks whether it is.
+/// Polling interval of the server's start.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A server; dropping it ends it.
@@ -31,10 +31,10 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts one; `None` if it is not installed.
+    /// Starts a server; `None` if Redis is not installed.
     pub async fn start() -> Result<Option<Self>> {
         let folder = tempfile::tempdir()?;
-        // Free a moment ago: if somebody else takes it, the server ends and says so.
+        // The port was free a moment ago: if another process takes it, the server exits with an error.
         let port = free_port().map_err(|why| anyhow!(why))?;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let child = match spawn(addr, &folder) {
@@ -47,13 +47,13 @@ impl Redis {
         Ok(Some(redis))
     }
 
-    /// Ends it as a crash does (SIGKILL).
+    /// Kills it as a crash does (SIGKILL).
     pub fn kill(&mut self) {
-        // Either fails only if it has ended already.
+        // Either fails only if the process has already ended.
         self.child.kill().and_then(|()| self.child.wait()).ok();
     }
 
-    /// Starts the one that was [killed](Self::kill) again, on the same port; it has forgotten everything.
+    /// Restarts the [killed](Self::kill) server on the same port, without its data.
     pub async fn start_again(&mut self) -> Result<()> {
         self.child = spawn(self.addr, &self.folder)?;
         self.ready().await
@@ -71,25 +71,25 @@ impl Redis {
         Ok(())
     }
 
-    /// Its address as a store of the gateway.
+    /// Returns its address as a `store.live` setting of the gateway.
     pub fn url(&self) -> String {
         format!("redis://{}", self.addr)
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&self) -> Process {
         Process(self.child.id())
     }
 
-    /// Sends one command as a person would type it, and returns the answer.
+    /// Sends one inline command and returns the answer.
     pub async fn ask(&self, command: &str) -> Result<String> {
         let mut connection = TcpStream::connect(self.addr).await?;
-        // It cuts a long answer short if its client is gone for good, but not if that takes its leave.
+        // It truncates a long answer if its client has shut down its side, but not after QUIT.
         connection.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).await?;
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await?;
@@ -98,12 +98,12 @@ impl Redis {
         Ok(answer)
     }
 
-    /// How many commands it has been sent since the count was reset, those of these questions not counted.
+    /// Returns the number of commands since the count was reset, without these questions.
     pub async fn commands(&self) -> Result<u64> {
         self.calls(|name| !["info", "quit", "config|resetstat"].contains(&name)).await
     }
 
-    /// How many of those whose lowercase names are `wanted`; those of scripts are counted one by one.
+    /// Returns the number of commands whose lowercase names are `wanted`; those of scripts are counted one by one.
     pub async fn calls(&self, wanted: impl Fn(&str) -> bool) -> Result<u64> {
         let stats = self.ask("INFO commandstats").await?;
         let counts = stats.lines().filter_map(|line| line.strip_prefix("cmdstat_")?.split_once(":calls="));
@@ -111,7 +111,7 @@ impl Redis {
         wanted.map(|(_, count)| Ok(count.split(',').next().unwrap_or_default().parse::<u64>()?)).sum()
     }
 
-    /// Counts from zero.
+    /// Resets the count.
     pub async fn reset_commands(&self) -> Result<()> {
         self.ask("CONFIG RESETSTAT").await.map(|_| ())
     }

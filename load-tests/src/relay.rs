@@ -1,5 +1,5 @@
-//! The least that any gateway does: a bare SSH client, in a process of its own, that writes what it reads into a plain TCP
-//! connection. What it costs no gateway built on that client can save. Knows nothing of Pulsegate.
+//! The minimal gateway: a bare SSH client, in a process of its own, that writes what it reads to a plain TCP
+//! connection. Its cost is the lower limit for any gateway built on that client. Knows nothing of Pulsegate.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ use crate::{
     shell::Shell,
 };
 
-/// As much is read at once as a browser's socket here reads.
+/// Size of one read, in bytes, as for a browser's socket here.
 const PIECE: usize = 256 * 1024;
 
 /// A running relay and the far end of its connection; dropping it stops it.
@@ -27,7 +27,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Starts one on a shell of `target`.
+    /// Starts a relay with a shell of `target`.
     pub async fn start(target: SocketAddr) -> Result<Self> {
         let (kept, addr) = Kept::start_own_server(&["relay", &target.to_string()])?;
         let stream = TcpStream::connect(addr).await?;
@@ -35,7 +35,7 @@ impl Relay {
         Ok(Self { kept, stream, piece: BytesMut::new() })
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&self) -> Process {
         self.kept.process()
     }
@@ -53,7 +53,7 @@ impl Shell for Relay {
     }
 }
 
-/// What that process does: say where it listens, carry one connection both ways until it ends.
+/// Runs in the relay's process: prints the listen address and carries one connection both ways until it ends.
 pub async fn serve(target: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let mut bare = Bare::open(target).await?;

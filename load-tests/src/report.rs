@@ -1,37 +1,38 @@
-//! What a scenario measured, held against its goals and told as lines or JSON. Measures nothing.
+//! The figures of a scenario, compared with their goals and printed as lines or JSON. Measures nothing.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// What one scenario found.
+/// The figures of one scenario.
 #[derive(Serialize)]
 pub struct Report {
     scenario: &'static str,
-    /// The machine's load when the scenario began (1 minute, as `uptime` says it): figures of a busy machine are none.
+    /// The load average of the machine when the scenario began (1 minute, as in `uptime`): figures of a busy machine do
+    /// not count.
     load: f64,
     facts: Vec<Fact>,
 }
 
-/// One figure.
+/// One figure, with its goal if it has one.
 #[derive(Serialize)]
 struct Fact {
     name: String,
     value: f64,
     unit: &'static str,
     goal: Option<Goal>,
-    /// Whether a goal that is missed is wrong, and not only slow.
+    /// Whether a missed goal is an error, and not only slow.
     must: bool,
     met: bool,
 }
 
-/// What a figure should be.
+/// The goal of a figure.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
-    /// This much or less.
+    /// The upper limit.
     AtMost(f64),
-    /// This much or more.
+    /// The lower limit.
     AtLeast(f64),
 }
 
@@ -45,7 +46,7 @@ impl Goal {
 }
 
 impl Report {
-    /// Starts with nothing.
+    /// Returns a report without figures.
     pub fn new(scenario: &'static str) -> Self {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         let load = load.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN);
@@ -62,7 +63,7 @@ impl Report {
         self.add(name.into(), value, unit, goal, false);
     }
 
-    /// Adds a figure whose goal is met however busy the machine is, or something is wrong.
+    /// Adds a figure whose goal is met however busy the machine is; a miss is an error.
     pub fn must(&mut self, name: impl Into<String>, value: f64, unit: &'static str, goal: Goal) {
         self.add(name.into(), value, unit, goal, true);
     }
@@ -76,13 +77,13 @@ impl Report {
         self.facts.iter().all(|fact| fact.met)
     }
 
-    /// The first figure that is wrong, with its scenario.
+    /// Returns the first figure that is an error, with its scenario.
     pub fn wrong(&self) -> Option<String> {
         let wrong = self.facts.iter().find(|fact| fact.must && !fact.met);
         wrong.map(|fact| format!("{}: {}: {} {}", self.scenario, fact.name, fact.value, fact.unit))
     }
 
-    /// Prints lines for people, or one JSON object.
+    /// Prints lines of text, or one JSON object.
     pub fn print(&self, json: bool) {
         if json {
             match serde_json::to_string(self) {
@@ -107,17 +108,18 @@ fn verdict(met: bool) -> &'static str {
     if met { "" } else { "   MISSED" }
 }
 
-/// Durations of the same thing.
+/// Samples of one duration.
 #[derive(Default)]
 pub struct Samples(Vec<Duration>);
 
 impl Samples {
-    /// Adds one.
+    /// Adds a sample.
     pub fn push(&mut self, sample: Duration) {
         self.0.push(sample);
     }
 
-    /// The smallest duration, in microseconds, that `share` (0 … 1) of the samples do not exceed.
+    /// Returns the smallest sample, in microseconds, that `share` (0 … 1) of the samples do not exceed; NaN if there
+    /// are none.
     pub fn quantile_us(&mut self, share: f64) -> f64 {
         self.0.sort_unstable();
         let rank = (self.0.len() as f64 * share).ceil() as usize;

@@ -1,5 +1,5 @@
-//! Scenario: many sessions at once from one client process. All open, each echoes, all are listed, all are ended, and
-//! what the gateway took for them it gives back. A lost session is an error, not a figure.
+//! Scenario: many sessions at once from one client process. All are opened, used, listed and ended, and the gateway
+//! must release their resources. A lost session is an error, not a figure.
 
 use std::{
     collections::BTreeSet,
@@ -19,55 +19,55 @@ use crate::{
     terminal::Terminal,
 };
 
-/// Requests under way at once.
+/// Concurrent requests.
 const AT_ONCE: usize = 64;
 
-/// From the first DELETE until the store says that all are closed, in seconds.
+/// Upper limit from the first DELETE until the store shows all closed, in seconds.
 const CLOSED_WITHIN: f64 = 2.0;
 
-/// From the last prompt until every session is listed as active, in seconds: a listing may be a second behind.
+/// Upper limit from the last prompt until every session is listed as active, in seconds: a listing may be a second old.
 const LISTED_WITHIN: f64 = 1.0;
 
-/// Memory afterwards against before: after as many sessions have been there some times.
+/// Upper limit of the memory afterwards, relative to that after the warm-ups.
 const MEMORY: f64 = 1.1;
 
-/// Of what the sessions took since the start, the share that the system has back afterwards: an allocator that keeps
-/// everything for the next ones looks as if nothing were lost.
+/// Lower limit of the share of the sessions' memory that is returned to the system afterwards: an allocator that keeps
+/// everything for the next sessions would hide a leak.
 const GIVEN_BACK: f64 = 0.6;
 
-/// Tasks of one session at least, or none is left because none was counted: pump, writer, forwarder.
+/// Lower limit of the tasks per session, as a check that tasks are counted at all: pump, writer, forwarder.
 const TASKS: f64 = 3.0;
 
-/// How long what is left over may take to go.
+/// Timeout for all resources to be released.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// How long an allocator may take to give memory back.
+/// Time for an allocator to return memory.
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
-/// Between two listings.
+/// Polling interval of listings.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Between two looks at what is held; long enough for the look's own connection to be gone.
+/// Polling interval of held resources; long enough for the poll's own connection to be closed.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Sessions {
-    /// How many.
+    /// Number of sessions.
     #[arg(long, default_value_t = 1000)]
     pub count: usize,
-    /// How often as many are opened and ended before it is measured: five thousand sessions fill the page caches of SQLite
-    /// (24 MiB in all, 4 KiB a session), which else would look like something left behind.
+    /// Rounds of the same size before the measurement: five thousand sessions fill the page caches of SQLite (24 MiB in
+    /// all, 4 KiB a session), which would otherwise look like a leak.
     #[arg(long, default_value_t = 5)]
     pub warm_ups: usize,
 }
 
-/// What a process holds.
+/// The resources that a process holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Held {
     descriptors: usize,
     threads: usize,
-    /// Of a gateway alone.
+    /// Tasks; of a gateway only.
     tasks: usize,
 }
 
@@ -87,7 +87,7 @@ impl Held {
 }
 
 impl Sessions {
-    /// Measures.
+    /// Runs the scenario.
     pub async fn run(self) -> Result<Report> {
         let mut report = Report::new("sessions");
         let allowed = (self.count + 1).to_string();
@@ -115,19 +115,19 @@ impl Sessions {
 
         let settling = settle(&gateway, &target, before).await;
         let memory_after = lowest_memory(&gateway, memory_before * MEMORY).await?;
-        report.tell("memory when fresh", memory_fresh, "MiB");
+        report.tell("memory before the first session", memory_fresh, "MiB");
         report.tell("memory after the warm-ups", memory_before, "MiB");
-        report.tell("memory with all", memory, "MiB");
-        report.tell("memory after", memory_after, "MiB");
+        report.tell("memory with all sessions", memory, "MiB");
+        report.tell("memory after the sessions", memory_after, "MiB");
         report.hold("memory, after / after the warm-ups", memory_after / memory_before, "×", Goal::AtMost(MEMORY));
         let given_back = (memory - memory_after) / (memory - memory_fresh);
-        report.hold("memory given back", given_back, "×", Goal::AtLeast(GIVEN_BACK));
-        report.tell("nothing left after", settling?.as_secs_f64(), "s");
+        report.hold("memory returned to the system", given_back, "×", Goal::AtLeast(GIVEN_BACK));
+        report.tell("all resources released after", settling?.as_secs_f64(), "s");
         Ok(report)
     }
 
-    /// Opens and ends as many sessions some times before, which makes the gateway open and load what it needs on demand
-    /// and keeps (readers of its store, their caches, code, pools), and returns what it and the target then hold.
+    /// Opens and ends the same number of sessions a few times, so that the gateway has loaded what it loads on demand
+    /// and keeps (readers of its store, their caches, code, pools); returns what it and the target then hold.
     async fn warm_up(&self, gateway: &Gateway, target: &Target) -> Result<(Held, Held)> {
         let held_by_target = Held::by(target.process())?;
         for _ in 0..self.warm_ups {
@@ -136,7 +136,7 @@ impl Sessions {
             let any = Held { descriptors: usize::MAX, threads: usize::MAX, tasks: usize::MAX };
             settle(gateway, target, (any, held_by_target)).await?;
         }
-        // The last requests' connections may be closing still.
+        // Connections of the last requests may still be closing.
         tokio::time::sleep(LOOK).await;
         Ok((Held::by_gateway(gateway).await?, held_by_target))
     }
@@ -151,7 +151,7 @@ impl Sessions {
         Ok(terminals)
     }
 
-    /// Lets all of them answer at the same time.
+    /// Runs a command in all sessions at the same time.
     async fn echo(&self, terminals: &mut [(String, Terminal)], report: &mut Report) -> Result<()> {
         let begun = Instant::now();
         let echoes = terminals.iter_mut().enumerate().map(|(nth, (id, terminal))| async move {
@@ -160,15 +160,15 @@ impl Sessions {
             shell::hear_until(terminal, answer.as_bytes()).await.with_context(|| format!("session {id}"))
         });
         try_join_all(echoes).await?;
-        report.tell("all at once answered a command within", begun.elapsed().as_secs_f64(), "s");
+        report.tell("all answered a concurrent command within", begun.elapsed().as_secs_f64(), "s");
         Ok(())
     }
 
-    /// Ends all of them; their browsers must hear of it and the store must say so.
+    /// Ends all of them; their browsers must be notified and the store must show it.
     async fn end(&self, gateway: &Gateway, terminals: Vec<(String, Terminal)>, report: &mut Report) -> Result<()> {
         let begun = Instant::now();
         stream::iter(&terminals).map(|(id, _)| gateway.end(id)).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
-        report.tell("all ends asked for within", begun.elapsed().as_secs_f64(), "s");
+        report.tell("all ends requested within", begun.elapsed().as_secs_f64(), "s");
         all_listed(gateway, "closed", &terminals).await?;
         let took = begun.elapsed().as_secs_f64();
         report.hold("all closed in the store within", took, "s", Goal::AtMost(CLOSED_WITHIN));
@@ -180,7 +180,7 @@ impl Sessions {
     }
 }
 
-/// Waits until a listing by status holds all of these sessions, and returns how long that took in seconds.
+/// Waits until a listing by status holds all of these sessions; returns how long that took, in seconds.
 async fn all_listed(gateway: &Gateway, status: &str, terminals: &[(String, Terminal)]) -> Result<f64> {
     let begun = Instant::now();
     loop {
@@ -194,8 +194,7 @@ async fn all_listed(gateway: &Gateway, status: &str, terminals: &[(String, Termi
     }
 }
 
-/// The gateway's memory in MiB, once it is no more than `enough` or an allocator that is slow to give back has had its
-/// time.
+/// Returns the gateway's memory in MiB, once it is at most `enough` or the allocator's time is up.
 async fn lowest_memory(gateway: &Gateway, enough: f64) -> Result<f64> {
     let begun = Instant::now();
     loop {
@@ -203,13 +202,13 @@ async fn lowest_memory(gateway: &Gateway, enough: f64) -> Result<f64> {
         if memory <= enough || begun.elapsed() > GIVE_BACK {
             return Ok(memory);
         }
-        // A thread that sleeps gives nothing back.
+        // A sleeping thread returns no memory.
         gateway.actors("session").await?;
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Waits until no session's actor, task, descriptor or thread is left on either side, and returns how long that took.
+/// Waits until no session's actor, task, descriptor or thread is left on either side; returns how long that took.
 async fn settle(gateway: &Gateway, target: &Target, before: (Held, Held)) -> Result<Duration> {
     let begun = Instant::now();
     loop {

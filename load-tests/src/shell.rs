@@ -1,4 +1,5 @@
-//! A terminal on the playground, whoever carries it, and what scenarios do with one. Knows neither SSH nor WebSockets.
+//! A terminal on the playground, independent of its transport, and the actions of scenarios on it. Knows neither SSH
+//! nor WebSockets.
 
 use std::time::{Duration, Instant};
 
@@ -6,28 +7,28 @@ use anyhow::{Context, Result, ensure};
 use bytes::{Buf, Bytes};
 use tokio::time::timeout;
 
-/// What the playground's prompt ends with.
+/// The end of the playground's prompt.
 pub const PROMPT: &[u8] = b"~\x1b[0m$ ";
 
-/// What a command that Ctrl-C has ended leaves behind: the key, and a new prompt.
+/// The output after Ctrl-C has ended a command: the echoed key and a new prompt.
 pub const INTERRUPTED: &[u8] = b"^C\r\n\x1b[1;32mplayground\x1b[0m:\x1b[1;34m~\x1b[0m$ ";
 
-/// What a flood begins with: the first of its numbered lines.
+/// The start of a flood: the first of its numbered lines.
 const FIRST_LINE: &[u8] = b"0000000001 The";
 
-/// How long a target may keep silent where it has something to say.
+/// Timeout of a target that owes output.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A terminal.
 pub trait Shell {
-    /// Types.
+    /// Types bytes.
     async fn say(&mut self, bytes: &[u8]) -> Result<()>;
 
     /// Waits for output; never empty.
     async fn hear(&mut self) -> Result<Bytes>;
 }
 
-/// Reads until `mark` has passed and returns what came behind it.
+/// Reads until `mark` has passed; returns what came after it.
 pub async fn hear_until(shell: &mut impl Shell, mark: &[u8]) -> Result<Bytes> {
     let mut heard = Vec::new();
     loop {
@@ -47,19 +48,19 @@ pub async fn hear_until(shell: &mut impl Shell, mark: &[u8]) -> Result<Bytes> {
 /// Makes the playground send every byte back.
 pub async fn start_raw(shell: &mut impl Shell) -> Result<()> {
     shell.say(b"raw\r").await?;
-    // The line is shown as it is typed; what follows is the command's own.
+    // The line is echoed as it is typed; the output after it is the command's.
     hear_until(shell, b"raw").await?;
     shell.say(b"#").await?;
     hear_until(shell, b"#").await.map(|_| ())
 }
 
-/// Ends what [`start_raw`] began.
+/// Ends the command of [`start_raw`].
 pub async fn end_raw(shell: &mut impl Shell) -> Result<()> {
     shell.say(b"\x1d").await?;
     hear_until(shell, PROMPT).await.map(|_| ())
 }
 
-/// Types one key and returns how long its echo took.
+/// Types one key; returns the latency of its echo.
 pub async fn echo(shell: &mut impl Shell, key: u8) -> Result<Duration> {
     let typed = Instant::now();
     shell.say(&[key]).await?;
@@ -69,7 +70,7 @@ pub async fn echo(shell: &mut impl Shell, key: u8) -> Result<Duration> {
     Ok(took)
 }
 
-/// Has `bytes` bytes sent, checks that exactly so many come, and returns how long they took.
+/// Requests `bytes` bytes, checks that exactly this many come, and returns how long they took.
 pub async fn flood(shell: &mut impl Shell, bytes: u64) -> Result<Duration> {
     shell.say(format!("flood {bytes}\r").as_bytes()).await?;
     let begun = Instant::now();
@@ -98,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    /// Says what it was given, piece by piece.
+    /// A terminal whose output is given, piece by piece.
     struct Parrot(VecDeque<Bytes>);
 
     impl Shell for Parrot {

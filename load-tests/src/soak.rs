@@ -1,5 +1,5 @@
-//! Scenario: a thousand sessions for hours or days. People type now and then, sessions come and go beside them, and the
-//! gateway is looked at again and again: what it holds must not grow, and nobody who is there may be missing in its list.
+//! Scenario: a thousand sessions for hours or days. Users type now and then, sessions come and go beside them, and the
+//! gateway is sampled regularly: its resources must not grow, and no live session may be missing from its list.
 
 use std::{
     collections::BTreeSet,
@@ -20,42 +20,42 @@ use crate::{
     terminal::Terminal,
 };
 
-/// Requests under way at once while all are opened.
+/// Concurrent requests while all are opened.
 const AT_ONCE: usize = 64;
 
-/// Everybody types once in such a time.
+/// Interval at which each user types.
 const TYPES_EVERY: Duration = Duration::from_secs(60);
 
-/// Memory at the end against the time in which caches filled.
+/// Upper limit of the memory at the end, relative to that once caches are full.
 const MEMORY: f64 = 1.1;
 
-/// What a session keeps of its output: little, so that it is soon full.
+/// Replay buffer of a session: small, so that it is soon full.
 const REPLAY: &str = "4KiB";
 
-/// Output that each begins with, in bytes: fills what a session keeps and what carries it, which those who type a line a
-/// minute would fill for hours.
+/// Initial output of each session, in bytes: fills its replay buffer and queues, which a line a minute would take hours
+/// to fill.
 const FILL: u64 = 256 * 1024;
 
-/// Of all looks, the share that is for caches to fill: the first of so many.
+/// One in this many samples, the first ones, is the warm-up of caches.
 const WARM: usize = 10;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Soak {
-    /// Sessions that are there all the time.
+    /// Sessions that stay open all the time.
     #[arg(long, default_value_t = 1000)]
     pub sessions: usize,
-    /// How long, in minutes.
+    /// Duration, in minutes.
     #[arg(long, default_value_t = 24 * 60)]
     pub minutes: u64,
-    /// Sessions per minute that come, are left and come back to, are typed in, and are ended.
+    /// Sessions per minute that are opened, detached, reattached, typed in, and ended.
     #[arg(long, default_value_t = 20)]
     pub passing: u32,
 }
 
-/// What the gateway held at one look.
+/// The gateway's resources in one sample.
 #[derive(Clone, Copy)]
 struct Look {
     hours: f64,
@@ -65,7 +65,7 @@ struct Look {
 }
 
 impl Soak {
-    /// Measures; `None` if a server is not installed, which has then been said.
+    /// Runs the scenario; `None`, after a message, if a server is not installed.
     pub async fn run(self) -> Result<Option<Report>> {
         ensure!(self.minutes > 0 && self.passing > 0, "a soak takes a minute at least, and somebody must pass");
         let Some(outside) = Outside::start("soak").await? else { return Ok(None) };
@@ -87,7 +87,7 @@ impl Soak {
         }
     }
 
-    /// Looks once a minute, until the time is over.
+    /// Samples once a minute, until the time is over.
     async fn look(&self, servers: &Servers, ids: &BTreeSet<String>) -> Result<Vec<Look>> {
         let (gateway, begun) = (&servers.gateway, Instant::now());
         let mut looks = Vec::new();
@@ -116,7 +116,7 @@ impl Soak {
         Ok(looks)
     }
 
-    /// Lets others come, reload their page and go beside those who stay.
+    /// Opens, reloads and ends other sessions beside the permanent ones.
     async fn pass(&self, gateway: &Gateway) -> Result<Infallible> {
         let mut due = interval(MINUTE / self.passing);
         loop {
@@ -136,24 +136,24 @@ impl Soak {
         let (warm, rest) = looks.split_at(looks.len().div_ceil(WARM).min(looks.len() - 1));
         let (Some(last), Some(before)) = (looks.last(), warm.last().or(looks.first())) else { bail!("nobody looked") };
         let mut report = Report::new("soak");
-        report.tell("sessions that were there all the time", self.sessions as f64, "");
-        report.tell("for", last.hours, "h");
+        report.tell("permanent sessions", self.sessions as f64, "");
+        report.tell("duration", last.hours, "h");
         report.tell("session-hours, none ended", last.hours * self.sessions as f64, "h");
         report.tell("CPU of the gateway", servers.gateway.process().cpu_seconds()? / (last.hours * 60.0), "s/min");
         report.tell("memory once warm", before.memory, "MiB");
         report.tell("memory at the end", last.memory, "MiB");
-        report.tell("memory per hour, of a line through all looks once warm", slope(rest), "MiB/h");
+        report.tell("memory per hour, linear fit once warm", slope(rest), "MiB/h");
         report.hold("memory, at the end / once warm", last.memory / before.memory, "×", Goal::AtMost(MEMORY));
-        // Who passes, and connections to the stores that come and go, hold some at most moments.
+        // Passing sessions and short store connections hold some descriptors at most moments.
         let fewest = |looks: &[Look]| looks.iter().map(|look| look.descriptors).min().unwrap_or(0) as f64;
         let more = fewest(looks.rchunks(warm.len().max(1)).next().unwrap_or(looks)) - fewest(warm);
-        report.hold("descriptors more, of the fewest", more, "", Goal::AtMost(3.0));
-        report.hold("threads more", last.threads as f64 - before.threads as f64, "", Goal::AtMost(0.0));
+        report.hold("descriptors, growth of the minimum", more, "", Goal::AtMost(3.0));
+        report.hold("threads, growth", last.threads as f64 - before.threads as f64, "", Goal::AtMost(0.0));
         Ok(report)
     }
 }
 
-/// Types once in a while and hears the answer, each at a moment of its own; answers pings in between.
+/// Types at an interval and awaits the answer, each session at its own offset; answers pings in between.
 async fn stay(nth: usize, of: usize, mut terminal: Terminal) -> Result<Infallible> {
     let mut pause = TYPES_EVERY.mul_f64((nth + 1) as f64 / of as f64);
     loop {
@@ -167,7 +167,7 @@ async fn stay(nth: usize, of: usize, mut terminal: Terminal) -> Result<Infallibl
     }
 }
 
-/// How much memory grows in an hour: the slope of the line of least squares.
+/// Returns the growth of memory per hour: the slope of the least-squares line.
 fn slope(looks: &[Look]) -> f64 {
     let mean = |of: fn(&Look) -> f64| looks.iter().map(of).sum::<f64>() / looks.len() as f64;
     let (hours, memory) = (mean(|look| look.hours), mean(|look| look.memory));

@@ -1,6 +1,6 @@
-//! Scenario: a browser stops reading during an endless output. The gateway must not grow, a key must still get through,
-//! and the screen must go on where it stopped. Twice: a page that answers pings but draws nothing, and one that is
-//! frozen, which is detached and comes back.
+//! Scenario: a browser stops reading during endless output. The gateway must not grow, a keystroke must still get
+//! through, and the screen must continue where it stopped. Two cases: a page that answers pings but draws nothing, and
+//! a frozen page, which is detached and comes back.
 
 use std::time::{Duration, Instant};
 
@@ -17,45 +17,45 @@ use crate::{
     terminal::Terminal,
 };
 
-/// What the gateway may grow by, in MiB.
+/// Upper limit of the gateway's memory growth, in MiB.
 const GROWTH: f64 = 2.0;
 
-/// How long a key may take to the target, in milliseconds.
+/// Upper limit of a keystroke's latency to the target, in milliseconds.
 const KEY: f64 = 50.0;
 
-/// From reading on until the prompt, in milliseconds.
+/// Upper limit from resumed reading until the prompt, in milliseconds.
 const PROMPT: f64 = 20.0;
 
-/// A page that keeps silent for this long has been detached (`monitor.ping_timeout`, and what noticing takes).
+/// Silence after which a page has been detached (`monitor.ping_timeout` and its detection).
 const NOTICED: Duration = Duration::from_secs(15);
 
-/// Between two looks at the gateway.
+/// Sampling interval of the gateway.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What a gateway takes for its start, such as the memory in which it reckons a password once, is given back after this long.
+/// Time after which the gateway has returned the memory of its start, such as that of hashing a password once.
 const STARTED: Duration = Duration::from_secs(3);
 
-/// Nothing came from the target for this long: every buffer on the way is full.
+/// Silence of the target that means that every buffer on the way is full.
 const STILL: Duration = Duration::from_millis(300);
 
-/// How it is measured.
+/// The options of the scenario.
 #[derive(Args)]
 pub struct Stalled {
-    /// How long nothing is read: up to 10 s, in which a frozen page is not noticed, or more than 15 s.
+    /// Time without reading, in seconds: up to 10, in which a frozen page is not noticed, or more than 15.
     #[arg(long, default_value_t = 20)]
     pub seconds: u64,
-    /// 60 seconds.
+    /// Stall for 60 seconds.
     #[arg(long)]
     pub long: bool,
 }
 
 impl Stalled {
-    /// Measures.
+    /// Runs the scenario.
     pub async fn run(self) -> Result<Report> {
         let mut report = Report::new("stalled");
         let target = Target::start()?;
         let tap = Tap::start(target.addr).await?;
-        // A keepalive on the wire could be taken for the key.
+        // A keepalive on the wire could be mistaken for the keystroke.
         let gateway = Gateway::start(tap.addr, &[("PULSEGATE__SSH__KEEPALIVE_INTERVAL", "10m")])?;
         sleep(STARTED).await;
         let stall = Duration::from_secs(if self.long { 60 } else { self.seconds });
@@ -74,7 +74,7 @@ async fn idle(gateway: &Gateway, tap: &Tap, stall: Duration, report: &mut Report
     let mut most = before;
     let begun = Instant::now();
     while begun.elapsed() < stall {
-        // Reading is answering pings. What is heard is dropped.
+        // Reading answers pings. The output is dropped.
         if let Ok(heard) = timeout(LOOK, terminal.hear()).await {
             heard?;
         }
@@ -86,7 +86,7 @@ async fn idle(gateway: &Gateway, tap: &Tap, stall: Duration, report: &mut Report
     gateway.end(&id).await
 }
 
-/// A page that does not even read.
+/// A page that does not read at all.
 async fn frozen(gateway: &Gateway, tap: &Tap, stall: Duration, report: &mut Report) -> Result<()> {
     let (id, mut terminal) = gateway.terminal().await?;
     let before = gateway.process().resident_mib()?;
@@ -102,18 +102,18 @@ async fn frozen(gateway: &Gateway, tap: &Tap, stall: Duration, report: &mut Repo
     let status = gateway.status(&id).await?;
     let expected = if stall > NOTICED { "detached" } else { "active" };
     ensure!(status == expected, "a page frozen for {stall:?} is {status}, not {expected}");
-    // It wakes up, comes back and freezes again: its key must get through all the same. What ran on while nobody was
-    // attached is lost beyond the replay buffer; before that nothing is.
+    // It wakes up, reattaches and freezes again: its keystroke must still get through. Output while no page was
+    // attached is lost beyond the replay buffer; nothing before that is.
     let mut back = Terminal::attach(gateway, &id, Some(offset)).await?;
     let lost = back.offset() - offset;
     ensure!(lost == 0 || status == "detached", "{lost} bytes are lost to a page that was attached");
-    report.tell("page frozen: output passed it by", lost as f64 / 1e6, "MB");
+    report.tell("page frozen: output it missed", lost as f64 / 1e6, "MB");
     drop(terminal);
     interrupt(&mut back, tap, "page frozen", report).await?;
     gateway.end(&id).await
 }
 
-/// Types Ctrl-C while nothing is read, then reads on until the prompt.
+/// Types Ctrl-C while nothing is read, then reads until the prompt.
 async fn interrupt(terminal: &mut Terminal, tap: &Tap, name: &str, report: &mut Report) -> Result<()> {
     let mut count = tap.bytes_from_target();
     loop {

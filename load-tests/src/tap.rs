@@ -1,5 +1,5 @@
-//! A tap on the wire between gateway and target: passes every byte on and counts it, which shows when a key really left
-//! and whether anything comes while nothing should. Reads nothing: the bytes are encrypted.
+//! A proxy between gateway and target that passes every byte on and counts it, which shows when a keystroke really left
+//! and whether bytes come when none should. Does not interpret the bytes, which are encrypted.
 
 use std::{
     io,
@@ -20,12 +20,12 @@ use tokio::{
     sync::watch,
 };
 
-/// Bytes passed on at once.
+/// Size of one read, in bytes.
 const PIECE: usize = 64 * 1024;
 
-/// A tap; it lives as long as the program.
+/// A proxy; it lives as long as the program.
 pub struct Tap {
-    /// Where the gateway finds the target.
+    /// The address at which the gateway finds the target.
     pub addr: SocketAddr,
     up: watch::Receiver<u64>,
     down: Arc<AtomicU64>,
@@ -44,7 +44,7 @@ impl Tap {
                 let (counted, down) = (counted.clone(), down.clone());
                 actix_rt::spawn(async move {
                     let passing = pass_connection(gateway, target, counted, down).await;
-                    // Every test of the other side ends in a broken connection.
+                    // A test of the other side normally ends in a broken connection.
                     passing.ok();
                 });
             }
@@ -52,7 +52,7 @@ impl Tap {
         Ok(tap)
     }
 
-    /// Bytes that came from the target so far.
+    /// Returns the number of bytes from the target so far.
     pub fn bytes_from_target(&self) -> u64 {
         self.down.load(Ordering::Relaxed)
     }

@@ -1,5 +1,5 @@
-//! The SSH server that everything is measured against: the demo target in a process of its own, so that its work is
-//! nobody else's. Knows no gateway.
+//! The SSH server that all clients are measured against: the demo target in a process of its own, so that its CPU time
+//! counts for no client. Knows no gateway.
 
 use std::{
     io::{self, Read},
@@ -15,29 +15,30 @@ use crate::process::{Kept, Process};
 /// A running server; dropping it stops it.
 pub struct Target {
     kept: Kept,
-    /// Where it listens.
+    /// The address it listens on.
     pub addr: SocketAddr,
 }
 
 impl Target {
-    /// Starts one on a port of its own.
+    /// Starts a server on a port of its own.
     pub fn start() -> Result<Self> {
         let (kept, addr) = Kept::start_own_server(&["target"])?;
         Ok(Self { kept, addr })
     }
 
-    /// Ends it as a crash does (SIGKILL), and every connection with it.
+    /// Kills it as a crash does (SIGKILL), and every connection with it.
     pub fn kill(&mut self) {
         self.kept.kill();
     }
 
-    /// Its process.
+    /// Returns its process.
     pub fn process(&self) -> Process {
         self.kept.process()
     }
 }
 
-/// What that process does: serve, say where, end with its standard input, so that it does not outlive its owner.
+/// Runs in the server's process: serves, prints its address, and ends with its standard input, so that it does not
+/// outlive its owner.
 pub async fn serve() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let server = DemoServer::start(listener, DemoOptions::default())?;

@@ -13,13 +13,13 @@ use crate::{
     websocket::{Frame, WebSocket},
 };
 
-/// A page acknowledges at least this often.
+/// Maximum number of unacknowledged bytes, as in a page.
 const ACK_EVERY: u64 = 32 * 1024;
 
 /// One browser on one session.
 pub struct Terminal {
     socket: WebSocket,
-    /// Output received.
+    /// Bytes of output received.
     offset: u64,
     acked: u64,
     /// Whether output is acknowledged as it comes.
@@ -27,12 +27,12 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Connects to a session as a new page, or as one that has everything up to `offset`.
+    /// Attaches to a session as a new page, or as one that has all output up to `offset`.
     pub async fn attach(gateway: &Gateway, id: &str, offset: Option<u64>) -> Result<Self> {
         Self::attach_at(&gateway.door(), id, offset).await
     }
 
-    /// The same from any thread.
+    /// Like [`Terminal::attach`], from any thread.
     pub async fn attach_at(door: &Door, id: &str, offset: Option<u64>) -> Result<Self> {
         let mut socket = door.socket(&format!("/api/v1/sessions/{id}/terminal")).await?;
         let attach = json!({
@@ -47,30 +47,30 @@ impl Terminal {
         Ok(Self { socket, offset, acked: offset, acks: true })
     }
 
-    /// Where the output stands.
+    /// Returns the offset of the output received.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Takes output from now on without acknowledging it.
+    /// Stops acknowledging output.
     pub fn stop_acks(&mut self) {
         self.acks = false;
     }
 
-    /// Acknowledges everything that came, now and from now on.
+    /// Acknowledges all output received, and from now on as it comes.
     pub async fn resume_acks(&mut self) -> Result<()> {
         self.acks = true;
         self.ack().await
     }
 
-    /// Looks on and answers pings for as long as the gateway lets it.
+    /// Receives output and answers pings until the gateway disconnects it.
     pub async fn stay(mut self) -> Result<Infallible> {
         loop {
             self.hear().await?;
         }
     }
 
-    /// Reads until the gateway says that the session is over, and returns the reason it gives.
+    /// Reads until the gateway closes the session; returns the reason.
     pub async fn closed(&mut self) -> Result<String> {
         loop {
             if let Frame::Text(text) = self.socket.next().await? {
@@ -106,7 +106,7 @@ impl Shell for Terminal {
                     }
                 }
                 Frame::Ping(payload) => self.socket.pong(&payload).await?,
-                // Progress and receipts for what was typed.
+                // Progress, and acknowledgements of input.
                 Frame::Text(text) => {
                     let frame: Value = serde_json::from_slice(&text)?;
                     ensure!(!matches!(word(&frame, "type"), "error" | "closed" | "prompt"), "the gateway said {frame}");

@@ -1,5 +1,5 @@
-//! A WebSocket client (RFC 6455), as small and as cheap as a measuring tool needs it: text, binary, ping, close; no
-//! fragments, which the gateway does not send. Knows no terminal.
+//! A minimal, cheap WebSocket client (RFC 6455) for measurements: text, binary, ping, close; no fragments, which the
+//! gateway does not send. Knows no terminal.
 
 use std::net::SocketAddr;
 
@@ -10,39 +10,39 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Room for one read.
+/// Size of one read, in bytes.
 const READ: usize = 64 * 1024;
 
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 const PONG: u8 = 10;
 
-/// The longest frame that is believed.
+/// Maximum accepted frame, in bytes.
 const MAX_FRAME: u64 = 1024 * 1024;
 
-/// What the other side sent.
+/// A frame of the other side.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Frame {
-    /// Text.
+    /// A text frame.
     Text(Bytes),
-    /// Bytes.
+    /// A binary frame.
     Binary(Bytes),
-    /// To be answered with [`WebSocket::pong`].
+    /// A ping, to be answered with [`WebSocket::pong`].
     Ping(Bytes),
-    /// The end, with its code if there is one.
+    /// A close frame, with its code if there is one.
     Close(Option<u16>),
 }
 
 /// A connection.
 pub struct WebSocket {
     tcp: TcpStream,
-    /// Read and not yet taken.
+    /// Bytes read but not yet parsed.
     buffer: BytesMut,
     outgoing: Vec<u8>,
 }
 
 impl WebSocket {
-    /// Connects to `path` with more lines of the request's head, each with its line end.
+    /// Connects to `path`, with more header lines of the request, each with its line end.
     pub async fn open(addr: SocketAddr, path: &str, head: &str) -> Result<Self> {
         let mut tcp = TcpStream::connect(addr).await?;
         // As browsers do.
@@ -66,12 +66,12 @@ impl WebSocket {
         Ok(socket)
     }
 
-    /// Sends text.
+    /// Sends a text frame.
     pub async fn text(&mut self, text: &str) -> Result<()> {
         self.send(TEXT, text.as_bytes()).await
     }
 
-    /// Sends bytes.
+    /// Sends a binary frame.
     pub async fn binary(&mut self, bytes: &[u8]) -> Result<()> {
         self.send(BINARY, bytes).await
     }
@@ -81,7 +81,7 @@ impl WebSocket {
         self.send(PONG, payload).await
     }
 
-    /// Waits for the next frame. May be dropped and called again.
+    /// Waits for the next frame. Cancel-safe.
     pub async fn next(&mut self) -> Result<Frame> {
         loop {
             if let Some(frame) = take_frame(&mut self.buffer)? {
@@ -105,7 +105,7 @@ impl WebSocket {
     }
 }
 
-/// Writes a client's frame. It is masked with zeros, which the format allows and costs nothing.
+/// Appends a client's frame. It is masked with zeros, which the format allows and costs nothing.
 fn put_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.put_u8(0x80 | opcode);
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
@@ -123,7 +123,7 @@ fn put_frame(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Takes a server's frame, once it is there as a whole.
+/// Removes a server's frame from the buffer, once it is complete.
 fn take_frame(buffer: &mut BytesMut) -> Result<Option<Frame>> {
     let mut head = &buffer[..];
     let (Ok(first), Ok(short)) = (head.try_get_u8(), head.try_get_u8()) else { return Ok(None) };
@@ -160,7 +160,7 @@ mod tests {
             let payload = vec![7; length];
             let mut sent = Vec::new();
             put_frame(&mut sent, BINARY, &payload);
-            // A server's frame is a client's without mask.
+            // A server's frame is a client's without the mask.
             let head = sent.len() - length;
             sent[1] &= 0x7f;
             sent.drain(head - 4..head);

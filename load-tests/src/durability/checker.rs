@@ -1,4 +1,4 @@
-//! Holds what is in the stores against what clients were told, reading the stores themselves. Changes nothing.
+//! Compares the stores, which it reads directly, with the acknowledgements that clients received. Changes nothing.
 
 use std::{
     collections::BTreeSet,
@@ -23,34 +23,34 @@ use super::{
 };
 use crate::gateway::Gateway;
 
-/// How long the stores may take to agree.
+/// Deadline for the stores to agree.
 pub const AGREE_WITHIN: Duration = Duration::from_secs(5);
 
-/// When what is still missing is called lost.
+/// Time after which a missing session counts as lost.
 const LOST_AFTER: Duration = Duration::from_secs(30);
 
-/// Between two looks.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What is not as it was promised, one sentence each.
+/// The violations, one sentence each.
 #[derive(Debug, Default)]
 pub struct Findings {
-    /// Acknowledged and in no row, or open again.
+    /// Acknowledged sessions without a row, or open again after their end.
     pub lost: Vec<String>,
-    /// Opened or ended more than once.
+    /// Sessions with more than one open or end.
     pub doubled: Vec<String>,
-    /// Ended otherwise than the gateway said.
+    /// Sessions whose end differs from what the gateway acknowledged.
     pub altered: Vec<String>,
-    /// Open though the gateway that served them is dead.
+    /// Open sessions whose gateway is dead.
     pub orphaned: Vec<String>,
-    /// Not the same in every store.
+    /// Sessions that differ between the stores.
     pub apart: Vec<String>,
-    /// A store is not up, or something waits for it.
+    /// Stores that are down or have queued writes.
     pub waiting: Vec<String>,
 }
 
 impl Findings {
-    /// Whether there are none.
+    /// Whether there are no findings.
     pub fn is_empty(&self) -> bool {
         self.all().all(|(_, findings)| findings.is_empty())
     }
@@ -72,11 +72,11 @@ impl fmt::Display for Findings {
     }
 }
 
-/// What one look found, and the rows it saw.
+/// The result of one comparison, and the rows it read.
 pub struct Look {
-    /// What is not as it should be.
+    /// The violations.
     pub findings: Findings,
-    /// The records.
+    /// The rows of the records.
     pub rows: Vec<Row>,
 }
 
@@ -86,19 +86,19 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// Looks at this gateway.
+    /// Returns the checker of this gateway.
     pub fn new(gateway: Rc<Gateway>) -> Self {
         Self { gateway }
     }
 
-    /// Looks at what has not come to rest until everything is as promised, or long enough, and returns the last look and how
-    /// long after `since` it began.
+    /// Compares the sessions that are not settled until there are no findings or the time is up. Returns the last
+    /// comparison and how long after `since` it began.
     pub async fn agree(&self, servers: &Servers, driver: &Driver, since: Instant) -> Result<(Look, Duration)> {
         self.look_until_agreed(servers, driver, since, false).await
     }
 
-    /// The same for every row there is. A look takes seconds where there are many, and sessions go on ending meanwhile: when it
-    /// agrees is no measure of the stores.
+    /// Like [`Checker::agree`], for every row. A comparison of many rows takes seconds while sessions keep ending, so
+    /// the time it takes says nothing about the stores.
     pub async fn agree_whole(&self, servers: &Servers, driver: &Driver) -> Result<Look> {
         Ok(self.look_until_agreed(servers, driver, Instant::now(), true).await?.0)
     }
@@ -152,7 +152,7 @@ impl Checker {
         Ok(Look { findings, rows })
     }
 
-    /// What the gateway says of its stores.
+    /// Adds what the gateway reports of its stores.
     async fn stores(&self, findings: &mut Findings) -> Result<()> {
         let answer = self.gateway.ask(Method::GET, "/api/v1/stores", None).await?;
         for store in answer.get("stores").and_then(Value::as_array).context("no stores")? {
@@ -166,13 +166,13 @@ impl Checker {
     }
 }
 
-/// The command that asks Redis for every open session of the node.
+/// Returns the command that asks Redis for every open session of the node.
 pub fn beats() -> String {
     format!("ZRANGE pulsegate:{{{NODE}}}:beats 0 -1")
 }
 
-/// Every acknowledged open has its row, every acknowledged end stands as it was told, and what was served by a dead gateway
-/// is over.
+/// Checks that every acknowledged open has its row, every acknowledged end is stored as acknowledged, and every session
+/// of a dead gateway is closed.
 fn promises(rows: &[Row], log: &Log, epoch: i64, whole: bool, findings: &mut Findings) {
     let find = |id: &SessionId| rows.binary_search_by_key(id, |row| row.id).ok().and_then(|place| rows.get(place));
     for (id, end) in &log.open {
@@ -204,7 +204,7 @@ fn promises(rows: &[Row], log: &Log, epoch: i64, whole: bool, findings: &mut Fin
     }
 }
 
-/// The records and the journal hold the same.
+/// Checks that records and journal hold the same rows.
 fn differences(rows: &[Row], journal: &[Row], findings: &mut Findings) {
     if rows == journal {
         return;

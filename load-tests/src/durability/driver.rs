@@ -1,5 +1,5 @@
-//! The clients: they open and end sessions without rest, and keep a log of what was acknowledged to them. Knows no store;
-//! what the gateway promises while one is down, it holds it to.
+//! The clients: they open and end sessions continuously and log what was acknowledged. They hold the gateway to its
+//! promises while a store is down; they read no store.
 
 use std::{
     cell::{Cell, Ref, RefCell, RefMut},
@@ -16,27 +16,27 @@ use tokio::time::sleep;
 use super::log::{End, Log};
 use crate::{dice::Dice, gateway::Gateway};
 
-/// Sessions that one client holds, at most; about half of them live longer than a second and are dialled.
+/// Maximum number of sessions per client; about half of them live longer than a second and are dialled.
 const HELD: usize = 16;
 
-/// One in so many is left alone, to be ended by the gateway.
+/// One in this many sessions is left for the gateway to end.
 const LEFT_ALONE: usize = 10;
 
-/// Between two looks at what is awaited.
+/// Polling interval.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// A client whose gateway is gone knocks again after this long.
+/// Delay before a client retries while the gateway is down.
 const KNOCK: Duration = Duration::from_millis(20);
 
-/// How long a session that was told to end may take, and the clients to rest.
+/// Timeout for a session to end after a request, and for the clients to finish.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is up: what happens while it changes is nobody's fault.
+/// What is up; failures while it changes are not counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Weather {
-    /// The gateway is ready.
+    /// Whether the gateway is ready.
     pub gateway: bool,
-    /// The records may answer.
+    /// Whether the record store may answer.
     pub records: bool,
     changes: u64,
 }
@@ -51,23 +51,23 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// Clients that rest.
+    /// Returns clients that are paused.
     pub fn new(gateway: Rc<Gateway>, log: Log) -> Self {
         let weather = Cell::new(Weather { gateway: true, records: true, changes: 0 });
         Self { gateway, weather, log: RefCell::new(log), resting: Cell::new(true), busy: Cell::new(0) }
     }
 
-    /// What was acknowledged so far.
+    /// Returns the acknowledgements so far.
     pub fn log(&self) -> Ref<'_, Log> {
         self.log.borrow()
     }
 
-    /// The same, to be settled.
+    /// Returns the acknowledgements so far, to settle them.
     pub fn log_mut(&self) -> RefMut<'_, Log> {
         self.log.borrow_mut()
     }
 
-    /// Tells the clients that something goes down or is up.
+    /// Notifies the clients that something goes down or is up.
     pub fn change(&self, weather: impl FnOnce(&mut Weather)) {
         let mut now = self.weather.get();
         weather(&mut now);
@@ -75,12 +75,12 @@ impl Driver {
         self.weather.set(now);
     }
 
-    /// Sets the clients to work.
+    /// Starts the clients' work.
     pub fn work(&self) {
         self.resting.set(false);
     }
 
-    /// Lets the clients finish what they are at, and rest.
+    /// Lets the clients finish their current request and pauses them.
     pub async fn rest(&self) -> Result<()> {
         self.resting.set(true);
         let begun = Instant::now();
@@ -91,7 +91,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Opens a session and ends it, and returns whether both were acknowledged.
+    /// Opens a session and ends it; returns whether both were acknowledged.
     pub async fn open_and_end(&self) -> bool {
         match self.open().await {
             Some(id) => self.end(id).await,
@@ -99,7 +99,7 @@ impl Driver {
         }
     }
 
-    /// One client; never ends.
+    /// Runs one client; never ends.
     pub async fn client(&self, mut dice: Dice) {
         let mut own = Vec::new();
         loop {
@@ -116,7 +116,7 @@ impl Driver {
         }
     }
 
-    /// Opens a session or ends one, and returns whether that was acknowledged.
+    /// Opens or ends a session; returns whether that was acknowledged.
     async fn step(&self, own: &mut Vec<SessionId>, dice: &mut Dice) -> bool {
         if own.is_empty() || (own.len() < HELD && dice.once_in(2)) {
             let opened = self.open().await;
@@ -181,8 +181,8 @@ impl Driver {
         }
     }
 
-    /// Notes an answer that should have been another, unless the gateway was down or something changed meanwhile. Whatever
-    /// happens, what was acknowledged is there.
+    /// Logs an unexpected answer, unless the gateway was down or something changed meanwhile. In every case,
+    /// acknowledged sessions must exist.
     fn complain(&self, before: Weather, what: &str, answer: &Result<(StatusCode, Value)>) {
         let calm = before == self.weather.get() && before.gateway;
         match answer {

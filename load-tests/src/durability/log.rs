@@ -1,4 +1,4 @@
-//! What clients were told by the gateway, in memory and as lines of a file. Knows no store.
+//! The log of the gateway's acknowledgements to clients, in memory and as lines of a file. Knows no store.
 
 use std::{collections::BTreeMap, fs::File, io::Write, path::Path, time::Duration};
 
@@ -11,52 +11,52 @@ use pulsegate::{
 use super::rows::Row;
 use crate::report::Samples;
 
-/// How a session ended, as the gateway told it.
+/// The end of a session as the gateway reported it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
-    /// RFC 3339.
+    /// End time (RFC 3339).
     pub time: String,
-    /// One word.
+    /// Reason, one word.
     pub reason: String,
 }
 
-/// What stays of a session that was found closed in every store.
+/// A session that was found closed in every store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settled {
     /// The rank of its record.
     pub rank: i64,
-    /// Its end, in UTC microseconds.
+    /// End time, in UTC microseconds.
     pub end_time: Option<i64>,
 }
 
-/// The log.
+/// The log of acknowledgements.
 pub struct Log {
     file: File,
-    /// What was acknowledged and is not yet known to have come to rest: each open, and its end if that was too.
+    /// Acknowledged opens that are not settled, each with its end if that was acknowledged too.
     pub open: BTreeMap<SessionId, Option<End>>,
-    /// What has come to rest.
+    /// Settled sessions.
     pub settled: BTreeMap<SessionId, Settled>,
-    /// Acknowledged opens.
+    /// Number of acknowledged opens.
     pub opens: usize,
-    /// Those that were in the journal only.
+    /// Number of opens acknowledged by the journal alone.
     pub by_journal: usize,
-    /// Acknowledged ends.
+    /// Number of acknowledged ends.
     pub ends: usize,
-    /// How long the acknowledgement of an open took.
+    /// Latencies of acknowledged opens.
     pub waits: Samples,
-    /// Promises that clients saw broken.
+    /// Broken promises that clients observed.
     pub breaches: Vec<String>,
 }
 
 impl Log {
-    /// Starts with nothing.
+    /// Creates an empty log with its file.
     pub fn new(path: &Path) -> Result<Self> {
         let file = File::create(path).context("the log of what is acknowledged")?;
         let (open, settled, breaches) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         Ok(Self { file, open, settled, opens: 0, by_journal: 0, ends: 0, waits: Samples::default(), breaches })
     }
 
-    /// Notes an open.
+    /// Logs an open.
     pub fn opened(&mut self, id: SessionId, by_journal: bool, wait: Duration) -> Result<()> {
         writeln!(self.file, "open {id}")?;
         self.opens += 1;
@@ -67,7 +67,7 @@ impl Log {
         Ok(())
     }
 
-    /// Notes an end; nobody was ever told another one.
+    /// Logs an end; an error if a different end was acknowledged before.
     pub fn closed(&mut self, id: SessionId, end: End) -> Result<()> {
         writeln!(self.file, "end {id} {} {}", end.time, end.reason)?;
         self.ends += 1;
@@ -81,17 +81,17 @@ impl Log {
         Ok(())
     }
 
-    /// Notes a broken promise.
+    /// Logs a broken promise.
     pub fn breach(&mut self, what: String) {
         self.breaches.push(what);
     }
 
-    /// The oldest session that has not come to rest.
+    /// Returns the oldest session that is not settled.
     pub fn oldest(&self) -> Option<SessionId> {
         self.open.keys().next().copied()
     }
 
-    /// Lays to rest what these rows, found as they should be, show as closed.
+    /// Settles the sessions that these verified rows show as closed.
     pub fn settle(&mut self, rows: &[Row]) {
         for row in rows.iter().filter(|row| row.is_closed()) {
             if self.open.remove(&row.id).is_some() {
@@ -101,7 +101,7 @@ impl Log {
     }
 }
 
-/// A moment as the gateway tells it.
+/// Formats a time as the gateway does.
 pub fn spelled(at: Option<i64>) -> String {
     at.map_or_else(String::new, |at| Rfc3339(UtcMicros(at)).to_string())
 }

@@ -1,5 +1,5 @@
-//! Rows as the stores hold them, read past the gateway: by MariaDB's own client, and by a second connection to the file of
-//! the journal. Knows no session.
+//! Session rows read directly from the stores: through MariaDB's own client, and through a second connection to the
+//! journal's file. Interprets no session.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -10,52 +10,52 @@ use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use super::NODE;
 use crate::mariadb::Mariadb;
 
-/// In the words that MySQL and SQLite share.
+/// The query, in the SQL that MySQL and SQLite share.
 const ROWS: &str = "SELECT r.session_id, r.epoch, r.rank_key, r.status, r.end_time, r.end_reason, \
     (SELECT count(*) FROM session_events e WHERE e.session_id = r.session_id AND e.status = 'connecting'), \
     (SELECT count(*) FROM session_events e WHERE e.session_id = r.session_id AND e.status = 'closed') \
     FROM session_records r WHERE r.session_id >= ?1 ORDER BY r.session_id";
 
-/// One session.
+/// The row of one session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Which.
+    /// The session.
     pub id: SessionId,
-    /// The start of its node that it was born in.
+    /// Epoch of the node start that opened it.
     pub epoch: i64,
-    /// What decides between its versions.
+    /// The rank that decides between versions of the record.
     pub rank: i64,
-    /// Where it stands.
+    /// Status.
     pub status: String,
-    /// Its end, in UTC microseconds.
+    /// End time, in UTC microseconds.
     pub end_time: Option<i64>,
-    /// Why.
+    /// Reason of the end.
     pub end_reason: Option<String>,
-    /// How often its history says that it was opened.
+    /// Number of opens in its history.
     pub opens: i64,
-    /// How often its history says that it ended.
+    /// Number of ends in its history.
     pub ends: i64,
 }
 
 type Columns = (String, i64, i64, String, Option<i64>, Option<String>, i64, i64);
 
 impl Row {
-    /// Whether it is over.
+    /// Whether the session is closed.
     pub fn is_closed(&self) -> bool {
         self.status == "closed"
     }
 
-    /// What must be the same wherever it is kept.
+    /// Returns the columns that must be the same in every store.
     pub fn key(&self) -> (SessionId, i64, &str, Option<i64>, Option<&str>) {
         (self.id, self.rank, &self.status, self.end_time, self.end_reason.as_deref())
     }
 
-    /// The command that asks Redis for the same of this session of the node.
+    /// Returns the command that asks Redis for the same columns of this session.
     pub fn question(&self) -> String {
         format!("HMGET pulsegate:{{{NODE}}}:session:{} rank status end_time end_reason", self.id)
     }
 
-    /// Whether its answer tells the same.
+    /// Whether Redis' answer matches this row.
     pub fn is_told_by(&self, answer: &str) -> bool {
         let told: Vec<&str> = answer.lines().filter(|line| !line.starts_with(['*', '$'])).collect();
         let (rank, end_time) = (self.rank.to_string(), self.end_time.map(|time| time.to_string()).unwrap_or_default());
@@ -78,13 +78,13 @@ impl Row {
     }
 }
 
-/// The rows of a database of MariaDB from `first` on, by id.
+/// Returns the rows of a MariaDB database from `first` on, by id.
 pub fn in_mariadb(server: &Mariadb, database: &str, first: &str) -> Result<Vec<Row>> {
     let question = format!("USE {database}; {}", ROWS.replace("?1", &format!("'{first}'")));
     server.sql(&question).map_err(|why| anyhow!(why))?.lines().map(Row::from_line).collect()
 }
 
-/// The rows of a journal from `first` on, by id, and the epoch of its node's present start.
+/// Returns the rows of a journal from `first` on, by id, and the epoch of its node's current start.
 pub async fn in_journal(file: &Path, first: &str) -> Result<(Vec<Row>, i64)> {
     let options = SqliteConnectOptions::new().filename(file).read_only(true);
     let mut connection = SqliteConnection::connect_with(&options).await?;
@@ -94,13 +94,13 @@ pub async fn in_journal(file: &Path, first: &str) -> Result<(Vec<Row>, i64)> {
     Ok((rows.into_iter().map(Row::new).collect::<Result<_>>()?, epoch))
 }
 
-/// How many sessions are open in a database of MariaDB.
+/// Returns the number of open sessions in a MariaDB database.
 pub fn open_in_mariadb(server: &Mariadb, database: &str) -> Result<u64> {
     let question = format!("SELECT count(*) FROM {database}.session_records WHERE active = 1");
     Ok(server.sql(&question).map_err(|why| anyhow!(why))?.parse()?)
 }
 
-/// The ids in an answer of Redis: each stands on a line of its own, between lines that tell its length.
+/// Returns the ids in an answer of Redis: each is on a line of its own, between lines that give its length.
 pub fn in_redis(answer: &str) -> Result<BTreeSet<SessionId>> {
     let ids = answer.lines().filter(|line| !line.starts_with(['*', '$']));
     ids.map(|id| id.parse().with_context(|| format!("Redis shows a session {id:?}"))).collect()

@@ -1,4 +1,5 @@
-//! What can be killed: the gateway, and where its stores are servers of their own, those. Knows no session.
+//! The processes that can be killed: the gateway and, where its stores are servers of their own, those. Knows no
+//! session.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -16,19 +17,19 @@ use crate::{
     target::Target,
 };
 
-/// What a round kills.
+/// The processes that a round kills.
 #[derive(Debug, Clone, Copy)]
 pub struct Victims {
-    /// The gateway.
+    /// Whether to kill the gateway.
     pub gateway: bool,
-    /// MariaDB.
+    /// Whether to kill MariaDB.
     pub records: bool,
-    /// Redis.
+    /// Whether to kill Redis.
     pub live: bool,
 }
 
 impl Victims {
-    /// Each alone, all, and the two that hold what is durable.
+    /// Each alone, all, and the two that hold durable data.
     const OUTSIDE: [Self; 5] = [
         Self { gateway: true, records: false, live: false },
         Self { gateway: false, records: true, live: false },
@@ -40,7 +41,7 @@ impl Victims {
     const EMBEDDED: Self = Self { gateway: true, records: false, live: false };
 }
 
-/// What [`Mariadb::start`] says where there is none.
+/// The error of [`Mariadb::start`] if MariaDB is not installed.
 const NOT_INSTALLED: &str = "no MariaDB";
 
 /// The stores that are servers of their own.
@@ -52,7 +53,7 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Starts both for a scenario; `None` if one is not installed, which has then been said.
+    /// Starts both for a scenario; `None`, after a message, if one is not installed.
     pub async fn start(scenario: &str) -> Result<Option<Self>> {
         let without = |missing: &str| {
             skip(scenario, missing);
@@ -68,7 +69,7 @@ impl Outside {
     }
 }
 
-/// Tells a MariaDB that is not installed from one that is and does not start.
+/// Separates a MariaDB that is not installed from one that does not start.
 pub fn if_installed<T>(started: Result<T, String>) -> Result<Result<T, &'static str>> {
     match started {
         Ok(server) => Ok(Ok(server)),
@@ -77,26 +78,27 @@ pub fn if_installed<T>(started: Result<T, String>) -> Result<Result<T, &'static 
     }
 }
 
-/// All of them.
+/// All processes of a scenario.
 pub struct Servers {
-    /// What all the others are there for.
+    /// The gateway under test.
     pub gateway: Rc<Gateway>,
-    /// None where the gateway keeps everything itself.
+    /// The external stores; `None` if the gateway uses its own.
     pub outside: Option<Outside>,
-    /// Where sessions lead to.
+    /// The target of all sessions.
     pub target: Target,
 }
 
 impl Servers {
-    /// Starts a gateway over these stores, with room for all that clients open and more settings as environment variables.
+    /// Starts a gateway on these stores, with limits that allow all sessions of the clients and with more settings as
+    /// environment variables.
     pub async fn start(outside: Option<Outside>, more: &[(&'static str, &str)]) -> Result<Self> {
         let target = Target::start()?;
-        // Of its own, so that it can be had again.
+        // A fixed address, so that a restarted gateway has the same.
         let listen = format!("127.0.0.1:{}", mariadb::free_port().map_err(|why| anyhow!(why))?);
         let mut settings = vec![
             ("PULSEGATE__SERVER__LISTEN", listen),
             ("PULSEGATE__NODE__ID", NODE.to_owned()),
-            // It says much of stores that are down.
+            // It logs a lot while stores are down.
             ("RUST_LOG", "off".to_owned()),
             ("PULSEGATE__SESSION__MAX_PER_USER", "100000".to_owned()),
             ("PULSEGATE__SESSION__MAX_SESSIONS", "100000".to_owned()),
@@ -111,24 +113,24 @@ impl Servers {
         Ok(Self { gateway, outside, target })
     }
 
-    /// The stores outside the gateway.
+    /// Returns the external stores, or an error if there are none.
     pub fn outside(&self) -> Result<&Outside> {
         self.outside.as_ref().context("the gateway keeps everything itself")
     }
 
-    /// Whether the live view tells the same of a session as its row.
+    /// Whether the live view shows a session as its row does.
     pub async fn show(&self, row: &Row) -> Result<bool> {
         Ok(row.is_told_by(&self.outside()?.redis.ask(&row.question()).await?))
     }
 
-    /// Draws what a round kills.
+    /// Draws the victims of a round.
     pub fn draw(&self, dice: &mut Dice) -> Victims {
         let among: &[Victims] = if self.outside.is_some() { &Victims::OUTSIDE } else { &[Victims::EMBEDDED] };
         among.get(dice.below(among.len())).copied().unwrap_or(Victims::EMBEDDED)
     }
 
-    /// Kills them (SIGKILL), the gateway on its way into a step if one is given, and tells the clients what they need no longer
-    /// expect. Returns whether it got as far as that step.
+    /// Kills the victims (SIGKILL), the gateway at a step if one is given, and notifies the clients. Returns whether
+    /// the gateway reached that step.
     pub async fn kill(&mut self, victims: Victims, step: Option<Step>, driver: &Driver) -> Result<bool> {
         driver.change(|weather| weather.gateway &= !victims.gateway);
         let died = match step.filter(|_| victims.gateway) {
@@ -150,8 +152,8 @@ impl Servers {
         Ok(died)
     }
 
-    /// Starts them again, on the same ports and on what they had on disk; returns once all are ready. Sometimes the gateway
-    /// has to begin without the others.
+    /// Restarts the victims on the same ports and data; returns once all are ready. Sometimes the gateway has to start
+    /// before its stores.
     pub async fn start_again(&mut self, victims: Victims, driver: &Driver, dice: &mut Dice) -> Result<()> {
         let (alone, head_start) = (dice.once_in(2), dice.millis(0..300));
         let gateway = async {

@@ -1,41 +1,41 @@
-//! The steps of a process that outlive it: what it writes and syncs to a disk and sends to a server. Where strace may trace
-//! (strace(1), `--inject`), a process can be made to die on its way into any of them. Knows no gateway.
+//! The steps of a process with outside effect: writes and syncs to a disk, and messages to a server. Where strace may
+//! trace (strace(1), `--inject`), a process can be killed as it enters any of them. Knows no gateway.
 
 use std::process::{Command, Stdio};
 
 use crate::dice::Dice;
 
-/// One call that a process will not live to make.
+/// A system call at which a process is killed.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
-    /// System calls, as strace takes them.
+    /// System calls, in strace's syntax.
     calls: &'static str,
-    /// Which of these calls of one thread.
+    /// Number of the call within one thread, from 1 on.
     nth: usize,
 }
 
 const SYNCS: &str = "fsync,fdatasync";
 const WRITES: &str = "pwrite64,ftruncate";
 
-/// What a journal does to its disk.
+/// The steps of a journal.
 pub const ON_DISK: [&str; 2] = [SYNCS, WRITES];
 
-/// Syncs, writes to a file, and whatever goes into a socket; with so many of each, about a second of work under load passes.
+/// Syncs, file writes and socket sends, each with the number of calls that take about a second under load.
 const KINDS: [(&str, usize); 3] = [(SYNCS, 12), (WRITES, 60), ("sendto,sendmsg,writev", 120)];
 
 impl Step {
-    /// The `nth` of these calls of one thread, from 1 on.
+    /// Returns the `nth` of these calls of one thread, from 1 on.
     pub fn nth(calls: &'static str, nth: usize) -> Self {
         Self { calls, nth }
     }
 
-    /// Draws one.
+    /// Draws a step.
     pub fn draw(dice: &mut Dice) -> Self {
         let (calls, most) = KINDS.get(dice.below(KINDS.len())).copied().unwrap_or(KINDS[0]);
         Self { calls, nth: 1 + dice.below(most) }
     }
 
-    /// What a tracer is told; it says nothing, and leaves when its process ends.
+    /// Returns strace's arguments: it prints nothing and exits with the traced process.
     fn arguments(self) -> [String; 5] {
         [
             "--follow-forks".into(),
@@ -46,15 +46,15 @@ impl Step {
         ]
     }
 
-    /// A tracer of a process that runs already.
+    /// Returns a command that traces a running process.
     pub fn tracer(self, process: u32) -> Command {
         let mut strace = Command::new("strace");
         strace.args(self.arguments()).args(["--attach", &process.to_string()]).stderr(Stdio::null());
         strace
     }
 
-    /// The same program with the same arguments, folder and environment, traced from its first step: as a child of whoever
-    /// starts it, and its tracer beside it.
+    /// Returns the same command (arguments, folder, environment), traced from its start: as a child of the caller, with
+    /// its tracer beside it.
     pub fn traced(self, command: &Command) -> Command {
         let mut strace = Command::new("strace");
         strace.arg("--daemonize").args(self.arguments()).arg("--").arg(command.get_program()).args(command.get_args());
@@ -66,7 +66,7 @@ impl Step {
     }
 }
 
-/// Whether a process can be traced here.
+/// Whether strace may trace a process here.
 pub fn can_trace() -> bool {
     let traced = Command::new("strace").args(["--output=/dev/null", "true"]).stderr(Stdio::null()).status();
     traced.is_ok_and(|status| status.success())

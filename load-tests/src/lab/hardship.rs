@@ -1,5 +1,5 @@
-//! What makes everything slow: a road to a server on which each answer takes its time, and threads that leave no core free.
-//! Knows no gateway.
+//! Injected slowness: a proxy to a server that delays each answer, and threads that keep every core busy. Knows no
+//! gateway.
 
 use std::{
     hint, io,
@@ -24,26 +24,26 @@ use tokio::{
 
 use crate::dice::Dice;
 
-/// How long an answer takes on a slow road, in milliseconds: a server on another continent that is busy.
+/// Delay of an answer through a slow proxy, in milliseconds: a busy server on another continent.
 const SLOW: Range<u64> = 200..501;
 
-/// Bytes passed on at once.
+/// Size of one read, in bytes.
 const PIECE: usize = 64 * 1024;
 
-/// Whoever forgets the threads has the machine back after this long.
+/// Time after which the threads end by themselves.
 const AT_MOST: Duration = Duration::from_secs(60);
 
-/// What becomes of bytes on a road.
+/// The mode of a proxy.
 #[derive(Clone, Copy)]
 pub enum Traffic {
-    /// They arrive as soon as they can.
+    /// Bytes are passed on at once.
     Flows,
-    /// Answers take their time.
+    /// Answers are delayed.
     Slow,
 }
 
-/// A road to a server, on a thread of its own: who waits in theirs for a gateway to start cannot carry its bytes. It lives as
-/// long as the program.
+/// A proxy to a server, on a thread of its own, because a caller that blocks until a gateway has started could not
+/// carry its bytes. It lives as long as the program.
 pub struct Road {
     to: SocketAddr,
     addr: SocketAddr,
@@ -51,7 +51,7 @@ pub struct Road {
 }
 
 impl Road {
-    /// Listens and passes every connection on to a server.
+    /// Listens and passes every connection on to the server.
     pub fn start(to: SocketAddr) -> Result<Self> {
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         listener.set_nonblocking(true)?;
@@ -63,7 +63,7 @@ impl Road {
             while let Ok((client, _)) = listener.accept().await {
                 let (now, dice) = (now.clone(), dice.split());
                 actix_rt::spawn(async move {
-                    // Whoever hangs up ends both ways.
+                    // A side that disconnects ends both directions.
                     carry(client, to, &now, dice).await.ok();
                 });
             }
@@ -71,12 +71,12 @@ impl Road {
         Ok(Self { to, addr, traffic })
     }
 
-    /// The server's URL, along this road.
+    /// Returns the server's URL through this proxy.
     pub fn url(&self, direct: &str) -> String {
         direct.replace(&self.to.to_string(), &self.addr.to_string())
     }
 
-    /// From now on bytes go so.
+    /// Changes the mode.
     pub fn set(&self, traffic: Traffic) {
         self.traffic.send_replace(traffic);
     }
@@ -95,7 +95,7 @@ async fn carry(
     tokio::try_join!(pass(asks, asked, traffic, None), pass(answers, hears, traffic, Some(dice))).map(|_| ())
 }
 
-/// Passes on what comes one way, answers with dice that say when; what comes while one is held back goes with the next.
+/// Passes on the bytes of one direction, delayed by the dice if given; bytes that come during a delay go with the next.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -115,13 +115,13 @@ async fn pass(
     to.shutdown().await
 }
 
-/// A thread for every core that never rests; dropping it lets them.
+/// Busy threads, one per core; dropping it ends them.
 pub struct Spin {
     enough: Arc<AtomicBool>,
 }
 
 impl Spin {
-    /// Sets them spinning.
+    /// Starts the threads.
     pub fn start() -> Self {
         let (enough, until) = (Arc::new(AtomicBool::new(false)), Instant::now() + AT_MOST);
         for _ in 0..thread::available_parallelism().map_or(2, usize::from) {

@@ -1,4 +1,4 @@
-//! What both stores say of sessions, read past every gateway. Changes nothing.
+//! The sessions that both stores show, read directly, not through a gateway. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,22 +8,22 @@ use pulsegate::core::record::EndReason;
 
 use crate::durability::{DATABASE, servers::Outside};
 
-/// What both stores show as open.
+/// The sessions that each store shows as open.
 pub struct Open {
-    /// The records.
+    /// The sessions open in the records.
     pub records: BTreeSet<String>,
-    /// The live view.
+    /// The sessions open in the live view.
     pub view: BTreeSet<String>,
 }
 
-/// Looks at both.
+/// Reads both stores.
 pub async fn open(outside: &Outside) -> Result<Open> {
     let question = format!("SELECT session_id FROM {DATABASE}.session_records WHERE active = 1");
     let records = ask(outside, question).await?.lines().map(str::to_owned).collect();
     Ok(Open { records, view: shown(outside).await? })
 }
 
-/// How many of these sessions of a node are shown no more and ended, by the records, for this reason.
+/// Returns how many of these sessions of a node have left the live view and ended, by the records, for this reason.
 pub async fn ended(outside: &Outside, node: &str, ids: &BTreeSet<String>, reason: EndReason) -> Result<usize> {
     let question = format!(
         "SELECT session_id, end_reason FROM {DATABASE}.session_records WHERE status = 'closed' AND node_id = '{node}'"
@@ -38,7 +38,7 @@ async fn ask(outside: &Outside, question: String) -> Result<String> {
     spawn_blocking(move || server.blocking_lock().sql(&question)).await?.map_err(|why| anyhow!(why))
 }
 
-/// What the live view shows.
+/// Returns the sessions that the live view shows.
 async fn shown(outside: &Outside) -> Result<BTreeSet<String>> {
     let nodes = outside.redis.ask("KEYS pulsegate:*:beats").await?;
     let mut view = BTreeSet::new();
@@ -49,7 +49,7 @@ async fn shown(outside: &Outside) -> Result<BTreeSet<String>> {
     Ok(view)
 }
 
-/// What is in no record did not end.
+/// Counts the sessions that ended for this reason and are not shown; one without a record has not ended.
 fn closed(ids: &BTreeSet<String>, reason: EndReason, ends: &BTreeMap<&str, &str>, shown: &BTreeSet<String>) -> usize {
     let is_closed = |id: &&String| ends.get(id.as_str()) == Some(&reason.as_str()) && !shown.contains(*id);
     ids.iter().filter(is_closed).count()

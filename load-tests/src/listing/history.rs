@@ -8,16 +8,16 @@ use pulsegate::{
     store::RecordStore,
 };
 
-/// The first start.
+/// The first start time, in UTC microseconds.
 const FIRST: i64 = 1_700_000_000_000_000;
 
-/// From one start to the next, in microseconds.
+/// The interval between two start times, in microseconds.
 const APART: i64 = 1_000_000;
 
-/// People whose sessions these are.
+/// The number of users who own the sessions.
 const PEOPLE: u64 = 100;
 
-/// Writes so many closed sessions, some per transaction.
+/// Writes `rows` closed sessions, `batch` per transaction.
 pub async fn write(store: &impl RecordStore, rows: i64, batch: i64) -> Result<()> {
     for first in (0..rows).step_by(usize::try_from(batch)?) {
         let write = |n| Write { record: closed(n), transitions: Vec::new() };
@@ -26,18 +26,18 @@ pub async fn write(store: &impl RecordStore, rows: i64, batch: i64) -> Result<()
     Ok(())
 }
 
-/// A moment anywhere in a history of so many rows, as the API reads it.
+/// Returns a time within a history of `rows` sessions, in the API's format.
 pub fn moment(n: u64, rows: i64) -> String {
     let row = spread(n) % rows.max(1).unsigned_abs();
     rfc3339((FIRST + APART * (row.cast_signed() + 1)) / 1_000_000)
 }
 
-/// Anybody.
+/// Returns the name of one of the users.
 pub fn username(n: u64) -> String {
     format!("user-{}", spread(n) % PEOPLE)
 }
 
-/// A multiplicative hash spreads what is asked for over everything.
+/// A multiplicative hash, which spreads the requests over the whole history.
 fn spread(n: u64) -> u64 {
     n.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -75,7 +75,7 @@ fn closed(n: i64) -> Record {
     }
 }
 
-/// Seconds since 1970 as the API reads a time (civil from days: Howard Hinnant, "chrono-Compatible Low-Level Date
+/// Formats seconds since 1970 as an API time (civil from days: Howard Hinnant, "chrono-Compatible Low-Level Date
 /// Algorithms").
 fn rfc3339(seconds: i64) -> String {
     let (days, rest) = (seconds.div_euclid(86_400) + 719_468, seconds.rem_euclid(86_400));

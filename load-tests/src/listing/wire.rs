@@ -1,4 +1,5 @@
-//! A kept connection that asks for pages of the list: a client library would cost more than what is measured. Knows no list.
+//! A keep-alive connection that requests pages of the list: a client library would cost more than the requests
+//! measured. Knows no list.
 
 use std::net::SocketAddr;
 
@@ -16,14 +17,14 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// Connects.
+    /// Connects to a gateway.
     pub async fn open(addr: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(addr).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, addr, buffer: vec![0; 64 * 1024] })
     }
 
-    /// Asks and reads the whole answer, which must be a 200 with a page in it; returns the page.
+    /// Sends a request and reads the whole answer, which must be a 200 with a page; returns the page.
     pub async fn get(&mut self, path: &str, token: &str) -> Result<Vec<u8>> {
         let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\n\r\n", self.addr);
         self.stream.write_all(request.as_bytes()).await?;
