@@ -1,7 +1,7 @@
-//! Processes below this one: what a command starts, and what that starts, ends with it. Knows no step.
+//! The descendants of this process: whatever a command starts ends with it. Knows no step.
 //!
-//! This process is made the reaper of its descendants (`prctl(2)`, PR_SET_CHILD_SUBREAPER), so that a server whose
-//! parent died is still found below us, and nothing that is not ours ever is.
+//! This process is the subreaper of its descendants (`prctl(2)`, PR_SET_CHILD_SUBREAPER), so that a server whose parent
+//! died is still found below it, and no foreign process ever is.
 
 use std::{
     collections::HashMap,
@@ -18,12 +18,12 @@ use signal_hook::{
     iterator::Signals,
 };
 
-/// How long a process may take to end by itself before it is killed.
+/// Time for a process to end by itself before it is killed.
 const GRACE: Duration = Duration::from_secs(3);
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From here on every descendant is found below this process, and an interrupt ends them all before it ends us.
+/// Makes this process the subreaper of its descendants; an interrupt ends them all before it ends this process.
 pub fn adopt() -> Result<()> {
     set_child_subreaper(Some(getpid())).context("cannot become the reaper of what I start")?;
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
@@ -38,14 +38,14 @@ pub fn adopt() -> Result<()> {
     Ok(())
 }
 
-/// Goes no further once an interrupt came: the process is about to end, and nothing more is to be started or reported.
+/// Blocks once an interrupt came: the process is about to end, and nothing more may be started or reported.
 pub fn stay_if_interrupted() {
     while INTERRUPTED.load(Ordering::Acquire) {
         thread::park();
     }
 }
 
-/// Ends every descendant: asks first, then kills. Returns the names of those that were still running.
+/// Ends every descendant: SIGTERM first, then SIGKILL. Returns the names of those that were still running.
 pub fn stop_all() -> Vec<String> {
     let found = descendants();
     let start = Instant::now();
@@ -56,7 +56,7 @@ pub fn stop_all() -> Vec<String> {
         }
         let signal = if start.elapsed() < GRACE { Signal::TERM } else { Signal::KILL };
         for (pid, _) in alive {
-            // It may have ended since it was listed; the next turn looks again.
+            // It may have ended since it was listed; the next iteration lists again.
             let _ = kill_process(pid, signal);
         }
         thread::sleep(Duration::from_millis(50));
@@ -64,17 +64,17 @@ pub fn stop_all() -> Vec<String> {
     found.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Collects the exit statuses of adopted processes. Only for a moment when no child of our own is waited for.
+/// Collects the exit statuses of adopted processes. Call only while no own child is waited for.
 pub fn reap() {
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
 
-/// Every living process below this one, with its name.
+/// Returns every living descendant, with its name.
 fn descendants() -> Vec<(Pid, String)> {
     let mut below: HashMap<i32, Vec<Process>> = HashMap::new();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     for entry in entries {
-        // What cannot be read is no process, or ended meanwhile.
+        // An unreadable entry is no process, or one that has ended.
         if let Some(process) = fs::read_to_string(entry.path().join("stat")).ok().and_then(|stat| parse_stat(&stat)) {
             below.entry(process.parent).or_default().push(process);
         }

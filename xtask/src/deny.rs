@@ -1,4 +1,4 @@
-//! cargo-deny: gets it, and says what it is to check. Knows no rule: those stand in `deny.toml`.
+//! cargo-deny: installs it and runs its checks. Knows no rule: the rules are in `deny.toml`.
 
 use std::{path::PathBuf, process::Command};
 
@@ -7,10 +7,10 @@ use crate::{
     step::{Count, Steps},
 };
 
-/// Pinned, so that the verdict is the same everywhere.
+/// Pinned version, so that the verdict is the same everywhere.
 const VERSION: &str = "0.20.2";
 
-/// Checks licences, bans and sources of every dependency, and known vulnerabilities where their list can be fetched.
+/// Checks licences, bans and sources of every dependency, and known vulnerabilities if their list can be fetched.
 pub fn check(paths: &Paths, steps: &mut Steps) {
     let program = folder(paths).join("bin/cargo-deny");
     if !program.is_file() && !steps.run("cargo deny install", Count::Whole, install(paths)) {
@@ -31,8 +31,8 @@ fn folder(paths: &Paths) -> PathBuf {
     paths.target.join("tools").join(format!("cargo-deny-{VERSION}"))
 }
 
-/// Compiles it without optimisation: that takes a minute and 100 s of CPU where its release profile, with
-/// link-time optimisation, takes many; a check of the whole tree then takes two seconds.
+/// Returns the command that installs cargo-deny without optimisation: that takes a minute and 100 s of CPU, where its
+/// release profile with link-time optimisation takes many; a check of the whole tree then takes two seconds.
 fn install(paths: &Paths) -> Command {
     let mut command = Command::new("cargo");
     command.args(["install", "cargo-deny", "--version", VERSION, "--locked", "--debug", "--root"]).arg(folder(paths));

@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: the properties over bytes from outside, with far more inputs than a test run has time for. Knows no
-//! property: they are the tests in modules called `fuzz`.
+//! `cargo xtask fuzz`: runs the property tests on external input, with far more cases than a test run has time for.
+//! Knows no property: they are the tests in modules called `fuzz`.
 
 use std::{
     process::{Command, ExitCode, Output},
@@ -10,10 +10,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::paths::Paths;
 
-/// Inputs of each, unless `PULSEGATE_FUZZ_CASES` says otherwise.
+/// Cases per property, unless `PULSEGATE_FUZZ_CASES` is set.
 const CASES: u64 = 1_000_000;
 
-/// Runs the properties whose name contains one of `filters`; all without any.
+/// Runs the properties whose name contains one of `filters`; all if there are none.
 pub fn fuzz(filters: &[String]) -> Result<ExitCode> {
     let paths = Paths::find()?;
     let cases = match std::env::var("PULSEGATE_FUZZ_CASES") {
@@ -40,7 +40,7 @@ pub fn fuzz(filters: &[String]) -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The properties in what a test binary lists.
+/// Returns the chosen properties from a test binary's list.
 fn chosen<'a>(listed: &'a str, filters: &[String]) -> Vec<&'a str> {
     let names = listed.lines().filter_map(|line| line.strip_suffix(": test"));
     let is_chosen = |name: &&str| {

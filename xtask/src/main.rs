@@ -4,29 +4,29 @@
 
 use std::process::ExitCode;
 
-/// Processes below this one: stopped when a step or the whole is over.
+/// The descendants of this process, stopped when a step or the whole run is over.
 mod children;
-/// cargo-deny: gets it, and says what it is to check.
+/// cargo-deny: installs it and runs its checks.
 mod deny;
 /// `cargo xtask fuzz`.
 mod fuzz;
 /// `cargo xtask mutants`.
 mod mutants;
-/// Programs of the operating system that the tests need.
+/// Operating system packages that the tests need.
 mod packages;
-/// Where things lie in the checkout and in the target directory.
+/// Paths in the checkout and in the target directory.
 mod paths;
 /// `cargo xtask run`.
 mod run;
 /// `cargo xtask schemathesis`.
 mod schemathesis;
-/// One step of a test run: runs it, keeps its log, counts it.
+/// One step of a test run: runs it, keeps its log, counts its results.
 mod step;
-/// Passed, failed, skipped: read from what test runners print.
+/// Counts of passed, failed and skipped tests, parsed from the output of test runners.
 mod tally;
 /// `cargo xtask test`.
 mod test;
-/// The web UI: installs its packages and builds it, when something changed.
+/// The web UI: installs its packages and builds it, if something changed.
 mod web;
 
 const USAGE: &str = "\

@@ -1,6 +1,6 @@
-//! `cargo xtask mutants`: takes one guard of the promises away at a time, in a copy of the sources, and holds that the
-//! tests notice. Too slow for every test run; `tests/tidy.rs` keeps the list from going stale. Knows no guard: those
-//! stand in `tests/mutants.txt`.
+//! `cargo xtask mutants`: removes one guard of the promises at a time, in a copy of the sources, and verifies that a
+//! test fails. Too slow for every test run; `tests/tidy.rs` keeps the list from going stale. Knows no guard: they are
+//! in `tests/mutants.txt`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,29 +19,29 @@ use crate::{
 };
 use list::{Mutant, Suite};
 
-/// The list.
+/// The list of mutants.
 pub mod list;
 
-/// Where the list stands.
+/// Path of the list.
 const LIST: &str = "tests/mutants.txt";
 
-/// Of all mutants, the share that must be found.
+/// Lower limit of the share of mutants that must be found.
 const FOUND: f64 = 0.95;
 
-/// Nobody reads where a mutant failed.
+/// No debug information: the line at which a mutant failed is not read.
 const WITHOUT_LINES: [&str; 2] = ["--config", "profile.release.package.pulsegate.debug=false"];
 
-/// Seeds of the simulation that must notice a mutant among them: a minute of the unoptimised code on two cores.
+/// Number of simulation seeds, one of which must notice a mutant: a minute of the unoptimised code on two cores.
 const SEEDS: &str = "50";
 
-/// What became of a mutant.
+/// The outcome of a mutant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     /// A test failed.
     Found,
-    /// Every test passed: a guard that nothing holds.
+    /// Every test passed: no test covers the guard.
     Lived,
-    /// The code without its guard is no code: it shows nothing.
+    /// The code without its guard does not compile, which shows nothing.
     NoCode,
 }
 
@@ -61,7 +61,7 @@ struct Scratch {
     target: PathBuf,
 }
 
-/// Runs the mutants whose name, file or tests contain one of `filters`; all without any.
+/// Runs the mutants whose name, file or tests contain one of `filters`; all if there are none.
 pub fn mutants(filters: &[String]) -> Result<ExitCode> {
     let paths = Paths::find()?;
     let text = fs::read_to_string(paths.root.join(LIST)).with_context(|| format!("no {LIST}"))?;
@@ -87,7 +87,7 @@ pub fn mutants(filters: &[String]) -> Result<ExitCode> {
 }
 
 impl Scratch {
-    /// Copies the sources, and what has been built of their dependencies.
+    /// Copies the sources and the build of their dependencies.
     fn make(paths: &Paths) -> Result<Self> {
         let folder = paths.target.join("mutants");
         let scratch = Self { root: folder.join("tree"), target: folder.join("target") };
@@ -112,7 +112,7 @@ impl Scratch {
         Ok(scratch)
     }
 
-    /// Without a mutant every test that is to notice one must pass: else what it notices is something else.
+    /// Fails if a test that must notice a mutant fails without one: its failure would then prove nothing.
     fn is_healthy(&self, mutants: &[&Mutant]) -> Result<()> {
         let mut suites = BTreeMap::<Suite, BTreeSet<&str>>::new();
         for mutant in mutants {
@@ -138,7 +138,7 @@ impl Scratch {
         fs::write(&file, without)?;
         let outcome = self.run(mutant);
         fs::write(&file, whole)?;
-        // Which the program embeds if it is there.
+        // The program embeds the UI if it is there.
         if mutant.suite == Suite::Browser {
             fs::remove_dir_all(self.page().join("dist")).context("the page without its guard cannot be removed")?;
         }
@@ -155,7 +155,7 @@ impl Scratch {
         Ok(if tested.status.success() { Outcome::Lived } else { Outcome::Found })
     }
 
-    /// Builds what the tests of a suite run.
+    /// Builds the tests of a suite.
     fn build(&self, suite: Suite) -> Result<Output> {
         match suite {
             Suite::Lib => self.cargo(&["test", "--lib", "--no-run"]),
@@ -203,13 +203,13 @@ impl Scratch {
         let (command, rest) = arguments.split_first().context("cargo is told nothing")?;
         cargo.arg(command).args(["--release", "--workspace"]).args(UNOPTIMISED).args(WITHOUT_LINES).args(rest);
         cargo.current_dir(&self.root).env("CARGO_TARGET_DIR", &self.target);
-        // A proptest that fails keeps its case, which is another mutant's then.
+        // A failing proptest would save its case, which belongs to another mutant on the next run.
         cargo.env("PROPTEST_DISABLE_FAILURE_PERSISTENCE", "true").env("PULSEGATE_SIM_SEEDS", SEEDS);
         cargo.output().context("cargo cannot be started")
     }
 }
 
-/// Whether a line of a suite's report is of this test.
+/// Whether a line of a suite's report shows that this test passed.
 fn passes(suite: Suite, line: &str, test: &str) -> bool {
     match suite {
         Suite::Lib | Suite::Integration | Suite::Simulation => line.starts_with(&format!("test {test}")),
@@ -217,9 +217,9 @@ fn passes(suite: Suite, line: &str, test: &str) -> bool {
     }
 }
 
-/// Copies a file, its time of change untouched where nothing changed, so that nothing is built for it.
+/// Copies a file unless its content is the same; the modification time then stays, so that nothing is rebuilt.
 fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
-    // Deleted and not yet committed.
+    // The file was deleted, which is not yet committed.
     let Ok(new) = fs::read(from) else { return Ok(()) };
     if fs::read(to).is_ok_and(|old| old == new) {
         return Ok(());

@@ -1,5 +1,4 @@
-//! Programs of the operating system that the tests need: finds what is missing and installs it with apt-get. Knows no
-//! test.
+//! Operating system packages that the tests need: finds what is missing and installs it with apt-get. Knows no test.
 
 use std::{
     env,
@@ -13,7 +12,7 @@ use crate::{paths, step::Steps};
 
 const STEP: &str = "system packages";
 
-/// One Debian package, found to be there by a program it brings.
+/// A Debian package, recognised as installed by a program that it contains.
 struct Package {
     name: &'static str,
     program: &'static str,
@@ -34,7 +33,7 @@ const NEEDED: &[Package] = &[
     Package { name: "procps", program: "ps", purpose: "processes counted" },
 ];
 
-/// Makes sure that every package is there: installs what is missing as root, in CI, or when the person agrees.
+/// Ensures that every package is installed: installs what is missing as root, in CI, or if the user agrees.
 pub fn install(steps: &mut Steps) {
     let missing: Vec<&Package> = NEEDED.iter().filter(|package| paths::program(package.program).is_none()).collect();
     if missing.is_empty() {
@@ -53,7 +52,8 @@ pub fn install(steps: &mut Steps) {
     if !root && !automatic && !agreed() {
         return steps.skip(STEP, "not installed; tests that need them are skipped");
     }
-    // A mirror may be in the middle of an update, or another apt may hold the lock: a second try, then it is a failure.
+    // A mirror may be in the middle of an update, or another apt may hold the lock: one retry before it counts as a
+    // failure.
     let twice = |arguments: &[&str]| (0..2).any(|_| succeeds(apt_get(root, automatic, arguments)));
     let install = [&["install", "--yes", "--no-install-recommends"], names.as_slice()].concat();
     if twice(&["update"]) && twice(&install) {
@@ -66,7 +66,7 @@ pub fn install(steps: &mut Steps) {
 fn agreed() -> bool {
     print!("Install them with `sudo apt-get install`? A package may start its service. [y/N] ");
     let mut answer = String::new();
-    // Without a terminal there is no answer, and no answer is a no.
+    // Without a terminal there is no answer, which counts as no.
     io::stdout().flush().is_ok()
         && io::stdin().read_line(&mut answer).is_ok()
         && answer.trim().eq_ignore_ascii_case("y")

@@ -1,4 +1,4 @@
-//! Where things lie in the checkout and in the target directory. Knows no step.
+//! Paths in the checkout and in the target directory. Knows no step.
 
 use std::{
     env,
@@ -9,16 +9,16 @@ use anyhow::{Context, Result};
 
 /// The folders every command needs.
 pub struct Paths {
-    /// The checkout.
+    /// Root of the checkout.
     pub root: PathBuf,
-    /// Where cargo puts the release binaries; this program is one of them, so it honours every way to move them.
+    /// Folder of the release binaries; derived from this program's path, so that it respects every way to move it.
     pub binaries: PathBuf,
     /// Cargo's target directory.
     pub target: PathBuf,
 }
 
 impl Paths {
-    /// Finds them. Fails when started without cargo.
+    /// Returns the paths. Fails when started without cargo.
     pub fn find() -> Result<Self> {
         let package = env::var_os("CARGO_MANIFEST_DIR").context("start me as `cargo xtask`")?;
         let root = Path::new(&package).parent().context("the package has no parent folder")?.to_owned();
@@ -28,18 +28,18 @@ impl Paths {
         Ok(Self { root, binaries, target })
     }
 
-    /// The web UI's package.
+    /// Returns the folder of the web UI's package.
     pub fn web(&self) -> PathBuf {
         self.root.join("web")
     }
 
-    /// Where each step leaves its output.
+    /// Returns the folder of the steps' logs.
     pub fn logs(&self) -> PathBuf {
         self.target.join("xtask-logs")
     }
 }
 
-/// Finds a program on the PATH or where Debian keeps those of the administrator, which a user's PATH may lack.
+/// Finds a program on the PATH or in Debian's administrator folders, which a user's PATH may lack.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let administrator = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);

@@ -13,7 +13,7 @@ use crate::{
     web,
 };
 
-/// Builds what is missing and starts `pulsegate` with the arguments, `demo` if there are none. Returns only on an
+/// Builds what is missing and executes `pulsegate` with the arguments, `demo` if there are none. Returns only on an
 /// error: signals and the exit status are then the binary's own.
 pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let paths = Paths::find()?;

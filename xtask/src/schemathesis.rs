@@ -1,5 +1,5 @@
-//! `cargo xtask schemathesis`: gets schemathesis, starts a gateway of its own, and holds it against the document. Knows no
-//! route: those stand in `docs/openapi.json`.
+//! `cargo xtask schemathesis`: installs schemathesis, starts a gateway of its own, and tests it against the API
+//! document. Knows no route: they are in `docs/openapi.json`.
 
 use std::{
     fs::{self, File},
@@ -13,23 +13,23 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::paths::Paths;
 
-/// Pinned, so that the same seed sends the same requests.
+/// Pinned version, so that the same seed sends the same requests.
 const VERSION: &str = "4.32.5";
 
-/// How long the gateway may take to say that it is ready.
+/// Timeout for the gateway to report that it is ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Good for this gateway only, which is gone afterwards.
+/// API token of this gateway only, which is gone afterwards.
 const TOKEN: &str = "a-token-of-schemathesis-of-more-than-32-characters";
 
-/// Not asked: a socket, and a stream that has no end.
+/// Operations left out: a WebSocket, and a stream that has no end.
 const NO_ANSWERS: [&str; 2] = ["terminal", "events"];
 
-/// Not checked: `DELETE` ends a session, and its record is there for ever; that is what records are for.
+/// Check left out: `DELETE` ends a session, but its record is kept, as intended.
 const NOT_OURS: &str = "use_after_free";
 
-/// Sends what the document allows and what it does not, and fails where an answer is not as it says. The arguments go to
-/// schemathesis.
+/// Sends requests that the document allows and others that it does not; fails if an answer does not match the document.
+/// The arguments are passed to schemathesis.
 pub fn schemathesis(arguments: &[String]) -> Result<ExitCode> {
     let paths = Paths::find()?;
     let program = installed(&paths)?;
@@ -76,7 +76,8 @@ fn installed(paths: &Paths) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// No host may be typed by hand: made-up names would be looked up. The one target refuses every connection.
+/// Starts the gateway. Free host entry is off, or made-up names would be resolved. The one target refuses every
+/// connection.
 fn start(paths: &Paths, folder: &Path) -> Result<Child> {
     let settings = format!(
         "server: {{ listen: \"127.0.0.1:0\", trusted_proxies: [\"127.0.0.1/32\"] }}\nnode: {{ data_dir: {:?} }}\n\
@@ -92,7 +93,7 @@ fn start(paths: &Paths, folder: &Path) -> Result<Child> {
     command.spawn().context("cannot start the gateway")
 }
 
-/// Waits until it says where it listens.
+/// Waits until the gateway prints its address; returns it.
 fn ready(gateway: &mut Child, folder: &Path) -> Result<String> {
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE && gateway.try_wait().context("cannot look after the gateway")?.is_none() {

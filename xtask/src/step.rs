@@ -1,5 +1,5 @@
-//! One step of a test run: runs a command, keeps its output in a log, times it, counts it, and ends what it left
-//! behind. Knows no particular step.
+//! One step of a test run: runs a command, keeps its output in a log, times it, counts its results, and ends the
+//! processes it left behind. Knows no particular step.
 
 use std::{
     fs,
@@ -18,20 +18,20 @@ use crate::{
     tally::{self, Tally},
 };
 
-/// No step takes longer; one that does hangs. The tests of the workspace, built cold on two cores, need half of it.
+/// Timeout of a step, which counts as a hang. The tests of the workspace, built cold on two cores, need half of it.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
 
-/// How much of a failed step's output is shown; its log has all of it.
+/// Lines of a failed step's output that are shown; its log has all of it.
 const SHOWN_LINES: usize = 200;
 
 /// How the outcome of a step counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// The step is one test: its exit status decides. What it left out and named counts beside it.
+    /// The step is one test: its exit status decides. Skipped tests that it names are counted beside it.
     Whole,
-    /// Each test of cargo's runner counts; the output is shown as it comes.
+    /// Each test of cargo's runner counts; the output is shown as it arrives.
     Libtest,
-    /// Each test of Node's runner counts; the output is shown as it comes.
+    /// Each test of Node's runner counts; the output is shown as it arrives.
     Node,
 }
 
@@ -52,7 +52,7 @@ impl Steps {
         Ok(Self { logs, skipped_names, total: Tally::default(), failures: Vec::new() })
     }
 
-    /// Runs one step and says whether it went well. Nothing it started runs on.
+    /// Runs one step and returns whether it succeeded. No process that it started survives it.
     pub fn run(&mut self, name: &str, count: Count, command: Command) -> bool {
         let start = Instant::now();
         let log = self.logs.join(format!("{}.log", name.replace(' ', "-")));
@@ -81,26 +81,27 @@ impl Steps {
         good
     }
 
-    /// Notes a step that found nothing to do, or did its work without a command.
+    /// Records a step that had nothing to do, or did its work without a command.
     pub fn pass(&mut self, name: &str, note: &str) {
         println!("ok               {name}: {note}");
         self.total += Tally::PASSED;
     }
 
-    /// Notes a step that could not be run.
+    /// Records a step that could not be run.
     pub fn fail(&mut self, name: &str, why: &str) {
         println!("FAILED           {name}: {why}");
         self.failures.push(name.to_owned());
         self.total += Tally::FAILED;
     }
 
-    /// Notes a step that was left out.
+    /// Records a step that was left out.
     pub fn skip(&mut self, name: &str, why: &str) {
         println!("skipped          {name}: {why}");
         self.total += Tally::SKIPPED;
     }
 
-    /// Says how the run went; the last line is the tally. Returns whether nothing failed and something was tested.
+    /// Prints the result of the run; the last line is the tally. Returns whether nothing failed and something was
+    /// tested.
     pub fn finish(self) -> bool {
         if !self.failures.is_empty() {
             println!("failed: {}", self.failures.join(", "));
@@ -112,7 +113,7 @@ impl Steps {
         self.total.failed == 0 && self.total.passed > 0
     }
 
-    /// Runs the command to its end. Returns whether it succeeded and left nothing running, and what it printed.
+    /// Runs the command to its end. Returns whether it succeeded and left nothing running, and its output.
     fn execute(&self, mut command: Command, log: &Path, live: bool) -> Result<(bool, String)> {
         let (reader, writer) = io::pipe().context("cannot make a pipe")?;
         let log = fs::File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
@@ -121,7 +122,7 @@ impl Steps {
         let program = command.get_program().to_string_lossy().into_owned();
         children::stay_if_interrupted();
         let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
-        // The command holds our copies of the pipe's far end: while they are open the reader sees no end.
+        // The command holds copies of the pipe's write end: while they are open the reader gets no end of file.
         drop(command);
 
         let output = thread::spawn(move || copy(reader, log, live));
@@ -149,14 +150,14 @@ impl Steps {
         Ok((status.success(), text))
     }
 
-    /// How many tests of this run have said that they cannot run here.
+    /// Returns how many tests of this run reported that they cannot run here.
     fn skipped(&self) -> u32 {
         let names = fs::read_to_string(&self.skipped_names).unwrap_or_default();
         u32::try_from(names.lines().filter(|name| !name.is_empty()).count()).unwrap_or(u32::MAX)
     }
 }
 
-/// What a step counts as, `skipped` of whose tests said that they cannot run here.
+/// Returns the tally of a step; `skipped` of its tests reported that they cannot run here.
 fn tally_of(count: Count, success: bool, skipped: u32, output: &str) -> Tally {
     let counted = match count {
         Count::Whole if success => return Tally { skipped, ..Tally::PASSED },
@@ -164,11 +165,11 @@ fn tally_of(count: Count, success: bool, skipped: u32, output: &str) -> Tally {
         Count::Libtest => tally::libtest(output).moved_to_skipped(skipped),
         Count::Node => tally::node(output),
     };
-    // It failed before or beside its tests: it did not compile, it crashed, it hung.
+    // It failed before or outside its tests: a compile error, a crash or a hang.
     if !success && counted.failed == 0 { Tally { failed: 1, ..counted } } else { counted }
 }
 
-/// Copies what a step prints to its log, and to the screen if `live`; returns it.
+/// Copies a step's output to its log, and to the screen if `live`; returns it.
 fn copy(reader: PipeReader, mut log: fs::File, live: bool) -> String {
     let mut text = String::new();
     let mut lines = BufReader::new(reader);

@@ -1,27 +1,27 @@
-//! Passed, failed, skipped: read from what test runners print. Knows no process.
+//! Counts of passed, failed and skipped tests, parsed from the output of test runners. Knows no process.
 
 use std::{fmt, ops::AddAssign};
 
-/// How many tests went which way.
+/// Numbers of tests by result.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Ran and held.
+    /// Tests that passed.
     pub passed: u32,
-    /// Ran and did not hold, or could not be run.
+    /// Tests that failed, or could not be run.
     pub failed: u32,
-    /// Were left out for a stated reason.
+    /// Tests left out for a stated reason.
     pub skipped: u32,
 }
 
 impl Tally {
-    /// One thing that went well.
+    /// One success.
     pub const PASSED: Self = Self { passed: 1, failed: 0, skipped: 0 };
-    /// One thing that failed.
+    /// One failure.
     pub const FAILED: Self = Self { passed: 0, failed: 1, skipped: 0 };
-    /// One thing left out.
+    /// One omission.
     pub const SKIPPED: Self = Self { passed: 0, failed: 0, skipped: 1 };
 
-    /// Takes `count` tests that printed why they did nothing out of those that passed.
+    /// Moves `count` tests, which printed why they did nothing, from passed to skipped.
     pub fn moved_to_skipped(self, count: u32) -> Self {
         let moved = count.min(self.passed);
         Self { passed: self.passed - moved, skipped: self.skipped + moved, ..self }
@@ -37,7 +37,7 @@ impl AddAssign for Tally {
 }
 
 impl fmt::Display for Tally {
-    /// The closing line of a test run.
+    /// Formats the closing line of a test run.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} passed, {} failed", self.passed, self.failed)?;
         if self.skipped > 0 { write!(f, ", {} skipped", self.skipped) } else { Ok(()) }

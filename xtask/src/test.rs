@@ -1,4 +1,4 @@
-//! `cargo xtask test`: the steps of a test run, in the order in which they need each other. Knows no test.
+//! `cargo xtask test`: the steps of a test run, in order of their dependencies. Knows no test.
 
 use std::{
     ffi::OsString,
@@ -16,21 +16,21 @@ use crate::{
     web,
 };
 
-/// Of the unit tests only the dependencies are optimised: our own crate as it stands beside its tests is built for them alone,
-/// and optimising it takes four times as long as everything the tests gain by it.
+/// Optimises only the dependencies of the unit tests: this crate's test build is used by them alone, and optimising it
+/// takes four times as long as the tests save.
 pub const UNOPTIMISED: [&str; 2] = ["--config", "profile.release.package.pulsegate.opt-level=0"];
 
-/// What to test.
+/// The selection of tests.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Only the inner loop: under two minutes once everything is compiled.
+    /// Run only the inner loop: under two minutes once everything is compiled.
     quick: bool,
-    /// Only tests whose name contains this, and none of the checks.
+    /// Run only tests whose name contains this, and none of the checks.
     filter: Option<String>,
 }
 
 impl Plan {
-    /// Reads the arguments; `None` is wrong use.
+    /// Parses the arguments; `None` if they are invalid.
     pub fn parse(arguments: &[String]) -> Option<Self> {
         let mut plan = Self::default();
         for argument in arguments {
@@ -45,7 +45,7 @@ impl Plan {
     }
 }
 
-/// Runs the plan. Fails only if it cannot begin; failed tests are in the exit code.
+/// Runs the plan. Fails only if it cannot begin; failed tests are reported by the exit code.
 pub fn test(plan: &Plan) -> Result<ExitCode> {
     let paths = Paths::find()?;
     children::adopt()?;
@@ -108,7 +108,7 @@ fn cargo(paths: &Paths, arguments: &[&str]) -> Command {
 }
 
 fn unit_tests(paths: &Paths, steps: &mut Steps, others: &[&str], filter: Option<&str>) {
-    // Of the whole workspace: for one package alone, dependencies would be built once more with its choice of features.
+    // For the whole workspace: for one package alone, dependencies would be built again with its choice of features.
     let mut command = cargo(paths, &["test", "--release", "--no-fail-fast", "--workspace", "--lib"]);
     command.args(others).args(UNOPTIMISED).args(filter);
     steps.run("unit tests", Count::Libtest, command);
@@ -120,7 +120,7 @@ fn cargo_tests(paths: &Paths, steps: &mut Steps, targets: &[&str], filter: Optio
     steps.run("cargo test", Count::Libtest, command);
 }
 
-/// Installs the UI's packages. Returns whether they are there.
+/// Installs the UI's packages. Returns whether they are installed.
 fn web_packages(paths: &Paths, steps: &mut Steps) -> bool {
     match web::check_node() {
         Ok(()) => npm_work(steps, "web packages", web::install(&paths.web())),
@@ -146,7 +146,7 @@ fn npm_work(steps: &mut Steps, name: &str, work: Result<Option<web::Work>>) -> b
     })
 }
 
-/// The web UI in Chromium, driven by Node against the release binary.
+/// Runs the web UI's tests in Chromium, driven by Node, against the release binary.
 fn browser_tests(paths: &Paths, steps: &mut Steps, filter: Option<&str>) {
     let folder = paths.root.join("tests/browser");
     let files = test_files(&folder);
@@ -161,7 +161,7 @@ fn browser_tests(paths: &Paths, steps: &mut Steps, filter: Option<&str>) {
     steps.run("browser tests", Count::Node, command);
 }
 
-/// The browser tests of `files` whose names contain one of `names`, all without any.
+/// Returns the command for the browser tests of `files` whose names contain one of `names`; all if there are none.
 pub fn in_browser(folder: &Path, files: &[PathBuf], chromium: &Path, pulsegate: &Path, names: &[&str]) -> Command {
     let mut command = Command::new("node");
     // Two files at a time: they mostly wait, each for its own browser and gateway.
@@ -171,7 +171,7 @@ pub fn in_browser(folder: &Path, files: &[PathBuf], chromium: &Path, pulsegate: 
     command
 }
 
-/// The browser tests' files.
+/// Returns the files of the browser tests.
 pub fn test_files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut files: Vec<PathBuf> = entries.filter(|file| file.to_string_lossy().ends_with(".test.mjs")).collect();
@@ -179,7 +179,7 @@ pub fn test_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A short run of the load tests: that they work, not how fast.
+/// Runs the load tests in short: checks that they work, not how fast they are.
 fn load_smoke(paths: &Paths, steps: &mut Steps) {
     let mut command = Command::new(paths.binaries.join("load-tests"));
     let pulsegate: OsString = paths.binaries.join("pulsegate").into();

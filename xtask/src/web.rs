@@ -1,4 +1,4 @@
-//! The web UI: installs its packages and builds it, when something changed. Knows npm, not what the UI is.
+//! The web UI: installs its packages and builds it, if something changed. Knows npm, not what the UI is.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::paths;
 /// The oldest Node.js that Vite 7 runs on.
 const NODE: (u32, u32) = (20, 19);
 
-/// A piece of npm work in one folder.
+/// An npm command in one folder that is skipped if its inputs are unchanged.
 pub struct Work {
     folder: PathBuf,
     arguments: &'static [&'static str],
@@ -24,9 +24,9 @@ pub struct Work {
 }
 
 impl Work {
-    /// Returns the work, or `None` if `result` is there and the inputs are what they were when it last went well.
+    /// Returns the work, or `None` if `result` exists and the inputs are the same as at the last success.
     fn unless_done(folder: &Path, arguments: &'static [&'static str], result: &str, inputs: &Inputs) -> Option<Self> {
-        // The stamp lies among the installed packages: whoever deletes those deletes it too, and so does `npm ci`.
+        // The stamp is among the installed packages: deleting those, as `npm ci` does, deletes it too.
         let stamp = folder.join("node_modules").join(format!(".xtask-{}", arguments.join("-")));
         let work = Self { folder: folder.to_owned(), arguments, stamp, inputs: inputs.text() };
         let unchanged = fs::read_to_string(&work.stamp).is_ok_and(|known| known == work.inputs);
@@ -34,18 +34,18 @@ impl Work {
         (!done).then_some(work)
     }
 
-    /// What to run.
+    /// Returns the command to run.
     pub fn command(&self) -> Command {
         npm(&self.folder, self.arguments)
     }
 
-    /// Remembers that it went well.
+    /// Records its success.
     pub fn done(&self) -> Result<()> {
         fs::write(&self.stamp, &self.inputs).with_context(|| format!("cannot write {}", self.stamp.display()))
     }
 }
 
-/// Checks that Node.js and npm are there, and new enough.
+/// Checks that Node.js and npm are installed, and new enough.
 pub fn check_node() -> Result<()> {
     const ADVICE: &str = "Node.js 20.19 or newer, with npm, builds the web UI. Install it from your system's packages \
                           (Debian 13: apt-get install nodejs npm) or from nodejs.org";
@@ -56,7 +56,7 @@ pub fn check_node() -> Result<()> {
     Ok(())
 }
 
-/// Installs the packages of the folder's lock file; `None` if they are there.
+/// Installs the packages of the folder's lock file; `None` if they are installed.
 pub fn install(folder: &Path) -> Result<Option<Work>> {
     let mut inputs = Inputs::default();
     inputs.add(&folder.join("package-lock.json"))?;
@@ -71,14 +71,14 @@ pub fn build(folder: &Path) -> Result<Option<Work>> {
     Ok(Work::unless_done(folder, &["run", "build"], "dist/index.html", &inputs))
 }
 
-/// An npm command in the folder.
+/// Returns an npm command in the folder.
 pub fn npm(folder: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new("npm");
     command.args(arguments).current_dir(folder);
     command
 }
 
-/// What files contain, in one number: enough to see a change, which is all that is asked of it.
+/// A checksum of the contents of files, sufficient to detect a change.
 #[derive(Default)]
 struct Inputs(DefaultHasher);
 

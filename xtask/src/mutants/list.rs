@@ -1,39 +1,40 @@
-//! The list of mutants, `tests/mutants.txt`: which guard is taken away by replacing what, and which tests must notice.
+//! The list of mutants, `tests/mutants.txt`: which guard is removed by which replacement, and which tests must notice.
 //! Knows no process.
 
-/// Where tests stand.
+/// The suite of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Suite {
-    /// Beside the code they test.
+    /// Unit tests beside the code.
     #[default]
     Lib,
-    /// Those of the whole program against real servers.
+    /// Tests of the whole program against real servers.
     Integration,
-    /// The real actors on a paused clock, with everything that goes wrong: what only the whole shows.
+    /// Tests of the real actors on a paused clock, with injected faults, for behaviour that only the whole shows.
     Simulation,
-    /// Those of the page, in Chromium.
+    /// Tests of the page, in Chromium.
     Browser,
 }
 
-/// One guard of a promise, and the code without it.
+/// A guard of a promise, and the code without it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Mutant {
-    /// What the guard is for.
+    /// The purpose of the guard.
     pub name: String,
     /// Its file, relative to the repository.
     pub file: String,
-    /// Where those tests stand: the library's own by default.
+    /// The suite of those tests; the library's own by default.
     pub suite: Suite,
-    /// The filters of the tests of which one must fail; of the browser's, whose names are sentences, one part of a name.
+    /// The filters of the tests, at least one of which must fail; in the browser suite, whose names are sentences, one
+    /// part of a name.
     pub test: String,
     /// Whole lines of the file.
     pub old: String,
-    /// What stands there instead.
+    /// The replacement.
     pub new: String,
 }
 
 impl Mutant {
-    /// The filters, one by one.
+    /// Returns the filters, one by one.
     pub fn filters(&self) -> Vec<&str> {
         match self.suite {
             Suite::Lib | Suite::Integration | Suite::Simulation => self.test.split_whitespace().collect(),
@@ -41,7 +42,7 @@ impl Mutant {
         }
     }
 
-    /// The file's text without the guard; none unless what is to be replaced stands there exactly once.
+    /// Returns the file's text without the guard; `None` unless the text to replace occurs exactly once.
     pub fn apply(&self, text: &str) -> Option<String> {
         let (before, after) = text.split_once(&self.old)?;
         let once = !self.old.is_empty() && !after.contains(&self.old) && self.old != self.new;
@@ -49,7 +50,7 @@ impl Mutant {
     }
 }
 
-/// Reads the list; what stands before the first `#` is for people.
+/// Parses the list; the text before the first `#` is documentation.
 pub fn parse(text: &str) -> Vec<Mutant> {
     let mut mutants: Vec<Mutant> = Vec::new();
     for line in text.lines() {
