@@ -1,5 +1,5 @@
-//! The rules of the house, read off the sources: arrows between rooms, sizes, names, habits. Each rule is a function
-//! of one file's text, held by a test on a snippet that breaks it.
+//! Code conventions, checked on the sources: module dependencies, sizes, names, habits. Each rule is a function of one
+//! file's text, tested on a snippet that violates it.
 
 #![cfg(test)]
 
@@ -23,7 +23,7 @@ mod shipped;
 #[path = "tidy/source.rs"]
 mod source;
 
-/// A place where a rule is broken.
+/// A violation of a rule.
 #[derive(Debug)]
 struct Broken {
     line: usize,
@@ -38,10 +38,10 @@ impl Broken {
 
 type Rule = fn(&Source) -> Vec<Broken>;
 
-/// Folders whose Rust the rules hold for.
+/// Folders whose Rust sources the rules apply to.
 const RUST: &[&str] = &["src", "xtask/src", "load-tests/src", "tests"];
 
-/// What is shipped besides, as text.
+/// Other shipped text files and folders.
 const TEXTS: &[&str] =
     &[".ci", "config.yaml", "deny.toml", "deploy", "docs", "migrations", "README.md", "web/index.html", "web/src"];
 
@@ -49,7 +49,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every file below `folder` (or itself), relative to the repository, in order; nothing that was installed or built.
+/// Collects every file below `folder` (or itself), relative to the repository, in order, without installed and built
+/// files.
 fn files(folder: &Path, found: &mut Vec<String>) {
     if folder.is_file() {
         let inside = folder.strip_prefix(root()).unwrap_or(folder);
@@ -79,7 +80,7 @@ fn sources() -> Vec<Source> {
     sources.into_iter().map(mark).collect()
 }
 
-/// Fails with every place as `file:line: what`.
+/// Fails with every violation as `file:line: what`.
 fn assert_none(places: Vec<String>) {
     assert!(places.is_empty(), "{} broken:\n{}", places.len(), places.join("\n"));
 }
@@ -90,12 +91,12 @@ fn places(path: &str, broken: Vec<Broken>) -> Vec<String> {
 
 fn holds(rule: Rule) {
     let sources = sources();
-    // A rule that sees no file would hold for ever.
+    // A rule that is applied to no file would always pass.
     assert!(sources.iter().any(|source| source.path == "src/lib.rs"), "the sources were not found");
     assert_none(sources.iter().flat_map(|source| places(&source.path, rule(source))).collect());
 }
 
-/// The lines on which a rule finds something in a snippet.
+/// Returns the lines on which a rule finds violations in a snippet.
 fn lines(rule: Rule, path: &str, text: &str) -> Vec<usize> {
     let mut lines: Vec<usize> = rule(&Source::new(path, text)).into_iter().map(|broken| broken.line).collect();
     lines.sort_unstable();

@@ -1,8 +1,8 @@
-//! The rules about rooms: who may import whom, and what only one room may do.
+//! The rules about modules ("rooms"): which may import which, and what only one of them may do.
 
 use crate::{Broken, source::Source};
 
-/// A room and the rooms it may import. A room that is not here has no place in the house yet: it is added with its arrows.
+/// The top-level modules, each with those it may import. A new one must be added here with its imports.
 const ARROWS: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("store", &["core"]),
@@ -20,7 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lib", &[]),
 ];
 
-/// Crates and modules that the pure core never names: runtimes, stores, I/O, randomness, locks, threads.
+/// Crates and modules that the pure core must not name: runtimes, stores, I/O, randomness, locks, threads.
 const IMPURE: &[&str] = &[
     "actix",
     "actix_rt",
@@ -44,7 +44,7 @@ const IMPURE: &[&str] = &[
     "tokio",
 ];
 
-/// What makes a value out of a clock or of chance.
+/// Paths that read a clock, randomness or the network.
 const IMPURE_ENDS: &[&str] = &["SystemTime", "TcpListener", "TcpStream", "UdpSocket", "Uuid::new_v4", "Uuid::now_v7"];
 
 const CLOCKS: &[&str] = &["Instant::now", "SystemTime::now", "UtcMicros::now", "Utc::now"];
@@ -61,7 +61,7 @@ fn within(path: &str, item: &str) -> bool {
     path.strip_prefix(item).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
 
-/// Whether `path` ends with `end`, at a border between segments.
+/// Whether `path` ends with `end`, at a boundary between segments.
 fn ends(path: &str, end: &str) -> bool {
     path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
 }
@@ -72,7 +72,7 @@ pub fn imports_follow_the_arrows(source: &Source) -> Vec<Broken> {
     let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == here) else {
         return vec![Broken::new(1, format!("the room {here} has no arrows: give it some in tests/tidy/arrows.rs"))];
     };
-    // In the file of a room itself, `super` is the crate.
+    // In the root file of a top-level module, `super` is the crate.
     let is_root = source.path.ends_with("/mod.rs") || source.path.matches('/').count() == 1;
     let mut broken = Vec::new();
     for (line, path) in source.paths() {
@@ -93,7 +93,7 @@ pub fn imports_follow_the_arrows(source: &Source) -> Vec<Broken> {
     broken
 }
 
-/// The core names no runtime, no clock, no I/O, no chance and no lock; its tests may read a clock to have an instant.
+/// The core names no runtime, clock, I/O, randomness or lock; its tests may read a clock to have an instant.
 pub fn the_core_is_pure(source: &Source) -> Vec<Broken> {
     if room(&source.path) != Some("core") {
         return Vec::new();
@@ -107,7 +107,7 @@ pub fn the_core_is_pure(source: &Source) -> Vec<Broken> {
     found.map(|(line, path)| Broken::new(line, format!("`{path}` in the pure core"))).collect()
 }
 
-/// Only actors and the composition root read a clock; everybody else is given `now`.
+/// Only actors and the composition root read a clock; all other code is given `now`.
 pub fn few_read_the_clock(source: &Source) -> Vec<Broken> {
     if matches!(room(&source.path), None | Some("actor" | "app")) {
         return Vec::new();
@@ -118,11 +118,11 @@ pub fn few_read_the_clock(source: &Source) -> Vec<Broken> {
     found.map(|(line, path)| Broken::new(line, format!("`{path}` reads the clock: take `now`"))).collect()
 }
 
-/// Files beside the registry that write to a store, each with its reason.
+/// Files besides the registry that write to a store, each with the reason.
 const OTHER_WRITERS: &[(&str, &str)] =
     &[("src/tool/doctor/repair.rs", "no gateway runs meanwhile: it holds the data directory's lock")];
 
-/// Only the registry writes to a store; stores write to what they are made of, and test themselves.
+/// Only the registry writes to a store; stores write to their own parts, and test themselves.
 pub fn only_the_registry_writes(source: &Source) -> Vec<Broken> {
     let exempt = matches!(room(&source.path), None | Some("store"))
         || source.path.starts_with("src/actor/registry")
@@ -132,7 +132,8 @@ pub fn only_the_registry_writes(source: &Source) -> Vec<Broken> {
     found.map(|(line, call)| Broken::new(line, format!("`{call}…)` outside the registry"))).collect()
 }
 
-/// actix-web-actors has one door, and nothing is supervised by actix, whose supervisor does not restart after a panic.
+/// actix-web-actors is used in one place, and nothing is supervised by actix, whose supervisor does not restart after a
+/// panic.
 pub fn actix_stays_in_its_place(source: &Source) -> Vec<Broken> {
     let mut broken = Vec::new();
     for (line, path) in source.paths() {

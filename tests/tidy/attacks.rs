@@ -1,8 +1,8 @@
-//! The rule about the table of attacks: every test and every guard that it names exists, and no attack is without both.
+//! The rule about the table of attacks: every test and guard named there exists, and no attack lacks either.
 
 use crate::Broken;
 
-/// What stands between `open` and `close`, again and again.
+/// Returns every text between `open` and `close`.
 fn between(text: &str, open: char, close: char) -> Vec<&str> {
     let mut found = Vec::new();
     let mut rest = text;

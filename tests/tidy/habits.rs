@@ -1,11 +1,11 @@
-//! The rules about habits: sizes, names, comments, logs, tests. Each looks at one Rust file.
+//! The rules about habits: sizes, names, comments, logs, tests. Each reads one Rust file.
 
 use crate::{Broken, source::Source};
 
 const FILE_LINES: usize = 400;
 const FUNCTION_LINES: usize = 70;
 
-/// Names that say nothing about what the thing is.
+/// Endings of names that do not say what the thing is.
 const EMPTY_NAMES: &[&str] = &["Manager", "Helper", "Helpers", "Util", "Utils", "Processor"];
 
 const LOG_MACROS: &[&str] = &["trace!(", "debug!(", "info!(", "warn!(", "error!("];
@@ -36,13 +36,13 @@ pub fn line_one_says_what_it_is(source: &Source) -> Vec<Broken> {
     if good { Vec::new() } else { vec![Broken::new(1, "line 1 is no `//!` sentence".to_owned())] }
 }
 
-/// Nothing is left unfinished, ignored or printed for debugging.
+/// No unfinished code, ignored test or debug print is left.
 pub fn nothing_is_left_unfinished(source: &Source) -> Vec<Broken> {
     let mut broken = Vec::new();
     for mark in ["todo!(", "unimplemented!(", "dbg!(", "#[ignore", "#![allow(dead_code", "#[allow(dead_code"] {
         broken.extend(source.lines_with(mark).into_iter().map(|line| Broken::new(line, format!("`{mark}`"))));
     }
-    // In comments, where the code has blanks.
+    // On the whole text, because the code has comments blanked.
     for mark in [concat!("FIX", "ME"), concat!("XX", "X"), concat!("TO", "DO")] {
         let lines = source.text.lines().enumerate().filter(|(_, line)| line.contains(mark));
         broken.extend(lines.map(|(index, _)| Broken::new(index + 1, format!("`{mark}`"))));
@@ -50,10 +50,10 @@ pub fn nothing_is_left_unfinished(source: &Source) -> Vec<Broken> {
     broken
 }
 
-/// Tests that run on a paused clock as a whole: nothing there really sleeps.
+/// Tests that run on a paused clock as a whole, where nothing really sleeps.
 const PAUSED: &str = "tests/simulation/";
 
-/// A test waits for a condition. It sleeps only on tokio's paused clock, or between two looks in `eventually…`.
+/// A test waits for a condition. It sleeps only on tokio's paused clock, or between two polls in `eventually…`.
 pub fn tests_do_not_sleep(source: &Source) -> Vec<Broken> {
     if source.path.starts_with(PAUSED) {
         return Vec::new();
@@ -74,8 +74,8 @@ pub fn tests_do_not_sleep(source: &Source) -> Vec<Broken> {
     found.map(|(line, path)| Broken::new(line, format!("`{path}` in a test: wait for a condition"))).collect()
 }
 
-/// A result that is thrown away says why, on its line or above its statement, however it is spelled: `let _ =`, `_ =`, also as
-/// what a closure does, or `.ok();`.
+/// A dropped result has its reason in a comment, on its line or above its statement, in every spelling: `let _ =`, `_
+/// =`, the same in a closure, or `.ok();`.
 pub fn a_dropped_result_says_why(source: &Source) -> Vec<Broken> {
     let text: Vec<&str> = source.text.lines().collect();
     let code: Vec<&str> = source.code.lines().collect();
@@ -95,7 +95,7 @@ pub fn a_dropped_result_says_why(source: &Source) -> Vec<Broken> {
         let explained = above || text.get(line - 1).is_some_and(|line| line.contains("// "));
         !kept && !explained && !source.is_test(line)
     };
-    // An arm of `select!` begins in the same way.
+    // An arm of `select!` begins the same way.
     let assigns = |line: &str| line.trim_start().starts_with("_ = ") && !line.contains("=>");
     let drops = |line: &str| assigns(line) || drops_in_a_closure(line);
     let drops = |line: &str| line.contains("let _ =") || line.contains(".ok();") || drops(line);
@@ -103,12 +103,12 @@ pub fn a_dropped_result_says_why(source: &Source) -> Vec<Broken> {
     found.map(|(line, _)| Broken::new(line, "a result is dropped without a reason".to_owned())).collect()
 }
 
-/// Whether a closure of this line throws away what it calls.
+/// Whether a closure on this line drops a result.
 fn drops_in_a_closure(code: &str) -> bool {
     code.contains("| _ = ")
 }
 
-/// Whether the statement of this line goes on in the next.
+/// Whether the statement on this line continues on the next.
 fn continues(code: &str) -> bool {
     let code = code.trim_end();
     !code.trim().is_empty() && !code.ends_with([';', '{', '}', ','])
@@ -140,8 +140,7 @@ pub fn names_say_what_things_are(source: &Source) -> Vec<Broken> {
     broken
 }
 
-/// What a user can drive waits in queues that refuse: no channel without a bound, and no `do_send`, which ignores a
-/// mailbox's.
+/// Queues that a user can fill are bounded: no channel without a bound, and no `do_send`, which ignores a mailbox's.
 pub fn every_queue_has_a_bound(source: &Source) -> Vec<Broken> {
     let mut broken = Vec::new();
     for mark in ["do_send(", "unbounded_channel", "unbounded("] {
@@ -160,7 +159,7 @@ pub fn logs_are_lowercase(source: &Source) -> Vec<Broken> {
             let Some(message) = message(source, offset + name.len()) else { continue };
             let mut letters = message.chars();
             let (first, second) = (letters.next(), letters.next());
-            // `SSH agent` begins with a name.
+            // Acronyms are allowed: `SSH agent`.
             let capital = first.is_some_and(char::is_uppercase) && !second.is_some_and(char::is_uppercase);
             let is_macro = !before.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
             if is_macro && (capital || message.ends_with('.')) {
@@ -171,7 +170,7 @@ pub fn logs_are_lowercase(source: &Source) -> Vec<Broken> {
     broken
 }
 
-/// The message of a log macro: the first literal that stands alone as an argument.
+/// Returns the message of a log macro: the first literal that is an argument by itself.
 fn message(source: &Source, start: usize) -> Option<&str> {
     let mut depth = 0_i32;
     let mut argument_begins = true;

@@ -1,11 +1,11 @@
-//! The rules about files that are no Rust: migrations, lock files, and every text that is shipped.
+//! The rules about files other than Rust: migrations, lock files, and every shipped text.
 
 use crate::Broken;
 
-/// Machine paths that no shipped text may hold; put together here so that this file does not.
+/// Machine paths that no shipped text may contain; concatenated, so that this file does not.
 const MACHINE_PATHS: &[&str] = &[concat!("/ro", "ot/"), concat!("/wo", "rk/"), concat!("/ho", "me/")];
 
-/// Migrations are `NNNN_what.sql`, counted from 1 without gaps, each with its way back, `NNNN_what.down.sql`.
+/// Migrations are `NNNN_what.sql`, counted from 1 without gaps, each with its reverse, `NNNN_what.down.sql`.
 pub fn migrations_are_counted(names: &[String]) -> Vec<Broken> {
     let mut broken = Vec::new();
     let up = names.iter().filter(|name| !name.ends_with(".down.sql"));
@@ -26,12 +26,12 @@ pub fn migrations_are_counted(names: &[String]) -> Vec<Broken> {
     broken
 }
 
-/// A lock file names no download address: each machine has its own registry.
+/// A lock file contains no download address: each machine has its own registry.
 pub fn lock_names_no_address(text: &str) -> Vec<Broken> {
     lines_with(text, &[concat!("\"resolved\"", ": \"http")])
 }
 
-/// Shipped text holds no path of the machine it was written on.
+/// Shipped text contains no path of the machine it was written on.
 pub fn text_names_no_machine(text: &str) -> Vec<Broken> {
     lines_with(text, MACHINE_PATHS)
 }

@@ -1,15 +1,15 @@
-//! One Rust file as the rules see it: its text, its code without comments and strings, its paths, its functions and
-//! which lines are tests. A reader of tokens, not a parser: enough for rules about names. Knows no rule.
+//! One Rust file as the rules see it: its text, its code without comments and strings, its paths, its functions and the
+//! lines of its tests. A tokenizer, not a parser: enough for rules about names. Knows no rule.
 
 use std::ops::RangeInclusive;
 
 /// A Rust file.
 pub struct Source {
-    /// Relative to the repository, with `/`.
+    /// Path relative to the repository, with `/`.
     pub path: String,
-    /// As it stands on disk.
+    /// The text on disk.
     pub text: String,
-    /// The text with every comment and the inside of every literal blanked: same length, same lines.
+    /// The text with every comment and the content of every literal blanked: same length, same lines.
     pub code: String,
     tests: Vec<RangeInclusive<usize>>,
 }
@@ -28,13 +28,13 @@ impl Source {
         source
     }
 
-    /// Declares the whole file to be tests.
+    /// Marks the whole file as tests.
     pub fn into_tests(mut self) -> Self {
         self.tests = vec![1..=usize::MAX];
         self
     }
 
-    /// The line of an offset, from 1.
+    /// Returns the line of an offset, from 1.
     pub fn line(&self, offset: usize) -> usize {
         self.text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
     }
@@ -44,13 +44,13 @@ impl Source {
         self.tests.iter().any(|lines| lines.contains(&line))
     }
 
-    /// The lines on which the code contains `needle`.
+    /// Returns the lines on which the code contains `needle`.
     pub fn lines_with(&self, needle: &str) -> Vec<usize> {
         let lines = self.code.lines().enumerate();
         lines.filter(|(_, line)| line.contains(needle)).map(|(index, _)| index + 1).collect()
     }
 
-    /// Modules that this file declares as `#[cfg(test)] mod name;`: each is a file of tests.
+    /// Returns the modules that this file declares as `#[cfg(test)] mod name;`: each is a file of tests.
     pub fn test_files(&self) -> Vec<String> {
         let folder = match self.path.strip_suffix("/mod.rs").or_else(|| self.path.strip_suffix("/lib.rs")) {
             Some(folder) => folder,
@@ -67,8 +67,8 @@ impl Source {
         files
     }
 
-    /// Every path in the code with its line, groups taken apart: `use a::{b, c::d}` gives `a::b` and `a::c::d`.
-    /// Words that stand alone are paths of one segment; what follows a dot is no path.
+    /// Returns every path in the code with its line, groups expanded: `use a::{b, c::d}` gives `a::b` and `a::c::d`. A
+    /// single word is a path of one segment; a word after a dot is no path.
     pub fn paths(&self) -> Vec<(usize, String)> {
         let mut reader = Reader { bytes: self.code.as_bytes(), at: 0, found: Vec::new() };
         reader.read_all();
@@ -83,7 +83,7 @@ impl Source {
         lines
     }
 
-    /// Every function with a body.
+    /// Returns every function with a body.
     pub fn functions(&self) -> Vec<Function> {
         let mut functions = Vec::new();
         for (offset, _) in self.code.match_indices("fn ") {
@@ -100,7 +100,7 @@ impl Source {
         functions
     }
 
-    /// Where the first braces after `offset` close; `None` if a `;` or a closing brace comes first.
+    /// Returns where the first braces after `offset` close; `None` if a `;` or a closing brace comes first.
     fn body_end(&self, offset: usize) -> Option<usize> {
         let (mut brackets, mut braces) = (0_i32, 0_i32);
         for (index, byte) in self.code.bytes().enumerate().skip(offset) {
@@ -134,7 +134,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
 
-/// Reads paths out of code.
+/// Parses paths from code.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -145,7 +145,7 @@ impl Reader<'_> {
     fn read_all(&mut self) {
         while self.at < self.bytes.len() {
             match self.peek() {
-                // A field, a method or a range's end; what follows is no path.
+                // A field, a method or the end of a range; the word after it is no path.
                 Some(b'.') => {
                     self.at += 1;
                     self.word();
@@ -156,7 +156,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads one path, or a group of them, that continues `prefix`.
+    /// Parses one path, or a group of them, that continues `prefix`.
     fn path(&mut self, prefix: &str) {
         let start = self.at;
         let word = self.word();
@@ -202,7 +202,7 @@ impl Reader<'_> {
     }
 }
 
-/// Blanks comments and the inside of literals, byte by byte, so that offsets stay.
+/// Blanks comments and the content of literals, byte by byte, so that offsets stay.
 fn blank(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = bytes.to_vec();
@@ -246,7 +246,7 @@ fn block_comment(rest: &[u8]) -> usize {
     rest.len()
 }
 
-/// The length of `r#"…"#` and of its quotes; (0, 0) if it is a raw identifier.
+/// Returns the length of `r#"…"#` and of its quotes; (0, 0) for a raw identifier.
 fn raw_string(rest: &[u8]) -> (usize, usize) {
     let hashes = rest.iter().skip(1).take_while(|byte| **byte == b'#').count();
     if rest.get(1 + hashes) != Some(&b'"') {
@@ -270,7 +270,7 @@ fn string(rest: &[u8]) -> usize {
     rest.len()
 }
 
-/// The length of a character literal; 0 if the quote begins a lifetime.
+/// Returns the length of a character literal; 0 if the quote begins a lifetime.
 fn character(rest: &[u8]) -> usize {
     match rest {
         [_, b'\\', _, tail @ ..] => tail.iter().position(|byte| *byte == b'\'').map_or(0, |end| end + 4),
