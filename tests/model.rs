@@ -1,5 +1,5 @@
-//! The protocol of lease, fence and close (design §6), walked through whole within its bounds: no order of events breaks a
-//! promise, and every bug planted in it is found.
+//! A model check of the protocol of lease, fence and close (design §6): within its bounds, no order of events breaks a
+//! promise, and every planted bug is found.
 
 #![cfg(test)]
 
@@ -19,29 +19,29 @@ mod records;
 #[path = "model/state.rs"]
 mod state;
 
-/// More states than any of the walks below has.
+/// Upper limit of states, above that of every exploration below.
 const MANY: usize = 4_000_000;
 
-/// One session, all that can happen to a node over two starts, renewals that overtake each other.
+/// One session, every event of a node over two starts, renewals that overtake each other.
 const ONE: Bounds = Bounds { sessions: 1, readers: 1, renewals: 2, epochs: 2, serve_for: 2, margin: 2, outages: false };
 
-/// Two nodes that watch, each with a clock of its own.
+/// Two watching nodes, each with its own clock.
 const TWO_READERS: Bounds = Bounds { readers: 2, renewals: 1, ..ONE };
 
 /// Two sessions, of the same epoch or of two.
 const TWO_SESSIONS: Bounds = Bounds { sessions: 2, renewals: 1, ..ONE };
 
-/// Records that go away.
+/// Outages of the records.
 const OUTAGES: Bounds = Bounds { renewals: 1, outages: true, ..ONE };
 
-/// A lease of three ticks, so that opens are admitted at two ages of it.
+/// A lease of three ticks, so that opens are admitted at two of its ages.
 const LONGER: Bounds = Bounds { renewals: 1, serve_for: 3, ..ONE };
 
 fn walk(bounds: Bounds, bug: Option<Bug>, promises: &[Promise<Lease>]) -> Result<Explored<Lease>, Broken> {
     explore(&Lease { bounds, bug }, promises, MANY)
 }
 
-/// Holds every promise over a whole walk, and that it always can come to rest.
+/// Checks that every promise holds in every state, and that a settled state is always reachable.
 fn holds(name: &str, bounds: Bounds) -> Explored<Lease> {
     let explored = match walk(bounds, None, PROMISES) {
         Ok(explored) => explored,
@@ -82,7 +82,7 @@ fn no_order_of_events_breaks_a_promise_with_a_longer_lease() {
     holds("a longer lease", LONGER);
 }
 
-/// Each planted bug, where it can show, and the promises that it breaks when nothing else is looked at.
+/// Each planted bug, the bounds in which it can show, and the promises that it breaks when checked alone.
 const PLANTED: &[(Bug, Bounds, &[&str])] = &[
     (Bug::RenewalTimeTakenAtTheAnswer, ONE, &["I6"]),
     (Bug::ReapNotLaterThanSelfFence, ONE, &["I6"]),

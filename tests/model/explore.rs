@@ -1,9 +1,9 @@
-//! Walks every state that a model can reach, shortest way first, and shows the way to one that breaks a promise. Knows no
-//! protocol.
+//! Explores every reachable state of a model, breadth first, and returns the shortest path to one that breaks a
+//! promise. Knows no protocol.
 //!
-//! Our own hundred lines and not stateright 0.31: that would bring a web server and second versions of rand, rand_core,
-//! getrandom and hashbrown into a tree whose `deny.toml` allows none, and it keeps hashes of states, so that two of them
-//! may be taken for one. Here the states themselves are compared.
+//! A hundred lines here instead of stateright 0.31, which would add a web server and second versions of rand,
+//! rand_core, getrandom and hashbrown to a tree whose `deny.toml` allows none, and which compares hashes of states, so
+//! that two of them may be confused. Here the states themselves are compared.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -11,21 +11,21 @@ use std::{
     hash::Hash,
 };
 
-/// What can be explored: where it begins and what may happen next.
+/// A model to explore: its initial state and its transitions.
 pub trait Model {
-    /// Everything that decides what may happen.
+    /// All that decides what may happen.
     type State: Copy + Eq + Hash + Debug;
-    /// What happens; its debug text is a line of a way.
+    /// An event; its debug text is a line of a path.
     type Action: Copy + Debug;
 
-    /// Where it begins.
+    /// Returns the initial state.
     fn initial(&self) -> Self::State;
 
-    /// Everything that may happen in `state`, with where it leads; what changes nothing may be among it.
+    /// Returns every event possible in `state`, with the state it leads to; it may include events that change nothing.
     fn next(&self, state: &Self::State) -> Vec<(Self::Action, Self::State)>;
 }
 
-/// A sentence about each single state, by its name.
+/// A named predicate that must hold in each state.
 pub type Promise<M> = (&'static str, fn(&M, &<M as Model>::State) -> bool);
 
 /// A state that breaks a promise.
@@ -33,22 +33,22 @@ pub type Promise<M> = (&'static str, fn(&M, &<M as Model>::State) -> bool);
 pub struct Broken {
     /// The promise's name.
     pub promise: &'static str,
-    /// What happened, from the beginning to the broken state.
+    /// The events from the initial to the broken state.
     pub way: Vec<String>,
 }
 
-/// All states, each with the number of the one it was found from.
+/// All reachable states.
 pub struct Explored<M: Model> {
-    /// In the order they were found, the initial one first.
+    /// States in the order they were found, the initial one first.
     pub states: Vec<M::State>,
-    /// Which step led from which state to which, once per pair.
+    /// Indices of the states before and after each step, once per pair.
     pub steps: Vec<(u32, u32)>,
 }
 
-/// Explores everything. Fails with the shortest way to a state that breaks one of `promises`.
+/// Explores all states. Fails with the shortest path to a state that breaks one of `promises`.
 ///
 /// # Panics
-/// If there are more than `bound` states: then the model is not as small as it was meant to be.
+/// If there are more than `bound` states: the model is then larger than intended.
 pub fn explore<M: Model>(model: &M, promises: &[Promise<M>], bound: usize) -> Result<Explored<M>, Broken> {
     let mut states = vec![model.initial()];
     let mut steps = Vec::new();
@@ -78,7 +78,7 @@ pub fn explore<M: Model>(model: &M, promises: &[Promise<M>], bound: usize) -> Re
     Ok(Explored { states, steps })
 }
 
-/// The first state from which none that is `settled` can be reached.
+/// Returns the first state from which no `settled` state can be reached.
 pub fn stuck<M: Model>(model: &M, explored: &Explored<M>, settled: fn(&M, &M::State) -> bool) -> Option<M::State> {
     let mut before: Vec<Vec<u32>> = vec![Vec::new(); explored.states.len()];
     explored.steps.iter().for_each(|(from, to)| before[*to as usize].push(*from));
@@ -94,7 +94,7 @@ pub fn stuck<M: Model>(model: &M, explored: &Explored<M>, settled: fn(&M, &M::St
     explored.states.iter().zip(settles).find(|(_, settles)| !settles).map(|(state, _)| *state)
 }
 
-/// What happened until the state with the number `to`: by the first step that led to each.
+/// Returns the events up to state number `to`, by the first step that led to each state.
 fn way<M: Model>(model: &M, states: &[M::State], steps: &[(u32, u32)], to: u32) -> Vec<String> {
     let mut parents = HashMap::new();
     for (from, to) in steps {

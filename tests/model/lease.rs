@@ -1,115 +1,115 @@
 //! The protocol of lease, fence and close, step by step: the owner's part, and the bugs that can be planted. Knows no
 //! promise.
 //!
-//! One tick of the owner's clock is the unit of all times. The owner cannot run past the end of its lease without noticing,
-//! unless it stands still; then it looks at its lease before it goes on. A reader may be late with anything.
+//! All times are in ticks of the owner's clock. The owner cannot run past the end of its lease without noticing, unless
+//! it is stopped; then it checks its lease before it continues. A reader may be late with anything.
 
 use crate::{
     explore::Model,
     state::{Bounds, By, Leg, Life, MOST, Mode, Owed, Reader, Renewal, Row, Session, Sins, State},
 };
 
-/// A mistake that the promises must find.
+/// A planted bug that the promises must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bug {
-    /// A renewal counts from when its answer arrives.
+    /// A renewal counts from the arrival of its answer.
     RenewalTimeTakenAtTheAnswer,
     /// A reader waits no longer than the owner may serve.
     ReapNotLaterThanSelfFence,
-    /// A reader waits longer, but only for the difference between the clocks.
+    /// A reader waits longer, but only by the difference between the clocks.
     ReapAtTheVeryEnd,
-    /// A write replaces what is there, whatever its rank.
+    /// A write replaces the row, whatever its rank.
     LastWriterWins,
-    /// What stood still goes on without a look at the lease.
+    /// A stopped process continues without checking its lease.
     ResumeWithoutLeaseCheck,
-    /// The user is told before the journal has it.
+    /// The user is notified before the journal has the row.
     AcknowledgeBeforeJournal,
-    /// An open is admitted whatever the age of the lease.
+    /// An open is admitted at any age of the lease.
     OpenOnAStaleLease,
     /// The fence does not compare the lease with the one that was watched.
     FenceWithoutCompare,
-    /// Rows are closed once a reader has decided, whether its fence was taken or not.
+    /// Rows are closed once a reader has decided, even if its fence was not applied.
     ReapWithoutFence,
-    /// The records take every write of a fenced epoch.
+    /// The records accept every write of a fenced epoch.
     FenceHoldsNothing,
     /// An inferred close ranks as an observed one.
     AuthorityIgnored,
-    /// A lease that cannot be read counts as one that stands still.
+    /// An unreadable lease counts as one that does not move.
     BlindTimeCounts,
     /// The records renew the lease of a fenced epoch.
     RenewalOfAFencedEpoch,
-    /// A renewal is granted and the lease stays as it was: a time that does not grow, of a clock that was set back.
+    /// A renewal is granted but the lease does not change: its time does not grow, because a clock was set back.
     GrantWithoutMove,
-    /// The administrator says dead of a node that lives: an assumption of the protocol, not a guard.
+    /// The administrator confirms the death of a live node: an assumption of the protocol, not a guard.
     AdministratorIsWrong,
 }
 
-/// The protocol within its bounds, perhaps with a bug.
+/// The protocol within its bounds, with or without a bug.
 pub struct Lease {
-    /// How far.
+    /// The bounds.
     pub bounds: Bounds,
-    /// What is wrong with it.
+    /// The planted bug.
     pub bug: Option<Bug>,
 }
 
-/// What may happen. Numbers are those of a session, a reader or a renewal.
+/// An event. Numbers are those of a session, a reader or a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Time passes; readers whose clock was ahead, by their bit, do not count it.
+    /// Time passes; a reader whose clock was ahead, marked by its bit, does not count it.
     Tick(u8),
     /// A reader's clock runs ahead.
     RunAhead(usize),
     /// The owner sends a renewal.
     Renew,
-    /// The records take it.
+    /// The records apply a renewal.
     TakeRenewal(usize),
-    /// The owner hears the answer.
+    /// The owner receives the answer.
     HearAnswer(usize),
-    /// It is lost, or comes to nobody.
+    /// A renewal or its answer is lost, or has no recipient.
     LoseRenewal(usize),
-    /// The owner's right to serve is over by its own clock: it ends everything.
+    /// The owner's right to serve has ended by its own clock: it ends everything.
     SelfFence,
     /// An open is admitted.
     Admit(usize),
     /// The open is in the journal, and its user works.
     JournalOpen(usize),
-    /// The user hears too early that it is open; in time it changes nothing here.
+    /// The user is notified too early of the open; in time it changes nothing here.
     AcknowledgeOpen(usize),
-    /// The user does something.
+    /// The user is active.
     Touch(usize),
-    /// That is in the journal.
+    /// That activity is in the journal.
     JournalTouch(usize),
     /// The user leaves.
     End(usize),
     /// The end is in the journal.
     JournalEnd(usize),
-    /// The user hears too early that it is over.
+    /// The user is notified too early of the end.
     AcknowledgeEnd(usize),
     /// A row arrives at the records.
     Write(usize, Row),
-    /// The process stands still.
+    /// The process stops (SIGSTOP).
     Stall,
-    /// And goes on.
+    /// The process continues.
     Resume,
-    /// `kill -9`.
+    /// The process is killed (`kill -9`).
     Crash,
-    /// The next start.
+    /// The process is started again.
     Start,
-    /// It closes what an earlier one left open.
+    /// The new start closes a session that an earlier one left open.
     CloseOld(usize),
-    /// Nothing is left open.
+    /// The new start has closed everything and serves.
     Ready,
-    /// A reader looks at the lease and finds it moved.
+    /// A reader reads the lease and finds that it moved.
     Look(usize),
-    /// A reader has seen it stand still for long enough.
+    /// A reader has seen the lease unchanged for long enough.
     Decide(usize),
-    /// An administrator says that the node is dead.
+    /// An administrator confirms that the node is dead.
     ConfirmDead(usize),
     /// The reader's compare-and-set arrives.
     Fence(usize),
     /// A reader sends the close of an open row.
     Reap(usize),
-    /// The records go away or come back.
+    /// The records go down or come back.
     Weather,
 }
 
@@ -155,10 +155,10 @@ impl Model for Lease {
     }
 }
 
-/// What may happen, with where it leads.
+/// Possible events, with the states they lead to.
 pub type Found = Vec<(Action, State)>;
 
-/// `state`, changed.
+/// Returns `state` with a change applied.
 pub fn with(state: &State, change: impl FnOnce(&mut State)) -> State {
     let mut next = *state;
     change(&mut next);
@@ -166,12 +166,12 @@ pub fn with(state: &State, change: impl FnOnce(&mut State)) -> State {
 }
 
 impl Lease {
-    /// Whether this is the bug.
+    /// Whether this bug is planted.
     pub fn has(&self, bug: Bug) -> bool {
         self.bug == Some(bug)
     }
 
-    /// Forgets what can decide nothing any more, so that states that differ in nothing else are one.
+    /// Clears what can no longer decide anything, so that states that differ in nothing else are one.
     fn forget(&self, next: &mut State) {
         if matches!(next.mode, Mode::Starting | Mode::Refused | Mode::Dead) {
             next.age = self.bounds.serve_for;
@@ -227,7 +227,7 @@ impl Lease {
         }
     }
 
-    /// A tick of a reader's clock.
+    /// Counts a tick of a reader's clock.
     fn count(&self, up: bool, reader: &mut Reader) {
         let most = self.bounds.reap_after();
         reader.calm = if up { (reader.calm + 1).min(most) } else { 0 };
@@ -326,7 +326,7 @@ impl Lease {
         }
         let hasty_end = hasty && works && session.life == Life::Ending;
         can(hasty_end, Action::AcknowledgeEnd(nth), &|next| next.owed = Some(Owed::Close));
-        // Sessions are alike: the first is opened first.
+        // Sessions are alike, so the first is opened first.
         let next_one = nth == 0 || state.sessions[nth - 1].life != Life::Unborn;
         let fresh = state.age + 1 < self.bounds.serve_for || self.has(Bug::OpenOnAStaleLease);
         if running && session.life == Life::Unborn && next_one && fresh {
@@ -343,7 +343,8 @@ impl Lease {
     }
 }
 
-/// Ends every session of the process; the journal hears of it later. What was not yet in the journal leaves no trace.
+/// Ends every session of the process; the journal follows later. An open that was not yet in the journal leaves no
+/// trace.
 fn end_all(state: &mut State) {
     for session in state.sessions.iter_mut() {
         session.life = match session.life {

@@ -1,5 +1,5 @@
-//! What must hold in every state of the lease protocol, by its number in the design, and what must be reachable so that it
-//! does not hold for want of anything happening. Knows no step.
+//! The promises that must hold in every state of the lease protocol, by their number in the design, and the events that
+//! must be reachable, so that no promise holds because nothing happens. Knows no step.
 
 use crate::{
     explore::Promise,
@@ -7,7 +7,7 @@ use crate::{
     state::{By, Life, Mode, Session, State},
 };
 
-/// The promises, each about every state.
+/// The promises, each a predicate on every state.
 pub const PROMISES: &[Promise<Lease>] = &[
     ("I1 durable", acknowledged_is_journaled),
     ("I3 monotone", |_, state| !state.sins.rank_fell),
@@ -19,18 +19,19 @@ pub const PROMISES: &[Promise<Lease>] = &[
     ("I8 agree", |_, state| !state.sins.end_changed),
     ("I9 single owner", one_may_write),
     ("I10 fenced", |_, state| !state.sins.wrote_fenced),
-    // With one owner in it, nothing here can be suspect with most others: that half is `core/neighbours.rs`'s.
+    // With one owner in the model, nothing can be suspect together with most others: `core/neighbours.rs` tests that
+    // half.
     ("I14 never blind", |_, state| !state.sins.blind_verdict),
     ("I15 admission", |_, state| !state.sins.stale_admission),
 ];
 
-/// The promise of this number.
+/// Returns the promise of this number.
 pub fn promise(number: &str) -> Promise<Lease> {
     let is = |(name, _): &&Promise<Lease>| name.split(' ').next() == Some(number);
     *PROMISES.iter().find(is).expect("there is such a promise")
 }
 
-/// What must happen somewhere.
+/// Predicates that must hold in some state.
 pub const SOMETIMES: &[Promise<Lease>] = &[
     ("a session is served", |_, state| state.sessions.iter().any(|session| state.serves(session))),
     ("the owner fences itself", |lease, state| {
@@ -64,12 +65,12 @@ pub const SOMETIMES: &[Promise<Lease>] = &[
     }),
 ];
 
-/// The whole has come to rest: nothing is served or on its way, and the records say of each session that is over how it
-/// ended. From everywhere this must be reachable.
+/// Whether everything is settled: nothing is served or in flight, and the records have the end of each ended session.
+/// Reachable from every state.
 pub fn is_settled(lease: &Lease, state: &State) -> bool {
     let over = |session: &Session| match state.mode {
         Mode::Running => session.journal.is_none_or(|row| row.closed),
-        // Nobody closes the journal of a node that stays dead.
+        // The journal of a node that stays dead is never closed.
         Mode::Dead => session.epoch <= state.fenced && session.records.is_none_or(|row| row.closed),
         Mode::Starting | Mode::Stalled | Mode::Refused => false,
     };
@@ -77,19 +78,20 @@ pub fn is_settled(lease: &Lease, state: &State) -> bool {
     state.up && state.sessions.iter().enumerate().all(|(nth, session)| rests(session) && is_quiet(lease, state, nth))
 }
 
-/// What was acknowledged is in the journal, or there is still somebody who will put it there.
+/// What was acknowledged is in the journal, or a process will still put it there.
 fn acknowledged_is_journaled(_: &Lease, state: &State) -> bool {
     state.sessions.iter().all(|session| session.owed.is_none() || session.life != Life::Gone)
 }
 
-/// A session is served by the epoch it was born in, and nobody takes the right to write from an owner that may serve.
+/// A session is served by the epoch it was opened in, and the right to write is never taken from an owner that may
+/// serve.
 fn one_may_write(lease: &Lease, state: &State) -> bool {
     let at_home = state.sessions.iter().all(|session| !state.serves(session) || session.epoch == state.epoch);
     at_home && (state.age >= lease.bounds.serve_for || state.fenced < state.epoch)
 }
 
-/// Where nothing can arrive any more that changes anything, the records say what the journal says; of an open session,
-/// unless its epoch is fenced.
+/// When nothing in flight can change anything, records and journal agree; on an open session, unless its epoch is
+/// fenced.
 fn what_is_quiet_agrees(lease: &Lease, state: &State) -> bool {
     state.sessions.iter().enumerate().all(|(nth, session)| {
         let Some(row) = session.journal else { return session.records.is_none() };
@@ -98,7 +100,7 @@ fn what_is_quiet_agrees(lease: &Lease, state: &State) -> bool {
     })
 }
 
-/// Nothing is on its way that the records would take.
+/// Whether nothing is in flight that the records would apply.
 fn is_quiet(lease: &Lease, state: &State, nth: usize) -> bool {
     state.sessions[nth].on_their_way().all(|row| lease.write(state, nth, row).is_none())
 }

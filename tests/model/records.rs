@@ -1,4 +1,4 @@
-//! The part of the records and of the nodes that watch: they take renewals and rows, decide, fence and reap. Knows no
+//! The part of the records and of the watching nodes: they apply renewals and rows, decide, fence and reap. Knows no
 //! promise.
 
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Lease {
-    /// How long a reader watches before it decides.
+    /// Returns how long a reader watches before it decides, in ticks.
     fn patience(&self) -> u8 {
         match self.bug {
             Some(Bug::ReapNotLaterThanSelfFence) => self.bounds.serve_for,
@@ -16,7 +16,7 @@ impl Lease {
         }
     }
 
-    /// The records take a renewal.
+    /// Applies a renewal to the records.
     pub fn take(&self, next: &mut State, nth: usize, renewal: Renewal) {
         let fenced = renewal.epoch <= next.fenced && !self.has(Bug::RenewalOfAFencedEpoch);
         if fenced || renewal.epoch < next.lease_epoch {
@@ -34,7 +34,7 @@ impl Lease {
         }
     }
 
-    /// What the records are once `row` has arrived; none if it changes nothing.
+    /// Returns the state once `row` has arrived at the records; `None` if it changes nothing.
     pub fn write(&self, state: &State, nth: usize, row: Row) -> Option<State> {
         let session = &state.sessions[nth];
         let fenced = session.epoch <= state.fenced;
@@ -57,7 +57,7 @@ impl Lease {
         })
     }
 
-    /// Everything that a reader may do.
+    /// Adds every possible event of a reader.
     pub fn reader(&self, state: &State, nth: usize, found: &mut Found) {
         let reader = state.readers[nth];
         let mut can = |possible: bool, action: Action, change: &dyn Fn(&mut State)| {
@@ -90,7 +90,7 @@ impl Lease {
         {
             let fenced = state.sessions[session].epoch <= state.fenced;
             let may = fenced || (reader.decided && self.has(Bug::ReapWithoutFence));
-            // All readers send the same: it is sent once.
+            // All readers send the same close, so it is sent once.
             let sent = state.sessions[session].reaped[usize::from(row.version - 1).min(1)];
             can(state.up && may && !row.closed && !sent, Action::Reap(session), &|next| {
                 next.sessions[session].reaped[usize::from(row.version - 1)] = true;

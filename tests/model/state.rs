@@ -1,77 +1,77 @@
-//! Where a node, its readers and the records stand, small enough to be walked through whole. Knows no step.
+//! The state of a node, its readers and the records, small enough for a complete exploration. Knows no step.
 //!
-//! There is no time in it, only ages, and an age beyond its limit is the limit: the states are finite and time is not
-//! bounded. What was once on its way to the records may arrive at any later moment, in any order, any number of times or
+//! It holds no time, only ages, and an age beyond its limit counts as the limit: the states are finite though time is
+//! not bounded. What was once sent to the records may arrive at any later moment, in any order, any number of times or
 //! never; so a write need not be kept in a queue: whatever the journal ever held may arrive.
 
 use std::{net::Ipv4Addr, sync::LazyLock};
 
 use pulsegate::core::record::{Authority, Birth, EndReason, Epoch, NodeId, Record, SessionId, Status, UtcMicros};
 
-/// Most sessions, readers and renewals under way that a [`Bounds`] can ask for.
+/// Maximum number of sessions, of readers and of renewals in flight in a [`Bounds`].
 pub const MOST: usize = 2;
 
-/// How far the exploration goes, and the numbers of the protocol in ticks.
+/// The bounds of the exploration, and the times of the protocol in ticks.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     /// Sessions opened, over all epochs.
     pub sessions: usize,
-    /// Nodes that watch.
+    /// Watching nodes.
     pub readers: usize,
-    /// Renewals on their way at once.
+    /// Concurrent renewals in flight.
     pub renewals: usize,
     /// Starts of the node.
     pub epochs: u8,
-    /// How long the owner may serve after the sending of its last acknowledged renewal.
+    /// Time that the owner may serve after sending its last acknowledged renewal, in ticks.
     pub serve_for: u8,
-    /// How much longer a reader watches a lease that stands still: one tick for clocks of different rates, one because it
-    /// may look late in a tick.
+    /// Additional time that a reader watches an unchanged lease, in ticks: one for clocks of different rates, one
+    /// because it may read late in a tick.
     pub margin: u8,
-    /// Whether the records may be away.
+    /// Whether the records may be down.
     pub outages: bool,
 }
 
 impl Bounds {
-    /// How long a lease must have stood still before a reader may fence.
+    /// Returns how long a lease must have been unchanged before a reader may fence, in ticks.
     pub fn reap_after(&self) -> u8 {
         self.serve_for + self.margin
     }
 }
 
-/// What the owner's process is doing.
+/// The state of the owner's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mode {
-    /// It has raised its epoch and closes what earlier ones left open; nothing is admitted yet.
+    /// It has raised its epoch and closes what earlier ones left open; it admits nothing yet.
     Starting,
     /// It serves.
     Running,
-    /// It stands still (SIGSTOP, a frozen machine); its clock does not.
+    /// It is stopped (SIGSTOP, a frozen machine); its clock is not.
     Stalled,
-    /// A renewal was refused: it has ended everything and waits to be started again.
+    /// A renewal was refused: it has ended everything and waits to be restarted.
     Refused,
     /// There is no process.
     Dead,
 }
 
-/// A session in the owner's process.
+/// The state of a session in the owner's process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Life {
-    /// Not yet asked for.
+    /// Not yet requested.
     Unborn,
     /// Admitted, not yet in the journal.
     Opening,
-    /// Its user works.
+    /// In use.
     Serving,
     /// Its channel is closed, which is not yet in the journal.
     Ending,
-    /// No process has it.
+    /// In no process.
     Gone,
 }
 
-/// Who wrote a row.
+/// The writer of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum By {
-    /// The owner that serves it.
+    /// The owner that serves the session.
     Owner,
     /// The owner's next start.
     Start,
@@ -79,32 +79,32 @@ pub enum By {
     Reader,
 }
 
-/// A session's record, as far as the protocol looks at it.
+/// The part of a session's record that the protocol uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Row {
-    /// Whether it says closed.
+    /// Whether it is closed.
     pub closed: bool,
-    /// Who wrote it.
+    /// Its writer.
     pub by: By,
-    /// From 1; each change is one more.
+    /// From 1, incremented by each change.
     pub version: u8,
     /// The last evidence of life; of a closed one its end.
     pub seen: u8,
 }
 
 impl Row {
-    /// What the owner writes at birth.
+    /// The owner's first row of a session.
     pub const BORN: Self = Self { closed: false, by: By::Owner, version: 1, seen: 0 };
 
-    /// Later activity of the same session.
+    /// The row of later activity.
     pub const TOUCHED: Self = Self { closed: false, by: By::Owner, version: 2, seen: 1 };
 
-    /// The row that closes this one.
+    /// Returns the row that closes this one.
     pub fn close(self, by: By, seen: u8) -> Self {
         Self { closed: true, by, version: self.version + 1, seen }
     }
 
-    /// Its place in the order that decides which row stays: the code's own.
+    /// Returns its rank, which decides between rows, as computed by the real code.
     pub fn rank(self) -> u64 {
         RANKS[usize::from(self.closed)][usize::from(self.by == By::Reader)][usize::from(self.version)]
     }
@@ -135,7 +135,7 @@ fn record(status: Status, authority: Authority, version: u64) -> Record {
     Record { version, authority, status, end_reason, ..Record::connecting(birth) }
 }
 
-/// What was acknowledged and is not in the journal.
+/// An acknowledged change that is not in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Owed {
     /// The open.
@@ -144,22 +144,22 @@ pub enum Owed {
     Close,
 }
 
-/// One session everywhere.
+/// One session, in the process and in the stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Session {
-    /// Its owner's epoch, fixed at birth; 0 before.
+    /// Its owner's epoch, fixed at the open; 0 before.
     pub epoch: u8,
-    /// In the process.
+    /// Its state in the process.
     pub life: Life,
     /// The last evidence of life that the process has.
     pub seen: u8,
-    /// In the owner's journal.
+    /// Its row in the owner's journal.
     pub journal: Option<Row>,
-    /// In the records.
+    /// Its row in the records.
     pub records: Option<Row>,
-    /// Closes by readers that are on their way: made of the version 1 and of the version 2 that a reader saw.
+    /// Whether a reader's close is in flight, made from version 1 and from version 2.
     pub reaped: [bool; 2],
-    /// The user was told something of it that the journal does not have: nothing, that it is open, that it is over.
+    /// The notification to the user that the journal does not have, if any.
     pub owed: Option<Owed>,
 }
 
@@ -169,7 +169,7 @@ impl Session {
         matches!(self.life, Life::Opening | Life::Serving)
     }
 
-    /// Everything that may arrive at the records.
+    /// Returns every row that may arrive at the records.
     pub fn on_their_way(&self) -> impl Iterator<Item = Row> {
         let closed = self.journal.filter(|row| row.closed);
         let versions = self.journal.map_or(0, |row| row.version - u8::from(row.closed));
@@ -179,20 +179,20 @@ impl Session {
     }
 }
 
-/// A renewal of the lease on its way.
+/// A renewal of the lease in flight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Renewal {
-    /// Since it was sent, by the owner's clock.
+    /// Age since it was sent, by the owner's clock, in ticks.
     pub age: u8,
     /// The epoch it renews.
     pub epoch: u8,
-    /// Where it is.
+    /// Its position.
     pub leg: Leg,
-    /// A younger one has been applied before it, so it moves the lease no more.
+    /// Whether a younger one was applied before it, so that it no longer moves the lease.
     pub overtaken: bool,
 }
 
-/// Where a renewal is.
+/// The position of a renewal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Leg {
     /// On its way to the records.
@@ -212,47 +212,47 @@ pub struct Reader {
     pub current: bool,
     /// The epoch it saw.
     pub known: u8,
-    /// Its clock is a tick ahead of the owner's.
+    /// Whether its clock is a tick ahead of the owner's.
     pub ahead: bool,
-    /// It has decided to fence, and its compare-and-set is on its way.
+    /// Whether it has decided to fence, with its compare-and-set in flight.
     pub decided: bool,
-    /// Ticks of its own clock that the records have been there without a break.
+    /// Ticks of its own clock during which the records were up without a break.
     pub calm: u8,
 }
 
-/// Everything.
+/// The complete state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct State {
     /// The owner's process.
     pub mode: Mode,
     /// Its epoch, or the last one.
     pub epoch: u8,
-    /// Since the sending of the last acknowledged renewal, by the owner's clock.
+    /// Age since the sending of the last acknowledged renewal, by the owner's clock, in ticks.
     pub age: u8,
     /// All sessions.
     pub sessions: [Session; MOST],
-    /// Renewals on their way, sorted.
+    /// Renewals in flight, sorted.
     pub renewals: [Option<Renewal>; MOST],
-    /// The epoch that the records have the lease of.
+    /// The epoch of the lease in the records.
     pub lease_epoch: u8,
     /// The highest epoch that is fenced in the records; 0: none.
     pub fenced: u8,
     /// The other nodes.
     pub readers: [Reader; MOST],
-    /// The records answer.
+    /// Whether the records answer.
     pub up: bool,
-    /// What was done that no single state shows any more.
+    /// Violations that no single state shows.
     pub sins: Sins,
 }
 
 impl State {
-    /// Whether the session's user can work at this moment: a process that stands still serves nobody.
+    /// Whether the session's user can work at this moment: a stopped process serves nobody.
     pub fn serves(&self, session: &Session) -> bool {
         self.mode == Mode::Running && session.life == Life::Serving
     }
 }
 
-/// Broken promises that are about a step, not about a state.
+/// Violations of promises about a step, not about a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Sins {
     /// I3: a rank fell.
