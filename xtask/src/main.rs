@@ -1,4 +1,5 @@
-//! The commands of the repository, `cargo xtask run`, `test`, `mutants`, `fuzz` and `schemathesis`: reads their arguments and hands over.
+//! The commands of the repository, `cargo xtask run`, `test`, `mutants`, `fuzz` and `schemathesis`: parses their
+//! arguments and dispatches to their modules.
 
 #![forbid(unsafe_code)]
 
