@@ -1,5 +1,5 @@
-//! Looks again and again whether what the gateways say and what the stores hold is true: I1, I2, I7, I11. Knows how long each
-//! may take.
+//! Checks continuously that what the gateways report and what the stores hold is true: I1, I2, I7, I11. Knows the
+//! deadline of each.
 
 use std::{
     cell::Cell,
@@ -24,25 +24,27 @@ use crate::{
     witness::{Confusion, Shared, is_note},
 };
 
-/// How long both stores may take to agree, and a listing to follow.
+/// Deadline for both stores to agree, and for a listing to follow.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Within which a dead node is shown as lost (`docs/design.md` §2: 1.5 s), and what the simulated way there adds.
+/// Deadline for a dead node to be shown as lost (`docs/design.md` §2: 1.5 s), plus the latency of the simulated way to
+/// the view.
 const LABEL: Duration = Duration::from_millis(1_600);
 
-/// Where its way to the live view was troubled before, its lease decides: three renewals, and the reading; and what it wrote
-/// last may come late, and is a sign of life.
+/// Deadline if the dead node's way to the live view was disturbed before, so that its lease decides: three renewals,
+/// and the reading; its last writes may also arrive late and count as signs of life.
 const LABEL_BY_LEASE: Duration = Duration::from_millis(4_100 + LATEST);
 
-/// How long what was disturbed may take beyond that.
+/// Additional time for what was disturbed.
 const AFTER: Duration = Duration::from_secs(5);
 
-/// Whether an event is a close that its own node did not see (`Record::rank`: the authority stands above the version).
+/// Whether an event is a close that its own node did not observe (`Record::rank`: the authority ranks above the
+/// version).
 fn is_concluded(event: &Transition) -> bool {
     event.status == Status::Closed && (event.rank >> 48) & 3 == Authority::Inferred as u64
 }
 
-/// Everything that is open.
+/// Returns every open session that a gateway lists.
 async fn open(gateway: Gateway) -> Result<Listing, GatewayError> {
     let mut query = ListQuery {
         statuses: vec![Status::Connecting, Status::Active, Status::Detached, Status::Lost],
@@ -64,36 +66,36 @@ async fn open(gateway: Gateway) -> Result<Listing, GatewayError> {
 pub struct Auditor {
     /// All hosts.
     pub hosts: Vec<Rc<Host>>,
-    /// The shared records, where they are another store than the journals.
+    /// The shared records, if they are not the journals.
     pub records: Option<Rows>,
     /// The live view's server.
     pub live: Server,
-    /// What really is.
+    /// The true state of all sessions.
     pub truth: Shared,
-    /// Where it is noted.
+    /// The log of the run.
     pub log: Log,
     /// Sessions that died and were not found in time.
     pub missed: Cell<u64>,
     /// Listings that were judged.
     pub judged: Cell<u64>,
-    /// Listings that nobody answered: their host was down or fell meanwhile, or could read no store.
+    /// Listings without an answer: the host was down or died meanwhile, or could read no store.
     pub unanswered: Cell<u64>,
-    /// Sessions that the records rejected and whose gateway named them.
+    /// Sessions that the records rejected and that their gateway reported as dead letters.
     pub named: Cell<u64>,
 }
 
 impl Auditor {
-    /// Where the records of a host's sessions are.
+    /// Returns the rows of the records of a host's sessions.
     fn rows(&self, host: usize) -> &Rows {
         self.records.as_ref().unwrap_or(&self.hosts[host].journal)
     }
 
-    /// The session of which the records take nothing any more.
+    /// Returns the session whose writes the records reject.
     fn rejected(&self) -> Option<SessionId> {
         self.records.as_ref().and_then(|rows| rows.table().rejected)
     }
 
-    /// I7: what is over is closed in every store in time.
+    /// I7: an ended session is closed in every store in time.
     pub fn look(&self) {
         let now = Instant::now();
         let mut shown: Option<BTreeSet<SessionId>> = None;
@@ -114,14 +116,14 @@ impl Auditor {
             let journal = self.hosts[life.host].journal.table().known(id).cloned();
             let records = self.rows(life.host).table().known(id).cloned();
             if journal.is_none() && life.opened.is_none() {
-                // Refused and never written.
+                // The open was refused and never written.
                 life.settled = true;
                 continue;
             }
             let closed = |record: &Option<Record>| record.as_ref().is_some_and(Record::is_closed);
             let recorded = closed(&records) || rejected == Some(id);
             let (over, is_shown) = (closed(&journal) && recorded, shown.contains(&id));
-            // It may have come late, to a view that forgot that it is over: the next sweep takes it out.
+            // The write may have arrived late, at a view that had forgotten the close: the next sweep removes it.
             let late = |forgot: Instant| now <= forgot + Duration::from_millis(LATEST) + AFTER + SECOND;
             if over && is_shown && self.live.forgot().is_some_and(late) {
                 continue;
@@ -143,7 +145,7 @@ impl Auditor {
         }
     }
 
-    /// I11: a listing contradicts nothing that was true for the whole second before it.
+    /// I11: a listing contradicts nothing that was true during the whole second before it.
     pub async fn list(&self, host: &Rc<Host>) {
         let asked = Instant::now();
         let Some(Ok(listing)) = host.run(open).await else {
@@ -160,19 +162,19 @@ impl Auditor {
         let mut truth = self.truth.look();
         let (hosts, rejected) = (truth.hosts.clone(), self.rejected());
         for (token, life) in truth.lives() {
-            // Of what the records reject listings tell what those have.
+            // For a session that the records reject, listings show what the records have.
             let Some(id) = life.id.filter(|id| rejected != Some(*id)) else { continue };
             let own = life.host == host.number;
             if !own {
                 self.judge_label(host, *token, listed.get(&id), &hosts, life.host, asked);
             }
-            // Of others it knows what the records know.
+            // Of other hosts' sessions it knows what the records know.
             let calm =
                 hosts.get(life.host).is_some_and(|owner| owner.up && owner.disturbed.is_none_or(|at| at < before));
             if !(own || calm && listing.degraded.is_empty()) {
                 continue;
             }
-            // What a host that stood still has not heard of yet it cannot list.
+            // A stopped host cannot list what it has not received yet.
             if hosts.get(host.number).is_some_and(|here| here.stalled.is_some_and(|until| until >= before)) {
                 continue;
             }
@@ -191,7 +193,7 @@ impl Auditor {
         }
     }
 
-    /// I11: a node that is dead is shown as lost soon, one that is not never.
+    /// I11: a dead node is soon shown as lost, a live one never.
     fn judge_label(
         &self,
         host: &Host,
@@ -217,11 +219,11 @@ impl Auditor {
         }
     }
 
-    /// Every restart is counted, under its kind.
+    /// Every restart is counted, by the kind of actor.
     pub async fn count(&self, host: &Rc<Host>) {
         let failed = || KINDS.map(|kind| host.stings.restarts(kind));
         let before = failed();
-        // What failed just now is being told.
+        // A very recent failure may not be reported yet.
         let told = |last: Option<Instant>| last.is_none_or(|at| at.elapsed() > SECOND);
         let report = host.run(|gateway| async move { gateway.actors().await });
         let Some(Ok(report)) = report.await else { return };
@@ -238,7 +240,7 @@ impl Auditor {
         }
     }
 
-    /// What the records lack because they rejected it stands by its name among the dead letters of its gateway.
+    /// A session that the records rejected is listed by id in the dead letters of its gateway.
     pub async fn name(&self) {
         let (Some(id), Some(records)) = (self.rejected(), &self.records) else { return };
         let host = self.truth.look().lives().find_map(|(_, life)| (life.id == Some(id)).then_some(life.host));
@@ -256,7 +258,7 @@ impl Auditor {
         }
     }
 
-    /// Once nothing is wrong any more: every store says the same, once.
+    /// Once all faults are over: every store holds the same, once.
     pub fn close_the_books(&self) -> Confusion {
         let mut confusion = Confusion { missed: self.missed.get(), named: self.named.get(), ..Confusion::default() };
         let mut shown: BTreeSet<SessionId> = self.live.open().iter().map(|record| record.id).collect();
@@ -293,7 +295,7 @@ impl Auditor {
         confusion
     }
 
-    /// What its host's journal has of a session against what was acknowledged, and against the records.
+    /// Compares what a host's journal has of a session with what was acknowledged, and with the records.
     fn compare(&self, token: Token, life: &Life, id: SessionId, records: Option<&Rows>) {
         let journal = self.hosts[life.host].journal.table();
         let (own, events) = (journal.known(id).cloned(), journal.known_history(id));
@@ -310,12 +312,12 @@ impl Auditor {
         }
         let Some(records) = records else { return };
         let table = records.table();
-        // An open one may have signs of life under way.
+        // An open session may have signs of life in flight.
         let settled = |record: &Record| (record.status, record.is_closed().then(|| record.clone()));
         if table.known(id).map(settled) != own.as_ref().map(settled) {
             self.log.broken(&format!("I7 session {token}: {own:?} is {:?} in the records", table.known(id)));
         }
-        // What another node concluded while its owner was silent stands beside what that saw itself.
+        // Another node's conclusion while the owner was silent is kept beside what the owner observed.
         let told = |event: &&Transition| !is_concluded(event) || events.contains(*event);
         let told: Vec<Transition> = table.known_history(id).iter().filter(told).cloned().collect();
         if told != events {

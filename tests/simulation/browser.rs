@@ -26,7 +26,7 @@ use tokio::sync::{
 
 use crate::{host::Host, stores::dice::Dice, truth::Token, witness::Shared};
 
-/// What a page sends.
+/// A message from the page.
 enum FromPage {
     Pong,
     Typed(Bytes),
@@ -34,13 +34,13 @@ enum FromPage {
     Close,
 }
 
-/// What a page gets.
+/// A message to the page.
 enum ToPage {
     Ping,
     Output(usize),
 }
 
-/// A browser that is attached.
+/// An attached browser.
 pub struct Browser {
     out: UnboundedSender<FromPage>,
     silent: Arc<AtomicBool>,
@@ -48,13 +48,13 @@ pub struct Browser {
     gone: watch::Receiver<bool>,
 }
 
-/// How an attempt to attach came out.
+/// The outcome of an attempt to attach.
 pub enum Came {
-    /// It is there.
+    /// It is attached.
     Here(Browser),
     /// The session is over, as far as the gateway knows.
     Ended,
-    /// Nobody could say just now.
+    /// No answer was available.
     Failed,
 }
 
@@ -99,42 +99,42 @@ impl Browser {
         Came::Here(Self { out, silent, gone })
     }
 
-    /// Whether its socket is still there.
+    /// Whether its socket is still open.
     pub fn is_here(&self) -> bool {
         !*self.gone.borrow() && self.gone.has_changed().is_ok()
     }
 
-    /// Resolves once its socket is gone.
+    /// Resolves once its socket is closed.
     pub async fn gone(&mut self) {
-        // An error means the same: its host is gone.
+        // An error means the same: its host has died.
         self.gone.wait_for(|gone| *gone).await.ok();
     }
 
-    /// Types something.
+    /// Types `length` bytes.
     pub fn types(&self, length: usize) {
         if !self.silent.load(Ordering::Relaxed) {
             self.send(FromPage::Typed(vec![b'x'; length].into()));
         }
     }
 
-    /// Whether nothing of it arrives.
+    /// Sets whether none of its messages arrive.
     pub fn falls_silent(&self, silent: bool) {
         self.silent.store(silent, Ordering::Relaxed);
     }
 
-    /// The person is done.
+    /// Closes the page, as a user who is done.
     pub fn closes(&self) {
         self.send(FromPage::Close);
     }
 
     fn send(&self, sent: FromPage) {
-        // Its socket may be gone.
+        // Its socket may be closed.
         self.out.send(sent).ok();
     }
 }
 
 struct Page {
-    /// Its socket ends with the browser, not with the page.
+    /// Weak, because the socket ends with the browser, not with the page.
     out: WeakUnboundedSender<FromPage>,
     silent: Arc<AtomicBool>,
     types: bool,
@@ -143,7 +143,7 @@ struct Page {
 }
 
 impl Page {
-    /// Answers what it gets, in order, after a while.
+    /// Answers what it receives, in order, with a delay.
     async fn show(self, mut inbox: UnboundedReceiver<ToPage>, dice: Dice) {
         let slowest = *dice.pick(&[10, 50, 300, 2_500]);
         let mut consumed = 0;
@@ -203,7 +203,7 @@ impl Socket {
                 },
             }
         }
-        // Nobody may look any more.
+        // The receiver may be gone.
         going.send(true).ok();
     }
 
@@ -215,7 +215,7 @@ impl Socket {
             FromPage::Typed(bytes) => {
                 let kind = InputKind::Bytes(bytes);
                 let message = InputMessage { attach: ends.attach, turn: ends.hold.turn, at: clock::instant(), kind };
-                // The session may be over; what finds no room is typed in vain.
+                // The session may be over; input that finds no room is lost.
                 tokio::time::timeout(Duration::from_secs(1), ends.input.send(message)).await.ok();
             }
             FromPage::Consumed(length) => ends.side.ack(offset + length),

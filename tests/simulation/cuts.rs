@@ -1,8 +1,9 @@
-//! Connections that break: pages of one session are cut off at random, come back, take it from each other, while the shell
-//! speaks and is typed to. What arrives at both ends is what one connection that never broke would have brought: no byte is
-//! missing, none comes twice. The gateway is the real one; what lies between it and a page is played here.
+//! Broken connections: pages of one session are cut off at random, reattach and take over from each other, while the
+//! shell produces output and receives input. Both ends must receive what one unbroken connection would have brought: no
+//! byte missing, none twice. The gateway is the real one; the connection between it and a page is simulated.
 //!
-//! `PULSEGATE_SIM_CUTS=500` plays that many schedules instead of the test run's 10,000; `PULSEGATE_SIM_CUT=7` plays one.
+//! `PULSEGATE_SIM_CUTS=500` plays that many schedules instead of the test run's 10,000; `PULSEGATE_SIM_CUT=7` plays
+//! one.
 
 use std::{
     cell::RefCell,
@@ -46,25 +47,25 @@ use crate::{
     witness::Shared,
 };
 
-/// One page.
+/// A page of a schedule.
 mod page;
-/// The far end.
+/// The far end of a schedule.
 mod shell;
-/// One connection between a page and the gateway.
+/// A connection between a page and the gateway.
 mod socket;
-/// What a page typed.
+/// The input of a page.
 mod typing;
 
-/// Schedules of the test run.
+/// Number of schedules in the test run.
 const SCHEDULES: u64 = 10_000;
 
-/// Schedules that one gateway serves at a time.
+/// Schedules that share one gateway at a time.
 const TOGETHER: u64 = 25;
 
-/// Until when a schedule must have come to its end, whatever broke.
+/// Deadline of a schedule, whatever broke.
 const BOUND: Duration = Duration::from_secs(300);
 
-/// What is counted over all schedules, so that a schedule in which nothing happens is noticed.
+/// Counters over all schedules, so that a schedule in which nothing happens is noticed.
 #[derive(Debug, Default, Clone)]
 struct Tally {
     schedules: u64,
@@ -98,18 +99,18 @@ impl Tally {
     }
 }
 
-/// What the pages of one schedule share.
+/// The state shared by the pages of one schedule.
 #[derive(Clone)]
 struct Scene {
     seed: u64,
     id: SessionId,
     host: Rc<Host>,
     tally: Rc<RefCell<Tally>>,
-    /// Whether pages know pictures, and that control can move.
+    /// Whether pages can draw pictures, and know that control can move.
     draws: bool,
-    /// Whether the shell waits for nobody, so that something may be lost, and then is told.
+    /// Whether the shell does not wait for its pages, so that output may be lost and is then reported as lost.
     floods: bool,
-    /// All that the shell says.
+    /// Number of output bytes.
     total: u64,
 }
 
@@ -188,7 +189,7 @@ async fn open(seed: u64, host: &Host) -> SessionId {
     opened.expect("the host stands").expect("a session is opened").id
 }
 
-/// One session from its first page to its end.
+/// Plays one session from its first page to its end.
 async fn schedule(seed: u64, host: Rc<Host>, shells: Shells, tally: Rc<RefCell<Tally>>) {
     let dice = Dice::new(seed);
     sleep(dice.millis(0, 2_000)).await;
@@ -213,7 +214,7 @@ async fn schedule(seed: u64, host: Rc<Host>, shells: Shells, tally: Rc<RefCell<T
             pages.push(page.await.expect("a page does not panic"));
         }
         if lingers {
-            // Longer than a session waits whose page is gone: a socket that dies late must not have set that clock.
+            // Longer than a session waits for a page: the late death of a socket must not have started that timer.
             pages[0].stays(REATTACH + Duration::from_secs(10)).await;
         }
         pages

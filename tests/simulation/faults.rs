@@ -1,5 +1,5 @@
-//! The fault schedule: what goes wrong with hosts, disks, stores, ways and clocks, when and for how long. Tells the truth
-//! whom it disturbs. Knows no session.
+//! The fault schedule: which hosts, disks, stores, ways and clocks fail, when and for how long. Reports to the truth
+//! what each fault disturbs. Knows no session.
 
 use std::{rc::Rc, time::Duration};
 
@@ -18,47 +18,47 @@ use crate::{
     witness::Shared,
 };
 
-/// After an outage: the longest backoff, a renewal that wakes it, and a second to converge.
+/// Recovery time after an outage: the longest backoff, a renewal that wakes it, and a second to converge.
 const RECOVERY: Duration = Duration::from_secs(6);
 
-/// A thread looks at the clock once a second and is late by half of that: what it notices for sure. Shorter than that it
-/// was there for most of every window.
+/// Shortest stall that is certainly noticed: a thread checks the clock once a second and notices a delay of half of
+/// that. In a shorter stall the host was running for most of every window.
 const STALL: Duration = Duration::from_millis(1_500);
 
-/// Questions at once: more than the registry's mailbox holds.
+/// Concurrent requests of a flood: more than the registry's mailbox holds.
 const FLOOD: usize = 20_000;
 
 /// Ten years, in microseconds.
 const DECADE: i64 = 10 * 365 * 86_400 * 1_000_000;
 
-/// What goes wrong.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// kill −9 now.
+    /// Kill −9 at once.
     Kill,
-    /// kill −9 before or after one of the next commits.
+    /// Kill −9 before or after one of the next commits.
     KillAtStep,
-    /// SIGSTOP, a busy host: nothing of it runs for a while.
+    /// SIGSTOP, or a busy host: nothing on it runs for a while.
     Freeze,
-    /// The host sleeps and does not know for how long.
+    /// The host is suspended and does not know for how long.
     Suspend,
     /// The wall clock jumps.
     Jump,
-    /// The wall clock goes wrong.
+    /// The wall clock drifts.
     Drift,
     /// The disk fails or is full.
     Disk,
-    /// A sync fails: nothing more is durable until the gateway is started again.
+    /// A sync fails: nothing more is durable until the gateway is restarted.
     SyncFails,
-    /// The disk takes its time.
+    /// The disk is slow.
     SlowDisk,
-    /// The records take nothing any more of one session.
+    /// The records reject all writes of one session.
     Rejects,
     /// A way to the records is cut, for requests or for answers.
     RecordsCut,
-    /// A host is cut off from everybody else, for as long as it takes to be fenced where it may be.
+    /// A host is cut off from all others, for long enough to be fenced where that is possible.
     Isolate,
-    /// The records are down for everybody.
+    /// The records are down for all hosts.
     RecordsDown,
     /// A way to the live view is cut.
     LiveCut,
@@ -66,19 +66,19 @@ pub enum Fault {
     Flush,
     /// The live view fails over to an older copy.
     FailOver,
-    /// Requests fail, are done twice, late, or nobody knows.
+    /// Requests fail, are done twice or late, or have an unknown outcome.
     Noise,
     /// An actor of any kind panics, at any moment.
     Sting,
-    /// One panics again and again.
+    /// An actor panics repeatedly.
     StingOften,
-    /// More questions than the registry's mailbox holds.
+    /// More requests than the registry's mailbox holds.
     Flood,
     /// The gateway is shut down in good order.
     ShutDown,
 }
 
-/// Actors fail more often than anything else: there are many kinds and moments.
+/// All faults; actors fail more often than anything else, because there are many kinds and moments.
 const ALL: [Fault; 23] = [
     Fault::Kill,
     Fault::KillAtStep,
@@ -105,22 +105,22 @@ const ALL: [Fault; 23] = [
     Fault::ShutDown,
 ];
 
-/// Who lets things go wrong.
+/// The source of faults.
 pub struct Saboteur {
     /// All hosts.
     pub hosts: Vec<Rc<Host>>,
     /// The live view's server.
     pub live: Server,
-    /// What really is.
+    /// The true state of all sessions.
     pub truth: Shared,
-    /// Where it is noted.
+    /// The log of the run.
     pub log: Log,
-    /// Its chance.
+    /// Its random numbers.
     pub dice: Dice,
 }
 
 impl Saboteur {
-    /// Lets one thing after the other go wrong until `end`, with a pause of so many milliseconds; some of them overlap.
+    /// Injects faults until `end`, with a pause of `least` to `most` milliseconds between two; some of them overlap.
     pub async fn go(self: Rc<Self>, end: Instant, (least, most): (u64, u64)) {
         loop {
             tokio::time::sleep(self.dice.millis(least, most)).await;
@@ -138,7 +138,7 @@ impl Saboteur {
         }
     }
 
-    /// Makes everything whole again.
+    /// Repairs everything.
     pub async fn mend(&self) {
         for host in &self.hosts {
             host.freeze(false);
@@ -180,7 +180,7 @@ impl Saboteur {
             }
             Fault::Jump => {
                 let jump = self.dice.roll(2 * DECADE as u64) as i64 - DECADE;
-                // Where history is removed by its age, one that is set back and on again makes all of it old.
+                // Where history is removed by age, a clock that is set back and forth makes all of it old.
                 let far = self.truth.look().patience.retention.is_none() && self.dice.happens(5_000);
                 host.world.jump(if far { jump } else { jump / 1_000_000 });
             }
@@ -215,7 +215,7 @@ impl Saboteur {
             Fault::FailOver => self.fail_over().await,
             Fault::Noise => self.noise(&host, lasted).await,
             Fault::Sting => self.sting(&host, 1),
-            // More than any of them may.
+            // More failures than any actor may have.
             Fault::StingOften => self.sting(&host, 6),
             Fault::Flood => self.flood(&host).await,
             Fault::ShutDown => self.shut_down(&host).await,
@@ -237,12 +237,12 @@ impl Saboteur {
         let way = *self.dice.pick(&[&host.ways.journal, &host.ways.records, &host.ways.live]);
         way.set_trap(self.dice.roll(12), tell);
         let waiting = tokio::time::timeout(Duration::from_secs(60), sprung.recv());
-        // A way that nobody uses springs no trap.
+        // A way that carries no request springs no trap.
         if waiting.await.ok().flatten().is_none() {
             return;
         }
         if host.is_starting() {
-            // Whoever starts it tries again.
+            // The starting task tries again.
             host.kill();
         } else {
             self.kill(host).await;
@@ -250,7 +250,7 @@ impl Saboteur {
         self.disturb(host, Duration::ZERO);
     }
 
-    /// Nothing that is not heard by then proves anything.
+    /// Marks a stall, after which silence up to its end proves nothing.
     fn stall(&self, host: &Host, lasted: Duration) {
         let until = Instant::now() + lasted;
         let mut truth = self.truth.look();
@@ -281,13 +281,13 @@ impl Saboteur {
         self.disturb(host, Duration::from_secs(2));
     }
 
-    /// The next start finds a disk that works, and what it had; an operator brings it about.
+    /// Restarts the host as an operator would: the next start finds a working disk with its data.
     async fn fail_sync(&self, host: &Rc<Host>, lasted: Duration) {
         self.cut(host, &host.ways.journal, State::Failed, lasted).await;
         self.kill(host).await;
     }
 
-    /// One of those open here, once in a play and seldom: no sweep comes to rest any more.
+    /// Rejects one of the sessions open here, rarely and once in a play: no sweep is ever complete afterwards.
     fn reject(&self, host: &Host) {
         let Some(records) = &host.records else { return };
         let mut truth = self.truth.look();
@@ -313,7 +313,7 @@ impl Saboteur {
     async fn noise(&self, host: &Host, lasted: Duration) {
         self.disturb(host, lasted);
         let odds = Odds { failed: 1_000, unknown: 1_000, twice: 1_000, late: 200 };
-        // A disk does nothing twice and nothing late.
+        // A disk does nothing twice or late.
         host.ways.journal.trouble(Some(Odds { twice: 0, late: 0, ..odds }));
         host.ways.records.trouble(Some(odds));
         host.ways.live.trouble(Some(odds));
@@ -336,7 +336,7 @@ impl Saboteur {
         host.stings.arm(kind, self.dice.roll(60), times);
     }
 
-    /// All of them are asked before any is answered. That none is refused is a queue without a bound (I13).
+    /// Sends all requests before any is answered. If none is refused, a queue has no bound (I13).
     async fn flood(&self, host: &Host) {
         self.disturb(host, Duration::from_secs(1));
         let flooding = host.run(|gateway| async move {

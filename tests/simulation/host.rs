@@ -46,35 +46,35 @@ use crate::{
     witness::Shared,
 };
 
-/// When a simulation begins by the clock on the wall: a day in 2025.
+/// Wall clock time at which a simulation begins: a day in 2025.
 const WALL: UtcMicros = UtcMicros(1_750_000_000_000_000);
 
-/// How long the operating system takes to start a gateway that gave up.
+/// Time that the operating system takes to restart a gateway that gave up.
 const RESTART: Duration = Duration::from_secs(1);
 
 /// The ways of one host.
 pub struct Ways {
-    /// To its own disk.
+    /// The way to its own disk.
     pub journal: Way,
-    /// To the shared records.
+    /// The way to the shared records.
     pub records: Way,
-    /// To the shared live view.
+    /// The way to the shared live view.
     pub live: Way,
 }
 
-/// The host.
+/// A simulated host.
 pub struct Host {
-    /// Which one.
+    /// Its index.
     pub number: usize,
-    /// Its clocks and its chance.
+    /// Its clocks and its random numbers.
     pub world: World,
-    /// Its ways.
+    /// Its ways to the stores.
     pub ways: Ways,
     /// Its disk.
     pub journal: Rows,
-    /// What fails in its gateway.
+    /// The failures of its gateway's actors.
     pub stings: Rc<Stings>,
-    /// The shared records; none if the journal is the record store.
+    /// The shared records; `None` if the journal is the record store.
     pub records: Option<Rows>,
     live: Server,
     connector: Arc<dyn Connector + Send + Sync>,
@@ -88,41 +88,41 @@ pub struct Host {
     set: RefCell<Option<LocalSet>>,
     gateway: RefCell<Option<Gateway>>,
     frozen: Cell<bool>,
-    /// Whether somebody is about to start it.
+    /// Whether a task is about to start it.
     starting: Cell<bool>,
     collapsed: Arc<Mutex<Option<Collapse>>>,
 }
 
-/// What a host is put together from.
+/// The parts of a host.
 pub struct Parts {
-    /// Its ways.
+    /// Its ways to the stores.
     pub ways: Ways,
     /// Its disk.
     pub journal: Rows,
-    /// The shared records; none if the journal is the record store.
+    /// The shared records; `None` if the journal is the record store.
     pub records: Option<Rows>,
     /// The shared live view.
     pub live: Server,
-    /// How it reaches targets.
+    /// Its dialler of targets.
     pub connector: Arc<dyn Connector + Send + Sync>,
-    /// What really is.
+    /// The true state of all sessions.
     pub truth: Shared,
-    /// Where it is noted.
+    /// The log of the run.
     pub log: Log,
-    /// Its chance.
+    /// Its random numbers.
     pub dice: Dice,
-    /// A planted bug: its disk says that it has what it has not.
+    /// A planted bug: the disk acknowledges before it has written.
     pub hasty: bool,
     /// How long it may serve without a renewal of its lease.
     pub serve_for: Duration,
-    /// How long it lets people be.
+    /// Its limits on idle time, session duration and retention.
     pub patience: Patience,
-    /// Sessions that wait in memory for the records.
+    /// Number of sessions that may wait in memory for the records.
     pub ahead: usize,
 }
 
 impl Host {
-    /// A host on which nothing runs.
+    /// Returns a host on which nothing runs.
     pub fn new(number: usize, parts: Parts) -> Self {
         let Parts { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for, patience, ahead } =
             parts;
@@ -153,26 +153,26 @@ impl Host {
         }
     }
 
-    /// Its name.
+    /// Returns its node id.
     pub fn node(&self) -> NodeId {
         NodeId(format!("node-{}", self.number))
     }
 
-    /// Lets what runs on it go on, unless it stands still; a process that has to end does nothing more.
+    /// Polls its tasks unless it is stopped; a process that has to end does nothing more.
     pub fn poll(&self, cx: &mut Context<'_>) {
         let over = self.frozen.get() || self.collapsed() == Some(Collapse::ActorFailed);
         if let Some(set) = self.set.borrow_mut().as_mut().filter(|_| !over) {
-            // It is never over: it is dropped.
+            // The set never ends: it is dropped.
             let _ = self.world.enter(|| Pin::new(set).poll(cx));
         }
     }
 
-    /// Stops it, or lets it go on.
+    /// Stops it, or lets it continue.
     pub fn freeze(&self, frozen: bool) {
         self.frozen.set(frozen);
     }
 
-    /// Whether it stands still.
+    /// Whether it is stopped.
     pub fn is_frozen(&self) -> bool {
         self.frozen.get()
     }
@@ -182,7 +182,7 @@ impl Host {
         self.gateway.borrow().is_some()
     }
 
-    /// Why its process should have ended, if it should.
+    /// Returns why its process should have ended, if it should.
     pub fn collapsed(&self) -> Option<Collapse> {
         *self.collapsed.lock().expect("nothing panics under this lock")
     }
@@ -192,12 +192,12 @@ impl Host {
         self.starting.get()
     }
 
-    /// Its gateway, while it is ready.
+    /// Returns its gateway while it is ready.
     pub fn gateway(&self) -> Option<Gateway> {
         self.gateway.borrow().clone()
     }
 
-    /// Does something on it, with its gateway; `None` if there is none, or it died over it.
+    /// Runs something on it, with its gateway; `None` if there is none, or it died meanwhile.
     pub async fn run<T, F>(&self, deed: impl FnOnce(Gateway) -> F) -> Option<T>
     where
         T: 'static,
@@ -208,7 +208,7 @@ impl Host {
         done.await.ok()
     }
 
-    /// Kills it: what it had not written is gone.
+    /// Kills it: unwritten data is lost.
     pub fn kill(&self) {
         self.log.note(&format!("host {} dies", self.number));
         self.gateway.replace(None);
@@ -218,7 +218,7 @@ impl Host {
         self.truth.look().fall(self.number, Instant::now());
     }
 
-    /// Starts it, again and again until it is ready.
+    /// Starts it, repeatedly until it is ready.
     pub async fn start(&self) {
         if self.is_up() || self.starting.replace(true) {
             return;
@@ -240,7 +240,7 @@ impl Host {
                     break;
                 }
                 Ok(Err(error)) => self.log.note(&format!("host {} cannot start: {error}", self.number)),
-                // Killed on the way.
+                // Killed meanwhile.
                 Err(_) => {}
             }
             self.kill();
@@ -268,7 +268,7 @@ impl Host {
     }
 }
 
-/// One start of a gateway.
+/// The parts of one start of a gateway.
 struct Boot {
     node: NodeId,
     incarnation: Incarnation,

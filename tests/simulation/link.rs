@@ -1,5 +1,5 @@
-//! The simulated SSH: targets that echo what they are sent, answer probes, fall silent, exit and break. One half of a link
-//! is polled on its gateway's host, the other beside it. Knows no browser.
+//! The simulated SSH: targets that echo input, answer probes, fall silent, exit and break. One half of a link is polled
+//! on its gateway's host, the other beside it. Knows no browser.
 
 use std::{
     cell::RefCell,
@@ -27,32 +27,32 @@ use tokio::{
 
 use crate::{stores::dice::Dice, truth::Token, witness::Shared};
 
-/// Something that runs beside the hosts.
+/// A task that runs beside the hosts.
 pub type Beside = BoxFuture<'static, ()>;
 
-/// What reaches a host from a target.
+/// A message from a target to a host.
 enum Arrival {
     Event(LinkEvent),
     /// The answer to a keepalive.
     Alive,
 }
 
-/// What a target is sent.
+/// A message to a target.
 enum Sent {
     Bytes(Bytes),
     Probe,
 }
 
-/// A target that was dialled, for whoever plays it.
+/// A dialled target, as seen by the code that plays it.
 #[derive(Clone)]
 pub struct Target {
     arrivals: UnboundedSender<Arrival>,
-    /// Whether nothing of it arrives.
+    /// Whether none of its messages arrive.
     pub silent: Arc<AtomicBool>,
 }
 
 impl Target {
-    /// Its program ends, or its connection breaks.
+    /// Ends its program, or breaks its connection.
     pub fn end(&self, status: Option<u32>) {
         if let Some(status) = status {
             let exited = LinkEvent::Exited(ExitStatus::Code(status));
@@ -62,28 +62,28 @@ impl Target {
         self.arrivals.send(Arrival::Event(LinkEvent::Closed)).ok();
     }
 
-    /// It says something by itself.
+    /// Produces output by itself.
     pub fn say(&self, length: usize) -> bool {
         self.arrivals.send(Arrival::Event(LinkEvent::Output(vec![b'.'; length].into()))).is_ok()
     }
 }
 
-/// All targets, by who asked for them.
+/// All targets, by the token of their session.
 pub type Targets = Arc<Mutex<BTreeMap<Token, Target>>>;
 
-/// Dials on behalf of one host.
+/// The dialler of one host.
 pub struct Network {
-    /// What is dialled.
+    /// The targets it dialled.
     pub targets: Targets,
-    /// What really is.
+    /// The true state of all sessions.
     pub truth: Shared,
-    /// Its chance.
+    /// Its random numbers.
     pub dice: Dice,
-    /// Runs beside the hosts.
+    /// The tasks that run beside the hosts.
     pub beside: UnboundedSender<Beside>,
     /// A planted bug: probes are never sent.
     pub mute: bool,
-    /// A planted bug: a link that is closed stays.
+    /// A planted bug: a closed link stays open.
     pub clings: bool,
 }
 
@@ -117,7 +117,7 @@ impl Connector for Network {
     }
 }
 
-/// Plays one target: echoes and answers, in order, after a while.
+/// Plays one target: echoes and answers, in order, with a delay.
 async fn play(target: Target, mut sents: UnboundedReceiver<Sent>, token: Token, truth: Shared, dice: Dice) {
     let slowest = *dice.pick(&[5, 20, 80, 400, 2_500]);
     while let Some(sent) = sents.recv().await {
@@ -136,7 +136,7 @@ async fn play(target: Target, mut sents: UnboundedReceiver<Sent>, token: Token, 
     }
 }
 
-/// Holds back what a target says, as the gateway's own valve does.
+/// Holds back a target's output, as the gateway's own valve does.
 #[derive(Default)]
 pub struct Valve {
     closed: bool,
@@ -144,7 +144,7 @@ pub struct Valve {
 }
 
 impl Valve {
-    /// Whether it holds back; then who asks is woken once it does not.
+    /// Whether it holds back; the task is then woken once it does not.
     pub fn holds(&mut self, cx: &Context<'_>) -> bool {
         if self.closed {
             self.waits = Some(cx.waker().clone());

@@ -1,5 +1,5 @@
-//! What happened in one run, in order: hashed, so that two runs of a seed can be compared, and its last lines kept for
-//! whoever has to understand a failure. Knows no session.
+//! The events of one run, in order: hashed, so that two runs of a seed can be compared, and with its last lines kept to
+//! investigate a failure. Knows no session.
 
 use std::{
     collections::VecDeque,
@@ -8,13 +8,13 @@ use std::{
 
 use tokio::time::Instant;
 
-/// Lines kept.
+/// Number of lines kept.
 const KEPT: usize = 60;
 
-/// Violations kept; the first explains most.
+/// Number of violations kept; the first explains most.
 const VIOLATIONS: usize = 20;
 
-/// The log. Clones are the same one.
+/// The log. Clones share it.
 #[derive(Clone)]
 pub struct Log(Arc<Mutex<Lines>>);
 
@@ -23,13 +23,13 @@ struct Lines {
     hash: u64,
     count: u64,
     kept: VecDeque<String>,
-    /// Whether every line is shown at once: when one seed is replayed.
+    /// Whether every line is printed at once: when one seed is replayed.
     loud: bool,
     violations: Vec<String>,
 }
 
 impl Log {
-    /// Begins now.
+    /// Returns an empty log that begins now.
     pub fn new(loud: bool) -> Self {
         let lines = Lines {
             begun: Instant::now(),
@@ -46,7 +46,7 @@ impl Log {
         self.0.lock().expect("nothing panics under this lock")
     }
 
-    /// Notes what happened.
+    /// Logs an event.
     pub fn note(&self, what: &str) {
         let mut lines = self.lines();
         let millis = lines.begun.elapsed().as_micros() as u64;
@@ -65,7 +65,7 @@ impl Log {
         }
     }
 
-    /// Notes that a promise was broken.
+    /// Logs a broken promise.
     pub fn broken(&self, what: &str) {
         self.note(&format!("BROKEN {what}"));
         let mut lines = self.lines();
@@ -75,17 +75,17 @@ impl Log {
         }
     }
 
-    /// What was broken.
+    /// Returns the broken promises.
     pub fn violations(&self) -> Vec<String> {
         self.lines().violations.clone()
     }
 
-    /// The last lines.
+    /// Returns the last lines.
     pub fn tail(&self) -> String {
         Vec::from(self.lines().kept.clone()).join("\n")
     }
 
-    /// The hash of everything so far, and how much it was.
+    /// Returns the hash and the number of all lines so far.
     pub fn hash(&self) -> (u64, u64) {
         let lines = self.lines();
         (lines.hash, lines.count)

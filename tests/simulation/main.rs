@@ -1,9 +1,9 @@
-//! The simulation (`docs/design.md` §9, L2): the real actors on a paused clock, over simulated stores, targets, browsers and
-//! hosts, with everything that can go wrong and every promise checked on the way. One seed is one run, always the same.
+//! The simulation (`docs/design.md` §9, L2): the real actors on a paused clock, over simulated stores, targets,
+//! browsers and hosts, with every kind of fault and every promise checked all the time. A seed determines its run.
 //!
-//! `PULSEGATE_SIM_SEED=7` replays one seed and shows its log; `PULSEGATE_SIM_SEEDS=20000` plays that many instead of the
-//! test run's 500, `PULSEGATE_SIM_FROM=501` others than the first. `PULSEGATE_SIM_HOURS=24` has a thousand sessions for a day
-//! in place of the test run's forty for six hours.
+//! `PULSEGATE_SIM_SEED=7` replays one seed and prints its log; `PULSEGATE_SIM_SEEDS=20000` plays that many instead of
+//! the test run's 500, `PULSEGATE_SIM_FROM=501` starts at another seed. `PULSEGATE_SIM_HOURS=24` runs a thousand
+//! sessions for a day instead of the test run's forty for six hours.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -36,10 +36,10 @@ mod witness;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-/// Seeds of the test run.
+/// Number of seeds in the test run.
 const SEEDS: u64 = 500;
 
-/// Threads that play: as many as the smallest machine has cores.
+/// Number of threads: the cores of the smallest machine.
 const THREADS: usize = 2;
 
 fn number(name: &str) -> Option<u64> {
@@ -50,7 +50,7 @@ fn show(outcome: &Outcome) -> String {
     format!("seed {}\n{}\n--\n{}", outcome.seed, outcome.tail, outcome.violations.join("\n"))
 }
 
-/// Panics that are played are not shown.
+/// Suppresses the output of injected panics.
 fn hush() {
     let before = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -80,8 +80,8 @@ fn every_promise_holds_in_every_seed() {
     assert!(seeds < SEEDS || all.named > 0, "the records rejected nothing");
 }
 
-/// Plays `seeds` seeds from `first` on, as many at once as there are threads, tells what came of them, and fails if any did, or
-/// if nothing came of them. Returns what became of all their sessions.
+/// Plays `seeds` seeds from `first` on, one per thread at a time, prints the results, and fails if any seed failed or
+/// if nothing happened. Returns the outcome of all their sessions.
 fn judge(first: u64, seeds: u64, what: impl Fn(u64) -> Play + Sync) -> Confusion {
     let (next, begun) = (AtomicU64::new(first), std::time::Instant::now());
     let played: Vec<Outcome> = thread::scope(|scope| {

@@ -1,24 +1,25 @@
-//! How long gateways let people be, though nothing is the matter with them, and keep what they leave. Knows no session.
+//! Limits on idle time and session duration, which end sessions without a fault, and the retention of ended ones. Knows
+//! no session.
 
 use std::time::Duration;
 
-/// How long ended sessions are kept, where not for ever: far longer than anything is late or away.
+/// Retention of ended sessions, where it is limited: far longer than any delay or outage.
 const RETENTION: Duration = Duration::from_secs(30 * 60);
 
-/// Where something is not limited, it is none.
+/// Limits; `None` where there is no limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Patience {
-    /// How long nobody may type.
+    /// Maximum time without input.
     pub idle: Option<Duration>,
-    /// How long a session may last.
+    /// Maximum duration of a session.
     pub life: Option<Duration>,
-    /// How long it is kept once it has ended.
+    /// Retention of an ended session.
     pub retention: Option<Duration>,
 }
 
 impl Patience {
-    /// In every fifth play nobody may be idle for longer than one to four minutes, in every seventh no session may last longer
-    /// than two to eight; in every fifth, another than those, what has ended is kept for half an hour.
+    /// Returns the limits of a seed: every fifth play has an idle limit of one to four minutes, every seventh a session
+    /// limit of two to eight; in every fifth, other than those, ended sessions are kept for half an hour.
     pub fn of(seed: u64) -> Self {
         let every = |plays, minutes| seed.is_multiple_of(plays).then(|| Duration::from_secs(60 * minutes));
         let retention = (seed % 5 == 3).then_some(RETENTION);

@@ -1,4 +1,4 @@
-//! Everybody who uses the gateways: who comes when, and how many at once. Knows no fault.
+//! The users of the gateways: when they come, and how many at once. Knows no fault.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -13,27 +13,27 @@ use crate::{
     witness::Shared,
 };
 
-/// How long a crowd stays: everybody has come by then.
+/// Duration of a crowd: all users have come by then.
 const CROWDED: Duration = Duration::from_secs(60);
 
-/// Everybody who uses the gateways.
+/// The users of the gateways.
 pub struct People {
-    /// All gateways.
+    /// All hosts.
     pub hosts: Vec<Rc<Host>>,
-    /// What really is.
+    /// The true state of all sessions.
     pub truth: Shared,
-    /// Where it is noted.
+    /// The log of the run.
     pub log: Log,
     /// The far ends.
     pub targets: Targets,
-    /// How many sessions were asked for.
+    /// Number of sessions requested.
     pub asked: Rc<Cell<u64>>,
-    /// Whether it is over.
+    /// Whether the play is over.
     pub over: Rc<Cell<bool>>,
 }
 
 impl People {
-    /// So many come at once, and all leave at once.
+    /// Lets `many` users come at once and leave at once.
     pub fn crowd(&self, dice: &Dice, many: u64) {
         let end = Instant::now() + CROWDED;
         for _ in 0..many {
@@ -41,7 +41,7 @@ impl People {
         }
     }
 
-    /// So many are there until `end`: whose session is over comes again.
+    /// Keeps `many` users present until `end`: a user whose session is over opens another.
     pub fn stay(self: &Rc<Self>, dice: &Dice, many: u64, end: Instant) {
         for _ in 0..many {
             let (people, dice) = (self.clone(), dice.fork());
@@ -68,7 +68,7 @@ impl People {
         }
     }
 
-    /// Come one after the other, sometimes many at once.
+    /// Lets users come one after the other, sometimes many at once.
     pub async fn come(&self, dice: &Dice, end: Instant) {
         while Instant::now() < end {
             tokio::time::sleep(dice.millis(500, 60_000)).await;

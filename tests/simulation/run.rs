@@ -1,5 +1,5 @@
-//! One run: a seed becomes hosts, stores, people and faults; all of it is played on one thread whose clock is paused, and
-//! judged. Knows no single promise.
+//! One run: a seed determines hosts, stores, users and faults; all of it is played on one thread with a paused clock,
+//! and checked. Knows no single promise.
 
 use std::{cell::Cell, future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
@@ -29,76 +29,76 @@ use crate::{
     witness::{Confusion, Shared, Witness},
 };
 
-/// How long everything is left alone at the end, before the books are closed: long enough that whoever is away by then is back or has been waited for.
+/// Quiet time before the final check: long enough that whatever is down by then is back or its wait has expired.
 const REST: Duration = Duration::from_secs(100);
 
-/// How many gateways there are, where they share their records.
+/// Numbers of gateways that share their records.
 const CLUSTERS: [usize; 10] = [1, 2, 3, 1, 2, 3, 2, 3, 4, 5];
 
 /// How long a gateway may serve without a renewal, in a play of fences: `node.on_isolation: terminate`.
 const FENCED_AFTER: Duration = Duration::from_secs(30);
 
-/// Between two faults, in milliseconds, where sessions last minutes, and where they last hours.
+/// Milliseconds between two faults, where sessions last minutes, and where they last hours.
 const OFTEN: (u64, u64) = (500, 90_000);
 const NOW_AND_THEN: (u64, u64) = (10_000, 2_400_000);
 
 /// A bug that is planted in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planted {
-    /// In the journal's rows.
+    /// In the rows of the journal.
     Journal(Flaw),
-    /// In the shared records' rows.
+    /// In the rows of the shared records.
     Records(Flaw),
-    /// The disk says that it has what it has not.
+    /// The disk acknowledges before it has written.
     HastyDisk,
     /// SSH keepalives are never sent.
     MuteProbes,
-    /// A closed link stays.
+    /// A closed link stays open.
     ClingingLink,
-    /// Who types nothing is ended in half the time.
+    /// A session without input is ended after half the idle limit.
     HastyIdling,
-    /// Who stays is ended in half the time.
+    /// A session is ended after half its maximum duration.
     HastyAging,
 }
 
-/// Who uses the gateways, and how much goes wrong with them.
+/// The users of the gateways, and the rate of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Company {
-    /// One after the other, each for minutes; something goes wrong every minute.
+    /// One after the other, each for minutes; with a fault every minute.
     Passers,
-    /// So many come at once and leave at once, and nothing else goes wrong.
+    /// So many come at once and leave at once, without other faults.
     Crowd(u64),
-    /// So many are there all the time, each for hours.
+    /// So many stay all the time, each for hours.
     Regulars {
-        /// How many.
+        /// Number of users.
         many: u64,
-        /// Whether anything goes wrong: now and then.
+        /// Whether there are occasional faults.
         faults: bool,
     },
 }
 
-/// What is played.
+/// The parameters of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Play {
-    /// Everything follows from it.
+    /// The seed, which determines everything else.
     pub seed: u64,
-    /// How long people and faults go on.
+    /// Duration of users and faults.
     pub lasts: Duration,
-    /// What is wrong on purpose.
+    /// The planted bug.
     pub planted: Option<Planted>,
-    /// Who comes.
+    /// The users.
     pub company: Company,
-    /// Whether every line of the log is shown.
+    /// Whether every line of the log is printed.
     pub loud: bool,
 }
 
 impl Play {
-    /// How long its gateways are to let people be: without limits, but for those who pass.
+    /// Returns the limits that its gateways are to apply: none, except for passing users.
     fn patience(&self) -> Patience {
         if self.company == Company::Passers { Patience::of(self.seed) } else { Patience::default() }
     }
 
-    /// How long they do.
+    /// Returns the limits that they do apply.
     fn shown_patience(&self) -> Patience {
         let Patience { idle, life, retention } = self.patience();
         let part = |bug| if self.planted == Some(bug) { 2 } else { 1 };
@@ -110,24 +110,24 @@ impl Play {
     }
 }
 
-/// How it came out.
+/// The result of a run.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// Which.
+    /// Its seed.
     pub seed: u64,
-    /// What was broken.
+    /// Broken promises.
     pub violations: Vec<String>,
     /// The last lines of the log.
     pub tail: String,
     /// The log's hash and length.
     pub hash: (u64, u64),
-    /// Sessions by what became of them.
+    /// Sessions by their outcome.
     pub confusion: Confusion,
-    /// Listings that were judged, and others that nobody answered.
+    /// Listings that were judged, and listings without an answer.
     pub listings: (u64, u64),
-    /// Sessions that were asked for.
+    /// Number of sessions requested.
     pub asked: u64,
-    /// How long all of them were open, summed up.
+    /// Total duration of all open sessions.
     pub open: Duration,
 }
 
@@ -157,8 +157,8 @@ impl Stage {
     fn new(play: Play) -> Self {
         let dice = Dice::new(play.seed);
         let log = Log::new(play.loud);
-        // One gateway on its own file every third time, else one to five on shared records; of those that have company every
-        // third play is one of fences.
+        // In every third play one gateway on its own file, otherwise one to five on shared records; of the latter, with
+        // more than one gateway, every third play is one of fences.
         let alone = dice.roll(3) == 0 && !matches!(play.planted, Some(Planted::Records(_)));
         let count = if alone { 1 } else { *dice.pick(&CLUSTERS) };
         let serve_for = if count > 1 && dice.roll(3) == 0 { FENCED_AFTER } else { SERVE_FOR };
@@ -194,7 +194,8 @@ impl Stage {
     fn host(&self, number: usize, errands: &UnboundedSender<Errand>, beside: &UnboundedSender<Beside>) -> Host {
         let dice = self.dice.fork();
         let odds = Odds { failed: 20, unknown: 20, twice: 20, late: 0 };
-        // A disk does nothing twice. A view that is not read once is not trusted for a second: then nobody is lost so soon.
+        // A disk does nothing twice. A view with one failed read is not trusted for a second, during which no node is
+        // shown as lost so soon.
         let (disk, view) = (Odds { twice: 0, ..odds }, Odds { failed: 0, unknown: 0, ..odds });
         let way = |least, most, odds| {
             let latency = (Duration::from_micros(least), Duration::from_micros(most));
@@ -230,7 +231,7 @@ impl Stage {
                 serve_for: self.serve_for,
                 patience: self.play.shown_patience(),
                 ahead: match self.play.company {
-                    // Few enough that an outage spills.
+                    // Few enough that an outage exceeds them.
                     Company::Passers => 5,
                     Company::Crowd(many) | Company::Regulars { many, .. } => 2 * many as usize,
                 },
@@ -281,7 +282,7 @@ impl Stage {
     }
 }
 
-/// Polls what is beside the hosts, then every host, until `plot` is over.
+/// Polls the tasks beside the hosts, then every host, until `plot` is over.
 pub async fn drive(beside: &LocalSet, hosts: &[Rc<Host>], mut plot: tokio::task::JoinHandle<()>) {
     let mut beside = Box::pin(beside.run_until(std::future::pending::<()>()));
     poll_fn(|cx| {
@@ -308,14 +309,14 @@ async fn run_beside(mut deeds: mpsc::UnboundedReceiver<Beside>) {
     }
 }
 
-/// What is to happen.
+/// The parts of the plot.
 struct Plot {
     end: Instant,
     company: Company,
     serve_for: Duration,
 }
 
-/// The order of things: start, go on, be mended, rest.
+/// Runs the phases: start, play, repair, rest.
 async fn plot(
     hosts: Vec<Rc<Host>>,
     saboteur: Rc<Saboteur>,
@@ -347,7 +348,7 @@ async fn plot(
     }
     tokio::time::sleep_until(end).await;
     people.over.set(true);
-    // What was begun goes on for a minute at most.
+    // Running actions take a minute at most.
     tokio::time::sleep(Duration::from_secs(61)).await;
     saboteur.mend().await;
     tokio::time::sleep(REST).await;
@@ -359,7 +360,7 @@ async fn plot(
     auditor.name().await;
 }
 
-/// Looks at everything once a second, asks somebody for a listing, and restarts what gave up.
+/// Checks everything once a second, requests a listing from one host, and restarts gateways that gave up.
 async fn watch(hosts: Vec<Rc<Host>>, auditor: Rc<Auditor>, dice: Dice, fences: bool) {
     loop {
         tokio::time::sleep(dice.millis(500, 1_500)).await;
@@ -376,8 +377,8 @@ async fn watch(hosts: Vec<Rc<Host>>, auditor: Rc<Auditor>, dice: Dice, fences: b
     }
 }
 
-/// Starts a gateway again that gave up, as the operating system does; and holds that none does without a reason, and that each
-/// does that has one.
+/// Restarts a gateway that gave up, as the operating system does; checks that none gives up without a reason, and that
+/// each one with a reason does.
 fn heed(host: &Rc<Host>, auditor: &Auditor, fences: bool) {
     let (collapsed, too_many) = (host.collapsed(), host.stings.are_too_many());
     if too_many && collapsed.is_none() {

@@ -1,5 +1,5 @@
-//! Panics at chosen moments of chosen actors, on one host. Tells the truth whom they disturb, and knows from the tree in
-//! `src/actor/mod.rs` what has to follow: so many restarts, and which of them is one too many. Knows no message.
+//! Panics at chosen moments of chosen actors, on one host. Reports to the truth what they disturb, and derives the
+//! consequences from the tree in `src/actor/mod.rs`: the number of restarts, and the one too many. Knows no message.
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
@@ -8,32 +8,32 @@ use tokio::time::Instant;
 
 use crate::{log::Log, witness::Shared};
 
-/// Every kind of actor that runs here, as in metrics; the sessions last.
+/// Every kind of actor that runs here, named as in metrics; the sessions last.
 pub const KINDS: [&str; 6] = ["registry", "supervisor", "reconciler", "nodes", "people", SESSION];
 
 const SESSION: &str = "session";
 
-/// Failures that are mended within a period: of a single actor, and of a session.
+/// Failures that are restarted within a period: of a single actor, and of a session.
 const SINGLE: usize = 5;
 const SESSIONS: usize = 3;
 const PERIOD: Duration = Duration::from_secs(10);
 
-/// What the failure of an actor that others wait for may take: a retry of whoever waited, and a second to converge.
+/// Recovery time of an actor that others wait for: a retry of the waiting one, and a second to converge.
 const RECOVERY: Duration = Duration::from_secs(6);
 
-/// What is about to go wrong.
+/// Failures to come of one kind of actor.
 #[derive(Debug, Clone)]
 struct Armed {
     kind: &'static str,
-    /// The session that was struck first.
+    /// The session that failed first.
     which: Option<String>,
-    /// Moments until the next one.
+    /// Moments to skip until the next failure.
     skips: u64,
-    /// How many are left.
+    /// Number of failures left.
     times: u64,
 }
 
-/// One actor's failures.
+/// Past failures of one actor.
 #[derive(Debug, Default)]
 struct Failures {
     recent: Vec<Instant>,
@@ -41,7 +41,7 @@ struct Failures {
     given_up: bool,
 }
 
-/// The stings of one host.
+/// The injected failures of one host.
 pub struct Stings {
     host: usize,
     truth: Shared,
@@ -51,28 +51,28 @@ pub struct Stings {
 }
 
 impl Stings {
-    /// None so far, on host number `host`.
+    /// Returns none, for host number `host`.
     pub fn new(host: usize, truth: Shared, log: Log) -> Self {
         Self { host, truth, log, armed: RefCell::default(), failures: RefCell::default() }
     }
 
-    /// A gateway starts: nothing has failed in it.
+    /// Clears the past failures, for a new start of the gateway.
     pub fn begin(&self) {
         self.armed.replace(None);
         self.failures.borrow_mut().clear();
     }
 
-    /// Strikes an actor of this kind after so many of its moments, and so many times.
+    /// Lets an actor of this kind fail after `skips` moments, `times` times.
     pub fn arm(&self, kind: &'static str, skips: u64, times: u64) {
         self.armed.replace(Some(Armed { kind, which: None, skips, times }));
     }
 
-    /// No more of them.
+    /// Cancels the failures to come.
     pub fn calm(&self) {
         self.armed.replace(None);
     }
 
-    /// How often an actor of this kind was restarted, and when one last failed.
+    /// Returns how often an actor of this kind was restarted, and when one last failed.
     pub fn restarts(&self, kind: &'static str) -> (u64, Option<Instant>) {
         let failures = self.failures.borrow();
         let of_kind = || failures.iter().filter(|((failed, _), _)| *failed == kind).map(|(_, failures)| failures);
@@ -80,12 +80,12 @@ impl Stings {
         (of_kind().map(|failures| failures.restarts).sum(), last)
     }
 
-    /// Whether an actor that nobody can do without has failed too often.
+    /// Whether an indispensable actor has failed too often.
     pub fn are_too_many(&self) -> bool {
         self.failures.borrow().iter().any(|((kind, _), failures)| *kind != SESSION && failures.given_up)
     }
 
-    /// A moment of an actor; this is where it fails.
+    /// Marks a moment of an actor, at which it fails if it is its turn.
     pub fn see(&self, kind: &'static str, which: &str) {
         if std::thread::panicking() || !self.is_due(kind, which) {
             return;
@@ -131,7 +131,8 @@ impl Stings {
             return;
         }
         if let Some(life) = truth.life_by_id(which).filter(|life| life.closed.is_none()) {
-            // It may have said that a browser came back, and have failed over that: once more without anybody, it says so.
+            // It may have reported a returning browser and failed in doing so: it then reports once more that it is
+            // detached.
             life.left += 1;
             if failures.given_up {
                 life.dies(EndReason::ActorFailed, now, Duration::ZERO);

@@ -1,5 +1,5 @@
-//! What really is: which sessions live, which are over, since when and why. It is told by whoever makes it so, and judges
-//! what the gateway concludes. Knows no store.
+//! The true state of all sessions: which live, which are over, since when and why. It is set by the code that causes
+//! it, and judges the gateway's conclusions. Knows no store.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,40 +14,40 @@ use tokio::time::Instant;
 
 use crate::{patience::Patience, right::Right};
 
-/// The person's or program's name for a session before it has an id.
+/// The simulated user's name for a session before it has an id.
 pub type Token = u64;
 
-/// How browsers and SSH servers are watched in every simulation.
+/// The probe rule for browsers and SSH servers in every simulation.
 pub const WATCH: Rule = Rule { interval: Duration::from_secs(5), window: Duration::from_secs(4), probes: 2 };
 
-/// How long a detached session waits.
+/// The reattach window of a detached session.
 pub const REATTACH: Duration = Duration::from_secs(60);
 
-/// From silence to the verdict.
+/// Time from silence to the verdict.
 pub const DETECTION: Duration = Duration::from_secs(5 + 2 * 4);
 
-/// How long dialling and a first browser may take in the gateway before the session counts as detached.
+/// Time that dialling and a first browser may take before the session counts as detached.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Why a session is over, or will be if nothing changes.
+/// The reason why a session is over, or will be if nothing changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Matter {
     /// It is over.
     Dead,
-    /// Its SSH server says nothing.
+    /// Its SSH server is silent.
     Silent,
-    /// No browser is there.
+    /// No browser is attached.
     Alone,
 }
 
-/// A far end that is watched: a browser or an SSH server.
+/// A watched far end: a browser or an SSH server.
 #[derive(Debug, Clone)]
 pub struct Peer {
-    /// Whether a byte of it could come.
+    /// Whether a byte of it could arrive.
     pub here: bool,
-    /// The last byte of it that reached the node.
+    /// When its last byte reached the node.
     pub heard: Instant,
-    /// The probes it was sent since then.
+    /// When it was sent probes since then.
     pub probes: Vec<Instant>,
 }
 
@@ -56,21 +56,21 @@ impl Peer {
         Self { here: true, heard: now, probes: Vec::new() }
     }
 
-    /// A byte of it reached the node.
+    /// Records that a byte of it reached the node.
     pub fn hear(&mut self, now: Instant) {
         self.heard = now;
         self.probes.clear();
     }
 
-    /// It was sent a probe.
+    /// Records that it was sent a probe.
     pub fn probe(&mut self, now: Instant) {
         self.probes.push(now);
     }
 
-    /// I5: whether it may be called lost at `now` by a host that last stalled until `stalled`.
+    /// I5: whether it may be declared lost at `now` by a host that last stalled until `stalled`.
     fn is_lost(&self, now: Instant, stalled: Option<Instant>) -> bool {
         if self.heard == now {
-            // Heard in the very moment in which the window was over.
+            // Its byte arrived at the very moment in which the window ended.
             return true;
         }
         let Some(first) = self.probes.len().checked_sub(WATCH.probes as usize) else { return false };
@@ -80,7 +80,7 @@ impl Peer {
     }
 }
 
-/// What the gateway concluded of a session, and what was true just then.
+/// The gateway's conclusion on a session, and the true state at that time.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     at: Instant,
@@ -90,40 +90,40 @@ pub struct Verdict {
     typed: Option<Instant>,
 }
 
-/// One session as it really is.
+/// The true state of one session.
 #[derive(Debug)]
 pub struct Life {
-    /// Which host serves it.
+    /// Index of the host that serves it.
     pub host: usize,
-    /// When it was asked for.
+    /// When it was requested.
     began: Instant,
-    /// Its id, once anybody told.
+    /// Its id, once known.
     pub id: Option<SessionId>,
     /// When its open was acknowledged.
     pub opened: Option<Instant>,
     /// Its SSH server, once dialled.
     pub peer: Option<Peer>,
-    /// Whether its link is held open by the gateway.
+    /// Whether the gateway holds its link open.
     pub linked: bool,
-    /// When something typed last went to its SSH server, or that was dialled.
+    /// When input last went to its SSH server, or when that was dialled.
     pub typed: Option<Instant>,
     /// The browser that types.
     pub browser: Option<Peer>,
     /// Since when no browser types.
     pub browserless: Option<Instant>,
-    /// How often a browser left that it was not seen detached for.
+    /// How often a browser left without a detach being seen.
     pub left: u32,
-    /// The ranks of its transitions that were seen.
+    /// The ranks of its transitions seen so far.
     pub seen: BTreeSet<u64>,
-    /// What may have ended it, since when.
+    /// Possible reasons of its end, since when.
     pub causes: Vec<(EndReason, Instant)>,
-    /// By when it must be found over if nothing disturbs, and how long finding takes: for each thing that is the matter.
+    /// For each matter, the deadline by which it must be found over if nothing disturbs, and how long finding takes.
     due: BTreeMap<Matter, (Instant, Duration)>,
-    /// What the gateway concluded.
+    /// The gateway's conclusion.
     verdict: Option<Verdict>,
-    /// Its first record as closed.
+    /// Its first closed record.
     pub closed: Option<(Instant, Record)>,
-    /// Whether it was found over in every store.
+    /// Whether it was found closed in every store.
     pub settled: bool,
 }
 
@@ -149,40 +149,40 @@ impl Life {
         }
     }
 
-    /// Something ends it from now on, and is found within `bound`.
+    /// Records that something ends it from now on, which must be found within `bound`.
     pub fn dies(&mut self, reason: EndReason, now: Instant, bound: Duration) {
         self.causes.push((reason, now));
         self.awaits(Matter::Dead, now, bound);
     }
 
-    /// It is to be found over within `bound`, if this stays the matter.
+    /// Expects it to be found over within `bound`, while this matter lasts.
     pub fn awaits(&mut self, matter: Matter, now: Instant, bound: Duration) {
         self.due.entry(matter).or_insert((now + bound, bound));
     }
 
-    /// This is not the matter any more.
+    /// Withdraws a matter.
     pub fn retracts(&mut self, matter: Matter) {
         self.due.remove(&matter);
     }
 
-    /// By when it must be found over, and how long finding takes.
+    /// Returns the deadline by which it must be found over, and how long finding takes.
     pub fn due(&self) -> Option<(Instant, Duration)> {
         self.due.values().min_by_key(|(at, _)| *at).copied()
     }
 
-    /// Something may end it, and need not.
+    /// Records that something may end it, but need not.
     pub fn may_die(&mut self, reason: EndReason, now: Instant) {
         self.causes.push((reason, now));
     }
 
-    /// A browser came.
+    /// Records that a browser attached.
     pub fn attach(&mut self, now: Instant) {
         self.browser = Some(Peer::new(now));
         self.browserless = None;
         self.retracts(Matter::Alone);
     }
 
-    /// The browser is gone, and the node sees it or not.
+    /// Records that the browser is gone, whether the node sees it or not.
     pub fn leave(&mut self, now: Instant, seen: bool) {
         let known = self.browser.as_ref().map_or(now, |browser| if seen { now } else { browser.heard });
         if seen {
@@ -196,7 +196,7 @@ impl Life {
         self.awaits(Matter::Alone, now, bound);
     }
 
-    /// The SSH server falls silent, or speaks again.
+    /// Records that the SSH server falls silent, or speaks again.
     pub fn silence(&mut self, now: Instant, silent: bool) {
         if let Some(peer) = &mut self.peer {
             peer.here = !silent;
@@ -208,21 +208,21 @@ impl Life {
         }
     }
 
-    /// The gateway ended the link: what is true now is what it may conclude from.
+    /// Records that the gateway ended the link, with the state from which it may conclude.
     pub fn conclude(&mut self, now: Instant, stalled: Option<Instant>) {
         self.linked = false;
         let (peer, browserless, typed) = (self.peer.clone(), self.browserless, self.typed);
         self.verdict.get_or_insert(Verdict { at: now, peer, stalled, browserless, typed });
     }
 
-    /// The host died: the session with it.
+    /// Records that the host died, and the session with it.
     pub fn fall(&mut self, now: Instant) {
         self.linked = false;
         self.browser = None;
         self.causes.push((EndReason::NodeLost, now));
     }
 
-    /// Why `reason` is wrong, if it is, on a host that last stalled until `stalled`.
+    /// Returns why `reason` is wrong, if it is, on a host that last stalled until `stalled`.
     pub fn wrong(
         &self,
         reason: EndReason,
@@ -244,7 +244,7 @@ impl Life {
                 let alone = verdict.browserless.map(|since| verdict.at.saturating_duration_since(since));
                 alone.is_some_and(|alone| alone >= REATTACH)
             }
-            // A stall, a new start of its actor and the shell's beginning only put it off.
+            // A stall, a restart of its actor and the start of the shell only delay it.
             EndReason::IdleTimeout => {
                 let still = verdict.typed.map(|since| verdict.at.saturating_duration_since(since));
                 still.zip(patience.idle).is_some_and(|(still, limit)| still >= limit)
@@ -259,12 +259,12 @@ impl Life {
     }
 }
 
-/// What is known of one host.
+/// The true state of one host.
 #[derive(Debug, Clone, Default)]
 pub struct Condition {
-    /// Until when it last stalled.
+    /// The end of its last stall.
     pub stalled: Option<Instant>,
-    /// Until when something last disturbed it.
+    /// The end of its last disturbance.
     pub disturbed: Option<Instant>,
     /// Whether its gateway answers.
     pub up: bool,
@@ -274,59 +274,59 @@ pub struct Condition {
     pub right: Right,
 }
 
-/// All of it.
+/// The true state of everything.
 #[derive(Debug, Default)]
 pub struct Truth {
     lives: BTreeMap<Token, Life>,
     by_id: BTreeMap<SessionId, Token>,
-    /// By number.
+    /// The hosts, by index.
     pub hosts: Vec<Condition>,
     /// How long a host may serve without a renewal.
     pub serve_for: Duration,
-    /// How long they let people be.
+    /// The hosts' limits on idle time, session duration and retention.
     pub patience: Patience,
 }
 
 impl Truth {
-    /// With so many hosts, each of which may serve without a renewal for so long.
+    /// Returns the state of `hosts` hosts, each of which may serve for `serve_for` without a renewal.
     pub fn new(hosts: usize, serve_for: Duration) -> Self {
         Self { hosts: vec![Condition::default(); hosts], serve_for, ..Self::default() }
     }
 
-    /// The same, where they let people be for so long.
+    /// Sets the hosts' limits.
     pub fn letting_be(self, patience: Patience) -> Self {
         Self { patience, ..self }
     }
 
-    /// A host's right to serve, and how long it has it without a renewal.
+    /// Returns a host's right to serve, and how long it has it without a renewal.
     pub fn right(&mut self, host: usize) -> Option<(&mut Right, Duration)> {
         let serve_for = self.serve_for;
         self.hosts.get_mut(host).map(|host| (&mut host.right, serve_for))
     }
 
-    /// Somebody asks for a session.
+    /// Records the request of a session.
     pub fn ask(&mut self, token: Token, host: usize, now: Instant) {
         self.lives.insert(token, Life::new(host, now));
     }
 
-    /// One session.
+    /// Returns one session.
     pub fn life(&mut self, token: Token) -> Option<&mut Life> {
         self.lives.get_mut(&token)
     }
 
-    /// Every session.
+    /// Returns every session.
     pub fn lives(&mut self) -> impl Iterator<Item = (&Token, &mut Life)> {
         self.lives.iter_mut()
     }
 
-    /// How long all sessions together were open by `now`.
+    /// Returns the total time that all sessions were open by `now`.
     pub fn open_for(&self, now: Instant) -> Duration {
         let until = |life: &Life| life.closed.as_ref().map_or(now, |(at, _)| *at);
         let lives = self.lives.values().filter_map(|life| Some(until(life).saturating_duration_since(life.opened?)));
         lives.sum()
     }
 
-    /// The session that a record is of.
+    /// Returns the session of a record.
     pub fn life_of(&mut self, record: &Record) -> Option<(Token, &mut Life)> {
         let token = record.target_login.parse().ok()?;
         let life = self.lives.get_mut(&token)?;
@@ -335,13 +335,13 @@ impl Truth {
         Some((token, life))
     }
 
-    /// The session of this id, once a record of it was seen.
+    /// Returns the session with this id, once a record of it was seen.
     pub fn life_by_id(&mut self, id: &str) -> Option<&mut Life> {
         let token = self.by_id.get(&id.parse().ok()?)?;
         self.lives.get_mut(token)
     }
 
-    /// A target was reached.
+    /// Records that a target was reached.
     pub fn link(&mut self, token: Token, now: Instant) {
         if let Some(life) = self.lives.get_mut(&token) {
             (life.peer, life.linked, life.typed) = (Some(Peer::new(now)), true, Some(now));
@@ -351,7 +351,7 @@ impl Truth {
         }
     }
 
-    /// The gateway ended a link.
+    /// Records that the gateway ended a link.
     pub fn unlink(&mut self, token: Token, now: Instant) {
         if let Some(life) = self.lives.get_mut(&token) {
             let stalled = self.hosts.get(life.host).and_then(|host| host.stalled);
@@ -359,17 +359,17 @@ impl Truth {
         }
     }
 
-    /// Something disturbs a host until then.
+    /// Records a disturbance of a host.
     pub fn disturb(&mut self, host: usize, until: Instant) {
         if let Some(host) = self.hosts.get_mut(host) {
             host.disturbed = host.disturbed.max(Some(until));
         }
     }
 
-    /// A host died with everything on it.
+    /// Records the death of a host with everything on it.
     pub fn fall(&mut self, host: usize, now: Instant) {
         for life in self.lives.values_mut().filter(|life| life.host == host) {
-            // Another host may have concluded that it is over while this one stood still.
+            // Another host may have concluded that it is over while this one was stopped.
             if life.closed.is_some() {
                 life.linked = false;
             } else {
@@ -377,14 +377,14 @@ impl Truth {
             }
         }
         if let Some(host) = self.hosts.get_mut(host) {
-            // Whoever comes after it did not stand still.
+            // The next process on it was not stopped.
             host.stalled = host.stalled.map(|until| until.min(now));
             host.up = false;
             host.dead = Some(host.dead.unwrap_or(now));
         }
     }
 
-    /// A host came back: what died with it is due.
+    /// Records that a host came back: what died with it is due.
     pub fn rise(&mut self, host: usize, now: Instant) {
         for life in self.lives.values_mut().filter(|life| life.host == host && life.closed.is_none()) {
             if life.causes.iter().any(|(cause, _)| *cause == EndReason::NodeLost) {

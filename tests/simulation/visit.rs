@@ -1,5 +1,5 @@
-//! What a person does with a session from asking for it to its end: comes, types, falls silent, leaves, comes back, or lets
-//! the target, the operator or nobody end it. Knows no store and no fault of a host.
+//! A user's actions with a session from its request to its end: attaches, types, falls silent, leaves, comes back, or
+//! lets the target, an operator or nobody end it. Knows no store and no fault of a host.
 
 use std::{cell::Cell, rc::Rc, sync::atomic::Ordering, time::Duration};
 
@@ -20,27 +20,27 @@ use crate::{
     witness::Shared,
 };
 
-/// One person's doings.
+/// A user with one session.
 pub struct Visit {
     /// The session's name before it has an id.
     pub token: Token,
-    /// Where it is asked for.
+    /// The host where it is requested.
     pub host: Rc<Host>,
-    /// Where an operator sits.
+    /// The host that an operator uses.
     pub desk: Rc<Host>,
-    /// What really is.
+    /// The true state of all sessions.
     pub truth: Shared,
-    /// Where it is noted.
+    /// The log of the run.
     pub log: Log,
-    /// Its chance.
+    /// Its random numbers.
     pub dice: Dice,
     /// The far ends.
     pub targets: Targets,
-    /// Whether it is over: who is there stays, and does nothing any more.
+    /// Whether the play is over: a present user stays, and does nothing more.
     pub over: Rc<Cell<bool>>,
 }
 
-/// How a session is to end.
+/// The way in which a session is to end.
 #[derive(Debug, Clone, Copy)]
 enum Plan {
     Exits,
@@ -65,7 +65,7 @@ const PLANS: [Plan; 10] = [
     Plan::Stays,
 ];
 
-/// How long a person stays, and how long does nothing in between; in milliseconds, at least and at most.
+/// The user's pace: the range of the total stay and of the pauses, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     stays: (u64, u64),
@@ -73,18 +73,18 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Who does something every half minute and has left after a quarter of an hour.
+    /// A user who acts every half minute and has left after a quarter of an hour.
     pub const MINUTES: Self = Self { stays: (5_000, 900_000), pauses: (200, 60_000) };
-    /// Who does something three times an hour and stays for a working day at most.
+    /// A user who acts three times an hour and stays for a working day at most.
     pub const HOURS: Self = Self { stays: (600_000, 28_800_000), pauses: (200, 2_400_000) };
 }
 
 impl Visit {
-    /// Goes through with it.
+    /// Plays the visit.
     pub async fn go(self, pace: Pace) {
         let Some(id) = self.open().await else { return };
         if self.dice.happens(700) {
-            // A program that opens and never comes.
+            // A program that opens a session and never attaches.
             return;
         }
         tokio::time::sleep(self.dice.millis(0, 3_000)).await;
@@ -133,7 +133,7 @@ impl Visit {
         drop(observer);
     }
 
-    /// Comes, stays until then, and leaves in the very moment in which everybody does.
+    /// Attaches, stays until then, and leaves at the same moment as all others.
     pub async fn goes_with_the_crowd(self, until: Instant) {
         let Some(id) = self.open().await else { return };
         let Some(mut browser) = self.attach(id).await else { return };
@@ -185,7 +185,7 @@ impl Visit {
                 Some(record.id)
             }
             other => {
-                // What was refused may have been written all the same: then a close follows it.
+                // A refused open may have been written nevertheless: a close then follows it.
                 self.log.note(&format!("session {} refused: {:?}", self.token, other.map(|answer| answer.err())));
                 self.truth.with(self.token, |life, now| life.may_die(EndReason::Overloaded, now));
                 None
@@ -193,7 +193,7 @@ impl Visit {
         }
     }
 
-    /// Attaches, trying again for a while; `None` if the session is over.
+    /// Attaches, with retries for a while; `None` if the session is over.
     async fn attach(&self, id: SessionId) -> Option<Browser> {
         for _ in 0..20 {
             match Browser::attach(&self.host, &self.truth, &self.dice, self.token, id, true).await {
@@ -220,7 +220,7 @@ impl Visit {
         self.attach(id).await
     }
 
-    /// Says nothing for a while, as a laptop that is shut; then comes back with a new socket.
+    /// Falls silent for a while, as a closed laptop does; then comes back with a new socket.
     async fn fall_silent(&self, id: SessionId, browser: Browser) -> Option<Browser> {
         browser.falls_silent(true);
         self.truth.with(self.token, |life, now| life.leave(now, false));
@@ -230,7 +230,7 @@ impl Visit {
         back
     }
 
-    /// The target says nothing for less than it takes to be lost.
+    /// Silences the target for less than it takes to be declared lost.
     async fn hush(&self) {
         let Some(target) = self.target() else { return };
         target.silent.store(true, Ordering::Relaxed);
@@ -268,7 +268,7 @@ impl Visit {
             }
             _ => {}
         }
-        // The page stays until its socket goes.
+        // The page stays until its socket closes.
         let mut browser = browser;
         browser.gone().await;
         self.truth.with(self.token, |life, now| life.leave(now, true));
@@ -283,7 +283,7 @@ impl Visit {
             Some(Ok(Ended::Here)) => {
                 self.truth.with(self.token, |life, now| life.awaits(Matter::Dead, now, Duration::ZERO));
             }
-            // I15: answered only once it is.
+            // I15: an end on another node is acknowledged only once the session is closed.
             Some(Ok(Ended::There)) if self.truth.with(self.token, |life, _| life.closed.is_none()) == Some(true) => {
                 self.log.broken(&format!("I15 session {} was said to be ended and is not closed", self.token));
             }

@@ -1,5 +1,5 @@
-//! Sees every write of every store and holds it to the promises that a single write can break: I1–I6, I8. Tells the truth
-//! what was concluded. Changes nothing.
+//! Observes every write to every store and checks the promises that a single write can break: I1–I6, I8. Reports
+//! conclusions to the truth. Changes nothing.
 
 use std::{
     collections::BTreeMap,
@@ -19,17 +19,17 @@ use crate::{
     truth::{Life, Token, Truth},
 };
 
-/// Truth that is shared by those who make it and those who judge by it.
+/// The truth, shared by the code that changes it and the code that judges by it.
 #[derive(Clone)]
 pub struct Shared(Arc<Mutex<Truth>>);
 
 impl Shared {
-    /// Shares it.
+    /// Returns the shared truth.
     pub fn new(truth: Truth) -> Self {
         Self(Arc::new(Mutex::new(truth)))
     }
 
-    /// Looks at it, or changes it.
+    /// Locks it, to read or change it.
     pub fn look(&self) -> MutexGuard<'_, Truth> {
         self.0.lock().expect("nothing panics under this lock")
     }
@@ -40,28 +40,28 @@ impl Shared {
     }
 }
 
-/// Sessions by what became of them: lived or died, in truth, and ended or not, as concluded.
+/// Counts of sessions by their fate, lived or died, and by what the gateway concluded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Confusion {
     /// Died and found over in time.
     pub found: u64,
-    /// Lived and stayed.
+    /// Lived and stayed open.
     pub spared: u64,
     /// Lived and was ended.
     pub killed: u64,
     /// Died and was not found in time.
     pub missed: u64,
-    /// Lived, and was ended since nobody typed.
+    /// Lived, and was ended because of the idle limit.
     pub idled: u64,
-    /// Lived, and was ended since it had lasted for so long.
+    /// Lived, and was ended because of the maximum duration.
     pub aged: u64,
-    /// Of all of them, no longer kept.
+    /// Of all of them, removed by retention.
     pub retired: u64,
-    /// Rejected by the records, and named by their gateway.
+    /// Rejected by the records, and reported by their gateway.
     pub named: u64,
 }
 
-/// What is true of the host that serves a session, just now.
+/// The present true state of the host that serves a session.
 struct Standing {
     stalled: Option<Instant>,
     may_be_fenced: bool,
@@ -79,27 +79,27 @@ fn host(store: &str, node: &NodeId) -> Option<usize> {
     node.0.strip_prefix("node-").filter(|_| store == "records")?.parse().ok()
 }
 
-/// The witness.
+/// The observer of all writes.
 pub struct Witness {
     truth: Shared,
     log: Log,
-    /// How each session ended, as first told.
+    /// Each session's end, as first acknowledged.
     ends: Mutex<BTreeMap<SessionId, Record>>,
     killed: Mutex<u64>,
 }
 
 impl Witness {
-    /// Judges by `truth`.
+    /// Returns a witness that judges by `truth`.
     pub fn new(truth: Shared, log: Log) -> Self {
         Self { truth, log, ends: Mutex::default(), killed: Mutex::default() }
     }
 
-    /// Sessions that lived and were ended.
+    /// Returns the number of sessions that lived and were ended.
     pub fn killed(&self) -> u64 {
         *self.killed.lock().expect("nothing panics under this lock")
     }
 
-    /// I3, I4 and what I12 rests on: equal ranks say the same.
+    /// I3, I4 and the base of I12: equal ranks have equal content.
     fn judge_rank(&self, store: &str, before: Option<&Record>, given: &Record, after: &Record) {
         let Some(before) = before else { return };
         let id = given.id;
@@ -109,7 +109,8 @@ impl Witness {
         if before.is_closed() && !after.is_closed() {
             self.log.broken(&format!("I4 {store}: {id} was reopened"));
         }
-        // Two who conclude the same at once tell the same end, each with the moment of its own conclusion: the earlier stays.
+        // Two nodes that conclude the same write the same end, each with the time of its own conclusion: the earlier
+        // one stays.
         if given.rank() == before.rank() && after.detected_at != before.detected_at.min(given.detected_at) {
             self.log.broken(&format!("I12 {store}: the later moment stays\n  {before:?}\n  {given:?}\n  {after:?}"));
         }
@@ -126,7 +127,7 @@ impl Witness {
         }
     }
 
-    /// I8: one end, unless a better one was seen.
+    /// I8: one end, unless a better one was observed.
     fn judge_end(&self, store: &str, given: &Record) {
         let mut ends = self.ends.lock().expect("nothing panics under this lock");
         let end = |record: &Record| (record.end_time, record.end_reason);
@@ -146,11 +147,11 @@ impl Witness {
         }
     }
 
-    /// I5 and I6: it ended, and for a reason.
+    /// I5 and I6: it ended, and for a true reason.
     fn judge_close(&self, store: &str, life: &mut Life, given: &Record, host: &Standing) {
         let now = Instant::now();
         let concluded = given.authority == Authority::Inferred && host.may_be_concluded;
-        // What stands still serves nobody, and gives up before anything else once it goes on.
+        // A stopped process serves nobody, and gives up before anything else once it continues.
         let still = host.stalled.is_some_and(|until| until >= now);
         if life.linked && !(concluded && still) {
             self.log.broken(&format!("I6 {store}: {} is closed while it serves", given.id));
@@ -168,8 +169,8 @@ impl Witness {
         life.closed = Some((now, given.clone()));
     }
 
-    /// I5: each time it is detached, a browser had left. What is written late is written together, so that leaving and
-    /// coming back are only counted until nothing is late any more.
+    /// I5: a browser left before each detach. Late writes are written together, so that leaving and coming back are
+    /// only counted until nothing is late any more.
     fn judge_detached(&self, life: &mut Life, given: &Write, calm: bool) {
         for transition in &given.transitions {
             if !life.seen.insert(transition.rank) || is_note(transition) {

@@ -1,5 +1,5 @@
-//! One page of a schedule: does what the page in the browser does when its connection breaks. Knows how far it got, both ways,
-//! and nothing of the gateway's.
+//! One page of a schedule: behaves as the page in the browser does when its connection breaks. Knows its own offsets,
+//! in both directions, and nothing of the gateway's state.
 
 use std::{cell::Cell, rc::Rc, time::Duration};
 
@@ -21,17 +21,17 @@ use super::{
 };
 use crate::stores::dice::Dice;
 
-/// How far a page got with the output, while it waits for more.
+/// The offset of the output that a page has received, while it waits for more.
 pub type Progress = Cell<Option<u64>>;
 
-/// What a page is.
+/// The role of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The owner's page.
     Owner,
-    /// Another of the owner's, which takes the session over.
+    /// Another page of the owner, which takes the session over.
     Device,
-    /// Somebody else's, which is let type.
+    /// Another user's page, which may be granted control.
     Guest,
 }
 
@@ -44,7 +44,7 @@ enum Ended {
     Over,
 }
 
-/// The page.
+/// A page of a schedule.
 pub struct Page {
     scene: Scene,
     role: Role,
@@ -53,21 +53,21 @@ pub struct Page {
     acked: u64,
     lost: u64,
     typing: Typing,
-    /// What it still means to type.
+    /// Bytes that it still has to type.
     quota: u64,
     types: bool,
     turn: Option<Turn>,
     asked_at: Option<Instant>,
     progress: Rc<Progress>,
-    /// Whether it stays until everything is there.
+    /// Whether it stays until all output has arrived.
     last: bool,
 }
 
 impl Page {
-    /// A page that was never there.
+    /// Returns a page that was never attached.
     pub fn new(scene: &Scene, dice: &Dice, role: Role) -> Self {
         let dice = dice.fork();
-        // The owner's is there from the beginning on.
+        // The owner's page is counted from the start.
         let progress = Rc::new(Cell::new((role == Role::Owner).then_some(0)));
         let quota = dice.roll(*dice.pick(&[50, 500, 6_000]));
         let (typing, scene) = (Typing::default(), scene.clone());
@@ -75,37 +75,37 @@ impl Page {
         Self { scene, role, dice, received, acked, lost, typing, quota, types, turn, asked_at, progress, last }
     }
 
-    /// How far it got.
+    /// Returns its output offset.
     pub fn progress(&self) -> Rc<Progress> {
         self.progress.clone()
     }
 
-    /// The two highest bits of all it types.
+    /// Returns the two highest bits of every byte it types.
     pub fn mark(&self) -> u8 {
         self.role as u8
     }
 
-    /// Its name in a failure.
+    /// Returns its name in a failure.
     pub fn name(&self) -> String {
         format!("{:?}", self.role)
     }
 
-    /// All that it was told was taken.
+    /// Returns all input that was acknowledged.
     pub fn typed(&self) -> &[u8] {
         self.typing.delivered()
     }
 
-    /// Bytes of output that it was told it will not get.
+    /// Returns the bytes of output that were reported to it as lost.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Whether it only looks on, as a rule.
+    /// Whether it is usually an observer only.
     pub fn is_guest(&self) -> bool {
         self.role == Role::Guest
     }
 
-    /// Comes and is cut off, again and again; then stays until everything is there.
+    /// Attaches and is cut off repeatedly; then stays until everything has arrived.
     pub async fn go(mut self) -> Self {
         if self.role != Role::Owner {
             sleep(self.dice.millis(50, 4_000)).await;
@@ -117,7 +117,7 @@ impl Page {
                 return self;
             }
             let longest = if ended == Ended::Superseded { 4_000 } else { *self.dice.pick(&[1, 300, 3_000]) };
-            // What is typed meanwhile is kept.
+            // Input typed meanwhile is kept.
             self.presses(0);
             sleep(self.dice.millis(0, longest)).await;
         }
@@ -132,7 +132,7 @@ impl Page {
         self
     }
 
-    /// Comes once more, for so long.
+    /// Attaches once more, for `lasts`.
     pub async fn stays(&mut self, lasts: Duration) {
         self.last = false;
         let ended = self.visit(lasts).await;
@@ -159,12 +159,13 @@ impl Page {
             cutter: Cutter(None),
         };
         if !self.is_guest() && self.received.is_none() {
-            // Where it begins is decided there, and heard of here later: until then nothing of that may leave what is kept.
+            // Its start offset is decided by the gateway and received later: until then nothing from there may leave
+            // the replay buffer.
             self.progress.set(Some(0));
         }
         let mut line = Line::open(&self.scene.host, self.scene.id, request, &self.dice);
         let (until, mut hello) = (Instant::now() + lasts, false);
-        // Noticed there first, sometimes.
+        // Sometimes the gateway notices first.
         let there = self.dice.happens(1_500).then(|| until - self.dice.span(Duration::ZERO, lasts / 4));
         let mut broken_there = false;
         let mut tick = Instant::now() + self.dice.millis(5, 100);
@@ -207,7 +208,7 @@ impl Page {
         }
     }
 
-    /// The connection breaks: of what is on its way some arrives, sometimes behind what the next connection brings.
+    /// Breaks the connection: of the messages in flight some arrive, sometimes after those of the next connection.
     fn cut(&self, line: Line) -> Ended {
         let on_its_way = line.on_its_way();
         let noticed = match self.dice.roll(3) {
@@ -231,7 +232,7 @@ impl Page {
         match self.role {
             Role::Owner => everything && nothing_waits && self.quota == 0,
             Role::Device => nothing_waits && self.quota == 0,
-            // Whether it still types or not, it knows by now what became of its typing.
+            // Whether it still has control or not, it knows by now the fate of its input.
             Role::Guest => nothing_waits,
         }
     }
@@ -250,7 +251,7 @@ impl Page {
         }
     }
 
-    /// What a person does, and what the page does by itself now and then.
+    /// Performs a user's action, and what the page does by itself now and then.
     fn acts(&mut self, line: &Line) {
         if self.types && self.quota > 0 && (self.last || self.dice.happens(5_000)) {
             self.presses(1);
@@ -316,7 +317,7 @@ impl Page {
         None
     }
 
-    /// Output goes on here, with so much told as lost before.
+    /// Output continues at `offset`, with `lost` bytes reported as lost before.
     fn goes_on_at(&mut self, offset: u64, lost: u64, drawn: bool) {
         match self.received {
             Some(received) if received + lost != offset => {
@@ -334,7 +335,7 @@ impl Page {
 
     fn advance(&mut self, offset: u64) {
         self.received = Some(offset);
-        // A guest that is slow is drawn a picture: nobody waits for it.
+        // A slow guest gets a picture: nobody waits for it.
         if self.role != Role::Guest {
             self.progress.set(Some(offset));
         }
@@ -354,7 +355,7 @@ impl Page {
         }
     }
 
-    /// Who types, as the gateway says.
+    /// Control changes, as reported by the gateway.
     fn turns(&mut self, hold: &Hold) {
         let moved = self.turn.is_some_and(|turn| turn != hold.turn);
         if moved {

@@ -1,5 +1,5 @@
-//! The far end of a schedule: says what no byte of which can be mistaken for another, and keeps what it is sent. Waits while
-//! its connection is not read. Knows no page.
+//! The far end of a schedule: produces output of which no byte can be mistaken for another, and keeps its input. Waits
+//! while its connection is not read. Knows no page.
 
 use std::{
     cell::RefCell,
@@ -23,17 +23,17 @@ use tokio::{
 use super::{Scene, page::Progress};
 use crate::{link::Valve, stores::dice::Dice};
 
-/// How far ahead of its slowest page a shell speaks that is not to flood: less than the gateway keeps.
+/// How far a shell that must not flood may run ahead of its slowest page, in bytes: less than the gateway keeps.
 const AHEAD: u64 = 24 * 1024;
 
-/// The byte that a shell says at this offset.
+/// Returns the output byte at this offset.
 pub fn said(seed: u64, offset: u64) -> u8 {
     let word = (offset / 8 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed.wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (word ^ (word >> 29)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed.to_le_bytes()[offset as usize % 8]
 }
 
-/// One far end.
+/// A far end.
 #[derive(Clone)]
 pub struct Shell {
     says: UnboundedSender<LinkEvent>,
@@ -41,12 +41,12 @@ pub struct Shell {
 }
 
 impl Shell {
-    /// All it was sent.
+    /// Returns all its input.
     pub fn heard(&self) -> Vec<u8> {
         self.heard.lock().expect("nothing panics under this lock").clone()
     }
 
-    /// Its program ends.
+    /// Ends its program.
     pub fn ends(&self) {
         for event in [LinkEvent::Exited(ExitStatus::Code(0)), LinkEvent::Closed] {
             // The gateway may have hung up.
@@ -55,18 +55,18 @@ impl Shell {
     }
 }
 
-/// All far ends, by the login they were dialled with: their schedule.
+/// All far ends, by the login with which they were dialled, which names their schedule.
 #[derive(Clone, Default)]
 pub struct Shells(Arc<Mutex<BTreeMap<u64, Shell>>>);
 
 impl Shells {
-    /// The one of this schedule, once it was dialled.
+    /// Returns the far end of this schedule, once it was dialled.
     pub fn of(&self, seed: u64) -> Option<Shell> {
         self.0.lock().expect("nothing panics under this lock").get(&seed).cloned()
     }
 }
 
-/// Speaks, in pieces and with pauses, until all is said.
+/// Produces output, in pieces and with pauses, until it is complete.
 pub async fn speak(scene: Scene, shells: Shells, pages: Vec<Rc<Progress>>, dice: Dice) {
     let shell = loop {
         match shells.of(scene.seed) {
@@ -133,7 +133,7 @@ impl LinkInput for Input {
     fn write(&mut self, bytes: Bytes) -> LocalBoxFuture<'_, Result<(), LinkGone>> {
         let heard = self.0.clone();
         async move {
-            // A write takes its time, so that typing waits before it.
+            // A write takes its time, so that input waits for it.
             tokio::task::yield_now().await;
             heard.lock().expect("nothing panics under this lock").extend_from_slice(&bytes);
             Ok(())

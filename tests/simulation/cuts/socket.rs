@@ -1,5 +1,6 @@
-//! One connection between a page and the gateway, and the gateway's end of it: in order each way, delayed, and broken in
-//! whatever way connections break. The gateway's end does what the one over WebSockets does. Knows no schedule.
+//! One connection between a page and the gateway, and the gateway's end of it: in order in each direction, delayed, and
+//! broken in all the ways in which connections break. The gateway's end behaves as the one over WebSockets does. Knows
+//! no schedule.
 
 use std::{cell::Cell, collections::VecDeque, rc::Rc, time::Duration};
 
@@ -26,26 +27,26 @@ use tokio::{
 
 use crate::{host::Host, stores::dice::Dice};
 
-/// What a page sends.
+/// A message from the page.
 pub enum Up {
-    /// Typing.
+    /// Input.
     Typed(Bytes),
-    /// Output is consumed up to here.
+    /// Output is consumed up to this offset.
     Ack(u64),
-    /// It is here.
+    /// The answer to a ping.
     Pong,
-    /// What follows is typed in this turn.
+    /// The turn to which the following input belongs.
     Turn(Turn),
-    /// A word about control.
+    /// A message about control.
     Says(Deed),
-    /// Good-bye.
+    /// A close.
     Leaves,
 }
 
-/// What a page gets.
+/// A message to the page.
 pub enum Down {
-    /// It is attached: where output goes on, what is lost before, whether there is a picture, where its typing goes on, who
-    /// types.
+    /// The session is attached: where output continues, what is lost before, whether there is a picture, where its
+    /// input continues, who has control.
     Hello {
         offset: u64,
         lost: u64,
@@ -53,7 +54,7 @@ pub enum Down {
         input: u64,
         hold: Hold,
     },
-    /// It cannot be.
+    /// The attach is refused.
     Refused(String),
     Output(Bytes),
     Redraw {
@@ -66,22 +67,22 @@ pub enum Down {
     Ping,
     Superseded,
     Closed(String),
-    /// What is of no interest here.
+    /// A message that is ignored here.
     Other,
 }
 
-/// How a connection breaks.
+/// The way in which a connection breaks.
 #[derive(Debug, Clone, Copy)]
 pub struct Break {
-    /// Of what the page sent and has not arrived, so much still does.
+    /// Number of the page's messages in flight that still arrive.
     pub arrives: u64,
-    /// When the gateway notices.
+    /// Time until the gateway notices.
     pub noticed: Duration,
 }
 
-/// What both ends of a connection know of its end.
+/// The state of a connection's end that both sides share.
 struct Fate {
-    /// How many more messages of the page arrive; all while it holds.
+    /// Number of the page's messages that still arrive; `None`, for all, while it holds.
     arrives: Cell<Option<u64>>,
     sent: Cell<u64>,
     arrived: Cell<u64>,
@@ -100,7 +101,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Connects, with this as the first frame.
+    /// Connects, with `request` as the first frame.
     pub fn open(host: &Rc<Host>, id: SessionId, request: Attach, dice: &Dice) -> Self {
         let (up, from_page) = mpsc::unbounded_channel();
         let (to_page, down) = mpsc::unbounded_channel();
@@ -127,16 +128,16 @@ impl Line {
         Self { up, down, due: None, fate, dies, dice, slowest, last }
     }
 
-    /// Sends something.
+    /// Sends a message.
     pub fn send(&self, up: Up) {
         let at = self.last.get().max(Instant::now() + self.dice.millis(0, self.slowest));
         self.last.set(at);
         self.fate.sent.set(self.fate.sent.get() + 1);
-        // Its other end may be gone.
+        // The other end may be gone.
         self.up.send((at, up)).ok();
     }
 
-    /// The next thing to arrive; `None` once the gateway's end is gone. May be dropped: nothing is lost.
+    /// Waits for the next message; `None` once the gateway's end is gone. Cancel-safe.
     pub async fn next(&mut self) -> Option<Down> {
         if self.due.is_none() {
             self.due = Some(self.down.recv().await?);
@@ -147,18 +148,18 @@ impl Line {
         self.due.take().map(|(_, down)| down)
     }
 
-    /// Messages that are on their way to the gateway.
+    /// Returns the number of messages in flight to the gateway.
     pub fn on_its_way(&self) -> u64 {
         self.fate.sent.get() - self.fate.arrived.get()
     }
 
-    /// The connection breaks.
+    /// Breaks the connection.
     pub fn breaks(self, how: Break) {
         self.fate.arrives.set(Some(how.arrives));
         self.dies.send_replace(Some(Instant::now() + how.noticed));
     }
 
-    /// The gateway's end is gone before the page notices: what it sends from now on goes nowhere.
+    /// Drops the gateway's end before the page notices: what the page sends from now on is lost.
     pub fn breaks_there(&self) {
         self.fate.arrives.set(Some(0));
         self.dies.send_replace(Some(Instant::now()));
@@ -174,7 +175,7 @@ struct Gate {
     last: Instant,
 }
 
-/// What a page may type in.
+/// The gateway's state of a page's input.
 #[derive(Default)]
 struct Typing {
     given: Option<Turn>,
@@ -295,14 +296,14 @@ impl Gate {
     }
 }
 
-/// Resolves once the next message of the page is there. May be dropped.
+/// Resolves once the next message of the page has arrived. Cancel-safe.
 async fn arrival(due: &mut Option<(Instant, Up)>, from_page: &mut UnboundedReceiver<(Instant, Up)>) {
     if due.is_none() {
         *due = from_page.recv().await;
     }
     match due {
         Some((at, _)) => sleep_until(*at).await,
-        // The page is gone; its connection is, once that is noticed.
+        // The page is gone; the connection ends once that is noticed.
         None => std::future::pending().await,
     }
 }

@@ -1,26 +1,26 @@
-//! What a page of a schedule typed: what is taken, what is on its way, what waits. Knows no socket.
+//! The input of a page in a schedule: what is acknowledged, what is in flight, what waits. Knows no socket.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// Typing that may be on its way untaken.
+/// Maximum number of unacknowledged input bytes in flight.
 const UNTAKEN: usize = 4 * 1024;
 
-/// What is typed and not taken yet, as in the page (`web/src/lib/input.ts`).
+/// Input that is not acknowledged yet, as in the page (`web/src/lib/input.ts`).
 #[derive(Default)]
 pub struct Typing {
     queue: VecDeque<u8>,
     on_its_way: usize,
     /// The offset of the first byte in the queue.
     taken: u64,
-    /// What was said to be taken, in order.
+    /// The acknowledged input, in order.
     delivered: Vec<u8>,
     serial: u8,
 }
 
 impl Typing {
-    /// The gateway has taken everything up to `offset`.
+    /// Acknowledges everything up to `offset`.
     pub fn take(&mut self, offset: u64) {
         let surplus = offset.saturating_sub(self.taken).min(self.on_its_way as u64);
         self.delivered.extend(self.queue.drain(..surplus as usize));
@@ -28,7 +28,7 @@ impl Typing {
         self.taken += surplus;
     }
 
-    /// The gateway will never take what lies beyond `offset`. Returns how much that is.
+    /// Drops what lies beyond `offset`, which the gateway will never accept. Returns how many bytes that is.
     pub fn forget(&mut self, offset: u64) -> usize {
         self.take(offset);
         let rest = self.queue.len();
@@ -37,14 +37,14 @@ impl Typing {
         rest
     }
 
-    /// A socket attached. Returns how much goes out again.
+    /// Resumes on a new socket. Returns how many bytes are sent again.
     pub fn resume(&mut self, offset: u64) -> usize {
         self.take(offset);
         self.taken = offset;
         std::mem::take(&mut self.on_its_way)
     }
 
-    /// The next piece to send, of at most so many bytes.
+    /// Returns the next piece to send, of at most `most` bytes.
     pub fn next(&mut self, most: usize) -> Option<Bytes> {
         let length = most.min(self.queue.len() - self.on_its_way).min(UNTAKEN.saturating_sub(self.on_its_way));
         if length == 0 {
@@ -55,7 +55,7 @@ impl Typing {
         Some(piece.into())
     }
 
-    /// Types so many bytes, each with this mark and, below it, a count that goes on.
+    /// Types `count` bytes, each with this mark and, below it, a running counter.
     pub fn press(&mut self, mark: u8, count: u64) {
         for _ in 0..count {
             self.queue.push_back(mark << 6 | (self.serial & 0x3f));
@@ -63,17 +63,17 @@ impl Typing {
         }
     }
 
-    /// Whether nothing waits to be taken.
+    /// Whether nothing waits to be acknowledged.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// How far it was taken.
+    /// Returns the offset up to which input was acknowledged.
     pub fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// All that was taken, in order.
+    /// Returns all acknowledged input, in order.
     pub fn delivered(&self) -> &[u8] {
         &self.delivered
     }

@@ -1,4 +1,5 @@
-//! A live view that may lose everything, or only the newest of it, at any moment. Knows no session and nothing durable.
+//! A live view that may lose everything, or only its newest writes, at any moment. Knows no session and nothing
+//! durable.
 
 use std::{
     collections::BTreeMap,
@@ -21,32 +22,32 @@ use super::way::Way;
 /// How long a write waits for its turn.
 const TURN: Duration = Duration::from_secs(2);
 
-/// How long somebody waits for commands at a time.
+/// Maximum duration of one wait for commands.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// What the view's server holds. Clones are the same server.
+/// The view's server and its data. Clones share it.
 #[derive(Clone, Default)]
 pub struct Server {
     holdings: Arc<Mutex<Holdings>>,
-    /// Wakes whoever waits for commands.
+    /// Wakes the waiters for commands.
     commanded: Arc<sync::Notify>,
 }
 
 #[derive(Clone, Default)]
 struct Holdings {
-    /// Closed ones too: they are their own tombstones.
+    /// Closed ones too, which serve as their own tombstones.
     sessions: BTreeMap<SessionId, Record>,
     beats: BTreeMap<SessionId, UtcMicros>,
-    /// By node: who serves, and its writes so far.
+    /// By node: its epoch and its number of writes so far.
     leases: BTreeMap<NodeId, (Epoch, u64)>,
-    /// By node: the highest epoch whose writes only close.
+    /// By node: the highest epoch whose writes may only close.
     fences: BTreeMap<NodeId, Epoch>,
     /// When tombstones were lost.
     forgot: Option<Instant>,
     commands: BTreeMap<NodeId, Vec<Command>>,
 }
 
-/// A copy of the server, as a replica has it.
+/// A copy of the server's data, as a replica has it.
 #[derive(Clone)]
 pub struct Replica(Holdings);
 
@@ -60,39 +61,39 @@ impl Server {
         *self.holdings() = Holdings { forgot: Some(Instant::now()), ..Holdings::default() };
     }
 
-    /// Copies it.
+    /// Copies its data.
     pub fn replicate(&self) -> Replica {
         Replica(self.holdings().clone())
     }
 
-    /// Lets a copy take over: what was written since is lost.
+    /// Fails over to a copy: later writes are lost.
     pub fn fail_over(&self, replica: Replica) {
         *self.holdings() = Holdings { forgot: Some(Instant::now()), ..replica.0 };
     }
 
-    /// When it last lost what it knew to be over: what was written before and comes later shows that as open again.
+    /// Returns when it last lost tombstones: an earlier write that arrives later shows its session as open again.
     pub fn forgot(&self) -> Option<Instant> {
         self.holdings().forgot
     }
 
-    /// Every open record, looked at on no way.
+    /// Returns every open record, read without a way.
     pub fn open(&self) -> Vec<Record> {
         self.holdings().open()
     }
 }
 
-/// The view as one start of one node writes it.
+/// The view as one start of one node reaches it.
 pub struct View {
     server: Server,
     way: Way,
     node: NodeId,
     epoch: Epoch,
-    /// Its writes, as far as they were answered. One goes after the other.
+    /// Number of its answered writes; writes are serialised.
     writes: sync::Mutex<Option<u64>>,
 }
 
 impl View {
-    /// Reaches `server` on `way`.
+    /// Returns the view of a node that reaches `server` on `way`.
     pub fn new(server: Server, way: Way, node: NodeId, epoch: Epoch) -> Self {
         Self { server, way, node, epoch, writes: sync::Mutex::default() }
     }
@@ -110,7 +111,7 @@ impl LiveStore for View {
         let (server, node, epoch, batch) = (self.server.clone(), self.node.clone(), self.epoch, Arc::new(batch));
         async move {
             let mut writes = self.turn().await?;
-            // Not known while the answer is out, and for good if none comes.
+            // Unknown until the answer arrives, and for good if none comes.
             let before = writes.take();
             let deed = move || {
                 let mut holdings = server.holdings();
@@ -156,12 +157,12 @@ impl LiveStore for View {
                 }
                 holdings.fence(&node, Epoch(epoch.0.saturating_sub(1)));
                 let found = holdings.leases.get(&node).copied();
-                // Counted on from whatever is there, so that no two renewals leave the same.
+                // Counted on from the stored number, so that no two renewals write the same.
                 let next = found.map(|(_, writes)| writes).max(before).unwrap_or(0) + 1;
                 holdings.leases.insert(node.clone(), (epoch, next));
                 Ok((before.is_some_and(|before| found == Some((epoch, before))), next))
             };
-            // Done again later, it would be a sign of life of the dead.
+            // A late repetition would be a sign of life of a dead node.
             let (is_whole, next) = self.way.once().carry(deed).await?;
             *writes = Some(next);
             Ok(is_whole)
@@ -218,7 +219,7 @@ impl LiveStore for View {
             if !found.is_empty() {
                 return Ok(found);
             }
-            // Which of the two it was shows in what there is.
+            // The stored state shows which of the two happened.
             timeout(WAIT, commanded).await.ok();
             self.way.carry(take).await
         }

@@ -1,14 +1,14 @@
-//! The simulated stores: a journal on a disk that outlives its node, shared records, a live view, and the ways to them. The
-//! library's own tests hold them to the conformance suite, so that they cannot lie; so they know nothing else of the
-//! simulation.
+//! The simulated stores: a journal on a disk that outlives its node, shared records, a live view, and the ways to them.
+//! The library's own tests apply the conformance suite to them, so that they behave as real ones; therefore they know
+//! nothing else of the simulation.
 
-/// The one source of chance.
+/// The only source of random numbers.
 pub mod dice;
 /// The live view.
 pub mod live;
 /// The record store and the journal.
 pub mod records;
-/// What they keep.
+/// The contents of the records and the journal.
 pub mod table;
-/// The way to a store, and what goes wrong on it.
+/// The way to a store, and its faults.
 pub mod way;

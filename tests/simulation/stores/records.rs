@@ -1,4 +1,4 @@
-//! A record store, and a journal, over a table that outlives its nodes and a way on which things go wrong. Knows no session.
+//! A record store, and a journal, over a table that outlives its nodes and a way with faults. Knows no session.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -15,7 +15,7 @@ use super::{
     way::Way,
 };
 
-/// The rows, wherever they stand: a server, or the disk of a host that may die.
+/// The rows of a store: of a server, or of the disk of a host that may die.
 #[derive(Clone)]
 pub struct Rows {
     name: &'static str,
@@ -24,12 +24,12 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The rows of the store called `name`.
+    /// Returns the rows of the store called `name`.
     pub fn new(name: &'static str, table: Table, watch: Option<Arc<dyn Watch>>) -> Self {
         Self { name, table: Arc::new(Mutex::new(table)), watch }
     }
 
-    /// Looks at them, on no way.
+    /// Locks the table, without a way.
     pub fn table(&self) -> MutexGuard<'_, Table> {
         self.table.lock().expect("nothing panics under this lock")
     }
@@ -40,7 +40,7 @@ impl Rows {
 pub struct Remote {
     rows: Rows,
     way: Way,
-    /// Whether the disk says that it has what it has not: it takes as long again until it has.
+    /// Whether the disk acknowledges before it has written, which takes as long again.
     hasty: bool,
 }
 
@@ -50,7 +50,7 @@ impl Remote {
         Self { rows, way, hasty: false }
     }
 
-    /// The same, but acknowledging what a power cut still takes back.
+    /// Makes it acknowledge what a power cut can still undo.
     pub fn hasty(self) -> Self {
         Self { hasty: true, ..self }
     }
@@ -65,7 +65,7 @@ impl Remote {
 }
 
 impl Remote {
-    /// For what would be something else if it were done twice.
+    /// Sends a request that must not be done twice.
     fn ask_once<T: Send + 'static>(
         &self,
         question: impl Fn(&mut Table) -> Result<T, StoreError> + Send + Clone + 'static,

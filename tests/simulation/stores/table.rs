@@ -1,5 +1,5 @@
-//! Records, histories, leases and the outbox as a store keeps them, changed by one call at a time. Knows no way, no latency
-//! and no fault but those that are planted to be found.
+//! Records, histories, leases and the outbox of a store, changed by one call at a time. Knows no way and no latency,
+//! and no fault except planted ones.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,37 +9,37 @@ use pulsegate::{
 };
 use tokio::time::Instant;
 
-/// How long every node may serve without a renewal, unless a simulation is one of fences.
+/// How long every node may serve without a renewal, except in simulations of fences.
 pub const SERVE_FOR: Duration = Duration::from_secs(86_400);
 
-/// Sees everything that is done to a table.
+/// An observer of every change of a table.
 pub trait Watch: Send + Sync {
-    /// A record was given to `store`, which had `before` and has `after` now.
+    /// A write of a record to `store`, which had `before` and has `after` now.
     fn applied(&self, store: &'static str, before: Option<&Record>, given: &Write, after: &Record);
 
-    /// The lease of `node` was renewed in `store`; its node does not know yet.
+    /// A renewal of the lease of `node` in `store`; its node does not know yet.
     fn moved(&self, _store: &'static str, _node: &NodeId) {}
 
-    /// The node knows that its lease was renewed by what it sent at `sent`.
+    /// The node's receipt of the answer to the renewal that it sent at `sent`.
     fn granted(&self, _store: &'static str, _node: &NodeId, _sent: Instant) {}
 }
 
-/// A bug that is planted, so that the simulation shows that it would find it.
+/// A planted bug, to show that the simulation would find it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flaw {
     /// The last write stays, whatever its rank.
     LastWriterWins,
-    /// A transition is kept as often as it comes.
+    /// A repeated transition is kept more than once.
     KeepsRepetitions,
-    /// Now and then a batch is acknowledged and forgotten.
+    /// Occasionally a batch is acknowledged and lost.
     ForgetsABatch,
-    /// What earlier lives left open is not found.
+    /// Sessions that earlier epochs left open are not found.
     OverlooksOrphans,
     /// An end is rounded to the second.
     RoundsTheEnd,
     /// A listing lacks its last row.
     HidesARow,
-    /// A listing shows as active what is over.
+    /// A listing shows closed sessions as active.
     ShowsTheDead,
 }
 
@@ -54,7 +54,7 @@ pub struct Table {
     outbox: Option<BTreeMap<SessionId, Noted>>,
     events: Vec<Transition>,
     retired: BTreeMap<SessionId, (Record, Vec<Transition>)>,
-    /// The session of which it takes nothing any more.
+    /// The session whose writes it rejects.
     pub rejected: Option<SessionId>,
     flaw: Option<Flaw>,
     batches: u64,
@@ -64,27 +64,27 @@ pub struct Table {
 #[derive(Debug, Clone, Copy)]
 struct Noted {
     rank: u64,
-    /// The first event that was not settled.
+    /// Index of the first event that was not settled.
     first: usize,
 }
 
 impl Table {
-    /// Empty; a journal keeps an outbox.
+    /// Returns an empty table; a journal keeps an outbox.
     pub fn new(outbox: bool, flaw: Option<Flaw>) -> Self {
         Self { outbox: outbox.then(BTreeMap::new), flaw, ..Self::default() }
     }
 
-    /// The same, of nodes that may serve without a renewal for so long only.
+    /// Sets how long its nodes may serve without a renewal.
     pub fn serving_for(self, serve_for: Duration) -> Self {
         Self { serve_for: Some(serve_for), ..self }
     }
 
-    /// Whether one of these is of a session of which it takes nothing any more.
+    /// Whether the batch has a write of the rejected session.
     pub fn rejects(&self, batch: &[Write]) -> bool {
         batch.iter().any(|write| self.rejected == Some(write.record.id))
     }
 
-    /// One transaction.
+    /// Applies a batch in one transaction.
     pub fn apply(&mut self, store: &'static str, batch: &[Write], watch: Option<&dyn Watch>) {
         self.batches += 1;
         if self.flaw == Some(Flaw::ForgetsABatch) && self.batches.is_multiple_of(40) {
@@ -117,7 +117,7 @@ impl Table {
         }
     }
 
-    /// A record as it is stored: nobody stores who looks on.
+    /// Returns a record as it is stored, without its watchers.
     fn kept(&self, record: &Record) -> Record {
         let mut kept = Record { watchers: 0, controlled_by: None, ..record.clone() };
         if self.flaw == Some(Flaw::RoundsTheEnd) {
@@ -137,7 +137,7 @@ impl Table {
         self.events.push(transition.clone());
     }
 
-    /// Returns what ended before `before`, those that ended first.
+    /// Returns the sessions that ended before `before`, in order of their end.
     pub fn old(&self, before: UtcMicros, limit: u32) -> Vec<Record> {
         let is_old = |record: &&Record| record.end_time.is_some_and(|end| end < before);
         let mut old: Vec<_> =
@@ -147,13 +147,13 @@ impl Table {
         old
     }
 
-    /// Whether it is closed and no other store has yet to be told of it.
+    /// Whether it is closed and no write of it waits for another store.
     fn may_go(&self, id: &SessionId) -> bool {
         let told = self.outbox.as_ref().is_none_or(|outbox| !outbox.contains_key(id));
         told && self.records.get(id).is_some_and(Record::is_closed)
     }
 
-    /// Removes those of these that may go.
+    /// Removes those of these sessions that may be removed.
     pub fn retire(&mut self, ids: &[SessionId]) {
         for id in ids {
             if self.may_go(id)
@@ -166,7 +166,7 @@ impl Table {
         }
     }
 
-    /// Takes the next epoch.
+    /// Takes the next epoch of a node.
     pub fn begin_epoch(&mut self, id: NodeId, incarnation: Incarnation, after: Epoch, now: UtcMicros) -> Epoch {
         let known = self.nodes.get(&id).map(|node| &node.lease);
         let epoch = Epoch(known.map_or(0, |lease| lease.epoch.0).max(after.0) + 1);
@@ -198,17 +198,17 @@ impl Table {
         Ok(())
     }
 
-    /// The lease of `node`.
+    /// Returns the lease of `node`.
     pub fn lease(&self, node: &NodeId) -> Option<Lease> {
         self.nodes.get(node).map(|node| node.lease.clone())
     }
 
-    /// Every node that has written here.
+    /// Returns every node that has written here.
     pub fn nodes(&self) -> Vec<Node> {
         self.nodes.values().cloned().collect()
     }
 
-    /// Takes a lease from whoever holds it, if it is still this one.
+    /// Takes a lease from its holder, if it is still the given one.
     pub fn fence(&mut self, id: &NodeId, lease: &Lease) -> bool {
         let Some(node) = self.nodes.get_mut(id) else { return false };
         if node.holder != Holder::Held || node.lease != *lease {
@@ -220,7 +220,7 @@ impl Table {
         true
     }
 
-    /// Notes that a start left in order.
+    /// Records that a start left gracefully.
     pub fn leave(&mut self, id: &NodeId, incarnation: &Incarnation) {
         let held = |node: &&mut Node| node.holder == Holder::Held && node.lease.incarnation == *incarnation;
         if let Some(node) = self.nodes.get_mut(id).filter(held) {
@@ -228,22 +228,22 @@ impl Table {
         }
     }
 
-    /// Leaves a command.
+    /// Stores a command for a node.
     pub fn send(&mut self, node: NodeId, command: Command) {
         self.commands.entry(node).or_default().push(command);
     }
 
-    /// Takes the commands.
+    /// Takes a node's commands.
     pub fn receive(&mut self, node: &NodeId) -> Vec<Command> {
         self.commands.remove(node).unwrap_or_default()
     }
 
-    /// The key that came first.
+    /// Returns the key that was proposed first.
     pub fn view_key(&mut self, proposed: [u8; 32]) -> [u8; 32] {
         *self.view_key.get_or_insert(proposed)
     }
 
-    /// What was born in a node before `epoch` and is open.
+    /// Returns the open sessions of a node from before `epoch`.
     pub fn open_of(&self, node: &NodeId, epoch: Epoch, after: Option<Position>, limit: u32) -> Vec<Record> {
         if self.flaw == Some(Flaw::OverlooksOrphans) {
             return Vec::new();
@@ -258,17 +258,18 @@ impl Table {
         open
     }
 
-    /// One record.
+    /// Returns one record.
     pub fn record(&self, id: SessionId) -> Option<&Record> {
         self.records.get(&id)
     }
 
-    /// One record, also one that was retired.
+    /// Returns one record, also a retired one.
     pub fn known(&self, id: SessionId) -> Option<&Record> {
         self.record(id).or_else(|| self.retired.get(&id).map(|(record, _)| record))
     }
 
-    /// The transitions of one session, also of one that was retired: what it is told again since then is no repetition.
+    /// Returns the transitions of one session, also of a retired one; what was written again since then does not count
+    /// twice.
     pub fn known_history(&self, id: SessionId) -> Vec<Transition> {
         let told = self.history(id);
         let Some((_, history)) = self.retired.get(&id) else { return told.to_vec() };
@@ -278,7 +279,7 @@ impl Table {
         known
     }
 
-    /// One page.
+    /// Returns one page.
     pub fn list(&self, query: &ListQuery) -> Page {
         let all = self.flaw == Some(Flaw::ShowsTheDead);
         let shown = self.records.values().filter(|record| all || query.matches(record)).cloned();
@@ -290,12 +291,12 @@ impl Table {
         page
     }
 
-    /// The transitions of one session.
+    /// Returns the transitions of one session.
     pub fn history(&self, id: SessionId) -> &[Transition] {
         self.histories.get(&id).map_or(&[], Vec::as_slice)
     }
 
-    /// What the outbox holds.
+    /// Returns the contents of the outbox.
     pub fn pending(&self, after: Option<SessionId>, limit: u32) -> Vec<Write> {
         let Some(outbox) = &self.outbox else { return Vec::new() };
         let left = outbox.iter().filter(|(id, _)| after.is_none_or(|after| **id > after)).take(limit as usize);
@@ -309,7 +310,7 @@ impl Table {
         .collect()
     }
 
-    /// Shortens the outbox.
+    /// Removes settled writes from the outbox.
     pub fn settle(&mut self, settled: &[(SessionId, u64)]) {
         let Some(outbox) = &mut self.outbox else { return };
         for (id, rank) in settled {
@@ -319,7 +320,7 @@ impl Table {
         }
     }
 
-    /// Sessions in the outbox.
+    /// Returns the number of sessions in the outbox.
     pub fn outbox_len(&self) -> u64 {
         self.outbox.as_ref().map_or(0, |outbox| outbox.len() as u64)
     }

@@ -1,4 +1,4 @@
-//! The way from one node to one store, or to its own disk: how long it takes and what goes wrong on it. Knows no record.
+//! The way from one node to one store, or to its own disk, with its latency and faults. Knows no record.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -10,58 +10,58 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::dice::Dice;
 
-/// How long somebody waits for an answer that does not come.
+/// Timeout of a caller whose answer does not come.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How late a request can be done, in milliseconds.
+/// Maximum delay of a late request, in milliseconds.
 pub const LATEST: u64 = 20_000;
 
-/// What can go wrong, in so many of ten thousand requests.
+/// The odds of each fault, per ten thousand requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Odds {
     /// The store fails without having done it: a deadlock, an I/O error.
     pub failed: u32,
-    /// It is done and nobody hears of it: a commit that is unknown.
+    /// It is done but the answer is lost: a commit with an unknown outcome.
     pub unknown: u32,
-    /// It is done, and once more later.
+    /// It is done, and again later.
     pub twice: u32,
-    /// It is given up and done later all the same, behind newer ones.
+    /// It is given up but done later, after newer ones.
     pub late: u32,
 }
 
-/// Whether anything passes.
+/// Which messages pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum State {
-    /// Everything.
+    /// All.
     #[default]
     Open,
-    /// Nothing; it is refused at once.
+    /// None; each is refused at once.
     Refused,
-    /// Nothing any more: a sync failed, and one that succeeds after it would prove nothing.
+    /// None any more: a sync failed, and a later success would prove nothing.
     Failed,
-    /// Nothing, and nobody says so.
+    /// None, without an error.
     Silent,
-    /// Requests do, answers do not.
+    /// Requests, but not answers.
     OneWay,
-    /// Everything, once it is open again.
+    /// All, once it is open again.
     Hanging,
 }
 
-/// Work that is done wherever its node may be by then.
+/// Work that is done even if its node has died.
 pub struct Errand {
-    /// In how long.
+    /// The delay.
     pub after: Duration,
-    /// What.
+    /// The work.
     pub work: Box<dyn FnOnce() + Send>,
 }
 
-/// The way. Clones are the same one.
+/// The way. Clones share it.
 #[derive(Clone)]
 pub struct Way {
     dice: Dice,
     road: Arc<Mutex<Road>>,
     errands: Option<mpsc::UnboundedSender<Errand>>,
-    /// Called with every request, by whoever makes it.
+    /// Called by the caller of every request.
     passes: fn(),
 }
 
@@ -73,18 +73,18 @@ struct Road {
     state: State,
     /// Until when it hangs.
     opens: Option<Instant>,
-    /// Steps until the node dies at one, and whom that is told.
+    /// Steps left until the node dies at one, and the channel to notify.
     trap: Option<(u64, mpsc::UnboundedSender<()>)>,
 }
 
 impl Way {
-    /// A way that takes from `least` to `most`; what is late on it is an errand.
+    /// Returns a way with a latency from `least` to `most`; late requests become errands.
     pub fn new(dice: Dice, latency: (Duration, Duration), odds: Odds, errands: mpsc::UnboundedSender<Errand>) -> Self {
         let road = Road { latency, odds, usual: odds, ..Road::default() };
         Self { dice, road: Arc::new(Mutex::new(road)), errands: Some(errands), passes: || {} }
     }
 
-    /// The same, where `passes` hears of every request from whoever makes it.
+    /// Sets a function that the caller of every request calls.
     pub fn heard_by(self, passes: fn()) -> Self {
         Self { passes, ..self }
     }
@@ -99,36 +99,36 @@ impl Way {
         (road.state, road.opens) = (state, None);
     }
 
-    /// Lets requests wait for so long.
+    /// Lets requests wait for `lasted`.
     pub fn hang(&self, lasted: Duration) {
         let mut road = self.road();
         (road.state, road.opens) = (State::Hanging, Some(Instant::now() + lasted));
     }
 
-    /// Lets more go wrong than usual, or as much as usual again.
+    /// Raises the odds of faults, or resets them.
     pub fn trouble(&self, odds: Option<Odds>) {
         let mut road = self.road();
         road.odds = odds.unwrap_or(road.usual);
     }
 
-    /// The same way for a request that is never done twice, and never late.
+    /// Returns the same way for a request that is never done twice or late.
     pub fn once(&self) -> Self {
         Self { errands: None, ..self.clone() }
     }
 
-    /// Nothing goes wrong by chance from now on.
+    /// Turns random faults off.
     pub fn calm(&self) {
         let mut road = self.road();
         (road.odds, road.usual) = (Odds::default(), Odds::default());
         (road.state, road.trap) = (State::Open, None);
     }
 
-    /// Stops for ever at the step after so many, and tells.
+    /// Stops for ever after `steps` steps, and notifies.
     pub fn set_trap(&self, steps: u64, sprung: mpsc::UnboundedSender<()>) {
         self.road().trap = Some((steps, sprung));
     }
 
-    /// Carries a request there, has it done, and carries the answer back.
+    /// Carries a request to the store, executes it, and carries the answer back.
     pub async fn carry<T, F>(&self, request: F) -> Result<T, StoreError>
     where
         F: Fn() -> Result<T, StoreError> + Send + Clone + 'static,
@@ -142,7 +142,7 @@ impl Way {
             State::Failed => return Err(StoreError::Refused("a sync failed".to_owned())),
             State::Silent => return self.in_vain().await,
             State::OneWay => {
-                // What became of it is not told.
+                // Its result is not reported.
                 request().ok();
                 return self.in_vain().await;
             }
@@ -197,7 +197,7 @@ impl Way {
 
     fn later<T, F: Fn() -> Result<T, StoreError> + Send + 'static>(&self, request: F) {
         let work = Box::new(move || {
-            // Nobody waits for this answer.
+            // No caller waits for this answer.
             request().ok();
         });
         if let Some(errands) = &self.errands {
@@ -206,7 +206,7 @@ impl Way {
         }
     }
 
-    /// A moment at which a node can die.
+    /// Marks a moment at which a node can die.
     async fn step(&self) {
         let sprung = {
             let mut road = self.road();
