@@ -1,4 +1,4 @@
-//! What can only be shown against real neighbours: one binary, so that it links once.
+//! Tests that need real counterparts (servers, stores, browsers' protocols): one binary, so that it links once.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 

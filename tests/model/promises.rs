@@ -78,7 +78,7 @@ pub fn is_settled(lease: &Lease, state: &State) -> bool {
     state.up && state.sessions.iter().enumerate().all(|(nth, session)| rests(session) && is_quiet(lease, state, nth))
 }
 
-/// What was acknowledged is in the journal, or a process will still put it there.
+/// Whether every acknowledged change is in the journal, or a process will still put it there.
 fn acknowledged_is_journaled(_: &Lease, state: &State) -> bool {
     state.sessions.iter().all(|session| session.owed.is_none() || session.life != Life::Gone)
 }

@@ -1,4 +1,5 @@
-//! Secrets of one kind each, used through shared stores to their end, and then looked for wherever anything stands.
+//! Secrets, one of each kind, are used through shared stores to their end, and then searched for wherever data is
+//! stored.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
 
@@ -21,10 +22,10 @@ use crate::{
 const PASSWORD: &str = "canary-password-61fd0a93";
 const IN_FILE: &str = "canary-in-file-a7730c5e";
 const PASSPHRASE: &str = "canary-passphrase-0e9b2d44";
-/// What stands everywhere, to show that a secret would be found.
+/// A text that is stored everywhere, to show that a secret would be found.
 const SHOWN: &str = "canary-shown-5d1f7c02";
 
-/// Everything in Redis, read by the type of each key.
+/// Returns everything in Redis, read by the type of each key.
 fn in_redis(site: &Site) -> String {
     let ask = |command: &str| site.redis.ask(command).unwrap_or_default();
     let keys = ask("KEYS *");
@@ -39,14 +40,14 @@ fn in_redis(site: &Site) -> String {
     all
 }
 
-/// Every row of every table.
+/// Returns every row of every table.
 fn in_mariadb(site: &Site) -> String {
     let tables = site.sql("SELECT table_name FROM information_schema.tables WHERE table_schema = database()");
     let rows = |table: &str| format!("{table}: {}\n", site.sql(&format!("SELECT * FROM `{table}`")));
     tables.lines().map(rows).collect()
 }
 
-/// The bytes of every file below the data directory: database, journal, recordings, known hosts.
+/// Returns the bytes of every file below the data directory: database, journal, recordings, known hosts.
 fn files(gateway: &Gateway) -> Vec<(String, Vec<u8>)> {
     let mut folders = vec![gateway.home.data_dir()];
     let mut all = Vec::new();
@@ -67,7 +68,7 @@ fn holds(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
-/// Logs in by every kind of secret, and types one more where it is not shown. Returns the secret of the cookie.
+/// Logs in with every kind of secret, and types one more while the echo is off. Returns the secret of the cookie.
 fn use_every_secret(gateway: &Gateway, told: &mut Vec<(String, Vec<u8>)>) -> String {
     let login = json!({"token": TOKEN}).to_string();
     let answer = http::request(gateway.addr, "POST", "/api/v1/login", "", Some(&login));

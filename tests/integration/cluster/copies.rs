@@ -1,18 +1,18 @@
-//! Two starts under one name: a copy of a data directory is refused while its original serves, and a start that can prove
-//! that the one before it is over does not wait.
+//! Two starts under one name: a copy of a data directory is refused while its original serves, and a start that can
+//! prove that the previous one is over does not wait.
 
 use std::{fs, process::Command, sync::Arc, time::Instant};
 
 use super::Site;
 use crate::{site, support::gateway::Home};
 
-/// What a start says of itself while it watches a lease.
+/// The log message of a start that watches a lease.
 const WATCHING: &str = "seeing whether another gateway serves under this name";
 
-/// As an operator copies a folder: everything in it, into one that may be there.
+/// Copies a folder as an operator does: everything in it, into one that may exist.
 fn copy(from: &Home, to: &Home) {
     fs::create_dir_all(to.data_dir()).unwrap();
-    // A socket is made anew, not copied over.
+    // A socket is created anew, not copied.
     if let Err(error) = fs::remove_file(to.data_dir().join("control")) {
         assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
     }
@@ -44,7 +44,7 @@ fn a_killed_gateway_starts_again_without_waiting_for_its_own_lease() {
     assert!(!home.logs().contains(WATCHING), "{}", home.logs());
     gateway.becomes(&id, "closed/node_lost");
     drop(gateway);
-    // What a copy never has: the lock file of the start before.
+    // The lock file of the previous start, which a copy never has.
     fs::remove_file(home.data_dir().join("node.lock")).unwrap();
     let _gateway = home.start();
     assert!(home.logs().contains(WATCHING), "without its note nothing is proven");
@@ -54,7 +54,7 @@ fn a_killed_gateway_starts_again_without_waiting_for_its_own_lease() {
 fn a_copied_directory_is_refused_while_its_original_serves() {
     let site = site!();
     let (original, fresh, used) = (home(&site), home(&site), home(&site));
-    // One that served before is copied over: its lock file stays the same file.
+    // A copy onto a folder that served before: its lock file stays the same file.
     used.start().dies();
     let gateway = original.start();
     let (page, id) = gateway.page("playground");
@@ -65,7 +65,7 @@ fn a_copied_directory_is_refused_while_its_original_serves() {
     page.runs("echo unharmed", "unharmed");
     assert!(gateway.says(&id, "active").is_some());
 
-    // And the other way round: the copy serves, and the original, whose start is certainly over, is refused.
+    // The reverse: the copy serves, and the original, whose start is certainly over, is refused.
     gateway.dies();
     let copied = fresh.start();
     let (page, _) = copied.page("playground");

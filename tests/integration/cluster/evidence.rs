@@ -1,4 +1,4 @@
-//! What a gateway tells of sessions that another one serves: why they stand as they do, and events.
+//! A gateway's view of the sessions of another one: the reasons of their status, and events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,7 +34,7 @@ fn another_nodes_session_is_explained_by_its_records_and_by_its_owners_signs_of_
     let (page, id) = two.page("playground");
     page.runs("echo here", "here");
     within(Duration::from_secs(5), "seen", || one.says(&id, "active").is_some());
-    // A gateway that has just begun is in the stores before the other has looked for its lease.
+    // A gateway that has just started is in the stores before the other has read its lease.
     within(Duration::from_secs(5), "its lease is seen", || why(&one, &id)["owner_state"]["renewed_at"].is_string());
     let (there, here) = (why(&two, &id), why(&one, &id));
     assert_eq!(here["history"], there["history"]);

@@ -21,13 +21,14 @@ fn a_node_silent_for_longer_than_it_may_serve_is_fenced_and_ends_what_it_serves(
     within(Duration::from_secs(5), "seen", || one.says(&id, "active").is_some());
     two.signal(Signal::STOP);
     within(Duration::from_secs(2), "lost", || one.says(&id, "lost").is_some());
-    // Until it is certain that its owner gave up, it is only lost: 5 s, a hundredth of that, and 5 s more.
+    // Until it is certain that its owner gave up, the session is only lost: 5 s, a hundredth of that, and 5 s more.
     let took = within(Duration::from_secs(20), "closed", || one.says(&id, "closed/node_lost").is_some());
     println!("closed in its stead after {took:?}");
     assert!(took > Duration::from_secs(7), "{took:?}: sooner than its owner was sure to have ended it");
     let inferred = one.session(&id);
     two.signal(Signal::CONT);
-    // It wakes, finds its right gone, and ends what it served before anything else: what it saw itself counts from then on.
+    // The owner continues, finds that its right has lapsed, and ends its sessions before anything else: its own
+    // observation counts from then on.
     within(Duration::from_secs(5), "observed", || one.says(&id, "closed/fenced").is_some());
     assert_eq!(page.closed()["reason"], "fenced");
     assert!(one.session(&id)["version"].as_u64() > inferred["version"].as_u64().map(|version| version - 1));
@@ -59,12 +60,12 @@ fn a_gateway_to_which_most_others_are_silent_concludes_nothing_until_a_person_do
     });
     let all_lost = |ids: &[String]| ids.iter().all(|id| one.says(id, "lost").is_some());
     within(Duration::from_secs(3), "lost", || all_lost(&ids));
-    // One that is silent alone is fenced after 5 s, a hundredth of that, and 5 s more.
+    // A single silent node is fenced after 5 s, a hundredth of that, and 5 s more.
     eventually_nothing_changes(Duration::from_secs(15), || all_lost(&ids));
     let (status, said) = site.home("tool").run(&["node", "confirm-dead", "gw-2"]);
     assert!(status.success() && said.contains("gw-2 is fenced"), "{said}");
     within(Duration::from_secs(10), "closed", || one.says(&ids[0], "closed/node_lost").is_some());
-    // It says nothing of the others, which are two of the three that are left.
+    // It decides nothing about the others, which are two of the three that are left.
     eventually_nothing_changes(Duration::from_secs(3), || all_lost(&ids[1..]));
     kept.runs("echo kept", "kept");
     assert_eq!(one.session(&own)["status"], "active");
@@ -89,7 +90,7 @@ fn a_person_who_knows_that_a_node_is_gone_has_its_sessions_closed() {
     let (one, two) = (site.gateway("gw-1"), site.gateway("gw-2"));
     let (_page, id) = two.page("playground");
     within(Duration::from_secs(5), "seen", || one.says(&id, "active").is_some());
-    // A home of its own, since what a tool says is told from a gateway's log by its place.
+    // A home of its own, since a tool's output is separated from a gateway's log by its place.
     let tool = site.home("tool");
     let (status, said) = tool.run(&["node", "confirm-dead", "gw-2"]);
     assert!(status.code() == Some(1) && said.contains("gw-2 lives"), "{said}");

@@ -1,14 +1,14 @@
-//! A Redis that forgets everything: whoever asks another node is told of the same sessions within a second.
+//! A Redis that loses everything: a query to any other node returns the same sessions within a second.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use super::within;
 use crate::site;
 
-/// As many as one user may have.
+/// The maximum number of sessions of one user.
 const OPEN: usize = 50;
 
-/// Length of an id, as no other line of Redis' answers.
+/// Length of an id, which no other line of Redis' answers has.
 const ID: usize = 36;
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a gateway shows of the others: their sessions, and that nobody can know of a silent node.
+//! How a gateway shows the others: their sessions, and that the state of a silent node is unknown.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ fn without_redis_the_sessions_of_all_nodes_are_counted() {
         metrics.contains("pulsegate_sessions{status=\"active\"} 2")
             && metrics.contains("pulsegate_store_up{store=\"live\"} 0")
     });
-    // Who else renews a lease is read twice a second.
+    // The leases of other nodes are read twice a second.
     within(Duration::from_secs(2), "counted by node", || {
         let nodes = one.shows("/api/v1/nodes");
         let open = nodes["nodes"].as_array().unwrap().iter().map(|node| node["sessions"].as_u64());
@@ -109,7 +109,7 @@ fn a_node_that_stood_still_is_back_within_a_second_with_all_its_sessions() {
     two.signal(Signal::CONT);
     within(Duration::from_secs(1), "back", || one.says(&id, "active").is_some());
     page.runs("echo still-here", "still-here");
-    // And whoever slept has not taken the others for lost meanwhile.
+    // The suspended node has not taken the others for lost meanwhile.
     assert_eq!(standing(&two, "gw-1"), "serving");
 }
 

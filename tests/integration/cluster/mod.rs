@@ -1,5 +1,5 @@
-//! Several gateways on one MariaDB and one Redis: what each shows of the others' sessions, what it may do about them, and
-//! what it must not.
+//! Several gateways on one MariaDB and one Redis: how each shows the others' sessions, what it may do to them, and what
+//! it must not.
 
 use std::sync::{
     Arc,
@@ -35,7 +35,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// Starts everything, or says what is missing.
+    /// Starts everything; an error if a program is missing.
     pub fn start() -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let (mariadb, redis) = (Mariadb::start(&[])?, Redis::start()?);
@@ -44,7 +44,7 @@ impl Site {
         Ok(Self { mariadb, redis, playground: Playground::start(), database })
     }
 
-    /// A home for one gateway.
+    /// Returns a home for one gateway.
     pub fn home(&self, node: &str) -> Home {
         let records = self.mariadb.url(&self.database);
         Home::with(&self.playground)
@@ -53,7 +53,7 @@ impl Site {
             .set("store.live", &self.redis.url())
     }
 
-    /// A gateway of its own.
+    /// Starts a gateway of its own.
     pub fn gateway(&self, node: &str) -> Gateway {
         Arc::new(self.home(node)).start()
     }

@@ -63,7 +63,7 @@ fn of_two_fresh_gateways_that_each_print_a_link_the_one_used_first_makes_the_adm
     let users = root.asks("GET", "/api/v1/users", None).json();
     assert_eq!(users["items"].as_array().unwrap().len(), 1, "{users}");
 
-    // Whoever comes later, with more than ten tries a minute, is told why and is not shut out.
+    // A user who comes later, with more than ten tries a minute, gets the reason and is not locked out.
     for _ in 0..12 {
         for body in [json!({"secret": secrets[loser]}), wish(&secrets[loser], "eve")] {
             let answer = sets_up(&gateways[loser], &body);

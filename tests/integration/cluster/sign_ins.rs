@@ -1,4 +1,4 @@
-//! Sign-ins that hold on every gateway of the same records, and what ends them there.
+//! Sign-ins that are valid on every gateway of the same records, and how they end there.
 
 use std::{
     sync::Arc,
@@ -21,10 +21,10 @@ use crate::{
     },
 };
 
-/// What was ended elsewhere is over here after this long.
+/// Time after which a sign-in that ended elsewhere is over here.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
-/// A balancer asks a gateway again that was away for a moment.
+/// A balancer retries a gateway that was unreachable for a moment.
 const BACK_WITHIN: Duration = Duration::from_secs(30);
 
 fn two(site: &Site) -> [Gateway; 2] {
@@ -32,7 +32,7 @@ fn two(site: &Site) -> [Gateway; 2] {
     ["gw-1", "gw-2"].map(|node| Gateway::start(site.home(node).env("PULSEGATE_SEAL_KEY", &key)))
 }
 
-/// The same browser, led to another gateway.
+/// Returns the same browser, directed to another gateway.
 fn at<'g>(gateway: &'g Gateway, person: &Person<'_>) -> Person<'g> {
     let cookie = person.headers.lines().next().unwrap();
     Person { gateway, headers: format!("{cookie}\r\nOrigin: http://{}\r\n", gateway.addr) }
@@ -66,7 +66,7 @@ fn who_signed_in_on_one_gateway_is_signed_in_on_all_and_signs_out_of_all() {
     let [one, two] = two(&site);
     add(&one, "ada", "user", &["playground"]);
     let here = Person::signs_in(&one, "ada", PASSWORD).unwrap();
-    // At once, though the other has not heard of ada yet.
+    // At once, although the other gateway has not been notified of ada yet.
     let there = at(&two, &here);
     assert_eq!(me(&there), 200);
     let known = devices(&there);
@@ -81,7 +81,7 @@ fn who_signed_in_on_one_gateway_is_signed_in_on_all_and_signs_out_of_all() {
     assert_eq!((me(&here), me(&there)), (401, 401));
     others.runs("echo still-here", "still-here");
     assert_eq!(devices(&other).len(), 1);
-    // What is in the records signs nobody in.
+    // The contents of the records sign nobody in.
     for digest in site.sql("SELECT digest FROM sign_ins").lines() {
         let headers = format!("Cookie: pulsegate={digest}\r\nOrigin: http://{}\r\n", one.addr);
         assert_eq!(me(&Person { gateway: &one, headers }), 401);
@@ -105,7 +105,7 @@ fn a_new_password_and_signing_out_everywhere_hold_on_every_gateway() {
     assert_eq!((me(&here), me(&there), me(&other)), (200, 200, 401));
     page.runs("echo still-here", "still-here");
 
-    // In the same browser once more, by the other gateway.
+    // Once more in the same browser, through the other gateway.
     let change = json!({"current": "another horse battery", "new": "a third horse battery"});
     assert_eq!(here.asks("POST", "/api/v1/me/password", Some(&change)).status, 204);
     within(GONE_WITHIN, "the other gateway to know the password", || {
@@ -136,7 +136,7 @@ fn who_is_disabled_on_one_gateway_has_to_sign_in_anew_on_every_one() {
     assert_eq!(disable(false), 200);
     assert_eq!((me(&here), me(&there)), (401, 401));
 
-    // With a token ends what was traded for it.
+    // Revoking a token also ends the sign-in that was traded for it.
     let maker = Person::signs_in(&one, "ada", PASSWORD).unwrap();
     let made = maker.asks("POST", "/api/v1/tokens", Some(&json!({"name": "all"}))).json();
     let traded = Person::signs_in_with(&one, &json!({"token": made["token"]})).unwrap();
@@ -210,7 +210,7 @@ fn a_browser_that_left_one_gateway_for_the_provider_comes_back_to_another() {
     let site = site!();
     let provider = Provider::start();
     provider.knows("sub-1", "Ada", &["all"]);
-    // Neither has a key of the other's.
+    // Neither gateway has a key of the other.
     let [one, two] = ["gw-1", "gw-2"].map(|node| {
         Gateway::start(with(site.home(node), &provider.issuer).set("server.public_url", "https://gw.example"))
     });

@@ -1,4 +1,4 @@
-//! What the sweep mends: whatever a store has lost or invented, while nobody's session is touched.
+//! The repairs of a sweep: what a store has lost or invented, without effect on live sessions.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ fn a_row_that_stands_open_without_an_actor_is_closed() {
     within(Duration::from_secs(5), "told", || {
         site.sql(&format!("SELECT status FROM session_records WHERE session_id = '{id}'")).trim() == "closed"
     });
-    // The records were set back to before the end, as by a restored copy.
+    // The records were reset to before the end, as by a restored copy.
     site.sql(&format!(
         "UPDATE session_records SET status = 'active', end_reason = NULL, end_time = NULL, detected_at = NULL, rank_key = 2 \
          WHERE session_id = '{id}'"

@@ -1,4 +1,4 @@
-//! Targets of the records, where gateways share these.
+//! Targets of the records, where gateways share them.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,7 @@ fn a_target_is_on_every_gateway_within_a_second_and_so_is_its_end() {
     within(Duration::from_secs(1), "seen", || knows(&two, "web-1") && knows(&odd, "web-1"));
     let (page, id) = two.page("web-1");
 
-    // It lacks the key, and says which.
+    // It lacks the key, and names it.
     let refused = odd.asks("POST", "/api/v1/sessions", Some(&json!({"target": "web-1"})));
     assert_eq!(refused.status, 503, "{}", refused.text());
     assert!(refused.detail().contains("which this gateway does not have"), "{}", refused.text());

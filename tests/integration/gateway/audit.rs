@@ -1,4 +1,4 @@
-//! Who did what, as the log tells it after the gateway ran, stopped or died.
+//! The audit log after the gateway ran, stopped or died: who did what.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ use crate::support::{
     playground::Playground,
 };
 
-/// The log as `pulsegate audit export` writes it.
+/// Returns the log as `pulsegate audit export` writes it.
 fn exported(home: &Home) -> Vec<Value> {
     let (status, text) = home.run(&["audit", "export"]);
     assert!(status.success(), "{text}");
@@ -56,7 +56,7 @@ fn a_life_of_a_gateway_stands_in_its_log_and_the_log_is_whole() {
 
     let all = exported(&home);
     let actions: Vec<&str> = all.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
-    // A sign-in may stand among them.
+    // A sign-in may be among them.
     let actions: Vec<&str> = actions.into_iter().filter(|action| !action.starts_with("sign_")).collect();
     assert_eq!(
         actions,
@@ -83,7 +83,7 @@ fn a_killed_gateway_leaves_a_whole_log_with_every_act_that_was_answered() {
                 let asked = std::panic::catch_unwind(|| {
                     http::request(addr, "POST", "/api/v1/stores/sweep", &headers, Some("{\"dry_run\":true}")).status
                 });
-                // What was cut off by the kill was not answered.
+                // A request that the kill cut off was not answered.
                 match asked {
                     Ok(200) => done.fetch_add(1, Ordering::Relaxed),
                     Ok(_) | Err(_) => break,

@@ -1,4 +1,4 @@
-//! A backup holds what sessions showed, also of those that are being recorded, and gives it back as it was.
+//! A backup holds the output of sessions, also of those being recorded, and restores it unchanged.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::support::{
     playground::Playground,
 };
 
-/// The files of the recordings below a folder.
+/// Returns the recordings' files below a folder.
 fn casts(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten() {
@@ -27,7 +27,7 @@ fn casts(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Runs a tool that is to do well, and returns what it said.
+/// Runs a tool that must succeed; returns its output.
 #[track_caller]
 fn well(home: &Home, args: &[&str]) -> String {
     let (status, said) = home.run(args);
@@ -35,7 +35,7 @@ fn well(home: &Home, args: &[&str]) -> String {
     said
 }
 
-/// Runs a tool that is to refuse, and returns why.
+/// Runs a tool that must refuse; returns the reason.
 #[track_caller]
 fn refuses(home: &Home, args: &[&str]) -> String {
     let (status, said) = home.run(args);
@@ -47,7 +47,7 @@ fn recording(gateway: &Gateway, id: &str) -> String {
     gateway.asks("GET", &format!("/api/v1/sessions/{id}/recording"), None).text()
 }
 
-/// A session that said `word` and ended, and one that says something all the time.
+/// Starts a session that printed `word` and ended, and one that prints all the time.
 fn busy(gateway: &Gateway, word: &str) -> (String, Browser, String) {
     let (page, over) = gateway.page("playground");
     page.runs(&format!("echo {word}"), word);

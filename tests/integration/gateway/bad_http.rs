@@ -1,5 +1,5 @@
-//! Whatever is sent instead of HTTP, or as HTTP that two readers could understand differently, is refused once and the
-//! connection ends; and nothing that a caller chose stands raw in a log or an answer.
+//! Input other than HTTP, or HTTP that two readers could understand differently, is refused once and the connection
+//! ends; and no text chosen by a caller appears unescaped in a log or an answer.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -17,11 +17,11 @@ use crate::support::{
     terminal::PATIENCE,
 };
 
-/// Sends bytes as they are; returns every status that came and whether the connection ended.
+/// Sends raw bytes; returns every status received and whether the connection ended.
 fn sends(addr: SocketAddr, bytes: &[u8]) -> (Vec<u16>, bool) {
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-    // Who is refused early is not read to the end.
+    // A request that is refused early is not read to the end.
     stream.write_all(bytes).ok();
     let mut heard = Vec::new();
     let ended = match stream.read_to_end(&mut heard) {
@@ -57,7 +57,7 @@ fn smuggled(addr: SocketAddr) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What is no request, or too much of one.
+/// Invalid or oversized requests.
 fn malformed(addr: SocketAddr) -> Vec<(&'static str, Vec<u8>, &'static [u16])> {
     let get = |path: &str, fields: &str| format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\n{fields}\r\n").into_bytes();
     let many: String = (0..97).map(|nth| format!("X-{nth}: a\r\n")).collect();
@@ -154,7 +154,7 @@ fn a_head_that_takes_its_time_is_not_waited_for() {
     second.write_all(format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", gateway.addr).as_bytes()).unwrap();
     http::read_head(&mut second);
     second.read_exact(&mut [0; 18]).unwrap();
-    // The next head has begun, which ends what actix itself would wait for.
+    // The next head has begun, which ends the wait that actix itself would apply.
     second.write_all(b"GET /healthz HT").unwrap();
     let begun = Instant::now();
     for mut stream in [first, second] {
@@ -186,7 +186,7 @@ fn compression_of_frames_is_declined() {
     assert!(answer.starts_with("http/1.1 101 ") && !answer.contains("sec-websocket-extensions"), "{answer}");
 }
 
-/// Control characters, escapes, turned text, a formula, a template, markup.
+/// Control characters, escapes, reversed text, a formula, a template, markup.
 const HOSTILE: &str = "a\r\nb\x1b[2J\0\u{202e}\u{9b}{{7*7}}=cmd()<img onerror=x>";
 
 fn is_tame(text: &str) -> bool {
@@ -207,7 +207,7 @@ fn what_a_caller_names_stands_raw_in_no_answer_and_no_log() {
             json!({"target": "playground", name: 1}),
         ] {
             let answer = gateway.asks("POST", "/api/v1/sessions", Some(&body));
-            // Odd as a host, and a fine name of a terminal or a user.
+            // Invalid as a host, but valid as the name of a terminal or a user.
             let number = name == "2130706433" && body["host"] != name && answer.status == 201;
             assert!(number || matches!(answer.status, 400 | 404), "{body:.80}: {} {}", answer.status, answer.text());
             assert!(is_tame(&answer.text()) && answer.body.len() < 3_000, "{}", answer.text());

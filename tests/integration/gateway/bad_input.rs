@@ -1,4 +1,4 @@
-//! Whatever a page sends, it gets the right answer, the gateway does not panic, and nobody else notices.
+//! Whatever a page sends, it gets the right answer, the gateway does not panic, and no other session is affected.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ fn text(frame: &str) -> Vec<u8> {
     frames::frame(TEXT, frame.as_bytes())
 }
 
-/// What a page sends before it has attached.
+/// Messages of a page before it has attached.
 fn first_frames() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("bytes before attach", frame(BINARY, b"x")),
@@ -37,7 +37,7 @@ fn first_frames() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What a page sends after it has attached.
+/// Messages of a page after it has attached.
 fn later_frames() -> Vec<(&'static str, Vec<u8>)> {
     let deep = format!(r#"{{"type":"answer","id":1,"values":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
     vec![
@@ -67,7 +67,7 @@ fn later_frames() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// What is too large.
+/// Oversized messages.
 fn large_frames() -> Vec<(&'static str, Vec<u8>)> {
     let over = vec![b' '; 64 * 1024 + 1];
     let endless = vec![0x82, 0xff, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4];
@@ -174,7 +174,7 @@ fn a_million_frames_of_one_byte_come_back_in_order() {
     page.types("raw\r");
     page.sees("raw\r\n");
     let before = page.heard().output.len();
-    // Any bytes but Ctrl-], which ends it.
+    // Any bytes except Ctrl-], which ends it.
     let typed: Vec<u8> = (0..1_000_000_u32).map(|nth| (nth.wrapping_mul(2_654_435_761) >> 24) as u8 | 0x20).collect();
     for piece in typed.chunks(50_000) {
         page.sends(&piece.iter().flat_map(|byte| frame(BINARY, &[*byte])).collect::<Vec<_>>());

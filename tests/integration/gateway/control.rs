@@ -1,4 +1,5 @@
-//! Who types: asked for, granted, taken by policy, taken back; and every byte where it belongs.
+//! Control of a session's input: requested, granted, taken by policy, taken back; and every byte of input where it
+//! belongs.
 
 use std::{fs, path::PathBuf};
 
@@ -18,7 +19,7 @@ use crate::{
     },
 };
 
-/// How control goes back to the owner.
+/// The return of control to the owner.
 mod returning;
 
 fn owners(client: &str) -> Attach {
@@ -29,7 +30,7 @@ fn guests(client: &str) -> Attach {
     Attach { mode: "observe", cols: 100, rows: 30, ..owners(client) }
 }
 
-/// Ada's shell, in which whatever is typed goes into a file, and otto who looks on.
+/// Ada's shell, which writes its input to a file, and otto who observes.
 struct Scene<'g> {
     gateway: &'g Gateway,
     ada: Person<'g>,
@@ -57,7 +58,7 @@ impl<'g> Scene<'g> {
         let owner = ada.socket(&id);
         owner.attach(&owners("hers"));
         gateway.becomes(&id, "active");
-        // What is typed is on the screen before cat reads it, unless the echo is off.
+        // Input is on the screen before cat reads it, unless the echo is off.
         owner.types(format!("stty -echo; echo go-; cat > {}\r", file.display()));
         owner.sees("go-\r\n");
         eventually(PATIENCE, || file.exists().then_some(()));
@@ -67,7 +68,7 @@ impl<'g> Scene<'g> {
         Self { gateway, ada, otto, owner, guest, id, file, _folder: folder }
     }
 
-    /// Otto asks, ada lets him: what he hears then.
+    /// Otto requests control and ada grants it; returns the message that otto receives.
     fn grants(&self) -> Value {
         self.guest.says(json!({"type": "request_control"}));
         assert_eq!(self.guest.hears("control_answer")["outcome"], "waiting");
@@ -75,7 +76,7 @@ impl<'g> Scene<'g> {
         types_from_here(&self.guest)
     }
 
-    /// The one request that ada hears of.
+    /// Returns the number of the only request that ada receives.
     fn asked(&self) -> u64 {
         let asked = self.owner.hears("control_requests");
         assert_eq!((asked["items"].as_array().unwrap().len(), &asked["items"][0]["name"]), (1, &json!("otto")));
@@ -86,7 +87,7 @@ impl<'g> Scene<'g> {
         fs::read_to_string(&self.file).unwrap()
     }
 
-    /// Ends cat by the owner's hand and compares what it wrote.
+    /// Ends cat by the owner's input and compares what it wrote.
     #[track_caller]
     fn wrote(&self, page: &Browser, expected: &str) {
         page.types("\x04");
@@ -94,7 +95,7 @@ impl<'g> Scene<'g> {
         assert!(self.typed() == expected, "{:?} is not {:?}", self.typed(), expected);
     }
 
-    /// Who types in the owner's stead, by the evidence, by the session and by the list, which agree.
+    /// Returns who types in the owner's place, by the evidence, the session and the list, which agree.
     fn controlled_by(&self) -> Value {
         let now = self.gateway.shows(&format!("/api/v1/sessions/{}/why", self.id))["controlled_by"].clone();
         eventually(PATIENCE, || {
@@ -110,12 +111,12 @@ impl<'g> Scene<'g> {
     }
 }
 
-/// Waits until a session's history holds these words.
+/// Waits until a session's history contains these words.
 fn is_noted(gateway: &Gateway, id: &str, words: &str) {
     eventually(PATIENCE, || gateway.history(id).iter().any(|detail| detail.contains(words)).then_some(()));
 }
 
-/// Waits until control came to this page, and says that it types.
+/// Waits until control came to this page and lets it type; returns the message.
 #[track_caller]
 fn types_from_here(page: &Browser) -> Value {
     let control = page.hears("control");
@@ -124,7 +125,7 @@ fn types_from_here(page: &Browser) -> Value {
     control
 }
 
-/// Waits until control left this page; how far its typing was taken.
+/// Waits until control left this page; returns up to which offset its input was taken.
 #[track_caller]
 fn types_no_more(page: &Browser) -> usize {
     let control = page.hears("control");
@@ -139,7 +140,7 @@ fn is_taken(page: &Browser, offset: usize) {
     });
 }
 
-/// So many lines that cat takes one by one.
+/// Returns `count` lines that cat takes one by one.
 fn lines(what: &str, count: usize) -> String {
     (1..=count).map(|nth| format!("{what}-{nth:06}\n")).collect()
 }
@@ -169,7 +170,7 @@ fn whom_the_owner_lets_types_until_they_take_it_back_and_every_byte_is_where_it_
     assert_eq!(owner.hears("control_requests")["items"], json!([]));
     assert_eq!(scene.controlled_by(), "otto");
 
-    // Neither what the guest sent before they took their turn, nor what the owner types on, arrives.
+    // Neither what the guest sent before their turn, nor what the owner types afterwards, arrives.
     guest.types("of-an-earlier-turn\n");
     owner.types("never\n");
     owner.hears("input_refused");
@@ -185,11 +186,11 @@ fn whom_the_owner_lets_types_until_they_take_it_back_and_every_byte_is_where_it_
     guest.types(&first);
     is_taken(guest, begun + first.len());
 
-    // Taken back in the middle of a flood: what the guest is told is to the byte what the shell got.
+    // Taken back in the middle of a flood: the offset reported to the guest is exactly what the shell got.
     let flood = lines("flood", 1_000_000);
     let mut sent = 0;
     loop {
-        // As a page does, no more than 64 KiB ahead of what it was told is taken.
+        // As a page does, at most 64 KiB ahead of the acknowledged offset.
         let goes_on = guest.wait(PATIENCE, "word of what is taken, or of control", |heard| {
             let told = |kind: &str| heard.frames.iter().rev().find(|frame| frame["type"] == kind);
             let taken = told("input_ack").and_then(|frame| frame["input_offset"].as_u64()).unwrap_or_default();
@@ -202,7 +203,7 @@ fn whom_the_owner_lets_types_until_they_take_it_back_and_every_byte_is_where_it_
         if sent == 500_000 {
             owner.says(json!({"type": "take_control"}));
         }
-        // The last piece is of a page that has not read it yet.
+        // The last piece comes from a page that has not read the message yet.
         if !goes_on {
             break;
         }
@@ -229,7 +230,7 @@ fn whom_the_owner_lets_types_until_they_take_it_back_and_every_byte_is_where_it_
     assert_eq!(sizes, 0, "an onlooker's size counts for nothing");
 }
 
-/// Waits until more than `offset` bytes are taken.
+/// Waits until more than `offset` bytes are acknowledged.
 #[track_caller]
 fn is_taken_at_all(page: &Browser, offset: usize) {
     page.wait(PATIENCE, &format!("more than {offset} bytes taken"), |heard| {
@@ -247,7 +248,7 @@ fn a_guest_whose_socket_was_cut_goes_on_to_the_byte_and_so_does_the_owner() {
     let all = lines("guest", 30_000);
     let mut sent = 0;
     for cut in 1..=3 {
-        // The page sends ahead of what is taken, is cut, and sends the rest again.
+        // The page sends ahead of the acknowledgements, is cut off, and sends the rest again.
         let end = (sent + 64 * 1024).min(all.len());
         scene.guest.types(&all[sent..end]);
         is_taken_at_all(&scene.guest, begun + sent);
@@ -264,7 +265,7 @@ fn a_guest_whose_socket_was_cut_goes_on_to_the_byte_and_so_does_the_owner() {
     scene.guest.types(&all[sent..sent + 14 * 10]);
     let end = sent + 14 * 10;
     is_taken(&scene.guest, begun + end);
-    // The owner is cut off meanwhile, and hears where things stand.
+    // The owner is cut off meanwhile, and receives the current state.
     scene.owner.drops();
     gateway.becomes(&scene.id, "detached");
     let owner = scene.ada.socket(&scene.id);
@@ -310,7 +311,7 @@ fn who_is_refused_does_not_type_and_a_flood_of_wishes_is_bounded() {
     guest.says(json!({"type": "request_control"}));
     let refused = guest.hears("control_answer");
     assert!(refused["message"].as_str().unwrap().contains("Ask again in"), "{refused}");
-    // The gateway takes a word or two of it no more.
+    // The gateway rejects a message or two of it.
     for _ in 0..1_000 {
         guest.says(json!({"type": "request_control"}));
     }

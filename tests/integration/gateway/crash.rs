@@ -1,4 +1,4 @@
-//! What is told after the gateway died, and how it says goodbye when it may.
+//! Records and messages after the gateway died, and its close messages when it stops gracefully.
 
 use std::{
     collections::BTreeMap,
@@ -97,18 +97,18 @@ fn an_acknowledged_session_survives_a_kill_at_once() {
     }
 }
 
-/// However the system is set up, a dump would hold the secrets of everybody.
+/// However the system is configured, a core dump would hold everybody's secrets.
 #[test]
 fn a_gateway_that_crashes_leaves_no_core_dump() {
     let playground = Playground::start();
     let mut home = Home::with(&playground);
-    // As where an operator lets everything dump.
+    // As on a system where an operator enables core dumps for everything.
     home.within = ["sh", "-c", r#"ulimit -c unlimited; exec "$0" "$@""#].map(str::to_owned).to_vec();
     let gateway = Gateway::start(home);
     gateway.page("playground").0.runs("echo warm", "warm");
     let limits = fs::read_to_string(format!("/proc/{}/limits", gateway.process())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    // Zero where the system lets nobody dump anyway.
+    // Zero on a system that disables core dumps anyway.
     assert!(core.split_whitespace().skip(4).take(2).all(|limit| ["0", "1"].contains(&limit)), "{core}");
     gateway.signal(Signal::ABORT);
     let status = gateway.ended();

@@ -1,5 +1,5 @@
-//! Two hundred sessions whose connections break at random bytes, over real sockets: at both ends arrives what one connection
-//! that never broke brings.
+//! Two hundred sessions whose connections break at random bytes, over real sockets: both ends receive what one unbroken
+//! connection would have brought.
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -18,22 +18,22 @@ use crate::support::{
     terminal::PATIENCE,
 };
 
-/// Schedules, each of a session of its own.
+/// Number of schedules, each with a session of its own.
 const SCHEDULES: u64 = 200;
 
-/// Breaks of one schedule at most: then a line holds.
+/// Maximum number of breaks in a schedule; afterwards the line holds.
 const BREAKS: usize = 6;
 
-/// Sessions at a time.
+/// Concurrent sessions.
 const TOGETHER: usize = 4;
 
-/// Output of one schedule: less than the gateway keeps, so that nothing may be missing.
+/// Bytes of output per schedule: less than the gateway keeps, so that nothing may be missing.
 const OUTPUT: usize = 100_000;
 
-/// What is pasted in one schedule.
+/// Bytes pasted per schedule.
 const PASTE: usize = 50_000;
 
-/// A stream of numbers (splitmix64).
+/// A stream of random numbers (splitmix64).
 struct Dice(u64);
 
 impl Dice {
@@ -51,7 +51,7 @@ impl Dice {
             1 => (millis(1_500, self), Duration::ZERO),
             _ => (Duration::ZERO, millis(100, self)),
         };
-        // Some break before the first frame is through.
+        // Some break before the first frame is complete.
         let most = [60, 2_000, 40_000][self.roll(3)];
         Break { up: self.roll(most) + 1, down: self.roll(most * 2) + 1, gateway_after, page_after }
     }
@@ -64,9 +64,9 @@ struct Page<'a> {
     dice: Dice,
     /// All output, from the session's start on.
     received: Vec<u8>,
-    /// All that was typed.
+    /// All input.
     typed: Vec<u8>,
-    /// How much of it was sent at least once.
+    /// Bytes of input that were sent at least once.
     sent: usize,
     breaks: usize,
     resent: usize,
@@ -82,7 +82,7 @@ impl Page<'_> {
         Browser::new(socket)
     }
 
-    /// Types, and goes on through however many breaks until the output ends with `end`.
+    /// Types, and continues through every break until the output ends with `end`.
     fn until(&mut self, typed: &[u8], end: &str) {
         let before = self.received.len();
         self.typed.extend_from_slice(typed);
@@ -122,8 +122,8 @@ impl Page<'_> {
     }
 }
 
-/// One session from its first byte to its end: a lot of output, then a lot of typing. Returns all output and what was sent
-/// again.
+/// Plays one session from its first byte to its end: a lot of output, then a lot of input. Returns all output, and how
+/// many bytes were sent again.
 fn schedule(gateway: &Gateway, seed: u64, breaks: usize) -> (Vec<u8>, usize) {
     let id = gateway.opens("playground");
     let (received, typed) = (Vec::new(), Vec::new());
@@ -138,7 +138,7 @@ fn schedule(gateway: &Gateway, seed: u64, breaks: usize) -> (Vec<u8>, usize) {
     (page.received, page.resent)
 }
 
-/// Any bytes but Ctrl-D and Ctrl-C, which end it.
+/// Returns any bytes except Ctrl-D and Ctrl-C, which end it.
 fn paste() -> Vec<u8> {
     (0..PASTE as u32).map(|nth| (nth.wrapping_mul(2_654_435_761) >> 24) as u8 | 0x20).collect()
 }

@@ -1,5 +1,5 @@
-//! A disk that fails: one that is full, really (a small file system of its own), and one that cannot sync, by a tracer that
-//! answers in the kernel's stead. Both need a system that allows it.
+//! Disk failures: a disk that is really full (a small file system of its own), and one that cannot sync, by a tracer
+//! that answers in the kernel's place. Both need a system that allows it.
 
 use std::{
     fs::{self, OpenOptions},
@@ -46,7 +46,7 @@ fn a_full_disk_refuses_opens_and_still_keeps_closes() {
     let pages: Vec<_> = (0..3).map(|_| gateway.page("playground")).collect();
     assert!(reserve.exists());
     disk.fill();
-    // What fits into pages that the log has already is still taken.
+    // Data that fits into existing pages of the log is still accepted.
     eventually(PATIENCE, || (asked_to_open(&gateway) == 503).then_some(()));
     eventually(PATIENCE, || (reasons(&gateway) == json!(["disk full"])).then_some(()));
     assert!(!reserve.exists());
@@ -58,7 +58,7 @@ fn a_full_disk_refuses_opens_and_still_keeps_closes() {
     }
     assert_eq!(asked_to_open(&gateway), 503, "what is left is for closes");
 
-    // They are durable, and a start on the full disk serves, as far as it goes.
+    // They are durable, and a start on the full disk serves as far as possible.
     gateway.dies();
     let gateway = home.start();
     for (_, id) in &pages {
@@ -83,7 +83,7 @@ fn a_full_disk_refuses_opens_and_still_keeps_closes() {
     assert_eq!(page.closed()["reason"], "terminated");
 }
 
-/// Bytes that are missing in recordings.
+/// Returns the bytes missing from recordings.
 fn lost(gateway: &Gateway) -> u64 {
     let metrics = gateway.asks("GET", "/metrics", None).text();
     let lost = metrics.lines().find_map(|line| line.strip_prefix("pulsegate_recording_lost_bytes_total "));
@@ -104,7 +104,7 @@ fn a_disk_that_fills_under_recordings_ends_who_must_be_recorded_and_nobody_else(
     let (free, id_of_free) = gateway.page("free");
     let (page, id) = gateway.page("playground");
     disk.fill();
-    // More than fits into the pages that its recording has already.
+    // More than fits into the existing pages of its recording.
     page.types("flood 64KiB\r");
     let closed = page.closed();
     assert_eq!(closed["reason"], "overloaded");
@@ -142,13 +142,13 @@ fn after_a_failed_sync_nothing_is_admitted_until_the_next_start() {
     let Some(tracer) = Tracer::fails_syncs(gateway.process()) else { return skipped("no strace, or it may not trace") };
     assert_eq!(asked_to_open(&gateway), 503);
     tracer.lets_go();
-    // The disk syncs again, and proves nothing by that. Retries and renewals of the lease have come by meanwhile.
+    // The disk syncs again, which proves nothing. Retries and renewals of the lease have happened meanwhile.
     eventually_nothing_changes(Duration::from_secs(3), || asked_to_open(&gateway) == 503);
     assert_eq!(reasons(&gateway), json!(["records unavailable"]));
     let stores = gateway.shows("/api/v1/stores");
     assert!(stores.to_string().contains("failed to sync"), "{stores:#}");
     page.runs("echo still-here", "still-here");
-    // What ends now is not said to be stored.
+    // A session that ends now is not reported as stored.
     gateway.asks("DELETE", &format!("/api/v1/sessions/{id}"), None);
     eventually_nothing_changes(Duration::from_secs(1), || gateway.says(&id, "active").is_some());
     gateway.dies();
@@ -177,7 +177,7 @@ impl SmallDisk {
         self.path().join("filler")
     }
 
-    /// Leaves not one page.
+    /// Fills it to the last page.
     fn fill(&self) {
         let mut filler = OpenOptions::new().append(true).create(true).open(self.filler()).unwrap();
         let mut piece = 1024 * 1024;
@@ -196,13 +196,13 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Lazily: the gateway may still be on its way out.
+        // Lazily: the gateway may still be exiting.
         let unmounted = Command::new("umount").arg("--lazy").arg(self.path()).status();
         assert!(std::thread::panicking() || unmounted.is_ok_and(|status| status.success()));
     }
 }
 
-/// Answers a process's syncs with an error.
+/// A tracer that fails a process's syncs with an error.
 struct Tracer(Child);
 
 impl Tracer {

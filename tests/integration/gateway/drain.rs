@@ -1,4 +1,4 @@
-//! How a gateway stops: at once by a signal, or gently, once its sessions have ended.
+//! The stop of a gateway: at once by a signal, or gracefully, once its sessions have ended.
 
 use std::{
     io::{Read, Write},
@@ -18,10 +18,10 @@ use crate::support::{
     playground::Playground,
 };
 
-/// What nothing that stops may take longer than.
+/// Upper limit of an ordinary stop.
 const SOON: Duration = Duration::from_secs(5);
 
-/// What nothing that hangs makes a stop take longer than, and a second of a busy machine.
+/// Upper limit of a stop while something hangs, including a second for a busy machine.
 const STOPPED_WITHIN: Duration = Duration::from_secs(15 + 1);
 
 fn is_draining(gateway: &Gateway) {
@@ -88,7 +88,7 @@ fn a_gentle_drain_lets_a_shell_end_by_itself() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     assert!(refused.json()["detail"].as_str().unwrap().contains("opens no more sessions"), "{}", refused.text());
 
-    // Who comes back finds the shell, and is told as well.
+    // A user who comes back finds the shell, and receives the notice as well.
     page.runs("echo still-here", "still-here");
     drop(page);
     let (page, _) = gateway.attaches(&id, &Attach::default());

@@ -1,4 +1,4 @@
-//! Event streams that are cut and taken up again: what is missing is never silent, and what goes on is never another's.
+//! Event streams that are cut and resumed: a gap is always reported, and a resumed stream never continues another one.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::support::{
     playground::Playground,
 };
 
-/// Hears the gap and the snapshot behind it, and returns the ids of the sessions in that.
+/// Receives the gap and the snapshot after it; returns the ids of its sessions.
 #[track_caller]
 fn gap_and_snapshot(events: &mut Events) -> Vec<String> {
     let before = events.last_id.clone();
@@ -45,7 +45,7 @@ fn a_reader_who_comes_back_hears_exactly_what_it_missed() {
     assert_eq!(events.place(), heard);
     let told = events.next();
     assert_eq!(told.data["session"]["status"], "closed", "{told:?}");
-    // One who heard of nothing yet had a place all the same.
+    // A reader without any event has a position all the same.
     let mut events = Events::of(&gateway, Some(&begin));
     events.until(&id, "connecting");
     events.until(&id, "closed");
@@ -64,7 +64,8 @@ fn a_reader_of_before_a_restart_is_told_of_the_gap_and_of_what_is_open() {
     gateway.dies();
 
     let gateway = home.start();
-    // The next process has counted further than the one before it when the reader comes: a number alone would go on wrongly.
+    // The next process has counted further than the one before it when the reader comes: a number alone would continue
+    // wrongly.
     let kept: Vec<_> = (0..3).map(|_| gateway.page("playground")).collect();
     let (page, over) = gateway.page("playground");
     page.types("exit\r");
@@ -75,14 +76,14 @@ fn a_reader_of_before_a_restart_is_told_of_the_gap_and_of_what_is_open() {
     let mut expected: Vec<_> = kept.iter().map(|(_, id)| id.clone()).collect();
     expected.sort();
     assert_eq!(open, expected, "{old} and {over} are closed");
-    // It goes on from there, without a second gap.
+    // It continues from there, without a second gap.
     let place = events.last_id.clone().unwrap();
     let (_page, new) = gateway.page("playground");
     events.until(&new, "active");
     events = Events::of(&gateway, Some(&place));
     assert_eq!(events.place(), place);
     events.until(&new, "active");
-    // A number that nobody gave is of another process too; what is none is refused.
+    // A number that was never issued belongs to another process too; an invalid one is refused.
     let mut events = Events::of(&gateway, Some("3"));
     assert_eq!(gap_and_snapshot(&mut events).len(), 4);
     let answer = gateway.asks_with("GET", "/api/v1/events", "Last-Event-ID: yesterday\r\n", None);

@@ -1,4 +1,4 @@
-//! What a stranger, a newcomer and a program meet: doors, links, sessions over HTTP, listings.
+//! First contact of a stranger, a new user and a program: sign-in, links, sessions over HTTP, listings.
 
 use std::collections::HashSet;
 
@@ -86,7 +86,7 @@ fn the_demo_listens_where_it_is_told_and_by_the_same_rule() {
     let (status, told) = Home::new().run(&["demo", "--listen", "0.0.0.0:0"]);
     assert_eq!(status.code(), Some(1));
     assert!(told.contains("--listen 0.0.0.0:0 listens beyond loopback") && told.contains("server.insecure"), "{told}");
-    // An address that is nobody's (RFC 5737).
+    // An unassigned address (RFC 5737).
     let home = Home::new().set("server.listen", "192.0.2.1:0").set("server.insecure", "true");
     let (status, told) = home.run(&["demo"]);
     assert_eq!(status.code(), Some(1));

@@ -1,4 +1,4 @@
-//! Targets behind jump hosts, the gateway's own keys, and targets tried out: from the page to real sshds and back.
+//! Targets behind jump hosts, the gateway's own keys, and trials of targets: from the page to real sshds and back.
 
 use std::{
     fs,
@@ -40,7 +40,7 @@ fn a_shell_opens_over_two_jump_hosts_with_the_gateways_own_key_and_certificates(
         .target("db", db.addr, &db.user, certificate())
         .target_keys("inner", &json!({"via": "bastion"}))
         .target_keys("db", &json!({"via": ["inner"]}));
-    // What the commands print is what the page shows.
+    // The commands print what the page shows.
     let line =
         |args: &[&str]| home.run(args).1.lines().find(|line| line.starts_with("ssh-ed25519 ")).unwrap().to_owned();
     let (key, authority) = (line(&["key"]), line(&["key", "--ca"]));
@@ -65,7 +65,7 @@ fn a_shell_opens_over_two_jump_hosts_with_the_gateways_own_key_and_certificates(
     page.types("exit\r");
     gateway.becomes(&id, "closed/exited");
 
-    // A jump host that shows another key is a full stop, and which one it was is said everywhere.
+    // A jump host with a changed key stops the connection, and every message names it.
     let known = gateway.home.data_dir().join("known_hosts");
     let text = fs::read_to_string(&known).unwrap();
     let blob = |sshd: &Sshd| sshd.host_key.split(' ').nth(1).unwrap().to_owned();
@@ -118,7 +118,7 @@ fn a_target_of_the_records_is_opened_over_its_jump_hosts_which_stay_while_they_a
         (409, "via leads over gone, which is the name of no target.".to_owned())
     );
 
-    // Nobody needs a grant for what lies on the way.
+    // The hops on the way need no grant.
     add(&gateway, "ada", "user", &["db", "lost"]);
     let ada = Person::signs_in(&gateway, "ada", PASSWORD).unwrap();
     let seen = ada.asks("GET", "/api/v1/targets", None).json();
@@ -176,7 +176,7 @@ fn a_target_of_the_records_is_signed_in_to_with_the_gateways_own_key_or_a_certif
         gateway.becomes(&id, "closed/exited");
     }
     assert!(db.log().contains("ID \"pulsegate:"), "{}", db.log());
-    // The command line knows them too.
+    // The command line has them too.
     let (status, told) = gateway.home.run(&["target", "set", "web-1", "--certificate"]);
     assert!(status.success() && told.contains("signed in to by certificate"), "{told}");
 }
@@ -202,7 +202,7 @@ fn a_host_typed_behind_a_jump_host_is_an_address_that_is_allowed_and_goes_with_t
         page.attach(&Attach::default());
         (page, id)
     };
-    // What the gateway does not resolve it cannot check, and `localhost` is an address in disguise.
+    // The gateway cannot check what it does not resolve, and `localhost` is an address in disguise.
     let (page, _) = opens("db.internal");
     let closed = page.closed();
     assert!(closed["message"].as_str().unwrap().contains("targets_names_behind_hops"), "{closed}");
@@ -221,7 +221,7 @@ fn a_host_typed_behind_a_jump_host_is_an_address_that_is_allowed_and_goes_with_t
 fn no_ssh() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
-    // Ends with the process of the tests.
+    // Ends with the test process.
     thread::spawn(move || {
         for connection in listener.incoming() {
             connection.unwrap().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").ok();
@@ -230,7 +230,7 @@ fn no_ssh() -> SocketAddr {
     addr
 }
 
-/// Tries a target out and returns the last step: its name, jump host, whether it would ask, and the sentence.
+/// Tries a target out; returns the last step: its name, jump host, whether it would ask, and the sentence.
 #[track_caller]
 fn ends_at(person: &Person<'_>, target: &str) -> (String, Value, Value, String) {
     let answer = person.asks("POST", &format!("/api/v1/targets/{target}/test"), None);
@@ -304,7 +304,7 @@ fn a_trial_says_at_which_step_it_ended_and_what_to_do_and_opens_nothing() {
     assert!(gateway.lists("").is_empty(), "no session came of it");
     assert_eq!(gateway.shows("/api/v1/host-keys")["waiting"][0]["met_by"], "bob");
 
-    // As an opening: not without the right, not beyond the limits; and six a minute.
+    // Like an open: not without the right, not beyond the limits; and six a minute.
     let tries = |person: &Person<'_>| person.asks("POST", "/api/v1/targets/good/test", None);
     assert_eq!(tries(&vic).status, 403);
     let answer = tries(&ada);
@@ -314,7 +314,7 @@ fn a_trial_says_at_which_step_it_ended_and_what_to_do_and_opens_nothing() {
     let answer = tries(&eve);
     assert!(answer.status == 429 && answer.text().contains("You have 1 open sessions"), "{}", answer.text());
 
-    // An entry that nobody waits for is written a moment later.
+    // An entry that no caller waits for is written a moment later.
     let told = eventually(PATIENCE, || {
         let page = gateway.shows("/api/v1/audit?action=target.test");
         let told: Vec<_> = page["items"].as_array().unwrap().iter().rev().cloned().collect();

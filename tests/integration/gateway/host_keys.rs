@@ -1,4 +1,4 @@
-//! Who decides about a target's host key, and what everybody else meets meanwhile.
+//! Decisions on a target's host key, and the errors of all other users meanwhile.
 
 use std::fs;
 
@@ -30,14 +30,14 @@ fn name(playground: &Playground) -> String {
     format!("[127.0.0.1]:{}", playground.addr.port())
 }
 
-/// Attaches to what was opened.
+/// Attaches to the opened session.
 fn attached(person: &Person<'_>, id: &str) -> Browser {
     let page = person.socket(id);
     page.attach(&Attach::default());
     page
 }
 
-/// Opens the playground and is refused for its host key.
+/// Opens the playground and is refused because of its host key.
 #[track_caller]
 fn refused(person: &Person<'_>) -> String {
     let closed = attached(person, &person.opens("playground")).closed();
@@ -51,7 +51,7 @@ fn listed(person: &Person<'_>) -> Value {
     answer.json()
 }
 
-/// What the audit log tells of this action: who, what became of it, and the sentence.
+/// Returns the audit log's entries of this action: the actor, the outcome, and the sentence.
 fn told(gateway: &Gateway, action: &str) -> Vec<(String, String, String)> {
     let page = gateway.shows(&format!("/api/v1/audit?action={action}"));
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -115,7 +115,7 @@ fn an_answer_counts_only_of_who_may_accept_host_keys_when_they_give_it() {
         assert!(closed["message"].as_str().unwrap().contains("An operator accepts it under Host keys"), "{closed}");
     };
 
-    // By a program of hers that may open shells, and no more.
+    // By a program of hers that may open shells, and nothing else.
     let id = grace.opens("playground");
     let _page = attached(&grace, &id);
     let token = grace.asks("POST", "/api/v1/tokens", Some(&json!({"name": "ci", "scopes": ["open"]}))).json();
@@ -141,7 +141,7 @@ fn of_a_target_of_the_catalogue_only_an_operator_is_asked_about_its_key() {
     assert_eq!(grace.asks("DELETE", &forget, None).status, 404);
 
     assert!(refused(&ada).contains("An operator accepts it under Host keys"));
-    // Typed by hand it is the same host.
+    // Entered as a free host it is the same host.
     let typed = json!({"host": "127.0.0.1", "port": playground.addr.port(), "username": "guest"});
     let answer = ada.asks("POST", "/api/v1/sessions", Some(&typed));
     assert_eq!(answer.status, 201, "{}", answer.text());

@@ -1,5 +1,5 @@
-//! A target that speaks SSH to do harm: the session ends with a sentence, the gateway does not grow, its other shells do not
-//! notice.
+//! Targets that speak SSH to do harm: the session ends with a sentence, the gateway does not grow, and its other shells
+//! are not affected.
 
 use std::{
     io::{Read, Write},
@@ -22,13 +22,13 @@ use crate::{
     },
 };
 
-/// How long a session with a target that does not stop by itself is looked at.
+/// How long a session with a target that does not stop by itself is observed.
 const WATCHED: Duration = Duration::from_millis(1_500);
 
-/// What a gateway may grow by.
+/// Upper limit of the gateway's memory growth, in bytes.
 const GROWTH: u64 = 8 << 20;
 
-/// A target that says its version, then sends `chunk` again and again for as long as anybody takes it.
+/// Starts a target that sends its version, then `chunk` repeatedly until the connection ends.
 fn target(greeting: Vec<u8>, chunk: Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
@@ -37,7 +37,7 @@ fn target(greeting: Vec<u8>, chunk: Vec<u8>) -> SocketAddr {
             return;
         }
         while !chunk.is_empty() && stream.write_all(&chunk).is_ok() {}
-        // Until the gateway hangs up; how is of no interest.
+        // Until the gateway disconnects, in whatever way.
         stream.read_to_end(&mut Vec::new()).ok();
     };
     std::thread::spawn(move || {
@@ -49,12 +49,12 @@ fn target(greeting: Vec<u8>, chunk: Vec<u8>) -> SocketAddr {
     addr
 }
 
-/// The first packet of a server that knows these algorithms.
+/// Returns the first packet of a server with these algorithms.
 fn offer(kex: &str, key: &str, cipher: &str, mac: &str) -> Vec<u8> {
     packet(&kexinit(kex, key, cipher, mac))
 }
 
-/// Every way, and a word of the sentence it must end with.
+/// Every attack, with a word of the sentence it must end with.
 fn ways() -> Vec<(&'static str, SocketAddr, &'static str)> {
     let after_version = |bytes: &[u8]| [VERSION, bytes].concat();
     let mut debug = vec![4, 1];
@@ -113,7 +113,7 @@ fn a_hostile_target_ends_its_own_session_and_costs_no_memory() {
     }
     let gateway = Gateway::start(home);
     let (neighbour, _) = gateway.page("playground");
-    // What the first dial of all takes for itself is none of theirs.
+    // Memory that the very first dial takes does not count for any of them.
     gateway.page("playground").0.runs("echo warm", "warm");
     for (nth, (what, _, word)) in ways.iter().enumerate() {
         let before = gateway.memory();
@@ -133,42 +133,42 @@ fn a_hostile_target_ends_its_own_session_and_costs_no_memory() {
     }
 }
 
-/// When harm begins.
+/// When an attack begins.
 enum Begins {
-    /// Before anybody asks to log in.
+    /// Before the login request.
     AfterTheKeys,
-    /// With the answer to whoever asks first.
+    /// With the answer to the first login request.
     WithTheAnswer,
     /// Once the shell runs.
     InTheShell,
 }
 
-/// Harm that is done behind the key exchange.
+/// An attack after the key exchange.
 struct Harm {
     what: &'static str,
     begins: Begins,
-    /// The largest packet that the target takes.
+    /// Maximum packet size that the target accepts, in bytes.
     largest: u32,
-    /// Said once, as bytes and not as a packet.
+    /// Sent once, as raw bytes and not as a packet.
     bytes: &'static [u8],
-    /// Said again and again; the four bytes name the channel.
+    /// Sent repeatedly; the four bytes are the channel number.
     again: fn([u8; 4]) -> Vec<u8>,
     /// Whether the shell must end with it.
     ends: bool,
 }
 
 impl Harm {
-    /// Said again and again in the shell.
+    /// Returns an attack with a message sent repeatedly in the shell.
     fn in_the_shell(what: &'static str, again: fn([u8; 4]) -> Vec<u8>) -> Self {
         Self { what, begins: Begins::InTheShell, largest: 32 * 1024, bytes: b"", again, ends: false }
     }
 
-    /// Said again and again before the login.
+    /// Returns an attack with a message sent repeatedly before the login.
     fn before_login(what: &'static str, again: fn([u8; 4]) -> Vec<u8>) -> Self {
         Self { begins: Begins::AfterTheKeys, ..Self::in_the_shell(what, again) }
     }
 
-    /// Does it to whoever connected.
+    /// Attacks the connected client.
     fn is_done(&self, stream: TcpStream) -> std::io::Result<()> {
         let mut target = ByHand::exchange(stream)?;
         let mut channel = [0; 4];
@@ -189,7 +189,7 @@ impl Harm {
         Ok(())
     }
 
-    /// A target that does it.
+    /// Starts a target that does it.
     fn starts(self) -> (&'static str, SocketAddr, bool) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (what, addr, ends) = (self.what, listener.local_addr().unwrap(), self.ends);
@@ -197,7 +197,7 @@ impl Harm {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let harm = harm.clone();
-                // How the gateway hangs up is of no interest.
+                // In whatever way the gateway disconnects.
                 std::thread::spawn(move || harm.is_done(stream).ok());
             }
         });
@@ -207,7 +207,7 @@ impl Harm {
 
 fn harms() -> Vec<Harm> {
     const NOTHING: fn([u8; 4]) -> Vec<u8> = |_| vec![];
-    /// Opens a channel.
+    /// Returns a message that opens a channel.
     fn open(kind: &str, about: &[u8]) -> Vec<u8> {
         let sizes = [0, 0, 0, 7, 0, 32, 0, 0, 0, 0, 128, 0];
         [&[90][..], &string(kind), &sizes, about].concat()
@@ -286,7 +286,7 @@ fn a_target_that_turns_hostile_behind_the_keys_costs_no_memory_and_nobody_else_n
     }
 }
 
-/// What nobody waits for is not read, also while russh waits to be told how the target wants an RSA key to sign.
+/// Unexpected messages are not read, also while russh waits to learn the target's RSA signature algorithms.
 #[test]
 fn a_target_that_refuses_without_end_costs_no_memory_before_an_rsa_key_is_shown() {
     let sshd = sshd!(Options::default());
@@ -308,6 +308,7 @@ fn a_target_that_refuses_without_end_costs_no_memory_before_an_rsa_key_is_shown(
         true
     });
     gateway.becomes(&id, "closed/auth_failed");
-    // One turn of a busy thread may go by before the connection is no longer read; unhindered they are 600 MiB in a second.
+    // One turn of a busy thread may pass before the connection is no longer read; unhindered they are 600 MiB in a
+    // second.
     assert!(most.saturating_sub(before) < 4 * GROWTH, "{what}: memory grew by {} bytes", most - before);
 }

@@ -1,4 +1,4 @@
-//! How sessions begin, pause and end, each ending with its own word.
+//! The start, pause and end of sessions, each end with its own reason.
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, time::Duration};
 
@@ -196,7 +196,7 @@ fn who_types_nothing_is_warned_and_may_stay_once_more() {
     let playground = Playground::start();
     let gateway = Gateway::start(Home::with(&playground).set("session.idle_timeout", "3s"));
     let (page, id) = gateway.page("playground");
-    // Output is no sign of a human.
+    // Output is no sign of a user.
     page.types("clock\r");
     let warning = page.hears_within(Duration::from_secs(4), "idle_warning");
     assert!(warning["closes_in_ms"].as_u64().unwrap() <= 1500, "{warning}");
@@ -215,7 +215,7 @@ fn a_terminal_that_answers_its_target_keeps_nobody_from_being_idle() {
     let gateway = Gateway::start(Home::with(&playground).set("session.idle_timeout", "3s"));
     let (page, id) = gateway.page("playground");
     page.types("clock\r");
-    // As a page does whose target asks where the cursor is, once a second and without end.
+    // Like a page whose target asks for the cursor position, once a second and without end.
     let mut answered = 0;
     page.wait(Duration::from_secs(8), "the end", |heard| {
         let asked = String::from_utf8_lossy(&heard.output).matches("tick ").count();

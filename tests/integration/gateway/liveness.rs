@@ -1,5 +1,5 @@
-//! Who is gone is noticed in time, and nobody else is blamed: frozen servers, frozen browsers, dropped packets, a stopped
-//! gateway. Times are those of the default configuration unless a test says otherwise.
+//! A dead peer is noticed in time, and no live one is blamed: frozen servers, frozen browsers, dropped packets, a
+//! stopped gateway. Times are those of the default configuration unless a test says otherwise.
 
 use std::{
     process::Command,
@@ -46,7 +46,7 @@ fn an_ssh_server_that_hangs_for_a_while_is_forgiven() {
     let (page, id) = gateway.page("sshd");
     page.runs("echo $((6*7))", "42");
     sshd.freeze();
-    // Past the first keepalive, short of the verdict.
+    // After the first keepalive, before the verdict.
     eventually_nothing_changes(Duration::from_secs(9), || gateway.says(&id, "active").is_some());
     sshd.thaw();
     page.runs("echo $((40+3))", "43");
@@ -59,7 +59,7 @@ fn an_ssh_server_that_is_not_read_hears_that_we_live() {
     let (page, id) = gateway.page("sshd");
     page.stops_acknowledging();
     page.types("yes\r");
-    // A server that hears nothing hangs up after three seconds.
+    // A server that receives nothing disconnects after three seconds.
     eventually_nothing_changes(Duration::from_secs(8), || sshd.connections() > 0);
     assert!(gateway.says(&id, "active").is_some());
 }
@@ -78,7 +78,7 @@ fn a_frozen_browser_is_detached_within_15_s_and_its_shell_lives_on() {
     assert!(frozen.elapsed() > Duration::from_secs(9), "no proof yet");
     let (page, _) = gateway.attaches(&id, &Attach::default());
     page.runs("echo kept $kept", "kept 42");
-    // A page that sends nothing by itself but answers pings is here.
+    // A page that sends nothing by itself but answers pings counts as present.
     assert!(gateway.says(&other, "active").is_some());
     assert_eq!(gateway.history(&other).len(), 2, "{:?}", gateway.history(&other));
     quiet.runs("echo $((40+3))", "43");
@@ -92,7 +92,7 @@ fn a_jammed_browser_is_detached_on_time_and_delays_nobody() {
     let (other, other_id) = gateway.page("playground");
     jammed.freezes();
     let frozen = Instant::now();
-    // More than the kernel holds for it, so that the gateway's socket stands still too.
+    // More than the kernel buffers, so that the gateway's socket blocks too.
     jammed.types("yes\r");
     let mut slowest = Duration::ZERO;
     eventually(DETACHED_WITHIN, || {
@@ -173,7 +173,7 @@ fn a_stopped_gateway_blames_nobody_when_it_goes_on() {
     }
 }
 
-/// A network namespace with one cable to this one; dropping it removes both.
+/// A network namespace with one virtual cable to this one; dropping it removes both.
 struct Island {
     name: String,
     inside: String,
@@ -211,7 +211,7 @@ impl Island {
 
 impl Drop for Island {
     fn drop(&mut self) {
-        // Takes the cable with it.
+        // Removes the cable too.
         Command::new("ip").args(["netns", "del", &self.name]).status().ok();
     }
 }
@@ -230,7 +230,7 @@ fn a_browser_whose_packets_are_dropped_is_detached_within_15_s() {
     page.runs("echo before", "before");
     island.drops_packets_of_the_cable();
     let cut = Instant::now();
-    // Nobody can ask from outside now.
+    // From outside, no request is possible now.
     eventually(DETACHED_WITHIN + Duration::from_secs(3), || (cut.elapsed() > DETACHED_WITHIN).then_some(()));
     island.run("nft delete table inet cut");
     let session = gateway.session(&id);

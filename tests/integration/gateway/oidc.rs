@@ -1,4 +1,4 @@
-//! Signing in with an OpenID Connect provider: who is let in, as what, and what no forged answer gets past.
+//! Sign-in with an OpenID Connect provider: who is admitted, with which role, and that no forged answer is accepted.
 
 use std::{net::TcpListener, time::Instant};
 
@@ -47,7 +47,7 @@ fn a_person_of_the_provider_signs_in_as_their_group_says_and_in_no_other_way() {
     let listed = users(&gateway);
     assert_eq!((listed.len(), &listed[0]["provider"]), (1, &json!(true)));
 
-    // There is no password, and nobody gives them one.
+    // There is no password, and none can be set.
     let password = json!({"password": PASSWORD});
     assert_eq!(gateway.asks("PATCH", "/api/v1/users/ada", Some(&password)).status, 409);
     assert_eq!(gateway.asks("POST", "/api/v1/users/ada/link", None).status, 409);
@@ -99,7 +99,7 @@ fn a_forged_token_signs_nobody_in() {
     for (index, (twist, why)) in twists.into_iter().enumerate() {
         provider.twists(twist);
         let leaving = leaves(&gateway);
-        // Each from elsewhere: tries from one address are counted.
+        // Each from another address: tries are counted per address.
         is_refused(&leaving.finishes_from(&format!("192.0.2.{index}"), &leaving.comes_back()), why);
     }
     assert!(provider.was_asked("/keys") <= 2, "keys are not fetched for every token that names an unknown one");
@@ -112,7 +112,7 @@ fn a_forged_token_signs_nobody_in() {
         refused.iter().all(|item| item["outcome"] == "refused" && item["detail"].as_str().unwrap().contains("(oidc)"))
     );
 
-    // What is wrong with the provider shuts nobody out of another way in; what a browser makes up does.
+    // An error of the provider locks nobody out of another way to sign in; an answer forged by a browser does.
     provider.twists(Twist { body: json!({"exp": long_ago}), ..Twist::default() });
     let tries = |made_up: bool, address: &str| {
         let leaving = leaves_from(&gateway, address);
@@ -139,7 +139,7 @@ fn a_sign_in_is_finished_once_by_the_browser_that_began_it() {
         less
     };
 
-    // A page that brings somebody to sign in as another (login CSRF): its state is of no sign-in of this browser's.
+    // A page that signs a user in as another (login CSRF): its state is of no sign-in of this browser.
     let other = leaves(&gateway);
     is_refused(&other.finishes(&leaves(&gateway).comes_back()), not_here);
     let nobody = Leaving { gateway: &gateway, url: String::new(), cookie: "a=b".to_owned() };
@@ -147,19 +147,19 @@ fn a_sign_in_is_finished_once_by_the_browser_that_began_it() {
     let made_up = json!({"state": "made-up", "code": "c"});
     is_refused(&leaving.finishes_from("192.0.2.2", &made_up), not_here);
 
-    // A page of another origin neither begins nor finishes.
+    // A page of another origin can neither begin nor finish a sign-in.
     let foreign = format!("Cookie: {}\r\nOrigin: http://evil.example\r\n", leaving.cookie);
     assert_eq!(posts(&gateway, "/api/v1/login/oidc/finish", &foreign, Some(&returned)).status, 403);
     assert_eq!(posts(&gateway, "/api/v1/login/oidc", &foreign, None).status, 403);
 
     assert_eq!(leaving.finishes(&returned).status, 204);
     is_refused(&leaving.finishes_from("192.0.2.3", &returned), not_here);
-    // The same code in a sign-in of one's own: the provider spent it, and its verifier is another's.
+    // The same code in the attacker's own sign-in: the provider has spent it, and its verifier is another one's.
     let again = leaves(&gateway);
     let mut replayed = again.comes_back();
     replayed["code"] = returned["code"].clone();
     is_refused(&again.finishes_from("192.0.2.4", &replayed), "(invalid_grant)");
-    // A code of another's that is not spent yet.
+    // Another user's code that is not spent yet.
     let (victim, thief) = (leaves(&gateway).comes_back(), leaves(&gateway));
     let mut stolen = thief.comes_back();
     stolen["code"] = victim["code"].clone();
@@ -172,7 +172,7 @@ fn a_sign_in_is_finished_once_by_the_browser_that_began_it() {
         mixed["iss"] = iss;
         is_refused(&leaving.finishes_from("192.0.2.6", &mixed), "did not come from Example ID");
     }
-    // Both cookies are this browser's own in two tabs.
+    // Both cookies are from two tabs of this browser.
     let answer = posts(&gateway, "/api/v1/login/oidc", &format!("Cookie: {}\r\n", other.cookie), None);
     let tab = Leaving {
         gateway: &gateway,
@@ -182,7 +182,7 @@ fn a_sign_in_is_finished_once_by_the_browser_that_began_it() {
     assert_eq!(other.finishes_from("192.0.2.7", &other.comes_back()).status, 204);
     assert_eq!(tab.finishes_from("192.0.2.7", &tab.comes_back()).status, 204);
 
-    // What the provider refuses is told in a sentence, and nothing of its own words but one word.
+    // A refusal by the provider is shown as a sentence, with only one word of the provider's own.
     for (error, why) in [
         ("access_denied", "you declined"),
         ("server_error", "\"server_error\""),
@@ -267,7 +267,7 @@ fn a_name_a_group_or_the_administrator_may_stand_in_the_way() {
         is_refused(&signs_in(&gateway).err().unwrap(), why);
     }
 
-    // Two people of one name there are two people here, and only the first has it.
+    // Two users of one name at the provider are two users here, and only the first has the name.
     provider.knows("sub-3", "bob", &["all"]);
     assert!(signs_in(&gateway).is_ok());
     provider.knows("sub-4", "bob", &["ops"]);
@@ -280,7 +280,7 @@ fn a_name_a_group_or_the_administrator_may_stand_in_the_way() {
     let of = |name: &str| users(&gateway).into_iter().find(|user| user["name"] == name).unwrap();
     assert_eq!((&of("bob")["disabled"], &of("bob")["role"]), (&json!(true), &json!("operator")));
 
-    // What the administrator does about the first of these: away with the local user.
+    // The administrator's remedy for the first of these: removing the local user.
     assert_eq!(gateway.asks("DELETE", "/api/v1/users/ada", None).status, 204);
     provider.knows("sub-1", "ada", &["all"]);
     assert_eq!(me(&signs_in(&gateway).unwrap_or_else(|answer| panic!("{}", answer.text())))["role"], "user");
@@ -307,7 +307,7 @@ fn a_provider_that_cannot_be_asked_is_named_and_the_other_ways_stay_open() {
         (json!({"jwks_uri": null}), "no OpenID Connect discovery document"),
     ] {
         provider.twists(Twist { document, ..Twist::default() });
-        // A failure is kept for a while, so that nobody waits for it twice.
+        // A failure is cached for a while, so that nobody waits for it twice.
         let mut tries = 0_u16..;
         let answer = eventually(PATIENCE, || {
             let answer = begins_from(&gateway, &format!("2001:db8:0:{:x}::1", tries.next().unwrap()));
@@ -339,7 +339,7 @@ fn new_keys_are_fetched_and_what_the_token_lacks_is_asked_for() {
     assert_eq!(provider.was_asked("/userinfo"), 0, "nothing is asked for that the token says");
     provider.tells(json!({"sub": "sub-2"}), json!({"sub": "sub-2", "preferred_username": "bob", "groups": ["all"]}));
     assert_eq!(me(&signs_in(&gateway).unwrap_or_else(|answer| panic!("{}", answer.text())))["role"], "user");
-    // Not about the same person, it is not about them.
+    // Userinfo claims about another subject are refused.
     provider.tells(json!({"sub": "sub-3"}), json!({"sub": "sub-1", "preferred_username": "ada", "groups": ["ops"]}));
     let answer = signs_in(&gateway).err().unwrap();
     assert!(answer.status == 503 && answer.detail().contains("not about the same person"), "{}", answer.text());

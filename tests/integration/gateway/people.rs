@@ -1,4 +1,4 @@
-//! Who may do what: passwords, roles, grants, tokens, and how what is taken away is gone.
+//! Rights of users: passwords, roles, grants, tokens, and how soon their removal takes effect.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::support::{
 
 pub const PASSWORD: &str = "correct horse battery";
 
-/// What was taken away is gone after this long (issue: a second).
+/// Time after which a removal has taken effect (issue: a second).
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Adds a user as the administrator.
@@ -25,10 +25,10 @@ pub fn add(gateway: &Gateway, name: &str, role: &str, grants: &[&str]) {
     assert_eq!(answer.status, 201, "{}", answer.text());
 }
 
-/// Somebody in their browser.
+/// A user with a browser.
 pub struct Person<'g> {
     pub gateway: &'g Gateway,
-    /// What their requests carry.
+    /// The headers of their requests.
     pub headers: String,
 }
 
@@ -45,7 +45,7 @@ impl<'g> Person<'g> {
         Ok(Self::with_cookie(gateway, &answer))
     }
 
-    /// Whoever an answer's cookie signed in.
+    /// Returns the user who was signed in by an answer's cookie.
     pub fn with_cookie(gateway: &'g Gateway, answer: &Answer) -> Self {
         let cookie = answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
         let addr = gateway.addr;
@@ -74,7 +74,7 @@ impl<'g> Person<'g> {
         Browser::new(upgraded.unwrap_or_else(|answer| panic!("{}", answer.head)))
     }
 
-    /// A shell that runs.
+    /// Returns a running shell.
     #[track_caller]
     pub fn page(&self) -> (Browser, String) {
         let id = self.opens("playground");
@@ -85,7 +85,7 @@ impl<'g> Person<'g> {
         (page, id)
     }
 
-    /// Attaches in vain and returns the word and the sentence.
+    /// Attaches in vain; returns the code and the sentence.
     fn is_refused(&self, id: &str, mode: &'static str) -> (String, String) {
         let socket = self.socket(id);
         socket.says(json!({"type": "attach", "cols": 80, "rows": 24, "mode": mode, "client_id": "c"}));
@@ -102,7 +102,7 @@ fn onlooker() -> Attach {
     Attach { mode: "observe", client_id: "onlooker".to_owned(), ..Attach::default() }
 }
 
-/// The session ends as revoked within a second of `begun`, and the page is told why.
+/// Checks that the session ends as revoked within a second of `begun`, and that the page receives the reason.
 #[track_caller]
 pub fn is_taken_away(gateway: &Gateway, page: &Browser, id: &str, begun: Instant, why: &str) {
     let closed = page.closed();
@@ -176,7 +176,7 @@ fn what_the_command_line_takes_away_is_gone_from_a_running_gateway_within_a_seco
     add(&gateway, "ada", "user", &["playground"]);
     let ada = Person::signs_in(&gateway, "ada", PASSWORD).unwrap();
     let (page, id) = ada.page();
-    // A grant that stays takes nothing away.
+    // A grant that stays ends nothing.
     let (status, told) = gateway.home.run(&["user", "set", "ada", "--grant", "playground", "--grant", "tag:x"]);
     assert!(status.success(), "{told}");
     page.runs("echo still-here", "still-here");
@@ -199,7 +199,7 @@ fn signing_out_ends_the_shells_of_that_browser_only() {
     is_taken_away(&gateway, &page, &id, begun, "ada signed out");
     other.runs("echo still-here", "still-here");
 
-    // A new password signs the other one out as well, and leaves who changed it.
+    // A new password also signs out the user's other browser, but not the one that changed it.
     let here = Person::signs_in(&gateway, "ada", PASSWORD).unwrap();
     let (page, _) = here.page();
     let change = json!({"current": PASSWORD, "new": "another horse battery"});
@@ -278,7 +278,7 @@ fn a_token_may_what_it_was_made_for_until_it_is_revoked() {
         gateway.home.run(&["token", "create", "--user", "ada", "--name", "scraper", "--scope", "observe"]);
     assert!(status.success(), "{told}");
     let secret = told.lines().find(|line| line.starts_with("pgt_")).unwrap().to_owned();
-    // A token that the gateway does not know yet would count as a guess, and ten of them as guessing.
+    // A token that the gateway does not know yet would count as a wrong guess, and ten of them as guessing.
     let knows = || ada.asks("GET", "/api/v1/tokens", None).text().contains("scraper");
     eventually(PATIENCE, || knows().then_some(()));
     let scraper = Person::with_token(&gateway, &secret);
@@ -305,7 +305,7 @@ fn guessing_is_slowed_and_who_is_signed_in_is_not() {
     let known = tries("ada", "wrong password", "192.0.2.1");
     let unknown = tries("nobody", "wrong password", "192.0.2.1");
     assert_eq!((known.status, known.text()), (401, unknown.text()), "nobody learns who there is");
-    // At once, and no more than ten of them are compared.
+    // Concurrent attempts, of which at most ten are compared.
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let all: Vec<_> = (0..40).map(|_| scope.spawn(|| tries("ada", "wrong password", "192.0.2.1").status)).collect();
         all.into_iter().map(|one| one.join().unwrap()).collect()
@@ -314,7 +314,7 @@ fn guessing_is_slowed_and_who_is_signed_in_is_not() {
     assert!((8..=9).contains(&compared), "two came before, and one may be under way: {statuses:?}");
     let refused = tries("ada", PASSWORD, "192.0.2.1");
     assert!(refused.status == 429 && refused.header("retry-after").is_some(), "{}", refused.text());
-    // From elsewhere she signs in still: no single address shuts her out.
+    // From another address she can still sign in: no single address locks her out.
     assert_eq!(tries("ada", PASSWORD, "198.51.100.7").status, 204);
     page.runs("echo still-here", "still-here");
     assert_eq!(ada.asks("GET", "/api/v1/me", None).status, 200);
@@ -331,7 +331,7 @@ fn the_first_user_is_added_before_the_gateway_serves_and_its_own_token_is_not_ne
     assert!(status.success() && told.contains("root may sign in as admin"), "{told}");
     let gateway = Gateway::start(home);
     let root = Person::signs_in(&gateway, "root", PASSWORD).unwrap();
-    // Nobody else could ask how it goes.
+    // No other request could ask for the progress.
     let page = root.socket(&root.opens("playground"));
     page.attach(&Attach::default());
     page.sees("$ ");

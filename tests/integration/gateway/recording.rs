@@ -1,4 +1,4 @@
-//! What a session showed can be played afterwards, to the last moment, and nothing it did not show.
+//! The output of a session can be played afterwards, to the last moment, and nothing that it did not show.
 
 use std::{
     fs,
@@ -27,14 +27,14 @@ mod encrypted;
 /// Recordings in a terminal and in another player.
 mod played;
 
-/// What is typed where the terminal does not show it.
+/// Input while the terminal does not echo it.
 const HIDDEN: &str = "canary-hidden-3e7a90c1";
 
 fn recording(gateway: &Gateway, id: &str, headers: &str) -> Answer {
     gateway.asks_with("GET", &format!("/api/v1/sessions/{id}/recording"), headers, None)
 }
 
-/// Every file below a folder.
+/// Returns every file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let (mut folders, mut found) = (vec![folder.to_owned()], Vec::new());
     while let Some(folder) = folders.pop() {
@@ -46,14 +46,14 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// The file of a session's recording.
+/// Returns the file of a session's recording.
 fn file(home: &Home, id: &str) -> PathBuf {
     let all = files(&home.data_dir().join("recordings"));
     let named = all.into_iter().find(|path| path.file_stem().unwrap() == id);
     named.unwrap_or_else(|| panic!("{id} was not recorded"))
 }
 
-/// The texts of the events of one kind, joined.
+/// Returns the joined texts of the events of one kind.
 fn told(cast: &str, code: &str) -> String {
     let events = cast.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
     events.filter(|event| event[1] == code).map(|event| event[2].as_str().unwrap().to_owned()).collect()
@@ -116,14 +116,14 @@ fn a_session_is_recorded_served_in_parts_and_verified() {
     let (code, told) = verify(&home, &path);
     let (from, until) = (told["bad"]["from"].as_u64().unwrap(), told["bad"]["until"].as_u64().unwrap());
     assert!(code == 1 && (from..until).contains(&(at as u64)), "byte {at}: {told:#}");
-    // A whole recording of something else in its place.
+    // A complete recording of another session in its place.
     let (other, id_of_other) = gateway.page("playground");
     other.types("exit\r");
     other.closed();
     let text = fs::read_to_string(file(&home, &id_of_other)).unwrap();
     fs::write(&path, &text).unwrap();
     assert_eq!(verify(&home, &path).0, 1, "the file names another session");
-    // One that somebody made, of no session.
+    // A forged one, of no session.
     let made = "{\"version\":2,\"width\":80,\"height\":24}\n[1.0,\"o\",\"made up\"]\n";
     fs::write(&path, made).unwrap();
     let (code, told) = verify(&home, &path);
@@ -186,7 +186,7 @@ fn a_compressed_recording_is_served_verified_and_backed_up_as_before() {
     assert!(code == 1 && told["bad"]["what"].as_str().unwrap().contains("the compressed file is damaged"), "{told:#}");
 }
 
-/// Types numbered lines without a pause, and returns when each was seen.
+/// Types numbered lines without a pause; returns when each was seen.
 fn marks(page: &Browser, until: Instant) -> Vec<(String, Instant)> {
     let mut seen = Vec::new();
     while Instant::now() < until {
@@ -225,7 +225,7 @@ fn a_killed_gateway_leaves_recordings_that_verify_and_play_to_the_last_second() 
     }
 }
 
-/// A killed gateway's home, with the recording of a session that it had open, its last line torn.
+/// Returns a killed gateway's home, with the recording of a session that was open, its last line torn.
 fn torn(home: &Arc<Home>) -> (String, PathBuf) {
     let gateway = home.start();
     let (page, id) = gateway.page("playground");
@@ -264,7 +264,7 @@ fn a_recording_that_was_out_of_reach_when_its_session_was_closed_is_sealed_at_th
     fs::rename(&path, &away).unwrap();
     assert!(home.run(&["doctor", "--repair"]).0.success(), "{}", home.logs());
     fs::rename(&away, &path).unwrap();
-    // One of a session that nobody knows, and one of a session that goes on.
+    // One of an unknown session, and one of a session that is still open.
     let stranger = path.with_file_name("01890000-0000-7000-8000-000000000000.cast");
     fs::copy(&path, &stranger).unwrap();
     assert_eq!(verify(&home, &path).0, 1, "the last line is torn");
@@ -347,7 +347,7 @@ fn what_is_typed_while_the_echo_is_off_is_in_no_recording_even_if_typing_is_reco
     page.types(HIDDEN);
     page.types("\r");
     page.sees(&format!("[{}]", HIDDEN.len()));
-    // Key by key, as a person types, while something else is being shown.
+    // Key by key, as a user types, while other output is shown.
     page.types("(sleep 0.1; echo noise) & read -rs -p 'Pass''phrase: ' secret && echo \"<${#secret}>\"\r");
     page.sees("Passphrase: ");
     for key in HIDDEN.as_bytes().chunks(1) {
@@ -356,7 +356,7 @@ fn what_is_typed_while_the_echo_is_off_is_in_no_recording_even_if_typing_is_reco
     page.sees("noise");
     page.types("\r");
     page.sees(&format!("<{}>", HIDDEN.len()));
-    // A prompt that comes before the echo would be something else.
+    // A prompt that comes before the echo would be other output.
     page.sees("ready$ ");
     page.runs("echo in-the-open", "in-the-open");
     page.types("exit\r");
@@ -382,7 +382,7 @@ fn who_reads_the_recording_of_another_is_told_to_the_audit_log() {
     gateway.becomes(&id, "closed/exited");
     let reads = |person: &Person<'_>| person.asks("GET", &format!("/api/v1/sessions/{id}/recording"), None).status;
     assert_eq!((reads(&ada), reads(&otto), reads(&vera)), (200, 403, 200));
-    // As a page that follows does.
+    // Like a page that follows does.
     assert_eq!(reads(&vera), 200);
     let told = eventually(Duration::from_secs(5), || {
         let told = gateway.shows("/api/v1/audit?action=recording.read")["items"].as_array().unwrap().clone();

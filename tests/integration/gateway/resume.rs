@@ -1,4 +1,4 @@
-//! A page whose connection breaks comes back to the exact byte, both ways.
+//! A page whose connection breaks resumes at the exact byte, in both directions.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn output_resumes_at_the_exact_byte_however_often_the_socket_drops() {
     let (mut all, mut expected) = (Vec::new(), page.heard().output.clone());
     for nth in 0..12 {
         let begun = page.heard().output.len();
-        // Breaks off somewhere in the middle, each time elsewhere: unacknowledged, it does not get to the end.
+        // Breaks in the middle, each time at another byte: without acknowledgements it does not get to the end.
         page.stops_acknowledging();
         page.types("flood 200000\r");
         page.wait(Duration::from_secs(10), "some output", |heard| {
@@ -93,13 +93,13 @@ fn a_paste_that_breaks_off_arrives_whole_and_once() {
         heard.frames.iter().any(|frame| frame["input_offset"] == 6).then_some(())
     });
     let before = 6;
-    // Any bytes but Ctrl-D, which ends it.
+    // Any bytes except Ctrl-D, which ends it.
     let paste: Vec<u8> = (0..1_000_000_u32).map(|nth| (nth.wrapping_mul(2_654_435_761) >> 24) as u8 | 0x20).collect();
     let mut taken = 0;
     while taken < paste.len() {
-        // More than is acknowledged, so that the break finds some on the way.
+        // More than is acknowledged, so that the break finds some in flight.
         let end = paste.len().min(taken + 200_000);
-        // The last frame breaks off in its middle, so some is lost for certain.
+        // The last frame breaks in its middle, so some is certainly lost.
         let whole = end - (end - taken).min(1000);
         page.types(&paste[taken..whole]);
         page.sends(&frames::frame(frames::BINARY, &paste[whole..end])[..(end - whole) * 2 / 3]);
@@ -108,7 +108,7 @@ fn a_paste_that_breaks_off_arrives_whole_and_once() {
         let (next, attached) = gateway.attaches(&id, &attach);
         let resumed = attached["input_offset"].as_u64().unwrap() as usize - before;
         assert!((taken..end).contains(&resumed), "{resumed} of {taken}..{end}");
-        // What follows is sent in one go, so that it ends.
+        // The rest is sent in one go, so that it ends.
         let whole = resumed + (end - resumed) / 2 + 1;
         next.types(&paste[resumed..whole.min(paste.len())]);
         next.wait(Duration::from_secs(10), "the rest taken", |heard| {

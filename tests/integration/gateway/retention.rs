@@ -1,4 +1,4 @@
-//! What is old leaves by itself, all of it, and nothing else does.
+//! Old sessions are removed automatically, completely, and nothing else is.
 
 use std::{fs, path::Path, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::support::{
 
 const HOUR: i64 = 3_600_000_000;
 
-/// A session that ended by itself.
+/// Opens a session that ended by itself.
 fn over(gateway: &Gateway) -> String {
     let (page, id) = gateway.page("playground");
     page.types("exit 0\r");
@@ -27,7 +27,7 @@ fn over(gateway: &Gateway) -> String {
     id
 }
 
-/// Makes a session's end so much older, in the journal of a gateway that stands still.
+/// Moves a session's end into the past, in the journal of a gateway that does not run.
 fn ages(home: &Home, id: &str, micros: i64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -39,7 +39,7 @@ fn ages(home: &Home, id: &str, micros: i64) {
     });
 }
 
-/// The sessions whose recordings are there.
+/// Returns the sessions that have recordings.
 fn recorded(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -54,7 +54,7 @@ fn recorded(folder: &Path) -> Vec<String> {
     found
 }
 
-/// The old one is gone with everything of it, and the others have everything of theirs.
+/// Checks that the old session is removed completely, and that the others are complete.
 fn only_the_old_one_leaves(home: &Arc<Home>, old: &str, young: &str) {
     let gateway = home.start();
     let (page, open) = gateway.page("playground");

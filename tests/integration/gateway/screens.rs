@@ -1,4 +1,4 @@
-//! Whoever comes late, or cannot keep up, sees the screen that everybody sees.
+//! A page that comes late, or cannot keep up, shows the same screen as all others.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn looks_on() -> Attach {
     Attach { client_id: "onlooker".to_owned(), mode: "observe", ..draws() }
 }
 
-/// A page whose shell puts out whatever is typed, as it is.
+/// Opens a page whose shell prints its input unchanged.
 fn raw(home: Home) -> (Gateway, Browser, String) {
     let gateway = Gateway::start(home);
     let (page, id) = gateway.page("playground");
@@ -29,11 +29,11 @@ fn raw(home: Home) -> (Gateway, Browser, String) {
     (gateway, page, id)
 }
 
-/// A full-screen program at work: what it drew at first is never drawn again, while `bytes` go by.
+/// Plays a full-screen program that never redraws its initial screen, while `bytes` bytes pass.
 fn works(page: &Browser, bytes: usize) {
     page.types("\x1b[?1049h\x1b[2J\x1b[3;5Hdrawn once\x1b[24;1H-- INSERT --\x1b[?2004h");
     let ruler = "\x1b[1;60Hruler 17,3\x1b[6;9H";
-    // As much at a time as the gateway takes unasked.
+    // As much at a time as the gateway accepts without acknowledgement.
     for _ in 0..bytes / (ruler.len() * 1_000) {
         let sent = page.offset() + ruler.len() as u64 * 1_000;
         page.types(ruler.repeat(1_000));
@@ -58,7 +58,7 @@ fn a_new_page_sees_what_a_program_drew_long_ago() {
     assert!(expected.0[2].starts_with("    drawn once") && expected.0[23].starts_with("-- INSERT --"), "{expected:?}");
     let picture = String::from_utf8(late.heard().picture.clone()).unwrap();
     assert!(picture.starts_with("\x1bc") && picture.contains("\x1b[?2004h"), "{picture:?}");
-    // What is acknowledged behind a picture counts the output alone, and typing goes on.
+    // Acknowledgements after a picture count the output alone, and input continues.
     late.types("typed on");
     late.sees("typed on");
 }

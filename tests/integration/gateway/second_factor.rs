@@ -1,4 +1,5 @@
-//! One-time codes beside the password: asked for, used once, never a way in by themselves, and never in the way of a shell.
+//! One-time codes beside the password: requested, used once, never sufficient alone, and never an interruption of a
+//! shell.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,21 +18,21 @@ use crate::support::{
 
 const STEP: i64 = 30_000_000;
 
-/// An app with a secret in it, on a phone whose clock is right.
+/// An authenticator app with a secret, on a phone with the right time.
 pub struct Phone {
     secret: SecretString,
-    /// When the first code was read: what is read later is of a step counted from there, so that no test waits for one.
+    /// When the first code was read; later codes are of steps counted from there, so that no test waits for one.
     began: i64,
 }
 
 impl Phone {
-    /// The code of a step beside the one in which it all began.
+    /// Returns the code of the step that is `steps` away from the first.
     pub fn shows(&self, steps: i64) -> String {
         totp::shown(&self.secret, UtcMicros(self.began + steps * STEP))
     }
 }
 
-/// Begins to turn the second factor of somebody on; returns their phone.
+/// Begins to enable a user's second factor; returns their phone.
 #[track_caller]
 pub fn begins(person: &Person<'_>) -> Phone {
     let told = person.asks("POST", "/api/v1/me/totp", Some(&json!({"password": PASSWORD}))).json();
@@ -41,12 +42,12 @@ pub fn begins(person: &Person<'_>) -> Phone {
     Phone { secret: secret.into(), began: i64::try_from(now).unwrap() }
 }
 
-/// Types the first code.
+/// Confirms with the first code.
 pub fn confirms(person: &Person<'_>, phone: &Phone) -> Answer {
     person.asks("POST", "/api/v1/me/totp/confirm", Some(&json!({"code": phone.shows(0)})))
 }
 
-/// Turns the second factor of somebody on; returns their phone and the recovery codes.
+/// Enables a user's second factor; returns their phone and the recovery codes.
 #[track_caller]
 pub fn enrols(person: &Person<'_>) -> (Phone, Vec<String>) {
     let phone = begins(person);
@@ -62,7 +63,7 @@ pub fn tries<'g>(gateway: &'g Gateway, password: &str, code: Option<&str>) -> Re
     Person::signs_in_with(gateway, &body)
 }
 
-/// The problem that a sign-in is answered with.
+/// Returns the problem with which a sign-in is refused.
 #[track_caller]
 fn problem(outcome: Result<Person<'_>, Answer>) -> (u16, String) {
     let answer = outcome.err().unwrap();
@@ -91,7 +92,7 @@ fn a_code_is_asked_for_and_each_works_once() {
     assert_eq!(problem(tries(&gateway, PASSWORD, None)), is("second-factor"));
     assert_eq!(problem(tries(&gateway, PASSWORD, Some(&phone.shows(0)))), is("second-factor"), "it turned it on");
     assert_eq!(problem(tries(&gateway, PASSWORD, Some("no code"))), is("second-factor"));
-    // Whoever has the code and not the password learns nothing of either.
+    // A caller with the code but not the password learns nothing about either.
     let wrong = tries(&gateway, "wrong horse battery", Some(&phone.shows(1)));
     assert_eq!(problem(wrong), is("wrong-credentials"));
     assert_eq!(problem(tries(&gateway, "wrong horse battery", None)), is("wrong-credentials"));
@@ -219,7 +220,7 @@ fn who_must_have_a_second_factor_can_do_nothing_but_turn_one_on() {
     let (page, _) = ada.page();
     page.runs("echo hello", "hello");
 
-    // Whoever has one is not signed in without it by a token either, must they have one or not.
+    // A user with a second factor is not signed in without it by a token either, whether it is required or not.
     let otto_may = otto.asks("POST", "/api/v1/tokens", Some(&json!({"name": "ci"}))).json();
     let trades = || {
         let body = json!({"token": otto_may["token"]}).to_string();

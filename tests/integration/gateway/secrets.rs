@@ -17,7 +17,7 @@ const ANSWERED: &str = "canary-answered-8c2a6f01";
 const KEPT: &str = "canary-kept-51e0c7d2";
 const WRONG: &str = "canary-wrong-d07e53b9";
 
-/// Every file below `folder` with its bytes.
+/// Returns every file below `folder` with its bytes.
 pub(super) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -25,14 +25,14 @@ pub(super) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
         if path.is_dir() {
             all.extend(files(&path));
         } else if path.is_file() {
-            // All but the control socket, which holds nothing.
+            // Except the control socket, which holds nothing.
             all.push((path.display().to_string(), fs::read(&path).unwrap()));
         }
     }
     all
 }
 
-/// Adds a target whose password is kept, in the right and in wrong ways, and opens it.
+/// Adds a target with a stored password, in the right and in wrong ways, and opens it.
 fn keeps_a_target(asks: &mut impl FnMut(&str, &str, Option<&Value>), kept: &Playground) {
     let auth = |secret: &str| json!({"kind": "password", "password": secret});
     let (host, port) = (kept.addr.ip(), kept.addr.port());
@@ -51,7 +51,7 @@ fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
     let (given, answered, kept) = (door(GIVEN), door(ANSWERED), door(KEPT));
     let prompt = json!({"prompt": true});
     let home = Home::new().target("given", given.addr, "guest", prompt.clone());
-    // Every word there is, of every library.
+    // All log messages, of every library.
     let home = home.target("answered", answered.addr, "guest", prompt).env("RUST_LOG", "trace");
     let gateway = Gateway::start(home);
     let home = gateway.home.clone();
@@ -84,7 +84,7 @@ fn no_secret_is_found_in_the_stores_the_logs_or_the_answers() {
     let prompt = asked.hears("prompt");
     asked.says(json!({"type": "answer", "id": prompt["id"], "values": [ANSWERED]}));
     asked.sees("Pulsegate playground");
-    // A frame that is refused is not quoted.
+    // A rejected frame is not quoted.
     asked.says(json!({"type": "answer", "id": 9, "values": [ANSWERED], "more": 1}));
     assert_eq!(asked.code(), 4400);
 

@@ -1,4 +1,4 @@
-//! `pulsegate selftest`: a gateway of its own, tried from its start to its end.
+//! `pulsegate selftest`: a gateway of its own, tested from its start to its end.
 
 use std::fs;
 

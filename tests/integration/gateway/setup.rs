@@ -1,4 +1,4 @@
-//! Links that set somebody up, once: the first admin, and whoever is to choose a password.
+//! One-time setup links: for the first admin, and for a user who is to choose a password.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::support::{
     terminal::PATIENCE,
 };
 
-/// What stands behind the `#` of a link.
+/// Returns the text after the `#` of a link.
 pub fn secret_of(link: &str) -> String {
     let (_, secret) = link.split_once("/#/setup/").unwrap_or_else(|| panic!("{link}"));
     secret.to_owned()
@@ -38,7 +38,7 @@ fn a_gateway_that_nobody_administers_prints_one_link_and_its_first_user_is_the_a
         http::request(gateway.addr, "POST", "/api/v1/setup", foreign, Some(&wish("root", PASSWORD).to_string()));
     assert_eq!(answer.status, 403);
 
-    // At once, and one of them is the admin.
+    // Concurrent requests, of which one becomes the admin.
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let all: Vec<_> = ["root", "eve", "mallory"]
             .into_iter()
@@ -74,7 +74,7 @@ fn a_gateway_with_a_token_or_an_admin_prints_no_link() {
     add(&gateway, "ada", "user", &[]);
     let secret = gateway.asks("POST", "/api/v1/users/ada/link", None).json()["path"].clone();
     let secret = secret_of(secret.as_str().unwrap());
-    // A user's link makes nobody an admin.
+    // A user's link creates no admin.
     let wish = json!({"secret": secret, "username": "eve", "password": PASSWORD});
     assert_eq!(sets_up(&gateway, &wish).status, 400);
 }
@@ -109,12 +109,12 @@ fn an_invited_user_sets_their_own_password_once() {
     assert_eq!(change(json!({"disabled": false, "password": "another horse battery"})), 200);
     assert_eq!(sets_up(&gateway, &json!({"secret": secret})).status, 404);
 
-    // From the command line, of a gateway that runs.
+    // From the command line, of a running gateway.
     let changed = || gateway.shows("/api/v1/users")["items"][0]["changed_at"].clone();
     let before = changed();
     let (status, told) = gateway.home.run(&["user", "link", "ada"]);
     assert!(status.success(), "{told}");
-    // It is not tried until it is known: a wrong link counts.
+    // It is not tried before it is known: a wrong link counts as a try.
     eventually(PATIENCE, || (changed() != before).then_some(()));
     let link = told.lines().find(|line| line.contains("/#/setup/")).unwrap();
     let set = sets_up(&gateway, &json!({"secret": secret_of(link), "password": PASSWORD}));

@@ -1,4 +1,4 @@
-//! Sign-ins over the end of a gateway that shares its records with nobody.
+//! Sign-ins across a restart of a gateway that does not share its records.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::support::{
     playground::Playground,
 };
 
-/// The browser of these headers, which finds the gateway at its new address.
+/// Returns the browser of these headers, directed to the gateway's new address.
 fn browser<'g>(gateway: &'g Gateway, headers: &str) -> Person<'g> {
     let cookie = headers.lines().next().unwrap();
     Person { gateway, headers: format!("{cookie}\r\nOrigin: http://{}\r\n", gateway.addr) }
@@ -40,7 +40,7 @@ fn a_gateway_that_dies_and_starts_again_knows_who_is_signed_in() {
     page.runs("echo here-again", "here-again");
     gateway.dies();
 
-    // Whoever is given another token of the gateway's own is to be signed in by that.
+    // A user who is given another token of the gateway's own must be signed in by that one.
     let home = Arc::try_unwrap(home).ok().unwrap();
     let gateway = Gateway::start(home.env("PULSEGATE_ADMIN_TOKEN", &format!("another-{TOKEN}")));
     let statuses = headers.each_ref().map(|headers| me(&browser(&gateway, headers)));

@@ -1,4 +1,4 @@
-//! The comparisons of actors and stores, as an operator sees them.
+//! The sweeps, which compare actors and stores, as an operator sees them.
 
 use crate::support::{
     eventually,

@@ -1,4 +1,4 @@
-//! Targets of the records: added, opened with what is kept for them, changed, taken away.
+//! Targets of the records: added, opened with their stored secrets, changed, removed.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Instant};
 
@@ -20,7 +20,7 @@ fn door() -> Playground {
     Playground::admitting(Admits::Password { user: "guest".into(), password: KEPT.into() })
 }
 
-/// A target as it is asked for, at the playground.
+/// Returns the request for a target at the playground.
 fn target(name: &str, playground: &Playground) -> Value {
     let (host, port) = (playground.addr.ip(), playground.addr.port());
     json!({
@@ -65,7 +65,7 @@ fn a_target_is_added_opened_with_what_is_kept_for_it_and_taken_away_within_a_sec
         (page, id)
     };
     let (page, id) = open(&ada);
-    // A change that takes nothing away ends nothing.
+    // A change that removes nothing ends nothing.
     assert_eq!(changes(&gateway, "web-1", &json!({"group": "", "tags": ["web", "prod"]})).0, 200);
     page.runs("echo still-here", "still-here");
     let begun = Instant::now();
@@ -142,7 +142,7 @@ fn what_an_administrator_gets_wrong_is_named_and_nothing_is_changed() {
     assert!(status == 409 && told["detail"].as_str().unwrap().contains("meanwhile"), "{told}");
 }
 
-/// A file beside the data directory.
+/// Returns a file beside the data directory.
 fn file(home: &Home, name: &str, text: &str) -> PathBuf {
     let path = home.data_dir().with_file_name(name);
     fs::write(&path, text).unwrap();
@@ -258,7 +258,7 @@ fn a_new_key_seals_everything_and_a_killed_rotation_goes_on() {
     ["web-1", "web-2", "web-3"].iter().for_each(|name| opens(&gateway, name));
     gateway.dies();
 
-    // With the old key alone nothing opens, and each is named.
+    // With the old key alone nothing opens, and each target is named.
     fs::write(home.data_dir().join("seal.key"), old).unwrap();
     let (status, told) = home.run(&["doctor"]);
     assert!(!status.success() && told.contains("the password of the target web-2"), "{told}");

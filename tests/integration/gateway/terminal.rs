@@ -1,4 +1,4 @@
-//! The terminal's WebSocket: offsets, windows, sizes, onlookers, successors, origins.
+//! The terminal's WebSocket: offsets, windows, sizes, observers, successors, origins.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What the playground's `flood` says.
+/// The output of the playground's `flood`.
 pub fn flood(size: usize) -> Vec<u8> {
     let line = |nth: usize| format!("{nth:010} The quick brown fox jumps over the lazy dog, again.\r\n").into_bytes();
     let mut all: Vec<u8> = (1..=size / 62 + 1).flat_map(line).collect();
@@ -63,7 +63,7 @@ fn a_page_that_acknowledges_nothing_is_sent_one_window() {
     page.wait(Duration::from_secs(10), "a full window", |heard| {
         (heard.output.len() as u64 >= before + 60_000).then_some(())
     });
-    // Typing still gets through, and the program hears of it.
+    // Input still gets through, and the program receives it.
     page.types("\x03");
     page.hears("input_ack");
     assert!(page.offset() <= before + 64 * 1024, "{} bytes unacknowledged", page.offset() - before);
@@ -210,7 +210,7 @@ fn only_pages_of_the_gateway_may_open_a_terminal() {
     assert_eq!(asks(&format!("{own}Origin: http://evil.example\r\n")), 400, "two origins");
     assert_eq!(asks(&own), 101);
     assert_eq!(asks("Origin: https://ops.example.com\r\n"), 101);
-    // Three of an address within a minute are told, so that nobody fills the log.
+    // Three from one address within a minute are logged, so that nobody can fill the log.
     let told = eventually(PATIENCE, || {
         let told = gateway.shows("/api/v1/audit?action=origin.refused")["items"].as_array().unwrap().clone();
         (told.len() >= 3).then_some(told)

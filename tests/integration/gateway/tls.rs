@@ -1,4 +1,4 @@
-//! TLS as a browser meets it, and what a SIGHUP changes of it.
+//! TLS from a browser's side, and the changes by a SIGHUP.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ use crate::support::{
 
 type Connection = StreamOwned<ClientConnection, TcpStream>;
 
-/// A connection that trusts this certificate and nothing else.
+/// Returns a connection that trusts this certificate and nothing else.
 fn connect(addr: SocketAddr, trusted: &Path) -> Connection {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(trusted).unwrap()).unwrap();
@@ -33,7 +33,7 @@ fn connect(addr: SocketAddr, trusted: &Path) -> Connection {
     StreamOwned::new(client.unwrap(), TcpStream::connect(addr).unwrap())
 }
 
-/// The status of `/healthz` over it.
+/// Returns the status of `/healthz` over it.
 fn asks(connection: &mut Connection) -> std::io::Result<String> {
     connection.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
     let mut answer = [0; 4096];

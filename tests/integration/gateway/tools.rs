@@ -1,4 +1,4 @@
-//! The operator's tools, each as its own process on what a real gateway left behind.
+//! The operator's tools, each run as its own process on the data of a real gateway.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +19,10 @@ use crate::support::{
     skip,
 };
 
-/// Those for people.
+/// The tools for users.
 mod people;
 
-/// What a tool answered.
+/// The result of a tool.
 struct Answer {
     code: Option<i32>,
     out: String,
@@ -41,11 +41,11 @@ fn tool(data_dir: &Path, args: &[&str]) -> Answer {
     tool_with(data_dir, args, &[])
 }
 
-/// As [`tool`], with settings from the environment.
+/// Like [`tool`], with settings from the environment.
 fn tool_with(data_dir: &Path, args: &[&str], settings: &[(&str, &str)]) -> Answer {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pulsegate"));
     command.args(args).env_clear().env("PULSEGATE__NODE__DATA_DIR", data_dir).envs(settings.iter().copied());
-    // No configuration file of the folder that the tests run in.
+    // No configuration file of the test's working folder.
     command.current_dir(data_dir.parent().unwrap()).stdin(Stdio::null());
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -59,7 +59,7 @@ fn well(data_dir: &Path, args: &[&str]) -> Value {
     answer.json()
 }
 
-/// The differences that a doctor found: kind and number of sessions.
+/// Returns the differences that a doctor found: kind and number of sessions.
 fn differences(report: &Value) -> BTreeMap<String, u64> {
     let findings = report["findings"].as_array().unwrap().iter();
     let of = |finding: &Value| Some((finding["kind"].as_str()?.to_owned(), finding["count"].as_u64()?));
@@ -70,7 +70,7 @@ fn by_id(sessions: Vec<Value>) -> BTreeMap<String, Value> {
     sessions.into_iter().map(|session| (session["id"].as_str().unwrap().to_owned(), session)).collect()
 }
 
-/// A killed gateway's home, with one closed and two open sessions.
+/// Returns a killed gateway's home, with one closed and two open sessions.
 fn killed(playground: &Playground) -> Arc<Home> {
     let home = Arc::new(Home::with(playground));
     let gateway = home.start();
@@ -188,7 +188,7 @@ fn a_backup_of_a_running_gateway_is_restored_whole() {
     let before = by_id(gateway.lists("status=closed"));
     drop(gateway);
 
-    // The same home, so that its targets and its node stay: only the folder is another.
+    // The same home, so that its targets and its node stay: only the folder differs.
     fs::rename(&data_dir, data_dir.with_file_name("lost")).unwrap();
     well(&data_dir, &["restore", to, "--into", data_dir.to_str().unwrap()]);
     let again = tool(&data_dir, &["restore", to, "--into", data_dir.to_str().unwrap()]);
@@ -236,7 +236,7 @@ fn a_step_back_and_forth_keeps_what_the_older_schema_holds() {
     let data_dir = home.data_dir();
     well(&data_dir, &["doctor", "--repair"]);
     assert_eq!(well(&data_dir, &["migrate", "--status"])["pending"], 0);
-    // The newest steps brought nothing that is missed here; the one before them did.
+    // The newest migrations brought nothing that is missed here; the one before them did.
     let mut steps = 1;
     while !tool(&data_dir, &["migrate", "--down", "--dry-run"]).out.contains("DROP TABLE outbox") {
         well(&data_dir, &["migrate", "--down", "--yes"]);
@@ -274,7 +274,7 @@ fn a_list_takes_no_step_of_the_schema_under_a_gateway() {
     let lists = ["user", "token", "target"].map(|what| [what, "list"]);
     well(&data_dir, &["migrate"]);
     well(&data_dir, &["migrate", "--down", "--yes"]);
-    // As a gateway of an older release holds it.
+    // As a gateway of an older release stores it.
     let lock = data_dir::lock(&data_dir).unwrap();
     for list in &lists {
         let refused = tool(&data_dir, list);

@@ -1,5 +1,5 @@
-//! A backup of a gateway whose records are on a server, where its account has the rights that it needs and no others: everything
-//! of it comes back, who signs in and what is sealed too.
+//! A backup of a gateway whose records are on a server, where its account has only the rights that it needs: everything
+//! is restored, including users and sealed secrets.
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
@@ -29,7 +29,7 @@ fn server() -> Option<Mariadb> {
     server.map_err(|why| skip(std::thread::current().name().unwrap_or_default(), &why)).ok()
 }
 
-/// A user, their token, and a target with its password; returns the token.
+/// Adds a user, their token, and a target with its password; returns the token.
 fn adds_people(gateway: &Gateway, door: &Playground) -> String {
     let (host, port) = (door.addr.ip(), door.addr.port());
     let auth = json!({"kind": "password", "password": KEPT});
@@ -41,7 +41,7 @@ fn adds_people(gateway: &Gateway, door: &Playground) -> String {
     told["token"].as_str().unwrap().to_owned()
 }
 
-/// Opens what only the sealed password opens, and ends it.
+/// Opens the target that only the sealed password opens, and ends the session.
 fn opens_the_door(person: &Person<'_>) -> String {
     let id = person.opens("web-1");
     let page = person.socket(&id);
@@ -67,7 +67,7 @@ fn well(home: &Home, args: &[&str]) -> String {
     said
 }
 
-/// Makes a backup what a release made that knew neither people in it nor who holds a lease.
+/// Turns a backup into one of an older release, without users and lease holders.
 fn ages(backup: &Path) {
     let read = |name: &str| fs::read_to_string(backup.join(name)).unwrap();
     let hash = |text: &str| HEXLOWER.encode(&Sha256::digest(text));
@@ -100,7 +100,8 @@ fn a_restore_brings_back_who_signs_in_and_what_is_sealed() {
     let token = adds_people(&gateway, &door);
     let closed = opens_the_door(&Person::with_token(&gateway, &token));
     gateway.dies();
-    // What ended after the rows were taken: only the gateway's own database knows, and that it told the server.
+    // Only the gateway's own database knows of a session that ended after the rows were copied, and that the server has
+    // it.
     for table in ["session_records", "session_events"] {
         server.sql(&format!("DELETE FROM records.{table} WHERE session_id = '{closed}'")).unwrap();
     }
@@ -114,14 +115,14 @@ fn a_restore_brings_back_who_signs_in_and_what_is_sealed() {
     for table in TABLES {
         server.sql(&format!("DELETE FROM records.{table}")).unwrap();
     }
-    // What breaks off at the last table is begun again.
+    // A restore that breaks off at the last table is started again.
     let refuse = "CREATE TRIGGER records.no BEFORE INSERT ON records.targets FOR EACH ROW SIGNAL SQLSTATE '45000'";
     server.sql(refuse).unwrap();
     assert_eq!(runs(&home, &restore).0, Some(1));
     assert!(!data_dir.exists());
     server.sql("DROP TRIGGER records.no").unwrap();
     well(&home, &restore);
-    // No backup holds it: whoever reads one gets into no target.
+    // No backup holds it: a reader of a backup gets into no target.
     fs::copy(lost.join("seal.key"), data_dir.join("seal.key")).unwrap();
     let gateway = home.start();
     assert!(Person::signs_in(&gateway, "ada", PASSWORD).is_ok());

@@ -1,4 +1,4 @@
-//! Users whom a proxy in front names: believed from where the configuration says, and from nowhere else.
+//! Users named by a proxy in front: accepted from the configured addresses, and from nowhere else.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ fn a_proxy_names_the_user_and_nobody_else_does() {
     }
     assert_eq!(me("").status, 401);
 
-    // A page of another origin is no more let in by it than by a cookie.
+    // The header does not admit a page of another origin, nor does a cookie.
     let open = Some(r#"{"target":"playground"}"#);
     let named = "Remote-User: ada\r\n";
     assert_eq!(asks(&gateway, "POST", "/api/v1/sessions", named, open).status, 403);
@@ -95,7 +95,7 @@ fn a_header_from_anybody_else_is_ignored() {
         .set("server.trusted_proxies", "[127.0.0.1/32]");
     let gateway = Gateway::start(home);
     add(&gateway, "ada", "user", &[]);
-    // Nor by the word of a proxy that is trusted with addresses only.
+    // Nor does the header of a proxy that is trusted for addresses only.
     let lies = "Remote-User: ada\r\nX-Forwarded-For: 192.0.2.1\r\nForwarded: for=192.0.2.1\r\n";
     let answer = asks(&gateway, "GET", "/api/v1/me", lies, None);
     assert_eq!((answer.status, answer.detail()), (401, "Sign in, or send a valid token.".to_owned()));

@@ -1,4 +1,4 @@
-//! The audit log on its way to another system: whole, in order, signed, whatever befalls either side.
+//! Delivery of the audit log to another system: complete, in order, signed, whatever fails on either side.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -24,7 +24,7 @@ use crate::support::{
 
 const SECRET: &str = "canary-webhook-secret-9b1f4c7e2d60a583";
 
-/// Another system: answers with one status, and keeps what it took.
+/// The receiving system: answers with one status, and keeps what it accepted.
 struct Receiver {
     url: String,
     status: Arc<AtomicU16>,
@@ -39,7 +39,7 @@ impl Receiver {
         let (status, taken) = (receiver.status.clone(), receiver.taken.clone());
         thread::spawn(move || {
             for stream in listener.incoming() {
-                // A gateway that was killed leaves half a message.
+                // A killed gateway leaves half a message.
                 let Some((id, body)) = message(&mut stream.unwrap(), status.load(Ordering::SeqCst)) else { continue };
                 if status.load(Ordering::SeqCst) == 200 {
                     taken.lock().unwrap().push((id, body));
@@ -53,7 +53,7 @@ impl Receiver {
         self.status.store(status, Ordering::SeqCst);
     }
 
-    /// The entries it took, each once; the same id must hold the same.
+    /// Returns the entries it accepted, each once; the same id must have the same content.
     fn entries(&self) -> Vec<Value> {
         let mut messages = self.taken.lock().unwrap().clone();
         messages.dedup();
@@ -65,7 +65,7 @@ impl Receiver {
     }
 }
 
-/// Reads one message, answers it, and holds it against its signature.
+/// Reads one message, answers it, and checks its signature.
 fn message(stream: &mut TcpStream, status: u16) -> Option<(String, Value)> {
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let (mut reader, mut head) = (BufReader::new(stream.try_clone().unwrap()), Vec::new());

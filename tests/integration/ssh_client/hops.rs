@@ -1,4 +1,4 @@
-//! A target behind jump hosts: each hop with its own key and login, held back and let go like any other.
+//! Targets behind jump hosts: each hop has its own key and login, and flow control works as for any other target.
 
 use std::{
     fs,
@@ -54,7 +54,7 @@ fn know(caller: &Caller, text: &str) {
     fs::write(&caller.known_hosts, text).unwrap();
 }
 
-/// The fingerprints that wait for review, each with what its host is called.
+/// Returns the fingerprints that wait for review, each with the name of its host.
 async fn waiting(caller: &Caller) -> Vec<(String, String)> {
     let overview = caller.settings.host_keys.overview().await.unwrap();
     overview.waiting.into_iter().map(|review| (review.waiting.target.clone(), review.waiting.fingerprint())).collect()
@@ -154,7 +154,7 @@ async fn only_what_the_target_itself_says_is_a_sign_of_its_life() {
     target.freeze();
     let before = caller.heard.load(Ordering::Relaxed);
     terminal.link.control.probe();
-    // Longer than the jump host is silent itself.
+    // Longer than the jump host's own silence.
     let silence = timeout(Duration::from_millis(2500), std::future::poll_fn(|cx| terminal.link.output.poll_event(cx)));
     assert!(silence.await.is_err());
     assert_eq!(caller.heard.load(Ordering::Relaxed), before, "a living jump host is no living target");
@@ -218,7 +218,7 @@ async fn a_person_is_told_which_hop_asks() {
 #[tokio::test]
 async fn a_jump_host_that_shows_its_targets_key_is_refused_and_so_is_the_reverse() {
     let target = sshd!(Options::default());
-    // One server under two names: whoever passes on to the target could show no other key.
+    // One server under two names: the server that forwards could show no other key as the target's.
     let mut caller = caller(&target, &[("bastion", &target)]);
     caller.via[0].host = "localhost".to_owned();
     let (hop_name, target_name) =
@@ -235,7 +235,7 @@ async fn a_jump_host_that_shows_its_targets_key_is_refused_and_so_is_the_reverse
     assert!(!target.log().contains("userauth-request"), "no credential is sent");
     assert_eq!(waiting(&caller).await, [("bastion".to_owned(), target.host_key_fingerprint.clone())]);
 
-    // Nothing is known: the jump host is taken for what it says it is, and what lies behind it may not be the same.
+    // Nothing is known: the jump host's key is accepted on first use, and the target behind it must be another host.
     know(&caller, "");
     assert_eq!(caller.refusal().await, of_another(&target_name, &hop_name));
 
@@ -264,7 +264,7 @@ async fn a_changed_or_unknown_key_of_a_jump_host_is_a_full_stop_that_names_it_an
     assert!(!bastion.log().contains("userauth-request"), "no credential is sent: {}", bastion.log());
     assert_eq!(target.connections(), 0, "and the target hears nothing");
 
-    // Once an operator took it, the way is open; what is behind it has a policy of its own.
+    // Once an operator accepted it, the connection proceeds; the target behind it has a policy of its own.
     let overview = caller.settings.host_keys.overview().await.unwrap();
     let id = overview.waiting[0].waiting.id.clone();
     caller.settings.host_keys.accept(&id, &bastion.host_key_fingerprint, "grace").await.unwrap();
@@ -296,7 +296,7 @@ async fn what_is_typed_by_hand_is_checked_before_a_jump_host_hears_of_it() {
     caller.allowed = Some(AddressRule { names_behind_hops: true, ..everything.clone() });
     assert!(matches!(caller.refusal().await, ConnectError::NotForwarded { .. }), "now the jump host is asked");
 
-    // A jump host that was typed itself is held to the rule where it is dialled from here.
+    // A jump host that the user typed is subject to the rule where it is dialled from here.
     caller.via[0].allowed = Some(everything);
     let error = at_hop(caller.refusal().await, "bastion");
     assert!(matches!(error, ConnectError::AddressDenied { .. }), "{error}");
@@ -347,7 +347,7 @@ async fn a_jump_host_that_dies_is_told_to_both_halves() {
     assert_eq!(tasks(), 0);
 }
 
-/// The steps that a trial passed, and why it ended.
+/// Returns the steps that a trial passed, and why it ended.
 async fn trial(caller: &Caller) -> (Vec<Step>, Option<ConnectError>) {
     let passed = Arc::new(Mutex::new(Vec::new()));
     let told = passed.clone();

@@ -93,7 +93,7 @@ async fn ask_shows_the_fingerprint_and_takes_yes_for_an_answer() {
 async fn a_changed_key_is_refused_under_every_policy_with_both_fingerprints() {
     let sshd = sshd!(Options::default());
     let other = sshd.dir.path().join("other");
-    // Of another type: that is a changed key, too.
+    // A key of another type is a changed key, too.
     for kind in ["ed25519", "ecdsa"] {
         fs::remove_file(&other).ok();
         keygen(&other, kind, "");

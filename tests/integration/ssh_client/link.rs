@@ -1,4 +1,4 @@
-//! A live shell: what it says, how it ends, and how it is held back and let go.
+//! A live shell: its output, its end, and its flow control.
 
 use std::{
     sync::atomic::Ordering,
@@ -24,7 +24,7 @@ fn caller(sshd: &Sshd) -> Caller {
     Caller::new(sshd.addr, &sshd.user, sshd.dir.path()).with(Credential::KeyFile(sshd.user_key.clone()))
 }
 
-/// A terminal whose shell has said that it is ready.
+/// Returns a terminal whose shell has printed that it is ready.
 async fn shell(sshd: &Sshd) -> (Caller, Terminal) {
     let mut caller = caller(sshd);
     let mut terminal = caller.terminal().await;
@@ -37,7 +37,7 @@ pub fn tasks() -> usize {
     tokio::runtime::Handle::current().metrics().num_alive_tasks()
 }
 
-/// Waits until something is so, giving other tasks and processes their turn.
+/// Waits until a condition holds, yielding to other tasks and processes.
 pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let waited = timeout(PATIENCE, async {
         while !is_so() {
@@ -113,7 +113,7 @@ async fn a_closed_valve_holds_a_flood_back_and_lets_ctrl_c_through() {
     assert!(more.is_err(), "nothing comes while the valve is closed");
     assert_eq!(caller.heard.load(Ordering::Relaxed), heard, "not a byte is read, so nothing can grow");
     terminal.types("\x03").await;
-    // Only opening shows what it did: the flood ends, the prompt follows.
+    // Only opening shows the effect: the flood ends, the prompt follows.
     terminal.link.control.open_valve();
     terminal.until("ready> ").await;
     terminal.types("echo \"is $((6*7)).\"\r").await;
@@ -125,7 +125,7 @@ async fn ctrl_c_reaches_the_target_while_the_valve_stays_closed() {
     let sshd = sshd!(Options::default());
     let (_, mut terminal) = shell(&sshd).await;
     let mark = sshd.dir.path().join("interrupted");
-    // A shell that waits for its flooding child: nothing it does on the signal has to write.
+    // A shell that waits for its flooding child: its signal handler writes nothing.
     terminal.types(&format!("sh -c 'trap \"touch {}\" INT; yes & wait; kill $!'\r", mark.display())).await;
     terminal.until("y\r\ny\r\ny\r\n").await;
     terminal.link.control.close_valve();
@@ -141,7 +141,7 @@ async fn closing_a_frozen_target_ends_within_a_second_and_leaves_nothing() {
     let sshd = sshd!(Options::default());
     let (_, mut terminal) = shell(&sshd).await;
     sshd.freeze();
-    // Fill everything between here and there, so that not even a goodbye can leave.
+    // Fills every buffer on the way, so that not even a disconnect message can leave.
     let stuck = async {
         loop {
             terminal.link.input.write(vec![0; 1 << 20].into()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Every way to log in, and what is said when none works.
+//! Every way to log in, and the error if none works.
 
 use std::{fs, path::Path, process::Command};
 
@@ -20,7 +20,7 @@ fn caller(sshd: &Sshd) -> Caller {
     Caller::new(sshd.addr, &sshd.user, sshd.dir.path())
 }
 
-/// Makes a key that the server lets in.
+/// Makes a key that the server accepts.
 fn admit(sshd: &Sshd, kind: &str, passphrase: &str) -> std::path::PathBuf {
     let key = sshd.dir.path().join(format!("id_{kind}"));
     keygen(&key, kind, passphrase);

@@ -1,4 +1,4 @@
-//! The gateway's own key, and certificates of its authority, against a server that trusts them or not.
+//! The gateway's own key, and certificates of its authority, against a server that trusts them or does not.
 
 use std::{fs, path::Path};
 
@@ -78,7 +78,7 @@ async fn a_certificate_that_is_old_for_another_or_of_another_authority_is_refuse
     stranger.settings.own = OwnKeys::new(other.path());
     assert!(matches!(stranger.refusal().await, ConnectError::AuthFailed { .. }), "another authority");
 
-    // The server is asked to take the certificate of one login for another by a principals file that names neither.
+    // A principals file that names neither login asks the server to accept the certificate of one for the other.
     let principals = sshd.dir.path().join("principals");
     fs::write(&principals, "somebody-else\n").unwrap();
     let config = sshd.dir.path().join("sshd_config");

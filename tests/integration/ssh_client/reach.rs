@@ -1,4 +1,4 @@
-//! What stands between a host as typed and its host key, each with its own words.
+//! Failures between the entered host and its host key, each with its own message.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -55,7 +55,7 @@ async fn an_http_server_is_no_ssh_server() {
         stream.read_exact(&mut greeting).await.unwrap();
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").await.unwrap();
         stream.shutdown().await.unwrap();
-        // Until the other side is gone too, so that no reset overtakes the answer.
+        // Until the other side has closed too, so that no reset overtakes the answer.
         tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.unwrap();
     });
     let error = caller(addr, &dir).refusal().await;
@@ -96,7 +96,7 @@ async fn only_weak_algorithms_are_refused_by_name() {
     }
 }
 
-/// A KEXINIT packet (RFC 4253 §7.1) with these name-lists.
+/// Returns a KEXINIT packet (RFC 4253 §7.1) with these name-lists.
 fn kexinit(lists: &[&str]) -> Vec<u8> {
     let mut payload = vec![20];
     payload.extend([7; 16]);

@@ -1,4 +1,5 @@
-//! Targets that do what OpenSSH never does: odd questions, too many of them, hostile texts, channels nobody asked for.
+//! Targets that do what OpenSSH never does: odd questions, too many of them, hostile texts, channels that the client
+//! did not request.
 
 use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,18 +21,18 @@ use crate::support::{
 
 type Question = (Cow<'static, str>, bool);
 
-/// What a target does in turn.
+/// The script of a target.
 #[derive(Clone, Default)]
 struct Script {
-    /// The rounds of keyboard-interactive; let in after the last. Each with its name and instructions.
+    /// The rounds of keyboard-interactive, each with its name and instructions; the login succeeds after the last.
     rounds: Vec<(&'static str, &'static str, Vec<Question>)>,
-    /// Ask the last round again for ever.
+    /// Repeat the last round for ever.
     endless: bool,
     /// Refuse the shell.
     no_shell: bool,
-    /// Say this before confirming the shell.
+    /// Send this before confirming the shell.
     early: &'static str,
-    /// Open channels unasked once the shell runs.
+    /// Open channels by itself once the shell runs.
     intrusive: bool,
 }
 

@@ -1,5 +1,5 @@
-//! A browser's page on a terminal: attaches, types, acknowledges, answers pings, remembers what it heard. Can freeze, as a
-//! page does that reads nothing any more. Speaks `pulsegate.v1`; knows nothing of the process behind it.
+//! A browser's page on a terminal: attaches, types, acknowledges, answers pings, keeps what it received. Can freeze,
+//! like a page that no longer reads. Speaks `pulsegate.v1`; knows nothing of the process behind it.
 
 use std::{
     io::Write,
@@ -16,11 +16,11 @@ use super::{
     terminal::PATIENCE,
 };
 
-/// The sample of RFC 6455 §1.3, and its only right answer.
+/// The sample key of RFC 6455 §1.3, with its only valid answer.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// How a page attaches.
+/// The parameters of an attach.
 #[derive(Debug, Clone)]
 pub struct Attach {
     pub client_id: String,
@@ -51,22 +51,22 @@ impl Default for Attach {
     }
 }
 
-/// What the socket said.
+/// The messages received on the socket.
 #[derive(Debug, Default)]
 pub struct Heard {
     /// Control frames in order.
     pub frames: Vec<Value>,
     /// Output since the attach.
     pub output: Vec<u8>,
-    /// Where `output` starts.
+    /// The offset at which `output` starts.
     pub start: u64,
-    /// The picture before it.
+    /// The picture before the output.
     pub picture: Vec<u8>,
     /// Bytes of the picture still to come.
     undrawn: usize,
     /// The code of the close frame.
     pub code: Option<u16>,
-    /// Nothing more will come.
+    /// Whether the connection has ended.
     pub ended: bool,
     pings: usize,
     frozen: bool,
@@ -88,7 +88,7 @@ pub struct Browser {
     shared: Arc<Shared>,
 }
 
-/// Asks for a WebSocket; `headers` end with `\r\n` each.
+/// Requests a WebSocket; `headers` end with `\r\n` each.
 pub fn upgrade(addr: SocketAddr, id: &str, headers: &str) -> Result<TcpStream, Answer> {
     let mut stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
     stream.set_nodelay(true).unwrap();
@@ -106,7 +106,7 @@ pub fn upgrade(addr: SocketAddr, id: &str, headers: &str) -> Result<TcpStream, A
     assert_eq!(answer.header("sec-websocket-accept"), Some(ACCEPT));
     assert_eq!(answer.header("sec-websocket-protocol"), Some("pulsegate.v1"));
     stream.set_read_timeout(None).unwrap();
-    // A write that takes this long has nobody to read it.
+    // A write that takes this long has no reader.
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     Ok(stream)
 }
@@ -121,7 +121,7 @@ impl Browser {
         Self { stream, writer, shared }
     }
 
-    /// Sends the first frame and returns the answer.
+    /// Sends the attach frame and returns the answer.
     #[track_caller]
     pub fn attach(&self, attach: &Attach) -> Value {
         let Attach { client_id, mode, cols, rows, output_offset, input_offset, screen, control } = attach;
@@ -144,16 +144,16 @@ impl Browser {
         self.sends(&frames::frame(frames::TEXT, frame.to_string().as_bytes()));
     }
 
-    /// Types, in frames as large as may be.
+    /// Types, in frames of the maximum size.
     pub fn types(&self, bytes: impl AsRef<[u8]>) {
         for piece in bytes.as_ref().chunks(64 * 1024) {
             self.sends(&frames::frame(frames::BINARY, piece));
         }
     }
 
-    /// Sends bytes as they are.
+    /// Sends raw bytes.
     pub fn sends(&self, bytes: &[u8]) {
-        // The gateway may have closed already; what it said tells.
+        // The gateway may have closed already; its messages show the reason.
         self.writer.lock().unwrap().write_all(bytes).ok();
     }
 
@@ -172,7 +172,7 @@ impl Browser {
         })
     }
 
-    /// Waits for output and goes on after it.
+    /// Waits for output and continues after it.
     #[track_caller]
     pub fn sees(&self, text: &str) {
         self.wait(PATIENCE, &format!("the output {text:?}"), |heard| {
@@ -190,7 +190,7 @@ impl Browser {
         let line = format!("{answer}\r\n");
         self.wait(PATIENCE, &format!("the line {answer:?}"), |heard| {
             let unseen = &heard.output[heard.next_byte..];
-            // bash puts out an escape sequence and a bare \r before the answer.
+            // bash prints an escape sequence and a bare \r before the answer.
             let begins = |at: usize| at > 0 && matches!(unseen[at - 1], b'\r' | b'\n');
             let at = unseen
                 .windows(line.len())
@@ -201,7 +201,7 @@ impl Browser {
         });
     }
 
-    /// Waits for the `closed` frame, then for the goodbye; returns the reason.
+    /// Waits for the `closed` frame, then for the close frame; returns the reason.
     #[track_caller]
     pub fn closed(&self) -> Value {
         let closed = self.hears("closed");
@@ -209,7 +209,7 @@ impl Browser {
         closed
     }
 
-    /// Waits for the `closed` frame of a gateway that stops, then for its goodbye.
+    /// Waits for the `closed` frame of a gateway that stops, then for its close frame.
     #[track_caller]
     pub fn is_told_to_come_back(&self) {
         assert_eq!(self.hears("closed")["reason"], "shutdown");
@@ -222,52 +222,53 @@ impl Browser {
         self.wait(PATIENCE, "a close frame", |heard| heard.code)
     }
 
-    /// Waits for the end of the connection, with or without a goodbye.
+    /// Waits for the end of the connection, with or without a close frame.
     #[track_caller]
     pub fn is_cut_within(&self, limit: Duration) {
         self.wait(limit, "the connection's end", |heard| heard.ended.then_some(()));
     }
 
-    /// Reads nothing any more, so that pings stay unanswered too.
+    /// Stops reading, so that pings stay unanswered too.
     pub fn freezes(&self) {
         self.heard().frozen = true;
     }
 
-    /// Reads on.
+    /// Resumes reading.
     pub fn thaws(&self) {
         self.heard().frozen = false;
         self.shared.changed.notify_all();
     }
 
-    /// Acknowledges no output any more.
+    /// Stops acknowledging output.
     pub fn stops_acknowledging(&self) {
         self.heard().silent = true;
     }
 
-    /// The connection is gone, as when a cable is pulled and the other side is told.
+    /// Drops the connection, as when a cable is pulled and the other side is notified.
     pub fn drops(&self) {
-        // It may be gone already.
+        // It may be closed already.
         self.stream.shutdown(Shutdown::Both).ok();
     }
 
-    /// Leaves as a tab does that is closed.
+    /// Leaves as a closed tab does.
     pub fn leaves(&self) {
         self.sends(&frames::frame(frames::CLOSE, &1001_u16.to_be_bytes()));
     }
 
-    /// What was heard so far.
+    /// Returns the messages received so far.
     pub fn heard(&self) -> MutexGuard<'_, Heard> {
-        // A test that failed meanwhile is to end with its own words.
+        // After a panic in another thread, the test is to fail with its own message.
         self.shared.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The offset after the last byte of output.
+    /// Returns the offset after the last byte of output.
     pub fn offset(&self) -> u64 {
         let heard = self.heard();
         heard.start + heard.output.len() as u64
     }
 
-    /// What its terminal shows of all it got, drawn on a grid of this size: the rows, and the cursor's column and row.
+    /// Returns the screen that a terminal of this size shows of all output received: the rows, and the cursor's column
+    /// and row.
     pub fn shows(&self, cols: usize, rows: usize) -> (Vec<String>, (usize, usize)) {
         let heard = self.heard();
         let mut terminal = avt::Terminal::new(cols, rows).unwrap();
@@ -276,7 +277,7 @@ impl Browser {
         (rows, (terminal.cursor().col, terminal.cursor().row))
     }
 
-    /// Waits until `look` finds something in what was heard.
+    /// Waits until `look` finds something in the received messages.
     #[track_caller]
     pub fn wait<T>(&self, limit: Duration, what: &str, mut look: impl FnMut(&mut Heard) -> Option<T>) -> T {
         let end = Instant::now() + limit;
@@ -320,18 +321,18 @@ fn listen(mut stream: TcpStream, writer: &Mutex<TcpStream>, shared: &Shared) {
         drop(heard);
         shared.changed.notify_all();
         if let Some(answer) = answer {
-            // The next read tells if the connection is gone.
+            // The next read detects a closed connection.
             writer.lock().unwrap().write_all(&answer).ok();
         }
     }
 }
 
 impl Heard {
-    /// Takes a frame and returns what a browser answers.
+    /// Takes a frame and returns a browser's answer.
     fn take(&mut self, opcode: u8, payload: Vec<u8>) -> Option<Vec<u8>> {
         match opcode {
             frames::BINARY if self.undrawn > 0 => {
-                // A frame is all picture or all output.
+                // A frame is either picture or output.
                 self.undrawn = self.undrawn.checked_sub(payload.len()).unwrap();
                 self.picture.extend(payload);
                 None

@@ -1,5 +1,5 @@
-//! An SSH server by hand (RFC 4253, 4252, 4254), just far enough that a target can do harm behind the key exchange. Checks
-//! nothing and lets everybody in.
+//! A hand-written SSH server (RFC 4253, 4252, 4254), just complete enough that a target can misbehave after the key
+//! exchange. Checks nothing and accepts every login.
 
 use std::{
     io::{self, Read, Write},
@@ -14,10 +14,10 @@ use ring::{
     signature::{Ed25519KeyPair, KeyPair},
 };
 
-/// How it introduces itself.
+/// The identification line.
 pub const VERSION: &[u8] = b"SSH-2.0-hostile\r\n";
 
-/// A packet before the keys (RFC 4253 §6).
+/// Returns a packet of the phase before the keys (RFC 4253 §6).
 pub fn packet(payload: &[u8]) -> Vec<u8> {
     let padding = 4 + (8 - (payload.len() + 5 + 4) % 8) % 8;
     let mut packet = u32::try_from(payload.len() + 1 + padding).unwrap().to_be_bytes().to_vec();
@@ -27,7 +27,7 @@ pub fn packet(payload: &[u8]) -> Vec<u8> {
     packet
 }
 
-/// A KEXINIT (RFC 4253 §7.1) with these algorithms for the key exchange, the host key, the cipher and the MAC.
+/// Returns a KEXINIT (RFC 4253 §7.1) with these algorithms for the key exchange, the host key, the cipher and the MAC.
 pub fn kexinit(kex: &str, key: &str, cipher: &str, mac: &str) -> Vec<u8> {
     let mut payload = vec![20];
     payload.extend([7; 16]);
@@ -38,18 +38,18 @@ pub fn kexinit(kex: &str, key: &str, cipher: &str, mac: &str) -> Vec<u8> {
     payload
 }
 
-/// What a server of today offers.
+/// Returns the algorithms that a current server offers.
 pub fn modern() -> Vec<u8> {
     kexinit("curve25519-sha256", "ssh-ed25519", "aes256-gcm@openssh.com", "hmac-sha2-256")
 }
 
-/// Bytes with their length before them.
+/// Returns bytes with their length before them.
 pub fn string(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let bytes = bytes.as_ref();
     [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat()
 }
 
-/// A number that is not negative, as short as it can be.
+/// Returns a non-negative number in its shortest form.
 fn mpint(bytes: &[u8]) -> Vec<u8> {
     let bytes = &bytes[bytes.iter().take_while(|byte| **byte == 0).count()..];
     let sign: &[u8] = if bytes.first().is_some_and(|first| *first >= 0x80) { &[0] } else { &[] };
@@ -69,14 +69,14 @@ fn plain(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(packet[1..end].to_vec())
 }
 
-/// One direction (RFC 5647).
+/// The cipher of one direction (RFC 5647).
 struct Half {
     key: LessSafeKey,
     nonce: [u8; 12],
 }
 
 impl Half {
-    /// The nonce of the next packet.
+    /// Returns the nonce of the next packet.
     fn next(&mut self) -> Nonce {
         let now = self.nonce;
         let count = u64::from_be_bytes(now[4..].try_into().unwrap()).wrapping_add(1);
@@ -85,7 +85,7 @@ impl Half {
     }
 }
 
-/// A connection behind the key exchange.
+/// A connection after the key exchange.
 pub struct ByHand {
     stream: TcpStream,
     sends: Half,
@@ -93,7 +93,7 @@ pub struct ByHand {
 }
 
 impl ByHand {
-    /// Exchanges keys with whoever connected.
+    /// Exchanges keys with the client.
     pub fn exchange(mut stream: TcpStream) -> io::Result<Self> {
         stream.write_all(VERSION)?;
         let mut theirs = Vec::new();
@@ -130,7 +130,7 @@ impl ByHand {
         Ok(Self { stream, sends: half(b'B', b'D'), hears: half(b'A', b'C') })
     }
 
-    /// The next message.
+    /// Receives the next message.
     pub fn hears(&mut self) -> io::Result<Vec<u8>> {
         let length = number(&mut self.stream)?;
         let mut sealed = vec![0; length + 16];
@@ -142,7 +142,7 @@ impl ByHand {
         Ok(packet[1..end].to_vec())
     }
 
-    /// Says this.
+    /// Sends a message.
     pub fn says(&mut self, payload: &[u8]) -> io::Result<()> {
         let padding = 4 + (16 - (payload.len() + 1 + 4) % 16) % 16;
         let mut packet = vec![u8::try_from(padding).unwrap()];
@@ -154,12 +154,12 @@ impl ByHand {
         self.writes(&[&length[..], &packet, tag.as_ref()].concat())
     }
 
-    /// Sends bytes that are no packet.
+    /// Sends raw bytes that are no packet.
     pub fn writes(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
-    /// Waits until somebody asks to log in.
+    /// Waits for a login request.
     pub fn is_asked(&mut self) -> io::Result<()> {
         loop {
             match self.hears()?.first() {
@@ -170,14 +170,14 @@ impl ByHand {
         }
     }
 
-    /// Lets whoever asks log in.
+    /// Accepts the login.
     pub fn lets_in(&mut self) -> io::Result<()> {
         self.is_asked()?;
         self.says(&[52])
     }
 
-    /// Opens the channel that is asked for, with this window and this largest packet, and a shell in it. Returns what the other
-    /// side calls the channel.
+    /// Opens the requested channel, with this window and this maximum packet size, and a shell in it. Returns the other
+    /// side's channel number.
     pub fn opens(&mut self, window: u32, largest: u32) -> io::Result<[u8; 4]> {
         let mut channel = [0; 4];
         loop {
@@ -203,7 +203,7 @@ impl ByHand {
         }
     }
 
-    /// Hears whatever is said until the other side hangs up.
+    /// Receives messages until the other side disconnects.
     pub fn listens(mut self) {
         while self.hears().is_ok() {}
     }

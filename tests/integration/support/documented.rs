@@ -1,5 +1,5 @@
-//! Holds an answer against `docs/openapi.json`: its status, its media type, and each field of its JSON. Understands the
-//! part of JSON Schema that the document uses for answers, and says so where it is more. Asks nobody.
+//! Checks an answer against `docs/openapi.json`: its status, its media type, and each field of its JSON. Implements the
+//! part of JSON Schema that the document uses for answers, and reports anything beyond it. Sends no request.
 
 use std::sync::LazyLock;
 
@@ -9,24 +9,24 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 static DOCUMENT: LazyLock<Value> =
     LazyLock::new(|| serde_json::from_str(include_str!("../../../docs/openapi.json")).unwrap());
 
-/// What answered.
+/// An answer and its request.
 pub struct Answered<'a> {
-    /// As `GET`.
+    /// The method, as `GET`.
     pub method: &'a str,
-    /// With or without its query.
+    /// The path, with or without its query.
     pub path: &'a str,
     pub status: u16,
     pub kind: Option<&'a str>,
     pub body: &'a [u8],
 }
 
-/// Says what of an answer is not in the document. Paths that are not there are pages, and nothing is said of them.
+/// Returns how an answer differs from the document. Paths that are not in it are pages, which are not checked.
 pub fn check(answered: &Answered<'_>) -> Result<(), String> {
     let path = answered.path.split('?').next().unwrap_or_default();
     let Some((template, item)) = find(path) else { return Ok(()) };
     let place = format!("{} {template} {}", answered.method, answered.status);
     let Some(operation) = item.get(answered.method.to_lowercase()) else {
-        // Whoever may not come in hears that first.
+        // A caller without access receives that status first.
         let refused = [400, 401, 403, 405, 429].contains(&answered.status);
         return if refused { Ok(()) } else { Err(format!("{place}: the method is not documented")) };
     };
@@ -47,7 +47,7 @@ pub fn check(answered: &Answered<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// The document's line for a path; one without a placeholder comes first.
+/// Returns the document's entry for a path; one without a placeholder comes first.
 fn find(path: &str) -> Option<(&'static str, &'static Value)> {
     let fits = |template: &str| {
         let (mut told, mut asked) = (template.split('/'), path.split('/'));
@@ -69,7 +69,7 @@ fn resolved(value: &'static Value) -> Result<&'static Value, String> {
     DOCUMENT.pointer(&place[1..]).ok_or_else(|| format!("{place} leads nowhere"))
 }
 
-/// Says what of a value its schema does not allow.
+/// Returns how a value differs from its schema.
 pub fn validate(schema: &'static Value, value: &Value, place: &str) -> Result<(), String> {
     for (keyword, rule) in schema.as_object().ok_or_else(|| format!("{place}: the schema is no object"))? {
         let holds = match keyword.as_str() {
@@ -142,7 +142,7 @@ fn is_of_type(rule: &Value, value: &Value) -> bool {
     rule.as_array().map_or_else(|| is(rule), |kinds| kinds.iter().any(is))
 }
 
-/// As the gateway spells it, which is one of the ways its format allows.
+/// Whether a text has the gateway's spelling, one of those that its format allows.
 fn is_in_format(rule: &Value, text: &str) -> bool {
     match rule.as_str().unwrap() {
         "uuid" => text.len() == 36 && text.parse::<uuid::Uuid>().is_ok(),

@@ -1,5 +1,5 @@
-//! A reader of `GET /api/v1/events`, as an `EventSource` reads it (WHATWG HTML §9.2): it keeps the last id, and what has no data is no
-//! event.
+//! A reader of `GET /api/v1/events` that behaves like an `EventSource` (WHATWG HTML §9.2): it keeps the last id, and a
+//! message without data is no event.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -21,16 +21,16 @@ pub struct Told {
     pub data: Value,
 }
 
-/// The reader.
+/// A connected reader.
 pub struct Events {
     stream: BufReader<TcpStream>,
     text: String,
-    /// What it would come back with.
+    /// The id with which it would reconnect.
     pub last_id: Option<String>,
 }
 
 impl Events {
-    /// Comes to a gateway, with the id of the last event that it heard if it heard one; returns once the stream is open.
+    /// Connects to a gateway, with the id of the last event received, if any; returns once the stream is open.
     #[track_caller]
     pub fn of(gateway: &Gateway, last_id: Option<&str>) -> Self {
         let mut stream = TcpStream::connect_timeout(&gateway.addr, PATIENCE).unwrap();
@@ -61,7 +61,7 @@ impl Events {
         }
     }
 
-    /// Waits until a session is told to have this status.
+    /// Waits for an event that a session has this status.
     #[track_caller]
     pub fn until(&mut self, id: &str, status: &str) {
         loop {
@@ -73,7 +73,7 @@ impl Events {
         }
     }
 
-    /// Waits for the place of the stream, which is told at its beginning.
+    /// Waits for the stream's position, which is sent at its beginning.
     #[track_caller]
     pub fn place(&mut self) -> String {
         let block = self.block();

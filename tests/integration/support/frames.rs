@@ -1,4 +1,4 @@
-//! WebSocket frames (RFC 6455 §5) as bytes, right and wrong ones. Knows no connection but what it reads from.
+//! WebSocket frames (RFC 6455 §5) as bytes, valid and invalid. Knows no connection except the one it reads from.
 
 use std::io::{self, Read};
 
@@ -13,17 +13,17 @@ const FIN: u8 = 0x80;
 const MASKED: u8 = 0x80;
 const MASK: [u8; 4] = [0x5a, 0x00, 0xff, 0x13];
 
-/// A frame as a browser sends it.
+/// Returns a frame as a browser sends it.
 pub fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     build(FIN | opcode, payload, true)
 }
 
-/// A frame that another one continues.
+/// Returns a frame that another one continues.
 pub fn unfinished(opcode: u8, payload: &[u8]) -> Vec<u8> {
     build(opcode, payload, true)
 }
 
-/// A frame that no browser may send.
+/// Returns a frame that no browser may send.
 pub fn unmasked(opcode: u8, payload: &[u8]) -> Vec<u8> {
     build(FIN | opcode, payload, false)
 }
@@ -51,7 +51,7 @@ fn build(first: u8, payload: &[u8], masked: bool) -> Vec<u8> {
     bytes
 }
 
-/// Reads one frame of a server, which masks and splits nothing: its opcode and payload.
+/// Reads one frame of a server, which neither masks nor splits: its opcode and payload.
 pub fn read(stream: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
     let mut head = [0; 2];
     stream.read_exact(&mut head)?;

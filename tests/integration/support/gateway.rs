@@ -1,4 +1,4 @@
-//! The gateway as people run it: the real binary as a child process, with its own folder, configuration and port. A test
+//! The gateway as users run it: the real binary as a child process, with its own folder, configuration and port. A test
 //! that ends well also asserts that the gateway never panicked.
 
 use std::{
@@ -24,10 +24,10 @@ use super::{
     terminal::PATIENCE,
 };
 
-/// What opens every door of the API; it must never be found in a log or a store.
+/// The API token with all rights; it must never appear in a log or a store.
 pub const TOKEN: &str = "canary-token-5f0e2b7c91d84a36b2aa";
 
-/// What no command of the tests takes, beside however much other work.
+/// Timeout of a command of the tests, even under heavy load.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
 /// A gateway's folder and settings, which outlive its processes.
@@ -37,7 +37,7 @@ pub struct Home {
     targets: Vec<Value>,
     webhooks: Vec<Value>,
     command: Vec<String>,
-    /// The command before the binary's own, as `ip netns exec NAME`.
+    /// The command that the binary is started by, such as `ip netns exec NAME`.
     pub within: Vec<String>,
 }
 
@@ -48,7 +48,7 @@ pub fn ended(mut command: Child) -> ExitStatus {
 }
 
 impl Home {
-    /// A home without targets, whose gateway trusts new host keys.
+    /// Returns a home without targets, whose gateway trusts new host keys.
     pub fn new() -> Self {
         let (dir, settings) = (tempfile::tempdir().unwrap(), Vec::new());
         let (targets, webhooks, command) = (Vec::new(), Vec::new(), vec!["serve".to_owned()]);
@@ -57,21 +57,21 @@ impl Home {
         home.set("server.listen", "127.0.0.1:0")
             .set("node.data_dir", &data_dir)
             .set("ssh.host_key_policy", "accept_new")
-            // Tests look into the files.
+            // Tests read the files.
             .set("recording.compress", "false")
     }
 
-    /// A home with the target `playground`.
+    /// Returns a home with the target `playground`.
     pub fn with(playground: &Playground) -> Self {
         Self::new().target("playground", playground.addr, "guest", json!({"prompt": true}))
     }
 
-    /// A home with the target `sshd`.
+    /// Returns a home with the target `sshd`.
     pub fn with_sshd(sshd: &Sshd) -> Self {
         Self::new().target("sshd", sshd.addr, &sshd.user, json!({"key_file": sshd.user_key}))
     }
 
-    /// A home that serves the demo at this address.
+    /// Returns a home that serves the demo at this address.
     pub fn demo(listen: &str) -> Self {
         let mut home = Self::new();
         let data_dir = home.data_dir().display().to_string();
@@ -86,7 +86,7 @@ impl Home {
         self
     }
 
-    /// Tells the audit log to a webhook, signed with this secret.
+    /// Sends the audit log to a webhook, signed with this secret.
     pub fn webhook(mut self, url: &str, secret: &str, actions: &[&str]) -> Self {
         let file = self.dir.path().join("webhook.secret");
         fs::write(&file, secret).unwrap();
@@ -109,36 +109,36 @@ impl Home {
         self
     }
 
-    /// Sets a key of the configuration, by the environment.
+    /// Sets a key of the configuration, through the environment.
     pub fn set(mut self, key: &str, value: &str) -> Self {
         let name = format!("PULSEGATE__{}", key.to_uppercase().replace('.', "__"));
         self.settings.push((name, value.to_owned()));
         self
     }
 
-    /// Sets a variable of the environment; an empty one is none.
+    /// Sets a variable of the environment; an empty one counts as unset.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The configuration's file.
+    /// Returns the path of the configuration file.
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("config.yaml")
     }
 
-    /// Where everything durable is.
+    /// Returns the folder of all durable data.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
-    /// Everything the gateway's processes wrote to standard error and output.
+    /// Returns everything that the gateway's processes wrote to standard error and output.
     pub fn logs(&self) -> String {
         let read = |name| fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
         read("stdout") + &read("stderr")
     }
 
-    /// Starts the gateway and waits until it says ready.
+    /// Starts the gateway and waits until it reports ready.
     #[track_caller]
     pub fn start(self: &Arc<Self>) -> Gateway {
         let earlier = self.ready_lines().len();
@@ -238,7 +238,7 @@ impl Gateway {
         self.shows(&format!("/api/v1/sessions/{id}"))
     }
 
-    /// Whether a session has this status and, once closed, this reason: `closed/exited`.
+    /// Returns a session if it has this status and, once closed, this reason: `closed/exited`.
     pub fn says(&self, id: &str, expected: &str) -> Option<Value> {
         let session = self.session(id);
         let status = session["status"].as_str().unwrap();
@@ -263,7 +263,7 @@ impl Gateway {
         })
     }
 
-    /// Every session that the query matches, page by page.
+    /// Returns every session that the query matches, page by page.
     pub fn lists(&self, query: &str) -> Vec<Value> {
         let (mut all, mut cursor) = (Vec::new(), String::new());
         loop {
@@ -276,13 +276,13 @@ impl Gateway {
         }
     }
 
-    /// The details of a session's transitions.
+    /// Returns the details of a session's transitions.
     pub fn history(&self, id: &str) -> Vec<String> {
         let why = self.shows(&format!("/api/v1/sessions/{id}/why"));
         why["history"].as_array().unwrap().iter().map(|passed| passed["detail"].to_string()).collect()
     }
 
-    /// A page's socket, not attached yet.
+    /// Opens a page's socket, without attaching.
     #[track_caller]
     pub fn socket(&self, id: &str) -> Browser {
         let addr = self.addr;
@@ -290,7 +290,7 @@ impl Gateway {
         Browser::new(browser::upgrade(addr, id, &headers).unwrap_or_else(|answer| panic!("{}", answer.head)))
     }
 
-    /// A page that attached to the session, and what it was told.
+    /// Opens a page attached to the session; returns it with the answer to the attach.
     #[track_caller]
     pub fn attaches(&self, id: &str, attach: &Attach) -> (Browser, Value) {
         let browser = self.socket(id);
@@ -298,7 +298,7 @@ impl Gateway {
         (browser, attached)
     }
 
-    /// A page on a new session whose shell runs, and the session's id.
+    /// Opens a page on a new session whose shell runs; returns it with the session's id.
     #[track_caller]
     pub fn page(&self, target: &str) -> (Browser, String) {
         let id = self.opens(target);
@@ -310,17 +310,17 @@ impl Gateway {
         (browser, id)
     }
 
-    /// The number of the process.
+    /// Returns the process id.
     pub fn process(&self) -> u32 {
         self.child.id()
     }
 
-    /// Stops the process as a debugger does, or lets it go on.
+    /// Sends the process a signal, such as to stop it or to continue it.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Ends it as a power cut does.
+    /// Kills it, as a power cut does.
     pub fn dies(mut self) {
         self.child.kill().unwrap();
         assert_eq!(self.child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
@@ -332,17 +332,17 @@ impl Gateway {
         eventually(PATIENCE, || self.child.try_wait().unwrap())
     }
 
-    /// Bytes of memory in use.
+    /// Returns its resident memory, in bytes.
     pub fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// Open sockets.
+    /// Returns the number of its open sockets.
     pub fn sockets(&self) -> usize {
         let descriptors = fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
-        // One that was closed meanwhile leads nowhere.
+        // A socket that was closed meanwhile cannot be read.
         let leads_to = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
         leads_to.filter(|path| path.to_string_lossy().starts_with("socket:")).count()
     }

@@ -1,5 +1,5 @@
-//! HTTP/1.1 as a program speaks it (RFC 9112): one request per connection, nothing hidden. Knows no route; each answer is held
-//! against the document.
+//! A plain HTTP/1.1 client (RFC 9112): one request per connection, nothing hidden. Knows no route; each answer is
+//! checked against the document.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -13,11 +13,11 @@ use super::{
     terminal::PATIENCE,
 };
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
-    /// The status line and the headers, as they came.
+    /// The status line and the headers, as received.
     pub head: String,
     pub body: Vec<u8>,
 }
@@ -37,7 +37,7 @@ impl Answer {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {} {}", self.head, self.text()))
     }
 
-    /// The sentence of a problem.
+    /// Returns the detail sentence of a problem.
     #[track_caller]
     pub fn detail(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{} {}", self.head, self.text());
@@ -68,7 +68,7 @@ fn exchange(addr: SocketAddr, method: &str, path: &str, headers: &str, body: Opt
     let answer = Answer { status: status(&head), head, body };
     let kind = answer.header("content-type");
     let answered = Answered { method, path, status: answer.status, kind, body: &answer.body };
-    // Every route's answer has this header; what is no HTTP reaches none.
+    // Every route's answer has this header; invalid HTTP reaches no route.
     if answer.header("content-security-policy").is_some() {
         assert_eq!(documented::check(&answered), Ok(()), "{} {}", answer.head, answer.text());
     } else {
@@ -77,13 +77,13 @@ fn exchange(addr: SocketAddr, method: &str, path: &str, headers: &str, body: Opt
     answer
 }
 
-/// Reads up to the empty line, and not a byte more: what follows may be a WebSocket's.
+/// Reads up to the empty line, and not a byte more: the bytes after it may be a WebSocket's.
 pub fn read_head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte) {
-            // A signal for this process, perhaps of a command that ended beside this.
+            // A signal for this process, perhaps from the end of a command beside this one.
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             read => assert_eq!(read.unwrap(), 1, "no answer: {:?}", String::from_utf8_lossy(&head)),
         }
@@ -92,7 +92,7 @@ pub fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// The number in a status line.
+/// Returns the number in a status line.
 pub fn status(head: &str) -> u16 {
     head.split(' ').nth(1).unwrap().parse().unwrap()
 }

@@ -1,5 +1,5 @@
-//! A line between a page and the gateway that breaks at a byte, in whatever way connections break. Knows bytes and the end of
-//! an HTTP head, no frame.
+//! A proxy between a page and the gateway that breaks at a given byte, in all the ways in which connections break.
+//! Knows bytes and the end of an HTTP head, no frame.
 
 use std::{
     io::{Read, Write},
@@ -14,20 +14,20 @@ use std::{
 
 use super::{eventually_nothing_changes, terminal::PATIENCE};
 
-/// How a line breaks.
+/// The way in which a line breaks.
 #[derive(Debug, Clone, Copy)]
 pub struct Break {
-    /// Bytes behind the upgrade that still get to the gateway.
+    /// Bytes after the upgrade that still reach the gateway.
     pub up: usize,
-    /// Bytes behind the upgrade that still get to the page.
+    /// Bytes after the upgrade that still reach the page.
     pub down: usize,
-    /// When the gateway notices: until then its end is half open, and some of what was sent may still arrive.
+    /// Time until the gateway notices: until then its end is half open, and some of what was sent may still arrive.
     pub gateway_after: Duration,
-    /// When the page notices.
+    /// Time until the page notices.
     pub page_after: Duration,
 }
 
-/// A line for one connection; it ends with it.
+/// Starts a line for one connection; it ends with it. Returns its address.
 pub fn line(to: SocketAddr, breaks: Option<Break>) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = listener.local_addr().unwrap();
@@ -60,7 +60,7 @@ impl Ends {
         Self { page, gateway, broken: self.broken.clone(), breaks: self.breaks }
     }
 
-    /// Carries bytes one way until there are no more, or the line breaks there.
+    /// Carries bytes in one direction until there are no more, or the line breaks.
     fn carry(&self, up: bool) {
         let (mut from, mut to) = if up { (&self.page, &self.gateway) } else { (&self.gateway, &self.page) };
         let mut left = self.breaks.map(|breaks| if up { breaks.up } else { breaks.down });
@@ -72,7 +72,7 @@ impl Ends {
             };
             let mut bytes = &buffer[..read];
             if let Some(mut begun) = head.take() {
-                // The upgrade is not what breaks.
+                // The upgrade does not count.
                 begun.extend_from_slice(bytes);
                 match begun.windows(4).position(|end| end == b"\r\n\r\n") {
                     None => head = Some(begun.clone()),
@@ -90,7 +90,7 @@ impl Ends {
             let passing = left.map_or(bytes.len(), |left| left.min(bytes.len()));
             let is_last = left.is_some_and(|left| left <= bytes.len());
             left = left.map(|left| left - passing);
-            // The other side may be gone.
+            // The other side may be closed.
             let gone = !is_last && to.write_all(&bytes[..passing]).is_err();
             if gone {
                 break;
@@ -100,12 +100,12 @@ impl Ends {
             }
         }
         if self.breaks.is_none() || !self.broken.load(Ordering::Relaxed) {
-            // What is read to its end is closed on the other side too.
+            // When one side has been read to its end, the other is closed too.
             to.shutdown(Shutdown::Both).ok();
         }
     }
 
-    /// Breaks both ways; what was still to pass passes at the very last moment.
+    /// Breaks both directions; the last bytes pass at the very last moment.
     fn breaks_at(&self, up: bool, last: &[u8]) {
         let Some(breaks) = self.breaks.filter(|_| !self.broken.swap(true, Ordering::Relaxed)) else { return };
         let sides = [(true, &self.gateway, breaks.gateway_after), (false, &self.page, breaks.page_after)];

@@ -1,5 +1,5 @@
-//! A private MariaDB: own folder, own port, no accounts or one. It ends, and its folder goes, when it is dropped and when the
-//! process that started it is gone, however that ended. Knows nothing of Pulsegate.
+//! A private MariaDB with its own folder and port, and no accounts or one. The server ends and its folder is removed
+//! when it is dropped and when the process that started it has ended, in whatever way. Knows nothing of Pulsegate.
 
 use std::{
     fs,
@@ -14,14 +14,14 @@ use std::{
 
 const MARIADBD: &str = "/usr/sbin/mariadbd";
 
-/// All that a gateway's account may do, and on the gateway's database only.
+/// The privileges of a gateway's account, on the gateway's database only.
 pub const RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX";
 
 /// The account, and its password.
 const ACCOUNT: (&str, &str) = ("gateway", "kept-for-the-records");
 
-/// Waits beside the server for its own standard input: a line ends the server, the end of the input its folder too. What
-/// ends the tests by a signal to all of them leaves this one to tidy up.
+/// Waits beside the server for its own standard input: a line ends the server, the end of the input also removes its
+/// folder. A signal to the whole test process group does not reach it, so that it can clean up.
 const BESIDE: &str = r#"
 trap '' HUP INT TERM
 "$@" </dev/null >>"$0/log" 2>&1 &
@@ -32,10 +32,10 @@ wait $server
 [ -n "$word" ] || rm -rf "$0"
 "#;
 
-/// Where ports are looked for: below those that the system gives to outgoing connections.
+/// The range in which ports are searched: below those that the system uses for outgoing connections.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// How long a server may take to answer.
+/// Timeout of a server's start.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A server, on loopback only.
@@ -43,16 +43,16 @@ pub struct Mariadb {
     folder: PathBuf,
     port: u16,
     options: Vec<String>,
-    /// Who signs in by the [`url`](Self::url).
+    /// The user, and password if any, of the [`url`](Self::url).
     login: String,
     running: Option<(Child, ChildStdin)>,
 }
 
 impl Mariadb {
-    /// Starts a server with these options on top, durable at every commit unless they say otherwise; or says why it cannot
-    /// be had here.
+    /// Starts a server with these additional options, durable at every commit unless they say otherwise; an error if
+    /// that is not possible here.
     pub fn start(options: &[&str]) -> Result<Self, String> {
-        // No grant tables, so none have to be installed first: that would take seconds, this takes a quarter of one.
+        // Without grant tables, which would take seconds to install; this takes a quarter of one.
         let mut server = Self::prepare("root".to_owned(), &[&["--skip-grant-tables"][..], options].concat())?;
         server.start_again()?;
         // A new data folder survives a crash only from its first checkpoint on.
@@ -60,8 +60,8 @@ impl Mariadb {
         Ok(server)
     }
 
-    /// The same with grant tables and a database `records`. The [`url`](Self::url) is of an account with a password that has
-    /// [`RIGHTS`] there and nowhere else.
+    /// Starts a server with grant tables and a database `records`. The [`url`](Self::url) has an account with a
+    /// password that has [`RIGHTS`] there and nowhere else.
     pub fn with_account(options: &[&str]) -> Result<Self, String> {
         let (name, password) = ACCOUNT;
         let mut server = Self::prepare(format!("{name}:{password}"), options)?;
@@ -87,7 +87,7 @@ impl Mariadb {
         Ok(Self { folder, port, options, login, running: None })
     }
 
-    /// Makes the grant tables, with a `root` that needs no password.
+    /// Creates the grant tables, with a `root` that needs no password.
     fn install(&self) -> Result<(), String> {
         let mut install = Command::new("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
@@ -97,7 +97,7 @@ impl Mariadb {
         if output.status.success() { Ok(()) } else { Err(format!("grant tables for MariaDB: {}", said())) }
     }
 
-    /// Starts the server that was [killed](Self::kill), on the same data and port.
+    /// Restarts the [killed](Self::kill) server on the same data and port.
     pub fn start_again(&mut self) -> Result<(), String> {
         let folder = self.folder.display();
         let mut command = Command::new("sh");
@@ -113,35 +113,35 @@ impl Mariadb {
         self.eventually_answers()
     }
 
-    /// Ends the server as a crash does (SIGKILL); its data stay.
+    /// Kills the server as a crash does (SIGKILL); its data stay.
     pub fn kill(&mut self) {
         if let Some((mut beside, mut input)) = self.running.take() {
-            // Where it has gone by itself there is nobody left to tell.
+            // If it has ended by itself, there is nothing left to end.
             input.write_all(b"end\n").and_then(|()| beside.wait().map(drop)).ok();
         }
     }
 
-    /// Stops it in its tracks (SIGSTOP), as a machine that hangs.
+    /// Stops it (SIGSTOP), like a machine that hangs.
     pub fn freeze(&self) -> Result<(), String> {
         self.signal("-STOP")
     }
 
-    /// Lets it go on.
+    /// Continues it.
     pub fn thaw(&self) -> Result<(), String> {
         self.signal("-CONT")
     }
 
-    /// Where it listens.
+    /// Returns the address it listens on.
     pub fn addr(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    /// How a client finds a database of it.
+    /// Returns the URL of one of its databases.
     pub fn url(&self, database: &str) -> String {
         format!("mysql://{}@{}/{database}", self.login, self.addr())
     }
 
-    /// Runs statements as an administrator, and returns the rows as lines with tabs between their columns.
+    /// Runs statements as an administrator; returns the rows as lines with tabs between their columns.
     pub fn sql(&self, statements: &str) -> Result<String, String> {
         let mut client = Command::new("mariadb");
         client.args(["--no-defaults", "--batch", "--skip-column-names", "--user=root", "--socket"]);
@@ -151,13 +151,13 @@ impl Mariadb {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    /// Its process.
+    /// Returns its process id.
     pub fn process_id(&self) -> Result<u32, String> {
         let pid = fs::read_to_string(self.folder.join("pid")).map_err(|error| error.to_string())?;
         pid.trim().parse().map_err(|_| format!("{pid:?} is no process"))
     }
 
-    /// The option without which it refuses to run as root.
+    /// Returns the option without which it refuses to run as root, if needed.
     fn user(&self) -> Result<Option<&'static str>, String> {
         let owner = fs::metadata(&self.folder).map_err(|error| error.to_string())?.uid();
         Ok((owner == 0).then_some("--user=root"))
@@ -189,13 +189,13 @@ impl Drop for Mariadb {
             // It can only have ended already.
             beside.wait().ok();
         } else {
-            // What a temporary folder keeps is the system's to sweep.
+            // The system cleans up what stays in a temporary folder.
             fs::remove_dir_all(&self.folder).ok();
         }
     }
 }
 
-/// Finds a port that nobody listens on; two processes begin to look in different places.
+/// Returns a port that nobody listens on; two processes begin their search at different places.
 pub fn free_port() -> Result<u16, String> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let width = PORTS.end - PORTS.start;

@@ -31,7 +31,7 @@ macro_rules! sshd {
     };
 }
 
-/// Looks again and again until `look` finds something.
+/// Polls until `look` finds something.
 #[track_caller]
 pub fn eventually<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
@@ -44,7 +44,7 @@ pub fn eventually<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> T
     }
 }
 
-/// Looks again and again for as long as `during`: `holds` must be true every time.
+/// Polls for as long as `during`: `holds` must be true every time.
 #[track_caller]
 pub fn eventually_nothing_changes(during: Duration, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -54,7 +54,7 @@ pub fn eventually_nothing_changes(during: Duration, mut holds: impl FnMut() -> b
     }
 }
 
-/// How long it took until `look` found what it looks for; more than `limit` fails.
+/// Returns how long it took until `look` found something; fails beyond `limit`.
 #[track_caller]
 pub fn eventually_within(limit: Duration, what: &str, mut look: impl FnMut() -> bool) -> Duration {
     let begun = Instant::now();

@@ -1,5 +1,5 @@
-//! The demo server as a target, in the test's own process, so that it lives on when the gateway does not. Knows nothing of
-//! the gateway.
+//! The demo server as a target, in the test's own process, so that it outlives the gateway. Knows nothing of the
+//! gateway.
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -19,12 +19,12 @@ pub struct Playground {
 }
 
 impl Playground {
-    /// Starts one that lets everyone in.
+    /// Starts a playground that accepts every login.
     pub fn start() -> Self {
         Self::admitting(Admits::Anyone)
     }
 
-    /// Starts one with a lock on its door.
+    /// Starts a playground that checks logins.
     pub fn admitting(admits: Admits) -> Self {
         let (started, server) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -42,7 +42,7 @@ impl Playground {
         Self { addr: server.addr(), stop: Some(stop), serving: Some(serving), server }
     }
 
-    /// How many connections it serves.
+    /// Returns the number of its open connections.
     pub fn connections(&self) -> usize {
         self.server.connections()
     }

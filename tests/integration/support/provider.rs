@@ -1,5 +1,5 @@
-//! An OpenID Connect provider on this machine, over real HTTP, with a key of its own. Signs in one person at once, whoever comes; knows
-//! no gateway. A test may twist what it says.
+//! A local OpenID Connect provider over real HTTP, with its own key. Signs in the same user for every request, without
+//! questions; knows no gateway. A test may change its answers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,29 +28,29 @@ use super::{
 pub const CLIENT: &str = "pulsegate";
 pub const SECRET: &str = "canary-client-secret-7d21&f0:b9+";
 
-/// How a token is signed.
+/// The signature of a token.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Mark {
-    /// With the key that the provider shows.
+    /// Signed with the published key.
     #[default]
     Key,
-    /// With another one, under its name.
+    /// Signed with another key, under the id of the published one.
     OtherKey,
-    /// Not at all.
+    /// Unsigned.
     None,
-    /// With the public key as a shared secret.
+    /// Signed with the public key as a shared secret.
     PublicKey,
 }
 
-/// What is said otherwise than it should be; `null` leaves something out.
+/// Deviations from correct answers; `null` leaves something out.
 #[derive(Clone, Default)]
 pub struct Twist {
     pub header: Value,
     pub body: Value,
     pub mark: Mark,
-    /// In its word about itself.
+    /// In its discovery document.
     pub document: Value,
-    /// In what it sends the browser back with.
+    /// In the parameters with which the browser is sent back.
     pub answer: Value,
 }
 
@@ -76,15 +76,15 @@ impl Key {
 struct Inner {
     issuer: String,
     key: Key,
-    /// What is told of the person.
+    /// The claims about the user.
     person: Value,
-    /// What is told of them only on request.
+    /// The claims that are returned only by the userinfo endpoint.
     more: Value,
     twist: Twist,
-    /// What each code was given for.
+    /// The request of each code.
     codes: BTreeMap<String, BTreeMap<String, String>>,
     spent: BTreeSet<String>,
-    /// How often each path was asked for.
+    /// Requests by path.
     asked: BTreeMap<String, usize>,
 }
 
@@ -137,12 +137,12 @@ impl Provider {
         self.inner.lock().unwrap()
     }
 
-    /// The person who signs in from now on.
+    /// Sets the user who signs in from now on.
     pub fn knows(&self, subject: &str, name: &str, groups: &[&str]) {
         self.tells(json!({"sub": subject, "preferred_username": name, "groups": groups}), json!({}));
     }
 
-    /// What the token, and what it tells on request, say of them.
+    /// Sets the claims of the token and of the userinfo endpoint.
     pub fn tells(&self, person: Value, more: Value) {
         let mut inner = self.inner();
         (inner.person, inner.more) = (person, more);
@@ -157,7 +157,7 @@ impl Provider {
         self.inner().key = Key::new(id.to_owned());
     }
 
-    /// Tells a gateway, as the provider does, that somebody is signed out; the twist's body says what else.
+    /// Sends a gateway a back-channel logout; the body of the twist changes it.
     pub fn signs_out(&self, gateway: SocketAddr, body: &Value) -> Answer {
         self.signs_out_from(gateway, "192.0.2.250", body)
     }
@@ -170,7 +170,7 @@ impl Provider {
         http::submit(gateway, "/api/v1/logout/oidc", &headers, &format!("logout_token={}&more=1", encoded(&token)))
     }
 
-    /// How often it was asked for this path.
+    /// Returns how often this path was requested.
     pub fn was_asked(&self, path: &str) -> usize {
         self.inner().asked.get(path).copied().unwrap_or_default()
     }
@@ -183,7 +183,7 @@ impl Drop for Provider {
     }
 }
 
-/// Goes where a browser is sent, and returns where it is sent from there.
+/// Follows a browser's redirect to this URL; returns where the answer redirects to.
 pub fn follows(url: &str) -> String {
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect_timeout(&host.parse::<SocketAddr>().unwrap(), PATIENCE).unwrap();
@@ -195,7 +195,7 @@ pub fn follows(url: &str) -> String {
     line.unwrap_or_else(|| panic!("{answer}")).to_owned()
 }
 
-/// What stands in a query or a form.
+/// Returns the pairs of a query or a form.
 pub fn pairs(text: &str) -> BTreeMap<String, String> {
     let text = text.split_once('?').map_or(text, |(_, query)| query);
     text.split('&').filter_map(|pair| pair.split_once('=')).map(|(key, value)| (decoded(key), decoded(value))).collect()
@@ -222,7 +222,7 @@ fn encoded(text: &str) -> String {
     text.bytes().map(letter).collect()
 }
 
-/// Puts changes in; `null` takes something out.
+/// Applies changes; `null` removes a field.
 fn put(into: &mut Value, changes: &Value) {
     for (key, value) in changes.as_object().into_iter().flatten() {
         if value.is_null() {

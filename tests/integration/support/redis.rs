@@ -1,4 +1,5 @@
-//! A private Redis: own folder, own port, nothing on disk. It ends when it is dropped. Knows nothing of Pulsegate.
+//! A private Redis with its own folder and port, and nothing on disk. It ends when it is dropped. Knows nothing of
+//! Pulsegate.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -9,7 +10,7 @@ use std::{
 
 use super::{eventually, mariadb::free_port};
 
-/// How long a server may take to answer.
+/// Timeout of a server's start.
 const STARTS_WITHIN: Duration = Duration::from_secs(20);
 
 /// A server, on loopback only.
@@ -19,7 +20,7 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Starts a server; or says why it cannot be had here.
+    /// Starts a server; an error if that is not possible here.
     pub fn start() -> Result<Self, String> {
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?));
         let child = match spawn(addr) {
@@ -36,12 +37,12 @@ impl Redis {
         eventually(STARTS_WITHIN, || self.ask("PING").filter(|answer| answer.starts_with("+PONG")));
     }
 
-    /// Its address as a store of the gateway.
+    /// Returns its address as a `store.live` setting of the gateway.
     pub fn url(&self) -> String {
         format!("redis://{}", self.addr)
     }
 
-    /// Sends one command as a person would type it; `None` if nobody answers.
+    /// Sends one inline command; `None` if there is no answer.
     pub fn ask(&self, command: &str) -> Option<String> {
         let mut stream = TcpStream::connect(self.addr).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
@@ -51,13 +52,13 @@ impl Redis {
         Some(answer)
     }
 
-    /// Ends it as a crash does.
+    /// Kills it as a crash does.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Starts it again on the same port; it has forgotten everything.
+    /// Restarts it on the same port, without its data.
     pub fn start_again(&mut self) {
         self.child = spawn(self.addr).unwrap();
         self.is_there();
@@ -73,7 +74,7 @@ fn spawn(addr: SocketAddr) -> std::io::Result<Child> {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // Either fails only if it has ended already.
+        // Either fails only if it has already ended.
         self.child.kill().and_then(|()| self.child.wait()).ok();
     }
 }

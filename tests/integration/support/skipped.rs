@@ -1,8 +1,8 @@
-//! What becomes of a test whose program is missing: it says so and is counted.
+//! Skipping of a test whose program is not installed: it prints the reason and is counted.
 
 use std::{fs::OpenOptions, io::Write};
 
-/// Says that `test` cannot run here, and adds it to the file that `PULSEGATE_SKIPPED` names.
+/// Prints that `test` cannot run here, and adds it to the file named by `PULSEGATE_SKIPPED`.
 pub fn skip(test: &str, why: &str) {
     println!("{test}: skipped: {why}");
     let Some(list) = std::env::var_os("PULSEGATE_SKIPPED") else { return };

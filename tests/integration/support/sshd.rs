@@ -19,12 +19,12 @@ use tempfile::TempDir;
 
 const SSHD: &str = "/usr/sbin/sshd";
 
-/// What the server is to be like.
+/// The options of a server.
 #[derive(Default, Clone, Copy)]
 pub struct Options {
     /// Give the server a user of its own with a random password; needs root.
     pub password_user: bool,
-    /// Ask for passwords through PAM, which is what Debian's sshd does with keyboard-interactive.
+    /// Authenticate passwords through PAM, as Debian's sshd does with keyboard-interactive.
     pub pam: bool,
     /// Types of host keys, as `ssh-keygen -t`; Ed25519 if empty.
     pub host_keys: &'static [&'static str],
@@ -34,19 +34,19 @@ pub struct Options {
 
 /// A running server; dropping it ends every connection and removes its user.
 pub struct Sshd {
-    /// Where it listens, on loopback.
+    /// The address it listens on, on loopback.
     pub addr: SocketAddr,
     /// The SHA-256 fingerprint of its first host key.
     pub host_key_fingerprint: String,
     /// Its first host key, as a line of a `.pub` file.
     pub host_key: String,
-    /// A login name it lets in.
+    /// A login name that it accepts.
     pub user: String,
     /// A private key of that user, without passphrase.
     pub user_key: PathBuf,
     /// That user's password, if asked for.
     pub password: Option<String>,
-    /// Its directory, for whatever else a test needs to write.
+    /// Its directory, for other files of a test.
     pub dir: TempDir,
     connections: Arc<Mutex<Vec<Child>>>,
     stopped: Arc<AtomicBool>,
@@ -54,7 +54,7 @@ pub struct Sshd {
 }
 
 impl Sshd {
-    /// Starts a server, or says why it cannot be had here.
+    /// Starts a server; an error if that is not possible here.
     pub fn start(options: Options) -> Result<Self, String> {
         if !Path::new(SSHD).exists() {
             return Err("no OpenSSH server".to_owned());
@@ -64,11 +64,11 @@ impl Sshd {
             return Err("a user with a password needs root".to_owned());
         }
         if is_root {
-            // Where sshd's unprivileged half lives; Debian makes it when the service starts.
+            // The folder of sshd's unprivileged half; Debian creates it when the service starts.
             fs::create_dir_all("/run/sshd").unwrap();
         }
         let dir = tempfile::tempdir().unwrap();
-        // The user of the test must reach its authorized_keys.
+        // The test's user must be able to read its authorized_keys.
         run(Command::new("chmod").arg("755").arg(dir.path()));
         let user_key = dir.path().join("user");
         keygen(&user_key, "ed25519", "");
@@ -105,17 +105,17 @@ impl Sshd {
         })
     }
 
-    /// Stops every process that serves a connection, as a machine that hangs.
+    /// Stops every process that serves a connection, like a machine that hangs.
     pub fn freeze(&self) {
         self.signal(Signal::STOP);
     }
 
-    /// Lets them go on.
+    /// Continues them.
     pub fn thaw(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// How many connections are still served.
+    /// Returns the number of connections that are still served.
     pub fn connections(&self) -> usize {
         self.connections
             .lock()
@@ -125,7 +125,7 @@ impl Sshd {
             .count()
     }
 
-    /// What sshd wrote to its log, for a test that fails.
+    /// Returns sshd's log, for a test that fails.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -133,7 +133,7 @@ impl Sshd {
     fn signal(&self, signal: Signal) {
         for child in self.connections.lock().unwrap().iter_mut() {
             if child.try_wait().unwrap().is_none() {
-                // It may end between the question and the signal.
+                // It may end between the check and the signal.
                 kill_process_group(Pid::from_child(child), signal).ok();
             }
         }
@@ -143,7 +143,7 @@ impl Sshd {
 impl Drop for Sshd {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::Release);
-        // Wakes the listener; it sees the flag before it serves.
+        // Wakes the listener, which checks the flag before it serves.
         drop(TcpStream::connect(self.addr));
         if let Some(listener) = self.listener.take() {
             listener.join().ok();
@@ -153,7 +153,7 @@ impl Drop for Sshd {
             child.wait().ok();
         }
         if self.password.is_some() {
-            // sshd's children of that user may take a moment to go; -f does not wait for them.
+            // sshd's processes of that user may take a moment to end; -f does not wait for them.
             Command::new("userdel").args(["-f", "-r", &self.user]).stderr(Stdio::null()).status().ok();
         }
     }
@@ -203,7 +203,7 @@ pub fn keygen(path: &Path, kind: &str, passphrase: &str) {
     run(Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", passphrase, "-C", "", "-f"]).arg(path).args(bits));
 }
 
-/// Runs a command that must succeed and returns what it prints.
+/// Runs a command that must succeed; returns its output.
 pub fn run(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));

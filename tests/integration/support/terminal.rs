@@ -1,4 +1,4 @@
-//! A person at a terminal: dials, answers questions, types and waits for what the target says. Every wait has an end.
+//! A user at a terminal: dials, answers questions, types and waits for output of the target. Every wait has a timeout.
 
 use std::{
     collections::VecDeque,
@@ -24,21 +24,21 @@ use pulsegate::{
 use secrecy::SecretString;
 use tokio::{sync::mpsc, time::timeout};
 
-/// The time of day.
+/// Returns the current time.
 pub fn utc() -> UtcMicros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     UtcMicros(i64::try_from(since.as_micros()).unwrap())
 }
 
-/// Longer than anything takes on a busy machine; a test that fails ends here.
+/// Timeout of every wait, longer than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One dial in the making.
+/// The parameters and the results of dials.
 pub struct Caller {
     pub settings: SshSettings,
     pub known_hosts: PathBuf,
     pub policy: HostKeyPolicy,
-    /// Whether what is told of an accepted key can be written down.
+    /// Whether the acceptance of a key can be recorded.
     pub witnessed: bool,
     /// The jump hosts on the way.
     pub via: Vec<Hop>,
@@ -47,20 +47,20 @@ pub struct Caller {
     pub login: String,
     pub credentials: Vec<Credential>,
     pub allowed: Option<pulsegate::ssh::AddressRule>,
-    /// What the person answers, one entry per question; silence after the last.
+    /// The user's answers, one entry per question; silence after the last.
     pub answers: VecDeque<Vec<String>>,
-    /// The questions that came.
+    /// The questions received.
     pub prompts: Vec<Prompt>,
-    /// What was told meanwhile.
+    /// The progress reported meanwhile.
     pub progress: Vec<String>,
-    /// What was told of accepted keys.
+    /// The accepted keys reported.
     pub trusted: Vec<String>,
-    /// How often the target was heard.
+    /// Number of times that the target was heard.
     pub heard: Arc<AtomicUsize>,
 }
 
 impl Caller {
-    /// Dials `addr` as `login`; unknown host keys are accepted and kept in `dir`.
+    /// Returns a caller that dials `addr` as `login`; unknown host keys are accepted and kept in `dir`.
     pub fn new(addr: SocketAddr, login: &str, dir: &Path) -> Self {
         let known_hosts = dir.join("gateway/known_hosts");
         let settings = SshSettings {
@@ -89,7 +89,7 @@ impl Caller {
         }
     }
 
-    /// Adds what the person will answer to the next question.
+    /// Adds the user's answer to the next question.
     pub fn answering<const N: usize>(mut self, values: [&str; N]) -> Self {
         self.answers.push_back(values.map(str::to_owned).to_vec());
         self
@@ -140,7 +140,7 @@ impl Caller {
         }
     }
 
-    /// Dials once, answering what is asked.
+    /// Dials once and answers the questions.
     pub async fn connect(&mut self) -> Result<Link, ConnectError> {
         let (events, mut told) = mpsc::channel(8);
         let mut dialing = self.dial(events);
@@ -202,7 +202,7 @@ impl Terminal {
         timeout(PATIENCE, poll_fn(|cx| self.link.output.poll_event(cx))).await.expect("the target says something")
     }
 
-    /// Takes what is there without waiting for more.
+    /// Takes the available output without waiting for more.
     pub async fn drain(&mut self) {
         while let Ok(LinkEvent::Output(bytes)) =
             timeout(Duration::from_millis(200), poll_fn(|cx| self.link.output.poll_event(cx))).await
@@ -216,7 +216,7 @@ impl Terminal {
         timeout(PATIENCE, sent).await.expect("the target takes input").expect("the link lives");
     }
 
-    /// Reads on until `needle` is on the screen, then forgets everything up to it.
+    /// Reads until `needle` is on the screen, then drops everything up to it.
     pub async fn until(&mut self, needle: &str) {
         loop {
             if let Some(at) = self.seen.windows(needle.len()).position(|window| window == needle.as_bytes()) {

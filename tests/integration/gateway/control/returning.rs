@@ -1,4 +1,4 @@
-//! How control goes back to the owner by itself, and what ends with it.
+//! The automatic return of control to the owner, and what ends with it.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What the provider itself says has ended, and who else may not say so.
+//! Back-channel logout by the provider, and senders who must not cause one.
 
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ fn who_is_signed_out_at_the_provider_is_signed_out_here_with_their_terminals() {
     let [(at_desk, desks), (on_phone, phones), (bobs, _)] = [&desk, &phone, &bob].map(Person::page);
     let status = |person: &Person<'_>| person.asks("GET", "/api/v1/me", None).status;
 
-    // Nothing that the provider did not sign for this ends anything.
+    // A message that the provider did not sign for this purpose ends nothing.
     for (address, change) in [
         ("192.0.2.1", json!({"sub": "sub-1", "events": null})),
         ("192.0.2.2", json!({"sub": "sub-1", "nonce": "n"})),
@@ -56,7 +56,7 @@ fn who_is_signed_out_at_the_provider_is_signed_out_here_with_their_terminals() {
     assert_eq!((&answers[..10], answers[10]), (&[400; 10][..], 429));
     provider.twists(Twist::default());
     assert_eq!(http::submit(gateway.addr, "/api/v1/logout/oidc", "", "logout=1").status, 400);
-    // Nor do others' pages collect wrong tries for who reads them.
+    // Nor do pages of other origins collect wrong tries for the address of their reader.
     let page = "Origin: https://evil.example\r\nX-Forwarded-For: 192.0.2.7\r\n";
     let tries: Vec<u16> =
         (0..11).map(|_| http::submit(gateway.addr, "/api/v1/logout/oidc", page, "logout_token=x").status).collect();
@@ -64,7 +64,7 @@ fn who_is_signed_out_at_the_provider_is_signed_out_here_with_their_terminals() {
     assert_eq!(http::request(gateway.addr, "POST", "/api/v1/logout/oidc", "", Some("{}")).status, 415);
     assert_eq!([&desk, &phone, &bob].map(status), [200; 3]);
 
-    // One sign-in there is one browser here; whoever forged from the same address before stands in nobody's way.
+    // One sign-in at the provider is one browser here; an earlier forger at the same address blocks nobody.
     let begun = Instant::now();
     let answer = provider.signs_out_from(gateway.addr, "192.0.2.6", &json!({"sub": "sub-1", "sid": "s1"}));
     assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")), "{}", answer.text());
@@ -72,14 +72,14 @@ fn who_is_signed_out_at_the_provider_is_signed_out_here_with_their_terminals() {
     assert_eq!([&desk, &phone, &bob].map(status), [401, 200, 200]);
     on_phone.runs("echo still-here", "still-here");
 
-    // Without one it is all of that person, and of nobody else.
+    // Without a session id it ends all sign-ins of that user, and of nobody else.
     let begun = Instant::now();
     assert_eq!(provider.signs_out(gateway.addr, &json!({"sub": "sub-1"})).status, 200);
     is_taken_away(&gateway, &on_phone, &phones, begun, "ada signed out");
     assert_eq!([&phone, &bob].map(status), [401, 200]);
     bobs.runs("echo still-here", "still-here");
     assert_eq!(provider.signs_out(gateway.addr, &json!({"sub": "sub-9"})).status, 200, "nobody here");
-    // The session is the provider's word, whoever it says has it.
+    // The session id is the provider's, whoever it is said to belong to.
     assert_eq!(provider.signs_out(gateway.addr, &json!({"sub": "sub-9", "sid": "s3"})).status, 200);
     assert_eq!(bobs.closed()["reason"], "revoked");
 

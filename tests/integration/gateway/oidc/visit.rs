@@ -24,10 +24,10 @@ pub fn with(home: Home, issuer: &str) -> Home {
         .set("server.trusted_proxies", "[127.0.0.1/32]")
 }
 
-/// A browser that left for the provider.
+/// A browser that was redirected to the provider.
 pub struct Leaving<'g> {
     pub gateway: &'g Gateway,
-    /// Where it was sent.
+    /// The URL it was redirected to.
     pub url: String,
     pub cookie: String,
 }
@@ -56,7 +56,7 @@ pub fn leaves_from<'g>(gateway: &'g Gateway, address: &str) -> Leaving<'g> {
     Leaving { gateway, url: answer.json()["url"].as_str().unwrap().to_owned(), cookie }
 }
 
-/// What stands in the address that the provider sends the browser back to, as the page sends it on.
+/// Returns the parameters of the address to which the provider redirects, as the page sends them on.
 fn told(place: &str) -> Value {
     let told: BTreeMap<String, String> = pairs(place);
     json!(told)
@@ -80,7 +80,7 @@ impl Leaving<'_> {
     }
 }
 
-/// Signs in whoever the provider knows now.
+/// Signs in the provider's current user.
 pub fn signs_in(gateway: &Gateway) -> Result<Person<'_>, Answer> {
     let leaving = leaves(gateway);
     let answer = leaving.finishes(&leaving.comes_back());

@@ -1,15 +1,15 @@
-//! Recordings that nobody reads who carries the disk away: served, killed, compressed, copied and given a new key as any other.
+//! Recordings that are unreadable on a stolen disk: served, killed, compressed, copied and re-keyed like any other.
 
 use super::*;
 
-/// What is shown, and must lie nowhere.
+/// The text that is shown, and must not appear in any file.
 const SHOWN: &str = "canary-shown-5b1f07d4";
 
 fn home(playground: &Playground) -> Arc<Home> {
     Arc::new(Home::with(playground).set("recording.encrypt", "true").set("recording.compress", "true"))
 }
 
-/// A session that showed the canary, and goes on.
+/// Opens a session that showed the canary, and is still open.
 fn shows(gateway: &Gateway) -> (Browser, String) {
     let (page, id) = gateway.page("playground");
     page.runs(&format!("echo {SHOWN}"), SHOWN);
@@ -17,7 +17,7 @@ fn shows(gateway: &Gateway) -> (Browser, String) {
     (page, id)
 }
 
-/// A session that showed the canary and is over, and its compressed recording.
+/// Opens a session that showed the canary and is over; returns it with its compressed recording.
 fn compressed(gateway: &Gateway) -> (String, PathBuf) {
     let (page, id) = shows(gateway);
     page.types("exit\r");
@@ -30,7 +30,7 @@ fn compressed(gateway: &Gateway) -> (String, PathBuf) {
     (id, path)
 }
 
-/// Every file below a folder in which the canary can be read.
+/// Returns every file below a folder that contains the canary in clear text.
 fn with_canary(folder: &Path) -> Vec<PathBuf> {
     let has = |bytes: Vec<u8>| bytes.windows(SHOWN.len()).any(|part| part == SHOWN.as_bytes());
     // A socket is no file.
@@ -59,7 +59,7 @@ fn what_was_shown_can_be_read_through_the_gateway_and_nowhere_on_its_disk() {
     let (status, raw) = home.run(&["replay", path.to_str().unwrap(), "--raw"]);
     assert!(status.success() && raw.as_bytes().starts_with(&whole.body), "{raw}");
 
-    // A copy is as closed as what it is a copy of, also of what is being written.
+    // A copy is as encrypted as its original, also of a recording that is being written.
     let (backup, again) = (home.data_dir().join("../backup"), home.data_dir().join("../again"));
     let (status, said) = home.run(&["backup", backup.to_str().unwrap()]);
     assert!(status.success(), "{said}");

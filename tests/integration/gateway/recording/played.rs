@@ -1,17 +1,17 @@
-//! Recordings as people play them: in a terminal, and in another player.
+//! Recordings as users play them: in a terminal, and in another player.
 
 use std::process::{Command, Stdio};
 
 use super::*;
 use crate::support::skip;
 
-/// How far an hour's recording is at its beginning.
+/// The initial position of an hour's recording.
 const BEGUN: &str = " 0:00:00 [........................] 1:00:00";
 
-/// What undoes a scroll region and a hidden cursor.
+/// The sequence that resets a scroll region and shows the cursor.
 const UNDONE: &str = "\x1b[r\x1b[?25h";
 
-/// A recording of 24 rows: forty lines and a hidden cursor, and the last word after `seconds`.
+/// Writes a recording of 24 rows: forty lines and a hidden cursor, and the last word after `seconds`.
 fn lines(home: &Home, seconds: f64) -> PathBuf {
     let lines: String = (0..40).map(|number| format!("line {number}\r\n")).collect();
     let events = [json!([0.01, "o", lines + "\x1b[?25l"]), json!([seconds, "o", "the end\r\n"])];
@@ -21,14 +21,14 @@ fn lines(home: &Home, seconds: f64) -> PathBuf {
     path
 }
 
-/// The command that plays it, as one types it.
+/// Returns the command that plays it, as a user types it.
 fn replay(home: &Home, path: &Path) -> String {
     let [data_dir, config] = [home.data_dir(), home.config()].map(|path| path.display().to_string());
     let (binary, file) = (env!("CARGO_BIN_EXE_pulsegate"), path.display());
     format!("PULSEGATE__NODE__DATA_DIR='{data_dir}' '{binary}' replay '{file}' --config '{config}'")
 }
 
-/// A page on a shell with so many rows.
+/// Returns a page on a shell with this many rows.
 fn shell(gateway: &Gateway, rows: u32) -> Browser {
     let id = gateway.opens("sshd");
     let (page, _) = gateway.attaches(&id, &Attach { rows, ..Attach::default() });
@@ -60,7 +60,7 @@ fn a_replay_in_a_terminal_says_how_far_it_is_and_leaves_the_terminal_as_it_was()
     page.sees(UNDONE);
     page.sees("status-0");
 
-    // There is none.
+    // There is no such room.
     let page = shell(&gateway, 24);
     page.types(format!("{hour}\r"));
     page.sees("line 39\r");
@@ -70,7 +70,7 @@ fn a_replay_in_a_terminal_says_how_far_it_is_and_leaves_the_terminal_as_it_was()
     page.types("\u{3}");
     page.sees(UNDONE);
 
-    // The output goes elsewhere.
+    // The output is redirected.
     page.types(format!("{hour} > /dev/null; echo status-$?\r"));
     page.sees(&format!("\r{BEGUN}\x1b[K"));
     page.types("\u{3}");

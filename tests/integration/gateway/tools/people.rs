@@ -1,4 +1,4 @@
-//! The tools for people: what they say where there is nothing to work on.
+//! The tools for users: their messages if there is nothing to work on.
 
 use super::tool;
 
