@@ -31,7 +31,7 @@ const KNOCK: Duration = Duration::from_millis(20);
 /// Timeout for a session to end after a request, and for the clients to finish.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What is up; failures while it changes are not counted.
+/// Whether each part is up; failures while this changes are not counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Weather {
     /// Whether the gateway is ready.
