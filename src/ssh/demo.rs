@@ -24,7 +24,25 @@ use tokio::{
     task::AbortHandle,
 };
 
-use super::{demo_guest::Guest, demo_wire::Wire};
+use guest::Guest;
+use wire::Wire;
+
+/// What a line asks for.
+mod command;
+/// One client: sign-in and requests.
+mod guest;
+/// A line edited on a terminal.
+mod line_editor;
+/// The small shell.
+mod playground;
+/// One channel.
+mod shell;
+/// What the small shell shows.
+mod showcase;
+#[cfg(test)]
+mod tests;
+/// The TCP connection.
+mod wire;
 
 /// AES-GCM costs less CPU per byte than chacha20 wherever the processor has AES instructions.
 const CIPHERS: &[cipher::Name] =
@@ -64,7 +82,7 @@ pub enum Admits {
 
 impl Admits {
     /// The one method that is offered.
-    pub(super) fn methods(&self) -> MethodSet {
+    fn methods(&self) -> MethodSet {
         let method = match self {
             Self::Anyone => MethodKind::None,
             Self::Password { .. } => MethodKind::Password,
@@ -223,6 +241,3 @@ impl Door {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -21,6 +21,8 @@ mod client;
 mod connect_error;
 /// Keys and passwords in files.
 mod credential_file;
+/// The demo target: an SSH server in this process, also the fixture of tests.
+pub mod demo;
 /// Anything at all, into what reads it.
 #[cfg(test)]
 mod fuzz;
@@ -61,22 +63,6 @@ pub use own_keys::{AUTHORITY, KEY, OwnKeyError, OwnKeys};
 pub use review::{HostKeys, KnownKey, Overview, Review, ReviewError};
 pub use sealed::{SealedCredential, UnfitKey, key_to_keep};
 pub use waiting::WaitingKey;
-/// The demo target: an SSH server in this process, also the fixture of tests.
-pub mod demo;
-/// One client of the demo target: sign-in and requests.
-mod demo_guest;
-/// One channel of the demo target.
-mod demo_shell;
-/// The demo target's TCP connection.
-mod demo_wire;
-/// A line edited on a terminal.
-mod line_editor;
-/// The demo target's small shell.
-mod playground;
-/// The small shell's commands.
-mod playground_command;
-/// What the small shell shows.
-mod showcase;
 
 /// Makes links to targets.
 pub trait Connector {

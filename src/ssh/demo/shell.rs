@@ -10,10 +10,10 @@ use russh::{
 use tokio::time::{Interval, interval};
 
 use super::{
-    Size,
-    demo_wire::WireControl,
     playground::{Effect, End, Playground},
+    wire::WireControl,
 };
+use crate::ssh::Size;
 
 /// Answers that may wait for a client that types but does not read; beyond it the connection is cut. russh gives
 /// receive window back on receipt, so nothing else holds such a client.

@@ -11,7 +11,7 @@ use russh::{
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
-use super::{demo::Admits, demo_shell, demo_wire::WireControl, playground::Playground};
+use super::{Admits, playground::Playground, shell, wire::WireControl};
 
 /// Channels of one connection, the default of OpenSSH's `MaxSessions`.
 const MAX_CHANNELS: usize = 10;
@@ -140,7 +140,7 @@ impl server::Handler for Guest {
             return Ok(());
         }
         self.channels.push(GuestChannel { id: channel.id(), started: false });
-        tokio::spawn(demo_shell::serve(channel, session.handle(), self.wire.clone()));
+        tokio::spawn(shell::serve(channel, session.handle(), self.wire.clone()));
         reply.accept().await;
         Ok(())
     }

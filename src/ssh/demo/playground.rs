@@ -10,11 +10,11 @@ use bytes::{Buf, Bytes};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Size,
+    command::Command,
     line_editor::{Key, KeyDecoder, LineEditor, Outcome},
-    playground_command::Command,
     showcase::{self, Flood},
 };
+use crate::ssh::Size;
 
 const PROMPT: &str = "\x1b[1;32mplayground\x1b[0m:\x1b[1;34m~\x1b[0m$ ";
 const PROMPT_CELLS: usize = "playground:~$ ".len();

@@ -4,7 +4,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use unicode_width::UnicodeWidthStr;
 
-use super::{Size, playground_command::COMMANDS};
+use super::command::COMMANDS;
+use crate::ssh::Size;
 
 /// Where descriptions begin in the list of commands.
 const INDENT: usize = 16;
