@@ -31,6 +31,8 @@ use wire::Wire;
 mod command;
 /// One client: sign-in and requests.
 mod guest;
+/// What is pressed.
+mod keys;
 /// A line edited on a terminal.
 mod line_editor;
 /// The small shell.

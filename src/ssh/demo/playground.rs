@@ -11,7 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::{
     command::Command,
-    line_editor::{Key, KeyDecoder, LineEditor, Outcome},
+    keys::{Key, KeyDecoder},
+    line_editor::{LineEditor, Outcome},
     showcase::{self, Flood},
 };
 use crate::ssh::Size;

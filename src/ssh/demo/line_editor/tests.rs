@@ -1,6 +1,7 @@
 //! Promises of the line editor, held by a screen that wraps as terminals do.
 
 use super::*;
+use crate::ssh::demo::keys::KeyDecoder;
 
 /// A terminal that knows what the editor writes; wraps late, as real ones do.
 struct Screen {
@@ -148,23 +149,6 @@ fn edits_as_a_shell_does() {
             assert_eq!(typist.screen.text(), [format!("$ {expected}"), "$".into()], "{name}, {at_once} at once");
         }
     }
-}
-
-#[test]
-fn invalid_utf8_is_forgotten_and_what_follows_is_heard() {
-    let mut keys = KeyDecoder::default();
-    let heard: Vec<_> = b"\xff\xc3a\xe6\xbc\r\xf0\x9f\x98\x80".iter().filter_map(|byte| keys.push(*byte)).collect();
-    assert_eq!(heard, [Key::Char('a'), Key::Enter, Key::Char('😀')]);
-}
-
-#[test]
-fn an_endless_sequence_is_forgotten() {
-    let mut keys = KeyDecoder::default();
-    assert!(b"\x1b[".iter().chain(&[b'1'; 100]).all(|byte| {
-        let key = keys.push(*byte);
-        key.is_none() || key == Some(Key::Char('1'))
-    }));
-    assert_eq!(keys.push(b'a'), Some(Key::Char('a')));
 }
 
 #[test]
