@@ -11,7 +11,7 @@ pub use crate::core::{
     record::Write,
 };
 pub use listing::{ListQuery, OLDEST_FIRST, Page, Position, Sort, SortKey};
-pub use sqlite_journal::Verdict;
+pub use sqlite::Verdict;
 
 /// The log of who did what.
 pub mod audit;
@@ -46,12 +46,6 @@ mod sql_nodes;
 mod sql_rows;
 /// The durable records in one SQLite file.
 pub mod sqlite;
-/// The chain of events and the outbox in SQLite.
-mod sqlite_journal;
-/// Which SQL and which index answer a question in SQLite.
-mod sqlite_list;
-/// Records as SQLite rows, and back.
-mod sqlite_rows;
 /// Targets as rows, and back.
 mod targets;
 

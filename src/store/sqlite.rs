@@ -14,11 +14,7 @@ use sqlx::{
 };
 use tokio::sync::{Mutex, MutexGuard};
 
-use super::{
-    Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, schema, sql_nodes,
-    sqlite_journal::{self, Tail},
-    sqlite_list, sqlite_rows as rows,
-};
+use super::{Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, schema, sql_nodes};
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
 /// Who did what.
@@ -27,10 +23,16 @@ mod audit;
 mod disk;
 /// What an error means.
 mod failure;
+/// The chain of events and the outbox.
+mod journal;
+/// Which SQL and which index answer a question.
+mod list;
 /// Users, tokens and targets.
 mod people;
 /// Old history.
 mod retire;
+/// Records as rows, and back.
+mod rows;
 /// Leases, a fence and commands, where nodes share the file.
 mod sharing;
 /// Who is signed in.
@@ -44,7 +46,9 @@ mod webhooks;
 
 pub use audit::{Broken, Fault, Followed};
 use disk::Disk;
-pub(super) use failure::failed;
+use failure::failed;
+use journal::Tail;
+pub use journal::Verdict;
 pub use steps::STEPS;
 pub use upkeep::Contents;
 
@@ -89,7 +93,7 @@ pub struct SqliteStore {
     writer: Arc<Mutex<Option<Writer>>>,
     readers: SqlitePool,
     /// Whether writes are noted for another store.
-    pub(super) outbox: bool,
+    outbox: bool,
     disk: Disk,
 }
 
@@ -136,7 +140,7 @@ impl SqliteStore {
         Ok(Self { options, writer: Arc::new(Mutex::new(Some(writer))), readers, outbox: false, disk: Disk::default() })
     }
 
-    pub(super) fn readers(&self) -> &SqlitePool {
+    fn readers(&self) -> &SqlitePool {
         &self.readers
     }
 
@@ -146,11 +150,11 @@ impl SqliteStore {
         self
     }
 
-    pub(super) fn has_room_for_opens(&self) -> bool {
+    fn has_room_for_opens(&self) -> bool {
         self.disk.has_room()
     }
 
-    pub(super) async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
+    async fn begin(&self) -> Result<Transaction<'_>, StoreError> {
         self.disk.admit()?;
         let mut slot = self.writer.lock().await;
         let mut writer = match slot.take() {
@@ -190,7 +194,7 @@ impl SqliteStore {
         for upsert in rows::upserts(&changed) {
             transaction.run(upsert).await?;
         }
-        sqlite_journal::append(&mut transaction, &batch, self.outbox).await?;
+        journal::append(&mut transaction, &batch, self.outbox).await?;
         transaction.commit().await
     }
 
@@ -203,7 +207,7 @@ impl SqliteStore {
     }
 
     async fn list_page(&self, query: ListQuery) -> Result<Page, StoreError> {
-        Ok(query.cut(self.read(sqlite_list::select(&query), rows::record).await?))
+        Ok(query.cut(self.read(list::select(&query), rows::record).await?))
     }
 }
 
@@ -270,7 +274,7 @@ impl RecordStore for SqliteStore {
         after: Option<Position>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.read(sqlite_list::select_open_of(rows::COLUMNS, &node, epoch, after, limit), rows::record))
+        Box::pin(self.read(list::select_open_of(rows::COLUMNS, &node, epoch, after, limit), rows::record))
     }
 
     fn ranks_of(
@@ -280,11 +284,11 @@ impl RecordStore for SqliteStore {
         after: Option<Position>,
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<(Position, u64)>, StoreError>> {
-        Box::pin(self.read(sqlite_list::select_open_of(rows::RANKS, &node, epoch, after, limit), rows::rank))
+        Box::pin(self.read(list::select_open_of(rows::RANKS, &node, epoch, after, limit), rows::rank))
     }
 
     fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.read(sqlite_list::select_many(&ids), rows::record))
+        Box::pin(self.read(list::select_many(&ids), rows::record))
     }
 
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
@@ -309,35 +313,35 @@ impl RecordStore for SqliteStore {
 /// connection is dropped too, and SQLite rolls back what it had begun: no caller can leave a transaction behind, and no
 /// connection is used again after an error whose effect on the transaction (a full disk ends it, a conflict does not)
 /// would have to be guessed.
-pub(super) struct Transaction<'a> {
+struct Transaction<'a> {
     slot: MutexGuard<'a, Option<Writer>>,
     writer: Writer,
     disk: &'a Disk,
 }
 
 impl Transaction<'_> {
-    pub(super) fn connection(&mut self) -> &mut SqliteConnection {
+    fn connection(&mut self) -> &mut SqliteConnection {
         &mut self.writer.connection
     }
 
     /// Runs one statement, or several in one text, and returns how many rows they wrote.
-    pub(super) async fn run(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<u64, StoreError> {
+    async fn run(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Result<u64, StoreError> {
         let outcome = query.execute(&mut self.writer.connection).await;
         outcome.map(|done| done.rows_affected()).map_err(|error| self.failed(error))
     }
 
     /// Says what an error of this transaction means.
-    pub(super) fn failed(&self, error: sqlx::Error) -> StoreError {
+    fn failed(&self, error: sqlx::Error) -> StoreError {
         self.disk.failed(error)
     }
 
     /// Where the chain of events ends.
-    pub(super) fn tail(&self) -> Tail {
+    fn tail(&self) -> Tail {
         self.writer.tail
     }
 
     /// The chain ends at `tail` once this is committed.
-    pub(super) fn advance(&mut self, tail: Tail) {
+    fn advance(&mut self, tail: Tail) {
         self.writer.tail = tail;
     }
 
@@ -349,7 +353,7 @@ impl Transaction<'_> {
         self.writer.audit = tail;
     }
 
-    pub(super) async fn commit(mut self) -> Result<(), StoreError> {
+    async fn commit(mut self) -> Result<(), StoreError> {
         self.run(sqlx::query("COMMIT")).await?;
         *self.slot = Some(self.writer);
         Ok(())

@@ -3,7 +3,7 @@
 use futures_util::{StreamExt, future::BoxFuture};
 use sqlx::{QueryBuilder, Row, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
-use super::{SqliteStore, failed, rows};
+use super::{SqliteStore, Tail, failed, rows};
 use crate::{
     core::{
         audit::{Deed, Entry, Head},
@@ -14,7 +14,6 @@ use crate::{
         StoreError,
         audit::{AuditLog, AuditPage, AuditQuery},
         sql_rows::{Columns, count, optional_word, word},
-        sqlite_journal::Tail,
     },
 };
 

@@ -7,8 +7,7 @@ use super::*;
 use crate::{
     core::audit::Action,
     store::{
-        audit::AuditQuery, people as people_sql, sign_ins as sign_in_sql, sql_nodes, sql_rows,
-        sqlite_journal as journal, targets as target_sql,
+        audit::AuditQuery, people as people_sql, sign_ins as sign_in_sql, sql_nodes, sql_rows, targets as target_sql,
     },
 };
 

@@ -8,16 +8,18 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteRow},
 };
 
-pub use super::sql_rows::{RANKS, history, integer, lease, rank, record, transition, unreadable};
+pub use crate::store::sql_rows::{RANKS, history, integer, lease, rank, record, transition, unreadable};
 
-use super::{
-    StoreError, Write,
-    sql_rows::{Columns, count, word},
-    sqlite_journal::Tail,
-};
-use crate::core::{
-    chain::Link,
-    record::{Record, SessionId, Transition},
+use super::Tail;
+use crate::{
+    core::{
+        chain::Link,
+        record::{Record, SessionId, Transition},
+    },
+    store::{
+        StoreError, Write,
+        sql_rows::{Columns, count, word},
+    },
 };
 
 /// Rows per statement that has several: fewer pay for more hops to SQLite's thread; 9 columns × 50 rows stay far below its

@@ -6,14 +6,13 @@ use std::collections::{BTreeMap, HashSet};
 use futures_util::{StreamExt, future::BoxFuture};
 use sqlx::SqliteConnection;
 
-use super::{
-    Journal, StoreError, Write,
-    sqlite::{SqliteStore, Transaction, failed},
-    sqlite_rows as rows,
-};
-use crate::core::{
-    chain::{self, GENESIS, Link},
-    record::{Record, SessionId, Transition},
+use super::{SqliteStore, Transaction, failed, rows};
+use crate::{
+    core::{
+        chain::{self, GENESIS, Link},
+        record::{Record, SessionId, Transition},
+    },
+    store::{Journal, StoreError, Write},
 };
 
 pub(super) const LAST_EVENT: &str = "SELECT event_id, chain_hash FROM session_events ORDER BY event_id DESC LIMIT 1";

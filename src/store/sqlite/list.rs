@@ -3,12 +3,14 @@
 
 use sqlx::{QueryBuilder, Sqlite};
 
-use super::{
-    ListQuery, Position, SortKey,
-    sql_list::{Among, key, looked_at, push_list, push_order},
-    sqlite_rows as rows,
+use super::rows;
+use crate::{
+    core::record::{Epoch, NodeId, SessionId, Status},
+    store::{
+        ListQuery, Position, SortKey,
+        sql_list::{Among, key, looked_at, push_list, push_order},
+    },
 };
-use crate::core::record::{Epoch, NodeId, SessionId, Status};
 
 /// Selects one page and one row more, by which the caller knows whether another page follows.
 ///
