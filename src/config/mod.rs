@@ -34,6 +34,8 @@ mod sign_in;
 mod tests;
 /// The jump hosts on the way to a target.
 mod via;
+/// What a YAML text says, and where.
+mod yaml;
 
 pub use layers::{DEFAULT_PATH, Loaded, Secrets, process_environment};
 pub use mistake::{ConfigErrors, Mistake};

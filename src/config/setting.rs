@@ -10,8 +10,8 @@ use secrecy::SecretString;
 use super::{
     Auth, HostKeyPolicy, Live, OnIsolation, RecordingPolicy, Records, SecretUrl,
     block::{Setting, join},
-    layers,
     mistake::Report,
+    yaml,
 };
 use crate::{
     core::{audit::Action, control::TakeOver, people::Role},
@@ -58,7 +58,7 @@ impl<T: Setting> Setting for Vec<T> {
             ValueKind::Nil => return None,
             ValueKind::Array(items) => items,
             ValueKind::String(text) if text.trim_start().starts_with('[') => {
-                return Self::read(layers::parse_inline(&text, path, report)?, path, report);
+                return Self::read(yaml::parse_inline(&text, path, report)?, path, report);
             }
             ValueKind::String(text) => {
                 text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Value::from).collect()
