@@ -140,10 +140,10 @@ block! {
         data_dir: PathBuf = PathBuf::from("./data"),
         /// A node whose lease stands still this long is shown as lost.
         suspect_after: Duration = Duration::from_secs(1),
-        /// What a node does that cannot renew its lease.
+        /// How long a node serves that cannot renew its lease, in a word.
         on_isolation: OnIsolation = OnIsolation::Keep,
-        /// How long it may serve on without one.
-        isolation_timeout: Duration = Duration::from_hours(24),
+        /// The same in time; `None`: what `on_isolation` says. Then it ends its sessions.
+        isolation_timeout: Option<Duration> = None,
     }
 }
 
@@ -311,14 +311,12 @@ pub enum HostKeyPolicy {
 }
 
 impl Node {
-    /// How long this node may serve without renewing its lease: `isolation_timeout`, or 30 s where it is to terminate and nobody
-    /// set another time.
+    /// How long this node may serve without renewing its lease.
     pub fn serve_for(&self) -> Duration {
-        let is_set = self.isolation_timeout != Self::default().isolation_timeout;
-        match self.on_isolation {
-            OnIsolation::Terminate if !is_set => Duration::from_secs(30),
-            OnIsolation::Terminate | OnIsolation::Keep => self.isolation_timeout,
-        }
+        self.isolation_timeout.unwrap_or(match self.on_isolation {
+            OnIsolation::Keep => Duration::from_hours(24),
+            OnIsolation::Terminate => Duration::from_secs(30),
+        })
     }
 }
 
@@ -333,12 +331,12 @@ pub enum RecordingPolicy {
     Off,
 }
 
-/// What a node does that cannot renew its lease.
+/// How long a node serves that cannot renew its lease, where `node.isolation_timeout` does not say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnIsolation {
-    /// Serve on until `node.isolation_timeout`, so that no outage ends a session.
+    /// A day, so that no outage ends a session.
     Keep,
-    /// End its sessions after `node.isolation_timeout`.
+    /// Half a minute, for sites where others must close its sessions soon.
     Terminate,
 }
 

@@ -97,7 +97,7 @@ fn ranges(config: &Config, report: &mut Report) {
     // A node beats every 250 ms: two beats may be missed before anyone suspects it.
     within(report, "node.suspect_after", node.suspect_after, 500 * MILLI, HOUR);
     // The lease is renewed every second: a few renewals may be slow before anything is ended over it.
-    within(report, "node.isolation_timeout", node.isolation_timeout, 5 * SECOND, 8784 * HOUR);
+    within(report, "node.isolation_timeout", node.serve_for(), 5 * SECOND, 8784 * HOUR);
     within(report, "monitor.update_interval", monitor.update_interval, SECOND, NOTICE_WITHIN);
     within(report, "monitor.heartbeat_interval", monitor.heartbeat_interval, SECOND, HOUR);
     within(report, "monitor.ping_interval", monitor.ping_interval, 100 * MILLI, NOTICE_WITHIN);

@@ -93,6 +93,7 @@ fn every_mistake_is_told_with_its_place_and_what_is_allowed() {
         ("node:\n  data_dir: ''\n", "config.yaml:2:13: node.data_dir: must be a path"),
         ("node:\n  data_dir: Cargo.toml\n", "config.yaml:2:13: node.data_dir: Cargo.toml is there, and is no folder"),
         ("node:\n  on_isolation: stay\n", "config.yaml:2:17: node.on_isolation: must be keep or terminate"),
+        ("node:\n  isolation_timeout: 4s\n", "config.yaml:2:22: node.isolation_timeout: must be between 5s and 31622400s"),
         ("node:\n  suspect_after: 10ms\n", "config.yaml:2:18: node.suspect_after: must be between 500ms and 3600s"),
         ("store:\n  records: postgres://u:secret@db/x\n", "config.yaml:2:12: store.records: must be sqlite, or mysql://USER:PASSWORD@HOST:PORT/DATABASE"),
         ("store:\n  live: rediss://host\n", "config.yaml:2:9: store.live: must be memory, redis://HOST:PORT/DATABASE, redis+cluster://HOST:PORT,HOST:PORT… or redis+sentinel://HOST:PORT,HOST:PORT…/MASTER"),
@@ -377,14 +378,17 @@ fn a_key_or_block_without_a_value_keeps_its_default() {
     assert_eq!(load("session:\nserver:\n  listen:\n  tls: ~\ntargets:\n", &[]).unwrap(), Config::default());
 }
 
-/// One edit of a word, and never another known word.
 #[test]
-fn a_node_that_is_to_terminate_serves_half_a_minute_unless_told_otherwise() {
-    let minute = Duration::from_secs(60);
-    let serves =
-        |on_isolation, isolation_timeout| Node { on_isolation, isolation_timeout, ..Node::default() }.serve_for();
-    let default = Node::default().isolation_timeout;
-    assert_eq!(serves(OnIsolation::Keep, default), Duration::from_hours(24));
-    assert_eq!(serves(OnIsolation::Terminate, default), Duration::from_secs(30));
-    assert_eq!([OnIsolation::Keep, OnIsolation::Terminate].map(|on| serves(on, minute)), [minute; 2]);
+fn an_isolation_timeout_that_is_written_holds_and_else_what_on_isolation_says() {
+    let serves = |on: &str, timeout: &str| {
+        let yaml = format!("node:\n  on_isolation: {on}\n  isolation_timeout: {timeout}\n");
+        load(&yaml, &[]).unwrap().node.serve_for()
+    };
+    for unsaid in ["", "''"] {
+        assert_eq!(serves("keep", unsaid), Duration::from_hours(24));
+        assert_eq!(serves("terminate", unsaid), Duration::from_secs(30));
+    }
+    for (written, time) in [("5s", Duration::from_secs(5)), ("24h", Duration::from_hours(24))] {
+        assert_eq!([serves("keep", written), serves("terminate", written)], [time; 2], "{written}");
+    }
 }
