@@ -9,14 +9,9 @@ use crate::{
     core::{
         lease::Lease,
         record::{Epoch, Incarnation, NodeId},
+        store_url::RedisAddress,
     },
-    store::{
-        RecordStore, StoreError,
-        mysql::MySqlStore,
-        redis::{RedisLive, address::RedisAddress},
-        schema::Step,
-        sqlite::SqliteStore,
-    },
+    store::{RecordStore, StoreError, mysql::MySqlStore, redis::RedisLive, schema::Step, sqlite::SqliteStore},
 };
 
 /// How long a lease is watched before its epoch is taken over: a gateway that serves renews it every second.

@@ -13,10 +13,7 @@ use std::{
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::{
-    core::{audit::Action, control::TakeOver, people::Role},
-    store::redis::address::RedisAddress,
-};
+use crate::core::{audit::Action, control::TakeOver, people::Role, store_url::RedisAddress};
 
 /// Blocks of keys.
 mod block;

@@ -47,6 +47,8 @@ pub mod screen;
 pub mod seal;
 /// The life of one session: statuses, clocks, deadlines, effects.
 pub mod session;
+/// Where a store is, as it is written.
+pub mod store_url;
 /// One terminal's bytes: offsets, replay, windows.
 pub mod stream;
 /// Targets of the records: what may stand in them.

@@ -4,11 +4,10 @@
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::{
-    StoreError,
-    redis::address::RedisAddress,
-    sql_nodes,
+    StoreError, sql_nodes,
     sql_rows::{self, Columns},
 };
+use crate::core::store_url::RedisAddress;
 
 /// What a column may hold: words of ours, and anything.
 fn cell() -> impl Strategy<Value = Option<String>> {

@@ -35,13 +35,13 @@ use tokio::{
 };
 
 use super::{Command, LiveStore, SharedRecords, StoreError};
-use crate::core::record::{Epoch, NodeId, Record, SessionId, UtcMicros};
-use address::RedisAddress;
+use crate::core::{
+    record::{Epoch, NodeId, Record, SessionId, UtcMicros},
+    store_url::RedisAddress,
+};
 use pool::{ANSWER, Connection, RedisPool, failure};
 use seal::{Keyring, ViewKey};
 
-/// How a Redis is written in the configuration.
-pub mod address;
 #[cfg(test)]
 mod controls;
 #[cfg(test)]

@@ -13,8 +13,10 @@ use deadpool_redis::{
 use secrecy::ExposeSecret;
 use tokio::time::timeout;
 
-use super::address::{RedisAddress, RedisKind};
-use crate::store::StoreError;
+use crate::{
+    core::store_url::{RedisAddress, RedisKind},
+    store::StoreError,
+};
 
 /// How long a connection may take, sentinels and sign-in included.
 const CONNECT: Duration = Duration::from_secs(2);
