@@ -321,8 +321,8 @@ async fn open_stores(config: &Config, beginning: Beginning) -> anyhow::Result<Op
     let journal = journal.keep_reserve(&config.node.data_dir.join(data_dir::RESERVE)).await;
     let (journal, records) = match &config.store.records {
         config::Records::Sqlite => (journal.without_outbox().await?, None),
-        config::Records::MySql(url) => {
-            (journal.keep_outbox().await?, Some(MySqlStore::connect(&url.0)?.serving_for(config.node.serve_for())))
+        config::Records::MySql(address) => {
+            (journal.keep_outbox().await?, Some(MySqlStore::new(address).serving_for(config.node.serve_for())))
         }
     };
     let view = match &config.store.live {

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
 use pulsegate::store::{mysql::MySqlStore, sqlite::SqliteStore};
@@ -98,7 +98,7 @@ impl Listing {
         match &outside {
             Some(outside) => {
                 let url = outside.mariadb.lock().await.url(DATABASE);
-                let store = MySqlStore::connect(&url.clone().into())?;
+                let store = MySqlStore::new(&url.parse().map_err(|why: String| anyhow!(why))?);
                 store.migrate(true, |_| {}).await?;
                 history::write(&store, self.history, BATCHES.1).await?;
                 settings.push(("PULSEGATE__STORE__RECORDS", url));

@@ -57,7 +57,7 @@ impl Records {
             }
         };
         server.sql("CREATE DATABASE records").map_err(|why| anyhow!(why))?;
-        let mysql = MySqlStore::connect(&server.url("records").into())?;
+        let mysql = MySqlStore::new(&server.url("records").parse().map_err(|why: String| anyhow!(why))?);
         mysql.migrate(true, |_| {}).await?;
         self.measure("MariaDB", &mysql, Some(INTO_MARIADB), &mut report).await?;
         Ok(report)

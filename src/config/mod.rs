@@ -11,9 +11,13 @@ use std::{
 };
 
 use ipnet::IpNet;
-use secrecy::{ExposeSecret, SecretString};
 
-use crate::core::{audit::Action, control::TakeOver, people::Role, store_url::RedisAddress};
+use crate::core::{
+    audit::Action,
+    control::TakeOver,
+    people::Role,
+    store_url::{MySqlAddress, RedisAddress},
+};
 
 /// Blocks of keys.
 mod block;
@@ -343,7 +347,7 @@ pub enum Records {
     /// One file in `node.data_dir`.
     Sqlite,
     /// A MySQL or MariaDB server, which many gateways share.
-    MySql(SecretUrl),
+    MySql(MySqlAddress),
 }
 
 /// Which store keeps the live view.
@@ -354,16 +358,3 @@ pub enum Live {
     /// A Redis server, a cluster, or a master that sentinels know.
     Redis(RedisAddress),
 }
-
-/// An address with a password in it, shown to nobody.
-#[derive(Debug, Clone)]
-pub struct SecretUrl(pub SecretString);
-
-impl PartialEq for SecretUrl {
-    /// Compares configurations, not sign-ins: its time may depend on the password.
-    fn eq(&self, other: &Self) -> bool {
-        self.0.expose_secret() == other.0.expose_secret()
-    }
-}
-
-impl Eq for SecretUrl {}

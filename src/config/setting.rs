@@ -5,18 +5,14 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 use ::config::{Map, Value, ValueKind};
 use ipnet::IpNet;
-use secrecy::SecretString;
 
 use super::{
-    Auth, HostKeyPolicy, Live, OnIsolation, RecordingPolicy, Records, SecretUrl,
+    Auth, HostKeyPolicy, Live, OnIsolation, RecordingPolicy, Records,
     block::{Setting, join},
     mistake::Report,
     yaml,
 };
-use crate::{
-    core::{audit::Action, control::TakeOver, people::Role},
-    store::mysql::MySqlStore,
-};
+use crate::core::{audit::Action, control::TakeOver, people::Role};
 
 /// A value that is written as one text.
 pub(super) trait Scalar: Sized + PartialEq {
@@ -361,11 +357,7 @@ impl Scalar for Records {
     const ALLOWED: &'static str = "sqlite, or mysql://USER:PASSWORD@HOST:PORT/DATABASE";
 
     fn parse(text: &str) -> Option<Self> {
-        if text == "sqlite" {
-            return Some(Self::Sqlite);
-        }
-        let url = SecretString::from(text);
-        MySqlStore::connect(&url).ok().map(|_| Self::MySql(SecretUrl(url)))
+        if text == "sqlite" { Some(Self::Sqlite) } else { text.parse().ok().map(Self::MySql) }
     }
 }
 

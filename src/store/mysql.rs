@@ -2,20 +2,22 @@
 //! Knows no session rules beyond "the higher rank stays".
 
 use std::{
-    str::FromStr,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use sqlx::{
     ConnectOptions, QueryBuilder,
     mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode},
 };
 
 use super::{Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, sql_nodes::lease_of};
-use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros, micros};
+use crate::core::{
+    record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros, micros},
+    store_url::MySqlAddress,
+};
 
 use lane::{Lane, Statement};
 use steps::Known;
@@ -106,12 +108,9 @@ pub struct MySqlStore {
 }
 
 impl MySqlStore {
-    /// Makes a handle for `mysql://user:password@host:port/database`; dials nobody.
-    ///
-    /// # Errors
-    /// [`StoreError::Refused`] when the URL is not of this form or asks for encryption.
-    pub fn connect(url: &SecretString) -> Result<Self, StoreError> {
-        Ok(Self::with_patience(read(url)?, WRITES_WITHIN, READS_WITHIN))
+    /// Makes a handle for what is at `address`; dials nobody.
+    pub fn new(address: &MySqlAddress) -> Self {
+        Self::with_patience(options(address), WRITES_WITHIN, READS_WITHIN)
     }
 
     /// The same handle, for a node that serves for this long without renewing its lease and says so in it.
@@ -274,22 +273,17 @@ fn statement(mut sql: QueryBuilder<sqlx::MySql>) -> Statement {
     sqlx::query_with(sql.into_sql(), arguments)
 }
 
-/// Reads the URL. What the driver does to a session of its own accord is switched off: a lane says it all at once.
-fn read(url: &SecretString) -> Result<MySqlConnectOptions, StoreError> {
-    let url = url.expose_secret();
-    let refused = |why: &str| StoreError::Refused(why.into());
-    let form = "the URL is not of the form mysql://user:password@host:port/database";
-    let options = MySqlConnectOptions::from_str(url).ok().filter(|_| url.starts_with("mysql://"));
-    let options = options.ok_or_else(|| refused(form))?;
-    if options.get_database().is_none_or(str::is_empty) {
-        return Err(refused(form));
+/// An address as the driver takes it. What the driver does to a session of its own accord is switched off: a lane says it all
+/// at once.
+fn options(address: &MySqlAddress) -> MySqlConnectOptions {
+    let MySqlAddress { host, port, socket, user, password, database } = address;
+    let mut options = MySqlConnectOptions::new().host(host).port(*port).username(user).database(database);
+    if let Some(socket) = socket {
+        options = options.socket(socket);
     }
-    match options.get_ssl_mode() {
-        MySqlSslMode::Disabled | MySqlSslMode::Preferred => {}
-        MySqlSslMode::Required | MySqlSslMode::VerifyCa | MySqlSslMode::VerifyIdentity => {
-            return Err(refused("connections are not encrypted: take ssl-mode out and connect through a local proxy"));
-        }
+    if let Some(password) = password {
+        options = options.password(password.0.expose_secret());
     }
     let options = options.ssl_mode(MySqlSslMode::Disabled).pipes_as_concat(false).no_engine_substitution(false);
-    Ok(options.timezone(None).set_names(false).disable_statement_logging())
+    options.timezone(None).set_names(false).disable_statement_logging()
 }

@@ -30,7 +30,7 @@ type Taken = (Step, bool);
 /// Runs `pulsegate migrate`.
 pub async fn run(desk: &Desk, options: &Migrate) -> anyhow::Result<Report> {
     let mut places = vec![Place::File];
-    places.extend(stores::records(desk)?.map(|records| Place::Server(Box::new(records))));
+    places.extend(stores::records(desk).map(|records| Place::Server(Box::new(records))));
     if options.status {
         return status(desk, &places).await;
     }

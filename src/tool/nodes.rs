@@ -20,7 +20,7 @@ const ALONE: &str = "the records are a file of this gateway alone (store.records
 
 /// Lists the nodes, and whether each renews its lease just now.
 pub async fn list(desk: &Desk) -> anyhow::Result<Report> {
-    let Some(records) = stores::records(desk)? else {
+    let Some(records) = stores::records(desk) else {
         return Ok(Report { text: ALONE.to_owned(), json: json!({ "nodes": [] }), code: 0 });
     };
     let before = leases(&records).await?;
@@ -62,7 +62,7 @@ fn words(node: &Node, moved: bool) -> (&'static str, String) {
 /// Does what is asked about one node.
 pub async fn run(desk: &Desk, command: &NodeCommand) -> anyhow::Result<Report> {
     let NodeCommand::ConfirmDead { node } = command;
-    let Some(records) = stores::records(desk)? else { bail!("{ALONE}") };
+    let Some(records) = stores::records(desk) else { bail!("{ALONE}") };
     let id = NodeId(node.clone());
     let before = leases(&records).await?;
     let Some(lease) = before.get(&id) else {

@@ -101,7 +101,7 @@ pub(super) async fn open(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
 
 /// As [`open`], by a tool that holds the data directory's lock.
 pub(super) async fn open_under_lock(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
-    if let Some(records) = stores::records(desk)? {
+    if let Some(records) = stores::records(desk) {
         let taken = records.schema().await.context("store.records")?;
         if let Some((step, _)) = taken.iter().find(|(_, taken)| !taken) {
             bail!(

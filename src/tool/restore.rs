@@ -30,7 +30,7 @@ pub async fn run(desk: &Desk, options: &Restore) -> anyhow::Result<Report> {
     refuse_to_overwrite(into)?;
     let manifest = Manifest::verify(&options.dir, desk.clock).await?;
     let (rows, files): (Vec<_>, Vec<_>) = manifest.files.iter().partition(|file| file.name.ends_with(".jsonl"));
-    let records = if rows.is_empty() { None } else { stores::records(desk)? };
+    let records = if rows.is_empty() { None } else { stores::records(desk) };
     if let Some(records) = &records {
         records.migrate(true, |_| {}).await?;
         if !records.is_empty().await? {

@@ -10,26 +10,23 @@ use crate::{
     store::{LiveStore, SharedRecords, StoreError, mysql::MySqlStore, redis::RedisLive, sqlite::SqliteStore},
 };
 
-/// The record store beside the journal, `None` where the journal is the record store.
-///
-/// # Errors
-/// [`StoreError`] when its address cannot be used; nobody is dialled.
-pub fn records(desk: &Desk) -> Result<Option<MySqlStore>, StoreError> {
+/// The record store beside the journal, `None` where the journal is the record store; nobody is dialled.
+pub fn records(desk: &Desk) -> Option<MySqlStore> {
     match &desk.config.store.records {
-        Records::Sqlite => Ok(None),
-        Records::MySql(url) => MySqlStore::connect(&url.0).map(Some),
+        Records::Sqlite => None,
+        Records::MySql(address) => Some(MySqlStore::new(address)),
     }
 }
 
 /// The live view, `None` where it is a gateway's own memory.
 ///
 /// # Errors
-/// As [`records`].
+/// [`StoreError`] when its address cannot be used; nobody is dialled.
 pub fn live(desk: &Desk, node: NodeId, epoch: Epoch) -> Result<Option<Arc<dyn LiveStore>>, StoreError> {
     match &desk.config.store.live {
         Live::Memory => Ok(None),
         Live::Redis(address) => {
-            let records = records(desk)?.map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
+            let records = records(desk).map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
             Ok(Some(Arc::new(RedisLive::new(address, node, epoch, records)?)))
         }
     }

@@ -87,7 +87,7 @@ impl Drop for Database {
 
 /// A store on a database of `server`.
 pub fn store(server: &Mariadb, database: &str) -> MySqlStore {
-    MySqlStore::connect(&server.url(database).into()).unwrap()
+    MySqlStore::new(&server.url(database).parse().unwrap())
 }
 
 /// A connection to a database of `server` as the driver makes one.

@@ -152,7 +152,7 @@ fn sign_in(address: &RedisAddress) -> RedisConnectionInfo {
     RedisConnectionInfo {
         db: address.database.into(),
         username: credentials.and_then(|credentials| credentials.user.clone()),
-        password: credentials.map(|credentials| credentials.password.expose_secret().to_owned()),
+        password: credentials.map(|credentials| credentials.password.0.expose_secret().to_owned()),
         ..RedisConnectionInfo::default()
     }
 }

@@ -66,7 +66,7 @@ pub async fn run(desk: &Desk, options: &Doctor) -> anyhow::Result<Report> {
         bail!("a gateway is running on {}; stop it first: only a stopped one can be mended", data_dir.display());
     }
     let mut findings = health::folder(&desk.config, options.repair)?;
-    let records = stores::records(desk)?;
+    let records = stores::records(desk);
     let of_file = health::file_schema(&desk.database()).await;
     let is_readable = of_file.state == State::Sound;
     findings.push(of_file);

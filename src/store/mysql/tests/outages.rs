@@ -43,7 +43,7 @@ async fn a_server_that_is_read_only_or_full_is_unavailable_and_comes_back() {
     server.sql("SET GLOBAL read_only = OFF").unwrap();
     comes_back(&store, &first).await;
 
-    let options = read(&server.url("records").into()).unwrap();
+    let options = options(&server.url("records").parse().unwrap());
     let mut held = Vec::new();
     // What was open before may be closing still.
     let error = loop {
@@ -97,7 +97,7 @@ async fn what_was_committed_without_an_answer_is_sent_again_and_there_once() {
     let server = own_server().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (near, far) = (listener.local_addr().unwrap().to_string(), server.addr().to_string());
-    let store = MySqlStore::connect(&server.url("records").replace(&far, &near).into()).unwrap();
+    let store = MySqlStore::new(&server.url("records").replace(&far, &near).parse().unwrap());
     let (opened, is_lost) = (active(1, 1), AtomicBool::new(false));
     tokio::select! {
         written = store.apply(vec![opened.clone()]) => written.unwrap(),

@@ -34,7 +34,7 @@ xQIDAQAB\n\
 async fn stage() -> (TcpListener, MySqlStore) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("mysql://ann:s3cret@{}/records", listener.local_addr().unwrap());
-    (listener, MySqlStore::connect(&url.into()).unwrap())
+    (listener, MySqlStore::new(&url.parse().unwrap()))
 }
 
 async fn says(client: &mut TcpStream, number: u8, packet: &[u8]) {

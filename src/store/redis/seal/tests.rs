@@ -154,7 +154,7 @@ fn without_the_key_nothing_is_taken_written_or_believed() {
         let (records, _folder) = records().await;
         view(&server, NodeId("node-b".into()), &records).send(node(), ending(1)).await.unwrap();
         let away: Arc<dyn SharedRecords> =
-            Arc::new(crate::store::mysql::MySqlStore::connect(&"mysql://gate@127.0.0.1:1/none".into()).unwrap());
+            Arc::new(crate::store::mysql::MySqlStore::new(&"mysql://gate@127.0.0.1:1/none".parse().unwrap()));
         let blind = view(&server, node(), &away);
         let refused = [
             blind.apply(vec![open(1, 1)]).await.unwrap_err(),
