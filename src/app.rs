@@ -1,4 +1,4 @@
-//! The composition root, the only file that knows every layer: node → stores → actors → HTTP → shutdown.
+//! The composition root, the only room that knows every other: node → stores → actors → HTTP → shutdown.
 
 use std::{
     fs,

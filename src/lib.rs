@@ -1,6 +1,6 @@
 //! Pulsegate, the SSH gateway that always knows which sessions are alive.
 //!
-//! The map of the house, in reading order; arrows go one way, `core ← store, recording, ssh ← actor ← web ← app ← main`, and
+//! The map of the house; arrows go one way, `core ← store, recording, ssh, notify ← actor ← web ← app ← main`, and
 //! `tests/tidy.rs` holds them.
 
 #![forbid(unsafe_code)]
@@ -12,7 +12,7 @@ extern crate self as pulsegate;
 
 /// Actors: sessions, the registry, the supervisor.
 pub mod actor;
-/// The composition root: the only file that knows every layer.
+/// The composition root: the only room that knows every other.
 pub mod app;
 /// The command line.
 pub mod cli;
@@ -28,9 +28,9 @@ pub mod notify;
 pub mod recording;
 /// Links to SSH targets: russh, host keys, authentication, the demo target.
 pub mod ssh;
-/// Where records live: SQLite, memory.
+/// Where records live: SQLite, MySQL, Redis, memory.
 pub mod store;
-/// The operator's tools: migrate, doctor, backup, restore, bench-db.
+/// The operator's tools: the stores and their schema, backups, nodes, users, targets, keys, recordings, the audit log.
 pub mod tool;
 /// HTTP: the route table, sign-in, one file per resource.
 pub mod web;

@@ -42,6 +42,7 @@ use crate::{
 };
 
 /// Who there is, and who is signed in.
+#[cfg(test)]
 mod team;
 
 pub use team::{BRIEF, Team};

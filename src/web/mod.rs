@@ -1,5 +1,6 @@
-//! HTTP: what the world sees of the gateway. Each resource has a file; `routes` lists every route there is. Knows the
-//! actors only through [`crate::actor::gateway::Gateway`], and no store, no SSH connection and no clock.
+//! HTTP: what the world sees of the gateway. Each resource has a file; `routes` lists every route there is. Asks the actors
+//! through [`crate::actor::gateway::Gateway`]; a terminal's socket speaks with its session and the wire. Calls no store, opens no
+//! SSH connection (it may name the values of both) and reads no clock but the actors'.
 
 /// Who one is, one's password.
 pub mod account;

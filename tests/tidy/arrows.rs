@@ -1,5 +1,7 @@
 //! The rules about modules ("rooms"): which may import which, and what only one of them may do.
 
+use std::collections::BTreeSet;
+
 use crate::{Broken, source::Source};
 
 /// The top-level modules, each with those it may import. A new one must be added here with its imports.
@@ -9,14 +11,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("recording", &["core"]),
     ("ssh", &["core"]),
     ("notify", &["core"]),
-    ("config", &["core", "store", "ssh"]),
+    ("config", &["core"]),
     ("actor", &["core", "store", "recording", "ssh", "notify"]),
     ("web", &["core", "store", "recording", "ssh", "notify", "actor"]),
-    ("cli", &["core", "store", "ssh", "config"]),
+    ("cli", &["core", "config"]),
     ("data_dir", &["core"]),
     ("tool", &["core", "store", "recording", "ssh", "config", "cli", "data_dir"]),
     ("app", &["core", "store", "recording", "ssh", "config", "cli", "data_dir", "tool", "notify", "actor", "web"]),
-    ("main", &["core", "store", "ssh", "config", "cli", "tool", "actor", "web", "app"]),
+    ("main", &["config", "cli", "tool", "app"]),
     ("lib", &[]),
 ];
 
@@ -66,31 +68,78 @@ fn ends(path: &str, end: &str) -> bool {
     path.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
 }
 
-/// Imports go one way: `core ← store, recording, ssh ← actor ← web ← app ← main`.
-pub fn imports_follow_the_arrows(source: &Source) -> Vec<Broken> {
-    let Some(here) = room(&source.path) else { return Vec::new() };
-    let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == here) else {
-        return vec![Broken::new(1, format!("the room {here} has no arrows: give it some in tests/tidy/arrows.rs"))];
-    };
-    // In the root file of a top-level module, `super` is the crate.
+/// The paths of a file in the room `here` that lead into another room, which stands behind each.
+fn ways_out(source: &Source, here: &str) -> Vec<(usize, String, &'static str)> {
+    // In the file of a room itself, `super` is the crate.
     let is_root = source.path.ends_with("/mod.rs") || source.path.matches('/').count() == 1;
-    let mut broken = Vec::new();
+    let mut ways = Vec::new();
     for (line, path) in source.paths() {
-        if within(&path, "super::super") && !source.is_test(line) {
-            broken.push(Broken::new(line, format!("`{path}`: say it from `crate::`")));
-        }
         let mut prefixes = vec!["crate::", "pulsegate::"];
         if is_root && !source.is_test(line) {
             prefixes.push("super::");
         }
         let inside = prefixes.iter().find_map(|prefix| path.strip_prefix(prefix));
-        let there = inside.map_or("", |inside| inside.split("::").next().unwrap_or(inside));
-        let is_room = ARROWS.iter().any(|(name, _)| *name == there);
-        if is_room && there != here && !allowed.contains(&there) {
-            broken.push(Broken::new(line, format!("{here} must not know {there}: `{path}`")));
+        let first = inside.and_then(|inside| inside.split("::").next());
+        let there = ARROWS.iter().map(|(name, _)| *name).find(|name| Some(*name) == first && *name != here);
+        if let Some(there) = there {
+            ways.push((line, path, there));
         }
     }
-    broken
+    ways
+}
+
+/// Imports go one way: `core ← store, recording, ssh, notify ← actor ← web ← app ← main`.
+pub fn imports_follow_the_arrows(source: &Source) -> Vec<Broken> {
+    let Some(here) = room(&source.path) else { return Vec::new() };
+    let Some((_, allowed)) = ARROWS.iter().find(|(name, _)| *name == here) else {
+        return vec![Broken::new(1, format!("the room {here} has no arrows: give it some in tests/tidy/arrows.rs"))];
+    };
+    let up = source.paths().into_iter().filter(|(line, path)| within(path, "super::super") && !source.is_test(*line));
+    let up = up.map(|(line, path)| Broken::new(line, format!("`{path}`: say it from `crate::`")));
+    let out = ways_out(source, here).into_iter().filter(|(_, _, there)| !allowed.contains(there));
+    let out = out.map(|(line, path, there)| Broken::new(line, format!("{here} must not know {there}: `{path}`")));
+    up.chain(out).collect()
+}
+
+/// Arrows that no file goes: a room that could know another one and does not is to stay so.
+pub fn stale(sources: &[Source]) -> Vec<Broken> {
+    let rooms = sources.iter().filter_map(|source| Some((room(&source.path)?, source)));
+    let gone: BTreeSet<(&str, &str)> = rooms
+        .flat_map(|(here, source)| ways_out(source, here).into_iter().map(move |(_, _, there)| (here, there)))
+        .collect();
+    let arrows = ARROWS.iter().flat_map(|(from, to)| to.iter().map(move |to| (*from, *to)));
+    let stale = arrows.filter(|arrow| !gone.contains(arrow));
+    stale.map(|(from, to)| Broken::new(1, format!("{from} does not know {to}: take its arrow away"))).collect()
+}
+
+/// What calls a store, and what opens an SSH connection. Their values have other names.
+const DOORS: &[&str] = &[
+    "crate::ssh::Connector",
+    "crate::ssh::Dial",
+    "crate::ssh::Link",
+    "crate::ssh::RusshConnector",
+    "crate::store::Journal",
+    "crate::store::LiveStore",
+    "crate::store::RecordStore",
+    "crate::store::SharedRecords",
+    "crate::store::audit::AuditLog",
+    "crate::store::audit::HookBook",
+    "crate::store::memory",
+    "crate::store::mysql",
+    "crate::store::people::PeopleStore",
+    "crate::store::redis",
+    "crate::store::sign_ins::SignInStore",
+    "crate::store::sqlite",
+];
+
+/// The web asks actors: it calls no store and opens no SSH connection, though it may name their values.
+pub fn the_web_opens_no_door(source: &Source) -> Vec<Broken> {
+    if room(&source.path) != Some("web") {
+        return Vec::new();
+    }
+    let found = source.paths().into_iter().filter(|(line, _)| !source.is_test(*line));
+    let found = found.filter(|(_, path)| DOORS.iter().any(|door| within(path, door)));
+    found.map(|(line, path)| Broken::new(line, format!("`{path}` in the web: ask an actor"))).collect()
 }
 
 /// The core names no runtime, clock, I/O, randomness or lock; its tests may read a clock to have an instant.
@@ -160,6 +209,7 @@ mod tests {
         assert_eq!(lines(rule, "src/store/a.rs", "\nfn a() { crate::ssh::Size; }"), [2]);
         assert_eq!(lines(rule, "src/ssh/a.rs", "use crate::store::Write;"), [1]);
         assert_eq!(lines(rule, "src/web/a.rs", "use crate::config::Config;"), [1]);
+        assert_eq!(lines(rule, "src/config/a.rs", "use crate::store::mysql::MySqlStore;"), [1]);
         assert_eq!(lines(rule, "src/store/mod.rs", "use super::web::route;"), [1]);
         assert_eq!(lines(rule, "src/store/a.rs", "use super::super::web;"), [1]);
         assert_eq!(lines(rule, "src/cellar/a.rs", ""), [1]);
@@ -168,6 +218,27 @@ mod tests {
         );
         assert!(lines(rule, "src/main.rs", "use pulsegate::app;").is_empty());
         assert!(lines(rule, "tests/a.rs", "use pulsegate::app;").is_empty());
+    }
+
+    #[test]
+    fn a_stale_arrow_is_found() {
+        let found: Vec<String> = stale(&[Source::new("src/ssh/a.rs", "use crate::core::record;")])
+            .into_iter()
+            .map(|broken| broken.what)
+            .collect();
+        assert!(found.contains(&"store does not know core: take its arrow away".to_owned()), "{found:?}");
+        assert!(!found.iter().any(|what| what.starts_with("ssh ")), "{found:?}");
+    }
+
+    #[test]
+    fn a_door_in_the_web_is_found() {
+        let rule = the_web_opens_no_door;
+        assert_eq!(lines(rule, "src/web/a.rs", "use crate::store::{ListQuery, sqlite::SqliteStore};"), [1]);
+        assert_eq!(lines(rule, "src/web/a.rs", "fn a(b: &dyn crate::store::people::PeopleStore) {}"), [1]);
+        assert_eq!(lines(rule, "src/web/a.rs", "use crate::ssh::{Size, Connector};"), [1]);
+        assert!(lines(rule, "src/web/a.rs", "use crate::{ssh::DialEvent, store::people::Change};").is_empty());
+        assert!(lines(rule, "src/web/a.rs", "#[cfg(test)]\nmod tests {\n use crate::store::Journal;\n}").is_empty());
+        assert!(lines(rule, "src/app.rs", "use crate::store::sqlite::SqliteStore;").is_empty());
     }
 
     #[test]
