@@ -1,5 +1,5 @@
-//! The lines of an asciicast v2 (docs.asciinema.org/manual/asciicast/v2): a header, then one event a line. Bytes become
-//! text here: a character that is split over two chunks is joined, what is no UTF-8 is replaced. Knows no file.
+//! The lines of an asciicast v2 (docs.asciinema.org/manual/asciicast/v2): a header, then one event per line. Decodes
+//! bytes to text: a character that is split over two chunks is joined, invalid UTF-8 is replaced. Knows no file.
 
 use std::{io::Write, time::Duration};
 
@@ -8,12 +8,12 @@ use serde_json::json;
 
 use super::Title;
 
-/// What an event is.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// What the terminal showed.
+    /// Output of the terminal.
     Output,
-    /// What was typed.
+    /// Input that was typed.
     Input,
     /// The terminal's new size, as `80x24`.
     Resize,
@@ -22,7 +22,7 @@ pub enum Code {
 }
 
 impl Code {
-    /// Its letter.
+    /// Returns the letter that stands for it in a line.
     pub const fn letter(self) -> char {
         match self {
             Self::Output => 'o',
@@ -33,7 +33,7 @@ impl Code {
     }
 }
 
-/// The first line, with its newline.
+/// Returns the first line, with its newline.
 pub fn header(title: &Title, unix_seconds: i64) -> Vec<u8> {
     let Title { session, username, target, term, cols, rows } = title;
     let header = json!({
@@ -43,13 +43,13 @@ pub fn header(title: &Title, unix_seconds: i64) -> Vec<u8> {
     format!("{header}\n").into_bytes()
 }
 
-/// Begins the line of an event, up to the quote before its text.
+/// Appends the beginning of an event's line, up to the quote before its text.
 pub fn begin_event(to: &mut Vec<u8>, at: Duration, code: char) {
     // Writing to memory does not fail.
     let _ = write!(to, "[{}.{:06},\"{code}\",\"", at.as_secs(), at.subsec_micros());
 }
 
-/// Adds an event with this text.
+/// Appends an event with this text.
 pub fn event(to: &mut Vec<u8>, at: Duration, code: Code, text: &str) {
     begin_event(to, at, code.letter());
     escape(to, text);
@@ -60,7 +60,8 @@ fn is_plain(byte: u8) -> bool {
     (byte >= 0x20) & (byte != b'"') & (byte != b'\\')
 }
 
-/// Bytes up to the first that must be escaped; sixteen at a time, which the compiler turns into vector instructions.
+/// Returns the number of bytes before the first that must be escaped; checks sixteen at a time, which the compiler
+/// turns into vector instructions.
 fn plain_prefix(bytes: &[u8]) -> usize {
     let plain = bytes.chunks_exact(16).take_while(|part| part.iter().fold(true, |plain, byte| plain & is_plain(*byte)));
     let sure = plain.count() * 16;
@@ -68,7 +69,7 @@ fn plain_prefix(bytes: &[u8]) -> usize {
     sure + rest.iter().position(|byte| !is_plain(*byte)).unwrap_or(rest.len())
 }
 
-/// Adds `text` as the inside of a JSON string (RFC 8259 §7).
+/// Appends `text` as the inside of a JSON string (RFC 8259 §7).
 fn escape(to: &mut Vec<u8>, text: &str) {
     let mut bytes = text.as_bytes();
     loop {
@@ -89,19 +90,19 @@ fn escape(to: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// Makes text of chunks of bytes. What may be the beginning of a character waits for the next chunk.
+/// Decodes chunks of bytes to text. An incomplete character at the end of a chunk is held for the next one.
 #[derive(Debug, Default)]
 pub struct Joiner {
     held: Vec<u8>,
 }
 
 impl Joiner {
-    /// Whether part of a character waits.
+    /// Whether part of a character is held.
     pub fn holds(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Hands the text of what was held and `bytes` to `take`, in pieces; what is no UTF-8 becomes U+FFFD.
+    /// Passes the text of the held bytes and of `bytes` to `take`, in pieces; invalid UTF-8 becomes U+FFFD.
     pub fn join(&mut self, bytes: &[u8], mut take: impl FnMut(&str)) {
         if self.held.is_empty() {
             self.held.extend_from_slice(decode(bytes, &mut take));
@@ -112,7 +113,7 @@ impl Joiner {
         }
     }
 
-    /// Hands out what is held at the end of everything.
+    /// Passes the bytes still held at the end of the input to `take`.
     pub fn finish(&mut self, mut take: impl FnMut(&str)) {
         if !std::mem::take(&mut self.held).is_empty() {
             take("\u{fffd}");
@@ -120,7 +121,7 @@ impl Joiner {
     }
 }
 
-/// Decodes as far as characters are whole and returns the rest, at most three bytes.
+/// Decodes all complete characters and returns the rest, at most three bytes.
 fn decode<'a>(mut bytes: &'a [u8], take: &mut impl FnMut(&str)) -> &'a [u8] {
     loop {
         let error = match str::from_utf8(bytes) {
@@ -144,7 +145,7 @@ fn decode<'a>(mut bytes: &'a [u8], take: &mut impl FnMut(&str)) -> &'a [u8] {
     }
 }
 
-/// The first line, read.
+/// The first line, parsed.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Header {
     /// The format, 2.
@@ -153,27 +154,27 @@ pub struct Header {
     pub width: u16,
     /// Its height in cells.
     pub height: u16,
-    /// When it begins, in seconds since 1970-01-01 UTC.
+    /// The start of the recording, in seconds since 1970-01-01 UTC.
     #[serde(default)]
     pub timestamp: i64,
-    /// What it shows.
+    /// The title of the recording.
     #[serde(default)]
     pub title: String,
-    /// The session, if it is one of ours.
+    /// The session, if the recording was made by a gateway.
     #[serde(default)]
     pub session: String,
 }
 
-/// An event, read. Its code may be one that is not ours.
+/// An event, parsed. Its code may be one that no gateway writes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Event(pub f64, pub String, pub String);
 
-/// Reads the first line; `None` where it is none of an asciicast v2.
+/// Parses the first line; `None` if it is not the header of an asciicast v2.
 pub fn read_header(line: &[u8]) -> Option<Header> {
     serde_json::from_slice(line).ok().filter(|header: &Header| header.version == 2)
 }
 
-/// Reads another line; `None` where it is no event.
+/// Parses any later line; `None` if it is not an event.
 pub fn read_event(line: &[u8]) -> Option<Event> {
     serde_json::from_slice(line).ok().filter(|Event(at, ..)| at.is_finite() && *at >= 0.0)
 }

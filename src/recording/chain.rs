@@ -1,5 +1,5 @@
-//! The chain inside a recording: now and then a line carries the SHA-256 of the link before it and of every byte since.
-//! A reader sees an ordinary event of a kind of its own (`"h"`), which players pass over. Knows no file.
+//! The hash chain inside a recording: now and then a line carries the SHA-256 of the previous link and of every byte
+//! since. A reader sees an ordinary event with a code of its own (`"h"`), which players ignore. Knows no file.
 //!
 //! ```text
 //! {"version":2,…}
@@ -19,17 +19,17 @@ use super::cast;
 /// The SHA-256 of all bytes before it.
 pub type Link = [u8; 32];
 
-/// The code of the events that carry a link.
+/// Code of the events that carry a link.
 pub const CODE: char = 'h';
 
-/// Before the digits of the last link of all.
+/// Prefix of the digits of the last link of a recording.
 const END: &str = "end ";
 
 /// A chain that grows with the bytes of a recording.
 #[derive(Debug, Clone)]
 pub struct Chain {
     hash: Sha256,
-    /// Bytes since the last link.
+    /// Bytes added since the last link.
     since: u64,
 }
 
@@ -40,23 +40,23 @@ impl Default for Chain {
 }
 
 impl Chain {
-    /// The chain behind `link`, before anything follows it.
+    /// Returns the chain directly behind `link`.
     pub fn after(link: &Link) -> Self {
         Self { hash: Sha256::new_with_prefix(link), since: 0 }
     }
 
-    /// Covers more bytes.
+    /// Adds bytes to the chain.
     pub fn add(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
         self.since += bytes.len() as u64;
     }
 
-    /// Bytes that no link covers yet.
+    /// Returns the number of bytes that no link covers yet.
     pub fn uncovered(&self) -> u64 {
         self.since
     }
 
-    /// The link of everything so far.
+    /// Returns the link that covers everything added so far.
     pub fn current(&self) -> Link {
         self.hash.clone().finalize().into()
     }
@@ -80,15 +80,15 @@ impl Chain {
 /// A line that carries a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
-    /// The link it tells.
+    /// The link that the line carries.
     pub link: Link,
-    /// Bytes of the line before the digits: what the link covers.
+    /// Bytes of the line before the digits, which the link covers.
     pub covered: usize,
-    /// Whether it is the last of all.
+    /// Whether it is the last link of the recording.
     pub last: bool,
 }
 
-/// Reads a line, with its newline, as one that carries a link; `None` for every other line.
+/// Parses a line, with its newline, that carries a link; `None` for every other line.
 pub fn find(line: &[u8]) -> Option<Found> {
     let text = line.strip_suffix(b"\"]\n")?;
     let covered = text.len().checked_sub(64)?;
@@ -100,12 +100,12 @@ pub fn find(line: &[u8]) -> Option<Found> {
     plain.then_some(Found { link, covered, last })
 }
 
-/// The digits of a link.
+/// Returns a link in hexadecimal digits.
 pub fn hex(link: &Link) -> String {
     HEXLOWER.encode(link)
 }
 
-/// The link of these digits.
+/// Parses hexadecimal digits as a link; `None` if they are not one.
 pub fn link_of(digits: &str) -> Option<Link> {
     HEXLOWER.decode(digits.as_bytes()).ok()?.try_into().ok()
 }

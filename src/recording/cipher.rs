@@ -1,6 +1,7 @@
-//! The file of an encrypted recording: a head that holds its key, sealed with the gateway's, then pieces, each encrypted by
-//! itself with AES-256-GCM (NIST SP 800-38D) and bound to its session and its place in the text. A piece is what one write
-//! took: whole or not there, so that the end that a crash tore off is never half a line. Knows bytes, no asciicast.
+//! The file format of an encrypted recording: a head that holds the file's key, sealed with a key of the gateway, then
+//! pieces, each encrypted by itself with AES-256-GCM (NIST SP 800-38D) and bound to its session and its place in the
+//! text. A piece holds the text of one write and is either complete or absent, so that a crash never leaves half a
+//! line. Knows bytes, no asciicast.
 //!
 //! ```text
 //! head:  pulsegate recording 1 ⏎ s1.KEYID.SEALED-KEY ⏎
@@ -19,30 +20,30 @@ use secrecy::ExposeSecret;
 
 use crate::core::seal::{SealKey, Seals, Unopened};
 
-/// What the file of an encrypted recording begins with.
+/// First line of the file of an encrypted recording.
 const MAGIC: &[u8] = b"pulsegate recording 1\n";
 
-/// Bytes of a head at most; as it is written it has 158.
+/// Maximum size of a head in bytes; the heads that are written have 158.
 const HEAD: usize = 512;
 
-/// Bytes of the length that a piece begins with.
+/// Size of the length field at the beginning of a piece, in bytes.
 pub(super) const LENGTH: usize = size_of::<u32>();
 
-/// Bytes of a piece beside its text: the length, the nonce, the tag.
+/// Overhead of a piece in bytes: the length, the nonce, the tag.
 pub(super) const AROUND: usize = LENGTH + NONCE_LEN + 16;
 
-/// Text of one piece at most: no line of a recording is longer.
+/// Maximum text of one piece, in bytes: no line of a recording is longer.
 pub(super) const LONGEST: usize = 16 * 1024 * 1024;
 
-/// Text of a piece where nothing else says how much belongs together.
+/// Text of a piece in bytes, where nothing else decides its size.
 const PIECE: usize = 64 * 1024;
 
-/// What is damaged, for who reads.
+/// Returns the error for a damaged file.
 pub(super) fn damaged(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("the encrypted file is damaged: {what}"))
 }
 
-/// Where a session's key is sealed for.
+/// Returns the place that a session's key is bound to when it is sealed.
 fn place(session: &str) -> String {
     format!("recording/{session}")
 }
@@ -60,32 +61,32 @@ impl fmt::Debug for Cipher {
 }
 
 impl Cipher {
-    /// Makes the key of the recording of `session`, and the head of its file.
+    /// Generates the key of the recording of `session`, and the head of its file.
     ///
     /// # Errors
-    /// That the key cannot be sealed.
+    /// If the key cannot be sealed.
     pub fn new(seals: &Seals, session: &str) -> io::Result<(Self, Vec<u8>)> {
         let cipher = Self { key: SealKey::new(rand::random()), session: session.to_owned() };
         let head = cipher.head(seals)?;
         Ok((cipher, head))
     }
 
-    /// The head of its file, with the key sealed anew.
+    /// Returns the head of the file, with the key sealed anew.
     fn head(&self, seals: &Seals) -> io::Result<Vec<u8>> {
         let sealed = seals.seal(rand::random(), &place(&self.session), &self.key.spelled());
         let sealed = sealed.ok_or_else(|| io::Error::other("the key of a recording cannot be sealed"))?;
         Ok([MAGIC, sealed.as_bytes(), b"\n"].concat())
     }
 
-    /// Adds the piece of `text`, which begins at `at` in the recording, to `to`.
+    /// Appends `text`, which begins at `at` in the recording, to `to` as one piece.
     ///
     /// # Errors
-    /// That it is empty or longer than 16 MiB.
+    /// If it is empty or longer than 16 MiB.
     pub fn encrypt(&self, at: u64, text: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
         let fits = (1..=LONGEST).contains(&text.len());
         let length = u32::try_from(text.len()).ok().filter(|_| fits);
         let length = length.ok_or_else(|| io::Error::other("a piece of a recording is empty or too long"))?;
-        // Random ones may repeat after 2^32 pieces of one key; at five a second those are 27 years.
+        // Random nonces may repeat after 2^32 pieces of one key; at five a second those are 27 years.
         let chance: [u8; NONCE_LEN] = rand::random();
         to.extend_from_slice(&length.to_be_bytes());
         to.extend_from_slice(&chance);
@@ -99,8 +100,8 @@ impl Cipher {
         Ok(())
     }
 
-    /// The text of a piece, without its length, that begins at `at` in the recording; `None` if it was altered or stands
-    /// where it does not belong.
+    /// Decrypts a piece, given without its length, that begins at `at` in the recording; `None` if it was altered or is
+    /// not in its place.
     pub(super) fn decrypt(&self, at: u64, mut piece: Vec<u8>) -> Option<Vec<u8>> {
         let nonce = Nonce::assume_unique_for_key(*piece.first_chunk::<NONCE_LEN>()?);
         let length = self.key.cipher()?.open_within(nonce, self.bound(at), &mut piece, NONCE_LEN..).ok()?.len();
@@ -113,7 +114,7 @@ impl Cipher {
     }
 }
 
-/// Reads the sealed key in the head of a file; `None` where the file is not encrypted.
+/// Reads the sealed key in the head of a file; `None` if the file is not encrypted.
 pub(super) fn sealed_key(file: &File) -> io::Result<Option<String>> {
     let (mut head, mut filled) = ([0; HEAD], 0);
     while let Some(rest) = head.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -128,13 +129,13 @@ pub(super) fn sealed_key(file: &File) -> io::Result<Option<String>> {
     sealed.map(|sealed| Some(sealed.to_owned())).ok_or_else(|| damaged("its head, which holds its key, is not whole"))
 }
 
-/// Bytes of the head with this key.
+/// Returns the size in bytes of the head with this key.
 pub(super) fn head_length(sealed: &str) -> u64 {
     (MAGIC.len() + sealed.len() + 1) as u64
 }
 
-/// Opens what stands in a head. [`ErrorKind::PermissionDenied`] where the key that it takes is not among `seals`,
-/// [`ErrorKind::InvalidData`] where it is damaged.
+/// Opens the sealed key of a head. [`ErrorKind::PermissionDenied`] if the key that opens it is not among `seals`,
+/// [`ErrorKind::InvalidData`] if it is damaged.
 pub(super) fn opened(sealed: &str, session: &str, seals: Option<&Seals>) -> io::Result<Cipher> {
     let locked = |why: &str| io::Error::new(ErrorKind::PermissionDenied, format!("the recording is encrypted: {why}"));
     let no_key = "there is no seal key here; name the gateway's configuration, or set PULSEGATE_SEAL_KEY";
@@ -151,33 +152,33 @@ pub(super) fn opened(sealed: &str, session: &str, seals: Option<&Seals>) -> io::
 /// Whether the recording in `file` is encrypted.
 ///
 /// # Errors
-/// That it cannot be read; [`ErrorKind::InvalidData`] with a sentence where its head is damaged.
+/// If it cannot be read; [`ErrorKind::InvalidData`] with a sentence if its head is damaged.
 pub fn is_encrypted(file: &File) -> io::Result<bool> {
     sealed_key(file).map(|sealed| sealed.is_some())
 }
 
-/// Whether `seals` open the recording in `file`, if it is encrypted.
+/// Checks that `seals` open the recording in `file`, if it is encrypted.
 ///
 /// # Errors
-/// A sentence where they do not: [`ErrorKind::PermissionDenied`] if a key is missing, [`ErrorKind::InvalidData`] if it is damaged;
-/// that it cannot be read.
+/// With a sentence, [`ErrorKind::PermissionDenied`] if a key is missing and [`ErrorKind::InvalidData`] if the file is
+/// damaged; any other error if it cannot be read.
 pub fn try_open(file: &File, session: &str, seals: Option<&Seals>) -> io::Result<()> {
     sealed_key(file)?.map_or(Ok(()), |sealed| opened(&sealed, session, seals).map(drop))
 }
 
-/// Whether the recording in `file` is encrypted and its key sealed with another than the first of `seals`.
+/// Whether the recording in `file` is encrypted and its key is not sealed with the first of `seals`.
 ///
 /// # Errors
-/// That it cannot be read.
+/// If it cannot be read.
 pub fn is_outdated(file: &File, seals: &Seals) -> io::Result<bool> {
     Ok(sealed_key(file)?.is_some_and(|sealed| !seals.is_current(&sealed)))
 }
 
-/// Seals the key of the recording in `file` with the first of `seals`, in its place: a head fits into the first sector of a file,
-/// which a disk writes whole or not at all.
+/// Seals the key of the recording in `file` anew with the first of `seals`, in place: a head fits into the first sector
+/// of a file, which a disk writes completely or not at all.
 ///
 /// # Errors
-/// As [`try_open`]; that it cannot be written.
+/// As [`try_open`]; also if it cannot be written.
 pub fn seal_again(file: &File, session: &str, seals: &Seals) -> io::Result<()> {
     let Some(sealed) = sealed_key(file)? else { return Ok(()) };
     let head = opened(&sealed, session, Some(seals))?.head(seals)?;
@@ -186,12 +187,12 @@ pub fn seal_again(file: &File, session: &str, seals: &Seals) -> io::Result<()> {
     }
     let written = file.metadata()?.modified()?;
     file.write_all_at(&head, 0)?;
-    // Its age decides when it leaves.
+    // Retention goes by the time of the last write.
     file.set_modified(written)?;
     file.sync_all()
 }
 
-/// Encrypts what is written through it, piece by piece; what waits for more goes with `flush`.
+/// Encrypts everything written through it, piece by piece; `flush` writes an incomplete piece.
 pub struct Encrypting<W> {
     to: W,
     cipher: Cipher,
@@ -200,10 +201,10 @@ pub struct Encrypting<W> {
 }
 
 impl<W: Write> Encrypting<W> {
-    /// Begins a file.
+    /// Writes the head of a file.
     ///
     /// # Errors
-    /// That its head cannot be written.
+    /// If the head cannot be written.
     pub fn begin(mut to: W, session: &str, seals: &Seals) -> io::Result<Self> {
         let (cipher, head) = Cipher::new(seals, session)?;
         to.write_all(&head)?;

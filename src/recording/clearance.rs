@@ -1,5 +1,5 @@
-//! Lets recordings go that are older than they are kept: one a turn, so that everything else goes first. Knows neither
-//! sessions nor what is in a recording.
+//! Removes recordings whose retention is over: one per turn, so that all other work goes first. Knows neither sessions
+//! nor the content of a recording.
 
 use std::{
     collections::HashSet,
@@ -13,26 +13,27 @@ use std::{
 use super::{Settings, shelf::Shelf};
 use crate::core::record::{UtcMicros, micros};
 
-/// Between two looks for recordings that are too old.
+/// Time between two scans for recordings that are too old.
 const LOOK: Duration = Duration::from_hours(1);
 
-/// Between two recordings that go: a disk has other things to do.
+/// Time between two removals: a disk has other things to do.
 const PACE: Duration = Duration::from_millis(20);
 
-/// Recordings looked at in one turn.
+/// Recordings checked in one turn.
 const GLANCES: usize = 64;
 
-/// The recordings that are being written, by path: silent for however long, and whatever a clock says, they are not old.
+/// The recordings that are being written, by path: they never count as old, however long they are silent and whatever a
+/// clock says.
 #[derive(Debug, Clone, Default)]
 pub struct Open(Arc<Mutex<HashSet<PathBuf>>>);
 
 impl Open {
-    /// One begins.
+    /// Adds a recording that begins.
     pub fn begin(&self, path: PathBuf) {
         self.paths().insert(path);
     }
 
-    /// Nothing is added to it any more.
+    /// Removes a recording that is no longer written.
     pub fn end(&self, path: &Path) {
         self.paths().remove(path);
     }
@@ -46,13 +47,13 @@ impl Open {
     }
 }
 
-/// How far a look is.
+/// The retention of recordings, and the progress of the current scan.
 pub struct Clearance {
     shelf: Shelf,
     open: Open,
     retention: Duration,
     utc: fn() -> UtcMicros,
-    /// When this began, by both clocks.
+    /// The start of this clearance, by both clocks.
     begun: (UtcMicros, Duration),
     look_at: Duration,
     go_at: Duration,
@@ -61,7 +62,7 @@ pub struct Clearance {
 }
 
 impl Clearance {
-    /// Begins with a look, if recordings are not kept for ever.
+    /// Returns a clearance that begins with a scan; `None` if recordings are kept for ever.
     pub fn of(settings: &Settings, open: Open) -> Option<Self> {
         let begun = ((settings.utc)(), (settings.clock)());
         settings.retention.map(|retention| Self {
@@ -77,13 +78,13 @@ impl Clearance {
         })
     }
 
-    /// How long there is nothing to do.
+    /// Returns the time until there is something to do.
     pub fn rest(&self, now: Duration) -> Duration {
         let due = if self.found.as_slice().is_empty() { self.look_at } else { self.go_at };
         due.saturating_sub(now)
     }
 
-    /// Removes the next one that was last written to longer ago than it is kept.
+    /// Removes the next recording whose last write is longer ago than the retention.
     pub fn turn(&mut self, now: Duration) {
         if self.found.as_slice().is_empty() && now >= self.look_at {
             self.look_at = now + LOOK;
@@ -110,7 +111,8 @@ impl Clearance {
         }
     }
 
-    /// What was last written to before this may go. A wall clock that was set on makes nothing old: the other clock has to agree.
+    /// Returns the time such that recordings last written before it may be removed. A wall clock that was set forward
+    /// makes nothing old: the monotonic clock has to agree.
     fn before(&self, now: Duration) -> UtcMicros {
         let passed = now.saturating_sub(self.begun.1);
         let utc = (self.utc)().0.min(self.begun.0.0.saturating_add(micros(passed)));
@@ -136,7 +138,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
 
-    /// Recordings that were written to three hours ago by the clock of this host.
+    /// Creates recordings that were last written three hours ago by the clock of this host.
     fn old(folder: &tempfile::TempDir, names: &[&str]) -> Vec<PathBuf> {
         let path = |name: &&str| folder.path().join("recordings").join(name);
         let paths: Vec<PathBuf> = names.iter().map(path).collect();
@@ -151,7 +153,7 @@ mod tests {
         UtcMicros(micros(SystemTime::now().duration_since(UNIX_EPOCH).unwrap()))
     }
 
-    /// Keeps for two hours; its own clock stands at zero.
+    /// Returns a clearance that keeps recordings for two hours; its monotonic clock stands at zero.
     fn clearance(folder: &tempfile::TempDir, open: &Open, utc: fn() -> UtcMicros) -> Clearance {
         let settings = Settings { retention: Some(2 * HOUR), utc, clock: || Duration::ZERO, ..settings(folder) };
         Clearance::of(&settings, open.clone()).unwrap()

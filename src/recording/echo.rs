@@ -1,37 +1,39 @@
-//! Which typing may be recorded. A gateway cannot see whether a terminal's echo is off, only whether what was typed came
-//! back; so a typed line is recorded once the terminal has shown it, and never before. Pure.
+//! Decides which typed input may be recorded. A gateway cannot see whether a terminal's echo is off, only whether the
+//! typed bytes came back; so a typed line is recorded once the terminal has shown it, and never before. Pure.
 //!
-//! The rule: every visible byte that is typed waits. The next visible byte of the output must be the one that waits
-//! first; anything else while one waits means that the line is not being echoed, and the whole line is forgotten, what is
-//! still typed of it included. A line whose bytes all came back is recorded. So a password is recorded only if the
-//! terminal showed it, byte by byte and before anything else, in which case the output holds it too. The price: keys that
-//! a program acts on without showing them (in an editor, say) take their line with them.
+//! The rule: every visible byte that is typed waits for its echo. The next visible byte of the output must equal the
+//! first waiting byte; anything else while a byte waits means that the line is not being echoed, and the whole line is
+//! forgotten, including the rest of it that is typed later. A line whose bytes all came back is recorded. So a password
+//! is recorded only if the terminal showed it, byte by byte and before anything else, in which case the output holds it
+//! too. The price: one key that a program acts on without showing it (in an editor, say) makes its whole line be
+//! forgotten.
 
 use std::collections::VecDeque;
 
-/// A line longer than this is forgotten: nobody types it, and what waits must be bounded.
+/// Maximum length of a line in bytes; a longer one is forgotten: nobody types it, and the waiting bytes must be
+/// bounded.
 const LONGEST: usize = 4 * 1024;
 
 /// Lines that wait for their echo; beyond, the oldest is forgotten.
 const LINES: usize = 64;
 
-/// Tells what is visible from what steers a terminal (ECMA-48 §5.4, §8.3.89).
+/// Distinguishes visible bytes from control sequences (ECMA-48 §5.4, §8.3.89).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Reader {
     #[default]
     Ground,
-    /// Behind ESC.
+    /// After ESC.
     Escape,
-    /// In a control sequence, up to its final byte.
+    /// In a control sequence, before its final byte.
     Control,
-    /// In a string, up to BEL or ESC \.
+    /// In a control string, before BEL or ESC \.
     Text,
-    /// Behind ESC in a string.
+    /// After ESC in a control string.
     TextEscape,
 }
 
 impl Reader {
-    /// Takes a byte and says whether it is visible.
+    /// Takes a byte and returns whether it is visible.
     fn is_visible(&mut self, byte: u8) -> bool {
         let (next, visible) = match (*self, byte) {
             (Self::Ground | Self::Control | Self::Escape, 0x1b) => (Self::Escape, false),
@@ -73,7 +75,7 @@ impl Line {
     }
 }
 
-/// What was typed and has not come back yet.
+/// The typed lines that have not come back yet.
 #[derive(Debug, Default)]
 pub struct Echo {
     typed: Typed,
@@ -81,7 +83,8 @@ pub struct Echo {
     lines: VecDeque<Line>,
 }
 
-/// Typing read as a person's: Escape before a letter is Alt with it, which is visible where it is echoed at all.
+/// The parser of typed input, which takes it as a person's: Escape before a letter is Alt with it, which is visible
+/// where it is echoed at all.
 #[derive(Debug, Default)]
 struct Typed(Reader);
 
@@ -95,19 +98,20 @@ impl Typed {
         self.0.is_visible(byte)
     }
 
-    /// Ends a line. Returns whether a sequence went on up to here, which no key sends: what seemed to steer was typed.
+    /// Ends a line. Returns whether it ends within a control sequence, which no key sends: the bytes that looked like
+    /// one were typed.
     fn ends_within(&mut self) -> bool {
         std::mem::take(&mut self.0) != Reader::Ground
     }
 }
 
-/// Enter, Ctrl-C, Ctrl-D, Ctrl-J.
+/// Whether `byte` ends a line: Enter, Ctrl-C, Ctrl-D, Ctrl-J.
 fn ends_line(byte: u8) -> bool {
     matches!(byte, b'\r' | b'\n' | 0x03 | 0x04)
 }
 
 impl Echo {
-    /// Takes what is typed, before the target gets it. Returns what may be recorded now.
+    /// Takes typed bytes, before the target receives them. Returns the bytes that may be recorded now.
     pub fn typed(&mut self, bytes: &[u8]) -> Vec<u8> {
         for &byte in bytes {
             if self.lines.back().is_none_or(|line| line.ended) {
@@ -137,10 +141,10 @@ impl Echo {
         self.take()
     }
 
-    /// Takes what the terminal shows. Returns what may be recorded now.
+    /// Takes the terminal's output. Returns the typed bytes that may be recorded now.
     pub fn shown(&mut self, bytes: &[u8]) -> Vec<u8> {
         if self.lines.is_empty() {
-            // Only the state of the reader goes on; whether a byte is seen matters to nobody.
+            // Only the parser's state is kept up; whether a byte is visible does not matter while nothing waits.
             bytes.iter().for_each(|&byte| _ = self.shown.is_visible(byte));
             return Vec::new();
         }
@@ -152,7 +156,7 @@ impl Echo {
         self.take()
     }
 
-    /// A visible byte: the echo of the one that waits first, or the proof that its line is not being echoed.
+    /// Takes a visible byte: the echo of the first waiting byte, or the proof that its line is not being echoed.
     fn see(&mut self, byte: u8) {
         for line in self.lines.iter_mut().filter(|line| line.shown) {
             match line.waiting.front() {
@@ -166,7 +170,7 @@ impl Echo {
         }
     }
 
-    /// Takes out the lines that are over: what came back to be recorded, what did not to be forgotten.
+    /// Removes the completed lines and returns those that came back, to be recorded; the others are forgotten.
     fn take(&mut self) -> Vec<u8> {
         let mut echoed = Vec::new();
         while let Some(line) = self.lines.pop_front_if(|line| line.ended && line.waiting.is_empty()) {
@@ -180,7 +184,7 @@ impl Echo {
 mod tests {
     use super::*;
 
-    /// Plays `t…` typed and `s…` shown, and returns what was recorded.
+    /// Applies steps (`t`: typed, `s`: shown) and returns the bytes that were recorded.
     fn recorded(steps: &[(char, &str)]) -> String {
         let mut echo = Echo::default();
         let recorded = steps.iter().flat_map(|(who, text)| match who {

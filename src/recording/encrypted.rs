@@ -1,5 +1,5 @@
-//! The file of an encrypted recording as it is read: where its pieces begin, and the text of the one that is asked for. What is no
-//! whole piece ends the text: a crash tore it off, or it is being written.
+//! Reads the file of an encrypted recording: finds where its pieces begin, and decrypts the one that is asked for. The
+//! text ends before the first incomplete piece: a crash tore it off, or it is being written.
 
 use std::{
     fs::File,
@@ -10,17 +10,18 @@ use std::{
 use super::cipher::{self, AROUND, Cipher, LENGTH, LONGEST, damaged};
 use crate::core::seal::Seals;
 
-/// Bytes of the file that are looked through at once: many small pieces, and little of a large one.
+/// Bytes of the file that are scanned at once: many small pieces, and little of a large one.
 const LOOKED_THROUGH: usize = 4 * 1024;
 
-/// Bytes that are decrypted at most to tell an altered length from a torn end: more than bytes of chance take for a piece, and a
-/// moment's work whoever made the file.
+/// Maximum number of bytes that are decrypted to tell an altered length from a torn end: more than random bytes need to
+/// look like a piece, and little work even for a hostile file.
 const TRIED: usize = 256 * 1024 * 1024;
 
-/// Bytes up to the end of the last whole piece of the recording in `file`; `None` where it is not encrypted. Needs no key.
+/// Returns the offset of the end of the last whole piece of the recording in `file`; `None` if it is not encrypted.
+/// Needs no key.
 ///
 /// # Errors
-/// That it cannot be read.
+/// If it cannot be read.
 pub fn whole(file: &File) -> io::Result<Option<u64>> {
     let Some(sealed) = cipher::sealed_key(file)? else { return Ok(None) };
     let (mut pieces, mut next) = (Vec::new(), Place::first(&sealed));
@@ -28,7 +29,7 @@ pub fn whole(file: &File) -> io::Result<Option<u64>> {
     Ok(Some(if pieces.is_empty() { 0 } else { next.at }))
 }
 
-/// Finds the pieces from `next` on that are whole. What is none ends the text: it was torn, or is being written.
+/// Finds the whole pieces from `next` on. An incomplete one ends the text: it was torn, or is being written.
 fn look_on(file: &File, pieces: &mut Vec<Place>, next: &mut Place) -> io::Result<()> {
     let size = file.metadata()?.len();
     if size <= next.at {
@@ -47,13 +48,14 @@ fn look_on(file: &File, pieces: &mut Vec<Place>, next: &mut Place) -> io::Result
     Ok(())
 }
 
-/// How much text the piece has that begins like this, if that is as much as one has and fits into `room` bytes.
+/// Returns the text length in bytes that the beginning of a piece states, if it is valid and the piece fits into `room`
+/// bytes.
 fn told(begins: &[u8], room: u64) -> Option<usize> {
     let text = u32::from_be_bytes(*begins.first_chunk()?) as usize;
     ((1..=LONGEST).contains(&text) && (AROUND + text) as u64 <= room).then_some(text)
 }
 
-/// How far the pieces of a file are known: where the next one begins, in the text and in the file.
+/// The beginning of a piece: its offset in the text and in the file.
 #[derive(Debug, Clone, Copy)]
 struct Place {
     text: u64,
@@ -61,27 +63,27 @@ struct Place {
 }
 
 impl Place {
-    /// Behind the head with this key.
+    /// Returns the place of the first piece, directly behind the head with this key.
     fn first(sealed: &str) -> Self {
         Self { text: 0, at: cipher::head_length(sealed) }
     }
 }
 
-/// The file of an encrypted recording that is read.
+/// The file of an encrypted recording, open for reading.
 #[derive(Debug)]
 pub struct Encrypted {
     file: File,
     cipher: Cipher,
-    /// Where each piece begins.
+    /// The beginning of each piece.
     pieces: Vec<Place>,
-    /// Where the next one would.
+    /// The beginning of the piece that would follow them.
     next: Place,
-    /// The piece that was decrypted last.
+    /// The number and the text of the piece that was decrypted last.
     last: Option<(usize, Vec<u8>)>,
 }
 
 impl Encrypted {
-    /// Takes the file of a session's recording, or gives it back where it is not encrypted.
+    /// Takes the file of a session's recording, or returns it if it is not encrypted.
     ///
     /// # Errors
     /// As [`cipher::try_open`].
@@ -94,19 +96,19 @@ impl Encrypted {
         Ok(Ok(opened))
     }
 
-    /// Bytes of text in whole pieces, as of now.
+    /// Returns the current number of bytes of text in whole pieces.
     ///
     /// # Errors
-    /// That the file cannot be read.
+    /// If the file cannot be read.
     pub fn length(&mut self) -> io::Result<u64> {
         self.look_on()?;
         Ok(self.next.text)
     }
 
-    /// Reads text from `offset` on, up to the end of its piece: nothing only at the end.
+    /// Reads text from `offset` on, at most up to the end of its piece; 0 bytes only at the end of the text.
     ///
     /// # Errors
-    /// That it cannot be read; [`ErrorKind::InvalidData`] with a sentence where it was altered there.
+    /// If it cannot be read; [`ErrorKind::InvalidData`] with a sentence if it was altered there.
     pub fn read_at(&mut self, to: &mut [u8], offset: u64) -> io::Result<usize> {
         if offset >= self.next.text {
             self.look_on()?;
@@ -125,10 +127,11 @@ impl Encrypted {
         Ok(length)
     }
 
-    /// How much of the text can be decrypted, from `offset` on without a gap: less than all where the end of the file was torn.
+    /// Returns the offset up to which the text decrypts without a gap from `offset` on: less than its length if the end
+    /// of the file was torn.
     ///
     /// # Errors
-    /// That the file cannot be read.
+    /// If the file cannot be read.
     pub fn sound_from(&mut self, offset: u64) -> io::Result<u64> {
         self.look_on()?;
         for nth in self.nth(offset).unwrap_or(self.pieces.len())..self.pieces.len() {
@@ -143,11 +146,12 @@ impl Encrypted {
         Ok(self.next.text)
     }
 
-    /// Looks at what ends the text. Where a crash tore a piece, or one is being written, nothing behind its beginning decrypts; where a
-    /// length was altered, that piece does if it is the last one, else the next.
+    /// Checks the incomplete piece that ends the text. If a crash tore it, or it is being written, nothing behind its
+    /// beginning decrypts; if its length was altered, that piece still decrypts if it is the last one, else the next
+    /// one does.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidData`] with a sentence where a length was altered; that the file cannot be read.
+    /// [`ErrorKind::InvalidData`] with a sentence if a length was altered; any other error if the file cannot be read.
     pub fn check_end(&mut self) -> io::Result<()> {
         self.look_on()?;
         let Place { text, at } = self.next;
@@ -155,7 +159,7 @@ impl Encrypted {
         let all = usize::try_from(room).unwrap_or(usize::MAX);
         let mut rest = vec![0; all.min(AROUND + LONGEST + LENGTH)];
         self.file.read_exact_at(&mut rest, at)?;
-        // It was written just now.
+        // The piece was completed just now.
         if told(&rest, room).is_some() {
             return Ok(());
         }
@@ -189,14 +193,14 @@ impl Encrypted {
         Ok(())
     }
 
-    /// Whether a piece with so much text stands there.
+    /// Whether a piece with `length` bytes of text stands at this place.
     fn holds(&self, Place { text, at }: Place, length: usize) -> io::Result<bool> {
         let mut piece = vec![0; AROUND - LENGTH + length];
         self.file.read_exact_at(&mut piece, at + LENGTH as u64)?;
         Ok(self.cipher.decrypt(text, piece).is_some())
     }
 
-    /// Whether a piece may begin there, or the file ends.
+    /// Whether a piece may begin at this offset of the file, or the file ends there.
     fn may_go_on(&self, at: u64) -> io::Result<bool> {
         let mut length = [0; LENGTH];
         match self.file.read_exact_at(&mut length, at) {
@@ -205,14 +209,15 @@ impl Encrypted {
         }
     }
 
-    /// Puts `text` in the place of everything from `kept` on.
+    /// Replaces everything from `kept` on by `text`.
     ///
     /// # Errors
-    /// What hinders it.
+    /// The error that prevents it.
     pub fn replace_end(&mut self, kept: u64, text: &[u8]) -> io::Result<()> {
         let mut begins = self.next;
         let mut piece = Vec::new();
-        // A write ends with a line, so that a line which is kept ends a piece; where another wrote it, part of one stays.
+        // A write ends with a line, so that a kept line ends a piece; if another program wrote the file, part of a
+        // piece stays.
         if let Some(nth) = self.nth(kept) {
             begins = self.pieces.get(nth).copied().unwrap_or(begins);
             if kept > begins.text {
@@ -230,7 +235,7 @@ impl Encrypted {
         self.file.sync_data()
     }
 
-    /// Which piece holds the byte at `offset`, if one does.
+    /// Returns the number of the piece that holds the byte at `offset`, if one does.
     fn nth(&self, offset: u64) -> Option<usize> {
         let behind = self.pieces.partition_point(|piece| piece.text <= offset);
         behind.checked_sub(1).filter(|_| offset < self.next.text)

@@ -1,4 +1,5 @@
-//! Recordings that somebody else may have written, at random, into what reads them. `cargo xtask fuzz` tries a million of each.
+//! Feeds random recordings, such as an attacker may have written, to everything that reads recordings. `cargo xtask
+//! fuzz` tries a million of each.
 
 use std::{io::Cursor, time::Duration};
 
@@ -15,7 +16,7 @@ use super::{
     verify::verify,
 };
 
-/// A recording of a few lines, sealed.
+/// Returns a sealed recording of a few lines.
 fn recording(texts: &[String]) -> Vec<u8> {
     let title = Title {
         session: "019b7cc2-3f4e-7000-8000-000000000001".into(),

@@ -1,5 +1,5 @@
-//! The thread beside the recorder that makes recordings safe on the disk and hands on what is sealed; when nothing of that waits
-//! it lets old ones go. Knows neither sessions nor what is in a recording.
+//! The thread beside the recorder that syncs recordings to the disk and passes sealed ones on to the press; while
+//! nothing of that waits it removes old ones. Knows neither sessions nor the content of a recording.
 
 use std::{
     fs::File,
@@ -20,10 +20,10 @@ use super::{
     press::Press,
 };
 
-/// Recordings that were sealed and wait for their turn.
+/// Maximum number of sealed recordings that wait for their turn.
 const SEALED: usize = 4096;
 
-/// Without anything to let go it waits for work only.
+/// Maximum wait for work where recordings are kept for ever, so that nothing else is to be done.
 const IDLE: Duration = Duration::from_hours(1);
 
 enum Work {
@@ -31,13 +31,13 @@ enum Work {
     Sealed(Arc<File>, PathBuf),
 }
 
-/// Gives the thread its work.
+/// The handle that gives the thread its work.
 pub struct Keeper {
     work: SyncSender<Work>,
     syncing: Arc<AtomicBool>,
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Hand {
     work: Receiver<Work>,
     syncing: Arc<AtomicBool>,
@@ -47,20 +47,20 @@ struct Hand {
 }
 
 impl Keeper {
-    /// Starts the thread, which hands what is sealed on to `press` and lets none go that is `open`.
+    /// Starts the thread, which passes sealed recordings on to `press` and removes none that is `open`.
     ///
     /// # Errors
-    /// That no thread can be had.
+    /// If no thread can be started.
     pub fn start(settings: &Settings, open: Open, press: Option<Press>) -> io::Result<Self> {
         let (keeper, mut hand) = Self::with(settings, open, press);
         thread::Builder::new().name("recordings".to_owned()).spawn(move || while hand.turn() {})?;
         Ok(keeper)
     }
 
-    /// Starts a thread where nothing is recorded any more: it lets old recordings go as long as the process lives.
+    /// Starts a thread where nothing is recorded any more: it removes old recordings as long as the process lives.
     ///
     /// # Errors
-    /// That no thread can be had.
+    /// If no thread can be started.
     pub fn alone(settings: &Settings) -> io::Result<()> {
         let Some(mut clearance) = Clearance::of(settings, Open::default()) else { return Ok(()) };
         let clock = settings.clock;
@@ -78,8 +78,8 @@ impl Keeper {
         (Self { work: sender, syncing }, hand)
     }
 
-    /// Makes these files safe on the disk. `false` while those before are not yet, or it is busy: they come again. Each round holds a
-    /// file of every session that was written, so one waits at most.
+    /// Syncs these files to the disk. Returns `false` if the round before is not done yet or the thread is busy: the
+    /// caller tries again. Each round holds the files of all sessions that were written, so at most one round waits.
     pub fn sync(&self, files: Vec<Arc<File>>) -> bool {
         if files.is_empty() {
             return true;
@@ -94,7 +94,7 @@ impl Keeper {
         taken
     }
 
-    /// Takes a recording that was sealed.
+    /// Takes a sealed recording.
     pub fn keep(&self, file: Arc<File>, path: &Path) {
         if self.work.try_send(Work::Sealed(file, path.to_owned())).is_err() {
             tracing::debug!(path = %path.display(), "a sealed recording is left to the system to write back");
@@ -103,12 +103,12 @@ impl Keeper {
 }
 
 impl Hand {
-    /// Does what waits, or lets one recording go; `false` once nobody gives work any more.
+    /// Does the waiting work, or removes one old recording; returns `false` once no handle is left.
     fn turn(&mut self) -> bool {
         let rest = self.clearance.as_ref().map_or(IDLE, |clearance| clearance.rest((self.clock)()));
         let synced = match self.work.recv_timeout(rest) {
             Ok(Work::Sync(files)) => {
-                // Each, whatever became of the one before: nobody hands them in again.
+                // Every file, even if one before it failed: none is handed in again.
                 let mut synced = Ok(());
                 for file in &files {
                     synced = synced.and(file.sync_data());

@@ -1,5 +1,6 @@
-//! Recordings of sessions: what a terminal showed, as asciicast v2, written beside its path, hash-chained, playable up to
-//! the last moment whatever happened to the gateway. Knows files and threads; no session, no store, no HTTP, no clock.
+//! Recordings of sessions: a terminal's output as asciicast v2, written beside its data path, hash-chained, playable up
+//! to the last moment whatever happened to the gateway. Knows files and threads; no session, no store, no HTTP, no
+//! clock.
 //!
 //! ```text
 //! session's thread:  Tape ── bounded queue ──> recorder's thread: Reel (one file each) ──> keeper's thread: disk, old files
@@ -16,17 +17,17 @@ pub mod cast;
 pub mod chain;
 /// The file of an encrypted recording.
 mod cipher;
-/// Lets the old ones go.
+/// Removes recordings whose retention is over.
 mod clearance;
-/// Which typing may be recorded: what the terminal echoed.
+/// Decides which typed input may be recorded: only what the terminal echoed.
 mod echo;
-/// An encrypted recording that is read.
+/// Reads the file of an encrypted recording.
 mod encrypted;
-/// The thread that makes recordings safe on the disk, and lets the old ones go.
+/// The thread that syncs recordings to the disk and removes old ones.
 pub mod keeper;
-/// The thread that compresses what is sealed.
+/// The thread that compresses sealed recordings.
 mod press;
-/// A compressed recording: frames and where each begins.
+/// A compressed recording: frames and a table of where each begins.
 pub mod pressed;
 /// The queue between sessions and the recorder.
 mod queue;
@@ -34,15 +35,15 @@ mod queue;
 pub mod recorder;
 /// One recording while it is written.
 mod reel;
-/// Where recordings lie, and how an interrupted one is sealed.
+/// The folder of recordings: finds and opens them, and seals interrupted ones.
 pub mod shelf;
-/// A recording's file, encrypted or not.
+/// The bytes of a recording's file, encrypted or not.
 mod storage;
 /// A session's side of its recording.
 pub mod tape;
-/// A recording as it is read, compressed or not.
+/// The text of a recording, however its file is stored.
 pub mod text;
-/// Whether a recording is as it was written.
+/// Verifies that a recording is as it was written.
 pub mod verify;
 
 #[cfg(test)]
@@ -50,52 +51,52 @@ mod fuzz;
 #[cfg(test)]
 mod tests;
 
-/// What is done where a recording cannot be written.
+/// The policy for a recording that cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
-    /// No recording, no session.
+    /// A session without a recording is refused or ended.
     Required,
-    /// The session goes on, and the recording says what it lacks.
+    /// The session goes on, and the recording says how many bytes are missing.
     BestEffort,
     /// There is no recording.
     Off,
 }
 
-/// What the recorder is told once, at the start.
+/// The settings of the recorder, fixed at its start.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where recordings lie.
+    /// The folder of recordings, with their keys.
     pub shelf: shelf::Shelf,
-    /// Whether new ones are encrypted, with a key that the shelf's seal.
+    /// Whether new recordings are encrypted, each with a key that is sealed with the shelf's keys.
     pub encrypt: bool,
     /// The policy of a target that has none of its own.
     pub policy: Policy,
-    /// The targets that have one.
+    /// The targets that have a policy of their own.
     pub targets: Vec<(String, Policy)>,
     /// Whether typing is recorded, as far as the terminal echoed it.
     pub input: bool,
-    /// Bytes of one recording at most.
+    /// Maximum size of one recording in bytes.
     pub max_size: u64,
     /// Whether recordings are compressed once they are sealed.
     pub compress: bool,
-    /// How long a recording is kept; `None` for ever.
+    /// Retention of a recording; `None` keeps it for ever.
     pub retention: Option<Duration>,
-    /// The clock that stamps.
+    /// The wall clock, for timestamps.
     pub utc: fn() -> UtcMicros,
-    /// The clock that measures, time asleep included.
+    /// The monotonic clock, which also counts the time that the host sleeps.
     pub clock: fn() -> Duration,
 }
 
-/// What a recording opens with.
+/// The content of a recording's header.
 #[derive(Debug, Clone)]
 pub struct Title {
-    /// The session.
+    /// The session's id.
     pub session: String,
-    /// Who opened it.
+    /// The user who opened it.
     pub username: String,
-    /// On which target.
+    /// The target it was opened on.
     pub target: String,
-    /// The terminal's kind.
+    /// The terminal's type, the value of `TERM`.
     pub term: String,
     /// Its width in cells.
     pub cols: u16,
@@ -103,27 +104,27 @@ pub struct Title {
     pub rows: u16,
 }
 
-/// A recording that nothing is added to any more: so many bytes, and the link that covers them all.
+/// The seal of a finished recording: its length, and the link that covers all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seal {
-    /// Its length.
+    /// The length of the recording in bytes.
     pub bytes: u64,
     /// The last link of its chain.
     pub head: chain::Link,
 }
 
-/// Between the bytes and the link of a seal, as the event log tells it.
+/// Text between the length and the link of a seal in the event log.
 const SHA256: &str = "bytes, sha256 ";
 
 impl fmt::Display for Seal {
-    /// A sentence for the event log, which [`Seal::told_in`] finds again.
+    /// Writes the words for the event log, which [`Seal::told_in`] parses.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Recording: {} {SHA256}{}.", self.bytes, chain::hex(&self.head))
     }
 }
 
 impl Seal {
-    /// Finds the seal that the detail of a transition tells, if any.
+    /// Parses the seal in the detail of a transition, if there is one.
     pub fn told_in(detail: &str) -> Option<Self> {
         let (before, after) = detail.rsplit_once(SHA256)?;
         let bytes = before.trim_end().rsplit(' ').next()?.parse().ok()?;

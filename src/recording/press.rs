@@ -1,6 +1,6 @@
-//! The thread that compresses sealed recordings, slowly: whatever else this host does goes before. A recording is whole at
-//! every moment, wherever this ends: the compressed file has its name only once it was read back and is safe on the disk,
-//! and the plain one goes only then.
+//! The thread that compresses sealed recordings, slowly: all other work of this host goes first. A recording is
+//! complete at every moment, even if the process ends meanwhile: the compressed file gets its name only once it was
+//! read back and synced to the disk, and the plain one is removed only then.
 
 use std::{
     fs::{self, File},
@@ -24,36 +24,37 @@ use super::{
     text::{self, Text},
 };
 
-/// Recordings that wait for their turn; what finds no room is found by the next look.
+/// Maximum number of recordings that wait for their turn; the next scan finds the others.
 const WAITING: usize = 1024;
 
-/// Between two looks for sealed recordings that nobody told of.
+/// Time between two scans for sealed recordings that were not handed in.
 const LOOK: Duration = Duration::from_hours(1);
 
-/// How nice the thread is to others (nice(2)): as nice as can be.
+/// The thread's nice value (nice(2)): the maximum.
 const NICE: i32 = 19;
 
-/// Behind each frame it rests for so many times as long as that took, so that it has a quarter of a core at most.
+/// Rest after each frame, as a multiple of the time that the frame took, so that the thread uses at most a quarter of a
+/// core.
 const REST: u32 = 3;
 
-/// How the file is called that is not whole yet.
+/// Extension of a file that is not complete yet.
 const UNFINISHED: &str = "part";
 
-/// Gives the thread its work.
+/// The handle that gives the thread its work.
 pub struct Press(SyncSender<PathBuf>);
 
 impl Press {
     /// Starts the thread, which begins with what earlier processes left.
     ///
     /// # Errors
-    /// That no thread can be had.
+    /// If no thread can be started.
     pub fn start(shared: Arc<Shared>) -> io::Result<Self> {
         let (sender, work) = sync_channel(WAITING);
         thread::Builder::new().name("press".to_owned()).spawn(move || run(&shared, &work))?;
         Ok(Self(sender))
     }
 
-    /// Takes a recording that was sealed and is safe on the disk.
+    /// Takes a recording that is sealed and synced to the disk.
     pub fn take(&self, path: PathBuf) {
         if self.0.try_send(path).is_err() {
             tracing::debug!("a sealed recording waits for the next look to be compressed");
@@ -63,14 +64,14 @@ impl Press {
 
 fn run(shared: &Shared, work: &Receiver<PathBuf>) {
     let (shelf, clock) = (&shared.settings.shelf, shared.settings.clock);
-    // On Linux this is the thread's own.
+    // On Linux the nice value belongs to the thread.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "recordings are compressed at the usual priority");
     }
     let compress = |path: &Path| match replace(shelf, path, clock) {
         Ok(Some((from, to))) => shared.tally.press(from, to),
         Ok(None) => {}
-        // It may have left by its age.
+        // Retention may have removed it.
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => tracing::warn!(%error, path = %path.display(), "a recording could not be compressed; it stays"),
     };
@@ -93,11 +94,11 @@ fn sealed(shelf: &Shelf) -> io::Result<Vec<PathBuf>> {
     Ok(plain.filter(|path| shelf.is_sealed(path).unwrap_or(false)).collect())
 }
 
-/// Puts a compressed recording in the place of the sealed one at `path`, and returns the bytes of both; `None` where there was
-/// one already, or `path` is not sealed.
+/// Replaces the sealed recording at `path` by a compressed one, and returns the sizes of both in bytes; `None` if there
+/// was a compressed one already, or `path` is not sealed.
 ///
 /// # Errors
-/// What hinders it; the plain one stays.
+/// The error that prevents it; the plain one stays.
 pub(super) fn replace(shelf: &Shelf, path: &Path, clock: fn() -> Duration) -> io::Result<Option<(u64, u64)>> {
     if text::is_pressed(path) || !shelf.is_sealed(path)? {
         return Ok(None);
@@ -111,12 +112,13 @@ pub(super) fn replace(shelf: &Shelf, path: &Path, clock: fn() -> Duration) -> io
     let outcome = write(shelf, path, &unfinished, clock).and_then(|sizes| {
         fs::rename(&unfinished, &to)?;
         sync_folder(&to)?;
-        // One that left by its age meanwhile left whole. That it was gone is the error to tell, whatever comes of the other file.
+        // If retention removed the plain one meanwhile, the compressed one goes too. That it was gone is the error to
+        // return, whatever becomes of the other file.
         fs::remove_file(path).inspect_err(|_| _ = fs::remove_file(&to))?;
         Ok(Some(sizes))
     });
     if outcome.is_err() {
-        // It may not even have been made.
+        // It may not have been created.
         fs::remove_file(&unfinished).ok();
     }
     outcome
@@ -140,10 +142,11 @@ fn write(shelf: &Shelf, path: &Path, unfinished: &Path, clock: fn() -> Duration)
     })?;
     sink.flush()?;
     drop(sink);
-    // Its age decides when it leaves.
+    // Retention goes by the time of the last write.
     file.set_modified(written)?;
     file.sync_all()?;
-    // Whatever went wrong in memory or on the disk: what goes is there once more, byte for byte.
+    // Whatever went wrong in memory or on the disk: the plain file goes only if the compressed one holds the same
+    // bytes.
     let pressed = Storage::open(File::open(unfinished)?, session, shelf.seals())?;
     if !is_same(BufReader::new(shelf.read(path)?), Text::pressed(pressed)?)? {
         return Err(io::Error::other("what was compressed is not what can be read of it"));
@@ -173,11 +176,11 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-/// Ends what a process that is gone had begun with the recording at `path`: of two that are there the compressed one is whole,
-/// as its name says, and stays if it holds as much; else the plain one does.
+/// Cleans up after an earlier process that was compressing the recording at `path`: if both files are there, the
+/// compressed one is complete, as its name says, and stays if it holds as much; else the plain one stays.
 ///
 /// # Errors
-/// What hinders it; both stay.
+/// The error that prevents it; both stay.
 fn tidy(shelf: &Shelf, path: &Path) -> io::Result<()> {
     let to = text::pressed(path);
     let whole = shelf.read(&to).and_then(|mut text| Ok(text.length()? == shelf.read(path)?.length()?));
@@ -189,10 +192,10 @@ fn tidy(shelf: &Shelf, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes what earlier processes left unfinished, before anything is compressed.
+/// Removes the unfinished files of earlier processes, before anything is compressed.
 ///
 /// # Errors
-/// That a folder cannot be read, or a file not be removed.
+/// If a folder cannot be read, or a file cannot be removed.
 pub fn sweep(shelf: &Shelf) -> io::Result<()> {
     for path in shelf.files(|path| path.extension().is_some_and(|ending| ending == UNFINISHED))? {
         fs::remove_file(path)?;

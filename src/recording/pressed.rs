@@ -1,6 +1,6 @@
-//! A sealed recording, compressed: Zstandard frames (RFC 8878), each by itself, and behind them where each begins, in the
-//! *seekable format* of the zstd project. `zstd -d` makes the asciicast of it again; a jump decompresses one frame. Knows
-//! bytes, no asciicast.
+//! The file format of a compressed recording: independent Zstandard frames (RFC 8878), then a table of where each
+//! begins, in the *seekable format* of the zstd project. `zstd -d` restores the asciicast; a seek decompresses one
+//! frame. Knows bytes, no asciicast.
 //!
 //! ```text
 //! frame ─ frame ─ … ─ frame ─ skippable frame: (compressed, decompressed)*, count, 0, magic
@@ -12,17 +12,17 @@ use zstd::bulk::{Compressor, Decompressor};
 
 use super::storage::Storage;
 
-/// Text in one frame: a jump reads no more than this, and larger ones make a recording hardly smaller.
+/// Text in one frame, in bytes: a seek reads no more than this, and larger frames make a recording hardly smaller.
 pub const FRAME: usize = 256 * 1024;
 
-/// The library's usual level: three times the work of level 12 would save a tenth.
+/// Compression level, the library's default: level 12 would save a tenth for three times the work.
 const LEVEL: i32 = 3;
 
 /// The magic of a skippable frame, and of the seek table in it (zstd, contrib/seekable_format).
 const SKIPPABLE: u32 = 0x184D_2A5E;
 const SEEKABLE: u32 = 0x8F92_EAB1;
 
-/// Bytes behind the entries: their number, what an entry holds, the magic.
+/// Bytes behind the entries: their number, the descriptor, the magic.
 const FOOTER: u64 = 9;
 
 /// Bytes before the entries: the magic of the skippable frame and its length.
@@ -31,42 +31,42 @@ const HEAD: u64 = 8;
 /// Bytes of an entry.
 const ENTRY: u64 = 8;
 
-/// Entries at most: those of 4 TiB, as long as a recording may be configured.
+/// Maximum number of entries: those of 4 TiB, the largest size that a recording can be configured to have.
 const ENTRIES: u64 = 1 << 24;
 
 /// One frame.
 #[derive(Debug, Clone, Copy)]
 struct Frame {
-    /// Where its text begins in the whole.
+    /// Offset of its text in the recording.
     text: u64,
-    /// Bytes of its text.
+    /// Length of its text in bytes.
     length: u32,
-    /// Where it begins in the file.
+    /// Offset in the file.
     at: u64,
-    /// Bytes of it.
+    /// Size in the file, in bytes.
     size: u32,
 }
 
-/// A compressed recording that is read.
+/// A compressed recording, open for reading.
 #[derive(Debug)]
 pub struct Pressed {
     storage: Storage,
     frames: Vec<Frame>,
     length: u64,
-    /// The frame that was decompressed last.
+    /// The number and the text of the frame that was decompressed last.
     last: Option<(usize, Vec<u8>)>,
 }
 
-/// What is damaged, for who reads.
+/// Returns the error for a damaged file.
 fn damaged(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("the compressed file is damaged: {what}"))
 }
 
 impl Pressed {
-    /// Opens one.
+    /// Opens a compressed recording and reads its seek table.
     ///
     /// # Errors
-    /// That it cannot be read; [`ErrorKind::InvalidData`] with a sentence where it is damaged.
+    /// If it cannot be read; [`ErrorKind::InvalidData`] with a sentence if it is damaged.
     pub fn open(mut storage: Storage) -> io::Result<Self> {
         let size = storage.length()?;
         let end = size.checked_sub(HEAD + FOOTER).ok_or_else(|| damaged("it is too short for its index"))?;
@@ -100,15 +100,15 @@ impl Pressed {
         Ok(Self { storage, frames, length: text, last: None })
     }
 
-    /// Bytes of text.
+    /// Returns the length of the text in bytes.
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Reads text from `offset` on, up to the end of its frame: nothing only at the end.
+    /// Reads text from `offset` on, at most up to the end of its frame; 0 bytes only at the end of the text.
     ///
     /// # Errors
-    /// That it cannot be read; [`ErrorKind::InvalidData`] with a sentence where it is damaged there.
+    /// If it cannot be read; [`ErrorKind::InvalidData`] with a sentence if it is damaged there.
     pub fn read_at(&mut self, offset: u64, to: &mut [u8]) -> io::Result<usize> {
         let nth = self.frames.partition_point(|frame| frame.text + u64::from(frame.length) <= offset);
         let Some(frame) = self.frames.get(nth).copied() else { return Ok(0) };
@@ -141,13 +141,13 @@ impl Pressed {
     }
 }
 
-/// Compresses all of `from` into `to`; `rest` is called behind each frame. Returns how many bytes of text there were.
+/// Compresses all of `from` into `to`; `rest` is called after each frame. Returns the length of the text in bytes.
 ///
 /// # Errors
-/// That something cannot be read or written.
+/// If something cannot be read or written.
 pub fn press(mut from: impl Read, mut to: impl Write, mut rest: impl FnMut()) -> io::Result<u64> {
     let mut compressor = Compressor::new(LEVEL)?;
-    // Else a flipped bit might pass for text.
+    // Without it a flipped bit might decode to wrong text.
     compressor.include_checksum(true)?;
     let (mut entries, mut text, mut length) = (Vec::new(), Vec::with_capacity(FRAME), 0);
     let mut count = 0_u32;

@@ -1,5 +1,5 @@
-//! The queue between sessions and the recorder: many put in, one takes everything out at once, so that neither a lock nor
-//! a wake-up is paid per byte. Bounded by those who put in (see `tape.rs`). Knows no file.
+//! The queue between sessions and the recorder: many producers, one consumer that takes everything out at once, so that
+//! no lock and no wake-up is paid per byte. Its producers bound it (see `tape.rs`). Knows no file.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -11,55 +11,55 @@ use tokio::sync::oneshot;
 
 use super::{Seal, Title, tape::Level};
 
-/// How long what was put in may wait for more. A recording holds everything but this last moment at any time.
+/// Maximum time that an item waits for more. A recording lacks at most this last moment at any time.
 const GATHER: Duration = Duration::from_millis(200);
 
-/// Bytes that are taken out at once: as much as a write is worth.
+/// Bytes at which the queue is emptied early: enough for one write.
 const WORTH_A_WRITE: usize = 256 * 1024;
 
-/// What happens to a recording.
+/// The content of an item.
 #[derive(Debug)]
 pub enum What {
-    /// It begins.
+    /// The recording begins.
     Open(Box<Opening>),
-    /// The terminal shows.
+    /// Output of the terminal.
     Output(Bytes),
-    /// A person types.
+    /// Typed input.
     Input(Bytes),
-    /// The terminal has a new size.
+    /// The terminal's new size: columns, rows.
     Resize(u16, u16),
-    /// So many bytes found no room in the queue.
+    /// The number of bytes that found no room in the queue.
     Lost(u64),
-    /// It ends; whoever waits is told its seal, `None` where there is nothing to keep.
+    /// The recording ends; the sender, if any, receives its seal, or `None` if there is nothing to keep.
     Close(Option<oneshot::Sender<Option<Seal>>>),
 }
 
 /// A recording that begins.
 #[derive(Debug)]
 pub struct Opening {
-    /// What it opens with.
+    /// The content of its header.
     pub title: Title,
-    /// Where it lies, relative to the data directory.
+    /// Its path, relative to the data directory.
     pub place: String,
-    /// What its session knows of it.
+    /// The state that it shares with its session.
     pub level: Arc<Level>,
-    /// Is told whether it could be opened.
+    /// Receives whether it could be opened.
     pub opened: Option<oneshot::Sender<Result<(), String>>>,
 }
 
-/// One thing that happened.
+/// One event of a recording.
 #[derive(Debug)]
 pub struct Item {
-    /// To which recording.
+    /// The recording's id.
     pub tape: u64,
-    /// When.
+    /// Its time, by the monotonic clock.
     pub at: Duration,
-    /// What.
+    /// Its content.
     pub what: What,
 }
 
 impl Item {
-    /// What it costs while it waits.
+    /// Returns the memory that it takes while it waits, in bytes.
     pub fn size(&self) -> usize {
         match &self.what {
             What::Output(bytes) | What::Input(bytes) => bytes.len() + size_of::<Self>(),
@@ -87,7 +87,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Puts something in.
+    /// Puts an item in.
     pub fn put(&self, item: Item) {
         let mut waiting = self.lock();
         let first = waiting.items.is_empty();
@@ -101,12 +101,12 @@ impl Queue {
         }
     }
 
-    /// Bytes that wait.
+    /// Returns the number of bytes that wait.
     pub fn bytes(&self) -> usize {
         self.lock().bytes
     }
 
-    /// Waits for something, at most `idle` if given, then a moment for more, and takes everything.
+    /// Waits for an item, at most `idle` if given, then a moment for more, and takes everything out.
     pub fn take(&self, idle: Option<Duration>) -> Vec<Item> {
         let mut waiting = self.lock();
         while waiting.items.is_empty() {

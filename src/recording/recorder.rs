@@ -1,5 +1,5 @@
-//! The thread that writes every recording. Sessions put what happens into a queue; this takes all of it out a few times a
-//! second, and what cannot be written is handled by the recording's policy. Knows no session.
+//! The thread that writes every recording. Sessions put events into a queue; the thread empties it a few times a second
+//! and handles a failed write by the recording's policy. Knows no session.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -29,13 +29,13 @@ use super::{
 };
 use crate::core::record::UtcMicros;
 
-/// How soon a recording that cannot be written is tried again.
+/// Time until a recording that cannot be written is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// Between two rounds that make what was written safe on the disk: what a power cut may take.
+/// Time between two syncs to the disk: the most that a power cut may lose.
 const SYNC: Duration = Duration::from_secs(1);
 
-/// What is counted, for the metrics.
+/// The counters for the metrics.
 #[derive(Debug, Default)]
 pub struct Tally {
     open: AtomicU64,
@@ -47,17 +47,17 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Recordings that are being written.
+    /// Returns the number of recordings that are being written.
     pub fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Writes that failed.
+    /// Returns the number of failed writes.
     pub fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// Bytes of terminals that are missing in recordings.
+    /// Returns the number of terminal bytes that are missing in recordings.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
@@ -67,12 +67,12 @@ impl Tally {
         self.failing.load(Ordering::Relaxed)
     }
 
-    /// Recordings that were compressed.
+    /// Returns the number of recordings that were compressed.
     pub fn pressed(&self) -> u64 {
         self.pressed.load(Ordering::Relaxed)
     }
 
-    /// Bytes of disk that this gave back.
+    /// Returns the bytes of disk that compression freed.
     pub fn saved(&self) -> u64 {
         self.saved.load(Ordering::Relaxed)
     }
@@ -100,7 +100,7 @@ impl Tally {
     }
 }
 
-/// What the threads share.
+/// The state that sessions and the threads share.
 #[derive(Debug)]
 pub struct Shared {
     pub(super) settings: Settings,
@@ -109,15 +109,15 @@ pub struct Shared {
     last_id: AtomicU64,
 }
 
-/// Begins recordings; cheap to clone, usable from any thread.
+/// The handle that begins recordings; cheap to clone, usable from any thread.
 #[derive(Debug, Clone)]
 pub struct Recorder(Arc<Shared>);
 
 impl Recorder {
-    /// Starts the threads that write.
+    /// Starts the recording threads.
     ///
     /// # Errors
-    /// That the folder cannot be made or no thread be had.
+    /// If the folder cannot be created or a thread cannot be started.
     pub fn start(settings: Settings) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(settings.shelf.folder())?;
         let (queue, tally) = (Queue::default(), Tally::default());
@@ -131,7 +131,7 @@ impl Recorder {
         Ok(Self(shared))
     }
 
-    /// What is counted.
+    /// Returns the counters.
     pub fn tally(&self) -> &Tally {
         &self.0.tally
     }
@@ -143,7 +143,8 @@ impl Recorder {
         self.0.tally.is_failing() && (required(policy) || targets.iter().any(|(_, policy)| required(policy)))
     }
 
-    /// Where the recording of a session will lie, relative to the data directory; `None` if there will be none.
+    /// Returns the path that a session's recording will have, relative to the data directory; `None` if there will be
+    /// none.
     pub fn place(&self, target: &str, session: &str, start: UtcMicros) -> Option<String> {
         (self.policy(target) != Policy::Off).then(|| shelf::place(session, start))
     }
@@ -175,25 +176,25 @@ impl Recorder {
     }
 }
 
-/// One recording as the writer has it.
+/// The writer's state of one recording.
 struct Film {
     opening: Opening,
     required: bool,
     path: PathBuf,
-    /// `None` while it could not be made.
+    /// The reel; `None` while it could not be created.
     reel: Option<Reel>,
     lost: u64,
     try_at: Duration,
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Writer {
     shared: Arc<Shared>,
     keeper: Keeper,
-    /// What the keeper may not let go.
+    /// The recordings that the keeper must not remove.
     open: Open,
     films: HashMap<u64, Film>,
-    /// What was written and is not safe on the disk yet.
+    /// The recordings with writes that are not synced to the disk yet.
     dirty: BTreeSet<u64>,
 }
 
@@ -222,7 +223,7 @@ impl Writer {
         }
     }
 
-    /// Hands what was written to the keeper, or does so a second later if that is busy.
+    /// Passes written files to the keeper to be synced, or tries again a second later if it is busy.
     fn sync(&mut self) {
         let files = self.dirty.iter().filter_map(|tape| self.films.get(tape)?.reel.as_ref()?.file());
         if !self.keeper.sync(files.collect()) {
@@ -246,7 +247,7 @@ impl Writer {
                 Ok(())
             }),
             What::Lost(bytes) => {
-                // Counted by who lost them.
+                // The tape that lost them has counted them.
                 if let Some(film) = self.films.get_mut(&tape) {
                     film.lose(bytes);
                 }
@@ -254,7 +255,7 @@ impl Writer {
             What::Close(sealed) => {
                 let seal = self.close(tape, at);
                 if let Some(sealed) = sealed {
-                    // Who asked may have given up waiting.
+                    // The receiver may have given up waiting.
                     let _ = sealed.send(seal);
                 }
             }
@@ -270,14 +271,14 @@ impl Writer {
         let outcome = film.make(at, &self.shared.settings);
         self.shared.tally.note(outcome.as_ref().err());
         if let Some(opened) = opened {
-            // A session that gave up closes its tape.
+            // A session that gave up waiting closes its tape.
             let _ = opened.send(outcome.map_err(|error| sentence(&error)));
         }
         self.shared.tally.open.fetch_add(1, Ordering::Relaxed);
         self.films.insert(tape, film);
     }
 
-    /// Does something about `bytes` to a recording; a failure is handled by its policy.
+    /// Applies `act` to a recording and handles a failure, which loses `bytes`, by its policy.
     fn with(&mut self, tape: u64, at: Duration, bytes: usize, act: impl FnOnce(&mut Reel) -> io::Result<()>) {
         let Some(film) = self.films.get_mut(&tape) else { return };
         let size = film.size();
@@ -298,7 +299,7 @@ impl Writer {
                 made
             }
         };
-        // That something waits to be written shows nothing.
+        // A success that wrote nothing to the disk proves nothing.
         if outcome.is_err() || film.size() > size {
             self.shared.tally.note(outcome.as_ref().err());
         }
@@ -332,12 +333,12 @@ impl Writer {
 }
 
 impl Film {
-    /// Bytes of the file.
+    /// Returns the size of the file in bytes.
     fn size(&self) -> u64 {
         self.reel.as_ref().map_or(0, Reel::size)
     }
 
-    /// `bytes` are missing, and nobody has counted them yet.
+    /// Counts `bytes` as missing, in the recording and in `tally`.
     fn miss(&mut self, bytes: usize, tally: &Tally) {
         self.lose(bytes as u64);
         tally.lose(bytes as u64);

@@ -1,5 +1,5 @@
-//! One recording while it is written: turns what happens into lines and links and appends them. A write that fails leaves
-//! the file as it was before. Knows neither queue nor policy.
+//! One recording while it is written: encodes events as lines and links and appends them. A write that fails leaves the
+//! file as it was before. Knows neither queue nor policy.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -20,39 +20,39 @@ use super::{
 };
 use crate::core::seal::Seals;
 
-/// Bytes after which a link follows, and with it a write: what a reader can at most not place more exactly.
+/// Bytes after which a link, and with it a write, follows: `verify` places a bad byte at least this exactly.
 const SEGMENT: u64 = 64 * 1024;
 
-/// Bytes of lines that a terminal with little to say needs.
+/// Buffer for lines that an idle terminal keeps, in bytes.
 const QUIET: usize = 4 * 1024;
 
-/// As long as something happens, a link follows this long after the last one.
+/// Maximum time between two links, as long as there are events.
 const LINKED_WITHIN: Duration = Duration::from_secs(1);
 
-/// How a recording is to be made.
+/// The settings of one recording.
 #[derive(Debug, Clone, Copy)]
 pub struct Making {
-    /// Whether typing is recorded, as far as it is echoed.
+    /// Whether typed input is recorded, as far as it is echoed.
     pub input: bool,
-    /// Its bytes at most.
+    /// Maximum size in bytes.
     pub max_size: u64,
-    /// When it begins, by the clock that measures.
+    /// Its start, by the monotonic clock.
     pub begins: Duration,
-    /// The same by the clock that stamps, in seconds since 1970-01-01 UTC.
+    /// Its start by the wall clock, in seconds since 1970-01-01 UTC.
     pub unix_seconds: i64,
 }
 
-/// What is left of a reel: the seal, and the file if it was open.
+/// The result of sealing a reel: the seal, and the file if it was open.
 pub type Sealed = (Seal, Option<Arc<File>>);
 
-/// What stands in lines that are not written yet.
+/// The content of the lines that are not written yet.
 #[derive(Debug, Default)]
 struct Unwritten {
-    /// Bytes of the terminal.
+    /// Terminal bytes.
     bytes: u64,
-    /// Bytes of which a line says that they are missing.
+    /// Bytes that a line among them reports as missing.
     missing: u64,
-    /// The last size.
+    /// The last size: columns, rows.
     size: Option<(u16, u16)>,
 }
 
@@ -60,19 +60,19 @@ struct Unwritten {
 #[derive(Debug)]
 pub struct Reel {
     path: PathBuf,
-    /// Open while something is being written: ten thousand silent terminals hold no file.
+    /// The file, open only while the terminal is active: ten thousand silent terminals hold no file open.
     file: Option<Arc<File>>,
-    /// What encrypts the file, if anything does.
+    /// The cipher, if the file is encrypted.
     cipher: Option<Cipher>,
     making: Making,
-    /// Bytes of the file that are there for sure.
+    /// Bytes of the file that were written for sure.
     size: u64,
     /// The length of the text that was written for sure, and its chain.
     written: u64,
     safe: Chain,
     /// Lines that are not written yet.
     lines: Vec<u8>,
-    /// What a failure to write them loses.
+    /// The content that a failure to write them loses.
     unwritten: Unwritten,
     chain: Chain,
     output: Joiner,
@@ -80,11 +80,11 @@ pub struct Reel {
     echo: Option<Echo>,
     at: Duration,
     linked_at: Duration,
-    /// Bytes that are missing, as far as no line says so yet.
+    /// Missing bytes that no line reports yet.
     lost: u64,
-    /// The size that a failed write lost, until it is told again.
+    /// The size that a failed write lost, until it is recorded again.
     lost_size: Option<(u16, u16)>,
-    /// Whether something of a failed write may be left in the file.
+    /// Whether part of a failed write may be left in the file.
     torn: bool,
     eventful: bool,
     full: bool,
@@ -94,7 +94,7 @@ impl Reel {
     /// Begins a recording in a file of its own, encrypted if `seals` are given.
     ///
     /// # Errors
-    /// What hinders it; nothing is left behind.
+    /// The error that prevents it; nothing is left behind.
     pub fn create(path: PathBuf, title: &Title, making: Making, seals: Option<&Seals>) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
@@ -104,14 +104,14 @@ impl Reel {
         match reel.encrypt(seals).and_then(|()| reel.write(false)) {
             Ok(()) => Ok(reel),
             Err(error) => {
-                // The first error is the one to tell.
+                // The first error is the one to return.
                 let _ = fs::remove_file(&reel.path);
                 Err(error)
             }
         }
     }
 
-    /// A recording in an empty file, whose header is still to be written.
+    /// Returns a recording in an empty file, whose header is still to be written.
     pub(super) fn over(file: File, path: PathBuf, title: &Title, making: Making) -> Self {
         Self {
             path,
@@ -146,22 +146,22 @@ impl Reel {
         Ok(())
     }
 
-    /// The file, if there is something to be made safe on the disk.
+    /// Returns the file, if it may have to be synced to the disk.
     pub fn file(&self) -> Option<Arc<File>> {
         self.file.clone()
     }
 
-    /// Lets go of the file until the next write.
+    /// Closes the file until the next write.
     pub fn release(&mut self) {
         self.file = None;
     }
 
-    /// Bytes that are missing, as far as the file does not say so yet.
+    /// Returns the number of missing bytes that the file does not report yet.
     pub fn lost(&self) -> u64 {
         self.lost + self.unwritten.missing
     }
 
-    /// Bytes of the file that are there for sure.
+    /// Returns the number of bytes of the file that were written for sure.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -171,10 +171,10 @@ impl Reel {
         self.full
     }
 
-    /// The terminal showed `bytes`.
+    /// Adds output of the terminal.
     ///
     /// # Errors
-    /// What hinders a write; the bytes count as lost then.
+    /// The error of the write; the bytes count as lost then.
     pub fn output(&mut self, at: Duration, bytes: &[u8]) -> io::Result<()> {
         if !self.begin(at) {
             return Ok(());
@@ -188,7 +188,7 @@ impl Reel {
         self.write_if_long()
     }
 
-    /// `bytes` were typed.
+    /// Adds typed input.
     ///
     /// # Errors
     /// As [`output`](Self::output).
@@ -201,7 +201,7 @@ impl Reel {
         self.write_if_long()
     }
 
-    /// The terminal has a new size.
+    /// Adds the terminal's new size.
     pub fn resize(&mut self, at: Duration, cols: u16, rows: u16) {
         if self.begin(at) {
             self.tell_size((cols, rows));
@@ -213,18 +213,18 @@ impl Reel {
         cast::event(&mut self.lines, self.at, Code::Resize, &format!("{}x{}", size.0, size.1));
     }
 
-    /// `bytes` are missing here.
+    /// Counts `bytes` as missing here.
     pub fn lose(&mut self, bytes: u64) {
         self.lost += bytes;
     }
 
-    /// Writes what waits.
+    /// Writes the waiting lines.
     ///
     /// # Errors
-    /// What hinders it; what waited counts as lost.
+    /// The error that prevents it; the content of the lines counts as lost.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.lines.is_empty() {
-            // What a flood needed is not kept for each terminal.
+            // The buffer that a flood needed is not kept for each terminal.
             self.lines.shrink_to(QUIET);
             return Ok(());
         }
@@ -234,10 +234,11 @@ impl Reel {
         outcome
     }
 
-    /// Ends the recording, and returns its file to be made safe: `None` where nothing happened, and no file is left.
+    /// Ends the recording and returns its seal, and its file to be synced; `None` if there was no event, and then no
+    /// file is left.
     ///
     /// # Errors
-    /// What hinders the last write: the recording stays without its seal.
+    /// The error of the last write: the recording stays without its seal.
     pub fn seal(mut self, at: Duration) -> io::Result<Option<Sealed>> {
         if !self.eventful {
             fs::remove_file(&self.path)?;
@@ -251,7 +252,7 @@ impl Reel {
         Ok(Some((Seal { bytes: self.written, head }, self.file)))
     }
 
-    /// Takes a step in time and says what is missing before it.
+    /// Moves the recording's time on to `at`, and first records what is missing before it.
     fn step(&mut self, at: Duration) {
         self.at = at.saturating_sub(self.making.begins).max(self.at);
         let lost = std::mem::take(&mut self.lost);
@@ -265,7 +266,7 @@ impl Reel {
         }
     }
 
-    /// Begins an event. Returns whether there is room for it.
+    /// Prepares an event. Returns whether there is room for it.
     fn begin(&mut self, at: Duration) -> bool {
         if self.full {
             return false;
@@ -303,7 +304,7 @@ impl Reel {
         Ok(())
     }
 
-    /// Appends the lines, which the chain covers already, or takes everything back.
+    /// Appends the lines, which the chain covers already, or reverts file and chain.
     fn append(&mut self) -> io::Result<()> {
         let outcome = self.append_lines();
         let unwritten = std::mem::take(&mut self.unwritten);
@@ -318,7 +319,7 @@ impl Reel {
                 self.lost += unwritten.bytes + unwritten.missing;
                 self.lost_size = unwritten.size;
                 self.torn = true;
-                // If it cannot be mended now, it is before the next write.
+                // If the file cannot be repaired now, it will be before the next write.
                 let _ = self.mend();
             }
         }
@@ -326,7 +327,7 @@ impl Reel {
         outcome.map(drop)
     }
 
-    /// Appends the lines and returns how many bytes of the file they take.
+    /// Appends the lines and returns the number of bytes that they take in the file.
     fn append_lines(&mut self) -> io::Result<usize> {
         let file = match &self.file {
             Some(file) => file,
@@ -342,7 +343,7 @@ impl Reel {
         (&*file).write_all(&piece).map(|()| piece.len())
     }
 
-    /// Takes away what a full disk took of a line.
+    /// Truncates the part of a failed write that the disk took.
     fn mend(&mut self) -> io::Result<()> {
         if let Some(file) = self.file.as_ref().filter(|_| self.torn) {
             file.set_len(self.size)?;

@@ -1,5 +1,5 @@
-//! Where recordings lie in the data directory, how one is found by what its record says and opened, and how one that was
-//! interrupted is sealed. Trusts no path.
+//! The folder of recordings in a data directory: finds the recording that a record names, opens it, and seals
+//! interrupted ones. Trusts no path.
 
 use std::{
     fs::{self, File},
@@ -24,36 +24,36 @@ use crate::core::{
     seal::Seals,
 };
 
-/// The keys of the encrypted ones.
+/// The keys of encrypted recordings.
 mod keys;
 
-/// Where recordings lie, relative to the data directory.
+/// The folder of recordings, relative to the data directory.
 pub const FOLDER: &str = "recordings";
 
-/// How a recording's file ends.
+/// Extension of a recording's file.
 pub const ENDING: &str = "cast";
 
-/// What follows that in the name of a compressed one.
+/// Second extension, of a compressed recording.
 pub const PRESSED: &str = "zst";
 
-/// How far back the last link is looked for: a link follows every 64 KiB, and no line is much longer than a chunk of the
-/// terminal with every byte escaped.
+/// Bytes at the end of a recording in which the last link is searched: a link follows every 64 KiB, and no line is much
+/// longer than a chunk of the terminal with every byte escaped.
 const LOOK_BACK: u64 = 1024 * 1024;
 
-/// Bytes read at once on the way back to the last newline.
+/// Bytes read at once in the backward search for the last newline.
 const PART: usize = 64 * 1024;
 
-/// The longest line that seals.
+/// Maximum length in bytes of the line that seals a recording.
 const LAST_LINE: u64 = 128;
 
-/// Where the recording of a session lies, relative to the data directory: `recordings/2026/01/ID.cast`.
+/// Returns the path of a session's recording, relative to the data directory: `recordings/2026/01/ID.cast`.
 pub fn place(session: &str, start: UtcMicros) -> String {
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(start.0) * 1_000);
     let date = at.unwrap_or(OffsetDateTime::UNIX_EPOCH).date();
     format!("{FOLDER}/{:04}/{:02}/{session}.{ENDING}", date.year(), u8::from(date.month()))
 }
 
-/// The recordings of one data directory, and the keys that open those which are encrypted.
+/// The recordings of one data directory, and the keys that open the encrypted ones.
 #[derive(Debug, Clone)]
 pub struct Shelf {
     data_dir: PathBuf,
@@ -61,22 +61,22 @@ pub struct Shelf {
 }
 
 impl Shelf {
-    /// Those below `data_dir`. Without `seals` no encrypted one opens.
+    /// Returns the shelf of `data_dir`. Without `seals` no encrypted recording opens.
     pub fn new(data_dir: &Path, seals: Option<Arc<Seals>>) -> Self {
         Self { data_dir: data_dir.to_owned(), seals }
     }
 
-    /// The folder that holds all of them.
+    /// Returns the folder that holds all recordings.
     pub fn folder(&self) -> PathBuf {
         self.data_dir.join(FOLDER)
     }
 
-    /// The keys, if there are any.
+    /// Returns the keys, if there are any.
     pub fn seals(&self) -> Option<&Seals> {
         self.seals.as_deref()
     }
 
-    /// Where a recording lies that is called so in its record.
+    /// Returns the path of the recording that its record calls `place`.
     pub(super) fn path(&self, place: &str) -> PathBuf {
         self.data_dir.join(place)
     }
@@ -84,7 +84,7 @@ impl Shelf {
     /// Finds the recording that a record names, or the compressed one that took its place.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if it is not there, or if the name leads anywhere but below the recordings.
+    /// [`ErrorKind::NotFound`] if it does not exist, or if the name leads out of the folder of recordings.
     pub fn find(&self, recording: &str) -> io::Result<PathBuf> {
         let named = Path::new(recording);
         let plain = named.components().all(|part| matches!(part, Component::Normal(_)));
@@ -120,12 +120,12 @@ impl Shelf {
         Text::open(path, self.seals())
     }
 
-    /// Removes the recording that a record names; it may be gone already.
+    /// Removes the recording that a record names, if it exists.
     ///
     /// # Errors
-    /// That it is there and cannot be removed.
+    /// If it exists and cannot be removed.
     pub fn remove(&self, recording: &str) -> io::Result<()> {
-        // Both, where it is just being compressed.
+        // Both files, if it is just being compressed.
         for _ in 0..2 {
             match self.find(recording).and_then(fs::remove_file) {
                 Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -135,10 +135,10 @@ impl Shelf {
         Ok(())
     }
 
-    /// Every recording, by path; of one that is just being compressed the plain file.
+    /// Returns the paths of all recordings, sorted; of one that is just being compressed the plain file.
     ///
     /// # Errors
-    /// That a folder cannot be read.
+    /// If a folder cannot be read.
     pub fn all(&self) -> io::Result<Vec<PathBuf>> {
         let is_recording = |path: &Path| {
             let plain = if text::is_pressed(path) { path.with_extension("") } else { path.to_owned() };
@@ -148,15 +148,15 @@ impl Shelf {
             return Ok(Vec::new());
         }
         let mut found = self.files(is_recording)?;
-        // A plain one stands right before its compressed one.
+        // A plain file sorts directly before its compressed one.
         found.dedup_by(|second, first| *second == text::pressed(first));
         Ok(found)
     }
 
-    /// Every file among the recordings that `is_wanted`, by path.
+    /// Returns the paths of all files in the folder that `is_wanted` accepts, sorted.
     ///
     /// # Errors
-    /// That a folder cannot be read.
+    /// If a folder cannot be read.
     pub(super) fn files(&self, is_wanted: impl Fn(&Path) -> bool) -> io::Result<Vec<PathBuf>> {
         let (mut folders, mut found) = (vec![self.folder()], Vec::new());
         while let Some(folder) = folders.pop() {
@@ -174,24 +174,24 @@ impl Shelf {
         Ok(found)
     }
 
-    /// The sessions whose recordings are not sealed; one that cannot be read is none.
+    /// Returns the sessions whose recordings are not sealed; leaves out those that cannot be read.
     ///
     /// # Errors
-    /// That a folder cannot be read.
+    /// If a folder cannot be read.
     pub fn unsealed(&self) -> io::Result<Vec<SessionId>> {
         let open = self.all()?.into_iter().filter(|path| self.is_sealed(path).is_ok_and(|sealed| !sealed));
         Ok(open.filter_map(|path| path.file_stem()?.to_str()?.parse().ok()).collect())
     }
 
-    /// Whether nothing is added to a recording any more.
+    /// Whether a recording is sealed, so that nothing is added to it any more.
     ///
     /// # Errors
-    /// That it cannot be read.
+    /// If it cannot be read.
     pub fn is_sealed(&self, path: &Path) -> io::Result<bool> {
         Ok(text::is_pressed(path) || self.seal_of(path)?.is_some())
     }
 
-    /// The seal at the end of a recording, if it has one.
+    /// Returns the seal at the end of a recording, if it has one.
     fn seal_of(&self, path: &Path) -> io::Result<Option<Seal>> {
         let mut text = self.read(path)?;
         let written = text.length()?;
@@ -199,7 +199,7 @@ impl Shelf {
         text.seek(SeekFrom::Start(bytes.saturating_sub(LAST_LINE)))?;
         let mut end = Vec::new();
         match text.take(LAST_LINE.min(bytes)).read_to_end(&mut end) {
-            // More than the last piece is torn.
+            // More than the last piece is damaged.
             Err(error) if error.kind() == ErrorKind::InvalidData => return Ok(None),
             read => read?,
         };
@@ -208,11 +208,11 @@ impl Shelf {
         Ok(found.map(|found| Seal { bytes, head: found.link }))
     }
 
-    /// Seals what a gateway that is gone left of the recording of a session that is over, as [`recover`](Self::recover);
-    /// `None` also where there is no recording.
+    /// Seals the recording of a closed session whose gateway is gone, as [`recover`](Self::recover); `None` also if
+    /// there is no recording.
     ///
     /// # Errors
-    /// That it cannot be read or written.
+    /// If it cannot be read or written.
     pub fn finish(&self, session: &Record) -> io::Result<Option<Seal>> {
         let Some(recording) = &session.recording else { return Ok(None) };
         let why = match session.end_reason {
@@ -221,18 +221,19 @@ impl Shelf {
         };
         let outcome = || self.find(recording).and_then(|path| self.recover(&path, &why));
         let is_missing = |error: &io::Error| error.kind() == ErrorKind::NotFound;
-        // One that was sealed may just have been compressed.
+        // A sealed one may just have been compressed.
         match outcome().or_else(|error| if is_missing(&error) { outcome() } else { Err(error) }) {
             Err(error) if is_missing(&error) => Ok(None),
             outcome => outcome,
         }
     }
 
-    /// Seals a recording that its gateway did not: cuts a torn end off, says in it why it ends, and links the end. `None` where
-    /// not even a header is whole. One that is sealed stays as it is. Nothing may be writing to it.
+    /// Seals a recording that its gateway left unsealed: cuts a torn end off, adds a marker that says why it ends, and
+    /// links the end. `None` if not even the header is complete. A sealed recording stays as it is. Nothing may be
+    /// writing to it.
     ///
     /// # Errors
-    /// That it cannot be read or written.
+    /// If it cannot be read or written.
     pub fn recover(&self, path: &Path, why: &str) -> io::Result<Option<Seal>> {
         if text::is_pressed(path) {
             return self.seal_of(path);
@@ -246,7 +247,7 @@ impl Shelf {
         }
         let mut whole = 0;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            // The first is the header, or what follows the digits of a link.
+            // The first line is the header, or the rest of a line after the digits of a link.
             let told = cast::read_event(line);
             if !line.ends_with(b"\n") || (whole > 0 && told.is_none()) {
                 break;
@@ -267,20 +268,20 @@ impl Shelf {
     }
 }
 
-/// Opens the file of a recording to copy it, as far as its lines are whole now, also while it is written; an encrypted one
-/// as it lies, as far as its pieces are whole. Returns the file, and so many bytes of it.
+/// Opens the file of a recording to copy it, also while it is written. Returns the file and the number of bytes to
+/// copy: up to its last complete line, or, if it is encrypted, its last complete piece.
 ///
 /// # Errors
-/// That it cannot be read.
+/// If it cannot be read.
 pub fn open_whole(path: &Path) -> io::Result<(File, u64)> {
     let mut file = File::open(path)?;
     if text::is_pressed(path) {
-        // Nothing is added to it any more.
+        // A compressed recording is complete.
         let length = file.metadata()?.len();
         return Ok((file, length));
     }
     let whole = match encrypted::whole(&file) {
-        // A copy of what is damaged is better than none.
+        // A copy of a damaged recording is better than none.
         Err(error) if error.kind() == ErrorKind::InvalidData => Some(file.metadata()?.len()),
         whole => whole?,
     };
@@ -310,21 +311,21 @@ pub fn open_whole(path: &Path) -> io::Result<(File, u64)> {
 struct End {
     /// The chain behind the link.
     chain: Chain,
-    /// When it was made.
+    /// The time of the link.
     at: Duration,
-    /// What stands behind its digits.
+    /// The bytes after its digits.
     bytes: Vec<u8>,
-    /// Where that begins.
+    /// Their offset in the text.
     starts: u64,
-    /// The seal, if the link is the last of all.
+    /// The seal, if the link is the last of the recording.
     sealed: Option<Seal>,
 }
 
 impl End {
-    /// Reads the end; everything, where there is no link; `None` where not even a header is whole.
+    /// Reads the end; the whole recording if there is no link; `None` if not even the header is complete.
     fn of(storage: &mut Storage) -> io::Result<Option<Self>> {
         let length = storage.length()?;
-        // The end that a crash tore off is not there.
+        // The part that a crash tore is left out.
         let length = storage.sound_from(length.saturating_sub(LOOK_BACK))?;
         let mut bytes = Vec::new();
         for back in [LOOK_BACK.min(length), length] {
@@ -349,7 +350,7 @@ impl End {
     }
 }
 
-/// Since the recording began.
+/// Returns the time of an event since the beginning of the recording.
 fn time(Event(seconds, ..): &Event) -> Duration {
     Duration::try_from_secs_f64(*seconds).unwrap_or_default()
 }

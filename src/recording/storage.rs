@@ -1,4 +1,4 @@
-//! The bytes of a recording's file, encrypted or not: the same to whoever reads. Knows no asciicast.
+//! The content of a recording's file, read the same way whether it is encrypted or not. Knows no asciicast.
 
 use std::{
     fs::File,
@@ -9,10 +9,10 @@ use std::{
 use super::encrypted::Encrypted;
 use crate::core::seal::Seals;
 
-/// A file that is read.
+/// A file that is open for reading.
 #[derive(Debug)]
 pub enum Storage {
-    /// As it was written.
+    /// Unencrypted.
     Plain(File),
     /// Encrypted.
     Encrypted(Box<Encrypted>),
@@ -22,8 +22,8 @@ impl Storage {
     /// Takes the file of a session's recording.
     ///
     /// # Errors
-    /// A sentence where it is encrypted and `seals` do not open it: [`ErrorKind::PermissionDenied`] if a key is missing,
-    /// [`ErrorKind::InvalidData`] if it is damaged; that it cannot be read.
+    /// With a sentence, if it is encrypted and `seals` do not open it: [`ErrorKind::PermissionDenied`] if a key is
+    /// missing, [`ErrorKind::InvalidData`] if it is damaged. Any other error if it cannot be read.
     pub fn open(file: File, session: &str, seals: Option<&Seals>) -> io::Result<Self> {
         Ok(match Encrypted::open(file, session, seals)? {
             Ok(encrypted) => Self::Encrypted(Box::new(encrypted)),
@@ -31,10 +31,10 @@ impl Storage {
         })
     }
 
-    /// How many there are, as of now.
+    /// Returns the current length of the content in bytes.
     ///
     /// # Errors
-    /// That the file cannot be asked.
+    /// If the file cannot be read.
     pub fn length(&mut self) -> io::Result<u64> {
         match self {
             Self::Plain(file) => Ok(file.metadata()?.len()),
@@ -42,7 +42,7 @@ impl Storage {
         }
     }
 
-    /// How many there are that can be read, of those from `offset` on without a gap.
+    /// Returns the offset up to which the content can be read without a gap from `offset` on.
     ///
     /// # Errors
     /// As [`length`](Self::length).
@@ -53,10 +53,10 @@ impl Storage {
         }
     }
 
-    /// Looks at what ends them: of an encrypted file, whether that is what a crash leaves.
+    /// Checks of an encrypted file that its end is one that a crash can leave.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidData`] with a sentence where it was altered; that it cannot be read.
+    /// [`ErrorKind::InvalidData`] with a sentence if it was altered; any other error if it cannot be read.
     pub fn check_end(&mut self) -> io::Result<()> {
         match self {
             Self::Plain(_) => Ok(()),
@@ -64,10 +64,10 @@ impl Storage {
         }
     }
 
-    /// Reads some from `offset` on: none only at the end.
+    /// Reads some bytes from `offset` on and returns their number; 0 only at the end.
     ///
     /// # Errors
-    /// That they cannot be read; [`ErrorKind::InvalidData`] with a sentence where they were altered.
+    /// If they cannot be read; [`ErrorKind::InvalidData`] with a sentence if they were altered.
     pub fn read_at(&mut self, to: &mut [u8], offset: u64) -> io::Result<usize> {
         match self {
             Self::Plain(file) => file.read_at(to, offset),
@@ -78,7 +78,7 @@ impl Storage {
     /// Reads from `offset` on until `to` is full.
     ///
     /// # Errors
-    /// As [`read_at`](Self::read_at); [`ErrorKind::UnexpectedEof`] where there are fewer.
+    /// As [`read_at`](Self::read_at); [`ErrorKind::UnexpectedEof`] if there are fewer bytes.
     pub fn read_exact_at(&mut self, to: &mut [u8], offset: u64) -> io::Result<()> {
         let mut filled = 0;
         while let Some(rest) = to.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -90,10 +90,10 @@ impl Storage {
         Ok(())
     }
 
-    /// Puts `bytes` in the place of everything from `kept` on, safe on the disk.
+    /// Replaces everything from `kept` on by `bytes`, and syncs it to the disk.
     ///
     /// # Errors
-    /// What hinders it.
+    /// The error that prevents it.
     pub fn replace_end(&mut self, kept: u64, bytes: &[u8]) -> io::Result<()> {
         match self {
             Self::Plain(file) => {

@@ -1,4 +1,4 @@
-//! A session's side of its recording: takes what the terminal shows without waiting, and says when the recorder is behind
+//! A session's side of its recording: takes the terminal's output without waiting, and says when the recorder is behind
 //! or cannot write. Lives on the session's thread; knows no file.
 
 use std::{
@@ -18,38 +18,38 @@ use super::{
     recorder::Shared,
 };
 
-/// Bytes of one session that may wait to be written: a second of a flood.
+/// Maximum bytes of one session that wait to be written: a second of a flood.
 const OF_ONE: usize = 4 * 1024 * 1024;
 
-/// Bytes of all sessions that may wait before those whose recordings are not required lose some: what a gateway can spare
+/// Bytes of all sessions that may wait before best-effort recordings lose some: the memory that a gateway can spare
 /// while its disk is stuck.
 const OF_ALL: usize = 64 * 1024 * 1024;
 
-/// What recorder and session know of each other.
+/// The state that the recorder and a session share.
 #[derive(Debug)]
 pub struct Level {
-    /// Bytes that wait to be written.
+    /// Bytes of the session that wait to be written.
     queued: AtomicUsize,
-    /// Whether the session waits until fewer do.
+    /// Whether the session waits for the recorder to catch up.
     awaited: AtomicBool,
-    /// Why a recording that is required ended early.
+    /// Why a required recording ended early.
     trouble: OnceLock<String>,
     /// Wakes the session.
     wake: Arc<Notify>,
 }
 
 impl Level {
-    /// Nothing waits.
+    /// Returns the state of a recording for which nothing waits.
     pub fn new(wake: Arc<Notify>) -> Arc<Self> {
         Arc::new(Self { queued: AtomicUsize::new(0), awaited: AtomicBool::new(false), trouble: OnceLock::new(), wake })
     }
 
-    /// Something waits to be written.
+    /// Counts an item that waits to be written.
     pub fn awaits(&self, item: &Item) {
         self.queued.fetch_add(item.size(), Ordering::SeqCst);
     }
 
-    /// So many bytes were written.
+    /// Counts bytes as written.
     pub fn written(&self, bytes: usize) {
         let left = self.queued.fetch_sub(bytes, Ordering::SeqCst) - bytes;
         if left <= OF_ONE / 2 && self.awaited.swap(false, Ordering::SeqCst) {
@@ -57,7 +57,7 @@ impl Level {
         }
     }
 
-    /// The recording is over before its session.
+    /// Notes that the recording ended before its session, and wakes the session.
     pub fn fails(&self, sentence: String) {
         // The first trouble is the one that counts.
         let _ = self.trouble.set(sentence);
@@ -72,40 +72,41 @@ pub struct Tape {
     id: u64,
     level: Arc<Level>,
     policy: Policy,
-    /// Bytes that found no room since the recorder was last told.
+    /// Bytes that found no room and were not reported to the recorder yet.
     lost: Cell<u64>,
     ended: Cell<bool>,
 }
 
 impl Tape {
-    /// The tape of the recording `id`, which has been opened.
+    /// Returns the tape of the recording `id`, which has been opened.
     pub(super) fn new(shared: Arc<Shared>, id: u64, level: Arc<Level>, policy: Policy) -> Self {
         Self { shared, id, level, policy, lost: Cell::new(0), ended: Cell::new(false) }
     }
 
-    /// Takes what the terminal shows.
+    /// Takes output of the terminal.
     pub fn output(&self, bytes: &Bytes) {
         self.put(What::Output(bytes.clone()), bytes.len(), self.policy == Policy::Required);
     }
 
-    /// Takes what a person types, before the target gets it.
+    /// Takes typed input, before the target receives it.
     pub fn input(&self, bytes: &Bytes) {
         if self.shared.settings.input {
             self.put(What::Input(bytes.clone()), bytes.len(), false);
         }
     }
 
-    /// Takes a new size.
+    /// Takes the terminal's new size.
     pub fn resize(&self, cols: u16, rows: u16) {
         self.put(What::Resize(cols, rows), 0, true);
     }
 
-    /// Whether the target must wait until more is written: the session's waker tells when not.
+    /// Whether the target must wait until more is written; if so, the session's waker is notified when it need not wait
+    /// any more.
     pub fn is_behind(&self) -> bool {
         if self.policy != Policy::Required {
             return false;
         }
-        // Asked for first, so that no writing in between is missed.
+        // Set before the check, so that no write in between is missed.
         self.level.awaited.store(true, Ordering::SeqCst);
         let behind = self.level.queued.load(Ordering::SeqCst) > OF_ONE;
         if !behind {
@@ -114,12 +115,12 @@ impl Tape {
         behind
     }
 
-    /// Why the session must end, if its recording is required and could not be written.
+    /// Returns why the session must end, if its recording is required and could not be written.
     pub fn trouble(&self) -> Option<&str> {
         self.level.trouble.get().map(String::as_str)
     }
 
-    /// Ends the recording. The answer is its seal, or `None` where there is nothing to keep.
+    /// Ends the recording. The receiver gets its seal, or `None` if there is nothing to keep.
     pub fn seal(&self) -> oneshot::Receiver<Option<Seal>> {
         let (sealed, seal) = oneshot::channel();
         self.end(Some(sealed));

@@ -1,4 +1,4 @@
-//! Recordings on a real disk: written, cut, flipped, sealed, served with nobody left to write them.
+//! Recordings on a real disk: written, cut, with flipped bits, sealed, and read after their writer is gone.
 
 use std::{
     fs::{self, File},
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::core::record::UtcMicros;
 
-/// Those whose files are encrypted.
+/// Recordings whose files are encrypted.
 mod encrypted;
 
 const SESSION: &str = "019b7cc2-3f4e-7000-8000-000000000001";
@@ -50,7 +50,7 @@ fn making() -> Making {
     Making { input: false, max_size: 1 << 30, begins: Duration::ZERO, unix_seconds: 1_700_000_000 }
 }
 
-/// A folder with a recording of a few seconds, and whether it is sealed.
+/// Returns a folder with a recording of a few seconds, its path, and its seal if it is `sealed`.
 fn recorded(sealed: bool) -> (tempfile::TempDir, PathBuf, Option<Seal>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a/b/x.cast");
@@ -68,13 +68,13 @@ fn look(bytes: &[u8]) -> Verdict {
     verify(Cursor::new(bytes)).unwrap()
 }
 
-/// What a player would show.
+/// Returns the text that a player would show.
 fn shown(bytes: &[u8]) -> String {
     let events = bytes.split(|byte| *byte == b'\n').filter_map(cast::read_event);
     events.filter(|Event(_, code, _)| code == "o").map(|Event(.., text)| text).collect()
 }
 
-/// When each line was written.
+/// Returns the time of each line.
 fn times(bytes: &[u8]) -> Vec<f64> {
     bytes.split(|byte| *byte == b'\n').filter_map(cast::read_event).map(|Event(at, ..)| at).collect()
 }
@@ -101,7 +101,7 @@ fn every_flipped_bit_is_found_before_it_ends() {
             let verdict = look(&bytes);
             match verdict.bad {
                 Some(bad) => assert!(bad.from <= at as u64, "byte {at} was flipped, told {bad:?}"),
-                // The last link's own line: then it is not the seal that the log tells.
+                // The last link's own line: then the seal differs from the one in the log.
                 None => assert!(verdict.seal != seal && at > whole.len() - 80, "byte {at} was flipped unnoticed"),
             }
         }
@@ -163,7 +163,7 @@ fn all_that_a_row_of_failed_writes_lost_is_told_and_the_last_size_is_told_again(
     let mut reel = Reel::create(path.clone(), &title(), making(), None).unwrap();
     reel.output(Duration::from_secs(1), b"kept").unwrap();
     reel.flush().unwrap();
-    // A folder in its place takes no line.
+    // A folder in the file's place makes the write fail.
     reel.release();
     fs::rename(&path, &away).unwrap();
     fs::create_dir(&path).unwrap();
@@ -175,7 +175,7 @@ fn all_that_a_row_of_failed_writes_lost_is_told_and_the_last_size_is_told_again(
     reel.resize(Duration::from_secs(4), 132, 43);
     assert!(reel.flush().is_err());
     assert_eq!((reel.lost(), reel.size()), (250, before));
-    // What a full disk took of a line.
+    // The part of a line that a full disk took.
     File::options().append(true).open(&away).unwrap().write_all(b"[3.0,\"o\",\"to").unwrap();
     fs::remove_dir(&path).unwrap();
     fs::rename(&away, &path).unwrap();

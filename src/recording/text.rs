@@ -1,4 +1,4 @@
-//! A recording's text, however it lies on the disk: as it was written, encrypted, compressed. Reads and jumps as in one plain file.
+//! A recording's text, whether its file is plain, encrypted or compressed. Reads and seeks as in one plain file.
 
 use std::{
     fs::File,
@@ -9,7 +9,7 @@ use std::{
 use super::{pressed::Pressed, shelf, storage::Storage};
 use crate::core::seal::Seals;
 
-/// A recording that is read.
+/// A recording, open for reading.
 #[derive(Debug)]
 pub struct Text {
     lies: Lies,
@@ -23,16 +23,16 @@ enum Lies {
 }
 
 impl Text {
-    /// Opens the recording at `path`, or the compressed one that took its place; an encrypted one with `seals`.
+    /// Opens the recording at `path`, or the compressed one that replaced it; an encrypted one with `seals`.
     ///
     /// # Errors
-    /// That it cannot be read; with a sentence [`ErrorKind::InvalidData`] where it is damaged, and
-    /// [`ErrorKind::PermissionDenied`] where its key is missing.
+    /// If it cannot be read; with a sentence, [`ErrorKind::InvalidData`] if it is damaged and
+    /// [`ErrorKind::PermissionDenied`] if its key is missing.
     pub fn open(path: &Path, seals: Option<&Seals>) -> io::Result<Self> {
         let (file, path) = match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound && !is_pressed(path) => {
                 let path = pressed(path);
-                // Of neither the one that was asked for is not there.
+                // If neither exists, the error names the one that was asked for.
                 (File::open(&path).map_err(|_| error)?, path)
             }
             opened => (opened?, path.to_owned()),
@@ -41,7 +41,7 @@ impl Text {
         if is_pressed(&path) { Self::pressed(storage) } else { Ok(Self { lies: Lies::Written(storage), at: 0 }) }
     }
 
-    /// A compressed recording, whatever its file is called.
+    /// Opens a compressed recording, whatever the name of its file.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -49,10 +49,10 @@ impl Text {
         Ok(Self { lies: Lies::Pressed(Box::new(Pressed::open(storage)?)), at: 0 })
     }
 
-    /// Bytes of text, as of now.
+    /// Returns the current length of the text in bytes.
     ///
     /// # Errors
-    /// That the file cannot be asked.
+    /// If the file cannot be read.
     pub fn length(&mut self) -> io::Result<u64> {
         match &mut self.lies {
             Lies::Written(storage) => storage.length(),
@@ -60,10 +60,11 @@ impl Text {
         }
     }
 
-    /// Bytes of text that can be read, of those from `offset` on without a gap: what a crash tore off is not there.
+    /// Returns the offset up to which the text can be read without a gap from `offset` on: it excludes an end that a
+    /// crash tore.
     ///
     /// # Errors
-    /// That the file cannot be read.
+    /// If the file cannot be read.
     pub fn sound_from(&mut self, offset: u64) -> io::Result<u64> {
         match &mut self.lies {
             Lies::Written(storage) => storage.sound_from(offset),
@@ -71,14 +72,14 @@ impl Text {
         }
     }
 
-    /// Looks at what ends the file: whether that is what a crash leaves.
+    /// Checks that the end of the file is one that a crash can leave.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidData`] with a sentence where it was altered; that it cannot be read.
+    /// [`ErrorKind::InvalidData`] with a sentence if it was altered; any other error if it cannot be read.
     pub fn check_end(&mut self) -> io::Result<()> {
         match &mut self.lies {
             Lies::Written(storage) => storage.check_end(),
-            // It opens with its end.
+            // Opening it reads its end.
             Lies::Pressed(_) => Ok(()),
         }
     }
@@ -112,7 +113,7 @@ pub fn is_pressed(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == shelf::PRESSED)
 }
 
-/// Where the compressed recording lies whose plain one is at `path`.
+/// Returns the path of the compressed recording whose plain one is at `path`.
 pub fn pressed(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
@@ -120,7 +121,7 @@ pub fn pressed(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// The session's id in the name of a recording's file, of either kind.
+/// Returns the session's id in the name of a recording's file, compressed or not.
 pub fn session(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()?.split('.').next()
 }

@@ -1,5 +1,5 @@
-//! Whether a recording is as it was written: every line is one of an asciicast, and every link covers what stands before
-//! it. Says where the first bad byte is, as exactly as the links are dense. Knows no log.
+//! Verifies that a recording is as it was written: every line is one of an asciicast, and every link matches the bytes
+//! before it. Locates the first bad byte as exactly as the distance of the links allows. Knows no log.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read};
 
@@ -10,21 +10,21 @@ use super::{
     text::Text,
 };
 
-/// No line of ours is longer.
+/// Maximum length of a line in bytes: the recorder writes none that is longer.
 const LONGEST_LINE: u64 = 16 * 1024 * 1024;
 
-/// What is wrong, and where.
+/// A damage and its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bad {
-    /// The first byte that cannot be trusted.
+    /// Offset of the first byte that cannot be trusted.
     pub from: u64,
-    /// The bad byte stands before this one.
+    /// Offset that the bad byte lies before.
     pub until: u64,
-    /// What is wrong, in a sentence.
+    /// The damage, in a sentence.
     pub what: String,
 }
 
-/// What was found.
+/// The result of a verification.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Verdict {
     /// The first line.
@@ -33,20 +33,20 @@ pub struct Verdict {
     pub bytes: u64,
     /// Events, links left out.
     pub events: u64,
-    /// When the last event happened, in seconds from the beginning.
+    /// The time of the last event, in seconds from the beginning.
     pub seconds: f64,
-    /// Its seal, if nothing was to follow.
+    /// Its seal, if it is sealed.
     pub seal: Option<Seal>,
-    /// Bytes at the end that no link covers: of a recording that is still written, or was interrupted.
+    /// Bytes at the end that no link covers, in a recording that is still written or was interrupted.
     pub uncovered: u64,
-    /// What is wrong first.
+    /// The first damage.
     pub bad: Option<Bad>,
 }
 
-/// Reads a recording as [`verify`], and looks at what follows its text in its file.
+/// Verifies a recording as [`verify`], and checks the end of its file behind the text.
 ///
 /// # Errors
-/// That it cannot be read.
+/// If it cannot be read.
 pub fn verify_file(text: Text) -> io::Result<Verdict> {
     let mut text = BufReader::new(text);
     let mut found = verify(&mut text)?;
@@ -61,10 +61,10 @@ pub fn verify_file(text: Text) -> io::Result<Verdict> {
     Ok(found)
 }
 
-/// Reads a recording to its end, or to what is wrong, which may be that its compressed file cannot be read.
+/// Verifies a recording up to its end, or to the first damage, which may be that its compressed file cannot be read.
 ///
 /// # Errors
-/// That it cannot be read.
+/// If it cannot be read.
 pub fn verify(mut from: impl BufRead) -> io::Result<Verdict> {
     let (mut found, mut chain, mut line) = (Verdict::default(), Chain::default(), Vec::new());
     loop {
@@ -90,7 +90,7 @@ pub fn verify(mut from: impl BufRead) -> io::Result<Verdict> {
         let covered_from = starts - chain.uncovered();
         let bad = match read(&line, &mut found, &mut chain, starts) {
             Ok(()) => continue,
-            // A line that a hidden byte broke lies in a stretch that no link vouches for: what is seen is exact.
+            // A line that is broken lies in a stretch that no link covers: its own place is exact.
             Err(Fault::Line(what)) => Bad { from: starts, until: found.bytes, what: what.to_owned() },
             Err(Fault::Link) => {
                 let what = "the bytes are not those that were recorded: their hash differs".to_owned();

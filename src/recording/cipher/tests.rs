@@ -13,7 +13,7 @@ fn seals(keys: &[u8]) -> Seals {
     Seals::new(keys.pop().unwrap(), older)
 }
 
-/// A file with these pieces, and where each ends in it, the head first.
+/// Returns a file with these pieces, and the offset at which each of them ends, the head first.
 fn file(pieces: &[&[u8]]) -> (File, Vec<usize>) {
     let (cipher, mut bytes) = Cipher::new(&seals(&[1]), SESSION).unwrap();
     let (mut at, mut ends) = (0, vec![bytes.len()]);
@@ -58,12 +58,12 @@ fn whatever_is_altered_no_other_text_is_read() {
         for bit in [0x01, 0x80] {
             let mut spoilt = whole.clone();
             spoilt[at] ^= bit;
-            // A file without the first line is none that is encrypted.
+            // A file without the first line does not count as encrypted.
             match read(holding(&spoilt), &[1]) {
                 Ok(read) => {
                     assert!(at < MAGIC.len() || (text.starts_with(&read) && read.len() < text.len()), "byte {at}")
                 }
-                // A flipped bit of its name makes the key another one.
+                // A flipped bit in the key's name names another key.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => assert!(at < ends[0], "byte {at}"),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidData, "byte {at}: {error}"),
             }
@@ -89,7 +89,7 @@ fn a_piece_is_read_in_its_place_of_its_session_only() {
     }
     let said = Storage::open(holding(&whole), "another", Some(&seals(&[1]))).unwrap_err().to_string();
     assert!(said.contains("the file is not called SESSION.cast or SESSION.cast.zst any more"), "{said}");
-    // The same text never looks the same.
+    // The same text is never encrypted to the same bytes.
     let (file, ends) = self::file(&[b"same", b"same"]);
     let bytes = bytes(&file);
     let text = |nth: usize| &bytes[ends[nth] + LENGTH + NONCE_LEN..][..4];

@@ -1,4 +1,4 @@
-//! Recordings before, while and after they are compressed: the same to whoever reads.
+//! Recordings before, while and after they are compressed: a reader sees no difference.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ fn clock() -> Duration {
     BEGUN.elapsed()
 }
 
-/// The keys that open what is encrypted.
+/// Returns the keys that open encrypted recordings.
 fn seals() -> Arc<Seals> {
     Arc::new(Seals::new(SealKey::new([7; 32]), Vec::new()))
 }
@@ -34,7 +34,7 @@ fn shelf(folder: &tempfile::TempDir) -> Shelf {
     Shelf::new(folder.path(), Some(seals()))
 }
 
-/// A data directory with one recording of about so many bytes.
+/// Returns a data directory with one recording of about `bytes` bytes.
 fn recorded(bytes: usize, sealed: bool) -> (tempfile::TempDir, PathBuf, Option<Seal>) {
     written(bytes, sealed, None)
 }
@@ -160,19 +160,19 @@ fn wherever_a_crash_comes_the_recording_is_whole_and_the_next_start_tidies() {
     let (folder, path, _) = recorded(9_000, true);
     let (plain, pressed) = (fs::read(&path).unwrap(), text::pressed(&path));
     let unfinished = pressed.with_extension(UNFINISHED);
-    // While it was being written.
+    // Ended while the file was being written.
     fs::write(&unfinished, "half").unwrap();
     assert_eq!(shelf(&folder).all().unwrap(), std::slice::from_ref(&path));
     sweep(&shelf(&folder)).unwrap();
     assert!(!unfinished.exists() && fs::read(&path).unwrap() == plain);
-    // Before the plain one went.
+    // Ended before the plain one was removed.
     replace(&shelf(&folder), &path, clock).unwrap().unwrap();
     fs::write(&path, &plain).unwrap();
     assert_eq!(shelf(&folder).all().unwrap(), std::slice::from_ref(&path), "it is one recording");
     assert!(whole(&path) == plain);
     replace(&shelf(&folder), &path, clock).unwrap();
     assert!(!path.exists() && whole(&path) == plain);
-    // And the compressed one is of no use.
+    // The same, and the compressed one is damaged.
     let useful = fs::read(&pressed).unwrap();
     for useless in [&useful[..useful.len() - 3], b"", &useful[..useful.len() / 2]] {
         fs::write(&path, &plain).unwrap();
@@ -180,7 +180,7 @@ fn wherever_a_crash_comes_the_recording_is_whole_and_the_next_start_tidies() {
         replace(&shelf(&folder), &path, clock).unwrap();
         assert!(!pressed.exists() && fs::read(&path).unwrap() == plain);
     }
-    // What leaves by its age leaves whole.
+    // Removing a recording removes both files.
     fs::write(&pressed, &useful).unwrap();
     shelf(&folder).remove(NAME).unwrap();
     assert!(!path.exists() && !pressed.exists());
@@ -196,12 +196,12 @@ fn an_encrypted_recording_is_compressed_encrypted() {
     let pressed = text::pressed(&path);
     assert!(to < from / 2 && !path.exists() && !unfinished.exists(), "{from} bytes became {to}");
     assert!(whole(&pressed) == plain && look(&pressed).unwrap() == verdict);
-    // Neither what was shown nor that it is compressed can be seen.
+    // The file shows neither the text nor that it is compressed.
     let bytes = fs::read(&pressed).unwrap();
     assert!(bytes.starts_with(b"pulsegate recording 1\ns1."));
     assert!(!bytes.windows(4).any(|part| part == [0x28, 0xb5, 0x2f, 0xfd] || part == b"line"));
     assert_eq!(Text::open(&pressed, None).unwrap_err().kind(), ErrorKind::PermissionDenied, "it is not damaged");
-    // Another key was made for it.
+    // The compressed file has a key of its own.
     let mut text = Text::open(&path, Some(&seals())).unwrap();
     text.seek(SeekFrom::Start(plain.len() as u64 * 5 / 6)).unwrap();
     let mut part = [0; 300];
@@ -218,7 +218,7 @@ fn what_is_still_written_is_not_compressed() {
 
 #[test]
 fn a_jump_in_six_hours_reads_one_frame() {
-    // As much as a busy terminal says in six hours: 3 KB each second.
+    // The output of a busy terminal in six hours, at 3 KB/s.
     let (folder, path, _) = recorded(60 << 20, true);
     let (plain, begun) = (fs::metadata(&path).unwrap().len(), Instant::now());
     let (_, to) = replace(&shelf(&folder), &path, || Duration::ZERO).unwrap().unwrap();

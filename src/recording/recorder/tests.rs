@@ -1,4 +1,4 @@
-//! What the thread that writes lets be seen of a disk.
+//! The health of the disk, as the counters of the writer's thread show it.
 
 use bytes::Bytes;
 

@@ -1,4 +1,4 @@
-//! The keys of encrypted recordings: which of them this gateway opens, which it is to seal anew. Knows no text.
+//! The keys of encrypted recordings: finds those that this gateway cannot open or has to seal anew. Knows no text.
 
 use std::{
     fs::File,
@@ -10,16 +10,16 @@ use super::Shelf;
 use crate::recording::{cipher, text};
 
 impl Shelf {
-    /// The encrypted recordings whose keys are not sealed with the first key of the gateway.
+    /// Returns the encrypted recordings whose keys are not sealed with the first key of the gateway.
     ///
     /// # Errors
-    /// That something cannot be read.
+    /// If something cannot be read.
     pub fn outdated(&self) -> io::Result<Vec<PathBuf>> {
         let mut found = Vec::new();
         self.look_into_each(|path, file| {
             match self.seals().map_or(Ok(false), |seals| cipher::is_outdated(file, seals)) {
                 Ok(true) => found.push(path.to_owned()),
-                // No key opens what is damaged.
+                // No key opens a damaged recording.
                 Err(error) if error.kind() == ErrorKind::InvalidData => {}
                 outcome => _ = outcome?,
             }
@@ -28,10 +28,10 @@ impl Shelf {
         Ok(found)
     }
 
-    /// The recordings that are encrypted and do not open here, each with the reason.
+    /// Returns the encrypted recordings that do not open here, each with the reason.
     ///
     /// # Errors
-    /// That something cannot be read.
+    /// If something cannot be read.
     pub fn locked(&self) -> io::Result<Vec<(PathBuf, String)>> {
         let mut found = Vec::new();
         self.look_into_each(|path, file| {
@@ -46,10 +46,11 @@ impl Shelf {
         Ok(found)
     }
 
-    /// Makes the heads of all recordings safe on the disk: what a killed process sealed anew may stand in memory only.
+    /// Syncs the heads of all recordings to the disk: keys that a killed process sealed anew may be in the page cache
+    /// only.
     ///
     /// # Errors
-    /// That the disk refuses.
+    /// If the disk fails.
     pub fn sync(&self) -> io::Result<()> {
         self.look_into_each(|_, file| file.sync_data())
     }
@@ -57,7 +58,7 @@ impl Shelf {
     fn look_into_each(&self, mut look: impl FnMut(&Path, &File) -> io::Result<()>) -> io::Result<()> {
         for path in self.all()? {
             match File::open(&path).and_then(|file| look(&path, &file)) {
-                // It left by its age, or was compressed: under the newest key then.
+                // It was removed by retention, or compressed, and then sealed with the newest key.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 outcome => outcome?,
             }
@@ -68,7 +69,7 @@ impl Shelf {
     /// Seals the key of an encrypted recording with the first key of the gateway.
     ///
     /// # Errors
-    /// That it does not open, or cannot be read or written.
+    /// If the key does not open, or the file cannot be read or written.
     pub fn seal_again(&self, path: &Path) -> io::Result<()> {
         let Some(seals) = self.seals() else { return Ok(()) };
         let file = File::options().read(true).write(true).open(path)?;

@@ -1,11 +1,12 @@
-//! Recordings whose files are encrypted: cut anywhere, read as any other, and showing nothing.
+//! Encrypted recordings: cut anywhere, read like any other, and unreadable without their key.
 
 use std::path::Path;
 
 use super::*;
 use crate::core::seal::{SealKey, Seals};
 
-/// A recording with a few writes under an id, encrypted, and what is written in it.
+/// Writes an encrypted recording of a few writes; returns its folder, its path, its text and its seal if it is
+/// `sealed`.
 fn encrypted(sealed: bool) -> (tempfile::TempDir, PathBuf, Vec<u8>, Option<Seal>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(format!("{SESSION}.cast"));
@@ -53,7 +54,7 @@ fn an_encrypted_recording_cut_anywhere_is_sealed_with_every_whole_write() {
     let bytes = fs::read(&path).unwrap();
     let mut kept = Vec::new();
     for cut in (0..=bytes.len()).rev() {
-        // What a disk makes of a write that it did not finish: cut off, or something else.
+        // The remains of an unfinished write: nothing, zeros, or other bytes.
         for rest in [&[][..], &[0; 40], &[0xa5; 40]] {
             fs::write(&path, [&bytes[..cut], rest].concat()).unwrap();
             let Ok(seal) = shelf.recover(&path, "cut") else {
@@ -77,7 +78,7 @@ fn an_encrypted_recording_cut_anywhere_is_sealed_with_every_whole_write() {
             assert_eq!(shelf.recover(&path, "cut").unwrap(), Some(seal), "again changes nothing");
         }
     }
-    // What stands in the place of the end may by chance be what stood there.
+    // The bytes in the place of the end may by chance equal the original ones.
     kept.sort_unstable();
     kept.dedup();
     assert!(kept.len() == 5 && kept[4] == text.len(), "{kept:?}");
@@ -101,10 +102,10 @@ fn two_torn_pieces_are_found_and_sealed_as_one() {
     let (folder, path, text, _) = encrypted(false);
     let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
     let mut bytes = fs::read(&path).unwrap();
-    // The last write has a few lines: its bytes and some of those of the write before it.
+    // Damages the last write, which has a few lines, and part of the write before it.
     let torn = bytes.len() - 400;
     bytes[torn..].iter_mut().for_each(|byte| *byte ^= 0x55);
-    // As far as their lengths they are there.
+    // The pieces are there as far as their lengths say.
     let whole = fs::read(&path).unwrap();
     let lengths = whole.windows(3).enumerate().filter(|(at, part)| *at >= torn && part == &[0, 0, 0]);
     lengths.for_each(|(at, _)| bytes[at..at + 4].copy_from_slice(&whole[at..at + 4]));
@@ -139,11 +140,11 @@ fn an_altered_length_is_damage_with_its_place_and_a_torn_end_is_none() {
             assert!(bad.from == found.bytes && text.len() as u64 > bad.from, "bit {bit} at {place}: {bad:?}");
         }
     }
-    // Up to where chance would make the end of it whole.
+    // Cut short enough that random bytes do not make the end whole by chance.
     for cut in places[1]..whole.len() - 8 {
         for rest in [&[][..], &[0; 40], &[0xa5; 40]] {
             let found = verdict(&[&whole[..cut], rest].concat());
-            // What a disk made of the end may be as long as a piece, and is none.
+            // The random end may have the length of a piece without being one.
             let is_torn = found.bad.as_ref().is_none_or(|bad| bad.what.contains("were altered, or belong elsewhere"));
             assert!(is_torn && found.seal.is_none(), "cut at {cut}: {found:?}");
         }
