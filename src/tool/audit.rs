@@ -1,5 +1,5 @@
-//! `pulsegate audit verify` and `pulsegate audit export`: whether the log of this gateway is as it was written, and the log for
-//! other systems. Reads, also while the gateway runs, and changes nothing.
+//! `pulsegate audit verify` and `pulsegate audit export`: verifies that the audit log of this gateway is as it was
+//! written, and exports it for other systems. Reads only, also while the gateway runs.
 
 use std::{
     fmt::Write as _,
@@ -27,14 +27,14 @@ use crate::{
 /// The facility *log audit* of RFC 5424 §6.2.1.
 const FACILITY: u8 = 13;
 
-/// *Warning*: something was not let happen. *Notice*: everything else.
+/// Severities of RFC 5424: *Warning* for a denied action, *Notice* for everything else.
 const SEVERITIES: (u8, u8) = (4, 5);
 
-/// The structured data's name. 32473 is the enterprise number that RFC 5612 sets aside for documentation: this project has none
-/// of its own, and nobody else's may be used.
+/// The name of the structured data. 32473 is the enterprise number that RFC 5612 reserves for documentation: this
+/// project has none of its own, and no other organization's may be used.
 const SD_ID: &str = "audit@32473";
 
-/// The longest HOSTNAME (RFC 5424 §6).
+/// Maximum length of HOSTNAME in characters (RFC 5424 §6).
 const HOSTNAME: usize = 255;
 
 /// Runs `pulsegate audit`.
@@ -73,7 +73,7 @@ async fn verify(journal: &SqliteStore, noted: Option<Head>) -> anyhow::Result<Re
     Ok(Report { text, json, code: u8::from(broken.is_some()) })
 }
 
-/// Writes the entries as they are read: a log may be longer than memory.
+/// Writes the entries while they are read: a log may be larger than memory.
 async fn export(
     journal: &SqliteStore,
     node: &str,
@@ -91,7 +91,7 @@ async fn export(
     });
     let outcome = outcome.await.and_then(|unreadable| out.flush().map(|()| unreadable).map_err(anyhow::Error::from));
     let unreadable = match outcome {
-        // Who read has what it wanted.
+        // The reader has read enough.
         Err(error) if is_broken_pipe(&error) => 0,
         outcome => outcome?,
     };
@@ -110,7 +110,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-/// One entry as one line. What was written past the gateway is made visible as well.
+/// Returns one entry as one line, with control characters made visible even in an entry that another program wrote.
 fn line(entry: &Entry, node: &str, format: AuditFormat) -> String {
     let entry = Entry { deed: entry.deed.clone().bounded(), ..entry.clone() };
     match format {
@@ -127,7 +127,8 @@ fn json_line(Entry { sequence, at, deed }: &Entry, node: &str) -> String {
     .to_string()
 }
 
-/// RFC 5424 §6. The message has no byte order mark, so that it counts as MSG-ANY; it is UTF-8 all the same.
+/// Returns one entry as a message of RFC 5424 §6. Its text has no byte order mark, so that it counts as MSG-ANY; it is
+/// UTF-8 all the same.
 fn syslog_line(Entry { sequence, at, deed }: &Entry, node: &str) -> String {
     let severity = if deed.outcome == Outcome::Refused { SEVERITIES.0 } else { SEVERITIES.1 };
     let hostname: String = node.chars().filter(char::is_ascii_graphic).take(HOSTNAME).collect();
@@ -170,7 +171,7 @@ mod tests {
         Entry { sequence: 7, at: UtcMicros(1_767_323_045_678_901), deed }
     }
 
-    /// Reads the structured data as RFC 5424 §6.3 says; the message is what comes behind it.
+    /// Parses the structured data as RFC 5424 §6.3 says; returns its parameters and the message behind it.
     fn params(line: &str) -> (Vec<(String, String)>, String) {
         let data = line.split_once(" [audit@32473").unwrap().1;
         let (mut found, mut letters) = (Vec::new(), data.chars());

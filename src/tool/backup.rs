@@ -1,5 +1,5 @@
-//! Copies everything a gateway keeps, also while it runs, and gives the copy its name once it is whole. Knows no
-//! store's rows.
+//! `pulsegate backup`: copies everything a gateway keeps, also while it runs, and gives the copy its name once it is
+//! complete. Knows no store's rows.
 
 use std::{fs, path::Path};
 
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{cli::Backup, data_dir, store::sqlite::SqliteStore};
 
-/// The name of the known host keys in a backup and in a data directory.
+/// File of the known host keys in a backup and in a data directory.
 pub const KNOWN_HOSTS: &str = "known_hosts";
 
 /// Runs `pulsegate backup`.
@@ -67,7 +67,8 @@ async fn describe(desk: &Desk, folder: &Path, names: &[String]) -> anyhow::Resul
     Manifest::describe(folder, files, node.map(|node| node.0), (desk.utc)().0).await
 }
 
-/// After the database: what it tells of a recording's end is in the file by then.
+/// Copies the recordings. Called after the database was copied: every recording whose end the database holds is
+/// complete by then.
 fn take_recordings(desk: &Desk, to: Option<&Path>) -> anyhow::Result<Vec<Entry>> {
     let data_dir = &desk.config.node.data_dir;
     let (paths, bytes) = recordings::look(data_dir)?;
@@ -75,8 +76,9 @@ fn take_recordings(desk: &Desk, to: Option<&Path>) -> anyhow::Result<Vec<Entry>>
     recordings::take(data_dir, &paths, to, &mut Progress::new(what, bytes, desk.clock))
 }
 
-/// The records on a server, one row a line, as of one moment. Before the database: what ends in between is then in that, and told
-/// anew after a restore; the other way round it would have two different ends for good.
+/// Exports the records of a server, one row per line, in one snapshot. Called before the database is copied: a session
+/// that ends in between is then closed in the database, and written to the records again after a restore; in the other
+/// order it would keep two different ends.
 async fn export(desk: &Desk, folder: &Path) -> anyhow::Result<Vec<String>> {
     let Some(records) = stores::records(desk) else { return Ok(Vec::new()) };
     let mut names = Vec::new();
@@ -110,7 +112,7 @@ fn copy_small_files(desk: &Desk, folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// What is told of a backup.
+/// Returns the report on a backup.
 pub fn report(what: &str, dir: &Path, manifest: &Manifest) -> Report {
     let bytes: u64 = manifest.files.iter().chain(manifest.held()).map(|file| file.bytes).sum();
     let held = if manifest.holds_recordings { "recordings" } else { "recordings listed, but left out" };

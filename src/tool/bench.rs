@@ -1,6 +1,6 @@
-//! Measures what the index of open sessions and the batches are worth: stale sessions closed one by one after a full
-//! scan, against `IN` lists after a look into the index. Works on scratch tables of its own, which are gone
-//! afterwards.
+//! `pulsegate bench-db`: measures the gain of the index of open sessions and of batches: stale sessions closed one by
+//! one after a full scan, against `IN` lists after an index search. Works on scratch tables of its own, which it
+//! removes afterwards.
 
 use std::{fmt::Write, time::Duration};
 
@@ -18,16 +18,16 @@ use crate::{
     store::{mysql::MySqlStore, sqlite::SqliteStore},
 };
 
-/// Rows of one statement while the table is filled.
+/// Rows per statement while the table is filled.
 const FILL: u32 = 1_000;
 
-/// Rows of one cleanup transaction (`session.cleanup_batch_size`'s default).
+/// Rows per cleanup transaction (the default of `session.cleanup_batch_size`).
 const BATCH: usize = 50;
 
-/// Between two starts of the made-up sessions, in microseconds: a second.
+/// Time between the starts of two generated sessions, in microseconds: a second.
 const APART: i64 = 1_000_000;
 
-/// When the first of them started.
+/// The start of the first generated session, in microseconds since 1970-01-01 UTC.
 const FIRST: i64 = 1_700_000_000_000_000;
 
 /// The scratch tables and the connection to them.
@@ -36,7 +36,7 @@ enum Lab {
     Server { connection: MySqlConnection, store: Box<MySqlStore> },
 }
 
-/// What one way of cleaning up takes.
+/// The cost of one way of cleaning up.
 struct Run {
     plan: Vec<String>,
     find: Duration,
@@ -95,7 +95,8 @@ async fn timed<T>(desk: &Desk, work: impl Future<Output = anyhow::Result<T>>) ->
     Ok((outcome, (desk.clock)().saturating_sub(begun)))
 }
 
-/// Closed sessions, and open ones among the newest of them, as on a gateway that has served for long.
+/// Fills the table with closed sessions, and open ones among the newest of them, as on a gateway that has served for
+/// long.
 async fn fill(desk: &Desk, options: &BenchDb, lab: &mut Lab) -> anyhow::Result<()> {
     let total = options.rows + options.open;
     let mut progress = Progress::new("fill", u64::from(total), desk.clock);
@@ -161,7 +162,7 @@ impl Lab {
             let (store, connection) = records.scratch(&name).await?;
             return Ok(Self::Server { connection, store: Box::new(store) });
         }
-        // On the disk that the records are on: a folder in memory syncs for nothing.
+        // On the disk of the records: in a folder in memory a sync costs nothing.
         data_dir::make_private(&desk.config.node.data_dir)?;
         let folder = Unfinished::begin(&desk.config.node.data_dir.join("bench"))?;
         let path = folder.path().join("bench.db");
@@ -205,7 +206,7 @@ impl Lab {
         })
     }
 
-    /// While the table is filled nothing is measured, and nothing would be lost.
+    /// Prepares the store for filling: that is not measured, so it need not be durable.
     async fn begin_filling(&mut self) -> anyhow::Result<()> {
         match self {
             Self::File { .. } => self.execute("PRAGMA synchronous = OFF").await,
@@ -222,9 +223,9 @@ impl Lab {
         }
     }
 
-    /// Looks at every row.
+    /// Returns the query that reads every row.
     fn scan(&self, stale: i64) -> String {
-        // SQLite takes no heed of NOT INDEXED in a table without rowid; the plus keeps it from the indexes.
+        // SQLite ignores NOT INDEXED in a table without rowid; the unary plus keeps it from using an index.
         let (hint, status) = match self {
             Self::File { .. } => ("", "+status"),
             Self::Server { .. } => ("USE INDEX ()", "status"),
@@ -232,7 +233,7 @@ impl Lab {
         format!("SELECT session_id FROM session_records {hint} WHERE {status} <> 'closed' AND last_seen_at < {stale}")
     }
 
-    /// Looks at the open rows.
+    /// Returns the query that reads the open rows by the index.
     fn search(&self, stale: i64) -> String {
         let (hint, open) = match self {
             Self::File { .. } => ("INDEXED BY idx_session_active_lookup", "status <> 'closed'"),

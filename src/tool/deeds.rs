@@ -1,5 +1,5 @@
-//! What is done on the command line, told to the audit log of this data directory: by the gateway that runs on it, or by
-//! ourselves where none does. Knows no gateway but by its control socket and its lock.
+//! Writes command-line actions to the audit log of this data directory: through the gateway that runs on it, or
+//! directly if none does. Knows the gateway only by its control socket and its lock.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use crate::{
     store::audit::AuditLog,
 };
 
-/// How long the gateway may take to write an entry.
+/// Maximum time for the gateway to write an entry.
 const NOTED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Desk {
-    /// Tells the audit log what was done. It has been done by then, so that a log that cannot be reached is a warning: whoever
-    /// may use this command could change the log's file as well.
+    /// Writes an action to the audit log. It has been done by then, so that a log that cannot be reached is only a
+    /// warning: a user who may run this command could change the log's file as well.
     pub(super) async fn did(&self, action: Action, subject: &str, detail: &str) {
         warn(self.note(action, subject, detail).await);
     }

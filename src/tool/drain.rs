@@ -14,23 +14,23 @@ use tokio::{
 use super::{Desk, Report};
 use crate::{cli::Drain, data_dir};
 
-/// How long the process may take to end once it stops: its own limits, and some more.
+/// Maximum time for the process to end once it stops: its own limits, and some more.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
-/// How often it is looked whether the process is gone.
+/// Time between two checks whether the process is gone.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What the gateway says.
+/// A message of the gateway.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Said {
-    /// So many sessions are open.
+    /// The number of open sessions.
     Sessions(u64),
-    /// It does not understand.
+    /// The command was refused.
     Error(String),
 }
 
-/// Drains, and says how many sessions ended by themselves.
+/// Drains the gateway and reports how many sessions ended by themselves.
 pub async fn run(desk: &Desk, options: &Drain) -> anyhow::Result<Report> {
     let folder = &desk.config.node.data_dir;
     if !folder.is_dir() || data_dir::try_lock(folder)?.is_some() {
@@ -71,7 +71,7 @@ pub async fn run(desk: &Desk, options: &Drain) -> anyhow::Result<Report> {
     })
 }
 
-/// Whether the process lets go of its folder in time.
+/// Whether the process releases its folder in time.
 async fn stops(desk: &Desk) -> anyhow::Result<bool> {
     let begun = (desk.clock)();
     while (desk.clock)().saturating_sub(begun) < GONE_WITHIN {

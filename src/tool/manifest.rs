@@ -1,5 +1,5 @@
-//! What a backup holds: each file by its hash, and what the records amount to. Knows how to tell that one is wrong,
-//! and which.
+//! The manifest of a backup: the hash of each file, and totals of the records. Verifies a backup and names the file
+//! that is wrong.
 
 use std::{
     fs::{self, File},
@@ -29,47 +29,47 @@ pub const MANIFEST: &str = "manifest.json";
 /// The hash of the manifest, as `sha256sum --check` reads it.
 const SEAL: &str = "manifest.json.sha256";
 
-/// The layout of a backup that this release writes and reads.
+/// The version of the backup's layout that this release writes and reads.
 const FORMAT: u32 = 1;
 
-/// A backup, described.
+/// The description of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The layout.
+    /// The version of its layout.
     pub format: u32,
     /// The release that made it.
     pub release: String,
-    /// When it was made, in microseconds since 1970-01-01 UTC.
+    /// The time it was made, in microseconds since 1970-01-01 UTC.
     pub made_at: i64,
-    /// Whose it is; none before the first start.
+    /// The id of the gateway's node; `None` before its first start.
     pub node: Option<String>,
     /// The newest step of the schema.
     pub schema: i64,
-    /// Sessions in the database.
+    /// The number of sessions in the database.
     pub records: u64,
-    /// Transitions in the database.
+    /// The number of transitions in the database.
     pub events: u64,
     /// The last event's number.
     pub sequence: i64,
-    /// The last event's link: whoever keeps it elsewhere can tell later that no history was altered.
+    /// The last event's link: an operator who keeps it elsewhere can verify later that no history was altered.
     pub chain_head: String,
     /// The files of the backup.
     pub files: Vec<Entry>,
-    /// The recordings that lay in the data directory.
+    /// The recordings in the data directory.
     pub recordings: Vec<Entry>,
-    /// Whether they are part of the backup. An older release knew no such backup.
+    /// Whether the backup holds them. An older release made no such backup.
     #[serde(default)]
     pub holds_recordings: bool,
 }
 
-/// One file.
+/// A file of the backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Its name; of a recording its path below `recordings`.
+    /// Its name; for a recording its path below `recordings`.
     pub name: String,
-    /// Its length.
+    /// Its length in bytes.
     pub bytes: u64,
-    /// Its hash.
+    /// Its SHA-256 in hexadecimal digits.
     pub sha256: String,
 }
 
@@ -77,7 +77,7 @@ impl Entry {
     /// Reads the file `name` of `folder`.
     ///
     /// # Errors
-    /// That it cannot be read.
+    /// If it cannot be read.
     pub fn read(folder: &Path, name: &str, progress: &mut Progress) -> anyhow::Result<Self> {
         copy(&folder.join(name), None, progress).map(|(bytes, sha256)| Self { name: name.to_owned(), bytes, sha256 })
     }
@@ -87,7 +87,7 @@ impl Manifest {
     /// Describes the backup in `folder`, whose files are `files`.
     ///
     /// # Errors
-    /// That the copy of the database is not whole.
+    /// If the copy of the database is damaged.
     pub async fn describe(
         folder: &Path,
         files: Vec<Entry>,
@@ -117,10 +117,10 @@ impl Manifest {
         })
     }
 
-    /// Writes it, and its seal, into `folder`.
+    /// Writes the manifest, and its hash, into `folder`.
     ///
     /// # Errors
-    /// What hinders it.
+    /// The error that prevents it.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         if self.holds_recordings && !self.recordings.is_empty() {
             sync_folders(&folder.join(shelf::FOLDER))?;
@@ -159,7 +159,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The recordings whose files are in the backup.
+    /// Returns the recordings whose files are in the backup.
     pub fn held(&self) -> &[Entry] {
         if self.holds_recordings { &self.recordings } else { &[] }
     }
@@ -216,7 +216,7 @@ fn is_plain(name: &str) -> bool {
 /// Reads `from` to its end, into `to` if that is given, and returns its length and hash.
 ///
 /// # Errors
-/// What hinders it, with the file's name.
+/// The error that prevents it, with the file's name.
 pub fn copy(from: &Path, to: Option<&Path>, progress: &mut Progress) -> anyhow::Result<(u64, String)> {
     let name = || from.file_name().unwrap_or(from.as_os_str()).to_string_lossy().into_owned();
     let source = File::open(from).with_context(|| format!("{}: cannot be read", name()))?;
@@ -228,10 +228,11 @@ pub fn copy(from: &Path, to: Option<&Path>, progress: &mut Progress) -> anyhow::
     Ok(copied)
 }
 
-/// Reads `source` to its end, into `sink` if that is given, and returns its length and hash; never more than a part at a time.
+/// Reads `source` to its end, into `sink` if that is given, and returns its length and hash; holds only a part in
+/// memory at a time.
 ///
 /// # Errors
-/// What hinders it, with this name.
+/// The error that prevents it, with this name.
 pub fn pour(
     mut source: impl Read,
     mut sink: Option<&mut File>,
@@ -252,10 +253,10 @@ pub fn pour(
     Ok((bytes, HEXLOWER.encode(&hash.finalize())))
 }
 
-/// Makes a file that only its owner can read and that was not there.
+/// Creates a new file that only its owner can read.
 ///
 /// # Errors
-/// What hinders it.
+/// The error that prevents it.
 pub fn create(path: &Path) -> anyhow::Result<File> {
     let file = File::options().write(true).create_new(true).mode(0o600).open(path);
     file.with_context(|| format!("cannot make {}", path.display()))

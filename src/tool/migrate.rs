@@ -1,4 +1,4 @@
-//! Takes the steps of the schema, and takes them back. Knows no statement of its own: the steps say what they do.
+//! `pulsegate migrate`: applies the steps of the schema, and reverts them. Knows no SQL of its own: the steps hold it.
 
 use std::io::{BufRead, IsTerminal};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// One store with a schema.
+/// A store with a schema.
 enum Place {
     /// The file in the data directory.
     File,
@@ -24,7 +24,7 @@ enum Place {
     Server(Box<MySqlStore>),
 }
 
-/// A step and whether it was taken.
+/// A step and whether it was applied.
 type Taken = (Step, bool);
 
 /// Runs `pulsegate migrate`.
@@ -145,7 +145,7 @@ async fn down(desk: &Desk, places: &[Place], options: &Migrate) -> anyhow::Resul
             newest.push((place, step));
         }
     }
-    // The stores' steps are counted alike: only those that took the newest one give it back.
+    // The stores number their steps alike: only those that have the newest one revert it.
     let last = newest.iter().map(|(_, step)| step.version).max();
     newest.retain(|(_, step)| Some(step.version) == last);
     if newest.is_empty() {
@@ -171,7 +171,7 @@ async fn down(desk: &Desk, places: &[Place], options: &Migrate) -> anyhow::Resul
     Ok(Report { text: text.join("\n"), json: json!({"taken_back": back}), code: 0 })
 }
 
-/// What the records have yet to be told is in the outbox alone.
+/// Refuses while the outbox holds writes for the records, which are nowhere else.
 async fn refuse_to_forget(desk: &Desk) -> anyhow::Result<()> {
     let waiting = SqliteStore::look(&desk.database()).await?.outbox_len().await?;
     if waiting > 0 {
@@ -194,7 +194,7 @@ fn is_confirmed() -> anyhow::Result<bool> {
     Ok(answer.trim() == "yes")
 }
 
-/// What is lost when a step is taken back, read off its statements.
+/// Returns the data that is lost when a step is reverted, derived from its statements.
 fn loses(step: &Step) -> String {
     let code = step.down.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join(" ");
     let lost =
@@ -208,7 +208,7 @@ fn loses(step: &Step) -> String {
     if lost.is_empty() { "nothing".to_owned() } else { lost.join(", ") }
 }
 
-/// `1 step`, `2 steps`.
+/// Returns a number with its noun: `1 step`, `2 steps`.
 fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,4 +1,4 @@
-//! The operator's tools: they look after the stores of a gateway that stands still, or look on while it runs. Know no
+//! The operator's tools: they maintain the stores of a gateway that is stopped, or read them while it runs. Know no
 //! actor and no HTTP.
 
 use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
@@ -13,21 +13,21 @@ use crate::{
     recording::shelf::Shelf,
 };
 
-/// The audit log: is it whole, and for other systems.
+/// Verifies and exports the audit log.
 mod audit;
-/// Whole copies of what a gateway keeps, while it runs.
+/// Complete copies of everything a gateway keeps, also while it runs.
 mod backup;
-/// What the indexes and the batches are worth.
+/// Measures the gain of the indexes and batches.
 mod bench;
-/// What is done here, told to the audit log.
+/// Writes command-line actions to the audit log.
 mod deeds;
-/// What is wrong with the stores, and what to do about it.
+/// Checks the stores, and mends them.
 mod doctor;
-/// A gentle end.
+/// Stops a gateway once its sessions have ended.
 mod drain;
 /// The gateway's own keys.
 mod key;
-/// What a backup holds, file by file.
+/// The manifest of a backup.
 mod manifest;
 /// The schema, up and down.
 mod migrate;
@@ -35,13 +35,13 @@ mod migrate;
 mod nodes;
 /// Users and their tokens.
 mod people;
-/// How far long work has come.
+/// The progress of long work.
 mod progress;
-/// Recordings on their way into a backup and back.
+/// Copies recordings into a backup and back.
 mod recordings;
-/// A recording on a terminal.
+/// Plays a recording on a terminal.
 mod replay;
-/// A backup becomes a data directory again.
+/// Makes a data directory from a backup.
 mod restore;
 /// The keys that seal credentials.
 mod seal;
@@ -49,33 +49,33 @@ mod seal;
 mod stores;
 /// Targets of the records.
 mod targets;
-/// Targets out of files.
+/// Imports targets from files.
 mod targets_import;
-/// Folders that are being filled.
+/// Folders that get their name once they are complete.
 mod unfinished;
-/// Whether a recording is as it was written.
+/// Verifies a recording.
 mod verify;
 
-/// What every tool is given.
+/// The context of every tool.
 pub struct Desk {
     /// The configuration, as `serve` would read it.
     pub config: Config,
-    /// What the environment alone tells.
+    /// The secrets, which only the environment can give.
     pub secrets: Secrets,
-    /// Whether the answer is to be JSON.
+    /// Whether to print JSON.
     pub json: bool,
-    /// The clock that stamps.
+    /// The wall clock, for timestamps.
     pub utc: fn() -> UtcMicros,
-    /// The clock that measures.
+    /// The monotonic clock, for durations.
     pub clock: fn() -> Duration,
 }
 
-/// What a tool has to say when it is done.
+/// The result of a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// For people.
+    /// The text for people.
     pub text: String,
-    /// For programs.
+    /// The same for programs.
     pub json: serde_json::Value,
     /// The process's exit code: 0 success, 1 failure, 2 wrong use.
     pub code: u8,
@@ -84,7 +84,7 @@ pub struct Report {
 /// Runs one tool to its end.
 ///
 /// # Errors
-/// What kept it from its work, in a sentence that says what to do.
+/// The reason why it could not do its work, in a sentence that says what to do.
 pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
     match tool {
         Tool::Migrate(options) => migrate::run(desk, &options).await,
@@ -111,7 +111,8 @@ impl Desk {
         self.config.node.data_dir.join(data_dir::DATABASE)
     }
 
-    /// The database of a gateway that has served; what only looks, or changes what is there, makes none.
+    /// Returns the path of the existing database, for tools that only read it, or change what is there: they create
+    /// none.
     fn existing_database(&self) -> anyhow::Result<PathBuf> {
         let database = self.database();
         if !database.exists() {
@@ -120,7 +121,8 @@ impl Desk {
         Ok(database)
     }
 
-    /// Refuses where no users, tokens and targets were ever kept, so that nobody is shown an empty list of another folder.
+    /// Refuses if there never was a store of users, tokens and targets, so that a wrong data directory does not show an
+    /// empty list.
     fn need_people(&self) -> anyhow::Result<()> {
         match self.config.store.records {
             Records::Sqlite => self.existing_database().map(drop),
@@ -128,7 +130,7 @@ impl Desk {
         }
     }
 
-    /// What seals credentials on this gateway; made if this is the first thing that happens here.
+    /// Returns the keys that seal credentials on this gateway; they are made if there are none yet.
     fn seals(&self) -> anyhow::Result<Arc<Seals>> {
         match &self.secrets.seals {
             Some(seals) => Ok(seals.clone()),
@@ -139,18 +141,19 @@ impl Desk {
         }
     }
 
-    /// Whether there are keys already.
+    /// Whether there are seal keys already.
     fn has_seals(&self) -> bool {
         self.secrets.seals.is_some() || self.config.node.data_dir.join(data_dir::SEAL_KEYS).exists()
     }
 
-    /// The recordings of this gateway, with what opens the encrypted ones, if there is any: no key is made for this.
+    /// Returns the recordings of this gateway, with the keys of the encrypted ones, if there are any: none is made for
+    /// this.
     fn shelf(&self) -> anyhow::Result<Shelf> {
         let data_dir = &self.config.node.data_dir;
         Ok(Shelf::new(data_dir, self.has_seals().then(|| self.seals()).transpose()?))
     }
 
-    /// Holds the data directory, so that no gateway serves on it meanwhile.
+    /// Locks the data directory, so that no gateway serves on it meanwhile.
     fn lock(&self) -> anyhow::Result<File> {
         let data_dir = &self.config.node.data_dir;
         if !data_dir.is_dir() {

@@ -1,5 +1,5 @@
-//! `pulsegate nodes` and `pulsegate node confirm-dead`: which gateways share the records, and the word of a person who
-//! knows that one of them is gone. Closes nothing: whichever gateway runs does, once a node is fenced.
+//! `pulsegate nodes` and `pulsegate node confirm-dead`: lists the gateways that share the records, and fences one that
+//! an operator knows to be gone. Closes no session: any running gateway does, once a node is fenced.
 
 use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
@@ -13,12 +13,12 @@ use crate::{
     store::{Holder, Lease, Node, SharedRecords},
 };
 
-/// How long the leases are watched: whoever serves renews its own every second.
+/// Time that the leases are watched: a gateway that serves renews its own every second.
 const WATCH: Duration = Duration::from_millis(2_200);
 
 const ALONE: &str = "the records are a file of this gateway alone (store.records is sqlite): there are no other nodes";
 
-/// Lists the nodes, and whether each renews its lease just now.
+/// Lists the nodes, and whether each is renewing its lease.
 pub async fn list(desk: &Desk) -> anyhow::Result<Report> {
     let Some(records) = stores::records(desk) else {
         return Ok(Report { text: ALONE.to_owned(), json: json!({ "nodes": [] }), code: 0 });
@@ -59,7 +59,7 @@ fn words(node: &Node, moved: bool) -> (&'static str, String) {
     }
 }
 
-/// Does what is asked about one node.
+/// Runs `pulsegate node`.
 pub async fn run(desk: &Desk, command: &NodeCommand) -> anyhow::Result<Report> {
     let NodeCommand::ConfirmDead { node } = command;
     let Some(records) = stores::records(desk) else { bail!("{ALONE}") };

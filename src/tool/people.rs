@@ -1,5 +1,5 @@
-//! `pulsegate user` and `pulsegate token`: who may sign in, kept where the gateways keep it. A gateway that runs sees every
-//! change within a second and needs no restart. Knows no gateway.
+//! `pulsegate user` and `pulsegate token`: maintains users and tokens in the gateways' own store. A running gateway
+//! sees every change within a second and needs no restart. Knows no gateway.
 
 use std::{
     fmt::Write as _,
@@ -37,10 +37,10 @@ use crate::{
 /// The longest line that is read as a password, in bytes.
 const LINE: u64 = 8 * 1_024;
 
-/// What the reason is put behind.
+/// Text before the reason why the store cannot be opened.
 const UNOPENED: &str = "the store of users cannot be opened";
 
-/// Does what is asked about users.
+/// Runs `pulsegate user`.
 pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> {
     if !matches!(command, UserCommand::Add(_)) {
         desk.need_people()?;
@@ -69,7 +69,7 @@ pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> 
     }
 }
 
-/// Does what is asked about tokens.
+/// Runs `pulsegate token`.
 pub async fn tokens(desk: &Desk, command: TokenCommand) -> anyhow::Result<Report> {
     if !matches!(&command, TokenCommand::Create(options) if options.user == ADMIN) {
         desk.need_people()?;
@@ -90,7 +90,7 @@ pub async fn tokens(desk: &Desk, command: TokenCommand) -> anyhow::Result<Report
     }
 }
 
-/// The store of users, tokens and targets, made if this is the first thing that happens here.
+/// Opens the store of users, tokens and targets; it is made if there is none yet.
 pub(super) async fn open(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
     let _lock = match desk.config.store.records {
         Records::Sqlite => lock_to_migrate(desk).await?,
@@ -115,8 +115,8 @@ pub(super) async fn open_under_lock(desk: &Desk) -> anyhow::Result<Box<dyn Peopl
     Ok(Box::new(SqliteStore::open(&desk.database()).await.context(UNOPENED)?))
 }
 
-/// Holds the data directory while opening the file takes steps of its schema: a gateway that runs may be of a release that knows
-/// none of them.
+/// Locks the data directory if opening the file will apply steps of its schema: a running gateway may be of a release
+/// that does not know them.
 async fn lock_to_migrate(desk: &Desk) -> anyhow::Result<Option<File>> {
     let database = desk.database();
     if !database.exists() {
@@ -135,7 +135,7 @@ async fn lock_to_migrate(desk: &Desk) -> anyhow::Result<Option<File>> {
     }
 }
 
-/// Refuses to give a password to somebody who signs in with a provider.
+/// Refuses to set a password for a user who signs in with a provider.
 fn local(user: User) -> anyhow::Result<User> {
     if user.identity.is_some() {
         bail!("{} signs in with a provider, and has no password here", user.name);
@@ -205,7 +205,7 @@ async fn link(desk: &Desk, store: &dyn PeopleStore, user: User) -> anyhow::Resul
     Ok(done(link.clone(), json!({ "user": name, "link": link })))
 }
 
-/// Where browsers find the gateway, as far as the configuration tells.
+/// Returns the gateway's address for browsers, as far as the configuration tells.
 fn address(config: &Config) -> String {
     let server = &config.server;
     let scheme = if server.tls.is_on() { "https" } else { "http" };
@@ -373,7 +373,7 @@ pub(super) fn line(reader: &mut impl BufRead) -> anyhow::Result<SecretString> {
     Ok(SecretString::from(line.trim_end_matches(['\r', '\n'])))
 }
 
-/// Asks at the terminal, which does not show what is typed meanwhile.
+/// Asks at the terminal, with its echo off.
 fn ask(question: &str) -> anyhow::Result<SecretString> {
     let stdin = io::stdin();
     let shown = tcgetattr(&stdin).context("the terminal cannot be asked")?;

@@ -1,21 +1,21 @@
-//! Says on standard error how far long work has come: a bar that is rewritten on a terminal, else a line for every
-//! tenth. Knows no work.
+//! Reports the progress of long work on standard error: a bar that is redrawn on a terminal, else a line for every
+//! tenth. Does not know what work it is.
 
 use std::{
     io::{IsTerminal, Write},
     time::Duration,
 };
 
-/// Cells of the bar.
+/// Width of the bar in cells.
 const WIDTH: u64 = 30;
 
-/// Between two drawings of the bar: more often than an eye follows would cost the work more than it tells.
+/// Time between two drawings of the bar: faster than an eye follows would only slow the work.
 const REDRAW: Duration = Duration::from_millis(100);
 
-/// Work that is done sooner says nothing.
+/// Work that is done within this time reports nothing.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// One piece of work that is under way.
+/// The progress of one piece of work.
 pub struct Progress {
     what: &'static str,
     total: u64,
@@ -28,13 +28,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Begins `what`, of `total` steps; zero where nobody knows how many.
+    /// Begins the work `what` of `total` steps; zero if their number is unknown.
     pub fn new(what: &'static str, total: u64, clock: fn() -> Duration) -> Self {
         let terminal = std::io::stderr().is_terminal();
         Self { what, total, done: 0, clock, begun: clock(), drawn: None, told: 0, terminal }
     }
 
-    /// So many more steps are done.
+    /// Counts `steps` more as done.
     pub fn advance(&mut self, steps: u64) {
         self.done += steps;
         let now = (self.clock)();
@@ -55,7 +55,7 @@ impl Progress {
     }
 
     fn write(&self, text: &str) {
-        // Nobody may be reading; the work goes on.
+        // The work goes on even if standard error is closed.
         std::io::stderr().write_all(text.as_bytes()).ok();
     }
 }

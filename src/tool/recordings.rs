@@ -1,5 +1,5 @@
-//! The recordings of a data directory on their way into a backup and back: one at a time, each as far as its lines are
-//! whole, while sessions go on writing theirs. Knows no store and nothing of what is in a recording.
+//! Copies the recordings of a data directory into a backup and back: one at a time, each up to its last complete line,
+//! while sessions go on writing theirs. Knows no store and not the content of a recording.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -19,26 +19,26 @@ use crate::recording::{
     text,
 };
 
-/// Beside what is copied: folders, the manifest, the last blocks of files.
+/// Bytes needed beside the copied files: folders, the manifest, the last blocks of files.
 const SLACK: u64 = 8 << 20;
 
-/// Every recording of a data directory, and how long they are together.
+/// Returns the paths of all recordings of a data directory, and their total size in bytes.
 ///
 /// # Errors
-/// That a folder cannot be read.
+/// If a folder cannot be read.
 pub fn look(data_dir: &Path) -> anyhow::Result<(Vec<PathBuf>, u64)> {
     let shelf = Shelf::new(data_dir, None);
     let paths = shelf.all().with_context(|| format!("cannot look through {}", shelf.folder().display()))?;
-    // One that goes meanwhile takes no room.
+    // A recording that is removed meanwhile takes no room.
     let bytes = paths.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
     Ok((paths, bytes))
 }
 
-/// Reads these recordings of a data directory, into the backup at `to` if that is given, and describes each. One that has left
-/// by its age, or has not even its first line yet, is no part of it.
+/// Reads these recordings of a data directory, into the backup at `to` if that is given, and describes each. Leaves out
+/// one that retention removed meanwhile, or that has no complete line yet.
 ///
 /// # Errors
-/// What hinders it, with the name of the recording.
+/// The error that prevents it, with the name of the recording.
 pub fn take(
     data_dir: &Path,
     paths: &[PathBuf],
@@ -70,10 +70,10 @@ pub fn take(
     Ok(taken)
 }
 
-/// Puts the recordings of the backup in `from` into the data directory `into`, where none is.
+/// Copies the recordings of the backup in `from` into the data directory `into`, which has none.
 ///
 /// # Errors
-/// What hinders it, with the name of the recording.
+/// The error that prevents it, with the name of the recording.
 pub fn put_back(from: &Path, entries: &[Entry], into: &Path, progress: &mut Progress) -> anyhow::Result<()> {
     for Entry { name, bytes, sha256 } in entries {
         let [source, to] = [from, into].map(|folder| folder.join(shelf::FOLDER).join(name));
@@ -85,7 +85,7 @@ pub fn put_back(from: &Path, entries: &[Entry], into: &Path, progress: &mut Prog
     Ok(())
 }
 
-/// Copies as many bytes of a recording, and when it was last written to: its age decides when it leaves.
+/// Copies `bytes` of a recording, and the time of its last write, which retention goes by.
 fn copy(
     file: File,
     length: u64,
@@ -104,10 +104,10 @@ fn copy(
     Ok(copied)
 }
 
-/// Makes the names of everything in `folder` safe on the disk.
+/// Syncs the directory entries of everything in `folder` to the disk.
 ///
 /// # Errors
-/// What hinders it.
+/// The error that prevents it.
 pub fn sync_folders(folder: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -118,16 +118,16 @@ pub fn sync_folders(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Whether a name stays below the folder of the recordings.
+/// Whether a name stays below the folder of recordings.
 pub fn is_below(name: &str) -> bool {
     let path = Path::new(name);
     !name.is_empty() && path.components().all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Refuses to begin what would not fit where `beside` is to be.
+/// Refuses if `needed` bytes would not fit on the disk of `beside`.
 ///
 /// # Errors
-/// That there is too little room, and how much there is.
+/// If there is too little room, with the room that there is.
 pub fn fits(beside: &Path, needed: u64, advice: &str) -> anyhow::Result<()> {
     let parent = beside.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let disk =
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&copy).unwrap(), texts[0].1);
         assert_eq!(fs::metadata(&copy).unwrap().modified().unwrap(), written);
         assert!(put_back(&backup, &taken, &again, &mut progress).is_err(), "never over another");
-        // Compressed between the look and its turn.
+        // Compressed between the listing and its turn.
         fs::rename(month.join("a.cast"), month.join("a.cast.zst")).unwrap();
         let taken = take(&data_dir, &paths[..1], None, &mut progress).unwrap();
         assert_eq!((taken[0].name.as_str(), taken[0].bytes), ("2026/01/a.cast.zst", 15));

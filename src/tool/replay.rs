@@ -1,4 +1,4 @@
-//! Plays a recording on standard output, at its own pace or another, with a line that says how far it has come. Knows no
+//! `pulsegate replay`: plays a recording on standard output, at its own pace or another, with a progress line. Knows no
 //! store; trusts the file no further than a terminal trusts a program.
 
 use std::{
@@ -18,17 +18,17 @@ use crate::{
     },
 };
 
-/// How far from the end the last event is looked for.
+/// Bytes at the end of a recording in which the last event is searched.
 const END: u64 = 256 * 1024;
 
-/// Between two drawings of the line.
+/// Time between two drawings of the progress line.
 const REDRAW: Duration = Duration::from_millis(250);
 
-/// Puts a terminal back as a shell expects it: the usual screen, no scroll region, cursor on, plain letters (ECMA-48,
-/// xterm's control sequences).
+/// Control sequences that reset a terminal to what a shell expects: the main screen, no scroll region, cursor on, plain
+/// letters (ECMA-48, xterm's control sequences).
 const RESET: &str = "\x1b[?1049l\x1b[r\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?2004l\x1b[0m\x1b[999;1H\r\n";
 
-/// Cells of the bar.
+/// Width of the bar in cells.
 const WIDTH: usize = 24;
 
 /// Runs `pulsegate replay`.
@@ -53,12 +53,12 @@ pub async fn run(desk: &Desk, options: &Replay) -> anyhow::Result<Report> {
             Ok(_) => {}
             Err(error) => break Err(error).with_context(context),
         }
-        // The last line may be torn while the recording is being written.
+        // The last line may be incomplete while the recording is being written.
         let Some(event) = cast::read_event(&line) else { break Ok(()) };
         tokio::select! {
             outcome = player.play(&event) => match outcome {
                 Ok(()) => {}
-                // Who read has what it wanted.
+                // The reader has read enough.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break Ok(()),
                 Err(error) => break Err(error).context("cannot write"),
             },
@@ -72,18 +72,18 @@ pub async fn run(desk: &Desk, options: &Replay) -> anyhow::Result<Report> {
     Ok(Report { text, json: json!({"file": path, "events": played, "seconds": total.as_secs_f64()}), code: 0 })
 }
 
-/// Writes the recording as it is.
+/// Writes the text of the recording unchanged.
 fn pour(file: &mut Text) -> io::Result<Report> {
     let outcome = io::copy(file, &mut io::stdout().lock());
     let bytes = match outcome {
-        // Who read has what it wanted.
+        // The reader has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => 0,
         outcome => outcome?,
     };
     Ok(Report { text: String::new(), json: json!({ "bytes": bytes }), code: 0 })
 }
 
-/// When the last event happens.
+/// Returns the time of the last event.
 fn last_moment(file: &mut Text) -> io::Result<Duration> {
     let begins = file.length()?.saturating_sub(END);
     let (mut end, length) = (Vec::new(), file.sound_from(begins)?.saturating_sub(begins));
@@ -98,30 +98,30 @@ fn moment(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }
 
-/// Who plays: its clock runs in the recording's time.
+/// The player of a recording.
 struct Player {
     speed: f64,
     idle: Option<Duration>,
     from: Duration,
     total: Duration,
     clock: fn() -> Duration,
-    /// How far the recording is, and when that was due.
+    /// The time in the recording that was played last, and the moment at which it was due.
     at: Duration,
     due: Duration,
     drawn: Duration,
     line: Line,
 }
 
-/// Where the line that says how far it is stands.
+/// The place of the progress line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Line {
     /// Below the terminal's own lines.
     Below,
     /// In the window's title: the recording needs every line.
     Title,
-    /// On standard error, over and over: the output goes elsewhere.
+    /// On standard error, redrawn: the output goes elsewhere.
     Error,
-    /// Nowhere: nobody looks.
+    /// Nowhere: no terminal shows it.
     Nowhere,
 }
 
@@ -143,7 +143,7 @@ impl Player {
         Self { speed, idle, from, total, clock: desk.clock, at: from, due: now, drawn: Duration::ZERO, line }
     }
 
-    /// Waits until an event is due and shows it. May be dropped while it waits.
+    /// Waits until an event is due and shows it. The future may be dropped while it waits.
     async fn play(&mut self, Event(seconds, code, text): &Event) -> io::Result<()> {
         let at = moment(*seconds);
         if at > self.at {
@@ -182,7 +182,7 @@ impl Player {
     }
 
     fn finish(&self) {
-        // Nobody may be there any more to see it.
+        // The terminal may be gone.
         let _ = match self.line {
             Line::Below | Line::Title => show(RESET.as_bytes()),
             Line::Error => io::stderr().write_all(b"\n"),

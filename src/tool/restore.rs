@@ -1,4 +1,5 @@
-//! Makes a data directory of a backup, after every hash and the chain were checked. Never writes over anything.
+//! `pulsegate restore`: makes a data directory from a backup, after every hash and the chain were checked. Never
+//! overwrites anything.
 
 use std::{fs, path::Path};
 
@@ -21,7 +22,7 @@ use crate::{
     },
 };
 
-/// Rows of one statement.
+/// Rows per statement.
 const PART: usize = 200;
 
 /// Runs `pulsegate restore`.
@@ -47,7 +48,8 @@ pub async fn run(desk: &Desk, options: &Restore) -> anyhow::Result<Report> {
             bail!("{}: it changed while it was read", file.name);
         }
     }
-    // It may know more than the rows, which were taken before it; what is told twice changes nothing.
+    // The database may be newer than the rows, which were copied before it; a record that is written twice changes
+    // nothing.
     SqliteStore::tell_anew(&unfinished.path().join(data_dir::DATABASE)).await?;
     recordings::put_back(&options.dir, manifest.held(), unfinished.path(), &mut progress)?;
     if !manifest.held().is_empty() {
@@ -71,15 +73,15 @@ pub async fn run(desk: &Desk, options: &Restore) -> anyhow::Result<Report> {
     Ok(Report { text: text.join("\n"), json, code: 0 })
 }
 
-/// What became of the rows of a server.
+/// The outcome for the rows of a server.
 enum Server {
     /// The backup holds none.
     Nothing,
-    /// There is none to take them.
+    /// No server is configured to take them.
     LeftOut,
-    /// So many are there again.
+    /// The number of rows restored.
     Whole(u64),
-    /// So many are; an older release left the people out.
+    /// The number of rows restored; an older release left users, tokens and targets out of the backup.
     WithoutPeople(u64),
 }
 
@@ -120,7 +122,8 @@ fn refuse_to_overwrite(into: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// All rows in one transaction: what breaks off halfway is begun again. They are durable just before the folder has its name.
+/// Imports all rows in one transaction, so that one that breaks off can be begun again. They are durable just before
+/// the folder gets its name.
 async fn import(desk: &Desk, records: &MySqlStore, dir: &Path, files: &[&Entry]) -> anyhow::Result<u64> {
     let (mut import, mut rows) = (records.import().await?, 0);
     for file in files {

@@ -1,6 +1,7 @@
-//! `pulsegate seal`: a new key, and everything sealed with it, in the records and in this gateway's recordings. May be killed at
-//! any moment: a key that opens a row stays until the last row is sealed anew, each row is changed by itself, and the next call goes
-//! on where this one ended. Also what `doctor` asks: which rows and recordings this gateway cannot open.
+//! `pulsegate seal`: makes a new key and seals everything anew with it, in the records and in this gateway's
+//! recordings. May be killed at any moment: a key that opens a row stays until the last row is sealed anew, each row is
+//! changed by itself, and the next call goes on where this one ended. Also finds for `doctor` the rows and recordings
+//! that this gateway cannot open.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -25,19 +26,19 @@ use crate::{
     store::people::{Change, PeopleStore},
 };
 
-/// Passes over the rows: one that somebody changes meanwhile is looked at again, with the seals of a gateway that has
-/// not heard of the new key.
+/// Maximum number of passes over the rows: a row that changes meanwhile is checked again, since a gateway that has not
+/// yet seen the new key may have sealed it.
 const PASSES: usize = 5;
 
-/// Older keys that are kept at most: a file with more than sixteen is not read.
+/// Maximum number of older keys: a file with more than sixteen keys is not read.
 const OLDER: usize = 15;
 
-/// Makes the change that puts another sealed text in the place of one.
+/// Makes the change that replaces a sealed text.
 type Again = Box<dyn Fn(String, UtcMicros) -> Change + Send + Sync>;
 
-/// One sealed thing that the records keep.
+/// A sealed secret of the records.
 pub struct Kept {
-    /// What it is, for people.
+    /// Its description, for people.
     pub what: String,
     place: String,
     text: String,
@@ -45,13 +46,14 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Why it does not open with these keys.
+    /// Returns why it does not open with these keys; `None` if it does.
     pub fn unopened(&self, seals: &Seals) -> Option<Unopened> {
         seals.open(&self.place, &self.text).err()
     }
 }
 
-/// Everything sealed that the records keep, table by table; a second factor that is being turned on while it still can be.
+/// Returns all sealed secrets of the records, table by table; a second factor that is being turned on only while it
+/// still can be.
 pub fn kept(directory: &Directory, now: UtcMicros) -> Vec<Kept> {
     let targets = directory.targets.values().filter_map(of_target);
     let users = directory.users.values();
@@ -104,7 +106,7 @@ fn of_target(target: &Target) -> Option<Kept> {
 
 /// Runs `pulsegate seal`.
 pub async fn run(desk: &Desk, command: SealCommand) -> anyhow::Result<Report> {
-    // A gateway that runs goes on to seal with the key it knows.
+    // A running gateway would go on sealing with the key it knows.
     let _lock = desk.lock()?;
     let store = open_under_lock(desk).await?;
     let seals = desk.seals()?;
@@ -132,7 +134,8 @@ async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyh
     let waits = waits || !outdated(&shelf(desk, &seals))?.is_empty();
     let keys: Vec<SealKey> = seals.keys().map(again).collect::<Result<_, _>>()?;
     let seals = match (is_ours, waits) {
-        // Somebody put a key before the others, or a call was killed: that key is used up first.
+        // An operator put a key before the others, or a call was killed: the new key is not in use everywhere yet, so
+        // that is finished first.
         (_, true) => seals,
         (false, false) => bail!(
             "everything is sealed with the first key of PULSEGATE_SEAL_KEY: put a new one (`openssl rand -hex 32`) on a line \
@@ -179,7 +182,7 @@ async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyh
     })
 }
 
-/// Drops the keys that open nothing any more.
+/// Removes the keys that open nothing any more.
 async fn forget(desk: &Desk, store: &dyn PeopleStore, seals: &Arc<Seals>) -> anyhow::Result<()> {
     if desk.secrets.seals.is_some() {
         bail!("the keys come from PULSEGATE_SEAL_KEY: take the older lines out there");
@@ -195,7 +198,7 @@ async fn forget(desk: &Desk, store: &dyn PeopleStore, seals: &Arc<Seals>) -> any
     data_dir::keep_seal_keys(&desk.config.node.data_dir, &Seals::new(first, Vec::new()))
 }
 
-/// Seals everything anew that is not sealed with the first key, and returns how much that was.
+/// Seals anew everything that is not sealed with the first key, and returns the number of secrets and recordings.
 async fn seal_again(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyhow::Result<usize> {
     let mut sealed = 0;
     for _ in 0..PASSES {
@@ -224,7 +227,7 @@ fn outdated(shelf: &Shelf) -> anyhow::Result<Vec<PathBuf>> {
     shelf.outdated().with_context(|| format!("cannot look through {}", shelf.folder().display()))
 }
 
-/// Seals the keys of this gateway's recordings anew that are not sealed with the first key, and returns how many those were.
+/// Seals anew the keys of this gateway's recordings that are not sealed with the first key, and returns their number.
 fn seal_recordings(shelf: &Shelf) -> anyhow::Result<usize> {
     let old = outdated(shelf)?;
     for path in &old {
@@ -233,7 +236,8 @@ fn seal_recordings(shelf: &Shelf) -> anyhow::Result<usize> {
     Ok(old.len())
 }
 
-/// The recordings that this gateway cannot open: the first of them with the reason, and how many more there are.
+/// Describes the recordings that this gateway cannot open: the first of them with the reason, and the number of others;
+/// `None` if there is none.
 pub fn locked(shelf: &Shelf) -> anyhow::Result<Option<String>> {
     let locked = shelf.locked().with_context(|| format!("cannot look through {}", shelf.folder().display()))?;
     let more = match locked.len() {
@@ -243,7 +247,7 @@ pub fn locked(shelf: &Shelf) -> anyhow::Result<Option<String>> {
     Ok(locked.first().map(|(path, why)| format!("{}{more}: {why}", path.display())))
 }
 
-/// What this gateway cannot open, each with the reason.
+/// Returns the secrets that this gateway cannot open, each with the reason.
 pub fn closed(directory: &Directory, seals: &Seals, now: UtcMicros) -> Vec<String> {
     let told = |kept: Kept| kept.unopened(seals).map(|unopened| format!("{}: {unopened}", kept.what));
     kept(directory, now).into_iter().filter_map(told).collect()

@@ -1,5 +1,5 @@
-//! The stores that are configured, as a tool opens them: to look, or with the data directory's lock to mend. Knows
-//! what each is called, not what it holds.
+//! Opens the configured stores for a tool: to read, or with the data directory's lock to mend. Knows the kinds of
+//! store, not their content.
 
 use std::{path::Path, sync::Arc};
 
@@ -18,7 +18,7 @@ pub fn records(desk: &Desk) -> Option<MySqlStore> {
     }
 }
 
-/// The live view, `None` where it is a gateway's own memory.
+/// Opens the live view; `None` if it is a gateway's own memory.
 ///
 /// # Errors
 /// [`StoreError`] when its address cannot be used; nobody is dialled.
@@ -32,10 +32,10 @@ pub fn live(desk: &Desk, node: NodeId, epoch: Epoch) -> Result<Option<Arc<dyn Li
     }
 }
 
-/// The journal, to write to it: the data directory must be locked.
+/// Opens the journal to write to it: the caller must hold the data directory's lock.
 ///
 /// # Errors
-/// [`StoreError`] when the file cannot be opened.
+/// [`StoreError`] if the file cannot be opened.
 pub async fn journal(desk: &Desk, path: &Path) -> Result<SqliteStore, StoreError> {
     let journal = SqliteStore::open(path).await?;
     match desk.config.store.records {

@@ -1,5 +1,5 @@
-//! `pulsegate target`: the targets of the records, kept where the gateways keep users. A gateway that runs sees every change
-//! within a second. Seals what it is given; shows none of it. Knows no gateway.
+//! `pulsegate target`: maintains the targets of the records, in the store of the users. A running gateway sees every
+//! change within a second. Seals the secrets it is given and shows none. Knows no gateway.
 
 use std::{
     fmt::Write as _,
@@ -29,10 +29,10 @@ use crate::{
     store::people::{Change, PeopleStore},
 };
 
-/// The longest file that is read as a private key, in bytes; `ssh` says how long one may be.
+/// The longest file that is read as a private key, in bytes; `ssh` decides how long a key may be.
 const KEY_FILE: u64 = 64 * 1_024;
 
-/// Does what is asked about targets.
+/// Runs `pulsegate target`.
 pub async fn run(desk: &Desk, command: TargetCommand) -> anyhow::Result<Report> {
     if !matches!(command, TargetCommand::Add(_) | TargetCommand::Import(_)) {
         desk.need_people()?;
@@ -130,7 +130,7 @@ async fn set(
     Ok(done(told, view(&target)))
 }
 
-/// Reads and seals what is asked for; `None` if nothing is.
+/// Reads and seals the credential that the options name; `None` if they name none.
 fn sealed(desk: &Desk, outline: &Outline, options: &AuthOptions) -> anyhow::Result<Option<Auth>> {
     let (kind, secret) = match options {
         AuthOptions { prompt: true, .. } => return Ok(Some(Auth::PROMPT)),
@@ -169,7 +169,7 @@ pub(super) fn is_configured(desk: &Desk, name: &str) -> bool {
     desk.config.targets.iter().any(|target| target.name == name)
 }
 
-/// The ways to the targets of the records, with the configuration as it is read here.
+/// Returns the ways to the targets of the records, with the configuration as this tool reads it.
 pub(super) fn ways<'a>(desk: &'a Desk, directory: &'a Directory) -> Ways<'a, impl Fn(&str) -> Option<Vec<&'a str>>> {
     Ways::new(&directory.targets, |name| desk.config.jumps_of(name))
 }

@@ -1,5 +1,5 @@
-//! `pulsegate target import`: the targets that a file tells of, shown before anything is written. Reads no other file that it
-//! names, and no secret.
+//! `pulsegate target import`: imports the targets that a file describes, and shows them before anything is written.
+//! Reads no other file that it names, and no secret.
 
 use std::{fs::File, io::Read as _, path::Path};
 
@@ -19,7 +19,7 @@ use crate::{
     store::people::{Change, PeopleStore},
 };
 
-/// The longest line of the table that is shown, in characters.
+/// Maximum length of a line of the table, in characters.
 const SHOWN: usize = 200;
 
 /// Runs `pulsegate target import`.
@@ -45,7 +45,7 @@ pub async fn run(
     Ok(report(&plan, refused, dry_run, &late))
 }
 
-/// A target of the configuration.
+/// Returns a target of the configuration.
 fn known<'a>(desk: &'a Desk, name: &str) -> Option<Known<'a>> {
     let target = desk.config.targets.iter().find(|target| target.name == name)?;
     let via = target.via.iter().map(String::as_str).collect();
@@ -63,7 +63,7 @@ fn text(path: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Does what the plan says, each target by itself, and returns the names of those that somebody changed meanwhile.
+/// Carries out the plan, each target by itself, and returns the names of those that were changed meanwhile.
 async fn written(
     desk: &Desk,
     store: &dyn PeopleStore,
@@ -149,6 +149,6 @@ fn report(plan: &Plan, refused: bool, dry_run: bool, late: &[String]) -> Report 
 
 fn row(text: &mut String, word: &str, line: usize, says: &str) {
     let place = if line == 0 { String::new() } else { format!("line {line}") };
-    // What a file says may not move the cursor of who reads it.
+    // Text of a file must not move the reader's cursor.
     text.push_str(&format!("{word:<7} {place:<10} {}\n", made_visible(says, SHOWN)));
 }

@@ -1,4 +1,4 @@
-//! A folder that has its name only once it is whole. Knows nothing of what is put into it.
+//! A folder that gets its name only once it is complete. Does not know its content.
 
 use std::{
     fs::{self, File},
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context;
 
-/// A folder under another name until it is whole; removed if it never becomes so.
+/// A folder with a temporary name until it is complete; removed when dropped before.
 pub struct Unfinished {
     path: PathBuf,
     becomes: PathBuf,
@@ -16,10 +16,10 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
-    /// Begins a private folder beside `becomes`, so that it can take that name in one step.
+    /// Creates a private folder beside `becomes`, so that it can take that name in one step.
     ///
     /// # Errors
-    /// What hinders it.
+    /// The error that prevents it.
     pub fn begin(becomes: &Path) -> anyhow::Result<Self> {
         let name = becomes.file_name().with_context(|| format!("{} names no folder", becomes.display()))?;
         let path = becomes.with_file_name(format!(".{}.unfinished-{}", name.to_string_lossy(), std::process::id()));
@@ -30,15 +30,15 @@ impl Unfinished {
         Ok(Self { path, becomes: becomes.to_owned(), whole: false })
     }
 
-    /// Where its files go.
+    /// Returns its current path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Gives it its name, for good.
+    /// Gives it its final name, durably.
     ///
     /// # Errors
-    /// What hinders it.
+    /// The error that prevents it.
     pub fn finish(mut self) -> anyhow::Result<()> {
         File::open(&self.path)?.sync_all()?;
         fs::rename(&self.path, &self.becomes).with_context(|| format!("cannot make {}", self.becomes.display()))?;

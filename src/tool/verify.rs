@@ -1,4 +1,5 @@
-//! Says whether a recording is as it was written, by itself and by what the event log tells of it. Changes nothing.
+//! `pulsegate verify`: verifies that a recording is as it was written, by itself and against the event log. Changes
+//! nothing.
 
 use std::{io::ErrorKind, path::Path};
 
@@ -16,11 +17,11 @@ use crate::{
     store::{RecordStore, sqlite::SqliteStore},
 };
 
-/// What the event log tells of a recording.
+/// The event log's statement on a recording.
 enum Log {
-    /// There is no log at hand, or the session is not in it.
+    /// There is no log here, or the session is not in it.
     Silent,
-    /// It tells this seal.
+    /// The log holds this seal.
     Tells(Seal),
     /// The session is in it, without a seal.
     Unsealed,
@@ -31,7 +32,7 @@ pub async fn run(desk: &Desk, options: &Verify) -> anyhow::Result<Report> {
     let path = &options.file;
     let read = desk.shelf()?.read(path).and_then(verify_file);
     let mut verdict = match read {
-        // What is damaged is no recording any more, or none that can be read to its end.
+        // The damage leaves no recording, or none that can be read to its end.
         Err(error) if error.kind() == ErrorKind::InvalidData => {
             Verdict { bad: Some(Bad { from: 0, until: 0, what: error.to_string() }), ..Verdict::default() }
         }
@@ -54,7 +55,8 @@ pub async fn run(desk: &Desk, options: &Verify) -> anyhow::Result<Report> {
     Ok(report(path, &verdict, &log))
 }
 
-/// A recording in the place of another, by the session that the file is named after and the one that its header tells.
+/// Returns the damage if a recording is in the place of another: the file is named after one session and its header
+/// names another.
 fn misplaced(named: Option<SessionId>, told: Option<SessionId>) -> Option<Bad> {
     let named = named?;
     let holds = told.map_or_else(|| "no session".to_owned(), |told| told.to_string());

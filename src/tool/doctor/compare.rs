@@ -9,49 +9,50 @@ use crate::{
     tool::progress::Progress,
 };
 
-/// Rows of one page.
+/// Rows per page.
 const PAGE: u32 = 500;
 
-/// The stores as they are looked at.
+/// The stores to compare.
 pub struct View<'a> {
-    /// The name under which sessions are this node's.
+    /// The id of this node, whose sessions are compared.
     pub node: &'a NodeId,
     /// This node's own file.
     pub journal: &'a SqliteStore,
-    /// The records, where they are another store.
+    /// The records, if they are another store.
     pub records: Option<&'a dyn RecordStore>,
-    /// The live view, where it outlives a gateway.
+    /// The live view, if it outlives a gateway.
     pub live: Option<&'a dyn LiveStore>,
-    /// Whether a gateway serves now.
+    /// Whether the gateway is running.
     pub running: bool,
-    /// What ended before this is removed from each store in its own time, if anything is.
+    /// The limit of retention, if there is one: each store removes sessions that ended before it, in its own time.
     pub retired: Option<UtcMicros>,
 }
 
 impl View<'_> {
-    /// Whether a record is so old that a store without it has removed it.
+    /// Whether a record is so old that another store may have removed it already.
     fn is_leaving(&self, record: &Record) -> bool {
         let end = record.end_time.filter(|_| record.is_closed());
         end.is_some_and(|end| self.retired.is_some_and(|before| end < before))
     }
 }
 
-/// What the walk found.
+/// The result of a comparison.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Comparison {
-    /// Sessions looked at.
+    /// The number of sessions compared.
     pub sessions: u64,
-    /// Those over which the stores differ.
+    /// The sessions on which the stores differ, by kind of difference.
     pub differences: BTreeMap<Difference, Vec<SessionId>>,
 }
 
 impl Comparison {
-    /// Those of one kind.
+    /// Returns the sessions with one kind of difference.
     pub fn of(&self, kind: Difference) -> &[SessionId] {
         self.differences.get(&kind).map_or(&[], Vec::as_slice)
     }
 
-    /// Leaves what both comparisons saw: what was under way in one of them is over in the other.
+    /// Keeps the differences that both comparisons found: a write that was under way during one of them is done in the
+    /// other.
     pub fn lasting(mut self, other: &Self) -> Self {
         for (kind, sessions) in &mut self.differences {
             let again: HashSet<&SessionId> = other.of(*kind).iter().collect();
@@ -62,11 +63,11 @@ impl Comparison {
     }
 }
 
-/// Compares the stores over every session of this node: journal and records in one order, side by side, page by page. Where the journal
-/// is all the records there are, whatever stands in it is this node's, under whichever name it was served.
+/// Compares the stores on every session of this node: journal and records in one order, side by side, page by page. If
+/// there are no records but the journal, all of its sessions are this node's, under whichever name it served them.
 ///
 /// # Errors
-/// [`StoreError`] of the store that could not be read.
+/// The [`StoreError`] of a store that cannot be read.
 pub async fn compare(view: &View<'_>, mut progress: Progress) -> Result<Comparison, StoreError> {
     let mut found = Comparison::default();
     let mut live = live_words(view).await?;
@@ -77,7 +78,7 @@ pub async fn compare(view: &View<'_>, mut progress: Progress) -> Result<Comparis
     let mut other = next(&mut records).await?;
     loop {
         let place = |record: &Record| (record.start_time, record.id);
-        // Whoever stands further back is taken first; both, if they stand at the same session.
+        // The earlier session of the two is taken first; both, if they are the same.
         let (take_own, take_other) = match (&own, &other) {
             (None, None) => break,
             (Some(own), Some(other)) => (place(own) <= place(other), place(other) <= place(own)),
@@ -128,7 +129,7 @@ fn said(record: Option<&Record>) -> Said {
     record.map_or(Said::Nothing, |record| Said::Version { rank: record.rank(), closed: record.is_closed() })
 }
 
-/// What the live view shows of this node; `None` where it is not asked.
+/// Returns the live view's sessions of this node; `None` if it is not to be compared.
 async fn live_words(view: &View<'_>) -> Result<Option<HashMap<SessionId, Said>>, StoreError> {
     let Some(live) = view.live else { return Ok(None) };
     let shown = live.open().await?.into_iter().filter(|record| record.node == *view.node);
@@ -156,7 +157,8 @@ async fn next(walk: &mut Option<Walk<'_>>) -> Result<Option<Record>, StoreError>
     }
 }
 
-/// One store's sessions, of one node or all, by start: what is fixed at birth, so that two stores have them in one order.
+/// Iterates over one store's sessions, of one node or all, by start: that never changes, so that two stores return them
+/// in one order.
 struct Walk<'a> {
     store: &'a dyn RecordStore,
     node: Option<&'a NodeId>,

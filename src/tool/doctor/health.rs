@@ -1,4 +1,4 @@
-//! Looks at each thing a gateway keeps by itself: the folder, the disk, the schema, the chain of events. Compares
+//! Checks each thing a gateway keeps by itself: the folder, the disk, the schema, the chain of events. Compares
 //! nothing.
 
 use std::{fmt, fs, io::ErrorKind, os::unix::fs::PermissionsExt, path::Path};
@@ -14,40 +14,40 @@ use crate::{
     store::{Journal, StoreError, Verdict, schema::Step, sqlite::SqliteStore},
 };
 
-/// Below this a full disk is near: a busy gateway writes as much in about an hour.
+/// Free bytes below which the disk is nearly full: a busy gateway writes as much in about an hour.
 const LITTLE_DISK: u64 = 512 << 20;
 
-/// How one thing is.
+/// The state of one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// As it should be.
+    /// In order.
     Sound,
-    /// To be known, but no fault.
+    /// Worth knowing, but no fault.
     Note,
-    /// To be mended.
+    /// A fault to be mended.
     Ill,
 }
 
-/// What was found about one thing.
+/// A finding about one thing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// What was looked at.
+    /// The name of the check.
     pub check: &'static str,
-    /// How it is.
+    /// The state found.
     pub state: State,
-    /// What was found, in a sentence.
+    /// The finding, in a sentence.
     pub says: String,
-    /// What to do.
+    /// The action to take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
-    /// How stores differ.
+    /// The difference between stores.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kind: Option<Difference>,
-    /// Over how many sessions.
+    /// The number of sessions it concerns.
     #[serde(skip_serializing_if = "is_zero")]
     pub count: usize,
-    /// Some of them.
+    /// The ids of some of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sessions: Vec<SessionId>,
 }
@@ -57,12 +57,12 @@ fn is_zero(count: &usize) -> bool {
 }
 
 impl Finding {
-    /// All is well.
+    /// Returns a finding without a fault.
     pub fn sound(check: &'static str, says: String) -> Self {
         Self { check, state: State::Sound, says, advice: None, kind: None, count: 0, sessions: Vec::new() }
     }
 
-    /// Something is wrong.
+    /// Returns a finding of a fault.
     pub fn ill(check: &'static str, says: String, advice: &str) -> Self {
         Self { state: State::Ill, advice: Some(advice.to_owned()), ..Self::sound(check, says) }
     }
@@ -87,10 +87,10 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks at the data directory: who may read it, the node's name, the room on its disk. Mends modes if `mend`.
+/// Checks the data directory: its permissions, the node's name, the room on its disk. Mends permissions if `mend`.
 ///
 /// # Errors
-/// What keeps it from looking.
+/// If the data directory cannot be checked.
 pub fn folder(config: &Config, mend: bool) -> anyhow::Result<Vec<Finding>> {
     let data_dir = &config.node.data_dir;
     let mut findings = Vec::new();
@@ -134,7 +134,7 @@ pub fn folder(config: &Config, mend: bool) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Looks whether the schema of the file at `path` is of this release.
+/// Checks whether the schema of the file at `path` is of this release.
 pub async fn file_schema(path: &Path) -> Finding {
     if !path.exists() {
         let says = format!("there is no {}", name(path));
@@ -144,7 +144,7 @@ pub async fn file_schema(path: &Path) -> Finding {
     schema("schema", looked.await)
 }
 
-/// Says whether a schema is of this release.
+/// Returns the finding whether a schema is of this release.
 pub fn schema(check: &'static str, schema: Result<Vec<(Step, bool)>, StoreError>) -> Finding {
     match schema {
         Ok(steps) if steps.iter().all(|(_, taken)| *taken) => {
@@ -164,7 +164,7 @@ pub fn schema(check: &'static str, schema: Result<Vec<(Step, bool)>, StoreError>
     }
 }
 
-/// Looks at the file itself, its chain of events and its outbox.
+/// Checks the journal's file, its chain of events and its outbox.
 pub async fn journal(journal: &SqliteStore, config: &Config) -> Vec<Finding> {
     const RESTORE: &str = "stop the gateway, keep a copy of the folder, and restore the newest backup";
     let failed = |check, error: StoreError| Finding::ill(check, error.to_string(), RESTORE);

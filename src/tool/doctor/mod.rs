@@ -1,5 +1,6 @@
-//! Looks at everything a gateway keeps, explains each difference and mends what can be mended. Knows what the stores
-//! promise, not how they keep it, and no actor: what a running gateway's say its own sweep compares.
+//! `pulsegate doctor`: checks everything a gateway keeps, explains each difference and mends what can be mended. Knows
+//! what the stores promise, not how they keep it, and no actor: those of a running gateway are compared by its own
+//! sweep.
 
 use std::{
     fs::File,
@@ -22,29 +23,29 @@ use crate::{
     store::{LiveStore, RecordStore, mysql::MySqlStore, sqlite::SqliteStore},
 };
 
-/// The stores, side by side.
+/// Compares the stores side by side.
 mod compare;
-/// The data directory, the schema, the chain.
+/// Checks the data directory, the schema, the chain.
 mod health;
-/// What a difference is and means.
+/// The kinds of difference and their meaning.
 mod plan;
-/// What mends it.
+/// Mends differences.
 mod repair;
-/// What cannot be opened.
+/// Finds sealed secrets that cannot be opened.
 mod sealed;
-/// What cannot be reached.
+/// Finds targets that cannot be reached.
 mod ways;
 
 /// Sessions named per difference; the rest is counted.
 const NAMED: usize = 20;
 
-/// A running gateway renews its lease every second, and is not late by more than this.
+/// Time within which a running gateway renews its lease: it does so every second, and is not later than this.
 const RENEWALS: Duration = Duration::from_millis(3_500);
 
-/// Between two looks at a running gateway: what is on its way between two stores arrives meanwhile.
+/// Time between two comparisons of a running gateway: writes on their way between two stores arrive meanwhile.
 const SETTLES: Duration = Duration::from_secs(2);
 
-/// Everything the doctor opened.
+/// The stores that the doctor opened, and what it knows of the gateway.
 struct Patient {
     node: NodeId,
     path: PathBuf,
@@ -203,7 +204,7 @@ fn plural(number: u64, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// The last part of a path.
+/// Returns the last component of a path.
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

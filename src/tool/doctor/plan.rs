@@ -1,56 +1,56 @@
-//! What the stores' words on one session amount to, as a pure plan; and each difference in a sentence, with what to
-//! do. Knows no store.
+//! Judges from the states of one session in all stores how they differ, as a pure function; and describes each
+//! difference in a sentence, with the action to take. Knows no store.
 
 use serde::Serialize;
 
 pub use crate::core::reconcile::Said;
 
-/// What is known of one session of this node.
+/// The state of one session of this node in all stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sight {
-    /// This node's own file.
+    /// The state in this node's own file.
     pub journal: Said,
-    /// The records, where they are another store.
+    /// The state in the records, if they are another store.
     pub records: Said,
-    /// The live view, where it outlives a gateway.
+    /// The state in the live view, if it outlives a gateway.
     pub live: Said,
     /// Whether the outbox holds it.
     pub waiting: bool,
     /// Whether journal and records have the same contents, if they have the same rank.
     pub same: bool,
-    /// Whether a gateway serves now.
+    /// Whether the gateway is running.
     pub running: bool,
 }
 
-/// One way in which the stores differ, or in which they agree on something that cannot be.
+/// A difference between the stores, or a state on which they agree although it cannot be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Difference {
-    /// Open, though no gateway runs.
+    /// Open, although no gateway runs.
     LeftOpen,
-    /// The journal has it, the records do not, and no outbox will tell them.
+    /// In the journal, missing in the records, and not in the outbox.
     RecordsLack,
-    /// The records have an older version, and no outbox will tell them.
+    /// Older in the records, and not in the outbox.
     RecordsBehind,
-    /// It waits in the outbox.
+    /// Waits in the outbox.
     Waiting,
-    /// Open in the records, unknown to the journal.
+    /// Open in the records, missing in the journal.
     JournalLacks,
-    /// The journal has an older version than the records.
+    /// Older in the journal than in the records.
     JournalBehind,
-    /// Journal and records have one rank and two contents.
+    /// Of the same rank in journal and records, with different contents.
     Contradiction,
-    /// Closed, though the live view shows it as open.
+    /// Closed, although the live view shows it as open.
     Ghost,
-    /// In the live view and nowhere else.
+    /// In the live view only.
     Unknown,
-    /// Open, though the live view does not show it.
+    /// Open, although the live view does not show it.
     LiveLacks,
-    /// The live view has an older version.
+    /// Older in the live view.
     LiveBehind,
 }
 
-/// Returns how the stores differ over one session.
+/// Returns how the stores differ on one session.
 pub fn judge(sight: &Sight) -> Vec<Difference> {
     use Difference::*;
     let version = |said| match said {
@@ -67,7 +67,8 @@ pub fn judge(sight: &Sight) -> Vec<Difference> {
         (Some((own, _)), Some((other, _)), _) if own < other => Some(JournalBehind),
         (Some(_), Some(_), _) => Some(if sight.waiting { Waiting } else { RecordsBehind }),
         (Some(_), None, Said::Nothing) => Some(if sight.waiting { Waiting } else { RecordsLack }),
-        // A journal that was lost and begun anew knows nothing of what closed before: that is history, and whole.
+        // A journal that was lost and begun anew does not know the sessions that closed before: they are history, and
+        // complete.
         (None, Some((_, false)), _) => Some(JournalLacks),
         _ => None,
     });
@@ -84,7 +85,7 @@ pub fn judge(sight: &Sight) -> Vec<Difference> {
 }
 
 impl Difference {
-    /// What it means and what to do about it.
+    /// Returns its meaning and the action to take.
     pub const fn sentences(self) -> (&'static str, &'static str) {
         match self {
             Self::LeftOpen => (
@@ -134,7 +135,7 @@ impl Difference {
         }
     }
 
-    /// Whether it passes by itself while a gateway runs.
+    /// Whether it disappears by itself while a gateway runs.
     pub const fn passes_while_running(self) -> bool {
         matches!(self, Self::Waiting)
     }

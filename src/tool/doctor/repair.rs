@@ -1,5 +1,5 @@
-//! Mends what the comparison found, from the store that is right. The only tool that writes to a store: it holds the
-//! data directory's lock, so that no registry writes meanwhile.
+//! Mends the differences that the comparison found, from the store that is right. The only part of the doctor that
+//! writes to a store: it holds the data directory's lock, so that no registry writes meanwhile.
 
 use super::{
     compare::{Comparison, View},
@@ -12,13 +12,14 @@ use crate::{
     tool::progress::Progress,
 };
 
-/// How the end of an orphan came to be known.
+/// Detail of the end of an orphan.
 const FOUND: &str = "The gateway ended without closing it; found by the doctor.";
 
-/// Mends in batches of at most `batch` sessions; returns how many it wrote.
+/// Mends in batches of at most `batch` sessions; returns the number of sessions written.
 ///
 /// # Errors
-/// [`StoreError`] of the store that took no write; what was mended stays mended, and the rest can be mended again.
+/// The [`StoreError`] of a store that refused a write; mended sessions stay mended, and the rest can be mended by
+/// another call.
 pub async fn repair(
     view: &View<'_>,
     found: &Comparison,
@@ -28,13 +29,13 @@ pub async fn repair(
     mut progress: Progress,
 ) -> Result<u64, StoreError> {
     let mut written = 0;
-    // First the journal becomes right, then it is copied to the others.
+    // The journal is mended first, then copied to the others.
     if let Some(records) = view.records {
         for part in
             [Difference::JournalBehind, Difference::JournalLacks].map(|kind| found.of(kind)).concat().chunks(batch)
         {
             let mut writes = writes(records, part).await?;
-            // Nobody serves what is open, and a journal that has begun a later epoch takes no more of it than its end.
+            // No gateway serves the open ones, and a journal that has begun a later epoch accepts only their end.
             for Write { record, transitions } in writes.iter_mut().filter(|write| !write.record.is_closed()) {
                 let end = lost(shelf, record.clone(), now);
                 *record = end.record;
@@ -67,13 +68,14 @@ pub async fn repair(
     Ok(written)
 }
 
-/// Closes an orphan.
+/// Returns the write that closes an orphan.
 fn lost(shelf: &Shelf, orphan: Record, now: UtcMicros) -> Write {
     let detail = found_with_recording(shelf, &orphan);
     Write::close_as_node_lost(orphan, Authority::Observed, now, detail)
 }
 
-/// How the end of an orphan came to be known, and the seal of its recording, which nobody writes any more.
+/// Seals the recording of an orphan, which no gateway writes any more, and returns the detail of its end with that
+/// seal.
 fn found_with_recording(shelf: &Shelf, orphan: &Record) -> String {
     match shelf.finish(orphan) {
         Ok(Some(seal)) => format!("{FOUND} {seal}"),
@@ -85,7 +87,7 @@ fn found_with_recording(shelf: &Shelf, orphan: &Record) -> String {
     }
 }
 
-/// Tells the records what the outbox holds.
+/// Writes the content of the outbox to the records.
 async fn drain(
     view: &View<'_>,
     records: &dyn RecordStore,
@@ -106,7 +108,7 @@ async fn drain(
     }
 }
 
-/// Takes out of the live view whatever of this node is closed.
+/// Removes the closed sessions of this node from the live view.
 async fn clear_live_view(view: &View<'_>, batch: usize) -> Result<(), StoreError> {
     let Some(live) = view.live else { return Ok(()) };
     let shown = live.open().await?.into_iter().filter(|record| record.node == *view.node);

@@ -1,4 +1,5 @@
-//! Whether this gateway's seal keys open what the records keep sealed, and its recordings. Opens it, and shows none of it.
+//! Checks that this gateway's seal keys open the sealed secrets of the records, and its recordings. Opens them, and
+//! shows none.
 
 use super::{health::Finding, plural};
 use crate::{
@@ -6,15 +7,15 @@ use crate::{
     tool::{Desk, seal},
 };
 
-/// What is told to whoever has to mend it.
+/// Advice for sealed secrets that do not open.
 const ADVICE: &str = "put the seal keys of the gateway that sealed it here (seal.key in node.data_dir, or PULSEGATE_SEAL_KEY), or give \
     these credentials anew";
 
-/// The same of recordings, which nobody can give anew.
+/// Advice for recordings that do not open, which cannot be replaced.
 const RECORDINGS: &str = "put the seal keys of the gateway that recorded them here (seal.key in node.data_dir, or PULSEGATE_SEAL_KEY); if nobody \
     has them any more, or the file is damaged, move it out of the recordings: it hinders the next `pulsegate seal rotate`";
 
-/// Looks at each sealed row and each encrypted recording.
+/// Checks each sealed row and each encrypted recording.
 pub async fn examine(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
     let mut findings = credentials(desk, journal, records).await;
     let locked = desk.shelf().and_then(|shelf| seal::locked(&shelf));
@@ -26,7 +27,7 @@ pub async fn examine(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlS
     findings
 }
 
-/// Looks at each sealed row; nothing where the records cannot be read, which other findings tell.
+/// Checks each sealed row; returns nothing if the records cannot be read, which other findings report.
 async fn credentials(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
     let read = match records {
         Some(records) => records.read().await,
@@ -38,7 +39,7 @@ async fn credentials(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlS
     if kept.is_empty() {
         return Vec::new();
     }
-    // One made here and now would open none of it.
+    // A key made now would open none of them.
     let seals = if desk.has_seals() { desk.seals() } else { Err(anyhow::anyhow!("there is no seal key")) };
     let seals = match seals {
         Ok(seals) => seals,

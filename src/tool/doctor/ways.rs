@@ -1,4 +1,5 @@
-//! Whether the jump hosts of the records' targets lead there still: the configuration may have lost one since. Dials none.
+//! Checks that the jump hosts of the records' targets still exist: one may have been removed from the configuration.
+//! Dials none.
 
 use super::{health::Finding, plural};
 use crate::{
@@ -6,10 +7,10 @@ use crate::{
     tool::{Desk, targets},
 };
 
-/// What is told to whoever has to mend it.
+/// Advice for a target whose jump host is missing.
 const ADVICE: &str = "give it another way with `pulsegate target set NAME --via TARGET`, or none with --no-via";
 
-/// Looks at each target behind a jump host; nothing where the records cannot be read, which other findings tell.
+/// Checks each target behind a jump host; returns nothing if the records cannot be read, which other findings report.
 pub async fn examine(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
     let read = match records {
         Some(records) => records.read().await,
