@@ -1,5 +1,5 @@
-//! From a host as typed to a TCP connection: spelling, resolution, the rules for targets typed by hand. A name is
-//! resolved once and exactly the addresses that were checked are dialled. Knows no SSH.
+//! Turns a typed host into a TCP connection: spelling, resolution, the rules for targets typed by hand. A name is
+//! resolved once, and only the addresses that were checked are dialled. Knows no SSH.
 
 use std::{
     io,
@@ -16,18 +16,19 @@ use tokio::{
 
 use super::{AddressRule, ConnectError, person::clean_line};
 
-/// Where a cloud tells a machine its secrets (link-local; Amazon's over IPv6; Alibaba's). Whoever names one of these
-/// networks means it; nobody gets there by a name, or by a network that happens to hold it.
+/// Networks of cloud metadata services, which hand out a machine's secrets (link-local; Amazon's over IPv6; Alibaba's).
+/// They are reached only if a rule allows one of these networks, or a part of it, or a target of the catalogue is such
+/// an address; never by a name in the catalogue, or by a larger network that contains it.
 const METADATA: &[&str] = &["169.254.0.0/16", "fe80::/10", "fd00:ec2::254/128", "100.100.100.200/32"];
 
-/// This host, and what is no host at all: reached only where a network within one of these is allowed, so that
-/// `0.0.0.0/0` stands for everybody else.
+/// Networks of this host, and of addresses that are no host at all. They are reached only if a rule allows a network
+/// within one of these, so that `0.0.0.0/0` means all other hosts.
 const HERE: &[&str] = &["0.0.0.0/8", "127.0.0.0/8", "::/127", "224.0.0.0/4", "255.255.255.255/32", "ff00::/8"];
 
 impl AddressRule {
-    /// Whether `ip` may be dialled. An IPv4 address dressed as IPv6 counts as what it is, and one that is carried inside of
-    /// an IPv6 address (NAT64, 6to4) counts as well as what carries it. The unspecified address never passes, since it
-    /// means this host under another name; loopback, multicast and metadata pass only by a network of their own.
+    /// Whether `ip` may be dialled. An IPv4-mapped IPv6 address counts as the IPv4 address; of an IPv6 address that
+    /// embeds an IPv4 address (NAT64, 6to4) both must pass. The unspecified address never passes, since it means this
+    /// host under another name; loopback, multicast and metadata pass only by a network of their own.
     pub fn permits(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
         let carried = carried(ip).map(IpAddr::V4);
@@ -47,15 +48,15 @@ fn special(networks: &[&str], ip: IpAddr) -> Option<IpNet> {
     networks.iter().filter_map(|network| network.parse::<IpNet>().ok()).find(|network| network.contains(&ip))
 }
 
-/// Whether `ip` is where a cloud keeps its secrets, under any dress.
+/// Whether `ip` is the address of a cloud metadata service, in any notation.
 fn is_metadata(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     [Some(ip), carried(ip).map(IpAddr::V4)].into_iter().flatten().any(|ip| special(METADATA, ip).is_some())
 }
 
-/// The IPv4 address that an IPv6 address carries, where a router on the way would unpack it: NAT64 (RFC 6052 §2.2, both the
-/// well-known prefix and the one for local use, RFC 8215), 6to4 (RFC 3056 §2), and the old compatible form (RFC 4291
-/// §2.5.5.1).
+/// Returns the IPv4 address that an IPv6 address embeds, if a router on the way would unpack it: NAT64 (RFC 6052 §2.2,
+/// both the well-known prefix and the one for local use, RFC 8215), 6to4 (RFC 3056 §2), and the old compatible form
+/// (RFC 4291 §2.5.5.1).
 fn carried(ip: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(v6) = ip else { return None };
     let bits = v6.to_bits();
@@ -68,8 +69,9 @@ fn carried(ip: IpAddr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Whether `host` is an address or a plain DNS name in its one usual spelling. Refuses what resolvers read as an address
-/// in disguise (`2130706433`, `0x7f.1`, `127.1`), what a program could take for an option, and any non-ASCII look-alike.
+/// Whether `host` is an address or a plain DNS name in its one usual spelling. Refuses other notations that resolvers
+/// read as an address (`2130706433`, `0x7f.1`, `127.1`), names that a program could take for an option, and any
+/// non-ASCII look-alike.
 pub fn is_plain_host(host: &str) -> bool {
     if host.parse::<IpAddr>().is_ok() {
         return true;
@@ -111,8 +113,8 @@ pub(super) async fn resolve(
     })
 }
 
-/// Holds a host that a jump host is to dial to the rule: an address is checked, and so is the name that is loopback
-/// everywhere (RFC 6761 §6.3). Where another name leads only the jump host knows, so the rule must let names pass.
+/// Checks a host that a jump host is to dial against the rule: an address, and the name that is loopback everywhere
+/// (RFC 6761 §6.3). Only the jump host knows the address of any other name, so the rule must allow names.
 pub(super) fn check_behind_hop(host: &str, port: u16, allowed: Option<&AddressRule>) -> Result<(), ConnectError> {
     let Some(rule) = allowed else { return Ok(()) };
     if !is_plain_host(host) {
@@ -128,8 +130,9 @@ pub(super) fn check_behind_hop(host: &str, port: u16, allowed: Option<&AddressRu
     }
 }
 
-/// Keeps of what a host resolved to what may be dialled, in its order, each once; or the first that may not, where that is all
-/// there is. A name of the catalogue may lead anywhere but to a cloud's metadata: who answers for the name decides where.
+/// Keeps the resolved addresses that may be dialled, in their order, each once; if there is none, the first forbidden
+/// one is the error. A name of the catalogue may lead anywhere but to cloud metadata, since the owner of the DNS name
+/// decides where it leads.
 fn sift(
     found: impl Iterator<Item = SocketAddr>,
     by_name: bool,
@@ -151,15 +154,15 @@ fn sift(
     if permitted.is_empty() { Err(denied) } else { Ok(permitted) }
 }
 
-/// Connects to the first address that answers; each gets its share of `limit`, so that one that swallows packets does
-/// not use up the time of the next. The error is that of the last address.
+/// Connects to the first address that answers; each gets its share of `limit`, so that one that drops packets does not
+/// use up the time of the next. The error is that of the last address.
 pub(super) async fn connect(addrs: &[SocketAddr], limit: Duration) -> Result<(TcpStream, SocketAddr), ConnectError> {
     let share = limit / u32::try_from(addrs.len()).unwrap_or(u32::MAX).max(1);
     let mut last = None;
     for addr in addrs.iter().copied() {
         match timeout(share, TcpStream::connect(addr)).await {
             Ok(Ok(stream)) => {
-                // Without it a key waits for the answer to the one before (Nagle).
+                // Without it a keystroke waits for the acknowledgement of the one before (Nagle).
                 stream.set_nodelay(true).map_err(|error| unreachable(addr, &error))?;
                 return Ok((stream, addr));
             }

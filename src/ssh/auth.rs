@@ -1,5 +1,5 @@
-//! Proving to a target who we are: credentials in their order, against the methods the target goes on with (RFC 4252,
-//! RFC 4256). Asks the person where a secret is missing; knows no host key and no terminal.
+//! Authentication at a target: tries the credentials in their order, by the methods that the target accepts (RFC 4252,
+//! RFC 4256). Asks the user for missing secrets; knows no host key and no terminal.
 
 use std::{collections::VecDeque, path::Path, sync::Arc, time::Duration};
 
@@ -21,19 +21,19 @@ use super::{
     person::{Person, clean_line, clean_text},
 };
 
-/// How long a target may think about one step: sshd's default LoginGraceTime, so that a push to a phone has its time.
+/// Maximum time for a target's answer to one step: sshd's default LoginGraceTime, which leaves time for a phone push.
 const STEP_LIMIT: Duration = Duration::from_secs(120);
-/// How long it may take to learn what the target said of its signatures; russh waits a second for one that said nothing.
+/// Maximum time to learn the target's signature algorithms; russh waits a second for a target that names none.
 const HASH_LIMIT: Duration = Duration::from_secs(5);
-/// Tries a person has for one password or passphrase, as OpenSSH's NumberOfPasswordPrompts.
+/// Tries for one password or passphrase, as OpenSSH's NumberOfPasswordPrompts.
 pub(super) const TRIES: usize = 3;
-/// Rounds of questions one keyboard-interactive exchange may have.
+/// Maximum rounds of questions in one keyboard-interactive exchange.
 const MAX_ROUNDS: usize = 20;
-/// Questions in one round; a person answers a handful.
+/// Maximum questions in one round; a person answers a handful.
 const MAX_FIELDS: usize = 32;
-/// Keys of an agent that are offered; sshd hangs up after six.
+/// Maximum keys of an agent that are offered; sshd hangs up after six.
 const MAX_AGENT_KEYS: usize = 20;
-/// Partial successes in one login, so that a target cannot go on for ever.
+/// Maximum partial successes in one login, so that a target cannot go on for ever.
 const MAX_STAGES: usize = 8;
 
 /// One login on one connection.
@@ -57,7 +57,7 @@ enum Step {
 }
 
 impl<'a> Login<'a> {
-    /// Prepares a login as `login` over `handle`, for whom and what `on_behalf` says.
+    /// Prepares a login as `login` over `handle`; `on_behalf` names the user and the session that it is for.
     pub(super) fn new(
         handle: &'a mut Handle<Client>,
         peer: &'a Peer,
@@ -71,8 +71,8 @@ impl<'a> Login<'a> {
         Self { handle, peer, login, person, settings, on_behalf, purpose, accepted, tried, unusable: None }
     }
 
-    /// Tries `credentials` in their order, each when the target accepts its method. A credential of the gateway that
-    /// cannot be used is passed over; it is the error if nothing else was tried.
+    /// Tries `credentials` in their order, each if the target accepts its method. A credential of the gateway that
+    /// cannot be used is skipped; it is the error if nothing else was tried.
     pub(super) async fn run(mut self, credentials: Vec<Credential>) -> Result<(), ConnectError> {
         if let Step::In = self.none().await? {
             return Ok(());
@@ -179,7 +179,7 @@ impl<'a> Login<'a> {
         }
     }
 
-    /// Learns the methods, and is let in where nothing is asked for (RFC 4252 §5.2).
+    /// Learns the accepted methods; logs in if the target needs no authentication (RFC 4252 §5.2).
     async fn none(&mut self) -> Result<Step, ConnectError> {
         let result = Self::answer(self.peer, self.handle.authenticate_none(self.login)).await?;
         if result != AuthResult::Success && self.handle.is_closed() {
@@ -188,8 +188,8 @@ impl<'a> Login<'a> {
         Ok(self.step(result))
     }
 
-    /// The strongest RSA signature the target takes; `None` if only SHA-1, which is never used. It says so right after its keys
-    /// (RFC 8308 §2.4), so nothing is listened to for it; one that did not say and still knows RSA knows SHA-256 first.
+    /// Returns the strongest RSA hash the target accepts; `None` if only SHA-1, which is never used. Its list comes
+    /// right after its keys (RFC 8308 §2.4), so nothing more is read for it; without a list it is SHA-256.
     async fn rsa_hash(&mut self) -> Result<Option<HashAlg>, ConnectError> {
         let said = timeout(HASH_LIMIT, self.handle.best_supported_rsa_hash()).await.unwrap_or(Ok(None));
         Ok(said.map_err(|error| self.peer.broken(&error))?.unwrap_or(Some(HashAlg::Sha256)))
@@ -203,7 +203,7 @@ impl<'a> Login<'a> {
         self.offer(key).await
     }
 
-    /// Signs in with a private key.
+    /// Authenticates with a private key.
     async fn offer(&mut self, key: PrivateKey) -> Result<Step, ConnectError> {
         let hash = if key.algorithm().is_rsa() { self.rsa_hash().await? } else { None };
         if key.algorithm().is_rsa() && hash.is_none() {
@@ -261,7 +261,7 @@ impl<'a> Login<'a> {
             };
             let result = match timeout(STEP_LIMIT, self.peer.listen(attempt)).await {
                 Ok(Ok(result)) => result,
-                // The agent would not sign with this key: the next one.
+                // The agent refused to sign with this key: the next one is tried.
                 Ok(Err(error)) => {
                     tracing::info!(%error, "the agent did not sign");
                     continue;
@@ -276,7 +276,7 @@ impl<'a> Login<'a> {
         Ok(Step::Refused)
     }
 
-    /// Sends a password, as such or as the answer to the one question that hides what is typed.
+    /// Sends a password, as such or as the answer to a single question without echo.
     async fn password(&mut self, password: &SecretString) -> Result<Step, ConnectError> {
         if password.expose_secret().is_empty() {
             return Err(ConnectError::Credential { cause: "the password is empty".to_owned() });
@@ -314,7 +314,7 @@ impl<'a> Login<'a> {
                 self.converse(async |title, text, fields| ask_questions(&person, title, text, fields).await).await?;
             match talk.step {
                 Step::Refused if talk.declined => return Ok(Step::Refused),
-                // Offered, but the target has no question: some do so without a password behind it.
+                // Offered, but the target asked no question: some do so for an account without a password.
                 Step::Refused if !talk.asked => break,
                 Step::Refused => asked = true,
                 step => return Ok(step),
@@ -344,7 +344,7 @@ impl<'a> Login<'a> {
         Ok(Step::Refused)
     }
 
-    /// One keyboard-interactive exchange; `reply` gives the answers of one round, or `None` to give up.
+    /// Runs one keyboard-interactive exchange; `reply` returns the answers of one round, or `None` to give up.
     async fn converse(
         &mut self,
         mut reply: impl AsyncFnMut(&str, &str, &[PromptField]) -> Option<Vec<SecretString>>,

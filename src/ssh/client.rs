@@ -1,4 +1,4 @@
-//! The connector that speaks SSH for real: the way to the target, then its PTY and shell. Owns the choice of algorithms;
+//! The real connector: connects to the target over SSH, then opens its PTY and shell. Owns the choice of algorithms;
 //! knows no session.
 
 use std::{borrow::Cow, path::PathBuf, sync::Arc, time::Duration};
@@ -15,20 +15,20 @@ use russh::{
 use super::{ConnectError, Connector, Dial, HostKeys, Link, OwnKeys, Step, hostkeys::KnownHosts, link, route};
 use crate::core::record::UtcMicros;
 
-/// Bytes the target may send ahead. Any smaller window is felt on a fast but distant link; russh gives it back as bytes
-/// arrive, so it bounds no memory of ours: the valve does.
+/// Channel window in bytes. A smaller one slows a fast but distant link; russh renews it as bytes arrive, so it bounds
+/// no memory here: the valve does.
 const WINDOW: u32 = 2 * 1024 * 1024;
-/// The largest packet asked for; OpenSSH's own.
+/// Maximum packet size in bytes; OpenSSH's own.
 const MAX_PACKET: u32 = 32 * 1024;
-/// Packets between russh's loop and the pump: at most 128 KiB wait there. What passes in small turns stays in the
-/// processor's cache and in memory that is used again.
+/// Packets queued between russh's loop and the pump: at most 128 KiB wait there. Small amounts stay in the processor's
+/// cache and in memory that is used again.
 const CHANNEL_PACKETS: usize = 4;
-/// Keys are renewed by volume, 1 GiB, and hardly ever by time, as OpenSSH does: a renewal needs the target's answer, and
-/// behind a closed valve it would hold up what is typed.
+/// Time after which keys are renewed: hardly ever, since they are renewed by volume, 1 GiB, as OpenSSH does. A renewal
+/// needs the target's answer, and behind a closed valve it would hold up typed input.
 const REKEY_AFTER: Duration = Duration::from_secs(30 * 24 * 3600);
 
 const KEX: &[kex::Name] = &[
-    // First against those who record today to decrypt later; it costs 0.3 ms of CPU more than X25519 alone.
+    // First, against attackers who record today to decrypt later; it costs 0.3 ms of CPU more than X25519 alone.
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
     kex::CURVE25519_PRE_RFC_8731,
@@ -41,7 +41,7 @@ const KEX: &[kex::Name] = &[
     kex::EXTENSION_SUPPORT_AS_CLIENT,
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT,
 ];
-/// AES-GCM has the processor's help: 0.8 CPU s/GB against 1.3 to 1.8 for ChaCha20.
+/// Ciphers in order of preference. AES-GCM has hardware support: 0.8 CPU s/GB against 1.3 to 1.8 for ChaCha20.
 const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_GCM,
     cipher::AES_256_GCM,
@@ -51,7 +51,7 @@ const CIPHERS: &[cipher::Name] = &[
     cipher::AES_128_CTR,
 ];
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
-/// Host key algorithms; RSA never with SHA-1.
+/// Host key algorithms in order of preference; RSA never with SHA-1.
 const HOST_KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
     Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
@@ -61,10 +61,11 @@ const HOST_KEYS: &[Algorithm] = &[
     Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
 ];
 
-/// How links are made.
+/// The settings for making links.
 #[derive(Debug, Clone)]
 pub struct SshSettings {
-    /// For the name, the connection and the key exchange together, at each hop; the time a person takes to answer is free.
+    /// Maximum time for the name, the connection and the key exchange together, at each hop; the time that a user takes
+    /// to answer does not count.
     pub connect_timeout: Duration,
     /// The host keys of this gateway.
     pub host_keys: HostKeys,
@@ -72,18 +73,18 @@ pub struct SshSettings {
     pub agent: Option<PathBuf>,
     /// The keys of the gateway itself.
     pub own: OwnKeys,
-    /// The time of day, which certificates are dated with.
+    /// The wall clock, which certificates are dated with.
     pub utc: fn() -> UtcMicros,
 }
 
-/// Makes links to SSH servers with russh.
+/// The connector that makes links to SSH servers with russh.
 #[derive(Debug, Clone)]
 pub struct RusshConnector {
     settings: Arc<SshSettings>,
 }
 
 impl RusshConnector {
-    /// Makes a connector; it holds no connection and no file.
+    /// Returns a connector; it holds no connection and no file.
     pub fn new(settings: SshSettings) -> Self {
         Self { settings: Arc::new(settings) }
     }
@@ -112,7 +113,7 @@ async fn connect(settings: Arc<SshSettings>, dial: Dial) -> Result<Link, Connect
     Ok(link)
 }
 
-/// How to speak with the host called `name`.
+/// Returns russh's configuration for the host called `name`.
 pub(super) fn config(known: &KnownHosts, name: &str) -> Config {
     let (mut key, others): (Vec<_>, Vec<_>) = {
         let types = known.known_types(name);
@@ -136,7 +137,7 @@ pub(super) fn config(known: &KnownHosts, name: &str) -> Config {
             ..Preferred::DEFAULT
         },
         limits: Limits { rekey_time_limit: REKEY_AFTER, ..Limits::default() },
-        // Whether the target lives is the session's verdict, not the library's.
+        // The session decides whether the target lives, not the library.
         inactivity_timeout: None,
         keepalive_interval: None,
         keepalive_max: 0,

@@ -1,11 +1,11 @@
-//! Why no link came about, in words for the person at the terminal. Knows no connection and no library's errors.
+//! The errors of a dial, in words for the user at the terminal. Knows no connection and no library's errors.
 
 use std::net::SocketAddr;
 
 use super::Trusted;
 use crate::core::record::EndReason;
 
-/// Why no link came about. The text is for the person at the terminal and says what to do next.
+/// The reason why a dial failed. The text is for the user at the terminal and says what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConnectError {
     /// DNS knows no such name.
@@ -20,7 +20,7 @@ pub enum ConnectError {
         /// The address.
         addr: SocketAddr,
     },
-    /// Nothing listens there.
+    /// The connection was refused.
     #[error("{addr} refused the connection. Is an SSH server running on that port?")]
     Refused {
         /// The address.
@@ -34,20 +34,20 @@ pub enum ConnectError {
         /// `ssh.connect_timeout`.
         seconds: u64,
     },
-    /// The network said no.
+    /// The network reported an error.
     #[error("{addr} cannot be reached: {cause}.")]
     Unreachable {
         /// The address.
         addr: SocketAddr,
-        /// The operating system's words.
+        /// The operating system's message.
         cause: String,
     },
-    /// What answers is no SSH server, or no algorithm is shared.
+    /// The peer is not an SSH server, or shares no algorithm.
     #[error("No secure connection could be agreed with {addr}: {cause}.")]
     KeyExchange {
         /// The address, or host and port behind a jump host.
         addr: String,
-        /// What failed.
+        /// The step that failed.
         cause: String,
     },
     /// The host key differs from the known one.
@@ -64,12 +64,12 @@ pub enum ConnectError {
         known: String,
         /// The presented key's SHA-256 fingerprint.
         presented: String,
-        /// Where the known key stands, from 1.
+        /// The line number of the known key, from 1.
         line: usize,
-        /// Who trusted the known key, if it is known.
+        /// The user who trusted the known key, if recorded.
         trusted: Option<Trusted>,
     },
-    /// The host key is unknown, and the one who dials was asked and did not accept it.
+    /// The host key is unknown, and the user who dials was asked and did not accept it.
     #[error("The host key of {host}, {presented}, is not known and was not accepted.")]
     HostKeyDeclined {
         /// The host as in known_hosts.
@@ -77,7 +77,7 @@ pub enum ConnectError {
         /// The presented key's SHA-256 fingerprint.
         presented: String,
     },
-    /// The host key is unknown, and the one who dials is not asked.
+    /// The host key is unknown, and the user who dials is not asked.
     #[error(
         "The host key of {host}, {presented}, is not known. An operator accepts it under Host keys, where it waits; \
          then connect again."
@@ -99,10 +99,10 @@ pub enum ConnectError {
     /// known_hosts could not be read or written.
     #[error("The gateway's known_hosts file cannot be used: {cause}. Tell the operator.")]
     KnownHosts {
-        /// What failed, with the line.
+        /// The problem, with the line number.
         cause: String,
     },
-    /// The target accepted nothing.
+    /// The target accepted no credential.
     #[error("{login} was not let in. Tried: {tried}. The target accepts: {accepted}.")]
     AuthFailed {
         /// The login name.
@@ -115,7 +115,7 @@ pub enum ConnectError {
     /// A key or password file of the gateway cannot be used.
     #[error("A credential of the gateway cannot be used: {cause}. Tell the operator.")]
     Credential {
-        /// Which and why; never the secret.
+        /// The credential and the reason; never the secret.
         cause: String,
     },
     /// The target gave no PTY or no shell.
@@ -123,36 +123,36 @@ pub enum ConnectError {
     NoPty {
         /// The login name.
         login: String,
-        /// Which request was refused.
+        /// The request that was refused.
         cause: String,
     },
-    /// The connection broke on the way.
+    /// The connection broke during the set-up.
     #[error("The connection to {addr} broke while it was being set up: {cause}.")]
     Broken {
         /// The address, or host and port behind a jump host.
         addr: String,
-        /// What was seen.
+        /// The problem observed.
         cause: String,
     },
-    /// It happened at a jump host, and not at the target.
+    /// An error at a jump host, not at the target.
     #[error("At the jump host {hop}: {error}")]
     AtHop {
-        /// What the jump host is called.
+        /// The jump host's name.
         hop: String,
-        /// What happened there.
+        /// The error there.
         error: Box<ConnectError>,
     },
-    /// A jump host lets us in but does not connect further.
+    /// A jump host accepts the login but does not connect further.
     #[error("The jump host {hop} does not connect to {to}: {cause}.")]
     NotForwarded {
-        /// What the jump host is called.
+        /// The jump host's name.
         hop: String,
         /// Host and port it was asked for.
         to: String,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         cause: String,
     },
-    /// A name typed by hand, behind a jump host: where it leads cannot be held to the rule.
+    /// A name typed by hand, behind a jump host: its address cannot be checked against the rule.
     #[error(
         "Where {host} leads only the jump host knows, so this gateway cannot check that it is allowed. Give its address \
          instead, or ask the gateway's operator to set targets_names_behind_hops."
@@ -161,7 +161,7 @@ pub enum ConnectError {
         /// The name.
         host: String,
     },
-    /// A hop shows the key of another hop: it passes us on instead of being itself.
+    /// A hop shows the key of another hop: it forwards the connection there instead of answering itself.
     #[error(
         "{host} shows the host key of {other}, {presented}. A key belongs to one host: someone on the way may be listening \
          in. Nothing was sent. If both are one machine, an operator accepts the key under Host keys, where it waits."
@@ -177,7 +177,7 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// The end reason of a session that ends this way.
+    /// Returns the end reason of a session that ends by this error.
     pub fn reason(&self) -> EndReason {
         match self {
             Self::HostKeyChanged { .. }
@@ -201,7 +201,7 @@ impl ConnectError {
         }
     }
 
-    /// The same, said of the jump host where it happened; `None`: at the target.
+    /// Returns the same error, attributed to the jump host where it happened; `None` is the target.
     pub(super) fn at(self, hop: Option<&str>) -> Self {
         match hop {
             Some(hop) => Self::AtHop { hop: hop.to_owned(), error: Box::new(self) },

@@ -1,4 +1,4 @@
-//! Secrets that lie in files of the gateway: private keys, passwords. Their directories are never told to anybody.
+//! Secrets in files of the gateway: private keys, passwords. Never reveals their directories.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::{
     person::{Person, clean_line},
 };
 
-/// Reads a private key, asking for its passphrase if it has one; `None` if the person does not know it.
+/// Reads a private key, asking for its passphrase if it has one; `None` if the user does not know it.
 pub(super) async fn private_key(path: &Path, person: &Person) -> Result<Option<PrivateKey>, ConnectError> {
     let text = read_secret(path).await?;
     let unreadable = |error: keys::Error| unusable(path, &format!("is no private key that can be read ({error})"));
@@ -37,7 +37,7 @@ pub(super) async fn private_key(path: &Path, person: &Person) -> Result<Option<P
     Ok(None)
 }
 
-/// Whether a key file says that it needs a passphrase; OpenSSH's own format says so only once decoded.
+/// Whether a key file states that it needs a passphrase; OpenSSH's own format shows it only once decoded.
 fn is_encrypted(text: &str) -> bool {
     text.contains("BEGIN ENCRYPTED PRIVATE KEY")
         || text.contains("Proc-Type: 4,ENCRYPTED")
@@ -67,7 +67,7 @@ async fn read_secret(path: &Path) -> Result<SecretString, ConnectError> {
     text.map(SecretString::from).map_err(|error| unusable(path, &format!("cannot be read ({error})")))
 }
 
-/// Names the file without its directory, which is the gateway's own business.
+/// Returns the error for an unusable file, named without its directory, which stays private.
 fn unusable(path: &Path, what: &str) -> ConnectError {
     ConnectError::Credential { cause: format!("the file {} {what}", file_name(path)) }
 }

@@ -1,4 +1,5 @@
-//! Bytes from outside, at random, into what reads them on the way to a target. `cargo xtask fuzz` tries a million of each.
+//! Feeds random input to every parser of outside bytes on the way to a target. `cargo xtask fuzz` tries a million of
+//! each.
 
 use std::{net::IpAddr, sync::LazyLock};
 
@@ -13,7 +14,7 @@ use super::{
     person::{clean_line, clean_text},
 };
 
-/// An Ed25519 key's line, to be cut and mixed.
+/// The line of an Ed25519 key, to be cut and mixed.
 const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
 
 fn known_hosts() -> impl Strategy<Value = Vec<u8>> {
@@ -47,7 +48,7 @@ fn known_hosts() -> impl Strategy<Value = Vec<u8>> {
     vec(word, 0..24).prop_map(|words| words.concat())
 }
 
-/// The bytes inside of a private key's file.
+/// The decoded bytes of a private key's file.
 static PRIVATE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let key = PrivateKey::random(&mut rand::rng(), Algorithm::Ed25519).unwrap();
     let text = key.to_openssh(LineEnding::LF).unwrap();
@@ -55,7 +56,7 @@ static PRIVATE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     BASE64.decode(inside.as_bytes()).unwrap()
 });
 
-/// A private key's file, damaged in a few places inside and called what it may not be.
+/// Returns a private key's file, damaged in a few places inside and labelled with a type that may be wrong.
 fn key_file() -> impl Strategy<Value = String> {
     let edit = (any::<proptest::sample::Index>(), any::<u8>());
     let kinds =

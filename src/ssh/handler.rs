@@ -1,5 +1,5 @@
-//! russh's callbacks during one connection, and the words for how it ends. Shows the host key and waits for the verdict;
-//! asks no person, reads no file, accepts nothing that was not asked for.
+//! russh's callbacks during one connection, and the errors for how it ends. Presents the host key and waits for the
+//! verdict; asks no user, reads no file, accepts nothing unsolicited.
 
 use std::sync::{Arc, OnceLock};
 
@@ -16,32 +16,33 @@ use super::{
     valve::Lever,
 };
 
-/// Banners shown for one login; an endless one is cut off.
+/// Maximum banners shown for one login.
 const MAX_BANNERS: u8 = 4;
-/// Channels opened unasked that one connection tells of: one of each kind there is, and no more, since each is kept for ever.
+/// Maximum unsolicited channels that one connection reports: one of each existing kind, and no more, since each report
+/// is kept for ever.
 const TOLD_UNASKED: u16 = 8;
-/// Channels opened unasked that one connection survives. russh answers each over a queue without bound, which stands still
-/// while keys are renewed: for as long as the target likes.
+/// Maximum unsolicited channels of one connection; one more cuts it off. russh answers each over an unbounded queue,
+/// which stands still while keys are renewed: for as long as the target likes.
 const MAX_UNASKED: u16 = 256;
 
-/// The far end, for the words about it.
+/// The peer, for messages about it.
 pub(super) struct Peer {
-    /// As dialled, with its port.
+    /// The address that was dialled, with its port.
     pub(super) addr: String,
-    /// As typed, cleaned.
+    /// The host as typed, cleaned of control characters.
     pub(super) host: String,
     lever: Arc<Lever>,
     said: Arc<OnceLock<String>>,
 }
 
 impl Peer {
-    /// The target called `host` at `addr`, behind the valve of `lever`.
+    /// Returns the peer called `host` at `addr`, behind the valve of `lever`.
     pub(super) fn new(addr: String, host: &str, lever: Arc<Lever>) -> Self {
         Self { addr, host: clean_line(host), lever, said: Arc::default() }
     }
 
-    /// Reads from the target only while its answer is awaited: russh queues without bound what a hostile target says
-    /// during a login that waits for a person.
+    /// Reads from the target only while its answer is awaited: russh's queue for what a hostile target sends during a
+    /// login that waits for a user is unbounded.
     pub(super) async fn listen<T>(&self, answer: impl Future<Output = T>) -> T {
         self.lever.open();
         let answer = answer.await;
@@ -49,22 +50,22 @@ impl Peer {
         answer
     }
 
-    /// What the target said when it hung up, or what we refused it for.
+    /// Returns the target's message when it hung up, or the reason for which it was cut off.
     pub(super) fn last_words(&self) -> Option<&str> {
         self.said.get().map(String::as_str)
     }
 
-    /// The connection broke after the key exchange.
+    /// Returns the error for a connection that broke after the key exchange.
     pub(super) fn broken(&self, error: &russh::Error) -> ConnectError {
         self.broken_by(self.cause(error))
     }
 
-    /// The connection is given up after the key exchange.
+    /// Returns the error for a connection that is given up after the key exchange.
     pub(super) fn broken_by(&self, cause: String) -> ConnectError {
         ConnectError::Broken { addr: self.addr.clone(), cause }
     }
 
-    /// The key exchange failed.
+    /// Returns the error for a failed key exchange.
     pub(super) fn no_agreement(&self, error: &russh::Error) -> ConnectError {
         ConnectError::KeyExchange { addr: self.addr.clone(), cause: self.cause(error) }
     }
@@ -92,15 +93,15 @@ impl Peer {
     }
 }
 
-/// A host key on its way to be judged; dropping `accepted` refuses it.
+/// A host key that waits for the verdict; dropping `accepted` refuses it.
 pub(super) struct Presented {
-    /// The key, or the certificate that names it.
+    /// The key, or the certificate that holds it.
     pub(super) key: PublicKeyOrCertificate,
     /// The verdict.
     pub(super) accepted: oneshot::Sender<bool>,
 }
 
-/// russh's callbacks: it decides nothing that a person or a file must be asked for.
+/// The receiver of russh's callbacks: it decides nothing that needs a user or a file.
 pub(super) struct Client {
     show: Option<oneshot::Sender<Presented>>,
     person: Person,
@@ -108,18 +109,18 @@ pub(super) struct Client {
     unasked: u16,
     lever: Arc<Lever>,
     said: Arc<OnceLock<String>>,
-    /// Dropped when russh's task ends, which is how the link learns of it.
+    /// Dropped when russh's task ends, which notifies the link.
     _alive: watch::Sender<()>,
 }
 
 impl Client {
-    /// Shows the host key through `show`, once; `alive` is dropped with the connection.
+    /// Returns a handler that presents the host key through `show`, once; `alive` is dropped with the connection.
     pub(super) fn new(show: oneshot::Sender<Presented>, person: Person, peer: &Peer, alive: watch::Sender<()>) -> Self {
         let (lever, said) = (peer.lever.clone(), peer.said.clone());
         Self { show: Some(show), person, banners: 0, unasked: 0, lever, said, _alive: alive }
     }
 
-    /// Keeps the first cause; what follows from it is of no interest.
+    /// Keeps the first cause; later ones only follow from it.
     fn remark(&self, words: &str) {
         let words = clean_line(words);
         if !words.is_empty() {
@@ -127,7 +128,7 @@ impl Client {
         }
     }
 
-    /// Counts a channel that the target opens without being asked; one that goes on opening them is cut off.
+    /// Counts an unsolicited channel; cuts off a target that goes on opening them.
     fn count(&mut self, kind: &'static str) {
         self.unasked = self.unasked.saturating_add(1);
         if self.unasked <= TOLD_UNASKED {
@@ -139,14 +140,14 @@ impl Client {
         }
     }
 
-    /// Refuses a channel that the target opens without being asked: dropping the handle answers so.
+    /// Refuses an unsolicited channel: dropping the handle sends the refusal.
     fn refuse(&mut self, kind: &'static str, reply: ChannelOpenHandle) {
         self.count(kind);
         drop(reply);
     }
 }
 
-/// Whether somebody on the way can cut packets off unseen (CVE-2023-48795).
+/// Whether an attacker on the way can remove packets undetected (CVE-2023-48795).
 fn is_open_to_terrapin(cipher: &cipher::Name, strict: bool) -> bool {
     *cipher == cipher::CHACHA20_POLY1305 && !strict
 }

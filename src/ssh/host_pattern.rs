@@ -1,10 +1,10 @@
-//! Which hosts a line of known_hosts is for: patterns and hashed names, as OpenSSH reads them. Knows no key.
+//! Matches hosts against a line of known_hosts: patterns and hashed names, as OpenSSH reads them. Knows no key.
 
 use hmac::{Hmac, KeyInit, Mac};
 use russh::keys::ssh_key::known_hosts::HostPatterns;
 use sha1::Sha1;
 
-/// Whether `hosts` are for the host called `name`, which is spelled as known_hosts spells it.
+/// Whether `hosts` match the host called `name`, in the spelling of known_hosts.
 pub(super) fn is_match(hosts: &HostPatterns, name: &str) -> bool {
     match hosts {
         HostPatterns::HashedName { salt, hash } => Hmac::<Sha1>::new_from_slice(salt)
@@ -18,7 +18,8 @@ pub(super) fn is_match(hosts: &HostPatterns, name: &str) -> bool {
     }
 }
 
-/// Matches `*` and `?`, remembering only the last star: linear in practice, quadratic at worst.
+/// Whether `text` matches a pattern with `*` and `?`. Backtracks to the last star only: linear in practice, quadratic
+/// at worst.
 fn is_glob_match(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

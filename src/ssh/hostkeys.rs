@@ -1,5 +1,5 @@
-//! What known_hosts says about a host's key, in OpenSSH's format (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). Changes nothing in
-//! it, knows no connection and asks nobody.
+//! Judges a host's key by known_hosts, in OpenSSH's format (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT). Changes nothing in
+//! the file, knows no connection and asks no user.
 
 use std::io;
 
@@ -13,74 +13,74 @@ use sha2::{Digest as _, Sha256};
 use super::{ConnectError, host_pattern::is_match, person::clean_line};
 use crate::core::{record::UtcMicros, rfc3339::Rfc3339};
 
-/// What the comment of a line begins with that says who trusted its key; the name and the time follow.
+/// Prefix of the comment that records who trusted a line's key; the name and the time follow.
 const TRUSTED_BY: &str = "trusted by ";
 
-/// The lines of a known_hosts file that could be read.
+/// The valid lines of a known_hosts file.
 #[derive(Default)]
 pub(super) struct KnownHosts {
     lines: Vec<Line>,
 }
 
-/// What is known about one host's key.
+/// The verdict of known_hosts on one host's key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is the known one, or an authority vouches for it.
+    /// The key is known, or signed by a known authority.
     Known,
-    /// Nothing is known about the host's keys.
+    /// No key of the host is known.
     Unknown,
-    /// Another key is known, of whatever type.
+    /// Another key of the host is known, of any type.
     Changed {
         /// The known key's fingerprint.
         known: String,
-        /// Where it stands, from 1.
+        /// Its line number, from 1.
         line: usize,
-        /// Who trusted it, if the line says so.
+        /// The user who trusted it, if the line records it.
         trusted: Option<Trusted>,
     },
-    /// It, or the authority that vouches for it, is marked as revoked.
+    /// The key, or the authority that signed it, is marked as revoked.
     Revoked,
 }
 
-/// Who trusted a key, and when.
+/// The user who trusted a key, and the time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trusted {
-    /// Who, in one visible line.
+    /// The user, in one line without control characters.
     pub by: String,
-    /// When.
+    /// The time.
     pub at: UtcMicros,
 }
 
 /// One line of known_hosts.
 #[derive(Debug, Clone)]
 pub(super) struct Line {
-    /// Where it stands, from 1.
+    /// Its line number, from 1.
     pub(super) number: usize,
-    /// What it says of the key.
+    /// The marker of the key.
     pub(super) mark: Mark,
-    /// The hosts as they stand there.
+    /// The hosts as spelled in the line.
     pub(super) spelled: String,
     /// The key.
     pub(super) key: PublicKey,
-    /// Who trusted it, if its comment says so.
+    /// The user who trusted it, if its comment records it.
     pub(super) trusted: Option<Trusted>,
     hosts: HostPatterns,
     id: String,
 }
 
-/// What a line says of its key.
+/// The marker of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// It is the hosts' key.
+    /// No marker: the key is the hosts' own.
     None,
-    /// It vouches for the hosts' keys: `@cert-authority`.
+    /// The key is an authority that signs the hosts' keys: `@cert-authority`.
     Authority,
-    /// It must not be accepted: `@revoked`.
+    /// The key must not be accepted: `@revoked`.
     Revoked,
 }
 
 impl Mark {
-    /// As it stands in the file; `None` for a line without one.
+    /// Returns its spelling in the file; `None` if the line has no marker.
     pub fn as_str(self) -> Option<&'static str> {
         match self {
             Self::None => None,
@@ -90,19 +90,19 @@ impl Mark {
     }
 }
 
-/// The name under which known_hosts keeps a host: lower case, `[host]:port` unless the port is 22.
+/// Returns the name of a host in known_hosts: lower case, `[host]:port` unless the port is 22.
 pub(super) fn name_of(host: &str, port: u16) -> String {
     let host = clean_line(host).to_ascii_lowercase();
     if port == 22 { host } else { format!("[{host}]:{port}") }
 }
 
-/// A key's fingerprint as OpenSSH prints it, `SHA256:…`.
+/// Returns a key's fingerprint as OpenSSH prints it, `SHA256:…`.
 pub(super) fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()
 }
 
 impl KnownHosts {
-    /// Reads `path`; a file that does not exist knows nothing.
+    /// Reads `path`; a file that does not exist counts as empty.
     pub(super) async fn read(path: &std::path::Path) -> Result<Self, ConnectError> {
         match tokio::fs::read(path).await {
             Ok(bytes) => Ok(Self::parse(&bytes)),
@@ -111,7 +111,7 @@ impl KnownHosts {
         }
     }
 
-    /// Takes every line it understands; the others are named in the log and skipped, as OpenSSH does.
+    /// Parses the valid lines; logs and skips the others, as OpenSSH does.
     pub(super) fn parse(bytes: &[u8]) -> Self {
         let mut lines = Vec::new();
         for (number, line) in pieces(bytes).filter(|(_, line)| !is_blank(line)) {
@@ -150,7 +150,7 @@ impl KnownHosts {
         let authorities: Vec<_> =
             self.keys(name, Mark::Authority).map(|line| line.key.fingerprint(HashAlg::Sha256)).collect();
         let names_host = certificate.valid_principals().iter().any(|name| name.eq_ignore_ascii_case(host));
-        // No critical option is defined for hosts, so any is one that is not understood.
+        // No critical option is defined for hosts, so any option is an unknown one.
         let trusted = certificate.cert_type() == CertType::Host
             && certificate.critical_options().is_empty()
             && certificate.signature().algorithm() != Algorithm::Rsa { hash: None }
@@ -159,22 +159,23 @@ impl KnownHosts {
         if trusted { Verdict::Known } else { self.judge(name, &key) }
     }
 
-    /// The types of the keys known for `name`: to be asked for first, so that a host with several keys shows a known one.
+    /// Returns the types of the keys known for `name`: they are requested first, so that a host with several keys shows
+    /// a known one.
     pub(super) fn known_types(&self, name: &str) -> Vec<Algorithm> {
         self.keys(name, Mark::None).map(|line| line.key.algorithm()).collect()
     }
 
-    /// Whether certificates are worth asking `name` for.
+    /// Whether a certificate authority is known for `name`, so that certificates are worth requesting.
     pub(super) fn has_authority(&self, name: &str) -> bool {
         self.keys(name, Mark::Authority).next().is_some()
     }
 
-    /// Every line, as they stand.
+    /// Returns all lines, in the order of the file.
     pub(super) fn lines(&self) -> &[Line] {
         &self.lines
     }
 
-    /// The lines that hold a key of the host called `name`; not those of an authority.
+    /// Returns the lines that hold a key of the host called `name`; not those of an authority.
     pub(super) fn plain(&self, name: &str) -> impl Iterator<Item = &Line> {
         self.keys(name, Mark::None)
     }
@@ -188,12 +189,12 @@ impl KnownHosts {
     }
 }
 
-/// The lines of a file with their numbers from 1, each with its line end if it has one.
+/// Returns the lines of a file with their numbers from 1, each with its line end if it has one.
 pub(super) fn pieces(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     (1..).zip(bytes.split_inclusive(|byte| *byte == b'\n'))
 }
 
-/// The comment that says who trusted a key. A name can neither end the line nor pass for another's.
+/// Returns the comment that records who trusted a key. A name can neither end the line nor imitate another's.
 pub(super) fn comment(trusted: &Trusted) -> String {
     format!("{TRUSTED_BY}{} {}", clean_line(&trusted.by), Rfc3339(trusted.at))
 }
@@ -203,7 +204,7 @@ pub(super) fn unusable(error: &io::Error) -> ConnectError {
 }
 
 impl Line {
-    /// Reads one line, with or without its end; `None` if it is not understood.
+    /// Parses one line, with or without its line end; `None` if it is not valid.
     pub(super) fn parse(number: usize, bytes: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(bytes);
         let mut words = text.split_ascii_whitespace().peekable();
@@ -223,7 +224,7 @@ impl Line {
         Some(Self { number, mark, spelled, key, trusted, hosts, id })
     }
 
-    /// Names it by what it says: lines that are alike have the same.
+    /// Returns an id derived from its content: equal lines have the same.
     pub(super) fn id(&self) -> &str {
         &self.id
     }
@@ -233,8 +234,8 @@ impl Line {
         self.mark == Mark::None && is_match(&self.hosts, name)
     }
 
-    /// Its hosts without the one called `name`: empty if it is for no other; `None` if it names them by a pattern, so that
-    /// nothing can be taken out.
+    /// Returns its hosts without the one called `name`: empty if it is for no other; `None` if it names them by a
+    /// pattern, from which none can be removed.
     pub(super) fn others(&self, name: &str) -> Option<String> {
         match &self.hosts {
             HostPatterns::HashedName { .. } => Some(String::new()),

@@ -1,5 +1,5 @@
-//! How known_hosts is changed: a line more, a host's key in the place of its old ones, a line less. Every other line stays
-//! byte for byte; whoever reads sees the old file or the new one. Asks nobody.
+//! Changes known_hosts: adds a line, replaces a host's keys, removes a line. Every other line stays byte for byte; a
+//! reader sees the old file or the new one. Asks no user.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -15,7 +15,7 @@ use super::{
     hostkeys::{KnownHosts, Line, Mark, Trusted, Verdict, comment, fingerprint, pieces},
 };
 
-/// A known_hosts file that nobody else changes meanwhile, and what is in it.
+/// A known_hosts file that is locked against other gateways and tasks, with its content.
 struct Held {
     path: PathBuf,
     directory: File,
@@ -23,13 +23,13 @@ struct Held {
     is_new: bool,
 }
 
-/// Remembers `key` for `name`, unless the file says something about it by now: what it says then is returned. The
-/// directory and the file are made if missing, for the owner only; the line is on disk when this returns.
+/// Adds `key` for `name`, unless the file has a verdict on it by now, which is returned then. The directory and the
+/// file are created if missing, for the owner only; the line is on disk when this returns.
 pub(super) fn remember(path: &Path, name: &str, key: &PublicKey, trusted: &Trusted) -> io::Result<Verdict> {
     if let Some(directory) = path.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
-    // Of two dials at once the second one sees the first one's line.
+    // Of two concurrent dials the second one sees the first one's line.
     let held = Held::take(path)?;
     let verdict = KnownHosts::parse(&held.bytes).judge(name, key);
     if verdict != Verdict::Unknown {
@@ -45,16 +45,16 @@ pub(super) fn remember(path: &Path, name: &str, key: &PublicKey, trusted: &Trust
     Ok(Verdict::Known)
 }
 
-/// Makes `key` the only plain key of the host called `name`, in the place of the first of those it had, and returns their
-/// fingerprints. A line that names other hosts too keeps them.
+/// Makes `key` the only plain key of the host called `name`, in the place of its first old one, and returns the
+/// fingerprints of the old ones. A line that names other hosts too keeps them.
 pub(super) fn replace(path: &Path, name: &str, key: &PublicKey, trusted: &Trusted) -> Result<Vec<String>, ReviewError> {
     let held = Held::take(path);
     if held.as_ref().map_or_else(|error| error.kind() == io::ErrorKind::NotFound, |held| held.is_new) {
-        // What is held would be waited for.
+        // Else the next call would wait for this lock.
         drop(held);
         return match remember(path, name, key, trusted)? {
             Verdict::Known => Ok(Vec::new()),
-            // There is a file by now.
+            // The file exists by now.
             Verdict::Unknown | Verdict::Changed { .. } | Verdict::Revoked => replace(path, name, key, trusted),
         };
     }
@@ -88,7 +88,7 @@ pub(super) fn replace(path: &Path, name: &str, key: &PublicKey, trusted: &Truste
     Ok(old)
 }
 
-/// Removes the line of this id, and those that are the same to the letter; returns it.
+/// Removes the line with this id, and lines identical to it; returns it.
 pub(super) fn forget(path: &Path, id: &str) -> Result<Line, ReviewError> {
     let held = match Held::take(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReviewError::NotThere),
@@ -117,8 +117,8 @@ fn ends_a_line(bytes: &[u8]) -> bool {
 }
 
 impl Held {
-    /// Waits until nobody else changes the file, and reads it. What is locked is its directory, since the file itself is
-    /// another after each change.
+    /// Locks the file, waiting if necessary, and reads it. The lock is on its directory, since each change replaces the
+    /// file itself.
     fn take(path: &Path) -> io::Result<Self> {
         let found = fs::canonicalize(path);
         let is_new = found.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
@@ -133,7 +133,7 @@ impl Held {
         Ok(Self { path, directory, bytes, is_new })
     }
 
-    /// Puts `bytes` in the place of the file, with its permissions.
+    /// Replaces the file by one with `bytes` and the same permissions.
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let mut name = self.path.file_name().unwrap_or_default().to_owned();
         name.push(".new");

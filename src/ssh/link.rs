@@ -1,5 +1,5 @@
-//! A live shell over russh: the session channel with its PTY, split into what is heard, what is said, and the
-//! connection itself. Knows no host key and no login.
+//! A live shell over russh: the session channel with its PTY, split into output, input, and the connection itself.
+//! Knows no host key and no login.
 
 use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, task, time::Duration};
 
@@ -23,11 +23,11 @@ use super::{
 };
 use crate::core::record::ExitStatus;
 
-/// How long the target may take to give a terminal and a shell.
+/// Maximum time for the target to open a terminal and a shell.
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
-/// How long a disconnect may take to leave.
+/// Maximum time for a disconnect to be sent.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(1);
-/// Output that may arrive before the shell is confirmed; a target that sends more of it is not in order.
+/// Maximum bytes of output before the shell is confirmed; a target that sends more is faulty.
 const EARLY_LIMIT: usize = 64 * 1024;
 
 /// Opens a shell on the last connection of a way. The PTY and the shell are asked for at once, which saves a round trip.
@@ -53,7 +53,7 @@ pub(super) async fn try_out(way: Vec<Connection>, login: &str, term: &str, size:
     given
 }
 
-/// Opens a session channel and asks for `what`: a PTY, and a shell on it or not.
+/// Opens a session channel and requests `what`: a PTY, with or without a shell on it.
 async fn ask_for(
     connection: &Connection,
     what: &[&str],
@@ -84,7 +84,7 @@ async fn open_channel(
         error => peer.broken(&error),
     })?;
     let (mut read, write) = channel.split();
-    // UTF-8 editing in the target's line discipline: without it a backspace removes one byte of a letter.
+    // UTF-8 mode of the target's line discipline: without it a backspace removes one byte of a character.
     let modes = [(Pty::IUTF8, 1)];
     let (cols, rows) = (size.cols.into(), size.rows.into());
     write.request_pty(true, term, cols, rows, 0, 0, &modes).await.map_err(|error| peer.broken(&error))?;
@@ -102,7 +102,7 @@ async fn open_channel(
                 Some(message) => match event_of(message) {
                     Some(LinkEvent::Closed) => return Err(refused("the channel was closed")),
                     Some(event) => {
-                        // An event without bytes counts too, so that their number is bounded.
+                        // An event without bytes counts as one, so that the number of events is bounded.
                         early_bytes += if let LinkEvent::Output(bytes) = &event { bytes.len() } else { 1 };
                         early.push_back(event);
                     }
@@ -126,7 +126,7 @@ fn event_of(message: ChannelMsg) -> Option<LinkEvent> {
         ChannelMsg::ExitStatus { exit_status } => Some(LinkEvent::Exited(ExitStatus::Code(exit_status))),
         ChannelMsg::ExitSignal { signal_name, .. } => Some(LinkEvent::Exited(ExitStatus::Signal(name_of(signal_name)))),
         ChannelMsg::Close => Some(LinkEvent::Closed),
-        // The rest is no news for a terminal; russh's enum may grow.
+        // No other message concerns a terminal; russh's enum may grow.
         _ => None,
     }
 }
@@ -164,7 +164,7 @@ impl LinkOutput for Output {
 
 struct Input {
     write: ChannelWriteHalf<Msg>,
-    /// Fails once russh's task is gone: a write that waits for the target's window is told by nothing else.
+    /// Fails once russh's task is gone: nothing else ends a write that waits for the target's window.
     ended: watch::Receiver<()>,
 }
 
@@ -191,17 +191,18 @@ impl LinkInput for Input {
 }
 
 struct Control {
-    /// The target's connection is the last one.
+    /// The connections of the way; the target's is the last one.
     way: Vec<Connection>,
-    /// Of the only connection that has a network below it. What is on its way between two hops is bounded, and taken: were
-    /// it left, the jump host's loop would wait with it and pass nothing on of what is typed.
+    /// The valve of the first connection, the only one directly on the network. Bytes on their way between two hops are
+    /// bounded, and are always read: if they were not, the jump host's loop would wait on them and forward no typed
+    /// input.
     valve: Arc<Lever>,
 }
 
 impl LinkControl for Control {
     fn probe(&self) {
         let Some(target) = self.way.last() else { return };
-        // A queue that is full, or whose task is gone, could not send it any sooner.
+        // If the queue is full, or its task gone, waiting would not send it any sooner.
         let sent = unconstrained(target.handle.send_keepalive(true)).now_or_never();
         tracing::trace!(queued = sent.is_some(), "probe");
     }
@@ -220,7 +221,8 @@ impl LinkControl for Control {
                 for connection in &self.way {
                     connection.guard.0.cut();
                 }
-                // Their tasks let go of the socket at their next turn, if they are not held up by output nobody takes.
+                // Their tasks release the socket at their next turn, unless they are held up by output that nothing
+                // takes.
                 let ended = timeout(FAREWELL_LIMIT, join_all(self.way.iter_mut().map(|c| &mut c.handle))).await;
                 tracing::trace!(ended = ended.is_ok(), "connection cut");
             }
@@ -231,7 +233,7 @@ impl LinkControl for Control {
 /// Says goodbye to the target and then to every jump host, the nearest one last, since each speaks through the next.
 async fn farewell(way: &mut Vec<Connection>) {
     while let Some(connection) = way.last_mut() {
-        // Where it cannot be told any more, the task is ending by itself.
+        // If it cannot be sent any more, the task is ending by itself.
         let told = connection.handle.disconnect(Disconnect::ByApplication, "closed", "").await;
         let ended = (&mut connection.handle).await;
         tracing::trace!(told = told.is_ok(), ?ended, "connection ended");

@@ -1,5 +1,5 @@
-//! The SSH side: how a link to a target is made and what can be done with it. The traits are what sessions hold on to;
-//! the real implementation is russh, the simulation brings its own. Knows no session, no clock and no browser.
+//! The SSH side: makes links to targets and defines what a link can do. Sessions depend on the traits only; the real
+//! implementation uses russh, the simulation brings its own. Knows no session, no clock and no browser.
 
 use std::{path::PathBuf, sync::Arc, task};
 
@@ -13,11 +13,11 @@ use crate::core::record::ExitStatus;
 
 /// From a host as typed to a TCP connection.
 mod address;
-/// Logging in.
+/// Authentication at a target.
 mod auth;
-/// The connector that speaks SSH for real.
+/// The real connector, with russh.
 mod client;
-/// Why no link came about.
+/// The errors of a dial.
 mod connect_error;
 /// Keys and passwords in files.
 mod credential_file;
@@ -28,27 +28,27 @@ pub mod demo;
 mod fuzz;
 /// russh's callbacks.
 mod handler;
-/// Which hosts a line of known_hosts is for.
+/// Matches hosts against lines of known_hosts.
 mod host_pattern;
-/// The known_hosts file.
+/// Judges host keys by known_hosts.
 mod hostkeys;
-/// How that file is changed.
+/// Changes known_hosts.
 mod hosts_file;
 /// A live shell over russh.
 mod link;
 /// The gateway's own key and its certificate authority.
 mod own_keys;
-/// Questions and cleaned texts for the person at the terminal.
+/// Questions and cleaned texts for the user at the terminal.
 mod person;
-/// What somebody decides about host keys.
+/// Review of host keys: the handle that dials and web pages share.
 mod review;
 /// The way to a target, over jump hosts.
 mod route;
 /// Credentials that a store keeps sealed.
 mod sealed;
-/// Whether a host key is trusted.
+/// Decides whether a host key is trusted.
 mod trust;
-/// A connection inside of a jump host's.
+/// A connection inside a jump host's connection.
 mod tunnel;
 /// Stops reading from a target while writing goes on.
 mod valve;
@@ -64,9 +64,9 @@ pub use review::{HostKeys, KnownKey, Overview, Review, ReviewError};
 pub use sealed::{SealedCredential, UnfitKey, key_to_keep};
 pub use waiting::WaitingKey;
 
-/// Makes links to targets.
+/// A maker of links to targets.
 pub trait Connector {
-    /// Resolves, connects, checks the host key, authenticates, asks for a PTY and starts a shell. Everything the link
+    /// Resolves, connects, checks the host key, authenticates, requests a PTY and starts a shell. Everything the link
     /// needs runs on the calling thread. Dropping the future gives up and leaves nothing behind.
     fn connect(&self, dial: Dial) -> LocalBoxFuture<'static, Result<Link, ConnectError>>;
 
@@ -80,9 +80,9 @@ pub trait Connector {
     }
 }
 
-/// What to dial, and how to reach the person meanwhile.
+/// The target to dial, and the channel to the user meanwhile.
 pub struct Dial {
-    /// The jump hosts on the way, the first one first; none: the target is dialled from here.
+    /// The jump hosts on the way, the first one first; if empty, the target is dialled directly.
     pub via: Vec<Hop>,
     /// A name or an address.
     pub host: String,
@@ -90,52 +90,53 @@ pub struct Dial {
     pub port: u16,
     /// The login name on the target.
     pub login: String,
-    /// Tried in this order; the first that the target accepts wins.
+    /// Credentials in the order they are tried; the first that the target accepts wins.
     pub credentials: Vec<Credential>,
-    /// Which resolved addresses may be dialled; `None` for a target of the catalogue: any but a cloud's
-    /// metadata behind a name. Behind a jump host, which resolves names itself, an address is held to it, and a name is refused
-    /// unless [`AddressRule::names_behind_hops`] lets it pass.
+    /// The rule for resolved addresses; `None` for a target of the catalogue, which allows any but cloud metadata
+    /// behind a name. Behind a jump host, which resolves names itself, an address is checked against the rule, and a
+    /// name is refused unless [`AddressRule::names_behind_hops`] allows it.
     pub allowed: Option<AddressRule>,
-    /// What to do with a host key that is not known.
+    /// The policy for an unknown host key.
     pub host_key_policy: HostKeyPolicy,
-    /// In whose name: the words that stand beside a host key.
+    /// The user who dials, as recorded beside a host key.
     pub caller: String,
-    /// What the target is called: the same.
+    /// The target's name, as recorded beside a host key.
     pub target: String,
-    /// What it is for: the id of the session, or `test`. With the caller it is told to a host that is shown a certificate.
+    /// The purpose: the id of the session, or `test`. A certificate names it, with the caller, to the host it is shown
+    /// to.
     pub session: String,
     /// The value of `TERM`, as `xterm-256color`.
     pub term: String,
-    /// The first size of the PTY.
+    /// The initial size of the PTY.
     pub size: Size,
-    /// Questions and progress go here, bounded; the far end may be gone, which counts as a refusal.
+    /// The bounded channel for questions and progress; a closed channel counts as a refusal.
     pub events: mpsc::Sender<DialEvent>,
-    /// Called whenever bytes arrive from the target's connection, decrypted or not: proof that it lives. What a jump host
-    /// says of its own is none.
+    /// Called whenever bytes arrive from the target's connection, decrypted or not: proof that it lives. Bytes of a
+    /// jump host's own connection are no proof.
     pub heard: Arc<dyn Fn() + Send + Sync>,
-    /// Called for every step that is done, in the order of [`Dial::steps`].
+    /// Called for every completed step, in the order of [`Dial::steps`].
     pub passed: Arc<dyn Fn(Step) + Send + Sync>,
 }
 
 /// A step of a dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// The name leads to addresses that may be dialled; a jump host does this by itself.
+    /// The name is resolved to addresses that may be dialled; a jump host does this by itself.
     Resolve,
-    /// Something answers there.
+    /// The TCP connection is open.
     Connect,
-    /// It speaks SSH with algorithms that are safe, and has shown its host key.
+    /// The key exchange with safe algorithms is done, and the host key was shown.
     KeyExchange,
-    /// Its host key is trusted.
+    /// The host key is trusted.
     HostKey,
-    /// It lets us in.
+    /// The login succeeded.
     Login,
-    /// It gives a PTY.
+    /// The PTY is open.
     Terminal,
 }
 
 impl Step {
-    /// As it is written in JSON.
+    /// Returns its spelling in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Resolve => "resolve",
@@ -149,7 +150,7 @@ impl Step {
 }
 
 impl Dial {
-    /// Every step of the way, each with the name of the jump host it is taken at; `None` is the target.
+    /// Returns all steps of the way, each with the name of the jump host it is taken at; `None` is the target.
     pub fn steps(&self) -> Vec<(Option<String>, Step)> {
         let stops = self.via.iter().map(|hop| Some(hop.name.clone())).chain([None]);
         let at_each = [Step::Connect, Step::KeyExchange, Step::HostKey, Step::Login];
@@ -159,12 +160,12 @@ impl Dial {
     }
 }
 
-/// A jump host: an SSH server that is signed in to on the way, and asked to connect further (RFC 4254 §7.2).
+/// A jump host: an SSH server on the way that the gateway logs in to and asks to connect further (RFC 4254 §7.2).
 #[derive(Debug, Clone)]
 pub struct Hop {
-    /// Its name in the catalogue, or `login@host:port`: for the words about it.
+    /// Its name in the catalogue, or `login@host:port`, for messages.
     pub name: String,
-    /// A name or an address, as whoever dials it knows it.
+    /// A name or an address, as known to the hop before it, which dials it.
     pub host: String,
     /// 1 … 65535.
     pub port: u16,
@@ -174,11 +175,11 @@ pub struct Hop {
     pub credentials: Vec<Credential>,
     /// As [`Dial::allowed`].
     pub allowed: Option<AddressRule>,
-    /// What to do with its host key when that is not known.
+    /// The policy for its host key, if that is unknown.
     pub host_key_policy: HostKeyPolicy,
 }
 
-/// A way to prove who we are.
+/// A credential for a login.
 #[derive(Debug, Clone)]
 pub enum Credential {
     /// A private key in a file of the gateway; its passphrase is asked for if it has one.
@@ -197,18 +198,19 @@ pub enum Credential {
     GatewayKey,
     /// A certificate of the gateway's authority for a fresh key, good for this one login.
     Certificate,
-    /// Ask the person: keyboard-interactive where offered, else a password, three tries.
+    /// Answers of the user: keyboard-interactive if offered, else a password, three tries.
     Prompt,
 }
 
-/// Which addresses a target typed by hand may resolve to: inside `allow` and outside `deny`.
+/// The rule for the addresses that a target typed by hand may resolve to: inside `allow` and outside `deny`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressRule {
     /// Networks that may be dialled.
     pub allow: Vec<IpNet>,
-    /// Networks that may not, even when allowed.
+    /// Networks that may not be dialled, even if allowed.
     pub deny: Vec<IpNet>,
-    /// Whether a name may be asked of a jump host. That resolves it, so nothing holds its address to these networks.
+    /// Whether a jump host may be asked to connect to a name. The jump host resolves it, so that its address cannot be
+    /// checked against these networks.
     pub names_behind_hops: bool,
 }
 
@@ -221,19 +223,19 @@ pub struct Size {
     pub rows: u16,
 }
 
-/// What a dial tells while it goes on, and what its link tells of afterwards.
+/// An event of a dial, or later of its link.
 pub enum DialEvent {
-    /// A sentence about what is being done, as `connecting to 192.0.2.7:22`.
+    /// A sentence about the current step, as `connecting to 192.0.2.7:22`.
     Progress(String),
     /// A question; dropping `reply` refuses to answer.
     Ask {
-        /// What to show.
+        /// The question to show.
         prompt: Prompt,
-        /// One value per field.
+        /// The answer, one value per field.
         reply: oneshot::Sender<Vec<SecretString>>,
     },
-    /// The target, or a jump host, opened a channel that nobody asked for, and was refused. Told a few times of each
-    /// connection, also while the link lives.
+    /// The target, or a jump host, opened an unsolicited channel, which was refused. Sent a few times per connection at
+    /// most, also while the link lives.
     Unasked {
         /// The jump host; `None` is the target.
         hop: Option<String>,
@@ -244,23 +246,23 @@ pub enum DialEvent {
     Trusting {
         /// The host as in known_hosts.
         host: String,
-        /// A sentence with the key's type and fingerprint, and who or what accepts it.
+        /// A sentence with the key's type and fingerprint, and the user or the policy that accepts it.
         detail: String,
-        /// Lets it happen.
+        /// Allows it.
         proceed: oneshot::Sender<()>,
     },
 }
 
-/// A question to the person at the terminal.
+/// A question to the user at the terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
-    /// What kind of question.
+    /// The kind of question.
     pub kind: PromptKind,
     /// A heading, cleaned of control characters; may be empty.
     pub title: String,
-    /// What the person should know, cleaned of control characters but line ends; may be empty.
+    /// An explanation, cleaned of control characters except line ends; may be empty.
     pub text: String,
-    /// What to fill in.
+    /// The fields to fill in.
     pub fields: Vec<PromptField>,
 }
 
@@ -273,26 +275,28 @@ pub enum PromptKind {
     KeyboardInteractive,
     /// Whether to trust an unknown host key; answered `yes` or `no`.
     HostKey,
-    /// The same for everybody; answered by those only who may accept host keys as they answer.
+    /// As `HostKey`, but accepted for all users; only a user who has the right to accept host keys at that moment may
+    /// answer.
     SharedHostKey,
 }
 
-/// One thing to fill in.
+/// A field to fill in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PromptField {
     /// Its label, cleaned of control characters.
     pub label: String,
-    /// Whether what is typed may be seen.
+    /// Whether the typed text may be shown.
     pub echo: bool,
 }
 
 /// A live shell on a target. Its three parts are used by different tasks of one thread.
 pub struct Link {
-    /// The address that was dialled, with its port; behind a jump host the name as that was asked for it.
+    /// The address that was dialled, with its port; behind a jump host the host and port that it was asked to connect
+    /// to.
     pub addr: String,
-    /// What the target says.
+    /// The target's output.
     pub output: Box<dyn LinkOutput>,
-    /// What goes to the target.
+    /// The input to the target.
     pub input: Box<dyn LinkInput>,
     /// The connection itself.
     pub control: Box<dyn LinkControl>,
@@ -304,7 +308,7 @@ pub trait LinkOutput {
     fn poll_event(&mut self, cx: &mut task::Context<'_>) -> task::Poll<LinkEvent>;
 }
 
-/// What a target says.
+/// An event from a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkEvent {
     /// Terminal bytes, stdout and stderr alike.
@@ -317,44 +321,45 @@ pub enum LinkEvent {
 
 /// The write half of a link.
 pub trait LinkInput {
-    /// Sends bytes; resolves once the connection has taken them (the target's channel window lets them go).
+    /// Sends bytes; resolves once the connection has accepted them (the target's channel window allows them).
     fn write(&mut self, bytes: Bytes) -> LocalBoxFuture<'_, Result<(), LinkGone>>;
 
-    /// Tells the target the terminal's new size.
+    /// Sends the target the terminal's new size.
     fn resize(&mut self, size: Size) -> LocalBoxFuture<'_, Result<(), LinkGone>>;
 }
 
 /// The connection of a link.
 pub trait LinkControl {
-    /// Asks the target for a sign of life: a keepalive that wants a reply. Any byte that arrives is heard through
+    /// Asks the target for a sign of life: a keepalive that wants a reply. Any byte that arrives is reported through
     /// [`Dial::heard`]; returns at once.
     fn probe(&self);
 
-    /// Stops reading the TCP connection, the target's or the first jump host's, while what we send still goes out, so that
-    /// the target's program waits and a typed Ctrl-C still reaches it. Idempotent.
+    /// Stops reading the TCP connection, the target's or the first jump host's, while writes still go out, so that the
+    /// target's program waits and a typed Ctrl-C still reaches it. Idempotent.
     fn close_valve(&self);
 
-    /// Reads on. Idempotent.
+    /// Resumes reading. Idempotent.
     fn open_valve(&self);
 
     /// Ends the connection: an SSH disconnect if it can still be sent within a second, and the socket in any case.
     fn close(self: Box<Self>) -> LocalBoxFuture<'static, ()>;
 }
 
-/// The link is gone; the output half tells why.
+/// The error of a link that is gone; the output half reports the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the connection to the target is gone")]
 pub struct LinkGone;
 
-/// What to do with a host key that known_hosts does not know, the strictest last. A changed key is refused under every
+/// The policy for a host key that known_hosts does not hold, the strictest last. A changed key is refused under every
 /// policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HostKeyPolicy {
     /// Accept and remember it.
     AcceptNew,
-    /// Ask the person at the terminal; remember it on `yes`.
+    /// Ask the user at the terminal; remember it on `yes`.
     Ask,
-    /// The same where everybody trusts what is accepted: [`PromptKind::SharedHostKey`]. Refuse it where nobody answers who may.
+    /// As `Ask`, where an accepted key counts for all users: [`PromptKind::SharedHostKey`]. Refuse it if no user
+    /// answers who has the right.
     AskOperator,
     /// Refuse it.
     Strict,

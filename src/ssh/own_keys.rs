@@ -1,5 +1,6 @@
-//! The keys of the gateway itself: the one it signs in with, and the authority that signs a certificate for each session.
-//! Each is made at first need and lies in the data directory, in OpenSSH's format, for its owner only. Knows no target.
+//! The gateway's own keys: the one it logs in with, and the authority that signs a certificate for each session. Each
+//! is made at first need and stored in the data directory, in OpenSSH's format, readable by its owner only. Knows no
+//! target.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -26,18 +27,19 @@ pub const KEY: &str = "ssh_key";
 /// The file of its certificate authority.
 pub const AUTHORITY: &str = "ssh_ca";
 
-/// A target's clock may be behind by this much, in seconds.
+/// Seconds that a certificate is valid before its issue: a target's clock may be behind by as much.
 const VALID_BEFORE_NOW: u64 = 60;
 
-/// A certificate is for the login that follows at once; what is stolen later is worth nothing. In seconds.
+/// Seconds that a certificate is valid after its issue: it is for the login that follows at once, and worthless if
+/// stolen later.
 const VALID_AFTER_NOW: u64 = 300;
 
-/// What a certificate is good for, and nothing else is: no agent, no screen, no command file (OpenSSH PROTOCOL.certkeys).
+/// The only permission of a certificate: no agent forwarding, no X11, no user rc file (OpenSSH PROTOCOL.certkeys).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// A terminal on the target.
     Terminal,
-    /// The way on from a jump host.
+    /// Port forwarding, the way on from a jump host.
     Forwarding,
 }
 
@@ -56,7 +58,7 @@ pub struct OwnKeys {
     folder: PathBuf,
 }
 
-/// Why a key of the gateway cannot be had. Names its file, never the secret.
+/// The reason why a key of the gateway is unavailable. Names its file, never the secret.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnKeyError {
     /// The file cannot be read or written.
@@ -64,16 +66,16 @@ pub enum OwnKeyError {
     File {
         /// Its name.
         file: &'static str,
-        /// The system's words.
+        /// The operating system's error.
         cause: io::Error,
     },
-    /// Others may read it.
+    /// The file is readable by others.
     #[error("{file} in node.data_dir holds a secret and others may read it; run `chmod 600` on it")]
     Open {
         /// Its name.
         file: &'static str,
     },
-    /// What the file holds is no key, or a key cannot be made.
+    /// The file holds no valid key, or a key cannot be made.
     #[error(
         "{file} in node.data_dir is no private key without passphrase; restore it, or move it away to get a new one"
     )]
@@ -84,12 +86,12 @@ pub enum OwnKeyError {
 }
 
 impl OwnKeys {
-    /// Those in `folder`, which must be there by the time one is needed.
+    /// Returns the keys in `folder`, which must exist by the time one is needed.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }
     }
 
-    /// The line of the own key for `authorized_keys` on a target. Blocks while the file is read, or made.
+    /// Returns the line of the gateway's key for `authorized_keys` on a target. Blocks while the file is read, or made.
     ///
     /// # Errors
     /// [`OwnKeyError`].
@@ -97,7 +99,8 @@ impl OwnKeys {
         self.public_line(KEY)
     }
 
-    /// The line of the authority for a file that `TrustedUserCAKeys` names on a target. Blocks as [`Self::authorized_key`].
+    /// Returns the line of the authority for a file that `TrustedUserCAKeys` names on a target. Blocks as
+    /// [`Self::authorized_key`].
     ///
     /// # Errors
     /// [`OwnKeyError`].
@@ -111,7 +114,7 @@ impl OwnKeys {
         key.to_openssh().map_err(|_| OwnKeyError::Malformed { file })
     }
 
-    /// The key in `file`, which is made if it is missing. Of two who make it at once one makes it.
+    /// Returns the key in `file`, which is made if it is missing. If two make it at once, both return the same one.
     fn key(&self, file: &'static str) -> Result<PrivateKey, OwnKeyError> {
         let (path, failed) = (self.folder.join(file), |cause| OwnKeyError::File { file, cause });
         if !fs::exists(&path).map_err(failed)? {
@@ -127,7 +130,7 @@ impl OwnKeys {
         decode_secret_key(text.expose_secret(), None).map_err(|_| OwnKeyError::Malformed { file })
     }
 
-    /// Writes a file whole or not at all, and never over one that is there.
+    /// Writes a file completely or not at all, and never over an existing one.
     fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let draft = self.folder.join(format!(".key-{:016x}", rand::random::<u64>()));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
@@ -139,12 +142,13 @@ impl OwnKeys {
         }
     }
 
-    /// The own key, read beside the sessions' thread.
+    /// Returns the gateway's key, read off the sessions' thread.
     pub(super) async fn own(&self) -> Result<PrivateKey, ConnectError> {
         self.read(|keys| keys.key(KEY)).await
     }
 
-    /// A fresh key and its certificate for one login as `login` at `now`; `on_behalf` goes into its id, for the target's log.
+    /// Makes a fresh key and its certificate for one login as `login` at `now`; `on_behalf` goes into the certificate's
+    /// key id, for the target's log.
     pub(super) async fn certify(
         &self,
         login: &str,

@@ -1,5 +1,5 @@
-//! How a dial speaks with the person at the terminal: cleaned texts, progress, questions. Everything a target says
-//! passes through here before a person sees it. Knows no SSH.
+//! A dial's channel to the user at the terminal: cleaned texts, progress, questions. Every text of a target passes
+//! through here before a user sees it. Knows no SSH.
 
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
@@ -7,10 +7,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::{DialEvent, Prompt};
 use crate::core::visible::is_visible;
 
-/// Characters kept of any one text from a target: enough for a banner, too little to hide something in.
+/// Maximum characters kept of one text from a target: enough for a banner, too little to hide something in.
 const TEXT_LIMIT: usize = 1024;
 
-/// The person at the other end of [`super::Dial::events`], and which hop of the way speaks with them.
+/// The user at the other end of [`super::Dial::events`], and the hop of the way that speaks with them.
 #[derive(Clone)]
 pub(super) struct Person {
     events: mpsc::Sender<DialEvent>,
@@ -19,12 +19,12 @@ pub(super) struct Person {
 }
 
 impl Person {
-    /// Whoever `events` reaches; what is said is said of the jump host `hop`, or of the target.
+    /// Returns the user whom `events` reaches; messages name the jump host `hop`, or the target if `None`.
     pub(super) fn new(events: mpsc::Sender<DialEvent>, hop: Option<String>) -> Self {
         Self { events, hop }
     }
 
-    /// Tells what is being done; dropped when the person's side is slow or gone, since nothing depends on it.
+    /// Sends a progress message; dropped if the receiver is slow or gone, since nothing depends on it.
     pub(super) fn tell(&self, sentence: String) {
         let sentence = match &self.hop {
             Some(hop) => format!("at the jump host {hop}: {sentence}"),
@@ -35,14 +35,14 @@ impl Person {
         }
     }
 
-    /// Tells that the target opened a channel unasked; dropped when nobody takes it, since it is refused all the same.
+    /// Reports an unsolicited channel; dropped if nothing receives it, since the channel is refused all the same.
     pub(super) fn unasked(&self, kind: &'static str) {
         if self.events.try_send(DialEvent::Unasked { hop: self.hop.clone(), kind }).is_err() {
             tracing::debug!(kind, "a channel opened unasked is not told: nobody takes it");
         }
     }
 
-    /// Asks and waits for as long as the person takes; `None` is a refusal. An answer has one value per field.
+    /// Asks and waits for as long as the user takes; `None` is a refusal. An answer has one value per field.
     pub(super) async fn ask(&self, mut prompt: Prompt) -> Option<Vec<SecretString>> {
         if let Some(hop) = &self.hop {
             prompt.title = format!("Jump host {hop}: {}", prompt.title);
@@ -53,7 +53,7 @@ impl Person {
         answer.await.ok().filter(|values| values.len() == expected)
     }
 
-    /// Tells that the key of `host` is about to be remembered; returns whether it may be.
+    /// Announces that the key of `host` is about to be remembered; returns whether it may be.
     pub(super) async fn may_trust(&self, host: &str, detail: String) -> bool {
         let (proceed, told) = oneshot::channel();
         let event = DialEvent::Trusting { host: host.to_owned(), detail, proceed };
@@ -61,13 +61,13 @@ impl Person {
     }
 }
 
-/// Makes one safe line of a target's words.
+/// Makes one safe line of a target's text.
 pub(super) fn clean_line(text: &str) -> String {
     let spaced = text.chars().map(|c| if c.is_ascii_whitespace() { ' ' } else { c });
     spaced.filter(|c| is_visible(*c)).take(TEXT_LIMIT).collect::<String>().trim().to_owned()
 }
 
-/// Makes a safe text of a target's words; line ends stay, as `\n`.
+/// Makes a target's text safe; line ends stay, as `\n`.
 pub(super) fn clean_text(text: &str) -> String {
     let kept = text.chars().map(|c| if c == '\t' { ' ' } else { c }).filter(|c| *c == '\n' || is_visible(*c));
     kept.take(TEXT_LIMIT).collect::<String>().trim().to_owned()

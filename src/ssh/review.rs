@@ -1,5 +1,5 @@
-//! The host keys of this gateway: which are known, which were refused and wait, and what somebody decides about them. The
-//! handle that dials and the pages share; knows neither users nor the log of what they do.
+//! The host keys of this gateway: the known ones, the refused ones that wait for review, and the decisions on them. The
+//! handle that dials and web pages share; knows neither users nor the audit log.
 
 use std::{
     path::PathBuf,
@@ -31,67 +31,67 @@ struct Inner {
 /// A line of known_hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownKey {
-    /// Names it by what it says.
+    /// An id derived from its content.
     pub id: String,
-    /// The hosts as they stand there, perhaps hashed, in one visible line.
+    /// The hosts as spelled there, perhaps hashed, in one line without control characters.
     pub host: String,
     /// The key's type, as `ssh-ed25519`.
     pub kind: String,
     /// Its SHA-256 fingerprint, as OpenSSH prints it.
     pub fingerprint: String,
-    /// What it says of the key.
+    /// The marker of the key.
     pub mark: Mark,
-    /// Who trusted it and when, if that is known.
+    /// The user who trusted it and the time, if recorded.
     pub trusted: Option<Trusted>,
-    /// Where it stands, from 1.
+    /// Its line number, from 1.
     pub line: usize,
 }
 
-/// A key that waits, and those it would take the place of.
+/// A key that waits for review, and the known keys that it would replace.
 #[derive(Debug, Clone)]
 pub struct Review {
     /// The key.
     pub waiting: WaitingKey,
-    /// The host's known keys; none for a host that is not known.
+    /// The host's known keys; empty for an unknown host.
     pub instead_of: Vec<KnownKey>,
 }
 
-/// Everything about host keys, as it stands at one moment.
+/// All known and waiting host keys, at one moment.
 #[derive(Debug, Clone)]
 pub struct Overview {
-    /// The lines of known_hosts, as they stand.
+    /// The lines of known_hosts, in the order of the file.
     pub known: Vec<KnownKey>,
-    /// The keys that wait, that met last first.
+    /// The keys that wait for review, the one met last first.
     pub waiting: Vec<Review>,
 }
 
-/// Why a decision about a host key is not carried out.
+/// The reason why a decision on a host key is not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReviewError {
-    /// There is no such key, or no longer.
+    /// The key does not exist, or no longer.
     #[error("There is no such host key, or not any more. Load the list again.")]
     NotThere,
-    /// Another key waits than the one that was seen.
+    /// The key that waits is not the one that the user saw.
     #[error("The key that waits has the fingerprint {waits}, which is not the one you send. Compare them again.")]
     OtherKey {
-        /// The fingerprint of the one that waits.
+        /// The fingerprint of the key that waits.
         waits: String,
     },
     /// known_hosts marks it as revoked.
     #[error("known_hosts marks this key as @revoked, so it cannot be accepted. Whoever looks after the file decides.")]
     Revoked,
-    /// The old key stands in a line for many hosts.
+    /// The old key's line is for many hosts, named by a pattern.
     #[error(
         "Line {line} of known_hosts names its hosts by a pattern, so other hosts would lose their key. Change it by hand."
     )]
     Pattern {
-        /// Where, from 1.
+        /// The line number, from 1.
         line: usize,
     },
-    /// The line is marked.
+    /// The line has a marker.
     #[error("Line {line} of known_hosts has a marker, @revoked or @cert-authority. Change it by hand.")]
     Marked {
-        /// Where, from 1.
+        /// The line number, from 1.
         line: usize,
     },
     /// known_hosts could not be read or written.
@@ -126,12 +126,12 @@ impl From<&Line> for KnownKey {
 }
 
 impl HostKeys {
-    /// The keys in the file `known_hosts`, which need not exist yet; `utc` tells the time of day.
+    /// Returns the host keys in the file `known_hosts`, which need not exist yet; `utc` is the wall clock.
     pub fn new(known_hosts: PathBuf, utc: fn() -> UtcMicros) -> Self {
         Self(Arc::new(Inner { known_hosts, utc, waiting: Mutex::default() }))
     }
 
-    /// Reads what is known and what waits. A key that is known or revoked by now does not wait any more.
+    /// Returns the known and the waiting keys. A key that is known or revoked by now does not wait any more.
     ///
     /// # Errors
     /// [`ReviewError::Unusable`] if the file cannot be read.
@@ -146,11 +146,11 @@ impl HostKeys {
         Ok(Overview { known: known.lines().iter().map(KnownKey::from).collect(), waiting })
     }
 
-    /// The key of this id that waits, if it can be accepted as things stand.
+    /// Returns the waiting key with this id, if it can be accepted at present.
     ///
     /// # Errors
     /// [`ReviewError::NotThere`], [`ReviewError::OtherKey`] if its fingerprint is not the one that was `seen`, and
-    /// [`ReviewError`] where known_hosts does not allow it or cannot be read.
+    /// another [`ReviewError`] if known_hosts does not allow it or cannot be read.
     pub async fn acceptable(&self, id: &str, seen: &str) -> Result<WaitingKey, ReviewError> {
         let (waiting, known) = (self.waits(id, seen)?, self.read().await?);
         if known.judge(&waiting.name, &waiting.key) == Verdict::Revoked {
@@ -163,8 +163,8 @@ impl HostKeys {
         }
     }
 
-    /// Makes a key that waits the known one of its host, in the place of any other, and returns the fingerprints of those. It
-    /// is on disk when this returns; sessions that are open go on.
+    /// Makes a waiting key the only known one of its host, and returns the fingerprints of the keys that it replaces.
+    /// It is on disk when this returns; open sessions go on.
     ///
     /// # Errors
     /// As [`HostKeys::acceptable`], and [`ReviewError::Unusable`] if the file cannot be written.
@@ -177,12 +177,12 @@ impl HostKeys {
         Ok(old)
     }
 
-    /// Lets a key wait no longer. It waits again once it is met again.
+    /// Removes a key from those that wait, and returns it. It waits again once it is met again.
     pub fn dismiss(&self, id: &str) -> Option<WaitingKey> {
         self.waiting().take(id)
     }
 
-    /// The known key of this id, which can be forgotten.
+    /// Returns the known key with this id, if it can be forgotten.
     ///
     /// # Errors
     /// [`ReviewError::NotThere`], [`ReviewError::Marked`], [`ReviewError::Unusable`].
@@ -192,7 +192,7 @@ impl HostKeys {
         if line.mark == Mark::None { Ok(line.into()) } else { Err(ReviewError::Marked { line: line.number }) }
     }
 
-    /// Removes a known key: to its hosts it is as any other then.
+    /// Removes a known key and returns it: its hosts' key is unknown then.
     ///
     /// # Errors
     /// As [`HostKeys::known`].
@@ -206,7 +206,7 @@ impl HostKeys {
         KnownHosts::read(&self.0.known_hosts).await
     }
 
-    /// Remembers a key that nothing was known about; returns what is known by now.
+    /// Remembers an unknown key; returns the verdict of known_hosts by now.
     pub(super) async fn remember(&self, name: &str, key: &PublicKey, by: String) -> Result<Verdict, ConnectError> {
         let (path, name, key) = (self.0.known_hosts.clone(), name.to_owned(), key.clone());
         let trusted = Trusted { by, at: (self.0.utc)() };
@@ -217,7 +217,7 @@ impl HostKeys {
         })
     }
 
-    /// Lets a key wait for review.
+    /// Adds a refused key to those that wait for review.
     pub(super) fn refused(&self, key: &PublicKey, met: Met<'_>) {
         self.waiting().meet(key, met, (self.0.utc)());
     }

@@ -1,4 +1,4 @@
-//! The way to a target: every hop is dialled through the one before it, shows its own host key and is given its own
+//! The way to a target: every hop is dialled through the one before it, shows its own host key and receives its own
 //! credentials: address, key exchange, host key, login, in this order. Knows no terminal.
 
 use std::{net::SocketAddr, sync::Arc};
@@ -28,10 +28,11 @@ use super::{
     waiting::Met,
 };
 
-/// Where a jump host says that its client's connection comes from (RFC 4254 §7.2): from this gateway itself.
+/// The originator address and port that jump hosts are given for a forwarded connection (RFC 4254 §7.2): this gateway
+/// itself.
 const ORIGIN: (&str, u32) = ("127.0.0.1", 0);
 
-/// An SSH connection that is logged in. Dropping it cuts it off.
+/// An authenticated SSH connection. Dropping it cuts it off.
 pub(super) struct Connection {
     pub(super) handle: Handle<Client>,
     pub(super) peer: Peer,
@@ -40,7 +41,8 @@ pub(super) struct Connection {
     pub(super) ended: watch::Receiver<()>,
 }
 
-/// Goes from hop to hop; the last connection is the target's, and each runs inside of the one before it.
+/// Connects hop by hop and returns the connections; the last one is the target's, and each runs inside the one before
+/// it.
 pub(super) async fn walk(settings: &SshSettings, dial: &Dial) -> Result<Vec<Connection>, ConnectError> {
     let stops: Vec<_> = dial.via.iter().map(Stop::hop).chain([Stop::target(dial)]).collect();
     let names: Vec<_> = stops.iter().map(|stop| name_of(stop.host, stop.port)).collect();
@@ -64,7 +66,7 @@ struct Stop<'a> {
     credentials: &'a [Credential],
     allowed: Option<&'a AddressRule>,
     policy: HostKeyPolicy,
-    /// What it is called, for whoever reviews its key.
+    /// Its name, for the user who reviews its key.
     called: &'a str,
     heard: Arc<dyn Fn() + Send + Sync>,
 }
@@ -81,7 +83,7 @@ impl<'a> Stop<'a> {
             allowed: allowed.as_ref(),
             policy: *host_key_policy,
             called: name,
-            // That a jump host lives is no proof that the target does.
+            // A sign of life of a jump host is no proof that the target lives.
             heard: Arc::new(|| {}),
         }
     }
@@ -101,28 +103,28 @@ impl<'a> Stop<'a> {
         }
     }
 
-    /// Host and port, as whoever dials is asked for them.
+    /// Returns host and port as the hop before it is asked to dial them.
     fn addr(&self) -> String {
         let host = clean_line(self.host);
         if host.contains(':') { format!("[{host}]:{}", self.port) } else { format!("{host}:{}", self.port) }
     }
 }
 
-/// One stop in the making.
+/// The set-up of the connection to one stop.
 struct Approach<'a> {
     settings: &'a SshSettings,
     stop: &'a Stop<'a>,
-    /// As in known_hosts.
+    /// The stop's name in known_hosts.
     name: &'a str,
-    /// Those of the whole way.
+    /// The names of all stops of the way.
     names: &'a [String],
     person: &'a Person,
     dial: &'a Dial,
-    /// What it is reached through; `None` is the network.
+    /// The hop that it is reached through; `None` is the network.
     before: Option<(&'a Connection, &'a Hop)>,
 }
 
-/// A server that has shown its host key and waits for what we think of it.
+/// A server that has shown its host key and waits for the verdict.
 struct Greeting {
     peer: Peer,
     presented: Presented,
@@ -134,7 +136,7 @@ struct Greeting {
 impl Approach<'_> {
     async fn run(&self) -> Result<Connection, ConnectError> {
         let (settings, stop, person) = (self.settings, self.stop, self.person);
-        // Anew for each hop: what was accepted at the one before counts here.
+        // Read anew for each hop: a key accepted at the one before counts here.
         let known = settings.host_keys.read().await?;
         let mut where_to = self.name.to_owned();
         let reached = timeout(settings.connect_timeout, self.reach(&known, &mut where_to)).await;
@@ -146,7 +148,7 @@ impl Approach<'_> {
         self.check_binding(&known, &greeting.presented, met)?;
         let check = HostKeyCheck { host_keys: &settings.host_keys, person, name: self.name, policy: stop.policy, met };
         check.run(&known, &greeting.presented.key).await?;
-        // The one who waits is gone only if the connection is: the handshake then says so.
+        // The receiver is gone only if the connection is: the handshake then reports it.
         let told = greeting.presented.accepted.send(true);
         tracing::trace!(heard = told.is_ok(), "host key accepted");
         let peer = greeting.peer;
@@ -163,7 +165,8 @@ impl Approach<'_> {
         Ok(Connection { handle, peer, guard: greeting.guard, ended: greeting.ended })
     }
 
-    /// Connects and exchanges keys until the server shows its host key; `where_to` always says how far it got.
+    /// Connects and exchanges keys until the server shows its host key; `where_to` always names the address in
+    /// progress.
     async fn reach(&self, known: &KnownHosts, where_to: &mut String) -> Result<Greeting, ConnectError> {
         let Stop { host, port, allowed, .. } = *self.stop;
         let Some((before, hop)) = self.before else {
@@ -195,7 +198,7 @@ impl Approach<'_> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (valve, lever) = Valve::new(stream, self.stop.heard.clone());
-        // From here on whatever ends the dial ends the connection.
+        // From here on the end of the dial ends the connection, whatever its cause.
         let guard = CutOnDrop(lever);
         let (show, shown) = oneshot::channel();
         let (alive, ended) = watch::channel(());
@@ -214,8 +217,8 @@ impl Approach<'_> {
         Ok(Greeting { peer, presented, handshake, guard, ended })
     }
 
-    /// Refuses a key that belongs to another hop of the way: whoever shows it passes us on to that one and listens in. A key
-    /// that is known for this very host is its own, whoever else has it.
+    /// Refuses a key that belongs to another hop of the way: a server that shows it forwards the connection to that hop
+    /// and could listen in. A key that is known for this very host counts as its own, even if other hosts have it too.
     fn check_binding(&self, known: &KnownHosts, presented: &Presented, met: Met<'_>) -> Result<(), ConnectError> {
         let key = presented.key.public_key();
         if known.judge(self.name, &key) != Verdict::Unknown {

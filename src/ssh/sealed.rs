@@ -1,4 +1,4 @@
-//! Credentials that a store keeps sealed: opened at the login, and gone behind it. And what a private key must be to be kept.
+//! Credentials that a store keeps sealed: opened for the login only. Also checks private keys before they are stored.
 
 use std::{fmt, sync::Arc};
 
@@ -8,20 +8,20 @@ use secrecy::{ExposeSecret, SecretString};
 use super::ConnectError;
 use crate::core::seal::{Seals, Unopened};
 
-/// The longest private key that is read, in bytes: one of 16,384 bits has 13 KiB.
+/// Maximum size of a private key that is read, in bytes: one of 16,384 bits has 13 KiB.
 const LONGEST_KEY: usize = 16 * 1_024;
 
-/// The most rounds of bcrypt that a key's passphrase may ask for: about ten seconds; OpenSSH's default is 24.
+/// Maximum rounds of bcrypt that a key's passphrase may require: about ten seconds; OpenSSH's default is 24.
 const ROUNDS: u32 = 1_024;
 
-/// A password or a private key, sealed, with what opens it.
+/// A sealed password or private key, with the keys that open it.
 #[derive(Clone)]
 pub struct SealedCredential {
-    /// The keys of this gateway.
+    /// The seal keys of this gateway.
     pub seals: Arc<Seals>,
-    /// What it is bound to.
+    /// The place that it is bound to.
     pub place: String,
-    /// What the store keeps.
+    /// The sealed text that the store keeps.
     pub text: String,
 }
 
@@ -32,20 +32,20 @@ impl fmt::Debug for SealedCredential {
 }
 
 impl SealedCredential {
-    /// Opens it.
+    /// Opens the credential.
     ///
     /// # Errors
-    /// Why it does not open here.
+    /// [`Unopened`] if it does not open here.
     pub fn open(&self) -> Result<SecretString, Unopened> {
         self.seals.open(&self.place, &self.text)
     }
 
-    /// Opens it for a login.
+    /// Opens the credential for a login.
     pub(super) fn secret(&self) -> Result<SecretString, ConnectError> {
         self.open().map_err(|unopened| unusable(&unopened.to_string()))
     }
 
-    /// Opens a private key for a login. It was kept without a passphrase, so that this takes no time.
+    /// Opens a private key for a login. It was stored without a passphrase, so that this takes no time.
     pub(super) fn private_key(&self) -> Result<PrivateKey, ConnectError> {
         let text = self.secret()?;
         keys::decode_secret_key(text.expose_secret(), None)
@@ -57,37 +57,37 @@ fn unusable(why: &str) -> ConnectError {
     ConnectError::Credential { cause: format!("the one kept for this target: {why}") }
 }
 
-/// Why a text is no private key that can be kept, in words that can follow `private_key: `.
+/// The reason why a text is no private key that can be stored, in words that can follow `private_key: `.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnfitKey {
-    /// It is longer than any key.
+    /// The text is longer than any key.
     #[error("has more than {LONGEST_KEY} bytes")]
     Long,
-    /// It is the other half.
+    /// The text is a public key.
     #[error("is a public key; give the private one, whose file has the same name without .pub")]
     Public,
-    /// Its passphrase was not given.
+    /// The passphrase was not given.
     #[error("is protected by a passphrase; give that as well")]
     Encrypted,
-    /// Its passphrase was given wrongly.
+    /// The passphrase is wrong.
     #[error("does not open with this passphrase")]
     Passphrase,
-    /// Its passphrase takes too long to try.
+    /// The passphrase takes too long to try.
     #[error("asks for more than {ROUNDS} rounds of its passphrase; change them with `ssh-keygen -p -a 24`")]
     Slow,
-    /// Its passphrase is in a form whose cost has no bound.
+    /// The passphrase is in a form whose cost has no bound.
     #[error("has a passphrase in a form other than OpenSSH's own; bring it into that with `ssh-keygen -p -f FILE`")]
     Foreign,
-    /// It is none.
+    /// The text is no private key.
     #[error("is no private key of OpenSSH, PKCS#1, PKCS#8 or PuTTY that can be read")]
     Unreadable,
 }
 
-/// Reads a private key and returns it as it is kept: in OpenSSH's form without its passphrase, since what it is sealed with
-/// protects it better. Takes its time on purpose where there is a passphrase: call it away from an actor's thread.
+/// Parses a private key and returns it in the form that is stored: OpenSSH's without a passphrase, since sealing
+/// protects it better. Slow on purpose if there is a passphrase: call it off the actors' threads.
 ///
 /// # Errors
-/// Why it cannot be kept.
+/// [`UnfitKey`] if it cannot be stored.
 pub fn key_to_keep(text: &SecretString, passphrase: Option<&SecretString>) -> Result<SecretString, UnfitKey> {
     let trimmed = text.expose_secret().trim();
     if trimmed.len() > LONGEST_KEY {
@@ -104,7 +104,7 @@ pub fn key_to_keep(text: &SecretString, passphrase: Option<&SecretString>) -> Re
         return Err(UnfitKey::Slow);
     }
     let passphrase = passphrase.map(ExposeSecret::expose_secret).filter(|text| !text.is_empty());
-    // PKCS#8 and PuTTY let whoever wrote the key choose how much memory and time its passphrase takes.
+    // PKCS#8 and PuTTY let the writer of a key choose how much memory and time its passphrase takes.
     let foreign =
         trimmed.contains("ENCRYPTED") || (begins(&["PuTTY-User-Key-File-"]) && !trimmed.contains("\nEncryption: none"));
     if foreign {
@@ -179,7 +179,7 @@ Yg/rrQIqHjBRhMWg==
         assert_eq!(refused(ENCRYPTED, Some("wrong")), UnfitKey::Passphrase);
         let kept = key_to_keep(&ENCRYPTED.into(), Some(&"horse battery".into())).unwrap();
         assert!(keys::decode_secret_key(kept.expose_secret(), None).is_ok());
-        // A passphrase that is not needed does no harm.
+        // An unnecessary passphrase does no harm.
         assert!(key_to_keep(&plain.as_str().into(), Some(&"x".into())).is_ok());
     }
 
@@ -187,7 +187,7 @@ Yg/rrQIqHjBRhMWg==
     fn a_passphrase_that_takes_for_ever_is_not_tried() {
         let lines: String = ENCRYPTED.lines().filter(|line| !line.starts_with('-')).collect();
         let mut bytes = BASE64.decode(lines.as_bytes()).unwrap();
-        // Behind magic, cipher, name of the derivation, and its salt.
+        // The offset behind the magic, the cipher, the name of the KDF, and its salt.
         let at = b"openssh-key-v1\0".len() + 4 + b"aes256-ctr".len() + 4 + b"bcrypt".len() + 4 + 4 + 16;
         assert_eq!(bytes[at..at + 4], 4u32.to_be_bytes());
         bytes[at..at + 4].copy_from_slice(&u32::MAX.to_be_bytes());

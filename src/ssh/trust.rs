@@ -1,4 +1,4 @@
-//! Whether a presented host key is trusted: what known_hosts says, then the policy, then the person. Knows no network.
+//! Decides whether a presented host key is trusted: by known_hosts, then the policy, then the user. Knows no network.
 
 use russh::keys::{PublicKey, PublicKeyOrCertificate};
 use secrecy::{ExposeSecret, SecretString};
@@ -10,17 +10,17 @@ use super::{
     waiting::Met,
 };
 
-/// What a host key is checked against.
+/// The check of a host key.
 pub(super) struct HostKeyCheck<'a> {
-    /// Where an accepted key is remembered, and a refused one waits.
+    /// The host keys, which remember an accepted key and let a refused one wait.
     pub(super) host_keys: &'a HostKeys,
-    /// Who may be asked.
+    /// The user to ask.
     pub(super) person: &'a Person,
-    /// The host as in known_hosts.
+    /// The host's name in known_hosts.
     pub(super) name: &'a str,
-    /// What to do with a key that is not known.
+    /// The policy for an unknown key.
     pub(super) policy: HostKeyPolicy,
-    /// Where and by whom the key is met; its host is what a certificate names.
+    /// The place where the key is met, and the user; a certificate must name its host.
     pub(super) met: Met<'a>,
 }
 
@@ -48,7 +48,7 @@ impl HostKeyCheck<'_> {
             HostKeyPolicy::AskOperator => match self.ask(&key, PromptKind::SharedHostKey).await {
                 Some(true) => caller.to_owned(),
                 Some(false) => return Err(self.declined(&key)),
-                // As strict as to everybody else who may not accept it.
+                // No user with the right answered: as strict as for all who may not accept it.
                 None => return self.conclude(Verdict::Unknown, &key),
             },
         };
@@ -61,7 +61,7 @@ impl HostKeyCheck<'_> {
         self.conclude(verdict, &key)
     }
 
-    /// Says what follows from a verdict. What somebody may come to trust waits for review.
+    /// Returns the result of a verdict. A refused key that may still be trusted later waits for review.
     fn conclude(&self, verdict: Verdict, key: &PublicKey) -> Result<(), ConnectError> {
         let (host, presented) = (self.name.to_owned(), fingerprint(key));
         let refusal = match verdict {
@@ -80,7 +80,7 @@ impl HostKeyCheck<'_> {
         ConnectError::HostKeyDeclined { host: self.name.to_owned(), presented: fingerprint(key) }
     }
 
-    /// Whether the person accepts the key; `None`: nobody answered who may.
+    /// Returns whether the user accepts the key; `None` if no user answered who has the right.
     async fn ask(&self, key: &PublicKey, kind: PromptKind) -> Option<bool> {
         let text = format!(
             "{} is not known yet. Its {} key has the fingerprint\n{}\nCompare it with what the host's operator says.",

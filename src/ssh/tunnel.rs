@@ -1,8 +1,9 @@
-//! A connection inside of a jump host's: a channel as a stream that goes on reading while a write waits. Knows no host
-//! and no login.
+//! A connection inside a jump host's connection: a channel as a stream that goes on reading while a write waits. Knows
+//! no host and no login.
 //!
-//! The jump host's russh hands a channel's bytes over one by one and does nothing else meanwhile. Were they not taken while
-//! a write waits, the word that makes room for that write could never be heard, and both connections would stand still.
+//! The jump host's russh passes on a channel's packets one by one and does nothing else meanwhile. If they were not
+//! read while a write waits, the window adjustment that makes room for that write could never arrive, and both
+//! connections would deadlock.
 
 use std::{
     io,
@@ -13,27 +14,27 @@ use std::{
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-/// Bytes read at once: an SSH packet.
+/// Bytes read at once: one SSH packet.
 const CHUNK: usize = 32 * 1024;
 
-/// Bytes that may come before a waiting write can go on: more than a server's and two kernels' buffers hold of what was
-/// said before it made room.
+/// Maximum bytes read ahead while a write waits: more than a server's and two kernels' buffers hold before the server
+/// makes room.
 const AHEAD: usize = 8 * 1024 * 1024;
 
-/// The stream.
+/// The stream over a channel.
 pub(super) struct Tunnel<S> {
     channel: S,
-    /// What was read while a write waited.
+    /// Bytes that were read while a write waited.
     ahead: BytesMut,
 }
 
 impl<S: AsyncRead + Unpin> Tunnel<S> {
-    /// Makes a stream of `channel`.
+    /// Returns a stream over `channel`.
     pub(super) fn new(channel: S) -> Self {
         Self { channel, ahead: BytesMut::new() }
     }
 
-    /// Takes what has come, so that whoever hands it over is free to go on.
+    /// Reads the bytes that have arrived, so that the jump host's loop can go on.
     fn read_ahead(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         while self.ahead.len() < AHEAD {
             self.ahead.reserve(CHUNK);
@@ -90,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// Longer than anything takes on a busy machine.
+    /// Longer than any step takes on a busy machine.
     const LIMIT: Duration = Duration::from_secs(30);
 
     #[tokio::test]
@@ -102,7 +103,7 @@ mod tests {
             tunnel
         });
         assert!((&mut write).now_or_never().is_none());
-        // More than its buffer holds: a far end that is not heard could never say it.
+        // More than the buffer holds: a far end that is not read could never send it.
         for word in ["one ", "two ", "thre"] {
             far.write_all(word.as_bytes()).now_or_never().expect("it is taken").unwrap();
             assert!((&mut write).now_or_never().is_none());

@@ -1,8 +1,8 @@
 //! A stream whose reading can be stopped from outside while its writing goes on, and which can be cut off for good.
 //! Owns the stream; knows nothing of SSH.
 //!
-//! russh's client answers with more window as bytes arrive, not as they are consumed, so the only place where a flood
-//! can be held back without blocking its loop is below it.
+//! russh's client renews the window as bytes arrive, not as they are consumed, so the only place where a flood can be
+//! held back without blocking its loop is below it.
 
 use std::{
     io,
@@ -21,36 +21,36 @@ use tokio::{
     task::coop::consume_budget,
 };
 
-/// Bytes taken from below at once. russh asks for a packet in two small reads, which cost a system call each.
+/// Bytes read from below at once. russh reads a packet in two small reads, which would cost a system call each.
 const CHUNK: usize = 32 * 1024;
 
-/// The same while more is there than fits: each reading has the system tell the target that there is room, which costs more than a
-/// call, on both sides.
+/// Bytes read at once while more is there than fits: each read makes the system announce room to the target, which
+/// costs more than the call itself, on both sides.
 const GULP: usize = 128 * 1024;
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
 const CUT: u8 = 2;
 
-/// The stream below the valve.
+/// A stream with a valve on its reading side.
 pub(super) struct Valve<S> {
     stream: S,
-    /// What was taken and not passed on yet; an idle connection keeps none.
+    /// Bytes that were read and not passed on yet; an idle connection keeps none.
     taken: Bytes,
-    /// How much is asked for next.
+    /// Bytes to read next time.
     chunk: usize,
     lever: Arc<Lever>,
     heard: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl<S: AsyncRead + Unpin> Valve<S> {
-    /// Puts an open valve on `stream`; `heard` is called for every read that brings bytes.
+    /// Puts an open valve on `stream`; `heard` is called for every read that returns bytes.
     pub(super) fn new(stream: S, heard: Arc<dyn Fn() + Send + Sync>) -> (Self, Arc<Lever>) {
         let lever = Arc::new(Lever::default());
         (Self { stream, taken: Bytes::new(), chunk: CHUNK, lever: lever.clone(), heard }, lever)
     }
 
-    /// Takes from below what is there, at most a chunk; nothing is the end of the stream.
+    /// Reads the bytes that are there, at most a chunk; none means the end of the stream.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let mut chunk = BytesMut::with_capacity(self.chunk);
         let count = ready!(pin!(self.stream.read_buf(&mut chunk)).poll(cx))?;
@@ -62,7 +62,7 @@ impl<S: AsyncRead + Unpin> Valve<S> {
     }
 }
 
-/// Moves the valve; shared by whoever may hold back or end the connection.
+/// The handle that moves the valve; shared by all that may hold back or end the connection.
 #[derive(Default)]
 pub(super) struct Lever {
     state: AtomicU8,
@@ -76,14 +76,14 @@ impl Lever {
         self.turn(OPEN, CLOSED);
     }
 
-    /// Reads on.
+    /// Resumes reading.
     pub(super) fn open(&self) {
         if self.turn(CLOSED, OPEN) {
             self.reader.wake();
         }
     }
 
-    /// Fails every read and write from now on, so that whoever owns the stream lets go of it.
+    /// Fails every read and write from now on, so that the owner of the stream drops it.
     pub(super) fn cut(&self) {
         self.state.store(CUT, Ordering::Release);
         self.reader.wake();
@@ -102,7 +102,7 @@ impl Lever {
         if self.state() == CUT { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
-    /// Runs a write, remembering its waker first so that a cut between the check and the wait is not missed.
+    /// Runs a write, registering its waker first so that a cut between the check and the wait is not missed.
     fn write<T>(
         &self,
         cx: &mut Context<'_>,
@@ -124,8 +124,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Valve<S> {
         if self.taken.is_empty() {
             self.taken = ready!(self.poll_take(cx))?;
         } else {
-            // As a read from the system does: russh's loop waits for nothing else between packets that it passes over, and
-            // 16 MiB of small ones would be its turn. Output yields sooner by itself, at every fourth packet.
+            // As a read from the system does: russh's loop awaits nothing else between packets that it ignores, and 16
+            // MiB of small ones could be one turn. Output yields sooner by itself, at every fourth packet.
             ready!(pin!(consume_budget()).poll(cx));
         }
         let count = buf.remaining().min(self.taken.len());

@@ -1,5 +1,5 @@
-//! Host keys that were refused and wait for somebody to review them: the newest, of each host a few. Knows no file and no
-//! connection, and forgets everything with the process: what is still there shows its key again at the next dial.
+//! Refused host keys that wait for review: the newest, a few of each host. Knows no file and no connection, and keeps
+//! nothing beyond the process: a host shows its key again at the next dial.
 
 use data_encoding::HEXLOWER;
 use russh::keys::PublicKey;
@@ -8,54 +8,54 @@ use sha2::{Digest as _, Sha256};
 use super::hostkeys::{fingerprint, name_of};
 use crate::core::record::UtcMicros;
 
-/// Keys that wait at most, over all hosts: more than anybody looks through, some hundred KiB.
+/// Maximum number of waiting keys over all hosts: more than a user reviews, some hundred KiB.
 const MOST: usize = 200;
 
-/// Keys that wait at most for one host: it may have one of each type, and one that changes with every dial must not push
-/// out all others.
+/// Maximum number of waiting keys of one host: it may have one of each type, and a host whose key changes with every
+/// dial must not push out all others.
 const MOST_OF_HOST: usize = 4;
 
-/// Bytes of a key that waits: RSA with 16,384 bits, the most that OpenSSH makes, has 2 KiB. A larger one is a target's
-/// mischief, and is refused without waiting.
+/// Maximum size of a waiting key in bytes: RSA with 16,384 bits, the most that OpenSSH makes, has 2 KiB. A larger one
+/// is an attack, and is refused without waiting.
 const LARGEST: usize = 4 * 1024;
 
-/// A host key that was refused.
+/// A host key that was refused and waits for review.
 #[derive(Debug, Clone)]
 pub struct WaitingKey {
-    /// Names it: the same host and key have the same.
+    /// Its id: the same host and key have the same.
     pub id: String,
-    /// The host as in known_hosts.
+    /// The host's name in known_hosts.
     pub name: String,
     /// The host as it was dialled.
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// The target as it was last asked for, or what the jump host is called.
+    /// The target as it was last requested, or the jump host's name.
     pub target: String,
-    /// Who met it last.
+    /// The user who met it last.
     pub met_by: String,
-    /// When it was first met.
+    /// The time it was first met.
     pub first_met_at: UtcMicros,
-    /// When it was last met.
+    /// The time it was last met.
     pub last_met_at: UtcMicros,
-    /// How often.
+    /// The number of times it was met.
     pub times: u64,
     pub(super) key: PublicKey,
 }
 
 impl WaitingKey {
-    /// Its SHA-256 fingerprint, as OpenSSH prints it.
+    /// Returns its SHA-256 fingerprint, as OpenSSH prints it.
     pub fn fingerprint(&self) -> String {
         fingerprint(&self.key)
     }
 
-    /// Its type, as `ssh-ed25519`.
+    /// Returns its type, as `ssh-ed25519`.
     pub fn kind(&self) -> String {
         self.key.algorithm().to_string()
     }
 }
 
-/// Where and by whom a key was met.
+/// The place where a key was met, and the user who met it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Met<'a> {
     pub(super) host: &'a str,
@@ -64,12 +64,12 @@ pub(super) struct Met<'a> {
     pub(super) by: &'a str,
 }
 
-/// The keys that wait, the one met last at the end.
+/// The waiting keys, the one met last at the end.
 #[derive(Debug, Default)]
 pub(super) struct Waiting(Vec<WaitingKey>);
 
 impl Waiting {
-    /// Notes that `key` was refused.
+    /// Adds a refused `key`.
     pub(super) fn meet(&mut self, key: &PublicKey, met: Met<'_>, at: UtcMicros) {
         let Met { host, port, target, by } = met;
         if key.to_bytes().map_or(true, |bytes| bytes.len() > LARGEST) {
@@ -103,18 +103,18 @@ impl Waiting {
         self.0.push(met);
     }
 
-    /// The one of this id.
+    /// Returns the key with this id.
     pub(super) fn find(&self, id: &str) -> Option<&WaitingKey> {
         self.0.iter().find(|key| key.id == id)
     }
 
-    /// Removes the one of this id.
+    /// Removes the key with this id, and returns it.
     pub(super) fn take(&mut self, id: &str) -> Option<WaitingKey> {
         let at = self.0.iter().position(|key| key.id == id)?;
         Some(self.0.remove(at))
     }
 
-    /// Every one, that met last first.
+    /// Returns all keys, the one met last first.
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &WaitingKey> {
         self.0.iter().rev()
     }

@@ -1,4 +1,4 @@
-//! Tests of how known_hosts is changed, on files.
+//! Changes of known_hosts, on real files.
 
 use std::{os::unix::fs::PermissionsExt, thread};
 
@@ -22,7 +22,7 @@ fn text(key: &PublicKey) -> String {
     key.to_openssh().unwrap()
 }
 
-/// A file that holds this, in a folder of its own.
+/// Returns a file with this content, in a folder of its own.
 fn file(content: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("known_hosts");
