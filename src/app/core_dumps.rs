@@ -2,16 +2,16 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// One byte: no file is that small, so none is written; and to Linux the very value 1 means that no program is handed a dump
-/// either (`core(5)`, `fs/coredump.c`), which it is at a limit of zero.
+/// The limit on core dumps: one byte. No dump is that small, so no file is written; and to Linux the exact value 1
+/// means that a dump is not piped to a program either (`core(5)`, `fs/coredump.c`), which it is at a limit of zero.
 const NONE: u64 = 1;
 
-/// Has the system keep no core dump of this process, however it ends. Root can allow it again while it runs:
-/// `prlimit --pid PID --core=unlimited`.
+/// Forbids core dumps of this process, however it ends. Root can allow them again while it runs: `prlimit --pid PID
+/// --core=unlimited`.
 pub fn forbid_core_dumps() {
     let none = Rlimit { current: Some(NONE), maximum: Some(NONE) };
     if let Err(error) = setrlimit(Resource::Core, none) {
-        // Whoever may not raise it from zero has none written, unless a program takes dumps.
+        // A process that may not raise the limit from zero writes no dump, unless dumps are piped to a program.
         let written = getrlimit(Resource::Core).maximum != Some(0);
         tracing::warn!(%error, written, "core dumps cannot be forbidden; one would hold secrets");
     }

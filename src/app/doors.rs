@@ -1,4 +1,4 @@
-//! How many connections the gateway takes: what the configuration says, within what the system gives.
+//! The number of connections that the gateway accepts: as configured, within the system's limits.
 
 use std::sync::Arc;
 
@@ -9,11 +9,11 @@ use crate::{
     web::connections::{Connections, Limits, PATIENCE},
 };
 
-/// A connection takes two descriptors, its own and the one it is cut by; the session behind it takes a third.
+/// File descriptors per connection: its own, the one it is cut by, and one of the session behind it.
 const DESCRIPTORS: u64 = 3;
 
-/// The limits of `config`, and no more connections than there are descriptors for: where these run out no target could be
-/// dialled and no recording begun.
+/// Returns the limits of `config`, with no more connections than there are descriptors for: if these ran out, no target
+/// could be dialled and no recording begun.
 pub(super) fn open(config: &Config) -> Arc<Connections> {
     let wanted = u64::from(config.server.max_connections);
     let total = descriptors().map_or(wanted, |most| wanted.min(most / DESCRIPTORS));
@@ -26,7 +26,7 @@ pub(super) fn open(config: &Config) -> Arc<Connections> {
         );
     }
     let mut shared = config.server.trusted_proxies.clone();
-    // Whoever is on this machine has simpler ways to stop it, and a proxy there brings everybody.
+    // A local user has simpler ways to stop the gateway, and all users come through a local proxy.
     shared.extend(["127.0.0.0/8", "::1/128"].into_iter().filter_map(|network| network.parse::<ipnet::IpNet>().ok()));
     Connections::new(Limits {
         total: usize::try_from(total).unwrap_or(usize::MAX),
@@ -36,7 +36,7 @@ pub(super) fn open(config: &Config) -> Arc<Connections> {
     })
 }
 
-/// Takes as many descriptors as the system lets this process have, and says how many; `None`: without a limit.
+/// Raises the limit on descriptors as far as the system allows, and returns it; `None` if there is no limit.
 fn descriptors() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let most = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -1,10 +1,10 @@
 //! How the process learns that it is to end, and how it ends: by a signal, or after `pulsegate drain`. Knows no store.
 //!
-//! The command comes over a Unix socket in the data directory. Whoever may write there may stop the gateway anyhow, so it
-//! asks for no token and no certificate, works whatever the listener is, and a command that reaches it has reached the
-//! gateway of this very folder. One line of JSON each way: `{"drain_ms":28800000}`, then `{"sessions":3}` whenever that
-//! changes, and the end of the stream when the process begins to stop; or `{"deed":{…}}`, what another command has done, and
-//! then `{"noted":true}` once the audit log has it.
+//! Commands come over a Unix socket in the data directory. A user who may write there may stop the gateway anyhow, so
+//! the socket needs no token and no certificate, works whatever the listener is, and a command that reaches it has
+//! reached the gateway of this very folder. One line of JSON each way: `{"drain_ms":28800000}`, then `{"sessions":3}`
+//! whenever that changes, and the end of the stream when the process begins to stop; or `{"deed":{…}}`, an action of
+//! another command, and then `{"noted":true}` once the audit log has it.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
@@ -29,35 +29,36 @@ use crate::{
     data_dir,
 };
 
-/// How long the whole end may take, as far as the last entry of the audit log: the contract's 15 s, less what it takes to exit.
+/// Maximum time for the whole end, up to the last entry of the audit log: the contract's 15 s, less the time to exit.
 const END_LIMIT: Duration = Duration::from_secs(14);
 
 /// How long it may take to close everything; what is not closed then is closed by the next start.
 const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long browsers may take to leave, once they were told, before they are told again and then cut off.
+/// Maximum time for browsers to leave once they were notified; then they are notified again, and after the same time
+/// cut off.
 const GOODBYE: Duration = Duration::from_secs(1);
 
-/// How often open sessions are counted while the gateway waits for their end.
+/// Time between two counts of open sessions while the gateway waits for their end.
 const COUNT: Duration = Duration::from_millis(250);
 
-/// Operators who drain at a time.
+/// Maximum number of simultaneous callers at the control socket.
 const CALLERS: usize = 8;
 
-/// The longest command, and how long it may take to come.
+/// Maximum length of a command in bytes, and maximum time for it to arrive.
 const COMMAND: (u64, Duration) = (8 * 1_024, Duration::from_secs(5));
 
-/// What can be asked of a running gateway.
+/// A command to a running gateway.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Command {
-    /// Open nothing any more, and stop once nothing is open, or after so many milliseconds.
+    /// Open no more sessions, and stop once none is open, or after this number of milliseconds.
     DrainMs(u64),
-    /// Tell the audit log what was done on the command line.
+    /// Write a command-line action to the audit log.
     Deed(Told),
 }
 
-/// What was done on the command line.
+/// An action on the command line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Told {
@@ -66,11 +67,11 @@ struct Told {
     detail: String,
 }
 
-/// When an operator wants the gateway to stop at the latest; `None` while nobody does.
+/// The latest time at which an operator wants the gateway to stop; `None` without a drain.
 pub type Deadline = watch::Receiver<Option<Instant>>;
 
-/// Hears operators at the socket in `data_dir`, whose lock this process holds. Where there can be no socket the gateway
-/// serves all the same.
+/// Listens for operators at the socket in `data_dir`, whose lock this process holds. If the socket cannot be created
+/// the gateway serves all the same.
 pub fn hear_operators(data_dir: &Path, gateway: &Gateway) -> Deadline {
     let (told, deadline) = watch::channel(None);
     match listen(data_dir) {
@@ -82,7 +83,7 @@ pub fn hear_operators(data_dir: &Path, gateway: &Gateway) -> Deadline {
 
 fn listen(data_dir: &Path) -> std::io::Result<UnixListener> {
     let path = data_dir.join(data_dir::CONTROL);
-    // Left by a process that is gone: this one holds the lock.
+    // An existing socket was left by a process that is gone: this one holds the lock.
     match fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -109,9 +110,10 @@ async fn accept(listener: UnixListener, gateway: Gateway, told: watch::Sender<Op
     }
 }
 
-/// Takes one command.
+/// Serves one command.
 async fn serve(stream: UnixStream, gateway: &Gateway, told: &watch::Sender<Option<Instant>>) -> std::io::Result<()> {
-    // The folder may be open to more people than its owner; who may stop the process by a signal may do it here.
+    // The folder may be open to other users than its owner; only those who may stop the process by a signal may do it
+    // here.
     let (uid, own) = (stream.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
     if uid != own && uid != 0 {
         tracing::warn!(uid, "somebody else than the gateway's owner was refused at its control socket");
@@ -136,7 +138,7 @@ async fn answer_with(writing: &mut OwnedWriteHalf, answer: &Value) -> std::io::R
     writing.write_all(format!("{answer}\n").as_bytes()).await
 }
 
-/// Drains, and tells how far that has come until the process begins to stop.
+/// Drains, and reports the number of open sessions until the process begins to stop.
 async fn drain_by(
     uid: u32,
     limit: Duration,
@@ -166,7 +168,7 @@ pub async fn drained(mut deadline: Deadline, gateway: &Gateway) {
     loop {
         let Some(until) = *deadline.borrow_and_update() else {
             if deadline.changed().await.is_err() {
-                // Nobody can ask.
+                // No operator can ask for a drain.
                 std::future::pending::<()>().await;
             }
             continue;
@@ -174,7 +176,7 @@ pub async fn drained(mut deadline: Deadline, gateway: &Gateway) {
         tokio::select! {
             () = sleep_until(until) => return tracing::info!("the time of the drain is up"),
             () = nothing_open(gateway) => return tracing::info!("every session has ended by itself"),
-            // The latest word counts.
+            // The latest command counts.
             Ok(()) = deadline.changed() => {}
         }
     }
@@ -184,11 +186,11 @@ async fn nothing_open(gateway: &Gateway) {
     while gateway.open_here().await != Ok(0) {
         sleep(COUNT).await;
     }
-    // Whoever is told how many are left counts as often, and is to hear of the last one, too.
+    // The report to the operator counts as often, and must report the last one, too.
     sleep(2 * COUNT).await;
 }
 
-/// Returns once a signal says so; reads the configuration again at each SIGHUP.
+/// Returns at SIGTERM or SIGINT; reloads the configuration at each SIGHUP.
 pub async fn until_told_to_stop(gateway: &Gateway, mut reload: Reload) -> anyhow::Result<()> {
     let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hangup = signal(SignalKind::hangup())?;
@@ -201,7 +203,7 @@ pub async fn until_told_to_stop(gateway: &Gateway, mut reload: Reload) -> anyhow
     }
 }
 
-/// Ends everything, and tells the audit log of the `stop`: where its disk hangs, for as long as there is time.
+/// Ends everything, and writes the `stop` to the audit log: if its disk hangs, waits for as long as there is time.
 pub async fn end(gateway: &Gateway, server: &ServerHandle, stop: Deed) {
     let until: Instant = (clock::instant() + END_LIMIT).into();
     shut_down(gateway, server).await;

@@ -1,4 +1,5 @@
-//! Which life of a node begins in its stores, and that no other gateway lives under its name. Knows no lock.
+//! Begins the next epoch of a node in its stores, and checks that no other gateway serves under its name. Knows no
+//! lock.
 
 use std::time::Duration;
 
@@ -14,22 +15,23 @@ use crate::{
     store::{RecordStore, StoreError, mysql::MySqlStore, redis::RedisLive, schema::Step, sqlite::SqliteStore},
 };
 
-/// How long a lease is watched before its epoch is taken over: a gateway that serves renews it every second.
+/// Time that a lease is watched before its epoch is taken over: a gateway that serves renews it every second.
 const LEASE_WATCH: Duration = Duration::from_millis(2_200);
 
-/// The life that is to begin.
+/// The epoch that is to begin.
 pub(super) struct Beginning {
-    /// Whose.
+    /// The node.
     pub node: NodeId,
     /// The start that begins it.
     pub incarnation: Incarnation,
-    /// The start before it, where that is certainly over.
+    /// The start before it, if that is proven to be over.
     pub over: Option<Incarnation>,
 }
 
 impl Beginning {
-    /// Begins the next epoch, in the records where they are another store, and in the journal. `view`: where the live view is, if it
-    /// is a server: it may know of later starts than a journal that was restored from a backup, and would let none of this write.
+    /// Begins the next epoch, in the records if they are another store, and in the journal. `view` is the address of
+    /// the live view, if it is a server: it may know later starts than a journal that was restored from a backup, and
+    /// would fence this one off.
     pub(super) async fn begin(
         &self,
         records: Option<&MySqlStore>,
@@ -50,15 +52,16 @@ impl Beginning {
         Ok(registry::begin_epoch(journal, asked, &self.node, &self.incarnation, over).await?)
     }
 
-    /// Brings the records' schema up to date, and sees that no other gateway serves under this node's name. While the records are
-    /// down the journal alone counts.
+    /// Brings the records' schema up to date, and checks that no other gateway serves under this node's name. While the
+    /// records are down the journal alone counts.
     async fn ask<'a>(&self, records: &'a MySqlStore, journal: &SqliteStore) -> anyhow::Result<Asked<'a>> {
         let node = &self.node;
         let tell =
             |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
         let is_alone = async {
             records.migrate(true, tell).await?;
-            // A copied directory knows everything its original knew, so only the lease itself shows whether somebody lives.
+            // A copied directory knows everything its original knew, so only the lease itself shows whether a gateway
+            // lives.
             if let Some(lease) = records.lease(node.clone()).await?
                 && !self.is_over(&lease, journal).await
             {
@@ -82,7 +85,7 @@ impl Beginning {
         }
     }
 
-    /// Whether it is proven, without watching, that nobody renews this lease.
+    /// Whether it is proven, without watching, that no gateway renews this lease.
     async fn is_over(&self, lease: &Lease, journal: &SqliteStore) -> bool {
         let Some(over) = &self.over else { return false };
         let noted = journal.lease(self.node.clone()).await.ok().flatten();

@@ -1,4 +1,4 @@
-//! The provider that signs people in, as the configuration says.
+//! The OpenID Connect provider of the configuration.
 
 use std::fs;
 
@@ -13,10 +13,11 @@ use crate::{
     web::state::Oidc,
 };
 
-/// `None` where there is none. It is asked nothing yet: whoever signs in otherwise does not wait for it.
+/// Returns the configured provider; `None` if there is none. Sends it no request yet: users who sign in otherwise do
+/// not wait for it.
 ///
 /// # Errors
-/// That its secret cannot be read.
+/// If its secret cannot be read.
 pub fn oidc(config: &Config) -> anyhow::Result<Option<Oidc>> {
     let told = &config.sign_in.oidc;
     let Some(issuer) = &told.issuer else { return Ok(None) };
@@ -26,7 +27,7 @@ pub fn oidc(config: &Config) -> anyhow::Result<Option<Oidc>> {
         secret: secret(told)?,
         scopes: told.scopes.clone(),
     };
-    // A group without a role was refused with the configuration.
+    // The configuration check has refused a group without a role.
     let roles = told.roles.iter().filter_map(|item| Some((item.group.clone(), item.role?)));
     let rules = Rules {
         user_claim: told.user_claim.clone(),

@@ -1,4 +1,4 @@
-//! Who may sign in, as the configuration and the stores have it.
+//! The users and tokens, from the configuration and the stores.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
     store::{StoreError, mysql::MySqlStore, people::PeopleStore, sqlite::SqliteStore},
 };
 
-/// The store of users and tokens: with the records, so that gateways that share these share them too.
+/// Returns the store of users and tokens: that of the records, so that gateways that share these share them too.
 pub fn store(records: Option<&MySqlStore>, journal: &SqliteStore) -> Arc<dyn PeopleStore> {
     match records {
         Some(records) => Arc::new(records.clone()),
@@ -19,7 +19,7 @@ pub fn store(records: Option<&MySqlStore>, journal: &SqliteStore) -> Arc<dyn Peo
     }
 }
 
-/// Those whom `store` knows, at this gateway's catalogue. While it is away they are read later.
+/// Returns the users of `store`, with this gateway's catalogue. If the store is unavailable they are read later.
 pub async fn people(store: Arc<dyn PeopleStore>, config: &Config) -> People {
     let listed = |target: &crate::config::Target| Listed {
         name: target.name.clone(),
@@ -33,8 +33,8 @@ pub async fn people(store: Arc<dyn PeopleStore>, config: &Config) -> People {
     people
 }
 
-/// Whether nobody could administer this gateway: there is no admin among the users, and no way `beside` them. While the store of
-/// users is away it may be that somebody can.
+/// Whether no user can administer this gateway: there is no admin among the users, and no way `beside` them. `false`
+/// while the store of users is unavailable, since there may be one.
 ///
 /// # Errors
 /// If the users cannot be read for another reason.
@@ -54,6 +54,6 @@ pub async fn nobody_administers(people: &dyn PeopleStore, beside: bool) -> anyho
     }
 }
 
-/// What to do with the link to the first admin.
+/// Instructions for the link to the first admin.
 pub const HOW_TO_BEGIN: &str = "Nobody administers this gateway yet. Whoever opens this link first, within 30 minutes, chooses a name \
     and a password and becomes its admin. Later: start it again, or `pulsegate user add NAME --role admin`.";

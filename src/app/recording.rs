@@ -1,4 +1,4 @@
-//! Builds the recorder of the configuration. Knows nothing else of the house.
+//! Builds the recorder from the configuration. Knows no other layer.
 
 use anyhow::Context;
 
@@ -8,10 +8,11 @@ use crate::{
     recording::{self, keeper::Keeper, recorder::Recorder, shelf::Shelf},
 };
 
-/// Starts what records the sessions onto `shelf`, where any is to be recorded, and in any case what lets old recordings go.
+/// Starts the recorder of sessions onto `shelf`, if any is to be recorded, and in any case the removal of old
+/// recordings.
 ///
 /// # Errors
-/// That recordings cannot be begun in the data directory.
+/// If recordings cannot be begun in the data directory.
 pub fn recorder(config: &Config, shelf: Shelf) -> anyhow::Result<Option<Recorder>> {
     let wanted = &config.recording;
     let policy = |policy| match policy {
@@ -33,7 +34,7 @@ pub fn recorder(config: &Config, shelf: Shelf) -> anyhow::Result<Option<Recorder
         clock: clock::boottime,
     };
     if !wanted.enabled {
-        // What was recorded before is kept no longer for that.
+        // Retention still applies to earlier recordings.
         Keeper::alone(&settings).context("old recordings cannot be let go")?;
         return Ok(None);
     }

@@ -1,5 +1,5 @@
-//! What a SIGHUP does: the configuration is read again. What can change while serving does; the rest is named, so that nobody
-//! believes it holds.
+//! The reload at a SIGHUP: reads the configuration again, applies the settings that can change while serving, and names
+//! the others, so that no operator takes them for applied.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::{
     core::audit::{Action, Deed, Outcome},
 };
 
-/// Keys that hold at once, where there was TLS before.
+/// Keys that take effect at once, if there was TLS before.
 const AT_ONCE: [&str; 3] = ["server.tls.cert", "server.tls.key", "server.tls.self_signed"];
 
-/// What serves, and what it was read from.
+/// The serving configuration, and the source it was loaded from.
 pub struct Reload {
     loaded: Loaded,
     serving: Config,
@@ -20,12 +20,13 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// `serving` is what `loaded` became.
+    /// Returns the reload of a gateway whose configuration `serving` was made from `loaded`.
     pub fn new(loaded: Loaded, serving: Config, certificate: Option<Arc<Certificate>>) -> Self {
         Self { loaded, serving, certificate }
     }
 
-    /// Reads everything again and returns what came of it; after a mistake all stays as it was, which is a refusal.
+    /// Reads everything again and returns the result for the audit log; after a mistake nothing changes, and the result
+    /// is a refusal.
     pub fn again(&mut self) -> Deed {
         let deed = |told: &str| Deed::of_gateway(Action::GatewayReload, "", told);
         match self.read() {

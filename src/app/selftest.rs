@@ -1,5 +1,5 @@
-//! `pulsegate selftest`: a gateway of its own, from its start to its end, as a browser and an operator meet it. Touches no other
-//! gateway, and no file outside its temporary folder.
+//! `pulsegate selftest`: tries a gateway of its own, from its start to its end, as a browser and an operator see it.
+//! Touches no other gateway, and no file outside its temporary folder.
 
 use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
 
@@ -17,49 +17,49 @@ use crate::{
     tool::{self, Desk, Report},
 };
 
-/// The gateway, as a process.
+/// The gateway under test, as a process.
 mod host;
 /// A browser's page.
 mod page;
-/// Somebody who is signed in.
+/// A signed-in user.
 mod visitor;
 
 use host::Host;
 use page::Page;
 use visitor::Visitor;
 
-/// How long one step may take: the start of a gateway is the longest, a second on a small machine.
+/// Maximum time for one step: the start of a gateway is the longest, a second on a small machine.
 const STEP_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long a change may take to be listed: until it is durable, which depends on the disk.
+/// Maximum time until a change is listed: until it is durable, which depends on the disk.
 const LISTED_WITHIN: Duration = Duration::from_secs(2);
 
-/// Between two looks at the list.
+/// Time between two reads of the list.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// One thing that was tried.
+/// One step that was tried.
 struct Step {
     name: &'static str,
     took: Duration,
-    /// Why it failed.
+    /// The error, if it failed.
     error: Option<String>,
 }
 
-/// What was tried so far, in order.
+/// The steps so far, in order.
 #[derive(Default)]
 struct Course(Vec<Step>);
 
-/// A folder that is removed with everything in it.
+/// A temporary folder; dropping it removes it with everything in it.
 struct Folder(PathBuf);
 
-/// Runs it. It says of each step how long it took, and ends with the first that fails.
+/// Runs the self-test. Reports the time of each step, and ends with the first that fails.
 ///
 /// # Errors
-/// Where there can be no temporary folder.
+/// If no temporary folder can be created.
 pub async fn run() -> anyhow::Result<Report> {
     let folder = Folder::make()?;
     let mut course = Course::default();
-    // What failed stands in the course.
+    // The course holds the error.
     let passed = walk(&folder, &mut course).await.is_ok();
     Ok(course.report(passed))
 }
@@ -90,7 +90,7 @@ async fn resizes(page: &mut Page) -> anyhow::Result<()> {
     page.runs("size", "100×30").await
 }
 
-/// What is typed just before the cut is answered behind it, and nothing else is shown again.
+/// Checks that input typed just before the cut is answered after it, and that nothing is shown twice.
 async fn comes_back(visitor: &Visitor, page: &mut Page, id: &str) -> anyhow::Result<()> {
     page.types("echo still here\r").await?;
     page.cut();
@@ -98,7 +98,7 @@ async fn comes_back(visitor: &Visitor, page: &mut Page, id: &str) -> anyhow::Res
     page.sees("\nstill here\r\n").await
 }
 
-/// That it is active again is listed once it is durable.
+/// Checks that the session is listed as active again, once that is durable.
 async fn lists(visitor: &Visitor, id: &str) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
@@ -142,7 +142,7 @@ async fn recorded(folder: &Folder, record: Record) -> anyhow::Result<()> {
 }
 
 impl Course {
-    /// Takes one step, and notes how it went.
+    /// Takes one step, and notes its result.
     async fn take<T>(
         &mut self,
         name: &'static str,
@@ -187,7 +187,7 @@ impl Folder {
         Ok(folder)
     }
 
-    /// Where its gateway keeps everything.
+    /// Returns the data directory of its gateway.
     fn data_dir(&self) -> PathBuf {
         self.0.join(host::DATA_DIR)
     }

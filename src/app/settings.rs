@@ -1,4 +1,4 @@
-//! What each layer is told of the configuration: the one place where a key of it becomes a layer's setting.
+//! The settings of each layer: the only place that turns the configuration's keys into them.
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -20,10 +20,11 @@ use crate::{
     web as http,
 };
 
-/// Sessions that wait in memory for the records: an hour and more at five opens a second, in some tens of MiB.
+/// Maximum number of sessions that wait in memory for the records: over an hour at five opens a second, in some tens of
+/// MiB.
 const RECORDS_AHEAD: usize = 20_000;
 
-/// What the actors are told.
+/// Returns the settings of the actors.
 pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Epoch, shelf: Shelf) -> actor::Settings {
     let (monitor, session, ssh) = (&config.monitor, &config.session, &config.ssh);
     let limited = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
@@ -33,7 +34,7 @@ pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Ep
         epoch,
         started_at: clock::utc(),
         limits: Limits {
-            // Two pings share what the timeout leaves after the silence before the first.
+            // Two pings share the time that the timeout leaves after the silence before the first.
             browser: Rule {
                 interval: monitor.ping_interval,
                 window: monitor.ping_timeout.saturating_sub(monitor.ping_interval) / 2,
@@ -66,7 +67,7 @@ pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Ep
     }
 }
 
-/// How targets are reached.
+/// Returns the settings of the SSH layer.
 pub fn ssh(config: &Config) -> SshSettings {
     SshSettings {
         connect_timeout: config.ssh.connect_timeout,
@@ -77,7 +78,7 @@ pub fn ssh(config: &Config) -> SshSettings {
     }
 }
 
-/// What the web layer is told; it shares `host_keys` with those who dial.
+/// Returns the settings of the web layer; it shares `host_keys` with the dials.
 pub fn web(
     config: &Config,
     listen: IpAddr,
@@ -112,7 +113,7 @@ pub fn web(
     }
 }
 
-/// A name that is no header's was refused with the configuration.
+/// Returns the header that names users. The configuration check has refused invalid header names.
 fn user_header(header: &config::SignInHeader) -> Option<http::state::UserHeader> {
     let name = header.name.as_ref()?.parse().ok()?;
     Some(http::state::UserHeader { name, from: header.from.clone() })

@@ -1,4 +1,4 @@
-//! The targets of the configuration, as they are dialled.
+//! The targets of the configuration, in the form for dialling.
 
 use crate::{
     config::{self, Auth, Config},
@@ -7,7 +7,7 @@ use crate::{
     web::state::Target,
 };
 
-/// The catalogue; a target whose way is broken, which no configuration that was checked has, is left out.
+/// Returns the catalogue; leaves out a target whose way is broken, which a checked configuration does not have.
 pub fn catalogue(config: &Config) -> Vec<Target> {
     let with_way = |target| {
         let via = config.way_to(target).ok()?.into_iter().map(|jump| hop(config, jump)).collect::<Option<_>>()?;
@@ -16,7 +16,7 @@ pub fn catalogue(config: &Config) -> Vec<Target> {
     config.targets.iter().filter_map(with_way).collect()
 }
 
-/// What to do with a host key that is not known.
+/// Returns the policy for an unknown host key.
 pub fn policy(configured: config::HostKeyPolicy) -> HostKeyPolicy {
     match configured {
         config::HostKeyPolicy::Strict => HostKeyPolicy::Strict,

@@ -1,5 +1,5 @@
-//! The listener's certificate: one that was given, or one made here for a first run. It is read again at a SIGHUP; what is
-//! open goes on with the one it began with.
+//! The listener's certificate: a configured one, or a self-signed one made here for a first run. It is read again at a
+//! SIGHUP; open connections keep the one they began with.
 
 use std::{
     fs,
@@ -30,26 +30,28 @@ use crate::{
     data_dir,
 };
 
-/// How long a certificate of our own is valid: some browsers take none of more than 398 days (CA/Browser Forum, Ballot SC31).
+/// Validity of a self-signed certificate: some browsers accept none of more than 398 days (CA/Browser Forum, Ballot
+/// SC31).
 const VALID: Duration = Duration::from_hours(24 * 397);
-/// It is made anew at the first start or SIGHUP after this time.
+/// Age after which the first start or SIGHUP makes it anew.
 const OLD: Duration = Duration::from_hours(24 * 330);
 
-/// What the listener shows to whoever connects next.
+/// The certificate that the listener shows to new connections.
 #[derive(Debug)]
 pub struct Certificate(RwLock<Arc<CertifiedKey>>);
 
 impl Certificate {
-    /// Reads what the configuration names, or makes what it asks for; `None` where there is to be no TLS.
+    /// Reads the certificate that the configuration names, or makes a self-signed one if it asks for that; `None`
+    /// without TLS.
     ///
     /// # Errors
-    /// A sentence that says which file is wrong.
+    /// A sentence that names the wrong file.
     pub fn open(config: &Config) -> anyhow::Result<Option<Arc<Self>>> {
         let Some((cert, key)) = files(config)? else { return Ok(None) };
         Ok(Some(Arc::new(Self(RwLock::new(read(&cert, &key)?)))))
     }
 
-    /// Reads it again; what was there stays if that fails.
+    /// Reads the certificate again; keeps the old one if that fails.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -61,13 +63,13 @@ impl Certificate {
         Ok(())
     }
 
-    /// Its SHA-256 fingerprint as browsers show it, `AB:CD:…`.
+    /// Returns its SHA-256 fingerprint as browsers show it, `AB:CD:…`.
     pub fn fingerprint(&self) -> String {
         let first = self.current().cert.first().map(Sha256::digest).unwrap_or_default();
         first.iter().map(|byte| HEXUPPER.encode(&[*byte])).collect::<Vec<_>>().join(":")
     }
 
-    /// The listener's side of TLS, which asks for the certificate at each handshake.
+    /// Returns the listener's TLS configuration, which looks up the certificate at each handshake.
     ///
     /// # Errors
     /// Never with the protocol versions of this library.
@@ -91,7 +93,7 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// Where certificate and key lie.
+/// Returns the paths of certificate and key.
 fn files(config: &Config) -> anyhow::Result<Option<(PathBuf, PathBuf)>> {
     let Tls { cert, key, self_signed } = &config.server.tls;
     match (cert, key) {
@@ -111,7 +113,8 @@ fn read(cert: &Path, key: &Path) -> anyhow::Result<Arc<CertifiedKey>> {
     Ok(Arc::new(pair.context("server.tls: key and certificate do not belong together")?))
 }
 
-/// The certificate in the data directory, made if there is none or it is old.
+/// Returns the paths of the self-signed certificate in the data directory and its key, which are made if there is none
+/// or it is old.
 fn own(data_dir: &Path, listen: IpAddr) -> anyhow::Result<(PathBuf, PathBuf)> {
     let (cert, key) = (data_dir.join(data_dir::TLS_CERT), data_dir.join(data_dir::TLS_KEY));
     let age = fs::metadata(&cert).and_then(|file| file.modified()).ok().and_then(|made| made.elapsed().ok());
@@ -121,7 +124,7 @@ fn own(data_dir: &Path, listen: IpAddr) -> anyhow::Result<(PathBuf, PathBuf)> {
     Ok((cert, key))
 }
 
-/// Makes a key and its certificate for the names that this host goes by. A browser asks once whether to trust it.
+/// Makes a key and its certificate for this host's names. A browser asks once whether to trust it.
 fn make(cert: &Path, key: &Path, listen: IpAddr) -> anyhow::Result<()> {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy().into_owned();
@@ -135,7 +138,7 @@ fn make(cert: &Path, key: &Path, listen: IpAddr) -> anyhow::Result<()> {
     let mut wanted = rcgen::CertificateParams::new(names)?;
     wanted.distinguished_name.push(rcgen::DnType::CommonName, "Pulsegate");
     let now = OffsetDateTime::from_unix_timestamp(clock::utc().0.div_euclid(1_000_000))?;
-    // A clock may be a little behind.
+    // A browser's clock may be a little behind.
     (wanted.not_before, wanted.not_after) = (now - Duration::from_hours(24), now + VALID);
     let pair = rcgen::KeyPair::generate()?;
     let made = wanted.self_signed(&pair)?;

@@ -1,4 +1,4 @@
-//! Whom the audit log is told to, as the configuration says.
+//! The webhooks of the configuration, which receive the audit log.
 
 use std::{fs, sync::Arc};
 
@@ -14,10 +14,11 @@ use crate::{
     web as http,
 };
 
-/// Reads the secrets of all webhooks; `None` where there are none. A new one begins here, with whatever this start writes next.
+/// Reads the secrets of all webhooks; `None` if there are none. A new webhook begins with the next entry that this
+/// start writes.
 ///
 /// # Errors
-/// That a secret cannot be read or is too short, or the journal cannot be written.
+/// If a secret cannot be read or is too short, or the journal cannot be written.
 pub async fn webhooks(config: &Config, book: Arc<dyn HookBook>) -> anyhow::Result<Option<Webhooks>> {
     let hooks = config.webhooks.iter().map(hook).collect::<anyhow::Result<Vec<_>>>()?;
     for hook in &hooks {

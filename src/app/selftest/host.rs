@@ -1,4 +1,5 @@
-//! The gateway that is tried: this very program as a process of its own, so that nothing of the one that serves here is its.
+//! The gateway under test: this very program as a process of its own, so that it shares nothing with a gateway that
+//! serves here.
 
 use std::{
     io::{BufRead, BufReader},
@@ -14,20 +15,20 @@ use tokio::{sync::oneshot, time::sleep};
 /// Its data directory, in its folder.
 pub const DATA_DIR: &str = "data";
 
-/// How its first line begins.
+/// Beginning of its first line.
 const READY: &str = "Pulsegate is ready: ";
 
-/// How often it is looked whether it has ended.
+/// Time between two checks whether it has ended.
 const LOOK: Duration = Duration::from_millis(10);
 
 /// A running gateway; dropping it kills it.
 pub struct Host {
     process: Process,
-    /// Signs in once.
+    /// The link that signs in once.
     pub link: String,
 }
 
-/// A process that ends with its holder.
+/// A process that is killed when dropped.
 struct Process(Child);
 
 impl Host {
@@ -41,10 +42,11 @@ impl Host {
         let mut process = Process(command.spawn().context("it cannot be started")?);
         let output = process.0.stdout.take().context("it has no output")?;
         let (tell, told) = oneshot::channel();
-        // Reading blocks. The thread reads on, since a process that nobody hears fails at its next line, and ends with it.
+        // Reading blocks. The thread reads on, since a process whose output is not read fails at its next line, and
+        // ends with the process.
         std::thread::spawn(move || {
             let mut lines = BufReader::new(output).lines().map_while(Result::ok);
-            // Whoever waited may have given up.
+            // The receiver may have given up waiting.
             tell.send(lines.find(|line| line.starts_with(READY))).ok();
             lines.for_each(drop);
         });
@@ -71,7 +73,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended already.
         self.0.kill().ok();
-        // Nor does anybody ask how.
+        // Its exit status is not needed.
         self.0.wait().ok();
     }
 }

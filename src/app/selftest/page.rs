@@ -1,5 +1,5 @@
-//! A browser's page on the terminal that is tried: what it typed and what it was shown, over as many sockets as it takes. Knows no
-//! process and no sign-in.
+//! A browser's page on the terminal under test: the input it typed and the output it was shown, over any number of
+//! sockets. Knows no process and no sign-in.
 
 use std::pin::Pin;
 
@@ -9,15 +9,15 @@ use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt, stream::LocalBoxStream};
 use serde_json::{Value, json};
 
-/// A page. It knows neither pictures nor control.
+/// A page. It supports neither pictures nor control.
 #[derive(Default)]
 pub struct Page {
     socket: Option<Socket>,
-    /// Everything it was shown, from the first byte on.
+    /// All output it was shown, from the first byte on.
     shown: Vec<u8>,
-    /// What of it was looked at.
+    /// Bytes of it that were searched.
     seen: usize,
-    /// Everything it typed.
+    /// All input it typed.
     typed: Vec<u8>,
 }
 
@@ -27,7 +27,7 @@ struct Socket {
 }
 
 impl Page {
-    /// Attaches over a new socket, and sends what of its typing was not taken.
+    /// Attaches over a new socket, and resends the input that was not acknowledged.
     pub async fn attaches<S>(&mut self, socket: S) -> anyhow::Result<()>
     where
         S: Stream<Item = Result<Frame, ProtocolError>> + Sink<Message, Error = ProtocolError> + 'static,
@@ -52,12 +52,12 @@ impl Page {
         self.sends(Message::Binary(rest)).await
     }
 
-    /// Cuts the connection without a word.
+    /// Cuts the connection without closing it properly.
     pub fn cut(&mut self) {
         self.socket = None;
     }
 
-    /// Types.
+    /// Types a text.
     pub async fn types(&mut self, text: &str) -> anyhow::Result<()> {
         self.typed.extend_from_slice(text.as_bytes());
         self.sends(Message::Binary(Bytes::copy_from_slice(text.as_bytes()))).await
@@ -74,7 +74,7 @@ impl Page {
         self.sends(Message::Text(frame.to_string().into())).await
     }
 
-    /// Waits for output, and goes on after it.
+    /// Waits for output that contains `text`, and continues after it.
     pub async fn sees(&mut self, text: &str) -> anyhow::Result<()> {
         loop {
             let unseen = self.shown.get(self.seen..).unwrap_or_default();
@@ -86,7 +86,7 @@ impl Page {
         }
     }
 
-    /// Waits for a frame of this type; others before it are passed over.
+    /// Waits for a frame of this type; ignores others before it.
     pub async fn hears(&mut self, kind: &str) -> anyhow::Result<Value> {
         loop {
             if let Some(frame) = self.hear().await?.filter(|frame| is_of(frame, kind)) {
@@ -95,7 +95,7 @@ impl Page {
         }
     }
 
-    /// Takes what comes next; a text frame is returned.
+    /// Receives the next message; returns a text frame.
     async fn hear(&mut self) -> anyhow::Result<Option<Value>> {
         let socket = self.socket.as_mut().context("there is no socket")?;
         match socket.receiving.next().await.context("the gateway closed the socket without a word")? {

@@ -1,4 +1,4 @@
-//! Somebody who is signed in at the gateway that is tried, with a cookie as a browser has it. Knows no terminal.
+//! A user signed in at the gateway under test, with a cookie as a browser has it. Knows no terminal.
 
 use anyhow::{Context, anyhow, ensure};
 use awc::{
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 use super::page::Page;
 
-/// The largest frame that is believed: the gateway's window.
+/// Maximum size of a frame in bytes: the gateway's window.
 const MAX_FRAME: usize = 1024 * 1024;
 
-/// Somebody who is signed in.
+/// A signed-in user.
 pub struct Visitor {
     client: Client,
     origin: String,
@@ -20,7 +20,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// Uses a one-time link up.
+    /// Signs in with a one-time link, which uses it up.
     pub async fn sign_in(link: &str) -> anyhow::Result<Self> {
         let end = link.find("/login").context("the link leads nowhere")?;
         let origin = link.get(..end).unwrap_or_default().to_owned();
@@ -31,7 +31,7 @@ impl Visitor {
         Ok(Self { client, origin, cookie })
     }
 
-    /// Asks the API; the answer's body.
+    /// Sends a request to the API; returns the body of the answer.
     pub async fn asks(&self, method: &str, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
         let request = self
             .client
@@ -49,13 +49,13 @@ impl Visitor {
         Ok(serde_json::from_slice(&told)?)
     }
 
-    /// Opens a session on the gateway's own target; its id.
+    /// Opens a session on the gateway's own target; returns its id.
     pub async fn opens(&self) -> anyhow::Result<String> {
         let opened = self.asks("POST", "/api/v1/sessions", Some(&json!({ "target": "playground" }))).await?;
         opened.get("id").and_then(Value::as_str).map(str::to_owned).context("the answer names no session")
     }
 
-    /// Attaches `page` to a session, for the first time or where it was cut off.
+    /// Attaches `page` to a session, for the first time or again after a cut.
     pub async fn attaches(&self, page: &mut Page, id: &str) -> anyhow::Result<()> {
         let request = self
             .client
