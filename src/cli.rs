@@ -1,5 +1,5 @@
-//! The command line: which commands there are, what they take, and `check`, which needs nothing else. Knows no layer
-//! but the configuration.
+//! The command line: its commands, their arguments, and `check`, which needs nothing else. Knows no layer but the
+//! configuration.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
 
 /// Users and tokens.
 mod people;
-/// Targets, and what seals their credentials.
+/// Targets, and the keys that seal their credentials.
 mod targets;
 
 pub use targets::{AddTarget, AuthOptions, ImportTargets, SealCommand, SetTarget, TargetCommand};
@@ -29,7 +29,7 @@ pub struct Cli {
     /// Print JSON.
     #[arg(long, global = true)]
     pub json: bool,
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -41,88 +41,89 @@ pub enum Command {
     Serve,
     /// Serve with a demo target of its own on loopback, and print a URL that opens a terminal on it.
     Demo(Demo),
-    /// Check the configuration and list every mistake with its place and what is allowed.
+    /// Check the configuration and list every mistake with its place and the allowed values.
     Check,
-    /// Try a gateway of its own in a temporary folder, from its start to its end, and say what works here and how fast.
+    /// Try a gateway of its own in a temporary folder, from its start to its end, and report what works here and how
+    /// fast.
     Selftest,
-    /// Look after the stores.
+    /// Maintain the stores.
     #[command(flatten)]
     Tool(Tool),
 }
 
-/// The commands that look after the stores and the recordings.
+/// The commands that maintain the stores and the recordings.
 #[derive(Debug, Clone, PartialEq, Subcommand)]
 pub enum Tool {
     /// Bring the schema of the stores up to date; the gateway must not run.
     Migrate(Migrate),
-    /// Compare journal, records and live view, explain each difference, and mend what can be mended. Asks no actor: the sweep of
-    /// a running gateway does.
+    /// Compare journal, records and live view, explain each difference, and mend what can be mended. Asks no actor: the
+    /// sweep of a running gateway does.
     Doctor(Doctor),
     /// List the gateways that share the records, and whether each renews its lease.
     Nodes,
-    /// Say what is known for sure of one gateway.
+    /// State what is known for sure about one gateway.
     #[command(subcommand)]
     Node(NodeCommand),
-    /// Say who may sign in, and what each may do.
+    /// Manage users: who may sign in, and what each may do.
     #[command(subcommand)]
     User(UserCommand),
-    /// Give programs what they sign in with.
+    /// Manage tokens, with which programs sign in.
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Look after the targets that are not in the configuration.
+    /// Manage the targets that are not in the configuration.
     #[command(subcommand)]
     Target(TargetCommand),
-    /// Look after the keys that credentials are sealed with.
+    /// Manage the keys that credentials are sealed with.
     #[command(subcommand)]
     Seal(SealCommand),
-    /// Let the running gateway open nothing any more and stop once its sessions have ended.
+    /// Let the running gateway open no more sessions and stop once all have ended.
     Drain(Drain),
     /// Copy everything a gateway keeps, also while it runs.
     Backup(Backup),
-    /// Make a data directory of a backup, after every hash was checked.
+    /// Make a data directory from a backup, after every hash was checked.
     Restore(Restore),
-    /// Measure what the indexes and batches are worth, on a scratch database.
+    /// Measure the gain of the indexes and batches, on a scratch database.
     BenchDb(BenchDb),
     /// Play a recording, on a terminal or into a pipe.
     Replay(Replay),
-    /// Check that a recording is as it was written, and say where it is not.
+    /// Check that a recording is as it was written, and show where it is not.
     Verify(Verify),
     /// Print the gateway's own public key, for authorized_keys on a target; it is made if there is none yet.
     Key(Key),
-    /// Read the log of who did what on this gateway, also while it runs.
+    /// Read the audit log of this gateway, also while it runs.
     #[command(subcommand)]
     Audit(AuditCommand),
 }
 
-/// What can be asked of the audit log.
+/// The commands that read the audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AuditCommand {
-    /// Check that no entry was edited, removed or put elsewhere, and print its head, to be noted somewhere else.
+    /// Check that no entry was edited, removed or moved, and print the log's head, to be noted somewhere else.
     Verify {
         /// A head that was noted earlier: the log must still hold it.
         #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
         head: Option<Head>,
     },
-    /// Write the entries on standard output, oldest first, one a line.
+    /// Write the entries to standard output, oldest first, one per line.
     Export {
-        /// How.
+        /// The format.
         #[arg(long, value_name = "FORMAT", value_enum, default_value_t = AuditFormat::Jsonl)]
         format: AuditFormat,
-        /// Only at or after, as 2026-01-02T03:04:05Z.
+        /// Only entries at or after this time, as 2026-01-02T03:04:05Z.
         #[arg(long, value_name = "TIME", value_parser = moment)]
         since: Option<Rfc3339>,
-        /// Only before.
+        /// Only entries before this time.
         #[arg(long, value_name = "TIME", value_parser = moment)]
         until: Option<Rfc3339>,
     },
 }
 
-/// How the audit log is written for others.
+/// The formats of an exported audit log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum AuditFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl,
-    /// One message of RFC 5424 a line.
+    /// One message of RFC 5424 per line.
     Syslog,
 }
 
@@ -137,19 +138,19 @@ fn moment(text: &str) -> Result<Rfc3339, &'static str> {
 /// The options of `migrate`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Migrate {
-    /// Show which steps were taken and which are pending.
+    /// Show which steps are applied and which are pending.
     #[arg(long, conflicts_with_all = ["down", "dry_run"])]
     pub status: bool,
-    /// Take back the newest step; what it brought is lost.
+    /// Revert the newest step; the data it added is lost.
     #[arg(long)]
     pub down: bool,
-    /// Print the SQL that would run, and run nothing.
+    /// Print the SQL that would run, without running it.
     #[arg(long)]
     pub dry_run: bool,
-    /// Take back without asking.
+    /// Revert without asking.
     #[arg(long, requires = "down")]
     pub yes: bool,
-    /// Do not lock the server against others that migrate, for those that cannot (Vitess, TiDB).
+    /// Do not lock the server against concurrent migrations, for servers that cannot (Vitess, TiDB).
     #[arg(long)]
     pub no_lock: bool,
 }
@@ -162,10 +163,11 @@ pub struct Doctor {
     pub repair: bool,
 }
 
-/// What a person can say of a gateway.
+/// The commands about one gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum NodeCommand {
-    /// This gateway is gone for sure, and its sessions with it: others close them now instead of after its isolation timeout.
+    /// State that this gateway is gone for sure, and its sessions with it: others close them now instead of after its
+    /// isolation timeout.
     ConfirmDead {
         /// Its node.id, as `pulsegate nodes` shows it.
         #[arg(value_name = "NODE")]
@@ -176,7 +178,7 @@ pub enum NodeCommand {
 /// The options of `drain`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Drain {
-    /// How long sessions may go on; those that are open then are ended.
+    /// Time that sessions may go on; those still open then are ended.
     #[arg(long, value_name = "DURATION", default_value = "8h", value_parser = config::duration)]
     pub max: Duration,
 }
@@ -184,10 +186,10 @@ pub struct Drain {
 /// The options of `backup`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Backup {
-    /// A folder that is not there yet, or with --verify a backup.
+    /// A folder that does not exist yet, or with --verify an existing backup.
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// Only check a backup that was made.
+    /// Only check an existing backup.
     #[arg(long)]
     pub verify: bool,
     /// Leave the recordings out; the manifest lists them.
@@ -201,7 +203,7 @@ pub struct Restore {
     /// The backup.
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// The data directory to make; empty or not there yet.
+    /// The data directory to make; empty or not existing yet.
     #[arg(long, value_name = "DATA_DIR")]
     pub into: PathBuf,
 }
@@ -212,7 +214,7 @@ pub struct BenchDb {
     /// Closed sessions in the table.
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=50_000_000))]
     pub rows: u32,
-    /// Open sessions in it, all of which have to be closed.
+    /// Open sessions in the table, all of which are to be closed.
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub open: u32,
 }
@@ -223,13 +225,13 @@ pub struct Replay {
     /// The recording.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// How many times as fast.
+    /// Speed, as a multiple of the original one.
     #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = speed)]
     pub speed: f64,
-    /// The longest pause, in seconds; longer ones are cut [default: as it was].
+    /// The longest pause, in seconds; longer ones are cut [default: as recorded].
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub idle: Option<f64>,
-    /// Where to begin, in seconds; what was shown before comes at once.
+    /// Start position, in seconds; earlier output is shown at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 0.0, value_parser = seconds)]
     pub from: f64,
     /// Write the asciicast itself, decrypted and decompressed, for another player.
@@ -256,7 +258,7 @@ pub struct Verify {
 /// The options of `key`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Key {
-    /// Print the key of its certificate authority instead, for a file that TrustedUserCAKeys names.
+    /// Print the key of the gateway's certificate authority instead, for a file that TrustedUserCAKeys names.
     #[arg(long)]
     pub ca: bool,
 }
@@ -264,15 +266,15 @@ pub struct Key {
 /// The options of `demo`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Demo {
-    /// Where to listen [default: server.listen]; if the port is taken, another one is chosen.
+    /// Address to listen on [default: server.listen]; if the port is taken, another one is chosen.
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
-    /// Where to keep records and keys [default: a temporary folder].
+    /// Folder for records and keys [default: a temporary folder].
     #[arg(long, value_name = "PATH")]
     pub data_dir: Option<PathBuf>,
 }
 
-/// What a command has to say when it is done.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// For standard output, without the last newline.
@@ -281,7 +283,7 @@ pub struct Outcome {
     pub code: u8,
 }
 
-/// Checks the configuration as `serve` would read it: the file, and `env` over it.
+/// Checks the configuration as `serve` would read it: the file, overridden by `env`.
 pub fn check(config: Option<PathBuf>, env: impl IntoIterator<Item = (String, String)>, json: bool) -> Outcome {
     let (errors, file) = match Config::load(config.as_deref(), env) {
         Ok(loaded) => (ConfigErrors { mistakes: Vec::new() }, loaded.file),

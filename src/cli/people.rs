@@ -1,4 +1,4 @@
-//! The commands that look after users and their tokens. Knows their arguments, not what they do.
+//! The commands that manage users and their tokens. Knows their arguments, not what they do.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -9,26 +9,26 @@ use crate::{
     core::people::{Grant, Right, Role},
 };
 
-/// What can be done with users. A running gateway knows of it within a second.
+/// The commands on users. A running gateway sees a change within a second.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum UserCommand {
-    /// Add somebody who may sign in; asks for their password.
+    /// Add a user who may sign in; asks for their password.
     Add(AddUser),
-    /// Give somebody a new password; signs them out everywhere.
+    /// Set a user's password; signs them out everywhere.
     Passwd(Passwd),
-    /// List everybody.
+    /// List all users.
     List,
-    /// Change what somebody is or may open; terminals that they may no longer have end.
+    /// Change a user's role or grants; terminals that they may no longer have end.
     Set(SetUser),
-    /// Print a link with which somebody sets their own password, once, within 24 hours; it voids an older one.
+    /// Print a link with which a user sets their own password, once, within 24 hours; it voids an older one.
     Link {
-        /// Who.
+        /// The user's name.
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Remove somebody with their tokens; their terminals end, their sessions stay in the history.
+    /// Remove a user with their tokens; their terminals end, their sessions stay in the history.
     Remove {
-        /// Who.
+        /// The user's name.
         #[arg(value_name = "NAME")]
         name: String,
     },
@@ -43,7 +43,8 @@ pub struct AddUser {
     /// viewer, user, operator, auditor or admin.
     #[arg(long, value_name = "ROLE", value_parser = role)]
     pub role: Role,
-    /// What they may open: a target's name, tag:NAME, * for the catalogue, adhoc:* for hosts typed by hand. May be repeated.
+    /// A grant to open targets: a target's name, tag:NAME, * for the catalogue, adhoc:* for hosts typed by hand. May be
+    /// repeated.
     #[arg(long = "grant", value_name = "GRANT")]
     pub grants: Vec<Grant>,
     /// A file whose first line is the password [default: ask for it].
@@ -54,7 +55,7 @@ pub struct AddUser {
 /// The options of `user passwd`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Passwd {
-    /// Who.
+    /// The user's name.
     #[arg(value_name = "NAME")]
     pub name: String,
     /// A file whose first line is the password [default: ask for it].
@@ -62,40 +63,40 @@ pub struct Passwd {
     pub password_file: Option<PathBuf>,
 }
 
-/// The options of `user set`; what is not given stays.
+/// The options of `user set`; anything not given stays.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct SetUser {
-    /// Who.
+    /// The user's name.
     #[arg(value_name = "NAME")]
     pub name: String,
     /// viewer, user, operator, auditor or admin.
     #[arg(long, value_name = "ROLE", value_parser = role)]
     pub role: Option<Role>,
-    /// All that they may open from now on. May be repeated.
+    /// A grant; those given here replace all earlier ones. May be repeated.
     #[arg(long = "grant", value_name = "GRANT", conflicts_with = "no_grants")]
     pub grants: Vec<Grant>,
-    /// Take every grant away.
+    /// Remove all grants.
     #[arg(long)]
     pub no_grants: bool,
-    /// Keep them from signing in.
+    /// Disable the user, who can then not sign in.
     #[arg(long, conflicts_with = "enable")]
     pub disable: bool,
-    /// Let them sign in again.
+    /// Enable the user again.
     #[arg(long)]
     pub enable: bool,
-    /// Take their second factor away, as when the phone is lost; signs nobody out.
+    /// Remove their second factor, for example when the phone is lost; does not sign them out.
     #[arg(long)]
     pub reset_totp: bool,
 }
 
-/// What can be done with tokens. A running gateway knows of it within a second.
+/// The commands on tokens. A running gateway sees a change within a second.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum TokenCommand {
-    /// Make a token for a program and print it, this once.
+    /// Create a token for a program and print it, only this once.
     Create(CreateToken),
-    /// List the tokens of everybody.
+    /// List the tokens of all users.
     List,
-    /// Make a token worthless.
+    /// Revoke a token.
     Revoke {
         /// Its id, as `token list` shows it.
         #[arg(value_name = "ID")]
@@ -106,16 +107,16 @@ pub enum TokenCommand {
 /// The options of `token create`.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct CreateToken {
-    /// In whose name the program acts.
+    /// The user in whose name the program acts.
     #[arg(long, value_name = "NAME")]
     pub user: String,
-    /// What it is for, in a few words.
+    /// Its purpose, in a few words.
     #[arg(long, value_name = "TEXT")]
     pub name: String,
-    /// What it may do at most. May be repeated.
+    /// A right that it may use at most. May be repeated.
     #[arg(long = "scope", value_name = "RIGHT", value_parser = right, help = help_of_scopes())]
     pub scopes: Vec<Right>,
-    /// How long it works, as 90d [default: until it is revoked].
+    /// Its lifetime, as 90d [default: until it is revoked].
     #[arg(long, value_name = "DURATION", value_parser = life)]
     pub expires: Option<Duration>,
 }
@@ -124,7 +125,7 @@ pub(super) fn role(text: &str) -> Result<Role, &'static str> {
     text.parse().map_err(|_| "one of viewer, user, operator, auditor, admin")
 }
 
-/// Days as well, which are what the life of a token is counted in.
+/// Parses the lifetime of a token, which may be given in days as well.
 fn life(text: &str) -> Result<Duration, &'static str> {
     let days = text.strip_suffix('d').and_then(|days| days.parse::<u64>().ok());
     let life = match days {
@@ -141,7 +142,7 @@ fn right(text: &str) -> Result<Right, String> {
 }
 
 fn help_of_scopes() -> String {
-    format!("What it may do at most, each one of {}. May be repeated [default: all that its user may]", rights())
+    format!("A right that it may use at most, one of {}. May be repeated [default: all rights of its user]", rights())
 }
 
 fn rights() -> String {

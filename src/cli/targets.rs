@@ -1,4 +1,4 @@
-//! The commands that look after the targets of the records and what their credentials are sealed with. Knows their arguments,
+//! The commands that manage the targets of the records and the keys that seal their credentials. Knows their arguments,
 //! not what they do.
 
 use std::path::PathBuf;
@@ -8,22 +8,22 @@ use clap::{ArgGroup, Args, Subcommand};
 use super::people::role;
 use crate::core::people::Role;
 
-/// What can be done with the targets of the records. A running gateway knows of it within a second.
+/// The commands on the targets of the records. A running gateway sees a change within a second.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum TargetCommand {
     /// Add a target.
     Add(Box<AddTarget>),
     /// List the targets of the configuration and of the records.
     List,
-    /// Change a target; terminals that somebody may no longer have end.
+    /// Change a target; terminals that a user may no longer have end.
     Set(Box<SetTarget>),
     /// Remove a target with its credential; its terminals end, its sessions stay in the history.
     Remove {
-        /// Which.
+        /// The target's name.
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Add and change targets as a file tells of them.
+    /// Add and change targets from a file.
     Import(ImportTargets),
 }
 
@@ -36,7 +36,7 @@ pub struct AddTarget {
     /// A host name or an address.
     #[arg(long, value_name = "HOST")]
     pub host: String,
-    /// Where its SSH server listens.
+    /// The port of its SSH server.
     #[arg(long, value_name = "PORT", default_value_t = 22, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
     /// The login name there.
@@ -48,33 +48,34 @@ pub struct AddTarget {
     /// The heading it is shown under.
     #[arg(long, value_name = "TEXT")]
     pub group: Option<String>,
-    /// A word to find it by and to grant it by. May be repeated.
+    /// A tag to find it by and to grant it by. May be repeated.
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
     /// A role that may open it without a grant. May be repeated.
     #[arg(long = "role", value_name = "ROLE", value_parser = role)]
     pub roles: Vec<Role>,
-    /// How the gateway signs in [default: the person is asked].
+    /// How the gateway logs in [default: the user is asked].
     #[command(flatten)]
     pub auth: AuthOptions,
 }
 
-/// The options of `target set`; what is not given stays.
+/// The options of `target set`; anything not given stays.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct SetTarget {
-    /// Which.
+    /// The target's name.
     #[arg(value_name = "NAME")]
     pub name: String,
     /// A host name or an address.
     #[arg(long, value_name = "HOST")]
     pub host: Option<String>,
-    /// Where its SSH server listens.
+    /// The port of its SSH server.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Option<u16>,
     /// The login name there.
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
-    /// All its jump hosts from now on, the first one first: targets, or user@host:port. May be repeated.
+    /// A jump host on the way, the first one first; replaces all earlier ones: a target, or user@host:port. May be
+    /// repeated.
     #[arg(long, value_name = "TARGET", conflicts_with = "no_via")]
     pub via: Vec<String>,
     /// Reach it without a jump host.
@@ -83,28 +84,28 @@ pub struct SetTarget {
     /// The heading it is shown under; an empty text for none.
     #[arg(long, value_name = "TEXT")]
     pub group: Option<String>,
-    /// All its tags from now on. May be repeated.
+    /// A tag; those given here replace all earlier ones. May be repeated.
     #[arg(long = "tag", value_name = "TAG", conflicts_with = "no_tags")]
     pub tags: Vec<String>,
-    /// Take every tag away.
+    /// Remove all tags.
     #[arg(long)]
     pub no_tags: bool,
-    /// All roles that may open it without a grant from now on. May be repeated.
+    /// A role that may open it without a grant; those given here replace all earlier ones. May be repeated.
     #[arg(long = "role", value_name = "ROLE", value_parser = role, conflicts_with = "no_roles")]
     pub roles: Vec<Role>,
     /// Let no role open it without a grant.
     #[arg(long)]
     pub no_roles: bool,
-    /// How the gateway signs in from now on.
+    /// How the gateway logs in from now on.
     #[command(flatten)]
     pub auth: AuthOptions,
 }
 
-/// How the gateway signs in to a target: one of these, or none.
+/// The authentication at a target: one of these options, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(group = ArgGroup::new("auth").multiple(false))]
 pub struct AuthOptions {
-    /// Ask the person.
+    /// Ask the user.
     #[arg(long, group = "auth")]
     pub prompt: bool,
     /// Use the keys of the gateway's SSH agent.
@@ -113,13 +114,13 @@ pub struct AuthOptions {
     /// Use the gateway's own key, whose line for authorized_keys `pulsegate key` prints.
     #[arg(long, group = "auth")]
     pub gateway_key: bool,
-    /// Have the gateway's own authority, which `pulsegate key --ca` prints, sign a key for each session.
+    /// Use a key for each session, signed by the gateway's own authority, which `pulsegate key --ca` prints.
     #[arg(long, group = "auth")]
     pub certificate: bool,
-    /// A file whose first line is the password; it is sealed, and the file not needed again. `-` for standard input.
+    /// A file whose first line is the password; it is sealed, and the file is not needed again. `-` for standard input.
     #[arg(long, value_name = "PATH", group = "auth")]
     pub password_file: Option<PathBuf>,
-    /// A private key; it is sealed, and the file not needed again.
+    /// A file with a private key; it is sealed, and the file is not needed again.
     #[arg(long, value_name = "PATH", group = "auth")]
     pub key_file: Option<PathBuf>,
     /// A file whose first line is the key's passphrase.
@@ -137,25 +138,25 @@ pub struct ImportTargets {
     /// An Ansible inventory in INI form.
     #[arg(long, value_name = "FILE", group = "file")]
     pub ansible: Option<PathBuf>,
-    /// Show what would be done, and do nothing.
+    /// Show what would be done, without doing it.
     #[arg(long)]
     pub dry_run: bool,
-    /// Do the rest where lines are wrong, instead of nothing.
+    /// Import the valid lines if others are wrong, instead of nothing.
     #[arg(long)]
     pub skip_bad: bool,
-    /// A tag for each of them. May be repeated.
+    /// A tag for each imported target. May be repeated.
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<String>,
-    /// The login name where the file tells none.
+    /// The login name of hosts for which the file gives none.
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
 }
 
-/// What can be done with the keys that credentials are sealed with; the gateway must not run.
+/// The commands on the keys that credentials are sealed with; the gateway must not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum SealCommand {
-    /// Make a new key and seal everything with it; what opens the rest is kept until then.
+    /// Make a new key and seal everything with it; the older keys are kept until then.
     Rotate,
-    /// Drop the older keys, once nothing is sealed with them any more.
+    /// Remove the older keys, once nothing is sealed with them any more.
     Forget,
 }
