@@ -1,4 +1,5 @@
-//! The folder of one gateway: private, locked by who uses it, named once. Knows no store and no configuration.
+//! The data directory of one gateway: private, locked by the process that uses it, with a node id of its own. Knows no store
+//! and no configuration.
 
 use std::{
     fs::{self, File},
@@ -15,36 +16,36 @@ use crate::core::{
     seal::{SealKey, Seals},
 };
 
-/// Whether who held it last is over.
+/// Proves that the start that held the directory last is over.
 pub mod succession;
 
-/// The file whose lock says that the folder is in use; what stands in it is `succession`'s.
+/// The file whose lock shows that the folder is in use; `succession` owns its content.
 const LOCK: &str = "node.lock";
 
-/// The records, or the journal where those are another store.
+/// The database of the records, or of the journal if the records are another store.
 pub const DATABASE: &str = "pulsegate.db";
 
-/// The socket at which the gateway that serves hears its operator.
+/// The control socket, at which the running gateway takes an operator's commands.
 pub const CONTROL: &str = "control";
 
-/// Room that a full disk leaves to sessions that end.
+/// The file that reserves room for sessions that end on a full disk.
 pub const RESERVE: &str = "reserve";
 
-/// The keys that seal credentials, where the environment gives none.
+/// The keys that seal credentials, if the environment gives none.
 pub const SEAL_KEYS: &str = "seal.key";
 
-/// The certificate that was made here, and its key.
+/// The self-signed certificate that was made here, and its key.
 pub const TLS_CERT: &str = "tls.cert";
 /// See [`TLS_CERT`].
 pub const TLS_KEY: &str = "tls.key";
 
-/// The name that the node was given at its first start.
+/// The node's id, made at its first start.
 pub const NODE_ID: &str = "node.id";
 
-/// Makes a folder that only its owner may look into.
+/// Creates a folder that only its owner may access.
 ///
 /// # Errors
-/// What hinders it, or that others may write into a folder that was there.
+/// The error that prevents it, or if others may write into an existing folder.
 pub fn make_private(path: &Path) -> anyhow::Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
@@ -58,10 +59,11 @@ pub fn make_private(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Holds the folder: one process at a time, or two would write the same records. Dropping the file lets go of it.
+/// Locks the folder for one process at a time, else two would write the same records. Dropping the file releases the
+/// lock.
 ///
 /// # Errors
-/// That a process holds it, or what hinders the lock.
+/// If another process holds it, or the error of the lock.
 pub fn lock(data_dir: &Path) -> anyhow::Result<File> {
     match try_lock(data_dir)? {
         Some(file) => Ok(file),
@@ -72,10 +74,10 @@ pub fn lock(data_dir: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// As [`lock`], but `None` where a process holds it.
+/// As [`lock`], but `None` if another process holds it.
 ///
 /// # Errors
-/// What hinders the lock.
+/// The error of the lock.
 pub fn try_lock(data_dir: &Path) -> anyhow::Result<Option<File>> {
     let path = data_dir.join(LOCK);
     let file = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path);
@@ -87,10 +89,10 @@ pub fn try_lock(data_dir: &Path) -> anyhow::Result<Option<File>> {
     }
 }
 
-/// The configured name, or the one made at the first start; `None` before it.
+/// Returns the configured id, or the one made at the first start; `None` before it.
 ///
 /// # Errors
-/// That the file with it cannot be read, or is empty.
+/// If the file with it cannot be read, or is empty.
 pub fn known_node_id(data_dir: &Path, configured: Option<&str>) -> anyhow::Result<Option<NodeId>> {
     if let Some(id) = configured {
         return Ok(Some(NodeId(id.to_owned())));
@@ -104,10 +106,10 @@ pub fn known_node_id(data_dir: &Path, configured: Option<&str>) -> anyhow::Resul
     }
 }
 
-/// As [`known_node_id`], but makes one where there is none.
+/// As [`known_node_id`], but makes an id if there is none.
 ///
 /// # Errors
-/// As [`known_node_id`], or that it cannot be written.
+/// As [`known_node_id`], or if it cannot be written.
 pub fn node_id(data_dir: &Path, configured: Option<&str>) -> anyhow::Result<NodeId> {
     if let Some(id) = known_node_id(data_dir, configured)? {
         return Ok(id);
@@ -117,11 +119,11 @@ pub fn node_id(data_dir: &Path, configured: Option<&str>) -> anyhow::Result<Node
     Ok(NodeId(id))
 }
 
-/// The keys that seal credentials, made at the first call. A backup does not hold them: beside what they seal they would
-/// open it.
+/// Returns the keys that seal credentials; they are made at the first call. A backup does not hold them: beside the
+/// sealed credentials they would open them.
 ///
 /// # Errors
-/// That the file with them is open to others, holds no keys, or what hinders reading or making it.
+/// If the file with them is open to others, holds no keys, or cannot be read or made.
 pub fn seal_keys(data_dir: &Path) -> anyhow::Result<Seals> {
     let path = data_dir.join(SEAL_KEYS);
     match fs::metadata(&path) {
@@ -141,10 +143,10 @@ pub fn seal_keys(data_dir: &Path) -> anyhow::Result<Seals> {
     }
 }
 
-/// Puts these keys in the place of those in the folder: whole and durable, or not at all.
+/// Replaces the keys in the folder: completely and durably, or not at all.
 ///
 /// # Errors
-/// What hinders it.
+/// The error that prevents it.
 pub fn keep_seal_keys(data_dir: &Path, seals: &Seals) -> anyhow::Result<()> {
     let (path, new) = (data_dir.join(SEAL_KEYS), data_dir.join(format!("{SEAL_KEYS}.new")));
     let write = || -> std::io::Result<()> {

@@ -1,5 +1,5 @@
-//! Speaks with other systems over HTTP. Knows no session and no store; when to send, and what follows from an answer, is said
-//! elsewhere.
+//! Talks to other systems over HTTP. Knows no session and no store; its callers decide when to send, and what follows
+//! from an answer.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -15,24 +15,24 @@ use crate::core::webhook::{Answer, Message};
 /// OpenID Connect providers.
 pub mod provider;
 
-/// How long a receiver may take, connection and all.
+/// Maximum time for a receiver's answer, including the connection.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long a connection may take of that.
+/// Maximum time for the connection, within that.
 const CONNECTS_WITHIN: Duration = Duration::from_secs(5);
 
-/// Sends one message.
+/// A sender of messages.
 pub trait Post {
-    /// Sends it and returns what the receiver said. Call on a thread that runs actix.
+    /// Sends one message and returns the receiver's answer. Call on a thread that runs actix.
     fn post(&self, url: &str, message: Message) -> LocalBoxFuture<'static, Answer>;
 }
 
-/// Over HTTP/1.1 and HTTP/2, with the certificates that the system trusts. Follows no redirection: a signed message goes where
-/// it was meant to go.
+/// The sender over HTTP/1.1 and HTTP/2, with the certificates that the system trusts. Follows no redirect: a signed
+/// message goes only where it was meant to go.
 #[derive(Debug, Clone, Copy)]
 pub struct HttpPost;
 
-/// Read once: the system's certificates are some hundred files.
+/// The TLS configuration, read once: the system's certificates are some hundred files.
 static TLS: LazyLock<Option<Arc<ClientConfig>>> = LazyLock::new(|| {
     let mut roots = RootCertStore::empty();
     let found = rustls_native_certs::load_native_certs();
@@ -62,7 +62,7 @@ impl Post for HttpPost {
     }
 }
 
-/// Whoever speaks for this gateway, on a thread that runs actix. Follows no redirection.
+/// Returns the gateway's HTTP client, for a thread that runs actix. Follows no redirect.
 fn client(answers_within: Duration) -> awc::Client {
     let mut connector = Connector::new().timeout(CONNECTS_WITHIN).handshake_timeout(CONNECTS_WITHIN);
     if let Some(tls) = TLS.as_ref() {

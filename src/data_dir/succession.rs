@@ -1,5 +1,5 @@
-//! Whether the start that held a folder last is certainly over: its lock file tells who that was and in which running
-//! system, and the lock itself that it let go. Knows no store.
+//! Proves that the start that held a folder last is over: the lock file names that start and the running system it was
+//! in, and the lock itself shows that it was released. Knows no store.
 
 use std::{
     fs::{self, File},
@@ -9,7 +9,7 @@ use std::{
 
 use crate::core::record::Incarnation;
 
-/// Names the running system: a new one with each boot (Linux, proc(5)).
+/// The id of the running system, new with each boot (Linux, proc(5)).
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// File systems whose locks are this kernel's own, and whose open files have a device and an inode to themselves
@@ -17,12 +17,12 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// may lose a lock that its holder believes in; bcachefs shows one inode on one device in every snapshot.
 const LOCAL: [u64; 7] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x2FC1_2FC1, 0xF2F5_2010, 0x0102_1994, 0x794C_7630];
 
-/// More than any note has.
+/// Maximum size of a note in bytes: more than any note has.
 const LONGEST: usize = 256;
 
-/// Who holds a lock file, and where it lies. While a start lives its lock file is open, so that no other file of the same
-/// running system has the same device and inode; a copy has another inode, a snapshot another device, another machine
-/// or a later boot another system.
+/// The holder of a lock file, and the file's identity. While a start lives its lock file is open, so that no other file
+/// of the same running system has the same device and inode; a copy has another inode, a snapshot another device,
+/// another machine or a later boot another system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Note {
     incarnation: String,
@@ -36,7 +36,7 @@ impl Note {
         let mut bytes = [0; LONGEST];
         let length = lock.read_at(&mut bytes, 0).ok()?;
         let text = std::str::from_utf8(bytes.get(..length)?).ok()?;
-        // A line that a kill tore, or that a longer one shows behind, is none.
+        // A line that a kill tore, or that is followed by the rest of a longer one, is not valid.
         let line = text.strip_suffix('\n').filter(|line| !line.contains('\n'))?;
         let words: Vec<&str> = line.split(' ').collect();
         let [incarnation, system, device, inode] = words[..] else { return None };
@@ -50,14 +50,14 @@ impl Note {
         lock.set_len(line.len() as u64)
     }
 
-    /// Whether both tell of the same file in the same running system.
+    /// Whether both name the same file in the same running system.
     fn is_of_the_same_file(&self, other: &Self) -> bool {
         self.system == other.system && self.device == other.device && self.inode == other.inode
     }
 }
 
-/// Notes in a lock file, which the caller holds, that `own` does; returns the start that held this very file before in this
-/// running system, if one did: it is over, or the lock could not have been had. `None` proves nothing.
+/// Notes `own` as the holder in a lock file whose lock the caller holds; returns the start that held this very file
+/// before in this running system, if one did: it is over, since it has released the lock. `None` proves nothing.
 pub fn follow(lock: &File, own: &Incarnation) -> Option<Incarnation> {
     let system = fs::read_to_string(BOOT).ok().filter(|_| is_local(lock));
     let over = follow_in(system.as_deref(), lock, own);
@@ -69,7 +69,7 @@ pub fn follow(lock: &File, own: &Incarnation) -> Option<Incarnation> {
 
 fn follow_in(system: Option<&str>, lock: &File, own: &Incarnation) -> io::Result<Option<Incarnation>> {
     let Some(system) = system.map(str::trim).filter(|system| !system.is_empty()) else {
-        // What stands there may be of a time when more was known.
+        // An older note may be from a time when the system could be identified.
         lock.set_len(0)?;
         return Ok(None);
     };

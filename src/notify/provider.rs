@@ -1,5 +1,5 @@
-//! Asks an OpenID Connect provider: where to ask for what, its keys, what a code is worth. Keeps what it said of itself for an hour;
-//! what follows from it is the core's.
+//! Asks an OpenID Connect provider for its endpoints, its keys, and the tokens for a code. Caches its metadata for an
+//! hour; the core interprets the answers.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,39 +18,39 @@ use crate::core::{
     record::UtcMicros,
 };
 
-/// How long one answer may take; a page waits for three of them, 15 s.
+/// Maximum time for one answer; a page waits for three of them, 15 s.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
-/// The longest answer, in bytes: sets of keys and tokens with groups have some tens of KiB.
+/// Maximum size of an answer in bytes: key sets and tokens with groups have some tens of KiB.
 const LONGEST: usize = 256 * 1024;
 
-/// How long what a provider says of itself is believed: keys that it withdrew sign nobody in for longer.
+/// Time that a provider's metadata and keys are cached: keys that it withdrew sign no user in for longer.
 const KEPT: Duration = Duration::from_secs(60 * 60);
 
-/// How long nobody asks again after it did not answer: people who wait for it do not make it slower.
+/// Time without another request after it did not answer: users who wait for it do not make it slower.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How old its keys are at least when they are fetched for a token of a key that is not among them.
+/// Minimum age of the cached keys before they are fetched anew for a token whose key is not among them.
 const KEYS_AGAIN: Duration = Duration::from_secs(10);
 
-/// Why nobody is signed in.
+/// The reason why a sign-in fails.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// It does not answer, or nothing that can be understood.
+    /// The provider does not answer, or its answer cannot be understood.
     #[error("{0}")]
     Away(String),
-    /// What it says of itself cannot be used.
+    /// The provider's metadata cannot be used.
     #[error(transparent)]
     Unusable(#[from] Unusable),
-    /// It does not take the code.
+    /// The provider refused the code.
     #[error("it did not take the code ({0})")]
     Refused(String),
-    /// Its token counts for nothing.
+    /// The provider's token is invalid.
     #[error("its token counts for nothing: {0}")]
     Rejected(#[from] Rejected),
 }
 
-/// One provider.
+/// An OpenID Connect provider.
 pub struct Provider {
     client: Client,
     clock: fn() -> Duration,
@@ -65,21 +65,21 @@ struct Known {
 }
 
 impl Provider {
-    /// The provider that knows this gateway as `client`. It is asked nothing before somebody signs in. `clock` is the one that every
-    /// `now` is of.
+    /// Returns the provider that knows this gateway as `client`. Sends no request before a user signs in. `clock` is
+    /// the clock of every `now`.
     pub fn new(client: Client, clock: fn() -> Duration) -> Self {
         Self { client, clock, known: Mutex::default() }
     }
 
-    /// This gateway as the provider knows it.
+    /// Returns this gateway as the provider knows it.
     pub fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Where to ask for what. `now` is monotonic.
+    /// Returns the provider's endpoints. `now` is monotonic.
     ///
     /// # Errors
-    /// [`Failure`] if it does not say so.
+    /// [`Failure`] if the provider does not tell them.
     pub async fn endpoints(&self, now: Duration) -> Result<Arc<Endpoints>, Failure> {
         let mut known = self.known.lock().await;
         if let Some((at, endpoints)) = &known.endpoints
@@ -97,7 +97,7 @@ impl Provider {
         Ok(endpoints)
     }
 
-    /// Who signs in with `code`, and everything about them that `rules` ask for.
+    /// Returns the user who signs in with `code`, with all claims that `rules` need.
     ///
     /// # Errors
     /// [`Failure`].
@@ -118,7 +118,7 @@ impl Provider {
         }
     }
 
-    /// Whom a logout token of it signs out.
+    /// Verifies a logout token of the provider and returns whom it signs out.
     ///
     /// # Errors
     /// [`Failure`].
@@ -135,7 +135,7 @@ impl Provider {
         Expected { issuer: &self.client.issuer, client_id: &self.client.id, now }
     }
 
-    /// What a token says by its keys; they are fetched anew for one of a key that is not among them.
+    /// Verifies a token with the provider's keys, which are fetched anew if the token's key is not among them.
     async fn verified<T>(
         &self,
         now: Duration,
@@ -168,7 +168,7 @@ impl Provider {
         }
     }
 
-    /// Its keys, none of which is kept for longer than `kept`.
+    /// Returns the provider's keys, cached for at most `kept`.
     async fn keys(&self, now: Duration, endpoints: &Endpoints, kept: Duration) -> Result<Arc<Keys>, Failure> {
         let mut known = self.known.lock().await;
         if let Some((at, keys)) = &known.keys
@@ -188,7 +188,7 @@ impl Provider {
 }
 
 impl Known {
-    /// Refuses for a while after the provider did not answer.
+    /// Fails for a while after the provider did not answer.
     fn may_ask(&self, now: Duration) -> Result<(), Failure> {
         match &self.failed {
             Some((at, failure)) if now < *at + PAUSE => Err(failure.clone()),
@@ -196,14 +196,15 @@ impl Known {
         }
     }
 
-    /// The pause is counted from the failure: one that is told after as long as that leaves none else.
+    /// Notes the outcome of a request. The pause counts from the moment of the failure: counted from the request, one
+    /// that failed after as long as the pause would leave none.
     fn noted<T>(&mut self, outcome: Result<T, Failure>, clock: fn() -> Duration) -> Result<T, Failure> {
         self.failed = outcome.as_ref().err().map(|failure| (clock(), failure.clone()));
         outcome
     }
 }
 
-/// Adds what the provider tells on request; where it tells nothing, what the token says is all.
+/// Adds the claims that the provider tells on request (userinfo).
 async fn ask_for_more(address: &str, access: &SecretString, told: Told) -> Result<Told, Failure> {
     let bearer = format!("Bearer {}", access.expose_secret());
     let request = super::client(ANSWERS_WITHIN).get(address).insert_header((header::AUTHORIZATION, bearer));
@@ -213,7 +214,7 @@ async fn ask_for_more(address: &str, access: &SecretString, told: Told) -> Resul
     Ok(Told { claims: completed(told.claims, more), ..told })
 }
 
-/// What is told to a question that cannot be wrong.
+/// Returns the body of the answer to a request that must succeed.
 async fn told(request: ClientRequest) -> Result<Bytes, Failure> {
     match answer(request, None).await? {
         (200, body) => Ok(body),
@@ -225,7 +226,7 @@ fn strange(status: u16) -> Failure {
     Failure::Away(format!("it answered with the status {status}"))
 }
 
-/// The status and the body of an answer, whole within its time and length.
+/// Returns the status and the body of an answer, within its maximum time and size.
 async fn answer(request: ClientRequest, body: Option<Bytes>) -> Result<(u16, Bytes), Failure> {
     let request = request.insert_header((header::ACCEPT, "application/json"));
     let asked = async {
@@ -261,7 +262,7 @@ mod tests {
     async fn who_does_not_answer_is_left_alone_for_a_while_behind_that() {
         tokio::time::pause();
         let began = clock();
-        // It takes connections and says nothing.
+        // It accepts connections and never answers.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = Client {
             issuer: format!("http://{}", listener.local_addr().unwrap()),
