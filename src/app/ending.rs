@@ -116,7 +116,7 @@ async fn serve(stream: UnixStream, gateway: &Gateway, told: &watch::Sender<Optio
     // here.
     let (uid, own) = (stream.peer_cred()?.uid(), rustix::process::geteuid().as_raw());
     if uid != own && uid != 0 {
-        tracing::warn!(uid, "somebody else than the gateway's owner was refused at its control socket");
+        tracing::warn!(uid, "a user other than the gateway's owner was refused at its control socket");
         return Ok(());
     }
     let (reading, mut writing) = stream.into_split();
@@ -223,7 +223,7 @@ async fn shut_down(gateway: &Gateway, server: &ServerHandle) {
     if timeout(GOODBYE, gateway.deserted()).await.is_err() {
         gateway.hang_up();
         if timeout(GOODBYE, gateway.deserted()).await.is_err() {
-            tracing::info!("browsers that did not take their goodbye are cut off");
+            tracing::info!("browsers that did not leave are cut off");
         }
     }
     server.stop(true).await;

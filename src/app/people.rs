@@ -46,7 +46,7 @@ pub async fn nobody_administers(people: &dyn PeopleStore, beside: bool) -> anyho
         Ok(directory) => Ok(!directory.has_admin()),
         Err(StoreError::Unavailable(_)) => {
             tracing::warn!(
-                "nobody knows yet who administers this gateway; if nobody does, start it again once the records answer"
+                "it is not known yet whether this gateway has an admin; if it has none, start it again once the records answer"
             );
             Ok(false)
         }

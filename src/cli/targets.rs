@@ -74,8 +74,8 @@ pub struct SetTarget {
     /// The login name there.
     #[arg(long, value_name = "NAME")]
     pub username: Option<String>,
-    /// A jump host on the way, the first one first; replaces all earlier ones: a target, or user@host:port. May be
-    /// repeated.
+    /// A jump host on the way, the first one first: a target, or user@host:port; those given here replace all earlier
+    /// ones. May be repeated.
     #[arg(long, value_name = "TARGET", conflicts_with = "no_via")]
     pub via: Vec<String>,
     /// Reach it without a jump host.

@@ -62,7 +62,7 @@ pub fn follow(lock: &File, own: &Incarnation) -> Option<Incarnation> {
     let system = fs::read_to_string(BOOT).ok().filter(|_| is_local(lock));
     let over = follow_in(system.as_deref(), lock, own);
     over.unwrap_or_else(|error| {
-        tracing::debug!(%error, "the lock file cannot tell who held it; the next start does not know either");
+        tracing::debug!(%error, "the former holder of the lock file is unknown; the next start does not know it either");
         None
     })
 }

@@ -204,7 +204,7 @@ impl Known {
     }
 }
 
-/// Adds the claims that the provider tells on request (userinfo).
+/// Adds the claims that the provider tells on request (userinfo); those of the token stay where it tells none.
 async fn ask_for_more(address: &str, access: &SecretString, told: Told) -> Result<Told, Failure> {
     let bearer = format!("Bearer {}", access.expose_secret());
     let request = super::client(ANSWERS_WITHIN).get(address).insert_header((header::AUTHORIZATION, bearer));

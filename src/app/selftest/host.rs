@@ -50,7 +50,7 @@ impl Host {
             tell.send(lines.find(|line| line.starts_with(READY))).ok();
             lines.for_each(drop);
         });
-        let line = told.await.ok().flatten().context("it ended before it was ready; what it said stands above")?;
+        let line = told.await.ok().flatten().context("it ended before it was ready; its output stands above")?;
         Ok(Self { process, link: line.trim_start_matches(READY).to_owned() })
     }
 

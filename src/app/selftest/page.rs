@@ -108,7 +108,7 @@ impl Page {
             }
             Ok(Frame::Close(reason)) => bail!("the gateway closed the socket: {reason:?}"),
             Ok(Frame::Pong(_) | Frame::Continuation(_)) => {}
-            Err(error) => bail!("what came is no WebSocket frame: {error}"),
+            Err(error) => bail!("the message is no WebSocket frame: {error}"),
         }
         Ok(None)
     }

@@ -26,7 +26,7 @@ impl Visitor {
         let origin = link.get(..end).unwrap_or_default().to_owned();
         let client = Client::builder().disable_redirects().finish();
         let answer = client.get(link).send().await.map_err(|error| anyhow!("{error}"))?;
-        let cookie = answer.headers().get(header::SET_COOKIE).context("the link signs nobody in")?;
+        let cookie = answer.headers().get(header::SET_COOKIE).context("the link does not sign in")?;
         let cookie = cookie.to_str()?.split(';').next().unwrap_or_default().to_owned();
         Ok(Self { client, origin, cookie })
     }
