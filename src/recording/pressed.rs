@@ -89,7 +89,7 @@ impl Pressed {
         let (mut frames, mut at, mut text) = (Vec::new(), 0, 0);
         while let (Some(size), Some(length)) = (words.next(), words.next()) {
             if length as usize > FRAME {
-                return Err(damaged("its index tells of a frame that is larger than any"));
+                return Err(damaged("its index lists a frame that is larger than any"));
             }
             frames.push(Frame { text, length, at, size });
             (at, text) = (at + u64::from(size), text + u64::from(length));

@@ -47,7 +47,7 @@ pub async fn run(desk: &Desk, options: &Drain) -> anyhow::Result<Report> {
     let (mut first, mut left) = (None, None);
     // A gateway that dies meanwhile ends the stream as one that stops does.
     while let Ok(Some(line)) = lines.next_line().await {
-        match serde_json::from_str(&line).context("the gateway said something unknown")? {
+        match serde_json::from_str(&line).context("the gateway sent an unknown message")? {
             Said::Sessions(open) => {
                 first = first.or(Some(open));
                 left = Some(open);

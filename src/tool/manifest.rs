@@ -154,7 +154,7 @@ impl Manifest {
         let said = said.with_context(|| data_dir::DATABASE.to_owned())?;
         let sums = |of: &Self| (of.schema, of.records, of.events, of.sequence, of.chain_head.clone());
         if sums(&said) != sums(&manifest) {
-            bail!("{}: it does not hold what the manifest says", data_dir::DATABASE);
+            bail!("{}: its content differs from the manifest", data_dir::DATABASE);
         }
         Ok(manifest)
     }

@@ -79,9 +79,10 @@ pub async fn run(desk: &Desk, command: &NodeCommand) -> anyhow::Result<Report> {
     if let Some(live) = stores::live(desk, NodeId("pulsegate-node-tool".to_owned()), Epoch(1))?
         && let Err(error) = live.fence(id, next).await
     {
-        tracing::warn!(%error, "the live view could not be told; the next sweep of a gateway mends it");
+        tracing::warn!(%error, "the live view could not be updated; the next sweep of a gateway mends it");
     }
-    let text = format!("{node} is fenced. Any running gateway closes what it left open within seconds, as node_lost.");
+    let text =
+        format!("{node} is fenced. Any running gateway closes the sessions it left open within seconds, as node_lost.");
     Ok(Report { text, json: json!({ "node": node, "fenced": true }), code: 0 })
 }
 

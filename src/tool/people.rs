@@ -164,7 +164,7 @@ async fn add(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, option
     let now = (desk.utc)();
     let user = User::new(name.clone(), role, grants, password_hash, now);
     if !store.change(Change::Add(user)).await.context("the user cannot be added")? {
-        bail!("somebody added a user {name} at the same moment");
+        bail!("a user {name} was added at the same moment");
     }
     desk.did(Action::UserCreate, &name, &format!("Added as {}.", role.as_str())).await;
     Ok(done(format!("{name} may sign in as {}{hint}", role.as_str()), json!({ "user": name, "role": role })))
@@ -222,7 +222,7 @@ async fn replace(
     let (name, before, changed_at) = (user.name.clone(), user.changed_at, user.next_change((desk.utc)()));
     let user = User { changed_at, ..change(user) };
     if !store.change(Change::Replace(user.clone(), before)).await.context("the user cannot be changed")? {
-        bail!("{name} was changed by somebody at the same moment; look, and try again");
+        bail!("{name} was changed at the same moment; check it, and try again");
     }
     Ok(user)
 }
@@ -382,9 +382,8 @@ fn ask(question: &str) -> anyhow::Result<SecretString> {
     hidden.local_modes.insert(LocalModes::ECHONL);
     eprint!("{question}");
     io::stderr().flush()?;
-    tcsetattr(&stdin, OptionalActions::Flush, &hidden).context("the terminal cannot be told to hide what is typed")?;
+    tcsetattr(&stdin, OptionalActions::Flush, &hidden).context("the echo of the terminal cannot be turned off")?;
     let answer = line(&mut stdin.lock());
-    tcsetattr(&stdin, OptionalActions::Flush, &shown)
-        .context("the terminal cannot be told to show what is typed again")?;
+    tcsetattr(&stdin, OptionalActions::Flush, &shown).context("the echo of the terminal cannot be turned on again")?;
     answer
 }

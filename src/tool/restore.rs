@@ -107,7 +107,7 @@ fn told(into: &Path, manifest: &Manifest, files: usize, server: Server) -> Vec<S
              {place}/recordings"
         )),
     }
-    text.push(format!("set node.data_dir to {place} and start; what was open then is closed as node_lost"));
+    text.push(format!("set node.data_dir to {place} and start; sessions that were open then are closed as node_lost"));
     text
 }
 

@@ -121,10 +121,10 @@ pub async fn run(desk: &Desk, command: SealCommand) -> anyhow::Result<Report> {
 }
 
 async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyhow::Result<Report> {
-    let directory = store.read().await.context("what is sealed cannot be read")?;
+    let directory = store.read().await.context("the sealed secrets cannot be read")?;
     let now = (desk.utc)();
     let mut closed = closed(&directory, &seals, now);
-    let way_out = |says| format!("{says} (move it out of the recordings if nobody has its key)");
+    let way_out = |says| format!("{says} (move it out of the recordings if its key is lost)");
     closed.extend(locked(&shelf(desk, &seals))?.map(way_out));
     if !closed.is_empty() {
         bail!("not begun, since this gateway could not open all of it: {}", closed.join("; "));
@@ -187,7 +187,7 @@ async fn forget(desk: &Desk, store: &dyn PeopleStore, seals: &Arc<Seals>) -> any
     if desk.secrets.seals.is_some() {
         bail!("the keys come from PULSEGATE_SEAL_KEY: take the older lines out there");
     }
-    let directory = store.read().await.context("what is sealed cannot be read")?;
+    let directory = store.read().await.context("the sealed secrets cannot be read")?;
     if let Some(old) = kept(&directory, (desk.utc)()).into_iter().find(|kept| !seals.is_current(&kept.text)) {
         bail!("{} is sealed with an older key: run `pulsegate seal rotate`", old.what);
     }
@@ -202,7 +202,7 @@ async fn forget(desk: &Desk, store: &dyn PeopleStore, seals: &Arc<Seals>) -> any
 async fn seal_again(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyhow::Result<usize> {
     let mut sealed = 0;
     for _ in 0..PASSES {
-        let directory = store.read().await.context("what is sealed cannot be read")?;
+        let directory = store.read().await.context("the sealed secrets cannot be read")?;
         let kept = kept(&directory, (desk.utc)());
         let old: Vec<Kept> = kept.into_iter().filter(|kept| !seals.is_current(&kept.text)).collect();
         if old.is_empty() {
@@ -216,7 +216,7 @@ async fn seal_again(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyh
                 usize::from(store.change(change).await.with_context(|| format!("{} cannot be written", kept.what))?);
         }
     }
-    bail!("somebody goes on changing what is being sealed; every key was kept: run this again")
+    bail!("the sealed secrets kept changing meanwhile; every key was kept: run this again")
 }
 
 fn shelf(desk: &Desk, seals: &Arc<Seals>) -> Shelf {

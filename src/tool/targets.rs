@@ -79,7 +79,7 @@ async fn add(
     let auth = sealed(desk, &outline, &auth)?.unwrap_or(Auth::PROMPT);
     let target = Target::new(outline, auth, (desk.utc)());
     if !store.change(Change::AddTarget(target.clone())).await.context("the target cannot be added")? {
-        bail!("somebody added a target {name} at the same moment");
+        bail!("a target {name} was added at the same moment");
     }
     let told = format!("{name} leads to {}, signed in to by {}", target.outline.place(), target.auth.kind);
     desk.did(Action::TargetCreate, &name, &format!("{told}.")).await;
@@ -123,7 +123,7 @@ async fn set(
     let target = before.changed(outline, auth, (desk.utc)());
     let change = Change::ReplaceTarget(target.clone(), before.changed_at);
     if !store.change(change).await.context("the target cannot be changed")? {
-        bail!("{name} was changed by somebody at the same moment; look, and try again");
+        bail!("{name} was changed at the same moment; check it, and try again");
     }
     let told = format!("{name} leads to {}, signed in to by {}", target.outline.place(), target.auth.kind);
     desk.did(Action::TargetChange, &name, &format!("{told}.")).await;

@@ -123,8 +123,7 @@ fn report(plan: &Plan, refused: bool, dry_run: bool, late: &[String]) -> Report 
     };
     remarks(&mut text, "skip", &plan.skipped);
     remarks(&mut text, "BAD", &plan.mistakes);
-    late.iter()
-        .for_each(|name| row(&mut text, "LATE", 0, &format!("{name} was changed by somebody meanwhile; import again")));
+    late.iter().for_each(|name| row(&mut text, "LATE", 0, &format!("{name} was changed meanwhile; import again")));
     let (skipped, bad) = (plan.skipped.len(), plan.mistakes.len());
     let counts = format!(
         "{} to add, {} to change, {} equal, {skipped} skipped, {bad} wrong",
@@ -133,7 +132,7 @@ fn report(plan: &Plan, refused: bool, dry_run: bool, late: &[String]) -> Report 
         equal.len()
     );
     let end = match (refused, dry_run) {
-        (true, _) => "nothing was written: mend what is wrong, or give --skip-bad",
+        (true, _) => "nothing was written: correct the wrong lines, or give --skip-bad",
         (false, true) => "nothing was written: leave --dry-run out to do it",
         (false, false) => "done",
     };

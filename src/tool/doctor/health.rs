@@ -198,7 +198,7 @@ pub async fn journal(journal: &SqliteStore, config: &Config) -> Vec<Finding> {
         },
         (Ok(waiting), Records::MySql(_)) => Finding {
             state: State::Note,
-            ..Finding::sound("outbox", format!("{} the records have yet to be told", plural(waiting, "session")))
+            ..Finding::sound("outbox", format!("{} not yet written to the records", plural(waiting, "session")))
         },
         (Err(error), _) => failed("outbox", error),
     };

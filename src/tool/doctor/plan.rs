@@ -101,8 +101,8 @@ impl Difference {
                 "stop the gateway and run `pulsegate doctor --repair`: it writes them again from the journal",
             ),
             Self::Waiting => (
-                "in the outbox: acknowledged by the journal, and the records have yet to be told",
-                "a running gateway tells them as soon as they can be reached; so does `pulsegate doctor --repair`",
+                "in the outbox: acknowledged by the journal, and not yet written to the records",
+                "a running gateway writes them as soon as the records can be reached; so does `pulsegate doctor --repair`",
             ),
             Self::JournalLacks => (
                 "open in the records, but unknown to the journal: the data directory was lost or set back",
@@ -113,7 +113,7 @@ impl Difference {
                 "stop the gateway and run `pulsegate doctor --repair`: it copies them into the journal",
             ),
             Self::Contradiction => (
-                "of the same rank in journal and records, but with different contents: somebody edited one of them",
+                "of the same rank in journal and records, but with different contents: one of them was edited",
                 "compare both rows by hand; nothing here can tell which one is right, so nothing is changed",
             ),
             Self::Ghost => (
@@ -121,7 +121,7 @@ impl Difference {
                 "stop the gateway and run `pulsegate doctor --repair`: it takes them out of the live view",
             ),
             Self::Unknown => (
-                "in the live view, but neither in the journal nor in the records: nobody here has opened them",
+                "in the live view, but neither in the journal nor in the records: this gateway has not opened them",
                 "see whether another gateway uses the same node.id; if none does, flush Redis: it is rebuilt by itself",
             ),
             Self::LiveLacks => (
