@@ -6,16 +6,17 @@ import type { Target, Trial } from "./targets";
 import type { Lookup } from "./world";
 
 const BASE = "/api/v1";
-/** Longer than a slow open takes, shorter than a person's patience; a dead network answers nothing by itself. */
+/** Time limit of a call: longer than a slow open, shorter than a user's patience; a dead network gives no error
+ *  itself. */
 const TIMEOUT_MS = 15_000;
 
-/** Why a call failed: what the gateway answered (RFC 9457), or status 0 if it did not answer. */
+/** The error of a failed call: the gateway's answer (RFC 9457), or status 0 if it did not answer. */
 export class ApiError extends Error {
   constructor(
     readonly status: number,
     readonly title: string,
     readonly detail: string,
-    /** Seconds until another try makes sense, where the gateway said so. */
+    /** Seconds to wait before the next try; `null` if the gateway gave none. */
     readonly retryAfter: number | null = null,
     /** The problem's type, as `second-factor`; empty where there is none. */
     readonly kind = "",
@@ -23,39 +24,39 @@ export class ApiError extends Error {
     super(detail || title);
   }
 
-  /** Whether the gateway itself answered: 502 and 504 are a proxy's words. */
+  /** Whether the gateway itself answered: 502 and 504 come from a proxy in front of it. */
   get isAnswer(): boolean {
     return ![0, 502, 504].includes(this.status);
   }
 
-  /** Whether the same call may succeed a little later, with nothing changed: no answer, or a gateway or proxy that says so. */
+  /** Whether the same call may succeed later unchanged: there was no answer, or its status is a temporary one. */
   get mayPass(): boolean {
     return [0, 429, 502, 503, 504].includes(this.status);
   }
 }
 
-/** An answer began and ended too soon: the network failed, or what the gateway read from. */
+/** The error of an answer that ended too soon: the network failed, or the gateway could not read on. */
 export class BrokeOff extends ApiError {
   constructor() {
-    super(0, "Broke off", "The recording broke off on its way. The rest is asked for again.");
+    super(0, "Interrupted", "Loading the recording was interrupted. This page tries again by itself.");
   }
 }
 
-/** What a person may do beyond their own sessions. */
+/** A right of a role or of a token. */
 export type Right = "observe" | "open" | "watch" | "terminate" | "replay" | "audit" | "manage" | "trust" | "control";
 
-/** The person signed in, and what this gateway offers them. */
+/** The signed-in user, and what this gateway offers them. */
 export interface Me {
   user: string;
   role: string;
   rights: Right[];
-  /** Whether this gateway keeps a password of theirs, which they may change. */
+  /** Whether this gateway keeps a password of theirs, which they can change. */
   local: boolean;
   second_factor: {
     on: boolean;
-    /** Whether nothing else works until it is on. */
+    /** Whether everything else is refused until it is on. */
     required: boolean;
-    /** How many recovery codes are left. */
+    /** Unused recovery codes. */
     recovery_codes: number;
   };
   demo: boolean;
@@ -71,7 +72,7 @@ export interface SessionPage {
   degraded: string[];
 }
 
-/** Which sessions to list; `limit` is 1…500. */
+/** The filters of a listing; `limit` is 1…500. */
 export interface SessionQuery {
   status: Status[];
   q: string;
@@ -101,7 +102,7 @@ function unanswered(): never {
 
 async function problem(path: string, response: Response): Promise<ApiError> {
   const { status, headers } = response;
-  // First, so that a page that goes shows no error before.
+  // Before the error is returned, so that a page whose user is signed out does not show it first.
   if (status === 401 && path !== "/me" && !path.startsWith("/login")) await checkSignIn();
   const answer: unknown = await response.json().catch(() => null);
   const fields = (typeof answer === "object" && answer !== null ? answer : {}) as Record<string, unknown>;
@@ -112,19 +113,19 @@ async function problem(path: string, response: Response): Promise<ApiError> {
   return new ApiError(status, text("title") || `Error ${status}`, text("detail"), wait, kind);
 }
 
-/** Who is signed in; an error of status 401 means nobody. */
+/** Returns the signed-in user; rejects with status 401 if nobody is signed in. */
 export const me = () => request<Me>("GET", "/me");
 
-/** Hears who is signed in, or with the error that nobody is, and why as far as that is known. */
+/** Receives the signed-in user, or the error that nobody is signed in, and the reason as far as it is known. */
 type Listener = (who: Me | ApiError, why: string) => void;
 let tellWho: Listener = () => undefined;
 
-/** Names the one who hears what comes of `checkSignIn()`. */
+/** Sets the listener that receives the results of `checkSignIn()`. */
 export function onSignIn(tell: Listener): void {
   tellWho = tell;
 }
 
-/** Something was refused, or taken away, for want of a sign-in or of a right: asks who is signed in here. */
+/** Asks who is signed in, after something was refused or withdrawn for lack of a sign-in or a right. */
 export async function checkSignIn(why = ""): Promise<void> {
   await me().then(
     (found) => tellWho(found, why),
@@ -132,19 +133,19 @@ export async function checkSignIn(why = ""): Promise<void> {
   );
 }
 
-/** What one signs in with. */
+/** The credentials of a sign-in. */
 export type Credentials = { username: string; password: string; code?: string } | { token: string };
 
-/** Trades credentials for the session cookie. */
+/** Exchanges credentials for the session cookie. */
 export const login = (credentials: Credentials) => request<null>("POST", "/login", credentials);
 
-/** What people call the provider that signs them in here; `null` where none does. */
+/** Returns the display name of the sign-in provider; `null` if there is none. */
 export const provider = async () => (await request<{ provider: { name: string } | null }>("GET", "/login")).provider?.name ?? null;
 
-/** Begins a sign-in with the provider; returns where to send the browser. */
+/** Begins a sign-in with the provider; returns the address to send the browser to. */
 export const beginWithProvider = async () => (await request<{ url: string }>("POST", "/login/oidc")).url;
 
-/** What a browser comes back with from the provider. */
+/** The parameters with which the provider sends the browser back. */
 export interface Returned {
   state: string;
   code?: string;
@@ -152,35 +153,35 @@ export interface Returned {
   error?: string;
 }
 
-/** Trades what the browser came back with for the session cookie. */
+/** Exchanges these parameters for the session cookie. */
 export const finishWithProvider = (returned: Returned) => request<null>("POST", "/login/oidc/finish", returned);
 
-/** Whose link this is: a user's, or with `null` the first admin's. It is not used up by asking. */
+/** Returns the user of a one-time link; `null` for the first admin's. Asking does not use the link up. */
 export const linkHolder = async (secret: string) => (await request<{ user: string | null }>("POST", "/setup", { secret })).user;
 
-/** Uses a link up: sets the password of its user, or makes the first admin, whose name is to be given. */
+/** Uses a one-time link: sets its user's password, or creates the first admin, who needs a `username`. */
 export const useLink = (secret: string, password: string, username?: string) =>
   request<{ user: string; signed_in: boolean }>("POST", "/setup", { secret, password, username });
 
-/** Gives the session cookie back. */
+/** Signs out: the session cookie becomes void. */
 export const logout = () => request<null>("POST", "/logout");
 
-/** What this person may open. */
+/** Returns the targets that this user may open. */
 export const targets = () => request<{ items: Target[]; adhoc: boolean }>("GET", "/targets");
 
-/** Tries a target out, step by step; opens no session. */
+/** Tests a target step by step; opens no session. */
 export const testTarget = (name: string) => request<Trial>("POST", `/targets/${encodeURIComponent(name)}/test`);
 
-/** The gateway's own public keys, as lines for files of a target. */
+/** Returns the gateway's own public keys, as lines for files on a target. */
 export const gatewayKey = () => request<{ key: string; authority: string }>("GET", "/gateway-key");
 
 /** Opens a session; it is durable when this returns, and dials when a terminal attaches. */
 export const openSession = (destination: Destination) => request<Session>("POST", "/sessions", destination);
 
-/** One session. */
+/** Returns one session. */
 export const session = (id: string) => request<Session>("GET", `/sessions/${encodeURIComponent(id)}`);
 
-/** What is known of a session; rejects where the gateway does not answer, or what answers in its place speaks no JSON. */
+/** Looks a session up; rejects if the gateway does not answer, or if what answers in its place sends no JSON. */
 export async function lookup(id: string): Promise<Lookup> {
   try {
     const found: Session | null = await session(id);
@@ -191,10 +192,10 @@ export async function lookup(id: string): Promise<Lookup> {
   }
 }
 
-/** Ends a session, wherever it runs. */
+/** Ends a session, on whichever gateway it runs. */
 export const endSession = (id: string) => request<null>("DELETE", `/sessions/${encodeURIComponent(id)}`);
 
-/** The evidence behind a session's status, and the session. Its keys grow over time: show what comes. */
+/** Returns the evidence behind a session's status, and the session. Later gateways may add keys: show all of them. */
 export const why = (id: string) => request<{ session: Session }>("GET", `/sessions/${encodeURIComponent(id)}/why`);
 
 /** Lists sessions, newest first. */
@@ -205,16 +206,16 @@ export function sessions(query: SessionQuery): Promise<SessionPage> {
   return request("GET", `/sessions?${values}`);
 }
 
-/** The gateways that share the stores, the one that answers first. */
+/** Returns the gateways that share the stores; the first is the one that answers. */
 export const nodes = async () => (await request<{ nodes: Node[] }>("GET", "/nodes")).nodes;
 
 const recordingPath = (id: string) => `/sessions/${encodeURIComponent(id)}/recording`;
 
-/** Where a session's recording is, to be downloaded as it is. */
+/** Returns the address from which a session's recording can be downloaded. */
 export const recordingUrl = (id: string) => BASE + recordingPath(id);
 
-/** The recording's bytes from `from` on, piece by piece as they come; nothing where there are none yet. Rejects with
- *  `BrokeOff` where the rest of an answer does not come. */
+/** Yields the recording's bytes from offset `from` on, as they arrive; none if there are none yet. Rejects with
+ *  `BrokeOff` if an answer ends before it is complete. */
 export async function* recording(id: string, from: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
   const init: RequestInit = { credentials: "same-origin", headers: { range: `bytes=${from}-` }, signal };
   const response = await ask(recordingPath(id), init);
@@ -228,10 +229,10 @@ export async function* recording(id: string, from: number, signal: AbortSignal):
   for (let read = await next(); read?.value !== undefined; read = await next()) yield read.value;
 }
 
-/** The stream of every transition; see `LiveSessions` for its events. */
+/** Opens the stream of every transition; see `LiveSessions` for its events. */
 export const events = () => new EventSource(`${BASE}/events`);
 
-/** The terminal socket of a session. */
+/** Opens the terminal socket of a session. */
 export function terminalSocket(id: string): WebSocket {
   const url = new URL(`${BASE}/sessions/${encodeURIComponent(id)}/terminal`, location.href);
   url.protocol = url.protocol.replace("http", "ws");

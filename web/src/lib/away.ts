@@ -1,20 +1,20 @@
-// Owns what a person types while no socket is there: bounded, readable, and told apart from what a terminal says by
-// itself. Knows no socket: whoever has one takes the bytes.
+// Owns the input typed while there is no socket: bounded, readable, and distinguished from what a terminal sends by
+// itself. Knows no socket: the caller takes the bytes and sends them.
 import { linesOf } from "./paste";
 
-/** So much is kept: a few commands typed blindly, never a file. */
+/** Most bytes kept: room for a few commands typed blindly, not for a file. */
 export const AWAY_BYTES = 4 * 1024;
 
-/** What waits to be sent, for people to read. */
+/** The input that waits to be sent, as text to show. */
 export interface Waiting {
   /** Control characters are shown as symbols. */
   text: string;
   lines: string[];
-  /** Whether it can go now, and only the person's word is missing. */
+  /** Whether it could be sent now and waits only for the user's confirmation. */
   asked: boolean;
 }
 
-/** Nothing that a terminal says by itself is longer; a paste, which may begin alike, is not read for it. */
+/** Longest sequence that a terminal sends by itself; longer input, a paste that begins alike, is not examined. */
 const OWN_WORDS_BYTES = 4 * 1024;
 
 function reads(bytes: Uint8Array, words: RegExp): boolean {
@@ -22,29 +22,30 @@ function reads(bytes: Uint8Array, words: RegExp): boolean {
   return mayBe && words.test(new TextDecoder("latin1").decode(bytes));
 }
 
-// Focus in and out, and the mouse in its SGR and its older encoding: true at their moment, wrong later.
+// Focus in and out, and the mouse in its SGR and its older encoding: true when they are made, wrong later.
 const REPORTS = /^(?:\x1b\[[IO]|\x1b\[<\d+;\d+;\d+[Mm]|\x1b\[M[^]{3})+$/;
 
-/** Whether these bytes tell of the pointer or the focus, so that nobody typed them. */
+/** Whether these bytes report the pointer or the focus, and so were not typed. */
 export function isReport(bytes: Uint8Array): boolean {
   return reads(bytes, REPORTS);
 }
 
 // Device attributes, status, the cursor's place, modes, the window's size; colours and settings, as strings (ECMA-48 §8.3, xterm).
-// F3 with a modifier reads as a cursor in the first line: it can be pressed again, while a stray answer is typed into a shell.
+// F3 with a modifier looks like a cursor report for the first line and is taken for one: the key can be pressed again,
+// while a stray answer would be typed into a shell.
 const ANSWERS = /^\x1b(?:\[[?>]?[\d;]+(?:\$y|[Rcnt])|[\]P][^\u0000-\u001f\u007f]*\x1b\\)$/;
 
-/** Whether these bytes are what a terminal answers to its target, so that nobody typed them. */
+/** Whether these bytes are a terminal's answer to a query of the target, and so were not typed. */
 export function isAnswer(bytes: Uint8Array): boolean {
   return reads(bytes, ANSWERS);
 }
 
-/** Whether a person is there who typed these bytes, or moved the mouse; judged as the gateway does (`src/core/typing.rs`). */
+/** Whether a user typed these bytes or moved the mouse; by the gateway's own rules (`src/core/typing.rs`). */
 export function isTyped(bytes: Uint8Array): boolean {
   return !isAnswer(bytes) && !reads(bytes, /^\x1b\[[IO]$/);
 }
 
-/** Control characters as Unicode's pictures of them, and the keys that people know by their signs. */
+/** Replaces control characters by Unicode's pictures of them, and Enter and Backspace by the signs on their keys. */
 function shown(text: string): string {
   return text.replace(/[\u0000-\u001f\u007f]/g, (control) => {
     const code = control.charCodeAt(0);
@@ -53,7 +54,7 @@ function shown(text: string): string {
   });
 }
 
-/** The bytes typed while away, in order. */
+/** The bytes typed while disconnected, in order. */
 export class Away {
   #bytes = new Uint8Array(0);
 
@@ -67,19 +68,19 @@ export class Away {
     return true;
   }
 
-  /** Whether it holds more than one line, so that it is sent only if the person still wants it. */
+  /** Whether it holds more than one line, which is sent only once the user confirms. */
   get isLong(): boolean {
     return linesOf(new TextDecoder().decode(this.#bytes)).length > 1;
   }
 
-  /** What is kept, to read; `null` for nothing. */
+  /** Returns the kept input as text; `null` if there is none. */
   waiting(asked: boolean): Waiting | null {
     if (this.#bytes.length === 0) return null;
     const text = new TextDecoder().decode(this.#bytes);
     return { text: shown(text), lines: linesOf(text).map(shown), asked };
   }
 
-  /** Hands out everything, once. */
+  /** Returns all kept bytes and forgets them. */
   take(): Uint8Array {
     const bytes = this.#bytes;
     this.#bytes = new Uint8Array(0);

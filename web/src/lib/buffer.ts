@@ -1,7 +1,7 @@
-// Owns how what stands in a terminal is read. Knows nobody who writes there.
+// Owns reading a terminal's buffer as text. Does not know what writes to it.
 import type { Terminal } from "@xterm/xterm";
 
-/** Everything in the buffer as text, wrapped lines joined. */
+/** Returns everything in the buffer as text, wrapped lines joined. */
 export function textOf(terminal: Terminal): string {
   const buffer = terminal.buffer.active;
   let text = "";

@@ -1,4 +1,4 @@
-// Owns a recording as the page knows it: an asciicast v2 that is read piece by piece while it comes, and searched.
+// Owns a recording as the page knows it: an asciicast v2 that is parsed piece by piece as it arrives, and searched.
 // Knows neither network nor screen.
 
 /** One event; `at` in seconds from the beginning. */
@@ -16,37 +16,37 @@ export interface Hit {
   line: string;
 }
 
-/** Control sequences, strings and single escapes (ECMA-48 §5.4, §5.6), which no reader sees. */
+/** Control sequences, strings and single escapes (ECMA-48 §5.4, §5.6), which are not visible text. */
 const UNSEEN = /\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])|[\x00-\x09\x0b-\x1f\x7f]/g;
 
-/** A line that seals carries this before its digits. */
+/** Prefix of the digits in the hash event that seals a recording. */
 const SEALED = "end ";
 
-/** More hits are of no use to a person. */
+/** Most hits returned; more are of no use to a reader. */
 const HITS = 200;
 
-/** A recording, as far as it has come. */
+/** A recording, as far as it has arrived. */
 export class Film {
   cols = 80;
   rows = 24;
   title = "";
-  /** When it begins, in milliseconds since 1970; 0 if it does not say. */
+  /** Start of the recording, in milliseconds since 1970; 0 if its header gives none. */
   begins = 0;
   readonly events: CastEvent[] = [];
-  /** Whether nothing will follow. */
+  /** Whether the recording is sealed, so that nothing will follow. */
   sealed = false;
-  /** Bytes that have come. */
+  /** Bytes received so far. */
   bytes = 0;
   #decoder = new TextDecoder();
   #rest = "";
   #headed = false;
 
-  /** When the last event happens. */
+  /** Time of the last event, in seconds from the beginning; 0 without events. */
   get duration(): number {
     return this.events.at(-1)?.at ?? 0;
   }
 
-  /** Takes the next bytes of the file; a line that is not whole waits. Throws on what is no asciicast v2. */
+  /** Parses the next bytes of the file and keeps an incomplete line for later. Throws if it is not asciicast v2. */
   feed(piece: Uint8Array): void {
     this.bytes += piece.byteLength;
     const lines = (this.#rest + this.#decoder.decode(piece, { stream: true })).split("\n");
@@ -57,7 +57,7 @@ export class Film {
     }
   }
 
-  /** How many events have happened at a moment. */
+  /** Returns the number of events up to `seconds`. */
   countAt(seconds: number): number {
     let [low, high] = [0, this.events.length];
     while (low < high) {
@@ -68,17 +68,17 @@ export class Film {
     return low;
   }
 
-  /** Finds a text in what was shown, letters of either case, in the order it was shown. */
+  /** Finds a text in the output, ignoring case; returns the hits in the order of the output. */
   search(text: string): Hit[] {
     const wanted = text.toLowerCase();
     const hits: Hit[] = [];
     if (wanted === "") return hits;
-    // Each line, with where in it each event began.
+    // The current line, and the offset in it at which each event began.
     let line = "";
     let marks: { from: number; at: number }[] = [];
     const look = () => {
       const found = line.toLowerCase().indexOf(wanted);
-      // A line is there once its found part is.
+      // The time of a hit is that of the event which completed the found text.
       const end = found + wanted.length;
       if (found >= 0) hits.push({ at: marks.findLast(({ from }) => from < end)?.at ?? 0, line: line.trim() });
       [line, marks] = ["", []];
@@ -98,7 +98,7 @@ export class Film {
 
   #begin(line: string): void {
     const header = JSON.parse(line) as Record<string, unknown>;
-    if (header.version !== 2) throw new Error("This is no asciicast v2.");
+    if (header.version !== 2) throw new Error("This is not an asciicast v2.");
     [this.cols, this.rows] = [Number(header.width) || 80, Number(header.height) || 24];
     this.title = typeof header.title === "string" ? header.title : "";
     this.begins = Number(header.timestamp ?? 0) * 1000;
@@ -114,7 +114,7 @@ export class Film {
   }
 }
 
-/** A size as `80x24`, or `null`. */
+/** Parses a size such as `80x24`; returns `null` for anything else. */
 export function sizeOf(text: string): { cols: number; rows: number } | null {
   const [, cols, rows] = /^(\d{1,4})x(\d{1,4})$/.exec(text) ?? [];
   return cols === undefined || rows === undefined ? null : { cols: Number(cols), rows: Number(rows) };

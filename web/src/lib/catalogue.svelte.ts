@@ -1,4 +1,4 @@
-// Owns what this person may open as the page knows it, and their favourites, which this browser keeps for each user.
+// Owns the page's copy of the targets that this user may open, and their favourites, which the browser stores per user.
 import * as api from "./api";
 import type { Destination } from "./destination";
 import { prodAt, type Target } from "./targets";
@@ -14,7 +14,7 @@ export class Catalogue {
   favourites = $state.raw<string[]>([]);
   #user = "";
 
-  /** Fetches what `user` may open; rejects with an `ApiError`. */
+  /** Fetches the targets that `user` may open; rejects with an `ApiError`. */
   async load(user: string): Promise<void> {
     if (user !== this.#user) Object.assign(this, { items: [], adhoc: false, loaded: false });
     this.#user = user;
@@ -23,19 +23,19 @@ export class Catalogue {
     Object.assign(this, { items, adhoc, loaded: true });
   }
 
-  /** The target with the red band that `destination` leads to. */
+  /** Returns the production target that `destination` leads to, if it is one. */
   prodAt(destination: Destination): Target | undefined {
     return prodAt(this.items, destination);
   }
 
-  /** Makes a target a favourite, or no longer one. */
+  /** Makes a target a favourite, or removes it from the favourites. */
   toggle(name: string): void {
     const without = this.favourites.filter((other) => other !== name);
     this.favourites = without.length < this.favourites.length ? without : [...without, name];
     try {
       localStorage.setItem(FAVOURITES_KEY + this.#user, JSON.stringify(this.favourites));
     } catch {
-      // A browser that keeps nothing still shows them until this page goes.
+      // Without storage the favourites last as long as this page.
     }
   }
 }

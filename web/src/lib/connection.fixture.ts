@@ -1,14 +1,14 @@
-// Owns a scripted gateway and a clock that stands still until told, for the tests of a terminal's connection. Knows no promise.
+// Owns a scripted gateway and a manual clock for the tests of a terminal's connection. Knows no test.
 import type { Waiting } from "./away";
 import { Connection } from "./connection";
 import type { Control, ControlAnswer, ControlRequest, Prompt, Session } from "./protocol";
 import type { View } from "./view";
 import type { Environment, Lookup, Socket } from "./world";
 
-/** A session that goes on. */
+/** An open session. */
 export const SESSION = { id: "s", status: "active", bytes_out: 0, end_reason: null, exit_status: null } as Session;
 
-/** A socket whose other end the test is. */
+/** A socket whose other end is the test. */
 export class ScriptedSocket implements Socket {
   onopen: (() => void) | null = null;
   onmessage: ((event: { data: unknown }) => void) | null = null;
@@ -55,15 +55,15 @@ export class ScriptedSocket implements Socket {
   }
 }
 
-/** The time, and what waits for it. */
+/** The current time in milliseconds, and the pending timers. */
 export let clock: number;
 export let timers: { at: number; run: () => void }[];
 /** Every socket that was opened. */
 export let sockets: ScriptedSocket[];
 let answer: () => Promise<Lookup>;
-/** What is to be called once written output is parsed. */
+/** The callbacks of output that was written and is not parsed yet. */
 export let unparsed: (() => void)[];
-/** What the view was told. */
+/** The calls that the view received. */
 export let seen: {
   lost: number[];
   resets: number;
@@ -78,16 +78,16 @@ export let seen: {
   unsent: number[];
   sizes: number[][];
 };
-/** What the connection is given. */
+/** The environment and the view of the connection. */
 export let world: Environment;
 export let view: View;
-/** A person's, who asked for the terminal. */
+/** The connection under test, of a user who asked for the terminal. */
 export let connection: Connection;
 
 /** The newest socket. */
 export const socket = () => sockets.at(-1) as ScriptedSocket;
 
-/** Lets time pass, timer by timer, and promises settle in between. */
+/** Advances the clock, running each timer that becomes due; promises settle in between. */
 export async function pass(ms: number) {
   const end = clock + ms;
   for (;;) {
@@ -101,22 +101,22 @@ export async function pass(ms: number) {
   clock = end;
 }
 
-/** Lets promises settle, and no time pass. */
+/** Lets promises settle without advancing the clock. */
 export async function settle() {
   for (let turn = 0; turn < 5; turn += 1) await Promise.resolve();
 }
 
-/** Parses what is written. */
+/** Parses all written output: calls its callbacks. */
 export function parse() {
   for (const parsed of unparsed.splice(0)) parsed();
 }
 
-/** What the gateway answers over HTTP from here on. */
+/** Sets the gateway's answer over HTTP from here on. */
 export function answers(next: () => Promise<Lookup>): void {
   answer = next;
 }
 
-/** Sets the scene anew, before each test. */
+/** Resets everything; runs before each test. */
 export function begin(): void {
   [clock, timers, sockets, unparsed] = [0, [], [], []];
   seen = { lost: [], resets: 0, prompts: [], idle: [], timeUp: [], notices: [], waiting: null, controls: [], requests: [], answers: [], unsent: [], sizes: [] };

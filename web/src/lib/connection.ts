@@ -1,5 +1,5 @@
-// Owns what one terminal's page and its session say to each other: attach, offsets, acknowledgements, sizes, who types, input that
-// survives a lost socket. Knows neither Svelte nor xterm nor the clock: they come as `Environment` and `View`.
+// Owns the protocol between one terminal's page and its session: attach, offsets, acknowledgements, sizes, control, and
+// input that survives a lost socket. Knows neither Svelte nor xterm nor the clock: they come as `Environment` and `View`.
 import { Away, isAnswer, isReport, isTyped } from "./away";
 import { InputBuffer } from "./input";
 import { Line } from "./line";
@@ -8,12 +8,13 @@ import type { ClientFrame, Control, ServerFrame } from "./protocol";
 import type { Phase, View } from "./view";
 import type { Environment } from "./world";
 
-/** Acknowledge at the latest after so many bytes: a sixteenth of the default window. */
+/** Parsed bytes after which output is acknowledged at once: a sixteenth of the default window. */
 const ACK_BYTES = 32 * 1024;
-/** Acknowledge less than that after so long, so that a keystroke's echo costs no frame of its own. */
+/** Delay before fewer bytes are acknowledged, so that a keystroke's echo does not cost a frame of its own. */
 const ACK_IDLE_MS = 50;
 const RESIZE_IDLE_MS = 50;
-/** History is on the screen by then; a count that is off must not keep a terminal mute. */
+/** Longest time that output counts as history: it is on the screen by then, and a wrong count must not mute a
+ *  terminal. */
 const HISTORY_MS = 2_000;
 
 /** One terminal's connection to its session. */
@@ -22,29 +23,29 @@ export class Connection {
   #view: View;
   readonly #line: Line;
 
-  /** Counts the sockets: what an older one brought counts no more. */
+  /** Sockets lost so far: output that an older one brought no longer counts. */
   #sockets = 0;
   #input = new InputBuffer();
   #away = new Away();
-  /** Bytes handed to the view, which never drops any; `null` before the first attach. */
+  /** Offset up to which output was handed to the view, which never drops any; `null` before the first attach. */
   #received: number | null = null;
   #parsed = 0;
   #acked = 0;
   /** Bytes of a picture that are still to come; they count in no offset. */
   #picture = 0;
   #cancelAck: (() => void) | null = null;
-  /** Output below this offset, within this time, is history shown again. */
+  /** Output below the offset `end`, before the time `until`, is history shown again. */
   #history = { end: 0, until: 0 };
 
   #size = { cols: 80, rows: 24 };
-  /** The size the gateway was told last. */
+  /** The size last sent to the gateway. */
   #told = this.#size;
   #cancelResize: (() => void) | null = null;
-  /** Whether this page types, and the last turn it heard of: what was typed in an older one must not be sent. */
+  /** Whether this page has control, and the last turn it received: input typed in an older turn must not be sent. */
   #typing: boolean;
   #turn: number | null = null;
 
-  /** What the gateway wants known. */
+  /** The gateway's current notice. */
   #notice: string | null = null;
 
   constructor(env: Environment, view: View) {
@@ -63,44 +64,45 @@ export class Connection {
     return this.#line.phase;
   }
 
-  /** Whether what is typed waits for the gateway to be back. */
+  /** Whether typed input is held back until the gateway answers again. */
   get isAway(): boolean {
     return !this.#line.isAttached || this.#line.isUnanswered;
   }
 
-  /** While true, the screen shows old output again: what it answers to old questions of the target must not be sent. */
+  /** Whether old output is being shown again: the screen's answers to old queries of the target must not be sent. */
   get #replaying(): boolean {
     return this.#parsed < this.#history.end && this.#env.now() < this.#history.until;
   }
 
-  /** A person asks for this terminal: connects now, at first, after `superseded` or `refused`, or ahead of a pause. */
+  /** Connects now because the user asks for this terminal: at first, after `superseded` or `refused`, or during a
+   *  pause. */
   resume(): void {
     this.#line.resume();
   }
 
-  /** The page had this terminal before, as before a reload: connects, and no other page makes way. */
+  /** Connects a terminal that the page had before, as before a reload, without superseding another page. */
   comeBack(): void {
     this.#line.connect();
   }
 
-  /** The network or the page woke up: ends a pause, and checks a socket that may have died meanwhile. */
+  /** Ends a pause, or checks a socket that may have died meanwhile, once the network or the page is awake again. */
   wake(): void {
     this.#line.wake();
   }
 
-  /** The network may be gone: asks whether the gateway still answers. */
+  /** Asks whether the gateway still answers, since the network may be gone. */
   doubt(): void {
     this.#line.doubt();
   }
 
-  /** Leaves without a word and for good: the session detaches and waits. */
+  /** Leaves for good without ending the session, which is then detached. */
   detach(): void {
     this.#line.leave();
   }
 
   /**
-   * The person is done. False if the gateway could not be told here, so that the caller must say it over HTTP. A
-   * session that is over, not theirs, or used elsewhere is only left.
+   * Ends the session, since the user is done. Returns false if that could not be sent here, so that the caller must end
+   * it over HTTP. A session that is over, not the user's own, or in use on another page is only left.
    */
   end(): boolean {
     if (this.#env.looksOn) {
@@ -108,18 +110,18 @@ export class Connection {
       return true;
     }
     const { kind } = this.phase;
-    // What is said into a socket that may be dead is not told; leaving forgets that it may be.
+    // A frame on a socket that may be dead does not count as sent; `detach()` forgets that it may be.
     const isTold = kind !== "opening" && kind !== "reconnecting" && !this.#line.isUnanswered;
     this.#say({ type: "close" });
     this.detach();
     return isTold;
   }
 
-  /** Queues typed bytes, a few also while disconnected; false if there is no room or the session is over. */
+  /** Queues typed bytes, a few also while disconnected; returns false if there is no room or the session is over. */
   input(bytes: Uint8Array): boolean {
     if (this.#line.isOver) return false;
     if (!this.#typing || (this.#replaying && (isAnswer(bytes) || isReport(bytes)))) return true;
-    // Typed here it would be of a turn that is over once this page types again.
+    // Dropped: it would belong to a turn that is over once this page has control again.
     if (this.phase.kind === "superseded") return true;
     if (this.isAway) {
       const kept = isReport(bytes) || this.#away.push(bytes);
@@ -132,7 +134,7 @@ export class Connection {
     return true;
   }
 
-  /** Sends what was typed while away; does nothing before the gateway is back. */
+  /** Sends the input typed while disconnected; does nothing before the gateway is back. */
   release(): void {
     if (this.isAway) return;
     const typed = this.#away.take();
@@ -140,13 +142,13 @@ export class Connection {
     if (typed.length > 0) this.input(typed);
   }
 
-  /** Forgets what was typed while away. */
+  /** Forgets the input typed while disconnected. */
   discard(): void {
     this.#away.take();
     this.#view.waiting(null);
   }
 
-  /** The terminal has a new size; sizes are clamped to 1…1000 and told when they rest. */
+  /** Takes the terminal's new size, clamped to 1…1000, and sends it once it no longer changes. */
   resize(cols: number, rows: number): void {
     const clamp = (n: number) => Math.min(1000, Math.max(1, Math.trunc(n)));
     const size = { cols: clamp(cols), rows: clamp(rows) };
@@ -163,28 +165,28 @@ export class Connection {
     this.#line.send({ type: "answer", id, values });
   }
 
-  /** Takes an idle warning back. */
+  /** Withdraws an idle warning: the user is still here. */
   stay(): void {
     this.#view.idle(null);
     this.#say({ type: "stay" });
   }
 
-  /** Asks the owner to be let type. */
+  /** Asks the owner for control. */
   askForControl(): void {
     this.#say({ type: "request_control" });
   }
 
-  /** The owner takes control back; an onlooker takes it where they may. */
+  /** Takes control: the owner takes it back, a watcher takes it where the policy allows. */
   takeControl(): void {
     this.#say({ type: "take_control" });
   }
 
-  /** A guest gives control back. */
+  /** Gives control back to the owner. */
   returnControl(): void {
     this.#say({ type: "return_control" });
   }
 
-  /** The owner lets somebody type, or does not. */
+  /** Grants or refuses a request for control, as the owner. */
   answerRequest(id: number, granted: boolean): void {
     this.#say({ type: granted ? "grant_control" : "refuse_control", id });
   }
@@ -222,15 +224,17 @@ export class Connection {
     }
   }
 
-  /** What is typed into a socket that may be dead is typed blind: it waits where it is seen, as while away. */
+  /** Shows that the gateway stopped answering, or answers again; input is held back and shown meanwhile, as while
+   *  away. */
   #unanswered(is: boolean): void {
-    const next = this.#typing ? "What you type is kept and sent once it is back." : "This page goes on once it is back.";
+    const next = this.#typing ? "What you type is kept and sent once it is back." : "This page continues once it is back.";
     this.#view.notice(is ? `The gateway does not answer. ${next}` : this.#notice);
     if (is) this.#view.waiting(this.#away.waiting(false));
     else this.#settleAway();
   }
 
-  /** What it was typed for may be gone: one line is a keystroke or two away from being taken back, several are not. */
+  /** Sends held-back input, but asks first if it has several lines: the screen may have changed, and only one is
+   *  easily undone. */
   #settleAway(): void {
     if (!this.#line.isAttached) return;
     if (this.#away.isLong) this.#view.waiting(this.#away.waiting(true));
@@ -261,7 +265,7 @@ export class Connection {
         this.#notice = frame.message;
         return this.#view.notice(frame.message);
       case "size":
-        // Of before this page typed: its size is its own now.
+        // With control the page's size is its own: this frame is from before that.
         return this.#typing ? undefined : this.#view.size(frame.cols, frame.rows);
       case "watchers":
         return this.#view.watchers(frame.names);
@@ -272,7 +276,7 @@ export class Connection {
       case "control_answer":
         return this.#view.answer(frame);
       case "input_refused":
-        // `control` says how far typing was taken.
+        // The `control` frame says how far input was taken.
         return;
       case "closed":
         return this.#line.closed(frame.reason, frame.exit_status, frame.message);
@@ -295,25 +299,26 @@ export class Connection {
     if (control !== undefined) this.#view.control(control);
     if (unsent > 0) this.#view.unsent(unsent);
     this.#tellSize();
-    // On a picture the words would stand in the middle of a program's screen, which lacks nothing.
+    // After a picture nothing is missing, and the message would stand in the middle of a program's screen.
     if (frame.lost_bytes > 0 && !drawn) this.#view.lost(frame.lost_bytes);
     this.#input.resume(frame.input_offset);
     this.#flush();
     this.#settleAway();
   }
 
-  /** Control moved while this page is here. What it sent meanwhile is of an earlier turn, and goes nowhere. */
+  /** Takes note that control moved. Input that this page sent meanwhile belongs to an earlier turn and is not
+   *  delivered. */
   #moved(control: Control): void {
     const unsent = this.#hold(control);
     if (control.typing) this.#line.send({ type: "typing", turn: control.turn });
     this.#view.control(control);
     if (unsent > 0) this.#view.unsent(unsent);
-    // The size is that of who types; which the gateway was told before counts no more.
+    // The size is that of the page with control, so the size sent before no longer counts.
     this.#told = { ...this.#size };
     this.#tellSize();
   }
 
-  /** Takes note of who types; returns how much of what was typed here is forgotten, since it is of another turn. */
+  /** Takes note of who has control; returns how many typed bytes are forgotten because they belong to another turn. */
   #hold({ turn, typing, input_offset }: Control): number {
     const moved = this.#turn !== null && this.#turn !== turn;
     [this.#turn, this.#typing] = [turn, typing];
@@ -323,7 +328,7 @@ export class Connection {
     return unsent;
   }
 
-  /** Output goes on at `offset`, behind a picture of so many bytes. */
+  /** Expects a picture of `picture` bytes, and then output from `offset` on. */
   #startAt(offset: number, picture: number): void {
     this.#received = this.#parsed = this.#acked = offset;
     this.#picture = picture;
@@ -339,7 +344,7 @@ export class Connection {
     this.#received += bytes.length;
     const [socket, end] = [this.#sockets, this.#received];
     this.#view.write(bytes, () => {
-      // Attaching said already how far output is consumed, so an older socket's bytes count no more.
+      // The attach frame has said how far output is consumed, so an older socket's bytes no longer count.
       if (socket !== this.#sockets) return;
       this.#parsed = Math.max(this.#parsed, end);
       if (this.#parsed - this.#acked >= ACK_BYTES) this.#acknowledge();
@@ -362,7 +367,7 @@ export class Connection {
     }
   }
 
-  /** The socket is gone, and with it everything that depends on it. */
+  /** Resets everything that depended on the lost socket. */
   #lost(): void {
     this.#sockets += 1;
     this.#cancelAck?.();
@@ -376,7 +381,7 @@ export class Connection {
     this.#view.prompt(null);
     this.#view.idle(null);
     this.#view.timeUp(null);
-    // A gateway that still means it says so again.
+    // A gateway for which it still holds sends it again.
     this.#notice = null;
     this.#view.notice(null);
     this.#view.watchers([]);

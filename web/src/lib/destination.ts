@@ -1,19 +1,19 @@
-// Owns how a place to connect to is written: a name of the catalogue, `user@host[:port]`, or a line for `ssh`. Knows no
+// Owns how a destination is written: a name of the catalogue, `user@host[:port]`, or an `ssh` command line. Knows no
 // network.
 
-/** What `POST /api/v1/sessions` takes. */
+/** The body of `POST /api/v1/sessions`. */
 export type Destination = { target: string } | { username: string; host: string; port: number; via?: string[] };
 
-/** A place, or a sentence that says what to write instead. */
+/** A destination, or a sentence that says what to write instead. */
 export type Parsed = { destination: Destination } | { problem: string };
 
 const SSH_PORT = 22;
 const HAND_TYPED = /^([^@\s:/]+)@(\[[0-9A-Fa-f:.]+\]|[^\s:@[\]/]+)(?::(\d{1,5}))?$/;
 
 /**
- * Reads `user@host`, `user@host:port`, `user@[ipv6]:port`, or a line as people paste it: `ssh -p 2201 user@host` and
- * `ssh://user@host:port`, where the host may also be one of `names`, and so may those behind `-J`; otherwise a sentence that
- * says what is missing.
+ * Parses `user@host`, `user@host:port`, `user@[ipv6]:port`, or a pasted line such as `ssh -p 2201 user@host` and
+ * `ssh://user@host:port`, where the host may also be one of `names`, and so may those after `-J`; otherwise returns a
+ * sentence that says what is missing.
  */
 export function parseHandTyped(text: string, names: readonly string[] = []): Parsed {
   const typed = text.trim();
@@ -23,7 +23,7 @@ export function parseHandTyped(text: string, names: readonly string[] = []): Par
   return names.includes(typed) ? { destination: { target: typed } } : parsePlace(typed);
 }
 
-/** The destination of a session that exists already, from its `target`. */
+/** Returns the destination of an existing session, from its `target`. */
 export function destinationOf(target: string): Destination {
   const [typed = "", hops] = target.split(" via ");
   const parsed = typed.includes("@") ? parsePlace(typed) : undefined;
@@ -44,7 +44,7 @@ function parsePlace(typed: string): Parsed {
   return { destination: { username, host: host.replace(/^\[|\]$/g, ""), port } };
 }
 
-/** Options of ssh(1) that change nothing here: more words, less words, compression, a terminal. */
+/** Options of ssh(1) that change nothing here: verbosity, compression, a terminal, forwarding turned off. */
 const HARMLESS = /^-[aCkqtvx]+$/;
 
 /** Options that take a value. */
@@ -53,12 +53,12 @@ const VALUED = "BbcDEeFIiJLlmOoPpQRSWw";
 /** Options that mean something the gateway cannot do, and what to do instead; by their `-o` names too. */
 const REFUSED: Record<string, string> = {
   W: "Name the jump host with -J: a target, or user@host.",
-  i: "A key file on your machine is out of the gateway's reach. Leave -i out; the gateway asks for what the target wants.",
-  L: "Forwarded ports (-L, -R, -D) are not built. Leave them out to open a terminal.",
+  i: "A key file on your machine is out of the gateway's reach. Leave -i out; the gateway asks you for what the target needs.",
+  L: "Forwarded ports (-L, -R, -D) are not supported. Leave them out to open a terminal.",
 };
 const SAME_AS: Record<string, string> = { proxycommand: "W", identityfile: "i", R: "L", D: "L" };
 
-/** Quotes belong to the shell that the line was written for. */
+/** Removes the quotes around a word, which were meant for a shell. */
 const bare = (word: string) => word.replace(/^(["'])(.*)\1$/, "$2");
 
 function parseSshLine(words: string[], names: readonly string[]): Parsed {
@@ -67,7 +67,7 @@ function parseSshLine(words: string[], names: readonly string[]): Parsed {
   for (let word = words.shift(); word !== undefined; word = words.shift()) {
     if (HARMLESS.test(word) || word === "--") continue;
     if (!word.startsWith("-")) {
-      if (told.place !== undefined) return { problem: "Leave the command out: a shell opens, and takes it there." };
+      if (told.place !== undefined) return { problem: "Leave the command out, and type it into the shell that opens." };
       told.place = word;
       continue;
     }
@@ -83,9 +83,9 @@ function parseSshLine(words: string[], names: readonly string[]): Parsed {
     }
   }
   if (via !== undefined && place !== undefined && names.includes(place)) {
-    return { problem: `${place} is a target and has its own way. Leave -J out.` };
+    return { problem: `${place} is a target, which has jump hosts of its own. Leave -J out.` };
   }
-  if (place === undefined) return { problem: "Say where to: ssh -p 2201 deploy@db1." };
+  if (place === undefined) return { problem: "Say where to connect, for example ssh -p 2201 deploy@db1." };
   if (names.includes(place) && port === undefined && user === undefined) return { destination: { target: place } };
   if (/^ssh:\/\//i.test(place)) return parseHandTyped(place);
   // A colon is a port in a hand-typed place; after `ssh` only an IPv6 address has some.
@@ -97,7 +97,7 @@ function parseSshLine(words: string[], names: readonly string[]): Parsed {
   return { destination: { ...parsed.destination, via } };
 }
 
-/** What the options of a line said. */
+/** The parts of an `ssh` command line. */
 interface Told {
   place?: string;
   port?: string;
@@ -105,14 +105,14 @@ interface Told {
   via?: string[];
 }
 
-/** Takes one option in; a sentence for what cannot be done here. */
+/** Stores one option in `told`; returns a sentence if it cannot be used here, else "". */
 function take(option: string, value: string, told: Told): string {
   if (option === "o") {
     const [key = "", setting = ""] = value.split(/=(.*)/s);
     const name = key.toLowerCase();
     const short = { port: "p", user: "l", proxyjump: "J" }[name];
     if (short !== undefined) return take(short, setting, told);
-    return REFUSED[SAME_AS[name] ?? ""] ?? `The setting ${key} is not understood here. Leave -o out.`;
+    return REFUSED[SAME_AS[name] ?? ""] ?? `The setting ${key} is not supported here. Leave -o out.`;
   }
   if (option === "p") {
     told.port = value;
@@ -126,5 +126,5 @@ function take(option: string, value: string, told: Told): string {
     told.user = value;
     return value === "" ? "Put the login name after -l." : "";
   }
-  return REFUSED[option] ?? REFUSED[SAME_AS[option] ?? ""] ?? `-${option} is not understood here. Leave it out.`;
+  return REFUSED[option] ?? REFUSED[SAME_AS[option] ?? ""] ?? `-${option} is not supported here. Leave it out.`;
 }

@@ -3,18 +3,18 @@ import type { Entry } from "./people";
 
 const COLUMNS = ["seq", "at", "actor", "client_ip", "action", "subject", "outcome", "detail"] as const;
 
-/** One entry a line, as the gateway told it. */
+/** Returns one entry a line, as the gateway sent it. */
 export function jsonLines(entries: readonly Entry[]): string {
   return entries.map((entry) => `${JSON.stringify(entry)}\n`).join("");
 }
 
-/** A table with a head (RFC 4180). A spreadsheet takes no cell for a formula: names and details come from outside. */
+/** Returns a table with a header row (RFC 4180). No cell is read as a formula: names and details come from outside. */
 export function csv(entries: readonly Entry[]): string {
   const rows = entries.map((entry) => COLUMNS.map((column) => cell(entry[column])));
   return [COLUMNS, ...rows].map((row) => `${row.join(",")}\r\n`).join("");
 }
 
-/** What a detail says, as one text. */
+/** Returns a detail as one text. */
 export function detailText(detail: unknown): string {
   if (detail === null || detail === undefined) return "";
   return typeof detail === "string" ? detail : JSON.stringify(detail);
@@ -22,17 +22,17 @@ export function detailText(detail: unknown): string {
 
 function cell(value: unknown): string {
   const text = detailText(value);
-  // Tab and return, too, are skipped by spreadsheets that look for the sign of a formula.
+  // Spreadsheets also skip a tab or a return in front of the sign of a formula.
   const harmless = /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
   return /[",\r\n]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }
 
-/** Hands a text to the person as a file. */
+/** Saves a text as a file on the user's machine. */
 export function download(name: string, type: string, text: string): void {
   const url = URL.createObjectURL(new Blob([text], { type }));
   const link = document.createElement("a");
   Object.assign(link, { href: url, download: name });
   link.click();
-  // The browser has the bytes by the next turn.
+  // The browser has taken the bytes by the next turn of its event loop.
   setTimeout(() => URL.revokeObjectURL(url));
 }

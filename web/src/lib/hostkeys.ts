@@ -1,10 +1,10 @@
-// Owns the HTTP side of host keys: what is known, what waits, and what somebody decides. Knows no page.
+// Owns the HTTP side of host keys: the known ones, the waiting ones, and decisions about them. Knows no page.
 import { request } from "./api";
 
 /** A key in the gateway's known_hosts. Times are RFC 3339 UTC. */
 export interface KnownKey {
   id: string;
-  /** As it stands there, perhaps hashed. */
+  /** The host as written in the file, perhaps hashed. */
   host: string;
   type: string;
   fingerprint: string;
@@ -26,11 +26,11 @@ export interface WaitingKey {
   first_met_at: string;
   last_met_at: string;
   times: number;
-  /** The known keys that it would take the place of; none for a host that is not known. */
+  /** The known keys that it would replace; empty for an unknown host. */
   instead_of: KnownKey[];
 }
 
-/** Everything about host keys; `known` has at most the first thousand of `known_total`. */
+/** The known and the waiting host keys; `known` has at most the first thousand of `known_total`. */
 export interface HostKeys {
   known: KnownKey[];
   known_total: number;
@@ -39,21 +39,22 @@ export interface HostKeys {
 
 const path = (...parts: string[]) => ["/host-keys", ...parts.map(encodeURIComponent)].join("/");
 
-/** What is known, as far as it contains `q`, and what waits. */
+/** Returns the known keys that contain `q`, and the waiting ones. */
 export const hostKeys = (q: string) =>
   request<HostKeys>("GET", q === "" ? "/host-keys" : `/host-keys?${new URLSearchParams({ q })}`);
 
-/** Makes a key that waits the only one of its host; the gateway compares what was seen here with what waits there. */
+/** Makes a waiting key the only one of its host; the gateway refuses if its fingerprint is no longer the one shown
+ *  here. */
 export const acceptKey = ({ id, fingerprint }: WaitingKey) =>
   request<null>("POST", path("waiting", id, "accept"), { fingerprint });
 
-/** Lets a key wait no longer. */
+/** Dismisses a waiting key. */
 export const dismissKey = (id: string) => request<null>("DELETE", path("waiting", id));
 
 /** Forgets a known key. */
 export const forgetKey = (id: string) => request<null>("DELETE", path(id));
 
-/** A waiting key's host as people write it: the port only where it is not SSH's own. */
+/** Returns a waiting key's host as it is usually written: with the port only if it is not 22. */
 export function address({ host, port }: Pick<WaitingKey, "host" | "port">): string {
   if (port === 22) return host;
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;

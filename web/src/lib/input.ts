@@ -3,11 +3,11 @@
 /** The largest input frame, in bytes: small enough that a keystroke behind a paste waits little. */
 export const FRAME_BYTES = 16 * 1024;
 
-/** How many bytes may be on their way unacknowledged. */
+/** Most bytes in flight without an acknowledgement. */
 export const UNACKNOWLEDGED_BYTES = 64 * 1024;
 
 /**
- * The bound of the queue: what is pasted lies in the page's memory anyway, and no more of it than is unacknowledged leaves it. A
+ * Most bytes queued: a paste lies in the page's memory anyway, and no more of it leaves than may be unacknowledged. A
  * paste beyond it is refused whole, since half a paste is worse than none.
  */
 export const QUEUE_BYTES = 128 * 1024 * 1024;
@@ -27,12 +27,12 @@ export class InputBuffer {
   #taken = 0;
   #sent: number | null = null;
 
-  /** Bytes sent so far, or `null` before the gateway told where input starts. */
+  /** Offset up to which input was sent; `null` until the gateway has said where input starts. */
   get sent(): number | null {
     return this.#sent;
   }
 
-  /** Queues `bytes`; false if the queue has no room for all of them. */
+  /** Queues `bytes`; returns false if the queue has no room for all of them. */
   push(bytes: Uint8Array): boolean {
     if (this.#length + bytes.length > QUEUE_BYTES) return false;
     for (let start = 0; start < bytes.length; start += FRAME_BYTES) {
@@ -52,7 +52,7 @@ export class InputBuffer {
     return chunk;
   }
 
-  /** The gateway has taken input up to `offset`. */
+  /** Forgets input up to `offset`, which the gateway has taken. */
   take(offset: number): void {
     let surplus = Math.min(offset, this.#sent ?? 0) - this.#taken;
     while (surplus > 0) {
@@ -72,8 +72,8 @@ export class InputBuffer {
   }
 
   /**
-   * Another page types from here on, or did meanwhile: the gateway has taken what lies before `offset` and will never take
-   * the rest, which is forgotten. Returns its length.
+   * Forgets all input, since another page has control or had it meanwhile: the gateway has taken what lies before
+   * `offset` and will never take the rest. Returns the length of that rest.
    */
   forget(offset: number): number {
     this.take(offset);
@@ -85,7 +85,7 @@ export class InputBuffer {
   }
 
   /**
-   * A socket attached and the gateway has taken input up to `offset`: forgets that much, and hands out the rest again.
+   * Continues on a new socket: forgets input up to `offset`, which the gateway has taken, and hands out the rest again.
    * An offset beyond what was sent means that another page typed meanwhile; what was in flight then counts as taken,
    * because a keystroke lost is better than one repeated.
    */

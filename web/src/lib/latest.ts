@@ -1,16 +1,17 @@
-// Owns the order of a question that is asked again and again: only the newest counts. Knows no clock and no network.
+// Owns the order of repeated requests: only the answer to the newest counts. Knows no clock and no network.
 
-/** The answers to one question. */
+/** The answers to one request that is made repeatedly. */
 export class Latest {
   #asked = 0;
   #settled = 0;
 
-  /** Whether an answer that counts is still to come: a clock that asked again meanwhile would let no slow one count. */
+  /** Whether an answer that counts is under way; a timer that asked again meanwhile would make every slow answer
+   *  stale. */
   get underWay(): boolean {
     return this.#settled < this.#asked;
   }
 
-  /** Asks, and hands on what comes of it, unless a newer question was asked meanwhile. */
+  /** Asks, and passes the result on, unless a newer request was made meanwhile. */
   async ask<T>(question: () => Promise<T>, found: (answer: T) => void, failed: (error: unknown) => void): Promise<void> {
     this.#asked += 1;
     const mine = this.#asked;
@@ -24,7 +25,7 @@ export class Latest {
     }
   }
 
-  /** No answer under way counts any more. */
+  /** Makes all answers under way stale. */
   drop(): void {
     this.#asked += 1;
     this.#settled = this.#asked;

@@ -1,13 +1,14 @@
-// Owns how large the letters of a terminal are: as people read them, or smaller where a whole grid is to be in sight.
+// Owns the font size of a terminal: the usual one, or smaller where a whole grid of a given size must fit.
 import type { FitAddon } from "@xterm/addon-fit";
 import type { Terminal } from "@xterm/xterm";
 
-/** The usual size. */
+/** The usual font size, in pixels. */
 export const FONT_PIXELS = 14;
-/** Smaller letters nobody reads: then a part of the terminal is out of sight. */
+/** Smallest readable font size; a grid that does not fit at this size is partly out of sight. */
 const SMALLEST_FONT_PIXELS = 5;
 
-/** Makes the letters as large as a grid of this size allows that is to fit into the terminal's host. */
+/** Sets the largest font size, up to the usual one, at which a grid of `cols` × `rows` fits into the terminal's
+ *  host. */
 export function fitLetters(terminal: Terminal, fit: FitAddon, cols: number, rows: number): void {
   terminal.options.fontSize = FONT_PIXELS;
   const room = fit.proposeDimensions();

@@ -1,5 +1,5 @@
-// Owns the sockets of one terminal, of which there is one at a time: when to open the next, why the last was closed, and where
-// that leaves the terminal. Knows no frames: what is said over a socket is somebody else's.
+// Owns the sockets of one terminal, one at a time: when to open the next, why the last was closed, and the phase that
+// follows. Knows no frames: a `Speaker` sends and reads them.
 import { CLOSE_CODES } from "./protocol";
 import type { ClientFrame, Status } from "./protocol";
 import { Silence } from "./silence";
@@ -8,36 +8,36 @@ import type { Environment, Socket } from "./world";
 
 /** The first and the longest pause between two tries; each is shortened by up to a half at random. */
 const BACKOFF_MS = { first: 250, longest: 5_000 };
-/** Closes a socket without leaving: this page comes back. 1000 would give control away. */
+/** Close code of a page that will come back; 1000 would give control away. */
 const COMES_BACK = 4000;
 
-/** Who speaks over the line. */
+/** The user of a line, which sends and reads its frames. */
 export interface Speaker {
-  /** A socket is open. */
+  /** Called when a socket is open. */
   opened(): void;
-  /** Something came. */
+  /** Called with each message. */
   heard(data: unknown): void;
-  /** The socket is gone, with everything that depends on it. */
+  /** Called when the socket is gone, with everything that depends on it. */
   lost(): void;
-  /** The gateway does not answer at all, or does again. */
+  /** Called when the gateway stops answering (`true`) or answers again (`false`). */
   unanswered(is: boolean): void;
 }
 
-/** The line between one terminal and its gateway, over as many sockets as it takes. */
+/** The line between one terminal and its gateway, over one socket after another. */
 export class Line {
   #env: Environment;
   #view: Pick<View, "phase" | "notice">;
   #speaker: Speaker;
   #phase: Phase = { kind: "opening" };
   #socket: Socket | null = null;
-  /** Whether a person asked for this terminal and has not got it yet: only then another page makes way. */
+  /** Whether the user asked for this terminal and it is not attached yet: only then may it supersede another page. */
   #asked = false;
   #failures = 0;
   #cancelRetry: () => void = () => {};
   readonly #silence: Silence;
-  /** What the gateway said before it closes a socket. */
+  /** The message that the gateway sent before it closed the socket; empty for none. */
   #refusal = "";
-  /** Whether the last try led to a gateway that does not serve the session, of which a notice tells. */
+  /** Whether the last try reached a gateway that does not serve the session; a notice says so. */
   #astray = false;
 
   constructor(env: Environment, view: Pick<View, "phase" | "notice">, speaker: Speaker) {
@@ -64,23 +64,24 @@ export class Line {
     return this.#silence.isUnanswered;
   }
 
-  /** Whether there will be no socket any more. */
+  /** Whether no further socket will be opened. */
   get isOver(): boolean {
     return this.#phase.kind === "closed" || this.#phase.kind === "left";
   }
 
-  /** Whether a person asked for this terminal and has not got it yet. */
+  /** Whether the user asked for this terminal and it is not attached yet. */
   get isAsked(): boolean {
     return this.#asked;
   }
 
-  /** A person asks for this terminal: connects now, at first, after `superseded` or `refused`, or ahead of a pause. */
+  /** Connects now because the user asks for this terminal: at first, after `superseded` or `refused`, or during a
+   *  pause. */
   resume(): void {
     this.#asked = true;
     this.connect();
   }
 
-  /** Connects, unless it is or will never be. No other page makes way. */
+  /** Connects, unless there is a socket or the line is over. By itself it does not supersede another page. */
   connect(): void {
     if (this.isOver || this.#socket !== null) return;
     if (this.#phase.kind !== "reconnecting") this.#enter({ kind: "opening" });
@@ -99,18 +100,18 @@ export class Line {
     this.#silence.begin();
   }
 
-  /** The network or the page woke up: ends a pause, and checks a socket that may have died meanwhile. */
+  /** Ends a pause, or checks a socket that may have died meanwhile, once the network or the page is awake again. */
   wake(): void {
     if (this.#phase.kind === "reconnecting" && this.#phase.retryAt !== null) this.connect();
     else this.doubt();
   }
 
-  /** The network may be gone: asks whether the gateway still answers. */
+  /** Asks whether the gateway still answers, since the network may be gone. */
   doubt(): void {
     if (this.isAttached) void this.#silence.check();
   }
 
-  /** Leaves without a word and for good. */
+  /** Closes the socket for good; the view is not notified. */
   leave(): void {
     this.#phase = { kind: "left" };
     this.#forgetSocket()?.close(1000);
@@ -121,13 +122,13 @@ export class Line {
     this.#socket?.send(JSON.stringify(frame));
   }
 
-  /** Sends typed bytes, of which the gateway is to be heard soon. */
+  /** Sends typed bytes, to which the gateway must react soon. */
   type(bytes: Uint8Array): void {
     this.#socket?.send(bytes as Uint8Array<ArrayBuffer>);
     this.#silence.owes();
   }
 
-  /** The gateway attached this page. */
+  /** Takes note that the gateway attached this page. */
   attached(status: Status, resumed: boolean): void {
     this.#failures = 0;
     this.#asked = false;
@@ -136,18 +137,19 @@ export class Line {
     this.#astray = false;
   }
 
-  /** The session's status changed. */
+  /** Takes note of the session's new status. */
   changed(status: Status, detail: string): void {
     this.#enter({ kind: "attached", status, detail, resumed: false });
   }
 
-  /** The session is over. */
+  /** Closes the socket, since the session is over. */
   closed(reason: string | null, exitStatus: number | null, message: string): void {
     this.#forgetSocket()?.close(1000);
     this.#close(reason, exitStatus, message);
   }
 
-  /** The gateway said why it closes the socket. The code that follows decides; the message says more. */
+  /** Keeps the gateway's message about closing the socket. The close code that follows decides; the message says
+   *  more. */
   refused(message: string): void {
     this.#refusal = message;
   }
@@ -167,7 +169,7 @@ export class Line {
     if (returned) this.#speaker.unanswered(false);
   }
 
-  /** Takes the socket away, with everything that depends on it. */
+  /** Forgets the socket, with everything that depends on it, and returns it. */
   #forgetSocket(): Socket | null {
     const socket = this.#socket;
     this.#socket = null;
@@ -182,7 +184,7 @@ export class Line {
     switch (code) {
       case CLOSE_CODES.misdirected:
         if (this.#asked) return this.#enter({ kind: "refused", code, message: this.#refusal });
-        // It was here before: behind one address of several gateways the next try may lead to the right one.
+        // This page had the terminal before: where gateways share an address, the next try may reach the right one.
         this.#astray = true;
         this.#pause();
         return this.#view.notice(this.#refusal);
@@ -201,7 +203,7 @@ export class Line {
     }
   }
 
-  /** A socket that failed before it attached tells a page nothing: asks over HTTP whether trying again makes sense. */
+  /** Asks over HTTP whether to try again, since a socket that fails before it attaches gives a page no reason. */
   async #investigate(): Promise<void> {
     this.#enter({ kind: "reconnecting", retryAt: null });
     const asked = this.#phase;
@@ -221,7 +223,7 @@ export class Line {
     this.#enter({ kind: "reconnecting", retryAt: this.#env.now() + ms });
   }
 
-  /** Drops a socket that the gateway has given up, although the page was never told. */
+  /** Drops a socket that the gateway has given up without the page noticing. */
   #drop(): void {
     const wasAttached = this.isAttached;
     this.#forgetSocket()?.close(COMES_BACK);

@@ -1,7 +1,7 @@
-// Owns how a dialog comes to lie over the page, and who has the focus once it is gone. Knows no dialog.
+// Owns showing a dialog over the page, and where the focus goes once it is gone. Knows no particular dialog.
 
-/** Shows `dialog` over the page. What is returned gives the focus back to where it was, however the dialog went: the browser
- * itself does so for one that is closed, and not for one that is taken out of the page. */
+/** Shows `dialog` over the page. The returned function gives the focus back to where it was: the browser does so itself
+ * for a dialog that is closed, but not for one that is removed from the page. */
 export function modal(dialog: HTMLDialogElement): () => void {
   const before = document.activeElement;
   dialog.showModal();

@@ -1,32 +1,32 @@
 // Owns the HTTP side of people: users, their roles and grants, tokens, devices, and the audit log. Knows no page.
 import { request, type Right } from "./api";
 
-/** What a person is on this gateway. */
+/** The role of a user on this gateway. */
 export type Role = "viewer" | "user" | "operator" | "auditor" | "admin";
 
-/** Every role, in a sentence that says what it may do and what not. */
+/** Every role, with a sentence that says what it may and may not do. */
 export const ROLES: Record<Role, string> = {
-  user: "Opens shells on the targets granted, and sees only their own sessions.",
+  user: "Opens shells on granted targets, and sees only their own sessions.",
   viewer: "Sees every session and the evidence behind its status; opens none.",
-  operator: "Opens shells on the targets granted, sees every session, looks on in those of others, ends them, types there if let, and accepts host keys.",
+  operator: "Opens shells on granted targets, sees every session, watches and ends those of others, types in them if allowed, and accepts host keys.",
   auditor: "Sees every session, plays every recording and reads the audit log; opens no shells.",
   admin: "May do everything on every target, and manages people.",
 };
 
-/** The rights of each role, as the gateway has them; for tokens, whose scopes are rights. */
+/** The label of each right; the scopes of a token are rights, too. */
 export const RIGHTS: Record<Right, string> = {
   observe: "See every session",
-  open: "Open shells on the targets granted",
-  watch: "Look on in terminals of others",
-  terminate: "End sessions of others",
-  replay: "Play recordings of others",
+  open: "Open shells on granted targets",
+  watch: "Watch other users' terminals",
+  terminate: "End other users' sessions",
+  replay: "Play other users' recordings",
   audit: "Read the audit log",
   manage: "Manage people",
   trust: "Accept and forget host keys",
-  control: "Type in terminals of others, where they let it",
+  control: "Type in other users' terminals, where that is allowed",
 };
 
-/** Someone who may sign in with a password. Times are RFC 3339 UTC. */
+/** A user of this gateway. Times are RFC 3339 UTC. */
 export interface User {
   name: string;
   role: Role;
@@ -42,7 +42,7 @@ export interface User {
   last_sign_in_at: string | null;
 }
 
-/** What may be changed of a user; what is left out stays. */
+/** The changes to a user; fields left out stay as they are. */
 export type UserChange = Partial<Pick<User, "role" | "grants" | "disabled"> & { password: string; reset_totp: true }>;
 
 /** A token for programs. */
@@ -56,7 +56,7 @@ export interface Token {
   last_used_at: string | null;
 }
 
-/** By what somebody signed in, in words. */
+/** The label of each way to sign in. */
 export const HOW = {
   password: "by password",
   second_factor: "by password and code",
@@ -66,7 +66,7 @@ export const HOW = {
   oidc: "by provider",
 } as const;
 
-/** A browser that somebody signed in with. */
+/** A browser that a user is signed in with. */
 export interface Device {
   id: string;
   client_ip: string;
@@ -77,7 +77,7 @@ export interface Device {
   current: boolean;
 }
 
-/** What the audit log tells of, as the gateway spells it. */
+/** The actions in the audit log, as the gateway spells them. */
 export const ACTIONS = [
   "sign_in",
   "sign_out",
@@ -127,7 +127,7 @@ export interface Entry {
   detail: unknown;
 }
 
-/** Which entries to fetch; empty texts ask for all. */
+/** The filters of the audit log; empty texts match everything. */
 export interface AuditQuery {
   actor: string;
   action: string;
@@ -139,50 +139,50 @@ export interface AuditQuery {
 
 const path = (...parts: string[]) => parts.map((part) => `/${encodeURIComponent(part)}`).join("");
 
-/** Everyone who may sign in with a password. */
+/** Returns all users. */
 export const users = async () => (await request<{ items: User[] }>("GET", "/users")).items;
-/** Adds a user; one without a password sets their own by a link. */
+/** Adds a user; a user without a password sets their own by a link. */
 export const addUser = (user: Pick<User, "name" | "role" | "grants"> & { password?: string }) =>
   request<User>("POST", "/users", user);
-/** Changes a user; terminals that they may no longer have end. */
+/** Changes a user; terminals that they may no longer use end. */
 export const changeUser = (name: string, change: UserChange) => request<User>("PATCH", path("users", name), change);
-/** Removes a user, with everything that they signed in with. */
+/** Removes a user, with all their ways to sign in. */
 export const removeUser = (name: string) => request<null>("DELETE", path("users", name));
-/** Changes one's own password; signs out one's other devices. */
+/** Changes the signed-in user's password; signs out their other devices. */
 export const changePassword = (current: string, next: string) =>
   request<null>("POST", "/me/password", { current, new: next });
 
-/** Makes a link with which somebody sets their own password, once; it voids an older one. */
+/** Creates a one-time link with which a user sets their own password; an older link becomes void. */
 export async function makeLink(name: string): Promise<{ url: string; expires_at: string }> {
   const made = await request<{ path: string; expires_at: string }>("POST", `${path("users", name)}/link`);
   return { url: location.origin + made.path, expires_at: made.expires_at };
 }
 
-/** Makes the secret of a second factor; nothing changes until a code confirms it. */
+/** Creates the secret of a second factor; nothing changes until a code confirms it. */
 export const beginSecondFactor = (password: string) =>
   request<{ secret: string; uri: string }>("POST", "/me/totp", { password });
-/** Turns the second factor on and returns the recovery codes, which are told this once. */
+/** Turns the second factor on and returns the recovery codes, which are returned only this once. */
 export const confirmSecondFactor = async (code: string) =>
   (await request<{ recovery_codes: string[] }>("POST", "/me/totp/confirm", { code })).recovery_codes;
-/** Takes one's own second factor away. */
+/** Turns off the signed-in user's second factor. */
 export const removeSecondFactor = (password: string) => request<null>("DELETE", "/me/totp", { password });
 
-/** One's own tokens. */
+/** Returns the signed-in user's tokens. */
 export const tokens = async () => (await request<{ items: Token[] }>("GET", "/tokens")).items;
-/** Makes a token; its secret is told this once. Without scopes it may do whatever its owner may. */
+/** Creates a token; its secret is returned only this once. Without scopes it has all rights of its owner. */
 export const makeToken = (token: { name: string; scopes?: Right[]; expires_in?: string }) =>
   request<Token & { token: string }>("POST", "/tokens", token);
-/** Makes a token worthless. */
+/** Revokes a token. */
 export const revokeToken = (id: string) => request<null>("DELETE", path("tokens", id));
 
-/** The browsers one is signed in with. */
+/** Returns the browsers that the user is signed in with. */
 export const devices = async () => (await request<{ items: Device[] }>("GET", "/devices")).items;
 /** Signs one browser out. */
 export const signOutDevice = (id: string) => request<null>("DELETE", path("devices", id));
 /** Signs every browser out, this one too. */
 export const signOutEverywhere = () => request<null>("DELETE", "/devices");
 
-/** Entries of this node's audit log, newest first. */
+/** Returns entries of this node's audit log, newest first. */
 export function audit(query: AuditQuery): Promise<{ items: Entry[]; next_cursor: string | null }> {
   const values = new URLSearchParams({ limit: String(query.limit) });
   for (const key of ["actor", "action", "since", "until", "cursor"] as const) {
@@ -195,7 +195,7 @@ export function audit(query: AuditQuery): Promise<{ items: Entry[]; next_cursor:
 const ALPHABET = "abcdefghijkmnpqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789";
 const GENERATED_CHARACTERS = 20;
 
-/** A password of 20 characters, some 115 bits, from the browser's own source of chance. */
+/** Returns a password of 20 characters, some 115 bits, from the browser's own random source. */
 export function generatePassword(): string {
   let password = "";
   while (password.length < GENERATED_CHARACTERS) {
@@ -209,21 +209,21 @@ export function generatePassword(): string {
 /** The bounds of a password, in characters. */
 export const PASSWORD_CHARACTERS = { min: 12, max: 1024 };
 
-/** What is wrong with a password, as a sentence; "" for nothing. */
+/** Returns what is wrong with a password, as a sentence; "" if nothing is. */
 export function passwordProblem(password: string): string {
   const length = [...password].length;
   if (length < PASSWORD_CHARACTERS.min) return `Use at least ${PASSWORD_CHARACTERS.min} characters; a few words will do.`;
   return length > PASSWORD_CHARACTERS.max ? `Use at most ${PASSWORD_CHARACTERS.max} characters.` : "";
 }
 
-/** What is wrong with a user's name, as a sentence; "" for nothing. */
+/** Returns what is wrong with a user's name, as a sentence; "" if nothing is. */
 export function nameProblem(name: string): string {
-  if (name === "admin") return "admin is whoever holds the gateway's own token. Take another name.";
+  if (name === "admin") return "The name admin belongs to the holder of the gateway's own token. Choose another one.";
   if (/^[a-z0-9][a-z0-9._@-]{0,63}$/.test(name)) return "";
   return "Use 1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit.";
 }
 
-/** What is wrong with a grant, as a sentence; "" for nothing. */
+/** Returns what is wrong with a grant, as a sentence; "" if nothing is. */
 export function grantProblem(grant: string): string {
   if (grant === "*" || grant === "adhoc:*" || /^tag:\S+$/.test(grant) || /^[A-Za-z0-9._-]{1,64}$/.test(grant)) return "";
   return "Write a target's name, tag:NAME, * for the whole catalogue, or adhoc:* for hosts typed by hand.";

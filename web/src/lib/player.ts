@@ -1,4 +1,4 @@
-// Owns where a replay stands: plays a film on a stage in its own time, and jumps by keyframes. Knows no network and
+// Owns the position of a replay: plays a film on a stage in its own time, and jumps by keyframes. Knows no network and
 // no page; the clock is an argument.
 import { sizeOf, type Film } from "./cast";
 
@@ -12,7 +12,7 @@ export interface Stage {
   snapshot(): string;
 }
 
-/** A film as it stood after `count` events. */
+/** The screen of a film after `count` events. */
 interface Keyframe {
   count: number;
   cols: number;
@@ -20,14 +20,14 @@ interface Keyframe {
   screen: string;
 }
 
-/** Characters between two keyframes: what a terminal parses well within the time of a jump, and three times what one
- *  keyframe holds of an 80-column terminal. */
+/** Characters between two keyframes: what a terminal parses well within the time of a jump, and three times the size of
+ *  one keyframe of an 80-column terminal. */
 const KEYFRAME_EVERY = 256 * 1024;
 
-/** Of a pause that is skipped, so much stays: a person sees that there was one. */
+/** Seconds that remain of a skipped pause, so that a viewer sees that there was one. */
 const IDLE_LEFT = 0.5;
 
-/** Characters that are written at once: the page stays alive in between. */
+/** Characters that are written at once, so that the page stays responsive in between. */
 const PIECE = 128 * 1024;
 
 /** Plays events `from` … `to` on a stage, and calls `reached` with each count as it is parsed. */
@@ -56,11 +56,11 @@ export class Player {
   skipIdle = true;
   #film: Film;
   #stage: Stage;
-  /** Events up to the moment shown, of which so many are drawn already: the rest waits its turn. */
+  /** Events up to the moment shown, and how many of them are drawn already: the rest waits its turn. */
   #count = 0;
   #drawn = 0;
   #keyframes: Keyframe[] = [];
-  /** Whatever draws waits for what was drawn before, and is dropped where a jump came after it. */
+  /** The last drawing step: each step waits for the one before, and is dropped if a jump came after it. */
   #turn: Promise<void> = Promise.resolve();
   #jumps = 0;
 
@@ -70,17 +70,17 @@ export class Player {
     stage.resize(film.cols, film.rows);
   }
 
-  /** How many keyframes there are. */
+  /** Number of keyframes. */
   get keyframes(): number {
     return this.#keyframes.length;
   }
 
-  /** Whether the end of what has come is shown. */
+  /** Whether the end of what has arrived is shown. */
   get atEnd(): boolean {
     return this.#count >= this.#film.events.length && this.at >= this.#film.duration;
   }
 
-  /** Lets `seconds` pass. */
+  /** Plays on for `seconds` of real time. */
   advance(seconds: number): void {
     const { events, duration } = this.#film;
     let at = Math.min(this.at + seconds * this.speed, duration);
@@ -93,16 +93,17 @@ export class Player {
     void this.#inTurn(() => this.#draw(count));
   }
 
-  /** Shows another moment. A later jump overtakes one that waits. */
+  /** Jumps to the moment `to`, in seconds. A later jump replaces one that still waits. */
   jump(to: number): Promise<void> {
     this.at = Math.max(0, Math.min(to, this.#film.duration));
     this.#jumps += 1;
-    // At once: what plays on meanwhile goes on from here.
+    // Set at once, so that `advance()` continues from here meanwhile.
     const count = (this.#count = this.#film.countAt(this.at));
     return this.#inTurn(() => this.#jump(count));
   }
 
-  /** Plays what has come on another stage and keeps a keyframe now and then. Resolves at the end of what is there. */
+  /** Plays what has arrived on another stage and keeps a keyframe now and then. Resolves at the end of what is
+   *  there. */
   async index(stage: Stage, gone: () => boolean): Promise<void> {
     const [film, last] = [this.#film, this.#keyframes.at(-1)];
     if (last === undefined) stage.resize(film.cols, film.rows);

@@ -1,16 +1,16 @@
-// Owns the words exchanged with the gateway: a session in JSON and the frames of the `pulsegate.v1` terminal WebSocket.
+// Owns the types exchanged with the gateway: a session in JSON and the frames of the `pulsegate.v1` terminal WebSocket.
 // Knows neither sockets nor screens.
 
 /** The WebSocket subprotocol this page speaks. */
 export const SUBPROTOCOL = "pulsegate.v1";
 
-/** Where a session stands; `closed` is final, `lost` means its gateway is silent. */
+/** The status of a session; `closed` is final, `lost` means that its gateway is silent. */
 export type Status = "connecting" | "active" | "detached" | "lost" | "closed";
 
 /** Every status, in the order of a session's life. */
 export const STATUSES: readonly Status[] = ["connecting", "active", "detached", "lost", "closed"];
 
-/** Why a session is over. */
+/** The reason why a session ended. */
 export type EndReason =
   | "exited"
   | "user_closed"
@@ -30,7 +30,7 @@ export type EndReason =
   | "actor_failed"
   | "overloaded";
 
-/** A session as the gateway tells it everywhere. Times are RFC 3339 UTC; unknown is `null`. */
+/** A session as the gateway reports it everywhere. Times are RFC 3339 UTC; unknown is `null`. */
 export interface Session {
   id: string;
   status: Status;
@@ -53,7 +53,7 @@ export interface Session {
   bytes_in: number;
   bytes_out: number;
   watchers: number;
-  /** Who types in the owner's stead. */
+  /** The guest who has control; `null` for the owner. */
   controlled_by: string | null;
   /** Whether there is, or was, a recording. */
   recorded: boolean;
@@ -63,18 +63,18 @@ export interface Session {
 /** One of the gateways that share the list. */
 export interface Node {
   id: string;
-  /** Whether it is the one that answers. */
+  /** Whether it is the gateway that answers. */
   own: boolean;
   standing: "serving" | "lost" | "left" | "fenced";
 }
 
-/** One thing to fill in; `echo: false` hides what is typed. */
+/** One field of a prompt; `echo: false` hides the input. */
 export interface PromptField {
   label: string;
   echo: boolean;
 }
 
-/** A question to the person while the SSH connection is made. Its texts come from outside: show them as text only. */
+/** A question to the user while the SSH connection is made. Its texts come from outside: show them as text only. */
 export interface Prompt {
   type: "prompt";
   id: number;
@@ -84,7 +84,7 @@ export interface Prompt {
   fields: PromptField[];
 }
 
-/** What the page says in text frames. Binary frames are input, verbatim. */
+/** A text frame from the page. Binary frames are input, verbatim. */
 export type ClientFrame =
   /** The first frame. `null` offsets: this page is new here; send what the screen needs. */
   | {
@@ -97,9 +97,9 @@ export type ClientFrame =
       input_offset: number | null;
       /** This page can draw a picture: bytes that show a screen and count in no offset. */
       screen: true;
-      /** This page knows that who types may change. */
+      /** This page knows that control may move. */
       control: true;
-      /** It comes back by itself: no other page is to make way for it. */
+      /** This page comes back by itself and must not supersede another one. */
       again?: true;
     }
   /** Output is consumed up to this byte; frees the gateway's window. */
@@ -108,47 +108,47 @@ export type ClientFrame =
   | { type: "resize"; cols: number; rows: number }
   /** One value per field of the prompt; a host key takes `["yes"]` or `["no"]`. */
   | { type: "answer"; id: number; values: string[] }
-  /** The person is still here, though nothing was typed. */
+  /** The user is still here, though nothing was typed. */
   | { type: "stay" }
-  /** The person is done: end the SSH session at once. */
+  /** The user is done: end the SSH session at once. */
   | { type: "close" }
-  /** An onlooker asks to be let type, takes control, gives it back; the owner takes it back. */
+  /** A watcher asks for control, takes it or gives it back; the owner takes it back. */
   | { type: "request_control" | "take_control" | "return_control" }
   /** The owner answers a request. */
   | { type: "grant_control" | "refuse_control"; id: number }
-  /** What follows is typed in this turn. */
+  /** The input that follows is typed in this turn. */
   | { type: "typing"; turn: number };
 
-/** Who types, as this page is told. */
+/** The state of control, as this page receives it. */
 export interface Control {
-  /** Counts how often control moved. */
+  /** Grows each time control moves. */
   turn: number;
-  /** Whether this page types. */
+  /** Whether this page has control. */
   typing: boolean;
-  /** Who types in the owner's stead. */
+  /** The guest who has control; `null` for the owner. */
   name: string | null;
-  /** What this page can do to type. */
+  /** The way in which this page can get control. */
   may: "take" | "ask" | "none";
-  /** How far this page's typing was taken; the rest never will be. */
+  /** Offset up to which this page's input was taken; the rest never will be. */
   input_offset: number;
-  /** How it came about; may be empty. */
+  /** The sentence about how control moved; may be empty. */
   message: string;
 }
 
-/** Somebody who asks the owner to be let type. */
+/** A user's request to the owner for control. */
 export interface ControlRequest {
   id: number;
   name: string;
   ends_in_ms: number;
 }
 
-/** What became of a wish to type. */
+/** The outcome of a request for control. */
 export interface ControlAnswer {
   outcome: "waiting" | "refused" | "expired";
   message: string;
 }
 
-/** What the gateway says in text frames. Binary frames are output, verbatim. */
+/** A text frame from the gateway. Binary frames are output, verbatim. */
 export type ServerFrame =
   /** Output that follows starts at `output_offset`; input is taken up to `input_offset`. */
   | {
@@ -161,24 +161,24 @@ export type ServerFrame =
       resumed: boolean;
       /** Output that fell out of the replay buffer while this page was away. */
       lost_bytes: number;
-      /** The terminal's size, as who types has it. */
+      /** The terminal's size: that of the page with control. */
       cols: number;
       rows: number;
-      /** So many bytes of a picture come before that output. */
+      /** Bytes of the picture that comes before that output. */
       screen_bytes: number;
       control?: Control;
     }
   | ({ type: "control" } & Control)
-  /** Who asks to be let type, all of them: for the owner. */
+  /** All open requests for control; for the owner. */
   | { type: "control_requests"; items: ControlRequest[] }
   | ({ type: "control_answer" } & ControlAnswer)
-  /** Typed without control; `control` says how far. */
+  /** Input came without control; the `control` frame says how far input was taken. */
   | { type: "input_refused"; message: string }
   /** This page was too slow for all of the output: it goes on from a picture, then from `output_offset`. */
   | { type: "screen"; output_offset: number; screen_bytes: number; lost_bytes: number }
-  /** The terminal has a new size, that of who types: for who looks on. */
+  /** The terminal's new size, that of the page with control; for watchers. */
   | { type: "size"; cols: number; rows: number }
-  /** Who looks on has changed: the users, each once. */
+  /** The watchers have changed: their users, each once. */
   | { type: "watchers"; names: string[] }
   /** Input is taken up to this byte and need not be sent again. */
   | { type: "input_ack"; input_offset: number }

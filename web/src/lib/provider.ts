@@ -1,18 +1,18 @@
-// Owns the way to the provider that signs people in, and the way back: what the page takes along, and what it came back with.
+// Owns the way to the sign-in provider and back: what the page keeps meanwhile, and the parameters it comes back with.
 import { beginWithProvider, type Returned } from "./api";
 
-/** Where the provider sends the browser back to. */
+/** Path to which the provider sends the browser back. */
 const PATH = "/oidc";
 const VIEW_KEY = "pulsegate.view";
 
-/** Leaves for the provider; the view that an address named is kept until the page is back. */
+/** Goes to the provider; the view that the address named is kept until the page is back. */
 export async function leave(): Promise<void> {
   const url = await beginWithProvider();
   sessionStorage.setItem(VIEW_KEY, location.hash);
   location.assign(url);
 }
 
-/** Reads what the browser came back with out of an address; `null` where it did not come from the provider. */
+/** Reads the provider's parameters from an address; `null` if the browser did not come back from the provider. */
 export function parseReturn(path: string, search: string): Returned | null {
   if (path !== PATH) return null;
   const told = new URLSearchParams(search);
@@ -24,7 +24,8 @@ export function parseReturn(path: string, search: string): Returned | null {
   return returned;
 }
 
-/** What this page came back with. It leaves the address and its history at once: it is good for one use, and this page has it. */
+/** Returns the parameters this page came back with, and removes them from the address and its history: they work
+ *  once. */
 export function takeReturn(): Returned | null {
   const returned = parseReturn(location.pathname, location.search);
   if (returned === null) return null;

@@ -1,8 +1,8 @@
-// Owns the plain sentences: one for every end reason, status and error, each saying what to do next.
+// Owns the sentences for users: one for every end reason, status and error, each saying what to do next.
 import { ApiError } from "./api";
 import { CLOSE_CODES, type EndReason, type Status } from "./protocol";
 
-/** What happened, in a few words and in a full sentence with the next step. */
+/** An explanation: what happened in a few words, and in a full sentence with the next step. */
 export interface Explanation {
   short: string;
   sentence: string;
@@ -13,11 +13,11 @@ const END_REASONS: Record<EndReason, Explanation> = {
   user_closed: { short: "Closed by user", sentence: "You closed this terminal." },
   terminated: {
     short: "Ended by an operator",
-    sentence: "Somebody who may do so ended this session. Ask them before you connect again.",
+    sentence: "Someone with the right to do so ended this session. Ask them before you connect again.",
   },
   detach_expired: {
-    short: "Nobody came back",
-    sentence: "The browser was away for longer than the gateway waits. Reconnect to start a new shell.",
+    short: "Browser did not return",
+    sentence: "The browser was disconnected for longer than the gateway waits. Reconnect to start a new shell.",
   },
   idle_timeout: { short: "Idle", sentence: "Nothing was typed for too long. Reconnect when you are ready to go on." },
   max_duration: {
@@ -29,12 +29,12 @@ const END_REASONS: Record<EndReason, Explanation> = {
     sentence: "The target no longer answers. Check that it runs and is reachable, then reconnect.",
   },
   peer_closed: {
-    short: "Target hung up",
+    short: "Target disconnected",
     sentence: "The target closed the connection. If it was restarted, reconnect in a moment.",
   },
   connect_failed: {
     short: "Could not connect",
-    sentence: "No connection to the target came about. Check its address and that its SSH server runs.",
+    sentence: "Could not connect to the target. Check its address and that its SSH server runs.",
   },
   auth_failed: {
     short: "Sign-in refused",
@@ -49,8 +49,8 @@ const END_REASONS: Record<EndReason, Explanation> = {
     sentence: "The gateway that ran this session stopped. Reconnect to start a new one.",
   },
   fenced: {
-    short: "Gateway lost its right",
-    sentence: "The gateway was cut off and had to give this session up. Reconnect to start a new one.",
+    short: "Gateway cut off",
+    sentence: "The gateway was cut off and had to end this session. Reconnect to start a new one.",
   },
   revoked: {
     short: "Access withdrawn",
@@ -59,14 +59,14 @@ const END_REASONS: Record<EndReason, Explanation> = {
   shutdown: { short: "Gateway shut down", sentence: "The gateway was shut down. Reconnect once it is back." },
   actor_failed: {
     short: "Gateway fault",
-    sentence: "The gateway failed inside and ended this session. Reconnect; tell your administrator if it recurs.",
+    sentence: "The gateway had an internal error and ended this session. Reconnect; tell your administrator if it happens again.",
   },
   overloaded: { short: "Gateway full", sentence: "The gateway has no room for this session. Try again in a minute." },
 };
 
 const UNKNOWN_END: Explanation = { short: "Ended", sentence: "This session is over. Reconnect to start a new one." };
 
-/** Explains an end; `null` and words of a newer gateway get a general sentence. */
+/** Explains an end; `null` and reasons of a newer gateway get a general sentence. */
 export function explainEnd(reason: string | null, exitStatus: number | null): Explanation {
   const known = reason !== null && Object.hasOwn(END_REASONS, reason) ? END_REASONS[reason as EndReason] : UNKNOWN_END;
   if (reason !== "exited" || exitStatus === null || exitStatus === 0) return known;
@@ -76,7 +76,7 @@ export function explainEnd(reason: string | null, exitStatus: number | null): Ex
   };
 }
 
-/** An end as its owner reads it: the words of the gateway say who ended it, which may be this very person. */
+/** Explains an end to the session's owner: the gateway's message says who ended it, which may be the owner. */
 export function explainOwnEnd(reason: string | null, exitStatus: number | null, message: string, user: string): Explanation {
   if (reason !== "terminated" || message !== `ended by ${user}`) return explainEnd(reason, exitStatus);
   return { short: "Ended by you", sentence: "You ended this session from another page. Reconnect to start a new one." };
@@ -85,23 +85,24 @@ export function explainOwnEnd(reason: string | null, exitStatus: number | null, 
 /** Every end reason, for filters and tests. */
 export const ALL_END_REASONS = Object.keys(END_REASONS) as EndReason[];
 
-/** What a status means, for people who point at it. */
+/** The meaning of each status, for its tooltip. */
 export const STATUS_MEANING: Record<Status, string> = {
   connecting: "The SSH connection is being made",
   active: "The shell runs and a browser is attached",
   detached: "The shell runs and waits for its browser",
-  lost: "Its gateway is silent, so nobody can know",
-  closed: "Over",
+  lost: "Its gateway does not answer, so its state is not known",
+  closed: "The session has ended",
 };
 
-/** Says why the gateway closed a terminal's socket for good, and what to do; `message` is what it said itself. */
+/** Says why the gateway closed a terminal's socket for good, and what to do; `message` is the gateway's own
+ *  sentence. */
 export function explainCloseCode(code: number, message = ""): string {
   switch (code) {
     case CLOSE_CODES.protocol:
       return "The gateway did not understand this page. Reload it to get the matching version.";
     case CLOSE_CODES.signIn:
-      // Only the gateway knows which right is gone; whoever is signed out altogether sees another page.
-      return message || "You may no longer look on here. Ask your administrator if you need to.";
+      // Only the gateway knows which right was withdrawn; a user who is signed out altogether sees another page.
+      return message || "You may no longer watch this terminal. Ask your administrator if you need to.";
     case CLOSE_CODES.notYours:
       return "This session belongs to someone else. Open one of your own.";
     case CLOSE_CODES.noSuchSession:
@@ -109,9 +110,9 @@ export function explainCloseCode(code: number, message = ""): string {
     case CLOSE_CODES.slowToAttach:
       return "The connection was too slow to attach. Try again.";
     case CLOSE_CODES.superseded:
-      return "This terminal was opened elsewhere.";
+      return "This terminal was opened elsewhere. Take it back to go on here.";
     case CLOSE_CODES.frameTooLarge:
-      return "The page sent more at once than the gateway takes. Reload it and try again.";
+      return "The page sent more at once than the gateway accepts. Reload it and try again.";
     case CLOSE_CODES.misdirected:
       // Only the gateway knows which one it is.
       return message || "Another gateway serves this session. Open it there, or try again.";
@@ -122,7 +123,7 @@ export function explainCloseCode(code: number, message = ""): string {
   }
 }
 
-/** Says why a call failed: the gateway's own words where it gave some. */
+/** Says why a call failed: in the gateway's own words where it gave some. */
 export function explainError(error: unknown): string {
   if (!(error instanceof ApiError)) return "Something went wrong in this page. Reload it and try again.";
   if (error.detail !== "") return error.detail;
@@ -132,7 +133,7 @@ export function explainError(error: unknown): string {
     case 403:
       return "You are not allowed to do this. Ask your administrator.";
     case 404:
-      return "This no longer exists.";
+      return "This no longer exists. Reload the page to see what is there now.";
     case 429:
       return "You have too many sessions open. End one and try again.";
     case 503:

@@ -1,23 +1,24 @@
-// Owns how a recording comes: piece by piece, again from where it broke off, and no further than it can be read.
-// Knows no screen and no clock: when to ask again is its owner's affair.
+// Owns fetching a recording: piece by piece, resumed where it was interrupted, and no further than it can be read.
+// Knows no screen and no clock: its owner decides when to ask again.
 import * as api from "./api";
 import { Film } from "./cast";
 
-/** So many answers in a row that break off without a byte are no accident of the network. */
+/** Interrupted answers in a row, none with a byte, from which on the recording and not the network is taken to be at
+ *  fault. */
 const BARREN = 5;
 
-/** One recording and how far it has come. */
+/** One recording, as far as it was fetched. */
 export class Reel {
   readonly film = new Film();
   #id: string;
-  /** Answers in a row that broke off without a byte. */
+  /** Answers in a row that were interrupted before their first byte. */
   #barren = 0;
 
   constructor(id: string) {
     this.#id = id;
   }
 
-  /** Whether what follows cannot be read, however often it is asked for. */
+  /** Whether the rest cannot be read, however often it is asked for. */
   get isTorn(): boolean {
     return this.#barren >= BARREN;
   }
@@ -27,7 +28,8 @@ export class Reel {
     return this.film.sealed || this.isTorn;
   }
 
-  /** Fetches what there is now, and calls `grown` after each piece; rejects as `api.recording` does, and keeps what came. */
+  /** Fetches what there is now, calling `grown` after each piece; rejects as `api.recording` does, and keeps what
+   *  arrived. */
   async fetch(signal: AbortSignal, grown: () => void): Promise<void> {
     const { bytes } = this.film;
     try {

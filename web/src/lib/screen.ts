@@ -12,7 +12,7 @@ import { asksFirst, linesOf, plainPaste } from "./paste";
 import { plainTitle } from "./text";
 import { DARK, FONT, LIGHT } from "./theme";
 
-/** What a screen tells its owner. */
+/** The events of a screen, for its owner. */
 export interface ScreenEvents {
   /** Bytes for the target: keys, pastes, mouse reports, answers to its questions. */
   input(bytes: Uint8Array): void;
@@ -24,9 +24,9 @@ export interface ScreenEvents {
   /** A paste of several lines that the target's shell would run one by one; `paste` goes on with it. */
   confirmPaste(lines: string[], paste: () => void): void;
   openSearch(): void;
-  /** The person wants to what is shown of who types. */
+  /** The user wants to reach the display of who has control. */
   openControl(): void;
-  /** The person wants out of the terminal, to the bar above it. */
+  /** The user wants to leave the terminal for the bar above it. */
   leave(): void;
 }
 
@@ -35,16 +35,16 @@ const isMac = /Mac|iP(hone|ad|od)/.test(navigator.userAgent);
 
 /** The key to hold while clicking a link. */
 export const LINK_KEY = isMac ? "⌘" : "Ctrl";
-/** Leads from the terminal to the search in it. */
+/** The key that leads from the terminal to the search in it. */
 export const FIND_KEY = isMac ? "⌘F" : "Ctrl+Shift+F";
 
-/** Leads from the terminal, which takes every other key, to what is shown of who types. */
+/** The key that leads from the terminal, which takes every other key, to the display of who has control. */
 export const CONTROL_KEY = isMac ? "⌘G" : "Ctrl+Shift+G";
 
-/** Leads out of the terminal, which takes the Tab key too: without it nobody gets away who has no mouse. */
+/** The key that leads out of the terminal, which takes the Tab key too: without it, leaving would need a mouse. */
 export const LEAVE_KEY = isMac ? "⌘↑" : "Ctrl+Shift+↑";
 
-/** Asked once, since asking takes one of the few contexts. */
+/** Result of `hasFastWebgl()`, asked once, since asking takes one of the few contexts. */
 let webglIsFast: boolean | undefined;
 
 /** Whether WebGL runs on a graphics card: computed in software it is slower than the DOM renderer. */
@@ -63,9 +63,9 @@ export class Screen {
   readonly search = new SearchAddon();
   /** Resolves when the grid has the size it will keep: the renderers differ in the width of a cell. */
   readonly ready: Promise<void>;
-  /** Whether this person wants no question before a paste of several lines. */
+  /** Whether several lines are pasted without asking. */
   pastesFreely = false;
-  /** The grid's size where it is somebody else's. */
+  /** The grid's size where another page sets it. */
   #given: { cols: number; rows: number } | null = null;
   #host: HTMLElement;
   #events: ScreenEvents;
@@ -99,14 +99,14 @@ export class Screen {
     this.#guard();
     this.#wire();
     this.terminal.open(host);
-    this.terminal.textarea?.setAttribute("aria-description", `${LEAVE_KEY} leads out of the terminal.`);
+    this.terminal.textarea?.setAttribute("aria-description", `${LEAVE_KEY} moves the focus out of the terminal.`);
     const observer = new ResizeObserver(() => this.fit());
     observer.observe(host);
     this.#undo.push(() => observer.disconnect());
     this.ready = this.#loadWebgl();
   }
 
-  /** Makes the grid fill its host, or one of a given size fit into it; does nothing while the host has no size. */
+  /** Makes the grid fill its host, or fits one of a given size into it; does nothing while the host has no size. */
   fit(): void {
     if (this.#host.clientWidth === 0 || this.#host.clientHeight === 0) return;
     if (this.#given === null) return this.#fit.fit();
@@ -115,7 +115,7 @@ export class Screen {
     this.terminal.resize(cols, rows);
   }
 
-  /** The grid has this size, whatever room there is: it is somebody else's, who types. */
+  /** Gives the grid the size of the page with control, whatever room there is, and turns input off. */
   give(cols: number, rows: number): void {
     this.#given = { cols, rows };
     this.terminal.element?.classList.add("given");
@@ -123,7 +123,7 @@ export class Screen {
     this.fit();
   }
 
-  /** The grid fills its host again: this page types. */
+  /** Lets the grid fill its host again and turns input on: this page has control. */
   own(): void {
     if (this.#given === null) return;
     this.#given = null;
@@ -133,13 +133,13 @@ export class Screen {
     this.fit();
   }
 
-  /** This terminal came to the front. */
+  /** Focuses this terminal, which came to the front. */
   show(): void {
     if (this.#webgl === null) void this.#loadWebgl();
     this.terminal.focus();
   }
 
-  /** Everything in the buffer as text, wrapped lines joined. */
+  /** Returns everything in the buffer as text, wrapped lines joined. */
   text(): string {
     return textOf(this.terminal);
   }
@@ -163,8 +163,8 @@ export class Screen {
   }
 
   /**
-   * WebGL is fetched apart, and may be missing or lost at any time: browsers allow some sixteen contexts, and take the
-   * oldest away. The DOM renderer then does the same, slower, until this terminal is in front again.
+   * Loads WebGL, which is fetched separately and may be missing or lost at any time: browsers allow some sixteen
+   * contexts, and take the oldest away. The DOM renderer then does the same, slower, until this terminal is in front again.
    */
   async #loadWebgl(): Promise<void> {
     try {
@@ -187,7 +187,7 @@ export class Screen {
   }
 
   #guard(): void {
-    // Clipboard access by the target: xterm.js has none without an addon, and this keeps it so.
+    // No clipboard access for the target: xterm.js has none without an addon, and this keeps it so.
     this.terminal.parser.registerOscHandler(52, () => true);
     this.#listen(this.#host, "paste", (event) => this.#pasted(event as ClipboardEvent), true);
   }
@@ -202,7 +202,7 @@ export class Screen {
     terminal.attachCustomKeyEventHandler((event) => this.#takesKey(event));
   }
 
-  /** False keeps a key from xterm.js: the page's own shortcuts. */
+  /** Handles the page's own shortcuts; returns false to keep a key from xterm.js. */
   #takesKey(event: KeyboardEvent): boolean {
     const shortcut = isMac ? event.metaKey && !event.ctrlKey : event.ctrlKey && event.shiftKey;
     if (!shortcut || event.altKey || event.type !== "keydown") return true;

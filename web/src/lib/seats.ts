@@ -1,11 +1,11 @@
-// Owns how many pages of one browser hear events: over HTTP/1.1 it has six connections to a gateway, of all its windows together,
-// and what finds none waits without a word. Knows no stream.
+// Owns how many pages of one browser receive events: over HTTP/1.1 all its windows together have six connections to a
+// gateway, and a request that finds none free waits silently. Knows no stream.
 
-/** Leaves two connections for everything else. */
+/** Pages that receive events at a time; leaves two connections for everything else. */
 export const SEATS = 4;
 
-/** Takes a seat; the result gives it back, and so does the end of the page. `null` where none is free, or nobody counts: browsers
- *  do in secure contexts only. */
+/** Takes a seat; the returned function gives it back, and so does closing the page. `null` if none is free, or if the
+ *  browser has no locks to count them with, as outside secure contexts. */
 export async function takeSeat(): Promise<(() => void) | null> {
   if (navigator.locks === undefined) return null;
   for (let seat = 0; seat < SEATS; seat += 1) {
@@ -22,7 +22,7 @@ function sit(seat: string): Promise<(() => void) | null> {
         if (lock === null) return resolve(null);
         return new Promise<void>((leave) => resolve(leave));
       })
-      // A page that is on its way out gets none.
+      // A page that is being closed gets none.
       .catch(() => resolve(null));
   });
 }

@@ -4,13 +4,14 @@ import { Latest } from "./latest";
 import type { Node, Session, Status } from "./protocol";
 import { takeSeat } from "./seats";
 
-/** Refetch anyway after so long: the net under the event stream. */
+/** Interval of refetching in any case, as a safety net under the event stream. */
 const REFETCH_MS = 10_000;
-/** Events tell of this gateway's sessions only, and those who have a seat: everything else is looked at this often. */
+/** Interval of refetching what no event reports: sessions of other gateways, and all of them on a page without a
+ *  seat. */
 const REFETCH_UNTOLD_MS = 1_000;
-/** Several events in a burst cost one refetch. */
+/** Delay before a refetch, so that a burst of events costs one. */
 const SETTLE_MS = 250;
-/** The listing's own largest page. */
+/** The largest page of the listing. */
 export const LARGEST_PAGE = 500;
 
 /** The sessions that match the filters, newest first. */
@@ -19,7 +20,7 @@ export class LiveSessions {
   asOf = $state<string | null>(null);
   degraded = $state<string[]>([]);
   more = $state(false);
-  /** Why the last fetch failed, until one succeeds. */
+  /** The error of the last fetch; `null` once one succeeds. */
   error = $state<unknown>(null);
   loaded = $state(false);
   status = $state<Status[]>([]);
@@ -31,12 +32,12 @@ export class LiveSessions {
   #stream: EventSource | null = null;
   /** Gives back the seat of the stream. */
   #leave: (() => void) | null = null;
-  /** Counts how often it hushed: a seat that was asked for before is not wanted any more. */
+  /** Times that `#hush()` was called: a seat that was asked for before the last one is no longer wanted. */
   #hushed = 0;
   #settle: ReturnType<typeof setTimeout> | undefined;
   readonly #list = new Latest();
 
-  /** Starts to follow, while the page is seen; the result stops. */
+  /** Follows the sessions while the page is visible; the returned function stops that. */
   follow(): () => void {
     const look = () => {
       if (document.visibilityState !== "visible") return this.#hush();
@@ -65,9 +66,9 @@ export class LiveSessions {
     };
   }
 
-  /** Fetches the list with the filters as they are; an answer overtaken by a newer question is dropped. */
+  /** Fetches the list with the current filters; an answer to an older request is dropped. */
   refetch(): Promise<void> {
-    // It has whatever was to be fetched soon.
+    // This fetch brings what a scheduled one would have brought.
     clearTimeout(this.#settle);
     this.#settle = undefined;
     const query = { status: this.status, q: this.search.trim(), limit: this.limit };
@@ -78,13 +79,13 @@ export class LiveSessions {
     );
   }
 
-  /** Fetches soon what a person wants to see, ahead of an answer under way; calls in between count once. */
+  /** Fetches soon what the user asked for, ahead of an answer under way; calls in between count once. */
   refetchSoon(): void {
     clearTimeout(this.#settle);
     this.#settle = setTimeout(() => void this.refetch(), SETTLE_MS);
   }
 
-  /** Whether another gateway serves a session, so that it can be watched over but not opened from here. */
+  /** Whether another gateway serves a session, so that it can be listed and ended but not opened from here. */
   isElsewhere(session: Session): boolean {
     const own = this.nodes.find((node) => node.own);
     return own !== undefined && session.node !== own.id;
@@ -104,7 +105,7 @@ export class LiveSessions {
     this.loaded = true;
   }
 
-  /** Fetches what happened meanwhile: not ahead of an answer under way, but behind it, since it may lack that. */
+  /** Fetches what happened meanwhile; waits for an answer under way, which may lack it. */
   #catchUp(): void {
     if (this.#list.underWay) this.#catchUpSoon();
     else void this.refetch();
@@ -125,7 +126,7 @@ export class LiveSessions {
     }
   }
 
-  /** Hears no more, and leaves its seat to a list in front. */
+  /** Closes the stream, and leaves its seat to a list in front. */
   #hush(): void {
     this.#hushed += 1;
     clearTimeout(this.#settle);
@@ -136,14 +137,14 @@ export class LiveSessions {
     this.#leave = null;
   }
 
-  /** Hears of events, where a seat is free. */
+  /** Opens the event stream if a seat is free. */
   async #listen(): Promise<void> {
     if (this.#leave === null) {
       const hushed = this.#hushed;
       const leave = await takeSeat();
       if (hushed !== this.#hushed || this.#leave !== null) return leave?.();
       if (leave === null) {
-        // From here on the clock looks.
+        // From here on only the timers refetch.
         if (!this.#list.underWay) void this.refetch();
         return;
       }
@@ -162,7 +163,7 @@ export class LiveSessions {
     const at = this.items.findIndex((item) => item.id === session.id);
     const known = this.items[at];
     if (known !== undefined && known.version <= session.version) this.items[at] = session;
-    // Whether a new one matches the filters, or an old one still does, only the gateway knows.
+    // Only the gateway knows whether a new session matches the filters, or an old one still does.
     if (known === undefined || this.status.length > 0) this.#catchUpSoon();
   }
 }

@@ -2,31 +2,33 @@
 // that they stopped, and asks over HTTP. Knows no frames.
 import type { Environment } from "./world";
 
-/** A socket silent for so long is asked about. */
+/** Silence of a socket after which the gateway is asked about it. */
 const QUIET_MS = 15_000;
-/** The same once something was typed, which has an echo or an acknowledgement; and so long the gateway may take to answer. */
+/** The same after typed input, which is echoed or acknowledged; also the longest time the gateway may take to
+ *  answer. */
 const PATIENCE_MS = 3_000;
 
-/** What comes of silence. */
+/** The owner of the sockets, which is asked about them and notified. */
 export interface Outcome {
   /** Whether the socket is attached; if not, there is nothing to ask about. */
   attached(): boolean;
-  /** The gateway has given the socket up, or it never attached. */
+  /** Called when the gateway has given the socket up, or it never attached. */
   gone(): void;
-  /** The gateway does not answer at all, or does again. */
+  /** Called when the gateway stops answering (`true`) or answers again (`false`). */
   unanswered(is: boolean): void;
 }
 
-/** Listens for the silence of one connection's sockets. */
+/** Watches one connection's sockets for silence. */
 export class Silence {
   #env: Environment;
   #outcome: Outcome;
-  /** Counts what proves that the gateway lives, and the sockets: what was asked before no longer counts. */
+  /** Signs of life of the gateway and sockets so far: an answer to a question from before the last one no longer
+   *  counts. */
   #signs = 0;
   #sockets = 0;
-  /** When there was the last one, or the last question came to nothing. */
+  /** Time of the last sign of life, or of the last question that got no answer. */
   #since = 0;
-  /** Since when typed bytes wait for any answer. */
+  /** Time since which typed bytes wait for any reaction; `null` if none do. */
   #owed: number | null = null;
   #unanswered = false;
   #asking = false;
@@ -43,13 +45,13 @@ export class Silence {
     return this.#unanswered;
   }
 
-  /** A new socket is opened. */
+  /** Starts to watch a new socket. */
   begin(): void {
     this.end();
     this.#wait();
   }
 
-  /** The socket is gone. */
+  /** Stops watching the socket, which is gone. */
   end(): void {
     this.heard();
     this.#sockets += 1;
@@ -58,7 +60,7 @@ export class Silence {
     this.#asking = false;
   }
 
-  /** Something came from the gateway. Returns whether it had not answered. */
+  /** Takes note of a sign of life from the gateway. Returns whether it had stopped answering. */
   heard(): boolean {
     const returned = this.#unanswered;
     this.#signs += 1;
@@ -68,7 +70,7 @@ export class Silence {
     return returned;
   }
 
-  /** Typed bytes were sent. */
+  /** Takes note that typed bytes were sent. */
   owes(): void {
     if (this.#owed !== null || this.#asking) return;
     this.#owed = this.#env.now();
@@ -86,7 +88,7 @@ export class Silence {
     this.#cancelAnswer();
     if (answer === null) return this.#giveUp();
     const status = answer === "missing" ? "closed" : answer === "unsaid" ? null : answer.found.status;
-    // Where this page looks on, it is the owner's that is away.
+    // On a page that watches, `detached` means that the owner's page is away.
     if (status === "closed" || (status === "detached" && !this.#env.looksOn)) return this.#outcome.gone();
     if (this.heard()) this.#outcome.unanswered(false);
   }
@@ -110,7 +112,7 @@ export class Silence {
     this.#cancelWait = this.#env.after(Math.max(0, this.#due - this.#env.now()), () => void this.#look());
   }
 
-  /** Something may have been heard since this was to be looked at. */
+  /** Checks the socket if that is still due: there may have been a sign of life since the timer was set. */
   async #look(): Promise<void> {
     if (this.#due > this.#env.now()) return this.#wait();
     if (!this.#outcome.attached()) return this.#outcome.gone();

@@ -1,5 +1,5 @@
-// Owns the xterm.js terminal that a recording is played on: nobody types into it, and what it shows may touch nothing
-// but itself. Knows no film.
+// Owns the xterm.js terminal that a recording is played on: it takes no input, and its content cannot affect anything
+// else. Knows no film.
 import { FitAddon } from "@xterm/addon-fit";
 import { SerializeAddon } from "@xterm/addon-serialize";
 import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
@@ -13,7 +13,7 @@ import { DARK, FONT, LIGHT } from "./theme";
 /** Lines above the screen that a jump brings back. */
 const SCROLLBACK_LINES = 1_000;
 
-/** A terminal to look at; without a host it only thinks. */
+/** A terminal without input; without a host it is not displayed either. */
 export class XtermStage implements Stage {
   readonly terminal: Terminal;
   #serialize = new SerializeAddon();
@@ -51,7 +51,7 @@ export class XtermStage implements Stage {
     if (cols <= 0 || rows <= 0) return;
     const before = [this.terminal.cols, this.terminal.rows].join();
     this.terminal.resize(Math.min(cols, 1_000), Math.min(rows, 1_000));
-    // Letters take their time to measure, and a jump has none.
+    // Only if the size changed: measuring the font takes time that a jump does not have.
     if ([this.terminal.cols, this.terminal.rows].join() !== before) this.#fitHost();
   }
 
@@ -63,12 +63,12 @@ export class XtermStage implements Stage {
     return this.#serialize.serialize({ scrollback: SCROLLBACK_LINES });
   }
 
-  /** Everything in the buffer as text, wrapped lines joined. */
+  /** Returns everything in the buffer as text, wrapped lines joined. */
   text(): string {
     return textOf(this.terminal);
   }
 
-  /** Whoever recorded had another window, and no bars above: the whole grid is to be in sight all the same. */
+  /** Fits the whole grid into the host: it was recorded in a window of another size, without bars above. */
   #fitHost(): void {
     if (this.#host === undefined || this.#host.clientWidth === 0 || this.#host.clientHeight === 0) return;
     fitLetters(this.terminal, this.#fit, this.terminal.cols, this.terminal.rows);

@@ -1,4 +1,4 @@
-// Owns how the catalogue is looked through: search, tags, favourites, and which targets ask for a second thought.
+// Owns searching the catalogue: words, tags, favourites, and which targets ask for a confirmation.
 // Knows no network and no page.
 import type { Destination } from "./destination";
 import type { Role } from "./people";
@@ -11,18 +11,18 @@ export interface Target {
   username: string;
   /** The heading it is shown under. */
   group: string | null;
-  /** The jump hosts it names itself, the first one first. */
+  /** The jump hosts it names itself, in the order in which they are dialled. */
   via: string[];
-  /** All on the way to it; `null` where that leads nowhere. */
+  /** All jump hosts on the way to it; `null` if that way leads nowhere. */
   way: string[] | null;
   tags: string[];
-  /** Who may open it without a grant. */
+  /** The roles that may open it without a grant. */
   roles: Role[];
-  /** How the gateway signs in there. */
+  /** The way in which the gateway signs in there. */
   auth: string;
-  /** Where it is kept; only what is of the records is changed here. */
+  /** Where it is defined; only targets of the records can be changed here. */
   source: "config" | "records";
-  /** When it was changed; `null` for one of the configuration. */
+  /** Time of its last change; `null` for a target of the configuration. */
   changed_at: string | null;
 }
 
@@ -32,18 +32,18 @@ export interface Group {
   targets: Target[];
 }
 
-/** What was found when a target was tried out. */
+/** The result of a target's test. */
 export interface Trial {
   ok: boolean;
   steps: TrialStep[];
 }
 
-/** One step of a dial; `hop` is the jump host where it was taken. */
+/** One step of a dial; `hop` is the jump host at which it was taken. */
 export interface TrialStep {
   step: string;
   hop: string | null;
   ok: boolean;
-  /** Whether a person would have been asked. */
+  /** Whether the user would have been asked. */
   asks: boolean;
   ms: number;
   message: string | null;
@@ -58,22 +58,23 @@ const STEPS: Record<string, string> = {
   terminal: "Get a terminal",
 };
 
-/** A step in words; one of a newer gateway as it is called there. */
+/** Returns a step's label; an unknown step of a newer gateway keeps its own name. */
 export const stepName = ({ step, hop }: TrialStep) => `${STEPS[step] ?? step}${hop === null ? "" : ` at ${hop}`}`;
 
-/** The tag of targets where a mistake is dear: they carry a red band and open only by their typed name. */
+/** The tag of targets where a mistake is costly: they carry a red band and open only once their name is typed. */
 export const PROD_TAG = "prod";
 
 /** Whether a target carries the red band. */
 export const isProd = (target: Target) => target.tags.some((tag) => tag.toLowerCase() === PROD_TAG);
 
-/** Where a target leads, as people write it. */
+/** Returns a target's place as it is usually written: with the port only if it is not 22. */
 export const place = ({ username, host, port }: Pick<Target, "username" | "host" | "port">) => `${username}@${host}${port === 22 ? "" : `:${port}`}`;
 
-/** The same with the jump hosts that it names: behind another one an address is another machine. */
+/** Returns the same with the jump hosts it names: behind another one, the same address is another machine. */
 export const whole = (target: Pick<Target, "username" | "host" | "port" | "via">) => [place(target), ...target.via].join(" via ");
 
-/** The targets that `target` could still go over, by name: not itself, nor what it goes over already. */
+/** Returns the targets that `target` could still use as jump hosts, sorted: not itself, nor those it has, nor those
+ *  behind it. */
 export function couldGoOver(targets: readonly Target[], target: string, via: readonly string[]): string[] {
   const others = targets.filter(({ name, way }) => name !== target && !via.includes(name) && !(way ?? []).includes(target));
   return others.map(({ name }) => name).sort((a, b) => a.localeCompare(b));
@@ -82,12 +83,13 @@ export function couldGoOver(targets: readonly Target[], target: string, via: rea
 /** The most jump hosts on one way. */
 export const JUMP_HOSTS = 4;
 
-/** Every tag of these targets, by name. */
+/** Returns every tag of these targets, sorted. */
 export function tagsOf(targets: readonly Target[]): string[] {
   return [...new Set(targets.flatMap((target) => target.tags))].sort((a, b) => a.localeCompare(b));
 }
 
-/** The targets that have every word of `search` somewhere and all of `tags`; favourites first, then as they came. */
+/** Returns the targets that have every word of `search` somewhere and all of `tags`; favourites first, else in
+ *  order. */
 export function matching(
   targets: readonly Target[],
   search: string,
@@ -102,20 +104,20 @@ export function matching(
   return [...found.filter(({ name }) => isFavourite(name)), ...found.filter(({ name }) => !isFavourite(name))];
 }
 
-/** These targets under their headings, by name; those without one are the last, and alone have no heading either. */
+/** Returns these targets by heading, sorted; those without a heading come last, under `null`. */
 export function grouped(targets: readonly Target[]): Group[] {
   const names = groupsOf(targets);
   const of = (name: string | null) => ({ name, targets: targets.filter((target) => target.group === name) });
   return [...names, null].map(of).filter(({ targets }) => targets.length > 0);
 }
 
-/** Every heading of these targets, by name. */
+/** Returns every heading of these targets, sorted. */
 export function groupsOf(targets: readonly Target[]): string[] {
   const names = targets.flatMap(({ group }) => (group === null ? [] : [group]));
   return [...new Set(names)].sort((a, b) => a.localeCompare(b));
 }
 
-/** The target with the red band that `destination` leads to, by its name or by its address; `undefined` for none. */
+/** Returns the production target that `destination` leads to, by its name or by its address; `undefined` for none. */
 export function prodAt(targets: readonly Target[], destination: Destination): Target | undefined {
   const leadsTo = (target: Target) =>
     "target" in destination

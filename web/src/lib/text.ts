@@ -1,19 +1,19 @@
 // Owns how values become text for people: sizes, times, durations, and titles that come from an untrusted target.
 
-/** Terminal titles are cut here. */
+/** Longest terminal title; the rest is cut off. */
 export const TITLE_CHARACTERS = 128;
 
 // C0, C1, zero-width and bidirectional controls: they could reorder or hide what surrounds a title.
 const UNSAFE = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
-/** A title as plain text: no control or bidirectional characters, at most 128 characters. */
+/** Returns a title as plain text: no control or bidirectional characters, at most 128 characters. */
 export function plainTitle(untrusted: string): string {
   return [...untrusted.slice(0, TITLE_CHARACTERS * 4).replace(UNSAFE, "")].slice(0, TITLE_CHARACTERS).join("").trim();
 }
 
 const UNITS = ["B", "KB", "MB", "GB", "TB"] as const;
 
-/** A size in powers of 1000, as `1.2 MB`. */
+/** Returns a size in powers of 1000, as `1.2 MB`. */
 export function bytes(count: number): string {
   let value = count;
   let unit = 0;
@@ -24,7 +24,7 @@ export function bytes(count: number): string {
   return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
 }
 
-/** A duration in milliseconds with its two largest units, as `3 h 05 m`. */
+/** Returns a duration in milliseconds with its two largest units, as `3 h 05 m`. */
 export function duration(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   const [days, hours] = [Math.floor(seconds / 86_400), Math.floor(seconds / 3_600) % 24];
@@ -36,7 +36,7 @@ export function duration(ms: number): string {
   return `${seconds} s`;
 }
 
-/** How long ago a moment was, as `3 m ago`; `–` when unknown. */
+/** Returns how long ago a moment was, as `3 m ago`; `–` if unknown. */
 export function ago(time: string | null, now: number): string {
   if (time === null) return "–";
   const ms = now - Date.parse(time);
@@ -44,7 +44,7 @@ export function ago(time: string | null, now: number): string {
   return `${duration(ms).replace(/^(\d+ [dhm]) .*/, "$1")} ago`;
 }
 
-/** A moment in the reader's own time zone; `–` when unknown. */
+/** Returns a moment in the reader's own time zone; `–` if unknown. */
 export function moment(time: string | null): string {
   return time === null ? "–" : new Date(time).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 }

@@ -1,7 +1,7 @@
 // Owns the terminal's colours and font; the page's own colours stand in app.css.
 import type { ITerminalOptions } from "@xterm/xterm";
 
-/** Fonts that systems bring along, so that none is fetched. */
+/** Fonts that operating systems bring along, so that none is fetched. */
 export const FONT =
   'ui-monospace, "SF Mono", "Cascadia Mono", "JetBrains Mono", Menlo, Consolas, "DejaVu Sans Mono", monospace';
 

@@ -1,41 +1,41 @@
-// Owns what a terminal's connection tells its owner. Knows neither sockets nor screens.
+// Owns the events of a terminal's connection, for its owner. Knows neither sockets nor screens.
 import type { Waiting } from "./away";
 import type { Control, ControlAnswer, ControlRequest, Prompt, Status } from "./protocol";
 
-/** What a terminal's owner is told. */
+/** The owner of a terminal's connection, which receives its events. */
 export interface View {
   /** Shows `bytes` and calls `parsed` once they are consumed. */
   write(bytes: Uint8Array, parsed: () => void): void;
   /** The gateway repeats output from an earlier byte: clear the screen first. */
   reset(): void;
-  /** So much output is gone for ever. */
+  /** This many bytes of output are lost for good. */
   lost(bytes: number): void;
   phase(phase: Phase): void;
   prompt(prompt: Prompt | null): void;
-  /** The session closes in so many milliseconds for want of input; `null` takes the warning back. */
+  /** The session closes in this many milliseconds for lack of input; `null` withdraws the warning. */
   idle(closesInMs: number | null): void;
-  /** The session closes in so many milliseconds, whatever anybody does; `null` where that is not known any more. */
+  /** The session closes in this many milliseconds, whatever is typed; `null` if that is no longer known. */
   timeUp(closesInMs: number | null): void;
-  /** The gateway has something to say that changes nothing yet; `null` once it no longer holds. */
+  /** A notice of the gateway that changes nothing yet; `null` once it no longer holds. */
   notice(message: string | null): void;
-  /** The terminal's size is not this page's own, which looks on. */
+  /** The terminal's size, which the page with control sets while this one watches. */
   size(cols: number, rows: number): void;
-  /** Who looks on, by name. */
+  /** The names of the watchers. */
   watchers(names: string[]): void;
-  /** Who types has changed, or this page came. */
+  /** Control has moved, or this page has attached. */
   control(control: Control): void;
-  /** Who asks the owner to be let type. */
+  /** The open requests for control, for the owner. */
   requests(requests: ControlRequest[]): void;
-  /** What became of the wish to type; `null` once that no longer holds. */
+  /** The outcome of this page's request for control; `null` once it no longer holds. */
   answer(answer: ControlAnswer | null): void;
-  /** So many typed bytes were not delivered and never will be: another page types. */
+  /** This many typed bytes were not delivered and never will be: another page has control, or had it meanwhile. */
   unsent(bytes: number): void;
-  /** What was typed while away and is not sent yet; `asked`: it waits for `release()` or `discard()`. */
+  /** The input typed while disconnected and not sent yet; `asked`: it waits for `release()` or `discard()`. */
   waiting(waiting: Waiting | null): void;
 }
 
 /**
- * Where a connection stands.
+ * The phase of a connection.
  *
  * ```text
  * opening ─► attached ⇄ reconnecting ─► closed
@@ -52,5 +52,5 @@ export type Phase =
   | { kind: "closed"; reason: string | null; exitStatus: number | null; message: string }
   | { kind: "superseded" }
   | { kind: "refused"; code: number; message: string }
-  /** Final: the page is done with it, and so is not told. */
+  /** Final: the page has left the connection, and so is not notified. */
   | { kind: "left" };

@@ -1,5 +1,5 @@
-// Owns what is open in this page: the terminal tabs, the view in front, and their memory over a reload.
-// A tab is a session's id and where it leads; its socket is its own affair.
+// Owns what is open in this page: the terminal tabs and the view in front, and keeping the tabs over a reload.
+// A tab is a session's id and its destination; it knows no socket.
 import * as api from "./api";
 import type { Connection } from "./connection";
 import { destinationOf, type Destination } from "./destination";
@@ -9,21 +9,21 @@ import type { Session } from "./protocol";
 export interface Tab {
   /** The session's id. */
   id: string;
-  /** The target as people know it. */
+  /** The target's name, as shown. */
   name: string;
-  /** Where "Reconnect" leads. */
+  /** The destination of "Reconnect". */
   destination: Destination;
-  /** What the target calls itself, as plain text; may be empty. */
+  /** The title that the target has set, as plain text; may be empty. */
   title: string;
   /** Whether its session is over. */
   closed: boolean;
-  /** Whether this page only looks on. */
+  /** Whether this page only watches. */
   looksOn?: boolean;
   /** Whether another page has it, or it was refused here: closing the tab then ends nothing. */
   elsewhere?: boolean;
-  /** Whether several lines are pasted here without a question. */
+  /** Whether several lines are pasted here without asking. */
   pastesFreely?: boolean;
-  /** Whether something in it waits for the person, perhaps not for long. */
+  /** Whether something in it waits for the user, perhaps not for long. */
   needs?: boolean;
 }
 
@@ -39,13 +39,13 @@ export type Route =
   | { view: "terminal"; id: string }
   /** Plays a recording, from `at` seconds on. */
   | { view: "replay"; id: string; at: number }
-  /** Sets somebody up by the secret of a one-time link. */
+  /** Sets a user up by the secret of a one-time link. */
   | { view: "setup"; secret: string }
   /** Opens a terminal to `target` at once; a demo's link leads here. */
   | { view: "open"; target: string };
 
 const TABS_KEY = "pulsegate.tabs";
-/** Whose tabs those are. */
+/** Storage key of the user whose tabs those are. */
 const OWNER_KEY = "pulsegate.tabs.owner";
 const CLIENT_KEY = "pulsegate.client";
 
@@ -62,7 +62,7 @@ export function parseRoute(hash: string): Route {
   return { view: page ?? "connect" };
 }
 
-/** A part of an address as it was before it was encoded; `null` for what nobody encoded. */
+/** Decodes a part of an address; `null` if it is not a valid encoding. */
 function decoded(part: string): string | null {
   try {
     return decodeURIComponent(part);
@@ -71,7 +71,7 @@ function decoded(part: string): string | null {
   }
 }
 
-/** A name for this page that survives a reload. */
+/** Returns an id for this page that survives a reload. */
 export function clientId(): string {
   const kept = sessionStorage.getItem(CLIENT_KEY);
   if (kept !== null) return kept;
@@ -94,13 +94,14 @@ export class Workspace {
   route = $state<Route>(parseRoute(location.hash));
   /** The terminal in front, for shortcuts and tests. */
   screen: { text(): string } | null = null;
-  /** Leads to the search in the terminal in front; `null` while nothing can be searched there. */
+  /** Opens the search in the terminal in front; `null` while nothing can be searched there. */
   find = $state.raw<(() => void) | null>(null);
   /** Moves the focus to the tab in front, in the bar above the terminals. */
   enterBar: () => void = () => undefined;
   /** The connection of each tab, by session id. */
   readonly connections = new Map<string, Connection>();
-  /** The tabs, by session id, that a person asked for and that are not connected yet; one that was kept is none of them. */
+  /** The session ids of tabs that the user asked for and that are not connected yet; none that was kept over a
+   *  reload. */
   readonly asked = new Set<string>();
 
   /** The tab in front, if a terminal is. */
@@ -124,8 +125,8 @@ export class Workspace {
   }
 
   /**
-   * Gives a session a tab, a new one if need be, or in the place of `instead`; to type in it, or to look on. It comes to the front
-   * where the page still shows `from`, at which it was asked for: who went on to something else stays there.
+   * Gives a session a tab, a new one if it has none, or one in the place of `instead`; to type in it or only to watch.
+   * The tab comes to the front if the page still shows `from`, where it was asked for, and not if the user has moved on.
    */
   add(session: Session, instead?: Tab, looksOn = false, from = location.hash): void {
     const { id, target: name } = session;
@@ -148,7 +149,7 @@ export class Workspace {
     this.add(await api.openSession(destination), instead, false, from);
   }
 
-  /** The person is done with a tab: ends its session, takes the tab away and shows its neighbour. */
+  /** Closes a tab: ends its session, removes the tab and shows its neighbour. */
   close(id: string): void {
     const looksOn = this.tabs.find((tab) => tab.id === id)?.looksOn === true;
     if (this.connections.get(id)?.end() !== true && !looksOn) {
@@ -162,7 +163,7 @@ export class Workspace {
     if (wasInFront) this.show(this.tabs[Math.min(at, this.tabs.length - 1)] ?? "new");
   }
 
-  /** The tabs are `user`'s from here on: those of whoever was here before, in this page or before a reload, go. */
+  /** Makes the tabs `user`'s: removes those of another user, from this page or from before a reload. */
   belongTo(user: string): void {
     if (sessionStorage.getItem(OWNER_KEY) === user) return;
     const wasInFront = this.active !== null;
@@ -172,14 +173,14 @@ export class Workspace {
     if (wasInFront) this.show("new");
   }
 
-  /** Takes all tabs away. */
+  /** Removes all tabs. */
   clear(): void {
     this.tabs = [];
     this.remember();
     this.show("new");
   }
 
-  /** Keeps what is known of a tab. */
+  /** Changes a tab, and keeps the change. */
   update(id: string, change: Partial<Pick<Tab, "title" | "closed" | "elsewhere" | "pastesFreely" | "needs">>): void {
     const tab = this.tabs.find((tab) => tab.id === id);
     if (tab === undefined) return;

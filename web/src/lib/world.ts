@@ -1,4 +1,4 @@
-// Owns what a terminal's connection needs of the world outside: sockets, a clock, chance, and a way to ask. Knows none.
+// Owns what a terminal's connection needs from outside: sockets, a clock, random numbers, and lookups. Implements none.
 import type { Session } from "./protocol";
 
 /** The part of a browser's WebSocket that is used. */
@@ -10,22 +10,22 @@ export interface Socket {
   close(code?: number): void;
 }
 
-/** What is known of a session over HTTP; `unsaid`: the gateway answers, and does not say. */
+/** The result of looking a session up over HTTP; `unsaid`: the gateway answers, but does not say. */
 export type Lookup = { found: Session } | "missing" | "unsaid";
 
 /** The outside world of a connection. */
 export interface Environment {
-  /** A new socket to this session; `binaryType` is `arraybuffer`. */
+  /** Opens a new socket to this session; its `binaryType` is `arraybuffer`. */
   open(): Socket;
-  /** Asks over HTTP; rejects when the gateway does not answer. */
+  /** Looks the session up over HTTP; rejects if the gateway does not answer. */
   lookup(): Promise<Lookup>;
-  /** Calls back once after `ms`; the result cancels. */
+  /** Calls back once after `ms`; the returned function cancels that. */
   after(ms: number, callback: () => void): () => void;
   now(): number;
-  /** Uniform in 0…1. */
+  /** A random number, uniform in 0…1. */
   random(): number;
-  /** Names this page towards the gateway; the same after a reload. */
+  /** Identifies this page to the gateway; the same after a reload. */
   clientId: string;
-  /** Whether this page looks on, and does not type. */
+  /** Whether this page only watches. */
   looksOn: boolean;
 }
