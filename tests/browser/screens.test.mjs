@@ -105,7 +105,7 @@ promise("whoever looks on sees the owner's screen, and the owner sees who", asyn
   await ada.at("nav-sessions").click();
   await ada.row(id).getByTestId("session-watch").click();
   await agree(owner, ada);
-  await until("the onlooker's name", async () => (await owner.at("watchers").innerText()) === "ada looks on");
+  await until("the onlooker's name", async () => (await owner.at("watchers").innerText()) === "ada is watching");
   // What an onlooker types goes nowhere.
   await ada.page.keyboard.press("q");
   await owner.page.keyboard.press("ArrowRight");

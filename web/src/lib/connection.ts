@@ -1,5 +1,5 @@
 // Owns the protocol between one terminal's page and its session: attach, offsets, acknowledgements, sizes, control, and
-// input that survives a lost socket. Knows neither Svelte nor xterm nor the clock: they come as `Environment` and `View`.
+// input that survives a lost socket. Knows neither Svelte nor xterm nor the clock: uses an `Environment` and a `View`.
 import { Away, isAnswer, isReport, isTyped } from "./away";
 import { InputBuffer } from "./input";
 import { Line } from "./line";

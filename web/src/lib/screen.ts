@@ -164,7 +164,8 @@ export class Screen {
 
   /**
    * Loads WebGL, which is fetched separately and may be missing or lost at any time: browsers allow some sixteen
-   * contexts, and take the oldest away. The DOM renderer then does the same, slower, until this terminal is in front again.
+   * contexts, and take the oldest away. The DOM renderer then does the same, slower, until this terminal is in front
+   * again.
    */
   async #loadWebgl(): Promise<void> {
     try {

@@ -126,7 +126,7 @@ export class Workspace {
 
   /**
    * Gives a session a tab, a new one if it has none, or one in the place of `instead`; to type in it or only to watch.
-   * The tab comes to the front if the page still shows `from`, where it was asked for, and not if the user has moved on.
+   * The tab comes to the front if the page still shows `from`, where it was asked for, not if the user has moved on.
    */
   add(session: Session, instead?: Tab, looksOn = false, from = location.hash): void {
     const { id, target: name } = session;
