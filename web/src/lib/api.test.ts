@@ -1,4 +1,4 @@
-// Tests what a refusal for want of a sign-in leads to: the page is told who is signed in, or that nobody is.
+// Tests the effects of a refusal for lack of a sign-in: the page learns who is signed in, or that nobody is.
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import * as api from "./api";
 
@@ -19,7 +19,7 @@ beforeEach(() => {
 });
 afterEach(() => vi.unstubAllGlobals());
 
-test("whoever_is_signed_out_is_told_before_the_call_fails", async () => {
+test("a_user_who_is_signed_out_is_notified_before_the_call_fails", async () => {
   statuses = { "/targets": 401, "/me": 401 };
   const toldByThen = await api.targets().catch(() => told.map(({ kind, detail }) => [kind, detail]));
   expect(toldByThen).toEqual([["nobody-named", "Why."]]);
@@ -67,14 +67,14 @@ test.each([200, 502])("a_page_of_a_proxys_with_%i_is_no_answer_of_the_gateway_to
   await expect(api.lookup("s")).rejects.toMatchObject({ isAnswer: false });
 });
 
-test("whoever_asks_hears_who_is_signed_in_and_why_nobody_is", async () => {
+test("checking_the_sign_in_reports_who_is_signed_in_and_why_nobody_is", async () => {
   await api.checkSignIn("ada signed out");
   statuses = { "/me": 401 };
   await api.checkSignIn("ada signed out");
   expect([found, told.length, reasons]).toEqual([["ada"], 1, ["ada signed out", "ada signed out"]]);
 });
 
-test("wrong_credentials_and_asking_who_one_is_sign_nobody_out", async () => {
+test("wrong_credentials_and_asking_who_is_signed_in_sign_nobody_out", async () => {
   statuses = { "/login": 401, "/login/oidc/finish": 401, "/me": 401 };
   for (const call of [api.login({ token: "t" }), api.finishWithProvider({ state: "s" }), api.me()]) {
     await expect(call).rejects.toMatchObject({ status: 401 });

@@ -1,4 +1,4 @@
-// Tests what a terminal says by itself: it must not be taken for typing, nor typing for it.
+// Tests that what a terminal sends by itself is not taken for typing, nor typing for it.
 import { expect, test } from "vitest";
 import { isAnswer, isReport, isTyped } from "./away";
 

@@ -1,4 +1,4 @@
-// Holds what a replay promises: the film as it was recorded, found by its text, and every jump the same screen as playing.
+// Tests the replay: the film as it was recorded, found by its text, and after every jump the same screen as after playing.
 import { describe, expect, it } from "vitest";
 import { Film } from "./cast";
 import { Player, type Stage } from "./player";
@@ -14,7 +14,7 @@ function film(lines: string, piece = Infinity): Film {
 
 const event = (at: number, code: string, text: string) => `${JSON.stringify([at, code, text])}\n`;
 
-/** A stage that is the text it was given, and the size it had. */
+/** A stage that keeps the text it received, and its size. */
 class Paper implements Stage {
   text = "";
   size = "";

@@ -1,4 +1,4 @@
-// Tests the promises of what a terminal's page and its session say to each other.
+// Tests the protocol between a terminal's page and its session.
 import { beforeEach, describe, expect, test } from "vitest";
 import { AWAY_BYTES } from "./away";
 import { SESSION, answers, begin, connection, parse, pass, seen, socket, sockets, timers, unparsed } from "./connection.fixture";
@@ -27,7 +27,7 @@ describe("attaching", () => {
     expect(socket().frames("attach")).toMatchObject([{ output_offset: 150, input_offset: 10 }]);
   });
 
-  test("lost_output_is_said_and_repeated_output_starts_on_a_clean_screen", async () => {
+  test("lost_output_is_reported_and_repeated_output_starts_on_a_clean_screen", async () => {
     socket().attached({ output: 0 });
     socket().output(100);
     socket().onclose?.({ code: 1006 });
@@ -40,14 +40,14 @@ describe("attaching", () => {
     expect(seen.resets).toBe(1);
   });
 
-  test("what_the_gateway_wants_known_holds_until_the_socket_is_gone", () => {
+  test("a_notice_of_the_gateway_holds_until_the_socket_is_gone", () => {
     socket().attached();
     socket().control({ type: "notice", code: "draining", message: "This gateway is about to stop." });
     socket().onclose?.({ code: 1006 });
     expect(seen.notices).toEqual(["This gateway is about to stop.", null]);
   });
 
-  test("a_resize_is_told_once_it_rests", async () => {
+  test("a_resize_is_sent_once_it_rests", async () => {
     socket().attached();
     for (const cols of [90, 100, 110]) connection.resize(cols, 30);
     await pass(50);
@@ -195,7 +195,7 @@ describe("typing while away", () => {
     expect(arrived()).toBe("ls\r");
   });
 
-  test("several_lines_wait_for_the_persons_word", async () => {
+  test("several_lines_wait_for_the_users_confirmation", async () => {
     await away(() => typed("cd /\rls\r"));
     expect([arrived(), seen.waiting?.asked, seen.waiting?.lines]).toEqual(["", true, ["cd /", "ls"]]);
     connection.release();
@@ -227,7 +227,7 @@ describe("typing while away", () => {
     expect(arrived()).toBe("a".repeat(AWAY_BYTES));
   });
 
-  test("where_the_pointer_was_is_not_told_later", async () => {
+  test("the_pointers_place_is_not_reported_later", async () => {
     await away(() => {
       for (const report of ["\x1b[O", "\x1b[I\x1b[<35;10;4M", "\x1b[M !!"]) typed(report);
       typed("\x1b[A");
@@ -247,7 +247,7 @@ describe("ending", () => {
     expect([sockets.length, connection.input(new Uint8Array(1))]).toEqual([1, false]);
   });
 
-  test("the_person_who_is_done_says_so_before_leaving", () => {
+  test("ending_a_session_is_sent_before_leaving", () => {
     socket().attached();
     expect(connection.end()).toBe(true);
     expect([socket().frames("close").length, socket().closedWith]).toEqual([1, 1000]);
@@ -279,7 +279,7 @@ describe("ending", () => {
     expect([connection.end(), socket().frames("close").length]).toEqual([true, 0]);
   });
 
-  test("a_connection_that_cannot_say_so_tells_its_owner", () => {
+  test("a_connection_that_cannot_send_the_end_reports_that_to_its_owner", () => {
     expect(connection.end()).toBe(false);
   });
 
@@ -310,7 +310,7 @@ describe("control", () => {
   });
   const moves = (control: Control) => socket().control({ type: "control", ...control });
 
-  test("what_was_not_taken_when_control_moved_is_never_sent_and_said", () => {
+  test("input_not_taken_when_control_moved_is_reported_and_never_sent", () => {
     socket().attached({ control: hold(0, true, 0) });
     connection.input(new Uint8Array(10));
     moves(hold(1, false, 4, "maria"));
@@ -321,7 +321,7 @@ describe("control", () => {
     expect(socket().frames("typing")).toEqual([{ type: "typing", turn: 2 }]);
     connection.input(new Uint8Array(5));
     expect([socket().input, seen.unsent]).toEqual([[10, 5], [6]]);
-    // The turn is said before anything is typed in it.
+    // The turn is sent before any input of it.
     const said = socket().sent.findIndex((frame) => (frame as { type?: string }).type === "typing");
     expect(socket().sent.findIndex((frame, at) => at > 1 && frame instanceof Uint8Array && frame.length === 5)).toBeGreaterThan(said);
   });
@@ -352,7 +352,7 @@ describe("control", () => {
     expect([socket().input, seen.unsent, seen.waiting]).toEqual([[], [7], null]);
   });
 
-  test("a_page_tells_its_size_only_while_it_types", async () => {
+  test("a_page_sends_its_size_only_while_it_has_control", async () => {
     socket().attached({ control: hold(0, true, 0) });
     moves(hold(1, false, 0, "maria"));
     connection.resize(100, 30);
@@ -365,7 +365,7 @@ describe("control", () => {
     expect(socket().frames("resize")).toEqual([{ type: "resize", cols: 100, rows: 30 }]);
   });
 
-  test("who_asks_and_what_became_of_it_is_shown_and_forgotten_with_the_socket", () => {
+  test("requests_for_control_and_their_outcome_are_shown_and_forgotten_with_the_socket", () => {
     socket().attached({ control: hold(0, true, 0) });
     const items = [{ id: 7, name: "maria", ends_in_ms: 60000 }];
     socket().control({ type: "control_requests", items });

@@ -1,4 +1,4 @@
-// Tests how a host that waits for review is named: it is what must be typed to trust a changed key.
+// Tests the name of a host that waits for review: it must be typed to trust a changed key.
 import { expect, test } from "vitest";
 import { address } from "./hostkeys";
 

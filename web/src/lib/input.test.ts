@@ -1,8 +1,8 @@
-// Tests what becomes of a large paste between the page and its socket.
+// Tests the way of a large paste from the page to its socket.
 import { expect, test } from "vitest";
 import { InputBuffer, QUEUE_BYTES, UNACKNOWLEDGED_BYTES } from "./input";
 
-/** A buffer that the gateway told where input starts. */
+/** A buffer that knows from the gateway where input starts. */
 function started(): InputBuffer {
   const input = new InputBuffer();
   input.resume(0);
@@ -26,7 +26,7 @@ test("a_paste_of_100_mib_leaves_whole_uncopied_and_never_beyond_the_window", () 
   expect([sent, astray]).toEqual([paste.length, 0]);
 });
 
-test("what_has_no_room_is_refused_whole_until_there_is_some", () => {
+test("input_without_room_is_refused_whole_until_there_is_some", () => {
   const input = started();
   expect(input.push(new Uint8Array(QUEUE_BYTES - 1))).toBe(true);
   expect(input.push(new Uint8Array(2))).toBe(false);

@@ -1,4 +1,4 @@
-// Tests the promises of a terminal's line: when it is opened again, when not, and what a silent one is taken for.
+// Tests a terminal's line: when it is opened again, when not, and how a silent one is judged.
 import { beforeEach, describe, expect, test } from "vitest";
 import { Connection } from "./connection";
 import { SESSION, answers, begin, clock, connection, pass, seen, settle, socket, sockets, unparsed, view, world } from "./connection.fixture";
@@ -49,7 +49,7 @@ describe("losing the socket", () => {
     expect(connection.phase.kind).toBe("attached");
   });
 
-  test("only_who_asks_for_a_terminal_takes_it_from_another_page", async () => {
+  test("only_a_user_who_asks_for_a_terminal_takes_it_from_another_page", async () => {
     const again = () => socket().frames("attach").map((frame) => (frame as { again?: boolean }).again === true);
     const attaches = () => (socket().onopen?.(), again());
     expect(attaches()).toEqual([false]);
@@ -90,7 +90,7 @@ describe("losing the socket", () => {
     expect([connection.phase, sockets.length]).toEqual([{ kind: "refused", code, message: "You may no longer look on." }, 1]);
   });
 
-  test("who_asks_at_the_wrong_gateway_is_told_the_right_one", async () => {
+  test("a_user_who_asks_at_the_wrong_gateway_is_shown_the_right_one", async () => {
     socket().control({ type: "error", code: "misdirected", message: "gw-2 serves it." });
     socket().onclose?.({ code: 4421 });
     await pass(60_000);
@@ -140,7 +140,7 @@ describe("losing the socket", () => {
     expect(sockets).toHaveLength(2);
   });
 
-  test("who_looks_on_stays_while_the_owner_is_away", async () => {
+  test("a_watcher_stays_while_the_owner_is_away", async () => {
     world.looksOn = true;
     socket().attached();
     answers(() => Promise.resolve({ found: { ...SESSION, status: "detached" } }));
@@ -169,7 +169,7 @@ describe("a gateway that does not answer", () => {
   const never = () => new Promise<Lookup>(() => {});
   const type = (text: string) => connection.input(new TextEncoder().encode(text));
 
-  test("is told three seconds after it was asked, three after something was typed", async () => {
+  test("is reported three seconds after it was asked, three after something was typed", async () => {
     answers(never);
     socket().attached();
     await pass(10_000);
@@ -180,7 +180,7 @@ describe("a gateway that does not answer", () => {
     expect([seen.notices, connection.phase.kind, sockets.length]).toEqual([[SILENT], "attached", 1]);
   });
 
-  test("is told at once where the network says so, and taken back with the first byte", async () => {
+  test("is reported at once where the network says so, and no longer with the first byte", async () => {
     answers(() => Promise.reject(new Error("offline")));
     socket().attached();
     socket().control({ type: "notice", code: "draining", message: "About to stop." });
@@ -204,7 +204,7 @@ describe("a gateway that does not answer", () => {
     expect([socket().input, seen.waiting, seen.notices]).toEqual([[3], null, [SILENT, null]]);
   });
 
-  test("is sent several lines only on the person's word", async () => {
+  test("is sent several lines only once the user confirms", async () => {
     answers(() => Promise.reject(new Error("offline")));
     socket().attached();
     connection.doubt();
@@ -216,7 +216,7 @@ describe("a gateway that does not answer", () => {
     expect(socket().input).toEqual([10]);
   });
 
-  test("is told of an end over HTTP too, and of one here where it answers again", async () => {
+  test("is sent an end over HTTP too, and here where it answers again", async () => {
     answers(() => Promise.reject(new Error("offline")));
     socket().attached();
     connection.doubt();
@@ -240,7 +240,7 @@ describe("a gateway that does not answer", () => {
     expect(questions).toBe(1);
   });
 
-  test("is another one than that which answers, and does not say", async () => {
+  test("is not one that answers without saying anything of the session", async () => {
     answers(() => Promise.resolve("unsaid"));
     socket().attached();
     type("a");
@@ -248,7 +248,7 @@ describe("a gateway that does not answer", () => {
     expect([seen.notices, sockets.length]).toEqual([[], 1]);
   });
 
-  test("and says again that it lives was only slow", async () => {
+  test("was only slow if it answers later", async () => {
     let found: (lookup: Lookup) => void = () => {};
     answers(() => new Promise((resolve) => (found = resolve)));
     socket().attached();

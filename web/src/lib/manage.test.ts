@@ -1,4 +1,4 @@
-// Tests what may stand in the form of a target.
+// Tests the valid values in the form of a target.
 import { expect, test } from "vitest";
 import { authProblem, placeProblem, targetNameProblem, wordsOf } from "./manage";
 
@@ -15,7 +15,7 @@ test("a_place_has_a_host_a_port_and_a_login_name", () => {
   }
 });
 
-test("what_is_kept_is_given_whole", () => {
+test("a_credential_must_be_complete", () => {
   expect(authProblem({ kind: "prompt" })).toBe("");
   expect(authProblem({ kind: "password", password: "" })).not.toBe("");
   expect(authProblem({ kind: "private_key", private_key: "ssh-ed25519 AAAA" })).toMatch(/public/);

@@ -1,4 +1,4 @@
-// Tests what of a paste reaches a terminal, and when the person is asked first.
+// Tests which part of a paste reaches a terminal, and when the user is asked first.
 import { describe, expect, test } from "vitest";
 import { asksFirst, linesOf, plainPaste } from "./paste";
 

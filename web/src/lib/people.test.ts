@@ -1,4 +1,4 @@
-// Tests what is said of names, passwords and grants before the gateway is asked, and what an export may hold.
+// Tests the checks of names, passwords and grants before the gateway is asked, and the content of an export.
 import { describe, expect, test } from "vitest";
 import { csv, jsonLines } from "./export";
 import { generatePassword, grantProblem, nameProblem, passwordProblem, type Entry } from "./people";

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { parseReturn } from "./provider";
 
-test("what the browser came back with is read off one path only", () => {
+test("the provider's parameters are read from one path only", () => {
   expect(parseReturn("/", "?state=s&code=c")).toBeNull();
   expect(parseReturn("/oidc/", "?state=s&code=c")).toBeNull();
   expect(parseReturn("/oidc", "?state=s&code=a%26b&session_state=x&iss=https%3A%2F%2Fid")).toEqual({

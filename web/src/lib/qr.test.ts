@@ -1,4 +1,4 @@
-// Tests that a phone reads from the code what was put in.
+// Tests that a phone reads the text back from the code.
 import decodeQR from "qr/decode.js";
 import { expect, test } from "vitest";
 import { qrShape } from "./qr";

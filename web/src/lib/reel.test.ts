@@ -1,10 +1,10 @@
-// Tests how a recording is fetched that breaks off on its way: over a network that comes back, and from a damaged file.
+// Tests fetching a recording that is interrupted: over a network that comes back, and from a damaged file.
 import { afterEach, expect, test, vi } from "vitest";
 import { Reel } from "./reel";
 
 const HEADER = '{"version":2,"width":80,"height":24}\n';
 
-/** One answer of the gateway: a text and then its end, or a break. */
+/** One answer of the gateway: a text, and then its end or an interruption. */
 const answer = (text: string, breaks: boolean) => () => {
   const left = text === "" ? [] : [new TextEncoder().encode(text)];
   const pull = (stream: ReadableStreamDefaultController) => {
@@ -18,7 +18,7 @@ const answer = (text: string, breaks: boolean) => () => {
 const barren = answer("", true);
 const silence = () => Promise.reject(new TypeError("failed to fetch"));
 
-/** What became of each try at a new reel, and the reel. */
+/** Fetches a new reel once per answer; returns the reel, the ranges asked for, and whether it was torn after each. */
 async function tried(answers: (() => Promise<Response>)[]) {
   const [reel, signal] = [new Reel("s"), new AbortController().signal];
   const left = [...answers];

@@ -1,12 +1,12 @@
-// Tests that the list of sessions stays true on a slow network, where a clock overtakes no answer and a person does, and in a
-// browser whose connections are few.
+// Tests that the list of sessions stays true on a slow network, where a user's request overtakes an answer and a timer's
+// does not, and in a browser with few connections.
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { SessionPage } from "./api";
 import type { Session } from "./protocol";
 import { SEATS } from "./seats";
 import { LiveSessions } from "./sessions.svelte";
 
-/** A question the list asked, which the test answers. */
+/** A request of the list, which the test answers. */
 interface Question {
   q: string | null;
   answer(...ids: string[]): Promise<void>;
@@ -45,7 +45,7 @@ class Stream extends EventTarget {
   }
 }
 
-/** The document, as far as it is seen or not. */
+/** The document, as far as its visibility goes. */
 class Page extends EventTarget {
   visibilityState = "visible";
   become(state: "visible" | "hidden") {
@@ -54,7 +54,7 @@ class Page extends EventTarget {
   }
 }
 
-/** The locks of one browser, as far as they are asked for. */
+/** The locks of one browser, as far as they are used. */
 class Locks {
   #held = new Set<string>();
   async request(name: string, _options: LockOptions, hold: (lock: object | null) => unknown) {
@@ -65,7 +65,7 @@ class Locks {
   }
 }
 
-/** Lists in windows of their own. */
+/** Starts `many` lists, each in a window of its own. */
 function lists(many: number): { all: LiveSessions[]; stop: () => void } {
   const all = Array.from({ length: many }, () => new LiveSessions());
   const stops = all.map((one) => one.follow());
@@ -108,7 +108,7 @@ test("a_slow_answer_counts", async () => {
   expect(live.items.map(({ id }) => id)).toEqual(["s"]);
 });
 
-test("a_network_that_is_gone_is_told_until_it_is_back", async () => {
+test("a_network_that_is_gone_is_reported_until_it_is_back", async () => {
   await question(0).answer("s");
   await pass(16_000);
   expect(questions.length).toBe(2);
@@ -120,7 +120,7 @@ test("a_network_that_is_gone_is_told_until_it_is_back", async () => {
   expect(live.error).toBeNull();
 });
 
-test("a_person_who_searches_overtakes_an_answer_under_way", async () => {
+test("a_search_overtakes_an_answer_under_way", async () => {
   live.search = "web";
   live.refetchSoon();
   await pass(250);
@@ -143,7 +143,7 @@ test("what_happens_while_an_answer_is_under_way_is_fetched_behind_it", async () 
   expect(live.items.length).toBe(4);
 });
 
-test("whoever_looks_elsewhere_hears_no_more", async () => {
+test("a_list_that_is_left_fetches_nothing_more", async () => {
   stop();
   await question(0).answer("s");
   await pass(60_000);
@@ -184,7 +184,7 @@ test("more_lists_in_front_than_a_browser_has_connections_for_look_every_second_u
   const [first, others] = [lists(1), lists(SEATS)];
   await pass(0);
   expect(streams).toBe(SEATS);
-  // The one without a seat looks at once, and then by the clock.
+  // The one without a seat fetches at once, and then by its timer.
   expect(questions.length).toBe(before + 1);
   await question(before).answer("s");
   await pass(1_000);

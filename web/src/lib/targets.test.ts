@@ -1,4 +1,4 @@
-// Tests how the catalogue is looked through, and which destinations ask for a second thought.
+// Tests searching the catalogue, and which destinations ask for a confirmation.
 import { expect, test } from "vitest";
 import { couldGoOver, grouped, isProd, matching, prodAt, tagsOf, whole, type Target } from "./targets";
 
@@ -37,7 +37,7 @@ test("favourites_come_first_and_the_rest_keeps_its_order", () => {
   expect(matching(ALL, "", [], (name) => name === "lab")).toEqual([LAB, DB, WEB]);
 });
 
-test("groups_are_headings_by_name_and_what_has_none_comes_last", () => {
+test("groups_are_headings_by_name_and_targets_without_one_come_last", () => {
   const shop = { ...WEB, group: "Shop" };
   const infra = { ...LAB, group: "Infra" };
   expect(grouped([DB, shop, infra])).toEqual([

@@ -1,4 +1,4 @@
-// Tests how long a page warns of an ending by the clock.
+// Tests how long a page shows the warnings before a session closes.
 import { beforeEach, describe, expect, test } from "vitest";
 import { begin, connection, seen, socket } from "./connection.fixture";
 
@@ -15,7 +15,7 @@ describe("a warning", () => {
     expect(seen.timeUp).toEqual([1000, null]);
   });
 
-  test("of idleness is taken back by who types, not by what the terminal says itself", () => {
+  test("of idleness is withdrawn by typing, not by what the terminal sends itself", () => {
     socket().attached();
     socket().control({ type: "idle_warning", closes_in_ms: 1000 });
     for (const own of ["\x1b[24;80R", "\x1b[O"]) connection.input(new TextEncoder().encode(own));

@@ -1,4 +1,4 @@
-// Tests what people read and type: destinations, titles from untrusted targets, sentences for every ending.
+// Tests the texts that users read and type: destinations, titles from untrusted targets, sentences for every ending.
 import { describe, expect, test } from "vitest";
 import { destinationOf, parseHandTyped } from "./destination";
 import { ALL_END_REASONS, explainCloseCode, explainEnd, explainOwnEnd } from "./reasons";
@@ -86,7 +86,7 @@ describe("sentences", () => {
     for (const reason of ["toString", "unheard_of", null]) expect(explainEnd(reason, null).sentence).toMatch(/over/);
   });
 
-  test("who_ended_the_own_session_from_another_page_is_not_sent_to_ask_anybody", () => {
+  test("an_owner_who_ended_their_session_from_another_page_is_not_sent_to_ask_anybody", () => {
     expect(explainOwnEnd("terminated", null, "ended by ann", "ann").sentence).toMatch(/^You ended/);
     expect(explainOwnEnd("terminated", null, "ended by bob", "ann").sentence).toMatch(/Ask them/);
     expect(explainOwnEnd("revoked", null, "ended by ann", "ann")).toEqual(explainEnd("revoked", null));
@@ -95,7 +95,7 @@ describe("sentences", () => {
   test("every_close_code_has_its_own", () => {
     expect(new Set(Object.values(CLOSE_CODES).map((code) => explainCloseCode(code))).size).toBe(9);
   });
-  test("who_may_no_longer_look_on_reads_why", () => {
+  test("a_user_who_may_no_longer_watch_reads_why", () => {
     const why = "You may no longer look on: maria was disabled.";
     expect(explainCloseCode(CLOSE_CODES.signIn, why)).toBe(why);
   });

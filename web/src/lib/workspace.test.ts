@@ -1,4 +1,4 @@
-// Tests what a page remembers of its tabs, and of whom, and which view an address names.
+// Tests which tabs a page remembers, and for which user, and which view an address names.
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import type { Session } from "./protocol";
 
@@ -45,7 +45,7 @@ test("tabs_outlive_a_reload_of_their_owners_page_and_no_other_sign_in", () => {
   expect([...kept.values()].join()).not.toContain("secret-plans");
 });
 
-test("a_tab_is_asked_for_by_who_adds_it_and_not_by_a_reload", () => {
+test("a_tab_counts_as_asked_for_when_it_is_added_and_not_after_a_reload", () => {
   const before = new Workspace();
   before.add(session("a"));
   expect([...before.asked]).toEqual(["a"]);
@@ -54,7 +54,7 @@ test("a_tab_is_asked_for_by_who_adds_it_and_not_by_a_reload", () => {
   expect([ids(reloaded), [...reloaded.asked]]).toEqual([["a"], []]);
 });
 
-test("whoever_comes_by_a_link_while_anothers_tabs_are_kept_gets_where_it_leads", () => {
+test("a_user_who_follows_a_link_while_anothers_tabs_are_kept_gets_where_it_leads", () => {
   const before = new Workspace();
   before.belongTo("ada");
   before.add(session("a"));
@@ -84,7 +84,7 @@ test("a_tab_that_waits_for_an_answer_is_known_until_it_has_one", () => {
 
 test.each([
   ["takes the front", "#/new", "#/s/a"],
-  ["leaves who went on to another view there", "/sessions", "/sessions"],
+  ["leaves a user who moved on to another view there", "/sessions", "/sessions"],
 ])("a_session_that_opens_late_%s", async (_what, meanwhile, front) => {
   let opened: (response: Response) => void = () => {};
   vi.stubGlobal("fetch", () => new Promise((resolve) => (opened = resolve)));
