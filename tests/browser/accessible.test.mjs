@@ -1,5 +1,5 @@
 // Owns that every view, dialog, form and error of the UI can be used by everybody: nothing for axe to find, dark or light. Walks
-// through all of them; whoever adds a view adds it to a walk.
+// through all of them; a new view must be added to a walk.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { writeFileSync } from "node:fs";
@@ -9,19 +9,19 @@ import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
 const PASSWORD = "correct horse battery";
-/** A usual one: names give way to icons there. */
+/** A usual phone's window, in pixels: names give way to icons there. */
 const PHONE = { width: 390, height: 844 };
 
-/** What axe finds on a whole walk, so that one barrier hides no other. */
+/** The findings of axe on a whole walk, so that one barrier hides no other. */
 class Walk {
   #found = [];
 
-  /** Looks at what the page shows. */
+  /** Examines what the page shows. */
   async at(desk, where) {
     this.#found.push(...(await desk.barriers()).map((barrier) => `${where}, ${barrier}`));
   }
 
-  /** Ends the walk. */
+  /** Ends the walk; asserts that axe found nothing. */
   isFree() {
     assert.deepEqual(this.#found, [], this.#found.join("\n\n"));
   }
@@ -37,7 +37,7 @@ async function signedIn(lab, gateway, name, role, grants = ["*"]) {
   return desk;
 }
 
-promise("nothing stands in the way of whoever signs in, is invited, or turns a second factor on", async (lab) => {
+promise("no barrier for a user who signs in, is invited, or turns a second factor on", async (lab) => {
   const walk = new Walk();
   const gateway = await lab.fresh();
   const browser = await lab.browser();
@@ -114,7 +114,7 @@ promise("nothing stands in the way of whoever signs in, is invited, or turns a s
   walk.isFree();
 });
 
-promise("nothing stands in the way of whoever administers people and targets", async (lab) => {
+promise("no barrier for an administrator of people and targets", async (lab) => {
   const walk = new Walk();
   const gateway = await lab.demo();
   const admin = await lab.desk(gateway);
@@ -196,7 +196,7 @@ promise("nothing stands in the way of whoever administers people and targets", a
   walk.isFree();
 });
 
-promise("nothing stands in the way of whoever works in a terminal", async (lab) => {
+promise("no barrier for a user who works in a terminal", async (lab) => {
   const walk = new Walk();
   const gateway = await lab.demo();
   const desk = await lab.desk(gateway);
@@ -265,9 +265,9 @@ promise("nothing stands in the way of whoever works in a terminal", async (lab) 
   walk.isFree();
 });
 
-promise("nothing stands in the way of whoever is told that their session closes soon", async (lab) => {
+promise("no barrier for a user whose session closes soon", async (lab) => {
   const walk = new Walk();
-  // The warning comes after half of it.
+  // The warning comes after half of the time.
   const desk = await lab.desk(await lab.demo({ "session.idle_timeout": "16s" }));
   await desk.openPlayground();
   await desk.at("idle-warning").waitFor();
@@ -277,7 +277,7 @@ promise("nothing stands in the way of whoever is told that their session closes 
   walk.isFree();
 });
 
-promise("nothing stands in the way of whoever meets a host", async (lab) => {
+promise("no barrier for a user who is asked about a host", async (lab) => {
   const walk = new Walk();
   const sshd = await lab.sshd({ login: "key" });
   const knownHosts = join(lab.folder(), "known_hosts");
@@ -313,7 +313,7 @@ targets:
   walk.isFree();
 });
 
-promise("nothing stands in the way of an operator, an auditor, a user or a viewer, or of whoever is asked for a password", async (lab) => {
+promise("no barrier for an operator, an auditor, a user or a viewer, or for a user who is asked for a password", async (lab) => {
   const walk = new Walk();
   const gateway = await lab.demo();
   for (const role of ["operator", "auditor", "user", "viewer"]) {
@@ -328,7 +328,7 @@ promise("nothing stands in the way of an operator, an auditor, a user or a viewe
   walk.isFree();
 });
 
-promise("nothing stands in the way of whoever must type what a host asks for", async (lab) => {
+promise("no barrier for a user who must type what a host asks for", async (lab) => {
   const walk = new Walk();
   const [asks, questions] = [await lab.sshd({ login: "password" }), await lab.sshd({ login: "keyboard_interactive" })];
   const gateway = await lab.serve("targets_adhoc: true\ntargets_allow: [127.0.0.0/8]\n");
@@ -348,7 +348,7 @@ promise("nothing stands in the way of whoever must type what a host asks for", a
   walk.isFree();
 });
 
-promise("nothing stands in the way of whoever has a phone", async (lab) => {
+promise("no barrier for a user with a phone", async (lab) => {
   const walk = new Walk();
   const gateway = await lab.demo();
   const desk = await lab.desk(gateway);
@@ -379,7 +379,7 @@ promise("nothing stands in the way of whoever has a phone", async (lab) => {
   walk.isFree();
 });
 
-/** What an authenticator app shows now for a secret in base 32 (RFC 6238). */
+/** Returns the code that an authenticator app shows now for a secret in base 32 (RFC 6238). */
 function code(secret) {
   const bits = [...secret].map((letter) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(letter).toString(2).padStart(5, "0")).join("");
   const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));

@@ -1,4 +1,4 @@
-// Owns how an administrator keeps targets in the browser: one is added with a password, opened, changed, and taken away.
+// Tests managing targets in the browser: one is added with a password, opened, changed, and removed.
 import assert from "node:assert/strict";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";

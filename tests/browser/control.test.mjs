@@ -1,4 +1,4 @@
-// Owns who types in a terminal, as two people see it who share one: asked for, let, taken back, and the looking on withdrawn.
+// Tests control of a terminal that two users share: asked for, granted, taken back, and the right to watch withdrawn.
 import assert from "node:assert/strict";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -24,7 +24,7 @@ async function maria(lab, gateway, admin) {
   return desk;
 }
 
-/** A shell of the owner's, and maria, who may look on. */
+/** Opens a shell of the owner's, and a page of maria's, who may watch it. */
 async function shared(lab) {
   const gateway = await lab.demo();
   const owner = await lab.desk(gateway);
@@ -43,13 +43,13 @@ promise("who looks on asks, is let type, and the owner takes it back; nobody's k
   await guest.at("nav-sessions").click();
   await guest.row(id).getByTestId("session-watch").click();
   await guest.reads(/^begun$/m);
-  // What an onlooker types goes nowhere.
+  // What a watcher types is not delivered.
   await guest.at("terminal").click();
   await guest.page.keyboard.type("never");
   await guest.at("control-ask").click();
   await until("the answer that it waits", async () => (await guest.at("control-answer").innerText()).includes("is asked to let you type"));
 
-  // The owner types on while asked: the focus stays where it was, until a key leads to the question.
+  // The owner types on while the request is open: the focus stays where it was, until a key leads to the request.
   await owner.at("control-request").waitFor();
   await owner.page.keyboard.type("echo un");
   await owner.isAccessible();
@@ -91,7 +91,7 @@ promise("who looks on asks, is let type, and the owner takes it back; nobody's k
   assert.deepEqual(details.filter((word) => word.startsWith("control_")), ["control_requested", "control_granted", "control_returned"]);
 });
 
-promise("who is refused is told so, and an operator takes control where the policy lets them", async (lab) => {
+promise("a watcher who is refused is shown that, and an operator takes control where the policy lets them", async (lab) => {
   for (const policy of ["request", "force"]) {
     const gateway = await lab.demo({ "session.take_over": policy });
     const owner = await lab.desk(gateway);
@@ -115,7 +115,7 @@ promise("who is refused is told so, and an operator takes control where the poli
   }
 });
 
-promise("who may look on no longer reads so in that terminal, and stays signed in until the gateway knows them no more", async (lab) => {
+promise("a user who may no longer watch reads so in that terminal, and stays signed in until they are disabled", async (lab) => {
   const { gateway, owner, guest, id } = await shared(lab);
   await guest.at("nav-sessions").click();
   await guest.row(id).getByTestId("session-watch").click();
@@ -124,7 +124,7 @@ promise("who may look on no longer reads so in that terminal, and stays signed i
   assert.match(await guest.ending(), /You may no longer look on: maria may no longer look on\./);
   await guest.at("nav-sessions").click();
   await guest.at("session-search").waitFor();
-  // No terminal tells this page: what it asks by itself does.
+  // No terminal is open that could notify this page: it learns from its own requests.
   await gateway.change("PATCH", "/users/maria", { disabled: true });
   await guest.at("signed-out").waitFor();
 });

@@ -1,8 +1,8 @@
-// Owns a gateway whose live view is away: the list says which store that is, and shows what is known all the same.
+// Tests a gateway whose live view is away: the list names that store, and shows what is known all the same.
 import assert from "node:assert/strict";
 import { promise } from "./support/lab.mjs";
 
-/** Nobody listens on the port of a service that nobody offers any more (tcpmux, RFC 1078). */
+/** A port on which nothing listens, that of an obsolete service (tcpmux, RFC 1078). */
 const NOBODY = "redis://127.0.0.1:1";
 
 promise("a list that may miss something names the store that is away", async (lab) => {

@@ -1,4 +1,4 @@
-// Owns one session in two pages: one types at a time, and both know which.
+// Tests one session in two pages: only one has it at a time, and both show which.
 import assert from "node:assert/strict";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";

@@ -1,4 +1,4 @@
-// Owns the newcomer's first minute: from the printed link to a shell that survives a reload and ends when it is left.
+// Tests a newcomer's first minute: from the printed link to a shell that survives a reload and ends when it is left.
 import assert from "node:assert/strict";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
@@ -38,7 +38,7 @@ promise("a link signs in once, and says so the second time", async (lab) => {
   await other.getByTestId("link-expired").waitFor();
 });
 
-/** Asks the playground for its columns and rows. */
+/** Returns the playground's columns and rows. */
 async function size(desk) {
   const answers = async () => [...(await desk.screen()).matchAll(/^(\d+)×(\d+)$/gm)];
   const known = (await answers()).length;

@@ -1,4 +1,4 @@
-// Owns pages that get no time: hidden, frozen by their browser, or stopped with it. None of it may cost a shell.
+// Tests pages that get no CPU time: hidden, frozen by their browser, or stopped with it. None of that may end a shell.
 import assert from "node:assert/strict";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -7,12 +7,12 @@ import { until } from "./support/until.mjs";
 /** Chromium wakes a hidden page once a minute, here after a second and not after five minutes. */
 const THROTTLED = "--enable-features=IntensiveWakeUpThrottling:grace_period_seconds/1";
 const BRISK = { "monitor.ping_interval": "1s", "monitor.ping_timeout": "3s" };
-/** Chromium wakes every hidden page so often at most, however long it is hidden; one in sight ten times as often here. */
+/** Shortest interval at which Chromium wakes any hidden page; a visible one is woken ten times as often here. */
 const MILD_MS = 1_000;
-/** Three ping timeouts, and then some. */
+/** A little more than three ping timeouts. */
 const LONG_MS = 10_000;
 const SIX_MINUTES_MS = 360_000;
-/** Chromium has no more connections to one host over HTTP/1.1, of all its tabs together. */
+/** Chromium's limit of connections to one host over HTTP/1.1, for all its tabs together. */
 const CONNECTIONS = 6;
 
 promise("a hidden tab keeps its shell through six minutes of throttled timers", async (lab) => {
@@ -74,7 +74,7 @@ promise("a browser that hangs is detached within 15 seconds, and finds its shell
   await desk.ask("echo after", /^before\n.*^after$/ms);
 });
 
-promise("a browser that hangs throws nobody out who opened its shell elsewhere meanwhile", async (lab) => {
+promise("a browser that hangs does not supersede a page that opened its shell elsewhere meanwhile", async (lab) => {
   const gateway = await lab.demo(BRISK);
   const browser = await lab.browser();
   const desk = await lab.follow(gateway, browser);
@@ -93,7 +93,7 @@ promise("a browser that hangs throws nobody out who opened its shell elsewhere m
   await desk.ask("echo back", /^back$/m);
 });
 
-promise("lists in tabs behind leave the tab in front its connections", async (lab) => {
+promise("lists in hidden tabs leave the connections to the tab in front", async (lab) => {
   const gateway = await lab.demo();
   const browser = await lab.browser();
   const desk = await lab.follow(gateway, browser);
@@ -123,7 +123,7 @@ promise("lists in more windows side by side than a browser has connections all s
   for (const list of lists) await list.row(id).waitFor();
 });
 
-/** Waits until the gateway has seen the session live for so long, attached all the time. */
+/** Waits until the gateway has seen the session live for `ms`, attached all the time. */
 async function lives(gateway, id, ms) {
   const born = Date.now();
   await until(`session ${id} to live on`, async () => {
@@ -156,7 +156,7 @@ class PageClock {
     return this.#page.evaluate(() => performance.now());
   }
 
-  /** Afterwards the page's time stands. */
+  /** Stops the page's time afterwards. */
   async advance(ms) {
     const passed = new Promise((resolve) => this.#cdp.once("Emulation.virtualTimeBudgetExpired", resolve));
     await this.#cdp.send("Emulation.setVirtualTimePolicy", { policy: "advance", budget: ms });

@@ -1,4 +1,4 @@
-// Owns how host keys are reviewed in the browser: a changed key stops everybody until an operator has compared and accepted it.
+// Tests reviewing host keys in the browser: a changed key stops everybody until an operator has accepted it.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -7,7 +7,7 @@ import { promise } from "./support/lab.mjs";
 
 const PASSWORD = "correct horse battery";
 
-/** A gateway with one target, whose key it knows. */
+/** Starts a gateway with one target, whose key it knows. */
 async function serve(lab, sshd) {
   const knownHosts = join(lab.folder(), "known_hosts");
   writeFileSync(knownHosts, sshd.knownHost);

@@ -1,4 +1,4 @@
-// Owns what a target, or a pasted text, may do: to the page fill its terminal, to the shell be typed, and nothing else.
+// Tests that a target can do no more to the page than fill its terminal, and a pasted text no more than be typed.
 import assert from "node:assert/strict";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
@@ -12,7 +12,7 @@ async function output(desk, text) {
   }
 }
 
-/** Resolves to what `look` finds on the page once that is at least `count` things: a frame is painted after its text is known. */
+/** Resolves to what `look` finds once that is at least `count` things: a frame is painted after its text is known. */
 function painted(desk, count, look) {
   return until(`${count} things to be painted`, async () => {
     const found = await desk.page.evaluate(look);

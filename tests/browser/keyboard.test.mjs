@@ -1,5 +1,5 @@
-// Owns that everything can be done with the keyboard alone, that one always sees where one is, and that the page asks nobody but
-// its gateway. No test in here touches a mouse.
+// Tests that everything can be done with the keyboard alone, that the focus is always visible, and that the page sends
+// requests only to its gateway. No test in here uses a mouse.
 import assert from "node:assert/strict";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -7,7 +7,7 @@ import { until } from "./support/until.mjs";
 
 const PASSWORD = "correct horse battery";
 
-/** Goes to what carries this test id by Tab and presses Enter. */
+/** Goes to the element with this test id by Tab and presses Enter. */
 async function press(desk, id, key = "Tab") {
   await desk.tabTo(id, key);
   await desk.page.keyboard.press("Enter");
@@ -19,7 +19,7 @@ async function fill(desk, id, text) {
   await desk.page.keyboard.type(text);
 }
 
-/** Presses Escape in a dialog, which must go, and the focus be back on what opened it. */
+/** Presses Escape in a dialog; it must close, and the focus return to the element that opened it. */
 async function leave(desk, dialog, opener) {
   await desk.page.keyboard.press("Escape");
   await dialog.waitFor({ state: "detached" });
@@ -30,7 +30,7 @@ async function focused(desk, id) {
   await until(`the focus on ${id}`, async () => (await desk.focus()).id === id);
 }
 
-promise("a person signs in, works, ends a session, adds a target and invites somebody without a mouse", async (lab) => {
+promise("a user signs in, works, ends a session, adds a target and invites another user without a mouse", async (lab) => {
   const gateway = await lab.demo();
   await gateway.change("POST", "/users", { name: "root", role: "admin", grants: ["*"], password: PASSWORD });
   const desk = new Desk(await (await lab.browser()).open(gateway.origin));
@@ -46,7 +46,7 @@ promise("a person signs in, works, ends a session, adds a target and invites som
   await keyboard.type(PASSWORD);
   await keyboard.press("Enter");
 
-  // A terminal has the focus as soon as it is there; the rest of the page is reached from it.
+  // A terminal gets the focus as soon as it is there; the rest of the page is reached from it.
   await desk.at("target-playground").waitFor();
   await press(desk, "target-playground");
   await desk.reads(/^Pulsegate playground$/m);
@@ -112,7 +112,7 @@ promise("a person signs in, works, ends a session, adds a target and invites som
   await focused(desk, "signin-name");
 });
 
-promise("a question of a host is answered by keys alone, and nothing below it is in the way", async (lab) => {
+promise("a question about a host is answered by keys alone, and nothing below it takes the focus", async (lab) => {
   const sshd = await lab.sshd({ login: "password" });
   const gateway = await lab.serve("targets_adhoc: true\ntargets_allow: [127.0.0.0/8]\n");
   const desk = new Desk(await (await lab.browser()).open(gateway.origin));
@@ -146,7 +146,7 @@ promise("a terminal is searched by a button that one sees, on a phone too, and E
     await focused(desk, "search-input");
     await keyboard.type("Pulsegate play");
     await until("what is found to be counted", async () => /^\d+ of \d+$/.test(await desk.page.locator("[role=search] [role=status]").innerText()));
-    // From wherever in the search.
+    // From any element of the search.
     await keyboard.press("Tab");
     await keyboard.press("Escape");
     await desk.at("search-input").waitFor({ state: "detached" });
@@ -157,7 +157,7 @@ promise("a terminal is searched by a button that one sees, on a phone too, and E
   await desk.reads(/^back$/m);
 });
 
-promise("the page asks nobody but its gateway", async (lab) => {
+promise("the page sends requests only to its gateway", async (lab) => {
   const gateway = await lab.demo();
   const browser = await lab.browser();
   const asked = [];

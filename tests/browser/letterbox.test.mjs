@@ -1,4 +1,4 @@
-// Owns what pages see of a terminal whose size is somebody else's: all of it, however large or small they are.
+// Tests pages that watch a terminal whose size another page sets: they show all of it, however large or small they are.
 import { join } from "node:path";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -6,7 +6,7 @@ import { until } from "./support/until.mjs";
 
 const PASSWORD = "correct horse battery";
 
-/** What of the terminal lies within the place it has, and how large both are, in pixels. */
+/** Returns the edges of the terminal's place and of its grid, in pixels. */
 const measure = (desk) =>
   desk.page.evaluate(() => {
     const place = document.querySelector("[data-testid=terminal]").getBoundingClientRect();
@@ -14,11 +14,11 @@ const measure = (desk) =>
     return { place: [place.left, place.top, place.right, place.bottom], grid: [grid.left, grid.top, grid.right, grid.bottom] };
   });
 
-/** How many rows the terminal has. */
+/** Returns the number of rows of the terminal. */
 const rows = (desk) => desk.page.locator("[data-testid=terminal] .xterm-rows > div").count();
 
 for (const [kind, size] of [["smaller", { width: 560, height: 380 }], ["larger", { width: 1600, height: 1000 }]]) {
-  promise(`a ${kind} page that looks on shows the whole screen of who types`, async (lab) => {
+  promise(`a ${kind} page that watches shows the whole screen of the page with control`, async (lab) => {
     const gateway = await lab.demo();
     const owner = await lab.desk(gateway);
     await owner.page.setViewportSize({ width: 1000, height: 640 });
@@ -48,7 +48,7 @@ for (const [kind, size] of [["smaller", { width: 560, height: 380 }], ["larger",
     await until("the whole grid to be in sight", whole);
     if (process.env.PICTURES) await ada.page.screenshot({ path: join(process.env.PICTURES, `letterbox-${kind}.png`) });
 
-    // The owner's window changes, and with it what everybody sees: each page in its own time.
+    // The owner's window changes, and with it what every page shows, each in its own time.
     const before = await rows(owner);
     await owner.page.setViewportSize({ width: 1280, height: 500 });
     await until("the owner's rows to be fewer", async () => (await rows(owner)) < before);

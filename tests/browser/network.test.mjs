@@ -1,4 +1,4 @@
-// Owns a network that is gone for half a minute, without a word to anybody: what was on the screen goes on where it was.
+// Tests a network that silently drops everything for half a minute: the terminal continues where it was.
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -7,12 +7,12 @@ import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
 const DOWN_MS = 30_000;
-/** By then a page has noticed that the network is back: it tries every five seconds. */
+/** Time within which a page notices that the network is back: it tries every five seconds. */
 const BACK_MS = 20_000;
 
 promise("a network that is down for half a minute costs no byte of output and no key", async (lab, t) => {
   const island = lab.island();
-  // Nobody but the two is there to listen.
+  // Only the browser and the gateway are on this network.
   const gateway = await lab.demo({ "server.insecure": "true", "recording.compress": "false" }, island);
   const desk = await lab.desk(gateway);
   const got = overheard(desk.page);
@@ -25,7 +25,7 @@ promise("a network that is down for half a minute costs no byte of output and no
 
   island.drops();
   const begun = performance.now();
-  // The page does not know yet: this goes into a connection that is dead.
+  // The page does not know yet: this is typed into a dead connection.
   await desk.type("echo into-the-dead-line");
   assert.match(await desk.at("notice").innerText(), /does not answer/);
   await pause(DOWN_MS);
@@ -58,7 +58,7 @@ promise("a network that is down for half a minute costs no byte of output and no
   }
 });
 
-/** The output that a page gets of each session, over whichever sockets, and where it stood as each of them began. */
+/** Collects the output that a page gets of each session, over all its sockets, and the offset at which each began. */
 function overheard(page) {
   const sessions = new Map();
   page.on("websocket", (socket) => {
@@ -79,7 +79,7 @@ function overheard(page) {
   return sessions;
 }
 
-/** The output of a session as it was recorded beside the network. */
+/** Returns the output of a session from its recording, which the network does not affect. */
 function recorded(gateway, id) {
   const folder = join(gateway.data, "recordings");
   const path = readdirSync(folder, { recursive: true }).find((path) => path.endsWith(`${id}.cast`));
@@ -87,7 +87,7 @@ function recorded(gateway, id) {
   return events.map((event) => JSON.parse(event)).filter(([, code]) => code === "o").map(([, , text]) => text).join("");
 }
 
-/** What the clock counted, as it stands on the screen. */
+/** Returns the ticks that stand on the screen. */
 function ticks(shown) {
   return Array.from(shown.matchAll(/^tick (\d+)$/gm), ([, nth]) => Number(nth));
 }

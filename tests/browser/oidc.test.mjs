@@ -1,4 +1,4 @@
-// Owns signing in with a provider, as a browser does it: there, back over the border between two sites, and signed in.
+// Tests signing in with a provider as a browser does it: there, back across two sites, and signed in.
 import assert from "node:assert/strict";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -39,13 +39,13 @@ promise("a person goes to the provider and comes back signed in, or with a sente
   await until("who one is", async () => (await page.locator(".who").innerText()).startsWith("ada, operator"));
   assert.equal(await desk.at("totp-begin").count(), 0);
 
-  // The address of the way back, once more: whoever has it signs nobody in, and nobody out.
+  // The provider's return address a second time: it signs nobody in, and nobody out.
   await page.goto(`${gateway.origin}/oidc?code=used&state=used`);
   await desk.at("nav-account").waitFor();
   const stranger = new Desk(await (await lab.browser()).open(`${gateway.origin}/oidc?code=used&state=used`));
   await until("the refusal", async () => (await stranger.at("signin-refusal").innerText()).includes("not under way here"));
 
-  // In no group any more: the other way in stays open.
+  // In none of the groups any more; the other ways to sign in still work.
   provider.person = { sub: "1", preferred_username: "ada", groups: [] };
   await stranger.at("signin-provider").click();
   await stranger.page.getByRole("link", { name: "Go on" }).click();

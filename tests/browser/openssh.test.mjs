@@ -1,4 +1,4 @@
-// Owns the way to a real machine: an OpenSSH server, its host key, and each way to sign in, as a person goes it.
+// Tests connecting to a real OpenSSH server as a user does: its host key, and each way to sign in.
 import assert from "node:assert/strict";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";

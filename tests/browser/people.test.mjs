@@ -1,4 +1,4 @@
-// Owns how people are managed in the browser: somebody is added, signs in, opens what is granted, and loses it again.
+// Tests managing users in the browser: one is added, signs in, opens a granted target, and loses the grant again.
 import assert from "node:assert/strict";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
@@ -31,7 +31,7 @@ async function signedIn(lab, gateway, name, password) {
   return desk;
 }
 
-promise("somebody who was added signs in, sees only what is theirs, and loses the shell with the right to it", async (lab) => {
+promise("a user who was added signs in, sees only their own, and loses the shell with the right to it", async (lab) => {
   const gateway = await lab.demo();
   const admin = await lab.desk(gateway);
   await addAda(admin);
@@ -74,7 +74,7 @@ promise("a password is changed by its owner, and the other browser is signed out
   await here.at("nav-account").waitFor();
 });
 
-promise("who signs out in one tab is out in all of them, and whoever comes next finds nothing of theirs", async (lab) => {
+promise("a user who signs out in one tab is signed out in all, and the next user finds nothing of theirs", async (lab) => {
   const gateway = await lab.demo();
   for (const name of ["ada", "bob"]) {
     await gateway.change("POST", "/users", { name, role: "user", grants: ["playground"], password: PASSWORD });

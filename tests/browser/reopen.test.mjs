@@ -1,9 +1,9 @@
-// Owns opening a shell anew in the tab of one that is over.
+// Tests opening a new shell in the tab of one that is over.
 import assert from "node:assert/strict";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
-promise("a shell that is over is opened anew once, however often one clicks", async (lab) => {
+promise("a shell that is over is reopened once, however often the button is clicked", async (lab) => {
   const gateway = await lab.demo();
   const desk = await lab.desk(gateway);
   const id = await desk.openPlayground();

@@ -1,12 +1,12 @@
-// Owns what a recording is worth afterwards: it plays in the browser, is searched, is jumped in, and can be taken along.
+// Tests using a recording: playing it in the browser, searching it, jumping in it, and downloading it.
 import assert from "node:assert/strict";
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
-/** Each jump must be on the screen within this, however long the recording. What a jump may draw at most is a test of its own
- *  (`cast.test.ts`). */
+/** Longest time until a jump is on the screen, however long the recording. How much a jump may draw at most is tested
+ *  in `cast.test.ts`. */
 const JUMP_MS = 300;
 
 promise("a session is replayed to the second, searched, followed while it runs, and downloaded", async (lab) => {
@@ -71,7 +71,7 @@ promise("a replay that follows a session goes on once a gateway that was killed 
 });
 
 promise("a jump in a recording of six hours is on the screen in less than 300 ms", async (lab, t) => {
-  // Its file is written anew below.
+  // Its file is rewritten below.
   const gateway = await lab.demo({ "recording.compress": "false" });
   const desk = await lab.desk(gateway);
   const id = await desk.openPlayground();

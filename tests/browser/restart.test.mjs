@@ -1,9 +1,9 @@
-// Owns what a person sees of a gateway that dies and comes back.
+// Tests what a user sees of a gateway that dies and comes back.
 import assert from "node:assert/strict";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
-promise("a gateway killed with -9 leaves a quiet word, and its next start tells what became of the shell", async (lab) => {
+promise("a gateway killed with -9 leaves a notice in the page, and its next start says what became of the shell", async (lab) => {
   const gateway = await lab.demo();
   const desk = await lab.desk(gateway);
   const id = await desk.openPlayground();
@@ -17,7 +17,7 @@ promise("a gateway killed with -9 leaves a quiet word, and its next start tells 
   await gateway.start();
   const session = await gateway.listed(id, "closed");
   assert.equal(session.end_reason, "node_lost");
-  // Who was signed in is so still.
+  // The user is still signed in.
   assert.match(await desk.ending(), /The gateway that ran this session stopped/);
 
   await desk.at("reconnect").click();

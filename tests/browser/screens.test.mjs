@@ -1,4 +1,4 @@
-// Owns what whoever comes late sees of a terminal: the same screen as everybody.
+// Tests what a page that attaches late shows of a terminal: the same screen as every other page.
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { Desk } from "./support/desk.mjs";
@@ -6,17 +6,17 @@ import { Missing, promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
 const PASSWORD = "correct horse battery";
-/** More output than a gateway keeps: each key has the whole page drawn anew. */
+/** Keys that cause more output than a gateway keeps: each key redraws the whole page. */
 const KEYS = 500;
 
-/** A shell in which a full-screen program has drawn more than the gateway keeps. */
+/** Opens a shell in which a full-screen program has drawn more than the gateway keeps. */
 async function works(desk) {
   const id = await desk.openPlayground();
   await desk.ask("echo before", /^before$/m);
   await desk.ask("page", /arrows move/);
   for (let key = 0; key < KEYS; key += 1) await desk.page.keyboard.press(key % 2 === 0 ? "ArrowRight" : "ArrowLeft");
   await desk.page.keyboard.press("ArrowDown");
-  // Every key was drawn once the last one is: back at the left, a row down.
+  // Once the last key is drawn, all are: back at the left, a row down.
   await desk.reads(/^│ +│\n│●/m);
   return id;
 }
@@ -44,7 +44,7 @@ async function operator(lab, gateway, admin) {
   return desk;
 }
 
-promise("a page that is loaded anew shows the program's screen at once, and what lay below it", async (lab) => {
+promise("a page that is reloaded shows the program's screen at once, and the shell's screen below it", async (lab) => {
   const gateway = await lab.demo();
   const desk = await lab.desk(gateway);
   await works(desk);
@@ -59,7 +59,7 @@ promise("a page that is loaded anew shows the program's screen at once, and what
   await desk.reads(/^before$/m);
 });
 
-promise("vim is there again as it was, within a second of a page that is loaded anew", async (lab, t) => {
+promise("vim is back as it was within a second of a reload of the page", async (lab, t) => {
   if (!existsSync("/usr/bin/vim")) throw new Missing("no vim");
   const sshd = await lab.sshd({ login: "password" });
   const gateway = await lab.demo();
@@ -70,7 +70,7 @@ promise("vim is there again as it was, within a second of a page that is loaded 
   await desk.stands("active");
   await desk.type("seq -f 'line %g of the file' 300 > text; vim -u NONE -N text");
   await desk.reads(/^line 1 of the file$/m);
-  // More than the gateway keeps, by moving about; then a place in the middle, and a word in it.
+  // Moves about, for more output than the gateway keeps; then to a place in the middle, and types a word there.
   for (let times = 0; times < 100; times += 1) for (const key of ["KeyF", "KeyB"]) await desk.page.keyboard.press(`Control+${key}`);
   await desk.page.keyboard.type("150G");
   await desk.page.keyboard.type("wwiX");
@@ -80,7 +80,7 @@ promise("vim is there again as it was, within a second of a page that is loaded 
     return [Math.round(left), Math.round(top)];
   };
   const look = async () => ({ shown: await desk.screen(), at: await desk.page.evaluate(cursor) });
-  // What is parsed is drawn with the next frame, the cursor too.
+  // Parsed output is drawn with the next frame, and so is the cursor.
   await desk.page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn))));
   const before = await look();
   await desk.page.reload();
@@ -95,7 +95,7 @@ promise("vim is there again as it was, within a second of a page that is loaded 
   await desk.reads(/^line 150 XYof the file$/m);
 });
 
-promise("whoever looks on sees the owner's screen, and the owner sees who", async (lab) => {
+promise("a watcher sees the owner's screen, and the owner sees the watcher's name", async (lab) => {
   const gateway = await lab.demo();
   const owner = await lab.desk(gateway);
   const ada = await operator(lab, gateway, owner);
@@ -106,7 +106,7 @@ promise("whoever looks on sees the owner's screen, and the owner sees who", asyn
   await ada.row(id).getByTestId("session-watch").click();
   await agree(owner, ada);
   await until("the onlooker's name", async () => (await owner.at("watchers").innerText()) === "ada is watching");
-  // What an onlooker types goes nowhere.
+  // What a watcher types is not delivered.
   await ada.page.keyboard.press("q");
   await owner.page.keyboard.press("ArrowRight");
   assert.match(await agree(owner, ada), /arrows move/);

@@ -12,7 +12,7 @@ import { Gateway } from "./support/gateway.mjs";
 import { Sshd } from "./support/sshd.mjs";
 import { until } from "./support/until.mjs";
 
-/** How old the oldest session is in the pictures. */
+/** Age of the oldest session in the pictures, in milliseconds. */
 const AGE_MS = Number(process.env.AGE_MS ?? 100_000);
 
 const folder = resolve(process.argv[2] ?? "docs");
@@ -89,7 +89,7 @@ async function people(desk) {
   await ada.page.screenshot({ path: join(folder, "revoked.png") });
 }
 
-/** Has somebody who looks on ask to type. */
+/** Makes a watcher ask for control. */
 async function control(desk) {
   await desk.at("nav-new").click();
   const id = await desk.openPlayground();
@@ -106,7 +106,7 @@ async function control(desk) {
   await desk.page.screenshot({ path: join(folder, "control.png") });
 }
 
-/** Meets a host whose key is another the second time. */
+/** Opens a host twice, the second time with another key. */
 async function hostKeys(desk) {
   const sshd = await Sshd.start(mkdtempSync(join(scratch, "sshd-")), { login: "key" });
   try {
@@ -116,7 +116,7 @@ async function hostKeys(desk) {
     };
     await meet();
     await desk.trustHostKey();
-    // It takes a key that the gateway has not; its own is trusted all the same.
+    // The sign-in fails, since the gateway lacks the user's key; the host key is trusted all the same.
     await desk.ending();
     sshd.renewHostKey();
     await meet();
@@ -129,7 +129,7 @@ async function hostKeys(desk) {
   }
 }
 
-/** Leaves sessions of several kinds behind, and a terminal with colours in front. Returns the oldest. */
+/** Leaves sessions of several kinds behind, and a terminal with colours in front; returns the oldest. */
 async function live(desk) {
   const open = async () => {
     await desk.at("nav-new").click();
@@ -150,7 +150,7 @@ async function live(desk) {
   await desk.quickConnect("deploy@localhost:1");
   await desk.ending();
   await desk.at("closed-close").click();
-  // A page that leaves without a word: its shell waits for it.
+  // A page that leaves without ending its shell, which waits for it.
   const other = new Desk(await browser.open(gateway.origin));
   await other.openPlayground();
   await other.ask("flood 2MB", /\$$/);

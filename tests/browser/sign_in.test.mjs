@@ -1,4 +1,4 @@
-// Owns the ways in: the first admin's link, an invitation, and a second factor from its QR code to its recovery codes.
+// Tests the ways to sign in: the first admin's link, an invitation, and a second factor from QR code to recovery codes.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
 import { Desk } from "./support/desk.mjs";
@@ -8,7 +8,7 @@ import { until } from "./support/until.mjs";
 const PASSWORD = "correct horse battery";
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
-/** What an authenticator app shows for a secret in base 32 (RFC 6238). */
+/** Returns the code that an authenticator app shows for a secret in base 32 (RFC 6238). */
 function shown(secret, milliseconds) {
   const bits = [...secret].map((letter) => LETTERS.indexOf(letter).toString(2).padStart(5, "0")).join("");
   const key = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
@@ -25,7 +25,7 @@ async function signIn(desk, name) {
   await desk.at("signin-submit").click();
 }
 
-promise("a fresh gateway is set up by its link, and the admin invites somebody who turns a second factor on", async (lab) => {
+promise("a fresh gateway is set up by its link, and the admin invites a user who turns a second factor on", async (lab) => {
   const gateway = await lab.fresh();
   const browser = await lab.browser();
   const root = new Desk(await browser.open(gateway.link));
@@ -65,7 +65,7 @@ promise("a fresh gateway is set up by its link, and the admin invites somebody w
   await ada.at("recovery-kept").click();
   await ada.at("totp-on").waitFor();
 
-  // Elsewhere the password alone is not enough, and each code works once.
+  // In another browser the password alone is not enough, and each code works once.
   const elsewhere = new Desk(await (await lab.browser()).open(gateway.origin));
   await signIn(elsewhere, "ada");
   await elsewhere.at("signin-code").fill(shown(secret, began));
@@ -75,7 +75,7 @@ promise("a fresh gateway is set up by its link, and the admin invites somebody w
   await elsewhere.at("signin-submit").click();
   await elsewhere.at("nav-account").waitFor();
 
-  // The phone is gone: the admin takes the factor away.
+  // The phone is lost: the admin resets the factor.
   await root.page.reload();
   await root.at("nav-people").click();
   await root.at("person-reset-totp").click();
@@ -88,7 +88,7 @@ promise("a fresh gateway is set up by its link, and the admin invites somebody w
   await again.at("nav-account").waitFor();
 });
 
-promise("whoever must have a second factor is led to it and nowhere else", async (lab) => {
+promise("a user who must have a second factor is led to it and nowhere else", async (lab) => {
   const gateway = await lab.demo({ "sign_in.require_totp": "[user]" });
   const made = { name: "ada", role: "user", grants: ["playground"], password: PASSWORD };
   await gateway.change("POST", "/users", made);

@@ -1,4 +1,4 @@
-// Owns how a person finds a target: search, tags, favourites, a pasted line for ssh, and the second thought before prod.
+// Tests finding a target: search, tags, favourites, a pasted ssh line, and the confirmation before a production target.
 import assert from "node:assert/strict";
 import { promise } from "./support/lab.mjs";
 import { Desk } from "./support/desk.mjs";
@@ -103,7 +103,7 @@ promise("a pasted line for ssh leads there, over a jump host only if that is a t
   await until("its session", async () => (await gateway.sessions())[0]?.target === "deploy@127.0.0.1:6");
 });
 
-/** The targets shown, in order. */
+/** Returns the names of the targets shown, in order. */
 async function names(desk) {
   return desk.page.locator("li strong").allInnerTexts();
 }

@@ -1,17 +1,17 @@
-// Owns what reaches a shell of what a person pastes, or types while the connection is away: asked, shown, and only once.
+// Tests how pasted text, and text typed while disconnected, reaches a shell: after a question, shown, and only once.
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
 import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
-promise("several lines are pasted only after a word, and never again asked for where the person said so", async (lab) => {
+promise("several lines are pasted only once confirmed, and without a question where the user turned it off", async (lab) => {
   const desk = await lab.desk(await lab.demo());
   await desk.openPlayground();
 
   await paste(desk, "echo one\necho two\n");
   assert.match(await desk.at("lines").innerText(), /echo one\s+echo two/);
-  await desk.page.keyboard.press("Enter"); // what has the focus at first is the way out
+  await desk.page.keyboard.press("Enter"); // at first the focus is on Cancel
   await desk.at("lines-question").waitFor({ state: "detached" });
   await desk.ask("echo nothing came", /^nothing came$/m);
   assert.doesNotMatch(await desk.screen(), /^one$/m);
@@ -44,7 +44,7 @@ promise("a paste of 100 MiB arrives whole, and the terminal lives on", async (la
   await desk.ask("echo lives", /^lives$/m);
 });
 
-promise("a line typed while the gateway is away is shown and arrives once; several wait for a word", async (lab) => {
+promise("a line typed while the gateway is away is shown and arrives once; several wait to be confirmed", async (lab) => {
   const gateway = await lab.demo();
   const line = await lab.line(gateway);
   const desk = new Desk(await (await lab.browser()).open(line.through(gateway.link)));
@@ -63,7 +63,7 @@ promise("a line typed while the gateway is away is shown and arrives once; sever
   await desk.reads(/^first\n(.*\n)*second$/m);
 });
 
-/** Pastes a text, so many times over, into the terminal in front, as a browser does it. */
+/** Pastes a text, repeated `times` times, into the terminal in front, as a browser does it. */
 async function paste(desk, text, times = 1) {
   await desk.at("terminal").click();
   await desk.page.evaluate(([text, times]) => {
@@ -74,7 +74,7 @@ async function paste(desk, text, times = 1) {
   }, [text, times]);
 }
 
-/** Types while the network is down, and brings it back. */
+/** Types while the network is down, then brings it back. */
 async function away(desk, line, text) {
   await desk.at("terminal").click();
   await line.cut();

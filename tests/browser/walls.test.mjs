@@ -1,5 +1,5 @@
-// Owns what neither a foreign page nor what stands in one of ours can do: be around it, run in it, or use a terminal to speak for
-// its target.
+// Tests what neither a foreign page nor content in one of ours can do: frame it, run in it, or use a terminal to answer
+// in the user's name.
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { once } from "node:events";
@@ -7,12 +7,12 @@ import { Desk } from "./support/desk.mjs";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
-/** A web server of somebody else's whose one page is `html`; gone with the test. */
+/** A foreign web server whose only page is `html`; stopped with the test. */
 async function foreignSite(html) {
   const server = createServer((_, response) => response.setHeader("content-type", "text/html").end(html));
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  // Another port is another origin, and the same site: the cookies of ours are sent along.
+  // Another port is another origin but the same site: our cookies are sent along.
   return { origin: `http://127.0.0.1:${server.address().port}`, stop: () => server.close() };
 }
 
@@ -93,14 +93,14 @@ promise("no script that gets into a page runs, and none of another origin is fet
   }
 });
 
-/** What a page sends to its terminal from now on, as text. */
+/** Collects the input that a page sends to its terminal from now on, as text. */
 function sent(page) {
   const frames = [];
   page.on("websocket", (socket) => socket.on("framesent", ({ payload }) => typeof payload !== "string" && frames.push(payload.toString("latin1"))));
   return () => frames.join("");
 }
 
-/** A shell of OpenSSH, and what the page sends to it. */
+/** Opens a shell of OpenSSH; gives access to the input that the page sends to it. */
 async function shell(lab) {
   const sshd = await lab.sshd({ login: "key" });
   const gateway = await lab.serve(`
@@ -113,7 +113,7 @@ targets:
   await desk.signIn(gateway.token);
   await desk.at("target-box").click();
   await desk.stands("active");
-  /** Has the target put out these bytes, and then `ready`, while its shell reads nothing. */
+  /** Makes the target output these bytes, and then `ready`, while its shell reads nothing. */
   const puts = async (bytes) => {
     const base64 = Buffer.from(bytes, "latin1").toString("base64");
     await desk.type(`clear; stty -echo; printf %s ${base64} | base64 -d; echo; echo re''ady; cat > /dev/null`);
@@ -138,7 +138,7 @@ promise("a target is told nothing that it put into the terminal itself, and no t
   ].join("");
   const size = await desk.page.evaluate(() => [innerWidth, innerHeight]);
   const answered = await puts(asks);
-  // What is answered is answered by now: the terminal reads in order.
+  // All answers have been sent by now: the terminal parses in order.
   assert.ok(!/touch|stolen|]l|]L|dG91/.test(answered()), JSON.stringify(answered()));
   assert.deepEqual(await desk.page.evaluate(() => [innerWidth, innerHeight]), size);
   assert.ok(!/\x1b\[\d+;\d+;\d+t/.test(answered()), `no report of the window: ${JSON.stringify(answered())}`);
@@ -165,7 +165,7 @@ promise("a link of a target's leads to a web page or nowhere, and only with the 
   for (const nth of hostile.keys()) await click(`hostile-${nth}-link`, { held: true });
   await click("honest-link", { held: false });
   await click("held-link", { held: true });
-  // Pages open in the order of the clicks, so whatever came before this one is known by now.
+  // Pages open in the order of the clicks, so any opened before this one is known by now.
   await until("the link to open with the key held", () => opened.some((page) => page.url() === honest("held")));
   assert.deepEqual([await page.evaluate(() => window.hacked), await desk.sessionId() !== null], [undefined, true]);
   assert.equal(opened.length, 1);

@@ -1,10 +1,10 @@
-// Owns that what waits for a person's answer is seen from wherever they are.
+// Tests that anything that waits for a user's answer is visible from every view.
 import assert from "node:assert/strict";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
 
 promise("a terminal behind that closes soon says so in the bar and in the title", async (lab) => {
-  // The warning comes after half of it.
+  // The warning comes after half of the time.
   const desk = await lab.desk(await lab.demo({ "session.idle_timeout": "16s" }));
   const behind = await desk.openPlayground();
   await desk.at("nav-sessions").click();

@@ -1,10 +1,10 @@
-// Owns one Chromium of a test's own: started as people start it, so that a tab behind really is hidden and throttled.
+// Owns one Chromium for one test: started as users start it, so that a background tab really is hidden and throttled.
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 import { Program } from "./process.mjs";
 import { until } from "./until.mjs";
 
-/** For whatever a test expects of a page. */
+/** Time limit for anything that a test expects of a page. */
 const TIMEOUT_MS = 15_000;
 const ARGUMENTS = [
   "--headless",
@@ -28,10 +28,10 @@ export class Browser {
     const args = [...ARGUMENTS, ...sandbox, `--user-data-dir=${join(folder, "profile")}`, ...more, "about:blank"];
     this.#program = new Program(process.env.CHROMIUM || "/usr/bin/chromium", args);
     const [, address] = await this.#program.printed(/^DevTools listening on (ws:\S+)/);
-    // Playwright waits for ever for a first tab that appears while it connects.
+    // Playwright waits forever for a first tab that appears while it connects.
     const tabs = new URL("/json/list", address.replace("ws:", "http:"));
     await until("the first tab", async () => (await (await fetch(tabs)).json()).some(({ type }) => type === "page"));
-    // Playwright's defaults would show every tab as the one in front.
+    // Playwright's defaults would make every tab count as the one in front.
     this.#connection = await chromium.connectOverCDP(address, { noDefaults: true });
     this.context.setDefaultTimeout(TIMEOUT_MS);
   }
@@ -45,14 +45,14 @@ export class Browser {
     return this.#connection?.contexts().flatMap((context) => context.pages()) ?? [];
   }
 
-  /** A new tab, in front. */
+  /** Opens a new tab, in front. */
   async open(url) {
     const page = await this.context.newPage();
     await page.goto(url);
     return page;
   }
 
-  /** A new window, beside all others. */
+  /** Opens a new window, beside all others. */
   async window(url) {
     const session = await this.#connection.newBrowserCDPSession();
     const opened = this.context.waitForEvent("page");
@@ -63,12 +63,12 @@ export class Browser {
     return page;
   }
 
-  /** Stops every process of this browser, as a machine that hangs. */
+  /** Stops every process of this browser, as if the machine hung. */
   freeze() {
     this.#program.signalAll("SIGSTOP");
   }
 
-  /** Lets them go on. */
+  /** Lets these processes continue. */
   thaw() {
     this.#program.signalAll("SIGCONT");
   }

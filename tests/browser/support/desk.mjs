@@ -1,4 +1,4 @@
-// Owns the UI as a person uses it: what to click, what to type, what to read. Knows the page's test ids and no test.
+// Owns using the UI as a user does: clicking, typing and reading. Knows the page's test ids and no test.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -6,7 +6,7 @@ import { until } from "./until.mjs";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
-/** No page has more stops for the Tab key. */
+/** Most presses of the Tab key on the way to an element; no page has more stops. */
 const LONGEST_WAY = 80;
 
 /** One page of the UI. */
@@ -15,12 +15,12 @@ export class Desk {
     this.page = page;
   }
 
-  /** What carries this test id. */
+  /** Returns the element with this test id. */
   at(id) {
     return this.page.getByTestId(id);
   }
 
-  /** Signs in with a token, from the page that asks who one is. */
+  /** Signs in with a token, on the sign-in page. */
   async signIn(token) {
     await this.at("signin-other").click();
     await this.at("signin-token").fill(token);
@@ -40,7 +40,7 @@ export class Desk {
     await this.at("quick-connect-submit").click();
   }
 
-  /** Answers the prompt of this kind once it is there, and returns what it said. */
+  /** Answers the prompt of this kind once it is there, and returns its text. */
   async answer(kind, act) {
     const prompt = this.page.locator(`[data-testid=prompt][data-kind=${kind}]`);
     await prompt.waitFor();
@@ -68,12 +68,12 @@ export class Desk {
     await this.page.keyboard.press("Enter");
   }
 
-  /** The whole text of the terminal in front. */
+  /** Returns the whole text of the terminal in front. */
   screen() {
     return this.page.evaluate(() => window.pulsegate.text());
   }
 
-  /** Waits until the terminal in front shows what matches; a pattern with `^$` and `m` sees only answers, not typing. */
+  /** Waits until the terminal in front shows a match; a pattern with `^$` and `m` matches only answers, not typing. */
   async reads(pattern, limit) {
     let shown = "";
     const seen = until(`the terminal to show ${pattern}`, async () => pattern.exec((shown = await this.screen())), limit);
@@ -86,17 +86,17 @@ export class Desk {
     return this.reads(answer);
   }
 
-  /** The session of the terminal in front. */
+  /** Returns the session id of the terminal in front. */
   sessionId() {
     return this.at("terminal").getAttribute("data-session-id");
   }
 
-  /** Waits until the terminal in front stands at `status`. */
+  /** Waits until the terminal in front has this status. */
   async stands(status, timeout = 15_000) {
     await this.page.locator(`[data-testid=terminal][data-status=${status}]`).waitFor({ timeout });
   }
 
-  /** Waits for the sentence under a terminal that does not go on, and returns it. */
+  /** Waits for the message under a terminal that has ended, and returns it. */
   async ending() {
     await this.at("closed-message").waitFor();
     return this.at("closed-message").innerText();
@@ -107,9 +107,9 @@ export class Desk {
     assert.deepEqual(await this.barriers(), []);
   }
 
-  /** What axe finds against WCAG 2.2 AA and its own best practice in what the page shows, dark and light. */
+  /** Returns axe's findings in what the page shows, dark and light, by WCAG 2.2 AA and axe's own best practices. */
   async barriers() {
-    // As a program of the browser's own: the page's policy lets in no script of others.
+    // Run in the browser itself: the page's content security policy admits no foreign script.
     const session = await this.page.context().newCDPSession(this.page);
     const evaluate = async (expression) => {
       const { result, exceptionDetails } = await session.send("Runtime.evaluate", { expression, awaitPromise: true, returnByValue: true });
@@ -118,7 +118,7 @@ export class Desk {
     };
     await evaluate(readFileSync(AXE, "utf8"));
     const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
-    // What a target paints dim is dim because it says so.
+    // Text that a target paints dim is meant to be dim.
     const run = `axe.run({ exclude: [".xterm-dim"] }, { runOnly: ${JSON.stringify(tags)} }).then(({ violations }) => violations)`;
     const found = [];
     for (const value of ["dark", "light"]) {
@@ -132,7 +132,7 @@ export class Desk {
     return found;
   }
 
-  /** Presses Tab until the focus is on what carries this test id; each stop on the way must be seen. */
+  /** Presses Tab until the focus is on the element with this test id; each stop on the way must be visible. */
   async tabTo(id, key = "Tab") {
     for (let stop = 0; stop < LONGEST_WAY; stop += 1) {
       const at = await this.focus();
@@ -144,7 +144,7 @@ export class Desk {
     assert.fail(`no way by ${key} to ${id}`);
   }
 
-  /** Where the focus is, and whether that shows. */
+  /** Returns the element with the focus, and whether the focus is visible there. */
   focus() {
     return this.page.evaluate(() => {
       const at = document.activeElement;
@@ -158,7 +158,7 @@ export class Desk {
     });
   }
 
-  /** The row of a session in the list, which must be in view. */
+  /** Returns the row of a session in the list, which must be in view. */
   row(id) {
     return this.page.locator(`[data-testid=session-row][data-id="${id}"]`);
   }

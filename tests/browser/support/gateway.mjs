@@ -15,7 +15,7 @@ export class Gateway {
   #program;
   #island;
 
-  /** `folder` holds its data and is where it runs; `settings` are keys as `session.reattach_window`. */
+  /** `folder` holds its data and is its working directory; `settings` are keys such as `session.reattach_window`. */
   constructor(command, folder, settings = {}) {
     this.#command = command;
     this.#folder = folder;
@@ -26,27 +26,27 @@ export class Gateway {
     this.#env = { PULSEGATE_ADMIN_TOKEN: this.token, ...Object.fromEntries(keys) };
   }
 
-  /** A `pulsegate demo`, with data that a restart finds again. */
+  /** Creates a `pulsegate demo`, with data that a restart finds again. */
   static demo(folder, settings, island) {
     const gateway = new Gateway("demo", folder, settings);
     gateway.#island = island;
     return gateway;
   }
 
-  /** A `pulsegate serve` with this configuration file. */
+  /** Creates a `pulsegate serve` with this configuration file. */
   static serve(folder, config) {
     writeFileSync(join(folder, "config.yaml"), config);
     return new Gateway("serve", folder, { "server.listen": "127.0.0.1:0" });
   }
 
-  /** A `pulsegate serve` that nobody administers yet; its link makes the first admin. */
+  /** Creates a `pulsegate serve` that has no administrator yet; its link creates the first one. */
   static fresh(folder) {
     const gateway = Gateway.serve(folder, "");
     delete gateway.#env.PULSEGATE_ADMIN_TOKEN;
     return gateway;
   }
 
-  /** Where it keeps everything. */
+  /** The folder of its data. */
   get data() {
     return join(this.#folder, "data");
   }
@@ -61,7 +61,7 @@ export class Gateway {
     const [program, ...all] = [...(this.#island?.within ?? []), binary, "--json", ...args];
     this.#program = new Program(program, all, { cwd: this.#folder, env: this.#env });
     const [, address] = await this.#program.printed(/"message":"ready".*"addr":"([^"]+)"/);
-    /** As a browser writes it. */
+    /** The origin, as a browser writes it. */
     this.origin = `http://${address}`;
     if (this.#command === "demo" || this.#env.PULSEGATE_ADMIN_TOKEN === undefined) {
       const [, link] = await this.#program.printed(/^Pulsegate is ready: (http\S+)$/);
@@ -70,7 +70,7 @@ export class Gateway {
     }
   }
 
-  /** Ends it as a crash would. */
+  /** Kills it, as a crash would. */
   kill() {
     return this.#program.stop("SIGKILL");
   }
@@ -83,12 +83,12 @@ export class Gateway {
     return this.#program?.output ?? "";
   }
 
-  /** Asks its API as a program with a token. */
+  /** Fetches from its API, as a program with a token. */
   get(path) {
     return this.#ask("GET", path);
   }
 
-  /** Asks for a change, as `POST` or `PATCH`. */
+  /** Requests a change, by `POST` or `PATCH`. */
   change(method, path, body) {
     return this.#ask(method, path, JSON.stringify(body));
   }
@@ -101,7 +101,7 @@ export class Gateway {
     return answer;
   }
 
-  /** Every session it lists, newest first. */
+  /** Returns every session it lists, newest first. */
   async sessions() {
     return (await this.get("/sessions")).items;
   }

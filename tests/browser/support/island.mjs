@@ -1,5 +1,5 @@
-// Owns a network of a test's own: a namespace with one cable to this one, on which packets can be dropped without a word, as a
-// network does that is gone. Knows no program in it.
+// Owns a separate network for one test: a namespace with one cable to this one, on which packets can be dropped
+// silently, as by a network that is gone. Knows no program in it.
 import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 
@@ -7,19 +7,19 @@ import { existsSync } from "node:fs";
 export class Island {
   #name;
 
-  /** Why none can be had here, or `null`. */
+  /** Returns why no namespace can be created here, or `null`. */
   static missing() {
     if (process.getuid() !== 0) return "a network namespace needs root";
     return existsSync("/usr/sbin/nft") ? null : "a network namespace needs nft";
   }
 
   constructor() {
-    // Beside those of the other tests, which count from the other end.
+    // Does not collide with the networks of the other tests, which count from the other end.
     const nth = 250 - (process.pid % 100);
     const cable = `pgb${nth}`;
     this.#name = `pulsegate-browser-${nth}`;
     ip("netns", "add", this.#name);
-    /** Where a program in it listens. */
+    /** The address on which a program in it listens. */
     this.host = `198.19.${nth}.2`;
     ip("link", "add", cable, "type", "veth", "peer", "name", "inside", "netns", this.#name);
     ip("addr", "add", `198.19.${nth}.1/30`, "dev", cable);
@@ -29,12 +29,12 @@ export class Island {
     this.#run("ip", "link", "set", "lo", "up");
   }
 
-  /** What a command begins with that runs in it. */
+  /** The start of a command line that runs a program in it. */
   get within() {
     return ["ip", "netns", "exec", this.#name];
   }
 
-  /** From now on no packet passes on the cable, and nobody is told. */
+  /** Drops every packet on the cable from now on, silently. */
   drops() {
     this.#run("nft", "add table inet cut");
     for (const [hook, rule] of [["input", "iifname"], ["output", "oifname"]]) {
@@ -43,12 +43,12 @@ export class Island {
     }
   }
 
-  /** Packets pass again. */
+  /** Lets packets pass again. */
   passes() {
     this.#run("nft", "delete table inet cut");
   }
 
-  /** Takes the cable with it. */
+  /** Removes the namespace, and the cable with it. */
   remove() {
     ip("netns", "del", this.#name);
   }

@@ -12,32 +12,32 @@ import { Provider } from "./provider.mjs";
 import { Sshd } from "./sshd.mjs";
 import { until } from "./until.mjs";
 
-/** No test takes longer; one that does hangs. */
+/** Time limit of a test; one that takes longer hangs. */
 const LIMIT_MS = 120_000;
 
-/** A reason to leave a test out: something of the machine's that it needs is not there. */
+/** A reason to skip a test: the machine lacks something that it needs. */
 export class Missing extends Error {}
 
-/** What one test works with. */
+/** The resources of one test. */
 class Lab {
   #undo = [];
   #gateways = [];
   #browsers = [];
 
-  /** A folder that is gone afterwards. */
+  /** Creates a folder that is removed afterwards. */
   folder() {
     const folder = mkdtempSync(join(tmpdir(), "pulsegate-browser-"));
-    // The last of a browser's processes may still write.
+    // The last processes of a browser may still write.
     this.#undo.push(() => until(`${folder} to go`, () => rmSync(folder, { recursive: true, force: true }) ?? true));
     return folder;
   }
 
-  /** A demo, on an island where one is given. */
+  /** Starts a demo, on an island if one is given. */
   demo(settings, island) {
     return this.#start(Gateway.demo(this.folder(), settings, island));
   }
 
-  /** A network of its own. */
+  /** Creates a separate network. */
   island() {
     const missing = Island.missing();
     if (missing !== null) throw new Missing(missing);
@@ -46,7 +46,7 @@ class Lab {
     return island;
   }
 
-  /** A gateway that nobody administers yet. */
+  /** Starts a gateway that has no administrator yet. */
   fresh() {
     return this.#start(Gateway.fresh(this.folder()));
   }
@@ -70,7 +70,7 @@ class Lab {
     return browser;
   }
 
-  /** A browser that followed a demo's link. */
+  /** Starts a browser and follows a demo's link in it. */
   async desk(gateway, args) {
     return this.follow(gateway, await this.browser(args));
   }
@@ -80,14 +80,14 @@ class Lab {
     return new Desk(await browser.open(gateway.link));
   }
 
-  /** A line to this gateway that can be cut. */
+  /** Opens a line to this gateway that can be cut. */
   async line(gateway) {
     const line = await Line.start(gateway.origin);
     this.#undo.push(() => line.stop());
     return line;
   }
 
-  /** An OpenID Connect provider. */
+  /** Starts an OpenID Connect provider. */
   async provider() {
     const provider = await Provider.start();
     this.#undo.push(() => provider.stop());
@@ -102,21 +102,21 @@ class Lab {
     return sshd;
   }
 
-  /** What helps to understand a failure: a picture of each page, and what the gateways said. */
+  /** Reports what helps to understand a failure: a picture of each page, and the output of the gateways. */
   async explain(t) {
     const folder = join(tmpdir(), "pulsegate-browser-failures");
     mkdirSync(folder, { recursive: true });
     const name = t.name.replaceAll(/\W+/g, "-");
     for (const [index, page] of this.#browsers.flatMap((browser) => browser.pages).entries()) {
       const path = join(folder, `${name}-${index}.png`);
-      // A page may be what hangs.
+      // The page itself may hang.
       const taken = page.screenshot({ path, timeout: 5_000 }).then(() => `picture: ${path}`, String);
       t.diagnostic(await taken);
     }
     for (const gateway of this.#gateways) t.diagnostic(gateway.output);
   }
 
-  /** Undoes everything, newest first, whatever goes wrong on the way; rejects with what did. */
+  /** Undoes everything, newest first, even if a step fails; rejects with the errors. */
   async close() {
     const errors = [];
     for (const undo of this.#undo.reverse()) {
@@ -130,7 +130,7 @@ class Lab {
   }
 }
 
-/** A test by the promise it holds; `body` is given a lab. */
+/** Defines a test, named by the promise that it checks; `body` receives a lab. */
 export function promise(name, body) {
   test(name, { timeout: LIMIT_MS }, async (t) => {
     const lab = new Lab();

@@ -1,4 +1,4 @@
-// Owns a line between a browser and a gateway that can be cut and mended. Knows bytes only, and on which side they come.
+// Owns a line between a browser and a gateway that can be cut and mended. Knows only bytes and their direction.
 import { once } from "node:events";
 import { connect, createServer } from "node:net";
 
@@ -9,7 +9,7 @@ export class Line {
   #sockets = new Set();
   #port = 0;
 
-  /** Leads to `origin`, uncut. */
+  /** Starts a relay to `origin`, uncut. */
   static async start(origin) {
     const line = new Line();
     line.#there = new URL(origin);
@@ -17,12 +17,12 @@ export class Line {
     return line;
   }
 
-  /** `address` as it reads through this line. */
+  /** Returns `address` as it is reached through this line. */
   through(address) {
     return address.replace(this.#there.origin, `http://127.0.0.1:${this.#port}`);
   }
 
-  /** Ends every connection, and takes no new one. */
+  /** Ends every connection, and accepts no new one. */
   async cut() {
     const closed = once(this.#server, "close");
     this.#server.close();
@@ -30,7 +30,7 @@ export class Line {
     await closed;
   }
 
-  /** Takes connections again. */
+  /** Accepts connections again. */
   async mend() {
     this.#server = createServer((near) => this.#join(near));
     this.#server.listen(this.#port, "127.0.0.1");
@@ -47,7 +47,7 @@ export class Line {
     for (const [socket, other] of [[near, far], [far, near]]) {
       this.#sockets.add(socket);
       socket.pipe(other);
-      // A line that is cut is no error of this end's.
+      // A cut line is not an error here.
       socket.on("error", () => other.destroy());
       socket.once("close", () => {
         this.#sockets.delete(socket);

@@ -1,4 +1,4 @@
-// Owns processes that a test starts: what they print, and that none of them, nor what they started, outlives the test.
+// Owns the processes that a test starts: their output, and that neither they nor their children outlive the test.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
@@ -7,12 +7,12 @@ import { until } from "./until.mjs";
 
 const GRACE_MS = 5_000;
 
-/** A started program; its standard error, or whatever of it was asked for, is kept for a test that fails. */
+/** A started program; everything that it prints is kept for a test that fails. */
 export class Program {
   #child;
   #lines = [];
 
-  /** Starts `path`; `env` is added to this process's own, where `undefined` takes away. */
+  /** Starts `path`; `env` is added to this process's own, where `undefined` removes a variable. */
   constructor(path, args, { env = {}, cwd } = {}) {
     this.#child = spawn(path, args, { env: { ...process.env, ...env }, cwd, stdio: ["ignore", "pipe", "pipe"] });
     this.#child.on("error", (error) => this.#lines.push(String(error)));
@@ -57,7 +57,7 @@ export class Program {
     const late = setTimeout(() => below.forEach((pid) => tell(pid, "SIGKILL")), GRACE_MS);
     await gone;
     clearTimeout(late);
-    // What it started may be slower than itself.
+    // Its children may be slower to end than the program itself.
     await until("everything below to end", () => {
       const left = below.filter(alive);
       left.forEach((pid) => tell(pid, "SIGKILL"));
@@ -66,7 +66,7 @@ export class Program {
   }
 }
 
-/** The process and everything below it, parents first. */
+/** Returns the process and everything below it, parents first. */
 function family(root) {
   const children = new Map();
   for (const { pid, parent } of readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(status).filter(Boolean)) {

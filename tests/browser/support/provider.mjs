@@ -1,12 +1,14 @@
-// Owns an OpenID Connect provider on this machine, under another name than the gateway's, so that the way between them crosses sites.
+// Owns an OpenID Connect provider on this machine, under another host name than the gateway's, so that the way between
+// them crosses sites.
 import { createHash, generateKeyPairSync, randomBytes, sign } from "node:crypto";
 import { createServer } from "node:http";
 
 const KEY = "k1";
 
-/** A running provider, with an RSA key of its own; shows a page with one link, and tells what it is to tell of whoever follows it. */
+/** A running provider, with its own RSA key; shows a page with one link, and makes the claims `person` about a user who
+ *  follows it. */
 export class Provider {
-  /** What it says of the person. */
+  /** The claims it makes about the user. */
   person = {};
   client = "pulsegate";
   secret = randomBytes(24).toString("hex");

@@ -17,7 +17,7 @@ export class Sshd {
   #connections = new Set();
   #listener;
 
-  /** Why a server with these options cannot be had here, or `null`. */
+  /** Returns why a server with these options cannot run here, or `null`. */
   static missing({ login }) {
     if (!existsSync(SSHD)) return "no OpenSSH server";
     if (login !== "key" && !isRoot) return "a user with a password needs root";
@@ -28,7 +28,7 @@ export class Sshd {
   static async start(folder, { login }) {
     const sshd = new Sshd();
     sshd.#folder = folder;
-    // Where sshd's unprivileged half lives; Debian makes it when the service starts.
+    // The directory of sshd's unprivileged process; Debian creates it when the service starts.
     if (isRoot) mkdirSync("/run/sshd", { recursive: true });
     chmodSync(folder, 0o755);
     sshd.renewHostKey();
@@ -47,22 +47,22 @@ export class Sshd {
     return this.#listener.address().port;
   }
 
-  /** As the quick-connect box takes it. */
+  /** The destination, as the quick-connect box takes it. */
   get destination() {
     return `${this.user}@127.0.0.1:${this.port}`;
   }
 
-  /** A private key of the user, without passphrase. */
+  /** The user's private key, without a passphrase. */
   get userKey() {
     return join(this.#folder, "user");
   }
 
-  /** As OpenSSH writes it: `SHA256:…`. */
+  /** The host key's fingerprint as OpenSSH writes it: `SHA256:…`. */
   get fingerprint() {
     return run("ssh-keygen", ["-lf", `${this.#hostKey}.pub`]).split(" ")[1];
   }
 
-  /** The line that makes this server known. */
+  /** The known_hosts line of this server. */
   get knownHost() {
     return `[127.0.0.1]:${this.port} ${readFileSync(`${this.#hostKey}.pub`, "utf8")}`;
   }
@@ -78,7 +78,7 @@ export class Sshd {
     const gone = [...this.#connections].map((child) => once(child, "exit"));
     for (const child of this.#connections) tell(-child.pid, "SIGKILL");
     await Promise.all(gone);
-    // sshd's children of that user may take a moment to go; -f does not wait for them.
+    // sshd's processes of that user may take a moment to end; -f does not wait for them.
     if (this.password !== undefined) run("userdel", ["-f", "-r", this.user]);
   }
 

@@ -1,13 +1,13 @@
-// Owns waiting: a condition is asked again until it holds or its limit passes. Knows nothing of what is waited for.
+// Owns waiting: a condition is checked again until it holds or the time limit passes. Knows no particular condition.
 import { setTimeout as pause } from "node:timers/promises";
 
 const POLL_MS = 50;
-/** Long enough for a slow machine, short enough to fail while somebody still looks. */
+/** Default time limit: long enough for a slow machine, short enough to fail while somebody still looks. */
 const LIMIT_MS = 15_000;
 
 /**
  * Resolves to what `condition` returns once that is true-ish; rejects with `what` after `limit` milliseconds.
- * A condition that throws does not hold, and its error is told if it never does.
+ * A condition that throws does not hold; its error is the cause of the rejection if it never does.
  */
 export async function until(what, condition, limit = LIMIT_MS) {
   const end = performance.now() + limit;
