@@ -1,4 +1,4 @@
-// Owns that every view, dialog, form and error of the UI can be used by everybody: nothing for axe to find, dark or light. Walks
+// Tests that every view, dialog, form and error of the UI can be used by everybody: nothing for axe to find, dark or light. Walks
 // through all of them; a new view must be added to a walk.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";

@@ -1,7 +1,6 @@
-// Takes the pictures of the README from the product itself: a terminal and the list of sessions with the evidence behind one,
-// as a few minutes leave them,
-// the targets and the people who may open them, the shell of somebody who no longer may, a host key that has changed, and a
-// wish to type.
+// Takes the pictures of the README from the product itself, after a few minutes of use: a terminal, the list of sessions
+// with the evidence behind one, the targets and the people who may open them, the shell of a user who no longer may, a
+// host key that has changed, and a request for control.
 // Run as: PULSEGATE=target/release/pulsegate node tests/browser/screenshot.mjs docs
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
