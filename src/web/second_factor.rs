@@ -108,7 +108,7 @@ pub async fn remove(
     let password = body.into_inner().password;
     account::check_password(&request, &state, &user, password, Action::UserSecondFactor).await?;
     if user.second_factor.is_none() {
-        return Err(Problem::conflict("There is no second factor to take away."));
+        return Err(Problem::conflict("There is no second factor to turn off."));
     }
     let visitor = Visitor::of(&request, &state, &caller);
     let deed = visitor.did(Action::UserSecondFactor, &user.name, "Their own, taken away.");
@@ -202,7 +202,7 @@ fn enrolling(state: &State, caller: &Caller) -> Result<User, Problem> {
     caller.need_all_of_owner()?;
     let user = account::own(state, caller)?;
     if user.second_factor.is_some() {
-        return Err(Problem::conflict("You have a second factor already. Take it away first to turn on another one."));
+        return Err(Problem::conflict("You have a second factor already. Turn it off first to turn on another one."));
     }
     Ok(user)
 }
