@@ -15,7 +15,7 @@ use tokio::sync::{oneshot, watch};
 use crate::{
     actor::{
         self, clock,
-        gateway::{Collapse, Foundation, Gateway},
+        gateway::{FatalExit, Gateway, GatewayDeps},
         stores::Stores,
     },
     cli::{Demo, Tool},
@@ -25,16 +25,16 @@ use crate::{
         record::{Epoch, Incarnation},
     },
     data_dir::{self, succession},
-    recording::shelf::Shelf,
+    recording::directory::RecordingDir,
     ssh::{
         RusshConnector,
         demo::{DemoOptions, DemoServer},
     },
     store::{
-        LiveStore, SharedRecords, audit::HookBook, memory::MemoryLive, mysql::MySqlStore, people::PeopleStore,
-        redis::RedisLive, sqlite::SqliteStore,
+        LiveStore, SharedRecords, audit::WebhookCursorStore, memory::MemoryLive, mysql::MySqlStore,
+        people::PeopleStore, redis::RedisLive, sqlite::SqliteStore,
     },
-    tool::{self, Desk, Report},
+    tool::{self, Report, ToolContext},
     web as http,
 };
 
@@ -77,7 +77,7 @@ const HEAD_LIMIT: Duration = Duration::from_secs(8);
 
 /// As much is gathered for one write where more is ready, which is two full frames of output: each write wakes whoever reads, and that
 /// costs more than the copy. Twice as much brought a flood nothing.
-const SEND: usize = 64 * 1024;
+const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Connections that may wait to be accepted: a thousand browsers that come back at once are not turned away.
 const ACCEPT_QUEUE: i32 = 4_096;
@@ -158,8 +158,8 @@ pub async fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
 /// What kept it from its work, in a sentence that says what to do.
 pub async fn look_after(loaded: Loaded, json: bool, tool: Tool) -> anyhow::Result<Report> {
     let Loaded { config, secrets, .. } = loaded;
-    let desk = Desk { config, secrets, json, utc: clock::utc, clock: clock::since_start };
-    tool::run(&desk, tool).await
+    let ctx = ToolContext { config, secrets, json, utc: clock::utc, clock: clock::since_start };
+    tool::run(&ctx, tool).await
 }
 
 /// Loopback and the private networks (RFC 1918, RFC 4193, link-local left out): where a newcomer's own hosts are.
@@ -184,25 +184,25 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     let incarnation = Incarnation::new(rand::random());
     let over = succession::follow(lock, &incarnation);
     let beginning = Beginning { node: node.clone(), incarnation: incarnation.clone(), over };
-    let Opened { stores, people, book, epoch } = open_stores(&config, beginning).await?;
+    let Opened { stores, people, cursors, epoch } = open_stores(&config, beginning).await?;
     let Secrets { admin_token, seals } = plan.loaded.secrets.clone();
     let is_new = people::nobody_administers(&*people, plan.demo || admin_token.is_some()).await?;
     let seals = seals.map_or_else(|| data_dir::seal_keys(data_dir).map(Arc::new), Ok)?;
-    let shelf = Shelf::new(data_dir, Some(seals.clone()));
+    let recording_dir = RecordingDir::new(data_dir, Some(seals.clone()));
     let ssh = settings::ssh(&config);
-    let (fall, mut fallen) = watch::channel(None::<Collapse>);
-    let foundation = Foundation {
+    let (exit_sender, mut fatal) = watch::channel(None::<FatalExit>);
+    let gateway_deps = GatewayDeps {
         settings: actor::Settings {
-            recorder: recording::recorder(&config, shelf.clone())?,
-            ..settings::actors(&config, node.clone(), incarnation, epoch, shelf)
+            recorder: recording::recorder(&config, recording_dir.clone())?,
+            ..settings::actors(&config, node.clone(), incarnation, epoch, recording_dir)
         },
         stores,
         people: people::people(people, &config).await,
-        webhooks: webhooks::webhooks(&config, book).await?,
+        webhooks: webhooks::webhooks(&config, cursors).await?,
         connector: Arc::new(RusshConnector::new(ssh.clone())),
-        collapse: Arc::new(move |why| fall.send_modify(|first| *first = first.or(Some(why)))),
+        on_fatal_exit: Arc::new(move |why| exit_sender.send_modify(|first| *first = first.or(Some(why)))),
     };
-    let gateway = begin(foundation).await?;
+    let gateway = begin(gateway_deps).await?;
     let addr = plan.listener.local_addr()?;
     rustix::net::listen(&plan.listener, ACCEPT_QUEUE)?;
     let settings = http::state::Settings {
@@ -241,7 +241,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     let outcome = tokio::select! {
         outcome = ending::until_told_to_stop(&gateway, reload) => outcome,
         () = ending::drained(deadline, &gateway) => Ok(()),
-        why = fallen.wait_for(Option::is_some) => Err(why.ok().and_then(|why| *why).unwrap_or(Collapse::ActorFailed).into()),
+        why = fatal.wait_for(Option::is_some) => Err(why.ok().and_then(|why| *why).unwrap_or(FatalExit::ActorFailed).into()),
     };
     let ended = outcome.as_ref().map_or_else(|error| format!("{error:#}."), |()| "In order.".to_owned());
     ending::end(&gateway, &handle, Deed::of_gateway(Action::GatewayStop, &node, &ended)).await;
@@ -253,7 +253,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
 struct Opened {
     stores: Stores,
     people: Arc<dyn PeopleStore>,
-    book: Arc<dyn HookBook>,
+    cursors: Arc<dyn WebhookCursorStore>,
     epoch: Epoch,
 }
 
@@ -278,7 +278,7 @@ fn server(
         .client_request_timeout(HEAD_LIMIT)
         // Nagle's algorithm holds a key's echo back until the browser's delayed acknowledgement, 40 ms.
         .tcp_nodelay(true)
-        .h1_write_buffer_size(SEND)
+        .h1_write_buffer_size(WRITE_BUFFER_BYTES)
         .shutdown_timeout(1)
         .disable_signals();
     let server = match certificate {
@@ -304,12 +304,12 @@ fn where_to_begin(public_url: Option<&str>, scheme: &str, listens: SocketAddr, l
 
 /// Starts the actors on a thread of their own, which ends with the process and not sooner: stopped, it would drop what it is
 /// doing, and a connection of sqlx's that is dropped where no runtime is left panics.
-async fn begin(foundation: Foundation) -> anyhow::Result<Gateway> {
+async fn begin(gateway_deps: GatewayDeps) -> anyhow::Result<Gateway> {
     let core = Arbiter::new();
     let (started, gateway) = oneshot::channel();
     core.spawn(async move {
         // The receiver waits just below.
-        started.send(Gateway::start(foundation)).ok();
+        started.send(Gateway::start(gateway_deps)).ok();
     });
     gateway.await.context("the core thread did not start")
 }
@@ -336,16 +336,16 @@ async fn open_stores(config: &Config, beginning: Beginning) -> anyhow::Result<Op
         None => Arc::new(MemoryLive::default()),
         Some(address) => Arc::new(RedisLive::new(address, beginning.node, epoch, records.clone())?),
     };
-    let (audit, book) = (Arc::new(journal.clone()), Arc::new(journal.clone()));
-    Ok(Opened { stores: Stores { journal: Arc::new(journal), records, live, audit }, people, book, epoch })
+    let (audit, cursors) = (Arc::new(journal.clone()), Arc::new(journal.clone()));
+    Ok(Opened { stores: Stores { journal: Arc::new(journal), records, live, audit }, people, cursors, epoch })
 }
 
 /// The exit status of a failure, by `sysexits.h`: 70 (software) where an actor failed beyond repair, 75 (temporary) where
 /// another gateway took over, and the next start is to be tried at once; 1 for everything else.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
-    match error.downcast_ref::<Collapse>() {
-        Some(Collapse::ActorFailed) => 70,
-        Some(Collapse::Fenced) => 75,
+    match error.downcast_ref::<FatalExit>() {
+        Some(FatalExit::ActorFailed) => 70,
+        Some(FatalExit::Fenced) => 75,
         None => 1,
     }
 }

@@ -23,20 +23,20 @@ use crate::{
 };
 
 /// Lower limit of the gateway's bytes per second, relative to the bare client's.
-const SPEED: f64 = 0.7;
+const MIN_SPEED: f64 = 0.7;
 
 /// Upper limit of the gateway's CPU time per byte, relative to the bare client's.
-const COST: f64 = 1.4;
+const MAX_COST: f64 = 1.4;
 
 /// The metric that counts the bytes missing from recordings.
 const LOST: &str = "pulsegate_recording_lost_bytes_total";
 
 /// Lower limit of the bytes per second of a gateway that follows screens, relative to one that does not.
-const FOLLOWED: f64 = 0.95;
+const MIN_FOLLOWED_SPEED: f64 = 0.95;
 
 /// Lower limit of the bytes per second of a gateway that follows screens and records, relative to one that does
 /// neither.
-const KEPT: f64 = 0.85;
+const MIN_RECORDED_SPEED: f64 = 0.85;
 
 /// Settings of a gateway that does not record, and of one that does not follow screens.
 const UNRECORDED: (&str, &str) = ("PULSEGATE__RECORDING__ENABLED", "false");
@@ -146,9 +146,9 @@ impl Bulk {
         let (transit, through, recorded) = (transit.sum, through, recorded.sum);
         let speed = |sum: &Sum| sum.megabytes_per_second() / transit.megabytes_per_second();
         let cost = |sum: &Sum| sum.cpu_per_gigabyte() / transit.cpu_per_gigabyte();
-        report.hold("speed, screens / neither", speed(&through.sum), "×", Goal::AtLeast(FOLLOWED));
+        report.hold("speed, screens / neither", speed(&through.sum), "×", Goal::AtLeast(MIN_FOLLOWED_SPEED));
         report.tell("CPU per byte, screens / neither", cost(&through.sum), "×");
-        report.hold("speed, screens and recording / neither", speed(&recorded), "×", Goal::AtLeast(KEPT));
+        report.hold("speed, screens and recording / neither", speed(&recorded), "×", Goal::AtLeast(MIN_RECORDED_SPEED));
         report.tell("CPU per byte, screens and recording / neither", cost(&recorded), "×");
         let (browser, through) = (through.browser, through.sum);
         report.tell("gateway's browser: CPU", browser / (through.bytes as f64 / 1e9), "s/GB");
@@ -157,8 +157,8 @@ impl Bulk {
         report.tell("CPU per byte, relay / bare", relayed.cpu_per_gigabyte() / bare_sum.cpu_per_gigabyte(), "×");
         let speed = through.megabytes_per_second() / bare_sum.megabytes_per_second();
         let cost = through.cpu_per_gigabyte() / bare_sum.cpu_per_gigabyte();
-        report.hold("speed, gateway / bare", speed, "×", Goal::AtLeast(SPEED));
-        report.hold("CPU per byte, gateway / bare", cost, "×", Goal::AtMost(COST));
+        report.hold("speed, gateway / bare", speed, "×", Goal::AtLeast(MIN_SPEED));
+        report.hold("CPU per byte, gateway / bare", cost, "×", Goal::AtMost(MAX_COST));
         if let Some(ssh) = self.openssh(target.addr.port()).await? {
             ssh.tell("OpenSSH's client", &mut report);
             let speed = through.megabytes_per_second() / ssh.megabytes_per_second();

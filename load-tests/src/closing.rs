@@ -31,10 +31,10 @@ use crate::{
 const AT_ONCE: usize = 64;
 
 /// Polling interval of the stores; figures are too large by up to this much.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Timeout of every step.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The options of the scenario.
 #[derive(Args)]
@@ -79,7 +79,7 @@ impl Closing {
             let by_records = is_by_records(&session);
             others.set(others.get() + u32::from(!by_records));
             // An open acknowledged by the journal shows that the records were later, but not by how much.
-            waits.borrow_mut().push(if by_records { waited } else { PATIENCE });
+            waits.borrow_mut().push(if by_records { waited } else { TIMEOUT });
             servers.gateway.end(id_of(&session)?).await
         })
         .await?;
@@ -114,7 +114,7 @@ impl Closing {
                 let waiting = ending.borrow().clone();
                 let over = over_in_both(servers, waiting.iter().map(|(id, _)| id.as_str())).await?;
                 for (id, begun) in &waiting {
-                    ensure!(begun.elapsed() < PATIENCE, "session {id} does not end");
+                    ensure!(begun.elapsed() < TIMEOUT, "session {id} does not end");
                     if over.contains_key(id) {
                         took.push(begun.elapsed());
                     }
@@ -123,7 +123,7 @@ impl Closing {
                     apart += usize::from(!servers.show(row).await?);
                 }
                 ending.borrow_mut().retain(|(id, _)| !over.contains_key(id));
-                sleep(LOOK).await;
+                sleep(POLL_INTERVAL).await;
             }
             Ok((took, apart))
         };
@@ -160,10 +160,10 @@ impl Closing {
         let opened = opened.take();
         let first = opened.first().cloned().unwrap_or_default();
         let mut missing = opened.len();
-        while missing > 0 && back.elapsed() < PATIENCE {
+        while missing > 0 && back.elapsed() < TIMEOUT {
             let closed = closed_in_records(servers, first.clone()).await?;
             missing = opened.iter().filter(|id| !closed.contains_key(*id)).count();
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         let away = format!("MariaDB down {} s, {} opens", self.seconds, opened.len());
         report.hold(format!("{away}: refused"), f64::from(refused.get()), "", Goal::AtMost(0.0));
@@ -180,10 +180,10 @@ impl Closing {
         let redis = &servers.outside()?.redis;
         let is_shown = || async { anyhow::Ok(rows::in_redis(&redis.ask(&beats()).await?)? == opened) };
         let is_listed = || async { anyhow::Ok(servers.gateway.open_sessions().await? == opened) };
-        eventually(LOOK, is_shown).await?;
+        eventually(POLL_INTERVAL, is_shown).await?;
         redis.ask("FLUSHALL").await?;
-        let shown = eventually(LOOK, is_shown).await?;
-        let listed = shown + eventually(LOOK, is_listed).await?;
+        let shown = eventually(POLL_INTERVAL, is_shown).await?;
+        let listed = shown + eventually(POLL_INTERVAL, is_listed).await?;
         let name = format!("Redis flushed: the same {} sessions", self.many);
         report.hold(format!("{name} shown after"), shown.as_secs_f64(), "s", Goal::AtMost(1.0));
         report.hold(format!("{name} listed after"), listed.as_secs_f64(), "s", Goal::AtMost(1.0));
@@ -194,7 +194,7 @@ impl Closing {
     async fn at_once(&self, servers: &mut Servers, report: &mut Report) -> Result<()> {
         servers.target.kill();
         let servers = &*servers;
-        let took = eventually(LOOK, || async {
+        let took = eventually(POLL_INTERVAL, || async {
             let shown = rows::in_redis(&servers.outside()?.redis.ask(&beats()).await?)?;
             let server = servers.outside()?.mariadb.clone();
             let open = spawn_blocking(move || rows::open_in_mariadb(&server.blocking_lock(), DATABASE)).await??;

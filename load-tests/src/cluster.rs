@@ -27,7 +27,7 @@ const NODES: [&str; 3] = ["node-a", "node-b", "node-c"];
 const RATE: u32 = 100;
 
 /// Polling interval of a listing; figures are too large by up to this much.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Rows of a polled listing: what is opened and ended within five seconds.
 const ROWS: usize = 500;
@@ -160,13 +160,15 @@ impl Cluster {
         let [others @ .., victim] = gateways else { return Ok(()) };
         victim.open_many(self.sessions).await?;
         for other in others {
-            eventually(LOOK, || async { Ok(other.list("active&status=detached").await?.len() == self.sessions) })
-                .await?;
+            eventually(POLL_INTERVAL, || async {
+                Ok(other.list("active&status=detached").await?.len() == self.sessions)
+            })
+            .await?;
         }
         victim.kill();
         let killed = Instant::now();
         let looking = others.iter().map(|other| async move {
-            eventually(LOOK, || async { Ok(other.list("lost").await?.len() == self.sessions) }).await?;
+            eventually(POLL_INTERVAL, || async { Ok(other.list("lost").await?.len() == self.sessions) }).await?;
             anyhow::Ok(killed.elapsed())
         });
         let slowest = futures_util::future::try_join_all(looking).await?.into_iter().max().unwrap_or_default();
@@ -202,7 +204,7 @@ async fn look(
                 moment.closed.get_or_insert(now);
             }
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
     // A session that was listed before its open was acknowledged counts as zero latency.
     seen.retain(|id, _| lives.borrow().contains_key(id));

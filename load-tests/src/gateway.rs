@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// Timeout of a request.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Maximum size of an answer: a page of 500 sessions is a third of a MiB.
 const MAX_ANSWER: usize = 4 * 1024 * 1024;
@@ -43,7 +43,7 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 const AT_ONCE: usize = 64;
 
 /// Polling interval while sessions are dialled.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Timeout for a gateway to reach its step: long enough for its start, and for any step that it takes once a second.
 const STEPS: Duration = Duration::from_secs(10);
@@ -94,8 +94,8 @@ impl Gateway {
         let settings: Vec<_> = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let (kept, addr) = run(&mut command(&settings, folder.path())?)?;
         let http = Client::builder()
-            .connector(Connector::new().timeout(PATIENCE))
-            .timeout(PATIENCE)
+            .connector(Connector::new().timeout(TIMEOUT))
+            .timeout(TIMEOUT)
             .bearer_auth(&token)
             .finish();
         Ok(Self { kept: RefCell::new(kept), settings, addr, token, http, folder })
@@ -111,7 +111,7 @@ impl Gateway {
         let mut tracer = step.tracer(self.process().0).spawn().context("strace cannot be started")?;
         let begun = Instant::now();
         while begun.elapsed() < STEPS && !self.kept.borrow_mut().has_ended() {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         let died = self.kept.borrow_mut().has_ended();
         if !died {
@@ -223,7 +223,7 @@ impl Gateway {
     /// Opens `count` sessions concurrently and waits until all have been dialled.
     pub async fn open_many(&self, count: usize) -> Result<Vec<String>> {
         let opened = stream::iter(0..count).map(|_| self.open()).buffer_unordered(AT_ONCE).try_collect().await?;
-        eventually(LOOK, || async { Ok(self.list("connecting").await?.is_empty()) }).await?;
+        eventually(POLL_INTERVAL, || async { Ok(self.list("connecting").await?.is_empty()) }).await?;
         Ok(opened)
     }
 

@@ -32,10 +32,10 @@ const ECHO: f64 = 100.0;
 const HELD: f64 = 10.0;
 
 /// Pause between two keystrokes: a user does not wait for the echo.
-const PAUSE: Duration = Duration::from_millis(5);
+const KEY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Interval between two connects at the start, so that the start itself is no flood.
-const STEP: Duration = Duration::from_micros(500);
+const OPEN_INTERVAL: Duration = Duration::from_micros(500);
 
 /// The options of the scenario.
 #[derive(Args)]
@@ -71,7 +71,7 @@ impl Idlers {
         let idlers: Vec<JoinHandle<()>> =
             (0..self.count).map(|nth| actix_rt::spawn(hold(gateway.addr(), nth, fate.clone()))).collect();
         // A terminal that is not read answers no ping, so the user types during the start, too.
-        let coming = STEP * u32::try_from(self.count)?;
+        let coming = OPEN_INTERVAL * u32::try_from(self.count)?;
         let meanwhile = type_for(&mut terminal, coming).await?;
         let beside = type_for(&mut terminal, Duration::from_secs(self.seconds)).await?;
         let (open, grown) = (fate.open.get(), gateway.process().resident_mib()? - before);
@@ -97,7 +97,7 @@ impl Idlers {
 
 /// Opens a connection, sends half a request's head or nothing, waits until it is cut, and repeats.
 async fn hold(addr: SocketAddr, nth: usize, fate: Rc<Fate>) {
-    sleep(STEP * u32::try_from(nth).unwrap_or(0)).await;
+    sleep(OPEN_INTERVAL * u32::try_from(nth).unwrap_or(0)).await;
     loop {
         let mut stream = match TcpStream::connect(addr).await {
             Ok(stream) => stream,
@@ -129,7 +129,7 @@ async fn type_for(terminal: &mut Terminal, time: Duration) -> Result<Samples> {
         if begun.elapsed() > time {
             break;
         }
-        sleep(PAUSE).await;
+        sleep(KEY_INTERVAL).await;
         samples.push(shell::echo(terminal, key).await?);
     }
     Ok(samples)

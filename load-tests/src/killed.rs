@@ -30,14 +30,14 @@ use crate::{
 const AT_ONCE: usize = 64;
 
 /// Polling interval of the stores; figures are too large by up to this much.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Time for probes of pages and targets that a stop voided to reach a verdict again, by default: an interval and two
 /// windows, 5 s each, and a margin.
 const ANEW: Duration = Duration::from_secs(18);
 
 /// Timeout of every step.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Upper limit from the start of the next process until both stores show the sessions closed, in seconds.
 const CLOSED_WITHIN: f64 = 1.0;
@@ -136,7 +136,7 @@ impl Killed {
         }
         let ending = stream::iter(&survivors).map(|id| servers.gateway.end(id)).buffer_unordered(AT_ONCE);
         ending.try_collect::<()>().await?;
-        eventually(LOOK, || async { Ok(servers.gateway.open_sessions().await?.is_empty()) }).await?;
+        eventually(POLL_INTERVAL, || async { Ok(servers.gateway.open_sessions().await?.is_empty()) }).await?;
         Ok((closed, ready))
     }
 
@@ -171,8 +171,8 @@ async fn all_closed(servers: &Servers, since: Instant) -> Result<Duration> {
         if shown.is_empty() && open == 0 {
             return Ok(after);
         }
-        ensure!(after < PATIENCE, "{open} sessions are open in MariaDB and {} in Redis", shown.len());
-        sleep(LOOK).await;
+        ensure!(after < TIMEOUT, "{open} sessions are open in MariaDB and {} in Redis", shown.len());
+        sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -44,7 +44,7 @@ const UNHEARD: Duration = Duration::from_secs(12);
 const REATTACH: Duration = Duration::from_secs(2);
 
 /// Duration of a stop that no session may die of: longer than any probe window here.
-const STILL: Duration = Duration::from_secs(6);
+const STALL: Duration = Duration::from_secs(6);
 
 /// Duration of a target's stop that no session may die of: less than one of the three probes whose silence means death.
 const HICCUP: Duration = Duration::from_millis(800);
@@ -53,7 +53,7 @@ const HICCUP: Duration = Duration::from_millis(800);
 const FOUND_WITHIN: Duration = Duration::from_secs(15);
 
 /// Polling interval; figures are too large by up to this much.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Downtime of a killed gateway.
 const AWAY: Duration = Duration::from_secs(1);
@@ -217,7 +217,7 @@ impl Stand {
                 self.gateway.start_again().await?;
             }
             Fault::TargetHesitates => pause(self.target.process(), HICCUP).await?,
-            Fault::GatewayStandsStill => pause(self.gateway.process(), STILL).await?,
+            Fault::GatewayStandsStill => pause(self.gateway.process(), STALL).await?,
             Fault::Nothing => {}
         }
         Ok(over)
@@ -231,7 +231,7 @@ impl Stand {
             if closed == self.ids.len() || looked > FOUND_WITHIN {
                 return Ok(Found { closed, took: looked });
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 }
@@ -277,10 +277,10 @@ impl Lab {
             took.push(found.took);
         }
         // Finally the stores, one after the other, under all sessions that still live.
-        pause(outside.redis.process(), STILL).await?;
+        pause(outside.redis.process(), STALL).await?;
         let server = outside.mariadb.clone();
         let pid = spawn_blocking(move || server.blocking_lock().process_id()).await?.map_err(|why| anyhow!(why))?;
-        pause(Process(pid), STILL).await?;
+        pause(Process(pid), STALL).await?;
         sleep(AWAY).await;
         matrix.note_living(&stands, outside).await
     }
@@ -307,7 +307,7 @@ impl Lab {
         for (nth, fault) in faults.iter().enumerate() {
             stands.push(Stand::new(*fault, format!("{name}-{nth}"), self.sessions, stores).await?);
         }
-        let there = eventually(LOOK, || async {
+        let there = eventually(POLL_INTERVAL, || async {
             let open = open(&stores.outside).await?;
             Ok(stands.iter().all(|stand| stand.ids.is_subset(&open.records) && stand.ids.is_subset(&open.view)))
         });

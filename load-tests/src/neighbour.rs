@@ -29,10 +29,10 @@ use crate::{
 const BESIDE: f64 = 1.2;
 
 /// Pause between two keystrokes: a user does not wait for the echo.
-const PAUSE: Duration = Duration::from_millis(2);
+const KEY_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Polling interval in which the flood's page notices that it is to read or to pause.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Time for a flood to reach full speed, and for its last bytes to arrive.
 const SETTLE: Duration = Duration::from_millis(300);
@@ -154,7 +154,7 @@ impl Neighbour {
     async fn round(&self, typists: &mut [impl Shell], samples: &mut Samples) -> Result<()> {
         let count = typists.len();
         for (nth, key) in (b'a'..=b'z').cycle().take(self.keys).enumerate() {
-            sleep(PAUSE).await;
+            sleep(KEY_INTERVAL).await;
             let typist = typists.get_mut(nth % count).context("nobody types")?;
             samples.push(shell::echo(typist, key).await?);
         }
@@ -239,15 +239,16 @@ async fn drink<S: Paced>(mut shell: S, pace: &AtomicU64, read: &AtomicU64) -> Re
             next = Instant::now();
         }
         if !drinks && !S::READ_AT_REST {
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
             continue;
         }
-        let Ok(heard) = timeout(LOOK, shell.hear()).await else { continue };
+        let Ok(heard) = timeout(POLL_INTERVAL, shell.hear()).await else { continue };
         let length = heard?.len() as u64;
         read.fetch_add(length, Ordering::Relaxed);
         if drinks {
             next += Duration::from_secs_f64(length as f64 / (now as f64 * 1e6));
-            if let Some(early) = next.checked_duration_since(Instant::now()).filter(|early| *early > LOOK / 5) {
+            if let Some(early) = next.checked_duration_since(Instant::now()).filter(|early| *early > POLL_INTERVAL / 5)
+            {
                 sleep(early).await;
             }
         }

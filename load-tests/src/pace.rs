@@ -7,7 +7,7 @@ use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::Futures
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 /// Timeout of every wait.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Polls every `look` until the condition holds; returns how long that took, too long by one interval at most.
 pub async fn eventually<F: Future<Output = Result<bool>>>(
@@ -20,7 +20,7 @@ pub async fn eventually<F: Future<Output = Result<bool>>>(
         if holds().await? {
             return Ok(at);
         }
-        ensure!(at < PATIENCE, "it does not come about within {PATIENCE:?}");
+        ensure!(at < TIMEOUT, "it does not come about within {TIMEOUT:?}");
         sleep(look).await;
     }
 }

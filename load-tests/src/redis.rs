@@ -18,10 +18,10 @@ use tokio::{
 use crate::{mariadb::free_port, process::Process};
 
 /// Timeout of the server's start.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Polling interval of the server's start.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A server; dropping it ends it.
 pub struct Redis {
@@ -65,8 +65,8 @@ impl Redis {
             if let Some(status) = self.child.try_wait()? {
                 bail!("redis-server ended with {status}");
             }
-            ensure!(begun.elapsed() < PATIENCE, "redis-server is not ready after {PATIENCE:?}");
-            sleep(LOOK).await;
+            ensure!(begun.elapsed() < TIMEOUT, "redis-server is not ready after {TIMEOUT:?}");
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }

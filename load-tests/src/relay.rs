@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Size of one read, in bytes, as for a browser's socket here.
-const PIECE: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 256 * 1024;
 
 /// A running relay and the far end of its connection; dropping it stops it.
 pub struct Relay {
@@ -47,7 +47,7 @@ impl Shell for Relay {
     }
 
     async fn hear(&mut self) -> Result<Bytes> {
-        self.piece.reserve(PIECE);
+        self.piece.reserve(CHUNK_BYTES);
         ensure!(self.stream.read_buf(&mut self.piece).await? > 0, "the relay has hung up");
         Ok(self.piece.split().freeze())
     }
@@ -61,7 +61,7 @@ pub async fn serve(target: SocketAddr) -> Result<()> {
     let (mut stream, _) = listener.accept().await?;
     stream.set_nodelay(true)?;
     let (mut reader, mut writer) = stream.split();
-    let mut typed = BytesMut::with_capacity(PIECE);
+    let mut typed = BytesMut::with_capacity(CHUNK_BYTES);
     loop {
         tokio::select! {
             read = reader.read_buf(&mut typed) => {

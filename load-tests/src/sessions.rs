@@ -45,10 +45,10 @@ const SETTLE: Duration = Duration::from_secs(30);
 const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// Polling interval of listings.
-const POLL: Duration = Duration::from_millis(20);
+const LISTING_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Polling interval of held resources; long enough for the poll's own connection to be closed.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The options of the scenario.
 #[derive(Args)]
@@ -137,7 +137,7 @@ impl Sessions {
             settle(gateway, target, (any, held_by_target)).await?;
         }
         // Connections of the last requests may still be closing.
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         Ok((Held::by_gateway(gateway).await?, held_by_target))
     }
 
@@ -190,7 +190,7 @@ async fn all_listed(gateway: &Gateway, status: &str, terminals: &[(String, Termi
             return Ok(begun.elapsed().as_secs_f64());
         }
         ensure!(begun.elapsed() < SETTLE, "{missing} of {} sessions are not listed as {status}", terminals.len());
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(LISTING_INTERVAL).await;
     }
 }
 
@@ -204,7 +204,7 @@ async fn lowest_memory(gateway: &Gateway, enough: f64) -> Result<f64> {
         }
         // A sleeping thread returns no memory.
         gateway.actors("session").await?;
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -220,6 +220,6 @@ async fn settle(gateway: &Gateway, target: &Target, before: (Held, Held)) -> Res
         if begun.elapsed() > SETTLE {
             bail!("{actors} session actors are left; gateway and target held {before:?} before, now {held:?}");
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

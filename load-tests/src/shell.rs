@@ -17,7 +17,7 @@ pub const INTERRUPTED: &[u8] = b"^C\r\n\x1b[1;32mplayground\x1b[0m:\x1b[1;34m~\x
 const FIRST_LINE: &[u8] = b"0000000001 The";
 
 /// Timeout of a target that owes output.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A terminal.
 pub trait Shell {
@@ -38,7 +38,7 @@ pub async fn hear_until(shell: &mut impl Shell, mark: &[u8]) -> Result<Bytes> {
             heard.advance(place + mark.len());
             return Ok(heard);
         }
-        let piece = timeout(PATIENCE, shell.hear()).await;
+        let piece = timeout(TIMEOUT, shell.hear()).await;
         let piece = piece.with_context(|| format!("{:?} did not come", String::from_utf8_lossy(mark)))??;
         heard.drain(..heard.len().saturating_sub(mark.len()));
         heard.extend_from_slice(&piece);
@@ -64,7 +64,7 @@ pub async fn end_raw(shell: &mut impl Shell) -> Result<()> {
 pub async fn echo(shell: &mut impl Shell, key: u8) -> Result<Duration> {
     let typed = Instant::now();
     shell.say(&[key]).await?;
-    let heard = timeout(PATIENCE, shell.hear()).await.context("a key's echo did not come")??;
+    let heard = timeout(TIMEOUT, shell.hear()).await.context("a key's echo did not come")??;
     let took = typed.elapsed();
     ensure!(*heard == [key], "{heard:?} came back for {:?}", char::from(key));
     Ok(took)
@@ -78,17 +78,17 @@ pub async fn flood(shell: &mut impl Shell, bytes: u64) -> Result<Duration> {
     let mut left = bytes - FIRST_LINE.len() as u64;
     while (piece.len() as u64) < left {
         left -= piece.len() as u64;
-        piece = timeout(PATIENCE, shell.hear()).await.context("the flood ran dry")??;
+        piece = timeout(TIMEOUT, shell.hear()).await.context("the flood ran dry")??;
     }
     let took = begun.elapsed();
     let mut behind = piece.slice(left as usize..).to_vec();
     let farewell = format!("\r\nflood: {bytes} bytes\r\n");
     while behind.len() < farewell.len() {
-        behind.extend_from_slice(&timeout(PATIENCE, shell.hear()).await.context("the flood did not end")??);
+        behind.extend_from_slice(&timeout(TIMEOUT, shell.hear()).await.context("the flood did not end")??);
     }
     ensure!(behind.starts_with(farewell.as_bytes()), "{:?} came after the flood", String::from_utf8_lossy(&behind));
     while !behind.ends_with(PROMPT) {
-        behind.extend_from_slice(&timeout(PATIENCE, shell.hear()).await.context("no prompt after the flood")??);
+        behind.extend_from_slice(&timeout(TIMEOUT, shell.hear()).await.context("no prompt after the flood")??);
     }
     Ok(took)
 }

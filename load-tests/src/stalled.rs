@@ -30,13 +30,13 @@ const PROMPT: f64 = 20.0;
 const NOTICED: Duration = Duration::from_secs(15);
 
 /// Sampling interval of the gateway.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Time after which the gateway has returned the memory of its start, such as that of hashing a password once.
 const STARTED: Duration = Duration::from_secs(3);
 
 /// Silence of the target that means that every buffer on the way is full.
-const STILL: Duration = Duration::from_millis(300);
+const QUIET_PERIOD: Duration = Duration::from_millis(300);
 
 /// The options of the scenario.
 #[derive(Args)]
@@ -75,7 +75,7 @@ async fn idle(gateway: &Gateway, tap: &Tap, stall: Duration, report: &mut Report
     let begun = Instant::now();
     while begun.elapsed() < stall {
         // Reading answers pings. The output is dropped.
-        if let Ok(heard) = timeout(LOOK, terminal.hear()).await {
+        if let Ok(heard) = timeout(POLL_INTERVAL, terminal.hear()).await {
             heard?;
         }
         most = most.max(gateway.process().resident_mib()?);
@@ -95,7 +95,7 @@ async fn frozen(gateway: &Gateway, tap: &Tap, stall: Duration, report: &mut Repo
     let mut most = before;
     let begun = Instant::now();
     while begun.elapsed() < stall {
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
         most = most.max(gateway.process().resident_mib()?);
     }
     report.must("page frozen: memory grew by", most - before, "MiB", Goal::AtMost(GROWTH));
@@ -117,7 +117,7 @@ async fn frozen(gateway: &Gateway, tap: &Tap, stall: Duration, report: &mut Repo
 async fn interrupt(terminal: &mut Terminal, tap: &Tap, name: &str, report: &mut Report) -> Result<()> {
     let mut count = tap.bytes_from_target();
     loop {
-        sleep(STILL).await;
+        sleep(QUIET_PERIOD).await;
         if tap.bytes_from_target() == count {
             break;
         }

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 /// Size of one read, in bytes.
-const PIECE: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// A proxy; it lives as long as the program.
 pub struct Tap {
@@ -83,7 +83,7 @@ async fn pass_connection(
 }
 
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, count: impl Fn(u64)) -> io::Result<()> {
-    let mut piece = Vec::with_capacity(PIECE);
+    let mut piece = Vec::with_capacity(CHUNK_BYTES);
     while from.read_buf(&mut piece).await? > 0 {
         to.write_all(&piece).await?;
         count(piece.len() as u64);

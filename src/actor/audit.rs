@@ -1,7 +1,7 @@
 //! The way to the audit log: a bounded queue, and the one task that writes it, many entries with one commit. Knows what was
 //! told to it, and nobody who tells.
 //!
-//! A *note* waits for nobody: it is written within `GATHER` and a commit, and while the log cannot be written it waits in the
+//! A *note* waits for nobody: it is written within `BATCH_DELAY` and a commit, and while the log cannot be written it waits in the
 //! queue. What finds no room is counted, and the log says how many these were as soon as it can. A *record* is for acts that
 //! must not happen unseen: whoever acts waits until it is durable, and does not act where that fails.
 
@@ -31,19 +31,19 @@ use crate::{
 };
 
 /// Entries that may wait: some hundred KiB.
-const QUEUE: usize = 1024;
+const QUEUE_CAPACITY: usize = 1024;
 
 /// Entries of one commit.
-const BATCH: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// How long the first entry waits for company: a commit costs a sync of the disk, whatever is in it.
-const GATHER: Duration = Duration::from_millis(10);
+const BATCH_DELAY: Duration = Duration::from_millis(10);
 
 /// How long an act waits for its record before it is refused.
 const RECORD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Pauses after a write that failed, the first and the longest.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// A handle to the audit log of this node: cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -61,7 +61,7 @@ struct Told {
 }
 
 /// The one that writes.
-struct Scribe {
+struct AuditWriter {
     queue: mpsc::Receiver<Told>,
     lost: Arc<AtomicU64>,
     log: Arc<dyn AuditLog>,
@@ -73,10 +73,11 @@ struct Scribe {
 impl Audit {
     /// Begins to write `log`, whose only writer this is, on the calling thread.
     pub(super) fn start(log: Arc<dyn AuditLog>) -> Self {
-        let (told, queue) = mpsc::channel(QUEUE);
+        let (told, queue) = mpsc::channel(QUEUE_CAPACITY);
         let lost = Arc::new(AtomicU64::new(0));
-        let scribe = Scribe { queue, lost: lost.clone(), log: log.clone(), waiting: Vec::new(), pause: PAUSE.0 };
-        actix::spawn(scribe.write());
+        let writer =
+            AuditWriter { queue, lost: lost.clone(), log: log.clone(), waiting: Vec::new(), pause: RETRY_DELAYS.0 };
+        actix::spawn(writer.write());
         Self { queue: told, lost, log }
     }
 
@@ -118,16 +119,16 @@ impl Audit {
     }
 }
 
-impl Scribe {
+impl AuditWriter {
     /// Writes until every handle is gone and nothing waits.
     async fn write(mut self) {
         loop {
             if self.waiting.is_empty() {
                 let Some(told) = self.queue.recv().await else { return };
                 self.waiting.push(told);
-                sleep(GATHER).await;
+                sleep(BATCH_DELAY).await;
             }
-            while self.waiting.len() < BATCH {
+            while self.waiting.len() < MAX_BATCH {
                 let Ok(told) = self.queue.try_recv() else { break };
                 self.waiting.push(told);
             }
@@ -147,7 +148,7 @@ impl Scribe {
     }
 
     fn written(&mut self) {
-        self.pause = PAUSE.0;
+        self.pause = RETRY_DELAYS.0;
         for told in self.waiting.drain(..) {
             // Who gave up waiting has refused the act.
             told.reply.map(|reply| reply.send(()).ok());
@@ -156,13 +157,13 @@ impl Scribe {
 
     /// Gives up what an act waits for, and keeps the rest for later.
     async fn failed(&mut self, lost: u64, error: &StoreError) {
-        if self.pause == PAUSE.0 {
+        if self.pause == RETRY_DELAYS.0 {
             tracing::error!(%error, "the audit log cannot be written; acts that need it are refused");
         }
         self.lost.fetch_add(lost, Ordering::AcqRel);
         self.waiting.retain(|told| told.reply.is_none());
         sleep(self.pause).await;
-        self.pause = PAUSE.1.min(self.pause * 2);
+        self.pause = RETRY_DELAYS.1.min(self.pause * 2);
     }
 }
 

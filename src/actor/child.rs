@@ -1,5 +1,5 @@
 //! Runs one supervised actor: restarts it in place after a panic, so that its address and the messages that wait stay,
-//! and writes its obituary. `actix::Supervisor` does neither after a panic.
+//! and reports its exit. `actix::Supervisor` does neither after a panic.
 
 use std::{any::Any, future::poll_fn, panic::AssertUnwindSafe, pin::pin, rc::Rc};
 

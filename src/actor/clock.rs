@@ -12,7 +12,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    pulse::Pulse,
+    activity_queue::ActivitySender,
     world::{self, World},
 };
 use crate::core::{
@@ -97,7 +97,7 @@ impl Stamp {
 #[derive(Debug)]
 pub struct Beat {
     id: SessionId,
-    pulse: Pulse,
+    activity: ActivitySender,
     /// Whether the session is marked already.
     marked: AtomicBool,
     /// The last byte from the target's connection.
@@ -113,11 +113,11 @@ pub struct Beat {
 }
 
 impl Beat {
-    /// No sign of life yet of the session `id`, which marks itself by `pulse`.
-    pub fn new(id: SessionId, pulse: Pulse) -> Self {
+    /// No sign of life yet of the session `id`, which marks itself by `activity`.
+    pub fn new(id: SessionId, activity: ActivitySender) -> Self {
         Self {
             id,
-            pulse,
+            activity,
             marked: AtomicBool::new(false),
             peer: Stamp::default(),
             input: Stamp::default(),
@@ -132,7 +132,7 @@ impl Beat {
         self.peer.touch();
         // The first after a look marks the session; all others cost a read.
         if !self.marked.load(Ordering::Relaxed) && !self.marked.swap(true, Ordering::Relaxed) {
-            self.marked.store(self.pulse.mark(self.id), Ordering::Relaxed);
+            self.marked.store(self.activity.mark(self.id), Ordering::Relaxed);
         }
     }
 

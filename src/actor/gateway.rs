@@ -9,7 +9,7 @@ use actix::Context;
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    Parts,
+    SessionDeps,
     audit::Audit,
     clock::{self, Beat},
     mailbox::{Mailbox, Refused},
@@ -21,7 +21,7 @@ use super::{
     session::{self, Attach, AttachError, Attached, SessionActor, SessionMessage},
     stores::Stores,
     supervisor::SupervisorMessage,
-    webhooks::Tellings,
+    webhooks::WebhookDeliveries,
     world,
 };
 use crate::{
@@ -51,20 +51,20 @@ mod trial;
 pub use answers::{Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Subscription};
 pub use evidence::{Deadline, Owner, Why};
 pub use phase::Phase;
-pub use start::{Collapse, Foundation};
+pub use start::{FatalExit, GatewayDeps};
 pub use trial::{Failure, Found};
 
 /// A handle to the actors: cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct Gateway {
-    pub(super) parts: Parts,
+    pub(super) deps: SessionDeps,
     stores: Stores,
     people: People,
     shared: Shared,
     phase: watch::Sender<Phase>,
     pub(super) reconciler: Mailbox<ReconcilerMessage>,
     seen: watch::Receiver<Arc<Snapshot>>,
-    tellings: Tellings,
+    deliveries: WebhookDeliveries,
 }
 
 /// A session that nobody attached to is dialled after this long all the same: a browser attaches once its
@@ -74,12 +74,12 @@ const PLACE_AFTER: Duration = Duration::from_secs(1);
 impl Gateway {
     /// The audit log of this node.
     pub fn audit(&self) -> &Audit {
-        &self.parts.audit
+        &self.deps.audit
     }
 
     /// Whom the audit log is told to, and how each of them fares.
-    pub fn webhooks(&self) -> &Tellings {
-        &self.tellings
+    pub fn webhooks(&self) -> &WebhookDeliveries {
+        &self.deliveries
     }
 
     /// Opens a session: returns once its record is durable. The dial follows where the first browser attaches, or a
@@ -99,8 +99,8 @@ impl Gateway {
             target_addr: target::address(&request.host, request.port),
             target_login: request.login.clone(),
             client_ip: request.client_ip,
-            node: self.parts.settings.node.clone(),
-            epoch: self.parts.settings.epoch,
+            node: self.deps.settings.node.clone(),
+            epoch: self.deps.settings.epoch,
             start_time: start,
             recording,
         }));
@@ -207,7 +207,7 @@ impl Gateway {
     /// [`GatewayError::Failed`] if the supervisor cannot answer.
     pub async fn actors(&self) -> Result<ActorsReport, GatewayError> {
         let (reply, report) = oneshot::channel();
-        self.parts.supervisor.tell(SupervisorMessage::Report(reply)).map_err(|_| GatewayError::Failed)?;
+        self.deps.supervisor.tell(SupervisorMessage::Report(reply)).map_err(|_| GatewayError::Failed)?;
         report.await.map_err(|_| GatewayError::Failed)
     }
 
@@ -226,7 +226,7 @@ impl Gateway {
 
     /// The counters and histograms of this process.
     pub fn observations(&self) -> &Observations {
-        &self.parts.observations
+        &self.deps.observations
     }
 
     /// The session's address; one that nobody runs yet starts on this thread, in `size` where a browser brings one.
@@ -238,15 +238,15 @@ impl Gateway {
         let gateway = self.clone();
         // A task of its own, as above: what the registry has given out is to be started whoever still waits for it.
         let placing = actix::spawn(async move {
-            let parts = &gateway.parts;
+            let deps = &gateway.deps;
             let context = Context::<SessionActor>::new();
-            let (mailbox, beat) = (session::mailbox(&context, parts), Arc::new(Beat::new(id, parts.pulse.clone())));
+            let (mailbox, beat) = (session::mailbox(&context, deps), Arc::new(Beat::new(id, deps.activity.clone())));
             let offer = |reply| RegistryMessage::Claim { id, mailbox: mailbox.clone(), beat: beat.clone(), reply };
             Ok(match gateway.ask(offer).await? {
                 Claim::Yours(mut request, record) => {
                     // A page lays its terminal out after it asked for the session; a target greets in the size it is told.
                     request.size = size.unwrap_or(request.size);
-                    session::start(context, parts.clone(), *request, *record, beat);
+                    session::start(context, deps.clone(), *request, *record, beat);
                     Some(mailbox)
                 }
                 Claim::Placed(mailbox) => Some(mailbox),
@@ -262,7 +262,7 @@ impl Gateway {
 
     /// Whether a store took what it was last told.
     fn is_up(&self, store: &'static str) -> bool {
-        self.parts.observations.store_up.get_or_create(&[("store", store)]).get() == 1
+        self.deps.observations.store_up.get_or_create(&[("store", store)]).get() == 1
     }
 
     /// Whether the records may lack something that the journal has.
@@ -273,7 +273,7 @@ impl Gateway {
     /// Asks the registry. A full mailbox answers at once: whoever asks can be told to come back.
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> RegistryMessage) -> Result<T, GatewayError> {
         let (reply, answer) = oneshot::channel();
-        self.parts.registry.tell(question(reply)).map_err(|refused| match refused {
+        self.deps.registry.tell(question(reply)).map_err(|refused| match refused {
             Refused::Full(_) => GatewayError::Overloaded,
             Refused::Gone => GatewayError::Failed,
         })?;

@@ -15,7 +15,7 @@ use super::{clock, observe::HandleTimes};
 
 /// How often a message is given to an actor that fails over it: chance strikes once, and a message that an actor cannot bear
 /// must not take it down for good.
-pub const TRIES: usize = 3;
+pub const MAX_DELIVERIES: usize = 3;
 
 /// Where messages to one actor go. Cheap to clone.
 pub struct Mailbox<M: Send + 'static> {
@@ -70,12 +70,12 @@ impl<M: Send + 'static> Mailbox<M> {
         self.recipient.send(self.seal(message)).await.map_err(|_| Refused::Gone)
     }
 
-    /// Delivers a message whose receiver may fail over it, and gives it again once it is back, [`TRIES`] times at most.
+    /// Delivers a message whose receiver may fail over it, and gives it again once it is back, [`MAX_DELIVERIES`] times at most.
     ///
     /// # Errors
     /// [`Refused::Gone`] if the actor is gone or failed over each of them.
     pub async fn insist(&self, message: impl Fn() -> M) -> Result<(), Refused<M>> {
-        for _ in 1..TRIES {
+        for _ in 1..MAX_DELIVERIES {
             if self.deliver(message()).await.is_ok() {
                 return Ok(());
             }

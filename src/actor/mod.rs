@@ -36,15 +36,17 @@ use crate::{
         session::Limits,
         stream,
     },
-    recording::{recorder::Recorder, shelf::Shelf},
+    recording::{directory::RecordingDir, recorder::Recorder},
     ssh::Connector,
 };
 
+/// Which sessions gave a sign of life.
+pub mod activity_queue;
 /// The one timer of an actor.
 mod alarm;
 /// The way to the audit log.
 pub mod audit;
-/// Runs a supervised actor and writes its obituary.
+/// Runs a supervised actor and reports its exit.
 pub mod child;
 /// The clocks, and the stamps bytes leave behind.
 pub mod clock;
@@ -58,8 +60,6 @@ pub mod nodes;
 pub mod observe;
 /// Who may do what, and the end of what they no longer may.
 pub mod people;
-/// Which sessions gave a sign of life.
-pub mod pulse;
 /// The tasks that move a session's bytes.
 pub mod pump;
 /// Compares actors and stores, and has what differs mended.
@@ -120,7 +120,7 @@ pub struct Settings {
     /// How long closed sessions are kept; `None` for ever.
     pub retention: Option<Duration>,
     /// Where their recordings lie.
-    pub shelf: Shelf,
+    pub recording_dir: RecordingDir,
     /// The longest time between two sweeps.
     pub update_interval: Duration,
     /// How long another node may be silent before it counts as lost.
@@ -133,12 +133,12 @@ pub struct Settings {
 
 /// What every session needs of the house.
 #[derive(Clone)]
-pub(in crate::actor) struct Parts {
+pub(in crate::actor) struct SessionDeps {
     settings: Arc<Settings>,
     connector: Arc<dyn Connector + Send + Sync>,
     registry: mailbox::Mailbox<registry::RegistryMessage>,
     supervisor: mailbox::Mailbox<supervisor::SupervisorMessage>,
     observations: observe::Observations,
-    pulse: pulse::Pulse,
+    activity: activity_queue::ActivitySender,
     audit: audit::Audit,
 }

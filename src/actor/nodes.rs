@@ -23,7 +23,7 @@ use super::{
 use crate::{
     core::{
         lease::{Node, RENEWAL},
-        neighbours::{Neighbours, Sight, Standing},
+        neighbours::{NeighbourState, Neighbours, Standing},
         record::{Epoch, NodeId, Record, Status},
     },
     store::{Command, SharedRecords, StoreError},
@@ -33,34 +33,34 @@ use crate::{
 pub const KIND: &str = "nodes";
 
 /// How often the beats are read: half of the time in which each node renews its own.
-const LOOK: Duration = Duration::from_millis(125);
+const BEAT_POLL_INTERVAL: Duration = Duration::from_millis(125);
 
 /// How often the leases are read: each node renews its own every second.
-const READ: Duration = Duration::from_millis(500);
+const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long after a failure commands are asked for again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A snapshot this old is one of a thread that did not run: nobody has become lost by it.
-const OLDEST: Duration = Duration::from_millis(500);
+const MAX_SNAPSHOT_AGE: Duration = Duration::from_millis(500);
 
 /// The other nodes as they were last seen. Whoever holds it judges by the clock of the moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    sights: BTreeMap<NodeId, Sight>,
+    states: BTreeMap<NodeId, NeighbourState>,
     fenced: Vec<(NodeId, Epoch)>,
     taken: Option<Instant>,
 }
 
 impl Snapshot {
     /// What is known of every other node, as of `now`.
-    pub fn sights(&self, now: Instant) -> impl Iterator<Item = (&NodeId, Standing, &Sight)> {
-        self.sights.iter().map(move |(node, sight)| (node, self.judge(now, sight), sight))
+    pub fn states(&self, now: Instant) -> impl Iterator<Item = (&NodeId, Standing, &NeighbourState)> {
+        self.states.iter().map(move |(node, state)| (node, self.judge(now, state), state))
     }
 
     /// Where a node stands; `None` for one that was never seen, such as this one.
     pub fn standing(&self, now: Instant, node: &NodeId) -> Option<Standing> {
-        self.sights.get(node).map(|sight| self.judge(now, sight))
+        self.states.get(node).map(|state| self.judge(now, state))
     }
 
     /// The fenced nodes, and the epoch before which everything of them is over.
@@ -72,8 +72,8 @@ impl Snapshot {
     /// one of those that have left, another one each `turn`. They cleared up themselves, as far as they reached the stores.
     pub fn over(&self, turn: usize) -> Vec<(NodeId, Epoch, Standing)> {
         let fenced = self.fenced.iter().map(|(node, epoch)| (node.clone(), *epoch, Standing::Fenced));
-        let left = self.sights.values().filter(|sight| sight.standing == Standing::Left);
-        let left: Vec<&Node> = left.filter_map(|sight| sight.node.as_ref()).collect();
+        let left = self.states.values().filter(|state| state.standing == Standing::Left);
+        let left: Vec<&Node> = left.filter_map(|state| state.node.as_ref()).collect();
         let one = left
             .get(turn % left.len().max(1))
             .map(|node| (node.id.clone(), Epoch(node.lease.epoch.0.saturating_add(1)), Standing::Left));
@@ -97,10 +97,10 @@ impl Snapshot {
         });
     }
 
-    fn judge(&self, now: Instant, sight: &Sight) -> Standing {
-        let fresh = self.taken.is_some_and(|taken| now.saturating_duration_since(taken) < OLDEST);
-        let silent = fresh && sight.lost_from.is_some_and(|from| now >= from);
-        if silent && sight.standing == Standing::Serving { Standing::Lost } else { sight.standing }
+    fn judge(&self, now: Instant, state: &NeighbourState) -> Standing {
+        let fresh = self.taken.is_some_and(|taken| now.saturating_duration_since(taken) < MAX_SNAPSHOT_AGE);
+        let silent = fresh && state.lost_from.is_some_and(|from| now >= from);
+        if silent && state.standing == Standing::Serving { Standing::Lost } else { state.standing }
     }
 }
 
@@ -150,13 +150,13 @@ impl NodesActor {
     }
 
     fn begin(&self, ctx: &mut Context<Self>) {
-        ctx.run_interval(LOOK, |actor, ctx| actor.look(ctx));
-        ctx.run_interval(READ, |actor, ctx| actor.read(ctx));
+        ctx.run_interval(BEAT_POLL_INTERVAL, |actor, ctx| actor.look(ctx));
+        ctx.run_interval(LEASE_POLL_INTERVAL, |actor, ctx| actor.read(ctx));
         let live = self.stores.live.clone();
         self.listen(
             move || {
                 let live = live.clone();
-                async move { live.receive().await }
+                async move { live.take_commands().await }
             },
             ctx,
         );
@@ -232,15 +232,15 @@ impl NodesActor {
 
     fn publish(&self) {
         let now = clock::instant();
-        let (sights, fenced) = (self.neighbours.sights(now), self.neighbours.fenced());
-        let standings = |sights: &BTreeMap<NodeId, Sight>| {
-            sights.iter().map(|(node, sight)| (node.clone(), sight.standing)).collect::<Vec<_>>()
+        let (states, fenced) = (self.neighbours.states(now), self.neighbours.fenced());
+        let standings = |states: &BTreeMap<NodeId, NeighbourState>| {
+            states.iter().map(|(node, state)| (node.clone(), state.standing)).collect::<Vec<_>>()
         };
-        let before = standings(&self.seen.borrow().sights);
-        for (node, standing) in standings(&sights).into_iter().filter(|entry| !before.contains(entry)) {
+        let before = standings(&self.seen.borrow().states);
+        for (node, standing) in standings(&states).into_iter().filter(|entry| !before.contains(entry)) {
             tracing::info!(%node, standing = standing.as_str(), "another node");
         }
-        Snapshot { sights, fenced, taken: Some(now) }.show(&self.seen);
+        Snapshot { states, fenced, taken: Some(now) }.show(&self.seen);
     }
 
     /// Carries out what other nodes ask, as it comes.
@@ -266,7 +266,7 @@ impl NodesActor {
                     }
                     Err(error) => {
                         tracing::debug!(%error, "commands of other nodes cannot be read");
-                        tokio::time::sleep(AGAIN).await;
+                        tokio::time::sleep(RETRY_DELAY).await;
                     }
                 }
             }
@@ -278,7 +278,7 @@ impl NodesActor {
 /// What waits in the records, once a second: they are the second way, for when the live view is away.
 async fn paced(records: Arc<dyn SharedRecords>, node: NodeId) -> Result<Vec<Command>, StoreError> {
     tokio::time::sleep(RENEWAL).await;
-    records.receive(node).await
+    records.take_commands(node).await
 }
 
 impl Actor for NodesActor {

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     core::{
-        people::{Directory, Listed, objection},
+        people::{CatalogueEntry, Directory, objection},
         record::{EndReason, Record},
     },
     store::{
@@ -31,16 +31,16 @@ use crate::{
 pub const KIND: &str = "people";
 
 /// How often it is looked whether anybody changed: what was taken away is gone within a second, with time to spare.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How often it is written down who was seen.
-const NOTE: Duration = Duration::from_secs(5);
+const LAST_SEEN_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often a few old sign-ins are removed.
-const FORGET: Duration = Duration::from_secs(60);
+const CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Looks after a change in which sessions are held against it again: one may have been about to open when the change came.
-const AGAIN: u8 = 8;
+const RECHECKS: u8 = 8;
 
 /// A handle to the directory: cheap to clone, usable from any thread.
 #[derive(Clone)]
@@ -48,7 +48,7 @@ pub struct People(Arc<Inner>);
 
 struct Inner {
     store: Option<Arc<dyn PeopleStore>>,
-    catalogue: Vec<Listed>,
+    catalogue: Vec<CatalogueEntry>,
     directory: watch::Sender<Arc<Directory>>,
     /// Held while the store is read, lest an older reading comes last.
     reading: tokio::sync::Mutex<()>,
@@ -65,7 +65,7 @@ impl Default for People {
 
 impl People {
     /// Those whom `store` knows, and what there is for them to open.
-    pub fn new(store: Option<Arc<dyn PeopleStore>>, catalogue: Vec<Listed>) -> Self {
+    pub fn new(store: Option<Arc<dyn PeopleStore>>, catalogue: Vec<CatalogueEntry>) -> Self {
         let (directory, reading) = (watch::Sender::default(), tokio::sync::Mutex::default());
         let (seen, sign_ins) = (Mutex::default(), SignIns::new(store.clone()));
         Self(Arc::new(Inner { store, catalogue, directory, reading, seen, sign_ins }))
@@ -187,12 +187,12 @@ impl PeopleActor {
     }
 
     fn begin(&self, ctx: &mut Context<Self>) {
-        ctx.run_interval(LOOK, |actor, ctx| actor.look(ctx));
-        ctx.run_interval(NOTE, |actor, ctx| {
+        ctx.run_interval(POLL_INTERVAL, |actor, ctx| actor.look(ctx));
+        ctx.run_interval(LAST_SEEN_INTERVAL, |actor, ctx| {
             let people = actor.people.clone();
             ctx.spawn(async move { people.write_down().await }.into_actor(actor));
         });
-        ctx.run_interval(FORGET, |actor, ctx| {
+        ctx.run_interval(CLEANUP_INTERVAL, |actor, ctx| {
             let sign_ins = actor.people.sign_ins().clone();
             ctx.spawn(async move { sign_ins.forget(now()).await }.into_actor(actor));
         });
@@ -221,7 +221,7 @@ impl PeopleActor {
     fn enforce(&mut self, ctx: &mut Context<Self>) {
         let directory = self.people.directory();
         if directory.version != self.enforced.0 {
-            self.enforced = (directory.version, AGAIN);
+            self.enforced = (directory.version, RECHECKS);
         }
         if directory.version == 0 || self.enforced.1 == 0 {
             return;
@@ -247,7 +247,7 @@ impl PeopleActor {
         };
         ctx.spawn(enforcing.into_actor(self).map(|whole, actor, _| {
             // A registry that restarts is asked at the next look.
-            actor.enforced.1 = if whole { actor.enforced.1 } else { AGAIN };
+            actor.enforced.1 = if whole { actor.enforced.1 } else { RECHECKS };
         }));
     }
 }

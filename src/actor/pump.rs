@@ -21,31 +21,31 @@ use crate::{
     core::{
         control::Turn,
         record::{EndReason, ExitStatus},
-        stream::{AttachNo, Chunk, Pace},
+        stream::{AttachNo, Chunk, FloodLimit},
         typing,
     },
-    recording::tape::Tape,
+    recording::sender::RecordingSender,
     ssh::{LinkEvent, LinkInput, LinkOutput},
 };
 
 /// Ready output is joined up to this size per frame: enough that per-frame costs vanish, and an SSH packet as targets
 /// send them at most, so that a large one passes as it is.
-const FRAME: usize = 32 * 1024;
+const MAX_FRAME_BYTES: usize = 32 * 1024;
 
 /// Typed input is joined up to an SSH packet (RFC 4253 §6.1 asks for 32768 bytes at least).
-const PACKET: usize = 32 * 1024;
+const MAX_PACKET_BYTES: usize = 32 * 1024;
 
 /// How long a browser may leave a full window unacknowledged: by then its page is stuck, not slow. A hidden page is let run once
 /// a minute, and acknowledges that seldom (timers of hidden pages, in Chromium).
-const STUCK: Duration = Duration::from_secs(150);
+const STUCK_TIMEOUT: Duration = Duration::from_secs(150);
 
 /// How often and how soon news of the link is told to a session that failed over it: beyond what its supervision
 /// forgives.
-const TELLINGS: u32 = 5;
+const MAX_REPORTS: u32 = 5;
 const TELL_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long a browser may take no step towards its last frame: as long as a lost one takes to be noticed.
-const GOODBYE: Duration = Duration::from_secs(12);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(12);
 
 /// What the pump tells of the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,12 +59,12 @@ pub enum LinkNews {
 }
 
 /// Reads the target until it is gone. While the browser's window is full, a recording that is required cannot keep up, or
-/// no browser types and the target has said its share ([`Pace`]), the valve is closed: the channel is still drained, but
+/// no browser types and the target has said its share ([`FloodLimit`]), the valve is closed: the channel is still drained, but
 /// no more comes from the network.
 pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, session: Mailbox<SessionMessage>) {
     let tell = async |news: LinkNews| {
         // A session that failed over the news hears it again once it is back.
-        for _ in 0..TELLINGS {
+        for _ in 0..MAX_REPORTS {
             if session.deliver(SessionMessage::Link(news.clone())).await.is_ok() {
                 return;
             }
@@ -72,7 +72,7 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
         }
         tracing::debug!("the session had ended before it heard of its link");
     };
-    let (mut pace, mut waits_until, mut in_trouble) = (Pace::default(), None::<Instant>, false);
+    let (mut flood_limit, mut waits_until, mut in_trouble) = (FloodLimit::default(), None::<Instant>, false);
     loop {
         let step = next_step(&wire, &mut *output);
         let step = match waits_until {
@@ -83,7 +83,7 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
         match step {
             Step::Event(LinkEvent::Output(bytes)) => {
                 if unattended {
-                    pace.count(clock::instant(), bytes.len());
+                    flood_limit.count(clock::instant(), bytes.len());
                 }
                 wire.ingest(bytes);
             }
@@ -94,12 +94,12 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
             Step::Event(LinkEvent::Closed) => return tell(LinkNews::Closed).await,
             Step::Drained => {}
         }
-        waits_until = if unattended { pace.waits_until(clock::instant()) } else { None };
-        if let Some(detail) = wire.tape().and_then(Tape::trouble).filter(|_| !in_trouble) {
+        waits_until = if unattended { flood_limit.waits_until(clock::instant()) } else { None };
+        if let Some(detail) = wire.recording().and_then(RecordingSender::trouble).filter(|_| !in_trouble) {
             in_trouble = true;
             post(&session, SessionMessage::End { reason: EndReason::Overloaded, detail: detail.to_owned() });
         }
-        let full = wire.output.borrow().is_full() || wire.tape().is_some_and(Tape::is_behind);
+        let full = wire.output.borrow().is_full() || wire.recording().is_some_and(RecordingSender::is_behind);
         turn_valve(&wire, full || waits_until.is_some(), &session);
     }
 }
@@ -124,7 +124,7 @@ fn turn_valve(wire: &Wire, close: bool, session: &Mailbox<SessionMessage>) {
     if close == wire.paused.replace(close) {
         return;
     }
-    if let Some(control) = wire.control.borrow().as_ref() {
+    if let Some(control) = wire.link_control.borrow().as_ref() {
         if close {
             control.close_valve();
         } else {
@@ -146,13 +146,13 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
         }) else {
             return;
         };
-        if !wire.keyboard.borrow().types(message.attach, message.turn) {
+        if !wire.control.borrow().types(message.attach, message.turn) {
             continue;
         }
         let gone = match message.kind {
             InputKind::Resize(size) => {
-                if let Some(tape) = wire.tape() {
-                    tape.resize(size.cols, size.rows);
+                if let Some(recording) = wire.recording() {
+                    recording.resize(size.cols, size.rows);
                 }
                 wire.resize(size);
                 input.resize(size).await.is_err()
@@ -165,9 +165,9 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
                     wire.beat.input.touch();
                 }
                 wire.beat.bytes_in.fetch_add(length as u64, std::sync::atomic::Ordering::Relaxed);
-                if let Some(tape) = wire.tape() {
+                if let Some(recording) = wire.recording() {
                     // Before the target has it, so that its echo comes after.
-                    tape.input(&bytes);
+                    recording.input(&bytes);
                 }
                 let sent = input.write(bytes).await;
                 wire.observations
@@ -180,7 +180,7 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
         if gone {
             // What is still typed has nowhere to go. A target that takes nothing (its packets have no size) is hung up on; the
             // pump hears what it said before, and tells of the end.
-            if let Some(control) = wire.control.take() {
+            if let Some(control) = wire.link_control.take() {
                 wire.spawn(control.close());
             }
             return;
@@ -197,7 +197,7 @@ fn join(
 ) -> Bytes {
     let mut joined: Option<BytesMut> = None;
     let mut length = first.len();
-    while length < PACKET {
+    while length < MAX_PACKET_BYTES {
         match messages.try_recv() {
             Ok(InputMessage { attach, turn, kind: InputKind::Bytes(more), .. }) if (attach, turn) == typist => {
                 length += more.len();
@@ -220,16 +220,16 @@ pub(super) async fn forward(wire: Rc<Wire>, viewer: Rc<Viewer>, frames: mpsc::Se
     tokio::select! {
         biased;
         () = send(&wire, &viewer, &frames, stuck) => {}
-        () = goodbye_overdue(&viewer) => viewer.cutter.cut(),
+        () = goodbye_overdue(&viewer) => viewer.closer.close(),
     }
 }
 
-/// Resolves if a browser that is to finish acknowledges nothing for [`GOODBYE`].
+/// Resolves if a browser that is to finish acknowledges nothing for [`FAREWELL_TIMEOUT`].
 async fn goodbye_overdue(viewer: &Viewer) {
     viewer.finishing().await;
     loop {
         let acked = viewer.acked();
-        tokio::time::sleep(GOODBYE).await;
+        tokio::time::sleep(FAREWELL_TIMEOUT).await;
         if viewer.acked() == acked {
             return;
         }
@@ -257,7 +257,7 @@ async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stu
                 }
                 continue;
             }
-            None => wire.output.borrow_mut().next_chunk(viewer.attach, FRAME),
+            None => wire.output.borrow_mut().next_chunk(viewer.attach, MAX_FRAME_BYTES),
         };
         let last = match chunk {
             Chunk::Bytes(bytes) => {
@@ -270,7 +270,7 @@ async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stu
             }
             Chunk::WindowFull => {
                 // A ping or a receipt wakes too, and proves nothing.
-                let until = *full_since.get_or_insert_with(clock::instant) + STUCK;
+                let until = *full_since.get_or_insert_with(clock::instant) + STUCK_TIMEOUT;
                 if tokio::time::timeout_at(until.into(), viewer.woken()).await.is_err() && viewer.acked() == acked {
                     return stuck();
                 }

@@ -18,13 +18,13 @@ use super::{
     mailbox::{Envelope, Mailbox},
     nodes::Snapshot,
     observe::Observations,
-    registry::{Muster, RegistryMessage},
+    registry::{RegistryMessage, SweepSnapshot},
     stores::Stores,
 };
 use crate::{
     core::{
         neighbours::Standing,
-        pace::{Load, Pace},
+        pace::{Load, SweepPace},
         reconcile::{Action, Owner, Sighting, plan},
         record::{Epoch, Record, SessionId, Transition},
     },
@@ -39,10 +39,10 @@ mod words;
 pub const KIND: &str = "reconciler";
 
 /// Ids of one question.
-const IDS: usize = 50;
+const IDS_PER_QUERY: usize = 50;
 
 /// Differences that a report names; all are counted.
-const NAMED: usize = 100;
+const MAX_NAMED: usize = 100;
 
 /// What the actor hears.
 pub enum ReconcilerMessage {
@@ -103,7 +103,7 @@ pub struct Named {
 /// The actor.
 pub struct ReconcilerActor {
     sweeper: Sweeper,
-    pace: Pace,
+    pace: SweepPace,
     observations: Observations,
     timer: Alarm,
     /// What people were told of and still stands.
@@ -130,7 +130,7 @@ impl ReconcilerActor {
         seen: watch::Receiver<Arc<Snapshot>>,
         observations: Observations,
     ) -> Self {
-        let pace = Pace::new(settings.update_interval);
+        let pace = SweepPace::new(settings.update_interval);
         Self {
             sweeper: Sweeper { settings, stores, registry, seen },
             pace,
@@ -230,36 +230,36 @@ impl Sweeper {
     /// told from what differs by the registry, which looks again before it mends.
     async fn sweep(&self, rows: u32, turn: u32, dry_run: bool) -> Result<(Sweep, Duration), StoreError> {
         let mut slowest = Duration::ZERO;
-        let (reply, muster) = oneshot::channel();
+        let (reply, snapshot) = oneshot::channel();
         let gone = || StoreError::Unavailable("the registry does not answer".into());
-        self.registry.deliver(RegistryMessage::Muster(reply)).await.map_err(|_| gone())?;
-        let muster = muster.await.map_err(|_| gone())?;
+        self.registry.deliver(RegistryMessage::SweepSnapshot(reply)).await.map_err(|_| gone())?;
+        let snapshot = snapshot.await.map_err(|_| gone())?;
         let mut sweep = Sweep::default();
-        if !muster.recovered {
+        if !snapshot.recovered {
             // What earlier lives left open is being closed just now.
             return Ok((sweep, slowest));
         }
         let node = self.settings.node.clone();
         let next = Epoch(self.settings.epoch.0.saturating_add(1));
         let standing = Standing::Serving;
-        let own = Question { node: &node, epoch: next, standing, serving: Some(&muster.serving), rows, turn };
-        let mut fixes = self.compare(own, &muster, &mut sweep, &mut slowest).await?;
+        let own = Question { node: &node, epoch: next, standing, serving: Some(&snapshot.serving), rows, turn };
+        let mut fixes = self.compare(own, &snapshot, &mut sweep, &mut slowest).await?;
         let others = self.seen.borrow().over(turn as usize);
         for (other, epoch, standing) in others {
             let question = Question { node: &other, epoch, standing, serving: None, rows, turn };
-            fixes.extend(self.compare(question, &muster, &mut sweep, &mut slowest).await?);
+            fixes.extend(self.compare(question, &snapshot, &mut sweep, &mut slowest).await?);
         }
-        for part in fixes.chunks(IDS) {
+        for part in fixes.chunks(IDS_PER_QUERY) {
             let (reply, standing) = oneshot::channel();
-            let departed = muster.departed.clone();
-            let mend = RegistryMessage::Mend { fixes: part.to_vec(), departed, dry_run, reply };
+            let ended_since = snapshot.ended_since.clone();
+            let mend = RegistryMessage::Mend { fixes: part.to_vec(), ended_since, dry_run, reply };
             self.registry.deliver(mend).await.map_err(|_| gone())?;
             sweep.standing.extend(standing.await.map_err(|_| gone())?);
         }
         for (id, action) in &sweep.standing {
             *sweep.differences.entry(action.as_str()).or_default() += 1;
             sweep.mended += u64::from(!dry_run && !action.is_alarm());
-            if sweep.named.len() < NAMED {
+            if sweep.named.len() < MAX_NAMED {
                 sweep.named.push(Named { id: *id, action: *action });
             }
         }
@@ -270,7 +270,7 @@ impl Sweeper {
     async fn compare(
         &self,
         question: Question<'_>,
-        muster: &Muster,
+        snapshot: &SweepSnapshot,
         sweep: &mut Sweep,
         slowest: &mut Duration,
     ) -> Result<Vec<Fix>, StoreError> {
@@ -289,7 +289,7 @@ impl Sweeper {
             let owner = match born {
                 _ if !own => Owner::Other(standing),
                 Some(born) if born < self.settings.epoch => Owner::Earlier,
-                Some(_) | None => Owner::Own { fenced: muster.fenced },
+                Some(_) | None => Owner::Own { fenced: snapshot.fenced },
             };
             let actor = serving.and_then(|serving| serving.get(&id)).copied();
             let sighting = Sighting { owner, actor, live: Word::said(live), records: Word::said(records) };

@@ -15,14 +15,14 @@ use tokio::sync::{broadcast, oneshot};
 
 use super::{
     Settings,
+    activity_queue::ActivityReceiver,
     alarm::Alarm,
     clock,
     gateway::SessionEvent,
     mailbox::Envelope,
     observe::Observations,
-    pulse::Marks,
     session::{self, SessionMessage},
-    stores::{Hindrances, LIVE, RECORDS, Stores},
+    stores::{LIVE, OpenBlockers, RECORDS, Stores},
 };
 use crate::{
     core::{
@@ -61,9 +61,9 @@ mod view;
 
 use entry::{Entry, Opening, Place};
 use flush::{Ending, Waiter};
-pub use life::{Asked, begin_epoch};
 use life::{Earlier, Outbox, Recovery, Right};
-pub use mend::{Departed, Muster};
+pub use life::{RecordsAtStart, begin_epoch};
+pub use mend::{EndedSince, SweepSnapshot};
 pub use message::{Announcement, Claim, Found, RegistryMessage};
 use outbox::Records;
 use retire::Retirement;
@@ -75,14 +75,14 @@ use view::View;
 pub const KIND: &str = "registry";
 
 /// Transitions kept for a listener that comes back.
-const BACKLOG: usize = 1_024;
+const EVENT_BACKLOG: usize = 1_024;
 
 /// How often the lease in the live view is renewed: its loss is noticed within this.
 const VIEW_LEASE: Duration = Duration::from_millis(250);
 
 /// Sessions that may wait for the journal or the live view, beyond twice those that may be open: a session waits at most
 /// once, so this is reached only by what closes while a store is down.
-const SPARE: usize = 10_000;
+const SPARE_CAPACITY: usize = 10_000;
 
 /// The registry. Its fields are plain values changed in single steps, so a panic leaves them whole; what was in flight
 /// then waits again.
@@ -104,7 +104,7 @@ pub struct RegistryActor {
     outbox: Outbox,
     recovery: Recovery,
     /// Of the sweeps under way.
-    musters: Vec<Weak<Departed>>,
+    sweeps: Vec<Weak<EndedSince>>,
     /// When the renewal that is under way was begun.
     renewing_journal: Option<Instant>,
     right: Right,
@@ -121,7 +121,7 @@ pub struct RegistryActor {
 #[derive(Debug, Clone, Default)]
 pub struct Shared {
     /// Why no session can be opened.
-    pub hindrances: Hindrances,
+    pub open_blockers: OpenBlockers,
     /// How often something changed.
     pub changes: Changes,
     /// Whether the records may lack something that the journal has.
@@ -148,17 +148,17 @@ impl RegistryActor {
     pub fn new(
         settings: Arc<Settings>,
         stores: Stores,
-        marks: Marks,
+        marks: ActivityReceiver,
         shared: Shared,
         observations: Observations,
         fenced: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
-        let (events, _) = broadcast::channel(BACKLOG);
+        let (events, _) = broadcast::channel(EVENT_BACKLOG);
         let limits = Limits {
             batch: settings.flush_batch,
             closes: settings.cleanup_batch as usize,
             linger: settings.flush_interval,
-            capacity: 2 * settings.max_sessions as usize + SPARE,
+            capacity: 2 * settings.max_sessions as usize + SPARE_CAPACITY,
             // Each store's own, in its sink.
             slow: Duration::MAX,
         };
@@ -182,7 +182,7 @@ impl RegistryActor {
             waiters: HashMap::new(),
             openings: HashMap::new(),
             endings: HashMap::new(),
-            musters: Vec::new(),
+            sweeps: Vec::new(),
             timer: Alarm::default(),
             outbox: Outbox::default(),
             recovery: Recovery::Due,
@@ -346,19 +346,19 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                 self.announce(Priority::Repair, announcement, None, ctx);
                 true
             }
-            RegistryMessage::Bury { id, reason, detail } => {
+            RegistryMessage::CloseWithoutActor { id, reason, detail } => {
                 self.close_without_actor(id, reason, detail, ctx);
                 true
             }
             RegistryMessage::Find { id, reply } => reply.send(self.find(id)).is_ok(),
             RegistryMessage::OpenHere(reply) => reply.send(self.open_here()).is_ok(),
             RegistryMessage::AdmittedHere(reply) => reply.send(self.admitted_here()).is_ok(),
-            RegistryMessage::Freshen { records, reply } => reply.send(self.freshen(records)).is_ok(),
+            RegistryMessage::Refresh { records, reply } => reply.send(self.refresh(records)).is_ok(),
             RegistryMessage::End { id, reason, detail, reply } => reply.send(self.end(id, reason, detail, ctx)).is_ok(),
             RegistryMessage::Subscribe { after, reply } => reply.send(self.subscribe(after)).is_ok(),
-            RegistryMessage::Muster(reply) => reply.send(self.muster()).is_ok(),
-            RegistryMessage::Mend { fixes, departed, dry_run, reply } => {
-                reply.send(self.mend(fixes, &departed, dry_run, ctx)).is_ok()
+            RegistryMessage::SweepSnapshot(reply) => reply.send(self.sweep_snapshot()).is_ok(),
+            RegistryMessage::Mend { fixes, ended_since, dry_run, reply } => {
+                reply.send(self.mend(fixes, &ended_since, dry_run, ctx)).is_ok()
             }
             RegistryMessage::Stores(reply) => reply.send(self.report()).is_ok(),
             RegistryMessage::Recover(reply) => {
@@ -371,7 +371,7 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
                 true
             }
             #[cfg(test)]
-            RegistryMessage::Look => {
+            RegistryMessage::CloseUnattended => {
                 self.close_unattended(ctx);
                 true
             }

@@ -10,7 +10,7 @@ use actix::{Actor, ActorContext, Context, Handler, Supervised};
 use tokio::sync::oneshot;
 
 use super::{
-    Parts,
+    SessionDeps,
     alarm::Alarm,
     clock,
     mailbox::{Envelope, Mailbox},
@@ -27,7 +27,7 @@ use crate::core::{
 
 /// How a browser is connected.
 mod attach;
-/// How a session's actor begins, dials, and is buried.
+/// How a session's actor begins, dials, and is closed after its last failure.
 mod birth;
 /// How control moves between the pages of a session.
 pub mod control;
@@ -61,7 +61,7 @@ pub struct SessionActor {
     detector: Rc<StallDetector>,
     /// The thread's stalls as far as the session was told of them.
     stalled: Stalls,
-    parts: Parts,
+    deps: SessionDeps,
 }
 
 impl SessionActor {
@@ -73,7 +73,7 @@ impl SessionActor {
             self.session.handle(now, event);
         }
         self.session.handle_timeout(now);
-        self.wire.keyboard.borrow_mut().handle_timeout(now.at);
+        self.wire.control.borrow_mut().handle_timeout(now.at);
         self.wire.onlookers.borrow_mut().handle_timeout(now.at);
         if self.last_record.is_closed() {
             // The close is on its way into the journal. Nothing else is told before it is there.
@@ -99,7 +99,7 @@ impl SessionActor {
             let lasted = stalled.missed.saturating_sub(self.stalled.missed);
             self.stalled = stalled;
             self.session.handle(now, Event::Stalled { lasted });
-            self.wire.keyboard.borrow_mut().handle(now.at, control::Event::Stalled(lasted));
+            self.wire.control.borrow_mut().handle(now.at, control::Event::Stalled(lasted));
             self.wire.onlookers.borrow_mut().stalled(lasted);
         }
     }
@@ -126,7 +126,7 @@ impl SessionActor {
             match effect {
                 Effect::PingBrowser(attach) => self.with_viewer(attach, |viewer| viewer.send(ToSocket::Ping)),
                 Effect::DropBrowser(attach) => {
-                    self.with_viewer(attach, |viewer| viewer.cutter.cut());
+                    self.with_viewer(attach, |viewer| viewer.closer.close());
                     self.wire.detach(attach);
                 }
                 Effect::Supersede(attach) => {
@@ -134,7 +134,7 @@ impl SessionActor {
                     self.wire.detach(attach);
                 }
                 Effect::ProbePeer => {
-                    if let Some(control) = self.wire.control.borrow().as_ref() {
+                    if let Some(control) = self.wire.link_control.borrow().as_ref() {
                         control.probe();
                     }
                 }
@@ -142,7 +142,7 @@ impl SessionActor {
                 Effect::CloseLink => self.wire.close_link(),
                 Effect::Announce(mut record, transition) => {
                     let (closed, is_new) = (record.is_closed(), record.status != self.last_record.status);
-                    record.controlled_by = self.wire.keyboard.borrow().guest().filter(|_| !closed).map(str::to_owned);
+                    record.controlled_by = self.wire.control.borrow().guest().filter(|_| !closed).map(str::to_owned);
                     if let Some(transition) = transition.as_ref().filter(|_| is_new && !closed) {
                         let (status, detail) = (transition.status.as_str(), &transition.detail);
                         self.wire.tell_all(|| ToSocket::Status { status, detail: detail.clone() });
@@ -167,7 +167,7 @@ impl SessionActor {
 
     /// Announces a change. A close is announced until it is durable, whatever becomes of the registry meanwhile.
     fn announce(&self, mut announcement: Announcement, closed: bool) {
-        let (registry, own) = (self.parts.registry.clone(), self.mailbox.clone());
+        let (registry, own) = (self.deps.registry.clone(), self.mailbox.clone());
         let (id, wire) = (announcement.record.id, closed.then(|| self.wire.clone()));
         actix::spawn(async move {
             if let (Some(wire), Some(transition)) = (wire, &mut announcement.transition) {
@@ -202,8 +202,8 @@ impl SessionActor {
 
     /// Arms the one timer at the next deadline; one that rings early is let ring, since every ring reads the clocks anew.
     fn arm(&self) {
-        let company = [self.wire.keyboard.borrow().poll_timeout(), self.wire.onlookers.borrow().poll_timeout()];
-        let next = self.session.poll_timeout().map(|next| company.into_iter().flatten().fold(next, Ord::min));
+        let others = [self.wire.control.borrow().poll_timeout(), self.wire.onlookers.borrow().poll_timeout()];
+        let next = self.session.poll_timeout().map(|next| others.into_iter().flatten().fold(next, Ord::min));
         match next {
             Some(next) => self.timer.ring_by(clock::tick_after(next)),
             None => self.timer.set(None),
@@ -211,12 +211,12 @@ impl SessionActor {
     }
 
     fn is_owners(&self, attach: AttachNo) -> bool {
-        self.wire.keyboard.borrow().owner().attach == attach
+        self.wire.control.borrow().owner().attach == attach
     }
 
     /// The owner's page, or that of who types in their stead.
     fn has_a_say(&self, attach: AttachNo) -> bool {
-        self.is_owners(attach) || self.wire.keyboard.borrow().typist().attach == attach
+        self.is_owners(attach) || self.wire.control.borrow().typist().attach == attach
     }
 }
 
@@ -224,7 +224,7 @@ impl Actor for SessionActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.parts.observations.meters.session.capacity());
+        ctx.set_mailbox_capacity(self.deps.observations.meters.session.capacity());
         self.timer.start(ctx, |actor, ctx| actor.handle_event(None, ctx));
         self.handle_event(None, ctx);
     }
@@ -234,8 +234,7 @@ impl Supervised for SessionActor {
     /// Goes on from the last announced record and from what is still on the wire; then it starts anew.
     fn restarting(&mut self, _: &mut Self::Context) {
         let now = clock::now();
-        self.session =
-            Session::adopt(now, self.session.started(), self.last_record.clone(), self.parts.settings.limits);
+        self.session = Session::adopt(now, self.session.started(), self.last_record.clone(), self.deps.settings.limits);
         for viewer in self.wire.viewers() {
             let (attach, interactive) = (viewer.attach, viewer.kind.interactive);
             self.session.handle(now, Event::Attached { attach, interactive });
@@ -269,7 +268,7 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
             SessionMessage::SocketLost(attach, how) => {
                 self.hear_browsers(clock::now());
                 if how == Loss::Stuck {
-                    self.with_viewer(attach, |viewer| viewer.cutter.cut());
+                    self.with_viewer(attach, |viewer| viewer.closer.close());
                 }
                 if how == Loss::Left {
                     self.wire.leave(attach);
@@ -327,7 +326,7 @@ impl SessionActor {
 
     /// Announces everything the registry's index needs: where the session hears, its signs of life, its record.
     fn announce_whole(&self, announcement: Announcement) {
-        let (registry, mailbox, beat) = (self.parts.registry.clone(), self.mailbox.clone(), self.wire.beat.clone());
+        let (registry, mailbox, beat) = (self.deps.registry.clone(), self.mailbox.clone(), self.wire.beat.clone());
         let id = announcement.record.id;
         let request = move || {
             let (announcement, mailbox, beat) = (announcement.clone(), mailbox.clone(), beat.clone());

@@ -15,13 +15,13 @@ use tokio::{
 
 use crate::{
     core::{
-        people::{Directory, IDLE, LONGEST, SignIn, UNHEARD, stamp},
+        people::{Directory, IDLE_TIMEOUT, MAX_LIFETIME, MAX_WRITE_LAG, SignIn, stamp},
         record::{UtcMicros, micros},
     },
     store::{
         StoreError,
         people::PeopleStore,
-        sign_ins::{Leaving, SEVERAL},
+        sign_ins::{Leaving, MAX_DIGESTS},
     },
 };
 
@@ -34,31 +34,31 @@ use table::Table;
 const AT_HAND: usize = 10_000;
 
 /// Sign-ins that are read at once: what comes with cookies that nobody made never keeps the store from its work.
-const READS: usize = 4;
+const MAX_CONCURRENT_READS: usize = 4;
 
 /// How long somebody waits for their sign-in to be read, before they are told to try again.
 const READ_WITHIN: Duration = Duration::from_secs(3);
 
 /// How often one is read that others end things beside.
-const ATTEMPTS: usize = 5;
+const MAX_READ_ATTEMPTS: usize = 5;
 
 /// How often it is written down that one was used.
-const NOTED: Duration = Duration::from_secs(60);
+const LAST_SEEN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Uses that are written down in one transaction.
-const NOTES: usize = 100;
+const LAST_SEEN_BATCH: usize = 100;
 
 /// How long a sign-in with a provider may take here from the provider's word to the records.
 const BEING_MADE: Duration = Duration::from_secs(60);
 
 /// Devices of one user that are shown.
-const SHOWN: u32 = 200;
+const MAX_DEVICES_SHOWN: u32 = 200;
 
 /// How long one is kept that nobody could use any more: longer than any gateway takes to hear of its end.
 const KEPT_ON: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Rows that are removed at once, a minute.
-const FORGOTTEN: u32 = 500;
+const CLEANUP_ROWS: u32 = 500;
 
 /// The SHA-256 of a cookie's secret.
 pub type Digest = [u8; 32];
@@ -125,7 +125,8 @@ struct Inner {
 impl SignIns {
     /// Those that `store` keeps.
     pub fn new(store: Option<Arc<dyn PeopleStore>>) -> Self {
-        let (table, reads, writing) = (Mutex::new(Table::new()), Semaphore::new(READS), tokio::sync::Mutex::default());
+        let (table, reads, writing) =
+            (Mutex::new(Table::new()), Semaphore::new(MAX_CONCURRENT_READS), tokio::sync::Mutex::default());
         Self(Arc::new(Inner { store, table, reads, writing }))
     }
 
@@ -133,7 +134,7 @@ impl SignIns {
     pub fn find(&self, now: Now, cookie: &Digest) -> Option<SignedIn> {
         let mut table = self.table();
         let entry = table.at_hand.get_mut(now.at, cookie)?;
-        entry.until = (now.at + IDLE).min(entry.value.ends);
+        entry.until = (now.at + IDLE_TIMEOUT).min(entry.value.ends);
         entry.value.used = entry.value.used.max(now.utc);
         Some(SignedIn { kept: entry.value.kept.clone(), over: entry.value.over.clone() })
     }
@@ -151,7 +152,7 @@ impl SignIns {
         let reading = async {
             let closed = |_| StoreError::Unavailable("nobody reads sign-ins any more".into());
             let _permit = self.0.reads.acquire().await.map_err(closed)?;
-            for _ in 0..ATTEMPTS {
+            for _ in 0..MAX_READ_ATTEMPTS {
                 // Somebody with the same cookie may have been quicker.
                 if is_here() {
                     return Ok(true);
@@ -193,7 +194,7 @@ impl SignIns {
             self.end_here(&[*cookie]);
             return Ok(());
         };
-        self.table().untold.insert(now.at, *cookie, (), LONGEST);
+        self.table().untold.insert(now.at, *cookie, (), MAX_LIFETIME);
         self.end_here(&[*cookie]);
         store.end(Leaving::One(*cookie)).await?;
         self.table().untold.take(now.at, cookie);
@@ -219,7 +220,7 @@ impl SignIns {
         };
         if told.is_err() {
             let mut table = self.table();
-            taken.iter().for_each(|cookie| table.untold.insert(now.at, *cookie, (), LONGEST));
+            taken.iter().for_each(|cookie| table.untold.insert(now.at, *cookie, (), MAX_LIFETIME));
         }
         self.end_here(&taken);
         told
@@ -248,7 +249,9 @@ impl SignIns {
     /// [`StoreError`] if they cannot be read.
     pub async fn devices(&self, now: Now, user: &str) -> Result<Vec<SignIn>, StoreError> {
         let mut found = match &self.0.store {
-            Some(store) => store.sign_ins_of(user, now.before(IDLE + UNHEARD), now.utc, SHOWN).await?,
+            Some(store) => {
+                store.sign_ins_of(user, now.before(IDLE_TIMEOUT + MAX_WRITE_LAG), now.utc, MAX_DEVICES_SHOWN).await?
+            }
             None => {
                 let table = self.table();
                 let theirs = table.at_hand.iter(now.at).filter(|(_, entry)| entry.kept.user == user);
@@ -288,7 +291,7 @@ impl SignIns {
         // A password that was changed in this very browser, perhaps by another gateway: the records know what it holds on to now.
         let changed = known.into_iter().filter(|(_, kept)| !holds(kept)).map(|(cookie, _)| cookie);
         let changed: Vec<Digest> = changed.filter(|cookie| !ended.contains(cookie)).collect();
-        for some in changed.chunks(SEVERAL) {
+        for some in changed.chunks(MAX_DIGESTS) {
             let found = store.sign_ins(some.to_vec()).await?;
             let mut table = self.table();
             for cookie in some {
@@ -325,7 +328,7 @@ impl SignIns {
                 Err(_) => return,
             }
         }
-        for some in used.chunks(NOTES) {
+        for some in used.chunks(LAST_SEEN_BATCH) {
             if let Err(error) = store.note_use(some.to_vec()).await {
                 tracing::debug!(%error, "who used their sign-in could not be written down yet");
                 return;
@@ -342,7 +345,7 @@ impl SignIns {
     /// Removes some of those from the records that nobody could use any more.
     pub(super) async fn forget(&self, now: Now) {
         let Some(store) = &self.0.store else { return };
-        if let Err(error) = store.forget(now.before(IDLE + UNHEARD + KEPT_ON), FORGOTTEN).await {
+        if let Err(error) = store.forget(now.before(IDLE_TIMEOUT + MAX_WRITE_LAG + KEPT_ON), CLEANUP_ROWS).await {
             tracing::debug!(%error, "old sign-ins could not be removed; it is tried again");
         }
     }

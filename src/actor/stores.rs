@@ -18,7 +18,7 @@ pub const RECORDS: &str = "records";
 pub const LIVE: &str = "live";
 
 /// Ids of one question.
-const IDS: usize = 50;
+const IDS_PER_QUERY: usize = 50;
 
 /// Handles to the stores; cheap to clone.
 #[derive(Clone)]
@@ -91,8 +91,8 @@ impl Stores {
         let mut own = self.journal.list(query.clone()).await?;
         // What the records show as open may be closed in the journal, where this question does not find it any more.
         let shown: Vec<_> = page.records.iter().filter(|record| !record.is_closed()).map(|record| record.id).collect();
-        for ids in shown.chunks(IDS) {
-            own.records.extend(self.journal.several(ids.to_vec()).await?);
+        for ids in shown.chunks(IDS_PER_QUERY) {
+            own.records.extend(self.journal.get_many(ids.to_vec()).await?);
         }
         Ok((query.merge(page, own), None))
     }
@@ -100,12 +100,12 @@ impl Stores {
 
 /// Why no session can be opened now; set by the registry, read by whoever asks.
 #[derive(Debug, Clone, Default)]
-pub struct Hindrances(Arc<AtomicU8>);
+pub struct OpenBlockers(Arc<AtomicU8>);
 
 /// One reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Hindrance {
+pub enum OpenBlocker {
     /// The journal takes no write.
     JournalDown = 1,
     /// A commit of the journal takes longer than it may.
@@ -118,7 +118,7 @@ pub enum Hindrance {
     DiskFull = 16,
 }
 
-impl Hindrance {
+impl OpenBlocker {
     const ALL: [Self; 5] = [Self::JournalDown, Self::JournalSlow, Self::OutboxFull, Self::LeaseLost, Self::DiskFull];
 
     /// In words.
@@ -133,10 +133,10 @@ impl Hindrance {
     }
 }
 
-impl Hindrances {
+impl OpenBlockers {
     /// Notes whether a reason holds; returns whether that is news.
-    pub fn set(&self, hindrance: Hindrance, holds: bool) -> bool {
-        let bit = hindrance as u8;
+    pub fn set(&self, blocker: OpenBlocker, holds: bool) -> bool {
+        let bit = blocker as u8;
         let held =
             if holds { self.0.fetch_or(bit, Ordering::Relaxed) } else { self.0.fetch_and(!bit, Ordering::Relaxed) };
         (held & bit != 0) != holds
@@ -145,7 +145,7 @@ impl Hindrances {
     /// The reasons that hold.
     pub fn reasons(&self) -> Vec<&'static str> {
         let held = self.0.load(Ordering::Relaxed);
-        Hindrance::ALL.into_iter().filter(|one| held & *one as u8 != 0).map(Hindrance::as_str).collect()
+        OpenBlocker::ALL.into_iter().filter(|one| held & *one as u8 != 0).map(OpenBlocker::as_str).collect()
     }
 
     /// Whether none holds.

@@ -299,7 +299,7 @@ async fn a_failed_registry_comes_back_with_nothing_missing() {
     // The failure comes between a close and its commit.
     let closed_gate = house.records.gate.acquire().await.unwrap();
     house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
-    assert!(house.gateway.parts.registry.tell(RegistryMessage::Panic).is_ok());
+    assert!(house.gateway.deps.registry.tell(RegistryMessage::Panic).is_ok());
     drop(closed_gate);
     let last = read(&mut attached, b"").await;
     assert!(matches!(last, Some(ToSocket::Closed { .. })), "{last:?}");
@@ -307,23 +307,23 @@ async fn a_failed_registry_comes_back_with_nothing_missing() {
     eventually(async || house.restarts("registry").await == 1).await;
     assert_eq!(house.find(waiting).await.id, waiting);
     house.attach(waiting).await;
-    assert!(!house.collapsed.load(Ordering::Relaxed));
+    assert!(!house.fatal_exit.load(Ordering::Relaxed));
 }
 
 #[actix_rt::test]
 async fn a_registry_that_fails_again_and_again_ends_the_process() {
     let house = House::new().await;
     for _ in 0..6 {
-        house.gateway.parts.registry.tell(RegistryMessage::Panic).ok();
+        house.gateway.deps.registry.tell(RegistryMessage::Panic).ok();
     }
-    eventually(async || house.collapsed.load(Ordering::Relaxed)).await;
+    eventually(async || house.fatal_exit.load(Ordering::Relaxed)).await;
 }
 
 #[actix_rt::test]
 async fn a_failed_supervisor_comes_back_with_its_table() {
     let house = House::new().await;
     let (_, _attached, _) = house.active().await;
-    assert!(house.gateway.parts.supervisor.tell(SupervisorMessage::Panic).is_ok());
+    assert!(house.gateway.deps.supervisor.tell(SupervisorMessage::Panic).is_ok());
     eventually(async || house.restarts("supervisor").await == 1).await;
     let report = house.gateway.actors().await.unwrap();
     assert_eq!(report.kinds.iter().find(|kind| kind.actor == "session").unwrap().alive, 1);

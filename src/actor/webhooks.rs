@@ -20,7 +20,7 @@ use crate::{
     notify::Post,
     store::{
         StoreError,
-        audit::{AuditLog, DeadLetter, HookBook},
+        audit::{AuditLog, DeadLetter, WebhookCursorStore},
     },
 };
 
@@ -35,10 +35,10 @@ const FAILED: &str = "failed";
 const GIVEN_UP: &str = "given_up";
 
 /// How often it is looked for new entries.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A pause after the journal could not be read or written.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// How an entry is written down for a receiver: as the API shows it.
 pub type Show = fn(&Entry) -> serde_json::Value;
@@ -49,7 +49,7 @@ pub struct Webhooks {
     /// Each of them.
     pub hooks: Vec<Hook>,
     /// How far each was told.
-    pub book: Arc<dyn HookBook>,
+    pub cursors: Arc<dyn WebhookCursorStore>,
     /// Sends.
     pub post: Arc<dyn Post + Send + Sync>,
     /// Writes an entry down.
@@ -58,7 +58,7 @@ pub struct Webhooks {
 
 /// How one webhook fares.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Telling {
+pub struct DeliveryState {
     /// The number of the last entry it was told, or was not to be; `None` before that was read.
     pub position: Option<u64>,
     /// Since when it takes nothing.
@@ -73,23 +73,23 @@ pub struct Overview {
     /// Whom to tell.
     pub hook: Hook,
     /// How that fares.
-    pub telling: Telling,
+    pub delivery: DeliveryState,
     /// What it was not told, newest first.
     pub dead: Vec<DeadLetter>,
 }
 
 /// The webhooks of this gateway and how each of them fares: cheap to clone, usable from any thread.
 #[derive(Clone)]
-pub struct Tellings(Arc<Board>);
+pub struct WebhookDeliveries(Arc<DeliveryTable>);
 
-struct Board {
+struct DeliveryTable {
     webhooks: Option<Webhooks>,
-    tellings: Mutex<BTreeMap<String, Telling>>,
+    deliveries: Mutex<BTreeMap<String, DeliveryState>>,
 }
 
-impl Tellings {
+impl WebhookDeliveries {
     pub(super) fn new(webhooks: Option<Webhooks>) -> Self {
-        Self(Arc::new(Board { webhooks, tellings: Mutex::default() }))
+        Self(Arc::new(DeliveryTable { webhooks, deliveries: Mutex::default() }))
     }
 
     /// An actor for each of them.
@@ -101,16 +101,17 @@ impl Tellings {
         observations: &Observations,
     ) -> Vec<WebhookActor> {
         let Some(webhooks) = &self.0.webhooks else { return Vec::new() };
-        let teller = |hook: &Hook| Teller {
+        let deliverer = |hook: &Hook| Deliverer {
             hook: hook.clone(),
             node: node.clone(),
             log: log.clone(),
             audit: audit.clone(),
             webhooks: webhooks.clone(),
-            tellings: self.clone(),
+            deliveries: self.clone(),
             observations: observations.clone(),
         };
-        let actor = |hook| WebhookActor { teller: Arc::new(teller(hook)), progress: Progress::default(), busy: false };
+        let actor =
+            |hook| WebhookActor { deliverer: Arc::new(deliverer(hook)), progress: Progress::default(), busy: false };
         webhooks.hooks.iter().map(actor).collect()
     }
 
@@ -122,31 +123,31 @@ impl Tellings {
         let Some(webhooks) = &self.0.webhooks else { return Ok(Vec::new()) };
         let mut list = Vec::with_capacity(webhooks.hooks.len());
         for hook in &webhooks.hooks {
-            let dead = webhooks.book.dead_letters(&hook.name, limit).await?;
-            let telling = self.lock().get(&hook.name).cloned().unwrap_or_default();
-            list.push(Overview { hook: hook.clone(), telling, dead });
+            let dead = webhooks.cursors.dead_letters(&hook.name, limit).await?;
+            let delivery = self.lock().get(&hook.name).cloned().unwrap_or_default();
+            list.push(Overview { hook: hook.clone(), delivery, dead });
         }
         Ok(list)
     }
 
-    fn note(&self, webhook: &str, change: impl FnOnce(&mut Telling)) {
+    fn note(&self, webhook: &str, change: impl FnOnce(&mut DeliveryState)) {
         change(self.lock().entry(webhook.to_owned()).or_default());
     }
 
     /// A panic elsewhere leaves the table whole: every change of it is one call.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Telling>> {
-        self.0.tellings.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, DeliveryState>> {
+        self.0.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Everything that one turn needs; none of it changes.
-struct Teller {
+struct Deliverer {
     hook: Hook,
     node: NodeId,
     log: Arc<dyn AuditLog>,
     audit: Audit,
     webhooks: Webhooks,
-    tellings: Tellings,
+    deliveries: WebhookDeliveries,
     observations: Observations,
 }
 
@@ -161,9 +162,9 @@ struct Progress {
     more: bool,
 }
 
-/// The actor of one webhook. After a failure it begins where the book says.
+/// The actor of one webhook. After a failure it begins where its stored cursor says.
 pub struct WebhookActor {
-    teller: Arc<Teller>,
+    deliverer: Arc<Deliverer>,
     progress: Progress,
     busy: bool,
 }
@@ -171,19 +172,19 @@ pub struct WebhookActor {
 impl WebhookActor {
     /// The name of its webhook.
     pub(super) fn name(&self) -> &str {
-        &self.teller.hook.name
+        &self.deliverer.hook.name
     }
 
     fn begin(&self, ctx: &mut Context<Self>) {
-        ctx.run_interval(LOOK, |actor, ctx| actor.look(ctx));
+        ctx.run_interval(POLL_INTERVAL, |actor, ctx| actor.look(ctx));
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
         if clock::since_start() < self.progress.not_before || std::mem::replace(&mut self.busy, true) {
             return;
         }
-        let (teller, progress) = (self.teller.clone(), self.progress);
-        let turn = async move { teller.turn(progress).await };
+        let (deliverer, progress) = (self.deliverer.clone(), self.progress);
+        let turn = async move { deliverer.turn(progress).await };
         ctx.spawn(turn.into_actor(self).map(|progress, actor, ctx| {
             (actor.progress, actor.busy) = (progress, false);
             if progress.more {
@@ -207,26 +208,26 @@ impl Supervised for WebhookActor {
     }
 }
 
-impl Teller {
+impl Deliverer {
     /// Tells the next entries, once.
     async fn turn(&self, before: Progress) -> Progress {
-        match self.tell(before).await {
+        match self.deliver(before).await {
             Ok(progress) => {
-                self.tellings.note(&self.hook.name, |telling| telling.position = progress.position);
+                self.deliveries.note(&self.hook.name, |delivery| delivery.position = progress.position);
                 progress
             }
             Err(error) => {
                 tracing::warn!(%error, webhook = self.hook.name, "how far a webhook was told cannot be read or noted");
-                Progress { not_before: clock::since_start() + PAUSE, more: false, ..before }
+                Progress { not_before: clock::since_start() + RETRY_DELAY, more: false, ..before }
             }
         }
     }
 
-    async fn tell(&self, before: Progress) -> Result<Progress, StoreError> {
-        let (name, book) = (self.hook.name.as_str(), &self.webhooks.book);
+    async fn deliver(&self, before: Progress) -> Result<Progress, StoreError> {
+        let (name, cursors) = (self.hook.name.as_str(), &self.webhooks.cursors);
         let position = match before.position {
             Some(position) => position,
-            None => book.position(name).await?,
+            None => cursors.position(name).await?,
         };
         let entries = self.log.after(position, BATCH).await?;
         let Some(last) = entries.last().map(|entry| entry.sequence) else {
@@ -235,7 +236,7 @@ impl Teller {
         let further = |trouble| Progress { position: Some(last), trouble, not_before: Duration::ZERO, more: true };
         let wanted: Vec<&Entry> = entries.iter().filter(|entry| self.hook.wants(entry)).collect();
         let Some(first) = wanted.first().map(|entry| entry.sequence) else {
-            book.advance(name, last, None).await?;
+            cursors.advance(name, last, None).await?;
             return Ok(further(before.trouble));
         };
         let shown: Vec<_> = wanted.into_iter().map(self.webhooks.show).collect();
@@ -246,8 +247,8 @@ impl Teller {
         match trouble.after(answer.clone(), now, world::draw::<f64>()) {
             Next::GoOn => {
                 self.count(TAKEN);
-                book.advance(name, last, None).await?;
-                self.tellings.note(name, |telling| (telling.failing_since, telling.last_error) = (None, None));
+                cursors.advance(name, last, None).await?;
+                self.deliveries.note(name, |delivery| (delivery.failing_since, delivery.last_error) = (None, None));
                 Ok(further(trouble))
             }
             Next::Again(pause) => {
@@ -259,7 +260,7 @@ impl Teller {
                 self.count(GIVEN_UP);
                 self.failed(&answer);
                 let dead = DeadLetter { first, last, at: clock::utc(), error: error.clone() };
-                book.advance(name, last, Some(dead)).await?;
+                cursors.advance(name, last, Some(dead)).await?;
                 let detail = format!("Entries {first} to {last} were not told to it: {error}.");
                 tracing::error!(webhook = name, first, last, error, "a webhook is not told of some entries");
                 self.audit.note(Deed::of_gateway(Action::WebhookGiveUp, name, &detail));
@@ -277,12 +278,12 @@ impl Teller {
             webhook::Answer::Refused(why) | webhook::Answer::Away(why) => why.clone(),
             webhook::Answer::Taken => return,
         };
-        self.tellings.note(&self.hook.name, |telling| {
-            if telling.failing_since.is_none() {
+        self.deliveries.note(&self.hook.name, |delivery| {
+            if delivery.failing_since.is_none() {
                 tracing::warn!(webhook = self.hook.name, why, "a webhook takes nothing; it is tried again");
             }
-            telling.failing_since.get_or_insert(clock::utc());
-            telling.last_error = Some(why);
+            delivery.failing_since.get_or_insert(clock::utc());
+            delivery.last_error = Some(why);
         });
     }
 }

@@ -35,12 +35,12 @@ use crate::{
         session::Warning,
         stream::{AttachNo, BeyondEnd, Input, Limits, Output, Picture, Start},
     },
-    recording::tape::Tape,
+    recording::sender::RecordingSender,
     ssh::{Link, LinkControl, Prompt, Size},
 };
 
 /// What browsers are told of the screen, and of each other.
-mod company;
+mod presence;
 /// What the person is asked while the target is dialled.
 mod question;
 #[cfg(test)]
@@ -48,16 +48,16 @@ mod tests;
 /// One browser's side of it.
 mod viewer;
 
-pub use company::{Asking, Hold};
+pub use presence::{ControlRequest, Hold};
 use question::Pending;
 pub(super) use viewer::{Kind, Viewer};
 
 /// Frames to a socket that may wait in its channel; what is not sent waits in the ring, where it is counted. More of them
 /// brought a flood no speed.
-const FRAMES: usize = 2;
+const FRAME_QUEUE: usize = 2;
 
 /// Input messages that may wait for the target; a socket holds back the rest.
-const INPUTS: usize = 16;
+const INPUT_QUEUE: usize = 16;
 
 /// What a session sends to a browser.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ pub enum ToSocket {
     /// Who types has changed, as this page sees it.
     Control(Hold),
     /// Who asks the owner to be let type.
-    Requests(Vec<Asking>),
+    Requests(Vec<ControlRequest>),
     /// What became of a wish to type.
     Answer(Answer, String),
     /// The session changed.
@@ -152,11 +152,11 @@ impl SocketSide {
 
 /// How a stuck socket is ended from outside: nobody polls it, so no message reaches it.
 #[derive(Debug, Clone)]
-pub struct Cutter(pub Option<Arc<OwnedFd>>);
+pub struct SocketCloser(pub Option<Arc<OwnedFd>>);
 
-impl Cutter {
+impl SocketCloser {
     /// Shuts the socket's descriptor down in both directions.
-    pub fn cut(&self) {
+    pub fn close(&self) {
         if let Some(fd) = &self.0
             && let Err(error) = rustix::net::shutdown(fd, rustix::net::Shutdown::Both)
         {
@@ -208,7 +208,7 @@ pub struct Wire {
     /// Wakes the pump: a viewer came, acknowledged or left, or the recorder caught up or failed.
     pub(super) drained: Arc<Notify>,
     /// Who types: whose input counts.
-    pub(super) keyboard: RefCell<Control>,
+    pub(super) control: RefCell<Control>,
     /// Who looks on, as the history tells it.
     pub(super) onlookers: RefCell<Onlookers>,
     /// Whether the target's connection is not being read: the window is full, or it says much that nobody watches.
@@ -219,53 +219,53 @@ pub struct Wire {
     last_attach: Cell<u64>,
     last_prompt: Cell<u64>,
     pending: RefCell<Option<Pending>>,
-    pub(super) control: RefCell<Option<Box<dyn LinkControl>>>,
+    pub(super) link_control: RefCell<Option<Box<dyn LinkControl>>>,
     input_sender: mpsc::Sender<InputMessage>,
     pub(super) input_receiver: RefCell<Option<mpsc::Receiver<InputMessage>>>,
     /// How the program ended, once the target told.
     pub(super) exit: RefCell<Option<ExitStatus>>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
     /// What records it, if anything does.
-    tape: OnceCell<Tape>,
+    recording: OnceCell<RecordingSender>,
 }
 
 impl Wire {
     /// A wire with nothing at either end.
-    pub fn new(limits: Limits, keyboard: Control, beat: Arc<Beat>, observations: Observations) -> Rc<Self> {
-        let (input_sender, input_receiver) = mpsc::channel(INPUTS);
+    pub fn new(limits: Limits, control: Control, beat: Arc<Beat>, observations: Observations) -> Rc<Self> {
+        let (input_sender, input_receiver) = mpsc::channel(INPUT_QUEUE);
         Rc::new(Self {
             beat,
             observations,
             output: RefCell::new(Output::new(limits)),
             input: RefCell::default(),
             drained: Arc::default(),
-            onlookers: RefCell::new(Onlookers::new(&keyboard.owner().name)),
-            keyboard: RefCell::new(keyboard),
+            onlookers: RefCell::new(Onlookers::new(&control.owner().name)),
+            control: RefCell::new(control),
             paused: Cell::new(false),
             size: Cell::new(Size { cols: 80, rows: 24 }),
             viewers: RefCell::default(),
             last_attach: Cell::new(0),
             last_prompt: Cell::new(0),
             pending: RefCell::default(),
-            control: RefCell::default(),
+            link_control: RefCell::default(),
             input_sender,
             input_receiver: RefCell::new(Some(input_receiver)),
             exit: RefCell::default(),
             tasks: RefCell::default(),
-            tape: OnceCell::new(),
+            recording: OnceCell::new(),
         })
     }
 
     /// Records everything that passes from now on. A wire has one recording.
-    pub(super) fn record(&self, tape: Tape) {
-        if self.tape.set(tape).is_err() {
+    pub(super) fn record(&self, recording: RecordingSender) {
+        if self.recording.set(recording).is_err() {
             tracing::debug!("the wire was being recorded already");
         }
     }
 
     /// What records it, if anything does.
-    pub(super) fn tape(&self) -> Option<&Tape> {
-        self.tape.get()
+    pub(super) fn recording(&self) -> Option<&RecordingSender> {
+        self.recording.get()
     }
 
     /// Connects a socket.
@@ -276,16 +276,16 @@ impl Wire {
         self: &Rc<Self>,
         request: Attach,
     ) -> Result<(Rc<Viewer>, SocketEnds, mpsc::Sender<ToSocket>), BeyondEnd> {
-        let Attach { intent: _, interactive, user, client_id, seen, control_aware, size: _, cutter } = request;
+        let Attach { intent: _, interactive, user, client_id, seen, control_aware, size: _, closer } = request;
         let attach = AttachNo(self.last_attach.get() + 1);
         let (start, picture) = self.start(attach, interactive, seen)?;
         self.last_attach.set(attach.0);
-        let page = company::page(attach, user, &client_id);
+        let page = presence::page(attach, user, &client_id);
         let input_offset = self.seat(page.clone(), interactive, control_aware);
         let side = Arc::new(SocketSide::default());
         side.acked.store(start.offset, Ordering::Relaxed);
         let kind = Kind { interactive, draws: seen.draws, control_aware };
-        let viewer = Rc::new(Viewer::new(page, kind, side.clone(), cutter, input_offset));
+        let viewer = Rc::new(Viewer::new(page, kind, side.clone(), closer, input_offset));
         if interactive && let Some(pending) = self.pending.borrow().as_ref() {
             viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));
         }
@@ -296,9 +296,9 @@ impl Wire {
         self.tell_watchers();
         self.tell_requests();
         self.drained.notify_one();
-        let (sender, frames) = mpsc::channel(FRAMES);
+        let (sender, frames) = mpsc::channel(FRAME_QUEUE);
         let (size, input, hold) = (self.size.get(), self.input_sender.clone(), self.hold(&viewer, String::new()));
-        let take_over = self.keyboard.borrow().policy();
+        let take_over = self.control.borrow().policy();
         let ends = SocketEnds { attach, start, picture, size, input_offset, hold, take_over, frames, input, side };
         Ok((viewer, ends, sender))
     }
@@ -306,7 +306,7 @@ impl Wire {
     /// Disconnects a socket; harmless when it is not connected.
     pub(super) fn detach(&self, attach: AttachNo) {
         let now = clock::instant();
-        self.keyboard.borrow_mut().handle(now, Event::Gone { attach, left: false });
+        self.control.borrow_mut().handle(now, Event::Gone { attach, left: false });
         self.onlookers.borrow_mut().gone(now, attach);
         let gone = self.viewer(attach);
         self.viewers.borrow_mut().retain(|viewer| viewer.attach != attach);
@@ -336,8 +336,8 @@ impl Wire {
     pub(super) fn ingest(&self, bytes: Bytes) {
         self.beat.output.touch();
         self.beat.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
-        if let Some(tape) = self.tape() {
-            tape.output(&bytes);
+        if let Some(recording) = self.recording() {
+            recording.output(&bytes);
         }
         let mut output = self.output.borrow_mut();
         output.tick(clock::instant());
@@ -355,7 +355,7 @@ impl Wire {
 
     /// Takes up a link: its control stays here, the halves go to the pump and the writer.
     pub(super) fn take_up(self: &Rc<Self>, link: Link, session: Mailbox<SessionMessage>) {
-        self.control.replace(Some(link.control));
+        self.link_control.replace(Some(link.control));
         let mut tasks = self.tasks.borrow_mut();
         if let Some(receiver) = self.input_receiver.take() {
             tasks.push(self.spawn(pump::write(self.clone(), link.input, receiver)));
@@ -377,7 +377,7 @@ impl Wire {
     pub(super) fn close_link(&self) {
         self.forget_question();
         self.tasks.borrow_mut().drain(..).for_each(|task| task.abort());
-        if let Some(control) = self.control.take() {
+        if let Some(control) = self.link_control.take() {
             self.spawn(control.close());
         }
     }

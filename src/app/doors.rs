@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     config::Config,
-    web::connections::{Connections, Limits, PATIENCE},
+    web::connections::{Connections, IDLE_TIMEOUT, Limits},
 };
 
 /// File descriptors per connection: its own, the one it is cut by, and one of the session behind it.
@@ -32,7 +32,7 @@ pub(super) fn open(config: &Config) -> Arc<Connections> {
         total: usize::try_from(total).unwrap_or(usize::MAX),
         per_address: config.server.max_connections_per_address as usize,
         shared,
-        patience: PATIENCE,
+        patience: IDLE_TIMEOUT,
     })
 }
 

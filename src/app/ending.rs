@@ -37,13 +37,13 @@ const SHUT_DOWN_LIMIT: Duration = Duration::from_secs(10);
 
 /// Maximum time for browsers to leave once they were notified; then they are notified again, and after the same time
 /// cut off.
-const GOODBYE: Duration = Duration::from_secs(1);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time between two counts of open sessions while the gateway waits for their end.
-const COUNT: Duration = Duration::from_millis(250);
+const COUNT_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Maximum number of simultaneous callers at the control socket.
-const CALLERS: usize = 8;
+const MAX_CALLERS: usize = 8;
 
 /// Maximum length of a command in bytes, and maximum time for it to arrive.
 const COMMAND: (u64, Duration) = (8 * 1_024, Duration::from_secs(5));
@@ -94,10 +94,10 @@ fn listen(data_dir: &Path) -> std::io::Result<UnixListener> {
 }
 
 async fn accept(listener: UnixListener, gateway: Gateway, told: watch::Sender<Option<Instant>>) {
-    let (callers, told) = (Arc::new(Semaphore::new(CALLERS)), Arc::new(told));
+    let (callers, told) = (Arc::new(Semaphore::new(MAX_CALLERS)), Arc::new(told));
     loop {
         let (Ok((stream, _)), Ok(permit)) = (listener.accept().await, callers.clone().acquire_owned().await) else {
-            sleep(COUNT).await;
+            sleep(COUNT_INTERVAL).await;
             continue;
         };
         let (gateway, told) = (gateway.clone(), told.clone());
@@ -158,7 +158,7 @@ async fn drain_by(
             last = open;
             answer_with(writing, &json!({ "sessions": open })).await?;
         }
-        sleep(COUNT).await;
+        sleep(COUNT_INTERVAL).await;
     }
     Ok(())
 }
@@ -184,10 +184,10 @@ pub async fn drained(mut deadline: Deadline, gateway: &Gateway) {
 
 async fn nothing_open(gateway: &Gateway) {
     while gateway.open_here().await != Ok(0) {
-        sleep(COUNT).await;
+        sleep(COUNT_INTERVAL).await;
     }
     // The report to the operator counts as often, and must report the last one, too.
-    sleep(2 * COUNT).await;
+    sleep(2 * COUNT_INTERVAL).await;
 }
 
 /// Returns at SIGTERM or SIGINT; reloads the configuration at each SIGHUP.
@@ -220,9 +220,9 @@ async fn shut_down(gateway: &Gateway, server: &ServerHandle) {
         Ok(Err(error)) => tracing::error!(%error, "the shutdown failed; the next start closes what is open"),
         Err(_) => tracing::error!("the shutdown took too long; the next start closes what is open"),
     }
-    if timeout(GOODBYE, gateway.deserted()).await.is_err() {
+    if timeout(FAREWELL_TIMEOUT, gateway.deserted()).await.is_err() {
         gateway.hang_up();
-        if timeout(GOODBYE, gateway.deserted()).await.is_err() {
+        if timeout(FAREWELL_TIMEOUT, gateway.deserted()).await.is_err() {
             tracing::info!("browsers that did not leave are cut off");
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::{
-    actor::registry::{self, Asked},
+    actor::registry::{self, RecordsAtStart},
     core::{
         lease::Lease,
         record::{Epoch, Incarnation, NodeId},
@@ -54,7 +54,7 @@ impl Beginning {
 
     /// Brings the records' schema up to date, and checks that no other gateway serves under this node's name. While the
     /// records are down the journal alone counts.
-    async fn ask<'a>(&self, records: &'a MySqlStore, journal: &SqliteStore) -> anyhow::Result<Asked<'a>> {
+    async fn ask<'a>(&self, records: &'a MySqlStore, journal: &SqliteStore) -> anyhow::Result<RecordsAtStart<'a>> {
         let node = &self.node;
         let tell =
             |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
@@ -72,14 +72,14 @@ impl Beginning {
             Ok(true)
         };
         match is_alone.await {
-            Ok(true) => Ok(Asked::Store(records)),
+            Ok(true) => Ok(RecordsAtStart::Store(records)),
             Ok(false) => bail!(
                 "another gateway serves as {node} on these records: its data directory is a copy of this one, or its original. \
                  Stop it, or give this one its own node.data_dir and node.id"
             ),
             Err(StoreError::Unavailable(error)) => {
                 tracing::warn!(%error, "the records are down; serving on the journal until they are back");
-                Ok(Asked::Unreachable)
+                Ok(RecordsAtStart::Unreachable)
             }
             Err(error) => Err(error).context("store.records"),
         }

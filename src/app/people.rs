@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::{
     actor::people::People,
     config::Config,
-    core::people::Listed,
+    core::people::CatalogueEntry,
     store::{StoreError, mysql::MySqlStore, people::PeopleStore, sqlite::SqliteStore},
 };
 
@@ -21,7 +21,7 @@ pub fn store(records: Option<&MySqlStore>, journal: &SqliteStore) -> Arc<dyn Peo
 
 /// Returns the users of `store`, with this gateway's catalogue. If the store is unavailable they are read later.
 pub async fn people(store: Arc<dyn PeopleStore>, config: &Config) -> People {
-    let listed = |target: &crate::config::Target| Listed {
+    let listed = |target: &crate::config::Target| CatalogueEntry {
         name: target.name.clone(),
         tags: target.tags.clone(),
         roles: target.roles.clone(),

@@ -5,15 +5,15 @@ use anyhow::Context;
 use crate::{
     actor::clock,
     config::{self, Config},
-    recording::{self, keeper::Keeper, recorder::Recorder, shelf::Shelf},
+    recording::{self, directory::RecordingDir, recorder::Recorder, syncer::Syncer},
 };
 
-/// Starts the recorder of sessions onto `shelf`, if any is to be recorded, and in any case the removal of old
+/// Starts the recorder of sessions into `recording_dir`, if any is to be recorded, and in any case the removal of old
 /// recordings.
 ///
 /// # Errors
 /// If recordings cannot be begun in the data directory.
-pub fn recorder(config: &Config, shelf: Shelf) -> anyhow::Result<Option<Recorder>> {
+pub fn recorder(config: &Config, recording_dir: RecordingDir) -> anyhow::Result<Option<Recorder>> {
     let wanted = &config.recording;
     let policy = |policy| match policy {
         config::RecordingPolicy::Required => recording::Policy::Required,
@@ -22,7 +22,7 @@ pub fn recorder(config: &Config, shelf: Shelf) -> anyhow::Result<Option<Recorder
     };
     let targets = config.targets.iter().filter_map(|target| Some((target.name.clone(), policy(target.recording?))));
     let settings = recording::Settings {
-        shelf,
+        recording_dir,
         encrypt: wanted.encrypt,
         policy: policy(wanted.policy),
         targets: targets.collect(),
@@ -35,7 +35,7 @@ pub fn recorder(config: &Config, shelf: Shelf) -> anyhow::Result<Option<Recorder
     };
     if !wanted.enabled {
         // Retention still applies to earlier recordings.
-        Keeper::alone(&settings).context("old recordings cannot be let go")?;
+        Syncer::alone(&settings).context("old recordings cannot be let go")?;
         return Ok(None);
     }
     let started = Recorder::start(settings);
@@ -60,7 +60,7 @@ mod tests {
         File::create(&path).unwrap().set_modified(hours(3)).unwrap();
         let mut config = Config::default();
         (config.recording.enabled, config.recording.retention) = (false, Duration::from_hours(2));
-        assert!(recorder(&config, Shelf::new(folder.path(), None)).unwrap().is_none());
+        assert!(recorder(&config, RecordingDir::new(folder.path(), None)).unwrap().is_none());
         let begun = Instant::now();
         while path.exists() {
             assert!(begun.elapsed() < Duration::from_secs(20), "it is still there");

@@ -14,7 +14,7 @@ use crate::{
     core::record::{EndReason, Record, SessionId},
     data_dir,
     store::{RecordStore, sqlite::SqliteStore},
-    tool::{self, Desk, Report},
+    tool::{self, Report, ToolContext},
 };
 
 /// The gateway under test, as a process.
@@ -35,7 +35,7 @@ const STEP_WITHIN: Duration = Duration::from_secs(15);
 const LISTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Time between two reads of the list.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One step that was tried.
 struct Step {
@@ -108,7 +108,7 @@ async fn lists(visitor: &Visitor, id: &str) -> anyhow::Result<()> {
             return Ok(());
         }
         ensure!(begun.elapsed() < LISTED_WITHIN, "the list of active sessions lacks {id}: {listing}");
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
@@ -135,8 +135,9 @@ async fn recorded(folder: &Folder, record: Record) -> anyhow::Result<()> {
     let mut config = Config::default();
     config.node.data_dir = folder.data_dir();
     let file = folder.data_dir().join(place);
-    let desk = Desk { config, secrets: Secrets::default(), json: true, utc: clock::utc, clock: clock::since_start };
-    let verdict = tool::run(&desk, Tool::Verify(Verify { file })).await?;
+    let ctx =
+        ToolContext { config, secrets: Secrets::default(), json: true, utc: clock::utc, clock: clock::since_start };
+    let verdict = tool::run(&ctx, Tool::Verify(Verify { file })).await?;
     ensure!(verdict.code == 0 && verdict.json.get("sealed").is_some_and(Value::is_string), "{}", verdict.text);
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::{
         session::Limits,
         stream,
     },
-    recording::shelf::Shelf,
+    recording::directory::RecordingDir,
     ssh::{AddressRule, HostKeys, OwnKeys, SshSettings},
     web as http,
 };
@@ -25,7 +25,13 @@ use crate::{
 const RECORDS_AHEAD: usize = 20_000;
 
 /// Returns the settings of the actors.
-pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Epoch, shelf: Shelf) -> actor::Settings {
+pub fn actors(
+    config: &Config,
+    node: NodeId,
+    incarnation: Incarnation,
+    epoch: Epoch,
+    recording_dir: RecordingDir,
+) -> actor::Settings {
     let (monitor, session, ssh) = (&config.monitor, &config.session, &config.ssh);
     let limited = |duration: Duration| Some(duration).filter(|duration| !duration.is_zero());
     actor::Settings {
@@ -59,7 +65,7 @@ pub fn actors(config: &Config, node: NodeId, incarnation: Incarnation, epoch: Ep
         flush_interval: config.store.flush_interval,
         cleanup_batch: session.cleanup_batch_size,
         retention: limited(config.store.retention),
-        shelf,
+        recording_dir,
         update_interval: monitor.update_interval,
         suspect_after: config.node.suspect_after,
         serve_for: config.node.serve_for(),

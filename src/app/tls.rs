@@ -32,9 +32,9 @@ use crate::{
 
 /// Validity of a self-signed certificate: some browsers accept none of more than 398 days (CA/Browser Forum, Ballot
 /// SC31).
-const VALID: Duration = Duration::from_hours(24 * 397);
+const VALIDITY: Duration = Duration::from_hours(24 * 397);
 /// Age after which the first start or SIGHUP makes it anew.
-const OLD: Duration = Duration::from_hours(24 * 330);
+const RENEW_AFTER: Duration = Duration::from_hours(24 * 330);
 
 /// The certificate that the listener shows to new connections.
 #[derive(Debug)]
@@ -118,7 +118,7 @@ fn read(cert: &Path, key: &Path) -> anyhow::Result<Arc<CertifiedKey>> {
 fn own(data_dir: &Path, listen: IpAddr) -> anyhow::Result<(PathBuf, PathBuf)> {
     let (cert, key) = (data_dir.join(data_dir::TLS_CERT), data_dir.join(data_dir::TLS_KEY));
     let age = fs::metadata(&cert).and_then(|file| file.modified()).ok().and_then(|made| made.elapsed().ok());
-    if age.is_none_or(|age| age > OLD) || !key.exists() {
+    if age.is_none_or(|age| age > RENEW_AFTER) || !key.exists() {
         make(&cert, &key, listen).context("server.tls.self_signed: no certificate can be made")?;
     }
     Ok((cert, key))
@@ -139,7 +139,7 @@ fn make(cert: &Path, key: &Path, listen: IpAddr) -> anyhow::Result<()> {
     wanted.distinguished_name.push(rcgen::DnType::CommonName, "Pulsegate");
     let now = OffsetDateTime::from_unix_timestamp(clock::utc().0.div_euclid(1_000_000))?;
     // A browser's clock may be a little behind.
-    (wanted.not_before, wanted.not_after) = (now - Duration::from_hours(24), now + VALID);
+    (wanted.not_before, wanted.not_after) = (now - Duration::from_hours(24), now + VALIDITY);
     let pair = rcgen::KeyPair::generate()?;
     let made = wanted.self_signed(&pair)?;
     write_private(key, &encode_string("PRIVATE KEY", LineEnding::LF, &pair.serialize_der())?)?;

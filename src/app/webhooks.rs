@@ -8,9 +8,9 @@ use secrecy::SecretString;
 use crate::{
     actor::webhooks::Webhooks,
     config::{self, Config},
-    core::webhook::{Hook, SECRET},
+    core::webhook::{Hook, MIN_SECRET_CHARS},
     notify::HttpPost,
-    store::audit::HookBook,
+    store::audit::WebhookCursorStore,
     web as http,
 };
 
@@ -19,13 +19,13 @@ use crate::{
 ///
 /// # Errors
 /// If a secret cannot be read or is too short, or the journal cannot be written.
-pub async fn webhooks(config: &Config, book: Arc<dyn HookBook>) -> anyhow::Result<Option<Webhooks>> {
+pub async fn webhooks(config: &Config, cursors: Arc<dyn WebhookCursorStore>) -> anyhow::Result<Option<Webhooks>> {
     let hooks = config.webhooks.iter().map(hook).collect::<anyhow::Result<Vec<_>>>()?;
     for hook in &hooks {
-        book.position(&hook.name).await?;
+        cursors.position(&hook.name).await?;
     }
     let show = http::audit::shown;
-    Ok((!hooks.is_empty()).then(|| Webhooks { hooks, book, post: Arc::new(HttpPost), show }))
+    Ok((!hooks.is_empty()).then(|| Webhooks { hooks, cursors, post: Arc::new(HttpPost), show }))
 }
 
 fn hook(told: &config::Webhook) -> anyhow::Result<Hook> {
@@ -33,8 +33,8 @@ fn hook(told: &config::Webhook) -> anyhow::Result<Hook> {
     let text =
         fs::read_to_string(&told.secret_file).with_context(|| format!("webhook {name}: {file} cannot be read"))?;
     let secret = text.lines().next().unwrap_or_default().trim();
-    let enough = secret.chars().count() >= SECRET;
-    ensure!(enough, "webhook {name}: the first line of {file} must have at least {SECRET} characters");
+    let enough = secret.chars().count() >= MIN_SECRET_CHARS;
+    ensure!(enough, "webhook {name}: the first line of {file} must have at least {MIN_SECRET_CHARS} characters");
     Ok(Hook {
         name,
         url: told.url.as_str().to_owned(),

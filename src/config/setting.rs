@@ -169,7 +169,7 @@ impl Scalar for Duration {
 
     fn parse(text: &str) -> Option<Self> {
         // A leap year: longer than anything sensible, and every clock can still add it without overflow.
-        const LONGEST: Duration = Duration::from_hours(8784);
+        const MAX_DURATION: Duration = Duration::from_hours(8784);
         let (count, unit) = quantity(text)?;
         let millis = match unit {
             "ms" => 1,
@@ -179,7 +179,7 @@ impl Scalar for Duration {
             _ => return None,
         };
         let duration = Duration::from_millis(count.checked_mul(millis)?);
-        (duration <= LONGEST).then_some(duration)
+        (duration <= MAX_DURATION).then_some(duration)
     }
 }
 

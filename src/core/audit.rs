@@ -18,11 +18,11 @@ use super::{
 pub const ANONYMOUS: &str = "anonymous";
 
 /// Characters of a user's name.
-const ACTOR: usize = 128;
+const MAX_ACTOR_CHARS: usize = 128;
 /// Characters of what was acted on: a host name has up to 253.
-const SUBJECT: usize = 300;
+const MAX_SUBJECT_CHARS: usize = 300;
 /// Characters of the sentence.
-const DETAIL: usize = 500;
+const MAX_DETAIL_CHARS: usize = 500;
 
 words! {
     /// What was done.
@@ -152,9 +152,9 @@ impl Deed {
     /// text around is spelled out.
     pub fn bounded(self) -> Self {
         Self {
-            actor: made_visible(&self.actor, ACTOR),
-            subject: made_visible(&self.subject, SUBJECT),
-            detail: made_visible(&self.detail, DETAIL),
+            actor: made_visible(&self.actor, MAX_ACTOR_CHARS),
+            subject: made_visible(&self.subject, MAX_SUBJECT_CHARS),
+            detail: made_visible(&self.detail, MAX_DETAIL_CHARS),
             ..self
         }
     }
@@ -206,7 +206,9 @@ mod tests {
     fn a_deed_is_bounded_and_every_letter_of_it_is_seen() {
         let hostile = format!("ada\r\n\u{202e}{}", "x".repeat(10_000));
         let deed = Deed::refused(Action::SignIn, &hostile, [192, 0, 2, 7].into(), &hostile, &hostile).bounded();
-        for (text, most) in [(&deed.actor, ACTOR), (&deed.subject, SUBJECT), (&deed.detail, DETAIL)] {
+        for (text, most) in
+            [(&deed.actor, MAX_ACTOR_CHARS), (&deed.subject, MAX_SUBJECT_CHARS), (&deed.detail, MAX_DETAIL_CHARS)]
+        {
             assert!(text.starts_with("ada\\u{d}\\u{a}\\u{202e}xxx") && text.ends_with('…'), "{text}");
             assert_eq!(text.chars().count(), most);
         }

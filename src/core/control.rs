@@ -32,10 +32,10 @@ pub const GUEST_GRACE: Duration = Duration::from_secs(10);
 pub const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// Requests that are open at once: more names than an owner compares.
-pub const REQUESTS: usize = 8;
+pub const MAX_REQUESTS: usize = 8;
 
 /// Ended requests that are remembered, so that their users do not ask again too soon.
-const ENDED: usize = 64;
+const MAX_ENDED: usize = 64;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -284,8 +284,8 @@ impl Control {
         if self.requests.iter().any(|request| request.page.name == page.name) {
             return Some(format!("You have asked already: {} has not answered yet.", self.owner.name));
         }
-        if self.requests.len() >= REQUESTS {
-            return Some(format!("{REQUESTS} others wait for an answer. Ask again later."));
+        if self.requests.len() >= MAX_REQUESTS {
+            return Some(format!("{MAX_REQUESTS} others wait for an answer. Ask again later."));
         }
         let again = self.ended.iter().rev().find(|(name, _)| *name == page.name).map(|(_, at)| *at + ASK_AGAIN);
         let wait = again.filter(|again| *again > now)?.saturating_duration_since(now);
@@ -354,7 +354,7 @@ impl Control {
     fn forget(&mut self, now: Instant, at: usize) -> Page {
         let page = self.requests.remove(at).page;
         self.ended.push_back((page.name.clone(), now));
-        if self.ended.len() > ENDED {
+        if self.ended.len() > MAX_ENDED {
             self.ended.pop_front();
         }
         self.effects.push_back(Effect::Requests);

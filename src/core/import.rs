@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::target::{Outline, TARGETS, Target, Ways};
+use super::target::{MAX_TARGETS, PublicTarget, Target, Ways};
 
 /// Ansible's inventories in INI form.
 pub mod ansible;
@@ -18,7 +18,7 @@ pub mod ssh_config;
 mod tests;
 
 /// The largest file that is read, in bytes: a thousand targets take a tenth of it.
-pub const LARGEST: usize = 1 << 20;
+pub const MAX_FILE_BYTES: usize = 1 << 20;
 
 /// A host that a file tells of, as it stands there.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -93,9 +93,9 @@ pub struct Known<'a> {
     pub via: Vec<&'a str>,
 }
 
-impl<'a> From<&'a Outline> for Known<'a> {
-    fn from(outline: &'a Outline) -> Self {
-        Self { username: &outline.username, port: outline.port, via: outline.via.iter().map(String::as_str).collect() }
+impl<'a> From<&'a PublicTarget> for Known<'a> {
+    fn from(public: &'a PublicTarget) -> Self {
+        Self { username: &public.username, port: public.port, via: public.via.iter().map(String::as_str).collect() }
     }
 }
 
@@ -103,9 +103,9 @@ impl<'a> From<&'a Outline> for Known<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// It is new.
-    Add(Outline),
+    Add(PublicTarget),
     /// It is there, and would be this from now on.
-    Change(Outline),
+    Change(PublicTarget),
     /// It is there as it is told of.
     Equal(String),
 }
@@ -125,15 +125,15 @@ impl Step {
     /// The target's name.
     pub fn name(&self) -> &str {
         match self {
-            Self::Add(outline) | Self::Change(outline) => &outline.name,
+            Self::Add(public) | Self::Change(public) => &public.name,
             Self::Equal(name) => name,
         }
     }
 
     /// What it is to be; nothing where that is what it is.
-    pub fn outline(&self) -> Option<&Outline> {
+    pub fn public(&self) -> Option<&PublicTarget> {
         match self {
-            Self::Add(outline) | Self::Change(outline) => Some(outline),
+            Self::Add(public) | Self::Change(public) => Some(public),
             Self::Equal(_) => None,
         }
     }
@@ -142,7 +142,7 @@ impl Step {
 /// A host that may become a target, but for its jump hosts.
 struct Told {
     line: usize,
-    outline: Outline,
+    public: PublicTarget,
     via: Option<Vec<String>>,
     notes: Vec<String>,
 }
@@ -158,26 +158,24 @@ pub fn plan<'a>(
 ) -> Plan {
     let mut plan = Plan { steps: Vec::new(), skipped: reading.skipped, mistakes: reading.mistakes };
     let told = told(&mut plan, reading.hosts, additions, |name| configured(name).is_some());
-    let logins: BTreeMap<String, (String, u16)> = told
-        .iter()
-        .map(|Told { outline, .. }| (outline.name.clone(), (outline.username.clone(), outline.port)))
-        .collect();
+    let logins: BTreeMap<String, (String, u16)> =
+        told.iter().map(|Told { public, .. }| (public.name.clone(), (public.username.clone(), public.port))).collect();
     let login = |name: &str| {
-        let of_present = || present.get(name).map(|target| (target.outline.username.clone(), target.outline.port));
+        let of_present = || present.get(name).map(|target| (target.public.username.clone(), target.public.port));
         let of_config = configured(name).map(|known| (known.username.to_owned(), known.port));
         of_config.or_else(|| logins.get(name).cloned()).or_else(of_present)
     };
     let ways = Ways::new(present, |name| configured(name).map(|known| known.via));
     let spared = |step: Step| {
-        let spared = step.outline().map_or(Ok(()), |outline| ways.spare(outline));
+        let spared = step.public().map_or(Ok(()), |public| ways.spare(public));
         spared.map(|()| step).map_err(Refusal::Wrong)
     };
-    let mut room = TARGETS.saturating_sub(present.len());
-    for Told { line, outline, via, notes } in told {
-        let name = outline.name.clone();
+    let mut room = MAX_TARGETS.saturating_sub(present.len());
+    for Told { line, public, via, notes } in told {
+        let name = public.name.clone();
         let via = via.map(|via| via.iter().map(|hop| jumps::jump(hop, login)).collect::<Result<Vec<_>, _>>());
         let step =
-            via.transpose().map_err(Refusal::Wrong).and_then(|via| step(outline, via, present.get(&name), &mut room));
+            via.transpose().map_err(Refusal::Wrong).and_then(|via| step(public, via, present.get(&name), &mut room));
         match step.and_then(spared) {
             Ok(step) => plan.steps.push((line, step, notes)),
             Err(Refusal::Skipped(says)) => plan.skipped.push(Remark { line, says: format!("{name}: {says}") }),
@@ -202,8 +200,8 @@ fn told(plan: &mut Plan, hosts: Vec<Host>, additions: &Additions, is_configured:
         } else if is_configured(&name) {
             plan.skipped.push(remark("stands in the gateway's configuration".to_owned()));
         } else {
-            match outline(host, additions) {
-                Ok(outline) => told.push(Told { line, outline, via, notes }),
+            match public(host, additions) {
+                Ok(public) => told.push(Told { line, public, via, notes }),
                 Err(wrong) => plan.mistakes.push(remark(wrong)),
             }
         }
@@ -219,36 +217,37 @@ enum Refusal {
 
 /// What becomes of `target`, told of with these jump hosts; `room` is there for new ones.
 fn step(
-    outline: Outline,
+    public: PublicTarget,
     via: Option<Vec<String>>,
     target: Option<&Target>,
     room: &mut usize,
 ) -> Result<Step, Refusal> {
     let Some(target) = target else {
-        let outline = Outline { via: via.unwrap_or_default(), ..outline }.checked();
-        let outline = outline.map_err(|unfit| Refusal::Wrong(unfit.to_string()))?;
-        *room =
-            room.checked_sub(1).ok_or_else(|| Refusal::Wrong(format!("would be one more than {TARGETS} targets")))?;
-        return Ok(Step::Add(outline));
+        let public = PublicTarget { via: via.unwrap_or_default(), ..public }.checked();
+        let public = public.map_err(|unfit| Refusal::Wrong(unfit.to_string()))?;
+        *room = room
+            .checked_sub(1)
+            .ok_or_else(|| Refusal::Wrong(format!("would be one more than {MAX_TARGETS} targets")))?;
+        return Ok(Step::Add(public));
     };
-    let outline = joined(target, outline, via).map_err(Refusal::Wrong)?;
-    if outline == target.outline {
-        return Ok(Step::Equal(outline.name));
+    let public = joined(target, public, via).map_err(Refusal::Wrong)?;
+    if public == target.public {
+        return Ok(Step::Equal(public.name));
     }
-    if target.stays_open(&outline) {
-        return Ok(Step::Change(outline));
+    if target.stays_open(&public) {
+        return Ok(Step::Change(public));
     }
-    let (kind, place, name) = (target.auth.kind, target.outline.place(), &target.outline.name);
+    let (kind, place, name) = (target.auth.kind, target.public.place(), &target.public.name);
     Err(Refusal::Skipped(format!(
         "the {kind} kept for it is for {place}; change it with `pulsegate target set {name}`"
     )))
 }
 
-fn outline(host: Host, additions: &Additions) -> Result<Outline, String> {
+fn public(host: Host, additions: &Additions) -> Result<PublicTarget, String> {
     let port = host.port.as_deref().unwrap_or("22");
     let port = port.parse().map_err(|_| format!("the port {port:?} is none of 1 … 65535"))?;
     let username = host.username.or_else(|| additions.username.clone());
-    let outline = Outline {
+    let public = PublicTarget {
         host: host.host.unwrap_or_else(|| host.name.clone()),
         name: host.name,
         port,
@@ -258,14 +257,14 @@ fn outline(host: Host, additions: &Additions) -> Result<Outline, String> {
         tags: host.tags.into_iter().chain(additions.tags.iter().cloned()).collect(),
         roles: Vec::new(),
     };
-    outline.checked().map_err(|unfit| unfit.to_string())
+    public.checked().map_err(|unfit| unfit.to_string())
 }
 
 /// A target that is there, as a file tells of it.
-fn joined(target: &Target, told: Outline, via: Option<Vec<String>>) -> Result<Outline, String> {
-    let was = target.outline.clone();
+fn joined(target: &Target, told: PublicTarget, via: Option<Vec<String>>) -> Result<PublicTarget, String> {
+    let was = target.public.clone();
     let tags = was.tags.into_iter().chain(told.tags).collect();
-    let outline =
-        Outline { via: via.unwrap_or(was.via), group: told.group.or(was.group), tags, roles: was.roles, ..told };
-    outline.checked().map_err(|unfit| unfit.to_string())
+    let public =
+        PublicTarget { via: via.unwrap_or(was.via), group: told.group.or(was.group), tags, roles: was.roles, ..told };
+    public.checked().map_err(|unfit| unfit.to_string())
 }

@@ -10,7 +10,7 @@ pub mod chain;
 /// Who types in a session: owner or guest, requests, turns.
 pub mod control;
 /// A bounded map whose entries fade.
-pub mod fading;
+pub mod expiring_map;
 /// Targets out of files that people have already.
 pub mod import;
 /// The right of a node to serve, and how long it lasts.

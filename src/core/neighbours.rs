@@ -16,7 +16,7 @@ use super::{
 const RENEWALS: u32 = 3;
 
 /// A beat that is this old has been missed: two of the 250 ms in which each node renews it.
-const STILL: Duration = Duration::from_millis(500);
+const MISSED_BEAT_AGE: Duration = Duration::from_millis(500);
 
 /// Where another node stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,7 @@ struct Neighbour {
 
 /// What is told of another node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sight {
+pub struct NeighbourState {
     /// Where it stands.
     pub standing: Standing,
     /// From when on it counts as lost unless something moves; `None` while nothing could be concluded from silence.
@@ -94,7 +94,7 @@ impl Neighbours {
         self.judge(now);
         self.sees_beats = beats.is_some();
         if self.sees_beats
-            && self.beats_read.replace(now).is_some_and(|last| now.saturating_duration_since(last) > STILL)
+            && self.beats_read.replace(now).is_some_and(|last| now.saturating_duration_since(last) > MISSED_BEAT_AGE)
         {
             self.restart_beats(now);
         }
@@ -140,7 +140,7 @@ impl Neighbours {
             match &neighbour.beat {
                 // It was renewed since the reading before, and that was already after the last beat.
                 Some(beat) if sees_beats => {
-                    if before.saturating_duration_since(beat.moved()) >= STILL {
+                    if before.saturating_duration_since(beat.moved()) >= MISSED_BEAT_AGE {
                         (neighbour.lost, neighbour.moved_alone) = (false, Some(now));
                     }
                 }
@@ -199,11 +199,11 @@ impl Neighbours {
     }
 
     /// What is known of every other node.
-    pub fn sights(&self, now: Instant) -> BTreeMap<NodeId, Sight> {
-        self.known.iter().map(|(id, neighbour)| (id.clone(), self.sight(now, neighbour))).collect()
+    pub fn states(&self, now: Instant) -> BTreeMap<NodeId, NeighbourState> {
+        self.known.iter().map(|(id, neighbour)| (id.clone(), self.state(now, neighbour))).collect()
     }
 
-    fn sight(&self, now: Instant, neighbour: &Neighbour) -> Sight {
+    fn state(&self, now: Instant, neighbour: &Neighbour) -> NeighbourState {
         let lost_from = self.lost_from(neighbour);
         let lost = neighbour.lost || lost_from.is_some_and(|from| now >= from);
         let node = neighbour.lease.as_ref().map(|lease| lease.seen().clone());
@@ -220,16 +220,16 @@ impl Neighbours {
         };
         let moved = [neighbour.beat.as_ref().map(Watched::moved), neighbour.lease.as_ref().map(Watched::moved)];
         let moved = moved.into_iter().flatten().max().unwrap_or(now);
-        Sight { standing, lost_from, moved, node }
+        NeighbourState { standing, lost_from, moved, node }
     }
 
     /// The nodes whose right to serve may be taken from them now: their leases stood still for longer than they may serve,
     /// and so did their beats where those can be read. Nobody, while more than half of all nodes are lost at once, this one
     /// counted among those that are not: then it is more likely this one that is cut off.
     pub fn to_fence(&self, now: Instant) -> Vec<Node> {
-        let sights = self.sights(now);
-        let held = sights.values().filter(|sight| matches!(sight.standing, Standing::Serving | Standing::Lost)).count();
-        let lost = sights.values().filter(|sight| sight.standing == Standing::Lost).count();
+        let states = self.states(now);
+        let held = states.values().filter(|state| matches!(state.standing, Standing::Serving | Standing::Lost)).count();
+        let lost = states.values().filter(|state| state.standing == Standing::Lost).count();
         if !self.sees_leases || 2 * lost > held + 1 {
             return Vec::new();
         }

@@ -17,7 +17,7 @@ mod tests;
 pub mod token;
 
 /// Groups of one person that are looked at: far more than directories hand out.
-const GROUPS: usize = 1_000;
+const MAX_GROUPS: usize = 1_000;
 
 /// What a provider says of somebody, by the claims' names.
 pub type Claims = Map<String, Value>;
@@ -78,7 +78,7 @@ impl Rules {
     /// What they are here: by the first of the list whose group they are in.
     pub fn role(&self, claims: &Claims) -> Option<Role> {
         let is_in = |group: &str| match find(claims, &self.groups_claim) {
-            Some(Value::Array(groups)) => groups.iter().take(GROUPS).any(|one| one.as_str() == Some(group)),
+            Some(Value::Array(groups)) => groups.iter().take(MAX_GROUPS).any(|one| one.as_str() == Some(group)),
             // Some providers write one group as itself.
             Some(Value::String(one)) => one == group,
             _ => false,

@@ -36,7 +36,7 @@ impl Load {
 
 /// The pace of the sweeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub struct SweepPace {
     fastest: Duration,
     slowest: Duration,
     interval: Duration,
@@ -45,7 +45,7 @@ pub struct Pace {
     told: (Duration, u32),
 }
 
-impl Pace {
+impl SweepPace {
     /// Begins as fast as allowed; the time between two sweeps never exceeds `slowest`.
     pub fn new(slowest: Duration) -> Self {
         let fastest = FASTEST.min(slowest);
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn calm_slows_the_sweeps_down_in_steps_and_what_differs_hurries_them() {
-        let mut pace = Pace::new(Duration::from_secs(5));
+        let mut pace = SweepPace::new(Duration::from_secs(5));
         let mut seconds = Vec::new();
         for _ in 0..9 {
             seconds.push(pace.interval().as_secs_f64());
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn load_slows_the_sweeps_down_at_once_whatever_differs() {
-        let mut pace = Pace::new(Duration::from_secs(5));
+        let mut pace = SweepPace::new(Duration::from_secs(5));
         for (seconds, rows) in [(2, 250), (4, 125), (5, 62), (5, 50)] {
             pace.swept(BUSY, true);
             assert_eq!((pace.interval(), pace.rows()), (Duration::from_secs(seconds), rows));
@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn a_pace_is_news_once_it_is_twice_or_half_what_it_last_was() {
-        let mut pace = Pace::new(Duration::from_secs(5));
-        let news = |pace: &mut Pace, load, mends, sweeps: u32| -> Vec<_> {
+        let mut pace = SweepPace::new(Duration::from_secs(5));
+        let news = |pace: &mut SweepPace, load, mends, sweeps: u32| -> Vec<_> {
             let mut told = Vec::new();
             for _ in 0..sweeps {
                 if pace.swept(load, mends) {
@@ -140,7 +140,7 @@ mod tests {
         #[test]
         fn whatever_the_load_the_longest_interval_is_kept(loads in prop::collection::vec((0..2_000_u64, any::<bool>()), 0..60), millis in 100..60_000_u64) {
             let slowest = Duration::from_millis(millis);
-            let mut pace = Pace::new(slowest);
+            let mut pace = SweepPace::new(slowest);
             for (store, mends) in loads {
                 pace.swept(Load { store: Duration::from_millis(store), ..Load::default() }, mends);
                 prop_assert!(pace.interval() <= slowest && pace.interval() >= slowest.min(FASTEST));

@@ -10,10 +10,10 @@ use secrecy::{ExposeSecret, SecretString};
 
 /// The shortest password, in characters: NIST SP 800-63B asks for 8 at least and 15 where nothing else is asked for; a few
 /// words have more.
-pub const SHORTEST: usize = 12;
+pub const MIN_CHARS: usize = 12;
 
 /// The longest password, in characters.
-pub const LONGEST: usize = 1_024;
+pub const MAX_CHARS: usize = 1_024;
 
 /// Memory in KiB, passes and lanes of Argon2id: the first choice of the OWASP Password Storage Cheat Sheet.
 const COST: (u32, u32, u32) = (19 * 1_024, 2, 1);
@@ -23,7 +23,7 @@ static NOBODY: LazyLock<String> = LazyLock::new(|| hash(&SecretString::from("nob
 
 /// A password that cannot be one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a password has {SHORTEST} to {LONGEST} characters; a few words will do")]
+#[error("a password has {MIN_CHARS} to {MAX_CHARS} characters; a few words will do")]
 pub struct UnfitPassword;
 
 /// Whether this may be somebody's password.
@@ -31,7 +31,7 @@ pub struct UnfitPassword;
 /// # Errors
 /// [`UnfitPassword`] if it is too short or too long.
 pub fn check(password: &SecretString) -> Result<(), UnfitPassword> {
-    let fits = (SHORTEST..=LONGEST).contains(&password.expose_secret().chars().count());
+    let fits = (MIN_CHARS..=MAX_CHARS).contains(&password.expose_secret().chars().count());
     if fits { Ok(()) } else { Err(UnfitPassword) }
 }
 

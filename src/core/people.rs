@@ -14,16 +14,16 @@ use super::{
 
 /// What a user proves who they are with, beside the password.
 mod proof;
-/// What somebody may open.
-mod reach;
 /// A browser that somebody signed in with.
 mod sign_in;
+/// What somebody may open.
+mod target_access;
 #[cfg(test)]
 mod tests;
 
 pub use proof::{Enrolment, Identity, Invitation, SecondFactor};
-pub use reach::{Listed, Reach, objection};
-pub use sign_in::{How, IDLE, LONGEST, SignIn, UNHEARD, provider_session, stamp};
+pub use sign_in::{How, IDLE_TIMEOUT, MAX_LIFETIME, MAX_WRITE_LAG, SignIn, provider_session, stamp};
+pub use target_access::{CatalogueEntry, TargetAccess, objection};
 
 /// The name of whoever holds the gateway's own token. No user has it.
 pub const ADMIN: &str = "admin";
@@ -32,7 +32,7 @@ pub const ADMIN: &str = "admin";
 pub const TOKEN_PREFIX: &str = "pgt_";
 
 /// The most grants that one user has.
-pub const GRANTS: usize = 1_000;
+pub const MAX_GRANTS: usize = 1_000;
 
 words! {
     /// What one may do beyond one's own sessions, one's own tokens and one's own devices.
@@ -335,12 +335,12 @@ pub struct Directory {
 
 impl Directory {
     /// What `name` is and may open; `None` for who may not sign in.
-    pub fn reach(&self, name: &str) -> Option<Reach> {
+    pub fn access(&self, name: &str) -> Option<TargetAccess> {
         if name == ADMIN {
-            return Some(Reach { role: Role::Admin, grants: Vec::new() });
+            return Some(TargetAccess { role: Role::Admin, grants: Vec::new() });
         }
         let user = self.users.get(name).filter(|user| user.may_sign_in())?;
-        Some(Reach { role: user.role, grants: user.grants.clone() })
+        Some(TargetAccess { role: user.role, grants: user.grants.clone() })
     }
 
     /// Why `name` may not sign in, as a sentence; `None` if they may.
@@ -350,7 +350,7 @@ impl Directory {
             Some(_) => "is in no group any more that may sign in",
             None => "was removed",
         };
-        self.reach(name).is_none().then(|| format!("{name} {why}"))
+        self.access(name).is_none().then(|| format!("{name} {why}"))
     }
 
     /// The token whose secret has this digest, if it still works at `now`. Its owner may be gone.

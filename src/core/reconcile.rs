@@ -5,7 +5,7 @@ use super::{neighbours::Standing, record::words};
 
 /// What one store says of one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum StoreAnswer {
     /// It was not asked.
     Unasked,
     /// It does not know the session.
@@ -19,7 +19,7 @@ pub enum Said {
     },
 }
 
-impl Said {
+impl StoreAnswer {
     fn is_open(self) -> bool {
         matches!(self, Self::Version { closed: false, .. })
     }
@@ -60,9 +60,9 @@ pub struct Sighting {
     /// The rank that is durable, where an actor serves it here.
     pub actor: Option<u64>,
     /// What the live view says.
-    pub live: Said,
+    pub live: StoreAnswer,
     /// What the records say.
-    pub records: Said,
+    pub records: StoreAnswer,
 }
 
 words! {
@@ -111,7 +111,9 @@ pub fn plan(sighting: &Sighting) -> Vec<Action> {
         (Owner::Own { .. }, None) if live.is_open() || records.is_open() => vec![Action::CloseStray],
         (Owner::Earlier, None) if records.is_open() => vec![Action::CloseEarlier],
         (Owner::Other(Standing::Fenced), None) if records.is_open() => vec![Action::Infer],
-        (Owner::Earlier | Owner::Other(Standing::Fenced), None) if live.is_open() && records == Said::Nothing => {
+        (Owner::Earlier | Owner::Other(Standing::Fenced), None)
+            if live.is_open() && records == StoreAnswer::Nothing =>
+        {
             vec![Action::AlarmUnrecorded]
         }
         // What its owner serves, or may still serve, is its owner's to mend.
@@ -121,14 +123,14 @@ pub fn plan(sighting: &Sighting) -> Vec<Action> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Action::*, Said::*, *};
+    use super::{Action::*, StoreAnswer::*, *};
 
-    const OPEN: Said = Version { rank: 5, closed: false };
-    const OLDER: Said = Version { rank: 4, closed: false };
-    const CLOSED: Said = Version { rank: 9, closed: true };
+    const OPEN: StoreAnswer = Version { rank: 5, closed: false };
+    const OLDER: StoreAnswer = Version { rank: 4, closed: false };
+    const CLOSED: StoreAnswer = Version { rank: 9, closed: true };
     const OWN: Owner = Owner::Own { fenced: false };
 
-    fn planned(owner: Owner, actor: Option<u64>, live: Said, records: Said) -> Vec<Action> {
+    fn planned(owner: Owner, actor: Option<u64>, live: StoreAnswer, records: StoreAnswer) -> Vec<Action> {
         plan(&Sighting { owner, actor, live, records })
     }
 
@@ -137,7 +139,7 @@ mod tests {
         let serving = Owner::Other(Standing::Serving);
         let lost = Owner::Other(Standing::Lost);
         let fenced = Owner::Other(Standing::Fenced);
-        type Row = (Owner, Option<u64>, Said, Said, &'static [Action]);
+        type Row = (Owner, Option<u64>, StoreAnswer, StoreAnswer, &'static [Action]);
         let table: &[Row] = &[
             (OWN, Some(5), OPEN, OPEN, &[]),
             (OWN, Some(5), Unasked, OPEN, &[]),

@@ -56,11 +56,11 @@ impl Grid {
 const MOST_CELLS: u64 = 128 * 1024;
 
 /// Bytes of the largest picture that is drawn: the largest grid with a colour for every other cell.
-const LARGEST: usize = 1024 * 1024;
+const MAX_PICTURE_BYTES: usize = 1024 * 1024;
 
 /// An unfinished escape sequence is held up to this length. Longer are only images and clipboards, of which the beginning
 /// is enough to know where they end.
-const HELD: usize = 4 * 1024;
+const MAX_HELD_BYTES: usize = 4 * 1024;
 const BEGINNING: usize = 16;
 
 /// Colours that were set and not taken back, in a skim.
@@ -185,7 +185,7 @@ impl Screen {
     }
 
     fn hold(&mut self, rest: &[u8]) {
-        let kept = if rest.len() > HELD { BEGINNING } else { rest.len() };
+        let kept = if rest.len() > MAX_HELD_BYTES { BEGINNING } else { rest.len() };
         self.held = rest.get(..kept).unwrap_or_default().to_vec();
     }
 
@@ -295,7 +295,7 @@ impl Screen {
         picture.extend_from_slice(page::for_pages(&drawn, self.grid.cols).as_bytes());
         self.modes.write(&mut picture);
         picture.extend_from_slice(&self.held);
-        (picture.len() <= LARGEST).then(|| picture.into())
+        (picture.len() <= MAX_PICTURE_BYTES).then(|| picture.into())
     }
 
     /// The text of the screen in front, by rows, and the cursor's column and row.

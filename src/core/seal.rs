@@ -12,10 +12,10 @@ use sha2::{Digest as _, Sha256};
 const FORM: &str = "s1";
 
 /// The longest secret that is sealed, in bytes: a private key of 16,384 bits has 13 KiB.
-pub const LONGEST: usize = 32 * 1_024;
+pub const MAX_SECRET_BYTES: usize = 32 * 1_024;
 
 /// Keys that are held together at most: the one that seals, and those of before.
-const KEYS: usize = 16;
+const MAX_KEYS: usize = 16;
 
 /// The random bytes that a seal takes. Random ones may repeat after 2^32 seals of one key; people make a few thousand.
 pub type Chance = [u8; NONCE_LEN];
@@ -26,7 +26,7 @@ pub struct SealKey(SecretBox<[u8; 32]>);
 /// A text that is no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a seal key is 64 hexadecimal digits, as `openssl rand -hex 32` prints them, one key on each line, 1 to {KEYS} of them"
+    "a seal key is 64 hexadecimal digits, as `openssl rand -hex 32` prints them, one key on each line, 1 to {MAX_KEYS} of them"
 )]
 pub struct NotAKey;
 
@@ -111,7 +111,7 @@ impl Seals {
     pub fn parse(text: &SecretString) -> Result<Self, NotAKey> {
         let lines = text.expose_secret().lines().filter(|line| !line.trim_start().starts_with('#'));
         let mut keys = lines.flat_map(str::split_whitespace).map(str::parse).collect::<Result<Vec<SealKey>, _>>()?;
-        if !(1..=KEYS).contains(&keys.len()) {
+        if !(1..=MAX_KEYS).contains(&keys.len()) {
             return Err(NotAKey);
         }
         let older = keys.split_off(1);
@@ -124,10 +124,10 @@ impl Seals {
     }
 
     /// Seals a secret for `place`, as `target/web-1/auth`: whoever opens it must name the same place. `None` if it is
-    /// longer than [`LONGEST`].
+    /// longer than [`MAX_SECRET_BYTES`].
     pub fn seal(&self, chance: Chance, place: &str, secret: &SecretString) -> Option<String> {
         let mut text = secret.expose_secret().as_bytes().to_vec();
-        if text.len() > LONGEST {
+        if text.len() > MAX_SECRET_BYTES {
             return None;
         }
         let nonce = Nonce::assume_unique_for_key(chance);
@@ -224,8 +224,8 @@ mod tests {
     #[test]
     fn what_is_too_long_is_not_sealed() {
         let long = |bytes| SecretString::from("x".repeat(bytes));
-        assert!(seals(&[1]).seal([0; 12], "p", &long(LONGEST)).is_some());
-        assert!(seals(&[1]).seal([0; 12], "p", &long(LONGEST + 1)).is_none());
+        assert!(seals(&[1]).seal([0; 12], "p", &long(MAX_SECRET_BYTES)).is_some());
+        assert!(seals(&[1]).seal([0; 12], "p", &long(MAX_SECRET_BYTES + 1)).is_none());
     }
 
     proptest! {
@@ -253,7 +253,7 @@ mod tests {
                 let sealed = format!("s1.{tail}");
                 prop_assert!(seals.open("p", &sealed).is_err());
                 if let Ok(read) = Seals::parse(&text.as_str().into()) {
-                    prop_assert!(read.keys().count() <= KEYS);
+                    prop_assert!(read.keys().count() <= MAX_KEYS);
                 }
             }
         }

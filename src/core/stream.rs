@@ -33,7 +33,7 @@ pub const UNATTENDED: u64 = 1024 * 1024;
 const UNATTENDED_PERIOD: Duration = Duration::from_secs(1);
 
 /// Browsers whose typing is remembered, so that each can come back and resend exactly what is missing.
-const CLIENTS: usize = 8;
+const MAX_CLIENTS: usize = 8;
 
 /// How much of one terminal's output is kept and how far it may run ahead of its browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -330,12 +330,12 @@ pub enum Chunk {
 
 /// The pace of a target that no window holds back: it waits once it has said its share of a second.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct FloodLimit {
     begun: Option<Instant>,
     said: u64,
 }
 
-impl Pace {
+impl FloodLimit {
     /// Counts what the target said.
     pub fn count(&mut self, now: Instant, bytes: usize) {
         if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= UNATTENDED_PERIOD) {
@@ -367,7 +367,7 @@ impl Input {
         let entry = known.and_then(|at| self.clients.remove(at)).unwrap_or_else(|| (client.to_owned(), self.total));
         let taken = entry.1;
         self.clients.push_back(entry);
-        if self.clients.len() > CLIENTS {
+        if self.clients.len() > MAX_CLIENTS {
             self.clients.pop_front();
         }
         taken

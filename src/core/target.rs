@@ -7,22 +7,22 @@ use std::{
 };
 
 use super::{
-    people::{Listed, Role},
+    people::{CatalogueEntry, Role},
     record::{UtcMicros, words},
     visible::is_visible,
 };
 
 /// The most targets that the records keep: every gateway holds all of them in memory and reads all again after a change.
-pub const TARGETS: usize = 10_000;
+pub const MAX_TARGETS: usize = 10_000;
 
 /// The most tags of one target: they are shown beside its name.
-pub const TAGS: usize = 32;
+pub const MAX_TAGS: usize = 32;
 
 /// The most jump hosts on the way to a target: each costs a connection, a login and its share of every key's time.
 pub const JUMP_HOSTS: usize = 4;
 
 /// The most characters of a tag or a group.
-const WORD: usize = 64;
+const MAX_WORD_CHARS: usize = 64;
 
 /// What is wrong with a target, to be told after where it stands: the field, and what is allowed in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -36,7 +36,7 @@ pub struct Unfit {
 
 /// What anybody may see of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outline {
+pub struct PublicTarget {
     /// Its name: unique, and for good.
     pub name: String,
     /// A name or an address, in its one spelling.
@@ -55,7 +55,7 @@ pub struct Outline {
     pub roles: Vec<Role>,
 }
 
-impl Outline {
+impl PublicTarget {
     /// The same with its host in the one usual spelling, its words each once, and an empty group as none.
     ///
     /// # Errors
@@ -75,13 +75,13 @@ impl Outline {
         hold(group.as_deref().is_none_or(is_group), "group", "1 … 64 visible characters")?;
         hold(self.tags.iter().all(|tag| is_tag(tag)), "tags", "words of 1 … 64 visible characters, without spaces")?;
         let (tags, roles) = (each_once(self.tags), each_once(self.roles));
-        hold(tags.len() <= TAGS, "tags", "32 at most")?;
+        hold(tags.len() <= MAX_TAGS, "tags", "32 at most")?;
         Ok(Self { host: host.unwrap_or_default(), via: via.unwrap_or_default(), group, tags, roles, ..self })
     }
 
     /// The same, as far as access goes.
-    pub fn listed(&self) -> Listed {
-        Listed { name: self.name.clone(), tags: self.tags.clone(), roles: self.roles.clone() }
+    pub fn listed(&self) -> CatalogueEntry {
+        CatalogueEntry { name: self.name.clone(), tags: self.tags.clone(), roles: self.roles.clone() }
     }
 
     /// Where it leads: `login@host:port`, and ` via ` its jump hosts: behind another one an address is another machine.
@@ -148,7 +148,7 @@ impl Auth {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// What anybody may see of it.
-    pub outline: Outline,
+    pub public: PublicTarget,
     /// How the gateway signs in.
     pub auth: Auth,
     /// When it was added.
@@ -159,19 +159,19 @@ pub struct Target {
 
 impl Target {
     /// One that is added now.
-    pub fn new(outline: Outline, auth: Auth, now: UtcMicros) -> Self {
-        Self { outline, auth, created_at: now, changed_at: now }
+    pub fn new(public: PublicTarget, auth: Auth, now: UtcMicros) -> Self {
+        Self { public, auth, created_at: now, changed_at: now }
     }
 
     /// The same after a change that is made now: behind the last one, wherever the wall clock stands.
-    pub fn changed(&self, outline: Outline, auth: Auth, now: UtcMicros) -> Self {
+    pub fn changed(&self, public: PublicTarget, auth: Auth, now: UtcMicros) -> Self {
         let changed_at = UtcMicros(now.0.max(self.changed_at.0.saturating_add(1)));
-        Self { outline, auth, created_at: self.created_at, changed_at }
+        Self { public, auth, created_at: self.created_at, changed_at }
     }
 
-    /// Whether its credential, where it has a sealed one, can still be opened once it has this outline.
-    pub fn stays_open(&self, outline: &Outline) -> bool {
-        self.auth.sealed.is_none() || self.outline.seal_context(self.auth.kind) == outline.seal_context(self.auth.kind)
+    /// Whether its credential, where it has a sealed one, can still be opened once it has this public part.
+    pub fn stays_open(&self, public: &PublicTarget) -> bool {
+        self.auth.sealed.is_none() || self.public.seal_context(self.auth.kind) == public.seal_context(self.auth.kind)
     }
 }
 
@@ -224,13 +224,13 @@ pub fn is_name(text: &str) -> bool {
 
 /// Whether this may be a tag: 1 … 64 visible characters, none of them white space.
 pub fn is_tag(text: &str) -> bool {
-    (1..=WORD).contains(&text.chars().count())
+    (1..=MAX_WORD_CHARS).contains(&text.chars().count())
         && text.chars().all(|letter| is_visible(letter) && !letter.is_whitespace())
 }
 
 /// Whether this may be the name of a group: 1 … 64 visible characters.
 pub fn is_group(text: &str) -> bool {
-    (1..=WORD).contains(&text.chars().count()) && text.chars().all(is_visible)
+    (1..=MAX_WORD_CHARS).contains(&text.chars().count()) && text.chars().all(is_visible)
 }
 
 /// Whether this may be a login name: 1 … 128 visible ASCII characters, the first no hyphen, which a program could take for an

@@ -20,13 +20,13 @@ use super::{
 pub const BATCH: u32 = 100;
 
 /// The shortest secret, in characters: 192 bits of Base64, as the specification asks for.
-pub const SECRET: usize = 32;
+pub const MIN_SECRET_CHARS: usize = 32;
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// Tries after which a message that the receiver understands and refuses is given up.
-const REFUSALS: u32 = 5;
+const MAX_REFUSALS: u32 = 5;
 
 /// How long a receiver may be away before a message is given up: over a long weekend.
 const GIVE_UP_AFTER: Duration = Duration::from_hours(7 * 24);
@@ -153,7 +153,7 @@ impl Trouble {
         };
         self.tries = self.tries.saturating_add(1);
         let since = *self.since.get_or_insert(now);
-        if self.refusals >= REFUSALS || now.saturating_sub(since) >= GIVE_UP_AFTER {
+        if self.refusals >= MAX_REFUSALS || now.saturating_sub(since) >= GIVE_UP_AFTER {
             *self = Self::default();
             return Next::GiveUp(why);
         }
@@ -201,7 +201,7 @@ mod tests {
     fn what_is_refused_is_given_up_soon_and_who_is_away_is_waited_for() {
         let second = Duration::from_secs(1);
         let mut trouble = Trouble::default();
-        for _ in 1..REFUSALS {
+        for _ in 1..MAX_REFUSALS {
             assert!(matches!(trouble.after(Answer::of(400), second, 1.0), Next::Again(_)));
         }
         assert_eq!(trouble.after(Answer::of(400), second, 1.0), Next::GiveUp("status 400".into()));

@@ -18,7 +18,7 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 const LOCAL: [u64; 7] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x2FC1_2FC1, 0xF2F5_2010, 0x0102_1994, 0x794C_7630];
 
 /// Maximum size of a note in bytes: more than any note has.
-const LONGEST: usize = 256;
+const MAX_NOTE_BYTES: usize = 256;
 
 /// The holder of a lock file, and the file's identity. While a start lives its lock file is open, so that no other file
 /// of the same running system has the same device and inode; a copy has another inode, a snapshot another device,
@@ -33,7 +33,7 @@ struct Note {
 
 impl Note {
     fn read(lock: &File) -> Option<Self> {
-        let mut bytes = [0; LONGEST];
+        let mut bytes = [0; MAX_NOTE_BYTES];
         let length = lock.read_at(&mut bytes, 0).ok()?;
         let text = std::str::from_utf8(bytes.get(..length)?).ok()?;
         // A line that a kill tore, or that is followed by the rest of a longer one, is not valid.

@@ -22,13 +22,13 @@ use crate::core::{
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Maximum size of an answer in bytes: key sets and tokens with groups have some tens of KiB.
-const LONGEST: usize = 256 * 1024;
+const MAX_ANSWER_BYTES: usize = 256 * 1024;
 
 /// Time that a provider's metadata and keys are cached: keys that it withdrew sign no user in for longer.
-const KEPT: Duration = Duration::from_secs(60 * 60);
+const CACHE_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// Time without another request after it did not answer: users who wait for it do not make it slower.
-const PAUSE: Duration = Duration::from_secs(5);
+const RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// Minimum age of the cached keys before they are fetched anew for a token whose key is not among them.
 const KEYS_AGAIN: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl Provider {
     pub async fn endpoints(&self, now: Duration) -> Result<Arc<Endpoints>, Failure> {
         let mut known = self.known.lock().await;
         if let Some((at, endpoints)) = &known.endpoints
-            && now < *at + KEPT
+            && now < *at + CACHE_LIFETIME
         {
             return Ok(endpoints.clone());
         }
@@ -142,7 +142,7 @@ impl Provider {
         endpoints: &Endpoints,
         verify: impl Fn(&Keys) -> Result<T, Rejected>,
     ) -> Result<T, Failure> {
-        match verify(&*self.keys(now, endpoints, KEPT).await?) {
+        match verify(&*self.keys(now, endpoints, CACHE_LIFETIME).await?) {
             Err(Rejected::UnknownKey) => Ok(verify(&*self.keys(now, endpoints, KEYS_AGAIN).await?)?),
             outcome => Ok(outcome?),
         }
@@ -191,7 +191,7 @@ impl Known {
     /// Fails for a while after the provider did not answer.
     fn may_ask(&self, now: Duration) -> Result<(), Failure> {
         match &self.failed {
-            Some((at, failure)) if now < *at + PAUSE => Err(failure.clone()),
+            Some((at, failure)) if now < *at + RETRY_DELAY => Err(failure.clone()),
             _ => Ok(()),
         }
     }
@@ -236,7 +236,7 @@ async fn answer(request: ClientRequest, body: Option<Bytes>) -> Result<(u16, Byt
         };
         let mut response = sent.await.map_err(|error| Failure::Away(kind(&error).to_owned()))?;
         let status = response.status();
-        let body = response.body().limit(LONGEST).await;
+        let body = response.body().limit(MAX_ANSWER_BYTES).await;
         let body = body.map_err(|_| Failure::Away("its answer is too long, or broke off".to_owned()))?;
         Ok((status.as_u16(), body))
     };
@@ -274,11 +274,11 @@ mod tests {
         let late = provider.endpoints(clock()).await.unwrap_err();
         let failed = clock();
         assert!(failed >= began + ANSWERS_WITHIN, "{late}");
-        for now in [failed, failed + PAUSE / 2] {
+        for now in [failed, failed + RETRY_DELAY / 2] {
             assert_eq!(provider.endpoints(now).await.unwrap_err(), late);
         }
         assert_eq!(clock(), failed, "nobody was asked");
-        assert!(provider.endpoints(failed + PAUSE).await.is_err());
+        assert!(provider.endpoints(failed + RETRY_DELAY).await.is_err());
         assert!(clock() > failed, "it is asked again");
     }
 }

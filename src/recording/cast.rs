@@ -6,7 +6,7 @@ use std::{io::Write, time::Duration};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Title;
+use super::RecordingHeader;
 
 /// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +34,8 @@ impl Code {
 }
 
 /// Returns the first line, with its newline.
-pub fn header(title: &Title, unix_seconds: i64) -> Vec<u8> {
-    let Title { session, username, target, term, cols, rows } = title;
+pub fn header(title: &RecordingHeader, unix_seconds: i64) -> Vec<u8> {
+    let RecordingHeader { session, username, target, term, cols, rows } = title;
     let header = json!({
         "version": 2, "width": cols, "height": rows, "timestamp": unix_seconds,
         "title": format!("{username} on {target}"), "env": { "TERM": term }, "session": session,
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_header_is_read_back() {
-        let title = Title {
+        let title = RecordingHeader {
             session: "s".into(),
             username: "ada".into(),
             target: "web \"1\"".into(),

@@ -33,10 +33,10 @@ pub(super) const LENGTH: usize = size_of::<u32>();
 pub(super) const AROUND: usize = LENGTH + NONCE_LEN + 16;
 
 /// Maximum text of one piece, in bytes: no line of a recording is longer.
-pub(super) const LONGEST: usize = 16 * 1024 * 1024;
+pub(super) const MAX_PIECE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Text of a piece in bytes, where nothing else decides its size.
-const PIECE: usize = 64 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// Returns the error for a damaged file.
 pub(super) fn damaged(what: &str) -> io::Error {
@@ -83,7 +83,7 @@ impl Cipher {
     /// # Errors
     /// If it is empty or longer than 16 MiB.
     pub fn encrypt(&self, at: u64, text: &[u8], to: &mut Vec<u8>) -> io::Result<()> {
-        let fits = (1..=LONGEST).contains(&text.len());
+        let fits = (1..=MAX_PIECE_BYTES).contains(&text.len());
         let length = u32::try_from(text.len()).ok().filter(|_| fits);
         let length = length.ok_or_else(|| io::Error::other("a piece of a recording is empty or too long"))?;
         // Random nonces may repeat after 2^32 pieces of one key; at five a second those are 27 years.
@@ -208,7 +208,7 @@ impl<W: Write> Encrypting<W> {
     pub fn begin(mut to: W, session: &str, seals: &Seals) -> io::Result<Self> {
         let (cipher, head) = Cipher::new(seals, session)?;
         to.write_all(&head)?;
-        Ok(Self { to, cipher, at: 0, waits: Vec::with_capacity(PIECE) })
+        Ok(Self { to, cipher, at: 0, waits: Vec::with_capacity(PIECE_BYTES) })
     }
 
     fn write_piece(&mut self) -> io::Result<()> {
@@ -223,9 +223,9 @@ impl<W: Write> Encrypting<W> {
 
 impl<W: Write> Write for Encrypting<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = bytes.len().min(PIECE - self.waits.len());
+        let room = bytes.len().min(PIECE_BYTES - self.waits.len());
         self.waits.extend_from_slice(bytes.get(..room).unwrap_or_default());
-        if self.waits.len() >= PIECE {
+        if self.waits.len() >= PIECE_BYTES {
             self.write_piece()?;
         }
         Ok(room)

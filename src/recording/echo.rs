@@ -12,10 +12,10 @@ use std::collections::VecDeque;
 
 /// Maximum length of a line in bytes; a longer one is forgotten: nobody types it, and the waiting bytes must be
 /// bounded.
-const LONGEST: usize = 4 * 1024;
+const MAX_LINE_BYTES: usize = 4 * 1024;
 
 /// Lines that wait for their echo; beyond, the oldest is forgotten.
-const LINES: usize = 64;
+const MAX_LINES: usize = 64;
 
 /// Distinguishes visible bytes from control sequences (ECMA-48 §5.4, §8.3.89).
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -129,13 +129,13 @@ impl Echo {
                 if visible {
                     line.waiting.push_back(byte);
                 }
-                if line.bytes.len() > LONGEST {
+                if line.bytes.len() > MAX_LINE_BYTES {
                     line.forget();
                 }
             }
             line.ended = ends;
         }
-        while self.lines.len() > LINES {
+        while self.lines.len() > MAX_LINES {
             self.lines.pop_front();
         }
         self.take()
@@ -240,6 +240,6 @@ mod tests {
         assert_eq!(echo.typed(&vec![b'x'; 100_000]), b"");
         assert!(echo.lines.iter().all(|line| line.bytes.is_empty()));
         echo.typed(&b"y\r".repeat(10_000));
-        assert!(echo.lines.len() <= LINES);
+        assert!(echo.lines.len() <= MAX_LINES);
     }
 }

@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::FileExt,
 };
 
-use super::cipher::{self, AROUND, Cipher, LENGTH, LONGEST, damaged};
+use super::cipher::{self, AROUND, Cipher, LENGTH, MAX_PIECE_BYTES, damaged};
 use crate::core::seal::Seals;
 
 /// Bytes of the file that are scanned at once: many small pieces, and little of a large one.
@@ -52,7 +52,7 @@ fn look_on(file: &File, pieces: &mut Vec<Place>, next: &mut Place) -> io::Result
 /// bytes.
 fn told(begins: &[u8], room: u64) -> Option<usize> {
     let text = u32::from_be_bytes(*begins.first_chunk()?) as usize;
-    ((1..=LONGEST).contains(&text) && (AROUND + text) as u64 <= room).then_some(text)
+    ((1..=MAX_PIECE_BYTES).contains(&text) && (AROUND + text) as u64 <= room).then_some(text)
 }
 
 /// The beginning of a piece: its offset in the text and in the file.
@@ -157,7 +157,7 @@ impl Encrypted {
         let Place { text, at } = self.next;
         let room = self.file.metadata()?.len().saturating_sub(at);
         let all = usize::try_from(room).unwrap_or(usize::MAX);
-        let mut rest = vec![0; all.min(AROUND + LONGEST + LENGTH)];
+        let mut rest = vec![0; all.min(AROUND + MAX_PIECE_BYTES + LENGTH)];
         self.file.read_exact_at(&mut rest, at)?;
         // The piece was completed just now.
         if told(&rest, room).is_some() {
@@ -168,7 +168,7 @@ impl Encrypted {
             let what = "do not have the length that they tell";
             Err(damaged(&format!("its bytes {at} … {end}, which hold the text of {text} … {until}, {what}")))
         };
-        let last = all.checked_sub(AROUND).filter(|length| (1..=LONGEST).contains(length));
+        let last = all.checked_sub(AROUND).filter(|length| (1..=MAX_PIECE_BYTES).contains(length));
         if let Some(length) = last
             && self.holds(self.next, length)?
         {

@@ -10,7 +10,7 @@ use proptest::{
 };
 
 use super::{
-    Title,
+    RecordingHeader,
     cast::{self, Code},
     chain::{self, Chain},
     verify::verify,
@@ -18,7 +18,7 @@ use super::{
 
 /// Returns a sealed recording of a few lines.
 fn recording(texts: &[String]) -> Vec<u8> {
-    let title = Title {
+    let header = RecordingHeader {
         session: "019b7cc2-3f4e-7000-8000-000000000001".into(),
         username: "ada".into(),
         target: "web-1".into(),
@@ -26,7 +26,7 @@ fn recording(texts: &[String]) -> Vec<u8> {
         cols: 80,
         rows: 24,
     };
-    let (mut all, mut chain) = (cast::header(&title, 1_700_000_000), Chain::default());
+    let (mut all, mut chain) = (cast::header(&header, 1_700_000_000), Chain::default());
     if !all.ends_with(b"\n") {
         all.push(b'\n');
     }

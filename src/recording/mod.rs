@@ -3,8 +3,10 @@
 //! clock.
 //!
 //! ```text
-//! session's thread:  Tape ── bounded queue ──> recorder's thread: Reel (one file each) ──> keeper's thread: disk, old files
-//!                                                                            sealed ──> press's thread: compressed
+//! session's thread:     RecordingSender ── bounded queue ──>
+//! recorder's thread:    RecordingWriter, one for each file ──>
+//! syncer's thread:      the disk, and old files removed; what is sealed ──>
+//! compressor's thread:  compressed files
 //! ```
 
 use std::{fmt, time::Duration};
@@ -17,34 +19,34 @@ pub mod cast;
 pub mod chain;
 /// The file of an encrypted recording.
 mod cipher;
-/// Removes recordings whose retention is over.
-mod clearance;
+/// A compressed recording: frames and a table of where each begins.
+pub mod compressed;
+/// The thread that compresses sealed recordings.
+mod compressor;
+/// The folder of recordings: finds and opens them, and seals interrupted ones.
+pub mod directory;
 /// Decides which typed input may be recorded: only what the terminal echoed.
 mod echo;
 /// Reads the file of an encrypted recording.
 mod encrypted;
-/// The thread that syncs recordings to the disk and removes old ones.
-pub mod keeper;
-/// The thread that compresses sealed recordings.
-mod press;
-/// A compressed recording: frames and a table of where each begins.
-pub mod pressed;
 /// The queue between sessions and the recorder.
 mod queue;
 /// The thread that writes every recording.
 pub mod recorder;
-/// One recording while it is written.
-mod reel;
-/// The folder of recordings: finds and opens them, and seals interrupted ones.
-pub mod shelf;
+/// Removes recordings whose retention is over.
+mod retention;
+/// A session's side of its recording.
+pub mod sender;
 /// The bytes of a recording's file, encrypted or not.
 mod storage;
-/// A session's side of its recording.
-pub mod tape;
+/// The thread that syncs recordings to the disk and removes old ones.
+pub mod syncer;
 /// The text of a recording, however its file is stored.
 pub mod text;
 /// Verifies that a recording is as it was written.
 pub mod verify;
+/// One recording while it is written.
+mod writer;
 
 #[cfg(test)]
 mod fuzz;
@@ -66,8 +68,8 @@ pub enum Policy {
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The folder of recordings, with their keys.
-    pub shelf: shelf::Shelf,
-    /// Whether new recordings are encrypted, each with a key that is sealed with the shelf's keys.
+    pub recording_dir: directory::RecordingDir,
+    /// Whether new recordings are encrypted, each with a key that is sealed with the recording directory's keys.
     pub encrypt: bool,
     /// The policy of a target that has none of its own.
     pub policy: Policy,
@@ -89,7 +91,7 @@ pub struct Settings {
 
 /// The content of a recording's header.
 #[derive(Debug, Clone)]
-pub struct Title {
+pub struct RecordingHeader {
     /// The session's id.
     pub session: String,
     /// The user who opened it.

@@ -1,5 +1,5 @@
 //! The queue between sessions and the recorder: many producers, one consumer that takes everything out at once, so that
-//! no lock and no wake-up is paid per byte. Its producers bound it (see `tape.rs`). Knows no file.
+//! no lock and no wake-up is paid per byte. Its producers bound it (see `sender.rs`). Knows no file.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -9,10 +9,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{Seal, Title, tape::Level};
+use super::{RecordingHeader, Seal, sender::Level};
 
 /// Maximum time that an item waits for more. A recording lacks at most this last moment at any time.
-const GATHER: Duration = Duration::from_millis(200);
+const GATHER_DELAY: Duration = Duration::from_millis(200);
 
 /// Bytes at which the queue is emptied early: enough for one write.
 const WORTH_A_WRITE: usize = 256 * 1024;
@@ -38,7 +38,7 @@ pub enum What {
 #[derive(Debug)]
 pub struct Opening {
     /// The content of its header.
-    pub title: Title,
+    pub header: RecordingHeader,
     /// Its path, relative to the data directory.
     pub place: String,
     /// The state that it shares with its session.
@@ -51,7 +51,7 @@ pub struct Opening {
 #[derive(Debug)]
 pub struct Item {
     /// The recording's id.
-    pub tape: u64,
+    pub recording_id: u64,
     /// Its time, by the monotonic clock.
     pub at: Duration,
     /// Its content.
@@ -121,7 +121,7 @@ impl Queue {
                 }
             }
         }
-        let gathered = self.arrived.wait_timeout_while(waiting, GATHER, |waiting| !waiting.urgent);
+        let gathered = self.arrived.wait_timeout_while(waiting, GATHER_DELAY, |waiting| !waiting.urgent);
         let mut waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
         std::mem::take(&mut *waiting).items
     }

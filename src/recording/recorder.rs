@@ -18,22 +18,22 @@ use std::{
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Policy, Seal, Settings, Title,
-    clearance::Open,
-    keeper::Keeper,
-    press::{self, Press},
+    Policy, RecordingHeader, Seal, Settings,
+    compressor::{self, Compressor},
+    directory,
     queue::{Item, Opening, Queue, What},
-    reel::{Making, Reel},
-    shelf,
-    tape::{Level, Tape},
+    retention::OpenRecordings,
+    sender::{Level, RecordingSender},
+    syncer::Syncer,
+    writer::{RecordingWriter, WriterOptions},
 };
 use crate::core::record::UtcMicros;
 
 /// Time until a recording that cannot be written is tried again.
-const TRY_AGAIN: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Time between two syncs to the disk: the most that a power cut may lose.
-const SYNC: Duration = Duration::from_secs(1);
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The counters for the metrics.
 #[derive(Debug, Default)]
@@ -42,7 +42,7 @@ pub struct Tally {
     failures: AtomicU64,
     lost: AtomicU64,
     failing: AtomicBool,
-    pressed: AtomicU64,
+    compressed: AtomicU64,
     saved: AtomicU64,
 }
 
@@ -68,8 +68,8 @@ impl Tally {
     }
 
     /// Returns the number of recordings that were compressed.
-    pub fn pressed(&self) -> u64 {
-        self.pressed.load(Ordering::Relaxed)
+    pub fn compressed(&self) -> u64 {
+        self.compressed.load(Ordering::Relaxed)
     }
 
     /// Returns the bytes of disk that compression freed.
@@ -77,8 +77,8 @@ impl Tally {
         self.saved.load(Ordering::Relaxed)
     }
 
-    pub(super) fn press(&self, from: u64, to: u64) {
-        self.pressed.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn count_compressed(&self, from: u64, to: u64) {
+        self.compressed.fetch_add(1, Ordering::Relaxed);
         self.saved.fetch_add(from.saturating_sub(to), Ordering::Relaxed);
     }
 
@@ -119,15 +119,16 @@ impl Recorder {
     /// # Errors
     /// If the folder cannot be created or a thread cannot be started.
     pub fn start(settings: Settings) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(settings.shelf.folder())?;
+        DirBuilder::new().recursive(true).mode(0o700).create(settings.recording_dir.folder())?;
         let (queue, tally) = (Queue::default(), Tally::default());
         let shared = Arc::new(Shared { settings, queue, tally, last_id: AtomicU64::new(0) });
-        press::sweep(&shared.settings.shelf)?;
-        let press = shared.settings.compress.then(|| Press::start(shared.clone())).transpose()?;
-        let open = Open::default();
-        let keeper = Keeper::start(&shared.settings, open.clone(), press)?;
-        let writer = Writer { shared: shared.clone(), keeper, open, films: HashMap::new(), dirty: BTreeSet::new() };
-        thread::Builder::new().name("recorder".to_owned()).spawn(move || writer.run())?;
+        compressor::sweep(&shared.settings.recording_dir)?;
+        let compressor = shared.settings.compress.then(|| Compressor::start(shared.clone())).transpose()?;
+        let open = OpenRecordings::default();
+        let syncer = Syncer::start(&shared.settings, open.clone(), compressor)?;
+        let recorder_thread =
+            RecorderThread { shared: shared.clone(), syncer, open, recordings: HashMap::new(), dirty: BTreeSet::new() };
+        thread::Builder::new().name("recorder".to_owned()).spawn(move || recorder_thread.run())?;
         Ok(Self(shared))
     }
 
@@ -146,7 +147,7 @@ impl Recorder {
     /// Returns the path that a session's recording will have, relative to the data directory; `None` if there will be
     /// none.
     pub fn place(&self, target: &str, session: &str, start: UtcMicros) -> Option<String> {
-        (self.policy(target) != Policy::Off).then(|| shelf::place(session, start))
+        (self.policy(target) != Policy::Off).then(|| directory::place(session, start))
     }
 
     fn policy(&self, target: &str) -> Policy {
@@ -154,106 +155,113 @@ impl Recorder {
         targets.iter().find(|(name, _)| name == target).map_or(*policy, |(_, policy)| *policy)
     }
 
-    /// Begins a recording at `place`. `wake` is notified when a tape that was behind no longer is, or fails.
+    /// Begins a recording at `place`. `wake` is notified when a recording that was behind no longer is, or fails.
     ///
     /// # Errors
     /// A sentence, if the recording is required and cannot be written.
-    pub async fn open(&self, place: String, title: Title, wake: Arc<Notify>) -> Result<Tape, String> {
-        let policy = self.policy(&title.target);
+    pub async fn open(
+        &self,
+        place: String,
+        header: RecordingHeader,
+        wake: Arc<Notify>,
+    ) -> Result<RecordingSender, String> {
+        let policy = self.policy(&header.target);
         let id = self.0.last_id.fetch_add(1, Ordering::Relaxed);
         let level = Level::new(wake);
         let (opened, outcome) = oneshot::channel();
         let waits = policy == Policy::Required;
-        let opening = Opening { title, place, level: level.clone(), opened: waits.then_some(opened) };
-        let item = Item { tape: id, at: (self.0.settings.clock)(), what: What::Open(Box::new(opening)) };
+        let opening = Opening { header, place, level: level.clone(), opened: waits.then_some(opened) };
+        let item = Item { recording_id: id, at: (self.0.settings.clock)(), what: What::Open(Box::new(opening)) };
         level.awaits(&item);
         self.0.queue.put(item);
-        let tape = Tape::new(self.0.clone(), id, level, policy);
+        let sender = RecordingSender::new(self.0.clone(), id, level, policy);
         if waits {
             outcome.await.unwrap_or_else(|_| Err("the recorder is not there".to_owned()))?;
         }
-        Ok(tape)
+        Ok(sender)
     }
 }
 
 /// The writer's state of one recording.
-struct Film {
+struct RecordingState {
     opening: Opening,
     required: bool,
     path: PathBuf,
-    /// The reel; `None` while it could not be created.
-    reel: Option<Reel>,
+    /// The writer; `None` while it could not be created.
+    writer: Option<RecordingWriter>,
     lost: u64,
     try_at: Duration,
 }
 
 /// The state of the thread.
-struct Writer {
+struct RecorderThread {
     shared: Arc<Shared>,
-    keeper: Keeper,
-    /// The recordings that the keeper must not remove.
-    open: Open,
-    films: HashMap<u64, Film>,
+    syncer: Syncer,
+    /// The recordings that the syncer must not remove.
+    open: OpenRecordings,
+    recordings: HashMap<u64, RecordingState>,
     /// The recordings with writes that are not synced to the disk yet.
     dirty: BTreeSet<u64>,
 }
 
-impl Writer {
+impl RecorderThread {
     fn run(mut self) {
         let mut synced = (self.shared.settings.clock)();
         loop {
-            let items = self.shared.queue.take((!self.dirty.is_empty()).then_some(SYNC));
+            let items = self.shared.queue.take((!self.dirty.is_empty()).then_some(SYNC_INTERVAL));
             let mut written: HashMap<u64, usize> = HashMap::new();
             for item in items {
-                *written.entry(item.tape).or_default() += item.size();
+                *written.entry(item.recording_id).or_default() += item.size();
                 self.handle(item);
             }
-            for (tape, bytes) in written {
-                self.with(tape, Duration::ZERO, 0, Reel::flush);
-                if let Some(film) = self.films.get(&tape) {
-                    film.opening.level.written(bytes);
-                    self.dirty.insert(tape);
+            for (recording_id, bytes) in written {
+                self.with(recording_id, Duration::ZERO, 0, RecordingWriter::flush);
+                if let Some(recording) = self.recordings.get(&recording_id) {
+                    recording.opening.level.written(bytes);
+                    self.dirty.insert(recording_id);
                 }
             }
             let now = (self.shared.settings.clock)();
-            if now.saturating_sub(synced) >= SYNC {
+            if now.saturating_sub(synced) >= SYNC_INTERVAL {
                 synced = now;
                 self.sync();
             }
         }
     }
 
-    /// Passes written files to the keeper to be synced, or tries again a second later if it is busy.
+    /// Passes written files to the syncer to be synced, or tries again a second later if it is busy.
     fn sync(&mut self) {
-        let files = self.dirty.iter().filter_map(|tape| self.films.get(tape)?.reel.as_ref()?.file());
-        if !self.keeper.sync(files.collect()) {
+        let files =
+            self.dirty.iter().filter_map(|recording_id| self.recordings.get(recording_id)?.writer.as_ref()?.file());
+        if !self.syncer.sync(files.collect()) {
             return;
         }
-        for tape in std::mem::take(&mut self.dirty) {
-            if let Some(reel) = self.films.get_mut(&tape).and_then(|film| film.reel.as_mut()) {
-                reel.release();
+        for recording_id in std::mem::take(&mut self.dirty) {
+            if let Some(writer) = self.recordings.get_mut(&recording_id).and_then(|recording| recording.writer.as_mut())
+            {
+                writer.release();
             }
         }
     }
 
     fn handle(&mut self, item: Item) {
-        let Item { tape, at, what } = item;
+        let Item { recording_id, at, what } = item;
         match what {
-            What::Open(opening) => self.open(tape, at, *opening),
-            What::Output(bytes) => self.with(tape, at, bytes.len(), |reel| reel.output(at, &bytes)),
-            What::Input(bytes) => self.with(tape, at, 0, |reel| reel.input(at, &bytes)),
-            What::Resize(cols, rows) => self.with(tape, at, 0, |reel| {
-                reel.resize(at, cols, rows);
+            What::Open(opening) => self.open(recording_id, at, *opening),
+            What::Output(bytes) => self.with(recording_id, at, bytes.len(), |writer| writer.output(at, &bytes)),
+            What::Input(bytes) => self.with(recording_id, at, 0, |writer| writer.input(at, &bytes)),
+            What::Resize(cols, rows) => self.with(recording_id, at, 0, |writer| {
+                writer.resize(at, cols, rows);
                 Ok(())
             }),
             What::Lost(bytes) => {
-                // The tape that lost them has counted them.
-                if let Some(film) = self.films.get_mut(&tape) {
-                    film.lose(bytes);
+                // The sender that lost them has counted them.
+                if let Some(recording) = self.recordings.get_mut(&recording_id) {
+                    recording.lose(bytes);
                 }
             }
             What::Close(sealed) => {
-                let seal = self.close(tape, at);
+                let seal = self.close(recording_id, at);
                 if let Some(sealed) = sealed {
                     // The receiver may have given up waiting.
                     let _ = sealed.send(seal);
@@ -262,51 +270,57 @@ impl Writer {
         }
     }
 
-    fn open(&mut self, tape: u64, at: Duration, mut opening: Opening) {
+    fn open(&mut self, recording_id: u64, at: Duration, mut opening: Opening) {
         let opened = opening.opened.take();
-        let path = self.shared.settings.shelf.path(&opening.place);
+        let path = self.shared.settings.recording_dir.path(&opening.place);
         let required = opened.is_some();
         self.open.begin(path.clone());
-        let mut film = Film { opening, required, path, reel: None, lost: 0, try_at: at };
-        let outcome = film.make(at, &self.shared.settings);
+        let mut recording = RecordingState { opening, required, path, writer: None, lost: 0, try_at: at };
+        let outcome = recording.make(at, &self.shared.settings);
         self.shared.tally.note(outcome.as_ref().err());
         if let Some(opened) = opened {
-            // A session that gave up waiting closes its tape.
+            // A session that gave up waiting closes its recording.
             let _ = opened.send(outcome.map_err(|error| sentence(&error)));
         }
         self.shared.tally.open.fetch_add(1, Ordering::Relaxed);
-        self.films.insert(tape, film);
+        self.recordings.insert(recording_id, recording);
     }
 
     /// Applies `act` to a recording and handles a failure, which loses `bytes`, by its policy.
-    fn with(&mut self, tape: u64, at: Duration, bytes: usize, act: impl FnOnce(&mut Reel) -> io::Result<()>) {
-        let Some(film) = self.films.get_mut(&tape) else { return };
-        let size = film.size();
-        let made = match &film.reel {
+    fn with(
+        &mut self,
+        recording_id: u64,
+        at: Duration,
+        bytes: usize,
+        act: impl FnOnce(&mut RecordingWriter) -> io::Result<()>,
+    ) {
+        let Some(recording) = self.recordings.get_mut(&recording_id) else { return };
+        let size = recording.size();
+        let made = match &recording.writer {
             Some(_) => Ok(()),
-            None if at < film.try_at => return film.miss(bytes, &self.shared.tally),
-            None => film.make(at, &self.shared.settings),
+            None if at < recording.try_at => return recording.miss(bytes, &self.shared.tally),
+            None => recording.make(at, &self.shared.settings),
         };
-        let outcome = match (made, &mut film.reel) {
-            (Ok(()), Some(reel)) => {
-                let lost = reel.lost();
-                let outcome = act(reel);
-                self.shared.tally.lose(reel.lost().saturating_sub(lost));
+        let outcome = match (made, &mut recording.writer) {
+            (Ok(()), Some(writer)) => {
+                let lost = writer.lost();
+                let outcome = act(writer);
+                self.shared.tally.lose(writer.lost().saturating_sub(lost));
                 outcome
             }
             (made, _) => {
-                film.miss(bytes, &self.shared.tally);
+                recording.miss(bytes, &self.shared.tally);
                 made
             }
         };
         // A success that wrote nothing to the disk proves nothing.
-        if outcome.is_err() || film.size() > size {
+        if outcome.is_err() || recording.size() > size {
             self.shared.tally.note(outcome.as_ref().err());
         }
-        let full = film.reel.as_ref().is_some_and(Reel::is_full);
+        let full = recording.writer.as_ref().is_some_and(RecordingWriter::is_full);
         match outcome {
-            Err(error) if film.required => film.opening.level.fails(sentence(&error)),
-            Ok(()) if full && film.required => film.opening.level.fails(format!(
+            Err(error) if recording.required => recording.opening.level.fails(sentence(&error)),
+            Ok(()) if full && recording.required => recording.opening.level.fails(format!(
                 "This session must be recorded, and its recording has reached its limit of {} bytes.",
                 self.shared.settings.max_size
             )),
@@ -314,28 +328,28 @@ impl Writer {
         }
     }
 
-    fn close(&mut self, tape: u64, at: Duration) -> Option<Seal> {
-        let film = self.films.remove(&tape)?;
-        self.dirty.remove(&tape);
+    fn close(&mut self, recording_id: u64, at: Duration) -> Option<Seal> {
+        let recording = self.recordings.remove(&recording_id)?;
+        self.dirty.remove(&recording_id);
         self.shared.tally.open.fetch_sub(1, Ordering::Relaxed);
-        let sealed = film.reel.map(|reel| reel.seal(at));
-        self.open.end(&film.path);
+        let sealed = recording.writer.map(|writer| writer.seal(at));
+        self.open.end(&recording.path);
         let outcome = sealed?;
         if !matches!(outcome, Ok(None)) {
             self.shared.tally.note(outcome.as_ref().err());
         }
         let (seal, file) = outcome.ok().flatten()?;
         if let Some(file) = file {
-            self.keeper.keep(file, &film.path);
+            self.syncer.take_sealed(file, &recording.path);
         }
         Some(seal)
     }
 }
 
-impl Film {
+impl RecordingState {
     /// Returns the size of the file in bytes.
     fn size(&self) -> u64 {
-        self.reel.as_ref().map_or(0, Reel::size)
+        self.writer.as_ref().map_or(0, RecordingWriter::size)
     }
 
     /// Counts `bytes` as missing, in the recording and in `tally`.
@@ -345,24 +359,24 @@ impl Film {
     }
 
     fn lose(&mut self, bytes: u64) {
-        match &mut self.reel {
-            Some(reel) => reel.lose(bytes),
+        match &mut self.writer {
+            Some(writer) => writer.lose(bytes),
             None => self.lost += bytes,
         }
     }
 
     fn make(&mut self, at: Duration, settings: &Settings) -> io::Result<()> {
-        let making = Making {
+        let options = WriterOptions {
             input: settings.input,
             max_size: settings.max_size,
             begins: at,
             unix_seconds: (settings.utc)().0.div_euclid(1_000_000),
         };
-        self.try_at = at + TRY_AGAIN;
-        let seals = settings.shelf.seals().filter(|_| settings.encrypt);
-        let mut reel = Reel::create(self.path.clone(), &self.opening.title, making, seals)?;
-        reel.lose(std::mem::take(&mut self.lost));
-        self.reel = Some(reel);
+        self.try_at = at + RETRY_DELAY;
+        let seals = settings.recording_dir.seals().filter(|_| settings.encrypt);
+        let mut writer = RecordingWriter::create(self.path.clone(), &self.opening.header, options, seals)?;
+        writer.lose(std::mem::take(&mut self.lost));
+        self.writer = Some(writer);
         Ok(())
     }
 }

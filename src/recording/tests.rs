@@ -16,13 +16,13 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{
-    Policy, Seal, Settings, Title,
+    Policy, RecordingHeader, Seal, Settings,
     cast::{self, Event},
+    directory::{self, RecordingDir},
     recorder::Recorder,
-    reel::{Making, Reel},
-    shelf::{self, Shelf},
     text::Text,
     verify::{Verdict, verify, verify_file},
+    writer::{RecordingWriter, WriterOptions},
 };
 use crate::core::record::UtcMicros;
 
@@ -31,8 +31,8 @@ mod encrypted;
 
 const SESSION: &str = "019b7cc2-3f4e-7000-8000-000000000001";
 
-pub fn title() -> Title {
-    Title {
+pub fn header() -> RecordingHeader {
+    RecordingHeader {
         session: SESSION.into(),
         username: "ada".into(),
         target: "web-1".into(),
@@ -42,25 +42,25 @@ pub fn title() -> Title {
     }
 }
 
-fn shelf(folder: &tempfile::TempDir) -> Shelf {
-    Shelf::new(folder.path(), None)
+fn recording_dir(folder: &tempfile::TempDir) -> RecordingDir {
+    RecordingDir::new(folder.path(), None)
 }
 
-fn making() -> Making {
-    Making { input: false, max_size: 1 << 30, begins: Duration::ZERO, unix_seconds: 1_700_000_000 }
+fn options() -> WriterOptions {
+    WriterOptions { input: false, max_size: 1 << 30, begins: Duration::ZERO, unix_seconds: 1_700_000_000 }
 }
 
 /// Returns a folder with a recording of a few seconds, its path, and its seal if it is `sealed`.
 fn recorded(sealed: bool) -> (tempfile::TempDir, PathBuf, Option<Seal>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a/b/x.cast");
-    let mut reel = Reel::create(path.clone(), &title(), making(), None).unwrap();
+    let mut writer = RecordingWriter::create(path.clone(), &header(), options(), None).unwrap();
     for second in 1..5 {
-        reel.output(Duration::from_secs(second), format!("line {second}\r\n").as_bytes()).unwrap();
-        reel.flush().unwrap();
-        reel.release();
+        writer.output(Duration::from_secs(second), format!("line {second}\r\n").as_bytes()).unwrap();
+        writer.flush().unwrap();
+        writer.release();
     }
-    let seal = if sealed { reel.seal(Duration::from_secs(5)).unwrap() } else { None };
+    let seal = if sealed { writer.seal(Duration::from_secs(5)).unwrap() } else { None };
     (folder, path, seal.map(|(seal, _)| seal))
 }
 
@@ -130,7 +130,7 @@ fn a_recording_cut_anywhere_is_sealed_with_every_whole_line() {
     for cut in 0..=whole.len() {
         let path = folder.path().join(format!("{cut}.cast"));
         fs::write(&path, &whole[..cut]).unwrap();
-        let seal = shelf(&folder).recover(&path, "cut").unwrap();
+        let seal = recording_dir(&folder).recover(&path, "cut").unwrap();
         let bytes = fs::read(&path).unwrap();
         if cut < header {
             assert_eq!((seal, &bytes[..]), (None, &whole[..cut]), "without a header there is nothing to seal");
@@ -141,7 +141,7 @@ fn a_recording_cut_anywhere_is_sealed_with_every_whole_line() {
         assert!(times(&bytes).is_sorted(), "cut at {cut}: {:?}", times(&bytes));
         let kept = whole[..cut].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
         assert_eq!(bytes[..kept], whole[..kept], "cut at {cut}");
-        assert_eq!(shelf(&folder).recover(&path, "cut").unwrap(), seal, "again changes nothing");
+        assert_eq!(recording_dir(&folder).recover(&path, "cut").unwrap(), seal, "again changes nothing");
         assert_eq!(fs::read(&path).unwrap(), bytes);
     }
 }
@@ -150,39 +150,39 @@ fn a_recording_cut_anywhere_is_sealed_with_every_whole_line() {
 fn a_disk_that_is_full_takes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let full = File::options().append(true).open("/dev/full").unwrap();
-    let mut reel = Reel::over(full, folder.path().join("x.cast"), &title(), making());
-    reel.output(Duration::from_secs(1), b"gone").unwrap();
-    assert!(reel.flush().is_err());
-    assert_eq!((reel.lost(), reel.size()), (4, 0));
+    let mut writer = RecordingWriter::over(full, folder.path().join("x.cast"), &header(), options());
+    writer.output(Duration::from_secs(1), b"gone").unwrap();
+    assert!(writer.flush().is_err());
+    assert_eq!((writer.lost(), writer.size()), (4, 0));
 }
 
 #[test]
 fn all_that_a_row_of_failed_writes_lost_is_told_and_the_last_size_is_told_again() {
     let folder = tempfile::tempdir().unwrap();
     let (path, away) = (folder.path().join("x.cast"), folder.path().join("away"));
-    let mut reel = Reel::create(path.clone(), &title(), making(), None).unwrap();
-    reel.output(Duration::from_secs(1), b"kept").unwrap();
-    reel.flush().unwrap();
+    let mut writer = RecordingWriter::create(path.clone(), &header(), options(), None).unwrap();
+    writer.output(Duration::from_secs(1), b"kept").unwrap();
+    writer.flush().unwrap();
     // A folder in the file's place makes the write fail.
-    reel.release();
+    writer.release();
     fs::rename(&path, &away).unwrap();
     fs::create_dir(&path).unwrap();
-    let before = reel.size();
+    let before = writer.size();
     for (second, lost) in [(2, 100), (3, 150)] {
-        reel.output(Duration::from_secs(second), &vec![b'x'; lost]).unwrap();
-        assert!(reel.flush().is_err());
+        writer.output(Duration::from_secs(second), &vec![b'x'; lost]).unwrap();
+        assert!(writer.flush().is_err());
     }
-    reel.resize(Duration::from_secs(4), 132, 43);
-    assert!(reel.flush().is_err());
-    assert_eq!((reel.lost(), reel.size()), (250, before));
+    writer.resize(Duration::from_secs(4), 132, 43);
+    assert!(writer.flush().is_err());
+    assert_eq!((writer.lost(), writer.size()), (250, before));
     // The part of a line that a full disk took.
     File::options().append(true).open(&away).unwrap().write_all(b"[3.0,\"o\",\"to").unwrap();
     fs::remove_dir(&path).unwrap();
     fs::rename(&away, &path).unwrap();
-    reel.output(Duration::from_secs(5), b" again").unwrap();
-    reel.flush().unwrap();
-    assert_eq!(reel.lost(), 0);
-    reel.seal(Duration::from_secs(6)).unwrap();
+    writer.output(Duration::from_secs(5), b" again").unwrap();
+    writer.flush().unwrap();
+    assert_eq!(writer.lost(), 0);
+    writer.seal(Duration::from_secs(6)).unwrap();
     let bytes = fs::read(&path).unwrap();
     assert_eq!((look(&bytes).bad, shown(&bytes).as_str()), (None, "kept again"));
     let text = String::from_utf8(bytes).unwrap();
@@ -195,12 +195,14 @@ fn all_that_a_row_of_failed_writes_lost_is_told_and_the_last_size_is_told_again(
 fn a_recording_ends_at_its_limit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.cast");
-    let mut reel = Reel::create(path.clone(), &title(), Making { max_size: 100_000, ..making() }, None).unwrap();
+    let mut writer =
+        RecordingWriter::create(path.clone(), &header(), WriterOptions { max_size: 100_000, ..options() }, None)
+            .unwrap();
     for _ in 0..100 {
-        reel.output(Duration::from_secs(1), &[b'x'; 10_000]).unwrap();
+        writer.output(Duration::from_secs(1), &[b'x'; 10_000]).unwrap();
     }
-    assert!(reel.is_full());
-    let (seal, _) = reel.seal(Duration::from_secs(2)).unwrap().unwrap();
+    assert!(writer.is_full());
+    let (seal, _) = writer.seal(Duration::from_secs(2)).unwrap().unwrap();
     assert!(seal.bytes < 120_000, "{}", seal.bytes);
     assert_eq!(look(&fs::read(&path).unwrap()).bad, None);
 }
@@ -209,8 +211,8 @@ fn a_recording_ends_at_its_limit() {
 fn a_recording_in_which_nothing_happened_leaves_no_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.cast");
-    let reel = Reel::create(path.clone(), &title(), making(), None).unwrap();
-    assert!(reel.seal(Duration::from_secs(1)).unwrap().is_none());
+    let writer = RecordingWriter::create(path.clone(), &header(), options(), None).unwrap();
+    assert!(writer.seal(Duration::from_secs(1)).unwrap().is_none());
     assert!(!path.exists());
 }
 
@@ -221,7 +223,7 @@ fn a_record_leads_nowhere_but_below_the_recordings() {
     fs::write(folder.path().join("recordings/2026/01/x.cast"), "").unwrap();
     fs::write(folder.path().join("secret.cast"), "").unwrap();
     std::os::unix::fs::symlink("../secret.cast", folder.path().join("recordings/link.cast")).unwrap();
-    assert!(shelf(&folder).find("recordings/2026/01/x.cast").is_ok());
+    assert!(recording_dir(&folder).find("recordings/2026/01/x.cast").is_ok());
     let absolute = folder.path().join("recordings/2026/01/x.cast");
     for other in [
         "secret.cast",
@@ -233,16 +235,19 @@ fn a_record_leads_nowhere_but_below_the_recordings() {
         "",
         absolute.to_str().unwrap(),
     ] {
-        assert_eq!(shelf(&folder).find(other).unwrap_err().kind(), ErrorKind::NotFound, "{other}");
+        assert_eq!(recording_dir(&folder).find(other).unwrap_err().kind(), ErrorKind::NotFound, "{other}");
     }
-    assert_eq!(shelf::place(SESSION, UtcMicros(1_767_323_045_678_901)), format!("recordings/2026/01/{SESSION}.cast"));
+    assert_eq!(
+        directory::place(SESSION, UtcMicros(1_767_323_045_678_901)),
+        format!("recordings/2026/01/{SESSION}.cast")
+    );
 }
 
 static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 pub fn settings(folder: &tempfile::TempDir) -> Settings {
     Settings {
-        shelf: shelf(folder),
+        recording_dir: recording_dir(folder),
         encrypt: false,
         policy: Policy::BestEffort,
         targets: vec![("must".into(), Policy::Required), ("never".into(), Policy::Off)],
@@ -261,11 +266,11 @@ async fn what_a_session_shows_is_in_its_recording_once_that_is_sealed() {
     let recorder = Recorder::start(settings(&folder)).unwrap();
     let place = recorder.place("web-1", SESSION, UtcMicros(1_767_323_045_678_901)).unwrap();
     assert_eq!(recorder.place("never", SESSION, UtcMicros(0)), None);
-    let tape = recorder.open(place.clone(), title(), Arc::new(Notify::new())).await.unwrap();
+    let sender = recorder.open(place.clone(), header(), Arc::new(Notify::new())).await.unwrap();
     for number in 0..1_000 {
-        tape.output(&Bytes::from(format!("{number}\r\n")));
+        sender.output(&Bytes::from(format!("{number}\r\n")));
     }
-    let seal = tape.seal().await.unwrap().unwrap();
+    let seal = sender.seal().await.unwrap().unwrap();
     let bytes = fs::read(folder.path().join(place)).unwrap();
     assert_eq!((look(&bytes).bad, look(&bytes).seal, bytes.len() as u64), (None, Some(seal), seal.bytes));
     assert_eq!(shown(&bytes), (0..1_000).map(|number| format!("{number}\r\n")).collect::<String>());
@@ -276,16 +281,16 @@ async fn a_sealed_recording_is_compressed_beside_everything_else() {
     let folder = tempfile::tempdir().unwrap();
     let recorder = Recorder::start(Settings { compress: true, ..settings(&folder) }).unwrap();
     let place = recorder.place("web-1", SESSION, UtcMicros(1_767_323_045_678_901)).unwrap();
-    let tape = recorder.open(place.clone(), title(), Arc::new(Notify::new())).await.unwrap();
-    tape.output(&Bytes::from("line\r\n".repeat(1_000)));
-    let (seal, begun) = (tape.seal().await.unwrap().unwrap(), Instant::now());
-    while recorder.tally().pressed() == 0 {
+    let sender = recorder.open(place.clone(), header(), Arc::new(Notify::new())).await.unwrap();
+    sender.output(&Bytes::from("line\r\n".repeat(1_000)));
+    let (seal, begun) = (sender.seal().await.unwrap().unwrap(), Instant::now());
+    while recorder.tally().compressed() == 0 {
         assert!(begun.elapsed() < Duration::from_secs(20), "it is still as it was written");
         tokio::task::yield_now().await;
     }
     assert!(!folder.path().join(&place).exists() && recorder.tally().saved() > seal.bytes / 2);
     let mut bytes = Vec::new();
-    let path = shelf(&folder).find(&place).unwrap();
+    let path = recording_dir(&folder).find(&place).unwrap();
     Text::open(&path, None).unwrap().read_to_end(&mut bytes).unwrap();
     assert_eq!((look(&bytes).bad, look(&bytes).seal), (None, Some(seal)));
 }
@@ -297,13 +302,13 @@ async fn a_required_recording_that_cannot_be_begun_is_refused_and_any_other_goes
     fs::write(folder.path().join("recordings/2026"), "in the way").unwrap();
     let place = recorder.place("must", SESSION, UtcMicros(1_767_323_045_678_901)).unwrap();
     let wake = || Arc::new(Notify::new());
-    let must = Title { target: "must".into(), ..title() };
+    let must = RecordingHeader { target: "must".into(), ..header() };
     let refusal = recorder.open(place.clone(), must, wake()).await.unwrap_err();
     assert!(refusal.starts_with("This session must be recorded, and its recording cannot be written: "), "{refusal}");
     assert!(recorder.refuses());
-    let tape = recorder.open(place, title(), wake()).await.unwrap();
-    tape.output(&Bytes::from_static(b"lost"));
-    assert_eq!(tape.seal().await.unwrap(), None);
+    let sender = recorder.open(place, header(), wake()).await.unwrap();
+    sender.output(&Bytes::from_static(b"lost"));
+    assert_eq!(sender.seal().await.unwrap(), None);
     assert_eq!((recorder.tally().lost(), recorder.tally().open()), (4, 0));
 }
 
@@ -311,23 +316,23 @@ async fn a_required_recording_that_cannot_be_begun_is_refused_and_any_other_goes
 async fn a_stuck_disk_holds_back_what_is_required_and_costs_the_rest_a_bounded_queue() {
     let folder = tempfile::tempdir().unwrap();
     let recorder = Recorder::start(settings(&folder)).unwrap();
-    let must = Title { target: "must".into(), ..title() };
+    let must = RecordingHeader { target: "must".into(), ..header() };
     let wake = Arc::new(Notify::new());
-    let tape = recorder.open("recordings/must.cast".into(), must, wake.clone()).await.unwrap();
+    let sender = recorder.open("recordings/must.cast".into(), must, wake.clone()).await.unwrap();
     let chunk = Bytes::from(vec![b'x'; 32 * 1024]);
     // The recorder takes its part out at once, so more than the queue holds is put in before it can write.
     let mut behind = false;
     for _ in 0..4_096 {
-        tape.output(&chunk);
-        behind |= tape.is_behind();
+        sender.output(&chunk);
+        behind |= sender.is_behind();
         if behind {
             break;
         }
     }
     assert!(behind, "128 MiB were taken without holding anybody back");
     let woken = tokio::time::timeout(Duration::from_secs(20), wake.notified()).await;
-    assert!(woken.is_ok() && !tape.is_behind());
-    assert_eq!((recorder.tally().lost(), tape.trouble()), (0, None));
+    assert!(woken.is_ok() && !sender.is_behind());
+    assert_eq!((recorder.tally().lost(), sender.trouble()), (0, None));
 }
 
 #[tokio::test]
@@ -343,9 +348,9 @@ async fn recordings_that_are_kept_no_longer_go_and_all_others_stay() {
         File::options().append(true).open(copy).unwrap().set_modified(SystemTime::now() - age).unwrap();
     }
     let recorder = Recorder::start(Settings { retention: Some(2 * hour), utc: now, ..settings(&folder) }).unwrap();
-    let tape = recorder.open("recordings/new.cast".into(), title(), Arc::new(Notify::new())).await.unwrap();
-    tape.output(&Bytes::from_static(b"new"));
-    tape.seal().await.unwrap().unwrap();
+    let sender = recorder.open("recordings/new.cast".into(), header(), Arc::new(Notify::new())).await.unwrap();
+    sender.output(&Bytes::from_static(b"new"));
+    sender.seal().await.unwrap().unwrap();
     let begun = Instant::now();
     while old.exists() {
         assert!(begun.elapsed() < Duration::from_secs(20), "it is still there");
@@ -364,8 +369,8 @@ async fn a_recording_that_is_being_written_outlives_its_retention() {
     let retention = Some(2 * hour);
     let recorder = Recorder::start(Settings { retention, utc: now, clock, ..settings(&folder) }).unwrap();
     let begins = |name: &str| {
-        let title = Title { target: "must".into(), ..title() };
-        recorder.open(format!("recordings/{name}.cast"), title, Arc::new(Notify::new()))
+        let header = RecordingHeader { target: "must".into(), ..header() };
+        recorder.open(format!("recordings/{name}.cast"), header, Arc::new(Notify::new()))
     };
     let (silent, busy) = (begins("a").await.unwrap(), begins("c").await.unwrap());
     let paths = ["a", "b"].map(|name| folder.path().join(format!("recordings/{name}.cast")));
@@ -374,7 +379,7 @@ async fn a_recording_that_is_being_written_outlives_its_retention() {
         File::options().append(true).open(path).unwrap().set_modified(SystemTime::now() - 3 * hour).unwrap();
     }
     AHEAD.store(2, Ordering::Relaxed);
-    busy.output(&Bytes::from_static(b"work for the keeper"));
+    busy.output(&Bytes::from_static(b"work for the syncer"));
     busy.seal().await.unwrap().unwrap();
     let begun = Instant::now();
     while paths[1].exists() {

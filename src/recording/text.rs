@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{pressed::Pressed, shelf, storage::Storage};
+use super::{compressed::Compressed, directory, storage::Storage};
 use crate::core::seal::Seals;
 
 /// A recording, open for reading.
@@ -19,7 +19,7 @@ pub struct Text {
 #[derive(Debug)]
 enum Lies {
     Written(Storage),
-    Pressed(Box<Pressed>),
+    Compressed(Box<Compressed>),
 }
 
 impl Text {
@@ -30,23 +30,23 @@ impl Text {
     /// [`ErrorKind::PermissionDenied`] if its key is missing.
     pub fn open(path: &Path, seals: Option<&Seals>) -> io::Result<Self> {
         let (file, path) = match File::open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound && !is_pressed(path) => {
-                let path = pressed(path);
+            Err(error) if error.kind() == ErrorKind::NotFound && !is_compressed(path) => {
+                let path = compressed_path(path);
                 // If neither exists, the error names the one that was asked for.
                 (File::open(&path).map_err(|_| error)?, path)
             }
             opened => (opened?, path.to_owned()),
         };
         let storage = Storage::open(file, session(&path).unwrap_or_default(), seals)?;
-        if is_pressed(&path) { Self::pressed(storage) } else { Ok(Self { lies: Lies::Written(storage), at: 0 }) }
+        if is_compressed(&path) { Self::compressed(storage) } else { Ok(Self { lies: Lies::Written(storage), at: 0 }) }
     }
 
     /// Opens a compressed recording, whatever the name of its file.
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn pressed(storage: Storage) -> io::Result<Self> {
-        Ok(Self { lies: Lies::Pressed(Box::new(Pressed::open(storage)?)), at: 0 })
+    pub fn compressed(storage: Storage) -> io::Result<Self> {
+        Ok(Self { lies: Lies::Compressed(Box::new(Compressed::open(storage)?)), at: 0 })
     }
 
     /// Returns the current length of the text in bytes.
@@ -56,7 +56,7 @@ impl Text {
     pub fn length(&mut self) -> io::Result<u64> {
         match &mut self.lies {
             Lies::Written(storage) => storage.length(),
-            Lies::Pressed(pressed) => Ok(pressed.length()),
+            Lies::Compressed(compressed) => Ok(compressed.length()),
         }
     }
 
@@ -68,7 +68,7 @@ impl Text {
     pub fn sound_from(&mut self, offset: u64) -> io::Result<u64> {
         match &mut self.lies {
             Lies::Written(storage) => storage.sound_from(offset),
-            Lies::Pressed(pressed) => Ok(pressed.length()),
+            Lies::Compressed(compressed) => Ok(compressed.length()),
         }
     }
 
@@ -80,7 +80,7 @@ impl Text {
         match &mut self.lies {
             Lies::Written(storage) => storage.check_end(),
             // Opening it reads its end.
-            Lies::Pressed(_) => Ok(()),
+            Lies::Compressed(_) => Ok(()),
         }
     }
 }
@@ -89,7 +89,7 @@ impl Read for Text {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         let read = match &mut self.lies {
             Lies::Written(storage) => storage.read_at(to, self.at)?,
-            Lies::Pressed(pressed) => pressed.read_at(self.at, to)?,
+            Lies::Compressed(compressed) => compressed.read_at(self.at, to)?,
         };
         self.at += read as u64;
         Ok(read)
@@ -109,15 +109,15 @@ impl Seek for Text {
 }
 
 /// Whether a file of this name is a compressed recording.
-pub fn is_pressed(path: &Path) -> bool {
-    path.extension().is_some_and(|ending| ending == shelf::PRESSED)
+pub fn is_compressed(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == directory::COMPRESSED_ENDING)
 }
 
 /// Returns the path of the compressed recording whose plain one is at `path`.
-pub fn pressed(path: &Path) -> PathBuf {
+pub fn compressed_path(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".");
-    name.push(shelf::PRESSED);
+    name.push(directory::COMPRESSED_ENDING);
     name.into()
 }
 

@@ -26,7 +26,7 @@ const STEP_LIMIT: Duration = Duration::from_secs(120);
 /// Maximum time to learn the target's signature algorithms; russh waits a second for a target that names none.
 const HASH_LIMIT: Duration = Duration::from_secs(5);
 /// Tries for one password or passphrase, as OpenSSH's NumberOfPasswordPrompts.
-pub(super) const TRIES: usize = 3;
+pub(super) const MAX_ATTEMPTS: usize = 3;
 /// Maximum rounds of questions in one keyboard-interactive exchange.
 const MAX_ROUNDS: usize = 20;
 /// Maximum questions in one round; a person answers a handful.
@@ -304,7 +304,7 @@ impl<'a> Login<'a> {
 
     async fn prompt(&mut self) -> Result<Step, ConnectError> {
         let mut asked = false;
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             if !self.accepts(MethodKind::KeyboardInteractive) {
                 break;
             }
@@ -324,7 +324,7 @@ impl<'a> Login<'a> {
     }
 
     async fn prompt_password(&mut self) -> Result<Step, ConnectError> {
-        for attempt in 0..TRIES {
+        for attempt in 0..MAX_ATTEMPTS {
             if !self.accepts(MethodKind::Password) {
                 break;
             }

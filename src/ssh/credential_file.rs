@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     ConnectError, Prompt, PromptField, PromptKind,
-    auth::TRIES,
+    auth::MAX_ATTEMPTS,
     person::{Person, clean_line},
 };
 
@@ -21,7 +21,7 @@ pub(super) async fn private_key(path: &Path, person: &Person) -> Result<Option<P
             decoded => return decoded.map(Some).map_err(unreadable),
         }
     }
-    for attempt in 0..TRIES {
+    for attempt in 0..MAX_ATTEMPTS {
         let prompt = Prompt {
             kind: PromptKind::Password,
             title: format!("Key {}", file_name(path)),

@@ -13,7 +13,7 @@ use tokio::sync::{oneshot, watch};
 use super::{
     ConnectError,
     person::{Person, clean_line, clean_text},
-    valve::Lever,
+    valve::ValveControl,
 };
 
 /// Maximum banners shown for one login.
@@ -31,22 +31,22 @@ pub(super) struct Peer {
     pub(super) addr: String,
     /// The host as typed, cleaned of control characters.
     pub(super) host: String,
-    lever: Arc<Lever>,
+    valve_control: Arc<ValveControl>,
     said: Arc<OnceLock<String>>,
 }
 
 impl Peer {
-    /// Returns the peer called `host` at `addr`, behind the valve of `lever`.
-    pub(super) fn new(addr: String, host: &str, lever: Arc<Lever>) -> Self {
-        Self { addr, host: clean_line(host), lever, said: Arc::default() }
+    /// Returns the peer called `host` at `addr`, behind the valve of `valve_control`.
+    pub(super) fn new(addr: String, host: &str, valve_control: Arc<ValveControl>) -> Self {
+        Self { addr, host: clean_line(host), valve_control, said: Arc::default() }
     }
 
     /// Reads from the target only while its answer is awaited: russh's queue for what a hostile target sends during a
     /// login that waits for a user is unbounded.
     pub(super) async fn listen<T>(&self, answer: impl Future<Output = T>) -> T {
-        self.lever.open();
+        self.valve_control.open();
         let answer = answer.await;
-        self.lever.close();
+        self.valve_control.close();
         answer
     }
 
@@ -107,7 +107,7 @@ pub(super) struct Client {
     person: Person,
     banners: u8,
     unasked: u16,
-    lever: Arc<Lever>,
+    valve_control: Arc<ValveControl>,
     said: Arc<OnceLock<String>>,
     /// Dropped when russh's task ends, which notifies the link.
     _alive: watch::Sender<()>,
@@ -116,8 +116,8 @@ pub(super) struct Client {
 impl Client {
     /// Returns a handler that presents the host key through `show`, once; `alive` is dropped with the connection.
     pub(super) fn new(show: oneshot::Sender<Presented>, person: Person, peer: &Peer, alive: watch::Sender<()>) -> Self {
-        let (lever, said) = (peer.lever.clone(), peer.said.clone());
-        Self { show: Some(show), person, banners: 0, unasked: 0, lever, said, _alive: alive }
+        let (valve_control, said) = (peer.valve_control.clone(), peer.said.clone());
+        Self { show: Some(show), person, banners: 0, unasked: 0, valve_control, said, _alive: alive }
     }
 
     /// Keeps the first cause; later ones only follow from it.
@@ -136,7 +136,7 @@ impl Client {
             self.person.unasked(kind);
         }
         if self.unasked > MAX_UNASKED {
-            self.lever.cut();
+            self.valve_control.cut();
         }
     }
 

@@ -19,7 +19,7 @@ use super::{
     handler::{Client, Peer},
     person::clean_line,
     route::Connection,
-    valve::Lever,
+    valve::ValveControl,
 };
 use crate::core::record::ExitStatus;
 
@@ -196,7 +196,7 @@ struct Control {
     /// The valve of the first connection, the only one directly on the network. Bytes on their way between two hops are
     /// bounded, and are always read: if they were not, the jump host's loop would wait on them and forward no typed
     /// input.
-    valve: Arc<Lever>,
+    valve: Arc<ValveControl>,
 }
 
 impl LinkControl for Control {

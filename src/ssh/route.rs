@@ -197,9 +197,9 @@ impl Approach<'_> {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (valve, lever) = Valve::new(stream, self.stop.heard.clone());
+        let (valve, valve_control) = Valve::new(stream, self.stop.heard.clone());
         // From here on the end of the dial ends the connection, whatever its cause.
-        let guard = CutOnDrop(lever);
+        let guard = CutOnDrop(valve_control);
         let (show, shown) = oneshot::channel();
         let (alive, ended) = watch::channel(());
         let peer = Peer::new(addr, self.stop.host, guard.0.clone());

@@ -12,7 +12,7 @@ use crate::core::seal::{Seals, Unopened};
 const LONGEST_KEY: usize = 16 * 1_024;
 
 /// Maximum rounds of bcrypt that a key's passphrase may require: about ten seconds; OpenSSH's default is 24.
-const ROUNDS: u32 = 1_024;
+const MAX_BCRYPT_ROUNDS: u32 = 1_024;
 
 /// A sealed password or private key, with the keys that open it.
 #[derive(Clone)]
@@ -73,7 +73,7 @@ pub enum UnfitKey {
     #[error("does not open with this passphrase")]
     Passphrase,
     /// The passphrase takes too long to try.
-    #[error("asks for more than {ROUNDS} rounds of its passphrase; change them with `ssh-keygen -p -a 24`")]
+    #[error("asks for more than {MAX_BCRYPT_ROUNDS} rounds of its passphrase; change them with `ssh-keygen -p -a 24`")]
     Slow,
     /// The passphrase is in a form whose cost has no bound.
     #[error("has a passphrase in a form other than OpenSSH's own; bring it into that with `ssh-keygen -p -f FILE`")]
@@ -99,7 +99,7 @@ pub fn key_to_keep(text: &SecretString, passphrase: Option<&SecretString>) -> Re
     }
     let parsed = PrivateKey::from_openssh(trimmed).ok();
     if let Some(keys::ssh_key::Kdf::Bcrypt { rounds, .. }) = parsed.as_ref().map(PrivateKey::kdf)
-        && *rounds > ROUNDS
+        && *rounds > MAX_BCRYPT_ROUNDS
     {
         return Err(UnfitKey::Slow);
     }

@@ -22,11 +22,11 @@ use tokio::{
 };
 
 /// Bytes read from below at once. russh reads a packet in two small reads, which would cost a system call each.
-const CHUNK: usize = 32 * 1024;
+const CHUNK_BYTES: usize = 32 * 1024;
 
 /// Bytes read at once while more is there than fits: each read makes the system announce room to the target, which
 /// costs more than the call itself, on both sides.
-const GULP: usize = 128 * 1024;
+const LARGE_CHUNK_BYTES: usize = 128 * 1024;
 
 const OPEN: u8 = 0;
 const CLOSED: u8 = 1;
@@ -39,22 +39,25 @@ pub(super) struct Valve<S> {
     taken: Bytes,
     /// Bytes to read next time.
     chunk: usize,
-    lever: Arc<Lever>,
+    valve_control: Arc<ValveControl>,
     heard: Arc<dyn Fn() + Send + Sync>,
 }
 
 impl<S: AsyncRead + Unpin> Valve<S> {
     /// Puts an open valve on `stream`; `heard` is called for every read that returns bytes.
-    pub(super) fn new(stream: S, heard: Arc<dyn Fn() + Send + Sync>) -> (Self, Arc<Lever>) {
-        let lever = Arc::new(Lever::default());
-        (Self { stream, taken: Bytes::new(), chunk: CHUNK, lever: lever.clone(), heard }, lever)
+    pub(super) fn new(stream: S, heard: Arc<dyn Fn() + Send + Sync>) -> (Self, Arc<ValveControl>) {
+        let valve_control = Arc::new(ValveControl::default());
+        (
+            Self { stream, taken: Bytes::new(), chunk: CHUNK_BYTES, valve_control: valve_control.clone(), heard },
+            valve_control,
+        )
     }
 
     /// Reads the bytes that are there, at most a chunk; none means the end of the stream.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let mut chunk = BytesMut::with_capacity(self.chunk);
         let count = ready!(pin!(self.stream.read_buf(&mut chunk)).poll(cx))?;
-        self.chunk = if count < self.chunk { CHUNK } else { GULP };
+        self.chunk = if count < self.chunk { CHUNK_BYTES } else { LARGE_CHUNK_BYTES };
         if count > 0 {
             (self.heard)();
         }
@@ -64,13 +67,13 @@ impl<S: AsyncRead + Unpin> Valve<S> {
 
 /// The handle that moves the valve; shared by all that may hold back or end the connection.
 #[derive(Default)]
-pub(super) struct Lever {
+pub(super) struct ValveControl {
     state: AtomicU8,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
 
-impl Lever {
+impl ValveControl {
     /// Stops reading.
     pub(super) fn close(&self) {
         self.turn(OPEN, CLOSED);
@@ -116,9 +119,9 @@ impl Lever {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Valve<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.lever.reader.register(cx.waker());
-        self.lever.check_not_cut()?;
-        if self.lever.state() == CLOSED {
+        self.valve_control.reader.register(cx.waker());
+        self.valve_control.check_not_cut()?;
+        if self.valve_control.state() == CLOSED {
             return Poll::Pending;
         }
         if self.taken.is_empty() {
@@ -139,13 +142,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Valve<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Valve<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { stream, lever, .. } = self.get_mut();
-        lever.write(cx, |cx| Pin::new(stream).poll_write(cx, buf))
+        let Self { stream, valve_control, .. } = self.get_mut();
+        valve_control.write(cx, |cx| Pin::new(stream).poll_write(cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, lever, .. } = self.get_mut();
-        lever.write(cx, |cx| Pin::new(stream).poll_flush(cx))
+        let Self { stream, valve_control, .. } = self.get_mut();
+        valve_control.write(cx, |cx| Pin::new(stream).poll_flush(cx))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -154,7 +157,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Valve<S> {
 }
 
 /// Cuts the connection when dropped, so that an abandoned dial or link leaves no task behind.
-pub(super) struct CutOnDrop(pub(super) Arc<Lever>);
+pub(super) struct CutOnDrop(pub(super) Arc<ValveControl>);
 
 impl Drop for CutOnDrop {
     fn drop(&mut self) {
@@ -174,20 +177,20 @@ mod tests {
 
     use super::*;
 
-    async fn pair() -> (Valve<TcpStream>, Arc<Lever>, TcpStream, Arc<AtomicUsize>) {
+    async fn pair() -> (Valve<TcpStream>, Arc<ValveControl>, TcpStream, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();
         let count = Arc::new(AtomicUsize::new(0));
         let counted = count.clone();
-        let (valve, lever) = Valve::new(near, Arc::new(move || _ = counted.fetch_add(1, Ordering::Relaxed)));
-        (valve, lever, far, count)
+        let (valve, valve_control) = Valve::new(near, Arc::new(move || _ = counted.fetch_add(1, Ordering::Relaxed)));
+        (valve, valve_control, far, count)
     }
 
     #[tokio::test]
     async fn a_closed_valve_holds_bytes_back_and_still_writes() {
-        let (mut valve, lever, mut far, heard) = pair().await;
-        lever.close();
+        let (mut valve, valve_control, mut far, heard) = pair().await;
+        valve_control.close();
         far.write_all(b"flood").await.unwrap();
         valve.write_all(b"\x03").await.unwrap();
         let mut key = [0];
@@ -199,20 +202,20 @@ mod tests {
 
         let read = tokio::spawn(async move { valve.read_exact(&mut buf).await.map(|_| buf) });
         tokio::task::yield_now().await;
-        lever.open();
+        valve_control.open();
         assert_eq!(read.await.unwrap().unwrap(), *b"flood");
         assert_eq!(heard.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
     async fn bytes_already_taken_are_held_back_too_and_are_heard_once() {
-        let (mut valve, lever, mut far, heard) = pair().await;
+        let (mut valve, valve_control, mut far, heard) = pair().await;
         far.write_all(b"two words").await.unwrap();
         let mut word = [0; 4];
         valve.read_exact(&mut word).await.unwrap();
-        lever.close();
+        valve_control.close();
         assert!(valve.read_exact(&mut word).now_or_never().is_none());
-        lever.open();
+        valve_control.open();
         valve.read_exact(&mut word).await.unwrap();
         assert_eq!(word, *b"word");
         assert_eq!(heard.load(Ordering::Relaxed), 1);
@@ -242,19 +245,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_cut_wakes_a_waiting_reader_even_when_closed() {
-        let (mut valve, lever, _far, _) = pair().await;
-        lever.close();
+        let (mut valve, valve_control, _far, _) = pair().await;
+        valve_control.close();
         let read = tokio::spawn(async move { valve.read_u8().await });
         tokio::task::yield_now().await;
-        lever.cut();
+        valve_control.cut();
         assert_eq!(read.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
-        lever.open();
-        assert_eq!(lever.state(), CUT, "a cut is final");
+        valve_control.open();
+        assert_eq!(valve_control.state(), CUT, "a cut is final");
     }
 
     #[tokio::test]
     async fn a_cut_wakes_a_writer_whose_peer_does_not_read() {
-        let (mut valve, lever, _far, _) = pair().await;
+        let (mut valve, valve_control, _far, _) = pair().await;
         let jam = tokio::spawn(async move {
             loop {
                 if let Err(error) = valve.write_all(&[0; 65536]).await {
@@ -263,7 +266,7 @@ mod tests {
             }
         });
         tokio::task::yield_now().await;
-        lever.cut();
+        valve_control.cut();
         assert_eq!(jam.await.unwrap(), io::ErrorKind::ConnectionAborted);
     }
 }

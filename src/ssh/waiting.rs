@@ -9,7 +9,7 @@ use super::hostkeys::{fingerprint, name_of};
 use crate::core::record::UtcMicros;
 
 /// Maximum number of waiting keys over all hosts: more than a user reviews, some hundred KiB.
-const MOST: usize = 200;
+const MAX_WAITING: usize = 200;
 
 /// Maximum number of waiting keys of one host: it may have one of each type, and a host whose key changes with every
 /// dial must not push out all others.
@@ -17,7 +17,7 @@ const MOST_OF_HOST: usize = 4;
 
 /// Maximum size of a waiting key in bytes: RSA with 16,384 bits, the most that OpenSSH makes, has 2 KiB. A larger one
 /// is an attack, and is refused without waiting.
-const LARGEST: usize = 4 * 1024;
+const MAX_KEY_BYTES: usize = 4 * 1024;
 
 /// A host key that was refused and waits for review.
 #[derive(Debug, Clone)]
@@ -72,7 +72,7 @@ impl Waiting {
     /// Adds a refused `key`.
     pub(super) fn meet(&mut self, key: &PublicKey, met: Met<'_>, at: UtcMicros) {
         let Met { host, port, target, by } = met;
-        if key.to_bytes().map_or(true, |bytes| bytes.len() > LARGEST) {
+        if key.to_bytes().map_or(true, |bytes| bytes.len() > MAX_KEY_BYTES) {
             return tracing::warn!(host, "a host key is too large to wait for review");
         }
         let name = name_of(host, port);
@@ -97,7 +97,7 @@ impl Waiting {
         {
             self.0.remove(oldest);
         }
-        if self.0.len() >= MOST {
+        if self.0.len() >= MAX_WAITING {
             self.0.remove(0);
         }
         self.0.push(met);
@@ -186,10 +186,10 @@ mod tests {
         assert_eq!(waiting.newest_first().next().unwrap().last_met_at, UtcMicros(49));
         assert!(waiting.newest_first().any(|key| key.host == "quiet"));
         let same = key();
-        for number in 0..2 * MOST {
+        for number in 0..2 * MAX_WAITING {
             waiting.meet(&same, met(&format!("host-{number}")), UtcMicros(100));
         }
-        assert_eq!(waiting.newest_first().count(), MOST);
-        assert_eq!(waiting.newest_first().next().unwrap().host, format!("host-{}", 2 * MOST - 1));
+        assert_eq!(waiting.newest_first().count(), MAX_WAITING);
+        assert_eq!(waiting.newest_first().next().unwrap().host, format!("host-{}", 2 * MAX_WAITING - 1));
     }
 }

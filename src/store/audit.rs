@@ -24,7 +24,7 @@ pub trait AuditLog: Send + Sync + 'static {
 }
 
 /// Where it is kept how far each webhook was told, beside the log that it is told of.
-pub trait HookBook: Send + Sync + 'static {
+pub trait WebhookCursorStore: Send + Sync + 'static {
     /// How far this one was told; one that is new begins behind what is in the log now.
     fn position(&self, webhook: &str) -> BoxFuture<'_, Result<u64, StoreError>>;
 

@@ -13,7 +13,7 @@ use crate::core::record::{NodeId, Record, SessionId, UtcMicros};
 /// Ended sessions that are remembered so that what comes late for them is known as late: ten minutes at a hundred closes a
 /// second, some 4 MiB. A write waits in the registry for seconds; should one outlast its tombstone, it shows a closed
 /// session as open until the view is next compared with the records.
-const TOMBSTONES: usize = 60_000;
+const MAX_TOMBSTONES: usize = 60_000;
 
 /// The open sessions of this process. A handle: clones share one view.
 #[derive(Debug, Clone, Default)]
@@ -79,7 +79,7 @@ impl LiveStore for MemoryLive {
         })
     }
 
-    fn several_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn get_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let view = self.view();
             Ok(ids.iter().filter_map(|id| view.open.get(id)).filter(|record| record.node == node).cloned().collect())
@@ -110,7 +110,7 @@ impl View {
         if record.is_closed() {
             self.open.remove(&id);
             self.beats.remove(&id);
-            self.bury(id);
+            self.add_tombstone(id);
         } else if !self.tombstones.contains(&id) {
             let record = match self.open.remove(&id) {
                 Some(known) => known.join(record),
@@ -120,12 +120,12 @@ impl View {
         }
     }
 
-    fn bury(&mut self, id: SessionId) {
+    fn add_tombstone(&mut self, id: SessionId) {
         if !self.tombstones.insert(id) {
             return;
         }
         self.by_age.push_back(id);
-        if self.by_age.len() > TOMBSTONES
+        if self.by_age.len() > MAX_TOMBSTONES
             && let Some(oldest) = self.by_age.pop_front()
         {
             self.tombstones.remove(&oldest);
@@ -154,13 +154,13 @@ mod tests {
             id: SessionId::new(UtcMicros(1_000 * n as i64), [0; 10]),
             ..conformance::record(0, 1, Authority::Observed, status)
         };
-        for n in 0..=TOMBSTONES {
+        for n in 0..=MAX_TOMBSTONES {
             // Twice: a repetition takes no second place.
             live.apply(vec![numbered(n, Status::Closed), numbered(n, Status::Closed)]).await.unwrap();
         }
-        assert_eq!(live.view().tombstones.len(), TOMBSTONES);
-        assert_eq!(live.view().by_age.len(), TOMBSTONES);
-        live.apply(vec![numbered(1, Status::Active), numbered(TOMBSTONES, Status::Active)]).await.unwrap();
+        assert_eq!(live.view().tombstones.len(), MAX_TOMBSTONES);
+        assert_eq!(live.view().by_age.len(), MAX_TOMBSTONES);
+        live.apply(vec![numbered(1, Status::Active), numbered(MAX_TOMBSTONES, Status::Active)]).await.unwrap();
         assert_eq!(live.open().await.unwrap(), []);
     }
 }

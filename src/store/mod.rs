@@ -79,11 +79,11 @@ pub trait RecordStore: Send + Sync + 'static {
 
     /// Returns at most `limit` closed sessions that ended before `before`, of any node, those that ended first, but not what
     /// an outbox holds.
-    fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+    fn closed_before(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
     /// Removes those of these sessions that are closed, and their transitions. A journal keeps what its outbox holds, and a
     /// transition while it keeps one that came before it.
-    fn retire(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn delete_closed(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns the lease of `node`.
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>>;
@@ -116,7 +116,7 @@ pub trait RecordStore: Send + Sync + 'static {
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
 
     /// Returns those of these records that there are, in no order. One statement: at most 50 ids.
-    fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
     /// Returns the transitions of one session, by version.
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>>;
@@ -147,13 +147,13 @@ pub trait SharedRecords: RecordStore {
     fn fence(&self, node: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>>;
 
     /// Notes that this start of `node` left in order: everything of it is closed here.
-    fn leave(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn release_lease(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Leaves a command for `node`.
-    fn send(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn send_command(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Takes the commands for `node` that wait, oldest first.
-    fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>>;
+    fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>>;
 
     /// Returns the key that seals what these nodes tell each other in a live view: `proposed`, random bytes, where there is
     /// none yet, else the one that is there for all of them and for good.
@@ -165,10 +165,10 @@ pub trait SharedRecords: RecordStore {
 pub trait Journal: RecordStore {
     /// Returns what the records may not have: at most `limit` sessions, by id, those after `after` only, each
     /// with its newest record and every transition that was not settled.
-    fn pending(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>>;
+    fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>>;
 
     /// Takes out of the outbox the sessions whose record the records have at this rank; newer ones stay.
-    fn settle(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Counts the sessions in the outbox.
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
@@ -215,7 +215,7 @@ pub trait LiveStore: Send + Sync + 'static {
     }
 
     /// Returns those of these records of one node that are open, in no order; `last_seen_at` may be older than the newest beat.
-    fn several_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn get_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let mut open = self.open_of(node).await?;
             open.retain(|record| ids.contains(&record.id));
@@ -247,17 +247,17 @@ pub trait LiveStore: Send + Sync + 'static {
     }
 
     /// Leaves a command for `node`.
-    fn send(&self, _node: NodeId, _command: Command) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn send_command(&self, _node: NodeId, _command: Command) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { Err(StoreError::Refused("this live view reaches no other node".into())) })
     }
 
     /// Waits for commands for this node, about a second at most, and takes them. A view of one process has none, ever.
-    fn receive(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+    fn take_commands(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         Box::pin(std::future::pending())
     }
 
     /// How many commands and sessions were passed over that no node of these records wrote.
-    fn refused(&self) -> u64 {
+    fn forgeries(&self) -> u64 {
         0
     }
 }

@@ -180,11 +180,11 @@ impl RecordStore for MySqlStore {
         })
     }
 
-    fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn closed_before(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move { self.read(|| list::select_old(before, limit)).await?.iter().map(rows::record).collect() })
     }
 
-    fn retire(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn delete_closed(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let found = if ids.is_empty() { Vec::new() } else { self.read(|| list::select_many(&ids)).await? };
             let found = found.iter().map(rows::record).collect::<Result<Vec<Record>, _>>()?;
@@ -229,12 +229,12 @@ impl RecordStore for MySqlStore {
         })
     }
 
-    fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move { self.read(|| list::select_many(&ids)).await?.iter().map(rows::record).collect() })
     }
 
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async move { Ok(self.several(vec![id]).await?.pop()) })
+        Box::pin(async move { Ok(self.get_many(vec![id]).await?.pop()) })
     }
 
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {

@@ -213,7 +213,7 @@ pub(super) fn outcome<S: Parameters>(change: &Change) -> Option<S> {
         | Change::ReplaceUnlessLast(User { name, .. }, _)
         | Change::Remove(name)
         | Change::RemoveUnlessLast(name) => Some(S::of(ONE_USER).text(name.clone())),
-        Change::AddTarget(target) | Change::ReplaceTarget(target, _) => Some(targets::one(&target.outline.name)),
+        Change::AddTarget(target) | Change::ReplaceTarget(target, _) => Some(targets::one(&target.public.name)),
         Change::AddToken(_) | Change::RemoveToken(_) | Change::RemoveTarget(_) => None,
     }
 }
@@ -306,7 +306,7 @@ pub(super) fn directory(
 ) -> Result<Directory, StoreError> {
     let users = users.iter().map(|row| user(row).map(|user| (user.name.clone(), user)));
     let tokens = tokens.iter().map(|row| token(row).map(|token| (token.id.clone(), token)));
-    let targets = targets.iter().map(|row| targets::target(row).map(|target| (target.outline.name.clone(), target)));
+    let targets = targets.iter().map(|row| targets::target(row).map(|target| (target.public.name.clone(), target)));
     Ok(Directory {
         version,
         users: users.collect::<Result<_, _>>()?,

@@ -202,8 +202,8 @@ impl LiveStore for RedisLive {
         Box::pin(self.0.ranks_of(node))
     }
 
-    fn several_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.0.several_of(node, ids))
+    fn get_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(self.0.get_many_of(node, ids))
     }
 
     fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
@@ -218,16 +218,16 @@ impl LiveStore for RedisLive {
         Box::pin(async move { self.0.fence(&node, epoch).await })
     }
 
-    fn send(&self, node: NodeId, command: Command) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.0.send(&node, &command).await })
+    fn send_command(&self, node: NodeId, command: Command) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.0.send_command(&node, &command).await })
     }
 
-    fn receive(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
-        Box::pin(self.0.receive())
+    fn take_commands(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+        Box::pin(self.0.take_commands())
     }
 
-    fn refused(&self) -> u64 {
-        self.0.keyring.as_ref().map_or(0, Keyring::refused)
+    fn forgeries(&self) -> u64 {
+        self.0.keyring.as_ref().map_or(0, Keyring::forgeries)
     }
 }
 

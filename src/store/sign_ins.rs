@@ -17,7 +17,7 @@ use crate::core::{
 };
 
 /// Digests of one question at most.
-pub const SEVERAL: usize = 50;
+pub const MAX_DIGESTS: usize = 50;
 
 /// What ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub trait SignInStore: Send + Sync + 'static {
     /// Adds one; twice is once.
     fn add_sign_in(&self, sign_in: SignIn) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Returns those of these that there are, in no order. At most [`SEVERAL`].
+    /// Returns those of these that there are, in no order. At most [`MAX_DIGESTS`].
     fn sign_ins(&self, digests: Vec<[u8; 32]>) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>>;
 
     /// Returns at most `limit` of a user that were used after `seen` and do not end before `now`, the newest first.

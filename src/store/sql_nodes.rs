@@ -33,12 +33,12 @@ pub fn fence<S: Parameters>(node: &NodeId, seen: &Lease) -> S {
 }
 
 /// Notes that this start of `node` left in order.
-pub fn leave<S: Parameters>(node: &NodeId, incarnation: &Incarnation) -> S {
+pub fn release_lease<S: Parameters>(node: &NodeId, incarnation: &Incarnation) -> S {
     S::of(LEAVE).text(node.0.clone()).text(incarnation.to_string())
 }
 
 /// Leaves `command` for `node` under `id`, by the database's own way of adding a row.
-pub fn send<S: Parameters>(sql: &'static str, id: &str, node: &NodeId, command: &Command, now: UtcMicros) -> S {
+pub fn send_command<S: Parameters>(sql: &'static str, id: &str, node: &NodeId, command: &Command, now: UtcMicros) -> S {
     let statement = S::of(sql).text(id.to_owned()).text(node.0.clone()).text(command.session.to_string());
     statement.text(command.reason.as_str().to_owned()).text(command.detail.clone()).number(now.0)
 }

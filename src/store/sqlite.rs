@@ -251,11 +251,11 @@ impl RecordStore for SqliteStore {
         })
     }
 
-    fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn closed_before(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(self.select_old(before, limit))
     }
 
-    fn retire(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn delete_closed(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.retire_batch(ids))
     }
 
@@ -287,12 +287,12 @@ impl RecordStore for SqliteStore {
         Box::pin(self.read(list::select_open_of(rows::RANKS, &node, epoch, after, limit), rows::rank))
     }
 
-    fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(self.read(list::select_many(&ids), rows::record))
     }
 
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async move { Ok(self.several(vec![id]).await?.pop()) })
+        Box::pin(async move { Ok(self.get_many(vec![id]).await?.pop()) })
     }
 
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {

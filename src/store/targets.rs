@@ -8,7 +8,7 @@ use super::{
 };
 use crate::core::{
     record::UtcMicros,
-    target::{Auth, Outline, Sealed, Target},
+    target::{Auth, PublicTarget, Sealed, Target},
 };
 
 /// The columns, in the order in which they are bound.
@@ -39,13 +39,13 @@ pub(super) use add_target;
 
 /// Adds a target by an [`add_target`].
 pub(super) fn add<S: Parameters>(sql: &'static str, target: &Target) -> S {
-    let statement = whatever_changes(S::of(sql).text(target.outline.name.clone()), target);
+    let statement = whatever_changes(S::of(sql).text(target.public.name.clone()), target);
     statement.number(target.created_at.0).number(target.changed_at.0)
 }
 
 pub(super) fn replace<S: Parameters>(target: &Target, before: UtcMicros) -> S {
     let statement = whatever_changes(S::of(REPLACE_TARGET), target).number(target.changed_at.0);
-    statement.text(target.outline.name.clone()).number(before.0)
+    statement.text(target.public.name.clone()).number(before.0)
 }
 
 pub(super) fn remove<S: Parameters>(name: &str) -> S {
@@ -58,15 +58,15 @@ pub(super) fn one<S: Parameters>(name: &str) -> S {
 
 /// Binds what may change of a target, in the order of [`REPLACE_TARGET`], which is that of [`add_target`] as well.
 fn whatever_changes<S: Parameters>(statement: S, target: &Target) -> S {
-    let (outline, auth) = (&target.outline, &target.auth);
+    let (public, auth) = (&target.public, &target.auth);
     statement
-        .text(outline.host.clone())
-        .number(i64::from(outline.port))
-        .text(outline.username.clone())
-        .text(list(&outline.via))
-        .text(outline.group.clone())
-        .text(list(&outline.tags))
-        .text(list(&outline.roles))
+        .text(public.host.clone())
+        .number(i64::from(public.port))
+        .text(public.username.clone())
+        .text(list(&public.via))
+        .text(public.group.clone())
+        .text(list(&public.tags))
+        .text(list(&public.roles))
         .text(auth.kind.as_str().to_owned())
         .text(auth.sealed.clone().map(|sealed| sealed.0))
 }
@@ -80,7 +80,7 @@ pub(super) fn is_written(row: Option<&impl Columns>, wanted: &Target) -> Result<
 pub(super) fn target(row: &impl Columns) -> Result<Target, StoreError> {
     let list = |name| row.text(name).map(Option::unwrap_or_default);
     Ok(Target {
-        outline: Outline {
+        public: PublicTarget {
             name: word(row, "name")?,
             host: word(row, "host")?,
             port: u16::try_from(count(row, "port")?).map_err(|_| unreadable())?,

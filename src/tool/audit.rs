@@ -9,7 +9,7 @@ use std::{
 use anyhow::bail;
 use serde_json::json;
 
-use super::{Desk, Report};
+use super::{Report, ToolContext};
 use crate::{
     cli::{AuditCommand, AuditFormat},
     core::{
@@ -38,15 +38,15 @@ const SD_ID: &str = "audit@32473";
 const HOSTNAME: usize = 255;
 
 /// Runs `pulsegate audit`.
-pub async fn run(desk: &Desk, command: &AuditCommand) -> anyhow::Result<Report> {
-    let journal = SqliteStore::look(&desk.existing_database()?).await?;
+pub async fn run(ctx: &ToolContext, command: &AuditCommand) -> anyhow::Result<Report> {
+    let journal = SqliteStore::look(&ctx.existing_database()?).await?;
     if journal.schema().await?.iter().any(|(_, taken)| !taken) {
         bail!("the schema is of an older release: stop the gateway and run `pulsegate migrate`");
     }
     match command {
         AuditCommand::Verify { head } => verify(&journal, *head).await,
         AuditCommand::Export { format, since, until } => {
-            let node = data_dir::known_node_id(&desk.config.node.data_dir, desk.config.node.id.as_deref())?;
+            let node = data_dir::known_node_id(&ctx.config.node.data_dir, ctx.config.node.id.as_deref())?;
             let node = node.map_or_else(|| "-".to_owned(), |node| node.0);
             let (since, until) = (since.map(|moment| moment.0), until.map(|moment| moment.0));
             export(&journal, &node, *format, since, until).await

@@ -11,7 +11,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::{Desk, Report, progress::Progress, stores, unfinished::Unfinished};
+use super::{Report, ToolContext, progress::Progress, stores, unfinished::Unfinished};
 use crate::{
     cli::BenchDb,
     data_dir,
@@ -46,22 +46,22 @@ struct Run {
 }
 
 /// Runs `pulsegate bench-db`.
-pub async fn run(desk: &Desk, options: &BenchDb) -> anyhow::Result<Report> {
-    let mut lab = Lab::open(desk).await?;
-    let outcome = measure(desk, options, &mut lab).await;
+pub async fn run(ctx: &ToolContext, options: &BenchDb) -> anyhow::Result<Report> {
+    let mut lab = Lab::open(ctx).await?;
+    let outcome = measure(ctx, options, &mut lab).await;
     lab.close().await?;
     outcome
 }
 
-async fn measure(desk: &Desk, options: &BenchDb, lab: &mut Lab) -> anyhow::Result<Report> {
-    let begun = (desk.clock)();
-    fill(desk, options, lab).await?;
-    let filled = (desk.clock)().saturating_sub(begun);
+async fn measure(ctx: &ToolContext, options: &BenchDb, lab: &mut Lab) -> anyhow::Result<Report> {
+    let begun = (ctx.clock)();
+    fill(ctx, options, lab).await?;
+    let filled = (ctx.clock)().saturating_sub(begun);
     let stale = FIRST + i64::from(options.rows + options.open + 1) * APART;
     let scan = lab.scan(stale);
     let plan = lab.plan(&scan).await?;
-    let (ids, find) = timed(desk, lab.ids(&scan)).await?;
-    let mut progress = Progress::new("close one by one", ids.len() as u64, desk.clock);
+    let (ids, find) = timed(ctx, lab.ids(&scan)).await?;
+    let mut progress = Progress::new("close one by one", ids.len() as u64, ctx.clock);
     let one_by_one = async {
         for id in &ids {
             lab.execute(&close(std::slice::from_ref(id))).await?;
@@ -69,7 +69,7 @@ async fn measure(desk: &Desk, options: &BenchDb, lab: &mut Lab) -> anyhow::Resul
         }
         anyhow::Ok(())
     };
-    let ((), closing) = timed(desk, one_by_one).await?;
+    let ((), closing) = timed(ctx, one_by_one).await?;
     drop(progress);
     let before = Run { plan, find, close: closing, found: ids.len(), transactions: ids.len() };
     for part in ids.chunks(BATCH) {
@@ -77,29 +77,29 @@ async fn measure(desk: &Desk, options: &BenchDb, lab: &mut Lab) -> anyhow::Resul
     }
     let search = lab.search(stale);
     let plan = lab.plan(&search).await?;
-    let (ids, find) = timed(desk, lab.ids(&search)).await?;
+    let (ids, find) = timed(ctx, lab.ids(&search)).await?;
     let in_lists = async {
         for part in ids.chunks(BATCH) {
             lab.execute(&close(part)).await?;
         }
         anyhow::Ok(())
     };
-    let ((), closing) = timed(desk, in_lists).await?;
+    let ((), closing) = timed(ctx, in_lists).await?;
     let after = Run { plan, find, close: closing, found: ids.len(), transactions: ids.len().div_ceil(BATCH) };
     Ok(report(lab.name(), options, filled, &before, &after))
 }
 
-async fn timed<T>(desk: &Desk, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<(T, Duration)> {
-    let begun = (desk.clock)();
+async fn timed<T>(ctx: &ToolContext, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<(T, Duration)> {
+    let begun = (ctx.clock)();
     let outcome = work.await?;
-    Ok((outcome, (desk.clock)().saturating_sub(begun)))
+    Ok((outcome, (ctx.clock)().saturating_sub(begun)))
 }
 
 /// Fills the table with closed sessions, and open ones among the newest of them, as on a gateway that has served for
 /// long.
-async fn fill(desk: &Desk, options: &BenchDb, lab: &mut Lab) -> anyhow::Result<()> {
+async fn fill(ctx: &ToolContext, options: &BenchDb, lab: &mut Lab) -> anyhow::Result<()> {
     let total = options.rows + options.open;
-    let mut progress = Progress::new("fill", u64::from(total), desk.clock);
+    let mut progress = Progress::new("fill", u64::from(total), ctx.clock);
     lab.begin_filling().await?;
     for first in (0..total).step_by(FILL as usize) {
         let last = (first + FILL).min(total);
@@ -156,15 +156,15 @@ fn reopen(ids: &[String]) -> String {
 }
 
 impl Lab {
-    async fn open(desk: &Desk) -> anyhow::Result<Self> {
-        if let Some(records) = stores::records(desk) {
+    async fn open(ctx: &ToolContext) -> anyhow::Result<Self> {
+        if let Some(records) = stores::records(ctx) {
             let name = format!("pulsegate_bench_{}", std::process::id());
             let (store, connection) = records.scratch(&name).await?;
             return Ok(Self::Server { connection, store: Box::new(store) });
         }
         // On the disk of the records: in a folder in memory a sync costs nothing.
-        data_dir::make_private(&desk.config.node.data_dir)?;
-        let folder = Unfinished::begin(&desk.config.node.data_dir.join("bench"))?;
+        data_dir::make_private(&ctx.config.node.data_dir)?;
+        let folder = Unfinished::begin(&ctx.config.node.data_dir.join("bench"))?;
         let path = folder.path().join("bench.db");
         SqliteStore::migrate(&path, |_| {}).await?;
         let options = SqliteConnectOptions::new().filename(&path).journal_mode(SqliteJournalMode::Wal);

@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Desk, stores};
+use super::{ToolContext, stores};
 use crate::{
     core::audit::{Action, Deed},
     data_dir,
@@ -21,7 +21,7 @@ use crate::{
 /// Maximum time for the gateway to write an entry.
 const NOTED_WITHIN: Duration = Duration::from_secs(10);
 
-impl Desk {
+impl ToolContext {
     /// Writes an action to the audit log. It has been done by then, so that a log that cannot be reached is only a
     /// warning: a user who may run this command could change the log's file as well.
     pub(super) async fn did(&self, action: Action, subject: &str, detail: &str) {

@@ -11,19 +11,19 @@ use tokio::{
     net::UnixStream,
 };
 
-use super::{Desk, Report};
+use super::{Report, ToolContext};
 use crate::{cli::Drain, data_dir};
 
 /// Maximum time for the process to end once it stops: its own limits, and some more.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Time between two checks whether the process is gone.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A message of the gateway.
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Said {
+enum DrainReply {
     /// The number of open sessions.
     Sessions(u64),
     /// The command was refused.
@@ -31,8 +31,8 @@ enum Said {
 }
 
 /// Drains the gateway and reports how many sessions ended by themselves.
-pub async fn run(desk: &Desk, options: &Drain) -> anyhow::Result<Report> {
-    let folder = &desk.config.node.data_dir;
+pub async fn run(ctx: &ToolContext, options: &Drain) -> anyhow::Result<Report> {
+    let folder = &ctx.config.node.data_dir;
     if !folder.is_dir() || data_dir::try_lock(folder)?.is_some() {
         bail!("no gateway is running on {}; is this its configuration?", folder.display());
     }
@@ -48,20 +48,20 @@ pub async fn run(desk: &Desk, options: &Drain) -> anyhow::Result<Report> {
     // A gateway that dies meanwhile ends the stream as one that stops does.
     while let Ok(Some(line)) = lines.next_line().await {
         match serde_json::from_str(&line).context("the gateway sent an unknown message")? {
-            Said::Sessions(open) => {
+            DrainReply::Sessions(open) => {
                 first = first.or(Some(open));
                 left = Some(open);
-                if !desk.json {
+                if !ctx.json {
                     eprintln!("{open} sessions left");
                 }
             }
-            Said::Error(error) => bail!("the gateway refused: {error}"),
+            DrainReply::Error(error) => bail!("the gateway refused: {error}"),
         }
     }
     let (Some(first), Some(left)) = (first, left) else {
         bail!("the gateway did not take the command; are you its owner? See its log");
     };
-    let stopped = stops(desk).await?;
+    let stopped = stops(ctx).await?;
     let outcome = if stopped { "the gateway has stopped" } else { "the gateway still runs" };
     let ended = first.saturating_sub(left);
     Ok(Report {
@@ -72,13 +72,13 @@ pub async fn run(desk: &Desk, options: &Drain) -> anyhow::Result<Report> {
 }
 
 /// Whether the process releases its folder in time.
-async fn stops(desk: &Desk) -> anyhow::Result<bool> {
-    let begun = (desk.clock)();
-    while (desk.clock)().saturating_sub(begun) < GONE_WITHIN {
-        if data_dir::try_lock(&desk.config.node.data_dir)?.is_some() {
+async fn stops(ctx: &ToolContext) -> anyhow::Result<bool> {
+    let begun = (ctx.clock)();
+    while (ctx.clock)().saturating_sub(begun) < GONE_WITHIN {
+        if data_dir::try_lock(&ctx.config.node.data_dir)?.is_some() {
             return Ok(true);
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Ok(false)
 }

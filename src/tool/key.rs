@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use super::{Desk, Report};
+use super::{Report, ToolContext};
 use crate::{cli::Key, data_dir, ssh::OwnKeys};
 
 /// Prints a key, which is made if there is none yet.
-pub fn run(desk: &Desk, options: &Key) -> anyhow::Result<Report> {
-    let folder = &desk.config.node.data_dir;
+pub fn run(ctx: &ToolContext, options: &Key) -> anyhow::Result<Report> {
+    let folder = &ctx.config.node.data_dir;
     data_dir::make_private(folder)?;
     let keys = OwnKeys::new(folder);
     let line = if options.ca { keys.trusted_authority()? } else { keys.authorized_key()? };

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     data_dir,
-    recording::shelf,
+    recording::directory,
     store::{Verdict, sqlite::SqliteStore},
 };
 
@@ -123,7 +123,7 @@ impl Manifest {
     /// The error that prevents it.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         if self.holds_recordings && !self.recordings.is_empty() {
-            sync_folders(&folder.join(shelf::FOLDER))?;
+            sync_folders(&folder.join(directory::FOLDER))?;
         }
         let text = serde_json::to_vec_pretty(self)?;
         let seal = format!("{}  {MANIFEST}\n", hash(&text));
@@ -148,7 +148,7 @@ impl Manifest {
             check(folder, expected, &mut progress)?;
         }
         for expected in held {
-            check(&folder.join(shelf::FOLDER), expected, &mut progress)?;
+            check(&folder.join(directory::FOLDER), expected, &mut progress)?;
         }
         let said = Self::describe(folder, Vec::new(), None, 0).await;
         let said = said.with_context(|| data_dir::DATABASE.to_owned())?;

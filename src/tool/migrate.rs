@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal};
 use anyhow::bail;
 use serde_json::json;
 
-use super::{Desk, Report, progress::Progress, stores};
+use super::{Report, ToolContext, progress::Progress, stores};
 use crate::{
     cli::Migrate,
     store::{
@@ -28,22 +28,22 @@ enum Place {
 type Taken = (Step, bool);
 
 /// Runs `pulsegate migrate`.
-pub async fn run(desk: &Desk, options: &Migrate) -> anyhow::Result<Report> {
+pub async fn run(ctx: &ToolContext, options: &Migrate) -> anyhow::Result<Report> {
     let mut places = vec![Place::File];
-    places.extend(stores::records(desk).map(|records| Place::Server(Box::new(records))));
+    places.extend(stores::records(ctx).map(|records| Place::Server(Box::new(records))));
     if options.status {
-        return status(desk, &places).await;
+        return status(ctx, &places).await;
     }
     if options.dry_run {
-        return dry_run(desk, &places, options.down).await;
+        return dry_run(ctx, &places, options.down).await;
     }
-    if options.down { down(desk, &places, options).await } else { up(desk, &places, options).await }
+    if options.down { down(ctx, &places, options).await } else { up(ctx, &places, options).await }
 }
 
 impl Place {
-    fn name(&self, desk: &Desk) -> String {
+    fn name(&self, ctx: &ToolContext) -> String {
         match self {
-            Self::File => desk.database().display().to_string(),
+            Self::File => ctx.database().display().to_string(),
             Self::Server(_) => "the MySQL records".to_owned(),
         }
     }
@@ -55,34 +55,34 @@ impl Place {
         }
     }
 
-    async fn schema(&self, desk: &Desk) -> Result<Vec<Taken>, StoreError> {
+    async fn schema(&self, ctx: &ToolContext) -> Result<Vec<Taken>, StoreError> {
         match self {
-            Self::File if !desk.database().exists() => Ok(sqlite::STEPS.map(|step| (step, false)).to_vec()),
-            Self::File => SqliteStore::look(&desk.database()).await?.schema().await,
+            Self::File if !ctx.database().exists() => Ok(sqlite::STEPS.map(|step| (step, false)).to_vec()),
+            Self::File => SqliteStore::look(&ctx.database()).await?.schema().await,
             Self::Server(server) => server.schema().await,
         }
     }
 
-    async fn migrate(&self, desk: &Desk, lock: bool, tell: impl FnMut(&Step)) -> Result<(), StoreError> {
+    async fn migrate(&self, ctx: &ToolContext, lock: bool, tell: impl FnMut(&Step)) -> Result<(), StoreError> {
         match self {
-            Self::File => SqliteStore::migrate(&desk.database(), tell).await,
+            Self::File => SqliteStore::migrate(&ctx.database(), tell).await,
             Self::Server(server) => server.migrate(lock, tell).await,
         }
     }
 
-    async fn migrate_down(&self, desk: &Desk, lock: bool) -> Result<Option<Step>, StoreError> {
+    async fn migrate_down(&self, ctx: &ToolContext, lock: bool) -> Result<Option<Step>, StoreError> {
         match self {
-            Self::File => SqliteStore::migrate_down(&desk.database()).await,
+            Self::File => SqliteStore::migrate_down(&ctx.database()).await,
             Self::Server(server) => server.migrate_down(lock).await,
         }
     }
 }
 
-async fn status(desk: &Desk, places: &[Place]) -> anyhow::Result<Report> {
+async fn status(ctx: &ToolContext, places: &[Place]) -> anyhow::Result<Report> {
     let (mut text, mut stores, mut pending) = (Vec::new(), Vec::new(), 0);
     for place in places {
-        let schema = place.schema(desk).await?;
-        text.push(format!("{} ({})", place.name(desk), place.kind()));
+        let schema = place.schema(ctx).await?;
+        text.push(format!("{} ({})", place.name(ctx), place.kind()));
         text.extend(schema.iter().map(|(step, taken)| {
             format!("  {:04}  {:<8} {}", step.version, if *taken { "taken" } else { "pending" }, step.name)
         }));
@@ -97,17 +97,17 @@ async fn status(desk: &Desk, places: &[Place]) -> anyhow::Result<Report> {
     Ok(Report { text: text.join("\n"), json: json!({"stores": stores, "pending": pending}), code: 0 })
 }
 
-async fn dry_run(desk: &Desk, places: &[Place], down: bool) -> anyhow::Result<Report> {
+async fn dry_run(ctx: &ToolContext, places: &[Place], down: bool) -> anyhow::Result<Report> {
     let (mut text, mut stores) = (Vec::new(), Vec::new());
     for place in places {
-        let schema = place.schema(desk).await?;
+        let schema = place.schema(ctx).await?;
         let would: Vec<(Step, &str)> = if down {
             let newest = schema.into_iter().rev().find(|(_, taken)| *taken);
             newest.into_iter().map(|(step, _)| (step, step.down)).collect()
         } else {
             schema.into_iter().filter(|(_, taken)| !taken).map(|(step, _)| (step, step.up)).collect()
         };
-        text.push(format!("-- {} ({}): {} to run", place.name(desk), place.kind(), count(would.len(), "step")));
+        text.push(format!("-- {} ({}): {} to run", place.name(ctx), place.kind(), count(would.len(), "step")));
         for (step, sql) in &would {
             text.push(format!("-- step {:04}, {}\n{}", step.version, step.name, sql.trim_end()));
         }
@@ -117,19 +117,19 @@ async fn dry_run(desk: &Desk, places: &[Place], down: bool) -> anyhow::Result<Re
     Ok(Report { text: text.join("\n"), json: json!({"stores": stores}), code: 0 })
 }
 
-async fn up(desk: &Desk, places: &[Place], options: &Migrate) -> anyhow::Result<Report> {
-    crate::data_dir::make_private(&desk.config.node.data_dir)?;
-    let _lock = desk.lock()?;
+async fn up(ctx: &ToolContext, places: &[Place], options: &Migrate) -> anyhow::Result<Report> {
+    crate::data_dir::make_private(&ctx.config.node.data_dir)?;
+    let _lock = ctx.lock()?;
     let (mut text, mut taken) = (Vec::new(), Vec::new());
     for place in places {
-        let pending = place.schema(desk).await?.iter().filter(|(_, taken)| !taken).count();
-        let mut progress = Progress::new(place.kind(), pending as u64, desk.clock);
+        let pending = place.schema(ctx).await?.iter().filter(|(_, taken)| !taken).count();
+        let mut progress = Progress::new(place.kind(), pending as u64, ctx.clock);
         let tell = |step: &Step| {
             progress.advance(1);
             text.push(format!("{}: took step {:04}, {}", place.kind(), step.version, step.name));
             taken.push(json!({"store": place.kind(), "step": step.version, "name": step.name}));
         };
-        place.migrate(desk, !options.no_lock, tell).await?;
+        place.migrate(ctx, !options.no_lock, tell).await?;
     }
     if text.is_empty() {
         text.push("up to date: nothing to do".to_owned());
@@ -137,11 +137,11 @@ async fn up(desk: &Desk, places: &[Place], options: &Migrate) -> anyhow::Result<
     Ok(Report { text: text.join("\n"), json: json!({"taken": taken}), code: 0 })
 }
 
-async fn down(desk: &Desk, places: &[Place], options: &Migrate) -> anyhow::Result<Report> {
-    let _lock = desk.lock()?;
+async fn down(ctx: &ToolContext, places: &[Place], options: &Migrate) -> anyhow::Result<Report> {
+    let _lock = ctx.lock()?;
     let mut newest = Vec::new();
     for place in places {
-        if let Some((step, _)) = place.schema(desk).await?.into_iter().rev().find(|(_, taken)| *taken) {
+        if let Some((step, _)) = place.schema(ctx).await?.into_iter().rev().find(|(_, taken)| *taken) {
             newest.push((place, step));
         }
     }
@@ -152,9 +152,9 @@ async fn down(desk: &Desk, places: &[Place], options: &Migrate) -> anyhow::Resul
         return Ok(Report { text: "no step was taken".to_owned(), json: json!({"taken_back": []}), code: 0 });
     }
     for (place, step) in &newest {
-        eprintln!("{}: step {:04}, {}, goes, and with it {}", place.name(desk), step.version, step.name, loses(step));
+        eprintln!("{}: step {:04}, {}, goes, and with it {}", place.name(ctx), step.version, step.name, loses(step));
         if matches!(place, Place::File) && step.down.contains("outbox") {
-            refuse_to_forget(desk).await?;
+            refuse_to_forget(ctx).await?;
         }
     }
     if !options.yes && !is_confirmed()? {
@@ -163,7 +163,7 @@ async fn down(desk: &Desk, places: &[Place], options: &Migrate) -> anyhow::Resul
     }
     let (mut text, mut back) = (Vec::new(), Vec::new());
     for (place, _) in newest {
-        if let Some(step) = place.migrate_down(desk, !options.no_lock).await? {
+        if let Some(step) = place.migrate_down(ctx, !options.no_lock).await? {
             text.push(format!("{}: took back step {:04}, {}", place.kind(), step.version, step.name));
             back.push(json!({"store": place.kind(), "step": step.version, "name": step.name, "lost": loses(&step)}));
         }
@@ -172,8 +172,8 @@ async fn down(desk: &Desk, places: &[Place], options: &Migrate) -> anyhow::Resul
 }
 
 /// Refuses while the outbox holds writes for the records, which are nowhere else.
-async fn refuse_to_forget(desk: &Desk) -> anyhow::Result<()> {
-    let waiting = SqliteStore::look(&desk.database()).await?.outbox_len().await?;
+async fn refuse_to_forget(ctx: &ToolContext) -> anyhow::Result<()> {
+    let waiting = SqliteStore::look(&ctx.database()).await?.outbox_len().await?;
     if waiting > 0 {
         bail!(
             "{} have yet to reach the records and stand in the outbox alone: run `pulsegate doctor --repair` first",

@@ -10,7 +10,7 @@ use crate::{
     config::{Config, Records, Secrets},
     core::{record::UtcMicros, seal::Seals},
     data_dir,
-    recording::shelf::Shelf,
+    recording::directory::RecordingDir,
 };
 
 /// Verifies and exports the audit log.
@@ -57,7 +57,7 @@ mod unfinished;
 mod verify;
 
 /// The context of every tool.
-pub struct Desk {
+pub struct ToolContext {
     /// The configuration, as `serve` would read it.
     pub config: Config,
     /// The secrets, which only the environment can give.
@@ -85,28 +85,28 @@ pub struct Report {
 ///
 /// # Errors
 /// The reason why it could not do its work, in a sentence that says what to do.
-pub async fn run(desk: &Desk, tool: Tool) -> anyhow::Result<Report> {
+pub async fn run(ctx: &ToolContext, tool: Tool) -> anyhow::Result<Report> {
     match tool {
-        Tool::Migrate(options) => migrate::run(desk, &options).await,
-        Tool::Doctor(options) => doctor::run(desk, &options).await,
-        Tool::Nodes => nodes::list(desk).await,
-        Tool::Node(command) => nodes::run(desk, &command).await,
-        Tool::User(command) => people::users(desk, command).await,
-        Tool::Token(command) => people::tokens(desk, command).await,
-        Tool::Target(command) => targets::run(desk, command).await,
-        Tool::Seal(command) => seal::run(desk, command).await,
-        Tool::Drain(options) => drain::run(desk, &options).await,
-        Tool::Backup(options) => backup::run(desk, &options).await,
-        Tool::Restore(options) => restore::run(desk, &options).await,
-        Tool::BenchDb(options) => bench::run(desk, &options).await,
-        Tool::Replay(options) => replay::run(desk, &options).await,
-        Tool::Verify(options) => verify::run(desk, &options).await,
-        Tool::Key(options) => key::run(desk, &options),
-        Tool::Audit(command) => audit::run(desk, &command).await,
+        Tool::Migrate(options) => migrate::run(ctx, &options).await,
+        Tool::Doctor(options) => doctor::run(ctx, &options).await,
+        Tool::Nodes => nodes::list(ctx).await,
+        Tool::Node(command) => nodes::run(ctx, &command).await,
+        Tool::User(command) => people::users(ctx, command).await,
+        Tool::Token(command) => people::tokens(ctx, command).await,
+        Tool::Target(command) => targets::run(ctx, command).await,
+        Tool::Seal(command) => seal::run(ctx, command).await,
+        Tool::Drain(options) => drain::run(ctx, &options).await,
+        Tool::Backup(options) => backup::run(ctx, &options).await,
+        Tool::Restore(options) => restore::run(ctx, &options).await,
+        Tool::BenchDb(options) => bench::run(ctx, &options).await,
+        Tool::Replay(options) => replay::run(ctx, &options).await,
+        Tool::Verify(options) => verify::run(ctx, &options).await,
+        Tool::Key(options) => key::run(ctx, &options),
+        Tool::Audit(command) => audit::run(ctx, &command).await,
     }
 }
 
-impl Desk {
+impl ToolContext {
     fn database(&self) -> PathBuf {
         self.config.node.data_dir.join(data_dir::DATABASE)
     }
@@ -148,9 +148,9 @@ impl Desk {
 
     /// Returns the recordings of this gateway, with the keys of the encrypted ones, if there are any: none is made for
     /// this.
-    fn shelf(&self) -> anyhow::Result<Shelf> {
+    fn recording_dir(&self) -> anyhow::Result<RecordingDir> {
         let data_dir = &self.config.node.data_dir;
-        Ok(Shelf::new(data_dir, self.has_seals().then(|| self.seals()).transpose()?))
+        Ok(RecordingDir::new(data_dir, self.has_seals().then(|| self.seals()).transpose()?))
     }
 
     /// Locks the data directory, so that no gateway serves on it meanwhile.

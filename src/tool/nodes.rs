@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::{Desk, Report, stores};
+use super::{Report, ToolContext, stores};
 use crate::{
     cli::NodeCommand,
     core::record::{Epoch, NodeId},
@@ -19,8 +19,8 @@ const WATCH: Duration = Duration::from_millis(2_200);
 const ALONE: &str = "the records are a file of this gateway alone (store.records is sqlite): there are no other nodes";
 
 /// Lists the nodes, and whether each is renewing its lease.
-pub async fn list(desk: &Desk) -> anyhow::Result<Report> {
-    let Some(records) = stores::records(desk) else {
+pub async fn list(ctx: &ToolContext) -> anyhow::Result<Report> {
+    let Some(records) = stores::records(ctx) else {
         return Ok(Report { text: ALONE.to_owned(), json: json!({ "nodes": [] }), code: 0 });
     };
     let before = leases(&records).await?;
@@ -60,9 +60,9 @@ fn words(node: &Node, moved: bool) -> (&'static str, String) {
 }
 
 /// Runs `pulsegate node`.
-pub async fn run(desk: &Desk, command: &NodeCommand) -> anyhow::Result<Report> {
+pub async fn run(ctx: &ToolContext, command: &NodeCommand) -> anyhow::Result<Report> {
     let NodeCommand::ConfirmDead { node } = command;
-    let Some(records) = stores::records(desk) else { bail!("{ALONE}") };
+    let Some(records) = stores::records(ctx) else { bail!("{ALONE}") };
     let id = NodeId(node.clone());
     let before = leases(&records).await?;
     let Some(lease) = before.get(&id) else {
@@ -76,7 +76,7 @@ pub async fn run(desk: &Desk, command: &NodeCommand) -> anyhow::Result<Report> {
         return Ok(refused(node, now));
     }
     let next = Epoch(lease.epoch.0.saturating_add(1));
-    if let Some(live) = stores::live(desk, NodeId("pulsegate-node-tool".to_owned()), Epoch(1))?
+    if let Some(live) = stores::live(ctx, NodeId("pulsegate-node-tool".to_owned()), Epoch(1))?
         && let Err(error) = live.fence(id, next).await
     {
         tracing::warn!(%error, "the live view could not be updated; the next sweep of a gateway mends it");

@@ -14,7 +14,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
-use super::{Desk, Report, stores};
+use super::{Report, ToolContext, stores};
 use crate::{
     cli::{AddUser, CreateToken, SetUser, TokenCommand, UserCommand},
     config::{Config, Records},
@@ -35,73 +35,73 @@ use crate::{
 };
 
 /// The longest line that is read as a password, in bytes.
-const LINE: u64 = 8 * 1_024;
+const MAX_LINE_BYTES: u64 = 8 * 1_024;
 
 /// Text before the reason why the store cannot be opened.
 const UNOPENED: &str = "the store of users cannot be opened";
 
 /// Runs `pulsegate user`.
-pub async fn users(desk: &Desk, command: UserCommand) -> anyhow::Result<Report> {
+pub async fn users(ctx: &ToolContext, command: UserCommand) -> anyhow::Result<Report> {
     if !matches!(command, UserCommand::Add(_)) {
-        desk.need_people()?;
+        ctx.need_people()?;
     }
-    let store = open(desk).await?;
+    let store = open(ctx).await?;
     let directory = store.read().await.context("the users cannot be read")?;
     match command {
         UserCommand::List => list_users(&directory),
-        UserCommand::Add(options) => add(desk, &*store, &directory, options).await,
+        UserCommand::Add(options) => add(ctx, &*store, &directory, options).await,
         UserCommand::Passwd(options) => {
             let user = local(find(&directory, &options.name)?)?;
             let hash = new_password(options.password_file.as_deref())?;
             let name = user.name.clone();
-            replace(desk, &*store, user, |user| user.with_password(hash)).await?;
-            desk.did(Action::UserPassword, &name, "A new password.").await;
+            replace(ctx, &*store, user, |user| user.with_password(hash)).await?;
+            ctx.did(Action::UserPassword, &name, "A new password.").await;
             Ok(done(format!("{name} has a new password, and is signed out everywhere"), json!({ "user": name })))
         }
-        UserCommand::Set(options) => set(desk, &*store, &directory, options).await,
-        UserCommand::Link { name } => link(desk, &*store, local(find(&directory, &name)?)?).await,
+        UserCommand::Set(options) => set(ctx, &*store, &directory, options).await,
+        UserCommand::Link { name } => link(ctx, &*store, local(find(&directory, &name)?)?).await,
         UserCommand::Remove { name } => {
             let user = find(&directory, &name)?;
             store.change(Change::Remove(user.name.clone())).await.context("the user cannot be removed")?;
-            desk.did(Action::UserRemove, &name, "Removed.").await;
+            ctx.did(Action::UserRemove, &name, "Removed.").await;
             Ok(done(format!("{name} is removed"), json!({ "user": name })))
         }
     }
 }
 
 /// Runs `pulsegate token`.
-pub async fn tokens(desk: &Desk, command: TokenCommand) -> anyhow::Result<Report> {
+pub async fn tokens(ctx: &ToolContext, command: TokenCommand) -> anyhow::Result<Report> {
     if !matches!(&command, TokenCommand::Create(options) if options.user == ADMIN) {
-        desk.need_people()?;
+        ctx.need_people()?;
     }
-    let store = open(desk).await?;
+    let store = open(ctx).await?;
     let directory = store.read().await.context("the tokens cannot be read")?;
     match command {
         TokenCommand::List => list_tokens(&directory),
-        TokenCommand::Create(options) => create_token(desk, &*store, &directory, options).await,
+        TokenCommand::Create(options) => create_token(ctx, &*store, &directory, options).await,
         TokenCommand::Revoke { id } => {
             if !directory.tokens.contains_key(&id) {
                 bail!("there is no token {id}; see `pulsegate token list`");
             }
             store.change(Change::RemoveToken(id.clone())).await.context("the token cannot be revoked")?;
-            desk.did(Action::TokenRevoke, &id, "Revoked.").await;
+            ctx.did(Action::TokenRevoke, &id, "Revoked.").await;
             Ok(done(format!("the token {id} is revoked"), json!({ "token": id })))
         }
     }
 }
 
 /// Opens the store of users, tokens and targets; it is made if there is none yet.
-pub(super) async fn open(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
-    let _lock = match desk.config.store.records {
-        Records::Sqlite => lock_to_migrate(desk).await?,
+pub(super) async fn open(ctx: &ToolContext) -> anyhow::Result<Box<dyn PeopleStore>> {
+    let _lock = match ctx.config.store.records {
+        Records::Sqlite => lock_to_migrate(ctx).await?,
         Records::MySql(_) => None,
     };
-    open_under_lock(desk).await
+    open_under_lock(ctx).await
 }
 
 /// As [`open`], by a tool that holds the data directory's lock.
-pub(super) async fn open_under_lock(desk: &Desk) -> anyhow::Result<Box<dyn PeopleStore>> {
-    if let Some(records) = stores::records(desk) {
+pub(super) async fn open_under_lock(ctx: &ToolContext) -> anyhow::Result<Box<dyn PeopleStore>> {
+    if let Some(records) = stores::records(ctx) {
         let taken = records.schema().await.context("store.records")?;
         if let Some((step, _)) = taken.iter().find(|(_, taken)| !taken) {
             bail!(
@@ -111,20 +111,20 @@ pub(super) async fn open_under_lock(desk: &Desk) -> anyhow::Result<Box<dyn Peopl
         }
         return Ok(Box::new(records));
     }
-    data_dir::make_private(&desk.config.node.data_dir)?;
-    Ok(Box::new(SqliteStore::open(&desk.database()).await.context(UNOPENED)?))
+    data_dir::make_private(&ctx.config.node.data_dir)?;
+    Ok(Box::new(SqliteStore::open(&ctx.database()).await.context(UNOPENED)?))
 }
 
 /// Locks the data directory if opening the file will apply steps of its schema: a running gateway may be of a release
 /// that does not know them.
-async fn lock_to_migrate(desk: &Desk) -> anyhow::Result<Option<File>> {
-    let database = desk.database();
+async fn lock_to_migrate(ctx: &ToolContext) -> anyhow::Result<Option<File>> {
+    let database = ctx.database();
     if !database.exists() {
         return Ok(None);
     }
     let taken = SqliteStore::look(&database).await.context(UNOPENED)?.schema().await.context(UNOPENED)?;
     let Some((step, _)) = taken.iter().find(|(_, taken)| !taken) else { return Ok(None) };
-    match data_dir::try_lock(&desk.config.node.data_dir)? {
+    match data_dir::try_lock(&ctx.config.node.data_dir)? {
         Some(lock) => Ok(Some(lock)),
         None => bail!(
             "{} lacks the step {} of its schema, and a gateway is running on it: stop it and run `pulsegate migrate`, or start \
@@ -143,7 +143,12 @@ fn local(user: User) -> anyhow::Result<User> {
     Ok(user)
 }
 
-async fn add(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, options: AddUser) -> anyhow::Result<Report> {
+async fn add(
+    ctx: &ToolContext,
+    store: &dyn PeopleStore,
+    directory: &Directory,
+    options: AddUser,
+) -> anyhow::Result<Report> {
     let AddUser { name, role, grants, password_file } = options;
     if !is_user_name(&name) {
         bail!(
@@ -161,16 +166,21 @@ async fn add(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, option
         String::new()
     };
     let password_hash = new_password(password_file.as_deref())?;
-    let now = (desk.utc)();
+    let now = (ctx.utc)();
     let user = User::new(name.clone(), role, grants, password_hash, now);
     if !store.change(Change::Add(user)).await.context("the user cannot be added")? {
         bail!("a user {name} was added at the same moment");
     }
-    desk.did(Action::UserCreate, &name, &format!("Added as {}.", role.as_str())).await;
+    ctx.did(Action::UserCreate, &name, &format!("Added as {}.", role.as_str())).await;
     Ok(done(format!("{name} may sign in as {}{hint}", role.as_str()), json!({ "user": name, "role": role })))
 }
 
-async fn set(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, options: SetUser) -> anyhow::Result<Report> {
+async fn set(
+    ctx: &ToolContext,
+    store: &dyn PeopleStore,
+    directory: &Directory,
+    options: SetUser,
+) -> anyhow::Result<Report> {
     let SetUser { name, role, grants, no_grants, disable, enable, reset_totp } = options;
     let user = find(directory, &name)?;
     if role.is_none() && grants.is_empty() && !no_grants && !disable && !enable && !reset_totp {
@@ -184,23 +194,23 @@ async fn set(desk: &Desk, store: &dyn PeopleStore, directory: &Directory, option
         enrolment: user.enrolment.filter(|_| !reset_totp),
         ..user
     };
-    let user = replace(desk, store, user, change).await?;
+    let user = replace(ctx, store, user, change).await?;
     let state = if user.disabled { "may not sign in" } else { "may sign in" };
     let text = format!("{name} is {} and {state}; may open: {}", user.role.as_str(), opens(&user));
-    desk.did(Action::UserChange, &name, &format!("{text}.")).await;
+    ctx.did(Action::UserChange, &name, &format!("{text}.")).await;
     if reset_totp {
-        desk.did(Action::UserSecondFactor, &name, "Taken away.").await;
+        ctx.did(Action::UserSecondFactor, &name, "Taken away.").await;
     }
     Ok(done(text, json!({ "user": name, "role": user.role, "grants": user.grants, "disabled": user.disabled })))
 }
 
-async fn link(desk: &Desk, store: &dyn PeopleStore, user: User) -> anyhow::Result<Report> {
+async fn link(ctx: &ToolContext, store: &dyn PeopleStore, user: User) -> anyhow::Result<Report> {
     let secret = BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>());
-    let invitation = Invitation::new(token_digest(&secret), (desk.utc)());
+    let invitation = Invitation::new(token_digest(&secret), (ctx.utc)());
     let name = user.name.clone();
-    replace(desk, store, user, |user| User { invitation: Some(invitation), ..user }).await?;
-    desk.did(Action::UserLink, &name, "To set their password, once, within a day.").await;
-    let link = format!("{}/#/setup/{secret}", address(&desk.config));
+    replace(ctx, store, user, |user| User { invitation: Some(invitation), ..user }).await?;
+    ctx.did(Action::UserLink, &name, "To set their password, once, within a day.").await;
+    let link = format!("{}/#/setup/{secret}", address(&ctx.config));
     eprintln!("{name} sets their own password there, once, within 24 hours; it is shown this once:");
     Ok(done(link.clone(), json!({ "user": name, "link": link })))
 }
@@ -214,12 +224,12 @@ fn address(config: &Config) -> String {
 }
 
 async fn replace(
-    desk: &Desk,
+    ctx: &ToolContext,
     store: &dyn PeopleStore,
     user: User,
     change: impl FnOnce(User) -> User,
 ) -> anyhow::Result<User> {
-    let (name, before, changed_at) = (user.name.clone(), user.changed_at, user.next_change((desk.utc)()));
+    let (name, before, changed_at) = (user.name.clone(), user.changed_at, user.next_change((ctx.utc)()));
     let user = User { changed_at, ..change(user) };
     if !store.change(Change::Replace(user.clone(), before)).await.context("the user cannot be changed")? {
         bail!("{name} was changed at the same moment; check it, and try again");
@@ -228,7 +238,7 @@ async fn replace(
 }
 
 async fn create_token(
-    desk: &Desk,
+    ctx: &ToolContext,
     store: &dyn PeopleStore,
     directory: &Directory,
     options: CreateToken,
@@ -241,12 +251,12 @@ async fn create_token(
     if name.is_empty() || name.chars().count() > 64 || name.chars().any(char::is_control) {
         bail!("--name must be 1 to 64 characters, no control characters");
     }
-    let held = directory.reach(&user).map(|reach| reach.role.rights()).unwrap_or_default();
+    let held = directory.access(&user).map(|access| access.role.rights()).unwrap_or_default();
     if !held.include(Rights::from_iter(scopes.iter().copied())) {
         let words: Vec<_> = held.iter().map(Right::as_str).collect();
         bail!("--scope: {user} has the rights {}, and a token of theirs no others", words.join(", "));
     }
-    let now = (desk.utc)();
+    let now = (ctx.utc)();
     let life = expires.map(micros);
     let secret = format!("{TOKEN_PREFIX}{}", BASE64URL_NOPAD.encode(&rand::random::<[u8; 32]>()));
     let token = Token {
@@ -261,8 +271,8 @@ async fn create_token(
     };
     let (id, whose) = (token.id.clone(), format!("A token of {}.", token.user));
     store.change(Change::AddToken(token)).await.context("the token cannot be made")?;
-    desk.did(Action::TokenCreate, &id, &whose).await;
-    if user_is_admin && desk.secrets.admin_token.is_none() {
+    ctx.did(Action::TokenCreate, &id, &whose).await;
+    if user_is_admin && ctx.secrets.admin_token.is_none() {
         eprintln!("tokens of {ADMIN} work on gateways that have PULSEGATE_ADMIN_TOKEN, and it is not set here");
     }
     eprintln!("token {id}; it is shown this once:");
@@ -369,7 +379,7 @@ fn new_password(file: Option<&Path>) -> anyhow::Result<String> {
 
 pub(super) fn line(reader: &mut impl BufRead) -> anyhow::Result<SecretString> {
     let mut line = String::new();
-    reader.take(LINE).read_line(&mut line).context("the password cannot be read")?;
+    reader.take(MAX_LINE_BYTES).read_line(&mut line).context("the password cannot be read")?;
     Ok(SecretString::from(line.trim_end_matches(['\r', '\n'])))
 }
 

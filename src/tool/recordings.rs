@@ -15,7 +15,7 @@ use super::{
     progress::Progress,
 };
 use crate::recording::{
-    shelf::{self, Shelf},
+    directory::{self, RecordingDir},
     text,
 };
 
@@ -27,8 +27,9 @@ const SLACK: u64 = 8 << 20;
 /// # Errors
 /// If a folder cannot be read.
 pub fn look(data_dir: &Path) -> anyhow::Result<(Vec<PathBuf>, u64)> {
-    let shelf = Shelf::new(data_dir, None);
-    let paths = shelf.all().with_context(|| format!("cannot look through {}", shelf.folder().display()))?;
+    let recording_dir = RecordingDir::new(data_dir, None);
+    let paths =
+        recording_dir.all().with_context(|| format!("cannot look through {}", recording_dir.folder().display()))?;
     // A recording that is removed meanwhile takes no room.
     let bytes = paths.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum();
     Ok((paths, bytes))
@@ -45,15 +46,15 @@ pub fn take(
     to: Option<&Path>,
     progress: &mut Progress,
 ) -> anyhow::Result<Vec<Entry>> {
-    let root = data_dir.join(shelf::FOLDER);
+    let root = data_dir.join(directory::FOLDER);
     let mut taken = Vec::with_capacity(paths.len());
     for path in paths {
         let is_missing = |error: &io::Error| error.kind() == ErrorKind::NotFound;
-        let (mut path, mut opened) = (path.clone(), shelf::open_whole(path));
-        if !text::is_pressed(&path) && opened.as_ref().is_err_and(is_missing) {
+        let (mut path, mut opened) = (path.clone(), directory::open_whole(path));
+        if !text::is_compressed(&path) && opened.as_ref().is_err_and(is_missing) {
             // It may have been compressed meanwhile.
-            path = text::pressed(&path);
-            opened = shelf::open_whole(&path);
+            path = text::compressed_path(&path);
+            opened = directory::open_whole(&path);
         }
         let name = path.strip_prefix(&root).unwrap_or(&path).to_string_lossy().into_owned();
         let (file, length) = match opened {
@@ -62,7 +63,7 @@ pub fn take(
             Err(error) => return Err(error).with_context(|| format!("{name}: cannot be read")),
         };
         if length > 0 {
-            let to = to.map(|to| to.join(shelf::FOLDER).join(&name));
+            let to = to.map(|to| to.join(directory::FOLDER).join(&name));
             let (bytes, sha256) = copy(file, length, to.as_deref(), &name, progress)?;
             taken.push(Entry { name, bytes, sha256 });
         }
@@ -76,7 +77,7 @@ pub fn take(
 /// The error that prevents it, with the name of the recording.
 pub fn put_back(from: &Path, entries: &[Entry], into: &Path, progress: &mut Progress) -> anyhow::Result<()> {
     for Entry { name, bytes, sha256 } in entries {
-        let [source, to] = [from, into].map(|folder| folder.join(shelf::FOLDER).join(name));
+        let [source, to] = [from, into].map(|folder| folder.join(directory::FOLDER).join(name));
         let file = File::open(source).with_context(|| format!("{name}: cannot be read"))?;
         if copy(file, u64::MAX, Some(&to), name, progress)? != (*bytes, sha256.clone()) {
             bail!("{name}: it changed while it was read");
@@ -168,7 +169,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (data_dir, backup, again) =
             (folder.path().join("data"), folder.path().join("backup"), folder.path().join("again"));
-        let month = data_dir.join(shelf::FOLDER).join("2026/01");
+        let month = data_dir.join(directory::FOLDER).join("2026/01");
         fs::create_dir_all(&month).unwrap();
         let long = format!("{{}}\n{}", "x".repeat(300_000));
         let texts =
@@ -185,7 +186,7 @@ mod tests {
         let lengths: Vec<_> = taken.iter().map(|entry| (entry.name.as_str(), entry.bytes)).collect();
         assert_eq!(lengths, [("2026/01/a.cast", 15), ("2026/01/b.cast", 3), ("2026/01/d.cast", 3)]);
         put_back(&backup, &taken, &again, &mut progress).unwrap();
-        let copy = again.join(shelf::FOLDER).join("2026/01/a.cast");
+        let copy = again.join(directory::FOLDER).join("2026/01/a.cast");
         assert_eq!(fs::read_to_string(&copy).unwrap(), texts[0].1);
         assert_eq!(fs::metadata(&copy).unwrap().modified().unwrap(), written);
         assert!(put_back(&backup, &taken, &again, &mut progress).is_err(), "never over another");

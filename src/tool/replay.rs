@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::{Desk, Report};
+use super::{Report, ToolContext};
 use crate::{
     cli::Replay,
     recording::{
@@ -32,10 +32,10 @@ const RESET: &str = "\x1b[?1049l\x1b[r\x1b[?25h\x1b[?1000l\x1b[?1002l\x1b[?1003l
 const WIDTH: usize = 24;
 
 /// Runs `pulsegate replay`.
-pub async fn run(desk: &Desk, options: &Replay) -> anyhow::Result<Report> {
+pub async fn run(ctx: &ToolContext, options: &Replay) -> anyhow::Result<Report> {
     let path = &options.file;
     let context = || format!("cannot read {}", path.display());
-    let mut file = desk.shelf()?.read(path).with_context(context)?;
+    let mut file = ctx.recording_dir()?.read(path).with_context(context)?;
     if options.raw {
         return pour(&mut file).with_context(context);
     }
@@ -44,7 +44,7 @@ pub async fn run(desk: &Desk, options: &Replay) -> anyhow::Result<Report> {
     let mut line = Vec::new();
     lines.read_until(b'\n', &mut line).with_context(context)?;
     let Some(header) = cast::read_header(&line) else { bail!("{} is no asciicast v2", path.display()) };
-    let mut player = Player::new(desk, options, total, &header);
+    let mut player = Player::new(ctx, options, total, &header);
     let mut played = 0_u64;
     let outcome = loop {
         line.clear();
@@ -126,7 +126,7 @@ enum Line {
 }
 
 impl Player {
-    fn new(desk: &Desk, options: &Replay, total: Duration, header: &cast::Header) -> Self {
+    fn new(ctx: &ToolContext, options: &Replay, total: Duration, header: &cast::Header) -> Self {
         let rows = rustix::termios::tcgetwinsize(io::stdout()).map_or(0, |size| size.ws_row);
         let line = match (io::stdout().is_terminal(), io::stderr().is_terminal()) {
             (true, _) if rows > header.height => Line::Below,
@@ -139,8 +139,8 @@ impl Player {
         }
         let from = moment(options.from);
         let (speed, idle) = (options.speed, options.idle.map(moment));
-        let now = (desk.clock)();
-        Self { speed, idle, from, total, clock: desk.clock, at: from, due: now, drawn: Duration::ZERO, line }
+        let now = (ctx.clock)();
+        Self { speed, idle, from, total, clock: ctx.clock, at: from, due: now, drawn: Duration::ZERO, line }
     }
 
     /// Waits until an event is due and shows it. The future may be dropped while it waits.

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::{
-    Desk, Report,
+    Report, ToolContext,
     manifest::{Entry, Manifest, copy},
     progress::Progress,
     recordings, stores,
@@ -26,12 +26,12 @@ use crate::{
 const PART: usize = 200;
 
 /// Runs `pulsegate restore`.
-pub async fn run(desk: &Desk, options: &Restore) -> anyhow::Result<Report> {
+pub async fn run(ctx: &ToolContext, options: &Restore) -> anyhow::Result<Report> {
     let into = &options.into;
     refuse_to_overwrite(into)?;
-    let manifest = Manifest::verify(&options.dir, desk.clock).await?;
+    let manifest = Manifest::verify(&options.dir, ctx.clock).await?;
     let (rows, files): (Vec<_>, Vec<_>) = manifest.files.iter().partition(|file| file.name.ends_with(".jsonl"));
-    let records = if rows.is_empty() { None } else { stores::records(desk) };
+    let records = if rows.is_empty() { None } else { stores::records(ctx) };
     if let Some(records) = &records {
         records.migrate(true, |_| {}).await?;
         if !records.is_empty().await? {
@@ -41,7 +41,7 @@ pub async fn run(desk: &Desk, options: &Restore) -> anyhow::Result<Report> {
     let needed = files.iter().copied().chain(manifest.held()).map(|file| file.bytes).sum();
     recordings::fits(into, needed, "free some room")?;
     let unfinished = Unfinished::begin(into)?;
-    let mut progress = Progress::new("restore", needed, desk.clock);
+    let mut progress = Progress::new("restore", needed, ctx.clock);
     for file in &files {
         let copied = copy(&options.dir.join(&file.name), Some(&unfinished.path().join(&file.name)), &mut progress)?;
         if copied != (file.bytes, file.sha256.clone()) {
@@ -57,7 +57,7 @@ pub async fn run(desk: &Desk, options: &Restore) -> anyhow::Result<Report> {
     }
     drop(progress);
     let imported = match &records {
-        Some(records) => import(desk, records, &options.dir, &rows).await?,
+        Some(records) => import(ctx, records, &options.dir, &rows).await?,
         None => 0,
     };
     unfinished.finish()?;
@@ -124,20 +124,20 @@ fn refuse_to_overwrite(into: &Path) -> anyhow::Result<()> {
 
 /// Imports all rows in one transaction, so that one that breaks off can be begun again. They are durable just before
 /// the folder gets its name.
-async fn import(desk: &Desk, records: &MySqlStore, dir: &Path, files: &[&Entry]) -> anyhow::Result<u64> {
+async fn import(ctx: &ToolContext, records: &MySqlStore, dir: &Path, files: &[&Entry]) -> anyhow::Result<u64> {
     let (mut import, mut rows) = (records.import().await?, 0);
     for file in files {
-        rows += add(desk, &mut import, dir, &file.name).await?;
+        rows += add(ctx, &mut import, dir, &file.name).await?;
     }
     import.finish().await?;
     Ok(rows)
 }
 
-async fn add(desk: &Desk, import: &mut Import, dir: &Path, name: &str) -> anyhow::Result<u64> {
+async fn add(ctx: &ToolContext, import: &mut Import, dir: &Path, name: &str) -> anyhow::Result<u64> {
     let table = name.trim_end_matches(".jsonl");
     let file = std::io::BufReader::new(fs::File::open(dir.join(name)).with_context(|| name.to_owned())?);
     let (mut lines, mut rows) = (std::io::BufRead::lines(file), 0);
-    let mut progress = Progress::new("import rows", 0, desk.clock);
+    let mut progress = Progress::new("import rows", 0, ctx.clock);
     loop {
         let part: Vec<String> = lines.by_ref().take(PART).collect::<Result<_, _>>()?;
         if part.is_empty() {

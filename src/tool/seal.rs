@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use super::{Desk, Report, people::open_under_lock};
+use super::{Report, ToolContext, people::open_under_lock};
 use crate::{
     cli::SealCommand,
     config::Records,
@@ -22,16 +22,16 @@ use crate::{
         totp,
     },
     data_dir,
-    recording::shelf::Shelf,
+    recording::directory::RecordingDir,
     store::people::{Change, PeopleStore},
 };
 
 /// Maximum number of passes over the rows: a row that changes meanwhile is checked again, since a gateway that has not
 /// yet seen the new key may have sealed it.
-const PASSES: usize = 5;
+const MAX_PASSES: usize = 5;
 
 /// Maximum number of older keys: a file with more than sixteen keys is not read.
-const OLDER: usize = 15;
+const MAX_OLDER_KEYS: usize = 15;
 
 /// Makes the change that replaces a sealed text.
 type Again = Box<dyn Fn(String, UtcMicros) -> Change + Send + Sync>;
@@ -94,44 +94,44 @@ fn of_target(target: &Target) -> Option<Kept> {
     let (target, kind) = (target.clone(), target.auth.kind);
     let text = target.auth.sealed.clone()?.0;
     Some(Kept {
-        what: format!("the {kind} of the target {}", target.outline.name),
-        place: target.outline.seal_context(kind),
+        what: format!("the {kind} of the target {}", target.public.name),
+        place: target.public.seal_context(kind),
         text,
         again: Box::new(move |text, now| {
             let auth = Auth { kind, sealed: Some(Sealed(text)) };
-            Change::ReplaceTarget(target.changed(target.outline.clone(), auth, now), target.changed_at)
+            Change::ReplaceTarget(target.changed(target.public.clone(), auth, now), target.changed_at)
         }),
     })
 }
 
 /// Runs `pulsegate seal`.
-pub async fn run(desk: &Desk, command: SealCommand) -> anyhow::Result<Report> {
+pub async fn run(ctx: &ToolContext, command: SealCommand) -> anyhow::Result<Report> {
     // A running gateway would go on sealing with the key it knows.
-    let _lock = desk.lock()?;
-    let store = open_under_lock(desk).await?;
-    let seals = desk.seals()?;
+    let _lock = ctx.lock()?;
+    let store = open_under_lock(ctx).await?;
+    let seals = ctx.seals()?;
     match command {
-        SealCommand::Rotate => rotate(desk, &*store, seals).await,
+        SealCommand::Rotate => rotate(ctx, &*store, seals).await,
         SealCommand::Forget => {
-            forget(desk, &*store, &seals).await?;
+            forget(ctx, &*store, &seals).await?;
             let id = seals.keys().next().map(SealKey::id);
             Ok(Report { text: "the older keys are gone".to_owned(), json: json!({ "key": id }), code: 0 })
         }
     }
 }
 
-async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyhow::Result<Report> {
+async fn rotate(ctx: &ToolContext, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyhow::Result<Report> {
     let directory = store.read().await.context("the sealed secrets cannot be read")?;
-    let now = (desk.utc)();
+    let now = (ctx.utc)();
     let mut closed = closed(&directory, &seals, now);
     let way_out = |says| format!("{says} (move it out of the recordings if its key is lost)");
-    closed.extend(locked(&shelf(desk, &seals))?.map(way_out));
+    closed.extend(locked(&recording_dir(ctx, &seals))?.map(way_out));
     if !closed.is_empty() {
         bail!("not begun, since this gateway could not open all of it: {}", closed.join("; "));
     }
-    let is_ours = desk.secrets.seals.is_none();
+    let is_ours = ctx.secrets.seals.is_none();
     let waits = kept(&directory, now).iter().any(|kept| !seals.is_current(&kept.text));
-    let waits = waits || !outdated(&shelf(desk, &seals))?.is_empty();
+    let waits = waits || !outdated(&recording_dir(ctx, &seals))?.is_empty();
     let keys: Vec<SealKey> = seals.keys().map(again).collect::<Result<_, _>>()?;
     let seals = match (is_ours, waits) {
         // An operator put a key before the others, or a call was killed: the new key is not in use everywhere yet, so
@@ -142,21 +142,21 @@ async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyh
              before it, and run this again"
         ),
         (true, false) => {
-            if keys.len() >= OLDER {
+            if keys.len() >= MAX_OLDER_KEYS {
                 bail!("there are {} older keys: run `pulsegate seal forget` first", keys.len());
             }
             let seals = Arc::new(Seals::new(SealKey::new(rand::random()), keys));
-            data_dir::keep_seal_keys(&desk.config.node.data_dir, &seals)?;
+            data_dir::keep_seal_keys(&ctx.config.node.data_dir, &seals)?;
             seals
         }
     };
-    let sealed = seal_again(desk, store, &seals).await? + seal_recordings(&shelf(desk, &seals))?;
-    let shared = matches!(desk.config.store.records, Records::MySql(_));
+    let sealed = seal_again(ctx, store, &seals).await? + seal_recordings(&recording_dir(ctx, &seals))?;
+    let shared = matches!(ctx.config.store.records, Records::MySql(_));
     if is_ours && !shared {
-        forget(desk, store, &seals).await?;
+        forget(ctx, store, &seals).await?;
     }
     let id = seals.keys().next().map(SealKey::id).unwrap_or_default();
-    let file = desk.config.node.data_dir.join(data_dir::SEAL_KEYS);
+    let file = ctx.config.node.data_dir.join(data_dir::SEAL_KEYS);
     let next = match (is_ours, shared) {
         (true, false) => format!(
             "keep a copy of {} elsewhere, and the older one for as long as backups with encrypted recordings of before: no backup holds it",
@@ -174,7 +174,7 @@ async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyh
                 .to_owned()
         }
     };
-    desk.did_under_lock(Action::SealRotate, &id, &format!("{sealed} sealed anew with this key.")).await;
+    ctx.did_under_lock(Action::SealRotate, &id, &format!("{sealed} sealed anew with this key.")).await;
     Ok(Report {
         text: format!("{sealed} sealed with the key {id}\n{next}"),
         json: json!({ "key": id, "sealed": sealed }),
@@ -183,27 +183,29 @@ async fn rotate(desk: &Desk, store: &dyn PeopleStore, seals: Arc<Seals>) -> anyh
 }
 
 /// Removes the keys that open nothing any more.
-async fn forget(desk: &Desk, store: &dyn PeopleStore, seals: &Arc<Seals>) -> anyhow::Result<()> {
-    if desk.secrets.seals.is_some() {
+async fn forget(ctx: &ToolContext, store: &dyn PeopleStore, seals: &Arc<Seals>) -> anyhow::Result<()> {
+    if ctx.secrets.seals.is_some() {
         bail!("the keys come from PULSEGATE_SEAL_KEY: take the older lines out there");
     }
     let directory = store.read().await.context("the sealed secrets cannot be read")?;
-    if let Some(old) = kept(&directory, (desk.utc)()).into_iter().find(|kept| !seals.is_current(&kept.text)) {
+    if let Some(old) = kept(&directory, (ctx.utc)()).into_iter().find(|kept| !seals.is_current(&kept.text)) {
         bail!("{} is sealed with an older key: run `pulsegate seal rotate`", old.what);
     }
-    let shelf = shelf(desk, seals);
-    seal_recordings(&shelf)?;
-    shelf.sync().with_context(|| format!("cannot make {} safe on the disk", shelf.folder().display()))?;
+    let recording_dir = recording_dir(ctx, seals);
+    seal_recordings(&recording_dir)?;
+    recording_dir
+        .sync()
+        .with_context(|| format!("cannot make {} safe on the disk", recording_dir.folder().display()))?;
     let first = seals.keys().next().map(again).transpose()?.context("there is no key")?;
-    data_dir::keep_seal_keys(&desk.config.node.data_dir, &Seals::new(first, Vec::new()))
+    data_dir::keep_seal_keys(&ctx.config.node.data_dir, &Seals::new(first, Vec::new()))
 }
 
 /// Seals anew everything that is not sealed with the first key, and returns the number of secrets and recordings.
-async fn seal_again(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyhow::Result<usize> {
+async fn seal_again(ctx: &ToolContext, store: &dyn PeopleStore, seals: &Seals) -> anyhow::Result<usize> {
     let mut sealed = 0;
-    for _ in 0..PASSES {
+    for _ in 0..MAX_PASSES {
         let directory = store.read().await.context("the sealed secrets cannot be read")?;
-        let kept = kept(&directory, (desk.utc)());
+        let kept = kept(&directory, (ctx.utc)());
         let old: Vec<Kept> = kept.into_iter().filter(|kept| !seals.is_current(&kept.text)).collect();
         if old.is_empty() {
             return Ok(sealed);
@@ -211,7 +213,7 @@ async fn seal_again(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyh
         for kept in old {
             let secret = seals.open(&kept.place, &kept.text).with_context(|| kept.what.clone())?;
             let text = seals.seal(rand::random(), &kept.place, &secret).context("it is too long to be sealed")?;
-            let change = (kept.again)(text, (desk.utc)());
+            let change = (kept.again)(text, (ctx.utc)());
             sealed +=
                 usize::from(store.change(change).await.with_context(|| format!("{} cannot be written", kept.what))?);
         }
@@ -219,27 +221,28 @@ async fn seal_again(desk: &Desk, store: &dyn PeopleStore, seals: &Seals) -> anyh
     bail!("the sealed secrets kept changing meanwhile; every key was kept: run this again")
 }
 
-fn shelf(desk: &Desk, seals: &Arc<Seals>) -> Shelf {
-    Shelf::new(&desk.config.node.data_dir, Some(seals.clone()))
+fn recording_dir(ctx: &ToolContext, seals: &Arc<Seals>) -> RecordingDir {
+    RecordingDir::new(&ctx.config.node.data_dir, Some(seals.clone()))
 }
 
-fn outdated(shelf: &Shelf) -> anyhow::Result<Vec<PathBuf>> {
-    shelf.outdated().with_context(|| format!("cannot look through {}", shelf.folder().display()))
+fn outdated(recording_dir: &RecordingDir) -> anyhow::Result<Vec<PathBuf>> {
+    recording_dir.outdated().with_context(|| format!("cannot look through {}", recording_dir.folder().display()))
 }
 
 /// Seals anew the keys of this gateway's recordings that are not sealed with the first key, and returns their number.
-fn seal_recordings(shelf: &Shelf) -> anyhow::Result<usize> {
-    let old = outdated(shelf)?;
+fn seal_recordings(recording_dir: &RecordingDir) -> anyhow::Result<usize> {
+    let old = outdated(recording_dir)?;
     for path in &old {
-        shelf.seal_again(path).with_context(|| path.display().to_string())?;
+        recording_dir.seal_again(path).with_context(|| path.display().to_string())?;
     }
     Ok(old.len())
 }
 
 /// Describes the recordings that this gateway cannot open: the first of them with the reason, and the number of others;
 /// `None` if there is none.
-pub fn locked(shelf: &Shelf) -> anyhow::Result<Option<String>> {
-    let locked = shelf.locked().with_context(|| format!("cannot look through {}", shelf.folder().display()))?;
+pub fn locked(recording_dir: &RecordingDir) -> anyhow::Result<Option<String>> {
+    let locked =
+        recording_dir.locked().with_context(|| format!("cannot look through {}", recording_dir.folder().display()))?;
     let more = match locked.len() {
         0 | 1 => String::new(),
         all => format!(" (and {} more)", all - 1),
@@ -267,20 +270,20 @@ mod tests {
     use super::*;
     use crate::{
         core::people::{Enrolment, Role},
-        recording::{Policy, Settings, Title, recorder::Recorder},
+        recording::{Policy, RecordingHeader, Settings, recorder::Recorder},
     };
 
-    fn shelf(folder: &tempfile::TempDir, keys: &[u8]) -> Shelf {
+    fn recording_dir(folder: &tempfile::TempDir, keys: &[u8]) -> RecordingDir {
         let mut keys: Vec<_> = keys.iter().map(|key| SealKey::new([*key; 32])).collect();
         let older = keys.split_off(1);
-        Shelf::new(folder.path(), keys.pop().map(|first| Arc::new(Seals::new(first, older))))
+        RecordingDir::new(folder.path(), keys.pop().map(|first| Arc::new(Seals::new(first, older))))
     }
 
     #[tokio::test]
     async fn the_key_of_each_recording_is_sealed_anew() {
         let folder = tempfile::tempdir().unwrap();
         let settings = Settings {
-            shelf: shelf(&folder, &[1]),
+            recording_dir: recording_dir(&folder, &[1]),
             encrypt: true,
             policy: Policy::BestEffort,
             targets: Vec::new(),
@@ -292,7 +295,7 @@ mod tests {
             clock: || Duration::ZERO,
         };
         let recorder = Recorder::start(settings).unwrap();
-        let title = || Title {
+        let header = || RecordingHeader {
             session: "s".into(),
             username: "ada".into(),
             target: "web-1".into(),
@@ -301,18 +304,18 @@ mod tests {
             rows: 24,
         };
         for name in ["recordings/a.cast", "recordings/b.cast"] {
-            let tape = recorder.open(name.into(), title(), Arc::new(Notify::new())).await.unwrap();
-            tape.output(&Bytes::from_static(b"shown"));
-            tape.seal().await.unwrap().unwrap();
+            let sender = recorder.open(name.into(), header(), Arc::new(Notify::new())).await.unwrap();
+            sender.output(&Bytes::from_static(b"shown"));
+            sender.seal().await.unwrap().unwrap();
         }
-        let both = shelf(&folder, &[2, 1]);
+        let both = recording_dir(&folder, &[2, 1]);
         assert_eq!(outdated(&both).unwrap().len(), 2);
         assert_eq!(seal_recordings(&both).unwrap(), 2);
         assert_eq!((outdated(&both).unwrap().len(), seal_recordings(&both).unwrap()), (0, 0));
-        assert_eq!(locked(&shelf(&folder, &[2])).unwrap(), None);
-        let said = locked(&shelf(&folder, &[1])).unwrap().unwrap();
+        assert_eq!(locked(&recording_dir(&folder, &[2])).unwrap(), None);
+        let said = locked(&recording_dir(&folder, &[1])).unwrap().unwrap();
         assert!(said.contains("a.cast (and 1 more): the recording is encrypted: it was sealed with the key"), "{said}");
-        assert!(outdated(&Shelf::new(&folder.path().join("none"), None)).unwrap().is_empty());
+        assert!(outdated(&RecordingDir::new(&folder.path().join("none"), None)).unwrap().is_empty());
     }
 
     #[test]

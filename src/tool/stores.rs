@@ -3,7 +3,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use super::Desk;
+use super::ToolContext;
 use crate::{
     config::{Live, Records},
     core::record::{Epoch, NodeId},
@@ -11,8 +11,8 @@ use crate::{
 };
 
 /// The record store beside the journal, `None` where the journal is the record store; nobody is dialled.
-pub fn records(desk: &Desk) -> Option<MySqlStore> {
-    match &desk.config.store.records {
+pub fn records(ctx: &ToolContext) -> Option<MySqlStore> {
+    match &ctx.config.store.records {
         Records::Sqlite => None,
         Records::MySql(address) => Some(MySqlStore::new(address)),
     }
@@ -22,11 +22,11 @@ pub fn records(desk: &Desk) -> Option<MySqlStore> {
 ///
 /// # Errors
 /// [`StoreError`] when its address cannot be used; nobody is dialled.
-pub fn live(desk: &Desk, node: NodeId, epoch: Epoch) -> Result<Option<Arc<dyn LiveStore>>, StoreError> {
-    match &desk.config.store.live {
+pub fn live(ctx: &ToolContext, node: NodeId, epoch: Epoch) -> Result<Option<Arc<dyn LiveStore>>, StoreError> {
+    match &ctx.config.store.live {
         Live::Memory => Ok(None),
         Live::Redis(address) => {
-            let records = records(desk).map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
+            let records = records(ctx).map(|records| Arc::new(records) as Arc<dyn SharedRecords>);
             Ok(Some(Arc::new(RedisLive::new(address, node, epoch, records)?)))
         }
     }
@@ -36,9 +36,9 @@ pub fn live(desk: &Desk, node: NodeId, epoch: Epoch) -> Result<Option<Arc<dyn Li
 ///
 /// # Errors
 /// [`StoreError`] if the file cannot be opened.
-pub async fn journal(desk: &Desk, path: &Path) -> Result<SqliteStore, StoreError> {
+pub async fn journal(ctx: &ToolContext, path: &Path) -> Result<SqliteStore, StoreError> {
     let journal = SqliteStore::open(path).await?;
-    match desk.config.store.records {
+    match ctx.config.store.records {
         Records::Sqlite => journal.without_outbox().await,
         Records::MySql(_) => journal.keep_outbox().await,
     }

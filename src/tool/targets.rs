@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::{
-    Desk, Report,
+    Report, ToolContext,
     people::{done, line, open},
     targets_import,
 };
@@ -23,7 +23,7 @@ use crate::{
     core::{
         audit::Action,
         people::{Directory, Role},
-        target::{Auth, AuthKind, Outline, Sealed, TARGETS, Target, Ways, called_via, place},
+        target::{Auth, AuthKind, MAX_TARGETS, PublicTarget, Sealed, Target, Ways, called_via, place},
     },
     ssh::key_to_keep,
     store::people::{Change, PeopleStore},
@@ -33,70 +33,70 @@ use crate::{
 const KEY_FILE: u64 = 64 * 1_024;
 
 /// Runs `pulsegate target`.
-pub async fn run(desk: &Desk, command: TargetCommand) -> anyhow::Result<Report> {
+pub async fn run(ctx: &ToolContext, command: TargetCommand) -> anyhow::Result<Report> {
     if !matches!(command, TargetCommand::Add(_) | TargetCommand::Import(_)) {
-        desk.need_people()?;
+        ctx.need_people()?;
     }
-    let store = open(desk).await?;
+    let store = open(ctx).await?;
     let directory = store.read().await.context("the targets cannot be read")?;
     match command {
-        TargetCommand::List => list(desk, &directory),
-        TargetCommand::Add(options) => add(desk, &*store, &directory, *options).await,
-        TargetCommand::Set(options) => set(desk, &*store, &directory, *options).await,
+        TargetCommand::List => list(ctx, &directory),
+        TargetCommand::Add(options) => add(ctx, &*store, &directory, *options).await,
+        TargetCommand::Set(options) => set(ctx, &*store, &directory, *options).await,
         TargetCommand::Remove { name } => {
-            let target = find(desk, &directory, &name)?;
-            if let Some(needed) = ways(desk, &directory).need(&name) {
+            let target = find(ctx, &directory, &name)?;
+            if let Some(needed) = ways(ctx, &directory).need(&name) {
                 bail!("{name} {needed}: give these another way, or remove them, first");
             }
-            let change = Change::RemoveTarget(target.outline.name);
+            let change = Change::RemoveTarget(target.public.name);
             store.change(change).await.context("the target cannot be removed")?;
-            desk.did(Action::TargetRemove, &name, "Removed.").await;
+            ctx.did(Action::TargetRemove, &name, "Removed.").await;
             Ok(done(format!("{name} is removed"), json!({ "target": name })))
         }
-        TargetCommand::Import(options) => targets_import::run(desk, &*store, &directory, options).await,
+        TargetCommand::Import(options) => targets_import::run(ctx, &*store, &directory, options).await,
     }
 }
 
 async fn add(
-    desk: &Desk,
+    ctx: &ToolContext,
     store: &dyn PeopleStore,
     directory: &Directory,
     options: AddTarget,
 ) -> anyhow::Result<Report> {
     let AddTarget { name, host, port, username, via, group, tags, roles, auth } = options;
-    let outline = Outline { name, host, port, username, via, group, tags, roles }.checked()?;
-    let name = outline.name.clone();
-    if is_configured(desk, &name) {
+    let public = PublicTarget { name, host, port, username, via, group, tags, roles }.checked()?;
+    let name = public.name.clone();
+    if is_configured(ctx, &name) {
         bail!("{name} is a target of the configuration; take another name");
     }
     if directory.targets.contains_key(&name) {
         bail!("there is a target {name} already; `pulsegate target set` changes one");
     }
-    if directory.targets.len() >= TARGETS {
-        bail!("the records hold {TARGETS} targets at most; remove one first");
+    if directory.targets.len() >= MAX_TARGETS {
+        bail!("the records hold {MAX_TARGETS} targets at most; remove one first");
     }
-    ways(desk, directory).admit(&outline).map_err(anyhow::Error::msg)?;
-    let auth = sealed(desk, &outline, &auth)?.unwrap_or(Auth::PROMPT);
-    let target = Target::new(outline, auth, (desk.utc)());
+    ways(ctx, directory).admit(&public).map_err(anyhow::Error::msg)?;
+    let auth = sealed(ctx, &public, &auth)?.unwrap_or(Auth::PROMPT);
+    let target = Target::new(public, auth, (ctx.utc)());
     if !store.change(Change::AddTarget(target.clone())).await.context("the target cannot be added")? {
         bail!("a target {name} was added at the same moment");
     }
-    let told = format!("{name} leads to {}, signed in to by {}", target.outline.place(), target.auth.kind);
-    desk.did(Action::TargetCreate, &name, &format!("{told}.")).await;
+    let told = format!("{name} leads to {}, signed in to by {}", target.public.place(), target.auth.kind);
+    ctx.did(Action::TargetCreate, &name, &format!("{told}.")).await;
     Ok(done(told, view(&target)))
 }
 
 async fn set(
-    desk: &Desk,
+    ctx: &ToolContext,
     store: &dyn PeopleStore,
     directory: &Directory,
     options: SetTarget,
 ) -> anyhow::Result<Report> {
     let SetTarget { name, host, port, username, via, no_via, group, tags, no_tags, roles, no_roles, auth } = options;
-    let before = find(desk, directory, &name)?;
-    let was = before.outline.clone();
+    let before = find(ctx, directory, &name)?;
+    let was = before.public.clone();
     let all = |given: bool, none: bool| given || none;
-    let outline = Outline {
+    let public = PublicTarget {
         name: was.name,
         host: host.unwrap_or(was.host),
         port: port.unwrap_or(was.port),
@@ -106,32 +106,32 @@ async fn set(
         tags: if all(!tags.is_empty(), no_tags) { tags } else { was.tags },
         roles: if all(!roles.is_empty(), no_roles) { roles } else { was.roles },
     };
-    let outline = outline.checked()?;
-    ways(desk, directory).admit(&outline).map_err(anyhow::Error::msg)?;
-    let auth = match sealed(desk, &outline, &auth)? {
+    let public = public.checked()?;
+    ways(ctx, directory).admit(&public).map_err(anyhow::Error::msg)?;
+    let auth = match sealed(ctx, &public, &auth)? {
         Some(auth) => auth,
-        None if before.stays_open(&outline) => before.auth.clone(),
+        None if before.stays_open(&public) => before.auth.clone(),
         None => bail!(
             "the {} kept for {name} is for {} and is sent nowhere else: give --password-file, --key-file, --certificate, --gateway-key, --agent or --prompt as well",
             before.auth.kind,
-            before.outline.place()
+            before.public.place()
         ),
     };
-    if (&outline, &auth) == (&before.outline, &before.auth) {
+    if (&public, &auth) == (&before.public, &before.auth) {
         bail!("nothing to change: see `pulsegate target set --help`");
     }
-    let target = before.changed(outline, auth, (desk.utc)());
+    let target = before.changed(public, auth, (ctx.utc)());
     let change = Change::ReplaceTarget(target.clone(), before.changed_at);
     if !store.change(change).await.context("the target cannot be changed")? {
         bail!("{name} was changed at the same moment; check it, and try again");
     }
-    let told = format!("{name} leads to {}, signed in to by {}", target.outline.place(), target.auth.kind);
-    desk.did(Action::TargetChange, &name, &format!("{told}.")).await;
+    let told = format!("{name} leads to {}, signed in to by {}", target.public.place(), target.auth.kind);
+    ctx.did(Action::TargetChange, &name, &format!("{told}.")).await;
     Ok(done(told, view(&target)))
 }
 
 /// Reads and seals the credential that the options name; `None` if they name none.
-fn sealed(desk: &Desk, outline: &Outline, options: &AuthOptions) -> anyhow::Result<Option<Auth>> {
+fn sealed(ctx: &ToolContext, public: &PublicTarget, options: &AuthOptions) -> anyhow::Result<Option<Auth>> {
     let (kind, secret) = match options {
         AuthOptions { prompt: true, .. } => return Ok(Some(Auth::PROMPT)),
         AuthOptions { agent: true, .. } => return Ok(Some(Auth::AGENT)),
@@ -152,7 +152,7 @@ fn sealed(desk: &Desk, outline: &Outline, options: &AuthOptions) -> anyhow::Resu
     if secret.expose_secret().is_empty() {
         bail!("an empty password opens nothing; leave it out to have the person asked");
     }
-    let text = desk.seals()?.seal(rand::random(), &outline.seal_context(kind), &secret);
+    let text = ctx.seals()?.seal(rand::random(), &public.seal_context(kind), &secret);
     let text = text.context("it is too long to be sealed")?;
     Ok(Some(Auth { kind, sealed: Some(Sealed(text)) }))
 }
@@ -165,40 +165,43 @@ fn first_line(path: &Path, option: &str) -> anyhow::Result<SecretString> {
     line(&mut BufReader::new(file))
 }
 
-pub(super) fn is_configured(desk: &Desk, name: &str) -> bool {
-    desk.config.targets.iter().any(|target| target.name == name)
+pub(super) fn is_configured(ctx: &ToolContext, name: &str) -> bool {
+    ctx.config.targets.iter().any(|target| target.name == name)
 }
 
 /// Returns the ways to the targets of the records, with the configuration as this tool reads it.
-pub(super) fn ways<'a>(desk: &'a Desk, directory: &'a Directory) -> Ways<'a, impl Fn(&str) -> Option<Vec<&'a str>>> {
-    Ways::new(&directory.targets, |name| desk.config.jumps_of(name))
+pub(super) fn ways<'a>(
+    ctx: &'a ToolContext,
+    directory: &'a Directory,
+) -> Ways<'a, impl Fn(&str) -> Option<Vec<&'a str>>> {
+    Ways::new(&directory.targets, |name| ctx.config.jumps_of(name))
 }
 
-fn find(desk: &Desk, directory: &Directory, name: &str) -> anyhow::Result<Target> {
-    if is_configured(desk, name) {
+fn find(ctx: &ToolContext, directory: &Directory, name: &str) -> anyhow::Result<Target> {
+    if is_configured(ctx, name) {
         bail!("{name} stands in the configuration; change it there");
     }
     let found = directory.targets.get(name).cloned();
     found.with_context(|| format!("the records hold no target {name}; see `pulsegate target list`"))
 }
 
-fn list(desk: &Desk, directory: &Directory) -> anyhow::Result<Report> {
+fn list(ctx: &ToolContext, directory: &Directory) -> anyhow::Result<Report> {
     let mut text =
         format!("{:<24} {:<36} {:<13} {:<7} {:<16}  TAGS AND ROLES", "NAME", "PLACE", "AUTH", "SOURCE", "GROUP");
     let mut row = |name: &str, place: &str, auth: &str, source: &str, group: Option<&str>, words: &str| {
         write!(text, "\n{name:<24} {place:<36} {auth:<13} {source:<7} {:<16}  {words}", group.unwrap_or("-"))
     };
-    for target in &desk.config.targets {
+    for target in &ctx.config.targets {
         let place = called_via(&place(&target.username, &target.host, target.port), &target.via);
         let words = words(&target.tags, &target.roles);
         row(&target.name, &place, auth(&target.auth), "config", target.group.as_deref(), &words)?;
     }
-    let recorded = || directory.targets.values().filter(|target| !is_configured(desk, &target.outline.name));
-    for Target { outline, auth, .. } in recorded() {
-        let words = words(&outline.tags, &outline.roles);
-        row(&outline.name, &outline.place(), auth.kind.as_str(), "records", outline.group.as_deref(), &words)?;
+    let recorded = || directory.targets.values().filter(|target| !is_configured(ctx, &target.public.name));
+    for Target { public, auth, .. } in recorded() {
+        let words = words(&public.tags, &public.roles);
+        row(&public.name, &public.place(), auth.kind.as_str(), "records", public.group.as_deref(), &words)?;
     }
-    let configured = desk.config.targets.iter().map(|target| {
+    let configured = ctx.config.targets.iter().map(|target| {
         json!({ "name": target.name, "host": target.host, "port": target.port, "username": target.username,
             "via": target.via, "group": target.group, "tags": target.tags, "roles": target.roles, "auth": auth(&target.auth), "source": "config" })
     });
@@ -223,7 +226,7 @@ fn words(tags: &[String], roles: &[Role]) -> String {
 }
 
 fn view(target: &Target) -> serde_json::Value {
-    let Target { outline, auth, .. } = target;
-    json!({ "name": outline.name, "host": outline.host, "port": outline.port, "username": outline.username,
-        "via": outline.via, "group": outline.group, "tags": outline.tags, "roles": outline.roles, "auth": auth.kind, "source": "records" })
+    let Target { public, auth, .. } = target;
+    json!({ "name": public.name, "host": public.host, "port": public.port, "username": public.username,
+        "via": public.via, "group": public.group, "tags": public.tags, "roles": public.roles, "auth": auth.kind, "source": "records" })
 }

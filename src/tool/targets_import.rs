@@ -6,12 +6,12 @@ use std::{fs::File, io::Read as _, path::Path};
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::{Desk, Report};
+use super::{Report, ToolContext};
 use crate::{
     cli::ImportTargets,
     core::{
         audit::Action,
-        import::{Additions, Known, LARGEST, Plan, Reading, Remark, Step, ansible, plan, ssh_config},
+        import::{Additions, Known, MAX_FILE_BYTES, Plan, Reading, Remark, Step, ansible, plan, ssh_config},
         people::Directory,
         target::{Auth, Target},
         visible::made_visible,
@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// Maximum length of a line of the table, in characters.
-const SHOWN: usize = 200;
+const MAX_CHARS_SHOWN: usize = 200;
 
 /// Runs `pulsegate target import`.
 pub async fn run(
-    desk: &Desk,
+    ctx: &ToolContext,
     store: &dyn PeopleStore,
     directory: &Directory,
     options: ImportTargets,
@@ -36,18 +36,18 @@ pub async fn run(
         (None, None) => bail!("give --ssh-config FILE or --ansible FILE"),
     };
     let additions = Additions { username, tags };
-    let plan = plan(reading, &additions, &directory.targets, |name| known(desk, name));
+    let plan = plan(reading, &additions, &directory.targets, |name| known(ctx, name));
     let refused = !plan.mistakes.is_empty() && !skip_bad;
     let mut late = Vec::new();
     if !refused && !dry_run {
-        late = written(desk, store, directory, &plan).await?;
+        late = written(ctx, store, directory, &plan).await?;
     }
     Ok(report(&plan, refused, dry_run, &late))
 }
 
 /// Returns a target of the configuration.
-fn known<'a>(desk: &'a Desk, name: &str) -> Option<Known<'a>> {
-    let target = desk.config.targets.iter().find(|target| target.name == name)?;
+fn known<'a>(ctx: &'a ToolContext, name: &str) -> Option<Known<'a>> {
+    let target = ctx.config.targets.iter().find(|target| target.name == name)?;
     let via = target.via.iter().map(String::as_str).collect();
     Some(Known { username: &target.username, port: target.port, via })
 }
@@ -56,16 +56,16 @@ fn text(path: &Path) -> anyhow::Result<String> {
     let shown = path.display();
     let file = File::open(path).with_context(|| format!("{shown} cannot be read"))?;
     let mut text = String::new();
-    file.take(LARGEST as u64 + 1).read_to_string(&mut text).with_context(|| format!("{shown} is no text"))?;
-    if text.len() > LARGEST {
-        bail!("{shown} has more than {LARGEST} bytes");
+    file.take(MAX_FILE_BYTES as u64 + 1).read_to_string(&mut text).with_context(|| format!("{shown} is no text"))?;
+    if text.len() > MAX_FILE_BYTES {
+        bail!("{shown} has more than {MAX_FILE_BYTES} bytes");
     }
     Ok(text)
 }
 
 /// Carries out the plan, each target by itself, and returns the names of those that were changed meanwhile.
 async fn written(
-    desk: &Desk,
+    ctx: &ToolContext,
     store: &dyn PeopleStore,
     directory: &Directory,
     plan: &Plan,
@@ -73,12 +73,12 @@ async fn written(
     let mut late = Vec::new();
     for step in plan.in_order() {
         let (action, change) = match step {
-            Step::Add(outline) => {
-                (Action::TargetCreate, Change::AddTarget(Target::new(outline.clone(), Auth::PROMPT, (desk.utc)())))
+            Step::Add(public) => {
+                (Action::TargetCreate, Change::AddTarget(Target::new(public.clone(), Auth::PROMPT, (ctx.utc)())))
             }
-            Step::Change(outline) => {
-                let Some(before) = directory.targets.get(&outline.name) else { continue };
-                let after = before.changed(outline.clone(), before.auth.clone(), (desk.utc)());
+            Step::Change(public) => {
+                let Some(before) = directory.targets.get(&public.name) else { continue };
+                let after = before.changed(public.clone(), before.auth.clone(), (ctx.utc)());
                 (Action::TargetChange, Change::ReplaceTarget(after, before.changed_at))
             }
             Step::Equal(_) => continue,
@@ -88,7 +88,7 @@ async fn written(
             same import goes on from there",
         )?;
         if done {
-            desk.did(action, step.name(), "Imported.").await;
+            ctx.did(action, step.name(), "Imported.").await;
         } else {
             late.push(step.name().to_owned());
         }
@@ -102,13 +102,13 @@ fn report(plan: &Plan, refused: bool, dry_run: bool, late: &[String]) -> Report 
     let [added, changed, equal] = &mut names;
     for (line, step, notes) in &plan.steps {
         let (word, what) = match step {
-            Step::Add(outline) => {
-                added.push(&outline.name);
-                ("add", outline.place())
+            Step::Add(public) => {
+                added.push(&public.name);
+                ("add", public.place())
             }
-            Step::Change(outline) => {
-                changed.push(&outline.name);
-                ("change", outline.place())
+            Step::Change(public) => {
+                changed.push(&public.name);
+                ("change", public.place())
             }
             Step::Equal(name) => {
                 equal.push(name);
@@ -149,5 +149,5 @@ fn report(plan: &Plan, refused: bool, dry_run: bool, late: &[String]) -> Report 
 fn row(text: &mut String, word: &str, line: usize, says: &str) {
     let place = if line == 0 { String::new() } else { format!("line {line}") };
     // Text of a file must not move the reader's cursor.
-    text.push_str(&format!("{word:<7} {place:<10} {}\n", made_visible(says, SHOWN)));
+    text.push_str(&format!("{word:<7} {place:<10} {}\n", made_visible(says, MAX_CHARS_SHOWN)));
 }

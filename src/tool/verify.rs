@@ -6,7 +6,7 @@ use std::{io::ErrorKind, path::Path};
 use anyhow::Context;
 use serde_json::json;
 
-use super::{Desk, Report};
+use super::{Report, ToolContext};
 use crate::{
     cli::Verify,
     core::record::SessionId,
@@ -28,9 +28,9 @@ enum Log {
 }
 
 /// Runs `pulsegate verify`.
-pub async fn run(desk: &Desk, options: &Verify) -> anyhow::Result<Report> {
+pub async fn run(ctx: &ToolContext, options: &Verify) -> anyhow::Result<Report> {
     let path = &options.file;
-    let read = desk.shelf()?.read(path).and_then(verify_file);
+    let read = ctx.recording_dir()?.read(path).and_then(verify_file);
     let mut verdict = match read {
         // The damage leaves no recording, or none that can be read to its end.
         Err(error) if error.kind() == ErrorKind::InvalidData => {
@@ -45,7 +45,7 @@ pub async fn run(desk: &Desk, options: &Verify) -> anyhow::Result<Report> {
     let log = match told.or(named) {
         Some(session) if verdict.bad.is_none() => {
             verdict.bad = misplaced(named, told);
-            log(desk, session).await?
+            log(ctx, session).await?
         }
         _ => Log::Silent,
     };
@@ -64,11 +64,11 @@ fn misplaced(named: Option<SessionId>, told: Option<SessionId>) -> Option<Bad> {
     (told != Some(named)).then_some(Bad { from: 0, until: 0, what })
 }
 
-async fn log(desk: &Desk, session: SessionId) -> anyhow::Result<Log> {
-    if !desk.database().exists() {
+async fn log(ctx: &ToolContext, session: SessionId) -> anyhow::Result<Log> {
+    if !ctx.database().exists() {
         return Ok(Log::Silent);
     }
-    let journal = SqliteStore::look(&desk.database()).await?;
+    let journal = SqliteStore::look(&ctx.database()).await?;
     let history = journal.history(session).await?;
     let told = history.iter().rev().find_map(|passed| Seal::told_in(&passed.detail));
     Ok(match told {

@@ -39,7 +39,7 @@ pub async fn me(state: web::Data<State>, caller: Caller) -> impl Responder {
             "recovery_codes": factor.map_or(0, |factor| factor.recovery.len()),
         },
         "demo": state.settings.demo,
-        "adhoc": state.settings.adhoc.is_some() && caller.has(Right::Open) && caller.reach.covers_typed(),
+        "adhoc": state.settings.adhoc.is_some() && caller.has(Right::Open) && caller.access.covers_typed(),
         "version": state.settings.version,
     }))
 }
@@ -59,7 +59,7 @@ pub async fn password(
     caller: Caller,
     body: Body<NewPassword>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller.still(&state, None)?;
+    let caller = caller.recheck(&state, None)?;
     caller.need_all_of_owner()?;
     let NewPassword { current, new } = body.into_inner();
     let user = own(&state, &caller)?;

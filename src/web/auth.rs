@@ -26,7 +26,7 @@ use super::{
 use crate::{
     actor::sign_ins::SignedIn,
     core::{
-        people::{Directory, Reach, Right, Rights, Role, SignIn, TOKEN_PREFIX, Token, token_digest},
+        people::{Directory, Right, Rights, Role, SignIn, TOKEN_PREFIX, TargetAccess, Token, token_digest},
         record::{Record, UtcMicros, micros},
     },
     store::StoreError,
@@ -46,7 +46,7 @@ pub struct Caller {
     /// What they came with.
     pub via: Via,
     /// What they may open.
-    pub reach: Reach,
+    pub access: TargetAccess,
     rights: Rights,
     /// When the first session can have been opened that is theirs; `None` for who is no user.
     since: Option<UtcMicros>,
@@ -77,8 +77,8 @@ pub enum Proof {
 impl Caller {
     /// `None` for who may not sign in.
     fn new(state: &State, directory: &Directory, user: Arc<str>, via: Via) -> Option<Self> {
-        let reach = directory.reach(&user)?;
-        let of_role = reach.role.rights();
+        let access = directory.access(&user)?;
+        let of_role = access.role.rights();
         let rights = match &via {
             Via::Token(token) => token
                 .scopes
@@ -90,7 +90,7 @@ impl Caller {
         let since = made_at.map(|at| UtcMicros(at.0.saturating_sub(micros(CLOCK_SKEW))));
         // Whoever was made while a clock was far ahead would own nothing until that moment comes.
         let since = since.filter(|since| *since <= (state.settings.utc)());
-        Some(Self { user, via, reach, rights, since })
+        Some(Self { user, via, access, rights, since })
     }
 
     /// The same caller as of now; `None` once they are no longer signed in. A stream asks while it lasts, which counts as use of
@@ -109,14 +109,14 @@ impl Caller {
     ///
     /// # Errors
     /// 401 once they are not signed in any more, 403 if they lack a `right` that is asked for.
-    pub fn still(&self, state: &State, right: Option<Right>) -> Result<Self, Problem> {
+    pub fn recheck(&self, state: &State, right: Option<Right>) -> Result<Self, Problem> {
         let caller = self.now(state).ok_or_else(Problem::not_signed_in)?;
         right.map_or(Ok(()), |right| caller.need(right)).map(|()| caller)
     }
 
     /// Their role.
     pub fn role(&self) -> Role {
-        self.reach.role
+        self.access.role
     }
 
     /// What they may do.
@@ -138,7 +138,7 @@ impl Caller {
             return Ok(());
         }
         let who = match &self.via {
-            Via::Token(token) if self.reach.role.rights().has(right) => format!("the token {:?}", token.name),
+            Via::Token(token) if self.access.role.rights().has(right) => format!("the token {:?}", token.name),
             Via::Gateway | Via::Cookie(..) | Via::Token(_) | Via::Header => {
                 format!("the role {}", self.role().as_str())
             }
@@ -296,7 +296,7 @@ pub(super) fn by_cookie(state: &State, directory: &Directory, cookie: Digest) ->
 /// was traded for a token is good as long as that.
 fn fits(state: &State, directory: &Directory, kept: &SignIn) -> bool {
     let has_token = |id: &String| directory.tokens.get(id).is_some_and(|token| token.works_at((state.settings.utc)()));
-    directory.reach(&kept.user).is_some()
+    directory.access(&kept.user).is_some()
         && kept.token.as_ref().is_none_or(has_token)
         && state.stamp(directory, &kept.user).is_some_and(|stamp| kept.holds(&stamp))
 }

@@ -30,17 +30,17 @@ use tokio::{
 };
 
 use super::{descriptor, error::Problem, throttle::network};
-use crate::actor::wire::Cutter;
+use crate::actor::wire::SocketCloser;
 
 /// How long a connection may be held without a request under way. actix lets one that is kept alive go after 5 s, and
 /// stops looking as soon as the next head has begun: what begins then may take the rest.
-pub const PATIENCE: Duration = Duration::from_secs(9);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// How long a connection that there is no room for may take to send the request that it is told so with.
-const FAREWELL: Duration = Duration::from_secs(1);
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Connections beyond the limit that are told so; the next is cut without a word.
-const TOLD: usize = 64;
+const MAX_REFUSALS: usize = 64;
 
 /// The longest head of a request, in bytes of its names and values: a browser's has one or two thousand.
 const HEAD_BYTES: usize = 32 * 1024;
@@ -57,7 +57,7 @@ pub struct Limits {
     pub per_address: usize,
     /// Peers that stand for many: `per_address` does not hold for them.
     pub shared: Vec<IpNet>,
-    /// See [`PATIENCE`].
+    /// See [`IDLE_TIMEOUT`].
     pub patience: Duration,
 }
 
@@ -99,16 +99,16 @@ impl Connections {
     /// Counts a new connection and watches it. Pass it to `HttpServer::on_connect`.
     pub fn meet(self: &Arc<Self>, connection: &dyn Any, data: &mut Extensions) {
         descriptor::keep(connection, data);
-        let (Some(address), Some(cutter)) = (peer(connection), data.get::<Cutter>().cloned()) else { return };
+        let (Some(address), Some(closer)) = (peer(connection), data.get::<SocketCloser>().cloned()) else { return };
         let (seat, room) = self.seat(address);
         if room == Room::No {
             tracing::debug!(%address, "a connection was cut: there are too many");
-            cutter.cut();
+            closer.close();
         }
         let admitted = room == Room::Yes;
         let (requests, watched) = watch::channel(0);
-        let patience = if admitted { self.limits.patience } else { FAREWELL.min(self.limits.patience) };
-        rt::spawn(cut_when_idle(watched, patience, cutter));
+        let patience = if admitted { self.limits.patience } else { REFUSAL_TIMEOUT.min(self.limits.patience) };
+        rt::spawn(cut_when_idle(watched, patience, closer));
         data.insert(Place { requests, admitted, _seat: seat });
     }
 
@@ -121,8 +121,8 @@ impl Connections {
         let of_address = held.addresses.entry(address).or_default();
         *of_address += 1;
         let fits = total <= self.limits.total && (is_shared || *of_address <= self.limits.per_address);
-        let is_told = total <= self.limits.total.saturating_add(TOLD)
-            && (is_shared || *of_address <= self.limits.per_address.saturating_add(TOLD));
+        let is_told = total <= self.limits.total.saturating_add(MAX_REFUSALS)
+            && (is_shared || *of_address <= self.limits.per_address.saturating_add(MAX_REFUSALS));
         let room = match (fits, is_told) {
             (true, _) => Room::Yes,
             (false, true) => Room::ToSaySo,
@@ -166,7 +166,7 @@ fn peer(connection: &dyn Any) -> Option<IpAddr> {
 }
 
 /// Waits until a connection has had no request under way for as long as `patience`; ends with the connection.
-async fn cut_when_idle(mut requests: watch::Receiver<usize>, patience: Duration, cutter: Cutter) {
+async fn cut_when_idle(mut requests: watch::Receiver<usize>, patience: Duration, closer: SocketCloser) {
     loop {
         let is_busy = *requests.borrow_and_update() > 0;
         let changed = if is_busy {
@@ -174,7 +174,7 @@ async fn cut_when_idle(mut requests: watch::Receiver<usize>, patience: Duration,
         } else {
             match timeout(patience, requests.changed()).await {
                 Ok(changed) => changed,
-                Err(_) => return cutter.cut(),
+                Err(_) => return closer.close(),
             }
         };
         if changed.is_err() {
@@ -198,7 +198,7 @@ pub async fn hold(
         request.error_response(Problem::long_head(HEAD_BYTES))
     } else if admitted {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let body = in_time(request.take_payload(), PATIENCE);
+            let body = in_time(request.take_payload(), IDLE_TIMEOUT);
             request.set_payload(Payload::Stream { payload: Box::pin(body) });
         }
         next.call(request).await?.map_into_boxed_body()

@@ -30,7 +30,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const END: &[u8] = b"event: end\ndata: {\"code\":\"restart\"}\n\n";
 
 /// Sessions of one piece of a snapshot: some 100 KiB.
-const PIECE: u32 = 200;
+const SNAPSHOT_ROWS: u32 = 200;
 
 /// Streams of everybody. Each holds one task and a few frames; far more than people who look at a list at once.
 const OF_ALL: usize = 1_000;
@@ -195,7 +195,7 @@ impl Feed {
         };
         let query = ListQuery {
             statuses: vec![Status::Connecting, Status::Active, Status::Detached, Status::Lost],
-            limit: PIECE,
+            limit: SNAPSHOT_ROWS,
             after,
             ..ListQuery::default()
         };

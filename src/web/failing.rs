@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// Sooner than a ping goes unanswered: by then a session knows only if it was told.
-const TOLD: Duration = Duration::from_secs(5);
+const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A gateway and the server before it.
 struct Site {
@@ -139,7 +139,7 @@ async fn a_socket_that_fails_leaves_its_session_detached_and_to_be_taken_up_agai
     page.send(Message::Ping(Bytes::from_static(FAIL))).await.unwrap();
     hurried(async { while let Some(Ok(_)) = page.next().await {} }).await;
     let detached = eventually(async || site.house.find(id).await.status == Status::Detached);
-    tokio::time::timeout(TOLD, detached).await.expect("nobody told the session");
+    tokio::time::timeout(NOTICE_TIMEOUT, detached).await.expect("nobody told the session");
 
     says(&target, "meanwhile");
     let mut page = site.attach(id, Some("before".len())).await;

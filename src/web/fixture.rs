@@ -23,7 +23,7 @@ use super::{
 use crate::{
     actor::{
         self,
-        gateway::{Foundation, Gateway},
+        gateway::{Gateway, GatewayDeps},
         people::People,
         stores::Stores,
     },
@@ -36,7 +36,7 @@ use crate::{
         session::Limits,
         stream,
     },
-    recording::shelf::Shelf,
+    recording::directory::RecordingDir,
     ssh::{AddressRule, ConnectError, Connector, Credential, Dial, HostKeyPolicy, HostKeys, Link},
     store::{Journal, Lease, ListQuery, LiveStore, Page, Position, RecordStore, StoreError, Write, audit::MemoryAudit},
 };
@@ -100,7 +100,7 @@ pub fn with_team(settings: Settings, team: Arc<Team>) -> web::Data<State> {
     let catalogue = settings.targets.iter().map(Target::listed).collect();
     let people = People::new(Some(team), catalogue);
     unconstrained(people.refresh()).now_or_never().unwrap().unwrap();
-    let gateway = Gateway::start(Foundation {
+    let gateway = Gateway::start(GatewayDeps {
         settings: actor_settings(),
         stores: Stores {
             journal: Arc::new(Down),
@@ -111,7 +111,7 @@ pub fn with_team(settings: Settings, team: Arc<Team>) -> web::Data<State> {
         people: people.clone(),
         webhooks: None,
         connector: Arc::new(Down),
-        collapse: Arc::new(|_| {}),
+        on_fatal_exit: Arc::new(|_| {}),
     });
     web::Data::new(State::new(gateway, settings))
 }
@@ -141,7 +141,7 @@ fn actor_settings() -> actor::Settings {
         flush_interval: second,
         cleanup_batch: 1,
         retention: None,
-        shelf: Shelf::new(Path::new(""), None),
+        recording_dir: RecordingDir::new(Path::new(""), None),
         update_interval: Duration::from_secs(5),
         suspect_after: Duration::from_secs(1),
         serve_for: Duration::from_hours(24),
@@ -210,11 +210,11 @@ impl RecordStore for Down {
         down()
     }
 
-    fn old(&self, _: UtcMicros, _: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn closed_before(&self, _: UtcMicros, _: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         down()
     }
 
-    fn retire(&self, _: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn delete_closed(&self, _: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
         down()
     }
 
@@ -232,7 +232,7 @@ impl RecordStore for Down {
         down()
     }
 
-    fn several(&self, _: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn get_many(&self, _: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         down()
     }
 
@@ -272,11 +272,11 @@ impl LiveStore for Down {
 }
 
 impl Journal for Down {
-    fn pending(&self, _: Option<SessionId>, _: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
+    fn outbox_page(&self, _: Option<SessionId>, _: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
         down()
     }
 
-    fn settle(&self, _: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn outbox_remove(&self, _: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
         down()
     }
 

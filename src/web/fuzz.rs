@@ -5,7 +5,7 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
 use proptest::{collection::vec, prelude::*, sample::select};
 
-use crate::core::people::{Directory, Reach, Role};
+use crate::core::people::{Directory, Role, TargetAccess};
 
 use super::{
     client,
@@ -157,9 +157,9 @@ proptest! {
     #[test]
     fn any_body_opens_a_sane_session_or_none(text in pieces(JSON)) {
         let Ok(opening) = serde_json::from_str::<Opening>(&text) else { return Ok(()) };
-        let reach = Reach { role: Role::Admin, grants: vec![] };
+        let access = TargetAccess { role: Role::Admin, grants: vec![] };
         let (from, directory) = ("192.0.2.7".parse().unwrap(), Directory::default());
-        if let Ok(open) = opening.check("ada", &reach, false, from, &settings(), &directory) {
+        if let Ok(open) = opening.check("ada", &access, false, from, &settings(), &directory) {
             prop_assert!((1..=1000).contains(&open.size.cols) && (1..=1000).contains(&open.size.rows));
             prop_assert!(!open.target.contains(char::is_control) && !open.host.starts_with('-'));
         }

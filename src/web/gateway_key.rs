@@ -7,7 +7,7 @@ use super::{error::Problem, state::State};
 use crate::ssh::{OwnKeyError, OwnKeys};
 
 /// An operator has to act first, in seconds.
-const RETRY: u64 = 60;
+const RETRY_SECONDS: u64 = 60;
 
 /// Shows the public keys of the gateway, which are made if there are none yet.
 pub async fn gateway_key(state: web::Data<State>) -> Result<impl Responder, Problem> {
@@ -17,7 +17,7 @@ pub async fn gateway_key(state: web::Data<State>) -> Result<impl Responder, Prob
         Ok(Ok((key, authority))) => Ok(web::Json(json!({ "key": key, "authority": authority }))),
         Ok(Err(error)) => {
             tracing::error!(%error, "a key of the gateway cannot be used");
-            Err(Problem::unavailable(format!("{error}."), RETRY))
+            Err(Problem::unavailable(format!("{error}."), RETRY_SECONDS))
         }
         Err(_) => Err(Problem::internal()),
     }

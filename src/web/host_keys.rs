@@ -21,7 +21,7 @@ use crate::{
 
 /// Known keys in one answer: a known_hosts of a whole network has tens of thousands, and nobody reads so many. Whoever
 /// looks for one gives `q`.
-const SHOWN: usize = 1_000;
+const MAX_SHOWN: usize = 1_000;
 
 #[derive(Serialize)]
 struct KnownView<'a> {
@@ -128,7 +128,7 @@ pub async fn list(request: HttpRequest, state: web::Data<State>) -> Result<impl 
         [&*key.host, &*key.fingerprint, &*key.kind, by].iter().any(|text| text.to_lowercase().contains(&wanted))
     };
     let fitting: Vec<_> = overview.known.iter().filter(fits).collect();
-    let known: Vec<_> = fitting.iter().take(SHOWN).map(|key| KnownView::from(*key)).collect();
+    let known: Vec<_> = fitting.iter().take(MAX_SHOWN).map(|key| KnownView::from(*key)).collect();
     let waiting: Vec<_> = overview.waiting.iter().map(WaitingView::from).collect();
     Ok(HttpResponse::Ok().json(json!({ "known": known, "known_total": fitting.len(), "waiting": waiting })))
 }
@@ -141,7 +141,7 @@ pub async fn accept(
     id: web::Path<String>,
     body: Body<Acceptance>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller.still(&state, Some(Right::Trust))?;
+    let caller = caller.recheck(&state, Some(Right::Trust))?;
     let (keys, seen) = (&state.settings.host_keys, body.into_inner().fingerprint);
     let waiting = keys.acceptable(&id, &seen).await?;
     let detail = format!("{} {}, accepted by review for {}.", waiting.kind(), waiting.fingerprint(), waiting.target);

@@ -6,19 +6,19 @@ use std::{
 };
 
 use super::secret::{self, Digest};
-use crate::core::fading::Fading;
+use crate::core::expiring_map::ExpiringMap;
 
 /// Time to find the terminal that printed it.
-const LIFE: Duration = Duration::from_secs(10 * 60);
-const LINKS: usize = 100;
+const LINK_LIFETIME: Duration = Duration::from_secs(10 * 60);
+const MAX_LINKS: usize = 100;
 
 /// Who may sign in by link.
 #[derive(Debug)]
-pub struct Links(Mutex<Fading<Digest, Arc<str>>>);
+pub struct Links(Mutex<ExpiringMap<Digest, Arc<str>>>);
 
 impl Default for Links {
     fn default() -> Self {
-        Self(Mutex::new(Fading::new(LINKS)))
+        Self(Mutex::new(ExpiringMap::new(MAX_LINKS)))
     }
 }
 
@@ -26,7 +26,7 @@ impl Links {
     /// Makes a link secret that signs `user` in once within ten minutes.
     pub fn issue(&self, now: Duration, user: Arc<str>) -> String {
         let secret = secret::fresh();
-        self.links().insert(now, secret::digest(&secret), user, LIFE);
+        self.links().insert(now, secret::digest(&secret), user, LINK_LIFETIME);
         secret
     }
 
@@ -36,7 +36,7 @@ impl Links {
     }
 
     /// A panic elsewhere leaves the table whole: every change of it is one call.
-    fn links(&self) -> MutexGuard<'_, Fading<Digest, Arc<str>>> {
+    fn links(&self) -> MutexGuard<'_, ExpiringMap<Digest, Arc<str>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -54,7 +54,7 @@ mod tests {
         assert_eq!(links.redeem(START, &link).as_deref(), Some("ada"));
         assert!(links.redeem(START, &link).is_none());
         let link = links.issue(START, "ada".into());
-        assert!(links.redeem(START + LIFE, &link).is_none());
+        assert!(links.redeem(START + LINK_LIFETIME, &link).is_none());
     }
 
     #[test]

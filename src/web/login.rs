@@ -24,7 +24,7 @@ use super::{
 use crate::core::{
     audit::{ANONYMOUS, Action, Deed},
     password,
-    people::{How, LONGEST, SignIn, stamp},
+    people::{How, MAX_LIFETIME, SignIn, stamp},
     record::{UtcMicros, micros},
 };
 use crate::store::StoreError;
@@ -262,12 +262,12 @@ pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'st
         user_agent: user_agent.chars().filter(|c| !c.is_control()).take(AGENT_CHARS).collect(),
         made_at: now.utc,
         last_seen_at: now.utc,
-        ends_at: UtcMicros(now.utc.0.saturating_add(micros(LONGEST))),
+        ends_at: UtcMicros(now.utc.0.saturating_add(micros(MAX_LIFETIME))),
     };
     state.sign_ins().sign_in(now, new).await.map_err(not_kept)?;
     // What ended while it was being kept, it ends too: a user who is disabled, a token that is revoked, a session at the provider.
     state.gateway.people().refresh().await.map_err(not_kept)?;
-    let is_gone = state.gateway.people().directory().reach(&user).is_none();
+    let is_gone = state.gateway.people().directory().access(&user).is_none();
     let is_over = over_with.is_some_and(|session| state.sign_ins().is_over(now, &session));
     if is_gone || is_over {
         state.sign_ins().sign_out(now, &digest).await.map_err(not_kept)?;

@@ -95,7 +95,7 @@ fn recordings(to: &mut Registry, tally: &Tally) {
     to.register(
         "pulsegate_recordings_compressed",
         "Recordings that were compressed",
-        ConstCounter::new(tally.pressed()),
+        ConstCounter::new(tally.compressed()),
     );
     let help = "Bytes of disk that compressed recordings gave back";
     to.register("pulsegate_recording_saved_bytes", help, ConstCounter::new(tally.saved()));

@@ -22,6 +22,8 @@ mod cookies;
 pub mod descriptor;
 /// The browsers that one is signed in with.
 pub mod devices;
+/// How many places one user may have dialled by hand.
+mod dial_limit;
 /// The interface in OpenAPI: `/api/openapi.json`, and `/api/docs` for people.
 pub mod docs;
 /// Whether an answer is as the document says; shared with the tests of the whole gateway.
@@ -57,8 +59,6 @@ pub mod headers;
 pub mod health;
 /// Which host keys are trusted.
 pub mod host_keys;
-/// How many places one user may have dialled by hand.
-mod knocks;
 /// One-time links that sign in.
 pub mod links;
 /// The query of a listing: filters, order, cursor.
@@ -99,8 +99,6 @@ pub mod secret;
 pub mod sessions;
 /// Links with which somebody becomes the first admin, or sets their password.
 pub mod setup;
-/// Whether a browser at a terminal still may be there.
-mod standing;
 /// What every handler holds on to: the gateway, the settings, the sign-ins.
 pub mod state;
 /// `GET /api/v1/stores`.
@@ -111,6 +109,8 @@ mod subprotocol;
 pub mod targets;
 /// The terminal's socket.
 pub mod terminal;
+/// Whether a browser at a terminal still may be there.
+mod terminal_access;
 /// How often a wrong token or password may be tried.
 pub mod throttle;
 /// Tokens of users.

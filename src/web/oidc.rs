@@ -40,7 +40,7 @@ use refusal::Refusal;
 pub use under_way::UnderWay;
 
 /// How long somebody may take at the provider.
-const LIFE: Duration = Duration::from_secs(10 * 60);
+const SIGN_IN_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
 /// Where the provider sends browsers back to: the page.
 pub const PATH: &str = "/oidc";
@@ -69,7 +69,7 @@ pub async fn begin(request: HttpRequest) -> Result<HttpResponse, Problem> {
     let (secret, flow) = begun.ok_or_else(Problem::internal)?;
     let url = flow.address(oidc.provider.client(), &endpoints, &secret);
     let mut cookie = cookies::make(&request, &state.settings, cookies::OIDC, browser);
-    cookie.set_max_age(time::Duration::new(LIFE.as_secs().try_into().unwrap_or(0), 0));
+    cookie.set_max_age(time::Duration::new(SIGN_IN_LIFETIME.as_secs().try_into().unwrap_or(0), 0));
     Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "url": url })))
 }
 
@@ -137,7 +137,7 @@ async fn who(
         return Err(Refusal::Another);
     }
     if let Some(error) = returned.error {
-        return Err(Refusal::Said(error));
+        return Err(Refusal::ProviderError(error));
     }
     let endpoints = oidc.provider.endpoints(now).await.map_err(Refusal::Failed)?;
     if endpoints.names_itself && returned.iss.is_none() {
@@ -256,8 +256,8 @@ mod tests {
             who(&request, &state, &oidc, (String::new(), returned)).await
         };
         assert!(matches!(comes_back(Some("https://another.example")).await, Err(Refusal::Another)));
-        assert!(matches!(comes_back(Some("https://id.example")).await, Err(Refusal::Said(_))));
-        assert!(matches!(comes_back(None).await, Err(Refusal::Said(_))));
+        assert!(matches!(comes_back(Some("https://id.example")).await, Err(Refusal::ProviderError(_))));
+        assert!(matches!(comes_back(None).await, Err(Refusal::ProviderError(_))));
     }
 
     #[actix_rt::test]

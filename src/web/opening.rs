@@ -15,7 +15,7 @@ use super::{
 use crate::{
     actor::gateway::OpenSession,
     core::{
-        people::{Directory, Reach},
+        people::{Directory, TargetAccess},
         seal::Seals,
         target::{AuthKind, JUMP_HOSTS, Target, called_via, host_name, is_login, is_typed, parse_place, place},
     },
@@ -34,7 +34,7 @@ const DEFAULT_ROWS: u16 = 24;
 /// Where sshd listens.
 pub(super) const SSH_PORT: u16 = 22;
 /// Characters of what a session's target is called: as many as the records keep.
-const CALLED: usize = 512;
+const MAX_TARGET_CHARS: usize = 512;
 
 /// The body: a target of the catalogue, or one typed by hand.
 #[derive(Deserialize)]
@@ -101,7 +101,7 @@ impl Opening {
     pub fn check(
         self,
         username: &str,
-        reach: &Reach,
+        access: &TargetAccess,
         trusts: bool,
         client_ip: IpAddr,
         settings: &Settings,
@@ -111,11 +111,11 @@ impl Opening {
         let size = Size { cols: side("cols", self.cols, DEFAULT_COLS)?, rows: side("rows", self.rows, DEFAULT_ROWS)? };
         let destination = match (self.target, self.host, self.username) {
             (Some(name), None, None) if self.port.is_none() && self.via.is_none() => {
-                from_catalogue(&name, reach, settings, directory)
+                from_catalogue(&name, access, settings, directory)
             }
             (None, Some(host), Some(login)) => {
-                let typed = by_hand(&host, self.port, login, reach, settings)?;
-                typed.over(&self.via.unwrap_or_default(), reach, settings, directory)
+                let typed = by_hand(&host, self.port, login, access, settings)?;
+                typed.over(&self.via.unwrap_or_default(), access, settings, directory)
             }
             _ => Err(Problem::bad_request(
                 "Give either target, or host and username (and port, 22 if left out, and via, the jump hosts to go over).",
@@ -147,7 +147,7 @@ impl Destination {
     fn over(
         self,
         names: &[String],
-        reach: &Reach,
+        access: &TargetAccess,
         settings: &Settings,
         directory: &Directory,
     ) -> Result<Self, Problem> {
@@ -163,9 +163,9 @@ impl Destination {
             let stop = if is_typed(name) {
                 let unfit = || Problem::bad_request(format!("via: {} is no user@host:port.", quoted(name)));
                 let (login, host, port) = parse_place(name).ok_or_else(unfit)?;
-                by_hand(&host, Some(port), login, reach, settings)?
+                by_hand(&host, Some(port), login, access, settings)?
             } else {
-                from_catalogue(name, reach, settings, directory)?
+                from_catalogue(name, access, settings, directory)?
             };
             if via.is_empty() {
                 via.extend(stop.via.iter().cloned());
@@ -179,9 +179,9 @@ impl Destination {
             return Err(too_many());
         }
         let length = target.chars().count();
-        if length > CALLED {
+        if length > MAX_TARGET_CHARS {
             let detail = format!(
-                "The target and the jump hosts in via may have {CALLED} characters together, each as user@host:port or by its name; \
+                "The target and the jump hosts in via may have {MAX_TARGET_CHARS} characters together, each as user@host:port or by its name; \
                  these have {length}."
             );
             return Err(Problem::bad_request(detail));
@@ -229,10 +229,10 @@ fn host_key_policy(host: &str, port: u16, trusts: bool, settings: &Settings, dir
     let is_here = |other: &str, at| at == port && other.eq_ignore_ascii_case(host);
     let configured = settings.targets.iter().filter(|target| is_here(&target.host, target.port));
     let hops = settings.targets.iter().flat_map(|target| &target.via).filter(|hop| is_here(&hop.host, hop.port));
-    let mut recorded = directory.targets.values().map(|target| &target.outline);
+    let mut recorded = directory.targets.values().map(|target| &target.public);
     let is_on_the_way = |jump: &String| parse_place(jump).is_some_and(|(_, host, port)| is_here(&host, port));
     let recorded = recorded
-        .any(|outline| is_here(&outline.host, outline.port) || outline.via.iter().any(is_on_the_way))
+        .any(|public| is_here(&public.host, public.port) || public.via.iter().any(is_on_the_way))
         .then_some(settings.host_key_policy);
     let policies = configured.map(|target| target.host_key_policy).chain(hops.map(|hop| hop.host_key_policy));
     match (policies.chain(recorded).max(), trusts) {
@@ -246,13 +246,13 @@ fn host_key_policy(host: &str, port: u16, trusts: bool, settings: &Settings, dir
 
 fn from_catalogue(
     name: &str,
-    reach: &Reach,
+    access: &TargetAccess,
     settings: &Settings,
     directory: &Directory,
 ) -> Result<Destination, Problem> {
     let found = match settings.targets.iter().find(|target| target.name == name) {
-        Some(target) => reach.covers(&target.listed()).then(|| Ok(configured(target))),
-        None => directory.targets.get(name).filter(|target| reach.covers(&target.outline.listed())).map(|target| {
+        Some(target) => access.covers(&target.listed()).then(|| Ok(configured(target))),
+        None => directory.targets.get(name).filter(|target| access.covers(&target.public.listed())).map(|target| {
             Ok(Destination { via: way(target, settings, directory)?, ..recorded(target, &settings.seals)? })
         }),
     };
@@ -275,13 +275,13 @@ fn configured(target: &state::Target) -> Destination {
 /// A target of the records, without the way to it; 503 if this gateway's seal keys do not open its credential, which is opened again at the login
 /// only.
 fn recorded(target: &Target, seals: &Arc<Seals>) -> Result<Destination, Problem> {
-    let (outline, kind) = (&target.outline, target.auth.kind);
+    let (public, kind) = (&target.public, target.auth.kind);
     let sealed = || -> Result<SealedCredential, Problem> {
         let text = target.auth.sealed.clone().map(|sealed| sealed.0).unwrap_or_default();
-        let sealed = SealedCredential { seals: seals.clone(), place: outline.seal_context(kind), text };
+        let sealed = SealedCredential { seals: seals.clone(), place: public.seal_context(kind), text };
         sealed.open().map(drop).map_err(|unopened| {
-            tracing::error!(target = outline.name, error = %unopened, "the credential of a target does not open");
-            let name = &outline.name;
+            tracing::error!(target = public.name, error = %unopened, "the credential of a target does not open");
+            let name = &public.name;
             let detail = format!(
                 "The credential of {name} cannot be used on this gateway: {unopened}. Tell its operator, who finds every such \
                  target with `pulsegate doctor`."
@@ -299,11 +299,11 @@ fn recorded(target: &Target, seals: &Arc<Seals>) -> Result<Destination, Problem>
         AuthKind::Certificate => Credential::Certificate,
     };
     Ok(Destination {
-        target: outline.name.clone(),
+        target: public.name.clone(),
         via: Vec::new(),
-        host: outline.host.clone(),
-        port: outline.port,
-        login: outline.username.clone(),
+        host: public.host.clone(),
+        port: public.port,
+        login: public.username.clone(),
         credentials: vec![credential],
         typed: false,
     })
@@ -313,13 +313,13 @@ fn by_hand(
     host: &str,
     port: Option<u16>,
     login: String,
-    reach: &Reach,
+    access: &TargetAccess,
     settings: &Settings,
 ) -> Result<Destination, Problem> {
     if settings.adhoc.is_none() {
         return Err(Problem::forbidden("Only targets of the catalogue may be opened on this gateway."));
     }
-    if !reach.covers_typed() {
+    if !access.covers_typed() {
         return Err(Problem::forbidden("Hosts typed by hand are not granted to you. Ask for the grant adhoc:*."));
     }
     let host = host_name(host).ok_or_else(|| Problem::bad_request("host is neither a host name nor an IP address."))?;

@@ -10,14 +10,14 @@ use bytes::Bytes;
 
 /// How long a page may be shown again. Whatever changed a session makes it void at once; this bounds the age of what moves
 /// without a change (bytes, signs of life, other nodes' sessions), a fifth of the second that a listing may lag.
-const FRESH: Duration = Duration::from_millis(200);
+const MAX_AGE: Duration = Duration::from_millis(200);
 
-/// Bytes of pages that are kept: eight of the largest, far more than are looked at within [`FRESH`] but by somebody who goes
+/// Bytes of pages that are kept: eight of the largest, far more than are looked at within [`MAX_AGE`] but by somebody who goes
 /// through the history.
-const KEPT: usize = 4 * 1024 * 1024;
+const MAX_CACHED_BYTES: usize = 4 * 1024 * 1024;
 
 /// What a page takes besides its query and its body, as good as nothing beside an ordinary one.
-const ENTRY: usize = 128;
+const ENTRY_OVERHEAD: usize = 128;
 
 /// The pages, by the query that made them.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ struct Page {
 
 impl Page {
     fn holds(&self, changes: u64, now: Duration) -> bool {
-        self.changes == changes && now.saturating_sub(self.made_at) < FRESH
+        self.changes == changes && now.saturating_sub(self.made_at) < MAX_AGE
     }
 }
 
@@ -50,7 +50,7 @@ impl Pages {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pages.retain(|_, page| page.holds(changes, made_at));
         pages.insert(query.to_owned(), Page { changes, made_at, body });
-        if taken(&pages) > KEPT {
+        if taken(&pages) > MAX_CACHED_BYTES {
             pages.clear();
         }
     }
@@ -58,7 +58,7 @@ impl Pages {
 
 /// Bytes that pages take.
 fn taken(pages: &HashMap<String, Page>) -> usize {
-    pages.iter().map(|(query, page)| ENTRY + query.len() + page.body.len()).sum()
+    pages.iter().map(|(query, page)| ENTRY_OVERHEAD + query.len() + page.body.len()).sum()
 }
 
 #[cfg(test)]
@@ -70,8 +70,8 @@ mod tests {
         let (pages, now, body) = (Pages::default(), Duration::from_secs(9), Bytes::from_static(b"page"));
         assert_eq!(pages.find("limit=5", 1, now), None);
         pages.keep("limit=5", 1, now, body.clone());
-        assert_eq!(pages.find("limit=5", 1, now + FRESH - Duration::from_nanos(1)), Some(body));
-        assert_eq!(pages.find("limit=5", 1, now + FRESH), None);
+        assert_eq!(pages.find("limit=5", 1, now + MAX_AGE - Duration::from_nanos(1)), Some(body));
+        assert_eq!(pages.find("limit=5", 1, now + MAX_AGE), None);
         assert_eq!(pages.find("limit=5", 2, now), None);
         assert_eq!(pages.find("limit=6", 1, now), None);
     }
@@ -81,9 +81,9 @@ mod tests {
         let pages = Pages::default();
         for cursor in 0..100 {
             pages.keep(&cursor.to_string(), 1, Duration::ZERO, vec![b'x'; 500 * 1024].into());
-            assert!(taken(&pages.0.lock().unwrap()) <= KEPT);
+            assert!(taken(&pages.0.lock().unwrap()) <= MAX_CACHED_BYTES);
         }
-        pages.keep("all", 1, Duration::ZERO, vec![b'x'; KEPT].into());
+        pages.keep("all", 1, Duration::ZERO, vec![b'x'; MAX_CACHED_BYTES].into());
         assert_eq!(taken(&pages.0.lock().unwrap()), 0);
     }
 
@@ -96,11 +96,11 @@ mod tests {
             queries
         };
         pages.keep("a", 1, Duration::ZERO, body.clone());
-        pages.keep("b", 1, FRESH / 2, body.clone());
+        pages.keep("b", 1, MAX_AGE / 2, body.clone());
         assert_eq!(queries(), ["a", "b"]);
-        pages.keep("c", 1, FRESH, body.clone());
+        pages.keep("c", 1, MAX_AGE, body.clone());
         assert_eq!(queries(), ["b", "c"]);
-        pages.keep("d", 2, FRESH, body);
+        pages.keep("d", 2, MAX_AGE, body);
         assert_eq!(queries(), ["d"]);
     }
 }

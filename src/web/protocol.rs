@@ -18,7 +18,7 @@ use crate::{
 /// What is told of who types.
 mod control;
 
-pub use control::{Asked, Held, May};
+pub use control::{ControlRequestView, Held, May};
 
 /// The subprotocol's name.
 pub const SUBPROTOCOL: &str = "pulsegate.v1";
@@ -158,7 +158,7 @@ pub enum GatewayFrame<'a> {
     /// Who asks the owner to be let type: all of them.
     ControlRequests {
         /// The requests, oldest first.
-        items: Vec<Asked<'a>>,
+        items: Vec<ControlRequestView<'a>>,
     },
     /// What became of a wish to type.
     ControlAnswer {

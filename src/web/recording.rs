@@ -27,14 +27,14 @@ use crate::{
         people::Right,
         record::{NodeId, Record},
     },
-    recording::{shelf::Shelf, text::Text},
+    recording::{directory::RecordingDir, text::Text},
 };
 
 /// The media type that the format's authors suggest.
 const ASCIICAST: &str = "application/x-asciicast";
 
 /// Bytes that are read at once.
-const PIECE: u64 = 64 * 1024;
+const CHUNK_BYTES: u64 = 64 * 1024;
 
 /// How often the audit log is told that somebody reads a recording: a page asks for what has come each second.
 const TOLD_EVERY: Duration = Duration::from_hours(1);
@@ -72,8 +72,8 @@ pub async fn recording(
     let Some(place) = record.recording.clone() else {
         return Err(Problem::not_found("This session was not recorded."));
     };
-    let shelf = Shelf::new(&state.settings.data_dir, Some(state.settings.seals.clone()));
-    let opened = web::block(move || open(&shelf, &place)).await.map_err(|_| Problem::internal())?;
+    let recording_dir = RecordingDir::new(&state.settings.data_dir, Some(state.settings.seals.clone()));
+    let opened = web::block(move || open(&recording_dir, &place)).await.map_err(|_| Problem::internal())?;
     let (text, length) = opened.map_err(|error| missing(&record, state.gateway.node(), &error))?;
     if !caller.owns(&record) && is_news(&state, &caller, &record) {
         Visitor::of(&request, &state, &caller).looks_at(&state.gateway, Action::RecordingRead, &record);
@@ -118,8 +118,8 @@ fn may_read(caller: &Caller, record: &Record) -> Result<(), Problem> {
     if caller.owns(record) { Ok(()) } else { caller.need(Right::Replay) }
 }
 
-fn open(shelf: &Shelf, place: &str) -> io::Result<(Arc<Mutex<Text>>, u64)> {
-    let mut text = shelf.open(place)?;
+fn open(recording_dir: &RecordingDir, place: &str) -> io::Result<(Arc<Mutex<Text>>, u64)> {
+    let mut text = recording_dir.open(place)?;
     let length = text.length()?;
     Ok((Arc::new(Mutex::new(text)), length))
 }
@@ -152,7 +152,7 @@ impl Download {
                     io::Error::new(io::ErrorKind::PermissionDenied, "whoever reads this recording may no longer");
                 return Some((Err(error), download));
             }
-            let (reader, start, length) = (download.text.clone(), part.start, PIECE.min(part.end - part.start));
+            let (reader, start, length) = (download.text.clone(), part.start, CHUNK_BYTES.min(part.end - part.start));
             let read = web::block(move || {
                 let mut piece = vec![0; usize::try_from(length).unwrap_or(0)];
                 // One piece is read at a time; a reader that panicked left nothing half done.
@@ -216,12 +216,13 @@ mod tests {
     async fn a_recording_is_read_no_further_than_the_right_to_it_lasts() {
         let (dir, state) = (tempfile::tempdir().unwrap(), state_with(settings()));
         let path = dir.path().join("x.cast");
-        std::fs::write(&path, vec![b'x'; 2 * PIECE as usize]).unwrap();
+        std::fs::write(&path, vec![b'x'; 2 * CHUNK_BYTES as usize]).unwrap();
         let (reader, cookie) = caller(&state, "auditor");
         let text = Arc::new(Mutex::new(Text::open(&path, None).unwrap()));
-        let download = Download { state: state.clone(), caller: reader, record: record(), text, part: 0..2 * PIECE };
+        let download =
+            Download { state: state.clone(), caller: reader, record: record(), text, part: 0..2 * CHUNK_BYTES };
         let mut pieces = Box::pin(download.pieces());
-        assert_eq!(pieces.next().await.unwrap().unwrap().len() as u64, PIECE);
+        assert_eq!(pieces.next().await.unwrap().unwrap().len() as u64, CHUNK_BYTES);
         state.sign_ins().sign_out(state.times(), &cookie).await.unwrap();
         let refused = pieces.next().await.unwrap().unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How often a code is taken anew where its user was changed by somebody at the same moment.
-const ATTEMPTS: usize = 3;
+const MAX_WRITE_ATTEMPTS: usize = 3;
 
 /// One's password, again: a page that was left open, or a stolen cookie, changes nothing about how somebody signs in.
 #[derive(Deserialize)]
@@ -36,7 +36,7 @@ pub async fn begin(
     caller: Caller,
     body: Body<Again>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller.still(&state, None)?;
+    let caller = caller.recheck(&state, None)?;
     let user = enrolling(&state, &caller)?;
     let password = body.into_inner().password;
     account::check_password(&request, &state, &user, password, Action::UserSecondFactor).await?;
@@ -64,7 +64,7 @@ pub async fn confirm(
     caller: Caller,
     body: Body<Confirmation>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller.still(&state, None)?;
+    let caller = caller.recheck(&state, None)?;
     let user = enrolling(&state, &caller)?;
     may_try(&state, &user.name)?;
     let waits = user.enrolment.clone().filter(|enrolment| enrolment.waits((state.settings.utc)()));
@@ -102,7 +102,7 @@ pub async fn remove(
     caller: Caller,
     body: Body<Again>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller.still(&state, None)?;
+    let caller = caller.recheck(&state, None)?;
     caller.need_all_of_owner()?;
     let user = account::own(&state, &caller)?;
     let password = body.into_inner().password;
@@ -137,7 +137,7 @@ pub async fn spend(
     may_try(state, &user.name)?;
     let typed = Typed::read(&code);
     let (hash, mut permit) = (user.password_hash.clone(), Some(permit));
-    for _ in 0..ATTEMPTS {
+    for _ in 0..MAX_WRITE_ATTEMPTS {
         let left = typed.as_ref().map(|typed| left(state, &user, typed)).transpose()?.flatten();
         let (Some(typed), Some(left)) = (&typed, left) else {
             return Err(refuse(state, address, &user.name));

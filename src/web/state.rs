@@ -14,10 +14,10 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{Mutex, Semaphore};
 
 use super::{
+    dial_limit::DialLimit,
     error::Problem,
     events::Streams,
     foreign::Foreign,
-    knocks::Knocks,
     links::Links,
     oidc::UnderWay,
     pages::Pages,
@@ -30,10 +30,10 @@ use crate::{
         sign_ins::{Now, SignIns},
     },
     core::{
-        fading::Fading,
+        expiring_map::ExpiringMap,
         oidc::Rules,
         password,
-        people::{self, Directory, Listed, Role},
+        people::{self, CatalogueEntry, Directory, Role},
         record::{SessionId, UtcMicros},
         seal::Seals,
     },
@@ -42,10 +42,10 @@ use crate::{
 };
 
 /// Wrong tokens and passwords from one address: enough for a person who mistypes and a script that is wrongly set up.
-const TRIES: u32 = 10;
+const MAX_WRONG_SECRETS: u32 = 10;
 
 /// Cookies from one address that no sign-in has: far more than an office whose sign-ins ended sends, too few to keep the store busy with.
-const STRAYS: u32 = 120;
+const MAX_UNKNOWN_COOKIES: u32 = 120;
 
 /// The salt of what is kept of the gateway's own token: the same at every gateway, since it is told by nothing else that the token
 /// is another one.
@@ -58,25 +58,25 @@ const TRIES_FOR_A_NAME: u32 = 100;
 const SIGN_INS: u32 = 60;
 
 /// Wrong codes for one name, of whoever knows the password too: a million codes of which three fit are then tried for years.
-const CODES: u32 = 10;
+const MAX_WRONG_CODES: u32 = 10;
 
 /// The while in which these are counted.
 const CODES_WITHIN: Duration = Duration::from_secs(10 * 60);
 
 /// Users whom proxies name, by address, that are told to the audit log once an hour; of more some are told oftener.
-const NAMED: usize = 10_000;
+const MAX_NAMED_USERS: usize = 10_000;
 
 /// The same of those who read the recording of another.
-const READERS: usize = 10_000;
+const MAX_READERS: usize = 10_000;
 
 /// Time to leave the terminal for a browser, and no more: whoever reads the link becomes the admin.
 const SETUP_LIFE: Duration = Duration::from_secs(30 * 60);
 
 /// Targets that one user may try out within a minute: enough to set one up, too few to knock on doors with.
-const TRIALS: u32 = 6;
+const MAX_TRIALS: u32 = 6;
 
 /// Passwords that are compared at once.
-const COMPARISONS: usize = 2;
+const MAX_COMPARISONS: usize = 2;
 
 /// What the configuration says about the web layer.
 pub struct Settings {
@@ -166,8 +166,8 @@ pub struct Target {
 
 impl Target {
     /// The same, as far as access goes.
-    pub fn listed(&self) -> Listed {
-        Listed { name: self.name.clone(), tags: self.tags.clone(), roles: self.roles.clone() }
+    pub fn listed(&self) -> CatalogueEntry {
+        CatalogueEntry { name: self.name.clone(), tags: self.tags.clone(), roles: self.roles.clone() }
     }
 
     /// The same as a jump host on the way to another.
@@ -205,17 +205,17 @@ pub struct State {
     /// For which names wrong codes were tried, beside the right password.
     pub codes: Throttle<str>,
     /// The link of whoever is to be the first admin.
-    setup: std::sync::Mutex<Fading<Digest, ()>>,
+    setup: std::sync::Mutex<ExpiringMap<Digest, ()>>,
     /// Whom a proxy named, from where: told to the audit log already.
-    pub named: std::sync::Mutex<Fading<(Arc<str>, IpAddr), ()>>,
+    pub named: std::sync::Mutex<ExpiringMap<(Arc<str>, IpAddr), ()>>,
     /// Who reads which recording of somebody else's: told to the audit log already.
-    pub readers: std::sync::Mutex<Fading<(Arc<str>, SessionId), ()>>,
+    pub readers: std::sync::Mutex<ExpiringMap<(Arc<str>, SessionId), ()>>,
     /// Sign-ins with the provider that are under way.
     pub under_way: UnderWay,
     /// Who tried targets out.
     pub trials: Throttle<str>,
     /// Who had which places dialled that are in no catalogue.
-    pub(super) knocks: Knocks,
+    pub(super) dial_limit: DialLimit,
     /// What of refused origins was told to the audit log of late.
     pub(super) foreign: Foreign,
     /// Held while users and targets are changed, so that each is held against what the one before it left.
@@ -236,20 +236,20 @@ impl State {
             settings,
             links: Links::default(),
             own_stamp: OnceLock::new(),
-            strays: Throttle::new(STRAYS),
-            throttle: Throttle::new(TRIES),
+            strays: Throttle::new(MAX_UNKNOWN_COOKIES),
+            throttle: Throttle::new(MAX_WRONG_SECRETS),
             names: Throttle::new(TRIES_FOR_A_NAME),
             signed_in: Throttle::new(SIGN_INS),
-            codes: Throttle::within(CODES_WITHIN, CODES),
-            named: std::sync::Mutex::new(Fading::new(NAMED)),
-            readers: std::sync::Mutex::new(Fading::new(READERS)),
-            setup: std::sync::Mutex::new(Fading::new(1)),
+            codes: Throttle::within(CODES_WITHIN, MAX_WRONG_CODES),
+            named: std::sync::Mutex::new(ExpiringMap::new(MAX_NAMED_USERS)),
+            readers: std::sync::Mutex::new(ExpiringMap::new(MAX_READERS)),
+            setup: std::sync::Mutex::new(ExpiringMap::new(1)),
             under_way: UnderWay::default(),
-            trials: Throttle::new(TRIALS),
-            knocks: Knocks::default(),
+            trials: Throttle::new(MAX_TRIALS),
+            dial_limit: DialLimit::default(),
             foreign: Foreign::default(),
             managing: Mutex::default(),
-            comparing: Semaphore::new(COMPARISONS),
+            comparing: Semaphore::new(MAX_COMPARISONS),
             pages: Pages::default(),
             event_streams: Arc::default(),
         }
@@ -323,7 +323,7 @@ impl State {
         self.setup().take(self.now(), &secret::digest(offered));
     }
 
-    fn setup(&self) -> MutexGuard<'_, Fading<Digest, ()>> {
+    fn setup(&self) -> MutexGuard<'_, ExpiringMap<Digest, ()>> {
         self.setup.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -37,7 +37,7 @@ pub async fn sweep(
     caller: Caller,
     wish: Body<Wish>,
 ) -> Result<web::Json<Sweep>, Problem> {
-    let caller = caller.still(&state, Some(Right::Terminate))?;
+    let caller = caller.recheck(&state, Some(Right::Terminate))?;
     let how = if wish.dry_run { "A look without a change." } else { "What differs is mended." };
     let deed = Visitor::of(&request, &state, &caller).did(Action::StoreSweep, "", how);
     state.gateway.audit().record(deed).await?;

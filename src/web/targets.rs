@@ -21,14 +21,14 @@ use crate::{
     core::{
         audit::Action,
         people::{Directory, Right, Role},
-        target::{Auth, AuthKind, Jump, Outline, Sealed, TARGETS, Target},
+        target::{Auth, AuthKind, Jump, MAX_TARGETS, PublicTarget, Sealed, Target},
     },
     ssh::{Credential, key_to_keep},
     store::people::Change,
 };
 
 /// The longest password of a target, in bytes: sshd takes 1,024.
-const PASSWORD: usize = 1_024;
+const MAX_PASSWORD_BYTES: usize = 1_024;
 
 #[derive(Serialize)]
 struct TargetView<'a> {
@@ -109,13 +109,13 @@ impl FromRequest for Manages {
 pub async fn targets(state: web::Data<State>, caller: Caller) -> impl Responder {
     let (opens, manages) = (caller.has(Right::Open), caller.has(Right::Manage));
     let directory = state.gateway.people().directory();
-    let is_seen = |listed| manages || (opens && caller.reach.covers(&listed));
+    let is_seen = |listed| manages || (opens && caller.access.covers(&listed));
     let configured = state.settings.targets.iter().filter(|target| is_seen(target.listed())).map(of_configuration);
-    let recorded = directory.targets.values().filter(|target| configured_as(&state, &target.outline.name).is_none());
-    let recorded = recorded.filter(|target| is_seen(target.outline.listed()));
+    let recorded = directory.targets.values().filter(|target| configured_as(&state, &target.public.name).is_none());
+    let recorded = recorded.filter(|target| is_seen(target.public.listed()));
     let recorded = recorded.map(|target| of_records(target, &state, &directory));
     let items: Vec<_> = configured.chain(recorded).collect();
-    let adhoc = state.settings.adhoc.is_some() && opens && caller.reach.covers_typed();
+    let adhoc = state.settings.adhoc.is_some() && opens && caller.access.covers_typed();
     web::Json(json!({ "items": items, "adhoc": adhoc }))
 }
 
@@ -128,14 +128,14 @@ pub async fn create(
 ) -> Result<HttpResponse, Problem> {
     let NewTarget { name, host, port, username, via, group, tags, roles, auth } = body.into_inner();
     let port = port.unwrap_or(SSH_PORT);
-    let outline = checked(Outline { name, host, port, username, via, group, tags, roles })?;
+    let public = checked(PublicTarget { name, host, port, username, via, group, tags, roles })?;
     let auth = match auth {
-        Some(auth) => sealed(&state, &outline, auth).await?,
+        Some(auth) => sealed(&state, &public, auth).await?,
         None => Auth::PROMPT,
     };
-    let caller = caller.still(&state, Some(Right::Manage))?;
+    let caller = caller.recheck(&state, Some(Right::Manage))?;
     let _alone = state.managing.lock().await;
-    let name = outline.name.clone();
+    let name = public.name.clone();
     if configured_as(&state, &name).is_some() {
         return Err(Problem::exists(format!("{name} is a target of the configuration. Take another name.")));
     }
@@ -144,12 +144,12 @@ pub async fn create(
     if directory.targets.contains_key(&name) {
         return Err(exists());
     }
-    if directory.targets.len() >= TARGETS {
-        return Err(Problem::conflict(format!("The records hold {TARGETS} targets at most. Remove one first.")));
+    if directory.targets.len() >= MAX_TARGETS {
+        return Err(Problem::conflict(format!("The records hold {MAX_TARGETS} targets at most. Remove one first.")));
     }
-    admitted(&state, &directory, &outline)?;
-    let target = Target::new(outline, auth, (state.settings.utc)());
-    let detail = format!("{}, by {}.", target.outline.place(), target.auth.kind);
+    admitted(&state, &directory, &public)?;
+    let target = Target::new(public, auth, (state.settings.utc)());
+    let detail = format!("{}, by {}.", target.public.place(), target.auth.kind);
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::TargetCreate, &name, &detail)).await?;
     if !state.gateway.people().change(Change::AddTarget(target.clone())).await? {
@@ -168,8 +168,8 @@ pub async fn change(
 ) -> Result<HttpResponse, Problem> {
     let TargetChange { host, port, username, via, group, tags, roles, auth, changed_at } = body.into_inner();
     let before = find(&state, &name)?;
-    let was = before.outline.clone();
-    let outline = checked(Outline {
+    let was = before.public.clone();
+    let public = checked(PublicTarget {
         name: was.name,
         host: host.unwrap_or(was.host),
         port: port.unwrap_or(was.port),
@@ -180,16 +180,16 @@ pub async fn change(
         roles: roles.unwrap_or(was.roles),
     })?;
     let auth = match auth {
-        Some(auth) => sealed(&state, &outline, auth).await?,
-        None if before.stays_open(&outline) => before.auth.clone(),
+        Some(auth) => sealed(&state, &public, auth).await?,
+        None if before.stays_open(&public) => before.auth.clone(),
         None => {
-            let (place, kind) = (before.outline.place(), before.auth.kind);
+            let (place, kind) = (before.public.place(), before.auth.kind);
             return Err(Problem::bad_request(format!(
                 "The {kind} kept for {name} is for {place} and is sent nowhere else. Give auth again with the new place."
             )));
         }
     };
-    let caller = caller.still(&state, Some(Right::Manage))?;
+    let caller = caller.recheck(&state, Some(Right::Manage))?;
     let _alone = state.managing.lock().await;
     let changed = || Problem::conflict(format!("{name} was changed by somebody meanwhile. Look, and try again."));
     if let Some(seen) = changed_at {
@@ -200,8 +200,8 @@ pub async fn change(
             return Err(changed());
         }
     }
-    admitted(&state, &state.gateway.people().directory(), &outline)?;
-    let target = before.changed(outline, auth, (state.settings.utc)());
+    admitted(&state, &state.gateway.people().directory(), &public)?;
+    let target = before.changed(public, auth, (state.settings.utc)());
     let visitor = Visitor::of(&request, &state, &caller);
     let deed = visitor.did(Action::TargetChange, &*name, &what_changes(&before, &target));
     state.gateway.audit().record(deed).await?;
@@ -225,24 +225,24 @@ pub async fn remove(
         return Err(Problem::conflict(format!("{name} {needed}. Give these another way, or remove them, first.")));
     }
     let visitor = Visitor::of(&request, &state, &caller);
-    let detail = format!("It led to {}.", target.outline.place());
+    let detail = format!("It led to {}.", target.public.place());
     state.gateway.audit().record(visitor.did(Action::TargetRemove, &*name, &detail)).await?;
-    state.gateway.people().change(Change::RemoveTarget(target.outline.name)).await?;
+    state.gateway.people().change(Change::RemoveTarget(target.public.name)).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn checked(outline: Outline) -> Result<Outline, Problem> {
-    outline.checked().map_err(|unfit| Problem::bad_request(format!("{unfit}.")))
+fn checked(public: PublicTarget) -> Result<PublicTarget, Problem> {
+    public.checked().map_err(|unfit| Problem::bad_request(format!("{unfit}.")))
 }
 
-/// 409 where the way to `outline`, or one that leads over it, would not be whole with it.
-fn admitted(state: &State, directory: &Directory, outline: &Outline) -> Result<(), Problem> {
-    let admitted = ways(&state.settings, directory).admit(outline);
+/// 409 where the way to `public`, or one that leads over it, would not be whole with it.
+fn admitted(state: &State, directory: &Directory, public: &PublicTarget) -> Result<(), Problem> {
+    let admitted = ways(&state.settings, directory).admit(public);
     admitted.map_err(|wrong| Problem::conflict(format!("{wrong}.")))
 }
 
-/// Seals what was given for `outline`. A private key is read first, so that what is kept is known to be one.
-async fn sealed(state: &State, outline: &Outline, auth: NewAuth) -> Result<Auth, Problem> {
+/// Seals what was given for `public`. A private key is read first, so that what is kept is known to be one.
+async fn sealed(state: &State, public: &PublicTarget, auth: NewAuth) -> Result<Auth, Problem> {
     let NewAuth { kind, password, private_key, passphrase } = auth;
     let secret = match (kind, password, private_key, passphrase) {
         (AuthKind::Prompt, None, None, None) => return Ok(Auth::PROMPT),
@@ -250,8 +250,8 @@ async fn sealed(state: &State, outline: &Outline, auth: NewAuth) -> Result<Auth,
         (AuthKind::GatewayKey, None, None, None) => return Ok(Auth::GATEWAY_KEY),
         (AuthKind::Certificate, None, None, None) => return Ok(Auth::CERTIFICATE),
         (AuthKind::Password, Some(password), None, None) => {
-            if !(1..=PASSWORD).contains(&password.expose_secret().len()) {
-                return Err(Problem::bad_request(format!("auth.password must have 1 … {PASSWORD} bytes.")));
+            if !(1..=MAX_PASSWORD_BYTES).contains(&password.expose_secret().len()) {
+                return Err(Problem::bad_request(format!("auth.password must have 1 … {MAX_PASSWORD_BYTES} bytes.")));
             }
             password
         }
@@ -269,7 +269,7 @@ async fn sealed(state: &State, outline: &Outline, auth: NewAuth) -> Result<Auth,
             ));
         }
     };
-    let text = state.settings.seals.seal(rand::random(), &outline.seal_context(kind), &secret);
+    let text = state.settings.seals.seal(rand::random(), &public.seal_context(kind), &secret);
     Ok(Auth { kind, sealed: Some(Sealed(text.ok_or_else(Problem::internal)?)) })
 }
 
@@ -286,7 +286,7 @@ fn find(state: &State, name: &str) -> Result<Target, Problem> {
 }
 
 fn what_changes(before: &Target, after: &Target) -> String {
-    let (was, is) = (&before.outline, &after.outline);
+    let (was, is) = (&before.public, &after.public);
     let mut changes = Vec::new();
     if was.place() != is.place() {
         changes.push(format!("{} instead of {}", is.place(), was.place()));
@@ -329,18 +329,18 @@ fn of_configuration(target: &state::Target) -> TargetView<'_> {
 }
 
 fn of_records<'a>(target: &'a Target, state: &State, directory: &Directory) -> TargetView<'a> {
-    let outline = &target.outline;
-    let way = ways(&state.settings, directory).to(outline).ok().map(|way| way.iter().map(Jump::to_string).collect());
+    let public = &target.public;
+    let way = ways(&state.settings, directory).to(public).ok().map(|way| way.iter().map(Jump::to_string).collect());
     TargetView {
-        name: &outline.name,
-        host: &outline.host,
-        port: outline.port,
-        username: &outline.username,
-        via: outline.via.iter().map(String::as_str).collect(),
+        name: &public.name,
+        host: &public.host,
+        port: public.port,
+        username: &public.username,
+        via: public.via.iter().map(String::as_str).collect(),
         way,
-        group: outline.group.as_deref(),
-        tags: &outline.tags,
-        roles: &outline.roles,
+        group: public.group.as_deref(),
+        tags: &public.tags,
+        roles: &public.roles,
         auth: target.auth.kind.as_str(),
         source: "records",
         changed_at: Some(Rfc3339(target.changed_at)),

@@ -23,9 +23,9 @@ use super::{
     outlet::{Body, Outlet},
     protocol::{self, BrowserFrame, Fault, GatewayFrame, MAX_FRAME, Mode, SUBPROTOCOL},
     resizes::{self, Resizes},
-    standing::{Guard, Standing},
     state::State,
     subprotocol,
+    terminal_access::{Guard, TerminalAccess},
 };
 use crate::{
     actor::{
@@ -33,7 +33,7 @@ use crate::{
         gateway::{Gateway, Phase},
         mailbox::Mailbox,
         session::{self, Attach, Intent, SessionMessage},
-        wire::{Cutter, InputKind, InputMessage, Seen, SocketSide},
+        wire::{InputKind, InputMessage, Seen, SocketCloser, SocketSide},
     },
     core::{control::Turn, record::SessionId, session::Loss, stream::AttachNo},
 };
@@ -43,7 +43,7 @@ mod attaching;
 /// Who types.
 mod control;
 /// What the session says, as frames.
-mod telling;
+mod frames;
 
 use control::{Typing, Wish};
 
@@ -51,10 +51,10 @@ use control::{Typing, Wish};
 const ATTACH_WITHIN: Duration = Duration::from_secs(10);
 
 /// Input that may wait here for a target that takes none; whoever sends more ignores `input_ack` (the page sends 64 KiB).
-const BACKLOG: usize = 1024 * 1024;
+const MAX_BACKLOG_BYTES: usize = 1024 * 1024;
 
 /// Of it, handed on at once: an SSH packet.
-const PIECE: usize = 32 * 1024;
+const CHUNK_BYTES: usize = 32 * 1024;
 
 /// A ping that makes the socket fail, so that a test can see what that costs.
 #[cfg(test)]
@@ -78,8 +78,8 @@ pub async fn terminal(
         gateway: state.gateway.clone(),
         id,
         visitor: Visitor::of(&request, &state, &caller),
-        standing: Standing::new(state, caller, session.as_ref()),
-        cutter: request.conn_data::<Cutter>().cloned().unwrap_or(Cutter(None)),
+        access: TerminalAccess::new(state, caller, session.as_ref()),
+        closer: request.conn_data::<SocketCloser>().cloned().unwrap_or(SocketCloser(None)),
         too_large,
         outlet: outlet.clone(),
         attached: None,
@@ -101,9 +101,9 @@ pub async fn terminal(
 struct TerminalSocket {
     gateway: Gateway,
     id: SessionId,
-    standing: Standing,
+    access: TerminalAccess,
     visitor: Visitor,
-    cutter: Cutter,
+    closer: SocketCloser,
     too_large: Refusal,
     outlet: Outlet,
     attached: Option<Ends>,
@@ -161,10 +161,10 @@ impl TerminalSocket {
         };
         match (frame, &self.attached) {
             (BrowserFrame::Attach { cols, rows, mode, client_id, output_offset, screen, control, again, .. }, None) => {
-                let (interactive, cutter) = (mode == Mode::Interactive, self.cutter.clone());
+                let (interactive, closer) = (mode == Mode::Interactive, self.closer.clone());
                 let seen = Seen { offset: output_offset, draws: screen };
                 let size = protocol::client(&client_id).and_then(|()| protocol::size(cols, rows));
-                match (size, self.standing.objection(interactive)) {
+                match (size, self.access.objection(interactive)) {
                     (Err(message), _) => self.fail(Fault::Protocol, &message, ctx),
                     (Ok(_), Some((fault, message))) => self.fail(fault, &message, ctx),
                     (Ok(size), None) => {
@@ -172,7 +172,7 @@ impl TerminalSocket {
                         let intent = if again { Intent::Reconnect } else { Intent::Open };
                         let control_aware = control && screen;
                         let request =
-                            Attach { intent, interactive, user, client_id, seen, control_aware, size, cutter };
+                            Attach { intent, interactive, user, client_id, seen, control_aware, size, closer };
                         self.attach(request, ctx);
                     }
                 }
@@ -197,7 +197,7 @@ impl TerminalSocket {
                 }
             },
             (BrowserFrame::Answer { id, values }, Some(ends)) => {
-                let (attach, trusts) = (ends.attach, self.standing.trusts());
+                let (attach, trusts) = (ends.attach, self.access.trusts());
                 session::post(&ends.session, SessionMessage::Answer { attach, trusts, id, values });
             }
             (BrowserFrame::Stay {}, Some(ends)) => session::post(&ends.session, SessionMessage::Stay(ends.attach)),
@@ -220,7 +220,7 @@ impl TerminalSocket {
                 self.fail(Fault::Protocol, "Who looks on cannot type.", ctx);
             }
             Some(ends) if ends.typing.turn().is_none() => self.refuses_input(),
-            Some(_) if self.backlog.len() + bytes.len() > BACKLOG => {
+            Some(_) if self.backlog.len() + bytes.len() > MAX_BACKLOG_BYTES => {
                 let message = "The target takes no input and too much is waiting. Wait for input_ack.";
                 self.fail(Fault::TooMany, message, ctx);
             }
@@ -238,7 +238,7 @@ impl TerminalSocket {
         let (attach, input) = (ends.attach, ends.input.clone());
         loop {
             // In pieces: what waits in the session is bounded by their number.
-            let length = self.backlog.len().min(PIECE);
+            let length = self.backlog.len().min(CHUNK_BYTES);
             let typed = (length > 0).then(|| InputKind::Bytes(self.backlog.split_to(length).freeze()));
             let Some(kind) = typed.or_else(|| self.resizes.due().map(InputKind::Resize)) else { return };
             match input.try_send(InputMessage { attach, turn, at: clock::instant(), kind }) {

@@ -8,11 +8,11 @@ use std::{
 };
 
 use super::secret::{self, Digest};
-use crate::core::fading::Fading;
+use crate::core::expiring_map::ExpiringMap;
 
 const WINDOW: Duration = Duration::from_secs(60);
 /// A few hundred KiB; an attacker with more addresses than this guesses 256-bit tokens no better.
-const ADDRESSES: usize = 10_000;
+const MAX_KEYS: usize = 10_000;
 
 /// Whom failures are counted for: an address, or the name that was tried.
 pub trait Counted {
@@ -45,7 +45,7 @@ impl Counted for str {
 pub struct Throttle<C: Counted + ?Sized> {
     most: u32,
     window: Duration,
-    failures: Mutex<Fading<C::Key, u32>>,
+    failures: Mutex<ExpiringMap<C::Key, u32>>,
 }
 
 impl<C: Counted + ?Sized> Throttle<C> {
@@ -56,7 +56,7 @@ impl<C: Counted + ?Sized> Throttle<C> {
 
     /// Lets `most` failures of one happen within `window`.
     pub fn within(window: Duration, most: u32) -> Self {
-        Self { most, window, failures: Mutex::new(Fading::new(ADDRESSES)) }
+        Self { most, window, failures: Mutex::new(ExpiringMap::new(MAX_KEYS)) }
     }
 
     /// Returns how long one has to wait before the next try, if one must.

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Tokens that one person has at most.
-const TOKENS: usize = 100;
+const MAX_TOKENS: usize = 100;
 
 const NAME_CHARS: usize = 64;
 
@@ -72,7 +72,7 @@ pub async fn create(
     caller: Caller,
     body: Body<NewToken>,
 ) -> Result<HttpResponse, Problem> {
-    let caller = caller.still(&state, None)?;
+    let caller = caller.recheck(&state, None)?;
     caller.need_all_of_owner()?;
     let NewToken { name, scopes, expires_in } = body.into_inner();
     if !(1..=NAME_CHARS).contains(&name.chars().count()) || name.chars().any(char::is_control) {
@@ -89,8 +89,10 @@ pub async fn create(
     let now = (state.settings.utc)();
     let expires_at = expires_in.as_deref().map(|life| expiry(now, life)).transpose()?;
     let people = state.gateway.people();
-    if people.directory().tokens.values().filter(|token| token.user == *caller.user).count() >= TOKENS {
-        return Err(Problem::conflict(format!("You have {TOKENS} tokens, and may have no more. Revoke some first.")));
+    if people.directory().tokens.values().filter(|token| token.user == *caller.user).count() >= MAX_TOKENS {
+        return Err(Problem::conflict(format!(
+            "You have {MAX_TOKENS} tokens, and may have no more. Revoke some first."
+        )));
     }
     let secret = format!("{TOKEN_PREFIX}{}", secret::fresh());
     let token = Token {
@@ -163,7 +165,7 @@ fn expiry(now: UtcMicros, life: &str) -> Result<UtcMicros, Problem> {
 
 fn view<'a>(token: &'a Token, directory: &Directory, seen: &Seen) -> TokenView<'a> {
     // Without scopes it has whatever its owner has.
-    let held = directory.reach(&token.user).map(|reach| reach.role.rights()).unwrap_or_default();
+    let held = directory.access(&token.user).map(|access| access.role.rights()).unwrap_or_default();
     let scopes = token.scopes.clone().unwrap_or_else(|| held.iter().collect());
     TokenView {
         id: &token.id,

@@ -35,11 +35,11 @@ pub async fn test(
     caller: Caller,
     name: web::Path<String>,
 ) -> Result<impl Responder, Problem> {
-    let caller = caller.still(&state, Some(Right::Open))?;
+    let caller = caller.recheck(&state, Some(Right::Open))?;
     let visitor = Visitor::of(&request, &state, &caller);
     let (trusts, from) = (caller.has(Right::Trust), visitor.client_ip);
     let directory = state.gateway.people().directory();
-    let open = Opening::of(&name).check(&caller.user, &caller.reach, trusts, from, &state.settings, &directory)?;
+    let open = Opening::of(&name).check(&caller.user, &caller.access, trusts, from, &state.settings, &directory)?;
     if let Some(wait) = state.trials.wait(state.now(), &caller.user) {
         let detail = "You tried targets out too often within a minute. Wait a moment.";
         return Err(Problem::too_many(detail, wait.as_secs() + 1));

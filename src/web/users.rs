@@ -18,7 +18,7 @@ use crate::{
     core::{
         audit::Action,
         password,
-        people::{GRANTS, Grant, Right, Role, User, is_user_name},
+        people::{Grant, MAX_GRANTS, Right, Role, User, is_user_name},
     },
     store::people::{Change, Seen},
 };
@@ -84,7 +84,7 @@ pub async fn create(
     check_role(&caller, role)?;
     // Without one they have a password that nobody knows, until a link lets them set their own.
     let password_hash = hash(&state, password.unwrap_or_else(|| secret::fresh().into())).await?;
-    let caller = caller.still(&state, Some(Right::Manage))?;
+    let caller = caller.recheck(&state, Some(Right::Manage))?;
     let now = (state.settings.utc)();
     let user = User::new(name.clone(), role, grants, password_hash, now);
     let detail = format!("As {}, with {} grants.", role.as_str(), user.grants.len());
@@ -120,7 +120,7 @@ pub async fn change(
     };
     let _alone = state.managing.lock().await;
     state.gateway.people().refresh().await?;
-    let caller = caller.still(&state, Some(Right::Manage))?;
+    let caller = caller.recheck(&state, Some(Right::Manage))?;
     let before = find(&state, &name)?;
     let (role, grants) = (role.unwrap_or(before.role), grants.unwrap_or_else(|| before.grants.clone()));
     let disabled = disabled.unwrap_or(before.disabled);
@@ -158,7 +158,7 @@ pub async fn remove(
     let _alone = state.managing.lock().await;
     state.gateway.people().refresh().await?;
     // What was waited for may be that they themselves were taken away.
-    let caller = caller.still(&state, Some(Right::Manage))?;
+    let caller = caller.recheck(&state, Some(Right::Manage))?;
     let user = find(&state, &name)?;
     keep_an_admin(&state, &user, false)?;
     let visitor = Visitor::of(&request, &state, &caller);
@@ -227,8 +227,8 @@ pub fn check_name(name: &str) -> Result<(), Problem> {
 }
 
 fn check_grants(grants: &[Grant]) -> Result<(), Problem> {
-    let fit = grants.len() <= GRANTS;
-    if fit { Ok(()) } else { Err(Problem::bad_request(format!("A user has {GRANTS} grants at most; use tags."))) }
+    let fit = grants.len() <= MAX_GRANTS;
+    if fit { Ok(()) } else { Err(Problem::bad_request(format!("A user has {MAX_GRANTS} grants at most; use tags."))) }
 }
 
 /// Refuses to make somebody more than the caller is: a token with scopes is no way to all rights.

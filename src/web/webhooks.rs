@@ -10,13 +10,13 @@ use crate::{
 };
 
 /// Dead letters of each webhook that are shown.
-const DEAD: u32 = 100;
+const MAX_DEAD_LETTERS: u32 = 100;
 
 /// Lists all of them.
 pub async fn webhooks(state: web::Data<State>, _: Caller) -> Result<impl Responder, Problem> {
     let newest = state.gateway.audit().list(AuditQuery { limit: 1, ..AuditQuery::default() }).await?;
     let head = newest.entries.first().map_or(0, |entry| entry.sequence);
-    let listed = state.gateway.webhooks().list(DEAD).await.map_err(|error| {
+    let listed = state.gateway.webhooks().list(MAX_DEAD_LETTERS).await.map_err(|error| {
         tracing::error!(%error, "what webhooks were not told cannot be read");
         Problem::unavailable("The journal cannot be read just now. Try again in a moment.", 5)
     })?;
@@ -24,15 +24,15 @@ pub async fn webhooks(state: web::Data<State>, _: Caller) -> Result<impl Respond
     Ok(web::Json(json!({ "items": items })))
 }
 
-fn view(Overview { hook, telling, dead }: &Overview, head: u64) -> Value {
+fn view(Overview { hook, delivery, dead }: &Overview, head: u64) -> Value {
     let letter = |dead: &DeadLetter| json!({ "first": dead.first, "last": dead.last, "at": Rfc3339(dead.at), "error": dead.error });
     json!({
         "name": hook.name,
         "actions": hook.actions,
-        "position": telling.position,
-        "waiting": telling.position.map(|position| head.saturating_sub(position)),
-        "failing_since": telling.failing_since.map(Rfc3339),
-        "last_error": telling.last_error,
+        "position": delivery.position,
+        "waiting": delivery.position.map(|position| head.saturating_sub(position)),
+        "failing_since": delivery.failing_since.map(Rfc3339),
+        "last_error": delivery.last_error,
         "dead_letters": dead.iter().map(letter).collect::<Vec<_>>(),
     })
 }

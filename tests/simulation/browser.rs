@@ -14,7 +14,7 @@ use pulsegate::{
     actor::{
         clock,
         session::{self, Attach, AttachError, Attached, Intent, SessionMessage},
-        wire::{Cutter, InputKind, InputMessage, Seen, ToSocket},
+        wire::{InputKind, InputMessage, Seen, SocketCloser, ToSocket},
     },
     core::{record::SessionId, session::Loss},
     ssh::Size,
@@ -74,7 +74,7 @@ impl Browser {
             seen: Seen { offset: None, draws: false },
             control_aware: false,
             size: Size { cols: 80, rows: 24 },
-            cutter: Cutter(None),
+            closer: SocketCloser(None),
         };
         let attaching = host.run(move |gateway| async move {
             let attached = match gateway.attach(id, request).await {

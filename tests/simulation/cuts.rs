@@ -31,7 +31,7 @@ use tokio::{
 
 use crate::{
     THREADS,
-    host::{Host, Parts, Ways},
+    host::{Host, HostDeps, Ways},
     log::Log,
     number,
     patience::Patience,
@@ -153,7 +153,7 @@ fn host(seed: u64) -> (Host, Shells) {
         Way::new(dice.fork(), latency, Odds::default(), errands.clone())
     };
     let shells = Shells::default();
-    let parts = Parts {
+    let deps = HostDeps {
         ways: Ways { journal: way(), records: way(), live: way() },
         journal: Rows::new("journal", Table::new(false, None), None),
         records: None,
@@ -167,7 +167,7 @@ fn host(seed: u64) -> (Host, Shells) {
         patience: Patience::default(),
         ahead: 5,
     };
-    (Host::new(0, parts), shells)
+    (Host::new(0, deps), shells)
 }
 
 async fn open(seed: u64, host: &Host) -> SessionId {

@@ -14,9 +14,9 @@ use std::{
 use pulsegate::{
     actor::{
         Settings, clock,
-        gateway::{Collapse, Foundation, Gateway},
+        gateway::{FatalExit, Gateway, GatewayDeps},
         people::People,
-        registry::{self, Asked},
+        registry::{self, RecordsAtStart},
         stores::Stores,
         world::World,
     },
@@ -26,7 +26,7 @@ use pulsegate::{
         session::Limits,
         stream,
     },
-    recording::shelf::Shelf,
+    recording::directory::RecordingDir,
     ssh::Connector,
     store::{LiveStore, SharedRecords, StoreError, audit::MemoryAudit},
 };
@@ -90,11 +90,11 @@ pub struct Host {
     frozen: Cell<bool>,
     /// Whether a task is about to start it.
     starting: Cell<bool>,
-    collapsed: Arc<Mutex<Option<Collapse>>>,
+    fatal_exit: Arc<Mutex<Option<FatalExit>>>,
 }
 
 /// The parts of a host.
-pub struct Parts {
+pub struct HostDeps {
     /// Its ways to the stores.
     pub ways: Ways,
     /// Its disk.
@@ -123,9 +123,9 @@ pub struct Parts {
 
 impl Host {
     /// Returns a host on which nothing runs.
-    pub fn new(number: usize, parts: Parts) -> Self {
-        let Parts { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for, patience, ahead } =
-            parts;
+    pub fn new(number: usize, deps: HostDeps) -> Self {
+        let HostDeps { ways, journal, records, live, connector, truth, log, dice, hasty, serve_for, patience, ahead } =
+            deps;
         let (world, stings) = (World::new(WALL, dice.next()), Rc::new(Stings::new(number, truth.clone(), log.clone())));
         let seen = stings.clone();
         world.watch(move |kind, which| seen.see(kind, which));
@@ -149,7 +149,7 @@ impl Host {
             gateway: RefCell::default(),
             frozen: Cell::new(false),
             starting: Cell::new(false),
-            collapsed: Arc::default(),
+            fatal_exit: Arc::default(),
         }
     }
 
@@ -160,7 +160,7 @@ impl Host {
 
     /// Polls its tasks unless it is stopped; a process that has to end does nothing more.
     pub fn poll(&self, cx: &mut Context<'_>) {
-        let over = self.frozen.get() || self.collapsed() == Some(Collapse::ActorFailed);
+        let over = self.frozen.get() || self.fatal_exit() == Some(FatalExit::ActorFailed);
         if let Some(set) = self.set.borrow_mut().as_mut().filter(|_| !over) {
             // The set never ends: it is dropped.
             let _ = self.world.enter(|| Pin::new(set).poll(cx));
@@ -183,8 +183,8 @@ impl Host {
     }
 
     /// Returns why its process should have ended, if it should.
-    pub fn collapsed(&self) -> Option<Collapse> {
-        *self.collapsed.lock().expect("nothing panics under this lock")
+    pub fn fatal_exit(&self) -> Option<FatalExit> {
+        *self.fatal_exit.lock().expect("nothing panics under this lock")
     }
 
     /// Whether it is being started.
@@ -224,7 +224,7 @@ impl Host {
             return;
         }
         loop {
-            *self.collapsed.lock().expect("nothing panics under this lock") = None;
+            *self.fatal_exit.lock().expect("nothing panics under this lock") = None;
             self.stings.begin();
             if let Some((right, _)) = self.truth.look().right(self.number) {
                 right.begin(Instant::now());
@@ -260,7 +260,7 @@ impl Host {
             records: self.records.as_ref().map(|rows| Arc::new(remote(rows, &self.ways.records))),
             live: (self.live.clone(), self.ways.live.clone()),
             connector: self.connector.clone(),
-            collapsed: self.collapsed.clone(),
+            fatal_exit: self.fatal_exit.clone(),
             serve_for: self.serve_for,
             patience: self.patience,
             ahead: self.ahead,
@@ -276,7 +276,7 @@ struct Boot {
     records: Option<Arc<Remote>>,
     live: (Server, Way),
     connector: Arc<dyn Connector + Send + Sync>,
-    collapsed: Arc<Mutex<Option<Collapse>>>,
+    fatal_exit: Arc<Mutex<Option<FatalExit>>>,
     serve_for: Duration,
     patience: Patience,
     ahead: usize,
@@ -284,11 +284,11 @@ struct Boot {
 
 /// Starts a gateway as the composition root does.
 async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
-    let Boot { node, incarnation, journal, records, live, connector, collapsed, serve_for, patience, ahead } = boot;
-    let asked = records.as_ref().map(|records| Asked::Store(records.as_ref()));
+    let Boot { node, incarnation, journal, records, live, connector, fatal_exit, serve_for, patience, ahead } = boot;
+    let asked = records.as_ref().map(|records| RecordsAtStart::Store(records.as_ref()));
     let epoch = registry::begin_epoch(journal.as_ref(), asked, &node, &incarnation, Epoch(0)).await?;
     let view: Arc<dyn LiveStore> = Arc::new(View::new(live.0, live.1, node.clone(), epoch));
-    let gateway = Gateway::start(Foundation {
+    let gateway = Gateway::start(GatewayDeps {
         settings: Settings { serve_for, records_ahead: ahead, ..settings(node, incarnation, epoch, patience) },
         stores: Stores {
             journal,
@@ -299,7 +299,7 @@ async fn boot(boot: Boot) -> Result<(Gateway, u64), StoreError> {
         people: People::default(),
         webhooks: None,
         connector,
-        collapse: Arc::new(move |why| *collapsed.lock().expect("nothing panics under this lock") = Some(why)),
+        on_fatal_exit: Arc::new(move |why| *fatal_exit.lock().expect("nothing panics under this lock") = Some(why)),
     });
     let closed = gateway.recover().await?;
     Ok((gateway, closed))
@@ -328,7 +328,7 @@ fn settings(node: NodeId, incarnation: Incarnation, epoch: Epoch, patience: Pati
         flush_interval: Duration::from_millis(50),
         cleanup_batch: 50,
         retention: patience.retention,
-        shelf: Shelf::new(Path::new(""), None),
+        recording_dir: RecordingDir::new(Path::new(""), None),
         update_interval: Duration::from_secs(5),
         suspect_after: Duration::from_secs(1),
         serve_for: Duration::MAX,

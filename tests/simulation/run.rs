@@ -3,7 +3,7 @@
 
 use std::{cell::Cell, future::poll_fn, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
-use pulsegate::actor::{gateway::Collapse, world};
+use pulsegate::actor::{gateway::FatalExit, world};
 use tokio::{
     sync::mpsc::{self, UnboundedSender},
     task::LocalSet,
@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     audit::Auditor,
     faults::Saboteur,
-    host::{Host, Parts, Ways},
+    host::{Host, HostDeps, Ways},
     link::{Beside, Network, Targets},
     log::Log,
     patience::Patience,
@@ -214,7 +214,7 @@ impl Stage {
         };
         Host::new(
             number,
-            Parts {
+            HostDeps {
                 ways: Ways {
                     journal: way(500, 8_000, disk),
                     records: way(1_000, 20_000, odds),
@@ -380,12 +380,12 @@ async fn watch(hosts: Vec<Rc<Host>>, auditor: Rc<Auditor>, dice: Dice, fences: b
 /// Restarts a gateway that gave up, as the operating system does; checks that none gives up without a reason, and that
 /// each one with a reason does.
 fn heed(host: &Rc<Host>, auditor: &Auditor, fences: bool) {
-    let (collapsed, too_many) = (host.collapsed(), host.stings.are_too_many());
-    if too_many && collapsed.is_none() {
+    let (fatal_exit, too_many) = (host.fatal_exit(), host.stings.are_too_many());
+    if too_many && fatal_exit.is_none() {
         auditor.log.broken(&format!("host {}: an actor was given up, and its process goes on", host.number));
     }
-    let Some(why) = collapsed.filter(|_| host.is_up()) else { return };
-    let meant = if why == Collapse::Fenced { fences } else { too_many };
+    let Some(why) = fatal_exit.filter(|_| host.is_up()) else { return };
+    let meant = if why == FatalExit::Fenced { fences } else { too_many };
     if !meant {
         auditor.log.broken(&format!("host {}: {why}", host.number));
     }

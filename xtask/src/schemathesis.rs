@@ -17,7 +17,7 @@ use crate::paths::Paths;
 const VERSION: &str = "4.32.5";
 
 /// Timeout for the gateway to report that it is ready.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// API token of this gateway only, which is gone afterwards.
 const TOKEN: &str = "a-token-of-schemathesis-of-more-than-32-characters";
@@ -96,7 +96,7 @@ fn start(paths: &Paths, folder: &Path) -> Result<Child> {
 /// Waits until the gateway prints its address; returns it.
 fn ready(gateway: &mut Child, folder: &Path) -> Result<String> {
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE && gateway.try_wait().context("cannot look after the gateway")?.is_none() {
+    while begun.elapsed() < TIMEOUT && gateway.try_wait().context("cannot look after the gateway")?.is_none() {
         let said = fs::read_to_string(folder.join("stdout")).context("cannot read what it says")?;
         if let Some((line, _)) = said.split_once('\n') {
             let url = line.strip_prefix("Pulsegate is ready: ").context("it says something else than ready")?;

@@ -30,7 +30,7 @@ pub const AGREE_WITHIN: Duration = Duration::from_secs(5);
 const LOST_AFTER: Duration = Duration::from_secs(30);
 
 /// Polling interval.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The violations, one sentence each.
 #[derive(Debug, Default)]
@@ -121,7 +121,7 @@ impl Checker {
             if look.findings.is_empty() || after > LOST_AFTER {
                 return Ok((look, after));
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 

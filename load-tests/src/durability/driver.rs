@@ -17,19 +17,19 @@ use super::log::{End, Log};
 use crate::{dice::Dice, gateway::Gateway};
 
 /// Maximum number of sessions per client; about half of them live longer than a second and are dialled.
-const HELD: usize = 16;
+const MAX_SESSIONS: usize = 16;
 
 /// One in this many sessions is left for the gateway to end.
 const LEFT_ALONE: usize = 10;
 
 /// Polling interval.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Delay before a client retries while the gateway is down.
-const KNOCK: Duration = Duration::from_millis(20);
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// Timeout for a session to end after a request, and for the clients to finish.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Whether each part is up; failures while this changes are not counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,8 +85,8 @@ impl Driver {
         self.resting.set(true);
         let begun = Instant::now();
         while self.busy.get() > 0 {
-            ensure!(begun.elapsed() < 2 * PATIENCE, "{} clients still wait for an answer", self.busy.get());
-            sleep(LOOK).await;
+            ensure!(begun.elapsed() < 2 * TIMEOUT, "{} clients still wait for an answer", self.busy.get());
+            sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -104,21 +104,21 @@ impl Driver {
         let mut own = Vec::new();
         loop {
             if self.resting.get() {
-                sleep(LOOK).await;
+                sleep(POLL_INTERVAL).await;
                 continue;
             }
             self.busy.set(self.busy.get() + 1);
             let answered = self.step(&mut own, &mut dice).await;
             self.busy.set(self.busy.get() - 1);
             if !answered {
-                sleep(KNOCK).await;
+                sleep(RETRY_DELAY).await;
             }
         }
     }
 
     /// Opens or ends a session; returns whether that was acknowledged.
     async fn step(&self, own: &mut Vec<SessionId>, dice: &mut Dice) -> bool {
-        if own.is_empty() || (own.len() < HELD && dice.once_in(2)) {
+        if own.is_empty() || (own.len() < MAX_SESSIONS && dice.once_in(2)) {
             let opened = self.open().await;
             own.extend(opened);
             return opened.is_some();
@@ -172,7 +172,7 @@ impl Driver {
                     }
                     return true;
                 }
-                Ok((StatusCode::OK, _)) if begun.elapsed() < PATIENCE => sleep(LOOK).await,
+                Ok((StatusCode::OK, _)) if begun.elapsed() < TIMEOUT => sleep(POLL_INTERVAL).await,
                 other => {
                     self.complain(before, &format!("the look at {id}"), &other);
                     return false;

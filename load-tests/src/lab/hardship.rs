@@ -28,7 +28,7 @@ use crate::dice::Dice;
 const SLOW: Range<u64> = 200..501;
 
 /// Size of one read, in bytes.
-const PIECE: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Time after which the threads end by themselves.
 const AT_MOST: Duration = Duration::from_secs(60);
@@ -102,7 +102,7 @@ async fn pass(
     traffic: &watch::Receiver<Traffic>,
     mut answers: Option<Dice>,
 ) -> io::Result<()> {
-    let mut piece = Vec::with_capacity(PIECE);
+    let mut piece = Vec::with_capacity(CHUNK_BYTES);
     while from.read_buf(&mut piece).await? > 0 {
         let now = *traffic.borrow();
         match (now, &mut answers) {

@@ -82,16 +82,16 @@ async fn entries_that_found_no_room_are_counted_and_the_log_says_how_many() {
     in_a_place(async {
         let gate = Gate::new(0);
         let audit = Audit::start(Arc::new(gate.clone()));
-        let told = QUEUE + 500;
+        let told = QUEUE_CAPACITY + 500;
         (0..told).for_each(|n| audit.note(deed(n)));
         assert_eq!(audit.record(deed(0)).await, Err(GatewayError::Unaudited), "nothing is done unseen");
         gate.permits.add_permits(1_000);
-        gate.eventually(QUEUE + 1).await;
+        gate.eventually(QUEUE_CAPACITY + 1).await;
         let all = gate.all().await;
         let lost: Vec<&Deed> = all.iter().filter(|deed| deed.action == Action::AuditLost).collect();
         assert_eq!((lost.len(), lost[0].subject.as_str()), (1, "500"));
         let kept: Vec<&Deed> = all.iter().filter(|deed| deed.action != Action::AuditLost).collect();
-        assert!(kept.iter().enumerate().all(|(n, told)| **told == deed(n)) && kept.len() == QUEUE);
+        assert!(kept.iter().enumerate().all(|(n, told)| **told == deed(n)) && kept.len() == QUEUE_CAPACITY);
     })
     .await;
 }

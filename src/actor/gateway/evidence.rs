@@ -10,7 +10,7 @@ use crate::{
     actor::{clock, registry::RegistryMessage, session::SessionMessage},
     core::{
         lease::patience,
-        neighbours::{Sight, Standing},
+        neighbours::{NeighbourState, Standing},
         record::{Authority, Epoch, Record, SessionId, Transition, UtcMicros},
     },
     store::StoreError,
@@ -96,7 +96,7 @@ impl Gateway {
         let known = recorded.as_ref().ok().and_then(Option::as_ref);
         // Signs of life reach the view at once and the records seldom.
         let shown = match known {
-            Some(record) if record.is_closed() || record.node == self.parts.settings.node => None,
+            Some(record) if record.is_closed() || record.node == self.deps.settings.node => None,
             Some(record) => self.stores.live.one_of(record.node.clone(), id).await.ok().flatten(),
             None if recorded.is_err() => self.shown(id).await,
             None => None,
@@ -127,7 +127,7 @@ impl Gateway {
     }
 
     async fn owner(&self, session: &Record) -> Option<Owner> {
-        let (now, settings, seen) = (clock::instant(), &self.parts.settings, self.seen.borrow().clone());
+        let (now, settings, seen) = (clock::instant(), &self.deps.settings, self.seen.borrow().clone());
         if session.node == settings.node {
             let lease = self.stores.journal.lease(settings.node.clone()).await.ok().flatten();
             return Some(Owner {
@@ -139,22 +139,22 @@ impl Gateway {
                 serve_for_ms: self.stores.records.is_some().then(|| millis(settings.serve_for)),
             });
         }
-        let (_, standing, sight) = seen.sights(now).find(|(node, ..)| **node == session.node)?;
+        let (_, standing, state) = seen.states(now).find(|(node, ..)| **node == session.node)?;
         Some(Owner {
             own: false,
             standing,
-            epoch: sight.node.as_ref().map(|node| node.lease.epoch),
-            renewed_at: sight.node.as_ref().map(|node| node.lease.renewed_at),
-            silent_ms: millis(now.saturating_duration_since(sight.moved)),
-            serve_for_ms: sight.node.as_ref().map(|node| millis(node.serve_for)),
+            epoch: state.node.as_ref().map(|node| node.lease.epoch),
+            renewed_at: state.node.as_ref().map(|node| node.lease.renewed_at),
+            silent_ms: millis(now.saturating_duration_since(state.moved)),
+            serve_for_ms: state.node.as_ref().map(|node| millis(node.serve_for)),
         })
     }
 
     /// What silence of its own node does to a session, and when.
     fn deadlines_of_owner(&self, session: &Record) -> Vec<Deadline> {
         let (now, seen) = (clock::instant(), self.seen.borrow().clone());
-        let sight = seen.sights(now).find(|(node, ..)| **node == session.node);
-        sight.map_or_else(Vec::new, |(_, standing, sight)| deadlines(now, standing, sight))
+        let state = seen.states(now).find(|(node, ..)| **node == session.node);
+        state.map_or_else(Vec::new, |(_, standing, state)| deadlines(now, standing, state))
     }
 }
 
@@ -179,14 +179,14 @@ fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn deadlines(now: Instant, standing: Standing, sight: &Sight) -> Vec<Deadline> {
+fn deadlines(now: Instant, standing: Standing, state: &NeighbourState) -> Vec<Deadline> {
     let left = |at: Instant| millis(at.saturating_duration_since(now));
     let lost = match standing {
-        Standing::Serving => sight.lost_from,
+        Standing::Serving => state.lost_from,
         Standing::Lost | Standing::Left | Standing::Fenced => None,
     };
-    let fenced = match (standing, &sight.node) {
-        (Standing::Serving | Standing::Lost, Some(node)) => sight.moved.checked_add(patience(node.serve_for)),
+    let fenced = match (standing, &state.node) {
+        (Standing::Serving | Standing::Lost, Some(node)) => state.moved.checked_add(patience(node.serve_for)),
         (Standing::Serving | Standing::Lost | Standing::Left | Standing::Fenced, _) => None,
     };
     let armed = [("owner_lost", lost), ("owner_fenced", fenced)];

@@ -27,10 +27,10 @@ const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 const CONFIRM_EVERY: Duration = Duration::from_millis(20);
 
 /// Readings of one listing at most: where a label decides, a page of the store may hold few rows that match.
-const READINGS: usize = 20;
+const MAX_READS: usize = 20;
 
 /// Rows of one reading where all are read.
-const PAGE: u32 = 500;
+const PAGE_ROWS: u32 = 500;
 
 /// What a store calls a session that is not over.
 const OPEN: [Status; 3] = [Status::Connecting, Status::Active, Status::Detached];
@@ -41,11 +41,11 @@ impl Gateway {
         let statuses = query.statuses.clone();
         let mut query = stored(query);
         let (mut sessions, mut unasked, wanted) = (Vec::new(), None, query.limit.max(1) as usize);
-        for _ in 0..READINGS {
+        for _ in 0..MAX_READS {
             let (page, away) = self.stores.list(query.clone(), self.records_behind()).await.map_err(unreadable)?;
             unasked = unasked.or(away);
             let records = page.records;
-            let mut fresh = self.ask(|reply| RegistryMessage::Freshen { records, reply }).await?;
+            let mut fresh = self.ask(|reply| RegistryMessage::Refresh { records, reply }).await?;
             self.label(&mut fresh);
             // What changed between the two readings no longer answers the question.
             sessions
@@ -81,7 +81,7 @@ impl Gateway {
         }
         let mut open = self.ask(RegistryMessage::OpenHere).await?;
         let Some(records) = &self.stores.records else { return Ok(open) };
-        let mut query = ListQuery { statuses: OPEN.to_vec(), limit: PAGE, ..ListQuery::default() };
+        let mut query = ListQuery { statuses: OPEN.to_vec(), limit: PAGE_ROWS, ..ListQuery::default() };
         loop {
             let page = records.list(query.clone()).await.map_err(unreadable)?;
             open.extend(page.records.into_iter().filter(|record| record.node != *self.node()));
@@ -94,7 +94,7 @@ impl Gateway {
 
     /// The name of this gateway's node.
     pub fn node(&self) -> &NodeId {
-        &self.parts.settings.node
+        &self.deps.settings.node
     }
 
     /// A session that is not open here.
@@ -134,7 +134,7 @@ impl Gateway {
     /// the whole view is read for what may be of a node that was not.
     pub(super) async fn shown(&self, id: SessionId) -> Option<Record> {
         let seen = self.seen.borrow().clone();
-        for (node, ..) in seen.sights(clock::instant()) {
+        for (node, ..) in seen.states(clock::instant()) {
             if let Some(shown) = self.stores.live.one_of(node.clone(), id).await.ok()? {
                 return Some(shown);
             }
@@ -151,7 +151,7 @@ impl Gateway {
         detail: String,
     ) -> Result<Ended, GatewayError> {
         let found = self.known(id).await?;
-        let own = &self.parts.settings.node;
+        let own = &self.deps.settings.node;
         let Some(node) = found.filter(|record| !record.is_closed() && record.node != *own).map(|record| record.node)
         else {
             return Ok(Ended::NotOpen);
@@ -170,10 +170,10 @@ impl Gateway {
 
     /// Through the live view, which is quick; through the records where that is away.
     async fn ask_to_end(&self, node: &NodeId, command: Command) -> Result<(), StoreError> {
-        match (self.stores.live.send(node.clone(), command.clone()).await, &self.stores.records) {
+        match (self.stores.live.send_command(node.clone(), command.clone()).await, &self.stores.records) {
             (Err(error), Some(records)) => {
                 tracing::debug!(%node, %error, "the live view carries no command; the records do");
-                records.send(node.clone(), command, clock::utc()).await
+                records.send_command(node.clone(), command, clock::utc()).await
             }
             (sent, _) => sent,
         }
@@ -198,12 +198,12 @@ impl Gateway {
 
     /// How much in the live view was passed over, since no node of these records wrote it.
     pub fn forgeries(&self) -> u64 {
-        self.stores.live.refused()
+        self.stores.live.forgeries()
     }
 
     /// Says what is known of every node that shares the stores, this one first.
     pub async fn nodes(&self) -> Vec<NodeReport> {
-        let (now, settings, seen) = (clock::instant(), &self.parts.settings, self.seen.borrow().clone());
+        let (now, settings, seen) = (clock::instant(), &self.deps.settings, self.seen.borrow().clone());
         let open = self.open_everywhere().await.ok();
         let count =
             |node: &NodeId| open.as_ref().map(|open| open.iter().filter(|one| one.node == *node).count() as u64);
@@ -220,15 +220,15 @@ impl Gateway {
             serve_for_ms: self.stores.records.is_some().then(|| millis(settings.serve_for)),
             sessions: count(&settings.node),
         };
-        let others = seen.sights(now).map(|(node, standing, sight)| NodeReport {
+        let others = seen.states(now).map(|(node, standing, state)| NodeReport {
             id: node.clone(),
             own: false,
             standing: standing.as_str(),
-            epoch: sight.node.as_ref().map(|node| node.lease.epoch),
-            started_at: sight.node.as_ref().map(|node| node.started_at),
-            renewed_at: sight.node.as_ref().map(|node| node.lease.renewed_at),
-            silent_ms: millis(now.saturating_duration_since(sight.moved)),
-            serve_for_ms: sight.node.as_ref().map(|node| millis(node.serve_for)),
+            epoch: state.node.as_ref().map(|node| node.lease.epoch),
+            started_at: state.node.as_ref().map(|node| node.started_at),
+            renewed_at: state.node.as_ref().map(|node| node.lease.renewed_at),
+            silent_ms: millis(now.saturating_duration_since(state.moved)),
+            serve_for_ms: state.node.as_ref().map(|node| millis(node.serve_for)),
             sessions: count(node),
         });
         std::iter::once(own).chain(others).collect()

@@ -83,7 +83,7 @@ impl Gateway {
     pub fn readiness(&self) -> Readiness {
         let reasons = match *self.phase.borrow() {
             Phase::Starting => vec!["starting"],
-            Phase::Ready => [self.shared.hindrances.reasons(), self.unrecorded()].concat(),
+            Phase::Ready => [self.shared.open_blockers.reasons(), self.unrecorded()].concat(),
             Phase::Draining | Phase::ShuttingDown | Phase::ShutDown | Phase::Over => vec!["draining"],
         };
         Readiness { reasons }

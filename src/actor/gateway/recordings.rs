@@ -9,7 +9,7 @@ use crate::{
 impl Gateway {
     /// What records the sessions, if anything does.
     pub fn recorder(&self) -> Option<&Recorder> {
-        self.parts.settings.recorder.as_ref()
+        self.deps.settings.recorder.as_ref()
     }
 
     /// Where the recording of a new session will lie, if there is to be one.

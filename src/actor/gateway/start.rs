@@ -8,27 +8,26 @@ use tokio::sync::watch;
 use super::{Gateway, Phase};
 use crate::{
     actor::{
-        Parts, Settings,
+        SessionDeps, Settings, activity_queue,
         audit::Audit,
         child::{Child, ChildSpec, supervise},
         mailbox::Mailbox,
         nodes::{self, NodesActor},
         observe::Observations,
         people::{self, People, PeopleActor},
-        pulse,
         reconciler::{self, ReconcilerActor},
         registry::{self, RegistryActor, Shared},
         stalls::StallDetector,
         stores::Stores,
         supervisor::{self, SupervisorActor},
-        webhooks::{self, Tellings, Webhooks},
+        webhooks::{self, WebhookDeliveries, Webhooks},
     },
     core::restart::{Policy, Restarts},
     ssh::Connector,
 };
 
 /// What the gateway is built from.
-pub struct Foundation {
+pub struct GatewayDeps {
     /// What the actors are told.
     pub settings: Settings,
     /// The stores.
@@ -40,12 +39,12 @@ pub struct Foundation {
     /// How targets are reached.
     pub connector: Arc<dyn Connector + Send + Sync>,
     /// Runs if this process can be of no use any more: it must end, its next start tidies up.
-    pub collapse: Arc<dyn Fn(Collapse) + Send + Sync>,
+    pub on_fatal_exit: Arc<dyn Fn(FatalExit) + Send + Sync>,
 }
 
 /// Why a process must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Collapse {
+pub enum FatalExit {
     /// An actor nobody can do without failed too often.
     #[error("an actor failed too often; the next start closes what is open")]
     ActorFailed,
@@ -61,8 +60,8 @@ const INTENSITY: (usize, Duration) = (5, Duration::from_secs(10));
 
 impl Gateway {
     /// Starts the registry and the supervisor on the calling thread, the core arbiter.
-    pub fn start(foundation: Foundation) -> Self {
-        let Foundation { settings, stores, people, webhooks, connector, collapse } = foundation;
+    pub fn start(gateway_deps: GatewayDeps) -> Self {
+        let GatewayDeps { settings, stores, people, webhooks, connector, on_fatal_exit } = gateway_deps;
         let (settings, observations) = (Arc::new(settings), Observations::default());
         let supervisor_context = Context::<SupervisorActor>::new();
         let registry_context = Context::<RegistryActor>::new();
@@ -72,17 +71,17 @@ impl Gateway {
         let permanent = |actor| {
             let child = Child { actor, id: String::from(actor) };
             let restarts = Restarts::new(Policy::Permanent, INTENSITY.0, INTENSITY.1);
-            let (supervisor, collapse) = (supervisor.clone(), collapse.clone());
-            let given_up = Box::new(move || collapse(Collapse::ActorFailed));
+            let (supervisor, on_fatal_exit) = (supervisor.clone(), on_fatal_exit.clone());
+            let given_up = Box::new(move || on_fatal_exit(FatalExit::ActorFailed));
             ChildSpec { child, restarts, supervisor, session: None, given_up }
         };
         let actor = SupervisorActor::new(observations.clone());
         supervise(permanent(supervisor::KIND), supervisor_context, actor);
-        let (pulse, marks) = pulse::pulse();
+        let (activity, marks) = activity_queue::activity_queue();
         let shared = Shared::default();
         let fenced: Arc<dyn Fn() + Send + Sync> = {
-            let collapse = collapse.clone();
-            Arc::new(move || collapse(Collapse::Fenced))
+            let on_fatal_exit = on_fatal_exit.clone();
+            Arc::new(move || on_fatal_exit(FatalExit::Fenced))
         };
         let (told, heard) = (shared.clone(), observations.clone());
         let actor = RegistryActor::new(settings.clone(), stores.clone(), marks, told, heard, fenced);
@@ -102,15 +101,15 @@ impl Gateway {
         let actor = PeopleActor::new(people.clone(), registry.clone());
         supervise(permanent(people::KIND), Context::new(), actor);
         let audit = Audit::start(stores.audit.clone());
-        let tellings = Tellings::new(webhooks);
-        for actor in tellings.actors(&settings.node, &stores.audit, &audit, &observations) {
+        let deliveries = WebhookDeliveries::new(webhooks);
+        for actor in deliveries.actors(&settings.node, &stores.audit, &audit, &observations) {
             let child = Child { actor: webhooks::KIND, id: actor.name().to_owned() };
             // Beyond its intensity this webhook alone is told nothing more.
             let spec = ChildSpec { child, given_up: Box::new(|| {}), ..permanent(webhooks::KIND) };
             supervise(spec, Context::new(), actor);
         }
-        let parts = Parts { settings, connector, registry, supervisor, observations, pulse, audit };
+        let deps = SessionDeps { settings, connector, registry, supervisor, observations, activity, audit };
         let (phase, _) = watch::channel(Phase::Starting);
-        Self { parts, stores, people, shared, phase, reconciler: sweeps, seen, tellings }
+        Self { deps, stores, people, shared, phase, reconciler: sweeps, seen, deliveries }
     }
 }

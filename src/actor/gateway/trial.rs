@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How long a trial may take: whoever asked for it waits, and a page gives an answer up after 15 s.
-const LIMIT: Duration = Duration::from_secs(13);
+const TRIAL_TIMEOUT: Duration = Duration::from_secs(13);
 
 /// What was found at one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Gateway {
         self.admits()?;
         let username = request.username.clone();
         self.ask(|reply| RegistryMessage::Admits { username, reply }).await??;
-        let witness = Witness::new(&self.parts, &request);
+        let witness = Witness::new(&self.deps, &request);
         let (events, mut heard) = mpsc::channel(1);
         let passed = Arc::new(Mutex::new(vec![clock::instant()]));
         let mut dial = request.dial("test".to_owned(), events, Arc::new(|| {}));
@@ -57,9 +57,9 @@ impl Gateway {
             let passed = passed.clone();
             move |_| passed.lock().unwrap_or_else(PoisonError::into_inner).push(clock::instant())
         });
-        let mut trying = self.parts.connector.try_out(dial);
+        let mut trying = self.deps.connector.try_out(dial);
         let mut asked = None;
-        let outcome = tokio::time::timeout(LIMIT, async {
+        let outcome = tokio::time::timeout(TRIAL_TIMEOUT, async {
             loop {
                 tokio::select! {
                     biased;
@@ -74,7 +74,7 @@ impl Gateway {
                 }
             }
         });
-        let outcome = outcome.await.unwrap_or(Err(ConnectError::TimedOut { addr, seconds: LIMIT.as_secs() }));
+        let outcome = outcome.await.unwrap_or(Err(ConnectError::TimedOut { addr, seconds: TRIAL_TIMEOUT.as_secs() }));
         if let Err(error) = &outcome {
             witness.failed(error);
         }

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
-use super::{IDS, Stores, timed};
+use super::{IDS_PER_QUERY, Stores, timed};
 use crate::{
     core::{
         neighbours::Standing,
-        reconcile::Said,
+        reconcile::StoreAnswer,
         record::{Epoch, NodeId, Record, SessionId},
     },
     store::{Position, RecordStore, StoreError},
@@ -37,11 +37,11 @@ impl Word {
     }
 
     /// What counts of it, of whatever store.
-    pub fn said(word: Option<&Self>) -> Said {
+    pub fn said(word: Option<&Self>) -> StoreAnswer {
         match word {
-            None => Said::Nothing,
-            Some(Self::AsKnown(rank)) => Said::Version { rank: *rank, closed: false },
-            Some(Self::Whole(record)) => Said::Version { rank: record.rank(), closed: record.is_closed() },
+            None => StoreAnswer::Nothing,
+            Some(Self::AsKnown(rank)) => StoreAnswer::Version { rank: *rank, closed: false },
+            Some(Self::Whole(record)) => StoreAnswer::Version { rank: record.rank(), closed: record.is_closed() },
         }
     }
 }
@@ -108,8 +108,8 @@ impl Question<'_> {
         let serving = self.serving.into_iter().flat_map(HashMap::keys);
         unread.extend(words.live.keys().chain(serving).filter(|id| !words.records.contains_key(id)));
         let unread: Vec<_> = unread.into_iter().collect();
-        for ids in unread.chunks(IDS) {
-            let found = timed(slowest, records.several(ids.to_vec())).await?;
+        for ids in unread.chunks(IDS_PER_QUERY) {
+            let found = timed(slowest, records.get_many(ids.to_vec())).await?;
             words.records.extend(found.into_iter().map(whole));
         }
         Ok(words)
@@ -125,7 +125,7 @@ impl Question<'_> {
             }
         }
         if !unread.is_empty() {
-            let found = timed(slowest, stores.live.several_of(self.node.clone(), unread)).await?;
+            let found = timed(slowest, stores.live.get_many_of(self.node.clone(), unread)).await?;
             words.extend(found.into_iter().filter(|record| record.epoch < self.epoch).map(whole));
         }
         Ok(words)

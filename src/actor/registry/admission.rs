@@ -12,7 +12,7 @@ use crate::{
         gateway::{GatewayError, OpenSession},
         mailbox::Mailbox,
         session::SessionMessage,
-        stores::Hindrance,
+        stores::OpenBlocker,
     },
     core::{
         lease::RENEWAL,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Looks, one a second, at which nobody runs a session before it is closed: who opens one has it dialled within a second.
-const UNATTENDED: u32 = 10;
+const MAX_UNATTENDED_CHECKS: u32 = 10;
 
 impl RegistryActor {
     /// Admits a session and makes its record durable, or says why not.
@@ -62,7 +62,7 @@ impl RegistryActor {
             Err(GatewayError::TooMany { max })
         } else if of_user >= max_user {
             Err(GatewayError::TooManyOfUser { max: max_user })
-        } else if !self.shared.hindrances.is_empty() || self.is_fenced() {
+        } else if !self.shared.open_blockers.is_empty() || self.is_fenced() {
             Err(GatewayError::Store)
         } else {
             Ok(())
@@ -71,7 +71,7 @@ impl RegistryActor {
 
     /// Refuses opens while only closes have room.
     pub(super) fn watch_room(&self) {
-        self.shared.hindrances.set(Hindrance::DiskFull, !self.stores.journal.has_room_for_opens());
+        self.shared.open_blockers.set(OpenBlocker::DiskFull, !self.stores.journal.has_room_for_opens());
     }
 
     /// Gives a waiting session to who asks for it, or says who runs it.
@@ -106,7 +106,7 @@ impl RegistryActor {
         let mut left = Vec::new();
         for (id, entry) in self.index.iter_mut().filter(|(_, entry)| !entry.record.is_closed()) {
             entry.unattended = if entry.is_attended() { 0 } else { entry.unattended + 1 };
-            if entry.unattended >= UNATTENDED {
+            if entry.unattended >= MAX_UNATTENDED_CHECKS {
                 left.push(*id);
             }
         }

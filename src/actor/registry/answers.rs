@@ -21,7 +21,7 @@ impl RegistryActor {
 
     /// Brings what a store told up to date. A close that the store has is durable, even if the news of it is still on
     /// its way here.
-    pub(super) fn freshen(&self, mut records: Vec<Record>) -> Vec<Record> {
+    pub(super) fn refresh(&self, mut records: Vec<Record>) -> Vec<Record> {
         for record in records.iter_mut().filter(|record| !record.is_closed()) {
             if let Some(fresh) = self.index.get(&record.id).and_then(|entry| self.fresh(entry)) {
                 *record = fresh;

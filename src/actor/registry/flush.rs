@@ -7,7 +7,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::sync::oneshot;
 
 use super::{
-    Announcement, BACKLOG, Opening, RegistryActor,
+    Announcement, EVENT_BACKLOG, Opening, RegistryActor,
     outbox::Records,
     sink::{Outcome, Sink},
 };
@@ -15,7 +15,7 @@ use crate::{
     actor::{
         clock,
         gateway::{GatewayError, SessionEvent},
-        stores::Hindrance,
+        stores::OpenBlocker,
     },
     core::{
         ledger::Priority,
@@ -31,7 +31,7 @@ const SLOW_COMMIT: Duration = Duration::from_secs(1);
 const RECORDS_WAIT: Duration = Duration::from_millis(50);
 
 /// Endings whose way into the stores is timed at a time; more are not, so that an outage costs no memory.
-const TIMED: usize = 20_000;
+const MAX_TIMED_ENDINGS: usize = 20_000;
 
 /// Who waits until a session's record is in the journal.
 pub(super) enum Waiter {
@@ -145,19 +145,19 @@ impl RegistryActor {
 
     /// Refuses opens while a commit of the journal takes too long: this one is over.
     pub(super) fn note_commit(&self, since: Instant) {
-        self.shared.hindrances.set(Hindrance::JournalSlow, false);
+        self.shared.open_blockers.set(OpenBlocker::JournalSlow, false);
         self.note_slow(since);
     }
 
     /// The same of one that may not be over yet.
     pub(super) fn note_slow(&self, since: Instant) {
         if clock::instant().saturating_duration_since(since) > SLOW_COMMIT {
-            self.shared.hindrances.set(Hindrance::JournalSlow, true);
+            self.shared.open_blockers.set(OpenBlocker::JournalSlow, true);
         }
     }
 
     fn journaled(&mut self, outcome: Outcome, since: Instant, ctx: &mut Context<Self>) {
-        self.shared.hindrances.set(Hindrance::JournalDown, !self.journal.is_up());
+        self.shared.open_blockers.set(OpenBlocker::JournalDown, !self.journal.is_up());
         self.note_commit(since);
         self.watch_room();
         match outcome {
@@ -233,7 +233,7 @@ impl RegistryActor {
             let session = Record { status, end_reason, version: transition.version(), ..record.clone() };
             let event = SessionEvent { sequence: self.sequence, session, detail: transition.detail.clone() };
             self.backlog.push_back(event.clone());
-            if self.backlog.len() > BACKLOG {
+            if self.backlog.len() > EVENT_BACKLOG {
                 self.backlog.pop_front();
             }
             // An error means that nobody listens.
@@ -243,12 +243,12 @@ impl RegistryActor {
     }
 
     fn closed(&mut self, record: &Record) {
-        self.departs(record.id);
+        self.note_ended(record.id);
         let Some(entry) = self.index.remove(&record.id) else { return };
         self.forget_user(&entry.record.username);
         self.observations.ended(record);
         if let Some(detected) = record.detected_at
-            && self.endings.len() < TIMED
+            && self.endings.len() < MAX_TIMED_ENDINGS
         {
             let ending = Ending { detected, records: self.records.is_none(), live: false };
             self.endings.insert(record.id, ending);
@@ -342,7 +342,7 @@ impl RegistryActor {
             if write.record.node != self.settings.node {
                 // What was concluded of another node is seen once it is durable, like everything else.
                 self.publish(&write);
-                self.departs(write.record.id);
+                self.note_ended(write.record.id);
                 self.observations.ended(&write.record);
             }
             let record = write.record;
@@ -359,7 +359,7 @@ impl RegistryActor {
         self.note_behind();
         self.shared.changes.count();
         let journal = self.stores.journal.clone();
-        let settling = async move { journal.settle(settled).await };
+        let settling = async move { journal.outbox_remove(settled).await };
         ctx.spawn(settling.into_actor(self).map(|outcome, registry, ctx| {
             // What stays in the outbox is told once more after the next start: the records take it as a repetition.
             if let Err(error) = outcome {

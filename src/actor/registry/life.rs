@@ -9,7 +9,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use super::{RegistryActor, outbox::Records};
 use crate::{
-    actor::{Settings, clock, stores::Hindrance},
+    actor::{Settings, clock, stores::OpenBlocker},
     core::{
         lease::Tenure,
         record::{EndReason, Epoch, Incarnation, NodeId, SessionId},
@@ -24,7 +24,7 @@ mod earlier;
 
 /// Sessions in the outbox before opens are refused: about a gigabyte of the journal, a day without records at five opens a
 /// second.
-const OUTBOX: u64 = 500_000;
+const MAX_OUTBOX: u64 = 500_000;
 
 /// How much waits in the outbox.
 #[derive(Debug, Default)]
@@ -40,7 +40,7 @@ impl Outbox {
     fn is_full_with(&mut self, count: u64) -> bool {
         let found = self.found.map_or(count, |found| found.min(count));
         (self.count, self.found) = (count, Some(found));
-        count - found >= OUTBOX
+        count - found >= MAX_OUTBOX
     }
 }
 
@@ -55,7 +55,7 @@ const UNHEARD_OF: u64 = 64;
 /// [`StoreError`] if the journal could not make it durable, or the records refused it: the node must not serve.
 pub async fn begin_epoch(
     journal: &dyn RecordStore,
-    records: Option<Asked<'_>>,
+    records: Option<RecordsAtStart<'_>>,
     node: &NodeId,
     incarnation: &Incarnation,
     over: Epoch,
@@ -66,8 +66,8 @@ pub async fn begin_epoch(
     let own = begin(journal, over).await?;
     let begun = match records {
         None => return Ok(own),
-        Some(Asked::Unreachable) => None,
-        Some(Asked::Store(records)) => match begin(records, Epoch(own.0 - 1)).await {
+        Some(RecordsAtStart::Unreachable) => None,
+        Some(RecordsAtStart::Store(records)) => match begin(records, Epoch(own.0 - 1)).await {
             Ok(epoch) => Some(epoch),
             Err(StoreError::Unavailable(error)) => {
                 tracing::warn!(%error, "the records are down; serving on the journal until they are back");
@@ -86,7 +86,7 @@ pub async fn begin_epoch(
 
 /// The records, at a start.
 #[derive(Clone, Copy)]
-pub enum Asked<'a> {
+pub enum RecordsAtStart<'a> {
     /// They answered.
     Store(&'a dyn RecordStore),
     /// They did not.
@@ -238,7 +238,7 @@ impl RegistryActor {
     /// any more: its next start takes a new epoch.
     pub(super) fn watch_right(&mut self, ctx: &mut Context<Self>) {
         let over = self.right.is_over();
-        if self.shared.hindrances.set(Hindrance::LeaseLost, over) && over {
+        if self.shared.open_blockers.set(OpenBlocker::LeaseLost, over) && over {
             let cause = if self.right.is_refused() {
                 "another start of this node has taken over, or it was fenced: every session ends, then this process"
             } else {
@@ -283,7 +283,7 @@ impl RegistryActor {
         ctx.spawn(counting.into_actor(self).map(|count, registry, _| match count {
             Ok(count) => {
                 let full = registry.outbox.is_full_with(count);
-                registry.shared.hindrances.set(Hindrance::OutboxFull, full);
+                registry.shared.open_blockers.set(OpenBlocker::OutboxFull, full);
             }
             Err(error) => tracing::warn!(%error, "the outbox could not be counted"),
         }));

@@ -33,7 +33,7 @@ const INFERRED: &str =
 
 /// What this node serves, at one moment.
 #[derive(Debug)]
-pub struct Muster {
+pub struct SweepSnapshot {
     /// The rank of every session that is open here, as far as it is durable.
     pub serving: HashMap<SessionId, u64>,
     /// Whether this node's right to serve is over.
@@ -41,15 +41,15 @@ pub struct Muster {
     /// Whether what earlier lives left open is closed in the journal.
     pub recovered: bool,
     /// What ended here since, for as long as somebody holds this.
-    pub departed: Arc<Departed>,
+    pub ended_since: Arc<EndedSince>,
 }
 
-/// Sessions that ended here. One that began after a muster and is over when something is mended was served all its life,
-/// though neither the muster nor the index knows it. Nor is what another sweep closed meanwhile closed and told once more.
+/// Sessions that ended here. One that began after a snapshot and is over when something is mended was served all its life,
+/// though neither the snapshot nor the index knows it. Nor is what another sweep closed meanwhile closed and told once more.
 #[derive(Debug, Default)]
-pub struct Departed(Mutex<HashSet<SessionId>>);
+pub struct EndedSince(Mutex<HashSet<SessionId>>);
 
-impl Departed {
+impl EndedSince {
     fn add(&self, id: SessionId) {
         // Nothing panics under this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
@@ -61,12 +61,12 @@ impl Departed {
 }
 
 impl RegistryActor {
-    pub(super) fn muster(&mut self) -> Muster {
-        let departed = Arc::new(Departed::default());
-        self.musters.retain(|muster| muster.strong_count() > 0);
-        self.musters.push(Arc::downgrade(&departed));
-        Muster {
-            departed,
+    pub(super) fn sweep_snapshot(&mut self) -> SweepSnapshot {
+        let ended_since = Arc::new(EndedSince::default());
+        self.sweeps.retain(|snapshot| snapshot.strong_count() > 0);
+        self.sweeps.push(Arc::downgrade(&ended_since));
+        SweepSnapshot {
+            ended_since,
             serving: self.index.iter().filter_map(|(id, entry)| Some((*id, entry.durable.as_ref()?.rank()))).collect(),
             fenced: self.is_fenced(),
             recovered: self.recovery != Recovery::Due,
@@ -74,10 +74,10 @@ impl RegistryActor {
     }
 
     /// A session ended here, or was closed from here.
-    pub(super) fn departs(&mut self, id: SessionId) {
-        self.musters.retain(|muster| {
-            muster.upgrade().is_some_and(|departed| {
-                departed.add(id);
+    pub(super) fn note_ended(&mut self, id: SessionId) {
+        self.sweeps.retain(|snapshot| {
+            snapshot.upgrade().is_some_and(|ended_since| {
+                ended_since.add(id);
                 true
             })
         });
@@ -87,11 +87,11 @@ impl RegistryActor {
     pub(super) fn mend(
         &mut self,
         fixes: Vec<Fix>,
-        departed: &Departed,
+        ended_since: &EndedSince,
         dry_run: bool,
         ctx: &mut Context<Self>,
     ) -> Vec<(SessionId, Action)> {
-        let standing: Vec<Fix> = fixes.into_iter().filter(|fix| self.stands(fix, departed)).collect();
+        let standing: Vec<Fix> = fixes.into_iter().filter(|fix| self.stands(fix, ended_since)).collect();
         let told = standing.iter().map(|fix| (fix.id, fix.action)).collect();
         if !dry_run {
             standing.into_iter().for_each(|fix| self.carry_out(fix, ctx));
@@ -102,7 +102,7 @@ impl RegistryActor {
 
     /// Whether a difference is still one: the stores were read one after the other, and sessions began, ended and changed
     /// meanwhile. What a store is still to be told is no difference.
-    fn stands(&self, Fix { action, id, record, .. }: &Fix, departed: &Departed) -> bool {
+    fn stands(&self, Fix { action, id, record, .. }: &Fix, ended_since: &EndedSince) -> bool {
         let served = self.index.get(id).is_some_and(|entry| !entry.record.is_closed());
         let known = self.index.contains_key(id);
         let shown = self.view.sink.ledger.peek(*id).is_none();
@@ -111,11 +111,11 @@ impl RegistryActor {
             Action::Rewrite | Action::AlarmServing => served && !self.is_on_its_way(*id),
             Action::EndFenced => served && self.is_fenced(),
             Action::CloseStray | Action::CloseEarlier => {
-                record.is_some() && !known && !departed.has(*id) && !self.is_on_its_way(*id)
+                record.is_some() && !known && !ended_since.has(*id) && !self.is_on_its_way(*id)
             }
             Action::Infer => {
                 let untold = |Records { sink, .. }: &Records| sink.is_up() && sink.ledger.peek(*id).is_none();
-                record.is_some() && !departed.has(*id) && self.records.as_ref().is_some_and(untold)
+                record.is_some() && !ended_since.has(*id) && self.records.as_ref().is_some_and(untold)
             }
             Action::Tombstone => record.as_ref().is_some_and(Record::is_closed) && !known && shown,
             Action::AlarmUnrecorded => !known && !self.is_on_its_way(*id),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Departed, Muster, StoreReport};
+use super::{EndedSince, StoreReport, SweepSnapshot};
 use crate::{
     actor::{
         clock::Beat,
@@ -75,7 +75,7 @@ pub enum RegistryMessage {
         beat: Arc<Beat>,
     },
     /// Closes a session that cannot do it itself.
-    Bury {
+    CloseWithoutActor {
         /// Which.
         id: SessionId,
         /// Why.
@@ -95,7 +95,7 @@ pub enum RegistryMessage {
     /// Asks for every session that was admitted and is not over, whether it is to be seen yet or not.
     AdmittedHere(oneshot::Sender<Vec<Record>>),
     /// Asks for the latest of these records.
-    Freshen {
+    Refresh {
         /// As a store had them.
         records: Vec<Record>,
         /// As they are.
@@ -120,13 +120,13 @@ pub enum RegistryMessage {
         reply: oneshot::Sender<Subscription>,
     },
     /// Asks what is served here.
-    Muster(oneshot::Sender<Muster>),
+    SweepSnapshot(oneshot::Sender<SweepSnapshot>),
     /// Mends what a sweep found, where it still holds.
     Mend {
         /// What.
         fixes: Vec<Fix>,
-        /// What ended since the muster that the sweep began with.
-        departed: Arc<Departed>,
+        /// What ended since the snapshot that the sweep began with.
+        ended_since: Arc<EndedSince>,
         /// Whether to say only which still stand.
         dry_run: bool,
         /// Those that still stood.
@@ -142,7 +142,7 @@ pub enum RegistryMessage {
     ShutDown(oneshot::Sender<()>),
     /// Has it looked who is run by nobody, as a second's tick does.
     #[cfg(test)]
-    Look,
+    CloseUnattended,
     /// Makes the registry fail, so that a test can see it come back.
     #[cfg(test)]
     Panic,

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Sessions read back from the outbox at a time.
-const REFILL: u32 = 1_000;
+const REFILL_ROWS: u32 = 1_000;
 
 /// The records as they are told, where they are another store than the journal.
 pub(super) struct Records {
@@ -77,7 +77,8 @@ impl Records {
     /// Takes what was read; whether there was room for all of it.
     fn take(&mut self, pending: Vec<Write>) -> bool {
         let last = pending.last().map(|write| write.record.id);
-        let rest = if pending.len() == REFILL as usize { Spilled::Unread { after: last } } else { Spilled::Nothing };
+        let rest =
+            if pending.len() == REFILL_ROWS as usize { Spilled::Unread { after: last } } else { Spilled::Nothing };
         let mut room = true;
         for write in pending {
             room &= self.tell(RegistryActor::priority(&write), write);
@@ -114,12 +115,12 @@ impl RegistryActor {
         self.note_behind();
         let Some(records) = &mut self.records else { return };
         let Spilled::Unread { after } = records.spilled else { return };
-        if records.sink.ledger.len() >= REFILL as usize {
+        if records.sink.ledger.len() >= REFILL_ROWS as usize {
             return;
         }
         records.spilled = Spilled::Reading { again: false };
         let journal = self.stores.journal.clone();
-        let reading = async move { journal.pending(after, REFILL).await };
+        let reading = async move { journal.outbox_page(after, REFILL_ROWS).await };
         ctx.spawn(reading.into_actor(self).map(move |read, registry, ctx| registry.refilled(after, read, ctx)));
     }
 

@@ -10,15 +10,15 @@ use super::{RegistryActor, sink::Sink};
 use crate::{
     actor::{Settings, clock},
     core::record::{Record, SessionId, UtcMicros, micros},
-    recording::shelf::Shelf,
+    recording::directory::RecordingDir,
     store::StoreError,
 };
 
 /// Seconds after which it is looked again where nothing was left to remove: history ages by days.
-const REST: u32 = 60;
+const REST_SECONDS: u32 = 60;
 
 /// Seconds in a row for which everything else goes first. A store that never has a moment's rest would keep all for ever.
-const YIELDS: u32 = 60;
+const MAX_YIELD_SECONDS: u32 = 60;
 
 /// How far the stores are with it.
 pub(super) struct Retirement {
@@ -52,7 +52,7 @@ impl Retirement {
             self.rest -= 1;
             return false;
         }
-        if !idle && self.yielded < YIELDS {
+        if !idle && self.yielded < MAX_YIELD_SECONDS {
             self.yielded += 1;
             return false;
         }
@@ -81,22 +81,22 @@ impl RegistryActor {
         self.retirement.under_way = true;
         let (before, batch) = (self.retirement.before(retention), self.settings.cleanup_batch);
         let (journal, records) = (self.stores.journal.clone(), self.stores.records.clone());
-        let shelf = self.settings.shelf.clone();
+        let recording_dir = self.settings.recording_dir.clone();
         let work = async move {
             // Whoever shares them removes from them, whose ever it was; the journal, and the recordings, are this node's alone.
             let shared = match &records {
                 Some(records) => {
-                    let old = records.old(before, batch).await?;
-                    records.retire(old.iter().map(|record| record.id).collect()).await?;
+                    let old = records.closed_before(before, batch).await?;
+                    records.delete_closed(old.iter().map(|record| record.id).collect()).await?;
                     Some(old.len())
                 }
                 None => None,
             };
-            let own = journal.old(before, batch).await?;
+            let own = journal.closed_before(before, batch).await?;
             let found = own.len();
-            let gone = without_recording(own, shelf).await;
+            let gone = without_recording(own, recording_dir).await;
             let retired = shared.unwrap_or(gone.len()) as u64;
-            journal.retire(gone).await?;
+            journal.delete_closed(gone).await?;
             Ok((retired, found.max(shared.unwrap_or(0))))
         };
         ctx.spawn(work.into_actor(self).map(move |outcome: Result<(u64, usize), StoreError>, registry, _| {
@@ -105,7 +105,7 @@ impl RegistryActor {
                 Ok((retired, most)) => {
                     registry.observations.retired.inc_by(retired);
                     if most < batch as usize {
-                        registry.retirement.rest = REST;
+                        registry.retirement.rest = REST_SECONDS;
                     }
                     if retired > 0 {
                         registry.shared.changes.count();
@@ -113,7 +113,7 @@ impl RegistryActor {
                     }
                 }
                 Err(error) => {
-                    registry.retirement.rest = REST;
+                    registry.retirement.rest = REST_SECONDS;
                     tracing::warn!(%error, "old sessions could not be removed; it is tried again");
                 }
             }
@@ -123,11 +123,11 @@ impl RegistryActor {
 
 /// Removes the recordings of these sessions, and returns those that have none any more: a recording never outlives its
 /// session, whenever this process ends.
-async fn without_recording(sessions: Vec<Record>, shelf: Shelf) -> Vec<SessionId> {
+async fn without_recording(sessions: Vec<Record>, recording_dir: RecordingDir) -> Vec<SessionId> {
     let remove = move || {
         let mut gone = Vec::with_capacity(sessions.len());
         for session in sessions {
-            match session.recording.as_deref().map_or(Ok(()), |recording| shelf.remove(recording)) {
+            match session.recording.as_deref().map_or(Ok(()), |recording| recording_dir.remove(recording)) {
                 Ok(()) => gone.push(session.id),
                 Err(error) => {
                     tracing::warn!(session_id = %session.id, %error, "its old recording cannot be removed; both stay");
@@ -154,7 +154,7 @@ mod tests {
     fn everything_else_goes_first_and_never_for_ever() {
         let mut retirement = retirement();
         assert!(retirement.is_due(true));
-        for second in 0..YIELDS {
+        for second in 0..MAX_YIELD_SECONDS {
             assert!(!retirement.is_due(false), "second {second}");
         }
         assert!(retirement.is_due(false));

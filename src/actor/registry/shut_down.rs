@@ -33,7 +33,7 @@ impl RegistryActor {
         let whole = self.records.as_ref().is_none_or(told);
         let leaving = async move {
             if let Some(records) = records.filter(|_| whole)
-                && let Err(error) = records.leave(settings.node.clone(), settings.incarnation.clone()).await
+                && let Err(error) = records.release_lease(settings.node.clone(), settings.incarnation.clone()).await
             {
                 tracing::warn!(%error, "the records could not be told that this node left; its next start tells them");
             }

@@ -21,10 +21,10 @@ use crate::{
 const DEAD_LETTERS: usize = 1_000;
 
 /// A batch that takes longer halves the next one: a fifth of the second in which both stores are to agree.
-const SLOW: Duration = Duration::from_millis(200);
+const SLOW_BATCH: Duration = Duration::from_millis(200);
 
 /// How often people are told again of what lasts.
-const REMINDER: Duration = Duration::from_hours(1);
+const REMINDER_INTERVAL: Duration = Duration::from_hours(1);
 
 /// A write that a store will never take.
 #[derive(Debug, Clone, Serialize)]
@@ -97,7 +97,7 @@ impl Sink {
         drop(observations.flush.get_or_create(&labels));
         drop(observations.flush_batch.get_or_create(&labels));
         drop(observations.dead_letters.get_or_create(&labels));
-        let ledger = Ledger::new(Limits { slow: SLOW, ..limits });
+        let ledger = Ledger::new(Limits { slow: SLOW_BATCH, ..limits });
         Self { name, ledger, dead: VecDeque::new(), dead_total: 0, failure: None, observations }
     }
 
@@ -115,7 +115,7 @@ impl Sink {
                 Outcome::Taken(taken)
             }
             Err(StoreError::Rejected(error)) => {
-                Outcome::Failed(self.ledger.reject().map(|write| self.bury(write, error)))
+                Outcome::Failed(self.ledger.reject().map(|write| self.dead_letter(write, error)))
             }
             Err(error @ (StoreError::Unavailable(_) | StoreError::Refused(_) | StoreError::Superseded)) => {
                 let pause = self.ledger.nack(now, world::draw());
@@ -125,7 +125,7 @@ impl Sink {
         }
     }
 
-    fn bury(&mut self, write: Write, error: String) -> Box<Write> {
+    fn dead_letter(&mut self, write: Write, error: String) -> Box<Write> {
         let record = &write.record;
         tracing::error!(session_id = %record.id, store = self.name, %error, "a record was given up; see /api/v1/stores");
         let UtcMicros(at_micros) = clock::utc();
@@ -165,7 +165,7 @@ impl Sink {
     /// Notes a failure, and returns whether people are to be told: of the first of a kind, and now and then while it lasts.
     fn is_news(&mut self, error: String, now: Instant) -> bool {
         let told = self.failure.as_ref().filter(|last| last.error == error).map(|last| last.told);
-        let lately = told.filter(|told| now.saturating_duration_since(*told) < REMINDER);
+        let lately = told.filter(|told| now.saturating_duration_since(*told) < REMINDER_INTERVAL);
         self.failure = Some(Failure { error, told: lately.unwrap_or(now) });
         lately.is_none()
     }
@@ -197,7 +197,7 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits = Limits { batch: 1, closes: 1, linger: Duration::ZERO, capacity: 1, slow: SLOW };
+    const LIMITS: Limits = Limits { batch: 1, closes: 1, linger: Duration::ZERO, capacity: 1, slow: SLOW_BATCH };
 
     #[test]
     fn a_failure_that_lasts_is_told_once_and_then_once_an_hour() {

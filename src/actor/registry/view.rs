@@ -7,7 +7,7 @@ use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 use super::{Place, RegistryActor, VIEW_LEASE, sink::Sink};
 use crate::{
-    actor::{clock, pulse::Marks, stores::Stores},
+    actor::{activity_queue::ActivityReceiver, clock, stores::Stores},
     core::{
         ledger::Priority,
         record::{Epoch, NodeId, Record, SessionId, UtcMicros},
@@ -23,7 +23,7 @@ const BEATS: usize = 5_000;
 pub(super) struct View {
     pub sink: Sink,
     /// Which sessions gave a sign of life.
-    marks: Marks,
+    marks: ActivityReceiver,
     /// Signs of life are on their way into it.
     beating: bool,
     /// The renewal of the lease in it is under way.
@@ -33,7 +33,7 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(sink: Sink, marks: Marks) -> Self {
+    pub(super) fn new(sink: Sink, marks: ActivityReceiver) -> Self {
         Self { sink, marks, beating: false, renewing: false, lost: false }
     }
 

@@ -12,7 +12,7 @@ use crate::{
         gateway::GatewayError,
         mailbox::Mailbox,
         pump,
-        wire::{Cutter, InputKind, InputMessage, Seen, SocketEnds},
+        wire::{InputKind, InputMessage, Seen, SocketCloser, SocketEnds},
     },
     core::{
         record::Record,
@@ -49,7 +49,7 @@ pub struct Attach {
     /// Its terminal's size; it counts of the page that types.
     pub size: Size,
     /// How its socket is ended from outside.
-    pub cutter: Cutter,
+    pub closer: SocketCloser,
 }
 
 /// A connected browser.
@@ -111,12 +111,12 @@ impl SessionActor {
                 self.wire.spawn(async move { input.send(resize).await.is_ok() });
             }
         }
-        let (limits, mut record) = (&self.parts.settings.limits, self.session.record().clone());
+        let (limits, mut record) = (&self.deps.settings.limits, self.session.record().clone());
         // A new page stays mute until it has parsed what was said before it came: it needs the count of this moment.
         let activity = self.wire.beat.read();
         (record.bytes_in, record.bytes_out) = (activity.bytes_in, activity.bytes_out);
         record.controlled_by.clone_from(&ends.hold.guest);
-        let (window, ping_interval) = (self.parts.settings.stream.window, limits.browser.interval);
+        let (window, ping_interval) = (self.deps.settings.stream.window, limits.browser.interval);
         Ok(Attached { record, ends, window, ping_interval, session: own })
     }
 }

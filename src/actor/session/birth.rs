@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use super::{KIND, SessionActor, SessionMessage, post, recording, witness::Witness};
 use crate::{
     actor::{
-        Parts,
+        SessionDeps,
         alarm::Alarm,
         child::{Child, ChildSpec, supervise},
         clock::{self, Beat},
@@ -24,7 +24,7 @@ use crate::{
         restart::{Policy, Restarts},
         session::Session,
     },
-    recording::Title,
+    recording::RecordingHeader,
     ssh::DialEvent,
 };
 
@@ -35,20 +35,20 @@ const INTENSITY: (usize, Duration) = (3, Duration::from_secs(10));
 /// Starts a session's actor in `context` on this thread and dials.
 pub(in crate::actor) fn start(
     context: Context<SessionActor>,
-    parts: Parts,
+    deps: SessionDeps,
     request: OpenSession,
     record: Record,
     beat: Arc<Beat>,
 ) {
-    let mailbox = mailbox(&context, &parts);
+    let mailbox = mailbox(&context, &deps);
     let id = record.id;
-    let keyboard = Control::new(parts.settings.take_over, &record.username);
-    let wire = Wire::new(parts.settings.stream, keyboard, beat, parts.observations.clone());
+    let control = Control::new(deps.settings.take_over, &record.username);
+    let wire = Wire::new(deps.settings.stream, control, beat, deps.observations.clone());
     wire.resize(request.size);
-    let detector = StallDetector::current(&parts.observations);
-    let session = Session::new(clock::now(), record.clone(), parts.settings.limits);
+    let detector = StallDetector::current(&deps.observations);
+    let session = Session::new(clock::now(), record.clone(), deps.settings.limits);
     let child = Child { actor: KIND, id: id.to_string() };
-    let film = record.recording.clone().map(|place| (place, recording::title(&record, &request)));
+    let new_recording = record.recording.clone().map(|place| (place, recording::header(&record, &request)));
     let actor = SessionActor {
         stalled: detector.stalled(),
         detector,
@@ -57,22 +57,22 @@ pub(in crate::actor) fn start(
         wire: wire.clone(),
         mailbox: mailbox.clone(),
         timer: Alarm::default(),
-        parts: parts.clone(),
+        deps: deps.clone(),
     };
-    wire.keep(dial(parts.clone(), wire.clone(), mailbox.clone(), id, request, film));
-    let (supervisor, session) = (parts.supervisor.clone(), Some(mailbox));
+    wire.keep(dial(deps.clone(), wire.clone(), mailbox.clone(), id, request, new_recording));
+    let (supervisor, session) = (deps.supervisor.clone(), Some(mailbox));
     let restarts = Restarts::new(Policy::Transient, INTENSITY.0, INTENSITY.1);
-    let given_up = Box::new(move || bury(parts, wire, id));
+    let given_up = Box::new(move || close_failed(deps, wire, id));
     supervise(ChildSpec { child, restarts, supervisor, session, given_up }, context, actor);
 }
 
 /// The address of a session that is about to start in `context`.
-pub(in crate::actor) fn mailbox(context: &Context<SessionActor>, parts: &Parts) -> Mailbox<SessionMessage> {
-    Mailbox::new(context.address().recipient(), parts.observations.meters.session.clone())
+pub(in crate::actor) fn mailbox(context: &Context<SessionActor>, deps: &SessionDeps) -> Mailbox<SessionMessage> {
+    Mailbox::new(context.address().recipient(), deps.observations.meters.session.clone())
 }
 
 /// Closes what a session that failed for good leaves behind.
-fn bury(parts: Parts, wire: Rc<Wire>, id: SessionId) {
+fn close_failed(deps: SessionDeps, wire: Rc<Wire>, id: SessionId) {
     wire.close_link();
     let reason = EndReason::ActorFailed;
     let message = "The session failed inside the gateway and had to be closed. Open a new one.".to_owned();
@@ -81,7 +81,12 @@ fn bury(parts: Parts, wire: Rc<Wire>, id: SessionId) {
     }
     actix::spawn(async move {
         let detail = message + &recording::seal(&wire).await;
-        if parts.registry.insist(|| RegistryMessage::Bury { id, reason, detail: detail.clone() }).await.is_err() {
+        if deps
+            .registry
+            .insist(|| RegistryMessage::CloseWithoutActor { id, reason, detail: detail.clone() })
+            .await
+            .is_err()
+        {
             tracing::error!(session_id = %id, "no registry is there to close a failed session");
         }
     });
@@ -89,21 +94,21 @@ fn bury(parts: Parts, wire: Rc<Wire>, id: SessionId) {
 
 /// Dials, with questions and progress passed on meanwhile.
 async fn dial(
-    parts: Parts,
+    deps: SessionDeps,
     wire: Rc<Wire>,
     mailbox: Mailbox<SessionMessage>,
     id: SessionId,
     request: OpenSession,
-    film: Option<(String, Title)>,
+    new_recording: Option<(String, RecordingHeader)>,
 ) {
-    if let Err(detail) = recording::begin(&parts, &wire, film).await {
+    if let Err(detail) = recording::begin(&deps, &wire, new_recording).await {
         let reason = EndReason::Overloaded;
         return post(&mailbox, SessionMessage::ConnectFailed { reason, detail });
     }
     let (events, mut heard) = mpsc::channel(4);
-    let (beat, witness) = (wire.beat.clone(), Witness::new(&parts, &request));
+    let (beat, witness) = (wire.beat.clone(), Witness::new(&deps, &request));
     let dial = request.dial(id.to_string(), events, Arc::new(move || beat.hear()));
-    let mut connecting = parts.connector.connect(dial);
+    let mut connecting = deps.connector.connect(dial);
     let outcome = loop {
         tokio::select! {
             biased;

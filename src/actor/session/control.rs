@@ -75,7 +75,7 @@ impl SessionActor {
             Deed::Unfit { why } => Event::Unfit { attach, why },
             Deed::Refused { why } => return viewer.send(ToSocket::Answer(Answer::Refused, why)),
         };
-        self.wire.keyboard.borrow_mut().handle(clock::instant(), event);
+        self.wire.control.borrow_mut().handle(clock::instant(), event);
         self.handle_event(None, ctx);
     }
 
@@ -83,7 +83,7 @@ impl SessionActor {
     pub(super) fn carry_control(&mut self, now: Moment) -> bool {
         let mut any = false;
         loop {
-            let effect = self.wire.keyboard.borrow_mut().poll_effect();
+            let effect = self.wire.control.borrow_mut().poll_effect();
             let Some(effect) = effect else { break };
             any = true;
             match effect {
@@ -104,8 +104,8 @@ impl SessionActor {
     /// A page that does not know that control can move is sent away when it does: it would type into nothing.
     fn supersede_who_knows_nothing(&mut self, now: Moment) {
         let (owner, typist) = {
-            let keyboard = self.wire.keyboard.borrow();
-            (keyboard.owner().attach, keyboard.typist().attach)
+            let control = self.wire.control.borrow();
+            (control.owner().attach, control.typist().attach)
         };
         if let Some(viewer) = self.wire.viewer(owner).filter(|viewer| owner != typist && !viewer.kind.control_aware) {
             viewer.finish(ToSocket::Superseded);

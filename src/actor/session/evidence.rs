@@ -20,7 +20,7 @@ impl SessionActor {
         let beat = &self.wire.beat;
         let browser = self.wire.viewers().iter().filter_map(|viewer| viewer.side.heard.last()).max();
         let left = |at: Instant| u64::try_from(at.saturating_duration_since(now.at).as_millis()).unwrap_or(u64::MAX);
-        let controlled_by = self.wire.keyboard.borrow().guest().map(str::to_owned);
+        let controlled_by = self.wire.control.borrow().guest().map(str::to_owned);
         Why {
             session: Record { controlled_by, ..self.session.record().clone() },
             // Said by whoever looks at it from outside.

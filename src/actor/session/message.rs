@@ -7,7 +7,7 @@ use super::{Attach, AttachError, Attached, control};
 use crate::{
     actor::{
         gateway::Why,
-        mailbox::{Mailbox, TRIES},
+        mailbox::{MAX_DELIVERIES, Mailbox},
         pump::LinkNews,
     },
     core::{record::EndReason, session::Loss, stream::AttachNo},
@@ -108,7 +108,7 @@ impl SessionMessage {
 pub fn post(mailbox: &Mailbox<SessionMessage>, message: SessionMessage) {
     let (mailbox, mut next) = (mailbox.clone(), Some(message));
     actix::spawn(async move {
-        for _ in 0..TRIES {
+        for _ in 0..MAX_DELIVERIES {
             let Some(message) = next else { break };
             next = message.again();
             if mailbox.deliver(message).await.is_ok() {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    actor::{Parts, audit::Audit, gateway::OpenSession},
+    actor::{SessionDeps, audit::Audit, gateway::OpenSession},
     core::{
         audit::{Action, Deed},
         record::EndReason,
@@ -23,9 +23,9 @@ pub(in crate::actor) struct Witness {
 }
 
 impl Witness {
-    pub(in crate::actor) fn new(parts: &Parts, request: &OpenSession) -> Self {
+    pub(in crate::actor) fn new(deps: &SessionDeps, request: &OpenSession) -> Self {
         let OpenSession { username, client_ip, target, .. } = request;
-        Self { audit: parts.audit.clone(), caller: username.clone(), client_ip: *client_ip, target: target.clone() }
+        Self { audit: deps.audit.clone(), caller: username.clone(), client_ip: *client_ip, target: target.clone() }
     }
 
     /// Tells that the key of `host` is accepted, and lets it happen once that is durable.

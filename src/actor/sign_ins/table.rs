@@ -4,21 +4,21 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
-use super::{AT_HAND, Digest, Fate, NOTED, Now};
+use super::{AT_HAND, Digest, Fate, LAST_SEEN_INTERVAL, Now};
 use crate::core::{
-    fading::Fading,
+    expiring_map::ExpiringMap,
     people::SignIn,
     record::{UtcMicros, micros},
 };
 
 pub(super) struct Table {
-    pub at_hand: Fading<Digest, Entry>,
+    pub at_hand: ExpiringMap<Digest, Entry>,
     /// Whoever holds one hears of its end here, also when it is at hand no more.
     pub over: HashMap<Digest, Arc<watch::Sender<Fate>>>,
     /// Ended here, and the records do not know it yet.
-    pub untold: Fading<Digest, ()>,
+    pub untold: ExpiringMap<Digest, ()>,
     /// Sessions at a provider that ended of late.
-    pub over_there: Fading<String, ()>,
+    pub over_there: ExpiringMap<String, ()>,
     /// Counts the times at which something was ended.
     pub ends: u64,
 }
@@ -35,7 +35,8 @@ pub(super) struct Entry {
 impl Table {
     /// Nothing is at hand.
     pub fn new() -> Self {
-        let (at_hand, untold, over_there) = (Fading::new(AT_HAND), Fading::new(AT_HAND), Fading::new(AT_HAND));
+        let (at_hand, untold, over_there) =
+            (ExpiringMap::new(AT_HAND), ExpiringMap::new(AT_HAND), ExpiringMap::new(AT_HAND));
         Self { at_hand, over: HashMap::new(), untold, over_there, ends: 0 }
     }
 
@@ -67,7 +68,7 @@ impl Table {
     pub fn unwritten(&mut self, now: Now) -> (Vec<(Digest, UtcMicros)>, Vec<Digest>) {
         // One that is at hand, and whoever holds one, holds this too.
         self.over.retain(|_, over| Arc::strong_count(over) > 1);
-        let is_due = |entry: &Entry| entry.used.0.saturating_sub(entry.noted.0) >= micros(NOTED);
+        let is_due = |entry: &Entry| entry.used.0.saturating_sub(entry.noted.0) >= micros(LAST_SEEN_INTERVAL);
         let used = self.at_hand.iter(now.at).filter(|(_, entry)| is_due(entry));
         let used = used.map(|(cookie, entry)| (*cookie, entry.used)).collect();
         (used, self.untold.iter(now.at).map(|(cookie, ())| *cookie).collect())

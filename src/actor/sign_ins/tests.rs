@@ -178,7 +178,7 @@ fn new(digest: Digest) -> SignIn {
         user_agent: String::new(),
         made_at: utc,
         last_seen_at: utc,
-        ends_at: UtcMicros(utc.0 + micros(LONGEST)),
+        ends_at: UtcMicros(utc.0 + micros(MAX_LIFETIME)),
     }
 }
 
@@ -250,11 +250,14 @@ async fn nobody_is_signed_out_early_because_a_use_was_not_written_down_yet() {
     let (records, one, two) = two().await;
     assert!(takes(&one, now(Duration::from_secs(59))).await);
     one.write_down(now(Duration::from_secs(59))).await;
-    assert!(takes(&two, elsewhere(IDLE + Duration::from_secs(58))).await, "it is written at most once a minute");
+    assert!(
+        takes(&two, elsewhere(IDLE_TIMEOUT + Duration::from_secs(58))).await,
+        "it is written at most once a minute"
+    );
     let third = SignIns::new(Some(records));
     for _ in 0..2 {
         assert!(
-            !takes(&third, elsewhere(IDLE + UNHEARD)).await,
+            !takes(&third, elsewhere(IDLE_TIMEOUT + MAX_WRITE_LAG)).await,
             "an end is one all the same, and nothing brings it back"
         );
     }
@@ -282,12 +285,12 @@ async fn use_is_written_down_once_a_minute() {
 async fn a_sign_in_lives_on_while_it_is_used_and_no_longer_than_a_week() {
     let (_, one, two) = two().await;
     let mut passed = Duration::ZERO;
-    while passed < LONGEST {
+    while passed < MAX_LIFETIME {
         assert!(takes(&one, now(passed)).await, "{passed:?}");
         one.write_down(now(passed)).await;
-        passed += IDLE / 2;
+        passed += IDLE_TIMEOUT / 2;
     }
-    assert!(!takes(&one, now(LONGEST)).await && !takes(&two, elsewhere(LONGEST)).await);
+    assert!(!takes(&one, now(MAX_LIFETIME)).await && !takes(&two, elsewhere(MAX_LIFETIME)).await);
 }
 
 #[tokio::test]

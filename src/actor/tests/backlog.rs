@@ -39,7 +39,7 @@ fn ending(of: &Record, reason: EndReason, n: u16) -> Write {
 async fn tell(house: &House, Write { record, mut transitions }: Write) {
     let announcement = Announcement { record, transition: transitions.pop() };
     let told = RegistryMessage::Announce { announcement, durable: None };
-    assert!(house.gateway.parts.registry.deliver(told).await.is_ok());
+    assert!(house.gateway.deps.registry.deliver(told).await.is_ok());
 }
 
 /// How many sessions wait for a store.
@@ -128,7 +128,7 @@ async fn what_the_outbox_gives_back_has_the_place_of_its_ending() {
     // More than a few batches close, as an earlier life left them.
     let left = (0..400).map(|n| ending(&like, EndReason::NodeLost, n)).collect();
     house.records.store.apply(left).await.unwrap();
-    assert!(house.gateway.parts.registry.tell(RegistryMessage::Panic).is_ok());
+    assert!(house.gateway.deps.registry.tell(RegistryMessage::Panic).is_ok());
     eventually(async || depth(&house, "records").await == 400).await;
     let lost = ending(&like, EndReason::PeerLost, 0);
     let id = lost.record.id;

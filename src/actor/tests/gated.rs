@@ -97,11 +97,11 @@ impl RecordStore for Gated {
         }
         .boxed()
     }
-    fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.store.old(before, limit)
+    fn closed_before(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.store.closed_before(before, limit)
     }
-    fn retire(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.retire(ids)
+    fn delete_closed(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.delete_closed(ids)
     }
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>> {
         self.store.lease(node)
@@ -115,8 +115,8 @@ impl RecordStore for Gated {
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.store.open_of(node, epoch, after, limit)
     }
-    fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.store.several(ids)
+    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.store.get_many(ids)
     }
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         if self.unreadable.load(Ordering::Relaxed) {
@@ -147,14 +147,14 @@ impl SharedRecords for Gated {
     fn fence(&self, node: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>> {
         self.store.fence(node, lease)
     }
-    fn leave(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.leave(node, incarnation)
+    fn release_lease(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.release_lease(node, incarnation)
     }
-    fn send(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
-        SharedRecords::send(&self.store, node, command, now)
+    fn send_command(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+        SharedRecords::send_command(&self.store, node, command, now)
     }
-    fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
-        self.store.receive(node)
+    fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+        self.store.take_commands(node)
     }
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {
         self.store.view_key(proposed)
@@ -162,11 +162,11 @@ impl SharedRecords for Gated {
 }
 
 impl Journal for Gated {
-    fn pending(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
-        self.store.pending(after, limit)
+    fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
+        self.store.outbox_page(after, limit)
     }
-    fn settle(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
-        self.store.settle(settled)
+    fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.outbox_remove(settled)
     }
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         self.store.outbox_len()
@@ -199,8 +199,8 @@ impl LiveStore for Counted {
     fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {
         self.view.ranks_of(node)
     }
-    fn several_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.view.several_of(node, ids)
+    fn get_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.view.get_many_of(node, ids)
     }
     fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         self.view.one_of(node, id)

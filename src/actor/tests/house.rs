@@ -17,13 +17,13 @@ use tokio::sync::mpsc;
 use super::gated::{Counted, Gated};
 use crate::actor::{
     Settings,
-    gateway::{Foundation, Gateway, OpenSession},
+    gateway::{Gateway, GatewayDeps, OpenSession},
     people::People,
     registry,
     session::{Attach, Attached, Intent},
     stores::Stores,
     webhooks::Webhooks,
-    wire::{Cutter, Seen, ToSocket},
+    wire::{Seen, SocketCloser, ToSocket},
 };
 use crate::{
     core::{
@@ -35,7 +35,7 @@ use crate::{
         webhook::{Answer, Hook, Message},
     },
     notify::Post,
-    recording::shelf::Shelf,
+    recording::directory::RecordingDir,
     ssh::{ConnectError, Connector, Dial, Link, LinkControl, LinkEvent, LinkGone, LinkInput, LinkOutput, Size},
     store::{SharedRecords, audit::MemoryAudit, sqlite::SqliteStore},
 };
@@ -136,7 +136,7 @@ pub struct House {
     /// The records, where they are another store.
     pub remote: Option<Arc<Gated>>,
     pub live: Arc<Counted>,
-    pub collapsed: Arc<AtomicBool>,
+    pub fatal_exit: Arc<AtomicBool>,
     _folders: (tempfile::TempDir, Option<tempfile::TempDir>),
 }
 
@@ -167,12 +167,12 @@ impl House {
         let records = Gated::new(if remote.is_some() { store.keep_outbox().await.unwrap() } else { store });
         let (remote, remote_folder) = remote.unzip();
         let targets = Targets(Arc::default(), echo);
-        let (live, collapsed) = (Arc::new(Counted::default()), Arc::default());
+        let (live, fatal_exit) = (Arc::new(Counted::default()), Arc::default());
         let (node, incarnation) = (NodeId("node-test".into()), Incarnation::new([1; 16]));
         let epoch = registry::begin_epoch(records.as_ref(), None, &node, &incarnation, Epoch(0)).await.unwrap();
-        let fallen = Arc::<AtomicBool>::clone(&collapsed);
+        let exited = Arc::<AtomicBool>::clone(&fatal_exit);
         let watch = Rule { interval: Duration::from_secs(5), window: Duration::from_secs(5), probes: 2 };
-        let gateway = Gateway::start(Foundation {
+        let gateway = Gateway::start(GatewayDeps {
             settings: Settings {
                 node,
                 incarnation,
@@ -195,7 +195,7 @@ impl House {
                 flush_interval: Duration::from_millis(50),
                 cleanup_batch: 50,
                 retention: None,
-                shelf: Shelf::new(Path::new(""), None),
+                recording_dir: RecordingDir::new(Path::new(""), None),
                 update_interval: Duration::from_secs(5),
                 suspect_after: Duration::from_secs(1),
                 serve_for: Duration::from_hours(24),
@@ -210,10 +210,10 @@ impl House {
             people: People::default(),
             webhooks: tells.then(|| webhooks(records.store.clone())),
             connector: Arc::new(targets.clone()),
-            collapse: Arc::new(move |_| fallen.store(true, Ordering::Relaxed)),
+            on_fatal_exit: Arc::new(move |_| exited.store(true, Ordering::Relaxed)),
         });
         gateway.recover().await.unwrap();
-        Self { gateway, targets, records, remote, live, collapsed, _folders: (folder, remote_folder) }
+        Self { gateway, targets, records, remote, live, fatal_exit, _folders: (folder, remote_folder) }
     }
 
     pub async fn open(&self) -> SessionId {
@@ -234,7 +234,7 @@ impl House {
             seen: Seen { offset: None, draws: false },
             control_aware: false,
             size: BROWSER,
-            cutter: Cutter(None),
+            closer: SocketCloser(None),
         }
     }
 
@@ -281,10 +281,10 @@ impl Post for Takes {
     }
 }
 
-fn webhooks(book: SqliteStore) -> Webhooks {
+fn webhooks(cursors: SqliteStore) -> Webhooks {
     let (name, url) = ("elsewhere".to_owned(), "https://192.0.2.7/".to_owned());
     let hook = Hook { name, url, secret: "a secret".into(), actions: Vec::new() };
-    Webhooks { hooks: vec![hook], book: Arc::new(book), post: Arc::new(Takes), show: |_| serde_json::Value::Null }
+    Webhooks { hooks: vec![hook], cursors: Arc::new(cursors), post: Arc::new(Takes), show: |_| serde_json::Value::Null }
 }
 
 /// What takes too long has failed.

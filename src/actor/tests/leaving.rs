@@ -63,12 +63,12 @@ async fn open_sessions(house: &House) -> Vec<SessionId> {
 
 /// A place for a session whose actor never comes to be.
 async fn claim_and_vanish(house: &House, id: SessionId, hear: bool) {
-    let parts = &house.gateway.parts;
+    let deps = &house.gateway.deps;
     let context = Context::<SessionActor>::new();
-    let (mailbox, beat) = (session::mailbox(&context, parts), Beat::new(id, parts.pulse.clone()).into());
+    let (mailbox, beat) = (session::mailbox(&context, deps), Beat::new(id, deps.activity.clone()).into());
     let (reply, answer) = oneshot::channel();
     let answer = hear.then_some(answer);
-    parts.registry.deliver(RegistryMessage::Claim { id, mailbox, beat, reply }).await.ok();
+    deps.registry.deliver(RegistryMessage::Claim { id, mailbox, beat, reply }).await.ok();
     if let Some(answer) = answer {
         assert!(matches!(answer.await.unwrap(), Claim::Yours(..)));
     }
@@ -124,8 +124,8 @@ async fn a_session_that_nobody_runs_is_ended_when_asked_and_by_itself() {
 async fn a_session_that_could_not_be_placed_is_placed_later() {
     let house = House::new().await;
     let mut gateway = house.gateway.clone();
-    let between = FailsOnce { registry: gateway.parts.registry.clone(), failed: false };
-    gateway.parts.registry = Mailbox::new(between.start().recipient(), Meter::new(16));
+    let between = FailsOnce { registry: gateway.deps.registry.clone(), failed: false };
+    gateway.deps.registry = Mailbox::new(between.start().recipient(), Meter::new(16));
     let id = gateway.open(request()).await.unwrap().id;
     eventually(async || house.find(id).await.status == Status::Active).await;
 }
@@ -136,7 +136,7 @@ async fn looks_that_come_all_at_once_are_one_look() {
     let id = house.open().await;
     claim_and_vanish(&house, id, true).await;
     for _ in 0..20 {
-        assert!(house.gateway.parts.registry.deliver(RegistryMessage::Look).await.is_ok());
+        assert!(house.gateway.deps.registry.deliver(RegistryMessage::CloseUnattended).await.is_ok());
     }
     assert!(!house.find(id).await.is_closed());
 }

@@ -53,7 +53,7 @@ async fn an_open_that_waits_for_the_records_is_answered_though_the_registry_fail
     let gateway = house.gateway.clone();
     let opening = actix::spawn(async move { gateway.open(request()).await });
     eventually(async || house.records.store.outbox_len().await.unwrap() == 1).await;
-    assert!(house.gateway.parts.registry.tell(RegistryMessage::Panic).is_ok());
+    assert!(house.gateway.deps.registry.tell(RegistryMessage::Panic).is_ok());
     let opened = hurried(opening).await.unwrap().unwrap();
     assert_eq!(opened.durable, Durable::Journal);
     drop(closed_gate);
@@ -122,7 +122,7 @@ async fn what_an_earlier_life_left_in_the_outbox_is_told() {
     let house = House::with_records().await;
     down(&house, DOWN);
     let id = house.open().await;
-    assert!(house.gateway.parts.registry.tell(RegistryMessage::Panic).is_ok());
+    assert!(house.gateway.deps.registry.tell(RegistryMessage::Panic).is_ok());
     eventually(async || house.restarts("registry").await == 1).await;
     down(&house, 0);
     eventually(async || remote(&house, id).await.is_some()).await;
@@ -171,7 +171,7 @@ async fn that_nobody_shows_a_session_any_more_is_no_word_of_its_end() {
         (ended, told.get())
     };
     let node_there = async {
-        eventually(async || !remote.store.receive(node.clone()).await.unwrap().is_empty()).await;
+        eventually(async || !remote.store.take_commands(node.clone()).await.unwrap().is_empty()).await;
         remote.unreadable.store(true, Ordering::Relaxed);
         eventually(async || remote.unanswered.load(Ordering::Relaxed) > 2).await;
         told.set(true);
@@ -223,7 +223,7 @@ async fn without_the_records_a_session_of_another_node_is_known_and_ended() {
     remote.unreadable.store(true, Ordering::Relaxed);
     assert_eq!(house.find(id).await.node, node);
     let node_there = async {
-        eventually(async || !remote.store.receive(node.clone()).await.unwrap().is_empty()).await;
+        eventually(async || !remote.store.take_commands(node.clone()).await.unwrap().is_empty()).await;
         house.live.apply(vec![conformance::record(1, 3, Authority::Observed, Status::Closed)]).await.unwrap();
     };
     let end = house.gateway.end(id, EndReason::Terminated, "ended by a test".into());

@@ -69,7 +69,7 @@ async fn what_the_journal_does_not_have_yet_is_shown_to_nobody() {
     assert_eq!(house.live.open().await.unwrap(), []);
     // Whoever withdraws a right means it too.
     let (reply, admitted) = oneshot::channel();
-    house.gateway.parts.registry.deliver(RegistryMessage::AdmittedHere(reply)).await.ok();
+    house.gateway.deps.registry.deliver(RegistryMessage::AdmittedHere(reply)).await.ok();
     assert_eq!(admitted.await.unwrap().len(), 1);
     assert_eq!(house.gateway.list(ListQuery::default()).await.unwrap().sessions, []);
     drop(closed_gate);
@@ -109,21 +109,21 @@ async fn looks_without_end_keep_nothing_from_being_mended() {
 #[actix_rt::test]
 async fn a_session_that_began_and_ended_while_a_sweep_read_the_stores_is_no_stray() {
     let house = House::with_records().await;
-    let registry = house.gateway.parts.registry.clone();
-    let (reply, muster) = oneshot::channel();
-    registry.deliver(RegistryMessage::Muster(reply)).await.ok();
-    let muster = muster.await.unwrap();
+    let registry = house.gateway.deps.registry.clone();
+    let (reply, snapshot) = oneshot::channel();
+    registry.deliver(RegistryMessage::SweepSnapshot(reply)).await.ok();
+    let snapshot = snapshot.await.unwrap();
     let (id, _attached, _target) = house.active().await;
     let read = house.find(id).await;
-    assert!(!read.is_closed() && !muster.serving.contains_key(&id));
+    assert!(!read.is_closed() && !snapshot.serving.contains_key(&id));
     house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
     let remote = house.remote.as_ref().unwrap().store.clone();
     house.eventually(async || remote.get(id).await.unwrap().is_some_and(|record| record.is_closed())).await;
     house.eventually(async || house.gateway.stores().await.unwrap().iter().all(|store| store.queue_depth == 0)).await;
     let fix = Fix { action: Action::CloseStray, id, record: Some(read), history: vec![] };
     let (reply, standing) = oneshot::channel();
-    let (fixes, departed) = (vec![fix], muster.departed.clone());
-    registry.deliver(RegistryMessage::Mend { fixes, departed, dry_run: true, reply }).await.ok();
+    let (fixes, ended_since) = (vec![fix], snapshot.ended_since.clone());
+    registry.deliver(RegistryMessage::Mend { fixes, ended_since, dry_run: true, reply }).await.ok();
     assert_eq!(standing.await.unwrap(), []);
 }
 
@@ -134,15 +134,15 @@ async fn an_end_that_two_sweeps_conclude_of_another_node_is_told_and_counted_onc
     let other = Record { node: NodeId("elsewhere".into()), ..stray(&house.find(id).await, Epoch(1), 2) };
     let remote = house.remote.as_ref().unwrap().store.clone();
     remote.apply(vec![Write { record: other.clone(), transitions: vec![] }]).await.unwrap();
-    let registry = house.gateway.parts.registry.clone();
-    let (reply, muster) = oneshot::channel();
-    registry.deliver(RegistryMessage::Muster(reply)).await.ok();
+    let registry = house.gateway.deps.registry.clone();
+    let (reply, snapshot) = oneshot::channel();
+    registry.deliver(RegistryMessage::SweepSnapshot(reply)).await.ok();
     // Both read the stores before either mends.
-    let muster = muster.await.unwrap();
+    let snapshot = snapshot.await.unwrap();
     let mend = async || {
-        let (departed, (reply, standing)) = (muster.departed.clone(), oneshot::channel());
+        let (ended_since, (reply, standing)) = (snapshot.ended_since.clone(), oneshot::channel());
         let fixes = vec![Fix { action: Action::Infer, id: other.id, record: Some(other.clone()), history: vec![] }];
-        registry.deliver(RegistryMessage::Mend { fixes, departed, dry_run: false, reply }).await.ok();
+        registry.deliver(RegistryMessage::Mend { fixes, ended_since, dry_run: false, reply }).await.ok();
         standing.await.unwrap()
     };
     assert_eq!(mend().await, [(other.id, Action::Infer)]);
@@ -173,7 +173,7 @@ async fn records_that_deny_access_end_nobody() {
         })
         .await;
     assert_eq!(house.find(id).await.status, Status::Active);
-    assert!(house.gateway.readiness().reasons.is_empty() && !house.collapsed.load(Ordering::Relaxed));
+    assert!(house.gateway.readiness().reasons.is_empty() && !house.fatal_exit.load(Ordering::Relaxed));
     remote.denies.store(false, Ordering::Relaxed);
     house.eventually(async || house.gateway.stores().await.unwrap().iter().all(|store| store.up)).await;
     assert_eq!(house.find(id).await.status, Status::Active);
@@ -197,7 +197,7 @@ async fn a_gateway_that_was_fenced_ends_what_it_serves_and_gives_up() {
         .await;
     let last = read(&mut attached, b"").await;
     assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::Fenced, .. })), "{last:?}");
-    house.eventually(async || house.collapsed.load(Ordering::Relaxed)).await;
+    house.eventually(async || house.fatal_exit.load(Ordering::Relaxed)).await;
     house.eventually(async || remote.get(id).await.unwrap().is_some_and(|record| record.is_closed())).await;
     assert_eq!(house.gateway.readiness().reasons, ["lease lost"]);
 }
@@ -214,7 +214,7 @@ async fn what_a_node_that_left_is_still_shown_to_serve_leaves_the_view_too() {
     let end = Write::close_as_node_lost(other.clone(), Authority::Observed, UtcMicros(2), "ended by a test".into());
     remote.apply(vec![end]).await.unwrap();
     house.live.apply(vec![other.clone()]).await.unwrap();
-    remote.leave(node, start).await.unwrap();
+    remote.release_lease(node, start).await.unwrap();
     let shown = async || house.live.open().await.unwrap().iter().map(|shown| shown.id).collect::<Vec<_>>();
     assert!(shown().await.contains(&other.id));
     house

@@ -144,7 +144,7 @@ fn no_keystroke_is_lost_while_actors_of_each_kind_fail() {
             for kind in KINDS {
                 assert_eq!(house.counted(kind), FAILURES, "restarts of {kind}");
             }
-            assert!(!house.collapsed.load(std::sync::atomic::Ordering::Relaxed));
+            assert!(!house.fatal_exit.load(std::sync::atomic::Ordering::Relaxed));
         });
     });
 }

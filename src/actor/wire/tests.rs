@@ -9,7 +9,7 @@ use tokio::task::{LocalSet, yield_now};
 use super::*;
 use crate::{
     actor::{
-        pulse::pulse,
+        activity_queue::activity_queue,
         session::{Intent, control::Event as Moved},
     },
     core::{
@@ -77,7 +77,7 @@ fn attach_whole(wire: &Rc<Wire>, page: usize) -> (Rc<Viewer>, SocketEnds, mpsc::
         seen: Seen { offset: None, draws: true },
         control_aware: true,
         size: Size { cols: 80, rows: 24 },
-        cutter: Cutter(None),
+        closer: SocketCloser(None),
     };
     wire.attach(request).unwrap()
 }
@@ -85,7 +85,7 @@ fn attach_whole(wire: &Rc<Wire>, page: usize) -> (Rc<Viewer>, SocketEnds, mpsc::
 /// What actually moved is told and counted, as the session's actor does it.
 fn settle_control(wire: &Wire) {
     loop {
-        let effect = wire.keyboard.borrow_mut().poll_effect();
+        let effect = wire.control.borrow_mut().poll_effect();
         match effect {
             Some(crate::core::control::Effect::Moved(message)) => wire.control_moved(&message),
             Some(_) => {}
@@ -119,7 +119,7 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Typed(page, ago, count) => {
                 let Some((_, ends)) = &pages[page] else { continue };
-                let turn = Turn(wire.keyboard.borrow().turn().0.saturating_sub(ago));
+                let turn = Turn(wire.control.borrow().turn().0.saturating_sub(ago));
                 let kind = InputKind::Bytes(vec![b'a' + page as u8; count].into());
                 if ends.input.try_send(InputMessage { attach: ends.attach, turn, at: now, kind }).is_ok() {
                     waiting.push((page, ends.attach, turn, count));
@@ -127,27 +127,27 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::Forced(page) => {
                 if let Some(page) = page_of(page) {
-                    wire.keyboard.borrow_mut().handle(now, Moved::Forced(page));
+                    wire.control.borrow_mut().handle(now, Moved::Forced(page));
                 }
             }
             Step::TookBack => {
                 if let Some(page) = page_of(0) {
-                    wire.keyboard.borrow_mut().handle(now, Moved::TookBack(page.attach));
+                    wire.control.borrow_mut().handle(now, Moved::TookBack(page.attach));
                 }
             }
             Step::GaveBack(page) => {
                 if let Some(page) = page_of(page) {
-                    wire.keyboard.borrow_mut().handle(now, Moved::GaveBack(page.attach));
+                    wire.control.borrow_mut().handle(now, Moved::GaveBack(page.attach));
                 }
             }
             Step::Settled => {
                 for (page, attach, turn, count) in waiting.drain(..) {
-                    if wire.keyboard.borrow().types(attach, turn) {
+                    if wire.control.borrow().types(attach, turn) {
                         expected.extend(vec![b'a' + page as u8; count]);
                         taken[page] += count as u64;
                     }
                 }
-                for _ in 0..4 * INPUTS {
+                for _ in 0..4 * INPUT_QUEUE {
                     yield_now().await;
                 }
                 prop_assert_eq!(&*target.0.borrow(), &expected);
@@ -159,7 +159,7 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
         for (page, told) in pages.iter().enumerate().filter_map(|(nth, page)| Some((nth, page.as_ref()?))) {
             let hold = wire.hold(&told.0, String::new());
             let of_page = target.0.borrow().iter().filter(|byte| **byte == b'a' + page as u8).count() as u64;
-            prop_assert!(!hold.typing || wire.keyboard.borrow().typist().attach == told.1.attach);
+            prop_assert!(!hold.typing || wire.control.borrow().typist().attach == told.1.attach);
             prop_assert!(of_page == 0 || hold.input_offset >= of_page, "{} of {of_page}", hold.input_offset);
         }
     }
@@ -181,7 +181,7 @@ proptest! {
 /// A wire of the first of [`NAMES`], with a window that nothing here fills.
 fn wire() -> Rc<Wire> {
     let control = Control::new(TakeOver::Force, NAMES[0]);
-    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
+    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), activity_queue().0);
     let limits = Limits { window: 1 << 20, replay: 1 << 16, screens: true };
     Wire::new(limits, control, Arc::new(beat), Observations::default())
 }
@@ -195,7 +195,7 @@ async fn each_page_counts_its_own_bytes_however_control_moves() {
     wire.input.borrow_mut().take(5);
     let mut guests = None;
     for (owners, round) in (5..).zip(1..=20_u64) {
-        wire.keyboard.borrow_mut().handle(clock::instant(), Moved::Forced(page.clone()));
+        wire.control.borrow_mut().handle(clock::instant(), Moved::Forced(page.clone()));
         settle_control(&wire);
         let begun = wire.hold(&guest, String::new()).input_offset;
         assert_eq!(begun, *guests.get_or_insert(begun), "where it stopped last time");
@@ -203,7 +203,7 @@ async fn each_page_counts_its_own_bytes_however_control_moves() {
         guests = Some(begun + round);
         assert_eq!(wire.hold(&owner, String::new()).input_offset, owners);
         let back = Moved::TookBack(owner.attach);
-        wire.keyboard.borrow_mut().handle(clock::instant(), back);
+        wire.control.borrow_mut().handle(clock::instant(), back);
         settle_control(&wire);
         wire.input.borrow_mut().take(1);
     }
@@ -242,9 +242,9 @@ impl LinkControl for Line {
 async fn a_target_that_takes_nothing_is_hung_up_on() {
     let wire = wire();
     let hung_up = Rc::new(Cell::new(false));
-    wire.control.replace(Some(Box::new(Line(hung_up.clone()))));
+    wire.link_control.replace(Some(Box::new(Line(hung_up.clone()))));
     let (_, ends) = attach(&wire, 0);
-    let (turn, kind) = (wire.keyboard.borrow().turn(), InputKind::Bytes("x".into()));
+    let (turn, kind) = (wire.control.borrow().turn(), InputKind::Bytes("x".into()));
     ends.input.try_send(InputMessage { attach: ends.attach, turn, at: clock::instant(), kind }).unwrap();
     let receiver = wire.input_receiver.take().unwrap();
     pump::write(wire.clone(), Box::new(Deaf), receiver).await;
@@ -275,7 +275,7 @@ async fn a_key_that_everybody_trusts_then_is_accepted_by_nobody_who_may_not() {
 #[tokio::test(start_paused = true)]
 async fn a_page_that_acknowledges_nothing_is_let_go_however_often_it_is_pinged() {
     let control = Control::new(TakeOver::Force, NAMES[0]);
-    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), pulse().0);
+    let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), activity_queue().0);
     let limits = Limits { window: 1 << 10, replay: 1 << 16, screens: false };
     let wire = Wire::new(limits, control, Arc::new(beat), Observations::default());
     let (viewer, mut ends, frames) = attach_whole(&wire, 0);

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Asking, Cutter, Hold, SocketSide, ToSocket};
+use super::{ControlRequest, Hold, SocketCloser, SocketSide, ToSocket};
 use crate::{
     actor::clock,
     core::{control::Page, stream::AttachNo},
@@ -49,7 +49,7 @@ pub(in crate::actor) struct Viewer {
     /// Its own name and its user's, by which its typing is counted.
     pub client: String,
     pub side: Arc<SocketSide>,
-    pub cutter: Cutter,
+    pub closer: SocketCloser,
     control: RefCell<VecDeque<ToSocket>>,
     /// Who looks on, as it was told, and whether it is still to be.
     watchers: RefCell<(BTreeSet<String>, bool)>,
@@ -58,7 +58,7 @@ pub(in crate::actor) struct Viewer {
     /// Who types, if it is still to be told.
     hold: RefCell<Option<Hold>>,
     /// Who asks, as it was told, and whether it is still to be.
-    requests: RefCell<(Vec<Asking>, bool)>,
+    requests: RefCell<(Vec<ControlRequest>, bool)>,
     receipt: Cell<Option<Receipt>>,
     /// How far its typing was told as taken.
     told: Cell<u64>,
@@ -68,14 +68,14 @@ pub(in crate::actor) struct Viewer {
 
 impl Viewer {
     /// A browser that has been told that its typing was taken up to `typed`.
-    pub(super) fn new(page: Page, kind: Kind, side: Arc<SocketSide>, cutter: Cutter, typed: u64) -> Self {
+    pub(super) fn new(page: Page, kind: Kind, side: Arc<SocketSide>, closer: SocketCloser, typed: u64) -> Self {
         Self {
             attach: page.attach,
             kind,
             user: page.name,
             client: page.client,
             side,
-            cutter,
+            closer,
             control: RefCell::default(),
             watchers: RefCell::default(),
             size: Cell::new(None),
@@ -121,9 +121,9 @@ impl Viewer {
     }
 
     /// Tells it who asks to be let type, if that changed.
-    pub(super) fn tell_requests(&self, asking: &[Asking]) {
+    pub(super) fn tell_requests(&self, asking: &[ControlRequest]) {
         let mut requests = self.requests.borrow_mut();
-        let ids = |asking: &[Asking]| asking.iter().map(|asking| asking.id).collect::<Vec<_>>();
+        let ids = |asking: &[ControlRequest]| asking.iter().map(|asking| asking.id).collect::<Vec<_>>();
         if self.kind.control_aware && ids(&requests.0) != ids(asking) {
             *requests = (asking.to_vec(), true);
             self.side.wake.notify_one();
@@ -171,8 +171,8 @@ impl Viewer {
         let queued = self.control.borrow_mut().pop_front();
         let hold = || self.hold.take().map(ToSocket::Control);
         let size = || self.size.take().map(ToSocket::Size);
-        let company = || self.changed_watchers().or_else(|| self.changed_requests());
-        queued.or_else(hold).or_else(size).or_else(company).or_else(|| self.due_receipt())
+        let presence = || self.changed_watchers().or_else(|| self.changed_requests());
+        queued.or_else(hold).or_else(size).or_else(presence).or_else(|| self.due_receipt())
     }
 
     fn due_receipt(&self) -> Option<ToSocket> {
@@ -213,7 +213,7 @@ mod tests {
     fn viewer() -> Viewer {
         let page = Page { attach: AttachNo(1), name: "ada".into(), client: "ada c".into() };
         let kind = Kind { interactive: true, draws: true, control_aware: true };
-        Viewer::new(page, kind, Arc::default(), Cutter(None), 100)
+        Viewer::new(page, kind, Arc::default(), SocketCloser(None), 100)
     }
 
     async fn next(viewer: &Viewer) -> ToSocket {

@@ -19,7 +19,7 @@ pub const DATA_DIR: &str = "data";
 const READY: &str = "Pulsegate is ready: ";
 
 /// Time between two checks whether it has ended.
-const LOOK: Duration = Duration::from_millis(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A running gateway; dropping it kills it.
 pub struct Host {
@@ -61,7 +61,7 @@ impl Host {
         let status = loop {
             match child.try_wait()? {
                 Some(status) => break status,
-                None => sleep(LOOK).await,
+                None => sleep(POLL_INTERVAL).await,
             }
         };
         ensure!(status.success(), "it ended with {status}");

@@ -119,8 +119,8 @@ fn a_flood_of_requests_is_one_of_each_user_and_eight_in_all() {
     for nth in 0..1_000 {
         control.handle(now, Event::Asked(page(100 + nth, &format!("user{}", nth % 100))));
     }
-    assert_eq!(control.requests().len(), REQUESTS);
-    assert_eq!(notes(&mut control).len(), REQUESTS, "what is refused at once is not written down");
+    assert_eq!(control.requests().len(), MAX_REQUESTS);
+    assert_eq!(notes(&mut control).len(), MAX_REQUESTS, "what is refused at once is not written down");
     for request in control.requests().to_vec() {
         control.handle(now, Event::Gone { attach: request.page.attach, left: true });
     }
@@ -303,7 +303,7 @@ proptest! {
             prop_assert!(!is_guest || is_here || control.poll_timeout().is_some_and(|next| next <= now + REQUEST_LIFE));
             let mut names: Vec<_> = control.requests().iter().map(|request| request.page.name.clone()).collect();
             names.dedup();
-            prop_assert!(names.len() == control.requests().len() && names.len() <= REQUESTS);
+            prop_assert!(names.len() == control.requests().len() && names.len() <= MAX_REQUESTS);
             prop_assert!(control.requests().iter().all(|request| here.contains(&request.page.attach)));
         }
     }

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Host, Reading, jumps::jumps};
-use crate::core::target::TARGETS;
+use crate::core::target::MAX_TARGETS;
 
 /// Groups above a group that are looked at; deeper ones are a circle or a joke.
-const DEEPEST: usize = 16;
+const MAX_DEPTH: usize = 16;
 
 /// The variables with arguments of ssh(1) that name a jump host as a rule.
 const JUMP_ARGS: [&str; 2] = ["ansible_ssh_common_args", "ansible_ssh_extra_args"];
@@ -117,7 +117,7 @@ impl Inventory {
             };
             own.insert(name.to_owned(), value.to_owned());
         }
-        let left = TARGETS.saturating_sub(self.members.len());
+        let left = MAX_TARGETS.saturating_sub(self.members.len());
         let names = match expanded(pattern, left) {
             Ok(names) => names,
             Err(says) => return self.reading.mistake(line, format!("{pattern}: {says}")),
@@ -152,7 +152,7 @@ impl Inventory {
     fn above(&self, own: &[String]) -> Vec<String> {
         let mut all: Vec<String> = Vec::new();
         let mut level: BTreeSet<String> = own.iter().cloned().collect();
-        for _ in 0..DEEPEST {
+        for _ in 0..MAX_DEPTH {
             level.retain(|group| !all.contains(group));
             all.extend(level.iter().rev().cloned());
             let parents = level.iter().filter_map(|group| self.groups.get(group)).flat_map(|group| &group.parents);
@@ -268,7 +268,7 @@ fn expanded(pattern: &str, most: usize) -> Result<Vec<String>, String> {
         rest = after;
     }
     if names.len() > most {
-        return Err(format!("more than {TARGETS} hosts"));
+        return Err(format!("more than {MAX_TARGETS} hosts"));
     }
     names.iter_mut().for_each(|name| name.push_str(rest));
     Ok(names)

@@ -66,20 +66,20 @@ proptest! {
     fn any_file_is_read_and_what_comes_of_it_is_as_a_target_must_be(text in text(), ansible in any::<bool>()) {
         let reading = if ansible { ansible::read(&text) } else { ssh_config::read(&text) };
         let lines = text.lines().count();
-        prop_assert!(reading.hosts.len() <= TARGETS);
+        prop_assert!(reading.hosts.len() <= MAX_TARGETS);
         prop_assert!(reading.skipped.iter().chain(&reading.mistakes).all(|remark| (1..=lines).contains(&remark.line)));
         let additions = Additions { username: Some("ann".to_owned()), tags: vec![] };
         let plan = plan(reading, &additions, &BTreeMap::new(), |_| None);
         let mut there = std::collections::BTreeSet::new();
         for step in plan.in_order() {
-            let Step::Add(outline) = step else { panic!("{step:?}") };
-            let jumps = outline.via.iter().all(|jump| jump.contains('@') || there.contains(jump));
-            prop_assert!(jumps, "{} before what it leads over", outline.name);
-            there.insert(outline.name.clone());
+            let Step::Add(public) = step else { panic!("{step:?}") };
+            let jumps = public.via.iter().all(|jump| jump.contains('@') || there.contains(jump));
+            prop_assert!(jumps, "{} before what it leads over", public.name);
+            there.insert(public.name.clone());
         }
         for (_, step, _) in plan.steps {
-            let Step::Add(outline) = step else { panic!("{step:?}") };
-            prop_assert_eq!(outline.clone().checked(), Ok(outline));
+            let Step::Add(public) = step else { panic!("{step:?}") };
+            prop_assert_eq!(public.clone().checked(), Ok(public));
         }
     }
 }

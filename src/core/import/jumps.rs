@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Known, Plan, Remark, Step};
-use crate::core::target::{Astray, JUMP_HOSTS, Outline, Target, is_name, parse_place, place, way};
+use crate::core::target::{Astray, JUMP_HOSTS, PublicTarget, Target, is_name, parse_place, place, way};
 
 /// Takes apart what stands behind `ProxyJump` or `-J`: hosts between commas, or `none`.
 pub fn jumps(value: &str) -> Vec<String> {
@@ -63,7 +63,7 @@ impl Plan {
                     order.push(step);
                 } else if begun.insert(step.name()) {
                     stack.push((step, true));
-                    let jumps = step.outline().into_iter().flat_map(|outline| &outline.via);
+                    let jumps = step.public().into_iter().flat_map(|public| &public.via);
                     stack.extend(jumps.filter_map(|jump| all.get(jump.as_str())).map(|step| (*step, false)));
                 }
             }
@@ -97,13 +97,13 @@ impl Plan {
         present: &'a BTreeMap<String, Target>,
         configured: &impl Fn(&str) -> Option<Known<'a>>,
     ) -> BTreeMap<String, String> {
-        let steps = self.steps.iter().filter_map(|(_, step, _)| Some((step.name(), step.outline()?)));
-        let done: BTreeMap<&str, &Outline> = steps.collect();
-        let jumps = |outline: &'a Outline| outline.via.iter().map(String::as_str).collect();
-        let of_present = |name: &str| Some(jumps(&present.get(name)?.outline));
+        let steps = self.steps.iter().filter_map(|(_, step, _)| Some((step.name(), step.public()?)));
+        let done: BTreeMap<&str, &PublicTarget> = steps.collect();
+        let jumps = |public: &'a PublicTarget| public.via.iter().map(String::as_str).collect();
+        let of_present = |name: &str| Some(jumps(&present.get(name)?.public));
         let before = |name: &str| configured(name).map(|known| known.via).or_else(|| of_present(name));
         let after = |name: &str| {
-            let told = || done.get(name).map(|outline| outline.via.iter().map(String::as_str).collect());
+            let told = || done.get(name).map(|public| public.via.iter().map(String::as_str).collect());
             configured(name).map(|known| known.via).or_else(told).or_else(|| of_present(name))
         };
         let own = done.keys().map(|name| (name, way(name, after)));

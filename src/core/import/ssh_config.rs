@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{Host, Reading, jumps::jumps};
-use crate::core::target::TARGETS;
+use crate::core::target::MAX_TARGETS;
 
 /// Whose options the lines belong to.
 enum Block {
@@ -67,8 +67,8 @@ fn hosts(reading: &mut Reading, places: &mut BTreeMap<String, usize>, line: usiz
             reading.skip(line, format!("Host {name}: patterns are not followed"));
             continue;
         }
-        if reading.hosts.len() >= TARGETS && !places.contains_key(name) {
-            reading.mistake(line, format!("more than {TARGETS} hosts"));
+        if reading.hosts.len() >= MAX_TARGETS && !places.contains_key(name) {
+            reading.mistake(line, format!("more than {MAX_TARGETS} hosts"));
             break;
         }
         let next = reading.hosts.len();

@@ -129,7 +129,7 @@ fn groups_in_a_circle_end() {
 }
 
 fn present(name: &str, host: &str, auth: Auth) -> (String, Target) {
-    let outline = Outline {
+    let public = PublicTarget {
         name: name.to_owned(),
         host: host.to_owned(),
         port: 22,
@@ -139,7 +139,7 @@ fn present(name: &str, host: &str, auth: Auth) -> (String, Target) {
         tags: vec!["own".to_owned()],
         roles: vec![Role::User],
     };
-    (name.to_owned(), Target::new(outline, auth, UtcMicros(1)))
+    (name.to_owned(), Target::new(public, auth, UtcMicros(1)))
 }
 
 /// Targets of the configuration.
@@ -185,7 +185,7 @@ fn a_host_without_a_login_name_is_a_mistake_that_says_what_to_do() {
 
 /// What a plan would have, as `NAME: JUMP HOSTS`.
 fn ways(plan: &Plan) -> Vec<String> {
-    let way = |step: &&Step| step.outline().map(|outline| format!("{}: {}", outline.name, outline.via.join(" ")));
+    let way = |step: &&Step| step.public().map(|public| format!("{}: {}", public.name, public.via.join(" ")));
     plan.in_order().iter().filter_map(way).collect()
 }
 
@@ -233,8 +233,8 @@ fn a_jump_host_is_a_target_or_a_host_of_the_file_and_comes_before_what_is_behind
     assert_eq!(told.mistakes, [], "{told:?}");
     assert_eq!(ways(&told), ["gate: kept", "db: gate far", "typed: Ops@j.example:22"]);
     // What a file does not tell stays.
-    let outline = Outline { via: vec!["conf".to_owned()], ..present["kept"].outline.clone() };
-    let behind: BTreeMap<_, _> = [("kept".to_owned(), Target::new(outline, Auth::PROMPT, UtcMicros(1)))].into();
+    let public = PublicTarget { via: vec!["conf".to_owned()], ..present["kept"].public.clone() };
+    let behind: BTreeMap<_, _> = [("kept".to_owned(), Target::new(public, Auth::PROMPT, UtcMicros(1)))].into();
     let told = plan(ssh_config::read("Host kept\nUser deploy\n"), &additions, &behind, conf);
     assert_eq!(told.steps[0].1, Step::Equal("kept".to_owned()));
     let told = plan(ssh_config::read("Host kept\nUser deploy\nProxyJump none\n"), &additions, &behind, conf);
@@ -276,8 +276,8 @@ fn a_jump_host_that_is_none_is_a_mistake_that_says_what_to_do_and_takes_what_is_
 fn a_change_of_a_jump_host_that_would_break_the_way_to_a_target_outside_the_file_is_a_mistake() {
     let chain = |name: &str, via: &str| {
         let (_, target) = present(name, name, Auth::PROMPT);
-        let outline = Outline { via: vec![via.to_owned()], ..target.outline.clone() };
-        (name.to_owned(), Target { outline, ..target })
+        let public = PublicTarget { via: vec![via.to_owned()], ..target.public.clone() };
+        (name.to_owned(), Target { public, ..target })
     };
     let present = [chain("a", "b"), chain("b", "c"), chain("c", "d"), present("d", "d", Auth::PROMPT)].into();
     let text = "Host d\nUser deploy\nProxyJump far\n";
@@ -291,7 +291,7 @@ fn a_change_of_a_jump_host_that_would_break_the_way_to_a_target_outside_the_file
 fn a_jump_host_that_would_move_under_a_kept_password_is_a_mistake_that_says_what_to_do() {
     let sealed = Auth { kind: AuthKind::Password, sealed: Some(Sealed("x".to_owned())) };
     let (name, db) = present("db", "db", sealed);
-    let db = Target { outline: Outline { via: vec!["gate".to_owned()], ..db.outline.clone() }, ..db };
+    let db = Target { public: PublicTarget { via: vec!["gate".to_owned()], ..db.public.clone() }, ..db };
     let present = [(name, db), present("gate", "gate", Auth::PROMPT), present("free", "free", Auth::PROMPT)].into();
     let text = "Host gate free\nUser deploy\nHostName mine\nHost behind\nUser u\nProxyJump gate\n";
     let told = plan(ssh_config::read(text), &Additions::default(), &present, conf);

@@ -71,7 +71,7 @@ impl Room {
     }
 
     fn standing(&self, id: &str) -> Standing {
-        self.neighbours.sights(self.now)[&NodeId(id.into())].standing
+        self.neighbours.states(self.now)[&NodeId(id.into())].standing
     }
 
     fn to_fence(&self) -> Vec<String> {

@@ -13,13 +13,13 @@ use super::Claims;
 use crate::core::record::UtcMicros;
 
 /// The longest token, in bytes: with some hundred groups in it one has 10 KiB.
-const LONGEST: usize = 64 * 1024;
+const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
 /// Keys of one provider that are looked at.
-const KEYS: usize = 100;
+const MAX_KEYS: usize = 100;
 
 /// Seconds that the provider's clock may be off either way.
-const SKEW: f64 = 60.0;
+const CLOCK_SKEW_SECONDS: f64 = 60.0;
 
 /// The longest name that a provider has for somebody, in bytes (Core §2).
 const SUBJECT: usize = 255;
@@ -174,7 +174,7 @@ impl Keys {
         }
         let set: Set = serde_json::from_slice(body).ok()?;
         let read = |key: Value| serde_json::from_value::<Jwk>(key).ok().and_then(Jwk::key);
-        Some(Self(set.keys.into_iter().take(KEYS).filter_map(read).collect()))
+        Some(Self(set.keys.into_iter().take(MAX_KEYS).filter_map(read).collect()))
     }
 
     /// Who a token tells of, if it is signed and says all that is expected.
@@ -217,7 +217,7 @@ impl Keys {
             return Err(Rejected::NoLogout);
         }
         #[expect(clippy::cast_possible_truncation, reason = "it is a time of day, and saturates")]
-        let until = UtcMicros(((told.iat + SKEW) * 1e6) as i64);
+        let until = UtcMicros(((told.iat + CLOCK_SKEW_SECONDS) * 1e6) as i64);
         Ok(SignedOut { subject, session, until })
     }
 
@@ -226,7 +226,7 @@ impl Keys {
         let (signed, mark) = token.rsplit_once('.').ok_or(Rejected::Unreadable)?;
         let (header, body) = signed.split_once('.').ok_or(Rejected::Unreadable)?;
         let decoded = |part: &str| BASE64URL_NOPAD.decode(part.as_bytes()).map_err(|_| Rejected::Unreadable);
-        if token.len() > LONGEST || body.contains('.') {
+        if token.len() > MAX_TOKEN_BYTES || body.contains('.') {
             return Err(Rejected::Unreadable);
         }
         let header: Header = serde_json::from_slice(&decoded(header)?).map_err(|_| Rejected::Unreadable)?;
@@ -303,10 +303,10 @@ impl Body {
         }
         #[expect(clippy::cast_precision_loss, reason = "microseconds do not matter within a minute's skew")]
         let now = expected.now.0 as f64 / 1e6;
-        if now >= end + SKEW {
+        if now >= end + CLOCK_SKEW_SECONDS {
             return Err(Rejected::Expired);
         }
-        if self.iat > now + SKEW || self.nbf.is_some_and(|begin| begin > now + SKEW) {
+        if self.iat > now + CLOCK_SKEW_SECONDS || self.nbf.is_some_and(|begin| begin > now + CLOCK_SKEW_SECONDS) {
             return Err(Rejected::Future);
         }
         Ok(())

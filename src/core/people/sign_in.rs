@@ -9,14 +9,14 @@ use super::words;
 use crate::core::record::{UtcMicros, micros};
 
 /// A working day; every use starts it anew.
-pub const IDLE: Duration = Duration::from_secs(12 * 60 * 60);
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// However much it is used: a week of work.
-pub const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+pub const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// How late the records may know of a use: a minute until it is written, and another for clocks that differ and a gateway that stops.
 /// Nobody is signed out because another gateway did not hear.
-pub const UNHEARD: Duration = Duration::from_secs(2 * 60);
+pub const MAX_WRITE_LAG: Duration = Duration::from_secs(2 * 60);
 
 words! {
     /// By what somebody signed in.
@@ -59,7 +59,7 @@ pub struct SignIn {
     pub user_agent: String,
     /// When it was made.
     pub made_at: UtcMicros,
-    /// When it was last used, to within [`UNHEARD`].
+    /// When it was last used, to within [`MAX_WRITE_LAG`].
     pub last_seen_at: UtcMicros,
     /// When it ends, however much it is used.
     pub ends_at: UtcMicros,
@@ -73,16 +73,16 @@ impl SignIn {
 
     /// How long it lasts unless it is used; `None` once it is over. A wall clock that stands wrong adds no more than one idle time.
     pub fn lasts(&self, now: UtcMicros) -> Option<Duration> {
-        let idle = self.last_seen_at.0.saturating_add(micros(IDLE + UNHEARD));
+        let idle = self.last_seen_at.0.saturating_add(micros(IDLE_TIMEOUT + MAX_WRITE_LAG));
         let left = idle.min(self.ends_at.0).saturating_sub(now.0);
         let left = u64::try_from(left).ok().filter(|left| *left > 0)?;
-        Some(Duration::from_micros(left).min(IDLE))
+        Some(Duration::from_micros(left).min(IDLE_TIMEOUT))
     }
 
     /// How long it may last at most, however much it is used.
     pub fn may_last(&self, now: UtcMicros) -> Duration {
         let left = u64::try_from(self.ends_at.0.saturating_sub(now.0)).unwrap_or(0);
-        Duration::from_micros(left).min(LONGEST)
+        Duration::from_micros(left).min(MAX_LIFETIME)
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
             user_agent: String::new(),
             made_at: UtcMicros(NOON),
             last_seen_at: UtcMicros(NOON),
-            ends_at: UtcMicros(NOON + micros(LONGEST)),
+            ends_at: UtcMicros(NOON + micros(MAX_LIFETIME)),
         }
     }
 
@@ -127,27 +127,27 @@ mod tests {
     #[test]
     fn a_sign_in_lasts_half_a_day_from_its_last_use_and_the_time_in_which_that_may_be_unheard() {
         let hour = Duration::from_secs(60 * 60);
-        assert_eq!(sign_in().lasts(after(Duration::ZERO)), Some(IDLE));
-        assert_eq!(sign_in().lasts(after(IDLE - hour)), Some(hour + UNHEARD));
-        assert_eq!(sign_in().lasts(after(IDLE)), Some(UNHEARD));
-        assert_eq!(sign_in().lasts(after(IDLE + UNHEARD)), None);
+        assert_eq!(sign_in().lasts(after(Duration::ZERO)), Some(IDLE_TIMEOUT));
+        assert_eq!(sign_in().lasts(after(IDLE_TIMEOUT - hour)), Some(hour + MAX_WRITE_LAG));
+        assert_eq!(sign_in().lasts(after(IDLE_TIMEOUT)), Some(MAX_WRITE_LAG));
+        assert_eq!(sign_in().lasts(after(IDLE_TIMEOUT + MAX_WRITE_LAG)), None);
     }
 
     #[test]
     fn no_use_makes_a_sign_in_last_longer_than_a_week() {
         let used = |at| SignIn { last_seen_at: at, ..sign_in() };
-        let late = after(LONGEST - Duration::from_secs(60));
+        let late = after(MAX_LIFETIME - Duration::from_secs(60));
         assert_eq!(used(late).lasts(late), Some(Duration::from_secs(60)));
-        assert_eq!(used(late).lasts(after(LONGEST)), None);
-        assert_eq!(used(late).may_last(after(LONGEST)), Duration::ZERO);
-        assert_eq!(sign_in().may_last(after(Duration::ZERO)), LONGEST);
+        assert_eq!(used(late).lasts(after(MAX_LIFETIME)), None);
+        assert_eq!(used(late).may_last(after(MAX_LIFETIME)), Duration::ZERO);
+        assert_eq!(sign_in().may_last(after(Duration::ZERO)), MAX_LIFETIME);
     }
 
     #[test]
     fn a_clock_that_was_set_back_adds_no_more_than_one_idle_time() {
-        let before = UtcMicros(NOON - micros(LONGEST));
-        assert_eq!(sign_in().lasts(before), Some(IDLE));
-        assert_eq!(sign_in().may_last(before), LONGEST);
+        let before = UtcMicros(NOON - micros(MAX_LIFETIME));
+        assert_eq!(sign_in().lasts(before), Some(IDLE_TIMEOUT));
+        assert_eq!(sign_in().may_last(before), MAX_LIFETIME);
     }
 
     #[test]

@@ -26,10 +26,10 @@ fn directory(user: User) -> Directory {
     Directory { version: 1, users: [(user.name.clone(), user)].into(), ..Directory::default() }
 }
 
-fn catalogue() -> Vec<Listed> {
+fn catalogue() -> Vec<CatalogueEntry> {
     vec![
-        Listed { name: "web-1".to_owned(), tags: vec!["prod".to_owned()], roles: vec![] },
-        Listed { name: "db-1".to_owned(), tags: vec![], roles: vec![Role::Operator] },
+        CatalogueEntry { name: "web-1".to_owned(), tags: vec!["prod".to_owned()], roles: vec![] },
+        CatalogueEntry { name: "db-1".to_owned(), tags: vec![], roles: vec![Role::Operator] },
     ]
 }
 
@@ -119,7 +119,7 @@ fn an_objection_says_what_changed() {
 
 #[test]
 fn a_target_of_the_records_is_judged_like_one_of_the_configuration_whose_name_wins() {
-    let outline = |name: &str, tags: &[&str]| target::Outline {
+    let public = |name: &str, tags: &[&str]| target::PublicTarget {
         name: name.to_owned(),
         host: "h".to_owned(),
         port: 22,
@@ -131,9 +131,9 @@ fn a_target_of_the_records_is_judged_like_one_of_the_configuration_whose_name_wi
     };
     let told = |grants: &[&str], name: &str| {
         let mut directory = directory(user(Role::User, grants));
-        for outline in [outline("new-1", &["prod"]), outline("db-1", &["prod"])] {
-            let target = target::Target::new(outline, target::Auth::PROMPT, UtcMicros(1));
-            directory.targets.insert(target.outline.name.clone(), target);
+        for public in [public("new-1", &["prod"]), public("db-1", &["prod"])] {
+            let target = target::Target::new(public, target::Auth::PROMPT, UtcMicros(1));
+            directory.targets.insert(target.public.name.clone(), target);
         }
         objection(&directory, &catalogue(), "ada", name)
     };
@@ -244,10 +244,10 @@ fn nothing_that_proves_who_one_is_shows_in_debug_output() {
 fn whom_a_provider_does_not_let_in_any_more_is_nobody_here_and_loses_their_shells() {
     let identity = Identity { issuer: "https://id.example".to_owned(), subject: "1".to_owned(), admitted: true };
     let known = directory(User { identity: Some(identity.clone()), ..user(Role::Admin, &[]) });
-    assert!(known.reach("ada").is_some() && known.has_admin());
+    assert!(known.access("ada").is_some() && known.has_admin());
     let lapsed = Identity { admitted: false, ..identity };
     let lapsed = directory(User { identity: Some(lapsed), ..user(Role::Admin, &[]) });
-    assert!(lapsed.reach("ada").is_none() && !lapsed.has_admin());
+    assert!(lapsed.access("ada").is_none() && !lapsed.has_admin());
     let why = "ada is in no group any more that may sign in";
     assert_eq!(objection(&lapsed, &catalogue(), "ada", "web-1").as_deref(), Some(why));
 }

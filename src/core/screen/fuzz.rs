@@ -27,7 +27,7 @@ proptest! {
         for (bytes, scrolls, cols, rows) in steps {
             let next = if scrolls { &lines[..] } else { b"" };
             prop_assert_eq!(screen.leave(&bytes, [next].into_iter()), Ok(()));
-            prop_assert!(screen.held.len() <= HELD && screen.pen.is_empty());
+            prop_assert!(screen.held.len() <= MAX_HELD_BYTES && screen.pen.is_empty());
             prop_assert_eq!(screen.resize(Grid { cols, rows }).is_ok(), cols > 0 && rows > 0);
         }
         let picture = screen.picture().unwrap();

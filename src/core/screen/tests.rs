@@ -171,7 +171,7 @@ fn memory_is_bounded() {
     for _ in 0..100 {
         screen.feed(&[b'A'; 10_000]).unwrap();
     }
-    assert!(screen.held.len() <= HELD);
+    assert!(screen.held.len() <= MAX_HELD_BYTES);
     screen.feed(b"\x07shown").unwrap();
     assert!(screen.shown().0.concat().contains("shown"));
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Effect, LOGIN_LIMIT, Moment, Session, Warning, exit::Exit, limits::LONGEST};
+use super::{Effect, LOGIN_LIMIT, Moment, Session, Warning, exit::Exit, limits::MAX_SPAN};
 use crate::core::{
     liveness::{Liveness, Verdict},
     record::EndReason,
@@ -142,7 +142,7 @@ impl Session {
     /// Nobody is to blame for what could not be heard: probes are asked anew, waiting starts where it stood. Only the
     /// total duration goes on.
     pub(super) fn forgive(&mut self, now: Moment, lasted: Duration) {
-        let lasted = lasted.min(LONGEST);
+        let lasted = lasted.min(MAX_SPAN);
         let watches = self.browsers.iter_mut().map(|browser| &mut browser.watch).chain(self.peer.as_mut());
         watches.for_each(|watch| watch.void(now.at));
         for deadline in [&mut self.login_by, &mut self.grace_until, &mut self.reattach_by] {

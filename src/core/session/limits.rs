@@ -6,7 +6,7 @@ use super::Moment;
 use crate::core::{liveness::Rule, record::micros};
 
 /// Longer spans count as this one, about 30 years: added to an instant, even 2^32 times, it cannot overflow.
-pub(super) const LONGEST: Duration = Duration::from_secs(1_000_000_000);
+pub(super) const MAX_SPAN: Duration = Duration::from_secs(1_000_000_000);
 
 /// The clocks of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,16 +26,17 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The same limits, none longer than [`LONGEST`].
+    /// The same limits, none longer than [`MAX_SPAN`].
     pub(super) fn bounded(self) -> Self {
-        let rule = |rule: Rule| Rule { interval: rule.interval.min(LONGEST), window: rule.window.min(LONGEST), ..rule };
+        let rule =
+            |rule: Rule| Rule { interval: rule.interval.min(MAX_SPAN), window: rule.window.min(MAX_SPAN), ..rule };
         Self {
             browser: rule(self.browser),
             peer: rule(self.peer),
-            reattach_window: self.reattach_window.min(LONGEST),
-            idle_timeout: self.idle_timeout.map(|limit| limit.min(LONGEST)),
-            max_duration: self.max_duration.map(|limit| limit.min(LONGEST)),
-            checkpoint: self.checkpoint.min(LONGEST),
+            reattach_window: self.reattach_window.min(MAX_SPAN),
+            idle_timeout: self.idle_timeout.map(|limit| limit.min(MAX_SPAN)),
+            max_duration: self.max_duration.map(|limit| limit.min(MAX_SPAN)),
+            checkpoint: self.checkpoint.min(MAX_SPAN),
         }
     }
 

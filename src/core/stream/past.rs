@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::core::screen::{Gist, Grid, Lost, Screen};
 
 /// Changes of size that are remembered; more between two ends of what is kept come only from dragging a window's edge.
-const SIZES: usize = 16;
+const MAX_SIZES: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Past {
@@ -42,7 +42,7 @@ impl Past {
     /// The terminal had this size from `offset` on.
     pub fn resize(&mut self, offset: u64, grid: Grid) {
         self.sizes.retain(|(at, _)| *at != offset);
-        if self.sizes.len() >= SIZES {
+        if self.sizes.len() >= MAX_SIZES {
             self.sizes.pop_front();
         }
         self.sizes.push_back((offset, grid));

@@ -95,21 +95,21 @@ fn a_slow_onlooker_neither_stops_the_target_nor_is_fed_holes() {
 
 #[test]
 fn a_target_that_nobody_watches_goes_on_at_its_pace() {
-    let (mut pace, begun) = (Pace::default(), Instant::now());
+    let (mut flood_limit, begun) = (FloodLimit::default(), Instant::now());
     let mut said = 0;
     for tick in 0..10_000u32 {
         let now = begun + tick * Duration::from_millis(1);
-        if pace.waits_until(now).is_none() {
-            pace.count(now, 32_768);
+        if flood_limit.waits_until(now).is_none() {
+            flood_limit.count(now, 32_768);
             said += 32_768;
         }
     }
     assert_eq!(said, 10 * UNATTENDED, "in ten seconds");
-    let mut pace = Pace::default();
+    let mut flood_limit = FloodLimit::default();
     for second in 0..10 {
         let now = begun + second * UNATTENDED_PERIOD;
-        pace.count(now, UNATTENDED as usize - 1);
-        assert_eq!(pace.waits_until(now), None, "a build never waits");
+        flood_limit.count(now, UNATTENDED as usize - 1);
+        assert_eq!(flood_limit.waits_until(now), None, "a build never waits");
     }
 }
 

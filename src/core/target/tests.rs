@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn outline() -> Outline {
-    Outline {
+fn public() -> PublicTarget {
+    PublicTarget {
         name: "web-1".to_owned(),
         host: "Web-1.Internal.".to_owned(),
         port: 22,
@@ -17,36 +17,36 @@ fn outline() -> Outline {
 
 #[test]
 fn a_target_has_one_spelling() {
-    let checked = outline().checked().unwrap();
+    let checked = public().checked().unwrap();
     assert_eq!((checked.host.as_str(), checked.group.as_deref()), ("web-1.internal", Some("Shop")));
     assert_eq!((checked.tags.as_slice(), checked.roles.len()), (&["prod".to_owned(), "web".to_owned()][..], 1));
     assert_eq!(checked.clone().checked().unwrap(), checked);
-    assert_eq!(Outline { group: Some(" ".to_owned()), ..outline() }.checked().unwrap().group, None);
-    let behind = Outline { via: ["Gate", "ops@J.Example."].map(str::to_owned).into(), ..outline() };
+    assert_eq!(PublicTarget { group: Some(" ".to_owned()), ..public() }.checked().unwrap().group, None);
+    let behind = PublicTarget { via: ["Gate", "ops@J.Example."].map(str::to_owned).into(), ..public() };
     assert_eq!(behind.checked().unwrap().via, ["Gate", "ops@j.example:22"]);
 }
 
 #[test]
 fn what_is_wrong_with_a_target_is_named_by_its_field() {
     let tags = |tags: &[&str]| tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>();
-    let many: Vec<String> = (0..=TAGS).map(|number| format!("t{number}")).collect();
+    let many: Vec<String> = (0..=MAX_TAGS).map(|number| format!("t{number}")).collect();
     for (wrong, field) in [
-        (Outline { name: "..".to_owned(), ..outline() }, "name"),
-        (Outline { name: "a b".to_owned(), ..outline() }, "name"),
-        (Outline { name: "x".repeat(65), ..outline() }, "name"),
-        (Outline { host: "0x7f.1".to_owned(), ..outline() }, "host"),
-        (Outline { host: "root@web".to_owned(), ..outline() }, "host"),
-        (Outline { port: 0, ..outline() }, "port"),
-        (Outline { username: "-oProxyCommand=id".to_owned(), ..outline() }, "username"),
-        (Outline { username: String::new(), ..outline() }, "username"),
-        (Outline { group: Some("a\u{202e}b".to_owned()), ..outline() }, "group"),
-        (Outline { tags: tags(&["a b"]), ..outline() }, "tags"),
-        (Outline { tags: tags(&["\u{200b}"]), ..outline() }, "tags"),
-        (Outline { tags: many, ..outline() }, "tags"),
-        (Outline { via: tags(&["a b"]), ..outline() }, "via"),
-        (Outline { via: tags(&["-l@h"]), ..outline() }, "via"),
-        (Outline { via: tags(&[""]), ..outline() }, "via"),
-        (Outline { via: tags(&["a", "b", "c", "d", "e"]), ..outline() }, "via"),
+        (PublicTarget { name: "..".to_owned(), ..public() }, "name"),
+        (PublicTarget { name: "a b".to_owned(), ..public() }, "name"),
+        (PublicTarget { name: "x".repeat(65), ..public() }, "name"),
+        (PublicTarget { host: "0x7f.1".to_owned(), ..public() }, "host"),
+        (PublicTarget { host: "root@web".to_owned(), ..public() }, "host"),
+        (PublicTarget { port: 0, ..public() }, "port"),
+        (PublicTarget { username: "-oProxyCommand=id".to_owned(), ..public() }, "username"),
+        (PublicTarget { username: String::new(), ..public() }, "username"),
+        (PublicTarget { group: Some("a\u{202e}b".to_owned()), ..public() }, "group"),
+        (PublicTarget { tags: tags(&["a b"]), ..public() }, "tags"),
+        (PublicTarget { tags: tags(&["\u{200b}"]), ..public() }, "tags"),
+        (PublicTarget { tags: many, ..public() }, "tags"),
+        (PublicTarget { via: tags(&["a b"]), ..public() }, "via"),
+        (PublicTarget { via: tags(&["-l@h"]), ..public() }, "via"),
+        (PublicTarget { via: tags(&[""]), ..public() }, "via"),
+        (PublicTarget { via: tags(&["a", "b", "c", "d", "e"]), ..public() }, "via"),
     ] {
         assert_eq!(wrong.clone().checked().unwrap_err().field, field, "{wrong:?}");
     }
@@ -54,16 +54,16 @@ fn what_is_wrong_with_a_target_is_named_by_its_field() {
 
 #[test]
 fn a_credential_is_bound_to_its_target_its_kind_and_its_place() {
-    let target = outline().checked().unwrap();
+    let target = public().checked().unwrap();
     let bound = target.seal_context(AuthKind::Password);
     assert_eq!(bound, "target/web-1/auth/password/deploy@web-1.internal:22");
     assert_ne!(target.seal_context(AuthKind::PrivateKey), bound);
     for other in [
-        Outline { name: "web-2".to_owned(), ..target.clone() },
-        Outline { host: "evil.example".to_owned(), ..target.clone() },
-        Outline { port: 23, ..target.clone() },
-        Outline { username: "root".to_owned(), ..target.clone() },
-        Outline { via: vec!["evil".to_owned()], ..target.clone() },
+        PublicTarget { name: "web-2".to_owned(), ..target.clone() },
+        PublicTarget { host: "evil.example".to_owned(), ..target.clone() },
+        PublicTarget { port: 23, ..target.clone() },
+        PublicTarget { username: "root".to_owned(), ..target.clone() },
+        PublicTarget { via: vec!["evil".to_owned()], ..target.clone() },
     ] {
         assert_ne!(other.seal_context(AuthKind::Password), bound);
         let auth = Auth { kind: AuthKind::Password, sealed: Some(Sealed("x".to_owned())) };
@@ -75,8 +75,8 @@ fn a_credential_is_bound_to_its_target_its_kind_and_its_place() {
 #[test]
 fn a_place_is_never_a_name() {
     assert_eq!(place("root", "2001:db8::1", 22), "root@[2001:db8::1]:22");
-    assert!(is_typed(&outline().place()) && !is_typed("web-1"));
-    assert!(!is_name(&outline().place()));
+    assert!(is_typed(&public().place()) && !is_typed("web-1"));
+    assert!(!is_name(&public().place()));
 }
 
 #[test]
@@ -86,9 +86,9 @@ fn a_sealed_text_is_not_shown() {
 
 #[test]
 fn a_change_moves_on_wherever_the_clock_stands() {
-    let target = Target::new(outline(), Auth::AGENT, UtcMicros(10));
+    let target = Target::new(public(), Auth::AGENT, UtcMicros(10));
     for (now, expected) in [(20, 20), (10, 11), (3, 11)] {
-        let changed = target.changed(outline(), Auth::PROMPT, UtcMicros(now));
+        let changed = target.changed(public(), Auth::PROMPT, UtcMicros(now));
         assert_eq!((changed.created_at, changed.changed_at), (UtcMicros(10), UtcMicros(expected)));
     }
 }

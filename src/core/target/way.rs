@@ -6,10 +6,10 @@ use std::{
     fmt,
 };
 
-use super::{AuthKind, JUMP_HOSTS, Outline, Target, is_typed, parse_place, place};
+use super::{AuthKind, JUMP_HOSTS, PublicTarget, Target, is_typed, parse_place, place};
 
 /// Targets that are named in one sentence; the rest is counted.
-const NAMED: usize = 10;
+const MAX_NAMED: usize = 10;
 
 /// A jump host on a way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,52 +103,52 @@ impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
     ///
     /// # Errors
     /// As [`way`]: the configuration may name other targets since.
-    pub fn to<'b>(&'b self, outline: &'b Outline) -> Result<Vec<Jump<'b>>, Astray> {
-        way(&outline.name, |name| self.jumps(name, Some(outline)))
+    pub fn to<'b>(&'b self, public: &'b PublicTarget) -> Result<Vec<Jump<'b>>, Astray> {
+        way(&public.name, |name| self.jumps(name, Some(public)))
     }
 
     /// Why the target `name` may not go: what names it as a jump host, as a sentence without its subject.
     pub fn need(&self, name: &str) -> Option<String> {
-        let seen = self.recorded.values().map(|target| &target.outline).filter(|other| self.is_seen(&other.name));
+        let seen = self.recorded.values().map(|target| &target.public).filter(|other| self.is_seen(&other.name));
         let over = seen.filter(|other| other.via.iter().any(|jump| jump == name)).map(|other| other.name.as_str());
         let over: Vec<&str> = over.collect();
         (!over.is_empty()).then(|| format!("is a jump host of {}", listed(&over)))
     }
 
-    /// Whether every way is whole still, and no kept password goes another, once `outline` is among the targets, in the place of what has
+    /// Whether every way is whole still, and no kept password goes another, once `public` is among the targets, in the place of what has
     /// its name.
     ///
     /// # Errors
     /// A sentence; about a way it begins with the field `via`.
-    pub fn admit(&self, outline: &Outline) -> Result<(), String> {
-        self.spare(outline)?;
-        let after = |name: &str| self.jumps(name, Some(outline));
-        way(&outline.name, after).map_err(|astray| format!("via {astray}"))?;
-        let others = self.recorded.values().map(|target| &target.outline);
-        for other in others.filter(|other| other.name != outline.name && self.is_seen(&other.name)) {
+    pub fn admit(&self, public: &PublicTarget) -> Result<(), String> {
+        self.spare(public)?;
+        let after = |name: &str| self.jumps(name, Some(public));
+        way(&public.name, after).map_err(|astray| format!("via {astray}"))?;
+        let others = self.recorded.values().map(|target| &target.public);
+        for other in others.filter(|other| other.name != public.name && self.is_seen(&other.name)) {
             if let Err(astray) = way(&other.name, after)
                 && self.to(other).is_ok()
             {
-                return Err(format!("via of {}, which goes over {}, then {astray}", other.name, outline.name));
+                return Err(format!("via of {}, which goes over {}, then {astray}", other.name, public.name));
             }
         }
         Ok(())
     }
 
-    /// Whether every password that is kept for another target goes the way it was given for still, once `outline` is among the targets: it is
+    /// Whether every password that is kept for another target goes the way it was given for still, once `public` is among the targets: it is
     /// bound to the names on its way, and one of these may stand for another machine then. A key proves nothing to whoever is in between.
     ///
     /// # Errors
     /// A sentence that names those targets and says what to do.
-    pub fn spare(&self, outline: &Outline) -> Result<(), String> {
-        let name = outline.name.as_str();
-        let stays = self.recorded.get(name).is_some_and(|before| before.outline.place() == outline.place());
-        let is_named = |target: &Target| target.outline.via.iter().any(|jump| jump == name);
+    pub fn spare(&self, public: &PublicTarget) -> Result<(), String> {
+        let name = public.name.as_str();
+        let stays = self.recorded.get(name).is_some_and(|before| before.public.place() == public.place());
+        let is_named = |target: &Target| target.public.via.iter().any(|jump| jump == name);
         if stays || !self.recorded.values().any(is_named) {
             return Ok(());
         }
-        let keeps = |target: &&Target| target.auth.kind == AuthKind::Password && target.outline.name != name;
-        let kept = self.recorded.values().filter(keeps).map(|target| target.outline.name.as_str());
+        let keeps = |target: &&Target| target.auth.kind == AuthKind::Password && target.public.name != name;
+        let kept = self.recorded.values().filter(keeps).map(|target| target.public.name.as_str());
         let kept: Vec<&str> = kept.filter(|kept| self.is_seen(kept) && self.leads_over(kept, name)).collect();
         if kept.is_empty() {
             return Ok(());
@@ -178,11 +178,11 @@ impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
         (self.configured)(name).is_none()
     }
 
-    fn jumps<'b>(&'b self, name: &str, instead: Option<&'b Outline>) -> Option<Vec<&'b str>> {
+    fn jumps<'b>(&'b self, name: &str, instead: Option<&'b PublicTarget>) -> Option<Vec<&'b str>> {
         let recorded = || {
-            let instead = instead.filter(|outline| outline.name == name);
-            let outline = instead.or_else(|| self.recorded.get(name).map(|target| &target.outline))?;
-            Some(outline.via.iter().map(String::as_str).collect())
+            let instead = instead.filter(|public| public.name == name);
+            let public = instead.or_else(|| self.recorded.get(name).map(|target| &target.public))?;
+            Some(public.via.iter().map(String::as_str).collect())
         };
         (self.configured)(name).or_else(recorded)
     }
@@ -190,8 +190,8 @@ impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
 
 /// The first of these names, and how many more there are.
 fn listed(names: &[&str]) -> String {
-    let named = names.get(..NAMED).unwrap_or(names).join(", ");
-    match names.len().saturating_sub(NAMED) {
+    let named = names.get(..MAX_NAMED).unwrap_or(names).join(", ");
+    match names.len().saturating_sub(MAX_NAMED) {
         0 => named,
         more => format!("{named} and {more} more"),
     }

@@ -3,23 +3,26 @@
 use bytes::Bytes;
 
 use super::*;
-use crate::recording::tests::{settings, title};
+use crate::recording::tests::{header, settings};
 
 #[test]
 fn what_only_waits_to_be_written_does_not_show_that_the_disk_is_well() {
     let folder = tempfile::tempdir().unwrap();
     let (settings, queue, tally) = (settings(&folder), Queue::default(), Tally::default());
     let shared = Arc::new(Shared { settings, queue, tally, last_id: AtomicU64::new(0) });
-    let open = Open::default();
-    let keeper = Keeper::start(&shared.settings, open.clone(), None).unwrap();
-    let mut writer = Writer { shared: shared.clone(), keeper, open, films: HashMap::new(), dirty: BTreeSet::new() };
+    let open = OpenRecordings::default();
+    let syncer = Syncer::start(&shared.settings, open.clone(), None).unwrap();
+    let mut recorder_thread =
+        RecorderThread { shared: shared.clone(), syncer, open, recordings: HashMap::new(), dirty: BTreeSet::new() };
     let (place, level) = ("recordings/x.cast".to_owned(), Level::new(Arc::new(Notify::new())));
-    let happens = |writer: &mut Writer, what| writer.handle(Item { tape: 1, at: Duration::from_secs(1), what });
-    happens(&mut writer, What::Open(Box::new(Opening { title: title(), place, level, opened: None })));
+    let happens = |recorder_thread: &mut RecorderThread, what| {
+        recorder_thread.handle(Item { recording_id: 1, at: Duration::from_secs(1), what })
+    };
+    happens(&mut recorder_thread, What::Open(Box::new(Opening { header: header(), place, level, opened: None })));
     // Another recording could not be written.
     shared.tally.note(Some(&io::Error::other("full")));
-    happens(&mut writer, What::Output(Bytes::from_static(b"waits")));
+    happens(&mut recorder_thread, What::Output(Bytes::from_static(b"waits")));
     assert!(shared.tally.is_failing());
-    writer.with(1, Duration::ZERO, 0, Reel::flush);
+    recorder_thread.with(1, Duration::ZERO, 0, RecordingWriter::flush);
     assert!(!shared.tally.is_failing(), "it was written");
 }

@@ -10,14 +10,14 @@ use crate::core::seal::{SealKey, Seals};
 fn encrypted(sealed: bool) -> (tempfile::TempDir, PathBuf, Vec<u8>, Option<Seal>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(format!("{SESSION}.cast"));
-    let mut reel = Reel::create(path.clone(), &title(), making(), Some(&seals())).unwrap();
+    let mut writer = RecordingWriter::create(path.clone(), &header(), options(), Some(&seals())).unwrap();
     for second in 1..5 {
-        reel.output(Duration::from_secs(second), format!("line {second}\r\n").as_bytes()).unwrap();
-        reel.output(Duration::from_secs(second), b"secret").unwrap();
-        reel.flush().unwrap();
-        reel.release();
+        writer.output(Duration::from_secs(second), format!("line {second}\r\n").as_bytes()).unwrap();
+        writer.output(Duration::from_secs(second), b"secret").unwrap();
+        writer.flush().unwrap();
+        writer.release();
     }
-    let seal = if sealed { reel.seal(Duration::from_secs(5)).unwrap() } else { None };
+    let seal = if sealed { writer.seal(Duration::from_secs(5)).unwrap() } else { None };
     let text = read(&path);
     (folder, path, text, seal.map(|(seal, _)| seal))
 }
@@ -42,22 +42,22 @@ fn an_encrypted_recording_reads_as_any_other_and_its_file_shows_nothing() {
         assert!(!bytes.windows(part.len()).any(|bytes| bytes == part.as_bytes()), "{part}");
     }
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
-    assert!(shelf.is_sealed(&path).unwrap());
-    assert_eq!(shelf.recover(&path, "cut").unwrap(), seal, "nothing is left to do");
+    let recording_dir = RecordingDir::new(folder.path(), Some(Arc::new(seals())));
+    assert!(recording_dir.is_sealed(&path).unwrap());
+    assert_eq!(recording_dir.recover(&path, "cut").unwrap(), seal, "nothing is left to do");
 }
 
 #[test]
 fn an_encrypted_recording_cut_anywhere_is_sealed_with_every_whole_write() {
     let (folder, path, text, _) = encrypted(false);
-    let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
+    let recording_dir = RecordingDir::new(folder.path(), Some(Arc::new(seals())));
     let bytes = fs::read(&path).unwrap();
     let mut kept = Vec::new();
     for cut in (0..=bytes.len()).rev() {
         // The remains of an unfinished write: nothing, zeros, or other bytes.
         for rest in [&[][..], &[0; 40], &[0xa5; 40]] {
             fs::write(&path, [&bytes[..cut], rest].concat()).unwrap();
-            let Ok(seal) = shelf.recover(&path, "cut") else {
+            let Ok(seal) = recording_dir.recover(&path, "cut") else {
                 assert!(cut < 158, "cut at {cut}, where the head is whole");
                 continue;
             };
@@ -75,7 +75,7 @@ fn an_encrypted_recording_cut_anywhere_is_sealed_with_every_whole_write() {
             let end = sealed[..end].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
             assert!(text.starts_with(&sealed[..end]), "cut at {cut}");
             kept.push(end);
-            assert_eq!(shelf.recover(&path, "cut").unwrap(), Some(seal), "again changes nothing");
+            assert_eq!(recording_dir.recover(&path, "cut").unwrap(), Some(seal), "again changes nothing");
         }
     }
     // The bytes in the place of the end may by chance equal the original ones.
@@ -87,20 +87,20 @@ fn an_encrypted_recording_cut_anywhere_is_sealed_with_every_whole_write() {
 #[test]
 fn what_a_full_disk_took_of_an_encrypted_write_does_not_stay() {
     let (folder, path, text, _) = encrypted(false);
-    let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
+    let recording_dir = RecordingDir::new(folder.path(), Some(Arc::new(seals())));
     let torn = fs::read(&path).unwrap();
     fs::write(&path, &torn[..torn.len() - 1]).unwrap();
-    assert!(!shelf.is_sealed(&path).unwrap());
-    let (file, whole) = shelf::open_whole(&path).unwrap();
+    assert!(!recording_dir.is_sealed(&path).unwrap());
+    let (file, whole) = directory::open_whole(&path).unwrap();
     assert!(file.metadata().unwrap().len() > whole && whole > 158, "a copy ends with a whole write");
-    let seal = shelf.recover(&path, "cut").unwrap().unwrap();
-    assert!(seal.bytes < text.len() as u64 + 200 && shelf.is_sealed(&path).unwrap());
+    let seal = recording_dir.recover(&path, "cut").unwrap().unwrap();
+    assert!(seal.bytes < text.len() as u64 + 200 && recording_dir.is_sealed(&path).unwrap());
 }
 
 #[test]
 fn two_torn_pieces_are_found_and_sealed_as_one() {
     let (folder, path, text, _) = encrypted(false);
-    let shelf = Shelf::new(folder.path(), Some(Arc::new(seals())));
+    let recording_dir = RecordingDir::new(folder.path(), Some(Arc::new(seals())));
     let mut bytes = fs::read(&path).unwrap();
     // Damages the last write, which has a few lines, and part of the write before it.
     let torn = bytes.len() - 400;
@@ -110,8 +110,8 @@ fn two_torn_pieces_are_found_and_sealed_as_one() {
     let lengths = whole.windows(3).enumerate().filter(|(at, part)| *at >= torn && part == &[0, 0, 0]);
     lengths.for_each(|(at, _)| bytes[at..at + 4].copy_from_slice(&whole[at..at + 4]));
     fs::write(&path, &bytes).unwrap();
-    assert!(!shelf.is_sealed(&path).unwrap(), "it can be asked");
-    let seal = shelf.recover(&path, "cut").unwrap().unwrap();
+    assert!(!recording_dir.is_sealed(&path).unwrap(), "it can be asked");
+    let seal = recording_dir.recover(&path, "cut").unwrap().unwrap();
     assert!(seal.bytes < text.len() as u64 && look(&read(&path)).seal == Some(seal));
 }
 

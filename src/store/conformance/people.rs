@@ -5,7 +5,7 @@ use crate::{
     core::{
         people::{Directory, Enrolment, Grant, Identity, Invitation, Right, Role, SecondFactor, Token, User},
         record::UtcMicros,
-        target::{Auth, AuthKind, Outline, Sealed, Target},
+        target::{Auth, AuthKind, PublicTarget, Sealed, Target},
     },
     store::people::{Change, PeopleStore, Seen},
 };
@@ -278,7 +278,7 @@ pub fn who_is_gone_is_not_brought_back_by_being_seen<S: PeopleStore, G>(fresh: F
 
 /// One of the records with all that a target may have.
 pub fn target(name: &str) -> Target {
-    let outline = Outline {
+    let public = PublicTarget {
         name: name.to_owned(),
         host: "2001:db8::1".to_owned(),
         port: 65_535,
@@ -289,7 +289,7 @@ pub fn target(name: &str) -> Target {
         roles: vec![Role::User, Role::Operator],
     };
     let auth = Auth { kind: AuthKind::PrivateKey, sealed: Some(Sealed("x".repeat(30_000))) };
-    Target::new(outline, auth, UtcMicros(10))
+    Target::new(public, auth, UtcMicros(10))
 }
 
 pub fn targets_come_back_as_written<S: PeopleStore, G>(fresh: Fresh<S, G>) {
@@ -297,7 +297,7 @@ pub fn targets_come_back_as_written<S: PeopleStore, G>(fresh: Fresh<S, G>) {
         let (store, _keep) = fresh().await;
         let bare = Target { auth: Auth::AGENT, ..target("b") };
         let bare = Target {
-            outline: Outline { via: vec![], group: None, tags: vec![], roles: vec![], ..bare.outline },
+            public: PublicTarget { via: vec![], group: None, tags: vec![], roles: vec![], ..bare.public },
             ..bare
         };
         let begun = store.version().await.unwrap();
@@ -319,12 +319,12 @@ pub fn a_target_is_added_once_and_changed_by_who_saw_it<S: PeopleStore, G>(fresh
         let first = target("a");
         assert!(store.change(Change::AddTarget(first.clone())).await.unwrap());
         assert!(store.change(Change::AddTarget(first.clone())).await.unwrap(), "what was sent twice is done");
-        let other = Outline { host: "other".to_owned(), via: vec!["b".to_owned()], ..first.outline.clone() };
+        let other = PublicTarget { host: "other".to_owned(), via: vec!["b".to_owned()], ..first.public.clone() };
         let rival = Target::new(other.clone(), Auth::PROMPT, UtcMicros(10));
         assert!(!store.change(Change::AddTarget(rival)).await.unwrap());
         let second = first.changed(other, Auth::PROMPT, UtcMicros(11));
         assert!(store.change(Change::ReplaceTarget(second.clone(), first.changed_at)).await.unwrap());
-        let late = first.changed(first.outline.clone(), Auth::AGENT, UtcMicros(12));
+        let late = first.changed(first.public.clone(), Auth::AGENT, UtcMicros(12));
         assert!(!store.change(Change::ReplaceTarget(late, first.changed_at)).await.unwrap());
         assert!(
             !store.change(Change::ReplaceTarget(target("b"), UtcMicros(10))).await.unwrap(),

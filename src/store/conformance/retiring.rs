@@ -26,9 +26,9 @@ fn sessions() -> Vec<Write> {
 
 /// Takes away what is old, and returns how many sessions that were.
 pub async fn retire(store: &impl RecordStore, before: UtcMicros, limit: u32) -> usize {
-    let ids: Vec<_> = store.old(before, limit).await.unwrap().iter().map(|record| record.id).collect();
+    let ids: Vec<_> = store.closed_before(before, limit).await.unwrap().iter().map(|record| record.id).collect();
     let count = ids.len();
-    store.retire(ids).await.unwrap();
+    store.delete_closed(ids).await.unwrap();
     count
 }
 
@@ -69,7 +69,7 @@ pub fn what_ended_first_goes_first_and_what_is_open_stays<S: RecordStore, G>(fre
             assert_eq!(store.history(kept.record.id).await.unwrap(), kept.transitions);
         }
         assert_eq!(retire(&store, UtcMicros(i64::MAX), 50).await, 2);
-        store.retire(vec![open.record.id]).await.unwrap();
+        store.delete_closed(vec![open.record.id]).await.unwrap();
         assert_eq!(left().await, [9], "an open session has no age");
     });
 }

@@ -59,9 +59,9 @@ pub fn a_fence_takes_only_the_lease_that_was_seen<S: SharedRecords, G>(fresh: Fr
         // Its next start serves again, and leaves in order.
         let next = store.begin_epoch(node(), start(2), epoch, UtcMicros(4)).await.unwrap();
         assert!(next.0 > epoch.0 + 1);
-        store.leave(node(), start(1)).await.unwrap();
+        store.release_lease(node(), start(1)).await.unwrap();
         assert_eq!(store.nodes().await.unwrap()[0].holder, Holder::Held, "an earlier start cannot leave for it");
-        store.leave(node(), start(2)).await.unwrap();
+        store.release_lease(node(), start(2)).await.unwrap();
         let left = store.nodes().await.unwrap().pop().unwrap();
         assert_eq!(left.holder, Holder::Left);
         assert!(!store.fence(node(), left.lease).await.unwrap(), "nobody holds it");
@@ -84,7 +84,7 @@ pub fn what_a_fence_ended_is_only_closed<S: SharedRecords, G>(fresh: Fresh<S, G>
         ];
         store.apply(late.clone().map(write).to_vec()).await.unwrap();
         let ids = late.iter().map(|record| record.id).collect();
-        let mut found = store.several(ids).await.unwrap();
+        let mut found = store.get_many(ids).await.unwrap();
         found.sort_by_key(|record| record.id);
         assert_eq!(found, [open[0].clone(), late[1].clone(), late[3].clone()]);
     });
@@ -109,13 +109,13 @@ pub fn commands_are_taken_once_and_in_order<S: SharedRecords, G>(fresh: Fresh<S,
     block_on(async {
         let (store, _keep) = fresh().await;
         for n in 1..4 {
-            store.send(node(), ending(n), UtcMicros(1)).await.unwrap();
+            store.send_command(node(), ending(n), UtcMicros(1)).await.unwrap();
             // Ids of one millisecond would be in no order.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        store.send(NodeId("node-b".into()), ending(9), UtcMicros(1)).await.unwrap();
-        assert_eq!(store.receive(node()).await.unwrap(), [1, 2, 3].map(ending));
-        assert_eq!(store.receive(node()).await.unwrap(), []);
+        store.send_command(NodeId("node-b".into()), ending(9), UtcMicros(1)).await.unwrap();
+        assert_eq!(store.take_commands(node()).await.unwrap(), [1, 2, 3].map(ending));
+        assert_eq!(store.take_commands(node()).await.unwrap(), []);
     });
 }
 
@@ -182,14 +182,14 @@ pub fn commands_reach_the_node<S: LiveStore, G>(fresh: Fresh<S, G>) {
     block_on(async {
         let (store, _keep) = fresh().await;
         for n in 1..4 {
-            store.send(node(), ending(n)).await.unwrap();
+            store.send_command(node(), ending(n)).await.unwrap();
         }
-        store.send(NodeId("node-b".into()), ending(9)).await.unwrap();
-        assert_eq!(store.receive().await.unwrap(), [1, 2, 3].map(ending));
+        store.send_command(NodeId("node-b".into()), ending(9)).await.unwrap();
+        assert_eq!(store.take_commands().await.unwrap(), [1, 2, 3].map(ending));
         // Whoever waits hears at once of what comes.
-        let (found, sent) = tokio::join!(store.receive(), store.send(node(), ending(4)));
+        let (found, sent) = tokio::join!(store.take_commands(), store.send_command(node(), ending(4)));
         sent.unwrap();
         assert_eq!(found.unwrap(), [ending(4)]);
-        assert_eq!(store.receive().await.unwrap(), []);
+        assert_eq!(store.take_commands().await.unwrap(), []);
     });
 }

@@ -27,7 +27,7 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often the same work is sent before its failure is the caller's: a deadlock's loser wins the next time, and one lost
 /// connection, found only in its use, is replaced.
-const ATTEMPTS: u32 = 3;
+const MAX_ATTEMPTS: u32 = 3;
 
 /// How long one statement waits for somebody else's rows, in seconds: all attempts together end below every lane's patience,
 /// so that the server says what was the matter.
@@ -54,7 +54,7 @@ impl Lane {
     /// may be run several times, each time whole: it must do no harm if it had been done already.
     pub async fn run(&self, work: impl Fn() -> Vec<Statement>) -> Result<Vec<MySqlRow>, StoreError> {
         let attempts = async {
-            let mut left = ATTEMPTS;
+            let mut left = MAX_ATTEMPTS;
             loop {
                 let mut lent = self.lend().await.map_err(failure::meaning)?;
                 left -= 1;

@@ -44,19 +44,21 @@ impl SharedRecords for MySqlStore {
         })
     }
 
-    fn leave(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.writers.run(|| vec![sql_nodes::leave(&node, &incarnation)]).await.map(drop) })
+    fn release_lease(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(
+            async move { self.writers.run(|| vec![sql_nodes::release_lease(&node, &incarnation)]).await.map(drop) },
+        )
     }
 
-    fn send(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn send_command(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             // One id for all attempts, so that a repetition is no second command.
             let id = Uuid::now_v7().to_string();
-            self.writers.run(|| vec![sql_nodes::send(SEND, &id, &node, &command, now)]).await.map(drop)
+            self.writers.run(|| vec![sql_nodes::send_command(SEND, &id, &node, &command, now)]).await.map(drop)
         })
     }
 
-    fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+    fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         Box::pin(async move {
             let found = self.readers.run(|| vec![sqlx::query(WAITING).bind(node.0.as_str())]).await?;
             if found.is_empty() {

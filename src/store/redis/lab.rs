@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use crate::store::conformance::live::Flush;
 
 /// How long servers may take to come up or to agree, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Everybody may do everything but run a script; for that one signs in, as `gate`.
 const LOCKED: [&str; 2] = ["--user default on nopass ~* &* +@all -@scripting", "--user gate on >hunter2 ~* +@all"];
@@ -193,7 +193,7 @@ fn answers(info: &str, process: &str) -> bool {
 
 fn ask(port: u16, lines: &[&str]) -> io::Result<String> {
     let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.set_read_timeout(Some(TIMEOUT))?;
     connection.write_all(format!("{}\r\n", lines.join("\r\n")).as_bytes())?;
     connection.shutdown(Shutdown::Write)?;
     let mut answers = String::new();
@@ -214,7 +214,7 @@ pub fn free_port() -> u16 {
 pub fn eventually(mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
-        assert!(begun.elapsed() < PATIENCE, "it did not come about");
+        assert!(begun.elapsed() < TIMEOUT, "it did not come about");
         thread::sleep(Duration::from_millis(5));
     }
 }

@@ -34,17 +34,17 @@ impl ViewKey {
 
     /// The seal of a command to `node`.
     pub fn of_command(&self, node: &NodeId, command: &Command) -> String {
-        self.spell(&Said::command(node, command))
+        self.spell(&SealInput::command(node, command))
     }
 
     /// Whether `seal` is that of this command to `node`.
     pub fn fits_command(&self, seal: &str, node: &NodeId, command: &Command) -> bool {
-        self.fits(seal, &Said::command(node, command))
+        self.fits(seal, &SealInput::command(node, command))
     }
 
     /// The seal of a session's hash with these values, in their order.
     pub fn of_session<'a>(&self, node: &NodeId, id: SessionId, values: impl Iterator<Item = &'a str>) -> String {
-        self.spell(&Said::session(node, id, values))
+        self.spell(&SealInput::session(node, id, values))
     }
 
     /// Whether `seal` is that of this hash.
@@ -55,22 +55,22 @@ impl ViewKey {
         id: SessionId,
         values: impl Iterator<Item = &'a str>,
     ) -> bool {
-        self.fits(seal, &Said::session(node, id, values))
+        self.fits(seal, &SealInput::session(node, id, values))
     }
 
-    fn spell(&self, said: &Said) -> String {
-        BASE64URL_NOPAD.encode(hmac::sign(&self.0, &said.0).as_ref())
+    fn spell(&self, input: &SealInput) -> String {
+        BASE64URL_NOPAD.encode(hmac::sign(&self.0, &input.0).as_ref())
     }
 
-    fn fits(&self, seal: &str, said: &Said) -> bool {
-        BASE64URL_NOPAD.decode(seal.as_bytes()).is_ok_and(|tag| hmac::verify(&self.0, &said.0, &tag).is_ok())
+    fn fits(&self, seal: &str, input: &SealInput) -> bool {
+        BASE64URL_NOPAD.decode(seal.as_bytes()).is_ok_and(|tag| hmac::verify(&self.0, &input.0, &tag).is_ok())
     }
 }
 
 /// What a seal covers: each part behind its length, so that no two are spelled the same.
-struct Said(Vec<u8>);
+struct SealInput(Vec<u8>);
 
-impl Said {
+impl SealInput {
     fn command(node: &NodeId, Command { session, reason, detail }: &Command) -> Self {
         let session = session.to_string();
         Self::of(["command", &node.0, &session, reason.as_str(), detail].into_iter())
@@ -78,15 +78,15 @@ impl Said {
 
     fn session<'a>(node: &NodeId, id: SessionId, values: impl Iterator<Item = &'a str>) -> Self {
         let id = id.to_string();
-        let mut said = Self::of(["session", &node.0, &id].into_iter());
-        values.for_each(|value| said.add(value));
-        said
+        let mut input = Self::of(["session", &node.0, &id].into_iter());
+        values.for_each(|value| input.add(value));
+        input
     }
 
     fn of<'a>(parts: impl Iterator<Item = &'a str>) -> Self {
-        let mut said = Self(Vec::with_capacity(512));
-        parts.for_each(|part| said.add(part));
-        said
+        let mut input = Self(Vec::with_capacity(512));
+        parts.for_each(|part| input.add(part));
+        input
     }
 
     fn add(&mut self, part: &str) {
@@ -99,7 +99,7 @@ impl Said {
 pub struct Keyring {
     records: Arc<dyn SharedRecords>,
     known: OnceLock<ViewKey>,
-    refused: AtomicU64,
+    forgeries: AtomicU64,
 }
 
 impl fmt::Debug for Keyring {
@@ -111,7 +111,7 @@ impl fmt::Debug for Keyring {
 impl Keyring {
     /// The key lies in `records`.
     pub fn new(records: Arc<dyn SharedRecords>) -> Self {
-        Self { records, known: OnceLock::new(), refused: AtomicU64::new(0) }
+        Self { records, known: OnceLock::new(), forgeries: AtomicU64::new(0) }
     }
 
     /// Returns the key.
@@ -133,7 +133,7 @@ impl Keyring {
 
     /// Counts something whose seal does not fit.
     pub fn refuse(&self, what: &'static str, node: &NodeId) {
-        let count = self.refused.fetch_add(1, Ordering::Relaxed) + 1;
+        let count = self.forgeries.fetch_add(1, Ordering::Relaxed) + 1;
         // They may come in thousands, and all of them are in the metrics.
         if count.is_power_of_two() {
             tracing::error!(
@@ -146,8 +146,8 @@ impl Keyring {
     }
 
     /// How much did not fit.
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Ordering::Relaxed)
+    pub fn forgeries(&self) -> u64 {
+        self.forgeries.load(Ordering::Relaxed)
     }
 }
 

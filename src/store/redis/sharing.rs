@@ -15,7 +15,7 @@ use crate::{
 const WAIT_MILLIS: u32 = 1_000;
 
 /// Before they are read again that could not be taken out.
-const AGAIN: Duration = Duration::from_millis(500);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Commands of one reading, and those that are kept for a node that does not read: far more than sessions are ended by
 /// hand while one is away.
@@ -67,7 +67,7 @@ impl View {
         fenced.await.map(drop).map_err(failure)
     }
 
-    pub(super) async fn send(&self, node: &NodeId, command: &Command) -> Result<(), StoreError> {
+    pub(super) async fn send_command(&self, node: &NodeId, command: &Command) -> Result<(), StoreError> {
         let seal = self.seals().await?.map(|(key, _)| key.of_command(node, command));
         let mut entry = redis::cmd("XADD");
         entry.arg(key(node, "commands")).arg("MAXLEN").arg("~").arg(COMMANDS).arg("*");
@@ -83,7 +83,7 @@ impl View {
 
     /// Reads from the first entry on, since those that were taken are gone. What cannot be read is taken as well: it was
     /// not written by a gateway of this release, or by none.
-    pub(super) async fn receive(&self) -> Result<Vec<Command>, StoreError> {
+    pub(super) async fn take_commands(&self) -> Result<Vec<Command>, StoreError> {
         // Before anything is taken: what a node wrote must not go because its seal cannot be told yet.
         let seals = self.seals().await?;
         let stream = key(&self.node, "commands");
@@ -111,7 +111,7 @@ impl View {
         // Perhaps only the answer is lost, and nobody would ever read them again. Done twice is done once.
         if let Err(error) = connection.settle(taken) {
             tracing::warn!(%error, "commands of other gateways could not be taken out of Redis; they may come again");
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         }
         let commands = entries.iter().filter_map(|(id, fields)| {
             let Some(command) = command(fields) else {
@@ -161,18 +161,18 @@ mod tests {
             let view = view(&server.url().parse().unwrap(), 1);
             let id = conformance::record(1, 1, Authority::Observed, Status::Active).id;
             let command = Command { session: id, reason: EndReason::Terminated, detail: "by a test".into() };
-            view.send(NodeId(NODE.into()), command.clone()).await.unwrap();
+            view.send_command(NodeId(NODE.into()), command.clone()).await.unwrap();
             server.ask(&["ACL SETUSER default -xdel"]);
             for _ in 0..2 {
                 assert_eq!(
-                    view.receive().await.unwrap(),
+                    view.take_commands().await.unwrap(),
                     std::slice::from_ref(&command),
                     "again and again, until it could be"
                 );
             }
             server.ask(&["ACL SETUSER default +xdel"]);
-            view.receive().await.unwrap();
-            assert_eq!(view.receive().await.unwrap(), []);
+            view.take_commands().await.unwrap();
+            assert_eq!(view.take_commands().await.unwrap(), []);
         });
     }
 

@@ -156,8 +156,8 @@ impl SqliteStore {
         Ok(Verdict::Whole(count))
     }
 
-    async fn read_pending(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<Write>, StoreError> {
-        let mut query = rows::select_pending(after, limit);
+    async fn read_outbox(&self, after: Option<SessionId>, limit: u32) -> Result<Vec<Write>, StoreError> {
+        let mut query = rows::select_outbox(after, limit);
         let found = query.build().fetch_all(self.readers()).await.map_err(failed)?;
         let records = found.iter().map(rows::record).collect::<Result<Vec<Record>, _>>()?;
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return Ok(Vec::new()) };
@@ -177,15 +177,15 @@ impl Journal for SqliteStore {
         self.has_room_for_opens()
     }
 
-    fn pending(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
-        Box::pin(self.read_pending(after, limit))
+    fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
+        Box::pin(self.read_outbox(after, limit))
     }
 
-    fn settle(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
             for part in settled.chunks(rows::PER_STATEMENT) {
-                transaction.run(rows::settle(part).build()).await?;
+                transaction.run(rows::outbox_remove(part).build()).await?;
             }
             transaction.commit().await
         })

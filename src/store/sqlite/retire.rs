@@ -31,11 +31,11 @@ const STUB: &str = "UPDATE session_events SET session_id = '', version = 0, rank
     status = 'retired', end_reason = NULL, detail = '' WHERE event_id = ?1";
 
 /// Events looked at in one transaction: some 10 ms, for which a write may have to wait.
-const EVENTS: u32 = 1_000;
+const EVENTS_PER_LOOK: u32 = 1_000;
 
 /// Such looks in one turn, while each finds nothing that is kept. A session that was open for months holds the events of all that
 /// came behind it: once it is gone ten million of these leave in a day, though no session does.
-const LOOKS: usize = 8;
+const MAX_LOOKS: usize = 8;
 
 impl SqliteStore {
     pub(super) async fn select_old(&self, before: UtcMicros, limit: u32) -> Result<Vec<Record>, StoreError> {
@@ -44,7 +44,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn retire_batch(&self, mut ids: Vec<SessionId>) -> Result<(), StoreError> {
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_LOOKS {
             let mut transaction = self.begin().await?;
             for id in ids.drain(..) {
                 transaction.run(sqlx::query(RETIRE).bind(id.to_string())).await?;
@@ -61,7 +61,7 @@ impl SqliteStore {
 
 /// Takes the chain's beginning away, as far as its sessions are gone, and returns whether it may reach beyond this look.
 async fn shorten(transaction: &mut Transaction<'_>) -> Result<bool, StoreError> {
-    let found = sqlx::query(BEGINNING).bind(i64::from(EVENTS)).fetch_all(transaction.connection()).await;
+    let found = sqlx::query(BEGINNING).bind(i64::from(EVENTS_PER_LOOK)).fetch_all(transaction.connection()).await;
     let found = found.map_err(|error| transaction.failed(error))?;
     let (mut last, mut gone) = (None, 0);
     for row in &found {
@@ -77,7 +77,7 @@ async fn shorten(transaction: &mut Transaction<'_>) -> Result<bool, StoreError> 
         transaction.run(sqlx::query("DELETE FROM session_events WHERE event_id < ?1").bind(last)).await?;
         transaction.run(sqlx::query(STUB).bind(last)).await?;
     }
-    Ok(gone == EVENTS)
+    Ok(gone == EVENTS_PER_LOOK)
 }
 
 #[cfg(test)]
@@ -172,7 +172,7 @@ mod tests {
         store.apply(vec![write(record(1, 3, Authority::Observed, Status::Closed))]).await.unwrap();
         assert_eq!(retire(&store, UtcMicros(i64::MAX), 50).await, 1);
         // Each look behind the first one begins with the stub.
-        let gone = LOOKS as u64 * (u64::from(EVENTS) - 1) + 1;
+        let gone = MAX_LOOKS as u64 * (u64::from(EVENTS_PER_LOOK) - 1) + 1;
         assert_eq!(store.verify().await.unwrap(), Verdict::Whole(9_002 - gone));
         assert_eq!(retire(&store, UtcMicros(i64::MAX), 50).await, 0);
         assert_eq!(store.verify().await.unwrap(), Verdict::Whole(0));
@@ -208,9 +208,9 @@ mod tests {
         let store = store.keep_outbox().await.unwrap();
         let (told, waiting) = (session(1, Status::Closed), session(2, Status::Closed));
         store.apply(vec![told.clone(), waiting.clone()]).await.unwrap();
-        store.settle(vec![(told.record.id, told.record.rank())]).await.unwrap();
+        store.outbox_remove(vec![(told.record.id, told.record.rank())]).await.unwrap();
         assert_eq!(retire(&store, UtcMicros(i64::MAX), 50).await, 1);
-        assert_eq!(store.pending(None, 10).await.unwrap(), [waiting]);
+        assert_eq!(store.outbox_page(None, 10).await.unwrap(), [waiting]);
     }
 
     #[tokio::test]

@@ -192,7 +192,7 @@ pub fn note(part: &[Write], first: i64) -> QueryBuilder<Sqlite> {
 }
 
 /// Selects the newest records of at most `limit` sessions in the outbox, by id, those after `after`.
-pub fn select_pending(after: Option<SessionId>, limit: u32) -> QueryBuilder<Sqlite> {
+pub fn select_outbox(after: Option<SessionId>, limit: u32) -> QueryBuilder<Sqlite> {
     let mut sql =
         QueryBuilder::new("SELECT r.* FROM outbox o CROSS JOIN session_records r ON r.session_id = o.session_id");
     if let Some(after) = after {
@@ -203,7 +203,7 @@ pub fn select_pending(after: Option<SessionId>, limit: u32) -> QueryBuilder<Sqli
 }
 
 /// Takes the sessions of `part` out of the outbox, but for those with a higher rank.
-pub fn settle(part: &[(SessionId, u64)]) -> QueryBuilder<Sqlite> {
+pub fn outbox_remove(part: &[(SessionId, u64)]) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("WITH settled (id, rank) AS (");
     sql.push_values(part, |mut row, (id, rank)| {
         row.push_bind(id.to_string()).push_bind(integer(*rank));

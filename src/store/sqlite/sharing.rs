@@ -37,18 +37,18 @@ impl SharedRecords for SqliteStore {
         Box::pin(async move { Ok(self.write(vec![sql_nodes::fence(&id, &lease)]).await? == 1) })
     }
 
-    fn leave(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(async move { self.write(vec![sql_nodes::leave(&node, &incarnation)]).await.map(drop) })
+    fn release_lease(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.write(vec![sql_nodes::release_lease(&node, &incarnation)]).await.map(drop) })
     }
 
-    fn send(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn send_command(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let id = Uuid::now_v7().to_string();
-            self.write(vec![sql_nodes::send(SEND, &id, &node, &command, now)]).await.map(drop)
+            self.write(vec![sql_nodes::send_command(SEND, &id, &node, &command, now)]).await.map(drop)
         })
     }
 
-    fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+    fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
             let taken = sqlx::query(TAKE).bind(node.0).fetch_all(transaction.connection()).await;

@@ -8,7 +8,7 @@ use crate::{
     core::record::UtcMicros,
     store::{
         StoreError,
-        audit::{DeadLetter, HookBook},
+        audit::{DeadLetter, WebhookCursorStore},
         sql_rows::{Columns, count, word},
     },
 };
@@ -20,13 +20,13 @@ pub(super) const POSITION: &str = "SELECT position FROM webhooks WHERE name = ?1
 
 pub(super) const ADVANCE: &str = "UPDATE webhooks SET position = ?2 WHERE name = ?1 AND position < ?2";
 
-const BURY: &str =
+const INSERT_DEAD_LETTER: &str =
     "INSERT OR IGNORE INTO webhook_dead_letters (webhook, first, last, at, error) VALUES (?1, ?2, ?3, ?4, ?5)";
 
 pub(super) const DEAD: &str =
     "SELECT first, last, at, error FROM webhook_dead_letters WHERE webhook = ?1 ORDER BY first DESC LIMIT ?2";
 
-impl HookBook for SqliteStore {
+impl WebhookCursorStore for SqliteStore {
     fn position(&self, webhook: &str) -> BoxFuture<'_, Result<u64, StoreError>> {
         let webhook = webhook.to_owned();
         Box::pin(async move {
@@ -44,9 +44,9 @@ impl HookBook for SqliteStore {
         Box::pin(async move {
             let mut transaction = self.begin().await?;
             if let Some(dead) = dead {
-                let bury = sqlx::query(BURY).bind(webhook.clone()).bind(rows::integer(dead.first));
-                let bury = bury.bind(rows::integer(dead.last)).bind(dead.at.0).bind(dead.error);
-                transaction.run(bury).await?;
+                let insert = sqlx::query(INSERT_DEAD_LETTER).bind(webhook.clone()).bind(rows::integer(dead.first));
+                let insert = insert.bind(rows::integer(dead.last)).bind(dead.at.0).bind(dead.error);
+                transaction.run(insert).await?;
             }
             transaction.run(sqlx::query(ADVANCE).bind(webhook).bind(rows::integer(position))).await?;
             transaction.commit().await

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
-use super::plan::{Difference, Said, Sight, judge};
+use super::plan::{Difference, SessionFacts, StoreAnswer, judge};
 use crate::{
     core::record::{NodeId, Record, SessionId, UtcMicros},
     store::{Journal, ListQuery, LiveStore, Position, RecordStore, Sort, SortKey, StoreError, sqlite::SqliteStore},
@@ -87,9 +87,9 @@ pub async fn compare(view: &View<'_>, mut progress: Progress) -> Result<Comparis
         let one = if take_own { own.take() } else { None };
         let two = if take_other { other.take() } else { None };
         let Some(id) = one.as_ref().or(two.as_ref()).map(|record| record.id) else { break };
-        let sight = Sight {
+        let facts = SessionFacts {
             journal: said(one.as_ref()),
-            records: if records.is_some() { said(two.as_ref()) } else { Said::Unasked },
+            records: if records.is_some() { said(two.as_ref()) } else { StoreAnswer::Unasked },
             live: live_said(&mut live, id),
             waiting: waiting.contains(&id),
             same: one.is_none() || two.is_none() || one == two,
@@ -98,7 +98,7 @@ pub async fn compare(view: &View<'_>, mut progress: Progress) -> Result<Comparis
         let is_whole = one.is_some() && (two.is_some() || records.is_none());
         let only = if is_whole { None } else { one.as_ref().or(two.as_ref()) };
         if !only.is_some_and(|record| view.is_leaving(record)) {
-            found.note(id, &sight);
+            found.note(id, &facts);
         }
         progress.advance(1);
         if take_own {
@@ -109,41 +109,42 @@ pub async fn compare(view: &View<'_>, mut progress: Progress) -> Result<Comparis
         }
     }
     for (id, word) in live.into_iter().flatten() {
-        let records = if records.is_some() { Said::Nothing } else { Said::Unasked };
-        let (journal, running) = (Said::Nothing, view.running);
-        found.note(id, &Sight { journal, records, live: word, waiting: false, same: true, running });
+        let records = if records.is_some() { StoreAnswer::Nothing } else { StoreAnswer::Unasked };
+        let (journal, running) = (StoreAnswer::Nothing, view.running);
+        found.note(id, &SessionFacts { journal, records, live: word, waiting: false, same: true, running });
     }
     Ok(found)
 }
 
 impl Comparison {
-    fn note(&mut self, id: SessionId, sight: &Sight) {
+    fn note(&mut self, id: SessionId, facts: &SessionFacts) {
         self.sessions += 1;
-        for difference in judge(sight) {
+        for difference in judge(facts) {
             self.differences.entry(difference).or_default().push(id);
         }
     }
 }
 
-fn said(record: Option<&Record>) -> Said {
-    record.map_or(Said::Nothing, |record| Said::Version { rank: record.rank(), closed: record.is_closed() })
+fn said(record: Option<&Record>) -> StoreAnswer {
+    record
+        .map_or(StoreAnswer::Nothing, |record| StoreAnswer::Version { rank: record.rank(), closed: record.is_closed() })
 }
 
 /// Returns the live view's sessions of this node; `None` if it is not to be compared.
-async fn live_words(view: &View<'_>) -> Result<Option<HashMap<SessionId, Said>>, StoreError> {
+async fn live_words(view: &View<'_>) -> Result<Option<HashMap<SessionId, StoreAnswer>>, StoreError> {
     let Some(live) = view.live else { return Ok(None) };
     let shown = live.open().await?.into_iter().filter(|record| record.node == *view.node);
     Ok(Some(shown.map(|record| (record.id, said(Some(&record)))).collect()))
 }
 
-fn live_said(live: &mut Option<HashMap<SessionId, Said>>, id: SessionId) -> Said {
-    live.as_mut().map_or(Said::Unasked, |live| live.remove(&id).unwrap_or(Said::Nothing))
+fn live_said(live: &mut Option<HashMap<SessionId, StoreAnswer>>, id: SessionId) -> StoreAnswer {
+    live.as_mut().map_or(StoreAnswer::Unasked, |live| live.remove(&id).unwrap_or(StoreAnswer::Nothing))
 }
 
 async fn waiting(journal: &SqliteStore) -> Result<HashSet<SessionId>, StoreError> {
     let (mut waiting, mut after) = (HashSet::new(), None);
     loop {
-        let page = journal.pending(after, PAGE).await?;
+        let page = journal.outbox_page(after, PAGE).await?;
         let Some(last) = page.last() else { return Ok(waiting) };
         after = Some(last.record.id);
         waiting.extend(page.iter().map(|write| write.record.id));

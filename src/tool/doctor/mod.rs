@@ -15,7 +15,7 @@ use self::{
     compare::{Comparison, View},
     health::{Finding, State},
 };
-use super::{Desk, Report, progress::Progress, stores};
+use super::{Report, ToolContext, progress::Progress, stores};
 use crate::{
     cli::Doctor,
     core::record::{Epoch, NodeId, UtcMicros},
@@ -37,7 +37,7 @@ mod sealed;
 mod ways;
 
 /// Sessions named per difference; the rest is counted.
-const NAMED: usize = 20;
+const MAX_NAMED: usize = 20;
 
 /// Time within which a running gateway renews its lease: it does so every second, and is not later than this.
 const RENEWALS: Duration = Duration::from_millis(3_500);
@@ -57,8 +57,8 @@ struct Patient {
 }
 
 /// Runs `pulsegate doctor`.
-pub async fn run(desk: &Desk, options: &Doctor) -> anyhow::Result<Report> {
-    let data_dir = &desk.config.node.data_dir;
+pub async fn run(ctx: &ToolContext, options: &Doctor) -> anyhow::Result<Report> {
+    let data_dir = &ctx.config.node.data_dir;
     if !data_dir.is_dir() {
         bail!("node.data_dir: there is no folder {}; is this the configuration of the gateway?", data_dir.display());
     }
@@ -66,37 +66,37 @@ pub async fn run(desk: &Desk, options: &Doctor) -> anyhow::Result<Report> {
     if lock.is_none() && options.repair {
         bail!("a gateway is running on {}; stop it first: only a stopped one can be mended", data_dir.display());
     }
-    let mut findings = health::folder(&desk.config, options.repair)?;
-    let records = stores::records(desk);
-    let of_file = health::file_schema(&desk.database()).await;
+    let mut findings = health::folder(&ctx.config, options.repair)?;
+    let records = stores::records(ctx);
+    let of_file = health::file_schema(&ctx.database()).await;
     let is_readable = of_file.state == State::Sound;
     findings.push(of_file);
     if !is_readable {
         return Ok(report(findings, None, lock.is_none(), 0));
     }
-    let journal = SqliteStore::look(&desk.database()).await?;
-    findings.extend(health::journal(&journal, &desk.config).await);
+    let journal = SqliteStore::look(&ctx.database()).await?;
+    findings.extend(health::journal(&journal, &ctx.config).await);
     if let Some(records) = &records {
         findings.push(health::schema("schema of the records", records.schema().await));
     }
     let is_comparable = findings.last().is_none_or(|finding| finding.state != State::Ill) || records.is_none();
-    findings.extend(sealed::examine(desk, &journal, records.as_ref()).await);
-    findings.extend(ways::examine(desk, &journal, records.as_ref()).await);
-    let node = data_dir::known_node_id(data_dir, desk.config.node.id.as_deref())?;
+    findings.extend(sealed::examine(ctx, &journal, records.as_ref()).await);
+    findings.extend(ways::examine(ctx, &journal, records.as_ref()).await);
+    let node = data_dir::known_node_id(data_dir, ctx.config.node.id.as_deref())?;
     let (Some(node), true) = (node, is_comparable) else {
         return Ok(report(findings, None, lock.is_none(), 0));
     };
     let epoch = journal.lease(node.clone()).await?.map_or(Epoch(0), |lease| lease.epoch);
-    let live = stores::live(desk, node.clone(), epoch)?;
-    let retention = i64::try_from(desk.config.store.retention.as_micros()).ok().filter(|retention| *retention > 0);
-    let retired = retention.map(|retention| UtcMicros((desk.utc)().0.saturating_sub(retention)));
-    let (path, running) = (desk.database(), lock.is_none());
+    let live = stores::live(ctx, node.clone(), epoch)?;
+    let retention = i64::try_from(ctx.config.store.retention.as_micros()).ok().filter(|retention| *retention > 0);
+    let retired = retention.map(|retention| UtcMicros((ctx.utc)().0.saturating_sub(retention)));
+    let (path, running) = (ctx.database(), lock.is_none());
     let mut patient = Patient { node, path, journal, records, live, running, retired };
-    examine(desk, options, &mut patient, lock, findings).await
+    examine(ctx, options, &mut patient, lock, findings).await
 }
 
 async fn examine(
-    desk: &Desk,
+    ctx: &ToolContext,
     options: &Doctor,
     patient: &mut Patient,
     lock: Option<File>,
@@ -117,20 +117,20 @@ async fn examine(
         ));
     }
     let rows = patient.journal.contents().await?.records;
-    let mut found = patient.compare(desk, rows).await?;
+    let mut found = patient.compare(ctx, rows).await?;
     if patient.running && !found.differences.is_empty() {
         tokio::time::sleep(SETTLES).await;
-        found = patient.compare(desk, rows).await?.lasting(&found);
+        found = patient.compare(ctx, rows).await?.lasting(&found);
     }
     let mut mended = 0;
     if options.repair && !found.differences.is_empty() {
-        patient.journal = stores::journal(desk, &patient.path).await?;
+        patient.journal = stores::journal(ctx, &patient.path).await?;
         let total = found.differences.values().map(Vec::len).sum::<usize>() as u64;
-        let batch = desk.config.session.cleanup_batch_size.max(1) as usize;
-        let progress = Progress::new("mend", total, desk.clock);
-        let shelf = desk.shelf()?;
-        mended = repair::repair(&patient.view(), &found, (desk.utc)(), batch, &shelf, progress).await?;
-        found = patient.compare(desk, rows).await?;
+        let batch = ctx.config.session.cleanup_batch_size.max(1) as usize;
+        let progress = Progress::new("mend", total, ctx.clock);
+        let recording_dir = ctx.recording_dir()?;
+        mended = repair::repair(&patient.view(), &found, (ctx.utc)(), batch, &recording_dir, progress).await?;
+        found = patient.compare(ctx, rows).await?;
     }
     let report = report(findings, Some(&found), patient.running, mended);
     drop(lock);
@@ -149,8 +149,8 @@ impl Patient {
         }
     }
 
-    async fn compare(&self, desk: &Desk, rows: u64) -> anyhow::Result<Comparison> {
-        Ok(compare::compare(&self.view(), Progress::new("compare", rows, desk.clock)).await?)
+    async fn compare(&self, ctx: &ToolContext, rows: u64) -> anyhow::Result<Comparison> {
+        Ok(compare::compare(&self.view(), Progress::new("compare", rows, ctx.clock)).await?)
     }
 }
 
@@ -180,7 +180,7 @@ fn report(mut findings: Vec<Finding>, found: Option<&Comparison>, running: bool,
                 advice: Some(advice.to_owned()),
                 kind: Some(*kind),
                 count: sessions.len(),
-                sessions: sessions.iter().take(NAMED).copied().collect(),
+                sessions: sessions.iter().take(MAX_NAMED).copied().collect(),
             });
         }
     }

@@ -3,17 +3,17 @@
 
 use serde::Serialize;
 
-pub use crate::core::reconcile::Said;
+pub use crate::core::reconcile::StoreAnswer;
 
 /// The state of one session of this node in all stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sight {
+pub struct SessionFacts {
     /// The state in this node's own file.
-    pub journal: Said,
+    pub journal: StoreAnswer,
     /// The state in the records, if they are another store.
-    pub records: Said,
+    pub records: StoreAnswer,
     /// The state in the live view, if it outlives a gateway.
-    pub live: Said,
+    pub live: StoreAnswer,
     /// Whether the outbox holds it.
     pub waiting: bool,
     /// Whether journal and records have the same contents, if they have the same rank.
@@ -51,34 +51,34 @@ pub enum Difference {
 }
 
 /// Returns how the stores differ on one session.
-pub fn judge(sight: &Sight) -> Vec<Difference> {
+pub fn judge(facts: &SessionFacts) -> Vec<Difference> {
     use Difference::*;
     let version = |said| match said {
-        Said::Version { rank, closed } => Some((rank, closed)),
-        Said::Nothing | Said::Unasked => None,
+        StoreAnswer::Version { rank, closed } => Some((rank, closed)),
+        StoreAnswer::Nothing | StoreAnswer::Unasked => None,
     };
-    let (journal, records, live) = (version(sight.journal), version(sight.records), version(sight.live));
+    let (journal, records, live) = (version(facts.journal), version(facts.records), version(facts.live));
     let Some((rank, closed)) = journal.max(records) else {
         return if live.is_some() { vec![Unknown] } else { Vec::new() };
     };
     let mut found = Vec::new();
-    found.extend(match (journal, records, sight.records) {
-        (Some((own, _)), Some((other, _)), _) if own == other => (!sight.same).then_some(Contradiction),
+    found.extend(match (journal, records, facts.records) {
+        (Some((own, _)), Some((other, _)), _) if own == other => (!facts.same).then_some(Contradiction),
         (Some((own, _)), Some((other, _)), _) if own < other => Some(JournalBehind),
-        (Some(_), Some(_), _) => Some(if sight.waiting { Waiting } else { RecordsBehind }),
-        (Some(_), None, Said::Nothing) => Some(if sight.waiting { Waiting } else { RecordsLack }),
+        (Some(_), Some(_), _) => Some(if facts.waiting { Waiting } else { RecordsBehind }),
+        (Some(_), None, StoreAnswer::Nothing) => Some(if facts.waiting { Waiting } else { RecordsLack }),
         // A journal that was lost and begun anew does not know the sessions that closed before: they are history, and
         // complete.
         (None, Some((_, false)), _) => Some(JournalLacks),
         _ => None,
     });
-    if !closed && !sight.running {
+    if !closed && !facts.running {
         found.push(LeftOpen);
     }
-    found.extend(match (live, sight.live) {
+    found.extend(match (live, facts.live) {
         (Some(_), _) if closed => Some(Ghost),
-        (Some((shown, _)), _) if sight.running && shown < rank => Some(LiveBehind),
-        (None, Said::Nothing) if sight.running && !closed => Some(LiveLacks),
+        (Some((shown, _)), _) if facts.running && shown < rank => Some(LiveBehind),
+        (None, StoreAnswer::Nothing) if facts.running && !closed => Some(LiveLacks),
         _ => None,
     });
     found
@@ -143,23 +143,23 @@ impl Difference {
 
 #[cfg(test)]
 mod tests {
-    use super::{Difference::*, Said::*, *};
+    use super::{Difference::*, StoreAnswer::*, *};
 
-    const fn open(rank: u64) -> Said {
+    const fn open(rank: u64) -> StoreAnswer {
         Version { rank, closed: false }
     }
 
-    const fn closed(rank: u64) -> Said {
+    const fn closed(rank: u64) -> StoreAnswer {
         Version { rank, closed: true }
     }
 
-    fn sight(journal: Said, records: Said, live: Said) -> Sight {
-        Sight { journal, records, live, waiting: false, same: true, running: false }
+    fn facts(journal: StoreAnswer, records: StoreAnswer, live: StoreAnswer) -> SessionFacts {
+        SessionFacts { journal, records, live, waiting: false, same: true, running: false }
     }
 
     #[test]
     fn every_disagreement_of_a_stopped_gateway_has_its_name() {
-        let table: &[(Said, Said, Said, &[Difference])] = &[
+        let table: &[(StoreAnswer, StoreAnswer, StoreAnswer, &[Difference])] = &[
             (closed(9), Unasked, Unasked, &[]),
             (open(5), Unasked, Unasked, &[LeftOpen]),
             (closed(9), closed(9), Nothing, &[]),
@@ -178,13 +178,13 @@ mod tests {
             (closed(9), Unasked, open(5), &[Ghost]),
         ];
         for (journal, records, live, expected) in table {
-            assert_eq!(judge(&sight(*journal, *records, *live)), *expected, "{journal:?} {records:?} {live:?}");
+            assert_eq!(judge(&facts(*journal, *records, *live)), *expected, "{journal:?} {records:?} {live:?}");
         }
     }
 
     #[test]
     fn an_open_session_of_a_running_gateway_is_no_difference() {
-        let running = |journal, records, live| judge(&Sight { running: true, ..sight(journal, records, live) });
+        let running = |journal, records, live| judge(&SessionFacts { running: true, ..facts(journal, records, live) });
         assert_eq!(running(open(5), open(5), open(5)), []);
         assert_eq!(running(open(5), Unasked, Unasked), []);
         assert_eq!(running(open(5), open(5), Nothing), [LiveLacks]);
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_is_in_the_outbox_is_late_and_not_lost() {
-        let waiting = |records| judge(&Sight { waiting: true, ..sight(closed(9), records, Nothing) });
+        let waiting = |records| judge(&SessionFacts { waiting: true, ..facts(closed(9), records, Nothing) });
         assert_eq!(waiting(Nothing), [Waiting]);
         assert_eq!(waiting(open(5)), [Waiting]);
         assert_eq!(waiting(closed(9)), [], "told, and only not settled yet");
@@ -202,7 +202,7 @@ mod tests {
 
     #[test]
     fn two_contents_of_one_rank_are_a_contradiction() {
-        let sight = Sight { same: false, ..sight(closed(9), closed(9), Nothing) };
-        assert_eq!(judge(&sight), [Contradiction]);
+        let facts = SessionFacts { same: false, ..facts(closed(9), closed(9), Nothing) };
+        assert_eq!(judge(&facts), [Contradiction]);
     }
 }

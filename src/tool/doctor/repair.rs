@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     core::record::{Authority, Record, SessionId, UtcMicros},
-    recording::shelf::Shelf,
+    recording::directory::RecordingDir,
     store::{Journal, RecordStore, StoreError, Write},
     tool::progress::Progress,
 };
@@ -25,7 +25,7 @@ pub async fn repair(
     found: &Comparison,
     now: UtcMicros,
     batch: usize,
-    shelf: &Shelf,
+    recording_dir: &RecordingDir,
     mut progress: Progress,
 ) -> Result<u64, StoreError> {
     let mut written = 0;
@@ -37,7 +37,7 @@ pub async fn repair(
             let mut writes = writes(records, part).await?;
             // No gateway serves the open ones, and a journal that has begun a later epoch accepts only their end.
             for Write { record, transitions } in writes.iter_mut().filter(|write| !write.record.is_closed()) {
-                let end = lost(shelf, record.clone(), now);
+                let end = lost(recording_dir, record.clone(), now);
                 *record = end.record;
                 transitions.extend(end.transitions);
             }
@@ -48,7 +48,7 @@ pub async fn repair(
     }
     for part in found.of(Difference::LeftOpen).chunks(batch) {
         let open = records_of(view.journal, part).await?.into_iter().filter(|record| !record.is_closed());
-        let writes: Vec<_> = open.map(|record| lost(shelf, record, now)).collect();
+        let writes: Vec<_> = open.map(|record| lost(recording_dir, record, now)).collect();
         written += writes.len() as u64;
         view.journal.apply(writes).await?;
         progress.advance(part.len() as u64);
@@ -69,15 +69,15 @@ pub async fn repair(
 }
 
 /// Returns the write that closes an orphan.
-fn lost(shelf: &Shelf, orphan: Record, now: UtcMicros) -> Write {
-    let detail = found_with_recording(shelf, &orphan);
+fn lost(recording_dir: &RecordingDir, orphan: Record, now: UtcMicros) -> Write {
+    let detail = found_with_recording(recording_dir, &orphan);
     Write::close_as_node_lost(orphan, Authority::Observed, now, detail)
 }
 
 /// Seals the recording of an orphan, which no gateway writes any more, and returns the detail of its end with that
 /// seal.
-fn found_with_recording(shelf: &Shelf, orphan: &Record) -> String {
-    match shelf.finish(orphan) {
+fn found_with_recording(recording_dir: &RecordingDir, orphan: &Record) -> String {
+    match recording_dir.finish(orphan) {
         Ok(Some(seal)) => format!("{FOUND} {seal}"),
         Ok(None) => FOUND.to_owned(),
         Err(error) => {
@@ -96,14 +96,14 @@ async fn drain(
 ) -> Result<u64, StoreError> {
     let (limit, mut told) = (u32::try_from(batch).unwrap_or(u32::MAX), 0);
     loop {
-        let writes = view.journal.pending(None, limit).await?;
+        let writes = view.journal.outbox_page(None, limit).await?;
         if writes.is_empty() {
             return Ok(told);
         }
         let settled: Vec<_> = writes.iter().map(|write| (write.record.id, write.record.rank())).collect();
         told += settled.len() as u64;
         records.apply(writes).await?;
-        view.journal.settle(settled.clone()).await?;
+        view.journal.outbox_remove(settled.clone()).await?;
         progress.advance(settled.len() as u64);
     }
 }
@@ -177,8 +177,8 @@ mod tests {
         let of = |difference| found.of(difference);
         assert_eq!(of(Difference::JournalLacks), [lacked.record.id]);
         assert_eq!(of(Difference::JournalBehind), [behind.record.id]);
-        let (shelf, now) = (Shelf::new(folder.path(), None), UtcMicros(1_800_000_000_000_000));
-        repair(&view, &found, now, 50, &shelf, progress()).await.unwrap();
+        let (recording_dir, now) = (RecordingDir::new(folder.path(), None), UtcMicros(1_800_000_000_000_000));
+        repair(&view, &found, now, 50, &recording_dir, progress()).await.unwrap();
 
         let left = compare(&view, progress()).await.unwrap();
         assert_eq!((left.sessions, left.differences.len()), (2, 0), "{left:?}");

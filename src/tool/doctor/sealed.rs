@@ -4,7 +4,7 @@
 use super::{health::Finding, plural};
 use crate::{
     store::{mysql::MySqlStore, people::PeopleStore, sqlite::SqliteStore},
-    tool::{Desk, seal},
+    tool::{ToolContext, seal},
 };
 
 /// Advice for sealed secrets that do not open.
@@ -16,9 +16,9 @@ const RECORDINGS: &str = "put the seal keys of the gateway that recorded them he
     has them any more, or the file is damaged, move it out of the recordings: it hinders the next `pulsegate seal rotate`";
 
 /// Checks each sealed row and each encrypted recording.
-pub async fn examine(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
-    let mut findings = credentials(desk, journal, records).await;
-    let locked = desk.shelf().and_then(|shelf| seal::locked(&shelf));
+pub async fn examine(ctx: &ToolContext, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
+    let mut findings = credentials(ctx, journal, records).await;
+    let locked = ctx.recording_dir().and_then(|recording_dir| seal::locked(&recording_dir));
     match locked {
         Ok(None) => {}
         Ok(Some(says)) => findings.push(Finding::ill("recordings", says, RECORDINGS)),
@@ -28,19 +28,19 @@ pub async fn examine(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlS
 }
 
 /// Checks each sealed row; returns nothing if the records cannot be read, which other findings report.
-async fn credentials(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
+async fn credentials(ctx: &ToolContext, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
     let read = match records {
         Some(records) => records.read().await,
         None => journal.read().await,
     };
     let Ok(directory) = read else { return Vec::new() };
-    let now = (desk.utc)();
+    let now = (ctx.utc)();
     let kept = seal::kept(&directory, now);
     if kept.is_empty() {
         return Vec::new();
     }
     // A key made now would open none of them.
-    let seals = if desk.has_seals() { desk.seals() } else { Err(anyhow::anyhow!("there is no seal key")) };
+    let seals = if ctx.has_seals() { ctx.seals() } else { Err(anyhow::anyhow!("there is no seal key")) };
     let seals = match seals {
         Ok(seals) => seals,
         Err(error) => return vec![Finding::ill("seals", format!("{error:#}"), ADVICE)],

@@ -4,23 +4,23 @@
 use super::{health::Finding, plural};
 use crate::{
     store::{mysql::MySqlStore, people::PeopleStore, sqlite::SqliteStore},
-    tool::{Desk, targets},
+    tool::{ToolContext, targets},
 };
 
 /// Advice for a target whose jump host is missing.
 const ADVICE: &str = "give it another way with `pulsegate target set NAME --via TARGET`, or none with --no-via";
 
 /// Checks each target behind a jump host; returns nothing if the records cannot be read, which other findings report.
-pub async fn examine(desk: &Desk, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
+pub async fn examine(ctx: &ToolContext, journal: &SqliteStore, records: Option<&MySqlStore>) -> Vec<Finding> {
     let read = match records {
         Some(records) => records.read().await,
         None => journal.read().await,
     };
     let Ok(directory) = read else { return Vec::new() };
-    let ways = targets::ways(desk, &directory);
-    let outlines = directory.targets.values().map(|target| &target.outline);
-    let behind: Vec<_> = outlines.filter(|outline| !outline.via.is_empty()).collect();
-    let astray: Vec<_> = behind.iter().filter_map(|outline| Some((&outline.name, ways.to(outline).err()?))).collect();
+    let ways = targets::ways(ctx, &directory);
+    let recorded = directory.targets.values().map(|target| &target.public);
+    let behind: Vec<_> = recorded.filter(|public| !public.via.is_empty()).collect();
+    let astray: Vec<_> = behind.iter().filter_map(|public| Some((&public.name, ways.to(public).err()?))).collect();
     if astray.is_empty() && !behind.is_empty() {
         let count = plural(behind.len() as u64, "target");
         return vec![Finding::sound("jump hosts", format!("the way to {count} is whole"))];

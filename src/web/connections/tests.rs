@@ -156,7 +156,7 @@ async fn places_are_counted_by_network_and_freed() {
     assert_eq!(seat("198.51.100.1").1, Room::ToSaySo, "and there is a limit for everybody");
     drop(proxied);
     assert_eq!(seat("198.51.100.1").1, Room::Yes);
-    let crowd: Vec<_> = (0..2 + TOLD + 1).map(|_| seat("198.51.100.9")).collect();
+    let crowd: Vec<_> = (0..2 + MAX_REFUSALS + 1).map(|_| seat("198.51.100.9")).collect();
     assert_eq!(crowd.last().unwrap().1, Room::No, "nobody listens to so many refusals");
     drop((a, b, c, crowd));
     assert!(connections.held().total == 0 && connections.held().addresses.is_empty());

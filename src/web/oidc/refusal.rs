@@ -14,7 +14,7 @@ pub enum Refusal {
     /// The answer is of another provider.
     Another,
     /// The provider itself refused, with this word.
-    Said(String),
+    ProviderError(String),
     /// The provider's word cannot be had, or counts for nothing.
     Failed(Failure),
     /// They have no name here.
@@ -52,7 +52,7 @@ impl Refusal {
             Self::NotUnderWay | Self::Another => true,
             Self::Failed(Failure::Refused(word)) => word == "invalid_grant",
             Self::Failed(Failure::Away(_) | Failure::Unusable(_) | Failure::Rejected(_))
-            | Self::Said(_)
+            | Self::ProviderError(_)
             | Self::Unnamed(_)
             | Self::InNoGroup { .. }
             | Self::Taken { .. }
@@ -65,9 +65,12 @@ impl Refusal {
     pub fn user(&self) -> &str {
         match self {
             Self::InNoGroup { user } | Self::Taken { user } | Self::Disabled { user } => user,
-            Self::NotUnderWay | Self::Another | Self::Said(_) | Self::Failed(_) | Self::Unnamed(_) | Self::Other(_) => {
-                ""
-            }
+            Self::NotUnderWay
+            | Self::Another
+            | Self::ProviderError(_)
+            | Self::Failed(_)
+            | Self::Unnamed(_)
+            | Self::Other(_) => "",
         }
     }
 
@@ -76,7 +79,7 @@ impl Refusal {
         match self {
             Self::NotUnderWay => "no such sign-in was under way in that browser.".to_owned(),
             Self::Another => "the answer was not the provider's: its iss is missing or another.".to_owned(),
-            Self::Said(word) => format!("the provider said {}.", quoted(word)),
+            Self::ProviderError(word) => format!("the provider said {}.", quoted(word)),
             Self::Failed(failure) => format!("{failure}."),
             Self::Unnamed(why) => format!("{why}. See sign_in.oidc.user_claim."),
             Self::InNoGroup { .. } => "in no group of sign_in.oidc.roles.".to_owned(),
@@ -97,10 +100,12 @@ impl Refusal {
             Self::Another => Problem::not_let_in(format!(
                 "The answer did not come from {name}, so nobody was signed in. Begin again."
             )),
-            Self::Said(word) if word == "access_denied" => Problem::not_let_in(format!(
+            Self::ProviderError(word) if word == "access_denied" => Problem::not_let_in(format!(
                 "{name} did not sign you in: you declined, or it does not let you in here."
             )),
-            Self::Said(word) => Problem::not_let_in(format!("{name} did not sign you in: {}. {ASK}", quoted(&word))),
+            Self::ProviderError(word) => {
+                Problem::not_let_in(format!("{name} did not sign you in: {}. {ASK}", quoted(&word)))
+            }
             Self::Failed(Failure::Refused(word)) => Problem::not_let_in(format!(
                 "{name} did not confirm this sign-in ({word}). Begin again; if it stays so, ask whoever manages this gateway."
             )),

@@ -14,11 +14,11 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::LIFE;
+use super::SIGN_IN_LIFETIME;
 use crate::{
     actor::sign_ins::Now,
     core::{
-        fading::Fading,
+        expiring_map::ExpiringMap,
         oidc::provider::Flow,
         record::{UtcMicros, micros},
     },
@@ -29,13 +29,13 @@ use crate::{
 };
 
 /// Sign-ins of ten minutes that came back here; of more, one may come back twice, and finds its code spent at the provider.
-const SPENT: usize = 10_000;
+const MAX_SPENT: usize = 10_000;
 
 /// Sign-ins that one address begins within a minute, and that come back to it: an office behind one address, on a Monday morning.
 const OF_ONE: u32 = 60;
 
 /// Gateways whose clocks stand further apart sign nobody in across each other.
-const APART: Duration = Duration::from_secs(60);
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 
 /// Of a state: when it was made, chance, and its mark.
 const MADE: usize = 8;
@@ -45,7 +45,7 @@ const STATE: usize = 32;
 /// How often sign-ins are begun and come back, and which are over.
 #[derive(Debug)]
 pub struct UnderWay {
-    spent: Mutex<Fading<Digest, ()>>,
+    spent: Mutex<ExpiringMap<Digest, ()>>,
     pub(super) begun: Throttle<IpAddr>,
     pub(super) returned: Throttle<IpAddr>,
 }
@@ -53,7 +53,7 @@ pub struct UnderWay {
 impl Default for UnderWay {
     fn default() -> Self {
         let (begun, returned) = (Throttle::new(OF_ONE), Throttle::new(OF_ONE));
-        Self { spent: Mutex::new(Fading::new(SPENT)), begun, returned }
+        Self { spent: Mutex::new(ExpiringMap::new(MAX_SPENT)), begun, returned }
     }
 }
 
@@ -65,7 +65,7 @@ impl UnderWay {
         let is_its = bool::from(marked(browser, "state", said)?.get(..MARK)?.ct_eq(mark));
         let made = i64::from_be_bytes(said.get(..MADE)?.try_into().ok()?);
         let age = now.utc.0.saturating_sub(made);
-        if !is_its || age >= micros(LIFE) || age < -micros(APART) {
+        if !is_its || age >= micros(SIGN_IN_LIFETIME) || age < -micros(MAX_CLOCK_DIFFERENCE) {
             return None;
         }
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +73,7 @@ impl UnderWay {
         if spent.get_mut(now.at, &state).is_some() {
             return None;
         }
-        spent.insert(now.at, state, (), LIFE + APART);
+        spent.insert(now.at, state, (), SIGN_IN_LIFETIME + MAX_CLOCK_DIFFERENCE);
         flow(browser, &bytes, redirect)
     }
 }
@@ -126,12 +126,12 @@ mod tests {
     fn a_sign_in_serves_its_own_browser_once_and_for_ten_minutes_on_whatever_gateway() {
         let (here, there) = (UnderWay::default(), UnderWay::default());
         let (state, begun) = begins(1);
-        let found = take(&there, later(LIFE / 2), &state, Some(BROWSER)).unwrap();
+        let found = take(&there, later(SIGN_IN_LIFETIME / 2), &state, Some(BROWSER)).unwrap();
         assert_eq!((&found.nonce, found.redirect.as_str()), (&begun.nonce, "https://gw.example/oidc"));
         assert_eq!(found.verifier.expose_secret(), begun.verifier.expose_secret());
-        assert!(take(&there, later(LIFE / 2), &state, Some(BROWSER)).is_none());
-        assert!(take(&here, later(LIFE), &state, Some(BROWSER)).is_none());
-        let early = Now { utc: UtcMicros(START.0 - micros(APART * 2)), ..later(Duration::ZERO) };
+        assert!(take(&there, later(SIGN_IN_LIFETIME / 2), &state, Some(BROWSER)).is_none());
+        assert!(take(&here, later(SIGN_IN_LIFETIME), &state, Some(BROWSER)).is_none());
+        let early = Now { utc: UtcMicros(START.0 - micros(MAX_CLOCK_DIFFERENCE * 2)), ..later(Duration::ZERO) };
         assert!(take(&here, early, &state, Some(BROWSER)).is_none(), "made in what is to come");
         for stranger in [Some("another"), Some(""), None] {
             assert!(take(&here, later(Duration::ZERO), &state, stranger).is_none(), "{stranger:?}");

@@ -9,7 +9,7 @@ use crate::{
         people::Role,
         record::UtcMicros,
         seal::SealKey,
-        target::{Auth as Kept, Outline, Sealed},
+        target::{Auth as Kept, PublicTarget, Sealed},
     },
     ssh::AddressRule,
     web::fixture::settings,
@@ -18,7 +18,7 @@ use crate::{
 /// Targets of the records: one with a password for its own place, one that shares its name with the configuration, one behind
 /// jump hosts of every kind.
 fn directory(settings: &Settings) -> Directory {
-    let outline = |name: &str, host: &str| Outline {
+    let public = |name: &str, host: &str| PublicTarget {
         name: name.to_owned(),
         host: host.to_owned(),
         port: 22,
@@ -28,18 +28,18 @@ fn directory(settings: &Settings) -> Directory {
         tags: vec![],
         roles: vec![],
     };
-    let place = outline("db-1", "db-1.internal").seal_context(AuthKind::Password);
+    let place = public("db-1", "db-1.internal").seal_context(AuthKind::Password);
     let sealed = settings.seals.seal([1; 12], &place, &"s3cret".into()).map(Sealed);
     let auth = Kept { kind: AuthKind::Password, sealed };
     let via = ["inner", "db-1", "ops@k:2200"].map(str::to_owned).into();
-    let behind = Outline { via, ..outline("behind", "behind.internal") };
+    let behind = PublicTarget { via, ..public("behind", "behind.internal") };
     let targets = [
-        Target::new(outline("db-1", "db-1.internal"), auth.clone(), UtcMicros(1)),
-        Target::new(outline("db-2", "db-1.internal"), auth.clone(), UtcMicros(1)),
-        Target::new(outline("web-1", "evil.example"), auth, UtcMicros(1)),
+        Target::new(public("db-1", "db-1.internal"), auth.clone(), UtcMicros(1)),
+        Target::new(public("db-2", "db-1.internal"), auth.clone(), UtcMicros(1)),
+        Target::new(public("web-1", "evil.example"), auth, UtcMicros(1)),
         Target::new(behind, Kept::AGENT, UtcMicros(1)),
     ];
-    let targets = targets.into_iter().map(|target| (target.outline.name.clone(), target));
+    let targets = targets.into_iter().map(|target| (target.public.name.clone(), target));
     Directory { targets: targets.collect(), ..Directory::default() }
 }
 
@@ -49,9 +49,9 @@ fn open_with(body: &str, settings: &Settings) -> Result<OpenSession, (u16, Strin
 }
 
 fn check(opening: Opening, trusts: bool, settings: &Settings) -> Result<OpenSession, (u16, String)> {
-    let reach = Reach { role: Role::Admin, grants: vec![] };
+    let access = TargetAccess { role: Role::Admin, grants: vec![] };
     let (from, directory) = ("192.0.2.7".parse().unwrap(), directory(settings));
-    let told = opening.check("ada", &reach, trusts, from, settings, &directory);
+    let told = opening.check("ada", &access, trusts, from, settings, &directory);
     told.map_err(|problem| (problem.status_code().as_u16(), problem.detail().to_owned()))
 }
 
@@ -76,8 +76,8 @@ fn a_target_of_the_records_is_dialled_with_its_sealed_credential() {
     let [Credential::SealedPassword(sealed)] = &open.credentials[..] else { panic!("{:?}", open.credentials) };
     assert_eq!(sealed.open().unwrap().expose_secret(), "s3cret");
     let opening: Opening = serde_json::from_str(r#"{"target":"db-1"}"#).unwrap();
-    let (reach, ip) = (Reach { role: Role::User, grants: vec![] }, "192.0.2.7".parse().unwrap());
-    let refused = opening.check("ada", &reach, false, ip, &settings(), &directory(&settings())).unwrap_err();
+    let (access, ip) = (TargetAccess { role: Role::User, grants: vec![] }, "192.0.2.7".parse().unwrap());
+    let refused = opening.check("ada", &access, false, ip, &settings(), &directory(&settings())).unwrap_err();
     assert_eq!(refused.detail(), "There is no target \"db-1\".");
 }
 
@@ -88,8 +88,8 @@ fn a_credential_that_does_not_open_is_told_before_anything_is_dialled() {
     assert!(detail.contains("db-2 cannot be used") && detail.contains("altered"), "it is that of db-1: {detail}");
     let other = Settings { seals: Arc::new(Seals::new(SealKey::new([8; 32]), vec![])), ..settings() };
     let opening: Opening = serde_json::from_str(r#"{"target":"db-1"}"#).unwrap();
-    let (reach, ip) = (Reach { role: Role::Admin, grants: vec![] }, "192.0.2.7".parse().unwrap());
-    let refused = opening.check("ada", &reach, false, ip, &other, &directory(&settings())).unwrap_err();
+    let (access, ip) = (TargetAccess { role: Role::Admin, grants: vec![] }, "192.0.2.7".parse().unwrap());
+    let refused = opening.check("ada", &access, false, ip, &other, &directory(&settings())).unwrap_err();
     let id = settings().seals.keys().next().unwrap().id();
     assert!(refused.detail().contains(&format!("sealed with the key {id}")), "{}", refused.detail());
     assert!(refused.detail().contains("pulsegate doctor"), "{}", refused.detail());
@@ -188,11 +188,12 @@ fn a_jump_host_is_one_that_is_granted_or_may_be_typed_and_the_first_brings_its_o
     assert!(status == 400 && detail.contains("512 characters together") && detail.contains("these have"), "{detail}");
 
     let opened = |grants: &[&str], body: &str| {
-        let reach = Reach { role: Role::User, grants: grants.iter().map(|grant| grant.parse().unwrap()).collect() };
+        let access =
+            TargetAccess { role: Role::User, grants: grants.iter().map(|grant| grant.parse().unwrap()).collect() };
         let opening: Opening = serde_json::from_str(body).unwrap();
         let (from, directory) = ([192, 0, 2, 7].into(), directory(&settings));
         opening
-            .check("bob", &reach, false, from, &settings, &directory)
+            .check("bob", &access, false, from, &settings, &directory)
             .map_err(|problem| problem.status_code().as_u16())
     };
     let by_hand = ["adhoc:*", "inner"];
@@ -233,9 +234,9 @@ fn a_kept_password_goes_over_its_targets_own_way_and_no_other() {
 fn a_target_of_the_records_is_dialled_over_its_jump_hosts_which_need_no_grant() {
     let settings = with_jump_hosts();
     let opened = |settings: &Settings| {
-        let reach = Reach { role: Role::User, grants: vec!["behind".parse().unwrap()] };
+        let access = TargetAccess { role: Role::User, grants: vec!["behind".parse().unwrap()] };
         let opening: Opening = serde_json::from_str(r#"{"target":"behind"}"#).unwrap();
-        opening.check("bob", &reach, false, [192, 0, 2, 7].into(), settings, &directory(settings))
+        opening.check("bob", &access, false, [192, 0, 2, 7].into(), settings, &directory(settings))
     };
     let told = opened(&settings).unwrap();
     assert_eq!((told.target.as_str(), told.host.as_str()), ("behind", "behind.internal"));
@@ -253,8 +254,8 @@ fn a_target_of_the_records_is_dialled_over_its_jump_hosts_which_need_no_grant() 
     let sealed = Settings { seals: Arc::new(Seals::new(SealKey::new([8; 32]), vec![])), ..sealed };
     let of_others = directory(&settings);
     let opening: Opening = serde_json::from_str(r#"{"target":"behind"}"#).unwrap();
-    let reach = Reach { role: Role::Admin, grants: vec![] };
-    let unsealed = opening.check("ada", &reach, true, [192, 0, 2, 7].into(), &sealed, &of_others).unwrap_err();
+    let access = TargetAccess { role: Role::Admin, grants: vec![] };
+    let unsealed = opening.check("ada", &access, true, [192, 0, 2, 7].into(), &sealed, &of_others).unwrap_err();
     assert!(unsealed.detail().starts_with("The credential of db-1 cannot be used"), "{}", unsealed.detail());
     let broken = opened(&lost).unwrap_err();
     assert_eq!(broken.status_code().as_u16(), 503);

@@ -25,17 +25,17 @@ pub fn ways<'a>(settings: &'a Settings, directory: &'a Directory) -> Ways<'a, im
 pub(super) fn way(target: &Target, settings: &Settings, directory: &Directory) -> Result<Vec<Hop>, Problem> {
     let ways = ways(settings, directory);
     let broken = |why: &dyn std::fmt::Display| {
-        let name = &target.outline.name;
+        let name = &target.public.name;
         let detail =
             format!("{name} cannot be reached: it {why}. Tell whoever manages the targets, who gives it another way.");
         Problem::unavailable(detail, 60)
     };
     // A way that is broken is nobody's own.
     let own = |target: &Target| -> Option<Vec<Hop>> {
-        ways.to(&target.outline).ok()?.into_iter().map(|jump| unlocked(jump, settings, directory)).collect()
+        ways.to(&target.public).ok()?.into_iter().map(|jump| unlocked(jump, settings, directory)).collect()
     };
     let mut hops = Vec::new();
-    for jump in ways.to(&target.outline).map_err(|astray| broken(&astray))? {
+    for jump in ways.to(&target.public).map_err(|astray| broken(&astray))? {
         let stop = match jump {
             Jump::Target(name) => match settings.targets.iter().find(|target| target.name == name) {
                 Some(target) => configured(target),
@@ -72,8 +72,8 @@ fn unlocked(jump: Jump<'_>, settings: &Settings, directory: &Directory) -> Optio
         Jump::Target(name) => match settings.targets.iter().find(|target| target.name == name) {
             Some(target) => Some(at(name, &target.host, target.port, &target.username)),
             None => {
-                let outline = &directory.targets.get(name)?.outline;
-                Some(at(name, &outline.host, outline.port, &outline.username))
+                let public = &directory.targets.get(name)?.public;
+                Some(at(name, &public.host, public.port, &public.username))
             }
         },
         Jump::Place(login, host, port) => Some(prompted(login, host, port, false).hop(settings)),

@@ -33,7 +33,7 @@ pub enum May {
 
 /// Somebody who asks the owner to be let type.
 #[derive(Debug, Serialize)]
-pub struct Asked<'a> {
+pub struct ControlRequestView<'a> {
     /// To be named in the answer.
     pub id: u64,
     /// The user.

@@ -19,7 +19,7 @@ use crate::{
     },
     web::{
         protocol::{DRAINING, Fault, GatewayFrame},
-        standing,
+        terminal_access,
         view::session_json,
     },
 };
@@ -63,7 +63,7 @@ impl TerminalSocket {
     fn attached(&mut self, attached: Attached, (interactive, control_aware): (bool, bool), new: bool, ctx: &mut Ctx) {
         let Attached { record, ends, window, ping_interval, session } = attached;
         ends.side.heard.touch();
-        if !self.standing.is_own() {
+        if !self.access.is_own() {
             self.visitor.looks_at(&self.gateway, Action::SessionAttach, &record);
         }
         let typing = Typing::new(interactive, control_aware, ends.take_over, &ends.hold);
@@ -88,13 +88,13 @@ impl TerminalSocket {
             self.send(&DRAINING);
         }
         ctx.add_stream(ReceiverStream::new(ends.frames));
-        let standing = self.standing.clone();
-        let guard = interactive.then(|| standing.clone().guard(session.clone(), ends.attach));
+        let access = self.access.clone();
+        let guard = interactive.then(|| access.clone().guard(session.clone(), ends.attach));
         if !interactive {
             let (session, attach) = (session.clone(), ends.attach);
-            ctx.spawn(standing.lost().into_actor(self).map(move |why, socket, ctx| {
+            ctx.spawn(access.lost().into_actor(self).map(move |why, socket, ctx| {
                 // Before the session hears that the socket is gone: a guest who was only cut off would keep control for a while.
-                standing::is_unfit(&session, attach, why.clone());
+                terminal_access::is_unfit(&session, attach, why.clone());
                 socket.fail(Fault::SignIn, &format!("You may no longer look on: {why}."), ctx);
             }));
         }

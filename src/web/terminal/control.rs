@@ -12,20 +12,20 @@ use crate::{
             self, SessionMessage,
             control::{Act, Deed},
         },
-        wire::{Asking, Hold},
+        wire::{ControlRequest, Hold},
     },
     core::{
         audit::Action,
         control::{TakeOver, Turn},
     },
     web::{
-        protocol::{Asked, Fault, GatewayFrame, Held, May},
-        standing::Guard,
+        protocol::{ControlRequestView, Fault, GatewayFrame, Held, May},
+        terminal_access::Guard,
     },
 };
 
 /// Words about control that a page may say in each [`WINDOW`]: more than a person clicks. Each may be a line in the history.
-const WISHES: u8 = 20;
+const MAX_WISHES: u8 = 20;
 
 /// How long their count lasts.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -97,9 +97,9 @@ pub fn held(hold: &Hold, may: May) -> Held<'_> {
 }
 
 /// Somebody who asks, as the owner's page is told.
-pub fn asked(asking: &Asking) -> Asked<'_> {
+pub fn control_request_view(asking: &ControlRequest) -> ControlRequestView<'_> {
     let ends_in_ms = u64::try_from(asking.ends_in.as_millis()).unwrap_or(u64::MAX);
-    Asked { id: asking.id, name: &asking.name, ends_in_ms }
+    ControlRequestView { id: asking.id, name: &asking.name, ends_in_ms }
 }
 
 impl TerminalSocket {
@@ -108,7 +108,7 @@ impl TerminalSocket {
         match (typing.is_owners, typing.take_over) {
             (true, _) => May::Take,
             (false, TakeOver::Never) => May::None,
-            (false, _) if self.standing.unfit().is_some() => May::None,
+            (false, _) if self.access.unfit().is_some() => May::None,
             (false, TakeOver::Request) => May::Ask,
             (false, TakeOver::Force) => May::Take,
         }
@@ -130,7 +130,7 @@ impl TerminalSocket {
 
     /// Watches over a guest for as long as they type, and has the audit log told of them.
     pub(super) fn watches_guest(&mut self) {
-        let (standing, id) = (self.standing.clone(), self.id);
+        let (access, id) = (self.access.clone(), self.id);
         let Some(ends) = self.attached.as_mut().filter(|ends| !ends.interactive) else { return };
         let (attach, session) = (ends.attach, ends.session.clone());
         let typing = &mut ends.typing;
@@ -138,8 +138,8 @@ impl TerminalSocket {
             (None, _) => (typing.guard, typing.is_audited) = (None, false),
             (Some(_), Some(_)) => {}
             (Some(_), None) => {
-                let subject = standing.subject();
-                typing.guard = Some(standing.watch_guest(session, attach));
+                let subject = access.subject();
+                typing.guard = Some(access.watch_guest(session, attach));
                 if !std::mem::replace(&mut typing.is_audited, true) {
                     let detail = format!("{subject}: types there.");
                     self.gateway.audit().note(self.visitor.did(Action::SessionControl, id, &detail));
@@ -176,13 +176,13 @@ impl TerminalSocket {
             0
         });
         *wishes += 1;
-        if *wishes > WISHES {
+        if *wishes > MAX_WISHES {
             let within = WINDOW.as_secs();
-            let message = format!("More than {WISHES} wishes for control within {within} s. Attach again.");
+            let message = format!("More than {MAX_WISHES} wishes for control within {within} s. Attach again.");
             return self.fail(Fault::TooMany, &message, ctx);
         }
         let (is_owners, take_over) = (ends.typing.is_owners, ends.typing.take_over);
-        let unfit = |socket: &Self| socket.standing.unfit().map(|why| format!("You may not type here: {why}."));
+        let unfit = |socket: &Self| socket.access.unfit().map(|why| format!("You may not type here: {why}."));
         match wish {
             Wish::Return => self.tells_session(Deed::GiveBack),
             Wish::Answer(request, granted) => self.tells_session(Deed::Answer { request, granted }),
@@ -199,7 +199,7 @@ impl TerminalSocket {
 
     /// Takes control without asking, once the audit log has it.
     fn forces(&mut self, ctx: &mut Ctx) {
-        let detail = format!("{}: takes control without asking.", self.standing.subject());
+        let detail = format!("{}: takes control without asking.", self.access.subject());
         let deed = self.visitor.did(Action::SessionControl, self.id, &detail);
         let audit = self.gateway.audit().clone();
         let recording = async move { audit.record(deed).await };

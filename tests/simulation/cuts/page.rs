@@ -6,7 +6,7 @@ use std::{cell::Cell, rc::Rc, time::Duration};
 use pulsegate::{
     actor::{
         session::{Attach, Intent, control::Deed},
-        wire::{Asking, Cutter, Hold, Seen},
+        wire::{ControlRequest, Hold, Seen, SocketCloser},
     },
     core::control::Turn,
     ssh::Size,
@@ -156,7 +156,7 @@ impl Page {
             seen: Seen { offset: self.received, draws: self.scene.draws },
             control_aware: self.scene.draws,
             size: Size { cols: 80, rows: 24 },
-            cutter: Cutter(None),
+            closer: SocketCloser(None),
         };
         if !self.is_guest() && self.received.is_none() {
             // Its start offset is decided by the gateway and received later: until then nothing from there may leave
@@ -368,7 +368,7 @@ impl Page {
         }
     }
 
-    fn answers(&mut self, asking: &[Asking], line: &Line) {
+    fn answers(&mut self, asking: &[ControlRequest], line: &Line) {
         for asking in asking {
             let granted = !self.last && self.dice.happens(8_000);
             line.send(Up::Says(Deed::Answer { request: asking.id, granted }));

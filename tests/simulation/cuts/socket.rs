@@ -12,7 +12,7 @@ use pulsegate::{
             Attach, Attached, SessionMessage,
             control::{Act, Deed},
         },
-        wire::{Asking, Hold, InputKind, InputMessage, ToSocket},
+        wire::{ControlRequest, Hold, InputKind, InputMessage, ToSocket},
     },
     core::{control::Turn, record::SessionId, session::Loss},
 };
@@ -63,7 +63,7 @@ pub enum Down {
     },
     Taken(u64),
     Control(Hold),
-    Requests(Vec<Asking>),
+    Requests(Vec<ControlRequest>),
     Ping,
     Superseded,
     Closed(String),

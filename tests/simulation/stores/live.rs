@@ -199,7 +199,7 @@ impl LiveStore for View {
         async move { self.way.carry(deed).await }.boxed()
     }
 
-    fn send(&self, node: NodeId, command: Command) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn send_command(&self, node: NodeId, command: Command) -> BoxFuture<'_, Result<(), StoreError>> {
         let server = self.server.clone();
         let deed = move || {
             server.holdings().commands.entry(node.clone()).or_default().push(command.clone());
@@ -209,7 +209,7 @@ impl LiveStore for View {
         async move { self.way.carry(deed).await }.boxed()
     }
 
-    fn receive(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+    fn take_commands(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         let (server, node) = (self.server.clone(), self.node.clone());
         let take = move || Ok(server.holdings().commands.remove(&node).unwrap_or_default());
         async move {

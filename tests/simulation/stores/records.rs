@@ -131,13 +131,13 @@ impl RecordStore for Remote {
         .boxed()
     }
 
-    fn old(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.ask(move |table| Ok(table.old(before, limit)))
+    fn closed_before(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.ask(move |table| Ok(table.closed_before(before, limit)))
     }
 
-    fn retire(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn delete_closed(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.ask_once(move |table| {
-            table.retire(&ids);
+            table.delete_closed(&ids);
             Ok(())
         })
     }
@@ -156,7 +156,7 @@ impl RecordStore for Remote {
         self.ask(move |table| Ok(table.open_of(&node, epoch, after, limit)))
     }
 
-    fn several(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.ask(move |table| Ok(ids.iter().filter_map(|id| table.record(*id).cloned()).collect()))
     }
 
@@ -182,22 +182,22 @@ impl SharedRecords for Remote {
         self.ask_once(move |table| Ok(table.fence(&node, &lease)))
     }
 
-    fn leave(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn release_lease(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>> {
         self.ask(move |table| {
-            table.leave(&node, &incarnation);
+            table.release_lease(&node, &incarnation);
             Ok(())
         })
     }
 
-    fn send(&self, node: NodeId, command: Command, _: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn send_command(&self, node: NodeId, command: Command, _: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
         self.ask(move |table| {
-            table.send(node.clone(), command.clone());
+            table.send_command(node.clone(), command.clone());
             Ok(())
         })
     }
 
-    fn receive(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
-        self.ask_once(move |table| Ok(table.receive(&node)))
+    fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
+        self.ask_once(move |table| Ok(table.take_commands(&node)))
     }
 
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>> {
@@ -206,13 +206,13 @@ impl SharedRecords for Remote {
 }
 
 impl Journal for Remote {
-    fn pending(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
-        self.ask(move |table| Ok(table.pending(after, limit)))
+    fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>> {
+        self.ask(move |table| Ok(table.outbox_page(after, limit)))
     }
 
-    fn settle(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>> {
         self.ask(move |table| {
-            table.settle(&settled);
+            table.outbox_remove(&settled);
             Ok(())
         })
     }

@@ -138,7 +138,7 @@ impl Table {
     }
 
     /// Returns the sessions that ended before `before`, in order of their end.
-    pub fn old(&self, before: UtcMicros, limit: u32) -> Vec<Record> {
+    pub fn closed_before(&self, before: UtcMicros, limit: u32) -> Vec<Record> {
         let is_old = |record: &&Record| record.end_time.is_some_and(|end| end < before);
         let mut old: Vec<_> =
             self.records.values().filter(is_old).filter(|old| self.may_go(&old.id)).cloned().collect();
@@ -154,7 +154,7 @@ impl Table {
     }
 
     /// Removes those of these sessions that may be removed.
-    pub fn retire(&mut self, ids: &[SessionId]) {
+    pub fn delete_closed(&mut self, ids: &[SessionId]) {
         for id in ids {
             if self.may_go(id)
                 && let Some(record) = self.records.remove(id)
@@ -221,7 +221,7 @@ impl Table {
     }
 
     /// Records that a start left gracefully.
-    pub fn leave(&mut self, id: &NodeId, incarnation: &Incarnation) {
+    pub fn release_lease(&mut self, id: &NodeId, incarnation: &Incarnation) {
         let held = |node: &&mut Node| node.holder == Holder::Held && node.lease.incarnation == *incarnation;
         if let Some(node) = self.nodes.get_mut(id).filter(held) {
             node.holder = Holder::Left;
@@ -229,12 +229,12 @@ impl Table {
     }
 
     /// Stores a command for a node.
-    pub fn send(&mut self, node: NodeId, command: Command) {
+    pub fn send_command(&mut self, node: NodeId, command: Command) {
         self.commands.entry(node).or_default().push(command);
     }
 
     /// Takes a node's commands.
-    pub fn receive(&mut self, node: &NodeId) -> Vec<Command> {
+    pub fn take_commands(&mut self, node: &NodeId) -> Vec<Command> {
         self.commands.remove(node).unwrap_or_default()
     }
 
@@ -297,7 +297,7 @@ impl Table {
     }
 
     /// Returns the contents of the outbox.
-    pub fn pending(&self, after: Option<SessionId>, limit: u32) -> Vec<Write> {
+    pub fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> Vec<Write> {
         let Some(outbox) = &self.outbox else { return Vec::new() };
         let left = outbox.iter().filter(|(id, _)| after.is_none_or(|after| **id > after)).take(limit as usize);
         left.filter_map(|(id, noted)| {
@@ -311,7 +311,7 @@ impl Table {
     }
 
     /// Removes settled writes from the outbox.
-    pub fn settle(&mut self, settled: &[(SessionId, u64)]) {
+    pub fn outbox_remove(&mut self, settled: &[(SessionId, u64)]) {
         let Some(outbox) = &mut self.outbox else { return };
         for (id, rank) in settled {
             if outbox.get(id).is_some_and(|noted| noted.rank <= *rank) {

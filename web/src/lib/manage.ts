@@ -25,7 +25,7 @@ export interface NewAuth {
 }
 
 /** The fields of a target that an administrator sets. */
-export interface Outline {
+export interface PublicTarget {
   host: string;
   port: number;
   username: string;
@@ -42,9 +42,9 @@ export interface Outline {
 const path = (name: string) => `/targets/${encodeURIComponent(name)}`;
 
 /** Adds a target. */
-export const addTarget = (target: Outline & { name: string }) => request<Target>("POST", "/targets", target);
+export const addTarget = (target: PublicTarget & { name: string }) => request<Target>("POST", "/targets", target);
 /** Changes a target, unless it was changed since `seen` was fetched. */
-export const changeTarget = (seen: Target, change: Outline) =>
+export const changeTarget = (seen: Target, change: PublicTarget) =>
   request<Target>("PATCH", path(seen.name), { ...change, changed_at: seen.changed_at });
 /** Removes a target with its credential; its terminals end. */
 export const removeTarget = (name: string) => request<null>("DELETE", path(name));
@@ -62,7 +62,7 @@ export function targetNameProblem(name: string): string {
 }
 
 /** Returns what is wrong with a target's host, port and login name, as a sentence; "" if nothing is. */
-export function placeProblem({ host, port, username }: Pick<Outline, "host" | "port" | "username">): string {
+export function placeProblem({ host, port, username }: Pick<PublicTarget, "host" | "port" | "username">): string {
   if (host === "" || /[\s@/]/.test(host)) return "Give a host name or an address, without user and port.";
   if (!Number.isInteger(port) || port < 1 || port > 65_535) return "Give a port from 1 to 65535.";
   return username === "" || /\s/.test(username) ? "Give the login name on the target." : "";

@@ -28,7 +28,7 @@ const KEYFRAME_EVERY = 256 * 1024;
 const IDLE_LEFT = 0.5;
 
 /** Characters that are written at once, so that the page stays responsive in between. */
-const PIECE = 128 * 1024;
+const CHUNK_BYTES = 128 * 1024;
 
 /** Plays events `from` … `to` on a stage, and calls `reached` with each count as it is parsed. */
 async function show(film: Film, stage: Stage, from: number, to: number, reached?: (count: number) => void) {
@@ -38,7 +38,7 @@ async function show(film: Film, stage: Stage, from: number, to: number, reached?
     if (event === undefined) break;
     if (event.code === "o") text += event.text;
     const size = event.code === "r" ? sizeOf(event.text) : null;
-    if (size === null && text.length < PIECE) continue;
+    if (size === null && text.length < CHUNK_BYTES) continue;
     await stage.write(text);
     text = "";
     if (size !== null) stage.resize(size.cols, size.rows);

@@ -5,7 +5,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     actor::{Settings, clock, observe::Observations, stores::Stores},
     core::record::{Authority, Epoch, NodeId, Record, Status},
-    recording::{Seal, shelf::Shelf},
+    recording::{Seal, directory::RecordingDir},
     store::{ListQuery, Position, RecordStore, StoreError, Write},
 };
 
@@ -19,19 +19,19 @@ pub(in crate::actor::registry) struct Earlier {
     pub(super) epoch: Epoch,
     pub(super) alone: bool,
     pub(super) batch: u32,
-    pub(super) shelf: Shelf,
+    pub(super) recording_dir: RecordingDir,
 }
 
 impl Earlier {
     pub(in crate::actor::registry) fn than(settings: &Settings, stores: &Stores) -> Self {
-        let Settings { node, epoch, cleanup_batch, shelf, .. } = settings;
-        let (node, shelf, alone) = (node.clone(), shelf.clone(), stores.records.is_none());
-        Self { node, epoch: *epoch, alone, batch: *cleanup_batch, shelf }
+        let Settings { node, epoch, cleanup_batch, recording_dir, .. } = settings;
+        let (node, recording_dir, alone) = (node.clone(), recording_dir.clone(), stores.records.is_none());
+        Self { node, epoch: *epoch, alone, batch: *cleanup_batch, recording_dir }
     }
 
     /// How the end of an orphan came to be known, and the seal of its recording.
     pub(in crate::actor::registry) fn found(&self, orphan: &Record) -> String {
-        match sealed(&self.shelf, orphan) {
+        match sealed(&self.recording_dir, orphan) {
             Some(seal) => format!("{FOUND_AT_START} {seal}"),
             None => FOUND_AT_START.to_owned(),
         }
@@ -58,8 +58,8 @@ impl Earlier {
     /// Seals what was not sealed of the recordings of sessions that the journal knows to be closed: a full disk may have hindered
     /// it, or whoever closed them had no hand on the files. Returns how many.
     pub(super) async fn seal_the_rest(&self, journal: &dyn RecordStore) -> Result<u64, StoreError> {
-        let shelf = self.shelf.clone();
-        let unsealed = spawn_blocking(move || shelf.unsealed()).await.unwrap_or_else(|_| Ok(Vec::new()));
+        let recording_dir = self.recording_dir.clone();
+        let unsealed = spawn_blocking(move || recording_dir.unsealed()).await.unwrap_or_else(|_| Ok(Vec::new()));
         let mut sealed = 0;
         for id in unsealed.map_err(|error| StoreError::Unavailable(error.to_string()))? {
             let Some(session) = journal.get(id).await?.filter(|session| self.is_over(session)) else { continue };
@@ -68,8 +68,9 @@ impl Earlier {
                 tracing::error!(session_id = %id, "a sealed recording has lost its seal; `pulsegate verify` says where it is damaged");
                 continue;
             }
-            let shelf = self.shelf.clone();
-            sealed += spawn_blocking(move || self::sealed(&shelf, &session).map_or(0, |_| 1)).await.unwrap_or(0);
+            let recording_dir = self.recording_dir.clone();
+            sealed +=
+                spawn_blocking(move || self::sealed(&recording_dir, &session).map_or(0, |_| 1)).await.unwrap_or(0);
         }
         Ok(sealed)
     }
@@ -80,8 +81,8 @@ impl Earlier {
 }
 
 /// Seals what is left of a session's recording.
-fn sealed(shelf: &Shelf, session: &Record) -> Option<Seal> {
-    shelf.finish(session).unwrap_or_else(|error| {
+fn sealed(recording_dir: &RecordingDir, session: &Record) -> Option<Seal> {
+    recording_dir.finish(session).unwrap_or_else(|error| {
         tracing::error!(session_id = %session.id, %error, "an interrupted recording could not be sealed");
         None
     })

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     actor::observe::Observations,
     core::record::{Record, Status, UtcMicros, fixture},
-    recording::{Seal, shelf::Shelf},
+    recording::{Seal, directory::RecordingDir},
     store::{Write, sqlite::SqliteStore},
 };
 
@@ -34,7 +34,7 @@ async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
         epoch: Epoch(2),
         alone: false,
         batch: 50,
-        shelf: Shelf::new(Path::new(""), None),
+        recording_dir: RecordingDir::new(Path::new(""), None),
     };
     let connecting = born(Epoch(1), earlier.node.clone());
     let active = Record { version: 2, status: Status::Active, ..connecting.clone() };
@@ -57,8 +57,9 @@ async fn a_session_that_the_records_know_an_older_version_of_ends_once() {
 async fn what_stands_open_under_another_name_is_over_where_nobody_shares_the_records() {
     let folder = tempfile::tempdir().unwrap();
     let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
-    let shelf = Shelf::new(Path::new(""), None);
-    let mut earlier = Earlier { node: NodeId("renamed".into()), epoch: Epoch(1), alone: false, batch: 2, shelf };
+    let recording_dir = RecordingDir::new(Path::new(""), None);
+    let mut earlier =
+        Earlier { node: NodeId("renamed".into()), epoch: Epoch(1), alone: false, batch: 2, recording_dir };
     let mut left = Vec::new();
     for n in 1..=5 {
         let id = SessionId::new(UtcMicros(1_000_000), [n; 10]);
@@ -85,14 +86,14 @@ async fn what_stands_open_under_another_name_is_over_where_nobody_shares_the_rec
 async fn a_recording_is_sealed_once_its_session_is_over() {
     let folder = tempfile::tempdir().unwrap();
     let journal = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap();
-    let shelf = Shelf::new(folder.path(), None);
-    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), alone: true, batch: 50, shelf };
+    let recording_dir = RecordingDir::new(folder.path(), None);
+    let earlier = Earlier { node: NodeId("node-test".into()), epoch: Epoch(2), alone: true, batch: 50, recording_dir };
     let header = "{\"version\":2,\"width\":80,\"height\":24,\"timestamp\":1,\"session\":\"s\"}\n";
     let mut paths = Vec::new();
     for (epoch, status) in [(1, Status::Active), (2, Status::Closed), (1, Status::Closed)] {
         let id = SessionId::new(UtcMicros(1_000_000), [u8::try_from(paths.len()).unwrap(); 10]);
         let born = Record { id, ..born(Epoch(epoch), earlier.node.clone()) };
-        let place = crate::recording::shelf::place(&born.id.to_string(), born.start_time);
+        let place = crate::recording::directory::place(&born.id.to_string(), born.start_time);
         let path = folder.path().join(&place);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, format!("{header}[1.0,\"o\",\"a\"]\n[1.5")).unwrap();
@@ -101,7 +102,7 @@ async fn a_recording_is_sealed_once_its_session_is_over() {
     }
     // One that was sealed, as its end tells, and is damaged now.
     let id = SessionId::new(UtcMicros(1_000_000), [9; 10]);
-    let place = crate::recording::shelf::place(&id.to_string(), UtcMicros(1_000_000));
+    let place = crate::recording::directory::place(&id.to_string(), UtcMicros(1_000_000));
     let damaged = folder.path().join(&place);
     std::fs::write(&damaged, format!("{header}[1.0,\"o\",\"a\"]\n[1.5")).unwrap();
     let born = born(Epoch(1), earlier.node.clone());
@@ -113,7 +114,7 @@ async fn a_recording_is_sealed_once_its_session_is_over() {
     assert_eq!(earlier.seal_the_rest(&journal).await.unwrap(), 1);
     assert!(std::fs::read(&damaged).unwrap().ends_with(b"[1.5"), "what is left of it stays");
     assert_eq!(earlier.seal_the_rest(&journal).await.unwrap(), 0);
-    let sealed: Vec<bool> = paths.iter().map(|path| earlier.shelf.is_sealed(path).unwrap()).collect();
+    let sealed: Vec<bool> = paths.iter().map(|path| earlier.recording_dir.is_sealed(path).unwrap()).collect();
     assert_eq!(sealed, [false, false, true, false]);
 }
 
@@ -123,16 +124,16 @@ async fn a_start_that_cannot_ask_the_records_goes_above_what_they_may_know_of_st
     let open = async |name| SqliteStore::open(&folder.path().join(name)).await.unwrap();
     let (journal, records) = (open("journal.db").await, open("records.db").await);
     let (node, start) = (NodeId("node-test".into()), |number| Incarnation::new([number; 16]));
-    let begin = async |records: Option<Asked<'_>>, number| {
+    let begin = async |records: Option<RecordsAtStart<'_>>, number| {
         begin_epoch(&journal, records, &node, &start(number), Epoch(0)).await
     };
-    let all = Some(Asked::Store(&records));
+    let all = Some(RecordsAtStart::Store(&records));
     assert_eq!(begin(all, 1).await.unwrap(), Epoch(1));
     // A fence moves the records on, and a start takes the next epoch there that ends before its journal knows.
     let held = records.lease(node.clone()).await.unwrap().unwrap();
     records.begin_epoch(node.clone(), start(2), held.epoch, UtcMicros(1)).await.unwrap();
     records.begin_epoch(node.clone(), start(3), Epoch(0), UtcMicros(1)).await.unwrap();
-    let alone = begin(Some(Asked::Unreachable), 4).await.unwrap();
+    let alone = begin(Some(RecordsAtStart::Unreachable), 4).await.unwrap();
     records.renew_lease(node.clone(), start(4), alone, UtcMicros(9)).await.unwrap();
     assert_eq!(records.lease(node.clone()).await.unwrap().unwrap().incarnation, start(4), "nobody took its right");
     // Both go on from there, whichever of them was ahead.
@@ -150,9 +151,9 @@ async fn a_start_that_cannot_ask_the_records_goes_above_what_they_may_know_of_st
 #[test]
 fn an_outbox_is_full_of_what_came_since_the_start_and_not_of_what_was_found_there() {
     let mut outbox = Outbox::default();
-    assert!(!outbox.is_full_with(3 * OUTBOX), "a restored journal tells everything anew");
-    assert!(!outbox.is_full_with(4 * OUTBOX - 1));
-    assert!(outbox.is_full_with(4 * OUTBOX));
-    assert!(!outbox.is_full_with(OUTBOX / 2));
-    assert!(outbox.is_full_with(2 * OUTBOX), "what was found is told by now");
+    assert!(!outbox.is_full_with(3 * MAX_OUTBOX), "a restored journal tells everything anew");
+    assert!(!outbox.is_full_with(4 * MAX_OUTBOX - 1));
+    assert!(outbox.is_full_with(4 * MAX_OUTBOX));
+    assert!(!outbox.is_full_with(MAX_OUTBOX / 2));
+    assert!(outbox.is_full_with(2 * MAX_OUTBOX), "what was found is told by now");
 }

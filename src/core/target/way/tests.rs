@@ -6,8 +6,8 @@ use crate::core::{
     target::{Auth, Sealed},
 };
 
-fn outline(name: &str, via: &[&str]) -> Outline {
-    Outline {
+fn public(name: &str, via: &[&str]) -> PublicTarget {
+    PublicTarget {
         name: name.to_owned(),
         host: "h".to_owned(),
         port: 22,
@@ -21,7 +21,7 @@ fn outline(name: &str, via: &[&str]) -> Outline {
 
 fn recorded(targets: &[(&str, &[&str])]) -> BTreeMap<String, Target> {
     let target = |(name, via): &(&str, &[&str])| {
-        ((*name).to_owned(), Target::new(outline(name, via), Auth::PROMPT, UtcMicros(1)))
+        ((*name).to_owned(), Target::new(public(name, via), Auth::PROMPT, UtcMicros(1)))
     };
     targets.iter().map(target).collect()
 }
@@ -36,8 +36,8 @@ fn told<'a>(
     name: &str,
     via: &[&str],
 ) -> Result<String, String> {
-    let outline = outline(name, via);
-    let way = ways.to(&outline).map_err(|astray| astray.to_string())?;
+    let public = public(name, via);
+    let way = ways.to(&public).map_err(|astray| astray.to_string())?;
     Ok(way.iter().map(Jump::to_string).collect::<Vec<_>>().join(" "))
 }
 
@@ -66,10 +66,10 @@ fn a_way_that_is_too_long_leads_in_a_circle_or_nowhere_is_refused_with_its_stops
         ("z", &["-l@h"], "leads over -l@h, which is no user@host:port"),
     ] {
         assert_eq!(told(&ways, name, via).unwrap_err(), words);
-        let refused = ways.admit(&outline(name, via)).unwrap_err();
+        let refused = ways.admit(&public(name, via)).unwrap_err();
         assert_eq!(refused, format!("via {words}"));
     }
-    assert_eq!(ways.admit(&outline("z", &["b"])), Ok(()));
+    assert_eq!(ways.admit(&public("z", &["b"])), Ok(()));
 }
 
 #[test]
@@ -77,10 +77,10 @@ fn a_change_that_would_break_the_way_to_another_is_refused_with_its_name() {
     let targets = recorded(&[("a", &["b"]), ("b", &["c"]), ("c", &["d"]), ("d", &[]), ("lost", &["gone"])]);
     let ways = Ways::new(&targets, configured);
     assert_eq!(
-        ways.admit(&outline("d", &["gate"])).unwrap_err(),
+        ways.admit(&public("d", &["gate"])).unwrap_err(),
         "via of a, which goes over d, then leads over more than 4 jump hosts: a behind b behind c behind d behind gate behind outer"
     );
-    assert_eq!(ways.admit(&outline("d", &["outer"])), Ok(()), "what was broken before is no reason");
+    assert_eq!(ways.admit(&public("d", &["outer"])), Ok(()), "what was broken before is no reason");
 }
 
 #[test]
@@ -122,8 +122,8 @@ fn a_jump_host_does_not_move_under_a_kept_password() {
         keep(&mut targets, name, AuthKind::Password);
     }
     let moved = |targets: &BTreeMap<String, Target>, name: &str, via: &[&str]| {
-        let outline = Outline { host: "mine".to_owned(), ..outline(name, via) };
-        Ways::new(targets, configured).admit(&outline)
+        let public = PublicTarget { host: "mine".to_owned(), ..public(name, via) };
+        Ways::new(targets, configured).admit(&public)
     };
     let over = |name: &str, kept: &str| {
         Err(format!(
@@ -139,12 +139,12 @@ fn a_jump_host_does_not_move_under_a_kept_password() {
     assert_eq!(moved(&targets, "gone", &[]), over("gone", "lost"), "one that comes onto a broken way");
     assert_eq!(moved(&targets, "new", &["inner"]), Ok(()));
     let ways = Ways::new(&targets, configured);
-    let stays = Outline { tags: vec!["t".to_owned()], ..outline("inner", &["edge"]) };
+    let stays = PublicTarget { tags: vec!["t".to_owned()], ..public("inner", &["edge"]) };
     assert_eq!(ways.admit(&stays), Ok(()), "what is no place may change");
     for other in [
-        outline("inner", &["ops@k:22"]),
-        Outline { port: 2200, ..outline("inner", &["edge"]) },
-        Outline { username: "root".to_owned(), ..outline("inner", &["edge"]) },
+        public("inner", &["ops@k:22"]),
+        PublicTarget { port: 2200, ..public("inner", &["edge"]) },
+        PublicTarget { username: "root".to_owned(), ..public("inner", &["edge"]) },
     ] {
         assert!(ways.admit(&other).is_err(), "{other:?}");
     }

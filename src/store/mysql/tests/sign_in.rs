@@ -101,7 +101,7 @@ async fn the_rights_that_the_contract_names_are_enough_for_everything() {
     let id = closed.record.id;
     assert_eq!(store.get(id).await.unwrap(), Some(closed.record));
     assert!(!store.is_empty().await.unwrap());
-    store.retire(vec![id]).await.unwrap();
+    store.delete_closed(vec![id]).await.unwrap();
     assert_eq!(store.get(id).await.unwrap(), None);
     // And they are all that it has.
     let elsewhere = fixture::store(&server, "mysql").schema().await.unwrap_err().to_string();

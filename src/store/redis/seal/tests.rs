@@ -73,9 +73,9 @@ fn a_command_that_no_node_gave_is_not_carried_out() {
     block_on(async {
         let (records, _folder) = records().await;
         let (own, other) = (view(&server, node(), &records), view(&server, NodeId("node-b".into()), &records));
-        other.send(node(), ending(1)).await.unwrap();
+        other.send_command(node(), ending(1)).await.unwrap();
         let sound = entry(&server, &node());
-        assert_eq!(own.receive().await.unwrap(), [ending(1)]);
+        assert_eq!(own.take_commands().await.unwrap(), [ending(1)]);
 
         let altered = |name: &str, value: &str| {
             let mut fields = sound.clone();
@@ -94,14 +94,14 @@ fn a_command_that_no_node_gave_is_not_carried_out() {
         ];
         for (count, fields) in forged.iter().enumerate() {
             forge(&server, &node(), fields);
-            assert_eq!(own.receive().await.unwrap(), [], "{fields:?}");
-            assert_eq!(own.refused(), count as u64 + 1);
+            assert_eq!(own.take_commands().await.unwrap(), [], "{fields:?}");
+            assert_eq!(own.forgeries(), count as u64 + 1);
         }
         // Not even one that another node was given.
         forge(&server, &NodeId("node-b".into()), &sound);
-        assert_eq!((other.receive().await.unwrap(), other.refused()), (vec![], 1));
-        other.send(node(), ending(3)).await.unwrap();
-        assert_eq!(own.receive().await.unwrap(), [ending(3)], "what was forged hinders nothing");
+        assert_eq!((other.take_commands().await.unwrap(), other.forgeries()), (vec![], 1));
+        other.send_command(node(), ending(3)).await.unwrap();
+        assert_eq!(own.take_commands().await.unwrap(), [ending(3)], "what was forged hinders nothing");
     });
 }
 
@@ -133,12 +133,12 @@ fn a_session_that_no_node_wrote_is_not_listed_and_hides_no_other() {
             let mut listed = view.open().await.unwrap();
             listed.sort_by_key(|record| record.id);
             assert_eq!(listed, [open(4, 1), open(5, 1)]);
-            assert_eq!(view.refused(), refused);
+            assert_eq!(view.forgeries(), refused);
         }
         let ranks = own.ranks_of(node()).await.unwrap();
         assert_eq!(ranks.len(), 9, "what stands there, whoever wrote it");
         assert!(ranks.contains(&(open(8, 1).id, 0)), "{ranks:?}");
-        let mut found = own.several_of(node(), (1..=9).map(|n| open(n, 1).id).collect()).await.unwrap();
+        let mut found = own.get_many_of(node(), (1..=9).map(|n| open(n, 1).id).collect()).await.unwrap();
         found.sort_by_key(|record| record.id);
         assert_eq!(found, [open(4, 1), open(5, 1)]);
         // The next word of the node itself mends it.
@@ -152,20 +152,20 @@ fn without_the_key_nothing_is_taken_written_or_believed() {
     let Some(server) = one_server() else { return };
     block_on(async {
         let (records, _folder) = records().await;
-        view(&server, NodeId("node-b".into()), &records).send(node(), ending(1)).await.unwrap();
+        view(&server, NodeId("node-b".into()), &records).send_command(node(), ending(1)).await.unwrap();
         let away: Arc<dyn SharedRecords> =
             Arc::new(crate::store::mysql::MySqlStore::new(&"mysql://gate@127.0.0.1:1/none".parse().unwrap()));
         let blind = view(&server, node(), &away);
         let refused = [
             blind.apply(vec![open(1, 1)]).await.unwrap_err(),
-            blind.send(NodeId("node-b".into()), ending(1)).await.unwrap_err(),
-            blind.receive().await.unwrap_err(),
+            blind.send_command(NodeId("node-b".into()), ending(1)).await.unwrap_err(),
+            blind.take_commands().await.unwrap_err(),
         ];
         for error in refused {
             let sentence = error.to_string();
             assert!(sentence.contains("the key to the live view lies in the records, and"), "{sentence}");
         }
-        assert_eq!(view(&server, node(), &records).receive().await.unwrap(), [ending(1)], "it still waits");
+        assert_eq!(view(&server, node(), &records).take_commands().await.unwrap(), [ending(1)], "it still waits");
     });
 }
 

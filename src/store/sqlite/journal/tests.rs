@@ -41,17 +41,17 @@ async fn the_outbox_keeps_what_the_records_may_not_have() {
     store.apply(vec![active.clone()]).await.unwrap();
     let both = [opened.transitions, active.transitions.clone()].concat();
     let joined = Write { record: active.record.clone(), transitions: both };
-    assert_eq!(store.pending(None, 10).await.unwrap(), [joined.clone(), other.clone()]);
-    assert_eq!(store.pending(None, 1).await.unwrap(), std::slice::from_ref(&joined));
-    assert_eq!(store.pending(Some(joined.record.id), 10).await.unwrap(), std::slice::from_ref(&other));
+    assert_eq!(store.outbox_page(None, 10).await.unwrap(), [joined.clone(), other.clone()]);
+    assert_eq!(store.outbox_page(None, 1).await.unwrap(), std::slice::from_ref(&joined));
+    assert_eq!(store.outbox_page(Some(joined.record.id), 10).await.unwrap(), std::slice::from_ref(&other));
     assert_eq!(store.outbox_len().await.unwrap(), 2);
-    store.settle(vec![key(&other), key(&change(1, 1, Status::Connecting))]).await.unwrap();
-    assert_eq!(store.pending(None, 10).await.unwrap(), std::slice::from_ref(&joined), "a newer rank stays");
-    store.settle(vec![key(&joined)]).await.unwrap();
-    assert_eq!(store.pending(None, 10).await.unwrap(), []);
+    store.outbox_remove(vec![key(&other), key(&change(1, 1, Status::Connecting))]).await.unwrap();
+    assert_eq!(store.outbox_page(None, 10).await.unwrap(), std::slice::from_ref(&joined), "a newer rank stays");
+    store.outbox_remove(vec![key(&joined)]).await.unwrap();
+    assert_eq!(store.outbox_page(None, 10).await.unwrap(), []);
     let moved = Write { transitions: vec![], ..change(1, 3, Status::Active) };
     store.apply(vec![moved.clone()]).await.unwrap();
-    assert_eq!(store.pending(None, 10).await.unwrap(), [moved], "activity brings no history along");
+    assert_eq!(store.outbox_page(None, 10).await.unwrap(), [moved], "activity brings no history along");
 }
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn what_an_epoch_that_is_over_still_tells_leaves_nothing_behind() {
     store.apply(vec![late.clone(), end.clone()]).await.unwrap();
     assert_eq!(store.history(late.record.id).await.unwrap(), []);
     assert_eq!(store.outbox_len().await.unwrap(), 1, "what is in no record would wait for ever");
-    assert_eq!(store.pending(None, 10).await.unwrap(), [end]);
+    assert_eq!(store.outbox_page(None, 10).await.unwrap(), [end]);
     assert_eq!(store.verify().await.unwrap(), Verdict::Whole(1));
 }
 
@@ -74,11 +74,11 @@ async fn the_outbox_is_still_there_after_a_restart() {
     store.apply(vec![open.clone()]).await.unwrap();
     drop(store);
     let store = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap().keep_outbox().await.unwrap();
-    assert_eq!(store.pending(None, 10).await.unwrap(), std::slice::from_ref(&open));
-    store.settle(vec![key(&open)]).await.unwrap();
+    assert_eq!(store.outbox_page(None, 10).await.unwrap(), std::slice::from_ref(&open));
+    store.outbox_remove(vec![key(&open)]).await.unwrap();
     drop(store);
     let store = SqliteStore::open(&folder.path().join("journal.db")).await.unwrap().keep_outbox().await.unwrap();
-    assert_eq!(store.pending(None, 10).await.unwrap(), [], "what was settled is not told again");
+    assert_eq!(store.outbox_page(None, 10).await.unwrap(), [], "what was settled is not told again");
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn a_file_that_was_the_record_store_is_told_whole() {
     store.apply(all.to_vec()).await.unwrap();
     assert_eq!(store.outbox_len().await.unwrap(), 0);
     let store = store.keep_outbox().await.unwrap();
-    assert_eq!(store.pending(None, 10).await.unwrap(), all);
+    assert_eq!(store.outbox_page(None, 10).await.unwrap(), all);
 }
 
 #[tokio::test]
@@ -102,13 +102,16 @@ async fn a_file_that_is_to_tell_anew_tells_every_record_with_its_whole_history()
     let other = change(2, 1, Status::Active);
     store.apply(vec![opened.clone(), other.clone()]).await.unwrap();
     store.apply(vec![closed.clone()]).await.unwrap();
-    store.settle(vec![key(&closed), key(&other)]).await.unwrap();
+    store.outbox_remove(vec![key(&closed), key(&other)]).await.unwrap();
     drop(store);
     let path = folder.path().join("journal.db");
     SqliteStore::tell_anew(&path).await.unwrap();
     let store = SqliteStore::open(&path).await.unwrap().keep_outbox().await.unwrap();
     let whole = [opened.transitions, closed.transitions].concat();
-    assert_eq!(store.pending(None, 10).await.unwrap(), [Write { record: closed.record, transitions: whole }, other]);
+    assert_eq!(
+        store.outbox_page(None, 10).await.unwrap(),
+        [Write { record: closed.record, transitions: whole }, other]
+    );
     assert_eq!(store.verify().await.unwrap(), Verdict::Whole(3));
 }
 

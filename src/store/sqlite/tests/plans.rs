@@ -90,7 +90,8 @@ fn built() -> Vec<String> {
     let next = AuditQuery { before: Some(9), ..in_time };
     let advance = rows::advances(&[&only]).pop().unwrap().1.sql().as_str().to_owned();
     let some = format!("{}?, ?)", sign_in_sql::SOME);
-    let of_journal = [rows::known_events(&events), rows::select_pending(Some(only.id), 50), rows::settle(&settled)];
+    let of_journal =
+        [rows::known_events(&events), rows::select_outbox(Some(only.id), 50), rows::outbox_remove(&settled)];
     let of_log = [by_actor, by_action, by_both, next].map(|query| audit::select(&query));
     let built = of_journal.into_iter().chain(of_log).map(QueryBuilder::into_string);
     built.chain([advance, some]).collect()
@@ -113,7 +114,7 @@ async fn what_reads_a_table_without_looking_up_is_known_by_name() {
         assert_eq!(scans(transaction.connection(), sql).await, [table], "{sql}");
     }
     // As far as a page reaches, in the table's own order.
-    for (table, sql) in [("o", rows::select_pending(None, 50)), ("audit_log", audit::select(&AuditQuery::default()))] {
+    for (table, sql) in [("o", rows::select_outbox(None, 50)), ("audit_log", audit::select(&AuditQuery::default()))] {
         let sql = sql.into_string();
         assert_eq!(scans(transaction.connection(), &sql).await, [table], "{sql}");
         assert!(sql.contains(" LIMIT "), "{sql}");

@@ -4,7 +4,7 @@ use std::{collections::HashMap, hash::Hash, time::Duration};
 
 /// A map of at most `capacity` entries, each good until its own time. When full, the one that would fade first goes.
 #[derive(Debug)]
-pub struct Fading<K, V> {
+pub struct ExpiringMap<K, V> {
     entries: HashMap<K, Entry<V>>,
     capacity: usize,
 }
@@ -18,7 +18,7 @@ pub struct Entry<V> {
     pub value: V,
 }
 
-impl<K: Clone + Eq + Hash, V> Fading<K, V> {
+impl<K: Clone + Eq + Hash, V> ExpiringMap<K, V> {
     /// Makes an empty map for at most `capacity` entries.
     pub fn new(capacity: usize) -> Self {
         Self { entries: HashMap::new(), capacity }
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_gone_when_its_time_has_come() {
-        let mut map = Fading::new(2);
+        let mut map = ExpiringMap::new(2);
         map.insert(at(0), "a", 1, at(10));
         assert_eq!(map.get_mut(at(9), &"a").map(|entry| entry.value), Some(1));
         assert!(map.get_mut(at(10), &"a").is_none());
@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_full_map_lets_go_of_what_fades_first() {
-        let mut map = Fading::new(2);
+        let mut map = ExpiringMap::new(2);
         map.insert(at(0), "late", 1, at(20));
         map.insert(at(0), "soon", 2, at(10));
         map.insert(at(1), "new", 3, at(30));
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn replacing_an_entry_of_a_full_map_costs_no_other() {
-        let mut map = Fading::new(2);
+        let mut map = ExpiringMap::new(2);
         map.insert(at(0), "a", 1, at(10));
         map.insert(at(0), "b", 2, at(20));
         map.insert(at(0), "a", 3, at(30));

@@ -5,7 +5,7 @@ use crate::core::target;
 
 /// One target of the catalogue, as far as access goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
+pub struct CatalogueEntry {
     /// Its name.
     pub name: String,
     /// Its tags.
@@ -16,16 +16,16 @@ pub struct Listed {
 
 /// What somebody may open.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reach {
+pub struct TargetAccess {
     /// What they are.
     pub role: Role,
     /// What is granted to them.
     pub grants: Vec<Grant>,
 }
 
-impl Reach {
+impl TargetAccess {
     /// Whether a target of the catalogue may be opened.
-    pub fn covers(&self, target: &Listed) -> bool {
+    pub fn covers(&self, target: &CatalogueEntry) -> bool {
         let granted = |grant: &Grant| match grant {
             Grant::Catalogue => true,
             Grant::AdHoc => false,
@@ -48,16 +48,16 @@ impl Reach {
 
 /// Why `user` may not go on with a session on `target`, as a sentence; `None` if they may. Jump hosts that were typed must be
 /// granted, too; those on the way to a target of the catalogue belong to that.
-pub fn objection(directory: &Directory, catalogue: &[Listed], user: &str, target: &str) -> Option<String> {
-    let Some(reach) = directory.reach(user) else { return directory.absence(user) };
-    if !reach.opens() {
-        return Some(format!("{user} is {} now, who opens no shells", reach.role.as_str()));
+pub fn objection(directory: &Directory, catalogue: &[CatalogueEntry], user: &str, target: &str) -> Option<String> {
+    let Some(access) = directory.access(user) else { return directory.absence(user) };
+    if !access.opens() {
+        return Some(format!("{user} is {} now, who opens no shells", access.role.as_str()));
     }
     target::stops(target).find_map(|stop| {
         let listed = catalogue.iter().find(|listed| listed.name == stop).cloned();
-        let covered = match listed.or_else(|| Some(directory.targets.get(stop)?.outline.listed())) {
-            Some(listed) => reach.covers(&listed),
-            None if target::is_typed(stop) => reach.covers_typed(),
+        let covered = match listed.or_else(|| Some(directory.targets.get(stop)?.public.listed())) {
+            Some(listed) => access.covers(&listed),
+            None if target::is_typed(stop) => access.covers_typed(),
             None => return Some(format!("{stop} was removed from the catalogue")),
         };
         (!covered).then(|| format!("{stop} is no longer granted to {user}"))

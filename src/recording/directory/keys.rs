@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Shelf;
+use super::RecordingDir;
 use crate::recording::{cipher, text};
 
-impl Shelf {
+impl RecordingDir {
     /// Returns the encrypted recordings whose keys are not sealed with the first key of the gateway.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 // Tests fetching a recording that is interrupted: over a network that comes back, and from a damaged file.
 import { afterEach, expect, test, vi } from "vitest";
-import { Reel } from "./reel";
+import { RecordingLoader } from "./recording-loader";
 
 const HEADER = '{"version":2,"width":80,"height":24}\n';
 
@@ -18,9 +18,9 @@ const answer = (text: string, breaks: boolean) => () => {
 const barren = answer("", true);
 const silence = () => Promise.reject(new TypeError("failed to fetch"));
 
-/** Fetches a new reel once per answer; returns the reel, the ranges asked for, and whether it was torn after each. */
+/** Fetches a new loader once per answer; returns the loader, the ranges asked for, and whether it was torn after each. */
 async function tried(answers: (() => Promise<Response>)[]) {
-  const [reel, signal] = [new Reel("s"), new AbortController().signal];
+  const [loader, signal] = [new RecordingLoader("s"), new AbortController().signal];
   const left = [...answers];
   const ranges: string[] = [];
   vi.stubGlobal("fetch", (_url: string, { headers }: { headers: { range: string } }) => {
@@ -29,17 +29,17 @@ async function tried(answers: (() => Promise<Response>)[]) {
   });
   const torn: boolean[] = [];
   for (const _ of answers) {
-    await reel.fetch(signal, () => {}).catch((error: unknown) => expect(error).toMatchObject({ mayPass: true }));
-    torn.push(reel.isTorn);
+    await loader.fetch(signal, () => {}).catch((error: unknown) => expect(error).toMatchObject({ mayPass: true }));
+    torn.push(loader.isTorn);
   }
-  return { reel, ranges, torn };
+  return { loader, ranges, torn };
 }
 afterEach(() => vi.unstubAllGlobals());
 
 test("a_recording_that_breaks_off_at_one_byte_five_times_is_torn_there", async () => {
-  const { reel, ranges, torn } = await tried([answer(HEADER, true), barren, barren, barren, barren, barren]);
+  const { loader, ranges, torn } = await tried([answer(HEADER, true), barren, barren, barren, barren, barren]);
   expect(torn).toEqual([false, false, false, false, false, true]);
-  expect([reel.isOver, reel.film.bytes, ranges.at(-1)]).toEqual([true, HEADER.length, `bytes=${HEADER.length}-`]);
+  expect([loader.isOver, loader.film.bytes, ranges.at(-1)]).toEqual([true, HEADER.length, `bytes=${HEADER.length}-`]);
 });
 
 test.each([

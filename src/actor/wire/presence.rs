@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Onlookers that are named to the one who types: more fill no tab.
-const NAMES: usize = 32;
+const MAX_NAMES: usize = 32;
 
 /// Who types, as one page sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub struct Hold {
 
 /// Somebody who asks the owner to be let type.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asking {
+pub struct ControlRequest {
     /// To be named in the answer.
     pub id: u64,
     /// The user.
@@ -70,8 +70,8 @@ impl Wire {
 
     /// Whether a page of the owner's is here to type, and it is not this one.
     pub(in crate::actor) fn is_elsewhere(&self, user: &str, client_id: &str) -> bool {
-        let keyboard = self.keyboard.borrow();
-        let owner = keyboard.owner();
+        let control = self.control.borrow();
+        let owner = control.owner();
         let this = page(owner.attach, user.to_owned(), client_id);
         owner.client != this.client && self.viewer(owner.attach).is_some()
     }
@@ -80,7 +80,7 @@ impl Wire {
     pub(in crate::actor) fn resize(&self, size: Size) {
         let Size { cols, rows } = size;
         self.size.set(size);
-        let typist = self.keyboard.borrow().typist().attach;
+        let typist = self.control.borrow().typist().attach;
         self.viewers.borrow().iter().filter(|viewer| viewer.attach != typist).for_each(|viewer| viewer.tell_size(size));
         self.output.borrow_mut().resize(Grid { cols, rows });
     }
@@ -93,9 +93,9 @@ impl Wire {
             (false, true) => Event::OnlookerCame(page),
             (false, false) => return 0,
         };
-        let mut keyboard = self.keyboard.borrow_mut();
-        keyboard.handle(clock::instant(), event);
-        if keyboard.typist().attach == attach {
+        let mut control = self.control.borrow_mut();
+        control.handle(clock::instant(), event);
+        if control.typist().attach == attach {
             self.input.borrow_mut().attach(&client)
         } else {
             self.input.borrow().peek(&client)
@@ -104,17 +104,17 @@ impl Wire {
 
     /// Disconnects a socket whose page said good-bye.
     pub(in crate::actor) fn leave(&self, attach: AttachNo) {
-        self.keyboard.borrow_mut().handle(clock::instant(), Event::Gone { attach, left: true });
+        self.control.borrow_mut().handle(clock::instant(), Event::Gone { attach, left: true });
         self.detach(attach);
     }
 
     /// Who types, as `viewer` sees it.
     pub(super) fn hold(&self, viewer: &Viewer, message: String) -> Hold {
-        let keyboard = self.keyboard.borrow();
+        let control = self.control.borrow();
         Hold {
-            turn: keyboard.turn(),
-            typing: keyboard.typist().attach == viewer.attach,
-            guest: keyboard.guest().map(str::to_owned),
+            turn: control.turn(),
+            typing: control.typist().attach == viewer.attach,
+            guest: control.guest().map(str::to_owned),
             input_offset: self.input.borrow().peek(&viewer.client),
             message,
         }
@@ -122,9 +122,9 @@ impl Wire {
 
     /// Another page types from here on: counts its bytes, and tells everybody.
     pub(in crate::actor) fn control_moved(&self, message: &str) {
-        let typist = self.keyboard.borrow().typist().clone();
+        let typist = self.control.borrow().typist().clone();
         self.input.borrow_mut().attach(&typist.client);
-        let owner = self.keyboard.borrow().owner().attach;
+        let owner = self.control.borrow().owner().attach;
         let is_sent_away =
             |viewer: &&Rc<Viewer>| !viewer.kind.control_aware && viewer.attach == owner && owner != typist.attach;
         // Its session sends it away; of its last frames the first counts, and this one says why.
@@ -141,14 +141,14 @@ impl Wire {
 
     /// Tells the owner's page who asks to be let type.
     pub(in crate::actor) fn tell_requests(&self) {
-        let (keyboard, now) = (self.keyboard.borrow(), clock::instant());
-        let asking = keyboard.requests().iter().map(|request| Asking {
+        let (control, now) = (self.control.borrow(), clock::instant());
+        let asking = control.requests().iter().map(|request| ControlRequest {
             id: request.id,
             name: request.page.name.clone(),
             ends_in: request.ends_at.saturating_duration_since(now),
         });
         let asking: Vec<_> = asking.collect();
-        let owner = keyboard.owner().attach;
+        let owner = control.owner().attach;
         let viewers = self.viewers.borrow();
         viewers.iter().filter(|viewer| viewer.attach == owner).for_each(|viewer| viewer.tell_requests(&asking));
     }
@@ -157,7 +157,7 @@ impl Wire {
     pub(super) fn tell_watchers(&self) {
         let viewers = self.viewers.borrow();
         let onlookers = viewers.iter().filter(|viewer| !viewer.kind.interactive).map(|viewer| viewer.user.clone());
-        let names: BTreeSet<String> = onlookers.take(NAMES).collect();
+        let names: BTreeSet<String> = onlookers.take(MAX_NAMES).collect();
         viewers.iter().filter(|viewer| viewer.kind.interactive).for_each(|viewer| viewer.tell_watchers(&names));
     }
 }

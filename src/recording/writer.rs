@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Seal, Title,
+    RecordingHeader, Seal,
     cast::{self, Code, Joiner},
     chain::Chain,
     cipher::Cipher,
@@ -21,17 +21,17 @@ use super::{
 use crate::core::seal::Seals;
 
 /// Bytes after which a link, and with it a write, follows: `verify` places a bad byte at least this exactly.
-const SEGMENT: u64 = 64 * 1024;
+const SEGMENT_BYTES: u64 = 64 * 1024;
 
 /// Buffer for lines that an idle terminal keeps, in bytes.
-const QUIET: usize = 4 * 1024;
+const QUIET_BYTES: usize = 4 * 1024;
 
 /// Maximum time between two links, as long as there are events.
-const LINKED_WITHIN: Duration = Duration::from_secs(1);
+const LINK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The settings of one recording.
 #[derive(Debug, Clone, Copy)]
-pub struct Making {
+pub struct WriterOptions {
     /// Whether typed input is recorded, as far as it is echoed.
     pub input: bool,
     /// Maximum size in bytes.
@@ -42,7 +42,7 @@ pub struct Making {
     pub unix_seconds: i64,
 }
 
-/// The result of sealing a reel: the seal, and the file if it was open.
+/// The result of sealing a writer: the seal, and the file if it was open.
 pub type Sealed = (Seal, Option<Arc<File>>);
 
 /// The content of the lines that are not written yet.
@@ -58,13 +58,13 @@ struct Unwritten {
 
 /// A recording that is being written.
 #[derive(Debug)]
-pub struct Reel {
+pub struct RecordingWriter {
     path: PathBuf,
     /// The file, open only while the terminal is active: ten thousand silent terminals hold no file open.
     file: Option<Arc<File>>,
     /// The cipher, if the file is encrypted.
     cipher: Option<Cipher>,
-    making: Making,
+    options: WriterOptions,
     /// Bytes of the file that were written for sure.
     size: u64,
     /// The length of the text that was written for sure, and its chain.
@@ -90,43 +90,48 @@ pub struct Reel {
     full: bool,
 }
 
-impl Reel {
+impl RecordingWriter {
     /// Begins a recording in a file of its own, encrypted if `seals` are given.
     ///
     /// # Errors
     /// The error that prevents it; nothing is left behind.
-    pub fn create(path: PathBuf, title: &Title, making: Making, seals: Option<&Seals>) -> io::Result<Self> {
+    pub fn create(
+        path: PathBuf,
+        header: &RecordingHeader,
+        options: WriterOptions,
+        seals: Option<&Seals>,
+    ) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let file = File::options().create_new(true).append(true).mode(0o600).open(&path)?;
-        let mut reel = Self::over(file, path, title, making);
-        match reel.encrypt(seals).and_then(|()| reel.write(false)) {
-            Ok(()) => Ok(reel),
+        let mut writer = Self::over(file, path, header, options);
+        match writer.encrypt(seals).and_then(|()| writer.write(false)) {
+            Ok(()) => Ok(writer),
             Err(error) => {
                 // The first error is the one to return.
-                let _ = fs::remove_file(&reel.path);
+                let _ = fs::remove_file(&writer.path);
                 Err(error)
             }
         }
     }
 
     /// Returns a recording in an empty file, whose header is still to be written.
-    pub(super) fn over(file: File, path: PathBuf, title: &Title, making: Making) -> Self {
+    pub(super) fn over(file: File, path: PathBuf, header: &RecordingHeader, options: WriterOptions) -> Self {
         Self {
             path,
             file: Some(Arc::new(file)),
             cipher: None,
-            making,
+            options,
             size: 0,
             written: 0,
             safe: Chain::default(),
-            lines: cast::header(title, making.unix_seconds),
+            lines: cast::header(header, options.unix_seconds),
             unwritten: Unwritten::default(),
             chain: Chain::default(),
             output: Joiner::default(),
             typed: Joiner::default(),
-            echo: making.input.then(Echo::default),
+            echo: options.input.then(Echo::default),
             at: Duration::ZERO,
             linked_at: Duration::ZERO,
             lost: 0,
@@ -225,12 +230,12 @@ impl Reel {
     pub fn flush(&mut self) -> io::Result<()> {
         if self.lines.is_empty() {
             // The buffer that a flood needed is not kept for each terminal.
-            self.lines.shrink_to(QUIET);
+            self.lines.shrink_to(QUIET_BYTES);
             return Ok(());
         }
-        let due = self.at.saturating_sub(self.linked_at) >= LINKED_WITHIN;
+        let due = self.at.saturating_sub(self.linked_at) >= LINK_INTERVAL;
         let outcome = self.write(due);
-        self.lines.shrink_to(QUIET);
+        self.lines.shrink_to(QUIET_BYTES);
         outcome
     }
 
@@ -254,7 +259,7 @@ impl Reel {
 
     /// Moves the recording's time on to `at`, and first records what is missing before it.
     fn step(&mut self, at: Duration) {
-        self.at = at.saturating_sub(self.making.begins).max(self.at);
+        self.at = at.saturating_sub(self.options.begins).max(self.at);
         let lost = std::mem::take(&mut self.lost);
         if lost > 0 {
             self.unwritten.missing += lost;
@@ -273,9 +278,9 @@ impl Reel {
         }
         self.step(at);
         self.eventful = true;
-        if self.written + self.lines.len() as u64 >= self.making.max_size {
+        if self.written + self.lines.len() as u64 >= self.options.max_size {
             self.full = true;
-            let sentence = format!("the recording ends at its limit of {} bytes", self.making.max_size);
+            let sentence = format!("the recording ends at its limit of {} bytes", self.options.max_size);
             cast::event(&mut self.lines, self.at, Code::Marker, &sentence);
         }
         !self.full
@@ -288,7 +293,7 @@ impl Reel {
     }
 
     fn write_if_long(&mut self) -> io::Result<()> {
-        if self.lines.len() as u64 + self.chain.uncovered() >= SEGMENT { self.write(true) } else { Ok(()) }
+        if self.lines.len() as u64 + self.chain.uncovered() >= SEGMENT_BYTES { self.write(true) } else { Ok(()) }
     }
 
     fn write(&mut self, link: bool) -> io::Result<()> {

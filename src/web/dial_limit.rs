@@ -13,30 +13,30 @@ use super::{
     secret::{self, Digest},
     throttle::Throttle,
 };
-use crate::core::fading::Fading;
+use crate::core::expiring_map::ExpiringMap;
 
 /// Places of one user within [`WINDOW`]. A thousand ports take 2 h 40 min and leave a thousand entries in the audit log.
-const PLACES: u32 = 60;
+const MAX_PLACES: u32 = 60;
 
 /// The while.
 const WINDOW: Duration = Duration::from_secs(10 * 60);
 
 /// Places of everybody that are remembered; one that is forgotten early counts once more.
-const REMEMBERED: usize = 20_000;
+const MAX_REMEMBERED: usize = 20_000;
 
 /// Who had which places dialled of late.
-pub struct Knocks {
-    lately: Mutex<Fading<Digest, ()>>,
+pub struct DialLimit {
+    lately: Mutex<ExpiringMap<Digest, ()>>,
     count: Throttle<str>,
 }
 
-impl Default for Knocks {
+impl Default for DialLimit {
     fn default() -> Self {
-        Self { lately: Mutex::new(Fading::new(REMEMBERED)), count: Throttle::within(WINDOW, PLACES) }
+        Self { lately: Mutex::new(ExpiringMap::new(MAX_REMEMBERED)), count: Throttle::within(WINDOW, MAX_PLACES) }
     }
 }
 
-impl Knocks {
+impl DialLimit {
     /// Counts these places, `host:port` each, as dialled for `user`; or says how long they have to wait for that.
     pub fn wait(&self, now: Duration, user: &str, places: &[String]) -> Option<Duration> {
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,22 +64,22 @@ mod tests {
 
     #[test]
     fn a_user_has_few_places_dialled_and_each_as_often_as_they_like() {
-        let knocks = Knocks::default();
-        let knock = |now, user: &str, port: u32| knocks.wait(now, user, &[format!("192.0.2.1:{port}")]);
-        for port in 0..PLACES {
-            assert_eq!(knock(NOON, "ada", port), None);
+        let dial_limit = DialLimit::default();
+        let dial = |now, user: &str, port: u32| dial_limit.wait(now, user, &[format!("192.0.2.1:{port}")]);
+        for port in 0..MAX_PLACES {
+            assert_eq!(dial(NOON, "ada", port), None);
         }
         let later = NOON + Duration::from_secs(60);
-        assert_eq!(knock(later, "ada", PLACES), Some(WINDOW - Duration::from_secs(60)));
-        assert_eq!(knock(later, "ada", 7), None, "a place of theirs is open to them");
-        assert_eq!(knock(later, "bob", PLACES), None, "others are not held up");
-        assert_eq!(knock(NOON + WINDOW, "ada", PLACES), None);
+        assert_eq!(dial(later, "ada", MAX_PLACES), Some(WINDOW - Duration::from_secs(60)));
+        assert_eq!(dial(later, "ada", 7), None, "a place of theirs is open to them");
+        assert_eq!(dial(later, "bob", MAX_PLACES), None, "others are not held up");
+        assert_eq!(dial(NOON + WINDOW, "ada", MAX_PLACES), None);
     }
 
     #[test]
     fn each_place_of_a_way_counts() {
-        let knocks = Knocks::default();
-        let way: Vec<String> = (0..=PLACES).map(|port| format!("192.0.2.1:{port}")).collect();
-        assert_eq!(knocks.wait(NOON, "ada", &way), Some(WINDOW));
+        let dial_limit = DialLimit::default();
+        let way: Vec<String> = (0..=MAX_PLACES).map(|port| format!("192.0.2.1:{port}")).collect();
+        assert_eq!(dial_limit.wait(NOON, "ada", &way), Some(WINDOW));
     }
 }

@@ -17,40 +17,40 @@ use std::{
 
 use super::{
     cipher::{self, Encrypting},
-    pressed::press,
+    compressed::compress,
+    directory::RecordingDir,
     recorder::Shared,
-    shelf::Shelf,
     storage::Storage,
     text::{self, Text},
 };
 
 /// Maximum number of recordings that wait for their turn; the next scan finds the others.
-const WAITING: usize = 1024;
+const QUEUE_CAPACITY: usize = 1024;
 
 /// Time between two scans for sealed recordings that were not handed in.
-const LOOK: Duration = Duration::from_hours(1);
+const SCAN_INTERVAL: Duration = Duration::from_hours(1);
 
 /// The thread's nice value (nice(2)): the maximum.
-const NICE: i32 = 19;
+const NICENESS: i32 = 19;
 
 /// Rest after each frame, as a multiple of the time that the frame took, so that the thread uses at most a quarter of a
 /// core.
-const REST: u32 = 3;
+const REST_FACTOR: u32 = 3;
 
 /// Extension of a file that is not complete yet.
 const UNFINISHED: &str = "part";
 
 /// The handle that gives the thread its work.
-pub struct Press(SyncSender<PathBuf>);
+pub struct Compressor(SyncSender<PathBuf>);
 
-impl Press {
+impl Compressor {
     /// Starts the thread, which begins with what earlier processes left.
     ///
     /// # Errors
     /// If no thread can be started.
     pub fn start(shared: Arc<Shared>) -> io::Result<Self> {
-        let (sender, work) = sync_channel(WAITING);
-        thread::Builder::new().name("press".to_owned()).spawn(move || run(&shared, &work))?;
+        let (sender, work) = sync_channel(QUEUE_CAPACITY);
+        thread::Builder::new().name("compressor".to_owned()).spawn(move || run(&shared, &work))?;
         Ok(Self(sender))
     }
 
@@ -63,25 +63,25 @@ impl Press {
 }
 
 fn run(shared: &Shared, work: &Receiver<PathBuf>) {
-    let (shelf, clock) = (&shared.settings.shelf, shared.settings.clock);
+    let (recording_dir, clock) = (&shared.settings.recording_dir, shared.settings.clock);
     // On Linux the nice value belongs to the thread.
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
         tracing::debug!(%error, "recordings are compressed at the usual priority");
     }
-    let compress = |path: &Path| match replace(shelf, path, clock) {
-        Ok(Some((from, to))) => shared.tally.press(from, to),
+    let compress = |path: &Path| match replace(recording_dir, path, clock) {
+        Ok(Some((from, to))) => shared.tally.count_compressed(from, to),
         Ok(None) => {}
         // Retention may have removed it.
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => tracing::warn!(%error, path = %path.display(), "a recording could not be compressed; it stays"),
     };
-    let look = || match sealed(shelf) {
+    let look = || match sealed(recording_dir) {
         Ok(paths) => paths.iter().for_each(|path| compress(path)),
         Err(error) => tracing::warn!(%error, "the recordings could not be looked through"),
     };
     look();
     loop {
-        match work.recv_timeout(LOOK) {
+        match work.recv_timeout(SCAN_INTERVAL) {
             Ok(path) => compress(&path),
             Err(RecvTimeoutError::Timeout) => look(),
             Err(RecvTimeoutError::Disconnected) => return,
@@ -89,9 +89,9 @@ fn run(shared: &Shared, work: &Receiver<PathBuf>) {
     }
 }
 
-fn sealed(shelf: &Shelf) -> io::Result<Vec<PathBuf>> {
-    let plain = shelf.all()?.into_iter().filter(|path| !text::is_pressed(path));
-    Ok(plain.filter(|path| shelf.is_sealed(path).unwrap_or(false)).collect())
+fn sealed(recording_dir: &RecordingDir) -> io::Result<Vec<PathBuf>> {
+    let plain = recording_dir.all()?.into_iter().filter(|path| !text::is_compressed(path));
+    Ok(plain.filter(|path| recording_dir.is_sealed(path).unwrap_or(false)).collect())
 }
 
 /// Replaces the sealed recording at `path` by a compressed one, and returns the sizes of both in bytes; `None` if there
@@ -99,17 +99,21 @@ fn sealed(shelf: &Shelf) -> io::Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// The error that prevents it; the plain one stays.
-pub(super) fn replace(shelf: &Shelf, path: &Path, clock: fn() -> Duration) -> io::Result<Option<(u64, u64)>> {
-    if text::is_pressed(path) || !shelf.is_sealed(path)? {
+pub(super) fn replace(
+    recording_dir: &RecordingDir,
+    path: &Path,
+    clock: fn() -> Duration,
+) -> io::Result<Option<(u64, u64)>> {
+    if text::is_compressed(path) || !recording_dir.is_sealed(path)? {
         return Ok(None);
     }
-    let to = text::pressed(path);
+    let to = text::compressed_path(path);
     if to.exists() {
-        tidy(shelf, path)?;
+        tidy(recording_dir, path)?;
         return Ok(None);
     }
     let unfinished = to.with_extension(UNFINISHED);
-    let outcome = write(shelf, path, &unfinished, clock).and_then(|sizes| {
+    let outcome = write(recording_dir, path, &unfinished, clock).and_then(|sizes| {
         fs::rename(&unfinished, &to)?;
         sync_folder(&to)?;
         // If retention removed the plain one meanwhile, the compressed one goes too. That it was gone is the error to
@@ -125,19 +129,24 @@ pub(super) fn replace(shelf: &Shelf, path: &Path, clock: fn() -> Duration) -> io
 }
 
 /// Writes the compressed recording, encrypted if the one at `path` is, and reads it back.
-fn write(shelf: &Shelf, path: &Path, unfinished: &Path, clock: fn() -> Duration) -> io::Result<(u64, u64)> {
+fn write(
+    recording_dir: &RecordingDir,
+    path: &Path,
+    unfinished: &Path,
+    clock: fn() -> Duration,
+) -> io::Result<(u64, u64)> {
     let plain = File::open(path)?;
     let (written, length) = (plain.metadata()?.modified()?, plain.metadata()?.len());
     let session = text::session(path).unwrap_or_default();
-    let seals = if cipher::is_encrypted(&plain)? { shelf.seals() } else { None };
+    let seals = if cipher::is_encrypted(&plain)? { recording_dir.seals() } else { None };
     let file = File::options().create(true).truncate(true).write(true).read(true).mode(0o600).open(unfinished)?;
     let mut sink: Box<dyn Write> = match seals {
         Some(seals) => Box::new(Encrypting::begin(&file, session, seals)?),
         None => Box::new(BufWriter::new(&file)),
     };
     let mut begun = clock();
-    press(BufReader::new(shelf.read(path)?), &mut sink, || {
-        thread::sleep(clock().saturating_sub(begun) * REST);
+    compress(BufReader::new(recording_dir.read(path)?), &mut sink, || {
+        thread::sleep(clock().saturating_sub(begun) * REST_FACTOR);
         begun = clock();
     })?;
     sink.flush()?;
@@ -147,8 +156,8 @@ fn write(shelf: &Shelf, path: &Path, unfinished: &Path, clock: fn() -> Duration)
     file.sync_all()?;
     // Whatever went wrong in memory or on the disk: the plain file goes only if the compressed one holds the same
     // bytes.
-    let pressed = Storage::open(File::open(unfinished)?, session, shelf.seals())?;
-    if !is_same(BufReader::new(shelf.read(path)?), Text::pressed(pressed)?)? {
+    let compressed = Storage::open(File::open(unfinished)?, session, recording_dir.seals())?;
+    if !is_same(BufReader::new(recording_dir.read(path)?), Text::compressed(compressed)?)? {
         return Err(io::Error::other("what was compressed is not what can be read of it"));
     }
     Ok((length, file.metadata()?.len()))
@@ -181,9 +190,9 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// The error that prevents it; both stay.
-fn tidy(shelf: &Shelf, path: &Path) -> io::Result<()> {
-    let to = text::pressed(path);
-    let whole = shelf.read(&to).and_then(|mut text| Ok(text.length()? == shelf.read(path)?.length()?));
+fn tidy(recording_dir: &RecordingDir, path: &Path) -> io::Result<()> {
+    let to = text::compressed_path(path);
+    let whole = recording_dir.read(&to).and_then(|mut text| Ok(text.length()? == recording_dir.read(path)?.length()?));
     match whole {
         Ok(true) => fs::remove_file(path),
         Ok(false) => fs::remove_file(to),
@@ -196,8 +205,8 @@ fn tidy(shelf: &Shelf, path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// If a folder cannot be read, or a file cannot be removed.
-pub fn sweep(shelf: &Shelf) -> io::Result<()> {
-    for path in shelf.files(|path| path.extension().is_some_and(|ending| ending == UNFINISHED))? {
+pub fn sweep(recording_dir: &RecordingDir) -> io::Result<()> {
+    for path in recording_dir.files(|path| path.extension().is_some_and(|ending| ending == UNFINISHED))? {
         fs::remove_file(path)?;
     }
     Ok(())

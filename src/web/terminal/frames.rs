@@ -5,7 +5,7 @@ use actix_http::ws::{CloseCode, OpCode};
 
 use tokio::sync::watch;
 
-use super::{Ctx, TerminalSocket, control::asked};
+use super::{Ctx, TerminalSocket, control::control_request_view};
 use crate::{
     actor::{gateway::Phase, wire::ToSocket},
     core::{record::EndReason, session::Warning, stream::Picture},
@@ -57,7 +57,7 @@ impl StreamHandler<ToSocket> for TerminalSocket {
             ToSocket::Watchers(names) => self.send(&GatewayFrame::Watchers { names: &names }),
             ToSocket::Control(hold) => self.control_moved(&hold),
             ToSocket::Requests(asking) => {
-                let items = asking.iter().map(asked).collect();
+                let items = asking.iter().map(control_request_view).collect();
                 self.send(&GatewayFrame::ControlRequests { items });
             }
             ToSocket::Answer(outcome, message) => {

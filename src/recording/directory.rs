@@ -34,14 +34,14 @@ pub const FOLDER: &str = "recordings";
 pub const ENDING: &str = "cast";
 
 /// Second extension, of a compressed recording.
-pub const PRESSED: &str = "zst";
+pub const COMPRESSED_ENDING: &str = "zst";
 
 /// Bytes at the end of a recording in which the last link is searched: a link follows every 64 KiB, and no line is much
 /// longer than a chunk of the terminal with every byte escaped.
 const LOOK_BACK: u64 = 1024 * 1024;
 
 /// Bytes read at once in the backward search for the last newline.
-const PART: usize = 64 * 1024;
+const READ_BYTES: usize = 64 * 1024;
 
 /// Maximum length in bytes of the line that seals a recording.
 const LAST_LINE: u64 = 128;
@@ -55,13 +55,13 @@ pub fn place(session: &str, start: UtcMicros) -> String {
 
 /// The recordings of one data directory, and the keys that open the encrypted ones.
 #[derive(Debug, Clone)]
-pub struct Shelf {
+pub struct RecordingDir {
     data_dir: PathBuf,
     seals: Option<Arc<Seals>>,
 }
 
-impl Shelf {
-    /// Returns the shelf of `data_dir`. Without `seals` no encrypted recording opens.
+impl RecordingDir {
+    /// Returns the recording directory of `data_dir`. Without `seals` no encrypted recording opens.
     pub fn new(data_dir: &Path, seals: Option<Arc<Seals>>) -> Self {
         Self { data_dir: data_dir.to_owned(), seals }
     }
@@ -98,7 +98,7 @@ impl Shelf {
         let root = leads_to(self.folder())?;
         let plain = self.data_dir.join(named);
         let path = match leads_to(plain.clone()) {
-            Err(error) if error.kind() == ErrorKind::NotFound => leads_to(text::pressed(&plain))?,
+            Err(error) if error.kind() == ErrorKind::NotFound => leads_to(text::compressed_path(&plain))?,
             found => found?,
         };
         if path.starts_with(root) { Ok(path) } else { Err(ErrorKind::NotFound.into()) }
@@ -141,7 +141,7 @@ impl Shelf {
     /// If a folder cannot be read.
     pub fn all(&self) -> io::Result<Vec<PathBuf>> {
         let is_recording = |path: &Path| {
-            let plain = if text::is_pressed(path) { path.with_extension("") } else { path.to_owned() };
+            let plain = if text::is_compressed(path) { path.with_extension("") } else { path.to_owned() };
             plain.extension().is_some_and(|ending| ending == ENDING)
         };
         if !self.folder().is_dir() {
@@ -149,7 +149,7 @@ impl Shelf {
         }
         let mut found = self.files(is_recording)?;
         // A plain file sorts directly before its compressed one.
-        found.dedup_by(|second, first| *second == text::pressed(first));
+        found.dedup_by(|second, first| *second == text::compressed_path(first));
         Ok(found)
     }
 
@@ -188,7 +188,7 @@ impl Shelf {
     /// # Errors
     /// If it cannot be read.
     pub fn is_sealed(&self, path: &Path) -> io::Result<bool> {
-        Ok(text::is_pressed(path) || self.seal_of(path)?.is_some())
+        Ok(text::is_compressed(path) || self.seal_of(path)?.is_some())
     }
 
     /// Returns the seal at the end of a recording, if it has one.
@@ -235,7 +235,7 @@ impl Shelf {
     /// # Errors
     /// If it cannot be read or written.
     pub fn recover(&self, path: &Path, why: &str) -> io::Result<Option<Seal>> {
-        if text::is_pressed(path) {
+        if text::is_compressed(path) {
             return self.seal_of(path);
         }
         let file = File::options().read(true).write(true).open(path)?;
@@ -275,7 +275,7 @@ impl Shelf {
 /// If it cannot be read.
 pub fn open_whole(path: &Path) -> io::Result<(File, u64)> {
     let mut file = File::open(path)?;
-    if text::is_pressed(path) {
+    if text::is_compressed(path) {
         // A compressed recording is complete.
         let length = file.metadata()?.len();
         return Ok((file, length));
@@ -289,10 +289,10 @@ pub fn open_whole(path: &Path) -> io::Result<(File, u64)> {
         file.rewind()?;
         return Ok((file, whole));
     }
-    let (mut end, mut part) = (file.metadata()?.len(), vec![0; PART]);
+    let (mut end, mut part) = (file.metadata()?.len(), vec![0; READ_BYTES]);
     let whole = loop {
-        let begins = end.saturating_sub(PART as u64);
-        let Some(part) = part.get_mut(..usize::try_from(end - begins).unwrap_or(PART)) else { break 0 };
+        let begins = end.saturating_sub(READ_BYTES as u64);
+        let Some(part) = part.get_mut(..usize::try_from(end - begins).unwrap_or(READ_BYTES)) else { break 0 };
         file.seek(SeekFrom::Start(begins))?;
         file.read_exact(part)?;
         if let Some(newline) = part.iter().rposition(|byte| *byte == b'\n') {

@@ -10,24 +10,24 @@ use std::{
     vec,
 };
 
-use super::{Settings, shelf::Shelf};
+use super::{Settings, directory::RecordingDir};
 use crate::core::record::{UtcMicros, micros};
 
 /// Time between two scans for recordings that are too old.
-const LOOK: Duration = Duration::from_hours(1);
+const SCAN_INTERVAL: Duration = Duration::from_hours(1);
 
 /// Time between two removals: a disk has other things to do.
-const PACE: Duration = Duration::from_millis(20);
+const DELETE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Recordings checked in one turn.
-const GLANCES: usize = 64;
+const FILES_PER_TURN: usize = 64;
 
 /// The recordings that are being written, by path: they never count as old, however long they are silent and whatever a
 /// clock says.
 #[derive(Debug, Clone, Default)]
-pub struct Open(Arc<Mutex<HashSet<PathBuf>>>);
+pub struct OpenRecordings(Arc<Mutex<HashSet<PathBuf>>>);
 
-impl Open {
+impl OpenRecordings {
     /// Adds a recording that begins.
     pub fn begin(&self, path: PathBuf) {
         self.paths().insert(path);
@@ -48,9 +48,9 @@ impl Open {
 }
 
 /// The retention of recordings, and the progress of the current scan.
-pub struct Clearance {
-    shelf: Shelf,
-    open: Open,
+pub struct RetentionSweep {
+    recording_dir: RecordingDir,
+    open: OpenRecordings,
     retention: Duration,
     utc: fn() -> UtcMicros,
     /// The start of this clearance, by both clocks.
@@ -61,12 +61,12 @@ pub struct Clearance {
     gone: u64,
 }
 
-impl Clearance {
+impl RetentionSweep {
     /// Returns a clearance that begins with a scan; `None` if recordings are kept for ever.
-    pub fn of(settings: &Settings, open: Open) -> Option<Self> {
+    pub fn of(settings: &Settings, open: OpenRecordings) -> Option<Self> {
         let begun = ((settings.utc)(), (settings.clock)());
         settings.retention.map(|retention| Self {
-            shelf: settings.shelf.clone(),
+            recording_dir: settings.recording_dir.clone(),
             open,
             retention,
             utc: settings.utc,
@@ -87,8 +87,8 @@ impl Clearance {
     /// Removes the next recording whose last write is longer ago than the retention.
     pub fn turn(&mut self, now: Duration) {
         if self.found.as_slice().is_empty() && now >= self.look_at {
-            self.look_at = now + LOOK;
-            match self.shelf.all() {
+            self.look_at = now + SCAN_INTERVAL;
+            match self.recording_dir.all() {
                 Ok(all) => self.found = all.into_iter(),
                 Err(error) => tracing::warn!(%error, "the recordings could not be looked through"),
             }
@@ -96,9 +96,9 @@ impl Clearance {
         if self.found.as_slice().is_empty() || now < self.go_at {
             return;
         }
-        self.go_at = now + PACE;
+        self.go_at = now + DELETE_INTERVAL;
         let before = self.before(now);
-        let glances = self.found.by_ref().take(GLANCES);
+        let glances = self.found.by_ref().take(FILES_PER_TURN);
         if let Some(path) = glances.filter(|path| !self.open.holds(path)).find(|path| is_older(path, before)) {
             match fs::remove_file(&path) {
                 Ok(()) => self.gone += 1,
@@ -154,9 +154,9 @@ mod tests {
     }
 
     /// Returns a clearance that keeps recordings for two hours; its monotonic clock stands at zero.
-    fn clearance(folder: &tempfile::TempDir, open: &Open, utc: fn() -> UtcMicros) -> Clearance {
+    fn sweep(folder: &tempfile::TempDir, open: &OpenRecordings, utc: fn() -> UtcMicros) -> RetentionSweep {
         let settings = Settings { retention: Some(2 * HOUR), utc, clock: || Duration::ZERO, ..settings(folder) };
-        Clearance::of(&settings, open.clone()).unwrap()
+        RetentionSweep::of(&settings, open.clone()).unwrap()
     }
 
     fn are_there(paths: &[PathBuf]) -> Vec<bool> {
@@ -167,30 +167,30 @@ mod tests {
     fn one_goes_a_turn_and_the_next_a_moment_later() {
         let folder = tempfile::tempdir().unwrap();
         let paths = old(&folder, &["a.cast", "b.cast", "c.cast.zst"]);
-        let mut clearance = clearance(&folder, &Open::default(), wall);
-        assert_eq!(clearance.rest(Duration::ZERO), Duration::ZERO, "it begins with a look");
-        clearance.turn(Duration::ZERO);
-        clearance.turn(PACE / 2);
+        let mut sweep = sweep(&folder, &OpenRecordings::default(), wall);
+        assert_eq!(sweep.rest(Duration::ZERO), Duration::ZERO, "it begins with a look");
+        sweep.turn(Duration::ZERO);
+        sweep.turn(DELETE_INTERVAL / 2);
         assert_eq!(are_there(&paths), [false, true, true]);
-        assert_eq!(clearance.rest(PACE / 2), PACE / 2);
-        clearance.turn(PACE);
+        assert_eq!(sweep.rest(DELETE_INTERVAL / 2), DELETE_INTERVAL / 2);
+        sweep.turn(DELETE_INTERVAL);
         assert_eq!(are_there(&paths), [false, false, true]);
-        clearance.turn(2 * PACE);
+        sweep.turn(2 * DELETE_INTERVAL);
         assert_eq!(are_there(&paths), [false, false, false]);
-        assert_eq!(clearance.rest(2 * PACE), LOOK - 2 * PACE);
+        assert_eq!(sweep.rest(2 * DELETE_INTERVAL), SCAN_INTERVAL - 2 * DELETE_INTERVAL);
     }
 
     #[test]
     fn what_is_being_written_stays_whatever_its_age_says() {
         let folder = tempfile::tempdir().unwrap();
         let paths = old(&folder, &["a.cast", "b.cast"]);
-        let open = Open::default();
+        let open = OpenRecordings::default();
         open.begin(paths[0].clone());
-        let mut clearance = clearance(&folder, &open, wall);
-        clearance.turn(Duration::ZERO);
+        let mut sweep = sweep(&folder, &open, wall);
+        sweep.turn(Duration::ZERO);
         assert_eq!(are_there(&paths), [true, false]);
         open.end(&paths[0]);
-        clearance.turn(LOOK);
+        sweep.turn(SCAN_INTERVAL);
         assert_eq!(are_there(&paths), [false, false]);
     }
 
@@ -201,12 +201,12 @@ mod tests {
         let paths = old(&folder, &["a.cast"]);
         let young = fs::File::options().append(true).open(&paths[0]).unwrap();
         young.set_modified(SystemTime::now() - HOUR).unwrap();
-        let mut clearance =
-            clearance(&folder, &Open::default(), || UtcMicros(wall().0 + AHEAD.load(Ordering::Relaxed)));
+        let mut sweep =
+            sweep(&folder, &OpenRecordings::default(), || UtcMicros(wall().0 + AHEAD.load(Ordering::Relaxed)));
         AHEAD.store(10 * 365 * 24 * micros(HOUR), Ordering::Relaxed);
-        clearance.turn(Duration::ZERO);
+        sweep.turn(Duration::ZERO);
         assert_eq!(are_there(&paths), [true]);
-        clearance.turn(LOOK / 2 * 3);
+        sweep.turn(SCAN_INTERVAL / 2 * 3);
         assert_eq!(are_there(&paths), [false], "both clocks agree");
     }
 
@@ -215,10 +215,10 @@ mod tests {
         static BEHIND: AtomicI64 = AtomicI64::new(0);
         let folder = tempfile::tempdir().unwrap();
         let paths = old(&folder, &["a.cast"]);
-        let mut clearance =
-            clearance(&folder, &Open::default(), || UtcMicros(wall().0 - BEHIND.load(Ordering::Relaxed)));
+        let mut sweep =
+            sweep(&folder, &OpenRecordings::default(), || UtcMicros(wall().0 - BEHIND.load(Ordering::Relaxed)));
         BEHIND.store(2 * micros(HOUR), Ordering::Relaxed);
-        clearance.turn(Duration::ZERO);
+        sweep.turn(Duration::ZERO);
         assert_eq!(are_there(&paths), [true]);
     }
 }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How long the end of a token is waited for without another look at the time of day, which may be set meanwhile.
-const LOOK: Duration = Duration::from_secs(60);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Watches over an owner or a guest at a terminal until it is dropped.
 pub struct Guard(JoinHandle<()>);
@@ -44,7 +44,7 @@ pub fn is_unfit(session: &Mailbox<SessionMessage>, attach: AttachNo, why: String
 
 /// Who is at a terminal, and whose it is.
 #[derive(Clone)]
-pub struct Standing {
+pub struct TerminalAccess {
     state: web::Data<State>,
     caller: Caller,
     /// The owner of the session and its target; `None` for one that nobody knows.
@@ -54,7 +54,7 @@ pub struct Standing {
     is_own: bool,
 }
 
-impl Standing {
+impl TerminalAccess {
     /// `caller` at the terminal of `session`, as far as it is known.
     pub fn new(state: web::Data<State>, caller: Caller, session: Option<&Record>) -> Self {
         let target = session.map_or(String::new(), |record| record.target.clone());
@@ -171,7 +171,7 @@ impl Standing {
             if left <= 0 {
                 return format!("the token {:?} of {} has expired", token.name, self.caller.user);
             }
-            tokio::time::sleep(Duration::from_micros(left.unsigned_abs()).min(LOOK)).await;
+            tokio::time::sleep(Duration::from_micros(left.unsigned_abs()).min(RECHECK_INTERVAL)).await;
         }
     }
 
@@ -220,7 +220,7 @@ impl Standing {
                 }
                 Via::Gateway | Via::Cookie(..) | Via::Token(_) | Via::Header => {}
             }
-            if !self.is_own && !directory.reach(user).is_some_and(|reach| reach.role.rights().has(Right::Watch)) {
+            if !self.is_own && !directory.access(user).is_some_and(|access| access.role.rights().has(Right::Watch)) {
                 return format!("{user} may no longer look on");
             }
             if changes.changed().await.is_err() {
@@ -264,8 +264,8 @@ mod tests {
         let endless = by_token("pgt_whole");
         let lost = async |caller: &Caller, owner: &str| {
             let record = Record { username: owner.to_owned(), ..record() };
-            let standing = Standing::new(state.clone(), caller.clone(), Some(&record));
-            tokio::time::timeout(BRIEF * 2, standing.lost()).await
+            let access = TerminalAccess::new(state.clone(), caller.clone(), Some(&record));
+            tokio::time::timeout(BRIEF * 2, access.lost()).await
         };
         let [why, same] = [lost(&callers[0], "ada").await, lost(&callers[1], "ada").await].map(Result::unwrap);
         assert_eq!((why.as_str(), &same), ("the token \"to brief\" of operator has expired", &why));
@@ -282,7 +282,7 @@ mod tests {
         let state = state_with(settings());
         let unfit = |user: &str, record: &Record| {
             let caller = caller(&state, user).0;
-            Standing::new(state.clone(), caller, Some(record)).unfit()
+            TerminalAccess::new(state.clone(), caller, Some(record)).unfit()
         };
         let theirs = record();
         for (user, fit) in [("viewer", false), ("user", false), ("operator", true), ("auditor", false), ("admin", true)]
@@ -295,7 +295,7 @@ mod tests {
         let directory = state.gateway.people().directory();
         for (token, lacks) in [("pgt_open", "watch"), ("pgt_observe", "watch"), ("pgt_look", "control")] {
             let token = auth::by_token(&state, &directory, &token_digest(token)).unwrap();
-            let why = Standing::new(state.clone(), token, Some(&theirs)).unfit().unwrap();
+            let why = TerminalAccess::new(state.clone(), token, Some(&theirs)).unfit().unwrap();
             assert_eq!(why, format!("operator has not the right {lacks}"), "a token may what its scopes say");
         }
         let own = Record { username: "operator".into(), ..record() };

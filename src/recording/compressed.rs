@@ -13,7 +13,7 @@ use zstd::bulk::{Compressor, Decompressor};
 use super::storage::Storage;
 
 /// Text in one frame, in bytes: a seek reads no more than this, and larger frames make a recording hardly smaller.
-pub const FRAME: usize = 256 * 1024;
+pub const FRAME_BYTES: usize = 256 * 1024;
 
 /// Compression level, the library's default: level 12 would save a tenth for three times the work.
 const LEVEL: i32 = 3;
@@ -49,7 +49,7 @@ struct Frame {
 
 /// A compressed recording, open for reading.
 #[derive(Debug)]
-pub struct Pressed {
+pub struct Compressed {
     storage: Storage,
     frames: Vec<Frame>,
     length: u64,
@@ -62,7 +62,7 @@ fn damaged(what: &str) -> io::Error {
     io::Error::new(ErrorKind::InvalidData, format!("the compressed file is damaged: {what}"))
 }
 
-impl Pressed {
+impl Compressed {
     /// Opens a compressed recording and reads its seek table.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Pressed {
         }
         let (mut frames, mut at, mut text) = (Vec::new(), 0, 0);
         while let (Some(size), Some(length)) = (words.next(), words.next()) {
-            if length as usize > FRAME {
+            if length as usize > FRAME_BYTES {
                 return Err(damaged("its index lists a frame that is larger than any"));
             }
             frames.push(Frame { text, length, at, size });
@@ -145,15 +145,15 @@ impl Pressed {
 ///
 /// # Errors
 /// If something cannot be read or written.
-pub fn press(mut from: impl Read, mut to: impl Write, mut rest: impl FnMut()) -> io::Result<u64> {
+pub fn compress(mut from: impl Read, mut to: impl Write, mut rest: impl FnMut()) -> io::Result<u64> {
     let mut compressor = Compressor::new(LEVEL)?;
     // Without it a flipped bit might decode to wrong text.
     compressor.include_checksum(true)?;
-    let (mut entries, mut text, mut length) = (Vec::new(), Vec::with_capacity(FRAME), 0);
+    let (mut entries, mut text, mut length) = (Vec::new(), Vec::with_capacity(FRAME_BYTES), 0);
     let mut count = 0_u32;
     loop {
         text.clear();
-        let read = from.by_ref().take(FRAME as u64).read_to_end(&mut text)?;
+        let read = from.by_ref().take(FRAME_BYTES as u64).read_to_end(&mut text)?;
         if read == 0 {
             break;
         }

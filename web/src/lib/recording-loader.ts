@@ -5,10 +5,10 @@ import { Film } from "./cast";
 
 /** Interrupted answers in a row, none with a byte, from which on the recording and not the network is taken to be at
  *  fault. */
-const BARREN = 5;
+const MAX_BARREN_ANSWERS = 5;
 
 /** One recording, as far as it was fetched. */
-export class Reel {
+export class RecordingLoader {
   readonly film = new Film();
   #id: string;
   /** Answers in a row that were interrupted before their first byte. */
@@ -20,7 +20,7 @@ export class Reel {
 
   /** Whether the rest cannot be read, however often it is asked for. */
   get isTorn(): boolean {
-    return this.#barren >= BARREN;
+    return this.#barren >= MAX_BARREN_ANSWERS;
   }
 
   /** Whether nothing more will come. */

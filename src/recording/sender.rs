@@ -19,11 +19,11 @@ use super::{
 };
 
 /// Maximum bytes of one session that wait to be written: a second of a flood.
-const OF_ONE: usize = 4 * 1024 * 1024;
+const MAX_QUEUED_OF_ONE: usize = 4 * 1024 * 1024;
 
 /// Bytes of all sessions that may wait before best-effort recordings lose some: the memory that a gateway can spare
 /// while its disk is stuck.
-const OF_ALL: usize = 64 * 1024 * 1024;
+const MAX_QUEUED_OF_ALL: usize = 64 * 1024 * 1024;
 
 /// The state that the recorder and a session share.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Level {
     /// Counts bytes as written.
     pub fn written(&self, bytes: usize) {
         let left = self.queued.fetch_sub(bytes, Ordering::SeqCst) - bytes;
-        if left <= OF_ONE / 2 && self.awaited.swap(false, Ordering::SeqCst) {
+        if left <= MAX_QUEUED_OF_ONE / 2 && self.awaited.swap(false, Ordering::SeqCst) {
             self.wake.notify_one();
         }
     }
@@ -67,7 +67,7 @@ impl Level {
 
 /// A session's side of its recording. Dropping it ends the recording.
 #[derive(Debug)]
-pub struct Tape {
+pub struct RecordingSender {
     shared: Arc<Shared>,
     id: u64,
     level: Arc<Level>,
@@ -77,8 +77,8 @@ pub struct Tape {
     ended: Cell<bool>,
 }
 
-impl Tape {
-    /// Returns the tape of the recording `id`, which has been opened.
+impl RecordingSender {
+    /// Returns the sender of the recording `id`, which has been opened.
     pub(super) fn new(shared: Arc<Shared>, id: u64, level: Arc<Level>, policy: Policy) -> Self {
         Self { shared, id, level, policy, lost: Cell::new(0), ended: Cell::new(false) }
     }
@@ -108,7 +108,7 @@ impl Tape {
         }
         // Set before the check, so that no write in between is missed.
         self.level.awaited.store(true, Ordering::SeqCst);
-        let behind = self.level.queued.load(Ordering::SeqCst) > OF_ONE;
+        let behind = self.level.queued.load(Ordering::SeqCst) > MAX_QUEUED_OF_ONE;
         if !behind {
             self.level.awaited.store(false, Ordering::SeqCst);
         }
@@ -131,7 +131,8 @@ impl Tape {
         if self.ended.get() {
             return;
         }
-        let room = self.level.queued.load(Ordering::Relaxed) + bytes <= OF_ONE && self.shared.queue.bytes() <= OF_ALL;
+        let room = self.level.queued.load(Ordering::Relaxed) + bytes <= MAX_QUEUED_OF_ONE
+            && self.shared.queue.bytes() <= MAX_QUEUED_OF_ALL;
         if !room && !whatever_waits {
             self.lost.set(self.lost.get() + bytes as u64);
             self.shared.tally.lose(bytes as u64);
@@ -145,7 +146,7 @@ impl Tape {
     }
 
     fn send(&self, what: What) {
-        let item = Item { tape: self.id, at: (self.shared.settings.clock)(), what };
+        let item = Item { recording_id: self.id, at: (self.shared.settings.clock)(), what };
         self.level.awaits(&item);
         self.shared.queue.put(item);
     }
@@ -161,7 +162,7 @@ impl Tape {
     }
 }
 
-impl Drop for Tape {
+impl Drop for RecordingSender {
     fn drop(&mut self) {
         self.end(None);
     }

@@ -6,30 +6,30 @@ use tokio::sync::mpsc;
 use crate::core::record::SessionId;
 
 /// Sessions that may be marked at once; one that finds no room is marked by its next sign of life.
-const MARKED: usize = 16_384;
+const QUEUE_CAPACITY: usize = 16_384;
 
 /// Where a session marks itself. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Pulse(mpsc::Sender<SessionId>);
+pub struct ActivitySender(mpsc::Sender<SessionId>);
 
 /// Where the marks are read.
 #[derive(Debug)]
-pub struct Marks(mpsc::Receiver<SessionId>);
+pub struct ActivityReceiver(mpsc::Receiver<SessionId>);
 
 /// Makes the two ends.
-pub fn pulse() -> (Pulse, Marks) {
-    let (sender, receiver) = mpsc::channel(MARKED);
-    (Pulse(sender), Marks(receiver))
+pub fn activity_queue() -> (ActivitySender, ActivityReceiver) {
+    let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
+    (ActivitySender(sender), ActivityReceiver(receiver))
 }
 
-impl Pulse {
+impl ActivitySender {
     /// Marks a session; whether there was room.
     pub fn mark(&self, id: SessionId) -> bool {
         self.0.try_send(id).is_ok()
     }
 }
 
-impl Marks {
+impl ActivityReceiver {
     /// Takes the next mark.
     pub fn take(&mut self) -> Option<SessionId> {
         self.0.try_recv().ok()

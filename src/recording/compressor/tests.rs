@@ -11,10 +11,10 @@ use super::*;
 use crate::{
     core::seal::{SealKey, Seals},
     recording::{
-        Seal, Title,
-        pressed::FRAME,
-        reel::{Making, Reel},
+        RecordingHeader, Seal,
+        compressed::FRAME_BYTES,
         verify::{Verdict, verify},
+        writer::{RecordingWriter, WriterOptions},
     },
 };
 
@@ -30,8 +30,8 @@ fn seals() -> Arc<Seals> {
     Arc::new(Seals::new(SealKey::new([7; 32]), Vec::new()))
 }
 
-fn shelf(folder: &tempfile::TempDir) -> Shelf {
-    Shelf::new(folder.path(), Some(seals()))
+fn recording_dir(folder: &tempfile::TempDir) -> RecordingDir {
+    RecordingDir::new(folder.path(), Some(seals()))
 }
 
 /// Returns a data directory with one recording of about `bytes` bytes.
@@ -43,7 +43,7 @@ fn recorded(bytes: usize, sealed: bool) -> (tempfile::TempDir, PathBuf, Option<S
 fn written(bytes: usize, sealed: bool, seals: Option<&Seals>) -> (tempfile::TempDir, PathBuf, Option<Seal>) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(NAME);
-    let title = Title {
+    let header = RecordingHeader {
         session: "019b7cc2-3f4e-7000-8000-000000000001".into(),
         username: "ada".into(),
         target: "web-1".into(),
@@ -51,17 +51,18 @@ fn written(bytes: usize, sealed: bool, seals: Option<&Seals>) -> (tempfile::Temp
         cols: 80,
         rows: 24,
     };
-    let making = Making { input: false, max_size: 1 << 30, begins: Duration::ZERO, unix_seconds: 1_700_000_000 };
-    let mut reel = Reel::create(path.clone(), &title, making, seals).unwrap();
+    let options =
+        WriterOptions { input: false, max_size: 1 << 30, begins: Duration::ZERO, unix_seconds: 1_700_000_000 };
+    let mut writer = RecordingWriter::create(path.clone(), &header, options, seals).unwrap();
     let mut number = 1_u64;
     while fs::metadata(&path).unwrap().len() < bytes as u64 {
         for _ in 0..100 {
             number = number.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
-            reel.output(Duration::from_millis(number >> 44), format!("line {number}\r\n").as_bytes()).unwrap();
+            writer.output(Duration::from_millis(number >> 44), format!("line {number}\r\n").as_bytes()).unwrap();
         }
-        reel.flush().unwrap();
+        writer.flush().unwrap();
     }
-    let seal = if sealed { reel.seal(Duration::from_secs(9)).unwrap().map(|(seal, _)| seal) } else { None };
+    let seal = if sealed { writer.seal(Duration::from_secs(9)).unwrap().map(|(seal, _)| seal) } else { None };
     (folder, path, seal)
 }
 
@@ -77,20 +78,31 @@ fn look(path: &Path) -> io::Result<Verdict> {
 
 #[test]
 fn a_compressed_recording_reads_jumps_and_verifies_as_it_was_written() {
-    let (folder, path, seal) = recorded(3 * FRAME, true);
+    let (folder, path, seal) = recorded(3 * FRAME_BYTES, true);
     let written = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     File::options().append(true).open(&path).unwrap().set_modified(written).unwrap();
     let (plain, verdict) = (fs::read(&path).unwrap(), look(&path).unwrap());
-    let (from, to) = replace(&shelf(&folder), &path, clock).unwrap().unwrap();
-    let pressed = text::pressed(&path);
-    assert_eq!((from, to), (plain.len() as u64, fs::metadata(&pressed).unwrap().len()));
+    let (from, to) = replace(&recording_dir(&folder), &path, clock).unwrap().unwrap();
+    let compressed = text::compressed_path(&path);
+    assert_eq!((from, to), (plain.len() as u64, fs::metadata(&compressed).unwrap().len()));
     assert!(to < from / 2 && !path.exists(), "{from} bytes became {to}");
-    assert_eq!(fs::metadata(&pressed).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(fs::metadata(&pressed).unwrap().modified().unwrap(), written, "its age decides when it leaves");
+    assert_eq!(fs::metadata(&compressed).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(&compressed).unwrap().modified().unwrap(), written, "its age decides when it leaves");
 
-    assert!(whole(&pressed) == plain && whole(&path) == plain, "by either name");
+    assert!(whole(&compressed) == plain && whole(&path) == plain, "by either name");
     let mut text = Text::open(&path, None).unwrap();
-    for at in [0, 1, FRAME - 1, FRAME, FRAME + 1, 2 * FRAME + 7, 5, plain.len() - 1, plain.len(), plain.len() + 9] {
+    for at in [
+        0,
+        1,
+        FRAME_BYTES - 1,
+        FRAME_BYTES,
+        FRAME_BYTES + 1,
+        2 * FRAME_BYTES + 7,
+        5,
+        plain.len() - 1,
+        plain.len(),
+        plain.len() + 9,
+    ] {
         let mut part = vec![0; 300];
         text.seek(SeekFrom::Start(at as u64)).unwrap();
         let read = text.by_ref().take(300).read(&mut part).unwrap();
@@ -99,35 +111,37 @@ fn a_compressed_recording_reads_jumps_and_verifies_as_it_was_written() {
         assert!(read > 0 || at >= plain.len());
     }
     assert_eq!(look(&path).unwrap(), verdict);
-    assert_eq!(shelf(&folder).find(NAME).unwrap(), pressed.canonicalize().unwrap());
-    assert_eq!(shelf(&folder).recover(&pressed, "cut").unwrap(), seal);
-    assert_eq!(shelf(&folder).all().unwrap(), std::slice::from_ref(&pressed));
-    assert!(shelf(&folder).is_sealed(&pressed).unwrap() && shelf(&folder).unsealed().unwrap().is_empty());
-    assert_eq!(replace(&shelf(&folder), &pressed, clock).unwrap(), None, "once is enough");
-    shelf(&folder).remove(NAME).unwrap();
-    assert!(!pressed.exists());
+    assert_eq!(recording_dir(&folder).find(NAME).unwrap(), compressed.canonicalize().unwrap());
+    assert_eq!(recording_dir(&folder).recover(&compressed, "cut").unwrap(), seal);
+    assert_eq!(recording_dir(&folder).all().unwrap(), std::slice::from_ref(&compressed));
+    assert!(
+        recording_dir(&folder).is_sealed(&compressed).unwrap() && recording_dir(&folder).unsealed().unwrap().is_empty()
+    );
+    assert_eq!(replace(&recording_dir(&folder), &compressed, clock).unwrap(), None, "once is enough");
+    recording_dir(&folder).remove(NAME).unwrap();
+    assert!(!compressed.exists());
 }
 
 #[test]
 fn every_flipped_bit_of_a_compressed_recording_is_named_or_changes_nothing() {
     let (folder, path, _) = recorded(6_000, true);
     let plain = fs::read(&path).unwrap();
-    replace(&shelf(&folder), &path, clock).unwrap().unwrap();
-    let pressed = text::pressed(&path);
-    let bytes = fs::read(&pressed).unwrap();
+    replace(&recording_dir(&folder), &path, clock).unwrap().unwrap();
+    let compressed = text::compressed_path(&path);
+    let bytes = fs::read(&compressed).unwrap();
     let mut harmless = 0;
     for at in 0..bytes.len() {
         for bit in [0x01, 0x10, 0x80] {
             let mut spoilt = bytes.clone();
             spoilt[at] ^= bit;
-            fs::write(&pressed, spoilt).unwrap();
-            let said = match look(&pressed) {
+            fs::write(&compressed, spoilt).unwrap();
+            let said = match look(&compressed) {
                 Err(error) => error.to_string(),
                 Ok(verdict) => verdict.bad.map_or(String::new(), |bad| bad.what),
             };
             if said.is_empty() {
                 // A decoder passes over a bit of a frame's head, and over the padding of its streams.
-                assert!(whole(&pressed) == plain, "byte {at} was flipped unnoticed");
+                assert!(whole(&compressed) == plain, "byte {at} was flipped unnoticed");
                 harmless += 1;
             } else {
                 assert!(said.starts_with("the compressed file is damaged: "), "byte {at}: {said}");
@@ -136,71 +150,71 @@ fn every_flipped_bit_of_a_compressed_recording_is_named_or_changes_nothing() {
     }
     assert!(harmless < bytes.len() / 50, "{harmless} of {} flips changed nothing", 3 * bytes.len());
     for length in 0..bytes.len() {
-        fs::write(&pressed, &bytes[..length]).unwrap();
-        assert!(look(&pressed).is_err(), "cut off at {length}");
+        fs::write(&compressed, &bytes[..length]).unwrap();
+        assert!(look(&compressed).is_err(), "cut off at {length}");
     }
 }
 
 #[test]
 fn the_first_damaged_frame_is_named_with_the_text_it_holds() {
-    let (folder, path, _) = recorded(3 * FRAME, true);
-    replace(&shelf(&folder), &path, clock).unwrap().unwrap();
-    let pressed = text::pressed(&path);
-    let mut bytes = fs::read(&pressed).unwrap();
+    let (folder, path, _) = recorded(3 * FRAME_BYTES, true);
+    replace(&recording_dir(&folder), &path, clock).unwrap().unwrap();
+    let compressed = text::compressed_path(&path);
+    let mut bytes = fs::read(&compressed).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle..middle + 40].fill(0);
-    fs::write(&pressed, bytes).unwrap();
-    let bad = look(&pressed).unwrap().bad.unwrap();
+    fs::write(&compressed, bytes).unwrap();
+    let bad = look(&compressed).unwrap().bad.unwrap();
     assert!(bad.what.contains("frame 1, its bytes "), "{bad:?}");
-    assert!((FRAME as u64 / 2..2 * FRAME as u64).contains(&bad.from), "{bad:?}");
+    assert!((FRAME_BYTES as u64 / 2..2 * FRAME_BYTES as u64).contains(&bad.from), "{bad:?}");
 }
 
 #[test]
 fn wherever_a_crash_comes_the_recording_is_whole_and_the_next_start_tidies() {
     let (folder, path, _) = recorded(9_000, true);
-    let (plain, pressed) = (fs::read(&path).unwrap(), text::pressed(&path));
-    let unfinished = pressed.with_extension(UNFINISHED);
+    let (plain, compressed) = (fs::read(&path).unwrap(), text::compressed_path(&path));
+    let unfinished = compressed.with_extension(UNFINISHED);
     // Ended while the file was being written.
     fs::write(&unfinished, "half").unwrap();
-    assert_eq!(shelf(&folder).all().unwrap(), std::slice::from_ref(&path));
-    sweep(&shelf(&folder)).unwrap();
+    assert_eq!(recording_dir(&folder).all().unwrap(), std::slice::from_ref(&path));
+    sweep(&recording_dir(&folder)).unwrap();
     assert!(!unfinished.exists() && fs::read(&path).unwrap() == plain);
     // Ended before the plain one was removed.
-    replace(&shelf(&folder), &path, clock).unwrap().unwrap();
+    replace(&recording_dir(&folder), &path, clock).unwrap().unwrap();
     fs::write(&path, &plain).unwrap();
-    assert_eq!(shelf(&folder).all().unwrap(), std::slice::from_ref(&path), "it is one recording");
+    assert_eq!(recording_dir(&folder).all().unwrap(), std::slice::from_ref(&path), "it is one recording");
     assert!(whole(&path) == plain);
-    replace(&shelf(&folder), &path, clock).unwrap();
+    replace(&recording_dir(&folder), &path, clock).unwrap();
     assert!(!path.exists() && whole(&path) == plain);
     // The same, and the compressed one is damaged.
-    let useful = fs::read(&pressed).unwrap();
+    let useful = fs::read(&compressed).unwrap();
     for useless in [&useful[..useful.len() - 3], b"", &useful[..useful.len() / 2]] {
         fs::write(&path, &plain).unwrap();
-        fs::write(&pressed, useless).unwrap();
-        replace(&shelf(&folder), &path, clock).unwrap();
-        assert!(!pressed.exists() && fs::read(&path).unwrap() == plain);
+        fs::write(&compressed, useless).unwrap();
+        replace(&recording_dir(&folder), &path, clock).unwrap();
+        assert!(!compressed.exists() && fs::read(&path).unwrap() == plain);
     }
     // Removing a recording removes both files.
-    fs::write(&pressed, &useful).unwrap();
-    shelf(&folder).remove(NAME).unwrap();
-    assert!(!path.exists() && !pressed.exists());
+    fs::write(&compressed, &useful).unwrap();
+    recording_dir(&folder).remove(NAME).unwrap();
+    assert!(!path.exists() && !compressed.exists());
 }
 
 #[test]
 fn an_encrypted_recording_is_compressed_encrypted() {
-    let (folder, path, seal) = written(3 * FRAME, true, Some(&seals()));
+    let (folder, path, seal) = written(3 * FRAME_BYTES, true, Some(&seals()));
     let (plain, verdict) = (whole(&path), look(&path).unwrap());
     assert_eq!((verdict.bad.clone(), verdict.seal), (None, seal));
-    let unfinished = text::pressed(&path).with_extension(UNFINISHED);
-    let (from, to) = replace(&shelf(&folder), &path, clock).unwrap().unwrap();
-    let pressed = text::pressed(&path);
+    let unfinished = text::compressed_path(&path).with_extension(UNFINISHED);
+    let (from, to) = replace(&recording_dir(&folder), &path, clock).unwrap().unwrap();
+    let compressed = text::compressed_path(&path);
     assert!(to < from / 2 && !path.exists() && !unfinished.exists(), "{from} bytes became {to}");
-    assert!(whole(&pressed) == plain && look(&pressed).unwrap() == verdict);
+    assert!(whole(&compressed) == plain && look(&compressed).unwrap() == verdict);
     // The file shows neither the text nor that it is compressed.
-    let bytes = fs::read(&pressed).unwrap();
+    let bytes = fs::read(&compressed).unwrap();
     assert!(bytes.starts_with(b"pulsegate recording 1\ns1."));
     assert!(!bytes.windows(4).any(|part| part == [0x28, 0xb5, 0x2f, 0xfd] || part == b"line"));
-    assert_eq!(Text::open(&pressed, None).unwrap_err().kind(), ErrorKind::PermissionDenied, "it is not damaged");
+    assert_eq!(Text::open(&compressed, None).unwrap_err().kind(), ErrorKind::PermissionDenied, "it is not damaged");
     // The compressed file has a key of its own.
     let mut text = Text::open(&path, Some(&seals())).unwrap();
     text.seek(SeekFrom::Start(plain.len() as u64 * 5 / 6)).unwrap();
@@ -212,8 +226,8 @@ fn an_encrypted_recording_is_compressed_encrypted() {
 #[test]
 fn what_is_still_written_is_not_compressed() {
     let (folder, path, _) = recorded(9_000, false);
-    assert_eq!(replace(&shelf(&folder), &path, clock).unwrap(), None);
-    assert!(path.exists() && !text::pressed(&path).exists());
+    assert_eq!(replace(&recording_dir(&folder), &path, clock).unwrap(), None);
+    assert!(path.exists() && !text::compressed_path(&path).exists());
 }
 
 #[test]
@@ -221,7 +235,7 @@ fn a_jump_in_six_hours_reads_one_frame() {
     // The output of a busy terminal in six hours, at 3 KB/s.
     let (folder, path, _) = recorded(60 << 20, true);
     let (plain, begun) = (fs::metadata(&path).unwrap().len(), Instant::now());
-    let (_, to) = replace(&shelf(&folder), &path, || Duration::ZERO).unwrap().unwrap();
+    let (_, to) = replace(&recording_dir(&folder), &path, || Duration::ZERO).unwrap().unwrap();
     println!("{plain} bytes became {to} in {:?}, read back", begun.elapsed());
     let begun = Instant::now();
     let mut text = Text::open(&path, None).unwrap();

@@ -1,4 +1,4 @@
-//! The thread beside the recorder that syncs recordings to the disk and passes sealed ones on to the press; while
+//! The thread beside the recorder that syncs recordings to the disk and passes sealed ones on to the compressor; while
 //! nothing of that waits it removes old ones. Knows neither sessions nor the content of a recording.
 
 use std::{
@@ -16,15 +16,15 @@ use std::{
 
 use super::{
     Settings,
-    clearance::{Clearance, Open},
-    press::Press,
+    compressor::Compressor,
+    retention::{OpenRecordings, RetentionSweep},
 };
 
 /// Maximum number of sealed recordings that wait for their turn.
-const SEALED: usize = 4096;
+const QUEUE_CAPACITY: usize = 4096;
 
 /// Maximum wait for work where recordings are kept for ever, so that nothing else is to be done.
-const IDLE: Duration = Duration::from_hours(1);
+const IDLE_WAIT: Duration = Duration::from_hours(1);
 
 enum Work {
     Sync(Vec<Arc<File>>),
@@ -32,29 +32,29 @@ enum Work {
 }
 
 /// The handle that gives the thread its work.
-pub struct Keeper {
+pub struct Syncer {
     work: SyncSender<Work>,
     syncing: Arc<AtomicBool>,
 }
 
 /// The state of the thread.
-struct Hand {
+struct SyncerThread {
     work: Receiver<Work>,
     syncing: Arc<AtomicBool>,
-    press: Option<Press>,
-    clearance: Option<Clearance>,
+    compressor: Option<Compressor>,
+    sweep: Option<RetentionSweep>,
     clock: fn() -> Duration,
 }
 
-impl Keeper {
-    /// Starts the thread, which passes sealed recordings on to `press` and removes none that is `open`.
+impl Syncer {
+    /// Starts the thread, which passes sealed recordings on to `compressor` and removes none that is `open`.
     ///
     /// # Errors
     /// If no thread can be started.
-    pub fn start(settings: &Settings, open: Open, press: Option<Press>) -> io::Result<Self> {
-        let (keeper, mut hand) = Self::with(settings, open, press);
-        thread::Builder::new().name("recordings".to_owned()).spawn(move || while hand.turn() {})?;
-        Ok(keeper)
+    pub fn start(settings: &Settings, open: OpenRecordings, compressor: Option<Compressor>) -> io::Result<Self> {
+        let (syncer, mut syncer_thread) = Self::with(settings, open, compressor);
+        thread::Builder::new().name("recordings".to_owned()).spawn(move || while syncer_thread.turn() {})?;
+        Ok(syncer)
     }
 
     /// Starts a thread where nothing is recorded any more: it removes old recordings as long as the process lives.
@@ -62,20 +62,20 @@ impl Keeper {
     /// # Errors
     /// If no thread can be started.
     pub fn alone(settings: &Settings) -> io::Result<()> {
-        let Some(mut clearance) = Clearance::of(settings, Open::default()) else { return Ok(()) };
+        let Some(mut sweep) = RetentionSweep::of(settings, OpenRecordings::default()) else { return Ok(()) };
         let clock = settings.clock;
         let work = move || loop {
-            thread::sleep(clearance.rest(clock()));
-            clearance.turn(clock());
+            thread::sleep(sweep.rest(clock()));
+            sweep.turn(clock());
         };
         thread::Builder::new().name("recordings".to_owned()).spawn(work).map(drop)
     }
 
-    fn with(settings: &Settings, open: Open, press: Option<Press>) -> (Self, Hand) {
-        let (sender, work) = sync_channel(SEALED);
-        let (syncing, clearance) = (Arc::<AtomicBool>::default(), Clearance::of(settings, open));
-        let hand = Hand { work, syncing: syncing.clone(), press, clearance, clock: settings.clock };
-        (Self { work: sender, syncing }, hand)
+    fn with(settings: &Settings, open: OpenRecordings, compressor: Option<Compressor>) -> (Self, SyncerThread) {
+        let (sender, work) = sync_channel(QUEUE_CAPACITY);
+        let (syncing, sweep) = (Arc::<AtomicBool>::default(), RetentionSweep::of(settings, open));
+        let syncer_thread = SyncerThread { work, syncing: syncing.clone(), compressor, sweep, clock: settings.clock };
+        (Self { work: sender, syncing }, syncer_thread)
     }
 
     /// Syncs these files to the disk. Returns `false` if the round before is not done yet or the thread is busy: the
@@ -95,17 +95,17 @@ impl Keeper {
     }
 
     /// Takes a sealed recording.
-    pub fn keep(&self, file: Arc<File>, path: &Path) {
+    pub fn take_sealed(&self, file: Arc<File>, path: &Path) {
         if self.work.try_send(Work::Sealed(file, path.to_owned())).is_err() {
             tracing::debug!(path = %path.display(), "a sealed recording is left to the system to write back");
         }
     }
 }
 
-impl Hand {
+impl SyncerThread {
     /// Does the waiting work, or removes one old recording; returns `false` once no handle is left.
     fn turn(&mut self) -> bool {
-        let rest = self.clearance.as_ref().map_or(IDLE, |clearance| clearance.rest((self.clock)()));
+        let rest = self.sweep.as_ref().map_or(IDLE_WAIT, |sweep| sweep.rest((self.clock)()));
         let synced = match self.work.recv_timeout(rest) {
             Ok(Work::Sync(files)) => {
                 // Every file, even if one before it failed: none is handed in again.
@@ -118,7 +118,7 @@ impl Hand {
                 synced
             }
             Ok(Work::Sealed(file, path)) => {
-                file.sync_data().map(|()| self.press.iter().for_each(|press| press.take(path.clone())))
+                file.sync_data().map(|()| self.compressor.iter().for_each(|compressor| compressor.take(path.clone())))
             }
             Err(RecvTimeoutError::Timeout) => Ok(()),
             Err(RecvTimeoutError::Disconnected) => return false,
@@ -126,8 +126,8 @@ impl Hand {
         if let Err(error) = synced {
             tracing::error!(%error, "recordings could not be made safe on the disk");
         }
-        if let Some(clearance) = &mut self.clearance {
-            clearance.turn((self.clock)());
+        if let Some(sweep) = &mut self.sweep {
+            sweep.turn((self.clock)());
         }
         true
     }
@@ -141,15 +141,15 @@ mod tests {
     #[test]
     fn one_round_of_files_waits_at_most() {
         let folder = tempfile::tempdir().unwrap();
-        let (keeper, mut hand) = Keeper::with(&settings(&folder), Open::default(), None);
+        let (syncer, mut syncer_thread) = Syncer::with(&settings(&folder), OpenRecordings::default(), None);
         let file = Arc::new(File::create(folder.path().join("a.cast")).unwrap());
-        assert!(keeper.sync(vec![file.clone()]));
+        assert!(syncer.sync(vec![file.clone()]));
         for _ in 0..10 {
-            assert!(!keeper.sync(vec![file.clone()]), "they come again");
+            assert!(!syncer.sync(vec![file.clone()]), "they come again");
         }
         assert_eq!(Arc::strong_count(&file), 2);
-        assert!(hand.turn());
+        assert!(syncer_thread.turn());
         assert_eq!(Arc::strong_count(&file), 1);
-        assert!(keeper.sync(vec![file]) && keeper.sync(Vec::new()));
+        assert!(syncer.sync(vec![file]) && syncer.sync(Vec::new()));
     }
 }
