@@ -92,7 +92,7 @@ impl Stores {
         // What the records show as open may be closed in the journal, where this question does not find it any more.
         let shown: Vec<_> = page.records.iter().filter(|record| !record.is_closed()).map(|record| record.id).collect();
         for ids in shown.chunks(IDS_PER_QUERY) {
-            own.records.extend(self.journal.get_many(ids.to_vec()).await?);
+            own.records.extend(self.journal.find_many(ids.to_vec()).await?);
         }
         Ok((query.merge(page, own), None))
     }

@@ -241,7 +241,7 @@ pub fn open_sessions_of_a_node_are_older_and_oldest_first<S: RecordStore, G>(fre
         assert_eq!(store.ranks_of(node.clone(), Epoch(3), None, 100).await.unwrap(), ranks);
         assert_eq!(store.ranks_of(node, Epoch(3), after, 2).await.unwrap(), ranks[5..7]);
         let (one, two, unknown) = (&expected[0], &expected[7], record(99, 1, Authority::Observed, Status::Active).id);
-        let mut many = store.get_many(vec![two.id, unknown, one.id]).await.unwrap();
+        let mut many = store.find_many(vec![two.id, unknown, one.id]).await.unwrap();
         many.sort_by_key(|record| record.id);
         assert_eq!(many, [one.clone(), two.clone()]);
     });

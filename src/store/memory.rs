@@ -79,7 +79,7 @@ impl LiveStore for MemoryLive {
         })
     }
 
-    fn get_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let view = self.view();
             Ok(ids.iter().filter_map(|id| view.open.get(id)).filter(|record| record.node == node).cloned().collect())

@@ -116,7 +116,7 @@ pub trait RecordStore: Send + Sync + 'static {
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
 
     /// Returns those of these records that there are, in no order. One statement: at most 50 ids.
-    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
+    fn find_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
     /// Returns the transitions of one session, by version.
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>>;
@@ -215,7 +215,7 @@ pub trait LiveStore: Send + Sync + 'static {
     }
 
     /// Returns those of these records of one node that are open, in no order; `last_seen_at` may be older than the newest beat.
-    fn get_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let mut open = self.open_of(node).await?;
             open.retain(|record| ids.contains(&record.id));

@@ -229,12 +229,12 @@ impl RecordStore for MySqlStore {
         })
     }
 
-    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn find_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move { self.read(|| list::select_many(&ids)).await?.iter().map(rows::record).collect() })
     }
 
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async move { Ok(self.get_many(vec![id]).await?.pop()) })
+        Box::pin(async move { Ok(self.find_many(vec![id]).await?.pop()) })
     }
 
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {

@@ -202,8 +202,8 @@ impl LiveStore for RedisLive {
         Box::pin(self.0.ranks_of(node))
     }
 
-    fn get_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        Box::pin(self.0.get_many_of(node, ids))
+    fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        Box::pin(self.0.find_many_of(node, ids))
     }
 
     fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {

@@ -287,12 +287,12 @@ impl RecordStore for SqliteStore {
         Box::pin(self.read(list::select_open_of(rows::RANKS, &node, epoch, after, limit), rows::rank))
     }
 
-    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn find_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(self.read(list::select_many(&ids), rows::record))
     }
 
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
-        Box::pin(async move { Ok(self.get_many(vec![id]).await?.pop()) })
+        Box::pin(async move { Ok(self.find_many(vec![id]).await?.pop()) })
     }
 
     fn history(&self, id: SessionId) -> BoxFuture<'_, Result<Vec<Transition>, StoreError>> {

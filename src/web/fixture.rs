@@ -232,7 +232,7 @@ impl RecordStore for Down {
         down()
     }
 
-    fn get_many(&self, _: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn find_many(&self, _: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         down()
     }
 

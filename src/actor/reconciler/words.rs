@@ -109,7 +109,7 @@ impl Question<'_> {
         unread.extend(words.live.keys().chain(serving).filter(|id| !words.records.contains_key(id)));
         let unread: Vec<_> = unread.into_iter().collect();
         for ids in unread.chunks(IDS_PER_QUERY) {
-            let found = timed(slowest, records.get_many(ids.to_vec())).await?;
+            let found = timed(slowest, records.find_many(ids.to_vec())).await?;
             words.records.extend(found.into_iter().map(whole));
         }
         Ok(words)
@@ -125,7 +125,7 @@ impl Question<'_> {
             }
         }
         if !unread.is_empty() {
-            let found = timed(slowest, stores.live.get_many_of(self.node.clone(), unread)).await?;
+            let found = timed(slowest, stores.live.find_many_of(self.node.clone(), unread)).await?;
             words.extend(found.into_iter().filter(|record| record.epoch < self.epoch).map(whole));
         }
         Ok(words)

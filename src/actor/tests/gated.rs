@@ -115,8 +115,8 @@ impl RecordStore for Gated {
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.store.open_of(node, epoch, after, limit)
     }
-    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.store.get_many(ids)
+    fn find_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.store.find_many(ids)
     }
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         if self.unreadable.load(Ordering::Relaxed) {
@@ -199,8 +199,8 @@ impl LiveStore for Counted {
     fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {
         self.view.ranks_of(node)
     }
-    fn get_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
-        self.view.get_many_of(node, ids)
+    fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+        self.view.find_many_of(node, ids)
     }
     fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         self.view.one_of(node, id)

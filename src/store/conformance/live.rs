@@ -109,13 +109,13 @@ pub fn what_is_open_can_be_known_by_its_ranks_alone<S: LiveStore, G>(fresh: Fres
             assert_eq!(store.one_of(node.clone(), id).await.unwrap().as_ref(), known);
         }
         let wanted = [&records[..], &[closed]].concat().iter().map(|record| record.id).chain([stranger]).collect();
-        let mut found = store.get_many_of(node.clone(), wanted).await.unwrap();
+        let mut found = store.find_many_of(node.clone(), wanted).await.unwrap();
         found.sort_by_key(|record| record.id);
         assert_eq!(found, records);
-        assert_eq!(store.get_many_of(node, vec![]).await.unwrap(), []);
+        assert_eq!(store.find_many_of(node, vec![]).await.unwrap(), []);
         let other = NodeId("node-b".into());
         assert_eq!(store.ranks_of(other.clone()).await.unwrap(), []);
-        assert_eq!(store.get_many_of(other, vec![records[0].id]).await.unwrap(), []);
+        assert_eq!(store.find_many_of(other, vec![records[0].id]).await.unwrap(), []);
     });
 }
 

@@ -84,7 +84,7 @@ pub fn what_a_fence_ended_is_only_closed<S: SharedRecords, G>(fresh: Fresh<S, G>
         ];
         store.apply(late.clone().map(write).to_vec()).await.unwrap();
         let ids = late.iter().map(|record| record.id).collect();
-        let mut found = store.get_many(ids).await.unwrap();
+        let mut found = store.find_many(ids).await.unwrap();
         found.sort_by_key(|record| record.id);
         assert_eq!(found, [open[0].clone(), late[1].clone(), late[3].clone()]);
     });

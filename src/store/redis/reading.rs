@@ -29,7 +29,7 @@ impl View {
         connection.settle(ranks)
     }
 
-    pub(super) async fn get_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> Result<Vec<Record>, StoreError> {
+    pub(super) async fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> Result<Vec<Record>, StoreError> {
         let mut connection = self.pool.connection().await.map_err(failure)?;
         let reading = async {
             let mut open = Vec::new();

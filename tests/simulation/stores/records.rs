@@ -156,7 +156,7 @@ impl RecordStore for Remote {
         self.ask(move |table| Ok(table.open_of(&node, epoch, after, limit)))
     }
 
-    fn get_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
+    fn find_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         self.ask(move |table| Ok(ids.iter().filter_map(|id| table.record(*id).cloned()).collect()))
     }
 

@@ -138,7 +138,7 @@ fn a_session_that_no_node_wrote_is_not_listed_and_hides_no_other() {
         let ranks = own.ranks_of(node()).await.unwrap();
         assert_eq!(ranks.len(), 9, "what stands there, whoever wrote it");
         assert!(ranks.contains(&(open(8, 1).id, 0)), "{ranks:?}");
-        let mut found = own.get_many_of(node(), (1..=9).map(|n| open(n, 1).id).collect()).await.unwrap();
+        let mut found = own.find_many_of(node(), (1..=9).map(|n| open(n, 1).id).collect()).await.unwrap();
         found.sort_by_key(|record| record.id);
         assert_eq!(found, [open(4, 1), open(5, 1)]);
         // The next word of the node itself mends it.
