@@ -1,6 +1,6 @@
-//! The life of one session: what happened goes in, what to do comes out, and one deadline says when to ask again. Owns
-//! the session's record and its three clocks: transport liveness, human idleness, total duration. Knows no actor, no
-//! socket and no store.
+//! The life of one session: takes events, returns effects, and says by one deadline when to call it again. Owns the
+//! session's record and its three clocks: transport liveness, human idleness, total duration. Knows no actor, no socket
+//! and no store.
 //!
 //! ```text
 //! connecting ──Connected──> active <──Attached── detached
@@ -25,26 +25,26 @@ pub use limits::Limits;
 pub use loss::Loss;
 pub use words::{Activity, Effect, Event, Moment, Warning};
 
-/// Who is there.
+/// The browsers attached to it.
 mod browsers;
-/// What is due, and when.
+/// Deadlines, and what happens when they pass.
 mod clocks;
-/// The program's exit, and the last output behind it.
+/// The program's exit, and the output that may follow it.
 mod exit;
-/// How long each clock runs.
+/// The duration of each clock.
 mod limits;
-/// How a browser's socket came to be gone.
+/// The ways a browser's socket is lost.
 mod loss;
-/// What goes in and what comes out.
+/// Events and effects.
 mod words;
 
-/// How long a shell whose browser has not come yet counts as active: as long as a socket has for its first frame.
+/// The time a running shell without a browser counts as active: as long as a socket has for its first frame.
 const ATTACH_GRACE: Duration = Duration::from_secs(10);
 
-/// How long logging in may take, people included: OpenSSH's own limit (sshd_config, `LoginGraceTime`).
+/// The time that logging in may take, including the user's answers: OpenSSH's own limit (sshd_config, `LoginGraceTime`).
 const LOGIN_LIMIT: Duration = Duration::from_secs(120);
 
-/// What is made durable at a checkpoint: too frequent to be announced each time, too good to be lost.
+/// Signs of life that a checkpoint makes durable: too frequent to announce each time, too valuable to lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Signs {
     activity: Activity,
@@ -59,11 +59,11 @@ pub struct Session {
     record: Record,
     started: Instant,
     browsers: Vec<Browser>,
-    /// Watched from the moment the shell runs.
+    /// The watch over the SSH server, from the moment the shell runs.
     peer: Option<Liveness>,
     exit: Option<Exit>,
     login_by: Option<Instant>,
-    /// A shell nobody has come to yet counts as detached from then on.
+    /// A running shell without a browser counts as detached from this moment on.
     grace_until: Option<Instant>,
     reattach_by: Option<Instant>,
     last_input: Instant,
@@ -71,15 +71,15 @@ pub struct Session {
     duration_warned: bool,
     checkpoint_at: Instant,
     activity: Activity,
-    /// The last byte from any browser, those that left included.
+    /// The last byte from any browser, including those that left.
     browser_heard: Option<Instant>,
-    /// What the last announcement said.
+    /// The signs of life in the last announcement.
     announced: Signs,
     effects: VecDeque<Effect>,
 }
 
 impl Session {
-    /// Begins a session whose `record` says *connecting* and is durable already.
+    /// Returns a session whose `record` is *connecting* and already durable.
     pub fn new(now: Moment, record: Record, limits: Limits) -> Self {
         let limits = limits.bounded();
         Self {
@@ -103,14 +103,14 @@ impl Session {
         }
     }
 
-    /// Takes a session up again after its actor failed: the record as last announced, its clocks from now on, but for the
-    /// total duration, which counts from when it [`started`](Self::started). The caller attaches the browsers that are
-    /// still there and repeats what the link has told: an exit, a paused output.
+    /// Takes a session up again after its actor failed: the record as last announced, its clocks from now on, except
+    /// for the total duration, which counts from when it [`started`](Self::started). The caller attaches the browsers
+    /// that are still connected and repeats what the link has reported: an exit, paused output.
     pub fn adopt(now: Moment, started: Instant, record: Record, limits: Limits) -> Self {
         let mut session = Self { started, ..Self::new(now, record, limits) };
         session.activity.bytes_in = session.record.bytes_in;
         session.activity.bytes_out = session.record.bytes_out;
-        // Who looked on may have left meanwhile.
+        // The watchers may have left meanwhile.
         session.announced.watchers = session.record.watchers;
         match session.record.status {
             Status::Connecting | Status::Closed => return session,
@@ -122,22 +122,22 @@ impl Session {
         session
     }
 
-    /// The record as it stands.
+    /// Returns the current record.
     pub fn record(&self) -> &Record {
         &self.record
     }
 
-    /// When it began, by the clock that decides. The same as long as it lives.
+    /// Returns when the session began, on the monotonic clock; constant over its life.
     pub fn started(&self) -> Instant {
         self.started
     }
 
-    /// The next thing to do.
+    /// Removes and returns the next effect to carry out.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    /// Takes note of what happened. A closed session takes note of nothing.
+    /// Processes an event. A closed session ignores every event.
     pub fn handle(&mut self, now: Moment, event: Event) {
         if self.record.is_closed() {
             return;
@@ -150,7 +150,7 @@ impl Session {
             Event::Connected { addr } => self.connect(now, addr),
             Event::ConnectFailed { reason, detail } => match self.record.status {
                 Status::Connecting => self.close(now, reason, now.at, detail),
-                // The shell runs: there is nothing left that could fail to connect.
+                // The shell runs: no connection attempt is left that could fail.
                 Status::Active | Status::Detached | Status::Lost | Status::Closed => {}
             },
             Event::Exited(status) => {
@@ -227,7 +227,7 @@ impl Session {
         }
     }
 
-    /// The one way to end, for every cause. `evidence` is the last moment the session was known to live.
+    /// Ends the session, whatever the cause. `evidence` is the last moment the session was known to be alive.
     fn close(&mut self, now: Moment, reason: EndReason, evidence: Instant, message: String) {
         if self.record.is_closed() {
             return;
@@ -256,7 +256,7 @@ impl Session {
         }
     }
 
-    /// Announces the record; `detail` says what was seen if it is more than activity.
+    /// Announces the record; `detail` describes the change if it is more than activity.
     fn announce(&mut self, now: Moment, detail: Option<String>) {
         let signs = self.signs();
         let heard = signs.browser_heard.max(signs.activity.peer_heard).max(signs.activity.input);

@@ -1,5 +1,5 @@
-//! The browsers of a session: how they come, how each is watched, and what it means that one is gone. At most one of them
-//! types, the others look on. Knows no socket.
+//! The browsers of a session: how they attach, how each is watched, and what follows when one is lost. At most one of
+//! them types; the others are watchers. Knows no socket.
 
 use std::time::Instant;
 
@@ -31,7 +31,7 @@ impl Session {
         }
         self.reattach_by = None;
         self.grace_until = None;
-        // Whoever comes in the last minute has not seen the warning.
+        // A browser that attaches in the last minute has not seen the warning.
         self.idle_warned = false;
         self.duration_warned = false;
         match self.record.status {
@@ -62,7 +62,7 @@ impl Session {
         }
     }
 
-    /// How many look on is not left to the next checkpoint: people see it.
+    /// Brings the next checkpoint forward to now, since users see the number of watchers.
     fn count_onlookers(&mut self, now: Moment) {
         self.checkpoint_at = now.at;
     }

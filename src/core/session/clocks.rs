@@ -1,5 +1,5 @@
-//! The clocks of a session: every deadline, the warnings before an ending, the checkpoints, and what a stall does to them.
-//! Knows what time brings, not what happens.
+//! The clocks of a session: every deadline, the warnings before an ending, the checkpoints, and the effect of a stall
+//! on them. Handles the passing of time, not events.
 
 use std::time::{Duration, Instant};
 
@@ -9,16 +9,16 @@ use crate::core::{
     record::EndReason,
 };
 
-/// How long before an ending by the clock the person is warned, if the clock is not shorter than twice that.
+/// The time before an ending by the clock at which the user is warned; half the limit if that is shorter.
 const WARNING: Duration = Duration::from_secs(60);
 
 impl Session {
-    /// When to call [`handle_timeout`](Self::handle_timeout) next; `None` once closed.
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout) next; `None` once closed.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.deadlines().into_iter().map(|(_, at)| at).chain(self.silent_deadlines()).min()
     }
 
-    /// Every deadline that ends or changes the session unless something happens before, soonest first.
+    /// Returns every deadline that ends or changes the session unless an event comes first, soonest first.
     pub fn deadlines(&self) -> Vec<(&'static str, Instant)> {
         if self.record.is_closed() {
             return Vec::new();
@@ -41,7 +41,7 @@ impl Session {
         all
     }
 
-    /// Deadlines that only make the session do something on the way: probes, warnings, checkpoints.
+    /// Returns the deadlines of steps that do not end the session: probes, warnings, checkpoints.
     fn silent_deadlines(&self) -> Vec<Instant> {
         if self.record.is_closed() {
             return Vec::new();
@@ -58,7 +58,7 @@ impl Session {
         watches.filter_map(Liveness::deadline).chain(warnings.into_iter().flatten()).chain(checkpoint).collect()
     }
 
-    /// Does what is due at `now`; calling it early is harmless.
+    /// Processes every deadline that has passed at `now`; calling it early is harmless.
     pub fn handle_timeout(&mut self, now: Moment) {
         if self.record.is_closed() {
             return;
@@ -106,8 +106,8 @@ impl Session {
         }
     }
 
-    /// The limit of human idleness while it applies: before the shell runs there is nothing to type into, and the login
-    /// has its own limit.
+    /// Returns the limit of human idleness while it applies: before the shell runs there is nothing to type into, and
+    /// the login has its own limit.
     fn idle_limit(&self) -> Option<Duration> {
         self.limits.idle_timeout.filter(|_| self.peer.is_some())
     }
@@ -139,8 +139,8 @@ impl Session {
         }
     }
 
-    /// Nobody is to blame for what could not be heard: probes are asked anew, waiting starts where it stood. Only the
-    /// total duration goes on.
+    /// Extends the waiting deadlines by a stall and restarts the probes, since nothing could be heard meanwhile. Only
+    /// the total duration keeps running.
     pub(super) fn forgive(&mut self, now: Moment, lasted: Duration) {
         let lasted = lasted.min(MAX_SPAN);
         let watches = self.browsers.iter_mut().map(|browser| &mut browser.watch).chain(self.peer.as_mut());
@@ -153,7 +153,7 @@ impl Session {
     }
 }
 
-/// How long before the end of `limit` the person is warned.
+/// Returns how long before the end of `limit` the user is warned.
 fn notice(limit: Duration) -> Duration {
     WARNING.min(limit / 2)
 }

@@ -1,32 +1,32 @@
-//! How long each clock of a session runs. Knows not what follows when one is over.
+//! The durations of a session's clocks. Does not know what follows when one runs out.
 
 use std::time::{Duration, Instant};
 
 use super::Moment;
 use crate::core::{liveness::Rule, record::micros};
 
-/// Longer spans count as this one, about 30 years: added to an instant, even 2^32 times, it cannot overflow.
+/// The cap of every duration, about 30 years: added to an instant, even 2^32 times, it cannot overflow.
 pub(super) const MAX_SPAN: Duration = Duration::from_secs(1_000_000_000);
 
-/// The clocks of a session.
+/// The limits of a session's clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// How browsers are watched.
+    /// The probes of browsers.
     pub browser: Rule,
-    /// How the SSH server is watched.
+    /// The probes of the SSH server.
     pub peer: Rule,
     /// How long a detached session waits for its browser.
     pub reattach_window: Duration,
-    /// Longest time without human input, if limited.
+    /// The longest time without human input; `None`: unlimited.
     pub idle_timeout: Option<Duration>,
-    /// Longest life, if limited.
+    /// The longest life of the session; `None`: unlimited.
     pub max_duration: Option<Duration>,
-    /// How often signs of life are made durable.
+    /// The interval at which signs of life are made durable.
     pub checkpoint: Duration,
 }
 
 impl Limits {
-    /// The same limits, none longer than [`MAX_SPAN`].
+    /// Returns the same limits, none longer than [`MAX_SPAN`].
     pub(super) fn bounded(self) -> Self {
         let rule =
             |rule: Rule| Rule { interval: rule.interval.min(MAX_SPAN), window: rule.window.min(MAX_SPAN), ..rule };
@@ -40,8 +40,8 @@ impl Limits {
         }
     }
 
-    /// When a checkpoint is due after one at `now`: up to a tenth early, at a time of day that all sessions share, so that the
-    /// stores are told of many at once.
+    /// Returns when the checkpoint after one at `now` is due: up to a tenth early, at a time of day that all sessions
+    /// share, so that the stores receive many at once.
     pub(super) fn next_checkpoint(&self, now: Moment) -> Instant {
         let whole = micros(self.checkpoint);
         let early = now.utc.0.saturating_add(whole).rem_euclid((whole / 10).max(1));

@@ -1,19 +1,19 @@
-//! How a browser's socket came to be gone, and what the history says of it. Knows no session and no socket.
+//! The ways a browser's socket is lost, and the sentence about it in the history. Knows no session and no socket.
 
 use std::fmt;
 
-/// How a browser's socket came to be gone.
+/// How a browser's socket was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
-    /// Its connection ended without a good-bye.
+    /// The connection ended without a close message.
     Broken,
-    /// Its page said good-bye.
+    /// The page said that it leaves.
     Left,
     /// It left a full window unacknowledged for too long.
     Stuck,
-    /// The gateway would not go on with what it sent: the word of the `error` frame that it was told.
+    /// The gateway refused what the browser sent: the code of the `error` frame that the browser received.
     Refused(&'static str),
-    /// Somebody else types from here on, of which its page knows nothing.
+    /// Another user types from here on, and the page cannot show that.
     TakenOver,
 }
 

@@ -1,4 +1,4 @@
-//! The words of a session: what happened, what is to be done, and when. Knows not what follows from what.
+//! The vocabulary of a session: events, effects and timestamps. Does not know which effect follows from which event.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use crate::core::{
     stream::AttachNo,
 };
 
-/// One moment on both clocks: `at` decides, `utc` is stored.
+/// One moment on both clocks: decisions use `at`, records store `utc`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
     /// The monotonic clock.
@@ -18,7 +18,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// The wall time of an earlier (or later) instant, reckoned from this moment.
+    /// Returns the wall time of an earlier (or later) instant, computed from this moment.
     pub fn utc_of(&self, instant: Instant) -> UtcMicros {
         let earlier = micros(self.at.saturating_duration_since(instant));
         let later = micros(instant.saturating_duration_since(self.at));
@@ -26,30 +26,30 @@ impl Moment {
     }
 }
 
-/// What happened.
+/// An event that a session processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The counters beside the session were read.
+    /// The counters kept beside the session were read.
     Activity(Activity),
     /// A browser answered a ping or sent a byte.
     BrowserHeard {
-        /// Which one.
+        /// The browser's attachment.
         attach: AttachNo,
-        /// When.
+        /// When its byte or answer came.
         at: Instant,
     },
-    /// A browser came.
+    /// A browser attached.
     Attached {
-        /// Its number, higher than any before.
+        /// The attachment's number, higher than any before.
         attach: AttachNo,
-        /// Whether it types; else it only looks on.
+        /// Whether it types; otherwise it is a watcher.
         interactive: bool,
     },
     /// A browser's socket is gone.
     SocketLost {
-        /// Which one; a superseded one no longer counts.
+        /// The browser's attachment; a superseded one is ignored.
         attach: AttachNo,
-        /// How that came about.
+        /// How the socket was lost.
         how: Loss,
     },
     /// The shell runs.
@@ -57,11 +57,11 @@ pub enum Event {
         /// The address that was dialled.
         addr: String,
     },
-    /// No shell came about.
+    /// The connection attempt failed before a shell ran.
     ConnectFailed {
         /// `connect_failed`, `auth_failed` or `host_key_rejected`.
         reason: EndReason,
-        /// The sentence for the person.
+        /// The sentence shown to the user.
         detail: String,
     },
     /// The program on the target ended.
@@ -72,33 +72,33 @@ pub enum Event {
     OutputPaused,
     /// The target's connection is read again.
     OutputResumed,
-    /// This host did not run for `lasted`: nothing that was not heard meanwhile proves anything.
+    /// This host did not run for `lasted`: silence during that time proves nothing.
     Stalled {
-        /// How long, by the clock that decides: it stands still while the host sleeps.
+        /// The length of the stall on the monotonic clock, which stands still while the host sleeps.
         lasted: Duration,
     },
-    /// The person wants to stay in spite of being idle.
+    /// The user asks to keep the idle session open.
     Stay,
-    /// Something that changes no status belongs into the history.
+    /// Something that changes no status is to be added to the history.
     Noted {
-        /// What, in a sentence.
+        /// The entry, as a sentence.
         detail: String,
     },
-    /// Somebody or something ends the session.
+    /// A user, an operator or the gateway ends the session.
     End {
-        /// Why.
+        /// The reason to record.
         reason: EndReason,
-        /// Who or what, in a sentence.
+        /// The cause, as a sentence.
         detail: String,
     },
 }
 
-/// The counters that live beside a session, so that a byte costs no message.
+/// The counters that are kept beside a session, so that a byte needs no message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Activity {
     /// The last byte from the target's connection.
     pub peer_heard: Option<Instant>,
-    /// The last byte a human sent.
+    /// The last byte that a person sent.
     pub input: Option<Instant>,
     /// Bytes to the target.
     pub bytes_in: u64,
@@ -106,31 +106,31 @@ pub struct Activity {
     pub bytes_out: u64,
 }
 
-/// What to do now, in this order.
+/// An action for the caller to carry out; effects are carried out in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Send a WebSocket ping.
     PingBrowser(AttachNo),
-    /// Shut a silent browser's socket.
+    /// Close a silent browser's socket.
     DropBrowser(AttachNo),
-    /// Tell a browser that another one took its place, and close its socket.
+    /// Notify a browser that another one took its place, and close its socket.
     Supersede(AttachNo),
     /// Send an SSH keepalive that wants a reply.
     ProbePeer,
-    /// Warn the person of an ending by the clock.
+    /// Warn the user of an ending by the clock.
     Warn(Warning),
     /// End the SSH connection.
     CloseLink,
-    /// Make the record durable, then show the transition (none: only activity moved).
+    /// Make the record durable, then publish the transition (`None`: only activity changed).
     Announce(Box<Record>, Option<Transition>),
-    /// Once the close is durable: tell the browsers, then stop. The last effect there is.
+    /// Once the close is durable, notify the browsers, then stop. Always the last effect.
     Finish {
-        /// The sentence for the person.
+        /// The sentence shown to the user.
         message: String,
     },
 }
 
-/// An ending by the clock that is near.
+/// A warning that a clock will soon end the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Warning {
     /// `idle_timeout` or `max_duration`.
