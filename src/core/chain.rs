@@ -1,15 +1,15 @@
-//! The chain that makes a history tamper-evident: each event's link covers the link before it, so that an edit, a deletion
-//! or a reordering breaks every later one (Haber and Stornetta, "How to Time-Stamp a Digital Document", 1991). Knows no
-//! store.
+//! The hash chain that makes a history tamper-evident: each event's link covers the link before it, so that an edit, a
+//! deletion or a reordering breaks every later one (Haber and Stornetta, "How to Time-Stamp a Digital Document", 1991).
+//! Knows no store.
 
 use sha2::{Digest, Sha256};
 
 use super::{audit::Entry, record::Transition};
 
-/// The SHA-256 of an event and all before it.
+/// The SHA-256 of an event and all events before it.
 pub type Link = [u8; 32];
 
-/// What the first event follows.
+/// The link before the first event.
 pub const GENESIS: Link = [0; 32];
 
 /// Returns the link of the event that follows `before` and has the number `sequence` in its journal.
@@ -20,7 +20,7 @@ pub fn link(before: &Link, sequence: u64, event: &Transition) -> Link {
     cover(before, sequence, &numbers, &[&id, event.status.as_str(), reason, &event.detail])
 }
 
-/// Returns the link of the entry of the audit log that follows `before`.
+/// Returns the link of the audit entry that follows `before`.
 pub fn link_entry(before: &Link, entry: &Entry) -> Link {
     let Entry { sequence, at, deed } = entry;
     let client_ip = deed.client_ip.map_or(String::new(), |ip| ip.to_string());

@@ -1,5 +1,5 @@
-//! The right of a node to serve: how it is held, how long it lasts without a renewal, when it is over. Knows no store and
-//! no clock.
+//! A node's right to serve: how it is held, how long it lasts without a renewal, when it ends. Knows no store and no
+//! clock.
 //!
 //! ```text
 //! held ──renewed──> held          (counted from when the renewal was sent, not from its answer)
@@ -11,33 +11,36 @@ use std::time::{Duration, Instant};
 
 use super::record::{Epoch, Incarnation, NodeId, UtcMicros};
 
-/// How often a node renews its lease in the records.
+/// The interval at which a node renews its lease in the records.
 pub const RENEWAL: Duration = Duration::from_secs(1);
 
-/// What a journal may be behind the records in its node's lease: one renewal that a kill fell into, and one that a slow disk
-/// held up.
+/// The most by which the renewal in a node's journal may be behind that in the records: one renewal that a kill
+/// interrupted, and one that a slow disk delayed.
 const BEHIND: Duration = Duration::from_secs(2);
 
-/// What a fence waits beyond the time that the owner may serve: for the owner to end its sessions, at least.
+/// The time a fence waits beyond the time that the owner may serve: at least enough for the owner to end its sessions.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// The part of that time by which two clocks may differ: a hundredth is far beyond what NTP calls sane (500 ppm, RFC 5905).
+/// The divisor of that time by which two clocks may differ: a hundredth is far beyond the tolerance of NTP (500 ppm,
+/// RFC 5905).
 const DRIFT: u32 = 100;
 
-/// Who serves under a node's name, as the last renewal left it.
+/// The right to serve under a node's name, as of the last renewal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The node's current epoch; what was born in an earlier one is over, and is only closed from then on.
+    /// The node's current epoch; a session of an earlier epoch is over, and may only be closed.
     pub epoch: Epoch,
-    /// The start that renews it.
+    /// The start of the node that renews it.
     pub incarnation: Incarnation,
-    /// The newest renewal, by the wall clock of whoever renewed it: to be compared with itself, never with a clock.
+    /// The newest renewal, by the wall clock of the renewing node: to be compared with other values of itself only,
+    /// never with a clock.
     pub renewed_at: UtcMicros,
 }
 
 impl Lease {
-    /// Whether nobody renews it any more. `over` is a start of the node that has certainly ended, and `noted` the lease as the
-    /// journal of that start has it, which is renewed with this one: what somebody else renewed since is ahead of it.
+    /// Whether nobody renews it any more. `over` is a start of the node that has certainly ended, and `noted` the lease
+    /// in the journal of that start, which is renewed with this one: a renewal by anybody else since then puts this
+    /// lease ahead of it.
     pub fn ended_with(&self, over: &Incarnation, noted: &Self) -> bool {
         let ahead = self.renewed_at.0.saturating_sub(noted.renewed_at.0);
         let (own, behind) =
@@ -46,75 +49,75 @@ impl Lease {
     }
 }
 
-/// Who may write under a node's name.
+/// The state of the right to write under a node's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
-    /// The start that the lease names.
+    /// Held by the start that the lease names.
     Held,
-    /// Nobody: it left in order.
+    /// Held by nobody: the node left in order.
     Left,
-    /// Nobody: it was taken from whoever held it.
+    /// Held by nobody: the node was fenced.
     Fenced,
 }
 
-/// One gateway as the records know it.
+/// One gateway as recorded in the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Its name.
     pub id: NodeId,
-    /// Who serves under it.
+    /// The lease on its name.
     pub lease: Lease,
-    /// Whether somebody still does.
+    /// The state of that lease.
     pub holder: Holder,
-    /// When its epoch began.
+    /// The time its epoch began.
     pub started_at: UtcMicros,
-    /// How long it may serve without a renewal, as it told itself.
+    /// The time it may serve without a renewal, by its own statement.
     pub serve_for: Duration,
 }
 
-/// How long a lease must be seen unchanged before it may be taken from an owner that may serve for `serve_for`.
+/// Returns how long a lease must be seen unchanged before it may be taken from an owner that may serve for `serve_for`.
 pub fn patience(serve_for: Duration) -> Duration {
     serve_for.saturating_add(serve_for / DRIFT).saturating_add(MARGIN)
 }
 
-/// This node's own right to serve. Times are those since boot, suspended time included: a host that slept for a day has
-/// not renewed for a day.
+/// This node's own right to serve. Times are measured since boot, suspended time included: a host that slept for a day
+/// has not renewed for a day.
 #[derive(Debug, Clone)]
 pub struct Tenure {
     serve_for: Duration,
-    /// When the newest renewal that was answered had been sent; at first, when the epoch began.
+    /// When the newest granted renewal was sent; at first, when the epoch began.
     renewed: Duration,
     refused: bool,
 }
 
 impl Tenure {
-    /// Begins with an epoch that was begun at `now`.
+    /// Returns the right to serve in an epoch that began at `now`.
     pub fn new(now: Duration, serve_for: Duration) -> Self {
         Self { serve_for, renewed: now, refused: false }
     }
 
-    /// A renewal sent at `sent` was granted.
+    /// Notes that a renewal sent at `sent` was granted.
     pub fn granted(&mut self, sent: Duration) {
         self.renewed = self.renewed.max(sent);
     }
 
-    /// A renewal was refused: another holds the right, for good.
+    /// Notes that a renewal was refused: another node or start holds the right, for good.
     pub fn refused(&mut self) {
         self.refused = true;
     }
 
-    /// Whether it was refused.
+    /// Whether a renewal was refused.
     pub fn is_refused(&self) -> bool {
         self.refused
     }
 
-    /// Whether the node may no longer serve: it opens nothing and ends what is open.
+    /// Whether the node may no longer serve: it opens no session and ends those that are open.
     pub fn is_over(&self, now: Duration) -> bool {
         self.refused || now.saturating_sub(self.renewed) >= self.serve_for
     }
 }
 
-/// When something last changed, as whoever looks at it saw it.
+/// A value, and when it last changed as seen by the observer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Watched<T> {
     seen: T,
@@ -122,12 +125,12 @@ pub(super) struct Watched<T> {
 }
 
 impl<T: PartialEq> Watched<T> {
-    /// Seen for the first time: nothing is known of the time before.
+    /// Returns a value seen for the first time, of whose earlier changes nothing is known.
     pub(super) fn new(now: Instant, seen: T) -> Self {
         Self { seen, moved: now }
     }
 
-    /// Looks again; returns whether it changed.
+    /// Notes the value as seen now; returns whether it changed.
     pub(super) fn look(&mut self, now: Instant, seen: T) -> bool {
         let changed = self.seen != seen;
         if changed {
@@ -144,7 +147,7 @@ impl<T: PartialEq> Watched<T> {
         self.moved
     }
 
-    /// Nobody looked for a while: the window begins anew.
+    /// Restarts the window, after a time in which nobody looked.
     pub(super) fn restart(&mut self, now: Instant) {
         self.moved = now;
     }
@@ -165,7 +168,7 @@ mod tests {
         tenure.granted(at(110));
         assert!(!tenure.is_over(at(139)));
         assert!(tenure.is_over(at(140)));
-        // An old answer that comes late takes nothing away, and a new one gives the right back.
+        // A late answer to an earlier renewal takes nothing away, and a new one restores the right.
         tenure.granted(at(105));
         assert!(!tenure.is_over(at(139)));
         tenure.granted(at(141));

@@ -1,12 +1,12 @@
-//! What one store has yet to be told: joins the writes of a session, orders them by priority, hands them out in batches and
-//! takes them back when the store fails. Knows no store, no clock and no chance.
+//! The writes that one store has not taken yet: merges the writes of a session, orders them by priority, hands them out
+//! in batches and takes them back when the store fails. Knows no store, no clock and no randomness.
 //!
 //! ```text
 //! push ──> waiting ──poll_batch──> in flight ──ack──> gone
 //!             ^                        ├──nack────> waiting, after a pause
 //!             └────────────────────────┴──reject──> waiting in smaller batches; alone: given up by name
 //! ```
-//! One batch is in flight at a time, so what is pushed meanwhile makes up the next one (group commit).
+//! One batch is in flight at a time, so everything pushed meanwhile makes up the next one (group commit).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,37 +17,37 @@ use super::record::{Record, SessionId, Write};
 use priority::CLASSES;
 pub use priority::Priority;
 
-/// What goes first.
+/// The priorities of writes.
 mod priority;
 
-/// How a ledger behaves.
+/// The parameters of a ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Writes of a batch at most, ≥ 1.
+    /// Most writes in a batch, ≥ 1.
     pub batch: usize,
-    /// Closes of a batch at most, ≥ 1: a thousand ends at once are no long transaction.
+    /// Most closes in a batch, ≥ 1, so that a thousand ends at once do not make one long transaction.
     pub closes: usize,
-    /// How long a write that is not urgent waits for company.
+    /// The time a write that is not urgent waits to be batched with others.
     pub linger: Duration,
-    /// Sessions that may wait, ≥ 1.
+    /// Most sessions that may wait, ≥ 1.
     pub capacity: usize,
-    /// A batch that takes longer halves the next one.
+    /// The duration of a batch above which the next one is halved.
     pub slow: Duration,
 }
 
-/// The share, one in so many, that each lower class has for itself: of every batch, or, where batches are smaller than
-/// that, of the batches.
+/// The share, one in this many, that is reserved for each lower class: of every batch, or, where batches are smaller
+/// than that, of the batches.
 const SHARE: usize = 8;
 
 /// A batch grows by this share of its limit after every success: additive increase, multiplicative decrease (Chiu and
 /// Jain, "Analysis of the Increase and Decrease Algorithms for Congestion Avoidance", 1989).
 const INCREASE: usize = 16;
 
-/// The pause after a failure is drawn from zero to a limit that doubles from the first to the second (AWS Architecture
-/// Blog, "Exponential Backoff And Jitter": full jitter).
+/// The pause after a failure is drawn from zero to a limit that doubles from the first value to the second (AWS
+/// Architecture Blog, "Exponential Backoff And Jitter": full jitter).
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// The least part of the limit that a pause lasts: a pause of nothing is no pause.
+/// The shortest pause, as a share of the limit, so that a pause is never zero.
 const LEAST_PAUSE: f64 = 0.1;
 
 /// The ledger of one store.
@@ -55,15 +55,15 @@ const LEAST_PAUSE: f64 = 0.1;
 pub struct Ledger {
     limits: Limits,
     waiting: HashMap<SessionId, Waiting>,
-    /// By priority, oldest first. An id whose write has left or moved up stays behind and is passed over; in front there
-    /// is none such.
+    /// By priority, oldest first. An id whose write has left or moved up stays in the queue and is skipped; the first
+    /// id of a queue is never such a one.
     order: [VecDeque<SessionId>; CLASSES],
     in_flight: Option<InFlight>,
-    /// Writes of the next batch at most.
+    /// Most writes in the next batch.
     batch: usize,
-    /// Batches so far.
+    /// Batches handed out so far.
     turn: usize,
-    /// A record of the last batch was rejected: batches are halved until it stands alone.
+    /// Whether a record of the last batch was rejected: batches are halved until it is alone in one.
     suspects: bool,
     failures: u32,
     blocked_until: Option<Instant>,
@@ -82,33 +82,33 @@ struct InFlight {
     since: Instant,
 }
 
-/// The next batch, as it fills up.
+/// The next batch while it is filled.
 struct BatchBuilder {
-    /// Writes of it at most.
+    /// Most writes in it.
     limit: usize,
     batch: Vec<Waiting>,
-    /// How many of them are closes.
+    /// The number of closes among them.
     closes: usize,
-    /// By priority, the closes that found no room: they go back to where they stood.
+    /// By priority, the closes that found no room: they return to their places in the queue.
     held: [Vec<SessionId>; CLASSES],
 }
 
-/// Where in the queue of its priority a write is put.
+/// The end of the queue of its priority at which a write is added.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    /// It waited before.
+    /// For a write that waited before.
     Front,
-    /// It is new.
+    /// For a new write.
     Back,
 }
 
-/// A write found no room and is not in the ledger.
+/// The error of a write that found no room and is not in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the ledger is full")]
 pub struct Full;
 
 impl Ledger {
-    /// An empty ledger.
+    /// Returns an empty ledger.
     pub fn new(limits: Limits) -> Self {
         let limits = Limits { batch: limits.batch.max(1), closes: limits.closes.max(1), ..limits };
         Self {
@@ -124,11 +124,11 @@ impl Ledger {
         }
     }
 
-    /// Takes a write, joined with what waits of its session: the record of the higher rank, every transition once, the
-    /// higher priority, the place in the queue of the first.
+    /// Takes a write and merges it with the one that waits for the same session: the record of the higher rank, every
+    /// transition once, the higher priority, the place of the earlier one in the queue.
     ///
     /// # Errors
-    /// [`Full`] if it would be one session too many: the caller has it elsewhere, or can do without.
+    /// [`Full`] if it would be one session too many: the caller has the write elsewhere, or can do without it.
     pub fn push(&mut self, now: Instant, priority: Priority, write: Write) -> Result<(), Full> {
         let joins = self.waiting.contains_key(&write.record.id);
         if !joins && self.waiting.len() >= self.limits.capacity {
@@ -138,8 +138,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// Joins a write with what waits of its session, whatever the capacity. One that stands in the queue of its priority
-    /// already keeps its place there.
+    /// Merges a write with the one that waits for the same session, whatever the capacity. One that is already in the
+    /// queue of its priority keeps its place there.
     fn put(&mut self, new: Waiting, end: End) {
         let id = new.write.record.id;
         let (stood, waiting) = match self.waiting.remove(&id) {
@@ -157,7 +157,7 @@ impl Ledger {
         self.trim();
     }
 
-    /// Takes away what stayed behind in front of the queues.
+    /// Removes stale ids from the front of the queues.
     fn trim(&mut self) {
         for (priority, queue) in Priority::ALL.into_iter().zip(&mut self.order) {
             let stands = |id: &SessionId| self.waiting.get(id).is_some_and(|waiting| waiting.priority == priority);
@@ -174,7 +174,8 @@ impl Ledger {
         }
         let (batch, held) = (Vec::new(), Default::default());
         let mut building = BatchBuilder { limit: self.batch, batch, closes: 0, held };
-        // First every lower class its share, then the classes in their order. A share of endings leaves room for kills.
+        // First the share of every lower class, then the classes in order. The shares leave room for closes of class
+        // `Kill`.
         let shared = self.shared_closes();
         for priority in Priority::ALL.into_iter().skip(1) {
             self.take(&mut building, priority, self.share(priority), shared);
@@ -194,7 +195,7 @@ impl Ledger {
         Some(writes)
     }
 
-    /// The places of the next batch that a lower class has for itself.
+    /// Returns the places of the next batch that are reserved for a lower class.
     fn share(&self, priority: Priority) -> usize {
         if self.batch >= SHARE {
             return self.batch / SHARE;
@@ -204,8 +205,8 @@ impl Ledger {
         if its_turn { self.batch } else { 0 }
     }
 
-    /// The closes of the next batch that the shares of the lower classes may use up: all, or half while somebody waits for a
-    /// kill; where there is only one, every other.
+    /// Returns the closes of the next batch that the shares of the lower classes may use: all, or half while a kill
+    /// waits; if a batch holds only one close, every other batch.
     fn shared_closes(&self) -> usize {
         if self.front(Priority::Kill).is_none() {
             return self.limits.closes;
@@ -213,8 +214,8 @@ impl Ledger {
         if self.limits.closes == 1 { self.turn % 2 } else { self.limits.closes / 2 }
     }
 
-    /// Moves at most `share` writes of a class into the batch, oldest first, as far as it has room. A close beyond the
-    /// first `closes` of the batch stays where it is.
+    /// Moves at most `share` writes of a class into the batch, oldest first, as far as there is room. A close beyond
+    /// the first `closes` of the batch stays in the queue.
     fn take(&mut self, building: &mut BatchBuilder, priority: Priority, share: usize, closes: usize) {
         let class = priority as usize;
         let (Some(queue), Some(held)) = (self.order.get_mut(class), building.held.get_mut(class)) else { return };
@@ -232,14 +233,14 @@ impl Ledger {
         }
     }
 
-    /// The store has the batch in flight: it is returned and forgotten.
+    /// Notes that the store has taken the batch in flight; returns the batch and forgets it.
     pub fn ack(&mut self, now: Instant) -> Vec<Write> {
         let Some(InFlight { batch, since }) = self.in_flight.take() else { return Vec::new() };
         (self.failures, self.blocked_until) = (0, None);
         if now.saturating_duration_since(since) > self.limits.slow {
             self.batch = (self.batch / 2).max(1);
         } else if self.suspects {
-            // The half that was taken is not the one with the rejected record; the rest goes on in halves.
+            // The half just taken does not hold the rejected record; the rest goes on in halves.
             self.suspects = self.batch < self.limits.batch;
             self.batch = (self.batch * 2).min(self.limits.batch);
         } else {
@@ -248,8 +249,8 @@ impl Ledger {
         batch.into_iter().map(|waiting| waiting.write).collect()
     }
 
-    /// The store failed: the batch in flight waits again, in front, and nothing is handed out for a while. `jitter`, in
-    /// 0 … 1, is where in its span that while lies. Returns it.
+    /// Notes that the store failed: puts the batch in flight back in front and hands out nothing during a pause, which
+    /// is returned. `jitter`, in 0 … 1, is the position of the pause in its range.
     pub fn nack(&mut self, now: Instant, jitter: f64) -> Duration {
         self.recall();
         self.failures = self.failures.saturating_add(1);
@@ -259,8 +260,8 @@ impl Ledger {
         pause
     }
 
-    /// The store works but rejected a record of the batch in flight. One that was alone is given up and returned; of
-    /// several, which one is found out in smaller batches.
+    /// Notes that the store works but rejected a record of the batch in flight. A record that was alone is given up and
+    /// returned; among several, smaller batches find the rejected one.
     pub fn reject(&mut self) -> Option<Write> {
         let mut in_flight = self.in_flight.take()?;
         (self.failures, self.blocked_until, self.suspects) = (0, None, true);
@@ -273,7 +274,7 @@ impl Ledger {
         None
     }
 
-    /// Nobody will tell what became of the batch in flight: it waits again, in front.
+    /// Puts the batch in flight back in front, since its outcome will never be known.
     pub fn recall(&mut self) {
         let Some(InFlight { mut batch, .. }) = self.in_flight.take() else { return };
         batch.sort_by_key(|waiting| waiting.since);
@@ -282,26 +283,26 @@ impl Ledger {
         }
     }
 
-    /// The store gave a sign of life: the pause is over.
+    /// Ends the pause, since the store gave a sign of life.
     pub fn wake(&mut self) {
         self.blocked_until = None;
     }
 
-    /// The newest record of a session that the store has not taken.
+    /// Returns the newest record of a session that the store has not taken.
     pub fn peek(&self, id: SessionId) -> Option<&Record> {
         let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch);
         let flying = in_flight.map(|waiting| &waiting.write.record).find(|record| record.id == id);
         self.waiting.get(&id).map(|waiting| &waiting.write.record).or(flying)
     }
 
-    /// Forgets everything that waits or is in flight, for a store that will be told everything anew.
+    /// Forgets everything that waits or is in flight, for a store that will receive everything again.
     pub fn clear(&mut self) {
         self.waiting.clear();
         self.order.iter_mut().for_each(VecDeque::clear);
         self.in_flight = None;
     }
 
-    /// When [`poll_batch`](Self::poll_batch) is to be asked next; `None` while nothing waits or a batch is in flight.
+    /// Returns when to call [`poll_batch`](Self::poll_batch) next; `None` while nothing waits or a batch is in flight.
     pub fn poll_timeout(&self) -> Option<Instant> {
         if self.in_flight.is_some() { None } else { self.due() }
     }
@@ -314,7 +315,7 @@ impl Ledger {
         Some(self.blocked_until.map_or(due, |blocked| due.max(blocked)))
     }
 
-    /// The first of a class.
+    /// Returns the first write of a class.
     fn front(&self, priority: Priority) -> Option<&Waiting> {
         self.waiting.get(self.order.get(priority as usize)?.front()?)
     }
@@ -323,13 +324,14 @@ impl Ledger {
         Priority::ALL.into_iter().filter_map(|priority| self.front(priority)).map(|waiting| waiting.since).min()
     }
 
-    /// Since when the oldest write waits that the store has not taken.
+    /// Returns when the oldest write that the store has not taken was pushed.
     pub fn oldest(&self) -> Option<Instant> {
         let in_flight = self.in_flight.iter().flat_map(|in_flight| &in_flight.batch).map(|waiting| waiting.since);
         in_flight.chain(self.oldest_waiting()).min()
     }
 
-    /// Sessions with a write that the store has not taken.
+    /// Returns the number of sessions with a write that the store has not taken; one that waits and is in flight counts
+    /// twice.
     pub fn len(&self) -> usize {
         self.waiting.len() + self.in_flight.as_ref().map_or(0, |in_flight| in_flight.batch.len())
     }
@@ -339,18 +341,18 @@ impl Ledger {
         self.len() == 0
     }
 
-    /// Failures in a row; zero while the store works.
+    /// Returns the consecutive failures; 0 while the store works.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Writes of the next batch at most, as the store's speed allows.
+    /// Returns the most writes of the next batch, as adapted to the store's speed.
     pub fn batch_limit(&self) -> usize {
         self.batch
     }
 }
 
-/// Joins what waits with what comes.
+/// Merges a waiting write with a new one.
 fn join(known: Waiting, new: Waiting) -> Waiting {
     let mut transitions = known.write.transitions;
     transitions.extend(new.write.transitions);

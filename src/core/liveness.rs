@@ -1,5 +1,5 @@
-//! Decides whether a silent peer is gone: it is asked first, and each question has its full window. Knows neither who
-//! the peer is nor how it is asked.
+//! Decides whether a silent peer is lost: it is probed first, and each probe has its full window. Knows neither who the
+//! peer is nor how it is probed.
 //!
 //! ```text
 //! heard ──interval──> probe 1 ──window──> probe 2 … ──window──> lost
@@ -9,27 +9,28 @@
 
 use std::time::{Duration, Instant};
 
-/// By how much a first probe may come early: the interval divided by this. Of the usual 5 s that is 100 ms, from one tick
-/// of the timers to the next, so that whoever is due at the next one is asked at this one; it adds 2 % of probes at most.
+/// The divisor of the interval by which a first probe may come early. Of the usual 5 s that is 100 ms, from one tick of
+/// the timers to the next, so that a peer that is due at the next tick is probed at this one; it adds 2 % of probes at
+/// most.
 const LEEWAY_DIVISOR: u32 = 50;
 
-/// How a peer is watched.
+/// The rule by which a peer is watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
     /// Silence before the first probe.
     pub interval: Duration,
-    /// How long each probe may stay unanswered.
+    /// The time each probe may stay unanswered.
     pub window: Duration,
-    /// Unanswered probes that make a verdict, at least 1.
+    /// Unanswered probes after which the peer is lost, at least 1.
     pub probes: u32,
 }
 
-/// What is due.
+/// The step that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Ask the peer for a sign of life.
+    /// Send the peer a probe.
     Probe,
-    /// The peer is gone: every probe had its window and not one byte came.
+    /// The peer is lost: every probe had its window and not one byte came.
     Lost,
 }
 
@@ -40,11 +41,11 @@ pub struct Liveness {
     last_heard: Instant,
     /// Probes sent since the last byte, each with a full window so far.
     sent: u32,
-    /// When to judge or to ask; nothing while suspended, and after the verdict.
+    /// When to judge or to probe; `None` while suspended, and after the verdict.
     due: Option<Instant>,
-    /// The last probe, or the beginning.
+    /// When the last probe was sent, or the watch began.
     asked: Instant,
-    /// When to ask a peer that is not judged; only while suspended.
+    /// When to probe a peer that is not judged; only while suspended.
     speak_at: Option<Instant>,
 }
 
@@ -54,7 +55,7 @@ impl Liveness {
         Self { rule, last_heard: now, sent: 0, due: Some(now + rule.interval), asked: now, speak_at: None }
     }
 
-    /// Takes note of a byte that came at `at`. Older news than what is known changes nothing.
+    /// Notes a byte that came at `at`. One older than the last byte known changes nothing.
     pub fn heard(&mut self, at: Instant) {
         if at <= self.last_heard {
             return;
@@ -66,19 +67,19 @@ impl Liveness {
         }
     }
 
-    /// When something is due next; `None` after the verdict.
+    /// Returns when something is due next; `None` after the verdict.
     pub fn deadline(&self) -> Option<Instant> {
         self.due.or(self.speak_at)
     }
 
-    /// When [`Verdict::Lost`] comes if nothing is heard and every probe is asked for in time; `None` while suspended.
+    /// Returns when [`Verdict::Lost`] comes if nothing is heard and every poll is in time; `None` while suspended.
     pub fn lost_at(&self) -> Option<Instant> {
         let left = self.rule.probes.saturating_sub(self.sent);
         self.due.map(|due| due + self.rule.window * left)
     }
 
-    /// Returns what is due, once; calling it early is harmless. The first question may come a little early, so that two
-    /// peers that are asked at nearly the same time are asked at one.
+    /// Returns the step that is due, once; calling it early is harmless. The first probe may come slightly early, so
+    /// that two peers due at nearly the same time are probed together.
     pub fn poll(&mut self, now: Instant) -> Option<Verdict> {
         let Some(due) = self.due else { return self.speak(now) };
         let early = if self.sent == 0 { self.rule.interval / LEEWAY_DIVISOR } else { Duration::ZERO };
@@ -91,12 +92,12 @@ impl Liveness {
         }
         self.sent += 1;
         self.asked = now;
-        // What was asked early has its whole time all the same.
+        // A probe that was sent early has its whole window all the same.
         self.due = Some(due.max(now) + self.rule.window);
         Some(Verdict::Probe)
     }
 
-    /// Voids the open probes: this host was stalled, so their windows prove nothing. The peer is asked anew at once.
+    /// Voids the open probes: this host was stalled, so their windows prove nothing. The peer is probed again at once.
     pub fn void(&mut self, now: Instant) {
         if self.due.is_some() {
             self.sent = 0;
@@ -104,25 +105,25 @@ impl Liveness {
         }
     }
 
-    /// Stops judging: what the peer sends is not being read. It is asked on, once an interval, since it may judge us: a
-    /// server whose own probes nobody answers takes any byte for a sign of life (sshd_config, `ClientAliveInterval`).
-    /// Harmless while suspended.
+    /// Stops judging, since the peer's bytes are not being read. The probes go on, one an interval, since the peer may
+    /// judge this side: a server whose own probes are not answered takes any byte for a sign of life (sshd_config,
+    /// `ClientAliveInterval`). Harmless while suspended.
     pub fn suspend(&mut self) {
         if self.due.take().is_some() {
             self.sent = 0;
-            // Counted from the last probe, so that who is suspended again and again is asked all the same.
+            // Counted from the last probe, so that a peer that is suspended again and again is still probed.
             self.speak_at = Some(self.asked + self.rule.interval);
         }
     }
 
-    /// Judges again, from the beginning. Harmless while not suspended.
+    /// Resumes judging, from the beginning. Harmless while not suspended.
     pub fn resume(&mut self, now: Instant) {
         if self.speak_at.take().is_some() {
             self.due = Some(now + self.rule.interval);
         }
     }
 
-    /// The probe of a suspended watch: no verdict counts it.
+    /// Returns the probe of a suspended watch, which counts towards no verdict.
     fn speak(&mut self, now: Instant) -> Option<Verdict> {
         self.speak_at.filter(|at| *at <= now)?;
         self.asked = now;
@@ -130,7 +131,7 @@ impl Liveness {
         Some(Verdict::Probe)
     }
 
-    /// The last byte known of.
+    /// Returns when the last known byte came.
     pub fn last_heard(&self) -> Instant {
         self.last_heard
     }

@@ -1,63 +1,63 @@
-//! The pure core: what a session is and what follows from what happened. Knows no runtime, no clock, no I/O and no
-//! randomness; every function that needs the time takes it as `now`.
+//! The pure core: the state of sessions, users and nodes, and the decisions that follow from events. Knows no runtime,
+//! no clock, no I/O and no randomness; every function that needs the time takes it as `now`.
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
-/// What the audit log keeps.
+/// The entries of the audit log.
 pub mod audit;
-/// The chain that makes a history tamper-evident.
+/// The hash chain that makes a history tamper-evident.
 pub mod chain;
-/// Who types in a session: owner or guest, requests, turns.
+/// Control over typing in a session: owner or guest, requests, turns.
 pub mod control;
-/// A bounded map whose entries fade.
+/// A bounded map whose entries expire.
 pub mod expiring_map;
-/// Targets out of files that people have already.
+/// Targets imported from files that users already have.
 pub mod import;
-/// The right of a node to serve, and how long it lasts.
+/// The lease: a node's right to serve, and how long it lasts.
 pub mod lease;
-/// What a store has yet to be told: joined, ordered, batched, taken back.
+/// The writes that a store has not taken yet: merged, ordered, batched, put back after a failure.
 pub mod ledger;
-/// Probes and their windows; a stall voids them.
+/// Liveness probes and their windows; a stall voids them.
 pub mod liveness;
-/// Names of sessions and nodes, and moments.
+/// Names of sessions and nodes, and timestamps.
 mod name;
-/// The other nodes: who serves, who is lost, who may be fenced.
+/// The other nodes: which of them serve, are lost, or may be fenced.
 pub mod neighbours;
 /// Signing in with an OpenID Connect provider.
 pub mod oidc;
-/// Who looks on in a session, as its history tells it.
+/// The watchers of a session, for its history.
 pub mod onlookers;
-/// How fast the sweeps may go.
+/// The pace of the reconciliation sweeps.
 pub mod pace;
-/// How passwords are kept and compared.
+/// Hashing and checking of passwords.
 pub mod password;
-/// Who may do what: roles, users, grants, tokens.
+/// Roles, users, grants and tokens.
 pub mod people;
-/// What to do where actors and stores disagree.
+/// The actions to take where actors and stores disagree.
 pub mod reconcile;
-/// Ids, the record of a session, its rank, statuses and end reasons: the words every layer shares.
+/// Ids, the record of a session, its rank, statuses and end reasons: the terms every layer shares.
 pub mod record;
-/// When a failed actor is restarted and when it is given up.
+/// The policy by which a failed actor is restarted or given up.
 pub mod restart;
-/// Moments in words.
+/// Timestamps in RFC 3339.
 pub mod rfc3339;
-/// What a terminal shows at one moment of its output.
+/// The picture of a terminal at one moment of its output.
 pub mod screen;
-/// Secrets that must be read again, sealed.
+/// Encryption of secrets that must be read again.
 pub mod seal;
 /// The life of one session: statuses, clocks, deadlines, effects.
 pub mod session;
-/// Where a store is, as it is written.
+/// The address of a store, as configured.
 pub mod store_url;
 /// One terminal's bytes: offsets, replay, windows.
 pub mod stream;
-/// Targets of the records: what may stand in them.
+/// Targets of the records, and the values they may hold.
 pub mod target;
-/// One-time codes over time, and recovery codes.
+/// Time-based one-time codes, and recovery codes.
 pub mod totp;
-/// Which input a person typed.
+/// Detection of input that a person typed.
 pub mod typing;
-/// Which letters a person sees.
+/// Characters that a person can see.
 pub mod visible;
-/// Audit entries on their way to another system.
+/// Delivery of audit entries to another system.
 pub mod webhook;

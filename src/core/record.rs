@@ -1,4 +1,4 @@
-//! The words every layer shares: ids, statuses, end reasons, the record of a session and the rank that orders its
+//! The terms every layer shares: ids, statuses, end reasons, the record of a session and the rank that orders its
 //! versions. Knows no store and no wire format beyond the names of its variants.
 
 use std::{cmp::Reverse, net::IpAddr};
@@ -6,7 +6,7 @@ use std::{cmp::Reverse, net::IpAddr};
 pub use super::name::{Epoch, Incarnation, NodeId, NotAWord, SessionId, UtcMicros, micros};
 pub use birth::Birth;
 
-/// How it begins.
+/// The first version of a record.
 mod birth;
 
 macro_rules! words {
@@ -43,15 +43,15 @@ macro_rules! words {
 pub(super) use words;
 
 words! {
-    /// Where a session stands: `connecting → active ⇄ detached → closed`; `lost` is a label that other nodes give.
+    /// The status of a session: `connecting → active ⇄ detached → closed`; `lost` is a label that other nodes give.
     Status {
         /// The SSH connection is being made.
         Connecting => "connecting",
-        /// The shell runs and a browser is (or is about to be) there.
+        /// The shell runs and a browser is attached (or about to be).
         Active => "active",
-        /// The shell runs and no browser is there.
+        /// The shell runs and no browser is attached.
         Detached => "detached",
-        /// Its node renews no lease, so nobody can know.
+        /// Its node renews no lease, so its true status is unknown.
         Lost => "lost",
         /// Over; final.
         Closed => "closed",
@@ -59,7 +59,7 @@ words! {
 }
 
 words! {
-    /// Why a session is over.
+    /// The reason a session is over.
     EndReason {
         /// The remote program ended.
         Exited => "exited",
@@ -69,7 +69,7 @@ words! {
         Terminated => "terminated",
         /// No browser came back within the reattach window.
         DetachExpired => "detach_expired",
-        /// Nobody typed for the idle timeout.
+        /// No input came for the idle timeout.
         IdleTimeout => "idle_timeout",
         /// The longest allowed duration was reached.
         MaxDuration => "max_duration",
@@ -77,13 +77,13 @@ words! {
         PeerLost => "peer_lost",
         /// The SSH server closed or reset the connection.
         PeerClosed => "peer_closed",
-        /// No SSH connection came about.
+        /// No SSH connection was established.
         ConnectFailed => "connect_failed",
         /// The target accepted no credential.
         AuthFailed => "auth_failed",
         /// The host key was unknown, changed, revoked or declined.
         HostKeyRejected => "host_key_rejected",
-        /// Its gateway died with it.
+        /// Its gateway died while serving it.
         NodeLost => "node_lost",
         /// Its node had lost the right to serve it.
         Fenced => "fenced",
@@ -98,12 +98,12 @@ words! {
     }
 }
 
-/// How a target says that its program ended: the one or the other (RFC 4254 §6.10).
+/// The way a target's program ended: one or the other (RFC 4254 §6.10).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ExitStatus {
-    /// It ended by itself, with this code.
+    /// It exited with this code.
     Code(u32),
-    /// This signal ended it; without `SIG`, as `TERM`.
+    /// This signal ended it; named without `SIG`, as `TERM`.
     Signal(String),
 }
 
@@ -111,18 +111,18 @@ pub enum ExitStatus {
 const VERSION_MASK: u64 = (1 << 48) - 1;
 
 words! {
-    /// Where a record has become durable.
+    /// The place where a record is durable.
     #[derive(Default)]
     Durable {
-        /// In the records.
+        /// The records.
         #[default]
         Records => "records",
-        /// In its node's journal only; the records follow.
+        /// Its node's journal only; the records follow.
         Journal => "journal",
     }
 }
 
-/// Who vouches for what a record says; observed beats inferred.
+/// The certainty of a record; an observed one outranks an inferred one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Authority {
     /// Concluded by another node or a reaper.
@@ -134,7 +134,7 @@ pub enum Authority {
 /// One session as every store keeps it: small, whole, and replaceable only by a record of higher [rank](Self::rank).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// The only key, everywhere.
+    /// The session's id, its only key in every store.
     pub id: SessionId,
     /// The gateway's user who opened it.
     pub username: String,
@@ -144,49 +144,50 @@ pub struct Record {
     pub target_addr: String,
     /// The login name on the target.
     pub target_login: String,
-    /// Where the browser or program that opened it stands.
+    /// The address of the browser or program that opened it.
     pub client_ip: IpAddr,
-    /// Its owner, fixed at birth.
+    /// The node that owns it, fixed at birth.
     pub node: NodeId,
     /// The owner's epoch, fixed at birth.
     pub epoch: Epoch,
     /// Grows by one with every change of the record.
     pub version: u64,
-    /// Who vouches for this version.
+    /// The certainty of this version.
     pub authority: Authority,
-    /// Where it stands.
+    /// The session's status.
     pub status: Status,
     /// Set exactly when closed.
     pub end_reason: Option<EndReason>,
-    /// The remote program's exit status, if it told one.
+    /// The remote program's exit code, if it reported one.
     pub exit_status: Option<u32>,
-    /// When it was opened.
+    /// The time it was opened.
     pub start_time: UtcMicros,
-    /// Last sign of life from the browser or the SSH server.
+    /// The last sign of life from the browser or the SSH server.
     pub last_seen_at: Option<UtcMicros>,
-    /// Last byte a human sent.
+    /// The last byte that a person sent.
     pub last_input_at: Option<UtcMicros>,
     /// The last evidence of life; set exactly when closed, never before `start_time`.
     pub end_time: Option<UtcMicros>,
-    /// When the gateway noticed the end; set exactly when closed.
+    /// The time the gateway noticed the end; set exactly when closed.
     pub detected_at: Option<UtcMicros>,
     /// Bytes from the browser to the target.
     pub bytes_in: u64,
     /// Bytes from the target to the browser.
     pub bytes_out: u64,
-    /// Browsers that only look on.
+    /// The number of watchers' browsers.
     pub watchers: u32,
-    /// Who types in the owner's stead.
+    /// The guest who types in the owner's stead.
     pub controlled_by: Option<String>,
-    /// Where its recording lies, relative to the data directory.
+    /// The path of its recording, relative to the data directory.
     pub recording: Option<String>,
-    /// Where this version is durable, as its reader knows; stored by nobody.
+    /// The place where this version is durable, as its reader knows; not stored.
     pub durable: Durable,
 }
 
 impl Record {
-    /// Orders the versions of one record: `phase·2^50 + authority·2^48 + version`, phase being 0 while connecting, 1
-    /// while open, 2 once closed. Stays below 2^53, the largest integer a double (Redis Lua) keeps exactly.
+    /// Returns the number that orders the versions of one record: `phase·2^50 + authority·2^48 + version`, phase being
+    /// 0 while connecting, 1 while open, 2 once closed. Stays below 2^53, the largest integer a double (Redis Lua)
+    /// keeps exactly.
     pub fn rank(&self) -> u64 {
         let phase: u64 = match self.status {
             Status::Connecting => 0,
@@ -197,14 +198,15 @@ impl Record {
         (phase << 50) + ((self.authority as u64) << 48) + version
     }
 
-    /// Merges two versions of the same session: the higher rank stays, so order and repetition do not matter. Two gateways
-    /// that conclude the same end at once tell one rank, and each its own moment: of these the earlier stays.
+    /// Merges two versions of the same session: the higher rank wins, so order and repetition do not matter. Two
+    /// gateways that conclude the same end at once write one rank, each with its own time of detection: of these the
+    /// earlier wins.
     pub fn join(self, other: Self) -> Self {
         let standing = |record: &Self| (record.rank(), Reverse(record.detected_at));
         if standing(&other) > standing(&self) { other } else { self }
     }
 
-    /// The transition that led to this version, seen at `at`; `detail` says in a sentence what was seen.
+    /// Returns the transition that led to this version, seen at `at`; `detail` says in a sentence what was seen.
     pub fn transition(&self, at: UtcMicros, detail: String) -> Transition {
         let (id, status, end_reason) = (self.id, self.status, self.end_reason);
         Transition { id, rank: self.rank(), at, status, end_reason, detail }
@@ -223,28 +225,29 @@ pub struct Transition {
     pub id: SessionId,
     /// The [rank](Record::rank) of the version it led to; one session's transitions differ in it.
     pub rank: u64,
-    /// When, by the wall clock.
+    /// The wall time of the transition.
     pub at: UtcMicros,
     /// The status entered.
     pub status: Status,
-    /// Why, when closed.
+    /// The end reason, when closed.
     pub end_reason: Option<EndReason>,
-    /// One sentence for people: what was seen.
+    /// One sentence for people about what was seen.
     pub detail: String,
 }
 
-/// One change to be made durable: the whole record, and the transitions that led to it; none if only activity moved.
+/// One change to be made durable: the whole record, and the transitions that led to it; none if only activity changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// The record to keep if its rank is higher than what is there.
+    /// The record to keep if its rank is higher than that of the stored one.
     pub record: Record,
     /// The session's transitions to add to its history, each once per rank.
     pub transitions: Vec<Transition>,
 }
 
 impl Write {
-    /// Closes what a start of its node left open that is over for sure: the end is the last evidence of life; `detail` says
-    /// how the end came to be known, and `authority` whether by its own node or by another.
+    /// Returns the write that closes a session which a start of its node left open and which is certainly over: the end
+    /// is the last evidence of life; `detail` says how the end became known, and `authority` whether its own node or
+    /// another found it.
     pub fn close_as_node_lost(mut record: Record, authority: Authority, now: UtcMicros, detail: String) -> Self {
         record.version += 1;
         record.authority = authority;
@@ -258,13 +261,13 @@ impl Write {
 }
 
 impl Transition {
-    /// The version it led to.
+    /// Returns the version it led to.
     pub fn version(&self) -> u64 {
         self.rank & VERSION_MASK
     }
 }
 
-/// A session that tests begin with.
+/// A sample session for tests.
 #[cfg(test)]
 pub(crate) mod fixture;
 
@@ -289,7 +292,7 @@ mod tests {
         let authority = prop::sample::select(&[Authority::Inferred, Authority::Observed][..]);
         let number = prop_oneof![8 => 0u64..4, 1 => Just(u64::MAX)];
         (status, authority, number, 0i64..3).prop_map(|(status, authority, number, noticed)| {
-            // Whoever writes two versions of one rank writes the same twice, but for when it noticed the end.
+            // Two writes of one rank have the same content, except for the time of detection.
             let rank = version(status, authority, number, 0).rank();
             let status = if rank >> 50 == 1 { Status::Active } else { status };
             let detected_at = (status == Status::Closed).then_some(UtcMicros(noticed));

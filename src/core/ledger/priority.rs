@@ -1,30 +1,31 @@
-//! What of a ledger goes first. Knows no ledger.
+//! The priorities of a ledger's writes. Knows no ledger.
 
 use crate::core::record::{EndReason, Record};
 
-/// What goes first. A lower class still gets its share of every batch. Since a batch closes few sessions, a thousand that end
-/// at once wait for one another: the classes of endings say who does not wait.
+/// The priority of a write, highest first. A lower class still gets its share of every batch. Since a batch holds few
+/// closes, a thousand sessions that end at once wait for one another: the classes of endings put those first for which
+/// somebody waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
-    /// An operator ended it, or a right was withdrawn: somebody watches whether it is gone.
+    /// An operator ended it, or a right was withdrawn: somebody watches for its end.
     Kill,
-    /// A session opened or changed, or its people or its program ended it.
+    /// A session was opened or changed, or its users or its program ended it.
     Lifecycle,
-    /// A limit of time ended it.
+    /// A time limit ended it.
     Limit,
-    /// Its target failed it, or its gateway had no room for it.
+    /// Its target failed, or its gateway had no room for it.
     Peer,
-    /// Nobody came back to it.
+    /// No browser came back to it.
     Expired,
-    /// Nobody ran it any more: what is told of it was over before.
+    /// No gateway served it any more: it was over before this write.
     Orphan,
-    /// Signs of life; a later one makes it superfluous.
+    /// Signs of life; a later one makes an earlier one superfluous.
     Activity,
-    /// What a comparison of the stores found missing.
+    /// A difference that a comparison of the stores found.
     Repair,
 }
 
-/// As many as there are classes.
+/// The number of classes.
 pub(super) const CLASSES: usize = 8;
 
 impl Priority {
@@ -39,7 +40,7 @@ impl Priority {
         Self::Repair,
     ];
 
-    /// The class of a transition that led to `record`.
+    /// Returns the class of a transition that led to `record`.
     pub fn of(record: &Record) -> Self {
         use EndReason::*;
         match record.end_reason {
@@ -52,7 +53,7 @@ impl Priority {
         }
     }
 
-    /// Whether it lingers for company: nobody waits for it.
+    /// Whether it may wait to be batched with others, since nobody waits for it.
     pub(super) const fn lingers(self) -> bool {
         matches!(self, Self::Activity | Self::Repair)
     }

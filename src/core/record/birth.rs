@@ -1,10 +1,10 @@
-//! A session's record as it begins. Knows no later version.
+//! The record of a session as it is created. Knows no later version.
 
 use std::net::IpAddr;
 
 use super::{Authority, Durable, Epoch, NodeId, Record, SessionId, Status, UtcMicros};
 
-/// What is known of a session at its birth; the fields are those of its [`Record`].
+/// The facts known when a session is created; the fields are those of its [`Record`].
 #[derive(Debug, Clone)]
 pub struct Birth {
     /// The only key, everywhere.
@@ -17,20 +17,20 @@ pub struct Birth {
     pub target_addr: String,
     /// The login name on the target.
     pub target_login: String,
-    /// Where the browser or program that opens it stands.
+    /// The address of the browser or program that opens it.
     pub client_ip: IpAddr,
-    /// Its owner.
+    /// The node that owns it.
     pub node: NodeId,
     /// The owner's epoch.
     pub epoch: Epoch,
-    /// When it is opened.
+    /// The time it is opened.
     pub start_time: UtcMicros,
-    /// Where its recording will lie, relative to the data directory.
+    /// The path its recording will have, relative to the data directory.
     pub recording: Option<String>,
 }
 
 impl Record {
-    /// The first version: nothing has happened yet.
+    /// Returns the first version of a record, in which nothing has happened yet.
     pub fn connecting(birth: Birth) -> Self {
         let Birth { id, username, target, target_addr, target_login, client_ip, node, epoch, start_time, recording } =
             birth;

@@ -1,10 +1,10 @@
-//! A session that tests begin with. Knows no promise.
+//! A sample session for tests. Checks nothing.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Birth, Epoch, NodeId, Record, SessionId, UtcMicros};
 
-/// As it was when ada opened it.
+/// Returns the record of a session that ada has just opened.
 pub fn opened(start_time: UtcMicros) -> Record {
     Record::connecting(Birth {
         id: SessionId::new(start_time, [7; 10]),
