@@ -1,8 +1,8 @@
-//! What the audit log keeps: who did what, from where, to whom, and whether it was let happen. Knows no store, no clock
-//! and no HTTP.
+//! The entries of the audit log: who did what, from where, to whom, and whether it was allowed. Knows no store, no
+//! clock and no HTTP.
 //!
 //! Entries are numbered from 1 without a gap and chained by `core::chain` in a log of their own: the history of
-//! sessions is shortened at its beginning as sessions retire, this log never is.
+//! sessions is cut at its beginning as sessions retire, this log never is.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -14,42 +14,42 @@ use super::{
     visible::made_visible,
 };
 
-/// Who acts where nobody is signed in.
+/// The actor where nobody is signed in.
 pub const ANONYMOUS: &str = "anonymous";
 
-/// Characters of a user's name.
+/// Most characters of a user's name.
 const MAX_ACTOR_CHARS: usize = 128;
-/// Characters of what was acted on: a host name has up to 253.
+/// Most characters of a subject: a host name has up to 253.
 const MAX_SUBJECT_CHARS: usize = 300;
-/// Characters of the sentence.
+/// Most characters of the sentence.
 const MAX_DETAIL_CHARS: usize = 500;
 
 words! {
-    /// What was done.
+    /// The action of an entry.
     Action {
         /// Somebody signed in, or tried to.
         SignIn => "sign_in",
         /// Somebody signed out.
         SignOut => "sign_out",
-        /// A page of another origin asked for something.
+        /// A page of another origin sent a request.
         OriginRefused => "origin.refused",
         /// A session was opened.
         SessionOpen => "session.open",
-        /// A session was ended by an order.
+        /// A session was ended on request.
         SessionTerminate => "session.terminate",
-        /// Somebody else's terminal was looked at, or taken over.
+        /// Another user's terminal was watched, or taken over.
         SessionAttach => "session.attach",
-        /// Somebody typed in another's session, or took control of it.
+        /// Somebody typed in another user's session, or took control of it.
         SessionControl => "session.control",
-        /// Somebody else's recording was read.
+        /// Another user's recording was read.
         RecordingRead => "recording.read",
-        /// A target showed a host key that was not accepted.
+        /// A target presented a host key that was not accepted.
         HostKeyRefused => "target.host_key_refused",
-        /// A target opened a channel that nobody asked for.
+        /// A target opened a channel that was not requested.
         ChannelRefused => "target.channel_refused",
         /// A host key was accepted.
         HostKeyAccept => "host_key.accept",
-        /// A host key that waited was dismissed.
+        /// A pending host key was dismissed.
         HostKeyDismiss => "host_key.dismiss",
         /// A known host key was forgotten.
         HostKeyForget => "host_key.forget",
@@ -59,11 +59,11 @@ words! {
         TargetChange => "target.change",
         /// A target was removed.
         TargetRemove => "target.remove",
-        /// Everything sealed was sealed anew.
+        /// All sealed secrets were sealed again with the current key.
         SealRotate => "seal.rotate",
-        /// A target was tried out.
+        /// A target was tested.
         TargetTest => "target.test",
-        /// A user was made.
+        /// A user was created.
         UserCreate => "user.create",
         /// A user was changed.
         UserChange => "user.change",
@@ -71,85 +71,85 @@ words! {
         UserRemove => "user.remove",
         /// A password was set.
         UserPassword => "user.password",
-        /// Somebody's second factor was turned on or taken away.
+        /// A user's second factor was turned on or removed.
         UserSecondFactor => "user.second_factor",
-        /// A link was made with which somebody sets their own password.
+        /// A link was created with which a user sets their own password.
         UserLink => "user.link",
-        /// A token was made.
+        /// A token was created.
         TokenCreate => "token.create",
         /// A token was revoked.
         TokenRevoke => "token.revoke",
-        /// A browser was signed out from elsewhere.
+        /// A browser was signed out from another place.
         DeviceSignOut => "device.sign_out",
-        /// The stores were compared by an order.
+        /// The stores were compared on request.
         StoreSweep => "store.sweep",
         /// The gateway began to serve.
         GatewayStart => "gateway.start",
         /// The gateway read its configuration again.
         GatewayReload => "gateway.reload",
-        /// The gateway stopped in order.
+        /// The gateway stopped in good order.
         GatewayStop => "gateway.stop",
-        /// The gateway was told to drain.
+        /// The gateway was ordered to drain.
         GatewayDrain => "gateway.drain",
-        /// A webhook was not told of some entries.
+        /// Some entries were not delivered to a webhook.
         WebhookGiveUp => "webhook.give_up",
-        /// Entries before this one found no room.
+        /// Earlier entries were lost for lack of room.
         AuditLost => "audit.lost",
     }
 }
 
 words! {
-    /// What became of it.
+    /// The outcome of an action.
     Outcome {
         /// It was done.
         Ok => "ok",
-        /// It was not let happen.
+        /// It was refused.
         Refused => "refused",
     }
 }
 
-/// What somebody did, as it is told to the log.
+/// An action as it is handed to the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deed {
-    /// The user's name, [`ANONYMOUS`], or nothing where the gateway itself acts.
+    /// The user's name, [`ANONYMOUS`], or empty where the gateway itself acts.
     pub actor: String,
-    /// Where the request came from; `None` where there was none.
+    /// The address the request came from; `None` where there was no request.
     pub client_ip: Option<IpAddr>,
-    /// What.
+    /// The action.
     pub action: Action,
-    /// To whom or what: a name, an id.
+    /// The name or id of the user or thing acted on.
     pub subject: String,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Outcome,
-    /// One sentence for people; no secret, ever.
+    /// One sentence for people; never holds a secret.
     pub detail: String,
 }
 
 impl Deed {
-    /// Something that was done.
+    /// Returns a deed that was done.
     pub fn done(action: Action, actor: &str, client_ip: IpAddr, subject: impl ToString, detail: &str) -> Self {
         let (actor, subject, detail) = (actor.to_owned(), subject.to_string(), detail.to_owned());
         Self { actor, client_ip: Some(client_ip), action, subject, outcome: Outcome::Ok, detail }
     }
 
-    /// Something that was not let happen; `detail` says why.
+    /// Returns a deed that was refused; `detail` says why.
     pub fn refused(action: Action, actor: &str, client_ip: IpAddr, subject: impl ToString, detail: &str) -> Self {
         Self { outcome: Outcome::Refused, ..Self::done(action, actor, client_ip, subject, detail) }
     }
 
-    /// Something that the gateway did, or that befell it.
+    /// Returns a deed of the gateway itself, or an event that affected it.
     pub fn of_gateway(action: Action, subject: impl ToString, detail: &str) -> Self {
         let (subject, detail) = (subject.to_string(), detail.to_owned());
         Self { actor: String::new(), client_ip: None, action, subject, outcome: Outcome::Ok, detail }
     }
 
-    /// Something that user `uid` of this machine did on the command line.
+    /// Returns a deed that user `uid` of this machine did on the command line.
     pub fn of_tool(uid: u32, action: Action, subject: impl ToString, detail: &str) -> Self {
         Self::of_gateway(action, subject, &format!("By user {uid} of this machine: {detail}"))
     }
 
-    /// The same with texts of bounded length in which every letter is seen: a line end, an escape or a mark that turns the
-    /// text around is spelled out.
+    /// Returns the same deed with texts of bounded length in which every character is visible: a line end, an escape or
+    /// a mark that reverses the text is spelled out.
     pub fn bounded(self) -> Self {
         Self {
             actor: made_visible(&self.actor, MAX_ACTOR_CHARS),
@@ -165,16 +165,16 @@ impl Deed {
 pub struct Entry {
     /// Its number, from 1.
     pub sequence: u64,
-    /// When, by the wall clock.
+    /// The wall time of the deed.
     pub at: UtcMicros,
-    /// What.
+    /// The deed.
     pub deed: Deed,
 }
 
-/// The end of a log: whoever notes it elsewhere can tell later that nothing up to it was replaced.
+/// The end of a log: a copy kept elsewhere shows later that nothing up to it was replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
-    /// The number of the last entry, zero before the first.
+    /// The number of the last entry, 0 before the first.
     pub sequence: u64,
     /// Its link.
     pub link: Link,
@@ -189,7 +189,7 @@ impl fmt::Display for Head {
 impl FromStr for Head {
     type Err = NotAWord;
 
-    /// Reads its number, a colon and its link in hexadecimal digits.
+    /// Reads the number, a colon and the link in hexadecimal digits.
     fn from_str(text: &str) -> Result<Self, NotAWord> {
         let (sequence, link) = text.split_once(':').ok_or(NotAWord)?;
         let link = HEXLOWER_PERMISSIVE.decode(link.as_bytes()).map_err(|_| NotAWord)?;

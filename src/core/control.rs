@@ -1,5 +1,6 @@
-//! Who types in a session: its owner, or a guest whom the owner or the policy lets. Owns requests, grants and returns, and
-//! the turns by which what was typed in one is told from what is typed in the next. Knows no socket, no right and no byte.
+//! Control of a session: its owner types, or a guest whom the owner or the policy allows. Owns requests, grants and
+//! returns, and the turns that separate input typed under one typist from input typed under the next. Knows no socket,
+//! no right and no byte.
 //!
 //! ```text
 //!            grant, force                     socket cut
@@ -22,105 +23,105 @@ mod words;
 
 pub use words::{Answer, Page, Request, TakeOver, Turn};
 
-/// How long a request waits for its answer: long enough to finish a command and look up.
+/// The time a request waits for its answer: long enough to finish a command and look up.
 pub const REQUEST_LIFE: Duration = Duration::from_secs(60);
 
-/// How long a guest whose socket was cut keeps control: a page that lives is back sooner.
+/// The time a guest whose socket was cut keeps control: a live page reconnects sooner.
 pub const GUEST_GRACE: Duration = Duration::from_secs(10);
 
-/// How soon somebody may ask again who was refused or not answered.
+/// The time until a user whose request was refused or not answered may ask again.
 pub const ASK_AGAIN: Duration = Duration::from_secs(10);
 
-/// Requests that are open at once: more names than an owner compares.
+/// Most open requests at once: more names than an owner can compare.
 pub const MAX_REQUESTS: usize = 8;
 
-/// Ended requests that are remembered, so that their users do not ask again too soon.
+/// Most ended requests that are remembered, so that their users do not ask again too soon.
 const MAX_ENDED: usize = 64;
 
-/// What happened.
+/// An event that control processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A page of the owner came to type; it takes the place of the one before.
+    /// A page of the owner attached to type; it replaces the one before.
     OwnerCame {
         /// The page.
         page: Page,
-        /// Whether it knows that control can move.
+        /// Whether the page knows that control can move.
         control_aware: bool,
     },
-    /// A page that looks on came; a guest's that was cut off types on.
+    /// A watcher's page attached; that of a guest who was cut off continues to type.
     OnlookerCame(Page),
-    /// A socket is gone.
+    /// A socket was lost.
     Gone {
-        /// Which one.
+        /// The socket's attachment.
         attach: AttachNo,
-        /// Whether its page said good-bye; else it may come back.
+        /// Whether its page said that it leaves; otherwise it may reconnect.
         left: bool,
     },
-    /// An onlooker asks for control.
+    /// A watcher asks for control.
     Asked(Page),
     /// The owner's page answers a request.
     Answered {
-        /// Who answers; only the owner's page may.
+        /// The page that answers; only the owner's page may.
         by: AttachNo,
-        /// Which one.
+        /// The request's id.
         request: u64,
-        /// Whether they may type.
+        /// Whether the guest may type.
         granted: bool,
     },
-    /// An onlooker takes control without asking.
+    /// A watcher takes control without asking.
     Forced(Page),
     /// The owner's page takes control back.
     TookBack(AttachNo),
     /// A guest's page gives control back.
     GaveBack(AttachNo),
-    /// Whoever this page belongs to may no longer type here.
+    /// The user of a page may no longer type here.
     Unfit {
         /// The page.
         attach: AttachNo,
-        /// Why, as a part of a sentence.
+        /// The reason, as a part of a sentence.
         why: String,
     },
-    /// The host did not run for so long: nobody is to blame for what could not be heard.
+    /// The host did not run for this long, so deadlines move by as much.
     Stalled(Duration),
 }
 
-/// What to do now, in this order.
+/// An action for the caller to carry out; effects are carried out in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Control moved; the sentence says how.
     Moved(String),
     /// The open requests changed.
     Requests,
-    /// Tell a page what became of its wish.
+    /// Notify a page of the outcome of its request.
     Tell(AttachNo, Answer, String),
-    /// Write into the session's history.
+    /// Add an entry to the session's history.
     Note(String),
 }
 
 #[derive(Debug, Clone)]
 struct Guest {
     page: Page,
-    /// Until when a page that was cut off may come back.
+    /// When control returns unless the page that was cut off reconnects.
     back_by: Option<Instant>,
 }
 
-/// Who types in one session.
+/// Control over typing in one session.
 #[derive(Debug)]
 pub struct Control {
     policy: TakeOver,
-    /// The owner's page, also once its socket is gone: what came over it still counts.
+    /// The owner's page, even after its socket is lost: input it sent before still counts.
     owner: Page,
     guest: Option<Guest>,
     turn: Turn,
     requests: Vec<Request>,
     last_request: u64,
-    /// Whose requests ended without a grant, and when.
+    /// The users whose requests ended without a grant, and when.
     ended: VecDeque<(String, Instant)>,
     effects: VecDeque<Effect>,
 }
 
 impl Control {
-    /// The owner's, who has no page yet.
+    /// Returns the control of a session whose owner types and has no page yet.
     pub fn new(policy: TakeOver, owner: &str) -> Self {
         Self {
             policy,
@@ -134,57 +135,57 @@ impl Control {
         }
     }
 
-    /// Who but the owner may type.
+    /// Returns the policy on who may take over from the owner.
     pub fn policy(&self) -> TakeOver {
         self.policy
     }
 
-    /// The one page whose bytes and sizes count.
+    /// Returns the one page whose input and terminal sizes count.
     pub fn typist(&self) -> &Page {
         self.guest.as_ref().map_or(&self.owner, |guest| &guest.page)
     }
 
-    /// The owner's page.
+    /// Returns the owner's page.
     pub fn owner(&self) -> &Page {
         &self.owner
     }
 
-    /// Who types in the owner's stead.
+    /// Returns the guest who types in the owner's stead.
     pub fn guest(&self) -> Option<&str> {
         self.guest.as_ref().map(|guest| guest.page.name.as_str())
     }
 
-    /// The turn that is now.
+    /// Returns the current turn.
     pub fn turn(&self) -> Turn {
         self.turn
     }
 
-    /// Whether what this socket sends in this turn counts.
+    /// Whether input from this socket in this turn counts.
     pub fn types(&self, attach: AttachNo, turn: Turn) -> bool {
         self.typist().attach == attach && self.turn == turn
     }
 
-    /// Who asks the owner, oldest first.
+    /// Returns the open requests, oldest first.
     pub fn requests(&self) -> &[Request] {
         &self.requests
     }
 
-    /// The next thing to do.
+    /// Removes and returns the next effect to carry out.
     pub fn poll_effect(&mut self) -> Option<Effect> {
         self.effects.pop_front()
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout) next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let back_by = self.guest.as_ref().and_then(|guest| guest.back_by);
         self.requests.iter().map(|request| request.ends_at).chain(back_by).min()
     }
 
-    /// Takes note of what happened.
+    /// Processes an event.
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
             Event::OwnerCame { page, control_aware } => {
-                // What another page of theirs holds unsent was typed before all that is done on this one.
+                // Input that another page of the owner still holds unsent is older than anything typed on this one.
                 let is_another = !self.owner.client.is_empty() && self.owner.client != page.client;
                 if is_another && self.guest.is_none() {
                     self.turn.0 += 1;
@@ -223,7 +224,7 @@ impl Control {
         }
     }
 
-    /// Does what is due at `now`; calling it early is harmless.
+    /// Processes every deadline that has passed at `now`; calling it early is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(at) = self.requests.iter().position(|request| request.ends_at <= now) {
             let page = self.forget(now, at);
@@ -242,7 +243,7 @@ impl Control {
         self.guest.as_ref().is_some_and(|guest| guest.page.attach == attach)
     }
 
-    /// A guest's page comes back, perhaps before its old socket is known to be gone.
+    /// Takes back a guest's page that reconnects, perhaps before its old socket is known to be lost.
     fn resume(&mut self, page: Page) {
         let same = |guest: &&mut Guest| guest.page.name == page.name && guest.page.client == page.client;
         if let Some(guest) = self.guest.as_mut().filter(same) {
@@ -276,7 +277,7 @@ impl Control {
         self.effects.push_back(Effect::Requests);
     }
 
-    /// Why somebody may not ask now.
+    /// Returns why a user may not ask now.
     fn refusal(&self, now: Instant, page: &Page) -> Option<String> {
         if self.policy == TakeOver::Never {
             return Some("On this gateway nobody types in the sessions of others.".to_owned());
@@ -336,7 +337,7 @@ impl Control {
         self.hand_back(|guest| format!("{owner} took control back from {guest}."));
     }
 
-    /// Makes the owner the one who types, if somebody else is.
+    /// Returns control to the owner, if a guest has it.
     fn hand_back(&mut self, sentence: impl FnOnce(&str) -> String) {
         if let Some(guest) = self.guest.take() {
             self.moved(format!("control_returned: {}", sentence(&guest.page.name)));

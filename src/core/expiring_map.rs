@@ -1,30 +1,31 @@
-//! Owns a bounded map whose entries fade. Knows no clock: every call is told the time.
+//! A bounded map whose entries expire. Knows no clock: every call is given the time.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
-/// A map of at most `capacity` entries, each good until its own time. When full, the one that would fade first goes.
+/// A map of at most `capacity` entries, each valid until its own time. When full, the one that would expire first is
+/// removed.
 #[derive(Debug)]
 pub struct ExpiringMap<K, V> {
     entries: HashMap<K, Entry<V>>,
     capacity: usize,
 }
 
-/// A value and the time until which it is good.
+/// A value and the time until which it is valid.
 #[derive(Debug)]
 pub struct Entry<V> {
-    /// Monotonic time; from then on the entry is gone.
+    /// Monotonic time from which on the entry is expired.
     pub until: Duration,
-    /// What is kept.
+    /// The stored value.
     pub value: V,
 }
 
 impl<K: Clone + Eq + Hash, V> ExpiringMap<K, V> {
-    /// Makes an empty map for at most `capacity` entries.
+    /// Returns an empty map for at most `capacity` entries.
     pub fn new(capacity: usize) -> Self {
         Self { entries: HashMap::new(), capacity }
     }
 
-    /// Keeps `value` for `life` from `now`, in the place of what was there.
+    /// Stores `value` for `life` from `now`, replacing the previous value.
     pub fn insert(&mut self, now: Duration, key: K, value: V, life: Duration) {
         if self.entries.len() >= self.capacity && !self.entries.contains_key(&key) {
             self.entries.retain(|_, entry| entry.until > now);
@@ -36,17 +37,17 @@ impl<K: Clone + Eq + Hash, V> ExpiringMap<K, V> {
         self.entries.insert(key, Entry { until: now + life, value });
     }
 
-    /// Returns what is still good under `key`.
+    /// Returns the entry of `key` that is still valid.
     pub fn get_mut(&mut self, now: Duration, key: &K) -> Option<&mut Entry<V>> {
         self.entries.get_mut(key).filter(|entry| entry.until > now)
     }
 
-    /// Everything that is still good, in no order.
+    /// Returns the entries that are still valid, in no order.
     pub fn iter(&self, now: Duration) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().filter(move |(_, entry)| entry.until > now).map(|(key, entry)| (key, &entry.value))
     }
 
-    /// Takes out what is under `key` and returns it if it was still good.
+    /// Removes the entry of `key` and returns its value if it was still valid.
     pub fn take(&mut self, now: Duration, key: &K) -> Option<V> {
         self.entries.remove(key).filter(|entry| entry.until > now).map(|entry| entry.value)
     }

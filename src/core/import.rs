@@ -1,5 +1,5 @@
-//! Targets out of files that people have already: what a file tells of, line by line, and what would become of the catalogue.
-//! Pure; reads no file and writes no store.
+//! Imports targets from files that users already have: parses a file line by line, and plans the changes to the
+//! catalogue. Pure; reads no file and writes no store.
 
 use std::collections::BTreeMap;
 
@@ -7,39 +7,39 @@ use super::target::{MAX_TARGETS, PublicTarget, Target, Ways};
 
 /// Ansible's inventories in INI form.
 pub mod ansible;
-/// Anything at all, into what reads it.
+/// Arbitrary input for the parsers.
 #[cfg(test)]
 mod fuzz;
-/// Jump hosts, as files name them.
+/// Jump hosts as files name them.
 mod jumps;
 /// OpenSSH's client configuration.
 pub mod ssh_config;
 #[cfg(test)]
 mod tests;
 
-/// The largest file that is read, in bytes: a thousand targets take a tenth of it.
+/// The largest file accepted, in bytes: a thousand targets take a tenth of it.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
 
-/// A host that a file tells of, as it stands there.
+/// A host as a file describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Host {
-    /// Where it begins, from 1.
+    /// The line it begins at, from 1.
     pub line: usize,
-    /// What it is called.
+    /// The name it has in the file.
     pub name: String,
-    /// Where it is; its name if the file does not say.
+    /// The host name or address; `None` if the file gives none: then it is the name.
     pub host: Option<String>,
-    /// As the file spells it.
+    /// The port as the file spells it.
     pub port: Option<String>,
     /// The login name.
     pub username: Option<String>,
-    /// Its jump hosts as the file spells them, the first one first; `None` where it tells nothing of them.
+    /// Its jump hosts as the file spells them, the first one first; `None` if it names none.
     pub via: Option<Vec<String>>,
-    /// The heading.
+    /// The heading in the catalogue.
     pub group: Option<String>,
     /// Words to find it by.
     pub tags: Vec<String>,
-    /// What was seen and is not taken over, in words.
+    /// The settings that are not imported, in words.
     pub notes: Vec<String>,
 }
 
@@ -52,14 +52,14 @@ pub struct Remark {
     pub says: String,
 }
 
-/// What a file tells.
+/// The contents of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reading {
     /// The hosts, in the order of the file.
     pub hosts: Vec<Host>,
-    /// What is understood and passed over.
+    /// The lines that are understood and skipped.
     pub skipped: Vec<Remark>,
-    /// What is not understood.
+    /// The lines that are not understood.
     pub mistakes: Vec<Remark>,
 }
 
@@ -73,16 +73,16 @@ impl Reading {
     }
 }
 
-/// What the caller adds to what a file tells.
+/// The values that the caller adds to those of a file.
 #[derive(Debug, Clone, Default)]
 pub struct Additions {
-    /// The login name where the file tells none.
+    /// The login name where the file gives none.
     pub username: Option<String>,
-    /// Tags for each of them.
+    /// Tags for each target.
     pub tags: Vec<String>,
 }
 
-/// A target, as far as one that leads over it has to know.
+/// The facts about a target that one behind it depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known<'a> {
     /// The login name there.
@@ -99,30 +99,30 @@ impl<'a> From<&'a PublicTarget> for Known<'a> {
     }
 }
 
-/// What would become of one target.
+/// The change to one target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// It is new.
     Add(PublicTarget),
-    /// It is there, and would be this from now on.
+    /// It exists, and changes to this.
     Change(PublicTarget),
-    /// It is there as it is told of.
+    /// It exists and stays as it is.
     Equal(String),
 }
 
-/// What would become of the catalogue.
+/// The changes to the catalogue.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
-    /// Target by target, each with its line and what is not taken over.
+    /// The targets, each with its line and the settings that are not imported.
     pub steps: Vec<(usize, Step, Vec<String>)>,
-    /// What is passed over.
+    /// The lines that are skipped.
     pub skipped: Vec<Remark>,
-    /// What keeps the whole from being done.
+    /// The mistakes that prevent the whole import.
     pub mistakes: Vec<Remark>,
 }
 
 impl Step {
-    /// The target's name.
+    /// Returns the target's name.
     pub fn name(&self) -> &str {
         match self {
             Self::Add(public) | Self::Change(public) => &public.name,
@@ -130,7 +130,7 @@ impl Step {
         }
     }
 
-    /// What it is to be; nothing where that is what it is.
+    /// Returns the target as it will be; `None` if it stays as it is.
     pub fn public(&self) -> Option<&PublicTarget> {
         match self {
             Self::Add(public) | Self::Change(public) => Some(public),
@@ -139,7 +139,7 @@ impl Step {
     }
 }
 
-/// A host that may become a target, but for its jump hosts.
+/// A host that may become a target, before its jump hosts are resolved.
 struct Told {
     line: usize,
     public: PublicTarget,
@@ -147,9 +147,9 @@ struct Told {
     notes: Vec<String>,
 }
 
-/// Holds what a file tells against the targets that there are. A target that is there keeps its credential, its roles and its
-/// tags, and gets the tags of the file besides; those of the configuration, by `configured`, are changed nowhere but there.
-/// Jump hosts are targets that are there, or hosts of the file itself; none moves under a password that is kept for one behind it.
+/// Compares the hosts of a file with the existing targets. An existing target keeps its credential, its roles and its
+/// tags, and gains the tags of the file; those of the configuration, by `configured`, can only be changed there. Jump
+/// hosts are existing targets, or hosts of the file itself; no step changes the way to a target whose password is kept.
 pub fn plan<'a>(
     reading: Reading,
     additions: &Additions,
@@ -188,7 +188,7 @@ pub fn plan<'a>(
     plan
 }
 
-/// The hosts that may become targets; what keeps the others from it goes into the plan.
+/// Returns the hosts that may become targets; the reasons against the others go into the plan.
 fn told(plan: &mut Plan, hosts: Vec<Host>, additions: &Additions, is_configured: impl Fn(&str) -> bool) -> Vec<Told> {
     let mut named = BTreeMap::new();
     let mut told = Vec::new();
@@ -209,13 +209,13 @@ fn told(plan: &mut Plan, hosts: Vec<Host>, additions: &Additions, is_configured:
     told
 }
 
-/// Why there is no step for a host.
+/// The reason why there is no step for a host.
 enum Refusal {
     Skipped(String),
     Wrong(String),
 }
 
-/// What becomes of `target`, told of with these jump hosts; `room` is there for new ones.
+/// Returns the step for `target` with these jump hosts; `room` is the number of new targets that fit.
 fn step(
     public: PublicTarget,
     via: Option<Vec<String>>,
@@ -260,7 +260,7 @@ fn public(host: Host, additions: &Additions) -> Result<PublicTarget, String> {
     public.checked().map_err(|unfit| unfit.to_string())
 }
 
-/// A target that is there, as a file tells of it.
+/// Returns an existing target merged with the values of a file.
 fn joined(target: &Target, told: PublicTarget, via: Option<Vec<String>>) -> Result<PublicTarget, String> {
     let was = target.public.clone();
     let tags = was.tags.into_iter().chain(told.tags).collect();

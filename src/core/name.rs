@@ -1,4 +1,5 @@
-//! The names of things: sessions, nodes, their lives, and moments on the wall clock. Knows nothing of what they name.
+//! The names of things: sessions, nodes, their starts, and moments on the wall clock. Knows nothing of the things
+//! named.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -11,12 +12,12 @@ use uuid::Uuid;
 pub struct SessionId(Uuid);
 
 impl SessionId {
-    /// Its bits; the last 62 are random.
+    /// Returns its bits; the last 62 are random.
     pub const fn bits(self) -> u128 {
         self.0.as_u128()
     }
 
-    /// Makes the id of a session that starts at `start`, with 74 of the 80 given random bits (RFC 9562 §5.7).
+    /// Returns the id of a session that starts at `start`, with 74 of the 80 given random bits (RFC 9562 §5.7).
     pub fn new(start: UtcMicros, random: [u8; 10]) -> Self {
         let millis = u64::try_from(start.0 / 1_000).unwrap_or(0);
         Self(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
@@ -47,12 +48,12 @@ impl<'de> Deserialize<'de> for SessionId {
     }
 }
 
-/// A text that is none of the words of its kind.
+/// The error of a text that is none of the words of its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not one of the allowed values")]
 pub struct NotAWord;
 
-/// Names one gateway; made once and kept in its data directory.
+/// The name of one gateway; made once and kept in its data directory.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeId(pub String);
@@ -63,24 +64,24 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// Counts the starts of one node, from 1. A session's epoch is the one it was born in.
+/// The number of a node's start, from 1. A session's epoch is the one in which it was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
-/// Names one start of one gateway process: two with the same [`NodeId`] differ in it.
+/// The name of one start of one gateway process: two with the same [`NodeId`] differ in it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Incarnation(String);
 
 impl Incarnation {
-    /// Spells 128 random bits.
+    /// Returns the name spelled from 128 random bits.
     pub fn new(random: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(random).into_uuid().simple().to_string())
     }
 
-    /// Where this start begins to count its events: 48 of its random bits. So two starts, on whichever nodes, have no number in
-    /// common, but for one pair in a million that gave 140 million each; and every number is a whole one to a browser,
-    /// which knows them up to 2⁵³.
+    /// Returns the number at which this start begins to count its events: 48 of its random bits. So two starts, on any
+    /// nodes, have no number in common, except for one pair in a million with 140 million events each; and every number
+    /// stays below 2⁵³, up to which a browser represents integers exactly.
     pub fn first_place(&self) -> u64 {
         self.0.get(..12).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or_default()
     }
@@ -93,17 +94,17 @@ impl fmt::Display for Incarnation {
 }
 
 impl From<String> for Incarnation {
-    /// As a store kept it.
+    /// Takes the text as a store kept it.
     fn from(text: String) -> Self {
         Self(text)
     }
 }
 
-/// Wall time in microseconds since 1970-01-01 UTC. It stamps records; no decision rests on it.
+/// Wall time in microseconds since 1970-01-01 UTC. It stamps records; no decision depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UtcMicros(pub i64);
 
-/// A span as [`UtcMicros`] count it; one of more than 292,000 years is that long.
+/// Returns a span in microseconds, as in [`UtcMicros`]; one of more than 292,000 years is capped at that.
 pub fn micros(span: Duration) -> i64 {
     i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }

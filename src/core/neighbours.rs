@@ -1,6 +1,6 @@
-//! What a node knows of the others: whose lease moves, who is lost, who may be fenced. Suspicion is quick and reversible;
-//! a verdict needs more silence than its node may serve through. Knows no store: what was read is told, and that
-//! nothing could be read as well.
+//! The other nodes as this node sees them: whose lease is renewed, which are lost, which may be fenced. Suspicion is
+//! quick and reversible; a verdict needs a silence longer than the node may serve through. Knows no store: the caller
+//! reports each reading, and each failed one as well.
 
 use std::{
     collections::BTreeMap,
@@ -12,27 +12,27 @@ use super::{
     record::{Epoch, NodeId},
 };
 
-/// Renewals that must be missed before a node is lost by its lease in the records alone (`docs/design.md` §6).
+/// Missed renewals after which a node is lost by its lease in the records alone (`docs/design.md` §6).
 const RENEWALS: u32 = 3;
 
-/// A beat that is this old has been missed: two of the 250 ms in which each node renews it.
+/// The age at which a beat counts as missed: two of the 250 ms in which each node renews it.
 const MISSED_BEAT_AGE: Duration = Duration::from_millis(500);
 
-/// Where another node stands.
+/// The state of another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// It gives signs of life.
     Serving,
     /// It gives none; its sessions are shown as lost until it does, or until it is fenced.
     Lost,
-    /// It left in order: nothing of it is open.
+    /// It left in order: none of its sessions is open.
     Left,
-    /// Its right to serve was taken from it: what it left open is over.
+    /// Its right to serve was taken: the sessions it left open are over.
     Fenced,
 }
 
 impl Standing {
-    /// The word in JSON.
+    /// Returns the word in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Serving => "serving",
@@ -50,46 +50,47 @@ struct Neighbour {
     /// When the lease was last read.
     read: Instant,
     beat: Option<Watched<String>>,
-    /// When its lease moved although its beat stood still: it lives, and only the way to the live view is cut.
+    /// When its lease was renewed although its beat stood still: it is alive, and only its connection to the live view
+    /// is cut.
     moved_alone: Option<Instant>,
     lost: bool,
 }
 
-/// What is told of another node.
+/// The state of another node as reported to callers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NeighbourState {
-    /// Where it stands.
+    /// Its state.
     pub standing: Standing,
-    /// From when on it counts as lost unless something moves; `None` while nothing could be concluded from silence.
+    /// When it counts as lost unless its beat or lease is renewed; `None` while silence proves nothing.
     pub lost_from: Option<Instant>,
-    /// When something of it last moved.
+    /// When its beat or lease was last seen to change.
     pub moved: Instant,
-    /// As the records have it, if they do.
+    /// The node as in the records, if it is there.
     pub node: Option<Node>,
 }
 
-/// The other nodes.
+/// All other nodes.
 #[derive(Debug)]
 pub struct Neighbours {
     own: NodeId,
     suspect_after: Duration,
     known: BTreeMap<NodeId, Neighbour>,
-    /// Whether the last reading of the beats, and of the leases, succeeded.
+    /// Whether the last readings of the beats and of the leases succeeded.
     sees_beats: bool,
     sees_leases: bool,
-    /// When the last reading of each succeeded.
+    /// When each was last read successfully.
     beats_read: Option<Instant>,
     leases_read: Option<Instant>,
 }
 
 impl Neighbours {
-    /// Nobody is known yet. A node whose beat stands still for `suspect_after` is lost.
+    /// Returns an empty set. A node whose beat stands still for `suspect_after` is lost.
     pub fn new(own: NodeId, suspect_after: Duration) -> Self {
         let known = BTreeMap::new();
         Self { own, suspect_after, known, sees_beats: false, sees_leases: false, beats_read: None, leases_read: None }
     }
 
-    /// The beats in the live view were read; `None`: they could not be.
+    /// Notes a reading of the beats in the live view; `None`: it failed.
     pub fn hear_beats(&mut self, now: Instant, beats: Option<Vec<(NodeId, String)>>) {
         self.judge(now);
         self.sees_beats = beats.is_some();
@@ -114,7 +115,7 @@ impl Neighbours {
         }
     }
 
-    /// The leases in the records were read; `None`: they could not be.
+    /// Notes a reading of the leases in the records; `None`: it failed.
     pub fn hear_leases(&mut self, now: Instant, nodes: Option<Vec<Node>>) {
         self.judge(now);
         self.sees_leases = nodes.is_some();
@@ -138,7 +139,7 @@ impl Neighbours {
                 continue;
             }
             match &neighbour.beat {
-                // It was renewed since the reading before, and that was already after the last beat.
+                // The lease was renewed since its last reading, and that reading already came after the last beat.
                 Some(beat) if sees_beats => {
                     if before.saturating_duration_since(beat.moved()) >= MISSED_BEAT_AGE {
                         (neighbour.lost, neighbour.moved_alone) = (false, Some(now));
@@ -149,7 +150,7 @@ impl Neighbours {
         }
     }
 
-    /// This node did not run for a while: nothing that it did not see meanwhile proves anything.
+    /// Restarts every window: this node did not run for a while, so changes it did not see prove nothing.
     pub fn stalled(&mut self, now: Instant) {
         self.restart_beats(now);
         self.restart_leases(now);
@@ -160,13 +161,13 @@ impl Neighbours {
         self.known.entry(id).or_insert(unknown)
     }
 
-    /// The windows of the beats begin anew, after nobody read them for too long; a reading that failed once is no such gap.
-    /// Who is lost stays so until something of it moves.
+    /// Restarts the windows of the beats after they were not read for too long; a single failed reading is no such gap.
+    /// A lost node stays lost until it gives a sign of life.
     fn restart_beats(&mut self, now: Instant) {
         self.known.values_mut().filter_map(|neighbour| neighbour.beat.as_mut()).for_each(|beat| beat.restart(now));
     }
 
-    /// The same for the leases.
+    /// Restarts the windows of the leases in the same way.
     fn restart_leases(&mut self, now: Instant) {
         for neighbour in self.known.values_mut() {
             if let Some(lease) = &mut neighbour.lease {
@@ -176,7 +177,7 @@ impl Neighbours {
         }
     }
 
-    /// Notes who has become lost.
+    /// Marks the nodes that have become lost.
     fn judge(&mut self, now: Instant) {
         let lost: Vec<bool> =
             self.known.values().map(|neighbour| self.lost_from(neighbour).is_some_and(|from| now >= from)).collect();
@@ -185,7 +186,7 @@ impl Neighbours {
         }
     }
 
-    /// From when on it is lost if nothing moves.
+    /// Returns when a node is lost if it gives no sign of life.
     fn lost_from(&self, neighbour: &Neighbour) -> Option<Instant> {
         let by_lease = |moved: Instant| moved + RENEWAL * RENEWALS;
         match (&neighbour.beat, &neighbour.lease) {
@@ -198,7 +199,7 @@ impl Neighbours {
         }
     }
 
-    /// What is known of every other node.
+    /// Returns the state of every other node.
     pub fn states(&self, now: Instant) -> BTreeMap<NodeId, NeighbourState> {
         self.known.iter().map(|(id, neighbour)| (id.clone(), self.state(now, neighbour))).collect()
     }
@@ -223,9 +224,9 @@ impl Neighbours {
         NeighbourState { standing, lost_from, moved, node }
     }
 
-    /// The nodes whose right to serve may be taken from them now: their leases stood still for longer than they may serve,
-    /// and so did their beats where those can be read. Nobody, while more than half of all nodes are lost at once, this one
-    /// counted among those that are not: then it is more likely this one that is cut off.
+    /// Returns the nodes that may be fenced now: their leases stood still for longer than they may serve, and so did
+    /// their beats if those can be read. Returns none while more than half of all nodes are lost at once, this one
+    /// counted as not lost: then this one is more likely the one cut off.
     pub fn to_fence(&self, now: Instant) -> Vec<Node> {
         let states = self.states(now);
         let held = states.values().filter(|state| matches!(state.standing, Standing::Serving | Standing::Lost)).count();
@@ -244,7 +245,7 @@ impl Neighbours {
         self.known.values().filter_map(still).collect()
     }
 
-    /// The fenced nodes, and the epoch before which everything of them is over.
+    /// Returns the fenced nodes, each with the epoch before which all its sessions are over.
     pub fn fenced(&self) -> Vec<(NodeId, Epoch)> {
         let nodes = self.known.values().filter_map(|neighbour| neighbour.lease.as_ref().map(Watched::seen));
         nodes.filter(|node| node.holder == Holder::Fenced).map(|node| (node.id.clone(), node.lease.epoch)).collect()

@@ -41,7 +41,7 @@ mod words;
 /// The time a running shell without a browser counts as active: as long as a socket has for its first frame.
 const ATTACH_GRACE: Duration = Duration::from_secs(10);
 
-/// The time that logging in may take, including the user's answers: OpenSSH's own limit (sshd_config, `LoginGraceTime`).
+/// The time logging in may take, including the user's answers: OpenSSH's own limit (sshd_config, `LoginGraceTime`).
 const LOGIN_LIMIT: Duration = Duration::from_secs(120);
 
 /// Signs of life that a checkpoint makes durable: too frequent to announce each time, too valuable to lose.

@@ -1,4 +1,4 @@
-//! Who types, event by event and at random.
+//! Tests of who types, event by event and at random.
 
 use proptest::prelude::*;
 
@@ -232,8 +232,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Whatever happens: one page types, it is the owner's or that of somebody who was let, control moves with a new turn
-    /// only, and what is open is bounded.
+    /// Invariants after any events: one page types, it is the owner's or that of an admitted guest, control moves with
+    /// a new turn only, and the open requests are bounded.
     #[test]
     fn exactly_one_page_types_at_any_time(
         policy in prop::sample::select(TakeOver::ALL),
@@ -250,7 +250,7 @@ proptest! {
                 here.push(page.attach);
                 page
             };
-            // What no page of the session says never comes.
+            // An attachment that the session does not have never sends anything.
             let known = |attach: u64, pages: &[Page]| pages.get(attach as usize - 1).cloned();
             let mut let_in = false;
             let event = match step {
@@ -298,7 +298,7 @@ proptest! {
             prop_assert!(!(moved && is_guest) || let_in, "{:?} was not let", control.guest());
             let same_turn = control.turn() == turn && control.typist().attach != typist.attach;
             prop_assert!(!same_turn || came == Some(control.typist().attach), "only a page that came goes on in a turn");
-            // A guest who is not here is waited for, and only for so long.
+            // A guest without a socket is waited for, and only for a bounded time.
             let is_here = here.contains(&control.typist().attach);
             prop_assert!(!is_guest || is_here || control.poll_timeout().is_some_and(|next| next <= now + REQUEST_LIFE));
             let mut names: Vec<_> = control.requests().iter().map(|request| request.page.name.clone()).collect();

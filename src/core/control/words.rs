@@ -1,41 +1,41 @@
-//! The words of control: policies, answers, turns, pages and their requests. Knows not what follows from them.
+//! The vocabulary of control: policies, answers, turns, pages and their requests. Does not know what follows from them.
 
 use std::time::Instant;
 
 use crate::core::{record::words, stream::AttachNo};
 
 words! {
-    /// Who but a session's owner may type in it.
+    /// The policy on who but a session's owner may type in it.
     TakeOver {
         /// Nobody.
         Never => "never",
-        /// Whom the owner lets.
+        /// A user whom the owner allows.
         Request => "request",
-        /// Also who takes it without asking.
+        /// Also a user who takes control without asking.
         Force => "force",
     }
 }
 
 words! {
-    /// What became of a wish to type.
+    /// The outcome of a request for control.
     Answer {
-        /// The owner is asked.
+        /// The owner has not answered yet.
         Waiting => "waiting",
-        /// It is not to be.
+        /// The request was refused.
         Refused => "refused",
         /// The owner did not answer.
         Expired => "expired",
     }
 }
 
-/// Counts how often control moved from one person to another.
+/// The number of times control moved from one person to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Turn(pub u64);
 
 /// One page of one user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// Its socket's number.
+    /// Its attachment.
     pub attach: AttachNo,
     /// The user.
     pub name: String,
@@ -43,13 +43,13 @@ pub struct Page {
     pub client: String,
 }
 
-/// Somebody who asks the owner.
+/// An open request for control.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// Its number, never used twice in a session.
     pub id: u64,
-    /// Whose page asks.
+    /// The page that asks.
     pub page: Page,
-    /// When it ends without an answer.
+    /// The time it expires without an answer.
     pub ends_at: Instant,
 }

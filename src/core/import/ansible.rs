@@ -1,26 +1,27 @@
-//! Reads Ansible's inventories in INI form as far as they tell of hosts: groups, `:children`, `:vars`, ranges, and the variables
-//! that say where a host is and who signs in. A host's groups and theirs become its tags, its first group the heading.
+//! Parses Ansible's inventories in INI form as far as they describe hosts: groups, `:children`, `:vars`, ranges, and
+//! the variables that say where a host is and who signs in. A host's groups and their parents become its tags, its
+//! first group the heading.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Host, Reading, jumps::jumps};
 use crate::core::target::MAX_TARGETS;
 
-/// Groups above a group that are looked at; deeper ones are a circle or a joke.
+/// Most levels of parent groups that are followed; deeper ones are a circle or a joke.
 const MAX_DEPTH: usize = 16;
 
-/// The variables with arguments of ssh(1) that name a jump host as a rule.
+/// The variables with arguments of ssh(1) that usually name a jump host.
 const JUMP_ARGS: [&str; 2] = ["ansible_ssh_common_args", "ansible_ssh_extra_args"];
 
 /// Variables of one host or group, by name.
 type Vars = BTreeMap<String, String>;
 
-/// What a section's lines are.
+/// The kind of a section's lines.
 enum Section {
     Hosts(String),
     Children(String),
     Vars(String),
-    /// One whose head was not understood.
+    /// A section whose header was not understood.
     Unknown,
 }
 
@@ -37,7 +38,7 @@ struct Member {
     vars: Vars,
 }
 
-/// An inventory while it is read.
+/// An inventory while it is parsed.
 #[derive(Default)]
 struct Inventory {
     reading: Reading,
@@ -47,7 +48,7 @@ struct Inventory {
     order: Vec<String>,
 }
 
-/// Reads a whole file.
+/// Parses a whole file.
 pub fn read(text: &str) -> Reading {
     let mut inventory = Inventory::default();
     let mut section = Section::Hosts("ungrouped".to_owned());
@@ -72,7 +73,7 @@ pub fn read(text: &str) -> Reading {
     inventory.finished()
 }
 
-/// Whether what stands in brackets at the beginning of a line counts: `[01:03].example.com` is a host.
+/// Whether the text in brackets at the beginning of a line is a range: `[01:03].example.com` is a host.
 fn is_range(head: &str) -> bool {
     head.split_once(':').is_some_and(|(first, _)| first.chars().all(|letter| letter.is_ascii_digit()))
 }
@@ -148,7 +149,8 @@ impl Inventory {
         self.groups.entry(group.to_owned()).or_default().vars.insert(name.trim().to_owned(), value);
     }
 
-    /// The groups of a host, its own before theirs; at equal distance the last by name first, whose variables win.
+    /// Returns the groups of a host, its own before their parents; at equal distance the last by name comes first,
+    /// since its variables win.
     fn above(&self, own: &[String]) -> Vec<String> {
         let mut all: Vec<String> = Vec::new();
         let mut level: BTreeSet<String> = own.iter().cloned().collect();
@@ -209,7 +211,7 @@ impl Inventory {
     }
 }
 
-/// The jump hosts in arguments of ssh(1): `-J HOSTS` or `-o ProxyJump=HOSTS`, the first of them.
+/// Returns the jump hosts in arguments of ssh(1): `-J HOSTS` or `-o ProxyJump=HOSTS`, whichever comes first.
 fn jumps_in(args: &str) -> Option<Vec<String>> {
     let words = words(args).ok()?;
     let mut words = words.iter().map(String::as_str);
@@ -231,7 +233,7 @@ fn jumps_in(args: &str) -> Option<Vec<String>> {
     None
 }
 
-/// Takes a line of a host apart at its blanks; a part may stand in single or double quotes, a comment ends it.
+/// Splits a line of a host at its blanks; a part may be in single or double quotes, a comment ends the line.
 fn words(text: &str) -> Result<Vec<String>, &'static str> {
     let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
     for letter in text.chars() {
@@ -253,8 +255,8 @@ fn words(text: &str) -> Result<Vec<String>, &'static str> {
     Ok(words)
 }
 
-/// The names that a pattern stands for: each `[FIRST:LAST]` or `[FIRST:LAST:STEP]` counts, in numbers, with their leading zeros,
-/// or in single letters.
+/// Returns the names that a pattern stands for: each `[FIRST:LAST]` or `[FIRST:LAST:STEP]` is expanded, in numbers,
+/// with their leading zeros, or in single letters.
 fn expanded(pattern: &str, most: usize) -> Result<Vec<String>, String> {
     let mut names = vec![String::new()];
     let mut rest = pattern;

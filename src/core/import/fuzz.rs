@@ -1,4 +1,4 @@
-//! Anything at all, and files that are nearly right, into what reads them. `cargo xtask fuzz` tries a million of each.
+//! Arbitrary text, and files that are nearly right, for the parsers. `cargo xtask fuzz` tries a million of each.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 

@@ -1,26 +1,26 @@
-//! The jump hosts that a file names: how they are spelled there, and which targets they are. Pure.
+//! The jump hosts that a file names: their spelling there, and the targets they refer to. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Known, Plan, Remark, Step};
 use crate::core::target::{Astray, JUMP_HOSTS, PublicTarget, Target, is_name, parse_place, place, way};
 
-/// Takes apart what stands behind `ProxyJump` or `-J`: hosts between commas, or `none`.
+/// Parses the value of `ProxyJump` or `-J`: hosts between commas, or `none`.
 pub fn jumps(value: &str) -> Vec<String> {
     let hop = |hop: &str| {
         let hop = hop.trim();
         hop.strip_prefix("ssh://").map_or(hop, |rest| rest.trim_end_matches('/')).to_owned()
     };
     let hops = value.split(',').filter(|hop| !hop.trim().is_empty()).map(hop);
-    // One more than there may be is enough to be refused.
+    // One more than the limit is enough for the list to be refused.
     if value.trim().eq_ignore_ascii_case("none") { Vec::new() } else { hops.take(JUMP_HOSTS + 1).collect() }
 }
 
-/// The name or place that a target is to have for this jump host. A name is that of a target; so is one behind a login name,
-/// where the target has that login name.
+/// Returns the name or place by which a target refers to this jump host. A name is that of a target; so is one after a
+/// login name, if the target has that login name.
 ///
 /// # Errors
-/// What is wrong with it and what to do, as a sentence.
+/// A sentence that says what is wrong with it and what to do.
 pub fn jump(hop: &str, login_of: impl Fn(&str) -> Option<(String, u16)>) -> Result<String, String> {
     if hop.contains('%') {
         return Err(format!("the jump host {hop} has a token, which is not followed; write it out"));
@@ -52,7 +52,7 @@ pub fn jump(hop: &str, login_of: impl Fn(&str) -> Option<(String, u16)>) -> Resu
 }
 
 impl Plan {
-    /// The steps in an order in which none is done before what it leads over.
+    /// Returns the steps in an order in which each comes after its jump hosts.
     pub fn in_order(&self) -> Vec<&Step> {
         let all: BTreeMap<&str, &Step> = self.steps.iter().map(|(_, step, _)| (step.name(), step)).collect();
         let (mut begun, mut order) = (BTreeSet::new(), Vec::with_capacity(all.len()));
@@ -71,7 +71,7 @@ impl Plan {
         order
     }
 
-    /// Takes out, and names, whatever would make a way that leads nowhere, and then what leads over that.
+    /// Moves to the mistakes every step that would break a way, and then the steps that depend on it.
     pub(super) fn keep_ways<'a>(
         &mut self,
         present: &'a BTreeMap<String, Target>,
@@ -91,7 +91,7 @@ impl Plan {
         }
     }
 
-    /// What would be wrong with which step, were it done with all others.
+    /// Returns the steps that would be wrong if all were carried out, each with the reason.
     fn astray<'a>(
         &self,
         present: &'a BTreeMap<String, Target>,
@@ -109,7 +109,7 @@ impl Plan {
         let own = done.keys().map(|name| (name, way(name, after)));
         let own = own.filter_map(|(name, way)| Some(((*name).to_owned(), format!("its way {}", way.err()?))));
         let mut wrong: BTreeMap<String, String> = own.collect();
-        // What is not in the file may go over what is.
+        // Targets that are not in the file may lead over targets that are.
         for name in present.keys().filter(|name| !done.contains_key(name.as_str())) {
             if let Err(astray) = way(name, after)
                 && let Astray::Circle(passed) | Astray::TooFar(passed) = &astray

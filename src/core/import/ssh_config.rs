@@ -1,22 +1,23 @@
-//! Reads OpenSSH's client configuration (ssh_config(5)) as far as it tells of single hosts: `Host` with `HostName`, `Port`,
-//! `User` and `ProxyJump`. As there, the first value of a host counts. Patterns, `Match` and `Include` are named, and not followed.
+//! Parses OpenSSH's client configuration (ssh_config(5)) as far as it describes single hosts: `Host` with `HostName`,
+//! `Port`, `User` and `ProxyJump`. As there, the first value of a host counts. Patterns, `Match` and `Include` are
+//! reported, and not followed.
 
 use std::collections::BTreeMap;
 
 use super::{Host, Reading, jumps::jumps};
 use crate::core::target::MAX_TARGETS;
 
-/// Whose options the lines belong to.
+/// The hosts that the options of the current lines belong to.
 enum Block {
-    /// Nobody's yet.
+    /// None yet.
     Before,
-    /// These hosts, by their place in the reading.
+    /// These hosts, by their index in the reading.
     Hosts(Vec<usize>),
-    /// A pattern or a condition.
+    /// A pattern or a condition, whose options are skipped.
     Skipped,
 }
 
-/// Reads a whole file.
+/// Parses a whole file.
 pub fn read(text: &str) -> Reading {
     let mut reading = Reading::default();
     let mut places = BTreeMap::new();
@@ -81,7 +82,7 @@ fn hosts(reading: &mut Reading, places: &mut BTreeMap<String, usize>, line: usiz
     if these.is_empty() { Block::Skipped } else { Block::Hosts(these) }
 }
 
-/// Takes one option over, unless the host has it already.
+/// Sets one option, unless the host has it already.
 fn option(host: &mut Host, keyword: &str, value: &str) -> Result<(), String> {
     let first = |place: &mut Option<String>, value: String| {
         place.get_or_insert(value);
@@ -103,12 +104,12 @@ fn option(host: &mut Host, keyword: &str, value: &str) -> Result<(), String> {
         "proxycommand" if value != "none" => host.notes.push("ProxyCommand is not taken over".to_owned()),
         _ => {}
     }
-    // A file of many such lines is no reason to keep them all.
+    // Bounds the notes of a file with many such lines.
     host.notes.truncate(4);
     Ok(())
 }
 
-/// Takes a line apart: a keyword, behind it blanks or one `=`, and values, which may stand in double quotes. Nothing for a
+/// Splits a line: a keyword, then blanks or one `=`, and values, which may be in double quotes. Returns nothing for a
 /// comment or an empty line.
 fn words(text: &str) -> Result<Vec<String>, &'static str> {
     let text = text.trim();

@@ -1,4 +1,4 @@
-//! Tests of what is taken out of files, and of the plan.
+//! Tests of the parsers of files, and of the plan.
 
 use super::*;
 use crate::core::{
@@ -11,7 +11,7 @@ fn remarks(remarks: &[Remark]) -> Vec<String> {
     remarks.iter().map(|Remark { line, says }| format!("{line}: {says}")).collect()
 }
 
-/// Hosts as `NAME USER@HOST:PORT GROUP TAGS`, with a minus for what is not told.
+/// Returns the hosts as `NAME USER@HOST:PORT GROUP TAGS`, with a minus for a missing value.
 fn shown(reading: &Reading) -> Vec<String> {
     let or = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
     let host = |host: &Host| {
@@ -183,7 +183,7 @@ fn a_host_without_a_login_name_is_a_mistake_that_says_what_to_do() {
     assert!(plan.steps.is_empty() && plan.mistakes[0].says.contains("--username"), "{plan:?}");
 }
 
-/// What a plan would have, as `NAME: JUMP HOSTS`.
+/// Returns the steps of a plan as `NAME: JUMP HOSTS`.
 fn ways(plan: &Plan) -> Vec<String> {
     let way = |step: &&Step| step.public().map(|public| format!("{}: {}", public.name, public.via.join(" ")));
     plan.in_order().iter().filter_map(way).collect()
@@ -232,7 +232,7 @@ fn a_jump_host_is_a_target_or_a_host_of_the_file_and_comes_before_what_is_behind
     let told = plan(ssh_config::read(&text), &additions, &present, conf);
     assert_eq!(told.mistakes, [], "{told:?}");
     assert_eq!(ways(&told), ["gate: kept", "db: gate far", "typed: Ops@j.example:22"]);
-    // What a file does not tell stays.
+    // Values that a file does not give stay.
     let public = PublicTarget { via: vec!["conf".to_owned()], ..present["kept"].public.clone() };
     let behind: BTreeMap<_, _> = [("kept".to_owned(), Target::new(public, Auth::PROMPT, UtcMicros(1)))].into();
     let told = plan(ssh_config::read("Host kept\nUser deploy\n"), &additions, &behind, conf);

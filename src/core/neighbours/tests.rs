@@ -1,4 +1,4 @@
-//! The watch over other nodes, held to its promises on a clock that is told. Knows no store.
+//! Tests of the watch over other nodes, with a simulated clock. Knows no store.
 
 use proptest::prelude::*;
 
@@ -10,7 +10,7 @@ use crate::core::{
 
 const SERVE: Duration = Duration::from_secs(30);
 
-/// A reader with a clock of its own, and what it reads.
+/// A reader with a clock of its own, and the stores it reads.
 struct Room {
     now: Instant,
     neighbours: Neighbours,
@@ -47,7 +47,7 @@ impl Room {
         self.neighbours.hear_leases(self.now, Some(leases));
     }
 
-    /// Lets time pass in steps; in each the named nodes beat and renew.
+    /// Advances the time in steps; in each the named nodes beat and renew.
     fn pass(&mut self, seconds: f64, alive: &[&'static str]) {
         self.run(seconds, alive, alive);
     }
@@ -91,7 +91,7 @@ fn a_silent_node_is_lost_within_its_span_and_back_with_its_first_beat() {
     assert_eq!(room.standing("a"), Standing::Serving);
 }
 
-/// Whoever reads rarely sees a renewal of before the end only after the last beat: that is no sign of life.
+/// A reader that reads rarely sees the final renewal only after the last beat: that is no sign of life.
 #[test]
 fn a_renewal_that_was_read_late_excuses_no_silence() {
     let mut room = Room::with(&["a"]);
@@ -161,7 +161,7 @@ fn who_cannot_read_concludes_nothing() {
     room.neighbours.hear_leases(room.now, None);
     room.now += Duration::from_hours(100);
     assert_eq!((room.standing("a"), room.to_fence()), (Standing::Serving, vec![]));
-    // Sight is back: the window begins now.
+    // The stores can be read again: the window begins now.
     room.read();
     assert_eq!((room.standing("a"), room.to_fence()), (Standing::Serving, vec![]));
     room.pass(1.0, &[]);
@@ -220,7 +220,7 @@ fn a_fenced_or_left_node_is_not_judged_again() {
 }
 
 proptest! {
-    /// No false label: whoever moves within the span is never lost, however readings and stalls fall.
+    /// A node that renews within the window is never lost, however readings and stalls fall.
     #[test]
     fn who_beats_in_time_is_never_lost(steps in prop::collection::vec((0..900_u64, 0..4_u8), 1..200)) {
         let mut room = Room::with(&["a"]);
