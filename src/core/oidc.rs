@@ -1,7 +1,8 @@
-//! Signing in with an OpenID Connect provider: what is asked of it, what its answers say, and who somebody is here for it. Pure:
-//! `now` and chance are arguments; knows no HTTP, no cookie and no store.
+//! Signing in with an OpenID Connect provider: the requests to it, the parsing of its answers, and the mapping of its
+//! users to users here. Pure: `now` and randomness are arguments; knows no HTTP, no cookie and no store.
 //!
-//! The authorization code flow (OpenID Connect Core 1.0 §3.1) with PKCE (RFC 7636, S256) and the issuer in the answer (RFC 9207).
+//! The authorization code flow (OpenID Connect Core 1.0 §3.1) with PKCE (RFC 7636, S256) and the issuer in the answer
+//! (RFC 9207).
 
 use serde_json::{Map, Value};
 
@@ -9,53 +10,53 @@ use super::people::{Role, is_user_name};
 
 #[cfg(test)]
 mod fuzz;
-/// What a provider says of itself, and what is asked of it.
+/// The provider's metadata, and the requests to it.
 pub mod provider;
 #[cfg(test)]
 mod tests;
-/// Tokens about people, and the keys that sign them.
+/// ID tokens, and the keys that sign them.
 pub mod token;
 
-/// Groups of one person that are looked at: far more than directories hand out.
+/// Most groups of one person that are considered: far more than directories assign.
 const MAX_GROUPS: usize = 1_000;
 
-/// What a provider says of somebody, by the claims' names.
+/// The provider's claims about a person, by name.
 pub type Claims = Map<String, Value>;
 
-/// Who somebody is here, by what a provider says of them.
+/// The rules that map a person's claims to a user here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
-    /// The claim that names them; `None`: `preferred_username`, else `email`.
+    /// The claim that holds the user's name; `None`: `preferred_username`, else `email`.
     pub user_claim: Option<String>,
-    /// The claim that lists their groups.
+    /// The claim that lists the user's groups.
     pub groups_claim: String,
-    /// The role of each group; of somebody in several, the first that stands here.
+    /// The role of each group; a user in several has that of the first one here.
     pub roles: Vec<(String, Role)>,
-    /// The role of whoever is in none of these; `None`: they are not let in.
+    /// The role of a user in none of these groups; `None`: such a user is not admitted.
     pub default_role: Option<Role>,
 }
 
-/// Why somebody has no name here.
+/// The reason why a person gets no user name here.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unnamed {
     /// The provider gives no name.
     #[error("it names nobody in the claim {0}")]
     Missing(String),
-    /// The name is none here.
+    /// The name is not valid here.
     #[error(
         "the name it gives, {0:?}, cannot be one here: 1 to 64 of a-z, 0-9 and . _ - @, and neither admin nor anonymous"
     )]
     Unfit(String),
-    /// The address may be another's.
+    /// The e-mail address may belong to another person.
     #[error("it gives no name but an e-mail address that it has not verified")]
     Unverified,
 }
 
 impl Rules {
-    /// What they may be called here: the name that the provider gives, in lower case.
+    /// Returns the user's name here: the name that the provider gives, in lower case.
     ///
     /// # Errors
-    /// [`Unnamed`], for whoever manages this gateway.
+    /// [`Unnamed`], whose text is for the operator of this gateway.
     pub fn name(&self, claims: &Claims) -> Result<String, Unnamed> {
         let text = |claim: &str| find(claims, claim).and_then(Value::as_str).filter(|text| !text.is_empty());
         let given = match &self.user_claim {
@@ -75,11 +76,11 @@ impl Rules {
         if is_user_name(&name) { Ok(name) } else { Err(Unnamed::Unfit(given.chars().take(64).collect())) }
     }
 
-    /// What they are here: by the first of the list whose group they are in.
+    /// Returns the user's role: that of the first listed group that they are in.
     pub fn role(&self, claims: &Claims) -> Option<Role> {
         let is_in = |group: &str| match find(claims, &self.groups_claim) {
             Some(Value::Array(groups)) => groups.iter().take(MAX_GROUPS).any(|one| one.as_str() == Some(group)),
-            // Some providers write one group as itself.
+            // Some providers write a single group as a string.
             Some(Value::String(one)) => one == group,
             _ => false,
         };
@@ -87,7 +88,7 @@ impl Rules {
         listed.or(self.default_role)
     }
 
-    /// Whether something that is asked for here is not in these claims, and may stand in those that the provider gives on request.
+    /// Whether these claims lack one that is used here and that the provider's userinfo may give.
     pub fn lack(&self, claims: &Claims) -> bool {
         let named = match &self.user_claim {
             Some(claim) => find(claims, claim).is_some(),
@@ -97,7 +98,8 @@ impl Rules {
     }
 }
 
-/// The claim of exactly this name, some of which have dots in them; else, the dots taken as steps, as in `realm_access.roles`.
+/// Returns the claim of exactly this name, which may contain dots; else the one at this path, as in
+/// `realm_access.roles`.
 fn find<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| {
         let mut steps = name.split('.');
@@ -106,7 +108,7 @@ fn find<'a>(claims: &'a Claims, name: &str) -> Option<&'a Value> {
     })
 }
 
-/// Adds what was given on request, where the token says nothing: what is signed goes before.
+/// Adds claims of the userinfo that the token lacks: those of the signed token take precedence.
 pub fn completed(token: Claims, asked: Claims) -> Claims {
     asked.into_iter().chain(token).collect()
 }

@@ -1,5 +1,5 @@
-//! Whatever a provider, or somebody in its place, sends, at random, into what reads it: nothing fails but in a sentence, and nothing
-//! that is not signed counts. `cargo xtask fuzz` tries a million.
+//! Arbitrary answers of a provider, or of an impostor, for the parsers: each fails with a sentence at most, and nothing
+//! unsigned is accepted. `cargo xtask fuzz` tries a million.
 
 use data_encoding::BASE64URL_NOPAD;
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -66,7 +66,7 @@ fn text() -> impl Strategy<Value = String> {
     vec(piece, 0..24).prop_map(|pieces| pieces.concat())
 }
 
-/// Three parts, as a token has them; some spelled as it spells them.
+/// Three parts, as in a token; some encoded as a token encodes them.
 fn token() -> impl Strategy<Value = String> {
     let part = prop_oneof![text(), text().prop_map(|text| BASE64URL_NOPAD.encode(text.as_bytes()))];
     vec(part, 0..5).prop_map(|parts| parts.join("."))

@@ -1,4 +1,4 @@
-//! What a provider says of itself (OpenID Connect Discovery 1.0), and how it is asked.
+//! The provider's metadata (OpenID Connect Discovery 1.0), and the requests to it.
 
 use data_encoding::{BASE64, BASE64URL_NOPAD};
 use secrecy::{ExposeSecret, SecretString};
@@ -7,49 +7,49 @@ use sha2::{Digest as _, Sha256};
 
 use super::Claims;
 
-/// Where a provider tells of itself, below its issuer.
+/// The path of the provider's metadata, below its issuer.
 const WELL_KNOWN: &str = "/.well-known/openid-configuration";
 
-/// This gateway as the provider knows it.
+/// This gateway as a client of the provider.
 #[derive(Debug, Clone)]
 pub struct Client {
-    /// The provider's name for itself, exactly.
+    /// The provider's issuer, exactly as it spells it.
     pub issuer: String,
-    /// The name under which it knows this gateway.
+    /// The client id of this gateway.
     pub id: String,
-    /// What proves that it is this gateway that asks.
+    /// The client secret, which authenticates this gateway.
     pub secret: SecretString,
-    /// What is asked to be told.
+    /// The scopes that are requested.
     pub scopes: Vec<String>,
 }
 
-/// Where to ask a provider for what.
+/// The provider's endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoints {
-    /// Where browsers are sent.
+    /// The address that browsers are sent to.
     pub authorization: String,
-    /// Where a code is traded for a token.
+    /// The address where a code is exchanged for a token.
     pub token: String,
-    /// Its keys.
+    /// The address of its keys.
     pub keys: String,
-    /// Where more is told of somebody.
+    /// The address of further claims about a user.
     pub userinfo: Option<String>,
-    /// Whether its answers always name it (RFC 9207).
+    /// Whether its answers always name the issuer (RFC 9207).
     pub names_itself: bool,
     /// Whether this gateway's secret goes into the body, since the provider takes no header.
     pub secret_in_body: bool,
 }
 
-/// Why a provider cannot be used.
+/// The reason why a provider cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// What it says of itself cannot be read.
+    /// Its metadata cannot be parsed.
     #[error("what it says of itself at {WELL_KNOWN} is no OpenID Connect discovery document")]
     Unreadable,
-    /// It is another one.
+    /// It has another issuer.
     #[error("it calls itself {0:?}: sign_in.oidc.issuer must be exactly that, or it is another provider")]
     Another(String),
-    /// It asks to speak in the clear.
+    /// An endpoint would be reached without encryption.
     #[error("its {0} is no https address")]
     Insecure(&'static str),
 }
@@ -80,12 +80,12 @@ pub fn is_address(text: &str) -> bool {
 }
 
 impl Client {
-    /// Where the provider tells of itself.
+    /// Returns the address of the provider's metadata.
     pub fn discovery(&self) -> String {
         format!("{}{WELL_KNOWN}", self.issuer.trim_end_matches('/'))
     }
 
-    /// Reads what it tells there.
+    /// Parses the provider's metadata.
     ///
     /// # Errors
     /// [`Unusable`].
@@ -104,31 +104,31 @@ impl Client {
             keys: checked(told.jwks_uri, "jwks_uri")?,
             userinfo: told.userinfo_endpoint.map(|address| checked(address, "userinfo_endpoint")).transpose()?,
             names_itself: told.authorization_response_iss_parameter_supported,
-            // Without a word about it, the header (Discovery §3).
+            // The header, if the metadata does not say (Discovery §3).
             secret_in_body: takes("client_secret_post") && !takes("client_secret_basic"),
         })
     }
 
-    /// The header that proves who asks (RFC 6749 §2.3.1: both are encoded first).
+    /// Returns the header that authenticates this gateway (RFC 6749 §2.3.1: both parts are encoded first).
     pub fn authorization(&self) -> SecretString {
         let pair = format!("{}:{}", encoded(&self.id), encoded(self.secret.expose_secret()));
         format!("Basic {}", BASE64.encode(pair.as_bytes())).into()
     }
 }
 
-/// One sign-in that is under way: what is said to the provider, and what it must answer with.
+/// One sign-in in progress: the values sent to the provider, and those its answer must repeat.
 #[derive(Debug, Clone)]
 pub struct Flow {
-    /// What the token must hold, so that it is of this sign-in.
+    /// The value that the token must hold, to belong to this sign-in.
     pub nonce: String,
-    /// What proves that whoever trades the code began the sign-in.
+    /// The proof that the exchange of the code comes from the one who began the sign-in.
     pub verifier: SecretString,
-    /// Where the browser comes back to.
+    /// The address that the browser returns to.
     pub redirect: String,
 }
 
 impl Flow {
-    /// Where the browser is sent; it comes back with `state`.
+    /// Returns the address that the browser is sent to; it returns with `state`.
     pub fn address(&self, client: &Client, endpoints: &Endpoints, state: &str) -> String {
         let challenge = BASE64URL_NOPAD.encode(&Sha256::digest(self.verifier.expose_secret()));
         let query = query(&[
@@ -145,7 +145,7 @@ impl Flow {
         format!("{}{joint}{query}", endpoints.authorization)
     }
 
-    /// The body that trades `code` for a token.
+    /// Returns the body that exchanges `code` for a token.
     pub fn trade(&self, client: &Client, endpoints: &Endpoints, code: &SecretString) -> SecretString {
         let mut pairs = vec![
             ("grant_type", "authorization_code"),
@@ -160,21 +160,21 @@ impl Flow {
     }
 }
 
-/// What a code was traded for.
+/// The tokens that a code was exchanged for.
 #[derive(Deserialize)]
 pub struct Traded {
-    /// The token about the person.
+    /// The token about the user.
     pub id_token: SecretString,
-    /// What lets ask for more about them.
+    /// The token that authorises requests for further claims about them.
     pub access_token: Option<SecretString>,
 }
 
-/// Reads what a code was traded for.
+/// Parses the tokens that a code was exchanged for.
 pub fn traded(body: &[u8]) -> Option<Traded> {
     serde_json::from_slice(body).ok()
 }
 
-/// The word with which a provider refuses, if it is one.
+/// Returns the error code of a provider's refusal, if it is a valid one.
 pub fn refusal(body: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Told {
@@ -184,12 +184,13 @@ pub fn refusal(body: &[u8]) -> Option<String> {
     is_word(&told.error).then_some(told.error)
 }
 
-/// Whether this may be an error's name (RFC 6749 §4.1.2.1), as far as those in use go: everything else is shown to nobody.
+/// Whether this may be an error code (RFC 6749 §4.1.2.1), limited to the form of those in use: nothing else is shown to
+/// anybody.
 pub fn is_word(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
-/// Reads what is told on request about `subject`; `None` where that is somebody else.
+/// Parses the userinfo about `subject`; `None` if it is about somebody else.
 pub fn told_of(subject: &str, body: &[u8]) -> Option<Claims> {
     let claims: Claims = serde_json::from_slice(body).ok()?;
     (claims.get("sub")?.as_str()? == subject).then_some(claims)
@@ -200,7 +201,7 @@ fn query(pairs: &[(&str, &str)]) -> String {
     pairs.join("&")
 }
 
-/// Spelled so that a query, a form and a header take it (RFC 3986 §2.1).
+/// Returns the text encoded for a query, a form or a header (RFC 3986 §2.1).
 fn encoded(text: &str) -> String {
     let letter = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),

@@ -1,4 +1,4 @@
-//! Tests of tokens, of what a provider says of itself, and of who somebody is by it. Signs tokens with keys of its own.
+//! Tests of tokens, of a provider's metadata, and of the mapping of claims to users. Signs tokens with keys of its own.
 
 use data_encoding::BASE64URL_NOPAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::core::record::UtcMicros;
 
-/// What the provider says has ended.
+/// Tokens by which a provider ends sign-ins.
 mod logout;
 
 const NOW: i64 = 1_000_000;
@@ -63,7 +63,7 @@ pub fn body() -> Value {
     json!({"iss": "https://id.example", "sub": "1", "aud": "gw", "nonce": "n", "iat": NOW, "exp": NOW + 600})
 }
 
-/// The same with some claims put in, or with `null` taken out.
+/// Returns the same claims with `changes` inserted; a `null` removes a claim.
 fn with(mut body: Value, changes: Value) -> Value {
     for (key, value) in changes.as_object().unwrap() {
         if value.is_null() {
@@ -153,7 +153,7 @@ fn no_signature_and_none_of_a_shared_secret_counts() {
     let public = signer.public().to_string();
     for algorithm in ["none", "None", "NONE", "HS256", "HS384", "HS512", "RS1", "ES256K", "es256", ""] {
         let signed = spelled(&json!({"alg": algorithm, "kid": "k1"}), &body());
-        // The public key, in the form that whoever asks the provider for it has.
+        // The public key, in the form in which anybody can get it from the provider.
         let mut mac = Hmac::<sha2::Sha256>::new_from_slice(public.as_bytes()).unwrap();
         mac.update(signed.as_bytes());
         for mark in [String::new(), BASE64URL_NOPAD.encode(&mac.finalize().into_bytes())] {
@@ -161,7 +161,7 @@ fn no_signature_and_none_of_a_shared_secret_counts() {
             assert_eq!(signer.keys().verify(&token, &EXPECTED, "n"), Err(Rejected::Algorithm), "{algorithm}");
         }
     }
-    // Nor does a key of one kind serve another kind of signature, whatever the token says.
+    // Nor does a key of one kind verify another kind of signature, whatever the token says.
     let keys = signer.keys();
     for algorithm in ["RS256", "PS256", "ES384", "EdDSA"] {
         let token = signer.signs(&json!({"alg": algorithm, "kid": "k1"}), &body());

@@ -1,7 +1,7 @@
 //! ID tokens (OpenID Connect Core 1.0 §2, RFC 7519, RFC 7515) and the keys that sign them (RFC 7517).
 //!
-//! Only signatures of public keys count, each of the kind that its algorithm asks for: `none` and the HMACs are no algorithms here,
-//! so that no public key serves as a secret.
+//! Only signatures by public keys are accepted, each of the kind that its algorithm requires: `none` and the HMACs are
+//! not supported, so that no public key serves as a secret.
 
 use data_encoding::BASE64URL_NOPAD;
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
@@ -12,16 +12,16 @@ use subtle::ConstantTimeEq;
 use super::Claims;
 use crate::core::record::UtcMicros;
 
-/// The longest token, in bytes: with some hundred groups in it one has 10 KiB.
+/// The longest token, in bytes: one with some hundred groups has 10 KiB.
 const MAX_TOKEN_BYTES: usize = 64 * 1024;
 
-/// Keys of one provider that are looked at.
+/// Most keys of one provider that are considered.
 const MAX_KEYS: usize = 100;
 
-/// Seconds that the provider's clock may be off either way.
+/// Seconds that the provider's clock may be off in either direction.
 const CLOCK_SKEW_SECONDS: f64 = 60.0;
 
-/// The longest name that a provider has for somebody, in bytes (Core §2).
+/// The longest name that a provider has for a user, in bytes (Core §2).
 const SUBJECT: usize = 255;
 
 /// The keys of a provider.
@@ -57,33 +57,33 @@ struct Jwk {
     y: Option<String>,
 }
 
-/// What a token must say.
+/// The values that a token must hold.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected<'a> {
-    /// Whose it is.
+    /// The issuer.
     pub issuer: &'a str,
-    /// For whom it is.
+    /// The client that it must be for.
     pub client_id: &'a str,
     /// The time of day.
     pub now: UtcMicros,
 }
 
-/// Why a token counts for nothing.
+/// The reason why a token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
-    /// It is no signed token, or lacks what one must say.
+    /// It is no signed token, or lacks a required claim.
     #[error("it is no token of a provider's")]
     Unreadable,
-    /// It is signed in a way that counts for nothing here.
+    /// Its algorithm is not accepted here.
     #[error("it is not signed with RS256, PS256, ES256, ES384 or EdDSA")]
     Algorithm,
-    /// Its key is none of the provider's: it may have changed them.
+    /// Its key is none of the provider's known ones: the provider may have changed them.
     #[error("no key of the provider has signed it")]
     UnknownKey,
     /// It was altered, or signed by somebody else.
     #[error("its signature does not fit")]
     Signature,
-    /// It is another provider's.
+    /// It comes from another issuer.
     #[error("it is of another issuer")]
     Issuer,
     /// It is for another application.
@@ -92,13 +92,13 @@ pub enum Rejected {
     /// It is too old.
     #[error("it has expired; is the time of day right on both sides?")]
     Expired,
-    /// It is of the future.
+    /// It was issued in the future.
     #[error("it is of the future; is the time of day right on both sides?")]
     Future,
     /// It is of another sign-in.
     #[error("it is of another sign-in")]
     Nonce,
-    /// It signs nobody out.
+    /// It is no valid logout token.
     #[error("it is no logout token: it lacks the event, names nobody that can be read, or has a nonce")]
     NoLogout,
 }
@@ -106,31 +106,31 @@ pub enum Rejected {
 /// The event by which a provider ends a sign-in (OpenID Connect Back-Channel Logout 1.0 §2.4).
 const LOGOUT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
-/// How long a logout token holds, in seconds, whatever it says (§2.4 recommends a fifth of that): nobody needs it later.
+/// The seconds that a logout token is valid, whatever it says (§2.4 recommends a fifth of that): nobody needs it later.
 const LOGOUT_LIFE: f64 = 600.0;
 
-/// Whom a provider signs out: of these two, at least one.
+/// The sign-ins that a provider ends: at least one of `subject` and `session` is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedOut {
-    /// The provider's name for somebody.
+    /// The provider's name for a user.
     pub subject: Option<String>,
-    /// Its name for one sign-in of theirs; without, all of theirs are meant.
+    /// The provider's name for one of the user's sign-ins; `None`: all of them end.
     pub session: Option<String>,
-    /// When it said so, and a minute: whoever signs in later is not meant, however often the token comes.
+    /// The time of the provider's request, and a minute: later sign-ins do not end, however often the token comes.
     pub until: UtcMicros,
 }
 
-/// Somebody of whom a token tells.
+/// A user, as described by a token.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Told {
-    /// The provider's name for them.
+    /// The provider's name for the user.
     pub subject: String,
-    /// Everything it says.
+    /// Every claim of the token.
     pub claims: Claims,
 }
 
 impl Told {
-    /// The provider's name for this sign-in, if it gives one.
+    /// Returns the provider's name for this sign-in, if it gives one.
     pub fn session(&self) -> Option<&str> {
         self.claims.get("sid").and_then(Value::as_str).filter(|session| !session.is_empty())
     }
@@ -140,7 +140,7 @@ impl Told {
 struct Header {
     alg: String,
     kid: Option<String>,
-    /// Extensions that must be understood: none is.
+    /// Extensions that must be understood: none are.
     crit: Option<Value>,
 }
 
@@ -166,7 +166,7 @@ enum Audience {
 }
 
 impl Keys {
-    /// Reads a set of keys; those that sign nothing known here are passed over.
+    /// Parses a set of keys; those of kinds that are not supported are skipped.
     pub fn read(body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Set {
@@ -177,10 +177,10 @@ impl Keys {
         Some(Self(set.keys.into_iter().take(MAX_KEYS).filter_map(read).collect()))
     }
 
-    /// Who a token tells of, if it is signed and says all that is expected.
+    /// Returns the user that a token is about, if it is signed and holds every expected value.
     ///
     /// # Errors
-    /// [`Rejected`]; at [`Rejected::UnknownKey`] it may be tried again with the provider's newest keys.
+    /// [`Rejected`]; after [`Rejected::UnknownKey`] the caller may try again with the provider's newest keys.
     pub fn verify(&self, token: &str, expected: &Expected<'_>, nonce: &str) -> Result<Told, Rejected> {
         let body = self.signed(token)?;
         let told: Body = serde_json::from_slice(&body).map_err(|_| Rejected::Unreadable)?;
@@ -194,11 +194,11 @@ impl Keys {
         Ok(Told { subject, claims })
     }
 
-    /// Whom a logout token signs out, if it is signed and is one (Back-Channel Logout §2.6). A token about somebody who signs in is none:
-    /// that has a nonce and no such event.
+    /// Returns the sign-ins that a logout token ends, if it is signed and valid (Back-Channel Logout §2.6). An ID token
+    /// is never a logout token: it has a nonce and no such event.
     ///
     /// # Errors
-    /// [`Rejected`]; at [`Rejected::UnknownKey`] it may be tried again with the provider's newest keys.
+    /// [`Rejected`]; after [`Rejected::UnknownKey`] the caller may try again with the provider's newest keys.
     pub fn signed_out(&self, token: &str, expected: &Expected<'_>) -> Result<SignedOut, Rejected> {
         let told: Body = serde_json::from_slice(&self.signed(token)?).map_err(|_| Rejected::Unreadable)?;
         let longest = told.iat + LOGOUT_LIFE;
@@ -221,7 +221,7 @@ impl Keys {
         Ok(SignedOut { subject, session, until })
     }
 
-    /// What a token says, once a key of this set is known to have signed it.
+    /// Returns the body of a token, once a key of this set is known to have signed it.
     fn signed(&self, token: &str) -> Result<Vec<u8>, Rejected> {
         let (signed, mark) = token.rsplit_once('.').ok_or(Rejected::Unreadable)?;
         let (header, body) = signed.split_once('.').ok_or(Rejected::Unreadable)?;
@@ -252,7 +252,7 @@ impl Keys {
     }
 }
 
-/// How a token may be signed.
+/// The algorithms that may sign a token.
 #[derive(Debug, Clone, Copy)]
 enum Algorithm {
     Rs256,
@@ -274,7 +274,7 @@ impl Algorithm {
         }
     }
 
-    /// Whether `mark` is the signature of `signed`; `None`: this is no key for it.
+    /// Whether `mark` is the signature of `signed`; `None`: the key is of another kind.
     fn verify(self, key: &Material, signed: &[u8], mark: &[u8]) -> Option<bool> {
         let point = |algorithm, point: &[u8]| UnparsedPublicKey::new(algorithm, point).verify(signed, mark);
         let rsa = |parameters, n: &[u8], e: &[u8]| RsaPublicKeyComponents { n, e }.verify(parameters, signed, mark);
@@ -293,7 +293,7 @@ impl Algorithm {
 }
 
 impl Body {
-    /// Whether it is of this provider, for this client and of now, if it ends at `end`.
+    /// Checks that the token is of this provider, for this client and currently valid, if it ends at `end`.
     fn is_of_now(&self, expected: &Expected<'_>, end: f64) -> Result<(), Rejected> {
         if self.iss != expected.issuer {
             return Err(Rejected::Issuer);
@@ -312,13 +312,14 @@ impl Body {
         Ok(())
     }
 
-    /// Whom it names, if anybody.
+    /// Returns the user it names, if any.
     fn subject(&self) -> Result<Option<String>, Rejected> {
         let Some(name) = &self.sub else { return Ok(None) };
         if name.is_empty() || name.len() > SUBJECT { Err(Rejected::Unreadable) } else { Ok(Some(name.clone())) }
     }
 
-    /// Whether the token is for this client: among others only where it says that it was given to this one (Core §3.1.3.7).
+    /// Whether the token is for this client: one for several clients only if it says that it was issued to this one
+    /// (Core §3.1.3.7).
     fn is_for(&self, client_id: &str) -> bool {
         let given = self.azp.as_deref().is_none_or(|party| party == client_id);
         given
@@ -342,7 +343,7 @@ impl Jwk {
         let material = match (self.kty.as_str(), self.crv.as_deref()) {
             ("RSA", _) => {
                 let whole = bytes(self.n)?;
-                // Some providers write the zero in front that a signed number has.
+                // Some providers include the leading zero of a signed number.
                 let n = whole.iter().copied().skip_while(|byte| *byte == 0).collect();
                 Material::Rsa { n, e: bytes(self.e)? }
             }
