@@ -1,5 +1,5 @@
-//! Who looks on in a session, as its history tells it: once when somebody comes, and once when they have left for good. Knows no
-//! socket and no right.
+//! The watchers of a session, as its history reports them: one entry when a user comes to watch, and one when they have
+//! left for good. Knows no socket and no right.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -8,19 +8,19 @@ use std::{
 
 use super::stream::AttachNo;
 
-/// How long somebody without a page still looks on: one that is loaded anew, or was cut off, is back sooner, and a history in
-/// which a page that reloads in a loop fills the lines tells nothing else any more.
+/// The time a watcher without a page still counts: a page that is reloaded or was cut off reconnects sooner, and a page
+/// that reloads in a loop must not fill the history.
 pub const BACK_WITHIN: Duration = Duration::from_secs(10);
 
-/// Somebody who looks on, on however many pages.
+/// A user who watches, on any number of pages.
 #[derive(Debug, Default)]
 struct Onlooker {
     pages: BTreeSet<AttachNo>,
-    /// Until when they may come back, while no page of theirs is here.
+    /// The time by which they may reconnect, while none of their pages is connected.
     back_by: Option<Instant>,
 }
 
-/// Everybody who looks on in one session. Its owner does not count.
+/// The watchers of one session. Its owner does not count.
 #[derive(Debug)]
 pub struct Onlookers {
     owner: String,
@@ -29,12 +29,12 @@ pub struct Onlookers {
 }
 
 impl Onlookers {
-    /// Nobody looks on in the session of `owner`.
+    /// Returns the watchers of the session of `owner`: none yet.
     pub fn new(owner: &str) -> Self {
         Self { owner: owner.to_owned(), known: BTreeMap::new(), notes: VecDeque::new() }
     }
 
-    /// A page came that looks on.
+    /// Notes that a watcher's page attached.
     pub fn came(&mut self, attach: AttachNo, name: &str) {
         if name == self.owner {
             return;
@@ -47,7 +47,7 @@ impl Onlookers {
         onlooker.back_by = None;
     }
 
-    /// A socket is gone, whatever its page did.
+    /// Notes that a socket is lost, whatever the reason.
     pub fn gone(&mut self, now: Instant, attach: AttachNo) {
         let Some(onlooker) = self.known.values_mut().find(|onlooker| onlooker.pages.contains(&attach)) else { return };
         onlooker.pages.remove(&attach);
@@ -56,17 +56,17 @@ impl Onlookers {
         }
     }
 
-    /// The host did not run for so long: nobody could come back.
+    /// Extends the deadlines by a stall of the host, during which nobody could reconnect.
     pub fn stalled(&mut self, lasted: Duration) {
         self.known.values_mut().filter_map(|onlooker| onlooker.back_by.as_mut()).for_each(|back_by| *back_by += lasted);
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout) next.
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout) next.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.known.values().filter_map(|onlooker| onlooker.back_by).min()
     }
 
-    /// Does what is due at `now`; calling it early is harmless.
+    /// Processes every deadline that has passed at `now`; calling it early is harmless.
     pub fn handle_timeout(&mut self, now: Instant) {
         let (owner, waited) = (&self.owner, BACK_WITHIN.as_secs());
         let left = self.known.extract_if(.., |_, onlooker| onlooker.back_by.is_some_and(|back_by| back_by <= now));
@@ -75,7 +75,7 @@ impl Onlookers {
         }));
     }
 
-    /// The next sentence for the session's history.
+    /// Removes and returns the next sentence for the session's history.
     pub fn poll_effect(&mut self) -> Option<String> {
         self.notes.pop_front()
     }
@@ -93,7 +93,7 @@ mod tests {
         std::iter::from_fn(|| onlookers.poll_effect()).collect()
     }
 
-    /// Bob looks on with page 1.
+    /// Bob watches with page 1.
     fn watched() -> (Onlookers, Instant) {
         let mut onlookers = Onlookers::new("ada");
         onlookers.came(AttachNo(1), "bob");

@@ -1,30 +1,31 @@
-//! How fast the sweeps go: as fast as they may while something differs, ever slower while nothing does, and half as fast at
-//! once when something is busy. Never more slowly than the longest interval. Knows neither what is swept nor who measures.
+//! The pace of the reconciliation sweeps: as fast as allowed while something differs, ever slower while nothing does,
+//! and at once half as fast when something is busy. Never slower than the longest interval. Knows neither what is swept
+//! nor who measures.
 
 use std::time::Duration;
 
 /// The shortest time between two sweeps, unless the longest is shorter.
 const FASTEST: Duration = Duration::from_secs(1);
 
-/// How much later the next sweep comes after one that found nothing to mend. Whatever is known to be lost is told again
-/// without a sweep; this one looks for what nobody could know of.
+/// The delay added to the interval after a sweep that found nothing to repair. Writes known to be missing are sent
+/// again without a sweep; a sweep looks for those that nobody could know of.
 const STEP: Duration = Duration::from_millis(500);
 
-/// Rows of one reading, at least and at most: the cleanup transaction's size, and a page's.
+/// Rows of one read, at least and at most: the cleanup transaction's size, and a page's.
 const ROWS: (u32, u32) = (50, 500);
 
-/// A store that answers a reading more slowly is busy: a fifth of the second in which the stores are to agree.
+/// The answer time above which a store counts as busy: a fifth of the second in which the stores are to agree.
 const SLOW_STORE: Duration = Duration::from_millis(200);
 
-/// A thread that runs its timers later than this is busy: twice what a scheduler with two busy cores does to it.
+/// The lateness of its timers above which a thread counts as busy: twice what a scheduler with two busy cores causes.
 const SLOW_THREAD: Duration = Duration::from_millis(50);
 
-/// What was measured during a sweep.
+/// The load measured during a sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
     /// The slowest answer of a store.
     pub store: Duration,
-    /// By how much a thread that serves was late at most.
+    /// The greatest lateness of a serving thread.
     pub thread: Duration,
 }
 
@@ -41,29 +42,29 @@ pub struct SweepPace {
     slowest: Duration,
     interval: Duration,
     rows: u32,
-    /// Interval and rows as they last were news.
+    /// The interval and rows that were last reported.
     told: (Duration, u32),
 }
 
 impl SweepPace {
-    /// Begins as fast as allowed; the time between two sweeps never exceeds `slowest`.
+    /// Returns the fastest pace allowed; the time between two sweeps never exceeds `slowest`.
     pub fn new(slowest: Duration) -> Self {
         let fastest = FASTEST.min(slowest);
         Self { fastest, slowest, interval: fastest, rows: ROWS.1, told: (fastest, ROWS.1) }
     }
 
-    /// The time until the next sweep.
+    /// Returns the time until the next sweep.
     pub fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// Rows of one reading.
+    /// Returns the rows of one read.
     pub fn rows(&self) -> u32 {
         self.rows
     }
 
-    /// Takes in what the last sweep met, and whether it found something to mend; returns whether the pace is news: one of its
-    /// numbers has doubled or halved since it last was.
+    /// Adapts the pace to the load during the last sweep, and to whether it found something to repair; returns whether
+    /// the pace is to be reported: one of its numbers has doubled or halved since the last report.
     pub fn swept(&mut self, load: Load, mends: bool) -> bool {
         if load.is_busy() {
             self.interval = (self.interval * 2).min(self.slowest);

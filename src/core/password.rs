@@ -1,4 +1,4 @@
-//! Passwords of users: how long they are, and their hashes. Keeps none; chance is handed in.
+//! Passwords of users: their length, and their hashes. Stores none; randomness is an argument.
 
 use std::sync::LazyLock;
 
@@ -8,8 +8,8 @@ use argon2::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
-/// The shortest password, in characters: NIST SP 800-63B asks for 8 at least and 15 where nothing else is asked for; a few
-/// words have more.
+/// The shortest password, in characters: NIST SP 800-63B requires at least 8, and 15 where the password is the only
+/// factor; a few words have more.
 pub const MIN_CHARS: usize = 12;
 
 /// The longest password, in characters.
@@ -18,15 +18,16 @@ pub const MAX_CHARS: usize = 1_024;
 /// Memory in KiB, passes and lanes of Argon2id: the first choice of the OWASP Password Storage Cheat Sheet.
 const COST: (u32, u32, u32) = (19 * 1_024, 2, 1);
 
-/// What a password is compared with where there is nobody, so that nobody learns from the time it takes who there is.
+/// The hash that a password is compared with where there is no user, so that the time taken does not reveal which users
+/// exist.
 static NOBODY: LazyLock<String> = LazyLock::new(|| hash(&SecretString::from("nobody"), [0; 16]).unwrap_or_default());
 
-/// A password that cannot be one.
+/// The error of a password of an unfit length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a password has {MIN_CHARS} to {MAX_CHARS} characters; a few words will do")]
 pub struct UnfitPassword;
 
-/// Whether this may be somebody's password.
+/// Checks that this may be a user's password.
 ///
 /// # Errors
 /// [`UnfitPassword`] if it is too short or too long.
@@ -35,8 +36,8 @@ pub fn check(password: &SecretString) -> Result<(), UnfitPassword> {
     if fits { Ok(()) } else { Err(UnfitPassword) }
 }
 
-/// Returns the hash to keep, in PHC form (`$argon2id$…`); takes about 50 ms of one core and 19 MiB. `salt` is to be
-/// random. `None` only where memory is short.
+/// Returns the hash to store, in PHC form (`$argon2id$…`); takes about 50 ms of one core and 19 MiB. `salt` must be
+/// random. `None` only if memory is short.
 pub fn hash(password: &SecretString, salt: [u8; 16]) -> Option<String> {
     let (memory, passes, lanes) = COST;
     let params = Params::new(memory, passes, lanes, None).ok()?;
@@ -45,7 +46,7 @@ pub fn hash(password: &SecretString, salt: [u8; 16]) -> Option<String> {
     Some(hash.to_string())
 }
 
-/// Whether `offered` is the password of this hash; without a hash it takes as long, and is not.
+/// Whether `offered` is the password of this hash; without a hash it takes as long, and returns `false`.
 pub fn verify(offered: &SecretString, hash: Option<&str>) -> bool {
     let Ok(known) = PasswordHash::new(hash.unwrap_or(&NOBODY)) else { return false };
     let fits = Argon2::default().verify_password(offered.expose_secret().as_bytes(), &known).is_ok();

@@ -1,5 +1,5 @@
-//! Who may do what: roles and their rights, users and what is granted to them, tokens, the catalogue as far as access
-//! goes. Pure; knows no password and no store.
+//! Authorisation: roles and their rights, users and their grants, tokens, and the catalogue as far as access is
+//! concerned. Pure; knows no password and no store.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -12,11 +12,11 @@ use super::{
     target::{self, is_name},
 };
 
-/// What a user proves who they are with, beside the password.
+/// A user's credentials beside the password.
 mod proof;
-/// A browser that somebody signed in with.
+/// A browser in which a user signed in.
 mod sign_in;
-/// What somebody may open.
+/// The targets that a user may open.
 mod target_access;
 #[cfg(test)]
 mod tests;
@@ -25,23 +25,23 @@ pub use proof::{Enrolment, Identity, Invitation, SecondFactor};
 pub use sign_in::{How, IDLE_TIMEOUT, MAX_LIFETIME, MAX_WRITE_LAG, SignIn, provider_session, stamp};
 pub use target_access::{CatalogueEntry, TargetAccess, objection};
 
-/// The name of whoever holds the gateway's own token. No user has it.
+/// The name of the holder of the gateway's own token. No user has it.
 pub const ADMIN: &str = "admin";
 
-/// What the secrets of users' tokens begin with, so that they are known for what they are where they should not be.
+/// The prefix of the secrets of users' tokens, so that a leaked one is recognised.
 pub const TOKEN_PREFIX: &str = "pgt_";
 
-/// The most grants that one user has.
+/// Most grants of one user.
 pub const MAX_GRANTS: usize = 1_000;
 
 words! {
-    /// What one may do beyond one's own sessions, one's own tokens and one's own devices.
+    /// A right beyond a user's own sessions, tokens and devices.
     Right {
         /// See every session and the evidence behind it, nodes, actors, stores, host keys and metrics.
         Observe => "observe",
         /// Open shells on the targets granted.
         Open => "open",
-        /// Look on in the terminals of others.
+        /// Watch the terminals of others.
         Watch => "watch",
         /// End the sessions of others.
         Terminate => "terminate",
@@ -51,9 +51,9 @@ words! {
         Audit => "audit",
         /// Manage users.
         Manage => "manage",
-        /// Say which host keys are trusted.
+        /// Decide which host keys are trusted.
         Trust => "trust",
-        /// Type in the terminals of others, where they or the policy let.
+        /// Type in the terminals of others, where the owner or the policy allows.
         Control => "control",
     }
 }
@@ -68,7 +68,7 @@ impl Rights {
         self.0 & Self::from_iter([right]).0 != 0
     }
 
-    /// Those that are in both sets.
+    /// Returns the rights that are in both sets.
     pub fn and(self, other: Self) -> Self {
         Self(self.0 & other.0)
     }
@@ -78,7 +78,7 @@ impl Rights {
         self.and(others) == others
     }
 
-    /// Each of them.
+    /// Returns each right.
     pub fn iter(self) -> impl Iterator<Item = Right> {
         Right::ALL.iter().copied().filter(move |right| self.has(*right))
     }
@@ -90,7 +90,7 @@ impl FromIterator<Right> for Rights {
     }
 }
 
-/// What a user is. Each role has fixed rights.
+/// The role of a user. Each role has fixed rights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -98,7 +98,8 @@ pub enum Role {
     Viewer,
     /// Opens shells on the targets granted, sees their own sessions.
     User,
-    /// Opens shells on the targets granted; sees, looks on in, types in (if let) and ends everyone's sessions; accepts host keys.
+    /// Opens shells on the targets granted; sees, watches, types in (if allowed) and ends everyone's sessions; accepts
+    /// host keys.
     Operator,
     /// Sees everything, plays every recording, reads the audit log, opens nothing.
     Auditor,
@@ -107,10 +108,10 @@ pub enum Role {
 }
 
 impl Role {
-    /// All of them.
+    /// Every role.
     pub const ALL: [Self; 5] = [Self::Viewer, Self::User, Self::Operator, Self::Auditor, Self::Admin];
 
-    /// The word for it.
+    /// Returns the word for it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
@@ -121,7 +122,7 @@ impl Role {
         }
     }
 
-    /// What it may do.
+    /// Returns its rights.
     pub fn rights(self) -> Rights {
         use Right::{Audit, Control, Observe, Open, Replay, Terminate, Trust, Watch};
         match self {
@@ -148,7 +149,7 @@ impl FromStr for Role {
 pub enum Grant {
     /// The whole catalogue: `*`.
     Catalogue,
-    /// Hosts typed by hand, where there may be such: `adhoc:*`.
+    /// Hosts typed by hand, where these are allowed: `adhoc:*`.
     AdHoc,
     /// Every target with this tag: `tag:NAME`.
     Tag(String),
@@ -156,7 +157,7 @@ pub enum Grant {
     Target(String),
 }
 
-/// A text that is no grant.
+/// The error of a text that is no grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a grant is a target's name, `tag:NAME`, `*` for the whole catalogue, or `adhoc:*` for hosts typed by hand")]
 pub struct NotAGrant;
@@ -205,8 +206,8 @@ impl fmt::Display for Grant {
     }
 }
 
-/// Whether a user may have this name: 1 … 64 of `a-z 0-9 . _ - @`, beginning with a letter or digit, and neither [`ADMIN`] nor
-/// [`ANONYMOUS`], by which the audit log means nobody.
+/// Whether a user may have this name: 1 … 64 of `a-z 0-9 . _ - @`, beginning with a letter or digit, and neither
+/// [`ADMIN`] nor [`ANONYMOUS`], by which the audit log means nobody.
 pub fn is_user_name(name: &str) -> bool {
     let letters =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'@');
@@ -214,37 +215,37 @@ pub fn is_user_name(name: &str) -> bool {
     begins && name.len() <= 64 && name.bytes().all(letters) && ![ADMIN, ANONYMOUS].contains(&name)
 }
 
-/// Someone who may sign in.
+/// A user.
 #[derive(Clone, PartialEq, Eq)]
 pub struct User {
-    /// Their name, unique and for good.
+    /// Their name, unique and permanent.
     pub name: String,
-    /// What they are.
+    /// Their role.
     pub role: Role,
-    /// What they may open, if their role opens anything.
+    /// The grants by which they open targets, if their role opens any.
     pub grants: Vec<Grant>,
-    /// Whether they may not sign in.
+    /// Whether signing in is forbidden to them.
     pub disabled: bool,
-    /// Their password's hash in PHC form; it opens nothing, and is not to be shown all the same.
+    /// Their password's hash in PHC form; it cannot be used to sign in, but must still not be shown.
     pub password_hash: String,
-    /// The codes they are asked for beside it, if they are.
+    /// The second factor they are asked for beside it, if any.
     pub second_factor: Option<SecondFactor>,
-    /// The one they are turning on, if they are.
+    /// The second factor they are enrolling, if any.
     pub enrolment: Option<Enrolment>,
     /// The link with which they may set a password, if one was made.
     pub invitation: Option<Invitation>,
-    /// Who they are at the provider they sign in with; `None`: they have a password of their own.
+    /// Their identity at the provider they sign in with; `None`: they have a password of their own.
     pub identity: Option<Identity>,
-    /// When they were added.
+    /// The time they were added.
     pub created_at: UtcMicros,
-    /// When they were changed; every change moves it.
+    /// The time they were last changed; every change moves it.
     pub changed_at: UtcMicros,
-    /// When they last signed in.
+    /// The time they last signed in.
     pub last_sign_in_at: Option<UtcMicros>,
 }
 
 impl User {
-    /// Somebody who is added now.
+    /// Returns a user who is added now.
     pub fn new(name: String, role: Role, grants: Vec<Grant>, password_hash: String, now: UtcMicros) -> Self {
         let (created_at, changed_at) = (now, now);
         let (second_factor, enrolment, invitation, identity, last_sign_in_at) = (None, None, None, None, None);
@@ -264,7 +265,7 @@ impl User {
         }
     }
 
-    /// Whether they may sign in, by whatever way is theirs.
+    /// Whether they may sign in, by whichever way they use.
     pub fn may_sign_in(&self) -> bool {
         !self.disabled && self.identity.as_ref().is_none_or(|identity| identity.admitted)
     }
@@ -274,7 +275,7 @@ impl User {
         self.role == Role::Admin && self.may_sign_in()
     }
 
-    /// When a change that is made now counts as made: behind the last one, wherever the wall clock stands.
+    /// Returns the time to record for a change made now: after the last one, whatever the wall clock says.
     pub fn next_change(&self, now: UtcMicros) -> UtcMicros {
         UtcMicros(now.0.max(self.changed_at.0.saturating_add(1)))
     }
@@ -287,54 +288,55 @@ impl fmt::Debug for User {
     }
 }
 
-/// What a program signs in with in a user's name.
+/// A credential with which a program signs in as a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// Its name for machines: public.
+    /// Its public id.
     pub id: String,
     /// Its name for people.
     pub name: String,
-    /// Whose it is; [`ADMIN`] or a user.
+    /// Its owner; [`ADMIN`] or a user.
     pub user: String,
     /// The SHA-256 of its secret, in hex.
     pub digest: String,
-    /// What it may do at most; `None`: whatever its owner may at the time.
+    /// The rights it is limited to; `None`: all that its owner has at the time.
     pub scopes: Option<Vec<Right>>,
-    /// When it was made.
+    /// The time it was created.
     pub created_at: UtcMicros,
-    /// When it stops working.
+    /// The time it expires.
     pub expires_at: Option<UtcMicros>,
-    /// When it was last used, to within a minute.
+    /// The time it was last used, to within a minute.
     pub last_used_at: Option<UtcMicros>,
 }
 
 impl Token {
-    /// Whether it works still.
+    /// Whether it is still valid.
     pub fn works_at(&self, now: UtcMicros) -> bool {
         self.expires_at.is_none_or(|end| now < end)
     }
 }
 
-/// What is kept of a token's secret: its SHA-256 in hex. The secret is 256 random bits, so that nothing slower is needed.
+/// Returns the digest that is stored of a token's secret: its SHA-256 in hex. The secret is 256 random bits, so a
+/// slower hash is not needed.
 pub fn token_digest(secret: &str) -> String {
     Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Everyone who may sign in, every token and every target of the records, as the store had them at one moment.
+/// Every user, token and target of the records, as the store had them at one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
-    /// Counts the changes; moves with every one.
+    /// A counter that moves with every change.
     pub version: u64,
     /// The users by name.
     pub users: BTreeMap<String, User>,
     /// The tokens by id.
     pub tokens: BTreeMap<String, Token>,
-    /// The targets of the records by name; one of the configuration with the same name goes before.
+    /// The targets of the records by name; one of the configuration with the same name takes precedence.
     pub targets: BTreeMap<String, target::Target>,
 }
 
 impl Directory {
-    /// What `name` is and may open; `None` for who may not sign in.
+    /// Returns the role and grants of `name`; `None` if they may not sign in.
     pub fn access(&self, name: &str) -> Option<TargetAccess> {
         if name == ADMIN {
             return Some(TargetAccess { role: Role::Admin, grants: Vec::new() });
@@ -343,7 +345,7 @@ impl Directory {
         Some(TargetAccess { role: user.role, grants: user.grants.clone() })
     }
 
-    /// Why `name` may not sign in, as a sentence; `None` if they may.
+    /// Returns why `name` may not sign in, as a sentence; `None` if they may.
     pub fn absence(&self, name: &str) -> Option<String> {
         let why = match self.users.get(name) {
             Some(user) if user.disabled => "was disabled",
@@ -353,14 +355,14 @@ impl Directory {
         self.access(name).is_none().then(|| format!("{name} {why}"))
     }
 
-    /// The token whose secret has this digest, if it still works at `now`. Its owner may be gone.
+    /// Returns the token whose secret has this digest, if it is valid at `now`. Its owner may no longer exist.
     pub fn token(&self, digest: &str, now: UtcMicros) -> Option<&Token> {
-        // A digest of 256 random bits: nothing is learned from how long it takes to find it.
+        // A digest of 256 random bits: the time taken to find it reveals nothing.
         let token = self.tokens.values().find(|token| token.digest == digest)?;
         token.works_at(now).then_some(token)
     }
 
-    /// Whether anybody but the holder of the gateway's own token could manage users.
+    /// Whether any user could manage users, apart from the holder of the gateway's own token.
     pub fn has_admin(&self) -> bool {
         self.users.values().any(User::administers)
     }

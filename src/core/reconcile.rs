@@ -1,14 +1,14 @@
-//! What is to be done where the actors, the live view and the records disagree over a session: the table of
-//! `docs/design.md` §7 as a pure plan. Knows no store; nothing here is carried out.
+//! The actions to take where the actors, the live view and the records disagree over a session: the table of
+//! `docs/design.md` §7 as a pure plan. Knows no store; carries nothing out.
 
 use super::{neighbours::Standing, record::words};
 
-/// What one store says of one session.
+/// The answer of one store about one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreAnswer {
     /// It was not asked.
     Unasked,
-    /// It does not know the session.
+    /// It does not have the session.
     Nothing,
     /// It has this version.
     Version {
@@ -28,7 +28,7 @@ impl StoreAnswer {
         matches!(self, Self::Version { closed: true, .. })
     }
 
-    /// Whether it was asked and has less than `known`.
+    /// Whether it was asked and has an older version than `known`.
     fn is_behind(self, known: u64) -> bool {
         match self {
             Self::Unasked => false,
@@ -38,7 +38,7 @@ impl StoreAnswer {
     }
 }
 
-/// Who owns a session, as this node sees it.
+/// The owner of a session, as this node sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     /// This start of this node.
@@ -52,21 +52,21 @@ pub enum Owner {
     Other(Standing),
 }
 
-/// One session, from all sides.
+/// One session, as seen by its actor and the stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sighting {
-    /// Whose it is.
+    /// The session's owner.
     pub owner: Owner,
-    /// The rank that is durable, where an actor serves it here.
+    /// The rank that is durable, if an actor serves it here.
     pub actor: Option<u64>,
-    /// What the live view says.
+    /// The answer of the live view.
     pub live: StoreAnswer,
-    /// What the records say.
+    /// The answer of the records.
     pub records: StoreAnswer,
 }
 
 words! {
-    /// What is to be done, or told.
+    /// An action, or an alarm.
     Action {
         /// Show it in the live view again.
         Republish => "republish",
@@ -74,29 +74,29 @@ words! {
         Rewrite => "rewrite",
         /// End it: its node lost the right to serve it.
         EndFenced => "end_fenced",
-        /// Close it from the journal; where that does not know of its end either, its actor failed.
+        /// Close it from the journal; if the journal does not know of its end either, its actor failed.
         CloseStray => "close_stray",
         /// Close it: an earlier start of this node left it open.
         CloseEarlier => "close_earlier",
-        /// Close it in another node's stead, by inference.
+        /// Close it on behalf of another node, by inference.
         Infer => "infer",
-        /// Take it out of the live view.
+        /// Remove it from the live view.
         Tombstone => "tombstone",
-        /// The records say closed while it is served: tell people, end nothing.
+        /// The records say that it is closed while it is served: raise an alarm, end nothing.
         AlarmServing => "alarm_serving",
-        /// It is shown and nobody has recorded it: tell people, keep it.
+        /// The live view shows it and the records do not have it: raise an alarm, keep it.
         AlarmUnrecorded => "alarm_unrecorded",
     }
 }
 
 impl Action {
-    /// Whether it only tells people.
+    /// Whether it only raises an alarm.
     pub const fn is_alarm(self) -> bool {
         matches!(self, Self::AlarmServing | Self::AlarmUnrecorded)
     }
 }
 
-/// Plans one session. An empty plan is the rule: with healthy actors a sweep changes nothing.
+/// Returns the actions for one session. The plan is normally empty: with healthy actors a sweep changes nothing.
 pub fn plan(sighting: &Sighting) -> Vec<Action> {
     let Sighting { owner, actor, live, records } = *sighting;
     match (owner, actor) {
@@ -116,7 +116,7 @@ pub fn plan(sighting: &Sighting) -> Vec<Action> {
         {
             vec![Action::AlarmUnrecorded]
         }
-        // What its owner serves, or may still serve, is its owner's to mend.
+        // A session that its owner serves, or may still serve, is for its owner to repair.
         (Owner::Own { .. } | Owner::Earlier | Owner::Other(_), None) => Vec::new(),
     }
 }
@@ -175,8 +175,8 @@ mod tests {
         }
     }
 
-    /// I6, I14: over every combination, nothing that is served is ended but by a fence, and only a fenced node's sessions are
-    /// closed in its stead.
+    /// I6, I14: over every combination, a session that is served is ended by a fence only, and sessions are closed on
+    /// behalf of a fenced node only.
     #[test]
     fn no_plan_ends_what_serves_or_may_serve() {
         let said = [Unasked, Nothing, OPEN, OLDER, CLOSED];
@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    /// A second look after the plan was carried out finds nothing to do.
+    /// A second sweep after the plan was carried out finds nothing to do.
     #[test]
     fn what_was_mended_stays_mended() {
         for (live, records) in [(Nothing, OPEN), (OPEN, Nothing), (OLDER, OLDER), (OPEN, OPEN)] {

@@ -6,28 +6,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Which endings are followed by a restart.
+/// The policy on which endings are followed by a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Policy {
     /// Always restarted.
     Permanent,
     /// Restarted after a failure only.
     Transient,
-    /// Never restarted: for what its asker can ask for again, as a trial of a target, were that an actor. No child of a
-    /// gateway is temporary.
+    /// Never restarted: for an actor whose work the requester can request again, such as a test of a target, were that
+    /// an actor. No child of a gateway is temporary.
     Temporary,
 }
 
-/// How an actor ended.
+/// The way an actor ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// It was done.
+    /// It finished its work.
     Normal,
     /// It panicked.
     Failure,
 }
 
-/// What to do about an ending.
+/// The decision on an ending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Start it again.
@@ -49,12 +49,12 @@ pub struct Restarts {
 }
 
 impl Restarts {
-    /// Allows `intensity` restarts within any `period`.
+    /// Returns a policy that allows `intensity` restarts within any `period`.
     pub fn new(policy: Policy, intensity: usize, period: Duration) -> Self {
         Self { policy, intensity, period, recent: VecDeque::new(), total: 0 }
     }
 
-    /// Decides what follows an ending at `now`, and counts the restart if there is one.
+    /// Decides on an ending at `now`, and counts the restart if there is one.
     pub fn decide(&mut self, now: Instant, ending: Ending) -> Decision {
         match (self.policy, ending) {
             (Policy::Temporary, Ending::Normal | Ending::Failure) | (Policy::Transient, Ending::Normal) => {
@@ -74,7 +74,7 @@ impl Restarts {
         }
     }
 
-    /// Restarts so far.
+    /// Returns the restarts so far.
     pub fn total(&self) -> u64 {
         self.total
     }

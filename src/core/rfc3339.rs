@@ -1,4 +1,4 @@
-//! Moments as people and programs spell them. Reads no clock.
+//! Timestamps as people and programs write them. Reads no clock.
 
 use std::{fmt, str::FromStr};
 
@@ -7,14 +7,14 @@ use time::{OffsetDateTime, format_description::well_known};
 
 use super::record::{NotAWord, UtcMicros};
 
-/// A moment as RFC 3339 with microseconds and `Z`: `2026-01-02T03:04:05.678901Z`.
+/// A timestamp in RFC 3339 with microseconds and `Z`: `2026-01-02T03:04:05.678901Z`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rfc3339(pub UtcMicros);
 
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = i128::from(self.0.0) * 1_000;
-        // Beyond the year 9999 RFC 3339 has no spelling; only a broken clock gets there.
+        // Beyond the year 9999 RFC 3339 has no form; only a broken clock gets there.
         let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let (date, (hour, minute, second, micro)) = (at.date(), at.to_hms_micro());
         let (year, month, day) = (date.year(), u8::from(date.month()), date.day());
@@ -25,7 +25,7 @@ impl fmt::Display for Rfc3339 {
 impl FromStr for Rfc3339 {
     type Err = NotAWord;
 
-    /// Reads any spelling of RFC 3339; what is finer than a microsecond is cut.
+    /// Parses any form of RFC 3339; digits finer than a microsecond are cut.
     fn from_str(text: &str) -> Result<Self, NotAWord> {
         let at = OffsetDateTime::parse(text, &well_known::Rfc3339).map_err(|_| NotAWord)?;
         let micros = i64::try_from(at.unix_timestamp_nanos().div_euclid(1_000)).map_err(|_| NotAWord)?;

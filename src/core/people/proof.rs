@@ -1,5 +1,5 @@
-//! What a user proves who they are with beside the password: a second factor, a link that sets a password once, a provider. Keeps
-//! seals and digests; what they are of stands nowhere.
+//! A user's credentials beside the password: a second factor, a link that sets a password once, an identity at a
+//! provider. Holds sealed texts and digests, never the secrets themselves.
 
 use std::fmt;
 
@@ -12,10 +12,10 @@ use crate::core::{
     totp::{self, Typed},
 };
 
-/// How long a link works with which somebody sets their own password, in microseconds: a day, to find the mail it came with.
+/// The life of a link with which a user sets their own password, in microseconds: a day, to find the mail it came with.
 const LINK_LIFE: i64 = 24 * 60 * 60 * 1_000_000;
 
-/// How long a second factor can be confirmed, in microseconds: time to find the phone, and to install an app on it.
+/// The time in which a second factor can be confirmed, in microseconds: enough to find the phone and install an app.
 const ENROLMENT_LIFE: i64 = 15 * 60 * 1_000_000;
 
 /// One-time codes that a user is asked for when they sign in.
@@ -23,17 +23,18 @@ const ENROLMENT_LIFE: i64 = 15 * 60 * 1_000_000;
 pub struct SecondFactor {
     /// The secret of the codes, sealed for this user.
     pub sealed: String,
-    /// The step of the newest code that was used; it only grows.
+    /// The time step of the newest code that was used; it only grows.
     pub step: u64,
-    /// The digests of the recovery codes that are left.
+    /// The digests of the unused recovery codes.
     pub recovery: Vec<String>,
-    /// Chance, new at each use: two gateways that take one code at the same moment do not write the same, so one of them is refused.
+    /// A random value, new at each use: two gateways that accept one code at the same moment do not write the same, so
+    /// one of them is refused.
     pub mark: u64,
 }
 
 impl SecondFactor {
-    /// What is left once this code was used; `None` where it does not fit, or was used before. `secret` is what `sealed` holds, which a
-    /// recovery code does not need.
+    /// Returns the factor after this code was used; `None` if the code is wrong, or was used before. `secret` is the
+    /// content of `sealed`, which a recovery code does not need.
     pub fn spend(&self, typed: &Typed, secret: Option<&SecretString>, now: UtcMicros, mark: u64) -> Option<Self> {
         match typed {
             Typed::Digits(digits) => {
@@ -54,17 +55,17 @@ impl fmt::Debug for SecondFactor {
     }
 }
 
-/// A second factor that is being turned on: nothing asks for it until a code of it shows that its secret has arrived.
+/// A second factor being enrolled: it is not asked for until a code of it proves that its secret has arrived.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enrolment {
     /// The secret of the codes, sealed for this user.
     pub sealed: String,
-    /// UTC microseconds; from then on it is void.
+    /// The time from which on it is void, in UTC microseconds.
     expires_at: i64,
 }
 
 impl Enrolment {
-    /// One that begins now: good for 15 minutes.
+    /// Returns one that begins now: valid for 15 minutes.
     pub fn new(sealed: String, now: UtcMicros) -> Self {
         Self { sealed, expires_at: now.0.saturating_add(ENROLMENT_LIFE) }
     }
@@ -74,7 +75,7 @@ impl Enrolment {
         now.0 < self.expires_at
     }
 
-    /// The same with its secret sealed by another key.
+    /// Returns the same enrolment with its secret sealed by another key.
     pub fn sealed_anew(self, sealed: String) -> Self {
         Self { sealed, ..self }
     }
@@ -91,17 +92,17 @@ impl fmt::Debug for Enrolment {
 pub struct Invitation {
     /// The digest of its secret.
     digest: String,
-    /// UTC microseconds; from then on it is void.
+    /// The time from which on it is void, in UTC microseconds.
     expires_at: i64,
 }
 
 impl Invitation {
-    /// One of a secret with this digest that is made now: good for 24 hours.
+    /// Returns a link that is created now, of a secret with this digest: valid for 24 hours.
     pub fn new(digest: String, now: UtcMicros) -> Self {
         Self { digest, expires_at: now.0.saturating_add(LINK_LIFE) }
     }
 
-    /// When it is void.
+    /// Returns the time from which on it is void.
     pub fn expires_at(&self) -> UtcMicros {
         UtcMicros(self.expires_at)
     }
@@ -113,42 +114,43 @@ impl fmt::Debug for Invitation {
     }
 }
 
-/// Who somebody is at an OpenID Connect provider. What names them there is `issuer` and `subject` together (OpenID Connect Core 1.0
-/// §5.7): names and addresses change hands.
+/// A user's identity at an OpenID Connect provider. `issuer` and `subject` together identify it (OpenID Connect Core
+/// 1.0 §5.7): names and addresses change hands.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The provider.
     pub issuer: String,
-    /// Its name for them: unique there, never given to another.
+    /// The provider's name for the user: unique there, never given to another.
     pub subject: String,
-    /// Whether the groups they had there at their last sign-in let them in.
+    /// Whether their groups at their last sign-in admit them.
     pub admitted: bool,
 }
 
 impl Identity {
-    /// Whether it is this one there.
+    /// Whether this is the identity `subject` at `issuer`.
     pub fn is(&self, issuer: &str, subject: &str) -> bool {
         self.issuer == issuer && self.subject == subject
     }
 }
 
 impl User {
-    /// The same with a new password, which voids a link that was to set one, and a second factor that was begun with the old one.
+    /// Returns the same user with a new password, which voids a link that was to set one, and an enrolment begun with
+    /// the old one.
     pub fn with_password(self, password_hash: String) -> Self {
         Self { password_hash, enrolment: None, invitation: None, ..self }
     }
 }
 
 impl Directory {
-    /// The user who is this one at a provider.
+    /// Returns the user with this identity at a provider.
     pub fn identified(&self, issuer: &str, subject: &str) -> Option<&User> {
         self.users.values().find(|user| user.identity.as_ref().is_some_and(|identity| identity.is(issuer, subject)))
     }
 
-    /// Whom a link of this digest lets set their password, if it still does at `now`.
+    /// Returns the user whose password a link of this digest may set, if it still may at `now`.
     pub fn invited(&self, digest: &str, now: UtcMicros) -> Option<&User> {
         let is_theirs = |user: &&User| user.invitation.as_ref().is_some_and(|link| link.digest == digest);
-        // A digest of 256 random bits: nothing is learned from how long it takes to find it.
+        // A digest of 256 random bits: the time taken to find it reveals nothing.
         let user = self.users.values().find(is_theirs).filter(|user| !user.disabled && user.identity.is_none())?;
         user.invitation.as_ref().is_some_and(|link| now.0 < link.expires_at).then_some(user)
     }

@@ -1,4 +1,4 @@
-//! A browser that somebody signed in with: what is kept of it, and how long it lasts. Pure; knows no cookie and no store.
+//! A user's sign-in in one browser: its stored form, and how long it lasts. Pure; knows no cookie and no store.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -8,18 +8,18 @@ use sha2::{Digest as _, Sha256};
 use super::words;
 use crate::core::record::{UtcMicros, micros};
 
-/// A working day; every use starts it anew.
+/// The time after which an unused sign-in ends: a working day; every use restarts it.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// However much it is used: a week of work.
+/// The longest life of a sign-in, however much it is used: a week of work.
 pub const MAX_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// How late the records may know of a use: a minute until it is written, and another for clocks that differ and a gateway that stops.
-/// Nobody is signed out because another gateway did not hear.
+/// The most by which the records may lag behind a use: a minute until it is written, and another for clocks that differ
+/// and a gateway that stops. Nobody is signed out because another gateway did not learn of a use.
 pub const MAX_WRITE_LAG: Duration = Duration::from_secs(2 * 60);
 
 words! {
-    /// By what somebody signed in.
+    /// The way a user signed in.
     How {
         /// A name and a password.
         Password => "password",
@@ -36,42 +36,43 @@ words! {
     }
 }
 
-/// A sign-in, as it is kept. Nothing in it opens anything.
+/// A sign-in, as stored. Nothing in it can be used to sign in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignIn {
     /// The SHA-256 of the cookie's secret.
     pub digest: [u8; 32],
-    /// Who.
+    /// The user.
     pub user: String,
-    /// The [`stamp`] of what it depends on.
+    /// The [`stamp`] of the credential it depends on.
     pub stamp: String,
-    /// That of what it will depend on once its own change of the password holds.
+    /// The stamp it will depend on once its own change of the password takes effect.
     pub next_stamp: Option<String>,
-    /// By what.
+    /// The way they signed in.
     pub how: How,
-    /// The token that was traded for it, with which it ends.
+    /// The token it was exchanged for, with which it ends.
     pub token: Option<String>,
-    /// The [`provider_session`] at an OpenID Connect provider on which it stands, where that is known.
+    /// The [`provider_session`] at an OpenID Connect provider that it belongs to, if known.
     pub provider_session: Option<String>,
     /// The browser's address.
     pub client_ip: Option<IpAddr>,
-    /// What the browser says of itself, at most 256 characters.
+    /// The browser's user agent, at most 256 characters.
     pub user_agent: String,
-    /// When it was made.
+    /// The time it was made.
     pub made_at: UtcMicros,
-    /// When it was last used, to within [`MAX_WRITE_LAG`].
+    /// The time it was last used, to within [`MAX_WRITE_LAG`].
     pub last_seen_at: UtcMicros,
-    /// When it ends, however much it is used.
+    /// The time it ends, however much it is used.
     pub ends_at: UtcMicros,
 }
 
 impl SignIn {
-    /// Whether it is good while its user has this stamp.
+    /// Whether it is valid while its user has this stamp.
     pub fn holds(&self, stamp: &str) -> bool {
         self.stamp == stamp || self.next_stamp.as_deref() == Some(stamp)
     }
 
-    /// How long it lasts unless it is used; `None` once it is over. A wall clock that stands wrong adds no more than one idle time.
+    /// Returns how long it lasts unless it is used; `None` once it is over. A wrong wall clock adds no more than one
+    /// idle time.
     pub fn lasts(&self, now: UtcMicros) -> Option<Duration> {
         let idle = self.last_seen_at.0.saturating_add(micros(IDLE_TIMEOUT + MAX_WRITE_LAG));
         let left = idle.min(self.ends_at.0).saturating_sub(now.0);
@@ -79,19 +80,20 @@ impl SignIn {
         Some(Duration::from_micros(left).min(IDLE_TIMEOUT))
     }
 
-    /// How long it may last at most, however much it is used.
+    /// Returns how long it may last at most, however much it is used.
     pub fn may_last(&self, now: UtcMicros) -> Duration {
         let left = u64::try_from(self.ends_at.0.saturating_sub(now.0)).unwrap_or(0);
         Duration::from_micros(left).min(MAX_LIFETIME)
     }
 }
 
-/// What is kept of what a sign-in depends on, such as the hash of a password: it is good as long as that stays the same.
+/// Returns the digest of a text that a sign-in depends on, such as the hash of a password: the sign-in is valid as long
+/// as that stays the same.
 pub fn stamp(text: &str) -> String {
     HEXLOWER.encode(&Sha256::new_with_prefix("pulsegate sign-in\0").chain_update(text).finalize())
 }
 
-/// What is kept of the name that the provider `issuer` has for a sign-in of its own (`sid`).
+/// Returns the digest of the name that the provider `issuer` has for a sign-in of its own (`sid`).
 pub fn provider_session(issuer: &str, name: &str) -> String {
     let prefix = Sha256::new_with_prefix("pulsegate provider session\0").chain_update(issuer).chain_update("\0");
     HEXLOWER.encode(&prefix.chain_update(name).finalize())

@@ -1,30 +1,30 @@
-//! What somebody may open, and why they may no longer. Knows no token and no password.
+//! The targets that a user may open, and the reasons against it. Knows no token and no password.
 
 use super::{Directory, Grant, Right, Role};
 use crate::core::target;
 
-/// One target of the catalogue, as far as access goes.
+/// One target of the catalogue, as far as access is concerned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CatalogueEntry {
     /// Its name.
     pub name: String,
     /// Its tags.
     pub tags: Vec<String>,
-    /// Roles that may open it without a grant of their own.
+    /// Roles that may open it without a grant.
     pub roles: Vec<Role>,
 }
 
-/// What somebody may open.
+/// The access of a user to targets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetAccess {
-    /// What they are.
+    /// Their role.
     pub role: Role,
-    /// What is granted to them.
+    /// Their grants.
     pub grants: Vec<Grant>,
 }
 
 impl TargetAccess {
-    /// Whether a target of the catalogue may be opened.
+    /// Whether they may open a target of the catalogue.
     pub fn covers(&self, target: &CatalogueEntry) -> bool {
         let granted = |grant: &Grant| match grant {
             Grant::Catalogue => true,
@@ -36,7 +36,7 @@ impl TargetAccess {
             && (self.role == Role::Admin || target.roles.contains(&self.role) || self.grants.iter().any(granted))
     }
 
-    /// Whether a host typed by hand may be opened.
+    /// Whether they may open a host typed by hand.
     pub fn covers_typed(&self) -> bool {
         self.opens() && (self.role == Role::Admin || self.grants.contains(&Grant::AdHoc))
     }
@@ -46,8 +46,8 @@ impl TargetAccess {
     }
 }
 
-/// Why `user` may not go on with a session on `target`, as a sentence; `None` if they may. Jump hosts that were typed must be
-/// granted, too; those on the way to a target of the catalogue belong to that.
+/// Returns why `user` may not continue a session on `target`, as a sentence; `None` if they may. Jump hosts typed by
+/// hand need a grant, too; those on the way to a target of the catalogue are covered by it.
 pub fn objection(directory: &Directory, catalogue: &[CatalogueEntry], user: &str, target: &str) -> Option<String> {
     let Some(access) = directory.access(user) else { return directory.absence(user) };
     if !access.opens() {
