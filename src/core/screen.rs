@@ -1,9 +1,9 @@
-//! The picture of a terminal at one moment of its output: what a new screen is drawn first, so that the output behind that
-//! moment fits on it. Follows output that is no longer kept. Fed hostile bytes, so bounded in memory and in work; where it
-//! fails, pictures are what is lost, nothing else. Knows no browser.
+//! The picture of a terminal at one moment of its output: it is drawn first on a new screen, so that the output after
+//! that moment fits on it. Follows output that is no longer kept. The input is hostile, so memory and work are bounded;
+//! a failure loses pictures and nothing else. Knows no browser.
 //!
-//! The grid, its cursors, margins and tab stops are followed by an emulator (`avt`). What it leaves out and a page needs
-//! (mouse, paste and keypad modes, the cursor's shape, the title) is followed here.
+//! The grid, its cursors, margins and tab stops are followed by an emulator (`avt`). State that it leaves out and a
+//! page needs (mouse, paste and keypad modes, the cursor's shape, the title) is followed here.
 
 use std::{
     borrow::Cow,
@@ -18,11 +18,11 @@ use modes::Modes;
 pub use scan::Gist;
 use scan::{Found, Plain};
 
-/// What a sequence means for the page's modes.
+/// The effect of a sequence on the page's modes.
 mod modes;
-/// How pages read what the emulator writes.
+/// The form of a picture that pages read.
 mod page;
-/// Where escape sequences begin and end.
+/// The limits of escape sequences in output.
 mod scan;
 
 /// The size of a terminal, in cells.
@@ -34,7 +34,7 @@ pub struct Grid {
     pub rows: u16,
 }
 
-/// What a terminal has where nobody said (VT100).
+/// The size of a terminal of unknown size (VT100).
 impl Default for Grid {
     fn default() -> Self {
         Self { cols: 80, rows: 24 }
@@ -46,32 +46,34 @@ impl Grid {
         u64::from(self.cols) * u64::from(self.rows)
     }
 
-    /// As many whole lines bring the cursor to the last row and then empty the screen.
+    /// Returns the whole lines that bring the cursor to the last row and then empty the screen.
     pub fn scrolled(self) -> usize {
         2 * usize::from(self.rows)
     }
 }
 
-/// Cells of the largest grid that is followed: a wall of 4K with a small font has fewer. Two screens of it take 6 MiB.
+/// Cells of the largest grid that is followed: a 4K wall display with a small font has fewer. Two screens of it take 6
+/// MiB.
 const MOST_CELLS: u64 = 128 * 1024;
 
-/// Bytes of the largest picture that is drawn: the largest grid with a colour for every other cell.
+/// Bytes of the largest picture: the largest grid with a colour for every other cell.
 const MAX_PICTURE_BYTES: usize = 1024 * 1024;
 
-/// An unfinished escape sequence is held up to this length. Longer are only images and clipboards, of which the beginning
-/// is enough to know where they end.
+/// Bytes of the longest unfinished escape sequence that is held. Only images and clipboard data are longer; their
+/// beginning is enough to find their end.
 const MAX_HELD_BYTES: usize = 4 * 1024;
 const BEGINNING: usize = 16;
 
-/// Colours that were set and not taken back, in a skim.
+/// Most bytes of colour sequences that are kept in a skim since the last reset of colours.
 const PEN: usize = 256;
 
-/// What may be drawn in a second: a unit is the time that a byte of text takes. Full-screen programs at work need a
-/// tenth; a flood of escape sequences has to pass quickly, and this is 3 % of a core.
+/// Work allowed in a second, in units of the time that a byte of text takes. Full-screen programs at work need a tenth;
+/// a flood of escape sequences has to pass quickly, and this is 3 % of a core.
 const SHARE: u64 = 1024 * 1024;
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How far a second may go beyond its share, for what a skim must not leave out. No program does: this is an attack.
+/// The multiple of its share that a second may use for sequences that a skim must not leave out. No program needs so
+/// much: this is an attack.
 const OVERDRAFT: u64 = 8;
 
 /// A terminal whose output is followed.
@@ -79,13 +81,13 @@ pub struct Screen {
     terminal: Terminal,
     grid: Grid,
     modes: Modes,
-    /// The beginning of a sequence or a character that is not whole yet.
+    /// The beginning of an unfinished sequence or character.
     held: Vec<u8>,
-    /// Colours to be set before anything else is drawn; only within a skim.
+    /// Colours to set before anything else is drawn; only within a skim.
     pen: Vec<u8>,
     begun: Option<Instant>,
     spent: u64,
-    /// Whether the last of it passed by.
+    /// Whether the latest output was skipped undrawn.
     passed: bool,
 }
 
@@ -95,12 +97,12 @@ impl std::fmt::Debug for Screen {
     }
 }
 
-/// The screen can be followed no further.
+/// The error of a screen that can be followed no further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lost;
 
 impl Screen {
-    /// A terminal that has shown nothing.
+    /// Returns a terminal that has shown nothing.
     ///
     /// # Errors
     /// [`Lost`] if the grid is too large to be followed, or empty.
@@ -113,7 +115,7 @@ impl Screen {
         Ok(Self { terminal, grid, modes, held, pen, begun: None, spent: 0, passed: false })
     }
 
-    /// The size it has.
+    /// Returns its size.
     pub fn grid(&self) -> Grid {
         self.grid
     }
@@ -125,7 +127,7 @@ impl Screen {
         }
     }
 
-    /// The terminal has a new size.
+    /// Gives the terminal a new size.
     ///
     /// # Errors
     /// [`Lost`] if the grid is too large to be followed, or the emulator failed.
@@ -138,8 +140,8 @@ impl Screen {
         guarded(|| self.terminal.resize(grid.cols.into(), grid.rows.into()))
     }
 
-    /// Lets a piece of text leave unread, of which `gist` was taken, with a piece behind it of which `next` was. `false`: it is to be
-    /// looked at, by [`leave`](Self::leave).
+    /// Skips a piece of text unread; `gist` is its own, and `next` that of the piece after it. Returns `false` if the
+    /// piece must be read, by [`leave`](Self::leave).
     ///
     /// # Errors
     /// [`Lost`] if the emulator failed.
@@ -151,8 +153,9 @@ impl Screen {
         Ok(passes)
     }
 
-    /// Follows output that leaves, with `next` behind it. Not drawn is what nobody will see of it: text and colours, with as
-    /// many whole lines of the same behind them as bring the cursor to the last row and then empty the screen.
+    /// Follows output that is no longer kept, with `next` after it. Text and colours that nobody will see are not
+    /// drawn: those followed by enough whole lines of the same to bring the cursor to the last row and then empty the
+    /// screen.
     ///
     /// # Errors
     /// [`Lost`] if the emulator failed, or the output is an attack on it.
@@ -164,8 +167,8 @@ impl Screen {
         }?
     }
 
-    /// Follows output. Where a second's share of work is used up, only what lasts is followed: modes, colours, margins,
-    /// titles, and not the text.
+    /// Follows output. Once a second's share of work is used up, only lasting effects are followed: modes, colours,
+    /// margins, titles, and not the text.
     ///
     /// # Errors
     /// [`Lost`] if the emulator failed, or the output is an attack on it.
@@ -174,7 +177,7 @@ impl Screen {
         guarded(|| self.follow(&bytes))?
     }
 
-    /// Puts `bytes` behind what was not whole.
+    /// Returns `bytes` after the unfinished beginning that was held.
     fn join<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         if self.held.is_empty() {
             return bytes.into();
@@ -195,10 +198,10 @@ impl Screen {
         scan::scrolls(bytes.get(plain.end..).unwrap_or_default(), next, lines).then_some(plain)
     }
 
-    /// Lets text and colours pass by.
+    /// Skips text and colours undrawn.
     fn pass(&mut self, bytes: &[u8], plain: &Plain) -> Result<(), Lost> {
         if !std::mem::replace(&mut self.passed, true) {
-            // What is on it now would be old, and would stand above what comes.
+            // The text on the screen is old, and would be above the text that follows.
             self.terminal.feed("\x1b[H\x1b[J");
         }
         let mut at = plain.pen;
@@ -244,14 +247,14 @@ impl Screen {
         Ok(())
     }
 
-    /// Draws output that ends with a whole character. What is no UTF-8 is passed over, as pages do.
+    /// Draws output that ends with a whole character. Bytes that are not UTF-8 are skipped, as pages do.
     fn draw(&mut self, bytes: &[u8]) {
         for chunk in bytes.utf8_chunks() {
             self.terminal.feed(chunk.valid());
         }
     }
 
-    /// Takes over a sequence whose effect lasts, in a skim.
+    /// Keeps the lasting effect of a sequence, in a skim.
     fn keep(&mut self, sequence: &[u8]) -> Result<(), Lost> {
         match scan::effect(sequence) {
             scan::Effect::Drawing => {}
@@ -281,13 +284,13 @@ impl Screen {
         self.draw(&pen);
     }
 
-    /// What a sequence costs: its bytes, and what it moves or clears.
+    /// Returns the work of a sequence: its bytes, and the cells it moves or clears.
     fn work(&self, sequence: &[u8]) -> u64 {
         sequence.len() as u64 + scan::cost(sequence, self.grid)
     }
 
-    /// What draws this screen on any terminal of its size: a full reset first, at last the beginning of what is not whole
-    /// yet. `None` if it is too large, or the emulator failed.
+    /// Returns the bytes that draw this screen on any terminal of its size: a full reset first, and the beginning of an
+    /// unfinished sequence last. `None` if they are too many, or the emulator failed.
     pub fn picture(&self) -> Option<Bytes> {
         let drawn = guarded(|| self.terminal.dump()).ok()?;
         let mut picture = Vec::with_capacity(drawn.len() + 256);
@@ -298,7 +301,7 @@ impl Screen {
         (picture.len() <= MAX_PICTURE_BYTES).then(|| picture.into())
     }
 
-    /// The text of the screen in front, by rows, and the cursor's column and row.
+    /// Returns the text of the visible screen, by rows, and the cursor's column and row.
     #[cfg(test)]
     pub(super) fn shown(&self) -> (Vec<String>, (usize, usize)) {
         let rows = self.terminal.screen().visible_lines().map(|line| line.text()).collect();
@@ -307,10 +310,10 @@ impl Screen {
     }
 }
 
-/// The picture of a screen that nobody knows: a full reset (RIS).
+/// The picture of a screen whose content is unknown: a full reset (RIS).
 pub const BLANK: &[u8] = b"\x1bc";
 
-/// Runs the emulator, which may fail over what it was fed.
+/// Runs the emulator, which may panic over its input.
 fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, Lost> {
     catch_unwind(AssertUnwindSafe(act)).map_err(|_| Lost)
 }

@@ -1,4 +1,4 @@
-//! One terminal's bytes: what the target said, how much of it each browser has, what may be sent next, and where each
+//! One terminal's bytes: the target's output, how much of it each browser has, what may be sent next, and where each
 //! browser's typing continues. Counts offsets from the session's start; knows no socket and no SSH.
 //!
 //! ```text
@@ -17,66 +17,68 @@ use bytes::{Bytes, BytesMut};
 use super::screen::{BLANK, Gist, Grid};
 use past::Past;
 
-/// What was shown before the first byte that is kept.
+/// The terminal's picture before the first byte that is kept.
 mod past;
 
-/// Memory is taken and given back in pieces of about this size: small beside a window, large beside a malloc header.
-/// What comes in pieces at least this large is kept and sent on as it came, without a copy.
+/// Memory is taken and freed in pieces of about this size, in bytes: small beside a window, large beside a malloc
+/// header. Output that comes in pieces at least this large is kept and sent on as it came, without a copy.
 const SEGMENT: usize = 16 * 1024;
 
-/// A new screen may start in the middle of a line; the rest of a line up to this long is skipped.
+/// A new screen may start in the middle of a line; the rest of a line up to this many bytes is skipped.
 const LINE_SEARCH: usize = 4 * 1024;
 
-/// What a target may say each second while no browser types: more than builds print, so that they go on as if somebody
-/// watched, and so little that a flood for nobody costs less than a hundredth of a core.
+/// Bytes a target may send each second while no browser types: more than builds print, so that they continue as if
+/// somebody watched, and so little that an unwatched flood costs less than a hundredth of a core.
 pub const UNATTENDED: u64 = 1024 * 1024;
 const UNATTENDED_PERIOD: Duration = Duration::from_secs(1);
 
-/// Browsers whose typing is remembered, so that each can come back and resend exactly what is missing.
+/// Most browsers whose typing is remembered, so that each can reconnect and resend exactly the missing part.
 const MAX_CLIENTS: usize = 8;
 
-/// How much of one terminal's output is kept and how far it may run ahead of its browser.
+/// The limits of how much of a terminal's output is kept, and how far it may run ahead of its browser.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Unacknowledged bytes per browser before it is sent no more (`session.output_window`).
+    /// Unacknowledged bytes per browser at which sending stops (`session.output_window`).
     pub window: u64,
-    /// Bytes kept for a browser that comes back (`session.replay_buffer`).
+    /// Bytes kept for a browser that reconnects (`session.replay_buffer`).
     pub replay: u64,
-    /// Whether what is kept no longer is followed, for pictures (`session.screens`).
+    /// Whether output that is no longer kept is followed, for pictures (`session.screens`).
     pub screens: bool,
 }
 
-/// Names one attachment of one socket to its session; only grows, so that a late-dying socket is told from its successor.
+/// The number of one attachment of one socket to its session; it only grows, so that a socket that dies late is
+/// distinguished from its successor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttachNo(pub u64);
 
-/// Where a browser's output starts.
+/// The position at which a browser's output starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
-    /// The offset of the first byte it will be sent.
+    /// The offset of the first byte that will be sent to it.
     pub offset: u64,
-    /// Bytes it asked for that are no longer kept.
+    /// The bytes it asked for that are no longer kept.
     pub lost: u64,
 }
 
-/// What a terminal showed at one moment of its output: with the output behind it, a new screen is as good as an old one.
+/// The content of a terminal at one moment of its output: with the output after it, a new screen shows the same as an
+/// old one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
     /// The offset of the first byte of output that it does not show.
     pub offset: u64,
-    /// What draws it, beginning with a full reset; not counted in offsets.
+    /// The bytes that draw it, beginning with a full reset; not counted in offsets.
     pub bytes: Bytes,
-    /// Bytes its viewer had not got and will not get, beyond what the picture shows of them.
+    /// The bytes that its viewer missed for good, beyond their effect in the picture.
     pub lost: u64,
 }
 
-/// A browser named an offset that was never sent.
+/// The error of a browser that named an offset that was never sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("offset {given} is beyond {limit}, the last byte there is")]
 pub struct BeyondEnd {
-    /// What was given.
+    /// The offset given.
     pub given: u64,
-    /// The largest offset that would be right.
+    /// The largest valid offset.
     pub limit: u64,
 }
 
@@ -84,7 +86,7 @@ pub struct BeyondEnd {
 struct Viewer {
     attach: AttachNo,
     interactive: bool,
-    /// Whether it knows what a picture is.
+    /// Whether it can draw pictures.
     draws: bool,
     sent: u64,
     acked: u64,
@@ -102,39 +104,39 @@ pub struct Output {
     limits: Limits,
     /// Whole pieces, none empty.
     segments: VecDeque<Segment>,
-    /// What came after them in smaller pieces; a segment at most.
+    /// The output after them, in smaller pieces; a segment at most.
     tail: BytesMut,
-    /// Offset of the first byte kept.
+    /// The offset of the first byte kept.
     start: u64,
-    /// Offset after the last byte.
+    /// The offset after the last byte.
     head: u64,
     viewers: Vec<Viewer>,
     past: Past,
 }
 
 impl Output {
-    /// Starts at offset 0 with nothing kept.
+    /// Returns an output at offset 0 with nothing kept.
     pub fn new(limits: Limits) -> Self {
         let (segments, tail, past) = (VecDeque::new(), BytesMut::new(), Past::new(limits.screens));
         Self { limits, segments, tail, start: 0, head: 0, viewers: Vec::new(), past }
     }
 
-    /// The offset after the last byte.
+    /// Returns the offset after the last byte.
     pub fn head(&self) -> u64 {
         self.head
     }
 
-    /// Tells the time, once before each push: what is forgotten is looked at for a part of each second only.
+    /// Sets the time, once before each push: forgotten output is followed for a part of each second only.
     pub fn tick(&mut self, now: Instant) {
         self.past.tick(now);
     }
 
-    /// The terminal has a new size from here on.
+    /// Notes that the terminal has a new size from here on.
     pub fn resize(&mut self, grid: Grid) {
         self.past.resize(self.head, grid);
     }
 
-    /// Takes what the target said.
+    /// Appends output of the target.
     pub fn push(&mut self, bytes: Bytes) {
         self.head += bytes.len() as u64;
         if self.tail.len() + bytes.len() > SEGMENT {
@@ -160,7 +162,8 @@ impl Output {
         self.segments.push_back(Segment { bytes, gist });
     }
 
-    /// Adds a viewer that has everything up to `offset`, or nothing (`None`: it gets what is kept, from a line's start).
+    /// Adds a viewer that has everything up to `offset`, or nothing (`None`: it gets all that is kept, from a line's
+    /// start).
     ///
     /// # Errors
     /// [`BeyondEnd`] if it claims bytes that do not exist yet: it is not a viewer of this session.
@@ -174,8 +177,8 @@ impl Output {
         Ok(start)
     }
 
-    /// Has a viewer draw pictures from now on. `new`: its screen holds nothing that fits on where its output starts, so it
-    /// gets a picture now, unless everything is kept, or nobody knows what it should see.
+    /// Lets a viewer draw pictures from now on. `new`: nothing on its screen fits the start of its output, so it gets a
+    /// picture now, unless everything is kept, or the content is unknown.
     pub fn draw(&mut self, attach: AttachNo, new: bool) -> Option<Picture> {
         let viewer = self.viewers.iter_mut().find(|viewer| viewer.attach == attach)?;
         viewer.draws = true;
@@ -187,8 +190,8 @@ impl Output {
         Some(picture)
     }
 
-    /// Brings a viewer that fell behind to the first byte that is kept, with a picture: an empty one where nobody knows what
-    /// it should see. `None` if it is no viewer any more.
+    /// Moves a viewer that fell behind to the first byte that is kept, with a picture: an empty one if the content is
+    /// unknown. `None` if it is no longer a viewer.
     pub fn redraw(&mut self, attach: AttachNo) -> Option<Picture> {
         let drawn = self.past.picture(self.start);
         let offset = if drawn.is_some() { self.start } else { self.first_line() };
@@ -198,16 +201,16 @@ impl Output {
         Some(Picture { offset, bytes: drawn.unwrap_or(Bytes::from_static(BLANK)), lost })
     }
 
-    /// Removes a viewer; what it had not acknowledged is no longer kept for it beyond the replay buffer.
+    /// Removes a viewer; output it had not acknowledged is no longer kept for it beyond the replay buffer.
     pub fn detach(&mut self, attach: AttachNo) {
         self.viewers.retain(|viewer| viewer.attach != attach);
         self.trim();
     }
 
-    /// Takes a viewer's word that it has consumed everything up to `offset`; an older word changes nothing.
+    /// Notes that a viewer has consumed everything up to `offset`; an older acknowledgement changes nothing.
     ///
     /// # Errors
-    /// [`BeyondEnd`] if so much was never sent to it.
+    /// [`BeyondEnd`] if that much was never sent to it.
     pub fn ack(&mut self, attach: AttachNo, offset: u64) -> Result<(), BeyondEnd> {
         if let Some(viewer) = self.viewers.iter_mut().find(|viewer| viewer.attach == attach) {
             if offset > viewer.sent {
@@ -219,14 +222,15 @@ impl Output {
         Ok(())
     }
 
-    /// Returns what to send to a viewer next, at most `max` bytes and never more than its window allows.
+    /// Returns the bytes to send to a viewer next, at most `max` and never more than its window allows.
     pub fn next_chunk(&mut self, attach: AttachNo, max: usize) -> Chunk {
         let (start, head, window) = (self.start, self.head, self.limits.window);
         let Some(viewer) = self.viewers.iter_mut().find(|viewer| viewer.attach == attach) else {
             return Chunk::Detached;
         };
         if viewer.sent < start {
-            // What was sent may still be on its way: a picture and a window more for each would be without bound.
+            // Output already sent may still be in transit: adding a picture and a window for each redraw would be
+            // unbounded.
             let behind = if viewer.acked < viewer.sent { Chunk::WindowFull } else { Chunk::Redraw };
             return if viewer.draws { behind } else { Chunk::FellBehind };
         }
@@ -243,17 +247,17 @@ impl Output {
         Chunk::Bytes(bytes)
     }
 
-    /// Whether the target should wait: the interactive viewer has a full window of bytes ahead of it.
+    /// Whether the target should wait: a full window of bytes is ahead of the interactive viewer.
     pub fn is_full(&self) -> bool {
         self.interactive().is_some_and(|viewer| self.head - viewer.acked >= self.limits.window)
     }
 
-    /// Whether no browser types, so that no window holds the target back.
+    /// Whether no browser types, so that no window limits the target.
     pub fn is_unattended(&self) -> bool {
         self.interactive().is_none()
     }
 
-    /// Bytes in memory.
+    /// Returns the bytes in memory.
     pub fn kept(&self) -> u64 {
         self.head - self.start
     }
@@ -262,7 +266,7 @@ impl Output {
         self.viewers.iter().find(|viewer| viewer.interactive)
     }
 
-    /// Keeps the replay buffer and what the interactive viewer has not acknowledged.
+    /// Keeps the replay buffer and the output that the interactive viewer has not acknowledged.
     fn trim(&mut self) {
         let mut wanted = self.head.saturating_sub(self.limits.replay);
         if let Some(viewer) = self.interactive() {
@@ -311,24 +315,24 @@ impl Output {
     }
 }
 
-/// What a viewer gets next.
+/// The next step for a viewer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Chunk {
     /// These bytes.
     Bytes(Bytes),
     /// It has everything.
     Nothing,
-    /// More is there, but its window is full.
+    /// More output is there, but its window is full.
     WindowFull,
-    /// An onlooker too slow for what is kept: some of what it needs is forgotten.
+    /// A watcher too slow for the output kept: some of what it needs is forgotten.
     FellBehind,
-    /// The same, but it has dealt with all it was sent and knows what a picture is.
+    /// The same, but it has acknowledged everything it was sent and can draw pictures.
     Redraw,
-    /// It is no viewer any more.
+    /// It is no longer a viewer.
     Detached,
 }
 
-/// The pace of a target that no window holds back: it waits once it has said its share of a second.
+/// The pace of a target that no window limits: it waits once it has used its share of a second.
 #[derive(Debug, Default)]
 pub struct FloodLimit {
     begun: Option<Instant>,
@@ -336,7 +340,7 @@ pub struct FloodLimit {
 }
 
 impl FloodLimit {
-    /// Counts what the target said.
+    /// Counts output of the target.
     pub fn count(&mut self, now: Instant, bytes: usize) {
         if self.begun.is_none_or(|begun| now.saturating_duration_since(begun) >= UNATTENDED_PERIOD) {
             *self = Self { begun: Some(now), said: 0 };
@@ -344,24 +348,25 @@ impl FloodLimit {
         self.said += bytes as u64;
     }
 
-    /// Until when it waits.
+    /// Returns until when the target waits.
     pub fn waits_until(&self, now: Instant) -> Option<Instant> {
         let end = self.begun? + UNATTENDED_PERIOD;
         (self.said >= UNATTENDED && now < end).then_some(end)
     }
 }
 
-/// How much of each browser's typing has been taken. Each browser counts its own bytes, from where it first attached.
+/// How much of each browser's typing has been accepted. Each browser counts its own bytes, from where it first
+/// attached.
 #[derive(Debug, Default)]
 pub struct Input {
     total: u64,
-    /// The last is the current one.
+    /// The last one is the current one.
     clients: VecDeque<(String, u64)>,
 }
 
 impl Input {
-    /// Makes `client` the one who types and returns the offset its typing continues at: what it has sent beyond that was
-    /// not taken and comes again.
+    /// Makes `client` the current browser and returns the offset at which its typing continues: bytes it has sent
+    /// beyond that were not accepted and will be sent again.
     pub fn attach(&mut self, client: &str) -> u64 {
         let known = self.clients.iter().position(|(name, _)| name == client);
         let entry = known.and_then(|at| self.clients.remove(at)).unwrap_or_else(|| (client.to_owned(), self.total));
@@ -373,12 +378,12 @@ impl Input {
         taken
     }
 
-    /// The offset at which the typing of `client` would continue, as of now.
+    /// Returns the offset at which the typing of `client` would continue now.
     pub fn peek(&self, client: &str) -> u64 {
         self.clients.iter().find(|(name, _)| name == client).map_or(self.total, |(_, taken)| *taken)
     }
 
-    /// Counts bytes of the current browser as taken and returns the offset after them.
+    /// Counts bytes of the current browser as accepted and returns the offset after them.
     pub fn take(&mut self, bytes: usize) -> u64 {
         self.total += bytes as u64;
         match self.clients.back_mut() {

@@ -1,5 +1,5 @@
-//! Arbitrary bytes, in arbitrary pieces and sizes, into the screen that follows them: it never fails, and its picture is one
-//! that it reads itself. `cargo xtask fuzz` tries a million.
+//! Arbitrary bytes, in arbitrary pieces and sizes, for the screen that follows them: it never fails, and it can read
+//! its own picture. `cargo xtask fuzz` tries a million.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -22,7 +22,7 @@ proptest! {
         (cols, rows) in (1u16..60, 1u16..30),
     ) {
         let mut screen = Screen::new(Grid { cols, rows }).unwrap();
-        // Twice as many as any of these screens has rows.
+        // Twice the rows of the largest of these screens.
         let lines = b"\r\n".repeat(2 * 60);
         for (bytes, scrolls, cols, rows) in steps {
             let next = if scrolls { &lines[..] } else { b"" };

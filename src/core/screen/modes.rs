@@ -1,23 +1,23 @@
-//! What a page's terminal must know and the emulator leaves out: how keys, pastes and the mouse are told to the program, the
-//! shape of the cursor, the title; and whether there are margins. Knows no cells.
+//! State that a page's terminal needs and the emulator leaves out: how keys, pastes and the mouse are reported to the
+//! program, the shape of the cursor, the title; and whether there are margins. Knows no cells.
 
 use super::{Grid, scan};
 
-/// DEC private modes as xterm and its descendants have them: which mouse events are told and how (9, 1000…1016), whether
-/// focus is (1004), whether pastes are marked (2004), the keypad (66), wrapping back (45).
+/// DEC private modes as xterm and its descendants have them: which mouse events are reported and how (9, 1000…1016),
+/// whether focus is (1004), whether pastes are marked (2004), the keypad (66), reverse wrapping (45).
 const PRIVATE: [u16; 11] = [9, 45, 66, 1000, 1002, 1003, 1004, 1005, 1006, 1016, 2004];
 
-/// Of these at most one holds, and what takes one back takes back whichever does: events of the mouse, their encoding.
+/// Groups of modes of which at most one is set, and resetting any resets it: events of the mouse, their encoding.
 const EXCLUSIVE: [&[u16]; 2] = [&[9, 1000, 1002, 1003], &[1005, 1006, 1016]];
 
-/// Bytes of a title that is kept: more than any page shows.
+/// Most bytes of a title that is kept: more than any page shows.
 const TITLE: usize = 512;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Modes {
-    /// Those of [`PRIVATE`] that are set.
+    /// The modes of [`PRIVATE`] that are set.
     set: Vec<u16>,
-    /// Numbers the shape of the cursor (DECSCUSR).
+    /// The number of the cursor's shape (DECSCUSR).
     cursor: Option<u64>,
     title: Vec<u8>,
     /// Whether a part of the screen scrolls by itself.
@@ -34,7 +34,7 @@ impl Modes {
                 let text = sequence.get(2..sequence.len() - 1).unwrap_or_default();
                 let mut numbers = text.split(|&byte| byte == b';').map(parse);
                 let (top, bottom) = (numbers.next().flatten(), numbers.next().flatten());
-                // Terminals differ in what they make of a region that does not fit; then it may be one.
+                // Terminals differ in how they treat a region that does not fit; so it counts as one.
                 self.margins = top.is_some_and(|top| top > 1) || bottom.is_some_and(|row| row != 0 && row != grid.rows);
             }
             (Some(b'['), Some(b'q')) if sequence.ends_with(b" q") => {
@@ -78,7 +78,7 @@ impl Modes {
         }
     }
 
-    /// Writes what brings a terminal that was reset to the same.
+    /// Writes the sequences that bring a terminal after a reset to the same state.
     pub fn write(&self, picture: &mut Vec<u8>) {
         for mode in &self.set {
             picture.extend_from_slice(format!("\x1b[?{mode}h").as_bytes());

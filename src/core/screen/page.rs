@@ -1,24 +1,26 @@
-//! How a screen as `avt` writes it is written for pages: `avt` reads what it writes, pages read some of it differently.
+//! Rewrites a screen as written by `avt` for pages: `avt` reads what it writes, pages read some of it differently.
 //! Knows no screen.
 
 use unicode_width::UnicodeWidthChar;
 
 const CSI: &str = "\x1b[";
 
-/// The same for pages, of a screen with so many columns. A cell never holds an escape, so what begins with one is a sequence.
+/// Returns the same screen, of `cols` columns, for pages. A cell never holds an escape, so each escape begins a
+/// sequence.
 pub(super) fn for_pages(drawn: &str, cols: u16) -> String {
-    // Pages do not know the control of tab stops (CTC), but how to set one (HTS) and clear all (TBC).
+    // Pages do not know the control of tab stops (CTC), only how to set one (HTS) and clear all (TBC).
     let drawn = drawn.replace("\x1b[5W", "\x1b[3g").replace("\x1b[W", "\x1bH");
     without_blank_ends(&with_colour_spaces(&drawn), usize::from(cols))
 }
 
-/// The numbers of a sequence that sets colours, and what stands behind it.
+/// Returns the numbers of a sequence that sets colours, and the text after it.
 fn colours(sequence: &str) -> Option<(&str, &str)> {
     let (numbers, behind) = sequence.split_once('m')?;
     numbers.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b';' | b':')).then_some((numbers, behind))
 }
 
-/// Gives colours the place of their colour space (ITU-T T.416 §13.1.8), without which pages take the green for the red.
+/// Adds the empty field of the colour space to colours (ITU-T T.416 §13.1.8); without it pages take the green for the
+/// red.
 fn with_colour_spaces(drawn: &str) -> String {
     let mut sequences = drawn.split(CSI);
     let mut written = sequences.next().unwrap_or_default().to_owned();
@@ -40,9 +42,9 @@ fn with_colour_spaces(drawn: &str) -> String {
     written
 }
 
-/// Leaves out the blanks of default colours that end rows: a page would take them for text, select them, and wrap them when
-/// it becomes narrower. A picture is drawn on a blank screen, so they are there anyway; but where a row goes on in the next
-/// one they take it there, and stay.
+/// Removes the blanks of default colours at the ends of rows: a page would take them for text, select them, and wrap
+/// them when it becomes narrower. A picture is drawn on a blank screen, so they are there anyway; but in a row that
+/// continues in the next one they are needed for that, and stay.
 fn without_blank_ends(drawn: &str, cols: usize) -> String {
     let mut trimmed = String::with_capacity(drawn.len());
     let (mut pen, mut rows) = (0, drawn.split("\r\n").peekable());
@@ -57,7 +59,7 @@ fn without_blank_ends(drawn: &str, cols: usize) -> String {
     trimmed
 }
 
-/// What stands before the blanks at the end of a row; many are one and a count (REP).
+/// Returns the row without the blanks at its end; many blanks are written as one and a count (REP).
 fn before_blanks(row: &str) -> &str {
     let counted = || {
         let (before, count) = row.strip_suffix('b')?.rsplit_once(CSI)?;
@@ -66,7 +68,7 @@ fn before_blanks(row: &str) -> &str {
     counted().unwrap_or(row).trim_end_matches(' ')
 }
 
-/// How many cells a row fills.
+/// Returns the number of cells a row fills.
 fn cells(row: &str) -> usize {
     let mut sequences = row.split(CSI);
     let wide = |text: &str| text.chars().filter_map(UnicodeWidthChar::width).sum::<usize>();
@@ -81,7 +83,7 @@ fn cells(row: &str) -> usize {
     first + rest.sum::<usize>()
 }
 
-/// What differs from the default behind `row`, a bit each, where `pen` did before.
+/// Returns the attributes that differ from the default after `row`, one bit each; `pen` are those before it.
 fn after(mut pen: u16, row: &str) -> u16 {
     for (numbers, _) in row.split(CSI).skip(1).filter_map(colours) {
         for number in numbers.split(';') {

@@ -1,4 +1,5 @@
-//! Where escape sequences begin and end in output (ECMA-48, Paul Williams' parser), and which of them last. Knows no screen.
+//! Finds the escape sequences in output (ECMA-48, Paul Williams' parser), and which of them have a lasting effect.
+//! Knows no screen.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -6,29 +7,29 @@ use super::Grid;
 
 const ESC: u8 = 0x1b;
 const BEL: u8 = 0x07;
-/// Cancel a sequence.
+/// Controls that cancel a sequence.
 const CAN: u8 = 0x18;
 const SUB: u8 = 0x1a;
-/// Choose a character set.
+/// Controls that choose a character set.
 const SO: u8 = 0x0e;
 const SI: u8 = 0x0f;
 
-/// How far is looked ahead for lines: a hundred long ones, and how much at a time.
+/// Bytes that are searched ahead for lines (a hundred long ones), and the step of the search.
 const AHEAD: usize = 32 * 1024;
 const GLANCE: usize = 8 * 1024;
 
-/// What a look at a piece of output tells, taken while the piece is at hand (in the processor's cache, that is): enough to let it pass
-/// later without reading it again from memory.
+/// A summary of a piece of output, taken while the piece is in the processor's cache: enough to skip it later without
+/// reading it again from memory.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gist {
-    /// Text and nothing else, to a whole character.
+    /// Whether it is text only, and ends with a whole character.
     pub(super) text: bool,
-    /// Whole lines that it begins with, as far as they were counted.
+    /// The whole lines it begins with, as far as they were counted.
     pub(super) lines: usize,
 }
 
 impl Gist {
-    /// Looks at a piece; its lines are counted up to `lines`.
+    /// Returns the gist of a piece; its lines are counted up to `lines`.
     pub fn of(bytes: &[u8], lines: usize) -> Self {
         // A character that is not ASCII may be cut off.
         let text = memchr::memchr3(ESC, SO, SI, bytes).is_none() && bytes.last().is_some_and(u8::is_ascii);
@@ -38,14 +39,14 @@ impl Gist {
     }
 }
 
-/// What comes next.
+/// The next item of the output.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     /// A whole sequence.
     Sequence(Range<usize>),
-    /// The beginning of one.
+    /// The beginning of a sequence whose end has not come yet.
     Unfinished(usize),
-    /// Text to the end.
+    /// Only text, to the end.
     Nothing,
 }
 
@@ -60,7 +61,8 @@ pub(super) fn find(bytes: &[u8], from: usize) -> Found {
     }
 }
 
-/// The length of the sequence that `bytes` begin with, if it is whole. One that another interrupts ends there.
+/// Returns the length of the sequence that `bytes` begin with, if it is complete. One that another interrupts ends
+/// there.
 fn length(bytes: &[u8]) -> Option<usize> {
     if bytes.first() != Some(&ESC) {
         return Some(1);
@@ -79,7 +81,7 @@ fn length(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The length of a string sequence: up to its terminator, `ESC \`, or BEL where that ends it too.
+/// Returns the length of a string sequence: up to its terminator, `ESC \`, or BEL if `bell`.
 fn string(bytes: &[u8], bell: bool) -> Option<usize> {
     let rest = bytes.get(2..)?;
     let at = 2 + rest.iter().position(|&byte| matches!(byte, ESC | CAN | SUB) || bell && byte == BEL)?;
@@ -91,7 +93,7 @@ fn string(bytes: &[u8], bell: bool) -> Option<usize> {
     }
 }
 
-/// How many of the last bytes are the beginning of a character (UTF-8).
+/// Returns how many of the last bytes are the beginning of an incomplete character (UTF-8).
 pub(super) fn unfinished_char(bytes: &[u8]) -> usize {
     for (back, &byte) in bytes.iter().rev().take(3).enumerate().map(|(at, byte)| (at + 1, byte)) {
         let length = match byte {
@@ -106,16 +108,16 @@ pub(super) fn unfinished_char(bytes: &[u8]) -> usize {
     0
 }
 
-/// Text and colours alone.
+/// Output that consists of text and colours only.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Plain {
-    /// Where the colours begin that hold at the end: nothing before counts.
+    /// Where the colours that hold at the end begin: no earlier ones count.
     pub pen: usize,
-    /// Where what is not whole begins.
+    /// Where the unfinished rest begins.
     pub end: usize,
 }
 
-/// What `bytes` are, if they are text and colours alone.
+/// Returns the parts of `bytes`, if they are text and colours only.
 pub(super) fn plain(bytes: &[u8]) -> Option<Plain> {
     let (mut pen, mut at) = (0, 0);
     loop {
@@ -137,11 +139,11 @@ pub(super) fn plain(bytes: &[u8]) -> Option<Plain> {
     }
 }
 
-/// Whether `next`, behind the unfinished `held`, begins with `lines` whole lines of text and colours alone.
+/// Whether `next`, after the unfinished `held`, begins with `lines` whole lines of text and colours only.
 pub(super) fn scrolls<'a>(held: &[u8], next: impl Iterator<Item = &'a [u8]>, lines: usize) -> bool {
     let (mut ahead, mut left) = (Cow::<'a, [u8]>::from(held.to_vec()), AHEAD);
     for piece in next {
-        // A little suffices as a rule: only where it does not, more is looked at.
+        // A short look is usually enough; more is read only where it is not.
         for piece in piece.get(..left.min(piece.len())).unwrap_or_default().chunks(GLANCE) {
             left -= piece.len();
             if ahead.is_empty() {
@@ -160,7 +162,7 @@ pub(super) fn scrolls<'a>(held: &[u8], next: impl Iterator<Item = &'a [u8]>, lin
     false
 }
 
-/// `None` if `bytes` are too few to tell.
+/// `None` if `bytes` are too few to decide.
 fn begins_with_lines(bytes: &[u8], lines: usize) -> Option<bool> {
     let (mut at, mut seen) = (0, 0);
     while seen < lines {
@@ -182,21 +184,21 @@ fn begins_with_lines(bytes: &[u8], lines: usize) -> Option<bool> {
     Some(true)
 }
 
-/// What remains of a sequence once everything on the screen is gone.
+/// The effect of a sequence that remains once the screen is cleared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Nothing.
     Drawing,
     /// Colours (SGR).
     Pen {
-        /// Whether whatever was set before is taken back.
+        /// Whether it resets every earlier colour.
         resets: bool,
     },
-    /// Something else: modes, margins, tab stops, saved cursors, the other screen.
+    /// Other state: modes, margins, tab stops, saved cursors, the other screen.
     Lasting,
 }
 
-/// What remains of `sequence`, which is whole.
+/// Returns the lasting effect of a complete `sequence`.
 pub(super) fn effect(sequence: &[u8]) -> Effect {
     match (sequence.get(1), sequence.last()) {
         (Some(b'['), Some(b'm')) => match sequence.get(2) {
@@ -211,32 +213,32 @@ pub(super) fn effect(sequence: &[u8]) -> Effect {
     }
 }
 
-/// The number that a control sequence begins with.
+/// Returns the number that a control sequence begins with.
 pub(super) fn number(sequence: &[u8]) -> Option<u64> {
     let digits = sequence.get(2..)?.iter().take_while(|byte| byte.is_ascii_digit()).take(6);
     digits.fold(None, |number, digit| Some(number.unwrap_or(0) * 10 + u64::from(digit - b'0')))
 }
 
-/// Whether a mode is one that changes to the other screen, which is cleared then.
+/// Whether a mode switches to the other screen, which is then cleared.
 fn switches(sequence: &[u8]) -> bool {
     [&b"47"[..], b"1049"].iter().any(|mode| sequence.windows(mode.len()).any(|window| window == *mode))
 }
 
-/// What text costs. An end of line moves the whole screen, as long as eight characters take.
+/// Returns the work of text. An end of line moves the whole screen, which takes as long as eight characters.
 pub(super) fn text_cost(text: &[u8]) -> u64 {
     let ends = text.iter().filter(|&&byte| byte == b'\n').count();
     (text.len() + 7 * ends) as u64
 }
 
-/// As many cells are cleared at once in the time in which one byte of text is drawn.
+/// Cells that are cleared at once in the time in which one byte of text is drawn.
 const CLEARED: u64 = 8;
 
-/// What a sequence costs beyond its bytes, as bytes of text that are drawn in the same time.
+/// Returns the work of a sequence beyond its bytes, in bytes of text that are drawn in the same time.
 pub(super) fn cost(sequence: &[u8], grid: Grid) -> u64 {
     let (cols, rows) = (u64::from(grid.cols), u64::from(grid.rows));
     let count = || number(sequence).unwrap_or(1).max(1);
     match (sequence.get(1), sequence.last()) {
-        // REP prints as often as it says.
+        // REP prints as many characters as its number says.
         (Some(b'['), Some(b'b')) => count(),
         (Some(b'['), Some(b'L' | b'M' | b'S' | b'T')) => rows + count().min(rows) * cols / CLEARED,
         (Some(b'['), Some(b'@' | b'P' | b'X' | b'K')) => cols / CLEARED,

@@ -1,10 +1,10 @@
-//! A picture and the output behind it show what all of the output shows, wherever it is cut. Knows no viewer.
+//! Tests that a picture and the output after it show the same as the whole output, wherever it is cut. Knows no viewer.
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
 
-/// What full-screen programs say, in pieces.
+/// The output of full-screen programs, in pieces.
 fn piece() -> impl Strategy<Value = String> {
     let fixed = select(vec![
         "word ",
@@ -108,7 +108,7 @@ proptest! {
         let begun = fed(grid, &[&output[..first], &output[first..last]]);
         let mut new = fed(grid, &[&begun.picture().unwrap(), &output[last..]]);
         prop_assert_eq!(new.shown(), whole.shown());
-        // Margins that do not fit are counted all the same, and a picture sets none that are not there.
+        // Margins that do not fit count as margins, and a picture sets none that are not there.
         new.modes.margins = whole.modes.margins;
         prop_assert_eq!(new.modes, whole.modes);
     }

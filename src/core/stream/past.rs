@@ -1,5 +1,5 @@
-//! What a terminal showed before the first byte that is kept. Costs a glance at what comes, and little more where what is
-//! forgotten is lines that scrolled by. Knows no viewer.
+//! The picture of a terminal before the first byte that is kept. Costs a brief look at new output, and little more if
+//! the forgotten output is lines that scrolled by. Knows no viewer.
 
 use std::{collections::VecDeque, time::Instant};
 
@@ -7,39 +7,39 @@ use bytes::Bytes;
 
 use crate::core::screen::{Gist, Grid, Lost, Screen};
 
-/// Changes of size that are remembered; more between two ends of what is kept come only from dragging a window's edge.
+/// Most changes of size that are remembered; more within the kept output come only from dragging a window's edge.
 const MAX_SIZES: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Past {
     screen: Followed,
-    /// From which offset on the terminal had which size, as far as the screen does not have it yet.
+    /// The sizes of the terminal and the offsets at which they begin, as far as the screen does not have them yet.
     sizes: VecDeque<(u64, Grid)>,
     now: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum Followed {
-    /// Nothing was forgotten yet.
+    /// Nothing has been forgotten yet.
     NotYet,
     Screen(Box<Screen>),
-    /// It cannot be followed, or shall not be.
+    /// It cannot be followed, or is not to be.
     Lost,
 }
 
 impl Past {
-    /// Nothing is forgotten yet. `follows`: what will be, is to be looked at.
+    /// Returns a past with nothing forgotten yet. `follows`: forgotten output is to be followed.
     pub fn new(follows: bool) -> Self {
         let screen = if follows { Followed::NotYet } else { Followed::Lost };
         Self { screen, sizes: VecDeque::new(), now: None }
     }
 
-    /// Tells the time.
+    /// Sets the time.
     pub fn tick(&mut self, now: Instant) {
         self.now = Some(now);
     }
 
-    /// The terminal had this size from `offset` on.
+    /// Notes that the terminal had this size from `offset` on.
     pub fn resize(&mut self, offset: u64, grid: Grid) {
         self.sizes.retain(|(at, _)| *at != offset);
         if self.sizes.len() >= MAX_SIZES {
@@ -48,7 +48,7 @@ impl Past {
         self.sizes.push_back((offset, grid));
     }
 
-    /// What will be asked of a piece once it is forgotten.
+    /// Returns the gist of a piece, for use once it is forgotten.
     pub fn gist(&self, bytes: &[u8]) -> Gist {
         let settled = match &self.screen {
             Followed::Lost => return Gist::default(),
@@ -59,7 +59,8 @@ impl Past {
         Gist::of(bytes, newest.scrolled())
     }
 
-    /// Takes what is forgotten: `bytes`, from `start` on, with `next` behind them; and the gists of both, that of the first piece of `next`.
+    /// Follows forgotten output: `bytes`, from `start` on, with `next` after them. `gists` are those of `bytes` and of
+    /// the first piece of `next`.
     pub fn leave<'a>(
         &mut self,
         start: u64,
@@ -76,7 +77,7 @@ impl Past {
         }
     }
 
-    /// Lets text up to `end` pass unread, where that is all there is to it.
+    /// Skips text up to `end` unread, if the gists allow it.
     fn skip(&mut self, end: u64, (gist, next): (Gist, Gist)) -> Result<bool, Lost> {
         match &mut self.screen {
             Followed::Screen(screen) if self.sizes.front().is_none_or(|(at, _)| *at > end) => screen.skip(gist, next),
@@ -122,7 +123,7 @@ impl Past {
         Ok(())
     }
 
-    /// What the terminal showed at `offset`, the end of what was forgotten.
+    /// Returns the picture of the terminal at `offset`, the end of the forgotten output.
     pub fn picture(&mut self, offset: u64) -> Option<Bytes> {
         if self.settle(offset).is_err() {
             self.screen = Followed::Lost;

@@ -1,4 +1,5 @@
-//! Offsets, windows and replay hold for any order of pieces, acknowledgements and returns. Knows no socket.
+//! Tests that offsets, windows and replay hold for any order of pieces, acknowledgements and reconnects. Knows no
+//! socket.
 
 use super::*;
 use crate::core::screen::{Screen, program};
@@ -125,7 +126,7 @@ fn each_browser_resends_exactly_what_was_not_taken() {
     assert_eq!(input.attach("c"), 112);
 }
 
-/// Draws what a new page is sent.
+/// Draws the output that a new page is sent.
 fn new_page(output: &mut Output, attach: AttachNo, grid: Grid) -> Screen {
     let start = output.attach(attach, false, None).unwrap();
     let picture = output.draw(attach, true);
@@ -210,7 +211,7 @@ fn where_pictures_are_not_wanted_a_new_page_gets_what_is_kept() {
     assert_eq!(picture.bytes, BLANK);
 }
 
-/// Output in which lines scroll by between programs that draw.
+/// Output in which lines scroll by between full-screen programs.
 fn mixed() -> impl Strategy<Value = Vec<u8>> {
     let lines = (
         0usize..900,
@@ -230,7 +231,7 @@ fn mixed() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
 
-    /// What is left out of lines that scroll by is nothing that anybody sees, whatever was drawn before and after.
+    /// The parts left out of lines that scroll by are never visible, whatever was drawn before and after.
     #[test]
     fn a_new_page_sees_what_the_whole_output_shows(output in mixed(), piece in 100usize..5_000, (cols, rows) in (10u16..50, 2u16..16)) {
         let grid = Grid { cols, rows };
@@ -250,7 +251,8 @@ proptest! {
 }
 
 proptest! {
-    /// A browser that drops and comes back at any point sees exactly the bytes, once, or is told how many are lost.
+    /// A browser that disconnects and reconnects at any point gets exactly the bytes, once, or the number of those
+    /// lost.
     #[test]
     fn resume_is_exact(steps in prop::collection::vec((0u8..4, 1usize..LARGEST), 1..120)) {
         let mut output = Output::new(LIMITS);
