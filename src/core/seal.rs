@@ -1,5 +1,6 @@
-//! Secrets that must be read again, such as a target's password: sealed with AES-256-GCM (NIST SP 800-38D) before a store
-//! sees them. Each seal is bound to its place, so that a sealed text that is moved does not open. Pure; chance is handed in.
+//! Encryption of secrets that must be read again, such as a target's password: sealed with AES-256-GCM (NIST SP
+//! 800-38D) before a store sees them. Each seal is bound to its place, so that a sealed text that is moved does not
+//! open. Pure; randomness is an argument.
 
 use std::{fmt, str::FromStr};
 
@@ -8,29 +9,29 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::{Digest as _, Sha256};
 
-/// What a sealed text begins with; another number if another cipher is ever used.
+/// The prefix of a sealed text; another number if another cipher is ever used.
 const FORM: &str = "s1";
 
 /// The longest secret that is sealed, in bytes: a private key of 16,384 bits has 13 KiB.
 pub const MAX_SECRET_BYTES: usize = 32 * 1_024;
 
-/// Keys that are held together at most: the one that seals, and those of before.
+/// Most keys held together: the one that seals, and earlier ones.
 const MAX_KEYS: usize = 16;
 
-/// The random bytes that a seal takes. Random ones may repeat after 2^32 seals of one key; people make a few thousand.
+/// The random bytes that a seal takes. They may repeat after 2^32 seals with one key; people make a few thousand.
 pub type Chance = [u8; NONCE_LEN];
 
 /// A key: 256 random bits, spelled as 64 hexadecimal digits.
 pub struct SealKey(SecretBox<[u8; 32]>);
 
-/// A text that is no key.
+/// The error of a text that is no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a seal key is 64 hexadecimal digits, as `openssl rand -hex 32` prints them, one key on each line, 1 to {MAX_KEYS} of them"
 )]
 pub struct NotAKey;
 
-/// Why a sealed text does not open.
+/// The reason why a sealed text does not open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unopened {
     /// It was never sealed, or is damaged.
@@ -61,17 +62,17 @@ impl SealKey {
         Self(SecretBox::new(Box::new(random)))
     }
 
-    /// Its public name: the first 8 hexadecimal digits of the SHA-256 of it, which tell nothing of 256 random bits.
+    /// Returns its public id: the first 8 hexadecimal digits of its SHA-256, which reveal nothing of 256 random bits.
     pub fn id(&self) -> String {
         HEXLOWER.encode(Sha256::digest(self.0.expose_secret()).get(..4).unwrap_or_default())
     }
 
-    /// How it is written down.
+    /// Returns its spelling in hexadecimal digits.
     pub fn spelled(&self) -> SecretString {
         HEXLOWER.encode(self.0.expose_secret()).into()
     }
 
-    /// What encrypts with it; never `None`, since every key has the cipher's length.
+    /// Returns the cipher with this key; never `None`, since every key has the cipher's length.
     pub fn cipher(&self) -> Option<LessSafeKey> {
         UnboundKey::new(&AES_256_GCM, self.0.expose_secret()).ok().map(LessSafeKey::new)
     }
@@ -99,15 +100,15 @@ impl fmt::Debug for Seals {
 }
 
 impl Seals {
-    /// Seals with `first`; opens also what was sealed with `older` ones.
+    /// Returns the keys: `first` seals, and `older` ones open as well.
     pub fn new(first: SealKey, older: Vec<SealKey>) -> Self {
         Self { first, older }
     }
 
-    /// Reads keys between blanks or line ends; the first one seals. A line that begins with `#` is a comment.
+    /// Parses keys between blanks or line ends; the first one seals. A line that begins with `#` is a comment.
     ///
     /// # Errors
-    /// [`NotAKey`] if one is none, or there are none or too many.
+    /// [`NotAKey`] if a key is invalid, or there are none or too many.
     pub fn parse(text: &SecretString) -> Result<Self, NotAKey> {
         let lines = text.expose_secret().lines().filter(|line| !line.trim_start().starts_with('#'));
         let mut keys = lines.flat_map(str::split_whitespace).map(str::parse).collect::<Result<Vec<SealKey>, _>>()?;
@@ -118,13 +119,13 @@ impl Seals {
         keys.pop().map(|first| Self { first, older }).ok_or(NotAKey)
     }
 
-    /// The keys, the one that seals first.
+    /// Returns the keys, the one that seals first.
     pub fn keys(&self) -> impl Iterator<Item = &SealKey> {
         std::iter::once(&self.first).chain(&self.older)
     }
 
-    /// Seals a secret for `place`, as `target/web-1/auth`: whoever opens it must name the same place. `None` if it is
-    /// longer than [`MAX_SECRET_BYTES`].
+    /// Seals a secret for `place`, such as `target/web-1/auth`; to open it, the same place must be given. `None` if it
+    /// is longer than [`MAX_SECRET_BYTES`].
     pub fn seal(&self, chance: Chance, place: &str, secret: &SecretString) -> Option<String> {
         let mut text = secret.expose_secret().as_bytes().to_vec();
         if text.len() > MAX_SECRET_BYTES {
@@ -136,10 +137,10 @@ impl Seals {
         Some(format!("{FORM}.{}.{}", self.first.id(), BASE64URL_NOPAD.encode(&body)))
     }
 
-    /// Opens what was sealed for `place`.
+    /// Opens a text that was sealed for `place`.
     ///
     /// # Errors
-    /// [`Unopened`] says why not.
+    /// [`Unopened`], with the reason.
     pub fn open(&self, place: &str, sealed: &str) -> Result<SecretString, Unopened> {
         let (id, body) = parts(sealed).ok_or(Unopened::NotSealed)?;
         let body = BASE64URL_NOPAD.decode(body.as_bytes()).map_err(|_| Unopened::NotSealed)?;
@@ -157,7 +158,7 @@ impl Seals {
         .ok_or(Unopened::Altered)
     }
 
-    /// Whether a text was sealed with the key that seals now, so that a rotation has nothing left to do with it.
+    /// Whether a text was sealed with the key that seals now, so that a rotation need not seal it again.
     pub fn is_current(&self, sealed: &str) -> bool {
         parts(sealed).is_some_and(|(id, _)| id == self.first.id())
     }

@@ -1,5 +1,5 @@
-//! Where a store is, as it is written: a MySQL or MariaDB server; a Redis, which is one server, a cluster, or a master that
-//! sentinels know. Knows no connection.
+//! The addresses of stores, as configured: a MySQL or MariaDB server; a Redis, which is one server, a cluster, or a
+//! master known to sentinels. Knows no connection.
 //!
 //! ```text
 //! mysql://[USER[:PASSWORD]@][HOST[:PORT]]/DATABASE[?socket=PATH]
@@ -8,9 +8,9 @@
 //! redis+sentinel://[USER:PASSWORD@]HOST[:PORT],HOST[:PORT]…/MASTER[/DATABASE]
 //! ```
 //!
-//! Ports are 3306 and 6379, of sentinels 26379, unless given; an IPv6 address stands in brackets. What a user or password has
-//! of `%`, `@`, `:`, `/` is written as `%25`, `%40`, `%3A`, `%2F`. The user of a Redis may be empty (`:PASSWORD@`). The
-//! credentials are those of the servers; sentinels are asked without.
+//! Ports are 3306 and 6379, of sentinels 26379, unless given; an IPv6 address is written in brackets. In a user or
+//! password, `%`, `@`, `:`, `/` are written as `%25`, `%40`, `%3A`, `%2F`. The user of a Redis may be empty
+//! (`:PASSWORD@`). The credentials are those of the servers; sentinels are queried without.
 
 use std::str::FromStr;
 
@@ -25,7 +25,7 @@ const MYSQL_PORT: u16 = 3306;
 const REDIS_PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// A password, shown to nobody.
+/// A password, never shown.
 #[derive(Debug, Clone)]
 pub struct Password(pub SecretString);
 
@@ -38,19 +38,19 @@ impl PartialEq for Password {
 
 impl Eq for Password {}
 
-/// Where a MySQL or MariaDB server is, how to sign in there, and which of its databases is meant. Neither `Debug` nor an error
-/// shows the password.
+/// The address of a MySQL or MariaDB server, the credentials, and the name of the database. Neither `Debug` nor an
+/// error shows the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MySqlAddress {
-    /// A name or an address; `localhost` unless given.
+    /// The host name or address; `localhost` unless given.
     pub host: String,
     /// Its port.
     pub port: u16,
-    /// The unix socket that is dialled instead.
+    /// The unix socket to connect to instead.
     pub socket: Option<String>,
     /// The user; `root` unless given.
     pub user: String,
-    /// Their password; `None` where they need none.
+    /// The user's password; `None` if they need none.
     pub password: Option<Password>,
     /// The database.
     pub database: String,
@@ -65,7 +65,7 @@ impl FromStr for MySqlAddress {
         let rest = text.strip_prefix("mysql://").ok_or(FORM)?;
         let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').ok_or(FORM)?;
-        // Nobody calls a database so: the slash before it is one of the password's.
+        // No database has such a name: the slash before it belongs to the password.
         if database.contains(['/', '@']) {
             return Err(FORM.into());
         }
@@ -84,7 +84,7 @@ impl FromStr for MySqlAddress {
     }
 }
 
-/// The socket that the parameters name; those that are not known say nothing.
+/// Returns the socket that the parameters name; unknown parameters are ignored.
 fn read_socket(parameters: &str) -> Result<Option<String>, String> {
     const ENCRYPTED: &str = "must not ask for encryption, which is not built into this version: take ssl-mode out and \
         connect through a local proxy";
@@ -101,20 +101,20 @@ fn read_socket(parameters: &str) -> Result<Option<String>, String> {
     Ok(socket)
 }
 
-/// Where a Redis is and how to sign in there. Neither `Debug` nor an error shows the password.
+/// The address of a Redis and the credentials. Neither `Debug` nor an error shows the password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RedisAddress {
-    /// What stands there.
+    /// The kind of Redis.
     pub kind: RedisKind,
-    /// The servers to begin with, of sentinels these; at least one.
+    /// The servers to connect to first, or the sentinels; at least one.
     pub hosts: Vec<(String, u16)>,
-    /// How to sign in; `None` where nobody must.
+    /// The credentials; `None` if it requires none.
     pub credentials: Option<Credentials>,
     /// The numbered database, 0 in a cluster.
     pub database: u16,
 }
 
-/// What kind of Redis it is.
+/// The kind of Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RedisKind {
     /// One server.
@@ -123,7 +123,7 @@ pub enum RedisKind {
     Cluster,
     /// A server that fails over: the hosts are sentinels, which know it by the name of its master.
     Sentinel {
-        /// That name.
+        /// The name of the master.
         master: String,
     },
 }
@@ -131,14 +131,14 @@ pub enum RedisKind {
 /// A user of a Redis and their password.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// `None` is Redis's default user.
+    /// The user; `None` is Redis's default user.
     pub user: Option<String>,
     /// The password.
     pub password: Password,
 }
 
 impl FromStr for RedisAddress {
-    /// As of a [`MySqlAddress`].
+    /// A sentence, as for a [`MySqlAddress`].
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -203,7 +203,7 @@ fn read_database(text: &str) -> Result<u16, String> {
     if text.is_empty() { Ok(0) } else { text.parse().map_err(|_| "must name the database by its number".into()) }
 }
 
-/// Undoes percent-encoding (RFC 3986 §2.1); a `%` that encodes nothing stays. `None` if what comes out is no UTF-8.
+/// Decodes percent-encoding (RFC 3986 §2.1); a `%` that encodes nothing stays. `None` if the result is not UTF-8.
 fn decoded(text: &str) -> Option<String> {
     let mut pieces = text.split('%');
     let mut bytes = pieces.next()?.as_bytes().to_vec();
@@ -215,7 +215,7 @@ fn decoded(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The byte whose two digits stand behind a `%`, and the rest.
+/// Returns the byte whose two digits follow a `%`, and the rest.
 fn escaped(text: &str) -> Option<(u8, &str)> {
     let (digits, rest) = text.split_at_checked(2)?;
     // A sign is no hexadecimal digit, but a number may begin with one.

@@ -1,5 +1,5 @@
-//! Targets of the catalogue as the records keep them: what each is, what may stand in it, what its sealed credential is bound
-//! to. Pure; knows no store, and opens no seal.
+//! Targets of the catalogue as the records keep them: their fields, the values allowed, and the context their sealed
+//! credential is bound to. Pure; knows no store, and opens no seal.
 
 use std::{
     fmt,
@@ -12,54 +12,54 @@ use super::{
     visible::is_visible,
 };
 
-/// The most targets that the records keep: every gateway holds all of them in memory and reads all again after a change.
+/// Most targets in the records: every gateway holds all of them in memory and reads all again after a change.
 pub const MAX_TARGETS: usize = 10_000;
 
-/// The most tags of one target: they are shown beside its name.
+/// Most tags of one target: they are shown beside its name.
 pub const MAX_TAGS: usize = 32;
 
-/// The most jump hosts on the way to a target: each costs a connection, a login and its share of every key's time.
+/// Most jump hosts on the way to a target: each costs a connection, a login and its share of every key's time.
 pub const JUMP_HOSTS: usize = 4;
 
-/// The most characters of a tag or a group.
+/// Most characters of a tag or a group.
 const MAX_WORD_CHARS: usize = 64;
 
-/// What is wrong with a target, to be told after where it stands: the field, and what is allowed in it.
+/// An invalid field of a target, for a message that first names the place: the field, and the values allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field} must be {allowed}")]
 pub struct Unfit {
     /// The field.
     pub field: &'static str,
-    /// What is allowed, to complete "must be …".
+    /// The values allowed, to complete "must be …".
     pub allowed: &'static str,
 }
 
-/// What anybody may see of a target.
+/// The public part of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicTarget {
-    /// Its name: unique, and for good.
+    /// Its name, unique and permanent.
     pub name: String,
-    /// A name or an address, in its one spelling.
+    /// The host name or address, in its one spelling.
     pub host: String,
     /// 1 … 65535.
     pub port: u16,
     /// The login name there.
     pub username: String,
-    /// The jump hosts it names itself, the first one first: targets by their names, or places.
+    /// The jump hosts of its own list, the first one first: targets by their names, or places.
     pub via: Vec<String>,
     /// The heading it is shown under.
     pub group: Option<String>,
-    /// Words to find it by, and to grant it by.
+    /// Words by which it is found and granted.
     pub tags: Vec<String>,
     /// The roles that may open it without a grant.
     pub roles: Vec<Role>,
 }
 
 impl PublicTarget {
-    /// The same with its host in the one usual spelling, its words each once, and an empty group as none.
+    /// Returns the same with its host in the one usual spelling, each word once, and an empty group as `None`.
     ///
     /// # Errors
-    /// The first field that is not as it must be.
+    /// The first invalid field.
     pub fn checked(self) -> Result<Self, Unfit> {
         let hold = |holds: bool, field, allowed| if holds { Ok(()) } else { Err(Unfit { field, allowed }) };
         let begins = self.name.starts_with(|letter: char| letter.is_ascii_alphanumeric());
@@ -79,18 +79,20 @@ impl PublicTarget {
         Ok(Self { host: host.unwrap_or_default(), via: via.unwrap_or_default(), group, tags, roles, ..self })
     }
 
-    /// The same, as far as access goes.
+    /// Returns the same, as far as access is concerned.
     pub fn listed(&self) -> CatalogueEntry {
         CatalogueEntry { name: self.name.clone(), tags: self.tags.clone(), roles: self.roles.clone() }
     }
 
-    /// Where it leads: `login@host:port`, and ` via ` its jump hosts: behind another one an address is another machine.
+    /// Returns its place: `login@host:port`, and ` via ` its jump hosts: behind another jump host an address is another
+    /// machine.
     pub fn place(&self) -> String {
         called_via(&place(&self.username, &self.host, self.port), &self.via)
     }
 
-    /// What a sealed credential of this kind is bound to: opened for another target, as another kind, or for another place,
-    /// it does not open. Whoever may change a host, or the way to it, cannot have the password sent to one of their own.
+    /// Returns the context that a sealed credential of this kind is bound to: for another target, another kind or
+    /// another place it does not open. So a user who may change a host, or the way to it, cannot have the password sent
+    /// to a host of their own.
     pub fn seal_context(&self, kind: AuthKind) -> String {
         format!("target/{}/auth/{}/{}", self.name, kind.as_str(), self.place())
     }
@@ -99,7 +101,7 @@ impl PublicTarget {
 words! {
     /// How the gateway signs in to a target of the records.
     AuthKind {
-        /// The person is asked.
+        /// The user is asked.
         Prompt => "prompt",
         /// The keys of the gateway's agent.
         Agent => "agent",
@@ -114,7 +116,7 @@ words! {
     }
 }
 
-/// A text that only the holder of a gateway's seals can read; shown to nobody all the same.
+/// A text that only the holder of a gateway's seal keys can read; still never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(pub String);
 
@@ -124,17 +126,17 @@ impl fmt::Debug for Sealed {
     }
 }
 
-/// How the gateway signs in, and with what.
+/// The way the gateway signs in, and its credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Auth {
-    /// How.
+    /// The way of signing in.
     pub kind: AuthKind,
-    /// With what: there for a password and a private key, and for nothing else.
+    /// The credential: set for a password and a private key only.
     pub sealed: Option<Sealed>,
 }
 
 impl Auth {
-    /// The person is asked.
+    /// The user is asked.
     pub const PROMPT: Self = Self { kind: AuthKind::Prompt, sealed: None };
     /// The keys of the gateway's agent.
     pub const AGENT: Self = Self { kind: AuthKind::Agent, sealed: None };
@@ -147,45 +149,45 @@ impl Auth {
 /// A target of the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// What anybody may see of it.
+    /// Its public part.
     pub public: PublicTarget,
-    /// How the gateway signs in.
+    /// The way the gateway signs in.
     pub auth: Auth,
-    /// When it was added.
+    /// The time it was added.
     pub created_at: UtcMicros,
-    /// When it was changed; every change moves it.
+    /// The time it was last changed; every change moves it.
     pub changed_at: UtcMicros,
 }
 
 impl Target {
-    /// One that is added now.
+    /// Returns a target that is added now.
     pub fn new(public: PublicTarget, auth: Auth, now: UtcMicros) -> Self {
         Self { public, auth, created_at: now, changed_at: now }
     }
 
-    /// The same after a change that is made now: behind the last one, wherever the wall clock stands.
+    /// Returns the target after a change made now, dated after the last one, whatever the wall clock says.
     pub fn changed(&self, public: PublicTarget, auth: Auth, now: UtcMicros) -> Self {
         let changed_at = UtcMicros(now.0.max(self.changed_at.0.saturating_add(1)));
         Self { public, auth, created_at: self.created_at, changed_at }
     }
 
-    /// Whether its credential, where it has a sealed one, can still be opened once it has this public part.
+    /// Whether its sealed credential, if any, can still be opened with this public part.
     pub fn stays_open(&self, public: &PublicTarget) -> bool {
         self.auth.sealed.is_none() || self.public.seal_context(self.auth.kind) == public.seal_context(self.auth.kind)
     }
 }
 
-/// A place as people write it, and as a target typed by hand is called: `login@host:port`.
+/// Returns a place as people write it, which is also the name of a target typed by hand: `login@host:port`.
 pub fn place(login: &str, host: &str, port: u16) -> String {
     format!("{login}@{}", address(host, port))
 }
 
-/// `host:port`, with an IPv6 address in brackets.
+/// Returns `host:port`, with an IPv6 address in brackets.
 pub fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Reads a [`place`]: login, host in its one spelling, and port, 22 where none is given.
+/// Parses a [`place`]: login, host in its one spelling, and port, 22 if none is given.
 pub fn parse_place(text: &str) -> Option<(String, String, u16)> {
     let (login, rest) = text.rsplit_once('@')?;
     let is_address = rest.parse::<Ipv6Addr>().is_ok() || rest.ends_with(']');
@@ -194,25 +196,25 @@ pub fn parse_place(text: &str) -> Option<(String, String, u16)> {
     Some((login.to_owned(), host_name(host)?, port)).filter(|_| is_login(login))
 }
 
-/// Reads a jump host as somebody writes it: the name of a target as it is, a [`place`] in its one spelling.
+/// Parses a jump host as typed: the name of a target unchanged, a [`place`] in its one spelling.
 fn jump_host(text: &str) -> Option<String> {
     let read = || parse_place(text).map(|(login, host, port)| place(&login, &host, port));
     if is_name(text) { Some(text.to_owned()) } else { read() }
 }
 
-/// What a session over jump hosts is called, where these were typed as well: neither a place nor a name has a space, so it
-/// reads back in one way.
+/// Returns the name of a session's target with its jump hosts typed by hand: neither a place nor a name has a space, so
+/// it is parsed in one way only.
 pub fn called_via(target: &str, hops: &[String]) -> String {
     if hops.is_empty() { target.to_owned() } else { format!("{target} via {}", hops.join(", ")) }
 }
 
-/// The target and the jump hosts that a session's target names.
+/// Returns the target and the jump hosts that a session's target names.
 pub fn stops(called: &str) -> impl Iterator<Item = &str> {
     let (target, hops) = called.split_once(" via ").map_or((called, None), |(target, hops)| (target, Some(hops)));
     std::iter::once(target).chain(hops.into_iter().flat_map(|hops| hops.split(", ")))
 }
 
-/// Whether a session's target was typed by hand: no name of the catalogue has such a letter, and every [`place`] has.
+/// Whether a session's target was typed by hand: every [`place`] has an `@`, and no name in the catalogue has one.
 pub fn is_typed(target: &str) -> bool {
     target.contains('@')
 }
@@ -233,15 +235,15 @@ pub fn is_group(text: &str) -> bool {
     (1..=MAX_WORD_CHARS).contains(&text.chars().count()) && text.chars().all(is_visible)
 }
 
-/// Whether this may be a login name: 1 … 128 visible ASCII characters, the first no hyphen, which a program could take for an
-/// option.
+/// Whether this may be a login name: 1 … 128 visible ASCII characters, the first no hyphen, which a program could take
+/// for an option.
 pub fn is_login(text: &str) -> bool {
     (1..=128).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) && !text.starts_with('-')
 }
 
-/// Returns the one spelling of a host: an address as the standard library writes it, or a DNS name of ASCII labels
-/// (RFC 1123 §2.1, and underscores). A name whose last label is a number is an old spelling of an IPv4 address
-/// (decimal, hex, octal, short) that resolvers disagree on, and no name (WHATWG URL, "ends in a number").
+/// Returns the one spelling of a host: an address as the standard library writes it, or a DNS name of ASCII labels (RFC
+/// 1123 §2.1, and underscores). A name whose last label is a number is refused: it is an old spelling of an IPv4
+/// address (decimal, hex, octal, short) on which resolvers disagree (WHATWG URL, "ends in a number").
 pub fn host_name(text: &str) -> Option<String> {
     let bare = text.strip_prefix('[').map_or(Some(text), |rest| rest.strip_suffix(']'))?;
     if let Ok(address) = bare.parse::<Ipv6Addr>() {

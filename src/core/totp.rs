@@ -1,5 +1,5 @@
-//! One-time codes over time (RFC 6238), as authenticator apps show them, and recovery codes for the day the phone is gone.
-//! Pure: `now` and chance are arguments; knows no user, no store and no seal.
+//! Time-based one-time codes (RFC 6238), as authenticator apps show them, and recovery codes for a lost phone. Pure:
+//! `now` and randomness are arguments; knows no user, no store and no seal.
 
 use data_encoding::BASE32_NOPAD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -9,59 +9,59 @@ use subtle::ConstantTimeEq;
 
 use super::{people::token_digest, record::UtcMicros};
 
-/// How long a code is shown, in microseconds: 30 s, the one time that every app knows (RFC 6238 §4.1).
+/// The time a code is shown, in microseconds: 30 s, the one value that every app supports (RFC 6238 §4.1).
 const STEP: i64 = 30_000_000;
 
-/// Steps that a phone's clock may be off either way (RFC 6238 §5.2 recommends one).
+/// Steps that a phone's clock may be off in either direction (RFC 6238 §5.2 recommends one).
 const SKEW: u64 = 1;
 
 /// The digits of a code.
 const DIGITS: usize = 6;
 
-/// Bytes of chance in a secret: as many as its HMAC has (RFC 4226 §4, R6).
+/// Random bytes in a secret: as many as its HMAC has (RFC 4226 §4, R6).
 pub const SECRET_BYTES: usize = 20;
 
-/// Bytes of chance in a recovery code: 16 letters, and nothing slower than SHA-256 is needed to keep it.
+/// Random bytes in a recovery code: 16 letters, and no hash slower than SHA-256 is needed to store it.
 pub const RECOVERY_BYTES: usize = 10;
 
-/// How many recovery codes somebody gets.
+/// The number of recovery codes that a user gets.
 pub const RECOVERY_CODES: usize = 10;
 
-/// Letters of a recovery code that stand together.
+/// Letters in a group of a recovery code.
 const GROUP: usize = 4;
 
-/// Makes a secret of chance, spelled as apps take it: base 32.
+/// Returns a secret made of random bytes, spelled as apps take it: base 32.
 pub fn secret(chance: [u8; SECRET_BYTES]) -> SecretString {
     BASE32_NOPAD.encode(&chance).into()
 }
 
-/// What the sealed secret of a user's codes is bound to.
+/// Returns the context that the sealed secret of a user's codes is bound to.
 pub fn place(name: &str) -> String {
     format!("totp/{name}")
 }
 
-/// What an app reads from a QR code: the secret, and under which name it is to be shown. `name` is a user's name, whose letters need
-/// no escape.
+/// Returns the content of the QR code that an app reads: the secret, and the name to show it under. `name` is a user's
+/// name, whose letters need no escaping.
 pub fn uri(secret: &SecretString, name: &str) -> SecretString {
     let secret = secret.expose_secret();
     format!("otpauth://totp/Pulsegate:{name}?secret={secret}&issuer=Pulsegate&algorithm=SHA1&digits=6&period=30").into()
 }
 
-/// A code as somebody typed it.
+/// A code as typed by a user.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Typed {
     /// Six digits of an app.
     Digits(String),
-    /// A recovery code; its digest.
+    /// The digest of a recovery code.
     Recovery(String),
 }
 
 impl Typed {
-    /// Reads one, with any blanks and hyphens; `None` for what is neither.
+    /// Parses a code with any blanks and hyphens; `None` if it is neither.
     pub fn read(text: &SecretString) -> Option<Self> {
         let text = text.expose_secret();
         let letters = text.chars().filter(|letter| !letter.is_whitespace() && *letter != '-');
-        // One more than the longest: whoever sends a book is not read to its end.
+        // One more than the longest code, so that a long text is not read to its end.
         let plain: String =
             letters.take(RECOVERY_BYTES * 8 / 5 + 1).map(|letter| letter.to_ascii_uppercase()).collect();
         if plain.len() == DIGITS && plain.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -72,13 +72,13 @@ impl Typed {
     }
 }
 
-/// The step of `digits` under `secret`, where that is the present one or its neighbour, and later than `used`: a step serves once, and
-/// none before it ever again, wherever the wall clock is put.
+/// Returns the step of `digits` under `secret`, if that is the current one or a neighbour, and later than `used`: a
+/// step is accepted once, and no earlier one after it, however the wall clock is set.
 pub fn step(secret: &SecretString, digits: &str, now: UtcMicros, used: u64) -> Option<u64> {
     let key = BASE32_NOPAD.decode(secret.expose_secret().as_bytes()).ok()?;
     let present = u64::try_from(now.0.div_euclid(STEP)).ok()?;
     let near = present.saturating_sub(SKEW)..=present.saturating_add(SKEW);
-    // All of them, whichever fits: how long it takes says nothing.
+    // Compares all of them, whichever matches, so that the time taken reveals nothing.
     let fitting = near.filter(|step| {
         let shown = code(&key, *step);
         bool::from(shown.as_bytes().ct_eq(digits.as_bytes()))
@@ -86,14 +86,14 @@ pub fn step(secret: &SecretString, digits: &str, now: UtcMicros, used: u64) -> O
     fitting.filter(|step| *step > used).max()
 }
 
-/// What an app shows at a moment; empty for what is no secret. For programs that sign in.
+/// Returns the code that an app shows at a moment; empty if the secret is invalid. For programs that sign in.
 pub fn shown(secret: &SecretString, at: UtcMicros) -> String {
     let key = BASE32_NOPAD.decode(secret.expose_secret().as_bytes());
     let step = u64::try_from(at.0.div_euclid(STEP));
     if let (Ok(key), Ok(step)) = (key, step) { code(&key, step) } else { String::new() }
 }
 
-/// The code of one step (RFC 4226 §5.3).
+/// Returns the code of one step (RFC 4226 §5.3).
 fn code(key: &[u8], step: u64) -> String {
     let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(key) else { return String::new() };
     mac.update(&step.to_be_bytes());
@@ -103,7 +103,8 @@ fn code(key: &[u8], step: u64) -> String {
     format!("{:0DIGITS$}", (word & 0x7fff_ffff) % 1_000_000)
 }
 
-/// Makes a recovery code of chance: as it is shown, `abcd-efgh-ijkl-mnop`, and its digest, which is kept.
+/// Returns a recovery code made of random bytes: as it is shown, `abcd-efgh-ijkl-mnop`, and its digest, which is
+/// stored.
 pub fn recovery_code(chance: [u8; RECOVERY_BYTES]) -> (SecretString, String) {
     let plain = BASE32_NOPAD.encode(&chance);
     let mut shown = String::new();

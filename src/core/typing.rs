@@ -1,11 +1,11 @@
-//! Which input a person typed, and which a terminal says by itself: its answers to a target's questions, and whether it has
-//! the focus. Knows neither. Its mirror in the browser is `web/src/lib/away.ts`.
+//! Tells input that a person typed from input that a terminal sends by itself: its answers to a target's queries, and
+//! its reports of focus. Knows neither. Its mirror in the browser is `web/src/lib/away.ts`.
 
 const ESC: u8 = 0x1b;
 
-/// Whether there is more in `bytes` than a terminal says by itself (ECMA-48 §8.3: DA, DSR, CPR; xterm's ctlseqs: modes, the
-/// window's size, the focus, and colours and settings as strings). The mouse is moved by a person. F3 with a modifier reads
-/// as the cursor's place in the first line, and counts as that.
+/// Whether `bytes` hold more than a terminal sends by itself (ECMA-48 §8.3: DA, DSR, CPR; xterm's ctlseqs: modes, the
+/// window's size, the focus, and colours and settings as strings). The mouse is moved by a person. F3 with a modifier
+/// looks like a report of the cursor in the first line, and counts as one.
 pub fn is_typed(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     while let Some(behind) = behind_own_words(rest) {
@@ -14,7 +14,7 @@ pub fn is_typed(bytes: &[u8]) -> bool {
     !rest.is_empty()
 }
 
-/// What follows the answer, or the word of the focus, that `bytes` begin with.
+/// Returns the rest after the answer, or the report of focus, that `bytes` begin with.
 fn behind_own_words(bytes: &[u8]) -> Option<&[u8]> {
     match bytes {
         [ESC, b'[', b'I' | b'O', behind @ ..] => Some(behind),
@@ -27,7 +27,7 @@ fn behind_own_words(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// What follows the numbers of an answer and its last letter. Keys that end in one of these have no number.
+/// Returns the rest after the numbers of an answer and its last letter. Keys that end in one of these have no number.
 fn behind_numbers(bytes: &[u8]) -> Option<&[u8]> {
     let end = bytes.iter().position(|byte| !matches!(byte, b'0'..=b'9' | b';')).filter(|&end| end > 0)?;
     match bytes.get(end..)? {

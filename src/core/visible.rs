@@ -1,7 +1,7 @@
-//! Which letters a person sees. Knows no place where they are shown.
+//! The characters that a person can see. Does not know where they are shown.
 
-/// Neither a control nor a format character (Unicode 16, Cc, Cf, Zl and Zp): those that move the cursor, reorder or
-/// hide text.
+/// Whether this is neither a control nor a format character (Unicode 16, Cc, Cf, Zl and Zp): those that move the
+/// cursor, reorder or hide text.
 pub fn is_visible(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
@@ -11,7 +11,7 @@ pub fn is_visible(c: char) -> bool {
             | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0001}' | '\u{e0020}'..='\u{e007f}')
 }
 
-/// Spells out, as `\u{202e}`, what is not seen, and cuts what is longer than `most` characters, which an ellipsis says.
+/// Returns the text with invisible characters spelled out, as `\u{202e}`, cut after `most` characters with an ellipsis.
 pub fn made_visible(text: &str, most: usize) -> String {
     let mut shown = String::new();
     let mut length = 0;

@@ -1,4 +1,4 @@
-//! Audit entries on their way to another system: what is sent, how it is signed, and what follows from an answer. Pure.
+//! Delivery of audit entries to another system: the message, its signature, and the reaction to an answer. Pure.
 //!
 //! The signature is that of Standard Webhooks 1.0 (symmetric): `v1,` and the HMAC-SHA-256 of `ID.TIMESTAMP.BODY` in Base64,
 //! so that receivers verify it with a library they have.
@@ -16,37 +16,37 @@ use super::{
     record::{NodeId, UtcMicros},
 };
 
-/// Entries of one message: some tens of KiB.
+/// Most entries in one message: some tens of KiB.
 pub const BATCH: u32 = 100;
 
-/// The shortest secret, in characters: 192 bits of Base64, as the specification asks for.
+/// The shortest secret, in characters: 192 bits of Base64, as the specification requires.
 pub const MIN_SECRET_CHARS: usize = 32;
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
-/// Tries after which a message that the receiver understands and refuses is given up.
+/// The number of refusals after which a message is given up.
 const MAX_REFUSALS: u32 = 5;
 
-/// How long a receiver may be away before a message is given up: over a long weekend.
+/// The time for which a receiver may be unreachable before a message is given up: over a long weekend.
 const GIVE_UP_AFTER: Duration = Duration::from_hours(7 * 24);
 
-/// Where entries go.
+/// A receiver of entries.
 #[derive(Debug, Clone)]
 pub struct Hook {
     /// Its name, unique.
     pub name: String,
-    /// Where to: `https://…`, or `http://…` on this host.
+    /// Its address: `https://…`, or `http://…` on this host.
     pub url: String,
-    /// What messages are signed with.
+    /// The secret that signs messages.
     pub secret: SecretString,
-    /// Which entries; empty: all.
+    /// The actions whose entries it receives; empty: all.
     pub actions: Vec<Action>,
 }
 
 impl Hook {
-    /// Whether it is told of an entry. None is told that one was given up: two that refuse everything would feed each other,
-    /// and the log, for ever.
+    /// Whether it receives an entry. None receives those about a given-up message: two receivers that refuse everything
+    /// would feed each other, and the log, for ever.
     pub fn wants(&self, entry: &Entry) -> bool {
         let action = entry.deed.action;
         action != Action::WebhookGiveUp && (self.actions.is_empty() || self.actions.contains(&action))
@@ -74,7 +74,7 @@ struct Body<'a> {
     entries: &'a [serde_json::Value],
 }
 
-/// Makes the message that tells `hook` of entries of `node`; `shown` are these as the API shows them.
+/// Returns the message that delivers entries of `node` to `hook`; `shown` are these entries as the API shows them.
 pub fn message(hook: &Hook, node: &NodeId, range: (u64, u64), shown: &[serde_json::Value], now: UtcMicros) -> Message {
     let id = format!("{node}-{}-{}", range.0, range.1);
     let timestamp = now.0.div_euclid(1_000_000);
@@ -84,30 +84,31 @@ pub fn message(hook: &Hook, node: &NodeId, range: (u64, u64), shown: &[serde_jso
     Message { id, timestamp, signature, body }
 }
 
-/// The key is the secret as it stands: `whsec_` and Base64 where a receiver made it, else its own bytes.
+/// Returns the signature. The key is the secret as it is: `whsec_` and Base64 if a receiver made it, else its own
+/// bytes.
 fn sign(secret: &SecretString, id: &str, timestamp: i64, body: &str) -> String {
     let text = secret.expose_secret();
     let key = text.strip_prefix("whsec_").and_then(|key| BASE64.decode(key.as_bytes()).ok());
     let key = key.unwrap_or_else(|| text.as_bytes().to_vec());
-    // A key of any length will do.
+    // HMAC takes a key of any length.
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&key) else { return String::new() };
     mac.update(format!("{id}.{timestamp}.{body}").as_bytes());
     format!("v1,{}", BASE64.encode(&mac.finalize().into_bytes()))
 }
 
-/// What became of a try.
+/// The outcome of a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Any status of 200 … 299.
     Taken,
-    /// A status that says that trying again is of no use: 400 … 499, but for 408, 425 and 429; or a redirection.
+    /// A status that means that trying again is of no use: 400 … 499, except for 408, 425 and 429; or a redirection.
     Refused(String),
     /// Any other status, or none.
     Away(String),
 }
 
 impl Answer {
-    /// Judges a status.
+    /// Returns the outcome for a status.
     pub fn of(status: u16) -> Self {
         match status {
             200..=299 => Self::Taken,
@@ -118,7 +119,7 @@ impl Answer {
     }
 }
 
-/// How often in a row a message was not taken.
+/// The consecutive tries of a message that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Trouble {
     tries: u32,
@@ -126,19 +127,20 @@ pub struct Trouble {
     since: Option<Duration>,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// It was taken: go on behind it.
+    /// It was accepted: continue with the next message.
     GoOn,
-    /// Try the same again after a while.
+    /// Try the same message again after this pause.
     Again(Duration),
-    /// Put it among the dead letters, and go on behind it.
+    /// Put it among the dead letters, and continue with the next message.
     GiveUp(String),
 }
 
 impl Trouble {
-    /// Judges an answer at `now` (monotonic); `jitter`, in 0 … 1, spreads the tries (full jitter, as `core::ledger`).
+    /// Decides on an answer at `now` (monotonic); `jitter`, in 0 … 1, spreads the tries (full jitter, as
+    /// `core::ledger`).
     pub fn after(&mut self, answer: Answer, now: Duration, jitter: f64) -> Next {
         let why = match answer {
             Answer::Taken => {
@@ -157,7 +159,7 @@ impl Trouble {
             *self = Self::default();
             return Next::GiveUp(why);
         }
-        // Who answers may be asked again soon; who does not is left to recover.
+        // A receiver that answers may be tried again soon; one that does not is given time to recover.
         let tries = if self.refusals > 0 { 0 } else { self.tries.min(10) };
         let limit = LONGEST_PAUSE.min(Duration::from_secs(1 << tries));
         Next::Again(limit.mul_f64(jitter.clamp(0.1, 1.0)))

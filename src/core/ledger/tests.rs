@@ -1,4 +1,4 @@
-//! The ledger, held to its promises by tables and by random steps. Knows no store.
+//! Tests of the ledger, by tables and by random steps. Knows no store.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -189,7 +189,7 @@ fn no_class_starves_whatever_the_size_of_a_batch() {
     }
 }
 
-/// A kill is in the very next batch, however many endings wait that nobody ordered.
+/// A kill is in the very next batch, however many other endings wait.
 #[test]
 fn a_kill_does_not_wait_behind_ten_thousand_endings() {
     let now = Instant::now();
@@ -213,8 +213,8 @@ fn a_kill_does_not_wait_behind_ten_thousand_endings() {
     }
 }
 
-/// Of ends that come together, and of which a batch holds one, what an operator or a right ended goes first, then what people
-/// wait for, and last what nobody ran.
+/// Of endings that come together, with one close a batch, those by an operator or a withdrawn right go first, then
+/// those that users wait for, and last those of sessions that nobody served.
 #[test]
 fn endings_go_in_the_order_of_who_waits_for_them() {
     use EndReason::*;
@@ -263,7 +263,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What a store knows after the batches it took.
+/// The content of a store after the batches it took.
 #[derive(Default, PartialEq, Debug)]
 struct Told {
     records: BTreeMap<SessionId, Record>,
@@ -286,7 +286,7 @@ proptest! {
         let mut now = Instant::now();
         let (mut pushed, mut told) = (Told::default(), Told::default());
         let mut flying: Option<Vec<Write>> = None;
-        // How often each session was pushed since the last batch that the store took of it.
+        // The number of pushes of each session since the last batch of it that the store took.
         let mut owed: BTreeMap<SessionId, u32> = BTreeMap::new();
         let end = (0..500).flat_map(|_| [Step::Wait(6_000), Step::Poll, Step::Ack]);
         for step in steps.into_iter().chain(end) {
@@ -314,7 +314,7 @@ proptest! {
                     prop_assert_eq!(&acked, &flying.take().unwrap_or_default());
                     for write in &acked {
                         told.take(write);
-                        // What was pushed while it flew is still owed.
+                        // Writes pushed while it was in flight are still owed.
                         let waits = ledger.waiting.contains_key(&write.record.id);
                         if !waits {
                             owed.remove(&write.record.id);

@@ -1,4 +1,4 @@
-//! What a session promises, told as stories: a session, a clock that only the story moves, and a log of what came out.
+//! Tests of a session as stories: a session, a clock that only the story moves, and a log of the effects.
 
 use super::*;
 use crate::core::{
@@ -12,7 +12,7 @@ mod clocks;
 mod properties;
 mod table;
 
-/// At a time of day at which checkpoints fall.
+/// A time of day at which checkpoints fall.
 const START: UtcMicros = UtcMicros(1_700_000_001_000_000);
 
 const LIMITS: Limits = Limits {
@@ -98,7 +98,7 @@ impl Story {
         Self { session: Session::new(now, record(), limits), begun: now.at, now }
     }
 
-    /// A shell runs, browser A is there, the clock is at 0 s, nothing is left to do.
+    /// Returns a story in which a shell runs, browser A is attached, the clock is at 0 s, and no effect is pending.
     fn active(limits: Limits) -> Self {
         let mut story = Self::new(limits);
         assert_eq!(story.tell(attached(A)), "");
@@ -106,13 +106,13 @@ impl Story {
         story
     }
 
-    /// The moment `seconds` after the beginning.
+    /// Returns the moment `seconds` after the beginning.
     fn moment(&self, seconds: f64) -> Moment {
         let at = self.begun + secs(seconds);
         Moment { at, utc: UtcMicros(START.0 + (seconds * 1e6).round() as i64) }
     }
 
-    /// The seconds between the beginning and `at`.
+    /// Returns the seconds between the beginning and `at`.
     fn clock(&self, at: Instant) -> f64 {
         at.duration_since(self.begun).as_secs_f64()
     }
@@ -130,14 +130,13 @@ impl Story {
         self.effects().iter().map(word).collect::<Vec<_>>().join(", ")
     }
 
-    /// What follows from an event.
+    /// Returns the effects of an event.
     fn tell(&mut self, event: Event) -> String {
         self.session.handle(self.now, event);
         self.words()
     }
 
-    /// Lets the time pass up to `seconds`, asking the session whenever it wants to be asked, and returns what it did
-    /// and when.
+    /// Advances the time to `seconds`, calling the session whenever it is due, and returns its effects and their times.
     fn until(&mut self, seconds: f64) -> String {
         let (last, mut log) = (self.moment(seconds), Vec::new());
         while let Some(due) = self.session.poll_timeout().filter(|&due| due <= last.at) {
@@ -154,7 +153,7 @@ impl Story {
         log.join("; ")
     }
 
-    /// Like [`until`](Self::until), with every browser and the target heard all the time.
+    /// Like [`until`](Self::until), with signs of life from every browser and the target all the time.
     fn until_with_signs_of_life(&mut self, seconds: f64) -> String {
         let mut log = Vec::new();
         while self.now.at < self.moment(seconds).at && !self.session.record().is_closed() {
@@ -174,7 +173,7 @@ impl Story {
         self.session.handle(self.now, Event::Activity(activity));
     }
 
-    /// The target says a byte.
+    /// Notes one byte of output from the target.
     fn say(&mut self) -> String {
         let known = self.session.activity;
         self.tell(Event::Activity(Activity { peer_heard: Some(self.now.at), bytes_out: known.bytes_out + 1, ..known }))

@@ -1,4 +1,4 @@
-//! Addresses that somebody mistyped, at random, into what reads them. `cargo xtask fuzz` tries a million of each.
+//! Mistyped addresses, at random, for the parsers. `cargo xtask fuzz` tries a million of each.
 
 use std::fmt::Debug;
 
@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
 
-/// What is read or refused, as far as it is shown.
+/// Returns the parsed address or the error, as far as it is shown.
 fn shown<T: FromStr<Err = String> + Debug>(text: &str) -> String {
     match text.parse::<T>() {
         Ok(address) => format!("{address:?}"),

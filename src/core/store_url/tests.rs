@@ -1,4 +1,4 @@
-//! Promises of the addresses of stores: what is read, what is refused, and that no password is shown.
+//! Tests of the addresses of stores: which are accepted, which are refused, and that no password is shown.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Tests of what may stand in a target, and of what its credential is bound to.
+//! Tests of the values allowed in a target, and of the context of its credential.
 
 use super::*;
 

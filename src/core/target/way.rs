@@ -1,5 +1,5 @@
-//! The jump hosts on the way to a target, put together from what each target names as its own. Pure; knows no credential, and
-//! dials none.
+//! The jump hosts on the way to a target, composed from the jump hosts that each target names. Pure; knows no
+//! credential, and connects to none.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,7 +8,7 @@ use std::{
 
 use super::{AuthKind, JUMP_HOSTS, PublicTarget, Target, is_typed, parse_place, place};
 
-/// Targets that are named in one sentence; the rest is counted.
+/// Most targets named in one sentence; the rest is counted.
 const MAX_NAMED: usize = 10;
 
 /// A jump host on a way.
@@ -16,7 +16,7 @@ const MAX_NAMED: usize = 10;
 pub enum Jump<'a> {
     /// Another target, by its name.
     Target(&'a str),
-    /// A place that is no target: login, host and port. The person is asked for what it wants.
+    /// A place that is no target: login, host and port. The user is asked for the credentials it needs.
     Place(String, String, u16),
 }
 
@@ -29,13 +29,13 @@ impl fmt::Display for Jump<'_> {
     }
 }
 
-/// Why a way leads nowhere: a sentence without its subject.
+/// The reason why a way is invalid: a sentence without its subject.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Astray {
-    /// A name that nothing has.
+    /// The name of no target.
     #[error("leads over {0}, which is the name of no target")]
     Unknown(String),
-    /// What is neither a name nor a place.
+    /// Neither a name nor a place.
     #[error("leads over {0}, which is no user@host:port")]
     Unfit(String),
     /// One jump host twice, or the target itself; from the target outwards.
@@ -46,8 +46,9 @@ pub enum Astray {
     TooFar(Vec<String>),
 }
 
-/// The jump hosts on the way to `target`, the one that is dialled first in front. Before the first that it names lies the way
-/// to that one, as with ssh(1). `jumps` tells what a target names itself, and nothing for who is none.
+/// Returns the jump hosts on the way to `target`, the one that is dialled first in front. Before the first one that it
+/// names come the jump hosts of that one, as with ssh(1). `jumps` returns the jump hosts of a target, and `None` for a
+/// name of no target.
 ///
 /// # Errors
 /// [`Astray`].
@@ -86,28 +87,31 @@ fn jump(name: &str, is_target: impl Fn(&str) -> bool) -> Result<Jump<'_>, Astray
     }
 }
 
-/// The ways to the targets of the records: over each other, and over those of the configuration, whose names go before.
+/// The ways to the targets of the records: over each other, and over those of the configuration, whose names take
+/// precedence.
 pub struct Ways<'a, C> {
-    /// What a target of the configuration names itself.
+    /// The jump hosts of a target of the configuration.
     configured: C,
     recorded: &'a BTreeMap<String, Target>,
 }
 
 impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
-    /// Those of `recorded`; `configured` tells the jump hosts of a target of the configuration, and nothing for who is none.
+    /// Returns the ways to `recorded`; `configured` returns the jump hosts of a target of the configuration, and `None`
+    /// for any other name.
     pub fn new(recorded: &'a BTreeMap<String, Target>, configured: C) -> Self {
         Self { configured, recorded }
     }
 
-    /// The way to a target that is this.
+    /// Returns the way to a target with this public part.
     ///
     /// # Errors
-    /// As [`way`]: the configuration may name other targets since.
+    /// As [`way`]: the configuration may have changed since.
     pub fn to<'b>(&'b self, public: &'b PublicTarget) -> Result<Vec<Jump<'b>>, Astray> {
         way(&public.name, |name| self.jumps(name, Some(public)))
     }
 
-    /// Why the target `name` may not go: what names it as a jump host, as a sentence without its subject.
+    /// Returns why the target `name` may not be removed: the targets that name it as a jump host, as a sentence without
+    /// its subject.
     pub fn need(&self, name: &str) -> Option<String> {
         let seen = self.recorded.values().map(|target| &target.public).filter(|other| self.is_seen(&other.name));
         let over = seen.filter(|other| other.via.iter().any(|jump| jump == name)).map(|other| other.name.as_str());
@@ -115,11 +119,11 @@ impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
         (!over.is_empty()).then(|| format!("is a jump host of {}", listed(&over)))
     }
 
-    /// Whether every way is whole still, and no kept password goes another, once `public` is among the targets, in the place of what has
-    /// its name.
+    /// Checks that every way stays valid, and no kept password goes another way, once `public` replaces or joins the
+    /// targets.
     ///
     /// # Errors
-    /// A sentence; about a way it begins with the field `via`.
+    /// A sentence; about the way of `public` itself it begins with the field `via`.
     pub fn admit(&self, public: &PublicTarget) -> Result<(), String> {
         self.spare(public)?;
         let after = |name: &str| self.jumps(name, Some(public));
@@ -135,8 +139,9 @@ impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
         Ok(())
     }
 
-    /// Whether every password that is kept for another target goes the way it was given for still, once `public` is among the targets: it is
-    /// bound to the names on its way, and one of these may stand for another machine then. A key proves nothing to whoever is in between.
+    /// Checks that every password kept for another target still goes the way it was given for, once `public` replaces
+    /// or joins the targets: it is bound to the names on its way, and one of these may then stand for another machine.
+    /// A key reveals nothing to a machine in between.
     ///
     /// # Errors
     /// A sentence that names those targets and says what to do.
@@ -160,7 +165,7 @@ impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
         ))
     }
 
-    /// Whether `name` is on the way to this target, if nothing has that name yet or the way is broken, too.
+    /// Whether `name` is on the way to this target, even if nothing has that name yet or the way is broken.
     fn leads_over(&self, target: &str, name: &str) -> bool {
         let (mut at, mut passed) = (target, BTreeSet::new());
         while passed.insert(at) {
@@ -188,7 +193,7 @@ impl<'a, C: Fn(&str) -> Option<Vec<&'a str>>> Ways<'a, C> {
     }
 }
 
-/// The first of these names, and how many more there are.
+/// Returns the first of these names, and how many more there are.
 fn listed(names: &[&str]) -> String {
     let named = names.get(..MAX_NAMED).unwrap_or(names).join(", ");
     match names.len().saturating_sub(MAX_NAMED) {

@@ -1,4 +1,4 @@
-//! A session taken up again after its actor failed goes on as if nothing had been.
+//! Tests that a session taken up again after its actor failed continues unchanged.
 
 use super::*;
 

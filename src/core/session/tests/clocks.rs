@@ -1,11 +1,11 @@
-//! Each clock of a session: when it speaks, what puts it off, and that nothing else does.
+//! Tests of each clock of a session: when it acts, what postpones it, and that nothing else does.
 
 use super::*;
 
 const IDLE: Limits = Limits { idle_timeout: Some(Duration::from_secs(600)), ..LIMITS };
 const CHECKPOINT: Limits = Limits { checkpoint: Duration::from_secs(30), ..LIMITS };
 const PATIENT: Limits = Limits { reattach_window: Duration::from_secs(3_600), ..LIMITS };
-/// For a target whose silence is of no interest.
+/// The rule for a target whose silence is of no interest.
 const QUIET: Rule = Rule { interval: Duration::from_secs(3_600), ..LIMITS.peer };
 const TOTAL: Limits = Limits { max_duration: Some(Duration::from_secs(900)), ..LIMITS };
 
@@ -207,7 +207,7 @@ fn last_output_that_still_comes_is_waited_for() {
 
 #[test]
 fn last_output_without_end_is_waited_for_two_minutes_while_it_is_read() {
-    // A second's pause after each three but the last, with a look halfway.
+    // A pause of one second after each three but the last, with a poll halfway.
     for (looks, end) in [(0, 122.0), (2, 161.0)] {
         let mut story = Story::active(Limits { peer: QUIET, ..LIMITS });
         story.until_with_signs_of_life(2.0);
@@ -234,7 +234,7 @@ fn last_output_without_end_is_waited_for_two_minutes_while_it_is_read() {
 fn what_is_read_again_after_its_limit_is_over() {
     let mut story = Story::active(Limits { peer: QUIET, ..LIMITS });
     story.tell(exited());
-    // So late that the limit had passed before it was found unread.
+    // Late enough that the limit had passed before the output was found unread.
     story.pass(secs(121.0));
     story.tell(Event::OutputPaused);
     story.pass(secs(4.0));

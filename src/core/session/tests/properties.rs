@@ -1,4 +1,4 @@
-//! What holds in every order of events and every rhythm of time.
+//! Invariants of a session in every order of events and every rhythm of time.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ const EVERYTHING: Limits = Limits {
     ..LIMITS
 };
 
-/// One thing that may happen; what depends on the story so far is filled in when it does.
+/// One possible step; values that depend on the story so far are filled in when it is taken.
 #[derive(Debug, Clone)]
 enum Step {
     Wait(Duration),
@@ -60,14 +60,14 @@ fn any_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What is noted changes no status.
+/// An entry that changes no status.
 const NOTED: &str = "control_requested: bob asks ada to let them type.";
 
-/// A story that checks every promise after everything that happens.
+/// A story that checks every invariant after each step.
 struct Checked {
     story: Story,
     attaches: u64,
-    /// The attach that types, if its socket was not lost.
+    /// The attachment that types, if its socket was not lost.
     current: Option<u64>,
     last: Record,
     finished: bool,
@@ -171,8 +171,8 @@ impl Checked {
         Ok(())
     }
 
-    /// The timer is armed while the session lives, never later than any deadline, and the soonest deadline comes true
-    /// at its time if nothing happens before.
+    /// Checks that the timer is set while the session lives, never later than any deadline, and that the soonest
+    /// deadline takes effect at its time if no event comes first.
     fn check_deadlines(&self) -> Result<(), TestCaseError> {
         let session = &self.story.session;
         prop_assert_eq!(session.poll_timeout().is_none(), session.record().is_closed());
@@ -217,7 +217,7 @@ proptest! {
         prop_assert!(checked.finished, "with a longest time nothing lives for ever");
     }
 
-    /// I5: whoever answers within every interval is never lost, whatever else goes on.
+    /// I5: a peer that answers within every interval is never lost, whatever else happens.
     #[test]
     fn nobody_who_is_heard_is_lost(steps in prop::collection::vec(gentle(), 1..80)) {
         let mut checked = Checked::new(LIMITS);
@@ -235,7 +235,7 @@ proptest! {
         }
     }
 
-    /// However long this host slept, and however silent everybody was before, waking up ends nothing.
+    /// However long this host slept, and however silent every peer was before, waking up ends nothing.
     #[test]
     fn a_stall_ends_nothing(
         steps in prop::collection::vec(any_step(), 0..20),
@@ -257,7 +257,7 @@ proptest! {
         prop_assert_eq!(checked.story.status(), status);
     }
 
-    /// A session taken up again answers everything as it would have without the failure of its actor.
+    /// A session taken up again answers every event as it would have without the failure of its actor.
     #[test]
     fn an_adopted_session_goes_on_like_the_original(
         before in prop::collection::vec(any_step(), 1..30),
@@ -280,7 +280,7 @@ proptest! {
             }
         }
         for step in after {
-            // Only what happens is compared: waiting goes by clocks that an adopted session starts anew.
+            // Only events are compared: waiting depends on clocks that an adopted session restarts.
             if !matches!(step, Step::Wait(_) | Step::Late(_)) {
                 original.take(step.clone())?;
                 adopted.take(step)?;

@@ -1,11 +1,11 @@
-//! One row for every event, one column for every status a session of its owner can have: the status it leads to, what
-//! comes out in order, and which deadlines appear (`+`) and go (`-`).
+//! One row for every event, one column for every status a session of its owner can have: the status it leads to, the
+//! effects in order, and the deadlines that appear (`+`) and go (`-`).
 
 use std::{collections::HashSet, mem};
 
 use super::*;
 
-/// The statuses of the columns. `lost` is what other nodes say about a session; its owner never enters it.
+/// The statuses of the columns. `lost` is a label that other nodes give a session; its owner never enters it.
 const COLUMNS: [Status; 4] = [Status::Connecting, Status::Active, Status::Detached, Status::Closed];
 
 const IGNORED: &str = "";
@@ -127,7 +127,7 @@ fn every_event_in_every_status_leads_where_the_table_says() {
             }
             told.extend(after.1.iter().filter(|name| !before.1.contains(name)).map(|name| format!(" +{name}")));
             told.extend(before.1.iter().filter(|name| !after.1.contains(name)).map(|name| format!(" -{name}")));
-            // One browser more is one deadline of the same name more.
+            // Another browser adds another deadline of the same name.
             if after.1.len() > before.1.len() && !told.contains('+') {
                 told += " +browser_lost";
             }

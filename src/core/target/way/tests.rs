@@ -26,7 +26,7 @@ fn recorded(targets: &[(&str, &[&str])]) -> BTreeMap<String, Target> {
     targets.iter().map(target).collect()
 }
 
-/// `gate` of the configuration lies behind `outer`, which does not.
+/// `gate` of the configuration is behind `outer`, which has no jump host.
 fn configured<'a>(name: &str) -> Option<Vec<&'a str>> {
     [("gate", vec!["outer"]), ("outer", vec![])].into_iter().find(|(other, _)| *other == name).map(|(_, via)| via)
 }
@@ -48,7 +48,7 @@ fn a_way_leads_over_targets_of_the_records_and_of_the_configuration_and_begins_w
     assert_eq!(told(&ways, "a", &["b", "ops@J"]).unwrap(), "outer gate b ops@j:22");
     assert_eq!(told(&ways, "new", &["c"]).unwrap(), "x@[::1]:2200 c");
     assert_eq!(told(&ways, "new", &[]).unwrap(), "");
-    // One of the configuration goes before one of the records that has its name.
+    // A target of the configuration takes precedence over one of the records with the same name.
     let hidden = recorded(&[("gate", &["c"]), ("c", &[])]);
     assert_eq!(told(&Ways::new(&hidden, configured), "a", &["gate"]).unwrap(), "outer gate");
 }
