@@ -101,7 +101,7 @@ pub enum Effect {
 #[derive(Debug, Clone)]
 struct Guest {
     page: Page,
-    /// When control returns unless the page that was cut off reconnects.
+    /// The time at which control returns unless the page that was cut off reconnects.
     back_by: Option<Instant>,
 }
 

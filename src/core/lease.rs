@@ -85,7 +85,7 @@ pub fn patience(serve_for: Duration) -> Duration {
 #[derive(Debug, Clone)]
 pub struct Tenure {
     serve_for: Duration,
-    /// When the newest granted renewal was sent; at first, when the epoch began.
+    /// The time the newest granted renewal was sent; at first, when the epoch began.
     renewed: Duration,
     refused: bool,
 }
@@ -101,7 +101,7 @@ impl Tenure {
         self.renewed = self.renewed.max(sent);
     }
 
-    /// Notes that a renewal was refused: another node or start holds the right, for good.
+    /// Notes that a renewal was refused: another node or start holds the right, permanently.
     pub fn refused(&mut self) {
         self.refused = true;
     }

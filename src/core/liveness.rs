@@ -41,11 +41,11 @@ pub struct Liveness {
     last_heard: Instant,
     /// Probes sent since the last byte, each with a full window so far.
     sent: u32,
-    /// When to judge or to probe; `None` while suspended, and after the verdict.
+    /// The time to judge or to probe; `None` while suspended, and after the verdict.
     due: Option<Instant>,
-    /// When the last probe was sent, or the watch began.
+    /// The time the last probe was sent, or the watch began.
     asked: Instant,
-    /// When to probe a peer that is not judged; only while suspended.
+    /// The time to probe a peer that is not judged; only while suspended.
     speak_at: Option<Instant>,
 }
 

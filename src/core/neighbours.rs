@@ -47,11 +47,11 @@ impl Standing {
 #[derive(Debug, Clone)]
 struct Neighbour {
     lease: Option<Watched<Node>>,
-    /// When the lease was last read.
+    /// The time the lease was last read.
     read: Instant,
     beat: Option<Watched<String>>,
-    /// When its lease was renewed although its beat stood still: it is alive, and only its connection to the live view
-    /// is cut.
+    /// The time its lease was renewed although its beat stood still: it is alive, and only its connection to the live
+    /// view is cut.
     moved_alone: Option<Instant>,
     lost: bool,
 }
@@ -61,9 +61,9 @@ struct Neighbour {
 pub struct NeighbourState {
     /// Its state.
     pub standing: Standing,
-    /// When it counts as lost unless its beat or lease is renewed; `None` while silence proves nothing.
+    /// The time at which it counts as lost unless its beat or lease is renewed; `None` while silence proves nothing.
     pub lost_from: Option<Instant>,
-    /// When its beat or lease was last seen to change.
+    /// The time its beat or lease was last seen to change.
     pub moved: Instant,
     /// The node as in the records, if it is there.
     pub node: Option<Node>,
@@ -78,7 +78,7 @@ pub struct Neighbours {
     /// Whether the last readings of the beats and of the leases succeeded.
     sees_beats: bool,
     sees_leases: bool,
-    /// When each was last read successfully.
+    /// The time each was last read successfully.
     beats_read: Option<Instant>,
     leases_read: Option<Instant>,
 }

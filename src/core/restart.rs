@@ -1,5 +1,5 @@
-//! When a failed actor is restarted and when it is given up: OTP's restart types and its intensity within a period
-//! (Erlang/OTP, `supervisor`). Knows no actor.
+//! Decides when a failed actor is restarted and when it is given up: OTP's restart types and its intensity within a
+//! period (Erlang/OTP, `supervisor`). Knows no actor.
 
 use std::{
     collections::VecDeque,

@@ -28,9 +28,9 @@ mod scan;
 /// The size of a terminal, in cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
-    /// Columns.
+    /// The number of columns.
     pub cols: u16,
-    /// Rows.
+    /// The number of rows.
     pub rows: u16,
 }
 

@@ -355,7 +355,7 @@ impl FloodLimit {
     }
 }
 
-/// How much of each browser's typing has been accepted. Each browser counts its own bytes, from where it first
+/// The amount of each browser's typing has been accepted. Each browser counts its own bytes, from where it first
 /// attached.
 #[derive(Debug, Default)]
 pub struct Input {

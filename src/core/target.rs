@@ -99,7 +99,7 @@ impl PublicTarget {
 }
 
 words! {
-    /// How the gateway signs in to a target of the records.
+    /// The way the gateway signs in to a target of the records.
     AuthKind {
         /// The user is asked.
         Prompt => "prompt",

@@ -62,7 +62,7 @@ pub struct Message {
     pub timestamp: i64,
     /// The header `webhook-signature`.
     pub signature: String,
-    /// JSON.
+    /// The body, in JSON.
     pub body: String,
 }
 

@@ -10,7 +10,7 @@ fn page(attach: u64, name: &str) -> Page {
     Page { attach: AttachNo(attach), name: name.into(), client: format!("{name}'s") }
 }
 
-/// Ada's session with her page in it; bob (2) and eve (3) look on.
+/// Ada's session with her page in it; bob (2) and eve (3) watch.
 fn session(policy: TakeOver) -> (Control, Instant) {
     let (mut control, now) = (Control::new(policy, "ada"), Instant::now());
     control.handle(now, Event::OwnerCame { page: page(1, "ada"), control_aware: true });

@@ -7,7 +7,7 @@ use crate::core::{record::words, stream::AttachNo};
 words! {
     /// The policy on who but a session's owner may type in it.
     TakeOver {
-        /// Nobody.
+        /// Only the owner.
         Never => "never",
         /// A user whom the owner allows.
         Request => "request",

@@ -187,7 +187,7 @@ fn begins_with_lines(bytes: &[u8], lines: usize) -> Option<bool> {
 /// The effect of a sequence that remains once the screen is cleared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Nothing.
+    /// It leaves nothing behind.
     Drawing,
     /// Colours (SGR).
     Pen {

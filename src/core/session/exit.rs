@@ -18,7 +18,7 @@ pub(super) struct Exit {
     close_by: Instant,
     /// The latest value of `close_by`, however much output comes.
     limit: Instant,
-    /// When the output was last found unread; `None` while it is read.
+    /// The time the output was last found unread; `None` while it is read.
     unread: Option<Instant>,
 }
 

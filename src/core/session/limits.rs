@@ -15,7 +15,7 @@ pub struct Limits {
     pub browser: Rule,
     /// The probes of the SSH server.
     pub peer: Rule,
-    /// How long a detached session waits for its browser.
+    /// The time a detached session waits for its browser.
     pub reattach_window: Duration,
     /// The longest time without human input; `None`: unlimited.
     pub idle_timeout: Option<Duration>,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// How a browser's socket was lost.
+/// The way a browser's socket was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Loss {
     /// The connection ended without a close message.

@@ -35,7 +35,7 @@ pub enum Event {
     BrowserHeard {
         /// The browser's attachment.
         attach: AttachNo,
-        /// When its byte or answer came.
+        /// The time its byte or answer came.
         at: Instant,
     },
     /// A browser attached.
@@ -49,7 +49,7 @@ pub enum Event {
     SocketLost {
         /// The browser's attachment; a superseded one is ignored.
         attach: AttachNo,
-        /// How the socket was lost.
+        /// The way the socket was lost.
         how: Loss,
     },
     /// The shell runs.

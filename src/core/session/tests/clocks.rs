@@ -207,7 +207,7 @@ fn last_output_that_still_comes_is_waited_for() {
 
 #[test]
 fn last_output_without_end_is_waited_for_two_minutes_while_it_is_read() {
-    // A pause of one second after each three but the last, with a poll halfway.
+    // A pause of one second after each three seconds but the last, with a poll halfway.
     for (looks, end) in [(0, 122.0), (2, 161.0)] {
         let mut story = Story::active(Limits { peer: QUIET, ..LIMITS });
         story.until_with_signs_of_life(2.0);
