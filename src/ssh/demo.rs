@@ -1,5 +1,6 @@
-//! The demo target: an SSH server in this process that offers a playground and nothing of the machine. Also the fixture
-//! of tests and load tests. Owns connections and sign-in; the playground itself is pure and stands elsewhere.
+//! The demo target: an SSH server in this process that offers a playground and gives no access to the machine. Also the
+//! fixture of tests and load tests. Owns connections and sign-in; the playground itself is pure and has its own
+//! modules.
 
 use std::{
     borrow::Cow,
@@ -27,19 +28,19 @@ use tokio::{
 use guest::Guest;
 use wire::Wire;
 
-/// What a line asks for.
+/// The parsed command of a typed line.
 mod command;
 /// One client: sign-in and requests.
 mod guest;
-/// What is pressed.
+/// The keys that are pressed.
 mod keys;
 /// A line edited on a terminal.
 mod line_editor;
-/// The small shell.
+/// The playground's shell.
 mod playground;
 /// One channel.
 mod shell;
-/// What the small shell shows.
+/// The playground's texts and pages.
 mod showcase;
 #[cfg(test)]
 mod tests;
@@ -50,24 +51,24 @@ mod wire;
 const CIPHERS: &[cipher::Name] =
     &[cipher::AES_256_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_192_CTR, cipher::AES_128_CTR];
 
-/// How a demo server presents itself.
+/// The identity and access rule of a demo server.
 pub struct DemoOptions {
     /// The host key.
     pub host_key: PrivateKey,
-    /// Who may come in.
+    /// The clients that may sign in.
     pub admits: Admits,
 }
 
 impl Default for DemoOptions {
-    /// A new Ed25519 host key; anyone may come in.
+    /// A new Ed25519 host key; every client may sign in.
     fn default() -> Self {
         Self { host_key: Ed25519Keypair::random(&mut rand::rng()).into(), admits: Admits::Anyone }
     }
 }
 
-/// Who may come in.
+/// The clients that may sign in.
 pub enum Admits {
-    /// Everyone, by the method `none`.
+    /// Every client, by the method `none`.
     Anyone,
     /// One user with one password.
     Password {
@@ -76,14 +77,14 @@ pub enum Admits {
         /// The password.
         password: SecretString,
     },
-    /// Whoever answers every round of keyboard-interactive (RFC 4256), one after the other.
+    /// A client that answers every round of keyboard-interactive (RFC 4256), one after the other.
     KeyboardInteractive(Vec<Round>),
-    /// Whoever holds this key.
+    /// A client that holds this key.
     PublicKey(PublicKey),
 }
 
 impl Admits {
-    /// The one method that is offered.
+    /// The one authentication method offered.
     fn methods(&self) -> MethodSet {
         let method = match self {
             Self::Anyone => MethodKind::None,
@@ -131,7 +132,7 @@ impl DemoServer {
         Ok(Self { addr, host_key, connections, stopped, acceptor })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -146,12 +147,13 @@ impl DemoServer {
         self.host_key.fingerprint(HashAlg::Sha256).to_string()
     }
 
-    /// Connections that are alive now, signed in or not.
+    /// The number of connections that are open now, signed in or not.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Acquire)
     }
 
-    /// Stops listening and cuts every connection with no SSH goodbye, which then ends on its own. Idempotent.
+    /// Stops listening and cuts every connection without an SSH goodbye; the connections then end on their own.
+    /// Idempotent.
     pub fn stop(&self) {
         self.acceptor.abort();
         self.stopped.send_replace(true);
@@ -167,10 +169,10 @@ impl Drop for DemoServer {
 fn config(host_key: PrivateKey, admits: &Admits) -> server::Config {
     server::Config {
         methods: admits.methods(),
-        // Nothing behind this door is worth guessing for, and tests knock wrongly on purpose.
+        // There is nothing to protect here, and tests fail authentication on purpose: no delay after a rejection.
         auth_rejection_time: Duration::ZERO,
         keys: vec![host_key],
-        // Verdicts on silent peers are the gateway's; this end lets them sit.
+        // The gateway decides when a silent peer is dead; this end sets no timeout.
         inactivity_timeout: None,
         preferred: Preferred {
             cipher: Cow::Borrowed(CIPHERS),
@@ -181,7 +183,7 @@ fn config(host_key: PrivateKey, admits: &Admits) -> server::Config {
     }
 }
 
-/// What every connection shares.
+/// The state that all connections share.
 #[derive(Clone)]
 struct Door {
     config: Arc<server::Config>,
@@ -215,7 +217,7 @@ impl Door {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "demo server cannot accept");
-                    // Out of descriptors, most likely: asking again at once would spin.
+                    // Out of file descriptors, most likely: retrying at once would spin.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -229,7 +231,7 @@ impl Door {
         let (wire, control) = Wire::new(tcp);
         let guest = Guest::new(self.admits, control.clone());
         let mut session = std::pin::pin!(async { server::run_stream(self.config, wire, guest).await?.await });
-        // The server's end counts as its stop.
+        // A dropped server counts as stopped.
         let stopped = async { drop(self.stop.wait_for(|stop| *stop).await) };
         let ended = tokio::select! {
             ended = &mut session => ended,

@@ -1,6 +1,6 @@
-//! The playground's commands: their list, and what a typed line asks for. Owns no state; knows not how they run. Pure.
+//! The playground's commands: their list, and the parser of a typed line. Owns no state; does not run them. Pure.
 
-/// Every command: how to call it, and what it does.
+/// Every command: its usage and its description.
 pub(super) const COMMANDS: &[(&str, &str)] = &[
     ("help", "this list"),
     ("colours", "16, 256 and 16 million colours"),
@@ -21,7 +21,7 @@ pub(super) const COMMANDS: &[(&str, &str)] = &[
     ("signal NAME", "ends as if killed by that signal, as TERM"),
 ];
 
-/// What `flood` sends if not told.
+/// The size that `flood` sends by default.
 const DEFAULT_FLOOD: u64 = 50_000_000;
 
 /// The largest flood.
@@ -31,7 +31,7 @@ const MAX_FLOOD: u64 = 10_000_000_000;
 const SIGNALS: &[&str] =
     &["ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1", "USR2"];
 
-/// What a line asks for.
+/// A parsed command.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Command {
     Help,
@@ -60,7 +60,7 @@ impl Command {
     /// Reads a line; `None` if it is blank.
     ///
     /// # Errors
-    /// A sentence for the person who typed it.
+    /// A sentence for the user who typed it.
     pub(super) fn parse(line: &str) -> Result<Option<Self>, String> {
         let line = line.trim();
         let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));

@@ -1,5 +1,5 @@
-//! One client of the demo server: who may sign in, and which requests are granted. Owns no bytes; each channel is
-//! served by its own task.
+//! One client of the demo server: authenticates it and grants its requests. Owns no bytes; each channel is served by
+//! its own task.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ const MAX_CHANNELS: usize = 10;
 /// One client.
 pub(super) struct Guest {
     admits: Arc<Admits>,
-    /// The round of keyboard-interactive that is being answered.
+    /// The round of keyboard-interactive that the client is answering.
     round: usize,
     channels: Vec<GuestChannel>,
     wire: WireControl,
@@ -35,7 +35,7 @@ fn verdict(accepted: bool, admits: &Admits) -> Auth {
     if accepted { Auth::Accept } else { refusal(admits) }
 }
 
-/// Left to itself, russh offers a method only once.
+/// By default, russh offers a method only once.
 fn refusal(admits: &Admits) -> Auth {
     Auth::Reject { proceed_with_methods: Some(admits.methods()), partial_success: false }
 }
@@ -75,7 +75,7 @@ impl Guest {
             && answers.iter().zip(&round.questions).all(|(given, (_, _, answer))| same_secret(given, answer))
     }
 
-    /// Whether the channel may start something now; if so it has.
+    /// Returns whether the channel may start a program now, and marks it as started if so.
     fn start(&mut self, id: ChannelId) -> bool {
         let fresh = self.channels.iter_mut().find(|channel| channel.id == id && !channel.started);
         fresh.map(|channel| channel.started = true).is_some()
@@ -186,7 +186,7 @@ impl server::Handler for Guest {
         _value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        // Clients send their locale unasked; a refusal would only make them complain.
+        // Clients send their locale unasked; a refusal would only make them show a warning.
         answer(session, channel, true)
     }
 

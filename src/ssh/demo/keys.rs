@@ -1,9 +1,10 @@
-//! Keys out of terminal bytes. Owns what is unfinished of a sequence or a character; knows no line. Pure.
+//! Decodes keys from terminal bytes. Owns the unfinished part of a sequence or a character; does not know the line.
+//! Pure.
 
-/// Bytes of an escape sequence; longer ones are forgotten.
+/// The longest escape sequence, in bytes; longer ones are dropped.
 const MAX_SEQUENCE: usize = 32;
 
-/// What a person pressed.
+/// A key that was pressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Key {
     Char(char),
@@ -24,7 +25,7 @@ pub(super) enum Key {
     Clear,
 }
 
-/// Finds keys in a stream of bytes that may be cut anywhere.
+/// Decodes keys from a stream of bytes that may be split anywhere.
 #[derive(Debug, Default)]
 pub(super) struct KeyDecoder {
     /// An unfinished escape sequence or UTF-8 character.
@@ -32,7 +33,7 @@ pub(super) struct KeyDecoder {
 }
 
 impl KeyDecoder {
-    /// Takes one byte; returns a key once it is complete. What is neither a key nor text is forgotten.
+    /// Takes one byte; returns a key once it is complete. Bytes that are neither a key nor text are dropped.
     pub(super) fn push(&mut self, byte: u8) -> Option<Key> {
         if self.partial.first() == Some(&0x1b) {
             return self.escape(byte);

@@ -1,5 +1,5 @@
-//! One editable line on a terminal. Owns the line, its history and where the cursor stands on the screen; knows neither
-//! bytes that come in nor a command. Pure.
+//! One editable line on a terminal. Owns the line, its history and the cursor's position on the screen; knows neither
+//! input bytes nor commands. Pure.
 
 use std::collections::VecDeque;
 
@@ -10,15 +10,15 @@ use super::keys::Key;
 /// The longest line in bytes, as the canonical mode of a Linux terminal.
 const MAX_LINE: usize = 4096;
 
-/// Lines remembered.
+/// Lines kept in the history.
 const MAX_HISTORY: usize = 100;
 
-/// What a key led to, beyond a changed line.
+/// The outcome of a key, beyond a changed line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Enter: the line, now also in the history.
     Line(String),
-    /// Ctrl-C: the line is forgotten.
+    /// Ctrl-C: the line is dropped.
     Interrupted,
     /// Ctrl-D on an empty line.
     EndOfInput,
@@ -32,7 +32,7 @@ struct Place {
 }
 
 impl Place {
-    /// Where the cursor stands after `text`. A wide character that does not fit goes to the next row whole.
+    /// The cursor's position after `text`. A wide character that does not fit goes to the next row whole.
     fn after(mut self, text: &str, cols: usize) -> Self {
         for cluster in clusters(text) {
             let width = cluster.width().min(2);
@@ -48,7 +48,7 @@ impl Place {
     }
 }
 
-/// Whether `char` shares the cell of what stands before it: marks, joiners, and what a joiner joins.
+/// Whether `char` shares the cell of the character before it: marks, joiners, and characters that a joiner joins.
 fn joins(before: &str, char: char) -> bool {
     let is_flag_half = |char: char| ('\u{1f1e6}'..='\u{1f1ff}').contains(&char);
     match before.chars().next_back() {
@@ -61,7 +61,7 @@ fn joins(before: &str, char: char) -> bool {
     }
 }
 
-/// Splits into what a person sees as one character. Simpler than UAX #29, and right for what people type.
+/// Splits text into what a user sees as one character. Simpler than UAX #29, and sufficient for typed text.
 fn clusters(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -83,14 +83,14 @@ pub(super) struct LineEditor {
     /// A byte offset into `text`, at a cluster's edge.
     cursor: usize,
     history: VecDeque<String>,
-    /// Which line of the history is shown, counted from the newest.
+    /// The line of the history that is shown, counted from the newest.
     recalled: Option<usize>,
-    /// The line before history was called.
+    /// The line as it was before the user entered the history.
     draft: String,
-    /// How much of `text` the screen shows; meaningless if `stale`.
+    /// The length of the part of `text` that the screen shows; meaningless if `stale`.
     painted: usize,
     stale: bool,
-    /// Where the screen's cursor stands.
+    /// The position of the screen's cursor.
     place: Place,
 }
 
@@ -112,7 +112,7 @@ impl LineEditor {
         }
     }
 
-    /// The terminal is `cols` wide now; what stands on it is taken to be wrapped anew.
+    /// Sets the terminal's width to `cols`; what it shows is assumed to be wrapped anew.
     pub(super) fn resize(&mut self, cols: u16) {
         self.cols = cols.max(2).into();
         self.place = self.home().after(self.text.get(..self.cursor).unwrap_or_default(), self.cols);
@@ -126,7 +126,7 @@ impl LineEditor {
         self.place = self.home();
     }
 
-    /// Takes a key. After an outcome the screen stands on a fresh row.
+    /// Takes a key. After an outcome the cursor is on a fresh row.
     pub(super) fn key(&mut self, key: Key, out: &mut Vec<u8>) -> Option<Outcome> {
         match key {
             Key::Char(char) => self.insert(char),
@@ -207,7 +207,7 @@ impl LineEditor {
         self.stale = false;
     }
 
-    /// A terminal leaves the cursor on the last cell of a full row until more comes; make more come.
+    /// A terminal leaves the cursor on the last cell of a full row until another character comes; send one.
     fn force_wrap(&self, out: &mut Vec<u8>) {
         if self.place.col == 0 && self.place.row > 0 {
             out.extend_from_slice(b" \r");

@@ -1,5 +1,5 @@
-//! The small shell of the demo target: bytes, resizes and ticks in, bytes and an ending out. Owns what is running and
-//! what was not read yet; has no access to the machine, no clock and no I/O. Pure.
+//! The demo target's shell: takes bytes, resizes and ticks; returns bytes and an exit. Owns the running command and the
+//! input not read yet; has no access to the machine, no clock and no I/O. Pure.
 //!
 //! Output is pulled: endless commands make their next chunk when [`Playground::poll_effect`] asks, so that a client
 //! that does not read makes nothing grow, and Ctrl-C takes effect after the chunk under way.
@@ -24,13 +24,13 @@ const CTRL_C: u8 = 0x03;
 const CTRL_D: u8 = 0x04;
 const CTRL_RIGHT_BRACKET: u8 = 0x1d;
 
-/// Keys kept for the prompt while a command runs, as the input queue of a Linux terminal.
+/// Bytes of input kept for the prompt while a command runs, as the input queue of a Linux terminal.
 const MAX_TYPED_AHEAD: usize = 4096;
 
-/// Smaller pieces of output are gathered into one.
+/// Smaller pieces of output are joined into one of this size.
 const SMALL: usize = 1024;
 
-/// What the channel has to do.
+/// An action for the channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Send these bytes.
@@ -39,18 +39,18 @@ pub(super) enum Effect {
     End(End),
 }
 
-/// How a channel ends.
+/// The end of a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
     /// With this exit status.
     Status(u32),
     /// As if killed by this signal.
     Signal(&'static str),
-    /// With its whole connection and no goodbye.
+    /// With its whole connection, without an SSH goodbye.
     Drop,
 }
 
-/// What input means now.
+/// The meaning of input at this moment.
 #[derive(Debug)]
 enum Mode {
     Prompt,
@@ -70,7 +70,7 @@ enum Mode {
 pub(super) struct Playground {
     size: Size,
     mode: Mode,
-    /// One command only: its end is the end.
+    /// One command only: the channel ends with it.
     once: bool,
     input_ended: bool,
     keys: KeyDecoder,
@@ -84,7 +84,7 @@ pub(super) struct Playground {
 }
 
 impl Playground {
-    /// A shell that greets and asks.
+    /// Creates a shell that prints a greeting and a prompt.
     pub(super) fn shell(size: Size) -> Self {
         let mut shell = Self::new(size, Mode::Prompt, false);
         shell.say(&showcase::greeting(size));
@@ -92,7 +92,7 @@ impl Playground {
         shell
     }
 
-    /// One command, `flood [SIZE]` or `raw`, its output bare; `None` for any other.
+    /// Creates a shell for one command, `flood [SIZE]` or `raw`, with its bare output; `None` for any other.
     pub(super) fn exec(command: &[u8], size: Size) -> Option<Self> {
         let mode = match Command::parse(std::str::from_utf8(command).ok()?) {
             Ok(Some(Command::Raw)) => Mode::Raw,
@@ -122,7 +122,7 @@ impl Playground {
         }
     }
 
-    /// Takes what the client typed.
+    /// Takes input from the client.
     pub(super) fn input(&mut self, mut bytes: Bytes) {
         while !bytes.is_empty() {
             match &mut self.mode {
@@ -154,7 +154,7 @@ impl Playground {
                     let room = MAX_TYPED_AHEAD - self.typed_ahead.len();
                     self.typed_ahead.extend(typed.iter().take(room));
                     if interrupted {
-                        // As a terminal does, Ctrl-C also forgets what was typed before it.
+                        // As on a terminal, Ctrl-C also drops the input typed before it.
                         self.typed_ahead.clear();
                         self.done("^C\r\n");
                     }
@@ -164,7 +164,7 @@ impl Playground {
         }
     }
 
-    /// The client will type no more: what runs may finish, the prompt ends.
+    /// Takes the end of input: a running command may finish, the prompt ends.
     pub(super) fn end_of_input(&mut self) {
         self.input_ended = true;
         match self.mode {
@@ -175,7 +175,7 @@ impl Playground {
         }
     }
 
-    /// The terminal has a new size.
+    /// Sets the terminal's new size.
     pub(super) fn resize(&mut self, size: Size) {
         self.size = size;
         self.line.resize(size.cols);
@@ -193,12 +193,12 @@ impl Playground {
         }
     }
 
-    /// Whether [`Playground::tick`] is wanted once a second.
+    /// Whether [`Playground::tick`] is to be called once a second.
     pub(super) fn wants_ticks(&self) -> bool {
         matches!(self.mode, Mode::Clock { .. })
     }
 
-    /// A second has passed.
+    /// Advances the clock by one second.
     pub(super) fn tick(&mut self) {
         if let Mode::Clock { ticks } = &mut self.mode {
             *ticks += 1;
@@ -212,7 +212,7 @@ impl Playground {
         self.queued + self.text.len()
     }
 
-    /// What to do next; `None` until something happens.
+    /// Returns the next action; `None` until something happens.
     pub(super) fn poll_effect(&mut self) -> Option<Effect> {
         if let Some(bytes) = self.next_queued() {
             return Some(Effect::Write(bytes));
@@ -265,7 +265,7 @@ impl Playground {
         self.queue.extend([text.into(), bytes].into_iter().filter(|piece: &Bytes| !piece.is_empty()));
     }
 
-    /// A command is over: says so and goes back to the prompt, where what was typed meanwhile counts.
+    /// Ends a command: reports it and returns to the prompt, which then reads the input typed while the command ran.
     fn done(&mut self, said: &str) {
         if self.once {
             self.mode = Mode::Ended(End::Status(0));
@@ -361,12 +361,12 @@ impl Playground {
     }
 }
 
-/// Keeps the page's marker inside its frame.
+/// Clamps the page's marker to its frame.
 fn clamped((col, row): (u16, u16), size: Size) -> (u16, u16) {
     (col.min(size.cols.saturating_sub(3)), row.min(size.rows.saturating_sub(3)))
 }
 
-/// Takes what stands before the first `mark`, and the mark itself; says whether there was one.
+/// Removes the text before the first `mark`, and the mark itself; returns whether there was one.
 fn take_until(bytes: &mut Bytes, mark: u8) -> (Bytes, bool) {
     match bytes.iter().position(|byte| *byte == mark) {
         Some(at) => {

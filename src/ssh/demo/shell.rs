@@ -15,11 +15,11 @@ use super::{
 };
 use crate::ssh::Size;
 
-/// Answers that may wait for a client that types but does not read; beyond it the connection is cut. russh gives
-/// receive window back on receipt, so nothing else holds such a client.
+/// Bytes of replies queued for a client that types but does not read; beyond this the connection is cut. russh returns
+/// receive window on receipt, so no other limit applies to such a client.
 const MAX_UNREAD: usize = 4 * 1024 * 1024;
 
-/// What a client without a PTY gets (RFC 4254 §6.2 names no default; this is the terminal of old).
+/// The terminal size of a client without a PTY (RFC 4254 §6.2 names no default; this is the classic terminal's).
 const DEFAULT_SIZE: Size = Size { cols: 80, rows: 24 };
 
 /// Serves one channel until it or its connection ends.
@@ -55,7 +55,7 @@ pub(super) async fn serve(channel: Channel<Msg>, session: Handle, wire: WireCont
         if ticks != clock.is_some() {
             clock = ticks.then(|| interval(Duration::from_secs(1)));
         }
-        // Input first: a Ctrl-C overtakes what is produced. Reading never waits for writing, else the SSH loop could
+        // Input first: a Ctrl-C overtakes pending output. Reading never waits for writing; otherwise the SSH loop could
         // wait for this task while this task waits for a window that only the SSH loop can open.
         tokio::select! {
             biased;
@@ -80,7 +80,7 @@ pub(super) async fn serve(channel: Channel<Msg>, session: Handle, wire: WireCont
     }
 }
 
-/// Takes one message of the channel. What the handler refused is ignored here by the same rule.
+/// Takes one message of the channel. Requests that the handler refused are ignored here by the same rule.
 fn hear(message: ChannelMsg, playground: &mut Option<Playground>, size: &mut Size) {
     match (message, playground) {
         (ChannelMsg::Data { data }, Some(playground)) => playground.input(data),
@@ -129,7 +129,7 @@ async fn tick(clock: &mut Option<Interval>) {
     }
 }
 
-/// Says how the program ended (RFC 4254 §6.10) and closes the channel; fails if the connection is gone.
+/// Reports the program's exit (RFC 4254 §6.10) and closes the channel; fails if the connection is gone.
 async fn finish(id: ChannelId, session: &Handle, wire: &WireControl, end: End) -> Result<(), ()> {
     match end {
         End::Status(status) => session.exit_status_request(id, status).await?,

@@ -1,5 +1,5 @@
-//! What the playground shows: its texts, colours, characters, the full-screen page and endless lines. Owns nothing;
-//! every function is pure. Lines end with CR LF, since no terminal driver stands between.
+//! The playground's output: its texts, colours, characters, the full-screen page and endless lines. Owns nothing; every
+//! function is pure. Lines end with CR LF, since there is no terminal driver in between.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use unicode_width::UnicodeWidthStr;
@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 use super::command::COMMANDS;
 use crate::ssh::Size;
 
-/// Where descriptions begin in the list of commands.
+/// The column where descriptions begin in the list of commands.
 const INDENT: usize = 16;
 
 /// Breaks `text` into rows of at most `cols` cells, at spaces; each but the first is indented.
@@ -28,7 +28,7 @@ fn wrap(text: &str, cols: usize, indent: usize, out: &mut String) {
     out.push_str("\r\n");
 }
 
-/// What a shell says first.
+/// The greeting of a shell.
 pub(super) fn greeting(size: Size) -> String {
     let mut out = String::from("\x1b[1mPulsegate playground\x1b[0m\r\n");
     let cols = size.cols.into();
@@ -131,7 +131,7 @@ pub(super) fn page(size: Size, marker: (u16, u16)) -> String {
     out
 }
 
-/// What follows the number on each line of a flood; a line is 64 bytes, a chunk of lines 32 KiB.
+/// The text after the number on each line of a flood; a line is 64 bytes, a chunk of lines 32 KiB.
 const FLOOD_TAIL: &[u8; 54] = b" The quick brown fox jumps over the lazy dog, again.\r\n";
 
 /// Digits of a line's number, enough for 10 GB of lines.
@@ -140,7 +140,7 @@ const FLOOD_DIGITS: usize = 10;
 /// Bytes of one chunk of endless output: one SSH packet.
 const CHUNK: usize = 32 * 1024;
 
-/// Numbered lines, an exact number of bytes of them.
+/// Numbered lines, cut to an exact number of bytes.
 #[derive(Debug)]
 pub(super) struct Flood {
     left: u64,
@@ -153,7 +153,7 @@ impl Flood {
         Self { left: bytes, number: *b"0000000001" }
     }
 
-    /// The next bytes, at most one SSH packet; `None` when all are out.
+    /// Returns the next bytes, at most one SSH packet; `None` at the end.
     pub(super) fn next_chunk(&mut self) -> Option<Bytes> {
         if self.left == 0 {
             return None;

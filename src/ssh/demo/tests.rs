@@ -1,4 +1,4 @@
-//! Promises of the demo server, held by a real russh client over loopback.
+//! Tests of the demo server with a real russh client over loopback.
 
 use std::sync::Mutex;
 
@@ -98,7 +98,7 @@ impl Terminal {
         loop {
             let text = String::from_utf8_lossy(&self.unread).replace("\x1b[0m", "").replace("\x1b[1;", "\x1b[");
             if let Some(at) = text.find(mark) {
-                // Tests type after a mark only, so nothing stands behind it.
+                // Tests type only after a mark, so no output follows it.
                 assert!(text.len() == at + mark.len(), "more than {mark:?}: {text:?}");
                 self.unread.clear();
                 return text.replace("\x1b[32m", "").replace("\x1b[34m", "");

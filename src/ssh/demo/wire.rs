@@ -1,5 +1,5 @@
-//! The TCP connection under a demo session, shaped so that a client that does not read can still be heard. Owns the
-//! bytes that the kernel did not take yet; knows no SSH.
+//! The TCP connection under a demo session, built so that a client that does not read can still send. Owns the bytes
+//! that the kernel has not taken yet; does not know SSH.
 
 use std::{
     io,
@@ -19,23 +19,23 @@ use tokio::{
     sync::Notify,
 };
 
-/// Programs wait while this many bytes wait for the kernel: enough for the next write to be a large one.
+/// Bytes waiting for the kernel above which programs wait: enough to make the next write a large one.
 const FULL: usize = 128 * 1024;
 
-/// Beyond this the SSH loop itself waits, as it would on a plain socket. Programs stop at [`FULL`], so only a client
-/// that asks and asks without reading the answers comes here.
+/// Bytes waiting for the kernel above which the SSH loop itself waits, as on a plain socket. Programs stop at [`FULL`],
+/// so only a client that keeps sending requests without reading the replies reaches this.
 const JAMMED: usize = 1024 * 1024;
 
-/// A TCP stream whose writes succeed at once. russh does not read while a write waits, so that on a plain socket a
-/// Ctrl-C would not be seen until its sender reads; here the rest of a write waits in a buffer that every poll for
-/// reading drains, and whoever produces waits in [`WireControl::drained`].
+/// A TCP stream whose writes succeed at once. russh does not read while a write waits, so on a plain socket a Ctrl-C
+/// would not be seen until its sender reads. Here the rest of a write waits in a buffer, which every poll for reading
+/// drains, and producers wait in [`WireControl::drained`].
 pub(super) struct Wire {
     tcp: TcpStream,
     backlog: BytesMut,
     control: WireControl,
 }
 
-/// What others may do with a [`Wire`] that russh owns.
+/// The control over a [`Wire`] that russh owns.
 #[derive(Clone, Default)]
 pub(super) struct WireControl(Arc<Shared>);
 
@@ -48,17 +48,17 @@ struct Shared {
 }
 
 impl WireControl {
-    /// Closes the socket with no SSH goodbye. Idempotent.
+    /// Closes the socket without an SSH goodbye. Idempotent.
     pub(super) fn cut(&self) {
         self.0.cut.store(true, Ordering::Release);
         self.0.owner.wake();
     }
 
-    /// Resolves once little waits for the kernel.
+    /// Resolves once few bytes wait for the kernel.
     pub(super) async fn drained(&self) {
         while self.0.backlog.load(Ordering::Acquire) >= FULL {
             let drained = self.0.drained.notified();
-            // `notified` counts a `notify_waiters` from here on, so that one between the two loads is not lost.
+            // `notified` counts a `notify_waiters` from here on, so one between the two loads is not lost.
             if self.0.backlog.load(Ordering::Acquire) >= FULL {
                 drained.await;
             }
@@ -131,7 +131,7 @@ impl AsyncWrite for Wire {
         Poll::Ready(Ok(buf.len()))
     }
 
-    /// Does not wait: the drain goes on with every poll for reading.
+    /// Does not wait: every poll for reading continues the drain.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.poll_drain(cx) {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -192,7 +192,7 @@ mod tests {
         let piece = vec![0; 64 * 1024];
         while let Some(written) = futures_util::FutureExt::now_or_never(wire.write_all(&piece)) {
             written.unwrap();
-            // The kernel takes what it takes in the background; the rest is ours.
+            // The kernel may take some bytes in the background; the buffer holds the rest.
             assert!(control.0.backlog.load(Ordering::Acquire) <= JAMMED + piece.len());
         }
     }

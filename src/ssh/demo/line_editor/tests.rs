@@ -1,9 +1,9 @@
-//! Promises of the line editor, held by a screen that wraps as terminals do.
+//! Tests of the line editor against a simulated screen that wraps as terminals do.
 
 use super::*;
 use crate::ssh::demo::keys::KeyDecoder;
 
-/// A terminal that knows what the editor writes; wraps late, as real ones do.
+/// A terminal that interprets the editor's output; wraps late, as real ones do.
 struct Screen {
     cols: usize,
     rows: Vec<Vec<String>>,

@@ -1,10 +1,10 @@
-//! Promises of the playground: what is typed against what comes back.
+//! Tests of the playground: its output for given input.
 
 use super::*;
 
 const SIZE: Size = Size { cols: 80, rows: 24 };
 
-/// Pulls at most `pulls` effects; the bytes in one piece, and the end.
+/// Pulls at most `pulls` effects; returns the bytes in one piece, and the exit.
 fn pull(playground: &mut Playground, pulls: usize) -> (String, Option<End>) {
     let mut said = Vec::new();
     for _ in 0..pulls {
@@ -23,7 +23,7 @@ fn shell() -> Playground {
     shell
 }
 
-/// Types and says what came back, colours of the prompt removed.
+/// Types `text` and returns the output, without the colours of the prompt.
 fn answer(shell: &mut Playground, typed: &str) -> String {
     shell.input(Bytes::copy_from_slice(typed.as_bytes()));
     pull(shell, 1000).0.replace(PROMPT, "playground:~$ ")
