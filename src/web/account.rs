@@ -1,4 +1,4 @@
-//! `GET /api/v1/me` and `POST /api/v1/me/password`: who one is, and one's own password.
+//! `GET /api/v1/me` and `POST /api/v1/me/password`: the caller's own account and password.
 
 use actix_web::{HttpRequest, HttpResponse, Responder, web};
 use secrecy::SecretString;
@@ -23,7 +23,7 @@ use crate::{
     store::people::Change,
 };
 
-/// Says who one is, what one may do, and what this gateway offers.
+/// Answers with the caller's account, their rights, and what this gateway offers.
 pub async fn me(state: web::Data<State>, caller: Caller) -> impl Responder {
     let directory = state.gateway.people().directory();
     let user = directory.users.get(&*caller.user);
@@ -44,7 +44,7 @@ pub async fn me(state: web::Data<State>, caller: Caller) -> impl Responder {
     }))
 }
 
-/// A new password for oneself.
+/// A new password for the caller.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewPassword {
@@ -52,7 +52,7 @@ pub struct NewPassword {
     new: SecretString,
 }
 
-/// Changes one's own password, 204. One's other browsers are signed out, and so are their terminals.
+/// Changes the caller's own password, 204. Their other browsers are signed out, and the terminals in those end.
 pub async fn password(
     request: HttpRequest,
     state: web::Data<State>,
@@ -68,7 +68,7 @@ pub async fn password(
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserPassword, &caller.user, "Their own.")).await?;
     if let Via::Cookie(cookie, _) = &caller.via {
-        // Before the change, which ends whatever does not hold on to the new password.
+        // Taken before the change, which ends every sign-in that is not renewed for the new password.
         let (own, next) = (stamp(&user.password_hash), stamp(&password_hash));
         state.sign_ins().expect_stamp(cookie, own, next).await?;
     }
@@ -81,7 +81,7 @@ pub async fn password(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The user that the caller is.
+/// Returns the user behind the caller.
 pub fn own(state: &State, caller: &Caller) -> Result<User, Problem> {
     let found = state.gateway.people().directory().users.get(&*caller.user).cloned();
     let user =
@@ -92,8 +92,8 @@ pub fn own(state: &State, caller: &Caller) -> Result<User, Problem> {
     Ok(user)
 }
 
-/// Refuses a password that is not that of `user`; tries are counted and told as at the sign-in: a stolen cookie is no way to guess it
-/// unseen. `action`: what it was to let happen.
+/// Refuses a password that is not that of `user`. Attempts are counted and audited as at the sign-in, so that a stolen
+/// cookie cannot be used to guess it unseen. `action`: the action that the password was to authorise.
 pub async fn check_password(
     request: &HttpRequest,
     state: &State,
@@ -113,7 +113,7 @@ pub async fn check_password(
     Ok(())
 }
 
-/// 409 for a change of oneself that came second.
+/// 409: another change of the same account came first.
 pub fn changed_meanwhile() -> Problem {
-    Problem::conflict("You were changed by somebody at the same moment. Sign in again and try again.")
+    Problem::conflict("Your account was changed at the same moment. Sign in again, and try again.")
 }

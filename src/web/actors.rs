@@ -1,4 +1,4 @@
-//! `GET /api/v1/actors`: the supervision tree. Knows no actor.
+//! `GET /api/v1/actors`: the supervision tree. Does not know any actor.
 
 use actix_web::web;
 

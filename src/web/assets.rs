@@ -21,14 +21,14 @@ struct Built;
 
 const INDEX: &str = "index.html";
 
-/// Vite names these after their content, so that a name never changes its meaning.
+/// The folder of files that Vite names after their content, so that a name never changes its meaning.
 const HASHED: &str = "assets/";
 
 const NOT_BUILT: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Pulsegate</title>\
     <h1>Pulsegate runs, without its web UI</h1>\
     <p>This binary was built before the UI was. <code>cargo xtask run</code> builds both and starts the demo.</p>";
 
-/// Answers what no other route does: a file of the UI, or 404.
+/// Answers paths that no other route has: with a file of the UI, or 404.
 pub async fn serve(request: HttpRequest, if_none_match: web::Header<IfNoneMatch>) -> Result<HttpResponse, Problem> {
     let path = request.path().trim_start_matches('/');
     let path = if path.is_empty() { INDEX } else { path };
@@ -42,7 +42,7 @@ pub async fn serve(request: HttpRequest, if_none_match: web::Header<IfNoneMatch>
     Ok(shown(path, file, &if_none_match))
 }
 
-/// Answers with the page, under a path of its own.
+/// Answers with the UI's page, for a path of its own.
 pub async fn index(if_none_match: web::Header<IfNoneMatch>) -> HttpResponse {
     shown(INDEX, Built::get(INDEX), &if_none_match)
 }

@@ -1,5 +1,5 @@
-//! `GET /api/v1/audit`: who did what on this node, newest first; and what the handlers of sessions tell the log. Knows no
-//! store.
+//! `GET /api/v1/audit`: the audit log of this node, newest first; and the entries that handlers of sessions write. Does
+//! not know any store.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -60,7 +60,7 @@ impl<'a> From<&'a Entry> for EntryView<'a> {
 
 /// One entry, as every listing shows it.
 pub fn shown(entry: &Entry) -> serde_json::Value {
-    // Strings and numbers: never an error.
+    // Strings and numbers only: serialising them cannot fail.
     serde_json::to_value(EntryView::from(entry)).unwrap_or_default()
 }
 
@@ -93,27 +93,27 @@ pub fn parse(query: &str) -> Result<AuditQuery, Problem> {
     Ok(asked)
 }
 
-/// Who sent a request, as the log names them.
+/// The sender of a request, as the audit log names them.
 #[derive(Debug, Clone)]
 pub struct Visitor {
     /// The signed-in user.
     pub user: Arc<str>,
-    /// Where they are.
+    /// The address the request came from.
     pub client_ip: IpAddr,
 }
 
 impl Visitor {
-    /// Who sent `request`.
+    /// Returns the sender of `request`.
     pub fn of(request: &HttpRequest, state: &State, caller: &Caller) -> Self {
         Self { user: caller.user.clone(), client_ip: client::client_ip(request, &state.settings) }
     }
 
-    /// Something they did.
+    /// Returns an action that they took.
     pub fn did(&self, action: Action, subject: impl ToString, detail: &str) -> Deed {
         Deed::done(action, &self.user, self.client_ip, subject, detail)
     }
 
-    /// Notes what became of their wish for a session on `target`.
+    /// Records the outcome of their request for a session on `target`.
     pub fn opens(&self, gateway: &Gateway, target: &str, opened: &Result<Record, GatewayError>) {
         let action = Action::SessionOpen;
         gateway.audit().note(match opened {
@@ -122,7 +122,7 @@ impl Visitor {
         });
     }
 
-    /// Notes that they tried a target out, and how far that got.
+    /// Records that they tested a target, and how far the test got.
     pub fn tries_out(&self, gateway: &Gateway, target: &str, found: &Result<Vec<Found>, GatewayError>) {
         let action = Action::TargetTest;
         gateway.audit().note(match found {
@@ -137,7 +137,7 @@ impl Visitor {
         });
     }
 
-    /// Notes that they see a session of somebody else's.
+    /// Records that they looked at another user's session.
     pub fn looks_at(&self, gateway: &Gateway, action: Action, seen: &Record) {
         let detail = format!("The session of {} on {}.", seen.username, seen.target);
         gateway.audit().note(self.did(action, seen.id, &detail));

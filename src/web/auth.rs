@@ -1,5 +1,5 @@
-//! Owns who is calling, by token, by cookie, or nobody, and what they may do: the one place that decides it. Knows nothing
-//! of what callers do.
+//! Authenticates callers, by token, by cookie, or as nobody, and decides their rights: the one place that does. Does
+//! not know the requests of callers.
 
 use std::{
     future::{Ready, ready},
@@ -34,25 +34,26 @@ use crate::{
 
 pub use crate::core::people::ADMIN;
 
-/// How far the clock of the gateway that opens a session may be behind that of the one where its user was made: as far as clocks
-/// differ at a sign-in with a provider, which makes users who open at once.
+/// How far the clock of the gateway that opens a session may be behind that of the one that created its user: as far as
+/// clocks may differ at a sign-in with a provider, whose users are created and open sessions at once.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
 
-/// Who is calling, as they were when the request came. As an extractor it fails with 401 where [`guard`] has let nobody in.
+/// The authenticated caller, as of the request's arrival. As an extractor it fails with 401 unless [`guard`] has
+/// admitted a caller.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The user's name.
     pub user: Arc<str>,
-    /// What they came with.
+    /// The credential they presented.
     pub via: Via,
-    /// What they may open.
+    /// The targets they may open.
     pub access: TargetAccess,
     rights: Rights,
-    /// When the first session can have been opened that is theirs; `None` for who is no user.
+    /// The earliest start of a session that is theirs; `None` for a caller who is not a user.
     since: Option<UtcMicros>,
 }
 
-/// What somebody came with.
+/// The credential a caller presents.
 #[derive(Debug, Clone)]
 pub enum Via {
     /// The gateway's own token.
@@ -61,21 +62,21 @@ pub enum Via {
     Cookie(Digest, SignedIn),
     /// A user's token.
     Token(Box<Token>),
-    /// The word of a trusted proxy.
+    /// The header of a trusted proxy.
     Header,
 }
 
-/// How far somebody must have come in proving who they are.
+/// How completely a caller must be authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// Signed in, if only by a password where their role must have a second factor.
+    /// Signed in, even if only by a password where their role requires a second factor.
     Begun,
-    /// All that their role must have.
+    /// With everything their role requires.
     Whole,
 }
 
 impl Caller {
-    /// `None` for who may not sign in.
+    /// Returns the caller; `None` for a user who may not sign in.
     fn new(state: &State, directory: &Directory, user: Arc<str>, via: Via) -> Option<Self> {
         let access = directory.access(&user)?;
         let of_role = access.role.rights();
@@ -88,13 +89,13 @@ impl Caller {
         };
         let made_at = directory.users.get(&*user).map(|user| user.created_at);
         let since = made_at.map(|at| UtcMicros(at.0.saturating_sub(micros(CLOCK_SKEW))));
-        // Whoever was made while a clock was far ahead would own nothing until that moment comes.
+        // A user created while a clock was far ahead would own no session until that time is reached.
         let since = since.filter(|since| *since <= (state.settings.utc)());
         Some(Self { user, via, access, rights, since })
     }
 
-    /// The same caller as of now; `None` once they are no longer signed in. A stream asks while it lasts, which counts as use of
-    /// the cookie.
+    /// Returns the same caller as of now; `None` once they are no longer signed in. A stream calls this while it lasts,
+    /// which counts as use of the cookie.
     pub fn now(&self, state: &State) -> Option<Self> {
         let directory = state.gateway.people().directory();
         match &self.via {
@@ -105,31 +106,31 @@ impl Caller {
         }
     }
 
-    /// The same caller once their request's body has come, which may take long: as of now.
+    /// Returns the same caller as of now, once their request's body has arrived, which may take long.
     ///
     /// # Errors
-    /// 401 once they are not signed in any more, 403 if they lack a `right` that is asked for.
+    /// 401 once they are no longer signed in, 403 if they lack `right`.
     pub fn recheck(&self, state: &State, right: Option<Right>) -> Result<Self, Problem> {
         let caller = self.now(state).ok_or_else(Problem::not_signed_in)?;
         right.map_or(Ok(()), |right| caller.need(right)).map(|()| caller)
     }
 
-    /// Their role.
+    /// Returns their role.
     pub fn role(&self) -> Role {
         self.access.role
     }
 
-    /// What they may do.
+    /// Returns their rights.
     pub fn rights(&self) -> Rights {
         self.rights
     }
 
-    /// Whether they may do this.
+    /// Whether they have this right.
     pub fn has(&self, right: Right) -> bool {
         self.rights.has(right)
     }
 
-    /// Refuses those who lack a right.
+    /// Refuses callers who lack a right.
     ///
     /// # Errors
     /// 403, naming the right.
@@ -149,33 +150,34 @@ impl Caller {
         )))
     }
 
-    /// Whether they signed in by a password alone where their role must have a second factor. A program is not asked for one.
+    /// Whether they signed in by a password alone although their role requires a second factor. Programs are exempt.
     pub fn must_enrol(&self, state: &State) -> bool {
         let directory = state.gateway.people().directory();
-        // A provider asks for a second factor itself.
+        // A provider checks a second factor itself.
         let lacks = directory
             .users
             .get(&*self.user)
             .is_some_and(|user| user.second_factor.is_none() && user.identity.is_none());
         let asked = match self.via {
             Via::Cookie(..) => state.settings.require_totp.contains(&self.role()),
-            // A proxy asks for a second factor itself.
+            // A proxy checks a second factor itself.
             Via::Gateway | Via::Token(_) | Via::Header => false,
         };
         asked && lacks
     }
 
-    /// Whether this session is their own, and not that of somebody who had the name before them.
+    /// Whether this session is their own, and not that of an earlier user of the same name.
     pub fn owns(&self, record: &Record) -> bool {
         *self.user == *record.username && self.since.is_none_or(|since| record.start_time >= since)
     }
 
-    /// When the first session can have been opened that is their own; `None`: at any time.
+    /// Returns the earliest start of a session of their own; `None`: any time.
     pub fn since(&self) -> Option<UtcMicros> {
         self.since
     }
 
-    /// Refuses tokens that were made for less than all that their owner may do: they change nothing of their owner's own.
+    /// Refuses tokens with scopes: a token that holds fewer rights than its owner cannot change the owner's own
+    /// account.
     ///
     /// # Errors
     /// 403.
@@ -198,8 +200,8 @@ impl FromRequest for Caller {
     }
 }
 
-/// Lets in who is signed in with this much `proof` and has `right`, if one is asked for; answers 401 and 403 to everyone
-/// else. Of a middleware.
+/// Admits callers that are authenticated to this `proof` and have `right`, if one is required; answers 401 or 403 to
+/// all others. For a middleware.
 pub async fn guard(
     proof: Proof,
     right: Option<Right>,
@@ -224,11 +226,11 @@ async fn admit(proof: Proof, right: Option<Right>, request: &HttpRequest) -> Res
     right.map_or(Ok(()), |right| caller.need(right)).map(|()| caller)
 }
 
-/// Who sent a cookie. Where what is at hand signs nobody in, the sign-in and the users are read: another gateway may have made it, or an
-/// earlier start of this one.
+/// Returns the sender of a cookie. If the cached sign-ins and users do not know the cookie, they are read from the
+/// store: another gateway, or an earlier run of this one, may have issued it.
 ///
 /// # Errors
-/// 503 where the store does not answer, 429 to an address that sent too many cookies that nobody made.
+/// 503 if the store does not answer, 429 to an address that sent too many cookies that belong to no sign-in.
 async fn seek(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     let (state, Some(cookie)) = (State::of(request)?, cookie(request)) else { return Ok(None) };
     if bearer(request).is_some() {
@@ -246,7 +248,7 @@ async fn seek(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     }
     let fits = |kept: &SignIn| fits(state, &people.directory(), kept);
     if state.sign_ins().fetch(state.times(), &cookie, fits).await.map_err(unread)? && at_hand().is_none() {
-        // Of a user or a password that this gateway does not know yet.
+        // The sign-in belongs to a user or a password that this gateway does not know yet.
         people.refresh().await.map_err(unread)?;
     }
     let caller = at_hand();
@@ -256,7 +258,7 @@ async fn seek(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     Ok(caller)
 }
 
-/// 503: nobody can say whether somebody is signed in.
+/// 503: it cannot be determined whether the caller is signed in.
 fn unread(error: StoreError) -> Problem {
     tracing::warn!(%error, "a sign-in cannot be read");
     Problem::unavailable(
@@ -266,7 +268,8 @@ fn unread(error: StoreError) -> Problem {
     )
 }
 
-/// Who asks. Their cookie counts where nothing else says it; whoever cannot be looked for is not told that they are signed out.
+/// Returns the caller. Their cookie counts only without any other credential; a failed look-up is not answered as a
+/// 401.
 fn identify(request: &HttpRequest, by_cookie: Result<Option<Caller>, Problem>) -> Result<Caller, Problem> {
     let state = State::of(request)?;
     if let Some(token) = bearer(request) {
@@ -292,8 +295,8 @@ pub(super) fn by_cookie(state: &State, directory: &Directory, cookie: Digest) ->
     Caller::new(state, directory, signed_in.kept.user.as_str().into(), Via::Cookie(cookie, signed_in))
 }
 
-/// Whether a sign-in is good as things stand. Whoever got a new password meanwhile, or was removed and added again, signs in anew; what
-/// was traded for a token is good as long as that.
+/// Whether a sign-in is still valid. A user whose password was changed since, or who was removed and added again, must
+/// sign in again; a sign-in that was traded for a token is valid as long as the token.
 fn fits(state: &State, directory: &Directory, kept: &SignIn) -> bool {
     let has_token = |id: &String| directory.tokens.get(id).is_some_and(|token| token.works_at((state.settings.utc)()));
     directory.access(&kept.user).is_some()
@@ -301,19 +304,19 @@ fn fits(state: &State, directory: &Directory, kept: &SignIn) -> bool {
         && state.stamp(directory, &kept.user).is_some_and(|stamp| kept.holds(&stamp))
 }
 
-/// Who holds the token with this digest; `None` once it works no more.
+/// Returns the caller whose token has this digest; `None` if the token is no longer valid.
 pub fn by_token(state: &State, directory: &Directory, digest: &str) -> Option<Caller> {
     let token = directory.token(digest, (state.settings.utc)())?;
     if token.user == ADMIN && state.settings.admin_token.is_none() && !state.settings.demo {
-        // Whoever made it held a token that this gateway does not know any more.
+        // Its creator held an admin token that this gateway no longer has.
         return None;
     }
     state.gateway.people().saw_token(&token.id);
     Caller::new(state, directory, token.user.as_str().into(), Via::Token(Box::new(token.clone())))
 }
 
-/// Returns whose token this is, however many wrong ones came from the same address: no neighbour shuts a program out, and what has
-/// so many bits is not guessed. `None` for a wrong one, which counts.
+/// Returns the owner of a token, however many wrong ones came from the same address: no neighbour locks a program out,
+/// and a secret of so many bits cannot be guessed. `None` for a wrong one, which is counted.
 ///
 /// # Errors
 /// 429 for a wrong one after too many of them from its address, for the rest of a minute.
@@ -339,13 +342,13 @@ pub fn check_token(request: &HttpRequest, token: &str) -> Result<Option<Caller>,
     Ok(None)
 }
 
-/// Returns the digest of the cookie that came with a request, if it could be one of ours.
+/// Returns the digest of the request's session cookie, if its value could be one of ours.
 pub fn cookie(request: &HttpRequest) -> Option<Digest> {
     let state = State::of(request).ok()?;
     cookies::read(request, &state.settings, cookies::SESSION).map(secret::digest)
 }
 
-/// Other schemes are not ours: a proxy's Basic credentials may stand beside a cookie.
+/// Returns the bearer token, if any. Other schemes are ignored: a proxy's Basic credentials may be in the same header.
 fn bearer(request: &HttpRequest) -> Option<&str> {
     let (scheme, token) = request.headers().get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
@@ -389,7 +392,7 @@ mod tests {
         assert_eq!(admitted(&state, Proof::Whole, by_cookie("viewer")).await, 403);
         assert_eq!(admitted(&state, Proof::Begun, by_cookie("viewer")).await, 200);
         assert_eq!(admitted(&state, Proof::Whole, by_cookie("auditor")).await, 200);
-        // Who has no password has no second factor either; nor has a program.
+        // A user without a password has no second factor here; nor has a program.
         assert_eq!(admitted(&state, Proof::Whole, by_cookie(ADMIN)).await, 200);
         assert_eq!(admitted(&state, Proof::Whole, by_token(TOKEN)).await, 200);
         assert_eq!(admitted(&state, Proof::Whole, by_token("pgt_observe")).await, 200);

@@ -1,4 +1,5 @@
-//! Owns where a request comes from, behind proxies or not. Believes a forwarding header only from a trusted proxy.
+//! Determines the address a request comes from, behind proxies or not. Trusts a forwarding header only from a trusted
+//! proxy.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -10,7 +11,8 @@ use ipnet::IpNet;
 
 use super::state::Settings;
 
-/// Returns the address of the browser or program that sent `request`: the peer, or what trusted proxies say of it.
+/// Returns the address of the browser or program that sent `request`: the peer, or the address that trusted proxies
+/// report.
 ///
 /// Reading from the right, the first address that is no trusted proxy is the client; everything left of it the client
 /// could have made up (RFC 7239 §8.1).
@@ -23,13 +25,13 @@ pub fn client_ip(request: &HttpRequest, settings: &Settings) -> IpAddr {
     let forwarded = far(hops(request.headers(), &FORWARDED, |element| parameter(element, "for").and_then(address)));
     let x_forwarded_for = far(hops(request.headers(), &X_FORWARDED_FOR, address));
     match (forwarded, x_forwarded_for) {
-        // A proxy that sets one of them may pass a client's forgery of the other on: nobody can tell which.
+        // A proxy that sets one of them may forward the other as a client forged it: nothing tells which.
         (Some(one), Some(other)) if one != other => peer,
         (one, other) => one.or(other).unwrap_or(peer),
     }
 }
 
-/// Whether the browser speaks TLS: to us, or to the trusted proxy in front of us.
+/// Whether the browser speaks TLS: to the gateway, or to the trusted proxy in front of it.
 pub fn is_https(request: &HttpRequest, settings: &Settings) -> bool {
     if settings.tls {
         return true;
@@ -41,12 +43,13 @@ pub fn is_https(request: &HttpRequest, settings: &Settings) -> bool {
     let x_forwarded_proto = hops(request.headers(), &X_FORWARDED_PROTO, Some);
     let said: Vec<&str> =
         [forwarded.last(), x_forwarded_proto.last()].into_iter().flatten().copied().flatten().collect();
-    // Some proxies say of a WebSocket that it is one: `wss`.
+    // Some proxies report a WebSocket as `wss`.
     let over_tls = |scheme: &&str| ["https", "wss"].iter().any(|tls| scheme.eq_ignore_ascii_case(tls));
     !said.is_empty() && said.iter().all(over_tls)
 }
 
-/// Returns the address at the other end of the connection, whatever headers say; unknown only where there is no socket, as in tests.
+/// Returns the address at the other end of the connection, regardless of headers; unknown only without a socket, as in
+/// tests.
 pub fn peer_ip(request: &HttpRequest) -> IpAddr {
     request.peer_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.ip().to_canonical())
 }
@@ -55,7 +58,7 @@ fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|network| network.contains(&address))
 }
 
-/// Returns what `read` makes of each element of a list header, over all its lines, in order.
+/// Applies `read` to each element of a list header, over all its lines, in order.
 fn hops<'a, T>(headers: &'a HeaderMap, name: &HeaderName, read: impl Fn(&'a str) -> Option<T>) -> Vec<Option<T>> {
     let lines = headers.get_all(name).map(|line| line.to_str().unwrap_or(""));
     lines.flat_map(|line| line.split(',')).map(|element| read(element.trim())).collect()

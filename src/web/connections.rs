@@ -1,5 +1,5 @@
-//! Owns how many connections there may be, of everybody and of one address, and how long one may be held without a whole
-//! request. A connection that has no request under way is a cost and no guest. Knows no request's meaning.
+//! Limits the connections, in total and per address, and how long one may be held without a complete request. A
+//! connection without a request in progress only costs resources. Does not know the meaning of requests.
 
 use std::{
     any::Any,
@@ -32,36 +32,36 @@ use tokio::{
 use super::{descriptor, error::Problem, throttle::network};
 use crate::actor::wire::SocketCloser;
 
-/// How long a connection may be held without a request under way. actix lets one that is kept alive go after 5 s, and
-/// stops looking as soon as the next head has begun: what begins then may take the rest.
+/// How long a connection may be held without a request in progress. actix closes a kept-alive one after 5 s, and stops
+/// checking once the next head has begun: such a head may take the rest.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(9);
 
-/// How long a connection that there is no room for may take to send the request that it is told so with.
+/// How long a connection beyond the limit may take to send the request that is refused with a 503.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connections beyond the limit that are told so; the next is cut without a word.
+/// Connections beyond the limit that receive a 503; further ones are cut without an answer.
 const MAX_REFUSALS: usize = 64;
 
-/// The longest head of a request, in bytes of its names and values: a browser's has one or two thousand.
+/// The largest head of a request, in bytes of its names and values: a browser's has 1 to 2 thousand.
 const HEAD_BYTES: usize = 32 * 1024;
 
-/// When a caller that found no room may try again, in seconds: by then whoever holds connections idly has lost them.
+/// When a refused caller may try again, in seconds: by then idle connections have been closed.
 const RETRY_AFTER: u64 = 10;
 
-/// How many there may be, and for how long.
+/// The limits of connections, in number and time.
 #[derive(Debug)]
 pub struct Limits {
-    /// Connections of everybody.
+    /// Connections in total.
     pub total: usize,
     /// Connections of one address, or of one IPv6 /64.
     pub per_address: usize,
-    /// Peers that stand for many: `per_address` does not hold for them.
+    /// Peers that stand for many clients: exempt from `per_address`.
     pub shared: Vec<IpNet>,
     /// See [`IDLE_TIMEOUT`].
     pub patience: Duration,
 }
 
-/// Every connection there is; one per process.
+/// All open connections; one per process.
 #[derive(Debug)]
 pub struct Connections {
     limits: Limits,
@@ -74,16 +74,16 @@ struct Held {
     addresses: HashMap<IpAddr, usize>,
 }
 
-/// A connection as it stands in its own data.
+/// The state kept in a connection's own data.
 struct Place {
-    /// Requests under way.
+    /// Requests in progress.
     requests: watch::Sender<usize>,
-    /// Whether there is room for it.
+    /// Whether it is within the limits.
     admitted: bool,
     _seat: Seat,
 }
 
-/// A connection that is counted; dropping it frees the place.
+/// A counted connection; dropping it frees the place.
 #[derive(Debug)]
 struct Seat {
     connections: Arc<Connections>,
@@ -91,7 +91,7 @@ struct Seat {
 }
 
 impl Connections {
-    /// Starts with none.
+    /// Creates an empty table.
     pub fn new(limits: Limits) -> Arc<Self> {
         Arc::new(Self { limits, held: Mutex::default() })
     }
@@ -137,7 +137,7 @@ impl Connections {
     }
 }
 
-/// Whether there is room for one more.
+/// Whether there is room for one more connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Room {
     Yes,
@@ -165,7 +165,7 @@ fn peer(connection: &dyn Any) -> Option<IpAddr> {
     stream.peer_addr().ok().map(|peer| peer.ip())
 }
 
-/// Waits until a connection has had no request under way for as long as `patience`; ends with the connection.
+/// Closes a connection once it has had no request in progress for as long as `patience`; ends with the connection.
 async fn cut_when_idle(mut requests: watch::Receiver<usize>, patience: Duration, closer: SocketCloser) {
     loop {
         let is_busy = *requests.borrow_and_update() > 0;
@@ -183,8 +183,8 @@ async fn cut_when_idle(mut requests: watch::Receiver<usize>, patience: Duration,
     }
 }
 
-/// Notes that a request is under way until its answer is sent, bounds its head and the time its body takes, and refuses it
-/// where there is no room for its connection. A middleware, the outermost.
+/// Counts a request as in progress until its response is sent, bounds its head and the time its body takes, and refuses
+/// it if its connection is beyond the limits. A middleware, the outermost.
 pub async fn hold(
     mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -231,7 +231,7 @@ where
     })
 }
 
-/// One request of a connection, until it is dropped.
+/// A request in progress on a connection, until it is dropped.
 struct UnderWay(watch::Sender<usize>);
 
 impl UnderWay {
@@ -247,7 +247,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// The body of an answer: its request is under way while it is sent.
+/// The body of a response: its request is in progress until the body is sent.
 struct Answer {
     body: BoxBody,
     _under_way: Option<UnderWay>,

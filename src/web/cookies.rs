@@ -1,4 +1,4 @@
-//! Owns what the gateway's cookies are called, how they are set and how they are read. Knows no sign-in.
+//! Owns the names of the gateway's cookies, and how they are set and read. Does not know sign-ins.
 
 use actix_web::{
     HttpRequest,
@@ -8,28 +8,28 @@ use actix_web::{
 
 use super::{client, secret, state::Settings};
 
-/// What a cookie is called in the clear, and where the browser speaks TLS: with the prefix no other host of the same site, and nobody
-/// who alters what is sent in the clear, can set it (RFC 6265bis §4.1.3.2).
+/// A cookie's name over plain HTTP, and its name over TLS: with the prefix that neither another host of the same site
+/// nor anybody who alters plain HTTP traffic can set (RFC 6265bis §4.1.3.2).
 pub type Name = (&'static str, &'static str);
 
-/// The cookie of who is signed in.
+/// The cookie of a signed-in browser.
 pub const SESSION: Name = ("pulsegate", "__Host-pulsegate");
 
 /// The cookie of a browser that is signing in with a provider.
 pub const OIDC: Name = ("pulsegate-oidc", "__Host-pulsegate-oidc");
 
-/// Whether cookies are for TLS alone: the browser speaks it, or finds the gateway by it.
+/// Whether cookies are restricted to TLS: the browser speaks it, or reaches the gateway by it.
 fn is_secure(request: &HttpRequest, settings: &Settings) -> bool {
     let told = settings.public_url.as_ref().is_some_and(|url| url.starts_with("https://"));
     told || client::is_https(request, settings)
 }
 
-/// What the cookie is called for this browser. By the other name it is nobody's.
+/// Returns the cookie's name for this browser. A cookie under its other name is ignored.
 pub fn name(request: &HttpRequest, settings: &Settings, (plain, secure): Name) -> &'static str {
     if is_secure(request, settings) { secure } else { plain }
 }
 
-/// A cookie that no script reads and no page of another site sends along.
+/// Makes a cookie that scripts cannot read and that is not sent with requests from other sites.
 pub fn make(request: &HttpRequest, settings: &Settings, of: Name, value: String) -> Cookie<'static> {
     Cookie::build(name(request, settings, of), value)
         .path("/")
@@ -39,8 +39,9 @@ pub fn make(request: &HttpRequest, settings: &Settings, of: Name, value: String)
         .finish()
 }
 
-/// The secret in the cookie that came with a request, if it could be one of ours. The header is read as it was sent: what is spelled
-/// otherwise (`%5f_Host-`, a space that only Unicode knows) is another name to a browser, which holds no such cookie to its prefix.
+/// Returns the secret in the request's cookie, if it could be one of ours. The header is read as it was sent: a name
+/// spelled otherwise (`%5f_Host-`, a space that only Unicode knows) is a different name to a browser, which does not
+/// enforce the prefix on it.
 pub fn read<'a>(request: &'a HttpRequest, settings: &Settings, of: Name) -> Option<&'a str> {
     let name = name(request, settings, of);
     let lines = request.headers().get_all(COOKIE).filter_map(|line| std::str::from_utf8(line.as_bytes()).ok());

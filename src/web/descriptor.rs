@@ -1,5 +1,5 @@
-//! Keeps a way to shut a connection's descriptor down beside the connection: a socket that nobody polls hears no message.
-//! Knows no request.
+//! Keeps a handle that shuts down a connection's descriptor: a socket that nobody polls receives no message. Does not
+//! know requests.
 
 use std::{any::Any, os::fd::AsFd, sync::Arc};
 

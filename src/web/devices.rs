@@ -1,4 +1,4 @@
-//! `/api/v1/devices`: the browsers that one is signed in with, on whatever gateway.
+//! `/api/v1/devices`: the browsers that the caller is signed in with, on any gateway.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use data_encoding::HEXLOWER;
@@ -29,7 +29,7 @@ struct DeviceView {
     current: bool,
 }
 
-/// `GET /api/v1/devices`: one's own, the newest sign-in first.
+/// `GET /api/v1/devices`: the caller's own, the newest sign-in first.
 pub async fn list(state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
     let own = match &caller.via {
         Via::Cookie(cookie, _) => Some(device_id(cookie)),
@@ -71,7 +71,7 @@ pub async fn remove(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /api/v1/devices`: signs all of them out, this one too, 204.
+/// `DELETE /api/v1/devices`: signs all of them out, including this one, 204.
 pub async fn remove_all(
     request: HttpRequest,
     state: web::Data<State>,
@@ -86,7 +86,7 @@ pub async fn remove_all(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The public name of the browser that holds this cookie: it opens nothing.
+/// Returns the public name of the browser that holds this cookie; it grants no access.
 fn device_id(cookie: &Digest) -> String {
     HEXLOWER.encode(cookie.get(..8).unwrap_or_default())
 }

@@ -1,8 +1,8 @@
-//! Owns how many places one user may have dialled by hand within a while: enough to work with, too few to find out with the
-//! gateway's help which ports of which hosts answer. Knows no host.
+//! Limits how many places one user may dial by hand within a time window: enough to work with, too few to scan ports of
+//! hosts through the gateway. Does not know hosts.
 //!
-//! Whoever types a host is told whether its port refused or kept silent, since that is what helps them; so what is bounded is how
-//! often they can ask. A place that was dialled lately counts once, however often it is opened again.
+//! A user who types a host learns whether its port refused or kept silent, since that helps them; so the number of such
+//! attempts is limited. A place dialled within the window counts once, however often it is opened again.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -18,13 +18,13 @@ use crate::core::expiring_map::ExpiringMap;
 /// Places of one user within [`WINDOW`]. A thousand ports take 2 h 40 min and leave a thousand entries in the audit log.
 const MAX_PLACES: u32 = 60;
 
-/// The while.
+/// The time window.
 const WINDOW: Duration = Duration::from_secs(10 * 60);
 
-/// Places of everybody that are remembered; one that is forgotten early counts once more.
+/// Places remembered, over all users; one that is evicted early counts once more.
 const MAX_REMEMBERED: usize = 20_000;
 
-/// Who had which places dialled of late.
+/// The places that each user dialled within the window.
 pub struct DialLimit {
     lately: Mutex<ExpiringMap<Digest, ()>>,
     count: Throttle<str>,
@@ -37,11 +37,11 @@ impl Default for DialLimit {
 }
 
 impl DialLimit {
-    /// Counts these places, `host:port` each, as dialled for `user`; or says how long they have to wait for that.
+    /// Counts these places, `host:port` each, as dialled by `user`; or returns how long the user has to wait.
     pub fn wait(&self, now: Duration, user: &str, places: &[String]) -> Option<Duration> {
         let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
         for place in places {
-            // A NUL stands in no name.
+            // No user name contains a NUL.
             let place = secret::digest(&format!("{user}\0{place}"));
             if lately.get_mut(now, &place).is_some() {
                 continue;

@@ -1,5 +1,5 @@
-//! `GET /api/openapi.json` and `GET /api/docs`: the interface as programs and as people read it. Shows the one document
-//! that is committed; the page is made of it once and loads nothing from elsewhere. Knows no route.
+//! `GET /api/openapi.json` and `GET /api/docs`: the API for programs and for people. Serves the one committed document;
+//! the page is rendered from it once and loads nothing from elsewhere. Does not know routes.
 
 use std::{fmt::Write as _, sync::LazyLock};
 
@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 
 use super::{auth::Caller, error::Problem};
 
-/// Written by hand, and held equal to the routes and their answers by tests: no macro could say what a field means.
+/// Written by hand, and compared with the routes and their answers by tests: a macro could not describe a field's
+/// meaning.
 const DOCUMENT: &str = include_str!("../../docs/openapi.json");
 
 static PAGE: LazyLock<Option<Bytes>> =
@@ -29,7 +30,7 @@ pub async fn page(_: Caller) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().content_type(HeaderValue::from_static("text/html; charset=utf-8")).body(page))
 }
 
-/// The page of a document. What is missing in one is missing in the other.
+/// The page rendered from a document: a part missing in one is missing in the other.
 struct Page {
     document: Value,
 }
@@ -157,7 +158,7 @@ impl Page {
         place.and_then(|place| self.document.pointer(place)).unwrap_or(value)
     }
 
-    /// A schema in words; an object as a table of its fields.
+    /// Describes a schema in words; an object as a table of its fields.
     fn schema(&self, schema: &Value) -> String {
         if let Some(name) = schema.get("$ref").and_then(Value::as_str).and_then(|place| place.rsplit('/').next()) {
             let name = escaped(name);
@@ -192,7 +193,7 @@ impl Page {
     }
 }
 
-/// Type, words, range and default of a plain value.
+/// Describes a plain value: type, words, range and default.
 fn limits(schema: &Value) -> String {
     let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let code = |value: &Value| format!("<code>{}</code>", escaped(&plain(value)));
@@ -222,7 +223,7 @@ fn limits(schema: &Value) -> String {
     parts.join(", ")
 }
 
-/// Paragraphs, with code between backticks.
+/// Renders paragraphs, with code between backticks.
 fn prose(text: &str) -> String {
     let paragraphs = text.split("\n\n").filter(|paragraph| !paragraph.is_empty());
     paragraphs.map(|paragraph| format!("<p>{}</p>", marked(paragraph))).collect()

@@ -1,4 +1,4 @@
-//! Owns how a refusal or a failure is told (RFC 9457). Its words never carry SQL, hosts or stack traces.
+//! Owns the form of refusals and failures (RFC 9457). Its texts never contain SQL, hosts or stack traces.
 
 use std::fmt;
 
@@ -15,13 +15,14 @@ use serde_json::json;
 use super::object::in_words;
 use crate::{actor::gateway::GatewayError, core::visible::is_visible, store::StoreError};
 
-/// The longest detail; what a caller sent may be quoted in it. Twice what it takes to list every action of the audit log.
+/// The longest detail, in characters; it may quote the caller's input. Twice what a list of every action of the audit
+/// log takes.
 const DETAIL_CHARS: usize = 2_000;
 
-/// What a program may come with (RFC 9110 §11.6.1).
+/// The authentication scheme for programs (RFC 9110 §11.6.1).
 const CHALLENGE: &str = "Bearer realm=\"pulsegate\"";
 
-/// An answer that says what is wrong: a stable type for programs, a sentence for people.
+/// An answer that describes a problem: a stable type for programs, a sentence for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     status: StatusCode,
@@ -32,7 +33,7 @@ pub struct Problem {
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Self {
-        // What a caller sent may be quoted in it, and is read by people in logs and terminals.
+        // The detail may quote the caller's input, and people read it in logs and terminals.
         let seen = |letter: char| if is_visible(letter) { letter } else { char::REPLACEMENT_CHARACTER };
         let detail = detail.into().chars().take(DETAIL_CHARS).map(seen).collect();
         Self { status, kind, detail, header: None }
@@ -42,72 +43,72 @@ impl Problem {
         Self { header: Some((name, value)), ..self }
     }
 
-    /// 400: the request cannot be understood; `detail` says where and what is allowed.
+    /// 400: the request cannot be understood; `detail` names the place and what is allowed.
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", detail)
     }
 
-    /// 401: who is calling is not known.
+    /// 401: the caller is not signed in.
     pub fn not_signed_in() -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "not-signed-in", "Sign in, or send a valid token.")
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
     }
 
-    /// 401: the proxy in front names nobody who may sign in here.
+    /// 401: the proxy in front names no user who may sign in here.
     pub fn nobody_named(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "nobody-named", detail)
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
     }
 
-    /// 401: nobody signs in with these; says nothing of which of them is wrong.
+    /// 401: wrong credentials; does not reveal which of them is wrong.
     pub fn wrong_credentials() -> Self {
         let detail = "Nobody signs in with this name and password. Try again, or ask whoever manages this gateway.";
         Self::new(StatusCode::UNAUTHORIZED, "wrong-credentials", detail)
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
     }
 
-    /// 401: this token signs nobody in.
+    /// 401: this token is not valid.
     pub fn wrong_token() -> Self {
         let detail = "This token signs nobody in: it is mistyped, revoked or expired. Ask whoever gave it to you.";
         Self::new(StatusCode::UNAUTHORIZED, "wrong-credentials", detail)
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
     }
 
-    /// 401: name and password are right, and a code is asked for too; `detail` says whether one was there.
+    /// 401: name and password are right, and a code is required too; `detail` says whether one was sent.
     pub fn second_factor(detail: &str) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "second-factor", detail)
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
     }
 
-    /// 403: signed in, but without the second factor that one's role must have.
+    /// 403: signed in, but without the second factor that the role requires.
     pub fn second_factor_required() -> Self {
         let detail =
             "Your role asks for a second factor. Turn one on under Account first; until then nothing else works.";
         Self::new(StatusCode::FORBIDDEN, "second-factor-required", detail)
     }
 
-    /// 401: the provider's word signs nobody in.
+    /// 401: the provider's answer signs nobody in.
     pub fn not_let_in(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "not-let-in", detail)
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
     }
 
-    /// 409: there is one already.
+    /// 409: it exists already.
     pub fn exists(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "exists", detail)
     }
 
-    /// 409: it cannot be done as things stand.
+    /// 409: not possible in the current state.
     pub fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
-    /// 403: understood, and not allowed.
+    /// 403: understood, but not allowed.
     pub fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    /// 404: there is no such thing, or not for this caller.
+    /// 404: it does not exist, or not for this caller.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
@@ -134,7 +135,7 @@ impl Problem {
         Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "long-head", detail)
     }
 
-    /// 500: a mistake of ours.
+    /// 500: a bug in the gateway.
     pub fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "The gateway made a mistake. Tell its operator.")
     }
@@ -145,7 +146,7 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
-    /// Tells a body that is not the JSON asked for; used as the handler of actix's JSON errors.
+    /// Reports a body that is not the expected JSON; the handler of actix's JSON errors.
     pub fn from_json(error: JsonPayloadError, _request: &HttpRequest) -> actix_web::Error {
         match error {
             JsonPayloadError::Deserialize(cause) => {
@@ -169,7 +170,7 @@ impl Problem {
         .into()
     }
 
-    /// Tells a body that is not the form asked for; used as the handler of actix's form errors.
+    /// Reports a body that is not the expected form; the handler of actix's form errors.
     pub fn from_form(error: UrlencodedError, _request: &HttpRequest) -> actix_web::Error {
         match error {
             UrlencodedError::ContentType => Self::new(
@@ -188,7 +189,7 @@ impl Problem {
         .into()
     }
 
-    /// What was wrong, in words.
+    /// Returns the problem in words.
     pub fn detail(&self) -> &str {
         &self.detail
     }
@@ -221,7 +222,7 @@ impl ResponseError for Problem {
 }
 
 impl From<StoreError> for Problem {
-    /// For what is kept about people and targets; whoever asked tries again.
+    /// For the stores of people and targets; the caller can try again.
     fn from(error: StoreError) -> Self {
         tracing::error!(%error, "users and targets cannot be read or written");
         Self::unavailable("The store of users and targets does not answer. Try again in a moment.", 5)
@@ -245,7 +246,7 @@ impl From<GatewayError> for Problem {
     }
 }
 
-/// Quotes what a caller sent so that it can be shown: at most 64 characters, none of them a control character.
+/// Quotes a caller's input safely: at most 64 characters, none of them a control character.
 pub fn quoted(text: &str) -> String {
     format!("{:?}", text.chars().take(64).collect::<String>())
 }

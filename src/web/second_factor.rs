@@ -155,7 +155,7 @@ pub async fn spend(
         user =
             now.filter(|user| !user.disabled && user.password_hash == hash).ok_or_else(Problem::wrong_credentials)?;
     }
-    Err(Problem::unavailable("Somebody changed you at the same moment. Try again.", 1))
+    Err(Problem::unavailable("Your account was changed at the same moment. Try again.", 1))
 }
 
 /// What is left of a second factor once this code was used, if it fits.

@@ -191,7 +191,7 @@ pub async fn change(
     };
     let caller = caller.recheck(&state, Some(Right::Manage))?;
     let _alone = state.managing.lock().await;
-    let changed = || Problem::conflict(format!("{name} was changed by somebody meanwhile. Look, and try again."));
+    let changed = || Problem::conflict(format!("{name} was changed at the same moment. Check it, and try again."));
     if let Some(seen) = changed_at {
         let seen: Rfc3339 = seen.parse().map_err(|_| {
             Problem::bad_request("changed_at must be a time of RFC 3339, as the target's own that was seen.")

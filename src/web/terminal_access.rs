@@ -72,7 +72,7 @@ impl TerminalAccess {
         let Some(caller) = self.caller.now(&self.state) else { return Some(format!("{user} is no longer signed in")) };
         let lacking = [Right::Watch, Right::Open, Right::Control].into_iter().find(|right| !caller.has(*right));
         match lacking {
-            Some(right) => Some(format!("{user} has not the right {}", right.as_str())),
+            Some(right) => Some(format!("{user} lacks the right {}", right.as_str())),
             None => self.state.gateway.people().objection_to(user, &self.target),
         }
     }
@@ -296,7 +296,7 @@ mod tests {
         for (token, lacks) in [("pgt_open", "watch"), ("pgt_observe", "watch"), ("pgt_look", "control")] {
             let token = auth::by_token(&state, &directory, &token_digest(token)).unwrap();
             let why = TerminalAccess::new(state.clone(), token, Some(&theirs)).unfit().unwrap();
-            assert_eq!(why, format!("operator has not the right {lacks}"), "a token may what its scopes say");
+            assert_eq!(why, format!("operator lacks the right {lacks}"), "a token may what its scopes say");
         }
         let own = Record { username: "operator".into(), ..record() };
         assert!(unfit("operator", &own).unwrap().contains("your own session"));

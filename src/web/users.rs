@@ -202,7 +202,7 @@ fn what_changes(before: &User, after: &User) -> String {
 
 /// 409 for a change that came second.
 pub fn changed_meanwhile(name: &str) -> Problem {
-    Problem::conflict(format!("{name} was changed by somebody at the same moment. Look, and try again."))
+    Problem::conflict(format!("{name} was changed at the same moment. Check it, and try again."))
 }
 
 /// The user of this name.

@@ -1,4 +1,4 @@
-//! Real connections to a real server of one handler, with limits small enough to wait for.
+//! Tests with real connections to a real server with one handler, with limits small enough to wait for.
 
 use std::{net::SocketAddr, time::Instant};
 
@@ -49,7 +49,7 @@ async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(LONG, future).await.unwrap_or_else(|_| panic!("{what}: not within {LONG:?}"))
 }
 
-/// Everything that comes until the connection ends, however it ends.
+/// Reads until the connection ends, however it ends, and returns what came.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut heard = Vec::new();
     let ended = within("the end of a connection", stream.read_to_end(&mut heard)).await;
@@ -71,7 +71,7 @@ async fn connect(addr: SocketAddr) -> TcpStream {
     within("a connection", TcpStream::connect(addr)).await.unwrap()
 }
 
-/// Sends `text` a byte at a time for as long as anybody listens, and says how long that was.
+/// Sends `text` over and over, one byte at a time, until the server answers or closes; returns how long that was.
 async fn dribble(stream: &mut TcpStream, text: &[u8]) -> Duration {
     let begun = Instant::now();
     for byte in text.iter().cycle() {

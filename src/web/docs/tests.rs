@@ -1,4 +1,4 @@
-//! Holds the document against the code: its routes, its words, its schemas.
+//! Compares the document with the code: its routes, its words, its schemas.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ fn told() -> Value {
     serde_json::from_str(DOCUMENT).unwrap()
 }
 
-/// Method, path and whether one must be signed in, of every operation.
+/// The method and path of every operation, and whether it requires a sign-in.
 fn operations(document: &Value) -> BTreeSet<(String, String, bool)> {
     let items = entries(&document["paths"]).flat_map(|(path, item)| {
         entries(item).filter(|(method, _)| *method != "parameters").map(move |(method, operation)| {
@@ -42,7 +42,7 @@ fn listed(schema: &Value) -> BTreeSet<String> {
     words(items(schema, "enum").iter().filter_map(Value::as_str))
 }
 
-/// Calls `look` with every value in the document and its place.
+/// Calls `look` with every value in the document and its path.
 fn walk(value: &Value, place: &str, look: &mut impl FnMut(&Value, &str)) {
     look(value, place);
     for (key, inner) in entries(value) {
@@ -109,7 +109,7 @@ fn every_reference_leads_somewhere_and_every_object_is_closed() {
             );
         }
         let is_schema = value.get("type").is_some_and(|kind| kind == "object") && value.get("properties").is_some();
-        // What a provider may send is for its standard to say, which adds to it (Back-Channel Logout §2.5).
+        // The provider's standard defines what it may send, and extends it (Back-Channel Logout §2.5).
         let is_open = place.ends_with("/LogoutByProvider");
         assert!(!is_schema || value["additionalProperties"] == is_open, "{place} takes any field");
     });

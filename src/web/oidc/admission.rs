@@ -95,7 +95,7 @@ impl Admission<'_> {
         if self.state.gateway.people().change(Change::Replace(user.clone(), before)).await? {
             Ok(user)
         } else {
-            Err(Problem::conflict("You were changed by somebody at the same moment. Try again.").into())
+            Err(Problem::conflict("Your account was changed at the same moment. Try again.").into())
         }
     }
 
