@@ -22,30 +22,31 @@ use crate::{
     store::{ListQuery, Position},
 };
 
-/// Proxies close what is silent for longer, most after 30 s or 60 s.
+/// Interval of comments on a silent stream: most proxies close a silent connection after 30 s or 60 s.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What a reader is told last where the gateway stops; an `EventSource` comes back by itself.
+/// The last event before the gateway stops; an `EventSource` reconnects by itself.
 const END: &[u8] = b"event: end\ndata: {\"code\":\"restart\"}\n\n";
 
 /// Sessions of one piece of a snapshot: some 100 KiB.
 const SNAPSHOT_ROWS: u32 = 200;
 
-/// Streams of everybody. Each holds one task and a few frames; far more than people who look at a list at once.
+/// Streams in total. Each holds one task and a few frames; far more than users who watch a list at once.
 const OF_ALL: usize = 1_000;
 
-/// Streams of one user: a page has one, so more windows and programs than a person has, and too few to leave others none.
+/// Streams of one user: a page has one, so more than one user's windows and programs need, and too few to leave others
+/// none.
 const OF_ONE: usize = 50;
 
-/// When a caller for whom there is no room may try again, in seconds.
+/// When a refused caller may try again, in seconds.
 const RETRY_AFTER: u64 = 10;
 
-/// The streams that are open, by whose they are.
+/// The open streams, counted per user.
 #[derive(Debug, Default)]
 pub(super) struct Streams(Mutex<HashMap<Arc<str>, usize>>);
 
-/// A stream that is counted; dropping it frees the place.
+/// A counted stream; dropping it frees the place.
 #[derive(Debug)]
 struct Seat {
     streams: Arc<Streams>,
@@ -53,7 +54,7 @@ struct Seat {
 }
 
 impl Streams {
-    /// Counts one more of `user`.
+    /// Counts one more stream of `user`.
     fn seat(self: &Arc<Self>, user: &Arc<str>) -> Result<Seat, Problem> {
         let mut open = self.open();
         if open.get(user).is_some_and(|of_user| *of_user >= OF_ONE) {
@@ -86,8 +87,9 @@ impl Drop for Seat {
     }
 }
 
-/// Streams every transition from now on, or from after `Last-Event-ID`. What is missing is said by an event `gap`, with the
-/// open sessions as they are behind it; and the end of the gateway, behind every transition of it, by an event `end`.
+/// Streams every transition from now on, or from after `Last-Event-ID`. An event `gap` reports missing transitions,
+/// followed by a snapshot of the open sessions; an event `end` reports the end of the gateway, after all of its
+/// transitions.
 pub async fn events(request: HttpRequest, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
     let after = request.headers().get(LAST_EVENT_ID).map(sequence).transpose()?;
     let seat = state.event_streams.seat(&caller.user)?;
@@ -95,7 +97,7 @@ pub async fn events(request: HttpRequest, state: web::Data<State>, caller: Calle
     let feed = Feed::new(state, caller, seat, subscription);
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
-        // nginx holds answers back unless told otherwise.
+        // nginx buffers responses by default.
         .insert_header(("x-accel-buffering", "no"))
         .streaming(feed.into_stream()))
 }
@@ -109,11 +111,11 @@ fn sequence(value: &HeaderValue) -> Result<u64, Problem> {
     })
 }
 
-/// How far a snapshot was told.
+/// The progress of a snapshot.
 enum Snapshot {
-    /// No further than that it is due.
+    /// Not begun yet.
     Due,
-    /// Up to here.
+    /// Sent up to this position.
     After(Position),
 }
 
@@ -122,14 +124,14 @@ struct Feed {
     state: web::Data<State>,
     caller: Caller,
     _seat: Seat,
-    /// The sequence of the last event told, or passed over.
+    /// The sequence of the last event sent, or skipped.
     last: u64,
     opening: VecDeque<Bytes>,
     snapshot: Option<Snapshot>,
     subscription: Subscription,
     backlog: VecDeque<SessionEvent>,
     keep_alive: Duration,
-    /// `None` once the end was told.
+    /// `None` once the end was sent.
     phase: Option<watch::Receiver<Phase>>,
 }
 
@@ -137,7 +139,7 @@ impl Feed {
     fn new(state: web::Data<State>, caller: Caller, seat: Seat, mut subscription: Subscription) -> Self {
         let backlog: VecDeque<_> = std::mem::take(&mut subscription.backlog).into();
         let last = subscription.at;
-        // At once, so that the browser knows the stream is open.
+        // Sent at once, so that the browser knows the stream is open.
         let mut opening = VecDeque::from([Bytes::from_static(b": open\n\n")]);
         let snapshot = subscription.gap.then_some(Snapshot::Due);
         opening.push_back(if subscription.gap { gap() } else { place(last) });
@@ -160,7 +162,7 @@ impl Feed {
         let told = match self.backlog.pop_front() {
             Some(event) => Ok(Ok(event)),
             None => tokio::select! {
-                // What was told already comes before the end.
+                // Pending events come before the end.
                 biased;
                 told = tokio::time::timeout(self.keep_alive, self.subscription.live.recv()) => told,
                 Ok(_) = phase.wait_for(|phase| *phase >= Phase::ShutDown) => return Some(Bytes::from_static(END)),
@@ -171,7 +173,7 @@ impl Feed {
         match told {
             Ok(Ok(event)) => {
                 self.last = event.sequence;
-                // What is not shown to them moves no more than their place.
+                // An event that the caller may not see only advances their place.
                 let shown = sessions::sees(&caller, &event.session);
                 Some(if shown { frame(&event) } else { place(self.last) })
             }
@@ -185,8 +187,9 @@ impl Feed {
         }
     }
 
-    /// The next piece of the open sessions as they are. Only the last one has an id: whoever is cut off before it comes back
-    /// with the one it had, and is told of the gap again. `None`, which cuts it off, where they cannot be read.
+    /// Returns the next piece of the snapshot of open sessions. Only the last piece has an id: a reader that is cut off
+    /// before it reconnects with its previous id, and receives the gap again. `None`, which ends the stream, if the
+    /// sessions cannot be read.
     async fn piece(&mut self, told: Snapshot) -> Option<Bytes> {
         let caller = self.caller.now(&self.state)?;
         let after = match told {
@@ -212,7 +215,7 @@ impl Feed {
     }
 }
 
-/// JSON has no line break of its own, so one `data:` line holds it.
+/// Writes an event. JSON contains no line break of its own, so one `data:` line holds it.
 fn frame(event: &SessionEvent) -> Bytes {
     let data = json!({ "session": session_json(&event.session), "detail": event.detail });
     format!("event: session\n{}data: {data}\n\n", place_line(event.sequence)).into()
@@ -222,12 +225,12 @@ fn place_line(sequence: u64) -> String {
     format!("id: {sequence}\n")
 }
 
-/// Moves the place to which a reader comes back, and nothing else: an event without data is none.
+/// Advances the place from which a reader resumes, and nothing else: an event without data is not dispatched.
 fn place(sequence: u64) -> Bytes {
     format!("{}\n", place_line(sequence)).into()
 }
 
-/// Says that events are missing; the snapshot behind it holds what they led to.
+/// Reports that events are missing; the snapshot after it holds their result.
 fn gap() -> Bytes {
     Bytes::from_static(b"event: gap\ndata: {}\n\n")
 }

@@ -1,4 +1,4 @@
-//! How metrics are written: as Prometheus' own text or as OpenMetrics, whichever is asked for. Knows no metric.
+//! The text formats of metrics: Prometheus' own or OpenMetrics, by content negotiation. Does not know any metric.
 
 use std::{
     collections::HashSet,
@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// A format of metrics.
+/// A text format of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus text, version 0.0.4.
@@ -24,7 +24,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// OpenMetrics where it is asked for by name, and Prometheus text is not liked better (RFC 9110 §12.5.1).
+    /// Returns OpenMetrics if it is asked for by name, and Prometheus text is not preferred (RFC 9110 §12.5.1).
     pub fn of(request: &HttpRequest) -> Self {
         let accept = Accept::parse(request).unwrap_or_else(|_| Accept(Vec::new()));
         let quality = |name: &str| {
@@ -35,7 +35,7 @@ impl Format {
         if open > Quality::ZERO && open >= quality("text/plain") { Self::OpenMetrics } else { Self::Prometheus }
     }
 
-    /// Its media type.
+    /// Returns its media type.
     pub const fn content_type(self) -> &'static str {
         match self {
             Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
@@ -62,7 +62,8 @@ impl Format {
     }
 }
 
-/// OpenMetrics without its last line, as Prometheus text: a counter goes by the name of its samples there, which end in `_total`.
+/// Converts OpenMetrics, without its last line, to Prometheus text: there, a counter has the name of its samples, which
+/// end in `_total`.
 fn classic(text: &str) -> Result<String, fmt::Error> {
     let typed = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     let counters: HashSet<&str> = typed.filter_map(|line| line.strip_suffix(" counter")).collect();
@@ -76,7 +77,7 @@ fn classic(text: &str) -> Result<String, fmt::Error> {
     Ok(told)
 }
 
-/// The parts of a line that describes a metric: `HELP` or `TYPE`, its name, and what is said of it.
+/// Splits a line that describes a metric: `HELP` or `TYPE`, the metric's name, and the rest.
 fn described(line: &str) -> Option<(&str, &str, &str)> {
     let (keyword, rest) = line.strip_prefix("# ")?.split_once(' ')?;
     let (name, said) = rest.split_once(' ')?;
@@ -90,7 +91,7 @@ mod tests {
 
     use super::*;
 
-    /// Reads Prometheus text as its specification has it, and refuses whatever is not in there; returns the samples.
+    /// Reads Prometheus text by its specification, rejecting everything else; returns the samples.
     fn read(text: &str) -> Vec<(String, f64)> {
         assert!(text.ends_with('\n'), "the last line has an end");
         let (mut seen, mut samples) = (HashSet::new(), Vec::new());

@@ -1,5 +1,5 @@
-//! What it costs when something of this room fails: a terminal's socket its page, whose session goes on and takes it back; a
-//! handler its connection. Over real connections, all of one thread.
+//! Tests the effect of failures in this module: a failing terminal socket loses its page, whose session goes on and
+//! takes it back; a failing handler loses its connection. Over real connections, all on one thread.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -40,10 +40,10 @@ use crate::{
     ssh::LinkEvent,
 };
 
-/// Sooner than a ping goes unanswered: by then a session knows only if it was told.
+/// Shorter than an unanswered ping takes: within it, a session knows of a failure only if it was notified.
 const NOTICE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A gateway and the server before it.
+/// A gateway and its HTTP server.
 struct Site {
     house: House,
     addr: SocketAddr,
@@ -81,7 +81,7 @@ impl Site {
         (id, page, target)
     }
 
-    /// A page that is new, or was shown so many bytes.
+    /// Attaches a page: a new one, or one that was shown so many bytes.
     async fn attach(&self, id: SessionId, shown: Option<usize>) -> impl Page {
         let origin = format!("http://{}", self.addr);
         let upgrade = self.client.ws(format!("{origin}/api/v1/sessions/{id}/terminal")).origin(origin);
@@ -101,7 +101,7 @@ trait Page: Stream<Item = Result<Frame, ProtocolError>> + Sink<Message, Error = 
 
 impl<S> Page for S where S: Stream<Item = Result<Frame, ProtocolError>> + Sink<Message, Error = ProtocolError> + Unpin {}
 
-/// Takes frames until one has `wanted` in it.
+/// Reads frames until one contains `wanted`.
 async fn hears(page: &mut impl Page, wanted: &str) {
     loop {
         match hurried(page.next()).await.expect("the socket goes on").unwrap() {
@@ -117,7 +117,7 @@ fn says(target: &Target, text: &'static str) {
     target.says.send(LinkEvent::Output(Bytes::from_static(text.as_bytes()))).unwrap();
 }
 
-/// The head of an answer; nothing where the connection ends instead.
+/// Reads the head of a response; empty if the connection ends instead.
 async fn asks(stream: &mut TcpStream, path: &str) -> String {
     let request = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();

@@ -1,4 +1,4 @@
-//! What the tests of this room share: settings, a gateway whose stores are down, a record.
+//! Shared fixtures of this module's tests: settings, a gateway whose stores are down, a record.
 
 use std::{net::Ipv4Addr, path::Path, sync::Arc, time::Duration};
 
@@ -41,7 +41,7 @@ use crate::{
     store::{Journal, Lease, ListQuery, LiveStore, Page, Position, RecordStore, StoreError, Write, audit::MemoryAudit},
 };
 
-/// Who there is, and who is signed in.
+/// The users and their sign-ins.
 #[cfg(test)]
 mod team;
 
@@ -49,7 +49,7 @@ pub use team::{BRIEF, Team};
 
 pub const TOKEN: &str = "an-admin-token-of-more-than-32-characters";
 
-/// A loopback gateway with one target, targets by hand, and a clock that stands still.
+/// The settings of a loopback gateway with one target, targets by hand, and a stopped clock.
 pub fn settings() -> Settings {
     Settings {
         listen: Ipv4Addr::LOCALHOST.into(),
@@ -85,17 +85,17 @@ pub fn settings() -> Settings {
     }
 }
 
-/// A state whose gateway never gets ready: everything that needs a store is a 503.
+/// Creates a state whose gateway never becomes ready: everything that needs a store is a 503.
 pub fn state_with(settings: Settings) -> web::Data<State> {
     with_team(settings, Arc::default())
 }
 
-/// As [`state_with`], and a user root administers it.
+/// Like [`state_with`], with an admin named root.
 pub fn administered(settings: Settings) -> web::Data<State> {
     with_team(settings, Arc::new(Team::administered()))
 }
 
-/// As [`state_with`], with these users.
+/// Like [`state_with`], with these users.
 pub fn with_team(settings: Settings, team: Arc<Team>) -> web::Data<State> {
     let catalogue = settings.targets.iter().map(Target::listed).collect();
     let people = People::new(Some(team), catalogue);
@@ -149,19 +149,19 @@ fn actor_settings() -> actor::Settings {
     }
 }
 
-/// Who is signed in as `user` by a new cookie, and the cookie.
+/// Returns the caller signed in as `user` by a new cookie, and the cookie.
 pub fn caller(state: &web::Data<State>, user: &str) -> (Caller, Digest) {
     let cookie = secret::digest(&cookie_of(state, user));
     (auth::by_cookie(state, &state.gateway.people().directory(), cookie).unwrap(), cookie)
 }
 
-/// The secret of a new cookie of `user`.
+/// Returns the secret of a new cookie of `user`.
 pub fn cookie_of(state: &State, user: &str) -> String {
     let directory = state.gateway.people().directory();
     sign_in_with(state, user, state.stamp(&directory, user).unwrap_or_default(), None)
 }
 
-/// The secret of a new cookie of `user` that holds on to this stamp, and to this token.
+/// Returns the secret of a new cookie of `user` that is bound to this stamp, and to this token.
 pub fn sign_in_with(state: &State, user: &str, stamp: String, token: Option<&str>) -> String {
     let (secret, now) = (secret::fresh(), state.times());
     let new = SignIn {
@@ -184,7 +184,7 @@ pub fn sign_in_with(state: &State, user: &str, stamp: String, token: Option<&str
     secret
 }
 
-/// Every store and every target at the moment it is down.
+/// All stores and targets, while they are down.
 struct Down;
 
 fn down<T: Send + 'static>() -> BoxFuture<'static, Result<T, StoreError>> {
@@ -291,7 +291,7 @@ impl Connector for Down {
     }
 }
 
-/// Fails a test whose answer is not in the document. A middleware.
+/// Fails a test whose response is not in the document. A middleware.
 pub async fn hold_to_the_document(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -300,7 +300,7 @@ pub async fn hold_to_the_document(
     let response = next.call(request).await?.map_into_boxed_body();
     let kind = response.headers().get(CONTENT_TYPE).map(|kind| kind.to_str().unwrap().to_owned());
     if kind.as_deref() == Some("text/event-stream") {
-        // It has no end.
+        // An event stream has no end.
         return Ok(response);
     }
     let (request, response) = response.into_parts();

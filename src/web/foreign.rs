@@ -1,5 +1,5 @@
-//! Owns what the audit log hears of pages of other origins: that they try and from where, and not each of the thousands of
-//! requests that such a page can send. Knows no rule about origins.
+//! Limits the audit entries about pages of other origins: that they try and from where, but not each of the thousands
+//! of requests that such a page can send. Does not know the rules about origins.
 
 use std::{
     net::IpAddr,
@@ -15,13 +15,13 @@ use crate::core::audit::{Action, Deed};
 /// Entries of one address within a minute.
 const OF_ONE: u32 = 3;
 
-/// Entries of all addresses within a minute: at most 8 MB a day, whoever tries.
+/// Entries of all addresses within a minute: at most 8 MB a day.
 const OF_ALL: u32 = 20;
 
-/// Under which all are counted together.
+/// The key under which all addresses are counted together.
 const ALL: &str = "";
 
-/// How much was told of late.
+/// The number of recent entries.
 pub struct Foreign {
     each: Throttle<IpAddr>,
     all: Throttle<str>,
@@ -35,7 +35,8 @@ impl Default for Foreign {
 }
 
 impl Foreign {
-    /// Whether one more of `from` is told; with it the number of those that were not since the last that was.
+    /// Counts one more request of `from`: returns how many were left out since the last entry if this one is to be
+    /// recorded, else `None`.
     fn tells(&self, now: Duration, from: IpAddr) -> Option<u64> {
         if self.each.wait(now, &from).is_some() || self.all.wait(now, ALL).is_some() {
             self.untold.fetch_add(1, Ordering::Relaxed);
@@ -47,7 +48,7 @@ impl Foreign {
     }
 }
 
-/// Tells the audit log that `who` was refused because of the origin that the request tells, within bounds.
+/// Records, within limits, that `who` was refused because of the request's origin.
 pub(super) fn note(request: &HttpRequest, who: &str, origin: Option<&str>) -> Result<(), Problem> {
     let state = State::of(request)?;
     let from = client::client_ip(request, &state.settings);

@@ -1,5 +1,5 @@
-//! Joins the fragments of a browser's text message (RFC 6455 §5.4). Fragments of bytes are bytes and pass. Knows no
-//! message's meaning.
+//! Joins the fragments of a browser's text message (RFC 6455 §5.4). Fragments of binary messages pass through as bytes.
+//! Does not know the meaning of messages.
 
 use actix_http::ws::Item;
 use bytes::{Bytes, BytesMut};
@@ -10,7 +10,7 @@ use super::protocol::MAX_FRAME;
 #[derive(Debug, Default)]
 pub struct Fragments(Option<BytesMut>);
 
-/// What a fragment comes to.
+/// The outcome of a fragment.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Joined {
     /// Nothing yet.

@@ -1,5 +1,5 @@
-//! Refuses a WebSocket frame by the length it announces. The codec behind it looks at a frame's length only once all of
-//! it is in memory (actix-http 3), so that one header could ask for everything there is. Knows no frame's meaning.
+//! Refuses a WebSocket frame by the length it announces. The codec behind it checks a frame's length only once all of
+//! it is in memory (actix-http 3), so a single header could claim all memory. Does not know the meaning of frames.
 
 use std::{
     cell::Cell,
@@ -17,7 +17,7 @@ use super::protocol::MAX_FRAME;
 /// Bytes of the longest frame header (RFC 6455 §5.2).
 const LONGEST_HEAD: usize = 14;
 
-/// Whether a frame was refused, for whoever is told that the stream failed.
+/// Whether a frame was refused; shared with the actor that receives the stream's error.
 #[derive(Debug, Clone, Default)]
 pub struct Refusal(Rc<Cell<bool>>);
 
@@ -28,8 +28,7 @@ impl Refusal {
     }
 }
 
-/// A browser's bytes, passed on as they are until a frame announces more than [`MAX_FRAME`], or to the end of the connection,
-/// however it ends.
+/// A browser's bytes, passed on unchanged until a frame announces more than [`MAX_FRAME`] or the connection ends.
 pub struct FrameGate<S> {
     stream: S,
     frames: Frames,
@@ -56,14 +55,14 @@ impl<S: Stream<Item = Result<Bytes, PayloadError>> + Unpin> Stream for FrameGate
                 self.refusal.0.set(true);
                 Poll::Ready(Some(Err(PayloadError::Overflow)))
             }
-            // The connection broke: what came before still counts, and nobody is there to be told of an error.
+            // The connection broke: the bytes before still count, and there is no peer to report an error to.
             Poll::Ready(Some(Err(_))) => Poll::Ready(None),
             Poll::Ready(Some(Ok(_)) | None) | Poll::Pending => told,
         }
     }
 }
 
-/// Where in its frames a stream is.
+/// The position of a stream within its frames.
 #[derive(Debug, Default)]
 struct Frames {
     /// The header that is being read.
@@ -73,7 +72,7 @@ struct Frames {
 }
 
 impl Frames {
-    /// Follows the stream by `bytes`; whether every frame that begins in them may be so long.
+    /// Advances the stream by `bytes`; returns whether every frame that begins in them is within the limit.
     fn fit(&mut self, mut bytes: &[u8]) -> bool {
         loop {
             let passed = usize::try_from(self.payload).map_or(bytes.len(), |left| left.min(bytes.len()));

@@ -1,4 +1,4 @@
-//! Whatever a browser or a program sends, at random, into what reads it. `cargo xtask fuzz` tries a million of each.
+//! Feeds random input to the parsers of browsers' and programs' data. `cargo xtask fuzz` tries a million of each.
 
 use actix_web::{error::PayloadError, test::TestRequest};
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use super::{
     state::Settings,
 };
 
-/// Texts made of the pieces that a reader looks for, and of anything between them.
+/// Generates texts from the tokens that a parser looks for, with anything between them.
 fn pieces(known: &'static [&'static str]) -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => select(known).prop_map(str::to_owned),
@@ -110,7 +110,7 @@ const HOPS: &[&str] = &[
     "\t",
 ];
 
-/// A frame's header or a piece of one, and payload beside it.
+/// Generates a frame's header or a piece of one, or arbitrary payload.
 fn wire() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         select(vec![
@@ -125,7 +125,7 @@ fn wire() -> impl Strategy<Value = Vec<u8>> {
     vec(piece, 0..12).prop_map(|pieces| pieces.concat())
 }
 
-/// What the gate lets through of `bytes`, cut in pieces, and whether it refused.
+/// Returns the part of `bytes`, cut in pieces, that the gate lets through, and whether it refused.
 fn through_the_gate(bytes: &[u8], piece: usize) -> (usize, bool) {
     let refusal = Refusal::default();
     let pieces: Vec<Result<Bytes, PayloadError>> =
@@ -193,7 +193,7 @@ proptest! {
         let trusting = Settings { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..settings() };
         let of = |peer: &str| {
             let request = TestRequest::default().peer_addr(peer.parse().unwrap());
-            // What is no header value does not come this far.
+            // A text that is not a valid header value never reaches the parser.
             let visible = |text: &str| text.chars().filter(|letter| letter.is_ascii_graphic() || *letter == ' ').collect::<String>();
             let request = request.insert_header(("x-forwarded-for", visible(&text)));
             client::client_ip(&request.insert_header(("forwarded", visible(&other))).to_http_request(), &trusting)

@@ -1,4 +1,4 @@
-//! `GET /api/v1/gateway-key`: what lets the gateway in to its targets. Shows no secret.
+//! `GET /api/v1/gateway-key`: the public keys by which targets admit the gateway. Shows no secret.
 
 use actix_web::{Responder, web};
 use serde_json::json;
@@ -6,10 +6,10 @@ use serde_json::json;
 use super::{error::Problem, state::State};
 use crate::ssh::{OwnKeyError, OwnKeys};
 
-/// An operator has to act first, in seconds.
+/// Seconds until a retry: an operator has to act first.
 const RETRY_SECONDS: u64 = 60;
 
-/// Shows the public keys of the gateway, which are made if there are none yet.
+/// Answers with the public keys of the gateway; they are created if there are none yet.
 pub async fn gateway_key(state: web::Data<State>) -> Result<impl Responder, Problem> {
     let keys = OwnKeys::new(&state.settings.data_dir);
     let lines = web::block(move || Ok::<_, OwnKeyError>((keys.authorized_key()?, keys.trusted_authority()?))).await;

@@ -1,4 +1,4 @@
-//! Owns the headers that every answer carries, whatever answered. Knows no route.
+//! Owns the headers that every response carries, whichever handler made it. Does not know routes.
 
 use actix_web::{
     Error,
@@ -10,19 +10,19 @@ use actix_web::{
     middleware::Next,
 };
 
-/// Nothing from elsewhere, no inline script, no frame around us. xterm.js sets styles inline.
+/// Nothing from other origins, no inline script, no framing. xterm.js sets styles inline.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
 const ALWAYS: [(HeaderName, HeaderValue); 4] = [
     (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
     (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    // A one-time link must not travel on.
+    // A one-time link must not leak in a `Referer`.
     (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
 ];
 
-/// Adds the headers; what says nothing about caching is not to be stored. A middleware.
+/// Adds the headers; a response that says nothing about caching is not to be stored. A middleware.
 pub async fn secure(
     request: ServiceRequest,
     next: Next<impl MessageBody>,

@@ -1,16 +1,16 @@
-//! `/healthz` and `/readyz`: open to everyone, so they say no more than a load balancer needs.
+//! `/healthz` and `/readyz`: open to everyone, so they reveal no more than a load balancer needs.
 
 use actix_web::{HttpResponse, Responder, web};
 use serde_json::json;
 
 use super::state::State;
 
-/// Says that the process serves requests.
+/// Answers that the process serves requests.
 pub async fn alive() -> impl Responder {
     web::Json(json!({ "status": "alive" }))
 }
 
-/// Says whether new sessions can be opened; 503 with the reasons if not.
+/// Answers whether new sessions can be opened; 503 with the reasons if not.
 pub async fn ready(state: web::Data<State>) -> impl Responder {
     let reasons = state.gateway.readiness().reasons;
     let mut response = if reasons.is_empty() { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };

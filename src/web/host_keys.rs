@@ -1,5 +1,5 @@
-//! `/api/v1/host-keys`: which host keys this gateway knows, which were refused and wait for review, and what somebody
-//! decides about them. Knows no file and no connection.
+//! `/api/v1/host-keys`: the host keys this gateway knows, the refused ones that wait for review, and decisions about
+//! them. Does not know files or connections.
 
 use actix_web::{HttpRequest, HttpResponse, Responder, web};
 use serde::{Deserialize, Serialize};
@@ -19,8 +19,8 @@ use crate::{
     ssh::{KnownKey, Review, ReviewError, WaitingKey},
 };
 
-/// Known keys in one answer: a known_hosts of a whole network has tens of thousands, and nobody reads so many. Whoever
-/// looks for one gives `q`.
+/// Known keys in one answer: a known_hosts of a whole network has tens of thousands, too many to read. `q` finds a
+/// particular one.
 const MAX_SHOWN: usize = 1_000;
 
 #[derive(Serialize)]
@@ -52,7 +52,7 @@ struct WaitingView<'a> {
     instead_of: Vec<KnownView<'a>>,
 }
 
-/// Which key is accepted: what was seen must be what waits.
+/// The key to accept: the fingerprint that the user saw must be the one that waits.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Acceptance {
@@ -113,7 +113,7 @@ impl From<ReviewError> for Problem {
     }
 }
 
-/// `GET /api/v1/host-keys`: what this gateway knows, as it stands in its file, and what waits.
+/// `GET /api/v1/host-keys`: the known keys, as they are in the file, and the waiting ones.
 pub async fn list(request: HttpRequest, state: web::Data<State>) -> Result<impl Responder, Problem> {
     let mut wanted = String::new();
     for (key, value) in &pairs(request.query_string(), "")? {
@@ -133,7 +133,7 @@ pub async fn list(request: HttpRequest, state: web::Data<State>) -> Result<impl 
     Ok(HttpResponse::Ok().json(json!({ "known": known, "known_total": fitting.len(), "waiting": waiting })))
 }
 
-/// `POST /api/v1/host-keys/waiting/{id}/accept`: from now on it is the host's only key, 204.
+/// `POST /api/v1/host-keys/waiting/{id}/accept`: makes it the host's only key, 204.
 pub async fn accept(
     request: HttpRequest,
     state: web::Data<State>,
@@ -151,7 +151,7 @@ pub async fn accept(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /api/v1/host-keys/waiting/{id}`: it waits no longer, until it is met again, 204.
+/// `DELETE /api/v1/host-keys/waiting/{id}`: drops a waiting key, until it is seen again, 204.
 pub async fn dismiss(
     request: HttpRequest,
     state: web::Data<State>,
@@ -165,7 +165,7 @@ pub async fn dismiss(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// `DELETE /api/v1/host-keys/{id}`: it is known no longer, 204.
+/// `DELETE /api/v1/host-keys/{id}`: removes a known key, 204.
 pub async fn forget(
     request: HttpRequest,
     state: web::Data<State>,

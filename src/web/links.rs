@@ -1,4 +1,5 @@
-//! Owns which one-time links are good now. Keeps their digests only, in memory: whoever prints one is there to print another.
+//! Owns the one-time links that are valid now. Keeps only their digests, in memory: an operator who prints one can
+//! print another.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -8,11 +9,11 @@ use std::{
 use super::secret::{self, Digest};
 use crate::core::expiring_map::ExpiringMap;
 
-/// Time to find the terminal that printed it.
+/// A link's life: time to find the terminal that printed it.
 const LINK_LIFETIME: Duration = Duration::from_secs(10 * 60);
 const MAX_LINKS: usize = 100;
 
-/// Who may sign in by link.
+/// The valid links, and the users they sign in.
 #[derive(Debug)]
 pub struct Links(Mutex<ExpiringMap<Digest, Arc<str>>>);
 
@@ -30,12 +31,12 @@ impl Links {
         secret
     }
 
-    /// Uses a link up and returns whom it signs in.
+    /// Uses a link up and returns the user it signs in.
     pub fn redeem(&self, now: Duration, secret: &str) -> Option<Arc<str>> {
         self.links().take(now, &secret::digest(secret))
     }
 
-    /// A panic elsewhere leaves the table whole: every change of it is one call.
+    /// A panic elsewhere leaves the table consistent: every change of it is one call.
     fn links(&self) -> MutexGuard<'_, ExpiringMap<Digest, Arc<str>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! Owns the query of a listing: filters, order, cursor, and what is wrong with them. Knows no store.
+//! Parses the query of a listing: filters, order, cursor, and reports errors in them. Does not know any store.
 
 use std::{collections::BTreeSet, str::FromStr};
 
@@ -14,15 +14,15 @@ use crate::{
     store::{ListQuery, Position, Sort, SortKey},
 };
 
-/// Rows of a page where nobody says how many.
+/// Default number of rows of a page.
 pub(super) const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 500;
-/// Characters of the longest name we store: what a session's target is called, with its jump hosts.
+/// Characters of the longest stored name: a session's target with its jump hosts.
 const MAX_TEXT: usize = 512;
 const KEYS: &str =
     "status, user, target, node, client_ip, reason, since, until, q, sort, limit, cursor (status may be repeated)";
 
-/// The orders there are; the first is the default. A cursor names its order by its place here: append only.
+/// The supported orders; the first is the default. A cursor names its order by its index here: append only.
 const SORTS: [(&str, Sort); 6] = [
     ("-start_time", Sort { by: SortKey::StartTime, ascending: false }),
     ("start_time", Sort { by: SortKey::StartTime, ascending: true }),
@@ -72,23 +72,23 @@ pub(super) fn pairs(query: &str, repeated: &str) -> Result<Vec<(String, String)>
     Ok(pairs)
 }
 
-/// Says that a key is none of those that are `allowed`.
+/// 400: the key is none of `allowed`.
 pub(super) fn unknown(key: &str, allowed: &str) -> Problem {
     Problem::bad_request(format!("Unknown query key {}. Allowed: {allowed}.", quoted(key)))
 }
 
-/// Spells the position where the next page of a listing in this order starts, for `cursor`.
+/// Encodes the position where the next page of a listing in this order starts, for `cursor`.
 pub fn cursor(sort: Sort, next: Position) -> String {
     let place = SORTS.iter().position(|(_, known)| *known == sort).unwrap_or_default();
     spell_cursor(&format!("{place} {} {}", next.key, next.id))
 }
 
-/// Spells a position, given in words, so that a change of it is found.
+/// Encodes a position, given in words, with a checksum.
 pub(super) fn spell_cursor(plain: &str) -> String {
     BASE64URL_NOPAD.encode(format!("{plain} {}", check(plain)).as_bytes())
 }
 
-/// Reads what [`spell_cursor`] spelled.
+/// Decodes the result of [`spell_cursor`].
 pub(super) fn plain_cursor(cursor: &str) -> Result<String, Problem> {
     let bytes = BASE64URL_NOPAD.decode(cursor.as_bytes()).map_err(|_| not_ours())?;
     let text = String::from_utf8(bytes).map_err(|_| not_ours())?;
@@ -99,7 +99,7 @@ pub(super) fn plain_cursor(cursor: &str) -> Result<String, Problem> {
     Ok(plain.to_owned())
 }
 
-/// Says that a cursor was made up.
+/// 400: the cursor was not issued by a gateway.
 pub(super) fn not_ours() -> Problem {
     Problem::bad_request("The cursor is not one of ours. Start again without it.")
 }
@@ -118,7 +118,8 @@ fn read_cursor(cursor: &str, sort: Sort) -> Result<Position, Problem> {
     Ok(Position { key: key.parse().map_err(|_| not_ours())?, id: id.parse::<SessionId>().map_err(|_| not_ours())? })
 }
 
-/// Finds a cursor that was cut or changed. No seal: a position opens nothing that a filter would not.
+/// Returns a checksum that detects a truncated or altered cursor. Not a signature: a position reveals nothing that a
+/// filter would not.
 fn check(plain: &str) -> String {
     Sha256::digest(plain).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,4 +1,4 @@
-//! Signing in by token, password or one-time link, and signing out. Keeps no sign-in itself.
+//! Signs users in by token, password or one-time link, and out. Keeps no sign-in itself.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -29,10 +29,10 @@ use crate::core::{
 };
 use crate::store::StoreError;
 
-/// What a browser says of itself beyond this is cut off.
+/// Characters kept of a browser's `User-Agent`.
 const AGENT_CHARS: usize = 256;
 
-/// What `POST /api/v1/login` takes: a token, or a name and a password, with a code where one is asked for.
+/// The body of `POST /api/v1/login`: a token, or a name and a password, with a code if one is required.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Login {
@@ -42,19 +42,19 @@ pub struct Login {
     code: Option<SecretString>,
 }
 
-/// Somebody who proved who they are.
+/// An authenticated user.
 pub struct Proven {
-    /// Who.
+    /// The user's name.
     pub user: Arc<str>,
-    /// What their sign-in holds on to.
+    /// The stamp that their sign-in is bound to.
     pub stamp: String,
-    /// By what.
+    /// The method.
     pub how: How,
-    /// The same in words, for the audit log.
+    /// The method in words, for the audit log.
     pub told: String,
     /// The token that was traded, with which the sign-in ends.
     pub token: Option<String>,
-    /// The session at a provider, with which it ends.
+    /// The session at a provider, with which the sign-in ends.
     pub provider_session: Option<String>,
 }
 
@@ -64,7 +64,7 @@ pub async fn login(request: HttpRequest, body: Body<Login>) -> Result<HttpRespon
     let proven = match body.into_inner() {
         Login { token: Some(token), username: None, password: None, code: None } => {
             let caller = auth::check_token(&request, token.expose_secret())?.ok_or_else(Problem::wrong_token)?;
-            // A cookie has all rights of its user; a token made for less is not traded for one.
+            // A cookie has all rights of its user; a token with scopes cannot be traded for one.
             caller.need_all_of_owner()?;
             need_no_more(State::of(&request)?, &caller)?;
             let token = match &caller.via {
@@ -90,8 +90,8 @@ pub async fn login(request: HttpRequest, body: Body<Login>) -> Result<HttpRespon
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
 }
 
-/// Refuses a user's token where more than a secret is asked for at the page: a code, or the word of a provider. Who finds the token of
-/// a program must not get past that, into a cookie that outlasts the token.
+/// Refuses a user's token if signing in takes more than one secret: a code, or a provider. A stolen token of a program
+/// must not bypass that and become a cookie that outlasts the token.
 fn need_no_more(state: &State, caller: &Caller) -> Result<(), Problem> {
     let directory = state.gateway.people().directory();
     let asked = state.settings.require_totp.contains(&caller.role())
@@ -109,9 +109,10 @@ fn need_no_more(state: &State, caller: &Caller) -> Result<(), Problem> {
     }
 }
 
-/// Returns the user whose name and password these are. Whatever is wrong, the answer is the same and takes as long; only where both
-/// are right it is told that a code is asked for too, or that it does not fit. After ten wrong ones from an address within a minute,
-/// or a hundred for a name, everything from there or for it waits until the minute is over; who is signed in stays so.
+/// Returns the user with this name and password. Every failure gives the same answer and takes as long; only if both
+/// are right the answer says that a code is required too, or is wrong. After ten wrong ones from an address within a
+/// minute, or a hundred for a name, further attempts from it or for it wait until the minute is over; existing sign-ins
+/// are not affected.
 async fn check_password(
     request: &HttpRequest,
     name: String,
@@ -122,7 +123,7 @@ async fn check_password(
     let address = client::client_ip(request, &state.settings);
     may_try(state, address, &name)?;
     let permit = state.comparing.acquire().await.map_err(|_| Problem::internal())?;
-    // Again: whoever sent many at once is told by what became of the first of them.
+    // Checked again: of many attempts sent at once, the first may have used up the limit.
     may_try(state, address, &name)?;
     if !state.gateway.people().are_known() {
         return Err(Problem::unavailable("The store of users does not answer yet. Try again in a moment.", 5));
@@ -171,8 +172,8 @@ pub fn too_many_passwords(wait: std::time::Duration) -> Problem {
     Problem::too_many("Too many wrong passwords were tried. Try again in a minute.", wait.as_secs() + 1)
 }
 
-/// Whether a password has this hash: off the worker, whose shells go on meanwhile, and few at once: whoever asks holds a permit,
-/// and keeps it until it is counted what came of it.
+/// Whether a password has this hash: computed off the worker, which goes on serving terminals, and only a few at once:
+/// the caller holds a permit, and keeps it until the outcome is counted.
 pub async fn compare(_: &SemaphorePermit<'_>, password: SecretString, hash: Option<String>) -> Result<bool, Problem> {
     web::block(move || password::verify(&password, hash.as_deref())).await.map_err(|_| Problem::internal())
 }
@@ -183,8 +184,8 @@ pub struct Once {
     once: Option<String>,
 }
 
-/// `GET /login?once=SECRET`: uses a one-time link up and leads to the UI, 303. The cookie needs no second hop to
-/// count: the page is public, and its own calls are same-site even if the link stood on a foreign page.
+/// `GET /login?once=SECRET`: uses a one-time link up and redirects to the UI, 303. The cookie is effective without a
+/// second hop: the page is public, and its own calls are same-site even if the link was on a page of another site.
 pub async fn link(request: HttpRequest, query: web::Query<Once>) -> Result<HttpResponse, Problem> {
     let state = State::of(&request)?;
     let Some(secret) = &query.once else { return Ok(see_other("/").finish()) };
@@ -199,8 +200,8 @@ pub async fn link(request: HttpRequest, query: web::Query<Once>) -> Result<HttpR
     }
 }
 
-/// `POST /api/v1/logout`: makes the cookie that came worthless, whatever else said who asks, 204. The browser is to forget it whatever
-/// the store says.
+/// `POST /api/v1/logout`: invalidates the request's cookie, even if another credential identified the caller, 204. The
+/// browser is to drop it even if the store fails.
 pub async fn logout(request: HttpRequest, state: web::Data<State>, caller: Caller) -> impl Responder {
     let mut answer = HttpResponse::NoContent().finish();
     if let Some(cookie) = auth::cookie(&request) {
@@ -215,11 +216,11 @@ pub async fn logout(request: HttpRequest, state: web::Data<State>, caller: Calle
     }
     let mut gone = session_cookie(&request, &state, String::new());
     gone.set_max_age(Duration::ZERO);
-    // What a cookie holds always fits into a header.
+    // The cookie's value always fits into a header.
     answer.add_cookie(&gone).map_err(|_| Problem::internal()).map(|()| answer)
 }
 
-/// 503: signed out here, and perhaps nowhere else.
+/// 503: signed out on this gateway, and perhaps on no other.
 fn untold() -> Problem {
     Problem::unavailable(
         "You are signed out on this gateway, and your browser was told to forget its cookie. The store of sign-ins does not answer, so \
@@ -233,10 +234,10 @@ fn current_stamp(request: &HttpRequest, user: &str) -> Result<String, Problem> {
     state.stamp(&state.gateway.people().directory(), user).ok_or_else(Problem::wrong_credentials)
 }
 
-/// Makes a new sign-in in the place of the one the request came with, if any.
+/// Creates a sign-in, in place of the one the request came with, if any.
 ///
 /// # Errors
-/// 503 where it cannot be kept; 401 to who may not sign in any more at this very moment; 429 to who did so very often.
+/// 503 if it cannot be stored; 401 if the user may no longer sign in; 429 if they signed in too often.
 pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'static>, Problem> {
     let state = State::of(request)?;
     let Proven { user, stamp, how, told, token, provider_session } = proven;
@@ -265,7 +266,8 @@ pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'st
         ends_at: UtcMicros(now.utc.0.saturating_add(micros(MAX_LIFETIME))),
     };
     state.sign_ins().sign_in(now, new).await.map_err(not_kept)?;
-    // What ended while it was being kept, it ends too: a user who is disabled, a token that is revoked, a session at the provider.
+    // If its basis ended while it was being stored, the new sign-in ends too: the user disabled, the token revoked, the
+    // session at the provider over.
     state.gateway.people().refresh().await.map_err(not_kept)?;
     let is_gone = state.gateway.people().directory().access(&user).is_none();
     let is_over = over_with.is_some_and(|session| state.sign_ins().is_over(now, &session));
@@ -291,7 +293,8 @@ fn not_kept(error: StoreError) -> Problem {
     )
 }
 
-/// It ends with the browser at the latest; earlier is for [`SignIns`](crate::actor::sign_ins::SignIns) to say.
+/// Makes the session cookie. It lasts until the browser closes; [`SignIns`](crate::actor::sign_ins::SignIns) may end it
+/// earlier.
 fn session_cookie(request: &HttpRequest, state: &State, secret: String) -> Cookie<'static> {
     cookies::make(request, &state.settings, cookies::SESSION, secret)
 }
