@@ -1,4 +1,4 @@
-//! `GET /metrics`: counters as they stand, gauges counted now, so that they cannot drift. Counts nothing itself.
+//! `GET /metrics`: counters as they are, gauges counted on request, so that they cannot drift. Counts nothing itself.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use prometheus_client::{
@@ -23,7 +23,7 @@ use crate::{
     recording::recorder::Tally,
 };
 
-/// Answers with every metric. Where an actor does not answer, its gauges are missing rather than wrong.
+/// Answers with every metric. If an actor does not answer, its gauges are missing rather than wrong.
 pub async fn metrics(request: HttpRequest, state: web::Data<State>, _: Caller) -> Result<HttpResponse, Problem> {
     let mut registry = Registry::default();
     observations(&mut registry, state.gateway.observations());
@@ -101,7 +101,7 @@ fn recordings(to: &mut Registry, tally: &Tally) {
     to.register("pulsegate_recording_saved_bytes", help, ConstCounter::new(tally.saved()));
 }
 
-/// Every open status is there, so that a graph falls to zero instead of ending.
+/// Every open status is present, so that a graph falls to zero instead of ending.
 fn sessions(to: &mut Registry, census: &[(Status, u64)]) {
     let open = Status::ALL.iter().filter(|status| **status != Status::Closed);
     let count = |status| census.iter().filter(|(counted, _)| counted == status).map(|(_, count)| *count).sum();

@@ -1,8 +1,8 @@
-//! HTTP: what the world sees of the gateway. Each resource has a file; `routes` lists every route there is. Asks the actors
-//! through [`crate::actor::gateway::Gateway`]; a terminal's socket speaks with its session and the wire. Calls no store, opens no
-//! SSH connection (it may name the values of both) and reads no clock but the actors'.
+//! HTTP: the public interface of the gateway. Each resource has a file; `routes` lists all routes. Asks the actors
+//! through [`crate::actor::gateway::Gateway`]; a terminal's socket speaks with its session and the wire. Calls no
+//! store, opens no SSH connection (it may name the values of both) and reads no clock but the actors'.
 
-/// Who one is, one's password.
+/// The caller's account and password.
 pub mod account;
 /// `GET /api/v1/actors`.
 pub mod actors;
@@ -10,54 +10,54 @@ pub mod actors;
 pub mod assets;
 /// `GET /api/v1/audit`.
 pub mod audit;
-/// Who is calling.
+/// Authentication and rights of callers.
 pub mod auth;
-/// Where a request comes from, behind proxies or not.
+/// The address a request comes from, behind proxies or not.
 pub mod client;
-/// How many connections there may be, and for how long.
+/// Limits on connections, in number and time.
 pub mod connections;
 /// The gateway's cookies.
 mod cookies;
-/// A way to end a connection that nobody polls.
+/// A handle that ends a connection nobody polls.
 pub mod descriptor;
-/// The browsers that one is signed in with.
+/// The browsers that the caller is signed in with.
 pub mod devices;
-/// How many places one user may have dialled by hand.
+/// Limits on the places one user may dial by hand.
 mod dial_limit;
 /// The interface in OpenAPI: `/api/openapi.json`, and `/api/docs` for people.
 pub mod docs;
-/// Whether an answer is as the document says; shared with the tests of the whole gateway.
+/// A check of responses against the document; shared with the tests of the whole gateway.
 #[cfg(test)]
 #[path = "../../tests/integration/support/documented.rs"]
 mod documented;
-/// Problems as RFC 9457 tells them.
+/// Problems in the form of RFC 9457.
 pub mod error;
 /// `GET /api/v1/events`: transitions as they happen.
 pub mod events;
-/// How metrics are written.
+/// The text formats of metrics.
 mod exposition;
-/// What it costs when something of this room fails.
+/// The effect of failures in this module.
 #[cfg(test)]
 mod failing;
-/// What the tests of this room share.
+/// Shared fixtures of this module's tests.
 #[cfg(test)]
 mod fixture;
-/// What the audit log hears of pages of other origins.
+/// Limits on the audit entries about pages of other origins.
 mod foreign;
-/// Text messages that come in pieces.
+/// Text messages in fragments.
 mod fragments;
-/// How long a WebSocket frame may be, judged by its header.
+/// A limit on the length of WebSocket frames, judged by their headers.
 mod frame_gate;
-/// Anything at all, into what reads it.
+/// Random input for the parsers.
 #[cfg(test)]
 mod fuzz;
 /// The gateway's own public keys.
 pub mod gateway_key;
-/// Headers that every answer carries.
+/// Headers that every response carries.
 pub mod headers;
 /// `/healthz` and `/readyz`.
 pub mod health;
-/// Which host keys are trusted.
+/// The trusted host keys.
 pub mod host_keys;
 /// One-time links that sign in.
 pub mod links;
@@ -73,55 +73,55 @@ pub mod nodes;
 mod object;
 /// Signing in with an OpenID Connect provider.
 pub mod oidc;
-/// The body that opens a session, and what it may say.
+/// The body that opens a session, and its validation.
 pub mod opening;
-/// Which pages may talk to the gateway, and under which names it answers.
+/// The origins that may talk to the gateway, and the host names it answers under.
 pub mod origin;
-/// A socket's way out.
+/// A socket's outgoing frames.
 mod outlet;
-/// Pages of the session list that still hold.
+/// Cached pages of the session list.
 pub mod pages;
-/// What the operating system says of this process.
+/// The operating system's figures of this process.
 pub mod process;
 /// The frames of the terminal WebSocket.
 pub mod protocol;
 /// `GET /api/v1/sessions/{id}/recording`.
 pub mod recording;
-/// How often a browser's resizes are handed on.
+/// A limit on the rate of a browser's resizes.
 mod resizes;
 /// The route table.
 pub mod routes;
-/// One-time codes beside the password.
+/// One-time codes in addition to the password.
 pub mod second_factor;
-/// Secrets made here, and their digests.
+/// Generated secrets, and their digests.
 pub mod secret;
 /// Sessions: create, list, get, delete, why.
 pub mod sessions;
-/// Links with which somebody becomes the first admin, or sets their password.
+/// Links by which a user becomes the first admin, or sets their password.
 pub mod setup;
-/// What every handler holds on to: the gateway, the settings, the sign-ins.
+/// The shared state of all handlers: the gateway, the settings, the sign-ins.
 pub mod state;
 /// `GET /api/v1/stores`.
 pub mod stores;
-/// What a client may offer to speak at the terminal.
+/// The subprotocols that a client may offer at the terminal.
 mod subprotocol;
 /// `/api/v1/targets`.
 pub mod targets;
 /// The terminal's socket.
 pub mod terminal;
-/// Whether a browser at a terminal still may be there.
+/// Whether a browser may be at a terminal.
 mod terminal_access;
-/// How often a wrong token or password may be tried.
+/// Limits on wrong tokens and passwords.
 pub mod throttle;
 /// Tokens of users.
 pub mod tokens;
-/// Targets tried out.
+/// Tests of targets.
 pub mod trials;
-/// Whom a proxy in front names.
+/// The user whom a proxy in front names.
 pub mod user_header;
 /// `/api/v1/users`.
 pub mod users;
 /// Sessions and times as JSON shows them.
 pub mod view;
-/// Whom the audit log is told to.
+/// The webhooks of the audit log.
 pub mod webhooks;

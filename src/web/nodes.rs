@@ -1,4 +1,4 @@
-//! `GET /api/v1/nodes`: the gateways that share the stores. Judges none of them.
+//! `GET /api/v1/nodes`: the gateways that share the stores. Does not judge them.
 
 use actix_web::{Responder, web};
 use serde::Serialize;

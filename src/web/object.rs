@@ -1,5 +1,5 @@
-//! JSON that comes from outside: an object or nothing. A struct alone would be read from a list of its values as well, whose meaning
-//! changed with each field that is added. Knows no body and no frame by name.
+//! JSON input that must be an object. A struct alone would also be read from an array of its values, whose meaning
+//! would change with each added field. Does not know any body or frame.
 
 use std::{fmt, marker::PhantomData, ops::Deref};
 
@@ -10,7 +10,7 @@ use serde::{
     de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-/// What was read from an object.
+/// A value that was read from an object.
 pub struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -33,11 +33,11 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
     }
 }
 
-/// The body of a request, which is an object. As an extractor it fails as [`web::Json`] does.
+/// The body of a request, an object. As an extractor it fails as [`web::Json`] does.
 pub struct Body<T>(pub T);
 
 impl<T> Body<T> {
-    /// What was read.
+    /// Returns the value.
     pub fn into_inner(self) -> T {
         self.0
     }
@@ -61,7 +61,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     }
 }
 
-/// What is wrong, in words of JSON; serde's own are of Rust.
+/// Describes an error in terms of JSON; serde's own are in terms of Rust.
 pub fn in_words(error: &serde_json::Error) -> String {
     const WORDS: [(&str, &str); 8] = [
         ("expected u8", "expected a whole number from 0"),

@@ -1,9 +1,9 @@
-//! `/api/v1/login/oidc`: signing in with an OpenID Connect provider. What belongs to a sign-in that is under way stands in `under_way`, who
-//! is let in in `admission`.
+//! `/api/v1/login/oidc`: signing in with an OpenID Connect provider. `under_way` holds the state of pending sign-ins,
+//! `admission` decides who is admitted.
 //!
-//! The page asks to begin and goes where it is told; the provider sends the browser back to `/oidc`, which is the page again, and
-//! the page sends what it came back with. So every request that needs a cookie is the page's own: both cookies are
-//! `SameSite=Strict`, and no answer of this gateway redirects anywhere.
+//! The page starts a sign-in and goes to the address it receives; the provider sends the browser back to `/oidc`, which
+//! is the page again, and the page sends the parameters it came back with. So every request that needs a cookie is the
+//! page's own: both cookies are `SameSite=Strict`, and no response of this gateway redirects anywhere.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -26,32 +26,32 @@ use crate::core::{
     people::{How, User, provider_session, stamp},
 };
 
-/// Who is let in of those whom the provider knows.
+/// The users of the provider who are admitted.
 mod admission;
-/// Ends what the provider says has ended.
+/// Ends the sign-ins that the provider reports as ended.
 mod logout;
-/// Why somebody is not signed in.
+/// The reasons why a sign-in fails.
 mod refusal;
-/// Sign-ins that are under way.
+/// Pending sign-ins.
 mod under_way;
 
 pub use logout::logout;
 use refusal::Refusal;
 pub use under_way::UnderWay;
 
-/// How long somebody may take at the provider.
+/// How long a user may take at the provider.
 const SIGN_IN_LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-/// Where the provider sends browsers back to: the page.
+/// The path the provider sends browsers back to: the page.
 pub const PATH: &str = "/oidc";
 
-/// `GET /api/v1/login`: the ways to sign in beside passwords and tokens.
+/// `GET /api/v1/login`: the ways to sign in besides passwords and tokens.
 pub async fn ways(state: web::Data<State>) -> impl Responder {
     let provider = state.settings.oidc.as_ref().map(|oidc| json!({ "name": oidc.name }));
     web::Json(json!({ "provider": provider }))
 }
 
-/// `POST /api/v1/login/oidc`: begins a sign-in, 200 with the address to send the browser to.
+/// `POST /api/v1/login/oidc`: begins a sign-in, 200 with the address for the browser to open.
 pub async fn begin(request: HttpRequest) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
     let state = State::of(&request)?;
@@ -63,7 +63,7 @@ pub async fn begin(request: HttpRequest) -> Result<HttpResponse, Problem> {
         Ok(endpoints) => endpoints,
         Err(failure) => return Err(refuse(&request, state, oidc, Refusal::Failed(failure))),
     };
-    // A browser that is signing in already keeps its cookie, so that it may do so in two tabs.
+    // A browser that is already signing in keeps its cookie, so that it can do so in two tabs.
     let browser = browser(&request, state).map_or_else(secret::fresh, str::to_owned);
     let begun = under_way::begin((state.settings.utc)(), rand::random(), &browser, redirect);
     let (secret, flow) = begun.ok_or_else(Problem::internal)?;
@@ -73,7 +73,7 @@ pub async fn begin(request: HttpRequest) -> Result<HttpResponse, Problem> {
     Ok(HttpResponse::Ok().cookie(cookie).json(json!({ "url": url })))
 }
 
-/// What the browser came back with.
+/// The parameters the browser came back with.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Returned {
@@ -83,7 +83,7 @@ pub struct Returned {
     error: Option<String>,
 }
 
-/// `POST /api/v1/login/oidc/finish`: signs in whoever the provider says, 204.
+/// `POST /api/v1/login/oidc/finish`: signs in the user whom the provider names, 204.
 pub async fn finish(request: HttpRequest, body: Body<Returned>) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
     let state = State::of(&request)?;
@@ -93,7 +93,7 @@ pub async fn finish(request: HttpRequest, body: Body<Returned>) -> Result<HttpRe
     if let Some(wait) = state.throttle.wait(now, &address) {
         return Err(login::too_many_passwords(wait));
     }
-    // Whatever comes of it is told to the audit log, and anybody can make up a cookie and a state that fits it.
+    // Every outcome is audited, and anybody can forge a cookie with a matching state.
     one_more(&state.under_way.returned, now, address, "came back")?;
     let (user, session) = match who(&request, state, oidc, returned).await {
         Ok(found) => found,
@@ -112,7 +112,7 @@ pub async fn finish(request: HttpRequest, body: Body<Returned>) -> Result<HttpRe
     Ok(HttpResponse::NoContent().cookie(cookie).finish())
 }
 
-/// Counts one more sign-in of an address; 429 where that is too many.
+/// Counts one more sign-in of an address; 429 if there are too many.
 fn one_more(of: &Throttle<IpAddr>, now: Duration, address: IpAddr, what: &str) -> Result<(), Problem> {
     if let Some(wait) = of.wait(now, &address) {
         let detail = format!("Too many sign-ins {what} from your address. Try again in a minute.");
@@ -122,7 +122,8 @@ fn one_more(of: &Throttle<IpAddr>, now: Duration, address: IpAddr, what: &str) -
     Ok(())
 }
 
-/// The user whom the provider signs in, and its own name for that sign-in, by what came back to `redirect`.
+/// Returns the user whom the provider signs in, and its own name for that sign-in, from the parameters that came back
+/// to `redirect`.
 async fn who(
     request: &HttpRequest,
     state: &State,
@@ -150,7 +151,7 @@ async fn who(
     Ok((user, told.session().map(str::to_owned)))
 }
 
-/// Tells the audit log, counts what may have been somebody's guess, and says it to the person.
+/// Audits a failed sign-in, counts it if it may have been a guess, and returns the answer to the user.
 fn refuse(request: &HttpRequest, state: &State, oidc: &Oidc, refusal: Refusal) -> Problem {
     let address = client::client_ip(request, &state.settings);
     if refusal.counts() {
@@ -167,23 +168,23 @@ fn configured(state: &State) -> Result<&Oidc, Problem> {
     state.settings.oidc.as_ref().ok_or_else(none)
 }
 
-/// Where the browser comes back to.
+/// Returns the address the browser comes back to.
 fn way_back(request: &HttpRequest, state: &State, oidc: &Oidc) -> Result<String, Problem> {
     Ok(format!("{}{PATH}", home(request, state, oidc)?))
 }
 
-/// Where the browser finds the gateway.
+/// Returns the address under which the browser reaches the gateway.
 fn home(request: &HttpRequest, state: &State, oidc: &Oidc) -> Result<String, Problem> {
     let Some(url) = &state.settings.public_url else { return origin::own(request) };
     let page = request.headers().get(ORIGIN).and_then(|origin| origin.to_str().ok());
-    // It would come back to a page that lacks its cookie.
+    // The browser would come back to a page without its cookie.
     if page.is_some_and(|page| page != url) {
         return Err(Problem::conflict(format!("To sign in with {}, open {url} first.", oidc.name)));
     }
     Ok(url.clone())
 }
 
-/// The cookie that binds a browser to its sign-ins.
+/// Returns the value of the cookie that binds a browser to its sign-ins.
 fn browser<'a>(request: &'a HttpRequest, state: &State) -> Option<&'a str> {
     cookies::read(request, &state.settings, cookies::OIDC)
 }
@@ -279,7 +280,7 @@ mod tests {
             assert_eq!(comes_back("https://gw.example").await, 401);
         }
         assert_eq!(comes_back("https://gw.example").await, 429);
-        // Written behind what was told before it.
+        // Written after all entries queued before it.
         let audit = state.gateway.audit();
         audit.record(Deed::of_gateway(Action::StoreSweep, "", "Told by a test.")).await.unwrap();
         let entries = audit.list(AuditQuery { limit: 500, ..AuditQuery::default() }).await.unwrap().entries;

@@ -1,4 +1,4 @@
-//! Owns what the body of `POST /api/v1/sessions` may say. Resolves no name and dials nothing.
+//! Validates the body of `POST /api/v1/sessions`. Resolves no host name and dials nothing.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -31,9 +31,9 @@ pub(super) use way::ways;
 const DEFAULT_TERM: &str = "xterm-256color";
 const DEFAULT_COLS: u16 = 80;
 const DEFAULT_ROWS: u16 = 24;
-/// Where sshd listens.
+/// The default port of sshd.
 pub(super) const SSH_PORT: u16 = 22;
-/// Characters of what a session's target is called: as many as the records keep.
+/// Characters of a session's target: as many as the records keep.
 const MAX_TARGET_CHARS: usize = 512;
 
 /// The body: a target of the catalogue, or one typed by hand.
@@ -67,7 +67,7 @@ enum Method {
     Password,
 }
 
-/// What is dialled.
+/// The place to dial.
 struct Destination {
     target: String,
     via: Vec<Hop>,
@@ -79,7 +79,7 @@ struct Destination {
 }
 
 impl Opening {
-    /// A target of the catalogue, and nothing else said.
+    /// Asks for a target of the catalogue, with defaults for all else.
     pub fn of(target: &str) -> Self {
         let target = Some(target.to_owned());
         Self {
@@ -95,9 +95,9 @@ impl Opening {
         }
     }
 
-    /// Checks everything and returns what to ask the gateway for. 400 for what makes no sense, 404 for an unknown
-    /// target, 404 for one that is not granted, 403 for a target typed by hand where none may be. `trusts`: whether the
-    /// user may accept host keys.
+    /// Checks everything and returns the request for the gateway. 400 for an invalid combination, 404 for an unknown
+    /// target, 404 for one that is not granted, 403 for a target typed by hand if the user may open none. `trusts`:
+    /// whether the user may accept host keys.
     pub fn check(
         self,
         username: &str,
@@ -142,8 +142,9 @@ impl Opening {
 }
 
 impl Destination {
-    /// The same behind these jump hosts, each a target that is granted or a place where such may be typed. Before the first
-    /// lies its own way, as with ssh(1); of whatever stands behind others a kept password is not used.
+    /// Returns the same destination behind these jump hosts, each a granted target or a place, if the user may type
+    /// places. The first is reached by its own way, as with ssh(1); the stored password of anything behind others is
+    /// not used.
     fn over(
         self,
         names: &[String],
@@ -173,7 +174,7 @@ impl Destination {
             called.push(stop.target.clone());
             via.push(stop.behind(&via).hop(settings));
         }
-        // As `core::people::objection` reads it, should a jump host be taken away later.
+        // In the form that `core::people::objection` reads, should a jump host be removed later.
         let target = called_via(&self.target, &called);
         if via.len() > JUMP_HOSTS {
             return Err(too_many());
@@ -189,8 +190,9 @@ impl Destination {
         Ok(Self { target, via, ..self })
     }
 
-    /// The same behind these hops. Over others than its own way a password that is kept for it is sent to nobody: a hop that the caller
-    /// chose could be their own, answer in its place and keep what it is sent. A key proves nothing to anybody but who asks.
+    /// Returns the same destination behind these hops. Unless they are its own way, its stored password is sent to
+    /// nobody: a hop that the caller chose could be their own, answer in its place and keep the password. A key proves
+    /// nothing to anyone but the server that asks.
     fn behind(self, hops: &[Hop]) -> Self {
         let at = |hop: &Hop| (hop.name.clone(), hop.host.clone(), hop.port, hop.login.clone());
         if hops.iter().map(at).eq(self.via.iter().map(at)) { self } else { self.unkept() }
@@ -222,9 +224,9 @@ impl Destination {
     }
 }
 
-/// What to do with a host key that is not known. Of the hosts of the catalogue, and of those on the way to them, only those
-/// are asked who may accept host keys: what they accept, everybody trusts. Whoever types such a host by hand does not get
-/// around that, and where a host has many names there, the strictest policy holds.
+/// Returns the policy for an unknown host key. For hosts of the catalogue, and for those on the way to them, only users
+/// who may accept host keys are asked: what they accept, everybody trusts. Typing such a host by hand does not
+/// circumvent that, and if a host has several names there, the strictest policy holds.
 fn host_key_policy(host: &str, port: u16, trusts: bool, settings: &Settings, directory: &Directory) -> HostKeyPolicy {
     let is_here = |other: &str, at| at == port && other.eq_ignore_ascii_case(host);
     let configured = settings.targets.iter().filter(|target| is_here(&target.host, target.port));
@@ -238,7 +240,7 @@ fn host_key_policy(host: &str, port: u16, trusts: bool, settings: &Settings, dir
     match (policies.chain(recorded).max(), trusts) {
         (None, _) => settings.host_key_policy,
         (Some(HostKeyPolicy::Ask), false) => HostKeyPolicy::Strict,
-        // Asked again as they answer: until then the right may be gone, or somebody comes with less of it.
+        // Checked again when they answer: by then the right may be gone, or a caller with fewer rights be attached.
         (Some(HostKeyPolicy::Ask), true) => HostKeyPolicy::AskOperator,
         (Some(policy), _) => policy,
     }
@@ -256,7 +258,7 @@ fn from_catalogue(
             Ok(Destination { via: way(target, settings, directory)?, ..recorded(target, &settings.seals)? })
         }),
     };
-    // What is not granted is not there.
+    // A target that is not granted does not exist for the caller.
     found.unwrap_or_else(|| Err(Problem::not_found(format!("There is no target {}.", quoted(name)))))
 }
 
@@ -272,8 +274,8 @@ fn configured(target: &state::Target) -> Destination {
     }
 }
 
-/// A target of the records, without the way to it; 503 if this gateway's seal keys do not open its credential, which is opened again at the login
-/// only.
+/// Converts a target of the records, without the way to it; 503 if this gateway's seal keys do not open its credential,
+/// which is opened again at the login only.
 fn recorded(target: &Target, seals: &Arc<Seals>) -> Result<Destination, Problem> {
     let (public, kind) = (&target.public, target.auth.kind);
     let sealed = || -> Result<SealedCredential, Problem> {
@@ -333,14 +335,14 @@ fn by_hand(
     Ok(prompted(login, host, port, true))
 }
 
-/// A place, where the person is asked for what it wants.
+/// Returns a place whose server's questions go to the user.
 fn prompted(login: String, host: String, port: u16, typed: bool) -> Destination {
     let target = place(&login, &host, port);
     Destination { target, via: Vec::new(), host, port, login, credentials: vec![Credential::Prompt], typed }
 }
 
-/// Reads a whole number however it is spelled: to JSON `80` and `80.0` are one number (RFC 8259 §6), and some languages
-/// write every number as the second.
+/// Reads a whole number in any spelling: to JSON `80` and `80.0` are one number (RFC 8259 §6), and some languages write
+/// every number as the second.
 pub(super) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     let Some(number) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
     if number.fract() == 0.0 && (0.0..=f64::from(u16::MAX)).contains(&number) {

@@ -1,4 +1,4 @@
-//! Owns which pages may talk to the gateway and under which names it answers. Knows no users.
+//! Decides which origins may talk to the gateway, and under which names it answers. Does not know users.
 
 use actix_web::{
     Error, HttpRequest,
@@ -21,8 +21,8 @@ use crate::core::audit::ANONYMOUS;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses a request that does not come from a page of our own or of an allowed origin, whoever is signed in.
-/// A foreign, `null` or missing Origin is a 403, which the audit log hears of as refused to `who`; the comparison is exact:
+/// Refuses a request that comes neither from a page of our own origin nor from an allowed one, regardless of the
+/// caller. A foreign, `null` or missing Origin is a 403, which is audited as refused to `who`; the comparison is exact:
 /// scheme, host and port.
 pub fn check(request: &HttpRequest, who: &str) -> Result<(), Problem> {
     let told = single(request, &ORIGIN)?;
@@ -35,8 +35,8 @@ pub fn check(request: &HttpRequest, who: &str) -> Result<(), Problem> {
     }
 }
 
-/// Refuses a change that a foreign page could have sent along with the cookie of `who`. A browser that tells no
-/// Origin must at least vouch that the page is ours (Fetch Metadata, `Sec-Fetch-Site`).
+/// Refuses a change that a foreign page could have sent with the cookie of `who`. A browser that sends no Origin must
+/// at least declare the page as ours (Fetch Metadata, `Sec-Fetch-Site`).
 pub fn check_change(request: &HttpRequest, who: &str) -> Result<(), Problem> {
     let vouched = single(request, &SEC_FETCH_SITE)? == Some("same-origin");
     match single(request, &ORIGIN)? {
@@ -45,19 +45,19 @@ pub fn check_change(request: &HttpRequest, who: &str) -> Result<(), Problem> {
     }
 }
 
-/// Refuses what a foreign page sent; a program, which tells no Origin, passes.
+/// Refuses requests from a foreign page; a program, which sends no Origin, passes.
 pub fn check_if_told(request: &HttpRequest) -> Result<(), Problem> {
     if request.headers().contains_key(ORIGIN) { check(request, ANONYMOUS) } else { Ok(()) }
 }
 
-/// The origin under which the browser found us.
+/// Returns the origin under which the browser reached the gateway.
 pub fn own(request: &HttpRequest) -> Result<String, Problem> {
     let scheme = if client::is_https(request, &State::of(request)?.settings) { "https" } else { "http" };
     Ok(format!("{scheme}://{}", authority(request)?).to_ascii_lowercase())
 }
 
-/// Answers only under names that are ours, so that a page cannot reach the gateway through a name of its own that it
-/// points here (DNS rebinding). A middleware.
+/// Answers only under our own names, so that a page cannot reach the gateway through a name of its own that it resolves
+/// to this address (DNS rebinding). A middleware.
 pub async fn refuse_unknown_hosts(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -89,7 +89,7 @@ fn is_our_name(host: &str, settings: &Settings) -> bool {
     if settings.listen.is_loopback() {
         return ["localhost", "127.0.0.1", "::1"].iter().any(|name| name.eq_ignore_ascii_case(bare));
     }
-    // Nobody has said what this gateway is called.
+    // No name of this gateway is configured.
     settings.allowed_origins.is_empty() || bare.parse() == Ok(settings.listen)
 }
 
@@ -98,8 +98,8 @@ fn is_ours(request: &HttpRequest, origin: &str) -> Result<bool, Problem> {
     Ok(origin == own(request)? || settings.allowed_origins.iter().any(|allowed| allowed == origin))
 }
 
-/// Returns the name and port the request was sent to. HTTP/2 tells it in the URI, HTTP/1.1 in `Host`, and both only
-/// if they agree.
+/// Returns the name and port the request was sent to. HTTP/2 sends it in the URI, HTTP/1.1 in `Host`; if both are
+/// present they must agree.
 fn authority(request: &HttpRequest) -> Result<Authority, Problem> {
     let host = single(request, &HOST)?.map(str::parse::<Authority>).transpose();
     let host = host.map_err(|_| Problem::bad_request("The Host header is not a host name with an optional port."))?;
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(status(check(&ask(None), "ada")), 403);
         assert_eq!(status(check(&ask(Some("https://gw.example")), "bob")), 200);
         assert_eq!(status(check_if_told(&ask(Some("https://evil.example")))), 403);
-        // Written behind what was told before it.
+        // Written after all entries queued before it.
         let audit = state.gateway.audit();
         audit.record(Deed::of_gateway(Action::StoreSweep, "", "Told by a test.")).await.unwrap();
         let entries = audit.list(AuditQuery { limit: 10, ..AuditQuery::default() }).await.unwrap().entries;

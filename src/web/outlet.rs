@@ -1,5 +1,6 @@
-//! A socket's way out: the frames it says, in order, as pieces of the response's body. A large piece of output is passed
-//! on as it is behind its header; the WebSocket library would copy it into a buffer of its own first. Knows no session.
+//! A socket's outgoing frames, in order, as pieces of the response's body. A large piece of output is passed on
+//! unchanged after its header; the WebSocket library would copy it into a buffer of its own first. Does not know
+//! sessions.
 
 use std::{
     cell::RefCell,
@@ -18,7 +19,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 /// Final, binary (RFC 6455 §5.2).
 const BINARY: u8 = 0x82;
 
-/// What is said and not sent yet; shared by the actor that says it and the body that sends it.
+/// Frames that wait to be sent; shared by the actor that writes them and the body that sends them.
 #[derive(Clone, Default)]
 pub struct Outlet(Rc<RefCell<VecDeque<Bytes>>>);
 
@@ -67,15 +68,15 @@ fn head(length: usize) -> Bytes {
     head.freeze()
 }
 
-/// The body that runs an actor and sends what it says. The actor is polled only once everything it has said is taken: a
-/// browser that does not read holds it.
+/// The body that runs an actor and sends its frames. The actor is polled only once all its frames are taken: a browser
+/// that does not read suspends it.
 pub struct Body<A> {
     actor: A,
     outlet: Outlet,
 }
 
 impl<A> Body<A> {
-    /// Runs `actor`, the body in which its library would send.
+    /// Wraps `actor`, the body in which its library would send.
     pub fn new(actor: A, outlet: Outlet) -> Self {
         Self { actor, outlet }
     }
@@ -108,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// Says a frame each time it is polled, then ends.
+    /// Sends one frame each time it is polled, then ends.
     struct Actor {
         outlet: Outlet,
         turns: usize,

@@ -1,4 +1,4 @@
-//! Pages of the session list that were made a moment ago and still hold: many look at the same one. Knows no session.
+//! Cached pages of the session list: many users look at the same one. Does not know sessions.
 
 use std::{
     collections::HashMap,
@@ -8,24 +8,24 @@ use std::{
 
 use bytes::Bytes;
 
-/// How long a page may be shown again. Whatever changed a session makes it void at once; this bounds the age of what moves
-/// without a change (bytes, signs of life, other nodes' sessions), a fifth of the second that a listing may lag.
+/// The longest age of a cached page. Any change of a session invalidates it at once; this bounds the age of values that
+/// move without a change (bytes, signs of life, other nodes' sessions): a fifth of the second that a listing may lag.
 const MAX_AGE: Duration = Duration::from_millis(200);
 
-/// Bytes of pages that are kept: eight of the largest, far more than are looked at within [`MAX_AGE`] but by somebody who goes
-/// through the history.
+/// Bytes of cached pages: eight of the largest, far more than are viewed within [`MAX_AGE`] except by a user who
+/// browses the history.
 const MAX_CACHED_BYTES: usize = 4 * 1024 * 1024;
 
-/// What a page takes besides its query and its body, as good as nothing beside an ordinary one.
+/// Bytes of a page besides its query and its body: negligible beside an ordinary one.
 const ENTRY_OVERHEAD: usize = 128;
 
-/// The pages, by the query that made them.
+/// The cached pages, by query.
 #[derive(Debug, Default)]
 pub struct Pages(Mutex<HashMap<String, Page>>);
 
 #[derive(Debug)]
 struct Page {
-    /// How much had changed before it was made.
+    /// The count of changes before it was made.
     changes: u64,
     made_at: Duration,
     body: Bytes,
@@ -38,14 +38,14 @@ impl Page {
 }
 
 impl Pages {
-    /// The page of `query`, unless something changed since it was made or it is too old.
+    /// Returns the page of `query`, unless something changed since it was made or it is too old.
     pub fn find(&self, query: &str, changes: u64, now: Duration) -> Option<Bytes> {
         let pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pages.get(query).filter(|page| page.holds(changes, now)).map(|page| page.body.clone())
     }
 
-    /// Keeps a page that was begun when the count of changes was `changes` and the time `made_at`, and none that it
-    /// outlived: what nobody asks for again would stay for good.
+    /// Keeps a page that was begun at count of changes `changes` and time `made_at`, and drops those that are out of
+    /// date by then: a page nobody asks for again would stay forever.
     pub fn keep(&self, query: &str, changes: u64, made_at: Duration, body: Bytes) {
         let mut pages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pages.retain(|_, page| page.holds(changes, made_at));
@@ -56,7 +56,7 @@ impl Pages {
     }
 }
 
-/// Bytes that pages take.
+/// Returns the bytes that the pages take.
 fn taken(pages: &HashMap<String, Page>) -> usize {
     pages.iter().map(|(query, page)| ENTRY_OVERHEAD + query.len() + page.body.len()).sum()
 }

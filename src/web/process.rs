@@ -1,14 +1,14 @@
-//! What the operating system says of this process, read from `/proc` (proc(5)). Knows no metrics format.
+//! The operating system's figures of this process, read from `/proc` (proc(5)). Does not know metrics formats.
 
 use std::fs;
 
-/// Linux shows process times in these to every program, whatever the kernel's own tick (`USER_HZ`).
+/// Ticks per second in which Linux reports process times to every program, whatever the kernel's own tick (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// What can be told of this process now; `None` where there is no `/proc`.
+/// The figures of this process at this moment; `None` without a `/proc`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ProcessFacts {
-    /// User and system time.
+    /// User and system time, in seconds.
     pub cpu_seconds: f64,
     /// Memory in use, in bytes.
     pub resident_bytes: u64,
@@ -20,10 +20,11 @@ pub struct ProcessFacts {
     pub start_seconds: f64,
 }
 
-/// Reads the facts. `/proc` is memory, so this does not wait for a disk.
+/// Reads the figures. `/proc` is memory, so this does not wait for a disk.
 pub fn facts() -> Option<ProcessFacts> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The second field, the program's name in parentheses, may hold spaces: count from behind it. State is field 3.
+    // The second field, the program's name in parentheses, may hold spaces: count from after the closing one. State is
+    // field 3.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |field: usize| fields.get(field - 3)?.parse::<f64>().ok();
     let status = fs::read_to_string("/proc/self/status").ok()?;

@@ -15,7 +15,7 @@ use crate::{
     ssh::{Prompt, PromptKind, Size},
 };
 
-/// What is told of who types.
+/// The state of control, as frames show it.
 mod control;
 
 pub use control::{ControlRequestView, Held, May};
@@ -29,7 +29,7 @@ pub const MAX_FRAME: usize = 64 * 1024;
 /// The largest number of columns or rows; the smallest is 1.
 const MAX_SIDE: u32 = 1_000;
 
-/// What a browser says.
+/// A frame of a browser.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum BrowserFrame {
@@ -39,27 +39,27 @@ pub enum BrowserFrame {
         cols: u32,
         /// Rows.
         rows: u32,
-        /// Whether it types or looks on.
+        /// Whether it types or watches.
         mode: Mode,
-        /// The page's own name, which survives its reconnects.
+        /// The page's own name, which stays the same when it reconnects.
         client_id: String,
-        /// Output it has; `null` for a new screen.
+        /// The end of the output it has; `null` for a new screen.
         #[serde(default)]
         output_offset: Option<u64>,
-        /// Input it has sent; `null` for a new page. The answer says how much was taken.
+        /// The end of the input it has sent; `null` for a new page. The answer says how much was taken.
         #[serde(default)]
         input_offset: Option<u64>,
-        /// Whether it knows what a picture is: bytes that draw a screen and count in no offset.
+        /// Whether it supports pictures: bytes that draw a screen and count in no offset.
         #[serde(default)]
         screen: bool,
-        /// Whether it knows that who types may change; counts with `screen` only.
+        /// Whether it supports changes of control; counts with `screen` only.
         #[serde(default)]
         control: bool,
-        /// Whether it comes back by itself: no person asked for it just now.
+        /// Whether it reconnects by itself: no user asked for it just now.
         #[serde(default)]
         again: bool,
     },
-    /// It consumed the output up to here.
+    /// It has consumed the output up to here.
     Ack {
         /// The offset after the last byte consumed.
         output_offset: u64,
@@ -78,27 +78,27 @@ pub enum BrowserFrame {
         /// One value per field.
         values: Vec<SecretString>,
     },
-    /// The person wants to stay.
+    /// The user wants to stay.
     Stay {},
-    /// The user is done.
+    /// The user ends the session.
     Close {},
-    /// An onlooker asks the owner to be let type.
+    /// A watcher asks the owner for control.
     RequestControl {},
-    /// The owner takes control back, or an onlooker takes it where the policy lets them.
+    /// The owner takes control back, or a watcher takes it if the policy allows.
     TakeControl {},
     /// A guest gives control back.
     ReturnControl {},
-    /// The owner lets somebody type.
+    /// The owner grants control.
     GrantControl {
         /// The request.
         id: u64,
     },
-    /// The owner does not.
+    /// The owner refuses control.
     RefuseControl {
         /// The request.
         id: u64,
     },
-    /// What follows is typed in this turn.
+    /// The input that follows belongs to this turn.
     Typing {
         /// The turn.
         turn: u64,
@@ -108,77 +108,77 @@ pub enum BrowserFrame {
 /// Reads a frame, which is an object.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// The error, in words.
 pub fn read(text: &[u8]) -> Result<BrowserFrame, String> {
     serde_json::from_slice(text).map(|Object(frame)| frame).map_err(|error| in_words(&error))
 }
 
-/// How a browser is attached.
+/// The mode of an attachment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// It types.
     Interactive,
-    /// It looks on.
+    /// It watches.
     Observe,
 }
 
-/// What the gateway says.
+/// A frame of the gateway.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum GatewayFrame<'a> {
     /// The answer to `attach`.
     Attached {
-        /// The session as it stands.
+        /// The current session.
         session: Box<SessionView<'a>>,
         /// The offset of the output that follows.
         output_offset: u64,
         /// The offset the browser's input continues at.
         input_offset: u64,
-        /// Unacknowledged output it will be sent at most.
+        /// The most unacknowledged output it will be sent, in bytes.
         output_window: u64,
-        /// How often it is pinged while silent.
+        /// The interval of pings while it is silent.
         ping_interval_ms: u64,
         /// Whether it continues where it was.
         resumed: bool,
         /// Bytes it asked for that are no longer kept.
         lost_bytes: u64,
-        /// Columns of the terminal, as who types has them.
+        /// Columns of the terminal, as set by the page in control.
         cols: u16,
         /// Rows.
         rows: u16,
-        /// Bytes of the picture that comes before that output, if any.
+        /// Bytes of the picture before that output, if any.
         screen_bytes: usize,
-        /// Who types, for a page that knows that this may change.
+        /// The state of control, for a page that supports its changes.
         #[serde(skip_serializing_if = "Option::is_none")]
         control: Option<Held<'a>>,
     },
-    /// Who types has changed.
+    /// Control has changed.
     Control(Held<'a>),
-    /// Who asks the owner to be let type: all of them.
+    /// All pending requests for control.
     ControlRequests {
         /// The requests, oldest first.
         items: Vec<ControlRequestView<'a>>,
     },
-    /// What became of a wish to type.
+    /// The outcome of a request for control.
     ControlAnswer {
         /// A stable word.
         outcome: Answer,
         /// The sentence for the person.
         message: &'a str,
     },
-    /// What was typed without control was not delivered.
+    /// Input sent without control was not delivered.
     InputRefused {
         /// The sentence for the person.
         message: &'a str,
     },
-    /// A browser that fell behind goes on from a picture.
+    /// A browser that fell behind continues from a picture.
     Screen {
         /// The offset of the output that follows the picture.
         output_offset: u64,
         /// Bytes of the picture that comes next.
         screen_bytes: usize,
-        /// Bytes of output that it does not get.
+        /// Bytes of output that it does not receive.
         lost_bytes: u64,
     },
     /// The terminal has a new size.
@@ -188,7 +188,7 @@ pub enum GatewayFrame<'a> {
         /// Rows.
         rows: u16,
     },
-    /// Who looks on has changed.
+    /// The watchers have changed.
     Watchers {
         /// The users, each once.
         names: &'a BTreeSet<String>,
@@ -200,51 +200,51 @@ pub enum GatewayFrame<'a> {
     },
     /// A question.
     Prompt {
-        /// To be repeated in the answer.
+        /// The prompt's id, to be repeated in the answer.
         id: u64,
-        /// What kind.
+        /// The kind of prompt.
         kind: &'static str,
-        /// A heading.
+        /// The heading.
         title: &'a str,
-        /// What the person should know.
+        /// Instructions for the user.
         text: &'a str,
-        /// What to fill in.
+        /// The fields to fill in.
         fields: Vec<Field<'a>>,
     },
     /// The session changed.
     Status {
-        /// The word.
+        /// The new status.
         status: &'a str,
         /// A sentence.
         detail: &'a str,
     },
-    /// Nobody has typed for long.
+    /// The session has been idle for long.
     IdleWarning {
         /// Time left.
         closes_in_ms: u64,
     },
-    /// The session has nearly reached its longest duration, whatever anybody does.
+    /// The session is close to its longest duration, regardless of activity.
     DurationWarning {
         /// Time left.
         closes_in_ms: u64,
     },
-    /// Something to know that changes nothing yet.
+    /// A notice; nothing has changed yet.
     Notice {
         /// A stable word.
         code: &'static str,
         /// The sentence for the person.
         message: &'a str,
     },
-    /// The session is over; a close frame with 1000 follows, or with 1012 where the gateway itself ends.
+    /// The session has ended; a close frame follows, with 1000, or with 1012 if the gateway itself ends.
     Closed {
-        /// Why.
+        /// The reason.
         reason: EndReason,
-        /// The program's exit status, if told.
+        /// The program's exit status, if known.
         exit_status: Option<u32>,
         /// The sentence for the person.
         message: &'a str,
     },
-    /// Something went wrong; a close frame with the matching code follows.
+    /// An error; a close frame with the matching code follows.
     Error {
         /// A stable word.
         code: &'static str,
@@ -253,41 +253,41 @@ pub enum GatewayFrame<'a> {
     },
 }
 
-/// One thing to fill in.
+/// A field of a prompt.
 #[derive(Debug, Serialize)]
 pub struct Field<'a> {
     /// Its label.
     pub label: &'a str,
-    /// Whether what is typed may be seen.
+    /// Whether its input may be shown.
     pub echo: bool,
 }
 
-/// What a browser is told, once, of a gateway that opens nothing any more.
+/// The one-time notice that the gateway opens no more sessions.
 pub const DRAINING: GatewayFrame<'static> = GatewayFrame::Notice {
     code: "draining",
     message: "The gateway will be restarted. This session goes on; once it is closed, open the next one a little later.",
 };
 
-/// What a browser without a session's last words is told of a gateway that stops.
+/// The message of a stopping gateway to a browser that received no `closed` frame.
 pub const STOPPING: &str = "The gateway is being restarted. Come back in a moment.";
 
-/// The longest name a page may give itself.
+/// The longest `client_id`, in bytes.
 const CLIENT_ID: usize = 64;
 
-/// Checks the name a page gives itself; what is wrong with it is for the person.
+/// Checks the name a page gives itself; an error is a sentence for the user.
 pub fn client(id: &str) -> Result<(), String> {
     let fits = (1..=CLIENT_ID).contains(&id.len());
     if fits { Ok(()) } else { Err(format!("client_id must have 1 to {CLIENT_ID} bytes.")) }
 }
 
-/// Checks the size of a terminal; what is wrong with it is for the person.
+/// Checks the size of a terminal; an error is a sentence for the user.
 pub fn size(cols: u32, rows: u32) -> Result<Size, String> {
     let side = |side: u32| u16::try_from(side).ok().filter(|_| (1..=MAX_SIDE).contains(&side));
     let size = side(cols).zip(side(rows)).map(|(cols, rows)| Size { cols, rows });
     size.ok_or_else(|| format!("A terminal has 1 to {MAX_SIDE} columns and rows, not {cols} × {rows}."))
 }
 
-/// The frame of a question.
+/// Returns the frame of a prompt.
 pub fn prompt(id: u64, prompt: &Prompt) -> GatewayFrame<'_> {
     let kind = match prompt.kind {
         PromptKind::Password => "password",
@@ -298,12 +298,12 @@ pub fn prompt(id: u64, prompt: &Prompt) -> GatewayFrame<'_> {
     GatewayFrame::Prompt { id, kind, title: &prompt.title, text: &prompt.text, fields }
 }
 
-/// Why the gateway ends a socket: the word of the `error` frame and the code of the close frame.
+/// The reason why the gateway ends a socket: the code of the `error` frame and of the close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A frame is malformed, out of order or out of range.
     Protocol,
-    /// Whoever was signed in no longer is.
+    /// The caller is no longer signed in.
     SignIn,
     /// The session belongs to someone else.
     NotYours,
@@ -317,17 +317,17 @@ pub enum Fault {
     FrameTooLarge,
     /// Another gateway serves the session, as HTTP's 421 has it.
     Misdirected,
-    /// More came, or more lies ahead, than can be held.
+    /// More input arrived, or is announced, than can be held.
     TooMany,
-    /// The gateway failed; the browser should come back.
+    /// The gateway failed; the browser should reconnect.
     Failed,
-    /// The gateway stops; the browser should come back once it is there again.
+    /// The gateway stops; the browser should reconnect once it is back.
     Restart,
 }
 
 impl Fault {
-    /// The stable word and the WebSocket close code (RFC 6455 §7.4.2: 4000–4999 are the application's; 1012 is *service
-    /// restart* in IANA's registry).
+    /// Returns the stable code and the WebSocket close code (RFC 6455 §7.4.2: 4000–4999 are the application's; 1012 is
+    /// *service restart* in IANA's registry).
     pub fn code(self) -> (&'static str, u16) {
         match self {
             Self::Protocol => ("protocol", 4400),

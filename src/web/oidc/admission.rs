@@ -1,5 +1,5 @@
-//! Who is let in of those whom the provider knows, as whom, and with which role. A person is known again by the provider's own name
-//! for them, by nothing else: what they are called there decides only what a new user is called here.
+//! Admits users of the provider: under which name and with which role. A user is recognised by the provider's own
+//! identifier for them and by nothing else: their name there only decides the name of a new user here.
 
 use actix_web::HttpRequest;
 
@@ -20,13 +20,13 @@ use crate::{
     },
 };
 
-/// The user who `told` is. Makes one at the first sign-in; sets the role anew at every other, and takes what somebody has here if
-/// they are in no group any more that is let in.
+/// Returns the user that `told` identifies. Creates one at the first sign-in; updates the role at every other, and
+/// withdraws the access of a user who is no longer in an admitted group.
 pub async fn admit(request: &HttpRequest, state: &State, oidc: &Oidc, told: &Told) -> Result<User, Refusal> {
     let issuer = &oidc.provider.client().issuer;
     let role = oidc.rules.role(&told.claims);
     let _alone = state.managing.lock().await;
-    // The newest there is: who was disabled on another gateway a moment ago stays out.
+    // Read anew: a user who was just disabled on another gateway stays out.
     state.gateway.people().refresh().await?;
     let known = state.gateway.people().directory().identified(issuer, &told.subject).cloned();
     let admission = Admission { request, state };
@@ -54,7 +54,8 @@ impl Admission<'_> {
         if state.gateway.people().directory().users.contains_key(&name) {
             return Err(Refusal::Taken { user: name });
         }
-        // Nobody knows this password, and none of theirs is taken; but what a sign-in holds on to must be theirs alone.
+        // Nobody knows this password, and the provider's users cannot sign in by one; but the stamp that a sign-in is
+        // bound to must be theirs alone.
         let hash = users::hash(state, secret::fresh().into()).await?;
         let new = User::new(name.clone(), role, Vec::new(), hash, (state.settings.utc)());
         let user = User { identity: Some(identity), ..new };
@@ -66,7 +67,7 @@ impl Admission<'_> {
         Ok(user)
     }
 
-    /// Lets somebody in again, as what their groups make them now.
+    /// Admits a user again, with the role that their groups give them now.
     async fn renew(&self, user: User, role: Role) -> Result<User, Refusal> {
         let admitted = user.identity.as_ref().is_some_and(|identity| identity.admitted);
         if admitted && user.role == role {
@@ -78,7 +79,7 @@ impl Admission<'_> {
         self.replace(User { role, identity, ..user }, &detail).await
     }
 
-    /// Takes what somebody has here: they are in no group that is let in.
+    /// Withdraws a user's access: they are in no admitted group.
     async fn lapse(&self, user: User) -> Result<User, Refusal> {
         let name = user.name.clone();
         if user.may_sign_in() {

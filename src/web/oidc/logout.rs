@@ -1,5 +1,5 @@
-//! `/api/v1/logout/oidc`: the provider itself tells that somebody is signed out there (OpenID Connect Back-Channel Logout 1.0). What its key
-//! has signed is all that counts: there is no cookie in it, and nobody's browser sends it.
+//! `/api/v1/logout/oidc`: the provider itself reports that a user signed out there (OpenID Connect Back-Channel Logout
+//! 1.0). Only the token signed by its key counts: the request carries no cookie and comes from no browser.
 
 use std::net::IpAddr;
 
@@ -24,15 +24,17 @@ use crate::{
     },
 };
 
-/// The form that the provider sends; what else it may hold says nothing here (§2.5).
+/// The form that the provider sends; other fields are ignored (§2.5).
 #[derive(Deserialize)]
 pub struct Logout {
     logout_token: SecretString,
 }
 
-/// `POST /api/v1/logout/oidc`: ends what stands on a sign-in at the provider, and the terminals with it, 200; also where there is nothing.
+/// `POST /api/v1/logout/oidc`: ends the sign-ins that came from a sign-in at the provider, and their terminals, 200;
+/// also if there are none.
 pub async fn logout(request: HttpRequest, form: web::Form<Logout>) -> Result<HttpResponse, Problem> {
-    // A provider's server names no origin; a page of another, by which a reader's address would collect wrong tries, cannot but.
+    // A provider's server sends no Origin; a page of another origin, which could collect wrong tries for its reader's
+    // address, must.
     origin::check_if_told(&request)?;
     let state = State::of(&request)?;
     let oidc = configured(state)?;
@@ -46,7 +48,7 @@ pub async fn logout(request: HttpRequest, form: web::Form<Logout>) -> Result<Htt
             return Err(Problem::unavailable(format!("{} does not say by what it signs: {failure}.", oidc.name), 5));
         }
     };
-    // Whoever signed in for the first time on another gateway a moment ago is meant too.
+    // Read anew, to include a user who just signed in for the first time on another gateway.
     state.gateway.people().refresh().await?;
     if let Some((leaving, user)) = leaving(state, &oidc.provider.client().issuer, gone) {
         state.sign_ins().sign_out_all(state.times(), leaving).await?;
@@ -57,7 +59,8 @@ pub async fn logout(request: HttpRequest, form: web::Form<Logout>) -> Result<Htt
     Ok(HttpResponse::Ok().finish())
 }
 
-/// Tells the audit log, and counts it as a wrong password. Whoever makes up many is told so no more; one that counts is heard all the same.
+/// Audits a refused logout, and counts it as a wrong password. After too many, further forged ones are only answered
+/// with 429; a valid one is still accepted.
 fn refuse(state: &State, oidc: &Oidc, address: IpAddr, why: Rejected) -> Problem {
     if let Some(wait) = state.throttle.wait(state.now(), &address) {
         return login::too_many_passwords(wait);
@@ -68,7 +71,7 @@ fn refuse(state: &State, oidc: &Oidc, address: IpAddr, why: Rejected) -> Problem
     Problem::bad_request(format!("The logout token counts for nothing: {why}."))
 }
 
-/// What ends, and whose it is if the provider says so; `None` where nobody has signed in here whom it means.
+/// Returns the sign-ins to end, and their user if the provider names one; `None` if none of them is known here.
 fn leaving(state: &State, issuer: &str, gone: SignedOut) -> Option<(Leaving, Option<String>)> {
     let SignedOut { subject, session, until } = gone;
     let session = session.map(|session| provider_session(issuer, &session));

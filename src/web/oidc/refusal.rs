@@ -1,4 +1,4 @@
-//! Why the provider's word signs nobody in: one sentence for the person, one for the audit log.
+//! The reasons why the provider's answer signs nobody in: one sentence for the user, one for the audit log.
 
 use crate::{
     core::oidc::Unnamed,
@@ -6,35 +6,35 @@ use crate::{
     web::error::{Problem, quoted},
 };
 
-/// Why somebody is not signed in.
+/// The reason why a sign-in fails.
 #[derive(Debug)]
 pub enum Refusal {
-    /// Nobody began this sign-in, not in this browser, too long ago, or it was finished.
+    /// No such sign-in is pending: it was not begun, begun in another browser or too long ago, or is finished.
     NotUnderWay,
-    /// The answer is of another provider.
+    /// The answer is from another provider.
     Another,
-    /// The provider itself refused, with this word.
+    /// The provider itself refused, with this error code.
     ProviderError(String),
-    /// The provider's word cannot be had, or counts for nothing.
+    /// The provider's answer cannot be obtained, or is not valid.
     Failed(Failure),
-    /// They have no name here.
+    /// The user's claims give no valid name.
     Unnamed(Unnamed),
-    /// They are in no group that is let in.
+    /// The user is in no admitted group.
     InNoGroup {
-        /// Their name here, if they have one already, else there.
+        /// Their name here, if they have one already; else their name at the provider.
         user: String,
     },
-    /// Somebody who signs in otherwise has their name.
+    /// A user who does not sign in with the provider has their name.
     Taken {
         /// The name.
         user: String,
     },
-    /// They were disabled here.
+    /// The user was disabled here.
     Disabled {
         /// Their name.
         user: String,
     },
-    /// Something else is in the way.
+    /// Another problem.
     Other(Problem),
 }
 
@@ -45,8 +45,8 @@ impl<E: Into<Problem>> From<E> for Refusal {
 }
 
 impl Refusal {
-    /// Whether what the browser brought may have been a guess: then it is counted as a wrong password is. What is wrong with the
-    /// provider shuts nobody out of the other ways in.
+    /// Whether the browser's parameters may have been a guess: then it is counted as a wrong password. A fault of the
+    /// provider locks nobody out of the other ways to sign in.
     pub fn counts(&self) -> bool {
         match self {
             Self::NotUnderWay | Self::Another => true,
@@ -61,7 +61,7 @@ impl Refusal {
         }
     }
 
-    /// Who it was, as far as it is known.
+    /// Returns the user's name, as far as it is known.
     pub fn user(&self) -> &str {
         match self {
             Self::InNoGroup { user } | Self::Taken { user } | Self::Disabled { user } => user,
@@ -74,7 +74,7 @@ impl Refusal {
         }
     }
 
-    /// What the audit log keeps.
+    /// Returns the text for the audit log.
     pub fn for_the_log(&self) -> String {
         match self {
             Self::NotUnderWay => "no such sign-in was under way in that browser.".to_owned(),
@@ -89,7 +89,7 @@ impl Refusal {
         }
     }
 
-    /// What the person is told; people call the provider `name`.
+    /// Returns the answer to the user; `name`: the provider's display name.
     pub fn problem(self, name: &str) -> Problem {
         const ASK: &str = "Ask whoever manages this gateway.";
         match self {

@@ -1,7 +1,7 @@
-//! Sign-ins with the provider that are under way. No gateway keeps one: what belongs to it is made of the secret in its browser's cookie and
-//! of its state, which the provider gives back, so whichever gateway the browser comes back to makes the same again. Nobody but
-//! the browser can: the state bears a mark of the cookie's secret, and so do the verifier that the provider asks for (PKCE, RFC 7636)
-//! and the nonce that the token must hold.
+//! Pending sign-ins with the provider. No gateway stores one: its data is derived from the secret in its browser's
+//! cookie and from its state, which the provider returns, so any gateway that the browser comes back to derives the
+//! same. Only that browser can: the state bears a mark of the cookie's secret, and so do the verifier that the provider
+//! asks for (PKCE, RFC 7636) and the nonce that the token must hold.
 
 use std::{
     net::IpAddr,
@@ -28,21 +28,22 @@ use crate::{
     },
 };
 
-/// Sign-ins of ten minutes that came back here; of more, one may come back twice, and finds its code spent at the provider.
+/// Finished sign-ins remembered for ten minutes; beyond that, one may come back twice, and finds its code spent at the
+/// provider.
 const MAX_SPENT: usize = 10_000;
 
-/// Sign-ins that one address begins within a minute, and that come back to it: an office behind one address, on a Monday morning.
+/// Sign-ins that one address may begin within a minute, and finish: an office behind one address, on a Monday morning.
 const OF_ONE: u32 = 60;
 
-/// Gateways whose clocks stand further apart sign nobody in across each other.
+/// Gateways whose clocks differ by more cannot finish each other's sign-ins.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 
-/// Of a state: when it was made, chance, and its mark.
+/// The layout of a state in bytes: its time, random bytes, and its mark.
 const MADE: usize = 8;
 const MARK: usize = 16;
 const STATE: usize = 32;
 
-/// How often sign-ins are begun and come back, and which are over.
+/// Counters of begun and finished sign-ins, and the spent states.
 #[derive(Debug)]
 pub struct UnderWay {
     spent: Mutex<ExpiringMap<Digest, ()>>,
@@ -58,7 +59,8 @@ impl Default for UnderWay {
 }
 
 impl UnderWay {
-    /// The sign-in of this `state`: each serves once, whatever comes of it, only in the browser that began it, for ten minutes.
+    /// Takes the sign-in of this `state`: each is valid once, whatever its outcome, only in the browser that began it,
+    /// for ten minutes.
     pub(super) fn take(&self, now: Now, state: &str, browser: Option<&str>, redirect: String) -> Option<Flow> {
         let (bytes, browser) = (BASE64URL_NOPAD.decode(state.as_bytes()).ok()?, browser?);
         let (said, mark) = bytes.split_at_checked(STATE - MARK)?;
@@ -78,7 +80,7 @@ impl UnderWay {
     }
 }
 
-/// The state of a sign-in that begins now in this browser, and what belongs to it.
+/// Returns the state of a sign-in that begins now in this browser, and the data derived from it.
 pub(super) fn begin(
     now: UtcMicros,
     chance: [u8; STATE - MARK - MADE],

@@ -1,4 +1,4 @@
-//! What a body may say, and what it becomes.
+//! Tests of the body's validation and its result.
 
 use actix_web::ResponseError;
 use secrecy::ExposeSecret;
@@ -136,7 +136,7 @@ fn of_a_host_of_the_catalogue_only_those_are_asked_who_may_accept_its_key() {
     assert_eq!(open.host_key_policy, Strict, "the strictest of one host's names");
 }
 
-/// The jump hosts of an open, with whether the address rule holds for each.
+/// The jump hosts of an open, and whether the address rule applies to each.
 fn way(open: &OpenSession) -> Vec<(&str, bool)> {
     open.via.iter().map(|hop| (hop.name.as_str(), hop.allowed.is_some())).collect()
 }
@@ -178,7 +178,7 @@ fn a_jump_host_is_one_that_is_granted_or_may_be_typed_and_the_first_brings_its_o
     ] {
         assert_eq!(open_with(&body, &settings).unwrap_err().0, status, "{body}");
     }
-    // As many jump hosts as may be, whose logins together are longer than what the records keep.
+    // The maximum number of jump hosts, whose logins together are longer than the records keep.
     let logins = |length: usize| {
         let places: Vec<_> = (0..4).map(|n| format!("{}@192.0.2.{n}:22", "u".repeat(length))).collect();
         open_with(&typed(&serde_json::to_string(&places).unwrap()), &settings)
@@ -249,7 +249,7 @@ fn a_target_of_the_records_is_dialled_over_its_jump_hosts_which_need_no_grant() 
     assert!(matches!(typed.credentials[..], [Credential::Prompt]) && typed.port == 2200);
     assert_eq!(typed.host_key_policy, HostKeyPolicy::Strict, "it is one of the catalogue's hosts");
     assert!(told.typed_places().is_empty());
-    // The configuration lost one since, or the seal of one does not open.
+    // The configuration has lost one since, or the seal of one does not open.
     let (lost, sealed) = (super::super::fixture::settings(), with_jump_hosts());
     let sealed = Settings { seals: Arc::new(Seals::new(SealKey::new([8; 32]), vec![])), ..sealed };
     let of_others = directory(&settings);
@@ -276,7 +276,7 @@ fn of_a_jump_host_only_those_are_asked_who_may_accept_its_key() {
     assert_eq!(policies(INNER, true, &settings), (vec![AskOperator], AskOperator));
     const TYPED: &str = r#"{"host":"elsewhere","username":"u","via":["ops@BASTION","ops@j"]}"#;
     assert_eq!(policies(TYPED, false, &settings), (vec![Strict, Ask], Ask), "by hand it is the same host");
-    // A place that only the configuration knows as a jump host is one that everybody trusts, too.
+    // A place that only the configuration knows, as a jump host, is trusted by everybody, too.
     settings.targets[2].via[0].host = "j".into();
     settings.targets[2].via[0].host_key_policy = AcceptNew;
     assert_eq!(policies(TYPED, false, &settings), (vec![Strict, AcceptNew], Ask));

@@ -1,4 +1,4 @@
-//! The jump hosts on the way to a target of the records, each with what it may be sent there. Knows no request.
+//! The jump hosts on the way to a target of the records, and the credentials each may be sent. Does not know requests.
 
 use super::{Destination, configured, prompted, recorded};
 use crate::{
@@ -13,15 +13,15 @@ use crate::{
     },
 };
 
-/// The ways to the targets of the records, over each other and over those of the configuration.
+/// Returns the ways to the targets of the records, over each other and over those of the configuration.
 pub fn ways<'a>(settings: &'a Settings, directory: &'a Directory) -> Ways<'a, impl Fn(&str) -> Option<Vec<&'a str>>> {
     let configured = |name: &str| settings.targets.iter().find(|target| target.name == name);
     let jumps = |target: &'a state::Target| target.via.iter().map(|hop| hop.name.as_str()).collect();
     Ways::new(&directory.targets, move |name| configured(name).map(jumps))
 }
 
-/// The jump hosts on the way to a target of the records, which belong to it: nobody needs a grant for them. 503 where the
-/// way is broken, as when the configuration lost one of them.
+/// Returns the jump hosts on the way to a target of the records; they belong to it, so no grant is needed for them. 503
+/// if the way is broken, for example if the configuration lost one of them.
 pub(super) fn way(target: &Target, settings: &Settings, directory: &Directory) -> Result<Vec<Hop>, Problem> {
     let ways = ways(settings, directory);
     let broken = |why: &dyn std::fmt::Display| {
@@ -30,7 +30,7 @@ pub(super) fn way(target: &Target, settings: &Settings, directory: &Directory) -
             format!("{name} cannot be reached: it {why}. Tell whoever manages the targets, who gives it another way.");
         Problem::unavailable(detail, 60)
     };
-    // A way that is broken is nobody's own.
+    // `None` for a broken way, which matches no hops.
     let own = |target: &Target| -> Option<Vec<Hop>> {
         ways.to(&target.public).ok()?.into_iter().map(|jump| unlocked(jump, settings, directory)).collect()
     };
@@ -57,7 +57,7 @@ pub(super) fn way(target: &Target, settings: &Settings, directory: &Directory) -
     Ok(hops)
 }
 
-/// A jump host without what it takes to log in there.
+/// Returns a jump host without its credentials.
 fn unlocked(jump: Jump<'_>, settings: &Settings, directory: &Directory) -> Option<Hop> {
     let at = |name: &str, host: &str, port, login: &str| Hop {
         name: name.to_owned(),

@@ -1,25 +1,25 @@
-//! What is told of who types, as it stands in frames. Knows no session.
+//! The state of control, as frames show it. Does not know sessions.
 
 use serde::Serialize;
 
-/// Who types, as one page is told.
+/// The state of control, as one page receives it.
 #[derive(Debug, Serialize)]
 pub struct Held<'a> {
-    /// Counts how often control moved.
+    /// The turn: counts how often control moved.
     pub turn: u64,
     /// Whether this page types.
     pub typing: bool,
-    /// Who types in the owner's stead.
+    /// The user who types in the owner's stead.
     pub name: Option<&'a str>,
-    /// What this page can do to type.
+    /// The way this page can get control.
     pub may: May,
-    /// How far its own typing was taken: what it holds beyond that was not.
+    /// The end of its own input that was taken: input beyond that was not.
     pub input_offset: u64,
-    /// How it came about; empty when the page came.
+    /// The reason of the change; empty when the page attaches.
     pub message: &'a str,
 }
 
-/// What a page can do to type.
+/// The way a page can get control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum May {
@@ -31,13 +31,13 @@ pub enum May {
     None,
 }
 
-/// Somebody who asks the owner to be let type.
+/// A user who asks the owner for control.
 #[derive(Debug, Serialize)]
 pub struct ControlRequestView<'a> {
-    /// To be named in the answer.
+    /// The request's id, to be repeated in the answer.
     pub id: u64,
     /// The user.
     pub name: &'a str,
-    /// When it is too late for an answer.
+    /// The time left for an answer.
     pub ends_in_ms: u64,
 }

@@ -1,4 +1,4 @@
-//! What a browser may say, and what it is told of what it may not.
+//! Tests of the frames a browser may send, and of the errors for others.
 
 use super::*;
 
