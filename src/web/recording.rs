@@ -33,30 +33,30 @@ use crate::{
 /// The media type that the format's authors suggest.
 const ASCIICAST: &str = "application/x-asciicast";
 
-/// Bytes that are read at once.
+/// Bytes read at a time.
 const CHUNK_BYTES: u64 = 64 * 1024;
 
-/// How often the audit log is told that somebody reads a recording: a page asks for what has come each second.
+/// The shortest interval of audit entries about one reader of one recording: a page polls for new output each second.
 const TOLD_EVERY: Duration = Duration::from_hours(1);
 
-/// What a `Range` header asks for.
+/// The part that a `Range` header asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Part {
     /// Everything: no header, or one that may be ignored.
     Whole,
     /// These bytes.
     Bytes(Range<u64>),
-    /// None that there are.
+    /// None of the existing bytes.
     Nothing,
 }
 
-/// A recording on its way to whoever reads it.
+/// A recording on its way to a reader.
 struct Download {
     state: web::Data<State>,
     caller: Caller,
     record: Record,
     text: Arc<Mutex<Text>>,
-    /// What is left of it.
+    /// The bytes left to send.
     part: Range<u64>,
 }
 
@@ -79,7 +79,7 @@ pub async fn recording(
         Visitor::of(&request, &state, &caller).looks_at(&state.gateway, Action::RecordingRead, &record);
     }
     let is_head = request.method() == Method::HEAD;
-    // A range is of GET alone (RFC 9110 §14.2).
+    // A range is defined for GET only (RFC 9110 §14.2).
     let asked = request.headers().get(RANGE).filter(|_| !is_head).and_then(|value| value.to_str().ok());
     let (part, mut response) = match part(asked, length) {
         Part::Whole => (0..length, HttpResponse::Ok()),
@@ -96,13 +96,13 @@ pub async fn recording(
     response.insert_header((ACCEPT_RANGES, "bytes")).insert_header((CONTENT_TYPE, ASCIICAST));
     response.insert_header((CONTENT_DISPOSITION, format!("attachment; filename=\"{}.cast\"", record.id)));
     let length = part.end - part.start;
-    // What HTTP does not send is not read.
+    // The body of a HEAD response is not sent, so it is not read.
     let part = if is_head { 0..0 } else { part };
     let download = Download { state, caller, record, text, part };
     Ok(response.body(SizedStream::new(length, download.pieces())))
 }
 
-/// Whether the audit log is to be told once more that they read this one.
+/// Whether the audit log is due another entry that this caller reads this recording.
 fn is_news(state: &State, caller: &Caller, record: &Record) -> bool {
     let key = (caller.user.clone(), record.id);
     let mut readers = state.readers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -113,7 +113,7 @@ fn is_news(state: &State, caller: &Caller, record: &Record) -> bool {
     true
 }
 
-/// Refuses the recording of another's session to who may not play those.
+/// Refuses the recording of another user's session to callers who may not play it.
 fn may_read(caller: &Caller, record: &Record) -> Result<(), Problem> {
     if caller.owns(record) { Ok(()) } else { caller.need(Right::Replay) }
 }
@@ -139,7 +139,7 @@ fn missing(record: &Record, own: &NodeId, error: &io::Error) -> Problem {
 }
 
 impl Download {
-    /// Reads it piece by piece, as fast as it is taken and for as long as whoever reads it may.
+    /// Streams it piece by piece, as fast as it is taken and for as long as the reader has access.
     fn pieces(self) -> impl futures_util::Stream<Item = Result<Bytes, io::Error>> {
         stream::unfold(self, |mut download| async move {
             let part = std::mem::take(&mut download.part);
@@ -155,7 +155,7 @@ impl Download {
             let (reader, start, length) = (download.text.clone(), part.start, CHUNK_BYTES.min(part.end - part.start));
             let read = web::block(move || {
                 let mut piece = vec![0; usize::try_from(length).unwrap_or(0)];
-                // One piece is read at a time; a reader that panicked left nothing half done.
+                // One piece is read at a time; a reader that panicked left the state consistent.
                 let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
                 reader.seek(SeekFrom::Start(start))?;
                 reader.read_exact(&mut piece).map(|()| Bytes::from(piece))

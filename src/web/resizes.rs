@@ -1,35 +1,35 @@
-//! Owns how often a browser's resizes are handed on: the first of each second at once, then only the last, once the second is
-//! over. A window that is dragged tells far more sizes than a program can draw. Knows no socket.
+//! Limits the rate of a browser's resizes: passes on the first few of each second at once, then only the last, once the
+//! second is over. A window that is dragged sends far more sizes than a program can draw. Does not know sockets.
 
 use std::time::Duration;
 
 use crate::ssh::Size;
 
-/// Handed on in each [`WINDOW`]; what a person drags is drawn as smoothly as a terminal redraws.
+/// Resizes passed on in each [`WINDOW`]: a dragged window is redrawn as smoothly as a terminal redraws.
 const AT_ONCE: u8 = 10;
 
-/// How long a count lasts.
+/// The length of a window.
 pub const WINDOW: Duration = Duration::from_secs(1);
 
-/// The sizes one browser told.
+/// The sizes that one browser sent.
 #[derive(Debug, Default)]
 pub struct Resizes {
-    /// The last that was not handed on.
+    /// The latest size not passed on yet.
     waiting: Option<Size>,
-    /// Handed on in this window.
+    /// Sizes passed on in this window.
     passed: u8,
     /// Whether a window is open.
     is_open: bool,
 }
 
 impl Resizes {
-    /// Takes a size; whether it opens a window, which ends with [`turn`](Self::turn) after [`WINDOW`].
+    /// Takes a size; returns whether it opens a window, which ends with [`turn`](Self::turn) after [`WINDOW`].
     pub fn tell(&mut self, size: Size) -> bool {
         self.waiting = Some(size);
         !std::mem::replace(&mut self.is_open, true)
     }
 
-    /// What may be handed on now.
+    /// Returns the size to pass on now, if any.
     pub fn due(&mut self) -> Option<Size> {
         if self.passed >= AT_ONCE {
             return None;
@@ -39,13 +39,13 @@ impl Resizes {
         Some(size)
     }
 
-    /// Takes back what could not be handed on; a later size stands in its place.
+    /// Takes back a size that could not be passed on; a later size replaces it.
     pub fn give_back(&mut self, size: Size) {
         self.waiting.get_or_insert(size);
         self.passed = self.passed.saturating_sub(1);
     }
 
-    /// The window is over.
+    /// Ends the window.
     pub fn turn(&mut self) {
         self.passed = 0;
         self.is_open = false;

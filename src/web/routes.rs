@@ -1,5 +1,5 @@
-//! The route table: every path the gateway answers, its method and who may call it. What is not listed here does not
-//! exist; everything else falls to the UI's files.
+//! The route table: every path the gateway answers, its method and its access. A path that is not listed here does not
+//! exist; all others are left to the UI's files.
 
 use actix_web::{
     Resource, Route,
@@ -23,22 +23,22 @@ use crate::core::people::Right;
 /// The largest body: an open with a long password is far smaller.
 const BODY_BYTES: usize = 64 * 1024;
 
-/// Who may call a route.
+/// The callers that a route admits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     /// Everyone, under any host name: load balancers ask by address.
     Probe,
     /// Everyone.
     Anyone,
-    /// Who is signed in, even without the second factor that their role must have.
+    /// Signed-in users, even without the second factor that their role requires.
     Enrolling,
-    /// Who is signed in; the handler says what of it is theirs.
+    /// Signed-in users; the handler decides what they see.
     SignedIn,
-    /// Who has this right.
+    /// Callers with this right.
     With(Right),
 }
 
-/// One line of the table. Lines of one path stand together and share their access.
+/// One line of the table. Lines with the same path are adjacent and share their access.
 pub(super) struct Line {
     pub(super) access: Access,
     pub(super) method: Method,
@@ -132,7 +132,7 @@ async fn no_such_route() -> Result<String, Problem> {
     Err(Problem::not_found("There is no such route."))
 }
 
-/// Makes one resource of the lines of each path; a method that is not among them is a 405.
+/// Adds one resource per path; a method that is not among its lines is a 405.
 fn add(cfg: &mut ServiceConfig, lines: Vec<Line>) {
     let mut lines = lines.into_iter().peekable();
     while let Some(Line { access, method, path, route }) = lines.next() {

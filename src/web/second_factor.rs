@@ -1,4 +1,5 @@
-//! `/api/v1/me/totp`: turning one's second factor on and off; and what a sign-in makes of a code. Knows no password.
+//! `/api/v1/me/totp`: turns the caller's second factor on and off; and checks the code of a sign-in. Does not know
+//! passwords.
 
 use std::net::IpAddr;
 
@@ -18,18 +19,18 @@ use crate::{
     store::people::Change,
 };
 
-/// How often a code is taken anew where its user was changed by somebody at the same moment.
+/// How often a code is tried again because its user was changed at the same moment.
 const MAX_WRITE_ATTEMPTS: usize = 3;
 
-/// One's password, again: a page that was left open, or a stolen cookie, changes nothing about how somebody signs in.
+/// The caller's password, again: a page left open, or a stolen cookie, cannot change how the user signs in.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Again {
     password: SecretString,
 }
 
-/// `POST /api/v1/me/totp`: makes a secret and shows it, this once. Until it is confirmed by a code, on whichever gateway, nobody is
-/// asked for one.
+/// `POST /api/v1/me/totp`: creates a secret and shows it, this once. No code is required until one confirms the secret,
+/// on any gateway.
 pub async fn begin(
     request: HttpRequest,
     state: web::Data<State>,
@@ -95,7 +96,7 @@ pub async fn confirm(
     Ok(HttpResponse::Ok().json(json!({ "recovery_codes": shown })))
 }
 
-/// `DELETE /api/v1/me/totp`: takes one's own second factor away, 204. Nobody is signed out by it.
+/// `DELETE /api/v1/me/totp`: removes the caller's own second factor, 204. Nobody is signed out by it.
 pub async fn remove(
     request: HttpRequest,
     state: web::Data<State>,
@@ -117,11 +118,11 @@ pub async fn remove(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Uses the code up that came with the right password, and returns in words what it was. Whoever asks holds the permit of the password,
-/// so that of many codes that are sent at once no more are tried than are counted.
+/// Uses up the code that came with the right password, and describes it in words. The caller holds the permit of the
+/// password check, so that of many codes sent at once no more are tried than are counted.
 ///
 /// # Errors
-/// 401 without a code, or with one that does not fit or was used before, here or on another gateway; 429 after too many.
+/// 401 without a code, or with one that is wrong or was used before, here or on another gateway; 429 after too many.
 pub async fn spend(
     state: &State,
     permit: SemaphorePermit<'_>,
@@ -150,7 +151,7 @@ pub async fn spend(
                 Typed::Recovery(_) => "with a password and a recovery code",
             });
         }
-        // Somebody changed them: perhaps by this very code, on another gateway.
+        // The user was changed: perhaps by this very code, on another gateway.
         let now = state.gateway.people().directory().users.get(&name).cloned();
         user =
             now.filter(|user| !user.disabled && user.password_hash == hash).ok_or_else(Problem::wrong_credentials)?;
@@ -158,7 +159,7 @@ pub async fn spend(
     Err(Problem::unavailable("Your account was changed at the same moment. Try again.", 1))
 }
 
-/// What is left of a second factor once this code was used, if it fits.
+/// Returns the second factor after this code is used, if the code is right.
 fn left(state: &State, user: &User, typed: &Typed) -> Result<Option<SecondFactor>, Problem> {
     let Some(factor) = &user.second_factor else { return Ok(None) };
     let secret = match typed {
@@ -168,7 +169,7 @@ fn left(state: &State, user: &User, typed: &Typed) -> Result<Option<SecondFactor
     Ok(factor.spend(typed, secret.as_ref(), (state.settings.utc)(), rand::random()))
 }
 
-/// The secret of somebody's codes.
+/// Returns the secret of a user's codes.
 fn open(state: &State, name: &str, sealed: &str) -> Result<SecretString, Problem> {
     state.settings.seals.open(&totp::place(name), sealed).map_err(|error| {
         tracing::error!(user = name, %error, "a second factor cannot be opened");
@@ -197,7 +198,7 @@ fn may_try(state: &State, name: &str) -> Result<(), Problem> {
     })
 }
 
-/// The caller as a user who may turn a second factor on.
+/// Returns the caller as a user who may turn a second factor on.
 fn enrolling(state: &State, caller: &Caller) -> Result<User, Problem> {
     caller.need_all_of_owner()?;
     let user = account::own(state, caller)?;
@@ -211,7 +212,7 @@ async fn replace(state: &State, user: User) -> Result<(), Problem> {
     if write(state, user).await? { Ok(()) } else { Err(account::changed_meanwhile()) }
 }
 
-/// Writes `user` as they are to be from now on, and returns whether they were as they had been read.
+/// Writes `user`, and returns whether the stored user was still the one that had been read.
 async fn write(state: &State, user: User) -> Result<bool, Problem> {
     let before = user.changed_at;
     let changed_at = user.next_change((state.settings.utc)());
@@ -248,7 +249,7 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(tries(&state, &user, None).await, 401, "to be asked for a code is no try");
         }
-        // The store of these tests is down: a code that fits gets as far as that.
+        // The store of these tests is down: a right code gets no further than 503.
         let right = totp::shown(&secret, START);
         assert_eq!(tries(&state, &user, Some(&right)).await, 503);
         assert_eq!(tries(&state, &user, Some(recovery.expose_secret())).await, 503);

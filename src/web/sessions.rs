@@ -1,4 +1,4 @@
-//! Sessions over HTTP: create, list, get, delete, why. Decides nothing about them.
+//! Sessions over HTTP: create, list, get, delete, why. Makes no decisions about them.
 
 use actix_web::{
     HttpRequest, HttpResponse, Responder,
@@ -94,7 +94,7 @@ pub async fn create(
         return Err(Problem::too_many(detail, wait.as_secs() + 1));
     }
     let gateway = state.gateway.clone();
-    // A task of its own: whoever hangs up meanwhile does not keep the audit log from hearing of it.
+    // A task of its own: it is audited even if the client disconnects first.
     let opening = actix_web::rt::spawn(async move {
         let target = open.target.clone();
         let opened = gateway.open(open).await;
@@ -109,7 +109,7 @@ pub async fn create(
 /// `GET /api/v1/sessions`: one page of a listing.
 pub async fn list(request: HttpRequest, state: web::Data<State>, caller: Caller) -> Result<HttpResponse, Problem> {
     let (text, changes, now) = (request.query_string(), state.gateway.changes(), state.now());
-    // Who sees everything sees the same as all others who do, so one page serves all of them who ask for it.
+    // All callers who may see everything see the same page, so one cached page serves them.
     let only = (!caller.has(Right::Observe)).then_some(&caller);
     let body = match (only, state.pages.find(text, changes, now)) {
         (None, Some(body)) => body,
@@ -134,7 +134,7 @@ async fn page(state: &State, query: &str, only: Option<&Caller>) -> Result<Bytes
     };
     let mut listing = state.gateway.list(query).await?;
     if others {
-        // Somebody else's: to this caller there are none.
+        // Sessions of another user: to this caller there are none.
         (listing.sessions, listing.next) = (Vec::new(), None);
     }
     let view = ListingView {
@@ -152,8 +152,8 @@ pub async fn get(state: web::Data<State>, caller: Caller, id: web::Path<String>)
     Ok(HttpResponse::Ok().json(session_json(&record)))
 }
 
-/// `DELETE /api/v1/sessions/{id}`: ends a session, 202 with the session as it then stands. One that is closed already
-/// is what was asked for: 202 as well.
+/// `DELETE /api/v1/sessions/{id}`: ends a session, 202 with the session as it is then. A session that is closed already
+/// is a 202 as well.
 pub async fn delete(
     request: HttpRequest,
     state: web::Data<State>,
@@ -165,24 +165,24 @@ pub async fn delete(
     if !caller.owns(&record) {
         caller.need(Right::Terminate)?;
     } else if !caller.has(Right::Terminate) {
-        // A token of its owner that opens nothing ends nothing either.
+        // A token of its owner that may not open sessions may not end them either.
         caller.need(Right::Open)?;
     }
     if !record.is_closed() {
         let detail = format!("The session of {} on {}.", record.username, record.target);
         let deed = Visitor::of(&request, &state, &caller).did(Action::SessionTerminate, id, &detail);
-        // A shell can be ended however full the disk is; that it stands in no audit log stands in the log of the gateway.
+        // A session can be ended even if the disk is full; the gateway's log then says that the audit log has no entry.
         if let Err(error) = state.gateway.audit().record(deed).await {
             tracing::error!(session_id = %id, user = %caller.user, %error, "ended without an entry in the audit log");
         }
     }
-    // Where it ended, or whether it was open at all, shows in the session that is answered.
+    // The returned session shows where it ended, or whether it was open at all.
     let _ended = state.gateway.end(id, EndReason::Terminated, format!("ended by {}", caller.user)).await?;
     let record = find(&state, &caller, id).await?;
     Ok(HttpResponse::Accepted().json(session_json(&record)))
 }
 
-/// `GET /api/v1/sessions/{id}/why`: the evidence behind what is said of a session.
+/// `GET /api/v1/sessions/{id}/why`: the evidence for a session's status.
 pub async fn why(state: web::Data<State>, caller: Caller, id: web::Path<String>) -> Result<impl Responder, Problem> {
     let why = state.gateway.why(session_id(&id)?).await?.filter(|why| sees(&caller, &why.session));
     let why = why.ok_or_else(unknown)?;
@@ -230,22 +230,22 @@ fn owner_json(owner: &Owner) -> OwnerView {
     }
 }
 
-/// One session, open or closed; what the caller may not see is not there.
+/// Returns one session, open or closed; 404 if the caller may not see it.
 pub async fn find(state: &State, caller: &Caller, id: SessionId) -> Result<Record, Problem> {
     state.gateway.find(id).await?.filter(|record| sees(caller, record)).ok_or_else(unknown)
 }
 
-/// The same question, about the caller's own sessions alone.
+/// Returns the same query, restricted to the caller's own sessions.
 pub fn of_own(caller: &Caller, query: ListQuery) -> ListQuery {
     ListQuery { user: Some(caller.user.to_string()), since: query.since.max(caller.since()), ..query }
 }
 
-/// Whether a session is shown to this caller.
+/// Whether this caller may see a session.
 pub fn sees(caller: &Caller, record: &Record) -> bool {
     caller.owns(record) || caller.has(Right::Observe)
 }
 
-/// Reads the id in a path; what is no id names no session.
+/// Parses the id in a path; an invalid id is a 404.
 pub fn session_id(text: &str) -> Result<SessionId, Problem> {
     text.parse().map_err(|_| unknown())
 }

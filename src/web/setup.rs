@@ -1,5 +1,5 @@
-//! `/api/v1/setup` and `/api/v1/users/{name}/link`: links with which somebody becomes the first admin, or sets their own password,
-//! once. Their secrets stand behind the `#` of an address, which no browser sends; what is kept of them are digests.
+//! `/api/v1/setup` and `/api/v1/users/{name}/link`: links by which a user becomes the first admin, or sets their own
+//! password, once. Their secrets are behind the `#` of an address, which no browser sends; only their digests are kept.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use secrecy::{ExposeSecret, SecretString};
@@ -27,7 +27,7 @@ use crate::{
     store::people::Change,
 };
 
-/// What a link's page sends: the secret alone to learn whose it is, with a password to use it up.
+/// The body that a link's page sends: the secret alone to learn the link's user, with a password to use it up.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Setup {
@@ -36,17 +36,17 @@ pub struct Setup {
     password: Option<SecretString>,
 }
 
-/// Whose a link is.
+/// The user of a link.
 enum Holder {
-    /// The first admin's, who is to choose a name.
+    /// The first admin, who is to choose a name.
     FirstAdmin,
-    /// A user's.
+    /// An existing user.
     User(Box<User>),
 }
 
-/// `POST /api/v1/setup`: says whose link it is, 200; or uses it up: makes the first admin or sets a user's password, 201, and signs
-/// them in, unless they have a second factor. A secret that is none, was used or is too old is a 404, and counts as a wrong password.
-/// The first admin's, once somebody administers by another way, is a 409.
+/// `POST /api/v1/setup`: returns the user of a link, 200; or uses it up: creates the first admin or sets a user's
+/// password, 201, and signs them in, unless they have a second factor. A secret that is wrong, used or too old is a
+/// 404, and counts as a wrong password. The first admin's link is a 409 once there is an admin by another way.
 pub async fn setup(request: HttpRequest, body: Body<Setup>) -> Result<HttpResponse, Problem> {
     origin::check_if_told(&request)?;
     let state = State::of(&request)?;
@@ -83,7 +83,7 @@ pub async fn setup(request: HttpRequest, body: Body<Setup>) -> Result<HttpRespon
     Ok(answer.json(json!({ "user": user.name, "signed_in": signs_in })))
 }
 
-/// Whose link this is.
+/// Returns the user of this link.
 fn holder(request: &HttpRequest, state: &State, secret: &SecretString) -> Result<Holder, Problem> {
     let address = client::client_ip(request, &state.settings);
     if let Some(wait) = state.throttle.wait(state.now(), &address) {
@@ -115,7 +115,7 @@ fn find(state: &State, secret: &SecretString) -> Option<Holder> {
     Some(Holder::User(Box::new(user.clone())))
 }
 
-/// 409 to who holds a link to the first admin when there is one.
+/// 409: the link is for the first admin, and there is one already.
 fn administered() -> Problem {
     Problem::conflict(
         "Somebody administers this gateway already, so this link makes nobody its admin any more. Sign in, or ask them for an account.",
@@ -132,7 +132,7 @@ async fn make_admin(
     check_name(&name)?;
     let hash = users::hash(state, password).await?;
     let _alone = state.managing.lock().await;
-    // Again: another may have been quicker, with this link or on another gateway.
+    // Checked again: another request may have been quicker, with this link or on another gateway.
     state.gateway.people().refresh().await?;
     if !matches!(holder(request, state, secret)?, Holder::FirstAdmin) {
         return Err(Problem::conflict("Somebody else used this link at the same moment."));
@@ -142,7 +142,7 @@ async fn make_admin(
     let deed =
         Deed::done(Action::UserCreate, ANONYMOUS, address, &name, "As admin, the first one, by the set-up link.");
     state.gateway.audit().record(deed).await?;
-    // Nobody, here or on another gateway, may have become one since: the store looks once more while nobody else changes it.
+    // The store checks once more, under a lock, that no admin was created since, here or on another gateway.
     if !state.gateway.people().change(Change::AddFirst(user.clone())).await? {
         let directory = state.gateway.people().directory();
         let taken = !directory.has_admin() && directory.users.contains_key(&name);
@@ -162,7 +162,7 @@ async fn set_password(
     password: SecretString,
 ) -> Result<User, Problem> {
     let hash = users::hash(state, password).await?;
-    // Again, since that took a while.
+    // Checked again, since hashing took a while.
     let Holder::User(user) = holder(request, state, secret)? else {
         return Err(changed_meanwhile());
     };
@@ -177,14 +177,15 @@ async fn set_password(
     Ok(changed)
 }
 
-/// `POST /api/v1/users/{name}/link`: makes a link with which a user sets their own password, 201; it voids an older one.
+/// `POST /api/v1/users/{name}/link`: creates a link by which a user sets their own password, 201; it voids an older
+/// one.
 pub async fn link(
     request: HttpRequest,
     state: web::Data<State>,
     caller: Caller,
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    // As whoever sets the password itself.
+    // As for setting the password itself.
     caller.need_all_of_owner()?;
     let before = users::find(&state, &name)?;
     users::check_local(&before)?;

@@ -1,4 +1,4 @@
-//! Owns what every handler holds on to: the gateway, the settings, who is signed in. Knows no route.
+//! Owns the state that every handler shares: the gateway, the settings, the sign-ins. Does not know routes.
 
 use std::{
     net::IpAddr,
@@ -41,74 +41,76 @@ use crate::{
     ssh::{AddressRule, Credential, Hop, HostKeyPolicy, HostKeys},
 };
 
-/// Wrong tokens and passwords from one address: enough for a person who mistypes and a script that is wrongly set up.
+/// Wrong tokens and passwords per address and minute: enough for a user who mistypes and a misconfigured script.
 const MAX_WRONG_SECRETS: u32 = 10;
 
-/// Cookies from one address that no sign-in has: far more than an office whose sign-ins ended sends, too few to keep the store busy with.
+/// Cookies without a sign-in per address and minute: far more than an office with expired sign-ins sends, too few to
+/// keep the store busy.
 const MAX_UNKNOWN_COOKIES: u32 = 120;
 
-/// The salt of what is kept of the gateway's own token: the same at every gateway, since it is told by nothing else that the token
-/// is another one.
+/// The salt of the admin token's hash: the same at every gateway, since only the hash shows that the token has changed.
 const OWN_SALT: [u8; 16] = *b"gateway's token!";
 
-/// Wrong passwords for one name, wherever from: more than one address may try, so that nobody shuts another out alone.
+/// Wrong passwords per name and minute, from all addresses: more than one address may try, so that no single address
+/// can lock a user out.
 const TRIES_FOR_A_NAME: u32 = 100;
 
-/// Sign-ins of one user within a minute: more than a person makes, too few to keep every gateway reading what their ends change.
+/// Sign-ins per user and minute: more than a user makes, too few to keep every gateway busy reading the changes.
 const SIGN_INS: u32 = 60;
 
-/// Wrong codes for one name, of whoever knows the password too: a million codes of which three fit are then tried for years.
+/// Wrong codes for one name, after the right password: guessing one of three valid codes in a million then takes years.
 const MAX_WRONG_CODES: u32 = 10;
 
-/// The while in which these are counted.
+/// The window in which wrong codes are counted.
 const CODES_WITHIN: Duration = Duration::from_secs(10 * 60);
 
-/// Users whom proxies name, by address, that are told to the audit log once an hour; of more some are told oftener.
+/// Users named by proxies, per address, that are audited once an hour; beyond that number, some are audited more often.
 const MAX_NAMED_USERS: usize = 10_000;
 
-/// The same of those who read the recording of another.
+/// The same for readers of other users' recordings.
 const MAX_READERS: usize = 10_000;
 
-/// Time to leave the terminal for a browser, and no more: whoever reads the link becomes the admin.
+/// The life of the set-up link: time to go from the terminal to a browser, and no more: a user who reads the link can
+/// become the admin.
 const SETUP_LIFE: Duration = Duration::from_secs(30 * 60);
 
-/// Targets that one user may try out within a minute: enough to set one up, too few to knock on doors with.
+/// Target tests per user and minute: enough to set a target up, too few to scan with.
 const MAX_TRIALS: u32 = 6;
 
-/// Passwords that are compared at once.
+/// Password checks at once.
 const MAX_COMPARISONS: usize = 2;
 
-/// What the configuration says about the web layer.
+/// The web layer's configuration.
 pub struct Settings {
-    /// The address listened on; decides which host names are ours.
+    /// The address listened on; decides which host names are our own.
     pub listen: IpAddr,
-    /// Origins besides our own whose pages may talk to us, as browsers spell them: `https://gw.example:8443`.
+    /// Allowed origins besides our own, as browsers spell them: `https://gw.example:8443`.
     pub allowed_origins: Vec<String>,
-    /// Where browsers find the gateway, as `https://gw.example`; `None`: where they say they did.
+    /// The address under which browsers reach the gateway, as `https://gw.example`; `None`: the one each request names.
     pub public_url: Option<String>,
     /// Whether this listener speaks TLS itself.
     pub tls: bool,
-    /// Peers whose forwarding headers count.
+    /// Peers whose forwarding headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// The catalogue.
     pub targets: Vec<Target>,
     /// The host keys of this gateway.
     pub host_keys: HostKeys,
-    /// What to do with a key that is not known, of a host that is not in the catalogue.
+    /// The policy for an unknown key of a host that is not in the catalogue.
     pub host_key_policy: HostKeyPolicy,
-    /// Which addresses a target typed by hand may have; `None` when there are no such targets.
+    /// The addresses a target typed by hand may have; `None` if typing targets is disabled.
     pub adhoc: Option<AddressRule>,
     /// The roles that must sign in with a second factor.
     pub require_totp: Vec<Role>,
-    /// The header in which proxies name a user, and the proxies that are believed in that; `None`: no header does.
+    /// The header in which proxies name a user, and the proxies trusted to do so; `None`: no header does.
     pub user_header: Option<UserHeader>,
-    /// The provider that signs people in, if one does.
+    /// The provider that signs users in, if any.
     pub oidc: Option<Oidc>,
     /// The admin token, at least 32 characters.
     pub admin_token: Option<SecretString>,
-    /// What seals credentials.
+    /// The keys that seal credentials.
     pub seals: Arc<Seals>,
-    /// Where recordings lie.
+    /// The directory of recordings.
     pub data_dir: PathBuf,
     /// Whether this is the demo.
     pub demo: bool,
@@ -120,7 +122,7 @@ pub struct Settings {
     pub utc: fn() -> UtcMicros,
 }
 
-/// How a proxy names the user whom it signed in itself.
+/// The header in which a proxy names a user whom it signed in itself.
 #[derive(Debug, Clone)]
 pub struct UserHeader {
     /// The header.
@@ -129,13 +131,13 @@ pub struct UserHeader {
     pub from: Vec<IpNet>,
 }
 
-/// An OpenID Connect provider that signs people in.
+/// An OpenID Connect provider that signs users in.
 pub struct Oidc {
-    /// What people call it.
+    /// Its display name.
     pub name: String,
-    /// What is asked of it.
+    /// The client that talks to it.
     pub provider: Provider,
-    /// Who somebody is here.
+    /// The rules that map its users to users here.
     pub rules: Rules,
 }
 
@@ -150,27 +152,27 @@ pub struct Target {
     pub port: u16,
     /// The login name.
     pub username: String,
-    /// How the gateway signs in there, tried in this order.
+    /// The credentials for the login, tried in this order.
     pub credentials: Vec<Credential>,
     /// The heading it is shown under.
     pub group: Option<String>,
     /// The jump hosts on the way, the first one first.
     pub via: Vec<Hop>,
-    /// Words to find it by.
+    /// Tags to find it by.
     pub tags: Vec<String>,
     /// The roles that may open it without a grant.
     pub roles: Vec<Role>,
-    /// What to do with a host key that is not known.
+    /// The policy for an unknown host key.
     pub host_key_policy: HostKeyPolicy,
 }
 
 impl Target {
-    /// The same, as far as access goes.
+    /// Returns its properties that matter for access.
     pub fn listed(&self) -> CatalogueEntry {
         CatalogueEntry { name: self.name.clone(), tags: self.tags.clone(), roles: self.roles.clone() }
     }
 
-    /// The same as a jump host on the way to another.
+    /// Returns it as a jump host on the way to another.
     pub fn hop(&self) -> Hop {
         Hop {
             name: self.name.clone(),
@@ -184,52 +186,52 @@ impl Target {
     }
 }
 
-/// What every handler shares; one per process, in [`web::Data`].
+/// The state that all handlers share; one per process, in [`web::Data`].
 pub struct State {
     /// The actors.
     pub gateway: Gateway,
     /// The configuration.
     pub settings: Settings,
-    /// Who may sign in by a link.
+    /// The one-time links that sign users in.
     links: Links,
-    /// What sign-ins by the gateway's own token hold on to.
+    /// The stamp of sign-ins by the gateway's own token.
     own_stamp: OnceLock<String>,
-    /// From where cookies came that nobody made.
+    /// Addresses that sent cookies without a sign-in.
     pub strays: Throttle<IpAddr>,
-    /// Who tried wrong tokens and passwords.
+    /// Addresses that tried wrong tokens and passwords.
     pub throttle: Throttle<IpAddr>,
-    /// For which names wrong passwords were tried.
+    /// Names for which wrong passwords were tried.
     pub names: Throttle<str>,
-    /// Who signed in.
+    /// Users who signed in.
     pub signed_in: Throttle<str>,
-    /// For which names wrong codes were tried, beside the right password.
+    /// Names for which wrong codes were tried, with the right password.
     pub codes: Throttle<str>,
-    /// The link of whoever is to be the first admin.
+    /// The set-up link of the first admin.
     setup: std::sync::Mutex<ExpiringMap<Digest, ()>>,
-    /// Whom a proxy named, from where: told to the audit log already.
+    /// Users named by a proxy, per address, that were audited lately.
     pub named: std::sync::Mutex<ExpiringMap<(Arc<str>, IpAddr), ()>>,
-    /// Who reads which recording of somebody else's: told to the audit log already.
+    /// Readers of other users' recordings that were audited lately.
     pub readers: std::sync::Mutex<ExpiringMap<(Arc<str>, SessionId), ()>>,
-    /// Sign-ins with the provider that are under way.
+    /// Pending sign-ins with the provider.
     pub under_way: UnderWay,
-    /// Who tried targets out.
+    /// Users who tested targets.
     pub trials: Throttle<str>,
-    /// Who had which places dialled that are in no catalogue.
+    /// Places outside of the catalogue that each user dialled.
     pub(super) dial_limit: DialLimit,
-    /// What of refused origins was told to the audit log of late.
+    /// Refused origins that were audited lately.
     pub(super) foreign: Foreign,
-    /// Held while users and targets are changed, so that each is held against what the one before it left.
+    /// Held while users and targets are changed, so that each change is checked against the result of the one before.
     pub managing: Mutex<()>,
-    /// One permit per password that is being compared: each takes 19 MiB and a core for a while.
+    /// One permit per running password check: each takes 19 MiB and a core for a while.
     pub comparing: Semaphore,
-    /// Pages of the session list that still hold.
+    /// Cached pages of the session list.
     pub pages: Pages,
     /// The open event streams.
     pub(super) event_streams: Arc<Streams>,
 }
 
 impl State {
-    /// Makes the state of a process that just started.
+    /// Creates the state of a process that just started.
     pub fn new(gateway: Gateway, settings: Settings) -> Self {
         Self {
             gateway,
@@ -255,37 +257,38 @@ impl State {
         }
     }
 
-    /// Returns the state that serves `request`.
+    /// Returns the state of the app that serves `request`.
     pub fn of(request: &HttpRequest) -> Result<&web::Data<Self>, Problem> {
         request.app_data::<web::Data<Self>>().ok_or_else(Problem::internal)
     }
 
-    /// The monotonic time now.
+    /// Returns the monotonic time now.
     pub fn now(&self) -> Duration {
         (self.settings.clock)()
     }
 
-    /// Makes a path that signs `user` in once, within ten minutes: `/login?once=…`.
+    /// Creates a path that signs `user` in once, within ten minutes: `/login?once=…`.
     pub fn issue_link(&self, user: &str) -> String {
         format!("/login?once={}", self.links.issue(self.now(), user.into()))
     }
 
-    /// Uses the secret of such a path up and returns whom it signs in.
+    /// Uses up the secret of such a path and returns the user it signs in.
     pub fn redeem_link(&self, secret: &str) -> Option<Arc<str>> {
         self.links.redeem(self.now(), secret)
     }
 
-    /// Both clocks now.
+    /// Returns both clocks now.
     pub fn times(&self) -> Now {
         Now { at: self.now(), utc: (self.settings.utc)() }
     }
 
-    /// Who is signed in.
+    /// Returns the sign-ins.
     pub fn sign_ins(&self) -> &SignIns {
         self.gateway.people().sign_ins()
     }
 
-    /// What a sign-in of `user` holds on to: it is good as long as this stays the same. `None`: nobody of this name signs in here.
+    /// Returns the stamp that a sign-in of `user` is bound to: it is valid as long as the stamp stays the same. `None`:
+    /// no such user signs in here.
     pub fn stamp(&self, directory: &Directory, user: &str) -> Option<String> {
         match directory.users.get(user) {
             Some(user) => Some(people::stamp(&user.password_hash)),
@@ -294,7 +297,7 @@ impl State {
         }
     }
 
-    /// That of whoever holds the gateway's own token, of which no more is kept than of a password; or of whoever is let into a demo.
+    /// Returns the stamp of the gateway's own token, derived from a hash as for a password; or of the demo.
     pub fn own_stamp(&self) -> Option<String> {
         match &self.settings.admin_token {
             Some(token) => {
@@ -305,20 +308,20 @@ impl State {
         }
     }
 
-    /// Makes a path that lets somebody become the first admin, once, within half an hour. Behind the `#`, where no proxy and no log of
-    /// one ever sees it: `/#/setup/…`.
+    /// Creates a path by which a user becomes the first admin, once, within half an hour. The secret is behind the `#`,
+    /// where no proxy and no proxy's log sees it: `/#/setup/…`.
     pub fn issue_setup(&self) -> String {
         let secret = secret::fresh();
         self.setup().insert(self.now(), secret::digest(&secret), (), SETUP_LIFE);
         format!("/#/setup/{secret}")
     }
 
-    /// Whether `offered` is the secret of that link.
+    /// Whether `offered` is the secret of the set-up link.
     pub fn is_setup(&self, offered: &str) -> bool {
         self.setup().get_mut(self.now(), &secret::digest(offered)).is_some()
     }
 
-    /// Makes that link worthless.
+    /// Invalidates the set-up link.
     pub fn end_setup(&self, offered: &str) {
         self.setup().take(self.now(), &secret::digest(offered));
     }

@@ -1,4 +1,5 @@
-//! `GET /api/v1/stores`: how the stores fare; `POST /api/v1/stores/sweep`: compares them now. Knows no store.
+//! `GET /api/v1/stores`: the state of the stores; `POST /api/v1/stores/sweep`: compares them now. Does not know any
+//! store.
 
 use actix_web::{HttpRequest, Responder, web};
 use serde::Deserialize;
@@ -10,15 +11,16 @@ use crate::{
     core::{audit::Action, people::Right},
 };
 
-/// How to sweep.
+/// The options of a sweep.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Wish {
-    /// Only say what would be done.
+    /// Report only, change nothing.
     dry_run: bool,
 }
 
-/// Answers with health, queue, oldest unwritten change and dead letters of each store, and with what sweeps found.
+/// Answers with the health, queue, oldest unwritten change and dead letters of each store, and with the findings of
+/// sweeps.
 pub async fn stores(state: web::Data<State>, _: Caller) -> Result<impl Responder, Problem> {
     let (stores, seen) = (state.gateway.stores().await?, state.gateway.observations());
     let divergence = json!({
@@ -30,7 +32,7 @@ pub async fn stores(state: web::Data<State>, _: Caller) -> Result<impl Responder
     Ok(web::Json(json!({ "stores": stores, "divergence": divergence })))
 }
 
-/// Compares actors, live view and records, and mends what differs unless told not to.
+/// Compares actors, live view and records, and repairs differences unless only a report is asked for.
 pub async fn sweep(
     request: HttpRequest,
     state: web::Data<State>,

@@ -1,13 +1,13 @@
-//! Which subprotocols a client may offer. Knows no socket.
+//! The subprotocols that a client may offer. Does not know sockets.
 
 use actix_web::{HttpRequest, http::header::SEC_WEBSOCKET_PROTOCOL};
 
 use super::{error::Problem, protocol::SUBPROTOCOL};
 
-/// Lets in who offers ours, or none at all, as `curl` does.
+/// Admits clients that offer ours, or none at all, as `curl` does.
 ///
 /// # Errors
-/// 400 to who offers others only: a browser would close the socket without a word (RFC 6455 §4.1).
+/// 400 to a client that offers only others: a browser would close the socket without a word (RFC 6455 §4.1).
 pub fn check(request: &HttpRequest) -> Result<(), Problem> {
     let lists = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
     let mut offered = lists.flat_map(|list| list.to_str().unwrap_or_default().split(',')).map(str::trim).peekable();

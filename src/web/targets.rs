@@ -1,5 +1,5 @@
-//! `/api/v1/targets`: what this user may open, and how an administrator changes the targets of the records. Shows of a
-//! credential only its kind; takes new ones, and gives none back.
+//! `/api/v1/targets`: the targets this user may open, and an administrator's changes to the targets of the records. Of
+//! a credential only its kind is shown; new ones are taken, none is given back.
 
 use std::future::{Ready, ready};
 
@@ -46,7 +46,7 @@ struct TargetView<'a> {
     changed_at: Option<Rfc3339>,
 }
 
-/// A target to be.
+/// The body that adds a target.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewTarget {
@@ -65,7 +65,7 @@ pub struct NewTarget {
     auth: Option<NewAuth>,
 }
 
-/// What is to be another; what is left out stays.
+/// The fields to change; a field left out stays.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TargetChange {
@@ -81,7 +81,7 @@ pub struct TargetChange {
     changed_at: Option<String>,
 }
 
-/// How the gateway is to sign in, with what belongs to the kind.
+/// The credential for the gateway's login, with the fields of its kind.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewAuth {
@@ -91,7 +91,8 @@ struct NewAuth {
     passphrase: Option<SecretString>,
 }
 
-/// Who manages the gateway. An extractor that stands before a body, so that others are refused whatever they sent.
+/// A caller who manages the gateway. An extractor placed before the body, so that others are refused whatever they
+/// sent.
 pub struct Manages(Caller);
 
 impl FromRequest for Manages {
@@ -104,8 +105,8 @@ impl FromRequest for Manages {
     }
 }
 
-/// `GET /api/v1/targets`: what is granted of the catalogue, to who manages it the whole of it; and whether a target may be
-/// typed by hand.
+/// `GET /api/v1/targets`: the granted targets of the catalogue, or all of them to a caller who manages it; and whether
+/// a target may be typed by hand.
 pub async fn targets(state: web::Data<State>, caller: Caller) -> impl Responder {
     let (opens, manages) = (caller.has(Right::Open), caller.has(Right::Manage));
     let directory = state.gateway.people().directory();
@@ -119,7 +120,7 @@ pub async fn targets(state: web::Data<State>, caller: Caller) -> impl Responder 
     web::Json(json!({ "items": items, "adhoc": adhoc }))
 }
 
-/// `POST /api/v1/targets`: adds one to the records, 201.
+/// `POST /api/v1/targets`: adds a target to the records, 201.
 pub async fn create(
     request: HttpRequest,
     state: web::Data<State>,
@@ -158,7 +159,7 @@ pub async fn create(
     Ok(HttpResponse::Created().json(of_records(&target, &state, &state.gateway.people().directory())))
 }
 
-/// `PATCH /api/v1/targets/{name}`: changes one of the records, 200. Terminals that somebody may no longer have end.
+/// `PATCH /api/v1/targets/{name}`: changes a target of the records, 200. Terminals of users who lose access end.
 pub async fn change(
     request: HttpRequest,
     state: web::Data<State>,
@@ -211,8 +212,8 @@ pub async fn change(
     Ok(HttpResponse::Ok().json(of_records(&target, &state, &state.gateway.people().directory())))
 }
 
-/// `DELETE /api/v1/targets/{name}`: removes one of the records with its credential, 204; 409 while others go over it. Its
-/// terminals end.
+/// `DELETE /api/v1/targets/{name}`: removes a target of the records with its credential, 204; 409 while other targets
+/// go over it. Its terminals end.
 pub async fn remove(
     request: HttpRequest,
     state: web::Data<State>,
@@ -235,13 +236,13 @@ fn checked(public: PublicTarget) -> Result<PublicTarget, Problem> {
     public.checked().map_err(|unfit| Problem::bad_request(format!("{unfit}.")))
 }
 
-/// 409 where the way to `public`, or one that leads over it, would not be whole with it.
+/// 409 if the way to `public`, or one that leads over it, would be broken.
 fn admitted(state: &State, directory: &Directory, public: &PublicTarget) -> Result<(), Problem> {
     let admitted = ways(&state.settings, directory).admit(public);
     admitted.map_err(|wrong| Problem::conflict(format!("{wrong}.")))
 }
 
-/// Seals what was given for `public`. A private key is read first, so that what is kept is known to be one.
+/// Seals the credential given for `public`. A private key is parsed first, so that only a valid one is kept.
 async fn sealed(state: &State, public: &PublicTarget, auth: NewAuth) -> Result<Auth, Problem> {
     let NewAuth { kind, password, private_key, passphrase } = auth;
     let secret = match (kind, password, private_key, passphrase) {

@@ -38,25 +38,26 @@ use crate::{
     core::{control::Turn, record::SessionId, session::Loss, stream::AttachNo},
 };
 
-/// How it comes to its session.
+/// Attaching to the session.
 mod attaching;
-/// Who types.
+/// Control: the right to type.
 mod control;
-/// What the session says, as frames.
+/// The session's messages, as frames.
 mod frames;
 
 use control::{Typing, Wish};
 
-/// How long a browser may take for its first frame.
+/// The longest wait for a browser's first frame.
 const ATTACH_WITHIN: Duration = Duration::from_secs(10);
 
-/// Input that may wait here for a target that takes none; whoever sends more ignores `input_ack` (the page sends 64 KiB).
+/// Bytes of input buffered for a target that takes none; a browser that sends more ignores `input_ack` (the page sends
+/// 64 KiB).
 const MAX_BACKLOG_BYTES: usize = 1024 * 1024;
 
-/// Of it, handed on at once: an SSH packet.
+/// Bytes of it passed on at once: an SSH packet.
 const CHUNK_BYTES: usize = 32 * 1024;
 
-/// A ping that makes the socket fail, so that a test can see what that costs.
+/// A ping that makes the socket panic, so that a test can observe the effect.
 #[cfg(test)]
 pub(super) const FAIL: &[u8] = b"fail";
 
@@ -108,13 +109,13 @@ struct TerminalSocket {
     outlet: Outlet,
     attached: Option<Ends>,
     fragments: Fragments,
-    /// The gateway's phase as far as the browser knows.
+    /// The gateway's phase last sent to the browser.
     phase: Phase,
-    /// Typed bytes that the session's channel had no room for.
+    /// Input that the session's channel had no room for.
     backlog: BytesMut,
     resizes: Resizes,
     waiting_for_room: bool,
-    /// How it comes to be gone, as far as that is known.
+    /// The cause of its end, as far as it is known.
     loss: Loss,
 }
 
@@ -126,7 +127,7 @@ struct Ends {
     input: mpsc::Sender<InputMessage>,
     side: Arc<SocketSide>,
     session: Mailbox<SessionMessage>,
-    /// Over the owner.
+    /// The guard of the owner's access.
     _guard: Option<Guard>,
 }
 
@@ -184,7 +185,7 @@ impl TerminalSocket {
             (BrowserFrame::Ack { output_offset }, Some(ends)) => ends.side.ack(output_offset),
             (BrowserFrame::Resize { cols, rows }, Some(ends)) => match protocol::size(cols, rows) {
                 Err(message) => self.fail(Fault::Protocol, &message, ctx),
-                // The terminal has the size of who types.
+                // The page in control sets the terminal's size.
                 Ok(_) if ends.typing.turn().is_none() => {}
                 Ok(size) => {
                     if self.resizes.tell(size) {
@@ -231,13 +232,13 @@ impl TerminalSocket {
         }
     }
 
-    /// Hands on what is typed; what has no room waits and is joined with what comes after.
+    /// Passes on input; bytes without room wait and are joined with those that follow.
     fn push_input(&mut self, ctx: &mut Ctx) {
         let Some(ends) = self.attached.as_ref().filter(|_| !self.waiting_for_room) else { return };
         let Some(turn) = ends.typing.turn() else { return };
         let (attach, input) = (ends.attach, ends.input.clone());
         loop {
-            // In pieces: what waits in the session is bounded by their number.
+            // In pieces: the session bounds its queue by their number.
             let length = self.backlog.len().min(CHUNK_BYTES);
             let typed = (length > 0).then(|| InputKind::Bytes(self.backlog.split_to(length).freeze()));
             let Some(kind) = typed.or_else(|| self.resizes.due().map(InputKind::Resize)) else { return };
@@ -300,7 +301,7 @@ impl Actor for TerminalSocket {
     }
 }
 
-/// What the browser says.
+/// The browser's frames.
 impl StreamHandler<Result<Message, ProtocolError>> for TerminalSocket {
     fn handle(&mut self, message: Result<Message, ProtocolError>, ctx: &mut Ctx) {
         if let Some(ends) = &self.attached {
@@ -326,7 +327,8 @@ impl StreamHandler<Result<Message, ProtocolError>> for TerminalSocket {
             }
             Ok(Message::Nop) => {}
             Err(_) if self.too_large.is_given() => self.fail_too_large(ctx),
-            // What is no UTF-8 or has reserved bits comes as an I/O error too; a connection that breaks only ends the stream.
+            // Invalid UTF-8 or reserved bits are reported as an I/O error too; a broken connection only ends the
+            // stream.
             Err(error) => self.fail(Fault::Protocol, &format!("This is no WebSocket frame: {error}."), ctx),
         }
     }

@@ -1,4 +1,4 @@
-//! Owns whether a browser at a terminal may be there, when it comes and while it stays. Knows no socket.
+//! Decides whether a browser may be at a terminal, when it attaches and while it stays. Does not know sockets.
 
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ use crate::{
     },
 };
 
-/// How long the end of a token is waited for without another look at the time of day, which may be set meanwhile.
+/// The interval at which the time of day, which may be set, is read while a token's end is awaited.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Watches over an owner or a guest at a terminal until it is dropped.
+/// Watches the access of an owner or a guest at a terminal until it is dropped.
 pub struct Guard(JoinHandle<()>);
 
 impl Drop for Guard {
@@ -37,17 +37,17 @@ impl Drop for Guard {
     }
 }
 
-/// Tells a session that whoever `attach` belongs to may no longer type in it.
+/// Notifies a session that the user of `attach` may no longer type in it.
 pub fn is_unfit(session: &Mailbox<SessionMessage>, attach: AttachNo, why: String) {
     session::post(session, SessionMessage::Control(Act { attach, deed: Deed::Unfit { why } }));
 }
 
-/// Who is at a terminal, and whose it is.
+/// The caller at a terminal, and the terminal's owner.
 #[derive(Clone)]
 pub struct TerminalAccess {
     state: web::Data<State>,
     caller: Caller,
-    /// The owner of the session and its target; `None` for one that nobody knows.
+    /// The owner of the session and its target; `None` for an unknown session.
     owner: Option<String>,
     target: String,
     /// Whether the session is their own.
@@ -55,15 +55,15 @@ pub struct TerminalAccess {
 }
 
 impl TerminalAccess {
-    /// `caller` at the terminal of `session`, as far as it is known.
+    /// `caller` at the terminal of `session`, if the session is known.
     pub fn new(state: web::Data<State>, caller: Caller, session: Option<&Record>) -> Self {
         let target = session.map_or(String::new(), |record| record.target.clone());
         let is_own = session.is_some_and(|record| caller.owns(record));
         Self { state, caller, owner: session.map(|record| record.username.clone()), target, is_own }
     }
 
-    /// Why they may not type in this session although somebody may let them, as a part of a sentence; `None` if they may. The
-    /// owner's own pages that look on need not: to type they attach so.
+    /// Returns why the user may not type in this session even if the owner grants it, as a part of a sentence; `None`
+    /// if they may. The owner's own watching pages need no grant: they attach anew to type.
     pub fn unfit(&self) -> Option<String> {
         let user = &*self.caller.user;
         if self.is_own {
@@ -82,12 +82,12 @@ impl TerminalAccess {
         self.caller.now(&self.state).is_some_and(|caller| caller.has(Right::Trust))
     }
 
-    /// What the audit log calls the session.
+    /// Returns the audit log's name of the session.
     pub fn subject(&self) -> String {
         format!("The session of {} on {}", self.owner.as_deref().unwrap_or_default(), self.target)
     }
 
-    /// Takes control from a guest once they may no longer have it.
+    /// Withdraws control from a guest once they may no longer have it.
     pub fn watch_guest(self, session: Mailbox<SessionMessage>, attach: AttachNo) -> Guard {
         Guard(actix_web::rt::spawn(async move {
             let why = tokio::select! {
@@ -112,7 +112,8 @@ impl TerminalAccess {
         }
     }
 
-    /// Why they may not attach, as the fault and a sentence; `None` if they may. What one may not see is not there.
+    /// Returns why the user may not attach, as the fault and a sentence; `None` if they may. A session they may not see
+    /// does not exist for them.
     pub fn objection(&self, interactive: bool) -> Option<(Fault, String)> {
         let unknown = || Some((Fault::NoSuchSession, "No such session is known. Open a new one.".to_owned()));
         let Some(caller) = self.caller.now(&self.state) else {
@@ -133,8 +134,9 @@ impl TerminalAccess {
         caller.need(needed).err().map(|problem| (Fault::NotYours, problem.detail().to_owned()))
     }
 
-    /// Returns once they may no longer be here, with the reason. A sign-in or a token that only fades while its terminal is in use is no
-    /// reason: live shells are not cut by it. A token that has an end takes whoever is in another's terminal along.
+    /// Returns once the user may no longer be here, with the reason. A sign-in or a token that merely expires while its
+    /// own terminal is in use is no reason: live shells are not cut by it. In another user's terminal, the expiry of a
+    /// token is one.
     pub async fn lost(self) -> String {
         match &self.caller.via {
             Via::Gateway | Via::Header => self.taken_away().await,
@@ -150,7 +152,8 @@ impl TerminalAccess {
         }
     }
 
-    /// Returns once the token has expired by which they are in another's terminal, be it traded for a cookie.
+    /// Returns once the token has expired that gave access to another user's terminal, even if it was traded for a
+    /// cookie.
     async fn expired(&self) -> String {
         let token = match &self.caller.via {
             Via::Token(token) => Some((**token).clone()),
@@ -175,8 +178,8 @@ impl TerminalAccess {
         }
     }
 
-    /// Tells the session once its owner may no longer be here: it ends, unless it is open in another browser of theirs by then. Not of
-    /// the socket's own work, which rests while its browser does not read.
+    /// Notifies the session once its owner may no longer be here: it ends, unless it is open in another browser of
+    /// theirs by then. A task apart from the socket, which rests while its browser does not read.
     pub fn guard(self, session: Mailbox<SessionMessage>, attach: AttachNo) -> Guard {
         Guard(actix_web::rt::spawn(async move {
             let why = self.lost().await;
@@ -184,7 +187,7 @@ impl TerminalAccess {
         }))
     }
 
-    /// What ended the sign-in they are here by.
+    /// Returns what ended the sign-in that gave access.
     fn why_signed_out(&self, kept: &SignIn) -> String {
         let (user, directory) = (&*self.caller.user, self.state.gateway.people().directory());
         if let Some(why) = directory.absence(user) {

@@ -1,4 +1,4 @@
-//! Owns how often wrong tokens and passwords may be tried, from one address and for one name. Knows none of them.
+//! Limits wrong tokens and passwords, per address and per name. Does not know any of them.
 
 use std::{
     hash::Hash,
@@ -11,15 +11,15 @@ use super::secret::{self, Digest};
 use crate::core::expiring_map::ExpiringMap;
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// A few hundred KiB; an attacker with more addresses than this guesses 256-bit tokens no better.
+/// Entries per table: a few hundred KiB; an attacker with more addresses than this guesses 256-bit tokens no better.
 const MAX_KEYS: usize = 10_000;
 
-/// Whom failures are counted for: an address, or the name that was tried.
+/// A value that failures are counted for: an address, or the name that was tried.
 pub trait Counted {
-    /// What counts as one.
+    /// The key under which equal values are counted.
     type Key: Clone + Eq + Hash;
 
-    /// As what it counts.
+    /// Returns the value's key.
     fn key(&self) -> Self::Key;
 }
 
@@ -32,7 +32,7 @@ impl Counted for IpAddr {
 }
 
 impl Counted for str {
-    /// Its digest: names that nobody has may be of any length.
+    /// The name's digest: names that nobody has may be of any length.
     type Key = Digest;
 
     fn key(&self) -> Digest {
@@ -40,7 +40,7 @@ impl Counted for str {
     }
 }
 
-/// Counts failures over a while that starts with the first.
+/// Counts failures within a window that starts with the first.
 #[derive(Debug)]
 pub struct Throttle<C: Counted + ?Sized> {
     most: u32,
@@ -49,24 +49,24 @@ pub struct Throttle<C: Counted + ?Sized> {
 }
 
 impl<C: Counted + ?Sized> Throttle<C> {
-    /// Lets `most` failures of one happen within a minute.
+    /// Allows `most` failures per key within a minute.
     pub fn new(most: u32) -> Self {
         Self::within(WINDOW, most)
     }
 
-    /// Lets `most` failures of one happen within `window`.
+    /// Allows `most` failures per key within `window`.
     pub fn within(window: Duration, most: u32) -> Self {
         Self { most, window, failures: Mutex::new(ExpiringMap::new(MAX_KEYS)) }
     }
 
-    /// Returns how long one has to wait before the next try, if one must.
+    /// Returns the time to wait before the next attempt, if any.
     pub fn wait(&self, now: Duration, who: &C) -> Option<Duration> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = failures.get_mut(now, &who.key())?;
         (entry.value >= self.most).then(|| entry.until.saturating_sub(now))
     }
 
-    /// Notes a failure.
+    /// Counts a failure.
     pub fn note(&self, now: Duration, who: &C) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         match failures.get_mut(now, &who.key()) {

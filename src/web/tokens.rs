@@ -1,4 +1,4 @@
-//! `/api/v1/tokens`: what programs sign in with in one's name. Shows a secret once, and keeps its digest only.
+//! `/api/v1/tokens`: a user's tokens for programs. Shows a secret once, and keeps its digest only.
 
 use actix_web::{HttpRequest, HttpResponse, Responder, http::header::LOCATION, web};
 use data_encoding::HEXLOWER;
@@ -24,7 +24,7 @@ use crate::{
     store::people::{Change, Seen},
 };
 
-/// Tokens that one person has at most.
+/// The most tokens of one user.
 const MAX_TOKENS: usize = 100;
 
 const NAME_CHARS: usize = 64;
@@ -43,7 +43,7 @@ struct TokenView<'a> {
     last_used_at: Option<Rfc3339>,
 }
 
-/// A token to be.
+/// The body that creates a token.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewToken {
@@ -52,7 +52,7 @@ pub struct NewToken {
     expires_in: Option<String>,
 }
 
-/// `GET /api/v1/tokens`: one's own; with `?user=NAME` another's, for who manages users.
+/// `GET /api/v1/tokens`: the caller's own; with `?user=NAME` another user's, for callers who manage users.
 pub async fn list(request: HttpRequest, state: web::Data<State>, caller: Caller) -> Result<impl Responder, Problem> {
     let user = whose(request.query_string())?.unwrap_or_else(|| caller.user.to_string());
     if user != *caller.user {
@@ -65,7 +65,7 @@ pub async fn list(request: HttpRequest, state: web::Data<State>, caller: Caller)
     Ok(HttpResponse::Ok().json(json!({ "items": items })))
 }
 
-/// `POST /api/v1/tokens`: makes one for oneself, 201; its secret is in this answer and nowhere else.
+/// `POST /api/v1/tokens`: creates a token of the caller's own, 201; its secret is in this answer and nowhere else.
 pub async fn create(
     request: HttpRequest,
     state: web::Data<State>,
@@ -119,7 +119,7 @@ pub async fn create(
     Ok(HttpResponse::Created().insert_header((LOCATION, format!("/api/v1/tokens/{}", token.id))).json(made))
 }
 
-/// `DELETE /api/v1/tokens/{id}`: makes one worthless, 204; what was opened with it ends.
+/// `DELETE /api/v1/tokens/{id}`: revokes a token, 204; everything opened with it ends.
 pub async fn remove(
     request: HttpRequest,
     state: web::Data<State>,
@@ -142,7 +142,7 @@ pub async fn remove(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Reads a life as `90d`, `12h`, `30m` or `45s`, and returns when it is over.
+/// Reads a life as `90d`, `12h`, `30m` or `45s`, and returns its end.
 fn expiry(now: UtcMicros, life: &str) -> Result<UtcMicros, Problem> {
     let wrong = || {
         let allowed = "a number and d, h, m or s, as 90d; from 1s to 3650d";
@@ -164,7 +164,7 @@ fn expiry(now: UtcMicros, life: &str) -> Result<UtcMicros, Problem> {
 }
 
 fn view<'a>(token: &'a Token, directory: &Directory, seen: &Seen) -> TokenView<'a> {
-    // Without scopes it has whatever its owner has.
+    // Without scopes it has all rights of its owner.
     let held = directory.access(&token.user).map(|access| access.role.rights()).unwrap_or_default();
     let scopes = token.scopes.clone().unwrap_or_else(|| held.iter().collect());
     TokenView {
@@ -178,7 +178,7 @@ fn view<'a>(token: &'a Token, directory: &Directory, seen: &Seen) -> TokenView<'
     }
 }
 
-/// Whose tokens a query asks for.
+/// Returns the user whose tokens a query asks for.
 fn whose(query: &str) -> Result<Option<String>, Problem> {
     let mut user = None;
     for (key, value) in &pairs(query, "")? {

@@ -21,14 +21,14 @@ struct StepView {
     step: &'static str,
     hop: Option<String>,
     ok: bool,
-    /// Whether a person would be asked here, and nobody was.
+    /// Whether a user would be asked here; a test asks nobody.
     asks: bool,
     ms: u64,
     message: Option<String>,
 }
 
-/// Tries a target out, 200 whatever is found. Who may open it may try it, within the limits of an open and a few times a
-/// minute.
+/// Tests a target, 200 whatever the result. A caller who may open it may test it, within the limits of an open and a
+/// few times a minute.
 pub async fn test(
     request: HttpRequest,
     state: web::Data<State>,
@@ -46,7 +46,7 @@ pub async fn test(
     }
     state.trials.note(state.now(), &caller.user);
     let gateway = state.gateway.clone();
-    // A task of its own: whoever hangs up meanwhile does not keep the audit log from hearing of it.
+    // A task of its own: it is audited even if the client disconnects first.
     let trial = actix_web::rt::spawn(async move {
         let found = gateway.try_out(open).await;
         visitor.tries_out(&gateway, &name, &found);
@@ -68,7 +68,8 @@ fn view(found: &Found) -> StepView {
     }
 }
 
-/// What happened, without the hop, which stands beside it; and what a person would have been asked.
+/// Describes the failure, without the hop, which has a field of its own; and the question that a user would have been
+/// asked.
 fn message(failure: &Failure) -> String {
     let error = match &failure.error {
         ConnectError::AtHop { error, .. } => error,

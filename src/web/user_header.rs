@@ -1,5 +1,5 @@
-//! Owns whom a proxy in front names in a header, having signed them in itself. Believes it only from the proxies that the
-//! configuration lists, by the address at the other end of the connection: what forwarding headers say of it counts for nothing.
+//! The user whom a proxy in front signed in itself and names in a header. Trusted only from the proxies that the
+//! configuration lists, by the address at the other end of the connection: forwarding headers do not count here.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -18,13 +18,13 @@ use crate::core::{
     people::{Directory, is_user_name},
 };
 
-/// How often the audit log is told that somebody came by a proxy: each request is a sign-in of its own.
+/// The interval of audit entries about one user of a proxy: each request is a sign-in of its own.
 const TOLD_EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// Returns the user whom a proxy names; `None` where there is no such header, or it comes from somebody else.
+/// Returns the user whom a proxy names; `None` without such a header, or if it comes from another peer.
 ///
 /// # Errors
-/// 401 if the proxy names nobody who may sign in here: no user, one who is disabled, more than one, or none in so many words.
+/// 401 if the proxy names nobody who may sign in here: an unknown or disabled user, more than one, or no valid name.
 pub fn user(request: &HttpRequest, state: &State, directory: &Directory) -> Result<Option<Arc<str>>, Problem> {
     let Some(header) = &state.settings.user_header else { return Ok(None) };
     let peer = client::peer_ip(request);
@@ -40,7 +40,7 @@ pub fn user(request: &HttpRequest, state: &State, directory: &Directory) -> Resu
             header.name
         ))
     })?;
-    // By name among the users, not by what may be reached: the holder of the gateway's own token is no user.
+    // Looked up among the users, not by their access: the holder of the gateway's own token is no user.
     if directory.users.get(name).is_none_or(|user| !user.may_sign_in()) {
         return Err(Problem::nobody_named(format!(
             "The proxy in front signed you in as {}, who may not sign in here. Ask whoever manages this gateway.",

@@ -1,4 +1,4 @@
-//! `/api/v1/users`: who may sign in. Shows no password, and none of their hashes.
+//! `/api/v1/users`: the users who may sign in. Shows no password, and none of their hashes.
 
 use actix_web::{HttpRequest, HttpResponse, Responder, web};
 use secrecy::SecretString;
@@ -36,7 +36,7 @@ struct UserView<'a> {
     last_sign_in_at: Option<Rfc3339>,
 }
 
-/// A user to be.
+/// The body that adds a user.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewUser {
@@ -47,7 +47,7 @@ pub struct NewUser {
     password: Option<SecretString>,
 }
 
-/// What is to be another; what is left out stays.
+/// The fields to change; a field left out stays.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UserChange {
@@ -55,11 +55,11 @@ pub struct UserChange {
     grants: Option<Vec<Grant>>,
     disabled: Option<bool>,
     password: Option<SecretString>,
-    /// Takes the second factor away.
+    /// Whether to remove the second factor.
     reset_totp: Option<bool>,
 }
 
-/// `GET /api/v1/users`: everybody, by name.
+/// `GET /api/v1/users`: all users, by name.
 pub async fn list(state: web::Data<State>) -> impl Responder {
     let people = state.gateway.people();
     let (directory, seen) = (people.directory(), people.seen());
@@ -67,7 +67,7 @@ pub async fn list(state: web::Data<State>) -> impl Responder {
     HttpResponse::Ok().json(json!({ "items": items }))
 }
 
-/// `POST /api/v1/users`: adds one, 201.
+/// `POST /api/v1/users`: adds a user, 201.
 pub async fn create(
     request: HttpRequest,
     state: web::Data<State>,
@@ -82,7 +82,7 @@ pub async fn create(
         return Err(exists());
     }
     check_role(&caller, role)?;
-    // Without one they have a password that nobody knows, until a link lets them set their own.
+    // Without a given one, the user has a password that nobody knows, until a link lets them set their own.
     let password_hash = hash(&state, password.unwrap_or_else(|| secret::fresh().into())).await?;
     let caller = caller.recheck(&state, Some(Right::Manage))?;
     let now = (state.settings.utc)();
@@ -96,7 +96,7 @@ pub async fn create(
     Ok(HttpResponse::Created().json(view(&user, &Seen::default())))
 }
 
-/// `PATCH /api/v1/users/{name}`: changes one, 200. Terminals that they may no longer have end.
+/// `PATCH /api/v1/users/{name}`: changes a user, 200. Terminals that they may no longer have end.
 pub async fn change(
     request: HttpRequest,
     state: web::Data<State>,
@@ -148,7 +148,8 @@ pub async fn change(
     Ok(HttpResponse::Ok().json(view(&user, &state.gateway.people().seen())))
 }
 
-/// `DELETE /api/v1/users/{name}`: removes one with their tokens, 204. Their terminals end; their sessions stay in the history.
+/// `DELETE /api/v1/users/{name}`: removes a user with their tokens, 204. Their terminals end; their sessions stay in
+/// the history.
 pub async fn remove(
     request: HttpRequest,
     state: web::Data<State>,
@@ -157,7 +158,7 @@ pub async fn remove(
 ) -> Result<HttpResponse, Problem> {
     let _alone = state.managing.lock().await;
     state.gateway.people().refresh().await?;
-    // What was waited for may be that they themselves were taken away.
+    // The caller may have been removed while this waited for the lock.
     let caller = caller.recheck(&state, Some(Right::Manage))?;
     let user = find(&state, &name)?;
     keep_an_admin(&state, &user, false)?;
@@ -200,18 +201,18 @@ fn what_changes(before: &User, after: &User) -> String {
     if changes.is_empty() { "Nothing.".to_owned() } else { format!("{}.", changes.join(", ")) }
 }
 
-/// 409 for a change that came second.
+/// 409: another change came first.
 pub fn changed_meanwhile(name: &str) -> Problem {
     Problem::conflict(format!("{name} was changed at the same moment. Check it, and try again."))
 }
 
-/// The user of this name.
+/// Returns the user of this name.
 pub fn find(state: &State, name: &str) -> Result<User, Problem> {
     let found = state.gateway.people().directory().users.get(name).cloned();
     found.ok_or_else(|| Problem::not_found(format!("There is no user {}.", quoted(name))))
 }
 
-/// Refuses to give a password to somebody who signs in with a provider: it would let them in when that does no more.
+/// Refuses to set a password for a user of a provider: it would admit them when the provider no longer does.
 pub fn check_local(user: &User) -> Result<(), Problem> {
     match user.identity {
         Some(_) => Err(Problem::conflict(format!("{} signs in with a provider, and has no password here.", user.name))),
@@ -219,7 +220,7 @@ pub fn check_local(user: &User) -> Result<(), Problem> {
     }
 }
 
-/// Refuses what cannot be a user's name.
+/// Refuses an invalid user name.
 pub fn check_name(name: &str) -> Result<(), Problem> {
     let rule = "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and neither admin nor anonymous";
     let wrong = || Problem::bad_request(format!("name={} is not allowed. Allowed: {rule}.", quoted(name)));
@@ -231,19 +232,19 @@ fn check_grants(grants: &[Grant]) -> Result<(), Problem> {
     if fit { Ok(()) } else { Err(Problem::bad_request(format!("A user has {MAX_GRANTS} grants at most; use tags."))) }
 }
 
-/// Refuses to make somebody more than the caller is: a token with scopes is no way to all rights.
+/// Refuses to give a user more rights than the caller has: a token with scopes cannot be used to gain all rights.
 fn check_role(caller: &Caller, role: Role) -> Result<(), Problem> {
     let fits = caller.rights().include(role.rights());
     if fits { Ok(()) } else { Err(Problem::forbidden("This token cannot give a role more rights than it has itself.")) }
 }
 
-/// Whether somebody must stay who could manage users: there is no other way to them.
+/// Whether a user who manages users must remain: there is no other way to manage them.
 fn keeps_an_admin(state: &State) -> bool {
     state.settings.admin_token.is_none()
 }
 
-/// Refuses to leave nobody who could manage users, as they were just read: another gateway may have taken one away a moment ago. What
-/// it takes away at this very moment the store sees.
+/// Refuses to remove the last user who could manage users. They were just read anew, since another gateway may have
+/// removed one; the store catches a removal at this very moment.
 fn keep_an_admin(state: &State, changed: &User, stays: bool) -> Result<(), Problem> {
     let directory = state.gateway.people().directory();
     let mut others = directory.users.values().filter(|user| user.name != changed.name);

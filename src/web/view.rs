@@ -1,4 +1,4 @@
-//! Sessions as JSON shows them, everywhere the same. Knows no route.
+//! Sessions as JSON, everywhere the same. Does not know routes.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ pub use crate::core::rfc3339::Rfc3339;
 
 use crate::core::record::{Durable, EndReason, Record, SessionId, Status};
 
-/// A session in JSON; unknown is `null`.
+/// A session in JSON; an unknown value is `null`.
 #[derive(Debug, Clone, Serialize)]
 pub struct SessionView<'a> {
     id: SessionId,
@@ -34,7 +34,7 @@ pub struct SessionView<'a> {
     durable: Durable,
 }
 
-/// Shows a record as the contract's session.
+/// Returns a record as the contract's session.
 pub fn session_json(record: &Record) -> SessionView<'_> {
     SessionView {
         id: record.id,

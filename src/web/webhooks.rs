@@ -1,4 +1,4 @@
-//! `GET /api/v1/webhooks`: whom this node's audit log is told to, and how far. Shows no address and no secret.
+//! `GET /api/v1/webhooks`: the webhooks of this node's audit log, and their progress. Shows no address and no secret.
 
 use actix_web::{Responder, web};
 use serde_json::{Value, json};
@@ -9,10 +9,10 @@ use crate::{
     store::audit::{AuditQuery, DeadLetter},
 };
 
-/// Dead letters of each webhook that are shown.
+/// Dead letters shown per webhook.
 const MAX_DEAD_LETTERS: u32 = 100;
 
-/// Lists all of them.
+/// Answers with all webhooks.
 pub async fn webhooks(state: web::Data<State>, _: Caller) -> Result<impl Responder, Problem> {
     let newest = state.gateway.audit().list(AuditQuery { limit: 1, ..AuditQuery::default() }).await?;
     let head = newest.entries.first().map_or(0, |entry| entry.sequence);

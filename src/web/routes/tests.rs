@@ -1,4 +1,4 @@
-//! Tests of the route table: who gets in, and how refusals are told.
+//! Tests of the route table: who is admitted, and the form of refusals.
 
 use actix_web::{
     App,
@@ -17,9 +17,9 @@ use crate::web::{
     state::{Settings, State},
 };
 
-/// Who is let in where.
+/// The roles that each route admits.
 mod access;
-/// Who is signed in by a cookie, and what is said while nobody can tell.
+/// Callers signed in by a cookie, and the answer when the store fails.
 mod sign_ins;
 
 const ORIGIN: &str = "http://localhost:8022";
@@ -140,7 +140,7 @@ async fn ports_are_not_swept_by_typing_one_after_the_other() {
         let body = serde_json::json!({ "host": host, "port": port, "username": "ada" });
         ask_with(&state, to(Method::POST, "/api/v1/sessions").insert_header(bearer(TOKEN)).set_json(&body)).await
     };
-    // This gateway never gets ready: 503 is as far as an open comes.
+    // This gateway never becomes ready: an open gets no further than 503.
     for port in 1..=60 {
         assert_eq!(open("192.0.2.1", port).await.status(), StatusCode::SERVICE_UNAVAILABLE, "{port}");
     }
@@ -358,7 +358,7 @@ async fn a_target_is_tried_out_a_few_times_a_minute_by_who_may_open_it() {
         ask_with(&state, request.cookie(signed_in_as(&state, who)).insert_header(("origin", ORIGIN)))
     };
     for _ in 0..6 {
-        // It is admitted as a session is: here, by a gateway that is starting, not yet.
+        // Admitted as a session is: here the gateway is still starting, so not yet.
         let response = problem(trial("user", "web-1").await).await;
         assert_eq!(response["status"], 503, "{response}");
         assert!(response["detail"].as_str().unwrap().contains("is starting"), "{response}");

@@ -1,4 +1,4 @@
-//! How a socket comes to its session: it attaches, or its page is told why it cannot. Knows no frame that comes after.
+//! Attaches a socket to its session, or tells its page why it cannot. Does not know the frames that follow.
 
 use actix::{ActorFutureExt, AsyncContext, WrapFuture};
 use bytes::Bytes;
@@ -25,7 +25,7 @@ use crate::{
 };
 
 impl TerminalSocket {
-    /// Attaches; frames that come meanwhile wait.
+    /// Attaches; frames that arrive before that is done wait.
     pub(super) fn attach(&mut self, request: Attach, ctx: &mut Ctx) {
         let (gateway, id) = (self.gateway.clone(), self.id);
         let (interactive, control_aware) = (request.interactive, request.control_aware);
@@ -93,7 +93,8 @@ impl TerminalSocket {
         if !interactive {
             let (session, attach) = (session.clone(), ends.attach);
             ctx.spawn(access.lost().into_actor(self).map(move |why, socket, ctx| {
-                // Before the session hears that the socket is gone: a guest who was only cut off would keep control for a while.
+                // Sent before the session learns that the socket is gone: a guest who was only cut off would keep
+                // control for a while.
                 terminal_access::is_unfit(&session, attach, why.clone());
                 socket.fail(Fault::SignIn, &format!("You may no longer look on: {why}."), ctx);
             }));
@@ -104,10 +105,10 @@ impl TerminalSocket {
     }
 }
 
-/// Why a session that is not closed cannot be attached to here.
+/// Returns why a session that is not closed cannot be attached to here.
 fn not_here(open: &Record, own: &NodeId) -> (Fault, String) {
     if open.node == *own {
-        // Its end is on its way into the journal; why it ended is told once it is there.
+        // Its end is on its way into the journal; the reason is known once it is there.
         return (Fault::Failed, "This session is just ending. Try again.".to_owned());
     }
     let node = &open.node;

@@ -1,5 +1,5 @@
-//! A socket's part in who types: which turn its bytes belong to, what its page may wish for and how often. Decides about
-//! rights; about control the session decides.
+//! A socket's part in control: the turn of its input, and the requests its page may make and how often. Decides about
+//! rights; the session decides about control.
 
 use std::time::Duration;
 
@@ -24,59 +24,59 @@ use crate::{
     },
 };
 
-/// Words about control that a page may say in each [`WINDOW`]: more than a person clicks. Each may be a line in the history.
+/// Requests about control per page and [`WINDOW`]: more than a user clicks. Each may be a line in the history.
 const MAX_WISHES: u8 = 20;
 
-/// How long their count lasts.
+/// The window in which they are counted.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// What a page's person wishes.
+/// A page's request about control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
-    /// To be let type.
+    /// To ask the owner for control.
     Ask,
-    /// To type now.
+    /// To take control now.
     Take,
-    /// To type no more.
+    /// To give control back.
     Return,
-    /// To answer a request.
+    /// To answer another user's request.
     Answer(u64, bool),
 }
 
 /// Whether a page types, and in which turn.
 pub struct Typing {
-    /// Whether the page knows that control can move.
+    /// Whether the page supports changes of control.
     pub control_aware: bool,
     is_owners: bool,
     take_over: TakeOver,
     /// The turn in which the session lets it type.
     given: Option<Turn>,
-    /// The turn in which it said it types: what it sent before is of another one.
+    /// The turn its input belongs to, as it declared: input it sent before belongs to another one.
     taken: Option<Turn>,
-    /// Whether it was told that what it types goes nowhere.
+    /// Whether it was notified that its input is not delivered.
     refused: bool,
-    /// Words about control in this window; `None` while no window is open.
+    /// Requests about control in this window; `None` while no window is open.
     wishes: Option<u8>,
-    /// Over a guest.
+    /// The guard of a guest's access.
     guard: Option<Guard>,
-    /// Whether the audit log was told that it takes control.
+    /// Whether the audit log has an entry that it takes control.
     is_audited: bool,
 }
 
 impl Typing {
-    /// As the session has it when the page comes. A new socket has nothing of an earlier turn on its way.
+    /// Creates the state of a page that attaches now. A new socket has no input of an earlier turn on its way.
     pub fn new(is_owners: bool, control_aware: bool, take_over: TakeOver, hold: &Hold) -> Self {
         let given = hold.typing.then_some(hold.turn);
         let (refused, wishes, guard, is_audited) = (false, None, None, false);
         Self { control_aware, is_owners, take_over, given, taken: given, refused, wishes, guard, is_audited }
     }
 
-    /// The turn its bytes belong to; `None` while it does not type.
+    /// Returns the turn its input belongs to; `None` while it does not type.
     pub fn turn(&self) -> Option<Turn> {
         self.taken
     }
 
-    /// Control moved.
+    /// Records that control moved.
     fn moved(&mut self, hold: &Hold) {
         self.given = hold.typing.then_some(hold.turn);
         if self.taken != self.given {
@@ -84,26 +84,26 @@ impl Typing {
         }
     }
 
-    /// The page says that it types in `turn`; an older one than it was given is late.
+    /// Takes the page's declaration that it types in `turn`; one of an older turn than the page was given is ignored.
     fn take(&mut self, turn: Turn) {
         self.taken = self.given.filter(|given| *given == turn).or(self.taken);
     }
 }
 
-/// Who types, as a page is told.
+/// Returns the state of control, as a page receives it.
 pub fn held(hold: &Hold, may: May) -> Held<'_> {
     let Hold { turn, typing, guest, input_offset, message } = hold;
     Held { turn: turn.0, typing: *typing, name: guest.as_deref(), may, input_offset: *input_offset, message }
 }
 
-/// Somebody who asks, as the owner's page is told.
+/// Returns a request for control, as the owner's page receives it.
 pub fn control_request_view(asking: &ControlRequest) -> ControlRequestView<'_> {
     let ends_in_ms = u64::try_from(asking.ends_in.as_millis()).unwrap_or(u64::MAX);
     ControlRequestView { id: asking.id, name: &asking.name, ends_in_ms }
 }
 
 impl TerminalSocket {
-    /// What this page can do to type.
+    /// Returns how this page can get control.
     pub(super) fn may(&self, typing: &Typing) -> May {
         match (typing.is_owners, typing.take_over) {
             (true, _) => May::Take,
@@ -114,8 +114,8 @@ impl TerminalSocket {
         }
     }
 
-    /// Tells the page that control moved. What waits here of an earlier turn goes nowhere; how far its typing was taken says
-    /// what that was.
+    /// Notifies the page that control moved. Buffered input of an earlier turn is dropped; the offset of its input that
+    /// was taken tells the page which.
     pub(super) fn control_moved(&mut self, hold: &Hold) {
         let Some(ends) = self.attached.as_mut() else { return };
         ends.typing.moved(hold);
@@ -128,7 +128,7 @@ impl TerminalSocket {
         self.watches_guest();
     }
 
-    /// Watches over a guest for as long as they type, and has the audit log told of them.
+    /// Guards a guest's access for as long as they type, and has it audited.
     pub(super) fn watches_guest(&mut self) {
         let (access, id) = (self.access.clone(), self.id);
         let Some(ends) = self.attached.as_mut().filter(|ends| !ends.interactive) else { return };
@@ -148,14 +148,14 @@ impl TerminalSocket {
         }
     }
 
-    /// The page types in `turn` from here on.
+    /// Records that the page types in `turn` from here on.
     pub(super) fn takes_turn(&mut self, turn: Turn) {
         if let Some(ends) = self.attached.as_mut() {
             ends.typing.take(turn);
         }
     }
 
-    /// Says, once until control moves, that what is typed goes nowhere.
+    /// Notifies the page, once until control moves, that its input is not delivered.
     pub(super) fn refuses_input(&mut self) {
         let Some(ends) = self.attached.as_mut() else { return };
         if !std::mem::replace(&mut ends.typing.refused, true) {
@@ -164,7 +164,7 @@ impl TerminalSocket {
         }
     }
 
-    /// Hands on what the page's person wishes, if they may.
+    /// Passes on the page's request, if the user may make it.
     pub(super) fn acts(&mut self, wish: Wish, ctx: &mut Ctx) {
         let Some(ends) = self.attached.as_mut() else { return };
         let wishes = ends.typing.wishes.get_or_insert_with(|| {
@@ -190,14 +190,14 @@ impl TerminalSocket {
             Wish::Ask | Wish::Take => match (unfit(self), wish) {
                 (Some(why), _) => self.tells_session(Deed::Refused { why }),
                 (None, Wish::Take) if take_over == TakeOver::Force => self.forces(ctx),
-                // Which refuses it, with a sentence.
+                // The session refuses it, with a sentence.
                 (None, Wish::Take) => self.tells_session(Deed::Force),
                 (None, Wish::Ask | Wish::Return | Wish::Answer(..)) => self.tells_session(Deed::Ask),
             },
         }
     }
 
-    /// Takes control without asking, once the audit log has it.
+    /// Takes control without asking, once the audit log has the entry.
     fn forces(&mut self, ctx: &mut Ctx) {
         let detail = format!("{}: takes control without asking.", self.access.subject());
         let deed = self.visitor.did(Action::SessionControl, self.id, &detail);

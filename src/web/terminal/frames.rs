@@ -1,4 +1,4 @@
-//! What a session, and the gateway that stops, say to a browser, as frames. Knows no browser's words.
+//! Messages of a session, and of the gateway that stops, as frames to a browser. Does not know the browser's frames.
 
 use actix::{ActorFutureExt, AsyncContext, StreamHandler, WrapFuture};
 use actix_http::ws::{CloseCode, OpCode};
@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl TerminalSocket {
-    /// Watches over the gateway's last phases: says once that it will stop, and goes at the latest when it does. Who is
-    /// attached hears the end of the session first.
+    /// Watches the gateway's last phases: notifies the page once that the gateway will stop, and closes the socket at
+    /// the latest when it does. An attached page receives the end of its session first.
     pub(super) fn watch(&mut self, mut phase: watch::Receiver<Phase>, ctx: &mut Ctx) {
         let told = self.phase;
         let next = async move {
@@ -27,7 +27,7 @@ impl TerminalSocket {
             socket.phase = now;
             match now {
                 Phase::Draining if socket.attached.is_some() => socket.send(&DRAINING),
-                // Who is not attached yet is told behind `attached`.
+                // A page that is not attached yet is notified after `attached`.
                 Phase::Starting | Phase::Ready | Phase::Draining => {}
                 Phase::ShuttingDown | Phase::ShutDown if socket.attached.is_some() => {}
                 Phase::ShuttingDown | Phase::ShutDown | Phase::Over => {
@@ -38,7 +38,7 @@ impl TerminalSocket {
         }));
     }
 
-    /// Says that the session is over. One that ended with its gateway may be opened anew once that is back.
+    /// Reports that the session is over. One that ended with its gateway may be opened anew once that is back.
     pub(super) fn closed(&mut self, reason: EndReason, exit_status: Option<u32>, message: &str, ctx: &mut Ctx) {
         self.send(&GatewayFrame::Closed { reason, exit_status, message });
         let restarts = reason == EndReason::Shutdown && *self.gateway.phase().borrow() >= Phase::ShuttingDown;

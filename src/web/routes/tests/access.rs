@@ -1,4 +1,4 @@
-//! Every route and every role: the table of who is let in, and that no route stands outside of it.
+//! Tests of every route with every role: the table of who is admitted, and that no route is missing from it.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ async fn every_route_lets_in_only_whom_the_table_names() {
     }
 }
 
-/// Which roles get further than 403 at a route, and at those where the handler decides: `None`.
+/// The roles that get further than 403 at a route; `None` for routes whose handler decides.
 fn admitted(method: &Method, path: &str) -> Option<&'static [&'static str]> {
     Some(match (method.as_str(), path) {
         ("POST", "/api/v1/sessions" | "/api/v1/targets/{name}/test") => &["user", "operator", "admin", "pgt_open"],
@@ -118,7 +118,7 @@ async fn only_health_signing_in_and_the_page_are_open() {
     assert_eq!(ask(to(Method::GET, "/")).await.status(), StatusCode::OK);
 }
 
-/// What root is told who takes root away, by each way.
+/// The answers to root removing root, by each way.
 async fn takes_root_away(fresh: impl Fn() -> web::Data<State>) -> Vec<Value> {
     let mut told = Vec::new();
     let (demotes, disables) = (serde_json::json!({ "role": "viewer" }), serde_json::json!({ "disabled": true }));
@@ -143,7 +143,7 @@ async fn the_last_admin_stays_though_another_was_there_a_moment_ago() {
             state
         };
         for told in takes_root_away(fresh).await {
-            // The store of these tests is down: what is let happen gets as far as that.
+            // The store of these tests is down: an allowed change gets no further than 503.
             assert_eq!(told["status"], status, "{told}");
         }
     }
@@ -181,7 +181,7 @@ async fn a_token_with_scopes_makes_nobody_more_than_itself_and_lets_nobody_in() 
         let asks = || to(method.clone(), path).set_json(&body);
         let token = ask_with(&state, asks().insert_header(bearer("pgt_manage"))).await;
         assert_eq!(token.status().as_u16(), of_token, "{method} {path} {body}");
-        // The store of these tests is down: what is let happen gets as far as that.
+        // The store of these tests is down: an allowed change gets no further than 503.
         let whole = asks().cookie(signed_in_as(&state, "root")).insert_header(("origin", ORIGIN));
         assert_eq!(ask_with(&state, whole).await.status().as_u16(), 503, "{method} {path} {body}");
     }

@@ -1,4 +1,4 @@
-//! Tests of who is signed in by a cookie, and of what is said while nobody can tell.
+//! Tests of callers signed in by a cookie, and of the answer when the store fails.
 
 use std::sync::Arc;
 
@@ -111,7 +111,7 @@ async fn one_user_signs_in_so_often_within_a_minute_and_others_are_not_held_up()
     assert_eq!((problem(refused).await["status"].as_u64(), login(TOKEN).await.status().as_u16()), (Some(429), 204));
 }
 
-/// A state in which one more wrong password for the viewer is the last that is looked at.
+/// Creates a state in which one more wrong password for the viewer is the last that is checked.
 fn guessed_at() -> web::Data<State> {
     let state = state_with(settings());
     (0..99).for_each(|_| state.names.note(state.now(), "viewer"));
