@@ -68,7 +68,7 @@ pub async fn password(
     let visitor = Visitor::of(&request, &state, &caller);
     state.gateway.audit().record(visitor.did(Action::UserPassword, &caller.user, "Their own.")).await?;
     if let Via::Cookie(cookie, _) = &caller.via {
-        // Taken before the change, which ends every sign-in that is not renewed for the new password.
+        // Before the change, which ends every sign-in that is not bound to the new password.
         let (own, next) = (stamp(&user.password_hash), stamp(&password_hash));
         state.sign_ins().expect_stamp(cookie, own, next).await?;
     }

@@ -296,7 +296,7 @@ pub(super) fn by_cookie(state: &State, directory: &Directory, cookie: Digest) ->
 }
 
 /// Whether a sign-in is still valid. A user whose password was changed since, or who was removed and added again, must
-/// sign in again; a sign-in that was traded for a token is valid as long as the token.
+/// sign in again; a sign-in by a token is valid only as long as the token.
 fn fits(state: &State, directory: &Directory, kept: &SignIn) -> bool {
     let has_token = |id: &String| directory.tokens.get(id).is_some_and(|token| token.works_at((state.settings.utc)()));
     directory.access(&kept.user).is_some()

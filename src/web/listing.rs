@@ -58,7 +58,7 @@ pub fn parse(query: &str) -> Result<ListQuery, Problem> {
     Ok(list)
 }
 
-/// Reads the keys and values of a query string; only `repeated` may stand in it more than once.
+/// Reads the keys and values of a query string; only `repeated` may occur more than once.
 pub(super) fn pairs(query: &str, repeated: &str) -> Result<Vec<(String, String)>, Problem> {
     let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(query)
         .map_err(|_| Problem::bad_request("The query cannot be read."))?

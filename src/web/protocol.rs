@@ -1,5 +1,5 @@
 //! The frames of the terminal WebSocket, subprotocol `pulsegate.v1`. Binary frames are terminal bytes and are not here;
-//! text frames are JSON. Its mirror in the browser is `web/src/lib/protocol.ts`. Knows no socket.
+//! text frames are JSON. Its mirror in the browser is `web/src/lib/protocol.ts`. Does not know sockets.
 
 use std::collections::BTreeSet;
 
@@ -164,12 +164,12 @@ pub enum GatewayFrame<'a> {
     ControlAnswer {
         /// A stable word.
         outcome: Answer,
-        /// The sentence for the person.
+        /// The sentence for the user.
         message: &'a str,
     },
     /// Input sent without control was not delivered.
     InputRefused {
-        /// The sentence for the person.
+        /// The sentence for the user.
         message: &'a str,
     },
     /// A browser that fell behind continues from a picture.
@@ -232,7 +232,7 @@ pub enum GatewayFrame<'a> {
     Notice {
         /// A stable word.
         code: &'static str,
-        /// The sentence for the person.
+        /// The sentence for the user.
         message: &'a str,
     },
     /// The session has ended; a close frame follows, with 1000, or with 1012 if the gateway itself ends.
@@ -241,14 +241,14 @@ pub enum GatewayFrame<'a> {
         reason: EndReason,
         /// The program's exit status, if known.
         exit_status: Option<u32>,
-        /// The sentence for the person.
+        /// The sentence for the user.
         message: &'a str,
     },
     /// An error; a close frame with the matching code follows.
     Error {
         /// A stable word.
         code: &'static str,
-        /// The sentence for the person.
+        /// The sentence for the user.
         message: &'a str,
     },
 }

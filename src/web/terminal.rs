@@ -1,5 +1,5 @@
-//! The terminal's socket: one actor per WebSocket, the only file that knows actix-web-actors. Translates frames; decides
-//! nothing about sessions. While its browser does not read, it is not polled at all, so no session waits for it.
+//! The terminal's socket: one actor per WebSocket, the only file that uses actix-web-actors. Translates frames; makes
+//! no decisions about sessions. While its browser does not read, it is not polled at all, so no session waits for it.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,5 @@
 //! One SSH channel of the demo server: carries bytes between the channel and its playground, one chunk at a time, so
-//! that a client that does not read costs a bounded amount of memory. Knows no command.
+//! that a client that does not read costs a bounded amount of memory. Does not know commands.
 
 use std::{pin::pin, time::Duration};
 

@@ -79,7 +79,7 @@ pub(super) fn colours(size: Size) -> String {
     out
 }
 
-/// The character sheet. The bars must stand in one column wherever the terminal agrees about widths.
+/// The character sheet. The bars are in one column wherever the terminal agrees about widths.
 pub(super) fn unicode() -> String {
     let samples = [
         ("Latin", "àéîõü ßæø ŁŻŚ"),

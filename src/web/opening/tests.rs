@@ -15,8 +15,8 @@ use crate::{
     web::fixture::settings,
 };
 
-/// Targets of the records: one with a password for its own place, one that shares its name with the configuration, one behind
-/// jump hosts of every kind.
+/// Returns targets of the records: one with a password for its own place, one that shares its name with the
+/// configuration, one behind jump hosts of every kind.
 fn directory(settings: &Settings) -> Directory {
     let public = |name: &str, host: &str| PublicTarget {
         name: name.to_owned(),
