@@ -142,7 +142,7 @@ async fn make_admin(
     let deed =
         Deed::done(Action::UserCreate, ANONYMOUS, address, &name, "As admin, the first one, by the set-up link.");
     state.gateway.audit().record(deed).await?;
-    // The store checks once more, under a lock, that no admin was created since, here or on another gateway.
+    // The store checks once more, atomically, that no admin was created since, here or on another gateway.
     if !state.gateway.people().change(Change::AddFirst(user.clone())).await? {
         let directory = state.gateway.people().directory();
         let taken = !directory.has_admin() && directory.users.contains_key(&name);
