@@ -1,4 +1,4 @@
-//! The composition root, the only room that knows every other: node → stores → actors → HTTP → shutdown.
+//! The composition root, the only module that knows every other: node → stores → actors → HTTP → shutdown.
 
 use std::{
     fs,
@@ -38,32 +38,32 @@ use crate::{
     web as http,
 };
 
-/// What a crash leaves behind.
+/// Forbids core dumps.
 mod core_dumps;
-/// How many connections there may be.
+/// The limits on open connections.
 mod doors;
-/// How the process ends.
+/// The end of the process.
 mod ending;
-/// Which life of the node begins.
+/// The epoch of the node that begins with this start.
 mod epoch;
-/// The provider that signs people in.
+/// The OpenID Connect provider that users sign in with.
 mod oidc;
-/// Who may sign in.
+/// Users and tokens.
 mod people;
 /// The recorder, as the configuration asks for it.
 mod recording;
-/// What a SIGHUP does.
+/// Reloads the configuration on SIGHUP.
 mod reload;
-/// A gateway of its own, tried from its start to its end.
+/// The self-test: a private gateway, tried from its start to its end.
 mod selftest;
-/// What each layer is told of the configuration.
+/// The settings of each layer, made from the configuration.
 mod settings;
 /// The targets of the configuration, as they are dialled.
 mod targets;
 /// The listener's certificate.
 mod tls;
 
-/// Whom the audit log is told to.
+/// The webhooks that receive the audit log.
 mod webhooks;
 
 pub use core_dumps::forbid_core_dumps;
@@ -72,11 +72,12 @@ use reload::Reload;
 pub use selftest::run as selftest;
 use tls::Certificate;
 
-/// How long a connection may take to send its first request's head, before it is told so. All others: `web/connections.rs`.
+/// Time for the head of a connection's first request, after which the gateway answers that it took too long. All other
+/// limits: `web/connections.rs`.
 const HEAD_LIMIT: Duration = Duration::from_secs(8);
 
-/// As much is gathered for one write where more is ready, which is two full frames of output: each write wakes whoever reads, and that
-/// costs more than the copy. Twice as much brought a flood nothing.
+/// Bytes gathered for one write while more is ready, two full frames of output: each write wakes the reader, which
+/// costs more than the copy. Twice as much did not speed up a flood of output.
 const WRITE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Connections that may wait to be accepted: a thousand browsers that come back at once are not turned away.
@@ -85,7 +86,7 @@ const ACCEPT_QUEUE: i32 = 4_096;
 /// The name of the demo's own target.
 const PLAYGROUND: &str = "playground";
 
-/// What to serve, beside the configuration.
+/// The inputs of a run, besides the configuration.
 struct Plan {
     listener: TcpListener,
     loaded: Loaded,
@@ -95,7 +96,7 @@ struct Plan {
 /// Serves until SIGTERM or SIGINT, then shuts down.
 ///
 /// # Errors
-/// Whatever keeps it from serving, in a sentence that says what to do.
+/// Anything that keeps it from serving, as a sentence that says what to do.
 pub async fn serve(loaded: Loaded) -> anyhow::Result<()> {
     let listen = loaded.config.server.listen;
     let listener = TcpListener::bind(listen)
@@ -114,7 +115,7 @@ pub async fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
     if let Some(exposed) = config.server.exposed() {
         bail!("--listen {listen} {exposed}");
     }
-    // Whoever has 8022 in use still gets a demo.
+    // A user whose port 8022 is taken still gets a demo.
     let any_port = SocketAddr::new(listen.ip(), 0);
     let listener = TcpListener::bind(listen)
         .or_else(|_| TcpListener::bind(any_port))
@@ -155,14 +156,15 @@ pub async fn demo(loaded: Loaded, options: Demo) -> anyhow::Result<()> {
 /// Runs one of the operator's tools.
 ///
 /// # Errors
-/// What kept it from its work, in a sentence that says what to do.
+/// Anything that kept the tool from its work, as a sentence that says what to do.
 pub async fn look_after(loaded: Loaded, json: bool, tool: Tool) -> anyhow::Result<Report> {
     let Loaded { config, secrets, .. } = loaded;
     let ctx = ToolContext { config, secrets, json, utc: clock::utc, clock: clock::since_start };
     tool::run(&ctx, tool).await
 }
 
-/// Loopback and the private networks (RFC 1918, RFC 4193, link-local left out): where a newcomer's own hosts are.
+/// Returns loopback and the private networks (RFC 1918, RFC 4193, link-local left out), where a newcomer's own hosts
+/// are.
 fn private_networks() -> anyhow::Result<Vec<ipnet::IpNet>> {
     let networks = ["127.0.0.0/8", "::1/128", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
     networks.iter().map(|network| network.parse().context("a built-in network is malformed")).collect()
@@ -172,12 +174,12 @@ async fn run(config: Config, plan: Plan) -> anyhow::Result<()> {
     data_dir::make_private(&config.node.data_dir)?;
     let lock = data_dir::lock(&config.node.data_dir)?;
     let outcome = live(config, plan, &lock).await;
-    // Not sooner: whoever has it next is sure that this process serves nobody any more.
+    // Not sooner: the next holder of the lock relies on this process serving nobody any more.
     drop(lock);
     outcome
 }
 
-/// One life of the node, from its epoch to the end of its shutdown.
+/// Runs one start of the node, from its epoch to the end of its shutdown.
 async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()> {
     let data_dir = &config.node.data_dir;
     let node = data_dir::node_id(data_dir, config.node.id.as_deref())?;
@@ -249,7 +251,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
     outcome
 }
 
-/// The stores, and which life of this node begins in them.
+/// The opened stores, and the epoch of this node that begins in them.
 struct Opened {
     stores: Stores,
     people: Arc<dyn PeopleStore>,
@@ -257,13 +259,14 @@ struct Opened {
     epoch: Epoch,
 }
 
-/// Reckons, beside everything else, what takes as long as a password does: nobody waits for it with their first request.
+/// Computes the gateway's own stamp in the background: that takes as long as checking a password, and nobody's first
+/// request should wait for it.
 fn warm(state: &web::Data<http::state::State>) {
     let state = state.clone();
     tokio::task::spawn_blocking(move || drop(state.own_stamp()));
 }
 
-/// The HTTP side, ready to be run.
+/// Builds the HTTP server, ready to run.
 fn server(
     config: &Config,
     listener: TcpListener,
@@ -288,13 +291,14 @@ fn server(
     Ok(server.run())
 }
 
-/// Where browsers find the gateway, with a link to sign in by: a cookie is for that name, and it may answer under no other.
+/// Returns the address at which browsers find the gateway, with a link to sign in by: the cookie is valid for that name
+/// only, and the gateway may not answer under another.
 fn where_to_begin(public_url: Option<&str>, scheme: &str, listens: SocketAddr, link: Option<String>) -> String {
     match (public_url, link) {
         (Some(url), Some(link)) => format!("{url}{link}"),
-        // Whoever puts a proxy in front looks for the port.
+        // An operator who puts a proxy in front looks for the port.
         (Some(url), None) => format!("{url}, listening on {scheme}://{listens}"),
-        // No browser opens an address that means every one.
+        // No browser opens the unspecified address.
         (None, link) if listens.ip().is_unspecified() => {
             format!("{scheme}://localhost:{}{}", listens.port(), link.unwrap_or_default())
         }
@@ -302,8 +306,8 @@ fn where_to_begin(public_url: Option<&str>, scheme: &str, listens: SocketAddr, l
     }
 }
 
-/// Starts the actors on a thread of their own, which ends with the process and not sooner: stopped, it would drop what it is
-/// doing, and a connection of sqlx's that is dropped where no runtime is left panics.
+/// Starts the actors on a thread of their own, which ends with the process and not sooner: a stopped one would drop its
+/// work, and an sqlx connection that is dropped where no runtime is left panics.
 async fn begin(gateway_deps: GatewayDeps) -> anyhow::Result<Gateway> {
     let core = Arbiter::new();
     let (started, gateway) = oneshot::channel();
@@ -315,7 +319,7 @@ async fn begin(gateway_deps: GatewayDeps) -> anyhow::Result<Gateway> {
 }
 
 /// Opens the stores that the configuration names and begins this node's next epoch in them. The journal must work; the
-/// others may be down and are told later.
+/// others may be down and catch up later.
 async fn open_stores(config: &Config, beginning: Beginning) -> anyhow::Result<Opened> {
     let journal = SqliteStore::open(&config.node.data_dir.join(data_dir::DATABASE)).await?;
     let journal = journal.keep_reserve(&config.node.data_dir.join(data_dir::RESERVE)).await;
@@ -340,8 +344,8 @@ async fn open_stores(config: &Config, beginning: Beginning) -> anyhow::Result<Op
     Ok(Opened { stores: Stores { journal: Arc::new(journal), records, live, audit }, people, cursors, epoch })
 }
 
-/// The exit status of a failure, by `sysexits.h`: 70 (software) where an actor failed beyond repair, 75 (temporary) where
-/// another gateway took over, and the next start is to be tried at once; 1 for everything else.
+/// Returns the exit status of a failure, by `sysexits.h`: 70 (software) where an actor failed beyond repair, 75
+/// (temporary) where another gateway took over and the next start should be tried at once; 1 for everything else.
 pub fn exit_status(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<FatalExit>() {
         Some(FatalExit::ActorFailed) => 70,

@@ -1,7 +1,7 @@
 //! Pulsegate, the SSH gateway that always knows which sessions are alive.
 //!
-//! The map of the house; arrows go one way, `core ← store, recording, ssh, notify ← actor ← web ← app ← main`, and
-//! `tests/tidy.rs` holds them.
+//! Dependencies between the modules point one way, `core ← store, recording, ssh, notify ← actor ← web ← app ← main`;
+//! `tests/tidy.rs` checks it.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -12,15 +12,15 @@ extern crate self as pulsegate;
 
 /// Actors: sessions, the registry, the supervisor.
 pub mod actor;
-/// The composition root: the only room that knows every other.
+/// The composition root: the only module that knows every other.
 pub mod app;
 /// The command line.
 pub mod cli;
 /// The configuration: defaults, YAML, environment.
 pub mod config;
-/// Pure: sessions, liveness, streams, records. No clock, no I/O.
+/// Pure logic: sessions, liveness, streams, records. No clock, no I/O.
 pub mod core;
-/// The folder of one gateway: its lock, its name.
+/// The data directory of one gateway: its lock, its name.
 pub mod data_dir;
 /// Other systems over HTTP: webhooks, sign-in providers.
 pub mod notify;
@@ -28,7 +28,7 @@ pub mod notify;
 pub mod recording;
 /// Links to SSH targets: russh, host keys, authentication, the demo target.
 pub mod ssh;
-/// Where records live: SQLite, MySQL, Redis, memory.
+/// The stores of records: SQLite, MySQL, Redis, memory.
 pub mod store;
 /// The operator's tools: the stores and their schema, backups, nodes, users, targets, keys, recordings, the audit log.
 pub mod tool;

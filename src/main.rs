@@ -1,4 +1,5 @@
-//! The binary: parses the command line, starts tracing, calls, maps the result to an exit code; nothing else.
+//! The binary: parses the command line, starts tracing, calls the library, maps the result to an exit code; nothing
+//! else.
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -13,8 +14,8 @@ use pulsegate::{
 use tikv_jemallocator::Jemalloc;
 use tracing_subscriber::EnvFilter;
 
-/// glibc keeps what a thousand sessions took for good; this one hands it back to the system within seconds
-/// (`.cargo/config.toml` says how soon).
+/// The allocator. glibc never returns the memory that a thousand sessions took; jemalloc returns it to the system
+/// within seconds (`.cargo/config.toml` says how soon).
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Logs go to standard error; `RUST_LOG` filters them. What is no HTTP is no error of ours: anybody could fill the log with it.
+/// Starts logging to standard error; `RUST_LOG` filters it. Input that is not HTTP is not logged, since it is no error
+/// of the gateway's and anybody could fill the log with it.
 fn start_tracing(json: bool) {
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,russh=warn,actix_server=warn,actix_http=off"));
@@ -60,13 +62,13 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints what a command has to say.
+/// Prints a command's report and returns its exit code.
 fn tell(report: Report, json: bool) -> ExitCode {
     let text = match report.json {
         told if json && !told.is_null() => told.to_string(),
         _ => report.text,
     };
-    // A recording has been played, or a log written, already.
+    // Empty where the command has already printed: played a recording, or written a log.
     if !text.is_empty() {
         println!("{text}");
     }

@@ -1,21 +1,21 @@
-//! A block of YAML: keys with their types and defaults, declared once, from which it is read, listed and compared. Knows no
-//! kind of value.
+//! A block of YAML: keys with their types and defaults, declared once; reading, listing and comparing all derive from
+//! that. Knows no kind of value.
 
 use ::config::{Map, Value, ValueKind};
 
 use super::mistake::Report;
 
-/// Something that stands at a key.
+/// The value of a key: a scalar, a list or a block.
 pub(super) trait Setting: Sized + PartialEq {
     /// Adds the dotted path of each key that can be set by itself.
     fn keys(path: &str, into: &mut Vec<String>) {
         into.push(path.to_owned());
     }
 
-    /// Reads it; `None` keeps the default, because nothing was given or because it is reported as wrong.
+    /// Reads the value; `None` keeps the default, because nothing was given or because the value was reported as wrong.
     fn read(value: Value, path: &str, report: &mut Report) -> Option<Self>;
 
-    /// Adds the dotted path of each key whose value is another one in `other`.
+    /// Adds the dotted path of each key whose value differs in `other`.
     fn differing(&self, other: &Self, path: &str, into: &mut Vec<String>) {
         if self != other {
             into.push(path.to_owned());
@@ -60,7 +60,7 @@ macro_rules! block {
 }
 pub(super) use block;
 
-/// The path of a key inside the block at `path`.
+/// Returns the path of a key inside the block at `path`.
 pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }

@@ -35,12 +35,12 @@ const ADMIN_TOKEN_MIN: usize = 32;
 /// The variable of the keys that seal credentials; without it they lie in the data directory.
 const SEAL_KEY: &str = "PULSEGATE_SEAL_KEY";
 
-/// A configuration without mistakes.
+/// A configuration without mistakes, and its sources.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// Every key.
+    /// The value of every key.
     pub config: Config,
-    /// What is read from the environment alone.
+    /// The secrets, which are read from the environment alone.
     pub secrets: Secrets,
     /// The file that was read; `None`: there was none and the defaults hold.
     pub file: Option<PathBuf>,
@@ -61,7 +61,8 @@ impl Config {
     /// Reads the file at `path`, or `./config.yaml` if there is one, and the environment over it.
     ///
     /// # Errors
-    /// Every mistake of both at once. When the file cannot be read or is no YAML, what depends on it is not looked at.
+    /// Every mistake of both at once. When the file cannot be read or is not YAML, the checks that depend on it are
+    /// skipped.
     pub fn load(path: Option<&Path>, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, ConfigErrors> {
         let file = path.unwrap_or(Path::new(DEFAULT_PATH));
         let mut report = Report::new(file.display().to_string());
@@ -79,8 +80,8 @@ impl Config {
                 (None, false)
             }
         };
-        // The file is read by itself too: what the environment replaces may be wrong all the same. What is left alone
-        // is then found a second time, which the report ignores.
+        // The file is read by itself too: a value that the environment replaces may be wrong all the same. A mistake in
+        // any other value is then found twice, which the report ignores.
         if let Some(tree) = &tree {
             Self::read(tree.clone(), "", &mut report);
         }
@@ -94,20 +95,21 @@ impl Config {
         Ok(Loaded { config, secrets: Secrets { admin_token, seals }, file, named })
     }
 
-    /// The keys whose values are others in `other`, as `session.idle_timeout`.
+    /// Returns the keys whose values differ in `other`, as `session.idle_timeout`.
     pub fn differing(&self, other: &Self) -> Vec<String> {
         let mut keys = Vec::new();
         Setting::differing(self, other, "", &mut keys);
         keys
     }
 
-    /// The known_hosts file: the configured one, else `known_hosts` in `node.data_dir`.
+    /// Returns the path of the known_hosts file: the configured one, else `known_hosts` in `node.data_dir`.
     pub fn known_hosts_path(&self) -> PathBuf {
         self.ssh.known_hosts.clone().unwrap_or_else(|| self.node.data_dir.join("known_hosts"))
     }
 }
 
-/// The environment of this process, for [`Config::load`]. What is not UTF-8 gets replacement characters.
+/// Returns the environment of this process, for [`Config::load`]. Bytes that are not UTF-8 become replacement
+/// characters.
 pub fn process_environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
 }
@@ -152,7 +154,7 @@ impl Source for Layer {
     }
 }
 
-/// Takes every key that a variable sets, as text: nothing is guessed, so `00123e5` stays what it is.
+/// Takes every key that a variable sets, as text; no type is guessed, so `00123e5` stays as it is.
 fn read_environment(variables: &mut BTreeMap<String, String>, report: &mut Report) -> Vec<(String, String)> {
     let mut keys = Vec::new();
     Config::keys("", &mut keys);
@@ -171,7 +173,7 @@ fn read_environment(variables: &mut BTreeMap<String, String>, report: &mut Repor
     overrides
 }
 
-/// The sentence about a variable that sets no key. The known ones are in capitals.
+/// Returns the sentence about a variable that sets no key. The known ones are in capitals.
 fn unknown_variable(name: &str, known: &[&str]) -> String {
     let name = name.to_uppercase();
     let name = name.trim_end_matches("_FILE");
@@ -181,13 +183,13 @@ fn unknown_variable(name: &str, known: &[&str]) -> String {
     }
 }
 
-/// The variable that sets a key: `PULSEGATE__SECTION__KEY`.
+/// Returns the variable that sets a key: `PULSEGATE__SECTION__KEY`.
 fn variable_of(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
 }
 
-/// Takes a variable's text, or that of the file named by the variable with `_FILE` behind its name; with the name of
-/// the one that was used.
+/// Takes a variable's text, or the text of the file that the variable with `_FILE` appended names; returns it with the
+/// name of the variable that was used.
 fn take_variable(
     variables: &mut BTreeMap<String, String>,
     name: &str,

@@ -1,10 +1,10 @@
-//! What is wrong in a configuration and where it stands. Knows no key, no type and no file format.
+//! The mistakes in a configuration and their places. Knows no key, no type and no file format.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-/// One thing that is wrong.
+/// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Mistake {
     /// The file as it was named, or the environment variable.
@@ -32,10 +32,10 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Everything that is wrong, in the order of the file, then of the environment. Displays as one line each.
+/// All mistakes, in the order of the file, then of the environment. Displays as one line each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfigErrors {
-    /// At least one.
+    /// The mistakes, at least one.
     pub mistakes: Vec<Mistake>,
 }
 
@@ -51,14 +51,14 @@ impl std::error::Error for ConfigErrors {}
 /// Line and column, from 1.
 pub(super) type Position = (u64, u64);
 
-/// Where a key was given.
+/// The place where a key was given.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     /// The file or the variable.
     pub source: String,
-    /// Where its name stands; a variable has no position.
+    /// Position of its name; a variable has none.
     pub key: Option<Position>,
-    /// Where its value stands.
+    /// Position of its value.
     pub value: Option<Position>,
 }
 
@@ -68,7 +68,7 @@ pub(super) struct Report {
     file: String,
     places: BTreeMap<String, Place>,
     mistakes: Vec<Mistake>,
-    /// How many of them were there when all was read; the rest are broken rules.
+    /// Number of mistakes found while reading; the rest are broken rules.
     read: usize,
 }
 
@@ -78,7 +78,7 @@ impl Report {
         Self { file, places: BTreeMap::new(), mistakes: Vec::new(), read: 0 }
     }
 
-    /// Remembers where the key at `path` was given; what an earlier layer said about it and its items is forgotten.
+    /// Remembers where the key at `path` was given, and drops what an earlier layer noted of it and its items.
     pub fn set_place(&mut self, path: &str, place: Place) {
         self.places.retain(|known, _| !known.strip_prefix(path).is_some_and(|rest| rest.starts_with('[')));
         self.places.insert(path.to_owned(), place);
@@ -89,12 +89,12 @@ impl Report {
         self.places.contains_key(path)
     }
 
-    /// All is read: what is added from here on breaks a rule.
+    /// Marks the end of reading: every mistake added from here on is a broken rule.
     pub fn end_of_reading(&mut self) {
         self.read = self.mistakes.len();
     }
 
-    /// Whether this key, or a block around it, could not be read: then no rule can be asked about it.
+    /// Whether this key, or a block around it, could not be read: then no rule can be checked on it.
     pub fn is_unread(&self, path: &str) -> bool {
         let inside =
             |outer: &str| path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']));
@@ -122,7 +122,7 @@ impl Report {
         }
     }
 
-    /// The name of the file.
+    /// Returns the name of the file.
     pub fn file(&self) -> &str {
         &self.file
     }
@@ -133,7 +133,7 @@ impl Report {
         if self.mistakes.is_empty() { Ok(()) } else { Err(ConfigErrors { mistakes: self.mistakes }) }
     }
 
-    /// Where `path` was given, else the block around it, else the file.
+    /// Returns where `path` was given, else the block around it, else the file.
     fn place(&self, path: &str) -> Place {
         let mut path = path;
         loop {
@@ -148,11 +148,12 @@ impl Report {
     }
 }
 
-/// The sentence about an unknown name: the known ones nearest to it by edit distance, else all if they are few.
+/// Returns the sentence about an unknown name: the known ones nearest to it by edit distance, else all if they are few.
 pub(super) fn unknown(name: &str, known: &[&str]) -> String {
-    // As many as the largest block has, and a line can hold.
+    // The largest block has this many keys, and they fit on a line.
     const LISTED: usize = 16;
-    // A third of the letters may be wrong, of a variable's those behind its blocks; beyond that a guess would only mislead.
+    // Up to a third of the letters may be wrong (of a variable, the letters behind its blocks); beyond that a guess
+    // would mislead.
     let letters = name.rsplit("__").next().unwrap_or(name).chars().count();
     let limit = (letters / 3).max(1);
     let distances: Vec<(usize, &str)> = known.iter().map(|k| (strsim::damerau_levenshtein(name, k), *k)).collect();

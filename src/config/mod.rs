@@ -1,5 +1,5 @@
 //! The configuration: one struct per YAML block, each key with its type and default in one line, and nothing else that
-//! must agree with it. Knows neither the command line nor who reads a key.
+//! must agree with it. Knows neither the command line nor the readers of a key.
 //!
 //! Layers, each over the one before: the defaults here, the YAML file, the environment. Every mistake of all of them is
 //! reported at once, with its place and what is allowed.
@@ -25,17 +25,17 @@ mod block;
 mod layers;
 /// Mistakes and where they stand.
 mod mistake;
-/// What holds between keys, and the ranges of single ones.
+/// Rules between keys, and the ranges of single ones.
 mod rules;
-/// How a value is read: from the same text in YAML and in the environment.
+/// Reads values, from the same text in YAML and in the environment.
 mod setting;
-/// How people sign in.
+/// How users sign in.
 mod sign_in;
 #[cfg(test)]
 mod tests;
 /// The jump hosts on the way to a target.
 mod via;
-/// What a YAML text says, and where.
+/// YAML as a tree of texts, with their positions.
 mod yaml;
 
 pub use layers::{DEFAULT_PATH, Loaded, Secrets, process_environment};
@@ -52,15 +52,15 @@ block! {
         server: Server = Server::default(),
         /// This gateway among others.
         node: Node = Node::default(),
-        /// Where records live.
+        /// The stores of records.
         store: Store = Store::default(),
-        /// The clocks that watch.
+        /// The intervals of monitoring.
         monitor: Monitor = Monitor::default(),
         /// The limits of a session.
         session: Session = Session::default(),
         /// The SSH side.
         ssh: Ssh = Ssh::default(),
-        /// How people sign in.
+        /// How users sign in.
         sign_in: SignIn = SignIn::default(),
         /// The catalogue of hosts that users may open.
         targets: Vec<Target> = Vec::new(),
@@ -70,11 +70,12 @@ block! {
         targets_allow: Vec<IpNet> = Vec::new(),
         /// Networks that a typed host may not resolve to, even when allowed.
         targets_deny: Vec<IpNet> = Vec::new(),
-        /// Whether a host typed by hand may be a name behind a jump host, which resolves it: the two lists hold addresses.
+        /// Whether a typed host behind a jump host may be a name, which the jump host resolves: the two lists hold
+        /// addresses.
         targets_names_behind_hops: bool = false,
         /// Recordings of sessions.
         recording: Recording = Recording::default(),
-        /// Other systems that the audit log is told to.
+        /// Other systems that receive the audit log.
         webhooks: Vec<Webhook> = Vec::new(),
     }
 }
@@ -82,9 +83,9 @@ block! {
 block! {
     /// HTTP and WebSocket.
     Server {
-        /// Where to listen; port 0 lets the system choose.
+        /// The address to listen on; port 0 lets the system choose.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 8022)),
-        /// Where browsers find the gateway; `None`: where they say they found it.
+        /// The address at which browsers find the gateway; `None`: the one that their requests name.
         public_url: Option<Origin> = None,
         /// Origins whose pages may open terminals, besides the gateway's own.
         allowed_origins: Vec<Origin> = Vec::new(),
@@ -94,15 +95,15 @@ block! {
         insecure: bool = false,
         /// Proxies whose `Forwarded` and `X-Forwarded-For` count.
         trusted_proxies: Vec<IpNet> = Vec::new(),
-        /// Connections of everybody.
+        /// Open connections, all together.
         max_connections: u32 = 16_384,
-        /// Connections of one address.
+        /// Open connections of one address.
         max_connections_per_address: u32 = 256,
     }
 }
 
 block! {
-    /// TLS: files, both or none, or a certificate made here.
+    /// TLS: both files or neither, or a certificate made by the gateway.
     Tls {
         /// The certificate chain, PEM.
         cert: Option<PathBuf> = None,
@@ -114,7 +115,7 @@ block! {
 }
 
 impl Server {
-    /// Why it may not listen where it would; `None` where nothing reads along.
+    /// Returns why the gateway must not listen on its address; `None` where nobody can read along.
     pub fn exposed(&self) -> Option<&'static str> {
         // A key without its certificate is a mistake of its own.
         let private = self.listen.ip().is_loopback() || self.insecure || self.tls.is_on() || self.tls.key.is_some();
@@ -139,41 +140,41 @@ block! {
         id: Option<String> = None,
         /// Where SQLite, the journal, recordings and host keys live.
         data_dir: PathBuf = PathBuf::from("./data"),
-        /// A node whose lease stands still this long is shown as lost.
+        /// Time without a renewal of its lease after which a node is shown as lost.
         suspect_after: Duration = Duration::from_secs(1),
-        /// How long a node serves that cannot renew its lease, in a word.
+        /// How long a node that cannot renew its lease goes on serving, as a word.
         on_isolation: OnIsolation = OnIsolation::Keep,
-        /// The same in time; `None`: what `on_isolation` says. Then it ends its sessions.
+        /// The same as a duration; `None`: as `on_isolation` says. After it the node ends its sessions.
         isolation_timeout: Option<Duration> = None,
     }
 }
 
 block! {
-    /// Where records live.
+    /// The stores of records.
     Store {
         /// The durable records.
         records: Records = Records::Sqlite,
         /// The live view.
         live: Live = Live::Memory,
-        /// The registry writes at the latest after this time …
+        /// Longest time before the registry writes …
         flush_interval: Duration = Duration::from_millis(50),
-        /// … or once this many records wait.
+        /// … or records that wait before it writes.
         flush_batch: u32 = 500,
-        /// Closed sessions that ended longer ago leave the stores, and their recordings with them; zero: none ever does.
+        /// Age at which closed sessions leave the stores, and their recordings with them; zero: never.
         retention: Duration = Duration::ZERO,
     }
 }
 
 block! {
-    /// The clocks that watch.
+    /// The intervals of monitoring.
     Monitor {
-        /// The reconcile sweep, between 1 s and this: rarer while nothing differs.
+        /// Longest time between two reconcile sweeps; the shortest is 1 s, and they are rarer while nothing differs.
         update_interval: Duration = Duration::from_secs(5),
-        /// The durable checkpoint of `last_seen_at`.
+        /// Time between two durable checkpoints of `last_seen_at`.
         heartbeat_interval: Duration = Duration::from_secs(30),
-        /// Between two WebSocket pings.
+        /// Time between two WebSocket pings.
         ping_interval: Duration = Duration::from_secs(5),
-        /// No pong and no byte for this long: the browser is gone.
+        /// Time without a pong or a byte after which the browser counts as gone.
         ping_timeout: Duration = Duration::from_secs(12),
     }
 }
@@ -181,25 +182,25 @@ block! {
 block! {
     /// The limits of a session.
     Session {
-        /// Rows of one cleanup transaction, at most.
+        /// Most rows of one cleanup transaction.
         cleanup_batch_size: u32 = 50,
         /// How long a detached session waits for its browser.
         reattach_window: Duration = Duration::from_secs(60),
-        /// Without human input for this long it ends; zero: never.
+        /// Time without human input after which a session ends; zero: never.
         idle_timeout: Duration = Duration::ZERO,
-        /// It ends this long after its start; zero: never.
+        /// Time after its start at which a session ends; zero: never.
         max_duration: Duration = Duration::ZERO,
-        /// Open sessions of the whole gateway.
+        /// Most open sessions of the whole gateway.
         max_sessions: u32 = 10_000,
-        /// Open sessions of one user.
+        /// Most open sessions of one user.
         max_per_user: u32 = 50,
         /// Unacknowledged output per browser before the SSH channel is no longer read.
         output_window: ByteSize = ByteSize::kib(512),
         /// Output kept for a browser that comes back.
         replay_buffer: ByteSize = ByteSize::kib(256),
-        /// Whether output that is no longer kept is followed, so that a new page sees what it drew.
+        /// Whether output that is no longer kept is still interpreted, so that a new page shows what it drew.
         screens: bool = true,
-        /// Who but its owner may type in it.
+        /// Which users besides its owner may type in a session.
         take_over: TakeOver = TakeOver::Request,
     }
 }
@@ -211,11 +212,11 @@ block! {
         host_key_policy: HostKeyPolicy = HostKeyPolicy::Ask,
         /// The OpenSSH file of known keys; `None`: see [`Config::known_hosts_path`].
         known_hosts: Option<PathBuf> = None,
-        /// Name, TCP and key exchange together.
+        /// Time for name resolution, TCP and key exchange together.
         connect_timeout: Duration = Duration::from_secs(10),
-        /// Between two keepalives that ask for a reply.
+        /// Time between two keepalives that ask for a reply.
         keepalive_interval: Duration = Duration::from_secs(5),
-        /// So many unanswered ones in a row: the peer is lost.
+        /// Unanswered keepalives in a row after which the target counts as lost.
         keepalive_max: u32 = 2,
     }
 }
@@ -225,11 +226,11 @@ block! {
     Recording {
         /// Whether output is recorded.
         enabled: bool = true,
-        /// Whether what is typed is recorded too, as far as the terminal echoed it.
+        /// Whether input is recorded too, as far as the terminal echoed it.
         input: bool = false,
-        /// What is done where a recording cannot be written, on targets that say nothing of their own.
+        /// The policy when a recording cannot be written, for targets without one of their own.
         policy: RecordingPolicy = RecordingPolicy::BestEffort,
-        /// Bytes of one recording at most.
+        /// Most bytes of one recording.
         max_size: ByteSize = ByteSize::kib(1024 * 1024),
         /// Whether recordings are compressed once they are sealed.
         compress: bool = true,
@@ -241,15 +242,15 @@ block! {
 }
 
 block! {
-    /// A system that the audit log is told to. Name, address and secret must be given.
+    /// A system that receives the audit log. Name, address and secret must be given.
     Webhook {
         /// Unique, 1 … 64 of `A-Z a-z 0-9 . _ -`.
         name: String = String::new(),
-        /// Where to.
+        /// The address that entries are sent to.
         url: HookUrl = HookUrl::default(),
         /// The file with the secret that signs, closed to others.
         secret_file: PathBuf = PathBuf::new(),
-        /// The actions it is told of; empty: all.
+        /// The actions it receives; empty: all.
         actions: Vec<Action> = Vec::new(),
     }
 }
@@ -257,20 +258,20 @@ block! {
 block! {
     /// A host of the catalogue. Name, host and username must be given.
     Target {
-        /// What users see and ask for: unique, 1 … 64 of `A-Z a-z 0-9 . _ -`.
+        /// The name that users see and ask for: unique, 1 … 64 of `A-Z a-z 0-9 . _ -`.
         name: String = String::new(),
-        /// A name or an address.
+        /// A host name or an address.
         host: String = String::new(),
-        /// 1 … 65535.
+        /// The port, 1 … 65535.
         port: u16 = 22,
         /// The login name there.
         username: String = String::new(),
-        /// Its jump hosts, the first one first, each another target or `user@host:port`: signed in to, and asked to connect
-        /// further.
+        /// Its jump hosts, the first one first, each another target or `user@host:port`: the gateway signs in to each,
+        /// and asks it to connect further.
         via: Vec<String> = Vec::new(),
-        /// How the gateway proves who it is.
+        /// How the gateway signs in.
         auth: Auth = Auth::Prompt,
-        /// The heading it is shown under.
+        /// The heading under which it is shown.
         group: Option<String> = None,
         /// Free words to find it by.
         tags: Vec<String> = Vec::new(),
@@ -288,15 +289,15 @@ block! {
 pub enum Auth {
     /// `key_file: PATH`, a private key.
     KeyFile(PathBuf),
-    /// `password_file: PATH`, its first line is the password.
+    /// `password_file: PATH`, a file whose first line is the password.
     PasswordFile(PathBuf),
     /// `agent: true`, the keys of the agent at `SSH_AUTH_SOCK`.
     Agent,
-    /// `prompt: true`, the person is asked.
+    /// `prompt: true`, the user is asked.
     Prompt,
     /// `gateway_key: true`, the gateway's own key; `pulsegate key` shows it.
     GatewayKey,
-    /// `certificate: true`, a certificate for each session; `pulsegate key --ca` shows who signs it.
+    /// `certificate: true`, a certificate for each session; `pulsegate key --ca` shows the key that signs it.
     Certificate,
 }
 
@@ -307,12 +308,12 @@ pub enum HostKeyPolicy {
     Strict,
     /// Accept and remember it.
     AcceptNew,
-    /// Ask the person at the terminal.
+    /// Ask the user at the terminal.
     Ask,
 }
 
 impl Node {
-    /// How long this node may serve without renewing its lease.
+    /// Returns how long this node may serve without renewing its lease.
     pub fn serve_for(&self) -> Duration {
         self.isolation_timeout.unwrap_or(match self.on_isolation {
             OnIsolation::Keep => Duration::from_hours(24),
@@ -321,18 +322,18 @@ impl Node {
     }
 }
 
-/// What is done where a recording cannot be written.
+/// The policy when a recording cannot be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordingPolicy {
-    /// No recording, no session.
+    /// Without a recording there is no session.
     Required,
-    /// The session goes on, and the recording says what it lacks.
+    /// The session goes on, and the recording notes what is missing.
     BestEffort,
-    /// There is no recording.
+    /// Nothing is recorded.
     Off,
 }
 
-/// How long a node serves that cannot renew its lease, where `node.isolation_timeout` does not say.
+/// How long a node that cannot renew its lease goes on serving, unless `node.isolation_timeout` is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnIsolation {
     /// A day, so that no outage ends a session.
@@ -341,7 +342,7 @@ pub enum OnIsolation {
     Terminate,
 }
 
-/// Which store keeps the durable records.
+/// The store of the durable records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Records {
     /// One file in `node.data_dir`.
@@ -350,11 +351,11 @@ pub enum Records {
     MySql(MySqlAddress),
 }
 
-/// Which store keeps the live view.
+/// The store of the live view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Live {
-    /// This process.
+    /// The memory of this process.
     Memory,
-    /// A Redis server, a cluster, or a master that sentinels know.
+    /// A Redis server, a cluster, or a master watched by sentinels.
     Redis(RedisAddress),
 }

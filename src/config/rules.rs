@@ -1,12 +1,12 @@
-//! What must hold between keys, and the ranges of single ones; each with the reason in its sentence. Knows neither
-//! where a value came from nor how it was written.
+//! Rules between keys, and the ranges of single ones; each with its reason in its sentence. Knows neither where a value
+//! came from nor how it was written.
 
 use std::{collections::BTreeMap, fmt::Debug, fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use super::{Auth, ByteSize, Config, RecordingPolicy, SignInHeader, SignInOidc, Target, mistake::Report};
 use crate::core::target::{is_group, is_name};
 
-/// The checklist's bound: a session that nobody looks at any more is noticed within this time.
+/// The time within which a lost browser must be noticed (the checklist's bound).
 const NOTICE_WITHIN: Duration = Duration::from_secs(20);
 
 /// Reports every rule that `config` breaks.
@@ -79,10 +79,10 @@ fn ranges(config: &Config, report: &mut Report) {
     const SECOND: Duration = Duration::from_secs(1);
     const HOUR: Duration = Duration::from_hours(1);
     let Config { server, node, store, monitor, session, ssh, .. } = config;
-    // Fewer than a page and its pictures would shut the operator out.
+    // Fewer connections than a page and its images need would shut the operator out.
     within(report, "server.max_connections", server.max_connections, 64, 1_000_000);
     within(report, "server.max_connections_per_address", server.max_connections_per_address, 16, 1_000_000);
-    // Slower than 1 s and a close would stand in the stores later than promised.
+    // Beyond 1 s a close would reach the stores later than promised.
     within(report, "store.flush_interval", store.flush_interval, MILLI, SECOND);
     within(report, "store.flush_batch", store.flush_batch, 1, 10_000);
     let kept = store.retention.is_zero() || store.retention >= HOUR;
@@ -94,9 +94,9 @@ fn ranges(config: &Config, report: &mut Report) {
     within(report, "session.max_per_user", session.max_per_user, 1, 1_000_000);
     within(report, "session.output_window", session.output_window, ByteSize::kib(16), ByteSize::kib(16 * 1024));
     within(report, "session.replay_buffer", session.replay_buffer, ByteSize::kib(4), ByteSize::kib(16 * 1024));
-    // A node beats every 250 ms: two beats may be missed before anyone suspects it.
+    // A node beats every 250 ms: two beats may be missed before it is suspected.
     within(report, "node.suspect_after", node.suspect_after, 500 * MILLI, HOUR);
-    // The lease is renewed every second: a few renewals may be slow before anything is ended over it.
+    // The lease is renewed every second: a few renewals may be slow before any session is ended for it.
     within(report, "node.isolation_timeout", node.serve_for(), 5 * SECOND, 8784 * HOUR);
     within(report, "monitor.update_interval", monitor.update_interval, SECOND, NOTICE_WITHIN);
     within(report, "monitor.heartbeat_interval", monitor.heartbeat_interval, SECOND, HOUR);

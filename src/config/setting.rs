@@ -1,5 +1,5 @@
-//! How a value is read: every scalar from one text, whether it came from YAML or the environment, lists and blocks from
-//! those. Knows no key of the configuration.
+//! Reads values: every scalar from one text, whether it came from YAML or the environment; lists and blocks from
+//! scalars. Knows no key of the configuration.
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -16,10 +16,10 @@ use crate::core::{audit::Action, control::TakeOver, people::Role};
 
 /// A value that is written as one text.
 pub(super) trait Scalar: Sized + PartialEq {
-    /// Completes "must be …".
+    /// The allowed values, as the end of a sentence that begins "must be …".
     const ALLOWED: &'static str;
 
-    /// Reads it.
+    /// Parses the text; `None` where it is not allowed.
     fn parse(text: &str) -> Option<Self>;
 }
 
@@ -37,7 +37,7 @@ impl<T: Scalar> Setting for T {
     }
 }
 
-/// An empty text means none.
+/// An empty text means `None`.
 impl<T: Scalar> Setting for Option<T> {
     fn read(value: Value, path: &str, report: &mut Report) -> Option<Self> {
         match value.kind {
@@ -134,18 +134,18 @@ pub struct ByteSize(u64);
 impl ByteSize {
     const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
-    /// So many times 1024 bytes.
+    /// Makes a size of `count` times 1024 bytes.
     pub const fn kib(count: u32) -> Self {
         Self(count as u64 * 1024)
     }
 
-    /// The number of bytes.
+    /// Returns the number of bytes.
     pub const fn bytes(self) -> u64 {
         self.0
     }
 }
 
-/// In the largest unit that needs no fraction.
+/// Shows the size in the largest unit that needs no fraction.
 impl fmt::Debug for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = Self::UNITS.iter().find(|(_, size)| self.0 >= *size && self.0.is_multiple_of(*size));
@@ -183,10 +183,10 @@ impl Scalar for Duration {
     }
 }
 
-/// Reads a duration as every key that is one does.
+/// Reads a duration in the format of every duration key.
 ///
 /// # Errors
-/// What is allowed, to complete "must be …".
+/// The allowed values, as the end of a sentence that begins "must be …".
 pub fn duration(text: &str) -> Result<Duration, &'static str> {
     Scalar::parse(text).ok_or(<Duration as Scalar>::ALLOWED)
 }
@@ -196,7 +196,7 @@ pub fn duration(text: &str) -> Result<Duration, &'static str> {
 pub struct Origin(String);
 
 impl Origin {
-    /// The exact value of an `Origin` header that matches.
+    /// Returns the exact value of an `Origin` header that matches.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -227,13 +227,13 @@ impl Scalar for Origin {
     }
 }
 
-/// Where a webhook is told: `https://…`, or `http://…` on this host. Some receivers have their secret in it, so that it is
-/// shown to nobody.
+/// The address of a webhook: `https://…`, or `http://…` on this host. Never shown, since some receivers have their
+/// secret in it.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct HookUrl(String);
 
 impl HookUrl {
-    /// The whole address.
+    /// Returns the whole address.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -328,7 +328,7 @@ impl Scalar for IpNet {
     }
 }
 
-/// Words, each for a value.
+/// Implements [`Scalar`] for enums whose values are written as words.
 macro_rules! words {
     ($($name:ident: $allowed:literal, $($word:literal => $value:ident),+;)+) => {
         $(impl Scalar for $name {

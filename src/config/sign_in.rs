@@ -1,4 +1,4 @@
-//! How people sign in: the blocks of `sign_in`, and what only they are written with. Knows no rule between them.
+//! How users sign in: the blocks of `sign_in`, and the types of value that only they use. Knows no rule between them.
 
 use std::{fmt, path::PathBuf};
 
@@ -9,74 +9,74 @@ use super::{block::block, setting::Scalar};
 use crate::core::{oidc::provider::is_address, people::Role};
 
 block! {
-    /// How people sign in.
+    /// How users sign in.
     SignIn {
-        /// The roles that can do nothing by a cookie before they have a second factor.
+        /// The roles whose users can do nothing by a cookie before they have a second factor.
         require_totp: Vec<Role> = Vec::new(),
-        /// Users whom a proxy in front names.
+        /// Sign-in by a reverse proxy's header.
         header: SignInHeader = SignInHeader::default(),
-        /// A provider that signs people in.
+        /// Sign-in with an OpenID Connect provider.
         oidc: SignInOidc = SignInOidc::default(),
     }
 }
 
 block! {
-    /// Users whom a proxy in front names, which has signed them in itself.
+    /// Sign-in by a header in which a reverse proxy names the user it has signed in.
     SignInHeader {
         /// The header that holds the user's name; `None`: no header does.
         name: Option<String> = None,
-        /// The proxies that are believed, by the address of their connection.
+        /// The proxies whose header is believed, by the address of their connection.
         from: Vec<IpNet> = Vec::new(),
     }
 }
 
 block! {
-    /// An OpenID Connect provider that signs people in.
+    /// An OpenID Connect provider that users sign in with.
     SignInOidc {
-        /// Its name for itself, exactly; `None`: there is none.
+        /// The provider's issuer identifier, exactly; `None`: there is no provider.
         issuer: Option<Issuer> = None,
-        /// What people call it; `None`: the host of `issuer`.
+        /// The name that users know it by; `None`: the host of `issuer`.
         name: Option<String> = None,
-        /// The name under which it knows this gateway.
+        /// This gateway's client id at the provider.
         client_id: String = String::new(),
-        /// What proves that it is this gateway that asks …
+        /// The client secret, which proves that it is this gateway that asks …
         client_secret: Option<SecretText> = None,
-        /// … or the file whose first line that is, closed to others.
+        /// … or a file whose first line is the client secret, closed to others.
         client_secret_file: Option<PathBuf> = None,
-        /// What it is asked to tell.
+        /// The scopes to ask for.
         scopes: Vec<String> = ["openid", "profile", "email"].map(str::to_owned).into(),
-        /// The claim that is a user's name; `None`: `preferred_username`, else `email`.
+        /// The claim that becomes a user's name; `None`: `preferred_username`, else `email`.
         user_claim: Option<String> = None,
-        /// The claim that lists somebody's groups.
+        /// The claim that lists a user's groups.
         groups_claim: String = "groups".to_owned(),
-        /// The role of each group; of somebody in several, the first.
+        /// The role of each group; for a user in several groups the first item counts.
         roles: Vec<GroupRole> = Vec::new(),
-        /// The role of whoever is in none of these; `None`: they are not let in.
+        /// The role of a user in none of these groups; `None`: they may not sign in.
         default_role: Option<Role> = None,
     }
 }
 
 block! {
-    /// What the members of a group are. Both must be given.
+    /// The role of a group's members. Both keys must be given.
     GroupRole {
-        /// As the provider names it.
+        /// The group, as the provider names it.
         group: String = String::new(),
-        /// What they are.
+        /// The role of its members.
         role: Option<Role> = None,
     }
 }
 
-/// A provider's name for itself, which is an address: `https://…`, or `http://…` on this host.
+/// A provider's issuer identifier, which is an address: `https://…`, or `http://…` on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Issuer(String);
 
 impl Issuer {
-    /// Exactly as the provider says it.
+    /// Returns it exactly as the provider writes it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name of its host.
+    /// Returns the name of its host.
     pub fn host(&self) -> &str {
         let authority = self.0.split("://").nth(1).and_then(|rest| rest.split(['/', ':']).next());
         authority.unwrap_or(&self.0)
@@ -92,7 +92,7 @@ impl Scalar for Issuer {
     }
 }
 
-/// A secret, shown to nobody.
+/// A secret that is never shown.
 #[derive(Clone)]
 pub struct SecretText(pub SecretString);
 

@@ -12,7 +12,7 @@ mod outside;
 mod typos;
 mod via;
 
-/// A folder with a `config.yaml` of this text, and what loading it gives.
+/// Writes a `config.yaml` of this text into a folder and returns the result of loading it.
 fn load_in(dir: &TempDir, yaml: &str, env: &[(&str, &str)]) -> Result<Loaded, ConfigErrors> {
     let path = dir.path().join("config.yaml");
     fs::write(&path, yaml).unwrap();
@@ -23,7 +23,7 @@ fn load(yaml: &str, env: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     load_in(&TempDir::new().unwrap(), yaml, env).map(|loaded| loaded.config)
 }
 
-/// The mistakes as they are shown, the folder left out.
+/// Returns the mistakes as they are shown, the folder left out.
 fn mistakes_in(dir: &TempDir, yaml: &str, env: &[(&str, &str)]) -> Vec<String> {
     let folder = format!("{}/", dir.path().display());
     let shown = load_in(dir, yaml, env).err().map(|errors| errors.to_string()).unwrap_or_default();

@@ -4,8 +4,8 @@ use super::{Config, Target};
 use crate::core::target::{Astray, Jump, way};
 
 impl Config {
-    /// The jump hosts on the way to `target`, the one that is dialled first in front; those of the records are none here,
-    /// since the configuration is read before any store.
+    /// Returns the jump hosts on the way to `target`, the one that is dialled first in front. Targets of the records
+    /// are not found here, since the configuration is read before any store.
     ///
     /// # Errors
     /// A sentence without its subject, the key `via`.
@@ -13,7 +13,7 @@ impl Config {
         way(&target.name, |name| self.jumps_of(name))
     }
 
-    /// The jump hosts that the target of this name gives itself; nothing where there is no such target.
+    /// Returns the jump hosts that the target of this name gives itself; `None` where there is no such target.
     pub fn jumps_of(&self, name: &str) -> Option<Vec<&str>> {
         let target = self.targets.iter().find(|target| target.name == name)?;
         Some(target.via.iter().map(String::as_str).collect())

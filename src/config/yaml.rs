@@ -1,4 +1,4 @@
-//! YAML as a tree in which every scalar is the text it was written as, and where in the file each key and value stands.
+//! YAML as a tree in which every scalar is the text it was written as, and the place of each key and value in the file.
 //! Knows no key.
 
 use std::{borrow::Cow, fmt};
@@ -14,13 +14,13 @@ use super::{
     mistake::{Place, Position, Report},
 };
 
-/// Parses the file and remembers where everything stands; `None` after reporting that it is no YAML.
+/// Parses the file and remembers the place of everything; `None` after reporting that it is not YAML.
 pub(super) fn parse_file(text: &str, report: &mut Report) -> Option<Value> {
     let tree = parse(text).map_err(|(position, message)| report.add(report.file().to_owned(), position, "", message));
     tree.ok().map(|node| plant(node, text, "", &mut Some(report)))
 }
 
-/// Parses YAML that stands as the value of the key at `path`; `None` after reporting a mistake there.
+/// Parses YAML that is the value of the key at `path`; `None` after reporting a mistake there.
 pub(super) fn parse_inline(text: &str, path: &str, report: &mut Report) -> Option<Value> {
     let tree = parse(text).map_err(|(_, message)| report.mistake(path, message));
     tree.ok().map(|node| plant(node, text, "", &mut None))
@@ -39,7 +39,7 @@ fn parse(text: &str) -> Result<Spanned<Node>, (Option<Position>, String)> {
             }
             _ => DefaultMessageFormatter.format_message(&error),
         };
-        // The parser quotes the file, which may hold anything: one line stays one line.
+        // The parser's message quotes the file, which may hold control characters: a message must stay one line.
         let message = message.replace(char::is_control, " ");
         (error.location().and_then(position_of), format!("is no valid YAML: {message}"))
     })
@@ -49,7 +49,7 @@ fn position_of(location: Location) -> Option<Position> {
     (location != Location::UNKNOWN).then(|| (location.line(), location.column()))
 }
 
-/// Makes the tree to merge, every scalar as the text it was written as, and notes the places of keys and values.
+/// Builds the tree to merge, every scalar as the text it was written as, and notes the places of keys and values.
 fn plant(node: Spanned<Node>, text: &str, path: &str, report: &mut Option<&mut Report>) -> Value {
     match node.value {
         Node::Null => Value::from(ValueKind::Nil),
@@ -93,7 +93,7 @@ fn note(path: &str, key: Option<Position>, item: &Spanned<Node>, report: &mut Op
     }
 }
 
-/// What YAML says before anyone decides on types.
+/// A YAML value before types are decided.
 enum Node {
     Null,
     /// A number or a boolean: its text is still in the source.

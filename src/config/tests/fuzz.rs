@@ -1,4 +1,4 @@
-//! Any text at all, as a file or as a value from the environment. `cargo xtask fuzz` tries a million.
+//! Random texts, as a file or as a value from the environment. `cargo xtask fuzz` tries a million.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! What faces outside, and the files that hold its secrets.
+//! The keys that face outside, and the files that hold their secrets.
 
 use super::*;
 

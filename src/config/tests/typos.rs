@@ -1,4 +1,4 @@
-//! What no list of mistakes covers: any one typo.
+//! Any single typo, which no list of mistakes covers.
 
 use proptest::prelude::*;
 
@@ -21,7 +21,7 @@ fn typo() -> impl Strategy<Value = (String, String)> {
             }
             let wrong = String::from_iter(letters);
             let is_known = wrong.is_empty() || all_keys().iter().any(|known| *known == block::join(block, &wrong));
-            // A swap of the last letter with the first is no single edit.
+            // A swap of the last letter with the first is not a single edit.
             let near = strsim::damerau_levenshtein(name, &wrong) == 1;
             (!is_known && near).then(|| (key.clone(), wrong))
         },
