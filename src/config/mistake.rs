@@ -15,7 +15,7 @@ pub struct Mistake {
     pub column: Option<u64>,
     /// The key's dotted path, as `targets[1].port`; empty when the source as a whole is meant.
     pub key: String,
-    /// What is wrong and what is allowed; never the value, which may be a secret.
+    /// The mistake and the allowed values; never the value itself, which may be a secret.
     pub message: String,
 }
 

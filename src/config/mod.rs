@@ -29,7 +29,7 @@ mod mistake;
 mod rules;
 /// Reads values, from the same text in YAML and in the environment.
 mod setting;
-/// How users sign in.
+/// The sign-in of users.
 mod sign_in;
 #[cfg(test)]
 mod tests;
@@ -60,7 +60,7 @@ block! {
         session: Session = Session::default(),
         /// The SSH side.
         ssh: Ssh = Ssh::default(),
-        /// How users sign in.
+        /// The sign-in of users.
         sign_in: SignIn = SignIn::default(),
         /// The catalogue of hosts that users may open.
         targets: Vec<Target> = Vec::new(),
@@ -142,7 +142,7 @@ block! {
         data_dir: PathBuf = PathBuf::from("./data"),
         /// Time without a renewal of its lease after which a node is shown as lost.
         suspect_after: Duration = Duration::from_secs(1),
-        /// How long a node that cannot renew its lease goes on serving, as a word.
+        /// Time that a node serves without renewing its lease, as a word.
         on_isolation: OnIsolation = OnIsolation::Keep,
         /// The same as a duration; `None`: as `on_isolation` says. After it the node ends its sessions.
         isolation_timeout: Option<Duration> = None,
@@ -184,7 +184,7 @@ block! {
     Session {
         /// Most rows of one cleanup transaction.
         cleanup_batch_size: u32 = 50,
-        /// How long a detached session waits for its browser.
+        /// Time that a detached session waits for its browser.
         reattach_window: Duration = Duration::from_secs(60),
         /// Time without human input after which a session ends; zero: never.
         idle_timeout: Duration = Duration::ZERO,
@@ -208,7 +208,7 @@ block! {
 block! {
     /// The SSH side.
     Ssh {
-        /// What to do with an unknown host key; a changed one is always refused.
+        /// The policy for an unknown host key; a changed one is always refused.
         host_key_policy: HostKeyPolicy = HostKeyPolicy::Ask,
         /// The OpenSSH file of known keys; `None`: see [`Config::known_hosts_path`].
         known_hosts: Option<PathBuf> = None,
@@ -236,7 +236,7 @@ block! {
         compress: bool = true,
         /// Whether the files of new recordings are encrypted.
         encrypt: bool = false,
-        /// How long a recording is kept; zero: as long as its session.
+        /// Time that a recording is kept; zero: as long as its session.
         retention: Duration = Duration::ZERO,
     }
 }
@@ -269,7 +269,7 @@ block! {
         /// Its jump hosts, the first one first, each another target or `user@host:port`: the gateway signs in to each,
         /// and asks it to connect further.
         via: Vec<String> = Vec::new(),
-        /// How the gateway signs in.
+        /// The gateway's credential.
         auth: Auth = Auth::Prompt,
         /// The heading under which it is shown.
         group: Option<String> = None,
@@ -279,12 +279,12 @@ block! {
         roles: Vec<Role> = Vec::new(),
         /// The policy of its recordings; `None`: that of `recording.policy`.
         recording: Option<RecordingPolicy> = None,
-        /// What to do with its host key if that is unknown; `None`: as `ssh.host_key_policy`.
+        /// The policy for an unknown host key; `None`: that of `ssh.host_key_policy`.
         host_key_policy: Option<HostKeyPolicy> = None,
     }
 }
 
-/// How the gateway signs in to a target.
+/// The gateway's credential at a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// `key_file: PATH`, a private key.
@@ -301,7 +301,7 @@ pub enum Auth {
     Certificate,
 }
 
-/// What to do with a host key that nobody has confirmed.
+/// The policy for a host key that nobody has confirmed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostKeyPolicy {
     /// Refuse it.
@@ -333,7 +333,7 @@ pub enum RecordingPolicy {
     Off,
 }
 
-/// How long a node that cannot renew its lease goes on serving, unless `node.isolation_timeout` is given.
+/// Time that a node serves without renewing its lease, unless `node.isolation_timeout` is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnIsolation {
     /// A day, so that no outage ends a session.

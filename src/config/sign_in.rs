@@ -1,4 +1,5 @@
-//! How users sign in: the blocks of `sign_in`, and the types of value that only they use. Knows no rule between them.
+//! The sign-in of users: the blocks of `sign_in`, and the types of value that only they use. Knows no rule between
+//! them.
 
 use std::{fmt, path::PathBuf};
 
@@ -9,7 +10,7 @@ use super::{block::block, setting::Scalar};
 use crate::core::{oidc::provider::is_address, people::Role};
 
 block! {
-    /// How users sign in.
+    /// The sign-in of users.
     SignIn {
         /// The roles whose users can do nothing by a cookie before they have a second factor.
         require_totp: Vec<Role> = Vec::new(),
