@@ -1,4 +1,4 @@
-//! What an audit log promises, and one in memory. Knows no database.
+//! The contract of an audit log, and one in memory. Knows no database.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,10 +10,10 @@ use crate::core::{
     record::UtcMicros,
 };
 
-/// The log of one node: it only grows at its end.
+/// The audit log of one node: it only grows at its end.
 pub trait AuditLog: Send + Sync + 'static {
-    /// Adds the deeds to the end, in this order and with the numbers that follow. `Ok` means that all of them survive a power
-    /// cut. On an error none of them is there as a rule; after a commit whose outcome is unknown all of them may be.
+    /// Appends the deeds in this order, with the numbers that follow. `Ok` means that all of them survive a power cut.
+    /// After an error none of them is stored as a rule; after a commit whose outcome is unknown all of them may be.
     fn append(&self, deeds: Vec<(UtcMicros, Deed)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns entries, newest first.
@@ -23,49 +23,51 @@ pub trait AuditLog: Send + Sync + 'static {
     fn after(&self, sequence: u64, limit: u32) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>>;
 }
 
-/// Where it is kept how far each webhook was told, beside the log that it is told of.
+/// The store of each webhook's position in the audit log, kept beside the log.
 pub trait WebhookCursorStore: Send + Sync + 'static {
-    /// How far this one was told; one that is new begins behind what is in the log now.
+    /// Returns the position up to which this webhook has received the log; a new one starts behind the present end of
+    /// the log.
     fn position(&self, webhook: &str) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Notes durably that it was told up to `position`; `dead` are entries among these that it was not, and why.
+    /// Notes durably that the webhook is done with entries up to `position`; `dead` are the entries among them that it
+    /// did not receive, and why.
     fn advance(&self, webhook: &str, position: u64, dead: Option<DeadLetter>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// What it was not told, newest first, up to `limit`.
+    /// Returns the entries that it did not receive, newest first, up to `limit`.
     fn dead_letters(&self, webhook: &str, limit: u32) -> BoxFuture<'_, Result<Vec<DeadLetter>, StoreError>>;
 }
 
-/// Entries that a webhook was not told. They are in the log all the same.
+/// Entries that a webhook did not receive. They are in the log all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// The number of the first.
+    /// Number of the first entry.
     pub first: u64,
-    /// The number of the last.
+    /// Number of the last entry.
     pub last: u64,
-    /// When it was given up.
+    /// Time at which delivery was given up.
     pub at: UtcMicros,
-    /// Why.
+    /// The error of the last attempt.
     pub error: String,
 }
 
-/// Which entries to list. `None`: any.
+/// A query of the log. `None`: any.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AuditQuery {
     /// Exactly this actor.
     pub actor: Option<String>,
     /// Exactly this action.
     pub action: Option<Action>,
-    /// At or after.
+    /// Written at or after this time.
     pub since: Option<UtcMicros>,
-    /// Before.
+    /// Written before this time.
     pub until: Option<UtcMicros>,
-    /// Entries of the page, at least 1.
+    /// Most entries of the page, at least 1.
     pub limit: u32,
     /// Only entries with a smaller number.
     pub before: Option<u64>,
 }
 
-/// One page.
+/// One page of the log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AuditPage {
     /// The entries, newest first.
@@ -75,7 +77,7 @@ pub struct AuditPage {
 }
 
 impl AuditPage {
-    /// Makes a page of the first entries of a question; one more than `limit` says that more follow.
+    /// Makes a page of the first entries of an answer; one more than `limit` means that another page follows.
     pub fn of(mut entries: Vec<Entry>, limit: u32) -> Self {
         let limit = limit as usize;
         let more = entries.len() > limit;
@@ -86,7 +88,7 @@ impl AuditPage {
 }
 
 impl AuditQuery {
-    /// Whether the listing holds `entry`, if its page reaches that far.
+    /// Whether the query matches `entry`, on any page.
     pub fn matches(&self, entry: &Entry) -> bool {
         self.actor.as_ref().is_none_or(|actor| *actor == entry.deed.actor)
             && self.action.is_none_or(|action| action == entry.deed.action)
@@ -96,7 +98,7 @@ impl AuditQuery {
     }
 }
 
-/// A log that is gone with its process: for a gateway whose files are simulated. A handle: clones share one log.
+/// A log in memory, lost with its process: for a gateway whose files are simulated. A handle: clones share one log.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryAudit(Arc<Mutex<Vec<Entry>>>);
 

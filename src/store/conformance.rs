@@ -1,4 +1,4 @@
-//! What every store promises, as tests that each implementation runs against itself. Knows the traits and no store.
+//! The promises of every store, as tests that each implementation runs against itself. Knows the traits and no store.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,19 +14,20 @@ use crate::core::record::{
 
 /// Versions of records, in any order.
 mod deliveries;
-/// What a live view promises.
+/// The promises of a live view.
 pub mod live;
-/// What a store of users and tokens promises.
+/// The promises of a store of users and tokens.
 pub mod people;
-/// What a store promises of old history.
+/// The promises about old history.
 pub mod retiring;
-/// What a store promises that nodes share.
+/// The promises of a store that nodes share.
 pub mod sharing;
 
 use deliveries::{any_delivery, merged};
 
-/// Makes one test of each named promise, for the stores that `$fresh` returns: empty, with what must outlive them. What
-/// they need is started by `$start`, once per test, unless it is missing; if that is dear, one test holds all promises.
+/// Makes one test of each named promise, for the stores that `$fresh` returns: empty, with the values that must outlive
+/// them. The servers they need are started by `$start`, once per test; without a server the test is skipped. Where
+/// starting is expensive, one test holds all promises.
 macro_rules! promises {
     (one by one: $fresh:expr => $suite:path: $($promise:ident),+ $(,)?) => {{
         use $suite as suite;
@@ -62,7 +63,7 @@ pub(crate) use retiring::retiring_store_promises;
 pub(crate) use sharing::{shared_live_promises, shared_record_promises};
 pub(crate) use {promises, record_store_promises};
 
-/// Makes an empty store, together with what must outlive it (a folder, a server).
+/// A function that makes an empty store, together with the value that must outlive it (a folder, a server).
 pub type Fresh<'a, S, G> = &'a dyn Fn() -> BoxFuture<'static, (S, G)>;
 
 const HOUR: i64 = 3_600_000_000;
@@ -146,7 +147,7 @@ pub fn a_lower_rank_changes_nothing<S: RecordStore, G>(fresh: Fresh<S, G>) {
             store.apply(vec![write(higher.clone())]).await.unwrap();
             assert_eq!(store.get(open.id).await.unwrap().as_ref(), Some(higher));
         }
-        // An equal rank is a repetition, whatever it says.
+        // An equal rank is a repetition, whatever its content.
         let repeated = Record { bytes_in: 1 << 30, ..observed.clone() };
         store.apply([inferred, repeated, open.clone()].map(write).to_vec()).await.unwrap();
         assert_eq!(store.get(open.id).await.unwrap(), Some(observed));
@@ -213,7 +214,7 @@ pub fn only_the_newest_start_renews_its_lease<S: RecordStore, G>(fresh: Fresh<S,
             assert!(matches!(refused, Err(StoreError::Superseded)), "{who} {epoch}: {refused:?}");
         }
         renew(2, new.0, 6).await.unwrap();
-        // The wall clock may jump back, a lease does not; and it moves, or whoever renews it would look dead.
+        // The wall clock may jump back, a lease does not; and each renewal moves it, or its holder would look dead.
         renew(2, new.0, 5).await.unwrap();
         let lease = |epoch, who, at| Some(Lease { epoch, incarnation: start(who), renewed_at: UtcMicros(at) });
         assert_eq!(store.lease(node.clone()).await.unwrap(), lease(new, 2, 7));

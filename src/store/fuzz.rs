@@ -1,5 +1,5 @@
-//! Rows and hashes that somebody else may have written, at random, into what reads them. `cargo xtask fuzz` tries a million of
-//! each.
+//! Random rows and hashes, as something else than a gateway may have written them, given to their readers. `cargo xtask
+//! fuzz` tries a million of each.
 
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
@@ -8,7 +8,7 @@ use super::{
     sql_rows::{self, Columns},
 };
 
-/// What a column may hold: words of ours, and anything.
+/// Generates the content of a column: our own words, and random text.
 fn cell() -> impl Strategy<Value = Option<String>> {
     let known = select(vec![
         "",
@@ -32,7 +32,7 @@ fn cell() -> impl Strategy<Value = Option<String>> {
     )
 }
 
-/// A row whose columns hold what was drawn, one after the other.
+/// A row whose columns hold these generated values in their order.
 struct Row(Vec<Option<String>>);
 
 impl Row {

@@ -1,10 +1,10 @@
-//! What a listing asks of a store, in which order, and a page of the answer. Knows no store.
+//! Queries of listings: filters, order, and a page of the answer. Knows no store.
 
 use std::{collections::HashMap, net::IpAddr};
 
 use crate::core::record::{EndReason, NodeId, Record, SessionId, Status, UtcMicros};
 
-/// Which records to list. `None` and empty mean: any.
+/// The filters, order and page of a listing. `None` and empty mean: any.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct ListQuery {
     /// Any of these statuses.
@@ -19,23 +19,23 @@ pub struct ListQuery {
     pub client_ip: Option<IpAddr>,
     /// Exactly this end reason.
     pub reason: Option<EndReason>,
-    /// Started at or after.
+    /// Started at or after this time.
     pub since: Option<UtcMicros>,
-    /// Started before.
+    /// Started before this time.
     pub until: Option<UtcMicros>,
     /// A part of the user, target, target address or id, in any case (of ASCII letters at least); `%` and `_` are
     /// ordinary characters.
     pub text: Option<String>,
     /// The order; ties are broken by the id in the same direction.
     pub sort: Sort,
-    /// Rows of the page, 1 … 500; a store takes the nearest of these.
+    /// Rows of the page, 1 … 500; a store uses the nearest value in this range.
     pub limit: u32,
-    /// Where the page before ended: only rows after this position.
+    /// End of the page before: only rows after this position.
     pub after: Option<Position>,
 }
 
 impl ListQuery {
-    /// Whether the listing holds `record`, if its page reaches that far.
+    /// Whether the query matches `record`, on any page.
     pub fn matches(&self, record: &Record) -> bool {
         let is = |wanted: &Option<String>, found: &str| wanted.as_deref().is_none_or(|wanted| wanted == found);
         let contains = |text: &str| {
@@ -54,7 +54,7 @@ impl ListQuery {
             && self.text.as_deref().is_none_or(contains)
     }
 
-    /// Rows of the page asked for, brought into what one may have.
+    /// Returns the rows of the page, brought into the allowed range.
     pub fn page_length(&self) -> usize {
         self.limit.clamp(1, LONGEST_PAGE) as usize
     }
@@ -64,7 +64,7 @@ impl ListQuery {
         !self.statuses.is_empty() && !self.statuses.contains(&Status::Closed)
     }
 
-    /// Cuts the page out of `records`, which hold every match there is, or more.
+    /// Cuts the page out of `records`, which hold at least every match.
     pub fn page(&self, records: impl IntoIterator<Item = Record>) -> Page {
         let place = |record: &Record| self.sort.position(record);
         let beyond =
@@ -78,7 +78,7 @@ impl ListQuery {
         self.cut(records)
     }
 
-    /// The page of `records`, which begin with it; one more of them says that another page follows.
+    /// Returns the page at the beginning of `records`; one record more than the page means that another page follows.
     pub(super) fn cut(&self, mut records: Vec<Record>) -> Page {
         let limit = self.page_length();
         let more = records.len() > limit;
@@ -87,8 +87,8 @@ impl ListQuery {
         Page { records, next }
     }
 
-    /// Joins the same page of two stores: of one session the higher rank counts. It reaches as far as both do: behind the end
-    /// of the shorter one, rows of that store are not known.
+    /// Merges the same page of two stores: of one session the higher rank counts. The result reaches as far as both
+    /// pages do: behind the end of the shorter one, the rows of that store are not known.
     pub fn merge(&self, one: Page, other: Page) -> Page {
         let ends = one.next.into_iter().chain(other.next);
         let end = if self.sort.ascending { ends.min() } else { ends.max() };
@@ -113,14 +113,14 @@ const LONGEST_PAGE: u32 = 500;
 /// The order of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Sort {
-    /// The column.
+    /// The column to sort by.
     pub by: SortKey,
-    /// Smallest (oldest) first.
+    /// Whether the smallest (oldest) comes first.
     pub ascending: bool,
 }
 
 impl Sort {
-    /// Where `record` stands in this order.
+    /// Returns the position of `record` in this order.
     pub fn position(self, record: &Record) -> Position {
         let key = match self.by {
             SortKey::StartTime => Some(record.start_time),
@@ -137,12 +137,12 @@ pub const OLDEST_FIRST: Sort = Sort { by: SortKey::StartTime, ascending: true };
 /// The columns a listing can be sorted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum SortKey {
-    /// When the session was opened.
+    /// The start of the session.
     #[default]
     StartTime,
     /// Its last sign of life; unknown counts as oldest.
     LastSeenAt,
-    /// When it ended; unknown counts as oldest.
+    /// Its end; unknown counts as oldest.
     EndTime,
 }
 
@@ -179,7 +179,7 @@ mod tests {
     fn pages_of_two_stores_miss_nothing_that_only_one_of_them_knows() {
         let row = |n, status| conformance::record(n, u64::from(n), Authority::Observed, status);
         let everybodys: Vec<Record> = (1..=30).map(|n| row(n, Status::Active)).collect();
-        // The newer half of the odd ones is of this node, which has closed some that the other store still shows.
+        // The newer half of the odd ones belongs to this node, which has closed some that the other store still shows.
         let closed = |n: u8| n.is_multiple_of(5);
         let own = (16..=30).filter(|n| n % 2 == 1);
         let own: Vec<Record> = own

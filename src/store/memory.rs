@@ -10,8 +10,8 @@ use futures_util::future::BoxFuture;
 use super::{LiveStore, StoreError};
 use crate::core::record::{NodeId, Record, SessionId, UtcMicros};
 
-/// Ended sessions that are remembered so that what comes late for them is known as late: ten minutes at a hundred closes a
-/// second, some 4 MiB. A write waits in the registry for seconds; should one outlast its tombstone, it shows a closed
+/// Most ended sessions that are remembered, so that late writes of them are recognized: ten minutes at a hundred closes
+/// a second, some 4 MiB. A write waits in the registry for seconds; one that outlasts its tombstone would show a closed
 /// session as open until the view is next compared with the records.
 const MAX_TOMBSTONES: usize = 60_000;
 
@@ -22,9 +22,9 @@ pub struct MemoryLive(Arc<Mutex<View>>);
 #[derive(Debug, Default)]
 struct View {
     open: HashMap<SessionId, Record>,
-    /// The newest beat of those that had one. Apart from the record, which a later version replaces.
+    /// The newest beat of each session that had one, kept apart from the record, which a later version replaces.
     beats: HashMap<SessionId, UtcMicros>,
-    /// Closed is the highest phase, so the id alone says that everything late ranks lower.
+    /// Ended sessions. Closed is the highest phase, so the id alone shows that every late write ranks lower.
     tombstones: HashSet<SessionId>,
     /// The tombstones, oldest first.
     by_age: VecDeque<SessionId>,
@@ -59,7 +59,7 @@ impl LiveStore for MemoryLive {
         })
     }
 
-    /// What this process remembers is lost with it, never before.
+    /// Returns `true` always: this view loses nothing before its process ends.
     fn renew_lease(&self, _: UtcMicros) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async { Ok(true) })
     }
@@ -99,7 +99,7 @@ impl LiveStore for MemoryLive {
 }
 
 impl View {
-    /// A record as its newest beat has it.
+    /// Returns `record` with the time of its newest beat.
     fn seen(&self, record: &Record) -> Record {
         let last_seen_at = record.last_seen_at.max(self.beats.get(&record.id).copied());
         Record { last_seen_at, ..record.clone() }

@@ -1,5 +1,5 @@
-//! Where records live. The traits are the contract that every store is held to by one conformance suite
-//! (`conformance`); the registry is the only one that calls their writes.
+//! The stores of records. The traits are the contract, and one conformance suite (`conformance`) holds every store to
+//! it; only the registry calls their writes.
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretBox;
@@ -13,32 +13,32 @@ pub use crate::core::{
 pub use listing::{ListQuery, OLDEST_FIRST, Page, Position, Sort, SortKey};
 pub use sqlite::Verdict;
 
-/// The log of who did what.
+/// The audit log.
 pub mod audit;
-/// What every store promises, as tests that run against each of them.
+/// The promises of every store, as tests that run against each of them.
 #[cfg(test)]
 pub(crate) mod conformance;
-/// Anything at all, into what reads it.
+/// Random stored data, read by the parsers of rows and hashes.
 #[cfg(test)]
 mod fuzz;
-/// What is listed, in which order, and a page of it.
+/// Queries of listings, their order, and their pages.
 mod listing;
 /// The live view in this process's memory.
 pub mod memory;
 /// The durable records of many gateways on one MySQL or MariaDB server.
 pub mod mysql;
-/// Users, tokens and targets: what their store promises.
+/// The store of users, tokens and targets.
 pub mod people;
 /// The live view in Redis.
 pub mod redis;
 /// The steps of a schema, up and down.
 pub mod schema;
-/// Who is signed in: what their store promises.
+/// The store of sign-ins.
 pub mod sign_ins;
 /// The stores of the simulation, held to the same suite.
 #[cfg(test)]
 pub mod simulated;
-/// What both SQL stores ask of a listing alike.
+/// SQL of listings that both SQL stores share.
 mod sql_list;
 /// The nodes that share an SQL store, and their commands.
 mod sql_nodes;
@@ -51,14 +51,14 @@ mod targets;
 
 /// The durable store of records. Implementations are handles: cheap to clone, usable from any thread.
 pub trait RecordStore: Send + Sync + 'static {
-    /// Makes a batch durable in one transaction: each record replaces what is stored only where its rank is higher
-    /// (what is fixed at birth, the id, owner, user, target, address and start, may stay as first written), each
-    /// transition is added once. `Ok` means it survives a power cut. On an error nothing of the batch is in
-    /// doubt to the caller: repeating it whole is always right.
+    /// Makes a batch durable in one transaction: each record replaces the stored one only where its rank is higher (the
+    /// fields fixed at birth, id, owner, user, target, address and start, may stay as first written), each transition
+    /// is added once. `Ok` means that the batch survives a power cut. After an error the caller may always repeat the
+    /// whole batch.
     fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Starts the next epoch of `node` for `incarnation`: durably takes the one above both `after` and what the store
-    /// knows, and returns it.
+    /// Starts the next epoch of `node` for `incarnation`: durably takes the one above both `after` and the newest one
+    /// that the store knows, and returns it.
     fn begin_epoch(
         &self,
         node: NodeId,
@@ -67,8 +67,8 @@ pub trait RecordStore: Send + Sync + 'static {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<Epoch, StoreError>>;
 
-    /// Renews the lease of `epoch`, which began here or, while this store could not be reached, in another one. [`StoreError::Superseded`]
-    /// once a newer epoch of the node has begun, or the same one for another incarnation.
+    /// Renews the lease of `epoch`, which began here or, while this store could not be reached, in another store.
+    /// [`StoreError::Superseded`] once a newer epoch of the node has begun, or the same one for another incarnation.
     fn renew_lease(
         &self,
         node: NodeId,
@@ -77,19 +77,19 @@ pub trait RecordStore: Send + Sync + 'static {
         now: UtcMicros,
     ) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Returns at most `limit` closed sessions that ended before `before`, of any node, those that ended first, but not what
-    /// an outbox holds.
+    /// Returns at most `limit` closed sessions of any node that ended before `before`, those that ended first, without
+    /// those that an outbox holds.
     fn closed_before(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
-    /// Removes those of these sessions that are closed, and their transitions. A journal keeps what its outbox holds, and a
-    /// transition while it keeps one that came before it.
+    /// Removes those of these sessions that are closed, and their transitions. A journal keeps the sessions that its
+    /// outbox holds, and keeps a transition while it keeps one that came before it.
     fn delete_closed(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Returns the lease of `node`.
     fn lease(&self, node: NodeId) -> BoxFuture<'_, Result<Option<Lease>, StoreError>>;
 
-    /// Returns at most `limit` records of `node` that are not closed and were born before `epoch`, oldest first; those after
-    /// `after` only.
+    /// Returns at most `limit` records of `node` that are not closed and were born before `epoch`, oldest first, from
+    /// behind `after`.
     fn open_of(
         &self,
         node: NodeId,
@@ -98,7 +98,7 @@ pub trait RecordStore: Send + Sync + 'static {
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
-    /// The same rows, of each no more than where it stands in that order, and its rank.
+    /// Returns the position and the rank of the same rows.
     fn ranks_of(
         &self,
         node: NodeId,
@@ -115,7 +115,7 @@ pub trait RecordStore: Send + Sync + 'static {
     /// Returns one record.
     fn get(&self, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>>;
 
-    /// Returns those of these records that there are, in no order. One statement: at most 50 ids.
+    /// Returns the records with these ids that exist, in no order. One statement: at most 50 ids.
     fn find_many(&self, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
     /// Returns the transitions of one session, by version.
@@ -125,56 +125,57 @@ pub trait RecordStore: Send + Sync + 'static {
     fn list(&self, query: ListQuery) -> BoxFuture<'_, Result<Page, StoreError>>;
 }
 
-/// What one node asks of another: to end a session. Doing it twice is doing it once.
+/// A request of one node to another to end a session. Idempotent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Command {
-    /// Which.
+    /// The session to end.
     pub session: SessionId,
-    /// Why.
+    /// The reason for its end.
     pub reason: EndReason,
-    /// Who asked, in a sentence.
+    /// A sentence that names the user or node that asked.
     pub detail: String,
 }
 
-/// A record store that several nodes share. Once the epoch of a node has moved on, by its next start or by a fence, what
-/// was born in an earlier one is only closed by [`apply`](RecordStore::apply): other writes of it change nothing.
+/// A record store that several nodes share. Once the epoch of a node has moved on, by its next start or by a fence,
+/// [`apply`](RecordStore::apply) may only close sessions born in an earlier one: other writes of them change nothing.
 pub trait SharedRecords: RecordStore {
     /// Returns every node that has written here.
     fn nodes(&self) -> BoxFuture<'_, Result<Vec<Node>, StoreError>>;
 
-    /// Takes the right to serve from whoever holds `lease` of `node`, by moving its epoch on. `false`: the lease is no
-    /// longer this one, so somebody lives, and nothing was done.
+    /// Takes the right to serve from the holder of `lease` of `node` by moving its epoch on. `false`: the lease is no
+    /// longer this one, so the node lives, and nothing was done.
     fn fence(&self, node: NodeId, lease: Lease) -> BoxFuture<'_, Result<bool, StoreError>>;
 
-    /// Notes that this start of `node` left in order: everything of it is closed here.
+    /// Notes that this start of `node` ended in order: all of its sessions are closed here.
     fn release_lease(&self, node: NodeId, incarnation: Incarnation) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Leaves a command for `node`.
     fn send_command(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Takes the commands for `node` that wait, oldest first.
+    /// Takes the commands that wait for `node`, oldest first.
     fn take_commands(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Command>, StoreError>>;
 
-    /// Returns the key that seals what these nodes tell each other in a live view: `proposed`, random bytes, where there is
-    /// none yet, else the one that is there for all of them and for good.
+    /// Returns the key that seals the messages of these nodes in a live view: `proposed`, random bytes, if there is
+    /// none yet, else the one that all of them already share for good.
     fn view_key(&self, proposed: [u8; 32]) -> BoxFuture<'_, Result<SecretBox<[u8; 32]>, StoreError>>;
 }
 
-/// The record store that every write reaches first: one file of this node alone. Where the records are another store,
-/// it keeps an outbox of what that store may not have yet; [`apply`](RecordStore::apply) notes every write in it.
+/// The record store that every write reaches first: one file of this node alone. Where the records are in another
+/// store, it keeps an outbox of what that store may not have yet; [`apply`](RecordStore::apply) notes every write in
+/// it.
 pub trait Journal: RecordStore {
-    /// Returns what the records may not have: at most `limit` sessions, by id, those after `after` only, each
-    /// with its newest record and every transition that was not settled.
+    /// Returns what the records may lack: at most `limit` sessions, by id, from behind `after`, each with its newest
+    /// record and every transition that was not settled.
     fn outbox_page(&self, after: Option<SessionId>, limit: u32) -> BoxFuture<'_, Result<Vec<Write>, StoreError>>;
 
-    /// Takes out of the outbox the sessions whose record the records have at this rank; newer ones stay.
+    /// Removes from the outbox the sessions that the records have at this rank; newer ones stay.
     fn outbox_remove(&self, settled: Vec<(SessionId, u64)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Counts the sessions in the outbox.
     fn outbox_len(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Whether sessions may be opened: not while a full disk has only the reserve left, which is for those that end. The
-    /// renewal of the lease finds out when that is over.
+    /// Whether sessions may be opened: not while a full disk has only the reserve left, which is for closes. The
+    /// renewal of the lease notices when that is over.
     fn has_room_for_opens(&self) -> bool {
         true
     }
@@ -182,11 +183,11 @@ pub trait Journal: RecordStore {
 
 /// The rebuildable view of open sessions. It may be lost at any moment; the registry fills it again.
 pub trait LiveStore: Send + Sync + 'static {
-    /// Applies a batch by rank; a closed record leaves the view and what comes late for it is ignored.
+    /// Applies a batch by rank; a closed record leaves the view, and later writes of it are ignored.
     fn apply(&self, batch: Vec<Record>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Notes signs of life of this node's sessions: the newest time stays, one or a thousand in the same way. What is not
-    /// open in the view, or was closed, is not brought back by it.
+    /// Notes signs of life of this node's sessions: the newest time stays, for any number of them. A session that is
+    /// not open in the view, or was closed, is not brought back.
     fn beat(&self, beats: Vec<(SessionId, UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Renews this node's lease in the view. `false`: the view has lost something since the last renewal (it was
@@ -194,10 +195,10 @@ pub trait LiveStore: Send + Sync + 'static {
     /// later start of the node has renewed or written there.
     fn renew_lease(&self, now: UtcMicros) -> BoxFuture<'_, Result<bool, StoreError>>;
 
-    /// Returns every open record, in no order, `last_seen_at` as the newest beat has it.
+    /// Returns every open record, in no order, with `last_seen_at` as of the newest beat.
     fn open(&self) -> BoxFuture<'_, Result<Vec<Record>, StoreError>>;
 
-    /// The same of one node.
+    /// Returns every open record of one node, as [`open`](Self::open) does.
     fn open_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let mut open = self.open().await?;
@@ -206,7 +207,8 @@ pub trait LiveStore: Send + Sync + 'static {
         })
     }
 
-    /// Returns the rank of every open record of one node, in no order. It is what stands there: not whether a gateway wrote it.
+    /// Returns the rank of every open record of one node, in no order, as stored: it may have been written by something
+    /// else than a gateway.
     fn ranks_of(&self, node: NodeId) -> BoxFuture<'_, Result<Vec<(SessionId, u64)>, StoreError>> {
         Box::pin(async move {
             let open = self.open_of(node).await?;
@@ -214,7 +216,8 @@ pub trait LiveStore: Send + Sync + 'static {
         })
     }
 
-    /// Returns those of these records of one node that are open, in no order; `last_seen_at` may be older than the newest beat.
+    /// Returns the records of one node with these ids that are open, in no order; `last_seen_at` may be older than the
+    /// newest beat.
     fn find_many_of(&self, node: NodeId, ids: Vec<SessionId>) -> BoxFuture<'_, Result<Vec<Record>, StoreError>> {
         Box::pin(async move {
             let mut open = self.open_of(node).await?;
@@ -223,25 +226,25 @@ pub trait LiveStore: Send + Sync + 'static {
         })
     }
 
-    /// Returns one record of `node`, `last_seen_at` as the newest beat has it; an ended one too for as long as the view remembers more
-    /// than its end. `None` proves nothing.
+    /// Returns one record of `node`, with `last_seen_at` as of the newest beat; an ended one too for as long as the
+    /// view remembers more than its end. `None` proves nothing.
     fn one_of(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<Option<Record>, StoreError>> {
         Box::pin(async move { Ok(self.open_of(node).await?.into_iter().find(|record| record.id == id)) })
     }
 
-    /// Whether the view was told that a session of `node` is over: known for minutes, unless the view lost it. That it is not listed
-    /// proves nothing: a view may have lost everything.
+    /// Whether the view knows that a session of `node` is over; it remembers that for minutes, unless it lost it. That
+    /// a session is not listed proves nothing: a view may have lost everything.
     fn is_closed(&self, node: NodeId, id: SessionId) -> BoxFuture<'_, Result<bool, StoreError>> {
         Box::pin(async move { Ok(self.one_of(node, id).await?.is_some_and(|record| record.is_closed())) })
     }
 
-    /// Returns the lease of every node that has one here: to be compared with an earlier reading, not to be understood.
-    /// A view of one process has no other nodes.
+    /// Returns the lease of every node that has one here, as opaque text to compare with an earlier reading. A view of
+    /// one process has no other nodes.
     fn leases(&self) -> BoxFuture<'_, Result<Vec<(NodeId, String)>, StoreError>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    /// From now on what was born in `node` before `epoch` is only closed here.
+    /// Allows only closes of the sessions of `node` that were born before `epoch`, from now on.
     fn fence(&self, _node: NodeId, _epoch: Epoch) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async { Ok(()) })
     }
@@ -251,31 +254,31 @@ pub trait LiveStore: Send + Sync + 'static {
         Box::pin(async { Err(StoreError::Refused("this live view reaches no other node".into())) })
     }
 
-    /// Waits for commands for this node, about a second at most, and takes them. A view of one process has none, ever.
+    /// Waits for commands for this node, about a second at most, and takes them. A view of one process never has any.
     fn take_commands(&self) -> BoxFuture<'_, Result<Vec<Command>, StoreError>> {
         Box::pin(std::future::pending())
     }
 
-    /// How many commands and sessions were passed over that no node of these records wrote.
+    /// Returns the number of commands and sessions that were skipped because no node of these records wrote them.
     fn forgeries(&self) -> u64 {
         0
     }
 }
 
-/// What a store can fail with.
+/// The errors of a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The store cannot be reached or is busy; the same call may work later.
     #[error("the store is unavailable: {0}")]
     Unavailable(String),
-    /// The store answered that it will not do this; repeating it is useless until somebody changes the store.
+    /// The store refused the call; repeating it is useless until somebody changes the store.
     #[error("the store refused: {0}")]
     Refused(String),
-    /// The lease is another's: a later start of the node, or a fence, has taken the right to serve, for good. The only error
-    /// that says so; a store that denies access or has lost a table says nothing of it.
+    /// The lease is lost: a later start of the node, or a fence, has taken the right to serve, for good. The only error
+    /// that says so; a store that denies access or has lost a table says nothing about the lease.
     #[error("another start of this node has taken over, or it was fenced")]
     Superseded,
-    /// The store works, but takes a record of this batch never as it is; the others can be written without it.
+    /// The store works, but never accepts a record of this batch as it is; the others can be written without it.
     #[error("a record was rejected: {0}")]
     Rejected(String),
 }

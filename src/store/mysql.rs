@@ -1,5 +1,5 @@
-//! Owns the records that many gateways keep on one MySQL or MariaDB server: what is sent for each question, and the schema.
-//! Knows no session rules beyond "the higher rank stays".
+//! Owns the records that many gateways keep on one MySQL or MariaDB server: the statements of each query, and the
+//! schema. Knows no session rules beyond "the higher rank stays".
 
 use std::{
     sync::{Arc, Mutex},
@@ -24,46 +24,47 @@ use steps::Known;
 pub use steps::STEPS;
 pub use upkeep::{Import, USERS};
 
-/// What the servers' errors mean.
+/// The meaning of the servers' errors.
 mod failure;
 /// A private server for the tests.
 #[cfg(test)]
 mod fixture;
 /// A few connections to one server.
 mod lane;
-/// Which SQL and which index answer a question.
+/// The SQL and the index of each query.
 mod list;
 /// Users, tokens and targets.
 mod people;
 /// Records as rows, and back.
 mod rows;
-/// Leases, a fence and commands.
+/// Leases, the fence and commands.
 mod sharing;
-/// Who is signed in.
+/// Sign-ins.
 mod sign_ins;
-/// The schema's steps, and the lock under which they are taken.
+/// The schema's steps, and the lock under which they are applied.
 mod steps;
 #[cfg(test)]
 mod tests;
-/// A copy, the way back, a scratch database.
+/// Export, import, and scratch databases.
 mod upkeep;
 
-/// Two batches under way and a lease beside them.
+/// Writing connections: two batches under way and a lease beside them.
 const WRITERS: usize = 3;
 
-/// Pages are short; more readers would only queue for the server's cores.
+/// Reading connections. Pages are short; more readers would only queue for the server's cores.
 const READERS: usize = 4;
 
-/// A write that takes longer is the journal's to keep: whoever waits for it is told so.
+/// Time for a write. The journal keeps a write that takes longer, and its caller gets an error.
 const WRITES_WITHIN: Duration = Duration::from_secs(5);
 
-/// A search may have to look at a million rows.
+/// Time for a read. A search may have to look at a million rows.
 const READS_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long a node serves without renewing its lease, if it does not say otherwise.
+/// Time that a node serves without renewing its lease, if it does not say otherwise.
 const SERVE_FOR: Duration = Duration::from_hours(24);
 
-/// The row stays locked until the transaction ends, so that the epoch read after it is this one's whoever else begins.
+/// The row stays locked until the transaction ends, so that the epoch read afterwards is this transaction's even if
+/// another start begins.
 const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at, serve_for) \
     SELECT * FROM (SELECT ? AS node_id, ? AS incarnation, CAST(? AS SIGNED) + 1 AS epoch, \
         CAST(? AS SIGNED) AS started_at, CAST(? AS SIGNED) AS last_alive_at, CAST(? AS SIGNED) AS serve_for) AS n \
@@ -72,9 +73,9 @@ const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, start
         last_alive_at = IF(n.last_alive_at > nodes.last_alive_at, n.last_alive_at, nodes.last_alive_at), \
         epoch = IF(nodes.epoch >= n.epoch, nodes.epoch + 1, n.epoch)";
 
-/// As in the upsert of records, what the guards read is assigned last. An epoch that a fence has moved on to is free: whoever
-/// has begun it in its journal meanwhile may hold it. What is granted moves the lease, whatever the wall clock says: a node whose
-/// clock was set back would look dead while it serves.
+/// As in the upsert of records, the columns that the guards read are assigned last. An epoch that a fence has moved on
+/// to is free: the start that has begun it in its journal meanwhile may hold it. A granted renewal always moves the
+/// lease, whatever the wall clock says: a node whose clock was set back would look dead while it serves.
 const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at, serve_for) \
     SELECT * FROM (SELECT ? AS node_id, ? AS incarnation, CAST(? AS SIGNED) AS epoch, \
         CAST(? AS SIGNED) AS started_at, CAST(? AS SIGNED) AS last_alive_at, CAST(? AS SIGNED) AS serve_for) AS n \
@@ -93,11 +94,11 @@ const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, start
 
 /// The records of all gateways on one server.
 ///
-/// A handle: cheap to clone, usable from any thread with a tokio runtime, and made without a server: connections, at most
-/// seven, are opened when they are needed, and while the server is down every call fails at once. They are not encrypted; a
-/// password is, where the server wants it so, with the key that it shows, which keeps it from who listens and not from who
-/// can put another key there: the way to the server is to be private, a unix socket
-/// (`mysql://user@localhost/records?socket=/run/mysqld/mysqld.sock`) or a local proxy that speaks TLS.
+/// A handle: cheap to clone, usable from any thread with a tokio runtime, and made without a server: connections, at
+/// most seven, are opened when they are needed, and while the server is down every call fails at once. Connections are
+/// not encrypted; a password is, where the server demands it, with the public key that the server shows. That protects
+/// it from an eavesdropper, not from an attacker who can substitute another key: the way to the server must be private,
+/// a unix socket (`mysql://user@localhost/records?socket=/run/mysqld/mysqld.sock`) or a local proxy that speaks TLS.
 #[derive(Clone)]
 pub struct MySqlStore {
     options: MySqlConnectOptions,
@@ -108,12 +109,12 @@ pub struct MySqlStore {
 }
 
 impl MySqlStore {
-    /// Makes a handle for what is at `address`; dials nobody.
+    /// Makes a handle for the database at `address`; connects to nothing yet.
     pub fn new(address: &MySqlAddress) -> Self {
         Self::with_patience(options(address), WRITES_WITHIN, READS_WITHIN)
     }
 
-    /// The same handle, for a node that serves for this long without renewing its lease and says so in it.
+    /// Returns this handle for a node that serves for `serve_for` without renewing its lease, and stores that in it.
     pub fn serving_for(self, serve_for: Duration) -> Self {
         Self { serve_for, ..self }
     }
@@ -137,7 +138,7 @@ impl MySqlStore {
 impl RecordStore for MySqlStore {
     fn apply(&self, batch: Vec<Write>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            // In one order, so that two batches wait for each other and never in a circle.
+            // In one order, so that two batches may wait for each other but never deadlock.
             let mut records: Vec<&Record> = batch.iter().map(|write| &write.record).collect();
             records.sort_by_key(|record| record.id);
             let mut transitions: Vec<&Transition> = batch.iter().flat_map(|write| &write.transitions).collect();
@@ -191,7 +192,8 @@ impl RecordStore for MySqlStore {
             let closed: Vec<SessionId> =
                 found.iter().filter(|record| record.is_closed()).map(|record| record.id).collect();
             if !closed.is_empty() {
-                // Closed is final: what was so a moment ago is so still, whoever else removes it meanwhile.
+                // Closed is final: a session that was closed a moment ago still is, even if another node removes it
+                // meanwhile.
                 let tables = ["session_events", "session_records"];
                 self.writers.run(|| tables.map(|table| statement(list::delete(table, &closed))).into()).await?;
             }
@@ -268,13 +270,13 @@ fn only_lease(found: &[MySqlRow]) -> Result<Option<Lease>, StoreError> {
 }
 
 fn statement(mut sql: QueryBuilder<sqlx::MySql>) -> Statement {
-    // The builder has encoded each value as it was bound; nothing can fail here any more.
+    // The builder has encoded each value as it was bound; nothing can fail any more.
     let arguments = sqlx::Execute::take_arguments(&mut sql.build()).ok().flatten().unwrap_or_default();
     sqlx::query_with(sql.into_sql(), arguments)
 }
 
-/// An address as the driver takes it. What the driver does to a session of its own accord is switched off: a lane says it all
-/// at once.
+/// Returns the driver's options for an address. The settings that the driver makes in a session by itself are switched
+/// off: a lane makes them all at once.
 fn options(address: &MySqlAddress) -> MySqlConnectOptions {
     let MySqlAddress { host, port, socket, user, password, database } = address;
     let mut options = MySqlConnectOptions::new().host(host).port(*port).username(user).database(database);

@@ -1,5 +1,5 @@
-//! Owns what a store of users, tokens and targets promises, what a database is asked for it, and how the first two become rows.
-//! The gateways that share records share these.
+//! Owns the contract of a store of users, tokens and targets, its SQL, and how users and tokens become rows. Gateways
+//! that share records share these too.
 
 use std::collections::BTreeMap;
 
@@ -17,56 +17,56 @@ use crate::core::{
     target::Target,
 };
 
-/// One change. Each is whole or not done at all, and doing it twice is doing it once.
+/// One change. Atomic and idempotent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// Adds a user. Not done if there is one of this name.
+    /// Adds a user. Not done if the name is taken.
     Add(User),
-    /// Adds who is to be the first admin. Not done if somebody who may sign in administers already, or there is one of this name: of
-    /// two gateways that each hold a link for it, one does.
+    /// Adds the first admin. Not done if a user who may sign in administers already, or if the name is taken: of two
+    /// gateways that each hold a link for it, one succeeds.
     AddFirst(User),
-    /// Puts a user in the place of what changed at that time last. Not done if it has changed since.
+    /// Replaces the user as last changed at this time. Not done if it has changed since.
     Replace(User, UtcMicros),
-    /// As [`Self::Replace`]. Not done either where the only one who administers would do so no more: of two gateways that each take
-    /// away one of the last two, one does.
+    /// As [`Self::Replace`]. Not done either where it would take the role from the only admin: of two gateways that
+    /// each take away one of the last two, one succeeds.
     ReplaceUnlessLast(User, UtcMicros),
     /// Removes a user and their tokens.
     Remove(String),
-    /// As [`Self::Remove`]. Not done where nobody else administers and they do.
+    /// As [`Self::Remove`]. Not done where the user is the only admin.
     RemoveUnlessLast(String),
     /// Adds a token.
     AddToken(Token),
     /// Removes the token of this id.
     RemoveToken(String),
-    /// Adds a target. Not done if there is one of this name.
+    /// Adds a target. Not done if the name is taken.
     AddTarget(Target),
-    /// Puts a target in the place of what changed at that time last. Not done if it has changed since.
+    /// Replaces the target as last changed at this time. Not done if it has changed since.
     ReplaceTarget(Target, UtcMicros),
     /// Removes the target of this name, with its credential.
     RemoveTarget(String),
 }
 
-/// When users signed in last and tokens were last used; a later time stays.
+/// Times at which users last signed in and tokens were last used; a later time stays.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Seen {
-    /// By name.
+    /// Last sign-in by user name.
     pub users: BTreeMap<String, UtcMicros>,
-    /// By id.
+    /// Last use by token id.
     pub tokens: BTreeMap<String, UtcMicros>,
 }
 
-/// Where users, tokens and targets are kept, and the sign-ins that their changes end.
+/// The store of users, tokens and targets, and of the sign-ins that their changes end.
 pub trait PeopleStore: SignInStore {
-    /// Counts the changes, from 1; [`Seen`] is none, and the end of a sign-in is one.
+    /// Returns the number of changes so far, from 1; [`Seen`] does not count, the end of a sign-in does.
     fn version(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
-    /// Returns everybody, as of one moment or a later change.
+    /// Returns all users, tokens and targets, as of one moment or a later change.
     fn read(&self) -> BoxFuture<'_, Result<Directory, StoreError>>;
 
     /// Makes a change durable and returns whether it was done.
     fn change(&self, change: Change) -> BoxFuture<'_, Result<bool, StoreError>>;
 
-    /// Notes who was seen. What is gone is not brought back by it.
+    /// Notes the times of use.
     fn note(&self, seen: Seen) -> BoxFuture<'_, Result<(), StoreError>>;
 }
 
@@ -80,7 +80,7 @@ pub(super) const ONE_USER: &str = "SELECT name, role, grants, disabled, password
 pub(super) const TOKENS: &str = "SELECT token_id, name, username, digest, scopes, created_at, expires_at, last_used_at \
     FROM tokens ORDER BY token_id";
 
-/// Adds a row unless there is one of its key, which each dialect says in its own way.
+/// Adds a row unless its key is taken, which each dialect writes in its own way.
 macro_rules! add_user {
     ($unless:literal) => {
         concat!(
@@ -91,15 +91,16 @@ macro_rules! add_user {
     };
 }
 
-/// For whom [`User::administers`] holds. No text within the JSON has a quote that is not escaped.
+/// Holds for the rows for which [`User::administers`] does. Within the JSON every quote in a text is escaped, so that
+/// no text can match.
 macro_rules! administers {
     () => {
         "role = 'admin' AND disabled = 0 AND (identity IS NULL OR identity LIKE '%\"admitted\":true%')"
     };
 }
 
-/// As [`add_user`], unless somebody is there whom [`Directory::has_admin`] would find. What changes the users counts first, and so
-/// has the others wait until it is done; this looks after that.
+/// As [`add_user`], unless there is a user whom [`Directory::has_admin`] would find. Every change first increments the
+/// version, which makes concurrent ones wait until it is done; this checks after that.
 macro_rules! add_first {
     ($from:literal, $unless:literal) => {
         concat!(
@@ -127,8 +128,9 @@ macro_rules! add_token {
 
 pub(super) use {add_first, add_token, add_user, administers};
 
-/// Who alone administers, or nobody's name. It is looked for once the change was counted, as in [`add_first`]; MySQL changes no table
-/// that it reads meanwhile, and has read it once it has counted.
+/// Selects the name of the only admin, or an empty one. It is selected after the version was incremented, as in
+/// [`add_first`]; MySQL changes no table that the same statement still reads, and the count makes it read the table
+/// first.
 macro_rules! last {
     () => {
         concat!(
@@ -150,8 +152,8 @@ pub(super) const REPLACE_USER: &str = replace_user!();
 pub(super) const REPLACE_UNLESS_LAST: &str = concat!(replace_user!(), " AND name <> ", last!());
 pub(super) const REMOVE_USER: &str = "DELETE FROM users WHERE name = ?";
 pub(super) const REMOVE_UNLESS_LAST: &str = concat!("DELETE FROM users WHERE name = ? AND name <> ", last!());
-/// With their user, or made while that was being removed: the next user of that name is somebody else. Where the user is there still
-/// nothing is removed.
+/// Removes the tokens of a removed user, also those made during the removal: the next user of that name is somebody
+/// else. Removes nothing while the user exists.
 pub(super) const REMOVE_ORPHANS: &str = "DELETE FROM tokens WHERE username = ? \
     AND NOT EXISTS (SELECT 1 FROM users WHERE name = ?)";
 pub(super) const REMOVE_TOKEN: &str = "DELETE FROM tokens WHERE token_id = ?";
@@ -161,8 +163,8 @@ pub(super) const SIGNED_IN: &str =
 pub(super) const USED: &str =
     "UPDATE tokens SET last_used_at = ? WHERE token_id = ? AND (last_used_at IS NULL OR last_used_at < ?)";
 
-/// How a database adds a row unless there is one of its key: an [`add_user`], an [`add_first`], an [`add_token`] and an
-/// [`add_target`](targets::add_target).
+/// A dialect's statements that add a row unless its key is taken: an [`add_user`], an [`add_first`], an [`add_token`]
+/// and an [`add_target`](targets::add_target).
 pub(super) struct Adding {
     pub user: &'static str,
     pub first: &'static str,
@@ -170,7 +172,8 @@ pub(super) struct Adding {
     pub target: &'static str,
 }
 
-/// What makes a change, in one transaction. It is counted first: what ends with it is noted with the new version.
+/// Returns the statements of a change, for one transaction. The version is incremented first, so that sign-ins ended by
+/// the change are marked with the new version.
 pub(super) fn statements<S: Parameters>(change: &Change, adding: &Adding) -> Vec<S> {
     let mut work: Vec<S> = vec![count_up()];
     match change {
@@ -204,7 +207,7 @@ pub(super) fn statements<S: Parameters>(change: &Change, adding: &Adding) -> Vec
     work
 }
 
-/// Asks, behind [`statements`], for the user or target as it is then: a repetition finds its own work done.
+/// Returns the query that, after [`statements`], reads the user or target again: a repetition finds its own work done.
 pub(super) fn outcome<S: Parameters>(change: &Change) -> Option<S> {
     match change {
         Change::Add(User { name, .. })
@@ -218,7 +221,7 @@ pub(super) fn outcome<S: Parameters>(change: &Change) -> Option<S> {
     }
 }
 
-/// Whether a change was done, by what [`outcome`] found.
+/// Whether a change was done, judged by the row that [`outcome`] found.
 pub(super) fn is_done(change: &Change, found: Option<&impl Columns>) -> Result<bool, StoreError> {
     match change {
         Change::Add(user) | Change::AddFirst(user) | Change::Replace(user, _) | Change::ReplaceUnlessLast(user, _) => {
@@ -234,14 +237,14 @@ pub(super) fn count_up<S: Parameters>() -> S {
     S::of(COUNT_UP)
 }
 
-/// Notes who was seen.
+/// Notes the times of use.
 pub(super) fn note<S: Parameters>(seen: &Seen) -> Vec<S> {
     let users = seen.users.iter().map(|(name, at)| S::of(SIGNED_IN).number(at.0).text(name.clone()).number(at.0));
     let tokens = seen.tokens.iter().map(|(id, at)| S::of(USED).number(at.0).text(id.clone()).number(at.0));
     users.chain(tokens).collect()
 }
 
-/// Removes a user with what is theirs.
+/// Removes a user with their sign-ins and tokens.
 fn remove<S: Parameters>(sql: &'static str, name: &str) -> [S; 3] {
     [S::of(sql).text(name.to_owned()), sign_ins::end_gone(name), remove_orphans(name)]
 }
@@ -256,7 +259,8 @@ fn new_user<S: Parameters>(sql: &'static str, user: &User) -> S {
     statement.number(user.created_at.0).number(user.changed_at.0).number(last_sign_in_at)
 }
 
-/// The statement of [`Change::ReplaceUnlessLast`], which takes nobody away who administers afterwards.
+/// Returns the statement of [`Change::ReplaceUnlessLast`], which needs no check where the user still administers
+/// afterwards.
 fn replace_unless_last(user: &User) -> &'static str {
     if user.administers() { REPLACE_USER } else { REPLACE_UNLESS_LAST }
 }
@@ -266,7 +270,7 @@ fn replace_user<S: Parameters>(sql: &'static str, user: &User, before: UtcMicros
     statement.text(user.name.clone()).number(before.0)
 }
 
-/// Binds what may change of a user, in the order of [`REPLACE_USER`], which is that of [`add_user`] as well.
+/// Binds the mutable columns of a user, in the order of [`REPLACE_USER`] and of [`add_user`].
 fn whatever_changes<S: Parameters>(statement: S, user: &User) -> S {
     let statement = statement.text(user.role.as_str().to_owned()).text(list(&user.grants));
     let statement = statement.number(i64::from(user.disabled)).text(user.password_hash.clone());
@@ -281,15 +285,15 @@ fn new_token<S: Parameters>(sql: &'static str, token: &Token) -> S {
     statement.number(token.last_used_at.map(|at| at.0))
 }
 
-/// A list as the JSON in which it is stored.
+/// Returns a list as the JSON in which it is stored.
 pub(super) fn list<T: serde::Serialize>(items: &[T]) -> String {
-    // Lists of words and texts always can be written.
+    // Lists of words and texts can always be written.
     serde_json::to_string(items).unwrap_or_else(|_| "[]".to_owned())
 }
 
-/// Something that may be there as the JSON in which it is stored.
+/// Returns an optional value as the JSON in which it is stored.
 fn optional<T: serde::Serialize>(item: Option<&T>) -> Option<String> {
-    // Blocks of words, texts and numbers always can be written.
+    // Structs of words, texts and numbers can always be written.
     item.and_then(|item| serde_json::to_string(item).ok())
 }
 
@@ -297,7 +301,7 @@ fn optional_json<T: serde::de::DeserializeOwned>(row: &impl Columns, name: &str)
     row.text(name)?.map(serde_json::from_str).transpose().map_err(|_| unreadable())
 }
 
-/// Puts rows together.
+/// Builds the directory from rows.
 pub(super) fn directory(
     version: u64,
     users: &[impl Columns],
@@ -315,7 +319,7 @@ pub(super) fn directory(
     })
 }
 
-/// Whether `row` is this user as it was to be written.
+/// Whether `row` equals this user as it should be stored.
 fn is_written(row: Option<&impl Columns>, wanted: &User) -> Result<bool, StoreError> {
     let found = row.map(user).transpose()?;
     Ok(found.is_some_and(|found| {

@@ -1,22 +1,22 @@
-//! Owns the live view in Redis: its keys, what a write does to them and how they are read. Knows no durable store; what
-//! it holds may be lost at any moment.
+//! Owns the live view in Redis: its keys, its writes and its reads. Knows no durable store; its data may be lost at any
+//! moment.
 //!
 //! Keys, those of one node in one slot of a cluster:
 //!
-//! | key | what |
+//! | key | content |
 //! |---|---|
 //! | `pulsegate:{NODE}:session:ID` | hash: the record; once closed it stays for ten minutes, as its own tombstone |
 //! | `pulsegate:{NODE}:beats` | sorted set: every open session by its last beat in microseconds, 0 before the first |
-//! | `pulsegate:{NODE}:lease` | `EPOCH WRITES MICROSECONDS`: who serves, its writes so far, its last renewal |
+//! | `pulsegate:{NODE}:lease` | `EPOCH WRITES MICROSECONDS`: the serving epoch, its writes so far, its last renewal |
 //! | `pulsegate:{NODE}:fence` | the highest epoch whose writes only close |
 //! | `pulsegate:{NODE}:changes` | stream: id, rank and status of what was applied, the newest ten thousand |
 //! | `pulsegate:{NODE}:commands` | stream: the sessions that other nodes want ended; an entry goes once it is read |
 //! | `pulsegate:nodes` | set: the nodes that have such keys |
 //!
-//! Writes go one after the other, over one connection that is kept. Each of this node's counts the lease up in the same
-//! step, unless the lease is not as the write before left it. So a renewal sees whether the view still has all of them:
-//! after a flush there is no lease, and where an older copy took over it has counted less. Beats are not counted: the
-//! next one makes up for a lost one. Redis 6.2 or later.
+//! Writes go one after the other, over one connection that is kept. Each write of this node increments the lease in the
+//! same step, unless the lease is not as the write before left it. So a renewal detects whether the view still has all
+//! of them: after a flush there is no lease, and an older copy that took over has counted fewer. Beats are not counted:
+//! the next one makes up for a lost one. Redis 6.2 or later.
 //!
 //! Where nodes share their records too, hashes and commands bear a seal (`seal.rs`).
 
@@ -46,32 +46,32 @@ use seal::{Keyring, ViewKey};
 mod controls;
 #[cfg(test)]
 mod lab;
-/// Connections, and why one failed.
+/// Connections, and their errors.
 mod pool;
-/// What is open, read.
+/// Reads of open sessions.
 mod reading;
 /// Records as fields of a hash, and back.
 mod rows;
-/// What shows that a gateway wrote it.
+/// The seal that proves a gateway as the writer.
 mod seal;
-/// What nodes tell each other.
+/// Messages between nodes: leases, fences and commands.
 mod sharing;
 #[cfg(test)]
 mod tests;
 
-/// Records per script call and hashes per reading: some 10 ms of Redis's only thread.
+/// Records per script call and hashes per read: some 10 ms of Redis's only thread.
 const PER_CALL: usize = 500;
 
-/// Beats per command: some 4 ms of it.
+/// Beats per command: some 4 ms of Redis's only thread.
 const BEATS_PER_CALL: usize = 5_000;
 
-/// How long a closed record stays: longer than a late write can wait in a registry.
+/// Seconds that a closed record stays: longer than a late write can wait in a registry.
 const TOMBSTONE_SECONDS: u32 = 600;
 
-/// How many changes the stream keeps, about.
+/// Changes that the stream keeps, about.
 const CHANGES: u32 = 10_000;
 
-/// How long the lease of a node that came to an end stays, in milliseconds: a day. Garbage collection, never a verdict.
+/// Milliseconds that the lease of an ended node stays: a day. Garbage collection, never a verdict.
 const LEASE_MILLIS: u32 = 86_400_000;
 
 /// The nodes that have keys.
@@ -86,17 +86,17 @@ struct View {
     node: NodeId,
     epoch: Epoch,
     guards: Guards,
-    /// `None` where nothing is shared but this view, so that there is no place for a key.
+    /// `None` where nodes share nothing but this view, so that there is no store for a key.
     keyring: Option<Keyring>,
     writer: Mutex<Writer>,
 }
 
-/// What keeps late writes out.
+/// The guards against late writes.
 struct Guards {
     apply: Script,
     lease: Script,
     fence: Script,
-    /// Later beats only, and only of sessions that are open.
+    /// Accepts later beats only, and only of open sessions.
     beat: &'static [&'static str],
 }
 
@@ -108,11 +108,11 @@ impl Default for Guards {
     }
 }
 
-/// Where the writes stand.
+/// The state of the writes.
 #[derive(Default)]
 struct Writer {
     connection: Option<Connection>,
-    /// How many writes of this node were tried.
+    /// Number of writes of this node that were tried.
     writes: u64,
     /// The lease as the last write left it; `None` if that is not known, or if something was lost.
     lease: Option<Lease>,
@@ -120,7 +120,7 @@ struct Writer {
     announced: BTreeSet<NodeId>,
 }
 
-/// What this node writes into its lease.
+/// The lease of this node, as stored.
 #[derive(Clone, Copy)]
 struct Lease {
     epoch: Epoch,
@@ -136,7 +136,8 @@ impl fmt::Display for Lease {
 
 impl RedisLive {
     /// Prepares the view at `address` for this start of `node`; connects with the first call, so Redis may be down.
-    /// `records`: those that its nodes share; what is in the view then bears a seal under their key, and else is passed over.
+    /// `records` are those that its nodes share; entries of the view then bear a seal under their key, and others are
+    /// skipped.
     ///
     /// # Errors
     /// [`StoreError::Refused`] where the address cannot be used.
@@ -239,7 +240,7 @@ impl View {
         writer.announce(&self.pool, node).await.map_err(failure)?;
         let is_own = *node == self.node;
         let fence = if is_own { self.epoch.0.saturating_sub(1) } else { 0 };
-        // Not known while the answer is out, and for good if none comes.
+        // Unknown while the answer is pending, and for good if none comes.
         let before = if is_own { writer.lease.take() } else { None };
         let after = before.map(|lease| Lease { writes: writer.next_write(), ..lease });
         let spelled = |lease: Option<Lease>| lease.map_or_else(String::new, |lease| lease.to_string());
@@ -270,7 +271,7 @@ impl View {
         Ok(())
     }
 
-    /// Carries at most [`BEATS_PER_CALL`] beats of this node.
+    /// Writes at most [`BEATS_PER_CALL`] beats of this node.
     async fn beat(&self, beats: &[(SessionId, UtcMicros)]) -> Result<(), StoreError> {
         let mut command = redis::cmd("ZADD");
         command.arg(key(&self.node, "beats")).arg(self.guards.beat);
@@ -298,7 +299,7 @@ impl View {
         Ok(before.is_some_and(|before| found == Some(before.to_string())))
     }
 
-    /// The key, and where to count what it does not fit; `None` where nothing here bears a seal.
+    /// Returns the key, and the keyring that counts forgeries; `None` where nothing here bears a seal.
     async fn seals(&self) -> Result<Option<(&ViewKey, &Keyring)>, StoreError> {
         match &self.keyring {
             Some(keyring) => Ok(Some((keyring.key().await?, keyring))),
@@ -306,7 +307,7 @@ impl View {
         }
     }
 
-    /// Waits for its turn to write, though not for ever: who writes now may hang.
+    /// Waits for its turn to write, but not for ever: the present writer may hang.
     async fn writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
         let busy = |_| StoreError::Unavailable("Redis does not answer those who write before".into());
         timeout(ANSWER, self.writer.lock()).await.map_err(busy)
@@ -319,7 +320,7 @@ impl Writer {
         self.writes
     }
 
-    /// Makes sure that whoever reads finds the keys of `node`.
+    /// Makes sure that readers find the keys of `node`.
     async fn announce(&mut self, pool: &RedisPool, node: &NodeId) -> RedisResult<()> {
         if !self.announced.contains(node) {
             self.ask::<()>(pool, redis::cmd("SADD").arg(NODES).arg(&node.0)).await?;
@@ -351,7 +352,7 @@ impl Writer {
     async fn ask<T: FromRedisValue>(&mut self, pool: &RedisPool, command: &Cmd) -> RedisResult<T> {
         if let Some(mut kept) = self.connection.take() {
             match kept.ask(command).await {
-                // It may have ended long ago, with the server before: that says nothing of the one that is there now.
+                // It may have ended long ago, with the server before: that says nothing about the present server.
                 Err(error) if error.is_connection_dropped() => kept.discard(),
                 answer => return self.keep(kept, answer),
             }
@@ -361,7 +362,7 @@ impl Writer {
         self.keep(connection, answer)
     }
 
-    /// Keeps a connection that is good for the next write.
+    /// Keeps a connection that is good for the next write, and returns the answer.
     fn keep<T>(&mut self, connection: Connection, answer: RedisResult<T>) -> RedisResult<T> {
         let is_good = match &answer {
             Ok(_) => true,
@@ -376,7 +377,7 @@ impl Writer {
     }
 }
 
-/// A script and the name that Redis gives it.
+/// A script and its SHA-1, by which Redis calls it.
 struct Script {
     text: String,
     name: String,

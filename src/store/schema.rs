@@ -5,20 +5,20 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
 };
 
-/// One step. What has been released is never edited: the next step corrects it.
+/// One step. A released step is never edited: the next one corrects it.
 #[derive(Debug, Clone, Copy)]
 pub struct Step {
-    /// Counted from 1, the same in every dialect.
+    /// Number of the step, from 1, the same in every dialect.
     pub version: i64,
-    /// What it is about.
+    /// A short description.
     pub name: &'static str,
-    /// The statements that take it.
+    /// The statements that apply it.
     pub up: &'static str,
-    /// The statements that take it back.
+    /// The statements that revert it.
     pub down: &'static str,
 }
 
-/// One step of a dialect, from its two files.
+/// Makes one step of a dialect from its two files.
 macro_rules! step {
     ($version:literal, $name:literal, $file:literal) => {
         $crate::store::schema::Step {
@@ -32,7 +32,7 @@ macro_rules! step {
 
 pub(super) use step;
 
-/// Returns what takes `steps`, oldest first, or takes them back.
+/// Returns the migrator that applies `steps`, oldest first, or reverts them.
 pub fn migrator(steps: &[Step]) -> Migrator {
     let migrations = steps.iter().flat_map(|step| {
         let of =

@@ -1,5 +1,5 @@
-//! Owns what a store of sign-ins promises, what a database is asked for it, and how they become rows. They lie with the users, whose
-//! changes end them.
+//! Owns the contract of a store of sign-ins, its SQL, and how sign-ins become rows. They are stored with the users,
+//! whose changes end them.
 
 use data_encoding::HEXLOWER;
 use futures_util::future::BoxFuture;
@@ -16,31 +16,32 @@ use crate::core::{
     record::UtcMicros,
 };
 
-/// Digests of one question at most.
+/// Most digests of one query.
 pub const MAX_DIGESTS: usize = 50;
 
-/// What ends.
+/// The sign-ins to end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Leaving {
-    /// One browser.
+    /// The sign-in of one browser.
     One([u8; 32]),
-    /// Every browser of this user.
+    /// All sign-ins of this user.
     AllOf(String),
-    /// What this user signed in with by a provider: where one session there is named, what stands on that, or on nobody knows which.
+    /// The sign-ins of this user through a provider: with `session`, those of that session there and those of an
+    /// unknown one.
     ByProvider {
         /// The user.
         user: String,
-        /// The session there.
+        /// The provider's session; `None`: all.
         session: Option<String>,
-        /// Who signed in after this is not meant.
+        /// Sign-ins made after this time stay.
         until: UtcMicros,
     },
-    /// What stands on this session at a provider, whoever's it is.
+    /// All sign-ins of this session at a provider, of any user.
     Session(String),
 }
 
 impl Leaving {
-    /// Whether this sign-in is among what ends.
+    /// Whether this sign-in is to end.
     pub fn takes(&self, sign_in: &SignIn) -> bool {
         match self {
             Self::One(digest) => sign_in.digest == *digest,
@@ -55,17 +56,19 @@ impl Leaving {
     }
 }
 
-/// Where sign-ins are kept. An ended one stays known as ended until it is forgotten, and is returned by nothing but
-/// [`ended_since`](Self::ended_since). A change of the users ends, as a part of it, what its user may no longer have: of who may not sign
-/// in all, else those that do not hold on to the password they have from then on; with a token what was traded for it.
+/// The store of sign-ins. An ended one stays known as ended until it is forgotten, and only
+/// [`ended_since`](Self::ended_since) returns it. A change of a user ends, as a part of it, the sign-ins that the user
+/// may no longer have: all of a user who may not sign in, else those whose stamp is not that of the password after the
+/// change; the removal of a token ends the sign-ins made with it.
 pub trait SignInStore: Send + Sync + 'static {
-    /// Adds one; twice is once.
+    /// Adds a sign-in. Idempotent.
     fn add_sign_in(&self, sign_in: SignIn) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Returns those of these that there are, in no order. At most [`MAX_DIGESTS`].
+    /// Returns the sign-ins with these digests that exist, in no order. At most [`MAX_DIGESTS`].
     fn sign_ins(&self, digests: Vec<[u8; 32]>) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>>;
 
-    /// Returns at most `limit` of a user that were used after `seen` and do not end before `now`, the newest first.
+    /// Returns at most `limit` sign-ins of a user that were used after `seen` and do not end before `now`, the newest
+    /// first.
     fn sign_ins_of(
         &self,
         user: &str,
@@ -74,47 +77,48 @@ pub trait SignInStore: Send + Sync + 'static {
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<SignIn>, StoreError>>;
 
-    /// Ends what is there. Counts as a change of the users.
+    /// Ends these sign-ins. Counts as a change of the users.
     fn end(&self, leaving: Leaving) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Returns what was ended by a change after this version.
+    /// Returns the digests of the sign-ins that were ended by a change after this version.
     fn ended_since(&self, version: u64) -> BoxFuture<'_, Result<Vec<[u8; 32]>, StoreError>>;
 
-    /// Has one hold on to its own stamp and to the one that is about to come.
+    /// Sets the stamps of a sign-in: its own, and the one that is about to follow.
     fn expect_stamp(&self, digest: [u8; 32], own: String, next: String) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Notes when they were used; a later time stays, and what is ended is not brought back. In one transaction: not too many.
+    /// Notes times of use; a later time stays, and an ended sign-in is not brought back. One transaction: not too many.
     fn note_use(&self, used: Vec<([u8; 32], UtcMicros)>) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Removes at most `limit` that were not used since `before`, ended or not, and returns how many.
+    /// Removes at most `limit` sign-ins that were not used since `before`, ended or not, and returns how many.
     fn forget(&self, before: UtcMicros, limit: u32) -> BoxFuture<'_, Result<u64, StoreError>>;
 }
 
 pub(super) const OF_USER: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
     last_seen_at, ends_at, provider_session FROM sign_ins WHERE username = ? AND ended IS NULL AND last_seen_at > ? AND ends_at > ? \
     ORDER BY made_at DESC, digest LIMIT ?";
-/// Continued by a list of digests.
+/// A list of digests is appended.
 pub(super) const SOME: &str = "SELECT digest, username, stamp, next_stamp, how, token_id, client_ip, user_agent, made_at, \
     last_seen_at, ends_at, provider_session FROM sign_ins WHERE ended IS NULL AND digest IN (";
 pub(super) const ENDED: &str = "SELECT digest FROM sign_ins WHERE ended > ?";
 
-/// Each of these comes after the change was counted, so that the version is the one with which it becomes known.
+/// Each of these statements runs after the version was incremented, so that the stored version is the one with which
+/// the end becomes known.
 pub(super) const END_ONE: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE digest = ? AND ended IS NULL";
 pub(super) const END_ALL: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND ended IS NULL";
-/// Of a user who is gone; nothing where they are there still.
+/// Ends the sign-ins of a removed user; ends none while the user exists.
 pub(super) const END_GONE: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND ended IS NULL AND NOT EXISTS (SELECT 1 FROM users WHERE name = ?)";
-/// The user, the time, and the session twice, which may be NULL.
+/// Parameters: the user, the time, and twice the session, which may be NULL.
 pub(super) const END_BY_PROVIDER: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND made_at <= ? AND ended IS NULL AND how = 'oidc' AND (? IS NULL OR provider_session IS NULL OR provider_session = ?)";
 pub(super) const END_SESSION: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE provider_session = ? AND ended IS NULL";
-/// While the token is there still, so that its owner's are found by their index.
+/// Runs before the token is removed, so that its owner's sign-ins are found by their index.
 pub(super) const END_OF_TOKEN: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = (SELECT username FROM tokens WHERE token_id = ?) AND token_id = ? AND ended IS NULL";
-/// Nothing where the change of the user was not done.
+/// Ends none where the change of the user was not done.
 pub(super) const END_UNFIT: &str = "UPDATE sign_ins SET ended = (SELECT version FROM people_version WHERE id = 1) \
     WHERE username = ? AND ended IS NULL AND stamp <> ? AND (next_stamp IS NULL OR next_stamp <> ?) \
     AND EXISTS (SELECT 1 FROM users WHERE name = ? AND changed_at = ? AND password_hash = ?)";
@@ -123,7 +127,7 @@ pub(super) const EXPECT: &str = "UPDATE sign_ins SET stamp = ?, next_stamp = ? W
 pub(super) const NOTE: &str =
     "UPDATE sign_ins SET last_seen_at = ? WHERE digest = ? AND last_seen_at < ? AND ended IS NULL";
 
-/// Adds a row unless there is one of its key, which each dialect says in its own way.
+/// Adds a row unless its key is taken, which each dialect writes in its own way.
 macro_rules! add_sign_in {
     ($unless:literal) => {
         concat!(
@@ -145,7 +149,7 @@ pub(super) fn add<S: Parameters>(sql: &'static str, sign_in: SignIn) -> S {
     statement.text(sign_in.provider_session)
 }
 
-/// Selects those of these digests that there are.
+/// Selects the sign-ins with these digests.
 pub(super) fn some<DB>(digests: &[[u8; 32]]) -> QueryBuilder<DB>
 where
     DB: Database,
@@ -187,7 +191,7 @@ fn end_all<S: Parameters>(user: &str) -> S {
     S::of(END_ALL).text(user.to_owned())
 }
 
-/// Ends what is left of a user who is gone, after they were removed.
+/// Ends the remaining sign-ins of a user, after the user was removed.
 pub(super) fn end_gone<S: Parameters>(user: &str) -> S {
     S::of(END_GONE).text(user.to_owned()).text(user.to_owned())
 }
@@ -196,14 +200,15 @@ pub(super) fn end_of_token<S: Parameters>(id: &str) -> S {
     S::of(END_OF_TOKEN).text(id.to_owned()).text(id.to_owned())
 }
 
-/// Ends what this user may no longer have, after they were written.
+/// Ends the sign-ins that this user may no longer have, after the user was written.
 pub(super) fn end_unfit<S: Parameters>(user: &User) -> S {
     let kept = kept_stamp(user);
     let statement = S::of(END_UNFIT).text(user.name.clone()).text(kept.clone()).text(kept);
     statement.text(user.name.clone()).number(user.changed_at.0).text(user.password_hash.clone())
 }
 
-/// The stamp that a sign-in must hold on to if it is to stay once its user is this; none has an empty one.
+/// Returns the stamp that a sign-in of this user needs to stay; where it is empty none stays, since no sign-in has an
+/// empty one.
 fn kept_stamp(user: &User) -> String {
     if user.may_sign_in() { stamp(&user.password_hash) } else { String::new() }
 }

@@ -1,4 +1,4 @@
-//! The stores of the simulation, held to the conformance suite that the real ones keep, so that they cannot lie. They are
+//! The stores of the simulation, held to the conformance suite of the real ones, so that they behave alike. They are
 //! the files that `tests/simulation` itself is built from.
 
 use std::time::Duration;
@@ -17,7 +17,7 @@ use stores::{
 use super::conformance::{self, live::Flush};
 use crate::core::record::{Epoch, NodeId};
 
-/// A way on which nothing goes wrong and that takes no time.
+/// Returns a connection on which nothing goes wrong and that takes no time.
 fn smooth() -> Way {
     let (errands, _) = tokio::sync::mpsc::unbounded_channel();
     Way::new(Dice::new(0), (Duration::ZERO, Duration::ZERO), Odds::default(), errands)

@@ -1,25 +1,26 @@
-//! What both SQL stores ask alike: which sessions a listing looks at, in which order, and lists of values. Knows the columns and no
-//! database.
+//! SQL of listings that both SQL stores share: the sessions a listing reads, its order, and lists of values. Knows the
+//! columns and no database.
 
 use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use super::{ListQuery, SortKey};
 use crate::core::record::Status;
 
-/// Sessions that an index finds.
+/// A set of sessions that has an index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Among {
-    /// Those that are open.
+    /// The open sessions.
     Open,
-    /// One user's, open or not.
+    /// The sessions of one user, open or not.
     OfUser,
-    /// One target's, open or not.
+    /// The sessions of one target, open or not.
     OfTarget,
-    /// Those that are closed.
+    /// The closed sessions.
     Closed,
 }
 
-/// What leaves the fewest rows to look at: the few open sessions, then one user's, then one target's, then everything.
+/// Returns the sets that leave the fewest rows to read: the few open sessions, then one user's, then one target's, then
+/// everything.
 pub fn looked_at(query: &ListQuery) -> Vec<Among> {
     let asks_for_open = query.statuses.is_empty() || query.statuses.iter().any(|status| *status != Status::Closed);
     if query.asks_for_open_only() {
@@ -35,7 +36,7 @@ pub fn looked_at(query: &ListQuery) -> Vec<Among> {
     }
 }
 
-/// The column of every row that says the same as the sort key.
+/// Returns the column that holds the sort key.
 pub const fn key(order: SortKey) -> &'static str {
     match order {
         SortKey::StartTime => "start_time",
@@ -44,7 +45,7 @@ pub const fn key(order: SortKey) -> &'static str {
     }
 }
 
-/// Ends a question by its order, and by the page and one row more.
+/// Appends the order, and the limit: the page and one row more.
 pub fn push_order<DB>(sql: &mut QueryBuilder<DB>, key: &str, query: &ListQuery)
 where
     DB: Database,
@@ -55,7 +56,7 @@ where
     sql.push(" LIMIT ").push_bind(query.page_length() as i64 + 1);
 }
 
-/// Goes on behind `IN (` with these values, and closes it.
+/// Appends these values behind `IN (`, and closes it.
 pub fn push_list<DB>(sql: &mut QueryBuilder<DB>, values: impl Iterator<Item = String>)
 where
     DB: Database,

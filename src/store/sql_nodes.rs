@@ -1,5 +1,5 @@
-//! What both SQL stores ask of the nodes that share them, and how these and their commands come back. Knows the columns and no
-//! database.
+//! SQL of the nodes that share an SQL store and of their commands, and how both become rows and come back. Knows the
+//! columns and no database.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use crate::core::record::{Incarnation, NodeId, UtcMicros};
 
 pub const LEASE: &str = "SELECT epoch, incarnation, last_alive_at FROM nodes WHERE node_id = ?";
 
-/// As long as the lease is the one that was seen. The next epoch goes with it: what was born in this one is then only closed, by
-/// the same guard that a start of the node relies on.
+/// Fences only while the lease is the one that was read. The epoch moves on with it: sessions born in the old one can
+/// then only be closed, by the same guard that a start of the node relies on.
 pub const FENCE: &str = "UPDATE nodes SET holder = 'fenced', incarnation = '', epoch = epoch + 1 \
     WHERE node_id = ? AND epoch = ? AND incarnation = ? AND last_alive_at = ? AND holder = 'held'";
 
 pub const LEAVE: &str = "UPDATE nodes SET holder = 'left' WHERE node_id = ? AND incarnation = ? AND holder = 'held'";
 
-/// Selects the key that seals what nodes tell each other in a live view.
+/// Selects the key that seals the nodes' messages in a live view.
 pub const VIEW_KEY: &str = "SELECT secret FROM view_key WHERE only_one = 1";
 
 /// Selects the lease of `node`.
@@ -26,18 +26,18 @@ pub fn lease_of<S: Parameters>(node: &NodeId) -> S {
     S::of(LEASE).text(node.0.clone())
 }
 
-/// Takes the right to serve from whoever holds this lease.
+/// Takes the right to serve from the holder of this lease.
 pub fn fence<S: Parameters>(node: &NodeId, seen: &Lease) -> S {
     let statement = S::of(FENCE).text(node.0.clone()).number(integer(seen.epoch.0));
     statement.text(seen.incarnation.to_string()).number(seen.renewed_at.0)
 }
 
-/// Notes that this start of `node` left in order.
+/// Notes that this start of `node` ended in order.
 pub fn release_lease<S: Parameters>(node: &NodeId, incarnation: &Incarnation) -> S {
     S::of(LEAVE).text(node.0.clone()).text(incarnation.to_string())
 }
 
-/// Leaves `command` for `node` under `id`, by the database's own way of adding a row.
+/// Leaves `command` for `node` under `id`, with the dialect's own statement to add a row.
 pub fn send_command<S: Parameters>(sql: &'static str, id: &str, node: &NodeId, command: &Command, now: UtcMicros) -> S {
     let statement = S::of(sql).text(id.to_owned()).text(node.0.clone()).text(command.session.to_string());
     statement.text(command.reason.as_str().to_owned()).text(command.detail.clone()).number(now.0)

@@ -1,5 +1,5 @@
-//! How rows of the SQL stores, which name their columns alike, become records, transitions and leases, and what binds a
-//! value for either. Knows the columns and no database.
+//! Reads rows of the SQL stores, which name their columns alike, as records, transitions and leases, and binds values
+//! for either store. Knows the columns and no database.
 
 use std::str::FromStr;
 
@@ -13,7 +13,7 @@ use sqlx::{
 use super::{Lease, Position, StoreError};
 use crate::core::record::{Authority, Durable, Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
-/// A row whose columns hold text or signed integers; all that the shared tables need.
+/// A row whose columns hold text or signed integers, which is all that the shared tables need.
 pub trait Columns {
     /// Returns a column of text.
     ///
@@ -44,15 +44,16 @@ macro_rules! columns {
 
 columns!(SqliteRow, MySqlRow);
 
-/// A statement whose parameters are text or signed integers, bound in their order; all that the shared tables need.
+/// A statement whose parameters are text or signed integers, bound in their order, which is all that the shared tables
+/// need.
 pub trait Parameters: Sized {
     /// Makes a statement to which nothing is bound yet.
     fn of(sql: &'static str) -> Self;
 
-    /// Binds a text; none is NULL.
+    /// Binds a text; `None` is NULL.
     fn text(self, value: impl Into<Option<String>>) -> Self;
 
-    /// Binds an integer; none is NULL.
+    /// Binds an integer; `None` is NULL.
     fn number(self, value: impl Into<Option<i64>>) -> Self;
 }
 
@@ -105,7 +106,7 @@ pub fn record(row: &impl Columns) -> Result<Record, StoreError> {
         detected_at: row.number("detected_at")?.map(UtcMicros),
         bytes_in: count(row, "bytes_in")?,
         bytes_out: count(row, "bytes_out")?,
-        // Who looks on is known to the owner while it serves and to nobody later: never stored.
+        // Never stored: only the owner knows the watchers, and only while it serves.
         watchers: 0,
         controlled_by: None,
         recording: optional_word(row, "recording")?,
@@ -116,7 +117,7 @@ pub fn record(row: &impl Columns) -> Result<Record, StoreError> {
 /// The columns that [`rank`] reads.
 pub const RANKS: &str = "session_id, start_time, rank_key";
 
-/// Reads where a session stands among the oldest, and its rank.
+/// Reads the position of a session, oldest first, and its rank.
 pub fn rank(row: &impl Columns) -> Result<(Position, u64), StoreError> {
     let (key, id) = (time(row, "start_time")?.0, word(row, "session_id")?);
     Ok((Position { key, id }, count(row, "rank_key")?))
@@ -142,7 +143,7 @@ pub fn transition(row: &impl Columns) -> Result<Transition, StoreError> {
     })
 }
 
-/// Reads a row of `nodes`.
+/// Reads the lease in a row of `nodes`.
 pub fn lease(row: &impl Columns) -> Result<Lease, StoreError> {
     Ok(Lease {
         epoch: Epoch(count(row, "epoch")?),
@@ -156,7 +157,7 @@ pub fn count(row: &impl Columns, name: &str) -> Result<u64, StoreError> {
     row.number(name)?.and_then(|number| u64::try_from(number).ok()).ok_or_else(unreadable)
 }
 
-/// Reads a column of text as what it spells.
+/// Reads a column of text and parses it.
 pub fn word<T: FromStr>(row: &impl Columns, name: &str) -> Result<T, StoreError> {
     optional_word(row, name)?.ok_or_else(unreadable)
 }
@@ -171,12 +172,12 @@ pub fn time(row: &impl Columns, name: &str) -> Result<UtcMicros, StoreError> {
     row.number(name)?.map(UtcMicros).ok_or_else(unreadable)
 }
 
-/// The databases' integers are signed; what does not fit (2^63 bytes) stays at the largest one.
+/// Returns `value` as the databases' signed integer; one that does not fit (2^63 bytes) becomes the largest.
 pub fn integer(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The answer for a row that no release of ours can have written.
+/// Returns the error for a row that no release of the gateway can have written.
 pub fn unreadable() -> StoreError {
     StoreError::Refused("a stored row cannot be read".into())
 }

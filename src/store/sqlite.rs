@@ -1,4 +1,4 @@
-//! Owns the SQLite file of records: opening, the one writer, the readers, and what SQLite's errors mean. Knows no
+//! Owns the SQLite file of records: opening, the one writer, the readers, and the meaning of SQLite's errors. Knows no
 //! session rules beyond "the higher rank stays".
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -17,31 +17,31 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::{Lease, ListQuery, Page, Position, RecordStore, StoreError, Write, schema, sql_nodes};
 use crate::core::record::{Epoch, Incarnation, NodeId, Record, SessionId, Transition, UtcMicros};
 
-/// Who did what.
+/// The audit log.
 mod audit;
-/// What the disk has done to the file.
+/// Faults of the disk, and the reserve of free space.
 mod disk;
-/// What an error means.
+/// The meaning of errors.
 mod failure;
 /// The chain of events and the outbox.
 mod journal;
-/// Which SQL and which index answer a question.
+/// The SQL and the index of each query.
 mod list;
 /// Users, tokens and targets.
 mod people;
-/// Old history.
+/// The retention of old history.
 mod retire;
 /// Records as rows, and back.
 mod rows;
-/// Leases, a fence and commands, where nodes share the file.
+/// Leases, the fence and commands, where nodes share the file.
 mod sharing;
-/// Who is signed in.
+/// Sign-ins.
 mod sign_ins;
 /// The schema's steps.
 mod steps;
-/// The schema, a look, a copy.
+/// Maintenance: the schema, read-only opening, copies.
 mod upkeep;
-/// How far webhooks were told.
+/// The positions of webhooks in the audit log.
 mod webhooks;
 
 pub use audit::{Broken, Fault, Followed};
@@ -52,21 +52,22 @@ pub use journal::Verdict;
 pub use steps::STEPS;
 pub use upkeep::Contents;
 
-/// How long SQLite waits for another process (a backup, a doctor) to let go of the file before it says busy.
+/// Time that SQLite waits for another process (a backup, a doctor) to release the file before it reports busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Pages are short and the machine has few cores: more readers would only queue for them.
+/// Reading connections. Pages are short and the machine has few cores: more readers would only queue for them.
 const READERS: u32 = 4;
 
-/// Statement texts that stay prepared per connection: one per batch length below [`rows::PER_STATEMENT`], twice, and the
+/// Statements that stay prepared per connection: one per batch length below [`rows::PER_STATEMENT`], twice, and the
 /// listings in use.
 const STATEMENT_CACHE: usize = 4 * rows::PER_STATEMENT;
 
-/// The writer's page cache in KiB: what a batch touches stays at hand. SQLite's own 2 MiB would be read again each time.
+/// The writer's page cache in KiB, enough to keep the pages of a batch. SQLite's default of 2 MiB would be read again
+/// each time.
 const WRITER_CACHE: &str = "-16384";
 
-/// Pages of the log before it is copied into the file, 16 MiB instead of SQLite's 4: rows that are written again and again
-/// are copied, and synced, once.
+/// Pages of the write-ahead log before it is copied into the file, 16 MiB instead of SQLite's 4: rows that are written
+/// again and again are copied, and synced, once.
 const LOG_PAGES: &str = "4000";
 
 const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
@@ -74,8 +75,8 @@ const BEGIN_EPOCH: &str = "INSERT INTO nodes (node_id, incarnation, epoch, start
     ON CONFLICT (node_id) DO UPDATE SET epoch = max(epoch + 1, excluded.epoch), incarnation = excluded.incarnation, \
     holder = 'held', started_at = excluded.started_at, last_alive_at = max(last_alive_at, excluded.last_alive_at) RETURNING epoch";
 
-/// What is granted moves the lease, whatever the wall clock says: a node whose clock was set back would look dead while it
-/// serves.
+/// A granted renewal always moves the lease, whatever the wall clock says: a node whose clock was set back would look
+/// dead while it serves.
 const RENEW_LEASE: &str = "INSERT INTO nodes (node_id, incarnation, epoch, started_at, last_alive_at) \
     VALUES (?1, ?2, ?3, ?4, ?4) \
     ON CONFLICT (node_id) DO UPDATE SET epoch = excluded.epoch, incarnation = excluded.incarnation, \
@@ -92,12 +93,12 @@ pub struct SqliteStore {
     options: SqliteConnectOptions,
     writer: Arc<Mutex<Option<Writer>>>,
     readers: SqlitePool,
-    /// Whether writes are noted for another store.
+    /// Whether writes are noted in the outbox for another store.
     outbox: bool,
     disk: Disk,
 }
 
-/// The only writing connection, and where its chain of events and its audit log end.
+/// The only writing connection, and the ends of its chain of events and its audit log.
 struct Writer {
     connection: SqliteConnection,
     tail: Tail,
@@ -117,18 +118,18 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when the file cannot be opened or is held by another process;
-    /// [`StoreError::Refused`] when it is no database or its schema is of a newer release.
+    /// [`StoreError::Refused`] when it is not a database or its schema is of a newer release.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         disk::create_private(path)
             .map_err(|error| StoreError::Unavailable(format!("cannot open the file: {error}")))?;
         let options = writing(path);
         let reading = options.clone().read_only(true);
         let options = options.pragma("cache_size", WRITER_CACHE).pragma("wal_autocheckpoint", LOG_PAGES);
-        // A pool only because sqlx's migrator, given a connection, makes a future that cannot change threads.
+        // A pool only because sqlx's migrator, given a connection, makes a future that is not `Send`.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
         schema::migrator(&STEPS).run(&pool).await.map_err(not_migrated)?;
         let writer = Writer::on(pool.acquire().await.map_err(failed)?.detach()).await?;
-        // All at once and for good, so that load changes no count of open files.
+        // All at once and for good, so that load does not change the number of open files.
         let readers = SqlitePoolOptions::new()
             .min_connections(READERS)
             .max_connections(READERS)
@@ -144,7 +145,7 @@ impl SqliteStore {
         &self.readers
     }
 
-    /// Keeps room for closes in a file at `path`, and gives it up once the disk is full.
+    /// Keeps disk space for closes in a file at `path`, and releases it once the disk is full.
     pub async fn keep_reserve(self, path: &Path) -> Self {
         self.disk.keep_reserve(path.to_owned()).await;
         self
@@ -167,7 +168,7 @@ impl SqliteStore {
         Ok(Transaction { slot, writer, disk: &self.disk })
     }
 
-    /// Runs `work` in one transaction, and returns how many rows the last statement of it wrote.
+    /// Runs `work` in one transaction, and returns how many rows its last statement wrote.
     async fn write(&self, work: Vec<rows::Statement>) -> Result<u64, StoreError> {
         let mut transaction = self.begin().await?;
         let mut written = 0;
@@ -330,17 +331,17 @@ impl Transaction<'_> {
         outcome.map(|done| done.rows_affected()).map_err(|error| self.failed(error))
     }
 
-    /// Says what an error of this transaction means.
+    /// Returns the meaning of an error of this transaction.
     fn failed(&self, error: sqlx::Error) -> StoreError {
         self.disk.failed(error)
     }
 
-    /// Where the chain of events ends.
+    /// Returns the end of the chain of events.
     fn tail(&self) -> Tail {
         self.writer.tail
     }
 
-    /// The chain ends at `tail` once this is committed.
+    /// Sets the end of the chain once this is committed.
     fn advance(&mut self, tail: Tail) {
         self.writer.tail = tail;
     }

@@ -1,4 +1,4 @@
-//! How targets of the records become rows, which both databases name alike, and what is asked for them. Knows no database; opens no
+//! The SQL of targets and how they become rows, whose columns both databases name alike. Knows no database; opens no
 //! seal.
 
 use super::{
@@ -24,7 +24,7 @@ pub(super) const REPLACE_TARGET: &str = "UPDATE targets SET host = ?, port = ?, 
     roles = ?, auth = ?, sealed = ?, changed_at = ? WHERE name = ? AND changed_at = ?";
 pub(super) const REMOVE_TARGET: &str = "DELETE FROM targets WHERE name = ?";
 
-/// Adds a row unless there is one of its key, which each dialect says in its own way.
+/// Adds a row unless its key is taken, which each dialect writes in its own way.
 macro_rules! add_target {
     ($unless:literal) => {
         concat!(
@@ -56,7 +56,7 @@ pub(super) fn one<S: Parameters>(name: &str) -> S {
     S::of(ONE_TARGET).text(name.to_owned())
 }
 
-/// Binds what may change of a target, in the order of [`REPLACE_TARGET`], which is that of [`add_target`] as well.
+/// Binds the mutable columns of a target, in the order of [`REPLACE_TARGET`] and of [`add_target`].
 fn whatever_changes<S: Parameters>(statement: S, target: &Target) -> S {
     let (public, auth) = (&target.public, &target.auth);
     statement
@@ -71,7 +71,7 @@ fn whatever_changes<S: Parameters>(statement: S, target: &Target) -> S {
         .text(auth.sealed.clone().map(|sealed| sealed.0))
 }
 
-/// Whether `row` is this target as it was to be written.
+/// Whether `row` equals this target as it should be stored.
 pub(super) fn is_written(row: Option<&impl Columns>, wanted: &Target) -> Result<bool, StoreError> {
     let found = row.map(target).transpose()?;
     Ok(found.is_some_and(|found| Target { created_at: wanted.created_at, ..found } == *wanted))

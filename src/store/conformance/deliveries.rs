@@ -7,18 +7,18 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::record;
 use crate::core::record::{Authority, Record, Status};
 
-/// Versions of four sessions, any status, either author.
+/// Generates versions of four sessions, of any status and either authority.
 fn versions() -> impl Strategy<Value = Vec<Record>> {
     let authority = select(vec![Authority::Inferred, Authority::Observed]);
     vec((0..4_u8, 1..8_u64, authority, select(Status::ALL)), 1..40).prop_map(|drawn| {
-        // One rank has one content: the first drawn.
+        // One rank has one content: the first one generated.
         let records = drawn.into_iter().map(|(n, version, authority, status)| record(n, version, authority, status));
         let by_rank: BTreeMap<_, _> = records.map(|record| ((record.id, record.rank()), record)).collect();
         by_rank.into_values().collect()
     })
 }
 
-/// The same records, some of them twice, in any order, cut into batches.
+/// Generates versions, and the same records in batches: some twice, in any order.
 pub fn any_delivery() -> impl Strategy<Value = (Vec<Record>, Vec<Vec<Record>>)> {
     let twice = |records: Vec<Record>| {
         let again = records.iter().step_by(2).cloned();
@@ -30,7 +30,7 @@ pub fn any_delivery() -> impl Strategy<Value = (Vec<Record>, Vec<Vec<Record>>)> 
         .prop_map(|(records, delivery, size)| (records, delivery.chunks(size).map(<[_]>::to_vec).collect()))
 }
 
-/// What is left of `records`, whatever came first.
+/// Returns the records that must remain of `records`, in whatever order they came.
 pub fn merged(records: &[Record]) -> Vec<Record> {
     let mut merged = BTreeMap::new();
     for record in records {

@@ -1,4 +1,4 @@
-//! What every live view promises. Knows the trait and no store.
+//! The promises of every live view. Knows the trait and no store.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ macro_rules! live_store_promises {
     };
 }
 
-/// What a live view promises that can lose what it holds.
+/// Makes the tests of a live view that can lose what it holds.
 macro_rules! lossy_live_store_promises {
     ($($stores:tt)+) => {
         $crate::store::conformance::promises!($($stores)+ => $crate::store::conformance::live:
@@ -29,13 +29,13 @@ macro_rules! lossy_live_store_promises {
 
 pub(crate) use {live_store_promises, lossy_live_store_promises};
 
-/// What outlives a view that can lose everything at any moment.
+/// The owner of a view that can lose everything at any moment.
 pub trait Flush {
     /// Empties the view behind its back.
     fn flush(&self);
 }
 
-/// Records that are open, in the order of their ids.
+/// Returns `count` open records, in the order of their ids.
 fn open(count: i64) -> Vec<Record> {
     let template = record(1, 1, Authority::Observed, Status::Active);
     let id = |n| SessionId::new(UtcMicros(1_700_000_000_000_000 + 1_000 * n), [n as u8; 10]);
@@ -119,8 +119,8 @@ pub fn what_is_open_can_be_known_by_its_ranks_alone<S: LiveStore, G>(fresh: Fres
     });
 }
 
-/// Later versions of four open sessions and beats of them, mixed: a number of a session, what the version or the beat
-/// adds to its time, and whether it is a beat.
+/// Generates later versions of four open sessions and beats of them, mixed: the number of a session, how far the
+/// version or the beat moves its time, and whether it is a beat.
 fn signs_of_life() -> impl Strategy<Value = Vec<(u8, u64, bool)>> {
     vec((0..4_u8, 2..60_u64, any::<bool>()), 1..30)
 }
@@ -135,7 +135,7 @@ pub fn the_order_of_beats_does_not_matter<S: LiveStore, G>(fresh: Fresh<S, G>) {
             store.apply(expected.values().cloned().collect()).await.unwrap();
             for (n, number, is_beat) in signs {
                 let record = version(n, number);
-                // Some before, some after what the versions say.
+                // Some before, some after the times in the versions.
                 let at = UtcMicros(record.start_time.0 + 1_000 * (90 - number as i64));
                 if is_beat {
                     store.beat(vec![(record.id, at), (record.id, at), (record.id, UtcMicros(at.0 - 1))]).await.unwrap();
@@ -167,7 +167,7 @@ pub fn a_beat_brings_nothing_back<S: LiveStore, G>(fresh: Fresh<S, G>) {
         let (store, _keep) = fresh().await;
         let active = record(1, 9, Authority::Observed, Status::Active);
         let beat = || store.beat(vec![(active.id, UtcMicros(active.start_time.0 + 1_000_000))]);
-        // Not open yet: the beat shows no session, and is none of the session that opens later.
+        // Not open yet: the beat neither shows the session nor counts for it when it opens later.
         beat().await.unwrap();
         assert_eq!(listed(&store).await, []);
         store.apply(vec![active.clone()]).await.unwrap();
@@ -182,7 +182,7 @@ pub fn a_lease_is_whole_while_nothing_is_lost<S: LiveStore, G>(fresh: Fresh<S, G
     block_on(async {
         let (store, _keep) = fresh().await;
         let records = open(3);
-        // What was there before the first renewal is not known.
+        // The view's content before the first renewal is unknown.
         store.renew_lease(UtcMicros(1)).await.unwrap();
         store.apply(records.clone()).await.unwrap();
         assert!(store.renew_lease(UtcMicros(2)).await.unwrap());
@@ -220,7 +220,7 @@ pub fn a_write_does_not_hide_the_flush_before_it<S: LiveStore, G: Flush>(fresh: 
         store.apply(vec![records[0].clone()]).await.unwrap();
         store.beat(vec![(records[1].id, UtcMicros(2))]).await.unwrap();
         assert!(!store.renew_lease(UtcMicros(3)).await.unwrap());
-        // Said once: what is applied now is there at the next renewal.
+        // Reported once: what is applied now is there at the next renewal.
         store.apply(records.clone()).await.unwrap();
         assert!(store.renew_lease(UtcMicros(4)).await.unwrap());
         assert_eq!(listed(&store).await, records);

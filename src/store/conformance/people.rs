@@ -1,4 +1,4 @@
-//! What a store of users, tokens and targets promises. Knows the trait and no store.
+//! The promises of a store of users, tokens and targets. Knows the trait and no store.
 
 use super::{Fresh, block_on};
 use crate::{
@@ -29,10 +29,10 @@ macro_rules! people_promises {
 
 pub(crate) use people_promises;
 
-/// And of who is signed in.
+/// The promises of a store of sign-ins.
 pub mod sign_ins;
 
-/// One with all that a user may have.
+/// Returns a user with every field set.
 pub fn user(name: &str) -> User {
     User {
         name: name.to_owned(),
@@ -58,7 +58,7 @@ fn second_factor() -> SecondFactor {
     SecondFactor { sealed: "v1.\"'sealed✓".to_owned(), step: 7, recovery: vec!["ab".repeat(32)], mark: u64::MAX }
 }
 
-/// One with a scope and an end.
+/// Returns a token with a scope and an expiry.
 pub fn token(id: &str, owner: &str) -> Token {
     Token {
         id: id.to_owned(),
@@ -106,7 +106,7 @@ pub fn a_name_is_given_once<S: PeopleStore, G>(fresh: Fresh<S, G>) {
     });
 }
 
-/// An admin, as one comes by a set-up link.
+/// Returns an admin as a set-up link makes one.
 fn first(name: &str) -> User {
     User { role: Role::Admin, identity: None, ..user(name) }
 }
@@ -134,7 +134,7 @@ pub fn of_many_first_admins_one_is_and_nobody_after_them<S: PeopleStore, G>(fres
         assert_eq!(admins.len(), 1, "{admins:?}");
         assert!(rival(&admins[0]).await.unwrap(), "what was sent twice is done");
 
-        // Who comes from a provider administers as long as it says so.
+        // A user of a provider administers as long as the provider admits them.
         store.change(Change::Remove(admins[0].clone())).await.unwrap();
         let admitted = User { identity: Some(identity()), ..first("admitted") };
         assert!(store.change(Change::Add(admitted)).await.unwrap());
@@ -144,7 +144,7 @@ pub fn of_many_first_admins_one_is_and_nobody_after_them<S: PeopleStore, G>(fres
     });
 }
 
-/// The names of those who administer.
+/// Returns the names of the admins.
 fn admins_of(known: &Directory) -> impl Iterator<Item = &str> {
     known.users.values().filter(|user| user.administers()).map(|user| user.name.as_str())
 }
@@ -153,7 +153,7 @@ fn changed(name: &str) -> User {
     User { changed_at: UtcMicros(11), ..first(name) }
 }
 
-/// Every way to take away somebody who was as [`first`] has them, but the last of those who administer.
+/// Returns every change that takes an admin made by [`first`] away, unless they are the last one.
 fn ways() -> [fn(&str) -> Change; 4] {
     [
         |name| Change::RemoveUnlessLast(name.to_owned()),
@@ -205,7 +205,7 @@ pub fn who_administers_with_others_or_not_at_all_may_leave<S: PeopleStore, G>(fr
         let anew = User { password_hash: "another".to_owned(), ..changed("ada") };
         assert!(store.change(Change::ReplaceUnlessLast(anew.clone(), UtcMicros(10))).await.unwrap(), "she stays admin");
         assert!(!store.change(Change::ReplaceUnlessLast(first("ada"), UtcMicros(10))).await.unwrap());
-        // Where there is another way to administer, the last one may leave.
+        // The last admin may leave where there is another way to administer.
         let without = User { role: Role::Viewer, changed_at: UtcMicros(12), ..anew };
         assert!(store.change(Change::Replace(without, UtcMicros(11))).await.unwrap());
         assert!(store.change(Change::Remove("ada".to_owned())).await.unwrap());
@@ -235,7 +235,7 @@ pub fn a_user_leaves_with_their_tokens<S: PeopleStore, G>(fresh: Fresh<S, G>) {
             store.change(Change::AddToken(token(&format!("{name}-2"), name))).await.unwrap();
         }
         store.change(Change::Remove("ada".to_owned())).await.unwrap();
-        // One that was on its way meanwhile is not the next ada's.
+        // A token that was on its way meanwhile does not belong to the next user named ada.
         store.change(Change::AddToken(token("ada-3", "ada"))).await.unwrap();
         store.change(Change::Add(user("ada"))).await.unwrap();
         assert!(store.read().await.unwrap().tokens.values().all(|token| token.user == "bob"));
@@ -276,7 +276,7 @@ pub fn who_is_gone_is_not_brought_back_by_being_seen<S: PeopleStore, G>(fresh: F
     });
 }
 
-/// One of the records with all that a target may have.
+/// Returns a target of the records with every field set.
 pub fn target(name: &str) -> Target {
     let public = PublicTarget {
         name: name.to_owned(),
@@ -338,7 +338,8 @@ pub fn of_two_gateways_that_take_one_code_only_one_does<S: PeopleStore, G>(fresh
     block_on(async {
         let (store, _keep) = fresh().await;
         store.change(Change::Add(user("ada"))).await.unwrap();
-        // Both read the same user, take the same code, and count the change at the same moment: the clock was set back.
+        // Both read the same user, take the same code, and date the change to the same microsecond: the clock was set
+        // back.
         let taken = |mark| User {
             second_factor: Some(SecondFactor { step: 8, mark, ..second_factor() }),
             changed_at: UtcMicros(11),

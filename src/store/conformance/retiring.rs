@@ -1,4 +1,4 @@
-//! What every store promises of history that nobody wants any more, where no outbox holds it. Knows the trait and no store.
+//! The promises about history past its retention that no outbox holds. Knows the trait and no store.
 
 use super::{Fresh, block_on, everything, record, write};
 use crate::{
@@ -15,7 +15,7 @@ macro_rules! retiring_store_promises {
 
 pub(crate) use retiring_store_promises;
 
-/// Sessions in the order in which they are born, the later ones ending first.
+/// Returns sessions in the order in which they are born, the later ones ending first.
 fn sessions() -> Vec<Write> {
     let closed = |n: u8| Record {
         end_time: Some(UtcMicros(1_800_000_000_000_000 - i64::from(n))),
@@ -24,7 +24,7 @@ fn sessions() -> Vec<Write> {
     (1..=6).map(|n| write(closed(n))).collect()
 }
 
-/// Takes away what is old, and returns how many sessions that were.
+/// Removes old sessions and returns how many there were.
 pub async fn retire(store: &impl RecordStore, before: UtcMicros, limit: u32) -> usize {
     let ids: Vec<_> = store.closed_before(before, limit).await.unwrap().iter().map(|record| record.id).collect();
     let count = ids.len();

@@ -1,4 +1,4 @@
-//! What a store promises that several nodes share: fences, leases, commands. Knows the traits and no store.
+//! The promises of a store that several nodes share: fences, leases, commands. Knows the traits and no store.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ pub fn a_fence_takes_only_the_lease_that_was_seen<S: SharedRecords, G>(fresh: Fr
         assert_eq!((fenced.holder, fenced.lease.epoch), (Holder::Fenced, Epoch(epoch.0 + 1)));
         let refused = store.renew_lease(node(), start(1), epoch, UtcMicros(3)).await;
         assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
-        // Its next start serves again, and leaves in order.
+        // The node's next start serves again, and ends in order.
         let next = store.begin_epoch(node(), start(2), epoch, UtcMicros(4)).await.unwrap();
         assert!(next.0 > epoch.0 + 1);
         store.release_lease(node(), start(1)).await.unwrap();
@@ -96,7 +96,7 @@ pub fn an_epoch_begun_elsewhere_is_held_after_a_fence<S: SharedRecords, G>(fresh
         let old = store.begin_epoch(node(), start(1), Epoch(0), UtcMicros(1)).await.unwrap();
         let lease = store.lease(node()).await.unwrap().unwrap();
         assert!(store.fence(node(), lease).await.unwrap());
-        // Begun in its journal while these records could not be reached: the same number as the fence took.
+        // An epoch begun in the journal while these records could not be reached: the fence took the same number.
         let next = Epoch(old.0 + 1);
         store.renew_lease(node(), start(2), next, UtcMicros(2)).await.unwrap();
         let refused = store.renew_lease(node(), start(3), next, UtcMicros(3)).await;
@@ -110,7 +110,7 @@ pub fn commands_are_taken_once_and_in_order<S: SharedRecords, G>(fresh: Fresh<S,
         let (store, _keep) = fresh().await;
         for n in 1..4 {
             store.send_command(node(), ending(n), UtcMicros(1)).await.unwrap();
-            // Ids of one millisecond would be in no order.
+            // Ids made within one millisecond would have no order.
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         store.send_command(NodeId("node-b".into()), ending(9), UtcMicros(1)).await.unwrap();
@@ -186,7 +186,7 @@ pub fn commands_reach_the_node<S: LiveStore, G>(fresh: Fresh<S, G>) {
         }
         store.send_command(NodeId("node-b".into()), ending(9)).await.unwrap();
         assert_eq!(store.take_commands().await.unwrap(), [1, 2, 3].map(ending));
-        // Whoever waits hears at once of what comes.
+        // A waiting call returns at once when a command arrives.
         let (found, sent) = tokio::join!(store.take_commands(), store.send_command(node(), ending(4)));
         sent.unwrap();
         assert_eq!(found.unwrap(), [ending(4)]);

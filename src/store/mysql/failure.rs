@@ -1,4 +1,4 @@
-//! Says what the errors of MySQL and MariaDB mean to the caller, in our words: the servers' own quote statements, tables,
+//! Translates the errors of MySQL and MariaDB for the caller, in our words: the servers' own quote statements, tables,
 //! users and hosts. Knows no statement.
 
 use std::io;
@@ -8,11 +8,11 @@ use sqlx::{Error, migrate::MigrateError, mysql::MySqlDatabaseError};
 use super::rows;
 use crate::store::StoreError;
 
-/// How the driver begins to say that it does not speak an account's plugin.
+/// Beginnings of the driver's message that it does not speak an account's plugin.
 const UNSPOKEN: [&str; 2] = ["unknown authentication plugin", "mysql_cleartext_plugin disabled"];
 
-/// Whether the same work may well succeed at once on another connection: somebody else's transaction was preferred, or
-/// the connection was lost and nobody knows whether the work was done.
+/// Whether the same work may succeed at once on another connection: another transaction was preferred, or the
+/// connection was lost and it is unknown whether the work was done.
 pub fn is_passing(error: &Error) -> bool {
     match error {
         Error::Io(_) => true,
@@ -23,7 +23,7 @@ pub fn is_passing(error: &Error) -> bool {
     }
 }
 
-/// What `error` means to the caller.
+/// Returns the meaning of `error` for the caller.
 pub fn meaning(error: Error) -> StoreError {
     match error {
         Error::Database(_) => of_server(number(&error)),
@@ -35,7 +35,7 @@ pub fn meaning(error: Error) -> StoreError {
     }
 }
 
-/// What `error` means to somebody who takes a step of the schema.
+/// Returns the meaning of an `error` in a step of the schema.
 pub fn of_step(error: MigrateError) -> StoreError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => meaning(error),
@@ -49,19 +49,19 @@ pub fn of_step(error: MigrateError) -> StoreError {
     }
 }
 
-/// The answer where none came in time.
+/// Returns the error for a server that did not answer in time.
 pub fn unanswered() -> StoreError {
     StoreError::Unavailable("the server did not answer in time".into())
 }
 
-/// The server's number for an error of its own, else 0.
+/// Returns the server's number for an error of its own, else 0.
 pub fn number(error: &Error) -> u16 {
     let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<MySqlDatabaseError>());
     error.map_or(0, MySqlDatabaseError::number)
 }
 
-/// The numbers are of both servers (MySQL's error message reference, MariaDB's error codes); where one uses a number that
-/// the other does not have, it is here all the same.
+/// Translates an error number of either server (MySQL's error message reference, MariaDB's error codes); a number that
+/// only one of them uses is listed all the same.
 fn of_server(number: u16) -> StoreError {
     let unavailable = |why: &str| StoreError::Unavailable(why.into());
     let refused = |why: &str| StoreError::Refused(why.into());

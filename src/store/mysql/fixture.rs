@@ -1,4 +1,4 @@
-//! One private MariaDB for all tests of this process, and empty databases of it. Knows the schema's tables and no test.
+//! One private MariaDB for all tests of this process, and empty databases on it. Knows the schema's tables and no test.
 
 use std::{
     str::FromStr,
@@ -19,16 +19,16 @@ mod skipped;
 
 pub use mariadb::{Mariadb, RIGHTS};
 
-/// Databases that nobody uses now.
+/// Databases that are free.
 static FREE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// Never dropped: it ends with the process.
+/// Returns the shared server, which is never dropped and ends with the process.
 fn shared() -> &'static Result<Mariadb, String> {
     static SHARED: OnceLock<Result<Mariadb, String>> = OnceLock::new();
     SHARED.get_or_init(|| Mariadb::start(&[]))
 }
 
-/// Whether there is a server; else the test that asks is counted as skipped.
+/// Whether there is a server; if not, the calling test counts as skipped.
 pub fn is_here() -> bool {
     if let Err(why) = shared() {
         skipped::skip(std::thread::current().name().unwrap_or_default(), why);
@@ -36,7 +36,7 @@ pub fn is_here() -> bool {
     shared().is_ok()
 }
 
-/// The server that the tests share.
+/// Returns the server that the tests share.
 pub fn server() -> &'static Mariadb {
     shared().as_ref().unwrap()
 }
@@ -45,12 +45,12 @@ pub fn server() -> &'static Mariadb {
 pub struct Database(String);
 
 impl Database {
-    /// Takes one that is free, or makes one.
+    /// Takes a free database, or makes one.
     pub async fn empty() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let free = FREE.lock().unwrap().pop();
         if let Some(database) = free.map(Self) {
-            // Not TRUNCATE, which makes a table anew and takes fifty times as long.
+            // Not TRUNCATE, which recreates a table and takes fifty times as long.
             let delete = "DELETE FROM session_records; DELETE FROM session_events; DELETE FROM nodes; DELETE FROM users; \
                 DELETE FROM tokens; DELETE FROM targets; DELETE FROM view_key; DELETE FROM sign_ins; DELETE FROM node_commands";
             sqlx::raw_sql(delete).execute(&mut database.connection().await).await.unwrap();
@@ -63,17 +63,17 @@ impl Database {
         database
     }
 
-    /// A store on it.
+    /// Returns a store on it.
     pub fn store(&self) -> MySqlStore {
         store(server(), &self.0)
     }
 
-    /// A connection to it as the driver makes one.
+    /// Returns a connection to it as the driver makes one.
     pub async fn connection(&self) -> MySqlConnection {
         connection(server(), &self.0).await
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         &self.0
     }
@@ -85,12 +85,12 @@ impl Drop for Database {
     }
 }
 
-/// A store on a database of `server`.
+/// Returns a store on a database of `server`.
 pub fn store(server: &Mariadb, database: &str) -> MySqlStore {
     MySqlStore::new(&server.url(database).parse().unwrap())
 }
 
-/// A connection to a database of `server` as the driver makes one.
+/// Returns a connection to a database of `server` as the driver makes one.
 pub async fn connection(server: &Mariadb, database: &str) -> MySqlConnection {
     MySqlConnectOptions::from_str(&server.url(database)).unwrap().connect().await.unwrap()
 }

@@ -19,24 +19,24 @@ use tokio::{
 use super::failure;
 use crate::store::StoreError;
 
-/// One statement with what is bound to it.
+/// One statement with its bound values.
 pub type Statement = Query<'static, MySql, MySqlArguments>;
 
-/// How long a server may take to take a connection. One on the same continent needs milliseconds.
+/// Time to connect to a server. One on the same continent needs milliseconds.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
-/// How often the same work is sent before its failure is the caller's: a deadlock's loser wins the next time, and one lost
-/// connection, found only in its use, is replaced.
+/// Times that the same work is sent before its failure is returned: the loser of a deadlock wins the next time, and a
+/// lost connection, noticed only in use, is replaced.
 const MAX_ATTEMPTS: u32 = 3;
 
-/// How long one statement waits for somebody else's rows, in seconds: all attempts together end below every lane's patience,
-/// so that the server says what was the matter.
+/// Seconds that one statement waits for locked rows: all attempts together end before every lane's patience does, so
+/// that the server reports the cause.
 const LOCK_WAIT: u32 = 1;
 
-/// Connections that do the same kind of work, so that slow work of another kind cannot hold up theirs.
+/// Connections for one kind of work, so that slow work of another kind cannot hold it up.
 ///
-/// Not sqlx's pool: it dials a server that refuses again and again until its time is up, where a caller with a journal
-/// wants to know at once, and it keeps a connection whose last work failed.
+/// Not sqlx's pool: that dials a refusing server again and again until its time is up, while a caller with a journal
+/// wants the error at once; and it keeps a connection whose last work failed.
 pub struct Lane {
     options: MySqlConnectOptions,
     patience: Duration,
@@ -45,13 +45,13 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// Makes a lane of at most `width` connections; none is opened yet. Work on it is given up after `patience`.
+    /// Makes a lane of at most `width` connections; none is opened yet. Work on it fails after `patience`.
     pub fn new(options: MySqlConnectOptions, width: usize, patience: Duration) -> Self {
         Self { options, patience, permits: Semaphore::new(width), idle: Mutex::default() }
     }
 
-    /// Runs what `work` returns, in one transaction if it is several statements, and returns the rows of the last one. It
-    /// may be run several times, each time whole: it must do no harm if it had been done already.
+    /// Runs the statements of `work`, in one transaction if there are several, and returns the rows of the last one.
+    /// They may run several times, each time whole: they must be idempotent.
     pub async fn run(&self, work: impl Fn() -> Vec<Statement>) -> Result<Vec<MySqlRow>, StoreError> {
         let attempts = async {
             let mut left = MAX_ATTEMPTS;
@@ -63,7 +63,7 @@ impl Lane {
                         lent.give_back();
                         return Ok(rows);
                     }
-                    // Whatever cut this one has cut the idle ones too, most likely.
+                    // The cause that cut this connection has most likely cut the idle ones too.
                     Err(error) if failure::is_passing(&error) && left > 0 => self.idle().clear(),
                     Err(error) => return Err(failure::meaning(error)),
                 }
@@ -93,13 +93,13 @@ impl Lane {
             .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
     }
 
-    /// What every session of ours is, whatever the server's defaults are.
+    /// Returns the statement that sets up every session, independent of the server's defaults.
     ///
     /// READ COMMITTED: under the default, REPEATABLE READ, an insert locks the gap it goes to, and two nodes that open
     /// sessions at the right edge of the same table deadlock without touching the same row. Nothing here reads twice in
-    /// one transaction. Strict: a value that does not fit is an error and never cut off. The collation is the columns' own,
-    /// which no server has by default. The limits in time have another name and unit in each server; each takes the other's
-    /// for a comment.
+    /// one transaction. Strict: a value that does not fit is an error and never cut off. The collation is that of the
+    /// columns, which no server has by default. The time limits have another name and unit in each server; each server
+    /// reads the other's as a comment.
     fn session(&self) -> String {
         let (seconds, millis) = (self.patience.as_secs_f64(), self.patience.as_millis());
         format!(
@@ -130,8 +130,8 @@ async fn run_once(connection: &mut MySqlConnection, work: Vec<Statement>) -> Res
     Ok(rows)
 }
 
-/// A connection at work. It goes back to its place only after its work went well; else it is dropped with all that it had
-/// begun, and the server rolls that back.
+/// A connection in use. It is returned only after its work succeeded; else it is dropped with its open transaction,
+/// which the server rolls back.
 struct Lent<'a> {
     lane: &'a Lane,
     connection: MySqlConnection,

@@ -1,5 +1,5 @@
-//! Turns questions about records into SQL for MySQL and MariaDB: which index serves which question. Knows no connection;
-//! every value is bound.
+//! Turns queries of records into SQL for MySQL and MariaDB, with the index that serves each. Knows no connection; every
+//! value is bound.
 
 use sqlx::{MySql, QueryBuilder};
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Selects one page and one row more, by which the caller knows whether another page follows.
+/// Selects one page and one row more, which shows whether another page follows.
 ///
 /// The index is forced: which one is right follows from the question, not from statistics, and a plan that would need
 /// another one fails in the tests instead of slowing down one day. A page costs what it holds, except that
@@ -23,7 +23,7 @@ pub fn select(query: &ListQuery) -> QueryBuilder<MySql> {
     match looked_at(query).as_slice() {
         [only] => push_range(&mut sql, *only, query),
         several => {
-            // One statement, so that a session which closes meanwhile is seen once, on one side.
+            // One statement, so that a session that closes meanwhile is seen once, on one side.
             for (n, among) in several.iter().enumerate() {
                 sql.push(if n == 0 { "(" } else { " UNION ALL (" });
                 push_range(&mut sql, *among, query);
@@ -35,7 +35,7 @@ pub fn select(query: &ListQuery) -> QueryBuilder<MySql> {
     sql
 }
 
-/// Selects `columns` of what is open of `node` and was born before `epoch`, oldest first.
+/// Selects `columns` of the open sessions of `node` that were born before `epoch`, oldest first.
 pub fn select_open_of(
     columns: &'static str,
     node: &NodeId,
@@ -73,7 +73,7 @@ pub fn delete(table: &'static str, ids: &[SessionId]) -> QueryBuilder<MySql> {
     sql
 }
 
-/// Selects these records.
+/// Selects the records with these ids.
 pub fn select_many(ids: &[SessionId]) -> QueryBuilder<MySql> {
     let mut sql = QueryBuilder::new("SELECT ");
     sql.push(&*rows::COLUMNS).push(" FROM session_records WHERE session_id IN (");
@@ -81,7 +81,7 @@ pub fn select_many(ids: &[SessionId]) -> QueryBuilder<MySql> {
     sql
 }
 
-/// An index, the rows of it that are meant, and the column in it that a listing is sorted by.
+/// An index, the condition for its rows, and the column in it that the listing is sorted by.
 struct Source {
     index: &'static str,
     rows: &'static str,
@@ -117,7 +117,7 @@ fn push_range(sql: &mut QueryBuilder<MySql>, among: Among, query: &ListQuery) {
     sql.push(" FORCE INDEX (").push(index).push(") WHERE ").push(rows);
     push_filters(sql, query);
     if let Some(after) = query.after {
-        // Neither server takes a comparison of pairs for a range of an index; it takes this for two.
+        // Neither server uses an index range for a comparison of pairs; both do for these two conditions.
         let beyond = if query.sort.ascending { " > " } else { " < " };
         sql.push(" AND (").push(key).push(beyond).push_bind(after.key);
         sql.push(" OR (").push(key).push(" = ").push_bind(after.key);
@@ -158,13 +158,13 @@ fn push_filters(sql: &mut QueryBuilder<MySql>, query: &ListQuery) {
     }
 }
 
-/// Twice: `=` finds it in an index but ignores spaces at the end, the bytes do not.
+/// Compares twice: `=` uses an index but ignores trailing spaces, the comparison of bytes does not.
 fn push_exactly(sql: &mut QueryBuilder<MySql>, column: &str, name: &str) {
     sql.push(" AND ").push(column).push(" = ").push_bind(name);
     sql.push(" AND CAST(").push(column).push(" AS BINARY) = ").push_bind(name.as_bytes());
 }
 
-/// INSTR and not LIKE: it has no wildcards to escape. LOWER folds more than ASCII, so both sides pass through it.
+/// Uses INSTR and not LIKE: it has no wildcards to escape. LOWER folds more than ASCII, so both sides pass through it.
 fn push_contains(sql: &mut QueryBuilder<MySql>, text: &str) {
     sql.push(" AND (");
     let mut any = sql.separated(" OR ");

@@ -1,4 +1,4 @@
-//! Users, tokens and targets in MySQL and MariaDB. Knows how they are asked; what stands in `store/people.rs`.
+//! Users, tokens and targets in MySQL and MariaDB. Knows how statements run; their text is in `store/people.rs`.
 
 use futures_util::future::BoxFuture;
 
@@ -29,7 +29,7 @@ impl PeopleStore for MySqlStore {
 
     fn read(&self) -> BoxFuture<'_, Result<Directory, StoreError>> {
         Box::pin(async move {
-            // The version first: what changes meanwhile is read again.
+            // The version first: a change made meanwhile is then read again.
             let version = self.version().await?;
             let users = self.readers.run(|| vec![sqlx::query(rows::USERS)]).await?;
             let tokens = self.readers.run(|| vec![sqlx::query(rows::TOKENS)]).await?;

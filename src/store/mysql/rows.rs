@@ -1,4 +1,4 @@
-//! How a record and a transition become rows of MySQL and MariaDB and come back. Knows the columns; runs nothing.
+//! Records and transitions as rows of MySQL and MariaDB, and back. Knows the columns; runs nothing.
 
 use std::sync::{Arc, LazyLock};
 
@@ -12,7 +12,8 @@ use crate::{
     store::StoreError,
 };
 
-/// The longest statement has 2^9 = 512 rows: × 22 columns far below the 65,535 parameters that a statement may have.
+/// Number of statement lengths. The longest statement has 2^9 = 512 rows: × 22 columns far below the 65,535 parameters
+/// that a statement may have.
 const LENGTHS: usize = 10;
 
 const TEXT: &str = "?";
@@ -20,7 +21,8 @@ const TEXT: &str = "?";
 /// A parameter has no type of its own in a select list; this gives it one, so that ranks are compared as numbers.
 const NUMBER: &str = "CAST(? AS SIGNED)";
 
-/// Every stored column of `session_records` and what stands for its value, in the order in which [`upserts`] binds them.
+/// Every stored column of `session_records` and the placeholder of its value, in the order in which [`upserts`] binds
+/// them.
 const BOUND: [(&str, &str); 22] = [
     ("session_id", TEXT),
     ("node_id", TEXT),
@@ -46,26 +48,26 @@ const BOUND: [(&str, &str); 22] = [
     ("rank_key", NUMBER),
 ];
 
-/// What was born in an epoch that is over is only closed. The row of its node stays locked as long as the transaction, so
-/// that no fence comes between; under READ COMMITTED it would not be without the clause.
+/// Sessions born in an epoch that is over may only be closed. The row of their node stays locked as long as the
+/// transaction, so that no fence comes between; under READ COMMITTED it would not be without the clause.
 const NOT_OVER: &str = "(n.status = 'closed' OR NOT EXISTS \
     (SELECT 1 FROM nodes WHERE nodes.node_id = n.node_id AND nodes.epoch > n.epoch LOCK IN SHARE MODE))";
 
-/// The columns from here on are replaced by a higher rank, in this order. What is fixed at birth is not, which spares its
-/// indexes.
+/// Index of the first column that a higher rank replaces; all from here on are, in this order. The columns fixed at
+/// birth are not, which spares their indexes.
 ///
-/// `detected_at` and `rank_key`, the guard, are the last of them: assignments run from left to right and each sees what those
-/// before it did, so a guard that is raised first keeps every other column as it was.
+/// `detected_at` and `rank_key`, the guard, are the last of them: assignments run from left to right and each sees the
+/// ones before it, so a guard that is raised first would keep every other column as it was.
 const FIRST_REPLACED: usize = 7;
 
-/// `Record::join`: the higher rank, and of one rank what was noticed earlier.
+/// The rule of `Record::join`: the higher rank, and of equal ranks the one noticed earlier.
 const STANDS_ABOVE: &str = "n.rank_key > session_records.rank_key OR (n.rank_key = session_records.rank_key \
     AND n.detected_at < session_records.detected_at)";
 
 /// Every stored column of `session_records`.
 pub static COLUMNS: LazyLock<String> = LazyLock::new(|| BOUND.map(|(name, _)| name).join(", "));
 
-/// One text per length: the server keeps each prepared, and a batch of any length is made of few of them.
+/// One text per length: the server keeps each prepared, and a batch of any length is made of a few of them.
 static UPSERTS: LazyLock<[Arc<str>; LENGTHS]> =
     LazyLock::new(|| std::array::from_fn(|power| upsert_text(1 << power, BOUND.iter().skip(FIRST_REPLACED)).into()));
 
@@ -131,8 +133,9 @@ fn statements<T>(
     statements
 }
 
-/// The rows as a derived table: MySQL's alias for the new row is unknown to MariaDB, and `VALUES()` goes from MySQL. Whether a
-/// row was applied is never read off the number of affected rows, which counts an untouched one in two ways.
+/// Returns an upsert with the rows as a derived table: MySQL's alias for the new row is unknown to MariaDB, and MySQL
+/// is removing `VALUES()`. The number of affected rows never decides whether a row was applied, since it counts an
+/// untouched one in two ways.
 fn upsert_text<'a>(rows: usize, replaced: impl Iterator<Item = &'a (&'a str, &'a str)>) -> String {
     let named = BOUND.map(|(name, value)| format!("{value} AS {name}")).join(", ");
     let others = format!(" UNION ALL SELECT {}", BOUND.map(|(_, value)| value).join(", ")).repeat(rows - 1);
@@ -146,7 +149,8 @@ fn upsert_text<'a>(rows: usize, replaced: impl Iterator<Item = &'a (&'a str, &'a
     )
 }
 
-/// Not INSERT IGNORE, which would also swallow a row that breaks any other rule.
+/// Returns an insert that skips known events; not INSERT IGNORE, which would also swallow a row that breaks any other
+/// rule.
 fn event_text(rows: usize) -> String {
     let others = ", (?, ?, ?, ?, ?, ?, ?)".repeat(rows - 1);
     format!(
@@ -177,7 +181,8 @@ mod tests {
         },
     };
 
-    /// Opens a session and closes it by an upsert that assigns in this order; returns what is then stored, and what closed it.
+    /// Opens a session and closes it by an upsert that assigns in this order; returns the stored record, and the one
+    /// that closed it.
     async fn closed_by<'a>(replaced: impl Iterator<Item = &'a (&'a str, &'a str)>) -> (Record, Record) {
         let database = Database::empty().await;
         let store = database.store();

@@ -1,4 +1,4 @@
-//! What several nodes on one server need to know of each other: their leases, a fence, commands. Knows no session.
+//! The leases, the fence and the commands of the nodes on one server. Knows no session.
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretBox;
@@ -10,20 +10,20 @@ use crate::{
     store::{Command, Lease, Node, SharedRecords, StoreError, sql_nodes},
 };
 
-/// By the primary key, all of it: a few rows, one per gateway that ever wrote here.
+/// The whole table by its primary key: a few rows, one per gateway that ever wrote here.
 pub(super) const NODES: &str = "SELECT node_id, epoch, incarnation, last_alive_at, started_at, serve_for, holder FROM nodes \
     FORCE INDEX (PRIMARY) ORDER BY node_id";
 
 const SEND: &str = "INSERT INTO node_commands (command_id, node_id, session_id, end_reason, detail, sent_at) \
     VALUES (?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE sent_at = node_commands.sent_at";
 
-/// The oldest first: a command's id is a UUIDv7.
+/// Oldest first: a command's id is a UUIDv7.
 pub(super) const WAITING: &str = "SELECT command_id, session_id, end_reason, detail FROM node_commands \
     FORCE INDEX (idx_node_commands_node) WHERE node_id = ? ORDER BY command_id LIMIT 500";
 
 pub(super) const TAKEN: &str = "DELETE FROM node_commands WHERE command_id = ?";
 
-/// The first one stays, whoever comes second.
+/// The first key stays; later ones are ignored.
 const KEEP_VIEW_KEY: &str = "INSERT IGNORE INTO view_key (only_one, secret) VALUES (1, ?)";
 
 impl SharedRecords for MySqlStore {
@@ -38,7 +38,7 @@ impl SharedRecords for MySqlStore {
         Box::pin(async move {
             let found = self.writers.run(|| vec![sql_nodes::fence(&id, &lease), sql_nodes::lease_of(&id)]).await?;
             let now = found.first().map(rows::lease).transpose()?;
-            // Nobody but a fence leaves a lease without an incarnation.
+            // Only a fence leaves a lease without an incarnation.
             let fenced = |now: Lease| now.incarnation == Incarnation::from(String::new()) && now.epoch > lease.epoch;
             Ok(now.is_some_and(fenced))
         })
@@ -52,7 +52,7 @@ impl SharedRecords for MySqlStore {
 
     fn send_command(&self, node: NodeId, command: Command, now: UtcMicros) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            // One id for all attempts, so that a repetition is no second command.
+            // One id for all attempts, so that a repetition is not a second command.
             let id = Uuid::now_v7().to_string();
             self.writers.run(|| vec![sql_nodes::send_command(SEND, &id, &node, &command, now)]).await.map(drop)
         })
@@ -68,7 +68,8 @@ impl SharedRecords for MySqlStore {
             let ids = taken.iter().map(|(id, _)| id);
             let taking =
                 self.writers.run(|| ids.clone().map(|id| sqlx::query(TAKEN).bind(id.as_str())).collect()).await;
-            // Perhaps only the answer is lost, and nobody would ever read them again. Done twice is done once.
+            // Perhaps only the answer is lost, and the commands would never be read again. Executing them twice does no
+            // harm.
             if let Err(error) = taking {
                 tracing::warn!(%error, "commands of other gateways could not be taken out of the records; they may come again");
             }

@@ -1,4 +1,4 @@
-//! Sign-ins in MySQL and MariaDB. Knows how they are asked; what stands in `store/sign_ins.rs`.
+//! Sign-ins in MySQL and MariaDB. Knows how statements run; their text is in `store/sign_ins.rs`.
 
 use futures_util::future::BoxFuture;
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// The server's own limit of a DELETE, since it takes none within a list.
+/// Uses the server's own LIMIT of a DELETE, since it accepts none within a list.
 pub(super) const FORGET: &str = "DELETE FROM sign_ins WHERE last_seen_at < ? ORDER BY last_seen_at LIMIT ?";
 
 pub(super) const OLD: &str = "SELECT COUNT(*) AS old FROM (SELECT 1 FROM sign_ins WHERE last_seen_at < ? ORDER BY last_seen_at LIMIT ?) AS found";

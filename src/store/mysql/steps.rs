@@ -1,5 +1,5 @@
-//! The steps of the schema in the dialect of MySQL and MariaDB, and how they are taken: one process after the other. What is in
-//! them stands in `migrations/mysql`.
+//! The steps of the schema in the dialect of MySQL and MariaDB, applied by one process after the other. Their SQL is in
+//! `migrations/mysql`.
 
 use std::{
     sync::{MutexGuard, PoisonError},
@@ -35,35 +35,36 @@ pub const STEPS: [Step; 17] = [
     step!(17, "token owners", "mysql/0017_token_owners"),
 ];
 
-/// How long the schema's steps wait for a server to take a connection.
+/// Time to connect to a server for the schema's steps.
 const STEPS_CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// Names are of the whole server; answers 1 for whoever has it, and 0 where somebody else still has it after ten seconds.
+/// Lock names are global to a server. Returns 1 for the holder, and 0 where another process still holds the lock after
+/// ten seconds.
 pub(super) const LOCK: &str = "SELECT GET_LOCK(CONCAT('pulsegate ', MD5(DATABASE())), 10)";
 
-/// What is known of the schema on the server.
+/// The known state of the schema on the server.
 #[derive(Debug, Default)]
 pub(super) enum Known {
-    /// Nobody was asked yet, or nobody answered.
+    /// Unknown: the server was not asked yet, or did not answer.
     #[default]
     Nothing,
-    /// It is this release's.
+    /// It fits this release.
     Fits,
-    /// It is not, and this is why.
+    /// It does not fit, for this reason.
     Refused(String),
 }
 
 impl MySqlStore {
-    /// Returns each step of the schema and whether this database has taken it.
+    /// Returns each step of the schema and whether it is applied in this database.
     ///
     /// # Errors
-    /// As every question to the server.
+    /// As for every query to the server.
     pub async fn schema(&self) -> Result<Vec<(Step, bool)>, StoreError> {
         let taken = self.taken().await?;
         Ok(STEPS.iter().map(|step| (*step, taken.contains(&step.version))).collect())
     }
 
-    /// The steps that this database has taken, those of other releases too.
+    /// Returns the steps that are applied in this database, those of other releases too.
     async fn taken(&self) -> Result<Vec<i64>, StoreError> {
         const THERE: &str = "SELECT table_name FROM information_schema.tables \
             WHERE table_schema = DATABASE() AND table_name = '_sqlx_migrations'";
@@ -73,8 +74,8 @@ impl MySqlStore {
         taken.iter().map(|row| rows::column(row, "version")).collect()
     }
 
-    /// The step of a newer release, where it is the only one that this release does not know. It takes nothing away that the
-    /// release before it needs: that is left to the step after it.
+    /// Returns the step of a newer release, if it is the only one that this release does not know. Such a step removes
+    /// nothing that the release before it needs: that is left to the step after it.
     async fn ahead(&self) -> Result<Option<i64>, StoreError> {
         let next = STEPS.last().map(|step| step.version + 1);
         let mut newer = self.taken().await?;
@@ -86,26 +87,26 @@ impl MySqlStore {
         Ok(self.schema().await?.into_iter().filter(|(_, taken)| !taken).map(|(step, _)| step).collect())
     }
 
-    /// Takes every step of the schema that this database has not taken, telling each before it is begun.
+    /// Applies every step of the schema that this database lacks, and calls `tell` before each.
     ///
-    /// A schema that is one step newer will do: gateways of two releases share a server while one after the other is brought up to
-    /// date, and the older ones may have to start again meanwhile.
+    /// A schema that is one step newer is accepted: gateways of two releases share a server during a rolling upgrade,
+    /// and the older ones may have to start again meanwhile.
     ///
-    /// With `lock` one process after the other does this, by `GET_LOCK`, which Vitess and TiDB do not have; without it nobody
-    /// else may be at it.
+    /// With `lock` one process after the other does this, by `GET_LOCK`, which Vitess and TiDB do not have; without it
+    /// no other process may do it at the same time.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the schema is newer by more than a step, or a step broke off (neither server can undo one).
     pub async fn migrate(&self, lock: bool, mut tell: impl FnMut(&Step)) -> Result<(), StoreError> {
-        // Where there is nothing to take, a server without locks will do.
+        // Where there is nothing to apply, a server without locks will do.
         let lock = lock && !self.pending().await?.is_empty();
         let (mut migrator, pool, _held) = self.migrator(lock).await?;
-        // Another process may have taken some while this one waited.
+        // Another process may have applied some while this one waited.
         for step in self.pending().await? {
             tell(&step);
             migrator.run_to(step.version, &pool).await.map_err(failure::of_step)?;
         }
-        // Where nothing is pending it has still to be seen that nothing is newer, but by one step.
+        // Even where nothing is pending, a schema that is more than one step newer must be refused.
         let ahead = self.ahead().await?;
         migrator.set_ignore_missing(ahead.is_some());
         migrator.run(&pool).await.map_err(failure::of_step)?;
@@ -124,7 +125,7 @@ impl MySqlStore {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Refuses what [`catch_up`](Self::catch_up) was refused for, in its words, until that finds it mended.
+    /// Returns the error of [`catch_up`](Self::catch_up), until a later call finds the schema mended.
     ///
     /// # Errors
     /// [`StoreError::Refused`] where the schema is known to be of another release.
@@ -135,7 +136,8 @@ impl MySqlStore {
         }
     }
 
-    /// The same with a lock, the first time that the server is there: it may have been down when this gateway started.
+    /// Migrates with a lock, the first time that the server can be reached: it may have been down when this gateway
+    /// started.
     pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
         if matches!(*self.known(), Known::Fits) {
             return Ok(());
@@ -143,7 +145,7 @@ impl MySqlStore {
         let store = self.clone();
         let tell =
             |step: &Step| tracing::info!(version = step.version, step = step.name, "taking a step of the schema");
-        // A task of its own, so that no restart of an actor cuts a step off: that would have to be undone by hand.
+        // A task of its own, so that no restart of an actor interrupts a step: that would have to be undone by hand.
         let taking = tokio::spawn(async move { store.migrate(true, tell).await });
         let taken =
             taking.await.map_err(|_| StoreError::Unavailable("the steps of the schema were broken off".into()))?;
@@ -156,7 +158,7 @@ impl MySqlStore {
         taken
     }
 
-    /// Takes back the newest step that this database has taken and returns it; what the step brought is lost.
+    /// Reverts the newest step applied in this database and returns it; the data that the step added is lost.
     ///
     /// # Errors
     /// As [`migrate`](Self::migrate).
@@ -169,14 +171,14 @@ impl MySqlStore {
         Ok(newest)
     }
 
-    /// A connection of its own, on which a step may take as long as it takes, and with `lock` one that holds the lock until it
-    /// is dropped. A pool only because sqlx's migrator, given a connection, makes a future that cannot change threads.
+    /// Returns a connection of its own, on which a step may take any time, and with `lock` one that holds the lock
+    /// until it is dropped. A pool only because sqlx's migrator, given a connection, makes a future that is not `Send`.
     async fn migrator(
         &self,
         lock: bool,
     ) -> Result<(Migrator, MySqlPool, Option<PoolConnection<sqlx::MySql>>), StoreError> {
         let mut migrator = schema::migrator(&STEPS);
-        // It waits for ever, which MariaDB takes for a mistake, and does not look whether it got the lock.
+        // sqlx's own lock waits for ever, which MariaDB rejects as a mistake, and does not check that it was granted.
         migrator.set_locking(false);
         let pool = MySqlPoolOptions::new().max_connections(2).acquire_timeout(STEPS_CONNECT_WITHIN);
         let pool = pool.connect_with(self.options.clone().set_names(true)).await.map_err(failure::meaning)?;
@@ -185,10 +187,10 @@ impl MySqlStore {
     }
 }
 
-/// Waits until no other process takes a step.
+/// Waits until no other process applies a step.
 async fn locked(pool: &MySqlPool) -> Result<PoolConnection<sqlx::MySql>, StoreError> {
     let mut connection = pool.acquire().await.map_err(failure::meaning)?;
-    // In the pool it would go on holding the lock.
+    // Returned to the pool it would go on holding the lock.
     connection.close_on_drop();
     loop {
         let got: Option<i64> = sqlx::query_scalar(LOCK).fetch_one(&mut *connection).await.map_err(failure::meaning)?;

@@ -1,5 +1,5 @@
-//! What a store on MySQL or MariaDB promises beyond the suite of all stores, against a real server: to outlive it, to replace
-//! connections, to survive a deadlock, and a schema that goes both ways.
+//! The promises of a store on MySQL or MariaDB beyond the suite of all stores, against a real server: outages, replaced
+//! connections, deadlocks, and a schema that goes both ways.
 
 use std::{sync::Mutex, time::Instant};
 
@@ -43,7 +43,7 @@ fn active(n: u8, version: u64) -> Write {
     write(record(n, version, Authority::Observed, Status::Active))
 }
 
-/// A server of the test's own, with the schema in its database `records`.
+/// Starts a server of the test's own, with the schema in its database `records`.
 async fn own_server() -> Mariadb {
     let server = Mariadb::start(&[]).unwrap();
     server.sql("CREATE DATABASE records").unwrap();
@@ -99,7 +99,7 @@ async fn the_loser_of_a_deadlock_wins_the_next_time() {
     if !is_here() {
         return;
     }
-    // Its own server, so that nobody else's waiting is taken for the store's.
+    // Its own server, so that no other test's waiting is taken for this store's.
     let server = own_server().await;
     let store = fixture::store(&server, "records");
     let all: Vec<_> = (0..50).map(|n| active(n, 1)).collect();
@@ -184,7 +184,7 @@ async fn a_server_that_hangs_is_unavailable_in_time_and_comes_back() {
     let patience = Duration::from_millis(300);
     let options = options(&server.url("records").parse().unwrap());
     let store = MySqlStore::with_patience(options, patience, patience);
-    // So short a patience may end on a busy machine without any freeze.
+    // Such a short patience may end on a busy machine without any freeze.
     let writes = async |version| while store.apply(vec![active(1, version)]).await.is_err() {};
     writes(1).await;
     server.freeze().unwrap();
@@ -332,7 +332,7 @@ async fn errors_never_carry_sql_or_hosts() {
     assert_eq!(nowhere, "the store refused: there is no database of this name");
 }
 
-/// The driver reads URLs too, and people write what it takes.
+/// The driver parses URLs too, and users write the forms that it accepts.
 #[test]
 fn an_address_leads_where_its_url_leads() {
     let told = |options: MySqlConnectOptions| {

@@ -1,5 +1,4 @@
-//! What a server's tables need beside their records: a whole copy as of one moment, the way back, a scratch database.
-//! Knows no gateway.
+//! Maintenance of a server's tables: export as of one moment, import, and scratch databases. Knows no gateway.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +24,8 @@ pub(super) struct Table {
     later: &'static [&'static str],
 }
 
-/// Not who is signed in: what ended since would be good again. Nor what is of the moment: commands, the key of a live view.
+/// The copied tables. Not sign-ins: those ended since would be valid again. Not transient data: commands, the key of a
+/// live view.
 pub(super) const TABLES: [Table; 6] = [
     Table {
         name: "session_records",
@@ -69,7 +69,8 @@ pub(super) const TABLES: [Table; 6] = [
 ];
 
 impl Table {
-    /// Selects a page in the order of the key, each row as a line of JSON: the first one, or the one after a [place](places).
+    /// Returns the query of a page in the order of the key, each row as a line of JSON: the first one, or the one after
+    /// a [place](places).
     pub(super) fn page(&self, is_first: bool) -> String {
         let fields = self.columns.split(", ").map(|column| format!("'{0}', {0}", column.trim()));
         let (fields, key) = (fields.collect::<Vec<_>>().join(", "), self.key.join(", "));
@@ -78,19 +79,19 @@ impl Table {
     }
 }
 
-/// Every table as of one moment, page by page.
+/// An export of every table as of one moment, page by page.
 pub struct Export {
     connection: MySqlConnection,
     after: BTreeMap<&'static str, Value>,
 }
 
-/// Rows on their way into the tables: all of them, or none where it is dropped before its end.
+/// An import: all of its rows are stored, or none where it is dropped before its end.
 pub struct Import {
     connection: MySqlConnection,
 }
 
 impl MySqlStore {
-    /// Begins a copy of every table as they are now; writes go on meanwhile.
+    /// Begins an export of every table as of now; writes go on meanwhile.
     ///
     /// # Errors
     /// As every question to the server.
@@ -119,7 +120,7 @@ impl MySqlStore {
         Ok(true)
     }
 
-    /// Begins to add rows as an export gave them.
+    /// Begins to import rows of an export.
     ///
     /// # Errors
     /// As every question to the server.
@@ -132,13 +133,13 @@ impl MySqlStore {
     /// Makes a database of its own on the same server, with the schema, and a connection to it.
     ///
     /// # Errors
-    /// As every question to the server; this user may not be allowed to make one.
+    /// As for every query to the server; this user may not be allowed to make a database.
     pub async fn scratch(&self, name: &str) -> Result<(Self, MySqlConnection), StoreError> {
         let sql = format!("CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
         self.plain().await?.execute(AssertSqlSafe(sql)).await.map_err(failure::meaning)?;
         let scratch = Self::with_patience(self.options.clone().database(name), WRITES_WITHIN, READS_WITHIN);
         let ready = async {
-            // Nobody else knows of it, and a server may have no locks.
+            // No other process knows of it, and a server may have no locks.
             scratch.migrate(false, |_| {}).await?;
             scratch.plain().await
         };
@@ -162,7 +163,7 @@ impl MySqlStore {
         self.plain().await?.execute(AssertSqlSafe(sql)).await.map(drop).map_err(failure::meaning)
     }
 
-    /// A connection on which a statement may take as long as it takes.
+    /// Returns a connection on which a statement may take any time.
     async fn plain(&self) -> Result<MySqlConnection, StoreError> {
         let mut connection = self.options.connect().await.map_err(failure::meaning)?;
         connection.execute("SET NAMES utf8mb4 COLLATE utf8mb4_bin").await.map_err(failure::meaning)?;
@@ -197,10 +198,10 @@ impl Import {
         query.execute(&mut self.connection).await.map(drop).map_err(failure::meaning)
     }
 
-    /// Makes all of them durable, and has every gateway that looks on read users, tokens and targets anew.
+    /// Makes all of them durable, and makes every running gateway read users, tokens and targets anew.
     ///
     /// # Errors
-    /// As every question to the server; it may be unknown then whether they are there.
+    /// As for every query to the server; it may then be unknown whether they are stored.
     pub async fn finish(mut self) -> Result<(), StoreError> {
         self.connection.execute(COUNT_UP).await.map_err(failure::meaning)?;
         self.connection.execute("COMMIT").await.map(drop).map_err(failure::meaning)
@@ -208,12 +209,12 @@ impl Import {
 }
 
 impl Export {
-    /// The tables there are.
+    /// Returns the names of the tables.
     pub fn tables(&self) -> [&'static str; TABLES.len()] {
         TABLES.each_ref().map(|table| table.name)
     }
 
-    /// Counts the rows of one.
+    /// Counts the rows of one table.
     ///
     /// # Errors
     /// As every question to the server.
@@ -223,7 +224,7 @@ impl Export {
         count.map(i64::unsigned_abs).map_err(failure::meaning)
     }
 
-    /// Returns the next rows of one, each as a line of JSON; `None` after the last.
+    /// Returns the next rows of one table, each as a line of JSON; `None` after the last.
     ///
     /// # Errors
     /// As every question to the server.
@@ -250,7 +251,8 @@ fn known(table: &str) -> Result<&'static Table, StoreError> {
     TABLES.iter().find(|known| known.name == table).ok_or_else(rows::unreadable)
 }
 
-/// Rows after one place of the key. Not as a comparison of rows, for which MySQL reads the whole index.
+/// Returns the condition for rows after one place of the key. Not a comparison of rows, for which MySQL reads the whole
+/// index.
 fn beyond(key: &[&str]) -> String {
     match key {
         [] => "false".to_owned(),
@@ -259,7 +261,7 @@ fn beyond(key: &[&str]) -> String {
     }
 }
 
-/// What is bound to [`beyond`].
+/// Returns the values to bind to [`beyond`].
 fn places<'a>(key: &[&str], row: &'a Value) -> Vec<&'a Value> {
     let value = |name: &str| row.get(name).unwrap_or(&Value::Null);
     match key {

@@ -1,6 +1,6 @@
--- Applies records of one node. A record replaces what is there only where its rank is higher, or where it tells of the same
--- end, noticed earlier; so order and repetition do not matter. An open one that is told again is listed again. One whose
--- epoch is fenced only closes. A closed record stays for a while as its own tombstone.
+-- Applies records of one node. A record replaces the stored one only where its rank is higher, or where it reports the
+-- same end, noticed earlier; so order and repetition do not matter. An open one that is sent again is listed again. A
+-- record whose epoch is fenced may only close. A closed record stays for a while as its own tombstone.
 --
 -- KEYS: the node's fence, lease, beats and changes; then the hash of each record's session.
 -- ARGV: the epoch below which the caller fences, the lease it left, the lease it leaves, how long a closed record stays
@@ -49,7 +49,7 @@ for session = 5, #KEYS do
     end
     redis.call('XADD', changes, 'MAXLEN', '~', kept, '*', 'id', id, 'rank', rank, 'status', status)
   elseif not closed and tonumber(rank) == known and tonumber(epoch) > fenced then
-    -- Told again because it is not listed: the beats may be lost alone.
+    -- Sent again because it is not listed: the beats may be lost alone.
     redis.call('ZADD', beats, 'NX', 0, id)
   end
   at = at + 1 + count

@@ -1,4 +1,4 @@
-//! Negative controls: each guard of the Redis view is taken out, and a promise must be seen to break.
+//! Negative controls: without any one guard of the Redis view, a test of a promise must fail.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -14,7 +14,7 @@ use crate::store::conformance::{
     live::{self, Flush},
 };
 
-/// Whether a promise is broken by a view with these guards.
+/// Whether a view with these guards breaks a promise.
 fn breaks(promise: impl Fn(Fresh<RedisLive, Ports>), guards: fn() -> Guards) -> Option<bool> {
     let server = one_server()?;
     let fresh = || {
@@ -26,7 +26,7 @@ fn breaks(promise: impl Fn(Fresh<RedisLive, Ports>), guards: fn() -> Guards) -> 
     Some(catch_unwind(AssertUnwindSafe(|| promise(&fresh))).is_err())
 }
 
-/// The script that applies, with a guard taken out.
+/// Returns the guards with one part of `apply.lua` removed.
 fn without(guard: &str) -> Guards {
     let guards = Guards::default();
     let text = guards.apply.text.replace(guard, "");

@@ -1,4 +1,4 @@
--- Fences what was born in a node before an epoch: from now on it is only closed.
+-- Fences the sessions of a node that were born before an epoch: from now on they may only be closed.
 --
 -- KEYS: the node's fence. ARGV: the highest epoch that is over.
 local fenced = tonumber(redis.call('GET', KEYS[1])) or 0

@@ -1,5 +1,5 @@
-//! Private Redis servers for the tests: one, a cluster of three, a master with a replica and sentinels. Each has a folder
-//! and ports of its own and ends with its owner. Knows nothing of what is kept in them.
+//! Private Redis servers for the tests: one, a cluster of three, a master with a replica and sentinels. Each has a
+//! folder and ports of its own and ends with its owner. Knows nothing of their content.
 
 use std::{
     fs::{self, OpenOptions},
@@ -16,10 +16,10 @@ use tempfile::TempDir;
 
 use crate::store::conformance::live::Flush;
 
-/// How long servers may take to come up or to agree, on a busy machine.
+/// Time for servers to come up or to agree, on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Everybody may do everything but run a script; for that one signs in, as `gate`.
+/// Access rules: every user may do everything but run a script; only `gate` may do that, after signing in.
 const LOCKED: [&str; 2] = ["--user default on nopass ~* &* +@all -@scripting", "--user gate on >hunter2 ~* +@all"];
 
 /// A running server; killed when dropped.
@@ -48,7 +48,7 @@ impl Server {
             let (dir, port) = (tempfile::tempdir().unwrap(), free_port());
             match spawn(dir.path(), port, &options) {
                 Ok(Some(process)) => return Some(Self { process, port, dir, options }),
-                // Somebody else took the port first.
+                // Another process took the port first.
                 Ok(None) => {}
                 Err(error) => {
                     assert_eq!(error.kind(), io::ErrorKind::NotFound, "redis-server: {error}");
@@ -70,11 +70,11 @@ impl Server {
         let name = file.path().join("sentinel.conf");
         fs::write(&name, settings).unwrap();
         let sentinel = Self::start(&[name.to_str().unwrap(), "--sentinel"]).unwrap();
-        // It writes to its configuration, in the other folder, for as long as it lives.
+        // The sentinel writes to its configuration, in the other folder, as long as it lives.
         Self { dir: file, ..sentinel }
     }
 
-    /// Sends lines as a person would type them, and returns the answers.
+    /// Sends lines as a user would type them, and returns the answers.
     pub fn ask(&self, lines: &[&str]) -> String {
         ask(self.port, lines).unwrap()
     }
@@ -83,13 +83,13 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Ends it at once, as `kill -9` does.
+    /// Kills it, as `kill -9` does.
     pub fn kill(&mut self) {
         self.process.0.kill().unwrap();
         self.process.0.wait().unwrap();
     }
 
-    /// Starts it again at the same port, with what it had saved.
+    /// Starts it again at the same port, with the data it had saved.
     pub fn restart(&mut self) {
         self.process = spawn(self.dir.path(), self.port, &self.options).unwrap().unwrap();
     }
@@ -103,7 +103,7 @@ impl Server {
     }
 }
 
-/// What a test needs to empty servers.
+/// The ports of the servers, with which a test empties them.
 pub struct Ports(pub Vec<u16>);
 
 impl Flush for Ports {
@@ -186,7 +186,7 @@ fn spawn(dir: &Path, port: u16, options: &[String]) -> io::Result<Option<Process
     Ok(if ended(&mut process) { None } else { Some(process) })
 }
 
-/// Whether it is the server that was started, which may ask for a password first.
+/// Whether the started server answers, which may ask for a password first.
 fn answers(info: &str, process: &str) -> bool {
     info.contains(process) || info.starts_with("-NOAUTH")
 }
@@ -201,15 +201,15 @@ fn ask(port: u16, lines: &[&str]) -> io::Result<String> {
     Ok(answers)
 }
 
-/// A port that is free, and so is the one 10,000 above, where a server of a cluster talks to the others. Below the ports
-/// that the system gives to whoever connects.
+/// Returns a free port; the one 10,000 above, where a server of a cluster talks to the others, is free too. Below the
+/// ports that the system gives to outgoing connections.
 pub fn free_port() -> u16 {
     let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
     let mut candidates = std::iter::repeat_with(|| rand::random_range(10_000..22_000));
     candidates.find(|&port| is_free(port) && is_free(port + 10_000)).unwrap()
 }
 
-/// Looks again and again until it is so.
+/// Polls until the condition holds.
 #[track_caller]
 pub fn eventually(mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
@@ -219,7 +219,7 @@ pub fn eventually(mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Says that this test cannot run here, and adds it to the file that `PULSEGATE_SKIPPED` names.
+/// Reports that this test cannot run here, and adds it to the file that `PULSEGATE_SKIPPED` names.
 fn skip(why: &str) {
     println!("skipped: {why}");
     if let Some(list) = std::env::var_os("PULSEGATE_SKIPPED") {

@@ -1,4 +1,4 @@
-//! Owns the connections to a Redis, whichever kind it is, and says in a sentence why one failed. Knows no key and no
+//! Owns the connections to a Redis of any kind, and describes in a sentence why one failed. Knows no key and no
 //! command.
 
 use std::{io, time::Duration};
@@ -18,32 +18,32 @@ use crate::{
     store::StoreError,
 };
 
-/// How long a connection may take, sentinels and sign-in included.
+/// Time to connect, sentinels and sign-in included.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// How long an answer may take. A batch takes some 10 ms: whoever is silent for this long hangs.
+/// Time for an answer. A batch takes some 10 ms: a server that is silent for this long hangs.
 pub const ANSWER: Duration = Duration::from_secs(2);
 
-/// One for writes, the others for whoever reads.
+/// Connections: one for writes, the others for reads.
 const CONNECTIONS: usize = 8;
 
 /// Connections to one Redis, made when they are needed.
 pub enum RedisPool {
-    /// To a server.
+    /// One server.
     Server(deadpool_redis::Pool),
-    /// To the servers of a cluster.
+    /// The servers of a cluster.
     Cluster(cluster::Pool),
-    /// To whichever server the sentinels call the master.
+    /// The server that the sentinels call the master.
     Sentinel(sentinel::Pool),
 }
 
 /// One connection; dropped, it goes back to its pool.
 pub enum Connection {
-    /// To a server.
+    /// One server.
     Server(deadpool_redis::Connection),
-    /// To the servers of a cluster.
+    /// The servers of a cluster.
     Cluster(cluster::Connection),
-    /// To what was the master when it was made.
+    /// The server that was the master when it was made.
     Sentinel(sentinel::Connection),
 }
 
@@ -90,7 +90,7 @@ impl RedisPool {
                 Self::Cluster(pool) => pool.get().await.map(Connection::Cluster),
                 Self::Sentinel(pool) => {
                     let mut connection = pool.get().await?;
-                    // The pool gives no way to say so: what it makes would wait for half a second only.
+                    // The pool has no option for this: its connections would wait for half a second only.
                     connection.set_response_timeout(ANSWER);
                     Ok(Connection::Sentinel(connection))
                 }
@@ -129,7 +129,7 @@ impl Connection {
         timeout(ANSWER, answers).await.unwrap_or_else(|_| Err(late()))
     }
 
-    /// Gives it back to its pool once it answered, and closes it after a failure; returns the answer.
+    /// Returns it to its pool once it answered, and closes it after a failure; returns the answer.
     pub fn settle<T, E>(self, answer: Result<T, E>) -> Result<T, E> {
         if answer.is_err() {
             self.discard();
@@ -137,7 +137,7 @@ impl Connection {
         answer
     }
 
-    /// Closes it: after a failure it may lead to a server that hangs or is no master any more.
+    /// Closes it: after a failure it may lead to a server that hangs or is no longer the master.
     pub fn discard(self) {
         match self {
             Self::Server(connection) => drop(deadpool_redis::Connection::take(connection)),
@@ -165,7 +165,7 @@ fn late() -> RedisError {
     io::Error::from(io::ErrorKind::TimedOut).into()
 }
 
-/// Says what failed, without hosts and without what was asked.
+/// Describes the failure, without hosts and without the command.
 pub fn failure(error: RedisError) -> StoreError {
     let sentence = match (error.kind(), error.code().unwrap_or_default()) {
         (_, "FENCED") => return StoreError::Superseded,

@@ -1,4 +1,4 @@
-//! What is open in the view, read and told from what no gateway wrote. Knows no write.
+//! Reads the open sessions of the view and skips entries that no gateway wrote. Knows no write.
 
 use std::collections::BTreeSet;
 
@@ -79,7 +79,7 @@ impl View {
                 self.read_sessions(connection, &node, listed, &mut open).await?;
             }
         }
-        // What was closed since the ids were read is left out.
+        // Sessions closed since the ids were read are left out.
         open.retain(|record| !record.is_closed());
         Ok(open)
     }
@@ -105,14 +105,15 @@ impl View {
                 continue;
             }
             let told: Vec<Option<Vec<u8>>> = connection.ask_all(&questions).await.map_err(failure)?;
-            // What was closed since the ids were read may be gone. What is no rank is none that anybody knows.
+            // Sessions closed since the ids were read may be gone. A value that is not a rank counts as an unknown
+            // rank.
             let there = listed.into_iter().zip(told).filter_map(|(id, rank)| rank.map(|rank| (id, rank)));
             ranks.extend(there.map(|(id, rank)| (id, text(&rank).and_then(|rank| rank.parse().ok()).unwrap_or(0))));
         }
         Ok(ranks)
     }
 
-    /// Adds what is there of the `listed` sessions of `node`, each with its last beat, to `found`.
+    /// Adds the stored ones of the `listed` sessions of `node`, each with its last beat, to `found`.
     async fn read_sessions(
         &self,
         connection: &mut Connection,
@@ -121,7 +122,7 @@ impl View {
         found: &mut Vec<Record>,
     ) -> Result<(), StoreError> {
         let seals = self.seals().await?;
-        // Redis answers no question with nothing that could be read.
+        // Redis answers an empty pipeline with nothing that could be read.
         if listed.is_empty() {
             return Ok(());
         }
@@ -134,13 +135,13 @@ impl View {
         }
         let rows: Vec<Vec<Option<Vec<u8>>>> = connection.ask_all(&questions).await.map_err(failure)?;
         for ((id, beat), row) in listed.into_iter().zip(rows) {
-            // What is no text was written by nobody of ours.
+            // No gateway writes a value that is not text.
             let mut values: Vec<_> = row.iter().map(|value| value.as_deref().and_then(text)).collect();
             if let Some((key, keyring)) = seals {
                 let seal = values.pop().flatten();
-                // What was forgotten since the ids were read is no forgery.
+                // A session forgotten since the ids were read is no forgery.
                 let is_there = row.iter().any(Option::is_some);
-                // A field that is missing and one that is empty are not the same.
+                // A missing field and an empty one are not the same.
                 let said: Option<Vec<&str>> = values.iter().copied().collect();
                 let fits =
                     said.zip(seal).is_some_and(|(said, seal)| key.fits_session(seal, node, id, said.into_iter()));
@@ -159,7 +160,7 @@ impl View {
     }
 }
 
-/// Reads the id of a session of `node`: nothing where it was written by nobody of ours.
+/// Reads the id of a session of `node`; `None` where no gateway wrote it.
 fn read_id(id: &str, node: &NodeId, seals: Option<(&ViewKey, &Keyring)>) -> Result<Option<SessionId>, StoreError> {
     match (id.parse(), seals) {
         (Ok(id), _) => Ok(Some(id)),

@@ -1,4 +1,4 @@
-//! How a record becomes the fields of a Redis hash and comes back. Knows no connection.
+//! Records as the fields of a Redis hash, and back. Knows no connection.
 
 use std::{slice, str::FromStr};
 
@@ -10,8 +10,8 @@ use crate::{
 /// The field by which two versions of a session are compared.
 pub const RANK: &str = "rank";
 
-/// The fields of a session's hash, in the order of [`values`]; `apply.lua` knows the first three. What the key says, node
-/// and id, is not repeated.
+/// The fields of a session's hash, in the order of [`values`]; `apply.lua` knows the first three. The node and id,
+/// which are in the key, are not repeated.
 pub const FIELDS: [&str; 22] = [
     RANK,
     "epoch",
@@ -37,7 +37,7 @@ pub const FIELDS: [&str; 22] = [
     "recording",
 ];
 
-/// Spells a record; unknown is empty.
+/// Returns a record as texts; an unknown value is empty.
 pub fn values(record: &Record) -> [String; FIELDS.len()] {
     [
         record.rank().to_string(),
@@ -71,7 +71,7 @@ pub fn record(node: &NodeId, id: SessionId, values: &[Option<&str>]) -> Result<O
         return Ok(None);
     }
     let mut values = Values(values.iter());
-    // The rank is made of what follows.
+    // The rank is derived from the fields that follow.
     values.said()?;
     Ok(Some(Record {
         id,
@@ -101,7 +101,7 @@ pub fn record(node: &NodeId, id: SessionId, values: &[Option<&str>]) -> Result<O
     }))
 }
 
-/// The answer for what no release of ours can have written.
+/// Returns the error for a hash that no release of the gateway can have written.
 pub fn unreadable() -> StoreError {
     StoreError::Refused("a session in Redis cannot be read".into())
 }
@@ -110,7 +110,7 @@ fn spelled<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
-/// What is left to read of a hash.
+/// The values of a hash that are yet to be read.
 struct Values<'a>(slice::Iter<'a, Option<&'a str>>);
 
 impl<'a> Values<'a> {

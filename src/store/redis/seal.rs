@@ -1,8 +1,9 @@
-//! The seal on what nodes write into Redis for each other: HMAC-SHA-256 (RFC 2104) under a key that all of them read in the
-//! records. Whoever can only write to Redis can neither give a command nor show a session. Knows no connection.
+//! The seal on entries that nodes write into Redis for each other: HMAC-SHA-256 (RFC 2104) under a key that all of them
+//! read in the records. An attacker who can only write to Redis can neither give a command nor show a session. Knows no
+//! connection.
 //!
-//! A seal covers what is said, of whom and to whom, so it fits nowhere else. An old one that is played again says nothing
-//! new: a session that was ended stays so, and a record of lower rank is replaced.
+//! A seal covers the content, its subject and its addressee, so it fits nowhere else. A replayed one changes nothing: a
+//! session that was ended stays so, and a record of lower rank is replaced.
 
 use std::{
     fmt,
@@ -32,7 +33,7 @@ impl ViewKey {
         Self(hmac::Key::new(hmac::HMAC_SHA256, secret))
     }
 
-    /// The seal of a command to `node`.
+    /// Returns the seal of a command to `node`.
     pub fn of_command(&self, node: &NodeId, command: &Command) -> String {
         self.spell(&SealInput::command(node, command))
     }
@@ -42,7 +43,7 @@ impl ViewKey {
         self.fits(seal, &SealInput::command(node, command))
     }
 
-    /// The seal of a session's hash with these values, in their order.
+    /// Returns the seal of a session's hash with these values, in their order.
     pub fn of_session<'a>(&self, node: &NodeId, id: SessionId, values: impl Iterator<Item = &'a str>) -> String {
         self.spell(&SealInput::session(node, id, values))
     }
@@ -67,7 +68,7 @@ impl ViewKey {
     }
 }
 
-/// What a seal covers: each part behind its length, so that no two are spelled the same.
+/// The input of a seal: each part behind its length, so that no two inputs have the same bytes.
 struct SealInput(Vec<u8>);
 
 impl SealInput {
@@ -95,7 +96,7 @@ impl SealInput {
     }
 }
 
-/// The key, once the records have told it, and what did not fit.
+/// The key, once it was read in the records, and the number of forgeries.
 pub struct Keyring {
     records: Arc<dyn SharedRecords>,
     known: OnceLock<ViewKey>,
@@ -109,7 +110,7 @@ impl fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    /// The key lies in `records`.
+    /// Makes a keyring for the key in `records`.
     pub fn new(records: Arc<dyn SharedRecords>) -> Self {
         Self { records, known: OnceLock::new(), forgeries: AtomicU64::new(0) }
     }
@@ -131,10 +132,10 @@ impl Keyring {
         Ok(self.known.get_or_init(|| ViewKey::new(told.expose_secret())))
     }
 
-    /// Counts something whose seal does not fit.
+    /// Counts an entry whose seal does not fit.
     pub fn refuse(&self, what: &'static str, node: &NodeId) {
         let count = self.forgeries.fetch_add(1, Ordering::Relaxed) + 1;
-        // They may come in thousands, and all of them are in the metrics.
+        // Not every one is logged: there may be thousands, and the metrics count all.
         if count.is_power_of_two() {
             tracing::error!(
                 what,
@@ -145,7 +146,7 @@ impl Keyring {
         }
     }
 
-    /// How much did not fit.
+    /// Returns the number of entries whose seal did not fit.
     pub fn forgeries(&self) -> u64 {
         self.forgeries.load(Ordering::Relaxed)
     }

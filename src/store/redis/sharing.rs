@@ -1,5 +1,4 @@
-//! What several nodes on one Redis tell each other there: that they live, that one is fenced, what one asks of another.
-//! Knows no record.
+//! The messages of several nodes on one Redis: leases, fences and commands. Knows no record.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -11,14 +10,14 @@ use crate::{
     store::{Command, StoreError},
 };
 
-/// How long a reading waits for commands: below the time in which an answer is due, so that silence is no failure.
+/// Milliseconds that a read waits for commands: below the time limit of an answer, so that silence is no failure.
 const WAIT_MILLIS: u32 = 1_000;
 
-/// Before they are read again that could not be taken out.
+/// Time before commands that could not be removed are read again.
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// Commands of one reading, and those that are kept for a node that does not read: far more than sessions are ended by
-/// hand while one is away.
+/// Most commands of one read, and of those kept for a node that does not read: far more than sessions are ended by hand
+/// while a node is away.
 const COMMANDS: u32 = 1_000;
 
 /// A stream as XREAD answers it: its key, and each entry's id and fields.
@@ -28,10 +27,11 @@ type Streams = Vec<(String, Vec<(String, HashMap<String, String>)>)>;
 const STARTS: u64 = 1 << 40;
 
 impl RedisLive {
-    /// The newest start of `node` that the view at `address` knows to be over; zero if none, or where that can be nobody's.
+    /// Returns the newest epoch of `node` that the view at `address` knows to be over; zero if there is none, or if the
+    /// number is impossible.
     ///
     /// # Errors
-    /// [`StoreError`] where it does not answer.
+    /// [`StoreError`] where Redis does not answer.
     pub async fn fenced(address: &RedisAddress, node: &NodeId) -> Result<Epoch, StoreError> {
         let mut connection = RedisPool::new(address)?.connection().await.map_err(failure)?;
         let fence = connection.ask(redis::cmd("GET").arg(key(node, "fence"))).await;
@@ -47,7 +47,7 @@ impl View {
         let reading = async {
             let nodes: Vec<String> = connection.ask(redis::cmd("SMEMBERS").arg(NODES)).await?;
             let mut leases = Vec::with_capacity(nodes.len());
-            // One by one: in a cluster each lies on a server of its own, and there are few.
+            // One by one: in a cluster each is on a server of its own, and there are few.
             for node in nodes.into_iter().map(NodeId) {
                 let lease: Option<String> = connection.ask(redis::cmd("GET").arg(key(&node, "lease"))).await?;
                 leases.extend(lease.map(|lease| (node, lease)));
@@ -81,10 +81,10 @@ impl View {
         connection.settle(sent).map(drop).map_err(failure)
     }
 
-    /// Reads from the first entry on, since those that were taken are gone. What cannot be read is taken as well: it was
-    /// not written by a gateway of this release, or by none.
+    /// Reads from the first entry on, since taken ones are removed. An entry that cannot be read is removed as well: no
+    /// gateway of this release wrote it.
     pub(super) async fn take_commands(&self) -> Result<Vec<Command>, StoreError> {
-        // Before anything is taken: what a node wrote must not go because its seal cannot be told yet.
+        // Before anything is taken: a command of a node must not be lost because its seal cannot be checked yet.
         let seals = self.seals().await?;
         let stream = key(&self.node, "commands");
         let mut connection = self.pool.connection().await.map_err(failure)?;
@@ -108,7 +108,8 @@ impl View {
             Ok(read) => read,
             Err(error) => return connection.settle(Err(error)).map_err(failure),
         };
-        // Perhaps only the answer is lost, and nobody would ever read them again. Done twice is done once.
+        // Perhaps only the answer is lost, and the commands would never be read again. Executing them twice does no
+        // harm.
         if let Err(error) = connection.settle(taken) {
             tracing::warn!(%error, "commands of other gateways could not be taken out of Redis; they may come again");
             tokio::time::sleep(RETRY_DELAY).await;

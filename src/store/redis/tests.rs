@@ -1,5 +1,5 @@
-//! The Redis view against real servers: what every live view promises, what a lost, frozen, replaced or misconfigured
-//! server does to it, and what breaks without its guards.
+//! The Redis view against real servers: the promises of every live view, lost, frozen, replaced or misconfigured
+//! servers, and the failures without its guards.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::{
     store::conformance::{self, live::Flush},
 };
 
-/// What beats cost, and what their loss takes.
+/// The cost of beats, and their loss.
 #[cfg(test)]
 mod beats;
 
@@ -40,7 +40,7 @@ pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-/// The sentence of a store that cannot be reached.
+/// Returns the sentence of a store that cannot be reached.
 fn unavailable<T: fmt::Debug>(answer: Result<T, StoreError>) -> String {
     match answer {
         Err(StoreError::Unavailable(sentence)) => sentence,
@@ -104,7 +104,7 @@ fn a_fenced_start_can_only_close() {
     block_on(a_fenced_start_only_closes(&server.url()));
 }
 
-/// I10.
+/// Invariant I10 of `docs/design.md`.
 async fn a_fenced_start_only_closes(url: &str) {
     let (old, new) = (view(url, 1), view(url, 2));
     old.apply(vec![record(1, 1, 1, Status::Active), record(2, 1, 1, Status::Active)]).await.unwrap();
@@ -112,7 +112,7 @@ async fn a_fenced_start_only_closes(url: &str) {
     assert!(!new.renew_lease(UtcMicros(2)).await.unwrap());
     let refused = old.renew_lease(UtcMicros(3)).await;
     assert!(matches!(refused, Err(StoreError::Superseded)), "{refused:?}");
-    // From either hand: what counts is the epoch that the session was born in.
+    // From either writer: the epoch decides in which the session was born.
     for hand in [&old, &new] {
         hand.apply(vec![record(1, 1, 2, Status::Detached), record(3, 1, 1, Status::Active)]).await.unwrap();
         assert_eq!(listed(&new).await, [record(1, 1, 1, Status::Active), record(2, 1, 1, Status::Active)]);
@@ -140,7 +140,7 @@ fn sessions_of_every_node_are_listed() {
     block_on(every_node_is_listed(&server.url()));
 }
 
-/// In a cluster the nodes lie on different servers.
+/// In a cluster the nodes are on different servers.
 async fn every_node_is_listed(url: &str) {
     let node = |n: u8| NodeId(format!("node-{n}"));
     let expected: Vec<_> = (0..9).map(|n| Record { node: node(n), ..record(n, 1, 1, Status::Active) }).collect();
@@ -193,7 +193,7 @@ fn a_server_may_come_later_go_and_come_back_empty() {
         assert!(view.renew_lease(UtcMicros(3)).await.unwrap());
         server.kill();
         server.restart();
-        // The first call after it: the connection that was kept does not make it fail.
+        // The first call after it: the kept connection does not make it fail.
         view.beat(vec![(record(1, 1, 1, Status::Active).id, UtcMicros(4))]).await.unwrap();
         assert!(!view.renew_lease(UtcMicros(5)).await.unwrap());
         assert_eq!(listed(&view).await, []);
@@ -263,7 +263,7 @@ fn a_frozen_server_keeps_nobody_waiting() {
             assert!(sentence.starts_with("Redis does not answer"), "{sentence}");
         }
         assert!(waited < 4 * ANSWER, "{waited:?}");
-        // Whether the batch arrived is not known, so it counts as lost.
+        // It is unknown whether the batch arrived, so it counts as lost.
         assert!(!view.renew_lease(UtcMicros(3)).await.unwrap());
         view.apply(vec![record(1, 1, 1, Status::Active)]).await.unwrap();
         assert!(view.renew_lease(UtcMicros(4)).await.unwrap());
@@ -371,7 +371,7 @@ fn a_failover_that_lost_writes_is_noticed_and_made_good() {
     });
 }
 
-/// Renews until somebody answers.
+/// Renews until a server answers.
 async fn eventually_renewed(view: &RedisLive) -> bool {
     let begun = Instant::now();
     loop {

@@ -17,43 +17,43 @@ use crate::{
     },
 };
 
-/// The highest number that was ever given, which SQLite keeps beside the table, and the link of the last row.
+/// Selects the highest number ever given, which SQLite keeps beside the table, and the link of the last row.
 const LAST: &str = "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'audit_log'), 0), \
     (SELECT chain_hash FROM audit_log ORDER BY sequence DESC LIMIT 1)";
 
 const COLUMNS: &str = "sequence, at, actor, client_ip, action, subject, outcome, detail, chain_hash";
 
-/// A log, followed from its first entry to its last.
+/// The verification of a log, followed from its first entry to its last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Followed {
-    /// Entries that follow from each other.
+    /// Number of entries that follow from each other.
     pub entries: u64,
-    /// When the first of them was written.
+    /// Time of the first of them.
     pub first_at: Option<UtcMicros>,
-    /// When the last of them was written.
+    /// Time of the last of them.
     pub last_at: Option<UtcMicros>,
-    /// The last of them.
+    /// The head of the last of them.
     pub head: Head,
-    /// What comes behind them and does not follow.
+    /// The first entry behind them that does not follow.
     pub broken: Option<Broken>,
 }
 
-/// The first number that does not fit.
+/// The first entry that does not fit the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
-    /// Which.
+    /// Its number.
     pub sequence: u64,
-    /// How.
+    /// Its fault.
     pub what: Fault,
 }
 
-/// What is wrong with an entry.
+/// The faults of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// It is not there, though later ones are.
+    /// It is missing, though later ones are there.
     #[error("it is missing: it was removed, or put elsewhere")]
     Missing,
-    /// Its number was given, and nothing is there from here on.
+    /// Its number was given, and nothing is there from it on.
     #[error("it is missing with all that followed: the end was cut")]
     Cut,
     /// It does not follow from those before it.
@@ -61,7 +61,7 @@ pub enum Fault {
         "it does not follow from those before it: it, or one before it, was edited, or they were put in another order"
     )]
     Edited,
-    /// It is not the one that was noted elsewhere.
+    /// It differs from the one that was noted elsewhere.
     #[error("it is not the one that was noted: the log was replaced")]
     Replaced,
     /// It was noted elsewhere, and the log ends before it.
@@ -104,18 +104,18 @@ impl SqliteStore {
         Ok(AuditPage::of(entries, query.limit))
     }
 
-    /// Follows the audit log from its first entry to its last, gives each to `each` as it is read, and stops where one does not
-    /// follow. `noted` is an end of it that somebody kept elsewhere.
+    /// Follows the audit log from its first entry to its last, passes each to `each` as it is read, and stops where one
+    /// does not follow. `noted` is a head of it that somebody kept elsewhere.
     ///
     /// # Errors
-    /// [`StoreError`] if the file cannot be read, or what `each` says.
+    /// [`StoreError`] if the file cannot be read, or the error of `each`.
     pub async fn follow_audit<E: From<StoreError>>(
         &self,
         noted: Option<Head>,
         mut each: impl FnMut(&Entry) -> Result<(), E>,
     ) -> Result<Followed, E> {
         let mut reader = self.readers().acquire().await.map_err(failed)?;
-        // One moment for the rows and for the highest number: a gateway may write meanwhile.
+        // One snapshot for the rows and for the highest number: a gateway may write meanwhile.
         sqlx::query("BEGIN").execute(&mut *reader).await.map_err(failed)?;
         let given = Tail::of_audit(&mut reader).await?.sequence.unsigned_abs();
         let mut followed = Followed {
@@ -142,11 +142,11 @@ impl SqliteStore {
         Ok(followed)
     }
 
-    /// Gives each entry to `each`, oldest first, whether it follows from those before it or not, and returns how many cannot be
-    /// read.
+    /// Passes each entry to `each`, oldest first, whether or not it follows from those before it, and returns how many
+    /// cannot be read.
     ///
     /// # Errors
-    /// [`StoreError`] if the file cannot be read, or what `each` says.
+    /// [`StoreError`] if the file cannot be read, or the error of `each`.
     pub async fn read_audit<E: From<StoreError>>(
         &self,
         mut each: impl FnMut(&Entry) -> Result<(), E>,
@@ -175,7 +175,7 @@ impl Followed {
         if told != expected {
             return Ok(Some(Broken { sequence: expected, what: Fault::Missing }));
         }
-        // A row that no release of ours can have written was edited, too.
+        // A row that no release of the gateway can have written was edited, too.
         let read = entry(row).ok().zip(row.try_get::<Vec<u8>, _>("chain_hash").ok());
         let follows = read.filter(|(entry, link)| link_entry(&self.head.link, entry).as_slice() == link.as_slice());
         let Some((entry, link)) = follows.and_then(|(entry, link)| Some((entry, Link::try_from(link).ok()?))) else {
@@ -218,8 +218,8 @@ impl AuditLog for SqliteStore {
     }
 }
 
-/// Selects a page and one entry more, by which the caller knows whether another page follows. Where neither an actor nor an action is
-/// asked for, times are not looked up: clocks are set, and the order is that of the numbers.
+/// Selects a page and one entry more, which shows whether another page follows. Without an actor or an action times use
+/// no index: clocks can be set back, and the order is that of the numbers.
 pub(super) fn select(query: &AuditQuery) -> QueryBuilder<Sqlite> {
     let mut select = QueryBuilder::new(format!("SELECT {COLUMNS} FROM audit_log WHERE true"));
     if let Some(actor) = &query.actor {

@@ -1,5 +1,5 @@
-//! Owns who may read the file, and what the disk has done to it: a sync that failed, which is never forgiven, and the reserve of room that a full
-//! disk's closes are written into. Knows no table.
+//! Owns the mode of the file, and the faults of its disk: a failed sync, which is never forgiven, and the reserve of
+//! space for the closes of a full disk. Knows no table.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,35 +21,35 @@ use tokio::task::spawn_blocking;
 use super::failed;
 use crate::store::StoreError;
 
-/// Bytes kept free for closes: the log takes 16 MiB before it is copied into the file, and ten thousand closes add about as
-/// much to both.
+/// Bytes kept free for closes: the log takes 16 MiB before it is copied into the file, and ten thousand closes add
+/// about as much to both.
 const RESERVE: u64 = 32 * 1024 * 1024;
 
 /// The unit in which the system counts a file's blocks, whatever the disk's own is (stat(2)).
 const BLOCK: u64 = 512;
 
-/// The disk had no room: for a page, and for the index of the log (sqlite.org/rescode.html).
+/// SQLite's codes for a full disk: for a page, and for the index of the log (sqlite.org/rescode.html).
 const FULL: [u32; 2] = [13, 4_874];
 
-/// The disk could not say that what was written is on it: the log, and the directory it stands in.
+/// SQLite's codes for a failed sync: of the log, and of the directory it is in.
 const UNSYNCED: [u32; 2] = [1_034, 1_290];
 
-/// What is known of the disk under one file; a handle.
+/// The state of the disk under one file; a handle.
 #[derive(Clone, Default)]
 pub(super) struct Disk(Arc<State>);
 
 #[derive(Default)]
 struct State {
-    /// After a failed sync the system may have dropped the pages and called the next sync a success
-    /// (wiki.postgresql.org/wiki/Fsync_Errors), so nothing that comes later proves anything about what came before.
+    /// Whether a sync has failed. The system may then have dropped the pages and called the next sync a success
+    /// (wiki.postgresql.org/wiki/Fsync_Errors), so no later success proves that earlier writes are on the disk.
     in_doubt: AtomicBool,
     reserve: OnceLock<PathBuf>,
-    /// Whether the reserve has been given to the closes.
+    /// Whether the reserve has been released for closes.
     is_used: AtomicBool,
 }
 
 impl Disk {
-    /// Lets a write begin.
+    /// Admits a write.
     ///
     /// # Errors
     /// [`StoreError::Refused`] once a sync has failed, until the process is started again.
@@ -57,7 +57,7 @@ impl Disk {
         if self.0.in_doubt.load(Ordering::Relaxed) { Err(in_doubt()) } else { Ok(()) }
     }
 
-    /// Says what an error of a write means, and does what it calls for.
+    /// Returns the meaning of an error of a write, and reacts to it.
     pub(super) fn failed(&self, error: sqlx::Error) -> StoreError {
         let code = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<u32>().ok());
         if code.is_some_and(|code| UNSYNCED.contains(&code)) {
@@ -78,12 +78,12 @@ impl Disk {
         }
     }
 
-    /// Whether there is room for more than closes.
+    /// Whether there is space for more than closes.
     pub(super) fn has_room(&self) -> bool {
         !self.0.is_used.load(Ordering::Relaxed)
     }
 
-    /// Sets the reserve aside again if it was used and the disk has room.
+    /// Sets the reserve aside again if it was used and the disk has space.
     pub(super) async fn take_back(&self) {
         let Some(path) = self.0.reserve.get().filter(|_| !self.has_room()).cloned() else { return };
         match spawn_blocking(move || set_aside(&path)).await {
@@ -124,12 +124,12 @@ fn set_aside(path: &Path) -> io::Result<()> {
     }
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
     fill(&file).inspect_err(|_| {
-        // What there is of it is no use to anybody.
+        // A partial reserve is of no use.
         fs::remove_file(path).ok();
     })
 }
 
-/// Takes the room itself: a file that is only long has none.
+/// Allocates the space by writing: a file that is only long occupies none.
 fn fill(mut file: &File) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, RESERVE) {
         Err(Errno::OPNOTSUPP) => io::copy(&mut io::repeat(0).take(RESERVE), &mut file).map(drop),

@@ -1,13 +1,13 @@
-//! What an error of SQLite means to whoever called. Knows no statement.
+//! The meaning of SQLite's errors for the caller. Knows no statement.
 
 use super::rows;
 use crate::store::StoreError;
 
-/// Says what an error means to the caller, in our words: SQLite's own name tables and quote statements.
+/// Translates an error for the caller, in our words: SQLite's own name tables and quote statements.
 pub fn failed(error: sqlx::Error) -> StoreError {
     let sqlx::Error::Database(error) = error else { return not_from_sqlite(error) };
     let code = error.code().and_then(|code| code.parse::<u32>().ok());
-    // The low byte is the primary code (sqlite.org/rescode.html); the rest only says more.
+    // The low byte is the primary code (sqlite.org/rescode.html); the rest only refines it.
     match code.map(|code| code & 0xff) {
         Some(5 | 6) => StoreError::Unavailable("it is locked by another process".into()),
         Some(7) => StoreError::Unavailable("out of memory".into()),

@@ -1,5 +1,5 @@
-//! What makes the SQLite file a journal: the chain of its events and the outbox of what another store has yet to be told.
-//! Knows neither that store nor when it is told.
+//! The parts that make the SQLite file a journal: the chain of its events and the outbox for another store. Knows
+//! neither that store nor when it is written.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -20,10 +20,11 @@ pub(super) const LAST_EVENT: &str = "SELECT event_id, chain_hash FROM session_ev
 pub(super) const CHAIN: &str = "SELECT event_id, session_id, rank_key, at, status, end_reason, detail, chain_hash \
     FROM session_events WHERE chain_hash IS NOT NULL ORDER BY event_id";
 
-/// The file's own mark that its outbox knows of every write: set while an outbox is kept, unset otherwise.
+/// The file's own mark that its outbox holds every write: set while an outbox is kept, unset otherwise.
 const MARK: &str = "PRAGMA user_version";
 
-/// Until the mark is set, what the records have is unknown: they may have been another store, or this file.
+/// Notes every session. Until the mark is set it is unknown what the records have: they may have been in another store,
+/// or this file.
 pub(super) const NOTE_EVERYTHING: &str = "INSERT INTO outbox (session_id, rank_key, first_event) \
     SELECT session_id, rank_key, 0 FROM session_records WHERE true \
     ON CONFLICT (session_id) DO UPDATE SET rank_key = max(rank_key, excluded.rank_key), first_event = 0";
@@ -35,14 +36,14 @@ pub(super) const PENDING_EVENTS: &str = "SELECT e.session_id, e.rank_key, e.at, 
 /// The last event of the chain.
 #[derive(Debug, Clone, Copy)]
 pub struct Tail {
-    /// Its number; zero before the first.
+    /// Its number; zero before the first event.
     pub sequence: i64,
     /// Its link.
     pub link: Link,
 }
 
 impl Tail {
-    /// Reads it.
+    /// Reads it from the file.
     pub async fn read(connection: &mut SqliteConnection) -> Result<Self, StoreError> {
         let last = sqlx::query_as::<_, (i64, Option<Vec<u8>>)>(LAST_EVENT);
         let Some((sequence, link)) = last.fetch_optional(connection).await.map_err(failed)? else {
@@ -53,7 +54,7 @@ impl Tail {
     }
 }
 
-/// Whether the chain holds.
+/// The result of verifying the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// All of its events, this many, are as they were written.
@@ -101,7 +102,7 @@ async fn append_events(transaction: &mut Transaction<'_>, events: &[&Transition]
 }
 
 impl SqliteStore {
-    /// Keeps an outbox from now on. What the file held before is noted in it whole.
+    /// Keeps an outbox from now on. The file's earlier content is noted in it whole.
     ///
     /// # Errors
     /// [`StoreError`] if that could not be made durable.

@@ -1,5 +1,5 @@
-//! Turns questions about records into SQLite's SQL: which index serves which question. Knows no connection; every value
-//! is bound.
+//! Turns queries of records into SQLite's SQL, with the index that serves each. Knows no connection; every value is
+//! bound.
 
 use sqlx::{QueryBuilder, Sqlite};
 
@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Selects one page and one row more, by which the caller knows whether another page follows.
+/// Selects one page and one row more, which shows whether another page follows.
 ///
 /// The index is named: which one is right follows from the question, not from statistics, and a plan that would need
 /// another one fails in the tests instead of slowing down one day. A page costs what it holds, except that
@@ -24,7 +24,7 @@ pub fn select(query: &ListQuery) -> QueryBuilder<Sqlite> {
     match looked_at(query).as_slice() {
         [only] => push_range(&mut sql, *only, query),
         several => {
-            // One statement, so that a session which closes meanwhile is seen once, on one side.
+            // One statement, so that a session that closes meanwhile is seen once, on one side.
             for (n, among) in several.iter().enumerate() {
                 sql.push(if n == 0 { "SELECT * FROM (" } else { " UNION ALL SELECT * FROM (" });
                 push_range(&mut sql, *among, query);
@@ -36,7 +36,7 @@ pub fn select(query: &ListQuery) -> QueryBuilder<Sqlite> {
     sql
 }
 
-/// Selects `columns` of what is open of `node` and was born before `epoch`, oldest first.
+/// Selects `columns` of the open sessions of `node` that were born before `epoch`, oldest first.
 pub fn select_open_of(
     columns: &'static str,
     node: &NodeId,
@@ -56,7 +56,7 @@ pub fn select_open_of(
     sql
 }
 
-/// Selects these records.
+/// Selects the records with these ids.
 pub fn select_many(ids: &[SessionId]) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("SELECT ");
     sql.push(rows::COLUMNS).push(" FROM session_records WHERE session_id IN (");
@@ -64,7 +64,8 @@ pub fn select_many(ids: &[SessionId]) -> QueryBuilder<Sqlite> {
     sql
 }
 
-/// An index and the rows it holds, in the words of its own `WHERE`: without them SQLite does not see that it may be used.
+/// An index and its rows, as the condition of its own `WHERE`: without it SQLite does not see that it may use the
+/// index.
 struct Source {
     index: &'static str,
     rows: &'static str,
@@ -137,7 +138,8 @@ fn push_filters(sql: &mut QueryBuilder<Sqlite>, query: &ListQuery) {
     }
 }
 
-/// `instr` and not `LIKE`: it has no wildcards to escape and no longest pattern; `lower` folds ASCII, as `LIKE` does.
+/// Uses `instr` and not `LIKE`: it has no wildcards to escape and no longest pattern; `lower` folds ASCII, as `LIKE`
+/// does.
 fn push_contains(sql: &mut QueryBuilder<Sqlite>, text: &str) {
     let text = text.to_ascii_lowercase();
     sql.push(" AND (");
@@ -164,13 +166,13 @@ mod tests {
     const SORT: &str = "USE TEMP B-TREE FOR ORDER BY";
     const SORT_ANY: &str = "USE TEMP B-TREE";
 
-    /// What SQLite sorts before it returns the first row.
+    /// The rows that SQLite sorts before it returns the first one.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Sorts {
         Nothing,
-        /// Rows that are alike in the first term of the order.
+        /// Rows that are equal in the first term of the order.
         Ties,
-        /// All that was found.
+        /// All rows found.
         All,
     }
 
@@ -184,7 +186,7 @@ mod tests {
         }
     }
 
-    /// Says how SQLite runs `sql`, one line per step.
+    /// Returns SQLite's plan for `sql`, one line per step.
     async fn plan(connection: &mut SqliteConnection, sql: QueryBuilder<Sqlite>) -> Vec<String> {
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", sql.into_string()));
         let steps = sqlx::raw_sql(explain).fetch_all(connection).await.unwrap();
@@ -202,14 +204,14 @@ mod tests {
         "018bcfe5-6800-7000-8000-000000000000".parse().unwrap()
     }
 
-    /// One order, forwards and backwards, from its edge and from within.
+    /// Returns pages in one order, forwards and backwards, from its edge and from within.
     fn every_page(by: SortKey, query: &ListQuery) -> Vec<ListQuery> {
         let page = |(ascending, after)| ListQuery { sort: Sort { by, ascending }, after, limit: 50, ..query.clone() };
         let within = Some(Position { key: 1, id: id() });
         [(true, None), (false, None), (true, within), (false, within)].map(page).to_vec()
     }
 
-    /// Holds for every page of `query`: it reads `index` and no row outside an index, and sorts what it is `expected` to.
+    /// Asserts for every page of `query` that it reads `index` and no row outside an index, and sorts as `expected`.
     async fn assert_plan(db: &mut SqliteConnection, by: SortKey, query: &ListQuery, index: &str, expected: Sorts) {
         for page in every_page(by, query) {
             let steps = plan(db, select(&page)).await;

@@ -1,4 +1,4 @@
-//! Users, tokens and targets in SQLite. Knows how it is asked; what stands in `store/people.rs`.
+//! Users, tokens and targets in SQLite. Knows how statements run; their text is in `store/people.rs`.
 
 use futures_util::future::BoxFuture;
 
@@ -29,7 +29,7 @@ impl PeopleStore for SqliteStore {
 
     fn read(&self) -> BoxFuture<'_, Result<Directory, StoreError>> {
         Box::pin(async move {
-            // The version first: what changes meanwhile is read again.
+            // The version first: a change made meanwhile is then read again.
             let version = self.version().await?;
             let users = sqlx::query(rows::USERS).fetch_all(self.readers()).await.map_err(failed)?;
             let tokens = sqlx::query(rows::TOKENS).fetch_all(self.readers()).await.map_err(failed)?;

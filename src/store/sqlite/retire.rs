@@ -1,9 +1,9 @@
-//! How old history leaves the file: closed sessions by their end, and the events at the beginning of the chain once nothing
-//! before them is kept. Knows no policy.
+//! Removes old history from the file: closed sessions by their end, and the events at the beginning of the chain once
+//! nothing before them is kept. Knows no policy.
 //!
-//! Events are chained in the order in which they came, those of all sessions in one chain, so only its beginning can go: up to
-//! the first event of a session that is still there. The last event that went stays as the chain's *stub*: its number
-//! and its link, nothing else. From there the rest is followed as before.
+//! Events are chained in the order in which they came, those of all sessions in one chain, so only its beginning can
+//! go: up to the first event of a session that is still there. The last event removed stays as the chain's *stub*: its
+//! number and its link, nothing else. From there the rest is verified as before.
 
 use sqlx::Row;
 
@@ -13,13 +13,14 @@ use crate::{
     store::StoreError,
 };
 
-/// By the index of closed sessions by their end, and not what another store has yet to be told.
+/// Selects old sessions by the index of closed sessions by their end, without those that another store has yet to
+/// receive.
 const OLD: &str = "SELECT * FROM session_records AS old INDEXED BY idx_session_closed_end \
     WHERE status = 'closed' AND end_key >= 0 AND end_key < ?1 \
     AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.session_id = old.session_id) \
     ORDER BY end_key LIMIT ?2";
 
-/// Looks once more: since it was found to be old, another store may have yet to be told of it again.
+/// Checks once more: since a session was found to be old, another store may again have yet to receive it.
 const RETIRE: &str = "DELETE FROM session_records WHERE session_id = ?1 AND status = 'closed' \
     AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.session_id = session_records.session_id)";
 
@@ -30,11 +31,11 @@ const BEGINNING: &str = "SELECT e.event_id, e.session_id = '' AS stub, r.session
 const STUB: &str = "UPDATE session_events SET session_id = '', version = 0, rank_key = event_id, at = 0, \
     status = 'retired', end_reason = NULL, detail = '' WHERE event_id = ?1";
 
-/// Events looked at in one transaction: some 10 ms, for which a write may have to wait.
+/// Events read in one transaction: some 10 ms, for which a write may have to wait.
 const EVENTS_PER_LOOK: u32 = 1_000;
 
-/// Such looks in one turn, while each finds nothing that is kept. A session that was open for months holds the events of all that
-/// came behind it: once it is gone ten million of these leave in a day, though no session does.
+/// Most such reads in one turn, while each finds no event to keep. A session that was open for months holds all events
+/// behind its own: once it is gone, ten million of them leave within a day, though no session does.
 const MAX_LOOKS: usize = 8;
 
 impl SqliteStore {
@@ -59,7 +60,8 @@ impl SqliteStore {
     }
 }
 
-/// Takes the chain's beginning away, as far as its sessions are gone, and returns whether it may reach beyond this look.
+/// Removes the beginning of the chain, as far as its sessions are gone, and returns whether more may follow beyond this
+/// read.
 async fn shorten(transaction: &mut Transaction<'_>) -> Result<bool, StoreError> {
     let found = sqlx::query(BEGINNING).bind(i64::from(EVENTS_PER_LOOK)).fetch_all(transaction.connection()).await;
     let found = found.map_err(|error| transaction.failed(error))?;
@@ -171,7 +173,7 @@ mod tests {
         assert_eq!(store.verify().await.unwrap(), Verdict::Whole(9_001), "the open session's event holds them");
         store.apply(vec![write(record(1, 3, Authority::Observed, Status::Closed))]).await.unwrap();
         assert_eq!(retire(&store, UtcMicros(i64::MAX), 50).await, 1);
-        // Each look behind the first one begins with the stub.
+        // Each read behind the first one begins with the stub.
         let gone = MAX_LOOKS as u64 * (u64::from(EVENTS_PER_LOOK) - 1) + 1;
         assert_eq!(store.verify().await.unwrap(), Verdict::Whole(9_002 - gone));
         assert_eq!(retire(&store, UtcMicros(i64::MAX), 50).await, 0);
@@ -233,7 +235,7 @@ mod tests {
                 assert!(plan.iter().any(|step| step.contains(part)), "{part}: {plan:#?}");
             }
             let scans: Vec<_> = plan.iter().filter(|step| step.starts_with("SCAN") || step.contains("TEMP")).collect();
-            // The events in their own order, as far as the limit.
+            // The events in their own order, up to the limit.
             assert!(scans.iter().all(|step| *step == "SCAN e"), "{plan:#?}");
         }
     }

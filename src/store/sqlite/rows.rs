@@ -1,4 +1,4 @@
-//! How a record and a transition become SQLite rows and come back. Knows the columns; runs nothing.
+//! Records and transitions as SQLite rows, and back. Knows the columns; runs nothing.
 
 use std::sync::{Arc, LazyLock};
 
@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// Rows per statement that has several: fewer pay for more hops to SQLite's thread; 9 columns × 50 rows stay far below its
+/// Rows per statement of several: fewer cost more hops to SQLite's thread; 9 columns × 50 rows stay far below its
 /// 32,766 parameters.
 pub const PER_STATEMENT: usize = 50;
 
@@ -31,11 +31,11 @@ pub const COLUMNS: &str = "session_id, node_id, epoch, username, target_name, cl
     authority, target_addr, target_login, status, end_reason, exit_status, last_seen_at, last_input_at, end_time, \
     detected_at, bytes_in, bytes_out, recording";
 
-/// How many these are.
+/// The number of these columns.
 const COLUMN_COUNT: usize = 22;
 
-/// The guard is the whole merge rule (`Record::join`): retries, duplicates and order do not matter. What is fixed at birth is
-/// not assigned, which spares its indexes.
+/// The guard is the whole merge rule (`Record::join`): retries, duplicates and order do not matter. The columns fixed
+/// at birth are not assigned, which spares their indexes.
 const KEEP_THE_HIGHER_RANK: &str = " ON CONFLICT (session_id) DO UPDATE SET rank_key = excluded.rank_key, \
     version = excluded.version, authority = excluded.authority, target_addr = excluded.target_addr, \
     target_login = excluded.target_login, status = excluded.status, end_reason = excluded.end_reason, \
@@ -45,19 +45,20 @@ const KEEP_THE_HIGHER_RANK: &str = " ON CONFLICT (session_id) DO UPDATE SET rank
     WHERE excluded.rank_key > session_records.rank_key OR (excluded.rank_key = session_records.rank_key \
     AND excluded.detected_at < session_records.detected_at)";
 
-/// The same rule where neither the status nor the end changes, as in a heartbeat: SQLite writes the entry of every index
-/// that has an assigned column, changed or not, so what the open sessions' indexes hold is compared and not assigned. A
-/// session that this leaves alone, because it is new, changed more or has a higher rank, is the upsert's.
+/// The same rule where neither the status nor the end changes, as in a heartbeat: SQLite writes the entry of every
+/// index that has an assigned column, changed or not, so the columns of the open sessions' indexes are compared and not
+/// assigned. A session that this skips, because it is new, changed more or has a higher rank, is left to the upsert.
 const ADVANCE: &str = "UPDATE session_records SET rank_key = ?, version = ?, authority = ?, target_addr = ?, \
     target_login = ?, end_reason = ?, exit_status = ?, last_seen_at = ?, last_input_at = ?, detected_at = ?, \
     bytes_in = ?, bytes_out = ?, recording = ? \
     WHERE session_id = ? AND rank_key < ? AND status = ? AND end_time IS ?";
 
-/// One statement, or many in a row, with what is bound to it.
+/// One statement, or many in a row, with the bound values.
 pub type Statement = Query<'static, Sqlite, SqliteArguments>;
 
-/// The longest text holds 2^5 = 32 statements of one row. SQLite runs these quicker than one statement of as many rows, and
-/// one text is one hop to its thread; longer ones save no time that can be measured, and each statement stays prepared.
+/// Number of text lengths. The longest holds 2^5 = 32 statements of one row. SQLite runs these faster than one
+/// statement of as many rows, and one text is one hop to its thread; longer ones save no measurable time, and each
+/// statement stays prepared.
 const LENGTHS: usize = 6;
 
 static UPSERTS: LazyLock<[Arc<str>; LENGTHS]> = LazyLock::new(|| {
@@ -67,7 +68,7 @@ static UPSERTS: LazyLock<[Arc<str>; LENGTHS]> = LazyLock::new(|| {
 
 static ADVANCES: LazyLock<[Arc<str>; LENGTHS]> = LazyLock::new(|| texts(ADVANCE));
 
-/// One text per length that is a power of two, so that batches of any length are made of few and stay prepared.
+/// Returns one text per length that is a power of two, so that batches of any length are made of few and stay prepared.
 fn texts(statement: &str) -> [Arc<str>; LENGTHS] {
     std::array::from_fn(|power| vec![statement; 1 << power].join(";").into())
 }
@@ -102,8 +103,8 @@ pub fn upserts(records: &[&Record]) -> Vec<Statement> {
     statements.into_iter().map(|(_, statement)| statement).collect()
 }
 
-/// Writes those of `records` that changed nothing but activity, each only where its rank is higher than what is stored;
-/// each statement with the records it is for.
+/// Writes those of `records` in which only activity changed, each only where its rank is higher than the stored one;
+/// returns each statement with its records.
 pub fn advances<'r>(records: &'r [&'r Record]) -> Vec<(&'r [&'r Record], Statement)> {
     statements(&ADVANCES, records, |statement, record| {
         statement
@@ -143,13 +144,14 @@ fn statements<'r, T>(
     statements
 }
 
-/// Selects which of `events` are known already.
+/// Selects which of `events` are stored already.
 pub fn known_events(events: &[&Transition]) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("WITH told (id, version, rank) AS (");
     sql.push_values(events, |mut row, event| {
         row.push_bind(event.id.to_string()).push_bind(integer(event.version())).push_bind(integer(event.rank));
     });
-    // CROSS JOIN keeps this order: the few told ones are looked up in the index, not the index read for them.
+    // CROSS JOIN keeps this order: the few given ones are looked up in the index, instead of reading the index for
+    // them.
     sql.push(
         ") SELECT e.session_id, e.rank_key FROM told CROSS JOIN session_events e \
          ON e.session_id = told.id AND e.version = told.version AND e.rank_key = told.rank",
@@ -191,7 +193,7 @@ pub fn note(part: &[Write], first: i64) -> QueryBuilder<Sqlite> {
     sql
 }
 
-/// Selects the newest records of at most `limit` sessions in the outbox, by id, those after `after`.
+/// Selects the newest records of at most `limit` sessions in the outbox, by id, from behind `after`.
 pub fn select_outbox(after: Option<SessionId>, limit: u32) -> QueryBuilder<Sqlite> {
     let mut sql =
         QueryBuilder::new("SELECT r.* FROM outbox o CROSS JOIN session_records r ON r.session_id = o.session_id");
@@ -202,7 +204,7 @@ pub fn select_outbox(after: Option<SessionId>, limit: u32) -> QueryBuilder<Sqlit
     sql
 }
 
-/// Takes the sessions of `part` out of the outbox, but for those with a higher rank.
+/// Removes the sessions of `part` from the outbox, except those with a higher rank.
 pub fn outbox_remove(part: &[(SessionId, u64)]) -> QueryBuilder<Sqlite> {
     let mut sql = QueryBuilder::new("WITH settled (id, rank) AS (");
     sql.push_values(part, |mut row, (id, rank)| {
@@ -220,7 +222,7 @@ pub fn event_key(row: &SqliteRow) -> Result<(SessionId, u64), StoreError> {
     Ok((word(row, "session_id")?, count(row, "rank_key")?))
 }
 
-/// Reads the number and the link of what stands for all events that were retired; `None` for an event.
+/// Reads the number and the link of the stub, which stands for all events that were retired; `None` for an event.
 pub fn stub(row: &SqliteRow) -> Result<Option<(i64, Link)>, StoreError> {
     if !row.try_get::<&str, _>("session_id").map_err(|_| unreadable())?.is_empty() {
         return Ok(None);

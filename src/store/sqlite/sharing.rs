@@ -1,4 +1,4 @@
-//! What several nodes on one record store need to know of each other, where that store is a SQLite file: several gateways
+//! The leases, the fence and the commands of several nodes on one record store that is a SQLite file: several gateways
 //! in one process, as tests and simulations run them. Knows no session.
 
 use std::collections::HashMap;
@@ -72,11 +72,11 @@ impl SharedRecords for SqliteStore {
     }
 }
 
-/// The current epoch of every node, by which a write of an earlier one is told.
+/// The current epoch of every node, which reveals writes of an earlier one.
 pub struct Epochs(HashMap<String, u64>);
 
 impl Epochs {
-    /// Reads them in the transaction that writes, so that no fence comes between.
+    /// Reads them in the writing transaction, so that no fence comes between.
     pub async fn read(transaction: &mut Transaction<'_>) -> Result<Self, StoreError> {
         let found = sqlx::query_as::<_, (String, i64)>(EPOCHS).fetch_all(transaction.connection()).await;
         let epochs = found

@@ -1,4 +1,4 @@
-//! Sign-ins in SQLite. Knows how it is asked; what stands in `store/sign_ins.rs`.
+//! Sign-ins in SQLite. Knows how statements run; their text is in `store/sign_ins.rs`.
 
 use futures_util::future::BoxFuture;
 

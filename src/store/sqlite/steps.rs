@@ -1,4 +1,4 @@
-//! The steps of the schema in SQLite's dialect. What is in them stands in `migrations/sqlite`.
+//! The steps of the schema in SQLite's dialect. Their SQL is in `migrations/sqlite`.
 
 use crate::store::schema::{Step, step};
 

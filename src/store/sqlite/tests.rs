@@ -1,4 +1,4 @@
-//! The SQLite store, held to the conformance suite and to what only a file can break. Knows its files.
+//! The SQLite store, against the conformance suite and the faults that only a file can have. Knows its files.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
@@ -146,7 +146,7 @@ async fn errors_never_carry_sql() {
     }
 }
 
-/// A heartbeat: the record moved on, and no transition led there.
+/// Returns the write of a heartbeat: the record moved on without a transition.
 fn moved(record: Record) -> Write {
     Write { record, transitions: Vec::new() }
 }
@@ -191,7 +191,7 @@ async fn a_heartbeat_touches_no_index() {
     let mut advances = rows::advances(&only);
     let (_, advance) = advances.pop().unwrap();
     let advance = sqlx::Execute::sql(advance).as_str().to_owned();
-    // The one of closed sessions by their last sign of life, which is passed over while the session is open.
+    // The index of closed sessions by their last sign of life, which is skipped while the session is open.
     assert_eq!(opens(transaction.connection(), &advance).await, 1);
     let upsert = sqlx::Execute::sql(rows::upserts(&only).pop().unwrap()).as_str().to_owned();
     assert!(opens(transaction.connection(), &upsert).await > 1, "the upsert does");

@@ -1,5 +1,4 @@
-//! What a file needs beside its records: the steps of its schema, a look that writes nothing, a whole copy. Knows no
-//! gateway.
+//! Maintenance of a file: the steps of its schema, opening it read-only, copying it whole. Knows no gateway.
 
 use std::path::Path;
 
@@ -14,12 +13,12 @@ use super::{
 };
 use crate::store::{StoreError, schema, schema::Step};
 
-/// What a file holds, to be told from another.
+/// The content of a file in numbers, to compare it with another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contents {
-    /// Sessions.
+    /// Number of sessions.
     pub records: u64,
-    /// Transitions.
+    /// Number of transitions.
     pub events: u64,
     /// The newest step of the schema; zero before the first.
     pub schema: i64,
@@ -30,11 +29,11 @@ pub struct Contents {
 }
 
 impl SqliteStore {
-    /// Opens the file at `path` to look: whatever writes through it fails, and its schema stays as it is. Another
-    /// process may write meanwhile.
+    /// Opens the file at `path` read-only: every write through it fails, and its schema stays as it is. Another process
+    /// may write meanwhile.
     ///
     /// # Errors
-    /// [`StoreError`] when there is no such file, or it is no database.
+    /// [`StoreError`] when there is no such file, or it is not a database.
     pub async fn look(path: &Path) -> Result<Self, StoreError> {
         Self::look_with(SqliteConnectOptions::new().filename(path)).await
     }
@@ -55,7 +54,7 @@ impl SqliteStore {
         Ok(Self { options, writer: Default::default(), readers, outbox: false, disk: Disk::default() })
     }
 
-    /// Returns each step of the schema and whether this file has taken it.
+    /// Returns each step of the schema and whether it is applied in this file.
     ///
     /// # Errors
     /// [`StoreError::Refused`] when the schema is of a newer release.
@@ -63,8 +62,8 @@ impl SqliteStore {
         steps_of(&self.readers).await
     }
 
-    /// Takes every step of the schema that the file at `path` has not taken, telling each before it is begun; makes
-    /// the file where there is none.
+    /// Applies every step of the schema that the file at `path` lacks, and calls `tell` before each; creates the file
+    /// where there is none.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -79,7 +78,7 @@ impl SqliteStore {
         Ok(())
     }
 
-    /// Takes back the newest step that the file at `path` has taken and returns it; what the step brought is lost.
+    /// Reverts the newest step applied in the file at `path` and returns it; the data that the step added is lost.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -88,14 +87,14 @@ impl SqliteStore {
         let newest = steps_of(&pool).await?.into_iter().rev().find_map(|(step, taken)| taken.then_some(step));
         if let Some(step) = newest {
             schema::migrator(&STEPS).undo(&pool, step.version - 1).await.map_err(not_migrated)?;
-            // A release of that schema may not know the outbox: what it writes would be in none.
+            // A release of that schema may not know the outbox: its writes would be in none.
             sqlx::query("PRAGMA user_version = 0").execute(&pool).await.map_err(failed)?;
         }
         pool.close().await;
         Ok(newest)
     }
 
-    /// Reads every page and index and says what is wrong with them, at most a few lines; nothing when they are sound.
+    /// Reads every page and index and returns their faults, at most a few lines; nothing when they are sound.
     ///
     /// # Errors
     /// [`StoreError`] if the file cannot be read at all.
@@ -105,8 +104,8 @@ impl SqliteStore {
         Ok(lines.into_iter().filter(|line| line != "ok").collect())
     }
 
-    /// Writes everything, as of one moment, into a new file at `path` that only its owner can read; but not who is signed in: what ended
-    /// since would be good again where the copy takes the place of this file.
+    /// Writes everything, as of one moment, into a new file at `path` that only its owner can read, except sign-ins:
+    /// those ended since would be valid again where the copy takes the place of this file.
     ///
     /// # Errors
     /// [`StoreError`] if it could not be read or written.
@@ -120,8 +119,8 @@ impl SqliteStore {
         copy.close().await.map_err(failed)
     }
 
-    /// Has the file at `path`, which nobody has open, tell everything anew to the store that it tells: what that store knows is no
-    /// longer what it was told.
+    /// Makes the file at `path`, which nobody has open, send everything again to the store behind its outbox: that
+    /// store's content is no longer what it was sent.
     ///
     /// # Errors
     /// [`StoreError`] if it could not be written.
@@ -131,7 +130,7 @@ impl SqliteStore {
         file.close().await.map_err(failed)
     }
 
-    /// Counts what the file holds.
+    /// Counts the file's content.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be read.
@@ -152,7 +151,7 @@ impl SqliteStore {
     }
 }
 
-/// The only connection of a process that changes the schema.
+/// Returns a pool of one connection, for a process that changes the schema.
 async fn alone(path: &Path) -> Result<SqlitePool, StoreError> {
     SqlitePoolOptions::new().max_connections(1).connect_with(writing(path)).await.map_err(failed)
 }

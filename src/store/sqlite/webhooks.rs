@@ -1,4 +1,4 @@
-//! How far each webhook was told of the audit log, in the journal's file beside that log. Sends nothing.
+//! The position of each webhook in the audit log, in the journal's file beside that log. Sends nothing.
 
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqliteRow;

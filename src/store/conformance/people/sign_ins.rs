@@ -1,4 +1,4 @@
-//! What a store of sign-ins promises. Knows the trait and no store.
+//! The promises of a store of sign-ins. Knows the trait and no store.
 
 use super::{Fresh, block_on, token, user};
 use crate::{
@@ -29,7 +29,7 @@ pub fn sign_in(n: u8, owner: &str) -> SignIn {
     }
 }
 
-/// Which of the first nine are there.
+/// Returns which of the first nine sign-ins are there.
 async fn there(store: &impl PeopleStore) -> Vec<u8> {
     let found = store.sign_ins((1..10).map(|n| [n; 32]).collect()).await.unwrap();
     let mut numbers: Vec<u8> = found.iter().map(|sign_in| sign_in.digest[0]).collect();
@@ -140,7 +140,7 @@ pub fn a_change_of_a_user_ends_what_does_not_hold_on_to_it<S: PeopleStore, G>(fr
         assert!(store.change(Change::Replace(same.clone(), UtcMicros(10))).await.unwrap());
         assert_eq!(there(&store).await, [1, 2, 3], "the password stays");
 
-        // Whoever changes it in their browser stays in that one.
+        // A user who changes the password in their browser stays signed in there.
         store.expect_stamp([2; 32], stamp(&same.password_hash), stamp("another")).await.unwrap();
         let before = store.version().await.unwrap();
         assert!(store.change(Change::Replace(changed(12, "another"), UtcMicros(11))).await.unwrap());

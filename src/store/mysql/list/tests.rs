@@ -1,4 +1,4 @@
-//! Every question to MySQL and MariaDB, held to its index. Knows no gateway.
+//! The index of every query to MySQL and MariaDB. Knows no gateway.
 
 use sqlx::{AssertSqlSafe, Execute, MySqlConnection, Row};
 
@@ -14,18 +14,19 @@ use crate::{
 
 const EVERY_KEY: [SortKey; 3] = [SortKey::StartTime, SortKey::LastSeenAt, SortKey::EndTime];
 
-/// Rows that closed and rows that are open: enough for the servers to find a whole scan dear.
+/// Closed and open rows: enough for the servers to find a full scan expensive.
 const CLOSED: u32 = 19_700;
 const OPEN: u32 = 300;
 
-/// One table that is read, as EXPLAIN tells it.
+/// A read of one table, from EXPLAIN.
 struct Read {
     index: String,
     kind: String,
     sorts: bool,
 }
 
-/// A database with closed and open sessions of ten users on ten targets at three nodes; every second is never seen.
+/// Makes a database with closed and open sessions of ten users on ten targets at three nodes; every second one was
+/// never seen.
 async fn crowd() -> (MySqlConnection, Database) {
     let database = Database::empty().await;
     let rows = format!(
@@ -58,7 +59,7 @@ async fn plan(db: &mut MySqlConnection, mut question: QueryBuilder<MySql>) -> Ve
     tables.filter(|step| !text(step, "Extra").starts_with("Impossible WHERE")).map(read).collect()
 }
 
-/// Counts the rows that the server looks at while it answers.
+/// Returns the number of rows that the server reads for its answer.
 async fn looked_at(db: &mut MySqlConnection, mut question: QueryBuilder<MySql>) -> u64 {
     const COUNT: &str = "SELECT CAST(SUM(VARIABLE_VALUE) AS SIGNED) FROM information_schema.session_status \
         WHERE VARIABLE_NAME IN ('Handler_read_first', 'Handler_read_key', 'Handler_read_last', 'Handler_read_next', \
@@ -69,7 +70,7 @@ async fn looked_at(db: &mut MySqlConnection, mut question: QueryBuilder<MySql>) 
     (after - before) as u64
 }
 
-/// Holds where no table is read from its beginning.
+/// Asserts that no table is read from its beginning.
 fn assert_found(reads: &[Read]) {
     for read in reads {
         assert!(["const", "ref", "range"].contains(&read.kind.as_str()), "{} of {}", read.kind, read.index);
@@ -84,7 +85,8 @@ fn question(statuses: &[Status]) -> ListQuery {
     ListQuery { statuses: statuses.to_vec(), limit: 50, ..ListQuery::default() }
 }
 
-/// One order, forwards and backwards, from its edge, from within and from within the never seen.
+/// Returns pages in one order, forwards and backwards: from its edge, from within, and from within the rows that were
+/// never seen.
 fn every_page(by: SortKey, query: &ListQuery) -> Vec<ListQuery> {
     let page = |(ascending, key): (bool, Option<i64>)| {
         let after = key.map(|key| Position { key, id: id() });
@@ -94,7 +96,7 @@ fn every_page(by: SortKey, query: &ListQuery) -> Vec<ListQuery> {
     keys.iter().flat_map(|key| [(true, *key), (false, *key)]).map(page).collect()
 }
 
-/// Holds for every page of `query`: it reads these indexes, and sorts only what `sorts` says of each.
+/// Asserts for every page of `query` that it reads these indexes, and sorts only as `sorts` says of each.
 async fn assert_plan(db: &mut MySqlConnection, by: SortKey, query: &ListQuery, expected: &[(&str, bool)]) {
     for page in every_page(by, query) {
         let reads = plan(db, select(&page)).await;
@@ -171,7 +173,7 @@ async fn no_question_reads_the_whole_table() {
         let rows = looked_at(&mut db, again).await;
         assert!(rows < 200, "{rows} rows looked at for question {n}");
     }
-    // In another order than that of the times asked for, a page passes over what it rejects.
+    // In another order than that of the requested times, a page passes over the rows that it rejects.
     for page in [SortKey::LastSeenAt, SortKey::EndTime].iter().flat_map(|key| every_page(*key, &full)) {
         assert_found(&plan(&mut db, select(&page)).await);
     }

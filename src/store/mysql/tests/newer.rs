@@ -1,15 +1,15 @@
-//! A gateway on records whose schema a newer release has taken further: by one step it is as good as its own, by two it is refused.
+//! A gateway on records with the schema of a newer release: one step ahead is as good as its own, two are refused.
 
 use super::*;
 
-/// What the next release needs, and what this one gives no value to.
+/// Tables with a column of the next release, to which this one gives no value.
 const ADDED: [&str; 3] = ["session_records", "session_events", "nodes"];
 
-/// A database one step ahead; as it was when it is dropped.
+/// A database one step ahead; reverted when it is dropped.
 struct Ahead(Database);
 
 impl Ahead {
-    /// Tells as another release does that it took a step.
+    /// Notes a step as applied, as another release does.
     fn take(&self, step: usize) {
         let columns = "version, description, success, checksum, execution_time";
         let row =
@@ -31,7 +31,7 @@ impl Drop for Ahead {
     }
 }
 
-/// A store of this release that starts there.
+/// Returns a store of this release that starts there.
 async fn behind() -> (MySqlStore, Ahead) {
     let ahead = Ahead(Database::empty().await);
     ahead.alter("ADD COLUMN later VARCHAR(64) NULL");

@@ -1,5 +1,5 @@
-//! What a server does short of going away: it takes no more connections, or no writes, or its answer to a commit is lost. Knows
-//! what the store is to say, and that the same work is done later, once.
+//! Partial outages of a server: it accepts no more connections, or no writes, or its answer to a commit is lost. Knows
+//! the store's error for each, and that the same work is done later, once.
 
 use std::{
     net::SocketAddr,
@@ -19,7 +19,7 @@ fn unavailable(error: &StoreError) -> &str {
     why
 }
 
-/// Writes until it is taken.
+/// Writes until the write succeeds.
 async fn comes_back(store: &MySqlStore, write: &Write) {
     let taken = async { while store.apply(vec![write.clone()]).await.is_err() {} };
     timeout(WRITES_WITHIN, taken).await.unwrap();
@@ -31,7 +31,7 @@ async fn a_server_that_is_read_only_or_full_is_unavailable_and_comes_back() {
     if !is_here() {
         return;
     }
-    // Fewer connections no server allows; whoever administers may write and connect all the same.
+    // No server allows fewer connections; an administrator may connect and write all the same.
     let server = Mariadb::with_account(&["--max-connections=10"]).unwrap();
     let store = fixture::store(&server, "records");
     store.migrate(true, |_| {}).await.unwrap();
@@ -45,7 +45,7 @@ async fn a_server_that_is_read_only_or_full_is_unavailable_and_comes_back() {
 
     let options = options(&server.url("records").parse().unwrap());
     let mut held = Vec::new();
-    // What was open before may be closing still.
+    // Earlier connections may still be closing.
     let error = loop {
         held.extend(options.connect().await);
         if let Err(error) = fixture::store(&server, "records").get(first.record.id).await {
@@ -57,7 +57,8 @@ async fn a_server_that_is_read_only_or_full_is_unavailable_and_comes_back() {
     comes_back(&fixture::store(&server, "records"), &active(2, 1)).await;
 }
 
-/// Carries connections to `server`, one after the other. On the first one the answer to a commit is lost, and the connection.
+/// Relays connections to `server`, one after the other. On the first one the answer to a commit is lost, and so is the
+/// connection.
 async fn loses_an_answer(listener: TcpListener, server: SocketAddr, is_lost: &AtomicBool) {
     loop {
         let (mut client, _) = listener.accept().await.unwrap();
@@ -71,7 +72,7 @@ async fn loses_an_answer(listener: TcpListener, server: SocketAddr, is_lost: &At
     }
 }
 
-/// Carries a connection until the server has answered its commit.
+/// Relays a connection until the server has answered its commit.
 async fn up_to_a_commit(client: &mut TcpStream, far: &mut TcpStream) {
     let (mut asked, mut answered) = (vec![0; 65_536], vec![0; 65_536]);
     loop {

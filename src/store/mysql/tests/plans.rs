@@ -1,12 +1,12 @@
-//! Every statement but the pages of sessions, which `list/tests.rs` holds to theirs: each finds its rows by an index, but for what
-//! stands here by name.
+//! Every statement but the pages of sessions, which `list/tests.rs` checks: each finds its rows by an index, except
+//! those listed here by name.
 
 use super::*;
 use crate::store::{
     mysql::upkeep::TABLES, people as people_sql, sign_ins as sign_in_sql, sql_nodes, sql_rows, targets as target_sql,
 };
 
-/// Enough for the server to find a whole scan dear; `1` is in every key.
+/// Enough rows for the server to find a full scan expensive; `1` is in every key.
 const FILL: &str = "INSERT INTO session_records (session_id, node_id, epoch, username, target_name, client_ip, start_time, \
         rank_key, version, authority, target_addr, target_login, status, bytes_in, bytes_out) \
         SELECT seq, seq % 100, 1, 'a', 'web-1', '192.0.2.1', seq, seq, 1, 2, 'web:22', 'root', 'closed', 1, 1 FROM seq_1_to_2000; \
@@ -26,7 +26,7 @@ const FILL: &str = "INSERT INTO session_records (session_id, node_id, epoch, use
         SELECT seq, seq % 100, 's', 'oidc', 'a', seq, seq, seq, IF(seq % 100 = 0, seq, NULL), seq % 100 FROM seq_1_to_2000; \
     ANALYZE TABLE session_records, session_events, nodes, node_commands, users, tokens, targets, sign_ins";
 
-/// Each looks some rows up.
+/// Statements that look up some rows.
 const LOOK_UP: [&str; 32] = [
     BEGIN_EPOCH,
     RENEW_LEASE,
@@ -62,8 +62,8 @@ const LOOK_UP: [&str; 32] = [
     sign_in_sql::NOTE,
 ];
 
-/// Each reads a whole table that a gateway holds in memory, or that has a row for each gateway; the last one only while nobody
-/// administers.
+/// Statements that read a whole table, one that a gateway holds in memory or that has a row for each gateway; the last
+/// one only while there is no admin.
 const WHOLE: [(&str, &str); 5] = [
     ("nodes", sharing::NODES),
     ("users", people_sql::USERS),
@@ -72,7 +72,7 @@ const WHOLE: [(&str, &str); 5] = [
     ("others", people_sql::add_first!("FROM DUAL", "ON DUPLICATE KEY UPDATE name = users.name")),
 ];
 
-/// One table that is read, as EXPLAIN tells it.
+/// A read of one table, from EXPLAIN.
 #[derive(Debug)]
 struct Read {
     table: String,
@@ -97,7 +97,7 @@ fn plan(database: &Database, sql: &str) -> Vec<Read> {
         Read { table, kind, index, sorts: step.contains("filesort") }
     };
     let reads = steps.lines().map(read);
-    // What is bound, and what is known without reading.
+    // Without bound values, and without what is known without reading.
     reads.filter(|read| read.table != "NULL" && !read.table.starts_with('<')).collect()
 }
 

@@ -1,4 +1,4 @@
-//! How a store signs in: by MySQL's own plugin, which no server here has, and with the rights that are documented for it.
+//! Signing in to a server: by MySQL's own plugin, which no server here has, and with the documented rights.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -10,14 +10,14 @@ use crate::store::mysql::fixture::RIGHTS;
 
 const CONTRACT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/contract.md"));
 
-/// What MySQL 8.0.18 says first; the name of a plugin follows.
+/// The greeting of MySQL 8.0.18; the name of a plugin follows.
 const GREETING: &[u8] = b"\n8.0.18\0\x19\0\0\0\x114aB0c\x06g\0\xff\xff\xff\x02\0\xff\xc7\x15\
     \0\0\0\0\0\0\0\0\0\0tL\x03s\x0f[4\rl4. \0";
 
-/// What it says to whom it does not know.
+/// Its answer to an unknown user.
 const DENIED: &[u8] = b"\xff\x15\x04#28000Access denied";
 
-/// A public key; nobody has the other half.
+/// A public key whose private half is discarded.
 const KEY: &str = "\
 -----BEGIN PUBLIC KEY-----\n\
 MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAwCu/uFZN0Pwf8WptXwO9\n\
@@ -30,7 +30,7 @@ xQIDAQAB\n\
 -----END PUBLIC KEY-----\n\
 ";
 
-/// A listener in a server's place, and a store that dials it.
+/// Returns a listener in a server's place, and a store that dials it.
 async fn stage() -> (TcpListener, MySqlStore) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("mysql://ann:s3cret@{}/records", listener.local_addr().unwrap());
@@ -56,7 +56,7 @@ async fn mysqls_default_accounts_send_their_password_under_the_servers_key() {
         let (mut client, _) = listener.accept().await.unwrap();
         says(&mut client, 0, &[GREETING, b"caching_sha2_password\0"].concat()).await;
         assert!(hears(&mut client).await.ends_with(b"records\0caching_sha2_password\0"));
-        // It has this password's hash in no memory, and asks for the password itself.
+        // The server has no hash of this password cached, and asks for the password itself.
         says(&mut client, 2, &[1, 4]).await;
         assert_eq!(hears(&mut client).await, [2], "the key is asked for");
         says(&mut client, 4, &[&[1][..], KEY.as_bytes()].concat()).await;
@@ -103,7 +103,7 @@ async fn the_rights_that_the_contract_names_are_enough_for_everything() {
     assert!(!store.is_empty().await.unwrap());
     store.delete_closed(vec![id]).await.unwrap();
     assert_eq!(store.get(id).await.unwrap(), None);
-    // And they are all that it has.
+    // And these rights are all that the user has.
     let elsewhere = fixture::store(&server, "mysql").schema().await.unwrap_err().to_string();
     assert!(elsewhere.contains("denies access"), "{elsewhere}");
 }

@@ -1,4 +1,4 @@
-//! A copy and the way back, on a real server. Knows which tables no copy has.
+//! Export and import on a real server. Knows the tables that are left out.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What no backup holds.
+/// The tables that no backup holds.
 const LEFT_OUT: [&str; 5] = ["_sqlx_migrations", "node_commands", "people_version", "sign_ins", "view_key"];
 
 async fn copy(from: &MySqlStore, to: &MySqlStore) {
@@ -135,7 +135,7 @@ async fn a_row_of_an_older_release_has_what_it_lacks_by_default_and_no_other_gap
     import.finish().await.unwrap();
     let nodes = store.nodes().await.unwrap();
     assert_eq!((nodes[0].holder, nodes[0].serve_for), (Holder::Held, Duration::from_hours(24)));
-    // By default it would be good for everything.
+    // By default the token would be good for everything.
     let unscoped = r#"{"token_id":"t","name":"t","username":"ada","digest":"ab","created_at":1,"expires_at":null,"last_used_at":null}"#;
     let refused = store.import().await.unwrap().add("tokens", &[unscoped.to_owned()]).await;
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");

@@ -1,4 +1,5 @@
-//! What is in Redis and was written by no node of these records is passed over, and hides nothing that was. Against a real server.
+//! Entries in Redis that no node of these records wrote are skipped, and hide none that a node wrote. Against a real
+//! server.
 
 use tempfile::TempDir;
 
@@ -22,7 +23,7 @@ fn node() -> NodeId {
     NodeId("node-a".into())
 }
 
-/// Records, and the folder they are in.
+/// Returns records, and the folder they are in.
 async fn records() -> (Arc<dyn SharedRecords>, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(&folder.path().join("records.db")).await.unwrap();
@@ -53,7 +54,7 @@ fn ending(n: u8) -> Command {
     Command { session: open(n, 1).id, reason: EndReason::Terminated, detail: "ended by ann".into() }
 }
 
-/// The entries of a node's stream of commands, as their fields.
+/// Returns an entry of a node's stream of commands, as its fields.
 fn entry(server: &Server, node: &NodeId) -> Vec<String> {
     let told = server.ask(&[&format!("XRANGE {} - +", key(node, "commands"))]);
     let told: Vec<_> = told.lines().filter(|line| !line.starts_with(['*', '$', ':'])).map(str::to_owned).collect();
@@ -97,7 +98,7 @@ fn a_command_that_no_node_gave_is_not_carried_out() {
             assert_eq!(own.take_commands().await.unwrap(), [], "{fields:?}");
             assert_eq!(own.forgeries(), count as u64 + 1);
         }
-        // Not even one that another node was given.
+        // Not even a command that another node was given.
         forge(&server, &NodeId("node-b".into()), &sound);
         assert_eq!((other.take_commands().await.unwrap(), other.forgeries()), (vec![], 1));
         other.send_command(node(), ending(3)).await.unwrap();
@@ -117,15 +118,15 @@ fn a_session_that_no_node_wrote_is_not_listed_and_hides_no_other() {
             &format!("HSET {} username mallory", hash(1)),
             &format!("HDEL {} seal", hash(2)),
             &format!("HDEL {} username", hash(3)),
-            // Which is empty while it is open.
+            // This field is empty while the session is open.
             &format!("HDEL {} end_reason", hash(6)),
-            // What is no text, and what is no rank.
+            // A value that is not text, and one that is not a rank.
             &format!("HSET {} username \"\\xff\"", hash(7)),
             &format!("HSET {} rank highest", hash(8)),
             // One session's hash under another's id.
             &format!("COPY {} {}", hash(4), hash(9)),
             &format!("ZADD {} 1 {} 1 nonsense", key(&node(), "beats"), open(9, 1).id),
-            // A node of which there is nothing else.
+            // A node that has no other key.
             "SADD pulsegate:nodes node-x",
             &format!("ZADD {} 1 nonsense", key(&NodeId("node-x".into()), "beats")),
         ]);
@@ -141,7 +142,7 @@ fn a_session_that_no_node_wrote_is_not_listed_and_hides_no_other() {
         let mut found = own.find_many_of(node(), (1..=9).map(|n| open(n, 1).id).collect()).await.unwrap();
         found.sort_by_key(|record| record.id);
         assert_eq!(found, [open(4, 1), open(5, 1)]);
-        // The next word of the node itself mends it.
+        // The node's own next write repairs it.
         own.apply(vec![open(1, 2), open(2, 2)]).await.unwrap();
         assert_eq!(own.open().await.unwrap().len(), 4);
     });

@@ -1,4 +1,4 @@
-//! Beats in a real Redis: what they cost, and that sessions are listed again whose beats were lost. Knows the keys.
+//! Beats in a real Redis: their cost, and that sessions whose beats were lost are listed again. Knows the keys.
 
 use super::*;
 
@@ -38,7 +38,7 @@ fn beats_that_are_lost_alone_come_back_with_what_is_told_again() {
         old.apply(told.clone()).await.unwrap();
         let beaten = Record { last_seen_at: Some(seen), ..open.clone() };
         assert_eq!(listed(&old).await, [beaten], "a beat that is there stays");
-        // What a fence ended is not listed again.
+        // A session that a fence ended is not listed again.
         let next = record(3, 2, 1, Status::Active);
         new.apply(vec![next.clone()]).await.unwrap();
         loses_beats();

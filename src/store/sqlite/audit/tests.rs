@@ -103,7 +103,7 @@ async fn a_noted_head_finds_a_log_that_was_written_anew() {
     store.append(vec![deed(7)]).await.unwrap();
     assert_eq!(followed(&store, Some(head)).await.broken, None);
 
-    // Somebody who can write the file and count hashes: the log is whole by itself.
+    // An attacker who can write the file and compute hashes: the log is consistent by itself.
     let (forged, _folder) = fresh().await;
     forged.append((2..=7).map(deed).collect()).await.unwrap();
     assert_eq!(followed(&forged, None).await.broken, None);

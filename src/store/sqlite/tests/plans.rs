@@ -1,5 +1,5 @@
-//! Every statement but the pages of sessions and what retires them, which are held to theirs beside them: each finds its rows by an
-//! index, but for what stands here by name.
+//! Every statement but the pages of sessions and the ones that retire them, which are checked beside them: each finds
+//! its rows by an index, except those listed here by name.
 
 use sqlx::{Execute, Row};
 
@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Each looks some rows up.
+/// Statements that look up some rows.
 const LOOK_UP: [&str; 35] = [
     sql_nodes::LEASE,
     sql_rows::HISTORY,
@@ -50,8 +50,9 @@ const LOOK_UP: [&str; 35] = [
     sign_in_sql::NOTE,
 ];
 
-/// Each reads a table from its beginning or its end: its last row; all that a gateway holds in memory or verifies; once in a file's
-/// life what another store was never told; and the users for an admin, until somebody is one.
+/// Statements that read a table from its beginning or its end: its last row; all that a gateway holds in memory or
+/// verifies; once in a file's life everything that another store never received; and the users for an admin, until
+/// there is one.
 const SCAN: [(&str, &str); 9] = [
     ("nodes", sharing::NODES),
     ("nodes", sharing::EPOCHS),
@@ -64,10 +65,10 @@ const SCAN: [(&str, &str); 9] = [
     ("session_records", journal::NOTE_EVERYTHING),
 ];
 
-/// How SQLite tells of what is bound.
+/// SQLite's plan steps for bound values.
 const BOUND: [&str; 4] = ["SCAN CONSTANT ROW", "SCAN 2 CONSTANT ROWS", "SCAN told", "SCAN settled"];
 
-/// The tables that a statement reads without looking rows up.
+/// Returns the tables that a statement reads without looking rows up.
 async fn scans(connection: &mut SqliteConnection, sql: &str) -> Vec<String> {
     let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
     let steps = sqlx::raw_sql(explain).fetch_all(connection).await.unwrap();
@@ -76,7 +77,7 @@ async fn scans(connection: &mut SqliteConnection, sql: &str) -> Vec<String> {
     steps.filter_map(|step| step.strip_prefix("SCAN ").map(str::to_owned)).collect()
 }
 
-/// What is put together as it is asked.
+/// Returns the statements that are built for each query.
 fn built() -> Vec<String> {
     let only = record(1, 1, Authority::Observed, Status::Active);
     let told = write(only.clone());
