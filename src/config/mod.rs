@@ -269,7 +269,7 @@ block! {
         /// Its jump hosts, the first one first, each another target or `user@host:port`: the gateway signs in to each,
         /// and asks it to connect further.
         via: Vec<String> = Vec::new(),
-        /// The gateway's credential.
+        /// The method by which the gateway signs in.
         auth: Auth = Auth::Prompt,
         /// The heading under which it is shown.
         group: Option<String> = None,
@@ -284,7 +284,7 @@ block! {
     }
 }
 
-/// The gateway's credential at a target.
+/// A method by which the gateway signs in to a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
     /// `key_file: PATH`, a private key.

@@ -27,8 +27,8 @@ pub enum Change {
     AddFirst(User),
     /// Replaces the user as last changed at this time. Not done if it has changed since.
     Replace(User, UtcMicros),
-    /// As [`Self::Replace`]. Not done either where it would take the role from the only admin: of two gateways that
-    /// each take away one of the last two, one succeeds.
+    /// As [`Self::Replace`]. Not done either where the only admin would no longer administer: of two gateways that each
+    /// take away one of the last two, one succeeds.
     ReplaceUnlessLast(User, UtcMicros),
     /// Removes a user and their tokens.
     Remove(String),
