@@ -1,4 +1,4 @@
-//! The face of the actor layer: what the web layer can ask of it. Knows no HTTP; owns no state of its own.
+//! The actor layer's interface for the web layer: every request it can make. Knows no HTTP; owns no state of its own.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -33,19 +33,19 @@ use crate::{
     store::{ListQuery, StoreError},
 };
 
-/// What is asked of the gateway and what it answers.
+/// The gateway's request and answer types.
 mod answers;
-/// Why a session stands as it does.
+/// The evidence behind a session's status.
 mod evidence;
-/// The other nodes: their sessions, their labels, what they are asked.
+/// The other nodes: their sessions, their labels, and the requests sent to them.
 mod neighbours;
-/// How it begins to serve, and how it ends.
+/// The phases of a gateway's life, from its start to its shutdown.
 mod phase;
-/// What is asked of the recorder.
+/// The questions to the recorder.
 mod recordings;
-/// What it is built from, and how its actors are started.
+/// The gateway's dependencies, and the start of its actors.
 mod start;
-/// A target tried out.
+/// A trial connection to a target.
 mod trial;
 
 pub use answers::{Ended, GatewayError, Listing, NodeReport, OpenSession, Readiness, SessionEvent, Subscription};
@@ -67,8 +67,8 @@ pub struct Gateway {
     deliveries: WebhookDeliveries,
 }
 
-/// A session that nobody attached to is dialled after this long all the same: a browser attaches once its
-/// terminal is laid out, a program may never.
+/// Time until a session without an attachment is dialled anyway: a browser attaches once its terminal is laid out,
+/// an API client may never attach.
 const PLACE_AFTER: Duration = Duration::from_secs(1);
 
 impl Gateway {
@@ -77,7 +77,7 @@ impl Gateway {
         &self.deps.audit
     }
 
-    /// Whom the audit log is told to, and how each of them fares.
+    /// The webhooks that receive the audit log, with the delivery state of each.
     pub fn webhooks(&self) -> &WebhookDeliveries {
         &self.deliveries
     }
@@ -105,7 +105,7 @@ impl Gateway {
             recording,
         }));
         let (request, gateway) = (Box::new(request), self.clone());
-        // A task of its own: whoever asks may hang up before the answer, and what is open then is dialled all the same.
+        // A task of its own: the caller may hang up before the answer, and a session opened by then is dialled anyway.
         let opening = actix::spawn(async move {
             let opened = gateway.ask(|reply| RegistryMessage::Open { record, request, reply }).await??;
             actix::spawn(async move {
@@ -122,29 +122,30 @@ impl Gateway {
         opening.await.map_err(|_| GatewayError::Failed)?
     }
 
-    /// Connects a browser to a session; a session that does not run yet starts on this thread.
+    /// Attaches a browser to a session; a session that does not run yet starts on this thread.
     ///
     /// # Errors
-    /// [`AttachError`], as the session refuses it; [`AttachError::Gateway`] if an actor failed over it: trying again is right.
+    /// [`AttachError`], as the session refuses it; [`AttachError::Gateway`] if an actor failed while handling it: the
+    /// caller may retry.
     pub async fn attach(&self, id: SessionId, request: Attach) -> Result<Attached, AttachError> {
         let size = request.interactive.then_some(request.size);
         let session = self.place(id, size).await?.ok_or(AttachError::NotOpen)?;
         let (reply, answer) = oneshot::channel();
         if session.deliver(SessionMessage::Attach { request, reply }).await.is_err() {
-            // It has ended; or it failed over this, and is back by now.
+            // It has ended; or it failed while handling this, and has been restarted by now.
             let open = self.find(id).await?.is_some_and(|record| !record.is_closed());
             return Err(if open { AttachError::Gateway(GatewayError::Failed) } else { AttachError::NotOpen });
         }
         answer.await.map_err(|_| GatewayError::Failed)?
     }
 
-    /// Lists sessions, open ones with their latest activity.
+    /// Lists sessions; open ones carry their latest activity.
     ///
     /// # Errors
     /// [`GatewayError::Unreadable`] if the records cannot be read.
     pub async fn list(&self, query: ListQuery) -> Result<Listing, GatewayError> {
         if self.stores.records.is_none() && query.asks_for_open_only() {
-            // One node's open sessions are all here.
+            // A single node has all open sessions in its own registry.
             let open = self.ask(RegistryMessage::OpenHere).await?;
             let as_of = clock::utc();
             let page = query.page(open);
@@ -153,7 +154,7 @@ impl Gateway {
         self.list_all(query).await
     }
 
-    /// Counts what has changed a listing of this node's sessions; activity does not count.
+    /// Returns how many changes could have altered a listing of this node's sessions; activity does not count.
     pub fn changes(&self) -> u64 {
         self.shared.changes.read()
     }
@@ -169,12 +170,12 @@ impl Gateway {
         }
     }
 
-    /// Ends a session on whichever node serves it; `detail` says who asked. One that another node serves is over once this
-    /// returns.
+    /// Ends a session on the node that serves it; `detail` names the requester. A session of another node is over once
+    /// this returns.
     ///
     /// # Errors
-    /// [`GatewayError::Failed`] if the registry cannot answer, [`GatewayError::Unconfirmed`] if the other node did not end
-    /// it in time: it will once it can.
+    /// [`GatewayError::Failed`] if the registry cannot answer, [`GatewayError::Unconfirmed`] if the other node did not
+    /// end it in time: it does so as soon as it can.
     pub async fn end(&self, id: SessionId, reason: EndReason, detail: String) -> Result<Ended, GatewayError> {
         let (asked, words) = (reason, detail.clone());
         let here = self.ask(|reply| RegistryMessage::End { id, reason: asked, detail: words, reply }).await?;
@@ -193,7 +194,7 @@ impl Gateway {
         Ok(labels.map(|status| (status, count(status))).into())
     }
 
-    /// Says how the stores fare.
+    /// Returns the state of each store.
     ///
     /// # Errors
     /// [`GatewayError::Failed`] if the registry cannot answer.
@@ -211,7 +212,8 @@ impl Gateway {
         report.await.map_err(|_| GatewayError::Failed)
     }
 
-    /// Subscribes to transitions from now on, or from after a sequence, of whichever process that was.
+    /// Subscribes to transitions from now on, or from those after the sequence `after`, which may come from an earlier
+    /// process.
     ///
     /// # Errors
     /// [`GatewayError::Failed`] if the registry cannot answer.
@@ -219,7 +221,7 @@ impl Gateway {
         self.ask(|reply| RegistryMessage::Subscribe { after, reply }).await
     }
 
-    /// Who may do what.
+    /// The directory of users and their rights.
     pub fn people(&self) -> &People {
         &self.people
     }
@@ -229,14 +231,16 @@ impl Gateway {
         &self.deps.observations
     }
 
-    /// The session's address; one that nobody runs yet starts on this thread, in `size` where a browser brings one.
+    /// Returns the session's mailbox; a session that no actor runs yet starts on this thread, in `size` if a browser
+    /// gave one.
     pub(super) async fn place(
         &self,
         id: SessionId,
         size: Option<Size>,
     ) -> Result<Option<Mailbox<SessionMessage>>, GatewayError> {
         let gateway = self.clone();
-        // A task of its own, as above: what the registry has given out is to be started whoever still waits for it.
+        // A task of its own, as above: a session that the registry gave out must be started even if the caller has
+        // left.
         let placing = actix::spawn(async move {
             let deps = &gateway.deps;
             let context = Context::<SessionActor>::new();
@@ -244,7 +248,8 @@ impl Gateway {
             let offer = |reply| RegistryMessage::Claim { id, mailbox: mailbox.clone(), beat: beat.clone(), reply };
             Ok(match gateway.ask(offer).await? {
                 Claim::Yours(mut request, record) => {
-                    // A page lays its terminal out after it asked for the session; a target greets in the size it is told.
+                    // A page lays its terminal out after it requested the session; the target formats its greeting for
+                    // this size.
                     request.size = size.unwrap_or(request.size);
                     session::start(context, deps.clone(), *request, *record, beat);
                     Some(mailbox)
@@ -260,17 +265,17 @@ impl Gateway {
         self.stores.names().into_iter().filter(|&store| !self.is_up(store) || unasked == Some(store)).collect()
     }
 
-    /// Whether a store took what it was last told.
+    /// Whether a store accepted the last write.
     fn is_up(&self, store: &'static str) -> bool {
         self.deps.observations.store_up.get_or_create(&[("store", store)]).get() == 1
     }
 
-    /// Whether the records may lack something that the journal has.
+    /// Whether the records may lack writes that the journal has.
     fn records_behind(&self) -> bool {
         self.shared.behind.load(Ordering::Acquire)
     }
 
-    /// Asks the registry. A full mailbox answers at once: whoever asks can be told to come back.
+    /// Asks the registry. A full mailbox is an error at once, so that the caller can be asked to retry.
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> RegistryMessage) -> Result<T, GatewayError> {
         let (reply, answer) = oneshot::channel();
         self.deps.registry.tell(question(reply)).map_err(|refused| match refused {

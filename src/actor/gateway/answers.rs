@@ -1,4 +1,4 @@
-//! What is asked of the gateway and what it answers. Knows no actor.
+//! The request and answer types of the gateway. Knows no actor.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -10,44 +10,44 @@ use crate::{
     store::Position,
 };
 
-/// What a user asks for when opening a session.
+/// A user's request to open a session.
 #[derive(Debug, Clone)]
 pub struct OpenSession {
     /// The signed-in user.
     pub username: String,
-    /// Where the request came from.
+    /// The IP address that the request came from.
     pub client_ip: IpAddr,
     /// The catalogue name, or `login@host:port`.
     pub target: String,
-    /// The jump hosts on the way, the first one first.
+    /// The jump hosts in the order in which they are dialled.
     pub via: Vec<Hop>,
-    /// A name or an address.
+    /// The target's host name or IP address.
     pub host: String,
-    /// 1 … 65535.
+    /// The target's TCP port, 1 … 65535.
     pub port: u16,
     /// The login name on the target.
     pub login: String,
-    /// Tried in this order.
+    /// The credentials, tried in this order.
     pub credentials: Vec<Credential>,
-    /// For a target typed by hand: which resolved addresses may be dialled.
+    /// The rule for resolved addresses that may be dialled, for a target typed by hand.
     pub allowed: Option<AddressRule>,
-    /// What to do with a host key that is not known.
+    /// The policy for an unknown host key.
     pub host_key_policy: HostKeyPolicy,
     /// The value of `TERM`.
     pub term: String,
-    /// The first size of the PTY.
+    /// The initial size of the PTY.
     pub size: Size,
 }
 
 impl OpenSession {
-    /// What of it is dialled because somebody typed it, as `host:port`.
+    /// Returns the hosts that a user typed by hand, as `host:port`: of the target and of the jump hosts.
     pub fn typed_places(&self) -> Vec<String> {
         let hops = self.via.iter().map(|hop| (&hop.allowed, &hop.host, hop.port));
         let all = hops.chain([(&self.allowed, &self.host, self.port)]);
         all.filter(|(typed, ..)| typed.is_some()).map(|(_, host, port)| format!("{host}:{port}")).collect()
     }
 
-    /// What is dialled for it; `session` is as in [`Dial::session`].
+    /// Converts the request into a [`Dial`]; `session` is as in [`Dial::session`].
     pub(in crate::actor) fn dial(
         self,
         session: String,
@@ -79,9 +79,9 @@ impl OpenSession {
 pub struct Listing {
     /// The rows.
     pub sessions: Vec<Record>,
-    /// Where the next page starts; `None` at the end.
+    /// The position of the next page; `None` at the end.
     pub next: Option<Position>,
-    /// The moment this answer holds for.
+    /// The time at which this listing was read.
     pub as_of: UtcMicros,
     /// The stores that are down: `records`, `live`.
     pub degraded: Vec<&'static str>,
@@ -90,31 +90,31 @@ pub struct Listing {
 /// A transition as it is broadcast.
 #[derive(Debug, Clone)]
 pub struct SessionEvent {
-    /// Grows by one with every event of this process, from the first place of its start on
+    /// The event's number: grows by one with every event of this process, from this start's first number on
     /// ([`Incarnation::first_place`](crate::core::record::Incarnation::first_place)).
     pub sequence: u64,
     /// The session after the transition.
     pub session: Record,
-    /// One sentence: what was seen.
+    /// The observation behind the transition, in one sentence.
     pub detail: String,
 }
 
-/// The events still in memory and those to come; the two overlap nowhere and leave no hole.
+/// The events still in memory and those to come, without overlap and without a hole between the two.
 pub struct Subscription {
-    /// The sequence after which the backlog begins; what came before it is not told.
+    /// The sequence after which the backlog begins; earlier events are not delivered.
     pub at: u64,
-    /// Kept events after that, oldest first.
+    /// The events in memory after `at`, oldest first.
     pub backlog: Vec<SessionEvent>,
-    /// Whether events between the asked-for place and `at` are no longer in memory, or never were.
+    /// Whether events between the requested sequence and `at` are no longer in memory, or never were.
     pub gap: bool,
-    /// The events that follow; lagging behind them is a gap too.
+    /// The events that follow; a receiver that lags behind has a gap too.
     pub live: broadcast::Receiver<SessionEvent>,
 }
 
-/// What became of a wish to end a session.
+/// The outcome of a request to end a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It runs here and ends now.
+    /// The session runs on this node and ends now.
     Here,
     /// Another node has ended it.
     There,
@@ -122,37 +122,37 @@ pub enum Ended {
     NotOpen,
 }
 
-/// One gateway of those that share the stores.
+/// One of the gateways that share the stores.
 #[derive(Debug, Clone)]
 pub struct NodeReport {
-    /// Its name.
+    /// The node's name.
     pub id: NodeId,
-    /// Whether it is this one.
+    /// Whether it is this node.
     pub own: bool,
     /// `serving`, `lost`, `left` or `fenced`.
     pub standing: &'static str,
-    /// Its epoch, if known.
+    /// The node's epoch, if known.
     pub epoch: Option<Epoch>,
     /// When this epoch began.
     pub started_at: Option<UtcMicros>,
-    /// Its newest renewal by its own wall clock.
+    /// The newest renewal of its lease, by its own wall clock.
     pub renewed_at: Option<UtcMicros>,
-    /// How long this node has seen no sign of life of it, in milliseconds; 0 for itself.
+    /// Milliseconds since this node saw its last sign of life; 0 for itself.
     pub silent_ms: u64,
-    /// How long it may serve without renewing its lease, in milliseconds.
+    /// Milliseconds for which it may serve without renewing its lease; `None` if unlimited or unknown.
     pub serve_for_ms: Option<u64>,
-    /// Its open sessions; `None` if neither the live view nor the records can be read.
+    /// Number of its open sessions; `None` if neither the live view nor the records can be read.
     pub sessions: Option<u64>,
 }
 
 /// Whether the gateway can keep its promises now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
-    /// Empty when ready, else the reasons in words, as `draining`.
+    /// The reasons why it is not ready, such as `draining`; empty when ready.
     pub reasons: Vec<&'static str>,
 }
 
-/// Why a question to the actors got no answer.
+/// The reason why a request to the actors failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GatewayError {
     /// The user has as many sessions as allowed.
@@ -173,24 +173,24 @@ pub enum GatewayError {
     /// The gateway is about to stop.
     #[error("The gateway is about to be restarted and opens no more sessions. Try again in a moment.")]
     Draining,
-    /// A queue is full.
+    /// An actor's mailbox is full.
     #[error("The gateway is overloaded. Try again in a moment.")]
     Overloaded,
     /// The record could not be made durable.
     #[error("The session store does not answer. Nothing was opened; try again, and tell the operator if it goes on.")]
     Store,
-    /// What is asked for could not be read, or the other gateway not be asked.
+    /// A store could not be read, or the other gateway could not be reached.
     #[error("The session store does not answer. Try again in a moment, and tell the operator if it goes on.")]
     Unreadable,
-    /// Another gateway serves the session and has not said that it ended it.
+    /// Another gateway serves the session and has not confirmed its end.
     #[error(
         "The gateway {node} serves this session and has not confirmed its end. It ends it as soon as it can; look again in a moment."
     )]
     Unconfirmed {
-        /// Which.
+        /// The node that serves the session.
         node: NodeId,
     },
-    /// The audit log could not be written, so that nothing was done.
+    /// The audit log could not be written, so the action was not carried out.
     #[error(
         "The audit log cannot be written just now, so nothing was done. Try again, and tell the operator if it goes on."
     )]

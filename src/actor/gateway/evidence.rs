@@ -1,5 +1,5 @@
-//! Why a session stands as it does: what its actor knows, and where another node serves it what the stores and the signs of
-//! life of that node tell. Decides nothing.
+//! The evidence behind a session's status: from its actor, or for a session of another node from the stores and that
+//! node's signs of life. Decides nothing.
 
 use std::time::{Duration, Instant};
 
@@ -16,22 +16,22 @@ use crate::{
     store::StoreError,
 };
 
-/// The evidence behind what is said of a session.
+/// The evidence behind a session's status.
 #[derive(Debug, Clone)]
 pub struct Why {
-    /// The session as it stands.
+    /// The session's current record.
     pub session: Record,
-    /// What its status rests on, in one sentence.
+    /// The basis of its status, in one sentence.
     pub proof: String,
-    /// The gateway that serves it, or did; `None` where nothing is known of that one.
+    /// The gateway that serves or served it; `None` if nothing is known of that gateway.
     pub owner: Option<Owner>,
-    /// The last sign of life of the browser (pong or byte).
+    /// When the browser last gave a sign of life (pong or byte).
     pub browser_heard_at: Option<UtcMicros>,
-    /// The last byte from the target's connection, keepalive replies included.
+    /// When the last byte came from the target's connection, keepalive replies included.
     pub peer_heard_at: Option<UtcMicros>,
-    /// The last byte a human sent.
+    /// When the user last typed.
     pub last_input_at: Option<UtcMicros>,
-    /// The last terminal output.
+    /// When the terminal last produced output.
     pub last_output_at: Option<UtcMicros>,
     /// Every deadline that is armed now, soonest first; empty when closed.
     pub deadlines: Vec<Deadline>,
@@ -42,8 +42,9 @@ pub struct Why {
 /// One armed deadline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deadline {
-    /// What happens then, as `browser_lost`, `peer_lost`, `detach_expired`, `idle_timeout`, `max_duration`; of another node's
-    /// session `owner_lost` (it is shown as lost) and `owner_fenced` (it is closed), unless that node gives a sign of life.
+    /// The event at the deadline: `browser_lost`, `peer_lost`, `detach_expired`, `idle_timeout` or `max_duration`; for
+    /// a session of another node `owner_lost` (it is shown as lost) or `owner_fenced` (it is closed), unless that node
+    /// gives a sign of life.
     pub what: &'static str,
     /// Milliseconds from now.
     pub left_ms: u64,
@@ -52,17 +53,17 @@ pub struct Deadline {
 /// The gateway that serves a session, by its lease and its signs of life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// Whether it is this one.
+    /// Whether it is this gateway.
     pub own: bool,
-    /// How it stands.
+    /// Its standing: serving, lost, left or fenced.
     pub standing: Standing,
-    /// Its epoch, if known: a session that was born in an earlier one is over.
+    /// Its epoch, if known: a session that was opened in an earlier one is over.
     pub epoch: Option<Epoch>,
-    /// Its newest renewal by its own wall clock.
+    /// The newest renewal of its lease, by its own wall clock.
     pub renewed_at: Option<UtcMicros>,
-    /// How long this node has seen no sign of life of it, in milliseconds.
+    /// Milliseconds since this node saw its last sign of life; 0 for itself.
     pub silent_ms: u64,
-    /// How long it may serve without renewing its lease, in milliseconds.
+    /// Milliseconds for which it may serve without renewing its lease; `None` if unlimited or unknown.
     pub serve_for_ms: Option<u64>,
 }
 
@@ -82,7 +83,7 @@ impl Gateway {
             }
         }
         let mut why = why.unwrap_or_else(|| Why::of_record(found.record.clone()));
-        // Its actor knows first who types.
+        // The actor knows of a change of control before the record does.
         why.session = Record { controlled_by: why.session.controlled_by, ..found.record };
         why.history = self.stores.history(id).await.map_err(unreadable)?;
         why.owner = self.owner(&why.session).await;
@@ -90,11 +91,11 @@ impl Gateway {
         Ok(Some(why))
     }
 
-    /// Of a session that is not open here: as the stores have it.
+    /// Returns the evidence for a session that is not open on this node, from the stores.
     async fn why_elsewhere(&self, id: SessionId) -> Result<Option<Why>, GatewayError> {
         let recorded = self.stores.get(id, self.records_behind()).await;
         let known = recorded.as_ref().ok().and_then(Option::as_ref);
-        // Signs of life reach the view at once and the records seldom.
+        // Signs of life reach the live view at once and the records rarely.
         let shown = match known {
             Some(record) if record.is_closed() || record.node == self.deps.settings.node => None,
             Some(record) => self.stores.live.one_of(record.node.clone(), id).await.ok().flatten(),
@@ -150,7 +151,7 @@ impl Gateway {
         })
     }
 
-    /// What silence of its own node does to a session, and when.
+    /// Returns the deadlines that apply to a session while its own node is silent.
     fn deadlines_of_owner(&self, session: &Record) -> Vec<Deadline> {
         let (now, seen) = (clock::instant(), self.seen.borrow().clone());
         let state = seen.states(now).find(|(node, ..)| **node == session.node);
@@ -159,7 +160,7 @@ impl Gateway {
 }
 
 impl Why {
-    /// What can still be said of a session that does not run here.
+    /// The evidence that a record alone gives, for a session that no actor of this node runs.
     fn of_record(session: Record) -> Self {
         Self {
             proof: String::new(),
@@ -193,7 +194,7 @@ fn deadlines(now: Instant, standing: Standing, state: &NeighbourState) -> Vec<De
     armed.into_iter().filter_map(|(what, at)| at.map(|at| Deadline { what, left_ms: left(at) })).collect()
 }
 
-/// What the status of a session that does not run here rests on. `unread`: its record could not be read.
+/// Returns the basis of the status of a session that does not run here. `unread`: its record could not be read.
 fn proof(session: &Record, owner: Option<&Owner>, unread: bool) -> String {
     let node = &session.node;
     if session.is_closed() {

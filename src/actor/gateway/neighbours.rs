@@ -1,5 +1,5 @@
-//! What the gateway says of the sessions of other nodes, and asks of those nodes. Judges nobody: labels come from who watches
-//! them.
+//! The sessions of other nodes, and the requests to those nodes. Judges no node: the labels come from `NodesActor`,
+//! which watches them.
 
 use std::time::Duration;
 
@@ -20,23 +20,23 @@ use crate::{
     store::{Command, ListQuery, StoreError},
 };
 
-/// How long another node has to end a session: its own link may take a while to close.
+/// Time another node has to end a session: its link to the target may take a while to close.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether it has.
+/// Interval at which the end is checked for.
 const CONFIRM_EVERY: Duration = Duration::from_millis(20);
 
-/// Readings of one listing at most: where a label decides, a page of the store may hold few rows that match.
+/// Store pages read for one listing at most: if a label decides, a page may hold few rows that match.
 const MAX_READS: usize = 20;
 
-/// Rows of one reading where all are read.
+/// Rows per page when all open sessions are read.
 const PAGE_ROWS: u32 = 500;
 
-/// What a store calls a session that is not over.
+/// The statuses of an open session in a store.
 const OPEN: [Status; 3] = [Status::Connecting, Status::Active, Status::Detached];
 
 impl Gateway {
-    /// Lists from the records, with what this node knows better, and with the labels of lost nodes.
+    /// Lists from the records, updated with this node's newer state and with the labels of lost nodes.
     pub(super) async fn list_all(&self, query: ListQuery) -> Result<Listing, GatewayError> {
         let statuses = query.statuses.clone();
         let mut query = stored(query);
@@ -47,7 +47,7 @@ impl Gateway {
             let records = page.records;
             let mut fresh = self.ask(|reply| RegistryMessage::Refresh { records, reply }).await?;
             self.label(&mut fresh);
-            // What changed between the two readings no longer answers the question.
+            // A record that changed between the two reads may no longer match the query.
             sessions
                 .extend(fresh.into_iter().filter(|record| statuses.is_empty() || statuses.contains(&record.status)));
             query.after = page.next;
@@ -59,23 +59,23 @@ impl Gateway {
         Ok(Listing { sessions, next: query.after, as_of: clock::utc(), degraded: self.degraded(unasked) })
     }
 
-    /// Labels what belongs to a lost node.
+    /// Labels the sessions of lost nodes as lost.
     pub(super) fn label(&self, records: &mut [Record]) {
         let (now, seen) = (clock::instant(), self.seen.borrow().clone());
         records.iter_mut().for_each(|record| seen.label(now, record));
     }
 
-    /// Every open session, in no order: as the live view has them, or where that is away those that are served here, and what the
-    /// records have of the others. Unreadable at once where both are known to be away.
+    /// Returns every open session, in no order: from the live view, or if that is down this node's own and those of
+    /// other nodes from the records. Fails at once with `Unreadable` if both are known to be down.
     pub(super) async fn open_everywhere(&self) -> Result<Vec<Record>, GatewayError> {
-        // Who asks a view that is known to be away waits for nothing.
+        // A live view that is known to be down is not asked: the answer would only be a timeout.
         if self.is_up(LIVE) {
             match self.stores.live.open().await {
                 Ok(open) => return Ok(open),
                 Err(error) => tracing::debug!(%error, "the live view cannot be read; the records can"),
             }
         }
-        // Nor does who asks records that are known to be.
+        // The same for records that are known to be down.
         if self.are_records_away() {
             return Err(GatewayError::Unreadable);
         }
@@ -97,7 +97,7 @@ impl Gateway {
         &self.deps.settings.node
     }
 
-    /// A session that is not open here.
+    /// Finds a session that is not open on this node.
     pub(super) async fn find_elsewhere(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
         let mut found = self.known(id).await?;
         if let Some(record) = &mut found {
@@ -106,7 +106,7 @@ impl Gateway {
         Ok(found)
     }
 
-    /// A session as the records have it; where they are away, as the live view shows it, unless it is known here to be over.
+    /// Reads a session from the records; if they are down, from the live view, unless this node knows that it is over.
     async fn known(&self, id: SessionId) -> Result<Option<Record>, GatewayError> {
         let unsure = self.are_records_away() && !self.is_over_here(id).await;
         if unsure && let Some(shown) = self.shown(id).await {
@@ -114,24 +114,25 @@ impl Gateway {
         }
         match self.stores.get(id, self.records_behind()).await {
             Ok(found) => Ok(found),
-            // The view was asked.
+            // The live view was asked already.
             Err(error) if unsure => Err(unreadable(error)),
             Err(error) => self.shown(id).await.map(Some).ok_or_else(|| unreadable(error)),
         }
     }
 
-    /// Whether the own journal has its end, behind which nothing comes.
+    /// Whether this node's journal has its close, which is final.
     async fn is_over_here(&self, id: SessionId) -> bool {
         self.stores.journal.get(id).await.ok().flatten().is_some_and(|own| own.is_closed())
     }
 
-    /// Whether there are records, known not to answer: those that hang would say so only once nobody waits any more.
+    /// Whether separate records exist and are known to be down: a store that hangs would report it only after the
+    /// caller has given up.
     fn are_records_away(&self) -> bool {
         self.stores.records.is_some() && !self.is_up(RECORDS)
     }
 
-    /// A session of another node, as the live view shows it, or remembers its end. Each node that was seen is asked for the one;
-    /// the whole view is read for what may be of a node that was not.
+    /// Returns a session of another node as the live view shows it, or remembers its end. The view is asked per known
+    /// node first, and read as a whole for a session of a node not seen yet.
     pub(super) async fn shown(&self, id: SessionId) -> Option<Record> {
         let seen = self.seen.borrow().clone();
         for (node, ..) in seen.states(clock::instant()) {
@@ -143,7 +144,7 @@ impl Gateway {
         open.into_iter().find(|shown| shown.id == id && shown.node != *self.node())
     }
 
-    /// Has the node that serves a session end it, and returns once it has.
+    /// Asks the node that serves a session to end it, and returns once it has.
     pub(super) async fn end_elsewhere(
         &self,
         id: SessionId,
@@ -168,7 +169,7 @@ impl Gateway {
         }
     }
 
-    /// Through the live view, which is quick; through the records where that is away.
+    /// Sends the command through the live view, which is quick, or through the records if the view is down.
     async fn ask_to_end(&self, node: &NodeId, command: Command) -> Result<(), StoreError> {
         match (self.stores.live.send_command(node.clone(), command.clone()).await, &self.stores.records) {
             (Err(error), Some(records)) => {
@@ -179,7 +180,8 @@ impl Gateway {
         }
     }
 
-    /// It is closed in the records, or where those are away the live view was told so. That it is in neither proves nothing.
+    /// Whether the records have the close, or if those are down the live view has it. Its absence from both proves
+    /// nothing.
     async fn is_closed_there(&self, node: &NodeId, id: SessionId) -> bool {
         if self.are_records_away()
             && let Ok(is_closed) = self.stores.live.is_closed(node.clone(), id).await
@@ -196,12 +198,12 @@ impl Gateway {
         }
     }
 
-    /// How much in the live view was passed over, since no node of these records wrote it.
+    /// Returns how many entries of the live view were ignored because no node of these records wrote them.
     pub fn forgeries(&self) -> u64 {
         self.stores.live.forgeries()
     }
 
-    /// Says what is known of every node that shares the stores, this one first.
+    /// Returns a report on every node that shares the stores, this one first.
     pub async fn nodes(&self) -> Vec<NodeReport> {
         let (now, settings, seen) = (clock::instant(), &self.deps.settings, self.seen.borrow().clone());
         let open = self.open_everywhere().await.ok();
@@ -246,7 +248,7 @@ impl Gateway {
     }
 }
 
-/// The question as a store can answer it: it knows no lost session, only open ones.
+/// Rewrites a query for a store, which knows no lost sessions, only open ones.
 fn stored(mut query: ListQuery) -> ListQuery {
     if query.statuses.contains(&Status::Lost) {
         query

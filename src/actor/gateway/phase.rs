@@ -1,12 +1,12 @@
-//! How a gateway begins to serve and how it ends: the phases of its life, which whoever serves a browser watches, and the
-//! two ways to end. Knows no signal and no socket.
+//! The phases of a gateway's life, which every handler of a browser watches, and the two ways to end: draining and
+//! shutting down. Knows no signal and no socket.
 
 use tokio::sync::watch;
 
 use super::{Gateway, GatewayError, Readiness};
 use crate::{actor::registry::RegistryMessage, store::StoreError};
 
-/// Where in its life a gateway is: it only goes forward.
+/// The phase of a gateway's life: it only moves forward.
 ///
 /// ```text
 /// starting ─> ready ─> draining ─> shutting down ─> shut down ─> over
@@ -14,22 +14,22 @@ use crate::{actor::registry::RegistryMessage, store::StoreError};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// What earlier lives left open is being closed.
+    /// It closes the sessions that earlier epochs of this node left open.
     Starting,
     /// It serves.
     Ready,
-    /// It opens nothing any more; what is open goes on.
+    /// It opens no more sessions; those that are open go on.
     Draining,
-    /// It ends what is open.
+    /// It ends the sessions that are open.
     ShuttingDown,
-    /// Everything is closed and stored, and every event of it was told.
+    /// Every session is closed and stored, and every event of it was published.
     ShutDown,
-    /// Whoever is still connected goes now.
+    /// It disconnects the browsers that are still connected.
     Over,
 }
 
 impl Gateway {
-    /// Closes what earlier lives of this node left open, then admits sessions. Returns how many were closed.
+    /// Closes the sessions that earlier epochs of this node left open, then admits new ones. Returns the number closed.
     ///
     /// # Errors
     /// [`StoreError`] if the records could not be read or written; the gateway stays unready.
@@ -56,17 +56,17 @@ impl Gateway {
         answer
     }
 
-    /// Tells whoever is still connected to go.
+    /// Disconnects the browsers that are still connected.
     pub fn hang_up(&self) {
         self.enter(Phase::Over);
     }
 
-    /// Its phase, as it changes. Whoever serves a browser holds one for as long.
+    /// Returns a receiver of the phase. Every handler of a browser holds one while it serves.
     pub fn phase(&self) -> watch::Receiver<Phase> {
         self.phase.subscribe()
     }
 
-    /// Returns once nobody holds a [`phase`](Self::phase) any more: every browser has left.
+    /// Returns once no [`phase`](Self::phase) receiver is left: every browser has disconnected.
     pub async fn deserted(&self) {
         self.phase.closed().await;
     }
@@ -89,10 +89,10 @@ impl Gateway {
         Readiness { reasons }
     }
 
-    /// Whether a session may be asked for.
+    /// Checks whether sessions may be opened in this phase.
     ///
     /// # Errors
-    /// [`GatewayError`], before and after it serves.
+    /// [`GatewayError::NotReady`] before it serves, [`GatewayError::Draining`] after.
     pub(super) fn admits(&self) -> Result<(), GatewayError> {
         match *self.phase.borrow() {
             Phase::Starting => Err(GatewayError::NotReady),
@@ -106,7 +106,7 @@ impl Gateway {
     }
 }
 
-/// Whoever watches hears of a later phase, and never of an earlier one.
+/// Moves to `phase` and notifies the watchers, unless it is not later than the current one.
 fn enter(life: &watch::Sender<Phase>, phase: Phase) {
     life.send_if_modified(|now| {
         let later = phase > *now;

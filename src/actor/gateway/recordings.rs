@@ -1,4 +1,4 @@
-//! What the gateway asks of the recorder: where a recording will lie, and whether it hinders opens.
+//! The gateway's questions to the recorder: the path of a new recording, and whether it blocks opens.
 
 use super::Gateway;
 use crate::{
@@ -7,17 +7,17 @@ use crate::{
 };
 
 impl Gateway {
-    /// What records the sessions, if anything does.
+    /// The recorder of sessions, if recording is configured.
     pub fn recorder(&self) -> Option<&Recorder> {
         self.deps.settings.recorder.as_ref()
     }
 
-    /// Where the recording of a new session will lie, if there is to be one.
+    /// Returns the path of a new session's recording, if it is to be recorded.
     pub(super) fn recording_of(&self, target: &str, id: SessionId, start: UtcMicros) -> Option<String> {
         self.recorder()?.place(target, &id.to_string(), start)
     }
 
-    /// Why sessions that must be recorded cannot be opened.
+    /// Returns the reasons why sessions that must be recorded cannot be opened.
     pub(super) fn unrecorded(&self) -> Vec<&'static str> {
         let refuses = self.recorder().is_some_and(Recorder::refuses);
         refuses.then_some("recordings cannot be written").into_iter().collect()

@@ -1,4 +1,4 @@
-//! What a gateway is built from, and how its single actors are started and supervised.
+//! A gateway's dependencies, and the start and supervision of its single actors.
 
 use std::{sync::Arc, time::Duration};
 
@@ -26,29 +26,29 @@ use crate::{
     ssh::Connector,
 };
 
-/// What the gateway is built from.
+/// The gateway's dependencies.
 pub struct GatewayDeps {
-    /// What the actors are told.
+    /// The actors' settings.
     pub settings: Settings,
     /// The stores.
     pub stores: Stores,
-    /// Who may do what.
+    /// The directory of users and their rights.
     pub people: People,
-    /// Whom the audit log is told to, if anybody.
+    /// The webhooks that receive the audit log, if any are configured.
     pub webhooks: Option<Webhooks>,
-    /// How targets are reached.
+    /// The connector that dials targets.
     pub connector: Arc<dyn Connector + Send + Sync>,
-    /// Runs if this process can be of no use any more: it must end, its next start tidies up.
+    /// The callback for a fatal state: the process must exit, and its next start cleans up.
     pub on_fatal_exit: Arc<dyn Fn(FatalExit) + Send + Sync>,
 }
 
-/// Why a process must end.
+/// The reason why the process must exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FatalExit {
-    /// An actor nobody can do without failed too often.
+    /// An essential actor failed too often.
     #[error("an actor failed too often; the next start closes what is open")]
     ActorFailed,
-    /// Another holds this node's right to serve.
+    /// Another gateway holds this node's lease.
     #[error(
         "another gateway has taken this node's right to serve, and every session was ended; start it again to serve anew"
     )]
@@ -104,7 +104,7 @@ impl Gateway {
         let deliveries = WebhookDeliveries::new(webhooks);
         for actor in deliveries.actors(&settings.node, &stores.audit, &audit, &observations) {
             let child = Child { actor: webhooks::KIND, id: actor.name().to_owned() };
-            // Beyond its intensity this webhook alone is told nothing more.
+            // Beyond its intensity this webhook alone receives nothing more.
             let spec = ChildSpec { child, given_up: Box::new(|| {}), ..permanent(webhooks::KIND) };
             supervise(spec, Context::new(), actor);
         }

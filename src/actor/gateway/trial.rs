@@ -1,4 +1,4 @@
-//! A target tried out: dialled as for a session, with nobody there to answer, and hung up. Leaves no record.
+//! A trial connection: dials a target as for a session, with no user to answer prompts, and hangs up. Leaves no record.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -13,37 +13,37 @@ use crate::{
     ssh::{ConnectError, DialEvent, PromptKind, Step},
 };
 
-/// How long a trial may take: whoever asked for it waits, and a page gives an answer up after 15 s.
+/// Time limit of a trial: the page that requested it gives up after 15 s.
 const TRIAL_TIMEOUT: Duration = Duration::from_secs(13);
 
-/// What was found at one step.
+/// The result of one step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The jump host; `None` is the target.
+    /// The jump host; `None` for the target.
     pub hop: Option<String>,
     /// The step.
     pub step: Step,
-    /// How long it took.
+    /// The step's duration.
     pub took: Duration,
-    /// What went wrong; nothing follows then.
+    /// The failure, if the step failed; no step follows then.
     pub failure: Option<Failure>,
 }
 
-/// Why a step was not passed.
+/// The reason why a step failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What happened.
+    /// The connection error.
     pub error: ConnectError,
-    /// What a person would have been asked there.
+    /// The kind of prompt that a user would have received at this step, if any.
     pub asked: Option<PromptKind>,
 }
 
 impl Gateway {
-    /// Dials as for `request` and hangs up where a shell would start; the steps as far as they were taken. It is admitted as
-    /// a session would be, and the audit log hears of host keys and of channels opened unasked as it would there.
+    /// Dials as for `request`, hangs up where a shell would start, and returns the steps taken so far. Admission and
+    /// audit entries (host keys, channels opened unasked) are as for a session.
     ///
     /// # Errors
-    /// [`GatewayError`], where a session would not be admitted; nothing was dialled then.
+    /// [`GatewayError`] if a session would not be admitted; nothing was dialled then.
     pub async fn try_out(&self, request: OpenSession) -> Result<Vec<Found>, GatewayError> {
         self.admits()?;
         let username = request.username.clone();
@@ -84,9 +84,9 @@ impl Gateway {
     }
 }
 
-/// What was found at each of `steps`; `times` holds the start, when each step was passed, and the end.
+/// Returns the result of each of `steps`; `times` holds the start, the time at which each step was passed, and the end.
 fn found(steps: Vec<(Option<String>, Step)>, times: &[Instant], failure: Option<Failure>) -> Vec<Found> {
-    // Behind the last step that was passed stands the one that was not, or nothing.
+    // The step after the last one that passed is the one that failed, if any did.
     let failed_at = failure.as_ref().map(|_| times.len().saturating_sub(2));
     let took = times.iter().zip(times.iter().skip(1)).map(|(from, to)| to.saturating_duration_since(*from));
     let each = steps.into_iter().zip(took).enumerate();
