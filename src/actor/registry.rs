@@ -1,5 +1,5 @@
-//! The registry: the index of this node's open sessions and the only writer of the stores. Batches what sessions
-//! announce, makes it durable, then lets it be seen. Knows no bytes and no timers of sessions.
+//! The registry: the index of this node's open sessions and the only writer of the stores. Batches the sessions'
+//! announcements, makes them durable, then publishes them. Knows no bytes and no timers of sessions.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -34,27 +34,27 @@ use crate::{
     store::{StoreError, Write},
 };
 
-/// Who gets in, and who runs what got in.
+/// Admission of sessions, and the actors that claim them.
 mod admission;
-/// What it says of what is open, and of the stores.
+/// Answers about open sessions and the stores.
 mod answers;
-/// What is known of one session.
+/// The index entry of one session.
 mod entry;
-/// The commits, and what they let be seen.
+/// The commits, and the publication of committed writes.
 mod flush;
 /// This node's epochs, leases and recovery.
 mod life;
-/// What a sweep found, carried out.
+/// Repairs of the differences that a sweep found.
 mod mend;
-/// What it hears.
+/// The registry's messages.
 mod message;
-/// What the records have yet to be told, in the journal.
+/// The outbox: writes in the journal that the records still lack.
 mod outbox;
-/// Old history.
+/// Removal of sessions older than the retention.
 mod retire;
-/// How it ends.
+/// The registry's shutdown.
 mod shut_down;
-/// One store as it is told.
+/// One store with its queue of writes.
 mod sink;
 /// The live view: beats, lease, rebuilding.
 mod view;
@@ -71,21 +71,21 @@ use sink::Sink;
 pub use sink::{DeadLetter, StoreReport};
 use view::View;
 
-/// Its kind, as in metrics.
+/// The actor's kind, as in metrics.
 pub const KIND: &str = "registry";
 
-/// Transitions kept for a listener that comes back.
+/// Transitions kept in memory for subscribers that reconnect.
 const EVENT_BACKLOG: usize = 1_024;
 
-/// How often the lease in the live view is renewed: its loss is noticed within this.
+/// Renewal interval of the lease in the live view: the loss of the view is noticed within this time.
 const VIEW_LEASE: Duration = Duration::from_millis(250);
 
-/// Sessions that may wait for the journal or the live view, beyond twice those that may be open: a session waits at most
-/// once, so this is reached only by what closes while a store is down.
+/// Sessions that may wait for the journal or the live view, beyond twice `max_sessions`: a session waits at most once,
+/// so this is reached only by sessions that close while a store is down.
 const SPARE_CAPACITY: usize = 10_000;
 
-/// The registry. Its fields are plain values changed in single steps, so a panic leaves them whole; what was in flight
-/// then waits again.
+/// The registry. Its fields are plain values changed in single steps, so a panic leaves them consistent; writes that
+/// were in flight are queued again.
 pub struct RegistryActor {
     settings: Arc<Settings>,
     stores: Stores,
@@ -94,7 +94,7 @@ pub struct RegistryActor {
     index: HashMap<SessionId, Entry>,
     per_user: HashMap<String, u32>,
     journal: Sink,
-    /// Where they are another store than the journal.
+    /// The records, if they are another store than the journal.
     records: Option<Records>,
     view: View,
     waiters: HashMap<SessionId, Vec<(u64, Waiter)>>,
@@ -103,9 +103,9 @@ pub struct RegistryActor {
     timer: Alarm,
     outbox: Outbox,
     recovery: Recovery,
-    /// Of the sweeps under way.
+    /// The sessions ended since each sweep under way began.
     sweeps: Vec<Weak<EndedSince>>,
-    /// When the renewal that is under way was begun.
+    /// When the renewal under way began; `None` if there is none.
     renewing_journal: Option<Instant>,
     right: Right,
     retirement: Retirement,
@@ -113,22 +113,22 @@ pub struct RegistryActor {
     backlog: VecDeque<SessionEvent>,
     events: broadcast::Sender<SessionEvent>,
     shutting_down: Vec<oneshot::Sender<()>>,
-    /// When it was last looked who is run by nobody.
+    /// When unattended sessions were last looked for.
     looked: Instant,
 }
 
-/// What the registry shares with whoever asks it.
+/// The registry's state that its callers read directly.
 #[derive(Debug, Clone, Default)]
 pub struct Shared {
-    /// Why no session can be opened.
+    /// The reasons why no session can be opened.
     pub open_blockers: OpenBlockers,
-    /// How often something changed.
+    /// The number of changes.
     pub changes: Changes,
-    /// Whether the records may lack something that the journal has.
+    /// Whether the records may lack writes that the journal has.
     pub behind: Arc<AtomicBool>,
 }
 
-/// Counts the changes that a listing could show; a listing made at the same count is still right but for activity.
+/// Counts the changes that a listing could show; a listing made at the same count is still correct except for activity.
 #[derive(Debug, Clone, Default)]
 pub struct Changes(Arc<AtomicU64>);
 
@@ -137,14 +137,14 @@ impl Changes {
         self.0.fetch_add(1, Ordering::Release);
     }
 
-    /// The count now.
+    /// Returns the current count.
     pub fn read(&self) -> u64 {
         self.0.load(Ordering::Acquire)
     }
 }
 
 impl RegistryActor {
-    /// An empty registry over its stores.
+    /// Creates an empty registry over its stores.
     pub fn new(
         settings: Arc<Settings>,
         stores: Stores,
@@ -159,7 +159,7 @@ impl RegistryActor {
             closes: settings.cleanup_batch as usize,
             linger: settings.flush_interval,
             capacity: 2 * settings.max_sessions as usize + SPARE_CAPACITY,
-            // Each store's own, in its sink.
+            // Set per store, in its sink.
             slow: Duration::MAX,
         };
         let sink = |name, limits| Sink::new(name, limits, observations.clone());
@@ -218,7 +218,7 @@ impl RegistryActor {
         }
     }
 
-    /// What a session's actor would announce at this ending; `None` if the session is closed.
+    /// Returns the announcement that a session's actor would make at this ending; `None` if the session is closed.
     fn closing(&self, record: &Record, reason: EndReason, detail: String) -> Option<Announcement> {
         let now = clock::now();
         let mut session = Session::adopt(now, now.at, record.clone(), self.settings.limits);
@@ -261,7 +261,7 @@ impl RegistryActor {
         let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
         let seen = self.observations.clone();
         let recovery = async move { reply.send(life::recover(journal.as_ref(), &earlier, &seen).await).is_ok() };
-        // What it put into the outbox is told like everything else.
+        // Its writes to the outbox reach the records like all others.
         ctx.spawn(recovery.into_actor(self).map(|_, registry, ctx| {
             registry.recovery = Recovery::Journal;
             if let Some(records) = &mut registry.records {
@@ -300,15 +300,15 @@ impl Actor for RegistryActor {
 }
 
 impl Supervised for RegistryActor {
-    /// The work of the failed context went with it: what was in flight waits again. Then it starts anew.
+    /// Queues again the work that was in flight, which was lost with the failed context.
     fn restarting(&mut self, _: &mut Self::Context) {
         self.retirement.forget();
         self.renewing_journal = None;
-        // The moment after which they are answered went too.
+        // The timers that answer them were lost too.
         for id in self.openings.keys().copied().collect::<Vec<_>>() {
             self.opened(id, Durable::Journal);
         }
-        // What was being passed on may be in the outbox only.
+        // Writes that were being passed on may be in the outbox only.
         self.index.values_mut().for_each(|entry| entry.whole = false);
         if self.recovery == Recovery::Records {
             self.recovery = Recovery::Journal;

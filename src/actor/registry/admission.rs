@@ -1,4 +1,5 @@
-//! Who gets in, and who runs what got in. Opens are refused while something hinders the stores; closes never are.
+//! Admission of sessions, and their assignment to the actors that run them. Opens are refused while a store cannot take
+//! them; closes never are.
 
 use std::sync::Arc;
 
@@ -22,11 +23,12 @@ use crate::{
     store::Write,
 };
 
-/// Looks, one a second, at which nobody runs a session before it is closed: who opens one has it dialled within a second.
+/// Checks, one a second, that find a session without an actor before it is closed: a new session is dialled within a
+/// second.
 const MAX_UNATTENDED_CHECKS: u32 = 10;
 
 impl RegistryActor {
-    /// Admits a session and makes its record durable, or says why not.
+    /// Admits a session and makes its record durable, or replies with the reason for its refusal.
     pub(super) fn open(
         &mut self,
         record: Record,
@@ -40,7 +42,8 @@ impl RegistryActor {
             }
             return;
         }
-        // Noted and queued at one go: a registry that failed in between would count a session that nothing ever writes or ends.
+        // Indexed and queued in one step: a registry that failed in between would count a session that is never written
+        // or ended.
         let now = clock::instant();
         *self.per_user.entry(record.username.clone()).or_default() += 1;
         let (durable, place) = (None, Place::Waiting(request));
@@ -52,7 +55,7 @@ impl RegistryActor {
         self.flush(ctx);
     }
 
-    /// Whether one more session of `username` is admitted now, or why not.
+    /// Checks whether one more session of `username` is admitted now; the error is the reason for a refusal.
     pub(super) fn admits(&self, username: &str) -> Result<(), GatewayError> {
         let of_user = self.per_user.get(username).copied().unwrap_or(0);
         let (max, max_user) = (self.settings.max_sessions, self.settings.max_per_user);
@@ -69,12 +72,12 @@ impl RegistryActor {
         }
     }
 
-    /// Refuses opens while only closes have room.
+    /// Refuses opens while the journal's disk has room for closes only.
     pub(super) fn watch_room(&self) {
         self.shared.open_blockers.set(OpenBlocker::DiskFull, !self.stores.journal.has_room_for_opens());
     }
 
-    /// Gives a waiting session to who asks for it, or says who runs it.
+    /// Gives a waiting session to the caller, or returns the mailbox of the actor that runs it.
     pub(super) fn claim(&mut self, id: SessionId, mailbox: Mailbox<SessionMessage>, beat: Arc<Beat>) -> Claim {
         let Some(entry) = self.index.get_mut(&id).filter(|entry| !entry.record.is_closed()) else {
             return Claim::NotOpen;
@@ -88,18 +91,19 @@ impl RegistryActor {
         }
     }
 
-    /// Takes back what was given to somebody who had left.
+    /// Takes back a session that was given to a caller that had left.
     pub(super) fn unclaim(&mut self, id: SessionId, claim: Claim) {
         if let (Claim::Yours(request, _), Some(entry)) = (claim, self.index.get_mut(&id)) {
             entry.place = Place::Waiting(request);
         }
     }
 
-    /// Closes what nobody runs for so long that nobody will: whoever was to start it is gone, or its actor went without a word.
+    /// Closes sessions without an actor after [`MAX_UNATTENDED_CHECKS`]: the caller that was to start one has gone, or
+    /// its actor ended without an announcement.
     pub(super) fn close_unattended(&mut self, ctx: &mut Context<Self>) {
         let now = clock::instant();
         let since = now.saturating_duration_since(std::mem::replace(&mut self.looked, now));
-        // Behind a stall the looks come all at once, and nobody had a turn between them.
+        // After a stall the checks come all at once, and no other actor had a turn between them.
         if since < RENEWAL / 2 {
             return;
         }

@@ -1,4 +1,4 @@
-//! What the registry says of the sessions that are open here, and of the stores. Changes nothing.
+//! The registry's answers about the sessions that are open on this node, and about the stores. Changes nothing.
 
 use std::time::Instant;
 
@@ -19,8 +19,8 @@ impl RegistryActor {
         })
     }
 
-    /// Brings what a store told up to date. A close that the store has is durable, even if the news of it is still on
-    /// its way here.
+    /// Updates records read from a store to the registry's newer state. A close that the store has is durable, even if
+    /// the store's acknowledgement has not arrived here yet.
     pub(super) fn refresh(&self, mut records: Vec<Record>) -> Vec<Record> {
         for record in records.iter_mut().filter(|record| !record.is_closed()) {
             if let Some(fresh) = self.index.get(&record.id).and_then(|entry| self.fresh(entry)) {
@@ -32,12 +32,13 @@ impl RegistryActor {
         records
     }
 
-    /// Every session that is open here, with its latest activity.
+    /// Returns every session that is open on this node, with its latest activity.
     pub(super) fn open_here(&self) -> Vec<Record> {
         self.index.values().filter_map(|entry| self.fresh(entry)).collect()
     }
 
-    /// The same, and those whose open is not in the journal yet: whoever withdraws a right means these too.
+    /// Returns every admitted session, including those whose open is not in the journal yet: the withdrawal of a right
+    /// ends these too.
     pub(super) fn admitted_here(&self) -> Vec<Record> {
         let open = self.index.values().map(|entry| &entry.record).filter(|record| !record.is_closed());
         open.cloned().collect()
@@ -49,7 +50,7 @@ impl RegistryActor {
         others.into_iter().flatten().collect()
     }
 
-    /// What is to be seen of a session; `None` before its open is in the journal.
+    /// Returns the record that callers may see; `None` before the session's open is in the journal.
     pub(super) fn fresh(&self, entry: &Entry) -> Option<Record> {
         let mut record = entry.durable.clone()?;
         if let Place::Running { beat, .. } = &entry.place {
@@ -67,14 +68,14 @@ impl RegistryActor {
 
     pub(super) fn subscribe(&self, after: Option<u64>) -> Subscription {
         let newest = self.sequence;
-        // Everything before the oldest that is kept is gone.
+        // Events before the oldest in memory are gone.
         let oldest = self.backlog.front().map_or(newest, |event| event.sequence.saturating_sub(1));
         let first = self.settings.incarnation.first_place();
         let (at, gap) = match after {
             None => (newest, false),
             Some(after) if (oldest..=newest).contains(&after) => (after, false),
             Some(after) if (first..oldest).contains(&after) => (oldest, true),
-            // Another process gave it, before this one or beside it: what that counted says nothing here.
+            // From another process, an earlier or a concurrent one: its numbering says nothing here.
             Some(_) => (newest, true),
         };
         let backlog = self.backlog.iter().filter(|event| event.sequence > at).cloned().collect();

@@ -1,4 +1,4 @@
-//! What the registry knows of one session. Does nothing.
+//! The registry's index entry of one session. Data only.
 
 use std::sync::Arc;
 
@@ -14,26 +14,27 @@ use crate::{
     core::record::Record,
 };
 
-/// One session of this node that is not over.
+/// One session of this node that is not closed durably yet.
 pub(super) struct Entry {
-    /// As last announced.
+    /// The record as last announced.
     pub record: Record,
-    /// As last made durable, which is what others are told: nothing before its open is in the journal.
+    /// The record as last made durable, which callers and the other stores receive; `None` before its open is in the
+    /// journal.
     pub durable: Option<Record>,
-    /// Whether everything of it that the journal has was handed to the records' ledger, so that nothing is in the outbox only.
+    /// Whether all its journal writes were handed to the records' ledger, so that none is in the outbox only.
     pub whole: bool,
-    /// The rank of its last durable transition.
+    /// Rank of its last durable transition.
     pub changed: u64,
-    /// The highest rank that the records have.
+    /// Highest rank that the records have.
     pub recorded: u64,
-    /// Who runs it.
+    /// The actor that runs it, if any.
     pub place: Place,
-    /// Looks in a row at which nobody ran it.
+    /// Consecutive checks that found no actor for it.
     pub unattended: u32,
 }
 
 impl Entry {
-    /// Whether somebody runs it, or is to be given it yet.
+    /// Whether an actor runs it, or its open is not durable yet.
     pub fn is_attended(&self) -> bool {
         match &self.place {
             Place::Running { mailbox, .. } => mailbox.is_connected(),
@@ -42,23 +43,23 @@ impl Entry {
     }
 }
 
-/// An open that is in the journal and waits a moment for the records.
+/// An open that is in the journal and waits briefly for the records.
 pub(super) struct Opening {
-    /// Who waits.
+    /// The caller's reply channel.
     pub reply: oneshot::Sender<Result<Record, GatewayError>>,
-    /// The session.
+    /// The session's record.
     pub record: Record,
 }
 
-/// Who runs a session.
+/// The actor that runs a session.
 pub(super) enum Place {
-    /// Nobody yet.
+    /// No actor yet: the request to dial with.
     Waiting(Box<OpenSession>),
-    /// Its actor.
+    /// An actor.
     Running {
-        /// Where it hears.
+        /// The session's mailbox.
         mailbox: Mailbox<SessionMessage>,
-        /// Its signs of life.
+        /// The session's signs of life.
         beat: Arc<Beat>,
     },
 }

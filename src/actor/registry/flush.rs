@@ -1,5 +1,5 @@
-//! How writes reach the stores: the journal first, in group commits; then, side by side, the records (where they are
-//! another store) and the live view. Lets be seen what became durable. Knows no session's reasons.
+//! The path of writes into the stores: the journal first, in group commits; then, in parallel, the records (if they are
+//! another store) and the live view. Publishes durable writes. Knows no reason why a session changes.
 
 use std::time::{Duration, Instant};
 
@@ -24,20 +24,20 @@ use crate::{
     store::{StoreError, Write},
 };
 
-/// A commit of the journal that takes longer is too slow to acknowledge anything by.
+/// Duration of a journal commit above which opens are refused as too slow to acknowledge.
 const SLOW_COMMIT: Duration = Duration::from_secs(1);
 
-/// How long an open that the journal has waits for the records too, before it is acknowledged as durable in the journal.
+/// Time an open in the journal waits for the records too, before it is acknowledged as durable in the journal.
 const RECORDS_WAIT: Duration = Duration::from_millis(50);
 
-/// Endings whose way into the stores is timed at a time; more are not, so that an outage costs no memory.
+/// Endings timed on their way into the stores at once; further ones are not timed, which bounds memory in an outage.
 const MAX_TIMED_ENDINGS: usize = 20_000;
 
-/// Who waits until a session's record is in the journal.
+/// A caller that waits until a session's record is in the journal.
 pub(super) enum Waiter {
-    /// A session that announced something.
+    /// A session that announced a change.
     Durable(oneshot::Sender<()>),
-    /// Whoever opens a session.
+    /// The caller that opens a session.
     Opened(oneshot::Sender<Result<Record, GatewayError>>),
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Ending {
     live: bool,
 }
 
-/// Which store a batch came back from.
+/// The store that a batch was written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Store {
     Journal,
@@ -57,7 +57,7 @@ enum Store {
 }
 
 impl RegistryActor {
-    /// Takes a write for the journal, and who waits for it.
+    /// Queues a write for the journal with its waiter, and flushes what is due.
     pub(super) fn enqueue(
         &mut self,
         priority: Priority,
@@ -69,11 +69,11 @@ impl RegistryActor {
         self.flush(ctx);
     }
 
-    /// What [`enqueue`](Self::enqueue) does before it looks what is due.
+    /// Queues a write as [`enqueue`](Self::enqueue) does, without flushing.
     pub(super) fn queue(&mut self, now: Instant, priority: Priority, write: Write, waiter: Option<Waiter>) {
         let (id, rank) = (write.record.id, write.record.rank());
         if self.journal.ledger.push(now, priority, write).is_err() {
-            // There is room for twice the sessions that are admitted; activity comes again by itself.
+            // There is room for twice `max_sessions`; lost activity is announced again by itself.
             tracing::error!(session_id = %id, ?priority, "the journal's queue is full");
         }
         if let Some(waiter) = waiter {
@@ -81,7 +81,7 @@ impl RegistryActor {
         }
     }
 
-    /// Hands every store its next batch if one is due, and arms the timer for what is not.
+    /// Hands every store its next batch if one is due, and arms the timer for the next one.
     pub(super) fn flush(&mut self, ctx: &mut Context<Self>) {
         let now = clock::instant();
         if let Some(batch) = self.journal.ledger.poll_batch(now) {
@@ -110,7 +110,7 @@ impl RegistryActor {
         ctx.spawn(work.into_actor(self).map(move |outcome, registry, ctx| registry.landed(store, outcome, since, ctx)));
     }
 
-    /// One timer for all ledgers, at the earliest batch that will be due.
+    /// Arms the one timer of all ledgers for the earliest batch that becomes due.
     fn arm(&self) {
         let records = self.records.as_ref().and_then(|records| records.sink.ledger.poll_timeout());
         let others = [self.journal.ledger.poll_timeout(), self.view.sink.ledger.poll_timeout()];
@@ -143,13 +143,13 @@ impl RegistryActor {
         }
     }
 
-    /// Refuses opens while a commit of the journal takes too long: this one is over.
+    /// Refuses opens after a journal commit that took longer than [`SLOW_COMMIT`], and admits them after a quick one.
     pub(super) fn note_commit(&self, since: Instant) {
         self.shared.open_blockers.set(OpenBlocker::JournalSlow, false);
         self.note_slow(since);
     }
 
-    /// The same of one that may not be over yet.
+    /// Refuses opens if a journal commit that began at `since` takes too long, finished or not.
     pub(super) fn note_slow(&self, since: Instant) {
         if clock::instant().saturating_duration_since(since) > SLOW_COMMIT {
             self.shared.open_blockers.set(OpenBlocker::JournalSlow, true);
@@ -164,7 +164,7 @@ impl RegistryActor {
             Outcome::Taken(batch) => batch.into_iter().for_each(|write| self.settled(write, ctx)),
             Outcome::Failed(given_up) => {
                 if let Some(write) = given_up {
-                    // It will never be durable: whoever waits hears that by losing the line.
+                    // It will never be durable: dropping the reply channels notifies the waiters.
                     self.waiters.remove(&write.record.id);
                 }
                 self.refuse_opens();
@@ -172,8 +172,8 @@ impl RegistryActor {
         }
     }
 
-    /// Refuses whoever waits for an open that the journal did not take. Since the record may have been written all the
-    /// same, a close follows it.
+    /// Refuses the callers that wait for an open that the journal did not take. Since the record may have been written
+    /// anyway, a close follows it.
     fn refuse_opens(&mut self) {
         let mut refused = Vec::new();
         let mut waiting: Vec<_> = self.waiters.iter_mut().collect();
@@ -203,7 +203,7 @@ impl RegistryActor {
         }
     }
 
-    /// Lets a write that the journal has be seen, and tells the other stores.
+    /// Publishes a write that the journal has, and passes it on to the other stores.
     fn settled(&mut self, write: Write, ctx: &mut Context<Self>) {
         self.publish(&write);
         let (Write { record, transitions }, id, rank) = (&write, write.record.id, write.record.rank());
@@ -217,7 +217,7 @@ impl RegistryActor {
             }
         }
         let record = record.clone();
-        // Before anybody is answered: who asks next is to know that the records may be behind.
+        // Before any reply: the next query must know that the records may be behind.
         let whole = self.pass_on(write, whole);
         if let Some(entry) = self.index.get_mut(&id) {
             entry.whole = whole;
@@ -225,7 +225,7 @@ impl RegistryActor {
         self.answer(&record, rank, ctx);
     }
 
-    /// Tells whoever listens of each transition.
+    /// Sends each transition to the subscribers.
     pub(super) fn publish(&mut self, Write { record, transitions }: &Write) {
         for transition in transitions {
             self.sequence += 1;
@@ -236,7 +236,7 @@ impl RegistryActor {
             if self.backlog.len() > EVENT_BACKLOG {
                 self.backlog.pop_front();
             }
-            // An error means that nobody listens.
+            // An error means that there is no subscriber.
             self.events.send(event).ok();
         }
         self.shared.changes.count();
@@ -255,7 +255,7 @@ impl RegistryActor {
         }
     }
 
-    /// Answers who waits for this version, or an older one. Who opens a session waits a moment longer for the records.
+    /// Answers the waiters for this version or an older one. An open waits [`RECORDS_WAIT`] longer for the records.
     fn answer(&mut self, record: &Record, rank: u64, ctx: &mut Context<Self>) {
         let Some(mut waiters) = self.waiters.remove(&record.id) else { return };
         let later: Vec<_> = waiters.extract_if(.., |(waits_for, _)| *waits_for > rank).collect();
@@ -290,9 +290,9 @@ impl RegistryActor {
         }
     }
 
-    /// Passes on what the journal has, and returns whether the records' ledger has all of the session now. While something of the
-    /// outbox is still to be read, what follows of a session that is not `whole` is read from there too: the records would else
-    /// settle what they were never told with what came after it.
+    /// Passes on a journaled write; returns whether the records' ledger now has all writes of the session. While the
+    /// outbox is partly unread, writes of a session that is not `whole` are read from there: the records would
+    /// otherwise settle, with a later write, earlier ones that they never received.
     fn pass_on(&mut self, write: Write, whole: bool) -> bool {
         if whole || !self.is_unread() {
             return self.tell_others(write);
@@ -310,7 +310,7 @@ impl RegistryActor {
         if write.transitions.is_empty() { Priority::Activity } else { Priority::of(&write.record) }
     }
 
-    /// Tells the records and the view; whether there was room for the records.
+    /// Queues a write for the records and the live view; returns whether the records' queue had room.
     pub(super) fn tell_others(&mut self, write: Write) -> bool {
         let (priority, record) = (Self::priority(&write), write.record.clone());
         let taken = match &mut self.records {
@@ -328,7 +328,7 @@ impl RegistryActor {
         }
     }
 
-    /// The view is rebuilt from the index once it answers again; who ended meanwhile was perhaps never in it.
+    /// Has the live view rebuilt from the index once it answers again; sessions that end meanwhile may never be in it.
     pub(super) fn forget_view(&mut self) {
         self.view.sink.ledger.clear();
         self.view.lost = true;
@@ -340,7 +340,7 @@ impl RegistryActor {
         let mut settled = Vec::with_capacity(batch.len());
         for write in batch {
             if write.record.node != self.settings.node {
-                // What was concluded of another node is seen once it is durable, like everything else.
+                // A close inferred for another node is published once it is durable, like all others.
                 self.publish(&write);
                 self.note_ended(write.record.id);
                 self.observations.ended(&write.record);
@@ -361,7 +361,7 @@ impl RegistryActor {
         let journal = self.stores.journal.clone();
         let settling = async move { journal.outbox_remove(settled).await };
         ctx.spawn(settling.into_actor(self).map(|outcome, registry, ctx| {
-            // What stays in the outbox is told once more after the next start: the records take it as a repetition.
+            // Rows left in the outbox are sent again after the next start: the records ignore repetitions.
             if let Err(error) = outcome {
                 tracing::warn!(%error, "the outbox could not be shortened");
             }
@@ -383,7 +383,7 @@ impl RegistryActor {
         }
     }
 
-    /// The store that answers for the records: another than the journal, or the journal itself.
+    /// Returns the sink of the records: of the separate record store, or else of the journal.
     pub(super) fn sink_of_records(&mut self) -> &mut Sink {
         self.records.as_mut().map_or(&mut self.journal, |records| &mut records.sink)
     }

@@ -1,4 +1,5 @@
-//! The life of this node in the stores: its epochs, its leases, and when what earlier ones left open is closed.
+//! The life of this node in the stores: its epochs, its leases, and the recovery of sessions that earlier epochs left
+//! open.
 
 use std::{
     sync::Arc,
@@ -19,20 +20,20 @@ use crate::{
 use earlier::recover_records;
 pub(super) use earlier::{Earlier, recover};
 
-/// What earlier lives left open.
+/// The recovery of sessions that earlier epochs left open.
 mod earlier;
 
-/// Sessions in the outbox before opens are refused: about a gigabyte of the journal, a day without records at five opens a
-/// second.
+/// Sessions in the outbox above which opens are refused: about a gigabyte of the journal, a day without records at five
+/// opens a second.
 const MAX_OUTBOX: u64 = 500_000;
 
-/// How much waits in the outbox.
+/// The size of the outbox.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// As last counted.
+    /// Sessions in the outbox, as last counted.
     pub count: u64,
-    /// Of what was there at the start, as much as may still be: a journal that was restored tells everything anew, and nothing is
-    /// away for that.
+    /// Upper bound of the sessions that have been there since the start: a restored journal sends everything again,
+    /// which is no outage and does not count towards [`MAX_OUTBOX`].
     found: Option<u64>,
 }
 
@@ -44,12 +45,12 @@ impl Outbox {
     }
 }
 
-/// How far above its own epochs a start goes that cannot ask the records: they may know some of this node that its journal never
-/// heard of, of starts that ended halfway and of a fence each. Each start moves the journal first, so they are few.
+/// Epochs that a start skips if it cannot ask the records: they may have epochs of this node that its journal lacks,
+/// from starts that ended halfway and from fences. Each start advances the journal first, so these are few.
 const UNHEARD_OF: u64 = 64;
 
-/// Starts the next epoch of `node` for `incarnation`, above `over`, which something else knows to be over: in the journal, and in the records where these are another store that
-/// answers. Where they do not, they are told of it with the first renewal of the lease.
+/// Begins the next epoch of `node` for `incarnation`, above the finished epoch `over`: in the journal, and in the
+/// records if they are another store and answer. If they do not, the first renewal of the lease brings them the epoch.
 ///
 /// # Errors
 /// [`StoreError`] if the journal could not make it durable, or the records refused it: the node must not serve.
@@ -78,35 +79,35 @@ pub async fn begin_epoch(
     };
     match begun {
         Some(epoch) if epoch == own => Ok(own),
-        // One below, because the journal takes the next.
+        // One below, because the journal begins the epoch after it.
         Some(epoch) => begin(journal, Epoch(epoch.0 - 1)).await,
         None => begin(journal, Epoch(own.0 + UNHEARD_OF)).await,
     }
 }
 
-/// The records, at a start.
+/// The state of the records at a start.
 #[derive(Clone, Copy)]
 pub enum RecordsAtStart<'a> {
-    /// They answered.
+    /// They answer.
     Store(&'a dyn RecordStore),
-    /// They did not.
+    /// They do not answer.
     Unreachable,
 }
 
-/// How far it is that what earlier lives of this node left open is closed.
+/// The progress of closing the sessions that earlier epochs of this node left open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Recovery {
-    /// Not in the journal yet.
+    /// Not closed in the journal yet.
     Due,
-    /// In the journal.
+    /// Closed in the journal.
     Journal,
-    /// In the records too, or that is under way.
+    /// Closed in the records too, or that is under way.
     Records,
 }
 
-/// This node's right to serve, and what happens when another has taken it.
+/// This node's right to serve, and the callback for when another node has taken it.
 pub(super) struct Right {
-    /// Where nodes share the records; alone, nobody can take it.
+    /// The tenure, if nodes share the records; a single node cannot lose it.
     tenure: Option<Tenure>,
     fenced: Option<Arc<dyn Fn() + Send + Sync>>,
 }
@@ -137,7 +138,8 @@ impl Right {
         self.tenure.as_ref().is_some_and(Tenure::is_refused)
     }
 
-    /// Once everything is ended: tells whoever runs the process, if the right does not come back.
+    /// Runs the `fenced` callback, once, if the right was refused: the process must exit. Called when every session has
+    /// ended.
     fn fall(&mut self) {
         if self.is_refused()
             && let Some(fenced) = self.fenced.take()
@@ -148,7 +150,7 @@ impl Right {
 }
 
 impl RegistryActor {
-    /// Once per start, after everything that earlier lives left open is closed in the journal.
+    /// Seals the recordings of earlier starts: once per start, after their sessions are closed in the journal.
     pub(super) fn seal_recordings(&self, ctx: &mut Context<Self>) {
         let (journal, earlier) = (self.stores.journal.clone(), Earlier::than(&self.settings, &self.stores));
         let sealing = async move { earlier.seal_the_rest(journal.as_ref()).await };
@@ -161,7 +163,7 @@ impl RegistryActor {
         }));
     }
 
-    /// Renews the node's lease in the journal and in the records; either answer shows that the store works.
+    /// Renews the node's lease in the journal and in the records; an answer also shows that the store works.
     pub(super) fn renew_leases(&mut self, ctx: &mut Context<Self>) {
         self.watch_room();
         let renew = |store: Arc<dyn RecordStore>, settings: Arc<Settings>| async move {
@@ -169,7 +171,7 @@ impl RegistryActor {
             store.renew_lease(node.clone(), incarnation.clone(), *epoch, clock::utc()).await
         };
         if let Some(since) = self.renewing_journal {
-            // A disk that hangs is not asked again each second, and is known to be slow before it answers.
+            // A disk that hangs is not asked again each second, and counts as slow before it answers.
             self.note_slow(since);
         } else {
             let (journal, since) = (self.stores.journal.clone() as Arc<dyn RecordStore>, clock::instant());
@@ -184,7 +186,7 @@ impl RegistryActor {
         if std::mem::replace(&mut known.renewing, true) {
             return;
         }
-        // Before it is sent: the answer may be late, and the lease is not younger for it.
+        // Taken before sending: the lease runs from here, however late the answer is.
         let sent = clock::boottime();
         let renewal = renew(records, self.settings.clone());
         ctx.spawn(renewal.into_actor(self).map(move |outcome, registry, ctx| {
@@ -194,7 +196,7 @@ impl RegistryActor {
     }
 
     fn journal_answered(&mut self, outcome: &Result<(), StoreError>, since: Instant, ctx: &mut Context<Self>) {
-        // Where nobody is served nothing else is committed: what was slow once would never be known to be quick again.
+        // Without sessions there are no other commits that could show that a slow journal is quick again.
         self.note_commit(since);
         match outcome {
             Ok(()) => {
@@ -219,7 +221,7 @@ impl RegistryActor {
             }
             Err(error) => {
                 sink.fails(&error, Duration::ZERO);
-                // Whatever else a store refuses is an outage, and an outage ends nobody.
+                // Any other refusal counts as an outage, and an outage ends no session.
                 if matches!(error, StoreError::Superseded) {
                     self.right.refuse();
                 }
@@ -234,8 +236,8 @@ impl RegistryActor {
         self.right.is_over()
     }
 
-    /// Opens nothing and ends what is open once the right to serve is over. Where another holds it, this process is of no use
-    /// any more: its next start takes a new epoch.
+    /// Refuses opens and ends every open session once the right to serve is over. If another node holds it, the process
+    /// must exit: its next start takes a new epoch.
     pub(super) fn watch_right(&mut self, ctx: &mut Context<Self>) {
         let over = self.right.is_over();
         if self.shared.open_blockers.set(OpenBlocker::LeaseLost, over) && over {
@@ -259,7 +261,7 @@ impl RegistryActor {
         }
     }
 
-    /// Once per start: what only the records know to be open of this node's earlier lives.
+    /// Closes sessions of earlier epochs that only the records have as open: once per start.
     fn recover_from_records(&mut self, ctx: &mut Context<Self>) {
         let due = self.recovery == Recovery::Journal;
         let Some(records) = self.stores.records.clone().filter(|_| due) else { return };

@@ -1,4 +1,5 @@
-//! What a sweep found, carried out: everything is looked at once more, since sessions went on meanwhile. Plans nothing.
+//! The repair of the differences that a sweep found: each is checked once more, since sessions went on meanwhile. Plans
+//! nothing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,35 +24,36 @@ use crate::{
     store::Write,
 };
 
-/// How the end of a session came to be known that no actor serves.
+/// The detail of the close of a session that no actor serves.
 const STRAY: &str = "It stood open without an actor; found by a sweep.";
 
-/// How the end of another node's session came to be known. It is written to the records and the live view, not to this
+/// The detail of the close of another node's session. It is written to the records and the live view, not to this
 /// node's journal: should this node die first, the fence stands and the next sweep of any node does the same.
 const INFERRED: &str =
     "Its gateway was silent for longer than it may serve and was fenced; concluded by another gateway.";
 
-/// What this node serves, at one moment.
+/// The sessions that this node serves, at one moment.
 #[derive(Debug)]
 pub struct SweepSnapshot {
-    /// The rank of every session that is open here, as far as it is durable.
+    /// The durable rank of every session that is open on this node.
     pub serving: HashMap<SessionId, u64>,
     /// Whether this node's right to serve is over.
     pub fenced: bool,
-    /// Whether what earlier lives left open is closed in the journal.
+    /// Whether the sessions of earlier epochs are closed in the journal.
     pub recovered: bool,
-    /// What ended here since, for as long as somebody holds this.
+    /// The sessions that ended here since; collected while a holder keeps it.
     pub ended_since: Arc<EndedSince>,
 }
 
-/// Sessions that ended here. One that began after a snapshot and is over when something is mended was served all its life,
-/// though neither the snapshot nor the index knows it. Nor is what another sweep closed meanwhile closed and told once more.
+/// Sessions that ended here after a snapshot. One that began after the snapshot and ended before the repair is in
+/// neither the snapshot nor the index, yet is no stray. Nor are sessions that another sweep closed meanwhile closed and
+/// announced once more.
 #[derive(Debug, Default)]
 pub struct EndedSince(Mutex<HashSet<SessionId>>);
 
 impl EndedSince {
     fn add(&self, id: SessionId) {
-        // Nothing panics under this lock.
+        // No code panics while holding this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
     }
 
@@ -73,7 +75,7 @@ impl RegistryActor {
         }
     }
 
-    /// A session ended here, or was closed from here.
+    /// Notes that a session ended on this node, or was closed by it.
     pub(super) fn note_ended(&mut self, id: SessionId) {
         self.sweeps.retain(|snapshot| {
             snapshot.upgrade().is_some_and(|ended_since| {
@@ -83,7 +85,7 @@ impl RegistryActor {
         });
     }
 
-    /// Says which of these differences still stand, and mends them unless told not to.
+    /// Returns which of these differences still stand, and repairs them unless `dry_run`.
     pub(super) fn mend(
         &mut self,
         fixes: Vec<Fix>,
@@ -100,8 +102,8 @@ impl RegistryActor {
         told
     }
 
-    /// Whether a difference is still one: the stores were read one after the other, and sessions began, ended and changed
-    /// meanwhile. What a store is still to be told is no difference.
+    /// Whether a difference still stands: the stores were read one after the other, and sessions began, ended and
+    /// changed meanwhile. A write that is still queued for a store is no difference.
     fn stands(&self, Fix { action, id, record, .. }: &Fix, ended_since: &EndedSince) -> bool {
         let served = self.index.get(id).is_some_and(|entry| !entry.record.is_closed());
         let known = self.index.contains_key(id);
@@ -133,17 +135,17 @@ impl RegistryActor {
                 Self::push_repair(self.sink_of_records(), Write { record, transitions: history });
             }
             (Action::EndFenced, ..) => {
-                // Whether it was open still shows in its record.
+                // The result is not needed: the record shows whether it was open.
                 let _open = self.end(id, EndReason::Fenced, "Its gateway has lost the right to serve it.".into(), ctx);
             }
             (Action::CloseStray | Action::CloseEarlier, _, Some(record)) => {
                 self.close_stray(action, record, history, ctx)
             }
             (Action::Infer, _, Some(record)) => {
-                // What finds no room is found again by the next sweep.
+                // A write that finds no room in the queue is found again by the next sweep.
                 self.tell_others(Write::close_as_node_lost(record, Authority::Inferred, clock::utc(), INFERRED.into()));
             }
-            // People are told by whoever sweeps; the rest did not stand.
+            // The reconciler reports alarms; the other combinations did not stand.
             (
                 Action::Republish
                 | Action::Rewrite
@@ -165,7 +167,7 @@ impl RegistryActor {
         }
     }
 
-    /// Whether a store is still to be told something of this session.
+    /// Whether a write of this session is still queued for a store.
     fn is_on_its_way(&self, id: SessionId) -> bool {
         let waits = |sink: &Sink| sink.ledger.peek(id).is_some();
         let records = self.records.as_ref().is_some_and(|records| records.is_unread() || waits(&records.sink));
@@ -175,7 +177,7 @@ impl RegistryActor {
     fn close_stray(&mut self, action: Action, record: Record, history: Vec<Transition>, ctx: &mut Context<Self>) {
         let (id, now) = (record.id, clock::utc());
         if record.is_closed() {
-            // The journal knows of its end, the others have lost it.
+            // The journal has its close; the other stores have lost it.
             self.tell_others(Write { record, transitions: history });
             return;
         }

@@ -1,4 +1,4 @@
-//! What the registry hears and what it answers. Knows no store.
+//! The registry's messages and their replies. Knows no store.
 
 use std::sync::Arc;
 
@@ -20,148 +20,148 @@ use crate::{
     store::StoreError,
 };
 
-/// What a session announces: its whole record, and the transition that led to it unless only activity moved.
+/// A session's change: its whole record, and the transition that led to it unless only activity changed.
 #[derive(Debug, Clone)]
 pub struct Announcement {
-    /// The record.
+    /// The session's record.
     pub record: Record,
-    /// The transition.
+    /// The transition; `None` if only activity changed.
     pub transition: Option<Transition>,
 }
 
-/// What the registry hears.
+/// A message to the registry.
 pub enum RegistryMessage {
     /// Admits a session and makes its record durable.
     Open {
-        /// The record, *connecting*.
+        /// The new session's record, with status *connecting*.
         record: Box<Record>,
-        /// How to dial, for whoever claims it.
+        /// The request to dial with, for the actor that claims the session.
         request: Box<OpenSession>,
-        /// The durable record, or why not.
+        /// The durable record, or the reason for the refusal.
         reply: oneshot::Sender<Result<Record, GatewayError>>,
     },
     /// Asks whether a session of this user would be admitted now.
     Admits {
-        /// Who.
+        /// The user's name.
         username: String,
-        /// Why not.
+        /// `Ok` if admitted, else the reason for the refusal.
         reply: oneshot::Sender<Result<(), GatewayError>>,
     },
-    /// Asks for a session, offering to run it if nobody does yet.
+    /// Asks for a session's actor, and offers to run it if there is none yet.
     Claim {
-        /// Which.
+        /// The session's id.
         id: SessionId,
-        /// Where it will hear.
+        /// The mailbox of the actor on offer.
         mailbox: Mailbox<SessionMessage>,
-        /// Its signs of life.
+        /// The session's signs of life.
         beat: Arc<Beat>,
-        /// Who runs it.
+        /// The actor that runs it.
         reply: oneshot::Sender<Claim>,
     },
-    /// A session changed.
+    /// Announces a change of a session.
     Announce {
-        /// How.
+        /// The change.
         announcement: Announcement,
-        /// Told once it is durable; dropped if the registry fails first.
+        /// Notified once the change is durable; dropped if the registry fails first.
         durable: Option<oneshot::Sender<()>>,
     },
-    /// A session introduces itself to a restarted registry.
+    /// Enters a running session into the index of a restarted registry.
     Adopt {
-        /// What it says.
+        /// The session's record.
         announcement: Announcement,
-        /// Where it hears.
+        /// The session's mailbox.
         mailbox: Mailbox<SessionMessage>,
-        /// Its signs of life.
+        /// The session's signs of life.
         beat: Arc<Beat>,
     },
-    /// Closes a session that cannot do it itself.
+    /// Closes a session whose actor cannot close it.
     CloseWithoutActor {
-        /// Which.
+        /// The session's id.
         id: SessionId,
-        /// Why.
+        /// The reason for the end.
         reason: EndReason,
-        /// In a sentence.
+        /// The cause, in one sentence.
         detail: String,
     },
     /// Asks for an open session.
     Find {
-        /// Which.
+        /// The session's id.
         id: SessionId,
-        /// Its record with the latest activity, and where it hears.
+        /// The session; `None` if it is not open here.
         reply: oneshot::Sender<Option<Found>>,
     },
     /// Asks for every open session.
     OpenHere(oneshot::Sender<Vec<Record>>),
-    /// Asks for every session that was admitted and is not over, whether it is to be seen yet or not.
+    /// Asks for every session that was admitted and is not over, whether its open is durable yet or not.
     AdmittedHere(oneshot::Sender<Vec<Record>>),
-    /// Asks for the latest of these records.
+    /// Asks for the latest state of these records.
     Refresh {
-        /// As a store had them.
+        /// The records as a store had them.
         records: Vec<Record>,
-        /// As they are.
+        /// The records as they are now.
         reply: oneshot::Sender<Vec<Record>>,
     },
     /// Ends a session.
     End {
-        /// Which.
+        /// The session's id.
         id: SessionId,
-        /// Why.
+        /// The reason for the end.
         reason: EndReason,
-        /// Who, in a sentence.
+        /// The requester, in one sentence.
         detail: String,
         /// Whether it was open.
         reply: oneshot::Sender<bool>,
     },
-    /// Asks for transitions.
+    /// Subscribes to transitions.
     Subscribe {
-        /// From where on.
+        /// The sequence after which to begin; `None` for from now on.
         after: Option<u64>,
         /// The subscription.
         reply: oneshot::Sender<Subscription>,
     },
-    /// Asks what is served here.
+    /// Asks for the sessions that this node serves.
     SweepSnapshot(oneshot::Sender<SweepSnapshot>),
-    /// Mends what a sweep found, where it still holds.
+    /// Repairs the differences that a sweep found, if they still stand.
     Mend {
-        /// What.
+        /// The repairs.
         fixes: Vec<Fix>,
-        /// What ended since the snapshot that the sweep began with.
+        /// The sessions that ended since the snapshot that the sweep began with.
         ended_since: Arc<EndedSince>,
-        /// Whether to say only which still stand.
+        /// Whether to return those that still stand without repairing them.
         dry_run: bool,
-        /// Those that still stood.
+        /// The differences that still stood.
         reply: oneshot::Sender<Vec<(SessionId, Action)>>,
     },
-    /// Asks how the stores fare.
+    /// Asks for the state of each store.
     Stores(oneshot::Sender<Vec<StoreReport>>),
-    /// Closes what earlier lives of this node left open.
+    /// Closes the sessions that earlier epochs of this node left open.
     Recover(oneshot::Sender<Result<u64, StoreError>>),
-    /// Asks how many sessions are open.
+    /// Asks for the number of open sessions.
     Count(oneshot::Sender<usize>),
-    /// Ends every session as `shutdown`; answered once nothing is open and everything is durable.
+    /// Ends every session as `shutdown`; answered once no session is open and all writes are durable.
     ShutDown(oneshot::Sender<()>),
-    /// Has it looked who is run by nobody, as a second's tick does.
+    /// Checks for unattended sessions, as the tick of each second does.
     #[cfg(test)]
     CloseUnattended,
-    /// Makes the registry fail, so that a test can see it come back.
+    /// Makes the registry panic, to test its restart.
     #[cfg(test)]
     Panic,
 }
 
-/// Who runs a session.
+/// The answer to a claim: the actor that runs a session.
 pub enum Claim {
-    /// You do.
+    /// The claimant.
     Yours(Box<OpenSession>, Box<Record>),
-    /// Another does.
+    /// Another actor, with this mailbox.
     Placed(Mailbox<SessionMessage>),
-    /// Nobody: it is not open.
+    /// None: the session is not open.
     NotOpen,
 }
 
 /// An open session.
 pub struct Found {
-    /// With the latest activity.
+    /// Its record with the latest activity.
     pub record: Record,
-    /// Where it hears, once somebody runs it.
+    /// The session's mailbox, once an actor runs it.
     pub mailbox: Option<Mailbox<SessionMessage>>,
 }

@@ -1,5 +1,5 @@
-//! What the records have yet to be told and finds no room in memory: the journal's outbox has it, and it is read back from
-//! there. Knows no store but the journal.
+//! Writes that the records still lack and that find no room in memory: they are in the journal's outbox and are read
+//! back from there. Knows no store but the journal.
 
 use std::sync::atomic::Ordering;
 
@@ -15,42 +15,42 @@ use crate::{
 /// Sessions read back from the outbox at a time.
 const REFILL_ROWS: u32 = 1_000;
 
-/// The records as they are told, where they are another store than the journal.
+/// The records' queue of writes, if they are another store than the journal.
 pub(super) struct Records {
     pub sink: Sink,
     spilled: Spilled,
-    /// The renewal of the lease in them is under way.
+    /// Whether a renewal of the lease in the records is under way.
     pub renewing: bool,
 }
 
-/// How far it is that the ledger of the records has what is in the outbox.
+/// How much of the outbox the records' ledger has.
 #[derive(Debug, Clone, Copy)]
 enum Spilled {
-    /// It has all of it.
+    /// The ledger has all of it.
     Nothing,
-    /// It may lack what stands behind this session, or any of it.
+    /// The ledger may lack the rows after this session, or any row if `None`.
     Unread { after: Option<SessionId> },
-    /// Some of it is being read. `again`: something spilled meanwhile that may not be among what follows.
+    /// A page is being read. `again`: a write spilled meanwhile that may not be among the following rows.
     Reading { again: bool },
 }
 
 impl Records {
-    /// An earlier life may have left something in the outbox.
+    /// Starts with the outbox unread: an earlier epoch may have left rows in it.
     pub(super) fn new(sink: Sink) -> Self {
         Self { sink, spilled: Spilled::Unread { after: None }, renewing: false }
     }
 
-    /// Whether something of the outbox is still to be read back.
+    /// Whether part of the outbox is still to be read back.
     pub(super) fn is_unread(&self) -> bool {
         !matches!(self.spilled, Spilled::Nothing)
     }
 
-    /// Whether some of it is being read.
+    /// Whether a page of the outbox is being read.
     pub(super) fn is_reading(&self) -> bool {
         matches!(self.spilled, Spilled::Reading { .. })
     }
 
-    /// Queues a write, if there is room for it.
+    /// Queues a write if there is room for it, and returns whether there was.
     pub(super) fn tell(&mut self, priority: Priority, write: Write) -> bool {
         let taken = self.sink.ledger.push(clock::instant(), priority, write).is_ok();
         if !taken {
@@ -60,7 +60,7 @@ impl Records {
         taken
     }
 
-    /// The outbox has something that the ledger lacks: it is read from its beginning.
+    /// Notes that the outbox has a write that the ledger lacks: it is read again from its beginning.
     pub(super) fn spill(&mut self) {
         self.spilled = match self.spilled {
             Spilled::Nothing | Spilled::Unread { .. } => Spilled::Unread { after: None },
@@ -68,13 +68,13 @@ impl Records {
         };
     }
 
-    /// What was under way went with a failed context, and waits again.
+    /// Queues again the work that was under way in a failed context.
     pub(super) fn recall(&mut self) {
         self.sink.ledger.recall();
         (self.spilled, self.renewing) = (Spilled::Unread { after: None }, false);
     }
 
-    /// Takes what was read; whether there was room for all of it.
+    /// Queues the rows that were read; returns whether there was room for all of them.
     fn take(&mut self, pending: Vec<Write>) -> bool {
         let last = pending.last().map(|write| write.record.id);
         let rest =
@@ -87,7 +87,7 @@ impl Records {
         room
     }
 
-    /// What is still unread after a reading: `rest`, unless something spilled meanwhile.
+    /// Notes the unread rest after a reading: `rest`, or all of it if a write spilled meanwhile.
     fn end_reading(&mut self, rest: Spilled) {
         let again = matches!(self.spilled, Spilled::Reading { again: true });
         self.spilled = if again { Spilled::Unread { after: None } } else { rest };
@@ -95,23 +95,23 @@ impl Records {
 }
 
 impl RegistryActor {
-    /// Lets whoever lists know whether the records may lack something.
+    /// Publishes to listings whether the records may lack writes.
     pub(super) fn note_behind(&self) {
         let waits = self.records.as_ref().is_some_and(|records| !records.sink.ledger.is_empty());
         self.shared.behind.store(waits || self.is_unread(), Ordering::Release);
     }
 
-    /// Whether something of the outbox is still to be read back.
+    /// Whether part of the outbox is still to be read back.
     pub(super) fn is_unread(&self) -> bool {
         self.records.as_ref().is_some_and(Records::is_unread)
     }
 
-    /// Reads back what did not fit, once there is room.
+    /// Reads back the next page of the outbox, once there is room.
     pub(super) fn refill(&mut self, ctx: &mut Context<Self>) {
         if !self.is_unread() {
             return;
         }
-        // Before it is read, and if it cannot be.
+        // Before the reading, and even if it fails.
         self.note_behind();
         let Some(records) = &mut self.records else { return };
         let Spilled::Unread { after } = records.spilled else { return };
@@ -124,7 +124,7 @@ impl RegistryActor {
         ctx.spawn(reading.into_actor(self).map(move |read, registry, ctx| registry.refilled(after, read, ctx)));
     }
 
-    /// Takes what was read of what stands behind `after`.
+    /// Handles the result of reading the rows after `after`.
     fn refilled(&mut self, after: Option<SessionId>, read: Result<Vec<Write>, StoreError>, ctx: &mut Context<Self>) {
         let Some(records) = &mut self.records else { return };
         match read {
@@ -132,7 +132,7 @@ impl RegistryActor {
                 let room = records.take(pending);
                 self.note_behind();
                 self.flush(ctx);
-                // What found none is read again once there is.
+                // Rows that found no room are read again once there is some.
                 if room {
                     self.refill(ctx);
                 }

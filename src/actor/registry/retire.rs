@@ -1,5 +1,5 @@
-//! Old history leaves the stores by `store.retention`, and its recordings with it: a small batch a second at most, when nothing else waits. Knows no
-//! store's way to remove it.
+//! The removal of closed sessions older than `store.retention`, with their recordings: a small batch a second at most,
+//! when no other write waits. Knows no store's way to remove them.
 
 use std::time::Duration;
 
@@ -14,21 +14,22 @@ use crate::{
     store::StoreError,
 };
 
-/// Seconds after which it is looked again where nothing was left to remove: history ages by days.
+/// Seconds until the next attempt once nothing is left to remove: history ages by days.
 const REST_SECONDS: u32 = 60;
 
-/// Seconds in a row for which everything else goes first. A store that never has a moment's rest would keep all for ever.
+/// Consecutive seconds for which all other writes go first. Without a limit, a store that is never idle would keep
+/// everything for ever.
 const MAX_YIELD_SECONDS: u32 = 60;
 
-/// How far the stores are with it.
+/// The state of the removal.
 pub(super) struct Retirement {
     retention: Option<Duration>,
-    /// When this began, by both clocks.
+    /// When the process began it, by the wall clock and by the time since boot.
     begun: (UtcMicros, Duration),
     under_way: bool,
-    /// Seconds to rest.
+    /// Seconds left until the next attempt.
     rest: u32,
-    /// Seconds for which it has yielded.
+    /// Consecutive seconds for which it has yielded to other writes.
     yielded: u32,
 }
 
@@ -38,7 +39,7 @@ impl Retirement {
         Self { retention: settings.retention, begun, under_way: false, rest: 0, yielded: 0 }
     }
 
-    /// What was under way went with a failed context.
+    /// Forgets the work that was under way in a failed context.
     pub(super) fn forget(&mut self) {
         self.under_way = false;
     }
@@ -60,7 +61,8 @@ impl Retirement {
         true
     }
 
-    /// What ended before this may go. A wall clock that was set on makes nothing old: the other clock has to agree.
+    /// Returns the time before which a session must have ended to be removed. A wall clock set forward makes nothing
+    /// old: the time since boot must agree.
     fn before(&self, retention: Duration) -> UtcMicros {
         let passed = clock::boottime().saturating_sub(self.begun.1);
         let now = clock::utc().0.min(self.begun.0.0.saturating_add(micros(passed)));
@@ -69,7 +71,7 @@ impl Retirement {
 }
 
 impl RegistryActor {
-    /// Once a second: removes the next batch if one is due.
+    /// Removes the next batch if one is due. Called once a second.
     pub(super) fn retire(&mut self, ctx: &mut Context<Self>) {
         let Some(retention) = self.retirement.retention.filter(|_| self.shutting_down.is_empty()) else { return };
         let rests = |sink: &Sink| sink.ledger.is_empty() && sink.is_up();
@@ -83,7 +85,8 @@ impl RegistryActor {
         let (journal, records) = (self.stores.journal.clone(), self.stores.records.clone());
         let recording_dir = self.settings.recording_dir.clone();
         let work = async move {
-            // Whoever shares them removes from them, whose ever it was; the journal, and the recordings, are this node's alone.
+            // Any node removes from the shared records, whichever node served the session; journal and recordings are
+            // this node's alone.
             let shared = match &records {
                 Some(records) => {
                     let old = records.closed_before(before, batch).await?;
@@ -121,8 +124,8 @@ impl RegistryActor {
     }
 }
 
-/// Removes the recordings of these sessions, and returns those that have none any more: a recording never outlives its
-/// session, whenever this process ends.
+/// Removes the recordings of these sessions, and returns the sessions that have none any more: a recording never
+/// outlives its session's record, whenever this process ends.
 async fn without_recording(sessions: Vec<Record>, recording_dir: RecordingDir) -> Vec<SessionId> {
     let remove = move || {
         let mut gone = Vec::with_capacity(sessions.len());
@@ -136,7 +139,7 @@ async fn without_recording(sessions: Vec<Record>, recording_dir: RecordingDir) -
         }
         gone
     };
-    // Nothing went that is not told: all of them come again.
+    // If the task failed none is removed from the journal: all of them are tried again.
     spawn_blocking(remove).await.unwrap_or_default()
 }
 

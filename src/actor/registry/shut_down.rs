@@ -1,4 +1,4 @@
-//! How the registry ends: every session, then this node's name in the records. Knows no reason to end.
+//! The registry's shutdown: ends every session, then releases this node's lease in the records. Knows no reason for it.
 
 use actix::{ActorFutureExt, AsyncContext, Context, WrapFuture};
 use tokio::sync::oneshot;
@@ -7,7 +7,7 @@ use super::{RegistryActor, outbox::Records, sink::Sink};
 use crate::core::record::{EndReason, SessionId};
 
 impl RegistryActor {
-    /// Ends every session; `reply` is told once all of it is durable.
+    /// Ends every session; `reply` is sent once all of it is durable.
     pub(super) fn shut_down(&mut self, reply: oneshot::Sender<()>, ctx: &mut Context<Self>) {
         self.shutting_down.push(reply);
         let mut open: Vec<SessionId> = self.index.keys().copied().collect();
@@ -18,7 +18,8 @@ impl RegistryActor {
         self.answer_shutdown(ctx);
     }
 
-    /// Answers who asked for it, if nothing is open and every store that answers has everything; the node has left then.
+    /// Replies to the callers of the shutdown once no session is open and every store that answers has all writes;
+    /// releases the node's lease before.
     pub(super) fn answer_shutdown(&mut self, ctx: &mut Context<Self>) {
         let done = |sink: &Sink, unread: bool| sink.ledger.is_empty() && !unread || !sink.is_up();
         let recorded = |records: &Records| done(&records.sink, records.is_unread());
@@ -28,7 +29,7 @@ impl RegistryActor {
         }
         let asking = std::mem::take(&mut self.shutting_down);
         let (records, settings) = (self.stores.records.clone(), self.settings.clone());
-        // What is still in the outbox is open in the records: this node has not left before it is told.
+        // Sessions still in the outbox are open in the records: the node has not left before these have their close.
         let told = |records: &Records| records.sink.ledger.is_empty() && !records.is_unread();
         let whole = self.records.as_ref().is_none_or(told);
         let leaving = async move {

@@ -1,5 +1,4 @@
-//! One store as the registry sees it: what it has yet to be told, how it fares, and what it will never take. Knows no
-//! session.
+//! One store as the registry sees it: its queue of writes, its state, and its dead letters. Knows no session.
 
 use std::{
     collections::VecDeque,
@@ -17,37 +16,37 @@ use crate::{
     store::StoreError,
 };
 
-/// Writes that a store rejected and that are shown; older ones are counted only.
+/// Dead letters kept per store; older ones are only counted.
 const DEAD_LETTERS: usize = 1_000;
 
-/// A batch that takes longer halves the next one: a fifth of the second in which both stores are to agree.
+/// Duration of a batch above which the next one is halved: a fifth of the second in which both stores must agree.
 const SLOW_BATCH: Duration = Duration::from_millis(200);
 
-/// How often people are told again of what lasts.
+/// Interval at which a lasting failure is logged again.
 const REMINDER_INTERVAL: Duration = Duration::from_hours(1);
 
-/// A write that a store will never take.
+/// A write that a store rejected for good.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeadLetter {
-    /// The session.
+    /// The session's id.
     pub id: SessionId,
-    /// The version of its record.
+    /// The version of the session's record.
     pub version: u64,
     /// When it was given up, in microseconds since 1970-01-01 UTC.
     pub at_micros: i64,
-    /// What the store said.
+    /// The store's error message.
     pub error: String,
 }
 
-/// What became of a batch.
+/// The outcome of a batch.
 pub(super) enum Outcome {
-    /// It is written.
+    /// The batch is written.
     Taken(Vec<Write>),
-    /// It is not, and comes again; or one write of it was given up.
+    /// The batch failed and is retried; or one write of it was given up.
     Failed(Option<Box<Write>>),
 }
 
-/// A store that is told.
+/// A store with its queue of writes.
 pub(super) struct Sink {
     pub(super) name: &'static str,
     pub(super) ledger: Ledger,
@@ -57,35 +56,35 @@ pub(super) struct Sink {
     observations: Observations,
 }
 
-/// What the last failure said, while it lasts.
+/// The last failure, while it lasts.
 struct Failure {
     error: String,
-    /// When people were told.
+    /// When it was last logged as an error.
     told: Instant,
 }
 
-/// How one store fares.
+/// The state of one store.
 #[derive(Debug, Clone, Serialize)]
 pub struct StoreReport {
     /// `journal`, `records` or `live`.
     pub store: &'static str,
-    /// Whether it took what it was last told.
+    /// Whether it accepted the last write.
     pub up: bool,
-    /// Sessions with a write that it has not taken.
+    /// Sessions with a write that it has not accepted yet.
     pub queue_depth: usize,
-    /// How long the oldest of them has waited, in milliseconds.
+    /// Milliseconds for which the oldest of them has waited.
     pub oldest_unflushed_ms: Option<u64>,
-    /// Failures in a row.
+    /// Consecutive failed batches; 0 while the store works.
     pub failures: u32,
-    /// What the last failure said, while it lasts.
+    /// The last error message, while the failure lasts.
     pub last_error: Option<String>,
-    /// Writes of the next batch at most, as its speed allows.
+    /// Maximum writes of the next batch, adapted to the store's speed.
     pub batch_limit: usize,
-    /// Sessions in the journal's outbox: what the records may not have. Of the records only.
+    /// Sessions in the journal's outbox, which the records may lack; `None` for the other stores.
     pub outbox: Option<u64>,
-    /// Writes that it will never take, since the start.
+    /// Writes that it rejected for good since the start of the process.
     pub dead_letters_total: u64,
-    /// The newest of them.
+    /// The newest of them, newest first.
     pub dead_letters: Vec<DeadLetter>,
 }
 
@@ -93,7 +92,7 @@ impl Sink {
     pub(super) fn new(name: &'static str, limits: Limits, observations: Observations) -> Self {
         let labels = [("store", name)];
         observations.store_up.get_or_create(&labels).set(1);
-        // Each stands at zero before its first event.
+        // Each series exists, at zero, before its first event.
         drop(observations.flush.get_or_create(&labels));
         drop(observations.flush_batch.get_or_create(&labels));
         drop(observations.dead_letters.get_or_create(&labels));
@@ -101,7 +100,7 @@ impl Sink {
         Self { name, ledger, dead: VecDeque::new(), dead_total: 0, failure: None, observations }
     }
 
-    /// Hears what became of the batch in flight.
+    /// Handles the outcome of the batch in flight, sent at `since`.
     pub(super) fn landed(&mut self, outcome: Result<(), StoreError>, since: Instant) -> Outcome {
         let now = clock::instant();
         match outcome {
@@ -138,7 +137,7 @@ impl Sink {
         Box::new(write)
     }
 
-    /// The store answered.
+    /// Notes that the store answered.
     pub(super) fn works(&mut self) {
         self.observations.store_up.get_or_create(&[("store", self.name)]).set(1);
         if self.failure.take().is_some() {
@@ -146,13 +145,13 @@ impl Sink {
         }
     }
 
-    /// The store answered something other than a batch: what waits is worth a try at once.
+    /// Notes that the store answered another request than a batch: queued writes are retried at once.
     pub(super) fn wake(&mut self) {
         self.works();
         self.ledger.wake();
     }
 
-    /// The store did not answer.
+    /// Notes that the store failed; logs it at most once per [`REMINDER_INTERVAL`].
     pub(super) fn fails(&mut self, error: &StoreError, pause: Duration) {
         self.observations.store_up.get_or_create(&[("store", self.name)]).set(0);
         if self.is_news(error.to_string(), clock::instant()) {
@@ -162,7 +161,8 @@ impl Sink {
         }
     }
 
-    /// Notes a failure, and returns whether people are to be told: of the first of a kind, and now and then while it lasts.
+    /// Notes a failure, and returns whether to log it as an error: the first of a kind, and again every
+    /// [`REMINDER_INTERVAL`] while it lasts.
     fn is_news(&mut self, error: String, now: Instant) -> bool {
         let told = self.failure.as_ref().filter(|last| last.error == error).map(|last| last.told);
         let lately = told.filter(|told| now.saturating_duration_since(*told) < REMINDER_INTERVAL);

@@ -1,5 +1,5 @@
-//! The live view: signs of life into it, this node's lease in it, and its rebuilding after it lost something. Knows that it
-//! may be lost at any moment, and that nothing else is then.
+//! The live view: the heartbeats and this node's lease in it, and its rebuilding after a loss of data. Assumes that the
+//! view may be lost at any moment, and that nothing else is lost then.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -15,20 +15,19 @@ use crate::{
     store::{StoreError, Write},
 };
 
-/// Heartbeats of one command at most, of which there is one a second: a gateway with more sessions that give signs of life
-/// carries these in turn.
+/// Maximum heartbeats per command, of which there is one a second: with more active sessions they take turns.
 const BEATS: usize = 5_000;
 
-/// The live view as it is told.
+/// The live view with its queue of writes.
 pub(super) struct View {
     pub sink: Sink,
-    /// Which sessions gave a sign of life.
+    /// The sessions that gave a sign of life.
     marks: ActivityReceiver,
-    /// Signs of life are on their way into it.
+    /// Whether heartbeats are on their way into it.
     beating: bool,
-    /// The renewal of the lease in it is under way.
+    /// Whether a renewal of the lease in it is under way.
     renewing: bool,
-    /// It lacks something, and is told everything once it answers.
+    /// Whether it lacks data, and is to be rebuilt once it answers.
     pub lost: bool,
 }
 
@@ -37,7 +36,7 @@ impl View {
         Self { sink, marks, beating: false, renewing: false, lost: false }
     }
 
-    /// What was under way went with a failed context, and waits again.
+    /// Queues again the work that was under way in a failed context.
     pub(super) fn recall(&mut self) {
         self.sink.ledger.recall();
         (self.beating, self.renewing) = (false, false);
@@ -45,7 +44,7 @@ impl View {
 }
 
 impl RegistryActor {
-    /// Carries the signs of life since the last time into the live view, all in one.
+    /// Writes the signs of life since the last call into the live view, in one command.
     pub(super) fn beat(&mut self, ctx: &mut Context<Self>) {
         if self.view.beating || !self.view.sink.is_up() {
             return;
@@ -67,14 +66,14 @@ impl RegistryActor {
         let beating = async move { live.beat(beats).await };
         ctx.spawn(beating.into_actor(self).map(|outcome, registry, _| {
             registry.view.beating = false;
-            // The next heartbeat says more than this one.
+            // No retry: the next heartbeat supersedes this one.
             if let Err(error) = outcome {
                 registry.view.sink.fails(&error, Duration::ZERO);
             }
         }));
     }
 
-    /// Renews this node's lease in the view, which tells whether the view still has everything.
+    /// Renews this node's lease in the view; the answer shows whether the view still has all data.
     pub(super) fn renew_view(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.view.renewing, true) {
             return;
@@ -98,9 +97,9 @@ impl RegistryActor {
         }));
     }
 
-    /// Tells the view everything that is open, and takes out of it what it shows of this node and is not.
+    /// Writes every open session into the view, and removes from it this node's sessions that are not open any more.
     fn rebuild(&mut self, ctx: &mut Context<Self>) {
-        // At a start a view in memory has lost everything, which is nothing.
+        // At a start an in-memory view is empty, and so is the index: nothing is lost.
         if !self.index.is_empty() {
             tracing::info!(open = self.index.len(), "the live view has lost something; it is told everything");
         }
@@ -135,7 +134,7 @@ impl RegistryActor {
     }
 }
 
-/// The closed records of what the view shows as open here: it was closed while the view could not be told.
+/// Returns the closed records of sessions that the view shows as open here: closed while the view was down.
 async fn ghosts(
     stores: &Stores,
     node: &NodeId,
@@ -144,8 +143,8 @@ async fn ghosts(
 ) -> Result<Vec<Record>, StoreError> {
     let mut closed = Vec::new();
     let shown = stores.live.open().await?;
-    // What this node shows under an earlier name, where its records are its own: unless that is the name of a living one, of whose
-    // directory this is a copy.
+    // Sessions under an earlier name of this node, if its records are not shared: unless a live node has that name, of
+    // whose directory this is a copy.
     let renamed = stores.records.is_none() && shown.iter().any(|shown| shown.node != *node);
     let dead = if renamed { dead(stores).await? } else { HashSet::new() };
     let is_own = |shown: &Record| match shown.node == *node {
@@ -160,7 +159,7 @@ async fn ghosts(
     Ok(closed)
 }
 
-/// The nodes that show something and renew no lease in the view.
+/// Returns the nodes that have sessions in the view but renew no lease in it.
 async fn dead(stores: &Stores) -> Result<HashSet<NodeId>, StoreError> {
     let before = stores.live.leases().await?;
     tokio::time::sleep(4 * VIEW_LEASE).await;

@@ -1,4 +1,4 @@
-//! What earlier lives of this node left open in the stores, and how it is closed. Knows no actor.
+//! The recovery of sessions that earlier epochs of this node left open in the stores. Knows no actor.
 
 use tokio::task::spawn_blocking;
 
@@ -9,11 +9,11 @@ use crate::{
     store::{ListQuery, Position, RecordStore, StoreError, Write},
 };
 
-/// How the end of an orphan came to be known.
+/// The detail of an orphan's close.
 const FOUND_AT_START: &str = "The gateway ended without closing it; found at its next start.";
 
-/// Whose sessions are over: those of `node` that were born before `epoch`, and where its journal is all the records there are, those
-/// that stand in it under another name. The node was renamed: nobody else can serve what is in this directory.
+/// Identifies sessions of earlier lives: those of `node` opened before `epoch`, and if the journal is the only record
+/// store, those in it under another node name. The node was renamed then: no other can serve what is in this directory.
 pub(in crate::actor::registry) struct Earlier {
     pub(super) node: NodeId,
     pub(super) epoch: Epoch,
@@ -29,7 +29,7 @@ impl Earlier {
         Self { node, epoch: *epoch, alone, batch: *cleanup_batch, recording_dir }
     }
 
-    /// How the end of an orphan came to be known, and the seal of its recording.
+    /// Seals an orphan's recording, and returns the detail of its close with the seal.
     pub(in crate::actor::registry) fn found(&self, orphan: &Record) -> String {
         match sealed(&self.recording_dir, orphan) {
             Some(seal) => format!("{FOUND_AT_START} {seal}"),
@@ -37,13 +37,13 @@ impl Earlier {
         }
     }
 
-    /// Whether nothing of this process can be writing to the recording of a session, and nothing ever will.
+    /// Whether this process is not writing, and never will write, to the recording of a session.
     fn is_over(&self, session: &Record) -> bool {
         let own = session.node == self.node;
         session.is_closed() && (own && session.epoch < self.epoch || !own && self.alone)
     }
 
-    /// What stands open under another name, from `after` on, and where the next page begins.
+    /// Returns a page of sessions open under another node name, from `after` on, and the position of the next page.
     async fn renamed(
         &self,
         journal: &dyn RecordStore,
@@ -55,15 +55,15 @@ impl Earlier {
         Ok((page.records, page.next))
     }
 
-    /// Seals what was not sealed of the recordings of sessions that the journal knows to be closed: a full disk may have hindered
-    /// it, or whoever closed them had no hand on the files. Returns how many.
+    /// Seals the unsealed recordings of sessions that are closed in the journal: a full disk may have prevented it, or
+    /// another node without access to the files closed them. Returns their number.
     pub(super) async fn seal_the_rest(&self, journal: &dyn RecordStore) -> Result<u64, StoreError> {
         let recording_dir = self.recording_dir.clone();
         let unsealed = spawn_blocking(move || recording_dir.unsealed()).await.unwrap_or_else(|_| Ok(Vec::new()));
         let mut sealed = 0;
         for id in unsealed.map_err(|error| StoreError::Unavailable(error.to_string()))? {
             let Some(session) = journal.get(id).await?.filter(|session| self.is_over(session)) else { continue };
-            // It was sealed, and is damaged: what is left of it is no end to cut it off at.
+            // It was sealed and is damaged: sealing what is left would hide that.
             if journal.history(id).await?.iter().any(|passed| Seal::told_in(&passed.detail).is_some()) {
                 tracing::error!(session_id = %id, "a sealed recording has lost its seal; `pulsegate verify` says where it is damaged");
                 continue;
@@ -80,7 +80,7 @@ impl Earlier {
     }
 }
 
-/// Seals what is left of a session's recording.
+/// Seals the remains of a session's recording.
 fn sealed(recording_dir: &RecordingDir, session: &Record) -> Option<Seal> {
     recording_dir.finish(session).unwrap_or_else(|error| {
         tracing::error!(session_id = %session.id, %error, "an interrupted recording could not be sealed");
@@ -88,7 +88,8 @@ fn sealed(recording_dir: &RecordingDir, session: &Record) -> Option<Seal> {
     })
 }
 
-/// Closes, in batches, what earlier epochs of this node left open in the journal: the end is the last evidence of life.
+/// Closes, in batches, sessions that earlier epochs of this node left open in the journal: they end at their last
+/// evidence of life. Returns their number.
 pub(in crate::actor::registry) async fn recover(
     journal: &dyn RecordStore,
     earlier: &Earlier,
@@ -126,8 +127,8 @@ pub(in crate::actor::registry) async fn recover(
     Ok(closed)
 }
 
-/// The same for the records, after the journal. What the journal knows ends as it ended there: the records may lack its
-/// newest versions, and an end concluded from an older one would be a second end.
+/// Closes the same in the records, after the journal. A session that the journal has ends as it ended there: the
+/// records may lack its newest versions, and an end concluded from an older one would be a second end.
 pub(super) async fn recover_records(
     records: &dyn RecordStore,
     journal: &dyn RecordStore,
