@@ -1,4 +1,4 @@
-//! What actors report about themselves: counters, histograms and the supervision tree. Knows no HTTP.
+//! The actors' counters, histograms and supervision tree. Knows no HTTP.
 
 use std::sync::{Arc, atomic::AtomicU64};
 
@@ -27,7 +27,7 @@ pub struct Observations {
     pub sessions_closed: Family<Labels, Counter>,
     /// `pulsegate_session_cleanup_seconds`: evidence of death → closed in both stores.
     pub session_cleanup: Histogram,
-    /// `pulsegate_heartbeats_total`: answers of browsers to their pings.
+    /// `pulsegate_heartbeats_total`: browsers' answers to pings.
     pub heartbeats: Counter,
     /// `pulsegate_flush_seconds{store}`.
     pub flush: Family<Labels, Histogram, fn() -> Histogram>,
@@ -35,69 +35,69 @@ pub struct Observations {
     pub flush_batch: Family<Labels, Histogram, fn() -> Histogram>,
     /// `pulsegate_store_up{store}`: 1 or 0.
     pub store_up: Family<Labels, Gauge>,
-    /// `pulsegate_dead_letters_total{store}`: records that a store will never take.
+    /// `pulsegate_dead_letters_total{store}`: writes that a store rejected for good.
     pub dead_letters: Family<Labels, Counter>,
-    /// `pulsegate_webhook_messages_total{outcome}`: messages of webhooks that were taken, failed once, or were given up.
+    /// `pulsegate_webhook_messages_total{outcome}`: webhook messages that were accepted, failed once, or were given up.
     pub webhook_messages: Family<Labels, Counter>,
     /// `pulsegate_store_divergence`: differences between the stores found and not yet repaired.
     pub store_divergence: Gauge,
-    /// `pulsegate_divergences_total{action}`: differences that sweeps found, by what was to be done.
+    /// `pulsegate_divergences_total{action}`: differences that sweeps found, by the action that repairs them.
     pub divergences: Family<Labels, Counter>,
-    /// All of those together, for the API.
+    /// All differences that sweeps found, for the API.
     pub divergences_found: Counter,
     /// `pulsegate_retired_sessions_total`: closed sessions that were removed from the records by their age.
     pub retired: Counter,
-    /// `pulsegate_divergences_mended_total`: differences that were mended.
+    /// `pulsegate_divergences_mended_total`: differences that sweeps repaired.
     pub divergences_mended: Counter,
-    /// `pulsegate_sweep_seconds`: how long a comparison of actors and stores took.
+    /// `pulsegate_sweep_seconds`: duration of a comparison of actors and stores.
     pub sweep: Histogram,
-    /// `pulsegate_sweep_interval_seconds`: the time until the next one: longer under load, and while nothing differs.
+    /// `pulsegate_sweep_interval_seconds`: time until the next sweep; longer under load, and while nothing differs.
     pub sweep_interval: Gauge<f64, AtomicU64>,
-    /// `pulsegate_sweep_rows`: rows that it reads at once: fewer under load.
+    /// `pulsegate_sweep_rows`: rows that a sweep reads at once; fewer under load.
     pub sweep_rows: Gauge,
     /// `pulsegate_actor_restarts_total{actor}`.
     pub actor_restarts: Family<Labels, Counter>,
-    /// `pulsegate_arbiter_lag_seconds`: how late each arbiter's own tick came.
+    /// `pulsegate_arbiter_lag_seconds`: lateness of each arbiter's own tick.
     pub arbiter_lag: Histogram,
     /// `pulsegate_keystroke_seconds`: input frame received → handed to the SSH connection.
     pub keystroke: Histogram,
-    /// How late each thread's own tick came, by thread.
+    /// Lateness of each thread's own tick, by thread.
     pub lags: TickLags,
-    /// What sessions run on their own threads.
+    /// The tasks that sessions run on their own threads.
     pub tasks: Tasks,
-    /// What the mailboxes have seen, by kind of actor.
+    /// The mailboxes' meters, by kind of actor.
     pub meters: Meters,
 }
 
 /// The meters of every kind of actor.
 #[derive(Debug, Clone)]
 pub struct Meters {
-    /// Of all sessions together.
+    /// The meter of all sessions together.
     pub session: Arc<Meter>,
-    /// Of the registry.
+    /// The registry's meter.
     pub registry: Arc<Meter>,
-    /// Of the supervisor.
+    /// The supervisor's meter.
     pub supervisor: Arc<Meter>,
-    /// Of the reconciler.
+    /// The reconciler's meter.
     pub reconciler: Arc<Meter>,
-    /// Of who watches the other nodes.
+    /// The meter of `NodesActor`, which watches the other nodes.
     pub nodes: Arc<Meter>,
-    /// Of who watches the users.
+    /// The meter of `PeopleActor`, which watches the users' rights.
     pub people: Arc<Meter>,
-    /// Of all webhooks together.
+    /// The meter of all webhooks together.
     pub webhook: Arc<Meter>,
 }
 
 impl Default for Observations {
     fn default() -> Self {
-        /// From 50 µs, finer than any promise, doubling up to a minute and a half.
+        /// Buckets from 50 µs, finer than any promised time, doubling up to 52 s.
         fn seconds() -> Histogram {
             Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(50e-6, 2.0, 21))
         }
         fn rows() -> Histogram {
             Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1.0, 2.0, 14))
         }
-        /// Each stands at zero before its first event, so that a graph begins there.
+        /// Creates each series at zero, before its first event, so that a graph begins there.
         fn each(label: &'static str, values: impl IntoIterator<Item = &'static str>) -> Family<Labels, Counter> {
             let family = Family::<Labels, Counter>::default();
             values.into_iter().for_each(|value| drop(family.get_or_create(&[(label, value)])));
@@ -125,9 +125,8 @@ impl Default for Observations {
             keystroke: seconds(),
             lags: TickLags::default(),
             tasks: Tasks::default(),
-            // A session hears little; the registry hears of every transition of every session; the supervisor of births,
-            // deaths and failures.
-            // The others hear of an operator now and then, or of nobody.
+            // Mailbox capacities: a session receives few messages; the registry every transition of every session; the
+            // supervisor starts, ends and failures; the others a request of an operator now and then, or none.
             meters: Meters {
                 session: Meter::new(64),
                 registry: Meter::new(16_384),
@@ -142,12 +141,12 @@ impl Default for Observations {
 }
 
 impl Observations {
-    /// `pulsegate_tasks`: those of sessions, and those of the runtimes that serve them, as the SSH client's.
+    /// `pulsegate_tasks`: the tasks of sessions, and those of the runtimes that serve them, such as the SSH client's.
     pub fn tasks(&self) -> u64 {
         self.tasks.read() + self.lags.tasks()
     }
 
-    /// Counts the end of a session, wherever it was concluded.
+    /// Counts the end of a session of any node that this process recorded.
     pub fn ended(&self, session: &Record) {
         if let Some(reason) = session.end_reason {
             self.sessions_closed.get_or_create(&[("reason", reason.as_str())]).inc();
@@ -158,49 +157,49 @@ impl Observations {
 /// The supervision tree at one moment.
 #[derive(Debug, Clone, Serialize)]
 pub struct ActorsReport {
-    /// Per kind of actor.
+    /// One report per kind of actor.
     pub kinds: Vec<KindReport>,
-    /// Per supervised actor; sessions only where something happened to them.
+    /// One report per supervised actor; sessions only if they failed.
     pub children: Vec<ChildReport>,
-    /// Per thread that serves.
+    /// One report per thread that serves.
     pub arbiters: Vec<ThreadReport>,
 }
 
 /// All actors of one kind.
 #[derive(Debug, Clone, Serialize)]
 pub struct KindReport {
-    /// One of [`KINDS`].
+    /// The kind: one of [`KINDS`].
     pub actor: &'static str,
-    /// How many run.
+    /// Number of running actors.
     pub alive: u64,
     /// Restarts since the start of the process.
     pub restarts: u64,
-    /// What the last failure said.
+    /// The last panic message.
     pub last_failure: Option<String>,
-    /// Messages sent and not yet taken up.
+    /// Messages sent and not yet handled.
     pub mailbox_depth: u64,
-    /// Messages one mailbox takes before senders that do not wait are refused.
+    /// Messages that one mailbox takes before non-waiting sends are refused.
     pub mailbox_capacity: u64,
     /// Messages handled since the start of the process.
     pub handled_total: u64,
-    /// How long handling took.
+    /// Handling time, in milliseconds.
     pub handle_ms: HandleTimes,
-    /// How long messages waited before it.
+    /// Waiting time before handling, in milliseconds.
     pub wait_ms: HandleTimes,
 }
 
 /// One supervised actor.
 #[derive(Debug, Clone, Serialize)]
 pub struct ChildReport {
-    /// Its kind.
+    /// The actor's kind.
     pub actor: &'static str,
-    /// Which one: a session id, or the kind again for a single one.
+    /// The actor's id: a session id, a webhook's name, or the kind again for a single actor.
     pub id: String,
     /// Whether it runs.
     pub alive: bool,
-    /// Its restarts.
+    /// Number of restarts.
     pub restarts: u64,
-    /// What its last failure said.
+    /// Its last panic message.
     pub last_failure: Option<String>,
 }
 
@@ -209,20 +208,20 @@ pub struct ChildReport {
 pub struct ThreadReport {
     /// The thread's name.
     pub arbiter: String,
-    /// How late its last tick was, in milliseconds.
+    /// Lateness of its last tick, in milliseconds.
     pub lag_ms: f64,
-    /// The worst since the start of the process.
+    /// Greatest lateness since the start of the process, in milliseconds.
     pub lag_max_ms: f64,
 }
 
 /// Quantiles of a duration in milliseconds, over the life of the process.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 pub struct HandleTimes {
-    /// Half were quicker.
+    /// The median.
     pub p50: f64,
-    /// 99 in 100 were quicker.
+    /// The 99th percentile.
     pub p99: f64,
-    /// The slowest.
+    /// The maximum.
     pub max: f64,
 }
 

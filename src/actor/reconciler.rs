@@ -1,5 +1,5 @@
-//! Compares the actors with the live view and the records, at the pace of `core::pace`, and hands what is to be mended to
-//! the registry. Writes nothing; the plan is `core::reconcile`.
+//! Compares the actors with the live view and the records, at the pace of `core::pace`, and hands the repairs to the
+//! registry. Writes nothing; the plan is `core::reconcile`.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -32,87 +32,87 @@ use crate::{
 };
 use words::{Question, Word};
 
-/// What the stores say.
+/// The stores' answers about sessions.
 mod words;
 
-/// Its kind, as in metrics.
+/// The actor's kind, as in metrics.
 pub const KIND: &str = "reconciler";
 
-/// Ids of one question.
+/// Session ids per query.
 const IDS_PER_QUERY: usize = 50;
 
-/// Differences that a report names; all are counted.
+/// Maximum differences that a report lists; all are counted.
 const MAX_NAMED: usize = 100;
 
-/// What the actor hears.
+/// A message to the reconciler.
 pub enum ReconcilerMessage {
-    /// Sweeps now; a dry run only says what it would do.
+    /// Sweeps now; a dry run only reports the differences.
     Sweep {
         /// Whether to change nothing.
         dry_run: bool,
-        /// What was found.
+        /// The result of the sweep.
         reply: oneshot::Sender<Result<Sweep, StoreError>>,
     },
-    /// Makes the actor fail, so that a test can see it come back.
+    /// Makes the actor panic, to test its restart.
     #[cfg(test)]
     Panic,
 }
 
-/// What is to be done about one session, with what is needed for it.
+/// The repair of one session, with the data that it needs.
 #[derive(Debug, Clone)]
 pub struct Fix {
-    /// What.
+    /// The action.
     pub action: Action,
-    /// Which session.
+    /// The session's id.
     pub id: SessionId,
-    /// The record that decides: the journal's for what is this node's, else the records' or the live view's.
+    /// The record to repair from: the journal's for a session of this node, else the records' or the live view's.
     pub record: Option<Record>,
-    /// Its history in the journal.
+    /// The session's history in the journal.
     pub history: Vec<Transition>,
 }
 
-/// What a sweep found.
+/// The result of a sweep.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Sweep {
-    /// Sessions looked at.
+    /// Number of sessions compared.
     pub sessions: u64,
-    /// How many differ, by what is to be done.
+    /// Number of differences, by action.
     pub differences: BTreeMap<&'static str, u64>,
-    /// The first of them.
+    /// The first differences, at most 100.
     pub named: Vec<Named>,
-    /// How many are mended by it.
+    /// Number of differences that the sweep repaired.
     pub mended: u64,
-    /// How long it took, in milliseconds.
+    /// Duration of the sweep, in milliseconds.
     pub took_ms: u64,
-    /// The time until the next one, in milliseconds.
+    /// Time until the next sweep, in milliseconds.
     pub next_ms: u64,
-    /// Every difference that stood.
+    /// Every difference that still stood at the repair.
     #[serde(skip)]
     standing: Vec<(SessionId, Action)>,
 }
 
-/// One difference.
+/// One difference between actors and stores.
 #[derive(Debug, Clone, Serialize)]
 pub struct Named {
-    /// The session.
+    /// The session's id.
     pub id: SessionId,
-    /// What is to be done.
+    /// The action that repairs it.
     pub action: Action,
 }
 
-/// The actor.
+/// The reconciler.
 pub struct ReconcilerActor {
     sweeper: Sweeper,
     pace: SweepPace,
     observations: Observations,
     timer: Alarm,
-    /// What people were told of and still stands.
+    /// The sessions whose alarm was logged and still stands.
     alarmed: HashSet<SessionId>,
-    /// How many sweeps there were.
+    /// Number of sweeps so far.
     turn: u32,
 }
 
-/// What a sweep needs.
+/// The dependencies of a sweep.
 #[derive(Clone)]
 struct Sweeper {
     settings: Arc<Settings>,
@@ -122,7 +122,7 @@ struct Sweeper {
 }
 
 impl ReconcilerActor {
-    /// Sweeps at least every `settings.update_interval`.
+    /// Creates a reconciler that sweeps at least every `settings.update_interval`.
     pub fn new(
         settings: Arc<Settings>,
         stores: Stores,
@@ -141,7 +141,7 @@ impl ReconcilerActor {
         }
     }
 
-    /// Sets the time of the next sweep, which mends: a look, of which people may ask for any number, never puts it off.
+    /// Arms the timer for the next repairing sweep: dry runs, of which users may request any number, never postpone it.
     fn arm(&self, dry_run: bool) {
         let next = clock::instant() + self.pace.interval();
         if dry_run { self.timer.ring_by(next) } else { self.timer.set(Some(next)) }
@@ -172,11 +172,11 @@ impl ReconcilerActor {
         }));
     }
 
-    /// Sweeps as soon as another node is fenced: what it left open waits for nothing else.
+    /// Sweeps as soon as another node is fenced, to close the sessions that it left open without delay.
     fn heed_fences(&self, ctx: &mut Context<Self>) {
         let mut seen = self.sweeper.seen.clone();
         let known = seen.borrow_and_update().fenced().to_vec();
-        // Where no nodes share the records nobody ever tells.
+        // If no nodes share the records, the sender is gone and this ends at once.
         let fenced = async move { seen.wait_for(|now| now.fenced() != known).await.is_ok() };
         ctx.spawn(fenced.into_actor(self).map(|fenced, actor, ctx| {
             if fenced {
@@ -186,7 +186,7 @@ impl ReconcilerActor {
         }));
     }
 
-    /// Tells people of what no sweep can mend, once for as long as it stands.
+    /// Logs a difference that no sweep can repair, once for as long as it stands.
     fn alarm(&mut self, standing: &[(SessionId, Action)]) {
         let alarms: Vec<_> = standing.iter().filter(|(_, action)| action.is_alarm()).collect();
         self.alarmed.retain(|id| alarms.iter().any(|(alarm, _)| alarm == id));
@@ -226,8 +226,8 @@ impl ReconcilerActor {
 }
 
 impl Sweeper {
-    /// One sweep; also returns the slowest answer of a store. The actors are counted first: what began or ended meanwhile is
-    /// told from what differs by the registry, which looks again before it mends.
+    /// Runs one sweep; also returns the slowest answer of a store. The snapshot of the actors comes first: the registry
+    /// checks again before a repair, and so tells differences from sessions that began or ended meanwhile.
     async fn sweep(&self, rows: u32, turn: u32, dry_run: bool) -> Result<(Sweep, Duration), StoreError> {
         let mut slowest = Duration::ZERO;
         let (reply, snapshot) = oneshot::channel();
@@ -236,7 +236,7 @@ impl Sweeper {
         let snapshot = snapshot.await.map_err(|_| gone())?;
         let mut sweep = Sweep::default();
         if !snapshot.recovered {
-            // What earlier lives left open is being closed just now.
+            // The sessions of earlier epochs are still being closed.
             return Ok((sweep, slowest));
         }
         let node = self.settings.node.clone();
@@ -266,7 +266,7 @@ impl Sweeper {
         Ok((sweep, slowest))
     }
 
-    /// Compares everything of one node that was born before an epoch.
+    /// Compares all sessions of one node that were opened before an epoch.
     async fn compare(
         &self,
         question: Question<'_>,

@@ -1,5 +1,5 @@
-//! The actor of one SSH session: turns messages and one timer into events of the pure [`Session`], and its effects into
-//! deeds. Stops itself. Touches no bytes: those pass beside it, over the [`Wire`].
+//! The actor of one SSH session: turns messages and one timer into events of the pure [`Session`], and carries out its
+//! effects. Stops itself. Touches no bytes: those pass beside it, over the [`Wire`].
 //!
 //! [`Session`]: crate::core::session::Session
 //! [`Wire`]: crate::actor::wire::Wire
@@ -25,47 +25,47 @@ use crate::core::{
     stream::AttachNo,
 };
 
-/// How a browser is connected.
+/// The attachment of browsers.
 mod attach;
-/// How a session's actor begins, dials, and is closed after its last failure.
+/// The start of a session's actor, the dial, and the close after its last failure.
 mod birth;
-/// How control moves between the pages of a session.
+/// The transfer of control between the pages of a session.
 pub mod control;
-/// What a session's state stands on.
+/// The evidence behind a session's state.
 mod evidence;
-/// What it hears.
+/// The session's messages.
 mod message;
-/// How a session's recording begins and ends.
+/// The start and end of a session's recording.
 mod recording;
-/// What the audit log is told of a target's host key.
+/// The audit entries about host keys and channels opened unasked.
 mod witness;
 pub use attach::{Attach, AttachError, Attached, Intent};
 pub(super) use birth::{mailbox, start};
 pub use message::{SessionMessage, post};
 pub(super) use witness::Witness;
 
-/// Its kind, as in metrics.
+/// The actor's kind, as in metrics.
 pub const KIND: &str = "session";
 
-/// How soon a close that the registry lost in a failure is announced anew: longer than its restart takes.
+/// Delay before a close that the registry lost in a failure is announced again: longer than its restart takes.
 const ANNOUNCE_AGAIN: Duration = Duration::from_millis(50);
 
-/// The actor.
+/// The actor of one session.
 pub struct SessionActor {
     session: Session,
-    /// As last announced: what a restarted actor goes on from.
+    /// The record as last announced, from which a restarted actor goes on.
     last_record: Record,
     wire: Rc<Wire>,
     mailbox: Mailbox<SessionMessage>,
     timer: Alarm,
     detector: Rc<StallDetector>,
-    /// The thread's stalls as far as the session was told of them.
+    /// The thread's stalls that the session has handled.
     stalled: Stalls,
     deps: SessionDeps,
 }
 
 impl SessionActor {
-    /// Feeds one event with everything that has to be known before it, and does what follows.
+    /// Handles one event, after the state kept beside the actor and before the timeouts, and carries out the effects.
     fn handle_event(&mut self, event: Option<Event>, ctx: &mut Context<Self>) {
         let now = clock::now();
         self.look_around(now);
@@ -76,20 +76,21 @@ impl SessionActor {
         self.wire.control.borrow_mut().handle_timeout(now.at);
         self.wire.onlookers.borrow_mut().handle_timeout(now.at);
         if self.last_record.is_closed() {
-            // The close is on its way into the journal. Nothing else is told before it is there.
+            // The close is on its way into the journal. Nothing else is announced before it is there.
             return self.arm();
         }
         self.note_onlookers(now);
         self.carry_control(now);
         self.carry_out(ctx);
-        // A browser that was dropped on the way may have typed.
+        // A browser that was dropped by an effect may have had control.
         if !self.last_record.is_closed() && self.carry_control(now) {
             self.carry_out(ctx);
         }
         self.arm();
     }
 
-    /// Reads what is kept beside the actor: stalls first, since they excuse what the rest would prove.
+    /// Reads the state kept beside the actor into events: signs of life, the paused output, and stalls of the thread,
+    /// which void what a timeout would prove.
     fn look_around(&mut self, now: Moment) {
         self.hear_browsers(now);
         self.session.handle(now, Event::Activity(self.wire.beat.read()));
@@ -104,7 +105,7 @@ impl SessionActor {
         }
     }
 
-    /// Has the history tell who came to look on, and who has left.
+    /// Notes in the history the onlookers who came and left.
     fn note_onlookers(&mut self, now: Moment) {
         let notes: Vec<_> = std::iter::from_fn(|| self.wire.onlookers.borrow_mut().poll_effect()).collect();
         for detail in notes {
@@ -112,7 +113,8 @@ impl SessionActor {
         }
     }
 
-    /// Tells the session of the browsers' last signs of life. Due before one is disconnected, with which its own goes.
+    /// Reports the browsers' last signs of life to the session. Called before a browser is disconnected, which discards
+    /// its own.
     fn hear_browsers(&mut self, now: Moment) {
         for viewer in self.wire.viewers() {
             if let Some(at) = viewer.side.heard.last() {
@@ -165,7 +167,7 @@ impl SessionActor {
         }
     }
 
-    /// Announces a change. A close is announced until it is durable, whatever becomes of the registry meanwhile.
+    /// Announces a change. A close is announced until it is durable, even if the registry fails meanwhile.
     fn announce(&self, mut announcement: Announcement, closed: bool) {
         let (registry, own) = (self.deps.registry.clone(), self.mailbox.clone());
         let (id, wire) = (announcement.record.id, closed.then(|| self.wire.clone()));
@@ -200,7 +202,7 @@ impl SessionActor {
         ctx.stop();
     }
 
-    /// Arms the one timer at the next deadline; one that rings early is let ring, since every ring reads the clocks anew.
+    /// Arms the one timer for the next deadline; an earlier ring is kept, since every ring reads the clocks again.
     fn arm(&self) {
         let others = [self.wire.control.borrow().poll_timeout(), self.wire.onlookers.borrow().poll_timeout()];
         let next = self.session.poll_timeout().map(|next| others.into_iter().flatten().fold(next, Ord::min));
@@ -214,7 +216,7 @@ impl SessionActor {
         self.wire.control.borrow().owner().attach == attach
     }
 
-    /// The owner's page, or that of who types in their stead.
+    /// Whether it is the owner's page, or that of the guest who types in their stead.
     fn has_a_say(&self, attach: AttachNo) -> bool {
         self.is_owners(attach) || self.wire.control.borrow().typist().attach == attach
     }
@@ -231,7 +233,7 @@ impl Actor for SessionActor {
 }
 
 impl Supervised for SessionActor {
-    /// Goes on from the last announced record and from what is still on the wire; then it starts anew.
+    /// Goes on from the last announced record and from the browsers and the exit status that the wire still has.
     fn restarting(&mut self, _: &mut Self::Context) {
         let now = clock::now();
         self.session = Session::adopt(now, self.session.started(), self.last_record.clone(), self.deps.settings.limits);
@@ -257,7 +259,7 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
             SessionMessage::Attach { request, reply } => {
                 let answer = self.attach(request, ctx);
                 if let Err(Ok(attached)) = reply.send(answer) {
-                    // The socket went while it was being connected.
+                    // The socket closed while it was being attached.
                     let (attach, how) = (attached.ends.attach, Loss::Broken);
                     self.wire.detach(attach);
                     self.handle_event(Some(Event::SocketLost { attach, how }), ctx);
@@ -316,7 +318,7 @@ impl Handler<Envelope<SessionMessage>> for SessionActor {
 }
 
 impl SessionActor {
-    /// Goes on after the close became durable. A restarted actor has no effects left and finishes by its record.
+    /// Finishes after the close became durable. A restarted actor has no effects left and finishes by its record.
     fn settle(&mut self, ctx: &mut Context<Self>) {
         self.carry_out(ctx);
         if self.session.record().is_closed() {
@@ -324,7 +326,7 @@ impl SessionActor {
         }
     }
 
-    /// Announces everything the registry's index needs: where the session hears, its signs of life, its record.
+    /// Announces everything that the registry's index needs: the session's mailbox, its signs of life, its record.
     fn announce_whole(&self, announcement: Announcement) {
         let (registry, mailbox, beat) = (self.deps.registry.clone(), self.mailbox.clone(), self.wire.beat.clone());
         let id = announcement.record.id;

@@ -1,5 +1,6 @@
-//! What the live view and the records say of the sessions that somebody knows. Where one is open in the rank in which it is
-//! served here no more of it is read, but in the live view each in its turn: a rank does not show what somebody altered there.
+//! The answers of the live view and the records about sessions. A session that is open at the rank served here is not
+//! read further, except in the live view, where each is read in its turn: a rank does not show whether an entry was
+//! altered there.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,19 +17,19 @@ use crate::{
     store::{Position, RecordStore, StoreError},
 };
 
-/// In as many sweeps each session is read once in the live view.
+/// Number of sweeps in which each session is read once in the live view.
 const TURNS: u32 = 12;
 
-/// What one store says of one session.
+/// One store's answer about one session.
 pub enum Word {
-    /// It is open in the rank that is known here.
+    /// The session is open at this rank, which is known here.
     AsKnown(u64),
-    /// This.
+    /// The whole record.
     Whole(Box<Record>),
 }
 
 impl Word {
-    /// The record, where it was read.
+    /// Returns the record, if it was read.
     pub fn record(&self) -> Option<&Record> {
         match self {
             Self::AsKnown(_) => None,
@@ -36,7 +37,7 @@ impl Word {
         }
     }
 
-    /// What counts of it, of whatever store.
+    /// Converts the word of either store into the answer that [`plan`](crate::core::reconcile::plan) compares.
     pub fn said(word: Option<&Self>) -> StoreAnswer {
         match word {
             None => StoreAnswer::Nothing,
@@ -46,28 +47,28 @@ impl Word {
     }
 }
 
-/// The stores' words, by session.
+/// The answers of both stores, by session.
 #[derive(Default)]
 pub struct Words {
-    /// Of the live view.
+    /// The live view's answers.
     pub live: HashMap<SessionId, Word>,
-    /// Of the records.
+    /// The records' answers.
     pub records: HashMap<SessionId, Word>,
 }
 
-/// Whose words are listened to.
+/// A query to the stores about the sessions of one node.
 pub struct Question<'a> {
     /// The node.
     pub node: &'a NodeId,
-    /// What was born before this start of it.
+    /// The epoch before which the sessions were opened.
     pub epoch: Epoch,
-    /// Where it stands.
+    /// The node's standing.
     pub standing: Standing,
-    /// The ranks of what is open here, where it is this node.
+    /// The ranks of the sessions open here; `None` for another node.
     pub serving: Option<&'a HashMap<SessionId, u64>>,
-    /// Rows of one reading.
+    /// Rows per page.
     pub rows: u32,
-    /// How many sweeps there were.
+    /// Number of sweeps so far.
     pub turn: u32,
 }
 
@@ -76,13 +77,13 @@ impl Question<'_> {
         self.serving.and_then(|serving| serving.get(&id)).is_some_and(|known| *known == rank)
     }
 
-    /// The last bits of an id are random.
+    /// Whether a session is read in this sweep: the last bits of an id are random, so each turn takes an equal share.
     fn is_its_turn(&self, id: SessionId) -> bool {
         id.bits() % u128::from(TURNS) == u128::from(self.turn % TURNS)
     }
 
-    /// Reads what the stores say: everything open of the node, and whatever else somebody knows of. Raises `slowest` to the
-    /// slowest answer.
+    /// Reads all open sessions of the node, and further ones that the other store or this node knows. Raises `slowest`
+    /// to the slowest answer.
     pub async fn ask(&self, stores: &Stores, slowest: &mut Duration) -> Result<Words, StoreError> {
         let mut words = Words { live: self.ask_live(stores, slowest).await?, records: HashMap::new() };
         let records: &dyn RecordStore = match &stores.records {

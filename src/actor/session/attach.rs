@@ -1,4 +1,4 @@
-//! How a browser is connected to its session.
+//! The attachment of a browser to its session.
 
 use std::time::Duration;
 
@@ -22,71 +22,71 @@ use crate::{
     ssh::Size,
 };
 
-/// What a page that comes is there for.
+/// The intent of a page that attaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Intent {
-    /// Its person asked for the terminal: where it types, it takes the place of the page that did.
+    /// The user opened the terminal: an interactive page takes the place of the page that typed before.
     Open,
-    /// It comes back by itself: where another page of the owner's types by now, that one stays.
+    /// The page reconnects by itself: if another page of the owner types by now, that one stays.
     Reconnect,
 }
 
-/// How a browser wants to be connected.
+/// A browser's request to attach.
 #[derive(Debug)]
 pub struct Attach {
-    /// What it is there for.
+    /// The page's intent.
     pub intent: Intent,
-    /// Whether it types; else it looks on.
+    /// Whether it types; otherwise it looks on.
     pub interactive: bool,
-    /// The user, as the one who types is told.
+    /// The user's name, as shown to the user who types.
     pub user: String,
-    /// The page's own name, which survives its reconnects.
+    /// The page's id, which survives its reconnects.
     pub client_id: String,
-    /// What it has of the output.
+    /// The output that it already has.
     pub seen: Seen,
-    /// Whether it knows that control can move.
+    /// Whether the page supports the transfer of control.
     pub control_aware: bool,
-    /// Its terminal's size; it counts of the page that types.
+    /// Its terminal's size; used only if the page types.
     pub size: Size,
-    /// How its socket is ended from outside.
+    /// The handle that closes its socket from outside.
     pub closer: SocketCloser,
 }
 
-/// A connected browser.
+/// An attached browser.
 #[derive(Debug)]
 pub struct Attached {
-    /// The session as it stands.
+    /// The session's current record.
     pub record: Record,
     /// The browser's ends of the wire.
     pub ends: SocketEnds,
-    /// Unacknowledged bytes it will be sent at most.
+    /// Maximum unacknowledged bytes that it is sent.
     pub window: u64,
-    /// How often a silent browser is pinged.
+    /// Interval at which a silent browser is pinged.
     pub ping_interval: Duration,
-    /// Where the session hears.
+    /// The session's mailbox.
     pub session: Mailbox<SessionMessage>,
 }
 
-/// Why a browser was not connected.
+/// The reason why a browser was not attached.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AttachError {
     /// The session is not open here: it has ended, another gateway serves it, or there is none.
     #[error("This session is not open here.")]
     NotOpen,
-    /// It came back by itself, while another page of the owner's types.
+    /// The page reconnected by itself, while another page of the owner types.
     #[error("This terminal was opened elsewhere.")]
     Elsewhere,
-    /// It claims output that does not exist.
+    /// The page claims output that does not exist.
     #[error("The output offset is wrong: {0}.")]
     Offset(#[from] BeyondEnd),
-    /// The gateway could not ask the session.
+    /// The gateway could not reach the session.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
 }
 
 impl SessionActor {
-    /// Connects a browser, which supersedes the one that types if it types itself; not another page's where it comes back by
-    /// itself, since its person may be the one who opened that.
+    /// Attaches a browser. An interactive one supersedes the page that types, unless it reconnects by itself while
+    /// another page of the owner types: the same user may have opened that one.
     pub(super) fn attach(&mut self, request: Attach, ctx: &mut Context<Self>) -> Result<Attached, AttachError> {
         if self.session.record().is_closed() {
             return Err(AttachError::NotOpen);
@@ -105,14 +105,15 @@ impl SessionActor {
         if ends.hold.typing {
             let kind = InputKind::Resize(size);
             let resize = InputMessage { attach, turn: ends.hold.turn, at: clock::instant(), kind };
-            // A full queue means that the target takes nothing just now. A browser that has gone by then sends nothing any more.
+            // A full queue means that the target takes no input at the moment: the resize waits for room in a task of
+            // its own.
             if let Err(TrySendError::Full(resize)) = ends.input.try_send(resize) {
                 let input = ends.input.clone();
                 self.wire.spawn(async move { input.send(resize).await.is_ok() });
             }
         }
         let (limits, mut record) = (&self.deps.settings.limits, self.session.record().clone());
-        // A new page stays mute until it has parsed what was said before it came: it needs the count of this moment.
+        // A new page sends no input until it has parsed all earlier output: it needs the byte counts of this moment.
         let activity = self.wire.beat.read();
         (record.bytes_in, record.bytes_out) = (activity.bytes_in, activity.bytes_out);
         record.controlled_by.clone_from(&ends.hold.guest);

@@ -1,4 +1,4 @@
-//! How a session's actor begins, how its target is dialled, and what is done when it fails for good.
+//! The start of a session's actor, the dial of its target, and its close when the actor fails for good.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -66,12 +66,12 @@ pub(in crate::actor) fn start(
     supervise(ChildSpec { child, restarts, supervisor, session, given_up }, context, actor);
 }
 
-/// The address of a session that is about to start in `context`.
+/// Returns the mailbox of a session that is about to start in `context`.
 pub(in crate::actor) fn mailbox(context: &Context<SessionActor>, deps: &SessionDeps) -> Mailbox<SessionMessage> {
     Mailbox::new(context.address().recipient(), deps.observations.meters.session.clone())
 }
 
-/// Closes what a session that failed for good leaves behind.
+/// Closes the link, the browsers and the record of a session whose actor failed for good.
 fn close_failed(deps: SessionDeps, wire: Rc<Wire>, id: SessionId) {
     wire.close_link();
     let reason = EndReason::ActorFailed;
@@ -92,7 +92,7 @@ fn close_failed(deps: SessionDeps, wire: Rc<Wire>, id: SessionId) {
     });
 }
 
-/// Dials, with questions and progress passed on meanwhile.
+/// Begins the recording and dials, passing prompts and progress on to the browsers meanwhile.
 async fn dial(
     deps: SessionDeps,
     wire: Rc<Wire>,

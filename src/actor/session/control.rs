@@ -1,4 +1,5 @@
-//! How control moves between the pages of a session: what they say goes to [`Control`], what follows is told and noted.
+//! The transfer of control between the pages of a session: their requests go to [`Control`], its effects to the pages
+//! and the history.
 //!
 //! [`Control`]: crate::core::control::Control
 
@@ -17,47 +18,47 @@ use crate::{
 
 pub(in crate::actor) use crate::core::control::Event;
 
-/// What a page says of control.
+/// A page's message about control.
 #[derive(Debug, Clone)]
 pub struct Act {
-    /// Which page.
+    /// The page's attachment.
     pub attach: AttachNo,
-    /// What.
+    /// The action.
     pub deed: Deed,
 }
 
-/// What is said of control. Whether somebody has the right to is known already.
+/// An action on control. The user's right to it was checked before.
 #[derive(Debug, Clone)]
 pub enum Deed {
-    /// An onlooker asks.
+    /// An onlooker asks for control.
     Ask,
-    /// An onlooker takes it without asking.
+    /// An onlooker takes control without asking.
     Force,
-    /// The owner takes it back.
+    /// The owner takes control back.
     TakeBack,
-    /// A guest gives it back.
+    /// A guest gives control back.
     GiveBack,
     /// The owner answers a request.
     Answer {
-        /// Which one.
+        /// The request's id.
         request: u64,
-        /// Whether they let them.
+        /// Whether the owner grants it.
         granted: bool,
     },
-    /// Whoever it is may no longer type here.
+    /// The page's user may no longer type in this session.
     Unfit {
-        /// Why, as a part of a sentence.
+        /// The reason, as a part of a sentence.
         why: String,
     },
-    /// An onlooker has no right to it.
+    /// An onlooker has no right to control.
     Refused {
-        /// Why, as a sentence.
+        /// The reason, as a sentence.
         why: String,
     },
 }
 
 impl SessionActor {
-    /// Takes note of what a page says of control.
+    /// Handles a page's message about control.
     pub(super) fn control(&mut self, Act { attach, deed }: Act, ctx: &mut Context<Self>) {
         let Some(viewer) = self.wire.viewer(attach).filter(|viewer| viewer.kind.control_aware) else { return };
         let page = || Page { attach, name: viewer.user.clone(), client: viewer.client.clone() };
@@ -79,7 +80,7 @@ impl SessionActor {
         self.handle_event(None, ctx);
     }
 
-    /// Does what follows from how control moved; whether anything did, of a session that is not over.
+    /// Carries out the effects of a change of control; returns whether there were any and the session is not over.
     pub(super) fn carry_control(&mut self, now: Moment) -> bool {
         let mut any = false;
         loop {
@@ -101,7 +102,8 @@ impl SessionActor {
         any && !self.session.record().is_closed()
     }
 
-    /// A page that does not know that control can move is sent away when it does: it would type into nothing.
+    /// Supersedes an owner's page that does not support the transfer of control once a guest types: its input would be
+    /// lost.
     fn supersede_who_knows_nothing(&mut self, now: Moment) {
         let (owner, typist) = {
             let control = self.wire.control.borrow();

@@ -1,4 +1,5 @@
-//! What a session's state stands on: who was heard when, what is due, who types. Changes nothing.
+//! The evidence behind a session's state: the last signs of life, the armed deadlines, the guest in control. Changes
+//! nothing.
 
 use std::time::Instant;
 
@@ -12,7 +13,7 @@ use crate::{
 };
 
 impl SessionActor {
-    /// What its state stands on, now.
+    /// Returns the current evidence behind the session's state.
     pub(super) fn why(&mut self) -> Why {
         let now = clock::now();
         self.look_around(now);
@@ -23,7 +24,7 @@ impl SessionActor {
         let controlled_by = self.wire.control.borrow().guest().map(str::to_owned);
         Why {
             session: Record { controlled_by, ..self.session.record().clone() },
-            // Said by whoever looks at it from outside.
+            // The gateway fills in the proof and the owner.
             proof: String::new(),
             owner: None,
             browser_heard_at: stamp(browser),

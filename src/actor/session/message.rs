@@ -1,4 +1,4 @@
-//! What a session hears, and how it is told what must not be lost. Knows no deed.
+//! The messages of a session, and the delivery of those that must not be lost. Carries none of them out.
 
 use secrecy::SecretString;
 use tokio::sync::oneshot;
@@ -13,76 +13,76 @@ use crate::{
     core::{record::EndReason, session::Loss, stream::AttachNo},
 };
 
-/// What a session hears.
+/// A message to a session.
 #[derive(Debug)]
 pub enum SessionMessage {
-    /// A browser wants to be connected.
+    /// Attaches a browser.
     Attach {
-        /// How.
+        /// The browser's request.
         request: Attach,
-        /// Its ends, or why not.
+        /// The attached browser, or the reason for the refusal.
         reply: oneshot::Sender<Result<Attached, AttachError>>,
     },
-    /// A socket is gone, or is to go.
+    /// A socket is closed, or has to be closed.
     SocketLost(AttachNo, Loss),
-    /// Somebody asks for control, gives it or takes it.
+    /// A page requests, gives back or takes control.
     Control(control::Act),
-    /// An answer to a question.
+    /// Answers a prompt.
     Answer {
-        /// Who answers; only the owner's page may.
+        /// The page that answers; only the owner's page may.
         attach: AttachNo,
-        /// Whether they may accept host keys for everybody, as of now.
+        /// Whether the user may currently accept host keys for all users.
         trusts: bool,
-        /// Which question.
+        /// The prompt's id.
         id: u64,
         /// One value per field.
         values: Vec<SecretString>,
     },
-    /// The person wants to stay.
+    /// The user wants to stay despite a warning.
     Stay(AttachNo),
-    /// The owner is done.
+    /// The owner closes the session.
     UserClose(AttachNo),
-    /// Who is at the owner's page may no longer be there.
+    /// The user of the owner's page has lost the right to the session.
     Revoked {
-        /// Which page it was: another may have taken its place.
+        /// The page's attachment: another page may have taken its place since.
         attach: AttachNo,
-        /// Why, as a part of a sentence.
+        /// The reason, as a part of a sentence.
         why: String,
     },
-    /// Somebody or something ends the session.
+    /// Ends the session.
     End {
-        /// Why.
+        /// The reason for the end.
         reason: EndReason,
-        /// Who or what, in a sentence.
+        /// The requester or the cause, in one sentence.
         detail: String,
     },
-    /// The shell runs.
+    /// The target is connected and the shell runs.
     Connected {
         /// The address that was dialled.
         addr: String,
     },
-    /// No shell came about.
+    /// The connection to the target failed.
     ConnectFailed {
-        /// Why.
+        /// The reason for the end.
         reason: EndReason,
-        /// The sentence for the person.
+        /// The sentence shown to the user.
         detail: String,
     },
-    /// News of the link.
+    /// A change of the link's state.
     Link(LinkNews),
-    /// The close is durable (or the registry is gone): tell the browsers and stop.
+    /// The close is durable: notify the browsers and stop.
     CloseSettled,
-    /// Asks for a whole announcement, because the registry was restarted.
+    /// Asks for a complete announcement, because the registry was restarted.
     AnnounceAgain,
-    /// Asks for the evidence behind its state.
+    /// Asks for the evidence behind the session's state.
     Why(oneshot::Sender<Why>),
-    /// Makes the actor fail, so that a test can see it come back.
+    /// Makes the actor panic, to test its restart.
     #[cfg(test)]
     Panic,
 }
 
 impl SessionMessage {
-    /// The same once more, for an actor that failed over it; `None` of what carries somebody's secret, or their way to answer.
+    /// Returns a copy for an actor that failed while handling it; `None` for messages with a secret or a reply channel.
     fn again(&self) -> Option<Self> {
         Some(match self {
             Self::SocketLost(attach, how) => Self::SocketLost(*attach, *how),
@@ -103,8 +103,8 @@ impl SessionMessage {
     }
 }
 
-/// Leaves a message that must not be lost, without waiting. The few there are per session bound what can wait. A session that
-/// fails over it hears it again once it is back.
+/// Sends a message that must not be lost, without waiting; few such messages per session bound the queue. A session
+/// that fails while handling it receives it again after its restart.
 pub fn post(mailbox: &Mailbox<SessionMessage>, message: SessionMessage) {
     let (mailbox, mut next) = (mailbox.clone(), Some(message));
     actix::spawn(async move {

@@ -1,4 +1,4 @@
-//! How a session's recording begins and ends. What passes in between goes from the wire to its sender.
+//! The start and end of a session's recording. The data in between goes from the wire to its sender.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use crate::{
     recording::RecordingHeader,
 };
 
-/// How long a close waits for the seal of the recording, which it tells: so short that every store still says closed within
-/// a second.
+/// Time a close waits for the seal of the recording, which its detail contains: short enough that every store still has
+/// the close within a second.
 const SEALED_WITHIN: Duration = Duration::from_millis(500);
 
-/// Begins the recording, if there is to be one: before the target is dialled, since one that must be recorded may not even
-/// be reached where nothing can be written.
+/// Begins the recording, if one is configured: before the target is dialled, since a target that must be recorded may
+/// not even be reached if nothing can be written.
 pub(super) async fn begin(
     deps: &SessionDeps,
     wire: &Wire,
@@ -24,7 +24,7 @@ pub(super) async fn begin(
     Ok(())
 }
 
-/// What the recording of a session opens with.
+/// Returns the header of a session's recording.
 pub(super) fn header(record: &Record, request: &OpenSession) -> RecordingHeader {
     RecordingHeader {
         session: record.id.to_string(),
@@ -36,12 +36,12 @@ pub(super) fn header(record: &Record, request: &OpenSession) -> RecordingHeader 
     }
 }
 
-/// Ends the recording and returns the sentence that tells its seal, to be added to the others.
+/// Ends the recording and returns the sentence with its seal, to be appended to the detail of the close.
 pub(super) async fn seal(wire: &Wire) -> String {
     let Some(recording) = wire.recording() else { return String::new() };
     match tokio::time::timeout(SEALED_WITHIN, recording.seal()).await {
         Ok(Ok(Some(seal))) => format!(" {seal}"),
-        // Nothing was shown, or nobody writes.
+        // There was no output, or the recorder is gone.
         Ok(Ok(None) | Err(_)) => String::new(),
         Err(_) => " The recording was not sealed in time.".to_owned(),
     }

@@ -1,5 +1,5 @@
-//! Tells the audit log what became of a target's host key, and what a target tries that nobody asked for. Knows no key and
-//! no channel.
+//! Audit entries about a target's host key, and about channels that a target opens unasked. Knows no key and no
+//! channel.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use crate::{
     ssh::{ConnectError, DialEvent},
 };
 
-/// Who dials, and where that is told.
+/// Writes the audit entries of one dial.
 pub(in crate::actor) struct Witness {
     audit: Audit,
     caller: String,
@@ -28,27 +28,27 @@ impl Witness {
         Self { audit: deps.audit.clone(), caller: username.clone(), client_ip: *client_ip, target: target.clone() }
     }
 
-    /// Tells that the key of `host` is accepted, and lets it happen once that is durable.
+    /// Records that the key of `host` is accepted, and lets the dial proceed once the entry is durable.
     pub(in crate::actor) fn trusts(&self, host: &str, detail: &str, proceed: oneshot::Sender<()>) {
         let deed = Deed::done(Action::HostKeyAccept, &self.caller, self.client_ip, host, detail);
         let audit = self.audit.clone();
         actix::spawn(async move {
             match audit.record(deed).await {
-                // Whoever dials may have given up meanwhile.
+                // The dial may have been given up meanwhile.
                 Ok(()) => drop(proceed.send(())),
                 Err(error) => tracing::warn!(%error, "a host key is not accepted: the audit log cannot tell of it"),
             }
         });
     }
 
-    /// Tells of a channel that the target, or the jump host `hop`, opened unasked.
+    /// Notes a channel that the target, or the jump host `hop`, opened unasked.
     pub(in crate::actor) fn unasked(&self, hop: Option<&str>, kind: &str) {
         let at = hop.map(|hop| format!(", at the jump host {hop}")).unwrap_or_default();
         let detail = format!("A channel of the kind {kind} that nobody asked for{at}.");
         self.audit.note(Deed::refused(Action::ChannelRefused, &self.caller, self.client_ip, &self.target, &detail));
     }
 
-    /// Tells on while the link lives, until its last part is gone.
+    /// Notes channels opened unasked while the link lives, until its last part is gone.
     pub(super) async fn listens(self, mut heard: mpsc::Receiver<DialEvent>) {
         while let Some(event) = heard.recv().await {
             if let DialEvent::Unasked { hop, kind } = event {
@@ -57,7 +57,7 @@ impl Witness {
         }
     }
 
-    /// Tells of a host key that was not accepted; of no other failure.
+    /// Notes a host key that was not accepted; ignores other failures.
     pub(in crate::actor) fn failed(&self, error: &ConnectError) {
         if error.reason() == EndReason::HostKeyRejected {
             let (action, why) = (Action::HostKeyRefused, error.to_string());
