@@ -1,36 +1,36 @@
-//! Which sessions gave a sign of life since somebody last looked: so that looking costs what has happened, not what there
-//! is. Knows no session.
+//! The queue of sessions that gave a sign of life since the last heartbeat: its cost grows with the active sessions,
+//! not with all. Knows no session.
 
 use tokio::sync::mpsc;
 
 use crate::core::record::SessionId;
 
-/// Sessions that may be marked at once; one that finds no room is marked by its next sign of life.
+/// Maximum marks in the queue; a session that finds no room is marked by its next sign of life.
 const QUEUE_CAPACITY: usize = 16_384;
 
-/// Where a session marks itself. Cheap to clone.
+/// The end at which sessions mark themselves. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ActivitySender(mpsc::Sender<SessionId>);
 
-/// Where the marks are read.
+/// The end at which the marks are read.
 #[derive(Debug)]
 pub struct ActivityReceiver(mpsc::Receiver<SessionId>);
 
-/// Makes the two ends.
+/// Creates the two ends of a queue.
 pub fn activity_queue() -> (ActivitySender, ActivityReceiver) {
     let (sender, receiver) = mpsc::channel(QUEUE_CAPACITY);
     (ActivitySender(sender), ActivityReceiver(receiver))
 }
 
 impl ActivitySender {
-    /// Marks a session; whether there was room.
+    /// Marks a session; returns whether there was room.
     pub fn mark(&self, id: SessionId) -> bool {
         self.0.try_send(id).is_ok()
     }
 }
 
 impl ActivityReceiver {
-    /// Takes the next mark.
+    /// Takes the next mark, if there is one.
     pub fn take(&mut self) -> Option<SessionId> {
         self.0.try_recv().ok()
     }

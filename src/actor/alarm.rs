@@ -1,6 +1,7 @@
-//! The one timer of an actor, armed anew as often as it likes. Not `run_later` and `cancel_future`: what was cancelled in the turn
-//! in which an actor failed is not forgotten when actix restarts it, but its handles are counted from the beginning again, so
-//! that the first timer of the restarted actor is taken for the cancelled one, and never rings (actix 0.13, `ContextParts`).
+//! The one timer of an actor, which it may arm again at any time. Not `run_later` and `cancel_future`: actix keeps
+//! cancellations from the turn in which an actor failed across its restart, but numbers handles from the beginning
+//! again, so that the first timer of the restarted actor is taken for the cancelled one and never rings (actix 0.13,
+//! `ContextParts`).
 
 use std::{
     cell::{Cell, RefCell},
@@ -15,19 +16,20 @@ use tokio::time::Sleep;
 
 use super::clock;
 
-/// When an actor is to be woken next.
+/// The timer of one actor.
 #[derive(Debug, Default)]
 pub struct Alarm(Rc<Setting>);
 
 #[derive(Debug, Default)]
 struct Setting {
     at: Cell<Option<Instant>>,
-    /// Of the actor, which may be armed when this turn is already past its timer.
+    /// The actor's waker, for arming after the timer was polled in this turn.
     actor: RefCell<Option<Waker>>,
 }
 
 impl Alarm {
-    /// Calls `ring` whenever it is time. Belongs into `started`, which runs at a restart too; nothing is armed afterwards.
+    /// Starts a timer that calls `ring` whenever it is due. To be called in `started`, which runs at a restart too; the
+    /// timer is not armed afterwards.
     pub fn start<A>(&mut self, ctx: &mut Context<A>, ring: fn(&mut A, &mut Context<A>))
     where
         A: Actor<Context = Context<A>>,
@@ -37,7 +39,7 @@ impl Alarm {
         ctx.spawn(Ringing { setting: self.0.clone(), sleep, armed: None, ring });
     }
 
-    /// Rings at this time instead of any other; never if there is none.
+    /// Arms the timer for this time instead of any other; `None` disarms it.
     pub fn set(&self, at: Option<Instant>) {
         if self.0.at.replace(at) != at
             && let Some(actor) = self.0.actor.take()
@@ -46,7 +48,7 @@ impl Alarm {
         }
     }
 
-    /// Rings at this time or before.
+    /// Arms the timer for this time, unless it rings earlier anyway.
     pub fn ring_by(&self, at: Instant) {
         if self.0.at.get().is_none_or(|sooner| at < sooner) {
             self.set(Some(at));
@@ -54,11 +56,11 @@ impl Alarm {
     }
 }
 
-/// What waits and rings.
+/// The future that waits and rings.
 struct Ringing<A: Actor> {
     setting: Rc<Setting>,
     sleep: Pin<Box<Sleep>>,
-    /// What `sleep` waits for.
+    /// The time that `sleep` waits for.
     armed: Option<Instant>,
     ring: fn(&mut A, &mut A::Context),
 }
@@ -68,7 +70,7 @@ impl<A: Actor> ActorFuture<A> for Ringing<A> {
 
     fn poll(self: Pin<&mut Self>, actor: &mut A, ctx: &mut A::Context, task: &mut task::Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        // What is armed from here on, by `ring` too, is seen below.
+        // Times armed from here on, also by `ring`, are seen below.
         this.setting.actor.take();
         while let Some(at) = this.setting.at.get() {
             if this.armed != Some(at) {

@@ -1,9 +1,10 @@
-//! The way to the audit log: a bounded queue, and the one task that writes it, many entries with one commit. Knows what was
-//! told to it, and nobody who tells.
+//! The queue to the audit log, which is bounded, and the one task that writes the log, many entries per commit. Knows
+//! the entries, and none of their authors.
 //!
-//! A *note* waits for nobody: it is written within `BATCH_DELAY` and a commit, and while the log cannot be written it waits in the
-//! queue. What finds no room is counted, and the log says how many these were as soon as it can. A *record* is for acts that
-//! must not happen unseen: whoever acts waits until it is durable, and does not act where that fails.
+//! A *note* makes no caller wait: it is written within `BATCH_DELAY` and a commit, and waits in the queue while the log
+//! cannot be written. Notes that find no room are counted, and the log gets an entry with their number as soon as it
+//! can be written. A *record* is for actions that must not happen unseen: the caller waits until it is durable, and
+//! does not act if that fails.
 
 use std::{
     sync::{
@@ -30,19 +31,19 @@ use crate::{
     },
 };
 
-/// Entries that may wait: some hundred KiB.
+/// Maximum entries in the queue: some hundred KiB.
 const QUEUE_CAPACITY: usize = 1024;
 
-/// Entries of one commit.
+/// Maximum entries per commit.
 const MAX_BATCH: usize = 256;
 
-/// How long the first entry waits for company: a commit costs a sync of the disk, whatever is in it.
+/// Time the first entry of a batch waits for others: a commit costs a sync of the disk, whatever is in it.
 const BATCH_DELAY: Duration = Duration::from_millis(10);
 
-/// How long an act waits for its record before it is refused.
+/// Time an action waits for its record before it is refused.
 const RECORD_WITHIN: Duration = Duration::from_secs(5);
 
-/// Pauses after a write that failed, the first and the longest.
+/// Delays before a failed write is retried: the first and the longest.
 const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// A handle to the audit log of this node: cheap to clone, usable from any thread.
@@ -53,25 +54,25 @@ pub struct Audit {
     log: Arc<dyn AuditLog>,
 }
 
-/// One deed, and who waits for it.
+/// One deed, with the caller that waits for it, if any.
 struct Told {
     at: UtcMicros,
     deed: Deed,
     reply: Option<oneshot::Sender<()>>,
 }
 
-/// The one that writes.
+/// The task that writes the log.
 struct AuditWriter {
     queue: mpsc::Receiver<Told>,
     lost: Arc<AtomicU64>,
     log: Arc<dyn AuditLog>,
-    /// What was taken from the queue and is not written yet.
+    /// Entries taken from the queue and not written yet.
     waiting: Vec<Told>,
     pause: Duration,
 }
 
 impl Audit {
-    /// Begins to write `log`, whose only writer this is, on the calling thread.
+    /// Starts the only writer of `log`, on the calling thread.
     pub(super) fn start(log: Arc<dyn AuditLog>) -> Self {
         let (told, queue) = mpsc::channel(QUEUE_CAPACITY);
         let lost = Arc::new(AtomicU64::new(0));
@@ -81,18 +82,18 @@ impl Audit {
         Self { queue: told, lost, log }
     }
 
-    /// Tells the log of a deed, and waits for nothing.
+    /// Notes a deed in the log, without waiting.
     pub fn note(&self, deed: Deed) {
         if self.tell(deed, None).is_err() && self.lost.fetch_add(1, Ordering::AcqRel) == 0 {
             tracing::error!("the audit log takes no more entries; it will say how many it lost");
         }
     }
 
-    /// Tells the log of a deed that is about to be done, and returns once that is durable.
+    /// Records a deed that is about to be done, and returns once the entry is durable.
     ///
     /// # Errors
-    /// [`GatewayError::Unaudited`] where it could not be made durable in time: the deed must not be done. The entry may be
-    /// there all the same, if only the answer of the disk was lost.
+    /// [`GatewayError::Unaudited`] if it could not be made durable in time: the deed must not be done. The entry may
+    /// exist all the same, if only the answer of the disk was lost.
     pub async fn record(&self, deed: Deed) -> Result<(), GatewayError> {
         let (reply, written) = oneshot::channel();
         self.tell(deed, Some(reply))?;
@@ -120,7 +121,7 @@ impl Audit {
 }
 
 impl AuditWriter {
-    /// Writes until every handle is gone and nothing waits.
+    /// Writes entries until every handle is dropped and the queue is empty.
     async fn write(mut self) {
         loop {
             if self.waiting.is_empty() {
@@ -132,7 +133,8 @@ impl AuditWriter {
                 let Ok(told) = self.queue.try_recv() else { break };
                 self.waiting.push(told);
             }
-            // After what made room: who found none before that is counted here, who finds none later fills the queue again.
+            // Read after room was made: notes that found none before are counted here, later ones find the queue full
+            // again.
             let lost = self.lost.swap(0, Ordering::AcqRel);
             match self.log.append(self.batch(lost)).await {
                 Ok(()) => self.written(),
@@ -150,12 +152,12 @@ impl AuditWriter {
     fn written(&mut self) {
         self.pause = RETRY_DELAYS.0;
         for told in self.waiting.drain(..) {
-            // Who gave up waiting has refused the act.
+            // A caller that gave up waiting has refused the action.
             told.reply.map(|reply| reply.send(()).ok());
         }
     }
 
-    /// Gives up what an act waits for, and keeps the rest for later.
+    /// Gives up the entries that a caller waits for, and keeps the rest for later.
     async fn failed(&mut self, lost: u64, error: &StoreError) {
         if self.pause == RETRY_DELAYS.0 {
             tracing::error!(%error, "the audit log cannot be written; acts that need it are refused");

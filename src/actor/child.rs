@@ -1,4 +1,4 @@
-//! Runs one supervised actor: restarts it in place after a panic, so that its address and the messages that wait stay,
+//! Runs one supervised actor: restarts it in place after a panic, so that its address and the waiting messages survive,
 //! and reports its exit. `actix::Supervisor` does neither after a panic.
 
 use std::{any::Any, future::poll_fn, panic::AssertUnwindSafe, pin::pin, rc::Rc};
@@ -10,26 +10,26 @@ use tokio::task::JoinHandle;
 use super::{clock, mailbox::Mailbox, session::SessionMessage, supervisor::SupervisorMessage, world};
 use crate::core::restart::{Decision, Ending, Restarts};
 
-/// Who a supervised actor is.
+/// The identity of a supervised actor.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Child {
-    /// Its kind, as in metrics.
+    /// The actor's kind, as in metrics.
     pub actor: &'static str,
-    /// Which one: a session id, or the kind again for a single one.
+    /// The actor's id: a session id, a webhook's name, or the kind again for a single actor.
     pub id: String,
 }
 
-/// How a child is supervised (OTP's child specification).
+/// The supervision of one child (OTP's child specification).
 pub struct ChildSpec {
-    /// Who it is.
+    /// The child's identity.
     pub child: Child,
-    /// Which of its endings are followed by a restart.
+    /// The restart policy, with the recent restarts.
     pub restarts: Restarts,
-    /// Told of its birth, each failure and the end.
+    /// The supervisor, which is notified of the start, each failure and the end.
     pub supervisor: Mailbox<SupervisorMessage>,
-    /// Where it hears: of a session, whose address is left with the supervisor.
+    /// The mailbox of a session, for the supervisor; `None` for other actors.
     pub session: Option<Mailbox<SessionMessage>>,
-    /// Runs if it failed beyond its intensity.
+    /// The callback for an actor that failed beyond its intensity.
     pub given_up: Box<dyn FnOnce()>,
 }
 
@@ -45,7 +45,7 @@ where
     let born = child.clone();
     reports.tell(move || SupervisorMessage::Started { child: born.clone(), session: session.clone() });
     actix::spawn(async move {
-        // actix takes no context up again that nobody can address, and some actors have no mailbox that is used.
+        // actix does not restart a context without an address, and some actors have no other address that is kept.
         let _address = address;
         let (who, mut revive) = (Rc::new(child.clone()), false);
         loop {
@@ -86,19 +86,19 @@ where
     });
 }
 
-/// What the supervisor is told of one child: one report after the other, each until it was heard.
+/// The reports on one child to the supervisor: sent one after the other, each until it was handled.
 struct Reports {
     supervisor: Mailbox<SupervisorMessage>,
     last: Option<JoinHandle<()>>,
 }
 
 impl Reports {
-    /// Leaves a report without waiting: the reporter may be the supervisor itself, which is not running just now.
+    /// Sends a report without waiting: the child may be the supervisor itself, which is not running at this moment.
     fn tell(&mut self, report: impl Fn() -> SupervisorMessage + 'static) {
         let (supervisor, before) = (self.supervisor.clone(), self.last.take());
         self.last = Some(actix::spawn(async move {
             if let Some(before) = before {
-                // However that one went, this one is told.
+                // This report is sent whatever became of the one before.
                 before.await.ok();
             }
             if supervisor.insist(report).await.is_err() {

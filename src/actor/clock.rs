@@ -1,5 +1,4 @@
-//! The only place that reads the clocks, and the stamps that bytes leave behind. Knows what a moment is, not what it
-//! means.
+//! The only place that reads the clocks, and the timestamps of the last bytes. Knows moments, not their meaning.
 
 use std::{
     sync::{
@@ -20,18 +19,18 @@ use crate::core::{
     session::{Activity, Moment},
 };
 
-/// Reads both clocks. The monotonic one is tokio's, so that a paused runtime decides in virtual time.
+/// Reads both clocks. The monotonic one is tokio's, so that a paused runtime uses virtual time.
 pub fn now() -> Moment {
     Moment { at: instant(), utc: utc() }
 }
 
-/// Reads the clock that decides.
+/// Reads the monotonic clock, by which deadlines are decided.
 pub fn instant() -> Instant {
     world::moment();
     tokio::time::Instant::now().into_std()
 }
 
-/// Reads the clock that stamps.
+/// Reads the wall clock, for timestamps.
 pub fn utc() -> UtcMicros {
     world::ask(World::utc).unwrap_or_else(wall)
 }
@@ -41,23 +40,23 @@ fn wall() -> UtcMicros {
     UtcMicros(micros(since))
 }
 
-/// Time since the process first asked, for those who may not hold an [`Instant`].
+/// Returns the time since the process first read the clock, for callers that cannot hold an [`Instant`].
 pub fn since_start() -> Duration {
     instant().saturating_duration_since(base())
 }
 
-/// When sessions' timers may ring: they may be so late, and ring together, since the work for one after another costs less
-/// than for each by itself (as timers with slack do, timerfd and `PR_SET_TIMERSLACK` of prctl(2)). Measured with
-/// `load-tests polling`.
+/// Interval of the ticks at which sessions' timers ring: they may be this late, and ring together, since one wake-up
+/// for many costs less than one for each (as timers with slack do, timerfd and `PR_SET_TIMERSLACK` of prctl(2)).
+/// Measured with `load-tests polling`.
 const TICK: Duration = Duration::from_millis(100);
 
-/// The first tick at `at` or after it; the same for every session of the process.
+/// Returns the first tick at or after `at`; the ticks are the same for every session of the process.
 pub fn tick_after(at: Instant) -> Instant {
     let ticks = at.saturating_duration_since(base()).as_nanos().div_ceil(TICK.as_nanos());
     base() + TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
-/// Time since boot, suspended time included, which [`Instant`] leaves out on Linux (`clock_gettime(2)`).
+/// Returns the time since boot, including suspended time, which [`Instant`] leaves out on Linux (`clock_gettime(2)`).
 pub fn boottime() -> Duration {
     world::ask(World::boottime).unwrap_or_else(since_boot)
 }
@@ -72,19 +71,20 @@ fn base() -> Instant {
     world::ask(World::begun).unwrap_or_else(|| *BASE.get_or_init(instant))
 }
 
-/// When something last happened: written by whoever sees it, read by the one timer that cares. Costs an atomic store.
+/// The time of the last event of a kind: written by the task that sees the event, read by the session's timer. Costs an
+/// atomic store.
 #[derive(Debug, Default)]
 pub struct Stamp(AtomicU64);
 
 impl Stamp {
-    /// Marks now.
+    /// Sets it to now.
     pub fn touch(&self) {
-        // Zero means never, so the first microsecond counts as the second.
+        // Zero means never, so the first microsecond counts as 1.
         let micros = u64::try_from(since_start().as_micros()).unwrap_or(u64::MAX).max(1);
         self.0.store(micros, Ordering::Relaxed);
     }
 
-    /// When it was last touched.
+    /// Returns when it was last touched; `None` for never.
     pub fn last(&self) -> Option<Instant> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
@@ -98,22 +98,22 @@ impl Stamp {
 pub struct Beat {
     id: SessionId,
     activity: ActivitySender,
-    /// Whether the session is marked already.
+    /// Whether the session is in the activity queue already.
     marked: AtomicBool,
-    /// The last byte from the target's connection.
+    /// The time of the last byte from the target's connection.
     pub peer: Stamp,
-    /// The last byte a human sent.
+    /// The time of the user's last input.
     pub input: Stamp,
-    /// The last terminal output.
+    /// The time of the last terminal output.
     pub output: Stamp,
-    /// Bytes to the target.
+    /// Number of bytes to the target.
     pub bytes_in: AtomicU64,
-    /// Bytes from the target.
+    /// Number of bytes from the target.
     pub bytes_out: AtomicU64,
 }
 
 impl Beat {
-    /// No sign of life yet of the session `id`, which marks itself by `activity`.
+    /// Creates the state of the session `id` before any sign of life; `activity` receives its marks.
     pub fn new(id: SessionId, activity: ActivitySender) -> Self {
         Self {
             id,
@@ -127,22 +127,22 @@ impl Beat {
         }
     }
 
-    /// A byte came from the target's connection.
+    /// Notes a byte from the target's connection, and marks the session.
     pub fn hear(&self) {
         self.peer.touch();
-        // The first after a look marks the session; all others cost a read.
+        // Only the first after a `look` marks the session; all others cost an atomic read.
         if !self.marked.load(Ordering::Relaxed) && !self.marked.swap(true, Ordering::Relaxed) {
             self.marked.store(self.activity.mark(self.id), Ordering::Relaxed);
         }
     }
 
-    /// When the peer was last heard; whatever comes after marks the session anew.
+    /// Returns when the peer was last heard; the next byte marks the session again.
     pub fn look(&self) -> Option<Instant> {
         self.marked.store(false, Ordering::Relaxed);
         self.peer.last()
     }
 
-    /// Reads everything at once.
+    /// Reads all values.
     pub fn read(&self) -> Activity {
         Activity {
             peer_heard: self.peer.last(),

@@ -1,4 +1,5 @@
-//! Addresses that count: actix does not expose a mailbox's depth, so each message carries a ticket. Knows no actor.
+//! Actor addresses with meters: actix does not expose a mailbox's depth, so each message carries a ticket. Knows no
+//! actor.
 
 use std::{
     fmt,
@@ -13,11 +14,11 @@ use actix::{Message, Recipient, dev::SendError};
 
 use super::{clock, observe::HandleTimes};
 
-/// How often a message is given to an actor that fails over it: chance strikes once, and a message that an actor cannot bear
-/// must not take it down for good.
+/// Maximum deliveries of a message to an actor that fails while handling it: an accident happens once, and a message
+/// that always makes the actor fail must not end it for good.
 pub const MAX_DELIVERIES: usize = 3;
 
-/// Where messages to one actor go. Cheap to clone.
+/// The address of one actor, with its meter. Cheap to clone.
 pub struct Mailbox<M: Send + 'static> {
     recipient: Recipient<Envelope<M>>,
     meter: Arc<Meter>,
@@ -35,10 +36,10 @@ impl<M: Send + 'static> fmt::Debug for Mailbox<M> {
     }
 }
 
-/// Why a message was not taken.
+/// The reason why a message was not accepted.
 #[derive(Debug)]
 pub enum Refused<M> {
-    /// The mailbox is full; the message comes back.
+    /// The mailbox is full; holds the message.
     Full(M),
     /// The actor is gone.
     Gone,
@@ -50,7 +51,7 @@ impl<M: Send + 'static> Mailbox<M> {
         Self { recipient, meter }
     }
 
-    /// Leaves a message, unless the mailbox is full or the actor gone.
+    /// Sends a message, unless the mailbox is full or the actor gone.
     ///
     /// # Errors
     /// [`Refused`], at once.
@@ -61,19 +62,20 @@ impl<M: Send + 'static> Mailbox<M> {
         })
     }
 
-    /// Leaves a message, in a full mailbox too, and returns once it was handled: actix gives each call a place of its own, so
-    /// what waits is bounded by those who wait for it.
+    /// Sends a message, even to a full mailbox, and returns once it was handled: actix gives each call a slot of its
+    /// own, so the queue is bounded by the number of waiting callers.
     ///
     /// # Errors
-    /// [`Refused::Gone`] if the actor is gone or failed over this message.
+    /// [`Refused::Gone`] if the actor is gone or failed while handling this message.
     pub async fn deliver(&self, message: M) -> Result<(), Refused<M>> {
         self.recipient.send(self.seal(message)).await.map_err(|_| Refused::Gone)
     }
 
-    /// Delivers a message whose receiver may fail over it, and gives it again once it is back, [`MAX_DELIVERIES`] times at most.
+    /// Delivers a message, again if the actor failed while handling it and was restarted, [`MAX_DELIVERIES`] times at
+    /// most.
     ///
     /// # Errors
-    /// [`Refused::Gone`] if the actor is gone or failed over each of them.
+    /// [`Refused::Gone`] if the actor is gone or failed at each delivery.
     pub async fn insist(&self, message: impl Fn() -> M) -> Result<(), Refused<M>> {
         for _ in 1..MAX_DELIVERIES {
             if self.deliver(message()).await.is_ok() {
@@ -83,7 +85,7 @@ impl<M: Send + 'static> Mailbox<M> {
         self.deliver(message()).await
     }
 
-    /// Whether there is an actor, or one is just being started.
+    /// Whether the actor runs or is being started.
     pub fn is_connected(&self) -> bool {
         self.recipient.connected()
     }
@@ -94,7 +96,7 @@ impl<M: Send + 'static> Mailbox<M> {
     }
 }
 
-/// A message on its way.
+/// A message in transit, with its ticket and the time it was sent.
 pub struct Envelope<M> {
     message: M,
     sent: Instant,
@@ -114,7 +116,7 @@ impl<M> Envelope<M> {
     }
 }
 
-/// Counts a message as waiting for as long as it lives.
+/// Counts a message as waiting until it is dropped.
 struct Ticket(Arc<Meter>);
 
 impl Drop for Ticket {
@@ -123,7 +125,7 @@ impl Drop for Ticket {
     }
 }
 
-/// The time in which a message is handled.
+/// Measures the handling time of a message until it is dropped.
 pub struct Handling {
     meter: Arc<Meter>,
     since: Instant,
@@ -135,10 +137,10 @@ impl Drop for Handling {
     }
 }
 
-/// Powers of two from 1 ns to 9 minutes.
+/// Number of buckets: powers of two from 1 ns to 9 minutes.
 const BUCKETS: usize = 40;
 
-/// How long something took, over the life of the process.
+/// A histogram of durations over the life of the process.
 #[derive(Debug)]
 struct Times {
     count: AtomicU64,
@@ -163,7 +165,7 @@ impl Times {
         self.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A quantile is the upper edge of its power of two.
+    /// Returns the quantiles, each the upper edge of its power of two.
     fn read(&self) -> HandleTimes {
         let total = self.count.load(Ordering::Relaxed);
         let max = self.max_ns.load(Ordering::Relaxed) as f64 / 1e6;
@@ -181,7 +183,7 @@ impl Times {
     }
 }
 
-/// What the mailboxes of one kind of actor have seen.
+/// The counters of all mailboxes of one kind of actor.
 #[derive(Debug)]
 pub struct Meter {
     capacity: usize,
@@ -191,17 +193,17 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Starts at zero; `capacity` is what one mailbox takes.
+    /// Creates a meter at zero; `capacity` is the number of messages that one mailbox takes.
     pub fn new(capacity: usize) -> Arc<Self> {
         Arc::new(Self { capacity, depth: 0.into(), waited: Times::default(), handled: Times::default() })
     }
 
-    /// Messages one mailbox takes before [`Mailbox::tell`] is refused.
+    /// Messages that one mailbox takes before [`Mailbox::tell`] is refused.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// Messages sent and not yet taken up.
+    /// Messages sent and not yet handled.
     pub fn depth(&self) -> u64 {
         u64::try_from(self.depth.load(Ordering::Relaxed)).unwrap_or(0)
     }
@@ -211,12 +213,12 @@ impl Meter {
         self.handled.count.load(Ordering::Relaxed)
     }
 
-    /// How long handling took.
+    /// Quantiles of the handling time.
     pub fn handle_times(&self) -> HandleTimes {
         self.handled.read()
     }
 
-    /// How long messages waited, from when they were sent.
+    /// Quantiles of the time from sending to handling.
     pub fn wait_times(&self) -> HandleTimes {
         self.waited.read()
     }
@@ -267,9 +269,9 @@ mod tests {
 
     #[actix_rt::test]
     async fn a_flood_waits_at_its_sender_and_not_in_the_mailbox() {
-        // A refused message is the flood's own to keep.
+        // A refused message stays with its sender.
         assert!(waiting_after(|mailbox, n| drop(mailbox.tell(n))).await < 10);
-        // The control: this is what actix offers to whoever does not want to hear of a full mailbox.
+        // The control: actix's own `do_send`, which ignores the capacity.
         assert_eq!(waiting_after(|mailbox, n| mailbox.recipient.do_send(mailbox.seal(n))).await, 10_000);
     }
 }

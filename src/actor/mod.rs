@@ -8,10 +8,10 @@
 //! core thread:     RegistryActor ── stores        SupervisorActor ── table of children
 //!                  ReconcilerActor, NodesActor ── read the stores, write through the registry
 //!                  PeopleActor ── reads the rights, ends sessions through the registry
-//!                  WebhookActor … ── read the audit log, note how far each was told
+//!                  WebhookActor … ── read the audit log, store how far each webhook has come
 //! ```
 //!
-//! The supervision tree, in OTP's words. Each actor is supervised one for one; beyond its intensity it is given up.
+//! The supervision tree, in OTP's terms. Each actor is supervised one for one; beyond its intensity it is given up.
 //!
 //! ```text
 //! process           given up: exit status 70, and the next start closes what is open
@@ -20,11 +20,11 @@
 //! ├── reconciler    permanent, 5 in 10 s, then the process; a sweep is repeated whole
 //! ├── webhook …     permanent, 5 in 10 s, then this webhook alone, until the next start
 //! ├── nodes         permanent, 5 in 10 s, then the process; only where nodes share the records
-//! ├── people        permanent, 5 in 10 s, then the process; every session is held against the rights anew
+//! ├── people        permanent, 5 in 10 s, then the process; every session is checked against the rights again
 //! └── session …     transient, 3 in 10 s, then the session alone, closed as `actor_failed`; its shell and offsets stay
-//! The audit log is written by a task that holds no state worth a restart; without it acts that need it are refused.
-//! HTTP workers belong to actix-web: a handler that panics costs its connection, and so does a terminal's socket, whose session
-//! is told; the store writers are futures of the registry, and fail with it.
+//! The audit log is written by a task that holds no state worth a restart; without it, actions that require an entry
+//! are refused. HTTP workers belong to actix-web: a handler that panics loses its connection, and so does a terminal's
+//! socket, whose session is notified. The store writers are futures of the registry and fail with it.
 //! ```
 
 use std::{sync::Arc, time::Duration};
@@ -40,98 +40,98 @@ use crate::{
     ssh::Connector,
 };
 
-/// Which sessions gave a sign of life.
+/// The queue of sessions that gave a sign of life.
 pub mod activity_queue;
 /// The one timer of an actor.
 mod alarm;
-/// The way to the audit log.
+/// The queue to the audit log, and its writer.
 pub mod audit;
 /// Runs a supervised actor and reports its exit.
 pub mod child;
-/// The clocks, and the stamps bytes leave behind.
+/// The clocks, and the timestamps of the last bytes.
 pub mod clock;
-/// The face of this layer: open, attach, list, end, explain, report.
+/// This layer's interface: open, attach, list, end, explain, report.
 pub mod gateway;
-/// Addresses that count.
+/// Actor addresses with meters.
 pub mod mailbox;
-/// The other nodes: who serves, who is lost, what they ask.
+/// The other nodes: their standing, and their commands to this one.
 pub mod nodes;
-/// What actors report about themselves, for the metrics endpoint.
+/// The actors' metrics and reports.
 pub mod observe;
-/// Who may do what, and the end of what they no longer may.
+/// The users' rights, and the end of sessions that a user may no longer have.
 pub mod people;
 /// The tasks that move a session's bytes.
 pub mod pump;
-/// Compares actors and stores, and has what differs mended.
+/// Compares actors and stores, and has differences repaired.
 pub mod reconciler;
 /// The index of open sessions and the only writer of the stores.
 pub mod registry;
 /// The actor of one SSH session.
 pub mod session;
-/// Who is signed in by a cookie.
+/// The sign-ins by cookie.
 pub mod sign_ins;
-/// Whether the thread it runs on was stalled: a stall voids probes.
+/// Detects stalls of the thread it runs on: a stall voids probes.
 pub mod stalls;
-/// The stores, and which of them answers what.
+/// The stores, and the choice of the one that answers a query.
 pub mod stores;
 /// The table of supervised actors.
 pub mod supervisor;
-/// How many tasks sessions run.
+/// The count of tasks that sessions run.
 pub mod tasks;
-/// Tells other systems of the audit log.
+/// Delivers the audit log to webhooks.
 pub mod webhooks;
 /// A session's bytes, beside its actor.
 pub mod wire;
-/// What a simulation puts in the place of the host.
+/// The simulated host: clocks and randomness.
 pub mod world;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
-/// What the actors are told once, at the start.
+/// The actors' settings, fixed at the start.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// This gateway.
+    /// The name of this gateway's node.
     pub node: NodeId,
-    /// This start of it.
+    /// The id of this start of the node.
     pub incarnation: Incarnation,
-    /// Its life.
+    /// The epoch of this start.
     pub epoch: Epoch,
-    /// When that began.
+    /// When the epoch began.
     pub started_at: UtcMicros,
-    /// The clocks of a session.
+    /// The time limits of a session.
     pub limits: Limits,
-    /// The buffers of a terminal.
+    /// The buffer limits of a terminal.
     pub stream: stream::Limits,
-    /// Who but its owner may type in a session.
+    /// The users, besides its owner, who may type in a session.
     pub take_over: TakeOver,
-    /// Open sessions at most.
+    /// Maximum open sessions.
     pub max_sessions: u32,
-    /// Open sessions of one user at most.
+    /// Maximum open sessions of one user.
     pub max_per_user: u32,
-    /// Rows per batch of the registry at most.
+    /// Maximum rows per batch of the registry.
     pub flush_batch: usize,
-    /// Sessions that wait in memory for the records; more are in the outbox only.
+    /// Maximum sessions that wait in memory for the records; further ones are in the outbox only.
     pub records_ahead: usize,
-    /// How long a change that nobody waits for may stay unwritten.
+    /// Time for which a change without a waiter may stay unwritten.
     pub flush_interval: Duration,
-    /// Rows per cleanup transaction at most.
+    /// Maximum rows per cleanup transaction.
     pub cleanup_batch: u32,
-    /// How long closed sessions are kept; `None` for ever.
+    /// Time for which closed sessions are kept; `None` for ever.
     pub retention: Option<Duration>,
-    /// Where their recordings lie.
+    /// The directory of the recordings.
     pub recording_dir: RecordingDir,
-    /// The longest time between two sweeps.
+    /// Maximum time between two sweeps.
     pub update_interval: Duration,
-    /// How long another node may be silent before it counts as lost.
+    /// Time for which another node may be silent before it counts as lost.
     pub suspect_after: Duration,
-    /// How long this node may serve without renewing its lease.
+    /// Time for which this node may serve without renewing its lease.
     pub serve_for: Duration,
-    /// What records the sessions, if anything does.
+    /// The recorder of sessions, if recording is configured.
     pub recorder: Option<Recorder>,
 }
 
-/// What every session needs of the house.
+/// The dependencies of every session.
 #[derive(Clone)]
 pub(in crate::actor) struct SessionDeps {
     settings: Arc<Settings>,

@@ -1,6 +1,6 @@
-//! Watches the other nodes that share the stores: reads their beats and leases, says who is lost, fences who has been
-//! silent for longer than it may serve, and hears what the others ask of this one. Knows no session; ends and closes
-//! nothing itself.
+//! Watches the other nodes that share the stores: reads their beats and leases, decides which are lost, fences those
+//! that were silent for longer than they may serve, and receives the commands of other nodes to this one. Knows no
+//! session; ends and closes nothing itself.
 
 use std::{
     collections::BTreeMap,
@@ -29,22 +29,22 @@ use crate::{
     store::{Command, SharedRecords, StoreError},
 };
 
-/// Its kind, as in metrics.
+/// The actor's kind, as in metrics.
 pub const KIND: &str = "nodes";
 
-/// How often the beats are read: half of the time in which each node renews its own.
+/// Interval at which the beats are read: half of the interval at which each node renews its own.
 const BEAT_POLL_INTERVAL: Duration = Duration::from_millis(125);
 
-/// How often the leases are read: each node renews its own every second.
+/// Interval at which the leases are read: each node renews its own every second.
 const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long after a failure commands are asked for again.
+/// Delay before commands are requested again after a failure.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// A snapshot this old is one of a thread that did not run: nobody has become lost by it.
+/// Age from which a snapshot shows that this thread did not run: no node counts as lost by it.
 const MAX_SNAPSHOT_AGE: Duration = Duration::from_millis(500);
 
-/// The other nodes as they were last seen. Whoever holds it judges by the clock of the moment.
+/// The other nodes as they were last seen. Standings are judged by the time of the query.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     states: BTreeMap<NodeId, NeighbourState>,
@@ -53,23 +53,24 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// What is known of every other node, as of `now`.
+    /// Returns every other node with its standing and state, as of `now`.
     pub fn states(&self, now: Instant) -> impl Iterator<Item = (&NodeId, Standing, &NeighbourState)> {
         self.states.iter().map(move |(node, state)| (node, self.judge(now, state), state))
     }
 
-    /// Where a node stands; `None` for one that was never seen, such as this one.
+    /// Returns a node's standing; `None` for one that was never seen, such as this one.
     pub fn standing(&self, now: Instant, node: &NodeId) -> Option<Standing> {
         self.states.get(node).map(|state| self.judge(now, state))
     }
 
-    /// The fenced nodes, and the epoch before which everything of them is over.
+    /// Returns the fenced nodes, each with the epoch before which its sessions are over.
     pub fn fenced(&self) -> &[(NodeId, Epoch)] {
         &self.fenced
     }
 
-    /// The nodes that serve nothing any more, and the epoch before which everything of them is over: those that are fenced, and
-    /// one of those that have left, another one each `turn`. They cleared up themselves, as far as they reached the stores.
+    /// Returns nodes that no longer serve, each with the epoch before which its sessions are over: all fenced ones, and
+    /// one of those that have left, another each `turn`, since these closed their own sessions as far as they reached
+    /// the stores.
     pub fn over(&self, turn: usize) -> Vec<(NodeId, Epoch, Standing)> {
         let fenced = self.fenced.iter().map(|(node, epoch)| (node.clone(), *epoch, Standing::Fenced));
         let left = self.states.values().filter(|state| state.standing == Standing::Left);
@@ -80,15 +81,15 @@ impl Snapshot {
         fenced.chain(one).collect()
     }
 
-    /// Labels an open session of a lost node as such.
+    /// Labels an open session of a lost node as lost.
     pub fn label(&self, now: Instant, record: &mut Record) {
         if !record.is_closed() && self.standing(now, &record.node) == Some(Standing::Lost) {
             record.status = Status::Lost;
         }
     }
 
-    /// Lets everybody see it, and wakes who waits if a node was fenced since: it is shown sixteen times a second, and whoever
-    /// wants to know anything else looks when they need to.
+    /// Publishes the snapshot, and wakes its receivers only if a node was fenced since: it changes sixteen times a
+    /// second, and other readers look when they need to.
     fn show(self, seen: &watch::Sender<Arc<Self>>) {
         seen.send_if_modified(|shown| {
             let is_news = shown.fenced != self.fenced;
@@ -104,7 +105,7 @@ impl Snapshot {
     }
 }
 
-/// The actor. Its fields are plain values; after a failure it looks anew.
+/// The actor. Its fields are plain values; after a failure it reads the stores again.
 pub struct NodesActor {
     settings: Arc<Settings>,
     stores: Stores,
@@ -116,12 +117,12 @@ pub struct NodesActor {
     seen: watch::Sender<Arc<Snapshot>>,
     looking: bool,
     reading: bool,
-    /// Fenced in the records, and the live view has yet to be told.
+    /// Nodes fenced in the records whose fence the live view still lacks.
     untold: BTreeMap<NodeId, Epoch>,
 }
 
 impl NodesActor {
-    /// Watches those who share `records`; what it sees is told through `seen`.
+    /// Creates the watcher of the nodes that share `records`; it publishes its snapshots through `seen`.
     pub fn new(
         settings: Arc<Settings>,
         stores: Stores,
@@ -164,7 +165,7 @@ impl NodesActor {
         self.listen(move || paced(records.clone(), node.clone()), ctx);
     }
 
-    /// Reads the beats, and lets everybody know what they say.
+    /// Reads the beats, and publishes the new snapshot.
     fn look(&mut self, ctx: &mut Context<Self>) {
         let stalled = self.detector.stalled();
         if stalled > self.stalled {
@@ -184,7 +185,7 @@ impl NodesActor {
         }));
     }
 
-    /// Reads the leases, and fences whoever may be fenced by them.
+    /// Reads the leases, and fences the nodes that may be fenced by them.
     fn read(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.reading, true) {
             return;
@@ -218,7 +219,7 @@ impl NodesActor {
         }));
     }
 
-    /// Fences in the live view too what is fenced in the records.
+    /// Fences in the live view the nodes that are fenced in the records.
     fn tell_view(&self, ctx: &mut Context<Self>) {
         for (node, epoch) in self.untold.clone() {
             let (live, id) = (self.stores.live.clone(), node.clone());
@@ -243,7 +244,7 @@ impl NodesActor {
         Snapshot { states, fenced, taken: Some(now) }.show(&self.seen);
     }
 
-    /// Carries out what other nodes ask, as it comes.
+    /// Carries out the commands of other nodes as they arrive.
     fn listen<F>(&self, receive: impl Fn() -> F + 'static, ctx: &mut Context<Self>)
     where
         F: Future<Output = Result<Vec<Command>, StoreError>> + 'static,
@@ -254,7 +255,7 @@ impl NodesActor {
                 match receive().await {
                     Ok(commands) => {
                         for Command { session, reason, detail } in commands {
-                            // Whether it was open shows whoever asked in the records.
+                            // The requester reads from the records whether it was open.
                             let end = || {
                                 let (reply, _) = tokio::sync::oneshot::channel();
                                 RegistryMessage::End { id: session, reason, detail: detail.clone(), reply }
@@ -275,7 +276,7 @@ impl NodesActor {
     }
 }
 
-/// What waits in the records, once a second: they are the second way, for when the live view is away.
+/// Returns the commands that wait in the records, once a second: the fallback for when the live view is down.
 async fn paced(records: Arc<dyn SharedRecords>, node: NodeId) -> Result<Vec<Command>, StoreError> {
     tokio::time::sleep(RENEWAL).await;
     records.take_commands(node).await

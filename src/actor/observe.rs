@@ -159,7 +159,7 @@ impl Observations {
 pub struct ActorsReport {
     /// One report per kind of actor.
     pub kinds: Vec<KindReport>,
-    /// One report per supervised actor; sessions only if they failed.
+    /// One report per supervised actor; sessions only if they were restarted.
     pub children: Vec<ChildReport>,
     /// One report per thread that serves.
     pub arbiters: Vec<ThreadReport>,

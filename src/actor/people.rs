@@ -1,6 +1,6 @@
-//! Who may do what, as this gateway knows it now: a copy of the store's directory, read again within a quarter of a second
-//! after any gateway or command changed it, and kept while the store is away. Ends the sessions of those who may no longer have
-//! them, and the sign-ins that are ended. Knows no HTTP and no password.
+//! The users' rights as this gateway knows them: a copy of the store's directory, read again within a quarter of a
+//! second after any gateway or command changed it, and kept while the store is down. Ends sessions of users who have
+//! lost the right to them, and sign-ins that were ended elsewhere. Knows no HTTP and no password.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -27,19 +27,20 @@ use crate::{
     },
 };
 
-/// Its kind, as in metrics.
+/// The actor's kind, as in metrics.
 pub const KIND: &str = "people";
 
-/// How often it is looked whether anybody changed: what was taken away is gone within a second, with time to spare.
+/// Interval at which changes of the directory are looked for: a withdrawn right ends within a second, with time to
+/// spare.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How often it is written down who was seen.
+/// Interval at which the last uses of users and tokens are stored.
 const LAST_SEEN_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often a few old sign-ins are removed.
+/// Interval at which a few old sign-ins are removed.
 const CLEANUP_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Looks after a change in which sessions are held against it again: one may have been about to open when the change came.
+/// Polls after a change at which sessions are checked against it again: one may have been opening when the change came.
 const RECHECKS: u8 = 8;
 
 /// A handle to the directory: cheap to clone, usable from any thread.
@@ -50,33 +51,33 @@ struct Inner {
     store: Option<Arc<dyn PeopleStore>>,
     catalogue: Vec<CatalogueEntry>,
     directory: watch::Sender<Arc<Directory>>,
-    /// Held while the store is read, lest an older reading comes last.
+    /// Held while the store is read, so that an older reading never replaces a newer one.
     reading: tokio::sync::Mutex<()>,
     seen: Mutex<Seen>,
     sign_ins: SignIns,
 }
 
 impl Default for People {
-    /// Nobody but the holder of the gateway's own token, for ever.
+    /// An empty directory for ever: only the holder of the gateway's own token has rights.
     fn default() -> Self {
         Self::new(None, Vec::new())
     }
 }
 
 impl People {
-    /// Those whom `store` knows, and what there is for them to open.
+    /// Creates the handle to the users of `store`, and the catalogue of targets that they may open.
     pub fn new(store: Option<Arc<dyn PeopleStore>>, catalogue: Vec<CatalogueEntry>) -> Self {
         let (directory, reading) = (watch::Sender::default(), tokio::sync::Mutex::default());
         let (seen, sign_ins) = (Mutex::default(), SignIns::new(store.clone()));
         Self(Arc::new(Inner { store, catalogue, directory, reading, seen, sign_ins }))
     }
 
-    /// Everybody, as last read; of version 0 before the first reading.
+    /// Returns the directory as last read; of version 0 before the first reading.
     pub fn directory(&self) -> Arc<Directory> {
         self.0.directory.borrow().clone()
     }
 
-    /// Who is signed in by a cookie.
+    /// The sign-ins by cookie.
     pub fn sign_ins(&self) -> &SignIns {
         &self.0.sign_ins
     }
@@ -86,15 +87,15 @@ impl People {
         self.0.store.is_none() || self.directory().version > 0
     }
 
-    /// The directory, as it changes.
+    /// Returns a receiver of the directory's changes.
     pub fn changes(&self) -> watch::Receiver<Arc<Directory>> {
         self.0.directory.subscribe()
     }
 
-    /// Makes a change durable and returns whether it was done; from then on it holds on this gateway.
+    /// Makes a change durable and returns whether it was made; it then applies on this gateway at once.
     ///
     /// # Errors
-    /// [`StoreError`] if the store is away; whether the change was done may then show later.
+    /// [`StoreError`] if the store is down; the change may have been made all the same, which a later reading shows.
     pub async fn change(&self, change: Change) -> Result<bool, StoreError> {
         let Some(store) = &self.0.store else {
             return Err(StoreError::Unavailable("this gateway keeps no users".into()));
@@ -106,10 +107,10 @@ impl People {
         Ok(done)
     }
 
-    /// Reads the store again if anybody changed.
+    /// Reads the store again if its directory changed.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be read; what was known stays.
+    /// [`StoreError`] if it cannot be read; the last copy stays.
     pub async fn refresh(&self) -> Result<(), StoreError> {
         let Some(store) = &self.0.store else { return Ok(()) };
         let _reading = self.0.reading.lock().await;
@@ -117,7 +118,7 @@ impl People {
         if store.version().await? != before {
             let directory = Arc::new(store.read().await?);
             let ended = self.0.sign_ins.ended_since(before, &directory).await?;
-            // The directory first: whoever hears of the end of a sign-in finds the reason there.
+            // The directory first: a holder notified of the end of a sign-in finds the reason there.
             self.0.directory.send_replace(directory);
             self.0.sign_ins.end_here(&ended);
         }
@@ -139,7 +140,7 @@ impl People {
         }
     }
 
-    /// When it was last noted that a user or token was seen, and is not in the directory yet.
+    /// Returns the last uses of users and tokens that are not in the directory yet.
     pub fn seen(&self) -> Seen {
         self.0.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -151,12 +152,12 @@ impl People {
         if seen != Seen::default()
             && let Err(error) = store.note(seen).await
         {
-            // When somebody was last seen is worth no retry.
+            // The time of a last use is not worth a retry.
             tracing::debug!(%error, "who was seen could not be written down");
         }
     }
 
-    /// Why `user` may not open `target`, as a part of a sentence; `None` if they may.
+    /// Returns the reason why `user` may not open `target`, as a part of a sentence; `None` if they may.
     pub fn objection_to(&self, user: &str, target: &str) -> Option<String> {
         objection(&self.directory(), &self.0.catalogue, user, target)
     }
@@ -170,18 +171,18 @@ fn now() -> Now {
     Now { at: clock::since_start(), utc: clock::utc() }
 }
 
-/// The actor. After a failure it looks anew.
+/// The actor. After a failure it reads the directory again.
 pub struct PeopleActor {
     people: People,
     registry: Mailbox<RegistryMessage>,
-    /// The version that every session was last held against, and how often.
+    /// The version that every session was last checked against, and how often.
     enforced: (u64, u8),
     busy: bool,
     failing: bool,
 }
 
 impl PeopleActor {
-    /// Looks after `people` and their sessions.
+    /// Creates the actor that keeps `people` current and ends sessions through the registry.
     pub fn new(people: People, registry: Mailbox<RegistryMessage>) -> Self {
         Self { people, registry, enforced: (0, 0), busy: false, failing: false }
     }
@@ -217,7 +218,7 @@ impl PeopleActor {
         }));
     }
 
-    /// Ends what somebody may no longer have.
+    /// Ends the sessions that their users may no longer have.
     fn enforce(&mut self, ctx: &mut Context<Self>) {
         let directory = self.people.directory();
         if directory.version != self.enforced.0 {
@@ -246,7 +247,7 @@ impl PeopleActor {
             true
         };
         ctx.spawn(enforcing.into_actor(self).map(|whole, actor, _| {
-            // A registry that restarts is asked at the next look.
+            // If the registry is restarting, the next poll asks it again.
             actor.enforced.1 = if whole { actor.enforced.1 } else { RECHECKS };
         }));
     }

@@ -1,5 +1,6 @@
-//! The tasks that move a session's bytes: the pump reads the target, the writer feeds it, a forwarder per browser sends
-//! what its window allows. They own the halves of the link and outlive the session's actor. Know no lifecycle.
+//! The tasks that move a session's bytes: the pump reads from the target, the writer writes to it, a forwarder per
+//! browser sends as much as its window allows. They own the halves of the link and outlive the session's actor. Know no
+//! lifecycle.
 
 use std::{
     future::poll_fn,
@@ -28,42 +29,42 @@ use crate::{
     ssh::{LinkEvent, LinkInput, LinkOutput},
 };
 
-/// Ready output is joined up to this size per frame: enough that per-frame costs vanish, and an SSH packet as targets
-/// send them at most, so that a large one passes as it is.
+/// Maximum bytes of output joined into one frame: large enough to make the cost per frame negligible, and the size of
+/// the largest SSH packet that targets send, so that it passes unsplit.
 const MAX_FRAME_BYTES: usize = 32 * 1024;
 
-/// Typed input is joined up to an SSH packet (RFC 4253 §6.1 asks for 32768 bytes at least).
+/// Maximum bytes of input joined into one write: an SSH packet (RFC 4253 §6.1 requires at least 32768 bytes).
 const MAX_PACKET_BYTES: usize = 32 * 1024;
 
-/// How long a browser may leave a full window unacknowledged: by then its page is stuck, not slow. A hidden page is let run once
-/// a minute, and acknowledges that seldom (timers of hidden pages, in Chromium).
+/// Time for which a browser may leave a full window unacknowledged: after it, the page is stuck, not slow. A hidden
+/// page runs, and acknowledges, only once a minute (timers of hidden pages, in Chromium).
 const STUCK_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// How often and how soon news of the link is told to a session that failed over it: beyond what its supervision
-/// forgives.
+/// Maximum deliveries of a link's news to a session that fails while handling it, and the delay between them: more than
+/// its supervision tolerates.
 const MAX_REPORTS: u32 = 5;
 const TELL_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long a browser may take no step towards its last frame: as long as a lost one takes to be noticed.
+/// Time for which a browser may make no progress towards its last frame: as long as a lost one takes to be noticed.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// What the pump tells of the link.
+/// A change of the link's state, as the pump reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkNews {
     /// The program ended.
     Exited(ExitStatus),
-    /// Nothing more will come.
+    /// The link is closed; nothing more will come.
     Closed,
-    /// The target is to wait, or may go on: read the wire's `paused`.
+    /// The target's output was paused or resumed: see the wire's `paused`.
     Flow,
 }
 
-/// Reads the target until it is gone. While the browser's window is full, a recording that is required cannot keep up, or
-/// no browser types and the target has said its share ([`FloodLimit`]), the valve is closed: the channel is still drained, but
-/// no more comes from the network.
+/// Reads from the target until it is gone. The valve is closed while the browser's window is full, while a required
+/// recording cannot keep up, or while no browser types and the target has sent its share ([`FloodLimit`]): the channel
+/// is still drained, but no more comes from the network.
 pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, session: Mailbox<SessionMessage>) {
     let tell = async |news: LinkNews| {
-        // A session that failed over the news hears it again once it is back.
+        // A session that failed while handling the news receives it again after its restart.
         for _ in 0..MAX_REPORTS {
             if session.deliver(SessionMessage::Link(news.clone())).await.is_ok() {
                 return;
@@ -106,11 +107,11 @@ pub(super) async fn pump(wire: Rc<Wire>, mut output: Box<dyn LinkOutput>, sessio
 
 enum Step {
     Event(LinkEvent),
-    /// A browser came, acknowledged or left.
+    /// A browser attached, acknowledged or left.
     Drained,
 }
 
-/// Waits for news. May be dropped: nothing is lost.
+/// Waits for the next step. Cancel-safe.
 async fn next_step(wire: &Wire, output: &mut dyn LinkOutput) -> Step {
     let mut drained = std::pin::pin!(wire.drained.notified());
     poll_fn(|cx| match output.poll_event(cx) {
@@ -136,7 +137,7 @@ fn turn_valve(wire: &Wire, close: bool, session: &Mailbox<SessionMessage>) {
     }
 }
 
-/// Feeds the target what the current browser types, in order, each byte once.
+/// Writes the current browser's input to the target, in order, each byte once.
 pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut messages: mpsc::Receiver<InputMessage>) {
     let mut held: Option<InputMessage> = None;
     loop {
@@ -166,7 +167,7 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
                 }
                 wire.beat.bytes_in.fetch_add(length as u64, std::sync::atomic::Ordering::Relaxed);
                 if let Some(recording) = wire.recording() {
-                    // Before the target has it, so that its echo comes after.
+                    // Before the target has it, so that the recording has the echo after it.
                     recording.input(&bytes);
                 }
                 let sent = input.write(bytes).await;
@@ -178,8 +179,8 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
             }
         };
         if gone {
-            // What is still typed has nowhere to go. A target that takes nothing (its packets have no size) is hung up on; the
-            // pump hears what it said before, and tells of the end.
+            // Further input has no destination. The link to a target that takes no input (its packets have no size) is
+            // closed; the pump reads the remaining output and reports the end.
             if let Some(control) = wire.link_control.take() {
                 wire.spawn(control.close());
             }
@@ -188,7 +189,7 @@ pub(super) async fn write(wire: Rc<Wire>, mut input: Box<dyn LinkInput>, mut mes
     }
 }
 
-/// Joins the bytes of the same browser and turn that wait already; anything else is held for the next write.
+/// Joins the waiting bytes of the same browser and turn; holds any other message for the next write.
 fn join(
     first: Bytes,
     typist: (AttachNo, Turn),
@@ -213,9 +214,9 @@ fn join(
     joined.map_or(first, BytesMut::freeze)
 }
 
-/// Serves one browser until it is detached or finished. `stuck` runs if it leaves a full window unacknowledged for a
-/// minute. A socket that does not end when it is to finish is cut: while its browser reads nothing it is not polled, and
-/// the session that would notice may be over.
+/// Serves one browser until it is detached or finished. `stuck` runs if it leaves a full window unacknowledged for
+/// [`STUCK_TIMEOUT`]. A socket that does not end when it should finish is closed from outside: while its browser reads
+/// nothing it is not polled, and the session that would notice may be over.
 pub(super) async fn forward(wire: Rc<Wire>, viewer: Rc<Viewer>, frames: mpsc::Sender<ToSocket>, stuck: impl Fn()) {
     tokio::select! {
         biased;
@@ -224,7 +225,7 @@ pub(super) async fn forward(wire: Rc<Wire>, viewer: Rc<Viewer>, frames: mpsc::Se
     }
 }
 
-/// Resolves if a browser that is to finish acknowledges nothing for [`FAREWELL_TIMEOUT`].
+/// Resolves if a browser that should finish acknowledges nothing for [`FAREWELL_TIMEOUT`].
 async fn goodbye_overdue(viewer: &Viewer) {
     viewer.finishing().await;
     loop {
@@ -269,7 +270,7 @@ async fn send(wire: &Wire, viewer: &Viewer, frames: &mpsc::Sender<ToSocket>, stu
                 continue;
             }
             Chunk::WindowFull => {
-                // A ping or a receipt wakes too, and proves nothing.
+                // A ping or a receipt wakes it too, and is no acknowledgement.
                 let until = *full_since.get_or_insert_with(clock::instant) + STUCK_TIMEOUT;
                 if tokio::time::timeout_at(until.into(), viewer.woken()).await.is_err() && viewer.acked() == acked {
                     return stuck();

@@ -1,5 +1,5 @@
-//! Watches the thread it runs on: a thread that was stopped (SIGSTOP, a suspended host, a blocked handler) proves
-//! nothing about the peers it did not listen to. Knows no session.
+//! Detects stalls of the thread it runs on: a thread that was stopped (SIGSTOP, a suspended host, a blocked handler)
+//! proves nothing about the peers that it did not listen to. Knows no session.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,13 +18,13 @@ use super::{
     observe::{Observations, ThreadReport},
 };
 
-/// How often a thread looks at the clock.
+/// Interval at which a thread reads the clock.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A tick this late is a stall: half of its period (`docs/design.md`, liveness).
+/// Lateness from which a tick counts as a stall: half of its period (`docs/design.md`, liveness).
 const TOLERANCE: Duration = Duration::from_millis(500);
 
-/// The watch of one thread; shared by everything on it.
+/// The stall detector of one thread; shared by everything on it.
 #[derive(Debug)]
 pub struct StallDetector {
     last_tick: Cell<Instant>,
@@ -33,12 +33,11 @@ pub struct StallDetector {
     lag: Arc<TickLag>,
 }
 
-/// The stalls of one thread so far: whoever remembers an earlier count learns what it missed.
+/// The stalls of one thread so far: the difference to an earlier value is what was missed in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Stalls {
     count: u64,
-    /// All of them added up, as far as [`Instant`] went on meanwhile. While the host sleeps it stands still, and with it
-    /// every deadline.
+    /// Their total duration by [`Instant`], which stands still while the host sleeps, and with it every deadline.
     pub missed: Duration,
 }
 
@@ -56,7 +55,7 @@ pub struct TickLag {
 pub struct TickLags(Arc<Mutex<Vec<Arc<TickLag>>>>);
 
 impl TickLags {
-    /// Reports each thread.
+    /// Returns a report on each thread.
     pub fn report(&self) -> Vec<ThreadReport> {
         let millis = |us: &AtomicU64| us.load(Ordering::Relaxed) as f64 / 1e3;
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,13 +68,13 @@ impl TickLags {
             .collect()
     }
 
-    /// How late the last tick of the latest thread came.
+    /// Returns the lateness of the last tick, of the thread with the greatest one.
     pub fn latest(&self) -> Duration {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Duration::from_micros(all.iter().map(|lag| lag.last_us.load(Ordering::Relaxed)).max().unwrap_or(0))
     }
 
-    /// The tasks of these threads' runtimes; none of what is spawned for one thread alone.
+    /// Returns the number of tasks of these threads' runtimes, without those spawned locally on one thread.
     pub fn tasks(&self) -> u64 {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().map(|lag| lag.runtime.metrics().num_alive_tasks() as u64).sum()
@@ -95,12 +94,12 @@ impl TickLags {
 }
 
 thread_local! {
-    /// One watch per gateway that runs here, for as long as its tasks do.
+    /// One detector per gateway on this thread, for as long as its tasks run.
     static WATCHES: RefCell<Vec<Weak<StallDetector>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl StallDetector {
-    /// The gateway's watch of this thread; the first call starts it.
+    /// Returns the gateway's detector of this thread; the first call starts it.
     pub fn current(observations: &Observations) -> Rc<Self> {
         WATCHES.with_borrow_mut(|watches| {
             watches.retain(|watch| watch.strong_count() > 0);
@@ -119,7 +118,7 @@ impl StallDetector {
         })
     }
 
-    /// All stalls of this thread so far, one that has just ended included.
+    /// Returns all stalls of this thread so far, including one that has just ended.
     pub fn stalled(&self) -> Stalls {
         self.look(TICK + TOLERANCE);
         self.stalled.get()
@@ -137,7 +136,7 @@ impl StallDetector {
         }
     }
 
-    /// Looks at the clocks if the last look is at least `due` ago.
+    /// Reads the clocks if the last reading is at least `due` ago.
     fn look(&self, due: Duration) {
         let (now, boottime) = (clock::instant(), clock::boottime());
         let passed = now.saturating_duration_since(self.last_tick.get());

@@ -1,4 +1,4 @@
-//! The stores of this node, and which of them answers a question. Writes nothing: that is the registry's.
+//! The stores of this node, and the choice of the one that answers a query. Writes nothing: the registry does.
 
 use std::sync::{
     Arc,
@@ -10,22 +10,23 @@ use crate::{
     store::{Journal, ListQuery, LiveStore, Page, SharedRecords, StoreError, audit::AuditLog},
 };
 
-/// The store that every write reaches first. Where it is itself the record store it goes by that name.
+/// The name of the store that every write reaches first. If it is itself the record store, it is reported as
+/// [`RECORDS`].
 pub const JOURNAL: &str = "journal";
-/// The durable records.
+/// The name of the durable records.
 pub const RECORDS: &str = "records";
-/// The view of open sessions.
+/// The name of the live view of open sessions.
 pub const LIVE: &str = "live";
 
-/// Ids of one question.
+/// Session ids per query.
 const IDS_PER_QUERY: usize = 50;
 
 /// Handles to the stores; cheap to clone.
 #[derive(Clone)]
 pub struct Stores {
-    /// This node's own file.
+    /// This node's journal, a local file.
     pub journal: Arc<dyn Journal>,
-    /// The records, where they are another store than the journal.
+    /// The records, if they are another store than the journal.
     pub records: Option<Arc<dyn SharedRecords>>,
     /// The live view.
     pub live: Arc<dyn LiveStore>,
@@ -34,21 +35,22 @@ pub struct Stores {
 }
 
 impl Stores {
-    /// The name under which the journal is reported.
+    /// Returns the name under which the journal is reported.
     pub fn journal_name(&self) -> &'static str {
         if self.records.is_some() { JOURNAL } else { RECORDS }
     }
 
-    /// The stores there are, by name.
+    /// Returns the names of the configured stores.
     pub fn names(&self) -> Vec<&'static str> {
         if self.records.is_some() { vec![JOURNAL, RECORDS, LIVE] } else { vec![RECORDS, LIVE] }
     }
 
-    /// Returns one record that nobody serves here: this node's own from its journal, which is never behind; another's from the
-    /// records. While the records are behind, all that is sure of it is the journal.
+    /// Returns one record of a session that is not served here: this node's own from its journal, which is never
+    /// behind; another node's from the records. While the records are behind, a record in the journal is preferred.
     pub async fn get(&self, id: SessionId, records_behind: bool) -> Result<Option<Record>, StoreError> {
         match (self.journal.get(id).await, &self.records) {
-            // What stands open in the journal, though it is not served, was somebody else's: the directory is a copy, or renamed.
+            // Open in the journal though not served here, so another node's: the directory is a copy, or the node was
+            // renamed.
             (Ok(Some(record)), Some(records)) if !record.is_closed() && !records_behind => {
                 Ok(Some(match records.get(id).await? {
                     Some(told) => record.join(told),
@@ -61,7 +63,7 @@ impl Stores {
         }
     }
 
-    /// Returns one session's transitions, from the same place.
+    /// Returns one session's transitions, from the same store.
     pub async fn history(&self, id: SessionId) -> Result<Vec<Transition>, StoreError> {
         let own = self.journal.history(id).await?;
         match &self.records {
@@ -70,8 +72,9 @@ impl Stores {
         }
     }
 
-    /// Returns one page, and the store that could not be asked for it. While the records are behind the journal or down,
-    /// what the journal has is put over it: then nothing of this node is missing, though everything of the others may be.
+    /// Returns one page, and the store that could not be asked for it. While the records are behind the journal or
+    /// down, the journal's records are merged into it: then no session of this node is missing, though those of other
+    /// nodes may be.
     pub async fn list(
         &self,
         query: ListQuery,
@@ -89,7 +92,8 @@ impl Stores {
             }
         };
         let mut own = self.journal.list(query.clone()).await?;
-        // What the records show as open may be closed in the journal, where this question does not find it any more.
+        // A session that is open in the records may be closed in the journal, where this query does not find it any
+        // more.
         let shown: Vec<_> = page.records.iter().filter(|record| !record.is_closed()).map(|record| record.id).collect();
         for ids in shown.chunks(IDS_PER_QUERY) {
             own.records.extend(self.journal.find_many(ids.to_vec()).await?);
@@ -98,30 +102,30 @@ impl Stores {
     }
 }
 
-/// Why no session can be opened now; set by the registry, read by whoever asks.
+/// The reasons why no session can be opened now; set by the registry, read by all.
 #[derive(Debug, Clone, Default)]
 pub struct OpenBlockers(Arc<AtomicU8>);
 
-/// One reason.
+/// One reason why no session can be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OpenBlocker {
-    /// The journal takes no write.
+    /// The journal accepts no write.
     JournalDown = 1,
-    /// A commit of the journal takes longer than it may.
+    /// A commit of the journal takes too long.
     JournalSlow = 2,
     /// The records have been down for so long that the outbox is full.
     OutboxFull = 4,
     /// Another start of this node has taken its lease.
     LeaseLost = 8,
-    /// The disk is full; what is left of it is for closes.
+    /// The disk is full; the remaining space is reserved for closes.
     DiskFull = 16,
 }
 
 impl OpenBlocker {
     const ALL: [Self; 5] = [Self::JournalDown, Self::JournalSlow, Self::OutboxFull, Self::LeaseLost, Self::DiskFull];
 
-    /// In words.
+    /// Returns the reason in words.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::JournalDown => "records unavailable",
@@ -134,7 +138,7 @@ impl OpenBlocker {
 }
 
 impl OpenBlockers {
-    /// Notes whether a reason holds; returns whether that is news.
+    /// Sets whether a reason holds; returns whether that changed.
     pub fn set(&self, blocker: OpenBlocker, holds: bool) -> bool {
         let bit = blocker as u8;
         let held =
@@ -142,13 +146,13 @@ impl OpenBlockers {
         (held & bit != 0) != holds
     }
 
-    /// The reasons that hold.
+    /// Returns the reasons that hold, in words.
     pub fn reasons(&self) -> Vec<&'static str> {
         let held = self.0.load(Ordering::Relaxed);
         OpenBlocker::ALL.into_iter().filter(|one| held & *one as u8 != 0).map(OpenBlocker::as_str).collect()
     }
 
-    /// Whether none holds.
+    /// Whether no reason holds.
     pub fn is_empty(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }

@@ -1,5 +1,5 @@
-//! Keeps the table of supervised actors and answers for it. Restarts happen where the actors live (`child`); what is
-//! counted here is what an operator is told. Knows no session's state.
+//! The table of supervised actors, with their restarts and failures for the operator. The restarts themselves happen
+//! where the actors run (`child`). Knows no session's state.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,39 +14,39 @@ use super::{
 };
 use crate::core::restart::Decision;
 
-/// What the supervisor hears.
+/// A message to the supervisor.
 pub enum SupervisorMessage {
-    /// An actor was started; sessions leave their address, so that they can be asked to announce themselves.
+    /// An actor was started; sessions give their mailbox, so that they can be asked to announce themselves.
     Started {
-        /// Who.
+        /// The actor.
         child: Child,
-        /// Where a session hears.
+        /// The session's mailbox; `None` for other actors.
         session: Option<Mailbox<SessionMessage>>,
     },
     /// An actor panicked.
     Failed {
-        /// Who.
+        /// The actor.
         child: Child,
-        /// Its last words.
+        /// The panic message.
         failure: String,
-        /// What was done about it.
+        /// The decision about a restart.
         decision: Decision,
-        /// Its restarts so far, this one included: a report that comes twice counts once.
+        /// Its restarts so far, including this one: a report that arrives twice counts once.
         restarts: u64,
     },
-    /// An actor is gone for good.
+    /// An actor has ended for good.
     Ended {
-        /// Who.
+        /// The actor.
         child: Child,
     },
     /// Asks for the supervision tree.
     Report(oneshot::Sender<ActorsReport>),
-    /// Makes the supervisor fail, so that a test can see it come back.
+    /// Makes the supervisor panic, to test its restart.
     #[cfg(test)]
     Panic,
 }
 
-/// What is remembered of one child.
+/// The table's entry of one child.
 #[derive(Default)]
 struct Entry {
     alive: bool,
@@ -55,7 +55,7 @@ struct Entry {
     session: Option<Mailbox<SessionMessage>>,
 }
 
-/// What is remembered of one kind, its dead included.
+/// The totals of one kind, including ended children.
 #[derive(Default)]
 struct Kind {
     restarts: u64,
@@ -70,7 +70,7 @@ pub struct SupervisorActor {
 }
 
 impl SupervisorActor {
-    /// Starts with an empty table.
+    /// Creates a supervisor with an empty table.
     pub fn new(observations: Observations) -> Self {
         Self { observations, children: HashMap::new(), kinds: BTreeMap::new() }
     }
@@ -94,7 +94,7 @@ impl SupervisorActor {
         }
     }
 
-    /// A restarted registry fills its index from what the sessions say.
+    /// Asks every session to announce itself, from which a restarted registry fills its index.
     fn ask_sessions_to_announce(&self) {
         let mut sessions: Vec<_> =
             self.children.iter().filter_map(|(child, entry)| Some((child, entry.session.clone()?))).collect();
@@ -149,7 +149,7 @@ impl SupervisorActor {
     }
 }
 
-/// Its kind, as in metrics.
+/// The actor's kind, as in metrics.
 pub const KIND: &str = "supervisor";
 
 impl Actor for SupervisorActor {

@@ -1,4 +1,4 @@
-//! Counts the tasks that sessions run, for as long as each is there. Knows none of them.
+//! Counts the running tasks of sessions. Knows none of them.
 
 use std::sync::{
     Arc,
@@ -8,15 +8,16 @@ use std::sync::{
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 
-/// How many tasks there are; shared by all threads.
+/// The number of running tasks; shared by all threads.
 #[derive(Debug, Clone, Default)]
 pub struct Tasks(Arc<AtomicU64>);
 
-/// One of them, until it ended, failed or was aborted.
+/// Counts one task until it has ended, failed or been aborted.
 struct Alive(Tasks);
 
 impl Tasks {
-    /// Runs a task on this thread. Tokio counts none of those: they are bound to the thread, not to its runtime.
+    /// Spawns a task on this thread. Tokio's metrics do not count these: they are bound to the thread, not to its
+    /// runtime.
     pub fn spawn<F: Future<Output: 'static> + 'static>(&self, task: F) -> JoinHandle<F::Output> {
         self.0.fetch_add(1, Ordering::Relaxed);
         let alive = Alive(self.clone());
@@ -26,7 +27,7 @@ impl Tasks {
         }))
     }
 
-    /// How many there are now.
+    /// Returns the number of running tasks.
     pub fn read(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,6 +1,7 @@
-//! Tells other systems of the audit log: one actor for each webhook, which reads the log from where it was, sends what is new,
-//! and notes how far it came once that was taken. So nothing is left out and nothing waits in memory; after a crash in between
-//! an entry may be told twice; its node and number name it for good. Decides nothing itself: `core::webhook` does.
+//! Delivers the audit log to other systems: one actor per webhook, which reads the log from its stored cursor, sends
+//! new entries, and advances the cursor once they were accepted. So no entry is skipped and none waits in memory; after
+//! a crash in between an entry may be sent twice; node and number identify it for good. Decides nothing itself:
+//! `core::webhook` does.
 
 use std::{
     collections::BTreeMap,
@@ -24,61 +25,61 @@ use crate::{
     },
 };
 
-/// Its kind, as in metrics.
+/// The actor's kind, as in metrics.
 pub const KIND: &str = "webhook";
 
-/// What becomes of a message, as in metrics.
+/// The outcomes of a message, as in metrics.
 pub const OUTCOMES: [&str; 3] = [TAKEN, FAILED, GIVEN_UP];
 
 const TAKEN: &str = "taken";
 const FAILED: &str = "failed";
 const GIVEN_UP: &str = "given_up";
 
-/// How often it is looked for new entries.
+/// Interval at which the log is polled for new entries.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A pause after the journal could not be read or written.
+/// Delay before a retry if the journal could not be read or written.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// How an entry is written down for a receiver: as the API shows it.
+/// The serializer of an entry for a receiver, as in the API.
 pub type Show = fn(&Entry) -> serde_json::Value;
 
-/// Whom to tell, and how.
+/// The configured webhooks, and their dependencies.
 #[derive(Clone)]
 pub struct Webhooks {
-    /// Each of them.
+    /// The configured webhooks.
     pub hooks: Vec<Hook>,
-    /// How far each was told.
+    /// The store of the webhooks' cursors.
     pub cursors: Arc<dyn WebhookCursorStore>,
-    /// Sends.
+    /// The HTTP client that sends messages.
     pub post: Arc<dyn Post + Send + Sync>,
-    /// Writes an entry down.
+    /// The serializer of an entry.
     pub show: Show,
 }
 
-/// How one webhook fares.
+/// The delivery state of one webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DeliveryState {
-    /// The number of the last entry it was told, or was not to be; `None` before that was read.
+    /// The number of the last entry that was delivered, skipped or given up; `None` before the cursor was read.
     pub position: Option<u64>,
-    /// Since when it takes nothing.
+    /// Since when deliveries fail; `None` while they succeed.
     pub failing_since: Option<UtcMicros>,
-    /// Why not.
+    /// The last error, while deliveries fail.
     pub last_error: Option<String>,
 }
 
 /// One webhook, as an operator sees it.
 #[derive(Debug, Clone)]
 pub struct Overview {
-    /// Whom to tell.
+    /// The webhook's configuration.
     pub hook: Hook,
-    /// How that fares.
+    /// Its delivery state.
     pub delivery: DeliveryState,
-    /// What it was not told, newest first.
+    /// The entries that were given up, newest first.
     pub dead: Vec<DeadLetter>,
 }
 
-/// The webhooks of this gateway and how each of them fares: cheap to clone, usable from any thread.
+/// The webhooks of this gateway, with their delivery states: cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct WebhookDeliveries(Arc<DeliveryTable>);
 
@@ -92,7 +93,7 @@ impl WebhookDeliveries {
         Self(Arc::new(DeliveryTable { webhooks, deliveries: Mutex::default() }))
     }
 
-    /// An actor for each of them.
+    /// Creates an actor for each webhook.
     pub(super) fn actors(
         &self,
         node: &NodeId,
@@ -115,7 +116,7 @@ impl WebhookDeliveries {
         webhooks.hooks.iter().map(actor).collect()
     }
 
-    /// Each of them, how it fares, and what it was not told: the newest `limit` of each.
+    /// Returns each webhook with its delivery state and its newest `limit` dead letters.
     ///
     /// # Errors
     /// [`StoreError`] if the journal cannot be read.
@@ -134,13 +135,13 @@ impl WebhookDeliveries {
         change(self.lock().entry(webhook.to_owned()).or_default());
     }
 
-    /// A panic elsewhere leaves the table whole: every change of it is one call.
+    /// Locks the table; a poisoned lock is no error, since every change of the table is one call.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, DeliveryState>> {
         self.0.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Everything that one turn needs; none of it changes.
+/// The dependencies of one turn; none of them changes.
 struct Deliverer {
     hook: Hook,
     node: NodeId,
@@ -151,18 +152,18 @@ struct Deliverer {
     observations: Observations,
 }
 
-/// How far a webhook has come.
+/// The progress of one webhook.
 #[derive(Clone, Copy, Default)]
 struct Progress {
     position: Option<u64>,
     trouble: Trouble,
-    /// Monotonic time before which nothing is tried.
+    /// Monotonic time before which no delivery is tried.
     not_before: Duration,
-    /// Whether more may be waiting.
+    /// Whether more entries may be waiting.
     more: bool,
 }
 
-/// The actor of one webhook. After a failure it begins where its stored cursor says.
+/// The actor of one webhook. After a failure it begins at its stored cursor.
 pub struct WebhookActor {
     deliverer: Arc<Deliverer>,
     progress: Progress,
@@ -170,7 +171,7 @@ pub struct WebhookActor {
 }
 
 impl WebhookActor {
-    /// The name of its webhook.
+    /// The webhook's name.
     pub(super) fn name(&self) -> &str {
         &self.deliverer.hook.name
     }
@@ -209,7 +210,7 @@ impl Supervised for WebhookActor {
 }
 
 impl Deliverer {
-    /// Tells the next entries, once.
+    /// Sends the next entries, once.
     async fn turn(&self, before: Progress) -> Progress {
         match self.deliver(before).await {
             Ok(progress) => {
