@@ -1,6 +1,7 @@
-//! Who is signed in by a cookie: the records keep it for every gateway, and what came by here of late is at hand, so that a request costs
-//! no question. What is not at hand is asked for. What ends counts as a change of the users, which every gateway looks for; one that is
-//! read while somebody looks is read once more, lest an answer from before its end put it back. Knows no HTTP and no secret.
+//! The sign-ins by cookie: the records keep them for every gateway; those used here lately are in memory, so that a
+//! request costs no query; others are read on demand. The end of a sign-in counts as a change of the users, which every
+//! gateway polls for; a sign-in that is being read when ends arrive is read once more, so that an answer from before
+//! its end cannot restore it. Knows no HTTP and no secret.
 
 use std::{
     collections::HashMap,
@@ -25,50 +26,50 @@ use crate::{
     },
 };
 
-/// What is at hand, and what the records do not know yet.
+/// The sign-ins in memory, and the changes that the records still lack.
 mod table;
 
 use table::Table;
 
-/// About 6 MiB. Beyond it, who was away longest is asked for again.
+/// Maximum sign-ins in memory: about 6 MiB. Beyond it, the least recently used are read again on their next use.
 const AT_HAND: usize = 10_000;
 
-/// Sign-ins that are read at once: what comes with cookies that nobody made never keeps the store from its work.
+/// Maximum concurrent reads of sign-ins: requests with forged cookies must not keep the store from its work.
 const MAX_CONCURRENT_READS: usize = 4;
 
-/// How long somebody waits for their sign-in to be read, before they are told to try again.
+/// Time a request waits for its sign-in to be read, before the user is asked to try again.
 const READ_WITHIN: Duration = Duration::from_secs(3);
 
-/// How often one is read that others end things beside.
+/// Maximum reads of a sign-in while others end concurrently.
 const MAX_READ_ATTEMPTS: usize = 5;
 
-/// How often it is written down that one was used.
+/// Interval at which the last use of a sign-in is stored.
 const LAST_SEEN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Uses that are written down in one transaction.
+/// Last uses stored in one transaction.
 const LAST_SEEN_BATCH: usize = 100;
 
-/// How long a sign-in with a provider may take here from the provider's word to the records.
+/// Maximum time from a provider's confirmation of a sign-in to its record.
 const BEING_MADE: Duration = Duration::from_secs(60);
 
-/// Devices of one user that are shown.
+/// Maximum devices of one user that are shown.
 const MAX_DEVICES_SHOWN: u32 = 200;
 
-/// How long one is kept that nobody could use any more: longer than any gateway takes to hear of its end.
+/// Time for which an expired sign-in is kept in the records: longer than any gateway takes to learn of its end.
 const KEPT_ON: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Rows that are removed at once, a minute.
+/// Maximum rows removed at once, once a minute.
 const CLEANUP_ROWS: u32 = 500;
 
 /// The SHA-256 of a cookie's secret.
 pub type Digest = [u8; 32];
 
-/// A moment: by the clock that decides, since some fixed moment, and by the one that is written down.
+/// A moment by two clocks.
 #[derive(Debug, Clone, Copy)]
 pub struct Now {
-    /// The first.
+    /// Monotonic time since a fixed moment, by which expiry is decided.
     pub at: Duration,
-    /// The second.
+    /// Wall-clock time, which is stored.
     pub utc: UtcMicros,
 }
 
@@ -78,59 +79,59 @@ impl Now {
     }
 }
 
-/// What became of a sign-in, for whoever holds one.
+/// The current state of a sign-in, shared with its holders.
 #[derive(Debug, Default)]
 struct Fate {
     over: bool,
-    /// As it was read last.
+    /// The sign-in as last read.
     newest: Option<Arc<SignIn>>,
 }
 
-/// A sign-in that is at hand.
+/// A sign-in in memory.
 #[derive(Debug, Clone)]
 pub struct SignedIn {
-    /// As the records have it.
+    /// The sign-in as the records had it.
     pub kept: Arc<SignIn>,
     over: Arc<watch::Sender<Fate>>,
 }
 
 impl SignedIn {
-    /// As the records had it when they were asked last, which may be later than it was found.
+    /// Returns the sign-in as last read from the records, which may be newer than `kept`.
     pub fn newest(&self) -> Arc<SignIn> {
         self.over.borrow().newest.clone().unwrap_or_else(|| self.kept.clone())
     }
 
-    /// Returns once somebody ended it; one that fades never does.
+    /// Returns once the sign-in was ended; never for one that only expires.
     pub async fn signed_out(&self) {
         if self.over.subscribe().wait_for(|fate| fate.over).await.is_err() {
-            // It holds the sender itself, so this is never reached; waiting on is right either way.
+            // It holds the sender itself, so this is never reached; waiting for ever is correct either way.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// A handle: cheap to clone, usable from any thread.
+/// A handle to the sign-ins: cheap to clone, usable from any thread.
 #[derive(Clone)]
 pub struct SignIns(Arc<Inner>);
 
 struct Inner {
-    /// `None`: what is at hand is all there is.
+    /// The store; `None` if the sign-ins are in memory only.
     store: Option<Arc<dyn PeopleStore>>,
     table: Mutex<Table>,
     reads: Semaphore,
-    /// Held while uses are written down, so that a slow store does not find them twice.
+    /// Held while last uses are stored, so that a slow store does not get them twice.
     writing: tokio::sync::Mutex<()>,
 }
 
 impl SignIns {
-    /// Those that `store` keeps.
+    /// Creates a handle to the sign-ins of `store`.
     pub fn new(store: Option<Arc<dyn PeopleStore>>) -> Self {
         let (table, reads, writing) =
             (Mutex::new(Table::new()), Semaphore::new(MAX_CONCURRENT_READS), tokio::sync::Mutex::default());
         Self(Arc::new(Inner { store, table, reads, writing }))
     }
 
-    /// Returns who holds this cookie if that is at hand, and lets it live on.
+    /// Returns the sign-in of this cookie if it is in memory, and extends its life.
     pub fn find(&self, now: Now, cookie: &Digest) -> Option<SignedIn> {
         let mut table = self.table();
         let entry = table.at_hand.get_mut(now.at, cookie)?;
@@ -139,10 +140,10 @@ impl SignIns {
         Some(SignedIn { kept: entry.value.kept.clone(), over: entry.value.over.clone() })
     }
 
-    /// Has a sign-in at hand that `fits`, reading it if it must, and returns whether there is one that lasts.
+    /// Loads the sign-in of this cookie unless one that `fits` is in memory, and returns whether there is a valid one.
     ///
     /// # Errors
-    /// [`StoreError`] if it must be read, and cannot be.
+    /// [`StoreError`] if it has to be read and cannot be.
     pub async fn fetch(&self, now: Now, cookie: &Digest, fits: impl Fn(&SignIn) -> bool) -> Result<bool, StoreError> {
         let Some(store) = &self.0.store else { return Ok(false) };
         if self.table().untold.get_mut(now.at, cookie).is_some() {
@@ -153,7 +154,7 @@ impl SignIns {
             let closed = |_| StoreError::Unavailable("nobody reads sign-ins any more".into());
             let _permit = self.0.reads.acquire().await.map_err(closed)?;
             for _ in 0..MAX_READ_ATTEMPTS {
-                // Somebody with the same cookie may have been quicker.
+                // A concurrent request with the same cookie may have loaded it.
                 if is_here() {
                     return Ok(true);
                 }
@@ -170,10 +171,10 @@ impl SignIns {
         timeout(READ_WITHIN, reading).await.unwrap_or_else(late)
     }
 
-    /// Keeps a new sign-in. It is at hand once it is used.
+    /// Stores a new sign-in. It is loaded into memory on its first use.
     ///
     /// # Errors
-    /// [`StoreError`] if it could not be kept; then nobody is signed in by it.
+    /// [`StoreError`] if it could not be stored; the cookie is not valid then.
     pub async fn sign_in(&self, now: Now, new: SignIn) -> Result<(), StoreError> {
         match &self.0.store {
             Some(store) => store.add_sign_in(new).await,
@@ -185,10 +186,10 @@ impl SignIns {
         }
     }
 
-    /// Makes a cookie worthless: here at once, and everywhere once the records know.
+    /// Invalidates a cookie: here at once, and on every gateway once the records have it.
     ///
     /// # Errors
-    /// [`StoreError`] if they could not be told; it is tried again until they are, as long as this process lives.
+    /// [`StoreError`] if the records could not be written; it is retried as long as this process lives.
     pub async fn sign_out(&self, now: Now, cookie: &Digest) -> Result<(), StoreError> {
         let Some(store) = &self.0.store else {
             self.end_here(&[*cookie]);
@@ -201,10 +202,11 @@ impl SignIns {
         Ok(())
     }
 
-    /// Makes every cookie worthless that `leaving` takes.
+    /// Invalidates every cookie that `leaving` covers.
     ///
     /// # Errors
-    /// [`StoreError`] if the records could not be told; then only those are that are at hand, and it is tried again to tell of them.
+    /// [`StoreError`] if the records could not be written; only the cookies in memory are invalid then, and writing
+    /// these is retried.
     pub async fn sign_out_all(&self, now: Now, leaving: Leaving) -> Result<(), StoreError> {
         if let Leaving::Session(session) | Leaving::ByProvider { session: Some(session), .. } = &leaving {
             self.table().over_there.insert(now.at, session.clone(), (), BEING_MADE);
@@ -226,16 +228,17 @@ impl SignIns {
         told
     }
 
-    /// Whether this session at a provider ended a moment ago: a sign-in that was being made on it may have been kept after its end, which
-    /// took it for none of its own.
+    /// Whether this provider session ended a moment ago: a sign-in being made from it may have been stored after that
+    /// end, which therefore did not cover it.
     pub fn is_over(&self, now: Now, session: &str) -> bool {
         self.table().over_there.get_mut(now.at, &session.to_owned()).is_some()
     }
 
-    /// Lets a sign-in hold on to a stamp that is about to come, its own change of the password, beside the one it has.
+    /// Lets a sign-in accept the next password stamp beside its own, so that it survives its own change of the
+    /// password.
     ///
     /// # Errors
-    /// [`StoreError`] if that could not be kept.
+    /// [`StoreError`] if that could not be stored.
     pub async fn expect_stamp(&self, cookie: &Digest, own: String, next: String) -> Result<(), StoreError> {
         match &self.0.store {
             Some(store) => store.expect_stamp(*cookie, own, next).await,
@@ -243,7 +246,7 @@ impl SignIns {
         }
     }
 
-    /// The browsers that `user` is signed in with, on whatever gateway; the newest first.
+    /// Returns the browsers that `user` is signed in with, on any gateway, newest first.
     ///
     /// # Errors
     /// [`StoreError`] if they cannot be read.
@@ -269,18 +272,18 @@ impl SignIns {
         Ok(found)
     }
 
-    /// Reads what became of those at hand since the users were of version `before`, so that what stays holds on to what `directory`
-    /// says, and returns what has ended.
+    /// Reads the changes of the sign-ins in memory since version `before` of the users, so that the remaining ones
+    /// match `directory`, and returns those that have ended.
     ///
     /// # Errors
-    /// [`StoreError`] if it cannot be read; it is to be asked again then, from the same version on.
+    /// [`StoreError`] if they cannot be read; the caller then asks again from the same version on.
     pub(super) async fn ended_since(&self, before: u64, directory: &Directory) -> Result<Vec<Digest>, StoreError> {
         let Some(store) = &self.0.store else { return Ok(Vec::new()) };
         let known: Vec<(Digest, Arc<SignIn>)> = {
             let table = self.table();
             table.at_hand.iter(Duration::ZERO).map(|(cookie, entry)| (*cookie, entry.kept.clone())).collect()
         };
-        // Records that an older copy took the place of count from there.
+        // Records restored from an older copy count from its version.
         let before = if directory.version < before { 0 } else { before };
         let mut ended = store.ended_since(before).await?;
         let mut stamps = HashMap::new();
@@ -288,7 +291,8 @@ impl SignIns {
             let Some(user) = directory.users.get(&kept.user) else { return true };
             kept.holds(stamps.entry(kept.user.clone()).or_insert_with(|| stamp(&user.password_hash)))
         };
-        // A password that was changed in this very browser, perhaps by another gateway: the records know what it holds on to now.
+        // The password may have been changed in this very browser, perhaps through another gateway: the records have
+        // the stamp that it accepts now.
         let changed = known.into_iter().filter(|(_, kept)| !holds(kept)).map(|(cookie, _)| cookie);
         let changed: Vec<Digest> = changed.filter(|cookie| !ended.contains(cookie)).collect();
         for some in changed.chunks(MAX_DIGESTS) {
@@ -297,7 +301,7 @@ impl SignIns {
             for cookie in some {
                 match found.iter().find(|kept| kept.digest == *cookie) {
                     Some(kept) if holds(kept) => table.renew(kept),
-                    // Or of a release that does not know of sign-ins, which leaves them as they are.
+                    // Or made by a release that does not know sign-ins, which leaves them as they are.
                     Some(_) | None => ended.push(*cookie),
                 }
             }
@@ -305,10 +309,10 @@ impl SignIns {
         Ok(ended)
     }
 
-    /// Ends what the records say has ended.
+    /// Ends here the sign-ins that have ended in the records.
     pub(super) fn end_here(&self, ended: &[Digest]) {
         let mut table = self.table();
-        // Whatever is being read at this moment is read again.
+        // Reads that are under way are repeated.
         table.ends += 1;
         for cookie in ended {
             table.at_hand.take(Duration::ZERO, cookie);
@@ -318,7 +322,7 @@ impl SignIns {
         }
     }
 
-    /// Writes down what was used, and tells what was ended while the records were away.
+    /// Stores the last uses, and the ends that the records missed while they were down.
     pub(super) async fn write_down(&self, now: Now) {
         let (Some(store), Ok(_alone)) = (&self.0.store, self.0.writing.try_lock()) else { return };
         let (used, untold) = self.table().unwritten(now);
@@ -342,7 +346,7 @@ impl SignIns {
         }
     }
 
-    /// Removes some of those from the records that nobody could use any more.
+    /// Removes some expired sign-ins from the records.
     pub(super) async fn forget(&self, now: Now) {
         let Some(store) = &self.0.store else { return };
         if let Err(error) = store.forget(now.before(IDLE_TIMEOUT + MAX_WRITE_LAG + KEPT_ON), CLEANUP_ROWS).await {
@@ -350,7 +354,7 @@ impl SignIns {
         }
     }
 
-    /// A panic elsewhere leaves the table whole: every change of it is one call.
+    /// Locks the table; a poisoned lock is no error, since every change of the table is one call.
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,6 +1,6 @@
-//! A session's bytes, beside its actor: the terminal's output and input, the browsers on it, the link under it. It
-//! outlives the actor, so that a restarted one takes it up again. Everything here runs on the session's thread; sockets
-//! on any thread reach it over bounded channels.
+//! A session's bytes, beside its actor: the terminal's output and input, the attached browsers, the link to the target.
+//! The wire outlives the actor, so that a restarted one continues with it. Everything here runs on the session's
+//! thread; sockets on any thread reach it over bounded channels.
 
 use std::{
     cell::{Cell, OnceCell, RefCell},
@@ -39,92 +39,92 @@ use crate::{
     ssh::{Link, LinkControl, Prompt, Size},
 };
 
-/// What browsers are told of the screen, and of each other.
+/// The frames to browsers about the screen, and about each other.
 mod presence;
-/// What the person is asked while the target is dialled.
+/// The prompts to the user while the target is dialled.
 mod question;
 #[cfg(test)]
 mod tests;
-/// One browser's side of it.
+/// One browser's side of the wire.
 mod viewer;
 
 pub use presence::{ControlRequest, Hold};
 use question::Pending;
 pub(super) use viewer::{Kind, Viewer};
 
-/// Frames to a socket that may wait in its channel; what is not sent waits in the ring, where it is counted. More of them
-/// brought a flood no speed.
+/// Capacity of a socket's frame channel; other output waits in the ring, where it is counted. A larger one made a flood
+/// no faster.
 const FRAME_QUEUE: usize = 2;
 
-/// Input messages that may wait for the target; a socket holds back the rest.
+/// Capacity of the input channel; sockets hold back the rest.
 const INPUT_QUEUE: usize = 16;
 
-/// What a session sends to a browser.
+/// A frame from a session to a browser.
 #[derive(Debug)]
 pub enum ToSocket {
     /// Terminal bytes.
     Output(Bytes),
-    /// It fell behind: a picture from which its output goes on.
+    /// A picture of the screen from which the output goes on, for a browser that fell behind.
     Redraw(Picture),
-    /// Its typing was handed to the target up to here.
+    /// The input offset up to which its input was handed to the target.
     InputAck(u64),
-    /// Who looks on, by name.
+    /// The names of the onlookers.
     Watchers(BTreeSet<String>),
-    /// The terminal's new size, for who does not type.
+    /// The terminal's new size, for pages that do not type.
     Size(Size),
-    /// Who types has changed, as this page sees it.
+    /// Control has moved: the new state, as this page sees it.
     Control(Hold),
-    /// Who asks the owner to be let type.
+    /// The onlookers' requests for control, for the owner.
     Requests(Vec<ControlRequest>),
-    /// What became of a wish to type.
+    /// The answer to a request for control.
     Answer(Answer, String),
-    /// The session changed.
+    /// The session's status has changed.
     Status {
-        /// The word of the new status.
+        /// The name of the new status.
         status: &'static str,
-        /// A sentence.
+        /// The cause, in one sentence.
         detail: String,
     },
-    /// A question.
+    /// A prompt, with its id.
     Ask(u64, Prompt),
-    /// An ending by the clock is near.
+    /// The session is about to end by a time limit.
     Warn(Warning),
-    /// Are you there?
+    /// A ping.
     Ping,
     /// The session is over; the last frame.
     Closed {
-        /// Why.
+        /// The reason for the end.
         reason: EndReason,
-        /// The program's exit status, if told.
+        /// The program's exit status, if the target reported it.
         exit_status: Option<u32>,
-        /// The sentence for the person.
+        /// The sentence shown to the user.
         message: String,
     },
     /// Another browser took over; the last frame.
     Superseded,
-    /// Somebody else types from here on, of which this page knows nothing; the sentence says who. The last frame.
+    /// Control has moved, which this page does not support; the sentence names the user who types. The last frame.
     TakenOver(String),
-    /// It looks on too slowly; the last frame.
+    /// The onlooker is too slow; the last frame.
     FellBehind,
-    /// It acknowledged what it was never sent; the last frame.
+    /// The browser acknowledged output that it was never sent; the last frame.
     BadAck(BeyondEnd),
 }
 
-/// What a browser sends to the target, with the attachment that sent it and the turn it was typed in: only those of the
-/// one who types now count.
+/// A browser's input to the target, with its attachment and the turn it was typed in: only input of the current typist
+/// and turn counts.
 #[derive(Debug)]
 pub struct InputMessage {
-    /// Who sends.
+    /// The attachment that sends it.
     pub attach: AttachNo,
-    /// In which turn of theirs.
+    /// The turn in which it was typed.
     pub turn: Turn,
-    /// When the gateway got it.
+    /// When the gateway received it.
     pub at: Instant,
-    /// What.
+    /// The input.
     pub kind: InputKind,
 }
 
-/// What can be sent to the target.
+/// Input to the target.
 #[derive(Debug)]
 pub enum InputKind {
     /// Typed bytes.
@@ -133,10 +133,10 @@ pub enum InputKind {
     Resize(Size),
 }
 
-/// What a socket leaves for its session without a message.
+/// The state that a socket shares with its session without messages.
 #[derive(Debug, Default)]
 pub struct SocketSide {
-    /// The browser's last sign of life.
+    /// The time of the browser's last sign of life.
     pub heard: Stamp,
     acked: AtomicU64,
     wake: Notify,
@@ -150,7 +150,7 @@ impl SocketSide {
     }
 }
 
-/// How a stuck socket is ended from outside: nobody polls it, so no message reaches it.
+/// Closes a stuck socket from outside: it is not polled, so no message reaches it.
 #[derive(Debug, Clone)]
 pub struct SocketCloser(pub Option<Arc<OwnedFd>>);
 
@@ -165,37 +165,37 @@ impl SocketCloser {
     }
 }
 
-/// What a browser has of the output when it comes.
+/// The output that a browser already has when it attaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    /// Everything up to here; `None` for nothing.
+    /// The offset up to which it has everything; `None` for nothing.
     pub offset: Option<u64>,
-    /// Whether it knows what a picture is.
+    /// Whether the page supports pictures.
     pub draws: bool,
 }
 
-/// What a socket gets when it is attached.
+/// The socket's ends of the wire.
 #[derive(Debug)]
 pub struct SocketEnds {
-    /// Its number.
+    /// The attachment's number.
     pub attach: AttachNo,
-    /// Where its output starts, and what is lost before that.
+    /// Where its output starts, and the output lost before that.
     pub start: Start,
-    /// What its screen is to show before that output, if it must be told.
+    /// The picture to draw before that output, if needed.
     pub picture: Option<Bytes>,
-    /// The terminal's size when it came.
+    /// The terminal's size at the time it attached.
     pub size: Size,
-    /// Where its input continues.
+    /// The offset at which its input continues.
     pub input_offset: u64,
-    /// Who types.
+    /// The user who types, as this page sees it.
     pub hold: Hold,
-    /// Who but the owner may.
+    /// The users, besides the owner, who may type.
     pub take_over: TakeOver,
-    /// Frames for it.
+    /// The frames for it.
     pub frames: mpsc::Receiver<ToSocket>,
-    /// Where its input goes.
+    /// The sender of its input.
     pub input: mpsc::Sender<InputMessage>,
-    /// Acknowledgements and signs of life.
+    /// Its acknowledgements and signs of life.
     pub side: Arc<SocketSide>,
 }
 
@@ -205,15 +205,16 @@ pub struct Wire {
     pub(super) observations: Observations,
     pub(super) output: RefCell<Output>,
     pub(super) input: RefCell<Input>,
-    /// Wakes the pump: a viewer came, acknowledged or left, or the recorder caught up or failed.
+    /// Wakes the pump: a browser attached, acknowledged or left, or the recorder caught up or failed.
     pub(super) drained: Arc<Notify>,
-    /// Who types: whose input counts.
+    /// The user who types, whose input alone counts.
     pub(super) control: RefCell<Control>,
-    /// Who looks on, as the history tells it.
+    /// The onlookers, for the history.
     pub(super) onlookers: RefCell<Onlookers>,
-    /// Whether the target's connection is not being read: the window is full, or it says much that nobody watches.
+    /// Whether the target's connection is not being read: the window is full, or there is much output without a
+    /// watcher.
     pub(super) paused: Cell<bool>,
-    /// The terminal's size, as the target was told.
+    /// The terminal's size as last sent to the target.
     size: Cell<Size>,
     viewers: RefCell<Vec<Rc<Viewer>>>,
     last_attach: Cell<u64>,
@@ -222,15 +223,15 @@ pub struct Wire {
     pub(super) link_control: RefCell<Option<Box<dyn LinkControl>>>,
     input_sender: mpsc::Sender<InputMessage>,
     pub(super) input_receiver: RefCell<Option<mpsc::Receiver<InputMessage>>>,
-    /// How the program ended, once the target told.
+    /// The program's exit status, once the target reported it.
     pub(super) exit: RefCell<Option<ExitStatus>>,
     tasks: RefCell<Vec<JoinHandle<()>>>,
-    /// What records it, if anything does.
+    /// The sender of the session's recording, if it is recorded.
     recording: OnceCell<RecordingSender>,
 }
 
 impl Wire {
-    /// A wire with nothing at either end.
+    /// Creates a wire without a link and without browsers.
     pub fn new(limits: Limits, control: Control, beat: Arc<Beat>, observations: Observations) -> Rc<Self> {
         let (input_sender, input_receiver) = mpsc::channel(INPUT_QUEUE);
         Rc::new(Self {
@@ -256,19 +257,19 @@ impl Wire {
         })
     }
 
-    /// Records everything that passes from now on. A wire has one recording.
+    /// Records all input and output from now on. A wire has at most one recording.
     pub(super) fn record(&self, recording: RecordingSender) {
         if self.recording.set(recording).is_err() {
             tracing::debug!("the wire was being recorded already");
         }
     }
 
-    /// What records it, if anything does.
+    /// Returns the sender of the session's recording, if it is recorded.
     pub(super) fn recording(&self) -> Option<&RecordingSender> {
         self.recording.get()
     }
 
-    /// Connects a socket.
+    /// Attaches a socket.
     ///
     /// # Errors
     /// [`BeyondEnd`] if it claims output that does not exist.
@@ -303,7 +304,7 @@ impl Wire {
         Ok((viewer, ends, sender))
     }
 
-    /// Disconnects a socket; harmless when it is not connected.
+    /// Detaches a socket; does nothing if it is not attached.
     pub(super) fn detach(&self, attach: AttachNo) {
         let now = clock::instant();
         self.control.borrow_mut().handle(now, Event::Gone { attach, left: false });
@@ -311,18 +312,18 @@ impl Wire {
         let gone = self.viewer(attach);
         self.viewers.borrow_mut().retain(|viewer| viewer.attach != attach);
         self.output.borrow_mut().detach(attach);
-        // Who waits for something to send to it hears of nothing else any more.
+        // Wakes the forwarder that waits for output to send to it: nothing else wakes it any more.
         gone.inspect(|gone| gone.side.wake.notify_one());
         self.drained.notify_one();
         self.tell_watchers();
     }
 
-    /// The browsers that are here.
+    /// Returns the attached browsers.
     pub(super) fn viewers(&self) -> Vec<Rc<Viewer>> {
         self.viewers.borrow().clone()
     }
 
-    /// One browser.
+    /// Returns one attached browser.
     pub(super) fn viewer(&self, attach: AttachNo) -> Option<Rc<Viewer>> {
         self.viewers.borrow().iter().find(|viewer| viewer.attach == attach).cloned()
     }
@@ -332,7 +333,7 @@ impl Wire {
         self.viewers.borrow().iter().for_each(|viewer| viewer.send(frame()));
     }
 
-    /// Takes what the target said.
+    /// Takes output of the target.
     pub(super) fn ingest(&self, bytes: Bytes) {
         self.beat.output.touch();
         self.beat.bytes_out.fetch_add(bytes.len() as u64, Ordering::Relaxed);
@@ -346,7 +347,7 @@ impl Wire {
         self.viewers.borrow().iter().for_each(|viewer| viewer.side.wake.notify_one());
     }
 
-    /// Tells the typing browser how far its input has come.
+    /// Acknowledges to the typing browser the input handed to the target.
     pub(super) fn ack_input(&self, attach: AttachNo, offset: u64) {
         if let Some(viewer) = self.viewers.borrow().iter().find(|viewer| viewer.attach == attach) {
             viewer.ack_input(offset);
@@ -368,12 +369,12 @@ impl Wire {
         self.observations.tasks.spawn(task)
     }
 
-    /// Runs a task that is to end with the link.
+    /// Runs a task that ends with the link.
     pub(super) fn keep(&self, task: impl Future<Output = ()> + 'static) {
         self.tasks.borrow_mut().push(self.spawn(task));
     }
 
-    /// Ends the link and every task on it. What is in the ring stays for the browsers.
+    /// Closes the link and ends every task on it. The output in the ring stays for the browsers.
     pub(super) fn close_link(&self) {
         self.forget_question();
         self.tasks.borrow_mut().drain(..).for_each(|task| task.abort());

@@ -1,5 +1,5 @@
-//! What a simulation puts in the place of the host: its wall clock, the time it slept, its chance; and how it sees what the
-//! actors of that host do. In a gateway that serves nothing stands in for anything, and asking costs a look at the thread.
+//! The simulated host: its wall clock, its suspended time, its randomness, and the observer of its actors. In a
+//! production gateway there is none, and asking for it costs a thread-local read.
 
 use std::{
     cell::{Cell, RefCell},
@@ -21,25 +21,25 @@ thread_local! {
     static HERE: RefCell<Option<World>> = const { RefCell::new(None) };
 }
 
-/// The host of whatever runs inside [`enter`](Self::enter). Cheap to clone: clones are the same host.
+/// The simulated host of the code that runs inside [`enter`](Self::enter). Cheap to clone: clones are the same host.
 #[derive(Debug, Clone)]
 pub struct World(Rc<Host>);
 
 #[derive(Debug)]
 struct Host {
     begun: Instant,
-    /// The wall clock at `begun`, jumps since then included.
+    /// The wall clock at `begun`, in microseconds since 1970-01-01 UTC, plus all jumps since.
     wall: Cell<i64>,
-    /// What the wall clock gains, in millionths.
+    /// The gain of the wall clock, in millionths.
     drift: Cell<i64>,
     slept: Cell<Duration>,
     chance: RefCell<StdRng>,
     onlooker: RefCell<Option<Onlooker>>,
-    /// Whose turn it is.
+    /// The actor whose turn it is.
     acting: RefCell<Option<Rc<Child>>>,
 }
 
-/// Who sees every moment of every actor, by its kind and which one it is.
+/// The observer of every moment of every actor; receives the actor's kind and id.
 #[derive(Clone)]
 struct Onlooker(Rc<Sees>);
 
@@ -51,7 +51,7 @@ impl fmt::Debug for Onlooker {
     }
 }
 
-/// Ends an actor's turn again, also when it failed.
+/// Ends an actor's turn when dropped, also after a panic.
 struct Turn<'a>(&'a World);
 
 impl Drop for Turn<'_> {
@@ -60,7 +60,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-/// Leaves a world again, also when what ran in it panicked.
+/// Leaves a world when dropped, also after a panic in it.
 struct Visit(Option<World>);
 
 impl Drop for Visit {
@@ -71,7 +71,7 @@ impl Drop for Visit {
 }
 
 impl World {
-    /// A host that begins now, at `wall` by its wall clock; all its chance comes from `seed`.
+    /// Creates a host that begins now, at `wall` by its wall clock; all its random values come from `seed`.
     pub fn new(wall: UtcMicros, seed: u64) -> Self {
         Self(Rc::new(Host {
             begun: clock::instant(),
@@ -90,29 +90,29 @@ impl World {
         deed()
     }
 
-    /// From now on `sees` hears of every moment of every actor of this host: its turn begins, it takes a message, it reads a
-    /// clock. A panic in it is the actor's own.
+    /// Calls `sees` from now on at every moment of every actor of this host: at the start of a turn, and when it
+    /// receives a message or reads a clock. A panic in `sees` counts as the actor's own.
     pub fn watch(&self, sees: impl Fn(&'static str, &str) + 'static) {
         self.0.onlooker.replace(Some(Onlooker(Rc::new(sees))));
     }
 
-    /// Sets the wall clock forward, or back.
+    /// Sets the wall clock forward or, with negative `micros`, back.
     pub fn jump(&self, micros: i64) {
         self.0.wall.set(self.0.wall.get().saturating_add(micros));
     }
 
-    /// From now on the wall clock gains so many microseconds a second; what it has gained so far goes.
+    /// Makes the wall clock gain this many microseconds per second; discards its gain so far.
     pub fn drift(&self, millionths: i64) {
         self.0.drift.set(millionths);
     }
 
-    /// Suspends the host: it slept for this long without knowing.
+    /// Suspends the host for this long, without its monotonic clock.
     pub fn suspend(&self, lasted: Duration) {
         self.0.slept.set(self.0.slept.get() + lasted);
         self.jump(micros(lasted));
     }
 
-    /// Its wall clock.
+    /// Reads its wall clock.
     pub fn utc(&self) -> UtcMicros {
         let passed = micros(self.passed());
         let gained = passed.saturating_mul(self.0.drift.get()) / 1_000_000;
@@ -132,12 +132,12 @@ impl World {
     }
 }
 
-/// Asks the world that stands in for the host; `None` where none does.
+/// Asks the simulated host of this thread; `None` if there is none.
 pub(super) fn ask<T>(question: impl FnOnce(&World) -> T) -> Option<T> {
     HERE.with(|here| here.borrow().as_ref().map(question))
 }
 
-/// Has `child` act for a turn.
+/// Runs a turn of `child`.
 pub(super) fn act<T>(child: &Rc<Child>, turn: impl FnOnce() -> T) -> T {
     let Some(world) = ask(World::clone).filter(|world| world.0.onlooker.borrow().is_some()) else { return turn() };
     world.0.acting.replace(Some(child.clone()));
@@ -146,7 +146,7 @@ pub(super) fn act<T>(child: &Rc<Child>, turn: impl FnOnce() -> T) -> T {
     turn()
 }
 
-/// A moment of whichever actor acts. Whatever a simulation puts beside the actors may have moments too.
+/// Reports a moment of the acting actor to the observer. Other parts of a simulation may report moments too.
 pub fn moment() {
     let sight = |world: &World| Some((world.0.onlooker.borrow().clone()?, world.0.acting.borrow().clone()?));
     if let Some((Onlooker(sees), child)) = ask(sight).flatten() {

@@ -1,4 +1,4 @@
-//! What is at hand of who is signed in, and what of it the records do not know yet. Asks nobody.
+//! The sign-ins in memory, and the changes that the records still lack. Queries nothing.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -13,13 +13,13 @@ use crate::core::{
 
 pub(super) struct Table {
     pub at_hand: ExpiringMap<Digest, Entry>,
-    /// Whoever holds one hears of its end here, also when it is at hand no more.
+    /// Notifies the holders of a sign-in of its end, even if it is no longer in memory.
     pub over: HashMap<Digest, Arc<watch::Sender<Fate>>>,
-    /// Ended here, and the records do not know it yet.
+    /// Sign-ins ended here whose end the records still lack.
     pub untold: ExpiringMap<Digest, ()>,
-    /// Sessions at a provider that ended of late.
+    /// Provider sessions that ended lately.
     pub over_there: ExpiringMap<String, ()>,
-    /// Counts the times at which something was ended.
+    /// Number of times that sign-ins were ended.
     pub ends: u64,
 }
 
@@ -33,14 +33,14 @@ pub(super) struct Entry {
 }
 
 impl Table {
-    /// Nothing is at hand.
+    /// Creates an empty table.
     pub fn new() -> Self {
         let (at_hand, untold, over_there) =
             (ExpiringMap::new(AT_HAND), ExpiringMap::new(AT_HAND), ExpiringMap::new(AT_HAND));
         Self { at_hand, over: HashMap::new(), untold, over_there, ends: 0 }
     }
 
-    /// Has what was read at hand if it lasts, in the place of what was there, and returns whether it does.
+    /// Replaces the entry by the sign-in that was read, if that is valid; returns whether it is.
     pub fn take_up(&mut self, now: Now, cookie: &Digest, found: Option<SignIn>) -> bool {
         self.at_hand.take(now.at, cookie);
         if self.untold.get_mut(now.at, cookie).is_some() {
@@ -64,9 +64,10 @@ impl Table {
         }
     }
 
-    /// What was used and is to be written down, and what the records do not know to be ended. Lets go of what nobody holds.
+    /// Returns the last uses to be stored, and the ends that the records lack. Drops the state of sign-ins without a
+    /// holder.
     pub fn unwritten(&mut self, now: Now) -> (Vec<(Digest, UtcMicros)>, Vec<Digest>) {
-        // One that is at hand, and whoever holds one, holds this too.
+        // An entry in memory and each holder have a clone of it.
         self.over.retain(|_, over| Arc::strong_count(over) > 1);
         let is_due = |entry: &Entry| entry.used.0.saturating_sub(entry.noted.0) >= micros(LAST_SEEN_INTERVAL);
         let used = self.at_hand.iter(now.at).filter(|(_, entry)| is_due(entry));

@@ -1,4 +1,5 @@
-//! What the browsers on a session are told of its screen, of each other, and of who types. Knows no bytes of theirs.
+//! The frames to the browsers on a session about its screen, about each other, and about control. Knows none of their
+//! bytes.
 
 use std::{collections::BTreeSet, rc::Rc, time::Duration};
 
@@ -15,43 +16,43 @@ use crate::{
     ssh::Size,
 };
 
-/// Onlookers that are named to the one who types: more fill no tab.
+/// Maximum onlookers named to the user who types: a page shows no more.
 const MAX_NAMES: usize = 32;
 
-/// Who types, as one page sees it.
+/// The state of control, as one page sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// The turn that is now.
+    /// The current turn.
     pub turn: Turn,
     /// Whether this page types.
     pub typing: bool,
-    /// Who types in the owner's stead.
+    /// The guest who types in the owner's stead, if any.
     pub guest: Option<String>,
-    /// How far this page's typing was taken.
+    /// The offset up to which this page's input was accepted.
     pub input_offset: u64,
-    /// How it came about, in a sentence.
+    /// The cause of the last change, in one sentence.
     pub message: String,
 }
 
-/// Somebody who asks the owner to be let type.
+/// An onlooker's request for control to the owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlRequest {
-    /// To be named in the answer.
+    /// The request's id, which the answer repeats.
     pub id: u64,
-    /// The user.
+    /// The user's name.
     pub name: String,
-    /// When it is too late for an answer.
+    /// Time left to answer.
     pub ends_in: Duration,
 }
 
-/// A user's page. Its own name is the user's too, so that nobody's typing is counted as another's.
+/// Returns a user's page. Its client id includes the user's name, so that no input is counted as another user's.
 pub(super) fn page(attach: AttachNo, name: String, client_id: &str) -> Page {
     let client = format!("{name} {client_id}");
     Page { attach, name, client }
 }
 
 impl Wire {
-    /// Where a browser's output starts, and what it is shown before.
+    /// Returns where a browser's output starts, and the picture that it draws before.
     pub(super) fn start(
         &self,
         attach: AttachNo,
@@ -68,7 +69,7 @@ impl Wire {
         Ok((start, picture.map(|picture| picture.bytes)))
     }
 
-    /// Whether a page of the owner's is here to type, and it is not this one.
+    /// Whether another interactive page of the owner is attached.
     pub(in crate::actor) fn is_elsewhere(&self, user: &str, client_id: &str) -> bool {
         let control = self.control.borrow();
         let owner = control.owner();
@@ -76,7 +77,7 @@ impl Wire {
         owner.client != this.client && self.viewer(owner.attach).is_some()
     }
 
-    /// The terminal has a new size: that of who types.
+    /// Sets the terminal's size, which is that of the page that types.
     pub(in crate::actor) fn resize(&self, size: Size) {
         let Size { cols, rows } = size;
         self.size.set(size);
@@ -85,7 +86,7 @@ impl Wire {
         self.output.borrow_mut().resize(Grid { cols, rows });
     }
 
-    /// Gives a page that came its place, and returns where its input continues.
+    /// Enters an attached page as owner's page or onlooker, and returns the offset at which its input continues.
     pub(super) fn seat(&self, page: Page, interactive: bool, control_aware: bool) -> u64 {
         let (attach, client) = (page.attach, page.client.clone());
         let event = match (interactive, control_aware) {
@@ -102,13 +103,13 @@ impl Wire {
         }
     }
 
-    /// Disconnects a socket whose page said good-bye.
+    /// Detaches a socket whose page left on purpose.
     pub(in crate::actor) fn leave(&self, attach: AttachNo) {
         self.control.borrow_mut().handle(clock::instant(), Event::Gone { attach, left: true });
         self.detach(attach);
     }
 
-    /// Who types, as `viewer` sees it.
+    /// Returns the state of control, as `viewer` sees it.
     pub(super) fn hold(&self, viewer: &Viewer, message: String) -> Hold {
         let control = self.control.borrow();
         Hold {
@@ -120,14 +121,14 @@ impl Wire {
         }
     }
 
-    /// Another page types from here on: counts its bytes, and tells everybody.
+    /// Handles a move of control: counts the new page's input, and notifies all browsers.
     pub(in crate::actor) fn control_moved(&self, message: &str) {
         let typist = self.control.borrow().typist().clone();
         self.input.borrow_mut().attach(&typist.client);
         let owner = self.control.borrow().owner().attach;
         let is_sent_away =
             |viewer: &&Rc<Viewer>| !viewer.kind.control_aware && viewer.attach == owner && owner != typist.attach;
-        // Its session sends it away; of its last frames the first counts, and this one says why.
+        // The session supersedes it; of its last frames the first counts, and this one gives the reason.
         if let Some(viewer) = self.viewers.borrow().iter().find(is_sent_away) {
             viewer.finish(ToSocket::TakenOver(message.to_owned()));
         }
@@ -139,7 +140,7 @@ impl Wire {
         }
     }
 
-    /// Tells the owner's page who asks to be let type.
+    /// Sends the owner's page the open requests for control.
     pub(in crate::actor) fn tell_requests(&self) {
         let (control, now) = (self.control.borrow(), clock::instant());
         let asking = control.requests().iter().map(|request| ControlRequest {
@@ -153,7 +154,7 @@ impl Wire {
         viewers.iter().filter(|viewer| viewer.attach == owner).for_each(|viewer| viewer.tell_requests(&asking));
     }
 
-    /// Tells the one who types who looks on.
+    /// Sends the page that types the names of the onlookers.
     pub(super) fn tell_watchers(&self) {
         let viewers = self.viewers.borrow();
         let onlookers = viewers.iter().filter(|viewer| !viewer.kind.interactive).map(|viewer| viewer.user.clone());

@@ -1,4 +1,4 @@
-//! The question that waits for the person who types, and its answer. Knows no target.
+//! The prompt that waits for the user who types, and its answer. Knows no target.
 
 use secrecy::SecretString;
 use tokio::sync::oneshot;
@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use super::{ToSocket, Wire};
 use crate::ssh::{Prompt, PromptKind};
 
-/// A question that waits for its answer.
+/// A prompt that waits for its answer.
 pub(super) struct Pending {
     pub(super) id: u64,
     pub(super) prompt: Prompt,
@@ -14,7 +14,7 @@ pub(super) struct Pending {
 }
 
 impl Wire {
-    /// Puts a question to the person who types, now or when they come.
+    /// Sends a prompt to the user who types, now or once they attach.
     pub(in crate::actor) fn ask(&self, prompt: Prompt, reply: oneshot::Sender<Vec<SecretString>>) {
         let id = self.last_prompt.get() + 1;
         self.last_prompt.set(id);
@@ -24,7 +24,8 @@ impl Wire {
         self.pending.replace(Some(Pending { id, prompt, reply }));
     }
 
-    /// Passes an answer on, or withdraws the question from whoever may not answer it. Returns whether it fits the one that waits.
+    /// Passes an answer on, or withdraws the prompt if the user may not answer it. Returns whether it fits the one that
+    /// waits.
     pub(in crate::actor) fn answer(&self, id: u64, values: Vec<SecretString>, trusts: bool) -> bool {
         let fits = |pending: &mut Pending| pending.id == id && pending.prompt.fields.len() == values.len();
         let Some(pending) = self.pending.borrow_mut().take_if(fits) else {
@@ -37,7 +38,7 @@ impl Wire {
         true
     }
 
-    /// Withdraws the question that waits, if any.
+    /// Withdraws the waiting prompt, if any.
     pub(in crate::actor) fn forget_question(&self) {
         self.pending.replace(None);
     }

@@ -1,5 +1,5 @@
-//! One browser on a session: its control frames, its last frame, what it has acknowledged. Knows no bytes. What changes often
-//! is told as it is last: however fast it changes, one frame of it waits.
+//! One browser on a session: its control frames, its last frame, its acknowledgements. Knows no bytes. State that
+//! changes often is sent in its latest version: however fast it changes, at most one frame of it waits.
 
 use std::{
     cell::{Cell, RefCell},
@@ -17,27 +17,27 @@ use crate::{
     ssh::Size,
 };
 
-/// How long typing that was taken may stay untold. By then an echo has come, or there will be none.
+/// Time for which accepted input may stay unacknowledged: by then an echo has come, or there will be none.
 const RECEIPT_WITHIN: Duration = Duration::from_millis(10);
 
-/// Typing that is told at once: a quarter of what a page sends before it waits to be told.
+/// Unacknowledged input that is acknowledged at once: a quarter of what a page sends before it waits.
 const RECEIPT_BYTES: u64 = 16 * 1024;
 
-/// How far typing was taken, and when that is told at the latest.
+/// A pending acknowledgement of input, with its latest time.
 #[derive(Clone, Copy)]
 struct Receipt {
     offset: u64,
     due: Instant,
 }
 
-/// What a browser is here for, and what it knows.
+/// A browser's role, and the protocol features of its page.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::actor) struct Kind {
-    /// Whether it is the owner's, to type.
+    /// Whether it attached to type, as the owner's page.
     pub interactive: bool,
-    /// Whether it knows the frames that pages from before pictures do not.
+    /// Whether the page supports pictures and the frames introduced with them.
     pub draws: bool,
-    /// Whether it knows that control can move.
+    /// Whether the page supports the transfer of control.
     pub control_aware: bool,
 }
 
@@ -46,28 +46,28 @@ pub(in crate::actor) struct Viewer {
     pub attach: AttachNo,
     pub kind: Kind,
     pub user: String,
-    /// Its own name and its user's, by which its typing is counted.
+    /// The page's id and its user's name, by which its input is counted.
     pub client: String,
     pub side: Arc<SocketSide>,
     pub closer: SocketCloser,
     control: RefCell<VecDeque<ToSocket>>,
-    /// Who looks on, as it was told, and whether it is still to be.
+    /// The onlookers, and whether they are still to be sent.
     watchers: RefCell<(BTreeSet<String>, bool)>,
-    /// The terminal's size, if it is still to be told.
+    /// The terminal's size, if it is still to be sent.
     size: Cell<Option<Size>>,
-    /// Who types, if it is still to be told.
+    /// The state of control, if it is still to be sent.
     hold: RefCell<Option<Hold>>,
-    /// Who asks, as it was told, and whether it is still to be.
+    /// The requests for control, and whether they are still to be sent.
     requests: RefCell<(Vec<ControlRequest>, bool)>,
     receipt: Cell<Option<Receipt>>,
-    /// How far its typing was told as taken.
+    /// The input offset acknowledged so far.
     told: Cell<u64>,
     last: RefCell<Option<ToSocket>>,
     finishing: Notify,
 }
 
 impl Viewer {
-    /// A browser that has been told that its typing was taken up to `typed`.
+    /// Creates a browser whose input was acknowledged up to `typed`.
     pub(super) fn new(page: Page, kind: Kind, side: Arc<SocketSide>, closer: SocketCloser, typed: u64) -> Self {
         Self {
             attach: page.attach,
@@ -94,7 +94,7 @@ impl Viewer {
         self.side.wake.notify_one();
     }
 
-    /// Tells it who looks on, if that changed: however often it did, once.
+    /// Queues the onlookers if they changed; several changes are sent as one frame.
     pub(super) fn tell_watchers(&self, names: &BTreeSet<String>) {
         let mut watchers = self.watchers.borrow_mut();
         if self.kind.draws && watchers.0 != *names {
@@ -103,7 +103,7 @@ impl Viewer {
         }
     }
 
-    /// Tells it the terminal's size, the latest.
+    /// Queues the latest size of the terminal.
     pub(super) fn tell_size(&self, size: Size) {
         if self.kind.draws {
             self.size.set(Some(size));
@@ -111,16 +111,16 @@ impl Viewer {
         }
     }
 
-    /// Tells it who types, the latest.
+    /// Queues the latest state of control.
     pub(super) fn tell_control(&self, hold: Hold) {
-        // How far its typing was taken stands in there; what was to be told before goes before.
+        // It contains the input offset, which acknowledges the input too; frames queued before go before it.
         self.told.set(hold.input_offset);
         self.receipt.set(None);
         self.hold.replace(Some(hold));
         self.side.wake.notify_one();
     }
 
-    /// Tells it who asks to be let type, if that changed.
+    /// Queues the requests for control, if they changed.
     pub(super) fn tell_requests(&self, asking: &[ControlRequest]) {
         let mut requests = self.requests.borrow_mut();
         let ids = |asking: &[ControlRequest]| asking.iter().map(|asking| asking.id).collect::<Vec<_>>();
@@ -147,8 +147,8 @@ impl Viewer {
         self.finishing.notify_one();
     }
 
-    /// Tells it how far its typing was taken, in the frame behind the next output, which is the echo as a rule. Sent ahead
-    /// of the echo it would keep gateway and page busy just when the echo comes.
+    /// Queues an acknowledgement of its input, for the frame after the next output, which usually is the echo. Sent
+    /// before the echo, it would keep gateway and page busy just when the echo comes.
     pub(super) fn ack_input(&self, offset: u64) {
         let now = clock::instant();
         let due = match self.receipt.get() {
@@ -160,13 +160,13 @@ impl Viewer {
         self.side.wake.notify_one();
     }
 
-    /// Makes the receipt that waits, if any, the next control frame.
+    /// Makes the pending acknowledgement, if any, the next control frame.
     pub(in crate::actor) fn hasten_receipt(&self) {
         let hastened = self.receipt.get().map(|receipt| Receipt { due: clock::instant(), ..receipt });
         self.receipt.set(hastened);
     }
 
-    /// The next control frame that is to be sent now.
+    /// Takes the next control frame that is due.
     pub(in crate::actor) fn next_control(&self) -> Option<ToSocket> {
         let queued = self.control.borrow_mut().pop_front();
         let hold = || self.hold.take().map(ToSocket::Control);
@@ -190,13 +190,13 @@ impl Viewer {
     pub(in crate::actor) async fn woken(&self) {
         let woken = self.side.wake.notified();
         match self.receipt.get() {
-            // Which of the two it was shows in what there is to send.
+            // The caller sees from the frames to send whether it was woken or timed out.
             Some(receipt) => tokio::time::timeout_at(receipt.due.into(), woken).await.unwrap_or_default(),
             None => woken.await,
         }
     }
 
-    /// Resolves once it is to [`finish`](Self::finish).
+    /// Resolves once [`finish`](Self::finish) was called.
     pub(in crate::actor) async fn finishing(&self) {
         self.finishing.notified().await;
     }
