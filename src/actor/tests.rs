@@ -1,5 +1,5 @@
-//! What the actors promise, with a real SQLite store and a scripted target: nothing acknowledged is lost, failures are
-//! mended in place, and nobody notices.
+//! Tests of the actors' promises, with a real SQLite store and a scripted target: nothing acknowledged is lost, failed
+//! actors are restarted in place, and users do not notice.
 
 use std::{
     sync::atomic::Ordering,
@@ -150,7 +150,7 @@ async fn a_browser_that_left_leaves_nothing_behind() {
     let house = House::new().await;
     let (_id, mut attached, _target) = house.active().await;
     attached.session.tell(SessionMessage::SocketLost(attached.ends.attach, Loss::Broken)).unwrap();
-    // Whoever sends to it holds the other end, its socket's descriptor and the whole wire.
+    // Its forwarder holds the other end, the socket's descriptor and the whole wire.
     house::hurried(async { while attached.ends.frames.recv().await.is_some() {} }).await;
 }
 
@@ -162,7 +162,7 @@ async fn who_signs_out_where_the_shell_was_open_does_not_end_it_where_it_is() {
     let mut now = house.attach(id).await;
     now.session.deliver(revoked(before.ends.attach)).await.unwrap();
     assert_eq!(house.find(id).await.status, Status::Active);
-    // Its socket may be gone, or jammed: it is where the shell was open last.
+    // Its socket may be closed or stuck: this is the page at which the shell was open last.
     now.session.deliver(SessionMessage::SocketLost(now.ends.attach, Loss::Stuck)).await.unwrap();
     now.session.deliver(revoked(now.ends.attach)).await.unwrap();
     house::hurried(async { while now.ends.frames.recv().await.is_some() {} }).await;

@@ -1,4 +1,4 @@
-//! The queue before the audit log: what it promises while the log is slow, or takes nothing.
+//! Tests of the queue to the audit log while the log is slow or refuses writes.
 
 use std::sync::Mutex;
 
@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::{core::audit::Entry, store::audit::MemoryAudit};
 
-/// A log that takes a write per permit, and refuses it while it is told to.
+/// A log that accepts one write per permit, and refuses writes on request.
 #[derive(Clone)]
 struct Gate {
     log: MemoryAudit,
@@ -59,7 +59,7 @@ fn deed(n: usize) -> Deed {
     Deed::of_gateway(Action::StoreSweep, n, "Told by a test.")
 }
 
-/// On a paused clock, in a place that actix can spawn on.
+/// Runs a future on a paused clock, in a local set on which actix can spawn.
 async fn in_a_place<T>(future: impl Future<Output = T>) -> T {
     tokio::task::LocalSet::new().run_until(future).await
 }

@@ -1,4 +1,4 @@
-//! Tests of sign-ins over a store in memory that ends, changes and refuses as it is told.
+//! Tests of sign-ins over a store in memory that ends, changes and refuses them on request.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// What several gateways share.
+/// The store that several gateways share.
 #[derive(Default)]
 struct Records {
     rows: Mutex<Vec<(SignIn, Option<u64>)>>,
@@ -153,7 +153,7 @@ impl PeopleStore for Records {
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
-/// Two gateways started at other times, and so count theirs from other moments.
+/// Returns a moment; two gateways that started at different times count from different ones.
 fn now(passed: Duration) -> Now {
     Now { at: Duration::from_secs(7) + passed, utc: UtcMicros(1_800_000_000_000_000 + micros(passed)) }
 }
@@ -182,7 +182,7 @@ fn new(digest: Digest) -> SignIn {
     }
 }
 
-/// Two gateways, and somebody who signed in on the first.
+/// Creates two gateways, and a sign-in on the first.
 async fn two() -> (Arc<Records>, SignIns, SignIns) {
     let records = Arc::new(Records::default());
     let [one, two] = [(), ()].map(|()| SignIns::new(Some(records.clone() as Arc<dyn PeopleStore>)));
@@ -190,14 +190,14 @@ async fn two() -> (Arc<Records>, SignIns, SignIns) {
     (records, one, two)
 }
 
-/// Whether the cookie signs in, asking the records where it must.
+/// Whether the gateway accepts the cookie, after reading the records if necessary.
 async fn takes(gateway: &SignIns, now: Now) -> bool {
     let fetched = gateway.fetch(now, &COOKIE, |_| true).await.unwrap();
     assert_eq!(gateway.find(now, &COOKIE).is_some(), fetched);
     fetched
 }
 
-/// What a gateway does four times a second.
+/// Polls the records, as a gateway does four times a second.
 async fn looks(gateway: &SignIns, records: &Records, before: u64) -> Result<(), StoreError> {
     let ended = gateway.ended_since(before, &records.directory()).await?;
     gateway.end_here(&ended);
@@ -272,7 +272,7 @@ async fn use_is_written_down_once_a_minute() {
         one.write_down(now(Duration::from_secs(second))).await;
         assert_eq!(known(), now(Duration::from_secs(written)).utc, "{second}");
     }
-    // What could not be written is written later.
+    // Last uses that could not be stored are stored later.
     assert!(takes(&one, now(Duration::from_secs(300))).await);
     records.away.store(true, Ordering::Relaxed);
     one.write_down(now(Duration::from_secs(300))).await;

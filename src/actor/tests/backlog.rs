@@ -1,5 +1,5 @@
-//! Who does not wait behind thousands of sessions that end at once: an operator who ends one, and whoever comes behind what
-//! the outbox gives back.
+//! Tests of writes that must not wait behind thousands of sessions that end at once: the end of one session by an
+//! operator, and writes that follow the refill from the outbox.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use crate::{
     store::{Journal, RecordStore, Write},
 };
 
-/// As many ends at once as a whole network brings that goes away.
+/// Number of simultaneous ends, as if a whole network were lost.
 const BACKLOG: u16 = 10_000;
 
-/// The `n`th end of a session like `of`, that came before it.
+/// Returns the `n`th end of a session like `of`, opened before it.
 fn ending(of: &Record, reason: EndReason, n: u16) -> Write {
     let start_time = UtcMicros(of.start_time.0 - 1_000_000);
     let mut random = [reason as u8; 10];
@@ -35,20 +35,20 @@ fn ending(of: &Record, reason: EndReason, n: u16) -> Write {
     Write { record, transitions }
 }
 
-/// Has the registry told of it.
+/// Announces the write to the registry.
 async fn tell(house: &House, Write { record, mut transitions }: Write) {
     let announcement = Announcement { record, transition: transitions.pop() };
     let told = RegistryMessage::Announce { announcement, durable: None };
     assert!(house.gateway.deps.registry.deliver(told).await.is_ok());
 }
 
-/// How many sessions wait for a store.
+/// Returns the number of sessions that wait for a store.
 async fn depth(house: &House, store: &str) -> usize {
     let stores = house.gateway.stores().await.unwrap();
     stores.iter().find(|report| report.store == store).map_or(0, |report| report.queue_depth)
 }
 
-/// In which of the batches that a store took, the first one after `before` of them being 0, a session was closed.
+/// Returns the index of the batch in which a store closed a session, counted from the first batch after `before`.
 fn place(store: &Gated, before: usize, id: SessionId) -> Option<usize> {
     store.closes.lock().unwrap().iter().skip(before).position(|closed| closed.contains(&id))
 }
@@ -61,7 +61,7 @@ async fn is_closed(store: &Gated, id: SessionId) -> bool {
     store.store.get(id).await.unwrap().is_some_and(|record| record.is_closed())
 }
 
-/// Of each store the batch that is under way is waited for, and no other.
+/// A close waits for the batch under way in each store, and for no other.
 #[actix_rt::test]
 async fn a_kill_is_in_the_next_batch_of_each_store_whatever_waits() {
     let house = House::roomy().await;
@@ -86,7 +86,7 @@ async fn a_kill_is_in_the_next_batch_of_each_store_whatever_waits() {
     assert!(place(remote, before, id).is_some_and(|nth| nth <= 1), "{:?}", place(remote, before, id));
 }
 
-/// The quickest of a few: what a busy machine adds is not the gateway's.
+/// Takes the quickest of a few attempts: delays of a busy machine are not the gateway's.
 #[actix_rt::test]
 async fn a_kill_under_ten_thousand_endings_is_in_both_stores_within_a_tenth_of_a_second() {
     let house = House::roomy().await;
@@ -105,7 +105,7 @@ async fn a_kill_under_ten_thousand_endings_is_in_both_stores_within_a_tenth_of_a
     for (id, attached, _target) in &mut sessions {
         let asked = Instant::now();
         house.gateway.end(*id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
-        // They are told once the journal has it.
+        // The browsers are notified once the journal has it.
         read(attached, b"").await;
         eventually(async || is_closed(house.remote.as_ref().unwrap(), *id).await).await;
         quickest = quickest.min(asked.elapsed());
@@ -125,7 +125,7 @@ async fn what_the_outbox_gives_back_has_the_place_of_its_ending() {
     eventually(async || is_closed(remote, id).await).await;
     eventually(async || house.records.store.outbox_len().await.unwrap() == 0).await;
     let held = remote.gate.acquire().await.unwrap();
-    // More than a few batches close, as an earlier life left them.
+    // More sessions than a few batches close, as an earlier epoch left them.
     let left = (0..400).map(|n| ending(&like, EndReason::NodeLost, n)).collect();
     house.records.store.apply(left).await.unwrap();
     assert!(house.gateway.deps.registry.tell(RegistryMessage::Panic).is_ok());

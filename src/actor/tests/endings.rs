@@ -1,4 +1,5 @@
-//! What ends leaves nothing behind, and many that end at once are no long transaction of any store.
+//! Tests that ended sessions leave nothing behind, and that many simultaneous ends cause no long transaction in a
+//! store.
 
 use std::sync::atomic::Ordering;
 
@@ -10,13 +11,13 @@ use crate::{
     store::{Journal, LiveStore},
 };
 
-/// Sessions that end at once: several times as many as one batch closes.
+/// Number of sessions that end at once: several times as many as one batch closes.
 const MANY: usize = 300;
 
-/// What carries an attached session: the pump, the writer, the forwarder.
+/// Number of tasks of an attached session: the pump, the writer, the forwarder.
 const CARRIERS: u64 = 3;
 
-/// What one batch closes at most in a [`House`].
+/// Maximum closes per batch in a [`House`].
 const BATCH: usize = 50;
 
 #[actix_rt::test]

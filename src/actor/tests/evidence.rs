@@ -1,4 +1,4 @@
-//! What is told of a session that runs: when it was last heard, who looks on.
+//! Tests of the evidence about a running session: the last signs of life, the onlookers.
 
 use super::{
     house::{House, eventually},
@@ -85,7 +85,7 @@ async fn who_looks_on_is_written_down_and_the_owner_is_not() {
     };
     let expected = ["bob", "eve"].map(|name| format!("watched: {name} looks on in the session of ada."));
     eventually(async || told().await == expected).await;
-    // What comes behind it is written behind it, so nothing more was.
+    // Notes are written in order: any further one would stand in the history before this end.
     house.gateway.end(id, EndReason::Terminated, "ended by a test".into()).await.unwrap();
     eventually(async || house.find(id).await.is_closed()).await;
     assert_eq!(told().await, expected);

@@ -1,4 +1,5 @@
-//! The stores of the actors' tests: real ones, the records held back and made to fail as a test says, the live view counted.
+//! The stores of the actors' tests: real ones, with records that a test can hold back and make fail, and a live view
+//! that counts its calls.
 
 use std::sync::{
     Arc, Mutex,
@@ -17,22 +18,22 @@ use crate::{
     },
 };
 
-/// The real store behind a gate: writes wait for a permit, and fail as often as told.
+/// The real store behind a gate: writes wait for a permit, and fail a set number of times.
 pub struct Gated {
     pub store: SqliteStore,
     pub gate: Semaphore,
     pub failures: AtomicUsize,
     /// The sessions that each batch it took closed.
     pub closes: Mutex<Vec<Vec<SessionId>>>,
-    /// Whether it can be neither listed nor asked for one record.
+    /// Whether listings and single reads fail.
     pub unreadable: AtomicBool,
-    /// Held, a listing hangs.
+    /// The permits of listings; without one, a listing hangs.
     pub listings: Semaphore,
-    /// How often it was asked for one while it could not.
+    /// Number of reads that failed because of `unreadable`.
     pub unanswered: AtomicUsize,
-    /// Whether it denies access to whoever renews.
+    /// Whether renewals are denied access.
     pub denies: AtomicBool,
-    /// Held, a renewal hangs as on a disk that does.
+    /// The permits of renewals; without one, a renewal hangs as on a disk that hangs.
     pub renewals: Semaphore,
 }
 
@@ -51,7 +52,7 @@ impl Gated {
         })
     }
 
-    /// The most sessions that one batch closed.
+    /// Returns the greatest number of sessions that one batch closed.
     pub fn most_closes(&self) -> usize {
         self.closes.lock().unwrap().iter().map(Vec::len).max().unwrap_or(0)
     }
@@ -173,7 +174,7 @@ impl Journal for Gated {
     }
 }
 
-/// The view of one process, how often all of it was read, and the most sessions that one batch closed.
+/// The in-memory live view, with the number of full reads and the greatest number of sessions that one batch closed.
 #[derive(Default)]
 pub struct Counted {
     view: MemoryLive,

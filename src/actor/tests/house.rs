@@ -45,10 +45,10 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 /// The terminal's size in the browsers of [`House::attach`]; [`request`] asks for another.
 pub const BROWSER: Size = Size { cols: 132, rows: 50 };
 
-/// Sessions that wait in memory for the records: few, so that tests come beyond them.
+/// Maximum sessions that wait in memory for the records: few, so that tests exceed it.
 const FEW: usize = 100;
 
-/// What targets say to what they hear.
+/// The targets' response to input.
 #[derive(Clone, Copy, Default)]
 pub enum Echo {
     #[default]
@@ -56,7 +56,7 @@ pub enum Echo {
     Every,
 }
 
-/// The far ends of the links that were made, in order.
+/// The far ends of the links, in the order of the dials.
 #[derive(Clone, Default)]
 pub struct Targets(pub Arc<Mutex<Vec<Target>>>, Echo);
 
@@ -66,7 +66,7 @@ pub struct Target {
     pub says: mpsc::UnboundedSender<LinkEvent>,
     pub heard: Arc<Mutex<Vec<u8>>>,
     pub closed: Arc<AtomicBool>,
-    /// Whether it is not being read.
+    /// Whether its output is not being read.
     pub held: Arc<AtomicBool>,
 }
 
@@ -133,7 +133,7 @@ pub struct House {
     pub targets: Targets,
     /// The store that every write reaches first.
     pub records: Arc<Gated>,
-    /// The records, where they are another store.
+    /// The records, if they are another store than the journal.
     pub remote: Option<Arc<Gated>>,
     pub live: Arc<Counted>,
     pub fatal_exit: Arc<AtomicBool>,
@@ -141,22 +141,22 @@ pub struct House {
 }
 
 impl House {
-    /// On one machine: the journal is the record store.
+    /// Starts a single node: the journal is the record store.
     pub async fn new() -> Self {
         Self::over(None, FEW, Echo::Nothing, false).await
     }
 
-    /// With a record store of its own beside the journal.
+    /// Starts a gateway with a record store beside the journal.
     pub async fn with_records() -> Self {
         Self::over(Some(remote().await), FEW, Echo::Nothing, false).await
     }
 
-    /// The same, with as much room in memory for what that is to be told as a gateway has.
+    /// The same, with the room of a real gateway for writes that wait for the records.
     pub async fn roomy() -> Self {
         Self::over(Some(remote().await), 20_000, Echo::Nothing, false).await
     }
 
-    /// With an actor of every kind, and targets that echo.
+    /// Starts a gateway with an actor of every kind, and targets that respond by `echo`.
     pub async fn whole(echo: Echo) -> Self {
         Self::over(Some(remote().await), FEW, echo, true).await
     }
@@ -224,7 +224,7 @@ impl House {
         self.gateway.attach(id, Self::page()).await.unwrap()
     }
 
-    /// A page that types.
+    /// Returns the request of a page that types.
     pub fn page() -> Attach {
         Attach {
             intent: Intent::Open,
@@ -238,7 +238,7 @@ impl House {
         }
     }
 
-    /// An open session with its browser and its target.
+    /// Opens a session and returns it with its browser and its target.
     pub async fn active(&self) -> (SessionId, Attached, Target) {
         let id = self.open().await;
         let attached = self.attach(id).await;
@@ -256,7 +256,7 @@ impl House {
         report.kinds.iter().find(|kind| kind.actor == actor).map_or(0, |kind| kind.restarts)
     }
 
-    /// The same as the metrics have it.
+    /// The same, from the metrics.
     pub fn counted(&self, actor: &'static str) -> u64 {
         self.gateway.observations().actor_restarts.get_or_create(&[("actor", actor)]).get()
     }
@@ -272,7 +272,7 @@ async fn remote() -> (Arc<Gated>, tempfile::TempDir) {
     (Gated::new(store), folder)
 }
 
-/// One that takes everything.
+/// An HTTP client that accepts every message.
 struct Takes;
 
 impl Post for Takes {
@@ -287,7 +287,7 @@ fn webhooks(cursors: SqliteStore) -> Webhooks {
     Webhooks { hooks: vec![hook], cursors: Arc::new(cursors), post: Arc::new(Takes), show: |_| serde_json::Value::Null }
 }
 
-/// What takes too long has failed.
+/// Waits with a time limit, and fails beyond it.
 pub async fn hurried<T>(waiting: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, waiting).await.expect("it never came")
 }
@@ -318,7 +318,7 @@ pub fn request() -> OpenSession {
     }
 }
 
-/// Reads frames until all of `wanted` came as output, or the last frame.
+/// Reads frames until all of `wanted` came as output, or until the last frame.
 pub async fn read(attached: &mut Attached, wanted: &[u8]) -> Option<ToSocket> {
     let mut output = Vec::new();
     let reading = async {

@@ -1,4 +1,5 @@
-//! Whoever asks may leave before the answer: a page is closed, a connection breaks. What was begun is not left lying.
+//! Tests of callers that leave before the answer, as when a page is closed or a connection breaks: the work that was
+//! begun is completed.
 
 use std::pin::pin;
 
@@ -18,10 +19,10 @@ use crate::{
     store::ListQuery,
 };
 
-/// How often what is dropped was polled before it.
+/// Maximum polls of a future before it is dropped.
 const POLLS: usize = 12;
 
-/// Passes everything on to the registry but the first claim, as if that failed over it.
+/// Passes all messages on to the registry except the first claim, as if the registry failed while handling it.
 struct FailsOnce {
     registry: Mailbox<RegistryMessage>,
     failed: bool,
@@ -43,7 +44,7 @@ impl Handler<Envelope<RegistryMessage>> for FailsOnce {
     }
 }
 
-/// Polls `asking` so often, with everything else having its turn in between, and drops it.
+/// Polls `asking` this often, with a turn for all other tasks in between, and drops it.
 async fn leave_after<T>(polls: usize, asking: impl Future<Output = T>) {
     let mut asking = pin!(asking);
     for _ in 0..polls {
@@ -61,7 +62,7 @@ async fn open_sessions(house: &House) -> Vec<SessionId> {
     page.sessions.iter().map(|record| record.id).collect()
 }
 
-/// A place for a session whose actor never comes to be.
+/// Claims a session whose actor never starts.
 async fn claim_and_vanish(house: &House, id: SessionId, hear: bool) {
     let deps = &house.gateway.deps;
     let context = Context::<SessionActor>::new();

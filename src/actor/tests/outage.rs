@@ -1,4 +1,4 @@
-//! What the registry promises while the records, another store than the journal, are away: nobody is refused, nothing is
+//! Tests of the registry while the records, another store than the journal, are down: no open is refused, nothing is
 //! lost, and the records catch up by themselves.
 
 use std::{
@@ -21,7 +21,7 @@ use crate::{
     store::{Journal, ListQuery, LiveStore, RecordStore, SharedRecords, Write, audit::MemoryAudit, conformance},
 };
 
-/// More than any test has failures.
+/// Number of failures that no test exhausts.
 const DOWN: usize = 1 << 40;
 
 fn down(house: &House, failures: usize) {
@@ -73,7 +73,7 @@ async fn an_outage_of_the_records_refuses_nobody_and_ends_by_itself() {
     house.gateway.end(before, EndReason::Terminated, "ended by a test".into()).await.unwrap();
     let last = read(&mut attached, b"").await;
     assert!(matches!(last, Some(ToSocket::Closed { reason: EndReason::Terminated, .. })), "{last:?}");
-    // The listing misses nothing of this node, and says that the records are away.
+    // The listing has all sessions of this node, and reports that the records are down.
     let listing = house.gateway.list(ListQuery { limit: 500, ..ListQuery::default() }).await.unwrap();
     assert_eq!(listing.sessions.len(), 301);
     assert_eq!(listing.degraded, ["records"]);
@@ -87,7 +87,7 @@ async fn an_outage_of_the_records_refuses_nobody_and_ends_by_itself() {
     );
 
     down(&house, 0);
-    // More than wait in memory, so that most ends come before the records heard of the beginning.
+    // More than wait in memory, so that most ends come before the records have the opens.
     let ended_by_test = || (EndReason::Terminated, "ended by a test".to_owned());
     let ends = opened.iter().map(|id| house.gateway.end(*id, ended_by_test().0, ended_by_test().1));
     futures_util::future::join_all(ends).await;
@@ -134,7 +134,7 @@ async fn a_listing_that_could_not_ask_the_records_says_so() {
     house.open().await;
     let list = async || house.gateway.list(ListQuery { limit: 500, ..ListQuery::default() }).await.unwrap();
     assert!(list().await.degraded.is_empty());
-    // They take every write: only whoever lists can know.
+    // The records accept every write: only a listing can notice.
     house.remote.as_ref().unwrap().unreadable.store(true, Ordering::Relaxed);
     let listing = list().await;
     assert_eq!((listing.sessions.len(), listing.degraded), (1, vec!["records"]));
@@ -152,7 +152,7 @@ async fn what_is_closed_in_the_journal_only_is_not_listed_as_open() {
     let records = records.map(|records| records as Arc<dyn SharedRecords>);
     let stores = Stores { journal, records, live, audit: Arc::new(MemoryAudit::default()) };
     let query = ListQuery { statuses: vec![Status::Active], limit: 500, ..ListQuery::default() };
-    // The registry may have told the records by the time it is asked what is new.
+    // The records may have the write by the time the registry is asked for newer state.
     let (page, unasked) = stores.list(query, true).await.unwrap();
     assert_eq!((page.records, unasked), (vec![], None));
 }
@@ -190,7 +190,7 @@ async fn without_the_live_view_the_sessions_of_all_nodes_are_counted() {
     remote.store.apply(vec![Write { record: there, transitions: vec![] }]).await.unwrap();
     let up = house.gateway.observations().store_up.clone();
     eventually(async || {
-        // As if it did not answer, until the registry hears that it does.
+        // As if it did not answer, until the registry notices that it does.
         up.get_or_create(&[("store", "live")]).set(0);
         house.gateway.census().await.unwrap().contains(&(Status::Active, 2))
     })
@@ -204,7 +204,7 @@ async fn while_both_stores_are_known_to_be_away_whoever_counts_waits_for_neither
     let _hanging = remote.listings.acquire().await.unwrap();
     let up = house.gateway.observations().store_up.clone();
     let counted = async {
-        // As if neither answered, until the registry hears that they do.
+        // As if neither answered, until the registry notices that they do.
         for store in ["records", "live"] {
             up.get_or_create(&[("store", store)]).set(0);
         }
@@ -233,11 +233,11 @@ async fn without_the_records_a_session_of_another_node_is_known_and_ended() {
     assert!(!unknown.contains("opened"), "{unknown}");
 }
 
-/// The records as known not to answer.
+/// Makes the records known to be down.
 async fn known_away(house: &House) {
     let remote = house.remote.as_ref().unwrap();
     remote.unreadable.store(true, Ordering::Relaxed);
-    // A lease that is renewed would say that they are back.
+    // A renewed lease would show that they are back.
     remote.renewals.acquire().await.unwrap().forget();
     let up = house.gateway.observations().store_up.clone();
     up.get_or_create(&[("store", "records")]).set(0);
@@ -261,7 +261,7 @@ async fn without_the_records_one_session_is_looked_for_without_reading_the_whole
     let why = house.gateway.why(there.id).await.unwrap().unwrap();
     assert_eq!((why.session.node, why.peer_heard_at), (node, Some(beat)));
     assert_eq!(read(), before);
-    // It may be of a node that was never seen: that is looked for once.
+    // It may belong to a node that was never seen: the whole view is read once.
     let nowhere = conformance::record(3, 2, Authority::Observed, Status::Active).id;
     assert!(house.gateway.find(nowhere).await.is_err());
     assert_eq!(read(), before + 1);
@@ -272,7 +272,7 @@ async fn without_the_records_what_the_own_journal_knows_to_be_over_is_over() {
     let house = House::with_records().await;
     let over = conformance::record(2, 3, Authority::Observed, Status::Closed);
     house.records.store.apply(vec![conformance::write(over.clone())]).await.unwrap();
-    // The view has not heard of it yet.
+    // The view does not have it yet.
     house.live.apply(vec![conformance::record(2, 2, Authority::Observed, Status::Active)]).await.unwrap();
     known_away(&house).await;
     assert!(house.find(over.id).await.is_closed());

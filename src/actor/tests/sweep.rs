@@ -1,4 +1,4 @@
-//! What sweeps promise, and what becomes of a gateway whose right to serve was taken.
+//! Tests of sweeps, and of a gateway whose right to serve was taken.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -20,18 +20,18 @@ use crate::{
     store::{ListQuery, LiveStore, RecordStore, SharedRecords, Write, sqlite::SqliteStore},
 };
 
-/// A row that stands open although nobody serves it.
+/// Returns an open record that no actor serves.
 fn stray(of: &Record, epoch: Epoch, n: u8) -> Record {
     let start_time = UtcMicros(of.start_time.0 - 1_000_000);
     Record { id: SessionId::new(start_time, [n; 10]), epoch, start_time, ..of.clone() }
 }
 
-/// The ends that were counted.
+/// Returns the number of counted ends with this reason.
 fn ended(house: &House, reason: EndReason) -> u64 {
     house.gateway.observations().sessions_closed.get_or_create(&[("reason", reason.as_str())]).get()
 }
 
-/// Leaves a row that stands open beside a session that is served, and returns the store it stands in.
+/// Writes a stray open record beside a session that is served, and returns the store with the record.
 async fn leave_stray(house: &House, beside: SessionId) -> (SqliteStore, Record) {
     let served = house.find(beside).await;
     let remote = house.remote.as_ref().unwrap().store.clone();
@@ -61,13 +61,13 @@ async fn what_the_journal_does_not_have_yet_is_shown_to_nobody() {
     let opening = actix::spawn(async move { gateway.open(request()).await });
     let admitted = async || house.gateway.stores().await.unwrap()[0].queue_depth == 1;
     house.eventually(admitted).await;
-    // Should the gateway be killed now, nobody would ever take it out of the view again.
+    // Should the gateway be killed now, nothing would ever remove it from the view.
     house.gateway.sweep(false).await.unwrap();
     house
         .eventually(async || house.gateway.stores().await.unwrap().iter().skip(1).all(|store| store.queue_depth == 0))
         .await;
     assert_eq!(house.live.open().await.unwrap(), []);
-    // Whoever withdraws a right means it too.
+    // The withdrawal of a right must end it too.
     let (reply, admitted) = oneshot::channel();
     house.gateway.deps.registry.deliver(RegistryMessage::AdmittedHere(reply)).await.ok();
     assert_eq!(admitted.await.unwrap().len(), 1);
@@ -159,7 +159,7 @@ async fn a_reconciler_that_failed_sweeps_again() {
     assert_eq!(house.gateway.sweep(true).await.unwrap().differences.len(), 0);
 }
 
-/// A password that was changed, a right that was withdrawn, a table that is gone: an outage, and no word of a fence.
+/// A changed password, a withdrawn privilege or a missing table of the store is an outage, and no fence.
 #[actix_rt::test]
 async fn records_that_deny_access_end_nobody() {
     let house = House::with_records().await;
@@ -187,7 +187,7 @@ async fn a_gateway_that_was_fenced_ends_what_it_serves_and_gives_up() {
     let remote = house.remote.as_ref().unwrap().store.clone();
     house
         .eventually(async || {
-            // Its lease moves on: the one that was seen must still be the newest.
+            // Its lease moves on: a fence requires that the lease last seen is still the newest.
             let lease = remote.lease(node.clone()).await.unwrap();
             match lease {
                 Some(lease) => remote.fence(node.clone(), lease).await.unwrap(),
@@ -210,7 +210,7 @@ async fn what_a_node_that_left_is_still_shown_to_serve_leaves_the_view_too() {
     let (node, start) = (NodeId("elsewhere".into()), Incarnation::new([2; 16]));
     let epoch = remote.begin_epoch(node.clone(), start.clone(), Epoch(0), UtcMicros(1)).await.unwrap();
     let other = Record { node: node.clone(), ..stray(&house.find(id).await, epoch, 3) };
-    // It was closed and told to the records; its view did not answer.
+    // It was closed and written to the records; its view did not answer.
     let end = Write::close_as_node_lost(other.clone(), Authority::Observed, UtcMicros(2), "ended by a test".into());
     remote.apply(vec![end]).await.unwrap();
     house.live.apply(vec![other.clone()]).await.unwrap();

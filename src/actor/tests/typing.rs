@@ -1,4 +1,5 @@
-//! What people notice of actors that fail: two hundred who type nothing, and one who comes is told to try again.
+//! Tests of the effect of failing actors on users: two hundred who type notice nothing, and one who attaches is asked
+//! to try again.
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,20 +27,21 @@ use crate::{
 
 const PEOPLE: usize = 200;
 
-/// Between two keystrokes of one person: twice as fast as anybody types for long.
+/// Interval between two keystrokes of one user: twice as fast as anybody types for long.
 const KEY: Duration = Duration::from_millis(100);
 
-/// Keystrokes before anything fails.
+/// Number of keystrokes before the first failure.
 const CALM: usize = 30 * PEOPLE;
 
-/// What a keystroke among failures may take where calm ones are quicker: a restart is over in milliseconds, but each failure
-/// prints its backtrace, and tests of other rooms hold two cores meanwhile. It is what people begin to notice.
+/// Maximum time of a keystroke among failures, if twice that of calm ones is less: a restart takes milliseconds, but
+/// each failure prints its backtrace, and other tests use two cores meanwhile. It is the delay that people begin to
+/// notice.
 const NOTICED: Duration = Duration::from_millis(250);
 
-/// As many failures of each kind as a single actor is restarted after within its period, and one less.
+/// Failures of each kind: one less than the restarts that a single actor has within its period.
 const FAILURES: u64 = 4;
 
-/// What is to fail next, and who did.
+/// The kinds that are to fail next, and the actors that did.
 #[derive(Default)]
 struct Stings {
     kind: Cell<Option<&'static str>>,
@@ -47,7 +49,7 @@ struct Stings {
 }
 
 impl Stings {
-    /// A moment of an actor: one that is to fail does. Each session fails once at most.
+    /// Observes a moment of an actor, and panics if it is to fail. Each session fails at most once.
     fn see(&self, kind: &'static str, which: &str) {
         let due = self.kind.get() == Some(kind) && !std::thread::panicking();
         if due && (kind != session::KIND || self.struck.borrow_mut().insert(which.to_owned())) {
@@ -57,14 +59,14 @@ impl Stings {
     }
 }
 
-/// Where everybody types.
+/// The state that all typing users share.
 #[derive(Default)]
 struct Room {
     typed: Cell<usize>,
     over: Cell<bool>,
 }
 
-/// One person, who types numbered bytes and waits for the echo of each; returns when each was sent, and how long it took.
+/// Types numbered bytes as one user and waits for the echo of each; returns when each was sent, and how long it took.
 async fn types(mut attached: Attached, room: Rc<Room>, nth: usize) -> Vec<(Instant, Duration)> {
     let (mut took, mut number) = (Vec::new(), 0u8);
     let mut keys = interval_at(tokio::time::Instant::now() + KEY * nth as u32 / PEOPLE as u32, KEY);
@@ -105,7 +107,7 @@ async fn fails(house: &House, stings: &Stings) {
         for nth in 1..=FAILURES {
             stings.kind.set(Some(kind));
             let came_back = async || {
-                // A supervisor acts when somebody asks; whoever asks one that fails is not answered.
+                // The supervisor has moments only when it is asked; a request to one that fails gets no answer.
                 house.gateway.actors().await.ok();
                 house.counted(kind) == nth
             };
@@ -149,7 +151,7 @@ fn no_keystroke_is_lost_while_actors_of_each_kind_fail() {
     });
 }
 
-/// Moments of a session while a page comes: more than there are.
+/// Upper bound of the moments of a session while a page attaches.
 const COMING: u32 = 8;
 
 #[test]

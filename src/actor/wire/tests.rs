@@ -1,4 +1,4 @@
-//! What of all that pages send reaches the target: at random, over the real writer.
+//! Property tests of the input that reaches the target from several pages, through the real writer.
 
 use std::cell::RefCell;
 
@@ -39,12 +39,12 @@ enum Step {
     /// A page comes: the owner's, or one of two onlookers'.
     Came(usize),
     Gone(usize, bool),
-    /// A page sends so many bytes in the turn that was so many ago.
+    /// A page sends this many bytes in a turn this many turns ago.
     Typed(usize, u64, usize),
     Forced(usize),
     TookBack,
     GaveBack(usize),
-    /// What waits is handed on.
+    /// The waiting input is handed to the target.
     Settled,
 }
 
@@ -82,7 +82,7 @@ fn attach_whole(wire: &Rc<Wire>, page: usize) -> (Rc<Viewer>, SocketEnds, mpsc::
     wire.attach(request).unwrap()
 }
 
-/// What actually moved is told and counted, as the session's actor does it.
+/// Carries out the moves of control, as the session's actor does.
 fn settle_control(wire: &Wire) {
     loop {
         let effect = wire.control.borrow_mut().poll_effect();
@@ -101,7 +101,7 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
     tokio::task::spawn_local(pump::write(wire.clone(), Box::new(target.clone()), receiver));
     let mut pages: [Option<(Rc<Viewer>, SocketEnds)>; 3] = Default::default();
     pages[0] = Some(attach(&wire, 0));
-    // Sent and not handed on yet.
+    // Input sent and not handed to the target yet.
     let mut waiting: Vec<(usize, AttachNo, Turn, usize)> = Vec::new();
     let (mut expected, mut taken) = (Vec::new(), [0_u64; 3]);
     for step in steps.into_iter().chain([Step::Settled]) {
@@ -154,8 +154,8 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
         }
         settle_control(&wire);
-        // However far the shell has got: what each page is told was taken is what the shell has of it, from where it first
-        // typed on.
+        // However far the shell has read: the offset acknowledged to each page is what the shell has of its input, from
+        // where it first typed.
         for (page, told) in pages.iter().enumerate().filter_map(|(nth, page)| Some((nth, page.as_ref()?))) {
             let hold = wire.hold(&told.0, String::new());
             let of_page = target.0.borrow().iter().filter(|byte| **byte == b'a' + page as u8).count() as u64;
@@ -169,8 +169,8 @@ async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    /// Nothing that was sent without control, or in an earlier turn, reaches the shell, whatever waits where when control
-    /// moves; and what is sent in its turn does.
+    /// Input sent without control, or in an earlier turn, never reaches the shell, whatever waits where when control
+    /// moves; and input sent in the current turn does.
     #[test]
     fn no_byte_of_a_page_without_control_reaches_the_shell(steps in prop::collection::vec(step(), 0..80)) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -178,7 +178,7 @@ proptest! {
     }
 }
 
-/// A wire of the first of [`NAMES`], with a window that nothing here fills.
+/// Creates a wire owned by the first of [`NAMES`], with a window that these tests do not fill.
 fn wire() -> Rc<Wire> {
     let control = Control::new(TakeOver::Force, NAMES[0]);
     let beat = Beat::new(SessionId::new(UtcMicros(1), [7; 10]), activity_queue().0);
@@ -209,7 +209,7 @@ async fn each_page_counts_its_own_bytes_however_control_moves() {
     }
 }
 
-/// A target that takes nothing.
+/// A target that accepts no input.
 struct Deaf;
 
 impl LinkInput for Deaf {
@@ -271,7 +271,7 @@ async fn a_key_that_everybody_trusts_then_is_accepted_by_nobody_who_may_not() {
     }
 }
 
-/// Answering pings is no sign that a page draws anything.
+/// A page that answers pings does not therefore draw output.
 #[tokio::test(start_paused = true)]
 async fn a_page_that_acknowledges_nothing_is_let_go_however_often_it_is_pinged() {
     let control = Control::new(TakeOver::Force, NAMES[0]);

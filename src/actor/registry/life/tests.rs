@@ -1,4 +1,4 @@
-//! What a start makes of what earlier ones left behind.
+//! Tests of a start's recovery of what earlier ones left open.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ fn told(record: &Record) -> Vec<Write> {
     vec![Write { record: record.clone(), transitions }]
 }
 
-/// Ends that were counted.
+/// Returns the number of ends counted as `node_lost`.
 fn lost(seen: &Observations) -> u64 {
     seen.sessions_closed.get_or_create(&[("reason", "node_lost")]).get()
 }
@@ -65,7 +65,7 @@ async fn what_stands_open_under_another_name_is_over_where_nobody_shares_the_rec
         let id = SessionId::new(UtcMicros(1_000_000), [n; 10]);
         left.push(Record { id, status: Status::Active, ..born(Epoch(7), NodeId("node-test".into())) });
     }
-    // One of its own, of this very start.
+    // A session of this node and this start.
     let served = Record { id: SessionId::new(UtcMicros(1_000_000), [9; 10]), ..born(Epoch(1), earlier.node.clone()) };
     for record in left.iter().chain([&served]) {
         journal.apply(told(record)).await.unwrap();
@@ -100,7 +100,7 @@ async fn a_recording_is_sealed_once_its_session_is_over() {
         journal.apply(told(&Record { version: 2, status, recording: Some(place), ..born })).await.unwrap();
         paths.push(path);
     }
-    // One that was sealed, as its end tells, and is damaged now.
+    // A recording that was sealed, as the detail of the close shows, and is damaged now.
     let id = SessionId::new(UtcMicros(1_000_000), [9; 10]);
     let place = crate::recording::directory::place(&id.to_string(), UtcMicros(1_000_000));
     let damaged = folder.path().join(&place);
