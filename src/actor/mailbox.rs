@@ -203,7 +203,7 @@ impl Meter {
         self.capacity
     }
 
-    /// Messages sent and not yet handled.
+    /// Messages sent whose handling has not begun.
     pub fn depth(&self) -> u64 {
         u64::try_from(self.depth.load(Ordering::Relaxed)).unwrap_or(0)
     }

@@ -176,7 +176,7 @@ pub struct KindReport {
     pub restarts: u64,
     /// The last panic message.
     pub last_failure: Option<String>,
-    /// Messages sent and not yet handled.
+    /// Messages sent whose handling has not begun.
     pub mailbox_depth: u64,
     /// Messages that one mailbox takes before non-waiting sends are refused.
     pub mailbox_capacity: u64,

@@ -151,7 +151,7 @@ impl Sink {
         self.ledger.wake();
     }
 
-    /// Notes that the store failed; logs it at most once per [`REMINDER_INTERVAL`].
+    /// Notes that the store failed, and logs it.
     pub(super) fn fails(&mut self, error: &StoreError, pause: Duration) {
         self.observations.store_up.get_or_create(&[("store", self.name)]).set(0);
         if self.is_news(error.to_string(), clock::instant()) {

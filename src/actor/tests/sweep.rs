@@ -233,7 +233,7 @@ fn nobody_is_let_in_from_the_moment_the_right_to_serve_is_over() {
             let house = House::with_records().await;
             house.open().await;
             world.suspend(Duration::from_hours(25));
-            // Nobody has looked yet whether it is.
+            // The registry has not checked its right yet.
             assert_eq!(house.gateway.readiness().reasons, [""; 0]);
             let refused = house.gateway.open(request()).await;
             assert!(matches!(refused, Err(GatewayError::Store)), "{refused:?}");
