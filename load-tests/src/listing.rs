@@ -71,6 +71,8 @@ struct Question<'a> {
     rate: Option<f64>,
     /// Upper limit of the latency, in milliseconds.
     within: Option<f64>,
+    /// Whether one client asks instead of all.
+    alone: bool,
 }
 
 impl Listing {
@@ -125,7 +127,7 @@ impl Listing {
     async fn at_rest(&self, gateway: &Gateway, report: &mut Report) -> Result<()> {
         let anywhere = |n| format!("status=closed&limit=50&until={}", history::moment(n, self.history));
         let (rate, within) = (Some(OPEN.0), Some(OPEN.1));
-        let any = Question { name: "", query: &open, finds: true, walks: false, rate, within };
+        let any = Question { name: "", query: &open, finds: true, walks: false, rate, within, alone: false };
         for question in [
             Question { name: "open sessions, a page of 50", ..any },
             Question { name: "newest sessions, a page of 50", query: &|_| "limit=50".to_owned(), ..any },
@@ -148,8 +150,8 @@ impl Listing {
         let person = |n| format!("user={}&limit=50", history::username(n));
         let hit = |n| format!("q={}&limit=50", history::username(n));
         let miss = |n: u64| format!("q=nobody-{n}&limit=50");
-        let any =
-            Question { name: "", query: &open, finds: true, walks: false, rate: None, within: Some(HISTORY_WITHIN) };
+        let within = Some(HISTORY_WITHIN);
+        let any = Question { name: "", query: &open, finds: true, walks: false, rate: None, within, alone: false };
         for question in [
             Question { name: "open sessions, while they come and go", ..any },
             Question { name: "newest sessions, while they come and go", query: &|_| "limit=50".to_owned(), ..any },
@@ -166,13 +168,14 @@ impl Listing {
                 walks: true,
                 ..any
             },
-            // A text search reads every row up to the limit.
-            Question { name: "text search with hits, under changes", query: &hit, within: None, ..any },
+            // A text search reads every row up to the limit: one client asks, many would wait for each other.
+            Question { name: "text search with hits, under changes", query: &hit, within: None, alone: true, ..any },
             Question {
                 name: "text search without hits, under changes",
                 query: &miss,
                 finds: false,
                 within: None,
+                alone: true,
                 ..any
             },
         ] {
@@ -188,6 +191,7 @@ impl Listing {
     /// Sends requests as fast as answers come, and reports rate and latency.
     async fn ask(&self, gateway: &Gateway, question: &Question<'_>, report: &mut Report) -> Result<()> {
         let until = Instant::now() + Duration::from_secs(self.seconds);
+        let connections = if question.alone { 1 } else { self.connections };
         let one = async |connection: usize| {
             let mut wire = Wire::open(gateway.addr()).await?;
             let (mut samples, mut cursor) = (Vec::new(), None::<String>);
@@ -200,12 +204,12 @@ impl Listing {
                 samples.push(since.elapsed());
                 ensure!(page.starts_with(b"{\"items\":[{") == question.finds, "{path}: not what is to be found");
                 cursor = if question.walks { next_cursor(&page)? } else { None };
-                n += self.connections as u64;
+                n += connections as u64;
             }
             anyhow::Ok(samples)
         };
         let since = Instant::now();
-        let all = try_join_all((0..self.connections).map(one)).await?;
+        let all = try_join_all((0..connections).map(one)).await?;
         let seconds = since.elapsed().as_secs_f64();
         let (mut took, mut count) = (Samples::default(), 0.0);
         for sample in all.into_iter().flatten() {
