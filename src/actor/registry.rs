@@ -379,7 +379,7 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             RegistryMessage::Panic => panic!("asked to"),
         };
         if !heard {
-            tracing::debug!("who asked the registry has left");
+            tracing::debug!("the caller no longer waits for the registry");
         }
     }
 }

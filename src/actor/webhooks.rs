@@ -281,7 +281,7 @@ impl Deliverer {
         };
         self.deliveries.note(&self.hook.name, |delivery| {
             if delivery.failing_since.is_none() {
-                tracing::warn!(webhook = self.hook.name, why, "a webhook takes nothing; it is tried again");
+                tracing::warn!(webhook = self.hook.name, why, "a webhook accepts nothing; it is tried again");
             }
             delivery.failing_since.get_or_insert(clock::utc());
             delivery.last_error = Some(why);

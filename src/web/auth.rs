@@ -145,7 +145,7 @@ impl Caller {
             }
         };
         Err(Problem::forbidden(format!(
-            "This needs the right {}, which {who} does not have. Ask whoever manages this gateway.",
+            "This needs the right {}, which {who} does not have. Ask your administrator.",
             right.as_str()
         )))
     }

@@ -62,14 +62,14 @@ impl Problem {
 
     /// 401: wrong credentials; does not reveal which of them is wrong.
     pub fn wrong_credentials() -> Self {
-        let detail = "Nobody signs in with this name and password. Try again, or ask whoever manages this gateway.";
+        let detail = "Nobody signs in with this name and password. Try again, or ask your administrator.";
         Self::new(StatusCode::UNAUTHORIZED, "wrong-credentials", detail)
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
     }
 
     /// 401: this token is not valid.
     pub fn wrong_token() -> Self {
-        let detail = "This token signs nobody in: it is mistyped, revoked or expired. Ask whoever gave it to you.";
+        let detail = "This token signs nobody in: it is mistyped, revoked or expired. Ask for a new one.";
         Self::new(StatusCode::UNAUTHORIZED, "wrong-credentials", detail)
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE))
     }

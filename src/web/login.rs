@@ -273,7 +273,7 @@ pub async fn sign_in(request: &HttpRequest, proven: Proven) -> Result<Cookie<'st
     let is_over = over_with.is_some_and(|session| state.sign_ins().is_over(now, &session));
     if is_gone || is_over {
         state.sign_ins().sign_out(now, &digest).await.map_err(not_kept)?;
-        let over = "Your provider has signed you out meanwhile. Sign in again.";
+        let over = "Your provider has signed you out. Sign in again.";
         return Err(if is_over { Problem::not_let_in(over) } else { Problem::wrong_credentials() });
     }
     if let Some(old) = auth::cookie(request)

@@ -100,7 +100,7 @@ fn holder(request: &HttpRequest, state: &State, secret: &SecretString) -> Result
         state.throttle.note(state.now(), &address);
         state.gateway.audit().note(Deed::refused(Action::SignIn, ANONYMOUS, address, "", "A wrong or used set-up link."));
         Problem::not_found(
-            "This link was used already, is too old, or was replaced by a newer one. Ask whoever manages this gateway for another.",
+            "This link was used already, is too old, or was replaced by a newer one. Ask your administrator for another.",
         )
     })
 }

@@ -218,7 +218,7 @@ impl TerminalSocket {
         match &self.attached {
             None => self.fail(Fault::Protocol, "The first frame must be attach.", ctx),
             Some(ends) if !ends.interactive && !ends.typing.control_aware => {
-                self.fail(Fault::Protocol, "Who looks on cannot type.", ctx);
+                self.fail(Fault::Protocol, "A watcher cannot type.", ctx);
             }
             Some(ends) if ends.typing.turn().is_none() => self.refuses_input(),
             Some(_) if self.backlog.len() + bytes.len() > MAX_BACKLOG_BYTES => {

@@ -43,7 +43,7 @@ pub fn user(request: &HttpRequest, state: &State, directory: &Directory) -> Resu
     // Looked up among the users, not by their access: the holder of the gateway's own token is no user.
     if directory.users.get(name).is_none_or(|user| !user.may_sign_in()) {
         return Err(Problem::nobody_named(format!(
-            "The proxy in front signed you in as {}, who may not sign in here. Ask whoever manages this gateway.",
+            "The proxy in front signed you in as {}, who may not sign in here. Ask your administrator.",
             quoted(name)
         )));
     }

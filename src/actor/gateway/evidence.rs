@@ -87,7 +87,7 @@ impl Gateway {
         why.session = Record { controlled_by: why.session.controlled_by, ..found.record };
         why.history = self.stores.history(id).await.map_err(unreadable)?;
         why.owner = self.owner(&why.session).await;
-        why.proof = "This gateway serves it: what is said here it sees itself.".to_owned();
+        why.proof = "This gateway serves the session and observes it directly.".to_owned();
         Ok(Some(why))
     }
 

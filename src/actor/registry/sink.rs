@@ -157,7 +157,7 @@ impl Sink {
         if self.is_news(error.to_string(), clock::instant()) {
             tracing::error!(store = self.name, %error, queued = self.ledger.len(), "the store took nothing; it is kept");
         } else {
-            tracing::debug!(store = self.name, %error, ?pause, "still so");
+            tracing::debug!(store = self.name, %error, ?pause, "the store still fails");
         }
     }
 

@@ -91,7 +91,7 @@ impl Refusal {
 
     /// Returns the answer to the user; `name`: the provider's display name.
     pub fn problem(self, name: &str) -> Problem {
-        const ASK: &str = "Ask whoever manages this gateway.";
+        const ASK: &str = "Ask your administrator.";
         match self {
             Self::NotUnderWay => Problem::not_let_in(
                 "This sign-in is not under way here: it was finished already, took longer than ten minutes, or was begun in another \
@@ -107,7 +107,7 @@ impl Refusal {
                 Problem::not_let_in(format!("{name} did not sign you in: {}. {ASK}", quoted(&word)))
             }
             Self::Failed(Failure::Refused(word)) => Problem::not_let_in(format!(
-                "{name} did not confirm this sign-in ({word}). Begin again; if it stays so, ask whoever manages this gateway."
+                "{name} did not confirm this sign-in ({word}). Begin again; if it stays so, ask your administrator."
             )),
             Self::Failed(Failure::Rejected(why)) => {
                 Problem::not_let_in(format!("What {name} says of you counts for nothing here: {why}. {ASK}"))

@@ -259,7 +259,7 @@ fn a_target_of_the_records_is_dialled_over_its_jump_hosts_which_need_no_grant() 
     assert!(unsealed.detail().starts_with("The credential of db-1 cannot be used"), "{}", unsealed.detail());
     let broken = opened(&lost).unwrap_err();
     assert_eq!(broken.status_code().as_u16(), 503);
-    let words = "behind cannot be reached: it leads over inner, which is the name of no target. Tell whoever manages";
+    let words = "behind cannot be reached: it leads over inner, which is the name of no target. Tell an administrator";
     assert!(broken.detail().starts_with(words), "{}", broken.detail());
 }
 

@@ -27,7 +27,7 @@ pub(super) fn way(target: &Target, settings: &Settings, directory: &Directory) -
     let broken = |why: &dyn std::fmt::Display| {
         let name = &target.public.name;
         let detail =
-            format!("{name} cannot be reached: it {why}. Tell whoever manages the targets, who gives it another way.");
+            format!("{name} cannot be reached: it {why}. Tell an administrator, who can change its jump hosts.");
         Problem::unavailable(detail, 60)
     };
     // `None` for a broken way, which matches no hops.
