@@ -78,7 +78,9 @@ pub enum ReviewError {
         waits: String,
     },
     /// known_hosts marks it as revoked.
-    #[error("known_hosts marks this key as @revoked, so it cannot be accepted. An administrator of the file has to decide.")]
+    #[error(
+        "known_hosts marks this key as @revoked, so it cannot be accepted. An administrator of the file has to decide."
+    )]
     Revoked,
     /// The old key's line is for many hosts, named by a pattern.
     #[error(
