@@ -199,7 +199,7 @@ async fn live(config: Config, plan: Plan, lock: &fs::File) -> anyhow::Result<()>
             ..settings::actors(&config, node.clone(), incarnation, epoch, recording_dir)
         },
         stores,
-        people: people::people(people, &config).await,
+        people: people::people(people, &config, &seals).await,
         webhooks: webhooks::webhooks(&config, cursors).await?,
         connector: Arc::new(RusshConnector::new(ssh.clone())),
         on_fatal_exit: Arc::new(move |why| exit_sender.send_modify(|first| *first = first.or(Some(why)))),

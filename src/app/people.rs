@@ -5,10 +5,11 @@ use std::sync::Arc;
 use anyhow::Context;
 
 use crate::{
-    actor::people::People,
+    actor::{clock, people::People},
     config::Config,
-    core::people::CatalogueEntry,
+    core::{people::CatalogueEntry, seal::Seals},
     store::{StoreError, mysql::MySqlStore, people::PeopleStore, sqlite::SqliteStore},
+    tool,
 };
 
 /// Returns the store of users and tokens: that of the records, so that gateways that share these share them too.
@@ -19,8 +20,9 @@ pub fn store(records: Option<&MySqlStore>, journal: &SqliteStore) -> Arc<dyn Peo
     }
 }
 
-/// Returns the users of `store`, with this gateway's catalogue. If the store is unavailable they are read later.
-pub async fn people(store: Arc<dyn PeopleStore>, config: &Config) -> People {
+/// Returns the users of `store`, with this gateway's catalogue. If the store is unavailable they are read later. Warns
+/// of secrets that `seals` do not open, such as after a restore without the keys.
+pub async fn people(store: Arc<dyn PeopleStore>, config: &Config, seals: &Seals) -> People {
     let listed = |target: &crate::config::Target| CatalogueEntry {
         name: target.name.clone(),
         tags: target.tags.clone(),
@@ -29,6 +31,15 @@ pub async fn people(store: Arc<dyn PeopleStore>, config: &Config) -> People {
     let people = People::new(Some(store), config.targets.iter().map(listed).collect());
     if let Err(error) = people.refresh().await {
         tracing::warn!(%error, "the users cannot be read yet; only the gateway's own token signs in");
+    }
+    let closed = tool::closed_secrets(&people.directory(), seals, clock::utc());
+    if let Some(first) = closed.first() {
+        tracing::warn!(
+            secrets = closed.len(),
+            %first,
+            "what is kept sealed does not open with the keys here: put the seal.key of the gateway that sealed it into \
+             node.data_dir, or its keys into PULSEGATE_SEAL_KEY, and start again"
+        );
     }
     people
 }

@@ -56,6 +56,8 @@ mod unfinished;
 /// Verifies a recording.
 mod verify;
 
+pub use seal::closed as closed_secrets;
+
 /// The context of every tool.
 pub struct ToolContext {
     /// The configuration, as `serve` would read it.

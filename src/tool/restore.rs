@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cli::Restore,
-    data_dir,
+    data_dir, ssh,
     store::{
         mysql::{Import, MySqlStore, USERS},
         sqlite::SqliteStore,
@@ -107,6 +107,13 @@ fn told(into: &Path, manifest: &Manifest, files: usize, server: Server) -> Vec<S
              {place}/recordings"
         )),
     }
+    text.push(format!(
+        "a backup holds no {}, {} or {}: copy yours into {place} before the first start, or kept credentials cannot be \
+         opened",
+        data_dir::SEAL_KEYS,
+        ssh::KEY,
+        ssh::AUTHORITY
+    ));
     text.push(format!("set node.data_dir to {place} and start; sessions that were open then are closed as node_lost"));
     text
 }

@@ -265,3 +265,27 @@ fn a_new_key_seals_everything_and_a_killed_rotation_goes_on() {
     let (status, told) = home.run(&["seal", "rotate"]);
     assert!(!status.success() && told.contains("not begun"), "{told}");
 }
+
+#[test]
+fn a_restore_without_the_seal_key_is_told_before_and_at_the_start() {
+    let door = door();
+    let home = Arc::new(Home::with(&door));
+    adds_by_hand(&home, "web-1", &door);
+    let warnings = || home.logs().matches("what is kept sealed does not open with the keys here").count();
+    home.start().dies();
+    assert_eq!(warnings(), 0, "{}", home.logs());
+    let (data_dir, lost) = (home.data_dir(), home.data_dir().with_file_name("lost"));
+    let backup = data_dir.with_file_name("backup").display().to_string();
+    runs(&home, &["backup", &backup]);
+    fs::rename(&data_dir, &lost).unwrap();
+    let told = runs(&home, &["restore", &backup, "--into", &data_dir.display().to_string()]);
+    assert!(told.contains("a backup holds no seal.key, ssh_key or ssh_ca: copy yours into "), "{told}");
+    home.start().dies();
+    assert_eq!(warnings(), 1, "{}", home.logs());
+    assert!(home.logs().contains("the password of the target web-1"), "{}", home.logs());
+
+    fs::copy(lost.join("seal.key"), data_dir.join("seal.key")).unwrap();
+    let gateway = home.start();
+    opens(&gateway, "web-1");
+    assert_eq!(warnings(), 1, "{}", home.logs());
+}
