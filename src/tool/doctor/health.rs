@@ -10,12 +10,23 @@ use super::{name, plan::Difference, plural};
 use crate::{
     config::{Config, Records},
     core::record::SessionId,
-    data_dir,
+    data_dir, ssh,
     store::{Journal, StoreError, Verdict, schema::Step, sqlite::SqliteStore},
 };
 
 /// Free bytes below which the disk is nearly full: a busy gateway writes as much in about an hour.
 const LITTLE_DISK: u64 = 512 << 20;
+
+/// The files of the data directory that only the owner may read; some may not be there.
+const SECRET: [&str; 7] = [
+    data_dir::DATABASE,
+    "pulsegate.db-wal",
+    "pulsegate.db-shm",
+    data_dir::SEAL_KEYS,
+    data_dir::TLS_KEY,
+    ssh::KEY,
+    ssh::AUTHORITY,
+];
 
 /// The state of one thing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -95,7 +106,7 @@ pub fn folder(config: &Config, mend: bool) -> anyhow::Result<Vec<Finding>> {
     let data_dir = &config.node.data_dir;
     let mut findings = Vec::new();
     let mut open = Vec::new();
-    let secret = [data_dir::DATABASE, "pulsegate.db-wal", "pulsegate.db-shm"].map(|name| (data_dir.join(name), 0o600));
+    let secret = SECRET.map(|name| (data_dir.join(name), 0o600));
     for (path, mode) in secret.into_iter().chain([(data_dir.clone(), 0o700)]) {
         let found = match fs::metadata(&path) {
             Ok(metadata) => metadata.permissions().mode() & 0o777,

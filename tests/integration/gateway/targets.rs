@@ -1,6 +1,6 @@
 //! Targets of the records: added, opened with their stored secrets, changed, removed.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Instant};
+use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, sync::Arc, time::Instant};
 
 use pulsegate::ssh::demo::Admits;
 use serde_json::{Value, json};
@@ -264,6 +264,29 @@ fn a_new_key_seals_everything_and_a_killed_rotation_goes_on() {
     assert!(!status.success() && told.contains("the password of the target web-2"), "{told}");
     let (status, told) = home.run(&["seal", "rotate"]);
     assert!(!status.success() && told.contains("not begun"), "{told}");
+}
+
+#[test]
+fn a_doctor_closes_an_open_key_file_and_takes_what_it_seals_for_whole() {
+    let door = door();
+    let home = Arc::new(Home::with(&door));
+    adds_by_hand(&home, "web-1", &door);
+    let keys = ["seal.key", "ssh_key", "ssh_ca", "tls.key"].map(|name| (name, home.data_dir().join(name)));
+    for (name, path) in &keys {
+        if *name != "seal.key" {
+            fs::write(path, "").unwrap();
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let (status, told) = home.run(&["doctor"]);
+    assert!(!status.success() && told.contains("mend this and look again"), "{told}");
+    assert!(keys.iter().all(|(name, _)| told.contains(&format!("{name} (644 instead of 600)"))), "{told}");
+    assert!(!told.contains("give these credentials anew") && !told.contains("out of the recordings"), "{told}");
+    let told = runs(&home, &["doctor", "--repair"]);
+    assert!(told.contains("1 sealed credential open"), "{told}");
+    for (name, path) in &keys {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
 }
 
 #[test]
