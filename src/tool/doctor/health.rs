@@ -1,5 +1,5 @@
-//! Checks each thing a gateway keeps by itself: the folder, the disk, the schema, the chain of events. Compares
-//! nothing.
+//! Checks each thing a gateway keeps by itself: the folder, the disk, the schema, the chain of events, the audit log.
+//! Compares nothing.
 
 use std::{fmt, fs, io::ErrorKind, os::unix::fs::PermissionsExt, path::Path};
 
@@ -11,7 +11,11 @@ use crate::{
     config::{Config, Records},
     core::record::SessionId,
     data_dir, ssh,
-    store::{Journal, StoreError, Verdict, schema::Step, sqlite::SqliteStore},
+    store::{
+        Journal, StoreError, Verdict,
+        schema::Step,
+        sqlite::{Broken, Followed, SqliteStore},
+    },
 };
 
 /// Free bytes below which the disk is nearly full: a busy gateway writes as much in about an hour.
@@ -175,8 +179,9 @@ pub fn schema(check: &'static str, schema: Result<Vec<(Step, bool)>, StoreError>
     }
 }
 
-/// Checks the journal's file, its chain of events and its outbox.
+/// Checks the journal's file, its chain of events, the audit log and the outbox.
 pub async fn journal(journal: &SqliteStore, config: &Config) -> Vec<Finding> {
+    const ALTERED: &str = "compare with a backup from before; nothing here can make an altered history true again";
     const RESTORE: &str = "stop the gateway, keep a copy of the folder, and restore the newest backup";
     let failed = |check, error: StoreError| Finding::ill(check, error.to_string(), RESTORE);
     let pages = match journal.damage().await {
@@ -191,9 +196,16 @@ pub async fn journal(journal: &SqliteStore, config: &Config) -> Vec<Finding> {
         Ok(Verdict::Broken { sequence }) => Finding::ill(
             "chain",
             format!("event {sequence} does not follow from those before it: the history was altered"),
-            "compare with a backup from before; nothing here can make an altered history true again",
+            ALTERED,
         ),
         Err(error) => failed("chain", error),
+    };
+    let audit = match journal.follow_audit(None, |_| Ok::<_, StoreError>(())).await {
+        Ok(Followed { broken: Some(Broken { sequence, what }), .. }) => {
+            Finding::ill("audit", format!("entry {sequence}: {what}"), ALTERED)
+        }
+        Ok(Followed { broken: None, head, .. }) => Finding::sound("audit", format!("the log is whole; head: {head}")),
+        Err(error) => failed("audit", error),
     };
     let outbox = match (journal.outbox_len().await, &config.store.records) {
         (Ok(0), _) => Finding::sound("outbox", "empty".to_owned()),
@@ -213,5 +225,5 @@ pub async fn journal(journal: &SqliteStore, config: &Config) -> Vec<Finding> {
         },
         (Err(error), _) => failed("outbox", error),
     };
-    vec![pages, chain, outbox]
+    vec![pages, chain, audit, outbox]
 }

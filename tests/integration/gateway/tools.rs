@@ -143,9 +143,13 @@ fn a_doctor_sees_an_altered_history_and_an_open_door() {
     // A copy has everything in one file.
     let backup = data_dir.with_file_name("backup");
     well(&data_dir, &["backup", backup.to_str().unwrap()]);
-    let whole = fs::read(backup.join("pulsegate.db")).unwrap();
-    let place = whole.windows(7).position(|bytes| bytes == b"Opened.").unwrap();
-    fs::write(&database, [&whole[..place], b"Opaned.", &whole[place + 7..]].concat()).unwrap();
+    let mut altered = fs::read(backup.join("pulsegate.db")).unwrap();
+    // Of a session's history, and of the audit log.
+    for (said, instead) in [("Opened.", "Opaned."), (", release ", ", raleese ")] {
+        let place = altered.windows(said.len()).position(|bytes| bytes == said.as_bytes()).unwrap();
+        altered[place..place + said.len()].copy_from_slice(instead.as_bytes());
+    }
+    fs::write(&database, altered).unwrap();
     for beside in ["pulsegate.db-wal", "pulsegate.db-shm"] {
         fs::remove_file(data_dir.join(beside)).ok(); // SQLite may have tidied up
     }
@@ -156,7 +160,7 @@ fn a_doctor_sees_an_altered_history_and_an_open_door() {
         let findings = report["findings"].as_array().unwrap().iter();
         findings.filter(|finding| finding["state"] == "ill").any(|finding| finding["check"] == check)
     };
-    assert!(ill("permissions") && ill("chain"), "{report:#}");
+    assert!(ill("permissions") && ill("chain") && ill("audit"), "{report:#}");
     tool(&data_dir, &["doctor", "--repair"]);
     assert_eq!(fs::metadata(&database).unwrap().permissions().mode() & 0o777, 0o600);
 }
