@@ -18,7 +18,7 @@ const LONGEST_LINE: u64 = 16 * 1024 * 1024;
 pub struct Bad {
     /// Offset of the first byte that cannot be trusted.
     pub from: u64,
-    /// Offset that the bad byte lies before.
+    /// Offset that the first bad byte lies before; `from` where only `what` tells the place.
     pub until: u64,
     /// The damage, in a sentence.
     pub what: String,
@@ -72,8 +72,8 @@ pub fn verify(mut from: impl BufRead) -> io::Result<Verdict> {
         let length = match from.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut line) {
             Ok(length) => length as u64,
             Err(error) if error.kind() == ErrorKind::InvalidData => {
-                let until = found.bytes + line.len() as u64;
-                found.bad = Some(Bad { from: found.bytes, until, what: error.to_string() });
+                // What was read of the line before the damage is sound.
+                found.bad = Some(Bad { from: found.bytes, until: found.bytes, what: error.to_string() });
                 return Ok(found);
             }
             Err(error) => return Err(error),

@@ -100,9 +100,11 @@ fn report(path: &Path, verdict: &Verdict, log: &Log) -> Report {
         Log::Unsealed => "the event log tells no seal",
     };
     let text = match (bad, seal) {
-        (Some(Bad { from, until, what }), _) => {
-            format!("{shown}: byte {from}: {what}\nthe first bad byte stands in {from} … {until}")
+        (Some(Bad { from, until, what }), _) if from < until => {
+            format!("{shown}: {what}\nthe damage lies in bytes {from} … {}", until - 1)
         }
+        // What is known of the place stands in the sentence.
+        (Some(Bad { what, .. }), _) => format!("{shown}: {what}"),
         (None, Some(seal)) => format!(
             "{shown}: whole: {events} events in {seconds:.3} s, {bytes} bytes, sealed {}; {log}",
             chain::hex(&seal.head)
@@ -118,4 +120,20 @@ fn report(path: &Path, verdict: &Verdict, log: &Log) -> Report {
         "bad": bad.as_ref().map(|bad| json!({"from": bad.from, "until": bad.until, "what": bad.what})),
     });
     Report { text, json, code: u8::from(bad.is_some()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(from: u64, until: u64) -> String {
+        let bad = Some(Bad { from, until, what: "their hash differs".to_owned() });
+        report(Path::new("s.cast"), &Verdict { bad, ..Verdict::default() }, &Log::Silent).text
+    }
+
+    #[test]
+    fn a_damage_has_a_place_only_where_it_is_known() {
+        assert_eq!(told(100, 1_096), "s.cast: their hash differs\nthe damage lies in bytes 100 … 1095");
+        assert_eq!(told(0, 0), "s.cast: their hash differs");
+    }
 }
