@@ -58,6 +58,9 @@ mod verify;
 
 pub use seal::closed as closed_secrets;
 
+/// What to do where a gateway is in the way.
+const STOP_IT: &str = "stop it first (SIGTERM, or `pulsegate drain`)";
+
 /// The context of every tool.
 pub struct ToolContext {
     /// The configuration, as `serve` would read it.
@@ -166,7 +169,7 @@ impl ToolContext {
         }
         match data_dir::try_lock(data_dir)? {
             Some(lock) => Ok(lock),
-            None => bail!("a gateway is running on {}; stop it first", data_dir.display()),
+            None => bail!("a gateway is running on {}; {STOP_IT}", data_dir.display()),
         }
     }
 }

@@ -15,7 +15,7 @@ use self::{
     compare::{Comparison, View},
     health::{Finding, State},
 };
-use super::{Report, ToolContext, progress::Progress, stores};
+use super::{Report, STOP_IT, ToolContext, progress::Progress, stores};
 use crate::{
     cli::Doctor,
     core::record::{Epoch, NodeId, UtcMicros},
@@ -64,7 +64,7 @@ pub async fn run(ctx: &ToolContext, options: &Doctor) -> anyhow::Result<Report> 
     }
     let lock = data_dir::try_lock(data_dir)?;
     if lock.is_none() && options.repair {
-        bail!("a gateway is running on {}; stop it first: only a stopped one can be mended", data_dir.display());
+        bail!("a gateway is running on {}; {STOP_IT}: only a stopped one can be mended", data_dir.display());
     }
     let mut findings = health::folder(&ctx.config, options.repair)?;
     let records = stores::records(ctx);

@@ -127,7 +127,7 @@ fn a_doctor_looks_at_a_running_gateway_and_does_not_touch_it() {
     assert_eq!((&report["running"], &report["healthy"]), (&true.into(), &true.into()), "{report:#}");
     let refused = tool(&data_dir, &["doctor", "--repair"]);
     assert_eq!(refused.code, Some(1));
-    assert!(refused.err.contains("a gateway is running"), "{}", refused.err);
+    assert!(refused.err.contains("stop it first (SIGTERM, or `pulsegate drain`): only"), "{}", refused.err);
     page.runs("echo unharmed", "unharmed");
     assert!(gateway.says(&id, "active").is_some());
 }
@@ -266,7 +266,7 @@ fn a_running_gateway_is_not_migrated() {
     for args in [&["migrate"][..], &["migrate", "--down", "--yes"]] {
         let refused = tool(&gateway.home.data_dir(), args);
         assert_eq!(refused.code, Some(1));
-        assert!(refused.err.contains("a gateway is running"), "{}", refused.err);
+        assert!(refused.err.contains("; stop it first (SIGTERM, or `pulsegate drain`)"), "{}", refused.err);
     }
     assert_eq!(well(&gateway.home.data_dir(), &["migrate", "--status"])["pending"], 0);
 }
