@@ -1,19 +1,20 @@
 //! The command line: its commands, their arguments, and `check`, which needs nothing else. Knows no layer but the
 //! configuration.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
-use crate::{
-    config::{self, Config, ConfigErrors, DEFAULT_PATH},
-    core::{audit::Head, rfc3339::Rfc3339},
-};
+use crate::config::{self, Config, ConfigErrors, DEFAULT_PATH};
 
+/// The audit log.
+mod audit;
 /// Users and tokens.
 mod people;
 /// Targets, and the keys that seal their credentials.
 mod targets;
+
+pub use audit::{AuditCommand, AuditFormat};
 
 pub use targets::{AddTarget, AuthOptions, ImportTargets, SealCommand, SetTarget, TargetCommand};
 
@@ -32,6 +33,22 @@ pub struct Cli {
     /// The command to run.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Parses the arguments, of which the first is the program's own name.
+    ///
+    /// # Errors
+    /// Wrong use, and what `--help` and `--version` print; the error knows the exit code.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(args)?;
+        match cli.command {
+            Command::Tool(Tool::Audit(AuditCommand::Export { format: AuditFormat::Syslog, .. })) if cli.json => {
+                Err(Self::command().error(ErrorKind::ArgumentConflict, "--format syslog is no JSON: leave out --json"))
+            }
+            _ => Ok(cli),
+        }
+    }
 }
 
 /// The commands.
@@ -93,46 +110,6 @@ pub enum Tool {
     /// Read the audit log of this gateway, also while it runs.
     #[command(subcommand)]
     Audit(AuditCommand),
-}
-
-/// The commands that read the audit log.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum AuditCommand {
-    /// Check that no entry was edited, removed or moved, and print the log's head, to be noted somewhere else.
-    Verify {
-        /// A head that was noted earlier: the log must still hold it.
-        #[arg(long, value_name = "SEQ:HASH", value_parser = head)]
-        head: Option<Head>,
-    },
-    /// Write the entries to standard output, oldest first, one per line.
-    Export {
-        /// The format.
-        #[arg(long, value_name = "FORMAT", value_enum, default_value_t = AuditFormat::Jsonl)]
-        format: AuditFormat,
-        /// Only entries at or after this time, as 2026-01-02T03:04:05Z.
-        #[arg(long, value_name = "TIME", value_parser = moment)]
-        since: Option<Rfc3339>,
-        /// Only entries before this time.
-        #[arg(long, value_name = "TIME", value_parser = moment)]
-        until: Option<Rfc3339>,
-    },
-}
-
-/// The formats of an exported audit log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum AuditFormat {
-    /// One JSON object per line.
-    Jsonl,
-    /// One message of RFC 5424 per line.
-    Syslog,
-}
-
-fn head(text: &str) -> Result<Head, &'static str> {
-    text.parse().map_err(|_| "SEQ:HASH, as `pulsegate audit verify` prints its head")
-}
-
-fn moment(text: &str) -> Result<Rfc3339, &'static str> {
-    text.parse().map_err(|_| "a time of RFC 3339, as 2026-01-02T03:04:05Z")
 }
 
 /// The options of `migrate`.
@@ -303,12 +280,10 @@ pub fn check(config: Option<PathBuf>, env: impl IntoIterator<Item = (String, Str
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory, error::ErrorKind};
-
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from([&["pulsegate"], args].concat())
+        Cli::read([&["pulsegate"], args].concat().into_iter().map(OsString::from))
     }
 
     fn yaml(text: &str) -> (tempfile::TempDir, PathBuf) {
@@ -350,6 +325,9 @@ mod tests {
             let told = parse(&["target", "set", "a", "--port", port]).unwrap_err();
             assert!(told.exit_code() == 2 && told.to_string().contains("1..=65535"), "{told}");
         }
+        let export = ["audit", "export", "--format", "syslog"];
+        assert!(parse(&export).is_ok() && parse(&["audit", "export", "--json"]).is_ok());
+        assert_eq!(parse(&[&export[..], &["--json"]].concat()).unwrap_err().exit_code(), 2);
         assert_eq!(parse(&["--help"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
     }
 

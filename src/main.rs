@@ -1,9 +1,8 @@
 //! The binary: parses the command line, starts tracing, calls the library, maps the result to an exit code; nothing
 //! else.
 
-use std::{io::IsTerminal, process::ExitCode};
+use std::{env, io::IsTerminal, process::ExitCode};
 
-use clap::Parser;
 use pulsegate::{
     app,
     cli::{self, Cli, Command},
@@ -21,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read(env::args_os()).unwrap_or_else(|wrong| wrong.exit());
     start_tracing(cli.json);
     app::forbid_core_dumps();
     match run(cli) {
