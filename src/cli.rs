@@ -325,6 +325,23 @@ mod tests {
             let told = parse(&["target", "set", "a", "--port", port]).unwrap_err();
             assert!(told.exit_code() == 2 && told.to_string().contains("1..=65535"), "{told}");
         }
+        for args in [
+            &["user", "set", "ada"][..],
+            &["user", "add", "Ada", "--role", "user"],
+            &["user", "add", "admin", "--role", "user"],
+            &["token", "create", "--user", "ada", "--name", ""],
+            &["target", "set", "web-3"],
+            &["target", "set", "web-3", "--passphrase-file", "p"],
+            &["target", "add", "-web", "--host", "h", "--username", "u"],
+            &["target", "add", "web 3", "--host", "h", "--username", "u"],
+        ] {
+            assert_eq!(parse(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+        let told = parse(&["target", "set", "web-3"]).unwrap_err().to_string();
+        assert!(told.contains("--host <HOST>") && told.contains("--no-roles"), "{told}");
+        for change in [&["user", "set", "ada", "--reset-totp"][..], &["target", "set", "web-3", "--prompt"]] {
+            assert!(parse(change).is_ok(), "{change:?}");
+        }
         let export = ["audit", "export", "--format", "syslog"];
         assert!(parse(&export).is_ok() && parse(&["audit", "export", "--json"]).is_ok());
         assert_eq!(parse(&[&export[..], &["--json"]].concat()).unwrap_err().exit_code(), 2);

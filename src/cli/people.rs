@@ -2,11 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 
 use crate::{
     config,
-    core::people::{Grant, Right, Role},
+    core::people::{Grant, Right, Role, is_user_name},
 };
 
 /// The commands on users. A running gateway sees a change within a second.
@@ -38,7 +38,7 @@ pub enum UserCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct AddUser {
     /// 1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = new_name)]
     pub name: String,
     /// viewer, user, operator, auditor or admin.
     #[arg(long, value_name = "ROLE", value_parser = role)]
@@ -63,29 +63,30 @@ pub struct Passwd {
     pub password_file: Option<PathBuf>,
 }
 
-/// The options of `user set`; anything not given stays.
+/// The options of `user set`, at least one; anything not given stays.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true))]
 pub struct SetUser {
     /// The user's name.
     #[arg(value_name = "NAME")]
     pub name: String,
     /// viewer, user, operator, auditor or admin.
-    #[arg(long, value_name = "ROLE", value_parser = role)]
+    #[arg(long, value_name = "ROLE", value_parser = role, group = "change")]
     pub role: Option<Role>,
     /// A grant; those given here replace all earlier ones. May be repeated.
-    #[arg(long = "grant", value_name = "GRANT", conflicts_with = "no_grants")]
+    #[arg(long = "grant", value_name = "GRANT", conflicts_with = "no_grants", group = "change")]
     pub grants: Vec<Grant>,
     /// Remove all grants.
-    #[arg(long)]
+    #[arg(long, group = "change")]
     pub no_grants: bool,
     /// Disable the user, who can then not sign in.
-    #[arg(long, conflicts_with = "enable")]
+    #[arg(long, conflicts_with = "enable", group = "change")]
     pub disable: bool,
     /// Enable the user again.
-    #[arg(long)]
+    #[arg(long, group = "change")]
     pub enable: bool,
     /// Remove their second factor, for example when the phone is lost; does not sign them out.
-    #[arg(long)]
+    #[arg(long, group = "change")]
     pub reset_totp: bool,
 }
 
@@ -111,7 +112,7 @@ pub struct CreateToken {
     #[arg(long, value_name = "NAME")]
     pub user: String,
     /// Its purpose, in a few words.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = token_name)]
     pub name: String,
     /// A right that it may use at most. May be repeated.
     #[arg(long = "scope", value_name = "RIGHT", value_parser = right, help = help_of_scopes())]
@@ -123,6 +124,16 @@ pub struct CreateToken {
 
 pub(super) fn role(text: &str) -> Result<Role, &'static str> {
     text.parse().map_err(|_| "one of viewer, user, operator, auditor, admin")
+}
+
+fn new_name(name: &str) -> Result<String, &'static str> {
+    let allowed = "1 to 64 of a-z, 0-9 and . _ - @, beginning with a letter or digit, and neither admin nor anonymous";
+    if is_user_name(name) { Ok(name.to_owned()) } else { Err(allowed) }
+}
+
+fn token_name(name: &str) -> Result<String, &'static str> {
+    let is_allowed = (1..=64).contains(&name.chars().count()) && !name.chars().any(char::is_control);
+    if is_allowed { Ok(name.to_owned()) } else { Err("1 to 64 characters, no control characters") }
 }
 
 /// Parses the lifetime of a token, which may be given in days as well.

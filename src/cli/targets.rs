@@ -6,7 +6,30 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 
 use super::people::role;
-use crate::core::people::Role;
+use crate::core::{
+    people::Role,
+    target::{TARGET_NAME, is_target_name},
+};
+
+/// The options of `target set` of which it needs one, by the names of their fields.
+const CHANGES: [&str; 16] = [
+    "host",
+    "port",
+    "username",
+    "via",
+    "no_via",
+    "group",
+    "tags",
+    "no_tags",
+    "roles",
+    "no_roles",
+    "prompt",
+    "agent",
+    "gateway_key",
+    "certificate",
+    "password_file",
+    "key_file",
+];
 
 /// The commands on the targets of the records. A running gateway sees a change within a second.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
@@ -31,7 +54,7 @@ pub enum TargetCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct AddTarget {
     /// 1 to 64 of A-Z, a-z, 0-9 and . _ -, beginning with a letter or digit.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = new_name)]
     pub name: String,
     /// A host name or an address.
     #[arg(long, value_name = "HOST")]
@@ -59,8 +82,9 @@ pub struct AddTarget {
     pub auth: AuthOptions,
 }
 
-/// The options of `target set`; anything not given stays.
+/// The options of `target set`, at least one; anything not given stays.
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(group = ArgGroup::new("change").required(true).multiple(true).args(CHANGES))]
 pub struct SetTarget {
     /// The target's name.
     #[arg(value_name = "NAME")]
@@ -159,4 +183,8 @@ pub enum SealCommand {
     Rotate,
     /// Remove the older keys, once nothing is sealed with them any more.
     Forget,
+}
+
+fn new_name(name: &str) -> Result<String, &'static str> {
+    if is_target_name(name) { Ok(name.to_owned()) } else { Err(TARGET_NAME) }
 }

@@ -34,6 +34,9 @@ pub struct Unfit {
     pub allowed: &'static str,
 }
 
+/// What the name of a target may be, to complete "must be …".
+pub const TARGET_NAME: &str = "1 … 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit";
+
 /// The public part of a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublicTarget {
@@ -62,8 +65,7 @@ impl PublicTarget {
     /// The first invalid field.
     pub fn checked(self) -> Result<Self, Unfit> {
         let hold = |holds: bool, field, allowed| if holds { Ok(()) } else { Err(Unfit { field, allowed }) };
-        let begins = self.name.starts_with(|letter: char| letter.is_ascii_alphanumeric());
-        hold(begins && is_name(&self.name), "name", "1 … 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit")?;
+        hold(is_target_name(&self.name), "name", TARGET_NAME)?;
         let host = host_name(&self.host);
         hold(host.is_some(), "host", "a host name or an IP address, without user and port")?;
         hold(self.port != 0, "port", "1 … 65535")?;
@@ -222,6 +224,11 @@ pub fn is_typed(target: &str) -> bool {
 /// Whether a target may have this name: 1 … 64 of `A-Z a-z 0-9 . _ -`.
 pub fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+/// Whether this may be the name of a target of the records.
+pub fn is_target_name(name: &str) -> bool {
+    name.starts_with(|letter: char| letter.is_ascii_alphanumeric()) && is_name(name)
 }
 
 /// Whether this may be a tag: 1 … 64 visible characters, none of them white space.

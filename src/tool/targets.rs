@@ -118,7 +118,7 @@ async fn set(
         ),
     };
     if (&public, &auth) == (&before.public, &before.auth) {
-        bail!("nothing to change: see `pulsegate target set --help`");
+        bail!("nothing to change: {name} is so already");
     }
     let target = before.changed(public, auth, (ctx.utc)());
     let change = Change::ReplaceTarget(target.clone(), before.changed_at);
