@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::{
@@ -82,7 +82,7 @@ fn take_recordings(ctx: &ToolContext, to: Option<&Path>) -> anyhow::Result<Vec<E
 async fn export(ctx: &ToolContext, folder: &Path) -> anyhow::Result<Vec<String>> {
     let Some(records) = stores::records(ctx) else { return Ok(Vec::new()) };
     let mut names = Vec::new();
-    let mut export = records.export().await?;
+    let mut export = records.export().await.context("store.records")?;
     for table in export.tables() {
         let name = format!("{table}.jsonl");
         let mut file = std::io::BufWriter::new(create(&folder.join(&name))?);

@@ -159,7 +159,7 @@ impl Lab {
     async fn open(ctx: &ToolContext) -> anyhow::Result<Self> {
         if let Some(records) = stores::records(ctx) {
             let name = format!("pulsegate_bench_{}", std::process::id());
-            let (store, connection) = records.scratch(&name).await?;
+            let (store, connection) = records.scratch(&name).await.context("store.records")?;
             return Ok(Self::Server { connection, store: Box::new(store) });
         }
         // On the disk of the records: in a folder in memory a sync costs nothing.

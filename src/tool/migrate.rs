@@ -2,14 +2,14 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use serde_json::json;
 
 use super::{Report, ToolContext, progress::Progress, stores};
 use crate::{
     cli::Migrate,
     store::{
-        Journal, StoreError,
+        Journal,
         mysql::MySqlStore,
         schema::Step,
         sqlite::{self, SqliteStore},
@@ -55,25 +55,25 @@ impl Place {
         }
     }
 
-    async fn schema(&self, ctx: &ToolContext) -> Result<Vec<Taken>, StoreError> {
+    async fn schema(&self, ctx: &ToolContext) -> anyhow::Result<Vec<Taken>> {
         match self {
             Self::File if !ctx.database().exists() => Ok(sqlite::STEPS.map(|step| (step, false)).to_vec()),
-            Self::File => SqliteStore::look(&ctx.database()).await?.schema().await,
-            Self::Server(server) => server.schema().await,
+            Self::File => Ok(SqliteStore::look(&ctx.database()).await?.schema().await?),
+            Self::Server(server) => server.schema().await.context("store.records"),
         }
     }
 
-    async fn migrate(&self, ctx: &ToolContext, lock: bool, tell: impl FnMut(&Step)) -> Result<(), StoreError> {
+    async fn migrate(&self, ctx: &ToolContext, lock: bool, tell: impl FnMut(&Step)) -> anyhow::Result<()> {
         match self {
-            Self::File => SqliteStore::migrate(&ctx.database(), tell).await,
-            Self::Server(server) => server.migrate(lock, tell).await,
+            Self::File => Ok(SqliteStore::migrate(&ctx.database(), tell).await?),
+            Self::Server(server) => server.migrate(lock, tell).await.context("store.records"),
         }
     }
 
-    async fn migrate_down(&self, ctx: &ToolContext, lock: bool) -> Result<Option<Step>, StoreError> {
+    async fn migrate_down(&self, ctx: &ToolContext, lock: bool) -> anyhow::Result<Option<Step>> {
         match self {
-            Self::File => SqliteStore::migrate_down(&ctx.database()).await,
-            Self::Server(server) => server.migrate_down(lock).await,
+            Self::File => Ok(SqliteStore::migrate_down(&ctx.database()).await?),
+            Self::Server(server) => server.migrate_down(lock).await.context("store.records"),
         }
     }
 }

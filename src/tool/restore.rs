@@ -33,7 +33,7 @@ pub async fn run(ctx: &ToolContext, options: &Restore) -> anyhow::Result<Report>
     let (rows, files): (Vec<_>, Vec<_>) = manifest.files.iter().partition(|file| file.name.ends_with(".jsonl"));
     let records = if rows.is_empty() { None } else { stores::records(ctx) };
     if let Some(records) = &records {
-        records.migrate(true, |_| {}).await?;
+        records.migrate(true, |_| {}).await.context("store.records")?;
         if !records.is_empty().await? {
             bail!("the records on the server are not empty; nothing was restored");
         }
@@ -132,7 +132,7 @@ fn refuse_to_overwrite(into: &Path) -> anyhow::Result<()> {
 /// Imports all rows in one transaction, so that one that breaks off can be begun again. They are durable just before
 /// the folder gets its name.
 async fn import(ctx: &ToolContext, records: &MySqlStore, dir: &Path, files: &[&Entry]) -> anyhow::Result<u64> {
-    let (mut import, mut rows) = (records.import().await?, 0);
+    let (mut import, mut rows) = (records.import().await.context("store.records")?, 0);
     for file in files {
         rows += add(ctx, &mut import, dir, &file.name).await?;
     }

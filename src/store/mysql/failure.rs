@@ -28,10 +28,23 @@ pub fn meaning(error: Error) -> StoreError {
     match error {
         Error::Database(_) => of_server(number(&error)),
         Error::Io(error) if error.kind() == io::ErrorKind::TimedOut => unanswered(),
-        Error::Io(error) => StoreError::Unavailable(format!("the server cannot be reached: {}", error.kind())),
+        Error::Io(error) => StoreError::Unavailable(format!(
+            "the server cannot be reached: {}; is its address right, and does it run?",
+            cause(&error)
+        )),
         Error::Protocol(said) if UNSPOKEN.iter().any(|words| said.starts_with(words)) => unspoken(),
         Error::Protocol(_) => StoreError::Unavailable("what answers does not speak as MySQL does".into()),
         _ => rows::unreadable(),
+    }
+}
+
+/// Returns the cause of a failed connection, without its host. The resolver's errors are none of the system's, and their
+/// kind says nothing.
+fn cause(error: &io::Error) -> String {
+    if error.raw_os_error().is_some() || error.kind() == io::ErrorKind::UnexpectedEof {
+        error.kind().to_string()
+    } else {
+        "its name does not resolve, or nothing answers there".into()
     }
 }
 
@@ -119,5 +132,19 @@ mod tests {
         assert!(!is_passing(&Error::Protocol("odd".into())));
         let deaf = meaning(Error::Io(io::ErrorKind::TimedOut.into())).to_string();
         assert_eq!(deaf, "the store is unavailable: the server did not answer in time");
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_is_said_not_to_be() {
+        let said = |error| meaning(Error::Io(error)).to_string();
+        let is_told = |error, cause: &str| {
+            let told = "the store is unavailable: the server cannot be reached: ";
+            assert_eq!(said(error), format!("{told}{cause}; is its address right, and does it run?"));
+        };
+        let unresolved = io::Error::other("failed to lookup address information: db.example");
+        is_told(unresolved, "its name does not resolve, or nothing answers there");
+        let refused = rustix::io::Errno::CONNREFUSED.raw_os_error();
+        is_told(io::Error::from_raw_os_error(refused), "connection refused");
+        is_told(io::ErrorKind::UnexpectedEof.into(), "unexpected end of file");
     }
 }
