@@ -21,7 +21,7 @@ pub const KNOWN_HOSTS: &str = "known_hosts";
 /// Runs `pulsegate backup`.
 pub async fn run(ctx: &ToolContext, options: &Backup) -> anyhow::Result<Report> {
     if options.verify {
-        let manifest = Manifest::verify(&options.dir, ctx.clock).await?;
+        let manifest = Manifest::verify(&options.dir, ctx.clock, "take another one").await?;
         return Ok(report("whole", &options.dir, &manifest));
     }
     if options.dir.exists() {

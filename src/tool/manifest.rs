@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -138,13 +138,19 @@ impl Manifest {
     /// Reads the manifest of the backup in `folder` and checks every file and the chain against it.
     ///
     /// # Errors
-    /// The first thing that is wrong, with the name of its file.
-    pub async fn verify(folder: &Path, clock: fn() -> std::time::Duration) -> anyhow::Result<Self> {
+    /// The first thing that is wrong, with the names of the backup and its file, and behind damage `outcome`.
+    pub async fn verify(folder: &Path, clock: fn() -> std::time::Duration, outcome: &str) -> anyhow::Result<Self> {
         let manifest = Self::read(folder)?;
-        let held = manifest.held().iter();
-        let bytes = manifest.files.iter().chain(held.clone()).map(|entry| entry.bytes).sum();
+        let examined = manifest.examine(folder, clock).await;
+        examined.map_err(|error| anyhow!("the backup {} is damaged: {error:#}; {outcome}", folder.display()))?;
+        Ok(manifest)
+    }
+
+    async fn examine(&self, folder: &Path, clock: fn() -> std::time::Duration) -> anyhow::Result<()> {
+        let held = self.held().iter();
+        let bytes = self.files.iter().chain(held.clone()).map(|entry| entry.bytes).sum();
         let mut progress = Progress::new("verify", bytes, clock);
-        for expected in &manifest.files {
+        for expected in &self.files {
             check(folder, expected, &mut progress)?;
         }
         for expected in held {
@@ -153,10 +159,10 @@ impl Manifest {
         let said = Self::describe(folder, Vec::new(), None, 0).await;
         let said = said.with_context(|| data_dir::DATABASE.to_owned())?;
         let sums = |of: &Self| (of.schema, of.records, of.events, of.sequence, of.chain_head.clone());
-        if sums(&said) != sums(&manifest) {
+        if sums(&said) != sums(self) {
             bail!("{}: its content differs from the manifest", data_dir::DATABASE);
         }
-        Ok(manifest)
+        Ok(())
     }
 
     /// Returns the recordings whose files are in the backup.
@@ -166,11 +172,15 @@ impl Manifest {
 
     fn read(folder: &Path) -> anyhow::Result<Self> {
         let read = |name: &str| {
-            fs::read(folder.join(name)).with_context(|| format!("{name}: cannot be read; is this a backup?"))
+            let path = folder.join(name);
+            fs::read(&path).with_context(|| format!("{}: cannot be read; is this a backup?", path.display()))
         };
         let (text, seal) = (read(MANIFEST)?, read(SEAL)?);
         if seal.split(|byte| *byte == b' ').next() != Some(hash(&text).as_bytes()) {
-            bail!("{MANIFEST}: it is not as it was written ({SEAL} has another hash)");
+            bail!(
+                "the backup {} is damaged: {MANIFEST}: it is not as it was written ({SEAL} has another hash)",
+                folder.display()
+            );
         }
         let manifest: Self =
             serde_json::from_slice(&text).with_context(|| format!("{MANIFEST}: cannot be understood"))?;
@@ -326,7 +336,10 @@ mod tests {
         let path = folder.path().join(MANIFEST);
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("\"made_at\": 1", "\"made_at\": 2")).unwrap();
-        assert!(Manifest::read(folder.path()).unwrap_err().to_string().starts_with("manifest.json: it is not"));
+        let said = Manifest::read(folder.path()).unwrap_err().to_string();
+        assert!(said.contains("is damaged: manifest.json: it is not"), "{said}");
+        fs::remove_file(&path).unwrap();
+        assert!(Manifest::read(folder.path()).unwrap_err().to_string().starts_with(path.to_str().unwrap()));
     }
 
     #[test]

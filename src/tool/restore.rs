@@ -29,7 +29,7 @@ const PART: usize = 200;
 pub async fn run(ctx: &ToolContext, options: &Restore) -> anyhow::Result<Report> {
     let into = &options.into;
     refuse_to_overwrite(into)?;
-    let manifest = Manifest::verify(&options.dir, ctx.clock).await?;
+    let manifest = Manifest::verify(&options.dir, ctx.clock, "nothing was restored").await?;
     let (rows, files): (Vec<_>, Vec<_>) = manifest.files.iter().partition(|file| file.name.ends_with(".jsonl"));
     let records = if rows.is_empty() { None } else { stores::records(ctx) };
     if let Some(records) = &records {

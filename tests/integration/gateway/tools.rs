@@ -226,6 +226,7 @@ fn a_flipped_byte_in_a_backup_is_named_and_nothing_is_restored() {
         fs::write(&path, flipped).unwrap();
         let refused = tool(&data_dir, &["restore", to, "--into", into.to_str().unwrap()]);
         assert_eq!(refused.code, Some(1), "{name:?}");
+        assert!(refused.err.contains(&format!("the backup {to} is damaged: ")), "{name:?}: {}", refused.err);
         assert!(refused.err.contains(name.to_str().unwrap()), "{name:?}: {}", refused.err);
         assert!(!into.exists());
         fs::write(&path, whole).unwrap();
