@@ -9,7 +9,7 @@ use std::{
 use anyhow::bail;
 use serde_json::json;
 
-use super::{Report, ToolContext};
+use super::{Report, ToolContext, plural};
 use crate::{
     cli::{AuditCommand, AuditFormat},
     core::{
@@ -58,7 +58,9 @@ async fn verify(journal: &SqliteStore, noted: Option<Head>) -> anyhow::Result<Re
     let followed = journal.follow_audit(noted, |_| Ok::<_, StoreError>(())).await?;
     let Followed { entries, first_at, last_at, head, broken } = &followed;
     let mut text = match (first_at, last_at) {
-        (Some(first), Some(last)) => format!("{entries} entries from {} to {}", Rfc3339(*first), Rfc3339(*last)),
+        (Some(first), Some(last)) => {
+            format!("{} from {} to {}", plural(*entries, "entry"), Rfc3339(*first), Rfc3339(*last))
+        }
         _ => "no entries".to_owned(),
     };
     match broken {

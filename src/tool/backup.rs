@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{
     Report, ToolContext,
     manifest::{Entry, Manifest, copy, create},
+    plural,
     progress::Progress,
     recordings, stores,
     unfinished::Unfinished,
@@ -115,15 +116,15 @@ fn copy_small_files(ctx: &ToolContext, folder: &Path) -> anyhow::Result<Vec<Stri
 /// Returns the report on a backup.
 pub fn report(what: &str, dir: &Path, manifest: &Manifest) -> Report {
     let bytes: u64 = manifest.files.iter().chain(manifest.held()).map(|file| file.bytes).sum();
-    let held = if manifest.holds_recordings { "recordings" } else { "recordings listed, but left out" };
+    let left_out = if manifest.holds_recordings { "" } else { " listed, but left out" };
     let text = format!(
-        "{what}: {}: {} files, {} KiB, {} records, {} events, {} {held}\nchain head: {} {}",
+        "{what}: {}: {}, {} KiB, {}, {}, {}{left_out}\nchain head: {} {}",
         dir.display(),
-        manifest.files.len() + manifest.held().len(),
+        plural((manifest.files.len() + manifest.held().len()) as u64, "file"),
         bytes.div_ceil(1024),
-        manifest.records,
-        manifest.events,
-        manifest.recordings.len(),
+        plural(manifest.records, "record"),
+        plural(manifest.events, "event"),
+        plural(manifest.recordings.len() as u64, "recording"),
         manifest.sequence,
         manifest.chain_head
     );

@@ -11,7 +11,7 @@ use tokio::{
     net::UnixStream,
 };
 
-use super::{Report, ToolContext};
+use super::{Report, ToolContext, plural};
 use crate::{cli::Drain, data_dir};
 
 /// Maximum time for the process to end once it stops: its own limits, and some more.
@@ -52,7 +52,7 @@ pub async fn run(ctx: &ToolContext, options: &Drain) -> anyhow::Result<Report> {
                 first = first.or(Some(open));
                 left = Some(open);
                 if !ctx.json {
-                    eprintln!("{open} sessions left");
+                    eprintln!("{} left", plural(open, "session"));
                 }
             }
             DrainReply::Error(error) => bail!("the gateway refused: {error}"),
@@ -65,7 +65,7 @@ pub async fn run(ctx: &ToolContext, options: &Drain) -> anyhow::Result<Report> {
     let outcome = if stopped { "the gateway has stopped" } else { "the gateway still runs" };
     let ended = first.saturating_sub(left);
     Ok(Report {
-        text: format!("{ended} sessions ended by themselves, {left} were left at the end; {outcome}"),
+        text: format!("{} ended by themselves, {left} left at the end; {outcome}", plural(ended, "session")),
         json: json!({ "ended": ended, "left": left, "stopped": stopped }),
         code: u8::from(!stopped),
     })

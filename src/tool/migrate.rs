@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal};
 use anyhow::{Context, bail};
 use serde_json::json;
 
-use super::{Report, ToolContext, progress::Progress, stores};
+use super::{Report, ToolContext, plural, progress::Progress, stores};
 use crate::{
     cli::Migrate,
     store::{
@@ -107,7 +107,7 @@ async fn dry_run(ctx: &ToolContext, places: &[Place], down: bool) -> anyhow::Res
         } else {
             schema.into_iter().filter(|(_, taken)| !taken).map(|(step, _)| (step, step.up)).collect()
         };
-        text.push(format!("-- {} ({}): {} to run", place.name(ctx), place.kind(), count(would.len(), "step")));
+        text.push(format!("-- {} ({}): {} to run", place.name(ctx), place.kind(), plural(would.len() as u64, "step")));
         for (step, sql) in &would {
             text.push(format!("-- step {:04}, {}\n{}", step.version, step.name, sql.trim_end()));
         }
@@ -177,7 +177,7 @@ async fn refuse_to_forget(ctx: &ToolContext) -> anyhow::Result<()> {
     if waiting > 0 {
         bail!(
             "{} have yet to reach the records and stand in the outbox alone: run `pulsegate doctor --repair` first",
-            count(usize::try_from(waiting).unwrap_or(usize::MAX), "session")
+            plural(waiting, "session")
         );
     }
     Ok(())
@@ -209,10 +209,6 @@ fn loses(step: &Step) -> String {
 }
 
 /// Returns a number with its noun: `1 step`, `2 steps`.
-fn count(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -173,3 +173,25 @@ impl ToolContext {
         }
     }
 }
+
+/// Returns a number with the word for so many things.
+fn plural(number: u64, thing: &str) -> String {
+    match thing.strip_suffix('y') {
+        _ if number == 1 => format!("1 {thing}"),
+        Some(stem) => format!("{number} {stem}ies"),
+        None => format!("{number} {thing}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_is_no_plural() {
+        let told = |number| [plural(number, "session"), plural(number, "entry")];
+        assert_eq!(told(1), ["1 session", "1 entry"]);
+        assert_eq!(told(0), ["0 sessions", "0 entries"]);
+        assert_eq!(told(2), ["2 sessions", "2 entries"]);
+    }
+}

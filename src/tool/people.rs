@@ -190,6 +190,7 @@ async fn set(
     if reset_totp {
         ctx.did(Action::UserSecondFactor, &name, "Taken away.").await;
     }
+    let text = if reset_totp { format!("{text}; the second factor is taken away") } else { text };
     Ok(done(text, json!({ "user": name, "role": user.role, "grants": user.grants, "disabled": user.disabled })))
 }
 

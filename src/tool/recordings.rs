@@ -131,6 +131,9 @@ pub fn is_below(name: &str) -> bool {
 /// If there is too little room, with the room that there is.
 pub fn fits(beside: &Path, needed: u64, advice: &str) -> anyhow::Result<()> {
     let parent = beside.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.exists() {
+        bail!("there is no folder {}: make it first", parent.display());
+    }
     let disk =
         rustix::fs::statvfs(parent).with_context(|| format!("cannot look at the disk of {}", parent.display()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -161,6 +164,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let said = fits(&folder.path().join("backup"), u64::MAX / 2, "free some").unwrap_err().to_string();
         assert!(said.ends_with("so nothing was begun; free some"), "{said}");
+        let said = fits(&folder.path().join("no/backup"), 1, "free some").unwrap_err().to_string();
+        assert_eq!(said, format!("there is no folder {}: make it first", folder.path().join("no").display()));
         fits(&folder.path().join("backup"), 0, "free some").unwrap();
     }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{
     Report, ToolContext,
     manifest::{Entry, Manifest, copy},
+    plural,
     progress::Progress,
     recordings, stores,
     unfinished::Unfinished,
@@ -86,8 +87,9 @@ enum Server {
 }
 
 fn told(into: &Path, manifest: &Manifest, files: usize, server: Server) -> Vec<String> {
-    let (place, counts) = (into.display(), (manifest.records, manifest.events));
-    let mut text = vec![format!("restored: {place}: {files} files, {} records, {} events", counts.0, counts.1)];
+    let (place, files) = (into.display(), plural(files as u64, "file"));
+    let (records, events) = (plural(manifest.records, "record"), plural(manifest.events, "event"));
+    let mut text = vec![format!("restored: {place}: {files}, {records}, {events}")];
     match server {
         Server::Nothing => {}
         Server::LeftOut => {
@@ -101,10 +103,10 @@ fn told(into: &Path, manifest: &Manifest, files: usize, server: Server) -> Vec<S
     }
     match (manifest.recordings.len(), manifest.holds_recordings) {
         (0, _) => {}
-        (count, true) => text.push(format!("{count} recordings are there again")),
+        (count, true) => text.push(format!("{} in place again", plural(count as u64, "recording"))),
         (count, false) => text.push(format!(
-            "{count} recordings were left out of the backup and are listed in its manifest.json: copy them to \
-             {place}/recordings"
+            "{} left out of the backup and listed in its manifest.json: copy what is there to {place}/recordings",
+            plural(count as u64, "recording")
         )),
     }
     text.push(format!(

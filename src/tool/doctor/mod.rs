@@ -15,7 +15,7 @@ use self::{
     compare::{Comparison, View},
     health::{Finding, State},
 };
-use super::{Report, STOP_IT, ToolContext, progress::Progress, stores};
+use super::{Report, STOP_IT, ToolContext, plural, progress::Progress, stores};
 use crate::{
     cli::Doctor,
     core::record::{Epoch, NodeId, UtcMicros},
@@ -168,7 +168,8 @@ async fn serves_elsewhere(patient: &Patient) -> anyhow::Result<bool> {
 fn report(mut findings: Vec<Finding>, found: Option<&Comparison>, running: bool, mended: u64) -> Report {
     if let Some(found) = found {
         let differing: usize = found.differences.values().map(Vec::len).sum();
-        let says = format!("{} compared, {differing} differences", plural(found.sessions, "session"));
+        let differing = plural(differing as u64, "difference");
+        let says = format!("{} compared, {differing}", plural(found.sessions, "session"));
         findings.push(Finding::sound("stores", says));
         for (kind, sessions) in &found.differences {
             let (says, advice) = kind.sentences();
@@ -198,10 +199,6 @@ fn report(mut findings: Vec<Finding>, found: Option<&Comparison>, running: bool,
     });
     let json = json!({"running": running, "mended": mended, "healthy": ill == 0, "findings": findings});
     Report { text: text.join("\n"), json, code: u8::from(ill > 0) }
-}
-
-fn plural(number: u64, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Returns the last component of a path.

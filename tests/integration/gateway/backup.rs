@@ -147,6 +147,6 @@ fn a_backup_without_recordings_lists_them_and_is_restored_without() {
     let listed = manifest["recordings"].as_array().unwrap();
     assert!(listed.iter().any(|entry| entry["name"].as_str().unwrap().contains(&over)), "{listed:?}");
     let said = well(&home, &["restore", to, "--into", into]);
-    assert!(said.contains("2 recordings were left out"), "{said}");
+    assert!(said.contains("2 recordings left out"), "{said}");
     assert_eq!(casts(&Path::new(into).join("recordings")), [] as [PathBuf; 0]);
 }

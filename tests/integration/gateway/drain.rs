@@ -100,8 +100,8 @@ fn a_gentle_drain_lets_a_shell_end_by_itself() {
     assert_eq!(gateway.ended().code(), Some(0));
     assert_eq!(ended(command).code(), Some(0));
     let logs = home.logs();
-    assert!(logs.contains("1 sessions left"), "{logs}");
-    assert!(logs.contains("1 sessions ended by themselves, 0 were left at the end; the gateway has stopped"), "{logs}");
+    assert!(logs.contains("1 session left"), "{logs}");
+    assert!(logs.contains("1 session ended by themselves, 0 left at the end; the gateway has stopped"), "{logs}");
     let gateway = home.start();
     assert!(gateway.says(&id, "closed/exited").is_some());
 }
