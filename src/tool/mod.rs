@@ -6,7 +6,7 @@ use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::bail;
 
 use crate::{
-    cli::Tool,
+    cli::{TargetCommand, TokenCommand, Tool, UserCommand},
     config::{Config, Records, Secrets},
     core::{record::UtcMicros, seal::Seals},
     data_dir,
@@ -58,6 +58,9 @@ mod verify;
 
 pub use seal::closed as closed_secrets;
 
+/// Time in which a running gateway sees what was changed: two of its looks, four a second, since one may be under way.
+const SEEN_WITHIN: Duration = Duration::from_millis(500);
+
 /// What to do where a gateway is in the way.
 const STOP_IT: &str = "stop it first (SIGTERM, or `pulsegate drain`)";
 
@@ -91,6 +94,22 @@ pub struct Report {
 /// # Errors
 /// The reason why it could not do its work, in a sentence that says what to do.
 pub async fn run(ctx: &ToolContext, tool: Tool) -> anyhow::Result<Report> {
+    let is_looked_for = is_looked_for(&tool);
+    let report = work(ctx, tool).await?;
+    if is_looked_for {
+        ctx.let_gateway_look().await;
+    }
+    Ok(report)
+}
+
+/// Whether a running gateway learns what this tool changes by looking for it.
+fn is_looked_for(tool: &Tool) -> bool {
+    matches!(tool, Tool::User(command) if !matches!(command, UserCommand::List))
+        || matches!(tool, Tool::Token(command) if !matches!(command, TokenCommand::List))
+        || matches!(tool, Tool::Target(command) if !matches!(command, TargetCommand::List))
+}
+
+async fn work(ctx: &ToolContext, tool: Tool) -> anyhow::Result<Report> {
     match tool {
         Tool::Migrate(options) => migrate::run(ctx, &options).await,
         Tool::Doctor(options) => doctor::run(ctx, &options).await,
@@ -156,6 +175,16 @@ impl ToolContext {
     fn recording_dir(&self) -> anyhow::Result<RecordingDir> {
         let data_dir = &self.config.node.data_dir;
         Ok(RecordingDir::new(data_dir, self.has_seals().then(|| self.seals()).transpose()?))
+    }
+
+    /// Waits until the gateway that runs on the data directory, if one does, has seen a change: a script uses what it
+    /// was given on its next line, and a token that is not known yet counts as a wrong one.
+    async fn let_gateway_look(&self) {
+        let data_dir = &self.config.node.data_dir;
+        // What was done is reported, whoever may not look at the lock.
+        if data_dir.is_dir() && matches!(data_dir::try_lock(data_dir), Ok(None)) {
+            tokio::time::sleep(SEEN_WITHIN).await;
+        }
     }
 
     /// Locks the data directory, so that no gateway serves on it meanwhile.
