@@ -1,7 +1,13 @@
 // Tests what a user sees of a gateway that dies and comes back.
 import assert from "node:assert/strict";
+import { setTimeout as pause } from "node:timers/promises";
 import { promise } from "./support/lab.mjs";
 import { until } from "./support/until.mjs";
+
+/** Time within which a list says that its gateway is gone. */
+const NOTICED_MS = 3_000;
+/** Time in which a duration that counts on shows it. */
+const COUNTED_MS = 2_500;
 
 promise("a gateway killed with -9 leaves a notice in the page, and its next start says what became of the shell", async (lab) => {
   const gateway = await lab.demo();
@@ -24,4 +30,28 @@ promise("a gateway killed with -9 leaves a notice in the page, and its next star
   await desk.stands("active");
   await until("a new session", async () => (await desk.sessionId()) !== id);
   await desk.ask("echo after", /^after$/m);
+});
+
+promise("the list of sessions says within seconds that its gateway was killed, and calls none active from then on", async (lab) => {
+  const gateway = await lab.demo();
+  const desk = await lab.desk(gateway);
+  const id = await desk.openPlayground();
+  await desk.at("nav-sessions").click();
+  const row = desk.row(id);
+  await row.getByText("active", { exact: true }).waitFor();
+
+  await gateway.kill();
+  await desk.at("list-problem").waitFor({ timeout: NOTICED_MS });
+  assert.match(await desk.at("list-problem").innerText(), /has not answered since .+; this is the list as of then/);
+  assert.match(await row.innerText(), /was active/);
+  const known = () => row.locator("[data-label='Last seen'], [data-label='Duration']").allInnerTexts();
+  const stopped = await known();
+  assert.match(stopped[0], /\d:\d\d/);
+  await pause(COUNTED_MS);
+  assert.deepEqual(await known(), stopped);
+  await desk.isAccessible();
+
+  await gateway.start();
+  await desk.at("list-problem").waitFor({ state: "hidden" });
+  await row.getByText("closed", { exact: true }).waitFor();
 });

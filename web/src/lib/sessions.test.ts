@@ -120,6 +120,22 @@ test("a_network_that_is_gone_is_reported_until_it_is_back", async () => {
   expect(live.error).toBeNull();
 });
 
+test("a_stream_that_breaks_is_looked_into_at_once_and_many_errors_cost_one_fetch_at_a_time", async () => {
+  await question(0).answer("s");
+  stream.emit("error");
+  expect(questions.length).toBe(2);
+  for (let n = 0; n < 8; n += 1) {
+    stream.emit("error");
+    await pass(100);
+  }
+  expect(questions.length).toBe(2);
+  await question(1).fail();
+  expect([live.error, live.items.length, live.asOf]).toMatchObject([{ status: 0 }, 1, page().as_of]);
+  stream.emit("open");
+  await question(2).answer("s");
+  expect(live.error).toBeNull();
+});
+
 test("a_search_overtakes_an_answer_under_way", async () => {
   live.search = "web";
   live.refetchSoon();
