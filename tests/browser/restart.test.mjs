@@ -51,6 +51,12 @@ promise("the list of sessions says within seconds that its gateway was killed, a
   assert.deepEqual(await known(), stopped);
   await desk.isAccessible();
 
+  // A list that is opened only now has nothing to show, and says so as soon.
+  await desk.at("nav-new").click();
+  await desk.at("nav-sessions").click();
+  await desk.at("list-problem").waitFor({ timeout: NOTICED_MS });
+  assert.match(await desk.at("list-problem").innerText(), /^The gateway does not answer\./);
+
   await gateway.start();
   await desk.at("list-problem").waitFor({ state: "hidden" });
   await row.getByText("closed", { exact: true }).waitFor();

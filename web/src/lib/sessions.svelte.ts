@@ -154,7 +154,7 @@ export class LiveSessions {
     const stream = api.events();
     stream.addEventListener("open", () => this.#catchUp());
     stream.addEventListener("gap", () => this.#catchUp());
-    // Only a fetch tells whether the gateway is gone. The browser pauses for seconds between errors, so this is no storm.
+    // Only a fetch tells whether the gateway is gone. The browser pauses for seconds between errors: no storm.
     stream.addEventListener("error", () => this.#catchUp());
     stream.addEventListener("session", (event: MessageEvent<string>) => this.#apply(event.data));
     this.#stream = stream;

@@ -136,6 +136,18 @@ test("a_stream_that_breaks_is_looked_into_at_once_and_many_errors_cost_one_fetch
   expect(live.error).toBeNull();
 });
 
+test("a_list_that_is_opened_without_a_gateway_says_so_at_once", async () => {
+  stop();
+  const before = questions.length;
+  const one = lists(1);
+  await pass(0);
+  stream.emit("error");
+  expect(questions.length).toBe(before + 1);
+  await question(before).fail();
+  expect(one.all[0]).toMatchObject({ error: { status: 0 }, loaded: false });
+  one.stop();
+});
+
 test("a_search_overtakes_an_answer_under_way", async () => {
   live.search = "web";
   live.refetchSoon();
