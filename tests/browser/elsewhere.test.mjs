@@ -15,6 +15,7 @@ promise("a terminal opened elsewhere says so, and can be taken back", async (lab
   await there.ask("echo there", /^there$/m);
   assert.match(await here.ending(), /This terminal was opened elsewhere/);
 
+  await here.dotSays(id, "not connected here");
   assert.equal(await here.at("tab-close").getAttribute("title"), "Close", "it ends nothing");
   await here.page.bringToFront();
   await here.page.reload();
@@ -26,6 +27,7 @@ promise("a terminal opened elsewhere says so, and can be taken back", async (lab
   await here.at("take-back").click();
   await here.stands("active");
   await here.ask("echo back", /^there\n.*^back$/ms);
+  await here.dotSays(id, null);
   assert.match(await there.ending(), /This terminal was opened elsewhere/);
   assert.equal((await gateway.listed(id, "active")).id, id);
 });

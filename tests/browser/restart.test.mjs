@@ -14,9 +14,11 @@ promise("a gateway killed with -9 leaves a notice in the page, and its next star
   const desk = await lab.desk(gateway);
   const id = await desk.openPlayground();
   await desk.ask("echo before", /^before$/m);
+  await desk.dotSays(id, null);
 
   await gateway.kill();
   await desk.stands("reconnecting");
+  await desk.dotSays(id, "reconnecting");
   assert.match(await desk.at("pill").innerText(), /^reconnecting/);
   assert.match(await desk.screen(), /^before$/m);
 
@@ -25,6 +27,7 @@ promise("a gateway killed with -9 leaves a notice in the page, and its next star
   assert.equal(session.end_reason, "node_lost");
   // The user is still signed in.
   assert.match(await desk.ending(), /The gateway that ran this session stopped/);
+  await desk.dotSays(id, "ended");
 
   await desk.at("reconnect").click();
   await desk.stands("active");

@@ -96,6 +96,12 @@ export class Desk {
     await this.page.locator(`[data-testid=terminal][data-status=${status}]`).waitFor({ timeout });
   }
 
+  /** Waits until the dot in the tab of this session says so; of a terminal that is connected it says nothing. */
+  async dotSays(id, word) {
+    const mark = this.at(`tab-${id}`).getByRole("img");
+    await (word === null ? mark.waitFor({ state: "detached" }) : mark.and(this.page.getByLabel(word)).waitFor());
+  }
+
   /** Waits for the message under a terminal that has ended, and returns it. */
   async ending() {
     await this.at("closed-message").waitFor();

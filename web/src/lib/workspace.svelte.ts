@@ -21,6 +21,8 @@ export interface Tab {
   looksOn?: boolean;
   /** Whether another page has it, or it was refused here: closing the tab then ends nothing. */
   elsewhere?: boolean;
+  /** Whether its connection is broken and being made again. */
+  away?: boolean;
   /** Whether several lines are pasted here without asking. */
   pastesFreely?: boolean;
   /** Whether something in it waits for the user, perhaps not for long. */
@@ -181,7 +183,7 @@ export class Workspace {
   }
 
   /** Changes a tab, and keeps the change. */
-  update(id: string, change: Partial<Pick<Tab, "title" | "closed" | "elsewhere" | "pastesFreely" | "needs">>): void {
+  update(id: string, change: Partial<Pick<Tab, "title" | "closed" | "elsewhere" | "away" | "pastesFreely" | "needs">>): void {
     const tab = this.tabs.find((tab) => tab.id === id);
     if (tab === undefined) return;
     Object.assign(tab, change);
