@@ -1,7 +1,7 @@
 // Owns one xterm.js terminal: its addons, colours, and the guards between what a target sends and the page.
 // Knows no socket and no session.
 import { FitAddon } from "@xterm/addon-fit";
-import { SearchAddon } from "@xterm/addon-search";
+import { SearchAddon, type ISearchDecorationOptions } from "@xterm/addon-search";
 import { UnicodeGraphemesAddon } from "@xterm/addon-unicode-graphemes";
 import { WebLinksAddon } from "@xterm/addon-web-links";
 import { Terminal, type IDisposable } from "@xterm/xterm";
@@ -10,7 +10,7 @@ import { textOf } from "./buffer";
 import { FONT_PIXELS, fitLetters } from "./letters";
 import { asksFirst, linesOf, plainPaste } from "./paste";
 import { plainTitle } from "./text";
-import { DARK, FONT, LIGHT } from "./theme";
+import { DARK, DARK_SEARCH, FONT, LIGHT, LIGHT_SEARCH } from "./theme";
 
 /** The events of a screen, for its owner. */
 export interface ScreenEvents {
@@ -67,6 +67,8 @@ export class Screen {
   pastesFreely = false;
   /** The grid's size where another page sets it. */
   #given: { cols: number; rows: number } | null = null;
+  #light = matchMedia("(prefers-color-scheme: light)");
+  #searching = false;
   #host: HTMLElement;
   #events: ScreenEvents;
   #fit = new FitAddon();
@@ -77,7 +79,6 @@ export class Screen {
   constructor(host: HTMLElement, events: ScreenEvents) {
     this.#host = host;
     this.#events = events;
-    const light = matchMedia("(prefers-color-scheme: light)");
     this.terminal = new Terminal({
       allowProposedApi: true, // the unicode and search addons need it
       cursorBlink: true,
@@ -92,9 +93,8 @@ export class Screen {
         leave: () => events.link(null),
       },
     });
-    const recolour = () => Object.assign(this.terminal.options, light.matches ? LIGHT : DARK);
-    recolour();
-    this.#listen(light, "change", recolour);
+    this.#recolour();
+    this.#listen(this.#light, "change", () => this.#recolour());
     this.#loadAddons();
     this.#guard();
     this.#wire();
@@ -104,6 +104,19 @@ export class Screen {
     observer.observe(host);
     this.#undo.push(() => observer.disconnect());
     this.ready = this.#loadWebgl();
+  }
+
+  /** Gives the selection the colours of a current match, or its own again; returns the colours of all matches. */
+  colourSearch(searching: boolean): ISearchDecorationOptions {
+    this.#searching = searching;
+    this.#recolour();
+    return (this.#light.matches ? LIGHT_SEARCH : DARK_SEARCH).matches;
+  }
+
+  #recolour(): void {
+    const [options, search] = this.#light.matches ? [LIGHT, LIGHT_SEARCH] : [DARK, DARK_SEARCH];
+    const theme = this.#searching ? { ...options.theme, ...search.current } : options.theme;
+    Object.assign(this.terminal.options, { ...options, theme });
   }
 
   /** Makes the grid fill its host, or fits one of a given size into it; does nothing while the host has no size. */

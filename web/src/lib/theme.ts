@@ -1,5 +1,6 @@
 // Owns the terminal's colours and font; the page's own colours stand in app.css.
-import type { ITerminalOptions } from "@xterm/xterm";
+import type { ISearchDecorationOptions } from "@xterm/addon-search";
+import type { ITerminalOptions, ITheme } from "@xterm/xterm";
 
 /** Fonts that operating systems bring along, so that none is fetched. */
 export const FONT =
@@ -69,4 +70,24 @@ export const LIGHT: ITerminalOptions = {
     brightCyan: "#1b8c96",
     brightWhite: "#39444a",
   },
+};
+
+/** The colours of a search: of its matches, and of the selection meanwhile, which lies over the current match. */
+interface Search {
+  matches: ISearchDecorationOptions;
+  current: Pick<ITheme, "selectionBackground" | "selectionInactiveBackground" | "selectionForeground">;
+}
+
+const RULER = { matchOverviewRuler: "#c98a1b", activeMatchColorOverviewRuler: "#e5a93c" };
+
+/** Colours of a search in the dark scheme. */
+export const DARK_SEARCH: Search = {
+  matches: { ...RULER, matchBackground: "#57491c", activeMatchBackground: "#7d5712" },
+  current: { selectionBackground: "#e5b567", selectionInactiveBackground: "#e5b567", selectionForeground: "#0d1114" },
+};
+
+/** Colours of a search in the light scheme. */
+export const LIGHT_SEARCH: Search = {
+  matches: { ...RULER, matchBackground: "#f3e2ac", activeMatchBackground: "#f0bf5a" },
+  current: { selectionBackground: "#8a6100", selectionInactiveBackground: "#8a6100", selectionForeground: "#fdfdfc" },
 };
