@@ -76,10 +76,38 @@ export function explainEnd(reason: string | null, exitStatus: number | null): Ex
   };
 }
 
+/** Messages of the gateway that say no more than the sentence of their reason. */
+const SAYS_NO_MORE = [
+  "This session has ended.",
+  "The user closed the terminal.",
+  "The gateway was shut down.",
+  "Its gateway has lost the right to serve it.",
+];
+
+/** Reasons whose message is the first sentence with a number in it. */
+const SAYS_ALL = ["idle_timeout", "max_duration"];
+
+/** An ending under a terminal; `more` is what the gateway's message adds, and may be empty. */
+export interface Ending extends Explanation {
+  more: string;
+}
+
 /** Explains an end to the session's owner: the gateway's message says who ended it, which may be the owner. */
-export function explainOwnEnd(reason: string | null, exitStatus: number | null, message: string, user: string): Explanation {
-  if (reason !== "terminated" || message !== `ended by ${user}`) return explainEnd(reason, exitStatus);
-  return { short: "Ended by you", sentence: "You ended this session from another page. Reconnect to start a new one." };
+export function explainOwnEnd(reason: string | null, exitStatus: number | null, message: string, user: string): Ending {
+  const end = explainEnd(reason, exitStatus);
+  if (reason === "terminated" && message === `ended by ${user}`) {
+    return { short: "Ended by you", sentence: "You ended this session from another page. Reconnect to start a new one.", more: "" };
+  }
+  // The sentence has the exit status already, but not a signal.
+  if (SAYS_NO_MORE.includes(message) || (reason === "exited" && exitStatus !== null)) return { ...end, more: "" };
+  if (message === "" || !SAYS_ALL.includes(reason ?? "")) return { ...end, more: message };
+  return { ...end, sentence: message + end.sentence.slice(end.sentence.indexOf(". ") + 1), more: "" };
+}
+
+/** Explains an end to a watcher, who has nothing to reconnect. */
+export function explainWatchedEnd(reason: string | null, exitStatus: number | null, message: string): Ending {
+  const { short, more } = explainOwnEnd(reason, exitStatus, message, "");
+  return { short, sentence: `${short}.`, more };
 }
 
 /** Every end reason, for filters and tests. */

@@ -1,7 +1,7 @@
 // Tests the texts that users read and type: destinations, titles from untrusted targets, sentences for every ending.
 import { describe, expect, test } from "vitest";
 import { destinationOf, parseHandTyped } from "./destination";
-import { ALL_END_REASONS, explainCloseCode, explainEnd, explainOwnEnd } from "./reasons";
+import { ALL_END_REASONS, explainCloseCode, explainEnd, explainOwnEnd, explainWatchedEnd } from "./reasons";
 import { CLOSE_CODES } from "./protocol";
 import { bytes, duration, plainTitle, TITLE_CHARACTERS } from "./text";
 
@@ -89,7 +89,23 @@ describe("sentences", () => {
   test("an_owner_who_ended_their_session_from_another_page_is_not_sent_to_ask_anybody", () => {
     expect(explainOwnEnd("terminated", null, "ended by ann", "ann").sentence).toMatch(/^You ended/);
     expect(explainOwnEnd("terminated", null, "ended by bob", "ann").sentence).toMatch(/Ask them/);
-    expect(explainOwnEnd("revoked", null, "ended by ann", "ann")).toEqual(explainEnd("revoked", null));
+    expect(explainOwnEnd("revoked", null, "ended by ann", "ann")).toMatchObject(explainEnd("revoked", null));
+  });
+
+  test.each([
+    ["idle_timeout", null, "Nothing was typed for 60 s.", /^Nothing was typed for 60 s\. Reconnect when/, ""],
+    ["max_duration", null, "The session reached its longest allowed time, 90 s.", /^The session .* 90 s\. Reconnect to/, ""],
+    ["max_duration", null, "", /^The session reached its longest allowed duration\. Reconnect/, ""],
+    ["node_lost", null, "This session has ended.", /^The gateway that ran/, ""],
+    ["exited", 3, "Exit status 3.", /status 3\.$/, ""],
+    ["exited", null, "Signal TERM.", /ended\.$/, "Signal TERM."],
+    ["connect_failed", null, "Connection refused.", /^Could not connect/, "Connection refused."],
+  ])("%s is said once", (reason, status, message, sentence, more) => {
+    expect(explainOwnEnd(reason, status, message, "ann")).toMatchObject({ sentence: expect.stringMatching(sentence) as string, more });
+  });
+
+  test("a_watcher_is_not_told_to_reconnect", () => {
+    for (const reason of ALL_END_REASONS) expect(explainWatchedEnd(reason, null, "").sentence).not.toMatch(/[Rr]econnect|You/);
   });
 
   test("every_close_code_has_its_own", () => {
