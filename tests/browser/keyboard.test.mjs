@@ -41,8 +41,7 @@ promise("a user signs in, works, ends a session, adds a target and invites anoth
   await fill(desk, "signin-password", "wrong");
   await keyboard.press("Enter");
   await until("the refusal", async () => (await desk.at("signin-problem").innerText()) !== "");
-  await desk.tabTo("signin-password");
-  await keyboard.press("Control+a");
+  await focused(desk, "signin-password");
   await keyboard.type(PASSWORD);
   await keyboard.press("Enter");
 
