@@ -9,7 +9,7 @@ import type { Session } from "./protocol";
 export interface Tab {
   /** The session's id. */
   id: string;
-  /** The target's name, as shown. */
+  /** The target's name, as shown; with a number if another tab has it already. */
   name: string;
   /** The destination of "Reconnect". */
   destination: Destination;
@@ -131,9 +131,10 @@ export class Workspace {
    * The tab comes to the front if the page still shows `from`, where it was asked for, not if the user has moved on.
    */
   add(session: Session, instead?: Tab, looksOn = false, from = location.hash): void {
-    const { id, target: name } = session;
+    const { id, target } = session;
     if (!this.tabs.some((tab) => tab.id === id)) {
-      const tab = { id, name, destination: destinationOf(name), title: "", closed: false, looksOn };
+      const name = this.#unlike(target, instead);
+      const tab = { id, name, destination: destinationOf(target), title: "", closed: false, looksOn };
       const at = instead === undefined ? -1 : this.tabs.findIndex((other) => other.id === instead.id);
       if (at < 0) this.tabs.push(tab);
       else this.tabs[at] = tab;
@@ -143,6 +144,14 @@ export class Workspace {
     if (location.hash !== from) return;
     location.replace(`#/s/${id}`);
     this.route = { view: "terminal", id };
+  }
+
+  /** Returns the target's name with the lowest number, if any, that tells it from the tabs except `instead`. */
+  #unlike(target: string, instead?: Tab): string {
+    const names = this.tabs.filter((tab) => tab.id !== instead?.id).map((tab) => tab.name);
+    let name = target;
+    for (let number = 2; names.includes(name); number += 1) name = `${target} ${number}`;
+    return name;
   }
 
   /** Opens a session and shows it; rejects with an `ApiError`. */

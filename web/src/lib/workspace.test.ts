@@ -64,6 +64,14 @@ test("a_user_who_follows_a_link_while_anothers_tabs_are_kept_gets_where_it_leads
   expect([ids(others), location.hash]).toEqual([[], "#/s/b"]);
 });
 
+test("tabs_of_one_target_are_told_apart_by_a_number_and_a_new_shell_keeps_its_tabs", () => {
+  const workspace = new Workspace();
+  for (const id of ["a", "b", "c"]) workspace.add(session(id));
+  workspace.add(session("d"), workspace.tabs[1]);
+  expect(workspace.tabs.map(({ id, name }) => [id, name])).toEqual([["a", "web-1"], ["d", "web-1 2"], ["c", "web-1 3"]]);
+  expect(workspace.tabs[1]?.destination).toEqual({ target: "web-1" });
+});
+
 test.each([
   ["#/open/web%201", { view: "open", target: "web 1" }],
   ["#/open/%", { view: "connect" }],
