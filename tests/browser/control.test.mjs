@@ -64,7 +64,8 @@ promise("who looks on asks, is let type, and the owner takes it back; nobody's k
   await owner.page.keyboard.press("Enter");
 
   await guest.at("control-return").waitFor();
-  await until("who types", async () => (await owner.at("control-standing").innerText()) === "maria is typing.");
+  await until("who has control", async () => (await owner.at("control-standing").innerText()) === "maria has control.");
+  assert.equal(await owner.at("watchers").count(), 0, "who has control does not just watch");
   await owner.isAccessible();
   await guest.isAccessible();
   const size = async (desk) => {
@@ -79,6 +80,7 @@ promise("who looks on asks, is let type, and the owner takes it back; nobody's k
 
   await owner.at("control-back").click();
   await guest.at("control-ask").waitFor();
+  assert.match(await guest.at("control-standing").innerText(), /took control back from maria\. You are watching\.$/);
   await owner.page.keyboard.type("echo mine-again");
   await owner.page.keyboard.press("Enter");
   await owner.reads(/^mine-again$/m);
@@ -108,7 +110,7 @@ promise("a watcher who is refused is shown that, and an operator takes control w
       continue;
     }
     await guest.at("control-take").click();
-    await until("who types", async () => (await owner.at("control-standing").innerText()) === "maria is typing.");
+    await until("who has control", async () => (await owner.at("control-standing").innerText()) === "maria has control.");
     await guest.ask("echo taken", /^taken$/m);
     await guest.at("control-return").click();
     await owner.ask("echo given-back", /^given-back$/m);
