@@ -18,6 +18,9 @@ promise("a session is replayed to the second, searched, followed while it runs, 
   const page = await desk.page.context().newPage();
   await page.goto(`${gateway.origin}/#/r/${id}`);
   await page.locator("[data-testid=replay][data-loaded=true]").waitFor();
+  await until("the focus on Play", () => page.getByTestId("replay-play").evaluate((play) => play === document.activeElement));
+  const shown = () => page.evaluate(() => window.pulsegate.text());
+  await until("the first screen", async () => (await shown()).trim() !== "");
   await page.getByTestId("replay-live").click();
   const bottom = (of) => page.locator(of).boundingBox().then(({ y, height }) => y + height);
   await until("the whole film to be in sight", async () => {
@@ -26,7 +29,6 @@ promise("a session is replayed to the second, searched, followed while it runs, 
   });
   await desk.page.bringToFront();
   await desk.ask("echo later-words", /^later-words$/m);
-  const shown = () => page.evaluate(() => window.pulsegate.text());
   await until("the replay to follow the session", async () => /^later-words$/m.test(await shown()));
 
   await desk.type("exit");

@@ -37,6 +37,12 @@ class Paper implements Stage {
 describe("a film", () => {
   const lines = event(1, "o", "grüße \x1b[1m€\x1b[m") + event(2, "h", "ab") + event(3, "r", "100x40") + event(4, "h", "end ab");
 
+  it("opens with the first event that shows something", () => {
+    const unseen = event(0.1, "o", "\x1b[2J\r\n") + event(0.2, "m", "a remark");
+    expect(film(unseen + event(0.5, "o", "\x1b[1m$") + event(2, "o", "ls")).opening).toBe(0.5);
+    expect(film(unseen).opening).toBe(0);
+  });
+
   it("is the same in pieces of any size, also within a character", () => {
     for (const piece of [1, 2, 3, 7, Infinity]) {
       const { events, sealed, title, duration } = film(lines, piece);

@@ -46,6 +46,12 @@ export class Film {
     return this.events.at(-1)?.at ?? 0;
   }
 
+  /** Time of the first event that shows something; 0 without one. */
+  get opening(): number {
+    const shows = ({ code, text }: CastEvent) => code === "o" && text.replace(UNSEEN, "").trim() !== "";
+    return this.events.find(shows)?.at ?? 0;
+  }
+
   /** Parses the next bytes of the file and keeps an incomplete line for later. Throws if it is not asciicast v2. */
   feed(piece: Uint8Array): void {
     this.bytes += piece.byteLength;
