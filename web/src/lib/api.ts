@@ -240,3 +240,9 @@ export function terminalSocket(id: string): WebSocket {
   socket.binaryType = "arraybuffer";
   return socket;
 }
+
+/** Whether `me` may replay the recording of `session`, if it has one with anything on it. */
+export function mayReplay(me: Me, session: Session): boolean {
+  const own = session.username === me.user;
+  return session.recorded && session.bytes_out > 0 && (own || me.rights.includes("replay"));
+}
