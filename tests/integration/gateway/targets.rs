@@ -139,7 +139,7 @@ fn what_an_administrator_gets_wrong_is_named_and_nothing_is_changed() {
     let seen = &first["changed_at"];
     assert_eq!(changes(&gateway, "web-1", &json!({"group": "A", "changed_at": seen})).0, 200);
     let (status, told) = changes(&gateway, "web-1", &json!({"group": "B", "changed_at": seen}));
-    assert!(status == 409 && told["detail"].as_str().unwrap().contains("meanwhile"), "{told}");
+    assert!(status == 409 && told["detail"].as_str().unwrap().contains("at the same moment"), "{told}");
 }
 
 /// Returns a file beside the data directory.
