@@ -8,6 +8,8 @@ pub use birth::Birth;
 
 /// The first version of a record.
 mod birth;
+/// The last version of a record.
+mod end;
 
 macro_rules! words {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal,)+ }) => {
@@ -242,22 +244,6 @@ pub struct Write {
     pub record: Record,
     /// The session's transitions to add to its history, each once per rank.
     pub transitions: Vec<Transition>,
-}
-
-impl Write {
-    /// Returns the write that closes a session which a start of its node left open and which is certainly over: the end
-    /// is the last evidence of life; `detail` says how the end became known, and `authority` whether its own node or
-    /// another found it.
-    pub fn close_as_node_lost(mut record: Record, authority: Authority, now: UtcMicros, detail: String) -> Self {
-        record.version += 1;
-        record.authority = authority;
-        record.status = Status::Closed;
-        record.end_reason = Some(EndReason::NodeLost);
-        record.end_time = Some(record.last_seen_at.unwrap_or(record.start_time).max(record.start_time));
-        record.detected_at = Some(now.max(record.start_time));
-        let transitions = vec![record.transition(now, detail)];
-        Self { record, transitions }
-    }
 }
 
 impl Transition {

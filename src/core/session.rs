@@ -234,11 +234,9 @@ impl Session {
         }
         self.browsers.clear();
         self.record.exit_status = self.exit.as_ref().and_then(Exit::code);
-        self.record.end_reason = Some(reason);
-        self.record.end_time = Some(now.utc_of(evidence).max(self.record.start_time));
-        self.record.detected_at = Some(now.utc.max(self.record.start_time));
+        self.record.close(reason, now.utc_of(evidence), now.utc);
         self.effects.push_back(Effect::CloseLink);
-        self.enter(now, Status::Closed, message.clone());
+        self.announce(now, Some(message.clone()));
         self.effects.push_back(Effect::Finish { message });
     }
 

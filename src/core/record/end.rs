@@ -1,0 +1,59 @@
+//! The record of a session as it is closed. Knows no earlier version.
+
+use super::{Authority, EndReason, Record, Status, UtcMicros, Write};
+
+impl Record {
+    /// Closes the record. Nothing else does, so that its reason and both times are set exactly when it is closed, and
+    /// neither lies before its start, wherever the wall clock was set meanwhile.
+    pub fn close(&mut self, reason: EndReason, end_time: UtcMicros, detected_at: UtcMicros) {
+        self.status = Status::Closed;
+        self.end_reason = Some(reason);
+        self.end_time = Some(end_time.max(self.start_time));
+        self.detected_at = Some(detected_at.max(self.start_time));
+    }
+}
+
+impl Write {
+    /// Returns the write that closes a session which a start of its node left open and which is certainly over: the end
+    /// is the last evidence of life; `detail` says how the end became known, and `authority` whether its own node or
+    /// another found it.
+    pub fn close_as_node_lost(mut record: Record, authority: Authority, now: UtcMicros, detail: String) -> Self {
+        record.version += 1;
+        record.authority = authority;
+        record.close(EndReason::NodeLost, record.last_seen_at.unwrap_or(record.start_time), now);
+        let transitions = vec![record.transition(now, detail)];
+        Self { record, transitions }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::record::fixture::opened;
+
+    #[test]
+    fn a_clock_that_was_set_back_ends_no_session_before_its_start() {
+        let (start, end, noticed) = (UtcMicros(5), UtcMicros(7), UtcMicros(9));
+        let times = |end, noticed| {
+            let mut record = opened(start);
+            record.close(EndReason::Exited, end, noticed);
+            assert_eq!((record.status, record.end_reason), (Status::Closed, Some(EndReason::Exited)));
+            (record.end_time, record.detected_at)
+        };
+        assert_eq!(times(end, noticed), (Some(end), Some(noticed)));
+        assert_eq!(times(UtcMicros(3), UtcMicros(4)), (Some(start), Some(start)));
+    }
+
+    #[test]
+    fn a_session_whose_node_was_lost_ended_with_its_last_sign_of_life() {
+        let (start, seen, now) = (UtcMicros(5), UtcMicros(7), UtcMicros(9));
+        for (last_seen_at, end) in [(Some(seen), seen), (None, start)] {
+            let left = Record { last_seen_at, ..opened(start) };
+            let Write { record, transitions } =
+                Write::close_as_node_lost(left.clone(), Authority::Inferred, now, "lost".into());
+            assert_eq!((record.end_time, record.detected_at), (Some(end), Some(now)));
+            assert_eq!((record.version, record.authority), (left.version + 1, Authority::Inferred));
+            assert_eq!(transitions, [record.transition(now, "lost".into())]);
+        }
+    }
+}
