@@ -15,7 +15,7 @@ use super::{
     world::{self, World},
 };
 use crate::core::{
-    record::{SessionId, UtcMicros, micros},
+    record::{BootTime, SessionId, UtcMicros, micros},
     session::{Activity, Moment},
 };
 
@@ -56,14 +56,15 @@ pub fn tick_after(at: Instant) -> Instant {
     base() + TICK * u32::try_from(ticks).unwrap_or(u32::MAX)
 }
 
-/// Returns the time since boot, including suspended time, which [`Instant`] leaves out on Linux (`clock_gettime(2)`).
-pub fn boottime() -> Duration {
+/// Reads the clock that counts from boot, suspended time included, which [`Instant`] leaves out on Linux
+/// (`clock_gettime(2)`).
+pub fn boottime() -> BootTime {
     world::ask(World::boottime).unwrap_or_else(since_boot)
 }
 
-fn since_boot() -> Duration {
+fn since_boot() -> BootTime {
     let time = clock_gettime(ClockId::Boottime);
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    BootTime(Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0)))
 }
 
 fn base() -> Instant {

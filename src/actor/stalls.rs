@@ -17,6 +17,7 @@ use super::{
     clock,
     observe::{Observations, ThreadReport},
 };
+use crate::core::record::BootTime;
 
 /// Interval at which a thread reads the clock.
 const TICK: Duration = Duration::from_secs(1);
@@ -28,7 +29,7 @@ const TOLERANCE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct StallDetector {
     last_tick: Cell<Instant>,
-    last_boottime: Cell<Duration>,
+    last_boottime: Cell<BootTime>,
     stalled: Cell<Stalls>,
     lag: Arc<TickLag>,
 }
@@ -140,7 +141,7 @@ impl StallDetector {
     fn look(&self, due: Duration) {
         let (now, boottime) = (clock::instant(), clock::boottime());
         let passed = now.saturating_duration_since(self.last_tick.get());
-        let slept = boottime.saturating_sub(self.last_boottime.get()).saturating_sub(passed);
+        let slept = boottime.since(self.last_boottime.get()).saturating_sub(passed);
         if passed < due && slept < TOLERANCE {
             return;
         }

@@ -15,7 +15,7 @@ use rand::{
 };
 
 use super::{child::Child, clock};
-use crate::core::record::{UtcMicros, micros};
+use crate::core::record::{BootTime, UtcMicros, micros};
 
 thread_local! {
     static HERE: RefCell<Option<World>> = const { RefCell::new(None) };
@@ -123,8 +123,8 @@ impl World {
         self.0.begun
     }
 
-    pub(super) fn boottime(&self) -> Duration {
-        self.passed() + self.0.slept.get()
+    pub(super) fn boottime(&self) -> BootTime {
+        BootTime(self.passed() + self.0.slept.get())
     }
 
     fn passed(&self) -> Duration {
@@ -177,7 +177,7 @@ mod tests {
         two.suspend(Duration::from_secs(9));
         three.drift(500_000);
         tokio::time::advance(Duration::from_secs(2)).await;
-        let told = worlds.each_ref().map(|world| world.enter(|| (clock::utc().0, clock::boottime().as_secs())));
+        let told = worlds.each_ref().map(|world| world.enter(|| (clock::utc().0, clock::boottime().0.as_secs())));
         assert_eq!(told, [(3_000_000, 2), (16_000_000, 11), (8_000_000, 2)]);
     }
 

@@ -31,7 +31,7 @@ pub fn recorder(config: &Config, recording_dir: RecordingDir) -> anyhow::Result<
         compress: wanted.compress,
         retention: Some(wanted.retention).filter(|retention| !retention.is_zero()),
         utc: clock::utc,
-        clock: clock::boottime,
+        clock: || clock::boottime().0,
     };
     if !wanted.enabled {
         // Retention still applies to earlier recordings.

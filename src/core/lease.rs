@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::record::{Epoch, Incarnation, NodeId, UtcMicros};
+use super::record::{BootTime, Epoch, Incarnation, NodeId, UtcMicros};
 
 /// The interval at which a node renews its lease in the records.
 pub const RENEWAL: Duration = Duration::from_secs(1);
@@ -80,24 +80,23 @@ pub fn patience(serve_for: Duration) -> Duration {
     serve_for.saturating_add(serve_for / DRIFT).saturating_add(MARGIN)
 }
 
-/// This node's own right to serve. Times are measured since boot, suspended time included: a host that slept for a day
-/// has not renewed for a day.
+/// This node's own right to serve. Suspended time counts: a host that slept for a day has not renewed for a day.
 #[derive(Debug, Clone)]
 pub struct Tenure {
     serve_for: Duration,
     /// The time the newest granted renewal was sent; at first, when the epoch began.
-    renewed: Duration,
+    renewed: BootTime,
     refused: bool,
 }
 
 impl Tenure {
     /// Returns the right to serve in an epoch that began at `now`.
-    pub fn new(now: Duration, serve_for: Duration) -> Self {
+    pub fn new(now: BootTime, serve_for: Duration) -> Self {
         Self { serve_for, renewed: now, refused: false }
     }
 
     /// Notes that a renewal sent at `sent` was granted.
-    pub fn granted(&mut self, sent: Duration) {
+    pub fn granted(&mut self, sent: BootTime) {
         self.renewed = self.renewed.max(sent);
     }
 
@@ -112,8 +111,8 @@ impl Tenure {
     }
 
     /// Whether the node may no longer serve: it opens no session and ends those that are open.
-    pub fn is_over(&self, now: Duration) -> bool {
-        self.refused || now.saturating_sub(self.renewed) >= self.serve_for
+    pub fn is_over(&self, now: BootTime) -> bool {
+        self.refused || now.since(self.renewed) >= self.serve_for
     }
 }
 
@@ -159,9 +158,12 @@ mod tests {
 
     const SERVE: Duration = Duration::from_secs(30);
 
+    const fn at(seconds: u64) -> BootTime {
+        BootTime(Duration::from_secs(seconds))
+    }
+
     #[test]
     fn a_renewal_counts_from_when_it_was_sent() {
-        let at = Duration::from_secs;
         let mut tenure = Tenure::new(at(100), SERVE);
         assert!(!tenure.is_over(at(129)));
         // Sent at 110 and answered at 129: it holds until 140, not until 159.
@@ -177,10 +179,10 @@ mod tests {
 
     #[test]
     fn a_refusal_is_for_good() {
-        let mut tenure = Tenure::new(Duration::ZERO, SERVE);
+        let mut tenure = Tenure::new(at(0), SERVE);
         tenure.refused();
-        tenure.granted(Duration::from_secs(1));
-        assert!(tenure.is_over(Duration::from_secs(1)));
+        tenure.granted(at(1));
+        assert!(tenure.is_over(at(1)));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The names of things: sessions, nodes, their starts, and moments on the wall clock. Knows nothing of the things
-//! named.
+//! The names of things: sessions, nodes, their starts, and moments on the wall clock or since boot. Knows nothing of the
+//! things named.
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -103,6 +103,17 @@ impl From<String> for Incarnation {
 /// Wall time in microseconds since 1970-01-01 UTC. It stamps records; no decision depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UtcMicros(pub i64);
+
+/// A moment as the time since the host booted, suspended time included (`CLOCK_BOOTTIME`). It is never stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BootTime(pub Duration);
+
+impl BootTime {
+    /// Returns the time passed since `earlier`; none if that is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
 
 /// Returns a span in microseconds, as in [`UtcMicros`]; one of more than 292,000 years is capped at that.
 pub fn micros(span: Duration) -> i64 {

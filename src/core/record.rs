@@ -3,7 +3,7 @@
 
 use std::{cmp::Reverse, net::IpAddr};
 
-pub use super::name::{Epoch, Incarnation, NodeId, NotAWord, SessionId, UtcMicros, micros};
+pub use super::name::{BootTime, Epoch, Incarnation, NodeId, NotAWord, SessionId, UtcMicros, micros};
 pub use birth::Birth;
 
 /// The first version of a record.

@@ -13,7 +13,7 @@ use crate::{
     actor::{Settings, clock, stores::OpenBlocker},
     core::{
         lease::Tenure,
-        record::{EndReason, Epoch, Incarnation, NodeId, SessionId},
+        record::{BootTime, EndReason, Epoch, Incarnation, NodeId, SessionId},
     },
     store::{RecordStore, StoreError},
 };
@@ -118,7 +118,7 @@ impl Right {
         Self { tenure, fenced: Some(fenced) }
     }
 
-    fn grant(&mut self, sent: Duration) {
+    fn grant(&mut self, sent: BootTime) {
         if let Some(tenure) = &mut self.tenure {
             tenure.granted(sent);
         }
@@ -208,7 +208,7 @@ impl RegistryActor {
         }
     }
 
-    fn records_answered(&mut self, outcome: Result<(), StoreError>, sent: Duration, ctx: &mut Context<Self>) {
+    fn records_answered(&mut self, outcome: Result<(), StoreError>, sent: BootTime, ctx: &mut Context<Self>) {
         let Some(Records { sink, renewing, .. }) = &mut self.records else { return };
         *renewing = false;
         match outcome {

@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 use super::{RegistryActor, sink::Sink};
 use crate::{
     actor::{Settings, clock},
-    core::record::{Record, SessionId, UtcMicros, micros},
+    core::record::{BootTime, Record, SessionId, UtcMicros, micros},
     recording::directory::RecordingDir,
     store::StoreError,
 };
@@ -25,7 +25,7 @@ const MAX_YIELD_SECONDS: u32 = 60;
 pub(super) struct Retirement {
     retention: Option<Duration>,
     /// When the process began it, by the wall clock and by the time since boot.
-    begun: (UtcMicros, Duration),
+    begun: (UtcMicros, BootTime),
     under_way: bool,
     /// Seconds left until the next attempt.
     rest: u32,
@@ -64,7 +64,7 @@ impl Retirement {
     /// Returns the time before which a session must have ended to be removed. A wall clock set forward makes nothing
     /// old: the time since boot must agree.
     fn before(&self, retention: Duration) -> UtcMicros {
-        let passed = clock::boottime().saturating_sub(self.begun.1);
+        let passed = clock::boottime().since(self.begun.1);
         let now = clock::utc().0.min(self.begun.0.0.saturating_add(micros(passed)));
         UtcMicros(now.saturating_sub(micros(retention)))
     }
