@@ -251,8 +251,8 @@ impl Sweeper {
         }
         for part in fixes.chunks(IDS_PER_QUERY) {
             let (reply, standing) = oneshot::channel();
-            let ended_since = snapshot.ended_since.clone();
-            let mend = RegistryMessage::Mend { fixes: part.to_vec(), ended_since, dry_run, reply };
+            let handle = snapshot.handle.clone();
+            let mend = RegistryMessage::Mend { fixes: part.to_vec(), handle, dry_run, reply };
             self.registry.deliver(mend).await.map_err(|_| gone())?;
             sweep.standing.extend(standing.await.map_err(|_| gone())?);
         }

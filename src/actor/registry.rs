@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Arc, Weak,
+        Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -63,7 +63,8 @@ use entry::{Entry, Opening, Place};
 use flush::{Ending, Waiter};
 use life::{Earlier, Outbox, Recovery, Right};
 pub use life::{RecordsAtStart, begin_epoch};
-pub use mend::{EndedSince, SweepSnapshot};
+use mend::SweepUnderWay;
+pub use mend::{SweepHandle, SweepSnapshot};
 pub use message::{Announcement, Claim, Found, RegistryMessage};
 use outbox::Records;
 use retire::Retirement;
@@ -103,8 +104,7 @@ pub struct RegistryActor {
     timer: Alarm,
     outbox: Outbox,
     recovery: Recovery,
-    /// The sessions ended since each sweep under way began.
-    sweeps: Vec<Weak<EndedSince>>,
+    sweeps: Vec<SweepUnderWay>,
     /// When the renewal under way began; `None` if there is none.
     renewing_journal: Option<Instant>,
     right: Right,
@@ -357,8 +357,8 @@ impl Handler<Envelope<RegistryMessage>> for RegistryActor {
             RegistryMessage::End { id, reason, detail, reply } => reply.send(self.end(id, reason, detail, ctx)).is_ok(),
             RegistryMessage::Subscribe { after, reply } => reply.send(self.subscribe(after)).is_ok(),
             RegistryMessage::SweepSnapshot(reply) => reply.send(self.sweep_snapshot()).is_ok(),
-            RegistryMessage::Mend { fixes, ended_since, dry_run, reply } => {
-                reply.send(self.mend(fixes, &ended_since, dry_run, ctx)).is_ok()
+            RegistryMessage::Mend { fixes, handle, dry_run, reply } => {
+                reply.send(self.mend(fixes, &handle, dry_run, ctx)).is_ok()
             }
             RegistryMessage::Stores(reply) => reply.send(self.report()).is_ok(),
             RegistryMessage::Recover(reply) => {

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Weak},
 };
 
 use actix::Context;
@@ -41,34 +41,29 @@ pub struct SweepSnapshot {
     pub fenced: bool,
     /// Whether the sessions of earlier epochs are closed in the journal.
     pub recovered: bool,
-    /// The sessions that ended here since; collected while a holder keeps it.
-    pub ended_since: Arc<EndedSince>,
+    /// The sweep's handle, with which its repairs are sent.
+    pub handle: SweepHandle,
 }
 
-/// Sessions that ended here after a snapshot. One that began after the snapshot and ended before the repair is in
-/// neither the snapshot nor the index, yet is no stray. Nor are sessions that another sweep closed meanwhile closed and
-/// announced once more.
-#[derive(Debug, Default)]
-pub struct EndedSince(Mutex<HashSet<SessionId>>);
+/// Identifies a sweep to the registry, which notes the sessions that end until the last clone is dropped.
+#[derive(Debug, Clone, Default)]
+pub struct SweepHandle(Arc<()>);
 
-impl EndedSince {
-    fn add(&self, id: SessionId) {
-        // No code panics while holding this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-    }
-
-    fn has(&self, id: SessionId) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&id)
-    }
+/// A sweep under way, and the sessions that ended here since its snapshot. One that began after the snapshot and ended
+/// before the repair is in neither the snapshot nor the index, yet is no stray. Nor are sessions that another sweep
+/// closed meanwhile closed and announced once more.
+pub(super) struct SweepUnderWay {
+    handle: Weak<()>,
+    ended: HashSet<SessionId>,
 }
 
 impl RegistryActor {
     pub(super) fn sweep_snapshot(&mut self) -> SweepSnapshot {
-        let ended_since = Arc::new(EndedSince::default());
-        self.sweeps.retain(|snapshot| snapshot.strong_count() > 0);
-        self.sweeps.push(Arc::downgrade(&ended_since));
+        let handle = SweepHandle::default();
+        self.forget_sweeps();
+        self.sweeps.push(SweepUnderWay { handle: Arc::downgrade(&handle.0), ended: HashSet::new() });
         SweepSnapshot {
-            ended_since,
+            handle,
             serving: self.index.iter().filter_map(|(id, entry)| Some((*id, entry.durable.as_ref()?.rank()))).collect(),
             fenced: self.is_fenced(),
             recovered: self.recovery != Recovery::Due,
@@ -77,23 +72,32 @@ impl RegistryActor {
 
     /// Notes that a session ended on this node, or was closed by it.
     pub(super) fn note_ended(&mut self, id: SessionId) {
-        self.sweeps.retain(|snapshot| {
-            snapshot.upgrade().is_some_and(|ended_since| {
-                ended_since.add(id);
-                true
-            })
+        self.forget_sweeps();
+        self.sweeps.iter_mut().for_each(|sweep| {
+            sweep.ended.insert(id);
         });
+    }
+
+    /// Forgets the sweeps that are over.
+    fn forget_sweeps(&mut self) {
+        self.sweeps.retain(|sweep| sweep.handle.strong_count() > 0);
+    }
+
+    /// Whether a session ended on this node, or was closed by it, since the snapshot of a sweep.
+    fn ended_since(&self, handle: &SweepHandle, id: SessionId) -> bool {
+        let handle = Arc::downgrade(&handle.0);
+        self.sweeps.iter().any(|sweep| sweep.handle.ptr_eq(&handle) && sweep.ended.contains(&id))
     }
 
     /// Returns which of these differences still stand, and repairs them unless `dry_run`.
     pub(super) fn mend(
         &mut self,
         fixes: Vec<Fix>,
-        ended_since: &EndedSince,
+        handle: &SweepHandle,
         dry_run: bool,
         ctx: &mut Context<Self>,
     ) -> Vec<(SessionId, Action)> {
-        let standing: Vec<Fix> = fixes.into_iter().filter(|fix| self.stands(fix, ended_since)).collect();
+        let standing: Vec<Fix> = fixes.into_iter().filter(|fix| self.stands(fix, handle)).collect();
         let told = standing.iter().map(|fix| (fix.id, fix.action)).collect();
         if !dry_run {
             standing.into_iter().for_each(|fix| self.carry_out(fix, ctx));
@@ -104,7 +108,7 @@ impl RegistryActor {
 
     /// Whether a difference still stands: the stores were read one after the other, and sessions began, ended and
     /// changed meanwhile. A write that is still queued for a store is no difference.
-    fn stands(&self, Fix { action, id, record, .. }: &Fix, ended_since: &EndedSince) -> bool {
+    fn stands(&self, Fix { action, id, record, .. }: &Fix, handle: &SweepHandle) -> bool {
         let served = self.index.get(id).is_some_and(|entry| !entry.record.is_closed());
         let known = self.index.contains_key(id);
         let shown = self.view.sink.ledger.peek(*id).is_none();
@@ -113,11 +117,11 @@ impl RegistryActor {
             Action::Rewrite | Action::AlarmServing => served && !self.is_on_its_way(*id),
             Action::EndFenced => served && self.is_fenced(),
             Action::CloseStray | Action::CloseEarlier => {
-                record.is_some() && !known && !ended_since.has(*id) && !self.is_on_its_way(*id)
+                record.is_some() && !known && !self.ended_since(handle, *id) && !self.is_on_its_way(*id)
             }
             Action::Infer => {
                 let untold = |Records { sink, .. }: &Records| sink.is_up() && sink.ledger.peek(*id).is_none();
-                record.is_some() && !ended_since.has(*id) && self.records.as_ref().is_some_and(untold)
+                record.is_some() && !self.ended_since(handle, *id) && self.records.as_ref().is_some_and(untold)
             }
             Action::Tombstone => record.as_ref().is_some_and(Record::is_closed) && !known && shown,
             Action::AlarmUnrecorded => !known && !self.is_on_its_way(*id),

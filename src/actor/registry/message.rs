@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{EndedSince, StoreReport, SweepSnapshot};
+use super::{StoreReport, SweepHandle, SweepSnapshot};
 use crate::{
     actor::{
         clock::Beat,
@@ -125,8 +125,8 @@ pub enum RegistryMessage {
     Mend {
         /// The repairs.
         fixes: Vec<Fix>,
-        /// The sessions that ended since the snapshot that the sweep began with.
-        ended_since: Arc<EndedSince>,
+        /// The handle of the sweep, from its snapshot.
+        handle: SweepHandle,
         /// Whether to return those that still stand without repairing them.
         dry_run: bool,
         /// The differences that still stood.

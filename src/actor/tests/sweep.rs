@@ -122,8 +122,8 @@ async fn a_session_that_began_and_ended_while_a_sweep_read_the_stores_is_no_stra
     house.eventually(async || house.gateway.stores().await.unwrap().iter().all(|store| store.queue_depth == 0)).await;
     let fix = Fix { action: Action::CloseStray, id, record: Some(read), history: vec![] };
     let (reply, standing) = oneshot::channel();
-    let (fixes, ended_since) = (vec![fix], snapshot.ended_since.clone());
-    registry.deliver(RegistryMessage::Mend { fixes, ended_since, dry_run: true, reply }).await.ok();
+    let (fixes, handle) = (vec![fix], snapshot.handle.clone());
+    registry.deliver(RegistryMessage::Mend { fixes, handle, dry_run: true, reply }).await.ok();
     assert_eq!(standing.await.unwrap(), []);
 }
 
@@ -140,9 +140,9 @@ async fn an_end_that_two_sweeps_conclude_of_another_node_is_told_and_counted_onc
     // Both read the stores before either mends.
     let snapshot = snapshot.await.unwrap();
     let mend = async || {
-        let (ended_since, (reply, standing)) = (snapshot.ended_since.clone(), oneshot::channel());
+        let (handle, (reply, standing)) = (snapshot.handle.clone(), oneshot::channel());
         let fixes = vec![Fix { action: Action::Infer, id: other.id, record: Some(other.clone()), history: vec![] }];
-        registry.deliver(RegistryMessage::Mend { fixes, ended_since, dry_run: false, reply }).await.ok();
+        registry.deliver(RegistryMessage::Mend { fixes, handle, dry_run: false, reply }).await.ok();
         standing.await.unwrap()
     };
     assert_eq!(mend().await, [(other.id, Action::Infer)]);
