@@ -229,9 +229,8 @@ impl RegistryActor {
     pub(super) fn publish(&mut self, Write { record, transitions }: &Write) {
         for transition in transitions {
             self.sequence += 1;
-            let (status, end_reason) = (transition.status, transition.end_reason);
-            let session = Record { status, end_reason, version: transition.version(), ..record.clone() };
-            let event = SessionEvent { sequence: self.sequence, session, detail: transition.detail.clone() };
+            let (session, detail) = (record.as_of(transition), transition.detail.clone());
+            let event = SessionEvent { sequence: self.sequence, session, detail };
             self.backlog.push_back(event.clone());
             if self.backlog.len() > EVENT_BACKLOG {
                 self.backlog.pop_front();

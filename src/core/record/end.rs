@@ -1,6 +1,6 @@
 //! The record of a session as it is closed. Knows no earlier version.
 
-use super::{Authority, EndReason, Record, Status, UtcMicros, Write};
+use super::{Authority, EndReason, Record, Status, Transition, UtcMicros, Write};
 
 impl Record {
     /// Closes the record. Nothing else does, so that its reason and both times are set exactly when it is closed, and
@@ -10,6 +10,17 @@ impl Record {
         self.end_reason = Some(reason);
         self.end_time = Some(end_time.max(self.start_time));
         self.detected_at = Some(detected_at.max(self.start_time));
+    }
+
+    /// Returns the record as one of its transitions left it, with the activity of this version: a write may join the
+    /// close to what came before it.
+    pub fn as_of(&self, transition: &Transition) -> Self {
+        let (status, end_reason, version) = (transition.status, transition.end_reason, transition.version());
+        let mut record = Self { status, end_reason, version, ..self.clone() };
+        if !record.is_closed() {
+            (record.exit_status, record.end_time, record.detected_at) = (None, None, None);
+        }
+        record
     }
 }
 
@@ -42,6 +53,18 @@ mod tests {
         };
         assert_eq!(times(end, noticed), (Some(end), Some(noticed)));
         assert_eq!(times(UtcMicros(3), UtcMicros(4)), (Some(start), Some(start)));
+    }
+
+    #[test]
+    fn what_is_told_of_a_session_before_its_close_shows_no_end() {
+        let born = opened(UtcMicros(5));
+        let active = Record { version: 2, status: Status::Active, ..born.clone() };
+        let mut closed = Record { version: 3, exit_status: Some(0), ..active.clone() };
+        closed.close(EndReason::Exited, UtcMicros(7), UtcMicros(9));
+        for passed in [born, active, closed.clone()] {
+            let transition = passed.transition(UtcMicros(9), String::new());
+            assert_eq!(closed.as_of(&transition), passed);
+        }
     }
 
     #[test]
