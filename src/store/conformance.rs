@@ -22,6 +22,8 @@ pub mod people;
 pub mod retiring;
 /// The promises of a store that nodes share.
 pub mod sharing;
+/// The statements that both SQL stores run as they are.
+pub mod statements;
 
 use deliveries::{any_delivery, merged};
 

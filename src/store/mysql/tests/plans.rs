@@ -3,7 +3,8 @@
 
 use super::*;
 use crate::store::{
-    mysql::upkeep::TABLES, people as people_sql, sign_ins as sign_in_sql, sql_nodes, sql_rows, targets as target_sql,
+    conformance::statements, mysql::upkeep::TABLES, people as people_sql, sign_ins as sign_in_sql,
+    targets as target_sql,
 };
 
 /// Enough rows for the server to find a full scan expensive; `1` is in every key.
@@ -26,41 +27,8 @@ const FILL: &str = "INSERT INTO session_records (session_id, node_id, epoch, use
         SELECT seq, seq % 100, 's', 'oidc', 'a', seq, seq, seq, IF(seq % 100 = 0, seq, NULL), seq % 100 FROM seq_1_to_2000; \
     ANALYZE TABLE session_records, session_events, nodes, node_commands, users, tokens, targets, sign_ins";
 
-/// Statements that look up some rows.
-const LOOK_UP: [&str; 32] = [
-    BEGIN_EPOCH,
-    RENEW_LEASE,
-    sql_nodes::LEASE,
-    sql_rows::HISTORY,
-    sql_nodes::FENCE,
-    sql_nodes::LEAVE,
-    sharing::WAITING,
-    sharing::TAKEN,
-    sql_nodes::VIEW_KEY,
-    people_sql::VERSION,
-    people_sql::COUNT_UP,
-    people_sql::ONE_USER,
-    people_sql::REPLACE_USER,
-    people_sql::REMOVE_USER,
-    people_sql::REMOVE_ORPHANS,
-    people_sql::REMOVE_TOKEN,
-    people_sql::SIGNED_IN,
-    people_sql::USED,
-    target_sql::ONE_TARGET,
-    target_sql::REPLACE_TARGET,
-    target_sql::REMOVE_TARGET,
-    sign_in_sql::OF_USER,
-    sign_in_sql::ENDED,
-    sign_in_sql::END_ONE,
-    sign_in_sql::END_ALL,
-    sign_in_sql::END_GONE,
-    sign_in_sql::END_BY_PROVIDER,
-    sign_in_sql::END_SESSION,
-    sign_in_sql::END_OF_TOKEN,
-    sign_in_sql::END_UNFIT,
-    sign_in_sql::EXPECT,
-    sign_in_sql::NOTE,
-];
+/// Statements of this store alone that look up some rows.
+const LOOK_UP: [&str; 4] = [BEGIN_EPOCH, RENEW_LEASE, sharing::WAITING, sharing::TAKEN];
 
 /// Statements that read a whole table, one that a gateway holds in memory or that has a row for each gateway; the last
 /// one only while there is no admin.
@@ -110,8 +78,8 @@ async fn every_row_that_is_looked_up_is_found_by_an_index() {
     let upsert = rows::upserts(&[&record(1, 1, Authority::Observed, Status::Active)]).pop().unwrap();
     let upsert = sqlx::Execute::sql(upsert).as_str().to_owned();
     let some = format!("{}?, ?)", sign_in_sql::SOME);
-    let all = LOOK_UP.into_iter().chain([sign_ins::FORGET, sign_ins::OLD, upsert.as_str(), some.as_str()]);
-    for sql in all {
+    let own = LOOK_UP.into_iter().chain([sign_ins::FORGET, sign_ins::OLD, upsert.as_str(), some.as_str()]);
+    for sql in own.chain(statements::LOOK_UP) {
         let plan = plan(&database, sql);
         let found = ["system", "const", "eq_ref", "ref", "range"];
         assert!(plan.iter().all(|read| found.contains(&read.kind.as_str())), "{sql}: {plan:?}");

@@ -7,47 +7,20 @@ use super::*;
 use crate::{
     core::audit::Action,
     store::{
-        audit::AuditQuery, people as people_sql, sign_ins as sign_in_sql, sql_nodes, sql_rows, targets as target_sql,
+        audit::AuditQuery, conformance::statements, people as people_sql, sign_ins as sign_in_sql,
+        targets as target_sql,
     },
 };
 
-/// Statements that look up some rows.
-const LOOK_UP: [&str; 35] = [
-    sql_nodes::LEASE,
-    sql_rows::HISTORY,
+/// Statements of this store alone that look up some rows.
+const LOOK_UP: [&str; 7] = [
     journal::PENDING_EVENTS,
-    sql_nodes::FENCE,
-    sql_nodes::LEAVE,
     sharing::TAKE,
-    sql_nodes::VIEW_KEY,
     sign_ins::FORGET,
     webhooks::BEGIN,
     webhooks::POSITION,
     webhooks::ADVANCE,
     webhooks::DEAD,
-    people_sql::VERSION,
-    people_sql::COUNT_UP,
-    people_sql::ONE_USER,
-    people_sql::REPLACE_USER,
-    people_sql::REMOVE_USER,
-    people_sql::REMOVE_ORPHANS,
-    people_sql::REMOVE_TOKEN,
-    people_sql::SIGNED_IN,
-    people_sql::USED,
-    target_sql::ONE_TARGET,
-    target_sql::REPLACE_TARGET,
-    target_sql::REMOVE_TARGET,
-    sign_in_sql::OF_USER,
-    sign_in_sql::ENDED,
-    sign_in_sql::END_ONE,
-    sign_in_sql::END_ALL,
-    sign_in_sql::END_GONE,
-    sign_in_sql::END_BY_PROVIDER,
-    sign_in_sql::END_SESSION,
-    sign_in_sql::END_OF_TOKEN,
-    sign_in_sql::END_UNFIT,
-    sign_in_sql::EXPECT,
-    sign_in_sql::NOTE,
 ];
 
 /// Statements that read a table from its beginning or its end: its last row; all that a gateway holds in memory or
@@ -102,7 +75,7 @@ fn built() -> Vec<String> {
 async fn every_row_that_is_looked_up_is_found_by_an_index() {
     let (store, _folder) = fresh().await;
     let mut transaction = store.begin().await.unwrap();
-    for sql in LOOK_UP.map(str::to_owned).into_iter().chain(built()) {
+    for sql in LOOK_UP.into_iter().chain(statements::LOOK_UP).map(str::to_owned).chain(built()) {
         assert_eq!(scans(transaction.connection(), &sql).await, [""; 0], "{sql}");
     }
 }
