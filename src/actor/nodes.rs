@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Supervised, WrapFuture};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     Settings, clock,
@@ -254,15 +254,8 @@ impl NodesActor {
             loop {
                 match receive().await {
                     Ok(commands) => {
-                        for Command { session, reason, detail } in commands {
-                            // The requester reads from the records whether it was open.
-                            let end = || {
-                                let (reply, _) = tokio::sync::oneshot::channel();
-                                RegistryMessage::End { id: session, reason, detail: detail.clone(), reply }
-                            };
-                            if registry.insist(end).await.is_err() {
-                                tracing::warn!(session_id = %session, "no registry could be told to end a session");
-                            }
+                        for command in commands {
+                            carry_out(&registry, command).await;
                         }
                     }
                     Err(error) => {
@@ -273,6 +266,17 @@ impl NodesActor {
             }
         };
         ctx.spawn(listening.into_actor(self));
+    }
+}
+
+/// Ends a session at the request of another node, which reads from the records whether it was open.
+async fn carry_out(registry: &Mailbox<RegistryMessage>, Command { session, reason, detail }: Command) {
+    let end = || {
+        let (reply, _) = oneshot::channel();
+        RegistryMessage::End { id: session, reason, detail: detail.clone(), reply }
+    };
+    if registry.insist(end).await.is_err() {
+        tracing::warn!(session_id = %session, "no registry could be told to end a session");
     }
 }
 

@@ -36,6 +36,7 @@ use crate::{
         wire::{InputKind, InputMessage, Seen, SocketCloser, SocketSide},
     },
     core::{control::Turn, record::SessionId, session::Loss, stream::AttachNo},
+    ssh::Size,
 };
 
 /// Attaching to the session.
@@ -183,20 +184,14 @@ impl TerminalSocket {
             }
             (_, None) => self.fail(Fault::Protocol, "The first frame must be attach.", ctx),
             (BrowserFrame::Ack { output_offset }, Some(ends)) => ends.side.ack(output_offset),
-            (BrowserFrame::Resize { cols, rows }, Some(ends)) => match protocol::size(cols, rows) {
-                Err(message) => self.fail(Fault::Protocol, &message, ctx),
-                // The page in control sets the terminal's size.
-                Ok(_) if ends.typing.turn().is_none() => {}
-                Ok(size) => {
-                    if self.resizes.tell(size) {
-                        ctx.run_later(resizes::WINDOW, |socket, ctx| {
-                            socket.resizes.turn();
-                            socket.push_input(ctx);
-                        });
-                    }
-                    self.push_input(ctx);
+            (BrowserFrame::Resize { cols, rows }, Some(ends)) => {
+                let in_control = ends.typing.turn().is_some();
+                match protocol::size(cols, rows) {
+                    Err(message) => self.fail(Fault::Protocol, &message, ctx),
+                    Ok(size) if in_control => self.resize(size, ctx),
+                    Ok(_) => {}
                 }
-            },
+            }
             (BrowserFrame::Answer { id, values }, Some(ends)) => {
                 let (attach, trusts) = (ends.attach, self.access.trusts());
                 session::post(&ends.session, SessionMessage::Answer { attach, trusts, id, values });
@@ -212,6 +207,17 @@ impl TerminalSocket {
             (BrowserFrame::RefuseControl { id }, Some(_)) => self.acts(Wish::Answer(id, false), ctx),
             (BrowserFrame::Typing { turn }, Some(_)) => self.takes_turn(Turn(turn)),
         }
+    }
+
+    /// Passes on the size of the page in control, which sets the terminal's.
+    fn resize(&mut self, size: Size, ctx: &mut Ctx) {
+        if self.resizes.tell(size) {
+            ctx.run_later(resizes::WINDOW, |socket, ctx| {
+                socket.resizes.turn();
+                socket.push_input(ctx);
+            });
+        }
+        self.push_input(ctx);
     }
 
     fn typed(&mut self, bytes: &Bytes, ctx: &mut Ctx) {

@@ -40,25 +40,29 @@ pub fn read(text: &str) -> Reading {
                 block = Block::Skipped;
             }
             ("include", Some(file)) => reading.skip(line, format!("Include {file}: import that file by itself")),
-            (keyword, Some(value)) => match &block {
-                Block::Before if matches!(keyword, "user" | "port" | "hostname") => {
-                    reading.skip(line, format!("{keyword}: stands before the first Host, and counts for none"));
-                }
-                Block::Before | Block::Skipped => {}
-                Block::Hosts(these) => {
-                    let these = these.clone();
-                    for place in these {
-                        if let Some(host) = reading.hosts.get_mut(place)
-                            && let Err(says) = option(host, keyword, value)
-                        {
-                            reading.mistake(line, says);
-                        }
-                    }
-                }
-            },
+            (keyword, Some(value)) => option_of(&block, &mut reading, line, keyword, value),
         }
     }
     reading
+}
+
+/// Takes an option for the hosts of its block.
+fn option_of(block: &Block, reading: &mut Reading, line: usize, keyword: &str, value: &str) {
+    match block {
+        Block::Before if matches!(keyword, "user" | "port" | "hostname") => {
+            reading.skip(line, format!("{keyword}: stands before the first Host, and counts for none"));
+        }
+        Block::Before | Block::Skipped => {}
+        Block::Hosts(these) => {
+            for &place in these {
+                if let Some(host) = reading.hosts.get_mut(place)
+                    && let Err(says) = option(host, keyword, value)
+                {
+                    reading.mistake(line, says);
+                }
+            }
+        }
+    }
 }
 
 fn hosts(reading: &mut Reading, places: &mut BTreeMap<String, usize>, line: usize, names: &[String]) -> Block {

@@ -34,22 +34,22 @@ pub(super) fn way(target: &Target, settings: &Settings, directory: &Directory) -
     let own = |target: &Target| -> Option<Vec<Hop>> {
         ways.to(&target.public).ok()?.into_iter().map(|jump| unlocked(jump, settings, directory)).collect()
     };
+    let stop_at = |name: &str| -> Result<Destination, Problem> {
+        if let Some(target) = settings.targets.iter().find(|target| target.name == name) {
+            return Ok(configured(target));
+        }
+        let gone = || broken(&format_args!("leads over {name}, which is gone"));
+        let target = directory.targets.get(name).ok_or_else(gone)?;
+        let stop = recorded(target, &settings.seals)?;
+        Ok(match own(target) {
+            Some(via) => Destination { via, ..stop },
+            None => stop.unkept(),
+        })
+    };
     let mut hops = Vec::new();
     for jump in ways.to(&target.public).map_err(|astray| broken(&astray))? {
         let stop = match jump {
-            Jump::Target(name) => match settings.targets.iter().find(|target| target.name == name) {
-                Some(target) => configured(target),
-                None => match directory.targets.get(name) {
-                    Some(target) => {
-                        let stop = recorded(target, &settings.seals)?;
-                        match own(target) {
-                            Some(via) => Destination { via, ..stop },
-                            None => stop.unkept(),
-                        }
-                    }
-                    None => return Err(broken(&format_args!("leads over {name}, which is gone"))),
-                },
-            },
+            Jump::Target(name) => stop_at(name)?,
             Jump::Place(login, host, port) => prompted(login, host, port, false),
         };
         hops.push(stop.behind(&hops).hop(settings));
