@@ -74,12 +74,12 @@ impl SessionActor {
         }
         self.session.handle_timeout(now);
         self.wire.control.borrow_mut().handle_timeout(now.at);
-        self.wire.onlookers.borrow_mut().handle_timeout(now.at);
+        self.wire.watchers.borrow_mut().handle_timeout(now.at);
         if self.last_record.is_closed() {
             // The close is on its way into the journal. Nothing else is announced before it is there.
             return self.arm();
         }
-        self.note_onlookers(now);
+        self.note_watchers(now);
         self.carry_control(now);
         self.carry_out(ctx);
         // A browser that was dropped by an effect may have had control.
@@ -101,13 +101,13 @@ impl SessionActor {
             self.stalled = stalled;
             self.session.handle(now, Event::Stalled { lasted });
             self.wire.control.borrow_mut().handle(now.at, control::Event::Stalled(lasted));
-            self.wire.onlookers.borrow_mut().stalled(lasted);
+            self.wire.watchers.borrow_mut().stalled(lasted);
         }
     }
 
-    /// Notes in the history the onlookers who came and left.
-    fn note_onlookers(&mut self, now: Moment) {
-        let notes: Vec<_> = std::iter::from_fn(|| self.wire.onlookers.borrow_mut().poll_effect()).collect();
+    /// Notes in the history the watchers who came and left.
+    fn note_watchers(&mut self, now: Moment) {
+        let notes: Vec<_> = std::iter::from_fn(|| self.wire.watchers.borrow_mut().poll_effect()).collect();
         for detail in notes {
             self.session.handle(now, Event::Noted { detail });
         }
@@ -204,7 +204,7 @@ impl SessionActor {
 
     /// Arms the one timer for the next deadline; an earlier ring is kept, since every ring reads the clocks again.
     fn arm(&self) {
-        let others = [self.wire.control.borrow().poll_timeout(), self.wire.onlookers.borrow().poll_timeout()];
+        let others = [self.wire.control.borrow().poll_timeout(), self.wire.watchers.borrow().poll_timeout()];
         let next = self.session.poll_timeout().map(|next| others.into_iter().flatten().fold(next, Ord::min));
         match next {
             Some(next) => self.timer.ring_by(clock::tick_after(next)),

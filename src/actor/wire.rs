@@ -30,10 +30,10 @@ use super::{
 use crate::{
     core::{
         control::{Answer, Control, Event, TakeOver, Turn},
-        onlookers::Onlookers,
         record::{EndReason, ExitStatus},
         session::Warning,
         stream::{AttachNo, BeyondEnd, Input, Limits, Output, Picture, Start},
+        watchers::Watchers,
     },
     recording::sender::RecordingSender,
     ssh::{Link, LinkControl, Prompt, Size},
@@ -68,13 +68,13 @@ pub enum ToSocket {
     Redraw(Picture),
     /// The input offset up to which its input was handed to the target.
     InputAck(u64),
-    /// The names of the onlookers.
+    /// The names of the watchers.
     Watchers(BTreeSet<String>),
     /// The terminal's new size, for pages that do not type.
     Size(Size),
     /// Control has moved: the new state, as this page sees it.
     Control(Hold),
-    /// The onlookers' requests for control, for the owner.
+    /// The watchers' requests for control, for the owner.
     Requests(Vec<ControlRequest>),
     /// The answer to a request for control.
     Answer(Answer, String),
@@ -104,7 +104,7 @@ pub enum ToSocket {
     Superseded,
     /// Control has moved, which this page does not support; the sentence names the user who types. The last frame.
     TakenOver(String),
-    /// The onlooker is too slow; the last frame.
+    /// The watcher is too slow; the last frame.
     FellBehind,
     /// The browser acknowledged output that it was never sent; the last frame.
     BadAck(BeyondEnd),
@@ -209,8 +209,8 @@ pub struct Wire {
     pub(super) drained: Arc<Notify>,
     /// The user who types, whose input alone counts.
     pub(super) control: RefCell<Control>,
-    /// The onlookers, for the history.
-    pub(super) onlookers: RefCell<Onlookers>,
+    /// The watchers, for the history.
+    pub(super) watchers: RefCell<Watchers>,
     /// Whether the target's connection is not being read: the window is full, or there is much output without a
     /// watcher.
     pub(super) paused: Cell<bool>,
@@ -240,7 +240,7 @@ impl Wire {
             output: RefCell::new(Output::new(limits)),
             input: RefCell::default(),
             drained: Arc::default(),
-            onlookers: RefCell::new(Onlookers::new(&control.owner().name)),
+            watchers: RefCell::new(Watchers::new(&control.owner().name)),
             control: RefCell::new(control),
             paused: Cell::new(false),
             size: Cell::new(Size { cols: 80, rows: 24 }),
@@ -291,7 +291,7 @@ impl Wire {
             viewer.send(ToSocket::Ask(pending.id, pending.prompt.clone()));
         }
         if !interactive {
-            self.onlookers.borrow_mut().came(attach, &viewer.user);
+            self.watchers.borrow_mut().came(attach, &viewer.user);
         }
         self.viewers.borrow_mut().push(viewer.clone());
         self.tell_watchers();
@@ -308,7 +308,7 @@ impl Wire {
     pub(super) fn detach(&self, attach: AttachNo) {
         let now = clock::instant();
         self.control.borrow_mut().handle(now, Event::Gone { attach, left: false });
-        self.onlookers.borrow_mut().gone(now, attach);
+        self.watchers.borrow_mut().gone(now, attach);
         let gone = self.viewer(attach);
         self.viewers.borrow_mut().retain(|viewer| viewer.attach != attach);
         self.output.borrow_mut().detach(attach);

@@ -34,20 +34,20 @@ struct Host {
     drift: Cell<i64>,
     slept: Cell<Duration>,
     chance: RefCell<StdRng>,
-    onlooker: RefCell<Option<Onlooker>>,
+    observer: RefCell<Option<Observer>>,
     /// The actor whose turn it is.
     acting: RefCell<Option<Rc<Child>>>,
 }
 
 /// The observer of every moment of every actor; receives the actor's kind and id.
 #[derive(Clone)]
-struct Onlooker(Rc<Sees>);
+struct Observer(Rc<Sees>);
 
 type Sees = dyn Fn(&'static str, &str);
 
-impl fmt::Debug for Onlooker {
+impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Onlooker")
+        f.write_str("Observer")
     }
 }
 
@@ -79,7 +79,7 @@ impl World {
             drift: Cell::new(0),
             slept: Cell::new(Duration::ZERO),
             chance: RefCell::new(StdRng::seed_from_u64(seed)),
-            onlooker: RefCell::default(),
+            observer: RefCell::default(),
             acting: RefCell::default(),
         }))
     }
@@ -93,7 +93,7 @@ impl World {
     /// Calls `sees` from now on at every moment of every actor of this host: at the start of a turn, and when it
     /// receives a message or reads a clock. A panic in `sees` counts as the actor's own.
     pub fn watch(&self, sees: impl Fn(&'static str, &str) + 'static) {
-        self.0.onlooker.replace(Some(Onlooker(Rc::new(sees))));
+        self.0.observer.replace(Some(Observer(Rc::new(sees))));
     }
 
     /// Sets the wall clock forward or, with negative `micros`, back.
@@ -139,7 +139,7 @@ pub(super) fn ask<T>(question: impl FnOnce(&World) -> T) -> Option<T> {
 
 /// Runs a turn of `child`.
 pub(super) fn act<T>(child: &Rc<Child>, turn: impl FnOnce() -> T) -> T {
-    let Some(world) = ask(World::clone).filter(|world| world.0.onlooker.borrow().is_some()) else { return turn() };
+    let Some(world) = ask(World::clone).filter(|world| world.0.observer.borrow().is_some()) else { return turn() };
     world.0.acting.replace(Some(child.clone()));
     let _turn = Turn(&world);
     moment();
@@ -148,8 +148,8 @@ pub(super) fn act<T>(child: &Rc<Child>, turn: impl FnOnce() -> T) -> T {
 
 /// Reports a moment of the acting actor to the observer. Other parts of a simulation may report moments too.
 pub fn moment() {
-    let sight = |world: &World| Some((world.0.onlooker.borrow().clone()?, world.0.acting.borrow().clone()?));
-    if let Some((Onlooker(sees), child)) = ask(sight).flatten() {
+    let sight = |world: &World| Some((world.0.observer.borrow().clone()?, world.0.acting.borrow().clone()?));
+    if let Some((Observer(sees), child)) = ask(sight).flatten() {
         sees(child.actor, &child.id);
     }
 }

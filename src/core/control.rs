@@ -49,7 +49,7 @@ pub enum Event {
         control_aware: bool,
     },
     /// A watcher's page attached; that of a guest who was cut off continues to type.
-    OnlookerCame(Page),
+    WatcherCame(Page),
     /// A socket was lost.
     Gone {
         /// The socket's attachment.
@@ -195,7 +195,7 @@ impl Control {
                     self.take_back();
                 }
             }
-            Event::OnlookerCame(page) => self.resume(page),
+            Event::WatcherCame(page) => self.resume(page),
             Event::Gone { attach, left } => self.lose(now, attach, left),
             Event::Asked(page) => self.ask(now, page),
             Event::Answered { by, request, granted } => self.answer(now, by, request, granted),

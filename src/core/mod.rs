@@ -25,8 +25,6 @@ mod name;
 pub mod neighbours;
 /// Signing in with an OpenID Connect provider.
 pub mod oidc;
-/// The watchers of a session, for its history.
-pub mod onlookers;
 /// The pace of the reconciliation sweeps.
 pub mod pace;
 /// Hashing and checking of passwords.
@@ -59,5 +57,7 @@ pub mod totp;
 pub mod typing;
 /// Characters that a person can see.
 pub mod visible;
+/// The watchers of a session, for its history.
+pub mod watchers;
 /// Delivery of audit entries to another system.
 pub mod webhook;

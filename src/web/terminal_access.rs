@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[actix_rt::test]
-    async fn a_token_that_expires_takes_its_onlooker_along_and_leaves_shells_alone() {
+    async fn a_token_that_expires_takes_its_watcher_along_and_leaves_shells_alone() {
         tokio::time::pause();
         BEGAN.with(|_| ());
         let utc = || UtcMicros(START.0 + micros(BEGAN.with(|began| began.elapsed())));

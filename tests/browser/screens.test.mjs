@@ -105,7 +105,7 @@ promise("a watcher sees the owner's screen, and the owner sees the watcher's nam
   await ada.at("nav-sessions").click();
   await ada.row(id).getByTestId("session-watch").click();
   await agree(owner, ada);
-  await until("the onlooker's name", async () => (await owner.at("watchers").innerText()) === "ada is watching");
+  await until("the watcher's name", async () => (await owner.at("watchers").innerText()) === "ada is watching");
   // What a watcher types is not delivered.
   await ada.page.keyboard.press("q");
   await owner.page.keyboard.press("ArrowRight");

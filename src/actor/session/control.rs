@@ -30,9 +30,9 @@ pub struct Act {
 /// An action on control. The user's right to it was checked before.
 #[derive(Debug, Clone)]
 pub enum Deed {
-    /// An onlooker asks for control.
+    /// A watcher asks for control.
     Ask,
-    /// An onlooker takes control without asking.
+    /// A watcher takes control without asking.
     Force,
     /// The owner takes control back.
     TakeBack,
@@ -50,7 +50,7 @@ pub enum Deed {
         /// The reason, as a part of a sentence.
         why: String,
     },
-    /// An onlooker has no right to control.
+    /// A watcher has no right to control.
     Refused {
         /// The reason, as a sentence.
         why: String,

@@ -1,4 +1,4 @@
-//! Tests of the evidence about a running session: the last signs of life, the onlookers.
+//! Tests of the evidence about a running session: the last signs of life, the watchers.
 
 use super::{
     house::{House, eventually},
@@ -63,9 +63,9 @@ async fn who_looks_on_is_counted_here_and_in_the_live_view_as_they_come_and_go()
         house.find(id).await.watchers == many && shown.iter().all(|record| record.watchers == many)
     };
     let looks_on = Attach { interactive: false, user: "bob".into(), ..House::page() };
-    let onlooker = house.gateway.attach(id, looks_on).await.unwrap();
+    let watcher = house.gateway.attach(id, looks_on).await.unwrap();
     eventually(async || counted(1).await).await;
-    onlooker.session.tell(SessionMessage::SocketLost(onlooker.ends.attach, Loss::Broken)).unwrap();
+    watcher.session.tell(SessionMessage::SocketLost(watcher.ends.attach, Loss::Broken)).unwrap();
     eventually(async || counted(0).await).await;
 }
 

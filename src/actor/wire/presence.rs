@@ -16,7 +16,7 @@ use crate::{
     ssh::Size,
 };
 
-/// Maximum onlookers named to the user who types: a page shows no more.
+/// Maximum watchers named to the user who types: a page shows no more.
 const MAX_NAMES: usize = 32;
 
 /// The state of control, as one page sees it.
@@ -34,7 +34,7 @@ pub struct Hold {
     pub message: String,
 }
 
-/// An onlooker's request for control to the owner.
+/// A watcher's request for control to the owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ControlRequest {
     /// The request's id, which the answer repeats.
@@ -86,12 +86,12 @@ impl Wire {
         self.output.borrow_mut().resize(Grid { cols, rows });
     }
 
-    /// Enters an attached page as owner's page or onlooker, and returns the offset at which its input continues.
+    /// Enters an attached page as owner's page or watcher, and returns the offset at which its input continues.
     pub(super) fn seat(&self, page: Page, interactive: bool, control_aware: bool) -> u64 {
         let (attach, client) = (page.attach, page.client.clone());
         let event = match (interactive, control_aware) {
             (true, control_aware) => Event::OwnerCame { page, control_aware },
-            (false, true) => Event::OnlookerCame(page),
+            (false, true) => Event::WatcherCame(page),
             (false, false) => return 0,
         };
         let mut control = self.control.borrow_mut();
@@ -154,11 +154,11 @@ impl Wire {
         viewers.iter().filter(|viewer| viewer.attach == owner).for_each(|viewer| viewer.tell_requests(&asking));
     }
 
-    /// Sends the page that types the names of the onlookers.
+    /// Sends the page that types the names of the watchers.
     pub(super) fn tell_watchers(&self) {
         let viewers = self.viewers.borrow();
-        let onlookers = viewers.iter().filter(|viewer| !viewer.kind.interactive).map(|viewer| viewer.user.clone());
-        let names: BTreeSet<String> = onlookers.take(MAX_NAMES).collect();
+        let watchers = viewers.iter().filter(|viewer| !viewer.kind.interactive).map(|viewer| viewer.user.clone());
+        let names: BTreeSet<String> = watchers.take(MAX_NAMES).collect();
         viewers.iter().filter(|viewer| viewer.kind.interactive).for_each(|viewer| viewer.tell_watchers(&names));
     }
 }

@@ -36,7 +36,7 @@ impl LinkInput for Target {
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// A page comes: the owner's, or one of two onlookers'.
+    /// A page comes: the owner's, or one of two watchers'.
     Came(usize),
     Gone(usize, bool),
     /// A page sends this many bytes in a turn this many turns ago.

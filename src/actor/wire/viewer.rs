@@ -51,7 +51,7 @@ pub(in crate::actor) struct Viewer {
     pub side: Arc<SocketSide>,
     pub closer: SocketCloser,
     control: RefCell<VecDeque<ToSocket>>,
-    /// The onlookers, and whether they are still to be sent.
+    /// The watchers, and whether they are still to be sent.
     watchers: RefCell<(BTreeSet<String>, bool)>,
     /// The terminal's size, if it is still to be sent.
     size: Cell<Option<Size>>,
@@ -94,7 +94,7 @@ impl Viewer {
         self.side.wake.notify_one();
     }
 
-    /// Queues the onlookers if they changed; several changes are sent as one frame.
+    /// Queues the watchers if they changed; several changes are sent as one frame.
     pub(super) fn tell_watchers(&self, names: &BTreeSet<String>) {
         let mut watchers = self.watchers.borrow_mut();
         if self.kind.draws && watchers.0 != *names {

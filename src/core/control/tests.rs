@@ -14,8 +14,8 @@ fn page(attach: u64, name: &str) -> Page {
 fn session(policy: TakeOver) -> (Control, Instant) {
     let (mut control, now) = (Control::new(policy, "ada"), Instant::now());
     control.handle(now, Event::OwnerCame { page: page(1, "ada"), control_aware: true });
-    control.handle(now, Event::OnlookerCame(page(2, "bob")));
-    control.handle(now, Event::OnlookerCame(page(3, "eve")));
+    control.handle(now, Event::WatcherCame(page(2, "bob")));
+    control.handle(now, Event::WatcherCame(page(3, "eve")));
     assert_eq!(effects(&mut control), []);
     (control, now)
 }
@@ -152,10 +152,10 @@ fn control_returns_when_the_guest_leaves_and_waits_a_little_for_one_who_was_cut_
     let (mut control, now) = granted();
     control.handle(now, Event::Gone { attach: AttachNo(2), left: false });
     assert_eq!(control.poll_timeout(), Some(now + GUEST_GRACE));
-    control.handle(now, Event::OnlookerCame(Page { client: "another page".into(), ..page(4, "bob") }));
-    control.handle(now, Event::OnlookerCame(Page { client: "bob's".into(), ..page(5, "eve") }));
+    control.handle(now, Event::WatcherCame(Page { client: "another page".into(), ..page(4, "bob") }));
+    control.handle(now, Event::WatcherCame(Page { client: "bob's".into(), ..page(5, "eve") }));
     assert_eq!(control.typist().attach, AttachNo(2), "another page, or another's, is not the one that was cut off");
-    control.handle(now, Event::OnlookerCame(page(6, "bob")));
+    control.handle(now, Event::WatcherCame(page(6, "bob")));
     assert!(control.types(AttachNo(6), Turn(1)), "the turn goes on");
     control.handle(now, Event::Gone { attach: AttachNo(2), left: true });
     control.handle_timeout(now + GUEST_GRACE);
@@ -255,7 +255,7 @@ proptest! {
             let mut let_in = false;
             let event = match step {
                 Step::OwnerCame(control_aware) => Some(Event::OwnerCame { page: next("ada"), control_aware }),
-                Step::Came(nth) => Some(Event::OnlookerCame(next(["bob", "eve", "zoe"][nth]))),
+                Step::Came(nth) => Some(Event::WatcherCame(next(["bob", "eve", "zoe"][nth]))),
                 Step::Gone(attach, left) => {
                     here.retain(|here| here.0 != attach);
                     Some(Event::Gone { attach: AttachNo(attach), left })
@@ -284,7 +284,7 @@ proptest! {
                 }
             };
             let came = match &event {
-                Some(Event::OwnerCame { page, .. } | Event::OnlookerCame(page)) => Some(page.attach),
+                Some(Event::OwnerCame { page, .. } | Event::WatcherCame(page)) => Some(page.attach),
                 _ => None,
             };
             event.into_iter().for_each(|event| control.handle(now, event));

@@ -26,7 +26,7 @@ impl Session {
         self.browsers.push(Browser { attach, interactive, watch: Liveness::new(now.at, self.limits.browser) });
         self.browser_heard = self.browser_heard.max(Some(now.at));
         if !interactive {
-            self.count_onlookers(now);
+            self.count_watchers(now);
             return;
         }
         self.reattach_by = None;
@@ -52,7 +52,7 @@ impl Session {
             return;
         };
         if !self.browsers.swap_remove(at).interactive {
-            self.count_onlookers(now);
+            self.count_watchers(now);
             return;
         }
         match self.record.status {
@@ -63,7 +63,7 @@ impl Session {
     }
 
     /// Brings the next checkpoint forward to now, since users see the number of watchers.
-    fn count_onlookers(&mut self, now: Moment) {
+    fn count_watchers(&mut self, now: Moment) {
         self.checkpoint_at = now.at;
     }
 

@@ -81,7 +81,7 @@ fn offsets_that_never_existed_are_refused() {
 }
 
 #[test]
-fn a_slow_onlooker_neither_stops_the_target_nor_is_fed_holes() {
+fn a_slow_watcher_neither_stops_the_target_nor_is_fed_holes() {
     let mut output = Output::new(LIMITS);
     output.attach(A, true, None).unwrap();
     output.attach(B, false, None).unwrap();
@@ -174,7 +174,7 @@ fn a_screen_that_is_too_large_costs_its_picture_alone() {
 }
 
 #[test]
-fn a_slow_onlooker_that_draws_goes_on_from_a_picture_once_it_dealt_with_what_it_had() {
+fn a_slow_watcher_that_draws_goes_on_from_a_picture_once_it_dealt_with_what_it_had() {
     let mut output = Output::new(LIMITS);
     output.attach(A, true, None).unwrap();
     output.attach(B, false, None).unwrap();

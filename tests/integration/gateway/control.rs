@@ -227,7 +227,7 @@ fn whom_the_owner_lets_types_until_they_take_it_back_and_every_byte_is_where_it_
     let log = gateway.shows("/api/v1/audit?action=session.control");
     assert_eq!((&log["items"][0]["actor"], &log["items"][0]["subject"]), (&json!("otto"), &json!(scene.id)), "{log}");
     let sizes = owner.heard().frames.iter().filter(|frame| frame["type"] == "size" && frame["cols"] == 20).count();
-    assert_eq!(sizes, 0, "an onlooker's size counts for nothing");
+    assert_eq!(sizes, 0, "a watcher's size counts for nothing");
 }
 
 /// Waits until more than `offset` bytes are acknowledged.

@@ -138,15 +138,15 @@ fn a_terminated_gateway_says_goodbye_and_leaves_nothing_open() {
         let home = Arc::new(home);
         let gateway = home.start();
         let pages: Vec<_> = (0..10).map(|_| gateway.page("playground")).collect();
-        let onlooker = Attach { mode: "observe", client_id: "watch".to_owned(), ..Attach::default() };
-        let (onlooker, _) = gateway.attaches(&pages[0].1, &onlooker);
+        let watcher = Attach { mode: "observe", client_id: "watch".to_owned(), ..Attach::default() };
+        let (watcher, _) = gateway.attaches(&pages[0].1, &watcher);
         let (left, detached) = gateway.page("playground");
         drop(left);
         gateway.becomes(&detached, "detached");
         let connecting = gateway.opens("mute");
         let begun = Instant::now();
         gateway.signal(signal);
-        for page in pages.iter().map(|(page, _)| page).chain([&onlooker]) {
+        for page in pages.iter().map(|(page, _)| page).chain([&watcher]) {
             page.is_told_to_come_back();
         }
         assert_eq!(gateway.ended().code(), Some(0), "{}", home.logs());

@@ -75,11 +75,11 @@ fn a_gentle_drain_lets_a_shell_end_by_itself() {
     let playground = Playground::start();
     let gateway = Gateway::start(Home::with(&playground));
     let (page, id) = gateway.page("playground");
-    let onlooker = Attach { mode: "observe", client_id: "watch".to_owned(), ..Attach::default() };
-    let (onlooker, _) = gateway.attaches(&id, &onlooker);
+    let watcher = Attach { mode: "observe", client_id: "watch".to_owned(), ..Attach::default() };
+    let (watcher, _) = gateway.attaches(&id, &watcher);
     let command = gateway.home.spawn(&["drain", "--max", "1h"]);
     is_draining(&gateway);
-    for browser in [&page, &onlooker] {
+    for browser in [&page, &watcher] {
         let notice = browser.hears("notice");
         assert_eq!(notice["code"], "draining");
         assert!(notice["message"].as_str().unwrap().contains("restarted"), "{notice}");

@@ -96,8 +96,8 @@ impl<'g> Person<'g> {
     }
 }
 
-fn onlooker() -> Attach {
-    Attach { mode: "observe", client_id: "onlooker".to_owned(), ..Attach::default() }
+fn watcher() -> Attach {
+    Attach { mode: "observe", client_id: "watcher".to_owned(), ..Attach::default() }
 }
 
 /// Checks that the session ends as revoked within a second of `begun`, and that the page receives the reason.
@@ -142,7 +142,7 @@ fn a_user_opens_what_is_granted_and_sees_only_their_own() {
     let (code, message) = otto.is_refused(&hers, "interactive");
     assert!(code == "not_yours" && message.contains("ada"), "{code}: {message}");
     let looking = otto.socket(&hers);
-    looking.attach(&onlooker());
+    looking.attach(&watcher());
     page.runs("echo for-two", "for-two");
     looking.sees("for-two");
     assert_eq!(otto.asks("DELETE", &format!("/api/v1/sessions/{hers}"), None).status, 202);
@@ -226,14 +226,14 @@ fn a_browser_that_does_not_read_keeps_no_shell_of_who_signed_out() {
 }
 
 #[test]
-fn an_onlooker_is_sent_away_with_the_right_and_the_shell_goes_on() {
+fn a_watcher_is_sent_away_with_the_right_and_the_shell_goes_on() {
     let playground = Playground::start();
     let gateway = Gateway::start(Home::with(&playground));
     add(&gateway, "otto", "operator", &[]);
     let otto = Person::signs_in(&gateway, "otto", PASSWORD).unwrap();
     let (page, id) = gateway.page("playground");
     let looking = otto.socket(&id);
-    looking.attach(&onlooker());
+    looking.attach(&watcher());
     let begun = Instant::now();
     assert_eq!(gateway.asks("PATCH", "/api/v1/users/otto", Some(&json!({"role": "viewer"}))).status, 200);
     let error = looking.hears("error");

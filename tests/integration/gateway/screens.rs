@@ -17,7 +17,7 @@ fn draws() -> Attach {
 }
 
 fn looks_on() -> Attach {
-    Attach { client_id: "onlooker".to_owned(), mode: "observe", ..draws() }
+    Attach { client_id: "watcher".to_owned(), mode: "observe", ..draws() }
 }
 
 /// Opens a page whose shell prints its input unchanged.
@@ -82,42 +82,42 @@ fn a_page_whose_output_is_gone_gets_a_picture_and_one_that_cannot_draw_none() {
 }
 
 #[test]
-fn an_onlooker_that_was_frozen_sees_the_owners_screen_again_and_costs_the_owner_nothing() {
+fn a_watcher_that_was_frozen_sees_the_owners_screen_again_and_costs_the_owner_nothing() {
     let playground = Playground::start();
     let home = Home::with(&playground).set("session.output_window", "64KiB").set("session.replay_buffer", "64KiB");
     let (gateway, page, id) = raw(home);
-    let (onlooker, _) = gateway.attaches(&id, &looks_on());
+    let (watcher, _) = gateway.attaches(&id, &looks_on());
     page.types("\x1b[?1049h\x1b[2J\x1b[3;5Hdrawn once");
-    onlooker.sees("drawn once");
-    onlooker.freezes();
+    watcher.sees("drawn once");
+    watcher.freezes();
     works(&page, 4_000_000);
-    onlooker.thaws();
-    onlooker.wait(Duration::from_secs(10), "the end of the output", |heard| {
+    watcher.thaws();
+    watcher.wait(Duration::from_secs(10), "the end of the output", |heard| {
         let tail = &heard.output[heard.output.len().saturating_sub(64)..];
         tail.ends_with(b"last").then_some(())
     });
-    assert_eq!(onlooker.shows(SIZE.0, SIZE.1), page.shows(SIZE.0, SIZE.1));
-    assert!(onlooker.heard().frames.iter().any(|frame| frame["type"] == "screen"), "it never fell behind");
+    assert_eq!(watcher.shows(SIZE.0, SIZE.1), page.shows(SIZE.0, SIZE.1));
+    assert!(watcher.heard().frames.iter().any(|frame| frame["type"] == "screen"), "it never fell behind");
     page.types("typed");
-    onlooker.sees("typed");
+    watcher.sees("typed");
 }
 
 #[test]
-fn the_owner_is_told_who_looks_on_and_an_onlooker_the_size() {
+fn the_owner_is_told_who_looks_on_and_a_watcher_the_size() {
     let playground = Playground::start();
     let gateway = Gateway::start(Home::with(&playground));
     let (old, id) = gateway.page("playground");
     let (page, attached) = gateway.attaches(&id, &Attach { cols: 100, rows: 30, ..draws() });
     assert_eq!(attached["screen_bytes"], 0, "everything is kept");
     page.runs("size", "100×30");
-    let (onlooker, attached) = gateway.attaches(&id, &Attach { cols: 20, rows: 5, ..looks_on() });
+    let (watcher, attached) = gateway.attaches(&id, &Attach { cols: 20, rows: 5, ..looks_on() });
     assert_eq!((&attached["cols"], &attached["rows"]), (&json!(100), &json!(30)));
     let user = gateway.session(&id)["username"].clone();
     assert_eq!(page.hears("watchers")["names"], json!([user]));
     page.says(json!({"type": "resize", "cols": 90, "rows": 20}));
-    let size = onlooker.hears("size");
+    let size = watcher.hears("size");
     assert_eq!((&size["cols"], &size["rows"]), (&json!(90), &json!(20)));
-    onlooker.drops();
+    watcher.drops();
     assert_eq!(page.hears("watchers")["names"], json!([]));
     assert!(
         old.heard().frames.iter().all(|frame| frame["type"] != "watchers"),

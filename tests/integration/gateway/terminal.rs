@@ -110,19 +110,19 @@ fn input_is_acknowledged_to_the_byte() {
 }
 
 #[test]
-fn an_onlooker_sees_everything_and_cannot_type() {
+fn a_watcher_sees_everything_and_cannot_type() {
     let playground = Playground::start();
     let gateway = Gateway::start(Home::with(&playground));
     let (page, id) = gateway.page("playground");
     let watch = Attach { mode: "observe", client_id: "watch".to_owned(), cols: 20, rows: 5, ..Attach::default() };
-    let (onlooker, _) = gateway.attaches(&id, &watch);
+    let (watcher, _) = gateway.attaches(&id, &watch);
     page.runs("echo for-both", "for-both");
-    onlooker.sees("\nfor-both\r\n");
+    watcher.sees("\nfor-both\r\n");
     page.runs("size", "80×24");
-    onlooker.says(json!({"type": "close"}));
-    onlooker.types("exit\r");
-    assert_eq!(onlooker.hears("error")["code"], "protocol");
-    assert_eq!(onlooker.code(), 4400);
+    watcher.says(json!({"type": "close"}));
+    watcher.types("exit\r");
+    assert_eq!(watcher.hears("error")["code"], "protocol");
+    assert_eq!(watcher.code(), 4400);
     page.runs("echo unharmed", "unharmed");
     assert!(gateway.says(&id, "active").is_some());
 }

@@ -50,7 +50,7 @@ fn a_detached_one_waits_a_new_window() {
 }
 
 #[test]
-fn an_onlooker_that_left_meanwhile_is_not_counted_for_ever() {
+fn a_watcher_that_left_meanwhile_is_not_counted_for_ever() {
     let mut story = Story::active(LIMITS);
     story.tell(observed(B));
     assert_eq!(story.until(1.0), "0: checkpoint");

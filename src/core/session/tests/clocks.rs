@@ -61,7 +61,7 @@ fn a_silent_browser_is_pinged_twice_then_dropped_and_the_session_detached() {
 }
 
 #[test]
-fn a_silent_onlooker_is_dropped_and_nothing_else_happens() {
+fn a_silent_watcher_is_dropped_and_nothing_else_happens() {
     let mut story = Story::active(LIMITS);
     story.until_with_signs_of_life(4.0);
     story.tell(observed(AttachNo(7)));
@@ -297,7 +297,7 @@ fn signs_of_life_of_a_browser_alone_are_made_durable() {
 }
 
 #[test]
-fn onlookers_are_counted_as_they_come_and_go() {
+fn watchers_are_counted_as_they_come_and_go() {
     let mut story = Story::active(CHECKPOINT);
     let before = story.session.record().clone();
     story.tell(observed(B));

@@ -183,7 +183,7 @@ fn each_way_a_socket_goes_has_its_sentence() {
 }
 
 #[test]
-fn an_onlooker_neither_supersedes_nor_keeps_a_session_attached() {
+fn a_watcher_neither_supersedes_nor_keeps_a_session_attached() {
     let mut story = story(Status::Active);
     assert_eq!(story.tell(observed(B)), "");
     assert_eq!(story.tell(observed(AttachNo(3))), "");
